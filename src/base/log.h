@@ -1,0 +1,46 @@
+/*
+ * The process's log: one line an event on standard error, text for people or JSON for collectors.
+ *
+ * An event is a short fixed message and named fields. Lines are gathered in memory and written by
+ * a thread of the log's own at most 100 ms later, so that a request never waits for a terminal;
+ * warnings and errors, and everything before log_start(), are written at once. When the reader of
+ * standard error stalls, lines beyond 1 MiB are dropped and counted, and the count is logged.
+ *
+ * All calls are thread-safe after log_configure(), which is called once, early, by one thread.
+ */
+#ifndef BASE_LOG_H
+#define BASE_LOG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
+enum log_format { LOG_TEXT, LOG_JSON };
+
+struct log_field {
+    const char *name;
+    const char *text; /* a string value; NULL: the number is the value */
+    double number;
+};
+
+#define LOG_STRING(name, value) ((struct log_field){(name), (value) ? (value) : "", 0})
+#define LOG_NUMBER(name, value) ((struct log_field){(name), NULL, (double)(value)})
+
+void log_configure(enum log_level least, enum log_format format);
+void log_start(void); /* starts the writing thread */
+void log_stop(void);  /* writes out what is gathered and ends the thread */
+bool log_enabled(enum log_level level);
+
+void log_event(enum log_level level, const char *message, const struct log_field *fields,
+               unsigned count);
+
+/* log_at(LOG_INFO, "listening", LOG_STRING("address", a), LOG_NUMBER("port", p)); */
+#define log_at(level, message, ...)                                                                \
+    do {                                                                                           \
+        if (log_enabled(level)) {                                                                  \
+            const struct log_field fields_[] = {__VA_ARGS__};                                      \
+            log_event(level, message, fields_, sizeof fields_ / sizeof *fields_);                  \
+        }                                                                                          \
+    } while (0)
+
+#endif

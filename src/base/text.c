@@ -1,0 +1,158 @@
+#include "base/text.h"
+
+#include <stdlib.h>
+#include <strings.h>
+
+bool text_is(struct text text, const char *string) {
+    return strlen(string) == text.length && memcmp(text.at, string, text.length) == 0;
+}
+
+bool text_is_nocase(struct text text, const char *string) {
+    return strlen(string) == text.length && strncasecmp(text.at, string, text.length) == 0;
+}
+
+bool text_starts(struct text text, const char *prefix) {
+    size_t length = strlen(prefix);
+    return text.length >= length && memcmp(text.at, prefix, length) == 0;
+}
+
+bool text_ends(struct text text, const char *suffix) {
+    size_t length = strlen(suffix);
+    return text.length >= length &&
+           memcmp(text.at + text.length - length, suffix, length) == 0;
+}
+
+struct text text_trim(struct text text) {
+    while (text.length && (*text.at == ' ' || *text.at == '\t')) {
+        text.at++;
+        text.length--;
+    }
+    while (text.length &&
+           (text.at[text.length - 1] == ' ' || text.at[text.length - 1] == '\t'))
+        text.length--;
+    return text;
+}
+
+bool text_to_u64(struct text text, uint64_t *out) {
+    uint64_t value = 0;
+    if (text.length == 0)
+        return false;
+    for (size_t i = 0; i < text.length; i++) {
+        if (text.at[i] < '0' || text.at[i] > '9')
+            return false;
+        uint64_t digit = (uint64_t)(text.at[i] - '0');
+        if (__builtin_mul_overflow(value, 10, &value) ||
+            __builtin_add_overflow(value, digit, &value))
+            return false;
+    }
+    *out = value;
+    return true;
+}
+
+struct text text_cut(struct text text, char separator, struct text *rest) {
+    const char *found = text.length ? memchr(text.at, separator, text.length) : NULL;
+    if (!found) {
+        *rest = (struct text){NULL, 0};
+        return text;
+    }
+    size_t length = (size_t)(found - text.at);
+    *rest = (struct text){found + 1, text.length - length - 1};
+    return (struct text){text.at, length};
+}
+
+bool text_copy(struct text text, char *out, size_t size) {
+    if (text.length >= size || (text.length && memchr(text.at, '\0', text.length))) {
+        if (size)
+            out[0] = '\0';
+        return false;
+    }
+    if (text.length)
+        memcpy(out, text.at, text.length);
+    out[text.length] = '\0';
+    return true;
+}
+
+char *text_dup(struct text text) {
+    char *copy = malloc(text.length + 1);
+    if (!copy)
+        return NULL;
+    if (text.length)
+        memcpy(copy, text.at, text.length);
+    copy[text.length] = '\0';
+    return copy;
+}
+
+static int hex_value(char c) {
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+bool text_percent_decode(struct text text, char *out, size_t size) {
+    size_t length = 0;
+    for (size_t i = 0; i < text.length; i++) {
+        char c = text.at[i];
+        if (c == '%') {
+            if (text.length - i < 3)
+                return false;
+            int high = hex_value(text.at[i + 1]), low = hex_value(text.at[i + 2]);
+            if (high < 0 || low < 0)
+                return false;
+            c = (char)(high * 16 + low);
+            i += 2;
+        }
+        if (c == '\0' || length + 1 >= size)
+            return false;
+        out[length++] = c;
+    }
+    if (length >= size)
+        return false;
+    out[length] = '\0';
+    return true;
+}
+
+/*
+ * Backtracking to the last `*` and the last `**` only: a star that failed further left cannot do
+ * better than one further right, so the work is at most |pattern| x |name| for each kind.
+ */
+bool text_matches_glob(const char *pattern, struct text name) {
+    const char *star = NULL, *stars = NULL;
+    size_t star_at = 0, stars_at = 0, at = 0;
+    const char *p = pattern;
+    for (;;) {
+        if (p[0] == '*' && p[1] == '*') {
+            stars = p += 2;
+            stars_at = at;
+            star = NULL;
+            continue;
+        }
+        if (p[0] == '*') {
+            star = ++p;
+            star_at = at;
+            continue;
+        }
+        if (at == name.length && *p == '\0')
+            return true;
+        if (at < name.length && (*p == name.at[at] || (*p == '?' && name.at[at] != '/'))) {
+            p++;
+            at++;
+            continue;
+        }
+        if (star && star_at < name.length && name.at[star_at] != '/') {
+            p = star;
+            at = ++star_at;
+            continue;
+        }
+        if (stars && stars_at < name.length) {
+            p = stars;
+            at = ++stars_at;
+            star = NULL;
+            continue;
+        }
+        return false;
+    }
+}

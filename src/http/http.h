@@ -1,0 +1,174 @@
+/*
+ * The server side of HTTP/1.1 (RFC 9110, 9112): listener, connections, parser, responses, TLS.
+ *
+ * One thread carries a request from its first byte to its last with plain blocking calls. A
+ * connection that is idle waits in epoll and costs no thread; a ready one is given to a worker,
+ * which stays with it for a moment after each answer (hot keep-alive traffic never goes through
+ * epoll) and parks it again. At the connection limit new connections get 503 and are closed.
+ *
+ * The parser is strict: what could be read in two ways is refused with 400 and the connection is
+ * closed. No request body is accepted where the handler does not ask for one.
+ *
+ * Threads: a server belongs to the thread that runs it; http_server_stop() may be called from any
+ * thread and from a signal handler; an exchange belongs to the worker that calls the handler.
+ */
+#ifndef HTTP_HTTP_H
+#define HTTP_HTTP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/error.h"
+#include "base/text.h"
+
+enum http_method { HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_PUT, HTTP_PATCH, HTTP_DELETE, HTTP_OPTIONS, HTTP_OTHER };
+
+enum {
+    HTTP_HEAD_LIMIT = 16 << 10, /* bytes of request line and fields together; more is 431 */
+    HTTP_TARGET_LIMIT = 8 << 10, /* bytes of the request target; more is 414 */
+    HTTP_FIELD_LIMIT = 64,       /* number of fields; more is 431 */
+};
+
+struct http_field {
+    struct text name, value; /* value without outer white space */
+};
+
+/* A parsed head; every text points into the bytes that were parsed. */
+struct http_request {
+    enum http_method method;
+    struct text method_name;
+    struct text path;  /* begins with '/', still percent-encoded */
+    struct text query; /* behind the '?', still encoded; length 0 when there is none */
+    unsigned minor;    /* HTTP/1.minor: 0 or 1 */
+    bool keep_alive;
+    bool has_body;           /* Content-Length above 0, or chunked */
+    uint64_t content_length; /* 0 when chunked or absent */
+    size_t field_count;
+    struct http_field fields[HTTP_FIELD_LIMIT];
+};
+
+enum http_parse { HTTP_PARSE_DONE, HTTP_PARSE_MORE, HTTP_PARSE_BAD };
+
+/*
+ * Parses one request head from the start of `bytes`. DONE: *out is filled and *used says how many
+ * bytes the head took. MORE: the head is not complete yet. BAD: *status is the answer owed (400,
+ * 414, 431, 501 or 505), *why a fixed sentence for its body. Pure.
+ */
+enum http_parse http_parse_head(const char *bytes, size_t length, struct http_request *out,
+                                size_t *used, int *status, const char **why);
+
+/* The field's value, or a text with at == NULL; names compare without case. When a field is there
+ * several times, the first. */
+struct text http_field(const struct http_request *request, const char *name);
+
+/* The decoded value of a query parameter; false when absent, given twice, or undecodable
+ * (*found tells absent from bad). */
+bool http_query(const struct http_request *request, const char *name, char *out, size_t size,
+                bool *found);
+
+/* A byte range as asked for (RFC 9110 §14.1.2), before the content's size is known. */
+struct http_range {
+    enum { HTTP_RANGE_NONE, HTTP_RANGE_FROM, HTTP_RANGE_FROM_TO, HTTP_RANGE_LAST } kind;
+    uint64_t first; /* FROM, FROM_TO */
+    uint64_t last;  /* FROM_TO: inclusive */
+    uint64_t count; /* LAST: how many bytes from the end */
+};
+
+/* Reads the value of a Range field. A single `bytes` range gives its kind; several ranges, another
+ * unit, or a malformed value give NONE: the whole content is then the answer. Pure. */
+struct http_range http_range_parse(struct text value);
+
+/* Settles a range against the size: *first and *length of what to send. False: unsatisfiable
+ * (416). NONE settles to the whole. Pure. */
+bool http_range_settle(const struct http_range *range, uint64_t size, uint64_t *first,
+                       uint64_t *length);
+
+/* ---- one request and its answer ---- */
+
+struct http_exchange;
+
+const struct http_request *http_exchange_request(const struct http_exchange *exchange);
+const char *http_exchange_client(const struct http_exchange *exchange); /* "1.2.3.4:567" */
+
+/* Adds a field to the answer; before http_reply() or http_begin(). A value holding CR, LF or NUL is
+ * left out. At most 8 KiB of fields. */
+void http_add_field(struct http_exchange *exchange, const char *name, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Answers at once with a body in memory: head and body leave in one send. On HEAD the body is not
+ * sent but its length is told. */
+void http_reply(struct http_exchange *exchange, int status, const char *content_type,
+                const void *body, size_t length);
+
+enum { HTTP_UNKNOWN_LENGTH = -1 };
+
+/* Begins an answer of `length` bytes, or HTTP_UNKNOWN_LENGTH: chunked on HTTP/1.1 (refused on 1.0
+ * with ERROR_UNSUPPORTED). On HEAD only the head is sent and the sends below do nothing. False:
+ * the client is gone. `content_type` may be NULL. */
+bool http_begin(struct http_exchange *exchange, int status, const char *content_type,
+                int64_t length, struct error *error);
+
+/* Sends more of the body; false when the client left (ERROR_CLOSED) or took nothing for
+ * send_timeout (ERROR_TIMEOUT). More than the announced length is a programming error: aborts. */
+bool http_send(struct http_exchange *exchange, const void *bytes, size_t length,
+               struct error *error);
+
+/* The same from a file: `length` bytes at `offset` of `fd`, by sendfile. A file shorter than that
+ * is ERROR_IO. */
+bool http_send_file(struct http_exchange *exchange, int fd, uint64_t offset, uint64_t length,
+                    struct error *error);
+
+/* Whether the client is still there: false once it closed or reset its side. For waits inside a
+ * handler; never blocks, reads nothing. */
+bool http_client_is_there(const struct http_exchange *exchange);
+
+/*
+ * Cuts the connection so that the client cannot take what it has for a whole body: an RST when the
+ * body had begun. A handler that returns with a begun answer incomplete is cut in the same way.
+ */
+void http_abort(struct http_exchange *exchange);
+
+int http_exchange_status(const struct http_exchange *exchange);     /* 0: nothing answered yet */
+uint64_t http_exchange_sent(const struct http_exchange *exchange);  /* body bytes sent */
+
+
+/* ---- the server ---- */
+
+struct http_server_settings {
+    const char *const *listen; /* "0.0.0.0:5000", "[::]:5000", "localhost:5000", ":5000" */
+    size_t listen_count;
+    unsigned max_connections; /* open at once, idle ones included; 0: 10000 */
+    unsigned max_workers;     /* requests in progress at once; 0: 2048 */
+    int head_timeout_ms;      /* from a head's first byte to its last; 0: 10 s */
+    int idle_timeout_ms;      /* between requests; 0: 120 s */
+    int send_timeout_ms;      /* a client that takes nothing for so long is cut; 0: 60 s */
+    int grace_ms;             /* how long http_server_run() lets requests finish; 0: 30 s */
+    const char *tls_certificate, *tls_key; /* PEM files; NULL: plain. Read again on change. */
+    /* Answers one request; called on worker threads, many at once. What it leaves unanswered
+     * becomes 500. */
+    void (*handle)(void *context, struct http_exchange *exchange);
+    /* Answers what never reached `handle`: refused heads and limits; appends an error body. May be
+     * NULL: plain text. */
+    void (*error_body)(int status, const char *why, char *out, size_t size);
+    void *context;
+};
+
+struct http_server;
+
+/* Binds and listens, but accepts nothing yet. Texts in `settings` must outlive the server. */
+struct http_server *http_server_new(const struct http_server_settings *settings,
+                                    struct error *error);
+void http_server_free(struct http_server *server);
+unsigned http_server_port(const struct http_server *server); /* of the first address, for port 0 */
+
+/* Serves until http_server_stop(), then stops accepting, lets requests in progress finish within
+ * grace_ms, closes the rest and returns. False: it could not begin. */
+bool http_server_run(struct http_server *server, struct error *error);
+void http_server_stop(struct http_server *server); /* async-signal-safe */
+
+struct http_server_figures {
+    unsigned connections, workers, workers_busy;
+};
+struct http_server_figures http_server_figures(const struct http_server *server);
+
+#endif

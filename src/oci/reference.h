@@ -1,0 +1,45 @@
+/*
+ * Names, by the grammar of distribution-spec ("Pulling manifests") and of Docker's references.
+ * Pure; any thread.
+ */
+#ifndef OCI_REFERENCE_H
+#define OCI_REFERENCE_H
+
+#include <stdbool.h>
+#include "base/error.h"
+#include "base/text.h"
+#include "oci/digest.h"
+
+enum { NAME_LIMIT = 255, TAG_LIMIT = 128, HOST_LIMIT = 255 };
+
+/* [a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*, at most 255 bytes. */
+bool reference_is_repository(struct text text);
+
+/* [a-zA-Z0-9_][a-zA-Z0-9._-]{0,127} */
+bool reference_is_tag(struct text text);
+
+/* "host", "host:port", "1.2.3.4:5", "[::1]:5": DNS labels, at most HOST_LIMIT bytes, port 1-65535. */
+bool reference_is_host(struct text text);
+
+/* Docker's rule for a name's first part: it is a host when it has a '.' or ':' or is "localhost". */
+bool reference_looks_like_host(struct text part);
+
+/* What stands behind /manifests/: a tag or a digest. */
+struct reference {
+    bool is_digest;
+    struct digest digest;      /* if is_digest */
+    char tag[TAG_LIMIT + 1];   /* else */
+};
+
+/* Digest if there is a ':', else tag. False: neither by the grammar. */
+bool reference_parse(struct text text, struct reference *out);
+
+/* A whole image name as people type it: [HOST/]NAME[:TAG][@DIGEST]. */
+struct image_name {
+    char host[HOST_LIMIT + 1];       /* "" when the name has none */
+    char repository[NAME_LIMIT + 1]; /* as typed: without Docker Hub's library/ */
+    struct reference reference;      /* a digest wins over a tag; neither: the tag "latest" */
+};
+bool image_name_parse(struct text text, struct image_name *out, struct error *error);
+
+#endif
