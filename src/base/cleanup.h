@@ -23,15 +23,15 @@ static inline void cleanup_json_call(json_t **json) {
 }
 
 /* free() at the end of the scope. */
-#define cleanup_free __attribute__((cleanup(cleanup_free_call)))
+#define cleanup_free  __attribute__((cleanup(cleanup_free_call)))
 /* close() at the end of the scope, unless negative. */
 #define cleanup_close __attribute__((cleanup(cleanup_close_call)))
 /* json_decref() at the end of the scope. */
-#define cleanup_json __attribute__((cleanup(cleanup_json_call)))
+#define cleanup_json  __attribute__((cleanup(cleanup_json_call)))
 
 /* Hands a marked pointer's ownership on: yields its value and leaves NULL behind. */
 #define take(pointer)                                                                              \
-    ({                                                                                             \
+    __extension__({                                                                                \
         __typeof__(pointer) taken_ = (pointer);                                                    \
         (pointer) = NULL;                                                                          \
         taken_;                                                                                    \
@@ -39,7 +39,7 @@ static inline void cleanup_json_call(json_t **json) {
 
 /* The same for a descriptor: yields it and leaves -1 behind. */
 #define take_fd(fd)                                                                                \
-    ({                                                                                             \
+    __extension__({                                                                                \
         int taken_ = (fd);                                                                         \
         (fd) = -1;                                                                                 \
         taken_;                                                                                    \

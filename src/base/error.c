@@ -13,7 +13,8 @@ static void make_printable(char *text) {
     }
 }
 
-static void fill(struct error *error, enum error_kind kind, const char *format, va_list arguments) {
+__attribute__((format(printf, 3, 0))) static void fill(struct error *error, enum error_kind kind,
+                                                       const char *format, va_list arguments) {
     *error = (struct error){.kind = kind};
     vsnprintf(error->text, sizeof error->text, format, arguments);
     make_printable(error->text);

@@ -23,7 +23,11 @@ struct log_field {
     double number;
 };
 
-#define LOG_STRING(name, value) ((struct log_field){(name), (value) ? (value) : "", 0})
+static inline struct log_field log_string(const char *name, const char *value) {
+    return (struct log_field){name, value ? value : "", 0};
+}
+
+#define LOG_STRING(name, value) log_string(name, value)
 #define LOG_NUMBER(name, value) ((struct log_field){(name), NULL, (double)(value)})
 
 void log_configure(enum log_level least, enum log_format format);

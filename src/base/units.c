@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+__extension__ typedef unsigned __int128 wide; /* no 64-bit product overflows it */
+
 /* Reads digits and an optional fraction; *scaled is the value times 1,000,000. */
 static bool read_number(struct text *text, uint64_t *scaled) {
     uint64_t value = 0, fraction = 0, weight = 100000;
@@ -56,7 +58,7 @@ bool units_parse_size(struct text text, uint64_t *bytes) {
         base = 1000;
     else if (text.length && !text_is(text, "i"))
         return false;
-    unsigned __int128 value = scaled;
+    wide value = scaled;
     for (unsigned i = 0; i < power; i++)
         value *= base;
     value /= 1000000;
@@ -71,8 +73,8 @@ bool units_parse_duration(struct text text, int64_t *ms) {
         const char *name;
         uint64_t ms;
     } units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
-    const unsigned __int128 most = (unsigned __int128)100 * 366 * 86400000;
-    unsigned __int128 total = 0;
+    const wide most = (wide)100 * 366 * 86400000;
+    wide total = 0;
     if (text_is(text, "0")) {
         *ms = 0;
         return true;
@@ -95,7 +97,7 @@ bool units_parse_duration(struct text text, int64_t *ms) {
         }
         if (unit == 0)
             return false;
-        total += (unsigned __int128)scaled * unit / 1000000;
+        total += (wide)scaled * unit / 1000000;
         if (total > most)
             return false;
     }

@@ -1,0 +1,200 @@
+/* Blobs: stored ones, ones under way, and who may read them through which repository. */
+#include "base/log.h"
+#include "cache/lookup.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+static bool is_linked(struct cache *cache, const struct upstream *upstream, const char *repository,
+                      const struct digest *digest) {
+    return store_has_link_blob(cache->store, upstream_host(upstream), repository, digest);
+}
+
+/* On the question's thread: upstream's HEAD says that the repository has the blob. */
+bool answer_blob_head(struct question *question, struct error *error) {
+    char text[DIGEST_STRING_SIZE];
+    const struct digest *digest = &question->reference.digest;
+    const struct upstream_request request = {
+        .what = UPSTREAM_BLOB,
+        .head_only = true,
+        .repository = question->repository,
+        .reference = digest_format(digest, text),
+    };
+    struct upstream_head head = {0};
+    cleanup_buffer struct buffer nothing = {0};
+    bool ok = lookup_get(question->cache, question->upstream, &request, 0, &head, &nothing, error);
+    if (!ok && error->kind == ERROR_NOT_FOUND)
+        slot_put_absent(question->cache, question->key, error, question->cache->negative_ttl_ms);
+    if (!ok)
+        return false;
+    struct error ignored; /* a link that is not kept costs another HEAD */
+    store_link_blob(question->cache->store, upstream_host(question->upstream),
+                    question->repository, digest, &ignored);
+    uint64_t size = head.length;
+    if (!head.has_length && !store_blob_has(question->cache->store, digest, &size))
+        return error_set(error, ERROR_UNAVAILABLE, "upstream %s tells no size of blob %s",
+                         upstream_host(question->upstream), text);
+    question->document = document_new(digest, "application/octet-stream", size, false);
+    if (!question->document)
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    slot_put(question->cache, question->key, question->document, INT64_MAX);
+    return true;
+}
+
+/* Asks upstream whether the repository has the blob; what is known already is not asked again. */
+static bool ask_head(struct cache *cache, struct upstream *upstream, const char *repository,
+                     const struct digest *digest, uint64_t *size, enum cache_outcome *outcome,
+                     struct error *error) {
+    char key[KEY_SIZE];
+    bool still = false, joined = false;
+    struct reference reference = lookup_reference(digest);
+    struct document *document;
+    lookup_key(key, upstream, repository, "blob", &reference);
+    enum slot_state state = slot_get(cache, key, &document, error);
+    if (state == SLOT_ABSENT)
+        return false;
+    *outcome = CACHE_HIT;
+    if (state != SLOT_FRESH) {
+        document_release(document);
+        if (!question_ask(cache, key, QUESTION_BLOB_HEAD, upstream, repository, &reference, NULL,
+                          &document, &still, &joined, error))
+            return false;
+        *outcome = joined ? CACHE_JOINED : CACHE_MISS;
+    }
+    *size = document->length;
+    document_release(document);
+    return true;
+}
+
+bool cache_blob_stat(struct cache *cache, struct upstream *upstream, const char *repository,
+                     const struct digest *digest, uint64_t *size, enum cache_outcome *outcome,
+                     struct error *error) {
+    *outcome = CACHE_HIT;
+    if (is_linked(cache, upstream, repository, digest) &&
+        store_blob_has(cache->store, digest, size))
+        return true;
+    return ask_head(cache, upstream, repository, digest, size, outcome, error);
+}
+
+/* Opens the stored file. False without an error text when it is not there. */
+static bool open_stored(struct cache *cache, const struct digest *digest,
+                        struct cache_blob *blob) {
+    blob->fd = store_blob_open(cache->store, digest, &blob->size, NULL);
+    blob->size_known = blob->fd >= 0;
+    return blob->fd >= 0;
+}
+
+/* Makes sure that the flight may be read through this repository. */
+static bool permit(struct cache *cache, struct flight *flight, struct upstream *upstream,
+                   const char *repository, const struct digest *digest, struct error *error) {
+    bool found;
+    uint64_t size;
+    enum cache_outcome ignored;
+    if (flight_wait_permission(flight, upstream, repository, &found, error))
+        return true;
+    if (found || !ask_head(cache, upstream, repository, digest, &size, &ignored, error))
+        return false;
+    flight_add_source(flight, upstream, repository);
+    return true;
+}
+
+/* A range that is to be fetched first, without numbers that later sums could overflow. */
+static struct blob_range tame(const struct blob_range *range) {
+    struct blob_range tamed = *range;
+    const uint64_t most = INT64_MAX;
+    if (tamed.kind == BLOB_FROM_TO && tamed.last >= most)
+        tamed.kind = BLOB_FROM;
+    if ((tamed.kind == BLOB_FROM || tamed.kind == BLOB_FROM_TO) && tamed.first >= most)
+        tamed = (struct blob_range){.kind = BLOB_WHOLE};
+    if (tamed.kind == BLOB_LAST && (tamed.count == 0 || tamed.count >= most))
+        tamed = (struct blob_range){.kind = BLOB_WHOLE};
+    return tamed;
+}
+
+/* Follows a flight: with permission, and as soon as its size is known. */
+static bool follow(struct cache *cache, struct flight *flight, bool linked,
+                   struct upstream *upstream, const char *repository, const struct digest *digest,
+                   struct cache_blob *blob, struct error *error) {
+    if (linked)
+        flight_add_source(flight, upstream, repository);
+    else if (!permit(cache, flight, upstream, repository, digest, error))
+        return false;
+    if (!flight_wait_size(flight, error))
+        return false;
+    blob->reader = flight_reader_new(flight);
+    if (!blob->reader)
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    blob->flight = flight;
+    blob->fd = flight->fd;
+    pthread_mutex_lock(&flight->state_lock);
+    blob->size_known = flight->size_known;
+    blob->size = flight->size;
+    pthread_mutex_unlock(&flight->state_lock);
+    return true;
+}
+
+bool cache_blob_open(struct cache *cache, struct upstream *upstream, const char *repository,
+                     const struct digest *digest, const struct blob_range *range,
+                     struct cache_blob *blob, enum cache_outcome *outcome, struct error *error) {
+    *blob = (struct cache_blob){.fd = -1};
+    *outcome = CACHE_HIT;
+    bool linked = is_linked(cache, upstream, repository, digest);
+    uint64_t size;
+    if (!linked && store_blob_has(cache->store, digest, &size)) {
+        /* Another repository's: upstream decides whether it is this one's too. */
+        if (!ask_head(cache, upstream, repository, digest, &size, outcome, error))
+            return false;
+        linked = true;
+    }
+    if (linked && open_stored(cache, digest, blob))
+        return true;
+
+    /* What upstream has just said is absent is not asked for again. */
+    char key[KEY_SIZE];
+    struct document *document;
+    struct reference reference = lookup_reference(digest);
+    lookup_key(key, upstream, repository, "blob", &reference);
+    if (slot_get(cache, key, &document, error) == SLOT_ABSENT)
+        return false;
+    document_release(document);
+
+    bool started;
+    struct blob_range first = tame(range);
+    struct flight *flight = flights_join(cache->flights, upstream, repository, digest, &first,
+                                         &started, error);
+    if (!flight)
+        return false;
+    *outcome = started ? CACHE_MISS : CACHE_JOINED;
+    if (follow(cache, flight, linked, upstream, repository, digest, blob, error))
+        return true;
+    flight_release(flight);
+    if (started && error->kind == ERROR_NOT_FOUND)
+        slot_put_absent(cache, key, error, cache->negative_ttl_ms);
+    return false;
+}
+
+void cache_blob_close(struct cache_blob *blob) {
+    if (blob->flight) {
+        flight_reader_free(blob->flight, blob->reader);
+        flight_release(blob->flight);
+    } else if (blob->fd >= 0) {
+        close(blob->fd);
+    }
+    *blob = (struct cache_blob){.fd = -1};
+}
+
+bool cache_blob_fetch(struct cache *cache, struct upstream *upstream, const char *repository,
+                      const struct digest *digest, struct error *error) {
+    uint64_t size;
+    bool started;
+    const struct blob_range whole = {.kind = BLOB_WHOLE};
+    if (store_blob_has(cache->store, digest, &size))
+        return true; /* who reads it through this repository will ask with a HEAD */
+    struct flight *flight = flights_join(cache->flights, upstream, repository, digest, &whole,
+                                         &started, error);
+    if (!flight)
+        return false;
+    flight_want_all(flight);
+    flight_release(flight);
+    return true;
+}

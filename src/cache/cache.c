@@ -1,0 +1,78 @@
+/* The cache as a whole: its making, its end, and a view of what is under way. */
+#include "cache/cache.h"
+
+#include <stdlib.h>
+#include "base/clock.h"
+#include "cache/lookup.h"
+
+struct cache *cache_new(const struct cache_settings *settings, struct store *store) {
+    struct cache *cache = calloc(1, sizeof *cache);
+    if (!cache)
+        return NULL;
+    cache->flights = flights_new(store, settings);
+    if (!cache->flights) {
+        free(cache);
+        return NULL;
+    }
+    cache->store = store;
+    cache->document_memory = settings->document_memory ? settings->document_memory : 8 << 20;
+    cache->negative_ttl_ms = settings->negative_ttl_ms;
+    cache->stale_after_ms = settings->stale_after_ms ? settings->stale_after_ms : 5000;
+    cache->pulled_bytes = metric_get(METRIC_COUNTER, "registry_proxy_pulled_bytes_total",
+                                     "Bytes pulled from upstreams.", "type=\"manifest\"");
+    pthread_mutex_init(&cache->slots_lock, NULL);
+    pthread_mutex_init(&cache->questions_lock, NULL);
+    pthread_cond_init(&cache->answered, NULL);
+    return cache;
+}
+
+bool cache_free(struct cache *cache) {
+    if (!cache)
+        return true;
+    pthread_mutex_lock(&cache->questions_lock);
+    cache->stopping = true;
+    for (int i = 0; i < 50 && cache->questions; i++) {
+        struct timespec deadline = clock_deadline(100);
+        pthread_cond_clockwait(&cache->answered, &cache->questions_lock, CLOCK_MONOTONIC,
+                               &deadline);
+    }
+    bool idle = cache->questions == NULL;
+    pthread_mutex_unlock(&cache->questions_lock);
+    if (!idle || !flights_free(cache->flights))
+        return false;
+    slots_free(cache);
+    pthread_mutex_destroy(&cache->slots_lock);
+    pthread_mutex_destroy(&cache->questions_lock);
+    pthread_cond_destroy(&cache->answered);
+    free(cache);
+    return true;
+}
+
+static void describe(struct flight *flight, struct flight_figures *out) {
+    *out = (struct flight_figures){0};
+    pthread_mutex_lock(&flight->state_lock);
+    const struct flight_source *source = &flight->sources[flight->source];
+    text_copy(text_of(upstream_host(source->upstream)), out->upstream, sizeof out->upstream);
+    text_copy(text_of(source->repository), out->repository, sizeof out->repository);
+    digest_format(&flight->digest, out->digest);
+    out->size = flight->size_known ? flight->size : 0;
+    out->present = extents_total(&flight->present);
+    out->connections = flight->fetchers;
+    out->readers = flight->reader_count;
+    out->retries = flight->retries;
+    out->seconds = (double)(clock_ms() - flight->started_ms) / 1000;
+    out->rate = out->seconds > 0 ? (double)out->present / out->seconds : 0;
+    pthread_mutex_unlock(&flight->state_lock);
+}
+
+size_t cache_flights(struct cache *cache, struct flight_figures *out, size_t limit) {
+    struct flights *flights = cache->flights;
+    size_t filled = 0;
+    pthread_mutex_lock(&flights->table_lock);
+    size_t count = flights->count;
+    struct flight *flight = flights->table; /* uthash keeps the order of adding */
+    for (; flight && filled < limit; flight = flight->hh.next)
+        describe(flight, &out[filled++]);
+    pthread_mutex_unlock(&flights->table_lock);
+    return count;
+}

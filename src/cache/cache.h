@@ -1,0 +1,159 @@
+/*
+ * The heart: what a client asks for is found here, in the store or under way from upstream.
+ *
+ * Documents (manifests, tag lists, referrers) are small and answered from memory. A tag is served
+ * without a question for its upstream's tag_ttl; then one client's question becomes one
+ * revalidation, and while upstream fails or stays silent the old answer goes on being served. A
+ * real 404 ends a tag. However many clients ask, upstream is asked once.
+ *
+ * Blobs are files. A cold one is a flight: one transfer into a partial file, followed by any number
+ * of readers, each at its own speed, committed only when its digest matches. The last bytes of a
+ * whole body are held back until then (design, promise 1).
+ *
+ * What one repository brought in is not readable through another: the first read through a new
+ * repository asks upstream with one HEAD (promise 8). `repository` is always upstream's own name
+ * (with Docker Hub's library/), already checked by the grammar and the allow list.
+ *
+ * Threads: all calls from any thread; each may block while upstream is asked.
+ */
+#ifndef CACHE_CACHE_H
+#define CACHE_CACHE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/error.h"
+#include "oci/digest.h"
+#include "oci/reference.h"
+#include "store/store.h"
+#include "upstream/upstream.h"
+
+struct cache;
+
+struct cache_settings {
+    size_t document_memory;     /* bytes of documents kept in memory; 0: 8 MiB */
+    int64_t negative_ttl_ms;    /* how long a real 404 is believed; 0: not at all */
+    int64_t stale_after_ms;     /* upstream's silence after which a stale answer is given; 0: 5 s */
+    int64_t patience_ms;        /* how long a flight without progress keeps trying while somebody
+                                   waits; 0: 2 min */
+    unsigned max_flights;       /* blobs under way at once; more is ERROR_BUSY; 0: 512 */
+    unsigned max_connections;   /* of all flights together; 0: 64 */
+};
+
+/* `store` must outlive the cache; so must every upstream passed in. NULL when out of memory. */
+struct cache *cache_new(const struct cache_settings *settings, struct store *store);
+/* Ends all flights (their partials stay, to be continued) and waits for them at most 5 s. False:
+ * some would not end; the cache is then left as it is, for the process to exit with. */
+bool cache_free(struct cache *cache);
+
+/* How an answer came about; for Cache-Status, log and metrics. */
+enum cache_outcome {
+    CACHE_HIT,         /* held, and fresh or immutable */
+    CACHE_MISS,        /* this request made upstream send it */
+    CACHE_JOINED,      /* another request had already asked */
+    CACHE_REVALIDATED, /* held; upstream said it is still so */
+    CACHE_STALE        /* held and past its time; upstream failed or is silent */
+};
+
+/* ---- documents ---- */
+
+/* Immutable and shared; released with document_release(). */
+struct document {
+    _Atomic unsigned references;
+    struct digest digest;  /* of the bytes */
+    char media_type[128];
+    bool has_bytes;        /* false: only the head is known (an answer to HEAD) */
+    uint64_t length;       /* of the whole, even without bytes */
+    char bytes[];
+};
+void document_release(struct document *document); /* NULL is allowed */
+
+/*
+ * The manifest that `reference` names. `head_only`: for HEAD; upstream is then asked with HEAD and
+ * the document may be without bytes. On success *document is the caller's to release.
+ * Errors: as upstream_perform(), when nothing held can stand in.
+ */
+bool cache_manifest(struct cache *cache, struct upstream *upstream, const char *repository,
+                    const struct reference *reference, bool head_only,
+                    struct document **document, enum cache_outcome *outcome,
+                    struct error *error);
+
+/* {"name":…,"tags":[…]} with all tags, in byte order, each once. */
+bool cache_tags(struct cache *cache, struct upstream *upstream, const char *repository,
+                struct document **document, enum cache_outcome *outcome, struct error *error);
+
+/* The OCI index of all referrers of `subject`: upstream's own, or where upstream has no such
+ * endpoint the fallback tag's, or an empty one. */
+bool cache_referrers(struct cache *cache, struct upstream *upstream, const char *repository,
+                     const struct digest *subject, struct document **document,
+                     enum cache_outcome *outcome, struct error *error);
+
+/* ---- blobs ---- */
+
+struct flight;
+
+/* An open blob: a stored file, or a flight to follow. */
+struct cache_blob {
+    int fd;            /* for sendfile; the blob's, not the caller's */
+    bool size_known;
+    uint64_t size;
+    struct flight *flight; /* NULL: complete and verified */
+    struct flight_reader *reader;
+};
+
+/* A wish for part of a blob, before its size is known; so that a cold range is fetched first. */
+struct blob_range {
+    enum { BLOB_WHOLE, BLOB_FROM, BLOB_FROM_TO, BLOB_LAST } kind;
+    uint64_t first, last; /* inclusive; `last` of BLOB_FROM_TO only */
+    uint64_t count;       /* BLOB_LAST: bytes from the end */
+};
+
+/*
+ * Opens a blob for reading. A cold one is asked for from upstream and this returns as soon as
+ * upstream's first answer tells its size (or that only the end will). A range that lies outside is
+ * no error here: the size is then known, and the caller sees it.
+ */
+bool cache_blob_open(struct cache *cache, struct upstream *upstream, const char *repository,
+                     const struct digest *digest, const struct blob_range *range,
+                     struct cache_blob *blob, enum cache_outcome *outcome, struct error *error);
+void cache_blob_close(struct cache_blob *blob); /* safe after a failed open */
+
+/* Says which bytes will be read: [first, end) and whether that is the whole body, whose last bytes
+ * are then held back until the digest is checked. Once, before cache_blob_wait(). */
+void cache_blob_want(struct cache_blob *blob, uint64_t first, uint64_t end, bool whole);
+
+/*
+ * Waits until bytes at `offset` may be sent; *end says up to where (exclusive). Past the last byte
+ * of a blob of unknown size *end == offset. False: the flight failed (wrong bytes, upstream gave
+ * up): whoever began a body must cut it. `is_there` (may be NULL) is asked about once a second
+ * whether anybody still waits; false ends the wait with ERROR_CLOSED.
+ */
+bool cache_blob_wait(struct cache_blob *blob, uint64_t offset, uint64_t *end,
+                     bool (*is_there)(const void *context), const void *context,
+                     struct error *error);
+
+/* Size of a blob, for HEAD: from the store, or upstream's HEAD; never a download. */
+bool cache_blob_stat(struct cache *cache, struct upstream *upstream, const char *repository,
+                     const struct digest *digest, uint64_t *size, enum cache_outcome *outcome,
+                     struct error *error);
+
+/* ---- what is under way ---- */
+
+struct flight_figures {
+    char digest[DIGEST_STRING_SIZE];
+    char upstream[HOST_LIMIT + 1];
+    char repository[NAME_LIMIT + 1];
+    uint64_t size, present; /* bytes; size 0: not known yet */
+    double rate;            /* bytes a second since it started */
+    unsigned connections, readers, retries;
+    double seconds;         /* since it started */
+};
+
+/* Fills at most `limit` entries, oldest first; gives how many flights there are. */
+size_t cache_flights(struct cache *cache, struct flight_figures *out, size_t limit);
+
+/* Has the blob brought in without anybody reading it (prefetch, warming); returns at once. */
+bool cache_blob_fetch(struct cache *cache, struct upstream *upstream, const char *repository,
+                      const struct digest *digest, struct error *error);
+
+#endif

@@ -1,0 +1,126 @@
+/* Documents and the slots that hold them in memory. */
+#include <stdlib.h>
+#include <utlist.h>
+#include "base/clock.h"
+#include "cache/lookup.h"
+
+enum { SLOT_COST = 512 }; /* what a slot takes beside its document's bytes, roughly */
+
+struct slot {
+    UT_hash_handle hh;
+    char *key;
+    struct document *document; /* NULL: absent */
+    struct error *absence;
+    int64_t until_ms; /* fresh, or believed absent, until then */
+    size_t cost;
+    struct slot *prev, *next;
+};
+
+struct document *document_new(const struct digest *digest, const char *media_type,
+                              uint64_t length, bool has_bytes) {
+    struct document *document = malloc(sizeof *document + (has_bytes ? length : 0));
+    if (!document)
+        return NULL;
+    *document = (struct document){
+        .references = 1, .digest = *digest, .has_bytes = has_bytes, .length = length};
+    text_copy(text_of(media_type), document->media_type, sizeof document->media_type);
+    return document;
+}
+
+struct document *document_keep(struct document *document) {
+    atomic_fetch_add_explicit(&document->references, 1, memory_order_relaxed);
+    return document;
+}
+
+void document_release(struct document *document) {
+    if (document &&
+        atomic_fetch_sub_explicit(&document->references, 1, memory_order_acq_rel) == 1)
+        free(document);
+}
+
+/* slots_lock held. */
+static void slot_remove(struct cache *cache, struct slot *slot) {
+    HASH_DEL(cache->slots, slot);
+    DL_DELETE(cache->recent, slot);
+    cache->used -= slot->cost;
+    document_release(slot->document);
+    free(slot->absence);
+    free(slot->key);
+    free(slot);
+}
+
+void slots_free(struct cache *cache) {
+    while (cache->recent)
+        slot_remove(cache, cache->recent);
+}
+
+enum slot_state slot_get(struct cache *cache, const char *key, struct document **document,
+                         struct error *error) {
+    int64_t now = clock_ms();
+    enum slot_state state = SLOT_EMPTY;
+    *document = NULL;
+    pthread_mutex_lock(&cache->slots_lock);
+    struct slot *slot;
+    HASH_FIND_STR(cache->slots, key, slot);
+    if (slot && slot->document) {
+        *document = document_keep(slot->document);
+        state = now < slot->until_ms ? SLOT_FRESH : SLOT_STALE;
+    } else if (slot && now < slot->until_ms) {
+        if (error)
+            *error = *slot->absence;
+        state = SLOT_ABSENT;
+    }
+    if (state != SLOT_EMPTY && cache->recent != slot) {
+        DL_DELETE(cache->recent, slot);
+        DL_PREPEND(cache->recent, slot);
+    }
+    pthread_mutex_unlock(&cache->slots_lock);
+    return state;
+}
+
+/* Replaces what is known under `key`; takes over document and absence. */
+static void put(struct cache *cache, const char *key, struct document *document,
+                struct error *absence, int64_t until_ms) {
+    struct slot *fresh = calloc(1, sizeof *fresh), *old;
+    char *name = strdup(key);
+    size_t cost = SLOT_COST + (absence ? sizeof *absence : 0) +
+                  (document && document->has_bytes ? document->length : 0);
+    pthread_mutex_lock(&cache->slots_lock);
+    HASH_FIND_STR(cache->slots, key, old);
+    if (old)
+        slot_remove(cache, old);
+    bool fits = fresh && name && cost <= cache->document_memory;
+    if (fits) {
+        *fresh = (struct slot){.key = name,
+                               .document = document,
+                               .absence = absence,
+                               .until_ms = until_ms,
+                               .cost = cost};
+        HASH_ADD_KEYPTR(hh, cache->slots, fresh->key, strlen(fresh->key), fresh);
+        DL_PREPEND(cache->recent, fresh);
+        cache->used += cost;
+        while (cache->used > cache->document_memory) /* recent->prev is the least recent */
+            slot_remove(cache, cache->recent->prev);
+    }
+    pthread_mutex_unlock(&cache->slots_lock);
+    if (!fits) {
+        document_release(document);
+        free(absence);
+        free(name);
+        free(fresh);
+    }
+}
+
+void slot_put(struct cache *cache, const char *key, struct document *document, int64_t fresh_ms) {
+    int64_t until = fresh_ms == INT64_MAX ? INT64_MAX : clock_ms() + fresh_ms;
+    put(cache, key, document_keep(document), NULL, until);
+}
+
+void slot_put_absent(struct cache *cache, const char *key, const struct error *error,
+                     int64_t ttl_ms) {
+    struct error *absence = malloc(sizeof *absence);
+    if (!absence)
+        return;
+    *absence = *error;
+    put(cache, key, NULL, absence, clock_ms() + ttl_ms);
+}

@@ -1,0 +1,176 @@
+/*
+ * A flight: the one transfer of a cold blob, from the first client that asks until the blob is
+ * committed or has failed. Inside the room; cache.h is the front door.
+ *
+ * The parts of a flight and who moves them:
+ *
+ *   fetchers   threads, one per upstream connection. Each takes a span (a stretch that nobody has
+ *              or is fetching, see flight_plan.c), asks upstream for it and writes it to the partial
+ *              file. A failed span's missing rest simply becomes a gap again.
+ *   driver     one thread. Hashes the growing prefix in order; when all is hashed and the digest
+ *              matches, releases the held-back tail, commits and ends the flight.
+ *   readers    the clients' own threads. They wait for their next byte and send it from the file.
+ *
+ * Bytes that are present are never overwritten: what the hash vouches for is what readers got. An
+ * upstream that sends the same stretch twice with other bytes fails the flight.
+ *
+ * Locks, in the order in which they may be taken: flights.table_lock, then flight.state_lock.
+ * Neither is held for I/O.
+ */
+#ifndef CACHE_FLIGHT_H
+#define CACHE_FLIGHT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <uthash.h>
+#include "base/metric.h"
+#include "cache/cache.h"
+#include "cache/extents.h"
+
+enum {
+    FLIGHT_SPANS = 20,   /* more than any `connections` may be, with two for urgent ranges */
+    FLIGHT_SOURCES = 8,  /* repositories a flight remembers to fetch through */
+};
+
+enum flight_state {
+    FLIGHT_MOVING,
+    FLIGHT_VERIFIED, /* all bytes are there and the digest matches */
+    FLIGHT_FAILED    /* `failure` says why */
+};
+
+/* A stretch that one fetcher is getting: [start, at) is written, [at, end) is to come. */
+struct span {
+    bool busy;
+    uint64_t start, at, end; /* end UINT64_MAX: as far as upstream sends */
+    uint64_t writing_to;     /* a write up to here is under way; else == at */
+    int64_t since_ms;
+};
+
+/* A repository at an upstream through which the blob may be fetched. */
+struct flight_source {
+    struct upstream *upstream;
+    char *repository; /* owned */
+    enum { SOURCE_ASKED, SOURCE_ANSWERED, SOURCE_REFUSED } state;
+    struct error refusal;
+};
+
+struct flight_reader {
+    uint64_t at, end; /* still wants [at, end) */
+    bool whole;       /* the last bytes are held back from it until the digest is checked */
+    struct flight_reader *prev, *next;
+};
+
+struct flights {
+    struct store *store;
+    unsigned max_flights, max_connections;
+    int64_t patience_ms;
+    struct metric *pulled_bytes, *failed_digests;
+    pthread_mutex_t table_lock; /* guards table, count and distrusted */
+    pthread_cond_t ended;       /* a flight left the table */
+    struct flight *table;
+    unsigned count; /* of flights in the table */
+    struct {
+        struct digest digest;
+        unsigned location;
+    } distrusted[16]; /* blobs that came wrong: next time one plain stream, from elsewhere */
+    unsigned distrusted_next;
+    atomic_uint connections; /* fetchers of all flights */
+    atomic_uint threads;     /* drivers and fetchers that have not ended */
+    atomic_bool stopping;
+};
+
+struct flight {
+    struct flights *flights;
+    struct digest digest;
+    UT_hash_handle hh;
+    atomic_uint references; /* the table's, each fetcher's, each reader's and caller's */
+
+    pthread_mutex_t state_lock; /* guards everything below */
+    pthread_cond_t changed;
+    enum flight_state state;
+    struct error failure;
+    bool opened;             /* the driver has opened the partial */
+    bool resumed;            /* an earlier flight's bytes were found */
+    struct partial *partial; /* freed by the driver, or with the flight when a fetcher outlives it */
+    int fd;                  /* of the partial file; closed with the flight */
+
+    bool answered; /* upstream has sent a head: size is known, or will be at the end */
+    bool size_known;
+    uint64_t size;
+    bool plain; /* no ranges: one stream from the first byte */
+    char etag[160];
+    struct extents present;
+    uint64_t hashed; /* the prefix that the driver has hashed */
+
+    struct span spans[FLIGHT_SPANS];
+    unsigned fetchers;
+    unsigned allowed; /* fetchers at once; fewer after upstream refused a further connection */
+    struct flight_source sources[FLIGHT_SOURCES];
+    unsigned source_count, source;
+    unsigned location; /* 0: the upstream's URL, 1…: its fallbacks */
+    struct upstream_target target; /* where blobs of the current source are redirected to */
+
+    struct flight_reader *readers;
+    unsigned reader_count;
+    bool fill; /* fetch all of it, not only what readers want */
+    struct blob_range first_range; /* what the first request asks for */
+
+    int64_t started_ms, progress_ms; /* clock_ms() of start and of the last byte */
+    unsigned failures;               /* in a row, without a byte between */
+    unsigned retries;
+    double rate; /* bytes a second of one connection, smoothed; 0: not known */
+};
+
+struct flights *flights_new(struct store *store, const struct cache_settings *settings);
+bool flights_free(struct flights *flights); /* false: some threads would not end; nothing is freed */
+
+/*
+ * The flight of `digest`, referenced: the one under way, or (*started) a new one that fetches
+ * through `repository` at `upstream`, `range` first. NULL: too many flights (ERROR_BUSY) or no
+ * memory.
+ */
+struct flight *flights_join(struct flights *flights, struct upstream *upstream,
+                            const char *repository, const struct digest *digest,
+                            const struct blob_range *range, bool *started, struct error *error);
+/* The flight under way, referenced, or NULL. */
+struct flight *flights_find(struct flights *flights, const struct digest *digest);
+void flight_release(struct flight *flight); /* NULL is allowed */
+
+/* Waits until upstream has answered for this source. False: it refused or the flight failed.
+ * *found is false when the flight does not fetch through this source: ask upstream yourself. */
+bool flight_wait_permission(struct flight *flight, const struct upstream *upstream,
+                            const char *repository, bool *found, struct error *error);
+/* The blob may be fetched through this repository as well: upstream said so. */
+void flight_add_source(struct flight *flight, struct upstream *upstream, const char *repository);
+
+/* Waits until the size is known, or known to come only at the end. */
+bool flight_wait_size(struct flight *flight, struct error *error);
+
+void flight_want_all(struct flight *flight); /* fill, whether anybody reads or not */
+struct flight_reader *flight_reader_new(struct flight *flight);
+void flight_reader_free(struct flight *flight, struct flight_reader *reader);
+
+/* ---- flight_plan.c: who fetches what next; called with state_lock held ---- */
+
+struct plan {
+    bool plain;        /* ask without a range */
+    bool suffix;       /* ask for the last `end` bytes; size not known yet */
+    uint64_t start, end;
+};
+
+/* The next span worth fetching; false when there is nothing to do now. */
+bool flight_plan(const struct flight *flight, struct plan *plan);
+/* Whether one more fetcher is worth starting, and for which span. May shorten a span whose front a
+ * reader would have to wait for too long. */
+bool flight_wants_fetcher(struct flight *flight, struct plan *plan);
+/* Whether all bytes are present. */
+bool flight_is_complete(const struct flight *flight);
+
+/* ---- flight_fetch.c ---- */
+
+/* Starts as many fetchers as there is work for; state_lock held. */
+void flight_staff(struct flight *flight);
+/* Ends the flight as failed, unless it has ended already; state_lock held. */
+void flight_fail(struct flight *flight, const struct error *error);
+
+#endif

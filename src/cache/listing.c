@@ -1,0 +1,186 @@
+/* Tag lists and referrers: whole documents put together from upstream's pages. */
+#include <jansson.h>
+#include <stdlib.h>
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "cache/lookup.h"
+#include "oci/manifest.h"
+
+enum {
+    PAGE_LIMIT = 1000,            /* pages of one list; more is an upstream that goes in circles */
+    PAGE_SIZE_LIMIT = 16 << 20,   /* bytes of one page */
+    ENTRY_LIMIT = 1 << 20,        /* tags or referrers in all */
+};
+
+/* Gets a list page by page; `member` of each page is an array whose entries are gathered. */
+static json_t *gather(struct question *question, enum upstream_what what, const char *reference,
+                      const char *member, struct error *error) {
+    cleanup_json json_t *all = json_array();
+    cleanup_buffer struct buffer body = {0};
+    char next[sizeof((struct upstream_head *)0)->next] = "";
+    for (unsigned page = 0; page < PAGE_LIMIT; page++) {
+        struct upstream_head *head = calloc(1, sizeof *head);
+        const struct upstream_request request = {
+            .what = what,
+            .repository = question->repository,
+            .reference = reference,
+            .page = next[0] ? next : NULL,
+        };
+        bool ok = all && head && lookup_get(question->cache, question->upstream, &request,
+                                            PAGE_SIZE_LIMIT, head, &body, error);
+        if (head)
+            memcpy(next, head->next, sizeof next);
+        if (ok == false && (!all || !head))
+            error_set(error, ERROR_MEMORY, "out of memory");
+        free(head);
+        if (!ok)
+            return NULL;
+        cleanup_json json_t *json = json_loadb(body.bytes ? body.bytes : "", body.length, 0, NULL);
+        json_t *entries = json_object_get(json, member);
+        if (!json_is_object(json) || (entries && !json_is_array(entries) && !json_is_null(entries))) {
+            error_set(error, ERROR_UNAVAILABLE, "upstream %s: the list of %s of %s is malformed",
+                      upstream_host(question->upstream), member, question->repository);
+            return NULL;
+        }
+        if (json_is_array(entries))
+            json_array_extend(all, entries);
+        if (!next[0] || json_array_size(all) > ENTRY_LIMIT)
+            break;
+    }
+    return take(all);
+}
+
+/* Serialises `json` (stolen) as the question's answer. */
+static bool answer_json(struct question *question, const char *media_type, json_t *json,
+                        struct error *error) {
+    cleanup_json json_t *owned = json;
+    cleanup_free char *text = owned ? json_dumps(owned, JSON_COMPACT) : NULL;
+    struct digest digest;
+    size_t length = text ? strlen(text) : 0;
+    if (!text || !digest_of(DIGEST_SHA256, text, length, &digest) ||
+        !(question->document = document_new(&digest, media_type, length, true)))
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    memcpy(question->document->bytes, text, length);
+    slot_put(question->cache, question->key, question->document,
+             lookup_tag_ttl(question->upstream));
+    return true;
+}
+
+static int compare_names(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Byte order, each once, and nothing that is no tag. */
+static json_t *sorted_tags(json_t *tags) {
+    size_t count = json_array_size(tags), used = 0;
+    cleanup_free const char **names = calloc(count ? count : 1, sizeof *names);
+    cleanup_json json_t *sorted = json_array();
+    if (!names || !sorted)
+        return NULL;
+    for (size_t i = 0; i < count; i++) {
+        const char *name = json_string_value(json_array_get(tags, i));
+        if (name && reference_is_tag(text_of(name)))
+            names[used++] = name;
+    }
+    qsort(names, used, sizeof *names, compare_names);
+    for (size_t i = 0; i < used; i++) {
+        if (i == 0 || strcmp(names[i - 1], names[i]) != 0)
+            json_array_append_new(sorted, json_string(names[i]));
+    }
+    return take(sorted);
+}
+
+bool answer_tags(struct question *question, struct error *error) {
+    cleanup_json json_t *tags = gather(question, UPSTREAM_TAGS, NULL, "tags", error);
+    if (!tags) {
+        if (error->kind == ERROR_NOT_FOUND)
+            slot_put_absent(question->cache, question->key, error,
+                            question->cache->negative_ttl_ms);
+        return false;
+    }
+    json_t *sorted = sorted_tags(tags);
+    return answer_json(question, "application/json",
+                       sorted ? json_pack("{s:s,s:o}", "name", question->repository, "tags", sorted)
+                              : NULL,
+                       error);
+}
+
+/* Upstream has no referrers endpoint: the tag that clients keep in its stead (distribution-spec,
+ * "Referrers Tag Schema"). An array of descriptors, empty when there is no such tag. */
+static json_t *fallback_referrers(struct question *question, struct error *error) {
+    struct reference tag = {0};
+    struct document *document;
+    enum cache_outcome outcome;
+    char digest[DIGEST_STRING_SIZE];
+    digest_format(&question->reference.digest, digest);
+    char *colon = strchr(digest, ':');
+    *colon = '-';
+    text_copy((struct text){digest, strnlen(digest, TAG_LIMIT)}, tag.tag, sizeof tag.tag);
+    if (!cache_manifest(question->cache, question->upstream, question->repository, &tag, false,
+                        &document, &outcome, error))
+        return error->kind == ERROR_NOT_FOUND ? json_array() : NULL;
+    cleanup_json json_t *json = json_loadb(document->bytes, document->length, 0, NULL);
+    document_release(document);
+    json_t *manifests = json_object_get(json, "manifests");
+    return json_is_array(manifests) ? json_incref(manifests) : json_array();
+}
+
+bool answer_referrers(struct question *question, struct error *error) {
+    char digest[DIGEST_STRING_SIZE];
+    json_t *manifests =
+        gather(question, UPSTREAM_REFERRERS, digest_format(&question->reference.digest, digest),
+               "manifests", error);
+    if (!manifests && (error->kind == ERROR_NOT_FOUND || error->kind == ERROR_UNSUPPORTED))
+        manifests = fallback_referrers(question, error);
+    if (!manifests)
+        return false;
+    return answer_json(question, MEDIA_OCI_INDEX,
+                       json_pack("{s:i,s:s,s:o}", "schemaVersion", 2, "mediaType", MEDIA_OCI_INDEX,
+                                 "manifests", manifests),
+                       error);
+}
+
+/* Fresh from memory, else from upstream, else what is held. */
+static bool get(struct cache *cache, enum question_kind kind, struct upstream *upstream,
+                const char *repository, const char *what, const struct reference *reference,
+                struct document **document, enum cache_outcome *outcome, struct error *error) {
+    char key[KEY_SIZE];
+    struct document *held;
+    bool still, joined;
+    lookup_key(key, upstream, repository, what, reference);
+    enum slot_state state = slot_get(cache, key, &held, error);
+    *outcome = CACHE_HIT;
+    *document = held;
+    if (state == SLOT_FRESH)
+        return true;
+    if (state == SLOT_ABSENT)
+        return false;
+    if (question_ask(cache, key, kind, upstream, repository, reference, held, document, &still,
+                     &joined, error)) {
+        document_release(held);
+        *outcome = joined ? CACHE_JOINED : CACHE_MISS;
+        return true;
+    }
+    if (held && error->kind != ERROR_NOT_FOUND) {
+        log_at(LOG_WARN, "serving a stale list", LOG_STRING("upstream", upstream_host(upstream)),
+               LOG_STRING("repository", repository), LOG_STRING("error", error->text));
+        *document = held;
+        *outcome = CACHE_STALE;
+        return true;
+    }
+    document_release(held);
+    return false;
+}
+
+bool cache_tags(struct cache *cache, struct upstream *upstream, const char *repository,
+                struct document **document, enum cache_outcome *outcome, struct error *error) {
+    return get(cache, QUESTION_TAGS, upstream, repository, "tags", NULL, document, outcome, error);
+}
+
+bool cache_referrers(struct cache *cache, struct upstream *upstream, const char *repository,
+                     const struct digest *subject, struct document **document,
+                     enum cache_outcome *outcome, struct error *error) {
+    struct reference reference = lookup_reference(subject);
+    return get(cache, QUESTION_REFERRERS, upstream, repository, "referrers", &reference, document,
+               outcome, error);
+}

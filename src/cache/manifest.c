@@ -1,0 +1,330 @@
+/* Manifests: by digest for ever, by tag for a while. */
+#include "oci/manifest.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "cache/lookup.h"
+
+/* ---- what the store has ---- */
+
+static struct document *document_from(const struct digest *digest, const char *media_type,
+                                      const void *bytes, size_t length) {
+    struct document *document = document_new(digest, media_type, length, true);
+    if (document && length)
+        memcpy(document->bytes, bytes, length);
+    return document;
+}
+
+/* A linked manifest from the store, or NULL. */
+static struct document *load(struct cache *cache, const struct upstream *upstream,
+                             const char *repository, const struct digest *digest) {
+    char media_type[128];
+    cleanup_buffer struct buffer body = {0};
+    if (!store_has_link_manifest(cache->store, upstream_host(upstream), repository, digest,
+                                 media_type, sizeof media_type) ||
+        !store_blob_read(cache->store, digest, MANIFEST_SIZE_LIMIT, &body, NULL))
+        return NULL;
+    return document_from(digest, media_type, body.bytes, body.length);
+}
+
+/* A tag as last seen, or NULL; *age_ms since upstream last spoke of it. */
+static struct document *load_tag(struct cache *cache, const struct upstream *upstream,
+                                 const char *repository, const char *tag, int64_t *age_ms) {
+    struct tag_record record;
+    if (!store_tag_get(cache->store, upstream_host(upstream), repository, tag, &record))
+        return NULL;
+    int64_t age_s = clock_wall_s() - record.checked_s;
+    *age_ms = age_s < 0 ? INT64_MAX : age_s * 1000; /* a clock set back vouches for nothing */
+    return load(cache, upstream, repository, &record.digest);
+}
+
+/* ---- what upstream says; on the question's thread ---- */
+
+/* A page of a captive portal or a proxy is no manifest, whatever its status was. */
+static bool is_manifest_body(const struct buffer *body) {
+    cleanup_json json_t *json =
+        json_loadb(body->bytes ? body->bytes : "", body->length, JSON_REJECT_DUPLICATES, NULL);
+    return json_is_object(json);
+}
+
+static void keep_tag(struct question *question, const struct document *document) {
+    struct cache *cache = question->cache;
+    const char *host = upstream_host(question->upstream);
+    struct tag_record record, old;
+    struct error error;
+    int64_t refresh_s = lookup_tag_ttl(question->upstream) / 2000;
+    record.digest = document->digest;
+    record.checked_s = clock_wall_s();
+    memcpy(record.media_type, document->media_type, sizeof record.media_type);
+    /* Each record is synced; a revalidation alone is noted no more often than is of use. */
+    if (store_tag_get(cache->store, host, question->repository, question->reference.tag, &old) &&
+        digest_equal(&old.digest, &record.digest) &&
+        record.checked_s - old.checked_s < (refresh_s > 30 ? refresh_s : 30) &&
+        record.checked_s >= old.checked_s)
+        return;
+    if (!store_tag_put(cache->store, host, question->repository, question->reference.tag, &record,
+                       &error))
+        log_at(LOG_WARN, "tag not kept", LOG_STRING("error", error.text));
+}
+
+/* Keeps an answer in memory and, if it has bytes, in the store; failing to keep is no failure. */
+static void keep(struct question *question, struct document *document) {
+    struct cache *cache = question->cache;
+    const char *host = upstream_host(question->upstream);
+    struct error error = {0};
+    bool is_tag = !question->reference.is_digest;
+    if (document->has_bytes) {
+        bool kept = store_blob_put(cache->store, &document->digest, document->bytes,
+                                   document->length, &error) &&
+                    store_link_manifest(cache->store, host, question->repository,
+                                        &document->digest, document->media_type, &error);
+        if (!kept)
+            log_at(LOG_WARN, "manifest not kept", LOG_STRING("error", error.text));
+        if (kept && is_tag)
+            keep_tag(question, document);
+        char key[KEY_SIZE];
+        struct reference by_digest = lookup_reference(&document->digest);
+        lookup_key(key, question->upstream, question->repository, "manifest", &by_digest);
+        slot_put(cache, key, document, INT64_MAX);
+    }
+    char key[KEY_SIZE];
+    lookup_key(key, question->upstream, question->repository, "manifest", &question->reference);
+    slot_put(cache, key, document, is_tag ? lookup_tag_ttl(question->upstream) : INT64_MAX);
+}
+
+static void keep_absent(struct question *question, const struct error *error) {
+    struct cache *cache = question->cache;
+    char key[KEY_SIZE];
+    int64_t ttl = cache->negative_ttl_ms;
+    if (!question->reference.is_digest) {
+        if (upstream_settings(question->upstream)->keep_deleted && question->held)
+            return;
+        if (ttl > lookup_tag_ttl(question->upstream))
+            ttl = lookup_tag_ttl(question->upstream);
+        store_tag_delete(question->cache->store, upstream_host(question->upstream),
+                         question->repository, question->reference.tag, NULL);
+    }
+    lookup_key(key, question->upstream, question->repository, "manifest", &question->reference);
+    slot_put_absent(cache, key, error, ttl);
+}
+
+static const char *reference_text(const struct reference *reference,
+                                  char digest[static DIGEST_STRING_SIZE]) {
+    return reference->is_digest ? digest_format(&reference->digest, digest) : reference->tag;
+}
+
+static bool ask_head(struct question *question, struct upstream_head *head, struct error *error) {
+    char digest[DIGEST_STRING_SIZE];
+    const struct upstream_request request = {
+        .what = UPSTREAM_MANIFEST,
+        .head_only = true,
+        .repository = question->repository,
+        .reference = reference_text(&question->reference, digest),
+    };
+    cleanup_buffer struct buffer nothing = {0};
+    return lookup_get(question->cache, question->upstream, &request, MANIFEST_SIZE_LIMIT, head,
+                      &nothing, error);
+}
+
+/* The digest of a manifest's bytes under the algorithm that its name (or upstream) uses. */
+static bool check_digest(struct question *question, const struct upstream_head *head,
+                         const struct buffer *body, struct digest *digest, struct error *error) {
+    const struct digest *promised = question->reference.is_digest ? &question->reference.digest
+                                    : head->has_digest            ? &head->digest
+                                                                  : NULL;
+    char is[DIGEST_STRING_SIZE], should[DIGEST_STRING_SIZE];
+    if (!digest_of(promised ? promised->algorithm : DIGEST_SHA256, body->bytes, body->length,
+                   digest))
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    if (promised && !digest_equal(promised, digest))
+        return error_set(error, ERROR_UNAVAILABLE,
+                         "upstream %s: manifest of %s: the bytes have digest %s, not %s",
+                         upstream_host(question->upstream), question->repository,
+                         digest_format(digest, is), digest_format(promised, should));
+    return true;
+}
+
+static bool ask_whole(struct question *question, struct error *error) {
+    struct upstream_head head = {0};
+    struct digest digest;
+    char text[DIGEST_STRING_SIZE];
+    cleanup_buffer struct buffer body = {0};
+    const struct upstream_request request = {
+        .what = UPSTREAM_MANIFEST,
+        .repository = question->repository,
+        .reference = reference_text(&question->reference, text),
+    };
+    if (!lookup_get(question->cache, question->upstream, &request, MANIFEST_SIZE_LIMIT, &head,
+                    &body, error) ||
+        !check_digest(question, &head, &body, &digest, error))
+        return false;
+    if (!is_manifest_body(&body))
+        return error_set(error, ERROR_UNAVAILABLE,
+                         "upstream %s: manifest of %s: the answer (%s) is no JSON object; is a "
+                         "proxy or portal in between?",
+                         upstream_host(question->upstream), question->repository,
+                         head.content_type[0] ? head.content_type : "no type");
+    const char *media_type = head.content_type[0] ? head.content_type : MEDIA_OCI_MANIFEST;
+    question->document = document_from(&digest, media_type, body.bytes, body.length);
+    return question->document || error_set(error, ERROR_MEMORY, "out of memory");
+}
+
+/* Fetches ahead what a client will ask for next. */
+static void prefetch(struct question *question) {
+    struct manifest manifest;
+    const struct document *document = question->document;
+    if (!upstream_settings(question->upstream)->prefetch ||
+        !manifest_parse(document->bytes, document->length, &manifest, NULL))
+        return;
+    for (size_t i = 0; i < manifest.count; i++) {
+        enum descriptor_role role = manifest.descriptors[i].role;
+        if (role == DESCRIPTOR_CONFIG || role == DESCRIPTOR_LAYER)
+            cache_blob_fetch(question->cache, question->upstream, question->repository,
+                             &manifest.descriptors[i].digest, NULL);
+    }
+    manifest_free(&manifest);
+}
+
+/* Another repository brought this manifest in: with upstream's word (one HEAD) it is this one's
+ * too, without its bytes being sent again. */
+static struct document *adopt(struct question *question, const struct digest *digest,
+                              const char *media_type) {
+    cleanup_buffer struct buffer body = {0};
+    if (!store_blob_read(question->cache->store, digest, MANIFEST_SIZE_LIMIT, &body, NULL))
+        return NULL;
+    return document_from(digest, media_type[0] ? media_type : MEDIA_OCI_MANIFEST, body.bytes,
+                         body.length);
+}
+
+/* Asks with HEAD whether what is here will do. True: answered (or failed for good: *failed). */
+static bool head_suffices(struct question *question, bool *failed, struct error *error) {
+    const struct digest *held = question->held                ? &question->held->digest
+                                : question->reference.is_digest ? &question->reference.digest
+                                                                : NULL;
+    uint64_t size;
+    if (!held || (!question->held && !store_blob_has(question->cache->store, held, &size)))
+        return false;
+    struct upstream_head head = {0};
+    *failed = !ask_head(question, &head, error);
+    if (*failed) /* an upstream without HEAD gets a GET */
+        return error->kind != ERROR_UNSUPPORTED;
+    if (question->reference.is_digest)
+        question->document = adopt(question, held, head.content_type);
+    else if (head.has_digest && digest_equal(&head.digest, held))
+        question->document = document_keep(question->held);
+    else if (head.has_digest)
+        question->document = adopt(question, &head.digest, head.content_type);
+    question->still = question->document != NULL;
+    return question->document != NULL;
+}
+
+bool answer_manifest(struct question *question, struct error *error) {
+    bool failed = false;
+    bool ok = head_suffices(question, &failed, error) ? !failed : ask_whole(question, error);
+    if (ok) {
+        keep(question, question->document);
+        if (!question->still)
+            prefetch(question);
+    } else if (error->kind == ERROR_NOT_FOUND) {
+        keep_absent(question, error);
+    }
+    return ok;
+}
+
+bool answer_manifest_head(struct question *question, struct error *error) {
+    struct upstream_head head = {0};
+    if (!ask_head(question, &head, error)) {
+        if (error->kind == ERROR_NOT_FOUND)
+            keep_absent(question, error);
+        if (error->kind != ERROR_UNSUPPORTED)
+            return false;
+        head.has_digest = false;
+    }
+    const struct digest *digest = head.has_digest                 ? &head.digest
+                                  : question->reference.is_digest ? &question->reference.digest
+                                                                  : NULL;
+    if (!digest || !head.has_length || !head.content_type[0])
+        return answer_manifest(question, error); /* such a head says too little */
+    if (question->held && digest_equal(digest, &question->held->digest)) {
+        question->document = document_keep(question->held);
+        question->still = true;
+    } else {
+        question->document = document_new(digest, head.content_type, head.length, false);
+    }
+    if (!question->document)
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    keep(question, question->document);
+    return true;
+}
+
+/* ---- what clients get ---- */
+
+/* Looks in memory, then in the store. FRESH: *held is the answer. STALE: *held may stand in. */
+static enum slot_state look(struct cache *cache, const char *key, struct upstream *upstream,
+                            const char *repository, const struct reference *reference,
+                            bool head_only, struct document **held, struct error *error) {
+    enum slot_state state = slot_get(cache, key, held, error);
+    if (state == SLOT_ABSENT ||
+        (*held && ((*held)->has_bytes || (head_only && state == SLOT_FRESH))))
+        return state;
+
+    /* Memory knows nothing, or the head alone. */
+    struct document *known = *held, *stored;
+    int64_t age_ms = 0;
+    if (reference->is_digest)
+        stored = load(cache, upstream, repository, &reference->digest);
+    else if (known && state == SLOT_FRESH &&
+             (stored = load(cache, upstream, repository, &known->digest)))
+        age_ms = 0; /* upstream has just named this digest */
+    else
+        stored = load_tag(cache, upstream, repository, reference->tag, &age_ms);
+    document_release(known);
+    *held = stored;
+    if (!stored)
+        return SLOT_EMPTY;
+    int64_t ttl = reference->is_digest ? INT64_MAX : lookup_tag_ttl(upstream);
+    if (age_ms >= ttl || (known && !reference->is_digest && age_ms > 0))
+        return SLOT_STALE;
+    slot_put(cache, key, stored, reference->is_digest ? INT64_MAX : ttl - age_ms);
+    return SLOT_FRESH;
+}
+
+bool cache_manifest(struct cache *cache, struct upstream *upstream, const char *repository,
+                    const struct reference *reference, bool head_only,
+                    struct document **document, enum cache_outcome *outcome,
+                    struct error *error) {
+    char key[KEY_SIZE];
+    struct document *held;
+    bool still = false, joined = false;
+    lookup_key(key, upstream, repository, "manifest", reference);
+    enum slot_state state =
+        look(cache, key, upstream, repository, reference, head_only, &held, error);
+    *outcome = CACHE_HIT;
+    *document = held;
+    if (state == SLOT_FRESH)
+        return true;
+    if (state == SLOT_ABSENT)
+        return false;
+
+    enum question_kind kind = head_only ? QUESTION_MANIFEST_HEAD : QUESTION_MANIFEST;
+    if (question_ask(cache, key, kind, upstream, repository, reference, held, document, &still,
+                     &joined, error)) {
+        document_release(held);
+        *outcome = joined ? CACHE_JOINED : still ? CACHE_REVALIDATED : CACHE_MISS;
+        return true;
+    }
+    bool gone = error->kind == ERROR_NOT_FOUND && !upstream_settings(upstream)->keep_deleted;
+    if (held && !gone) {
+        log_at(LOG_WARN, "serving a stale tag", LOG_STRING("upstream", upstream_host(upstream)),
+               LOG_STRING("repository", repository), LOG_STRING("tag", reference->tag),
+               LOG_STRING("error", error->text));
+        *document = held;
+        *outcome = CACHE_STALE;
+        return true;
+    }
+    document_release(held);
+    return false;
+}

@@ -1,0 +1,244 @@
+#include "registry/clients.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "registry/htpasswd.h"
+#include <crypt.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <openssl/rand.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum {
+    LOOK_MS = 1000,          /* how often the file is looked at, at most */
+    REMEMBER_MS = 60 * 1000, /* how long a successful check holds */
+    REMEMBERED = 1024,       /* slots; two checks that meet in one cost a hash more, no harm */
+    BASIC_LIMIT = 1024,      /* bytes of Basic credentials, in base64 */
+};
+
+struct remembered {
+    unsigned char key[32];
+    int64_t until_ms; /* 0: empty */
+};
+
+struct clients {
+    char *file;
+    unsigned char secret[32]; /* keys the hashes in `remembered` */
+    _Atomic int64_t look_ms;  /* when the file is to be looked at next; who looks sets it last */
+    bool complained;          /* only for who looks */
+
+    pthread_mutex_t users_lock; /* guards all down to `remembered`; never held for I/O or a hash */
+    struct htpasswd users;
+    unsigned generation; /* counts the times `users` were replaced */
+    struct remembered remembered[REMEMBERED];
+
+    pthread_mutex_t hashing_lock; /* guards `hashing` */
+    pthread_cond_t hashing_ended;
+    long hashing, hashing_most;
+};
+
+struct clients *clients_new(const char *htpasswd_file, struct error *error) {
+    struct clients *clients = calloc(1, sizeof *clients);
+    if (!clients || !(clients->file = strdup(htpasswd_file))) {
+        free(clients);
+        error_set(error, ERROR_MEMORY, "out of memory");
+        return NULL;
+    }
+    pthread_mutex_init(&clients->users_lock, NULL);
+    pthread_mutex_init(&clients->hashing_lock, NULL);
+    pthread_cond_init(&clients->hashing_ended, NULL);
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    clients->hashing_most = processors > 0 ? processors : 1;
+    clients->look_ms = clock_ms() + LOOK_MS;
+    if (RAND_bytes(clients->secret, sizeof clients->secret) != 1)
+        error_set(error, ERROR_IO, "no random bytes for a key");
+    else if (htpasswd_read(clients->file, &clients->users, error))
+        return clients;
+    clients_free(clients);
+    return NULL;
+}
+
+void clients_free(struct clients *clients) {
+    if (!clients)
+        return;
+    pthread_cond_destroy(&clients->hashing_ended);
+    pthread_mutex_destroy(&clients->hashing_lock);
+    pthread_mutex_destroy(&clients->users_lock);
+    htpasswd_free(&clients->users);
+    free(clients->file);
+    OPENSSL_cleanse(clients, sizeof *clients);
+    free(clients);
+}
+
+/* ---- the file ---- */
+
+/* One thread at a time, and one a second, looks whether the file is another. */
+static void look_at_file(struct clients *clients) {
+    int64_t now = clock_ms(), due = atomic_load(&clients->look_ms);
+    if (now < due || !atomic_compare_exchange_strong(&clients->look_ms, &due, INT64_MAX))
+        return;
+    struct error error = {0};
+    struct htpasswd fresh = {0};
+    /* Only this thread replaces the users now, so that their identity may be read without lock. */
+    bool changed = htpasswd_changed(clients->file, &clients->users);
+    bool read = changed && htpasswd_read(clients->file, &fresh, &error);
+    if (read) {
+        pthread_mutex_lock(&clients->users_lock);
+        struct htpasswd old = clients->users;
+        clients->users = fresh;
+        clients->generation++;
+        memset(clients->remembered, 0, sizeof clients->remembered);
+        pthread_mutex_unlock(&clients->users_lock);
+        htpasswd_free(&old);
+        log_at(LOG_INFO, "read the clients' passwords again", LOG_STRING("file", clients->file));
+    } else if (changed && !clients->complained) {
+        log_at(LOG_ERROR, "cannot read the clients' passwords; those read before stay",
+               LOG_STRING("error", error.text));
+    }
+    clients->complained = changed && !read; /* once for each time it breaks */
+    atomic_store(&clients->look_ms, now + LOOK_MS);
+}
+
+/* ---- one check ---- */
+
+struct attempt {
+    char bytes[BASIC_LIMIT]; /* user NUL password NUL */
+    const char *user, *password;
+    unsigned char key[32]; /* stands for both in `remembered` */
+};
+
+/* Reads "Basic dXNlcjpwYXNz" (RFC 7617). */
+static bool read_basic(struct text header, struct attempt *out) {
+    struct text rest, scheme = text_cut(header, ' ', &rest);
+    if (!rest.at || !text_is_nocase(scheme, "Basic"))
+        return false;
+    struct text token = text_trim(rest);
+    if (token.length == 0 || token.length % 4 != 0 || token.length >= BASIC_LIMIT)
+        return false;
+    size_t padding = 0;
+    while (padding < 2 && token.at[token.length - 1 - padding] == '=')
+        padding++;
+    for (size_t i = 0; i < token.length - padding; i++) { /* EVP_DecodeBlock overlooks spaces */
+        unsigned char c = (unsigned char)token.at[i];
+        if (!(c >= 'a' && c <= 'z') && !(c >= 'A' && c <= 'Z') && !(c >= '0' && c <= '9') &&
+            c != '+' && c != '/')
+            return false;
+    }
+    int decoded = EVP_DecodeBlock((unsigned char *)out->bytes, (const unsigned char *)token.at,
+                                  (int)token.length);
+    if (decoded < 0 || (size_t)decoded < padding)
+        return false;
+    size_t length = (size_t)decoded - padding;
+    out->bytes[length] = '\0';
+    char *colon = memchr(out->bytes, ':', length);
+    if (!colon || memchr(out->bytes, '\0', length))
+        return false;
+    *colon = '\0';
+    out->user = out->bytes;
+    out->password = colon + 1;
+    return true;
+}
+
+static bool make_key(const struct clients *clients, struct attempt *attempt) {
+    size_t length = strlen(attempt->user) + 1 + strlen(attempt->password);
+    unsigned size = sizeof attempt->key;
+    return HMAC(EVP_sha256(), clients->secret, sizeof clients->secret,
+                (const unsigned char *)attempt->bytes, length, attempt->key, &size) != NULL;
+}
+
+static struct remembered *slot_of(struct clients *clients, const struct attempt *attempt) {
+    return &clients->remembered[(attempt->key[0] << 8 | attempt->key[1]) % REMEMBERED];
+}
+
+static bool is_remembered(struct clients *clients, const struct attempt *attempt) {
+    int64_t now = clock_ms();
+    pthread_mutex_lock(&clients->users_lock);
+    const struct remembered *slot = slot_of(clients, attempt);
+    bool held =
+        now < slot->until_ms && CRYPTO_memcmp(slot->key, attempt->key, sizeof attempt->key) == 0;
+    pthread_mutex_unlock(&clients->users_lock);
+    return held;
+}
+
+static void remember(struct clients *clients, const struct attempt *attempt, unsigned generation) {
+    int64_t until = clock_ms() + REMEMBER_MS;
+    pthread_mutex_lock(&clients->users_lock);
+    if (generation == clients->generation) { /* else it holds for users of yesterday */
+        struct remembered *slot = slot_of(clients, attempt);
+        memcpy(slot->key, attempt->key, sizeof slot->key);
+        slot->until_ms = until;
+    }
+    pthread_mutex_unlock(&clients->users_lock);
+}
+
+/* Waits for a place among those that compute hashes. */
+static void begin_hashing(struct clients *clients) {
+    pthread_mutex_lock(&clients->hashing_lock);
+    while (clients->hashing == clients->hashing_most)
+        pthread_cond_wait(&clients->hashing_ended, &clients->hashing_lock);
+    clients->hashing++;
+    pthread_mutex_unlock(&clients->hashing_lock);
+}
+
+static void end_hashing(struct clients *clients) {
+    pthread_mutex_lock(&clients->hashing_lock);
+    clients->hashing--;
+    pthread_cond_signal(&clients->hashing_ended);
+    pthread_mutex_unlock(&clients->hashing_lock);
+}
+
+static bool password_is(const char *password, const char *hash) {
+    struct crypt_data *data = calloc(1, sizeof *data); /* 32 KiB: too much for a worker's stack */
+    if (!data)
+        return false;
+    const char *computed = crypt_rn(password, hash, data, sizeof *data);
+    size_t length = strlen(hash);
+    bool same =
+        computed && strlen(computed) == length && CRYPTO_memcmp(computed, hash, length) == 0;
+    OPENSSL_cleanse(data, sizeof *data);
+    free(data);
+    return same;
+}
+
+static bool check(struct clients *clients, const struct attempt *attempt) {
+    char hash[HTPASSWD_HASH_SIZE];
+    pthread_mutex_lock(&clients->users_lock);
+    unsigned generation = clients->generation;
+    bool known = htpasswd_find(&clients->users, attempt->user, hash);
+    pthread_mutex_unlock(&clients->users_lock);
+    if (!*hash) /* there is not one user */
+        return false;
+    bool right = password_is(attempt->password, hash) && known;
+    OPENSSL_cleanse(hash, sizeof hash);
+    if (right)
+        remember(clients, attempt, generation);
+    return right;
+}
+
+bool clients_allow(struct clients *clients, struct text authorization_header, char *user,
+                   size_t size) {
+    struct attempt attempt;
+    look_at_file(clients);
+    if (size)
+        *user = '\0';
+    bool allowed = false;
+    if (authorization_header.at && read_basic(authorization_header, &attempt) &&
+        make_key(clients, &attempt)) {
+        allowed = is_remembered(clients, &attempt);
+        if (!allowed) {
+            begin_hashing(clients);
+            /* A client's many connections come at once; the first one's check serves them all. */
+            allowed = is_remembered(clients, &attempt) || check(clients, &attempt);
+            end_hashing(clients);
+        }
+        if (allowed)
+            text_copy(text_of(attempt.user), user, size);
+    }
+    OPENSSL_cleanse(&attempt, sizeof attempt);
+    return allowed;
+}

@@ -1,0 +1,33 @@
+/*
+ * Who may read: an htpasswd file of tarn's own clients.
+ *
+ * Every hash that libcrypt knows is accepted (bcrypt, as `htpasswd -B` writes it, is meant), never
+ * a password in clear. The file is read again when it changes; one that has become unreadable or
+ * wrong is logged, and the users known before stay. A successful check is remembered for a minute
+ * under a keyed hash, so that an image's many requests cost one bcrypt; a user that does not exist
+ * costs as much time as one that does. As many hashes are computed at once as there are
+ * processors, whoever asks.
+ *
+ * Threads: any number.
+ */
+#ifndef REGISTRY_CLIENTS_H
+#define REGISTRY_CLIENTS_H
+
+#include "base/error.h"
+#include "base/text.h"
+#include <stdbool.h>
+#include <stddef.h>
+
+struct clients;
+
+/* ERROR_INVALID names file, line and what would be right. */
+struct clients *clients_new(const char *htpasswd_file, struct error *error);
+void clients_free(struct clients *clients); /* NULL is allowed */
+
+/* Whether the value of an Authorization field (at == NULL: there was none) is Basic with a known
+ * user and the right password. `user` gets the name, or "" when refused. May take the time of a
+ * password hash. */
+bool clients_allow(struct clients *clients, struct text authorization_header, char *user,
+                   size_t size);
+
+#endif

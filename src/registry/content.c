@@ -1,0 +1,176 @@
+/* Manifests and blobs. */
+#include <inttypes.h>
+#include "base/clock.h"
+#include "registry/call.h"
+
+enum { FIRST_BYTE_MS = 25000 }; /* containerd >= 2.3 gives up after 30 s without a head */
+
+void handle_manifest(struct call *call) {
+    struct document *document;
+    enum cache_outcome outcome;
+    struct error error = {0};
+    bool is_head = call->request->method == HTTP_HEAD;
+    if (!cache_manifest(call->registry->settings.cache, call->upstream, call->repository,
+                        &call->route.reference, is_head, &document, &outcome, &error)) {
+        call_fail_error(call, &error);
+        return;
+    }
+    call_note_outcome(call, outcome);
+    if (!call_not_modified(call, &document->digest)) {
+        call_add_content_fields(call, &document->digest);
+        if (document->has_bytes)
+            http_reply(call->exchange, 200, document->media_type, document->bytes,
+                       document->length);
+        else /* only an answer to HEAD may be without bytes */
+            http_begin(call->exchange, 200, document->media_type, (int64_t)document->length, NULL);
+    }
+    document_release(document);
+}
+
+static void head_blob(struct call *call) {
+    uint64_t size;
+    enum cache_outcome outcome;
+    struct error error = {0};
+    const struct digest *digest = &call->route.reference.digest;
+    if (!cache_blob_stat(call->registry->settings.cache, call->upstream, call->repository, digest,
+                         &size, &outcome, &error)) {
+        call_fail_error(call, &error);
+        return;
+    }
+    call_note_outcome(call, outcome);
+    if (call_not_modified(call, digest))
+        return;
+    call_add_content_fields(call, digest);
+    http_begin(call->exchange, 200, "application/octet-stream", (int64_t)size, NULL);
+}
+
+/* Who waits for a blob's bytes: until the first one, with a deadline. */
+struct waiting {
+    const struct http_exchange *exchange;
+    int64_t deadline_ms; /* 0: none */
+};
+
+static bool still_waiting(const void *context) {
+    const struct waiting *waiting = context;
+    return (waiting->deadline_ms == 0 || clock_ms() < waiting->deadline_ms) &&
+           http_client_is_there(waiting->exchange);
+}
+
+/* Sends [first, first + length) of the blob as it comes; cuts the connection when it cannot. */
+static void send_blob(struct call *call, struct cache_blob *blob, uint64_t first,
+                      uint64_t length) {
+    const struct waiting waiting = {.exchange = call->exchange};
+    struct error error = {0};
+    uint64_t at = first, last = blob->size_known ? first + length : UINT64_MAX, end = first;
+    while (at < last) {
+        if (!cache_blob_wait(blob, at, &end, still_waiting, &waiting, &error))
+            break;
+        if (end == at)
+            return; /* the end of a blob of unknown size; or nothing is wanted */
+        if (end > last)
+            end = last;
+        if (!http_send_file(call->exchange, blob->fd, at, end - at, &error))
+            break;
+        at = end;
+    }
+    if (at < last) {
+        text_copy((struct text){error.text, strnlen(error.text, sizeof call->error - 1)},
+                  call->error, sizeof call->error);
+        http_abort(call->exchange);
+    }
+}
+
+/* The range that the client asks for and that may be honoured (RFC 9110 §13.1.5, §14.2). */
+static struct http_range wanted_range(struct call *call) {
+    char text[DIGEST_STRING_SIZE];
+    struct text value = http_field(call->request, "Range");
+    struct text condition = http_field(call->request, "If-Range");
+    if (!value.at)
+        return (struct http_range){.kind = HTTP_RANGE_NONE};
+    digest_format(&call->route.reference.digest, text);
+    if (condition.at && !memmem(condition.at, condition.length, text, strlen(text)))
+        return (struct http_range){.kind = HTTP_RANGE_NONE};
+    return http_range_parse(value);
+}
+
+static struct blob_range to_blob_range(const struct http_range *range) {
+    switch (range->kind) {
+    case HTTP_RANGE_NONE:
+        break;
+    case HTTP_RANGE_FROM:
+        return (struct blob_range){.kind = BLOB_FROM, .first = range->first};
+    case HTTP_RANGE_FROM_TO:
+        return (struct blob_range){
+            .kind = BLOB_FROM_TO, .first = range->first, .last = range->last};
+    case HTTP_RANGE_LAST:
+        return (struct blob_range){.kind = BLOB_LAST, .count = range->count};
+    }
+    return (struct blob_range){.kind = BLOB_WHOLE};
+}
+
+/* Waits for the first byte, so that what goes wrong before it is an answer and not a cut. */
+static bool await_first_byte(struct call *call, struct cache_blob *blob, uint64_t first,
+                             struct error *error) {
+    int64_t patience = call->registry->settings.first_byte_ms;
+    const struct waiting waiting = {.exchange = call->exchange,
+                                    .deadline_ms = call->began_us / 1000 +
+                                                   (patience ? patience : FIRST_BYTE_MS)};
+    uint64_t end;
+    if (!blob->flight || cache_blob_wait(blob, first, &end, still_waiting, &waiting, error))
+        return true;
+    if (error->kind == ERROR_CLOSED && clock_ms() >= waiting.deadline_ms)
+        error_set(error, ERROR_TIMEOUT, "upstream %s: no byte of the blob has come in time",
+                  upstream_host(call->upstream));
+    return false;
+}
+
+static void answer_blob(struct call *call, struct cache_blob *blob,
+                        const struct http_range *range) {
+    struct error error = {0};
+    uint64_t first = 0, length = 0;
+    const struct digest *digest = &call->route.reference.digest;
+    bool partial = range->kind != HTTP_RANGE_NONE && blob->size_known;
+    if (blob->size_known && !http_range_settle(range, blob->size, &first, &length)) {
+        http_add_field(call->exchange, "Content-Range", "bytes */%" PRIu64, blob->size);
+        call_fail(call, 416, "RANGE_INVALID", "the blob has %" PRIu64 " bytes", blob->size);
+        return;
+    }
+    bool whole = !blob->size_known || (first == 0 && length == blob->size);
+    cache_blob_want(blob, first, blob->size_known ? first + length : UINT64_MAX, whole);
+    if (!await_first_byte(call, blob, first, &error)) {
+        call_fail_error(call, &error);
+        return;
+    }
+    call_add_content_fields(call, digest);
+    if (partial)
+        http_add_field(call->exchange, "Content-Range",
+                       "bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, first, first + length - 1,
+                       blob->size);
+    if (http_begin(call->exchange, partial ? 206 : 200, "application/octet-stream",
+                   blob->size_known ? (int64_t)length : HTTP_UNKNOWN_LENGTH, &error))
+        send_blob(call, blob, first, length);
+    else if (error.kind == ERROR_UNSUPPORTED) /* HTTP/1.0 and no length: no way to tell a cut */
+        call_fail(call, 502, "UNAVAILABLE",
+                  "upstream tells no length of this blob; ask with HTTP/1.1");
+}
+
+void handle_blob(struct call *call) {
+    if (call->request->method == HTTP_HEAD) {
+        head_blob(call);
+        return;
+    }
+    struct cache_blob blob;
+    enum cache_outcome outcome;
+    struct error error = {0};
+    struct http_range range = wanted_range(call);
+    struct blob_range first = to_blob_range(&range);
+    if (!cache_blob_open(call->registry->settings.cache, call->upstream, call->repository,
+                         &call->route.reference.digest, &first, &blob, &outcome, &error)) {
+        call_fail_error(call, &error);
+        return;
+    }
+    call_note_outcome(call, outcome);
+    if (!call_not_modified(call, &call->route.reference.digest))
+        answer_blob(call, &blob, &range);
+    cache_blob_close(&blob);
+}

@@ -1,0 +1,130 @@
+#include "registry/htpasswd.h"
+
+#include "base/buffer.h"
+#include "base/cleanup.h"
+#include <crypt.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/crypto.h>
+#include <stdlib.h>
+#include <string.h>
+
+void htpasswd_free(struct htpasswd *htpasswd) {
+    free(htpasswd->users);
+    if (htpasswd->bytes)
+        OPENSSL_cleanse(htpasswd->bytes, htpasswd->length);
+    free(htpasswd->bytes);
+    *htpasswd = (struct htpasswd){0};
+}
+
+/* Whether libcrypt could ever compute `hash`. A traditional hash has no mark of its own, so that a
+ * password in clear may look like one; it then matches nothing. */
+static bool is_hash(const char *hash) {
+    static const char letters[] =
+        "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    if (strlen(hash) >= HTPASSWD_HASH_SIZE)
+        return false;
+    if (*hash != '$' && *hash != '_' && (strlen(hash) != 13 || strspn(hash, letters) != 13))
+        return false;
+    int answer = crypt_checksalt(hash);
+    return answer == CRYPT_SALT_OK || answer == CRYPT_SALT_METHOD_LEGACY ||
+           answer == CRYPT_SALT_TOO_CHEAP;
+}
+
+/* Takes one line apart; it becomes a user unless it is empty or a comment. */
+static bool read_line(struct htpasswd *out, char *line, const char *file, size_t number,
+                      struct error *error) {
+    line[strcspn(line, "\r")] = '\0';
+    if (*line == '\0' || *line == '#')
+        return true;
+    char *colon = strchr(line, ':');
+    if (!colon || colon == line || colon - line > HTPASSWD_NAME_LIMIT)
+        return error_set(error, ERROR_INVALID, "%s:%zu: expected USER:HASH, as htpasswd -B writes",
+                         file, number);
+    *colon = '\0';
+    char *hash = colon + 1;
+    hash[strcspn(hash, ":")] = '\0'; /* what follows is for people */
+    if (!is_hash(hash))
+        return error_set(error, ERROR_INVALID,
+                         "%s:%zu: the password of user %.60s is no hash that is known here; write "
+                         "it with htpasswd -B",
+                         file, number, line);
+    struct htpasswd_user *more = realloc(out->users, (out->count + 1) * sizeof *more);
+    if (!more)
+        return error_set(error, ERROR_MEMORY, "%s: out of memory", file);
+    out->users = more;
+    more[out->count++] = (struct htpasswd_user){line, hash};
+    return true;
+}
+
+static bool read_bytes(const char *file, struct htpasswd *out, struct buffer *bytes,
+                       struct error *error) {
+    int fd cleanup_close = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd < 0)
+        return error_set_errno(error, errno, "clients' passwords: cannot open %s", file);
+    if (fstat(fd, &out->identity) < 0)
+        return error_set_errno(error, errno, "clients' passwords: cannot read %s", file);
+    for (;;) {
+        char chunk[4096];
+        ssize_t got = read(fd, chunk, sizeof chunk);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return error_set_errno(error, errno, "clients' passwords: cannot read %s", file);
+        if (got == 0)
+            return true;
+        if (memchr(chunk, '\0', (size_t)got))
+            return error_set(error, ERROR_INVALID, "%s is no htpasswd file: it holds NUL bytes",
+                             file);
+        if (bytes->length + (size_t)got > HTPASSWD_SIZE_LIMIT)
+            return error_set(error, ERROR_INVALID, "%s is larger than 1 MiB", file);
+        if (!buffer_append(bytes, chunk, (size_t)got))
+            return error_set(error, ERROR_MEMORY, "%s: out of memory", file);
+    }
+}
+
+bool htpasswd_read(const char *file, struct htpasswd *out, struct error *error) {
+    *out = (struct htpasswd){0};
+    struct buffer bytes = {0};
+    bool fine = read_bytes(file, out, &bytes, error);
+    out->length = bytes.length;
+    out->bytes = bytes.bytes; /* owned from here on, also when reading failed */
+    char *line = out->bytes;
+    for (size_t number = 1; fine && line && *line; number++) {
+        char *end = strchr(line, '\n'), *next = end ? end + 1 : line + strlen(line);
+        if (end)
+            *end = '\0';
+        fine = read_line(out, line, file, number, error);
+        line = next;
+    }
+    if (!fine)
+        htpasswd_free(out);
+    return fine;
+}
+
+bool htpasswd_changed(const char *file, const struct htpasswd *htpasswd) {
+    const struct stat *old = &htpasswd->identity;
+    struct stat now;
+    if (stat(file, &now) < 0)
+        return true; /* reading it again tells why */
+    return now.st_dev != old->st_dev || now.st_ino != old->st_ino || now.st_size != old->st_size ||
+           now.st_mtim.tv_sec != old->st_mtim.tv_sec ||
+           now.st_mtim.tv_nsec != old->st_mtim.tv_nsec ||
+           now.st_ctim.tv_sec != old->st_ctim.tv_sec || now.st_ctim.tv_nsec != old->st_ctim.tv_nsec;
+}
+
+bool htpasswd_find(const struct htpasswd *htpasswd, const char *name,
+                   char hash[static HTPASSWD_HASH_SIZE]) {
+    bool known = false;
+    size_t found = 0; /* the first user's hash stands in for an unknown one's */
+    for (size_t i = 0; i < htpasswd->count; i++) {
+        if (strcmp(htpasswd->users[i].name, name) == 0 && !known) {
+            known = true;
+            found = i;
+        }
+    }
+    hash[0] = '\0';
+    if (htpasswd->count) /* is_hash() saw to it that it fits */
+        text_copy(text_of(htpasswd->users[found].hash), hash, HTPASSWD_HASH_SIZE);
+    return known;
+}

@@ -1,0 +1,35 @@
+/* An htpasswd file in memory: lines `USER:HASH`, with `#` comments. No locks of its own. */
+#ifndef REGISTRY_HTPASSWD_H
+#define REGISTRY_HTPASSWD_H
+
+#include "base/error.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/stat.h>
+
+enum { HTPASSWD_SIZE_LIMIT = 1 << 20, HTPASSWD_NAME_LIMIT = 255, HTPASSWD_HASH_SIZE = 384 };
+
+struct htpasswd { /* zeroed is empty */
+    char *bytes;  /* the file; names and hashes point into it */
+    size_t length;
+    struct htpasswd_user {
+        const char *name, *hash;
+    } * users;
+    size_t count;
+    struct stat identity; /* of the file that was read */
+};
+
+/* False: *out is empty, and the error names file and line. */
+bool htpasswd_read(const char *file, struct htpasswd *out, struct error *error);
+void htpasswd_free(struct htpasswd *htpasswd);
+
+/* Whether `file` is another, or has other content, than what was read. */
+bool htpasswd_changed(const char *file, const struct htpasswd *htpasswd);
+
+/* The user's hash (the first, if the name is there twice); for an unknown user false and the hash
+ * of another one, to spend the same time on. "" when there are no users at all. Takes as long for
+ * one name as for another. */
+bool htpasswd_find(const struct htpasswd *htpasswd, const char *name,
+                   char hash[static HTPASSWD_HASH_SIZE]);
+
+#endif

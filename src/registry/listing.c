@@ -1,0 +1,177 @@
+/* Lists: tags, referrers, and the catalog of what is cached. */
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include "base/cleanup.h"
+#include "oci/manifest.h"
+#include "registry/call.h"
+
+enum { CATALOG_PAGE = 1000, CATALOG_MOST = 10000, LAST_SIZE = HOST_LIMIT + NAME_LIMIT + 2 };
+
+struct page {
+    bool has_n;
+    uint64_t n;
+    char last[LAST_SIZE]; /* "" when not given */
+};
+
+/* Reads n and last; false: answered with 400. */
+static bool read_page(struct call *call, struct page *page) {
+    char number[24];
+    bool found;
+    *page = (struct page){0};
+    page->has_n = http_query(call->request, "n", number, sizeof number, &found);
+    if (found && !(page->has_n && text_to_u64(text_of(number), &page->n))) {
+        call_fail(call, 400, "PAGINATION_NUMBER_INVALID", "n must be a whole number");
+        return false;
+    }
+    if (!http_query(call->request, "last", page->last, sizeof page->last, &found) && found) {
+        call_fail(call, 400, "UNSUPPORTED", "last is given twice or is too long");
+        return false;
+    }
+    return true;
+}
+
+static void add_next_link(struct call *call, const char *path, uint64_t n, const char *last) {
+    http_add_field(call->exchange, "Link", "</v2/%s?n=%" PRIu64 "&last=%s%s%s>; rel=\"next\"", path,
+                   n, last, call->ns[0] ? "&ns=" : "", call->ns);
+}
+
+/* Sends `json` (stolen). */
+static void reply_json(struct call *call, const char *media_type, json_t *json) {
+    cleanup_json json_t *owned = json;
+    cleanup_free char *text = owned ? json_dumps(owned, JSON_COMPACT) : NULL;
+    if (!text) {
+        call_fail(call, 500, "UNKNOWN", "out of memory");
+        return;
+    }
+    call_add_content_fields(call, NULL);
+    http_reply(call->exchange, 200, media_type, text, strlen(text));
+}
+
+/* The tags of `all` (in byte order) that make up the page; *next is the last one's name when more
+ * follow. */
+static json_t *tags_page(json_t *all, const struct page *page, const char **next) {
+    json_t *tags = json_array(), *tag;
+    size_t index;
+    *next = NULL;
+    json_array_foreach(all, index, tag) {
+        const char *name = json_string_value(tag);
+        if (!name || (page->last[0] && strcmp(name, page->last) <= 0))
+            continue;
+        if (page->has_n && json_array_size(tags) >= page->n) {
+            *next = json_string_value(json_array_get(tags, json_array_size(tags) - 1));
+            break;
+        }
+        json_array_append(tags, tag);
+    }
+    return tags;
+}
+
+void handle_tags(struct call *call) {
+    struct page page;
+    struct document *document;
+    enum cache_outcome outcome;
+    struct error error = {0};
+    if (!read_page(call, &page))
+        return;
+    if (!cache_tags(call->registry->settings.cache, call->upstream, call->repository, &document,
+                    &outcome, &error)) {
+        call_fail_error(call, &error);
+        return;
+    }
+    call_note_outcome(call, outcome);
+    cleanup_json json_t *json = json_loadb(document->bytes, document->length, 0, NULL);
+    document_release(document);
+    const char *next;
+    json_t *tags = tags_page(json_object_get(json, "tags"), &page, &next);
+    if (next) {
+        char path[sizeof call->route.name + 16];
+        snprintf(path, sizeof path, "%s/tags/list", call->route.name);
+        add_next_link(call, path, page.n, next);
+    }
+    reply_json(call, "application/json",
+               json_pack("{s:s,s:o}", "name", call->route.name, "tags", tags));
+}
+
+void handle_referrers(struct call *call) {
+    char artifact_type[256];
+    bool found, filtered;
+    struct document *document;
+    enum cache_outcome outcome;
+    struct error error = {0};
+    cleanup_buffer struct buffer body = {0};
+    bool has_type = http_query(call->request, "artifactType", artifact_type, sizeof artifact_type,
+                               &found);
+    if (found && !has_type) {
+        call_fail(call, 400, "UNSUPPORTED", "artifactType is given twice or is too long");
+        return;
+    }
+    if (!cache_referrers(call->registry->settings.cache, call->upstream, call->repository,
+                         &call->route.reference.digest, &document, &outcome, &error)) {
+        call_fail_error(call, &error);
+        return;
+    }
+    call_note_outcome(call, outcome);
+    bool ok = referrers_filter(document->bytes, document->length,
+                               has_type ? artifact_type : NULL, &body, &filtered, &error);
+    document_release(document);
+    if (!ok) {
+        call_fail_error(call, &error);
+        return;
+    }
+    if (filtered)
+        http_add_field(call->exchange, "OCI-Filters-Applied", "artifactType");
+    call_add_content_fields(call, NULL);
+    http_reply(call->exchange, 200, MEDIA_OCI_INDEX, body.bytes, body.length);
+}
+
+/* ---- what is cached ---- */
+
+struct catalog {
+    const struct page *page;
+    const char *host; /* names without it, when the client named it */
+    json_t *names;
+    bool more;
+};
+
+static bool add_repository(void *context, const char *host, const char *repository) {
+    struct catalog *catalog = context;
+    char name[LAST_SIZE];
+    snprintf(name, sizeof name, "%s%s%s", catalog->host ? "" : host, catalog->host ? "" : "/",
+             repository);
+    if (catalog->page->last[0] && strcmp(name, catalog->page->last) <= 0)
+        return true;
+    catalog->more = json_array_size(catalog->names) >= catalog->page->n;
+    return !catalog->more && json_array_append_new(catalog->names, json_string(name)) == 0;
+}
+
+void handle_catalog(struct call *call) {
+    struct page page;
+    struct error error = {0};
+    if (!read_page(call, &page))
+        return;
+    if (!page.has_n)
+        page.n = CATALOG_PAGE;
+    if (page.n > CATALOG_MOST)
+        page.n = CATALOG_MOST;
+    struct upstream *upstream =
+        call->ns[0] ? upstreams_find(call->registry->settings.upstreams, text_of(call->ns)) : NULL;
+    if (call->ns[0] && !upstream) {
+        call_fail(call, 404, "NAME_UNKNOWN", "no upstream is configured for ns=%s", call->ns);
+        return;
+    }
+    struct catalog catalog = {.page = &page,
+                              .host = upstream ? upstream_host(upstream) : NULL,
+                              .names = json_array()};
+    if (!store_repositories(call->registry->settings.store, catalog.host, add_repository, &catalog,
+                            &error)) {
+        json_decref(catalog.names);
+        call_fail_error(call, &error);
+        return;
+    }
+    size_t count = json_array_size(catalog.names);
+    if (catalog.more && count > 0)
+        add_next_link(call, "_catalog", page.n,
+                      json_string_value(json_array_get(catalog.names, count - 1)));
+    reply_json(call, "application/json", json_pack("{s:o}", "repositories", catalog.names));
+}

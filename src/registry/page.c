@@ -1,0 +1,158 @@
+/* For people and for monitoring: the page at /, the flights, the metrics. */
+#include <stdio.h>
+#include <stdlib.h>
+#include "base/cleanup.h"
+#include "base/units.h"
+#include "registry/call.h"
+
+enum { FLIGHTS_SHOWN = 200 };
+
+void handle_metrics(struct call *call) {
+    cleanup_buffer struct buffer body = {0};
+    struct registry *registry = call->registry;
+    metric_set(metric_get(METRIC_GAUGE, "tarn_flights", "Blobs being fetched from upstreams.", ""),
+               (int64_t)cache_flights(registry->settings.cache, NULL, 0));
+    metric_set(metric_get(METRIC_GAUGE, "tarn_build_info", "Always 1; the label tells the version.",
+                          "version=\"" TARN_VERSION "\""),
+               1);
+    if (registry->server) {
+        struct http_server_figures figures = http_server_figures(registry->server);
+        metric_set(metric_get(METRIC_GAUGE, "tarn_client_connections",
+                              "Open connections of clients, idle ones included.", ""),
+                   figures.connections);
+        metric_set(metric_get(METRIC_GAUGE, "tarn_workers_busy",
+                              "Worker threads that carry a request.", ""),
+                   figures.workers_busy);
+    }
+    metric_write(&body);
+    http_reply(call->exchange, 200, "text/plain; version=0.0.4; charset=utf-8", body.bytes,
+               body.length);
+}
+
+void handle_flights(struct call *call) {
+    cleanup_free struct flight_figures *flights = calloc(FLIGHTS_SHOWN, sizeof *flights);
+    cleanup_buffer struct buffer body = {0};
+    if (!flights) {
+        call_fail(call, 500, "UNKNOWN", "out of memory");
+        return;
+    }
+    size_t count = cache_flights(call->registry->settings.cache, flights, FLIGHTS_SHOWN);
+    buffer_printf(&body, "{\"count\":%zu,\"flights\":[", count);
+    for (size_t i = 0; i < count && i < FLIGHTS_SHOWN; i++) {
+        const struct flight_figures *flight = &flights[i];
+        buffer_printf(&body, "%s{\"digest\":\"%s\",\"upstream\":\"%s\",\"repository\":\"%s\",",
+                      i ? "," : "", flight->digest, flight->upstream, flight->repository);
+        if (flight->size)
+            buffer_printf(&body, "\"size\":%llu,", (unsigned long long)flight->size);
+        else
+            buffer_append_string(&body, "\"size\":null,");
+        buffer_printf(&body,
+                      "\"bytes\":%llu,\"rate\":%.0f,\"connections\":%u,\"readers\":%u,"
+                      "\"retries\":%u,\"seconds\":%.3f}",
+                      (unsigned long long)flight->present, flight->rate, flight->connections,
+                      flight->readers, flight->retries, flight->seconds);
+    }
+    buffer_append_string(&body, "]}\n");
+    http_add_field(call->exchange, "Cache-Control", "no-store");
+    http_reply(call->exchange, 200, "application/json", body.bytes, body.length);
+}
+
+static const char page_head[] =
+    "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>tarn</title>"
+    "<meta name=\"viewport\" content=\"width=device-width\"><style>"
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;"
+    "color:#123;background:#f7fafb}h1{font-weight:600}code,td,pre{font-family:ui-monospace,"
+    "monospace;font-size:.9em}pre{background:#e6eff2;padding:.8rem;overflow:auto}"
+    "table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.2rem .8rem .2rem 0;"
+    "border-bottom:1px solid #d5e3e8}progress{width:8rem}</style>";
+
+static const char page_flights[] =
+    "<h2>On its way from upstream</h2><table><thead><tr><th>Blob<th>Repository<th>Progress"
+    "<th>Rate<th>Connections<th>Readers<th>Retries</thead><tbody id=\"flights\"><tr>"
+    "<td colspan=\"7\">Nothing.</tbody></table><script>"
+    "const mb=n=>(n/1048576).toFixed(1)+' MiB',cell=(r,t)=>{const c=r.insertCell();"
+    "if(t instanceof Node)c.append(t);else c.textContent=t};"
+    "async function show(){try{const a=await(await fetch('tarn/v1/flights')).json(),"
+    "b=document.getElementById('flights');b.replaceChildren();"
+    "for(const f of a.flights){const r=b.insertRow(),p=document.createElement('progress');"
+    "if(f.size){p.max=f.size;p.value=f.bytes}cell(r,f.digest.slice(0,19));"
+    "cell(r,f.upstream+'/'+f.repository);cell(r,p);p.after(' '+mb(f.bytes)+(f.size?' of '"
+    "+mb(f.size):''));cell(r,mb(f.rate)+'/s');cell(r,f.connections);cell(r,f.readers);"
+    "cell(r,f.retries)}if(!a.flights.length){const r=b.insertRow();cell(r,'Nothing.');"
+    "r.cells[0].colSpan=7}}catch(e){}setTimeout(show,1000)}show()</script>";
+
+static void append_html(struct buffer *body, const char *text) {
+    for (; *text; text++) {
+        switch (*text) {
+        case '<':
+            buffer_append_string(body, "&lt;");
+            break;
+        case '&':
+            buffer_append_string(body, "&amp;");
+            break;
+        case '"':
+            buffer_append_string(body, "&quot;");
+            break;
+        default:
+            buffer_append(body, text, 1);
+        }
+    }
+}
+
+static void append_figures(struct buffer *body, const struct registry *registry) {
+    static const char *const names[PROXIED_TYPES] = {"Manifests", "Blobs"};
+    buffer_append_string(body, "<h2>Since the start</h2><table><tr><th><th>Requests<th>From the "
+                               "cache<th>Needed upstream<th>Sent to clients");
+    for (int type = 0; type < PROXIED_TYPES; type++) {
+        char sent[24];
+        units_format_size((uint64_t)metric_value(registry->proxied[type].pushed), sent,
+                          sizeof sent);
+        buffer_printf(body, "<tr><th>%s<td>%lld<td>%lld<td>%lld<td>%s", names[type],
+                      (long long)metric_value(registry->proxied[type].requests),
+                      (long long)metric_value(registry->proxied[type].hits),
+                      (long long)metric_value(registry->proxied[type].misses), sent);
+    }
+    buffer_append_string(body, "</table>");
+}
+
+static void append_upstreams(struct buffer *body, const struct registry *registry) {
+    buffer_append_string(body, "<h2>Upstreams</h2><table><tr><th>Host<th>Where it is"
+                               "<th>Credentials");
+    for (size_t i = 0; i < registry->settings.listed_count; i++) {
+        const struct upstream_settings *listed = &registry->settings.listed[i];
+        buffer_append_string(body, "<tr><td>");
+        append_html(body, listed->host);
+        buffer_append_string(body, listed->is_default ? " (default)<td>" : "<td>");
+        append_html(body, listed->url ? listed->url : "https");
+        buffer_append_string(body, "<td>");
+        append_html(body, listed->credentials ? credential_source_name(listed->credentials)
+                                              : "anonymous");
+    }
+    buffer_append_string(body, "</table>");
+}
+
+void handle_page(struct call *call) {
+    cleanup_buffer struct buffer body = {0};
+    char host[HOST_LIMIT + 1];
+    const struct registry *registry = call->registry;
+    if (!text_copy(http_field(call->request, "Host"), host, sizeof host) ||
+        !reference_is_host(text_of(host)))
+        snprintf(host, sizeof host, "localhost:5000");
+    buffer_append_string(&body, page_head);
+    buffer_printf(&body,
+                  "<h1>tarn</h1><p>A cache between container registries and the machines that pull "
+                  "from them. Version " TARN_VERSION ".</p><pre>docker pull %s/", host);
+    struct upstream *fallback = upstreams_default(registry->settings.upstreams);
+    append_html(&body, fallback ? upstream_host(fallback)
+                                : registry->settings.listed_count
+                                      ? registry->settings.listed[0].host
+                                      : "docker.io");
+    buffer_append_string(&body, "/NAME:TAG</pre><p>Every answer says in <code>Cache-Status</code> "
+                                "whether it was a <code>hit</code>. More: <a href=\"metrics\">"
+                                "metrics</a>, <a href=\"v2/_catalog\">what is cached</a>.</p>");
+    append_figures(&body, registry);
+    buffer_append_string(&body, page_flights);
+    append_upstreams(&body, registry);
+    http_add_field(call->exchange, "Cache-Control", "no-store");
+    http_reply(call->exchange, 200, "text/html; charset=utf-8", body.bytes, body.length);
+}

@@ -1,0 +1,37 @@
+/*
+ * The distribution API for pulling (distribution-spec), the pages beside it, and the access log.
+ * The only room that knows /v2 URLs, OCI error codes and which kind of error is which status.
+ *
+ * Threads: registry_handle() is called by many workers at once.
+ */
+#ifndef REGISTRY_REGISTRY_H
+#define REGISTRY_REGISTRY_H
+
+#include "cache/cache.h"
+#include "http/http.h"
+#include "registry/clients.h"
+#include "store/store.h"
+#include "upstream/upstream.h"
+
+struct registry_settings {
+    struct cache *cache;
+    struct store *store;
+    struct upstreams *upstreams;
+    struct clients *clients; /* NULL: everyone may read */
+    const struct upstream_settings *listed; /* for the page: what is configured */
+    size_t listed_count;
+    int64_t first_byte_ms; /* a client that got no byte of a blob by then is told 504; 0: 25 s */
+};
+
+struct registry;
+
+/* Everything in `settings` must outlive it. NULL when out of memory. */
+struct registry *registry_new(const struct registry_settings *settings);
+void registry_free(struct registry *registry);
+void registry_set_server(struct registry *registry, const struct http_server *server); /* for metrics */
+
+/* For struct http_server_settings: `context` is the registry. */
+void registry_handle(void *context, struct http_exchange *exchange);
+void registry_error_body(int status, const char *why, char *out, size_t size);
+
+#endif

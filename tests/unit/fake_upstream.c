@@ -1,0 +1,124 @@
+#include "fake_upstream.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/clock.h"
+
+const char *upstream_host(const struct upstream *upstream) {
+    return upstream->host;
+}
+
+const struct upstream_settings *upstream_settings(const struct upstream *upstream) {
+    return &upstream->settings;
+}
+
+void upstream_target_free(struct upstream_target *target) {
+    free(target->url);
+    *target = (struct upstream_target){0};
+}
+
+static bool fail(struct error *error, enum error_kind kind) {
+    return error_set(error, kind, "upstream fake: %s", error_kind_name(kind));
+}
+
+static bool serve_manifest(struct upstream *upstream, const struct upstream_request *request,
+                           const struct upstream_sink *sink, struct error *error) {
+    if (request->head_only)
+        upstream->heads++;
+    else
+        upstream->gets++;
+    if (!upstream->manifest)
+        return fail(error, ERROR_NOT_FOUND);
+    struct upstream_head head = {.status = 200,
+                                 .has_length = true,
+                                 .length = strlen(upstream->manifest),
+                                 .has_digest = true,
+                                 .digest = upstream->manifest_digest};
+    snprintf(head.content_type, sizeof head.content_type, "%s", upstream->media_type);
+    return sink->on_head(sink->context, &head, error) &&
+           (request->head_only ||
+            sink->on_bytes(sink->context, upstream->manifest, head.length, error));
+}
+
+static bool send_bytes(struct upstream *upstream, uint64_t at, uint64_t end,
+                       const struct upstream_sink *sink, struct error *error) {
+    uint64_t pace = upstream->pace ? upstream->pace : 64 << 10;
+    unsigned char *copy = malloc(pace);
+    bool ok = true;
+    while (ok && at < end) {
+        while (upstream->hold)
+            clock_sleep_ms(2);
+        uint64_t step = end - at < pace ? end - at : pace;
+        memcpy(copy, upstream->blob + at, step);
+        if (upstream->wrong_bytes && at + step == upstream->blob_size)
+            copy[step - 1] ^= 1;
+        upstream->blob_bytes += step;
+        ok = sink->on_bytes(sink->context, copy, step, error);
+        at += step;
+        if (upstream->pause_ms)
+            clock_sleep_ms(upstream->pause_ms);
+    }
+    free(copy);
+    return ok;
+}
+
+static bool serve_blob(struct upstream *upstream, const struct upstream_request *request,
+                       const struct upstream_sink *sink, struct error *error) {
+    uint64_t size = upstream->blob_size, at = 0, end = size;
+    struct upstream_head head = {.status = 200, .has_total = true, .total = size};
+    if (request->head_only)
+        upstream->blob_heads++;
+    else if (upstream->blob_gets++ == 0)
+        upstream->first_range = request->range_first;
+    while (upstream->hold && !request->head_only)
+        clock_sleep_ms(2);
+    if (request->has_range && !upstream->no_ranges && !request->head_only) {
+        if (request->range_suffix)
+            at = request->range_suffix < size ? size - request->range_suffix : 0;
+        else {
+            at = request->range_first;
+            end = request->range_last < size ? request->range_last + 1 : size;
+        }
+        if (at >= size) {
+            head.status = 416;
+            sink->on_head(sink->context, &head, error);
+            return fail(error, ERROR_RANGE);
+        }
+        head.status = 206;
+        head.has_range = true;
+        head.range_first = at;
+        head.range_last = end - 1;
+    }
+    head.has_length = !upstream->no_length;
+    head.length = end - at;
+    if (upstream->no_length)
+        head.has_total = false;
+    snprintf(head.etag, sizeof head.etag, "\"%u\"",
+             upstream->etag_changes ? upstream->blob_gets : 0);
+    if (!sink->on_head(sink->context, &head, error))
+        return false;
+    if (request->head_only)
+        return true;
+    if (upstream->cuts > 0 && upstream->cuts-- > 0)
+        return send_bytes(upstream, at, at + (end - at) / 2, sink, error) &&
+               fail(error, ERROR_UNAVAILABLE);
+    return send_bytes(upstream, at, end, sink, error);
+}
+
+bool upstream_perform(struct upstream *upstream, const struct upstream_request *request,
+                      const struct upstream_sink *sink, struct error *error) {
+    if (upstream->fail)
+        return fail(error, upstream->fail);
+    if (strcmp(request->repository, upstream->repository) != 0 &&
+        (!upstream->second || strcmp(request->repository, upstream->second) != 0)) {
+        if (request->what == UPSTREAM_BLOB)
+            upstream->blob_heads += request->head_only;
+        return fail(error, ERROR_NOT_FOUND);
+    }
+    if (request->what == UPSTREAM_MANIFEST)
+        return serve_manifest(upstream, request, sink, error);
+    if (request->what == UPSTREAM_BLOB)
+        return serve_blob(upstream, request, sink, error);
+    return fail(error, ERROR_NOT_FOUND);
+}

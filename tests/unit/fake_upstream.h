@@ -1,0 +1,37 @@
+/*
+ * A registry that exists only in the test: it stands in for the room upstream/ at its front door,
+ * so that flights and lookups meet every fault exactly when the test wants it.
+ */
+#ifndef TESTS_UNIT_FAKE_UPSTREAM_H
+#define TESTS_UNIT_FAKE_UPSTREAM_H
+
+#include <stdatomic.h>
+#include "upstream/upstream.h"
+
+struct upstream {
+    const char *host;
+    struct upstream_settings settings;
+    const char *repository; /* has everything; requests for others are 404 */
+    const char *second;     /* another repository that has everything; may be NULL */
+
+    const unsigned char *blob; /* what blob requests get */
+    uint64_t blob_size;
+    bool no_ranges;    /* answers 200 to a range */
+    bool no_length;    /* tells no size */
+    uint64_t pace;     /* bytes handed on at a time; 0: 64 KiB */
+    int pause_ms;      /* between two of them */
+    _Atomic int cuts;  /* so many requests end after half of their bytes */
+    bool wrong_bytes;  /* the last byte of the blob is another */
+    _Atomic bool hold; /* nothing moves while set */
+    enum error_kind fail; /* every request fails so */
+    bool etag_changes;    /* each request has another ETag */
+
+    const char *manifest, *media_type; /* what manifest requests get */
+    struct digest manifest_digest;
+
+    atomic_uint heads, gets, blob_heads, blob_gets;
+    _Atomic uint64_t blob_bytes; /* handed on */
+    _Atomic uint64_t first_range; /* first byte of the first range asked for */
+};
+
+#endif

@@ -1,0 +1,604 @@
+/* The heart's promises, against an upstream whose faults the test chooses. Also run under
+ * ThreadSanitizer. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/clock.h"
+#include "base/log.h"
+#include "cache/cache.h"
+#include "cache/extents.h"
+#include "fake_upstream.h"
+
+enum { BLOB_SIZE = 24 << 20 };
+
+struct world {
+    char root[64];
+    struct store *store;
+    struct cache *cache;
+    struct upstream upstream;
+    unsigned char *blob;
+    struct digest digest;
+};
+
+static void open_cache(struct world *world) {
+    const struct cache_settings settings = {
+        .negative_ttl_ms = 1000, .stale_after_ms = 300, .patience_ms = 2000};
+    struct error error = {0};
+    world->store = store_open(world->root, &error);
+    assert_string_equal(error.text, "");
+    world->cache = cache_new(&settings, world->store);
+    assert_non_null(world->cache);
+}
+
+static void close_cache(struct world *world) {
+    assert_true(cache_free(world->cache));
+    store_close(world->store);
+}
+
+static int set_up(void **state) {
+    struct world *world = calloc(1, sizeof *world);
+    snprintf(world->root, sizeof world->root, "/tmp/tarn-cache-test-XXXXXX");
+    assert_non_null(mkdtemp(world->root));
+    world->blob = malloc(BLOB_SIZE);
+    uint32_t random = 12345;
+    for (size_t i = 0; i < BLOB_SIZE; i++) {
+        random = random * 1664525 + 1013904223;
+        world->blob[i] = (unsigned char)(random >> 24);
+    }
+    digest_of(DIGEST_SHA256, world->blob, BLOB_SIZE, &world->digest);
+    world->upstream = (struct upstream){
+        .host = "fake.test",
+        .settings = {.host = "fake.test", .range_fill = true, .tag_ttl_ms = 60000, .connections = 4},
+        .repository = "app",
+        .blob = world->blob,
+        .blob_size = BLOB_SIZE,
+        .manifest = "{\"schemaVersion\":2}",
+        .media_type = "application/vnd.oci.image.manifest.v1+json",
+    };
+    digest_of(DIGEST_SHA256, world->upstream.manifest, strlen(world->upstream.manifest),
+              &world->upstream.manifest_digest);
+    open_cache(world);
+    *state = world;
+    return 0;
+}
+
+static int tear_down(void **state) {
+    struct world *world = *state;
+    char command[128];
+    world->upstream.hold = false;
+    close_cache(world);
+    snprintf(command, sizeof command, "rm -rf %s", world->root);
+    assert_int_equal(system(command), 0);
+    free(world->blob);
+    free(world);
+    return 0;
+}
+
+/* ---- a client ---- */
+
+struct client {
+    struct world *world;
+    const char *repository;
+    uint64_t first, length; /* length 0: whole */
+    /* what it got: */
+    bool opened, complete, right;
+    uint64_t got;
+    struct error error;
+    enum cache_outcome outcome;
+};
+
+static void *read_blob(void *argument) {
+    struct client *client = argument;
+    struct world *world = client->world;
+    struct cache_blob blob;
+    struct blob_range range = {.kind = BLOB_WHOLE};
+    if (client->length)
+        range = (struct blob_range){.kind = BLOB_FROM_TO,
+                                    .first = client->first,
+                                    .last = client->first + client->length - 1};
+    client->opened = cache_blob_open(world->cache, &world->upstream, client->repository,
+                                     &world->digest, &range, &blob, &client->outcome,
+                                     &client->error);
+    if (!client->opened)
+        return NULL;
+    uint64_t end = client->length ? client->first + client->length
+                                  : (blob.size_known ? blob.size : UINT64_MAX);
+    uint64_t at = client->first, upto;
+    unsigned char *bytes = malloc(1 << 20);
+    client->right = true;
+    cache_blob_want(&blob, at, end, client->length == 0);
+    while (at < end) {
+        if (!cache_blob_wait(&blob, at, &upto, NULL, NULL, &client->error))
+            break;
+        if (upto == at) {
+            end = at;
+            break;
+        }
+        uint64_t step = upto - at < 1 << 20 ? upto - at : 1 << 20;
+        ssize_t got = pread(blob.fd, bytes, step, (off_t)at);
+        assert_true(got > 0);
+        client->right &= memcmp(bytes, world->blob + at, (size_t)got) == 0;
+        at += (uint64_t)got;
+    }
+    client->got = at - client->first;
+    client->complete = at == end;
+    cache_blob_close(&blob);
+    free(bytes);
+    return NULL;
+}
+
+static struct client whole(struct world *world) {
+    struct client client = {.world = world, .repository = "app"};
+    read_blob(&client);
+    return client;
+}
+
+static void assert_whole(const struct client *client) {
+    assert_string_equal(client->error.text, "");
+    assert_true(client->opened);
+    assert_true(client->complete);
+    assert_true(client->right);
+    assert_int_equal(client->got, BLOB_SIZE);
+}
+
+static bool is_stored(struct world *world) {
+    uint64_t size;
+    return store_blob_has(world->store, &world->digest, &size);
+}
+
+static bool is_stored_soon(struct world *world) {
+    for (int i = 0; i < 500 && !is_stored(world); i++)
+        clock_sleep_ms(10);
+    return is_stored(world);
+}
+
+/* ---- blobs ---- */
+
+static void test_eight_clients_cause_one_transfer(void **state) {
+    struct world *world = *state;
+    struct client clients[8];
+    pthread_t threads[8];
+    for (int i = 0; i < 8; i++) {
+        clients[i] = (struct client){.world = world, .repository = "app"};
+        pthread_create(&threads[i], NULL, read_blob, &clients[i]);
+    }
+    for (int i = 0; i < 8; i++)
+        pthread_join(threads[i], NULL);
+    for (int i = 0; i < 8; i++)
+        assert_whole(&clients[i]);
+    assert_int_equal(world->upstream.blob_bytes, BLOB_SIZE);
+    assert_int_equal(world->upstream.blob_heads, 0);
+    assert_true(is_stored_soon(world));
+    struct client again = whole(world);
+    assert_whole(&again);
+    assert_int_equal(again.outcome, CACHE_HIT);
+    assert_int_equal(world->upstream.blob_bytes, BLOB_SIZE);
+}
+
+static void test_wrong_bytes_never_reach_a_client_whole(void **state) {
+    struct world *world = *state;
+    world->upstream.wrong_bytes = true;
+    struct client client = whole(world);
+    assert_false(client.complete);
+    assert_true(client.got < BLOB_SIZE);
+    assert_int_equal(client.error.kind, ERROR_CORRUPT);
+    assert_false(is_stored(world));
+    world->upstream.wrong_bytes = false;
+    client = whole(world);
+    assert_whole(&client);
+}
+
+static void test_tail_is_held_back_until_the_digest_matches(void **state) {
+    struct world *world = *state;
+    struct cache_blob blob;
+    enum cache_outcome outcome;
+    struct error error = {0};
+    const struct blob_range range = {.kind = BLOB_WHOLE};
+    world->upstream.no_ranges = true;
+    world->upstream.wrong_bytes = true;
+    assert_true(cache_blob_open(world->cache, &world->upstream, "app", &world->digest, &range,
+                                &blob, &outcome, &error));
+    cache_blob_want(&blob, 0, blob.size, true);
+    uint64_t at = 0, end;
+    while (cache_blob_wait(&blob, at, &end, NULL, NULL, &error)) {
+        assert_true(end < BLOB_SIZE);
+        at = end;
+    }
+    assert_int_equal(error.kind, ERROR_CORRUPT);
+    cache_blob_close(&blob);
+}
+
+static void test_a_cut_transfer_continues_at_the_byte(void **state) {
+    struct world *world = *state;
+    world->upstream.cuts = 3;
+    struct client client = whole(world);
+    assert_whole(&client);
+    assert_int_equal(world->upstream.blob_bytes, BLOB_SIZE);
+}
+
+static void test_an_upstream_without_ranges_gets_one_stream(void **state) {
+    struct world *world = *state;
+    world->upstream.no_ranges = true;
+    struct client client = whole(world);
+    assert_whole(&client);
+    assert_int_equal(world->upstream.blob_gets, 1);
+    assert_int_equal(world->upstream.blob_bytes, BLOB_SIZE);
+}
+
+static void test_an_unknown_length_is_still_checked(void **state) {
+    struct world *world = *state;
+    world->upstream.no_ranges = true;
+    world->upstream.no_length = true;
+    struct client client = whole(world);
+    assert_whole(&client);
+    assert_true(is_stored_soon(world));
+}
+
+static void test_a_cut_stream_without_ranges_is_compared_and_continued(void **state) {
+    struct world *world = *state;
+    world->upstream.no_ranges = true;
+    world->upstream.cuts = 1;
+    struct client client = whole(world);
+    assert_whole(&client);
+}
+
+static void test_changing_etags_get_one_plain_stream(void **state) {
+    struct world *world = *state;
+    world->upstream.etag_changes = true;
+    struct client client = whole(world);
+    assert_whole(&client);
+    assert_true(is_stored_soon(world));
+}
+
+static void test_the_transfer_goes_on_when_its_client_leaves(void **state) {
+    struct world *world = *state;
+    struct cache_blob blob;
+    enum cache_outcome outcome;
+    struct error error = {0};
+    const struct blob_range range = {.kind = BLOB_WHOLE};
+    assert_true(cache_blob_open(world->cache, &world->upstream, "app", &world->digest, &range,
+                                &blob, &outcome, &error));
+    cache_blob_want(&blob, 0, blob.size, true);
+    cache_blob_close(&blob);
+    assert_true(is_stored_soon(world));
+    assert_int_equal(world->upstream.blob_bytes, BLOB_SIZE);
+}
+
+static void test_a_cold_range_is_fetched_first(void **state) {
+    struct world *world = *state;
+    struct client client = {.world = world, .repository = "app", .first = 20 << 20, .length = 1000};
+    read_blob(&client);
+    assert_true(client.complete && client.right);
+    assert_int_equal(client.got, 1000);
+    assert_int_equal(world->upstream.first_range, 20 << 20);
+    assert_true(is_stored_soon(world)); /* the rest follows */
+    assert_int_equal(world->upstream.blob_bytes, BLOB_SIZE);
+}
+
+static void test_without_range_fill_only_the_range_is_fetched(void **state) {
+    struct world *world = *state;
+    world->upstream.settings.range_fill = false;
+    struct client client = {.world = world, .repository = "app", .first = 5000, .length = 1000};
+    read_blob(&client);
+    assert_true(client.complete && client.right);
+    clock_sleep_ms(100);
+    assert_int_equal(world->upstream.blob_bytes, 1000);
+    client = whole(world); /* and the rest when somebody wants it */
+    assert_whole(&client);
+    assert_int_equal(world->upstream.blob_bytes, BLOB_SIZE);
+}
+
+static void test_ranges_of_a_flight_under_way_do_not_wait_for_all_before_them(void **state) {
+    struct world *world = *state;
+    world->upstream.pace = 16 << 10;
+    world->upstream.pause_ms = 1;
+    world->upstream.settings.connections = 1;
+    struct client first = {.world = world, .repository = "app"};
+    struct client range = {
+        .world = world, .repository = "app", .first = BLOB_SIZE - 5000, .length = 5000};
+    pthread_t thread;
+    pthread_create(&thread, NULL, read_blob, &first);
+    clock_sleep_ms(50);
+    int64_t began = clock_ms();
+    read_blob(&range);
+    int64_t waited = clock_ms() - began;
+    pthread_join(thread, NULL);
+    assert_true(range.complete && range.right);
+    assert_whole(&first);
+    assert_true(waited < (clock_ms() - began) / 2);
+}
+
+static void test_fetched_bytes_survive_a_restart(void **state) {
+    struct world *world = *state;
+    struct cache_blob blob;
+    enum cache_outcome outcome;
+    struct error error = {0};
+    const struct blob_range range = {.kind = BLOB_WHOLE};
+    world->upstream.pace = 1 << 20;
+    world->upstream.pause_ms = 5;
+    assert_true(cache_blob_open(world->cache, &world->upstream, "app", &world->digest, &range,
+                                &blob, &outcome, &error));
+    cache_blob_want(&blob, 0, blob.size, true);
+    uint64_t end;
+    assert_true(cache_blob_wait(&blob, 6 << 20, &end, NULL, NULL, &error));
+    cache_blob_close(&blob);
+    close_cache(world);
+    uint64_t before = world->upstream.blob_bytes;
+    assert_true(before < BLOB_SIZE);
+    open_cache(world);
+    struct client client = whole(world);
+    assert_whole(&client);
+    assert_true(world->upstream.blob_bytes <= BLOB_SIZE + (16 << 20));
+    assert_true(world->upstream.blob_bytes - before < BLOB_SIZE);
+}
+
+static void test_another_repository_costs_one_head(void **state) {
+    struct world *world = *state;
+    world->upstream.second = "other";
+    struct client client = whole(world);
+    assert_whole(&client);
+    assert_true(is_stored_soon(world));
+    client = (struct client){.world = world, .repository = "other"};
+    read_blob(&client);
+    assert_whole(&client);
+    client = (struct client){.world = world, .repository = "other"};
+    read_blob(&client);
+    assert_whole(&client);
+    assert_int_equal(world->upstream.blob_heads, 1);
+    assert_int_equal(world->upstream.blob_bytes, BLOB_SIZE);
+}
+
+static void test_a_repository_without_the_blob_cannot_read_it(void **state) {
+    struct world *world = *state;
+    struct client client = whole(world);
+    assert_whole(&client);
+    assert_true(is_stored_soon(world));
+    client = (struct client){.world = world, .repository = "stranger"};
+    read_blob(&client);
+    assert_false(client.opened);
+    assert_int_equal(client.error.kind, ERROR_NOT_FOUND);
+}
+
+static void test_a_flight_is_not_readable_through_a_stranger(void **state) {
+    struct world *world = *state;
+    world->upstream.pace = 64 << 10;
+    world->upstream.pause_ms = 2;
+    struct client first = {.world = world, .repository = "app"};
+    pthread_t thread;
+    pthread_create(&thread, NULL, read_blob, &first);
+    clock_sleep_ms(50);
+    struct client stranger = {.world = world, .repository = "stranger"};
+    read_blob(&stranger);
+    assert_false(stranger.opened);
+    assert_int_equal(stranger.error.kind, ERROR_NOT_FOUND);
+    pthread_join(thread, NULL);
+    assert_whole(&first);
+}
+
+static void test_head_never_downloads(void **state) {
+    struct world *world = *state;
+    uint64_t size;
+    enum cache_outcome outcome;
+    struct error error = {0};
+    assert_true(cache_blob_stat(world->cache, &world->upstream, "app", &world->digest, &size,
+                                &outcome, &error));
+    assert_int_equal(size, BLOB_SIZE);
+    assert_int_equal(world->upstream.blob_gets, 0);
+    assert_int_equal(world->upstream.blob_heads, 1);
+}
+
+static void test_a_failing_upstream_is_an_error_before_any_byte(void **state) {
+    struct world *world = *state;
+    world->upstream.fail = ERROR_TIMEOUT;
+    struct client client = whole(world);
+    assert_false(client.opened);
+    assert_int_equal(client.error.kind, ERROR_TIMEOUT);
+    world->upstream.fail = ERROR_NONE;
+    client = whole(world);
+    assert_whole(&client);
+}
+
+/* ---- manifests ---- */
+
+static struct document *get_manifest(struct world *world, const char *name, bool head_only,
+                                     enum cache_outcome *outcome, struct error *error) {
+    struct reference reference;
+    struct document *document = NULL;
+    *error = (struct error){0};
+    assert_true(reference_parse(text_of(name), &reference));
+    return cache_manifest(world->cache, &world->upstream, "app", &reference, head_only, &document,
+                          outcome, error)
+               ? document
+               : NULL;
+}
+
+static void test_a_tag_is_asked_for_once_within_its_ttl(void **state) {
+    struct world *world = *state;
+    enum cache_outcome outcome;
+    struct error error;
+    for (int i = 0; i < 5; i++) {
+        struct document *document = get_manifest(world, "v1", false, &outcome, &error);
+        assert_non_null(document);
+        assert_true(document->has_bytes);
+        assert_string_equal(document->media_type, world->upstream.media_type);
+        assert_int_equal(outcome, i ? CACHE_HIT : CACHE_MISS);
+        document_release(document);
+    }
+    assert_int_equal(world->upstream.gets, 1);
+    assert_int_equal(world->upstream.heads, 0);
+}
+
+static void test_a_stale_tag_is_revalidated_with_head_and_fetched_only_if_moved(void **state) {
+    struct world *world = *state;
+    enum cache_outcome outcome;
+    struct error error;
+    world->upstream.settings.tag_ttl_ms = 0;
+    document_release(get_manifest(world, "v1", false, &outcome, &error));
+    document_release(get_manifest(world, "v1", false, &outcome, &error));
+    assert_int_equal(outcome, CACHE_REVALIDATED);
+    assert_int_equal(world->upstream.gets, 1);
+    assert_int_equal(world->upstream.heads, 1);
+    world->upstream.manifest = "{\"schemaVersion\":2,\"moved\":true}";
+    digest_of(DIGEST_SHA256, world->upstream.manifest, strlen(world->upstream.manifest),
+              &world->upstream.manifest_digest);
+    struct document *document = get_manifest(world, "v1", false, &outcome, &error);
+    assert_true(digest_equal(&document->digest, &world->upstream.manifest_digest));
+    assert_int_equal(outcome, CACHE_MISS);
+    assert_int_equal(world->upstream.gets, 2);
+    document_release(document);
+}
+
+static void test_a_tag_goes_stale_rather_than_away(void **state) {
+    struct world *world = *state;
+    enum cache_outcome outcome;
+    struct error error;
+    world->upstream.settings.tag_ttl_ms = 0;
+    document_release(get_manifest(world, "v1", false, &outcome, &error));
+    enum error_kind kinds[] = {ERROR_UNAVAILABLE, ERROR_TIMEOUT, ERROR_DENIED, ERROR_RATE_LIMITED};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        world->upstream.fail = kinds[i];
+        struct document *document = get_manifest(world, "v1", false, &outcome, &error);
+        assert_non_null(document);
+        assert_int_equal(outcome, CACHE_STALE);
+        document_release(document);
+    }
+    /* and after a restart, with upstream dead */
+    close_cache(world);
+    open_cache(world);
+    struct document *document = get_manifest(world, "v1", false, &outcome, &error);
+    assert_non_null(document);
+    assert_int_equal(outcome, CACHE_STALE);
+    document_release(document);
+}
+
+static void test_a_real_404_ends_a_tag(void **state) {
+    struct world *world = *state;
+    enum cache_outcome outcome;
+    struct error error;
+    world->upstream.settings.tag_ttl_ms = 0;
+    document_release(get_manifest(world, "v1", false, &outcome, &error));
+    world->upstream.fail = ERROR_NOT_FOUND;
+    assert_null(get_manifest(world, "v1", false, &outcome, &error));
+    assert_int_equal(error.kind, ERROR_NOT_FOUND);
+    world->upstream.fail = ERROR_UNAVAILABLE; /* it is gone for good, not stale again */
+    assert_null(get_manifest(world, "v1", false, &outcome, &error));
+}
+
+static void test_a_manifest_by_digest_is_never_asked_for_twice(void **state) {
+    struct world *world = *state;
+    char digest[DIGEST_STRING_SIZE];
+    enum cache_outcome outcome;
+    struct error error;
+    digest_format(&world->upstream.manifest_digest, digest);
+    document_release(get_manifest(world, digest, false, &outcome, &error));
+    world->upstream.fail = ERROR_UNAVAILABLE;
+    document_release(get_manifest(world, digest, false, &outcome, &error));
+    assert_int_equal(outcome, CACHE_HIT);
+    close_cache(world);
+    open_cache(world);
+    struct document *document = get_manifest(world, digest, false, &outcome, &error);
+    assert_non_null(document);
+    assert_int_equal(outcome, CACHE_HIT);
+    document_release(document);
+    assert_int_equal(world->upstream.gets, 1);
+}
+
+static void test_a_404_is_believed_for_a_short_while(void **state) {
+    struct world *world = *state;
+    enum cache_outcome outcome;
+    struct error error;
+    const char *manifest = world->upstream.manifest;
+    world->upstream.manifest = NULL;
+    for (int i = 0; i < 3; i++)
+        assert_null(get_manifest(world, "none", false, &outcome, &error));
+    assert_int_equal(world->upstream.gets, 1);
+    world->upstream.manifest = manifest;
+    clock_sleep_ms(1050);
+    struct document *document = get_manifest(world, "none", false, &outcome, &error);
+    assert_non_null(document);
+    document_release(document);
+}
+
+static void test_head_of_a_manifest_costs_a_head(void **state) {
+    struct world *world = *state;
+    enum cache_outcome outcome;
+    struct error error;
+    struct document *document = get_manifest(world, "v1", true, &outcome, &error);
+    assert_non_null(document);
+    assert_int_equal(document->length, strlen(world->upstream.manifest));
+    document_release(document);
+    assert_int_equal(world->upstream.heads, 1);
+    assert_int_equal(world->upstream.gets, 0);
+    document = get_manifest(world, "v1", false, &outcome, &error);
+    assert_true(document->has_bytes);
+    document_release(document);
+    assert_int_equal(world->upstream.gets, 1);
+}
+
+/* ---- extents ---- */
+
+static void test_extents_merge_and_find_gaps(void **state) {
+    (void)state;
+    struct extents extents = {0};
+    struct extent gap;
+    assert_true(extents_gap(&extents, 0, 10, &gap));
+    assert_true(gap.start == 0 && gap.end == 10);
+    assert_true(extents_add(&extents, 10, 20));
+    assert_true(extents_add(&extents, 30, 40));
+    assert_true(extents_add(&extents, 0, 5));
+    assert_int_equal(extents.count, 3);
+    assert_true(extents_gap(&extents, 0, 100, &gap));
+    assert_true(gap.start == 5 && gap.end == 10);
+    assert_true(extents_gap(&extents, 12, 100, &gap));
+    assert_true(gap.start == 20 && gap.end == 30);
+    assert_true(extents_add(&extents, 5, 35));
+    assert_int_equal(extents.count, 1);
+    assert_int_equal(extents_run_end(&extents, 0), 40);
+    assert_int_equal(extents_run_end(&extents, 40), 40);
+    assert_int_equal(extents_total(&extents), 40);
+    assert_false(extents_gap(&extents, 0, 40, &gap));
+    extents_free(&extents);
+}
+
+#define world_test(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void) {
+    log_configure(LOG_ERROR + 1, LOG_TEXT);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_extents_merge_and_find_gaps),
+        world_test(test_eight_clients_cause_one_transfer),
+        world_test(test_wrong_bytes_never_reach_a_client_whole),
+        world_test(test_tail_is_held_back_until_the_digest_matches),
+        world_test(test_a_cut_transfer_continues_at_the_byte),
+        world_test(test_an_upstream_without_ranges_gets_one_stream),
+        world_test(test_an_unknown_length_is_still_checked),
+        world_test(test_a_cut_stream_without_ranges_is_compared_and_continued),
+        world_test(test_changing_etags_get_one_plain_stream),
+        world_test(test_the_transfer_goes_on_when_its_client_leaves),
+        world_test(test_a_cold_range_is_fetched_first),
+        world_test(test_without_range_fill_only_the_range_is_fetched),
+        world_test(test_ranges_of_a_flight_under_way_do_not_wait_for_all_before_them),
+        world_test(test_fetched_bytes_survive_a_restart),
+        world_test(test_another_repository_costs_one_head),
+        world_test(test_a_repository_without_the_blob_cannot_read_it),
+        world_test(test_a_flight_is_not_readable_through_a_stranger),
+        world_test(test_head_never_downloads),
+        world_test(test_a_failing_upstream_is_an_error_before_any_byte),
+        world_test(test_a_tag_is_asked_for_once_within_its_ttl),
+        world_test(test_a_stale_tag_is_revalidated_with_head_and_fetched_only_if_moved),
+        world_test(test_a_tag_goes_stale_rather_than_away),
+        world_test(test_a_real_404_ends_a_tag),
+        world_test(test_a_manifest_by_digest_is_never_asked_for_twice),
+        world_test(test_a_404_is_believed_for_a_short_while),
+        world_test(test_head_of_a_manifest_costs_a_head),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
