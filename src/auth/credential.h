@@ -24,9 +24,9 @@ enum credential_kind {
 
 struct credential {
     enum credential_kind kind;
-    char *username; /* owned; NULL unless BASIC */
-    char *secret;   /* owned; may be many KB (a service-account key); NULL if ANONYMOUS */
-    char from[160]; /* for people: "docker config /root/.docker/config.json", never a secret */
+    char *username;     /* owned; NULL unless BASIC */
+    char *secret;       /* owned; may be many KB (a service-account key); NULL if ANONYMOUS */
+    char from[160];     /* for people: "docker config /root/.docker/config.json", never a secret */
     int64_t expires_ms; /* clock_ms() at which the secret ends; 0: not known */
 };
 
@@ -37,8 +37,7 @@ struct credential_source;
 
 struct credential_source *credential_source_anonymous(void);
 /* Username given, password read from `password_file` (one final newline cut) at each look. */
-struct credential_source *credential_source_static(const char *username,
-                                                   const char *password_file);
+struct credential_source *credential_source_static(const char *username, const char *password_file);
 /* Docker's config.json: `file`, or NULL for $DOCKER_CONFIG/config.json, else
  * $HOME/.docker/config.json. credHelpers, then credsStore, then auths, as Docker does; Docker Hub
  * is looked up as https://index.docker.io/v1/ as well. No file or no entry: anonymous. */
@@ -49,6 +48,10 @@ void credential_source_free(struct credential_source *source);
 
 /* For people and logs: "anonymous", "docker", "google", ... */
 const char *credential_source_name(const struct credential_source *source);
+
+/* Whether it has a credential for each host (Docker's config, a helper); else it has one, given for
+ * the upstream that names the source, and asking for another host's would give the same. */
+bool credential_source_is_by_host(const struct credential_source *source);
 
 /*
  * The credential for `host` ("ghcr.io", "localhost:5001"). *out is the caller's to wipe. False: the
@@ -62,10 +65,10 @@ bool credential_source_get(struct credential_source *source, const char *host, b
  * For rooms that bring a source of their own (google/): `get` fills *out or fails; `free` ends
  * `context`. `name` must be a literal. NULL when out of memory (context is then freed).
  */
-struct credential_source *credential_source_new(
-    const char *name,
-    bool (*get)(void *context, const char *host, bool renew, struct credential *out,
-                struct error *error),
-    void (*free_context)(void *context), void *context);
+struct credential_source *credential_source_new(const char *name,
+                                                bool (*get)(void *context, const char *host,
+                                                            bool renew, struct credential *out,
+                                                            struct error *error),
+                                                void (*free_context)(void *context), void *context);
 
 #endif

@@ -9,6 +9,7 @@
 #define AUTH_EXCHANGE_H
 
 #include <stdbool.h>
+#include "auth/address.h"
 #include "base/buffer.h"
 #include "base/error.h"
 
@@ -18,17 +19,18 @@ struct exchange_request {
     const char *const *headers; /* "Name: value", NULL-terminated; may be NULL */
     const char *body;           /* may be NULL */
     size_t body_length;
-    const char *ca_file; /* PEM bundle; NULL: the system's */
-    bool no_proxy;       /* never through a proxy (the metadata server) */
+    const char *ca_file;                      /* PEM bundle; NULL: the system's */
+    bool no_proxy;                            /* never through a proxy (the metadata server) */
     int connect_timeout_ms, total_timeout_ms; /* 0: 5 s and 20 s */
     size_t body_limit;                        /* bytes of reply; 0: 1 MiB */
+    const struct address_rule *addresses;     /* which may be connected to; NULL: all */
 };
 
 struct exchange_reply {
     int status;
     struct buffer body;
     char content_type[128];
-    int retry_after_s; /* 0: not said */
+    int retry_after_s;           /* 0: not said */
     bool metadata_flavor_google; /* the reply carries `Metadata-Flavor: Google` */
 };
 

@@ -4,22 +4,23 @@
 #include <strings.h>
 
 bool text_is(struct text text, const char *string) {
-    return strlen(string) == text.length && memcmp(text.at, string, text.length) == 0;
+    return text_starts(text, string) && text.length == strlen(string);
 }
 
 bool text_is_nocase(struct text text, const char *string) {
-    return strlen(string) == text.length && strncasecmp(text.at, string, text.length) == 0;
+    size_t length = strlen(string);
+    return text.length == length && (length == 0 || strncasecmp(text.at, string, length) == 0);
 }
 
 bool text_starts(struct text text, const char *prefix) {
     size_t length = strlen(prefix);
-    return text.length >= length && memcmp(text.at, prefix, length) == 0;
+    return length == 0 || (text.length >= length && memcmp(text.at, prefix, length) == 0);
 }
 
 bool text_ends(struct text text, const char *suffix) {
     size_t length = strlen(suffix);
-    return text.length >= length &&
-           memcmp(text.at + text.length - length, suffix, length) == 0;
+    return length == 0 ||
+           (text.length >= length && memcmp(text.at + text.length - length, suffix, length) == 0);
 }
 
 struct text text_trim(struct text text) {
@@ -27,8 +28,7 @@ struct text text_trim(struct text text) {
         text.at++;
         text.length--;
     }
-    while (text.length &&
-           (text.at[text.length - 1] == ' ' || text.at[text.length - 1] == '\t'))
+    while (text.length && (text.at[text.length - 1] == ' ' || text.at[text.length - 1] == '\t'))
         text.length--;
     return text;
 }

@@ -2,48 +2,57 @@
 
 #include <stdio.h>
 
-__extension__ typedef unsigned __int128 wide; /* no 64-bit product overflows it */
+enum { MILLION = 1000000 };
 
-/* Reads digits and an optional fraction; *scaled is the value times 1,000,000. */
-static bool read_number(struct text *text, uint64_t *scaled) {
-    uint64_t value = 0, fraction = 0, weight = 100000;
+/* A number as it is written: digits, and perhaps a fraction, kept in millionths. */
+struct number {
+    uint64_t whole;
+    uint64_t millionths;
+};
+
+static size_t count_digits(struct text text) {
     size_t i = 0;
-    for (; i < text->length && text->at[i] >= '0' && text->at[i] <= '9'; i++) {
-        if (value > UINT64_MAX / 10000000 / 10)
-            return false;
-        value = value * 10 + (uint64_t)(text->at[i] - '0');
-    }
-    if (i == 0)
+    while (i < text.length && text.at[i] >= '0' && text.at[i] <= '9')
+        i++;
+    return i;
+}
+
+/* Takes the number off the front of *text. */
+static bool read_number(struct text *text, struct number *number) {
+    size_t digits = count_digits(*text);
+    *number = (struct number){0};
+    if (!text_to_u64((struct text){text->at, digits}, &number->whole))
         return false;
-    if (i < text->length && text->at[i] == '.') {
-        size_t digits = 0;
-        for (i++; i < text->length && text->at[i] >= '0' && text->at[i] <= '9'; i++, digits++) {
-            fraction += (uint64_t)(text->at[i] - '0') * weight;
-            weight /= 10;
-        }
-        if (digits == 0)
-            return false;
+    *text = text_from(*text, digits);
+    if (text->length && *text->at == '.') {
+        *text = text_from(*text, 1);
+        digits = count_digits(*text);
+        uint64_t weight = MILLION / 10;
+        for (size_t i = 0; i < digits; i++, weight /= 10)
+            number->millionths += (uint64_t)(text->at[i] - '0') * weight;
+        *text = text_from(*text, digits);
+        return digits > 0;
     }
-    *text = text_from(*text, i);
-    *scaled = value * 1000000 + fraction;
     return true;
 }
 
+/* The number times `unit` (at most 2^50, so that the fraction cannot overflow), rounded down. */
+static bool multiply(const struct number *number, uint64_t unit, uint64_t *product) {
+    uint64_t fraction =
+        unit / MILLION * number->millionths + unit % MILLION * number->millionths / MILLION;
+    return !__builtin_mul_overflow(number->whole, unit, product) &&
+           !__builtin_add_overflow(*product, fraction, product) && *product <= INT64_MAX;
+}
+
 bool units_parse_size(struct text text, uint64_t *bytes) {
-    uint64_t plain;
-    if (text_to_u64(text, &plain)) { /* plain bytes need no scaling and may be huge */
-        if (plain > INT64_MAX)
-            return false;
-        *bytes = plain;
-        return true;
-    }
-    uint64_t scaled;
-    if (!read_number(&text, &scaled))
-        return false;
-    while (text.length && *text.at == ' ')
-        text = text_from(text, 1);
-    unsigned power = 0;
     static const char letters[] = "KMGTP";
+    struct number number;
+    uint64_t product, unit = 1;
+    unsigned power = 0, base = 1024;
+    if (!read_number(&text, &number))
+        return false;
+    if (text.length > 1 && *text.at == ' ')
+        text = text_from(text, 1);
     if (text.length && *text.at != 'B') {
         const char *letter = memchr(letters, *text.at == 'k' ? 'K' : *text.at, sizeof letters - 1);
         if (!letter)
@@ -51,20 +60,15 @@ bool units_parse_size(struct text text, uint64_t *bytes) {
         power = (unsigned)(letter - letters) + 1;
         text = text_from(text, 1);
     }
-    unsigned base = 1024;
-    if (power && text_is(text, "iB"))
-        base = 1024;
-    else if (text_is(text, "B"))
+    if (text_is(text, "B"))
         base = 1000;
-    else if (text.length && !text_is(text, "i"))
+    else if (text.length && !text_is(text, "i") && !text_is(text, "iB"))
         return false;
-    wide value = scaled;
-    for (unsigned i = 0; i < power; i++)
-        value *= base;
-    value /= 1000000;
-    if (value > INT64_MAX)
+    for (; power; power--)
+        unit *= base;
+    if (!multiply(&number, unit, &product))
         return false;
-    *bytes = (uint64_t)value;
+    *bytes = product;
     return true;
 }
 
@@ -73,8 +77,8 @@ bool units_parse_duration(struct text text, int64_t *ms) {
         const char *name;
         uint64_t ms;
     } units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
-    const wide most = (wide)100 * 366 * 86400000;
-    wide total = 0;
+    const uint64_t most = (uint64_t)100 * 366 * 86400000;
+    uint64_t total = 0;
     if (text_is(text, "0")) {
         *ms = 0;
         return true;
@@ -82,8 +86,9 @@ bool units_parse_duration(struct text text, int64_t *ms) {
     if (text.length == 0)
         return false;
     while (text.length) {
-        uint64_t scaled, unit = 0;
-        if (!read_number(&text, &scaled))
+        struct number number;
+        uint64_t product, unit = 0;
+        if (!read_number(&text, &number))
             return false;
         for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
             size_t length = strlen(units[i].name);
@@ -95,9 +100,9 @@ bool units_parse_duration(struct text text, int64_t *ms) {
                 break;
             }
         }
-        if (unit == 0)
+        if (unit == 0 || !multiply(&number, unit, &product) || product > most)
             return false;
-        total += (wide)scaled * unit / 1000000;
+        total += product;
         if (total > most)
             return false;
     }

@@ -183,6 +183,16 @@ void cache_blob_close(struct cache_blob *blob) {
     *blob = (struct cache_blob){.fd = -1};
 }
 
+bool cache_blob_settle(struct cache_blob *blob, struct error *error) {
+    uint64_t size;
+    if (!blob->flight)
+        return true;
+    flight_wait_end(blob->flight);
+    return store_blob_has(blob->flight->flights->store, &blob->flight->digest, &size) ||
+           error_set(error, ERROR_IO, "all of it came, but it could not be kept: tarn's log says "
+                                      "why");
+}
+
 bool cache_blob_fetch(struct cache *cache, struct upstream *upstream, const char *repository,
                       const struct digest *digest, struct error *error) {
     uint64_t size;

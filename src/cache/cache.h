@@ -132,6 +132,10 @@ bool cache_blob_wait(struct cache_blob *blob, uint64_t offset, uint64_t *end,
                      bool (*is_there)(const void *context), const void *context,
                      struct error *error);
 
+/* Waits until a blob that was read to its end is in the store. False: it could not be kept (a full
+ * disk), as the log says. */
+bool cache_blob_settle(struct cache_blob *blob, struct error *error);
+
 /* Size of a blob, for HEAD: from the store, or upstream's HEAD; never a download. */
 bool cache_blob_stat(struct cache *cache, struct upstream *upstream, const char *repository,
                      const struct digest *digest, uint64_t *size, enum cache_outcome *outcome,

@@ -455,6 +455,14 @@ bool flight_wait_size(struct flight *flight, struct error *error) {
     return ok;
 }
 
+void flight_wait_end(struct flight *flight) {
+    struct flights *flights = flight->flights;
+    pthread_mutex_lock(&flights->table_lock);
+    while (find(flights, &flight->digest) == flight)
+        pthread_cond_wait(&flights->ended, &flights->table_lock);
+    pthread_mutex_unlock(&flights->table_lock);
+}
+
 void flight_want_all(struct flight *flight) {
     pthread_mutex_lock(&flight->state_lock);
     flight->fill = true;

@@ -146,6 +146,9 @@ void flight_add_source(struct flight *flight, struct upstream *upstream, const c
 /* Waits until the size is known, or known to come only at the end. */
 bool flight_wait_size(struct flight *flight, struct error *error);
 
+/* Waits until the flight has left the table: what was verified is then kept, or failed to be. */
+void flight_wait_end(struct flight *flight);
+
 void flight_want_all(struct flight *flight); /* fill, whether anybody reads or not */
 struct flight_reader *flight_reader_new(struct flight *flight);
 void flight_reader_free(struct flight *flight, struct flight_reader *reader);

@@ -18,13 +18,23 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "base/buffer.h"
 #include "base/error.h"
 #include "base/text.h"
 
-enum http_method { HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_PUT, HTTP_PATCH, HTTP_DELETE, HTTP_OPTIONS, HTTP_OTHER };
+enum http_method {
+    HTTP_GET,
+    HTTP_HEAD,
+    HTTP_POST,
+    HTTP_PUT,
+    HTTP_PATCH,
+    HTTP_DELETE,
+    HTTP_OPTIONS,
+    HTTP_OTHER
+};
 
 enum {
-    HTTP_HEAD_LIMIT = 16 << 10, /* bytes of request line and fields together; more is 431 */
+    HTTP_HEAD_LIMIT = 16 << 10,  /* bytes of request line and fields together; more is 431 */
     HTTP_TARGET_LIMIT = 8 << 10, /* bytes of the request target; more is 414 */
     HTTP_FIELD_LIMIT = 64,       /* number of fields; more is 431 */
 };
@@ -90,6 +100,14 @@ struct http_exchange;
 const struct http_request *http_exchange_request(const struct http_exchange *exchange);
 const char *http_exchange_client(const struct http_exchange *exchange); /* "1.2.3.4:567" */
 
+/*
+ * Appends the request's body, at most `limit` bytes, to `body`; before the answer. A request
+ * without one appends nothing. False: longer (ERROR_INVALID), chunked (ERROR_UNSUPPORTED), not here
+ * within head_timeout_ms (ERROR_TIMEOUT), or the client left (ERROR_CLOSED).
+ */
+bool http_read_body(struct http_exchange *exchange, size_t limit, struct buffer *body,
+                    struct error *error);
+
 /* Adds a field to the answer; before http_reply() or http_begin(). A value holding CR, LF or NUL is
  * left out. At most 8 KiB of fields. */
 void http_add_field(struct http_exchange *exchange, const char *name, const char *format, ...)
@@ -128,14 +146,15 @@ bool http_client_is_there(const struct http_exchange *exchange);
  */
 void http_abort(struct http_exchange *exchange);
 
-int http_exchange_status(const struct http_exchange *exchange);     /* 0: nothing answered yet */
-uint64_t http_exchange_sent(const struct http_exchange *exchange);  /* body bytes sent */
-
+int http_exchange_status(const struct http_exchange *exchange);    /* 0: nothing answered yet */
+uint64_t http_exchange_sent(const struct http_exchange *exchange); /* body bytes sent */
 
 /* ---- the server ---- */
 
 struct http_server_settings {
-    const char *const *listen; /* "0.0.0.0:5000", "[::]:5000", "localhost:5000", ":5000" */
+    /* "0.0.0.0:5000", "[::]:5000", "localhost:5000", ":5000"; "unix:/path" is a socket file for its
+     * owner alone, always without TLS, whose clients are all called "unix". */
+    const char *const *listen;
     size_t listen_count;
     unsigned max_connections; /* open at once, idle ones included; 0: 10000 */
     unsigned max_workers;     /* requests in progress at once; 0: 2048 */

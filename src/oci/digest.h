@@ -20,8 +20,9 @@ struct digest {
 };
 
 bool digest_parse(struct text text, struct digest *out); /* strict: exact length, lower case */
+/* Writes "sha256:<hex>" ("" for no digest) and gives `out` back. */
 const char *digest_format(const struct digest *digest, char out[static DIGEST_STRING_SIZE]);
-bool digest_equal(const struct digest *a, const struct digest *b);
+bool digest_equal(const struct digest *a, const struct digest *b);  /* no digest equals nothing */
 const char *digest_algorithm_name(enum digest_algorithm algorithm); /* "sha256" */
 
 /* A hash in progress. digest_hash_new() gives NULL when out of memory. */
@@ -29,7 +30,8 @@ struct digest_hash;
 struct digest_hash *digest_hash_new(enum digest_algorithm algorithm);
 void digest_hash_free(struct digest_hash *hash);
 void digest_hash_update(struct digest_hash *hash, const void *bytes, size_t length);
-void digest_hash_finish(struct digest_hash *hash, struct digest *out); /* then only free */
+/* Then only free. Should the library have failed on the way, *out is no digest and equals none. */
+void digest_hash_finish(struct digest_hash *hash, struct digest *out);
 
 /* The digest of bytes in one go; false when out of memory. */
 bool digest_of(enum digest_algorithm algorithm, const void *bytes, size_t length,

@@ -10,9 +10,12 @@
 /* Appends {"errors":[{"code":CODE,"message":MESSAGE}]} and a newline. */
 bool error_body_write(struct buffer *out, const char *code, const char *message);
 
-/* Reads the first error of an upstream's body, which may be anything (HTML, cut JSON). `code` (at
- * least 32 bytes) and `message` are set to "" when there is none; control characters and what is
- * no UTF-8 are replaced. True when a code or message was found. */
+/* Reads the first error of an upstream's body, which may be anything (HTML, cut JSON); the forms
+ * that token services and front ends use are understood too. `code` (at least 32 bytes) and
+ * `message` (both sizes > 0) are set to "" when there is none; a code is a plain word of letters,
+ * digits, `_`,
+ * `-` and `.`, or it is none; in a message, cut at a character's end to fit, control characters are
+ * replaced by spaces and what is no UTF-8 by `?`. True when a code or message was found. */
 bool error_body_read(const void *bytes, size_t length, char *code, size_t code_size, char *message,
                      size_t message_size);
 

@@ -18,17 +18,19 @@ bool reference_is_repository(struct text text);
 /* [a-zA-Z0-9_][a-zA-Z0-9._-]{0,127} */
 bool reference_is_tag(struct text text);
 
-/* "host", "host:port", "1.2.3.4:5", "[::1]:5": DNS labels, at most HOST_LIMIT bytes, port 1-65535. */
+/* "host", "host:port", "1.2.3.4:5", "[::1]:5": DNS labels, at most HOST_LIMIT bytes, port 1-65535.
+ */
 bool reference_is_host(struct text text);
 
-/* Docker's rule for a name's first part: it is a host when it has a '.' or ':' or is "localhost". */
+/* Docker's rule for a name's first part: it is a host when it has a '.' or ':' or is "localhost".
+ */
 bool reference_looks_like_host(struct text part);
 
 /* What stands behind /manifests/: a tag or a digest. */
 struct reference {
     bool is_digest;
-    struct digest digest;      /* if is_digest */
-    char tag[TAG_LIMIT + 1];   /* else */
+    struct digest digest;    /* if is_digest */
+    char tag[TAG_LIMIT + 1]; /* else */
 };
 
 /* Digest if there is a ':', else tag. False: neither by the grammar. */

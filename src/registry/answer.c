@@ -65,7 +65,8 @@ void call_fail(struct call *call, int status, const char *code, const char *form
     va_start(arguments, format);
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
-    snprintf(call->error, sizeof call->error, "%s", message);
+    text_copy((struct text){message, strnlen(message, sizeof call->error - 1)}, call->error,
+              sizeof call->error);
     error_body_write(&body, code, message);
     call_add_fields(call);
     http_reply(call->exchange, status, "application/json", body.bytes, body.length);

@@ -1,9 +1,5 @@
 #include "registry/clients.h"
 
-#include "base/cleanup.h"
-#include "base/clock.h"
-#include "base/log.h"
-#include "registry/htpasswd.h"
 #include <crypt.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
@@ -13,6 +9,10 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "registry/htpasswd.h"
 
 enum {
     LOOK_MS = 1000,          /* how often the file is looked at, at most */

@@ -13,10 +13,10 @@
 #ifndef REGISTRY_CLIENTS_H
 #define REGISTRY_CLIENTS_H
 
-#include "base/error.h"
-#include "base/text.h"
 #include <stdbool.h>
 #include <stddef.h>
+#include "base/error.h"
+#include "base/text.h"
 
 struct clients;
 

@@ -1,13 +1,13 @@
 #include "registry/htpasswd.h"
 
-#include "base/buffer.h"
-#include "base/cleanup.h"
 #include <crypt.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/buffer.h"
+#include "base/cleanup.h"
 
 void htpasswd_free(struct htpasswd *htpasswd) {
     free(htpasswd->users);

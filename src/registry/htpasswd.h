@@ -2,10 +2,10 @@
 #ifndef REGISTRY_HTPASSWD_H
 #define REGISTRY_HTPASSWD_H
 
-#include "base/error.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/stat.h>
+#include "base/error.h"
 
 enum { HTPASSWD_SIZE_LIMIT = 1 << 20, HTPASSWD_NAME_LIMIT = 255, HTPASSWD_HASH_SIZE = 384 };
 

@@ -1,80 +1,100 @@
-/* Which upstream and which of its repositories a request means (design, section 5). */
+#include "registry/name.h"
+
+#include <stdarg.h>
 #include <stdio.h>
 #include "registry/call.h"
 
+static bool refuse(struct error *error, enum error_kind kind, const char *code, const char *format,
+                   ...) __attribute__((format(printf, 4, 5)));
+
+static bool refuse(struct error *error, enum error_kind kind, const char *code, const char *format,
+                   ...) {
+    char why[sizeof error->text];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(why, sizeof why, format, arguments);
+    va_end(arguments);
+    error_set(error, kind, "%s", why);
+    snprintf(error->code, sizeof error->code, "%s", code);
+    return false;
+}
+
 /* The upstream that the name's first part names, cut off `name`; NULL when it names none. */
-static struct upstream *named_by_path(const struct call *call, struct text *name) {
+static struct upstream *named_by_path(struct upstreams *upstreams, struct text *name) {
     struct text rest;
     struct text first = text_cut(*name, '/', &rest);
-    struct upstream *upstream =
-        rest.at ? upstreams_find(call->registry->settings.upstreams, first) : NULL;
+    struct upstream *upstream = rest.at ? upstreams_find(upstreams, first) : NULL;
     if (upstream)
         *name = rest;
     return upstream;
 }
 
-static bool find_upstream(struct call *call, struct text *name) {
-    struct upstreams *upstreams = call->registry->settings.upstreams;
+static bool find_upstream(struct upstreams *upstreams, const char *ns, struct text *name,
+                          struct upstream **upstream, struct error *error) {
     struct text rest;
-    if (call->ns[0]) {
-        call->upstream = upstreams_find(upstreams, text_of(call->ns));
-        if (!call->upstream)
-            call_fail(call, 404, "NAME_UNKNOWN",
-                      "no upstream is configured for ns=%s; add it under `upstreams:`", call->ns);
-        return call->upstream != NULL;
+    if (ns[0]) {
+        *upstream = upstreams_find(upstreams, text_of(ns));
+        return *upstream ||
+               refuse(error, ERROR_NOT_FOUND, "NAME_UNKNOWN",
+                      "no upstream is configured for ns=%s; add it under `upstreams:`", ns);
     }
-    call->upstream = named_by_path(call, name);
-    if (call->upstream)
+    *upstream = named_by_path(upstreams, name);
+    if (*upstream)
         return true;
     struct text first = text_cut(*name, '/', &rest);
-    if (rest.at && reference_looks_like_host(first)) {
-        call_fail(call, 404, "NAME_UNKNOWN",
-                  "no upstream is configured for %.*s; add it under `upstreams:`",
-                  TEXT_PRINT(first));
+    if (rest.at && reference_looks_like_host(first))
+        return refuse(error, ERROR_NOT_FOUND, "NAME_UNKNOWN",
+                      "no upstream is configured for %.*s; add it under `upstreams:`",
+                      TEXT_PRINT(first));
+    *upstream = upstreams_default(upstreams);
+    return *upstream || refuse(error, ERROR_NOT_FOUND, "NAME_UNKNOWN",
+                               "the name %.*s has no upstream's host in front, and no upstream is "
+                               "the default; set `default: true` on one",
+                               TEXT_PRINT(*name));
+}
+
+bool name_resolve(struct upstreams *upstreams, const char *ns, struct text name,
+                  struct upstream **upstream, char repository[static NAME_LIMIT + 1],
+                  struct error *error) {
+    if (!find_upstream(upstreams, ns, &name, upstream, error))
         return false;
+    if (!reference_is_repository(name)) {
+        *upstream = NULL;
+        return refuse(error, ERROR_INVALID, "NAME_INVALID",
+                      "%.*s is no repository name: lower-case letters, digits, and . _ - between "
+                      "them, in parts separated by /",
+                      TEXT_PRINT(name));
     }
-    call->upstream = upstreams_default(upstreams);
-    if (!call->upstream)
-        call_fail(call, 404, "NAME_UNKNOWN",
-                  "the name %.*s has no upstream's host in front, and no upstream is the default; "
-                  "set `default: true` on one",
-                  TEXT_PRINT(*name));
-    return call->upstream != NULL;
+    bool add_library = upstream_is_docker_hub(*upstream) && !memchr(name.at, '/', name.length);
+    int length = snprintf(repository, NAME_LIMIT + 1, "%s%.*s", add_library ? "library/" : "",
+                          TEXT_PRINT(name));
+    if (length < 0 || length > NAME_LIMIT)
+        return refuse(error, ERROR_INVALID, "NAME_INVALID", "the repository name is too long");
+    return upstream_allows(*upstream, repository) ||
+           refuse(error, ERROR_DENIED, "DENIED",
+                  "upstream %s: repository %s is outside the configured `repositories:`",
+                  upstream_host(*upstream), repository);
+}
+
+static int status_of(enum error_kind kind) {
+    return kind == ERROR_NOT_FOUND ? 404 : kind == ERROR_DENIED ? 403 : 400;
 }
 
 bool call_name_upstream(struct call *call) {
-    struct text name = text_of(call->route.name);
-    if (call->route.bad && strcmp(call->route.bad, "NAME_INVALID") == 0) {
+    const char *bad = call->route.bad;
+    struct error error = {0};
+    if (bad && strcmp(bad, "NAME_INVALID") == 0) {
         call_fail(call, 400, "NAME_INVALID", "the path holds no repository name");
         return false;
     }
-    if (!find_upstream(call, &name))
-        return false;
-    if (!reference_is_repository(name)) {
-        call->upstream = NULL;
-        call_fail(call, 400, "NAME_INVALID",
-                  "%.*s is no repository name: lower-case letters, digits, and . _ - between them, "
-                  "in parts separated by /",
-                  TEXT_PRINT(name));
+    if (!name_resolve(call->registry->settings.upstreams, call->ns, text_of(call->route.name),
+                      &call->upstream, call->repository, &error)) {
+        call_fail(call, status_of(error.kind), error.code, "%s", error.text);
         return false;
     }
-    bool add_library =
-        upstream_is_docker_hub(call->upstream) && !memchr(name.at, '/', name.length);
-    int length = snprintf(call->repository, sizeof call->repository, "%s%.*s",
-                          add_library ? "library/" : "", TEXT_PRINT(name));
-    if (length < 0 || (size_t)length >= sizeof call->repository) {
-        call_fail(call, 400, "NAME_INVALID", "the repository name is too long");
-        return false;
-    }
-    if (call->route.bad) {
-        call_fail(call, 400, call->route.bad, "the reference in the path is no valid %s",
-                  strcmp(call->route.bad, "TAG_INVALID") == 0 ? "tag" : "digest");
-        return false;
-    }
-    if (!upstream_allows(call->upstream, call->repository)) {
-        call_fail(call, 403, "DENIED",
-                  "upstream %s: repository %s is outside the configured `repositories:`",
-                  upstream_host(call->upstream), call->repository);
+    if (bad) {
+        call_fail(call, 400, bad, "the reference in the path is no valid %s",
+                  strcmp(bad, "TAG_INVALID") == 0 ? "tag" : "digest");
         return false;
     }
     return true;

@@ -3,7 +3,8 @@
  *
  * An upstream is one registry under the host name that clients know it by. Requests to it carry its
  * credentials to it and to no other host: not along a redirect, not to a token service elsewhere
- * (design, promise 8 and section 5 "Where credentials may go").
+ * (design, promise 8 and section 5 "Where credentials may go"). A fallback on another host gets the
+ * credentials that Docker's config or a helper has for that host, and no others.
  *
  * Threads: all calls from any thread. Each request runs on the caller's thread, blocking; libcurl
  * handles with their open connections are pooled per upstream. Tokens are kept per scope, and
@@ -23,23 +24,23 @@
 /* What the configuration says about one upstream or one pattern of them. Strings are owned by the
  * configuration, which outlives every upstream. Zero or NULL: the default that stands beside it. */
 struct upstream_settings {
-    const char *host;           /* "docker.io", or a pattern "*.pkg.dev": `*` within one label */
-    const char *url;            /* where it really is; NULL: https://HOST (Docker Hub: its own) */
+    const char *host;             /* "docker.io", or a pattern "*.pkg.dev": `*` within one label */
+    const char *url;              /* where it really is; NULL: https://HOST (Docker Hub: its own) */
     const char *const *fallbacks; /* URLs of mirrors of the same registry; NULL-terminated */
-    bool is_default;            /* serves names without a host */
-    struct credential_source *credentials; /* shared by all hosts a pattern matches; NULL: anonymous */
-    const char *const *repositories; /* allow list of globs; NULL: all; NULL-terminated */
-    const char *const *token_hosts;  /* further hosts a Bearer realm may name; NULL-terminated */
-    const char *ca_file;        /* PEM bundle instead of the system's */
-    int64_t tag_ttl_ms;         /* default 60 s; 0 really is 0: ask each time */
-    int64_t connect_timeout_ms; /* 5 s */
-    int64_t stall_timeout_ms;   /* 10 s */
-    int64_t first_byte_timeout_ms; /* 25 s: then 504 */
-    unsigned connections;       /* range requests at once for one large blob: 4 */
-    unsigned max_connections;   /* requests at once to this upstream: 64 */
-    bool keep_deleted;          /* a real 404 does not end a cached tag */
-    bool range_fill;            /* after a range, the rest of the blob follows: default true */
-    bool prefetch;              /* a manifest pulled through brings its layers: default false */
+    bool is_default;              /* serves names without a host */
+    struct credential_source *credentials; /* for all hosts a pattern matches; NULL: anonymous */
+    const char *const *repositories;       /* allow list of globs; NULL: all; NULL-terminated */
+    const char *const *token_hosts; /* further hosts a Bearer realm may name; NULL-terminated */
+    const char *ca_file;            /* PEM bundle instead of the system's */
+    int64_t tag_ttl_ms;             /* default 60 s; 0 really is 0: ask each time */
+    int64_t connect_timeout_ms;     /* 5 s */
+    int64_t stall_timeout_ms;       /* 10 s */
+    int64_t first_byte_timeout_ms;  /* 25 s: then 504 */
+    unsigned connections;           /* range requests at once for one large blob: 4 */
+    unsigned max_connections;       /* requests at once to this upstream: 64 */
+    bool keep_deleted;              /* a real 404 does not end a cached tag */
+    bool range_fill;                /* after a range, the rest of the blob follows: default true */
+    bool prefetch;                  /* a manifest brings its layers: default false */
 };
 
 struct upstreams; /* all of them: the configured list and the hosts its patterns have matched */
@@ -67,7 +68,8 @@ bool upstream_allows(const struct upstream *upstream, const char *repository);
 
 enum upstream_what { UPSTREAM_MANIFEST, UPSTREAM_BLOB, UPSTREAM_TAGS, UPSTREAM_REFERRERS };
 
-/* Where a blob's redirect led, kept by a flight so that its further ranges go there at once. */
+/* Where a blob's redirect led, kept by a flight so that its further ranges go there at once: set
+ * before on_head runs, dropped when it no longer serves. Only places that need no Authorization. */
 struct upstream_target {
     char *url;         /* owned; NULL: not known */
     unsigned location; /* which of url and fallbacks it came from */
@@ -84,26 +86,26 @@ struct upstream_request {
     uint64_t range_first, range_last; /* inclusive; range_last UINT64_MAX: to the end */
     uint64_t range_suffix;            /* not 0: the last so many bytes instead */
     unsigned location;                /* 0: url, 1..: fallbacks */
-    struct upstream_target *target;   /* BLOB: tried first when set, filled after a redirect; may be NULL */
+    struct upstream_target *target;   /* BLOB: tried first, filled after a redirect; may be NULL */
     unsigned attempts;                /* tries before the first byte; 0: 3; 1: no retry */
-    int64_t deadline_ms;              /* clock_ms() by which the head must be here; 0: first_byte_timeout */
-    bool background;                  /* yields to others in the queue for a connection (blobs ahead) */
+    int64_t deadline_ms; /* clock_ms() by which the head must be here; 0: first_byte_timeout */
+    bool background;     /* yields to others in the queue for a connection (blobs ahead) */
 };
 
 /* The head of upstream's final answer (after challenge and redirects). Texts end with the call. */
 struct upstream_head {
-    int status;                 /* 200 or 206 (or 404 and so on: then the call fails instead) */
+    int status; /* 200 or 206 (or 404 and so on: then the call fails instead) */
     bool has_length;
-    uint64_t length;            /* of this body */
-    bool has_range;             /* 206 with a sound Content-Range */
+    uint64_t length; /* of this body */
+    bool has_range;  /* 206 with a sound Content-Range */
     uint64_t range_first, range_last;
     bool has_total;
-    uint64_t total;             /* size of the whole content: Content-Range's, or length of a 200 */
+    uint64_t total; /* size of the whole content: Content-Range's, or length of a 200 */
     char content_type[128];
     char etag[160];
     bool has_digest;
-    struct digest digest;       /* Docker-Content-Digest, if it parses */
-    char next[2048];            /* path and query of Link rel="next" on the same host, or "" */
+    struct digest digest; /* Docker-Content-Digest, if it parses */
+    char next[2048];      /* path and query of Link rel="next" on the same host, or "" */
 };
 
 struct upstream_sink {
@@ -118,9 +120,10 @@ struct upstream_sink {
  * One request, with token, redirects (at most 5, 16 KiB each) and, as long as no byte has been
  * handed on, retries. True: the whole body was handed on and was as long as announced.
  * False, by kind:
- *   NOT_FOUND     404; `code` is upstream's
+ *   NOT_FOUND     404; `code` is upstream's (REFERRERS: 405 and 501, too: no such endpoint)
  *   DENIED        401 or 403 after our credentials were tried; text says which were used
- *   RATE_LIMITED  429, retry_after_s at least 1 (30 when upstream gave none)
+ *   RATE_LIMITED  429, retry_after_s at least 1 (30 when upstream gave none); until that time is
+ *                 over every further request fails so at once, without asking upstream
  *   RANGE         416; when upstream said the size, head->total through on_head with status 416
  *   UNAVAILABLE   refused, reset, no such host, 5xx, malformed, or cut in mid-body
  *   TIMEOUT       no connection or first byte in time, or silent for stall_timeout in mid-body

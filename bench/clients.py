@@ -1,0 +1,165 @@
+"""The clients: wrk for many small answers, raw sockets for large ones."""
+import hashlib
+import os
+import re
+import selectors
+import socket
+import subprocess
+import threading
+import time
+
+REPOSITORY = "bench/app"
+ACCEPT = "application/vnd.oci.image.manifest.v1+json, */*"
+
+
+def manifest_path(reference):
+    return f"/v2/{REPOSITORY}/manifests/{reference}"
+
+
+def blob_path(hex_digest):
+    return f"/v2/{REPOSITORY}/blobs/sha256:{hex_digest}"
+
+
+class Download:
+    """What came of one GET."""
+
+    def __init__(self):
+        self.status = 0
+        self.announced = None  # Content-Length
+        self.received = 0
+        self.first_byte = None  # seconds from before connecting to the body's first byte
+        self.seconds = 0.0
+        self.digest = None
+
+    @property
+    def is_whole(self):
+        return self.status == 200 and self.announced is not None \
+            and self.received == self.announced
+
+
+def connect_and_ask(port, path, method="GET", receive_buffer=0):
+    sock = socket.socket()
+    if receive_buffer:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    sock.settimeout(120)
+    sock.connect(("127.0.0.1", port))
+    sock.sendall(f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+                 f"User-Agent: bench\r\nAccept: {ACCEPT}\r\nConnection: close\r\n\r\n".encode())
+    return sock
+
+
+def read_head(sock):
+    """Status, Content-Length (or None), and what of the body came along."""
+    head = b""
+    while b"\r\n\r\n" not in head:
+        more = sock.recv(16 << 10)
+        if not more:
+            raise ConnectionError("closed before the end of the head")
+        head += more
+    head, rest = head.split(b"\r\n\r\n", 1)
+    length = re.search(rb"(?im)^content-length: *(\d+)\r?$", head)
+    return int(head.split(b" ", 2)[1]), int(length[1]) if length else None, rest
+
+
+def download(port, path, hashed=False):
+    """Fetches a body. Unless it is hashed its bytes are thrown away inside the kernel, so that the
+    client costs as little as it can on a machine it shares with the server."""
+    result, begin = Download(), time.monotonic()
+    hasher = hashlib.sha256() if hashed else None
+    flags = 0 if hashed else socket.MSG_TRUNC
+    buffer = memoryview(bytearray(1 << 20))
+    with connect_and_ask(port, path) as sock:
+        result.status, result.announced, rest = read_head(sock)
+        try:
+            while True:
+                if not rest:
+                    count = sock.recv_into(buffer, 0, 0 if result.first_byte is None else flags)
+                    if count == 0:
+                        break
+                    rest = buffer[:count]
+                if result.first_byte is None:
+                    result.first_byte = time.monotonic() - begin
+                if hasher:
+                    hasher.update(rest)
+                result.received += len(rest)
+                rest = b""
+                if result.received == result.announced:
+                    break
+        except ConnectionError:
+            pass
+    result.seconds = time.monotonic() - begin
+    result.digest = hasher.hexdigest() if hasher else None
+    return result
+
+
+def download_together(port, path, count):
+    """`count` clients at once; those that failed are None."""
+    results = [None] * count
+
+    def fetch(index):
+        try:
+            results[index] = download(port, path)
+        except OSError:
+            pass
+    threads = [threading.Thread(target=fetch, args=(index,)) for index in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+class SlowCrowd:
+    """Many downloads in progress at once: each is read a little and then left waiting."""
+
+    def __init__(self, port, path, count):
+        self.sockets, self.fed = [], 0
+        selector = selectors.DefaultSelector()
+        for _ in range(count):
+            sock = connect_and_ask(port, path, receive_buffer=16 << 10)
+            self.sockets.append(sock)
+            selector.register(sock, selectors.EVENT_READ)
+        end = time.monotonic() + 60
+        waiting = count
+        while waiting and time.monotonic() < end:
+            for key, _ in selector.select(1):
+                selector.unregister(key.fileobj)
+                waiting -= 1
+                try:
+                    self.fed += key.fileobj.recv(4096).startswith(b"HTTP/1.1 200")
+                except OSError:
+                    pass
+
+    def read_on(self, seconds):
+        """Each client reads 4 KiB in turn, for a while."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for sock in self.sockets:
+                sock.setblocking(False)
+                try:
+                    sock.recv(4096)
+                except OSError:
+                    pass
+            time.sleep(0.05)
+
+    def close(self):
+        for sock in self.sockets:
+            sock.close()
+
+
+def requests_per_second(port, path, connections, seconds):
+    """By wrk, keep-alive; an answer other than 2xx spoils the figure and is an error."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "60s",
+               "-H", f"Accept: {ACCEPT}", f"http://127.0.0.1:{port}{path}"]
+    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    if "Non-2xx" in out or "Socket errors" in out:
+        raise RuntimeError(f"{' '.join(command)}:\n{out}")
+    return float(re.search(r"Requests/sec: +([\d.]+)", out)[1])
+
+
+def curl_seconds(port, path):
+    """What one plain curl needs for it."""
+    begin = time.monotonic()
+    subprocess.run(["curl", "-sf", "--noproxy", "*", "-o", os.devnull,
+                    f"http://127.0.0.1:{port}{path}"], check=True)
+    return time.monotonic() - begin

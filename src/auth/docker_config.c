@@ -1,0 +1,189 @@
+#include "auth/docker_config.h"
+
+#include <string.h>
+#include <strings.h>
+#include "auth/base64.h"
+#include "base/cleanup.h"
+#include "base/text.h"
+#include "oci/bounded_json.h"
+
+/* Docker Hub's names, that by which Docker stores it first. */
+static const char *const hub_names[] = {DOCKER_HUB_KEY, "index.docker.io", "docker.io",
+                                        "registry-1.docker.io", "registry.hub.docker.com"};
+enum { HUB_NAMES = sizeof hub_names / sizeof *hub_names };
+
+bool docker_host_is_hub(const char *host) {
+    for (size_t i = 1; i < HUB_NAMES; i++) {
+        if (strcasecmp(host, hub_names[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+bool docker_helper_name_ok(const char *name) {
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                  "0123456789-_.";
+    size_t length = strlen(name);
+    return length > 0 && length < DOCKER_HELPER_NAME_SIZE && strspn(name, allowed) == length;
+}
+
+void docker_entry_free(struct docker_entry *entry) {
+    credential_wipe(&entry->credential);
+    *entry = (struct docker_entry){0};
+}
+
+/* A key of `auths` without scheme and path, as Docker compares it. */
+static struct text key_host(const char *key) {
+    struct text rest, text = text_of(key);
+    if (text_starts(text, "https://"))
+        text = text_from(text, 8);
+    else if (text_starts(text, "http://"))
+        text = text_from(text, 7);
+    return text_cut(text, '/', &rest);
+}
+
+/* The member for `host`: its own key first, then one that differs in scheme, path or case. */
+static json_t *find_member(json_t *object, const char *host, bool loosely) {
+    json_t *value, *found = json_object_get(object, host);
+    const char *key;
+    if (found || !loosely)
+        return found;
+    json_object_foreach (object, key, value) {
+        if (text_is_nocase(key_host(key), host))
+            return value;
+    }
+    return NULL;
+}
+
+static json_t *find_host(json_t *object, const char *host, bool loosely) {
+    if (!docker_host_is_hub(host))
+        return find_member(object, host, loosely);
+    for (size_t i = 0; i < HUB_NAMES; i++) {
+        json_t *found = find_member(object, hub_names[i], loosely);
+        if (found)
+            return found;
+    }
+    return NULL;
+}
+
+static bool take_helper(const json_t *name, const char *member, struct docker_entry *out,
+                        struct error *error) {
+    if (!json_is_string(name) || json_string_length(name) != strlen(json_string_value(name)))
+        return error_set(error, ERROR_INVALID, "%s holds no name of a helper", member);
+    const char *value = json_string_value(name);
+    if (*value == '\0')
+        return true;
+    if (!docker_helper_name_ok(value))
+        return error_set(error, ERROR_INVALID, "%s: \"%.80s\" is no name of a helper", member,
+                         value);
+    memcpy(out->helper, value, strlen(value) + 1);
+    return true;
+}
+
+/* The string member, or "" when there is none. */
+static const char *string_of(const json_t *object, const char *name) {
+    const char *value = json_string_value(json_object_get(object, name));
+    return value ? value : "";
+}
+
+static bool set_identity(const char *token, struct credential *out, struct error *error) {
+    out->kind = CREDENTIAL_IDENTITY_TOKEN;
+    out->secret = strdup(token);
+    return out->secret || error_set(error, ERROR_MEMORY, "out of memory");
+}
+
+static bool set_basic(struct text user, struct text password, struct credential *out,
+                      struct error *error) {
+    out->kind = CREDENTIAL_BASIC;
+    out->username = text_dup(user);
+    out->secret = text_dup(password);
+    return (out->username && out->secret) || error_set(error, ERROR_MEMORY, "out of memory");
+}
+
+/* base64("user:password"); the password ends before trailing NULs, which some writers pad with. */
+static bool decode_auth(const char *auth, struct credential *out, struct error *error) {
+    size_t length = 0;
+    char *plain = base64_decode(text_trim(text_of(auth)), &length);
+    if (!plain)
+        return error_set(error, ERROR_INVALID, "its \"auth\" is no base64");
+    struct text password, user = text_cut((struct text){plain, length}, ':', &password);
+    while (password.length && password.at[password.length - 1] == '\0')
+        password.length--;
+    bool sound = password.at && !memchr(plain, '\0', user.length) &&
+                 !memchr(password.at, '\0', password.length);
+    bool ok = sound ? set_basic(user, password, out, error)
+                    : error_set(error, ERROR_INVALID, "its \"auth\" holds no \"user:password\"");
+    explicit_bzero(plain, length);
+    free(plain);
+    return ok;
+}
+
+static bool take_auth(const json_t *entry, struct credential *out, struct error *error) {
+    if (!json_is_object(entry))
+        return error_set(error, ERROR_INVALID, "it is no object");
+    const char *identity = string_of(entry, "identitytoken"), *auth = string_of(entry, "auth");
+    if (*identity)
+        return set_identity(identity, out, error);
+    if (*auth)
+        return decode_auth(auth, out, error);
+    const char *user = string_of(entry, "username"), *password = string_of(entry, "password");
+    if (*user || *password)
+        return set_basic(text_of(user), text_of(password), out, error);
+    return true; /* {}: Docker's mark that a helper holds it */
+}
+
+static bool is_object_or_absent(const json_t *root, const char *name, struct error *error) {
+    const json_t *member = json_object_get(root, name);
+    return !member || json_is_null(member) || json_is_object(member) ||
+           error_set(error, ERROR_INVALID, "\"%s\" is no object", name);
+}
+
+bool docker_config_find(const void *bytes, size_t length, const char *host,
+                        struct docker_entry *out, struct error *error) {
+    *out = (struct docker_entry){0};
+    cleanup_json json_t *root = bounded_json_load(bytes, length, error);
+    if (!root)
+        return false;
+    if (!json_is_object(root))
+        return error_set(error, ERROR_INVALID, "it is no JSON object");
+    if (!is_object_or_absent(root, "credHelpers", error) ||
+        !is_object_or_absent(root, "auths", error))
+        return false;
+    json_t *helper = find_host(json_object_get(root, "credHelpers"), host, false);
+    json_t *store = json_object_get(root, "credsStore");
+    if (helper && !take_helper(helper, "credHelpers", out, error))
+        return false;
+    out->helper_decides = out->helper[0] != '\0';
+    if (out->helper_decides)
+        return true;
+    if (store && !take_helper(store, "credsStore", out, error))
+        return false;
+    json_t *entry = find_host(json_object_get(root, "auths"), host, true);
+    if (entry && !take_auth(entry, &out->credential, error))
+        return error_wrap(error, "entry of %s in \"auths\"", host);
+    return true;
+}
+
+bool docker_helper_read(const void *bytes, size_t length, struct credential *out,
+                        struct error *error) {
+    struct error why;
+    cleanup_json json_t *root = bounded_json_load(bytes, length, &why);
+    if (!root || !json_is_object(root)) /* the parser's own words might quote the secret */
+        return error_set(error, ERROR_INVALID, "it printed no JSON object");
+    /* Helpers are read with case folded, as Docker's JSON reader does. */
+    const char *key, *user = NULL, *secret = NULL;
+    json_t *value;
+    json_object_foreach (root, key, value) {
+        if (strcasecmp(key, "Username") == 0)
+            user = json_string_value(value);
+        else if (strcasecmp(key, "Secret") == 0)
+            secret = json_string_value(value);
+    }
+    if (!user || !secret)
+        return error_set(error, ERROR_INVALID, "it printed no \"Username\" and \"Secret\"");
+    if (strcmp(user, "<token>") == 0)
+        return set_identity(secret, out, error);
+    if (*user == '\0' && *secret == '\0')
+        return true;
+    return set_basic(text_of(user), text_of(secret), out, error);
+}

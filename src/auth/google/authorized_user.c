@@ -1,0 +1,58 @@
+/* A person's login (`gcloud auth application-default login`): a refresh token (RFC 6749 §6). */
+#include <string.h>
+#include "auth/google/endpoint.h"
+#include "auth/google/kinds.h"
+#include "auth/google/request.h"
+#include "auth/google/secret.h"
+#include "base/clock.h"
+
+#define DEFAULT_TOKEN_URL "https://oauth2.googleapis.com/token"
+
+bool authorized_user_token(const json_t *document, const struct ask *ask, struct google_token *out,
+                           struct error *error) {
+    static const char *const headers[] = {"Content-Type: application/x-www-form-urlencoded",
+                                          "Accept: application/json", NULL};
+    const char *universe, *url, *account;
+    const char *id = document_string(document, "client_id", error);
+    const char *secret = id ? document_string(document, "client_secret", error) : NULL;
+    const char *refresh = secret ? document_string(document, "refresh_token", error) : NULL;
+    if (!refresh || !document_universe(document, &universe, error) ||
+        !document_optional(document, "token_uri", DEFAULT_TOKEN_URL, &url, error) ||
+        !document_optional(document, "account", "", &account, error) ||
+        !document_quota_project(document, out, error))
+        return false;
+    if (strcmp(universe, GOOGLE_UNIVERSE) != 0)
+        return error_set(error, ERROR_UNSUPPORTED,
+                         "authorized_user works in the universe " GOOGLE_UNIVERSE " only");
+    if (!endpoint_check(url, ENDPOINT_OAUTH, universe, "token_uri", error))
+        return false;
+    text_copy(text_of(account), out->account, sizeof out->account);
+
+    /* The scopes are those of the login: a refresh can only narrow them, and asking for one that
+     * was not granted fails. */
+    (void)ask;
+    cleanup_secret_buffer struct buffer form = {0};
+    buffer_reserve(&form, 3 * (strlen(id) + strlen(secret) + strlen(refresh)) + 256);
+    form_append(&form, "grant_type", "refresh_token");
+    form_append(&form, "client_id", id);
+    form_append(&form, "client_secret", secret);
+    form_append(&form, "refresh_token", refresh);
+    if (form.failed)
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    struct request request = {
+        .exchange = {.method = "POST",
+                     .url = url,
+                     .headers = headers,
+                     .body = form.bytes,
+                     .body_length = form.length},
+        .attempts = REQUEST_ATTEMPTS,
+        .secrets = {refresh, secret},
+    };
+    struct exchange_reply reply = {0};
+    int64_t asked_ms = clock_ms();
+    bool ok = request_perform(&request, &reply, error);
+    if (ok && !token_reply_read(&reply.body, asked_ms, out, error))
+        ok = error_wrap(error, "token from %s", url);
+    exchange_reply_free(&reply);
+    return ok;
+}

@@ -1,0 +1,104 @@
+#include "auth/google/discover.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+
+#define WELL_KNOWN_FILE "application_default_credentials.json"
+
+/* An empty variable is as good as none. */
+static const char *environment(const char *name) {
+    const char *value = getenv(name);
+    return value && *value ? value : NULL;
+}
+
+static void note(struct google_trail *trail, const char *place, const char *finding) {
+    if (!trail || trail->count == GOOGLE_TRAIL_LIMIT)
+        return;
+    struct google_step *step = &trail->steps[trail->count++];
+    snprintf(step->place, sizeof step->place, "%s", place);
+    snprintf(step->finding, sizeof step->finding, "%s", finding);
+}
+
+static bool settle(struct found *out, enum found_kind kind, bool named, const char *place,
+                   struct error *error) {
+    out->kind = kind;
+    out->named = named;
+    return text_copy(text_of(place), out->place, sizeof out->place) ||
+           error_set(error, ERROR_INVALID, "path or host longer than %zu bytes",
+                     sizeof out->place - 1);
+}
+
+bool discover_file_present(const char *path, bool *present, struct error *error) {
+    struct stat status;
+    *present = stat(path, &status) == 0;
+    if (*present || errno == ENOENT || errno == ENOTDIR)
+        return true;
+    return error_set_errno(error, errno, "%s", path);
+}
+
+/* 2. gcloud's well-known file. */
+static bool look_at_well_known(struct found *out, struct google_trail *trail, struct error *error) {
+    const char *folder = environment("CLOUDSDK_CONFIG"), *home = environment("HOME");
+    char path[sizeof out->place];
+    if (!folder && !home) {
+        note(trail, "$HOME/.config/gcloud/" WELL_KNOWN_FILE, "HOME is not set");
+        return true;
+    }
+    int length = folder ? snprintf(path, sizeof path, "%s/" WELL_KNOWN_FILE, folder)
+                        : snprintf(path, sizeof path, "%s/.config/gcloud/" WELL_KNOWN_FILE, home);
+    if (length < 0 || (size_t)length >= sizeof path)
+        return error_set(error, ERROR_INVALID, "the path of gcloud's folder is too long");
+    bool present;
+    if (!discover_file_present(path, &present, error)) {
+        note(trail, path, "cannot be looked at");
+        return false;
+    }
+    note(trail, path, present ? "used" : "no such file");
+    return !present || settle(out, FOUND_FILE, false, path, error);
+}
+
+/* 3. The metadata server. */
+static bool look_at_metadata(struct found *out, struct google_trail *trail, struct error *error) {
+    const char *host = environment("GCE_METADATA_HOST"), *no_check = environment("NO_GCE_CHECK");
+    if (host) {
+        note(trail, "GCE_METADATA_HOST", "used");
+        return settle(out, FOUND_METADATA, true, host, error);
+    }
+    if (no_check && strcasecmp(no_check, "true") == 0) {
+        note(trail, "http://" METADATA_DEFAULT_HOST, "not asked: NO_GCE_CHECK=true");
+        return true;
+    }
+    bool there = metadata_is_there();
+    note(trail, "http://" METADATA_DEFAULT_HOST, there ? "used" : "no metadata server answers");
+    return !there || settle(out, FOUND_METADATA, false, METADATA_DEFAULT_HOST, error);
+}
+
+bool discover(const struct google_settings *settings, struct found *out, struct google_trail *trail,
+              struct error *error) {
+    *out = (struct found){0};
+    if (settings->file) {
+        note(trail, settings->file, "used: named by the configuration");
+        return settle(out, FOUND_FILE, true, settings->file, error);
+    }
+    if (settings->metadata) {
+        note(trail, settings->metadata, "used: named by the configuration");
+        return settle(out, FOUND_METADATA, true, settings->metadata, error);
+    }
+    if (settings->gcloud) {
+        note(trail, "gcloud", "used: named by the configuration");
+        return settle(out, FOUND_GCLOUD, true, "gcloud", error);
+    }
+    const char *file = environment("GOOGLE_APPLICATION_CREDENTIALS");
+    if (file) {
+        note(trail, "GOOGLE_APPLICATION_CREDENTIALS", "used");
+        return settle(out, FOUND_FILE, true, file, error);
+    }
+    note(trail, "GOOGLE_APPLICATION_CREDENTIALS", "not set");
+    if (!look_at_well_known(out, trail, error))
+        return false;
+    return out->kind != FOUND_NOTHING || look_at_metadata(out, trail, error);
+}

@@ -1,0 +1,184 @@
+/*
+ * Workload Identity Federation: a token of another issuer's (the subject token) is exchanged at
+ * STS for one of Google's (RFC 8693), and that, if the file says so, for a service account's.
+ */
+#include <stdio.h>
+#include <string.h>
+#include "auth/base64.h"
+#include "auth/google/endpoint.h"
+#include "auth/google/kinds.h"
+#include "auth/google/request.h"
+#include "auth/google/secret.h"
+#include "auth/google/subject_token.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+
+#define TYPE_PREFIX "urn:ietf:params:oauth:token-type:"
+#define GRANT_TYPE  "urn:ietf:params:oauth:grant-type:token-exchange"
+
+/* Bounds from memory, not from a source: 10 minutes to 12 hours. */
+enum { LEAST_LIFE_S = 600, MOST_LIFE_S = 43200 };
+
+struct federation {
+    const char *audience, *token_type, *token_url, *impersonation_url;
+    const char *client_id, *client_secret, *user_project;
+    const json_t *source;
+    unsigned lifetime_s; /* of the impersonated token; 0: default */
+    char account[256];   /* "" without impersonation */
+};
+
+static bool read_lifetime(const json_t *document, unsigned *lifetime_s, struct error *error) {
+    const json_t *life = json_object_get(json_object_get(document, "service_account_impersonation"),
+                                         "token_lifetime_seconds");
+    json_int_t value = json_integer_value(life);
+    if (!life || json_is_null(life))
+        return true;
+    if (!json_is_integer(life) || value < LEAST_LIFE_S || value > MOST_LIFE_S)
+        return error_set(error, ERROR_INVALID,
+                         "token_lifetime_seconds is no number between %d and %d", LEAST_LIFE_S,
+                         MOST_LIFE_S);
+    *lifetime_s = (unsigned)value;
+    return true;
+}
+
+static bool read_urls(const json_t *document, struct federation *out, struct error *error) {
+    const char *universe;
+    if (!document_universe(document, &universe, error))
+        return false;
+    out->token_url = document_string(document, "token_url", error);
+    if (!out->token_url ||
+        !endpoint_check(out->token_url, ENDPOINT_STS, universe, "token_url", error))
+        return false;
+    if (!document_optional(document, "service_account_impersonation_url", NULL,
+                           &out->impersonation_url, error))
+        return false;
+    if (!out->impersonation_url)
+        return true;
+    return endpoint_check(out->impersonation_url, ENDPOINT_IAM, universe,
+                          "service_account_impersonation_url", error) &&
+           (impersonation_account(out->impersonation_url, out->account, sizeof out->account) ||
+            error_set(error, ERROR_INVALID,
+                      "service_account_impersonation_url does not end in "
+                      "/ACCOUNT:generateAccessToken"));
+}
+
+static bool read_federation(const json_t *document, struct federation *out, struct error *error) {
+    out->source = json_object_get(document, "credential_source");
+    out->audience = document_string(document, "audience", error);
+    out->token_type = out->audience ? document_string(document, "subject_token_type", error) : NULL;
+    if (!out->token_type || !read_urls(document, out, error) ||
+        !document_optional(document, "client_id", NULL, &out->client_id, error) ||
+        !document_optional(document, "client_secret", "", &out->client_secret, error) ||
+        !document_optional(document, "workforce_pool_user_project", NULL, &out->user_project,
+                           error) ||
+        !read_lifetime(document, &out->lifetime_s, error))
+        return false;
+    bool workforce =
+        strstr(out->audience, "/workforcePools/") && text_starts(text_of(out->audience), "//iam.");
+    return !out->user_project || workforce ||
+           error_set(error, ERROR_INVALID,
+                     "workforce_pool_user_project is for workforce pools only");
+}
+
+/* The program's own types are jwt, id_token and saml2; AWS and X.509 are refused with their
+ * reasons where the subject token is fetched. */
+static bool type_ok(const char *type, struct error *error) {
+    static const char *const types[] = {"jwt", "id_token", "saml2", NULL};
+    for (size_t i = 0; types[i]; i++) {
+        if (text_starts(text_of(type), TYPE_PREFIX) &&
+            strcmp(type + strlen(TYPE_PREFIX), types[i]) == 0)
+            return true;
+    }
+    return error_set(error, ERROR_UNSUPPORTED,
+                     "subject_token_type \"%.80s\" is not supported; jwt, id_token and saml2 are",
+                     type);
+}
+
+static bool build_form(const struct federation *federation, const char *scope, const char *subject,
+                       struct buffer *form) {
+    buffer_reserve(form, 3 * strlen(subject) + 2048);
+    form_append(form, "grant_type", GRANT_TYPE);
+    form_append(form, "audience", federation->audience);
+    form_append(form, "scope", scope);
+    form_append(form, "requested_token_type", TYPE_PREFIX "access_token");
+    form_append(form, "subject_token_type", federation->token_type);
+    form_append(form, "subject_token", subject);
+    if (federation->user_project && !federation->client_id) {
+        cleanup_json json_t *options = json_pack("{s:s}", "userProject", federation->user_project);
+        cleanup_free char *text = options ? json_dumps(options, JSON_COMPACT) : NULL;
+        if (!text)
+            return false;
+        form_append(form, "options", text);
+    }
+    return !form->failed;
+}
+
+/* HTTP Basic of client_id and client_secret (RFC 6749 §2.3.1). */
+static bool build_client_header(const struct federation *federation, struct buffer *header) {
+    cleanup_secret_buffer struct buffer pair = {0};
+    buffer_printf(&pair, "%s:%s", federation->client_id, federation->client_secret);
+    cleanup_secret char *encoded = pair.failed ? NULL : base64_encode(pair.bytes, pair.length);
+    return encoded && buffer_printf(header, "Authorization: Basic %s", encoded);
+}
+
+static bool exchange(const struct federation *federation, const char *scope, const char *subject,
+                     struct google_token *out, struct error *error) {
+    cleanup_secret_buffer struct buffer form = {0}, client = {0};
+    if (!build_form(federation, scope, subject, &form) ||
+        (federation->client_id && !build_client_header(federation, &client)))
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    const char *headers[] = {"Content-Type: application/x-www-form-urlencoded",
+                             "Accept: application/json",
+                             federation->client_id ? client.bytes : NULL, NULL};
+    struct request request = {
+        .exchange = {.method = "POST",
+                     .url = federation->token_url,
+                     .headers = headers,
+                     .body = form.bytes,
+                     .body_length = form.length},
+        .attempts = REQUEST_ATTEMPTS,
+        .secrets = {subject, *federation->client_secret ? federation->client_secret : NULL},
+    };
+    struct exchange_reply reply = {0};
+    int64_t asked_ms = clock_ms();
+    bool ok = request_perform(&request, &reply, error);
+    if (ok && !token_reply_read(&reply.body, asked_ms, out, error))
+        ok = error_wrap(error, "token from %s", federation->token_url);
+    exchange_reply_free(&reply);
+    return ok;
+}
+
+bool external_account_token(const json_t *document, const struct ask *ask, struct google_token *out,
+                            struct error *error) {
+    struct federation federation = {0};
+    if (!read_federation(document, &federation, error))
+        return false;
+    struct subject_question question = {
+        .source = federation.source,
+        .audience = federation.audience,
+        .token_type = federation.token_type,
+        .account = federation.account[0] ? federation.account : NULL,
+    };
+    /* A token given to us is a Kubernetes service account's: a JWT. */
+    if (ask->subject_token)
+        federation.token_type = TYPE_PREFIX "jwt";
+    cleanup_secret char *subject =
+        ask->subject_token ? strdup(ask->subject_token) : subject_token_get(&question, error);
+    if (!subject)
+        return ask->subject_token ? error_set(error, ERROR_MEMORY, "out of memory") : false;
+    if (!type_ok(federation.token_type, error))
+        return false;
+    /* Only cloud-platform lets the federated token act as the account. */
+    const char *scope = federation.impersonation_url ? GOOGLE_SCOPE : ask->scope;
+    if (!exchange(&federation, scope, subject, out, error))
+        return error_wrap(error, "token exchange");
+    text_copy(text_of(federation.audience), out->account, sizeof out->account);
+    if (!federation.impersonation_url)
+        return true;
+    struct impersonation impersonation = {
+        .url = federation.impersonation_url,
+        .scope = ask->scope,
+        .lifetime_s = federation.lifetime_s,
+    };
+    return impersonate(&impersonation, out, error);
+}

@@ -1,0 +1,166 @@
+/* From "whatever the machine has" to one access token, without a cache. */
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "auth/google/discover.h"
+#include "auth/google/endpoint.h"
+#include "auth/google/google.h"
+#include "auth/google/kinds.h"
+#include "auth/google/secret.h"
+#include "base/log.h"
+
+void google_token_wipe(struct google_token *token) {
+    secret_free(&token->secret);
+    *token = (struct google_token){0};
+}
+
+static bool join_scopes(const char *const *scopes, struct buffer *out) {
+    if (!scopes || !*scopes)
+        return buffer_append_string(out, GOOGLE_SCOPE);
+    for (size_t i = 0; scopes[i]; i++)
+        buffer_printf(out, "%s%s", i ? " " : "", scopes[i]);
+    return !out->failed;
+}
+
+/* A key or a login, not the mere description of where an identity comes from. */
+static bool holds_secret(const char *kind) {
+    return strcmp(kind, "external_account") != 0;
+}
+
+static bool from_file(const struct found *found, const struct ask *ask, struct google_token *out,
+                      struct error *error) {
+    bool others_read = false;
+    cleanup_secret_json json_t *document = document_read(found->place, &others_read, error);
+    if (!document || !document_token(document, ask, out, error))
+        return false;
+    if (others_read && holds_secret(out->kind))
+        log_at(LOG_WARN, "credential file is readable by everybody on this machine: chmod o-r",
+               LOG_STRING("file", found->place));
+    return true;
+}
+
+static bool host_ok(const char *host) {
+    static const char allowed[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_:[]";
+    return strlen(host) < METADATA_HOST_SIZE && strspn(host, allowed) == strlen(host);
+}
+
+static bool from_metadata(const struct found *found, const struct google_question *question,
+                          const struct ask *ask, struct google_token *out, struct error *error) {
+    /* The instance's own scopes serve, unless somebody asked for certain ones. */
+    bool narrowed = question->settings.scopes && !question->settings.impersonate;
+    text_copy(text_of("metadata"), out->kind, sizeof out->kind);
+    if (!host_ok(found->place))
+        return error_set(error, ERROR_INVALID, "is no host[:port]");
+    if (metadata_token(found->place, narrowed ? ask->scope : NULL, question->account, out, error))
+        return true;
+    if (error->kind != ERROR_NOT_FOUND)
+        return false;
+    /* It answers and has no service account: an absent source, unless the configuration wants it.
+     */
+    struct google_trail *trail = question->trail;
+    if (trail && trail->count)
+        snprintf(trail->steps[trail->count - 1].finding, sizeof trail->steps[0].finding,
+                 "it answers, and has no service account");
+    return question->settings.metadata || question->settings.impersonate
+               ? error_set(error, ERROR_NOT_FOUND, "this machine has no service account (404)")
+               : true;
+}
+
+static bool ask_source(const struct found *found, const struct google_question *question,
+                       const struct ask *ask, struct google_token *out, struct error *error) {
+    switch (found->kind) {
+    case FOUND_FILE:
+        return from_file(found, ask, out, error);
+    case FOUND_METADATA:
+        return from_metadata(found, question, ask, out, error);
+    case FOUND_GCLOUD:
+        text_copy(text_of("gcloud"), out->kind, sizeof out->kind);
+        return gcloud_token(out, error);
+    case FOUND_NOTHING:
+        break;
+    }
+    return true;
+}
+
+/* ---- --impersonate-service-account, `impersonate:` ---- */
+
+static bool account_ok(const char *account) {
+    for (const char *c = account; *c; c++) {
+        if (!isalnum((unsigned char)*c) && !strchr("@.-_:", *c))
+            return false;
+    }
+    return *account && strlen(account) < 200;
+}
+
+/* gcloud's variable for the endpoint, which the machine's owner sets: any https host will do. */
+static bool build_url(const char *account, struct buffer *url, struct error *error) {
+    static const char variable[] = "CLOUDSDK_API_ENDPOINT_OVERRIDES_IAMCREDENTIALS";
+    const char *base = getenv(variable);
+    bool replaced = base && *base;
+    if (!replaced)
+        base = "https://iamcredentials." GOOGLE_UNIVERSE "/";
+    else if (!endpoint_check(base, ENDPOINT_SUBJECT, GOOGLE_UNIVERSE, variable, error))
+        return false;
+    if (!account_ok(account))
+        return error_set(error, ERROR_INVALID, "impersonation: \"%.100s\" is no account's address",
+                         account);
+    size_t length = strlen(base);
+    while (length && base[length - 1] == '/')
+        length--;
+    return buffer_printf(url, "%.*s/v1/projects/-/serviceAccounts/%s:generateAccessToken",
+                         (int)length, base, account) ||
+           error_set(error, ERROR_MEMORY, "out of memory");
+}
+
+static bool act_as(const char *account, const char *scope, struct google_token *token,
+                   struct error *error) {
+    cleanup_buffer struct buffer url = {0};
+    if (!build_url(account, &url, error))
+        return false;
+    struct impersonation impersonation = {.url = url.bytes, .scope = scope};
+    return impersonate(&impersonation, token, error);
+}
+
+static bool fetch(const struct found *found, const struct google_question *question,
+                  const char *scope, struct google_token *out, struct error *error) {
+    const char *account = question->settings.impersonate;
+    struct ask ask = {.scope = account ? GOOGLE_SCOPE : scope,
+                      .subject_token = question->subject_token};
+    if (!ask_source(found, question, &ask, out, error))
+        return false;
+    if (question->subject_token && strcmp(out->kind, "external_account") != 0)
+        return error_set(error, ERROR_UNSUPPORTED,
+                         "a pod's token needs a credential file of type external_account");
+    return !out->secret || !account || act_as(account, scope, out, error);
+}
+
+bool google_token_fetch(const struct google_question *question, struct google_token *out,
+                        struct error *error) {
+    struct found found;
+    struct error reason = {0};
+    cleanup_buffer struct buffer scope = {0};
+    *out = (struct google_token){0};
+    if (question->trail)
+        *question->trail = (struct google_trail){0};
+    bool ok = join_scopes(question->settings.scopes, &scope) ||
+              error_set(&reason, ERROR_MEMORY, "out of memory");
+    ok = ok && discover(&question->settings, &found, question->trail, &reason);
+    if (ok) {
+        snprintf(out->from, sizeof out->from, "%s%.380s",
+                 found.kind == FOUND_METADATA ? "metadata server " : "", found.place);
+        ok = fetch(&found, question, scope.bytes, out, &reason);
+        if (!ok)
+            error_wrap(&reason, "%.240s", out->from);
+    }
+    if (ok)
+        return true;
+    google_token_wipe(out);
+    error_wrap(&reason, "google credentials");
+    /* Whatever it was, to whoever waits for an image the source is unavailable. */
+    reason.kind = ERROR_UNAVAILABLE;
+    if (error)
+        *error = reason;
+    return false;
+}

@@ -1,0 +1,149 @@
+/* Acting as a service account: IAM Credentials' generateAccessToken, and the file that asks for it.
+ */
+#include <stdio.h>
+#include <string.h>
+#include "auth/google/endpoint.h"
+#include "auth/google/kinds.h"
+#include "auth/google/request.h"
+#include "auth/google/secret.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "oci/bounded_json.h"
+
+enum { DEFAULT_LIFE_S = 3600, DELEGATES_LIMIT = 16 };
+
+bool impersonation_account(const char *url, char *out, size_t size) {
+    const char *slash = strrchr(url, '/');
+    struct text email = text_of(slash ? slash + 1 : url);
+    static const char verb[] = ":generateAccessToken";
+    if (!text_ends(email, verb))
+        return false;
+    email.length -= strlen(verb);
+    return email.length && text_copy(email, out, size);
+}
+
+/* The scopes as a JSON array. */
+static json_t *split_scopes(const char *scope) {
+    json_t *array = json_array();
+    struct text rest = text_of(scope);
+    while (rest.at) {
+        struct text one = text_cut(rest, ' ', &rest);
+        if (one.length)
+            json_array_append_new(array, json_stringn(one.at, one.length));
+    }
+    return array;
+}
+
+static char *build_body(const struct impersonation *impersonation, unsigned life_s) {
+    char lifetime[16];
+    snprintf(lifetime, sizeof lifetime, "%us", life_s);
+    cleanup_json json_t *body = json_object();
+    if (impersonation->delegates && json_array_size(impersonation->delegates))
+        json_object_set_new(body, "delegates", json_deep_copy(impersonation->delegates));
+    json_object_set_new(body, "scope", split_scopes(impersonation->scope));
+    json_object_set_new(body, "lifetime", json_string(lifetime));
+    return json_dumps(body, JSON_COMPACT);
+}
+
+/*
+ * expireTime is by Google's clock. What it says of the remaining life is believed only within the
+ * life that was asked for: beyond it, one of the two clocks is wrong.
+ */
+static bool read_reply(const struct buffer *body, int64_t asked_ms, unsigned life_s,
+                       struct google_token *token, struct error *error) {
+    cleanup_secret_json json_t *json = bounded_json_load(body->bytes, body->length, NULL);
+    const char *until = json_string_value(json_object_get(json, "expireTime"));
+    int64_t ends_s, left_s = life_s;
+    if (until && time_parse_rfc3339(until, &ends_s)) {
+        int64_t told = ends_s - clock_wall_s();
+        if (told > 0 && told < left_s)
+            left_s = told;
+    }
+    return token_set(token, json_string_value(json_object_get(json, "accessToken")),
+                     asked_ms + left_s * 1000, error);
+}
+
+bool impersonate(const struct impersonation *impersonation, struct google_token *token,
+                 struct error *error) {
+    unsigned life_s = impersonation->lifetime_s ? impersonation->lifetime_s : DEFAULT_LIFE_S;
+    cleanup_secret_buffer struct buffer bearer = {0};
+    buffer_reserve(&bearer, strlen(token->secret) + 64);
+    buffer_printf(&bearer, "Authorization: Bearer %s", token->secret);
+    char project[100];
+    snprintf(project, sizeof project, "x-goog-user-project: %s", token->quota_project);
+    cleanup_free char *body = build_body(impersonation, life_s);
+    if (bearer.failed || !body)
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    const char *headers[] = {bearer.bytes, "Content-Type: application/json",
+                             "Accept: application/json", token->quota_project[0] ? project : NULL,
+                             NULL};
+    struct request request = {
+        .exchange = {.method = "POST",
+                     .url = impersonation->url,
+                     .headers = headers,
+                     .body = body,
+                     .body_length = strlen(body)},
+        .attempts = REQUEST_ATTEMPTS,
+        .secrets = {token->secret},
+    };
+    struct exchange_reply reply = {0};
+    int64_t asked_ms = clock_ms();
+    bool ok = request_perform(&request, &reply, error);
+    if (ok && !read_reply(&reply.body, asked_ms, life_s, token, error))
+        ok = error_wrap(error, "token from %s", impersonation->url);
+    exchange_reply_free(&reply);
+    if (ok && !impersonation_account(impersonation->url, token->account, sizeof token->account))
+        token->account[0] = '\0';
+    return ok || error_wrap(error, "impersonation");
+}
+
+static bool delegates_ok(const json_t *delegates, struct error *error) {
+    bool ok = !delegates || json_is_null(delegates) ||
+              (json_is_array(delegates) && json_array_size(delegates) <= DELEGATES_LIMIT);
+    for (size_t i = 0; ok && i < json_array_size(delegates); i++)
+        ok = json_is_string(json_array_get(delegates, i));
+    return ok || error_set(error, ERROR_INVALID, "delegates is no short array of texts");
+}
+
+/* The file's own scopes apply only where nobody asked for others. */
+static const char *choose_scope(const json_t *document, const struct ask *ask,
+                                struct buffer *joined) {
+    const json_t *scopes = json_object_get(document, "scopes");
+    if (strcmp(ask->scope, GOOGLE_SCOPE) != 0 || json_array_size(scopes) == 0)
+        return ask->scope;
+    for (size_t i = 0; i < json_array_size(scopes); i++) {
+        const char *scope = json_string_value(json_array_get(scopes, i));
+        if (scope)
+            buffer_printf(joined, "%s%s", joined->length ? " " : "", scope);
+    }
+    return joined->length && !joined->failed ? joined->bytes : ask->scope;
+}
+
+bool impersonated_account_token(const json_t *document, const struct ask *ask,
+                                struct google_token *out, struct error *error) {
+    const char *universe,
+        *url = document_string(document, "service_account_impersonation_url", error);
+    const json_t *source = json_object_get(document, "source_credentials");
+    const json_t *delegates = json_object_get(document, "delegates");
+    if (!url || !document_universe(document, &universe, error) ||
+        !endpoint_check(url, ENDPOINT_IAM, universe, "service_account_impersonation_url", error) ||
+        !delegates_ok(delegates, error))
+        return false;
+    if (!json_is_object(source))
+        return error_set(error, ERROR_INVALID, "source_credentials is missing or no object");
+
+    struct ask source_ask = *ask;
+    source_ask.scope = GOOGLE_SCOPE;
+    source_ask.depth++;
+    if (!document_token(source, &source_ask, out, error))
+        return error_wrap(error, "source_credentials");
+    if (!document_quota_project(document, out, error))
+        return false;
+    cleanup_buffer struct buffer joined = {0};
+    struct impersonation impersonation = {
+        .url = url,
+        .delegates = json_is_array(delegates) ? delegates : NULL,
+        .scope = choose_scope(document, ask, &joined),
+    };
+    return impersonate(&impersonation, out, error);
+}

@@ -1,0 +1,98 @@
+#include "auth/google/jwt.h"
+
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <string.h>
+#include "auth/base64.h"
+#include "auth/google/secret.h"
+#include "base/cleanup.h"
+
+enum { LEAST_BITS = 2048 };
+
+static void free_key(EVP_PKEY **key) {
+    EVP_PKEY_free(*key);
+}
+
+static void free_bio(BIO **bio) {
+    BIO_free(*bio);
+}
+
+static void free_digest(EVP_MD_CTX **context) {
+    EVP_MD_CTX_free(*context);
+}
+
+/* An encrypted key must not make the library ask at the terminal. */
+static int no_passphrase(char *out, int size, int writing, void *context) {
+    (void)out, (void)size, (void)writing, (void)context;
+    return -1;
+}
+
+static EVP_PKEY *read_key(const char *pem, struct error *error) {
+    __attribute__((cleanup(free_bio))) BIO *bio = BIO_new_mem_buf(pem, -1);
+    EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL) : NULL;
+    ERR_clear_error();
+    if (!key) {
+        error_set(error, ERROR_INVALID, "private_key is no private key in PEM");
+    } else if (EVP_PKEY_get_base_id(key) != EVP_PKEY_RSA || EVP_PKEY_get_bits(key) < LEAST_BITS) {
+        error_set(error, ERROR_INVALID, "private_key is no RSA key of %d bits or more", LEAST_BITS);
+        EVP_PKEY_free(key);
+        key = NULL;
+    }
+    return key;
+}
+
+/* RFC 7515 §2: base64url without padding. */
+static void append_base64url(struct buffer *out, const void *bytes, size_t length) {
+    cleanup_secret char *encoded = base64_encode(bytes, length);
+    if (!encoded) {
+        out->failed = true;
+        return;
+    }
+    encoded[strcspn(encoded, "=")] = '\0';
+    for (char *c = encoded; *c; c++)
+        *c = *c == '+' ? '-' : *c == '/' ? '_' : *c;
+    buffer_append_string(out, encoded);
+}
+
+static bool append_signature(struct buffer *token, EVP_PKEY *key) {
+    __attribute__((cleanup(free_digest))) EVP_MD_CTX *context = EVP_MD_CTX_new();
+    size_t length = (size_t)EVP_PKEY_get_size(key);
+    cleanup_free unsigned char *signature = malloc(length);
+    bool ok = context && signature &&
+              EVP_DigestSignInit(context, NULL, EVP_sha256(), NULL, key) == 1 &&
+              EVP_DigestSign(context, signature, &length, (const unsigned char *)token->bytes,
+                             token->length) == 1;
+    ERR_clear_error();
+    if (!ok)
+        return false;
+    buffer_append_string(token, ".");
+    append_base64url(token, signature, length);
+    return true;
+}
+
+char *jwt_sign(const char *key, const char *key_id, const char *claims, struct error *error) {
+    __attribute__((cleanup(free_key))) EVP_PKEY *rsa = read_key(key, error);
+    if (!rsa)
+        return NULL;
+    cleanup_buffer struct buffer header = {0};
+    buffer_append_string(&header, "{\"alg\":\"RS256\",\"typ\":\"JWT\"");
+    if (key_id) {
+        buffer_append_string(&header, ",\"kid\":\"");
+        buffer_append_json(&header, text_of(key_id));
+        buffer_append_string(&header, "\"");
+    }
+    buffer_append_string(&header, "}");
+
+    cleanup_secret_buffer struct buffer token = {0};
+    buffer_reserve(&token, 2 * (strlen(claims) + header.length) + 2048);
+    if (!header.failed)
+        append_base64url(&token, header.bytes, header.length);
+    buffer_append_string(&token, ".");
+    append_base64url(&token, claims, strlen(claims));
+    if (header.failed || token.failed || !append_signature(&token, rsa) || token.failed) {
+        error_set(error, ERROR_MEMORY, "a token could not be signed");
+        return NULL;
+    }
+    return take(token.bytes);
+}

@@ -1,0 +1,12 @@
+/* JSON Web Tokens signed with a service account's key: RS256 (RFC 7515, RFC 7518 §3.3). Pure. */
+#ifndef AUTH_GOOGLE_JWT_H
+#define AUTH_GOOGLE_JWT_H
+
+#include <stdbool.h>
+#include "base/error.h"
+
+/* HEADER.CLAIMS.SIGNATURE over exactly these `claims`, on the heap, to be wiped. `key` is a private
+ * key in PEM; `key_id` may be NULL. NULL on failure: the key is no RSA key (ERROR_INVALID). */
+char *jwt_sign(const char *key, const char *key_id, const char *claims, struct error *error);
+
+#endif

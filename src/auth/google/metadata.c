@@ -1,0 +1,116 @@
+/*
+ * The metadata server of a Google machine, pod or job: plain HTTP at an address that only the
+ * machine itself reaches, never through a proxy. Every answer must carry `Metadata-Flavor: Google`,
+ * or it is somebody else's.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include "auth/google/kinds.h"
+#include "auth/google/request.h"
+#include "auth/google/secret.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+
+enum { PROBES = 2, PROBE_MS = 1000, TIMEOUT_MS = 5000, ACCOUNT_TIMEOUT_MS = 2000 };
+
+#define ACCOUNT_PATH "/computeMetadata/v1/instance/service-accounts/default/"
+
+static const char *const flavor[] = {"Metadata-Flavor: Google", NULL};
+
+/* The firmware's word for it, where it can be read: no request, and no wait, needed. */
+static bool firmware_is_google(void) {
+    char name[32] = "";
+    cleanup_close int fd = open("/sys/class/dmi/id/product_name", O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd >= 0 ? read(fd, name, sizeof name - 1) : 0;
+    return got > 0 && strncmp(name, "Google", strlen("Google")) == 0;
+}
+
+bool metadata_is_there(void) {
+    if (firmware_is_google())
+        return true;
+    struct exchange_request probe = {
+        .method = "GET",
+        .url = "http://" METADATA_DEFAULT_HOST "/",
+        .headers = flavor,
+        .no_proxy = true,
+        .connect_timeout_ms = PROBE_MS,
+        .total_timeout_ms = PROBE_MS,
+        .body_limit = 65536,
+    };
+    bool there = false;
+    for (unsigned i = 0; i < PROBES && !there; i++) {
+        struct exchange_reply reply = {0};
+        there = exchange_perform(&probe, &reply, NULL) && reply.metadata_flavor_google;
+        exchange_reply_free(&reply);
+    }
+    return there;
+}
+
+/* An address is not secret, and without it whoami still says the rest: no failure. */
+static void read_account(const char *host, char *out, size_t size) {
+    char url[METADATA_HOST_SIZE + 128];
+    snprintf(url, sizeof url, "http://%s" ACCOUNT_PATH "email", host);
+    struct exchange_request exchange = {.method = "GET",
+                                        .url = url,
+                                        .headers = flavor,
+                                        .no_proxy = true,
+                                        .connect_timeout_ms = ACCOUNT_TIMEOUT_MS,
+                                        .total_timeout_ms = ACCOUNT_TIMEOUT_MS,
+                                        .body_limit = 4096};
+    struct exchange_reply reply = {0};
+    if (exchange_perform(&exchange, &reply, NULL) && reply.status == 200 &&
+        reply.metadata_flavor_google) {
+        struct text rest;
+        struct text line =
+            text_cut((struct text){reply.body.bytes, reply.body.length}, '\n', &rest);
+        bool printable = line.length > 0;
+        for (size_t i = 0; i < line.length; i++)
+            printable = printable && line.at[i] > ' ' && line.at[i] < 0x7f;
+        if (printable)
+            text_copy(line, out, size);
+    }
+    exchange_reply_free(&reply);
+}
+
+bool metadata_token(const char *host, const char *scope, bool account, struct google_token *out,
+                    struct error *error) {
+    cleanup_buffer struct buffer url = {0};
+    buffer_printf(&url, "http://%s" ACCOUNT_PATH "token", host);
+    if (scope) {
+        /* Honoured by GKE and Cloud Run; on a machine the instance's own scopes rule. */
+        cleanup_buffer struct buffer list = {0}, query = {0};
+        buffer_append_string(&list, scope);
+        for (char *c = list.bytes; !list.failed && *c; c++)
+            *c = *c == ' ' ? ',' : *c;
+        form_append(&query, "scopes", list.failed ? "" : list.bytes);
+        buffer_printf(&url, "?%s", query.failed ? "" : query.bytes);
+    }
+    if (url.failed)
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    struct request request = {
+        .exchange = {.method = "GET",
+                     .url = url.bytes,
+                     .headers = flavor,
+                     .no_proxy = true,
+                     .connect_timeout_ms = TIMEOUT_MS,
+                     .total_timeout_ms = TIMEOUT_MS},
+        .attempts = REQUEST_METADATA_ATTEMPTS,
+    };
+    struct exchange_reply reply = {0};
+    int64_t asked_ms = clock_ms();
+    bool ok = request_perform(&request, &reply, error);
+    /* A 404 is an answer only from a metadata server. */
+    bool answered = ok || error->kind == ERROR_NOT_FOUND;
+    if (answered && !reply.metadata_flavor_google)
+        ok = error_set(error, ERROR_INVALID,
+                       "what answers at %s is no metadata server of Google's (no "
+                       "Metadata-Flavor: Google)",
+                       host);
+    if (ok && !token_reply_read(&reply.body, asked_ms, out, error))
+        ok = error_wrap(error, "token from %s", host);
+    exchange_reply_free(&reply);
+    if (ok && account)
+        read_account(host, out->account, sizeof out->account);
+    return ok;
+}

@@ -1,0 +1,71 @@
+#include "auth/origin.h"
+
+#include <ctype.h>
+#include <curl/curl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "base/text.h"
+
+static void cleanup_url(CURLU **url) {
+    curl_url_cleanup(*url);
+}
+
+static void cleanup_part(char **part) {
+    curl_free(*part);
+}
+
+#define scoped_part __attribute__((cleanup(cleanup_part))) char *
+
+static bool has_part(CURLU *url, CURLUPart which) {
+    scoped_part part = NULL;
+    return curl_url_get(url, which, &part, 0) == CURLUE_OK;
+}
+
+static bool copy_host(const char *host, char *out, size_t size) {
+    struct text name = text_of(host);
+    if (text_starts(name, "[") && text_ends(name, "]"))
+        name = (struct text){name.at + 1, name.length - 2};
+    else if (text_ends(name, "."))
+        name.length--;
+    if (name.length == 0 || !text_copy(name, out, size))
+        return false;
+    for (char *c = out; *c; c++)
+        *c = (char)tolower((unsigned char)*c);
+    return true;
+}
+
+bool origin_parse(const char *text, struct origin *out) {
+    __attribute__((cleanup(cleanup_url))) CURLU *url = curl_url();
+    scoped_part scheme = NULL;
+    scoped_part host = NULL;
+    scoped_part port = NULL;
+    uint64_t number;
+    if (!url || strlen(text) > URL_LIMIT ||
+        curl_url_set(url, CURLUPART_URL, text, CURLU_URLENCODE | CURLU_ALLOW_SPACE) != CURLUE_OK ||
+        curl_url_get(url, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK ||
+        curl_url_get(url, CURLUPART_HOST, &host, 0) != CURLUE_OK ||
+        curl_url_get(url, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) != CURLUE_OK)
+        return false;
+    if (has_part(url, CURLUPART_USER) || has_part(url, CURLUPART_PASSWORD))
+        return false;
+    *out = (struct origin){.https = strcmp(scheme, "https") == 0};
+    if ((!out->https && strcmp(scheme, "http") != 0) ||
+        !copy_host(host, out->host, sizeof out->host) || !text_to_u64(text_of(port), &number) ||
+        number == 0 || number > 65535)
+        return false;
+    out->port = (unsigned)number;
+    return true;
+}
+
+bool origin_equal(const struct origin *a, const struct origin *b) {
+    return a->https == b->https && a->port == b->port && strcmp(a->host, b->host) == 0;
+}
+
+const char *origin_host(const struct origin *origin, char out[static ORIGIN_HOST_SIZE]) {
+    bool v6 = strchr(origin->host, ':');
+    int length =
+        snprintf(out, ORIGIN_HOST_SIZE, "%s%s%s", v6 ? "[" : "", origin->host, v6 ? "]" : "");
+    if (origin->port != (origin->https ? 443u : 80u))
+        snprintf(out + length, ORIGIN_HOST_SIZE - (size_t)length, ":%u", origin->port);
+    return out;
+}

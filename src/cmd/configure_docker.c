@@ -1,0 +1,276 @@
+/*
+ * tarn configure-docker: makes docker-credential-tarn the helper for Google's registries in
+ * Docker's config.json. The file is a person's: whatever else it holds stays, in its order, and it
+ * is replaced whole or not at all.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include "auth/google/google.h"
+#include "auth/google/secret.h"
+#include "base/cleanup.h"
+#include "cmd/commands.h"
+#include "cmd/help.h"
+#include "cmd/standard_streams.h"
+#include "oci/bounded_json.h"
+
+#define HELPER "tarn"
+
+enum { FILE_LIMIT = 4 << 20, HOSTS_LIMIT = 256, LINKS_LIMIT = 40 };
+
+static bool complain(const char *path, const char *words) {
+    fprintf(stderr, "tarn: %s: %s\n", path, words);
+    return false;
+}
+
+/* ---- where it is ---- */
+
+static bool config_path(char *out, size_t size) {
+    const char *folder = getenv("DOCKER_CONFIG"), *home = getenv("HOME");
+    int length = -1;
+    if (folder && *folder)
+        length = snprintf(out, size, "%s/config.json", folder);
+    else if (home && *home)
+        length = snprintf(out, size, "%s/.docker/config.json", home);
+    return length > 0 && (size_t)length < size;
+}
+
+/* The file that a symbolic link at last points to, there or not: the link itself stays a link. */
+static bool follow_links(const char *path, char *out, size_t size) {
+    char target[PATH_MAX];
+    if (!text_copy(text_of(path), out, size))
+        return false;
+    for (int i = 0; i < LINKS_LIMIT; i++) {
+        ssize_t length = readlink(out, target, sizeof target - 1);
+        if (length < 0)
+            return errno == EINVAL || errno == ENOENT || errno == ENOTDIR;
+        target[length] = '\0';
+        char *slash = strrchr(out, '/');
+        size_t folder = target[0] == '/' || !slash ? 0 : (size_t)(slash - out) + 1;
+        if (folder + (size_t)length >= size)
+            return false;
+        memcpy(out + folder, target, (size_t)length + 1);
+    }
+    errno = ELOOP;
+    return false;
+}
+
+/* ---- what it holds ---- */
+
+/* True with *config NULL: there is no such file. */
+static bool read_config(const char *path, json_t **config, struct stat *status) {
+    cleanup_secret_buffer struct buffer bytes = {0};
+    cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    *config = NULL;
+    if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
+        return true;
+    if (fd < 0 || fstat(fd, status) < 0)
+        return complain(path, strerror(errno));
+    if (!S_ISREG(status->st_mode) || status->st_size > FILE_LIMIT)
+        return complain(path, "is no regular file of at most 4 MiB");
+    ssize_t got = 1;
+    if (!buffer_reserve(&bytes, (size_t)status->st_size + 1))
+        return complain(path, "out of memory");
+    while (got > 0 && bytes.length < bytes.capacity) {
+        got = read(fd, bytes.bytes + bytes.length, bytes.capacity - bytes.length);
+        bytes.length += got > 0 ? (size_t)got : 0;
+    }
+    if (got < 0)
+        return complain(path, strerror(errno));
+    /* Without the parser's words: they would quote what may be a password. */
+    *config = bounded_json_load(bytes.bytes, bytes.length, NULL);
+    if (!*config)
+        return complain(path, "is no JSON; nothing was changed");
+    return true;
+}
+
+static json_t *config_helpers(json_t *config, const char *path) {
+    if (!json_is_object(config)) {
+        complain(path, "is no JSON object; nothing was changed");
+        return NULL;
+    }
+    json_t *helpers = json_object_get(config, "credHelpers");
+    if (!helpers) {
+        json_object_set_new(config, "credHelpers", json_object());
+        helpers = json_object_get(config, "credHelpers");
+    }
+    if (json_is_object(helpers))
+        return helpers;
+    complain(path, "credHelpers is no object; nothing was changed");
+    return NULL;
+}
+
+/* Whether anything is other than before. */
+static bool set_helpers(json_t *helpers, const char *const *hosts) {
+    bool changed = false;
+    for (; *hosts; hosts++) {
+        const char *helper = json_string_value(json_object_get(helpers, *hosts));
+        if (helper && strcmp(helper, HELPER) == 0)
+            continue;
+        json_object_set_new(helpers, *hosts, json_string(HELPER));
+        changed = true;
+    }
+    return changed;
+}
+
+/* With tabs, as Docker writes it: no string of JSON holds a line's end, so whatever spaces begin a
+ * line are its indentation. */
+static char *write_text(const json_t *config) {
+    char *text = json_dumps(config, JSON_INDENT(1) | JSON_PRESERVE_ORDER);
+    bool begins = true;
+    for (char *c = text; c && *c; c++) {
+        if (begins && *c == ' ')
+            *c = '\t';
+        else
+            begins = *c == '\n';
+    }
+    return text;
+}
+
+/* ---- replacing it ---- */
+
+static bool make_folders(const char *path) {
+    char folder[PATH_MAX];
+    if (!text_copy(text_of(path), folder, sizeof folder))
+        return false;
+    for (char *slash = folder + 1; (slash = strchr(slash, '/')); slash++) {
+        *slash = '\0';
+        if (mkdir(folder, 0700) < 0 && errno != EEXIST)
+            return false;
+        *slash = '/';
+    }
+    return true;
+}
+
+static bool write_whole(int fd, const char *text) {
+    for (size_t left = strlen(text); left;) {
+        ssize_t written = write(fd, text, left);
+        if (written < 0 && errno != EINTR)
+            return false;
+        text += written > 0 ? written : 0;
+        left -= written > 0 ? (size_t)written : 0;
+    }
+    return write(fd, "\n", 1) == 1 && fsync(fd) == 0;
+}
+
+/* `old` is NULL for a new file: 0600. Its owner is kept where we may. */
+static bool replace(const char *path, const char *text, const struct stat *old) {
+    char temporary[PATH_MAX];
+    if (snprintf(temporary, sizeof temporary, "%s.XXXXXX", path) >= (int)sizeof temporary) {
+        errno = ENAMETOOLONG;
+        return false;
+    }
+    cleanup_close int fd = mkostemp(temporary, O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    bool ok = write_whole(fd, text);
+    if (ok && old) {
+        if ((old->st_uid != geteuid() || old->st_gid != getegid()) &&
+            fchown(fd, old->st_uid, old->st_gid) < 0)
+            errno = 0; /* then it is ours, with the same mode */
+        ok = fchmod(fd, old->st_mode & 07777) == 0;
+    }
+    if (ok && rename(temporary, path) == 0)
+        return true;
+    int why = errno;
+    unlink(temporary);
+    errno = why;
+    return false;
+}
+
+/* ---- the command ---- */
+
+static bool helper_on_path(void) {
+    const char *path = getenv("PATH");
+    struct text rest = text_of(path ? path : "");
+    while (rest.at) {
+        struct text folder = text_cut(rest, ':', &rest);
+        char program[PATH_MAX];
+        if (snprintf(program, sizeof program, "%.*s/docker-credential-" HELPER,
+                     TEXT_PRINT(folder)) < (int)sizeof program &&
+            access(program, X_OK) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool configure(const char *const *hosts, bool dry_run) {
+    char named[PATH_MAX], path[PATH_MAX];
+    cleanup_secret_json json_t *config = NULL;
+    struct stat status = {0};
+    if (!config_path(named, sizeof named))
+        return complain("config.json", "neither DOCKER_CONFIG nor HOME says where it is");
+    if (!follow_links(named, path, sizeof path))
+        return complain(named, strerror(errno));
+    if (!read_config(path, &config, &status))
+        return false;
+    bool is_new = !config;
+    if (is_new)
+        config = json_object();
+    json_t *helpers = config_helpers(config, named);
+    if (!helpers)
+        return false;
+    bool changed = set_helpers(helpers, hosts);
+    cleanup_secret char *text = write_text(config);
+    if (!text)
+        return complain(named, "out of memory");
+    if (dry_run)
+        return printf("%s\n", text) > 0 && fflush(stdout) == 0;
+    if ((changed || is_new) &&
+        (!make_folders(path) || !replace(path, text, is_new ? NULL : &status)))
+        return complain(named, strerror(errno));
+    if (!helper_on_path())
+        fputs("tarn: docker-credential-" HELPER " is not on PATH, where Docker looks for it\n",
+              stderr);
+    return printf("%s\n", named) > 0 && fflush(stdout) == 0;
+}
+
+static bool split_hosts(char *value, const char *hosts[HOSTS_LIMIT + 1]) {
+    size_t count = 0;
+    for (char *host; (host = strsep(&value, ","));) {
+        host += strspn(host, " ");
+        host[strcspn(host, " ")] = '\0';
+        if (!*host || strpbrk(host, "/\t\r\n") || count == HOSTS_LIMIT)
+            return false;
+        if (!google_host_is_registry(text_of(host)))
+            fprintf(stderr,
+                    "tarn: %s is no registry of Google's: docker-credential-" HELPER
+                    " will have nothing for it\n",
+                    host);
+        hosts[count++] = host;
+    }
+    return true;
+}
+
+int cmd_configure_docker(int argc, char **argv) {
+    static const struct option options[] = {{"registries", required_argument, NULL, 'r'},
+                                            {"dry-run", no_argument, NULL, 'n'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
+    const char *named[HOSTS_LIMIT + 1] = {NULL}, *const *hosts = google_registry_hosts();
+    bool dry_run = false, usable = true;
+    for (int option; (option = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
+        if (option == 'h')
+            return help_command(argv[0], stdout);
+        if (option == 'n') {
+            dry_run = true;
+        } else if (option == 'r') {
+            memset(named, 0, sizeof named);
+            hosts = named;
+            usable = usable && split_hosts(optarg, named);
+        } else {
+            usable = false;
+        }
+    }
+    if (!usable || optind != argc) {
+        help_command(argv[0], stderr);
+        return 2;
+    }
+    google_forbid_core_dumps();
+    return configure(hosts, dry_run) ? 0 : 1;
+}

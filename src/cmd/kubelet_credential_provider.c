@@ -1,0 +1,132 @@
+/*
+ * tarn kubelet-credential-provider: the kubelet's exec protocol for image credentials
+ * (credentialprovider.kubelet.k8s.io, v1 and v1beta1). One JSON document in, one out.
+ */
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+#include "auth/google/google.h"
+#include "auth/google/secret.h"
+#include "base/clock.h"
+#include "base/units.h"
+#include "cmd/commands.h"
+#include "cmd/help.h"
+#include "cmd/standard_streams.h"
+#include "oci/bounded_json.h"
+
+#define COMMAND     "tarn kubelet-credential-provider"
+#define API         "credentialprovider.kubelet.k8s.io/"
+#define OPT_IN      "iam.gke.io/enable-wi-image-pull"
+#define EMPTY_CACHE "0s"
+
+enum {
+    INPUT_LIMIT = 1 << 20,
+    /* A pull may begin when the kubelet's cache ends, and takes its time. */
+    MARGIN_MS = 225000,
+};
+
+struct asked {
+    const char *api_version;
+    char registry[256];        /* as the image names it */
+    char host[256];            /* the same, as registries are compared */
+    const char *subject_token; /* the pod's, if it opted in; NULL: none */
+};
+
+static int refuse(const char *words) {
+    fprintf(stderr, COMMAND ": %s\n", words);
+    return 1;
+}
+
+static const char *string_in(const json_t *object, const char *key) {
+    const json_t *member = json_object_get(object, key);
+    const char *value = json_string_value(member);
+    return value && strlen(value) == json_string_length(member) ? value : NULL;
+}
+
+/* What is wrong with the request, or NULL. */
+static const char *read_request(const json_t *request, struct asked *out) {
+    const char *kind = string_in(request, "kind"), *image = string_in(request, "image");
+    struct text rest;
+    out->api_version = string_in(request, "apiVersion");
+    if (!json_is_object(request))
+        return "standard input holds no JSON object";
+    if (!kind || strcmp(kind, "CredentialProviderRequest") != 0)
+        return "the request's kind is not CredentialProviderRequest";
+    if (!out->api_version ||
+        (strcmp(out->api_version, API "v1") != 0 && strcmp(out->api_version, API "v1beta1") != 0))
+        return "the request's apiVersion is neither " API "v1 nor " API "v1beta1";
+    if (!image || !*image)
+        return "the request names no image";
+    if (!text_copy(text_cut(text_of(image), '/', &rest), out->registry, sizeof out->registry) ||
+        !google_host_of(text_of(out->registry), out->host, sizeof out->host))
+        return "the request's image is no image's name";
+
+    const char *opted = string_in(json_object_get(request, "serviceAccountAnnotations"), OPT_IN);
+    if (!opted || strcmp(opted, "true") != 0)
+        return NULL;
+    /* Whoever opted in must not get the node's credentials instead. */
+    out->subject_token = string_in(request, "serviceAccountToken");
+    return out->subject_token && *out->subject_token
+               ? NULL
+               : "the pod's service account is annotated " OPT_IN
+                 ", but the request has no serviceAccountToken: set tokenAttributes in the "
+                 "provider's configuration";
+}
+
+static int respond(const struct asked *asked, const struct google_token *token) {
+    cleanup_secret_buffer struct buffer line = {0};
+    char duration[40] = EMPTY_CACHE;
+    int64_t left_ms = token->expires_ms - clock_ms() - MARGIN_MS;
+    if (token->secret && left_ms >= 1000)
+        units_format_duration(left_ms / 1000 * 1000, duration, sizeof duration);
+    buffer_reserve(&line, (token->secret ? strlen(token->secret) : 0) + 2048);
+    buffer_printf(&line,
+                  "{\"kind\":\"CredentialProviderResponse\",\"apiVersion\":\"%s\","
+                  "\"cacheKeyType\":\"Registry\",\"cacheDuration\":\"%s\",\"auth\":{",
+                  asked->api_version, duration);
+    if (token->secret) {
+        buffer_append_string(&line, "\"");
+        buffer_append_json(&line, text_of(asked->registry));
+        buffer_append_string(&line, "\":{\"username\":\"" GOOGLE_USERNAME "\",\"password\":\"");
+        buffer_append_json(&line, text_of(token->secret));
+        buffer_append_string(&line, "\"}");
+    }
+    buffer_append_string(&line, "}}\n");
+    return standard_output_write(&line) ? 0 : 1;
+}
+
+static int answer(const struct buffer *input) {
+    cleanup_secret_json json_t *request = bounded_json_load(input->bytes, input->length, NULL);
+    struct google_token token __attribute__((cleanup(google_token_wipe))) = {0};
+    struct asked asked = {0};
+    struct error error = {0};
+    const char *wrong = read_request(request, &asked);
+    if (wrong)
+        return refuse(wrong);
+    if (!google_host_is_registry(text_of(asked.host)))
+        return respond(&asked, &token); /* empty: none of ours to say */
+    struct google_question question = {.subject_token = asked.subject_token};
+    if (!google_token_fetch(&question, &token, &error))
+        return refuse(error.text);
+    return respond(&asked, &token);
+}
+
+int cmd_kubelet_credential_provider(int argc, char **argv) {
+    static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {0}};
+    for (int option; (option = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
+        int status = help_command(argv[0], option == 'h' ? stdout : stderr);
+        return option == 'h' ? status : 2;
+    }
+    /* Providers are given this word by custom. */
+    if (optind < argc && strcmp(argv[optind], "get-credentials") == 0)
+        optind++;
+    if (optind != argc) {
+        help_command(argv[0], stderr);
+        return 2;
+    }
+    google_forbid_core_dumps();
+    cleanup_secret_buffer struct buffer input = {0};
+    if (!standard_input_read(INPUT_LIMIT, &input))
+        return refuse("standard input is longer than 1 MiB, or cannot be read");
+    return answer(&input);
+}

@@ -1,0 +1,237 @@
+/* tarn serve: builds the house from the configuration and opens the door. */
+#include <malloc.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include "base/clock.h"
+#include "base/log.h"
+#include "cache/cache.h"
+#include "cmd/commands.h"
+#include "cmd/help.h"
+#include "cmd/warming.h"
+#include "config/config.h"
+#include "http/http.h"
+#include "registry/registry.h"
+
+enum { PARTIAL_AGE_S = 24 * 3600, HOUSEKEEPING_MS = 3600 * 1000 };
+
+/* Everything that a running tarn is made of. */
+struct house {
+    const struct config *config;
+    struct store *store;
+    struct upstreams *upstreams;
+    struct cache *cache;
+    struct clients *clients;
+    struct registry *registry;
+    struct http_server *server;
+    struct warming *warming;
+
+    pthread_t signals, keeper;    /* the threads that wait_for_signal() and keep_house() */
+    pthread_mutex_t closing_lock; /* guards closing */
+    pthread_cond_t closes;
+    bool closing;
+};
+
+/* Waits for the signals that end the process; all other threads have them blocked. */
+static void *wait_for_signal(void *context) {
+    struct house *house = context;
+    sigset_t signals;
+    int signal_number;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigwait(&signals, &signal_number);
+    log_at(LOG_INFO, "stopping", LOG_STRING("signal", strsignal(signal_number)));
+    warming_stop(house->warming);
+    http_server_stop(house->server);
+    return NULL;
+}
+
+/* Drops partial blobs that nobody came back for, until the house closes. */
+static void *keep_house(void *context) {
+    struct house *house = context;
+    pthread_mutex_lock(&house->closing_lock);
+    while (!house->closing) {
+        pthread_mutex_unlock(&house->closing_lock);
+        store_partials_clean(house->store, PARTIAL_AGE_S);
+        pthread_mutex_lock(&house->closing_lock);
+        struct timespec deadline = clock_deadline(HOUSEKEEPING_MS);
+        while (!house->closing && pthread_cond_clockwait(&house->closes, &house->closing_lock,
+                                                         CLOCK_MONOTONIC, &deadline) == 0)
+            ;
+    }
+    pthread_mutex_unlock(&house->closing_lock);
+    return NULL;
+}
+
+static bool open_house(struct house *house, struct error *error) {
+    const struct config *config = house->config;
+    const struct cache_settings cache_settings = {
+        .document_memory = config->manifest_memory,
+        .negative_ttl_ms = config->negative_ttl_ms,
+        .max_flights = (unsigned)config->max_flights,
+        .max_connections = (unsigned)config->connections_total,
+    };
+    house->store = store_open(config->root, error);
+    if (!house->store)
+        return false;
+    house->upstreams = upstreams_new(config->upstreams, config->upstream_count, error);
+    if (!house->upstreams)
+        return false;
+    if (config->clients_htpasswd &&
+        !(house->clients = clients_new(config->clients_htpasswd, error)))
+        return false;
+    house->cache = cache_new(&cache_settings, house->store);
+    const struct registry_settings registry_settings = {
+        .cache = house->cache,
+        .store = house->store,
+        .upstreams = house->upstreams,
+        .clients = house->clients,
+        .listed = config->upstreams,
+        .listed_count = config->upstream_count,
+    };
+    house->registry = house->cache ? registry_new(&registry_settings) : NULL;
+    if (!house->registry)
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    const struct http_server_settings server_settings = {
+        .listen = config->listen,
+        .listen_count = config->listen_count,
+        .max_connections = (unsigned)config->max_connections,
+        .head_timeout_ms = (int)config->head_timeout_ms,
+        .idle_timeout_ms = (int)config->idle_timeout_ms,
+        .send_timeout_ms = (int)config->send_timeout_ms,
+        .grace_ms = (int)config->grace_ms,
+        .tls_certificate = config->tls_certificate,
+        .tls_key = config->tls_key,
+        .handle = registry_handle,
+        .error_body = registry_error_body,
+        .context = house->registry,
+    };
+    house->server = http_server_new(&server_settings, error);
+    if (!house->server)
+        return false;
+    registry_set_server(house->registry, house->server);
+    house->warming = warming_new(config, house->cache, house->upstreams, error);
+    return house->warming != NULL;
+}
+
+/* Takes down what stands, in the reverse order; a part that was never built is NULL. False: a
+ * transfer hangs in a system call, and the rest is left to the process's end. */
+static bool close_house(struct house *house) {
+    if (house->warming)
+        warming_stop(house->warming);
+    if (!warming_free(house->warming))
+        return false;
+    http_server_free(house->server);
+    if (!cache_free(house->cache))
+        return false;
+    registry_free(house->registry);
+    clients_free(house->clients);
+    upstreams_free(house->upstreams);
+    store_close(house->store);
+    return true;
+}
+
+static bool start_threads(struct house *house, struct error *error) {
+    pthread_mutex_init(&house->closing_lock, NULL);
+    pthread_cond_init(&house->closes, NULL);
+    int failed = pthread_create(&house->signals, NULL, wait_for_signal, house);
+    if (!failed)
+        failed = pthread_create(&house->keeper, NULL, keep_house, house);
+    if (failed)
+        return error_set_errno(error, failed, "starting a thread");
+    return warming_start(house->warming, error);
+}
+
+static void end_threads(struct house *house) {
+    pthread_kill(house->signals, SIGTERM); /* it may have had one already: then it has ended */
+    pthread_join(house->signals, NULL);
+    pthread_mutex_lock(&house->closing_lock);
+    house->closing = true;
+    pthread_cond_signal(&house->closes);
+    pthread_mutex_unlock(&house->closing_lock);
+    pthread_join(house->keeper, NULL);
+}
+
+static void announce(const struct house *house) {
+    const struct config *config = house->config;
+    for (size_t i = 0; config->warnings && config->warnings[i]; i++)
+        log_event(LOG_WARN, config->warnings[i], NULL, 0);
+    for (size_t i = 0; i < config->listen_count; i++)
+        log_at(LOG_INFO, "listening", LOG_STRING("address", config->listen[i]),
+               LOG_NUMBER("port", http_server_port(house->server)),
+               LOG_STRING("root", config->root), LOG_STRING("version", TARN_VERSION),
+               LOG_STRING("config", config->file ? config->file : "built-in"));
+}
+
+/* One connection a client and several an upstream: as many descriptors as we may have. */
+static void raise_limits(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+    /* A thread a request would otherwise mean a heap a thread. */
+    mallopt(M_ARENA_MAX, 2);
+}
+
+static int serve(const struct config *config) {
+    struct house house = {.config = config};
+    struct error error = {0};
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    raise_limits();
+    log_configure(config->log_level, config->log_format);
+
+    bool ok = open_house(&house, &error) && start_threads(&house, &error);
+    if (ok) {
+        log_start();
+        announce(&house);
+        ok = http_server_run(house.server, &error);
+        end_threads(&house);
+        log_event(LOG_INFO, "stopped", NULL, 0);
+        log_stop();
+    }
+    if (!ok)
+        fprintf(stderr, "tarn serve: %s\n", error.text);
+    fflush(stderr);
+    if (!close_house(&house))
+        _exit(ok ? 0 : 1);
+    return ok ? 0 : 1;
+}
+
+int cmd_serve(int argc, char **argv) {
+    struct config_flags flags = {0};
+    struct error error = {0};
+    for (int at = 1; at < argc;) {
+        if (strcmp(argv[at], "--help") == 0 || strcmp(argv[at], "-h") == 0) {
+            config_flags_free(&flags);
+            return help_command("serve", stdout);
+        }
+        enum config_flag_taken taken = config_flag_take(&flags, argc, argv, &at, &error);
+        if (taken == CONFIG_FLAG_TAKEN)
+            continue;
+        if (taken == CONFIG_FLAG_OTHER)
+            error_set(&error, ERROR_INVALID, "unknown argument %s", argv[at]);
+        fprintf(stderr, "tarn serve: %s (see tarn serve --help)\n", error.text);
+        config_flags_free(&flags);
+        return 2;
+    }
+    cleanup_buffer struct buffer problems = {0};
+    struct config *config = config_load(&flags, environ, &problems);
+    config_flags_free(&flags);
+    if (!config) {
+        fputs(problems.bytes ? problems.bytes : "tarn serve: out of memory\n", stderr);
+        return 1;
+    }
+    int status = serve(config);
+    config_free(config);
+    return status;
+}

@@ -1,0 +1,38 @@
+#include "cmd/standard_streams.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+bool standard_input_read(size_t limit, struct buffer *out) {
+    ssize_t got = 1;
+    if (!buffer_reserve(out, limit + 1)) /* at once: growing would leave copies */
+        return false;
+    while (got > 0 && out->length <= limit) {
+        got = read(STDIN_FILENO, out->bytes + out->length, limit + 1 - out->length);
+        if (got < 0 && errno == EINTR)
+            got = 1;
+        else if (got > 0)
+            out->length += (size_t)got;
+    }
+    out->bytes[out->length] = '\0';
+    return got == 0;
+}
+
+bool standard_output_write(const struct buffer *bytes) {
+    size_t done = 0;
+    if (bytes->failed) {
+        fputs("tarn: out of memory\n", stderr);
+        return false;
+    }
+    while (done < bytes->length) {
+        ssize_t written = write(STDOUT_FILENO, bytes->bytes + done, bytes->length - done);
+        if (written < 0 && errno != EINTR) {
+            fprintf(stderr, "tarn: write to standard output: %s\n", strerror(errno));
+            return false;
+        }
+        done += written > 0 ? (size_t)written : 0;
+    }
+    return true;
+}

@@ -1,0 +1,24 @@
+/*
+ * How far the images that `tarn warm` asked for are, drawn as bars over the lines drawn before:
+ *
+ *   alpine:3.20
+ *     4f4fb700ef54 layer     [==========>         ]  1.8 MiB of 3.4 MiB
+ *     total                  [=============>      ]  3.1 MiB of 4.6 MiB, 12.0 MiB/s
+ *
+ * One thread.
+ */
+#ifndef CMD_WARM_PROGRESS_H
+#define CMD_WARM_PROGRESS_H
+
+#include <jansson.h>
+#include <stdio.h>
+
+struct warm_progress;
+
+struct warm_progress *warm_progress_new(FILE *terminal); /* NULL: out of memory */
+void warm_progress_free(struct warm_progress *progress); /* NULL is allowed */
+
+/* Takes in one line of the answer (registry/admin.h); draws when it is time to. */
+void warm_progress_take(struct warm_progress *progress, const json_t *line);
+
+#endif

@@ -1,0 +1,200 @@
+/* What strings may be. Each check says in one sentence what is wrong and what would be right. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "config/reader.h"
+#include "oci/reference.h"
+
+static bool refuse(const char *value, const char *rest, char *why, size_t size) {
+    char quoted[QUOTE_SIZE];
+    snprintf(why, size, "%s %s", quote(value, quoted), rest);
+    return false;
+}
+
+bool check_any(const char *value, char *why, size_t size) {
+    return *value || refuse(value, "is empty", why, size);
+}
+
+/* ---- hosts ---- */
+
+bool check_address(const char *value, char *why, size_t size) {
+    static const char rest[] = "is no address to listen on; write for example 0.0.0.0:5000, "
+                               "[::]:5000 or :5000";
+    const char *colon = strrchr(value, ':');
+    uint64_t port;
+    if (!colon || !text_to_u64(text_of(colon + 1), &port) || port > 65535)
+        return refuse(value, rest, why, size);
+    struct text host = {value, (size_t)(colon - value)};
+    bool open = host.length && *host.at == '[';
+    if (host.length && !reference_is_host(host))
+        return refuse(value, rest, why, size);
+    if (!open && host.length && memchr(host.at, ':', host.length)) /* IPv6 wants its brackets */
+        return refuse(value, rest, why, size);
+    return true;
+}
+
+bool check_host(const char *value, char *why, size_t size) {
+    if (strncasecmp(value, "http://", 7) == 0 || strncasecmp(value, "https://", 8) == 0)
+        return refuse(value,
+                      "is a URL where a host is wanted; write for example ghcr.io, and "
+                      "the URL under url",
+                      why, size);
+    if (strchr(value, '*'))
+        return refuse(value, "is a pattern; name one host here", why, size);
+    return reference_is_host(text_of(value)) ||
+           refuse(value, "is no host; write for example ghcr.io or registry.example:5000", why,
+                  size);
+}
+
+bool check_host_pattern(const char *value, char *why, size_t size) {
+    if (!strchr(value, '*'))
+        return check_host(value, why, size);
+    char plain[HOST_LIMIT + 1]; /* the pattern with a letter for each star must be a host */
+    bool fits = text_copy(text_of(value), plain, sizeof plain);
+    for (char *star = plain; fits && (star = strchr(star, '*'));)
+        *star = 'x';
+    const char *last_dot = strrchr(value, '.');
+    /* A pattern for every host there is would make an open proxy. */
+    bool anchored = last_dot && !strchr(last_dot, '*');
+    return (fits && anchored && !strstr(value, "**") && reference_is_host(text_of(plain))) ||
+           refuse(value,
+                  "is no pattern of hosts; write for example *.pkg.dev (* stands for part "
+                  "of one label, and not of the last)",
+                  why, size);
+}
+
+/* Splits a URL of ours: host with port, and the path behind it. */
+static bool url_split(const char *url, struct text *host, struct text *path) {
+    struct text rest = text_of(url);
+    if (strncasecmp(url, "http://", 7) == 0)
+        rest = text_from(rest, 7);
+    else if (strncasecmp(url, "https://", 8) == 0)
+        rest = text_from(rest, 8);
+    else
+        return false;
+    const char *slash = rest.length ? memchr(rest.at, '/', rest.length) : NULL;
+    size_t length = slash ? (size_t)(slash - rest.at) : rest.length;
+    *host = (struct text){rest.at, length};
+    *path = text_from(rest, length);
+    return true;
+}
+
+bool check_url(const char *value, char *why, size_t size) {
+    struct text host, path;
+    if (strchr(value, '@')) { /* may hold a password: not repeated */
+        snprintf(why, size, "the URL holds a user name or password; put them under credentials");
+        return false;
+    }
+    if (!url_split(value, &host, &path))
+        return refuse(value,
+                      "is no URL of a registry; write for example https://registry.example "
+                      "or http://127.0.0.1:5001",
+                      why, size);
+    for (size_t i = 0; i < path.length; i++) {
+        if (path.at[i] <= ' ' || path.at[i] == 0x7F || path.at[i] == '?' || path.at[i] == '#')
+            return refuse(value, "has more than scheme, host and path", why, size);
+    }
+    return reference_is_host(host) ||
+           refuse(value, "has no host; write for example https://registry.example", why, size);
+}
+
+bool check_host_and_url(const char *value, char *why, size_t size) {
+    struct text url, host = text_cut(text_of(value), '=', &url);
+    char name[HOST_LIMIT + 1];
+    if (!text_copy(host, name, sizeof name))
+        return refuse(value, "has too long a host", why, size);
+    return check_host_pattern(name, why, size) && (!url.at || check_url(url.at, why, size));
+}
+
+bool url_host(const char *url, char *out, size_t size) {
+    struct text host, path;
+    if (!url_split(url, &host, &path) || !host.length)
+        return false;
+    const char *end = host.at + host.length;
+    const char *colon = memrchr(host.at, ':', host.length);
+    if (colon && !memchr(colon, ']', (size_t)(end - colon))) /* not one inside of [::1] */
+        host.length = (size_t)(colon - host.at);
+    return text_copy(host, out, size);
+}
+
+bool host_is_loopback(const char *host) {
+    return strcasecmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0 ||
+           (strncmp(host, "127.", 4) == 0 && strspn(host, "0123456789.") == strlen(host));
+}
+
+bool host_is_google(const char *host) {
+    struct text text = text_of(host);
+    return text_is(text, "gcr.io") || text_ends(text, ".gcr.io") || text_ends(text, ".pkg.dev");
+}
+
+bool host_matches(const char *pattern, const char *host) {
+    char names[2][HOST_LIMIT + 1]; /* labels as a path: * then stays within one */
+    if (!text_copy(text_of(pattern), names[0], sizeof names[0]) ||
+        !text_copy(text_of(host), names[1], sizeof names[1]))
+        return false;
+    for (int i = 0; i < 2; i++) {
+        for (char *dot = names[i]; (dot = strchr(dot, '.'));)
+            *dot = '/';
+    }
+    return text_matches_glob(names[0], text_of(names[1]));
+}
+
+/* ---- the others ---- */
+
+bool check_file(const char *value, char *why, size_t size) {
+    char quoted[QUOTE_SIZE];
+    struct stat status;
+    if (stat(value, &status) < 0 || access(value, R_OK) < 0) {
+        snprintf(why, size, "%s cannot be read: %s", quote(value, quoted), strerror(errno));
+        return false;
+    }
+    return !S_ISDIR(status.st_mode) || refuse(value, "is a folder; name a file", why, size);
+}
+
+bool check_glob(const char *value, char *why, size_t size) {
+    for (const char *c = value; *c; c++) {
+        if (*c <= ' ' || *c >= 0x7F)
+            return refuse(value,
+                          "is no pattern of repositories; write for example "
+                          "my-project/** or library/alpine",
+                          why, size);
+    }
+    return (*value && *value != '/') ||
+           refuse(value, "cannot begin with a slash; write for example my-project/**", why, size);
+}
+
+bool check_image(const char *value, char *why, size_t size) {
+    struct image_name name;
+    struct error error;
+    return image_name_parse(text_of(value), &name, &error) ||
+           refuse(value, "is no image; write for example docker.io/library/alpine:3.20", why, size);
+}
+
+bool check_platform(const char *value, char *why, size_t size) {
+    unsigned slashes = 0;
+    bool fine = *value != '/';
+    for (const char *c = value; *c && fine; c++) {
+        slashes += *c == '/';
+        fine = *c == '/' ? c[1] && c[1] != '/'
+                         : (*c >= 'a' && *c <= 'z') || (*c >= '0' && *c <= '9') || *c == '_' ||
+                               *c == '-' || *c == '.';
+    }
+    return (fine && slashes >= 1 && slashes <= 2 && strlen(value) < 64) ||
+           refuse(value, "is no platform; write for example linux/amd64 or linux/arm/v7", why,
+                  size);
+}
+
+bool check_helper(const char *value, char *why, size_t size) {
+    for (const char *c = value; *c; c++) {
+        bool letter = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z');
+        if (!letter && !(*c >= '0' && *c <= '9') && !strchr("._-", *c))
+            return refuse(value,
+                          "is no credential helper; write the NAME of a program "
+                          "docker-credential-NAME",
+                          why, size);
+    }
+    return true;
+}

@@ -1,0 +1,339 @@
+#include "config/config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include "base/cleanup.h"
+#include "config/reader.h"
+
+/* ---- the file's top level ---- */
+
+/* Adds `length` bytes of `key` to `names` unless they are there. */
+static void add_name(struct reader *reader, const char **names, size_t *count, const char *key,
+                     size_t length) {
+    for (size_t i = 0; i < *count; i++) {
+        if (strlen(names[i]) == length && memcmp(names[i], key, length) == 0)
+            return;
+    }
+    const char *name = keep_text(reader, (struct text){key, length});
+    if (name)
+        names[(*count)++] = name;
+}
+
+/* The keys that may stand in `section` ("log"; NULL: at top level). */
+static void known_keys(struct reader *reader, const char *section,
+                       const char *names[static OPTION_LIMIT + 3]) {
+    size_t count = 0;
+    for (size_t i = 0; i < config_option_count; i++) {
+        const char *key = config_options[i].key, *dot = strchr(key, '.');
+        if (config_options[i].not_in_file)
+            continue;
+        if (!section)
+            add_name(reader, names, &count, key, dot ? (size_t)(dot - key) : strlen(key));
+        else if (dot && strncmp(key, section, strlen(section)) == 0 && key[strlen(section)] == '.')
+            add_name(reader, names, &count, dot + 1, strlen(dot + 1));
+    }
+    if (!section) {
+        add_name(reader, names, &count, "upstreams", strlen("upstreams"));
+        add_name(reader, names, &count, "warm", strlen("warm"));
+    }
+    names[count] = NULL;
+}
+
+/* The node that `key` ("log.level") leads to; NULL when it is not there. */
+static const struct node *find_key(const struct node *root, const char *key) {
+    struct text rest, section = text_cut(text_of(key), '.', &rest);
+    if (!rest.at)
+        return map_get(root, key);
+    char name[CONFIG_NAME_SIZE];
+    text_copy(section, name, sizeof name);
+    const struct node *map = map_get(root, name);
+    return map && map->kind == NODE_MAP ? map_get(map, rest.at) : NULL;
+}
+
+static void read_file_options(struct reader *reader, const struct node *root) {
+    const char *known[OPTION_LIMIT + 3];
+    known_keys(reader, NULL, known);
+    if (!read_map(reader, root, "", known))
+        return;
+    for (const struct node *child = root->first; child; child = child->next) {
+        known_keys(reader, child->key, known);
+        if (known[0]) /* it is a section */
+            read_map(reader, child, child->key, known);
+    }
+    for (size_t i = 0; i < config_option_count; i++) {
+        const struct config_option *option = &config_options[i];
+        const struct node *node = option->not_in_file ? NULL : find_key(root, option->key);
+        if (!node)
+            continue;
+        reader->said[i] = node->place;
+        read_value(reader, option, reader->loaded, node, option->key);
+    }
+}
+
+/* ---- environment and flags ---- */
+
+/* Reads what a flag or variable says; a list's parts are separated by commas. */
+static void read_said(struct reader *reader, size_t index, const char *source,
+                      const char *const *values, size_t count) {
+    const struct config_option *option = &config_options[index];
+    struct place place = {source, 0, 0};
+    bool is_list = option->type == CONFIG_LIST;
+    struct node *node cleanup_node =
+        is_list ? node_new_list(place) : node_new_scalar(place, text_of(values[count - 1]));
+    for (size_t i = 0; node && is_list && i < count; i++) {
+        for (struct text rest = text_of(values[i]); rest.at;) {
+            struct text part = text_trim(text_cut(rest, ',', &rest));
+            struct node *item = node_new_scalar(place, part);
+            if (!item)
+                reader->no_memory = true;
+            else
+                node_append(node, item);
+        }
+    }
+    if (!node) {
+        reader->no_memory = true;
+        return;
+    }
+    reader->said[index] = place;
+    read_value(reader, option, reader->loaded, node, "");
+}
+
+/* The value of a variable; NULL when it is unset or empty. */
+static const char *variable(char *const *environment, const char *name) {
+    size_t length = strlen(name);
+    for (; environment && *environment; environment++) {
+        const char *entry = *environment;
+        if (strncmp(entry, name, length) == 0 && entry[length] == '=' && entry[length + 1])
+            return entry + length + 1;
+    }
+    return NULL;
+}
+
+static void read_environment(struct reader *reader, char *const *environment) {
+    for (size_t i = 0; i < config_option_count; i++) {
+        char name[CONFIG_NAME_SIZE];
+        config_option_variable(&config_options[i], name);
+        const char *value = variable(environment, name);
+        const char *source = value ? keep_text(reader, text_of(name)) : NULL;
+        if (source)
+            read_said(reader, i, source, &value, 1);
+    }
+}
+
+static void read_flags(struct reader *reader, const struct config_flags *flags) {
+    const char **values = flags ? keep(reader, (flags->count + 1) * sizeof *values) : NULL;
+    for (size_t i = 0; i < config_option_count && values; i++) {
+        size_t count = 0;
+        for (size_t j = 0; j < flags->count; j++) {
+            if (flags->given[j].option == &config_options[i])
+                values[count++] = flags->given[j].value;
+        }
+        char name[CONFIG_NAME_SIZE];
+        config_option_flag(&config_options[i], name);
+        const char *source = count ? keep_text(reader, text_of(name)) : NULL;
+        if (source)
+            read_said(reader, i, source, values, count);
+    }
+}
+
+/* A variable that only looks like one of ours is not worth refusing to start for. Kubernetes sets
+ * TARN_SERVICE_HOST, TARN_PORT_… by itself when there is a Service named tarn. */
+static void warn_of_unknown_variables(struct reader *reader, char *const *environment) {
+    char spelled[OPTION_LIMIT + 1][CONFIG_NAME_SIZE] = {"TARN_CONFIG"};
+    const char *known[OPTION_LIMIT + 2] = {spelled[0]};
+    size_t known_count = 1, count = 0, all = 0;
+    for (size_t i = 0; i < config_option_count; i++, known_count++) {
+        config_option_variable(&config_options[i], spelled[known_count]);
+        known[known_count] = spelled[known_count];
+    }
+    while (environment && environment[all])
+        all++;
+    const char **warnings = keep(reader, (all + 1) * sizeof *warnings);
+    for (size_t i = 0; i < all && warnings; i++) {
+        struct text name = text_of(environment[i]);
+        name = text_cut(name, '=', &(struct text){0});
+        bool ours = !text_starts(name, "TARN_");
+        for (size_t j = 0; j < known_count && !ours; j++)
+            ours = text_is(name, known[j]);
+        if (ours || text_starts(name, "TARN_SERVICE_") || text_is(name, "TARN_PORT") ||
+            text_starts(name, "TARN_PORT_"))
+            continue;
+        char word[CONFIG_NAME_SIZE], sentence[200], quoted[QUOTE_SIZE];
+        const char *meant = text_copy(name, word, sizeof word) ? nearest_word(word, known) : NULL;
+        snprintf(sentence, sizeof sentence, "%s in the environment is no setting of tarn%s%s%s",
+                 quote(*word ? word : "TARN_…", quoted), meant ? "; did you mean " : "",
+                 meant ? meant : "", meant ? "?" : "");
+        if ((warnings[count] = keep_text(reader, text_of(sentence))))
+            count++;
+    }
+    reader->loaded->config.warnings = count ? warnings : NULL;
+}
+
+/* ---- what follows from the rest ---- */
+
+static void settle_root(struct reader *reader, char *const *environment) {
+    struct config *config = &reader->loaded->config;
+    if (config->root)
+        return;
+    if (geteuid() == 0) {
+        config->root = "/var/lib/tarn";
+        return;
+    }
+    const char *base = variable(environment, "XDG_CACHE_HOME"), *rest = "/tarn";
+    if (!base || *base != '/') { /* a relative one is to be ignored (XDG base directories) */
+        base = variable(environment, "HOME");
+        rest = "/.cache/tarn";
+    }
+    if (!base) {
+        problem_add(&reader->problems, (struct place){"--root", 0, 0}, "",
+                    "there is no folder for the cache, because HOME is not set; set root");
+        return;
+    }
+    struct buffer path cleanup_buffer = {0};
+    if (buffer_printf(&path, "%s%s", base, rest))
+        config->root = keep_text(reader, text_of(path.bytes));
+    else
+        reader->no_memory = true;
+}
+
+static size_t option_index(const char *key) {
+    size_t i = 0;
+    while (strcmp(config_options[i].key, key) != 0)
+        i++;
+    return i;
+}
+
+static void check_together(struct reader *reader) {
+    struct config *config = &reader->loaded->config;
+    size_t certificate = option_index("tls.certificate"), key = option_index("tls.key");
+    if (config->tls_certificate && !config->tls_key && !reader->said[key].source)
+        problem_add(&reader->problems, reader->said[certificate], "tls.certificate",
+                    "tls.key is missing; a certificate needs its key");
+    if (config->tls_key && !config->tls_certificate && !reader->said[certificate].source)
+        problem_add(&reader->problems, reader->said[key], "tls.key",
+                    "tls.certificate is missing; a key needs its certificate");
+    while (config->listen && config->listen[config->listen_count])
+        config->listen_count++;
+}
+
+/* ---- loading ---- */
+
+struct config *config_parse(struct text bytes, const char *name, const struct config_flags *flags,
+                            char *const *environment, struct buffer *problems) {
+    struct reader *reader cleanup_free = calloc(1, sizeof *reader); /* too large for a stack */
+    struct loaded *loaded = calloc(1, sizeof *loaded);
+    if (!reader || !loaded) {
+        free(loaded);
+        buffer_printf(problems, "%s: out of memory\n", name ? name : "tarn");
+        return NULL;
+    }
+    reader->loaded = loaded;
+    for (size_t i = 0; i < config_option_count; i++)
+        read_standard(reader, &config_options[i], loaded);
+
+    struct node *root cleanup_node = NULL;
+    const struct node *upstreams = NULL, *warm = NULL;
+    bool readable = true;
+    if (name) {
+        loaded->config.file = name = keep_text(reader, text_of(name));
+        readable = name && config_document_read(bytes, name, &reader->problems, &root);
+        if (root && root->kind == NODE_SCALAR && !*root->text) { /* `---` and nothing more */
+            node_free(root);
+            root = NULL;
+        }
+    }
+    if (root) {
+        read_file_options(reader, root);
+        upstreams = root->kind == NODE_MAP ? map_get(root, "upstreams") : NULL;
+        warm = root->kind == NODE_MAP ? map_get(root, "warm") : NULL;
+    }
+    read_environment(reader, environment);
+    read_flags(reader, flags);
+    if (readable) {
+        settle_root(reader, environment);
+        read_upstreams(reader, upstreams);
+        if (warm)
+            read_warm(reader, warm);
+        check_together(reader);
+        warn_of_unknown_variables(reader, environment);
+    }
+
+    if (reader->no_memory)
+        buffer_printf(problems, "%s: out of memory\n", name ? name : "tarn");
+    problems_write(&reader->problems, problems);
+    if (readable && !reader->no_memory && reader->problems.count == 0)
+        return &loaded->config;
+    config_free(&loaded->config);
+    return NULL;
+}
+
+/* The whole file, at most one byte more than is allowed; what is larger is told by the parser. */
+static bool read_file(const char *file, struct buffer *out, struct error *error) {
+    int fd cleanup_close = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (fd < 0)
+        return error_set_errno(error, errno, "cannot open");
+    out->limit = DOCUMENT_SIZE_LIMIT + 1;
+    while (out->length < out->limit) {
+        char chunk[8192];
+        size_t room = out->limit - out->length;
+        ssize_t got = read(fd, chunk, room < sizeof chunk ? room : sizeof chunk);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return error_set_errno(error, errno, "cannot read");
+        if (got == 0)
+            break;
+        if (!buffer_append(out, chunk, (size_t)got))
+            return error_set(error, ERROR_MEMORY, "out of memory");
+    }
+    return true;
+}
+
+struct config *config_load(const struct config_flags *flags, char *const *environment,
+                           struct buffer *problems) {
+    const char *file = flags ? flags->file : NULL;
+    if (!file)
+        file = variable(environment, "TARN_CONFIG");
+    struct stat status;
+    if (!file && (stat(CONFIG_DEFAULT_FILE, &status) == 0 || errno != ENOENT))
+        file = CONFIG_DEFAULT_FILE;
+
+    struct buffer bytes cleanup_buffer = {0};
+    struct error error = {0};
+    if (file && !read_file(file, &bytes, &error)) {
+        buffer_printf(problems, "%s: %s\n", file, error.text);
+        return NULL;
+    }
+    return config_parse((struct text){bytes.bytes, bytes.length}, file, flags, environment,
+                        problems);
+}
+
+bool config_max_size(const struct config *config, uint64_t *bytes, struct error *error) {
+    if (config->max_size) {
+        *bytes = config->max_size;
+        return true;
+    }
+    char *folder cleanup_free = strdup(config->root);
+    if (!folder)
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    struct statvfs status;
+    while (statvfs(folder, &status) < 0) { /* the root may not be there yet: ask for its parent */
+        char *slash = strrchr(folder, '/');
+        if (errno != ENOENT)
+            return error_set_errno(error, errno, "size of the file system of %s", folder);
+        if (!slash) {
+            strcpy(folder, ".");
+            if (statvfs(folder, &status) < 0)
+                return error_set_errno(error, errno, "size of the file system of %s", folder);
+            break;
+        }
+        slash[slash == folder] = '\0'; /* "/x" has the parent "/" */
+    }
+    *bytes = (uint64_t)status.f_blocks / 10 * 8 * status.f_frsize; /* in this order: no overflow */
+    return true;
+}

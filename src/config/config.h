@@ -1,0 +1,152 @@
+/*
+ * What the operator said: file, environment and flags, turned into one checked `struct config`.
+ *
+ * In rising priority: default, file, environment, flag. Every setting is one row of
+ * `config_options`: its key in the file, its flag, its variable, its default, its help and its
+ * documentation all come from there. An upstream's own setting in the file is more special than
+ * the same key at top level, from wherever that comes.
+ *
+ * Nothing is guessed: an unknown key, a wrong type, an impossible value stops the start, and up to
+ * ten such mistakes are told at once, each with its place and what would be right:
+ *
+ *   /etc/tarn/tarn.yaml:7:14: upstreams[0].tag_ttl: "5 parsecs" is no duration; write for …
+ *   --tag-ttl: "5 parsecs" is no duration; write for example 30s, 5m, 168h
+ *
+ * Threads: loading is for one thread; a loaded config is only read.
+ */
+#ifndef CONFIG_CONFIG_H
+#define CONFIG_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/buffer.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "upstream/upstream.h"
+
+#define CONFIG_DEFAULT_FILE "/etc/tarn/tarn.yaml"
+
+/* Images to pull before anyone asks. */
+struct config_warm {
+    const char *const *images;    /* at least one; [HOST/]NAME[:TAG][@DIGEST]; NULL-terminated */
+    const char *const *platforms; /* "linux/arm64"; NULL: all; NULL-terminated */
+    int64_t every_ms;             /* 0: once, after the start */
+};
+
+/* Everything inside is owned by the config. Lists of strings are NULL-terminated and may be NULL
+ * when empty. */
+struct config {
+    const char *file; /* what was read; NULL: there was none */
+
+    const char *const *listen; /* never empty */
+    size_t listen_count;
+    uint64_t max_connections;
+    int64_t head_timeout_ms, idle_timeout_ms, send_timeout_ms, grace_ms;
+    const char *tls_certificate, *tls_key; /* both or neither */
+    const char *clients_htpasswd;          /* NULL: everyone may read */
+    enum log_level log_level;
+    enum log_format log_format;
+
+    const char *root;
+    uint64_t max_size;      /* bytes; 0: as config_max_size() finds */
+    int64_t max_age_ms;     /* since last use; 0: no limit */
+    uint64_t min_free;      /* bytes the file system keeps free */
+    const char *const *pin; /* globs over HOST/REPOSITORY[:TAG] that are never evicted */
+    uint64_t manifest_memory;
+    int64_t negative_ttl_ms;
+
+    uint64_t max_flights;
+    uint64_t connections_total; /* of all flights, over all upstreams */
+    struct config_warm *warm;
+    size_t warm_count;
+
+    struct upstream_settings *upstreams; /* every default is filled in */
+    size_t upstream_count;
+
+    const char *const *warnings; /* sentences to log once the log is set up; may be NULL */
+};
+
+/* ---- the table ---- */
+
+enum config_type {
+    CONFIG_STRING,
+    CONFIG_LIST, /* one string or a list; flags repeat, and flags and variables split at commas */
+    CONFIG_SIZE,
+    CONFIG_DURATION,
+    CONFIG_COUNT,
+    CONFIG_BOOLEAN,
+    CONFIG_CHOICE,
+};
+
+struct config_option {
+    const char *key; /* in the file: "log.level" */
+    enum config_type type;
+    bool not_in_file;     /* only flag and variable; their names come from `key` all the same */
+    size_t offset, size;  /* of its field in the struct it belongs to */
+    const char *standard; /* the default as one would write it; NULL: none or computed */
+    const char *standard_words; /* for people, where `standard` is NULL or says too little */
+    uint64_t least, most;       /* bounds of a number, ms for durations; most 0: no upper bound.
+                                   LIST: least is the fewest items */
+    const char *const *choices; /* CHOICE; the field is the index; NULL-terminated */
+    /* STRING and each item of LIST: false with a sentence in `why`. NULL: any but "". */
+    bool (*check)(const char *value, char *why, size_t size);
+    const char *help; /* one sentence, no full stop */
+};
+
+extern const struct config_option config_options[];
+extern const size_t config_option_count;
+
+/* The fields of one entry of `upstreams`, for documentation; they have neither flag nor variable.
+ */
+extern const struct config_option config_upstream_options[];
+extern const size_t config_upstream_option_count;
+
+enum { CONFIG_NAME_SIZE = 64 };
+void config_option_flag(const struct config_option *option, char out[static CONFIG_NAME_SIZE]);
+void config_option_variable(const struct config_option *option, char out[static CONFIG_NAME_SIZE]);
+const char *config_option_placeholder(const struct config_option *option); /* "DURATION" */
+
+/* ---- flags ---- */
+
+/* Flags as they are gathered from a command line; zeroed is none. Values are borrowed from argv. */
+struct config_flags {
+    const char *file; /* --config */
+    struct config_flag {
+        const struct config_option *option;
+        const char *value;
+    } * given;
+    size_t count;
+};
+
+enum config_flag_taken { CONFIG_FLAG_TAKEN, CONFIG_FLAG_OTHER, CONFIG_FLAG_BAD };
+
+/*
+ * Takes argv[*at] (and its value) if it is `--config` or one of the table's flags, and moves *at
+ * behind it. OTHER: not one of them, nothing is done; the command may know it. BAD: its value is
+ * missing, as the error says: a usage error. Values are checked by config_load().
+ */
+enum config_flag_taken config_flag_take(struct config_flags *flags, int argc, char *const *argv,
+                                        int *at, struct error *error);
+void config_flags_free(struct config_flags *flags);
+
+/* ---- loading ---- */
+
+/*
+ * The file is flags->file, else $TARN_CONFIG, else CONFIG_DEFAULT_FILE if there is one. `flags` may
+ * be NULL. NULL: it cannot be used, and `problems` got one line for each mistake.
+ */
+struct config *config_load(const struct config_flags *flags, char *const *environment,
+                           struct buffer *problems);
+
+/* The same from a file's bytes, without looking for any; `name` stands for it in problems. */
+struct config *config_parse(struct text bytes, const char *name, const struct config_flags *flags,
+                            char *const *environment, struct buffer *problems);
+
+void config_free(struct config *config); /* NULL is allowed */
+
+/* The limit of the cache in bytes: max_size, or 80 % of the file system that holds (or will hold)
+ * `root`. */
+bool config_max_size(const struct config *config, uint64_t *bytes, struct error *error);
+
+#endif

@@ -1,0 +1,238 @@
+#include "config/document.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <yaml.h>
+
+static struct node *node_new(enum node_kind kind, struct place place) {
+    struct node *node = calloc(1, sizeof *node);
+    if (node) {
+        node->kind = kind;
+        node->place = place;
+    }
+    return node;
+}
+
+struct node *node_new_scalar(struct place place, struct text text) {
+    struct node *node = node_new(NODE_SCALAR, place);
+    if (node && !(node->text = text_dup(text))) {
+        free(node);
+        return NULL;
+    }
+    return node;
+}
+
+struct node *node_new_list(struct place place) {
+    return node_new(NODE_LIST, place);
+}
+
+void node_append(struct node *parent, struct node *child) {
+    if (parent->last)
+        parent->last->next = child;
+    else
+        parent->first = child;
+    parent->last = child;
+    parent->count++;
+}
+
+void node_free(struct node *node) {
+    if (!node)
+        return;
+    for (struct node *child = node->first, *next; child; child = next) { /* depth is bounded */
+        next = child->next;
+        node_free(child);
+    }
+    free(node->text);
+    free(node->key);
+    free(node);
+}
+
+/* The tree as far as it is built: the open collections from the root down, and the key that waits
+ * for its value. */
+struct builder {
+    const char *source;
+    struct text bytes;
+    struct problems *problems;
+    struct node *root;
+    struct node *open[DOCUMENT_DEPTH_LIMIT];
+    unsigned depth;
+    char *key;
+    struct place key_place;
+    bool ended; /* the one document is over */
+};
+
+static struct place place_of(const struct builder *builder, yaml_mark_t mark) {
+    return (struct place){builder->source, (unsigned)mark.line + 1, (unsigned)mark.column + 1};
+}
+
+static bool refuse(struct builder *builder, struct place place, const char *why) {
+    problem_add(builder->problems, place, "", "%s", why);
+    return false;
+}
+
+/* Puts a finished or just opened node where it belongs: takes it in any case. */
+static bool place_node(struct builder *builder, struct node *node) {
+    if (builder->depth == 0) {
+        builder->root = node;
+        return true;
+    }
+    struct node *parent = builder->open[builder->depth - 1];
+    if (parent->kind == NODE_MAP) {
+        node->key = builder->key;
+        node->key_place = builder->key_place;
+        builder->key = NULL;
+    }
+    node_append(parent, node);
+    if (parent->count > (parent->kind == NODE_MAP ? DOCUMENT_MAP_LIMIT : DOCUMENT_LIST_LIMIT))
+        return refuse(builder, node->place, "too many entries");
+    return true;
+}
+
+static bool expects_key(const struct builder *builder) {
+    return builder->depth > 0 && builder->open[builder->depth - 1]->kind == NODE_MAP &&
+           !builder->key;
+}
+
+static bool take_scalar(struct builder *builder, const yaml_event_t *event) {
+    struct place place = place_of(builder, event->start_mark);
+    struct text text = {(const char *)event->data.scalar.value, event->data.scalar.length};
+    if (memchr(text.at, '\0', text.length))
+        return refuse(builder, place, "a NUL character has no place here");
+    if (expects_key(builder)) {
+        builder->key = text_dup(text);
+        builder->key_place = place;
+        return builder->key || refuse(builder, place, "out of memory");
+    }
+    struct node *node = node_new_scalar(place, text);
+    if (!node)
+        return refuse(builder, place, "out of memory");
+    return place_node(builder, node);
+}
+
+static bool open_collection(struct builder *builder, const yaml_event_t *event,
+                            enum node_kind kind) {
+    struct place place = place_of(builder, event->start_mark);
+    if (expects_key(builder))
+        return refuse(builder, place, "a key must be a plain word");
+    if (builder->depth == DOCUMENT_DEPTH_LIMIT)
+        return refuse(builder, place, "nested too deeply");
+    struct node *node = node_new(kind, place);
+    if (!node)
+        return refuse(builder, place, "out of memory");
+    if (!place_node(builder, node))
+        return false;
+    builder->open[builder->depth++] = node;
+    return true;
+}
+
+static bool take_event(struct builder *builder, const yaml_event_t *event) {
+    const yaml_char_t *anchor = NULL, *tag = NULL;
+    if (event->type == YAML_SCALAR_EVENT) {
+        anchor = event->data.scalar.anchor;
+        tag = event->data.scalar.tag;
+    } else if (event->type == YAML_SEQUENCE_START_EVENT) {
+        anchor = event->data.sequence_start.anchor;
+        tag = event->data.sequence_start.tag;
+    } else if (event->type == YAML_MAPPING_START_EVENT) {
+        anchor = event->data.mapping_start.anchor;
+        tag = event->data.mapping_start.tag;
+    }
+    struct place place = place_of(builder, event->start_mark);
+    if (anchor || event->type == YAML_ALIAS_EVENT)
+        return refuse(builder, place,
+                      "anchors and aliases (& and *) are not supported; "
+                      "write the value out, or in quotes if it begins so");
+    if (tag)
+        return refuse(builder, place,
+                      "tags (!) are not supported; put the value in quotes if it "
+                      "begins so");
+
+    switch (event->type) {
+    case YAML_DOCUMENT_START_EVENT:
+        return !builder->ended ||
+               refuse(builder, place, "a second document begins; one file holds one configuration");
+    case YAML_DOCUMENT_END_EVENT:
+        builder->ended = true;
+        return true;
+    case YAML_SCALAR_EVENT:
+        return take_scalar(builder, event);
+    case YAML_SEQUENCE_START_EVENT:
+        return open_collection(builder, event, NODE_LIST);
+    case YAML_MAPPING_START_EVENT:
+        return open_collection(builder, event, NODE_MAP);
+    case YAML_SEQUENCE_END_EVENT:
+    case YAML_MAPPING_END_EVENT:
+        builder->depth--;
+        return true;
+    default:
+        return true;
+    }
+}
+
+/* Whether the white space in front of `place`, or what stands there, holds a tab. */
+static bool tab_is_to_blame(struct text bytes, struct place place) {
+    size_t at = 0;
+    for (unsigned line = 1; line < place.line && at < bytes.length; at++)
+        line += bytes.at[at] == '\n';
+    for (; at < bytes.length && (bytes.at[at] == ' ' || bytes.at[at] == '\t'); at++) {
+        if (bytes.at[at] == '\t')
+            return true;
+    }
+    size_t column = 1;
+    for (; column < place.column && at < bytes.length && bytes.at[at] != '\n'; at++)
+        column++;
+    return at < bytes.length && bytes.at[at] == '\t';
+}
+
+static void tell_syntax_error(struct builder *builder, const yaml_parser_t *parser) {
+    struct place place = place_of(builder, parser->problem_mark);
+    if (parser->error == YAML_MEMORY_ERROR) {
+        refuse(builder, (struct place){builder->source, 1, 1}, "out of memory");
+        return;
+    }
+    if (parser->error == YAML_READER_ERROR) { /* bytes that are no text: only the offset is known */
+        place.line = place.column = 1;
+        for (size_t i = 0; i < parser->problem_offset && i < builder->bytes.length; i++) {
+            place.column = builder->bytes.at[i] == '\n' ? 1 : place.column + 1;
+            place.line += builder->bytes.at[i] == '\n';
+        }
+    } else if (tab_is_to_blame(builder->bytes, place)) {
+        refuse(builder, place, "no YAML: a tab cannot indent; use spaces");
+        return;
+    }
+    problem_add(builder->problems, place, "", "no YAML: %s%s%s",
+                parser->problem ? parser->problem : "it cannot be read", parser->context ? " " : "",
+                parser->context ? parser->context : "");
+}
+
+bool config_document_read(struct text bytes, const char *source, struct problems *problems,
+                   struct node **root) {
+    *root = NULL;
+    struct builder builder = {.source = source, .bytes = bytes, .problems = problems};
+    if (bytes.length > DOCUMENT_SIZE_LIMIT)
+        return refuse(&builder, (struct place){source, 1, 1}, "larger than 1 MiB");
+    yaml_parser_t parser;
+    if (!yaml_parser_initialize(&parser))
+        return refuse(&builder, (struct place){source, 1, 1}, "out of memory");
+    yaml_parser_set_input_string(&parser, (const unsigned char *)(bytes.at ? bytes.at : ""),
+                                 bytes.length);
+    bool fine = true;
+    for (bool over = false; fine && !over;) {
+        yaml_event_t event;
+        if (!yaml_parser_parse(&parser, &event)) {
+            tell_syntax_error(&builder, &parser);
+            fine = false;
+            break;
+        }
+        over = event.type == YAML_STREAM_END_EVENT;
+        fine = take_event(&builder, &event);
+        yaml_event_delete(&event);
+    }
+    yaml_parser_delete(&parser);
+    free(builder.key);
+    if (fine)
+        *root = builder.root;
+    else
+        node_free(builder.root);
+    return fine;
+}

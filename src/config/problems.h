@@ -1,0 +1,40 @@
+/* The mistakes found while a configuration is read: gathered, sorted by place, told at once. */
+#ifndef CONFIG_PROBLEMS_H
+#define CONFIG_PROBLEMS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include "base/buffer.h"
+
+enum { PROBLEM_LIMIT = 10, PROBLEM_SIZE = 700, QUOTE_SIZE = 100 };
+
+/* Where something was said. Line 0: not in a file, `source` is a flag or a variable. */
+struct place {
+    const char *source;
+    unsigned line, column; /* from 1, in characters */
+};
+
+struct problems {
+    size_t count; /* all of them; the first PROBLEM_LIMIT are kept */
+    struct problem {
+        unsigned line, column;
+        char text[PROBLEM_SIZE];
+    } kept[PROBLEM_LIMIT];
+};
+
+/* `path` is the key's ("upstreams[0].tag_ttl") or ""; it is left out where `place` is no file, for
+ * the flag or variable says as much. */
+void problem_add(struct problems *problems, struct place place, const char *path,
+                 const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+/* One line each, in the order of their places. */
+void problems_write(struct problems *problems, struct buffer *out);
+
+/* "value" in quotes, shortened, with everything unprintable escaped. Returns `out`. */
+const char *quote(const char *value, char out[static QUOTE_SIZE]);
+
+/* The one of `known` (NULL-terminated) that a person who typed `word` most likely meant; NULL when
+ * none is near. */
+const char *nearest_word(const char *word, const char *const *known);
+
+#endif

@@ -1,0 +1,220 @@
+/* `upstreams:` the file's list or the built-in one, and what flags add to it. */
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include "config/reader.h"
+#include "oci/reference.h"
+
+/* What `tarn serve` alone serves. Credentials are the usual ones. */
+static const char *const built_in[] = {
+    "docker.io", /* the default */
+    "ghcr.io",
+    "quay.io",
+    "registry.k8s.io",
+    "gcr.io",
+    "*.gcr.io",
+    "*.pkg.dev",
+    "docker.*.rep.pkg.dev",
+    "public.ecr.aws",
+    "mcr.microsoft.com",
+    "registry.gitlab.com",
+    "nvcr.io",
+    "registry.access.redhat.com",
+    "docker.elastic.co",
+    "cgr.dev",
+};
+enum { BUILT_IN = sizeof built_in / sizeof *built_in };
+
+/* One upstream on its way into the config, which sees only the settings. */
+struct entry {
+    struct upstream_settings settings;
+    bool credentials_said;
+    size_t index; /* in the file's list */
+};
+
+struct entries {
+    struct entry *at;
+    size_t count; /* room is made beforehand for all that can come */
+};
+
+static struct entry *entry_add(struct reader *reader, struct entries *entries) {
+    struct entry *entry = &entries->at[entries->count++];
+    entry->settings = reader->loaded->defaults;
+    for (size_t i = 0; i < config_upstream_option_count; i++)
+        read_standard(reader, &config_upstream_options[i], &entry->settings);
+    return entry;
+}
+
+/* Hosts are compared in lower case, and Docker Hub's names are one. */
+static const char *canonical_host(struct reader *reader, const char *host) {
+    static const char *const hub[] = {"index.docker.io", "registry-1.docker.io",
+                                      "registry.hub.docker.com"};
+    for (size_t i = 0; i < sizeof hub / sizeof *hub; i++) {
+        if (strcasecmp(host, hub[i]) == 0)
+            return "docker.io";
+    }
+    char lower[HOST_LIMIT + 1];
+    size_t length = 0;
+    for (; host[length] && length < HOST_LIMIT; length++)
+        lower[length] = (char)tolower((unsigned char)host[length]);
+    return keep_text(reader, (struct text){lower, length});
+}
+
+static struct entry *entry_find(const struct entries *entries, const char *host) {
+    for (size_t i = 0; i < entries->count; i++) {
+        const char *known = entries->at[i].settings.host;
+        if (known && strcmp(known, host) == 0)
+            return &entries->at[i];
+    }
+    return NULL;
+}
+
+/* ---- the file's list ---- */
+
+static void read_entry(struct reader *reader, struct entries *entries, const struct node *node,
+                       size_t index) {
+    char path[PATH_SIZE];
+    snprintf(path, sizeof path, "upstreams[%zu]", index);
+    const char *known[OPTION_LIMIT];
+    size_t count = 0;
+    for (; count < config_upstream_option_count; count++)
+        known[count] = config_upstream_options[count].key;
+    known[count++] = "credentials";
+    known[count] = NULL;
+    if (!read_map(reader, node, path, known))
+        return;
+
+    struct entry *entry = entry_add(reader, entries);
+    entry->index = index;
+    char key_path[PATH_SIZE];
+    for (size_t i = 0; i < config_upstream_option_count; i++) {
+        const struct config_option *option = &config_upstream_options[i];
+        const struct node *value = map_get(node, option->key);
+        snprintf(key_path, sizeof key_path, "%.100s.%s", path, option->key);
+        if (value)
+            read_value(reader, option, &entry->settings, value, key_path);
+    }
+    const struct node *credentials = map_get(node, "credentials");
+    snprintf(key_path, sizeof key_path, "%.100s.credentials", path);
+    if (credentials) {
+        entry->credentials_said = true;
+        entry->settings.credentials = read_credentials(reader, credentials, key_path);
+    }
+
+    const struct node *host = map_get(node, "host");
+    if (!host) {
+        problem_add(&reader->problems, node->place, path,
+                    "host is missing; write for example host: ghcr.io");
+        return;
+    }
+    const char *given = entry->settings.host;
+    entry->settings.host = NULL; /* so that it does not find itself */
+    const char *canonical = given ? canonical_host(reader, given) : NULL;
+    if (!canonical)
+        return;
+    snprintf(key_path, sizeof key_path, "%.100s.host", path);
+    const struct entry *earlier = entry_find(entries, canonical);
+    if (earlier)
+        problem_add(&reader->problems, host->place, key_path,
+                    "\"%s\" is there twice, first as upstreams[%zu]", canonical, earlier->index);
+    entry->settings.host = canonical;
+    if (!entry->settings.is_default)
+        return;
+    const struct node *said = map_get(node, "default");
+    snprintf(key_path, sizeof key_path, "%.100s.default", path);
+    if (strchr(canonical, '*'))
+        problem_add(&reader->problems, said->place, key_path,
+                    "a pattern cannot be the default; list one host for it");
+    for (size_t i = 0; i + 1 < entries->count; i++) {
+        if (entries->at[i].settings.is_default) {
+            problem_add(&reader->problems, said->place, key_path,
+                        "there is a default already, upstreams[%zu]; only one can be it",
+                        entries->at[i].index);
+            break;
+        }
+    }
+}
+
+static void read_entries(struct reader *reader, struct entries *entries, const struct node *node) {
+    size_t index = 0;
+    for (const struct node *item = node->first; item; item = item->next)
+        read_entry(reader, entries, item, index++);
+}
+
+/* ---- --upstream and --default-upstream ---- */
+
+static void add_upstream(struct reader *reader, struct entries *entries, const char *said) {
+    struct text url, host = text_cut(text_of(said), '=', &url);
+    const char *name = keep_text(reader, host);
+    const char *canonical = name ? canonical_host(reader, name) : NULL;
+    if (!canonical)
+        return;
+    struct entry *entry = entry_find(entries, canonical);
+    if (!entry) {
+        entry = entry_add(reader, entries);
+        entry->settings.host = canonical;
+    }
+    if (url.at)
+        entry->settings.url = keep_text(reader, url);
+}
+
+/* A host that only a pattern knows gets an entry of its own with the pattern's settings. */
+static void choose_default(struct reader *reader, struct entries *entries, const char *said) {
+    const char *host = canonical_host(reader, said);
+    if (!host)
+        return;
+    for (size_t i = 0; i < entries->count; i++)
+        entries->at[i].settings.is_default = false;
+    struct entry *entry = entry_find(entries, host);
+    for (size_t i = 0; i < entries->count && !entry; i++) {
+        const char *pattern = entries->at[i].settings.host;
+        if (!pattern || !strchr(pattern, '*') || !host_matches(pattern, host))
+            continue;
+        entry = &entries->at[entries->count++];
+        *entry = entries->at[i];
+    }
+    if (!entry)
+        entry = entry_add(reader, entries);
+    entry->settings.host = host;
+    entry->settings.is_default = true;
+}
+
+void read_upstreams(struct reader *reader, const struct node *node) {
+    struct loaded *loaded = reader->loaded;
+    if (node && node->kind != NODE_LIST) {
+        problem_add(&reader->problems, node->place, "upstreams",
+                    "expected a list; write for example - host: ghcr.io");
+        return;
+    }
+    size_t more = 0;
+    while (loaded->more_upstreams && loaded->more_upstreams[more])
+        more++;
+    size_t room = (node ? node->count : BUILT_IN) + more + 1;
+    struct entries entries = {keep(reader, room * sizeof *entries.at), 0};
+    if (!entries.at)
+        return;
+
+    if (node) {
+        read_entries(reader, &entries, node);
+    } else {
+        for (size_t i = 0; i < BUILT_IN; i++)
+            entry_add(reader, &entries)->settings.host = built_in[i];
+        entries.at[0].settings.is_default = true;
+    }
+    for (size_t i = 0; i < more; i++)
+        add_upstream(reader, &entries, loaded->more_upstreams[i]);
+    if (loaded->default_upstream)
+        choose_default(reader, &entries, loaded->default_upstream);
+
+    loaded->config.upstreams = keep(reader, entries.count * sizeof *loaded->config.upstreams);
+    if (!loaded->config.upstreams)
+        return;
+    for (size_t i = 0; i < entries.count; i++) {
+        struct entry *entry = &entries.at[i];
+        if (entry->settings.host && !entry->credentials_said)
+            entry->settings.credentials =
+                usual_credentials(reader, entry->settings.host, entry->settings.url);
+        loaded->config.upstreams[loaded->config.upstream_count++] = entry->settings;
+    }
+}

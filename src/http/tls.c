@@ -1,0 +1,245 @@
+#include "http/tls.h"
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include "base/log.h"
+#include "http/channel.h"
+
+/* What tells one state of a file from another. */
+struct stamp {
+    struct timespec modified;
+    off_t size;
+    ino_t inode;
+};
+
+struct tls_identity {
+    const char *certificate, *key;
+    struct stamp certificate_stamp, key_stamp; /* of the last attempt; the refreshing thread's */
+    pthread_mutex_t context_lock;
+    SSL_CTX *context; /* guarded by context_lock; each session holds a reference of its own */
+};
+
+static struct stamp stamp_of(const char *path) {
+    struct stat status;
+    if (stat(path, &status) != 0)
+        return (struct stamp){{0, 0}, -1, 0};
+    return (struct stamp){status.st_mtim, status.st_size, status.st_ino};
+}
+
+static bool stamps_equal(const struct stamp *a, const struct stamp *b) {
+    return a->modified.tv_sec == b->modified.tv_sec && a->modified.tv_nsec == b->modified.tv_nsec &&
+           a->size == b->size && a->inode == b->inode;
+}
+
+/* ---- the context ---- */
+
+/* OpenSSL's oldest queued reason; the others say where in OpenSSL it was. */
+static bool refused_by_openssl(struct error *error, const char *what, const char *path) {
+    const char *reason = ERR_reason_error_string(ERR_peek_error());
+    error_set(error, ERROR_INVALID, "%s %s: %s", what, path, reason ? reason : "unusable");
+    ERR_clear_error();
+    return false;
+}
+
+/* A client that offers protocols by ALPN gets HTTP/1.1 if it is among them. */
+static int choose_protocol(SSL *session, const unsigned char **out, unsigned char *out_length,
+                           const unsigned char *offered, unsigned offered_length, void *context) {
+    static const unsigned char ours[] = "\x08http/1.1";
+    (void)session;
+    (void)context;
+    unsigned char *chosen;
+    if (SSL_select_next_proto(&chosen, out_length, ours, sizeof ours - 1, offered,
+                              offered_length) != OPENSSL_NPN_NEGOTIATED)
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
+    *out = chosen;
+    return SSL_TLSEXT_ERR_OK;
+}
+
+/* A key with a passphrase is refused instead of asking on the terminal. */
+static int no_passphrase(char *out, int size, int writing, void *context) {
+    (void)out;
+    (void)size;
+    (void)writing;
+    (void)context;
+    return 0;
+}
+
+static void set_rules(SSL_CTX *context) {
+    SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
+    SSL_CTX_set_options(context, SSL_OP_ENABLE_KTLS | SSL_OP_NO_RENEGOTIATION |
+                                     SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE);
+    /* Idle sessions hold no buffers, and what is sent may be sent in part. */
+    SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
+                                  SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    /* Tickets resume sessions without memory here. */
+    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_alpn_select_cb(context, choose_protocol, NULL);
+    SSL_CTX_set_default_passwd_cb(context, no_passphrase);
+}
+
+static SSL_CTX *load_context(const char *certificate, const char *key, struct error *error) {
+    ERR_clear_error();
+    SSL_CTX *context = SSL_CTX_new(TLS_server_method());
+    if (!context) {
+        error_set(error, ERROR_MEMORY, "no memory for TLS");
+        return NULL;
+    }
+    set_rules(context);
+    bool loaded =
+        (SSL_CTX_use_certificate_chain_file(context, certificate) == 1 ||
+         refused_by_openssl(error, "TLS certificate", certificate)) &&
+        (SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) == 1 ||
+         refused_by_openssl(error, "TLS key", key)) &&
+        (SSL_CTX_check_private_key(context) == 1 || refused_by_openssl(error, "TLS key", key));
+    if (!loaded) {
+        SSL_CTX_free(context);
+        return NULL;
+    }
+    return context;
+}
+
+struct tls_identity *tls_identity_new(const char *certificate, const char *key,
+                                      struct error *error) {
+    struct tls_identity *identity = calloc(1, sizeof *identity);
+    if (!identity) {
+        error_set(error, ERROR_MEMORY, "no memory for TLS");
+        return NULL;
+    }
+    identity->certificate = certificate;
+    identity->key = key;
+    identity->certificate_stamp = stamp_of(certificate);
+    identity->key_stamp = stamp_of(key);
+    identity->context = load_context(certificate, key, error);
+    if (!identity->context) {
+        free(identity);
+        return NULL;
+    }
+    pthread_mutex_init(&identity->context_lock, NULL);
+    return identity;
+}
+
+void tls_identity_free(struct tls_identity *identity) {
+    if (!identity)
+        return;
+    SSL_CTX_free(identity->context);
+    pthread_mutex_destroy(&identity->context_lock);
+    free(identity);
+}
+
+void tls_identity_refresh(struct tls_identity *identity) {
+    struct stamp certificate = stamp_of(identity->certificate), key = stamp_of(identity->key);
+    if (stamps_equal(&certificate, &identity->certificate_stamp) &&
+        stamps_equal(&key, &identity->key_stamp))
+        return;
+    identity->certificate_stamp = certificate;
+    identity->key_stamp = key;
+    struct error error = {0};
+    SSL_CTX *fresh = load_context(identity->certificate, identity->key, &error);
+    if (!fresh) {
+        log_at(LOG_WARN, "the changed TLS certificate is not usable, the last one stays",
+               LOG_STRING("error", error.text));
+        return;
+    }
+    pthread_mutex_lock(&identity->context_lock);
+    SSL_CTX *old = identity->context;
+    identity->context = fresh;
+    pthread_mutex_unlock(&identity->context_lock);
+    SSL_CTX_free(old);
+    log_at(LOG_INFO, "the TLS certificate was read again",
+           LOG_STRING("certificate", identity->certificate));
+}
+
+/* ---- a session ---- */
+
+SSL *tls_session_new(struct tls_identity *identity, int fd) {
+    pthread_mutex_lock(&identity->context_lock);
+    SSL_CTX *context = identity->context;
+    SSL_CTX_up_ref(context);
+    pthread_mutex_unlock(&identity->context_lock);
+    SSL *session = SSL_new(context);
+    SSL_CTX_free(context);
+    if (session && SSL_set_fd(session, fd) != 1) {
+        SSL_free(session);
+        return NULL;
+    }
+    if (session)
+        SSL_set_accept_state(session);
+    return session;
+}
+
+void tls_session_free(SSL *session) {
+    SSL_free(session);
+}
+
+enum tls_step tls_handshake(SSL *session) {
+    ERR_clear_error();
+    int result = SSL_do_handshake(session);
+    if (result == 1)
+        return TLS_DONE;
+    switch (SSL_get_error(session, result)) {
+    case SSL_ERROR_WANT_READ:
+        return TLS_WAITS_TO_READ;
+    case SSL_ERROR_WANT_WRITE:
+        return TLS_WAITS_TO_WRITE;
+    default:
+        ERR_clear_error();
+        return TLS_FAILED;
+    }
+}
+
+static ssize_t outcome(SSL *session, int result) {
+    int kind = SSL_get_error(session, result);
+    ERR_clear_error();
+    return kind == SSL_ERROR_WANT_READ || kind == SSL_ERROR_WANT_WRITE ? CHANNEL_NOTHING
+                                                                       : CHANNEL_CLOSED;
+}
+
+ssize_t tls_receive(SSL *session, void *out, size_t size) {
+    ERR_clear_error();
+    size_t received = 0;
+    int result = SSL_read_ex(session, out, size, &received);
+    return result == 1 ? (ssize_t)received : outcome(session, result);
+}
+
+ssize_t tls_send(SSL *session, const void *bytes, size_t length) {
+    ERR_clear_error();
+    size_t sent = 0;
+    int result = SSL_write_ex(session, bytes, length, &sent);
+    return result == 1 ? (ssize_t)sent : outcome(session, result);
+}
+
+bool tls_has_pending(SSL *session) {
+    return SSL_has_pending(session) == 1;
+}
+
+bool tls_kernel_sends(SSL *session) {
+    return BIO_get_ktls_send(SSL_get_wbio(session));
+}
+
+ssize_t tls_send_file(SSL *session, int file, off_t offset, size_t length) {
+    ERR_clear_error();
+    errno = 0;
+    ssize_t sent = SSL_sendfile(session, file, offset, length, 0);
+    if (sent > 0)
+        return sent;
+    int kind = SSL_get_error(session, (int)sent);
+    ERR_clear_error();
+    if (kind == SSL_ERROR_WANT_READ || kind == SSL_ERROR_WANT_WRITE)
+        errno = EAGAIN;
+    else if (sent == 0 && errno == 0)
+        return 0;
+    else if (errno == 0)
+        errno = EPIPE;
+    return -1;
+}
+
+void tls_finish(SSL *session) {
+    ERR_clear_error();
+    SSL_shutdown(session);
+    ERR_clear_error();
+}

@@ -1,0 +1,46 @@
+#include "oci/bounded_json.h"
+
+/* Skips a string's inside; `i` is behind the opening quote, the value behind the closing one. */
+static size_t skip_string(const char *bytes, size_t length, size_t i) {
+    while (i < length && bytes[i] != '"')
+        i += bytes[i] == '\\' ? 2 : 1;
+    return i + 1;
+}
+
+/* Counts brackets and commas outside strings. Whether the text is JSON at all is jansson's to say:
+ * it stops at the first fault, and up to there this count is right. */
+static bool is_bounded(const char *bytes, size_t length, struct error *error) {
+    size_t depth = 0, values = 0;
+    for (size_t i = 0; i < length;) {
+        char c = bytes[i++];
+        if (c == '"') {
+            i = skip_string(bytes, length, i);
+        } else if (c == '{' || c == '[') {
+            if (++depth > JSON_DEPTH_LIMIT)
+                return error_set(error, ERROR_INVALID, "JSON is nested more than %d levels deep",
+                                 JSON_DEPTH_LIMIT);
+            values++;
+        } else if (c == '}' || c == ']') {
+            depth -= depth > 0;
+        } else if (c == ',') {
+            values++;
+        }
+        if (values > JSON_VALUE_LIMIT)
+            return error_set(error, ERROR_INVALID, "JSON holds more than %d values",
+                             JSON_VALUE_LIMIT);
+    }
+    return true;
+}
+
+json_t *bounded_json_load(const void *bytes, size_t length, struct error *error) {
+    json_error_t fault;
+    if (!is_bounded(bytes, length, error))
+        return NULL;
+    json_t *json = json_loadb(bytes ? bytes : "", length, JSON_ALLOW_NUL, &fault);
+    if (!json && json_error_code(&fault) == json_error_out_of_memory)
+        error_set(error, ERROR_MEMORY, "out of memory reading JSON");
+    else if (!json)
+        error_set(error, ERROR_INVALID, "not JSON: line %d, column %d: %s", fault.line,
+                  fault.column, fault.text);
+    return json;
+}

@@ -1,0 +1,45 @@
+#include "base/cleanup.h"
+#include "oci/bounded_json.h"
+#include "oci/manifest.h"
+
+static bool has_type(const json_t *entry, const char *artifact_type) {
+    const json_t *type = json_object_get(entry, "artifactType");
+    return json_is_string(type) && strlen(artifact_type) == json_string_length(type) &&
+           memcmp(json_string_value(type), artifact_type, json_string_length(type)) == 0;
+}
+
+static int append_piece(const char *piece, size_t length, void *out) {
+    return buffer_append(out, piece, length) ? 0 : -1;
+}
+
+bool referrers_filter(const void *index_bytes, size_t length, const char *artifact_type,
+                      struct buffer *out, bool *filtered, struct error *error) {
+    *filtered = false;
+    if (length > MANIFEST_SIZE_LIMIT)
+        return error_set(error, ERROR_INVALID, "referrers: %zu bytes are more than the limit of %d",
+                         length, MANIFEST_SIZE_LIMIT);
+    cleanup_json json_t *index = bounded_json_load(index_bytes, length, error);
+    if (!index)
+        return error_wrap(error, "referrers");
+    json_t *entries = json_object_get(index, "manifests");
+    const char *media_type = json_string_value(json_object_get(index, "mediaType"));
+    if ((!json_is_array(entries) && !json_is_null(entries)) ||
+        (media_type && strcmp(media_type, MEDIA_OCI_INDEX) != 0))
+        return error_set(error, ERROR_INVALID, "referrers: is no OCI index");
+
+    if (!artifact_type || !*artifact_type) {
+        if (!buffer_append(out, index_bytes, length))
+            return error_set(error, ERROR_MEMORY, "referrers: out of memory");
+        return true;
+    }
+    json_t *chosen = json_array();
+    for (size_t i = 0; i < json_array_size(entries); i++) {
+        if (has_type(json_array_get(entries, i), artifact_type))
+            json_array_append(chosen, json_array_get(entries, i));
+    }
+    if (json_object_set_new(index, "manifests", chosen) != 0 ||
+        json_dump_callback(index, append_piece, out, JSON_COMPACT) != 0)
+        return error_set(error, ERROR_MEMORY, "referrers: out of memory");
+    *filtered = true;
+    return true;
+}

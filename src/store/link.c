@@ -1,0 +1,141 @@
+/*
+ * Links and tags: small records, each in a file of its own. Read back they are checked to the last
+ * byte; one that is not whole counts as absent, which costs a request upstream and no more.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "store/root.h"
+
+#define BLOBS          "_blobs"
+#define MANIFESTS      "_manifests"
+#define MANIFEST_MAGIC "tarn-manifest 1"
+#define TAG_MAGIC      "tarn-tag 1"
+
+enum { MEDIA_TYPE_SIZE = 128, RECORD_SIZE = 512 };
+
+static bool bad_name(struct error *error, const char *what, const char *host,
+                     const char *repository) {
+    return error_set(error, ERROR_INVALID, "keep a %s of %.255s/%.255s: malformed name", what,
+                     host ? host : "", repository ? repository : "");
+}
+
+/* What may stand in a record's line: printable ASCII, and short enough for who reads it back. */
+static bool is_media_type(struct text text) {
+    for (size_t i = 0; i < text.length; i++)
+        if (text.at[i] < 0x20 || text.at[i] > 0x7e)
+            return false;
+    return text.length < MEDIA_TYPE_SIZE;
+}
+
+/* Takes the next line off `rest`; a last line without its newline was cut off and is none. */
+static bool next_line(struct text *rest, struct text *line) {
+    *line = text_cut(*rest, '\n', rest);
+    return rest->at != NULL;
+}
+
+bool store_link_blob(struct store *store, const char *host, const char *repository,
+                     const struct digest *digest, struct error *error) {
+    char path[PATH_SIZE];
+    if (!path_link(path, host, repository, BLOBS, digest))
+        return bad_name(error, "blob link", host, repository);
+    cleanup_close int fd = root_open(store, path, O_WRONLY | O_CREAT | O_EXCL);
+    if (fd >= 0 || errno == EEXIST)
+        return true;
+    return error_set_errno(error, errno, "make %s/%s", store->path, path);
+}
+
+bool store_has_link_blob(struct store *store, const char *host, const char *repository,
+                         const struct digest *digest) {
+    char path[PATH_SIZE];
+    struct stat state;
+    return path_link(path, host, repository, BLOBS, digest) && root_stat(store, path, &state);
+}
+
+bool store_link_manifest(struct store *store, const char *host, const char *repository,
+                         const struct digest *digest, const char *media_type, struct error *error) {
+    char path[PATH_SIZE], record[RECORD_SIZE];
+    if (!path_link(path, host, repository, MANIFESTS, digest))
+        return bad_name(error, "manifest link", host, repository);
+    if (!is_media_type(text_of(media_type)))
+        return error_set(error, ERROR_INVALID,
+                         "keep a manifest link of %s/%s: its media type is over %d bytes or not "
+                         "printable",
+                         host, repository, MEDIA_TYPE_SIZE - 1);
+    int length = snprintf(record, sizeof record, MANIFEST_MAGIC "\n%s\n", media_type);
+    return root_replace(store, path, record, (size_t)length, DURABILITY_NONE, error);
+}
+
+bool store_has_link_manifest(struct store *store, const char *host, const char *repository,
+                             const struct digest *digest, char *media_type, size_t size) {
+    char path[PATH_SIZE], record[RECORD_SIZE];
+    if (!path_link(path, host, repository, MANIFESTS, digest))
+        return false;
+    ssize_t length = root_read_record(store, path, record, sizeof record);
+    if (length < 0)
+        return false;
+    struct text rest = {record, (size_t)length}, magic, type;
+    return next_line(&rest, &magic) && next_line(&rest, &type) && !rest.length &&
+           text_is(magic, MANIFEST_MAGIC) && is_media_type(type) &&
+           (!media_type || text_copy(type, media_type, size));
+}
+
+bool store_tag_put(struct store *store, const char *host, const char *repository, const char *tag,
+                   const struct tag_record *record, struct error *error) {
+    char path[PATH_SIZE], text[RECORD_SIZE], digest[DIGEST_STRING_SIZE];
+    if (!path_tag(path, host, repository, tag))
+        return bad_name(error, "tag", host, repository);
+    struct text media_type = {record->media_type,
+                              strnlen(record->media_type, sizeof record->media_type)};
+    if (!is_media_type(media_type) || record->digest.algorithm == 0 || record->checked_s < 0)
+        return error_set(error, ERROR_INVALID,
+                         "keep tag %s of %s/%s: no digest, time or media type", tag, host,
+                         repository);
+    int length = snprintf(text, sizeof text, TAG_MAGIC "\n%s\n%.*s\n%lld\n",
+                          digest_format(&record->digest, digest), TEXT_PRINT(media_type),
+                          (long long)record->checked_s);
+    /* A tag seen for the first time must outlive a power loss, so its name is synced too; later
+     * only its bytes must be there before they take the old ones' place. */
+    bool is_new = faccessat(store->root, path, F_OK, AT_SYMLINK_NOFOLLOW) < 0;
+    return root_replace(store, path, text, (size_t)length,
+                        is_new ? DURABILITY_DIRECTORY : DURABILITY_FILE, error);
+}
+
+static bool tag_record_parse(struct text text, struct tag_record *out) {
+    struct text magic, digest, media_type, checked;
+    uint64_t checked_s;
+    *out = (struct tag_record){0};
+    if (!next_line(&text, &magic) || !next_line(&text, &digest) || !next_line(&text, &media_type) ||
+        !next_line(&text, &checked) || text.length)
+        return false;
+    if (!text_is(magic, TAG_MAGIC) || !digest_parse(digest, &out->digest) ||
+        !is_media_type(media_type) ||
+        !text_copy(media_type, out->media_type, sizeof out->media_type) ||
+        !text_to_u64(checked, &checked_s) || checked_s > INT64_MAX)
+        return false;
+    /* A clock that was wrong once must not keep a tag fresh for years. */
+    int64_t now_s = clock_wall_s();
+    out->checked_s = (int64_t)checked_s < now_s ? (int64_t)checked_s : now_s;
+    return true;
+}
+
+bool store_tag_get(struct store *store, const char *host, const char *repository, const char *tag,
+                   struct tag_record *out) {
+    char path[PATH_SIZE], text[RECORD_SIZE];
+    if (!path_tag(path, host, repository, tag))
+        return false;
+    ssize_t length = root_read_record(store, path, text, sizeof text);
+    return length >= 0 && tag_record_parse((struct text){text, (size_t)length}, out);
+}
+
+bool store_tag_delete(struct store *store, const char *host, const char *repository,
+                      const char *tag, struct error *error) {
+    char path[PATH_SIZE];
+    if (!path_tag(path, host, repository, tag))
+        return bad_name(error, "tag", host, repository);
+    if (unlinkat(store->root, path, 0) < 0 && errno != ENOENT && errno != ENOTDIR)
+        return error_set_errno(error, errno, "delete %s/%s", store->path, path);
+    return true;
+}

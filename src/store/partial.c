@@ -1,0 +1,258 @@
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <utlist.h>
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "store/partial_state.h"
+#include "store/root.h"
+
+#define PARTIALS "partial"
+#define STATE    ".state"
+
+/* That a partial is open, or is being cleaned away: one entry a digest in store->open_partials. */
+struct open_partial {
+    struct digest digest;
+    bool cleaning; /* soon over: worth waiting for */
+    struct open_partial *next;
+};
+
+struct partial {
+    struct store *store;
+    struct open_partial open; /* listed until it is committed, dropped or freed */
+    bool listed;
+    int fd;
+    struct partial_state state;
+    struct extent_list extents;
+    _Atomic uint64_t size;
+};
+
+/* Enters `entry`; false when another flight has that partial open. */
+static bool open_partials_enter(struct store *store, struct open_partial *entry) {
+    bool entered = false;
+    pthread_mutex_lock(&store->open_partials_lock);
+    for (;;) {
+        struct open_partial *other;
+        LL_FOREACH (store->open_partials, other) {
+            if (digest_equal(&other->digest, &entry->digest))
+                break;
+        }
+        if (!other) {
+            LL_PREPEND(store->open_partials, entry);
+            entered = true;
+        }
+        if (!other || !other->cleaning || entry->cleaning)
+            break;
+        pthread_cond_wait(&store->open_partials_changed, &store->open_partials_lock);
+    }
+    pthread_mutex_unlock(&store->open_partials_lock);
+    return entered;
+}
+
+static void open_partials_leave(struct store *store, struct open_partial *entry) {
+    pthread_mutex_lock(&store->open_partials_lock);
+    LL_DELETE(store->open_partials, entry);
+    pthread_cond_broadcast(&store->open_partials_changed);
+    pthread_mutex_unlock(&store->open_partials_lock);
+}
+
+static void unlist(struct partial *partial) {
+    if (partial->listed)
+        open_partials_leave(partial->store, &partial->open);
+    partial->listed = false;
+}
+
+/* Opens the data and reads the state, or starts both afresh. */
+static bool open_files(struct partial *partial, struct error *error) {
+    struct store *store = partial->store;
+    char data[PATH_SIZE], state[PATH_SIZE];
+    path_flat(data, PARTIALS, &partial->open.digest, "");
+    path_flat(state, PARTIALS, &partial->open.digest, STATE);
+    partial->fd = root_open(store, data, O_RDWR | O_CREAT);
+    struct stat file;
+    if (partial->fd < 0 || fstat(partial->fd, &file) < 0)
+        return error_set_errno(error, errno, "open %s/%s", store->path, data);
+    if (!S_ISREG(file.st_mode))
+        return error_set(error, ERROR_IO, "%s/%s is not a file (remove it)", store->path, data);
+    uint64_t size = SIZE_UNKNOWN;
+    bool believed = file.st_size > 0 && partial_state_load(store, state, (uint64_t)file.st_size,
+                                                           &size, &partial->extents);
+    if (!believed && file.st_size > 0 && ftruncate(partial->fd, 0) < 0)
+        return error_set_errno(error, errno, "empty %s/%s", store->path, data);
+    atomic_init(&partial->size, size);
+    /* Written anew even when it was believed: merged, and without what was torn. */
+    return partial_state_create(store, state, size, &partial->extents, &partial->state, error);
+}
+
+struct partial *store_partial_open(struct store *store, const struct digest *digest,
+                                   struct error *error) {
+    char path[PATH_SIZE];
+    if (!path_flat(path, PARTIALS, digest, STATE)) {
+        error_set(error, ERROR_INVALID, "open a partial blob: not a digest");
+        return NULL;
+    }
+    struct partial *partial = calloc(1, sizeof *partial);
+    if (!partial) {
+        error_set(error, ERROR_MEMORY, "open %s/%s: out of memory", store->path, path);
+        return NULL;
+    }
+    partial->store = store;
+    partial->open.digest = *digest;
+    partial->fd = partial->state.fd = -1;
+    partial->listed = open_partials_enter(store, &partial->open);
+    if (!partial->listed)
+        error_set(error, ERROR_BUSY, "%s/%s is open already", store->path, path);
+    else if (open_files(partial, error))
+        return partial;
+    partial_free(partial);
+    return NULL;
+}
+
+int partial_fd(const struct partial *partial) {
+    return partial->fd;
+}
+
+size_t partial_extents(const struct partial *partial, const struct extent **extents) {
+    *extents = partial->extents.items;
+    return partial->extents.count;
+}
+
+bool partial_size(const struct partial *partial, uint64_t *size) {
+    uint64_t recorded = atomic_load_explicit(&partial->size, memory_order_relaxed);
+    if (recorded == SIZE_UNKNOWN)
+        return false;
+    *size = recorded;
+    return true;
+}
+
+bool partial_set_size(struct partial *partial, uint64_t size, struct error *error) {
+    uint64_t recorded = atomic_load_explicit(&partial->size, memory_order_relaxed);
+    if (recorded == size)
+        return true;
+    if (size > INT64_MAX)
+        return error_set(error, ERROR_INVALID, "a blob of %llu bytes is none",
+                         (unsigned long long)size);
+    /* The bytes go first: killed in between, the old records have nothing left to speak of. Those
+     * recorded before any size was known may stay. */
+    struct stat file;
+    uint64_t keep = recorded == SIZE_UNKNOWN ? size : 0;
+    if (fstat(partial->fd, &file) < 0 ||
+        ((uint64_t)file.st_size > keep && ftruncate(partial->fd, (off_t)keep) < 0))
+        return error_set_errno(error, errno, "cut a partial blob to %llu bytes",
+                               (unsigned long long)keep);
+    extent_list_clip(&partial->extents, keep);
+    if (!partial_state_record_size(&partial->state, size, error))
+        return false;
+    atomic_store_explicit(&partial->size, size, memory_order_relaxed);
+    return true;
+}
+
+bool partial_record(struct partial *partial, uint64_t start, uint64_t end, struct error *error) {
+    return partial_state_record(&partial->state, start, end, error);
+}
+
+static void remove_state(struct store *store, const struct digest *digest) {
+    char state[PATH_SIZE];
+    if (path_flat(state, PARTIALS, digest, STATE))
+        unlinkat(store->root, state, 0);
+}
+
+bool partial_commit(struct partial *partial, struct error *error) {
+    struct store *store = partial->store;
+    const struct digest *digest = &partial->open.digest;
+    char data[PATH_SIZE], blob[PATH_SIZE];
+    path_flat(data, PARTIALS, digest, "");
+    path_blob(blob, digest);
+    uint64_t size;
+    struct stat file;
+    if (!partial->listed)
+        return error_set(error, ERROR_NOT_FOUND, "%s/%s is committed or dropped already",
+                         store->path, data);
+    if (fdatasync(partial->fd) < 0 || fstat(partial->fd, &file) < 0)
+        return error_set_errno(error, errno, "sync %s/%s", store->path, data);
+    if (partial_size(partial, &size) && size != (uint64_t)file.st_size)
+        return error_set(error, ERROR_CORRUPT, "%s/%s has %lld bytes instead of %llu", store->path,
+                         data, (long long)file.st_size, (unsigned long long)size);
+    if (!root_rename(store, data, blob, DURABILITY_FILE, error))
+        return false;
+    remove_state(store, digest);
+    unlist(partial);
+    return root_sync_parent(store, blob, error);
+}
+
+static void remove_files(struct store *store, const struct digest *digest) {
+    char data[PATH_SIZE];
+    if (path_flat(data, PARTIALS, digest, ""))
+        unlinkat(store->root, data, 0);
+    remove_state(store, digest);
+}
+
+void partial_drop(struct partial *partial) {
+    if (partial->listed)
+        remove_files(partial->store, &partial->open.digest);
+    unlist(partial);
+}
+
+void partial_free(struct partial *partial) {
+    if (!partial)
+        return;
+    if (partial->fd >= 0)
+        close(partial->fd);
+    if (partial->state.fd >= 0)
+        close(partial->state.fd);
+    unlist(partial);
+    free(partial->extents.items);
+    free(partial);
+}
+
+/* The digest in the name of a partial or its state: "sha256-HEX" or "sha256-HEX.state". */
+static bool parse_name(const char *name, struct digest *out) {
+    char text[DIGEST_STRING_SIZE];
+    struct text stem = text_of(name);
+    if (text_ends(stem, STATE))
+        stem.length -= strlen(STATE);
+    if (!text_copy(stem, text, sizeof text))
+        return false;
+    char *dash = strchr(text, '-');
+    if (!dash)
+        return false;
+    *dash = ':';
+    return digest_parse(text_of(text), out);
+}
+
+/* True when neither the bytes nor their state were written to for `age_s` seconds. */
+static bool is_untouched(struct store *store, const struct digest *digest, int64_t age_s) {
+    static const char *const suffixes[] = {"", STATE};
+    int64_t now_s = clock_wall_s();
+    for (size_t i = 0; i < 2; i++) {
+        char path[PATH_SIZE];
+        struct stat file;
+        if (path_flat(path, PARTIALS, digest, suffixes[i]) && root_stat(store, path, &file) &&
+            now_s - (int64_t)file.st_mtim.tv_sec < age_s)
+            return false;
+    }
+    return true;
+}
+
+void store_partials_clean(struct store *store, int64_t age_s) {
+    root_clean_temporaries(store);
+    int fd = openat(store->root, PARTIALS, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+    if (!directory) {
+        if (fd >= 0)
+            close(fd);
+        return;
+    }
+    for (struct dirent *entry; (entry = readdir(directory));) {
+        struct open_partial cleaned = {.cleaning = true};
+        if (!parse_name(entry->d_name, &cleaned.digest) || !open_partials_enter(store, &cleaned))
+            continue;
+        if (is_untouched(store, &cleaned.digest, age_s))
+            remove_files(store, &cleaned.digest);
+        open_partials_leave(store, &cleaned);
+    }
+    closedir(directory);
+}

@@ -1,0 +1,233 @@
+#include "store/partial_state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include "base/cleanup.h"
+#include "store/root.h"
+
+/* Bytes of this machine's order: a state file never leaves the machine, nor even its boot. */
+struct state_header {
+    char magic[8];
+    uint32_t version;
+    uint32_t reserved;
+    char boot_id[BOOT_ID_SIZE];
+    uint64_t check;
+};
+
+struct state_record {
+    uint64_t start; /* SIZE_MARK: `end` is the blob's size, and what was recorded under another */
+    uint64_t end;   /* is void; else the bytes [start, end) are there */
+    uint64_t check;
+};
+
+_Static_assert(sizeof(struct state_header) == 64, "header without padding");
+_Static_assert(sizeof(struct state_record) == 24, "record without padding");
+
+#define STATE_MAGIC "tarnpart"
+#define SIZE_MARK   UINT64_MAX
+
+enum {
+    STATE_VERSION = 1,
+    /* 16 GiB in records of 64 KiB. What is recorded beyond is only fetched again after a restart.
+     */
+    STATE_SLOT_LIMIT = 1 << 18,
+    LOAD_RECORDS = 256, /* read at once: 6 KiB of stack */
+};
+
+static uint64_t mix(uint64_t value) { /* the finalizer of MurmurHash3 */
+    value ^= value >> 33;
+    value *= 0xff51afd7ed558ccdULL;
+    value ^= value >> 33;
+    value *= 0xc4ceb9fe1a85ec53ULL;
+    return value ^ value >> 33;
+}
+
+/* Not against forgery (who can write here can write blobs) but against torn and zeroed records. */
+static uint64_t record_check(uint64_t start, uint64_t end) {
+    return mix(mix(start + 0x7461726e) ^ end);
+}
+
+static uint64_t header_check(const struct state_header *header) {
+    uint64_t check = 0;
+    for (size_t at = 0; at < offsetof(struct state_header, check); at += sizeof check) {
+        uint64_t word;
+        memcpy(&word, (const char *)header + at, sizeof word);
+        check = mix(check + word);
+    }
+    return check;
+}
+
+static struct state_header header_of_boot(const struct store *store) {
+    struct state_header header = {.version = STATE_VERSION};
+    memcpy(header.magic, STATE_MAGIC, sizeof header.magic);
+    memcpy(header.boot_id, store->boot_id, sizeof header.boot_id);
+    header.check = header_check(&header);
+    return header;
+}
+
+static int compare_extents(const void *left, const void *right) {
+    const struct extent *a = left, *b = right;
+    return (a->start > b->start) - (a->start < b->start);
+}
+
+/* Sorts, and makes one of those that touch or overlap. */
+static void merge(struct extent_list *list) {
+    if (!list->count)
+        return;
+    qsort(list->items, list->count, sizeof *list->items, compare_extents);
+    size_t last = 0;
+    for (size_t i = 1; i < list->count; i++) {
+        struct extent *into = &list->items[last], next = list->items[i];
+        if (next.start > into->end)
+            list->items[++last] = next;
+        else if (next.end > into->end)
+            into->end = next.end;
+    }
+    list->count = last + 1;
+}
+
+void extent_list_clip(struct extent_list *list, uint64_t end) {
+    size_t kept = 0;
+    for (size_t i = 0; i < list->count; i++) {
+        struct extent extent = list->items[i];
+        if (extent.end > end)
+            extent.end = end;
+        if (extent.start < extent.end)
+            list->items[kept++] = extent;
+    }
+    list->count = kept;
+}
+
+struct loading {
+    struct extent_list list;
+    size_t capacity;
+    uint64_t size;
+};
+
+static bool load_record(struct loading *loading, const struct state_record *record) {
+    if (record->check != record_check(record->start, record->end))
+        return true; /* torn, or a slot that was never written */
+    if (record->start == SIZE_MARK) {
+        if (loading->size != SIZE_UNKNOWN && loading->size != record->end)
+            loading->list.count = 0;
+        loading->size = record->end;
+        return true;
+    }
+    if (record->start >= record->end)
+        return true;
+    if (loading->list.count == loading->capacity) {
+        size_t capacity = loading->capacity ? loading->capacity * 2 : 64;
+        struct extent *items = realloc(loading->list.items, capacity * sizeof *items);
+        if (!items)
+            return false;
+        loading->list.items = items;
+        loading->capacity = capacity;
+    }
+    loading->list.items[loading->list.count++] = (struct extent){record->start, record->end};
+    return true;
+}
+
+static bool load_records(int fd, struct loading *loading) {
+    struct state_record records[LOAD_RECORDS];
+    off_t at = sizeof(struct state_header);
+    for (size_t slots = 0; slots < STATE_SLOT_LIMIT; slots += LOAD_RECORDS) {
+        ssize_t got = pread(fd, records, sizeof records, at);
+        if (got < 0)
+            return false;
+        size_t count = (size_t)got / sizeof *records;
+        for (size_t i = 0; i < count; i++)
+            if (!load_record(loading, &records[i]))
+                return false;
+        if (count < LOAD_RECORDS)
+            break;
+        at += (off_t)sizeof records;
+    }
+    return true;
+}
+
+bool partial_state_load(struct store *store, const char *path, uint64_t length, uint64_t *size,
+                        struct extent_list *out) {
+    cleanup_close int fd = root_open(store, path, O_RDONLY);
+    struct state_header header, expected = header_of_boot(store);
+    if (fd < 0 || pread(fd, &header, sizeof header, 0) != sizeof header ||
+        memcmp(&header, &expected, sizeof header) != 0)
+        return false;
+    struct loading loading = {.size = SIZE_UNKNOWN};
+    if (!load_records(fd, &loading)) {
+        free(loading.list.items);
+        return false;
+    }
+    extent_list_clip(&loading.list, loading.size < length ? loading.size : length);
+    merge(&loading.list);
+    *size = loading.size;
+    *out = loading.list;
+    return true;
+}
+
+static struct state_record record_of(uint64_t start, uint64_t end) {
+    return (struct state_record){start, end, record_check(start, end)};
+}
+
+static bool write_state(int fd, const struct store *store, uint64_t size,
+                        const struct extent_list *extents, uint64_t *slots) {
+    cleanup_buffer struct buffer bytes = {0};
+    struct state_header header = header_of_boot(store);
+    buffer_append(&bytes, &header, sizeof header);
+    if (size != SIZE_UNKNOWN) {
+        struct state_record record = record_of(SIZE_MARK, size);
+        buffer_append(&bytes, &record, sizeof record);
+    }
+    for (size_t i = 0; i < extents->count; i++) {
+        struct state_record record = record_of(extents->items[i].start, extents->items[i].end);
+        buffer_append(&bytes, &record, sizeof record);
+    }
+    if (bytes.failed) {
+        errno = ENOMEM;
+        return false;
+    }
+    *slots = (bytes.length - sizeof header) / sizeof(struct state_record);
+    return root_write_all(fd, bytes.bytes, bytes.length);
+}
+
+bool partial_state_create(struct store *store, const char *path, uint64_t size,
+                          const struct extent_list *extents, struct partial_state *out,
+                          struct error *error) {
+    char temporary[PATH_SIZE];
+    uint64_t slots = 0;
+    cleanup_close int fd = root_temporary(store, temporary, error);
+    if (fd < 0)
+        return false;
+    bool ok = write_state(fd, store, size, extents, &slots);
+    if (!ok)
+        error_set_errno(error, errno, "write %s/%s", store->path, path);
+    else
+        ok = root_rename(store, temporary, path, DURABILITY_NONE, error);
+    if (!ok) {
+        unlinkat(store->root, temporary, 0);
+        return false;
+    }
+    atomic_init(&out->slots, slots);
+    out->fd = take_fd(fd);
+    return true;
+}
+
+static bool write_record(struct partial_state *state, struct state_record record,
+                         struct error *error) {
+    uint64_t slot = atomic_fetch_add_explicit(&state->slots, 1, memory_order_relaxed);
+    if (slot >= STATE_SLOT_LIMIT)
+        return true;
+    off_t at = (off_t)(sizeof(struct state_header) + slot * sizeof record);
+    ssize_t written = pwrite(state->fd, &record, sizeof record, at);
+    if (written == sizeof record)
+        return true;
+    return error_set_errno(error, written < 0 ? errno : ENOSPC, "record what of a blob is there");
+}
+
+bool partial_state_record(struct partial_state *state, uint64_t start, uint64_t end,
+                          struct error *error) {
+    return write_record(state, record_of(start, end), error);
+}
+
+bool partial_state_record_size(struct partial_state *state, uint64_t size, struct error *error) {
+    return write_record(state, record_of(SIZE_MARK, size), error);
+}

@@ -1,0 +1,41 @@
+/*
+ * Inside of store/: the file beside a partial that says which of its bytes are there. A header,
+ * then records of 24 bytes, each written once into a slot of its own, so that any number of threads
+ * record without a lock and a record that was torn or never written spoils no other.
+ */
+#ifndef STORE_PARTIAL_STATE_H
+#define STORE_PARTIAL_STATE_H
+
+#include <stdatomic.h>
+#include "store/store.h"
+
+#define SIZE_UNKNOWN UINT64_MAX
+
+/* What was read back: on the heap, the caller's to free. */
+struct extent_list {
+    struct extent *items;
+    size_t count;
+};
+
+void extent_list_clip(struct extent_list *list, uint64_t end); /* drops what lies past `end` */
+
+struct partial_state {
+    int fd;
+    _Atomic uint64_t slots; /* how many are taken */
+};
+
+/* Reads the state at `path`: extents sorted, merged and clipped to `length` bytes of the data file
+ * and to the size. False when there is none of this boot that can be believed. */
+bool partial_state_load(struct store *store, const char *path, uint64_t length, uint64_t *size,
+                        struct extent_list *out);
+
+/* Makes the state at `path` anew, in place of what was there, with just these records. */
+bool partial_state_create(struct store *store, const char *path, uint64_t size,
+                          const struct extent_list *extents, struct partial_state *out,
+                          struct error *error);
+
+bool partial_state_record(struct partial_state *state, uint64_t start, uint64_t end,
+                          struct error *error);
+bool partial_state_record_size(struct partial_state *state, uint64_t size, struct error *error);
+
+#endif

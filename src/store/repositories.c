@@ -1,0 +1,215 @@
+/*
+ * Lists the repositories in byte order of "HOST/NAME" by walking their directories. Memory is
+ * bounded however many there are: of each directory on the way only the next few names are held,
+ * and it is read again for those behind them.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include "base/cleanup.h"
+#include "oci/reference.h"
+#include "store/root.h"
+
+enum {
+    BATCH = 1024,            /* keys of one directory held at a time */
+    DEPTH_LIMIT = 130,       /* a name of 255 bytes has at most 128 parts; and the hosts */
+    KEY_SIZE = NAME_MAX + 2, /* a name and its '/' */
+};
+
+/*
+ * A directory being walked. Its entry "a" gives two keys: "a", the repository itself, and "a/", all
+ * those below it. Sorted as bytes, the keys are in the order of the whole names: "a", "a-b", "a/b".
+ */
+struct level {
+    char *keys[2 * BATCH]; /* sorted, owned */
+    size_t count, next;
+    bool more;           /* there are keys behind these */
+    char last[KEY_SIZE]; /* the key handed out last; "" before the first */
+    size_t path_length;  /* of this directory in walk->path */
+};
+
+struct walk {
+    struct store *store;
+    char path[PATH_SIZE];
+    struct level *levels[DEPTH_LIMIT];
+    size_t depth;
+};
+
+static int compare_keys(const void *left, const void *right) {
+    return strcmp(*(char *const *)left, *(char *const *)right);
+}
+
+static void keep_smallest(struct level *level) {
+    qsort(level->keys, level->count, sizeof *level->keys, compare_keys);
+    while (level->count > BATCH) {
+        free(level->keys[--level->count]);
+        level->more = true;
+    }
+}
+
+static bool add_key(struct level *level, const char *name, const char *suffix) {
+    char key[KEY_SIZE];
+    snprintf(key, sizeof key, "%s%s", name, suffix);
+    if (strcmp(key, level->last) <= 0)
+        return true;
+    if (level->count == 2 * BATCH)
+        keep_smallest(level);
+    level->keys[level->count] = text_dup(text_of(key));
+    return level->keys[level->count] && ++level->count;
+}
+
+static bool add_entry(struct level *level, const struct dirent *entry, bool is_hosts) {
+    if (entry->d_type != DT_DIR && entry->d_type != DT_UNKNOWN)
+        return true;
+    struct text name = text_of(entry->d_name);
+    if (is_hosts)
+        return !reference_is_host(name) || add_key(level, entry->d_name, "/");
+    return !reference_is_repository(name) ||
+           (add_key(level, entry->d_name, "") && add_key(level, entry->d_name, "/"));
+}
+
+/* Opens a directory below the root; NULL with errno 0 when it is gone or none. */
+static DIR *open_directory(struct store *store, const char *path) {
+    int fd = openat(store->root, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+    if (directory)
+        return directory;
+    int reason = errno;
+    if (fd >= 0)
+        close(fd);
+    errno = reason == ENOENT || reason == ENOTDIR || reason == ELOOP ? 0 : reason;
+    return NULL;
+}
+
+/* Reads the keys that follow `level->last`. */
+static bool read_batch(struct walk *walk, struct level *level, bool is_hosts, struct error *error) {
+    level->count = level->next = 0;
+    level->more = false;
+    DIR *directory = open_directory(walk->store, walk->path);
+    if (!directory)
+        return errno == 0 ||
+               error_set_errno(error, errno, "list %s/%s", walk->store->path, walk->path);
+    bool ok = true;
+    for (struct dirent *entry; ok && (entry = readdir(directory));)
+        ok = add_entry(level, entry, is_hosts);
+    closedir(directory);
+    keep_smallest(level);
+    return ok || error_set(error, ERROR_MEMORY, "list %s/%s: out of memory", walk->store->path,
+                           walk->path);
+}
+
+static bool is_hexadecimal(const char *name) {
+    return name[0] && name[strspn(name, "0123456789abcdef")] == '\0';
+}
+
+/* Whether the repository whose directory is walk->path holds a manifest. */
+static bool has_manifest(struct walk *walk, const char *key) {
+    static const enum digest_algorithm algorithms[] = {DIGEST_SHA256, DIGEST_SHA512};
+    bool found = false;
+    for (size_t i = 0; i < 2 && !found; i++) {
+        char path[PATH_SIZE];
+        int length = snprintf(path, sizeof path, "%s/%s/_manifests/%s", walk->path, key,
+                              digest_algorithm_name(algorithms[i]));
+        DIR *directory = length < PATH_SIZE ? open_directory(walk->store, path) : NULL;
+        if (!directory)
+            continue;
+        for (struct dirent *entry; !found && (entry = readdir(directory));)
+            found = is_hexadecimal(entry->d_name);
+        closedir(directory);
+    }
+    return found;
+}
+
+static void level_free(struct level *level) {
+    for (size_t i = level->next; i < level->count; i++)
+        free(level->keys[i]);
+    free(level);
+}
+
+static bool push(struct walk *walk, struct error *error) {
+    struct level *level = calloc(1, sizeof *level);
+    if (!level)
+        return error_set(error, ERROR_MEMORY, "list %s/%s: out of memory", walk->store->path,
+                         walk->path);
+    level->path_length = strlen(walk->path);
+    level->more = true; /* nothing is read yet */
+    walk->levels[walk->depth++] = level;
+    return true;
+}
+
+/* Goes into the directory named by `key`, "a/", unless the names below it would be too long. */
+static bool descend(struct walk *walk, size_t names_at, const char *key, struct error *error) {
+    size_t length = strlen(walk->path);
+    size_t room = sizeof walk->path - length;
+    int added = snprintf(walk->path + length, room, "/%.*s", (int)strlen(key) - 1, key);
+    if (walk->depth < DEPTH_LIMIT && (size_t)added < room &&
+        strlen(walk->path) - names_at <= HOST_LIMIT + 1 + NAME_LIMIT)
+        return push(walk, error);
+    walk->path[length] = '\0';
+    return true;
+}
+
+/* Whether walk->path "/" key is HOST "/" NAME of a repository; if so, it is split into both. */
+static bool is_repository(struct walk *walk, size_t names_at, const char *key,
+                          char name[static PATH_SIZE], char **repository) {
+    int length = snprintf(name, PATH_SIZE, "%s/%s", walk->path + names_at, key);
+    char *slash = strchr(name, '/');
+    if (length >= PATH_SIZE || !slash || !reference_is_repository(text_of(slash + 1)))
+        return false;
+    *slash = '\0';
+    *repository = slash + 1;
+    return true;
+}
+
+/* Hands out the next key of the innermost directory; NULL when there is none left. */
+static char *next_key(struct walk *walk, bool is_hosts, struct error *error, bool *ok) {
+    struct level *level = walk->levels[walk->depth - 1];
+    if (level->next == level->count && level->more)
+        *ok = read_batch(walk, level, is_hosts, error);
+    if (!*ok || level->next == level->count)
+        return NULL;
+    char *key = level->keys[level->next++];
+    text_copy(text_of(key), level->last, sizeof level->last);
+    return key;
+}
+
+static bool run(struct walk *walk, size_t names_at, bool with_hosts,
+                bool (*each)(void *context, const char *host, const char *repository),
+                void *context, struct error *error) {
+    bool ok = push(walk, error);
+    while (ok && walk->depth) {
+        cleanup_free char *key = next_key(walk, with_hosts && walk->depth == 1, error, &ok);
+        if (!ok)
+            break;
+        if (!key) {
+            level_free(walk->levels[--walk->depth]);
+            if (walk->depth)
+                walk->path[walk->levels[walk->depth - 1]->path_length] = '\0';
+            continue;
+        }
+        char name[PATH_SIZE], *repository;
+        if (text_ends(text_of(key), "/"))
+            ok = descend(walk, names_at, key, error);
+        else if (is_repository(walk, names_at, key, name, &repository) && has_manifest(walk, key) &&
+                 !each(context, name, repository))
+            break;
+    }
+    while (walk->depth)
+        level_free(walk->levels[--walk->depth]);
+    return ok;
+}
+
+bool store_repositories(struct store *store, const char *host,
+                        bool (*each)(void *context, const char *host, const char *repository),
+                        void *context, struct error *error) {
+    static const char top[] = "repositories";
+    if (host && !reference_is_host(text_of(host)))
+        return error_set(error, ERROR_INVALID, "list the repositories of %.255s: not a host", host);
+    cleanup_free struct walk *walk = calloc(1, sizeof *walk);
+    if (!walk)
+        return error_set(error, ERROR_MEMORY, "list %s/%s: out of memory", store->path, top);
+    walk->store = store;
+    snprintf(walk->path, sizeof walk->path, "%s%s%s", top, host ? "/" : "", host ? host : "");
+    return run(walk, sizeof top, !host, each, context, error);
+}

@@ -1,0 +1,114 @@
+#include "store/store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include "base/cleanup.h"
+#include "store/root.h"
+
+/* The process id that the holder of the lock wrote into its file; 0 when there is none. */
+static uint64_t read_holder(int lock) {
+    char text[24];
+    uint64_t pid = 0;
+    ssize_t length = pread(lock, text, sizeof text, 0);
+    if (length > 0 && text[length - 1] == '\n')
+        text_to_u64((struct text){text, (size_t)length - 1}, &pid);
+    return pid;
+}
+
+static bool take_lock(struct store *store, struct error *error) {
+    store->lock = root_open(store, "lock", O_RDWR | O_CREAT);
+    if (store->lock < 0)
+        return error_set_errno(error, errno, "open %s/lock", store->path);
+    if (flock(store->lock, LOCK_EX | LOCK_NB) < 0) {
+        if (errno != EWOULDBLOCK)
+            return error_set_errno(error, errno, "lock %s/lock", store->path);
+        uint64_t pid = read_holder(store->lock);
+        if (!pid) /* it has the lock, but has not written yet who it is */
+            return error_set(error, ERROR_BUSY,
+                             "%s is in use by another process (stop it, or name another root)",
+                             store->path);
+        return error_set(error, ERROR_BUSY,
+                         "%s is in use by process %llu (stop it, or name another root)",
+                         store->path, (unsigned long long)pid);
+    }
+    char text[24];
+    int length = snprintf(text, sizeof text, "%ld\n", (long)getpid());
+    /* Who holds it is for people: a full disk must not keep us from serving what is there. */
+    if (ftruncate(store->lock, 0) == 0 && !root_write_all(store->lock, text, (size_t)length))
+        (void)!ftruncate(store->lock, 0);
+    return true;
+}
+
+/* Where the kernel does not say, a random one: what earlier processes left is then not believed. */
+static bool read_boot_id(struct store *store, struct error *error) {
+    cleanup_close int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0 && read(fd, store->boot_id, 36) == 36)
+        return true;
+    if (getrandom(store->boot_id, BOOT_ID_SIZE, 0) == BOOT_ID_SIZE)
+        return true;
+    return error_set_errno(error, errno, "get random bytes");
+}
+
+/* mkdir -p of the root itself, the only path that is not relative to it. */
+static bool make_root(const char *root, struct error *error) {
+    cleanup_free char *path = text_dup(text_of(root));
+    if (!path)
+        return error_set(error, ERROR_MEMORY, "open store %s: out of memory", root);
+    for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        if (mkdir(path, 0755) < 0 && errno != EEXIST && errno != EROFS && errno != EACCES)
+            return error_set_errno(error, errno, "make directory %s", path);
+        *slash = '/';
+    }
+    if (mkdir(path, DIRECTORY_MODE) < 0 && errno != EEXIST && access(path, F_OK) < 0)
+        return error_set_errno(error, errno, "make directory %s", path);
+    return true;
+}
+
+struct store *store_open(const char *root, struct error *error) {
+    if (!root[0]) {
+        error_set(error, ERROR_INVALID, "the store's root is empty (name a directory)");
+        return NULL;
+    }
+    struct store *store = calloc(1, sizeof *store);
+    if (!store || !(store->path = text_dup(text_of(root)))) {
+        free(store);
+        error_set(error, ERROR_MEMORY, "open store %s: out of memory", root);
+        return NULL;
+    }
+    store->root = store->lock = -1;
+    pthread_mutex_init(&store->open_partials_lock, NULL);
+    pthread_cond_init(&store->open_partials_changed, NULL);
+    if (!make_root(root, error))
+        goto failed;
+    store->root = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (store->root < 0) {
+        error_set_errno(error, errno, "open store %s", root);
+        goto failed;
+    }
+    if (getrandom(&store->session, sizeof store->session, 0) != sizeof store->session) {
+        error_set_errno(error, errno, "get random bytes");
+        goto failed;
+    }
+    if (take_lock(store, error) && read_boot_id(store, error))
+        return store;
+failed:
+    store_close(store);
+    return NULL;
+}
+
+void store_close(struct store *store) {
+    if (!store)
+        return;
+    if (store->lock >= 0)
+        close(store->lock);
+    if (store->root >= 0)
+        close(store->root);
+    pthread_cond_destroy(&store->open_partials_changed);
+    pthread_mutex_destroy(&store->open_partials_lock);
+    free(store->path);
+    free(store);
+}

@@ -1,0 +1,113 @@
+#include "upstream/redirect.h"
+
+#include <curl/curl.h>
+#include <stdio.h>
+#include "base/cleanup.h"
+
+static void cleanup_url(CURLU **url) {
+    curl_url_cleanup(*url);
+}
+
+static void cleanup_part(char **part) {
+    curl_free(*part);
+}
+
+/* What browsers and libcurl's own redirects tolerate: raw blanks and bytes beyond ASCII. */
+enum { LENIENT = CURLU_URLENCODE | CURLU_ALLOW_SPACE };
+
+char *redirect_resolve(const char *base, const char *reference, struct error *error) {
+    __attribute__((cleanup(cleanup_url))) CURLU *url = curl_url();
+    __attribute__((cleanup(cleanup_part))) char *resolved = NULL;
+    struct origin origin;
+    if (!url || curl_url_set(url, CURLUPART_URL, base, LENIENT) != CURLUE_OK) {
+        error_set(error, ERROR_MEMORY, "out of memory");
+        return NULL;
+    }
+    if (strlen(reference) > URL_LIMIT) {
+        error_set(error, ERROR_UNAVAILABLE, "a redirect of more than %d bytes", URL_LIMIT);
+        return NULL;
+    }
+    if (curl_url_set(url, CURLUPART_URL, reference, LENIENT) != CURLUE_OK ||
+        curl_url_set(url, CURLUPART_FRAGMENT, NULL, 0) != CURLUE_OK ||
+        curl_url_get(url, CURLUPART_URL, &resolved, 0) != CURLUE_OK ||
+        !origin_parse(resolved, &origin)) {
+        error_set(error, ERROR_UNAVAILABLE,
+                  "a redirect to what is no plain http or https URL (%.60s)", reference);
+        return NULL;
+    }
+    char *copy = text_dup(text_of(resolved));
+    if (!copy)
+        error_set(error, ERROR_MEMORY, "out of memory");
+    return copy;
+}
+
+static char *path_of(const char *text) {
+    __attribute__((cleanup(cleanup_url))) CURLU *url = curl_url();
+    char *path = NULL;
+    if (!url || curl_url_set(url, CURLUPART_URL, text, LENIENT) != CURLUE_OK ||
+        curl_url_get(url, CURLUPART_PATH, &path, CURLU_URLDECODE) != CURLUE_OK)
+        return NULL;
+    return path;
+}
+
+bool redirect_keeps_authorization(const struct origin *origin, const char *url) {
+    struct origin there;
+    __attribute__((cleanup(cleanup_part))) char *path = path_of(url);
+    if (!path || !origin_parse(url, &there) || !origin_equal(origin, &there))
+        return false;
+    return strstr(path, "/artifacts-downloads/") == NULL;
+}
+
+/* ---- Link ---- */
+
+static bool parameters_say_next(struct text parameters) {
+    while (parameters.at) {
+        struct text value, name = text_cut(text_cut(parameters, ';', &parameters), '=', &value);
+        value = text_trim(value);
+        if (value.length >= 2 && text_starts(value, "\"") && text_ends(value, "\""))
+            value = (struct text){value.at + 1, value.length - 2};
+        if (text_is_nocase(text_trim(name), "rel") && text_is_nocase(value, "next"))
+            return true;
+    }
+    return false;
+}
+
+/* The target of the first link with rel=next; at == NULL: none. */
+static struct text find_next(struct text link) {
+    for (;;) {
+        struct text after, target;
+        text_cut(link, '<', &after);
+        if (!after.at)
+            return (struct text){NULL, 0};
+        target = text_cut(after, '>', &link);
+        if (!link.at)
+            return (struct text){NULL, 0};
+        size_t length = 0; /* of the parameters: up to the comma before the next link */
+        while (length < link.length && link.at[length] != '<')
+            length++;
+        struct text parameters = {link.at, length};
+        if (length < link.length) {
+            const char *comma = memrchr(link.at, ',', length);
+            parameters.length = comma ? (size_t)(comma - link.at) : length;
+        } else if (text_ends(parameters, ",")) {
+            parameters.length--;
+        }
+        if (parameters_say_next(parameters))
+            return target;
+        link = text_from(link, length);
+    }
+}
+
+bool redirect_next_page(const char *base, struct text link, char *out, size_t size) {
+    struct origin here, there;
+    struct text target = find_next(link);
+    *out = '\0';
+    cleanup_free char *reference =
+        target.at && target.length <= URL_LIMIT ? text_dup(target) : NULL;
+    cleanup_free char *url = reference ? redirect_resolve(base, reference, NULL) : NULL;
+    if (!url || !origin_parse(base, &here) || !origin_parse(url, &there) ||
+        !origin_equal(&here, &there))
+        return false;
+    const char *path = strchr(strstr(url, "://") + 3, '/');
+    return path && text_copy(text_of(path), out, size);
+}

@@ -1,0 +1,344 @@
+#include "upstream/upstream.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <uthash.h>
+#include "auth/docker_config.h"
+#include "oci/reference.h"
+#include "upstream/state.h"
+
+enum {
+    CONNECT_TIMEOUT_MS = 5000,
+    STALL_TIMEOUT_MS = 10000,
+    FIRST_BYTE_TIMEOUT_MS = 25000,
+    CONNECTIONS = 4,
+    MAX_CONNECTIONS = 64,
+    /* A client can name as many hosts of a pattern as it likes. */
+    MATCHED_LIMIT = 4096,
+};
+
+#define HUB_HOST "docker.io"
+#define HUB_URL  "https://registry-1.docker.io"
+
+struct upstreams {
+    const struct upstream_settings *settings;
+    size_t count;
+    struct upstream *default_upstream;
+    pthread_rwlock_t
+        hosts_lock; /* guards by_host and matched; an upstream in it never moves or goes */
+    struct upstream *by_host; /* exact hosts, and hosts that patterns have matched */
+    unsigned matched;
+};
+
+/* ---- one upstream ---- */
+
+static void fill_defaults(struct upstream_settings *settings) {
+    if (settings->connect_timeout_ms <= 0)
+        settings->connect_timeout_ms = CONNECT_TIMEOUT_MS;
+    if (settings->stall_timeout_ms <= 0)
+        settings->stall_timeout_ms = STALL_TIMEOUT_MS;
+    if (settings->first_byte_timeout_ms <= 0)
+        settings->first_byte_timeout_ms = FIRST_BYTE_TIMEOUT_MS;
+    if (settings->connections == 0)
+        settings->connections = CONNECTIONS;
+    if (settings->max_connections == 0)
+        settings->max_connections = MAX_CONNECTIONS;
+}
+
+static void upstream_free(struct upstream *upstream) {
+    for (unsigned i = 0; i < upstream->locations_count; i++)
+        location_finish(&upstream->locations[i]);
+    free(upstream->locations);
+    lanes_finish(&upstream->lanes);
+    queue_finish(&upstream->queue);
+    free(upstream);
+}
+
+/*
+ * Credentials are the upstream's: they go to its url. A fallback on another host gets its own, if
+ * the source holds some for each host; a password or a Google token given for the upstream is not
+ * shown to its mirrors (design, promise 8).
+ */
+static void give_credentials(struct upstream *upstream) {
+    struct credential_source *source = upstream->settings.credentials;
+    struct location *main = &upstream->locations[0];
+    for (unsigned i = 0; i < upstream->locations_count; i++) {
+        struct location *location = &upstream->locations[i];
+        bool own = origin_equal(&location->origin, &main->origin);
+        if (own) {
+            memcpy(location->credential_host, upstream->host, sizeof upstream->host);
+            memcpy(location->service, upstream->host, sizeof upstream->host);
+        }
+        if (own || credential_source_is_by_host(source))
+            location->credentials = source;
+    }
+}
+
+static void make_metrics(struct upstream *upstream) {
+    snprintf(upstream->label, sizeof upstream->label, "upstream=\"%s\"", upstream->host);
+    upstream->bytes = metric_get(METRIC_COUNTER, "tarn_upstream_bytes_total",
+                                 "Bytes of bodies received from upstream.", upstream->label);
+    upstream->retries = metric_get(METRIC_COUNTER, "tarn_upstream_retries_total",
+                                   "Requests to upstream that were tried again.", upstream->label);
+    struct metric *tokens = metric_get(METRIC_COUNTER, "tarn_token_requests_total",
+                                       "Requests to token services.", upstream->label);
+    for (unsigned i = 0; i < upstream->locations_count; i++)
+        upstream->locations[i].token_requests = tokens;
+}
+
+static bool add_location(struct upstream *upstream, const char *url, bool configured,
+                         struct error *error) {
+    struct location *location = &upstream->locations[upstream->locations_count];
+    if (!location_init(location, url, &upstream->settings, configured, error))
+        return false;
+    upstream->locations_count++;
+    return true;
+}
+
+/* Every location: "https://HOST" for want of a url, then the fallbacks. */
+static bool add_locations(struct upstream *upstream, bool is_pattern, struct error *error) {
+    const struct upstream_settings *settings = &upstream->settings;
+    char own[ORIGIN_HOST_SIZE + 16];
+    size_t count = 1;
+    while (settings->fallbacks && settings->fallbacks[count - 1])
+        count++;
+    upstream->locations = calloc(count, sizeof *upstream->locations);
+    if (!upstream->locations)
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    if (upstream_is_docker_hub(upstream))
+        snprintf(own, sizeof own, "%s", HUB_URL);
+    else
+        snprintf(own, sizeof own, "https://%s", upstream->host);
+    if (!add_location(upstream, settings->url ? settings->url : own, settings->url || !is_pattern,
+                      error))
+        return false;
+    for (size_t i = 0; i + 1 < count; i++) {
+        if (!add_location(upstream, settings->fallbacks[i], true, error))
+            return false;
+    }
+    return true;
+}
+
+static struct upstream *upstream_new(const char *host, const struct upstream_settings *settings,
+                                     bool is_pattern, struct error *error) {
+    struct upstream *upstream = calloc(1, sizeof *upstream);
+    if (!upstream) {
+        error_set(error, ERROR_MEMORY, "out of memory");
+        return NULL;
+    }
+    snprintf(upstream->host, sizeof upstream->host, "%s", host);
+    upstream->settings = *settings;
+    fill_defaults(&upstream->settings);
+    queue_init(&upstream->queue, upstream->settings.max_connections);
+    lanes_init(&upstream->lanes);
+    if (!add_locations(upstream, is_pattern, error)) {
+        error_wrap(error, "upstream %s", host);
+        upstream_free(upstream);
+        return NULL;
+    }
+    give_credentials(upstream);
+    return upstream;
+}
+
+/* ---- names ---- */
+
+/* The canonical host: lower case, without https' own port, Docker Hub under one name. False: no
+ * host by the grammar. */
+static bool canonical_host(struct text text, char out[static ORIGIN_HOST_SIZE]) {
+    if (!reference_is_host(text) || !text_copy(text, out, ORIGIN_HOST_SIZE))
+        return false;
+    for (char *c = out; *c; c++)
+        *c = (char)tolower((unsigned char)*c);
+    if (text_ends(text_of(out), ":443"))
+        out[strlen(out) - 4] = '\0';
+    if (docker_host_is_hub(out))
+        memcpy(out, HUB_HOST, sizeof HUB_HOST);
+    return true;
+}
+
+static bool is_pattern(const char *host) {
+    return strchr(host, '*') != NULL;
+}
+
+static void swap_dots(char *name) {
+    for (; *name; name++) {
+        if (*name == '.')
+            *name = '/';
+    }
+}
+
+/* `*` stays within one label: a glob over labels instead of path parts. Addresses and single labels
+ * are no pattern's business. */
+static bool pattern_matches(const char *pattern, const char *host) {
+    char labels[ORIGIN_HOST_SIZE], name[ORIGIN_HOST_SIZE], bare[ORIGIN_HOST_SIZE];
+    snprintf(bare, sizeof bare, "%.*s", (int)strcspn(host, ":"), host);
+    if (host[0] == '[' || address_is_literal(bare) || !strchr(bare, '.'))
+        return false;
+    snprintf(labels, sizeof labels, "%s", pattern);
+    snprintf(name, sizeof name, "%s", host);
+    for (char *c = labels; *c; c++)
+        *c = (char)tolower((unsigned char)*c);
+    swap_dots(labels);
+    swap_dots(name);
+    return text_matches_glob(labels, text_of(name));
+}
+
+/* A host with stars in it, none of them doubled or alone. */
+static bool pattern_is_sound(const char *pattern) {
+    char host[ORIGIN_HOST_SIZE];
+    if (strlen(pattern) >= sizeof host || strstr(pattern, "**") || strchr(pattern, '?') ||
+        !strchr(pattern, '.'))
+        return false;
+    snprintf(host, sizeof host, "%s", pattern);
+    for (char *c = host; *c; c++)
+        *c = *c == '*' ? 'a' : *c;
+    return reference_is_host(text_of(host));
+}
+
+/* ---- all of them ---- */
+
+static struct upstream *find_listed(const struct upstreams *upstreams, const char *host) {
+    struct upstream *upstream = NULL;
+    HASH_FIND_STR(upstreams->by_host, host, upstream);
+    return upstream;
+}
+
+static bool check_pattern(const struct upstream_settings *settings, struct error *error) {
+    if (!pattern_is_sound(settings->host))
+        return error_set(error, ERROR_INVALID,
+                         "upstream \"%.100s\": no host and no pattern of one (a * stands for "
+                         "letters within one label, as in *.pkg.dev)",
+                         settings->host);
+    if (settings->is_default)
+        return error_set(error, ERROR_INVALID,
+                         "upstream \"%.100s\": a pattern cannot be the default", settings->host);
+    /* Its URLs are wrong now rather than at the first request. */
+    struct upstream *trial = upstream_new("pattern.invalid", settings, true, error);
+    if (trial)
+        upstream_free(trial);
+    return trial != NULL;
+}
+
+static bool add_exact(struct upstreams *upstreams, const struct upstream_settings *settings,
+                      struct error *error) {
+    char host[ORIGIN_HOST_SIZE];
+    if (!canonical_host(text_of(settings->host), host))
+        return error_set(error, ERROR_INVALID, "upstream \"%.100s\": no host name or address",
+                         settings->host);
+    if (find_listed(upstreams, host))
+        return error_set(error, ERROR_INVALID, "upstream %s is configured twice", host);
+    if (settings->is_default && upstreams->default_upstream)
+        return error_set(error, ERROR_INVALID, "upstreams %s and %s are both the default",
+                         upstreams->default_upstream->host, host);
+    struct upstream *upstream = upstream_new(host, settings, false, error);
+    if (!upstream)
+        return false;
+    make_metrics(upstream);
+    HASH_ADD_STR(upstreams->by_host, host, upstream);
+    if (settings->is_default)
+        upstreams->default_upstream = upstream;
+    return true;
+}
+
+struct upstreams *upstreams_new(const struct upstream_settings *settings, size_t count,
+                                struct error *error) {
+    struct upstreams *upstreams = calloc(1, sizeof *upstreams);
+    if (!upstreams) {
+        error_set(error, ERROR_MEMORY, "out of memory");
+        return NULL;
+    }
+    upstreams->settings = settings;
+    upstreams->count = count;
+    pthread_rwlock_init(&upstreams->hosts_lock, NULL);
+    for (size_t i = 0; i < count; i++) {
+        bool ok = is_pattern(settings[i].host) ? check_pattern(&settings[i], error)
+                                               : add_exact(upstreams, &settings[i], error);
+        if (!ok) {
+            upstreams_free(upstreams);
+            return NULL;
+        }
+    }
+    return upstreams;
+}
+
+void upstreams_free(struct upstreams *upstreams) {
+    if (!upstreams)
+        return;
+    struct upstream *upstream, *next;
+    HASH_ITER (hh, upstreams->by_host, upstream, next) {
+        HASH_DEL(upstreams->by_host, upstream);
+        upstream_free(upstream);
+    }
+    pthread_rwlock_destroy(&upstreams->hosts_lock);
+    free(upstreams);
+}
+
+/* The upstream of a host that a pattern matches, made at its first use. */
+static struct upstream *match(struct upstreams *upstreams, const char *host) {
+    const struct upstream_settings *settings = NULL;
+    for (size_t i = 0; i < upstreams->count && !settings; i++) {
+        const struct upstream_settings *candidate = &upstreams->settings[i];
+        if (is_pattern(candidate->host) && pattern_matches(candidate->host, host))
+            settings = candidate;
+    }
+    if (!settings)
+        return NULL;
+    pthread_rwlock_wrlock(&upstreams->hosts_lock);
+    struct upstream *upstream =
+        find_listed(upstreams, host); /* another thread may have been first */
+    if (!upstream && upstreams->matched < MATCHED_LIMIT) {
+        upstream = upstream_new(host, settings, true, NULL);
+        if (upstream) {
+            make_metrics(upstream);
+            HASH_ADD_STR(upstreams->by_host, host, upstream);
+            upstreams->matched++;
+        }
+    }
+    pthread_rwlock_unlock(&upstreams->hosts_lock);
+    return upstream;
+}
+
+struct upstream *upstreams_find(struct upstreams *upstreams, struct text text) {
+    char host[ORIGIN_HOST_SIZE];
+    if (!canonical_host(text, host))
+        return NULL;
+    pthread_rwlock_rdlock(&upstreams->hosts_lock);
+    struct upstream *upstream = find_listed(upstreams, host);
+    pthread_rwlock_unlock(&upstreams->hosts_lock);
+    return upstream ? upstream : match(upstreams, host);
+}
+
+struct upstream *upstreams_default(struct upstreams *upstreams) {
+    return upstreams->default_upstream;
+}
+
+/* ---- what is asked of one ---- */
+
+const char *upstream_host(const struct upstream *upstream) {
+    return upstream->host;
+}
+
+const struct upstream_settings *upstream_settings(const struct upstream *upstream) {
+    return &upstream->settings;
+}
+
+bool upstream_is_docker_hub(const struct upstream *upstream) {
+    return strcmp(upstream->host, HUB_HOST) == 0;
+}
+
+bool upstream_allows(const struct upstream *upstream, const char *repository) {
+    const char *const *globs = upstream->settings.repositories;
+    if (!globs)
+        return true;
+    for (; *globs; globs++) {
+        if (text_matches_glob(*globs, text_of(repository)))
+            return true;
+    }
+    return false;
+}
+
+void upstream_target_free(struct upstream_target *target) {
+    free(target->url);
+    *target = (struct upstream_target){0};
+}

@@ -1,0 +1,97 @@
+"""Fixtures: one tarn a test, one origin and one set of real images a session."""
+
+import os
+import pathlib
+
+import pytest
+
+from kit.fake_upstream import FakeUpstream
+from kit.images import build_platforms, build_runnable
+from kit.origin import Origin
+from kit.tarn import Tarn
+
+# Long enough for a busy machine of two cores, short enough for a test.
+SHORT = {"connect_timeout": "1s", "stall_timeout": "1s", "first_byte_timeout": "3s"}
+
+
+@pytest.fixture(scope="session")
+def program():
+    """The tarn under test: $TARN, else build/tarn of this tree."""
+    tree = pathlib.Path(__file__).resolve().parents[2]
+    path = pathlib.Path(os.environ.get("TARN") or tree / "build" / "tarn").resolve()
+    if not path.exists():
+        pytest.exit(f"{path} does not exist: script/build makes it, or say TARN=PATH", 3)
+    return str(path)
+
+
+@pytest.fixture
+def make_upstream():
+    """Starts any number of fake upstreams: make_upstream(host=…, tls=…)."""
+    made = []
+
+    def make(**options):
+        made.append(FakeUpstream(**options))
+        return made[-1]
+
+    yield make
+    for upstream in made:
+        upstream.stop()
+
+
+@pytest.fixture
+def upstream(make_upstream):
+    """The fake upstream that tarn knows as fake.test."""
+    return make_upstream()
+
+
+@pytest.fixture
+def start_tarn(program, tmp_path):
+    """
+    Starts a tarn: start_tarn([{"host": …}, …], **top_level_settings). Every upstream gets short
+    timeouts unless it says otherwise. At the end each is stopped, and the test fails if one had
+    died, did not exit with 0, or wrote a sanitizer's report.
+    """
+    started = []
+
+    def start(upstreams=(), environment=None, flags=(), **settings):
+        if upstreams:
+            settings["upstreams"] = [{**SHORT, **upstream} for upstream in upstreams]
+        started.append(Tarn(program, tmp_path / f"tarn-{len(started)}", settings, environment,
+                            flags))
+        return started[-1]
+
+    yield start
+    failures = []
+    for one in started:
+        try:
+            one.finish()
+        except AssertionError as failure:
+            failures.append(failure)
+    if failures:
+        raise failures[0]
+
+
+@pytest.fixture
+def tarn(start_tarn, upstream):
+    """A tarn whose default upstream is the fake one; tags are asked for again each time."""
+    return start_tarn([{"host": "fake.test", "url": upstream.url, "default": True,
+                        "tag_ttl": "0"}])
+
+
+@pytest.fixture(scope="session")
+def origin(tmp_path_factory):
+    """A real registry."""
+    registry = Origin(tmp_path_factory.mktemp("origin"))
+    yield registry
+    registry.stop()
+
+
+@pytest.fixture(scope="session")
+def images(origin, tmp_path_factory):
+    """The origin with lake/app:1 (four layers, runnable) and lake/platforms:1 (an index)."""
+    directory = tmp_path_factory.mktemp("images")
+    runnable = build_runnable(directory)
+    platforms, _ = build_platforms(directory, runnable)
+    origin.push_image(runnable, "lake/app:1")
+    origin.push_image(platforms, "lake/platforms:1")
+    return origin

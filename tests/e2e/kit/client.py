@@ -1,0 +1,195 @@
+"""A plain client that tells exactly what it got, whole or not."""
+
+import http.client
+import json
+import socket
+import struct
+import threading
+import time
+from urllib.parse import urlsplit
+
+
+class Reply:
+    """An answer. `complete` says whether the body was as long as announced."""
+
+    def __init__(self, status, headers, body, complete, seconds):
+        self.status, self.headers, self.body = status, headers, body
+        self.complete, self.seconds = complete, seconds
+
+    def __getitem__(self, name):
+        return self.headers.get(name)
+
+    def json(self):
+        return json.loads(self.body)
+
+    @property
+    def code(self):
+        """The OCI error code in the body."""
+        return self.json()["errors"][0]["code"]
+
+    @property
+    def message(self):
+        return self.json()["errors"][0]["message"]
+
+    @property
+    def cache_status(self):
+        return self["Cache-Status"] or ""
+
+    def __repr__(self):
+        return (f"<{self.status} {dict(self.headers)} {len(self.body)} bytes "
+                f"{'whole' if self.complete else 'CUT'} {self.body[:300]!r}>")
+
+
+class Download:
+    """A GET whose body is read bit by bit; for looking at an answer while it is still arriving."""
+
+    def __init__(self, url, headers=None, method="GET", timeout=20, receive_buffer=None):
+        parts = urlsplit(url)
+        self.started = time.monotonic()
+        self.connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout)
+        if receive_buffer:
+            self._connect_small(parts, timeout, receive_buffer)
+        target = parts.path + (f"?{parts.query}" if parts.query else "")
+        self.connection.request(method, target, headers=headers or {})
+        self.answer = self.connection.getresponse()
+        self.status, self.headers = self.answer.status, self.answer.headers
+        self.head_seconds = time.monotonic() - self.started
+        self.body = b""
+
+    def _connect_small(self, parts, timeout, receive_buffer):
+        """A small window: what a slow client on a long way is to a server."""
+        small = socket.socket()
+        small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        small.settimeout(timeout)
+        small.connect((parts.hostname, parts.port))
+        self.connection.sock = small
+
+    @property
+    def length(self):
+        return int(self.headers["Content-Length"])
+
+    def read(self, size):
+        """Exactly `size` more bytes, or fewer when the body ends or is cut."""
+        got = b""
+        while len(got) < size:
+            piece = self.answer.read1(size - len(got))
+            if not piece:
+                break
+            got += piece
+        self.body += got
+        return got
+
+    def read_what_comes(self, seconds):
+        """All that comes within so many seconds; True when the body ended or was cut."""
+        deadline = time.monotonic() + seconds
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            self.connection.sock.settimeout(left)
+            try:
+                piece = self.answer.read1(1 << 16)
+            except (socket.timeout, TimeoutError):
+                return False
+            except (OSError, http.client.HTTPException):
+                return True
+            if not piece:
+                return True
+            self.body += piece
+
+    def close(self):
+        """Leaves at once, with RST."""
+        if self.connection.sock:
+            try:
+                self.connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                                                struct.pack("ii", 1, 0))
+            except OSError:
+                pass
+        self.answer.close()
+        self.connection.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def read_body(answer):
+    """All that comes of an answer's body, and whether that is the whole of it."""
+    content = bytearray()
+    try:
+        while piece := answer.read1(1 << 18):
+            content += piece
+    except http.client.IncompleteRead as cut:
+        return bytes(content + cut.partial), False
+    except (OSError, http.client.HTTPException):
+        return bytes(content), False
+    # read1() tells a connection that ended early from a finished body by what is left only.
+    return bytes(content), not answer.length
+
+
+def fetch(url, headers=None, method="GET", timeout=40, body=None):
+    """
+    One request on a connection of its own. Never raises for an answer that is cut short; one that
+    is cut before its status arrives has the status 0.
+    """
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout)
+    started = time.monotonic()
+    try:
+        connection.request(method, parts.path + (f"?{parts.query}" if parts.query else ""),
+                           body=body, headers=headers or {})
+        try:
+            answer = connection.getresponse()
+        except (ConnectionResetError, http.client.RemoteDisconnected):
+            return Reply(0, {}, b"", False, time.monotonic() - started)
+        content, complete = read_body(answer)
+        return Reply(answer.status, answer.headers, content, complete,
+                     time.monotonic() - started)
+    finally:
+        connection.close()
+
+
+def at_once(*calls, timeout=60):
+    """Runs the calls in threads that start together; returns their results in order."""
+    results, errors = [None] * len(calls), []
+    barrier = threading.Barrier(len(calls))
+
+    def work(number, call):
+        try:
+            barrier.wait(10)
+            results[number] = call()
+        except BaseException as error:  # handed to the test below
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=item, daemon=True)
+               for item in enumerate(calls)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + timeout
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+        assert not thread.is_alive(), f"a client is not done after {timeout} s"
+    if errors:
+        raise errors[0]
+    return results
+
+
+def raw(port, request, timeout=10, host="127.0.0.1"):
+    """Sends bytes as they are; returns all that comes until the other side closes (or resets)."""
+    with socket.create_connection((host, port), timeout=timeout) as connection:
+        connection.sendall(request)
+        return read_to_end(connection)
+
+
+def read_to_end(connection):
+    got = b""
+    while True:
+        try:
+            piece = connection.recv(1 << 16)
+        except ConnectionResetError:
+            return got
+        if not piece:
+            return got
+        got += piece

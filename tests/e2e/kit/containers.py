@@ -1,0 +1,98 @@
+"""Container engines with all their state in a folder of their own, ended by process id."""
+
+import os
+import shutil
+import socket
+
+import pytest
+
+from kit.processes import Program, run
+
+
+def needs(*programs):
+    """Skips where a client is not installed, saying which; CI installs them all."""
+    missing = [name for name in programs if shutil.which(name, path=search_path()) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+
+
+def search_path():
+    """Daemons are in sbin."""
+    return os.environ["PATH"] + ":/usr/sbin:/sbin"
+
+
+def environment(home):
+    return {"PATH": search_path(), "HOME": str(home), "LANG": "C.UTF-8",
+            "XDG_RUNTIME_DIR": str(home), "TMPDIR": str(home)}
+
+
+def listens(path):
+    """Whether somebody accepts on this socket file."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+            return True
+        except OSError:
+            return False
+
+
+class Containerd:
+    """A containerd of one's own, driven by ctr."""
+
+    def __init__(self, directory):
+        directory.mkdir()
+        self.directory, self.socket = directory, directory / "c.sock"
+        config = directory / "config.toml"
+        config.write_text('version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+                          f'[grpc]\n  address = "{self.socket}"\n')
+        self.process = Program(
+            ["containerd", "--config", config, "--root", directory / "root", "--state",
+             directory / "state", "--address", self.socket],
+            directory / "containerd.log", environment(directory))
+        self.process.wait_ready(lambda: listens(self.socket), 30)
+
+    def ctr(self, *arguments, check=True):
+        return run(["ctr", "--address", self.socket, *arguments],
+                   environment=environment(self.directory), check=check)
+
+    def stop(self):
+        self.process.stop()
+
+
+class Dockerd:
+    """A dockerd of one's own, with a containerd that it is given; driven by docker."""
+
+    def __init__(self, directory, containerd, insecure):
+        directory.mkdir()
+        self.directory, self.socket = directory, directory / "docker.sock"
+        config = directory / "daemon.json"  # instead of the machine's own
+        config.write_text("{}")
+        self.process = Program(
+            ["dockerd", "--config-file", config, "--data-root",
+             directory / "root", "--exec-root", directory / "exec",
+             "--host", f"unix://{self.socket}", "--pidfile", directory / "pid",
+             "--containerd", containerd.socket, "--iptables=false", "--ip6tables=false",
+             "--bridge=none", "--storage-driver", "vfs", *insecure],
+            directory / "dockerd.log", environment(directory))
+        self.process.wait_ready(lambda: listens(self.socket), 40)
+
+    def docker(self, *arguments, check=True):
+        return run(["docker", "--host", f"unix://{self.socket}", "--config", self.directory,
+                    *arguments], environment=environment(self.directory), check=check)
+
+    def stop(self):
+        self.process.stop()
+
+
+class Podman:
+    """podman with its own storage."""
+
+    def __init__(self, directory):
+        directory.mkdir()
+        self.directory = directory
+
+    def podman(self, *arguments, check=True):
+        return run(["podman", "--root", self.directory / "root", "--runroot",
+                    self.directory / "run", "--tmpdir", self.directory / "tmp",
+                    "--storage-driver", "vfs", "--cgroup-manager", "cgroupfs",
+                    "--events-backend", "file", *arguments],
+                   environment=environment(self.directory), check=check)

@@ -1,0 +1,103 @@
+"""Programs under test: started on loopback, ended by their own process id."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+
+
+def free_port(host="127.0.0.1"):
+    """A port that was free a moment ago."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.bind((host, 0))
+        return probe.getsockname()[1]
+
+
+def wait_until(condition, what, seconds=10.0, pause=0.02):
+    """Returns the first true value of `condition()`; fails with `what` when none comes."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(pause)
+
+
+def accepts(port, host="127.0.0.1"):
+    """Whether something listens there."""
+    try:
+        with socket.create_connection((host, port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+class Program:
+    """One child process whose output goes to a file."""
+
+    def __init__(self, arguments, log_path, environment=None, directory=None):
+        self.arguments = [str(argument) for argument in arguments]
+        self.log_path = log_path
+        self.log_file = open(log_path, "ab")
+        self.child = subprocess.Popen(
+            self.arguments, stdin=subprocess.DEVNULL, stdout=self.log_file,
+            stderr=subprocess.STDOUT, env=environment, cwd=directory)
+
+    @property
+    def pid(self):
+        return self.child.pid
+
+    def log(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def runs(self):
+        return self.child.poll() is None
+
+    def wait_ready(self, condition, seconds=20.0):
+        """Waits for `condition()`, and fails with the log when the program ends before."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if not self.runs():
+                raise AssertionError(
+                    f"{self.arguments[0]} ended with {self.child.returncode}:\n{self.log()}")
+            assert time.monotonic() < deadline, \
+                f"{self.arguments[0]} not ready in {seconds} s:\n{self.log()}"
+            time.sleep(0.02)
+
+    def send_signal(self, number):
+        os.kill(self.pid, number)
+
+    def stop(self, seconds=20.0):
+        """SIGTERM, and SIGKILL when that does not help; returns the exit code."""
+        if self.runs():
+            self.send_signal(signal.SIGTERM)
+            try:
+                self.child.wait(seconds)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        self.log_file.close()
+        return self.child.returncode
+
+    def kill(self):
+        """SIGKILL: what a crash is to the program."""
+        if self.runs():
+            self.send_signal(signal.SIGKILL)
+        self.child.wait(20)
+        self.log_file.close()
+
+
+def run(arguments, environment=None, seconds=120, check=True, directory=None):
+    """Runs a command to its end; fails with all that it printed."""
+    arguments = [str(argument) for argument in arguments]
+    done = subprocess.run(
+        arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=environment, timeout=seconds, text=True, errors="replace", check=False,
+        cwd=directory)
+    if check and done.returncode != 0:
+        raise AssertionError(f"{' '.join(arguments)}: exit {done.returncode}\n"
+                             f"{done.stdout}\n{done.stderr}")
+    return done

@@ -1,0 +1,159 @@
+"""tarn itself: configured, started, asked, stopped, and looked at afterwards."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+
+from kit.client import Download, fetch
+from kit.content import OCI_INDEX, OCI_MANIFEST
+from kit.processes import Program, free_port, run, wait_until
+from kit.yaml_text import yaml_text
+
+SANITIZER_REPORT = re.compile(
+    r"(ERROR|WARNING): (Address|Leak|Thread|Memory)Sanitizer|runtime error:|SUMMARY: \w+Sanitizer")
+
+
+def bare_environment(home, **more):
+    """An environment in which nothing of the machine's own set-up is seen."""
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8",
+                   "NO_GCE_CHECK": "true"}
+    for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LSAN_OPTIONS"):
+        if name in os.environ:
+            environment[name] = os.environ[name]
+    environment.update(more)
+    return environment
+
+
+class Tarn:
+    """One running `tarn serve`, and the same again on the same cache after a stop or a crash."""
+
+    def __init__(self, program, directory, settings, environment=None, flags=()):
+        self.program, self.directory = program, directory
+        self.directory.mkdir(parents=True, exist_ok=True)
+        (self.directory / "home").mkdir(exist_ok=True)
+        self.root = self.directory / "root"
+        first = settings.get("listen", [None])[0]
+        self.port = int(first.rpartition(":")[2]) if first else free_port()
+        self.settings = {"listen": f"127.0.0.1:{self.port}", "root": str(self.root),
+                         "log": {"level": "debug", "format": "text"}, "grace": "2s", **settings}
+        self.config_path = self.directory / "tarn.yaml"
+        self.environment = bare_environment(self.directory / "home", **(environment or {}))
+        self.flags = list(flags)
+        self.expected_exit = 0
+        self.process = None
+        self.start()
+
+    # ---- its life
+
+    def start(self, ready=True):
+        self.config_path.write_text(yaml_text(self.settings))
+        self.process = Program(
+            [self.program, "serve", "--config", self.config_path, *self.flags],
+            self.directory / "tarn.log", self.environment, self.directory)
+        if ready:
+            self.process.wait_ready(self._is_ready)
+
+    def _is_ready(self):
+        try:
+            return fetch(f"{self.url}/readyz", timeout=5).status == 200
+        except OSError:
+            return False
+
+    def stop(self):
+        """SIGTERM; fails unless it exits with 0 and no sanitizer has reported anything."""
+        assert self.process.runs(), \
+            f"tarn ended by itself with {self.process.child.returncode}:\n{self.log()}"
+        code = self.process.stop()
+        self.check_log()
+        assert code == 0, f"tarn exited with {code} on SIGTERM:\n{self.log()[-6000:]}"
+
+    def kill(self):
+        """kill -9."""
+        self.process.kill()
+
+    def restart(self):
+        self.stop()
+        self.start()
+
+    def finish(self):
+        """For the end of a test: stopped, if it still runs; never silently dead."""
+        if self.process.child.returncode == -signal.SIGKILL:
+            self.check_log()
+        elif self.process.child.returncode is None:
+            self.stop()
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def check_log(self):
+        log = self.log()
+        found = SANITIZER_REPORT.search(log)
+        assert not found, f"a sanitizer reported:\n{log[max(0, found.start() - 500):][:8000]}"
+
+    def log(self):
+        return self.process.log()
+
+    def logged(self, pattern, seconds=3):
+        """Waits until the log has a line that matches (lines are written a little later)."""
+        return wait_until(lambda: re.search(pattern, self.log()), f"a log line like {pattern}",
+                          seconds)
+
+    # ---- asking it
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self):
+        return f"http://{self.address}"
+
+    def get(self, path, headers=None, **more):
+        return fetch(self.url + path, headers, **more)
+
+    def head(self, path, headers=None, **more):
+        return fetch(self.url + path, headers, method="HEAD", **more)
+
+    def download(self, path, headers=None, **more):
+        return Download(self.url + path, headers, **more)
+
+    def manifest(self, repository, reference, method="GET", **more):
+        return fetch(f"{self.url}/v2/{repository}/manifests/{reference}",
+                     {"Accept": f"{OCI_MANIFEST}, {OCI_INDEX}, */*"}, method=method, **more)
+
+    def blob(self, repository, digest, headers=None, **more):
+        return fetch(f"{self.url}/v2/{repository}/blobs/{digest}", headers, **more)
+
+    def metrics(self):
+        """name{labels} -> value"""
+        values = {}
+        for line in self.get("/metrics").body.decode().splitlines():
+            if line and not line.startswith("#"):
+                name, _, value = line.rpartition(" ")
+                values[name] = float(value)
+        return values
+
+    def wait_cached(self, repository, digest):
+        """Waits until a HEAD of the blob is a hit: all of it is here and verified."""
+        path = f"/v2/{repository}/blobs/{digest}"
+        wait_until(lambda: "hit" in self.head(path).cache_status, f"{digest} to be cached",
+                   pause=0.05)
+
+    def peak_memory(self):
+        """Resident bytes at most so far."""
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as file:
+            return int(re.search(r"VmHWM:\s+(\d+) kB", file.read()).group(1)) << 10
+
+
+def tarn_command(program, *arguments, home, check=False, environment=None):
+    """Runs another command of tarn's to its end."""
+    return run([program, *arguments], environment=bare_environment(home, **(environment or {})),
+               seconds=20, check=check, directory=home)
+
+
+def serve_that_fails(program, *arguments, home, environment=None):
+    """`tarn serve` that is expected to refuse to start; ended if it starts all the same."""
+    try:
+        return tarn_command(program, "serve", *arguments, home=home, environment=environment)
+    except subprocess.TimeoutExpired as started:
+        raise AssertionError(f"tarn serve {arguments} did not refuse to start") from started

@@ -1,0 +1,459 @@
+"""Where credentials come from, and how they are used: Basic, Bearer, Docker's files, helpers."""
+
+import base64
+import json
+import os
+import ssl
+import time
+
+import pytest
+
+from kit.client import at_once
+from kit.content import KIB, digest_of, noise
+from kit.processes import run
+from kit.tokens import TokenService, basic
+
+LAYER = noise(100 * KIB)
+DIGEST = digest_of(LAYER)
+USER, PASSWORD = "robot", "pass:wörd-of-the-robot"
+
+
+@pytest.fixture
+def image(upstream):
+    return upstream.image("org/app", [LAYER], tag="1")
+
+
+@pytest.fixture
+def password_file(tmp_path):
+    path = tmp_path / "password"
+    path.write_text(PASSWORD + "\n")
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def start(start_tarn, upstream):
+    """A tarn whose upstream has these credentials."""
+    def start(credentials, environment=None, host="fake.test", **more):
+        return start_tarn([{"host": host, "url": upstream.url, "default": True, "tag_ttl": "0",
+                            "credentials": credentials, **more}], environment)
+    return start
+
+
+@pytest.fixture
+def static(start, password_file):
+    return lambda **more: start({"username": USER, "password_file": str(password_file)}, **more)
+
+
+def pulls(tarn):
+    assert tarn.manifest("org/app", "1").status == 200, tarn.manifest("org/app", "1")
+    assert tarn.blob("org/app", DIGEST).body == LAYER
+
+
+# ---- Basic
+
+
+def test_basic(static, upstream, image):
+    upstream.basic = (USER, PASSWORD)
+    tarn = static()
+    pulls(tarn)
+    assert PASSWORD not in tarn.log()
+    assert basic(USER, PASSWORD).split()[1] not in tarn.log()
+
+
+def test_a_password_file_that_changes_is_read_again(static, upstream, image, password_file):
+    upstream.basic = (USER, PASSWORD)
+    tarn = static()
+    pulls(tarn)
+    password_file.write_text("changed")
+    upstream.basic = (USER, "changed")
+    pulls(tarn)
+
+
+def test_a_password_file_that_is_missing_is_an_error_that_names_it(static, upstream, image,
+                                                                   password_file):
+    tarn = static()
+    password_file.unlink()
+    upstream.basic = (USER, PASSWORD)
+    reply = tarn.manifest("org/app", "1")
+    assert reply.status in (502, 403)
+    assert str(password_file) in reply.message
+
+
+def test_a_long_password(start, upstream, image, tmp_path):
+    """Google's _json_key is a whole key file."""
+    key = json.dumps({"private_key": "x" * 8000})
+    (tmp_path / "key").write_text(key)
+    upstream.basic = ("_json_key", key)
+    pulls(start({"username": "_json_key", "password_file": str(tmp_path / "key")}))
+
+
+# ---- Bearer
+
+
+def test_bearer_anonymous(tarn, upstream, image):
+    upstream.tokens = TokenService()
+    pulls(tarn)
+    asked = upstream.asked("^/token")
+    assert len(asked) == 1
+    assert "authorization" not in asked[0].headers
+    assert "scope=repository%3Aorg%2Fapp%3Apull" in asked[0].query or \
+        "scope=repository:org/app:pull" in asked[0].query
+    assert "service=fake" in asked[0].query
+
+
+def test_bearer_with_credentials(static, upstream, image):
+    upstream.tokens = TokenService(anonymous=False, users={USER: PASSWORD})
+    tarn = static()
+    pulls(tarn)
+    assert len(upstream.asked("^/token")) == 1
+    for token in upstream.tokens.given:
+        assert token not in tarn.log()
+
+
+def test_a_token_for_each_repository(tarn, upstream, image):
+    upstream.image("org/other", [LAYER], tag="1")
+    upstream.tokens = TokenService()
+    for _ in range(2):
+        assert tarn.manifest("org/app", "1").status == 200
+        assert tarn.manifest("org/other", "1").status == 200
+    assert len(upstream.asked("^/token")) == 2
+
+
+def test_a_token_is_renewed_shortly_before_its_end(tarn, upstream, image):
+    upstream.tokens = TokenService(lifetime=3)
+    pulls(tarn)
+    time.sleep(3.2)
+    upstream.forget_requests()
+    pulls(tarn)
+    assert len(upstream.asked("^/token")) <= 2
+    assert tarn.manifest("org/app", "1").status == 200
+
+
+def test_a_token_that_upstream_forgot_is_renewed_once(tarn, upstream, image):
+    upstream.tokens = TokenService()
+    pulls(tarn)
+    upstream.tokens.forget()
+    upstream.forget_requests()
+    other = upstream.repository("org/app").add_blob(b"other")
+    assert tarn.blob("org/app", other).body == b"other"
+    assert len(upstream.asked("^/token")) == 1
+
+
+def test_a_token_that_never_helps_is_not_asked_for_endlessly(tarn, upstream, image):
+    upstream.tokens = TokenService(lifetime=0)
+    reply = tarn.manifest("org/app", "1")
+    assert (reply.status, reply.code) == (403, "DENIED")
+    assert len(upstream.asked("^/token")) <= 4
+
+
+def test_many_clients_at_the_end_of_a_token(tarn, upstream, image):
+    upstream.tokens = TokenService()
+    pulls(tarn)
+    upstream.tokens.forget()
+    upstream.forget_requests()
+    blobs = [upstream.repository("org/app").add_blob(noise(2000, seed)) for seed in range(10)]
+    for reply in at_once(*[lambda digest=digest: tarn.blob("org/app", digest)
+                           for digest in blobs]):
+        assert reply.status == 200
+    assert len(upstream.asked("^/token")) <= 2
+
+
+@pytest.mark.parametrize("member", ["token", "access_token"])
+def test_the_token_may_be_called_either(tarn, upstream, image, member):
+    upstream.tokens = TokenService(member=member)
+    pulls(tarn)
+
+
+def test_a_token_without_a_lifetime(tarn, upstream, image):
+    upstream.tokens = TokenService(tell_lifetime=False)
+    pulls(tarn)
+    assert len(upstream.asked("^/token")) == 1
+
+
+@pytest.mark.parametrize("challenge", [
+    'Bearer realm="{url}/token"',                                   # GAR's, on /v2/
+    'Bearer realm="{url}/token",service=fake',                      # gcr.io: not quoted
+    'bearer Realm = "{url}/token" , scope="repository:org/app:pull"',
+    'Bearer realm="{url}/token?a=b",service="fa,ke",scope="repository:org/app:pull,push"',
+    'Basic realm="x", Bearer realm="{url}/token",service="fake"',
+    'Negotiate, Bearer service="fake", realm="{url}/token"',
+    'Bearer error="invalid_token",realm="{url}/token",service="f\\"ake"',
+])
+def test_challenges_of_all_kinds(tarn, upstream, image, challenge):
+    upstream.tokens = TokenService()
+    upstream.challenge = challenge.format(url=upstream.url)
+    pulls(tarn)
+    assert "repository" in upstream.asked("^/token")[0].query
+
+
+@pytest.mark.parametrize("challenge", [
+    "Bearer", "", "Bearer realm=", 'Bearer realm="', "Digest realm=x", 'Bearer realm="/token"',
+    "Bearer " + "a=b," * 5000, '=,=,"'])
+def test_a_challenge_that_makes_no_sense_is_403(tarn, upstream, image, challenge):
+    upstream.tokens = TokenService()
+    upstream.challenge = challenge
+    reply = tarn.manifest("org/app", "1")
+    assert reply.status in (403, 502), reply
+    assert "fake.test" in reply.message
+
+
+@pytest.mark.parametrize("answer", [b"", b"{}", b"[]", b'{"token":5}', b'{"token":""}', b"<html>",
+                                    b'{"token":"a\\r\\nX-Evil: 1"}', b'{"token":"x"'])
+def test_a_token_answer_that_makes_no_sense(tarn, upstream, image, answer):
+    upstream.tokens = TokenService()
+    upstream.fault("^/token", status=200, headers={"Content-Type": "application/json"},
+                   body=answer)
+    reply = tarn.manifest("org/app", "1")
+    assert reply.status in (403, 502), reply
+    assert "fake.test" in reply.message
+    assert all("x-evil" not in request.headers for request in upstream.asked())
+
+
+# ---- Docker's config.json
+
+
+def docker_environment(tmp_path, config):
+    folder = tmp_path / "docker"
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    return {"DOCKER_CONFIG": str(folder)}
+
+
+def encoded(username, password):
+    return base64.b64encode(f"{username}:{password}".encode()).decode()
+
+
+@pytest.mark.parametrize("key", ["fake.test", "https://fake.test", "https://fake.test/v2/",
+                                 "http://fake.test/"])
+def test_dockers_auths(start, upstream, image, tmp_path, key):
+    upstream.basic = (USER, PASSWORD)
+    pulls(start("docker", docker_environment(tmp_path, {
+        "auths": {"else.test": {"auth": encoded("x", "y")},
+                  key: {"auth": encoded(USER, PASSWORD)}}})))
+
+
+def test_dockers_auths_with_username_and_password(start, upstream, image, tmp_path):
+    upstream.basic = (USER, PASSWORD)
+    pulls(start("docker", docker_environment(tmp_path, {
+        "auths": {"fake.test": {"username": USER, "password": PASSWORD}}})))
+
+
+def test_dockers_config_below_home(start, upstream, image, tmp_path):
+    upstream.basic = (USER, PASSWORD)
+    (tmp_path / ".docker").mkdir()
+    (tmp_path / ".docker" / "config.json").write_text(json.dumps(
+        {"auths": {"fake.test": {"auth": encoded(USER, PASSWORD)}}}))
+    pulls(start("docker", {"HOME": str(tmp_path)}))
+
+
+def test_dockers_identity_token(start, upstream, image, tmp_path):
+    upstream.tokens = TokenService(anonymous=False, refresh_tokens={"refresh-me"})
+    pulls(start("docker", docker_environment(tmp_path, {
+        "auths": {"fake.test": {"auth": encoded("00000000", ""),
+                                "identitytoken": "refresh-me"}}})))
+    asked = upstream.asked("^/token")
+    assert [request.method for request in asked] == ["POST"]
+
+
+def test_docker_hubs_old_key(start, upstream, image, tmp_path):
+    upstream.image("library/app", [LAYER], tag="1")
+    upstream.basic = (USER, PASSWORD)
+    tarn = start("docker", docker_environment(tmp_path, {
+        "auths": {"https://index.docker.io/v1/": {"auth": encoded(USER, PASSWORD)}}}),
+        host="docker.io")
+    pulls(tarn)
+    assert tarn.manifest("docker.io/app", "1").status == 200
+
+
+def test_no_docker_config_is_anonymous(start, upstream, image):
+    pulls(start("docker"))
+    assert all("authorization" not in request.headers for request in upstream.asked())
+
+
+def test_no_entry_for_the_host_is_anonymous(start, upstream, image, tmp_path):
+    pulls(start("docker", docker_environment(tmp_path, {
+        "auths": {"fake.test.evil.test": {"auth": encoded(USER, PASSWORD)},
+                  "test": {"auth": encoded(USER, PASSWORD)}}})))
+    assert all("authorization" not in request.headers for request in upstream.asked())
+
+
+def test_a_broken_docker_config_is_an_error_that_names_it(start, upstream, image, tmp_path):
+    environment = docker_environment(tmp_path, {})
+    path = tmp_path / "docker" / "config.json"
+    path.write_text("{broken")
+    upstream.basic = (USER, PASSWORD)
+    reply = start("docker", environment).manifest("org/app", "1")
+    assert reply.status == 502, reply
+    assert str(path) in reply.message
+
+
+def test_a_docker_config_that_changes_is_read_again(start, upstream, image, tmp_path):
+    upstream.basic = (USER, PASSWORD)
+    environment = docker_environment(tmp_path, {"auths": {}})
+    tarn = start("docker", environment)
+    assert tarn.manifest("org/app", "1").status == 403
+    docker_environment(tmp_path, {"auths": {"fake.test": {"auth": encoded(USER, PASSWORD)}}})
+    pulls(tarn)
+
+
+# ---- helper programs
+
+
+HELPER = """#!/bin/sh
+read host
+echo "$1 $host" >> {log}
+case $host in
+*fake.test*) printf '{answer}' ;;
+*) echo "credentials not found in native keychain"; exit 1 ;;
+esac
+"""
+
+
+@pytest.fixture
+def helper(tmp_path):
+    """Puts docker-credential-lake on PATH; returns (environment, what it was asked)."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    log = tmp_path / "asked"
+    log.write_text("")
+    path = folder / "docker-credential-lake"
+
+    def make(answer=None, script=None):
+        answer = answer or json.dumps(
+            {"ServerURL": "fake.test", "Username": USER, "Secret": PASSWORD}, ensure_ascii=False)
+        path.write_text(script or HELPER.format(log=log, answer=answer))
+        path.chmod(0o755)
+        return {"PATH": f"{folder}:{os.environ['PATH']}"}, lambda: log.read_text().splitlines()
+
+    return make
+
+
+def test_a_helper_program(start, upstream, image, helper):
+    upstream.basic = (USER, PASSWORD)
+    environment, asked = helper()
+    pulls(start({"helper": "lake"}, environment))
+    assert asked()[0].split()[0] == "get"
+    assert "fake.test" in asked()[0]
+
+
+def test_dockers_cred_helpers(start, upstream, image, helper, tmp_path):
+    upstream.basic = (USER, PASSWORD)
+    environment, _ = helper()
+    environment.update(docker_environment(tmp_path, {
+        "auths": {"fake.test": {}}, "credHelpers": {"fake.test": "lake"},
+        "credsStore": "missing"}))
+    pulls(start("docker", environment))
+
+
+def test_dockers_creds_store(start, upstream, image, helper, tmp_path):
+    upstream.basic = (USER, PASSWORD)
+    environment, _ = helper()
+    environment.update(docker_environment(tmp_path, {
+        "auths": {"fake.test": {}}, "credsStore": "lake"}))
+    pulls(start("docker", environment))
+
+
+def test_a_helpers_token_user_is_an_identity_token(start, upstream, image, helper):
+    upstream.tokens = TokenService(anonymous=False, refresh_tokens={"refresh-me"})
+    environment, _ = helper(json.dumps(
+        {"ServerURL": "fake.test", "Username": "<token>", "Secret": "refresh-me"}))
+    pulls(start({"helper": "lake"}, environment))
+
+
+def test_credentials_not_found_is_anonymous(start, upstream, image, helper):
+    environment, _ = helper(script='#!/bin/sh\necho "credentials not found in native keychain"\n'
+                                   "exit 1\n")
+    pulls(start({"helper": "lake"}, environment))
+    assert all("authorization" not in request.headers for request in upstream.asked())
+
+
+@pytest.mark.parametrize("script", [
+    "#!/bin/sh\necho 'the keyring is locked' >&2\nexit 1\n",
+    "#!/bin/sh\necho 'no json'\n",
+    "#!/bin/sh\nexit 0\n",
+    "#!/bin/sh\nkill -9 $$\n",
+    "#!/bin/sh\nhead -c 10000000 /dev/zero\n",
+], ids=["says why", "no json", "nothing", "killed", "endless"])
+def test_a_broken_helper_is_an_error_that_names_it(start, upstream, image, helper, script):
+    environment, _ = helper(script=script)
+    upstream.basic = (USER, PASSWORD)
+    reply = start({"helper": "lake"}, environment).manifest("org/app", "1")
+    assert reply.status == 502, reply
+    assert "docker-credential-lake" in reply.message
+
+
+def test_what_is_cached_is_served_while_credentials_are_broken(start, upstream, image, helper):
+    upstream.basic = (USER, PASSWORD)
+    environment, _ = helper()
+    tarn = start({"helper": "lake"}, environment)
+    pulls(tarn)
+    tarn.wait_cached("org/app", DIGEST)
+    helper(script="#!/bin/sh\nexit 1\n")
+    tarn.restart()
+    assert tarn.manifest("org/app", image).status == 200
+    assert tarn.manifest("org/app", "1").status == 200
+    assert tarn.blob("org/app", DIGEST).body == LAYER
+
+
+# ---- TLS to the upstream
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    """A certificate for 127.0.0.1 that no system trusts: (certificate, key)."""
+    folder = tmp_path_factory.mktemp("authority")
+    run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+         "-keyout", folder / "key.pem", "-out", folder / "cert.pem"])
+    return str(folder / "cert.pem"), str(folder / "key.pem")
+
+
+@pytest.fixture
+def secure(make_upstream, authority):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority)
+    secure = make_upstream(tls=context)
+    secure.image("org/app", [LAYER], tag="1")
+    return secure
+
+
+def test_a_ca_of_ones_own(start_tarn, secure, authority):
+    tarn = start_tarn([{"host": "fake.test", "url": secure.url, "default": True,
+                        "ca": authority[0]}])
+    pulls(tarn)
+
+
+def test_an_untrusted_certificate_is_502(start_tarn, secure):
+    tarn = start_tarn([{"host": "fake.test", "url": secure.url, "default": True}])
+    reply = tarn.manifest("org/app", "1")
+    assert (reply.status, reply.code) == (502, "UNAVAILABLE")
+    assert "certificate" in reply.message.lower()
+    assert secure.asked() == []
+
+
+# ---- tarn's own clients
+
+
+@pytest.fixture
+def htpasswd(tmp_path):
+    """A file with reader:secret in bcrypt, as htpasswd -B writes it."""
+    path = tmp_path / "htpasswd"
+    path.write_text("reader:$2b$04$afZFdHnsI8TtC6W31syeou6cKFZ33VGXOQB3rxW8uscUo61BVO5o6\n")
+    return str(path)
+
+
+def test_htpasswd_keeps_others_out(start_tarn, upstream, image, htpasswd):
+    tarn = start_tarn([{"host": "fake.test", "url": upstream.url, "default": True}],
+                      clients={"htpasswd": htpasswd})
+    for path in ("/v2/", "/v2/org/app/manifests/1", f"/v2/org/app/blobs/{DIGEST}"):
+        refused = tarn.get(path)
+        assert (refused.status, refused.code) == (401, "UNAUTHORIZED")
+        assert refused["WWW-Authenticate"].startswith("Basic realm=")
+        for wrong in (basic("reader", "wrong"), basic("other", "secret"), "Basic !", "Bearer x",
+                      "Basic " + "A" * 4000):
+            assert tarn.get(path, {"Authorization": wrong}).status == 401
+        right = tarn.get(path, {"Authorization": basic("reader", "secret")})
+        assert right.status == 200
+    assert tarn.get("/livez").status == 200
+    assert "secret" not in tarn.log()

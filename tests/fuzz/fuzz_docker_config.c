@@ -1,0 +1,26 @@
+/* Docker's config.json, a helper's output: whatever is found is whole, and names no odd program. */
+#include <string.h>
+#include "auth/docker_config.h"
+#include "fuzz.h"
+
+static void check_credential(const struct credential *credential) {
+    MUST((credential->kind == CREDENTIAL_BASIC) == (credential->username != NULL));
+    MUST((credential->kind == CREDENTIAL_ANONYMOUS) == (credential->secret == NULL));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
+    static const char *const hosts[] = {"docker.io", "ghcr.io", "localhost:5000"};
+    for (size_t i = 0; i < sizeof hosts / sizeof *hosts; i++) {
+        struct docker_entry entry;
+        if (docker_config_find(bytes, length, hosts[i], &entry, NULL)) {
+            MUST(entry.helper[0] == '\0' || docker_helper_name_ok(entry.helper));
+            check_credential(&entry.credential);
+        }
+        docker_entry_free(&entry);
+    }
+    struct credential credential = {0};
+    if (docker_helper_read(bytes, length, &credential, NULL))
+        check_credential(&credential);
+    credential_wipe(&credential);
+    return 0;
+}

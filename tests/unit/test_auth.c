@@ -1,0 +1,441 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <limits.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
+#include "auth/base64.h"
+#include "auth/credential.h"
+#include "auth/docker_config.h"
+#include "auth/exchange.h"
+#include "base/clock.h"
+#include "scripted_server.h"
+
+/* ---- a folder with a config.json and helpers in it ---- */
+
+static char folder[PATH_MAX];
+
+static void write_file(const char *name, mode_t mode, const char *content) {
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%.3000s/%s", folder, name);
+    FILE *file = fopen(path, "we");
+    assert_non_null(file);
+    fputs(content, file);
+    fclose(file);
+    assert_int_equal(chmod(path, mode), 0);
+}
+
+static int open_folder(void **state) {
+    (void)state;
+    char path[PATH_MAX + 200];
+    strcpy(folder, "/tmp/tarn-auth-XXXXXX");
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s:/usr/bin:/bin", folder);
+    setenv("PATH", path, 1);
+    setenv("DOCKER_CONFIG", folder, 1);
+    unsetenv("DOCKER_AUTH_CONFIG");
+    return 0;
+}
+
+static int close_folder(void **state) {
+    (void)state;
+    char command[PATH_MAX + 16];
+    snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    return system(command);
+}
+
+/* Asks a new source, so that no earlier answer is given again. */
+static bool look_up(const char *host, struct credential *out, struct error *error) {
+    struct credential_source *source = credential_source_docker(NULL);
+    *error = (struct error){0};
+    bool ok = credential_source_get(source, host, false, out, error);
+    credential_source_free(source);
+    return ok;
+}
+
+static void expect_basic(const char *host, const char *user, const char *secret) {
+    struct credential credential;
+    struct error error;
+    if (!look_up(host, &credential, &error))
+        fail_msg("%s: %s", host, error.text);
+    assert_int_equal(credential.kind, CREDENTIAL_BASIC);
+    assert_string_equal(credential.username, user);
+    assert_string_equal(credential.secret, secret);
+    assert_string_not_equal(credential.from, "");
+    credential_wipe(&credential);
+}
+
+static void expect_anonymous(const char *host) {
+    struct credential credential;
+    struct error error;
+    if (!look_up(host, &credential, &error))
+        fail_msg("%s: %s", host, error.text);
+    assert_int_equal(credential.kind, CREDENTIAL_ANONYMOUS);
+}
+
+static void expect_broken(const char *host, const char *reason) {
+    struct credential credential;
+    struct error error;
+    assert_false(look_up(host, &credential, &error));
+    if (!strstr(error.text, reason))
+        fail_msg("\"%s\" does not say \"%s\"", error.text, reason);
+    assert_null(strstr(error.text, "hunter2"));
+}
+
+/* ---- config.json ---- */
+
+static void test_auths_in_all_their_forms(void **state) {
+    (void)state;
+    write_file("config.json", 0600,
+               "{\"auths\":{"
+               "\"ghcr.io\":{\"auth\":\"dXNlcjpodW50ZXIy\"},"
+               "\"https://quay.io/v1/\":{\"auth\":\"dTpwOnc=\"},"
+               "\"k8s.example:5000\":{\"username\":\"u\",\"password\":\"p\",\"email\":\"x\"},"
+               "\"padded.example\":{\"auth\":\"dTpwAAA=\"},"
+               "\"identity.example\":{\"auth\":\"dTo=\",\"identitytoken\":\"refresh\"},"
+               "\"empty.example\":{}"
+               "},\"HttpHeaders\":{\"X\":\"y\"},\"unknown\":[1]}");
+    expect_basic("ghcr.io", "user", "hunter2");
+    expect_basic("quay.io", "u", "p:w");
+    expect_basic("k8s.example:5000", "u", "p");
+    expect_basic("padded.example", "u", "p");
+    expect_anonymous("empty.example");
+    expect_anonymous("k8s.example");
+    expect_anonymous("nowhere.example");
+    struct credential credential;
+    struct error error;
+    assert_true(look_up("identity.example", &credential, &error));
+    assert_int_equal(credential.kind, CREDENTIAL_IDENTITY_TOKEN);
+    assert_string_equal(credential.secret, "refresh");
+    credential_wipe(&credential);
+}
+
+static void test_docker_hub_is_found_under_its_legacy_key(void **state) {
+    (void)state;
+    write_file("config.json", 0600,
+               "{\"auths\":{\"https://index.docker.io/v1/\":{\"auth\":\"dXNlcjpodW50ZXIy\"}}}");
+    expect_basic("docker.io", "user", "hunter2");
+    expect_anonymous("ghcr.io");
+    write_file("config.json", 0600, "{\"auths\":{\"docker.io\":{\"auth\":\"dTpw\"}}}");
+    expect_basic("docker.io", "u", "p");
+}
+
+static void test_no_config_is_anonymous_and_a_broken_one_is_not(void **state) {
+    (void)state;
+    expect_anonymous("ghcr.io");
+    static const struct {
+        const char *content, *reason;
+    } cases[] = {
+        {"", "docker config"},
+        {"{\"auths\":", "docker config"},
+        {"[]", "no JSON object"},
+        {"{\"auths\":[]}", "\"auths\" is no object"},
+        {"{\"credHelpers\":3}", "\"credHelpers\" is no object"},
+        {"{\"auths\":{\"ghcr.io\":{\"auth\":\"*\"}}}", "no base64"},
+        {"{\"auths\":{\"ghcr.io\":{\"auth\":\"aHVudGVyMg==\"}}}", "user:password"},
+        {"{\"auths\":{\"ghcr.io\":\"hunter2\"}}", "no object"},
+        {"{\"credsStore\":\"../evil\"}", "no name of a helper"},
+        {"{\"credHelpers\":{\"ghcr.io\":[]}}", "no name of a helper"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        write_file("config.json", 0600, cases[i].content);
+        expect_broken("ghcr.io", cases[i].reason);
+    }
+    write_file("config.json", 0600, "{\"auths\":{\"ghcr.io\":\"hunter2\"}}");
+    expect_anonymous("quay.io"); /* another's entry may be broken */
+}
+
+static void test_the_environments_config_comes_first(void **state) {
+    (void)state;
+    write_file("config.json", 0600, "{\"auths\":{\"a.example\":{\"auth\":\"dTpw\"}}}");
+    setenv("DOCKER_AUTH_CONFIG", "{\"auths\":{\"b.example\":{\"auth\":\"dXNlcjpodW50ZXIy\"}}}", 1);
+    expect_basic("a.example", "u", "p");
+    expect_basic("b.example", "user", "hunter2");
+    unsetenv("DOCKER_AUTH_CONFIG");
+}
+
+/* ---- helpers ---- */
+
+#define HELPER                                                                                     \
+    "#!/bin/sh\n"                                                                                  \
+    "[ \"$1\" = get ] || exit 9\n"                                                                 \
+    "read -r host\n"                                                                               \
+    "case \"$host\" in\n"                                                                          \
+    "ok.example|https://index.docker.io/v1/)\n"                                                    \
+    "  printf '{\"ServerURL\":\"%s\",\"Username\":\"user\",\"Secret\":\"hunter2\"}\\n' "           \
+    "\"$host\";;\n"                                                                                \
+    "token.example) echo '{\"Username\":\"<token>\",\"Secret\":\"refresh\"}';;\n"                  \
+    "junk.example) echo 'hunter2';;\n"                                                             \
+    "fails.example) echo 'keychain locked'; exit 1;;\n"                                            \
+    "dies.example) echo 'on fire' >&2; kill -9 $$;;\n"                                             \
+    "*) echo 'credentials not found in native keychain'; exit 1;;\n"                               \
+    "esac\n"
+
+static void test_helpers_are_asked(void **state) {
+    (void)state;
+    write_file("docker-credential-test", 0700, HELPER);
+    write_file(
+        "config.json", 0600,
+        "{\"credHelpers\":{\"ok.example\":\"test\",\"none.example\":\"test\","
+        "\"gone.example\":\"missing\"},"
+        "\"auths\":{\"none.example\":{\"auth\":\"dTpw\"},\"x.example\":{\"auth\":\"dTpw\"}}}");
+    expect_basic("ok.example", "user", "hunter2");
+    expect_anonymous("none.example"); /* its helper decides, as Docker has it */
+    expect_basic("x.example", "u", "p");
+    expect_broken("gone.example", "docker-credential-missing");
+
+    write_file("config.json", 0600,
+               "{\"credsStore\":\"test\",\"auths\":{\"x.example\":{\"auth\":\"dTpw\"},"
+               "\"ok.example\":{}}}");
+    expect_basic("ok.example", "user", "hunter2");
+    expect_basic("docker.io", "user", "hunter2");
+    expect_basic("x.example", "u", "p");
+    expect_anonymous("nowhere.example");
+    struct credential credential;
+    struct error error;
+    assert_true(look_up("token.example", &credential, &error));
+    assert_int_equal(credential.kind, CREDENTIAL_IDENTITY_TOKEN);
+    assert_string_equal(credential.secret, "refresh");
+    assert_string_equal(credential.from, "docker-credential-test");
+    credential_wipe(&credential);
+}
+
+static void test_a_broken_helper_is_an_error(void **state) {
+    (void)state;
+    write_file("docker-credential-test", 0700, HELPER);
+    write_file("config.json", 0600, "{\"credsStore\":\"test\"}");
+    expect_broken("fails.example", "keychain locked");
+    expect_broken("dies.example", "on fire");
+    expect_broken("junk.example", "no JSON object");
+    struct credential_source *source = credential_source_helper("test");
+    struct credential credential;
+    struct error error;
+    assert_true(credential_source_get(source, "ok.example", false, &credential, &error));
+    assert_string_equal(credential.secret, "hunter2");
+    credential_wipe(&credential);
+    assert_string_equal(credential_source_name(source), "helper test");
+    credential_source_free(source);
+    assert_null(credential_source_helper("../../bin/sh"));
+}
+
+static void test_a_helper_that_leaves_a_process_behind_does_not_hold_us(void **state) {
+    (void)state;
+    write_file("docker-credential-test", 0700,
+               "#!/bin/sh\nsleep 5 &\necho '{\"Username\":\"u\",\"Secret\":\"p\"}'\n");
+    write_file("config.json", 0600, "{\"credsStore\":\"test\"}");
+    int64_t start = clock_ms();
+    expect_basic("x.example", "u", "p");
+    assert_true(clock_ms() - start < 3000);
+}
+
+/* ---- sources ---- */
+
+static void test_a_password_file_is_read_anew(void **state) {
+    (void)state;
+    char path[PATH_MAX + 16];
+    struct credential credential;
+    struct error error;
+    snprintf(path, sizeof path, "%s/password", folder);
+    write_file("password", 0600, "one\n");
+    struct credential_source *source = credential_source_static("me", path);
+    assert_true(credential_source_get(source, "x", false, &credential, &error));
+    assert_string_equal(credential.username, "me");
+    assert_string_equal(credential.secret, "one");
+    credential_wipe(&credential);
+    write_file("password", 0600, "two");
+    assert_true(credential_source_get(source, "x", true, &credential, &error));
+    assert_string_equal(credential.secret, "two");
+    credential_wipe(&credential);
+    unlink(path);
+    assert_false(credential_source_get(source, "y", true, &credential, &error));
+    assert_non_null(strstr(error.text, path));
+    credential_source_free(source);
+}
+
+static atomic_uint questions;
+
+static bool slow_get(void *context, const char *host, bool renew, struct credential *out,
+                     struct error *error) {
+    (void)context, (void)renew, (void)error;
+    atomic_fetch_add(&questions, 1);
+    clock_sleep_ms(50);
+    *out = (struct credential){
+        .kind = CREDENTIAL_BASIC, .username = strdup("u"), .secret = strdup(host)};
+    return true;
+}
+
+static void *ask_slowly(void *context) {
+    struct credential credential;
+    bool ok = credential_source_get(context, "x", false, &credential, NULL);
+    credential_wipe(&credential);
+    return ok ? context : NULL;
+}
+
+static void test_a_crowd_asks_one_question(void **state) {
+    (void)state;
+    struct credential_source *source = credential_source_new("slow", slow_get, NULL, NULL);
+    pthread_t threads[16];
+    void *result;
+    for (int i = 0; i < 16; i++)
+        pthread_create(&threads[i], NULL, ask_slowly, source);
+    for (int i = 0; i < 16; i++) {
+        pthread_join(threads[i], &result);
+        assert_ptr_equal(result, source);
+    }
+    assert_int_equal(atomic_load(&questions), 1);
+    credential_source_free(source);
+}
+
+/* ---- base64 ---- */
+
+static void test_base64(void **state) {
+    (void)state;
+    static const struct {
+        const char *plain, *encoded;
+    } cases[] = {{"", ""},
+                 {"f", "Zg=="},
+                 {"fo", "Zm8="},
+                 {"foo", "Zm9v"},
+                 {"foob", "Zm9vYg=="},
+                 {"fooba", "Zm9vYmE="},
+                 {"foobar", "Zm9vYmFy"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        size_t length;
+        char *encoded = base64_encode(cases[i].plain, strlen(cases[i].plain));
+        assert_string_equal(encoded, cases[i].encoded);
+        char *plain = base64_decode(text_of(encoded), &length);
+        assert_string_equal(plain, cases[i].plain);
+        assert_int_equal(length, strlen(cases[i].plain));
+        free(plain);
+        struct text bare = text_of(encoded);
+        while (text_ends(bare, "="))
+            bare.length--;
+        plain = base64_decode(bare, &length);
+        assert_string_equal(plain, cases[i].plain);
+        free(plain);
+        free(encoded);
+    }
+    static const char *const wrong[] = {"Z", "Zg=", "Z===", "Zg==Zg==", "Zm 9", "Zm9-"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        size_t length;
+        assert_null(base64_decode(text_of(wrong[i]), &length));
+    }
+}
+
+/* ---- exchange ---- */
+
+static bool answer_exchange(struct server *server, int fd, const char *head) {
+    (void)server;
+    if (server_asks(head, "GET /flavor"))
+        return server_reply(fd, 200, "Metadata-Flavor: Google\r\nContent-Type: text/plain\r\n",
+                            "project");
+    if (server_asks(head, "GET /moved"))
+        return server_reply(fd, 302, "Location: /flavor\r\n", "");
+    if (server_asks(head, "GET /large")) {
+        server_printf(fd, "HTTP/1.1 200 OK\r\n\r\n");
+        for (int i = 0; i < 1000; i++) {
+            if (!server_printf(fd, "%01024d", i))
+                return false;
+        }
+        return false;
+    }
+    if (server_asks(head, "GET /slow")) {
+        clock_sleep_ms(700);
+        return false;
+    }
+    if (server_asks(head, "POST /echo"))
+        return server_reply(fd, 429, "Retry-After: 3\r\n", strstr(head, "\r\n\r\n") + 4);
+    return server_reply(fd, 404, "", "");
+}
+
+static bool exchange(struct server *server, const char *path, struct exchange_request request,
+                     struct exchange_reply *reply, struct error *error) {
+    char url[256];
+    snprintf(url, sizeof url, "http://127.0.0.1:%u%s", server->port, path);
+    request.url = url;
+    if (!request.method)
+        request.method = "GET";
+    return exchange_perform(&request, reply, error);
+}
+
+static void test_an_exchange_brings_any_reply_whole(void **state) {
+    (void)state;
+    struct server *server = server_start(answer_exchange, NULL);
+    struct exchange_reply reply;
+    struct error error;
+    assert_true(exchange(server, "/flavor", (struct exchange_request){0}, &reply, &error));
+    assert_int_equal(reply.status, 200);
+    assert_true(reply.metadata_flavor_google);
+    assert_string_equal(reply.content_type, "text/plain");
+    assert_string_equal(reply.body.bytes, "project");
+    exchange_reply_free(&reply);
+
+    assert_true(exchange(server, "/moved", (struct exchange_request){0}, &reply, &error));
+    assert_int_equal(reply.status, 302); /* and no further */
+    exchange_reply_free(&reply);
+
+    const char *const headers[] = {"X-Test: yes", NULL};
+    assert_true(
+        exchange(server, "/echo",
+                 (struct exchange_request){
+                     .method = "POST", .headers = headers, .body = "a=b&c", .body_length = 5},
+                 &reply, &error));
+    assert_int_equal(reply.status, 429);
+    assert_int_equal(reply.retry_after_s, 3);
+    assert_string_equal(reply.body.bytes, "a=b&c");
+    assert_true(server_has(server_request(server, "POST", 0), "X-Test: yes"));
+    exchange_reply_free(&reply);
+    assert_int_equal(server->connections, 1);
+    server_stop(server);
+}
+
+static void test_an_exchange_is_bounded(void **state) {
+    (void)state;
+    struct server *server = server_start(answer_exchange, NULL);
+    struct exchange_reply reply;
+    struct error error;
+    assert_false(exchange(server, "/large?secret=hunter2",
+                          (struct exchange_request){.body_limit = 1000}, &reply, &error));
+    assert_int_equal(error.kind, ERROR_UNAVAILABLE);
+    assert_non_null(strstr(error.text, "/large: "));
+    assert_null(strstr(error.text, "hunter2"));
+    int64_t start = clock_ms();
+    assert_false(exchange(server, "/slow", (struct exchange_request){.total_timeout_ms = 200},
+                          &reply, &error));
+    assert_int_equal(error.kind, ERROR_TIMEOUT);
+    assert_true(clock_ms() - start < 600);
+    const struct address_rule nothing_here = {0};
+    assert_false(exchange(server, "/flavor", (struct exchange_request){.addresses = &nothing_here},
+                          &reply, &error));
+    assert_int_equal(error.kind, ERROR_DENIED);
+    const struct exchange_request no_http = {.method = "GET", .url = "file:///etc/passwd"};
+    assert_false(exchange_perform(&no_http, &reply, &error));
+    assert_int_equal(error.kind, ERROR_INVALID);
+    server_stop(server);
+}
+
+int main(void) {
+    static const char *const proxies[] = {"http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"};
+    for (size_t i = 0; i < sizeof proxies / sizeof *proxies; i++)
+        unsetenv(proxies[i]);
+#define WITH_FOLDER(test) cmocka_unit_test_setup_teardown(test, open_folder, close_folder)
+    const struct CMUnitTest tests[] = {
+        WITH_FOLDER(test_auths_in_all_their_forms),
+        WITH_FOLDER(test_docker_hub_is_found_under_its_legacy_key),
+        WITH_FOLDER(test_no_config_is_anonymous_and_a_broken_one_is_not),
+        WITH_FOLDER(test_the_environments_config_comes_first),
+        WITH_FOLDER(test_helpers_are_asked),
+        WITH_FOLDER(test_a_broken_helper_is_an_error),
+        WITH_FOLDER(test_a_helper_that_leaves_a_process_behind_does_not_hold_us),
+        WITH_FOLDER(test_a_password_file_is_read_anew),
+        cmocka_unit_test(test_a_crowd_asks_one_question),
+        cmocka_unit_test(test_base64),
+        cmocka_unit_test(test_an_exchange_brings_any_reply_whole),
+        cmocka_unit_test(test_an_exchange_is_bounded),
+    };
+#undef WITH_FOLDER
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,255 @@
+/* Who may read: right passwords only, at the cost of one hash, from a file that may change. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <crypt.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/buffer.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "registry/clients.h"
+
+static char file[] = "/tmp/tarn-htpasswd-XXXXXX";
+
+/* "user:hash\n" of a bcrypt of the given cost. */
+static void append_user(struct buffer *out, const char *user, const char *password,
+                        const char *prefix, unsigned long cost) {
+    char salt[CRYPT_GENSALT_OUTPUT_SIZE];
+    struct crypt_data *data cleanup_free = calloc(1, sizeof *data);
+    assert_non_null(crypt_gensalt_rn(prefix, cost, NULL, 0, salt, sizeof salt));
+    const char *hash = crypt_rn(password, salt, data, sizeof *data);
+    assert_non_null(hash);
+    buffer_printf(out, "%s:%s\n", user, hash);
+}
+
+static void write_text(const char *text) {
+    FILE *out = fopen(file, "w");
+    assert_non_null(out);
+    fputs(text, out);
+    fclose(out);
+}
+
+static struct clients *clients_of(const char *text) {
+    struct error error = {0};
+    write_text(text);
+    struct clients *clients = clients_new(file, &error);
+    if (!clients)
+        fail_msg("refused: %s", error.text);
+    return clients;
+}
+
+static bool allow(struct clients *clients, const char *header) {
+    char user[64];
+    bool allowed = clients_allow(clients, text_of(header), user, sizeof user);
+    assert_true(allowed == (*user != '\0'));
+    return allowed;
+}
+
+#define ANN_SESAME "Basic YW5uOnNlc2FtZQ==" /* ann:sesame */
+#define ANN_WRONG  "Basic YW5uOnNlc2Ft"     /* ann:sesam */
+#define BOB_COLON  "basic   Ym9iOmE6Yg=="   /* bob:a:b */
+#define EVE_SESAME "Basic ZXZlOnNlc2FtZQ==" /* eve:sesame */
+
+static void test_the_right_password_and_no_other_is_let_in(void **state) {
+    (void)state;
+    struct buffer text cleanup_buffer = {0};
+    buffer_append_string(&text, "# people\n\n");
+    append_user(&text, "ann", "sesame", "$2y$", 4);
+    append_user(&text, "bob", "a:b", "$6$", 1000);
+    struct clients *clients = clients_of(text.bytes);
+    char user[64];
+    assert_true(clients_allow(clients, text_of(ANN_SESAME), user, sizeof user));
+    assert_string_equal(user, "ann");
+    for (int i = 0; i < 3; i++) { /* also once the right one is remembered */
+        assert_true(allow(clients, ANN_SESAME));
+        assert_false(allow(clients, ANN_WRONG));
+        assert_true(allow(clients, BOB_COLON));
+        assert_false(allow(clients, EVE_SESAME));
+    }
+    clients_free(clients);
+}
+
+static void test_malformed_credentials_are_refused(void **state) {
+    (void)state;
+    struct buffer text cleanup_buffer = {0};
+    append_user(&text, "ann", "sesame", "$2y$", 4);
+    struct clients *clients = clients_of(text.bytes);
+    static const char *const headers[] = {"",
+                                          "Basic",
+                                          "Basic ",
+                                          "Bearer YW5uOnNlc2FtZQ==",
+                                          "BasicYW5uOnNlc2FtZQ==",
+                                          "Basic YW5uOnNlc2FtZQ",
+                                          "Basic YW5uOnNlc2FtZQ===",
+                                          "Basic YW5uOnNlc2FtZQ== x",
+                                          "Basic YW5u OnNlc2FtZQ==",
+                                          "Basic YW5u-nNlc2FtZQ==",
+                                          "Basic ====",
+                                          "Basic YW5u",             /* no colon */
+                                          "Basic OnNlc2FtZQ==",     /* no name */
+                                          "Basic YW5uOnNlc2FtZQA=", /* a NUL behind it */
+                                          "Basic YW5uOg=="};        /* an empty password */
+    for (size_t i = 0; i < sizeof headers / sizeof *headers; i++)
+        assert_false(allow(clients, headers[i]));
+    assert_false(clients_allow(clients, (struct text){NULL, 0}, NULL, 0));
+
+    struct buffer longest cleanup_buffer = {0};
+    buffer_append_string(&longest, "Basic ");
+    for (int i = 0; i < 2000; i++)
+        buffer_append_string(&longest, "YW5u");
+    assert_false(allow(clients, longest.bytes));
+    clients_free(clients);
+}
+
+static void test_only_hashes_may_stand_in_the_file(void **state) {
+    (void)state;
+    static const struct {
+        const char *text, *told;
+    } cases[] = {
+        {"ann:sesame\n", ":1: the password of user ann is no hash that is known here; write it "
+                         "with htpasswd -B"},
+        {"# x\nann:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n", ":2: the password of user ann is no"},
+        {"ann:$apr1$abcdefgh$AAAAAAAAAAAAAAAAAAAAA/\n", ":1: the password of user ann is no"},
+        {"ann:\n", ":1: the password of user ann is no"},
+        {"ann\n", ":1: expected USER:HASH, as htpasswd -B writes"},
+        {":$2y$04$abc\n", ":1: expected USER:HASH"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct error error = {0};
+        write_text(cases[i].text);
+        assert_null(clients_new(file, &error));
+        assert_int_equal(error.kind, ERROR_INVALID);
+        if (!strstr(error.text, cases[i].told) || !strstr(error.text, file))
+            fail_msg("%s", error.text);
+    }
+    struct error error = {0};
+    assert_null(clients_new("/not/there", &error));
+    assert_int_equal(error.kind, ERROR_IO);
+
+    struct clients *clients = clients_of(""); /* nobody may read */
+    assert_false(allow(clients, ANN_SESAME));
+    clients_free(clients);
+}
+
+/* Waits until the header is (not) let in; the file is looked at once a second. */
+static bool becomes(struct clients *clients, const char *header, bool wanted) {
+    for (int i = 0; i < 50; i++) {
+        if (allow(clients, header) == wanted)
+            return true;
+        clock_sleep_ms(100);
+    }
+    return false;
+}
+
+static void test_the_file_is_read_again_when_it_changes(void **state) {
+    (void)state;
+    struct buffer first cleanup_buffer = {0}, second cleanup_buffer = {0};
+    append_user(&first, "ann", "sesame", "$2y$", 4);
+    append_user(&second, "eve", "sesame", "$2y$", 4);
+    struct clients *clients = clients_of(first.bytes);
+    assert_true(allow(clients, ANN_SESAME)); /* remembered from here on */
+    write_text(second.bytes);
+    assert_true(becomes(clients, ANN_SESAME, false));
+    assert_true(allow(clients, EVE_SESAME));
+
+    write_text("broken\n"); /* those known before stay */
+    clock_sleep_ms(1200);
+    assert_true(allow(clients, EVE_SESAME));
+    unlink(file);
+    clock_sleep_ms(1200);
+    assert_true(allow(clients, EVE_SESAME));
+    write_text(first.bytes);
+    assert_true(becomes(clients, ANN_SESAME, true));
+    assert_false(allow(clients, EVE_SESAME));
+    clients_free(clients);
+}
+
+static void test_a_right_password_costs_one_hash(void **state) {
+    (void)state;
+    struct buffer text cleanup_buffer = {0};
+    append_user(&text, "ann", "sesame", "$2y$", 9);
+    struct clients *clients = clients_of(text.bytes);
+    int64_t start = clock_us();
+    assert_true(allow(clients, ANN_SESAME));
+    int64_t hashed = clock_us() - start;
+    start = clock_us();
+    for (int i = 0; i < 50; i++)
+        assert_true(allow(clients, ANN_SESAME));
+    assert_true(clock_us() - start < 10 * hashed); /* and not fifty times */
+    clients_free(clients);
+}
+
+static void test_an_unknown_user_costs_as_much_time(void **state) {
+    (void)state;
+    struct buffer text cleanup_buffer = {0};
+    append_user(&text, "ann", "sesame", "$2y$", 9);
+    struct clients *clients = clients_of(text.bytes);
+    int64_t known = INT64_MAX, unknown = INT64_MAX;
+    for (int i = 0; i < 5; i++) {
+        int64_t start = clock_us();
+        assert_false(allow(clients, ANN_WRONG));
+        int64_t middle = clock_us();
+        assert_false(allow(clients, EVE_SESAME));
+        int64_t end = clock_us();
+        known = middle - start < known ? middle - start : known;
+        unknown = end - middle < unknown ? end - middle : unknown;
+    }
+    assert_true(unknown > known / 2 && unknown < known * 2);
+    clients_free(clients);
+}
+
+static void *ask(void *context) {
+    for (int i = 0; i < 20; i++) {
+        if (!allow(context, ANN_SESAME) || allow(context, ANN_WRONG))
+            return NULL;
+    }
+    return context;
+}
+
+static void test_many_threads_ask_at_once(void **state) {
+    (void)state;
+    struct buffer text cleanup_buffer = {0};
+    append_user(&text, "ann", "sesame", "$2y$", 4);
+    struct clients *clients = clients_of(text.bytes);
+    pthread_t threads[8];
+    for (int i = 0; i < 8; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, ask, clients), 0);
+    for (int i = 0; i < 8; i++) {
+        void *result = NULL;
+        pthread_join(threads[i], &result);
+        assert_ptr_equal(result, clients);
+    }
+    clients_free(clients);
+}
+
+static int make_file(void **state) {
+    (void)state;
+    int fd = mkstemp(file);
+    return fd < 0 ? -1 : close(fd);
+}
+
+static int remove_file(void **state) {
+    (void)state;
+    return unlink(file);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_right_password_and_no_other_is_let_in),
+        cmocka_unit_test(test_malformed_credentials_are_refused),
+        cmocka_unit_test(test_only_hashes_may_stand_in_the_file),
+        cmocka_unit_test(test_the_file_is_read_again_when_it_changes),
+        cmocka_unit_test(test_a_right_password_costs_one_hash),
+        cmocka_unit_test(test_an_unknown_user_costs_as_much_time),
+        cmocka_unit_test(test_many_threads_ask_at_once),
+    };
+    return cmocka_run_group_tests(tests, make_file, remove_file);
+}

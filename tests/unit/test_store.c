@@ -1,0 +1,504 @@
+#include "store_root.h"
+
+#define HOST "ghcr.io"
+#define NAME "org/app"
+#define TYPE "application/vnd.oci.image.manifest.v1+json"
+
+/* ---- the root ---- */
+
+static void test_a_second_opener_is_refused_and_told_who_holds_the_root(void **state) {
+    struct fixture *fixture = *state;
+    struct error error = {0};
+    assert_null(store_open(fixture->root, &error));
+    assert_int_equal(error.kind, ERROR_BUSY);
+    char pid[32];
+    snprintf(pid, sizeof pid, "process %ld", (long)getpid());
+    assert_non_null(strstr(error.text, pid));
+    assert_non_null(strstr(error.text, fixture->root));
+
+    write_raw(fixture, "lock", "no number\n", 10);
+    assert_null(store_open(fixture->root, &error));
+    assert_int_equal(error.kind, ERROR_BUSY);
+    assert_non_null(strstr(error.text, "another process"));
+    reopen(fixture);
+}
+
+static void test_a_root_is_made_with_its_parents(void **state) {
+    struct fixture *fixture = *state;
+    char path[1024];
+    path_in(fixture, "a/b/c/", path);
+    struct store *store = store_open(path, NULL);
+    assert_non_null(store);
+    store_close(store);
+    assert_true(exists(fixture, "a/b/c/lock"));
+}
+
+static void test_a_root_that_cannot_be_is_an_error_that_names_it(void **state) {
+    struct fixture *fixture = *state;
+    write_raw(fixture, "file", "x", 1);
+    char path[1024];
+    path_in(fixture, "file/root", path);
+    struct error error = {0};
+    assert_null(store_open(path, &error));
+    assert_int_equal(error.kind, ERROR_IO);
+    assert_non_null(strstr(error.text, "file"));
+    assert_null(store_open("", &error));
+    assert_int_equal(error.kind, ERROR_INVALID);
+}
+
+/* ---- blobs ---- */
+
+static void test_a_blob_put_is_read_back_after_a_restart(void **state) {
+    struct fixture *fixture = *state;
+    struct digest digest = digest_of_text("hello");
+    struct error error = {0};
+    assert_false(store_blob_has(fixture->store, &digest, NULL));
+    assert_true(store_blob_put(fixture->store, &digest, "hello", 5, &error));
+    assert_true(store_blob_put(fixture->store, &digest, "hello", 5, &error));
+    reopen(fixture);
+    uint64_t size = 0;
+    assert_true(store_blob_has(fixture->store, &digest, &size));
+    assert_int_equal(size, 5);
+    cleanup_buffer struct buffer out = {0};
+    buffer_append_string(&out, "> ");
+    assert_true(store_blob_read(fixture->store, &digest, 5, &out, &error));
+    assert_string_equal(out.bytes, "> hello");
+    cleanup_close int fd = store_blob_open(fixture->store, &digest, &size, &error);
+    assert_true(fd >= 0);
+    assert_int_equal(size, 5);
+    assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+}
+
+static void test_the_empty_blob_and_sha512_are_blobs_too(void **state) {
+    struct fixture *fixture = *state;
+    struct digest empty = digest_of_text(""), wide;
+    assert_true(digest_of(DIGEST_SHA512, "wide", 4, &wide));
+    assert_true(store_blob_put(fixture->store, &empty, "", 0, NULL));
+    assert_true(store_blob_put(fixture->store, &wide, "wide", 4, NULL));
+    cleanup_buffer struct buffer out = {0};
+    assert_true(store_blob_read(fixture->store, &empty, 0, &out, NULL));
+    assert_int_equal(out.length, 0);
+    assert_true(store_blob_read(fixture->store, &wide, 4, &out, NULL));
+    assert_string_equal(out.bytes, "wide");
+}
+
+static void test_bytes_of_another_digest_are_not_kept(void **state) {
+    struct fixture *fixture = *state;
+    struct digest digest = digest_of_text("right");
+    struct error error = {0};
+    assert_false(store_blob_put(fixture->store, &digest, "wrong", 5, &error));
+    assert_int_equal(error.kind, ERROR_CORRUPT);
+    assert_false(store_blob_has(fixture->store, &digest, NULL));
+}
+
+static void test_an_absent_blob_is_not_found(void **state) {
+    struct fixture *fixture = *state;
+    struct digest digest = digest_of_text("absent"), none = {0};
+    struct error error = {0};
+    assert_int_equal(store_blob_open(fixture->store, &digest, NULL, &error), -1);
+    assert_int_equal(error.kind, ERROR_NOT_FOUND);
+    assert_int_equal(store_blob_open(fixture->store, &none, NULL, &error), -1);
+    assert_int_equal(error.kind, ERROR_INVALID);
+    assert_false(store_blob_has(fixture->store, &none, NULL));
+    assert_false(store_blob_put(fixture->store, &none, "", 0, &error));
+    assert_int_equal(error.kind, ERROR_INVALID);
+}
+
+static void test_a_bad_blob_is_set_aside_and_gone(void **state) {
+    struct fixture *fixture = *state;
+    struct digest digest = digest_of_text("right");
+    struct error error = {0};
+    assert_true(store_blob_put(fixture->store, &digest, "right", 5, NULL));
+    write_raw(fixture, blob_name(&digest), "wrong", 5);
+    cleanup_buffer struct buffer out = {0};
+    buffer_append_string(&out, "before");
+    assert_false(store_blob_read(fixture->store, &digest, 100, &out, &error));
+    assert_int_equal(error.kind, ERROR_CORRUPT);
+    assert_int_equal(out.length, 6);
+    assert_false(store_blob_has(fixture->store, &digest, NULL));
+    assert_true(exists(fixture, flat_name("bad", &digest, "")));
+
+    assert_true(store_blob_put(fixture->store, &digest, "right", 5, NULL));
+    buffer_clear(&out);
+    assert_true(store_blob_read(fixture->store, &digest, 100, &out, &error));
+    assert_string_equal(out.bytes, "right");
+}
+
+static void test_a_good_blob_that_took_the_place_of_a_bad_one_is_not_set_aside(void **state) {
+    struct fixture *fixture = *state;
+    struct digest digest = digest_of_text("right");
+    assert_true(store_blob_put(fixture->store, &digest, "right", 5, NULL));
+    write_raw(fixture, blob_name(&digest), "bad", 3);
+    cleanup_close int bad = store_blob_open(fixture->store, &digest, NULL, NULL);
+    assert_true(store_blob_put(fixture->store, &digest, "right", 5, NULL));
+    assert_true(store_blob_set_aside(fixture->store, &digest, bad, NULL));
+    uint64_t size = 0;
+    assert_true(store_blob_has(fixture->store, &digest, &size));
+    assert_int_equal(size, 5);
+}
+
+static void test_a_blob_over_the_limit_is_not_read(void **state) {
+    struct fixture *fixture = *state;
+    struct digest digest = digest_of_text("hello");
+    struct error error = {0};
+    assert_true(store_blob_put(fixture->store, &digest, "hello", 5, NULL));
+    cleanup_buffer struct buffer out = {0};
+    assert_false(store_blob_read(fixture->store, &digest, 4, &out, &error));
+    assert_int_equal(error.kind, ERROR_INVALID);
+    assert_true(store_blob_has(fixture->store, &digest, NULL));
+}
+
+static void test_what_is_no_regular_file_is_no_blob(void **state) {
+    struct fixture *fixture = *state;
+    struct digest digest = digest_of_text("hello");
+    struct error error = {0};
+    char path[1024], secret[1024];
+    assert_true(store_blob_put(fixture->store, &digest, "hello", 5, NULL));
+    path_in(fixture, blob_name(&digest), path);
+    path_in(fixture, "secret", secret);
+    write_raw(fixture, "secret", "hello", 5);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(symlink(secret, path), 0);
+    assert_false(store_blob_has(fixture->store, &digest, NULL));
+    assert_int_equal(store_blob_open(fixture->store, &digest, NULL, &error), -1);
+    assert_int_equal(error.kind, ERROR_NOT_FOUND);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_false(store_blob_has(fixture->store, &digest, NULL));
+    assert_int_equal(store_blob_open(fixture->store, &digest, NULL, &error), -1);
+    assert_int_equal(error.kind, ERROR_NOT_FOUND);
+}
+
+static void test_opening_a_blob_renews_its_last_use_at_most_once_an_hour(void **state) {
+    struct fixture *fixture = *state;
+    struct digest digest = digest_of_text("hello");
+    assert_true(store_blob_put(fixture->store, &digest, "hello", 5, NULL));
+    set_age(fixture, blob_name(&digest), 1800);
+    close(store_blob_open(fixture->store, &digest, NULL, NULL));
+    assert_in_range(age_of(fixture, blob_name(&digest)), 1800, 1860);
+    set_age(fixture, blob_name(&digest), 3700);
+    close(store_blob_open(fixture->store, &digest, NULL, NULL));
+    assert_in_range(age_of(fixture, blob_name(&digest)), 0, 60);
+    set_age(fixture, blob_name(&digest), -86400);
+    close(store_blob_open(fixture->store, &digest, NULL, NULL));
+    assert_in_range(age_of(fixture, blob_name(&digest)), 0, 60);
+}
+
+/* ---- links ---- */
+
+static void test_a_blob_link_holds_for_its_repository_alone(void **state) {
+    struct fixture *fixture = *state;
+    struct digest digest = digest_of_text("a"), other = digest_of_text("b");
+    struct error error = {0};
+    assert_false(store_has_link_blob(fixture->store, HOST, NAME, &digest));
+    assert_true(store_link_blob(fixture->store, HOST, NAME, &digest, &error));
+    assert_true(store_link_blob(fixture->store, HOST, NAME, &digest, &error));
+    reopen(fixture);
+    assert_true(store_has_link_blob(fixture->store, HOST, NAME, &digest));
+    assert_false(store_has_link_blob(fixture->store, HOST, NAME, &other));
+    assert_false(store_has_link_blob(fixture->store, HOST, "org", &digest));
+    assert_false(store_has_link_blob(fixture->store, HOST, "org/app/x", &digest));
+    assert_false(store_has_link_blob(fixture->store, "quay.io", NAME, &digest));
+    assert_false(store_has_link_manifest(fixture->store, HOST, NAME, &digest, NULL, 0));
+}
+
+static void test_a_manifest_link_keeps_the_media_type(void **state) {
+    struct fixture *fixture = *state;
+    struct digest digest = digest_of_text("a");
+    char type[128] = "", small[8] = "";
+    assert_true(store_link_manifest(fixture->store, HOST, NAME, &digest, "text/old", NULL));
+    assert_true(store_link_manifest(fixture->store, HOST, NAME, &digest, TYPE, NULL));
+    assert_true(store_has_link_manifest(fixture->store, HOST, NAME, &digest, type, sizeof type));
+    assert_string_equal(type, TYPE);
+    assert_true(store_has_link_manifest(fixture->store, HOST, NAME, &digest, NULL, 0));
+    assert_false(store_has_link_manifest(fixture->store, HOST, NAME, &digest, small, sizeof small));
+    assert_false(store_has_link_blob(fixture->store, HOST, NAME, &digest));
+}
+
+static void test_a_media_type_that_would_break_the_record_is_refused(void **state) {
+    struct fixture *fixture = *state;
+    struct digest digest = digest_of_text("a");
+    struct error error = {0};
+    char longest[129];
+    memset(longest, 'a', 128);
+    longest[128] = '\0';
+    assert_false(store_link_manifest(fixture->store, HOST, NAME, &digest, "a\nb", &error));
+    assert_int_equal(error.kind, ERROR_INVALID);
+    assert_false(store_link_manifest(fixture->store, HOST, NAME, &digest, longest, &error));
+    longest[127] = '\0';
+    assert_true(store_link_manifest(fixture->store, HOST, NAME, &digest, longest, &error));
+    assert_true(store_has_link_manifest(fixture->store, HOST, NAME, &digest, longest, 128));
+}
+
+static void test_a_corrupt_manifest_link_reads_as_absent_and_is_replaced(void **state) {
+    struct fixture *fixture = *state;
+    static const char *const bad[] = {
+        "",
+        "\n",
+        "tarn-manifest 1",
+        "tarn-manifest 1\n",
+        "tarn-manifest 1\ntext/plain",
+        "tarn-manifest 2\ntext/plain\n",
+        "tarn-manifest 1\ntext/plain\nmore\n",
+        "tarn-manifest 1\ntext\x01/plain\n",
+    };
+    struct digest digest = digest_of_text("a");
+    char type[128], name[256], hex[DIGEST_STRING_SIZE], big[4096];
+    digest_format(&digest, hex);
+    snprintf(name, sizeof name, "repositories/" HOST "/" NAME "/_manifests/sha256/%s", hex + 7);
+    memset(big, 'a', sizeof big);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_true(store_link_manifest(fixture->store, HOST, NAME, &digest, TYPE, NULL));
+        assert_true(store_has_link_manifest(fixture->store, HOST, NAME, &digest, type, 128));
+        write_raw(fixture, name, bad[i], strlen(bad[i]));
+        assert_false(store_has_link_manifest(fixture->store, HOST, NAME, &digest, type, 128));
+    }
+    write_raw(fixture, name, big, sizeof big);
+    assert_false(store_has_link_manifest(fixture->store, HOST, NAME, &digest, type, 128));
+    write_raw(fixture, name, "tarn-manifest 1\nte\0t\n", 21);
+    assert_false(store_has_link_manifest(fixture->store, HOST, NAME, &digest, type, 128));
+}
+
+static void test_names_that_climb_out_are_refused(void **state) {
+    struct fixture *fixture = *state;
+    static const char *const repositories[] = {
+        "..", "../x", "a/../b", "/a", "a/", "a//b", ".", "a/.", "_tags", "a/_blobs", "", "A", "a b",
+    };
+    static const char *const hosts[] = {"..", ".", "", "a/b", "../etc", "a b", "_x", "/"};
+    static const char *const tags[] = {"..", ".", "", "a/b", "../x", ".hidden", "-x"};
+    struct store *store = fixture->store;
+    struct digest digest = digest_of_text("a");
+    struct tag_record record = {.digest = digest, .media_type = TYPE, .checked_s = 1};
+    struct error error;
+    for (size_t i = 0; i < sizeof repositories / sizeof *repositories; i++) {
+        error = (struct error){0};
+        assert_false(store_link_blob(store, HOST, repositories[i], &digest, &error));
+        assert_int_equal(error.kind, ERROR_INVALID);
+        assert_false(store_link_manifest(store, HOST, repositories[i], &digest, TYPE, &error));
+        assert_false(store_has_link_blob(store, HOST, repositories[i], &digest));
+        assert_false(store_tag_put(store, HOST, repositories[i], "t", &record, &error));
+        assert_false(store_tag_get(store, HOST, repositories[i], "t", &record));
+        assert_false(store_tag_delete(store, HOST, repositories[i], "t", &error));
+    }
+    for (size_t i = 0; i < sizeof hosts / sizeof *hosts; i++) {
+        error = (struct error){0};
+        assert_false(store_link_blob(store, hosts[i], NAME, &digest, &error));
+        assert_int_equal(error.kind, ERROR_INVALID);
+        assert_false(store_tag_put(store, hosts[i], NAME, "t", &record, &error));
+        assert_false(store_repositories(store, hosts[i], NULL, NULL, &error));
+    }
+    for (size_t i = 0; i < sizeof tags / sizeof *tags; i++) {
+        error = (struct error){0};
+        assert_false(store_tag_put(store, HOST, NAME, tags[i], &record, &error));
+        assert_int_equal(error.kind, ERROR_INVALID);
+        assert_false(store_tag_delete(store, HOST, NAME, tags[i], &error));
+    }
+    assert_false(exists(fixture, "repositories"));
+}
+
+static void test_the_longest_names_fit(void **state) {
+    struct fixture *fixture = *state;
+    char repository[256], host[256], tag[129];
+    for (size_t i = 0; i < 255; i++) {
+        repository[i] = i % 2 ? '/' : 'a';
+        host[i] = i % 64 == 63 ? '.' : 'h';
+    }
+    repository[255] = host[255] = '\0';
+    memset(tag, 't', 128);
+    tag[128] = '\0';
+    struct digest digest;
+    assert_true(digest_of(DIGEST_SHA512, "a", 1, &digest));
+    struct tag_record record = {.digest = digest, .media_type = TYPE, .checked_s = 1};
+    struct error error = {0};
+    assert_true(store_link_blob(fixture->store, host, repository, &digest, &error));
+    assert_true(store_link_manifest(fixture->store, host, repository, &digest, TYPE, &error));
+    assert_true(store_tag_put(fixture->store, host, repository, tag, &record, &error));
+    assert_true(store_has_link_blob(fixture->store, host, repository, &digest));
+    assert_true(store_tag_get(fixture->store, host, repository, tag, &record));
+}
+
+/* ---- tags ---- */
+
+static void test_a_tag_is_kept_replaced_and_deleted(void **state) {
+    struct fixture *fixture = *state;
+    struct tag_record put = {.digest = digest_of_text("a"), .media_type = TYPE, .checked_s = 1000};
+    struct tag_record got;
+    assert_false(store_tag_get(fixture->store, HOST, NAME, "latest", &got));
+    assert_true(store_tag_put(fixture->store, HOST, NAME, "latest", &put, NULL));
+    put.digest = digest_of_text("b");
+    put.checked_s = 2000;
+    assert_true(store_tag_put(fixture->store, HOST, NAME, "latest", &put, NULL));
+    reopen(fixture);
+    assert_true(store_tag_get(fixture->store, HOST, NAME, "latest", &got));
+    assert_true(digest_equal(&got.digest, &put.digest));
+    assert_string_equal(got.media_type, TYPE);
+    assert_int_equal(got.checked_s, 2000);
+    assert_true(store_tag_delete(fixture->store, HOST, NAME, "latest", NULL));
+    assert_true(store_tag_delete(fixture->store, HOST, NAME, "latest", NULL));
+    assert_false(store_tag_get(fixture->store, HOST, NAME, "latest", &got));
+}
+
+static void test_a_tag_checked_in_the_future_was_checked_now(void **state) {
+    struct fixture *fixture = *state;
+    struct tag_record record = {
+        .digest = digest_of_text("a"), .media_type = TYPE, .checked_s = time(NULL) + 1000000};
+    assert_true(store_tag_put(fixture->store, HOST, NAME, "v1", &record, NULL));
+    assert_true(store_tag_get(fixture->store, HOST, NAME, "v1", &record));
+    assert_true(record.checked_s <= time(NULL));
+}
+
+static void test_a_tag_without_digest_or_with_a_broken_type_is_refused(void **state) {
+    struct fixture *fixture = *state;
+    struct error error = {0};
+    struct tag_record none = {.media_type = TYPE}, past = {.digest = digest_of_text("a")};
+    struct tag_record full = {.digest = digest_of_text("a")};
+    assert_false(store_tag_put(fixture->store, HOST, NAME, "v1", &none, &error));
+    assert_int_equal(error.kind, ERROR_INVALID);
+    past.checked_s = -1;
+    assert_false(store_tag_put(fixture->store, HOST, NAME, "v1", &past, &error));
+    memset(full.media_type, 'a', sizeof full.media_type);
+    assert_false(store_tag_put(fixture->store, HOST, NAME, "v1", &full, &error));
+}
+
+static void test_a_corrupt_tag_reads_as_absent(void **state) {
+    struct fixture *fixture = *state;
+#define HEX "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
+    static const char *const bad[] = {
+        "",
+        "tarn-tag 1\n",
+        "tarn-tag 1\nsha256:" HEX "\ntext/plain\n5",
+        "tarn-tag 1\nsha256:" HEX "\ntext/plain\n-5\n",
+        "tarn-tag 1\nsha256:" HEX "\ntext/plain\n99999999999999999999\n",
+        "tarn-tag 1\nsha256:" HEX "\ntext/plain\n18446744073709551615\n",
+        "tarn-tag 1\nsha256:" HEX "\ntext/plain\n5\n\n",
+        "tarn-tag 1\nsha256:" HEX "0\ntext/plain\n5\n",
+        "tarn-tag 1\nsha256:../../../../etc/passwd\ntext/plain\n5\n",
+        "tarn-tag 9\nsha256:" HEX "\ntext/plain\n5\n",
+    };
+    const char *name = "repositories/" HOST "/" NAME "/_tags/v1";
+    const char *good = "tarn-tag 1\nsha256:" HEX "\ntext/plain\n5\n";
+    struct tag_record record = {.digest = digest_of_text("a"), .media_type = TYPE, .checked_s = 1};
+    assert_true(store_tag_put(fixture->store, HOST, NAME, "v1", &record, NULL));
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        write_raw(fixture, name, bad[i], strlen(bad[i]));
+        assert_false(store_tag_get(fixture->store, HOST, NAME, "v1", &record));
+    }
+    write_raw(fixture, name, good, strlen(good));
+    assert_true(store_tag_get(fixture->store, HOST, NAME, "v1", &record));
+    assert_int_equal(record.checked_s, 5);
+    for (size_t cut = 0; cut < strlen(good); cut++) {
+        write_raw(fixture, name, good, cut);
+        assert_false(store_tag_get(fixture->store, HOST, NAME, "v1", &record));
+    }
+}
+
+/* ---- repositories ---- */
+
+struct listing {
+    struct buffer text;
+    int left; /* how many more are wanted; negative: all */
+};
+
+static bool list_one(void *context, const char *host, const char *repository) {
+    struct listing *listing = context;
+    buffer_printf(&listing->text, "%s/%s\n", host, repository);
+    return --listing->left != 0;
+}
+
+static const char *list(struct fixture *fixture, const char *host, int limit,
+                        struct listing *listing) {
+    buffer_free(&listing->text);
+    listing->left = limit;
+    struct error error = {0};
+    assert_true(store_repositories(fixture->store, host, list_one, listing, &error));
+    return listing->text.bytes ? listing->text.bytes : "";
+}
+
+static void add_repository(struct fixture *fixture, const char *host, const char *repository) {
+    struct digest digest = digest_of_text(repository);
+    assert_true(store_link_manifest(fixture->store, host, repository, &digest, TYPE, NULL));
+}
+
+static void test_repositories_come_in_the_byte_order_of_their_whole_names(void **state) {
+    struct fixture *fixture = *state;
+    struct listing listing = {0};
+    assert_string_equal(list(fixture, NULL, -1, &listing), "");
+    static const char *const names[] = {"a0", "a/b", "a", "a-b", "a.b/c", "a/b/c/d", "a_b", "b"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        add_repository(fixture, "h.io", names[i]);
+    add_repository(fixture, "h.io:5000", "x");
+    add_repository(fixture, "h.io-x.net", "y");
+    struct digest digest = digest_of_text("a");
+    assert_true(store_link_blob(fixture->store, "h.io", "only/blobs", &digest, NULL));
+    write_raw(fixture, "repositories/h.io/zfile", "", 0);
+    assert_string_equal(list(fixture, NULL, -1, &listing),
+                        "h.io-x.net/y\nh.io/a\nh.io/a-b\nh.io/a.b/c\nh.io/a/b\nh.io/a/b/c/d\n"
+                        "h.io/a0\nh.io/a_b\nh.io/b\nh.io:5000/x\n");
+    assert_string_equal(list(fixture, "h.io:5000", -1, &listing), "h.io:5000/x\n");
+    assert_string_equal(list(fixture, "absent.io", -1, &listing), "");
+    assert_string_equal(list(fixture, "h.io", 2, &listing), "h.io/a\nh.io/a-b\n");
+    buffer_free(&listing.text);
+}
+
+static void test_a_directory_of_many_repositories_is_listed_in_order_and_whole(void **state) {
+    struct fixture *fixture = *state;
+    struct listing listing = {0};
+    cleanup_buffer struct buffer expected = {0};
+    char name[32];
+    for (int i = 0; i < 2500; i++) {
+        snprintf(name, sizeof name, "r%04d", (i * 1009) % 2500);
+        add_repository(fixture, "h.io", name);
+        buffer_printf(&expected, "h.io/r%04d\n", i);
+    }
+    assert_string_equal(list(fixture, NULL, -1, &listing), expected.bytes);
+    buffer_free(&listing.text);
+}
+
+static void test_the_deepest_repository_is_listed(void **state) {
+    struct fixture *fixture = *state;
+    struct listing listing = {0};
+    char name[256], expected[300];
+    for (size_t i = 0; i < 255; i++)
+        name[i] = i % 2 ? '/' : 'a';
+    name[255] = '\0';
+    add_repository(fixture, "h.io", name);
+    snprintf(expected, sizeof expected, "h.io/%s\n", name);
+    char deeper[1024];
+    snprintf(deeper, sizeof deeper, "%s/repositories/h.io/%s/b", fixture->root, name);
+    assert_int_equal(mkdir(deeper, 0700), 0);
+    assert_string_equal(list(fixture, NULL, -1, &listing), expected);
+    buffer_free(&listing.text);
+}
+
+#define STORE_TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        STORE_TEST(test_a_second_opener_is_refused_and_told_who_holds_the_root),
+        STORE_TEST(test_a_root_is_made_with_its_parents),
+        STORE_TEST(test_a_root_that_cannot_be_is_an_error_that_names_it),
+        STORE_TEST(test_a_blob_put_is_read_back_after_a_restart),
+        STORE_TEST(test_the_empty_blob_and_sha512_are_blobs_too),
+        STORE_TEST(test_bytes_of_another_digest_are_not_kept),
+        STORE_TEST(test_an_absent_blob_is_not_found),
+        STORE_TEST(test_a_bad_blob_is_set_aside_and_gone),
+        STORE_TEST(test_a_good_blob_that_took_the_place_of_a_bad_one_is_not_set_aside),
+        STORE_TEST(test_a_blob_over_the_limit_is_not_read),
+        STORE_TEST(test_what_is_no_regular_file_is_no_blob),
+        STORE_TEST(test_opening_a_blob_renews_its_last_use_at_most_once_an_hour),
+        STORE_TEST(test_a_blob_link_holds_for_its_repository_alone),
+        STORE_TEST(test_a_manifest_link_keeps_the_media_type),
+        STORE_TEST(test_a_media_type_that_would_break_the_record_is_refused),
+        STORE_TEST(test_a_corrupt_manifest_link_reads_as_absent_and_is_replaced),
+        STORE_TEST(test_names_that_climb_out_are_refused),
+        STORE_TEST(test_the_longest_names_fit),
+        STORE_TEST(test_a_tag_is_kept_replaced_and_deleted),
+        STORE_TEST(test_a_tag_checked_in_the_future_was_checked_now),
+        STORE_TEST(test_a_tag_without_digest_or_with_a_broken_type_is_refused),
+        STORE_TEST(test_a_corrupt_tag_reads_as_absent),
+        STORE_TEST(test_repositories_come_in_the_byte_order_of_their_whole_names),
+        STORE_TEST(test_a_directory_of_many_repositories_is_listed_in_order_and_whole),
+        STORE_TEST(test_the_deepest_repository_is_listed),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
