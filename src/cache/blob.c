@@ -14,7 +14,7 @@ static bool is_linked(struct cache *cache, const struct upstream *upstream, cons
 bool answer_blob_head(struct question *question, struct error *error) {
     char text[DIGEST_STRING_SIZE];
     const struct digest *digest = &question->reference.digest;
-    const struct upstream_request request = {
+    struct upstream_request request = {
         .what = UPSTREAM_BLOB,
         .head_only = true,
         .repository = question->repository,
@@ -28,8 +28,8 @@ bool answer_blob_head(struct question *question, struct error *error) {
     if (!ok)
         return false;
     struct error ignored; /* a link that is not kept costs another HEAD */
-    store_link_blob(question->cache->store, upstream_host(question->upstream),
-                    question->repository, digest, &ignored);
+    store_link_blob(question->cache->store, upstream_host(question->upstream), question->repository,
+                    digest, &ignored);
     uint64_t size = head.length;
     if (!head.has_length && !store_blob_has(question->cache->store, digest, &size))
         return error_set(error, ERROR_UNAVAILABLE, "upstream %s tells no size of blob %s",
@@ -77,8 +77,7 @@ bool cache_blob_stat(struct cache *cache, struct upstream *upstream, const char 
 }
 
 /* Opens the stored file. False without an error text when it is not there. */
-static bool open_stored(struct cache *cache, const struct digest *digest,
-                        struct cache_blob *blob) {
+static bool open_stored(struct cache *cache, const struct digest *digest, struct cache_blob *blob) {
     blob->fd = store_blob_open(cache->store, digest, &blob->size, NULL);
     blob->size_known = blob->fd >= 0;
     return blob->fd >= 0;
@@ -160,8 +159,8 @@ bool cache_blob_open(struct cache *cache, struct upstream *upstream, const char 
 
     bool started;
     struct blob_range first = tame(range);
-    struct flight *flight = flights_join(cache->flights, upstream, repository, digest, &first,
-                                         &started, error);
+    struct flight *flight =
+        flights_join(cache->flights, upstream, repository, digest, &first, &started, error);
     if (!flight)
         return false;
     *outcome = started ? CACHE_MISS : CACHE_JOINED;
@@ -189,8 +188,9 @@ bool cache_blob_settle(struct cache_blob *blob, struct error *error) {
         return true;
     flight_wait_end(blob->flight);
     return store_blob_has(blob->flight->flights->store, &blob->flight->digest, &size) ||
-           error_set(error, ERROR_IO, "all of it came, but it could not be kept: tarn's log says "
-                                      "why");
+           error_set(error, ERROR_IO,
+                     "all of it came, but it could not be kept: tarn's log says "
+                     "why");
 }
 
 bool cache_blob_fetch(struct cache *cache, struct upstream *upstream, const char *repository,
@@ -200,8 +200,8 @@ bool cache_blob_fetch(struct cache *cache, struct upstream *upstream, const char
     const struct blob_range whole = {.kind = BLOB_WHOLE};
     if (store_blob_has(cache->store, digest, &size))
         return true; /* who reads it through this repository will ask with a HEAD */
-    struct flight *flight = flights_join(cache->flights, upstream, repository, digest, &whole,
-                                         &started, error);
+    struct flight *flight =
+        flights_join(cache->flights, upstream, repository, digest, &whole, &started, error);
     if (!flight)
         return false;
     flight_want_all(flight);

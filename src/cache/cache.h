@@ -31,13 +31,13 @@
 struct cache;
 
 struct cache_settings {
-    size_t document_memory;     /* bytes of documents kept in memory; 0: 8 MiB */
-    int64_t negative_ttl_ms;    /* how long a real 404 is believed; 0: not at all */
-    int64_t stale_after_ms;     /* upstream's silence after which a stale answer is given; 0: 5 s */
-    int64_t patience_ms;        /* how long a flight without progress keeps trying while somebody
-                                   waits; 0: 2 min */
-    unsigned max_flights;       /* blobs under way at once; more is ERROR_BUSY; 0: 512 */
-    unsigned max_connections;   /* of all flights together; 0: 64 */
+    size_t document_memory;   /* bytes of documents kept in memory; 0: 8 MiB */
+    int64_t negative_ttl_ms;  /* how long a real 404 is believed; 0: not at all */
+    int64_t stale_after_ms;   /* upstream's silence after which a stale answer is given; 0: 5 s */
+    int64_t patience_ms;      /* how long a flight without progress keeps trying while somebody
+                                 waits; 0: 2 min */
+    unsigned max_flights;     /* blobs under way at once; more is ERROR_BUSY; 0: 512 */
+    unsigned max_connections; /* of all flights together; 0: 64 */
 };
 
 /* `store` must outlive the cache; so must every upstream passed in. NULL when out of memory. */
@@ -60,10 +60,10 @@ enum cache_outcome {
 /* Immutable and shared; released with document_release(). */
 struct document {
     _Atomic unsigned references;
-    struct digest digest;  /* of the bytes */
+    struct digest digest; /* of the bytes */
     char media_type[128];
-    bool has_bytes;        /* false: only the head is known (an answer to HEAD) */
-    uint64_t length;       /* of the whole, even without bytes */
+    bool has_bytes;  /* false: only the head is known (an answer to HEAD) */
+    uint64_t length; /* of the whole, even without bytes */
     char bytes[];
 };
 void document_release(struct document *document); /* NULL is allowed */
@@ -74,9 +74,8 @@ void document_release(struct document *document); /* NULL is allowed */
  * Errors: as upstream_perform(), when nothing held can stand in.
  */
 bool cache_manifest(struct cache *cache, struct upstream *upstream, const char *repository,
-                    const struct reference *reference, bool head_only,
-                    struct document **document, enum cache_outcome *outcome,
-                    struct error *error);
+                    const struct reference *reference, bool head_only, struct document **document,
+                    enum cache_outcome *outcome, struct error *error);
 
 /* {"name":…,"tags":[…]} with all tags, in byte order, each once. */
 bool cache_tags(struct cache *cache, struct upstream *upstream, const char *repository,
@@ -94,7 +93,7 @@ struct flight;
 
 /* An open blob: a stored file, or a flight to follow. */
 struct cache_blob {
-    int fd;            /* for sendfile; the blob's, not the caller's */
+    int fd; /* for sendfile; the blob's, not the caller's */
     bool size_known;
     uint64_t size;
     struct flight *flight; /* NULL: complete and verified */
@@ -150,7 +149,7 @@ struct flight_figures {
     uint64_t size, present; /* bytes; size 0: not known yet */
     double rate;            /* bytes a second since it started */
     unsigned connections, readers, retries;
-    double seconds;         /* since it started */
+    double seconds; /* since it started */
 };
 
 /* Fills at most `limit` entries, oldest first; gives how many flights there are. */

@@ -16,8 +16,8 @@ struct slot {
     struct slot *prev, *next;
 };
 
-struct document *document_new(const struct digest *digest, const char *media_type,
-                              uint64_t length, bool has_bytes) {
+struct document *document_new(const struct digest *digest, const char *media_type, uint64_t length,
+                              bool has_bytes) {
     struct document *document = malloc(sizeof *document + (has_bytes ? length : 0));
     if (!document)
         return NULL;
@@ -33,8 +33,7 @@ struct document *document_keep(struct document *document) {
 }
 
 void document_release(struct document *document) {
-    if (document &&
-        atomic_fetch_sub_explicit(&document->references, 1, memory_order_acq_rel) == 1)
+    if (document && atomic_fetch_sub_explicit(&document->references, 1, memory_order_acq_rel) == 1)
         free(document);
 }
 

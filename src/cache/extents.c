@@ -52,8 +52,7 @@ uint64_t extents_run_end(const struct extents *extents, uint64_t offset) {
     return offset;
 }
 
-bool extents_gap(const struct extents *extents, uint64_t from, uint64_t limit,
-                 struct extent *gap) {
+bool extents_gap(const struct extents *extents, uint64_t from, uint64_t limit, struct extent *gap) {
     uint64_t start = extents_run_end(extents, from), end = limit;
     if (start >= limit)
         return false;

@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "cache/lookup.h"
 
 enum {
     HASH_STEP = 256 << 10, /* bytes read back and hashed at a time; the page cache has them */
@@ -104,10 +105,7 @@ struct flight *flights_find(struct flights *flights, const struct digest *digest
 
 /* Where to begin with a blob that came wrong the last time. table_lock held. */
 static void heed_distrust(struct flights *flights, struct flight *flight) {
-    const char *const *fallbacks = upstream_settings(flight->sources[0].upstream)->fallbacks;
-    unsigned places = 1;
-    while (fallbacks && fallbacks[places - 1])
-        places++;
+    unsigned places = lookup_places(flight->sources[0].upstream);
     for (size_t i = 0; i < sizeof flights->distrusted / sizeof *flights->distrusted; i++) {
         if (!digest_equal(&flights->distrusted[i].digest, &flight->digest))
             continue;
@@ -275,8 +273,8 @@ static bool hash_all(struct flight *flight, struct digest_hash *hash, char *step
     while (wait_for_prefix(flight, &end)) {
         while (flight->hashed < end) {
             uint64_t left = end - flight->hashed;
-            ssize_t got = pread(flight->fd, step, left < HASH_STEP ? left : HASH_STEP,
-                                (off_t)flight->hashed);
+            ssize_t got =
+                pread(flight->fd, step, left < HASH_STEP ? left : HASH_STEP, (off_t)flight->hashed);
             if (got <= 0)
                 return error_set_errno(error, got < 0 ? errno : EIO, "reading a partial blob");
             digest_hash_update(hash, step, (size_t)got);
@@ -324,8 +322,7 @@ static void log_end(const struct flight *flight, const struct error *error) {
                LOG_STRING("digest", digest_format(&flight->digest, digest)),
                LOG_STRING("upstream", upstream_host(source->upstream)),
                LOG_STRING("repository", source->repository), LOG_STRING("error", error->text),
-               LOG_STRING("kind", error_kind_name(error->kind)),
-               LOG_NUMBER("seconds", seconds));
+               LOG_STRING("kind", error_kind_name(error->kind)), LOG_NUMBER("seconds", seconds));
     else
         log_at(LOG_DEBUG, "blob cached",
                LOG_STRING("digest", digest_format(&flight->digest, digest)),
@@ -367,12 +364,19 @@ static void end_verified(struct flight *flight) {
         partial_drop(flight->partial);
 }
 
+static void leave_count(struct flights *flights) {
+    pthread_mutex_lock(&flights->table_lock);
+    flights->count--;
+    pthread_mutex_unlock(&flights->table_lock);
+}
+
 static void *drive(void *argument) {
     struct flight *flight = argument;
     struct flights *flights = flight->flights;
     struct error error = {0};
     bool ok = open_partial(flight, &error) && verify(flight, &error);
 
+    leave_count(flights); /* what is left to do needs no upstream, and makes room for others */
     pthread_mutex_lock(&flight->state_lock);
     if (ok)
         flight->state = FLIGHT_VERIFIED;
@@ -388,7 +392,6 @@ static void *drive(void *argument) {
         end_failed(flight, &error);
     pthread_mutex_lock(&flights->table_lock);
     HASH_DEL(flights->table, flight);
-    flights->count--;
     pthread_cond_broadcast(&flights->ended);
     pthread_mutex_unlock(&flights->table_lock);
     flight_release(flight);

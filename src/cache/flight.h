@@ -5,11 +5,11 @@
  * The parts of a flight and who moves them:
  *
  *   fetchers   threads, one per upstream connection. Each takes a span (a stretch that nobody has
- *              or is fetching, see flight_plan.c), asks upstream for it and writes it to the partial
- *              file. A failed span's missing rest simply becomes a gap again.
- *   driver     one thread. Hashes the growing prefix in order; when all is hashed and the digest
- *              matches, releases the held-back tail, commits and ends the flight.
- *   readers    the clients' own threads. They wait for their next byte and send it from the file.
+ *              or is fetching, see flight_plan.c), asks upstream for it and writes it to the
+ * partial file. A failed span's missing rest simply becomes a gap again. driver     one thread.
+ * Hashes the growing prefix in order; when all is hashed and the digest matches, releases the
+ * held-back tail, commits and ends the flight. readers    the clients' own threads. They wait for
+ * their next byte and send it from the file.
  *
  * Bytes that are present are never overwritten: what the hash vouches for is what readers got. An
  * upstream that sends the same stretch twice with other bytes fails the flight.
@@ -28,8 +28,8 @@
 #include "cache/extents.h"
 
 enum {
-    FLIGHT_SPANS = 20,   /* more than any `connections` may be, with two for urgent ranges */
-    FLIGHT_SOURCES = 8,  /* repositories a flight remembers to fetch through */
+    FLIGHT_SPANS = 20,  /* more than any `connections` may be, with two for urgent ranges */
+    FLIGHT_SOURCES = 8, /* repositories a flight remembers to fetch through */
 };
 
 enum flight_state {
@@ -68,7 +68,7 @@ struct flights {
     pthread_mutex_t table_lock; /* guards table, count and distrusted */
     pthread_cond_t ended;       /* a flight left the table */
     struct flight *table;
-    unsigned count; /* of flights in the table */
+    unsigned count; /* of flights in the table that have not ended */
     struct {
         struct digest digest;
         unsigned location;
@@ -89,10 +89,11 @@ struct flight {
     pthread_cond_t changed;
     enum flight_state state;
     struct error failure;
-    bool opened;             /* the driver has opened the partial */
-    bool resumed;            /* an earlier flight's bytes were found */
-    struct partial *partial; /* freed by the driver, or with the flight when a fetcher outlives it */
-    int fd;                  /* of the partial file; closed with the flight */
+    bool opened;  /* the driver has opened the partial */
+    bool resumed; /* an earlier flight's bytes were found */
+    struct partial
+        *partial; /* freed by the driver, or with the flight when a fetcher outlives it */
+    int fd;       /* of the partial file; closed with the flight */
 
     bool answered; /* upstream has sent a head: size is known, or will be at the end */
     bool size_known;
@@ -107,12 +108,12 @@ struct flight {
     unsigned allowed; /* fetchers at once; fewer after upstream refused a further connection */
     struct flight_source sources[FLIGHT_SOURCES];
     unsigned source_count, source;
-    unsigned location; /* 0: the upstream's URL, 1…: its fallbacks */
+    unsigned location;             /* 0: the upstream's URL, 1…: its fallbacks */
     struct upstream_target target; /* where blobs of the current source are redirected to */
 
     struct flight_reader *readers;
     unsigned reader_count;
-    bool fill; /* fetch all of it, not only what readers want */
+    bool fill;                     /* fetch all of it, not only what readers want */
     struct blob_range first_range; /* what the first request asks for */
 
     int64_t started_ms, progress_ms; /* clock_ms() of start and of the last byte */
@@ -122,7 +123,8 @@ struct flight {
 };
 
 struct flights *flights_new(struct store *store, const struct cache_settings *settings);
-bool flights_free(struct flights *flights); /* false: some threads would not end; nothing is freed */
+bool flights_free(
+    struct flights *flights); /* false: some threads would not end; nothing is freed */
 
 /*
  * The flight of `digest`, referenced: the one under way, or (*started) a new one that fetches
@@ -156,8 +158,8 @@ void flight_reader_free(struct flight *flight, struct flight_reader *reader);
 /* ---- flight_plan.c: who fetches what next; called with state_lock held ---- */
 
 struct plan {
-    bool plain;        /* ask without a range */
-    bool suffix;       /* ask for the last `end` bytes; size not known yet */
+    bool plain;  /* ask without a range */
+    bool suffix; /* ask for the last `end` bytes; size not known yet */
     uint64_t start, end;
 };
 

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/metric.h"
 #include "cache/flight.h"
+#include "cache/lookup.h"
 
 enum {
     RECORD_EVERY = 4 << 20, /* bytes between two records of progress for after a crash */
@@ -27,9 +28,10 @@ struct fetch {
     struct flight *flight;
     struct span *span;
     struct flight_source *source;
-    bool plain;        /* asked without a range */
-    uint64_t recorded; /* the span is recorded up to here */
-    int64_t began_ms;  /* first byte */
+    const struct upstream_target *target; /* upstream_perform() fills it before the head */
+    bool plain;                           /* asked without a range */
+    uint64_t recorded;                    /* the span is recorded up to here */
+    int64_t began_ms;                     /* first byte */
     uint64_t bytes;
 };
 
@@ -120,21 +122,26 @@ static bool on_head(void *context, const struct upstream_head *head, struct erro
     ok = ok && accept_head(fetch, head, error);
     bool new_size = ok && flight->size_known && !was_known;
     uint64_t size = flight->size;
+    if (ok) {
+        source->state = SOURCE_ANSWERED;
+        flight->answered = true;
+        if (!flight->target.url && fetch->target->url) /* where the other fetchers go at once */
+            flight->target =
+                (struct upstream_target){strdup(fetch->target->url), fetch->target->location};
+    }
     pthread_mutex_unlock(&flight->state_lock);
     if (!ok)
         return false;
 
-    /* Records first, so that a reader let in below finds its link. A lost one costs a HEAD. */
+    /* Before others' bytes are recorded. A lost link costs a HEAD, a lost size a fresh start. */
     struct error ignored;
     if (first)
-        store_link_blob(flight->flights->store, upstream_host(source->upstream),
-                        source->repository, &flight->digest, &ignored);
+        store_link_blob(flight->flights->store, upstream_host(source->upstream), source->repository,
+                        &flight->digest, &ignored);
     if (new_size)
         partial_set_size(flight->partial, size, &ignored);
 
     pthread_mutex_lock(&flight->state_lock);
-    source->state = SOURCE_ANSWERED;
-    flight->answered = true;
     flight_staff(flight);
     pthread_cond_broadcast(&flight->changed);
     pthread_mutex_unlock(&flight->state_lock);
@@ -299,6 +306,16 @@ static void learn_rate(struct fetch *fetch) {
     flight->rate = flight->rate > 0 ? (flight->rate + rate) / 2 : rate;
 }
 
+/* When the first answer must be here. Each place that can be asked gets its share of the time, so
+ * that a silent one leaves some for the next. */
+static int64_t first_deadline(const struct flight *flight,
+                              const struct upstream_settings *settings) {
+    int64_t patience =
+        settings->first_byte_timeout_ms ? settings->first_byte_timeout_ms : FIRST_BYTE_MS;
+    unsigned places = lookup_places(flight->sources[flight->source].upstream);
+    return flight->started_ms + patience * (flight->location + 1) / places;
+}
+
 static bool fetch_span(struct flight *flight, struct span *span, const struct plan *plan,
                        struct error *error) {
     pthread_mutex_lock(&flight->state_lock);
@@ -308,12 +325,12 @@ static bool fetch_span(struct flight *flight, struct span *span, const struct pl
                                      flight->target.location};
     bool answered = flight->answered;
     unsigned location = flight->location;
-    int64_t patience = upstream_settings(upstream)->first_byte_timeout_ms;
-    int64_t deadline = answered ? 0 : flight->started_ms + (patience ? patience : FIRST_BYTE_MS);
+    int64_t deadline = answered ? 0 : first_deadline(flight, upstream_settings(upstream));
     pthread_mutex_unlock(&flight->state_lock);
 
     char reference[DIGEST_STRING_SIZE];
-    struct fetch fetch = {.flight = flight, .span = span, .source = source, .plain = plan->plain};
+    struct fetch fetch = {
+        .flight = flight, .span = span, .source = source, .target = &target, .plain = plan->plain};
     const struct upstream_request request = {
         .what = UPSTREAM_BLOB,
         .repository = source->repository,
@@ -399,9 +416,8 @@ static void wait_backoff(struct flight *flight, int64_t ms) {
 }
 
 /*
- * A span failed, asked for plainly or by range. Decides whether this fetcher goes on (true) or ends;
- * may end the flight.
- * state_lock held.
+ * A span failed, asked for plainly or by range. Decides whether this fetcher goes on (true) or
+ * ends; may end the flight. state_lock held.
  */
 static bool after_failure(struct flight *flight, bool was_plain, struct error *error) {
     struct flights *flights = flight->flights;

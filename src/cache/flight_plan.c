@@ -11,10 +11,10 @@
 #include "cache/flight.h"
 
 enum {
-    FIRST_SPAN = 4 << 20,  /* the first request, whose answer tells the size: one request for most */
+    FIRST_SPAN = 4 << 20, /* the first request, whose answer tells the size: one request for most */
     LEAST_SPAN = 1 << 20,
     MOST_SPAN = 16 << 20,
-    FAR_SECONDS = 2, /* a reader this far behind a span's front gets a fetcher of its own */
+    FAR_SECONDS = 2,     /* a reader this far behind a span's front gets a fetcher of its own */
     URGENT_FETCHERS = 2, /* beyond `allowed`, for readers that nothing is under way for */
 };
 
@@ -73,7 +73,7 @@ static bool reader_gap(const struct flight *flight, struct extent *best) {
     bool found = false;
     uint64_t least = UINT64_MAX;
     const struct flight_reader *reader;
-    DL_FOREACH(flight->readers, reader) {
+    DL_FOREACH (flight->readers, reader) {
         struct extent gap;
         uint64_t end = reader->end < flight->size ? reader->end : flight->size;
         if (reader->at < end && free_gap(flight, reader->at, end, &gap) &&
@@ -136,7 +136,7 @@ bool flight_plan(const struct flight *flight, struct plan *plan) {
 /* A reader that would wait long for a byte far behind a span's front: the span ends before it. */
 static void shorten_for_readers(struct flight *flight) {
     struct flight_reader *reader;
-    DL_FOREACH(flight->readers, reader) {
+    DL_FOREACH (flight->readers, reader) {
         if (extents_run_end(&flight->present, reader->at) > reader->at || reader->at >= reader->end)
             continue;
         struct span *span = (struct span *)span_holding(flight, reader->at);
@@ -154,7 +154,7 @@ static void shorten_for_readers(struct flight *flight) {
 static bool reader_is_stranded(const struct flight *flight) {
     const struct flight_reader *reader;
     struct extent gap;
-    DL_FOREACH(flight->readers, reader) {
+    DL_FOREACH (flight->readers, reader) {
         if (reader->at < reader->end && free_gap(flight, reader->at, reader->at + 1, &gap))
             return true;
     }

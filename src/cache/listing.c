@@ -7,9 +7,9 @@
 #include "oci/manifest.h"
 
 enum {
-    PAGE_LIMIT = 1000,            /* pages of one list; more is an upstream that goes in circles */
-    PAGE_SIZE_LIMIT = 16 << 20,   /* bytes of one page */
-    ENTRY_LIMIT = 1 << 20,        /* tags or referrers in all */
+    PAGE_LIMIT = 1000,          /* pages of one list; more is an upstream that goes in circles */
+    PAGE_SIZE_LIMIT = 16 << 20, /* bytes of one page */
+    ENTRY_LIMIT = 1 << 20,      /* tags or referrers in all */
 };
 
 /* Gets a list page by page; `member` of each page is an array whose entries are gathered. */
@@ -20,14 +20,15 @@ static json_t *gather(struct question *question, enum upstream_what what, const 
     char next[sizeof((struct upstream_head *)0)->next] = "";
     for (unsigned page = 0; page < PAGE_LIMIT; page++) {
         struct upstream_head *head = calloc(1, sizeof *head);
-        const struct upstream_request request = {
+        struct upstream_request request = {
             .what = what,
             .repository = question->repository,
             .reference = reference,
             .page = next[0] ? next : NULL,
         };
-        bool ok = all && head && lookup_get(question->cache, question->upstream, &request,
-                                            PAGE_SIZE_LIMIT, head, &body, error);
+        bool ok = all && head &&
+                  lookup_get(question->cache, question->upstream, &request, PAGE_SIZE_LIMIT, head,
+                             &body, error);
         if (head)
             memcpy(next, head->next, sizeof next);
         if (ok == false && (!all || !head))
@@ -37,7 +38,8 @@ static json_t *gather(struct question *question, enum upstream_what what, const 
             return NULL;
         cleanup_json json_t *json = json_loadb(body.bytes ? body.bytes : "", body.length, 0, NULL);
         json_t *entries = json_object_get(json, member);
-        if (!json_is_object(json) || (entries && !json_is_array(entries) && !json_is_null(entries))) {
+        if (!json_is_object(json) ||
+            (entries && !json_is_array(entries) && !json_is_null(entries))) {
             error_set(error, ERROR_UNAVAILABLE, "upstream %s: the list of %s of %s is malformed",
                       upstream_host(question->upstream), member, question->repository);
             return NULL;

@@ -1,8 +1,8 @@
 /*
  * Documents in memory, and questions to upstream about them. Inside the room.
  *
- * A slot is what is known under one key: a document with the time until which it is fresh, or a real
- * 404 with the time until which it is believed. Slots are bounded by bytes and go by last use.
+ * A slot is what is known under one key: a document with the time until which it is fresh, or a
+ * real 404 with the time until which it is believed. Slots are bounded by bytes and go by last use.
  *
  * A question is one inquiry of upstream under way. Whoever needs its answer joins it; it runs on a
  * thread of its own, so that a client that holds something stale need not wait for its end.
@@ -40,7 +40,7 @@ struct question {
     /* Guarded by the cache's questions_lock: */
     unsigned references;
     bool done;
-    bool still; /* upstream confirmed `held` */
+    bool still;                /* upstream confirmed `held` */
     struct document *document; /* the answer, owned; NULL when it failed */
     struct error error;
 };
@@ -54,7 +54,7 @@ struct cache {
     int64_t negative_ttl_ms, stale_after_ms;
     struct metric *pulled_bytes;
 
-    pthread_mutex_t slots_lock; /* guards slots, recent, used */
+    pthread_mutex_t slots_lock;  /* guards slots, recent, used */
     struct slot *slots, *recent; /* recent: most recently used first */
     size_t used;
 
@@ -67,17 +67,17 @@ struct cache {
 /* ---- documents ---- */
 
 /* With `length` bytes of room (uninitialised) if has_bytes. One reference. NULL: no memory. */
-struct document *document_new(const struct digest *digest, const char *media_type,
-                              uint64_t length, bool has_bytes);
+struct document *document_new(const struct digest *digest, const char *media_type, uint64_t length,
+                              bool has_bytes);
 struct document *document_keep(struct document *document); /* one more reference; gives it back */
 
 /* ---- slots ---- */
 
 enum slot_state {
-    SLOT_EMPTY,  /* nothing known */
-    SLOT_FRESH,  /* *document is set */
-    SLOT_STALE,  /* *document is set */
-    SLOT_ABSENT  /* *error is set: upstream's own 404 */
+    SLOT_EMPTY, /* nothing known */
+    SLOT_FRESH, /* *document is set */
+    SLOT_STALE, /* *document is set */
+    SLOT_ABSENT /* *error is set: upstream's own 404 */
 };
 enum slot_state slot_get(struct cache *cache, const char *key, struct document **document,
                          struct error *error);
@@ -114,10 +114,14 @@ void lookup_key(char key[static KEY_SIZE], const struct upstream *upstream, cons
 /* How long upstream's answer about a tag stays fresh. */
 int64_t lookup_tag_ttl(const struct upstream *upstream);
 
-/* One GET whose body comes back whole, at most `limit` bytes; *head is upstream's final head. */
-bool lookup_get(struct cache *cache, struct upstream *upstream,
-                const struct upstream_request *request, size_t limit, struct upstream_head *head,
-                struct buffer *body, struct error *error);
+/* In how many places an upstream may be asked: its url and its fallbacks. */
+unsigned lookup_places(const struct upstream *upstream);
+
+/* One request whose body comes back whole, at most `limit` bytes; *head is upstream's final head.
+ * When the place at request->location fails, the next is asked, and request->location says which
+ * answered last. */
+bool lookup_get(struct cache *cache, struct upstream *upstream, struct upstream_request *request,
+                size_t limit, struct upstream_head *head, struct buffer *body, struct error *error);
 
 /* A digest as a reference, for keys and requests. */
 struct reference lookup_reference(const struct digest *digest);

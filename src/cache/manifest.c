@@ -79,8 +79,8 @@ static void keep(struct question *question, struct document *document) {
     if (document->has_bytes) {
         bool kept = store_blob_put(cache->store, &document->digest, document->bytes,
                                    document->length, &error) &&
-                    store_link_manifest(cache->store, host, question->repository,
-                                        &document->digest, document->media_type, &error);
+                    store_link_manifest(cache->store, host, question->repository, &document->digest,
+                                        document->media_type, &error);
         if (!kept)
             log_at(LOG_WARN, "manifest not kept", LOG_STRING("error", error.text));
         if (kept && is_tag)
@@ -98,17 +98,14 @@ static void keep(struct question *question, struct document *document) {
 static void keep_absent(struct question *question, const struct error *error) {
     struct cache *cache = question->cache;
     char key[KEY_SIZE];
-    int64_t ttl = cache->negative_ttl_ms;
     if (!question->reference.is_digest) {
         if (upstream_settings(question->upstream)->keep_deleted && question->held)
             return;
-        if (ttl > lookup_tag_ttl(question->upstream))
-            ttl = lookup_tag_ttl(question->upstream);
         store_tag_delete(question->cache->store, upstream_host(question->upstream),
                          question->repository, question->reference.tag, NULL);
     }
     lookup_key(key, question->upstream, question->repository, "manifest", &question->reference);
-    slot_put_absent(cache, key, error, ttl);
+    slot_put_absent(cache, key, error, cache->negative_ttl_ms);
 }
 
 static const char *reference_text(const struct reference *reference,
@@ -118,7 +115,7 @@ static const char *reference_text(const struct reference *reference,
 
 static bool ask_head(struct question *question, struct upstream_head *head, struct error *error) {
     char digest[DIGEST_STRING_SIZE];
-    const struct upstream_request request = {
+    struct upstream_request request = {
         .what = UPSTREAM_MANIFEST,
         .head_only = true,
         .repository = question->repository,
@@ -147,19 +144,22 @@ static bool check_digest(struct question *question, const struct upstream_head *
     return true;
 }
 
-static bool ask_whole(struct question *question, struct error *error) {
+/* Gets the manifest from one place (and those behind it, if it fails); *location says which. */
+static bool ask_whole_at(struct question *question, unsigned *location, struct error *error) {
     struct upstream_head head = {0};
     struct digest digest;
     char text[DIGEST_STRING_SIZE];
     cleanup_buffer struct buffer body = {0};
-    const struct upstream_request request = {
+    struct upstream_request request = {
         .what = UPSTREAM_MANIFEST,
         .repository = question->repository,
         .reference = reference_text(&question->reference, text),
+        .location = *location,
     };
-    if (!lookup_get(question->cache, question->upstream, &request, MANIFEST_SIZE_LIMIT, &head,
-                    &body, error) ||
-        !check_digest(question, &head, &body, &digest, error))
+    bool got = lookup_get(question->cache, question->upstream, &request, MANIFEST_SIZE_LIMIT, &head,
+                          &body, error);
+    *location = request.location;
+    if (!got || !check_digest(question, &head, &body, &digest, error))
         return false;
     if (!is_manifest_body(&body))
         return error_set(error, ERROR_UNAVAILABLE,
@@ -170,6 +170,18 @@ static bool ask_whole(struct question *question, struct error *error) {
     const char *media_type = head.content_type[0] ? head.content_type : MEDIA_OCI_MANIFEST;
     question->document = document_from(&digest, media_type, body.bytes, body.length);
     return question->document || error_set(error, ERROR_MEMORY, "out of memory");
+}
+
+/* A place that lies is followed by the next. */
+static bool ask_whole(struct question *question, struct error *error) {
+    unsigned places = lookup_places(question->upstream);
+    for (unsigned location = 0; location < places; location++) {
+        if (ask_whole_at(question, &location, error))
+            return true;
+        if (error->kind != ERROR_UNAVAILABLE)
+            return false;
+    }
+    return false;
 }
 
 /* Fetches ahead what a client will ask for next. */
@@ -201,7 +213,7 @@ static struct document *adopt(struct question *question, const struct digest *di
 
 /* Asks with HEAD whether what is here will do. True: answered (or failed for good: *failed). */
 static bool head_suffices(struct question *question, bool *failed, struct error *error) {
-    const struct digest *held = question->held                ? &question->held->digest
+    const struct digest *held = question->held                  ? &question->held->digest
                                 : question->reference.is_digest ? &question->reference.digest
                                                                 : NULL;
     uint64_t size;
@@ -293,9 +305,8 @@ static enum slot_state look(struct cache *cache, const char *key, struct upstrea
 }
 
 bool cache_manifest(struct cache *cache, struct upstream *upstream, const char *repository,
-                    const struct reference *reference, bool head_only,
-                    struct document **document, enum cache_outcome *outcome,
-                    struct error *error) {
+                    const struct reference *reference, bool head_only, struct document **document,
+                    enum cache_outcome *outcome, struct error *error) {
     char key[KEY_SIZE];
     struct document *held;
     bool still = false, joined = false;

@@ -9,7 +9,12 @@
 void lookup_key(char key[static KEY_SIZE], const struct upstream *upstream, const char *repository,
                 const char *what, const struct reference *reference) {
     char digest[DIGEST_STRING_SIZE];
-    const char *parts[] = {upstream_host(upstream), "/", repository, " ", what, " ",
+    const char *parts[] = {upstream_host(upstream),
+                           "/",
+                           repository,
+                           " ",
+                           what,
+                           " ",
                            !reference             ? ""
                            : reference->is_digest ? digest_format(&reference->digest, digest)
                                                   : reference->tag};
@@ -41,8 +46,9 @@ static bool collect_head(void *context, const struct upstream_head *head, struct
     struct collecting *collecting = context;
     *collecting->head = *head;
     if (head->has_length && collecting->body->limit && head->length > collecting->body->limit)
-        return error_set(error, ERROR_UNAVAILABLE, "the answer has %" PRIu64 " bytes, over the limit of %zu",
-                         head->length, collecting->body->limit);
+        return error_set(error, ERROR_UNAVAILABLE,
+                         "the answer has %" PRIu64 " bytes, over the limit of %zu", head->length,
+                         collecting->body->limit);
     return true;
 }
 
@@ -54,14 +60,35 @@ static bool collect_bytes(void *context, const void *bytes, size_t length, struc
                      collecting->body->limit);
 }
 
-bool lookup_get(struct cache *cache, struct upstream *upstream,
-                const struct upstream_request *request, size_t limit, struct upstream_head *head,
-                struct buffer *body, struct error *error) {
-    buffer_clear(body);
-    body->limit = limit;
+unsigned lookup_places(const struct upstream *upstream) {
+    const char *const *fallbacks = upstream_settings(upstream)->fallbacks;
+    unsigned places = 1;
+    while (fallbacks && fallbacks[places - 1])
+        places++;
+    return places;
+}
+
+bool lookup_get(struct cache *cache, struct upstream *upstream, struct upstream_request *request,
+                size_t limit, struct upstream_head *head, struct buffer *body,
+                struct error *error) {
+    const unsigned places = lookup_places(upstream);
+    int64_t patience = upstream_settings(upstream)->first_byte_timeout_ms;
+    int64_t began = clock_ms();
     struct collecting collecting = {head, body, cache};
     const struct upstream_sink sink = {&collecting, collect_head, collect_bytes};
-    return upstream_perform(upstream, request, &sink, error);
+    for (;;) {
+        buffer_clear(body);
+        body->limit = limit;
+        if (places > 1 && patience) /* a silent place leaves time for the next */
+            request->deadline_ms = began + patience * (request->location + 1) / places;
+        if (upstream_perform(upstream, request, &sink, error))
+            return true;
+        bool elsewhere = error->kind == ERROR_UNAVAILABLE || error->kind == ERROR_TIMEOUT ||
+                         error->kind == ERROR_RATE_LIMITED;
+        if (!elsewhere || request->location + 1 >= places)
+            return false;
+        request->location++;
+    }
 }
 
 /* ---- questions ---- */
@@ -110,10 +137,9 @@ static void *run_question(void *argument) {
     return NULL;
 }
 
-static struct question *question_new(struct cache *cache, const char *key,
-                                     enum question_kind kind, struct upstream *upstream,
-                                     const char *repository, const struct reference *reference,
-                                     struct document *held) {
+static struct question *question_new(struct cache *cache, const char *key, enum question_kind kind,
+                                     struct upstream *upstream, const char *repository,
+                                     const struct reference *reference, struct document *held) {
     struct question *question = calloc(1, sizeof *question);
     if (!question)
         return NULL;
@@ -195,10 +221,9 @@ bool question_ask(struct cache *cache, const char *key, enum question_kind kind,
         *still = false;
         return *document != NULL;
     }
-    struct question *question = cache->stopping
-                                    ? NULL
-                                    : join(cache, question_key, kind, upstream, repository,
-                                           reference, held, joined);
+    struct question *question = cache->stopping ? NULL
+                                                : join(cache, question_key, kind, upstream,
+                                                       repository, reference, held, joined);
     if (!question) {
         pthread_mutex_unlock(&cache->questions_lock);
         error_set(error, ERROR_BUSY, "no memory or thread to ask upstream %s",

@@ -32,7 +32,9 @@ struct warming {
     pthread_mutex_t ending_lock; /* guards stopping and running */
     pthread_cond_t ending;       /* either has changed */
     bool stopping;
-    unsigned running; /* threads */
+    unsigned running; /* threads that have not ended */
+    pthread_t threads[2];
+    unsigned started;
 };
 
 /* ---- the schedule ---- */
@@ -183,13 +185,12 @@ struct warming *warming_new(const struct config *config, struct cache *cache,
 }
 
 static bool start_thread(struct warming *warming, void *(*run)(void *), struct error *error) {
-    pthread_t thread;
     pthread_mutex_lock(&warming->ending_lock);
     warming->running++;
     pthread_mutex_unlock(&warming->ending_lock);
-    int failed = pthread_create(&thread, NULL, run, warming);
+    int failed = pthread_create(&warming->threads[warming->started], NULL, run, warming);
     if (!failed) {
-        pthread_detach(thread);
+        warming->started++;
         return true;
     }
     end_thread(warming);
@@ -222,7 +223,10 @@ bool warming_free(struct warming *warming) {
                                         &deadline);
     bool ended = warming->running == 0;
     pthread_mutex_unlock(&warming->ending_lock);
-    if (ended)
-        destroy(warming);
-    return ended;
+    if (!ended)
+        return false;
+    for (unsigned i = 0; i < warming->started; i++)
+        pthread_join(warming->threads[i], NULL);
+    destroy(warming);
+    return true;
 }

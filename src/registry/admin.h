@@ -8,9 +8,9 @@
  *   {"image":…,"digest":…,"role":"layer","size":N,"bytes":N,"state":"fetching"}
  *   {"image":…,"state":"done","bytes_fetched":N,"bytes_cached":N,"seconds":S}
  *
- * A part's state is waiting, fetching, cached or failed; with cached comes "was_cached" (before this
- * order) and with failed "error". The second kind of line ends an image; its state is done, or failed with "error". A client that leaves ends the
- * warming, not the transfers under way.
+ * A part's state is waiting, fetching, cached or failed; with cached comes "was_cached" (before
+ * this order) and with failed "error". The second kind of line ends an image; its state is done, or
+ * failed with "error". A client that leaves ends the warming, not the transfers under way.
  */
 #ifndef REGISTRY_ADMIN_H
 #define REGISTRY_ADMIN_H

@@ -69,8 +69,6 @@ bool answer_error(const struct refusal *refusal, struct error *error) {
     char code[sizeof error->code] = "", message[256] = "", credentials[256];
     size_t length =
         refusal->body_length < ANSWER_BODY_LIMIT ? refusal->body_length : ANSWER_BODY_LIMIT;
-    if (!error)
-        return false;
     if (length)
         error_body_read(refusal->body, length, code, sizeof code, message, sizeof message);
     describe_credentials(refusal, credentials, sizeof credentials);

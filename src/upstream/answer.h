@@ -18,7 +18,8 @@ struct refusal {
 
 enum { ANSWER_BODY_LIMIT = 64 * 1024, RETRY_AFTER_UNSAID_S = 30 };
 
-/* Sets kind, code, retry_after_s and "403 Forbidden: message (…)". Returns false. */
+/* Sets kind, code, retry_after_s and "403 Forbidden: message (…)". `error` is not NULL.
+ * Returns false. */
 bool answer_error(const struct refusal *refusal, struct error *error);
 
 /* The head of a 200 or 206 in the caller's terms. False (ERROR_UNAVAILABLE): another status, or a

@@ -63,7 +63,7 @@ void tokens_free(struct location *location) {
 
 /* Makes room by forgetting what was used longest ago and nobody holds. */
 static void forget_one(struct location *location) {
-    struct token *token, *next, *oldest = NULL;
+    struct token *token = NULL, *next = NULL, *oldest = NULL;
     HASH_ITER (hh, location->tokens, token, next) {
         if (token->users == 0 && (!oldest || token->used_ms < oldest->used_ms))
             oldest = token;

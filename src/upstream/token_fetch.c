@@ -29,7 +29,7 @@ bool location_credential(struct location *location, bool renew, struct credentia
     if (credential_source_get(location->credentials, location->credential_host, renew, out, error))
         return true;
     /* Not the client's fault nor upstream's verdict: our own means are broken. */
-    if (error && error->kind != ERROR_TIMEOUT && error->kind != ERROR_MEMORY &&
+    if (error->kind != ERROR_TIMEOUT && error->kind != ERROR_MEMORY &&
         error->kind != ERROR_RATE_LIMITED)
         error->kind = ERROR_UNAVAILABLE;
     return error_wrap(error, "credentials for %s (%s)", location->credential_host,
@@ -119,7 +119,7 @@ static void append_question(struct buffer *out, const struct challenge *challeng
 }
 
 /* GET REALM?service=&scope= with Basic, or without anything. */
-static bool ask_with_get(struct exchange_request *request, const struct challenge *challenge,
+static bool ask_with_get(struct exchange_request request, const struct challenge *challenge,
                          const char *service, const char *scope,
                          const struct credential *credential, struct exchange_reply *reply,
                          struct error *error) {
@@ -132,14 +132,14 @@ static bool ask_with_get(struct exchange_request *request, const struct challeng
         header = credential_basic_header(credential);
     if (url.failed || (credential->kind == CREDENTIAL_BASIC && !header))
         return error_set(error, ERROR_MEMORY, "out of memory");
-    request->method = "GET";
-    request->url = url.bytes;
-    request->headers = (const char *const[]){header, NULL};
-    return exchange_perform(request, reply, error);
+    request.method = "GET";
+    request.url = url.bytes;
+    request.headers = (const char *const[]){header, NULL};
+    return exchange_perform(&request, reply, error);
 }
 
 /* POST grant_type=refresh_token (Docker's "Token Authentication: OAuth2"). */
-static bool ask_with_post(struct exchange_request *request, const struct challenge *challenge,
+static bool ask_with_post(struct exchange_request request, const struct challenge *challenge,
                           const char *service, const char *scope,
                           const struct credential *credential, struct exchange_reply *reply,
                           struct error *error) {
@@ -150,13 +150,13 @@ static bool ask_with_post(struct exchange_request *request, const struct challen
     append_escaped(&body, credential->secret);
     if (body.failed)
         return error_set(error, ERROR_MEMORY, "out of memory");
-    request->method = "POST";
-    request->url = challenge->realm;
-    request->headers =
+    request.method = "POST";
+    request.url = challenge->realm;
+    request.headers =
         (const char *const[]){"Content-Type: application/x-www-form-urlencoded", NULL};
-    request->body = body.bytes;
-    request->body_length = body.length;
-    bool ok = exchange_perform(request, reply, error);
+    request.body = body.bytes;
+    request.body_length = body.length;
+    bool ok = exchange_perform(&request, reply, error);
     explicit_bzero(body.bytes, body.capacity);
     return ok;
 }
@@ -210,9 +210,9 @@ static bool ask_once(struct location *location, const struct challenge *challeng
     };
     metric_add(location->token_requests, 1);
     return credential->kind == CREDENTIAL_IDENTITY_TOKEN
-               ? ask_with_post(&request, challenge, location->service, scope, credential, reply,
+               ? ask_with_post(request, challenge, location->service, scope, credential, reply,
                                error)
-               : ask_with_get(&request, challenge, location->service, scope, credential, reply,
+               : ask_with_get(request, challenge, location->service, scope, credential, reply,
                               error);
 }
 
@@ -231,7 +231,7 @@ static bool refuse(const struct exchange_reply *reply, const struct credential *
             .host = host,
         },
         error);
-    if (error && error->kind == ERROR_NOT_FOUND) /* the service is missing, not the image */
+    if (error->kind == ERROR_NOT_FOUND) /* the service is missing, not the image */
         error->kind = ERROR_UNAVAILABLE;
     return false;
 }
@@ -249,11 +249,11 @@ bool token_fetch(struct location *location, const struct challenge *challenge, c
         __attribute__((cleanup(exchange_reply_free))) struct exchange_reply reply = {0};
         if (!location_credential(location, renew, &credential, error))
             return false;
-        int64_t asked_ms = clock_ms(), life_s;
+        int64_t asked_ms = clock_ms(), life_s = LIFE_S;
         bool ok = ask_once(location, challenge, scope, &addresses, &credential, deadline_ms, &reply,
                            error);
         if (!ok) {
-            *retry = error && error->kind == ERROR_UNAVAILABLE;
+            *retry = error->kind == ERROR_UNAVAILABLE;
             return error_wrap(error, "token");
         }
         if (reply.status == 401 && !renew && credential.kind != CREDENTIAL_ANONYMOUS)

@@ -1,4 +1,4 @@
-/* One request to a token service. */
+/* One request to a token service. Errors are not NULL here. */
 #ifndef UPSTREAM_TOKEN_FETCH_H
 #define UPSTREAM_TOKEN_FETCH_H
 

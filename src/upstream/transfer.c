@@ -301,7 +301,7 @@ static bool run(struct lane *lane, struct running *running) {
 
 bool transfer_run(struct lane *lane, const struct transfer *transfer, struct transfer_head *head,
                   bool *was_loopback, struct error *error) {
-    struct error unwanted;
+    struct error unwanted = {0};
     struct running running = {
         .transfer = transfer,
         .head = head,

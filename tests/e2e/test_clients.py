@@ -1,6 +1,9 @@
 """Real clients, through tarn, against a real registry with real images."""
 
 import json
+import pathlib
+import shutil
+import tempfile
 
 import pytest
 
@@ -72,8 +75,8 @@ def test_skopeo_inspects_and_lists_tags(lake):
 
 
 @needs("podman")
-def test_podman_pulls(lake, tmp_path):
-    podman = Podman(tmp_path / "podman")
+def test_podman_pulls(lake):
+    podman = Podman(pathlib.Path(tempfile.mkdtemp(prefix="lake-")))
     name = f"{lake.address}/lake.test/lake/app:1"
 
     def pull():
@@ -84,9 +87,9 @@ def test_podman_pulls(lake, tmp_path):
 
     try:
         second_time_moves_no_blob(lake, pull)
-        run(["rm", "-rf", tmp_path / "podman" / "root" / "cache"])
     finally:
         podman.podman("rmi", "--all", "--force", check=False)
+        shutil.rmtree(podman.directory, ignore_errors=True)
 
 
 # ---- containerd and Docker

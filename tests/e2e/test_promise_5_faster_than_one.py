@@ -58,7 +58,7 @@ def test_an_upstream_without_ranges_gets_one_plain_stream(tarn, upstream, reposi
 def test_a_content_range_that_lies_is_not_believed(tarn, upstream, repository):
     upstream.fault("/blobs/", content_range=f"bytes 0-{4 * MIB - 1}/{SIZE}",
                    when=lambda request: request.range and request.range[0])
-    reply = tarn.get(PATH, timeout=10)
+    reply = tarn.get(PATH, timeout=3)
     assert reply.body == BLOB if reply.complete else len(reply.body) < SIZE
     upstream.heal()
     is_the_blob(tarn.get(PATH))
@@ -149,10 +149,12 @@ def test_a_cut_behind_a_redirect(tarn, upstream, repository):
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
-def test_it_goes_on_after_a_restart(tarn, upstream, repository, end):
-    upstream.fault("/blobs/", bytes_per_second=4 * MIB)
+def test_it_goes_on_after_a_restart(start_tarn, upstream, repository, end):
+    tarn = start_tarn([{"host": "fake.test", "url": upstream.url, "default": True,
+                        "connections": 2}])
+    upstream.fault("/blobs/", bytes_per_second=8 * MIB)
     download = tarn.download(PATH)
-    wait_until(lambda: upstream.blob_bytes() > 12 * MIB, "some of the blob to arrive")
+    wait_until(lambda: upstream.blob_bytes() > 20 * MIB, "some of the blob to arrive")
     before_end = upstream.blob_bytes()
     download.close()
     if end == "stop":
@@ -165,8 +167,8 @@ def test_it_goes_on_after_a_restart(tarn, upstream, repository, end):
     tarn.start()
     is_the_blob(tarn.get(PATH))
     again = upstream.blob_bytes() - before
-    # What was on the wire or not yet recorded comes again, the rest does not.
-    assert again <= SIZE - before_end + 6 * MIB, (again, before_end)
+    # The two chunks under way and what was on the wire may come again, the rest does not.
+    assert again <= SIZE - before_end + 10 * MIB, (again, before_end)
 
 
 def test_a_fallback_serves_when_the_first_is_down(start_tarn, make_upstream):

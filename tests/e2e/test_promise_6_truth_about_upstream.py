@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from kit.client import at_once
 from kit.content import KIB, MIB, digest_of, manifest, noise
 
 LAYER = noise(300 * KIB)
@@ -40,9 +41,10 @@ def is_an_error_of_upstream(reply):
 @pytest.mark.parametrize("failure", FAILURES)
 def test_no_failure_is_told_as_not_found(tarn, upstream, image, failure):
     upstream.fault("/v2/", method=None, **FAILURES[failure])
-    for path in (f"/v2/org/app/blobs/{DIGEST}", "/v2/org/app/manifests/1",
-                 f"/v2/org/app/manifests/{image}", "/v2/org/app/tags/list"):
-        is_an_error_of_upstream(tarn.get(path, timeout=26))
+    paths = (f"/v2/org/app/blobs/{DIGEST}", "/v2/org/app/manifests/1",
+             f"/v2/org/app/manifests/{image}", "/v2/org/app/tags/list")
+    for reply in at_once(*[lambda path=path: tarn.get(path, timeout=26) for path in paths]):
+        is_an_error_of_upstream(reply)
 
 
 @pytest.mark.parametrize("failure", FAILURES)

@@ -175,7 +175,7 @@ def test_keep_deleted_keeps_the_tag(start, upstream, repository):
 
 
 def test_a_404_is_believed_for_a_moment(start, upstream, repository):
-    tarn = start("0", negative_ttl="1s")
+    tarn = start("1m", negative_ttl="1s")
     for _ in range(5):
         assert tarn.manifest("org/app", "new").status == 404
     assert len(upstream.asked("/manifests/new")) <= 2

@@ -171,8 +171,9 @@ def test_a_redirect_to_nowhere_is_502(tarn, upstream, image, location):
 
 def test_no_first_byte_in_time_is_504(tarn, upstream, image):
     upstream.fault("/v2/", method=None, black_hole=True)
-    for path in ("manifests/1", f"blobs/{DIGEST}", "tags/list"):
-        reply = tarn.get(f"/v2/org/app/{path}", timeout=26)
+    paths = ("manifests/1", f"blobs/{DIGEST}", "tags/list")
+    for reply in at_once(*[lambda path=path: tarn.get(f"/v2/org/app/{path}", timeout=26)
+                           for path in paths]):
         is_error(reply, 504, "UNAVAILABLE", "fake.test")
         assert reply.seconds < 10
 

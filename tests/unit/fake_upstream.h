@@ -16,13 +16,13 @@ struct upstream {
 
     const unsigned char *blob; /* what blob requests get */
     uint64_t blob_size;
-    bool no_ranges;    /* answers 200 to a range */
-    bool no_length;    /* tells no size */
-    uint64_t pace;     /* bytes handed on at a time; 0: 64 KiB */
-    int pause_ms;      /* between two of them */
-    _Atomic int cuts;  /* so many requests end after half of their bytes */
-    bool wrong_bytes;  /* the last byte of the blob is another */
-    _Atomic bool hold; /* nothing moves while set */
+    bool no_ranges;       /* answers 200 to a range */
+    bool no_length;       /* tells no size */
+    uint64_t pace;        /* bytes handed on at a time; 0: 64 KiB */
+    int pause_ms;         /* between two of them */
+    _Atomic int cuts;     /* so many requests end after half of their bytes */
+    bool wrong_bytes;     /* the last byte of the blob is another */
+    _Atomic bool hold;    /* nothing moves while set */
     enum error_kind fail; /* every request fails so */
     bool etag_changes;    /* each request has another ETag */
 
@@ -30,7 +30,7 @@ struct upstream {
     struct digest manifest_digest;
 
     atomic_uint heads, gets, blob_heads, blob_gets;
-    _Atomic uint64_t blob_bytes; /* handed on */
+    _Atomic uint64_t blob_bytes;  /* handed on */
     _Atomic uint64_t first_range; /* first byte of the first range asked for */
 };
 

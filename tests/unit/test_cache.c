@@ -5,12 +5,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <cmocka.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <cmocka.h>
 #include "base/clock.h"
 #include "base/log.h"
 #include "cache/cache.h"
@@ -56,7 +56,10 @@ static int set_up(void **state) {
     digest_of(DIGEST_SHA256, world->blob, BLOB_SIZE, &world->digest);
     world->upstream = (struct upstream){
         .host = "fake.test",
-        .settings = {.host = "fake.test", .range_fill = true, .tag_ttl_ms = 60000, .connections = 4},
+        .settings = {.host = "fake.test",
+                     .range_fill = true,
+                     .tag_ttl_ms = 60000,
+                     .connections = 4},
         .repository = "app",
         .blob = world->blob,
         .blob_size = BLOB_SIZE,
@@ -104,9 +107,9 @@ static void *read_blob(void *argument) {
         range = (struct blob_range){.kind = BLOB_FROM_TO,
                                     .first = client->first,
                                     .last = client->first + client->length - 1};
-    client->opened = cache_blob_open(world->cache, &world->upstream, client->repository,
-                                     &world->digest, &range, &blob, &client->outcome,
-                                     &client->error);
+    client->opened =
+        cache_blob_open(world->cache, &world->upstream, client->repository, &world->digest, &range,
+                        &blob, &client->outcome, &client->error);
     if (!client->opened)
         return NULL;
     uint64_t end = client->length ? client->first + client->length

@@ -764,6 +764,29 @@ static void test_credentials_go_to_the_token_service(void **state) {
     bench_close(&bench);
 }
 
+static void test_an_identity_token_is_posted(void **state) {
+    (void)state;
+    char path[] = "/tmp/tarn-test-XXXXXX";
+    static const char config[] =
+        "{\"auths\":{\"origin.example\":{\"identitytoken\":\"re/fresh+\"}}}";
+    int fd = mkstemp(path);
+    assert_int_equal(write(fd, config, sizeof config - 1), sizeof config - 1);
+    close(fd);
+    struct tokens tokens = {.needs = "grant_type=refresh_token"};
+    struct bench bench = {.settings = {.credentials = credential_source_docker(path)}};
+    struct got got = {0};
+    struct error error;
+    bench_open(&bench, answer_bearer, &tokens);
+    assert_true(perform(&bench, &manifest, &got, &error));
+    const char *asked = server_request(bench.server, "POST /token", 0);
+    assert_non_null(asked);
+    assert_true(server_has(asked, "Content-Type: application/x-www-form-urlencoded\r\n"));
+    assert_true(server_has(asked, "service=svc%201&scope=repository:org/app:pull"));
+    assert_true(server_has(asked, "&refresh_token=re/fresh%2B"));
+    bench_close(&bench);
+    unlink(path);
+}
+
 static bool answer_basic(struct server *server, int fd, const char *head) {
     (void)server;
     if (server_has(head, "Authorization: Basic dXNlcjpzZWNyZXQ="))
@@ -1237,6 +1260,7 @@ int main(void) {
         cmocka_unit_test(test_the_challenges_scope_is_the_one_asked_for),
         cmocka_unit_test(test_a_crowd_asks_for_one_token),
         cmocka_unit_test(test_credentials_go_to_the_token_service),
+        cmocka_unit_test(test_an_identity_token_is_posted),
         cmocka_unit_test(test_basic_is_sent_once_it_was_asked_for),
         cmocka_unit_test(test_a_realm_elsewhere_is_not_asked),
         cmocka_unit_test(test_authorization_stays_at_its_origin),

@@ -84,10 +84,9 @@ class Dockerd:
 
 
 class Podman:
-    """podman with its own storage."""
+    """podman with its own storage. The directory's path must be short: podman takes 50 bytes."""
 
     def __init__(self, directory):
-        directory.mkdir()
         self.directory = directory
 
     def podman(self, *arguments, check=True):

@@ -282,7 +282,7 @@ class FakeUpstream:
         try:
             return self._answer(connection, request, body, fault)
         finally:
-            request.ended = time.monotonic()
+            request.ended = request.ended or time.monotonic()
 
     def _answer(self, connection, request, body, fault):
         if fault.black_hole:
@@ -459,7 +459,7 @@ class FakeUpstream:
         stops = {fault.cut_after, fault.reset_after, fault.hold_after} - {None}
         started, position, held = time.monotonic(), 0, False
         view = memoryview(content)
-        while True:
+        while position < len(content):
             if position == fault.cut_after:
                 raise _Gone
             if position == fault.reset_after:
@@ -471,19 +471,19 @@ class FakeUpstream:
                 held = True
                 if self.stopping.is_set():
                     raise _Gone
-            if position >= len(content):
-                break
             end = min([position + PIECE, len(content)]
                       + [stop for stop in stops if stop > position])
             piece = view[position:end]
+            if fault.bytes_per_second:
+                due = started + end / fault.bytes_per_second
+                self.stopping.wait(max(0.0, due - time.monotonic()))
+            if end == len(content):
+                request.ended = time.monotonic()  # whoever gets the last byte may ask anew at once
             if fault.chunked:
                 connection.sendall(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
             else:
                 connection.sendall(piece)
             request.sent += len(piece)
             position = end
-            if fault.bytes_per_second:
-                due = started + position / fault.bytes_per_second
-                self.stopping.wait(max(0.0, due - time.monotonic()))
         if fault.chunked:
             connection.sendall(b"0\r\n\r\n")
