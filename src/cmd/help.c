@@ -94,6 +94,11 @@ int help_command(const char *name, FILE *out) {
         for (size_t i = 0; i < config_option_count; i++)
             print_option(out, &config_options[i]);
     }
+    /* Help that could not be written is no help. */
+    if (fflush(out) != 0 || ferror(out)) {
+        perror("tarn: writing the help");
+        return 1;
+    }
     return 0;
 }
 
