@@ -1,4 +1,5 @@
-/* Time. Intervals are measured on the monotonic clock; only what is shown or stored is wall time. */
+/* Time. Intervals are measured on the monotonic clock; only what is shown or stored is wall time.
+ */
 #ifndef BASE_CLOCK_H
 #define BASE_CLOCK_H
 
@@ -6,9 +7,9 @@
 #include <stdint.h>
 #include <time.h>
 
-int64_t clock_ms(void);      /* monotonic milliseconds; never goes back */
-int64_t clock_us(void);      /* monotonic microseconds */
-int64_t clock_wall_s(void);  /* seconds since 1970-01-01T00:00:00Z */
+int64_t clock_ms(void);     /* monotonic milliseconds; never goes back */
+int64_t clock_us(void);     /* monotonic microseconds */
+int64_t clock_wall_s(void); /* seconds since 1970-01-01T00:00:00Z */
 void clock_sleep_ms(int64_t ms);
 
 /* The absolute CLOCK_MONOTONIC time that lies `ms` from now, for pthread_cond_clockwait(). */

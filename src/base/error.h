@@ -2,9 +2,9 @@
  * Errors travel as sentences.
  *
  * A function that can fail takes a `struct error *` last and says in its value whether it worked.
- * The kind is for the machine (only registry/ turns it into an HTTP status), the text is for people:
- * what was being done, to what, what went wrong, what to do. Callers put their own half in front
- * with error_wrap() on the way up.
+ * The kind is for the machine (only registry/ turns it into an HTTP status), the text is for
+ * people: what was being done, to what, what went wrong, what to do. Callers put their own half in
+ * front with error_wrap() on the way up.
  *
  * An error is a plain value without a heap part: it lives on the caller's stack, may be copied with
  * `=`, and out-of-memory can be reported with it. Zeroed is "no error". A NULL `struct error *` is

@@ -62,8 +62,8 @@ struct metric *metric_get(enum metric_type type, const char *name, const char *h
 void metric_write(struct buffer *out) {
     pthread_mutex_lock(&families_lock);
     for (struct family *family = families; family; family = family->next) {
-        buffer_printf(out, "# HELP %s %s\n# TYPE %s %s\n", family->name, family->help,
-                      family->name, family->type == METRIC_COUNTER ? "counter" : "gauge");
+        buffer_printf(out, "# HELP %s %s\n# TYPE %s %s\n", family->name, family->help, family->name,
+                      family->type == METRIC_COUNTER ? "counter" : "gauge");
         for (struct series *series = family->first; series; series = series->next) {
             const char *open = *series->labels ? "{" : "", *close = *series->labels ? "}" : "";
             buffer_printf(out, "%s%s%s%s %lld\n", family->name, open, series->labels, close,

@@ -26,17 +26,18 @@ static inline struct text text_from(struct text text, size_t start) {
     return (struct text){text.at + start, text.length - start};
 }
 
-bool text_is(struct text text, const char *string);         /* byte for byte */
-bool text_is_nocase(struct text text, const char *string);  /* ASCII letters fold */
+bool text_is(struct text text, const char *string);        /* byte for byte */
+bool text_is_nocase(struct text text, const char *string); /* ASCII letters fold */
 bool text_starts(struct text text, const char *prefix);
 bool text_ends(struct text text, const char *suffix);
-struct text text_trim(struct text text);                     /* spaces and tabs off both ends */
+struct text text_trim(struct text text); /* spaces and tabs off both ends */
 
 /* Decimal digits only, no sign, no space, no overflow; false leaves *out alone. */
 bool text_to_u64(struct text text, uint64_t *out);
 
 /* Splits `text` at the first `separator`: the part before it, and in *rest what follows. Without a
- * separator all of `text` and an empty rest with at == NULL. `rest` may point at `text`'s variable. */
+ * separator all of `text` and an empty rest with at == NULL. `rest` may point at `text`'s variable.
+ */
 struct text text_cut(struct text text, char separator, struct text *rest);
 
 /* Copies into `out` with a NUL; false (and an empty string) when it does not fit or holds a NUL. */

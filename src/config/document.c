@@ -206,7 +206,7 @@ static void tell_syntax_error(struct builder *builder, const yaml_parser_t *pars
 }
 
 bool config_document_read(struct text bytes, const char *source, struct problems *problems,
-                   struct node **root) {
+                          struct node **root) {
     *root = NULL;
     struct builder builder = {.source = source, .bytes = bytes, .problems = problems};
     if (bytes.length > DOCUMENT_SIZE_LIMIT)

@@ -34,7 +34,7 @@ struct node {
 /* False: a problem was added. True with *root NULL: the document is empty. `source` must outlive
  * the tree. */
 bool config_document_read(struct text bytes, const char *source, struct problems *problems,
-                   struct node **root);
+                          struct node **root);
 
 /* A scalar or, with several values, a list that was said outside a file. NULL: out of memory. */
 struct node *node_new_scalar(struct place place, struct text text);

@@ -50,8 +50,8 @@ bool call_not_modified(struct call *call, const struct digest *digest) {
     struct text wanted = http_field(call->request, "If-None-Match");
     char text[DIGEST_STRING_SIZE];
     digest_format(digest, text);
-    if (!wanted.at || (!text_is(text_trim(wanted), "*") &&
-                       !memmem(wanted.at, wanted.length, text, strlen(text))))
+    if (!wanted.at ||
+        (!text_is(text_trim(wanted), "*") && !memmem(wanted.at, wanted.length, text, strlen(text))))
         return false;
     call_add_content_fields(call, digest);
     http_reply(call->exchange, 304, NULL, NULL, 0);
@@ -101,8 +101,7 @@ void call_fail_error(struct call *call, const struct error *error) {
         call_fail(call, 400, "UNSUPPORTED", "%s", error->text);
         return;
     case ERROR_RATE_LIMITED:
-        http_add_field(call->exchange, "Retry-After", "%d",
-                       retry_after_s > 0 ? retry_after_s : 30);
+        http_add_field(call->exchange, "Retry-After", "%d", retry_after_s > 0 ? retry_after_s : 30);
         call_fail(call, 429, "TOOMANYREQUESTS", "%s", error->text);
         return;
     case ERROR_TIMEOUT:

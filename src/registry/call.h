@@ -30,7 +30,7 @@ struct call {
     bool has_outcome;
     enum cache_outcome outcome;
     char reference[DIGEST_STRING_SIZE]; /* tag or digest, for the log */
-    char error[160];                    /* the beginning of an error answer's message, for the log */
+    char error[160]; /* the beginning of an error answer's message, for the log */
     int64_t began_us;
 };
 

@@ -57,8 +57,7 @@ static bool still_waiting(const void *context) {
 }
 
 /* Sends [first, first + length) of the blob as it comes; cuts the connection when it cannot. */
-static void send_blob(struct call *call, struct cache_blob *blob, uint64_t first,
-                      uint64_t length) {
+static void send_blob(struct call *call, struct cache_blob *blob, uint64_t first, uint64_t length) {
     const struct waiting waiting = {.exchange = call->exchange};
     struct error error = {0};
     uint64_t at = first, last = blob->size_known ? first + length : UINT64_MAX, end = first;
@@ -143,9 +142,8 @@ static void answer_blob(struct call *call, struct cache_blob *blob,
     }
     call_add_content_fields(call, digest);
     if (partial)
-        http_add_field(call->exchange, "Content-Range",
-                       "bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, first, first + length - 1,
-                       blob->size);
+        http_add_field(call->exchange, "Content-Range", "bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64,
+                       first, first + length - 1, blob->size);
     if (http_begin(call->exchange, partial ? 206 : 200, "application/octet-stream",
                    blob->size_known ? (int64_t)length : HTTP_UNKNOWN_LENGTH, &error))
         send_blob(call, blob, first, length);

@@ -54,7 +54,7 @@ static json_t *tags_page(json_t *all, const struct page *page, const char **next
     json_t *tags = json_array(), *tag;
     size_t index;
     *next = NULL;
-    json_array_foreach(all, index, tag) {
+    json_array_foreach (all, index, tag) {
         const char *name = json_string_value(tag);
         if (!name || (page->last[0] && strcmp(name, page->last) <= 0))
             continue;
@@ -100,8 +100,8 @@ void handle_referrers(struct call *call) {
     enum cache_outcome outcome;
     struct error error = {0};
     cleanup_buffer struct buffer body = {0};
-    bool has_type = http_query(call->request, "artifactType", artifact_type, sizeof artifact_type,
-                               &found);
+    bool has_type =
+        http_query(call->request, "artifactType", artifact_type, sizeof artifact_type, &found);
     if (found && !has_type) {
         call_fail(call, 400, "UNSUPPORTED", "artifactType is given twice or is too long");
         return;
@@ -112,8 +112,8 @@ void handle_referrers(struct call *call) {
         return;
     }
     call_note_outcome(call, outcome);
-    bool ok = referrers_filter(document->bytes, document->length,
-                               has_type ? artifact_type : NULL, &body, &filtered, &error);
+    bool ok = referrers_filter(document->bytes, document->length, has_type ? artifact_type : NULL,
+                               &body, &filtered, &error);
     document_release(document);
     if (!ok) {
         call_fail_error(call, &error);
@@ -160,9 +160,8 @@ void handle_catalog(struct call *call) {
         call_fail(call, 404, "NAME_UNKNOWN", "no upstream is configured for ns=%s", call->ns);
         return;
     }
-    struct catalog catalog = {.page = &page,
-                              .host = upstream ? upstream_host(upstream) : NULL,
-                              .names = json_array()};
+    struct catalog catalog = {
+        .page = &page, .host = upstream ? upstream_host(upstream) : NULL, .names = json_array()};
     if (!store_repositories(call->registry->settings.store, catalog.host, add_repository, &catalog,
                             &error)) {
         json_decref(catalog.names);

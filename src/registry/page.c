@@ -141,12 +141,12 @@ void handle_page(struct call *call) {
     buffer_append_string(&body, page_head);
     buffer_printf(&body,
                   "<h1>tarn</h1><p>A cache between container registries and the machines that pull "
-                  "from them. Version " TARN_VERSION ".</p><pre>docker pull %s/", host);
+                  "from them. Version " TARN_VERSION ".</p><pre>docker pull %s/",
+                  host);
     struct upstream *fallback = upstreams_default(registry->settings.upstreams);
-    append_html(&body, fallback ? upstream_host(fallback)
-                                : registry->settings.listed_count
-                                      ? registry->settings.listed[0].host
-                                      : "docker.io");
+    append_html(&body, fallback                          ? upstream_host(fallback)
+                       : registry->settings.listed_count ? registry->settings.listed[0].host
+                                                         : "docker.io");
     buffer_append_string(&body, "/NAME:TAG</pre><p>Every answer says in <code>Cache-Status</code> "
                                 "whether it was a <code>hit</code>. More: <a href=\"metrics\">"
                                 "metrics</a>, <a href=\"v2/_catalog\">what is cached</a>.</p>");

@@ -17,11 +17,11 @@ struct registry *registry_new(const struct registry_settings *settings) {
         registry->proxied[type].requests =
             metric_get(METRIC_COUNTER, "registry_proxy_requests_total",
                        "Requests for manifests and blobs.", labels[type]);
-        registry->proxied[type].hits = metric_get(METRIC_COUNTER, "registry_proxy_hits_total",
-                                                  "Requests answered from the cache.", labels[type]);
-        registry->proxied[type].misses =
-            metric_get(METRIC_COUNTER, "registry_proxy_misses_total",
-                       "Requests that needed upstream.", labels[type]);
+        registry->proxied[type].hits =
+            metric_get(METRIC_COUNTER, "registry_proxy_hits_total",
+                       "Requests answered from the cache.", labels[type]);
+        registry->proxied[type].misses = metric_get(METRIC_COUNTER, "registry_proxy_misses_total",
+                                                    "Requests that needed upstream.", labels[type]);
         registry->proxied[type].pushed =
             metric_get(METRIC_COUNTER, "registry_proxy_pushed_bytes_total",
                        "Bytes sent to clients.", labels[type]);
@@ -66,15 +66,14 @@ static void count(const struct call *call) {
              : call->request->method == HTTP_HEAD ? "head"
                                                   : "other",
              status);
-    metric_add(metric_get(METRIC_COUNTER, "registry_http_requests_total", "Requests answered.",
-                          labels),
-               1);
+    metric_add(
+        metric_get(METRIC_COUNTER, "registry_http_requests_total", "Requests answered.", labels),
+        1);
     if (call->route.kind != ROUTE_MANIFEST && call->route.kind != ROUTE_BLOB)
         return;
     enum proxied type = call->route.kind == ROUTE_BLOB ? PROXIED_BLOB : PROXIED_MANIFEST;
     metric_add(call->registry->proxied[type].requests, 1);
-    metric_add(call->registry->proxied[type].pushed,
-               (int64_t)http_exchange_sent(call->exchange));
+    metric_add(call->registry->proxied[type].pushed, (int64_t)http_exchange_sent(call->exchange));
     if (!call->has_outcome)
         return;
     bool miss = call->outcome == CACHE_MISS || call->outcome == CACHE_JOINED;
@@ -113,8 +112,8 @@ static void log_access(const struct call *call) {
     if (call->upstream) {
         fields[used++] = LOG_STRING("upstream", upstream_host(call->upstream));
         fields[used++] = LOG_STRING("repository", call->repository);
-        fields[used++] = LOG_STRING(call->route.reference.is_digest ? "digest" : "reference",
-                                    call->reference);
+        fields[used++] =
+            LOG_STRING(call->route.reference.is_digest ? "digest" : "reference", call->reference);
     } else {
         fields[used++] = LOG_STRING("path", path);
     }

@@ -17,7 +17,7 @@ struct registry_settings {
     struct cache *cache;
     struct store *store;
     struct upstreams *upstreams;
-    struct clients *clients; /* NULL: everyone may read */
+    struct clients *clients;                /* NULL: everyone may read */
     const struct upstream_settings *listed; /* for the page: what is configured */
     size_t listed_count;
     int64_t first_byte_ms; /* a client that got no byte of a blob by then is told 504; 0: 25 s */
@@ -28,7 +28,8 @@ struct registry;
 /* Everything in `settings` must outlive it. NULL when out of memory. */
 struct registry *registry_new(const struct registry_settings *settings);
 void registry_free(struct registry *registry);
-void registry_set_server(struct registry *registry, const struct http_server *server); /* for metrics */
+void registry_set_server(struct registry *registry,
+                         const struct http_server *server); /* for metrics */
 
 /* For struct http_server_settings: `context` is the registry. */
 void registry_handle(void *context, struct http_exchange *exchange);

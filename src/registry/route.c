@@ -8,10 +8,14 @@ static const struct {
     const char *path;
     enum route_kind kind;
 } fixed[] = {
-    {"/", ROUTE_PAGE},          {"/livez", ROUTE_LIVE},
-    {"/readyz", ROUTE_READY},   {"/metrics", ROUTE_METRICS},
-    {"/v2/", ROUTE_API},        {"/v2", ROUTE_API},
-    {"/v2/_catalog", ROUTE_CATALOG}, {"/tarn/v1/flights", ROUTE_FLIGHTS},
+    {"/", ROUTE_PAGE},
+    {"/livez", ROUTE_LIVE},
+    {"/readyz", ROUTE_READY},
+    {"/metrics", ROUTE_METRICS},
+    {"/v2/", ROUTE_API},
+    {"/v2", ROUTE_API},
+    {"/v2/_catalog", ROUTE_CATALOG},
+    {"/tarn/v1/flights", ROUTE_FLIGHTS},
 };
 
 static void read_reference(struct text text, struct route *route) {

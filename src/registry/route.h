@@ -20,13 +20,13 @@ enum route_kind {
     ROUTE_BLOB,
     ROUTE_TAGS,
     ROUTE_REFERRERS,
-    ROUTE_UPLOAD   /* writing: /v2/NAME/blobs/uploads/… */
+    ROUTE_UPLOAD /* writing: /v2/NAME/blobs/uploads/… */
 };
 
 struct route {
     enum route_kind kind;
     char name[HOST_LIMIT + 1 + NAME_LIMIT + 1]; /* as asked, a host in front included; unchecked */
-    struct reference reference;  /* MANIFEST, BLOB, REFERRERS (the last two: a digest) */
+    struct reference reference; /* MANIFEST, BLOB, REFERRERS (the last two: a digest) */
     const char *bad; /* not NULL: the reference breaks its grammar, and this OCI code says so */
 };
 

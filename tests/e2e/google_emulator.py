@@ -102,9 +102,7 @@ class Google:
         self.blobs = {}               # digest -> bytes
         self.downloads = {}           # opaque -> digest
         self.problems = []            # what no client may do
-        server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,),
-                                                            {"google": self}))
-        server.daemon_threads = True
+        server = Server(("127.0.0.1", 0), type("Handler", (Handler,), {"google": self}))
         self.server, self.port = server, server.server_port
         self.host = f"127.0.0.1:{self.port}"
         self.url = f"http://{self.host}"
@@ -316,7 +314,8 @@ class Google:
 
     def registry_token(self, request):
         scope = request.query.get("scope", [""])[0]
-        if request.query.get("service", [""])[0] not in self.services:
+        # skopeo and podman leave it out when the challenge does; a wrong one is another matter.
+        if request.query.get("service", [self.host])[0] not in self.services:
             raise oci_error(400, "UNSUPPORTED", "no such service")
         kind, _, rest = scope.partition(":")
         repository, _, actions = rest.rpartition(":")
@@ -401,6 +400,13 @@ class Google:
         if not digest:
             raise Refused(404, "gone")
         return self.blobs[digest], {"Content-Type": "application/octet-stream"}
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        """Clients that leave in mid-answer are no news."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -505,10 +511,9 @@ class TlsFront:
                 str(key), "-out", str(self.certificate))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.certificate, key)
-        self.server = ThreadingHTTPServer(
+        self.server = Server(
             ("127.0.0.1", 0), type("TlsHandler", (Handler,),
                                    {"google": google, "base": f"https://{self.HOST}"}))
-        self.server.daemon_threads = True
         self.server.socket = context.wrap_socket(self.server.socket, server_side=True,
                                                  do_handshake_on_connect=False)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()

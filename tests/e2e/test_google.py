@@ -1,12 +1,17 @@
 """Google credentials: every source through every door, against services as strict as Google's."""
 
 import base64
+import io
 import json
 import os
 import pathlib
 import re
+import resource
+import signal
 import stat
 import subprocess
+import tarfile
+import tempfile
 import time
 
 import pytest
@@ -16,13 +21,25 @@ from google_emulator import AUDIENCE, CLOUD_PLATFORM, Google, Key, Refused, TlsF
 from kit.client import at_once
 from kit.containers import needs
 from kit.content import KIB, digest_of, noise
+from kit.processes import wait_until
 from kit.tarn import SANITIZER_REPORT, bare_environment
+
+def tar_of(name, content):
+    """A layer with one file."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    return out.getvalue()
+
 
 REPOSITORY = "project/repo/app"
 HOST = "us-docker.pkg.dev"
 IMAGE = f"{HOST}/{REPOSITORY}:1"
-CONFIG = b'{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}'
-LAYER = noise(300 * KIB)
+LAYER = tar_of("noise", noise(300 * KIB))
+CONFIG = json.dumps({"architecture": "amd64", "os": "linux", "rootfs": {
+    "type": "layers", "diff_ids": [digest_of(LAYER)]}}).encode()
 ACTOR = "actor@project.iam.gserviceaccount.com"
 MIDDLE = "middle@project.iam.gserviceaccount.com"
 SUBJECT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJwb2QifQ.c2lnbmF0dXJlLW9mLXRoZS1jbHVzdGVy"
@@ -507,21 +524,32 @@ def test_help_shows_no_secret(machine, google):
         assert done.returncode == 0 and command in done.stdout and done.stderr == ""
 
 
+def dumps_core(program, arguments, environment, ready):
+    """Whether the program leaves a core dump when it is killed for one."""
+    def no_limit():
+        resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY,) * 2)
+
+    child = subprocess.Popen([program, *arguments], env=environment, stdout=subprocess.DEVNULL,
+                             stdin=subprocess.DEVNULL, preexec_fn=no_limit,
+                             cwd=environment["HOME"])
+    wait_until(ready, "the program at work")
+    child.send_signal(signal.SIGQUIT)
+    _, status = os.waitpid(child.pid, 0)
+    child.returncode = status
+    return os.WCOREDUMP(status)
+
+
 def test_no_core_dump_holds_a_secret(machine, google):
-    """While it waits for a token, the process may not be dumped."""
     service_account(machine, google)
-    google.delay["oauth"] = 3
-    child = subprocess.Popen([machine.program, "print-access-token"], env=machine.environment,
-                             stdout=subprocess.DEVNULL)
     try:
-        while not google.count("oauth"):
-            time.sleep(0.02)
-        owner = os.stat(f"/proc/{child.pid}/mem").st_uid
-        with open(f"/proc/{child.pid}/status", encoding="ascii") as status:
-            dumpable = re.search(r"CoreDumping:\s+0", status.read())
-        assert dumpable and owner == 0
-    finally:
-        child.wait()
+        if not dumps_core("/bin/sleep", ["100"], machine.environment,
+                          lambda: time.sleep(0.3) or True):
+            pytest.skip("this machine writes no core dumps")
+    except (OSError, ValueError):
+        pytest.skip("core dumps are limited here")
+    google.delay["oauth"] = 3
+    assert not dumps_core(machine.program, ["print-access-token"], machine.environment,
+                          lambda: google.count("oauth"))
 
 
 # ---- whoami
@@ -764,7 +792,7 @@ def test_a_crowd_causes_one_request_of_each_kind(machine, google, serve):
     for kind in ("sts", "iam", "registry token"):
         google.delay[kind] = 0.3
     tarn = serve()
-    replies = at_once([lambda: tarn.manifest(REPOSITORY, "1")] * 50)
+    replies = at_once(*[lambda: tarn.manifest(REPOSITORY, "1")] * 50)
     assert [reply.status for reply in replies] == [200] * 50
     assert {kind: google.count(kind) for kind in ("sts", "iam", "registry token")} == \
         {"sts": 1, "iam": 1, "registry token": 1}
@@ -945,14 +973,18 @@ def test_skopeo_uses_the_helper(client, google, tmp_path):
 
 @needs("podman")
 def test_podman_uses_the_helper(client, google):
-    folder = client.folder
+    with tempfile.TemporaryDirectory(prefix="p") as short:  # podman takes 50 characters
+        podman_uses_the_helper(client, google, pathlib.Path(short))
+
+
+def podman_uses_the_helper(client, google, folder):
     arguments = ["--root", folder / "root", "--runroot", folder / "run", "--tmpdir",
                  folder / "tmp", "--storage-driver", "vfs", "--cgroup-manager", "cgroupfs",
                  "--events-backend", "file"]
     done = client.run(*arguments, "login", "--get-login", HOST,
                       program=pathlib.Path("/usr/bin/podman"))
     assert done.stdout.strip() == "oauth2accesstoken", done.stderr
-    done = client.run(*arguments, "manifest", "inspect", IMAGE,
-                      program=pathlib.Path("/usr/bin/podman"))
+    done = client.run(*arguments, "pull", "--quiet", IMAGE, program=pathlib.Path("/usr/bin/podman"))
     assert done.returncode == 0, done.stderr
+    client.run(*arguments, "rmi", "--all", "--force", program=pathlib.Path("/usr/bin/podman"))
     assert google.count("registry token") >= 1

@@ -244,6 +244,8 @@ class FakeUpstream:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self.tls and name == "registry":
                 connection = self.tls.wrap_socket(connection, server_side=True)
+            elif connection.recv(1, socket.MSG_PEEK) == b"\x16":
+                return  # a TLS hello: the client will try again without
             with self.lock:
                 self.sockets.add(connection)
             stream = connection.makefile("rb")
