@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include "auth/google/google.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "cache/cache.h"
@@ -188,6 +189,7 @@ static int serve(const struct config *config) {
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
     raise_limits();
+    google_forbid_core_dumps(); /* this process holds other people's credentials */
     log_configure(config->log_level, config->log_format);
 
     bool ok = open_house(&house, &error) && start_threads(&house, &error);

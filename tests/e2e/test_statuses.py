@@ -276,7 +276,8 @@ def test_writing_is_405(tarn, upstream, image, method, path):
 def test_too_many_connections_are_503(start_tarn, upstream, image):
     tarn = start_tarn([{"host": "fake.test", "url": upstream.url, "default": True}],
                       max_connections=8)
-    held = [socket.create_connection(("127.0.0.1", tarn.port)) for _ in range(8)]
+    # More than the limit: the connection that asked whether it is ready may still be counted.
+    held = [socket.create_connection(("127.0.0.1", tarn.port)) for _ in range(12)]
     time.sleep(0.2)
     reply = tarn.manifest("org/app", "1")
     is_error(reply, 503, "UNAVAILABLE")

@@ -148,37 +148,41 @@ static bool exchange(const struct federation *federation, const char *scope, con
     return ok;
 }
 
+/* The federated token for `subject`, and then, if the file says so, the account's. */
+static bool federate(const struct federation *federation, const char *subject,
+                     const struct ask *ask, struct google_token *out, struct error *error) {
+    /* Only cloud-platform lets the federated token act as the account. */
+    const char *scope = federation->impersonation_url ? GOOGLE_SCOPE : ask->scope;
+    if (!type_ok(federation->token_type, error))
+        return false;
+    if (!exchange(federation, scope, subject, out, error))
+        return error_wrap(error, "token exchange");
+    text_copy(text_of(federation->audience), out->account, sizeof out->account);
+    if (!federation->impersonation_url)
+        return true;
+    struct impersonation impersonation = {
+        .url = federation->impersonation_url,
+        .scope = ask->scope,
+        .lifetime_s = federation->lifetime_s,
+    };
+    return impersonate(&impersonation, out, error);
+}
+
 bool external_account_token(const json_t *document, const struct ask *ask, struct google_token *out,
                             struct error *error) {
     struct federation federation = {0};
     if (!read_federation(document, &federation, error))
         return false;
+    if (ask->subject_token) {
+        federation.token_type = TYPE_PREFIX "jwt"; /* a Kubernetes service account's token is one */
+        return federate(&federation, ask->subject_token, ask, out, error);
+    }
     struct subject_question question = {
         .source = federation.source,
         .audience = federation.audience,
         .token_type = federation.token_type,
         .account = federation.account[0] ? federation.account : NULL,
     };
-    /* A token given to us is a Kubernetes service account's: a JWT. */
-    if (ask->subject_token)
-        federation.token_type = TYPE_PREFIX "jwt";
-    cleanup_secret char *subject =
-        ask->subject_token ? strdup(ask->subject_token) : subject_token_get(&question, error);
-    if (!subject)
-        return ask->subject_token ? error_set(error, ERROR_MEMORY, "out of memory") : false;
-    if (!type_ok(federation.token_type, error))
-        return false;
-    /* Only cloud-platform lets the federated token act as the account. */
-    const char *scope = federation.impersonation_url ? GOOGLE_SCOPE : ask->scope;
-    if (!exchange(&federation, scope, subject, out, error))
-        return error_wrap(error, "token exchange");
-    text_copy(text_of(federation.audience), out->account, sizeof out->account);
-    if (!federation.impersonation_url)
-        return true;
-    struct impersonation impersonation = {
-        .url = federation.impersonation_url,
-        .scope = ask->scope,
-        .lifetime_s = federation.lifetime_s,
-    };
-    return impersonate(&impersonation, out, error);
+    cleanup_secret char *subject = subject_token_get(&question, error);
+    return subject && federate(&federation, subject, ask, out, error);
 }

@@ -58,16 +58,16 @@ static void append_base64url(struct buffer *out, const void *bytes, size_t lengt
 static bool append_signature(struct buffer *token, EVP_PKEY *key) {
     __attribute__((cleanup(free_digest))) EVP_MD_CTX *context = EVP_MD_CTX_new();
     size_t length = (size_t)EVP_PKEY_get_size(key);
-    cleanup_free unsigned char *signature = malloc(length);
-    bool ok = context && signature &&
+    cleanup_buffer struct buffer signature = {0};
+    bool ok = context && buffer_reserve(&signature, length) &&
               EVP_DigestSignInit(context, NULL, EVP_sha256(), NULL, key) == 1 &&
-              EVP_DigestSign(context, signature, &length, (const unsigned char *)token->bytes,
-                             token->length) == 1;
+              EVP_DigestSign(context, (unsigned char *)signature.bytes, &length,
+                             (const unsigned char *)token->bytes, token->length) == 1;
     ERR_clear_error();
     if (!ok)
         return false;
     buffer_append_string(token, ".");
-    append_base64url(token, signature, length);
+    append_base64url(token, signature.bytes, length);
     return true;
 }
 

@@ -22,7 +22,7 @@ void secret_buffer_free(struct buffer *buffer) {
 static void wipe_strings(json_t *json) {
     if (json_is_string(json)) {
         /* The value's own bytes: nobody else holds this document. */
-        explicit_bzero((char *)(uintptr_t)json_string_value(json), json_string_length(json));
+        explicit_bzero((char *)json_string_value(json), json_string_length(json));
     } else if (json_is_object(json)) {
         const char *key;
         json_t *member;

@@ -85,6 +85,6 @@ bool service_account_token(const json_t *document, const struct ask *ask, struct
     if (!assertion)
         return false;
     if (own_universe)
-        return token_set(out, assertion, signed_ms + (LIFE_S - BACKDATE_S) * 1000, error);
+        return token_set(out, assertion, signed_ms + INT64_C(1000) * (LIFE_S - BACKDATE_S), error);
     return exchange(url, assertion, out, error);
 }

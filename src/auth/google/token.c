@@ -220,12 +220,12 @@ static bool google_get(void *context, const char *host, bool renew, struct crede
 /* ---- life ---- */
 
 static void settings_free(struct google_settings *settings) {
-    free((char *)(uintptr_t)settings->file);
-    free((char *)(uintptr_t)settings->metadata);
-    free((char *)(uintptr_t)settings->impersonate);
+    free((char *)settings->file);
+    free((char *)settings->metadata);
+    free((char *)settings->impersonate);
     for (size_t i = 0; settings->scopes && settings->scopes[i]; i++)
-        free((char *)(uintptr_t)settings->scopes[i]);
-    free((void *)(uintptr_t)settings->scopes);
+        free((char *)settings->scopes[i]);
+    free((void *)settings->scopes);
     *settings = (struct google_settings){0};
 }
 

@@ -104,6 +104,6 @@ bool time_parse_rfc3339(const char *text, int64_t *seconds) {
         return false;
     tm.tm_year -= 1900;
     tm.tm_mon -= 1;
-    *seconds = (int64_t)timegm(&tm) - sign * (offset_hours * 3600 + offset_minutes * 60);
+    *seconds = (int64_t)timegm(&tm) - INT64_C(60) * sign * (offset_hours * 60 + offset_minutes);
     return true;
 }

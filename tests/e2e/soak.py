@@ -1,0 +1,42 @@
+"""Rounds of chaos until the time is over: script/soak"""
+
+import argparse
+import os
+import pathlib
+import random
+import shutil
+import sys
+import tempfile
+import time
+
+from kit.origin import Origin
+from kit.rounds import Wrong, run_rounds
+
+
+def main():
+    options = argparse.ArgumentParser(prog="script/soak", description=__doc__)
+    options.add_argument("--minutes", type=float, default=10, help="how long (default: 10)")
+    options.add_argument("--seed", type=int, help="repeats what this seed did (default: any)")
+    options.add_argument("--tarn", default=os.environ.get("TARN"), help="the program")
+    chosen = options.parse_args()
+    seed = random.SystemRandom().randrange(1 << 31) if chosen.seed is None else chosen.seed
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="tarn-soak-"))
+    origin = Origin(directory / "origin")
+    print(f"seed {seed}, {chosen.minutes:g} minutes", flush=True)
+    try:
+        run_rounds(str(pathlib.Path(chosen.tarn).resolve()), origin, directory / "tarn", seed,
+                   until=time.monotonic() + 60 * chosen.minutes,
+                   tell=lambda line: print(line, flush=True))
+    except Wrong as wrong:
+        print(f"{wrong}\nlogs and cache: {directory}\n"
+              f"again: script/soak --seed {seed} --minutes {chosen.minutes:g}", file=sys.stderr)
+        return 1
+    finally:
+        origin.stop()
+    shutil.rmtree(directory)
+    print("every byte was right")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
