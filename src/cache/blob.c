@@ -61,6 +61,10 @@ static bool ask_head(struct cache *cache, struct upstream *upstream, const char 
             return false;
         *outcome = joined ? CACHE_JOINED : CACHE_MISS;
     }
+    /* Only what is here is a hit; what upstream has told before is an answer shared with whoever
+     * asked then. */
+    if (*outcome == CACHE_HIT && !store_blob_has(cache->store, digest, size))
+        *outcome = CACHE_JOINED;
     *size = document->length;
     document_release(document);
     return true;

@@ -171,5 +171,7 @@ bool flight_wants_fetcher(struct flight *flight, struct plan *plan) {
     if (flight->plain || !flight->size_known || flight->failures)
         return false; /* an upstream that fails is not asked by more of us at once */
     return flight->fetchers < flight->allowed ||
-           (flight->fetchers < flight->allowed + URGENT_FETCHERS && reader_is_stranded(flight));
+           (flight->fetchers < flight->allowed + URGENT_FETCHERS &&
+            busy_spans(flight) == flight->fetchers && /* one between two spans would come at once */
+            reader_is_stranded(flight));
 }

@@ -139,10 +139,15 @@ class Tarn:
         return values
 
     def wait_cached(self, repository, digest):
-        """Waits until a HEAD of the blob is a hit: all of it is here and verified."""
+        """
+        Waits until all of the blob is here and verified: its file is in place (ROOT/blobs, where
+        only verified files are) and a HEAD is a hit.
+        """
         path = f"/v2/{repository}/blobs/{digest}"
-        wait_until(lambda: "hit" in self.head(path).cache_status, f"{digest} to be cached",
-                   pause=0.05)
+        algorithm, _, name = digest.partition(":")
+        file = self.root / "blobs" / algorithm / name[:2] / name
+        wait_until(lambda: file.exists() and "hit" in self.head(path).cache_status,
+                   f"{digest} to be cached", pause=0.05)
 
     def peak_memory(self):
         """Resident bytes at most so far."""
