@@ -28,7 +28,7 @@
 #include "cache/extents.h"
 
 enum {
-    FLIGHT_SPANS = 20,  /* more than any `connections` may be, with two for urgent ranges */
+    FLIGHT_SPANS = 20,  /* more than any `connections` may be */
     FLIGHT_SOURCES = 8, /* repositories a flight remembers to fetch through */
 };
 

@@ -14,8 +14,7 @@ enum {
     FIRST_SPAN = 4 << 20, /* the first request, whose answer tells the size: one request for most */
     LEAST_SPAN = 1 << 20,
     MOST_SPAN = 16 << 20,
-    FAR_SECONDS = 2,     /* a reader this far behind a span's front gets a fetcher of its own */
-    URGENT_FETCHERS = 2, /* beyond `allowed`, for readers that nothing is under way for */
+    FAR_SECONDS = 2, /* a span ends before a reader that would wait longer for its front */
 };
 
 bool flight_is_complete(const struct flight *flight) {
@@ -150,17 +149,6 @@ static void shorten_for_readers(struct flight *flight) {
     }
 }
 
-/* A reader whose next byte is neither here nor on its way. */
-static bool reader_is_stranded(const struct flight *flight) {
-    const struct flight_reader *reader;
-    struct extent gap;
-    DL_FOREACH (flight->readers, reader) {
-        if (reader->at < reader->end && free_gap(flight, reader->at, reader->at + 1, &gap))
-            return true;
-    }
-    return false;
-}
-
 bool flight_wants_fetcher(struct flight *flight, struct plan *plan) {
     if (flight->size_known && !flight->plain)
         shorten_for_readers(flight);
@@ -170,8 +158,5 @@ bool flight_wants_fetcher(struct flight *flight, struct plan *plan) {
         return true;
     if (flight->plain || !flight->size_known || flight->failures)
         return false; /* an upstream that fails is not asked by more of us at once */
-    return flight->fetchers < flight->allowed ||
-           (flight->fetchers < flight->allowed + URGENT_FETCHERS &&
-            busy_spans(flight) == flight->fetchers && /* one between two spans would come at once */
-            reader_is_stranded(flight));
+    return flight->fetchers < flight->allowed;
 }
