@@ -67,17 +67,20 @@ static uint64_t span_limit(const struct flight *flight) {
     return limit < LEAST_SPAN ? LEAST_SPAN : limit;
 }
 
-/* The gap for the reader that needs one most. */
+/* The gap for the reader that needs one most: who stands nearest to one, and of those who stand
+ * still alike the one that wants least, so that a range goes before a whole body. */
 static bool reader_gap(const struct flight *flight, struct extent *best) {
     bool found = false;
-    uint64_t least = UINT64_MAX;
+    uint64_t least = UINT64_MAX, least_wish = UINT64_MAX;
     const struct flight_reader *reader;
     DL_FOREACH (flight->readers, reader) {
         struct extent gap;
         uint64_t end = reader->end < flight->size ? reader->end : flight->size;
         if (reader->at < end && free_gap(flight, reader->at, end, &gap) &&
-            gap.start - reader->at < least) {
+            (gap.start - reader->at < least ||
+             (gap.start - reader->at == least && end - reader->at < least_wish))) {
             least = gap.start - reader->at;
+            least_wish = end - reader->at;
             *best = gap;
             found = true;
         }
