@@ -4,7 +4,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/metric.h"
+#include "store/bad.h"
 #include "store/root.h"
 
 /* A blob's modification time is its last use, to the hour: exact enough for eviction after a
@@ -15,22 +15,70 @@ static bool no_digest(struct error *error) {
     return error_set(error, ERROR_INVALID, "open a blob: not a digest");
 }
 
-int store_blob_open(struct store *store, const struct digest *digest, uint64_t *size,
-                    struct error *error) {
-    char path[PATH_SIZE];
-    if (!path_blob(path, digest)) {
-        no_digest(error);
-        return -1;
-    }
+static bool no_memory(struct store *store, const char *path, struct error *error) {
+    return error_set(error, ERROR_MEMORY, "open %s/%s: out of memory", store->path, path);
+}
+
+/* -1 with ERROR_NOT_FOUND also for what is no regular file. */
+static int open_file(struct store *store, const char *path, struct stat *state,
+                     struct error *error) {
     cleanup_close int fd = root_open(store, path, O_RDONLY);
-    struct stat state;
-    bool found = fd >= 0 && fstat(fd, &state) == 0;
+    bool found = fd >= 0 && fstat(fd, state) == 0;
     if (!found && errno != ENOENT && errno != ENOTDIR && errno != ELOOP) {
         error_set_errno(error, errno, "open %s/%s", store->path, path);
         return -1;
     }
-    if (!found || !S_ISREG(state.st_mode)) {
+    if (!found || !S_ISREG(state->st_mode)) {
         error_set(error, ERROR_NOT_FOUND, "%s/%s is not there", store->path, path);
+        return -1;
+    }
+    return take_fd(fd);
+}
+
+/* What is not as the index says, or not in it, is looked at by one alone, and that settled. */
+static int open_alone(struct store *store, const struct digest *digest, const char *path,
+                      struct index_hold *hold, struct stat *state, struct error *error) {
+    uint64_t size = hold->size;
+    cleanup_close int fd = open_file(store, path, state, error);
+    if (fd >= 0 && (size == INDEX_ABSENT || size == (uint64_t)state->st_size)) {
+        index_settle(&store->index, hold, (uint64_t)state->st_size);
+        return take_fd(fd);
+    }
+    if (fd >= 0) {
+        bool gone = bad_blob_set_aside(store, digest, path, error);
+        if (gone)
+            error_set(error, ERROR_NOT_FOUND, "%s/%s has %lld bytes instead of %llu", store->path,
+                      path, (long long)state->st_size, (unsigned long long)size);
+        index_settle(&store->index, hold, gone ? INDEX_ABSENT : size);
+        return -1;
+    }
+    index_settle(&store->index, hold, error->kind == ERROR_NOT_FOUND ? INDEX_ABSENT : size);
+    return -1;
+}
+
+int store_blob_open(struct store *store, const struct digest *digest, uint64_t *size,
+                    struct error *error) {
+    char path[PATH_SIZE];
+    struct index_hold hold;
+    struct stat state;
+    struct error why = {0};
+    if (!path_blob(path, digest) || !index_hold(&store->index, digest, false, &hold)) {
+        digest->algorithm == 0 ? no_digest(error) : no_memory(store, path, error);
+        return -1;
+    }
+    int fd = hold.alone ? -1 : open_file(store, path, &state, &why);
+    if (!hold.alone &&
+        (fd >= 0 ? (uint64_t)state.st_size != hold.size : why.kind == ERROR_NOT_FOUND)) {
+        if (fd >= 0)
+            close(fd);
+        index_hold_alone(&store->index, &hold);
+    }
+    if (hold.alone)
+        fd = open_alone(store, digest, path, &hold, &state, &why);
+    if (fd < 0) {
+        index_release(&store->index, &hold, false);
+        if (error)
+            *error = why;
         return -1;
     }
     int64_t age_s = clock_wall_s() - (int64_t)state.st_mtim.tv_sec;
@@ -38,7 +86,20 @@ int store_blob_open(struct store *store, const struct digest *digest, uint64_t *
         futimens(fd, NULL); /* on a failing disk only the order of eviction suffers */
     if (size)
         *size = (uint64_t)state.st_size;
-    return take_fd(fd);
+    return fd;
+}
+
+void store_blob_close(struct store *store, const struct digest *digest, int fd) {
+    if (fd < 0)
+        return;
+    close(fd);
+    index_release_digest(&store->index, digest);
+}
+
+void store_blob_touch(struct store *store, const struct digest *digest) {
+    char path[PATH_SIZE];
+    if (path_blob(path, digest) && index_touch(&store->index, digest))
+        utimensat(store->root, path, NULL, AT_SYMLINK_NOFOLLOW);
 }
 
 bool store_blob_has(struct store *store, const struct digest *digest, uint64_t *size) {
@@ -62,31 +123,73 @@ bool store_blob_put(struct store *store, const struct digest *digest, const void
     if (!digest_equal(&actual, digest))
         return error_set(error, ERROR_CORRUPT, "%zu bytes that should be %s are %s", length,
                          digest_format(digest, wanted), digest_format(&actual, found));
+    struct index_hold hold;
+    if (!index_hold(&store->index, digest, true, &hold))
+        return no_memory(store, path, error);
     uint64_t size;
-    if (store_blob_has(store, digest, &size) && size == length)
-        return true;
-    return root_replace(store, path, bytes, length, DURABILITY_DIRECTORY, error);
+    bool kept = (store_blob_has(store, digest, &size) && size == length) ||
+                root_replace(store, path, bytes, length, DURABILITY_DIRECTORY, error);
+    /* Where only the last sync failed it is there all the same, and where it was before, still. */
+    index_settle(&store->index, &hold,
+                 kept || store_blob_has(store, digest, &size) ? length : INDEX_ABSENT);
+    index_release(&store->index, &hold, true);
+    return kept;
 }
 
 bool store_blob_set_aside(struct store *store, const struct digest *digest, int fd,
                           struct error *error) {
-    char path[PATH_SIZE], bad[PATH_SIZE], text[DIGEST_STRING_SIZE];
+    char path[PATH_SIZE];
     struct stat opened, named;
-    if (!path_blob(path, digest) || !path_flat(bad, "bad", digest, ""))
+    struct index_hold hold;
+    if (!path_blob(path, digest))
         return no_digest(error);
     if (fstat(fd, &opened) < 0)
         return error_set_errno(error, errno, "set %s/%s aside", store->path, path);
-    if (!root_stat(store, path, &named) || opened.st_ino != named.st_ino ||
-        opened.st_dev != named.st_dev)
-        return true; /* somebody has replaced or removed it already */
-    metric_add(metric_get(METRIC_COUNTER, "tarn_store_bad_blobs_total",
-                          "Blobs on disk that were not what their digest says", ""),
-               1);
-    log_at(LOG_ERROR, "bad blob set aside", LOG_STRING("digest", digest_format(digest, text)),
-           LOG_STRING("file", bad));
-    /* Where it cannot be kept for people to look at, it goes: it must not be served again. */
-    return root_rename(store, path, bad, DURABILITY_NONE, error) ||
-           unlinkat(store->root, path, 0) == 0;
+    if (!index_hold(&store->index, digest, true, &hold))
+        return no_memory(store, path, error);
+    bool there = root_stat(store, path, &named);
+    /* Has somebody replaced it already? */
+    bool same = there && opened.st_ino == named.st_ino && opened.st_dev == named.st_dev;
+    bool ok = !same || bad_blob_set_aside(store, digest, path, error);
+    index_settle(&store->index, &hold,
+                 there && !(same && ok) ? (uint64_t)named.st_size : INDEX_ABSENT);
+    index_release(&store->index, &hold, false);
+    return ok;
+}
+
+bool store_blob_remove(struct store *store, const struct digest *digest, uint64_t *freed,
+                       struct error *error) {
+    char path[PATH_SIZE];
+    struct stat state;
+    struct index_hold hold;
+    *freed = 0;
+    if (!path_blob(path, digest))
+        return no_digest(error);
+    if (!index_hold(&store->index, digest, true, &hold))
+        return no_memory(store, path, error);
+    bool there = root_stat(store, path, &state);
+    bool gone = unlinkat(store->root, path, 0) == 0;
+    if (gone && (there || hold.size != INDEX_ABSENT))
+        *freed = there ? (uint64_t)state.st_size : hold.size;
+    bool ok = gone || errno == ENOENT || errno == ENOTDIR ||
+              error_set_errno(error, errno, "delete %s/%s", store->path, path);
+    index_settle(&store->index, &hold, ok ? INDEX_ABSENT : hold.size);
+    index_release(&store->index, &hold, false);
+    return ok;
+}
+
+bool store_evict(struct store *store, int64_t before_s, struct store_blob *evicted,
+                 struct error *error) {
+    char path[PATH_SIZE];
+    struct index_hold hold;
+    if (!index_hold_oldest(&store->index, before_s, &hold, evicted))
+        return error_set(error, ERROR_NOT_FOUND, "no blob of %s can be evicted", store->path);
+    path_blob(path, &evicted->digest);
+    bool ok = unlinkat(store->root, path, 0) == 0 || errno == ENOENT || errno == ENOTDIR ||
+              error_set_errno(error, errno, "evict %s/%s", store->path, path);
+    index_settle(&store->index, &hold, ok ? INDEX_ABSENT : hold.size);
+    index_release(&store->index, &hold, false);
+    return ok;
 }
 
 /* Reads exactly `size` bytes behind what `out` holds. */
@@ -107,29 +210,48 @@ static bool read_into(int fd, size_t size, struct buffer *out, const char *path,
     return true;
 }
 
-bool store_blob_read(struct store *store, const struct digest *digest, size_t limit,
-                     struct buffer *out, struct error *error) {
-    char path[DIGEST_STRING_SIZE];
-    uint64_t size;
-    cleanup_close int fd = store_blob_open(store, digest, &size, error);
-    if (fd < 0)
-        return false;
-    digest_format(digest, path);
+/* The bytes of an open blob, appended and checked. */
+static bool read_checked(int fd, const struct digest *digest, uint64_t size, size_t limit,
+                         struct buffer *out, struct error *error) {
+    char name[DIGEST_STRING_SIZE];
+    struct digest actual;
+    digest_format(digest, name);
     if (size > limit)
         return error_set(error, ERROR_INVALID, "%s is %llu bytes, more than the %zu allowed here",
-                         path, (unsigned long long)size, limit);
-    if (!read_into(fd, (size_t)size, out, path, error))
+                         name, (unsigned long long)size, limit);
+    if (!read_into(fd, (size_t)size, out, name, error))
         return false;
-    struct digest actual;
     if (!digest_of(digest->algorithm, out->bytes + out->length, (size_t)size, &actual))
-        return error_set(error, ERROR_MEMORY, "hash %s: out of memory", path);
-    if (!digest_equal(&actual, digest)) {
-        struct error why = {0};
-        if (!store_blob_set_aside(store, digest, fd, &why))
-            log_at(LOG_ERROR, "bad blob stays", LOG_STRING("error", why.text));
-        return error_set(error, ERROR_CORRUPT, "the bytes on disk are not %s", path);
-    }
+        return error_set(error, ERROR_MEMORY, "hash %s: out of memory", name);
+    if (!digest_equal(&actual, digest))
+        return error_set(error, ERROR_CORRUPT, "the bytes on disk are not %s", name);
     out->length += (size_t)size;
     out->bytes[out->length] = '\0';
     return true;
+}
+
+bool store_blob_read(struct store *store, const struct digest *digest, size_t limit,
+                     struct buffer *out, struct error *error) {
+    uint64_t size;
+    struct error why = {0};
+    int fd = store_blob_open(store, digest, &size, error);
+    if (fd < 0)
+        return false;
+    bool ok = read_checked(fd, digest, size, limit, out, &why);
+    if (!ok && error)
+        *error = why;
+    if (!ok && why.kind == ERROR_CORRUPT && !store_blob_set_aside(store, digest, fd, &why))
+        log_at(LOG_ERROR, "bad blob stays", LOG_STRING("error", why.text));
+    store_blob_close(store, digest, fd);
+    return ok;
+}
+
+bool store_blob_peek(struct store *store, const struct digest *digest, size_t limit,
+                     struct buffer *out, struct error *error) {
+    char path[PATH_SIZE];
+    struct stat state;
+    if (!path_blob(path, digest))
+        return no_digest(error);
+    cleanup_close int fd = open_file(store, path, &state, error);
+    return fd >= 0 && read_checked(fd, digest, (uint64_t)state.st_size, limit, out, error);
 }

@@ -9,8 +9,6 @@
 #include "base/clock.h"
 #include "store/root.h"
 
-#define BLOBS          "_blobs"
-#define MANIFESTS      "_manifests"
 #define MANIFEST_MAGIC "tarn-manifest 1"
 #define TAG_MAGIC      "tarn-tag 1"
 
@@ -39,7 +37,7 @@ static bool next_line(struct text *rest, struct text *line) {
 bool store_link_blob(struct store *store, const char *host, const char *repository,
                      const struct digest *digest, struct error *error) {
     char path[PATH_SIZE];
-    if (!path_link(path, host, repository, BLOBS, digest))
+    if (!path_link(path, host, repository, LINKED_BLOBS, digest))
         return bad_name(error, "blob link", host, repository);
     cleanup_close int fd = root_open(store, path, O_WRONLY | O_CREAT | O_EXCL);
     if (fd >= 0 || errno == EEXIST)
@@ -47,17 +45,35 @@ bool store_link_blob(struct store *store, const char *host, const char *reposito
     return error_set_errno(error, errno, "make %s/%s", store->path, path);
 }
 
+bool store_sync_blob_links(struct store *store, const char *host, const char *repository,
+                           enum digest_algorithm algorithm, struct error *error) {
+    char path[PATH_SIZE];
+    struct digest any = {.algorithm = algorithm};
+    if (!path_link(path, host, repository, LINKED_BLOBS, &any))
+        return bad_name(error, "blob link", host, repository);
+    /* `_blobs/sha256`, `_blobs` and what holds that: nobody else syncs them, see root.c. */
+    for (int level = 0; level < 3; level++) {
+        *strrchr(path, '/') = '\0';
+        if (faccessat(store->root, path, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
+            return true; /* there are no links, or no more */
+        if (!root_sync(store, path, error))
+            return false;
+    }
+    return true;
+}
+
 bool store_has_link_blob(struct store *store, const char *host, const char *repository,
                          const struct digest *digest) {
     char path[PATH_SIZE];
     struct stat state;
-    return path_link(path, host, repository, BLOBS, digest) && root_stat(store, path, &state);
+    return path_link(path, host, repository, LINKED_BLOBS, digest) &&
+           root_stat(store, path, &state);
 }
 
 bool store_link_manifest(struct store *store, const char *host, const char *repository,
                          const struct digest *digest, const char *media_type, struct error *error) {
-    char path[PATH_SIZE], record[RECORD_SIZE];
-    if (!path_link(path, host, repository, MANIFESTS, digest))
+    char path[PATH_SIZE], record[RECORD_SIZE], old[RECORD_SIZE];
+    if (!path_link(path, host, repository, LINKED_MANIFESTS, digest))
         return bad_name(error, "manifest link", host, repository);
     if (!is_media_type(text_of(media_type)))
         return error_set(error, ERROR_INVALID,
@@ -65,13 +81,15 @@ bool store_link_manifest(struct store *store, const char *host, const char *repo
                          "printable",
                          host, repository, MEDIA_TYPE_SIZE - 1);
     int length = snprintf(record, sizeof record, MANIFEST_MAGIC "\n%s\n", media_type);
-    return root_replace(store, path, record, (size_t)length, DURABILITY_NONE, error);
+    if (root_read_record(store, path, old, sizeof old) == length && strcmp(old, record) == 0)
+        return true;
+    return root_replace(store, path, record, (size_t)length, DURABILITY_DIRECTORY, error);
 }
 
 bool store_has_link_manifest(struct store *store, const char *host, const char *repository,
                              const struct digest *digest, char *media_type, size_t size) {
     char path[PATH_SIZE], record[RECORD_SIZE];
-    if (!path_link(path, host, repository, MANIFESTS, digest))
+    if (!path_link(path, host, repository, LINKED_MANIFESTS, digest))
         return false;
     ssize_t length = root_read_record(store, path, record, sizeof record);
     if (length < 0)

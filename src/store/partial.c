@@ -1,4 +1,3 @@
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -28,6 +27,7 @@ struct partial {
     struct partial_state state;
     struct extent_list extents;
     _Atomic uint64_t size;
+    uint64_t reserved; /* bytes */
 };
 
 /* Enters `entry`; false when another flight has that partial open. */
@@ -59,6 +59,23 @@ static void open_partials_leave(struct store *store, struct open_partial *entry)
     pthread_mutex_unlock(&store->open_partials_lock);
 }
 
+static uint64_t bytes_on_disk(const struct stat *file) {
+    return (uint64_t)file->st_blocks * 512;
+}
+
+/* Counts a partial that nobody has open any more, or (not `left`) that somebody has again. */
+static void count_left(struct store *store, uint64_t bytes, bool left) {
+    uint64_t old = atomic_load(&store->partial_bytes), new;
+    do
+        new = left ? old + bytes : old > bytes ? old - bytes : 0;
+    while (!atomic_compare_exchange_weak(&store->partial_bytes, &old, new));
+}
+
+void partial_reserve(struct partial *partial, uint64_t bytes) {
+    index_reserve(&partial->store->index, partial->reserved, bytes);
+    partial->reserved = bytes;
+}
+
 static void unlist(struct partial *partial) {
     if (partial->listed)
         open_partials_leave(partial->store, &partial->open);
@@ -77,6 +94,7 @@ static bool open_files(struct partial *partial, struct error *error) {
         return error_set_errno(error, errno, "open %s/%s", store->path, data);
     if (!S_ISREG(file.st_mode))
         return error_set(error, ERROR_IO, "%s/%s is not a file (remove it)", store->path, data);
+    count_left(store, bytes_on_disk(&file), false);
     uint64_t size = SIZE_UNKNOWN;
     bool believed = file.st_size > 0 && partial_state_load(store, state, (uint64_t)file.st_size,
                                                            &size, &partial->extents);
@@ -176,7 +194,17 @@ bool partial_commit(struct partial *partial, struct error *error) {
     if (partial_size(partial, &size) && size != (uint64_t)file.st_size)
         return error_set(error, ERROR_CORRUPT, "%s/%s has %lld bytes instead of %llu", store->path,
                          data, (long long)file.st_size, (unsigned long long)size);
-    if (!root_rename(store, data, blob, DURABILITY_FILE, error))
+    struct index_hold hold;
+    if (!index_hold(&store->index, digest, true, &hold))
+        return error_set(error, ERROR_MEMORY, "commit %s/%s: out of memory", store->path, data);
+    bool renamed = root_rename(store, data, blob, DURABILITY_FILE, error);
+    if (renamed) {
+        hold.reserved = partial->reserved;
+        partial->reserved = 0;
+    }
+    index_settle(&store->index, &hold, renamed ? (uint64_t)file.st_size : hold.size);
+    index_release(&store->index, &hold, renamed);
+    if (!renamed)
         return false;
     remove_state(store, digest);
     unlist(partial);
@@ -193,16 +221,22 @@ static void remove_files(struct store *store, const struct digest *digest) {
 void partial_drop(struct partial *partial) {
     if (partial->listed)
         remove_files(partial->store, &partial->open.digest);
+    partial_reserve(partial, 0);
     unlist(partial);
 }
 
 void partial_free(struct partial *partial) {
     if (!partial)
         return;
+    struct stat file;
+    if (partial->listed && partial->fd >= 0 && fstat(partial->fd, &file) == 0 &&
+        S_ISREG(file.st_mode))
+        count_left(partial->store, bytes_on_disk(&file), true);
     if (partial->fd >= 0)
         close(partial->fd);
     if (partial->state.fd >= 0)
         close(partial->state.fd);
+    partial_reserve(partial, 0);
     unlist(partial);
     free(partial->extents.items);
     free(partial);
@@ -237,22 +271,32 @@ static bool is_untouched(struct store *store, const struct digest *digest, int64
     return true;
 }
 
-void store_partials_clean(struct store *store, int64_t age_s) {
-    root_clean_temporaries(store);
-    int fd = openat(store->root, PARTIALS, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    DIR *directory = fd < 0 ? NULL : fdopendir(fd);
-    if (!directory) {
-        if (fd >= 0)
-            close(fd);
-        return;
-    }
-    for (struct dirent *entry; (entry = readdir(directory));) {
+/* Looks at all partials; deletes those untouched for `age_s` seconds, and counts the rest. */
+static void look(struct store *store, bool clean, int64_t age_s) {
+    DIR *directory = root_open_directory(store, PARTIALS);
+    uint64_t bytes = 0;
+    for (struct dirent *entry; directory && (entry = readdir(directory));) {
         struct open_partial cleaned = {.cleaning = true};
         if (!parse_name(entry->d_name, &cleaned.digest) || !open_partials_enter(store, &cleaned))
             continue;
-        if (is_untouched(store, &cleaned.digest, age_s))
+        struct stat file;
+        if (clean && (!age_s || is_untouched(store, &cleaned.digest, age_s)))
             remove_files(store, &cleaned.digest);
+        else if (fstatat(dirfd(directory), entry->d_name, &file, AT_SYMLINK_NOFOLLOW) == 0 &&
+                 S_ISREG(file.st_mode) && !text_ends(text_of(entry->d_name), STATE))
+            bytes += bytes_on_disk(&file);
         open_partials_leave(store, &cleaned);
     }
-    closedir(directory);
+    if (directory)
+        closedir(directory);
+    atomic_store(&store->partial_bytes, bytes);
+}
+
+void store_partials_clean(struct store *store, int64_t age_s) {
+    root_clean_temporaries(store);
+    look(store, true, age_s);
+}
+
+void partials_count(struct store *store) {
+    look(store, false, 0);
 }

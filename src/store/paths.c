@@ -41,6 +41,14 @@ static bool is_repository_of_host(const char *host, const char *repository) {
            reference_is_repository(text_of(repository));
 }
 
+bool path_links(char out[static PATH_SIZE], const char *host, const char *repository,
+                const char *kind, enum digest_algorithm algorithm) {
+    return (algorithm == DIGEST_SHA256 || algorithm == DIGEST_SHA512) &&
+           is_repository_of_host(host, repository) &&
+           path_format(out, "repositories/%s/%s/%s/%s", host, repository, kind,
+                       digest_algorithm_name(algorithm));
+}
+
 bool path_link(char out[static PATH_SIZE], const char *host, const char *repository,
                const char *kind, const struct digest *digest) {
     char text[DIGEST_STRING_SIZE];
@@ -48,6 +56,11 @@ bool path_link(char out[static PATH_SIZE], const char *host, const char *reposit
     return hex && is_repository_of_host(host, repository) &&
            path_format(out, "repositories/%s/%s/%s/%s/%s", host, repository, kind,
                        digest_algorithm_name(digest->algorithm), hex);
+}
+
+bool path_tags(char out[static PATH_SIZE], const char *host, const char *repository) {
+    return is_repository_of_host(host, repository) &&
+           path_format(out, "repositories/%s/%s/_tags", host, repository);
 }
 
 bool path_tag(char out[static PATH_SIZE], const char *host, const char *repository,

@@ -31,6 +31,7 @@ struct level {
 
 struct walk {
     struct store *store;
+    bool all; /* also repositories without a manifest */
     char path[PATH_SIZE];
     struct level *levels[DEPTH_LIMIT];
     size_t depth;
@@ -69,24 +70,11 @@ static bool add_entry(struct level *level, const struct dirent *entry, bool is_h
            (add_key(level, entry->d_name, "") && add_key(level, entry->d_name, "/"));
 }
 
-/* Opens a directory below the root; NULL with errno 0 when it is gone or none. */
-static DIR *open_directory(struct store *store, const char *path) {
-    int fd = openat(store->root, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    DIR *directory = fd < 0 ? NULL : fdopendir(fd);
-    if (directory)
-        return directory;
-    int reason = errno;
-    if (fd >= 0)
-        close(fd);
-    errno = reason == ENOENT || reason == ENOTDIR || reason == ELOOP ? 0 : reason;
-    return NULL;
-}
-
 /* Reads the keys that follow `level->last`. */
 static bool read_batch(struct walk *walk, struct level *level, bool is_hosts, struct error *error) {
     level->count = level->next = 0;
     level->more = false;
-    DIR *directory = open_directory(walk->store, walk->path);
+    DIR *directory = root_open_directory(walk->store, walk->path);
     if (!directory)
         return errno == 0 ||
                error_set_errno(error, errno, "list %s/%s", walk->store->path, walk->path);
@@ -99,26 +87,31 @@ static bool read_batch(struct walk *walk, struct level *level, bool is_hosts, st
                            walk->path);
 }
 
-static bool is_hexadecimal(const char *name) {
-    return name[0] && name[strspn(name, "0123456789abcdef")] == '\0';
+/* Whether the directory `records` of the repository at walk->path "/" key has an entry. */
+static bool has_record(struct walk *walk, const char *key, const char *records) {
+    char path[PATH_SIZE];
+    int length = snprintf(path, sizeof path, "%s/%s/%s", walk->path, key, records);
+    DIR *directory = length < PATH_SIZE ? root_open_directory(walk->store, path) : NULL;
+    bool found = false;
+    if (!directory)
+        return false;
+    for (struct dirent *entry; !found && (entry = readdir(directory));)
+        found = entry->d_name[0] != '.';
+    closedir(directory);
+    return found;
 }
 
-/* Whether the repository whose directory is walk->path holds a manifest. */
-static bool has_manifest(struct walk *walk, const char *key) {
-    static const enum digest_algorithm algorithms[] = {DIGEST_SHA256, DIGEST_SHA512};
-    bool found = false;
-    for (size_t i = 0; i < 2 && !found; i++) {
-        char path[PATH_SIZE];
-        int length = snprintf(path, sizeof path, "%s/%s/_manifests/%s", walk->path, key,
-                              digest_algorithm_name(algorithms[i]));
-        DIR *directory = length < PATH_SIZE ? open_directory(walk->store, path) : NULL;
-        if (!directory)
-            continue;
-        for (struct dirent *entry; !found && (entry = readdir(directory));)
-            found = is_hexadecimal(entry->d_name);
-        closedir(directory);
-    }
-    return found;
+/* Whether the repository holds what `walk` is after. */
+static bool is_wanted(struct walk *walk, const char *key) {
+    static const char *const manifests[] = {"_manifests/sha256", "_manifests/sha512"};
+    static const char *const others[] = {"_tags", "_blobs/sha256", "_blobs/sha512"};
+    for (size_t i = 0; i < sizeof manifests / sizeof *manifests; i++)
+        if (has_record(walk, key, manifests[i]))
+            return true;
+    for (size_t i = 0; walk->all && i < sizeof others / sizeof *others; i++)
+        if (has_record(walk, key, others[i]))
+            return true;
+    return false;
 }
 
 static void level_free(struct level *level) {
@@ -191,7 +184,7 @@ static bool run(struct walk *walk, size_t names_at, bool with_hosts,
         char name[PATH_SIZE], *repository;
         if (text_ends(text_of(key), "/"))
             ok = descend(walk, names_at, key, error);
-        else if (is_repository(walk, names_at, key, name, &repository) && has_manifest(walk, key) &&
+        else if (is_repository(walk, names_at, key, name, &repository) && is_wanted(walk, key) &&
                  !each(context, name, repository))
             break;
     }
@@ -200,9 +193,9 @@ static bool run(struct walk *walk, size_t names_at, bool with_hosts,
     return ok;
 }
 
-bool store_repositories(struct store *store, const char *host,
-                        bool (*each)(void *context, const char *host, const char *repository),
-                        void *context, struct error *error) {
+static bool list(struct store *store, const char *host, bool all,
+                 bool (*each)(void *context, const char *host, const char *repository),
+                 void *context, struct error *error) {
     static const char top[] = "repositories";
     if (host && !reference_is_host(text_of(host)))
         return error_set(error, ERROR_INVALID, "list the repositories of %.255s: not a host", host);
@@ -210,6 +203,19 @@ bool store_repositories(struct store *store, const char *host,
     if (!walk)
         return error_set(error, ERROR_MEMORY, "list %s/%s: out of memory", store->path, top);
     walk->store = store;
+    walk->all = all;
     snprintf(walk->path, sizeof walk->path, "%s%s%s", top, host ? "/" : "", host ? host : "");
     return run(walk, sizeof top, !host, each, context, error);
+}
+
+bool store_repositories(struct store *store, const char *host,
+                        bool (*each)(void *context, const char *host, const char *repository),
+                        void *context, struct error *error) {
+    return list(store, host, false, each, context, error);
+}
+
+bool store_repositories_all(struct store *store, const char *host,
+                            bool (*each)(void *context, const char *host, const char *repository),
+                            void *context, struct error *error) {
+    return list(store, host, true, each, context, error);
 }

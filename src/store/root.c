@@ -1,6 +1,5 @@
 #include "store/root.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -9,27 +8,60 @@
 
 enum { TEMPORARY_PREFIX = 9 }; /* "01234567-", the session */
 
-/* Makes the name `path` durable. */
-static bool sync_parent(struct store *store, const char *path) {
-    char parent[PATH_SIZE] = ".";
-    const char *slash = strrchr(path, '/');
-    if (slash && !text_copy((struct text){path, (size_t)(slash - path)}, parent, sizeof parent)) {
-        errno = ENAMETOOLONG;
-        return false;
-    }
-    cleanup_close int fd = openat(store->root, parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+static bool sync_directory(struct store *store, const char *path) {
+    cleanup_close int fd = openat(store->root, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return false;
     return fsync(fd) == 0 || errno == EINVAL; /* EINVAL: a file system without directory syncs */
 }
 
+bool root_sync(struct store *store, const char *path, struct error *error) {
+    return sync_directory(store, path) ||
+           error_set_errno(error, errno, "sync %s/%s", store->path, path);
+}
+
+/* Makes the name `path` durable, `level` 0, or that of the directory that it is in. */
+static bool sync_parent(struct store *store, const char *path, int level) {
+    char parent[PATH_SIZE];
+    if (!text_copy(text_of(path), parent, sizeof parent)) {
+        errno = ENAMETOOLONG;
+        return false;
+    }
+    for (; level >= 0; level--) {
+        char *slash = strrchr(parent, '/');
+        if (!slash)
+            return sync_directory(store, ".");
+        *slash = '\0';
+    }
+    return sync_directory(store, parent);
+}
+
 bool root_sync_parent(struct store *store, const char *path, struct error *error) {
-    return sync_parent(store, path) ||
+    /* Those further up were synced before the one below them was made. */
+    return (sync_parent(store, path, 0) &&
+            (!atomic_load(&store->making) || sync_parent(store, path, 1))) ||
            error_set_errno(error, errno, "sync the directory of %s/%s", store->path, path);
 }
 
+/* The directories of blob links are made before the first byte of a blob can leave: they are synced
+ * later, by store_sync_blob_links(). No other path has such a part. */
+static bool is_synced_later(const char *path) {
+    return strstr(path, "/" LINKED_BLOBS) != NULL;
+}
+
+/* One directory and its name's durability. `making` tells those who put a file into it meanwhile
+ * that its name may not be synced yet. */
+static bool make_directory(struct store *store, const char *path) {
+    atomic_fetch_add(&store->making, 1);
+    bool ok = mkdirat(store->root, path, DIRECTORY_MODE) == 0
+                  ? is_synced_later(path) || sync_parent(store, path, 0)
+                  : errno == EEXIST;
+    atomic_fetch_sub(&store->making, 1);
+    return ok;
+}
+
 /* Makes every directory on the way to `path`. Others may be making the same ones. */
-static bool make_parents(struct store *store, const char *path, bool durable) {
+static bool make_parents(struct store *store, const char *path) {
     char directory[PATH_SIZE];
     if (!text_copy(text_of(path), directory, sizeof directory)) {
         errno = ENAMETOOLONG;
@@ -37,22 +69,25 @@ static bool make_parents(struct store *store, const char *path, bool durable) {
     }
     for (char *slash = strchr(directory, '/'); slash; slash = strchr(slash + 1, '/')) {
         *slash = '\0';
-        if (mkdirat(store->root, directory, DIRECTORY_MODE) == 0) {
-            if (durable && !sync_parent(store, directory))
-                return false;
-        } else if (errno != EEXIST) {
+        if (!make_directory(store, directory))
             return false;
-        }
         *slash = '/';
     }
     return true;
+}
+
+/* After `attempt` attempts failed: whether to try again, for want of directories that are there
+ * now. More than once: the sweep may have removed them, being empty, right after they were made. */
+static bool made_way(struct store *store, const char *path, int attempt) {
+    enum { ATTEMPTS = 16 };
+    return errno == ENOENT && attempt < ATTEMPTS && (make_parents(store, path) || errno == ENOENT);
 }
 
 int root_open(struct store *store, const char *path, int flags) {
     /* O_NONBLOCK: a FIFO that somebody put there must not hold us up. Nothing to regular files. */
     flags |= O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
     int fd = openat(store->root, path, flags, FILE_MODE);
-    if (fd < 0 && errno == ENOENT && (flags & O_CREAT) && make_parents(store, path, false))
+    for (int attempt = 0; fd < 0 && (flags & O_CREAT) && made_way(store, path, attempt); attempt++)
         fd = openat(store->root, path, flags, FILE_MODE);
     return fd;
 }
@@ -69,7 +104,7 @@ int root_temporary(struct store *store, char path[static PATH_SIZE], struct erro
 bool root_rename(struct store *store, const char *from, const char *to, enum durability durability,
                  struct error *error) {
     int result = renameat(store->root, from, store->root, to);
-    if (result < 0 && errno == ENOENT && make_parents(store, to, durability != DURABILITY_NONE))
+    for (int attempt = 0; result < 0 && made_way(store, to, attempt); attempt++)
         result = renameat(store->root, from, store->root, to);
     if (result < 0)
         return error_set_errno(error, errno, "rename %s/%s to %s", store->path, from, to);
@@ -117,6 +152,18 @@ bool root_stat(struct store *store, const char *path, struct stat *out) {
     return false;
 }
 
+DIR *root_open_directory(struct store *store, const char *path) {
+    int fd = openat(store->root, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+    if (directory)
+        return directory;
+    int reason = errno;
+    if (fd >= 0)
+        close(fd);
+    errno = reason == ENOENT || reason == ENOTDIR || reason == ELOOP ? 0 : reason;
+    return NULL;
+}
+
 ssize_t root_read_record(struct store *store, const char *path, char *out, size_t size) {
     cleanup_close int fd = root_open(store, path, O_RDONLY);
     struct stat state;
@@ -131,14 +178,9 @@ ssize_t root_read_record(struct store *store, const char *path, char *out, size_
 }
 
 void root_clean_temporaries(struct store *store) {
-    int fd = openat(store->root, "tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0)
+    DIR *directory = root_open_directory(store, "tmp");
+    if (!directory)
         return;
-    DIR *directory = fdopendir(fd);
-    if (!directory) {
-        close(fd);
-        return;
-    }
     char ours[TEMPORARY_PREFIX + 1];
     snprintf(ours, sizeof ours, "%08" PRIx32 "-", store->session);
     for (struct dirent *entry; (entry = readdir(directory));)

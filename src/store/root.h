@@ -6,10 +6,12 @@
 #ifndef STORE_ROOT_H
 #define STORE_ROOT_H
 
+#include <dirent.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include "store/index.h"
 #include "store/store.h"
 
 enum {
@@ -30,7 +32,15 @@ struct store {
     pthread_mutex_t open_partials_lock;   /* guards open_partials */
     pthread_cond_t open_partials_changed; /* an entry left open_partials */
     struct open_partial *open_partials;
+    struct index index;             /* of the blobs; has its own lock */
+    _Atomic bool scanned;           /* the scan has ended */
+    _Atomic uint64_t partial_bytes; /* of those that nobody has open, as of the last look */
+    _Atomic unsigned making;        /* threads that make directories which are not synced yet */
 };
+
+/* The directories of a repository's records; what path_link() calls a kind. */
+#define LINKED_BLOBS     "_blobs"
+#define LINKED_MANIFESTS "_manifests"
 
 /* ---- names; false when a part of the name breaks its grammar ---- */
 
@@ -38,8 +48,12 @@ bool path_blob(char out[static PATH_SIZE], const struct digest *digest);
 /* `folder` "/sha256-" HEX `suffix`: partials, their states, what was set aside. */
 bool path_flat(char out[static PATH_SIZE], const char *folder, const struct digest *digest,
                const char *suffix);
+/* The directory of a repository's links of one kind and algorithm. */
+bool path_links(char out[static PATH_SIZE], const char *host, const char *repository,
+                const char *kind, enum digest_algorithm algorithm);
 bool path_link(char out[static PATH_SIZE], const char *host, const char *repository,
                const char *kind, const struct digest *digest);
+bool path_tags(char out[static PATH_SIZE], const char *host, const char *repository);
 bool path_tag(char out[static PATH_SIZE], const char *host, const char *repository,
               const char *tag);
 
@@ -56,18 +70,25 @@ bool root_replace(struct store *store, const char *path, const void *bytes, size
                   enum durability durability, struct error *error);
 
 /* Opens relative to the root, never through a symbolic link at the end and never blocking. With
- * O_CREAT, missing directories on the way are made. -1 with errno set. */
+ * O_CREAT, missing directories on the way are made, and synced (but those of blob links). -1 with
+ * errno set. */
 int root_open(struct store *store, const char *path, int flags);
 
 /* A new empty file under ROOT/tmp, open for reading and writing; its name goes to `path`. */
 int root_temporary(struct store *store, char path[static PATH_SIZE], struct error *error);
 
-/* Renames, making the directories of `to` where they are missing. */
+/* Renames, making (and syncing) the directories of `to` where they are missing. */
 bool root_rename(struct store *store, const char *from, const char *to, enum durability durability,
                  struct error *error);
 
+/* Syncs a directory, which makes the names in it durable. */
+bool root_sync(struct store *store, const char *path, struct error *error);
 /* Syncs the directory that holds `path`, which makes that name durable. */
 bool root_sync_parent(struct store *store, const char *path, struct error *error);
+
+/* The entries of a directory, never through a symbolic link; closedir() is the caller's. NULL with
+ * errno 0 when it is gone or no directory. */
+DIR *root_open_directory(struct store *store, const char *path);
 
 /* Reads a record of less than `size` bytes, NUL-terminated in `out`; -1 when it is absent, not a
  * regular file, empty, or too long. */
@@ -80,5 +101,8 @@ bool root_write_all(int fd, const void *bytes, size_t length); /* false with err
 
 /* Deletes what earlier processes left under ROOT/tmp. */
 void root_clean_temporaries(struct store *store);
+
+/* Counts the bytes of the partials that nobody has open; see partial.c. */
+void partials_count(struct store *store);
 
 #endif

@@ -18,10 +18,26 @@ static uint64_t read_holder(int lock) {
     return pid;
 }
 
-static bool take_lock(struct store *store, struct error *error) {
+/* On a read-only file system an existing file can be locked all the same; where there is none,
+ * nobody can make one, nor write anything that two could quarrel about. */
+static bool open_lock(struct store *store, struct error *error) {
     store->lock = root_open(store, "lock", O_RDWR | O_CREAT);
+    if (store->lock >= 0)
+        return true;
+    int reason = errno;
+    if (reason == EROFS || reason == EACCES) {
+        store->lock = root_open(store, "lock", O_RDONLY);
+        if (store->lock >= 0 || (reason == EROFS && errno == ENOENT))
+            return true;
+    }
+    return error_set_errno(error, reason, "open %s/lock", store->path);
+}
+
+static bool take_lock(struct store *store, struct error *error) {
+    if (!open_lock(store, error))
+        return false;
     if (store->lock < 0)
-        return error_set_errno(error, errno, "open %s/lock", store->path);
+        return true;
     if (flock(store->lock, LOCK_EX | LOCK_NB) < 0) {
         if (errno != EWOULDBLOCK)
             return error_set_errno(error, errno, "lock %s/lock", store->path);
@@ -63,9 +79,10 @@ static bool make_root(const char *root, struct error *error) {
             return error_set_errno(error, errno, "make directory %s", path);
         *slash = '/';
     }
-    if (mkdir(path, DIRECTORY_MODE) < 0 && errno != EEXIST && access(path, F_OK) < 0)
-        return error_set_errno(error, errno, "make directory %s", path);
-    return true;
+    if (mkdir(path, DIRECTORY_MODE) == 0 || errno == EEXIST)
+        return true;
+    int reason = errno;
+    return access(path, F_OK) == 0 || error_set_errno(error, reason, "make directory %s", path);
 }
 
 struct store *store_open(const char *root, struct error *error) {
@@ -82,6 +99,10 @@ struct store *store_open(const char *root, struct error *error) {
     store->root = store->lock = -1;
     pthread_mutex_init(&store->open_partials_lock, NULL);
     pthread_cond_init(&store->open_partials_changed, NULL);
+    if (!index_init(&store->index)) {
+        error_set_errno(error, errno, "get random bytes");
+        goto failed;
+    }
     if (!make_root(root, error))
         goto failed;
     store->root = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -107,6 +128,7 @@ void store_close(struct store *store) {
         close(store->lock);
     if (store->root >= 0)
         close(store->root);
+    index_finish(&store->index);
     pthread_cond_destroy(&store->open_partials_changed);
     pthread_mutex_destroy(&store->open_partials_lock);
     free(store->path);

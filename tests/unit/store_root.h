@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 #include "base/cleanup.h"
+#include "oci/digest.h"
 #include "store/store.h"
 
 struct fixture {
@@ -24,8 +25,12 @@ struct fixture {
 static inline int setup(void **state) {
     struct fixture *fixture = calloc(1, sizeof *fixture);
     assert_non_null(fixture);
-    strcpy(fixture->root, "/tmp/tarn-store-XXXXXX");
-    assert_non_null(mkdtemp(fixture->root));
+    /* In memory where there is such a file system: the tests sync a lot, and see none of it. */
+    strcpy(fixture->root, "/dev/shm/tarn-store-XXXXXX");
+    if (!mkdtemp(fixture->root)) {
+        strcpy(fixture->root, "/tmp/tarn-store-XXXXXX");
+        assert_non_null(mkdtemp(fixture->root));
+    }
     struct error error = {0};
     fixture->store = store_open(fixture->root, &error);
     assert_string_equal(error.text, "");
@@ -106,6 +111,13 @@ static inline struct digest digest_of_text(const char *text) {
     return digest;
 }
 
+/* Opens and closes it, which is a use. */
+static inline void use_blob(const struct fixture *fixture, const struct digest *digest) {
+    int fd = store_blob_open(fixture->store, digest, NULL, NULL);
+    assert_true(fd >= 0);
+    store_blob_close(fixture->store, digest, fd);
+}
+
 /* "blobs/sha256/ab/abcd…"; until the next call. */
 static inline const char *blob_name(const struct digest *digest) {
     static char name[256];
@@ -123,6 +135,60 @@ static inline const char *flat_name(const char *folder, const struct digest *dig
     digest_format(digest, text);
     snprintf(name, sizeof name, "%s/%.6s-%s%s", folder, text, text + 7, suffix);
     return name;
+}
+
+/* Puts the bytes of `text`. */
+static inline struct digest put_text(const struct fixture *fixture, const char *text) {
+    struct digest digest = digest_of_text(text);
+    struct error error = {0};
+    store_blob_put(fixture->store, &digest, text, strlen(text), &error);
+    assert_string_equal(error.text, "");
+    return digest;
+}
+
+static inline void scan(const struct fixture *fixture) {
+    const atomic_bool stop = false;
+    struct error error = {0};
+    assert_true(store_scan(fixture->store, &stop, &error));
+}
+
+static struct store_usage seen_on_disk_;
+
+static inline int see_blob_(const char *path, const struct stat *info, int type, struct FTW *ftw) {
+    struct digest digest;
+    char text[DIGEST_STRING_SIZE];
+    const char *name = path + ftw->base;
+    snprintf(text, sizeof text, "%s:%s", strlen(name) == 64 ? "sha256" : "sha512", name);
+    if (type == FTW_F && S_ISREG(info->st_mode) && digest_parse(text_of(text), &digest)) {
+        seen_on_disk_.bytes += (uint64_t)info->st_size;
+        seen_on_disk_.blobs++;
+    }
+    return 0;
+}
+
+/* That each blob of the index is on the disk and has that size; `all`: and no others are there. */
+static inline void assert_index_is_what_is_on_disk(const struct fixture *fixture, bool all) {
+    char path[1024];
+    struct store_usage usage, found = {0};
+    struct store_blob blob;
+    for (uint32_t cursor = 0; store_blob_next(fixture->store, &cursor, &blob);) {
+        uint64_t size = 0;
+        assert_true(store_blob_has(fixture->store, &blob.digest, &size));
+        assert_int_equal(size, blob.size);
+        assert_false(blob.in_use);
+        found.bytes += size;
+        found.blobs++;
+    }
+    store_usage(fixture->store, &usage);
+    assert_int_equal(usage.bytes, found.bytes);
+    assert_int_equal(usage.blobs, found.blobs);
+    if (!all)
+        return;
+    seen_on_disk_ = (struct store_usage){0};
+    path_in(fixture, "blobs", path);
+    nftw(path, see_blob_, 16, FTW_PHYS);
+    assert_int_equal(usage.bytes, seen_on_disk_.bytes);
+    assert_int_equal(usage.blobs, seen_on_disk_.blobs);
 }
 
 #endif

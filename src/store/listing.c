@@ -1,0 +1,129 @@
+/* What a repository holds: the names in the directories of its tags and links. */
+#include "store/listing.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+static bool cannot_list(struct store *store, const char *path, struct error *error) {
+    return error_set_errno(error, errno, "list %s/%s", store->path, path);
+}
+
+/* Calls `each` with every name in a directory, which need not be there. */
+static bool each_name(struct store *store, const char *path, struct error *error,
+                      bool (*each)(void *context, const char *name), void *context) {
+    DIR *directory = root_open_directory(store, path);
+    if (!directory)
+        return errno == 0 || cannot_list(store, path, error);
+    bool wanted = true;
+    errno = 0;
+    for (struct dirent *entry; wanted && (entry = readdir(directory)); errno = 0)
+        wanted = each(context, entry->d_name);
+    bool ok = !wanted || errno == 0 || cannot_list(store, path, error);
+    closedir(directory);
+    return ok;
+}
+
+struct link_listing {
+    enum digest_algorithm algorithm;
+    bool (*each)(void *context, const struct digest *digest);
+    void *context;
+    bool wanted;
+};
+
+static bool give_link(void *context, const char *name) {
+    struct link_listing *listing = context;
+    struct digest digest;
+    char text[DIGEST_STRING_SIZE];
+    int length =
+        snprintf(text, sizeof text, "%s:%s", digest_algorithm_name(listing->algorithm), name);
+    if (length < (int)sizeof text && digest_parse(text_of(text), &digest))
+        listing->wanted = listing->each(listing->context, &digest);
+    return listing->wanted;
+}
+
+static const char *kind_name(enum link_kind kind) {
+    return kind == LINK_BLOB ? LINKED_BLOBS : LINKED_MANIFESTS;
+}
+
+bool listing_links(struct store *store, const char *host, const char *repository,
+                   enum link_kind kind, bool (*each)(void *context, const struct digest *digest),
+                   void *context, struct error *error) {
+    static const enum digest_algorithm algorithms[] = {DIGEST_SHA256, DIGEST_SHA512};
+    struct link_listing listing = {.each = each, .context = context, .wanted = true};
+    bool ok = true;
+    for (size_t i = 0; i < 2 && ok && listing.wanted; i++) {
+        char path[PATH_SIZE];
+        listing.algorithm = algorithms[i];
+        if (!path_links(path, host, repository, kind_name(kind), algorithms[i]))
+            return error_set(error, ERROR_INVALID, "list %.255s/%.255s: malformed name", host,
+                             repository);
+        ok = each_name(store, path, error, give_link, &listing);
+    }
+    return ok;
+}
+
+bool listing_tags(struct store *store, const char *host, const char *repository,
+                  bool (*each)(void *context, const char *tag), void *context,
+                  struct error *error) {
+    char path[PATH_SIZE];
+    if (!path_tags(path, host, repository))
+        return error_set(error, ERROR_INVALID, "list %.255s/%.255s: malformed name", host,
+                         repository);
+    return each_name(store, path, error, each, context);
+}
+
+struct tag_listing {
+    struct store *store;
+    const char *host, *repository;
+    bool (*each)(void *context, const char *tag, const struct tag_record *record);
+    void *context;
+};
+
+static bool give_tag(void *context, const char *name) {
+    const struct tag_listing *listing = context;
+    struct tag_record record;
+    return !store_tag_get(listing->store, listing->host, listing->repository, name, &record) ||
+           listing->each(listing->context, name, &record);
+}
+
+bool store_tags(struct store *store, const char *host, const char *repository,
+                bool (*each)(void *context, const char *tag, const struct tag_record *record),
+                void *context, struct error *error) {
+    struct tag_listing listing = {store, host, repository, each, context};
+    return listing_tags(store, host, repository, give_tag, &listing, error);
+}
+
+struct manifest_listing {
+    struct store *store;
+    const char *host, *repository;
+    bool (*each)(void *context, const struct digest *digest);
+    void *context;
+};
+
+static bool give_manifest(void *context, const struct digest *digest) {
+    const struct manifest_listing *listing = context;
+    return !store_has_link_manifest(listing->store, listing->host, listing->repository, digest,
+                                    NULL, 0) ||
+           listing->each(listing->context, digest);
+}
+
+bool store_links(struct store *store, const char *host, const char *repository, enum link_kind kind,
+                 bool (*each)(void *context, const struct digest *digest), void *context,
+                 struct error *error) {
+    struct manifest_listing believed = {store, host, repository, each, context};
+    if (kind == LINK_MANIFEST)
+        return listing_links(store, host, repository, kind, give_manifest, &believed, error);
+    return listing_links(store, host, repository, kind, each, context, error);
+}
+
+bool store_link_delete(struct store *store, const char *host, const char *repository,
+                       enum link_kind kind, const struct digest *digest, struct error *error) {
+    char path[PATH_SIZE];
+    if (!path_link(path, host, repository, kind_name(kind), digest))
+        return error_set(error, ERROR_INVALID, "delete a link of %.255s/%.255s: malformed name",
+                         host, repository);
+    if (unlinkat(store->root, path, 0) < 0 && errno != ENOENT && errno != ENOTDIR)
+        return error_set_errno(error, errno, "delete %s/%s", store->path, path);
+    return true;
+}

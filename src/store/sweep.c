@@ -1,0 +1,158 @@
+/*
+ * Deletes the records of blobs that are gone, which eviction leaves behind, and the directories
+ * that are empty then, from the bottom up. Whoever makes a directory or a record meanwhile does not
+ * notice: a directory that is in use cannot be removed, and root_open() and root_rename() make it
+ * again when it vanished right under them.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+#include "base/clock.h"
+#include "oci/reference.h"
+#include "store/listing.h"
+
+#define TOP "repositories"
+
+enum { DEPTH_LIMIT = 130 }; /* a name of 255 bytes has at most 128 parts; the host, and the top */
+
+struct sweep {
+    struct store *store;
+    const atomic_bool *stop;
+    struct error *error;
+    int64_t until_s; /* records written after that stay */
+    uint64_t deleted;
+    char path[PATH_SIZE];            /* of the directory being swept */
+    char host[PATH_SIZE];            /* that it belongs to, and … */
+    char repository[NAME_LIMIT + 1]; /* … the repository whose records are looked at */
+    enum link_kind kind;             /* of the links being looked at */
+};
+
+static bool stopped(const struct sweep *sweep) {
+    return atomic_load_explicit(sweep->stop, memory_order_relaxed);
+}
+
+/* A blob on its way has a partial first and is in the index then: asked in that order. */
+static bool is_wanted(struct store *store, const struct digest *digest) {
+    char path[PATH_SIZE];
+    struct stat state;
+    return (path_flat(path, "partial", digest, "") && root_stat(store, path, &state)) ||
+           index_knows(&store->index, digest);
+}
+
+static void delete_old(struct sweep *sweep, const char *path) {
+    struct stat state;
+    if (root_stat(sweep->store, path, &state) && state.st_mtim.tv_sec <= sweep->until_s &&
+        unlinkat(sweep->store->root, path, 0) == 0)
+        sweep->deleted++;
+}
+
+static bool sweep_link(void *context, const struct digest *digest) {
+    struct sweep *sweep = context;
+    char path[PATH_SIZE];
+    const char *kind = sweep->kind == LINK_BLOB ? LINKED_BLOBS : LINKED_MANIFESTS;
+    if (!is_wanted(sweep->store, digest) &&
+        path_link(path, sweep->host, sweep->repository, kind, digest))
+        delete_old(sweep, path);
+    return !stopped(sweep);
+}
+
+static bool sweep_tag(void *context, const char *tag) {
+    struct sweep *sweep = context;
+    struct tag_record record;
+    char path[PATH_SIZE];
+    bool wanted = store_tag_get(sweep->store, sweep->host, sweep->repository, tag, &record) &&
+                  is_wanted(sweep->store, &record.digest);
+    if (!wanted && path_tag(path, sweep->host, sweep->repository, tag))
+        delete_old(sweep, path);
+    return !stopped(sweep);
+}
+
+/* Where it is not empty, or gone, that is well. */
+static void remove_directory(struct sweep *sweep, const char *path) {
+    unlinkat(sweep->store->root, path, AT_REMOVEDIR);
+}
+
+static void remove_record_directories(struct sweep *sweep) {
+    static const char *const names[] = {
+        "_blobs/sha256",     "_blobs/sha512", "_blobs", "_manifests/sha256",
+        "_manifests/sha512", "_manifests",    "_tags"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[PATH_SIZE];
+        if (snprintf(path, sizeof path, "%s/%s", sweep->path, names[i]) < PATH_SIZE)
+            remove_directory(sweep, path);
+    }
+}
+
+/* The records of the repository whose directory is sweep->path, if it can be one's. */
+static bool sweep_records(struct sweep *sweep) {
+    struct text host = text_from(text_of(sweep->path), strlen(TOP "/")), repository;
+    host = text_cut(host, '/', &repository);
+    if (!repository.at || !text_copy(host, sweep->host, sizeof sweep->host) ||
+        !text_copy(repository, sweep->repository, sizeof sweep->repository) ||
+        !reference_is_repository(repository))
+        return true;
+    for (sweep->kind = LINK_BLOB;; sweep->kind = LINK_MANIFEST) {
+        if (!listing_links(sweep->store, sweep->host, sweep->repository, sweep->kind, sweep_link,
+                           sweep, sweep->error))
+            return false;
+        if (sweep->kind == LINK_MANIFEST)
+            break;
+    }
+    if (!listing_tags(sweep->store, sweep->host, sweep->repository, sweep_tag, sweep, sweep->error))
+        return false;
+    remove_record_directories(sweep);
+    return true;
+}
+
+static bool sweep_directory(struct sweep *sweep, int depth);
+
+/* Goes into the subdirectory `name`, if it is a part of a name; sweep->path is as before then. */
+static bool sweep_below(struct sweep *sweep, const struct dirent *entry, int depth) {
+    struct text name = text_of(entry->d_name);
+    size_t length = strlen(sweep->path), room = sizeof sweep->path - length;
+    bool is_part = depth == 0 ? reference_is_host(name) : reference_is_repository(name);
+    bool ok = true;
+    if ((entry->d_type != DT_DIR && entry->d_type != DT_UNKNOWN) || !is_part ||
+        depth >= DEPTH_LIMIT)
+        return true;
+    if ((size_t)snprintf(sweep->path + length, room, "/%s", entry->d_name) < room) {
+        ok = sweep_directory(sweep, depth + 1);
+        if (ok)
+            remove_directory(sweep, sweep->path);
+    }
+    sweep->path[length] = '\0';
+    return ok;
+}
+
+static bool sweep_directory(struct sweep *sweep, int depth) {
+    if (depth >= 2 && !sweep_records(sweep))
+        return false;
+    DIR *directory = root_open_directory(sweep->store, sweep->path);
+    if (!directory)
+        return errno == 0 ||
+               error_set_errno(sweep->error, errno, "sweep %s/%s", sweep->store->path, sweep->path);
+    bool ok = true;
+    for (struct dirent *entry; ok && !stopped(sweep) && (entry = readdir(directory));)
+        ok = sweep_below(sweep, entry, depth);
+    closedir(directory);
+    return ok;
+}
+
+bool store_sweep(struct store *store, int64_t age_s, const atomic_bool *stop, uint64_t *deleted,
+                 struct error *error) {
+    struct sweep sweep = {.store = store,
+                          .stop = stop,
+                          .error = error,
+                          .until_s = age_s ? clock_wall_s() - age_s : INT64_MAX,
+                          .path = TOP};
+    *deleted = 0;
+    if (!atomic_load_explicit(&store->scanned, memory_order_acquire))
+        return error_set(error, ERROR_BUSY, "sweep %s: it is not yet known which blobs there are",
+                         store->path);
+    bool ok = sweep_directory(&sweep, 0);
+    *deleted = sweep.deleted;
+    if (ok && stopped(&sweep))
+        return error_set(error, ERROR_CLOSED, "sweeping %s was interrupted", store->path);
+    return ok;
+}

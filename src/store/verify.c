@@ -1,0 +1,119 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "store/root.h"
+
+enum {
+    WINDOW = 256 << 10, /* bytes read at once, and dropped again together */
+    PAGE = 4096,
+    PAUSE_MS = 100, /* the longest sleep: *stop is looked at so often */
+};
+
+struct verification {
+    const char *path;
+    int fd;
+    uint64_t size, done, rate;
+    int64_t started_ms;
+    const atomic_bool *stop;
+    unsigned char *window;
+};
+
+/* Whether a page of the window lies in the page cache, for somebody who reads this blob. Where the
+ * kernel does not say, it might. */
+static bool is_cached(const struct verification *verification, size_t length) {
+    unsigned char pages[WINDOW / PAGE] = {0};
+    void *map =
+        mmap(NULL, length, PROT_READ, MAP_SHARED, verification->fd, (off_t)verification->done);
+    if (map == MAP_FAILED)
+        return true;
+    bool cached = mincore(map, length, pages) < 0;
+    for (size_t i = 0; i < (length + PAGE - 1) / PAGE && !cached; i++)
+        cached = pages[i] & 1;
+    munmap(map, length);
+    return cached;
+}
+
+static bool hash_window(struct verification *verification, struct digest_hash *hash,
+                        struct error *error) {
+    uint64_t left = verification->size - verification->done;
+    size_t length = left < WINDOW ? (size_t)left : WINDOW;
+    bool keep = is_cached(verification, length);
+    ssize_t got;
+    do
+        got = pread(verification->fd, verification->window, length, (off_t)verification->done);
+    while (got < 0 && errno == EINTR);
+    if (got < 0)
+        return error_set_errno(error, errno, "read %s", verification->path);
+    if (got == 0)
+        return error_set(error, ERROR_CORRUPT, "%s is shorter than it was", verification->path);
+    digest_hash_update(hash, verification->window, (size_t)got);
+    if (!keep)
+        posix_fadvise(verification->fd, (off_t)verification->done, (off_t)length,
+                      POSIX_FADV_DONTNEED);
+    verification->done += (uint64_t)got;
+    return true;
+}
+
+/* Sleeps until as much time has gone by as `rate` gives to what was read. */
+static bool keep_to_rate(const struct verification *verification, struct error *error) {
+    for (;;) {
+        if (atomic_load_explicit(verification->stop, memory_order_relaxed))
+            return error_set(error, ERROR_CLOSED, "verifying %s was interrupted",
+                             verification->path);
+        if (!verification->rate)
+            return true;
+        double due_ms = (double)verification->done * 1000 / (double)verification->rate;
+        double early_ms = due_ms - (double)(clock_ms() - verification->started_ms);
+        if (early_ms < 1)
+            return true;
+        clock_sleep_ms(early_ms < PAUSE_MS ? (int64_t)early_ms : PAUSE_MS);
+    }
+}
+
+static bool hash_file(struct verification *verification, struct digest_hash *hash,
+                      struct error *error) {
+    /* Without read-ahead, which would make what comes next look as if somebody had it cached. */
+    posix_fadvise(verification->fd, 0, 0, POSIX_FADV_RANDOM);
+    while (verification->done < verification->size)
+        if (!keep_to_rate(verification, error) || !hash_window(verification, hash, error))
+            return false;
+    return keep_to_rate(verification, error);
+}
+
+/* Reads by a descriptor of its own and holds nothing: verifying is no use of a blob, and one that
+ * is evicted meanwhile is read to its end all the same. */
+bool store_blob_verify(struct store *store, const struct digest *digest, uint64_t rate,
+                       const atomic_bool *stop, struct error *error) {
+    char path[PATH_SIZE], wanted[DIGEST_STRING_SIZE], found[DIGEST_STRING_SIZE];
+    struct stat state;
+    if (!path_blob(path, digest))
+        return error_set(error, ERROR_INVALID, "verify a blob: not a digest");
+    cleanup_close int fd = root_open(store, path, O_RDONLY);
+    if (fd < 0 || fstat(fd, &state) < 0) {
+        if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP)
+            return error_set(error, ERROR_NOT_FOUND, "%s/%s is not there", store->path, path);
+        return error_set_errno(error, errno, "open %s/%s", store->path, path);
+    }
+    if (!S_ISREG(state.st_mode))
+        return error_set(error, ERROR_NOT_FOUND, "%s/%s is no file", store->path, path);
+    struct digest_hash *hash = digest_hash_new(digest->algorithm);
+    struct verification verification = {path,       fd,   (uint64_t)state.st_size, 0, rate,
+                                        clock_ms(), stop, malloc(WINDOW)};
+    struct digest actual;
+    bool ok = verification.window && hash
+                  ? hash_file(&verification, hash, error)
+                  : error_set(error, ERROR_MEMORY, "verify %s: out of memory", path);
+    if (ok) {
+        digest_hash_finish(hash, &actual);
+        if (actual.algorithm == 0)
+            ok = error_set(error, ERROR_MEMORY, "hash %s: the library failed", path);
+        else if (!digest_equal(&actual, digest))
+            ok = error_set(error, ERROR_CORRUPT, "the bytes of %s are %s",
+                           digest_format(digest, wanted), digest_format(&actual, found));
+    }
+    digest_hash_free(hash);
+    free(verification.window);
+    return ok;
+}
