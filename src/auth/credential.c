@@ -63,6 +63,7 @@ struct credential_source {
     bool (*get)(void *context, const char *host, bool renew, struct credential *out,
                 struct error *error);
     void (*free_context)(void *context);
+    bool (*may_run)(const void *context); /* NULL: never */
     void *context;
     pthread_mutex_t answers_lock; /* guards answers and what hangs off it */
     pthread_cond_t answered;
@@ -126,6 +127,15 @@ const char *credential_source_name(const struct credential_source *source) {
 
 bool credential_source_is_by_host(const struct credential_source *source) {
     return source && source->by_host;
+}
+
+void credential_source_may_run(struct credential_source *source,
+                               bool (*may_run)(const void *context)) {
+    source->may_run = may_run;
+}
+
+bool credential_source_may_run_programs(const struct credential_source *source) {
+    return source && source->may_run && source->may_run(source->context);
 }
 
 /* Forgets the answer that is oldest and that nobody holds. */

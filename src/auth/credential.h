@@ -53,6 +53,10 @@ const char *credential_source_name(const struct credential_source *source);
  * the upstream that names the source, and asking for another host's would give the same. */
 bool credential_source_is_by_host(const struct credential_source *source);
 
+/* Whether asking it may start a program: as its settings, the environment and Docker's config say
+ * now. */
+bool credential_source_may_run_programs(const struct credential_source *source);
+
 /*
  * The credential for `host` ("ghcr.io", "localhost:5001"). *out is the caller's to wipe. False: the
  * source is present but broken (unreadable file, failing helper): never silently anonymous.
@@ -70,5 +74,8 @@ struct credential_source *credential_source_new(const char *name,
                                                             bool renew, struct credential *out,
                                                             struct error *error),
                                                 void (*free_context)(void *context), void *context);
+/* Has a source of one's own say whether it may start programs; others never do. */
+void credential_source_may_run(struct credential_source *source,
+                               bool (*may_run)(const void *context));
 
 #endif

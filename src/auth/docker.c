@@ -62,6 +62,11 @@ static bool helper_get(void *context, const char *host, bool renew, struct crede
     return ask_helper_for(context, host, out, error);
 }
 
+static bool helper_may_run(const void *context) {
+    (void)context;
+    return true;
+}
+
 struct credential_source *credential_source_helper(const char *name) {
     char label[sizeof "helper " + DOCKER_HELPER_NAME_SIZE];
     if (!docker_helper_name_ok(name))
@@ -70,7 +75,10 @@ struct credential_source *credential_source_helper(const char *name) {
     if (!copy)
         return NULL;
     snprintf(label, sizeof label, "helper %s", name);
-    return source_new_named(label, true, helper_get, free, copy);
+    struct credential_source *source = source_new_named(label, true, helper_get, free, copy);
+    if (source)
+        credential_source_may_run(source, helper_may_run);
+    return source;
 }
 
 /* ---- config.json ---- */
@@ -171,11 +179,34 @@ static bool docker_get(void *context, const char *host, bool renew, struct crede
     return look_up(bytes.bytes, bytes.length, origin, host, out, error);
 }
 
+/* What is there but cannot be read now may name one later. */
+static bool docker_may_run(const void *context) {
+    const struct docker *docker = context;
+    const char *inherited = getenv("DOCKER_AUTH_CONFIG");
+    char path[PATH_MAX];
+    bool missing;
+    if (!docker->file && inherited && *inherited &&
+        docker_config_has_helpers(inherited, strlen(inherited)))
+        return true;
+    if (!config_path(docker, path, sizeof path))
+        return false;
+    __attribute__((cleanup(wipe_buffer))) struct buffer bytes = {.limit = DOCKER_CONFIG_LIMIT};
+    if (!read_config(path, &bytes, &missing, NULL))
+        return true;
+    return !missing && docker_config_has_helpers(bytes.bytes, bytes.length);
+}
+
 struct credential_source *credential_source_docker(const char *file) {
     struct docker *docker = calloc(1, sizeof *docker);
     if (docker && file && !(docker->file = strdup(file))) {
         free(docker);
         return NULL;
     }
-    return docker ? source_new_named("docker", true, docker_get, docker_free, docker) : NULL;
+    if (!docker)
+        return NULL;
+    struct credential_source *source =
+        source_new_named("docker", true, docker_get, docker_free, docker);
+    if (source)
+        credential_source_may_run(source, docker_may_run);
+    return source;
 }

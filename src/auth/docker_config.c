@@ -164,6 +164,14 @@ bool docker_config_find(const void *bytes, size_t length, const char *host,
     return true;
 }
 
+bool docker_config_has_helpers(const void *bytes, size_t length) {
+    cleanup_json json_t *root = bounded_json_load(bytes, length, NULL);
+    if (!json_is_object(root))
+        return true;
+    const json_t *helpers = json_object_get(root, "credHelpers");
+    return *string_of(root, "credsStore") || (json_is_object(helpers) && json_object_size(helpers));
+}
+
 bool docker_helper_read(const void *bytes, size_t length, struct credential *out,
                         struct error *error) {
     struct error why;

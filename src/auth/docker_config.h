@@ -28,6 +28,9 @@ bool docker_config_find(const void *bytes, size_t length, const char *host,
                         struct docker_entry *out, struct error *error);
 void docker_entry_free(struct docker_entry *entry);
 
+/* Whether it names a helper for any host; a config that cannot be read may. */
+bool docker_config_has_helpers(const void *bytes, size_t length);
+
 /* What a helper's `get` printed on success: {"Username":…,"Secret":…}. */
 bool docker_helper_read(const void *bytes, size_t length, struct credential *out,
                         struct error *error);

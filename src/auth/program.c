@@ -88,6 +88,10 @@ static bool start(const char *const *arguments, const char *input, struct runnin
     int code = spawn(arguments, in_read, out_write, err_write, &running->pid);
     if (code == ENOENT)
         return error_set(error, ERROR_IO, "no such program on PATH");
+    if (code == EPERM) /* see cmd/confine.h */
+        return error_set(error, ERROR_IO,
+                         "tarn may start no programs, because none was configured when it started "
+                         "(start it again)");
     if (code != 0)
         return error_set_errno(error, code, "start it");
     running->pidfd = pidfd_open(running->pid, 0);

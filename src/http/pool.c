@@ -145,6 +145,13 @@ struct connection *pool_take_overdue(struct pool *pool, int64_t since_ms) {
     return first;
 }
 
+bool pool_is_empty(struct pool *pool) {
+    pthread_mutex_lock(&pool->line_lock);
+    bool empty = !pool->workers && !pool->finished;
+    pthread_mutex_unlock(&pool->line_lock);
+    return empty;
+}
+
 bool pool_is_short(const struct pool *pool) {
     return atomic_load_explicit(&pool->line_length, memory_order_relaxed) > 0 &&
            atomic_load_explicit(&pool->worker_count, memory_order_relaxed) >= pool->max_workers;

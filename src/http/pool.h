@@ -44,6 +44,9 @@ struct connection *pool_take_overdue(struct pool *pool, int64_t since_ms);
 /* Joins workers that have ended. */
 void pool_reap(struct pool *pool);
 
+/* Whether there are neither workers nor any that pool_reap() has yet to join. */
+bool pool_is_empty(struct pool *pool);
+
 /* Whether connections wait and no further worker can be started for them. */
 bool pool_is_short(const struct pool *pool);
 

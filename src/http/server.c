@@ -440,7 +440,9 @@ static int act_on_events(struct http_server *server, int timeout_ms) {
 static void serve_until_stop(struct http_server *server) {
     int tick = tick_ms(&server->settings);
     while (!atomic_load(&server->stopping)) {
-        bool sleeps = server->accept_again_ms == 0 && none_left(server);
+        /* Workers that end are joined, or their stacks would stay. */
+        bool sleeps =
+            server->accept_again_ms == 0 && none_left(server) && pool_is_empty(&server->pool);
         act_on_events(server, sleeps ? -1 : tick);
         int64_t now = clock_ms();
         expire(server, now, false);

@@ -33,14 +33,26 @@ static bool is_bounded(const char *bytes, size_t length, struct error *error) {
 }
 
 json_t *bounded_json_load(const void *bytes, size_t length, struct error *error) {
+    return bounded_json_load_by(JSON_ALLOW_NUL, bytes, length, error);
+}
+
+json_t *bounded_json_load_by(size_t flags, const void *bytes, size_t length, struct error *error) {
     json_error_t fault;
     if (!is_bounded(bytes, length, error))
         return NULL;
-    json_t *json = json_loadb(bytes ? bytes : "", length, JSON_ALLOW_NUL, &fault);
+    json_t *json = json_loadb(bytes ? bytes : "", length, flags, &fault);
     if (!json && json_error_code(&fault) == json_error_out_of_memory)
         error_set(error, ERROR_MEMORY, "out of memory reading JSON");
     else if (!json)
         error_set(error, ERROR_INVALID, "not JSON: line %d, column %d: %s", fault.line,
                   fault.column, fault.text);
     return json;
+}
+
+static int append_piece(const char *piece, size_t length, void *out) {
+    return buffer_append(out, piece, length) ? 0 : -1;
+}
+
+bool bounded_json_dump(const json_t *json, size_t flags, struct buffer *out) {
+    return json && json_dump_callback(json, append_piece, out, flags) == 0 && !out->failed;
 }

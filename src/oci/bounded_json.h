@@ -8,6 +8,7 @@
 
 #include <jansson.h>
 #include <stddef.h>
+#include "base/buffer.h"
 #include "base/error.h"
 
 enum {
@@ -18,5 +19,14 @@ enum {
 /* The object or array that `bytes` holds, the caller's to json_decref(). NULL: ERROR_INVALID with
  * line and column (not UTF-8 included), or ERROR_MEMORY. Strings may hold NUL bytes. */
 json_t *bounded_json_load(const void *bytes, size_t length, struct error *error);
+
+/* The same, read by jansson's `flags` (JSON_REJECT_DUPLICATES, ...) and nothing else: without
+ * JSON_ALLOW_NUL a string with a NUL byte is no JSON. */
+json_t *bounded_json_load_by(size_t flags, const void *bytes, size_t length, struct error *error);
+
+/* Appends `json` as text by jansson's `flags`. False: `json` is NULL, or no memory. (json_dumps()
+ * of jansson 2.14 forgets that memory ran out in the middle of a member's name, and gives the text
+ * without it.) */
+bool bounded_json_dump(const json_t *json, size_t flags, struct buffer *out);
 
 #endif

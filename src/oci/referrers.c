@@ -8,10 +8,6 @@ static bool has_type(const json_t *entry, const char *artifact_type) {
            memcmp(json_string_value(type), artifact_type, json_string_length(type)) == 0;
 }
 
-static int append_piece(const char *piece, size_t length, void *out) {
-    return buffer_append(out, piece, length) ? 0 : -1;
-}
-
 bool referrers_filter(const void *index_bytes, size_t length, const char *artifact_type,
                       struct buffer *out, bool *filtered, struct error *error) {
     *filtered = false;
@@ -33,12 +29,13 @@ bool referrers_filter(const void *index_bytes, size_t length, const char *artifa
         return true;
     }
     json_t *chosen = json_array();
+    bool ok = true;
     for (size_t i = 0; i < json_array_size(entries); i++) {
         if (has_type(json_array_get(entries, i), artifact_type))
-            json_array_append(chosen, json_array_get(entries, i));
+            ok &= json_array_append(chosen, json_array_get(entries, i)) == 0;
     }
-    if (json_object_set_new(index, "manifests", chosen) != 0 ||
-        json_dump_callback(index, append_piece, out, JSON_COMPACT) != 0)
+    if (json_object_set_new(index, "manifests", chosen) != 0 || !ok ||
+        !bounded_json_dump(index, JSON_COMPACT, out))
         return error_set(error, ERROR_MEMORY, "referrers: out of memory");
     *filtered = true;
     return true;

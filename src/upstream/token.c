@@ -87,6 +87,10 @@ static struct token *find_or_add(struct location *location, const char *reposito
         return NULL;
     }
     HASH_ADD_KEYPTR(hh, location->tokens, token->repository, strlen(token->repository), token);
+    if (!token->hh.tbl) { /* no memory for the table */
+        token_free(token);
+        return NULL;
+    }
     return token;
 }
 
@@ -252,6 +256,16 @@ static bool basic(struct location *location, enum token_effort effort, struct au
     return out->header || error_set(error, ERROR_MEMORY, "out of memory");
 }
 
+/* A challenge that could not be answered is not kept: it may have been a portal's or a proxy's, and
+ * the next request hears what the registry says now. */
+static void forget_challenge(struct location *location, const struct challenge *failed) {
+    pthread_mutex_lock(&location->challenge_lock);
+    if (location->challenge.scheme == failed->scheme &&
+        strcmp(location->challenge.realm, failed->realm) == 0)
+        location->challenge = (struct challenge){0};
+    pthread_mutex_unlock(&location->challenge_lock);
+}
+
 bool authorization_get(struct location *location, const char *repository, enum token_effort effort,
                        const char *refused, int64_t deadline_ms, struct authorization *out,
                        bool *retry, struct error *error) {
@@ -261,14 +275,15 @@ bool authorization_get(struct location *location, const char *repository, enum t
     challenge = location->challenge;
     pthread_mutex_unlock(&location->challenge_lock);
     *out = (struct authorization){.scheme = challenge.scheme};
-    switch (challenge.scheme) {
-    case CHALLENGE_BEARER:
-        return bearer(location, &challenge, repository, effort, refused, deadline_ms, out, retry,
-                      error);
-    case CHALLENGE_BASIC:
-        return basic(location, effort, out, error);
-    default:
+    bool ok = true;
+    if (challenge.scheme == CHALLENGE_BEARER)
+        ok = bearer(location, &challenge, repository, effort, refused, deadline_ms, out, retry,
+                    error);
+    else if (challenge.scheme == CHALLENGE_BASIC)
+        ok = basic(location, effort, out, error);
+    else
         out->anonymous = true;
-        return true;
-    }
+    if (!ok)
+        forget_challenge(location, &challenge);
+    return ok;
 }

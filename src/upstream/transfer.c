@@ -134,7 +134,7 @@ static int64_t read_ratelimit(struct text value) {
     return text_to_u64(value, &number) && number <= INT64_MAX ? (int64_t)number : -1;
 }
 
-static void read_field(struct text name, struct text value, struct transfer_head *head) {
+void transfer_read_field(struct text name, struct text value, struct transfer_head *head) {
     if (text_is_nocase(name, "content-type"))
         text_copy(value, head->content_type, sizeof head->content_type);
     else if (text_is_nocase(name, "content-range"))
@@ -200,7 +200,7 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *context) {
     if (text_starts(line, "HTTP/"))
         start_head(running->head);
     else if (value.at)
-        read_field(name, text_trim(value), running->head);
+        transfer_read_field(name, text_trim(value), running->head);
     return size * count;
 }
 

@@ -14,6 +14,7 @@
 #include "auth/address.h"
 #include "auth/origin.h"
 #include "base/error.h"
+#include "base/text.h"
 #include "upstream/challenge.h"
 
 struct lane;
@@ -72,5 +73,8 @@ struct transfer {
  * UNAVAILABLE, DENIED (an address), or what a callback set. */
 bool transfer_run(struct lane *lane, const struct transfer *transfer, struct transfer_head *head,
                   bool *was_loopback, struct error *error);
+
+/* Takes one field of a head, white space around its value cut. The pure half. */
+void transfer_read_field(struct text name, struct text value, struct transfer_head *head);
 
 #endif

@@ -20,6 +20,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "oci/digest.h"
+#include "oci/reference.h"
 
 /* What the configuration says about one upstream or one pattern of them. Strings are owned by the
  * configuration, which outlives every upstream. Zero or NULL: the default that stands beside it. */
@@ -57,6 +58,9 @@ void upstreams_free(struct upstreams *upstreams);
  * later. IP addresses and single-label names match exact hosts only. Valid until upstreams_free().
  */
 struct upstream *upstreams_find(struct upstreams *upstreams, struct text host);
+/* The host by which an upstream is known whatever clients call it: lower case, without https' own
+ * port, Docker Hub under one name. False: no host by the grammar. */
+bool upstream_canonical_host(struct text text, char out[static HOST_LIMIT + 1]);
 struct upstream *upstreams_default(struct upstreams *upstreams); /* NULL when there is none */
 
 const char *upstream_host(const struct upstream *upstream); /* canonical: "docker.io" */

@@ -143,10 +143,8 @@ static struct upstream *upstream_new(const char *host, const struct upstream_set
 
 /* ---- names ---- */
 
-/* The canonical host: lower case, without https' own port, Docker Hub under one name. False: no
- * host by the grammar. */
-static bool canonical_host(struct text text, char out[static ORIGIN_HOST_SIZE]) {
-    if (!reference_is_host(text) || !text_copy(text, out, ORIGIN_HOST_SIZE))
+bool upstream_canonical_host(struct text text, char out[static HOST_LIMIT + 1]) {
+    if (!reference_is_host(text) || !text_copy(text, out, HOST_LIMIT + 1))
         return false;
     for (char *c = out; *c; c++)
         *c = (char)tolower((unsigned char)*c);
@@ -204,6 +202,15 @@ static struct upstream *find_listed(const struct upstreams *upstreams, const cha
     return upstream;
 }
 
+/* Lists the upstream under its host. Without the memory for that it is freed: false. */
+static bool enter(struct upstreams *upstreams, struct upstream *upstream) {
+    HASH_ADD_STR(upstreams->by_host, host, upstream);
+    if (upstream->hh.tbl)
+        return true;
+    upstream_free(upstream);
+    return false;
+}
+
 static bool check_pattern(const struct upstream_settings *settings, struct error *error) {
     if (!pattern_is_sound(settings->host))
         return error_set(error, ERROR_INVALID,
@@ -223,7 +230,7 @@ static bool check_pattern(const struct upstream_settings *settings, struct error
 static bool add_exact(struct upstreams *upstreams, const struct upstream_settings *settings,
                       struct error *error) {
     char host[ORIGIN_HOST_SIZE];
-    if (!canonical_host(text_of(settings->host), host))
+    if (!upstream_canonical_host(text_of(settings->host), host))
         return error_set(error, ERROR_INVALID, "upstream \"%.100s\": no host name or address",
                          settings->host);
     if (find_listed(upstreams, host))
@@ -235,7 +242,8 @@ static bool add_exact(struct upstreams *upstreams, const struct upstream_setting
     if (!upstream)
         return false;
     make_metrics(upstream);
-    HASH_ADD_STR(upstreams->by_host, host, upstream);
+    if (!enter(upstreams, upstream))
+        return error_set(error, ERROR_MEMORY, "out of memory");
     if (settings->is_default)
         upstreams->default_upstream = upstream;
     return true;
@@ -291,8 +299,10 @@ static struct upstream *match(struct upstreams *upstreams, const char *host) {
         upstream = upstream_new(host, settings, true, NULL);
         if (upstream) {
             make_metrics(upstream);
-            HASH_ADD_STR(upstreams->by_host, host, upstream);
-            upstreams->matched++;
+            if (enter(upstreams, upstream))
+                upstreams->matched++;
+            else
+                upstream = NULL;
         }
     }
     pthread_rwlock_unlock(&upstreams->hosts_lock);
@@ -301,7 +311,7 @@ static struct upstream *match(struct upstreams *upstreams, const char *host) {
 
 struct upstream *upstreams_find(struct upstreams *upstreams, struct text text) {
     char host[ORIGIN_HOST_SIZE];
-    if (!canonical_host(text, host))
+    if (!upstream_canonical_host(text, host))
         return NULL;
     pthread_rwlock_rdlock(&upstreams->hosts_lock);
     struct upstream *upstream = find_listed(upstreams, host);

@@ -84,9 +84,9 @@ static bool read_federation(const json_t *document, struct federation *out, stru
  * reasons where the subject token is fetched. */
 static bool type_ok(const char *type, struct error *error) {
     static const char *const types[] = {"jwt", "id_token", "saml2", NULL};
-    for (size_t i = 0; types[i]; i++) {
-        if (text_starts(text_of(type), TYPE_PREFIX) &&
-            strcmp(type + strlen(TYPE_PREFIX), types[i]) == 0)
+    const struct text whole = text_of(type);
+    for (size_t i = 0; types[i] && text_starts(whole, TYPE_PREFIX); i++) {
+        if (text_is(text_from(whole, strlen(TYPE_PREFIX)), types[i]))
             return true;
     }
     return error_set(error, ERROR_UNSUPPORTED,

@@ -268,6 +268,13 @@ static void google_free(void *context) {
     free(google);
 }
 
+/* gcloud; or whatever a credential file names, where the environment allows that. */
+static bool google_may_run(const void *context) {
+    const struct google *google = context;
+    const char *allowed = getenv("GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES");
+    return google->settings.gcloud || (allowed && strcmp(allowed, "1") == 0);
+}
+
 struct credential_source *google_credential_source(const struct google_settings *settings) {
     struct google *google = calloc(1, sizeof *google);
     if (!google)
@@ -279,5 +286,9 @@ struct credential_source *google_credential_source(const struct google_settings 
     }
     pthread_mutex_init(&google->token_lock, NULL);
     pthread_cond_init(&google->changed, NULL);
-    return credential_source_new("google", google_get, google_free, google);
+    struct credential_source *source =
+        credential_source_new("google", google_get, google_free, google);
+    if (source)
+        credential_source_may_run(source, google_may_run);
+    return source;
 }
