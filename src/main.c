@@ -11,6 +11,11 @@ static const struct {
 } commands[] = {
     {"serve", cmd_serve},
     {"warm", cmd_warm},
+    {"ls", cmd_ls},
+    {"du", cmd_du},
+    {"rm", cmd_rm},
+    {"prune", cmd_prune},
+    {"verify", cmd_verify},
     {"check-config", cmd_check_config},
     {"whoami", cmd_whoami},
     {"print-access-token", cmd_print_access_token},

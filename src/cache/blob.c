@@ -3,7 +3,6 @@
 #include "cache/lookup.h"
 
 #include <stdlib.h>
-#include <unistd.h>
 
 static bool is_linked(struct cache *cache, const struct upstream *upstream, const char *repository,
                       const struct digest *digest) {
@@ -84,6 +83,8 @@ bool cache_blob_stat(struct cache *cache, struct upstream *upstream, const char 
 static bool open_stored(struct cache *cache, const struct digest *digest, struct cache_blob *blob) {
     blob->fd = store_blob_open(cache->store, digest, &blob->size, NULL);
     blob->size_known = blob->fd >= 0;
+    blob->store = cache->store;
+    blob->digest = *digest;
     return blob->fd >= 0;
 }
 
@@ -124,11 +125,7 @@ static bool follow(struct cache *cache, struct flight *flight, bool linked,
         return false;
     if (!flight_wait_size(flight, error))
         return false;
-    blob->reader = flight_reader_new(flight);
-    if (!blob->reader)
-        return error_set(error, ERROR_MEMORY, "out of memory");
     blob->flight = flight;
-    blob->fd = flight->fd;
     pthread_mutex_lock(&flight->state_lock);
     blob->size_known = flight->size_known;
     blob->size = flight->size;
@@ -163,14 +160,23 @@ bool cache_blob_open(struct cache *cache, struct upstream *upstream, const char 
 
     bool started;
     struct blob_range first = tame(range);
+    struct flight_reader *reader = malloc(sizeof *reader);
+    if (!reader)
+        return error_set(error, ERROR_MEMORY, "out of memory");
     struct flight *flight =
-        flights_join(cache->flights, upstream, repository, digest, &first, &started, error);
-    if (!flight)
+        flights_join(cache->flights, upstream, repository, digest, &first, reader, &started, error);
+    if (!flight) {
+        free(reader);
         return false;
+    }
     *outcome = started ? CACHE_MISS : CACHE_JOINED;
+    blob->reader = reader;
     if (follow(cache, flight, linked, upstream, repository, digest, blob, error))
         return true;
+    flight_leave(flight, reader);
     flight_release(flight);
+    free(reader);
+    *blob = (struct cache_blob){.fd = -1};
     if (started && error->kind == ERROR_NOT_FOUND)
         slot_put_absent(cache, key, error, cache->negative_ttl_ms);
     return false;
@@ -178,12 +184,26 @@ bool cache_blob_open(struct cache *cache, struct upstream *upstream, const char 
 
 void cache_blob_close(struct cache_blob *blob) {
     if (blob->flight) {
-        flight_reader_free(blob->flight, blob->reader);
+        flight_leave(blob->flight, blob->reader);
         flight_release(blob->flight);
+        free(blob->reader);
     } else if (blob->fd >= 0) {
-        close(blob->fd);
+        store_blob_close(blob->store, &blob->digest, blob->fd);
     }
     *blob = (struct cache_blob){.fd = -1};
+}
+
+void cache_blob_unreadable(struct cache_blob *blob, const struct error *why) {
+    struct flight *flight = blob->flight;
+    struct error error = {0};
+    if (flight) {
+        room_note_unreadable(flight->flights->room);
+        pthread_mutex_lock(&flight->state_lock);
+        flight_fail(flight, why);
+        pthread_mutex_unlock(&flight->state_lock);
+    } else if (!store_blob_set_aside(blob->store, &blob->digest, blob->fd, &error)) {
+        log_at(LOG_ERROR, "unreadable blob stays", LOG_STRING("error", error.text));
+    }
 }
 
 bool cache_blob_settle(struct cache_blob *blob, struct error *error) {
@@ -205,7 +225,7 @@ bool cache_blob_fetch(struct cache *cache, struct upstream *upstream, const char
     if (store_blob_has(cache->store, digest, &size))
         return true; /* who reads it through this repository will ask with a HEAD */
     struct flight *flight =
-        flights_join(cache->flights, upstream, repository, digest, &whole, &started, error);
+        flights_join(cache->flights, upstream, repository, digest, &whole, NULL, &started, error);
     if (!flight)
         return false;
     flight_want_all(flight);

@@ -9,11 +9,21 @@ struct cache *cache_new(const struct cache_settings *settings, struct store *sto
     struct cache *cache = calloc(1, sizeof *cache);
     if (!cache)
         return NULL;
-    cache->flights = flights_new(store, settings);
-    if (!cache->flights) {
+    bool ok;
+    room_init(&cache->room, store, settings->max_size, settings->min_free, settings->max_age_s);
+    cache->flights = flights_new(store, &cache->room, settings);
+    cache->pins = pins_new(store, settings->pin, &ok);
+    if (!cache->flights || !ok) {
+        flights_free(cache->flights);
+        pins_free(cache->pins);
+        room_destroy(&cache->room);
         free(cache);
         return NULL;
     }
+    cache->flights->pins = cache->pins;
+    cache->house.scrub_s = settings->scrub_s;
+    pthread_mutex_init(&cache->house.lock, NULL);
+    pthread_cond_init(&cache->house.closes, NULL);
     cache->store = store;
     cache->document_memory = settings->document_memory ? settings->document_memory : 8 << 20;
     cache->negative_ttl_ms = settings->negative_ttl_ms;
@@ -29,6 +39,7 @@ struct cache *cache_new(const struct cache_settings *settings, struct store *sto
 bool cache_free(struct cache *cache) {
     if (!cache)
         return true;
+    cache_close_house(cache);
     pthread_mutex_lock(&cache->questions_lock);
     cache->stopping = true;
     for (int i = 0; i < 50 && cache->questions; i++) {
@@ -41,11 +52,19 @@ bool cache_free(struct cache *cache) {
     if (!idle || !flights_free(cache->flights))
         return false;
     slots_free(cache);
+    pins_free(cache->pins);
+    room_destroy(&cache->room);
+    pthread_mutex_destroy(&cache->house.lock);
+    pthread_cond_destroy(&cache->house.closes);
     pthread_mutex_destroy(&cache->slots_lock);
     pthread_mutex_destroy(&cache->questions_lock);
     pthread_cond_destroy(&cache->answered);
     free(cache);
     return true;
+}
+
+void cache_show(struct cache *cache) {
+    room_show(&cache->room);
 }
 
 static void describe(struct flight *flight, struct flight_figures *out) {

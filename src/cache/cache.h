@@ -19,6 +19,7 @@
 #ifndef CACHE_CACHE_H
 #define CACHE_CACHE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -38,10 +39,29 @@ struct cache_settings {
                                  waits; 0: 2 min */
     unsigned max_flights;     /* blobs under way at once; more is ERROR_BUSY; 0: 512 */
     unsigned max_connections; /* of all flights together; 0: 64 */
+    uint64_t max_size;        /* bytes of all blobs, those under way included; 0: no limit */
+    uint64_t min_free;        /* bytes left free on the file system */
+    int64_t max_age_s;        /* since last use; 0: no limit */
+    int64_t scrub_s;          /* every blob is re-hashed once in so many seconds; 0: none is */
+    const char *const *pin;   /* globs over HOST/REPOSITORY[:TAG] that never go; NULL-terminated, or
+                                 NULL; must outlive the cache */
 };
 
 /* `store` must outlive the cache; so must every upstream passed in. NULL when out of memory. */
 struct cache *cache_new(const struct cache_settings *settings, struct store *store);
+/*
+ * Keeps the cache within its limits, and what it knows about the disk up to date: reads which blobs
+ * there are, evicts what is over a limit or too old, renews pins, sweeps links to what is gone,
+ * cleans up after transfers that nobody continued, re-hashes what is kept if that is wished. On
+ * threads of its own, from here until cache_close_house(), which waits for them.
+ */
+bool cache_open_house(struct cache *cache, struct error *error);
+void cache_close_house(struct cache *cache); /* safe if it was never opened */
+void cache_show(struct cache *cache);        /* sets the gauges of the cache */
+
+/* Pins in a store that no cache runs on, its scan having ended; `pin` as in the settings. */
+bool cache_pin_stored(struct store *store, const char *const *pin, struct error *error);
+
 /* Ends all flights (their partials stay, to be continued) and waits for them at most 5 s. False:
  * some would not end; the cache is then left as it is, for the process to exit with. */
 bool cache_free(struct cache *cache);
@@ -68,6 +88,9 @@ struct document {
 };
 void document_release(struct document *document); /* NULL is allowed */
 
+/* Drops what is known about documents in memory; what the store holds is found there again. */
+void cache_forget(struct cache *cache);
+
 /*
  * The manifest that `reference` names. `head_only`: for HEAD; upstream is then asked with HEAD and
  * the document may be without bytes. On success *document is the caller's to release.
@@ -93,9 +116,14 @@ struct flight;
 
 /* An open blob: a stored file, or a flight to follow. */
 struct cache_blob {
-    int fd; /* for sendfile; the blob's, not the caller's */
+    int fd; /* for sendfile; the blob's, not the caller's; of a flight it may be another after each
+               cache_blob_wait() */
+    bool fleeting; /* the bytes just waited for are to be copied, not to be sent by reference
+                      (sendfile): their pages are wiped as soon as the next are waited for */
     bool size_known;
     uint64_t size;
+    struct store *store; /* of a stored one */
+    struct digest digest;
     struct flight *flight; /* NULL: complete and verified */
     struct flight_reader *reader;
 };
@@ -131,8 +159,12 @@ bool cache_blob_wait(struct cache_blob *blob, uint64_t offset, uint64_t *end,
                      bool (*is_there)(const void *context), const void *context,
                      struct error *error);
 
+/* The bytes that were promised cannot be read from the disk: the blob is given up, and who asks
+ * next gets it from upstream. */
+void cache_blob_unreadable(struct cache_blob *blob, const struct error *why);
+
 /* Waits until a blob that was read to its end is in the store. False: it could not be kept (a full
- * disk), as the log says. */
+ * disk, or a blob larger than the cache), as the log says. */
 bool cache_blob_settle(struct cache_blob *blob, struct error *error);
 
 /* Size of a blob, for HEAD: from the store, or upstream's HEAD; never a download. */

@@ -53,6 +53,12 @@ void slots_free(struct cache *cache) {
         slot_remove(cache, cache->recent);
 }
 
+void cache_forget(struct cache *cache) {
+    pthread_mutex_lock(&cache->slots_lock);
+    slots_free(cache);
+    pthread_mutex_unlock(&cache->slots_lock);
+}
+
 enum slot_state slot_get(struct cache *cache, const char *key, struct document **document,
                          struct error *error) {
     int64_t now = clock_ms();
@@ -88,7 +94,7 @@ static void put(struct cache *cache, const char *key, struct document *document,
     HASH_FIND_STR(cache->slots, key, old);
     if (old)
         slot_remove(cache, old);
-    bool fits = fresh && name && cost <= cache->document_memory;
+    bool fits = fresh && name && (document || absence) && cost <= cache->document_memory;
     if (fits) {
         *fresh = (struct slot){.key = name,
                                .document = document,
@@ -96,6 +102,9 @@ static void put(struct cache *cache, const char *key, struct document *document,
                                .until_ms = until_ms,
                                .cost = cost};
         HASH_ADD_KEYPTR(hh, cache->slots, fresh->key, strlen(fresh->key), fresh);
+        fits = fresh->hh.tbl != NULL; /* else no memory for the table */
+    }
+    if (fits) {
         DL_PREPEND(cache->recent, fresh);
         cache->used += cost;
         while (cache->used > cache->document_memory) /* recent->prev is the least recent */
@@ -118,8 +127,8 @@ void slot_put(struct cache *cache, const char *key, struct document *document, i
 void slot_put_absent(struct cache *cache, const char *key, const struct error *error,
                      int64_t ttl_ms) {
     struct error *absence = malloc(sizeof *absence);
-    if (!absence)
-        return;
-    *absence = *error;
+    if (absence)
+        *absence = *error;
+    /* Without memory to believe it, at least what was known before is gone. */
     put(cache, key, NULL, absence, clock_ms() + ttl_ms);
 }

@@ -8,6 +8,22 @@ void extents_free(struct extents *extents) {
     *extents = (struct extents){0};
 }
 
+/* Puts a run at index `at`; false when out of memory. */
+static bool insert(struct extents *extents, size_t at, uint64_t start, uint64_t end) {
+    if (extents->count == extents->capacity) {
+        size_t capacity = extents->capacity ? extents->capacity * 2 : 8;
+        struct extent *grown = realloc(extents->at, capacity * sizeof *grown);
+        if (!grown)
+            return false;
+        extents->at = grown;
+        extents->capacity = capacity;
+    }
+    memmove(extents->at + at + 1, extents->at + at, (extents->count - at) * sizeof *extents->at);
+    extents->at[at] = (struct extent){start, end};
+    extents->count++;
+    return true;
+}
+
 bool extents_add(struct extents *extents, uint64_t start, uint64_t end) {
     if (start >= end)
         return true;
@@ -29,18 +45,32 @@ bool extents_add(struct extents *extents, uint64_t start, uint64_t end) {
         extents->count -= last - first - 1;
         return true;
     }
-    if (extents->count == extents->capacity) {
-        size_t capacity = extents->capacity ? extents->capacity * 2 : 8;
-        struct extent *at = realloc(extents->at, capacity * sizeof *at);
-        if (!at)
-            return false;
-        extents->at = at;
-        extents->capacity = capacity;
+    return insert(extents, first, start, end);
+}
+
+bool extents_remove(struct extents *extents, uint64_t start, uint64_t end) {
+    for (size_t i = 0; i < extents->count && start < end;) {
+        struct extent *run = &extents->at[i];
+        if (run->end <= start) {
+            i++;
+        } else if (run->start >= end) {
+            break;
+        } else if (run->start < start && run->end > end) { /* a hole in its middle */
+            if (!insert(extents, i + 1, end, run->end))
+                return false;
+            extents->at[i].end = start;
+            break;
+        } else if (run->start < start) {
+            run->end = start;
+            i++;
+        } else if (run->end > end) {
+            run->start = end;
+            break;
+        } else {
+            memmove(run, run + 1, (extents->count - i - 1) * sizeof *run);
+            extents->count--;
+        }
     }
-    memmove(extents->at + first + 1, extents->at + first,
-            (extents->count - first) * sizeof *extents->at);
-    extents->at[first] = (struct extent){start, end};
-    extents->count++;
     return true;
 }
 

@@ -21,6 +21,9 @@ void extents_free(struct extents *extents);
 /* Adds [start, end), merging what touches; false when out of memory (nothing changed). */
 bool extents_add(struct extents *extents, uint64_t start, uint64_t end);
 
+/* Takes [start, end) out; false when out of memory (nothing changed). */
+bool extents_remove(struct extents *extents, uint64_t start, uint64_t end);
+
 /* The end of the run that holds byte `offset`, or `offset` itself when that byte is absent. */
 uint64_t extents_run_end(const struct extents *extents, uint64_t offset);
 

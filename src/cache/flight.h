@@ -14,6 +14,9 @@
  * Bytes that are present are never overwritten: what the hash vouches for is what readers got. An
  * upstream that sends the same stretch twice with other bytes fails the flight.
  *
+ * A blob that cannot be kept (a full or failing disk, or it is larger than the cache) is passed
+ * through, from the start or from where the disk gave up: see flight_pass.c.
+ *
  * Locks, in the order in which they may be taken: flights.table_lock, then flight.state_lock.
  * Neither is held for I/O.
  */
@@ -26,6 +29,8 @@
 #include "base/metric.h"
 #include "cache/cache.h"
 #include "cache/extents.h"
+#include "cache/pins.h"
+#include "cache/room.h"
 
 enum {
     FLIGHT_SPANS = 20,  /* more than any `connections` may be */
@@ -56,12 +61,28 @@ struct flight_source {
 
 struct flight_reader {
     uint64_t at, end; /* still wants [at, end) */
+    uint64_t lent;    /* [at, lent) is being sent just now */
     bool whole;       /* the last bytes are held back from it until the digest is checked */
+    bool undecided;   /* has not said yet what it wants */
+    bool put_out;     /* it held up more memory than a blob passed through may take, and goes on in
+                         another flight */
     struct flight_reader *prev, *next;
+};
+
+/* A blob that is passed through: what has come of it since it is. */
+struct passing {
+    bool on;
+    enum unkept reason;
+    struct error why;
+    int memory; /* a memory file with the blob's offsets; closed with the flight; -1: none */
+    struct extents on_disk, in_memory; /* of what is present; what is in neither is gone again */
+    bool forgot; /* something is gone: who comes later needs a flight of his own */
 };
 
 struct flights {
     struct store *store;
+    struct room *room;
+    struct pins *pins; /* may be NULL */
     unsigned max_flights, max_connections;
     int64_t patience_ms;
     struct metric *pulled_bytes, *failed_digests;
@@ -74,8 +95,9 @@ struct flights {
         unsigned location;
     } distrusted[16]; /* blobs that came wrong: next time one plain stream, from elsewhere */
     unsigned distrusted_next;
-    atomic_uint connections; /* fetchers of all flights */
-    atomic_uint threads;     /* drivers and fetchers that have not ended */
+    atomic_uint connections;       /* fetchers of all flights */
+    _Atomic int64_t passing_bytes; /* in memory, of all flights that pass through */
+    atomic_uint threads;           /* drivers and fetchers that have not ended */
     atomic_bool stopping;
 };
 
@@ -83,7 +105,8 @@ struct flight {
     struct flights *flights;
     struct digest digest;
     UT_hash_handle hh;
-    atomic_uint references; /* the table's, each fetcher's, each reader's and caller's */
+    bool in_table;          /* guarded by table_lock */
+    atomic_uint references; /* the driver's, each fetcher's, each reader's and caller's */
 
     pthread_mutex_t state_lock; /* guards everything below */
     pthread_cond_t changed;
@@ -93,7 +116,9 @@ struct flight {
     bool resumed; /* an earlier flight's bytes were found */
     struct partial
         *partial; /* freed by the driver, or with the flight when a fetcher outlives it */
-    int fd;       /* of the partial file; closed with the flight */
+    int fd;       /* of the partial file; closed with the flight; -1: there is none */
+    struct passing passing;
+    uint64_t room; /* bytes reserved of flights->room; the driver's alone */
 
     bool answered; /* upstream has sent a head: size is known, or will be at the end */
     bool size_known;
@@ -122,20 +147,20 @@ struct flight {
     double rate; /* bytes a second of one connection, smoothed; 0: not known */
 };
 
-struct flights *flights_new(struct store *store, const struct cache_settings *settings);
+struct flights *flights_new(struct store *store, struct room *room,
+                            const struct cache_settings *settings);
 bool flights_free(
     struct flights *flights); /* false: some threads would not end; nothing is freed */
 
 /*
  * The flight of `digest`, referenced: the one under way, or (*started) a new one that fetches
- * through `repository` at `upstream`, `range` first. NULL: too many flights (ERROR_BUSY) or no
- * memory.
+ * through `repository` at `upstream`, `range` first. `reader` becomes one of its readers, undecided
+ * (NULL: nobody reads). NULL: too many flights (ERROR_BUSY) or no memory.
  */
 struct flight *flights_join(struct flights *flights, struct upstream *upstream,
                             const char *repository, const struct digest *digest,
-                            const struct blob_range *range, bool *started, struct error *error);
-/* The flight under way, referenced, or NULL. */
-struct flight *flights_find(struct flights *flights, const struct digest *digest);
+                            const struct blob_range *range, struct flight_reader *reader,
+                            bool *started, struct error *error);
 void flight_release(struct flight *flight); /* NULL is allowed */
 
 /* Waits until upstream has answered for this source. False: it refused or the flight failed.
@@ -152,8 +177,7 @@ bool flight_wait_size(struct flight *flight, struct error *error);
 void flight_wait_end(struct flight *flight);
 
 void flight_want_all(struct flight *flight); /* fill, whether anybody reads or not */
-struct flight_reader *flight_reader_new(struct flight *flight);
-void flight_reader_free(struct flight *flight, struct flight_reader *reader);
+void flight_leave(struct flight *flight, struct flight_reader *reader);
 
 /* ---- flight_plan.c: who fetches what next; called with state_lock held ---- */
 
@@ -168,8 +192,30 @@ bool flight_plan(const struct flight *flight, struct plan *plan);
 /* Whether one more fetcher is worth starting, and for which span. May shorten a span whose front a
  * reader would have to wait for too long. */
 bool flight_wants_fetcher(struct flight *flight, struct plan *plan);
+/* The first byte that has to come for a reader: its next; or, when what passes through is no longer
+ * held, the next to be hashed for it. */
+uint64_t flight_front(const struct flight *flight, const struct flight_reader *reader);
 /* Whether all bytes are present. */
 bool flight_is_complete(const struct flight *flight);
+
+/* ---- flight_pass.c; called with state_lock held ---- */
+
+/* From now on nothing more of the blob is written to disk. Ends the flight as failed when nobody
+ * reads it, or when there is no memory either. */
+void flight_pass(struct flight *flight, enum unkept reason, const struct error *why);
+/* Where the present bytes at `offset` are: the descriptor and, in *end, up to where they are there.
+ * -1: gone. */
+int flight_medium(const struct flight *flight, uint64_t offset, uint64_t *end);
+/* Where bytes are to be written that come now. */
+int flight_sink(const struct flight *flight);
+/* Notes that [start, end) was written to `sink`; false when out of memory. */
+bool flight_note_written(struct flight *flight, int sink, uint64_t start, uint64_t end);
+/* Whether a fetcher at `at` may write on, forgetting what nobody needs any more if that makes it
+ * so. False: wait until readers have read. */
+bool flight_may_write(struct flight *flight, uint64_t at, uint64_t end);
+/* Whether who wants `range` can join; false: what it needs is or will be gone. */
+bool flight_is_joinable(const struct flight *flight, const struct blob_range *range);
+void flight_pass_end(struct flight *flight); /* with the flight */
 
 /* ---- flight_fetch.c ---- */
 

@@ -138,7 +138,7 @@ static bool on_head(void *context, const struct upstream_head *head, struct erro
     if (first)
         store_link_blob(flight->flights->store, upstream_host(source->upstream), source->repository,
                         &flight->digest, &ignored);
-    if (new_size)
+    if (new_size && flight->partial)
         partial_set_size(flight->partial, size, &ignored);
 
     pthread_mutex_lock(&flight->state_lock);
@@ -196,48 +196,73 @@ static bool others_write(const struct flight *flight, const struct span *self, u
     return false;
 }
 
+/* The next of the bytes that came. */
+struct piece {
+    uint64_t start, end;
+    bool present; /* here already */
+    int fd;       /* where to write it, or to compare; -1: it was here and is gone again */
+};
+
+/* Waits until a fetcher may write [at, at + length). state_lock held. */
+static void await_turn(const struct fetch *fetch, size_t length) {
+    struct flight *flight = fetch->flight;
+    const struct span *span = fetch->span;
+    while (flight->state == FLIGHT_MOVING) {
+        bool may = flight_may_write(flight, span->at, span->at + length);
+        bool nobody = flight->passing.on && flight->reader_count == 0;
+        if (nobody || (may && !others_write(flight, span, span->at, span->at + length)))
+            break;
+        pthread_cond_wait(&flight->changed, &flight->state_lock);
+        if (!may)
+            flight->progress_ms = clock_ms(); /* readers held it up, not upstream */
+    }
+}
+
 /*
- * Takes the next piece of `length` bytes that came: *end is where it ends, and *present whether all
- * of it is here already; an absent piece is claimed for writing. False when there is nothing (more)
- * to take: the flight has ended, or the span was shortened for somebody else.
+ * Takes the next piece of `length` bytes that came; an absent one is claimed for writing. False
+ * when there is nothing (more) to take: the flight has ended, or the span was shortened for
+ * somebody else.
  */
-static bool claim(struct fetch *fetch, size_t length, uint64_t *end, bool *present,
-                  struct error *error) {
+static bool claim(struct fetch *fetch, size_t length, struct piece *piece, struct error *error) {
     struct flight *flight = fetch->flight;
     struct span *span = fetch->span;
     pthread_mutex_lock(&flight->state_lock);
-    while (flight->state == FLIGHT_MOVING &&
-           others_write(flight, span, span->at, span->at + length))
-        pthread_cond_wait(&flight->changed, &flight->state_lock);
+    await_turn(fetch, length);
     uint64_t limit = span->at + length < span->end ? span->at + length : span->end;
-    bool more = flight->state == FLIGHT_MOVING && span->at < limit;
+    bool nobody = flight->passing.on && flight->reader_count == 0;
+    bool more = flight->state == FLIGHT_MOVING && span->at < limit && !nobody;
     if (more) {
         uint64_t run_end = extents_run_end(&flight->present, span->at);
         struct extent gap;
-        *present = run_end > span->at;
-        if (*present)
-            *end = run_end < limit ? run_end : limit;
-        else
-            *end = extents_gap(&flight->present, span->at, limit, &gap) ? gap.end : limit;
-        if (!*present)
-            span->writing_to = *end;
+        *piece = (struct piece){.start = span->at, .end = limit, .present = run_end > span->at};
+        if (piece->present) {
+            piece->fd = flight_medium(flight, span->at, &run_end);
+            piece->end = run_end < limit ? run_end : limit;
+            if (flight->passing.on && piece->fd == flight->passing.memory)
+                piece->fd = -1; /* it may be forgotten at any time */
+        } else {
+            piece->fd = flight_sink(flight);
+            if (extents_gap(&flight->present, span->at, limit, &gap))
+                piece->end = gap.end;
+            span->writing_to = piece->end;
+        }
     }
     pthread_mutex_unlock(&flight->state_lock);
     return more || error_set(error, ERROR_CLOSED, "nothing left to take");
 }
 
-static void note_progress(struct fetch *fetch, uint64_t start, uint64_t end, bool wrote) {
+static void note_progress(struct fetch *fetch, const struct piece *piece) {
     struct flight *flight = fetch->flight;
     struct span *span = fetch->span;
     int64_t now = clock_ms();
     pthread_mutex_lock(&flight->state_lock);
-    if (wrote && !extents_add(&flight->present, start, end)) {
+    if (!piece->present && !flight_note_written(flight, piece->fd, piece->start, piece->end)) {
         struct error error;
         error_set(&error, ERROR_MEMORY, "out of memory");
         flight_fail(flight, &error);
     }
-    span->at = span->writing_to = end;
-    if (wrote) { /* what came a second time is no progress */
+    span->at = span->writing_to = piece->end;
+    if (!piece->present) { /* what came a second time is no progress */
         flight->progress_ms = now;
         flight->failures = 0;
     }
@@ -245,10 +270,41 @@ static void note_progress(struct fetch *fetch, uint64_t start, uint64_t end, boo
     pthread_mutex_unlock(&flight->state_lock);
 }
 
+/* The disk did not take a piece: from now on the blob is passed through, unless deleting something
+ * helps. */
+static bool write_elsewhere(struct fetch *fetch, const char *bytes, struct piece *piece,
+                            struct error *error) {
+    struct flight *flight = fetch->flight;
+    uint64_t length = piece->end - piece->start;
+    if (error->kind == ERROR_NO_SPACE && piece->fd == flight->fd) {
+        pthread_mutex_lock(&flight->state_lock);
+        uint64_t present = extents_total(&flight->present);
+        uint64_t missing =
+            flight->size_known && flight->size > present ? flight->size - present : 0;
+        pthread_mutex_unlock(&flight->state_lock);
+        if (room_make(flight->flights->room, missing > length ? missing : length) &&
+            write_all(piece->fd, bytes, length, piece->start, error))
+            return true;
+    }
+    if (piece->fd != flight->fd || (error->kind != ERROR_NO_SPACE && error->kind != ERROR_IO))
+        return false;
+    pthread_mutex_lock(&flight->state_lock);
+    flight_pass(flight, room_unkept_by(error), error);
+    piece->fd = flight_sink(flight);
+    bool passes = flight->passing.on;
+    pthread_mutex_unlock(&flight->state_lock);
+    return passes && write_all(piece->fd, bytes, length, piece->start, error);
+}
+
 /* Notes for after a crash that the span is written up to `end`. */
 static void record(struct fetch *fetch, uint64_t end) {
+    struct flight *flight = fetch->flight;
     struct error ignored; /* a lost record costs bytes after a crash, nothing now */
-    partial_record(fetch->flight->partial, fetch->recorded, end, &ignored);
+    pthread_mutex_lock(&flight->state_lock);
+    bool on_disk = flight->partial && !flight->passing.on;
+    pthread_mutex_unlock(&flight->state_lock);
+    if (on_disk)
+        partial_record(flight->partial, fetch->recorded, end, &ignored);
     fetch->recorded = end;
 }
 
@@ -263,20 +319,21 @@ static bool on_bytes(void *context, const void *bytes, size_t length, struct err
     fetch->bytes += length;
     const char *from = bytes;
     while (length) {
-        uint64_t at = fetch->span->at, end = at;
-        bool present = false;
-        if (!claim(fetch, length, &end, &present, error))
+        struct piece piece;
+        if (!claim(fetch, length, &piece, error))
             return false;
-        uint64_t piece = end - at;
-        bool ok = present ? compare(flight->fd, from, piece, at, error)
-                          : write_all(flight->fd, from, piece, at, error);
+        uint64_t taken = piece.end - piece.start;
+        bool ok = !piece.present
+                      ? write_all(piece.fd, from, taken, piece.start, error) ||
+                            write_elsewhere(fetch, from, &piece, error)
+                      : piece.fd < 0 || compare(piece.fd, from, taken, piece.start, error);
         if (!ok)
             return false;
-        note_progress(fetch, at, end, !present);
-        if (end - fetch->recorded >= RECORD_EVERY)
-            record(fetch, end);
-        from += piece;
-        length -= piece;
+        note_progress(fetch, &piece);
+        if (piece.end - fetch->recorded >= RECORD_EVERY)
+            record(fetch, piece.end);
+        from += taken;
+        length -= taken;
     }
     return true;
 }
@@ -487,8 +544,8 @@ static void *run_fetcher(void *argument) {
         bool ok = fetch_span(flight, span, &plan, &error);
         pthread_mutex_lock(&flight->state_lock);
         more = ok || after_failure(flight, plan.plain, &error);
-        more = more && !atomic_load(&flights->stopping) && flight_plan(flight, &plan) &&
-               (span = reserve(flight, &plan)) != NULL;
+        more = more && !atomic_load(&flights->stopping) && flight->fetchers <= flight->allowed &&
+               flight_plan(flight, &plan) && (span = reserve(flight, &plan)) != NULL;
         if (!more)
             flight->fetchers--;
         pthread_cond_broadcast(&flight->changed);
@@ -512,6 +569,10 @@ void flight_staff(struct flight *flight) {
         struct fetcher *fetcher = malloc(sizeof *fetcher);
         struct span *span = fetcher ? reserve(flight, &plan) : NULL;
         if (!span) {
+            struct error error;
+            error_set(&error, ERROR_MEMORY, "no memory to fetch a blob");
+            if (flight->fetchers == 0)
+                flight_fail(flight, &error);
             free(fetcher);
             return;
         }

@@ -67,6 +67,11 @@ static uint64_t span_limit(const struct flight *flight) {
     return limit < LEAST_SPAN ? LEAST_SPAN : limit;
 }
 
+uint64_t flight_front(const struct flight *flight, const struct flight_reader *reader) {
+    bool hashed_only = flight->passing.on && reader->whole && flight->hashed < reader->at;
+    return hashed_only ? flight->hashed : reader->at;
+}
+
 /* The gap for the reader that needs one most: who stands nearest to one, and of those who stand
  * still alike the one that wants least, so that a range goes before a whole body. */
 static bool reader_gap(const struct flight *flight, struct extent *best) {
@@ -76,11 +81,11 @@ static bool reader_gap(const struct flight *flight, struct extent *best) {
     DL_FOREACH (flight->readers, reader) {
         struct extent gap;
         uint64_t end = reader->end < flight->size ? reader->end : flight->size;
-        if (reader->at < end && free_gap(flight, reader->at, end, &gap) &&
-            (gap.start - reader->at < least ||
-             (gap.start - reader->at == least && end - reader->at < least_wish))) {
-            least = gap.start - reader->at;
-            least_wish = end - reader->at;
+        uint64_t at = flight_front(flight, reader);
+        if (at < end && free_gap(flight, at, end, &gap) &&
+            (gap.start - at < least || (gap.start - at == least && end - at < least_wish))) {
+            least = gap.start - at;
+            least_wish = end - at;
             *best = gap;
             found = true;
         }
@@ -153,7 +158,7 @@ static void shorten_for_readers(struct flight *flight) {
 }
 
 bool flight_wants_fetcher(struct flight *flight, struct plan *plan) {
-    if (flight->size_known && !flight->plain)
+    if (flight->size_known && !flight->plain && !flight->passing.on)
         shorten_for_readers(flight);
     if (!flight_plan(flight, plan))
         return false;

@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "cache/lookup.h"
+#include "oci/bounded_json.h"
 #include "oci/manifest.h"
 
 enum {
@@ -36,7 +37,9 @@ static json_t *gather(struct question *question, enum upstream_what what, const 
         free(head);
         if (!ok)
             return NULL;
-        cleanup_json json_t *json = json_loadb(body.bytes ? body.bytes : "", body.length, 0, NULL);
+        cleanup_json json_t *json = bounded_json_load_by(0, body.bytes, body.length, error);
+        if (!json && error->kind == ERROR_MEMORY)
+            return NULL;
         json_t *entries = json_object_get(json, member);
         if (!json_is_object(json) ||
             (entries && !json_is_array(entries) && !json_is_null(entries))) {
@@ -44,8 +47,10 @@ static json_t *gather(struct question *question, enum upstream_what what, const 
                       upstream_host(question->upstream), member, question->repository);
             return NULL;
         }
-        if (json_is_array(entries))
-            json_array_extend(all, entries);
+        if (json_is_array(entries) && json_array_extend(all, entries) != 0) {
+            error_set(error, ERROR_MEMORY, "out of memory");
+            return NULL;
+        }
         if (!next[0] || json_array_size(all) > ENTRY_LIMIT)
             break;
     }
@@ -56,13 +61,13 @@ static json_t *gather(struct question *question, enum upstream_what what, const 
 static bool answer_json(struct question *question, const char *media_type, json_t *json,
                         struct error *error) {
     cleanup_json json_t *owned = json;
-    cleanup_free char *text = owned ? json_dumps(owned, JSON_COMPACT) : NULL;
+    cleanup_buffer struct buffer text = {0};
     struct digest digest;
-    size_t length = text ? strlen(text) : 0;
-    if (!text || !digest_of(DIGEST_SHA256, text, length, &digest) ||
-        !(question->document = document_new(&digest, media_type, length, true)))
+    if (!bounded_json_dump(owned, JSON_COMPACT, &text) ||
+        !digest_of(DIGEST_SHA256, text.bytes, text.length, &digest) ||
+        !(question->document = document_new(&digest, media_type, text.length, true)))
         return error_set(error, ERROR_MEMORY, "out of memory");
-    memcpy(question->document->bytes, text, length);
+    memcpy(question->document->bytes, text.bytes, text.length);
     slot_put(question->cache, question->key, question->document,
              lookup_tag_ttl(question->upstream));
     return true;
@@ -86,8 +91,9 @@ static json_t *sorted_tags(json_t *tags) {
     }
     qsort(names, used, sizeof *names, compare_names);
     for (size_t i = 0; i < used; i++) {
-        if (i == 0 || strcmp(names[i - 1], names[i]) != 0)
-            json_array_append_new(sorted, json_string(names[i]));
+        if ((i == 0 || strcmp(names[i - 1], names[i]) != 0) &&
+            json_array_append_new(sorted, json_string(names[i])) != 0)
+            return NULL; /* a list that lacks one is a wrong list */
     }
     return take(sorted);
 }
@@ -121,8 +127,10 @@ static json_t *fallback_referrers(struct question *question, struct error *error
     if (!cache_manifest(question->cache, question->upstream, question->repository, &tag, false,
                         &document, &outcome, error))
         return error->kind == ERROR_NOT_FOUND ? json_array() : NULL;
-    cleanup_json json_t *json = json_loadb(document->bytes, document->length, 0, NULL);
+    cleanup_json json_t *json = bounded_json_load_by(0, document->bytes, document->length, error);
     document_release(document);
+    if (!json) /* it was read once when it came, so memory is what lacks: no empty list */
+        return NULL;
     json_t *manifests = json_object_get(json, "manifests");
     return json_is_array(manifests) ? json_incref(manifests) : json_array();
 }

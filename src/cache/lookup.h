@@ -15,6 +15,8 @@
 #include "base/metric.h"
 #include "cache/cache.h"
 #include "cache/flight.h"
+#include "cache/pins.h"
+#include "cache/room.h"
 
 enum question_kind {
     QUESTION_MANIFEST,      /* the manifest itself */
@@ -47,9 +49,22 @@ struct question {
 
 struct slot;
 
+/* The threads that keep the cache in order, while nobody asks for anything. */
+struct house {
+    int64_t scrub_s;
+    pthread_t keeper, scrubber;
+    bool has_keeper, has_scrubber;
+    atomic_bool closing;
+    pthread_mutex_t lock; /* guards nothing but the waiting on `closes` */
+    pthread_cond_t closes;
+};
+
 struct cache {
     struct store *store;
+    struct room room;
+    struct pins *pins; /* NULL: nothing is pinned */
     struct flights *flights;
+    struct house house;
     size_t document_memory;
     int64_t negative_ttl_ms, stale_after_ms;
     struct metric *pulled_bytes;

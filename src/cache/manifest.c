@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "cache/lookup.h"
+#include "oci/bounded_json.h"
 
 /* ---- what the store has ---- */
 
@@ -44,10 +45,19 @@ static struct document *load_tag(struct cache *cache, const struct upstream *ups
 /* ---- what upstream says; on the question's thread ---- */
 
 /* A page of a captive portal or a proxy is no manifest, whatever its status was. */
-static bool is_manifest_body(const struct buffer *body) {
+static bool is_manifest_body(const struct question *question, const struct upstream_head *head,
+                             const struct buffer *body, struct error *error) {
     cleanup_json json_t *json =
-        json_loadb(body->bytes ? body->bytes : "", body->length, JSON_REJECT_DUPLICATES, NULL);
-    return json_is_object(json);
+        bounded_json_load_by(JSON_REJECT_DUPLICATES, body->bytes, body->length, error);
+    if (json_is_object(json))
+        return true;
+    if (!json && error->kind == ERROR_MEMORY)
+        return false;
+    return error_set(error, ERROR_UNAVAILABLE,
+                     "upstream %s: manifest of %s: the answer (%s) is no JSON object; is a proxy "
+                     "or portal in between?",
+                     upstream_host(question->upstream), question->repository,
+                     head->content_type[0] ? head->content_type : "no type");
 }
 
 static void keep_tag(struct question *question, const struct document *document) {
@@ -67,22 +77,33 @@ static void keep_tag(struct question *question, const struct document *document)
         return;
     if (!store_tag_put(cache->store, host, question->repository, question->reference.tag, &record,
                        &error))
-        log_at(LOG_WARN, "tag not kept", LOG_STRING("error", error.text));
+        room_note_unkept(&cache->room, room_unkept_by(&error), &error);
+}
+
+/* Puts a manifest and its link into the store. */
+static bool keep_stored(struct question *question, const struct document *document,
+                        struct error *error) {
+    struct cache *cache = question->cache;
+    const char *host = upstream_host(question->upstream);
+    bool kept =
+        room_find(&cache->room, document->length, error) &&
+        store_blob_put(cache->store, &document->digest, document->bytes, document->length, error) &&
+        store_link_manifest(cache->store, host, question->repository, &document->digest,
+                            document->media_type, error);
+    if (kept)
+        pins_note(cache->pins, host, question->repository, &document->digest);
+    return kept;
 }
 
 /* Keeps an answer in memory and, if it has bytes, in the store; failing to keep is no failure. */
 static void keep(struct question *question, struct document *document) {
     struct cache *cache = question->cache;
-    const char *host = upstream_host(question->upstream);
     struct error error = {0};
     bool is_tag = !question->reference.is_digest;
     if (document->has_bytes) {
-        bool kept = store_blob_put(cache->store, &document->digest, document->bytes,
-                                   document->length, &error) &&
-                    store_link_manifest(cache->store, host, question->repository, &document->digest,
-                                        document->media_type, &error);
+        bool kept = keep_stored(question, document, &error);
         if (!kept)
-            log_at(LOG_WARN, "manifest not kept", LOG_STRING("error", error.text));
+            room_note_unkept(&cache->room, room_unkept_by(&error), &error);
         if (kept && is_tag)
             keep_tag(question, document);
         char key[KEY_SIZE];
@@ -159,14 +180,9 @@ static bool ask_whole_at(struct question *question, unsigned *location, struct e
     bool got = lookup_get(question->cache, question->upstream, &request, MANIFEST_SIZE_LIMIT, &head,
                           &body, error);
     *location = request.location;
-    if (!got || !check_digest(question, &head, &body, &digest, error))
+    if (!got || !check_digest(question, &head, &body, &digest, error) ||
+        !is_manifest_body(question, &head, &body, error))
         return false;
-    if (!is_manifest_body(&body))
-        return error_set(error, ERROR_UNAVAILABLE,
-                         "upstream %s: manifest of %s: the answer (%s) is no JSON object; is a "
-                         "proxy or portal in between?",
-                         upstream_host(question->upstream), question->repository,
-                         head.content_type[0] ? head.content_type : "no type");
     const char *media_type = head.content_type[0] ? head.content_type : MEDIA_OCI_MANIFEST;
     question->document = document_from(&digest, media_type, body.bytes, body.length);
     return question->document || error_set(error, ERROR_MEMORY, "out of memory");
@@ -315,6 +331,8 @@ bool cache_manifest(struct cache *cache, struct upstream *upstream, const char *
         look(cache, key, upstream, repository, reference, head_only, &held, error);
     *outcome = CACHE_HIT;
     *document = held;
+    if (held) /* from memory, too, it is used */
+        store_blob_touch(cache->store, &held->digest);
     if (state == SLOT_FRESH)
         return true;
     if (state == SLOT_ABSENT)

@@ -55,9 +55,13 @@ static bool collect_head(void *context, const struct upstream_head *head, struct
 static bool collect_bytes(void *context, const void *bytes, size_t length, struct error *error) {
     struct collecting *collecting = context;
     metric_add(collecting->cache->pulled_bytes, (int64_t)length);
-    return buffer_append(collecting->body, bytes, length) ||
-           error_set(error, ERROR_UNAVAILABLE, "the answer is longer than the limit of %zu bytes",
-                     collecting->body->limit);
+    struct buffer *body = collecting->body;
+    if (buffer_append(body, bytes, length))
+        return true;
+    if (!body->limit || length <= body->limit - body->length)
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    return error_set(error, ERROR_UNAVAILABLE, "the answer is longer than the limit of %zu bytes",
+                     body->limit);
 }
 
 unsigned lookup_places(const struct upstream *upstream) {
@@ -172,14 +176,16 @@ static struct question *join(struct cache *cache, const char *key, enum question
     if (!question)
         return NULL;
     HASH_ADD_STR(cache->questions, key, question);
+    bool added = question->hh.tbl != NULL; /* else no memory for the table */
     pthread_t thread;
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    int failed = pthread_create(&thread, &attributes, run_question, question);
+    bool started = added && pthread_create(&thread, &attributes, run_question, question) == 0;
     pthread_attr_destroy(&attributes);
-    if (failed) {
-        HASH_DEL(cache->questions, question);
+    if (!started) {
+        if (added)
+            HASH_DEL(cache->questions, question);
         question->references = 1;
         question_release(question);
         return NULL;

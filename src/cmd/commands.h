@@ -8,6 +8,11 @@
 
 int cmd_serve(int argc, char **argv);
 int cmd_warm(int argc, char **argv);
+int cmd_ls(int argc, char **argv);
+int cmd_du(int argc, char **argv);
+int cmd_rm(int argc, char **argv);
+int cmd_prune(int argc, char **argv);
+int cmd_verify(int argc, char **argv);
 int cmd_check_config(int argc, char **argv);
 int cmd_help(int argc, char **argv);
 int cmd_version(int argc, char **argv);

@@ -121,15 +121,17 @@ static bool set_helpers(json_t *helpers, const char *const *hosts) {
 /* With tabs, as Docker writes it: no string of JSON holds a line's end, so whatever spaces begin a
  * line are its indentation. */
 static char *write_text(const json_t *config) {
-    char *text = json_dumps(config, JSON_INDENT(1) | JSON_PRESERVE_ORDER);
+    cleanup_buffer struct buffer text = {0};
+    if (!bounded_json_dump(config, JSON_INDENT(1) | JSON_PRESERVE_ORDER, &text))
+        return NULL;
     bool begins = true;
-    for (char *c = text; c && *c; c++) {
+    for (char *c = text.bytes; *c; c++) {
         if (begins && *c == ' ')
             *c = '\t';
         else
             begins = *c == '\n';
     }
-    return text;
+    return take(text.bytes);
 }
 
 /* ---- replacing it ---- */

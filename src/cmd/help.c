@@ -20,6 +20,37 @@ static const struct topic {
      "bars show how far it is, elsewhere (and with --json) lines of JSON. Exit 1 when an image\n"
      "failed. Ctrl-C ends the command, not the transfers already under way.\n",
      false},
+    {"ls", "[NAME…] [--json] [--config FILE | --root DIR]", "list the images in the cache",
+     "One line an image: its name, its digest, how much of it is held, and when any of it was\n"
+     "last used. The images of an index are listed as one. Without NAME all; NAME as for\n"
+     "tarn rm. Works on a running tarn and on a stopped one; looking is no use of an image.\n",
+     false},
+    {"du", "[--json] [--config FILE | --root DIR]", "show how much is in the cache, and whose",
+     "A blob that repositories of several upstreams hold counts for each of them, and once in\n"
+     "the total. Unfinished is what interrupted transfers left, to be continued.\n",
+     false},
+    {"rm", "NAME… [--json] [--config FILE | --root DIR]", "remove images from the cache",
+     "NAME is UPSTREAM/REPOSITORY:TAG, UPSTREAM/REPOSITORY@DIGEST, or UPSTREAM/REPOSITORY for\n"
+     "all of a repository. Each part may hold * (within a part of the path), ** (across parts)\n"
+     "and ?, as in 'ghcr.io/org/**'. What another tag or repository uses stays; the next pull\n"
+     "of what was removed fetches it again. Exit 1 when nothing has that name.\n",
+     false},
+    {"prune",
+     "[--older-than DURATION] [--to-size SIZE] [--dry-run] [--json] "
+     "[--config FILE | --root DIR]",
+     "make the cache smaller, least recently used first",
+     "Deletes what was not used for DURATION (30d, 12h), then what was not used for longest\n"
+     "until SIZE (50GiB) is left; one of both has to be said. Never what is being read or\n"
+     "fetched, or is pinned: of a stopped tarn the pins are known by its configuration, not by\n"
+     "--root alone. --dry-run only tells. Exit 1 when SIZE could not be reached.\n",
+     false},
+    {"verify", "[--repair] [--rate SIZE] [--json] [--config FILE | --root DIR]",
+     "hash all that is in the cache",
+     "Prints the digests whose bytes are wrong, one a line (exit 1 if there is any). With\n"
+     "--repair they are set aside in ROOT/bad, and fetched again when asked for. Reads at most\n"
+     "SIZE a second: 64MiB of a running tarn, as fast as it comes of a stopped one; 0 is as\n"
+     "fast as it comes.\n",
+     false},
     {"check-config", "FILE", "check a configuration file",
      "Prints FILE: ok, or every mistake with its line and what would be right (exit 1).\n"
      "The environment's TARN_… variables are left aside.\n",

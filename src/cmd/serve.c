@@ -11,13 +11,17 @@
 #include "base/log.h"
 #include "cache/cache.h"
 #include "cmd/commands.h"
+#include "cmd/confine.h"
 #include "cmd/help.h"
-#include "cmd/warming.h"
+#include "cmd/orders.h"
 #include "config/config.h"
 #include "http/http.h"
 #include "registry/registry.h"
 
-enum { PARTIAL_AGE_S = 24 * 3600, HOUSEKEEPING_MS = 3600 * 1000 };
+enum {
+    GIVE_BACK_S = 15,
+    KEPT_FREE = 4 << 20, /* bytes that may lie free for the next requests */
+};
 
 /* Everything that a running tarn is made of. */
 struct house {
@@ -28,56 +32,48 @@ struct house {
     struct clients *clients;
     struct registry *registry;
     struct http_server *server;
-    struct warming *warming;
+    struct orders *orders;
 
-    pthread_t signals, keeper;    /* the threads that wait_for_signal() and keep_house() */
-    pthread_mutex_t closing_lock; /* guards closing */
-    pthread_cond_t closes;
-    bool closing;
+    pthread_t signals; /* the thread that waits for them */
 };
+
+/* What a busy hour took and nobody uses any more goes back to the system. */
+static void give_back_memory(void) {
+    if (mallinfo2().fordblks > KEPT_FREE)
+        malloc_trim(0);
+}
 
 /* Waits for the signals that end the process; all other threads have them blocked. */
 static void *wait_for_signal(void *context) {
     struct house *house = context;
+    static const struct timespec pause = {.tv_sec = GIVE_BACK_S};
     sigset_t signals;
     int signal_number;
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
-    sigwait(&signals, &signal_number);
+    while ((signal_number = sigtimedwait(&signals, NULL, &pause)) < 0)
+        give_back_memory();
     log_at(LOG_INFO, "stopping", LOG_STRING("signal", strsignal(signal_number)));
-    warming_stop(house->warming);
+    orders_stop(house->orders);
     http_server_stop(house->server);
-    return NULL;
-}
-
-/* Drops partial blobs that nobody came back for, until the house closes. */
-static void *keep_house(void *context) {
-    struct house *house = context;
-    pthread_mutex_lock(&house->closing_lock);
-    while (!house->closing) {
-        pthread_mutex_unlock(&house->closing_lock);
-        store_partials_clean(house->store, PARTIAL_AGE_S);
-        pthread_mutex_lock(&house->closing_lock);
-        struct timespec deadline = clock_deadline(HOUSEKEEPING_MS);
-        while (!house->closing && pthread_cond_clockwait(&house->closes, &house->closing_lock,
-                                                         CLOCK_MONOTONIC, &deadline) == 0)
-            ;
-    }
-    pthread_mutex_unlock(&house->closing_lock);
     return NULL;
 }
 
 static bool open_house(struct house *house, struct error *error) {
     const struct config *config = house->config;
-    const struct cache_settings cache_settings = {
+    struct cache_settings cache_settings = {
         .document_memory = config->manifest_memory,
         .negative_ttl_ms = config->negative_ttl_ms,
         .max_flights = (unsigned)config->max_flights,
         .max_connections = (unsigned)config->connections_total,
+        .min_free = config->min_free,
+        .max_age_s = (config->max_age_ms + 999) / 1000,
+        .scrub_s = (config->scrub_ms + 999) / 1000,
+        .pin = config->pin,
     };
     house->store = store_open(config->root, error);
-    if (!house->store)
+    if (!house->store || !config_max_size(config, &cache_settings.max_size, error))
         return false;
     house->upstreams = upstreams_new(config->upstreams, config->upstream_count, error);
     if (!house->upstreams)
@@ -115,16 +111,16 @@ static bool open_house(struct house *house, struct error *error) {
     if (!house->server)
         return false;
     registry_set_server(house->registry, house->server);
-    house->warming = warming_new(config, house->cache, house->upstreams, error);
-    return house->warming != NULL;
+    house->orders = orders_new(config, house->store, house->cache, house->upstreams, error);
+    return house->orders != NULL;
 }
 
 /* Takes down what stands, in the reverse order; a part that was never built is NULL. False: a
  * transfer hangs in a system call, and the rest is left to the process's end. */
 static bool close_house(struct house *house) {
-    if (house->warming)
-        warming_stop(house->warming);
-    if (!warming_free(house->warming))
+    if (house->orders)
+        orders_stop(house->orders);
+    if (!orders_free(house->orders))
         return false;
     http_server_free(house->server);
     if (!cache_free(house->cache))
@@ -137,24 +133,16 @@ static bool close_house(struct house *house) {
 }
 
 static bool start_threads(struct house *house, struct error *error) {
-    pthread_mutex_init(&house->closing_lock, NULL);
-    pthread_cond_init(&house->closes, NULL);
     int failed = pthread_create(&house->signals, NULL, wait_for_signal, house);
-    if (!failed)
-        failed = pthread_create(&house->keeper, NULL, keep_house, house);
     if (failed)
         return error_set_errno(error, failed, "starting a thread");
-    return warming_start(house->warming, error);
+    return cache_open_house(house->cache, error) && orders_start(house->orders, error);
 }
 
 static void end_threads(struct house *house) {
     pthread_kill(house->signals, SIGTERM); /* it may have had one already: then it has ended */
     pthread_join(house->signals, NULL);
-    pthread_mutex_lock(&house->closing_lock);
-    house->closing = true;
-    pthread_cond_signal(&house->closes);
-    pthread_mutex_unlock(&house->closing_lock);
-    pthread_join(house->keeper, NULL);
+    cache_close_house(house->cache);
 }
 
 static void announce(const struct house *house) {
@@ -177,6 +165,9 @@ static void raise_limits(void) {
     }
     /* A thread a request would otherwise mean a heap a thread. */
     mallopt(M_ARENA_MAX, 2);
+    /* Left alone, the first large buffer that is freed has the C library keep up to 64 MiB. */
+    mallopt(M_MMAP_THRESHOLD, 128 << 10);
+    mallopt(M_TRIM_THRESHOLD, 1 << 20);
 }
 
 static int serve(const struct config *config) {
@@ -192,7 +183,8 @@ static int serve(const struct config *config) {
     google_forbid_core_dumps(); /* this process holds other people's credentials */
     log_configure(config->log_level, config->log_format);
 
-    bool ok = open_house(&house, &error) && start_threads(&house, &error);
+    bool ok =
+        open_house(&house, &error) && confine(config, &error) && start_threads(&house, &error);
     if (ok) {
         log_start();
         announce(&house);

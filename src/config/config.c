@@ -327,9 +327,8 @@ bool config_max_size(const struct config *config, uint64_t *bytes, struct error 
         if (errno != ENOENT)
             return error_set_errno(error, errno, "size of the file system of %s", folder);
         if (!slash) {
-            strcpy(folder, ".");
-            if (statvfs(folder, &status) < 0)
-                return error_set_errno(error, errno, "size of the file system of %s", folder);
+            if (statvfs(".", &status) < 0)
+                return error_set_errno(error, errno, "size of the file system of .");
             break;
         }
         slash[slash == folder] = '\0'; /* "/x" has the parent "/" */

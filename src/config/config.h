@@ -34,6 +34,13 @@ struct config_warm {
     int64_t every_ms;             /* 0: once, after the start */
 };
 
+/* What the serving process gives up once it has started (cmd/confine.h). */
+enum config_confine {
+    CONFIG_CONFINE_AUTO, /* what the kernel offers */
+    CONFIG_CONFINE_OFF,
+    CONFIG_CONFINE_REQUIRE, /* all of it, or no start */
+};
+
 /* Everything inside is owned by the config. Lists of strings are NULL-terminated and may be NULL
  * when empty. */
 struct config {
@@ -47,12 +54,14 @@ struct config {
     const char *clients_htpasswd;          /* NULL: everyone may read */
     enum log_level log_level;
     enum log_format log_format;
+    enum config_confine confine;
 
     const char *root;
     uint64_t max_size;      /* bytes; 0: as config_max_size() finds */
     int64_t max_age_ms;     /* since last use; 0: no limit */
     uint64_t min_free;      /* bytes the file system keeps free */
     const char *const *pin; /* globs over HOST/REPOSITORY[:TAG] that are never evicted */
+    int64_t scrub_ms;       /* every blob is re-hashed once in this time; 0: none is */
     uint64_t manifest_memory;
     int64_t negative_ttl_ms;
 

@@ -18,6 +18,11 @@ static const char *const log_levels[] = {
     [LOG_DEBUG] = "debug", [LOG_INFO] = "info", [LOG_WARN] = "warn", [LOG_ERROR] = "error", NULL};
 static const char *const log_formats[] = {[LOG_TEXT] = "text", [LOG_JSON] = "json", NULL};
 
+static const char *const confine_modes[] = {[CONFIG_CONFINE_AUTO] = "auto",
+                                            [CONFIG_CONFINE_OFF] = "off",
+                                            [CONFIG_CONFINE_REQUIRE] = "require",
+                                            NULL};
+
 const struct config_option config_options[] = {
     /* the server */
     {.key = "listen",
@@ -88,6 +93,12 @@ const struct config_option config_options[] = {
      .standard = "text",
      .choices = log_formats,
      .help = "how its lines look, for people or for collectors"},
+    {.key = "confine",
+     .type = CONFIG_CHOICE,
+     CONFIG(confine),
+     .standard = "auto",
+     .choices = confine_modes,
+     .help = "whether tarn gives up what it needs no more once it has started"},
 
     /* the cache */
     {.key = "root",
@@ -119,6 +130,12 @@ const struct config_option config_options[] = {
      .check = check_glob,
      .standard_words = "nothing",
      .help = "patterns of HOST/REPOSITORY[:TAG] that never go"},
+    {.key = "scrub",
+     .type = CONFIG_DURATION,
+     CONFIG(scrub_ms),
+     .standard = "0",
+     .standard_words = "0 (never)",
+     .help = "time in which every cached blob is read and checked once, in the background"},
     {.key = "manifest_memory",
      .type = CONFIG_SIZE,
      CONFIG(manifest_memory),
@@ -346,7 +363,9 @@ const char *config_option_placeholder(const struct config_option *option) {
     case CONFIG_BOOLEAN:
         return "BOOL";
     case CONFIG_CHOICE:
-        return option->choices == log_levels ? "LEVEL" : "FORMAT";
+        return option->choices == log_levels    ? "LEVEL"
+               : option->choices == log_formats ? "FORMAT"
+                                                : "MODE";
     case CONFIG_STRING:
     case CONFIG_LIST:
         break;

@@ -1,9 +1,16 @@
 /* Manifests and blobs. */
+#include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "registry/call.h"
 
-enum { FIRST_BYTE_MS = 25000 }; /* containerd >= 2.3 gives up after 30 s without a head */
+enum {
+    FIRST_BYTE_MS = 25000, /* containerd >= 2.3 gives up after 30 s without a head */
+    COPY_SIZE = 64 << 10,
+};
 
 void handle_manifest(struct call *call) {
     struct document *document;
@@ -56,6 +63,23 @@ static bool still_waiting(const void *context) {
            http_client_is_there(waiting->exchange);
 }
 
+/* Sends bytes whose file does not keep them. */
+static bool send_copy(struct call *call, int fd, uint64_t at, uint64_t end, struct error *error) {
+    cleanup_free char *bytes = malloc(COPY_SIZE);
+    if (!bytes)
+        return error_set(error, ERROR_MEMORY, "no memory to send a blob");
+    while (at < end) {
+        size_t step = end - at < COPY_SIZE ? (size_t)(end - at) : COPY_SIZE;
+        ssize_t got = pread(fd, bytes, step, (off_t)at);
+        if (got <= 0)
+            return error_set_errno(error, got < 0 ? errno : EIO, "reading a blob from memory");
+        if (!http_send(call->exchange, bytes, (size_t)got, error))
+            return false;
+        at += (uint64_t)got;
+    }
+    return true;
+}
+
 /* Sends [first, first + length) of the blob as it comes; cuts the connection when it cannot. */
 static void send_blob(struct call *call, struct cache_blob *blob, uint64_t first, uint64_t length) {
     const struct waiting waiting = {.exchange = call->exchange};
@@ -68,8 +92,12 @@ static void send_blob(struct call *call, struct cache_blob *blob, uint64_t first
             return; /* the end of a blob of unknown size; or nothing is wanted */
         if (end > last)
             end = last;
-        if (!http_send_file(call->exchange, blob->fd, at, end - at, &error))
+        if (blob->fleeting ? !send_copy(call, blob->fd, at, end, &error)
+                           : !http_send_file(call->exchange, blob->fd, at, end - at, &error)) {
+            if (error.kind == ERROR_IO)
+                cache_blob_unreadable(blob, &error);
             break;
+        }
         at = end;
     }
     if (at < last) {

@@ -3,6 +3,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include "base/cleanup.h"
+#include "oci/bounded_json.h"
 #include "oci/manifest.h"
 #include "registry/call.h"
 
@@ -39,13 +40,13 @@ static void add_next_link(struct call *call, const char *path, uint64_t n, const
 /* Sends `json` (stolen). */
 static void reply_json(struct call *call, const char *media_type, json_t *json) {
     cleanup_json json_t *owned = json;
-    cleanup_free char *text = owned ? json_dumps(owned, JSON_COMPACT) : NULL;
-    if (!text) {
+    cleanup_buffer struct buffer text = {0};
+    if (!bounded_json_dump(owned, JSON_COMPACT, &text)) {
         call_fail(call, 500, "UNKNOWN", "out of memory");
         return;
     }
     call_add_content_fields(call, NULL);
-    http_reply(call->exchange, 200, media_type, text, strlen(text));
+    http_reply(call->exchange, 200, media_type, text.bytes, text.length);
 }
 
 /* The tags of `all` (in byte order) that make up the page; *next is the last one's name when more
@@ -62,7 +63,10 @@ static json_t *tags_page(json_t *all, const struct page *page, const char **next
             *next = json_string_value(json_array_get(tags, json_array_size(tags) - 1));
             break;
         }
-        json_array_append(tags, tag);
+        if (json_array_append(tags, tag) != 0) { /* no memory: no list rather than half of one */
+            json_decref(tags);
+            return NULL;
+        }
     }
     return tags;
 }

@@ -1,0 +1,134 @@
+#include "cmd/admin_client.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+#include "base/buffer.h"
+#include "base/cleanup.h"
+#include "oci/error_body.h"
+
+enum { LINE_LIMIT = 16 << 20 }; /* an image may have many tags */
+
+struct answer {
+    const struct admin_order *order;
+    CURL *curl;
+    struct buffer rest; /* a line that is not whole yet; a refusal's body */
+};
+
+/* ---- the answer ---- */
+
+static bool take_line(const struct answer *answer, struct text text) {
+    cleanup_json json_t *line = json_loadb(text.at, text.length, 0, NULL);
+    return json_is_object(line) && answer->order->take_line(answer->order->context, line, text);
+}
+
+static size_t take_bytes(char *bytes, size_t one, size_t length, void *context) {
+    struct answer *answer = context;
+    struct buffer *rest = &answer->rest;
+    long status = 0;
+    (void)one;
+    if (rest->length + length > LINE_LIMIT || !buffer_append(rest, bytes, length))
+        return 0;
+    curl_easy_getinfo(answer->curl, CURLINFO_RESPONSE_CODE, &status);
+    if (status != 200)
+        return length;
+    const char *newline;
+    size_t used = 0;
+    while ((newline = memchr(rest->bytes + used, '\n', rest->length - used))) {
+        size_t end = (size_t)(newline - rest->bytes);
+        if (!take_line(answer, (struct text){rest->bytes + used, end - used}))
+            return 0;
+        used = end + 1;
+    }
+    memmove(rest->bytes, rest->bytes + used, rest->length - used);
+    rest->length -= used;
+    return length;
+}
+
+/* ---- the request ---- */
+
+static enum admin_outcome tell(const struct answer *answer, const char *what, const char *why) {
+    fflush(stdout);
+    fprintf(stderr, "tarn %s: %s: %s\n", answer->order->command, what, why);
+    return ADMIN_FAILED;
+}
+
+static enum admin_outcome not_reached(const struct admin_order *order, int number,
+                                      int *error_number) {
+    *error_number = number;
+    if (number != EACCES && number != EPERM)
+        return ADMIN_ABSENT;
+    fprintf(stderr, "tarn %s: %s/" ADMIN_SOCKET ": %s; run this as the user that tarn runs as\n",
+            order->command, order->root, strerror(number));
+    return ADMIN_FAILED;
+}
+
+static enum admin_outcome judge(struct answer *answer, CURLcode code, int *error_number) {
+    long status = 0, number = 0;
+    char word[32], message[256], what[64];
+    curl_easy_getinfo(answer->curl, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(answer->curl, CURLINFO_OS_ERRNO, &number);
+    if (code == CURLE_COULDNT_CONNECT)
+        return not_reached(answer->order, number ? (int)number : ECONNREFUSED, error_number);
+    if (code != CURLE_OK)
+        return tell(answer, "the answer ended early", curl_easy_strerror(code));
+    if (status == 200)
+        return ADMIN_ANSWERED;
+    error_body_read(answer->rest.bytes, answer->rest.length, word, sizeof word, message,
+                    sizeof message);
+    snprintf(what, sizeof what, "tarn refused with status %ld", status);
+    return tell(answer, what, message);
+}
+
+/* Opens the root, so that the socket's path is short enough however long the root's is. */
+static int open_root(const char *root, char *socket_path, size_t size) {
+    int directory = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    snprintf(socket_path, size, "/proc/self/fd/%d/" ADMIN_SOCKET, directory);
+    return directory;
+}
+
+static enum admin_outcome perform(struct answer *answer, const char *socket_path, const char *url,
+                                  int *error_number) {
+    CURL *curl = answer->curl;
+    struct curl_slist *fields = curl_slist_append(NULL, "Content-Type: application/json");
+    curl_easy_setopt(curl, CURLOPT_URL, url);
+    curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, socket_path);
+    curl_easy_setopt(curl, CURLOPT_PROXY, "");
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, fields);
+    if (answer->order->body)
+        curl_easy_setopt(curl, CURLOPT_COPYPOSTFIELDS, answer->order->body);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_bytes);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, answer);
+    enum admin_outcome outcome = judge(answer, curl_easy_perform(curl), error_number);
+    curl_slist_free_all(fields);
+    return outcome;
+}
+
+enum admin_outcome admin_ask(const struct admin_order *order, int *error_number) {
+    char socket_path[sizeof((struct sockaddr_un *)NULL)->sun_path];
+    cleanup_close int directory = open_root(order->root, socket_path, sizeof socket_path);
+    if (directory < 0)
+        return not_reached(order, errno, error_number);
+    cleanup_buffer struct buffer url = {0};
+    struct answer answer = {.order = order, .curl = curl_easy_init()};
+    if (!buffer_printf(&url, "http://tarn%s", order->target) || !answer.curl) {
+        curl_easy_cleanup(answer.curl);
+        fprintf(stderr, "tarn %s: out of memory\n", order->command);
+        return ADMIN_FAILED;
+    }
+    enum admin_outcome outcome = perform(&answer, socket_path, url.bytes, error_number);
+    curl_easy_cleanup(answer.curl);
+    buffer_free(&answer.rest);
+    return outcome;
+}
+
+char *admin_escape(const char *text) {
+    char *escaped = curl_easy_escape(NULL, text, 0);
+    char *copy = escaped ? strdup(escaped) : NULL;
+    curl_free(escaped);
+    return copy;
+}

@@ -1,0 +1,119 @@
+/* tarn verify: hashes all that is in the cache. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/cleanup.h"
+#include "base/units.h"
+#include "cmd/arguments.h"
+#include "cmd/commands.h"
+#include "cmd/contents_command.h"
+#include "cmd/help.h"
+
+struct verification {
+    struct contents_command command;
+    int64_t rate; /* bytes a second; -1: not given */
+    bool repair;
+    bool on_terminal, drawn; /* progress is shown; and stands there now */
+    json_t *bad;             /* digests */
+};
+
+/* False: usage is wrong, which was told. */
+static bool read_arguments(struct verification *verification, int argc, char *const *argv) {
+    struct contents_command *command = &verification->command;
+    for (int at = 1; at < argc;) {
+        const char *value;
+        bool missing = false;
+        uint64_t bytes;
+        if (strcmp(argv[at], "--repair") == 0) {
+            verification->repair = true;
+            at++;
+        } else if ((value = argument_value("--rate", argc, argv, &at, &missing))) {
+            if (!units_parse_size(text_of(value), &bytes))
+                return !contents_refuse(
+                    command, "--rate takes a size, the bytes a second, as 100MiB, and not ", value);
+            verification->rate = (int64_t)bytes;
+        } else if (missing || !contents_argument(command, argc, argv, &at, &missing)) {
+            return !contents_refuse(
+                command, missing ? "a value is missing behind " : "unknown argument ", argv[at]);
+        }
+    }
+    return true;
+}
+
+static void draw(struct verification *verification, const json_t *line) {
+    char bytes[16], all[16];
+    units_format_size(contents_number(line, "bytes"), bytes, sizeof bytes);
+    units_format_size(contents_number(line, "of_bytes"), all, sizeof all);
+    fprintf(stderr, "\r\033[K%" PRIu64 " of %" PRIu64 " blobs, %s of %s",
+            contents_number(line, "blobs"), contents_number(line, "of_blobs"), bytes, all);
+    verification->drawn = true;
+}
+
+static void wipe(struct verification *verification) {
+    if (verification->drawn)
+        fputs("\r\033[K", stderr);
+    verification->drawn = false;
+}
+
+static void take_bad(struct verification *verification, json_t *line) {
+    json_array_append(verification->bad, json_object_get(line, "bad"));
+    wipe(verification);
+    if (verification->command.json)
+        return;
+    puts(contents_string(line, "bad"));
+    fflush(stdout);
+    fprintf(stderr, "tarn verify: %s\n", contents_string(line, "error"));
+}
+
+static void print_end(struct verification *verification, json_t *line) {
+    char size[16];
+    uint64_t blobs = contents_number(line, "blobs");
+    size_t bad = json_array_size(verification->bad);
+    wipe(verification);
+    if (verification->command.json) {
+        json_t *repaired = json_incref(json_object_get(line, "repaired"));
+        json_object_del(line, "repaired"); /* it stands last */
+        json_object_set(line, "bad", verification->bad);
+        json_object_set_new(line, "repaired", repaired);
+        contents_print(line);
+        putchar('\n');
+        return;
+    }
+    units_format_size(contents_number(line, "bytes"), size, sizeof size);
+    fflush(stdout);
+    fprintf(stderr, "%" PRIu64 " blob%s, %s: ", blobs, contents_plural(blobs), size);
+    if (bad == 0)
+        fputs("all sound\n", stderr);
+    else
+        fprintf(stderr, "%zu bad%s\n", bad,
+                verification->repair ? ", set aside; they will be fetched again when asked for"
+                                     : " (--repair sets them aside)");
+}
+
+static void take_answer(void *context, json_t *line) {
+    struct verification *verification = context;
+    if (contents_is_last(line))
+        print_end(verification, line);
+    else if (json_object_get(line, "bad"))
+        take_bad(verification, line);
+    else if (verification->on_terminal)
+        draw(verification, line);
+}
+
+int cmd_verify(int argc, char **argv) {
+    struct verification verification = {.command.name = "verify", .rate = -1};
+    cleanup_json json_t *bad = json_array();
+    if (arguments_want_help(argc, argv))
+        return help_command("verify", stdout);
+    if (!read_arguments(&verification, argc, argv))
+        return 2;
+    verification.bad = bad;
+    verification.on_terminal = isatty(STDERR_FILENO);
+    json_t *order = json_pack("{s:b}", "repair", verification.repair);
+    if (verification.rate >= 0)
+        json_object_set_new(order, "rate", json_integer(verification.rate));
+    int status = contents_run(&verification.command, order, take_answer, &verification);
+    wipe(&verification);
+    return status == 0 && json_array_size(bad) > 0 ? 1 : status;
+}

@@ -1,0 +1,24 @@
+/* A set of digests that may come from strangers. Inside the room; one thread at a time. */
+#ifndef REGISTRY_DIGEST_SET_H
+#define REGISTRY_DIGEST_SET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include "oci/digest.h"
+
+struct digest_set { /* zeroed is empty */
+    struct digest *slots;
+    size_t count, capacity; /* capacity: 0 or a power of two */
+};
+void digest_set_free(struct digest_set *set);
+
+/* *added (may be NULL) tells whether it was not there yet. False: out of memory. */
+bool digest_set_add(struct digest_set *set, const struct digest *digest, bool *added);
+bool digest_set_has(const struct digest_set *set, const struct digest *digest);
+
+/* The next one at or behind *cursor (0 to begin), in no order; NULL at the end. */
+const struct digest *digest_set_next(const struct digest_set *set, size_t *cursor);
+
+#define cleanup_digest_set __attribute__((cleanup(digest_set_free)))
+
+#endif
