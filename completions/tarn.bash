@@ -1,8 +1,8 @@
 # bash completion for tarn(1). What serve takes is asked of tarn itself, so that it is never old.
 _tarn() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]}
-    local commands='serve warm check-config whoami print-access-token configure-docker
-        kubelet-credential-provider version help'
+    local commands='serve warm ls du rm prune verify check-config whoami print-access-token
+        configure-docker kubelet-credential-provider version help'
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
         mapfile -t COMPREPLY < <(compgen -W "$commands --help --version" -- "$word")
@@ -26,6 +26,9 @@ _tarn() {
         --log-format)
             mapfile -t COMPREPLY < <(compgen -W 'text json' -- "$word")
             ;;
+        --confine)
+            mapfile -t COMPREPLY < <(compgen -W 'auto off require' -- "$word")
+            ;;
         *)
             mapfile -t COMPREPLY < <(compgen -W \
                 "--help $(tarn serve --help 2>/dev/null | grep -oE '^  --[a-z-]+')" -- "$word")
@@ -43,6 +46,21 @@ _tarn() {
         *)
             mapfile -t COMPREPLY < <(compgen -W \
                 '--platform --json --config --root --help' -- "$word")
+            ;;
+        esac
+        ;;
+    ls | du | rm | prune | verify)
+        case $before in
+        --config | --root)
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            ;;
+        --older-than)
+            mapfile -t COMPREPLY < <(compgen -W '7d 30d 90d' -- "$word")
+            ;;
+        *)
+            mapfile -t COMPREPLY < <(compgen -W \
+                "--help $(tarn "$command" --help 2>/dev/null | head -1 | grep -oE -- '--[a-z-]+')" \
+                -- "$word")
             ;;
         esac
         ;;

@@ -1,5 +1,13 @@
-"""Fixtures: one tarn a test, one origin and one set of real images a session."""
+"""
+Fixtures: one tarn a test, one origin and one set of real images a session.
 
+Tests may run side by side, in processes of pytest-xdist (-n 4 --dist loadgroup): most of them wait
+most of the time. Those that look at the clock are marked `serial`: they come last, and each runs
+with the machine to itself. Those that share a costly fixture are marked `xdist_group`: one process
+runs them all.
+"""
+
+import fcntl
 import os
 import pathlib
 
@@ -12,6 +20,32 @@ from kit.tarn import Tarn
 
 # Long enough for a busy machine of two cores, short enough for a test.
 SHORT = {"connect_timeout": "1s", "stall_timeout": "1s", "first_byte_timeout": "3s"}
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "serial: runs while no other test does, after them")
+    config.addinivalue_line("markers", "slow: waits long, so it begins before others")
+    config.addinivalue_line("markers", "xdist_group(name): run by one process, if there are many")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: (item.get_closest_marker("serial") is not None,
+                                 item.get_closest_marker("slow") is None))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item):
+    """This folder is the lock of all the processes: a serial test has it alone, others together."""
+    if not hasattr(item.config, "workerinput"):
+        yield
+        return
+    alone = item.get_closest_marker("serial") is not None
+    folder = os.open(pathlib.Path(__file__).parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(folder)
 
 
 @pytest.fixture(scope="session")
@@ -48,16 +82,16 @@ def upstream(make_upstream):
 def start_tarn(program, tmp_path):
     """
     Starts a tarn: start_tarn([{"host": …}, …], **top_level_settings). Every upstream gets short
-    timeouts unless it says otherwise. At the end each is stopped, and the test fails if one had
-    died, did not exit with 0, or wrote a sanitizer's report.
+    timeouts unless it says otherwise; `program` may be another one. At the end each is stopped, and
+    the test fails if one had died, did not exit with 0, or wrote a sanitizer's report.
     """
     started = []
 
     def start(upstreams=(), environment=None, flags=(), **settings):
         if upstreams:
             settings["upstreams"] = [{**SHORT, **upstream} for upstream in upstreams]
-        started.append(Tarn(program, tmp_path / f"tarn-{len(started)}", settings, environment,
-                            flags))
+        started.append(Tarn(settings.pop("program", program), tmp_path / f"tarn-{len(started)}",
+                            settings, environment, flags))
         return started[-1]
 
     yield start

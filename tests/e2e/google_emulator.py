@@ -24,6 +24,7 @@ TYPE = "urn:ietf:params:oauth:token-type:"
 AUDIENCE = ("//iam.googleapis.com/projects/123/locations/global/workloadIdentityPools/pool/"
             "providers/cluster")
 METADATA = "/computeMetadata/v1/instance/service-accounts/default/"
+STOP_POLL = 0.02  # seconds between two looks at whether to stop; by default a test's half second
 
 
 class Refused(Exception):
@@ -107,7 +108,7 @@ class Google:
         self.host = f"127.0.0.1:{self.port}"
         self.url = f"http://{self.host}"
         self.services = {"us-docker.pkg.dev", self.host}
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(STOP_POLL,), daemon=True).start()
 
     def stop(self):
         self.server.shutdown()
@@ -516,7 +517,7 @@ class TlsFront:
                                    {"google": google, "base": f"https://{self.HOST}"}))
         self.server.socket = context.wrap_socket(self.server.socket, server_side=True,
                                                  do_handshake_on_connect=False)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(STOP_POLL,), daemon=True).start()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.proxy = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
         threading.Thread(target=self.accept, daemon=True).start()

@@ -10,7 +10,19 @@ import tempfile
 import time
 
 from kit.origin import Origin
-from kit.rounds import Wrong, run_rounds
+from kit.rounds import FLAT, LIMIT, Wrong, run_rounds
+
+
+class Progress:
+    """One line a minute."""
+
+    def __init__(self):
+        self.told = time.monotonic()
+
+    def __call__(self, chaos, plan):
+        if time.monotonic() - self.told >= 60:
+            self.told = time.monotonic()
+            print(chaos.line(plan), flush=True)
 
 
 def main():
@@ -24,9 +36,8 @@ def main():
     origin = Origin(directory / "origin")
     print(f"seed {seed}, {chosen.minutes:g} minutes", flush=True)
     try:
-        run_rounds(str(pathlib.Path(chosen.tarn).resolve()), origin, directory / "tarn", seed,
-                   until=time.monotonic() + 60 * chosen.minutes,
-                   tell=lambda line: print(line, flush=True))
+        chaos = run_rounds(str(pathlib.Path(chosen.tarn).resolve()), origin, directory / "tarn",
+                           seed, minutes=chosen.minutes, tell=Progress())
     except Wrong as wrong:
         print(f"{wrong}\nlogs and cache: {directory}\n"
               f"again: script/soak --seed {seed} --minutes {chosen.minutes:g}", file=sys.stderr)
@@ -34,7 +45,14 @@ def main():
     finally:
         origin.stop()
     shutil.rmtree(directory)
-    print("every byte was right")
+    print(f"\n{chaos.table}\n\nevery byte was right; within {LIMIT >> 20} MiB; what is cached is "
+          "sound")
+    if chaos.warm:
+        print("flat since the second half had warmed up: at most "
+              f"{FLAT['resident'] >> 20} MiB, {FLAT['descriptors']} descriptors and "
+              f"{FLAT['threads']} threads more")
+    else:
+        print("too short to tell whether memory, descriptors and threads are flat")
     return 0
 
 

@@ -14,6 +14,9 @@ from kit.content import (DOCKER_CONFIG, DOCKER_LAYER, DOCKER_LIST, DOCKER_MANIFE
 from kit.images import GREETING
 from kit.processes import run
 
+# One process builds the images and runs the engines.
+pytestmark = pytest.mark.xdist_group("clients")
+
 
 @pytest.fixture
 def lake(start_tarn, images):

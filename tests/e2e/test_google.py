@@ -877,6 +877,7 @@ def test_the_registrys_429_reaches_the_client(machine, google, serve):
     assert reply["Retry-After"] == "30"
 
 
+@pytest.mark.slow
 def test_a_short_token_is_used_and_replaced_behind_the_clients_back(machine, google, serve):
     """Inside the margin from the start: used, and its source asked every 10 s, by nobody's wait."""
     user(machine, google)

@@ -44,6 +44,7 @@ def test_it_sends_wrong_bytes(fake):
     assert fetch(fake.url + PATH, {"Range": "bytes=5-5"}).body != BLOB[5:6]
 
 
+@pytest.mark.serial
 def test_it_throttles_and_holds(fake):
     fake.fault("/blobs/", bytes_per_second=2 * MIB, times=1)
     assert 0.4 < fetch(fake.url + PATH).seconds < 1.5

@@ -19,6 +19,7 @@ def repository(upstream):
     return repository
 
 
+@pytest.mark.serial
 def test_the_first_byte_does_not_wait_for_the_blob(tarn, upstream, repository):
     held = upstream.fault("/blobs/", hold_after=100 * KIB)
     with tarn.download(PATH, timeout=5) as download:
@@ -31,6 +32,7 @@ def test_the_first_byte_does_not_wait_for_the_blob(tarn, upstream, repository):
         assert download.body == BLOB
 
 
+@pytest.mark.serial
 def test_all_that_has_come_but_the_last_bytes_is_handed_on(tarn, upstream, repository):
     held = upstream.fault("/blobs/", hold_after=MIB)
     with tarn.download(PATH, timeout=5) as download:
@@ -121,6 +123,7 @@ def test_the_head_of_a_cold_blob_comes_with_all_that_clients_look_for(tarn, upst
         assert download.headers["Cache-Status"].startswith("tarn; ")
 
 
+@pytest.mark.serial
 def test_slow_upstreams_are_slow_once(tarn, upstream, repository):
     upstream.fault("/blobs/", delay=0.5, times=1)
     with tarn.download(PATH) as download:

@@ -27,6 +27,7 @@ def is_the_blob(reply):
     assert reply.body == BLOB
 
 
+@pytest.mark.serial
 def test_a_large_blob_comes_over_several_connections(start_tarn, upstream, repository):
     tarn = start_tarn([{"host": "fake.test", "url": upstream.url, "default": True,
                         "connections": 4}])

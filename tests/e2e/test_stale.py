@@ -115,6 +115,7 @@ def test_stale_at_once_when_upstream_is_dead(start, upstream, repository):
     assert stale.seconds < 5
 
 
+@pytest.mark.serial
 def test_stale_within_5_seconds_when_upstream_is_silent(start, upstream, repository):
     tarn = start("0", connect_timeout="20s", stall_timeout="20s", first_byte_timeout="20s")
     tarn.manifest("org/app", "1")

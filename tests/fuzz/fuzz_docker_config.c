@@ -18,6 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
         }
         docker_entry_free(&entry);
     }
+    docker_config_has_helpers(bytes, length);
     struct credential credential = {0};
     if (docker_helper_read(bytes, length, &credential, NULL))
         check_credential(&credential);

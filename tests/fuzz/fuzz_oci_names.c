@@ -5,7 +5,7 @@
 #include "oci/reference.h"
 
 static void must_stay_in_its_folder(struct text name) {
-    MUST(name.length && name.length <= NAME_LIMIT && name.at[0] != '/');
+    MUST(name.at && name.length && name.length <= NAME_LIMIT && name.at[0] != '/');
     MUST(!memmem(name.at, name.length, "..", 2) && !memmem(name.at, name.length, "//", 2));
     MUST(!memchr(name.at, '\0', name.length));
 }

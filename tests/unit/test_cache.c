@@ -1,167 +1,8 @@
 /* The heart's promises, against an upstream whose faults the test chooses. Also run under
  * ThreadSanitizer. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cache_world.h"
 
-#include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-#include <cmocka.h>
-#include "base/clock.h"
-#include "base/log.h"
-#include "cache/cache.h"
 #include "cache/extents.h"
-#include "fake_upstream.h"
-
-enum { BLOB_SIZE = 24 << 20 };
-
-struct world {
-    char root[64];
-    struct store *store;
-    struct cache *cache;
-    struct upstream upstream;
-    unsigned char *blob;
-    struct digest digest;
-};
-
-static void open_cache(struct world *world) {
-    const struct cache_settings settings = {
-        .negative_ttl_ms = 1000, .stale_after_ms = 300, .patience_ms = 2000};
-    struct error error = {0};
-    world->store = store_open(world->root, &error);
-    assert_string_equal(error.text, "");
-    world->cache = cache_new(&settings, world->store);
-    assert_non_null(world->cache);
-}
-
-static void close_cache(struct world *world) {
-    assert_true(cache_free(world->cache));
-    store_close(world->store);
-}
-
-static int set_up(void **state) {
-    struct world *world = calloc(1, sizeof *world);
-    snprintf(world->root, sizeof world->root, "/tmp/tarn-cache-test-XXXXXX");
-    assert_non_null(mkdtemp(world->root));
-    world->blob = malloc(BLOB_SIZE);
-    uint32_t random = 12345;
-    for (size_t i = 0; i < BLOB_SIZE; i++) {
-        random = random * 1664525 + 1013904223;
-        world->blob[i] = (unsigned char)(random >> 24);
-    }
-    digest_of(DIGEST_SHA256, world->blob, BLOB_SIZE, &world->digest);
-    world->upstream = (struct upstream){
-        .host = "fake.test",
-        .settings = {.host = "fake.test",
-                     .range_fill = true,
-                     .tag_ttl_ms = 60000,
-                     .connections = 4},
-        .repository = "app",
-        .blob = world->blob,
-        .blob_size = BLOB_SIZE,
-        .manifest = "{\"schemaVersion\":2}",
-        .media_type = "application/vnd.oci.image.manifest.v1+json",
-    };
-    digest_of(DIGEST_SHA256, world->upstream.manifest, strlen(world->upstream.manifest),
-              &world->upstream.manifest_digest);
-    open_cache(world);
-    *state = world;
-    return 0;
-}
-
-static int tear_down(void **state) {
-    struct world *world = *state;
-    char command[128];
-    world->upstream.hold = false;
-    close_cache(world);
-    snprintf(command, sizeof command, "rm -rf %s", world->root);
-    assert_int_equal(system(command), 0);
-    free(world->blob);
-    free(world);
-    return 0;
-}
-
-/* ---- a client ---- */
-
-struct client {
-    struct world *world;
-    const char *repository;
-    uint64_t first, length; /* length 0: whole */
-    /* what it got: */
-    bool opened, complete, right;
-    uint64_t got;
-    struct error error;
-    enum cache_outcome outcome;
-};
-
-static void *read_blob(void *argument) {
-    struct client *client = argument;
-    struct world *world = client->world;
-    struct cache_blob blob;
-    struct blob_range range = {.kind = BLOB_WHOLE};
-    if (client->length)
-        range = (struct blob_range){.kind = BLOB_FROM_TO,
-                                    .first = client->first,
-                                    .last = client->first + client->length - 1};
-    client->opened =
-        cache_blob_open(world->cache, &world->upstream, client->repository, &world->digest, &range,
-                        &blob, &client->outcome, &client->error);
-    if (!client->opened)
-        return NULL;
-    uint64_t end = client->length ? client->first + client->length
-                                  : (blob.size_known ? blob.size : UINT64_MAX);
-    uint64_t at = client->first, upto;
-    unsigned char *bytes = malloc(1 << 20);
-    client->right = true;
-    cache_blob_want(&blob, at, end, client->length == 0);
-    while (at < end) {
-        if (!cache_blob_wait(&blob, at, &upto, NULL, NULL, &client->error))
-            break;
-        if (upto == at) {
-            end = at;
-            break;
-        }
-        uint64_t step = upto - at < 1 << 20 ? upto - at : 1 << 20;
-        ssize_t got = pread(blob.fd, bytes, step, (off_t)at);
-        assert_true(got > 0);
-        client->right &= memcmp(bytes, world->blob + at, (size_t)got) == 0;
-        at += (uint64_t)got;
-    }
-    client->got = at - client->first;
-    client->complete = at == end;
-    cache_blob_close(&blob);
-    free(bytes);
-    return NULL;
-}
-
-static struct client whole(struct world *world) {
-    struct client client = {.world = world, .repository = "app"};
-    read_blob(&client);
-    return client;
-}
-
-static void assert_whole(const struct client *client) {
-    assert_string_equal(client->error.text, "");
-    assert_true(client->opened);
-    assert_true(client->complete);
-    assert_true(client->right);
-    assert_int_equal(client->got, BLOB_SIZE);
-}
-
-static bool is_stored(struct world *world) {
-    uint64_t size;
-    return store_blob_has(world->store, &world->digest, &size);
-}
-
-static bool is_stored_soon(struct world *world) {
-    for (int i = 0; i < 500 && !is_stored(world); i++)
-        clock_sleep_ms(10);
-    return is_stored(world);
-}
 
 /* ---- blobs ---- */
 
@@ -571,12 +412,31 @@ static void test_extents_merge_and_find_gaps(void **state) {
     extents_free(&extents);
 }
 
-#define world_test(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+static void test_extents_are_taken_out(void **state) {
+    (void)state;
+    struct extents extents = {0};
+    assert_true(extents_add(&extents, 10, 40));
+    assert_true(extents_add(&extents, 50, 60));
+    assert_true(extents_remove(&extents, 20, 30)); /* a hole */
+    assert_int_equal(extents.count, 3);
+    assert_int_equal(extents_run_end(&extents, 10), 20);
+    assert_int_equal(extents_run_end(&extents, 25), 25);
+    assert_int_equal(extents_run_end(&extents, 30), 40);
+    assert_true(extents_remove(&extents, 15, 55)); /* an end, a whole, a beginning */
+    assert_int_equal(extents.count, 2);
+    assert_int_equal(extents_run_end(&extents, 10), 15);
+    assert_int_equal(extents_run_end(&extents, 55), 60);
+    assert_true(extents_remove(&extents, 0, 100));
+    assert_int_equal(extents.count, 0);
+    assert_true(extents_remove(&extents, 0, 100));
+    extents_free(&extents);
+}
 
 int main(void) {
     log_configure(LOG_ERROR + 1, LOG_TEXT);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_extents_merge_and_find_gaps),
+        cmocka_unit_test(test_extents_are_taken_out),
         world_test(test_eight_clients_cause_one_transfer),
         world_test(test_wrong_bytes_never_reach_a_client_whole),
         world_test(test_tail_is_held_back_until_the_digest_matches),

@@ -51,6 +51,7 @@ class Download:
             self._connect_small(parts, timeout, receive_buffer)
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         self.connection.request(method, target, headers=headers or {})
+        self.socket = self.connection.sock  # which http.client forgets after `Connection: close`
         self.answer = self.connection.getresponse()
         self.status, self.headers = self.answer.status, self.answer.headers
         self.head_seconds = time.monotonic() - self.started
@@ -86,7 +87,7 @@ class Download:
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            self.connection.sock.settimeout(left)
+            self.socket.settimeout(left)
             try:
                 piece = self.answer.read1(1 << 16)
             except (socket.timeout, TimeoutError):
@@ -99,12 +100,10 @@ class Download:
 
     def close(self):
         """Leaves at once, with RST."""
-        if self.connection.sock:
-            try:
-                self.connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
-                                                struct.pack("ii", 1, 0))
-            except OSError:
-                pass
+        try:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        except OSError:
+            pass  # closed already
         self.answer.close()
         self.connection.close()
 

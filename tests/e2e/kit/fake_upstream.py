@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, unquote
 
 from kit.content import OCI_INDEX, OCI_MANIFEST, OCTETS, digest_of, manifest
 from kit.faults import Fault, Rule
-from kit.processes import wait_until
+from kit.processes import bound, free_port, wait_until
 from kit.tokens import basic
 
 PIECE = 32 << 10
@@ -103,8 +103,8 @@ class FakeUpstream:
         self.stopping = threading.Event()
         self.listeners = {}
         self.sockets = set()
-        self.port = self._listen("registry", host, 0)
-        self.elsewhere_port = self._listen("elsewhere", elsewhere, 0)
+        self.port = self._listen("registry", host, free_port(host))
+        self.elsewhere_port = self._listen("elsewhere", elsewhere, free_port(elsewhere))
 
     # ---- for tests
 
@@ -205,13 +205,11 @@ class FakeUpstream:
     # ---- listeners and connections
 
     def _listen(self, name, host, port):
-        listener = socket.socket()
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
+        listener = bound(host, port)
         listener.listen(256)
         self.listeners[name] = listener
         threading.Thread(target=self._accept, args=(name, listener), daemon=True).start()
-        return listener.getsockname()[1]
+        return port
 
     def _close(self, name):
         listener = self.listeners.pop(name, None)

@@ -1,18 +1,32 @@
 """Programs under test: started on loopback, ended by their own process id."""
 
+import collections
 import os
 import signal
 import socket
 import subprocess
 import time
 
+# The sockets that hold the ports last given: more than any test wants.
+held_ports = collections.deque(maxlen=256)
+
 
 def free_port(host="127.0.0.1"):
-    """A port that was free a moment ago."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.bind((host, 0))
-        return probe.getsockname()[1]
+    """
+    A port for a server that sets SO_REUSEADDR, and for nobody else until 256 more were given: a
+    socket that is bound and never listens keeps it from whoever asks for any port, and from the
+    near ends of connections, while the server does not run yet or is between two runs.
+    """
+    held_ports.append(bound(host, 0))
+    return held_ports[-1].getsockname()[1]
+
+
+def bound(host, port):
+    """A TCP socket with this name, 0 for any port."""
+    name = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    name.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    name.bind((host, port))
+    return name
 
 
 def wait_until(condition, what, seconds=10.0, pause=0.02):

@@ -1,28 +1,42 @@
-"""Rounds of many clients on a tarn behind a ChaosProxy; every byte that any gets is checked."""
+"""
+Rounds of many clients on a tarn behind a ChaosProxy; every byte that any gets is checked.
 
-import http.client
+The cache is smaller than what is asked for, so that blobs are evicted all the time. Its disk is a
+small tmpfs that others fill now and then, where one can be mounted. Commands look into the cache
+and take things out of it. In some rounds tarn is killed or restarted.
+"""
+
+import itertools
+import json
 import os
+import pathlib
 import random
-import re
+import shutil
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
 
+from kit.cache_files import SizeWatch, wait_settled
 from kit.chaos import CALM, ChaosProxy, Weather
+from kit.chaos_client import PATIENCE, REPOSITORY, ROUND_SECONDS, Client
 from kit.content import KIB, MIB, OCI_MANIFEST, digest_of, manifest, noise
-from kit.processes import wait_until
-from kit.tarn import Tarn
+from kit.disk import CannotMount, SmallDisk
+from kit.processes import run, wait_until
+from kit.tarn import Tarn, is_sanitized, tarn_command
 
-REPOSITORY = "chaos/app"
 SIZES = [KIB, 5 * KIB, 64 * KIB - 1, 300 * KIB, MIB, MIB + 1, 2 * MIB + 77, 3 * MIB, 4 * MIB,
          6 * MIB + 13, 9 * MIB, 12 * MIB - 5]
 
 CLIENTS = 8
-ROUND_SECONDS = 1.5
-PATIENCE = 40           # seconds after which an answer that does not end is a hang
+LIMIT = 24 * MIB        # of the cache: about half of what is asked for
+DISK_MIB = 96           # of the file system below it
 CALM_SECONDS = 30       # in which everything has to be well again
 DESCRIPTORS_MORE = 64   # than at the start: connections kept open to upstream
 RESIDENT_MAX = 96 * MIB
+
+# What "flat" means: the last figures at most so much more than those after warming up.
+FLAT = {"resident": 16 * MIB, "descriptors": DESCRIPTORS_MORE, "threads": 32}
 
 
 class Wrong(AssertionError):
@@ -31,12 +45,13 @@ class Wrong(AssertionError):
 
 @dataclass(frozen=True)
 class Plan:
-    """What one round is like. Each four rounds have every combination of the two."""
+    """What one round is like. Each cycle of rounds has every combination of what may be."""
 
     seed: int
     number: int
-    corrupt: bool
-    kill: bool
+    corrupt: bool        # upstream sends wrong bytes
+    kill: bool           # tarn is killed or restarted
+    full: bool           # others fill the disk
 
     @property
     def name(self):
@@ -46,15 +61,22 @@ class Plan:
         share = random.Random(f"{self.name} share").uniform(0.15, 0.6)
         return Weather(self.name, share, self.corrupt, refusals=True)
 
+    def __str__(self):
+        kinds = [kind for kind in ("corrupt", "kill", "full") if getattr(self, kind)]
+        return f"round {self.number}" + "".join(f" {kind}" for kind in kinds)
+
+
+CYCLE = 8  # rounds that have every combination
+
 
 def plans(seed):
     """The rounds of a seed, without end."""
     number = 0
     while True:
-        kinds = [(corrupt, kill) for corrupt in (False, True) for kill in (False, True)]
+        kinds = list(itertools.product((False, True), repeat=3))
         random.Random(f"{seed} {number} kinds").shuffle(kinds)
-        for corrupt, kill in kinds:
-            yield Plan(seed, number, corrupt, kill)
+        for corrupt, kill, full in kinds:
+            yield Plan(seed, number, corrupt, kill, full)
             number += 1
 
 
@@ -73,130 +95,49 @@ class Content:
             origin.push_manifest(REPOSITORY, text, OCI_MANIFEST, f"tag-{first}")
 
 
-class Client:
-    """One client of one round: asks for things at random, believes nothing."""
-
-    def __init__(self, chaos, plan, number):
-        self.chaos, self.plan, self.tarn = chaos, plan, chaos.tarn
-        self.chance = random.Random(f"{plan.name} client {number}")
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
-
-    def _run(self):
-        end = time.monotonic() + ROUND_SECONDS
-        try:
-            while time.monotonic() < end and not self.chaos.findings:
-                self.chance.choices([self._whole, self._range, self._leave, self._manifest],
-                                    [4, 4, 1, 2])[0]()
-        except AssertionError as wrong:
-            self.chaos.findings.append(str(wrong))
-        except BaseException as error:  # a defect of the test: told just as loudly
-            self.chaos.findings.append(f"{type(error).__name__}: {error}")
-
-    def _ask(self, what, call):
-        """The answer, None when a kill explains that there was none."""
-        started = time.monotonic()
-        try:
-            reply = call()
-        except (OSError, http.client.HTTPException) as error:
-            assert time.monotonic() - started < PATIENCE - 1, f"{what}: no answer, {error}"
-            assert self.plan.kill, f"{what}: {type(error).__name__}: {error}"
-            return None
-        self.chaos.answers[reply.status] = self.chaos.answers.get(reply.status, 0) + 1
-        if reply.status == 0:
-            assert self.plan.kill, f"{what}: closed without an answer"
-            return None
-        assert time.monotonic() - started < PATIENCE - 1, f"{what}: never ended: {reply}"
-        assert reply.status in (200, 206) or 500 <= reply.status < 600, f"{what}: {reply}"
-        return reply
-
-    def _any_blob(self):
-        digest = self.chance.choice(list(self.chaos.content.blobs))
-        return digest, self.chaos.content.blobs[digest]
-
-    def _strict(self, digest):
-        """Whether no wrong byte of it can have come from upstream: then each has to be right."""
-        return not self.plan.corrupt and digest not in self.chaos.proxy.corrupted
-
-    def _whole(self):
-        digest, blob = self._any_blob()
-        what, strict = f"blob {digest} of {len(blob)}", self._strict(digest)
-        reply = self._ask(what, lambda: self.tarn.blob(REPOSITORY, digest, timeout=PATIENCE))
-        if reply and reply.status < 300:
-            assert reply.status == 200, f"{what}: {reply}"
-            assert reply["Content-Length"] == str(len(blob)), f"{what}: {reply}"
-            self._check(what, reply.body, blob, reply.complete, strict or reply.complete)
-
-    def _range(self):
-        digest, blob = self._any_blob()
-        size = len(blob)
-        first = self.chance.randrange(size)
-        last = self.chance.choice([first, size - 1, self.chance.randrange(first, size)])
-        text = self.chance.choice([f"{first}-{last}", f"{first}-", f"-{size - first}"])
-        if not text.endswith(f"-{last}") or text.startswith("-"):
-            last = size - 1
-        what, strict = f"bytes={text} of blob {digest} of {size}", self._strict(digest)
-        reply = self._ask(what, lambda: self.tarn.blob(
-            REPOSITORY, digest, {"Range": f"bytes={text}"}, timeout=PATIENCE))
-        if reply and reply.status < 300:
-            assert reply.status == 206, f"{what}: {reply}"
-            assert reply["Content-Range"] == f"bytes {first}-{last}/{size}", f"{what}: {reply}"
-            part = blob[first:last + 1]
-            assert reply["Content-Length"] == str(len(part)), f"{what}: {reply}"
-            self._check(what, reply.body, part, reply.complete, strict)
-
-    def _leave(self):
-        """Reads a part and goes away with RST."""
-        digest, blob = self._any_blob()
-        what, strict = f"a part of blob {digest} of {len(blob)}", self._strict(digest)
-        try:
-            with self.tarn.download(f"/v2/{REPOSITORY}/blobs/{digest}",
-                                    timeout=PATIENCE) as download:
-                download.read_what_comes(self.chance.uniform(0, 0.5))
-        except (OSError, http.client.HTTPException) as error:
-            assert self.plan.kill, f"{what}: {type(error).__name__}: {error}"
-            return
-        if download.status == 200:
-            whole = len(download.body) == len(blob)
-            self._check(what, download.body, blob, whole, strict or whole)
-
-    def _manifest(self):
-        tag, text = self.chance.choice(list(self.chaos.content.tags.items()))
-        reply = self._ask(f"tag {tag}", lambda: self.tarn.manifest(REPOSITORY, tag,
-                                                                   timeout=PATIENCE))
-        if reply and reply.status == 200:
-            self._check(f"tag {tag}", reply.body, text, reply.complete, True)
-
-    def _check(self, what, got, right, complete, strict):
-        self.chaos.add_checked(len(got))
-        assert not complete or len(got) == len(right), \
-            f"{what}: whole, but {len(got)} of {len(right)} bytes"
-        assert len(got) <= len(right), f"{what}: {len(got)} bytes are too many"
-        if strict and got != right[:len(got)]:
-            wrong = [at for at, (one, two) in enumerate(zip(got, right)) if one != two]
-            raise AssertionError(f"{what}: {'whole' if complete else 'cut'}, and {len(wrong)} "
-                                 f"bytes are wrong, from {wrong[0]} to {wrong[-1]}")
-
-
 class Chaos:
-    """The tarn, its proxy, and what all clients found."""
+    """The tarn, its proxy and its disk, and what all clients found."""
 
     def __init__(self, program, origin, directory, seed):
-        self.seed, self.program = seed, program
+        self.seed, self.program, self.directory = seed, program, pathlib.Path(directory)
         self.content = Content(origin, seed)
         self.proxy = ChaosProxy(origin)
-        self.findings, self.answers = [], {}
-        self.bytes_checked, self.bytes_checked_lock = 0, threading.Lock()
+        self.findings, self.answers, self.counts = [], Counter(), Counter()
+        self.bytes_checked, self.lock = 0, threading.Lock()  # of what clients add up
+        self.disk, self.no_disk = self._small_disk()
+        root = self.disk.root if self.disk else self.directory / "root"
         self.tarn = Tarn(program, directory, {
-            "log": {"level": "warn", "format": "text"},
+            "root": str(root), "max_size": LIMIT,
+            "log": {"level": "error", "format": "text"},
             "upstreams": [{"host": "origin.test", "url": self.proxy.url, "default": True,
                            "tag_ttl": "0", "connect_timeout": "1s", "stall_timeout": "1s",
                            "first_byte_timeout": "2s"}]})
-        self.descriptors_at_start = self._descriptors()
+        self.descriptors_at_start = self.figures()["descriptors"]
+        self.warm = None  # the figures after warming up
+
+    def _small_disk(self):
+        try:
+            return SmallDisk(self.directory / "small", "tmpfs", DISK_MIB), None
+        except (CannotMount, OSError) as reason:
+            return None, str(reason)
+
+    def end(self):
+        self.tarn.kill()
+        self.proxy.stop()
+        if self.disk:
+            self.disk.detach()
 
     def add_checked(self, size):
-        with self.bytes_checked_lock:
+        with self.lock:
             self.bytes_checked += size
+
+    def add_answer(self, reply):
+        with self.lock:
+            self.answers[reply.status] += 1
+            self.counts["requests"] += 1
+            self.counts["cut bodies"] += reply.status in (200, 206) and not reply.complete
+
+    # ---- a round
 
     def round(self, plan):
         self.proxy.weather = plan.weather()
@@ -205,21 +146,28 @@ class Chaos:
         started = time.monotonic()
         kills = sorted(started + chance.uniform(0.1, ROUND_SECONDS)
                        for _ in range(plan.kill * chance.randint(1, 2)))
-        self._evict(chance, 1)
-        clients = [Client(self, plan, number) for number in range(CLIENTS)]
-        while time.monotonic() < started + ROUND_SECONDS:
-            time.sleep(chance.uniform(0.05, 0.2))
-            self._evict(chance, 0.3)
-            if kills and time.monotonic() >= kills[0]:
-                kills.pop(0)
-                self._alive()
-                self.tarn.kill()
-                self.tarn.start()
-        for client in clients:
-            client.thread.join(ROUND_SECONDS + 2 * PATIENCE)
-            assert not client.thread.is_alive(), "a client is still waiting"
+        if plan.number < CYCLE:
+            self._command("prune", "--to-size", "0")  # that there is something to fetch
+        with SizeWatch(self.tarn.root, pause=0.03) as watch:
+            clients = [Client(self, plan, number) for number in range(CLIENTS)]
+            while time.monotonic() < started + ROUND_SECONDS:
+                time.sleep(chance.uniform(0.05, 0.2))
+                if plan.full and self.disk:
+                    self._tide(chance)
+                if kills and time.monotonic() >= kills[0]:
+                    kills.pop(0)
+                    self._restart(chance)
+                elif chance.random() < 0.15:
+                    self._look_around(chance)
+            for client in clients:
+                client.thread.join(ROUND_SECONDS + 2 * PATIENCE)
+                assert not client.thread.is_alive(), "a client is still waiting"
+        if self.disk:
+            self.disk.make_room()
         self._alive()
         assert not self.findings, self.findings[0]
+        # Before all that is there is known again, what comes in may go over the limit.
+        assert plan.kill or watch.most_blobs <= LIMIT, f"{watch.most_blobs} bytes of {LIMIT}"
         self.tarn.check_log()
 
     def _forget_corruption(self):
@@ -229,11 +177,46 @@ class Chaos:
                 digest for digest in self.proxy.corrupted
                 if (self.tarn.root / "partial" / digest.replace(":", "-")).exists()}
 
-    def _evict(self, chance, share):
-        """Takes blobs and manifests away under tarn, that they are cold again."""
-        for path in sorted((self.tarn.root / "blobs").glob("*/*/*")):
-            if chance.random() < share:
-                path.unlink(missing_ok=True)
+    def _tide(self, chance):
+        if chance.random() < 0.5:
+            self.counts["times the disk was full"] += not self.disk.ballast.exists()
+            self.disk.fill()
+        else:
+            self.disk.make_room()
+
+    def _restart(self, chance):
+        self._alive()
+        self._count_metrics()
+        if chance.random() < 0.6:
+            self.counts["kill -9"] += 1
+            self.tarn.kill()
+        else:
+            self.counts["SIGTERM"] += 1
+            self.tarn.stop()
+        self.tarn.start()
+
+    def _count_metrics(self):
+        """A process takes its counts with it."""
+        for name, value in self.tarn.metrics().items():
+            if name.startswith(("tarn_evicted_", "tarn_passed_through_", "tarn_store_bad_")):
+                self.counts[name] += int(value)
+
+    def _look_around(self, chance):
+        tag = chance.choice(list(self.content.tags))
+        self._command(*chance.choice([
+            ("ls", "--json"), ("du", "--json"), ("verify",), ("verify", "--repair"),
+            ("prune", "--to-size", str(LIMIT // 2)), ("prune", "--older-than", "30d"),
+            ("rm", f"origin.test/{REPOSITORY}:{tag}"), ("rm", "origin.test/chaos/*")]))
+
+    def _command(self, name, *arguments):
+        """Goes over the admin socket. Nothing on disk may be wrong, so `verify` is sound."""
+        done = tarn_command(self.program, name, *arguments, "--root", str(self.tarn.root),
+                            home=self.directory)
+        self.counts[f"tarn {name}"] += 1
+        allowed = (0, 1) if name == "rm" else (0,)  # 1: what it names is not cached just now
+        assert done.returncode in allowed, f"tarn {name} {arguments}: {done}"
+        if "--json" in arguments and name == "du":
+            json.loads(done.stdout)
 
     def _alive(self):
         assert self.tarn.process.runs(), \
@@ -248,24 +231,42 @@ class Chaos:
             wait_until(lambda digest=digest, blob=blob: self._comes(
                 self.tarn.blob(REPOSITORY, digest, timeout=PATIENCE), blob),
                        f"blob {digest} of {len(blob)} whole without faults", CALM_SECONDS)
+            wait_until(lambda digest=digest, blob=blob: self._is_kept(digest, blob),
+                       f"blob {digest} of {len(blob)} to be kept again", CALM_SECONDS)
         for tag, text in self.content.tags.items():
             wait_until(lambda tag=tag, text=text: self._comes(
                 self.tarn.manifest(REPOSITORY, tag), text),
                        f"tag {tag} without faults", CALM_SECONDS)
+        self._skopeo()
+        self._command("verify")
+        wait_settled(self.tarn.root, LIMIT)
         self._wait_bounded(self._left_partials, 0, "files of finished blobs in partial/")
-        self._wait_bounded(self._descriptors, self.descriptors_at_start + DESCRIPTORS_MORE,
-                           "descriptors")
+        self._wait_bounded(lambda: self.figures()["descriptors"],
+                           self.descriptors_at_start + DESCRIPTORS_MORE, "descriptors")
         # One that stays open would hold the space of a blob that is evicted.
-        self._wait_bounded(lambda: sum("/partial/" in name or "/blobs/" in name
-                                       for name in self._open_files()), 0, "open cache files")
-        if not self._is_sanitized():
-            self._wait_bounded(self._resident, RESIDENT_MAX, "resident bytes")
+        self._wait_nothing_open()
+        if not is_sanitized(self.program):
+            self._wait_bounded(lambda: self.figures()["resident"], RESIDENT_MAX, "resident bytes")
+        if self.warm:
+            self._is_flat()
 
     @staticmethod
     def _comes(reply, right):
         assert not reply.complete or reply.status != 200 or reply.body == right, \
             f"a whole body of wrong bytes: {reply}"
         return reply.status == 200 and reply.complete
+
+    def _is_kept(self, digest, blob):
+        reply = self.tarn.blob(REPOSITORY, digest, timeout=PATIENCE)
+        return self._comes(reply, blob) and "hit" in reply.cache_status
+
+    def _skopeo(self):
+        """A real client, to whom all of it makes sense."""
+        for tag in self.content.tags:
+            target = self.directory / "skopeo"
+            run(["skopeo", "copy", "--quiet", "--src-tls-verify=false",
+                 f"docker://127.0.0.1:{self.tarn.port}/{REPOSITORY}:{tag}", f"dir:{target}"])
+            shutil.rmtree(target)
 
     @staticmethod
     def _wait_bounded(measure, bound, what):
@@ -275,12 +276,26 @@ class Chaos:
         except AssertionError:
             raise AssertionError(f"{measure()} {what}, at most {bound} expected") from None
 
+    def _wait_nothing_open(self):
+        def still_open():
+            return [name for name in self._open_files() if "/partial/" in name or "/blobs/" in name]
+
+        try:
+            wait_until(lambda: not still_open(), "files of the cache to be closed", 8, pause=0.1)
+        except AssertionError:
+            flights = self.tarn.get("/tarn/v1/flights").body.decode()
+            raise AssertionError(f"still open: {still_open()}; under way: {flights}") from None
+
+    def _is_flat(self):
+        if is_sanitized(self.program):
+            return
+        for name, more in FLAT.items():
+            self._wait_bounded(lambda name=name: self.figures()[name], self.warm[name] + more,
+                               f"{name} after {self.warm[name]}")
+
     def _left_partials(self):
         """Every blob has come whole by now: none has a partial any more."""
         return sum(path.is_file() for path in (self.tarn.root / "partial").rglob("*"))
-
-    def _descriptors(self):
-        return len(self._open_files())
 
     def _open_files(self):
         """What each descriptor is: socket, file, pipe…"""
@@ -292,46 +307,99 @@ class Chaos:
                 pass  # closed meanwhile
         return found
 
-    def _resident(self):
-        with open(f"/proc/{self.tarn.process.pid}/status", encoding="ascii") as file:
-            return int(re.search(r"VmRSS:\s+(\d+) kB", file.read()).group(1)) << 10
+    # ---- telling
 
-    def _is_sanitized(self):
-        """A sanitizer keeps freed memory: its sizes say nothing."""
-        with open(self.program, "rb") as file:
-            content = file.read()
-        return b"__asan_init" in content or b"__tsan_init" in content
+    def figures(self):
+        """What must not grow. Memory files count as resident."""
+        return {"resident": self.tarn.memory(), "descriptors": len(self._open_files()),
+                "threads": len(os.listdir(f"/proc/{self.tarn.process.pid}/task"))}
 
     def line(self, plan):
-        faults = " ".join(f"{kind}={times}" for kind, times in sorted(self.proxy.befallen.items()))
+        figures = self.figures()
         answers = " ".join(f"{status}={times}" for status, times in sorted(self.answers.items()))
-        return (f"round {plan.number}{' corrupt' * plan.corrupt}{' kill' * plan.kill}: "
-                f"{self.bytes_checked >> 20} MiB checked; answers {answers}; faults {faults}; "
-                f"{self._resident() >> 20} MiB resident, {self._descriptors()} descriptors")
+        return (f"{plan}: {self.bytes_checked >> 20} MiB checked; answers {answers}; "
+                f"{sum(self.proxy.befallen.values())} faults; "
+                f"{self._total('tarn_evicted_blobs')} evicted, "
+                f"{self._total('tarn_passed_through')} passed through; "
+                f"{self.counts['kill -9'] + self.counts['SIGTERM']} restarts; "
+                f"{figures['resident'] >> 20} MiB resident, {figures['descriptors']} descriptors, "
+                f"{figures['threads']} threads")
+
+    def _total(self, prefix):
+        """Of processes that have ended, and of the one that runs."""
+        totals = Counter(self.counts)
+        if self.tarn.process.runs():
+            totals.update({name: int(value) for name, value in self.tarn.metrics().items()})
+        return sum(value for name, value in totals.items() if name.startswith(prefix))
+
+    def summary(self, minutes):
+        """A table of what there was; for a tarn that still runs."""
+        last, faults = self.figures(), self.proxy.befallen
+        commands = {name[5:]: times for name, times in sorted(self.counts.items())
+                    if name.startswith("tarn ")}
+        answers = self.answers
+        rows = [
+            ("minutes, seed", f"{minutes:.1f}, {self.seed}"),
+            ("requests", f"{self.counts['requests']:,}"),
+            ("answers by status", _listed(answers)),
+            ("bytes checked", f"{self.bytes_checked / (1 << 30):.1f} GiB"),
+            ("bodies cut short", f"{self.counts['cut bodies']:,}"),
+            ("faults of upstream", f"{sum(faults.values()):,} ({_listed(faults)})"),
+            ("blobs evicted", f"{self._total('tarn_evicted_blobs'):,}, "
+                              f"{self._total('tarn_evicted_bytes') / (1 << 30):.1f} GiB"),
+            ("blobs passed through", f"{self._total('tarn_passed_through'):,}"),
+            ("times the disk was full", self.no_disk or self.counts["times the disk was full"]),
+            ("restarts", f"{self.counts['kill -9']} by kill -9, "
+                         f"{self.counts['SIGTERM']} by SIGTERM"),
+            ("commands on the live cache", _listed(commands)),
+            ("blobs found bad on disk", self._total("tarn_store_bad")),
+        ]
+        if self.warm:
+            rows += [("resident memory, first and last",
+                      f"{self.warm['resident'] >> 10:,} KiB, {last['resident'] >> 10:,} KiB"),
+                     ("descriptors, first and last",
+                      f"{self.warm['descriptors']}, {last['descriptors']}"),
+                     ("threads, first and last", f"{self.warm['threads']}, {last['threads']}")]
+        return "| | |\n|---|---|\n" + "\n".join(f"| {what} | {value} |" for what, value in rows)
 
 
-def run_rounds(program, origin, directory, seed, rounds=None, until=None, tell=None):
+def _listed(counts):
+    return ", ".join(f"{name} {times:,}" for name, times in sorted(counts.items()))
+
+
+def run_rounds(program, origin, directory, seed, rounds=None, minutes=None, tell=None):
     """
-    So many rounds, or rounds until a time (of time.monotonic()), and the calm afterwards. Raises
-    Wrong at the first thing that is. `tell` gets a line a round. Returns the Chaos, stopped.
+    So many rounds, or rounds for so many minutes, and the calm afterwards. Raises Wrong at the
+    first thing that is. Of the minutes the second half is one process's life, without restarts: its
+    memory, descriptors and threads have to be flat. `tell` gets each round and its line. Returns
+    the Chaos, stopped, with `table` for people.
     """
     chaos = Chaos(program, origin, directory, seed)
+    started = time.monotonic()
+    half, until = (started + 30 * minutes, started + 60 * minutes) if minutes else (None, None)
+    lived = 0  # rounds of the process that is not restarted
     try:
         for plan in plans(seed):
-            if plan.number == rounds or (until is not None and time.monotonic() >= until):
+            if plan.number == rounds or (until and time.monotonic() >= until):
                 break
+            if half and time.monotonic() >= half:
+                if plan.kill:
+                    continue
+                lived += 1
             try:
                 chaos.round(plan)
             except AssertionError as wrong:
-                raise Wrong(f"seed {seed}, round {plan.number} ({plan}): {wrong}") from wrong
+                raise Wrong(f"seed {seed}, {plan}: {wrong}") from wrong
+            if lived == CYCLE:
+                chaos.warm = chaos.figures()
             if tell:
-                tell(chaos.line(plan))
+                tell(chaos, plan)
         try:
             chaos.calm()
+            chaos.table = chaos.summary((time.monotonic() - started) / 60)
             chaos.tarn.stop()
         except AssertionError as wrong:
             raise Wrong(f"seed {seed}, in the calm afterwards: {wrong}") from wrong
     finally:
-        chaos.tarn.kill()
-        chaos.proxy.stop()
+        chaos.end()
     return chaos

@@ -38,7 +38,7 @@ class Tarn:
         self.program, self.directory = program, directory
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / "home").mkdir(exist_ok=True)
-        self.root = self.directory / "root"
+        self.root = pathlib.Path(settings.get("root", self.directory / "root"))
         first = settings.get("listen", [None])[0]
         self.port = int(first.rpartition(":")[2]) if first else free_port()
         self.settings = {"listen": f"127.0.0.1:{self.port}", "root": str(self.root),
@@ -151,14 +151,36 @@ class Tarn:
 
     def peak_memory(self):
         """Resident bytes at most so far."""
+        return self._memory("VmHWM")
+
+    def memory(self):
+        """Resident bytes now, and those of memory files, which are ours as well."""
+        held = 0
+        for name in os.listdir(f"/proc/{self.process.pid}/fd"):
+            path = f"/proc/{self.process.pid}/fd/{name}"
+            try:
+                if os.readlink(path).startswith("/memfd:"):
+                    held += os.stat(path).st_blocks * 512
+            except OSError:
+                pass  # closed meanwhile
+        return self._memory("VmRSS") + held
+
+    def _memory(self, name):
         with open(f"/proc/{self.process.pid}/status", encoding="ascii") as file:
-            return int(re.search(r"VmHWM:\s+(\d+) kB", file.read()).group(1)) << 10
+            return int(re.search(rf"{name}:\s+(\d+) kB", file.read()).group(1)) << 10
 
 
 def tarn_command(program, *arguments, home, check=False, environment=None):
     """Runs another command of tarn's to its end."""
     return run([program, *arguments], environment=bare_environment(home, **(environment or {})),
                seconds=20, check=check, directory=home)
+
+
+def is_sanitized(program):
+    """A sanitizer keeps freed memory, so its sizes say nothing, and wants to be loaded first."""
+    with open(program, "rb") as file:
+        content = file.read()
+    return b"__asan_init" in content or b"__tsan_init" in content
 
 
 def serve_that_fails(program, *arguments, home, environment=None):

@@ -1,0 +1,68 @@
+/* What the kubelet and Docker write to the commands that give them credentials: the first byte
+ * chooses the command. Whatever they are asked, what they print is one JSON object or a complaint,
+ * and a token is printed for Google's registries only. */
+#include <stdio.h>
+#include <string.h>
+#include "auth/google/google.h"
+#include "auth/google/secret.h"
+#include "base/clock.h"
+#include "cmd/commands.h"
+#include "cmd/standard_streams.h"
+#include "fuzz.h"
+#include "oci/bounded_json.h"
+
+static struct text input;
+static bool fetched;
+
+bool __wrap_standard_input_read(size_t limit, struct buffer *out);
+bool __wrap_standard_input_read(size_t limit, struct buffer *out) {
+    return input.length <= limit && buffer_append_text(out, input);
+}
+
+bool __wrap_standard_output_write(const struct buffer *bytes);
+bool __wrap_standard_output_write(const struct buffer *bytes) {
+    MUST(!bytes->failed && bytes->length);
+    cleanup_secret_json json_t *json = bounded_json_load(bytes->bytes, bytes->length, NULL);
+    MUST(json_is_object(json));
+    MUST(fetched || !strstr(bytes->bytes, "the-token"));
+    return true;
+}
+
+bool __wrap_google_token_fetch(const struct google_question *question, struct google_token *out,
+                               struct error *error);
+bool __wrap_google_token_fetch(const struct google_question *question, struct google_token *out,
+                               struct error *error) {
+    (void)error;
+    MUST(!question->subject_token || *question->subject_token);
+    fetched = true;
+    *out = (struct google_token){.expires_ms = clock_ms() + 3600000, .secret = strdup("the-token")};
+    MUST(out->secret);
+    return true;
+}
+
+void __wrap_google_forbid_core_dumps(void);
+void __wrap_google_forbid_core_dumps(void) {
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
+    static char kubelet[] = "kubelet-credential-provider", docker[] = "docker-credential-tarn",
+                get[] = "get";
+    static FILE *nowhere;
+    FILE *out = stdout, *complaints = stderr;
+    if (!nowhere)
+        nowhere = fopen("/dev/null", "w");
+    MUST(nowhere);
+    if (length == 0)
+        return 0;
+    input = (struct text){(const char *)bytes + 1, length - 1};
+    fetched = false;
+    char *kubelet_argv[] = {kubelet, NULL}, *docker_argv[] = {docker, get, NULL};
+    stdout = stderr = nowhere;
+    if (*bytes % 2)
+        cmd_kubelet_credential_provider(1, kubelet_argv);
+    else
+        cmd_docker_credential(2, docker_argv);
+    stdout = out;
+    stderr = complaints;
+    return 0;
+}

@@ -1,0 +1,81 @@
+/* Credential files of every kind, and what follows from them: subject tokens from files, programs
+ * and URLs, replies of token services. The input is the file, then what is read next, each behind a
+ * NUL byte. Nothing leaves the process: files, programs and requests give the next piece. */
+#include <string.h>
+#include <sys/stat.h>
+#include "auth/exchange.h"
+#include "auth/google/kinds.h"
+#include "auth/google/secret.h"
+#include "auth/program.h"
+#include "base/clock.h"
+#include "fuzz.h"
+#include "oci/bounded_json.h"
+
+static struct text rest;
+
+static struct text next_piece(void) {
+    struct text piece = text_cut(rest, '\0', &rest);
+    return piece.at ? piece : (struct text){"", 0};
+}
+
+bool __wrap_exchange_perform(const struct exchange_request *request, struct exchange_reply *reply,
+                             struct error *error);
+bool __wrap_exchange_perform(const struct exchange_request *request, struct exchange_reply *reply,
+                             struct error *error) {
+    MUST(strncmp(request->url, "https://", 8) == 0 || strncmp(request->url, "http://", 7) == 0);
+    for (size_t i = 0; request->headers && request->headers[i]; i++)
+        MUST(!strpbrk(request->headers[i], "\r\n"));
+    struct text body = next_piece();
+    *reply = (struct exchange_reply){.status = 200, .metadata_flavor_google = true};
+    if (text_starts(body, "4")) /* a refusal */
+        reply->status = 400;
+    return buffer_append_text(&reply->body, body) || error_set(error, ERROR_MEMORY, "no memory");
+}
+
+bool __wrap_program_run(const char *const *arguments, const char *input, int timeout_ms,
+                        struct program_result *result, struct error *error);
+bool __wrap_program_run(const char *const *arguments, const char *input, int timeout_ms,
+                        struct program_result *result, struct error *error) {
+    (void)arguments, (void)input, (void)timeout_ms;
+    *result = (struct program_result){0};
+    return buffer_append_text(&result->out, next_piece()) ||
+           error_set(error, ERROR_MEMORY, "no memory");
+}
+
+char *__wrap_file_read(const char *path, size_t limit, bool *others_read, struct error *error);
+char *__wrap_file_read(const char *path, size_t limit, bool *others_read, struct error *error) {
+    (void)path, (void)others_read, (void)error;
+    struct text piece = next_piece();
+    piece.length = piece.length < limit ? piece.length : limit;
+    return text_dup(piece);
+}
+
+void __wrap_clock_sleep_ms(int64_t ms);
+void __wrap_clock_sleep_ms(int64_t ms) {
+    (void)ms;
+}
+
+static void check_token(const struct google_token *token) {
+    int64_t left_ms = token->expires_ms - clock_ms();
+    MUST(token->secret && *token->secret);
+    for (const char *c = token->secret; *c; c++)
+        MUST(*c > ' ' && *c < 0x7f);
+    MUST(left_ms <= 43200 * 1000);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
+    setenv("GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES", "1", 1); /* of programs that never run */
+    unsetenv("GOOGLE_CLOUD_QUOTA_PROJECT");
+    rest = (struct text){(const char *)bytes, length};
+    struct text document = next_piece();
+    cleanup_secret_json json_t *json = bounded_json_load(document.at, document.length, NULL);
+    struct google_token token = {0};
+    struct error error = {0};
+    struct ask ask = {.scope = GOOGLE_SCOPE};
+    if (document_token(json, &ask, &token, &error))
+        check_token(&token);
+    else
+        MUST(error.kind != ERROR_NONE);
+    google_token_wipe(&token);
+    return 0;
+}

@@ -1,0 +1,28 @@
+/* htpasswd files: read whole or refused; every name is found, with a hash that fits. */
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include "base/cleanup.h"
+#include "fuzz.h"
+#include "registry/htpasswd.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
+    char path[64], hash[HTPASSWD_HASH_SIZE];
+    struct htpasswd htpasswd;
+    struct error error = {0};
+    cleanup_close int fd = memfd_create("htpasswd", MFD_CLOEXEC);
+    MUST(fd >= 0 && write(fd, bytes, length) == (ssize_t)length);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    if (!htpasswd_read(path, &htpasswd, &error)) {
+        MUST(error.kind != ERROR_NONE && htpasswd.count == 0 && !htpasswd.bytes);
+        return 0;
+    }
+    for (size_t i = 0; i < htpasswd.count && i < 100; i++) {
+        const struct htpasswd_user *user = &htpasswd.users[i];
+        MUST(*user->name && strlen(user->name) <= HTPASSWD_NAME_LIMIT);
+        MUST(htpasswd_find(&htpasswd, user->name, hash) && *hash);
+    }
+    MUST(!htpasswd_find(&htpasswd, "no:such:user", hash));
+    htpasswd_free(&htpasswd);
+    return 0;
+}

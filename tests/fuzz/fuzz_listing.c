@@ -1,0 +1,104 @@
+/* Tag lists, referrers and the index of the fallback tag, as pages that upstream sends: the first
+ * byte chooses which, and a NUL byte ends a page. What comes out is one list that can be read. */
+#include <string.h>
+#include "base/cleanup.h"
+#include "cache/lookup.h"
+#include "fuzz.h"
+#include "oci/bounded_json.h"
+#include "oci/manifest.h"
+
+struct upstream {
+    struct upstream_settings settings;
+    struct text rest; /* pages to come */
+    bool no_referrers;
+};
+
+const char *upstream_host(const struct upstream *upstream) {
+    (void)upstream;
+    return "fuzz.test";
+}
+
+const struct upstream_settings *upstream_settings(const struct upstream *upstream) {
+    return &upstream->settings;
+}
+
+void upstream_target_free(struct upstream_target *target) {
+    (void)target;
+}
+
+bool upstream_perform(struct upstream *upstream, const struct upstream_request *request,
+                      const struct upstream_sink *sink, struct error *error) {
+    struct upstream_head head = {.status = 200};
+    if (upstream->no_referrers)
+        return error_set(error, ERROR_NOT_FOUND, "no such endpoint");
+    struct text page = text_cut(upstream->rest, '\0', &upstream->rest);
+    MUST(request->what == UPSTREAM_TAGS || request->what == UPSTREAM_REFERRERS);
+    if (upstream->rest.at)
+        strcpy(head.next, "/v2/app/tags/list?last=x");
+    return sink->on_head(sink->context, &head, error) &&
+           sink->on_bytes(sink->context, page.at, page.length, error);
+}
+
+/* The fallback tag's manifest, which was JSON when it came. */
+bool __wrap_cache_manifest(struct cache *cache, struct upstream *upstream, const char *repository,
+                           const struct reference *reference, bool head_only,
+                           struct document **document, enum cache_outcome *outcome,
+                           struct error *error);
+bool __wrap_cache_manifest(struct cache *cache, struct upstream *upstream, const char *repository,
+                           const struct reference *reference, bool head_only,
+                           struct document **document, enum cache_outcome *outcome,
+                           struct error *error) {
+    (void)cache, (void)repository, (void)head_only, (void)outcome;
+    struct text body = upstream->rest;
+    struct digest digest = {0};
+    MUST(reference_is_tag(text_of(reference->tag)));
+    *document = document_new(&digest, MEDIA_OCI_INDEX, body.length, true);
+    if (!*document)
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    memcpy((*document)->bytes, body.at, body.length);
+    return true;
+}
+
+static void check_tags(const struct document *document) {
+    cleanup_json json_t *json = bounded_json_load(document->bytes, document->length, NULL);
+    const json_t *tags = json_object_get(json, "tags");
+    const char *before = "";
+    MUST(json_is_array(tags));
+    for (size_t i = 0; i < json_array_size(tags); i++) {
+        const char *tag = json_string_value(json_array_get(tags, i));
+        MUST(tag && reference_is_tag(text_of(tag)) && strcmp(before, tag) < 0);
+        before = tag;
+    }
+}
+
+static void check_referrers(const struct document *document) {
+    cleanup_buffer struct buffer out = {0};
+    bool filtered;
+    struct error error;
+    if (document->length <= MANIFEST_SIZE_LIMIT)
+        MUST(referrers_filter(document->bytes, document->length, "a/b", &out, &filtered, &error));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
+    if (length == 0)
+        return 0;
+    struct upstream upstream = {.rest = {(const char *)bytes + 1, length - 1}};
+    struct cache cache = {.document_memory = 1 << 20};
+    struct error error = {0};
+    pthread_mutex_init(&cache.slots_lock, NULL);
+    cache.pulled_bytes = metric_get(METRIC_COUNTER, "fuzz_pulled_bytes", "", "");
+    struct question question = {
+        .cache = &cache, .upstream = &upstream, .key = "key", .repository = "app"};
+    MUST(digest_of(DIGEST_SHA256, "", 0, &question.reference.digest));
+    question.reference.is_digest = true;
+    bool tags = *bytes % 3 == 0;
+    upstream.no_referrers = *bytes % 3 == 2;
+    bool ok = tags ? answer_tags(&question, &error) : answer_referrers(&question, &error);
+    MUST(ok || error.kind != ERROR_NONE);
+    if (ok)
+        (tags ? check_tags : check_referrers)(question.document);
+    document_release(question.document);
+    slots_free(&cache);
+    pthread_mutex_destroy(&cache.slots_lock);
+    return 0;
+}

@@ -1,0 +1,252 @@
+/* The heart's limits: what goes, what stays, and what is passed through because it cannot be kept.
+ * Also run under ThreadSanitizer. */
+#include "cache_world.h"
+
+
+static void reopen(struct world *world, uint64_t max_size) {
+    close_cache(world);
+    world->max_size = max_size;
+    open_cache(world);
+}
+
+/* As long as the house is open, until all blobs are known. */
+static void open_house(struct world *world) {
+    struct error error = {0};
+    struct store_usage usage = {0};
+    assert_true(cache_open_house(world->cache, &error));
+    for (int i = 0; i < 1000 && !usage.complete; i++) {
+        clock_sleep_ms(5);
+        store_usage(world->store, &usage);
+    }
+    assert_true(usage.complete);
+}
+
+static struct digest put(struct world *world, unsigned seed, size_t length) {
+    struct digest digest;
+    unsigned char *bytes = malloc(length);
+    struct error error = {0};
+    memset(bytes, (int)seed, length);
+    assert_true(digest_of(DIGEST_SHA256, bytes, length, &digest));
+    assert_true(store_blob_put(world->store, &digest, bytes, length, &error));
+    free(bytes);
+    return digest;
+}
+
+static bool has(struct world *world, const struct digest *digest) {
+    uint64_t size;
+    return store_blob_has(world->store, digest, &size);
+}
+
+static uint64_t stored_bytes(struct world *world) {
+    struct store_usage usage;
+    store_usage(world->store, &usage);
+    return usage.bytes;
+}
+
+/* ---- room ---- */
+
+static void test_room_is_made_by_what_was_used_longest_ago(void **state) {
+    struct world *world = *state;
+    reopen(world, BLOB_SIZE + (5 << 20));
+    open_house(world);
+    struct digest first = put(world, 1, 2 << 20), second = put(world, 2, 2 << 20),
+                  third = put(world, 3, 2 << 20);
+    store_blob_touch(world->store, &first); /* used again: the second is the oldest now */
+    struct client client = whole(world);
+    assert_whole(&client);
+    assert_true(is_stored_soon(world));
+    assert_false(has(world, &second));
+    assert_true(has(world, &first));
+    assert_true(has(world, &third));
+    assert_true(stored_bytes(world) <= world->max_size);
+}
+
+static void test_a_blob_being_read_is_not_evicted(void **state) {
+    struct world *world = *state;
+    uint64_t size;
+    reopen(world, BLOB_SIZE + (1 << 20));
+    open_house(world);
+    struct digest other = put(world, 1, 2 << 20);
+    int fd = store_blob_open(world->store, &other, &size, NULL);
+    assert_true(fd >= 0);
+    struct client client = whole(world); /* no room for it while the other is read */
+    assert_whole(&client);
+    assert_true(has(world, &other));
+    store_blob_close(world->store, &other, fd);
+    assert_false(is_stored(world));
+    /* Who comes while the first transfer is leaving shares what it holds in memory. */
+    for (int i = 0; i < 20 && !is_stored(world); i++) {
+        client = whole(world);
+        assert_whole(&client);
+        clock_sleep_ms(20);
+    }
+    assert_true(is_stored_soon(world));
+    assert_false(has(world, &other));
+}
+
+static void test_what_is_pinned_stays_and_the_rest_passes_through(void **state) {
+    static const char *const pins[] = {"fake.test/keep", NULL};
+    struct world *world = *state;
+    struct error error = {0};
+    close_cache(world);
+    world->pin = pins;
+    world->max_size = BLOB_SIZE + (1 << 20);
+    open_cache(world);
+    struct digest kept = put(world, 1, 2 << 20);
+    assert_true(store_link_blob(world->store, "fake.test", "keep", &kept, &error));
+    open_house(world);
+    struct store_blob blob = {0};
+    for (int i = 0; i < 1000 && !blob.pinned; i++) {
+        clock_sleep_ms(5);
+        assert_true(store_blob_find(world->store, &kept, &blob));
+    }
+    assert_true(blob.pinned);
+    struct client client = whole(world);
+    assert_whole(&client);
+    assert_true(has(world, &kept));
+    assert_false(is_stored(world));
+}
+
+static void test_over_the_limit_after_a_restart_is_brought_under_it(void **state) {
+    struct world *world = *state;
+    for (unsigned i = 0; i < 10; i++)
+        put(world, i, 1 << 20);
+    reopen(world, 4 << 20);
+    open_house(world);
+    for (int i = 0; i < 1000 && stored_bytes(world) > world->max_size; i++)
+        clock_sleep_ms(5);
+    assert_int_equal(stored_bytes(world), 4 << 20);
+}
+
+/* ---- passing through ---- */
+
+static void test_a_blob_larger_than_the_cache_passes_through(void **state) {
+    struct world *world = *state;
+    struct client clients[4];
+    pthread_t threads[4];
+    reopen(world, 8 << 20);
+    open_house(world);
+    struct digest other = put(world, 1, 1 << 20);
+    for (int i = 0; i < 4; i++) {
+        clients[i] = (struct client){.world = world, .repository = "app"};
+        pthread_create(&threads[i], NULL, read_blob, &clients[i]);
+    }
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    for (int i = 0; i < 4; i++)
+        assert_whole(&clients[i]);
+    assert_false(is_stored(world));
+    assert_true(has(world, &other)); /* nothing went for what could not be kept anyway */
+}
+
+static void test_ranges_of_what_passes_through(void **state) {
+    struct world *world = *state;
+    reopen(world, 8 << 20);
+    for (int i = 0; i < 3; i++) {
+        struct client client = {.world = world,
+                                .repository = "app",
+                                .first = (uint64_t)i * (7 << 20) + 5,
+                                .length = 3 << 20};
+        read_blob(&client);
+        assert_string_equal(client.error.text, "");
+        assert_true(client.complete && client.right);
+    }
+    /* Nothing but what was asked for, give or take what was under way when it ended. */
+    assert_true(world->upstream.blob_bytes < 3 * (8 << 20));
+}
+
+static void test_wrong_bytes_that_pass_through_never_reach_a_client_whole(void **state) {
+    struct world *world = *state;
+    reopen(world, 8 << 20);
+    world->upstream.wrong_bytes = true;
+    struct client client = whole(world);
+    assert_false(client.complete);
+    assert_true(client.got < BLOB_SIZE);
+    assert_int_equal(client.error.kind, ERROR_CORRUPT);
+}
+
+static void test_passing_through_survives_cuts_with_and_without_ranges(void **state) {
+    struct world *world = *state;
+    reopen(world, 8 << 20);
+    for (int i = 0; i < 2; i++) {
+        world->upstream.no_ranges = i == 1;
+        world->upstream.cuts = 2;
+        struct client client = whole(world);
+        assert_whole(&client);
+    }
+}
+
+static void test_an_unknown_length_passes_through(void **state) {
+    struct world *world = *state;
+    reopen(world, 8 << 20);
+    world->upstream.no_ranges = true;
+    world->upstream.no_length = true;
+    struct client client = whole(world);
+    assert_whole(&client);
+    assert_false(is_stored(world));
+}
+
+static void test_a_slow_reader_holds_up_what_passes_through_but_no_memory(void **state) {
+    struct world *world = *state;
+    struct cache_blob blob;
+    enum cache_outcome outcome;
+    struct error error = {0};
+    const struct blob_range range = {.kind = BLOB_WHOLE};
+    uint64_t end;
+    unsigned char byte;
+    reopen(world, 8 << 20);
+    assert_true(cache_blob_open(world->cache, &world->upstream, "app", &world->digest, &range,
+                                &blob, &outcome, &error));
+    cache_blob_want(&blob, 0, blob.size, true);
+    assert_true(cache_blob_wait(&blob, 0, &end, NULL, NULL, &error));
+    for (uint64_t before = UINT64_MAX; before != world->upstream.blob_bytes;) {
+        before = world->upstream.blob_bytes;
+        clock_sleep_ms(300); /* until nothing moves any more */
+    }
+    assert_true(world->upstream.blob_bytes < BLOB_SIZE); /* upstream is held up */
+    for (uint64_t at = 0; at < BLOB_SIZE; at = end) {
+        assert_true(cache_blob_wait(&blob, at, &end, NULL, NULL, &error));
+        assert_int_equal(pread(blob.fd, &byte, 1, (off_t)at), 1);
+        assert_int_equal(byte, world->blob[at]);
+    }
+    cache_blob_close(&blob);
+}
+
+static void test_a_transfer_that_passes_through_ends_with_its_last_reader(void **state) {
+    struct world *world = *state;
+    struct cache_blob blob;
+    enum cache_outcome outcome;
+    struct error error = {0};
+    struct flight_figures figures[4];
+    const struct blob_range range = {.kind = BLOB_WHOLE};
+    uint64_t end;
+    reopen(world, 8 << 20);
+    world->upstream.pause_ms = 1;
+    assert_true(cache_blob_open(world->cache, &world->upstream, "app", &world->digest, &range,
+                                &blob, &outcome, &error));
+    cache_blob_want(&blob, 0, blob.size, true);
+    assert_true(cache_blob_wait(&blob, 0, &end, NULL, NULL, &error));
+    cache_blob_close(&blob);
+    for (int i = 0; i < 1000 && cache_flights(world->cache, figures, 4); i++)
+        clock_sleep_ms(5);
+    assert_int_equal(cache_flights(world->cache, figures, 4), 0);
+    assert_true(world->upstream.blob_bytes < BLOB_SIZE);
+}
+
+int main(void) {
+    log_configure(LOG_ERROR + 1, LOG_TEXT);
+    const struct CMUnitTest tests[] = {
+        world_test(test_room_is_made_by_what_was_used_longest_ago),
+        world_test(test_a_blob_being_read_is_not_evicted),
+        world_test(test_what_is_pinned_stays_and_the_rest_passes_through),
+        world_test(test_over_the_limit_after_a_restart_is_brought_under_it),
+        world_test(test_a_blob_larger_than_the_cache_passes_through),
+        world_test(test_ranges_of_what_passes_through),
+        world_test(test_wrong_bytes_that_pass_through_never_reach_a_client_whole),
+        world_test(test_passing_through_survives_cuts_with_and_without_ranges),
+        world_test(test_an_unknown_length_passes_through),
+        world_test(test_a_slow_reader_holds_up_what_passes_through_but_no_memory),
+        world_test(test_a_transfer_that_passes_through_ends_with_its_last_reader),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,805 @@
+/*
+ * The cache while calls fail: the nth alone, or it and all after it for as long as the scenario
+ * lasts, n counted up until the scenario meets no fault any more. Whatever was hit: no crash, no
+ * leak, no wrong byte that passes for a whole body, no flight that stands still, no descriptor left
+ * open; and afterwards the same cache serves the same things.
+ *
+ * What fails are tarn's own calls and no library's: the linker turns every call from tarn's objects
+ * to the functions listed in meson.build (--wrap) to the __wrap_ functions below. jansson's and
+ * OpenSSL's results fail at their front doors. What the test and its upstream do themselves is
+ * exempt, by thread (`exempt`).
+ *
+ * TARN_FAULTS=all: every n. Without: each n of a single fault, and of lasting ones a part.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <jansson.h>
+#include <openssl/evp.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cmocka.h>
+#include "base/clock.h"
+#include "base/log.h"
+#include "cache/cache.h"
+#include "fake_upstream.h"
+
+/* ---- the faults ---- */
+
+enum { MEMORY = 1, THREAD = 2, DISK_READ = 4, DISK_WRITE = 8, ANY = 15 };
+
+static struct {
+    atomic_bool armed;
+    unsigned what;
+    bool lasting;
+    int reason; /* errno of a disk */
+    int nth;
+    atomic_int calls;
+    const char *scenario;
+} fault;
+static _Thread_local int exempt;
+
+/* Memory files are no disk: a full one does not touch them. */
+enum { DESCRIPTORS = 1024 };
+static atomic_bool is_memory[DESCRIPTORS];
+
+static bool on_disk(int fd) {
+    return fd < 0 || fd >= DESCRIPTORS || !atomic_load(&is_memory[fd]);
+}
+
+static bool fails(unsigned what) {
+    if (!atomic_load(&fault.armed) || exempt || !(fault.what & what))
+        return false;
+    int call = atomic_fetch_add(&fault.calls, 1) + 1;
+    if (call != fault.nth && !(fault.lasting && call > fault.nth))
+        return false;
+    errno = what & MEMORY ? ENOMEM : what & THREAD ? EAGAIN : fault.reason;
+    return true;
+}
+
+#define WRAPPED(result, name, ...)                                                                 \
+    result __real_##name(__VA_ARGS__);                                                             \
+    result __wrap_##name(__VA_ARGS__);                                                             \
+    result __wrap_##name(__VA_ARGS__)
+
+WRAPPED(void *, malloc, size_t size) {
+    return fails(MEMORY) ? NULL : __real_malloc(size);
+}
+WRAPPED(void *, calloc, size_t count, size_t size) {
+    return fails(MEMORY) ? NULL : __real_calloc(count, size);
+}
+WRAPPED(void *, realloc, void *old, size_t size) {
+    return fails(MEMORY) ? NULL : __real_realloc(old, size);
+}
+WRAPPED(char *, strdup, const char *text) {
+    return fails(MEMORY) ? NULL : __real_strdup(text);
+}
+WRAPPED(char *, strndup, const char *text, size_t length) {
+    return fails(MEMORY) ? NULL : __real_strndup(text, length);
+}
+WRAPPED(int, posix_memalign, void **out, size_t alignment, size_t size) {
+    return fails(MEMORY) ? ENOMEM : __real_posix_memalign(out, alignment, size);
+}
+WRAPPED(EVP_MD_CTX *, EVP_MD_CTX_new, void) {
+    return fails(MEMORY) ? NULL : __real_EVP_MD_CTX_new();
+}
+WRAPPED(int, pthread_create, pthread_t *thread, const pthread_attr_t *attributes,
+        void *(*run)(void *), void *argument) {
+    return fails(THREAD) ? EAGAIN : __real_pthread_create(thread, attributes, run, argument);
+}
+WRAPPED(int, openat64, int directory, const char *path, int flags, ...) {
+    va_list arguments;
+    va_start(arguments, flags);
+    bool makes = (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE;
+    int mode = makes ? va_arg(arguments, int) : 0;
+    va_end(arguments);
+    if (fails(makes ? DISK_WRITE : DISK_READ))
+        return -1;
+    return makes ? __real_openat64(directory, path, flags, mode)
+                 : __real_openat64(directory, path, flags);
+}
+WRAPPED(int, fstat64, int fd, struct stat *out) {
+    return fails(DISK_READ) ? -1 : __real_fstat64(fd, out);
+}
+WRAPPED(int, fstatat64, int directory, const char *path, struct stat *out, int flags) {
+    return fails(DISK_READ) ? -1 : __real_fstatat64(directory, path, out, flags);
+}
+WRAPPED(int, faccessat, int directory, const char *path, int mode, int flags) {
+    return fails(DISK_READ) ? -1 : __real_faccessat(directory, path, mode, flags);
+}
+WRAPPED(ssize_t, pread64, int fd, void *bytes, size_t length, off_t at) {
+    return on_disk(fd) && fails(DISK_READ) ? -1 : __real_pread64(fd, bytes, length, at);
+}
+WRAPPED(ssize_t, read, int fd, void *bytes, size_t length) {
+    return fails(DISK_READ) ? -1 : __real_read(fd, bytes, length);
+}
+WRAPPED(ssize_t, pwrite64, int fd, const void *bytes, size_t length, off_t at) {
+    if (!on_disk(fd) || !fails(DISK_WRITE))
+        return __real_pwrite64(fd, bytes, length, at);
+    int reason = errno;
+    if (fault.nth % 2 && length > 1) /* a disk that is full in mid-write keeps the first half */
+        return __real_pwrite64(fd, bytes, length / 2, at);
+    errno = reason;
+    return -1;
+}
+WRAPPED(ssize_t, write, int fd, const void *bytes, size_t length) {
+    return fails(DISK_WRITE) ? -1 : __real_write(fd, bytes, length);
+}
+/* Nothing here outlives the machine: what would be synced need not be. */
+WRAPPED(int, fsync, int fd) {
+    (void)fd;
+    return fails(DISK_WRITE) ? -1 : 0;
+}
+WRAPPED(int, fdatasync, int fd) {
+    (void)fd;
+    return fails(DISK_WRITE) ? -1 : 0;
+}
+WRAPPED(int, ftruncate64, int fd, off_t length) {
+    return fails(DISK_WRITE) ? -1 : __real_ftruncate64(fd, length);
+}
+WRAPPED(int, fallocate64, int fd, int mode, off_t at, off_t length) {
+    return on_disk(fd) && fails(DISK_WRITE) ? -1 : __real_fallocate64(fd, mode, at, length);
+}
+WRAPPED(int, renameat, int from_directory, const char *from, int to_directory, const char *to) {
+    return fails(DISK_WRITE) ? -1 : __real_renameat(from_directory, from, to_directory, to);
+}
+WRAPPED(int, mkdirat, int directory, const char *path, mode_t mode) {
+    return fails(DISK_WRITE) ? -1 : __real_mkdirat(directory, path, mode);
+}
+WRAPPED(int, unlinkat, int directory, const char *path, int flags) {
+    return fails(DISK_WRITE) ? -1 : __real_unlinkat(directory, path, flags);
+}
+WRAPPED(int, futimens, int fd, const struct timespec times[2]) {
+    return fails(DISK_WRITE) ? -1 : __real_futimens(fd, times);
+}
+WRAPPED(int, memfd_create, const char *name, unsigned flags) {
+    int fd = fails(MEMORY) ? -1 : __real_memfd_create(name, flags);
+    if (fd >= 0 && fd < DESCRIPTORS)
+        atomic_store(&is_memory[fd], true);
+    return fd;
+}
+WRAPPED(int, close, int fd) {
+    if (fd >= 0 && fd < DESCRIPTORS)
+        atomic_store(&is_memory[fd], false);
+    return __real_close(fd);
+}
+WRAPPED(int, fcntl64, int fd, int command, ...) {
+    va_list arguments;
+    va_start(arguments, command);
+    long argument = va_arg(arguments, long);
+    va_end(arguments);
+    if (command == F_DUPFD_CLOEXEC && fails(DISK_READ))
+        return -1;
+    return __real_fcntl64(fd, command, argument);
+}
+
+/* What is recorded for after a crash must be on the disk, and not in memory alone. */
+static const unsigned char *recorded_bytes; /* the blob's; NULL: upstream sends others */
+static atomic_bool recorded_falsely;
+
+static bool is_on_disk(int fd, uint64_t start, uint64_t end) {
+    static _Thread_local unsigned char step[64 << 10];
+    while (recorded_bytes && start < end) {
+        size_t want = end - start < sizeof step ? end - start : sizeof step;
+        ssize_t got = __real_pread64(fd, step, want, (off_t)start);
+        if (got <= 0 || memcmp(step, recorded_bytes + start, (size_t)got) != 0)
+            return false;
+        start += (uint64_t)got;
+    }
+    return true;
+}
+
+WRAPPED(bool, partial_record, struct partial *partial, uint64_t start, uint64_t end,
+        struct error *error) {
+    if (!is_on_disk(partial_fd(partial), start, end))
+        atomic_store(&recorded_falsely, true);
+    return __real_partial_record(partial, start, end, error);
+}
+
+static void *failing_json_malloc(size_t size) {
+    return fails(MEMORY) ? NULL : __real_malloc(size);
+}
+
+/* ---- the upstream ---- */
+
+/* Calls back into tarn, where faults count again. */
+static bool sink_head(void *context, const struct upstream_head *head, struct error *error) {
+    const struct upstream_sink *sink = context;
+    exempt--;
+    bool ok = sink->on_head(sink->context, head, error);
+    exempt++;
+    return ok;
+}
+
+static bool sink_bytes(void *context, const void *bytes, size_t length, struct error *error) {
+    const struct upstream_sink *sink = context;
+    exempt--;
+    bool ok = sink->on_bytes(sink->context, bytes, length, error);
+    exempt++;
+    return ok;
+}
+
+static atomic_bool has_referrers; /* else the endpoint is unknown there */
+
+/* Tags in two pages, referrers in one. */
+static bool serve_list(const struct upstream_request *request, const struct upstream_sink *sink,
+                       struct error *error) {
+    static const char *const pages[] = {"{\"name\":\"app\",\"tags\":[\"v2\",\"v1\"]}",
+                                        "{\"name\":\"app\",\"tags\":[\"v3\",\"v2\"]}"};
+    static const char referrers[] = "{\"schemaVersion\":2,\"manifests\":[{\"mediaType\":\"a\","
+                                    "\"digest\":\"b\",\"size\":1}]}";
+    struct upstream_head head = {.status = 200};
+    const char *body = referrers;
+    if (request->what == UPSTREAM_TAGS) {
+        body = pages[request->page != NULL];
+        if (!request->page)
+            strcpy(head.next, "/v2/app/tags/list?last=v2");
+    } else if (!atomic_load(&has_referrers)) {
+        return error_set(error, ERROR_NOT_FOUND, "no such endpoint");
+    }
+    return sink_head((void *)sink, &head, error) &&
+           sink_bytes((void *)sink, body, strlen(body), error);
+}
+
+bool __real_upstream_perform(struct upstream *upstream, const struct upstream_request *request,
+                             const struct upstream_sink *sink, struct error *error);
+bool __wrap_upstream_perform(struct upstream *upstream, const struct upstream_request *request,
+                             const struct upstream_sink *sink, struct error *error);
+bool __wrap_upstream_perform(struct upstream *upstream, const struct upstream_request *request,
+                             const struct upstream_sink *sink, struct error *error) {
+    const struct upstream_sink guarded = {(void *)sink, sink_head, sink_bytes};
+    exempt++;
+    bool ok =
+        !upstream->fail && (request->what == UPSTREAM_TAGS || request->what == UPSTREAM_REFERRERS)
+            ? serve_list(request, sink, error)
+            : __real_upstream_perform(upstream, request, &guarded, error);
+    exempt--;
+    return ok;
+}
+
+/* ---- the world ---- */
+
+enum { LARGE = (5 << 20) + 77, SMALL = 150000, RANGE_AT = 100000, RANGE_LENGTH = 30000 };
+
+struct world {
+    char root[64];
+    struct store *store;
+    struct cache *cache;
+    struct upstream upstream;
+    struct digest digest;
+    struct digest digests[2]; /* of the small blob and of the large one */
+    unsigned char *bytes;
+    char index[400]; /* a manifest that names the blob as its layer */
+};
+
+static void set_blob(struct world *world, uint64_t size) {
+    char digest[DIGEST_STRING_SIZE];
+    struct upstream *upstream = &world->upstream;
+    upstream->blob_size = size;
+    world->digest = world->digests[size == LARGE];
+    snprintf(world->index, sizeof world->index,
+             "{\"schemaVersion\":2,\"layers\":[{\"mediaType\":\"a\",\"size\":%llu,"
+             "\"digest\":\"%s\"}],\"manifests\":[]}",
+             (unsigned long long)size, digest_format(&world->digest, digest));
+    upstream->manifest = world->index;
+    upstream->media_type = "application/vnd.oci.image.manifest.v1+json";
+    assert_true(
+        digest_of(DIGEST_SHA256, world->index, strlen(world->index), &upstream->manifest_digest));
+}
+
+static void reset_upstream(struct world *world, uint64_t size) {
+    world->upstream = (struct upstream){
+        .host = "fake.test",
+        .settings = {.host = "fake.test",
+                     .range_fill = true,
+                     .tag_ttl_ms = 60000,
+                     .connections = 3},
+        .repository = "app",
+        .blob = world->bytes,
+        .pace = 512 << 10,
+    };
+    atomic_store(&has_referrers, true);
+    recorded_bytes = world->bytes;
+    set_blob(world, size);
+}
+
+static void open_cache(struct world *world) {
+    const struct cache_settings settings = {
+        .negative_ttl_ms = 60000, .stale_after_ms = 20000, .patience_ms = 60};
+    struct error error = {0};
+    world->store = store_open(world->root, &error);
+    assert_string_equal(error.text, "");
+    world->cache = cache_new(&settings, world->store);
+    assert_non_null(world->cache);
+}
+
+static int remove_one(const char *path, const struct stat *info, int type, struct FTW *ftw) {
+    (void)info, (void)type, (void)ftw;
+    return remove(path);
+}
+
+static int set_up(void **state) {
+    atomic_store(&fault.armed, false); /* a test that failed may have left it so */
+    atomic_store(&recorded_falsely, false);
+    struct world *world = calloc(1, sizeof *world);
+    assert_non_null(world);
+    /* Files in memory where there is such a place: thousands of rounds write and delete. */
+    bool in_memory = access("/dev/shm", W_OK) == 0;
+    snprintf(world->root, sizeof world->root, "%s/tarn-faults-XXXXXX",
+             in_memory ? "/dev/shm" : "/tmp");
+    assert_non_null(mkdtemp(world->root));
+    world->bytes = malloc(LARGE);
+    assert_non_null(world->bytes);
+    uint32_t random = 4711;
+    for (size_t i = 0; i < LARGE; i++) {
+        random = random * 1664525 + 1013904223;
+        world->bytes[i] = (unsigned char)(random >> 24);
+    }
+    assert_true(digest_of(DIGEST_SHA256, world->bytes, SMALL, &world->digests[0]));
+    assert_true(digest_of(DIGEST_SHA256, world->bytes, LARGE, &world->digests[1]));
+    *state = world;
+    return 0;
+}
+
+static int tear_down(void **state) {
+    struct world *world = *state;
+    nftw(world->root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    free(world->bytes);
+    free(world);
+    return 0;
+}
+
+/* ---- clients ---- */
+
+struct client {
+    struct world *world;
+    struct blob_range range;
+    bool opened, complete, right;
+    struct error error;
+};
+
+/* The blob's bytes from `first` to `end` as they are released; true: all came. */
+static bool follow(struct client *client, struct cache_blob *blob, uint64_t first, uint64_t end) {
+    unsigned char *bytes = __real_malloc(1 << 20);
+    uint64_t at = first, upto;
+    client->right = true;
+    while (at < end && cache_blob_wait(blob, at, &upto, NULL, NULL, &client->error)) {
+        if (upto == at)
+            end = at;
+        if (upto > end)
+            upto = end;
+        size_t step = upto - at < 1 << 20 ? upto - at : 1 << 20;
+        ssize_t got = step ? __real_pread64(blob->fd, bytes, step, (off_t)at) : 0;
+        if (step && got <= 0)
+            break;
+        client->right &= at + (uint64_t)got <= client->world->upstream.blob_size &&
+                         memcmp(bytes, client->world->bytes + at, (size_t)got) == 0;
+        at += (uint64_t)got;
+    }
+    free(bytes);
+    return at == end;
+}
+
+static void *read_blob(void *argument) {
+    struct client *client = argument;
+    struct world *world = client->world;
+    const struct blob_range *range = &client->range;
+    struct cache_blob blob;
+    enum cache_outcome outcome;
+    client->opened = cache_blob_open(world->cache, &world->upstream, "app", &world->digest, range,
+                                     &blob, &outcome, &client->error);
+    if (!client->opened)
+        return NULL;
+    uint64_t first = 0, end = blob.size_known ? blob.size : UINT64_MAX;
+    bool right_size = !blob.size_known || blob.size == world->upstream.blob_size;
+    if (range->kind == BLOB_FROM_TO) {
+        first = range->first;
+        end = range->last + 1;
+    } else if (range->kind == BLOB_LAST) {
+        first = world->upstream.blob_size - range->count;
+        end = world->upstream.blob_size;
+    }
+    cache_blob_want(&blob, first, end, range->kind == BLOB_WHOLE);
+    client->complete = follow(client, &blob, first, end);
+    client->right &= right_size;
+    cache_blob_close(&blob);
+    return NULL;
+}
+
+static void check_client(const struct client *client, bool must) {
+    if (must && !client->complete)
+        print_message("%s: %s\n", fault.scenario, client->error.text);
+    assert_true(!must || client->complete);
+    assert_true(!client->complete || client->right);
+    if (!client->opened)
+        assert_int_not_equal(client->error.kind, ERROR_NONE);
+    /* A fault of ours is never upstream's word that there is no such thing. */
+    assert_int_not_equal(client->error.kind, ERROR_NOT_FOUND);
+}
+
+static void get_blob(struct world *world, struct blob_range range, bool must) {
+    struct client client = {.world = world, .range = range};
+    read_blob(&client);
+    check_client(&client, must);
+}
+
+static const struct blob_range a_range = {
+    .kind = BLOB_FROM_TO, .first = RANGE_AT, .last = RANGE_AT + RANGE_LENGTH - 1};
+
+static void check_document(const struct document *document, const char *expected) {
+    if (document->length != strlen(expected))
+        print_message("%s, fault %d: %.*s\n", fault.scenario, fault.nth,
+                      document->has_bytes ? (int)document->length : 0, document->bytes);
+    if (document->has_bytes) {
+        assert_int_equal(document->length, strlen(expected));
+        assert_memory_equal(document->bytes, expected, strlen(expected));
+    }
+    assert_int_equal(document->length, strlen(expected));
+}
+
+static void get_manifest(struct world *world, const char *name, bool head_only, bool must) {
+    struct reference reference;
+    struct document *document = NULL;
+    struct error error = {0};
+    enum cache_outcome outcome;
+    char digest[DIGEST_STRING_SIZE];
+    if (!name)
+        name = digest_format(&world->upstream.manifest_digest, digest);
+    assert_true(reference_parse(text_of(name), &reference));
+    bool ok = cache_manifest(world->cache, &world->upstream, "app", &reference, head_only,
+                             &document, &outcome, &error);
+    assert_true(ok || !must);
+    if (ok)
+        check_document(document, world->upstream.manifest);
+    else
+        assert_true(error.kind != ERROR_NONE && error.kind != ERROR_NOT_FOUND);
+    if (ok)
+        document_release(document);
+}
+
+/* ---- scenarios ----
+ *
+ * Each runs once while calls fail, and then again on the same cache and must work. While the disk
+ * takes nothing more, it must work as well: what cannot be kept is passed through. */
+
+static bool while_failing;
+
+struct scenario {
+    const char *name;
+    void (*prepare)(struct world *world); /* may be NULL; no faults */
+    void (*run)(struct world *world, bool must);
+    uint64_t size; /* of the blob; 0: small */
+    bool idles;    /* leaves a flight that waits a second for further readers */
+};
+
+static void run_whole(struct world *world, bool must) {
+    get_blob(world, (struct blob_range){.kind = BLOB_WHOLE}, must);
+}
+
+static void run_range(struct world *world, bool must) {
+    world->upstream.settings.range_fill = !while_failing;
+    get_blob(world, a_range, must);
+    get_blob(world, (struct blob_range){.kind = BLOB_LAST, .count = 1000}, must);
+}
+
+static void run_together(struct world *world, bool must) {
+    struct client clients[4];
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++) {
+        clients[i] = (struct client){.world = world, .range = {.kind = BLOB_WHOLE}};
+        if (i % 2)
+            clients[i].range = a_range;
+        assert_int_equal(__real_pthread_create(&threads[i], NULL, read_blob, &clients[i]), 0);
+    }
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    for (int i = 0; i < 4; i++)
+        check_client(&clients[i], must);
+}
+
+static void prepare_unknown_length(struct world *world) {
+    world->upstream.no_length = world->upstream.no_ranges = true;
+}
+
+static void prepare_cuts(struct world *world) {
+    world->upstream.cuts = 1;
+}
+
+/* Half of the blob from an earlier process. */
+static void prepare_partial(struct world *world) {
+    struct partial *partial = store_partial_open(world->store, &world->digest, NULL);
+    assert_non_null(partial);
+    uint64_t half = world->upstream.blob_size / 2;
+    assert_int_equal(pwrite(partial_fd(partial), world->bytes, half, 0), half);
+    assert_true(partial_set_size(partial, world->upstream.blob_size, NULL));
+    assert_true(partial_record(partial, 0, half, NULL));
+    partial_free(partial);
+}
+
+static void prepare_wrong_bytes(struct world *world) {
+    world->upstream.wrong_bytes = true;
+    recorded_bytes = NULL;
+}
+
+static void run_wrong_bytes(struct world *world, bool must) {
+    /* A driver that could not hash what came leaves it to the next flight, which finds out. */
+    if (!while_failing)
+        run_whole(world, false);
+    world->upstream.wrong_bytes = while_failing;
+    run_whole(world, must && !while_failing);
+}
+
+static void prepare_stored(struct world *world) {
+    get_blob(world, (struct blob_range){.kind = BLOB_WHOLE}, true);
+    get_manifest(world, "v1", false, true);
+}
+
+static void run_stored(struct world *world, bool must) {
+    uint64_t size;
+    struct error error = {0};
+    enum cache_outcome outcome;
+    run_whole(world, must);
+    bool ok = cache_blob_stat(world->cache, &world->upstream, "app", &world->digest, &size,
+                              &outcome, &error);
+    assert_true(ok || !must);
+    if (ok)
+        assert_int_equal(size, world->upstream.blob_size);
+    else
+        assert_int_not_equal(error.kind, ERROR_NOT_FOUND);
+}
+
+static void run_manifest(struct world *world, bool must) {
+    get_manifest(world, "v1", true, must);
+    get_manifest(world, "v1", false, must);
+    get_manifest(world, NULL, false, must);
+    get_manifest(world, "v1", false, must);
+}
+
+static void prepare_stale(struct world *world) {
+    world->upstream.settings.tag_ttl_ms = 0;
+    get_manifest(world, "v1", false, true);
+}
+
+static void run_stale(struct world *world, bool must) {
+    get_manifest(world, "v1", false, must); /* revalidated */
+    get_manifest(world, "v1", true, must);
+    world->upstream.fail = ERROR_UNAVAILABLE;
+    get_manifest(world, "v1", false, must); /* stale */
+    world->upstream.fail = ERROR_NONE;
+}
+
+/* What a new process finds on the disk. */
+static void prepare_restarted(struct world *world) {
+    prepare_stored(world);
+    assert_true(cache_free(world->cache));
+    store_close(world->store);
+    open_cache(world);
+}
+
+static void run_prefetch(struct world *world, bool must) {
+    world->upstream.settings.prefetch = true;
+    get_manifest(world, "v1", false, must);
+    bool ok = cache_blob_fetch(world->cache, &world->upstream, "app", &world->digest, NULL);
+    assert_true(ok || !must);
+    run_whole(world, must);
+}
+
+static void run_tags(struct world *world, bool must) {
+    struct document *document;
+    struct error error = {0};
+    enum cache_outcome outcome;
+    bool ok = cache_tags(world->cache, &world->upstream, "app", &document, &outcome, &error);
+    assert_true(ok || !must);
+    if (ok) {
+        check_document(document, "{\"name\":\"app\",\"tags\":[\"v1\",\"v2\",\"v3\"]}");
+        document_release(document);
+    } else {
+        assert_int_not_equal(error.kind, ERROR_NOT_FOUND);
+    }
+}
+
+static void run_referrers(struct world *world, bool must) {
+    struct document *document;
+    struct error error = {0};
+    enum cache_outcome outcome;
+    bool ok = cache_referrers(world->cache, &world->upstream, "app", &world->digest, &document,
+                              &outcome, &error);
+    assert_true(ok || !must);
+    if (ok) {
+        check_document(document,
+                       "{\"schemaVersion\":2,\"mediaType\":\"application/"
+                       "vnd.oci.image.index.v1+json\",\"manifests\":[{\"mediaType\":\"a\","
+                       "\"digest\":\"b\",\"size\":1}]}");
+        document_release(document);
+    } else {
+        assert_int_not_equal(error.kind, ERROR_NOT_FOUND);
+    }
+}
+
+static void prepare_fallback(struct world *world) {
+    struct upstream *upstream = &world->upstream;
+    atomic_store(&has_referrers, false);
+    upstream->manifest = "{\"manifests\":[{\"mediaType\":\"a\",\"digest\":\"b\",\"size\":1}]}";
+    assert_true(digest_of(DIGEST_SHA256, upstream->manifest, strlen(upstream->manifest),
+                          &upstream->manifest_digest));
+}
+
+static void run_adopted(struct world *world, bool must) {
+    uint64_t size;
+    enum cache_outcome outcome;
+    struct error error = {0};
+    world->upstream.second = "second";
+    bool ok = cache_blob_stat(world->cache, &world->upstream, "second", &world->digest, &size,
+                              &outcome, &error);
+    assert_true(ok || !must);
+    if (ok)
+        assert_int_equal(size, world->upstream.blob_size);
+    else
+        assert_int_not_equal(error.kind, ERROR_NOT_FOUND);
+}
+
+/* ---- the runs ---- */
+
+static void on_alarm(int signal) {
+    (void)signal;
+    dprintf(STDERR_FILENO, "# %s: stands still with fault %d (what %u, lasting %d)\n",
+            fault.scenario, fault.nth, fault.what, fault.lasting);
+    abort();
+}
+
+static int open_descriptors(void) {
+    int count = 0;
+    DIR *directory = opendir("/proc/self/fd");
+    assert_non_null(directory);
+    while (readdir(directory))
+        count++;
+    closedir(directory);
+    return count;
+}
+
+static bool is_at_rest(struct world *world, bool idles) {
+    struct flight_figures flight;
+    return cache_flights(world->cache, &flight, 1) == 0 || (idles && flight.connections == 0);
+}
+
+/* No flight outlives what it is for. */
+static void wait_for_rest(struct world *world, const struct scenario *scenario) {
+    for (int i = 0; i < 5000 && !is_at_rest(world, scenario->idles); i++)
+        clock_sleep_ms(1);
+    assert_true(is_at_rest(world, scenario->idles));
+}
+
+/* One round; whether there was an nth call to fail. */
+static bool round_of(struct world *world, const struct scenario *scenario, int nth) {
+    nftw(world->root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    int descriptors = open_descriptors();
+    alarm(30);
+    reset_upstream(world, scenario->size ? scenario->size : SMALL);
+    open_cache(world);
+    if (scenario->prepare)
+        scenario->prepare(world);
+
+    fault.nth = nth;
+    atomic_store(&fault.calls, 0);
+    atomic_store(&fault.armed, true);
+    while_failing = true;
+    scenario->run(world, fault.what == DISK_WRITE);
+    while_failing = false;
+    if (!fault.lasting) /* what goes on behind the answer fails as well */
+        wait_for_rest(world, scenario);
+    atomic_store(&fault.armed, false);
+    bool fired = atomic_load(&fault.calls) >= nth;
+
+    wait_for_rest(world, scenario);
+    scenario->run(world, true);
+    wait_for_rest(world, scenario);
+    assert_true(cache_free(world->cache));
+    store_close(world->store);
+    alarm(0);
+    if (atomic_load(&recorded_falsely))
+        print_message("%s, fault %d: bytes are recorded that are not on disk\n", fault.scenario,
+                      nth);
+    assert_false(atomic_load(&recorded_falsely));
+    for (int i = 0; i < 100 && open_descriptors() != descriptors; i++)
+        clock_sleep_ms(1); /* the last thread's last steps */
+    assert_int_equal(open_descriptors(), descriptors);
+    return fired;
+}
+
+static const struct scenario scenarios[] = {
+    {"a cold blob, over several connections", NULL, run_whole, LARGE},
+    {"ranges of a cold blob", NULL, run_range, 0, true},
+    {"several readers of a cold blob", NULL, run_together, 0},
+    {"a blob of unknown length", prepare_unknown_length, run_whole, 0},
+    {"an upstream that cuts", prepare_cuts, run_whole, 0},
+    {"a partial of an earlier process", prepare_partial, run_whole, 0},
+    {"wrong bytes", prepare_wrong_bytes, run_wrong_bytes, 0},
+    {"a stored blob", prepare_stored, run_stored, 0},
+    {"a blob of another repository", prepare_stored, run_adopted, 0},
+    {"a cold manifest", NULL, run_manifest, 0},
+    {"a stale manifest", prepare_stale, run_stale, 0},
+    {"a manifest after a restart", prepare_restarted, run_manifest, 0},
+    {"prefetching", NULL, run_prefetch, 0},
+    {"tags", NULL, run_tags, 0},
+    {"referrers", NULL, run_referrers, 0},
+    {"referrers by the fallback tag", prepare_fallback, run_referrers, 0},
+};
+
+/* Counts n up by `step` through every scenario. */
+static void run_all(struct world *world, unsigned what, bool lasting, int reason, int step) {
+    const char *only = getenv("TARN_FAULTS_SCENARIO");
+    const char *exhaustive = getenv("TARN_FAULTS");
+    int total = 0;
+    fault.what = what;
+    fault.lasting = lasting;
+    fault.reason = reason;
+    if (exhaustive && strcmp(exhaustive, "all") == 0)
+        step = 1;
+    for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
+        const struct scenario *scenario = &scenarios[i];
+        if (only && strcmp(only, scenario->name) != 0)
+            continue;
+        fault.scenario = scenario->name;
+        int64_t began = clock_ms();
+        int n = 1, rounds = 0;
+        for (; round_of(world, scenario, n); n += step)
+            rounds++;
+        total += rounds;
+        if (exhaustive)
+            print_message("# %s: %d rounds to %d, %lld ms\n", scenario->name, rounds, n,
+                          (long long)(clock_ms() - began));
+    }
+    assert_true(total > 10 || only); /* the faults did reach the calls */
+}
+
+static void test_one_failing_call_breaks_no_promise(void **state) {
+    run_all(*state, ANY, false, EIO, 1);
+}
+
+static void test_memory_that_stays_away_breaks_no_promise(void **state) {
+    run_all(*state, MEMORY, true, 0, 3);
+}
+
+static void test_threads_that_stay_away_break_no_promise(void **state) {
+    run_all(*state, THREAD, true, 0, 1);
+}
+
+static void test_a_full_disk_breaks_no_promise(void **state) {
+    run_all(*state, DISK_WRITE, true, ENOSPC, 3);
+}
+
+static void test_a_disk_that_became_read_only_breaks_no_promise(void **state) {
+    run_all(*state, DISK_WRITE, true, EROFS, 7);
+}
+
+static void test_a_dead_disk_breaks_no_promise(void **state) {
+    run_all(*state, DISK_READ | DISK_WRITE, true, EIO, 5);
+}
+
+#define world_test(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void) {
+    log_configure(LOG_ERROR + 1, LOG_TEXT);
+    json_set_alloc_funcs(failing_json_malloc, free);
+    signal(SIGALRM, on_alarm);
+    const struct CMUnitTest tests[] = {
+        world_test(test_one_failing_call_breaks_no_promise),
+        world_test(test_memory_that_stays_away_breaks_no_promise),
+        world_test(test_threads_that_stay_away_break_no_promise),
+        world_test(test_a_full_disk_breaks_no_promise),
+        world_test(test_a_disk_that_became_read_only_breaks_no_promise),
+        world_test(test_a_dead_disk_breaks_no_promise),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,636 @@
+#include "base/log.h"
+#include "oci/manifest.h"
+#include "registry/contents.h"
+#include "registry/contents_name.h"
+#include "registry/digest_set.h"
+#include "store_root.h"
+
+#define HOST "fake.test"
+
+/* ---- what is asked, and what is answered ---- */
+
+/* Gathers the lines; stops taking any after `limit` of them. */
+struct answer {
+    struct contents contents;
+    json_t *lines; /* an array */
+    size_t limit;
+    bool is_unwanted;
+};
+
+static bool take_line(void *context, const char *bytes, size_t length) {
+    struct answer *answer = context;
+    if (json_array_size(answer->lines) >= answer->limit)
+        return false;
+    assert_int_equal(bytes[length - 1], '\n');
+    json_t *line = json_loadb(bytes, length, 0, NULL);
+    assert_true(json_is_object(line));
+    json_array_append_new(answer->lines, line);
+    return true;
+}
+
+static bool is_wanted(void *context) {
+    return !((struct answer *)context)->is_unwanted;
+}
+
+static struct answer answer_of(struct fixture *fixture) {
+    return (struct answer){
+        .contents.store = fixture->store, .lines = json_array(), .limit = SIZE_MAX};
+}
+
+static bool order(struct answer *answer, const char *what, const char *json, struct error *error) {
+    const struct contents_sink sink = {
+        .write = take_line, .is_wanted = is_wanted, .context = answer};
+    json_array_clear(answer->lines);
+    json_t *parsed = json_loads(json, JSON_DECODE_ANY, NULL);
+    assert_non_null(parsed);
+    bool ok = contents_order(&answer->contents, what, parsed, &sink, error);
+    json_decref(parsed);
+    return ok;
+}
+
+static const json_t *line(const struct answer *answer, size_t at) {
+    return json_array_get(answer->lines, at);
+}
+
+static const json_t *last_line(const struct answer *answer) {
+    return line(answer, json_array_size(answer->lines) - 1);
+}
+
+static json_int_t number(const json_t *object, const char *name) {
+    assert_true(json_is_integer(json_object_get(object, name)));
+    return json_integer_value(json_object_get(object, name));
+}
+
+static const char *string(const json_t *object, const char *name) {
+    const char *value = json_string_value(json_object_get(object, name));
+    return value ? value : "";
+}
+
+static bool is_true(const json_t *object, const char *name) {
+    return json_is_true(json_object_get(object, name));
+}
+
+/* Does it and expects it to be done; the last line. */
+static const json_t *done(struct answer *answer, const char *what, const char *json) {
+    struct error error = {0};
+    if (!order(answer, what, json, &error))
+        fail_msg("%s %s: %s", what, json, error.text);
+    assert_true(is_true(last_line(answer), "done"));
+    return last_line(answer);
+}
+
+/* ---- images ---- */
+
+static struct digest put_blob(struct fixture *fixture, const char *repository, const char *text) {
+    struct digest digest = digest_of_text(text);
+    assert_true(store_blob_put(fixture->store, &digest, text, strlen(text), NULL));
+    assert_true(store_link_blob(fixture->store, HOST, repository, &digest, NULL));
+    return digest;
+}
+
+static struct digest put_manifest(struct fixture *fixture, const char *repository, const char *text,
+                                  const char *media_type) {
+    struct digest digest = put_blob(fixture, repository, text);
+    assert_true(store_link_manifest(fixture->store, HOST, repository, &digest, media_type, NULL));
+    return digest;
+}
+
+static void put_tag(struct fixture *fixture, const char *repository, const char *tag,
+                    const struct digest *digest) {
+    struct tag_record record = {.digest = *digest, .checked_s = 1};
+    strcpy(record.media_type, MEDIA_OCI_MANIFEST);
+    assert_true(store_tag_put(fixture->store, HOST, repository, tag, &record, NULL));
+}
+
+/* A manifest with one layer that holds `layer`; a tag, unless that is NULL. */
+static struct digest put_image(struct fixture *fixture, const char *repository, const char *layer,
+                               const char *tag) {
+    char text[512], blob[DIGEST_STRING_SIZE];
+    struct digest digest = put_blob(fixture, repository, layer);
+    snprintf(
+        text, sizeof text,
+        "{\"schemaVersion\":2,\"layers\":[{\"mediaType\":\"x\",\"digest\":\"%s\",\"size\":%zu}]"
+        ",\"annotations\":{\"for\":\"%s\"}}",
+        digest_format(&digest, blob), strlen(layer), tag ? tag : "");
+    struct digest manifest = put_manifest(fixture, repository, text, MEDIA_OCI_MANIFEST);
+    if (tag)
+        put_tag(fixture, repository, tag, &manifest);
+    return manifest;
+}
+
+/* An index over two digests. */
+static struct digest put_index(struct fixture *fixture, const char *repository,
+                               const struct digest *first, const struct digest *second,
+                               const char *tag) {
+    char text[512], a[DIGEST_STRING_SIZE], b[DIGEST_STRING_SIZE];
+    snprintf(text, sizeof text,
+             "{\"schemaVersion\":2,\"manifests\":[{\"digest\":\"%s\",\"size\":1},"
+             "{\"digest\":\"%s\",\"size\":1}]}",
+             digest_format(first, a), digest_format(second, b));
+    struct digest index = put_manifest(fixture, repository, text, MEDIA_OCI_INDEX);
+    if (tag)
+        put_tag(fixture, repository, tag, &index);
+    return index;
+}
+
+static bool has_blob(struct fixture *fixture, const char *text) {
+    struct digest digest = digest_of_text(text);
+    return store_blob_has(fixture->store, &digest, NULL);
+}
+
+/* ---- digest sets ---- */
+
+static void test_a_set_holds_what_was_added_once(void **state) {
+    (void)state;
+    enum { COUNT = 5000 };
+    struct digest_set set = {0};
+    bool added;
+    size_t found = 0;
+    struct digest digest = {.algorithm = DIGEST_SHA256};
+    assert_false(digest_set_has(&set, &digest));
+    for (uint32_t i = 0; i < COUNT; i++) {
+        memcpy(digest.bytes, &i, sizeof i);
+        assert_true(digest_set_add(&set, &digest, &added));
+        assert_true(added);
+        assert_true(digest_set_add(&set, &digest, &added));
+        assert_false(added);
+    }
+    assert_int_equal(set.count, COUNT);
+    for (size_t at = 0; digest_set_next(&set, &at);)
+        found++;
+    assert_int_equal(found, COUNT);
+    uint32_t other = COUNT;
+    memcpy(digest.bytes, &other, sizeof other);
+    assert_false(digest_set_has(&set, &digest));
+    digest_set_free(&set);
+}
+
+/* ---- names ---- */
+
+static void test_names(void **state) {
+    (void)state;
+    static const struct {
+        const char *text, *repository, *tag;
+    } good[] = {
+        {"docker.io/alpine:3", "docker.io/library/alpine", "3"},
+        {"index.docker.io/alpine", "docker.io/library/alpine", ""},
+        {"registry-1.docker.io/org/app:1", "docker.io/org/app", "1"},
+        {"docker.io/**", "docker.io/**", ""},
+        {"docker.io/al*", "docker.io/library/al*", ""},
+        {"GHCR.io:443/org/app:v1.*", "ghcr.io/org/app", "v1.*"},
+        {"localhost:5000/a/b", "localhost:5000/a/b", ""},
+        {"*.pkg.dev/p/**:latest", "*.pkg.dev/p/**", "latest"},
+        {"[::1]:5000/a", "[::1]:5000/a", ""},
+        {"**", "**", ""},
+    };
+    static const char *const bad[] = {
+        "",       "alpine",    "alpine:3",           "/a",        "a.test/",
+        "a.test", "a.test/A",  "a.test//b",          "a.test/..", "a.test/b:",
+        "a b/c",  "a.test/b@", "a.test/b@sha256:00", "***"};
+    struct content_name name;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        struct error error = {0};
+        if (!content_name_parse(text_of(good[i].text), &name, &error))
+            fail_msg("%s", error.text);
+        assert_string_equal(name.repository, good[i].repository);
+        assert_string_equal(name.tag, good[i].tag);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct error error = {0};
+        if (content_name_parse(text_of(bad[i]), &name, &error))
+            fail_msg("%s is taken", bad[i]);
+        assert_int_equal(error.kind, ERROR_INVALID);
+    }
+}
+
+static void test_a_name_takes_what_it_means(void **state) {
+    (void)state;
+    struct content_name name;
+    struct digest digest = digest_of_text("a"), other = digest_of_text("b");
+    char text[256], formatted[DIGEST_STRING_SIZE];
+    assert_true(content_name_parse(text_of("a.test/org/*:v?"), &name, NULL));
+    assert_true(content_name_takes_repository(&name, "a.test", "org/app"));
+    assert_false(content_name_takes_repository(&name, "b.test", "org/app"));
+    assert_false(content_name_takes_repository(&name, "a.test", "org/app/x"));
+    assert_true(content_name_takes_tag(&name, "v1", &digest));
+    assert_false(content_name_takes_tag(&name, "v10", &digest));
+    assert_false(content_name_is_whole(&name));
+    snprintf(text, sizeof text, "a.test/org/app:v1@%s", digest_format(&digest, formatted));
+    assert_true(content_name_parse(text_of(text), &name, NULL));
+    assert_true(content_name_takes_tag(&name, "any", &digest));
+    assert_false(content_name_takes_tag(&name, "v1", &other));
+    assert_true(content_name_parse(text_of("a.test/org/app"), &name, NULL));
+    assert_true(content_name_is_whole(&name));
+    assert_false(content_name_takes_tag(&name, "v1", &digest));
+}
+
+/* ---- orders ---- */
+
+static void test_what_is_no_order_is_refused_and_does_nothing(void **state) {
+    struct fixture *fixture = *state;
+    struct answer answer = answer_of(fixture);
+    static const char *const bad[][2] = {
+        {"ls", "[]"},
+        {"ls", "{\"names\":\"a\"}"},
+        {"ls", "{\"names\":[null]}"},
+        {"ls", "{\"name\":[]}"},
+        {"du", "{\"names\":[]}"},
+        {"rm", "{}"},
+        {"rm", "{\"names\":[]}"},
+        {"rm", "{\"names\":[\"app\"]}"},
+        {"prune", "{}"},
+        {"prune", "{\"dry_run\":true}"},
+        {"prune", "{\"to_size\":-1}"},
+        {"prune", "{\"to_size\":0,\"dry_run\":null,\"older_than\":1}"},
+        {"prune", "{\"to_size\":0.5}"},
+        {"verify", "{\"rate\":-1}"},
+        {"verify", "{\"repair\":0}"},
+        {"verify", "null"},
+        {"eat", "{}"},
+    };
+    put_image(fixture, "app", "layer", "1");
+    scan(fixture);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct error error = {0};
+        if (order(&answer, bad[i][0], bad[i][1], &error))
+            fail_msg("%s %s is taken", bad[i][0], bad[i][1]);
+        assert_int_equal(error.kind, ERROR_INVALID);
+        assert_int_equal(json_array_size(answer.lines), 0);
+    }
+    assert_true(has_blob(fixture, "layer"));
+    json_decref(answer.lines);
+}
+
+static void test_who_leaves_while_the_scan_goes_on_does_not_hang(void **state) {
+    struct fixture *fixture = *state;
+    struct answer answer = answer_of(fixture);
+    static const atomic_bool stopping = true;
+    struct error error = {0};
+    put_image(fixture, "app", "layer", "1");
+    answer.is_unwanted = true;
+    assert_false(order(&answer, "ls", "{}", &error));
+    assert_int_equal(error.kind, ERROR_CLOSED);
+    /* What an image is made of is not known yet: nothing of it goes. */
+    assert_false(order(&answer, "rm", "{\"names\":[\"" HOST "/app:1\"]}", &error));
+    assert_int_equal(error.kind, ERROR_CLOSED);
+    assert_true(has_blob(fixture, "layer"));
+    answer.is_unwanted = false;
+    answer.contents.stopping = &stopping;
+    assert_false(order(&answer, "verify", "{}", &error));
+    assert_int_equal(error.kind, ERROR_CLOSED);
+    json_decref(answer.lines);
+}
+
+/* ---- ls and du ---- */
+
+static void test_images_are_sorted_by_upstream_repository_and_tag(void **state) {
+    struct fixture *fixture = *state;
+    struct answer answer = answer_of(fixture);
+    static const char *const expected[] = {"b/x", "b-c", "b-c", "b-c", "zz"};
+    put_image(fixture, "zz", "1", "a");
+    put_image(fixture, "b-c", "2", "y");
+    put_image(fixture, "b-c", "3", "x");
+    put_image(fixture, "b-c", "4", NULL);
+    put_image(fixture, "b/x", "5", "1");
+    scan(fixture);
+    assert_int_equal(number(done(&answer, "ls", "{}"), "images"), 5);
+    for (size_t i = 0; i < 5; i++)
+        assert_string_equal(string(line(&answer, i), "upstream"), HOST);
+    /* '-' is before '/', as bytes. */
+    assert_string_equal(string(line(&answer, 0), "repository"), expected[1]);
+    assert_int_equal(json_array_size(json_object_get(line(&answer, 0), "tags")), 0);
+    assert_string_equal(
+        json_string_value(json_array_get(json_object_get(line(&answer, 1), "tags"), 0)), "x");
+    assert_string_equal(
+        json_string_value(json_array_get(json_object_get(line(&answer, 2), "tags"), 0)), "y");
+    assert_string_equal(string(line(&answer, 3), "repository"), expected[0]);
+    assert_string_equal(string(line(&answer, 4), "repository"), expected[4]);
+    json_decref(answer.lines);
+}
+
+static void test_an_index_counts_a_layer_of_both_its_children_once(void **state) {
+    struct fixture *fixture = *state;
+    struct answer answer = answer_of(fixture);
+    struct digest first = put_image(fixture, "app", "shared layer", NULL);
+    struct digest second = digest_of_text("not here");
+    struct digest index = put_index(fixture, "app", &first, &second, "1");
+    uint64_t sizes[2];
+    store_blob_has(fixture->store, &first, &sizes[0]);
+    store_blob_has(fixture->store, &index, &sizes[1]);
+    scan(fixture);
+    assert_int_equal(number(done(&answer, "ls", "{}"), "images"), 1);
+    assert_int_equal(number(line(&answer, 0), "size"),
+                     sizes[0] + sizes[1] + strlen("shared layer"));
+    assert_false(is_true(line(&answer, 0), "complete"));
+    json_decref(answer.lines);
+}
+
+static void test_manifests_that_are_hostile_or_broken_are_listed_and_no_more(void **state) {
+    struct fixture *fixture = *state;
+    struct answer answer = answer_of(fixture);
+    struct digest missing = digest_of_text("nowhere");
+    struct digest deep = put_image(fixture, "app", "deepest", NULL);
+    put_manifest(fixture, "app", "{\"schemaVersion\":2,\"manifests\":7}", MEDIA_OCI_INDEX);
+    put_manifest(fixture, "app", "no JSON", MEDIA_OCI_INDEX);
+    put_manifest(fixture, "app", "", MEDIA_OCI_INDEX);
+    put_tag(fixture, "app", "lost", &missing);
+    for (int i = 0; i < 20; i++)
+        deep = put_index(fixture, "app", &deep, &missing, NULL);
+    put_tag(fixture, "app", "deep", &deep);
+    scan(fixture);
+    /* The two that hold bytes but no manifest, and the deep one; what is not there is no image. */
+    assert_int_equal(number(done(&answer, "ls", "{}"), "images"), 3);
+    assert_string_equal(
+        json_string_value(json_array_get(json_object_get(line(&answer, 2), "tags"), 0)), "deep");
+    for (size_t i = 0; i < 3; i++)
+        assert_false(is_true(line(&answer, i), "complete"));
+    json_decref(answer.lines);
+}
+
+static void test_du_counts_a_blob_of_many_repositories_once(void **state) {
+    struct fixture *fixture = *state;
+    struct answer answer = answer_of(fixture);
+    answer.contents.limit = 1000;
+    put_blob(fixture, "a", "12345");
+    put_blob(fixture, "b", "12345");
+    put_blob(fixture, "b", "123");
+    struct digest loose = digest_of_text("of nobody");
+    assert_true(store_blob_put(fixture->store, &loose, "of nobody", 9, NULL));
+    scan(fixture);
+    const json_t *sums = done(&answer, "du", "{}");
+    assert_int_equal(number(sums, "bytes"), 17);
+    assert_int_equal(number(sums, "blobs"), 3);
+    assert_int_equal(number(sums, "limit"), 1000);
+    const json_t *host = json_object_get(json_object_get(sums, "upstreams"), HOST);
+    assert_int_equal(number(host, "bytes"), 8);
+    assert_int_equal(number(host, "blobs"), 2);
+    json_decref(answer.lines);
+}
+
+/* ---- rm ---- */
+
+static void test_rm_leaves_what_another_repository_links(void **state) {
+    struct fixture *fixture = *state;
+    struct answer answer = answer_of(fixture);
+    put_image(fixture, "a", "common", "1");
+    put_image(fixture, "a", "only of a", "2");
+    put_image(fixture, "b", "common", "3");
+    scan(fixture);
+    const json_t *sums = done(&answer, "rm", "{\"names\":[\"" HOST "/a\"]}");
+    assert_int_equal(number(sums, "blobs"), 3); /* two manifests, one layer */
+    assert_true(has_blob(fixture, "common"));
+    assert_false(has_blob(fixture, "only of a"));
+    struct digest common = digest_of_text("common");
+    assert_false(store_has_link_blob(fixture->store, HOST, "a", &common));
+    assert_true(store_has_link_blob(fixture->store, HOST, "b", &common));
+    json_decref(answer.lines);
+}
+
+static void test_rm_of_an_image_whose_manifest_is_gone_removes_its_tag(void **state) {
+    struct fixture *fixture = *state;
+    struct answer answer = answer_of(fixture);
+    struct digest digest = put_image(fixture, "a", "layer", "1");
+    uint64_t freed;
+    assert_true(store_blob_remove(fixture->store, &digest, &freed, NULL));
+    scan(fixture);
+    const json_t *sums = done(&answer, "rm", "{\"names\":[\"" HOST "/a:1\"]}");
+    assert_int_equal(number(sums, "blobs"), 0);
+    struct tag_record record;
+    assert_false(store_tag_get(fixture->store, HOST, "a", "1", &record));
+    assert_false(store_has_link_manifest(fixture->store, HOST, "a", &digest, NULL, 0));
+    json_decref(answer.lines);
+}
+
+static void test_rm_by_digest_takes_the_child_of_an_index_that_stays(void **state) {
+    struct fixture *fixture = *state;
+    struct answer answer = answer_of(fixture);
+    struct digest first = put_image(fixture, "a", "first", NULL);
+    struct digest second = put_image(fixture, "a", "second", "arm");
+    struct digest index = put_index(fixture, "a", &first, &second, "1");
+    char names[256], text[DIGEST_STRING_SIZE];
+    scan(fixture);
+    snprintf(names, sizeof names, "{\"names\":[\"" HOST "/a@%s\"]}", digest_format(&first, text));
+    /* The manifest goes, since it was named; its layer is still a part of the index. */
+    done(&answer, "rm", names);
+    assert_false(store_blob_has(fixture->store, &first, NULL));
+    assert_true(store_blob_has(fixture->store, &second, NULL));
+    assert_true(store_blob_has(fixture->store, &index, NULL));
+    /* Without its index a tagged child stays. */
+    done(&answer, "rm", "{\"names\":[\"" HOST "/a:1\"]}");
+    assert_false(store_blob_has(fixture->store, &index, NULL));
+    assert_true(has_blob(fixture, "second"));
+    json_decref(answer.lines);
+}
+
+static void test_a_client_that_leaves_rm_leaves_no_blob_that_nobody_links(void **state) {
+    struct fixture *fixture = *state;
+    struct answer answer = answer_of(fixture);
+    struct error error = {0};
+    put_image(fixture, "a", "one", "1");
+    put_image(fixture, "b", "two", "1");
+    scan(fixture);
+    answer.limit = 1;
+    assert_false(order(&answer, "rm", "{\"names\":[\"" HOST "/**\"]}", &error));
+    assert_int_equal(error.kind, ERROR_CLOSED);
+    assert_false(has_blob(fixture, "one"));
+    assert_true(has_blob(fixture, "two"));
+    json_decref(answer.lines);
+}
+
+static void test_each_name_that_nothing_has_is_told(void **state) {
+    struct fixture *fixture = *state;
+    struct answer answer = answer_of(fixture);
+    put_image(fixture, "a", "one", "1");
+    scan(fixture);
+    done(&answer, "rm",
+         "{\"names\":[\"" HOST "/none\",\"" HOST "/a:1\",\"" HOST "/a:1\",\"" HOST "/a:2\"]}");
+    assert_string_equal(string(line(&answer, 0), "unmatched"), HOST "/none");
+    assert_string_equal(string(line(&answer, 1), "tag"), "1");
+    assert_string_equal(string(line(&answer, 2), "unmatched"), HOST "/a:1");
+    assert_string_equal(string(line(&answer, 3), "unmatched"), HOST "/a:2");
+    json_decref(answer.lines);
+}
+
+/* ---- prune ---- */
+
+static void age(struct fixture *fixture, const char *text, int64_t age_s) {
+    struct digest digest = digest_of_text(text);
+    set_age(fixture, blob_name(&digest), age_s);
+}
+
+/* "old", "older" and "oldest", not used for 1, 2 and 3 days, and "new". */
+static void put_aged(struct fixture *fixture) {
+    static const char *const names[] = {"new", "old", "older", "oldest"};
+    for (int days = 0; days < 4; days++) {
+        put_blob(fixture, "a", names[days]);
+        age(fixture, names[days], days * 86400 + 60);
+    }
+    reopen(fixture);
+    scan(fixture);
+}
+
+static void test_prune_by_age_and_then_to_a_size(void **state) {
+    struct fixture *fixture = *state;
+    struct answer answer = answer_of(fixture);
+    put_aged(fixture);
+    answer.contents.store = fixture->store;
+    for (int wet = 0; wet < 2; wet++) {
+        char text[128];
+        snprintf(text, sizeof text, "{\"older_than_ms\":172800000,\"to_size\":5,\"dry_run\":%s}",
+                 wet ? "false" : "true");
+        const json_t *sums = done(&answer, "prune", text);
+        assert_int_equal(number(sums, "blobs"), 3); /* two by age, one for the size */
+        assert_int_equal(number(sums, "bytes"), strlen("oldest"
+                                                       "older"
+                                                       "old"));
+        assert_int_equal(number(sums, "remaining_bytes"), 3);
+        assert_int_equal(is_true(sums, "dry_run"), !wet);
+        char digest[DIGEST_STRING_SIZE];
+        struct digest oldest = digest_of_text("oldest");
+        assert_string_equal(string(line(&answer, 0), "digest"), digest_format(&oldest, digest));
+        assert_int_equal(has_blob(fixture, "oldest"), !wet);
+    }
+    assert_true(has_blob(fixture, "new"));
+    struct digest gone = digest_of_text("old");
+    assert_false(store_has_link_blob(fixture->store, HOST, "a", &gone)); /* swept */
+    json_decref(answer.lines);
+}
+
+static void test_prune_leaves_what_is_pinned_or_open(void **state) {
+    struct fixture *fixture = *state;
+    struct answer answer = answer_of(fixture);
+    put_aged(fixture);
+    answer.contents.store = fixture->store;
+    struct digest open = digest_of_text("oldest"), pinned = digest_of_text("older");
+    int fd = store_blob_open(fixture->store, &open, NULL, NULL);
+    assert_true(fd >= 0);
+    store_pin(fixture->store, &pinned);
+    for (int wet = 0; wet < 2; wet++) {
+        const json_t *sums =
+            done(&answer, "prune", wet ? "{\"to_size\":0}" : "{\"to_size\":0,\"dry_run\":true}");
+        assert_int_equal(number(sums, "blobs"), 2);
+        assert_int_equal(number(sums, "remaining_bytes"), strlen("oldest"
+                                                                 "older"));
+    }
+    store_blob_close(fixture->store, &open, fd);
+    assert_int_equal(number(done(&answer, "prune", "{\"to_size\":0}"), "remaining_bytes"),
+                     strlen("older"));
+    json_decref(answer.lines);
+}
+
+static void test_an_empty_blob_goes_by_its_age_too(void **state) {
+    struct fixture *fixture = *state;
+    struct answer answer = answer_of(fixture);
+    put_blob(fixture, "a", "");
+    age(fixture, "", 86400);
+    reopen(fixture);
+    scan(fixture);
+    answer.contents.store = fixture->store;
+    assert_int_equal(number(done(&answer, "prune", "{\"older_than_ms\":1000}"), "blobs"), 1);
+    assert_false(has_blob(fixture, ""));
+    json_decref(answer.lines);
+}
+
+/* ---- verify ---- */
+
+static void spoil(struct fixture *fixture, const char *text, const char *bytes) {
+    struct digest digest = digest_of_text(text);
+    write_raw(fixture, blob_name(&digest), bytes, strlen(bytes));
+}
+
+static size_t count_bad(const struct answer *answer) {
+    size_t bad = 0;
+    for (size_t i = 0; i < json_array_size(answer->lines); i++)
+        bad += json_object_get(line(answer, i), "bad") != NULL;
+    return bad;
+}
+
+static void test_verify_finds_what_is_wrong_and_sets_it_aside_if_told_to(void **state) {
+    struct fixture *fixture = *state;
+    struct answer answer = answer_of(fixture);
+    put_blob(fixture, "a", "sound");
+    put_blob(fixture, "a", "flipped");
+    put_blob(fixture, "a", "cut short");
+    scan(fixture);
+    spoil(fixture, "flipped", "slipped");
+    spoil(fixture, "cut short", "cut");
+    for (int i = 0; i < 2; i++) {
+        const json_t *sums = done(&answer, "verify", "{}");
+        assert_int_equal(number(sums, "blobs"), 3);
+        assert_int_equal(count_bad(&answer), 2);
+        assert_true(has_blob(fixture, "flipped"));
+    }
+    assert_true(is_true(done(&answer, "verify", "{\"repair\":true}"), "repaired"));
+    assert_int_equal(count_bad(&answer), 2);
+    assert_false(has_blob(fixture, "flipped"));
+    assert_false(has_blob(fixture, "cut short"));
+    assert_int_equal(number(done(&answer, "verify", "{}"), "blobs"), 1);
+    assert_int_equal(count_bad(&answer), 0);
+    json_decref(answer.lines);
+}
+
+static void test_many_bad_blobs_are_all_told(void **state) {
+    struct fixture *fixture = *state;
+    struct answer answer = answer_of(fixture);
+    char text[32];
+    for (int i = 0; i < 100; i++) {
+        snprintf(text, sizeof text, "blob %02d", i);
+        put_blob(fixture, "a", text);
+        spoil(fixture, text, "bad one");
+    }
+    scan(fixture);
+    done(&answer, "verify", "{}");
+    assert_int_equal(count_bad(&answer), 100);
+    /* A client that leaves ends it in the middle. */
+    struct error error = {0};
+    answer.limit = 10;
+    assert_false(order(&answer, "verify", "{\"repair\":true}", &error));
+    assert_int_equal(error.kind, ERROR_CLOSED);
+    answer.limit = SIZE_MAX;
+    done(&answer, "verify", "{}");
+    assert_true(count_bad(&answer) > 50);
+    json_decref(answer.lines);
+}
+
+static void test_a_slow_verify_ends_when_nobody_wants_it(void **state) {
+    struct fixture *fixture = *state;
+    struct answer answer = answer_of(fixture);
+    struct error error = {0};
+    static char large[1 << 20];
+    memset(large, 'x', sizeof large - 1);
+    put_blob(fixture, "a", large);
+    scan(fixture);
+    answer.is_unwanted = true;
+    assert_false(order(&answer, "verify", "{\"rate\":1000}", &error)); /* 17 minutes else */
+    assert_int_equal(error.kind, ERROR_CLOSED);
+    json_decref(answer.lines);
+}
+
+int main(void) {
+    log_configure(LOG_ERROR, LOG_TEXT);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_set_holds_what_was_added_once),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_a_name_takes_what_it_means),
+#define ON_A_STORE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+        ON_A_STORE(test_what_is_no_order_is_refused_and_does_nothing),
+        ON_A_STORE(test_who_leaves_while_the_scan_goes_on_does_not_hang),
+        ON_A_STORE(test_images_are_sorted_by_upstream_repository_and_tag),
+        ON_A_STORE(test_an_index_counts_a_layer_of_both_its_children_once),
+        ON_A_STORE(test_manifests_that_are_hostile_or_broken_are_listed_and_no_more),
+        ON_A_STORE(test_du_counts_a_blob_of_many_repositories_once),
+        ON_A_STORE(test_rm_leaves_what_another_repository_links),
+        ON_A_STORE(test_rm_of_an_image_whose_manifest_is_gone_removes_its_tag),
+        ON_A_STORE(test_rm_by_digest_takes_the_child_of_an_index_that_stays),
+        ON_A_STORE(test_a_client_that_leaves_rm_leaves_no_blob_that_nobody_links),
+        ON_A_STORE(test_each_name_that_nothing_has_is_told),
+        ON_A_STORE(test_prune_by_age_and_then_to_a_size),
+        ON_A_STORE(test_prune_leaves_what_is_pinned_or_open),
+        ON_A_STORE(test_an_empty_blob_goes_by_its_age_too),
+        ON_A_STORE(test_verify_finds_what_is_wrong_and_sets_it_aside_if_told_to),
+        ON_A_STORE(test_many_bad_blobs_are_all_told),
+        ON_A_STORE(test_a_slow_verify_ends_when_nobody_wants_it),
+#undef ON_A_STORE
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
