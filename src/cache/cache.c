@@ -41,7 +41,7 @@ bool cache_free(struct cache *cache) {
         return true;
     cache_close_house(cache);
     pthread_mutex_lock(&cache->questions_lock);
-    cache->stopping = true;
+    atomic_store(&cache->stopping, true);
     for (int i = 0; i < 50 && cache->questions; i++) {
         struct timespec deadline = clock_deadline(100);
         pthread_cond_clockwait(&cache->answered, &cache->questions_lock, CLOCK_MONOTONIC,

@@ -355,6 +355,7 @@ static bool wait_for_prefix(struct flight *flight, int *fd, uint64_t *end) {
             flight_fail(flight, &error);
             break;
         }
+        flight_staff(flight); /* should a fetcher have ended for want of memory or threads */
         bool knew = flight->size_known;
         struct timespec deadline = clock_deadline(1000);
         pthread_cond_clockwait(&flight->changed, &flight->state_lock, CLOCK_MONOTONIC, &deadline);

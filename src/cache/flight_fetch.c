@@ -20,6 +20,7 @@ enum {
     BACKOFF_FIRST_MS = 100,
     BACKOFF_MOST_MS = 5000,
     COMPARE_SIZE = 16 << 10,
+    GATHER = 128 << 10,    /* bytes written at once while more is here already */
     FIRST_BYTE_MS = 25000, /* upstream_settings.first_byte_timeout_ms when not set */
 };
 
@@ -31,7 +32,9 @@ struct fetch {
     const struct upstream_target *target; /* upstream_perform() fills it before the head */
     bool plain;                           /* asked without a range */
     uint64_t recorded;                    /* the span is recorded up to here */
-    int64_t began_ms;                     /* first byte */
+    char *gathered;                       /* GATHER bytes: what has come but is not written yet */
+    size_t gathered_length;
+    int64_t began_ms; /* first byte */
     uint64_t bytes;
 };
 
@@ -308,18 +311,14 @@ static void record(struct fetch *fetch, uint64_t end) {
     fetch->recorded = end;
 }
 
-static bool on_bytes(void *context, const void *bytes, size_t length, struct error *error) {
+/* Writes what was gathered, and lets readers and the driver know. */
+static bool write_gathered(void *context, struct error *error) {
     struct fetch *fetch = context;
-    struct flight *flight = fetch->flight;
-    metric_add(flight->flights->pulled_bytes, (int64_t)length);
-    if (fetch->bytes == 0) {
-        fetch->began_ms = clock_ms();
-        fetch->recorded = fetch->span->at;
-    }
-    fetch->bytes += length;
-    const char *from = bytes;
+    const char *from = fetch->gathered;
+    size_t length = fetch->gathered_length;
+    fetch->gathered_length = 0;
     while (length) {
-        struct piece piece;
+        struct piece piece = {0};
         if (!claim(fetch, length, &piece, error))
             return false;
         uint64_t taken = piece.end - piece.start;
@@ -334,6 +333,29 @@ static bool on_bytes(void *context, const void *bytes, size_t length, struct err
             record(fetch, piece.end);
         from += taken;
         length -= taken;
+    }
+    return true;
+}
+
+/* libcurl hands on 16 KiB at most. Written one by one they would stay as many small folios in the
+ * page cache, which every later sendfile pays for, and wake everybody as often. */
+static bool on_bytes(void *context, const void *bytes, size_t length, struct error *error) {
+    struct fetch *fetch = context;
+    metric_add(fetch->flight->flights->pulled_bytes, (int64_t)length);
+    if (fetch->bytes == 0) {
+        fetch->began_ms = clock_ms();
+        fetch->recorded = fetch->span->at;
+    }
+    fetch->bytes += length;
+    for (const char *from = bytes; length;) {
+        size_t room = GATHER - fetch->gathered_length;
+        size_t step = length < room ? length : room;
+        memcpy(fetch->gathered + fetch->gathered_length, from, step);
+        fetch->gathered_length += step;
+        from += step;
+        length -= step;
+        if (fetch->gathered_length == GATHER && !write_gathered(fetch, error))
+            return false;
     }
     return true;
 }
@@ -400,9 +422,16 @@ static bool fetch_span(struct flight *flight, struct span *span, const struct pl
         .target = &target,
         .attempts = answered ? 1 : 0,
         .deadline_ms = deadline,
+        .stop = &flight->flights->stopping,
     };
-    const struct upstream_sink sink = {&fetch, on_head, on_bytes};
-    bool ok = upstream_perform(upstream, &request, &sink, error);
+    const struct upstream_sink sink = {&fetch, on_head, on_bytes, write_gathered};
+    fetch.gathered = malloc(GATHER);
+    bool ok = fetch.gathered ? upstream_perform(upstream, &request, &sink, error)
+                             : error_set(error, ERROR_MEMORY, "no memory to fetch a blob");
+    struct error late; /* the cause that stopped the request is the one to tell */
+    if (fetch.gathered_length && !write_gathered(&fetch, ok ? error : &late))
+        ok = false;
+    free(fetch.gathered);
     if (fetch.recorded < span->at && fetch.bytes)
         record(&fetch, span->at);
 

@@ -22,6 +22,7 @@ enum {
     AHEAD_MOST = 16 << 20,  /* held of one blob while no reader waits for more */
     AHEAD_LEAST = 1 << 20,  /* the same when all of them together hold MEMORY_ENOUGH */
     BEHIND_MOST = 64 << 20, /* held of one blob when one reader waits and another is slow */
+    BEHIND_LEAST = 4 << 20, /* the same when all of them together hold MEMORY_ENOUGH */
     MEMORY_ENOUGH = 256 << 20,
 };
 
@@ -188,7 +189,7 @@ bool flight_may_write(struct flight *flight, uint64_t at, uint64_t end) {
         return true;
     if (!is_awaited(flight, at, end))
         return false;
-    if (held > BEHIND_MOST)
+    if (held > (scarce ? BEHIND_LEAST : BEHIND_MOST))
         put_slowest_out(flight);
     return true;
 }

@@ -123,6 +123,8 @@ static bool plan_first(const struct flight *flight, struct plan *plan) {
 bool flight_plan(const struct flight *flight, struct plan *plan) {
     if (flight->state != FLIGHT_MOVING || flight_is_complete(flight))
         return false;
+    if (flight->passing.on && flight->reader_count == 0)
+        return false; /* nobody will have it */
     if (flight->plain) {
         *plan = (struct plan){.plain = true, .end = UINT64_MAX};
         return busy_spans(flight) == 0;

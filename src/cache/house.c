@@ -74,7 +74,7 @@ static void *keep(void *argument) {
     bool known = scan(cache);
     for (int64_t pins_ms = 0, sweep_ms = 0, now = clock_ms(); !atomic_load(&house->closing);
          now = clock_ms()) {
-        if (now >= pins_ms) {
+        if (now >= pins_ms || pins_want_renewal(cache->pins)) {
             pins_renew(cache->pins, &house->closing);
             pins_ms = now + PINS_MS;
             if (known && !atomic_load(&house->closing))

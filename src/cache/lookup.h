@@ -76,7 +76,7 @@ struct cache {
     pthread_mutex_t questions_lock; /* guards questions and the guarded part of each */
     pthread_cond_t answered;
     struct question *questions;
-    bool stopping;
+    atomic_bool stopping;
 };
 
 /* ---- documents ---- */

@@ -19,6 +19,7 @@ struct pins {
     struct store *store;
     struct pattern *patterns;
     size_t count;
+    atomic_bool guessed; /* something was pinned for its repository whose tag may not match */
 };
 
 void pins_free(struct pins *pins) {
@@ -76,9 +77,15 @@ void pins_note(struct pins *pins, const char *host, const char *repository,
     for (size_t i = 0; pins && i < pins->count; i++) {
         if (matches(&pins->patterns[i], host, repository)) {
             store_pin(pins->store, digest);
+            if (pins->patterns[i].tag)
+                atomic_store(&pins->guessed, true);
             return;
         }
     }
+}
+
+bool pins_want_renewal(const struct pins *pins) {
+    return pins && atomic_load(&pins->guessed);
 }
 
 /* ---- all of them ---- */
@@ -147,6 +154,7 @@ bool pins_renew(struct pins *pins, const atomic_bool *stop) {
     struct error error = {0};
     if (!pins)
         return true;
+    atomic_store(&pins->guessed, false);
     store_pins_begin(pins->store);
     bool listed = store_repositories_all(pins->store, NULL, pin_repository, &renewal, &error);
     if (listed && renewal.ok)

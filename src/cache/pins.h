@@ -25,6 +25,9 @@ void pins_free(struct pins *pins);
 void pins_note(struct pins *pins, const char *host, const char *repository,
                const struct digest *digest);
 
+/* Whether something was pinned since the last renewal that may not have to be. */
+bool pins_want_renewal(const struct pins *pins);
+
 /* Finds all that is to be pinned, from the store alone. False: not all of it could be. */
 bool pins_renew(struct pins *pins, const atomic_bool *stop);
 

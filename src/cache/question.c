@@ -80,6 +80,7 @@ bool lookup_get(struct cache *cache, struct upstream *upstream, struct upstream_
     int64_t began = clock_ms();
     struct collecting collecting = {head, body, cache};
     const struct upstream_sink sink = {&collecting, collect_head, collect_bytes};
+    request->stop = &cache->stopping;
     for (;;) {
         buffer_clear(body);
         body->limit = limit;
@@ -227,9 +228,10 @@ bool question_ask(struct cache *cache, const char *key, enum question_kind kind,
         *still = false;
         return *document != NULL;
     }
-    struct question *question = cache->stopping ? NULL
-                                                : join(cache, question_key, kind, upstream,
-                                                       repository, reference, held, joined);
+    struct question *question =
+        atomic_load(&cache->stopping)
+            ? NULL
+            : join(cache, question_key, kind, upstream, repository, reference, held, joined);
     if (!question) {
         pthread_mutex_unlock(&cache->questions_lock);
         error_set(error, ERROR_BUSY, "no memory or thread to ask upstream %s",

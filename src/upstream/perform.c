@@ -182,6 +182,14 @@ static bool on_bytes(void *context, const void *bytes, size_t length, struct err
     return false;
 }
 
+static bool on_idle(void *context, struct error *error) {
+    struct work *work = context;
+    if (!work->sink->on_idle || work->sink->on_idle(work->sink->context, error))
+        return true;
+    work->sink_refused = true;
+    return false;
+}
+
 static bool check_length(struct work *work, struct error *error) {
     if (!work->answered || !work->has_expected || work->delivered == work->expected)
         return true;
@@ -204,9 +212,11 @@ static bool transfer(struct work *work, const char *url, const char *authorizati
         .connect_timeout_ms = settings->connect_timeout_ms,
         .stall_timeout_ms = settings->stall_timeout_ms,
         .deadline_ms = work->deadline_ms,
+        .stop = work->request->stop,
         .context = work,
         .on_head = on_head,
         .on_bytes = on_bytes,
+        .on_idle = on_idle,
     };
     bool was_loopback = false;
     work->url = url;

@@ -267,6 +267,14 @@ static bool drive(CURLM *multi, struct running *running, CURLcode *code) {
             *code = message->data.result;
             return true;
         }
+        if (running->transfer->stop && atomic_load(running->transfer->stop))
+            return error_set(running->error, ERROR_CLOSED, "tarn is stopping");
+        int ready = 0;
+        curl_multi_poll(multi, NULL, 0, 0, &ready);
+        if (ready)
+            continue;
+        if (!running->transfer->on_idle(running->transfer->context, running->error))
+            return false;
         int64_t wait = silence_ends(running) - clock_ms();
         if (wait <= 0)
             return time_out(running, started);

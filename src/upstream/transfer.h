@@ -9,6 +9,7 @@
 #define UPSTREAM_TRANSFER_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include "auth/address.h"
@@ -61,16 +62,18 @@ struct transfer {
     const char *ca_file;       /* NULL: the system's */
     struct address_rule addresses;
     int64_t connect_timeout_ms, stall_timeout_ms;
-    int64_t deadline_ms; /* clock_ms() by which the head must be here */
+    int64_t deadline_ms;     /* clock_ms() by which the head must be here */
+    const atomic_bool *stop; /* set: it ends within a second with ERROR_CLOSED; may be NULL */
     void *context;
     enum transfer_body (*on_head)(void *context, const struct transfer_head *head,
                                   struct error *error);
     bool (*on_bytes)(void *context, const void *bytes, size_t length, struct error *error);
+    bool (*on_idle)(void *context, struct error *error); /* nothing more is here just now */
 };
 
 /* `head` is cleared and filled even when the transfer then fails. *was_loopback: an address of this
  * machine was connected to (left alone when an open connection served). False: TIMEOUT,
- * UNAVAILABLE, DENIED (an address), or what a callback set. */
+ * CLOSED, UNAVAILABLE, DENIED (an address), or what a callback set. */
 bool transfer_run(struct lane *lane, const struct transfer *transfer, struct transfer_head *head,
                   bool *was_loopback, struct error *error);
 

@@ -13,6 +13,7 @@
 #ifndef UPSTREAM_UPSTREAM_H
 #define UPSTREAM_UPSTREAM_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -92,8 +93,9 @@ struct upstream_request {
     unsigned location;                /* 0: url, 1..: fallbacks */
     struct upstream_target *target;   /* BLOB: tried first, filled after a redirect; may be NULL */
     unsigned attempts;                /* tries before the first byte; 0: 3; 1: no retry */
-    int64_t deadline_ms; /* clock_ms() by which the head must be here; 0: first_byte_timeout */
-    bool background;     /* yields to others in the queue for a connection (blobs ahead) */
+    int64_t deadline_ms;     /* clock_ms() by which the head must be here; 0: first_byte_timeout */
+    const atomic_bool *stop; /* set: the request soon ends with ERROR_CLOSED; may be NULL */
+    bool background;         /* yields to others in the queue for a connection (blobs ahead) */
 };
 
 /* The head of upstream's final answer (after challenge and redirects). Texts end with the call. */
@@ -118,6 +120,10 @@ struct upstream_sink {
     bool (*on_head)(void *context, const struct upstream_head *head, struct error *error);
     /* Bytes of the body as they come; false stops the request (with the error it set). */
     bool (*on_bytes)(void *context, const void *bytes, size_t length, struct error *error);
+    /* All that has come was handed on, and more is not here yet; a sink that gathers bytes lets go
+     * of them. Not called at the end. False stops the request (with the error it set). May be NULL.
+     */
+    bool (*on_idle)(void *context, struct error *error);
 };
 
 /*

@@ -287,11 +287,16 @@ def test_what_was_full_leaves_nothing_behind(disk, tarn_on, upstream, cold):
 
 
 def test_the_kernels_limit_of_file_sizes_is_no_end(tarn_on, start_tarn, upstream, cold, tmp_path):
-    """RLIMIT_FSIZE (systemd's LimitFSIZE=): EFBIG, and a signal that would end the process."""
+    """RLIMIT_FSIZE (systemd's LimitFSIZE=): EFBIG, and a signal that would end the process. The
+    limit is one on memory files as well: what is larger is no whole body, and the rest goes on."""
     tarn = start_tarn([{"host": "fake.test", "url": upstream.url, "default": True}])
     unlimited = resource.prlimit(tarn.process.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(tarn.process.pid, resource.RLIMIT_FSIZE, (2 * MIB, unlimited[1]))
-    everything_comes(tarn, upstream, cold)
+    comes(tarn, upstream, cold.blob(MIB))
+    larger = tarn.blob("org/cold", cold.blob(3 * MIB))
+    assert not larger.complete
+    assert tarn.get("/readyz").status == 200
+    comes(tarn, upstream, cold.blob(MIB + 1))
     resource.prlimit(tarn.process.pid, resource.RLIMIT_FSIZE, unlimited)
     keeps_again(tarn, upstream, cold)
 
@@ -467,7 +472,8 @@ def pass_through_measured(tarn, upstream, digest, pause):
         assert reply.complete, f"the fast one was cut after {len(reply.body)} of {len(content)}"
 
     def slow():
-        with tarn.download(f"/v2/org/cold/blobs/{digest}", receive_buffer=64 * KIB,
+        # A smaller window than this one waits for delayed acknowledgements: hours for 300 MiB.
+        with tarn.download(f"/v2/org/cold/blobs/{digest}", receive_buffer=MIB,
                            timeout=60) as download:
             begun = download.read(MIB)
             time.sleep(pause)

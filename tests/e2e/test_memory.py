@@ -29,7 +29,7 @@ IDLE = 8 * KIB            # a connection between two requests
 TLS_IDLE = 40 * KIB       # the same with TLS
 REQUEST = 24 * KIB        # a request under way
 HEAD = 16 * KIB           # what it may take more while its head arrives
-FLIGHT = 512 * KIB        # a blob being fetched, with its connections
+FLIGHT = 640 * KIB        # a blob being fetched, with its connection
 SLACK = 4 * MIB
 
 BLOB = noise(8 * MIB)

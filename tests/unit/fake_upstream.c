@@ -54,7 +54,8 @@ static bool send_bytes(struct upstream *upstream, uint64_t at, uint64_t end,
         if (upstream->wrong_bytes && at + step == upstream->blob_size)
             copy[step - 1] ^= 1;
         upstream->blob_bytes += step;
-        ok = sink->on_bytes(sink->context, copy, step, error);
+        ok = sink->on_bytes(sink->context, copy, step, error) &&
+             (!sink->on_idle || sink->on_idle(sink->context, error));
         at += step;
         if (upstream->pause_ms)
             clock_sleep_ms(upstream->pause_ms);
