@@ -62,7 +62,7 @@ size_t index_bytes(struct index *index); /* memory that the entries and buckets 
 struct index_hold {
     uint32_t slot;
     bool alone;
-    uint64_t size; /* of the blob when it was taken; INDEX_ABSENT: not known to be there */
+    uint64_t size;     /* of the blob when it was taken; INDEX_ABSENT: not known to be there */
     uint64_t reserved; /* what is no longer to be reserved once it is settled */
 };
 

@@ -91,8 +91,8 @@ struct store_usage {
     uint64_t bytes, blobs; /* of all complete blobs known */
     uint64_t pinned_bytes;
     uint64_t reserved_bytes; /* of partials that are open: partial_reserve() */
-    uint64_t partial_bytes; /* on disk of partials that nobody has open, as of the last look */
-    bool complete;          /* the scan has ended */
+    uint64_t partial_bytes;  /* on disk of partials that nobody has open, as of the last look */
+    bool complete;           /* the scan has ended */
 };
 void store_usage(struct store *store, struct store_usage *out);
 

@@ -2,7 +2,6 @@
  * Also run under ThreadSanitizer. */
 #include "cache_world.h"
 
-
 static void reopen(struct world *world, uint64_t max_size) {
     close_cache(world);
     world->max_size = max_size;
