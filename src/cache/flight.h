@@ -162,6 +162,17 @@ struct flight *flights_join(struct flights *flights, struct upstream *upstream,
                             const struct blob_range *range, struct flight_reader *reader,
                             bool *started, struct error *error);
 void flight_release(struct flight *flight); /* NULL is allowed */
+/* A copy; what it points to stays as long as the flight. */
+struct flight_source flight_current_source(struct flight *flight);
+/* Its blob came wrong: the next flight begins elsewhere, with one plain stream. */
+void flight_distrust(struct flight *flight);
+void flight_leave_table(struct flight *flight); /* if it is there; table_lock held */
+
+/* ---- flight_drive.c: the thread of a new flight, whose reference it takes over ---- */
+
+void *flight_drive(void *flight);
+
+/* ---- flight_read.c, with cache_blob_want() and cache_blob_wait() ---- */
 
 /* Waits until upstream has answered for this source. False: it refused or the flight failed.
  * *found is false when the flight does not fetch through this source: ask upstream yourself. */
