@@ -186,6 +186,7 @@ void cache_blob_close(struct cache_blob *blob) {
     if (blob->flight) {
         flight_leave(blob->flight, blob->reader);
         flight_release(blob->flight);
+        flight_release(blob->before);
         free(blob->reader);
     } else if (blob->fd >= 0) {
         store_blob_close(blob->store, &blob->digest, blob->fd);

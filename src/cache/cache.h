@@ -125,6 +125,7 @@ struct cache_blob {
     struct store *store; /* of a stored one */
     struct digest digest;
     struct flight *flight; /* NULL: complete and verified */
+    struct flight *before; /* that the first part came from, when it was put out of there */
     struct flight_reader *reader;
 };
 

@@ -60,6 +60,7 @@ static void flight_destroy(struct flight *flight) {
     for (unsigned i = 0; i < flight->source_count; i++)
         free(flight->sources[i].repository);
     upstream_target_free(&flight->target);
+    store_blob_close(flight->flights->store, &flight->digest, flight->stored_fd);
     flight_pass_end(flight);
     extents_free(&flight->present);
     pthread_mutex_destroy(&flight->state_lock);
@@ -144,7 +145,7 @@ static struct flight *flight_new(struct flights *flights, struct upstream *upstr
     unsigned connections = upstream_settings(upstream)->connections;
     flight->flights = flights;
     flight->digest = *digest;
-    flight->fd = flight->passing.memory = -1;
+    flight->fd = flight->passing.memory = flight->stored_fd = -1;
     flight->references = 2; /* the driver's and the caller's */
     flight->allowed = connections ? connections : 4;
     if (flight->allowed > FLIGHT_SPANS - 4)

@@ -111,6 +111,7 @@ struct flight {
     pthread_mutex_t state_lock; /* guards everything below */
     pthread_cond_t changed;
     enum flight_state state;
+    atomic_int outcome; /* the same, for who does not hold the lock */
     struct error failure;
     bool opened;  /* the driver has opened the partial */
     bool resumed; /* an earlier flight's bytes were found */
@@ -118,7 +119,9 @@ struct flight {
         *partial; /* freed by the driver, or with the flight when a fetcher outlives it */
     int fd;       /* of the partial file; closed with the flight; -1: there is none */
     struct passing passing;
-    uint64_t room; /* bytes reserved of flights->room; the driver's alone */
+    uint64_t room; /* bytes reserved of flights->room; the driver's alone, as what follows */
+    bool gave_up;  /* the partial was dropped: the blob passes through */
+    int stored_fd; /* holds the blob in the store once it is there; -1: it is not */
 
     bool answered; /* upstream has sent a head: size is known, or will be at the end */
     bool size_known;
@@ -224,6 +227,8 @@ bool flight_note_written(struct flight *flight, int sink, uint64_t start, uint64
 /* Whether a fetcher at `at` may write on, forgetting what nobody needs any more if that makes it
  * so. False: wait until readers have read. */
 bool flight_may_write(struct flight *flight, uint64_t at, uint64_t end);
+/* Whether a reader waits for bytes that no fetcher is about to bring. */
+bool flight_is_wanted_elsewhere(const struct flight *flight);
 /* Whether who wants `range` can join; false: what it needs is or will be gone. */
 bool flight_is_joinable(const struct flight *flight, const struct blob_range *range);
 void flight_pass_end(struct flight *flight); /* with the flight */

@@ -67,49 +67,68 @@ static bool open_partial(struct flight *flight, struct error *error) {
     return ok;
 }
 
-/* Takes room for the blob, as far as it is known how much it needs. Bytes come in meanwhile: nobody
- * waits for what has to be deleted first. */
+/* How many bytes of room the blob needs, as far as that is known. state_lock held. */
+static uint64_t room_needed(const struct flight *flight) {
+    uint64_t present = extents_total(&flight->present);
+    if (flight->size_known)
+        return flight->size;
+    if (!flight->answered) /* upstream may still tell the size */
+        return 0;
+    return room_is_enough(flight->flights->room, present + ROOM_STEP) ? present + ROOM_STEP
+                                                                      : present;
+}
+
+/* Whether take_room() has something to do. state_lock held. */
+static bool is_room_due(const struct flight *flight) {
+    if (flight->state != FLIGHT_MOVING)
+        return false;
+    if (flight->passing.on)
+        return flight->partial && !flight->gave_up;
+    uint64_t needed = room_needed(flight);
+    if (flight->size_known || flight->room == 0)
+        return flight->room < needed;
+    return flight->room + ROOM_STEP / 2 < needed; /* half of the last step is used */
+}
+
+/* Takes room for the blob. Bytes come in meanwhile: nobody waits for what has to be deleted first.
+ * state_lock held, and let go of for as long as it takes. */
 static void take_room(struct flight *flight) {
     struct room *room = flight->flights->room;
     struct error error = {0};
-    pthread_mutex_lock(&flight->state_lock);
-    bool told = flight->size_known || flight->answered; /* the size, or that none will be told */
-    bool keeps = flight->state == FLIGHT_MOVING && !flight->passing.on && told;
-    bool gives_up = flight->passing.on && flight->partial;
-    uint64_t present = extents_total(&flight->present);
-    uint64_t needed = flight->size_known ? flight->size : present + ROOM_STEP;
-    if (!flight->size_known && !room_is_enough(room, needed))
-        needed = present;
-    pthread_mutex_unlock(&flight->state_lock);
-    if (gives_up) /* its bytes stay readable to us, and others may try with a partial of their own
-                   */
-        partial_drop(flight->partial);
-    if (!keeps || flight->room >= needed ||
-        (flight->room && !flight->size_known && flight->room >= present + ROOM_STEP / 2))
-        return;
-    bool enough = room_is_enough(room, needed);
-    if (room_reserve(room, flight->partial, needed, &error)) {
-        flight->room = needed;
-        return;
+    uint64_t needed = room_needed(flight), present = extents_total(&flight->present);
+    if (!flight->passing.on) {
+        pthread_mutex_unlock(&flight->state_lock);
+        bool taken = room_reserve(room, flight->partial, needed,
+                                  needed > present ? needed - present : 0, &error);
+        pthread_mutex_lock(&flight->state_lock);
+        if (taken) {
+            flight->room = needed;
+            return;
+        }
+        flight_pass(flight, room_is_enough(room, needed) ? UNKEPT_FULL : UNKEPT_TOO_LARGE, &error);
     }
-    pthread_mutex_lock(&flight->state_lock);
-    flight_pass(flight, enough ? UNKEPT_FULL : UNKEPT_TOO_LARGE, &error);
+    /* Its bytes stay readable to us, and others may try with a partial of their own. */
+    flight->gave_up = true;
     pthread_mutex_unlock(&flight->state_lock);
-    partial_drop(flight->partial); /* its bytes stay readable to us */
+    partial_drop(flight->partial);
+    pthread_mutex_lock(&flight->state_lock);
 }
 
 /* Whether anything is still to be fetched for anybody. state_lock held. */
 static bool is_idle(struct flight *flight) {
     struct plan plan;
+    /* Whoever comes to one that passes through comes as a reader; others only wait for its end. */
     return flight->fetchers == 0 && flight->reader_count == 0 &&
-           atomic_load(&flight->references) == 1 && !flight_plan(flight, &plan);
+           (flight->passing.on || atomic_load(&flight->references) == 1) &&
+           !flight_plan(flight, &plan);
 }
 
 /* Waits for more bytes to hash: [hashed, *end) of *fd. False: nothing more will come. */
 static bool wait_for_prefix(struct flight *flight, int *fd, uint64_t *end) {
-    take_room(flight);
     pthread_mutex_lock(&flight->state_lock);
     for (;;) {
+        while (is_room_due(flight))
+            take_room(flight);
         *end = extents_run_end(&flight->present, flight->hashed);
         if (flight->state != FLIGHT_MOVING || *end > flight->hashed)
             break;
@@ -122,14 +141,8 @@ static bool wait_for_prefix(struct flight *flight, int *fd, uint64_t *end) {
             break;
         }
         flight_staff(flight); /* should a fetcher have ended for want of memory or threads */
-        bool knew = flight->size_known;
         struct timespec deadline = clock_deadline(1000);
         pthread_cond_clockwait(&flight->changed, &flight->state_lock, CLOCK_MONOTONIC, &deadline);
-        if (flight->size_known && !knew) {
-            pthread_mutex_unlock(&flight->state_lock);
-            take_room(flight);
-            pthread_mutex_lock(&flight->state_lock);
-        }
     }
     bool more = flight->state == FLIGHT_MOVING && *end > flight->hashed;
     if (more)
@@ -258,8 +271,13 @@ static void settle_links(struct flight *flight) {
 static void end_verified(struct flight *flight) {
     struct room *room = flight->flights->room;
     struct error error = {0};
-    if (!flight->passing.on && partial_commit(flight->partial, &error)) {
+    /* A size that nobody told is recorded now: what an earlier process wrote may have been longer.
+     */
+    if (!flight->passing.on && partial_set_size(flight->partial, flight->size, &error) &&
+        partial_commit(flight->partial, &error)) {
         room_note_kept(room);
+        /* For readers that are behind: what they read is not evicted. */
+        flight->stored_fd = store_blob_open(flight->flights->store, &flight->digest, NULL, NULL);
         settle_links(flight);
         log_end(flight, NULL);
         return;
@@ -276,6 +294,12 @@ static void leave_count(struct flights *flights) {
     pthread_mutex_unlock(&flights->table_lock);
 }
 
+/* state_lock held. */
+static void set_verified(struct flight *flight) {
+    flight->state = FLIGHT_VERIFIED;
+    atomic_store(&flight->outcome, FLIGHT_VERIFIED);
+}
+
 void *flight_drive(void *argument) {
     struct flight *flight = argument;
     struct flights *flights = flight->flights;
@@ -285,7 +309,7 @@ void *flight_drive(void *argument) {
     leave_count(flights); /* what is left to do needs no upstream, and makes room for others */
     pthread_mutex_lock(&flight->state_lock);
     if (ok)
-        flight->state = FLIGHT_VERIFIED;
+        set_verified(flight);
     else
         flight_fail(flight, &error);
     error = flight->failure;

@@ -16,7 +16,7 @@
 #include "cache/lookup.h"
 
 enum {
-    RECORD_EVERY = 4 << 20, /* bytes between two records of progress for after a crash */
+    RECORD_EVERY = 1 << 20, /* bytes between two records of progress for after a crash */
     BACKOFF_FIRST_MS = 100,
     BACKOFF_MOST_MS = 5000,
     COMPARE_SIZE = 16 << 10,
@@ -48,6 +48,7 @@ void flight_fail(struct flight *flight, const struct error *error) {
     if (flight->state != FLIGHT_MOVING)
         return;
     flight->state = FLIGHT_FAILED;
+    atomic_store(&flight->outcome, FLIGHT_FAILED);
     flight->failure = *error;
     pthread_cond_broadcast(&flight->changed);
 }
@@ -72,7 +73,8 @@ static bool learn_size(struct flight *flight, uint64_t size, struct error *error
                          "mid-transfer",
                          upstream_host(flight->sources[flight->source].upstream),
                          (unsigned long long)flight->size, (unsigned long long)size);
-    if (extents_run_end(&flight->present, size) > size)
+    const struct extents *present = &flight->present;
+    if (present->count && present->at[present->count - 1].end > size)
         return error_set(error, ERROR_CORRUPT, "the blob is shorter than what has come of it");
     flight->size_known = true;
     flight->size = size;
@@ -213,7 +215,10 @@ static void await_turn(const struct fetch *fetch, size_t length) {
     while (flight->state == FLIGHT_MOVING) {
         bool may = flight_may_write(flight, span->at, span->at + length);
         bool nobody = flight->passing.on && flight->reader_count == 0;
-        if (nobody || (may && !others_write(flight, span, span->at, span->at + length)))
+        if (!may && !flight->plain && flight_is_wanted_elsewhere(flight))
+            fetch->span->end = span->at; /* goes where somebody waits */
+        if (nobody || span->at >= span->end ||
+            (may && !others_write(flight, span, span->at, span->at + length)))
             break;
         pthread_cond_wait(&flight->changed, &flight->state_lock);
         if (!may)
@@ -239,7 +244,9 @@ static bool claim(struct fetch *fetch, size_t length, struct piece *piece, struc
         struct extent gap;
         *piece = (struct piece){.start = span->at, .end = limit, .present = run_end > span->at};
         if (piece->present) {
-            piece->fd = flight_medium(flight, span->at, &run_end);
+            uint64_t medium_end;
+            piece->fd = flight_medium(flight, span->at, &medium_end);
+            run_end = run_end < medium_end ? run_end : medium_end;
             piece->end = run_end < limit ? run_end : limit;
             if (flight->passing.on && piece->fd == flight->passing.memory)
                 piece->fd = -1; /* it may be forgotten at any time */

@@ -128,7 +128,10 @@ static void forget(struct flight *flight, uint64_t start, uint64_t end) {
     start = (start + page - 1) / page * page;
     if (!flight->size_known || end < flight->size)
         end = end / page * page;
-    if (start >= end || !extents_remove(&passing->in_memory, start, end))
+    /* What is not hashed yet has to come once more for whoever wants the whole. */
+    uint64_t again = start > flight->hashed ? start : flight->hashed;
+    if (start >= end || (again < end && !extents_remove(&flight->present, again, end)) ||
+        !extents_remove(&passing->in_memory, start, end))
         return;
     /* Memory, no I/O: it may be done with the lock held. */
     fallocate(passing->memory, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)start,
@@ -138,8 +141,8 @@ static void forget(struct flight *flight, uint64_t start, uint64_t end) {
 }
 
 static void forget_what_nobody_needs(struct flight *flight) {
-    struct passing *passing = &flight->passing;
-    for (size_t i = 0; i < passing->in_memory.count; i++) {
+    const struct passing *passing = &flight->passing;
+    for (size_t i = passing->in_memory.count; i-- > 0;) { /* from the last: they may vanish */
         struct extent run = passing->in_memory.at[i];
         for (uint64_t at = run.start, end; at < run.end; at = end) {
             bool needed = is_needed(flight, at, &end);
@@ -163,16 +166,32 @@ static bool is_awaited(const struct flight *flight, uint64_t at, uint64_t end) {
     return false;
 }
 
-/* The reader that is farthest behind goes. */
+/* The reader that is farthest behind goes, or who has not even said what it wants. */
 static void put_slowest_out(struct flight *flight) {
     struct flight_reader *reader, *slowest = NULL;
     DL_FOREACH (flight->readers, reader) {
-        if (!reader->put_out && !reader->undecided && (!slowest || reader->at < slowest->at))
+        if (!reader->put_out && (!slowest || reader->at < slowest->at))
             slowest = reader;
     }
     if (slowest)
         slowest->put_out = true;
+    flight->passing.forgot = true; /* it does not come back to this flight */
     pthread_cond_broadcast(&flight->changed);
+}
+
+bool flight_is_wanted_elsewhere(const struct flight *flight) {
+    const struct flight_reader *reader;
+    DL_FOREACH (flight->readers, reader) {
+        uint64_t front = flight_front(flight, reader);
+        bool held = false;
+        for (size_t i = 0; i < FLIGHT_SPANS; i++) {
+            const struct span *span = &flight->spans[i];
+            held |= span->busy && span->at <= front && front < span->end;
+        }
+        if (!held && is_awaited(flight, front, front + 1))
+            return true;
+    }
+    return false;
 }
 
 bool flight_may_write(struct flight *flight, uint64_t at, uint64_t end) {

@@ -84,10 +84,12 @@ void flight_leave(struct flight *flight, struct flight_reader *reader) {
     pthread_mutex_unlock(&flight->state_lock);
 }
 
-/* Up to where bytes at `reader->at` may be sent. state_lock held. */
-static uint64_t released_end(const struct flight *flight, const struct flight_reader *reader) {
+/* Up to where bytes at `reader->at` may be sent. `doubtful`: the flight that its first part came
+ * from is not verified. state_lock held. */
+static uint64_t released_end(const struct flight *flight, const struct flight_reader *reader,
+                             bool doubtful) {
     uint64_t end = extents_run_end(&flight->present, reader->at);
-    if (flight->state != FLIGHT_VERIFIED && reader->whole) {
+    if ((flight->state != FLIGHT_VERIFIED || doubtful) && reader->whole) {
         uint64_t held = HELD_BACK;
         if (flight->size_known && flight->size / 2 < held)
             held = (flight->size + 1) / 2;
@@ -114,6 +116,18 @@ void cache_blob_want(struct cache_blob *blob, uint64_t first, uint64_t end, bool
     pthread_mutex_unlock(&flight->state_lock);
 }
 
+/* What can be said against a reader's going on, its flight being in order otherwise. state_lock
+ * held. */
+static bool is_consistent(const struct cache_blob *blob, struct error *error) {
+    const struct flight *flight = blob->flight;
+    if (blob->before && atomic_load(&blob->before->outcome) == FLIGHT_FAILED)
+        return error_set(error, ERROR_UNAVAILABLE,
+                         "the transfer that the first part of the blob came from has failed");
+    if (blob->reader->whole && blob->size_known && flight->size_known && flight->size != blob->size)
+        return error_set(error, ERROR_CORRUPT, "the blob's size changed between two transfers");
+    return true;
+}
+
 /* Waits for bytes at `offset`; false when there is something else to say. state_lock held. */
 static bool wait_for_bytes(struct cache_blob *blob, uint64_t offset, uint64_t *end,
                            bool (*is_there)(const void *context), const void *context,
@@ -122,10 +136,13 @@ static bool wait_for_bytes(struct cache_blob *blob, uint64_t offset, uint64_t *e
     struct flight_reader *reader = blob->reader;
     bool there = true;
     for (;;) {
-        *end = released_end(flight, reader);
-        bool at_end = flight->state == FLIGHT_VERIFIED && offset >= flight->size;
+        bool doubtful = blob->before && atomic_load(&blob->before->outcome) != FLIGHT_VERIFIED;
+        *end = released_end(flight, reader, doubtful);
+        bool at_end = flight->state == FLIGHT_VERIFIED && !doubtful && offset >= flight->size;
         if (flight->state == FLIGHT_FAILED || *end > offset || at_end || !there || reader->put_out)
             break;
+        if (!is_consistent(blob, error))
+            return false;
         flight_staff(flight);
         struct timespec deadline = clock_deadline(1000);
         int waited = pthread_cond_clockwait(&flight->changed, &flight->state_lock, CLOCK_MONOTONIC,
@@ -140,12 +157,16 @@ static bool wait_for_bytes(struct cache_blob *blob, uint64_t offset, uint64_t *e
         return error_set(error, ERROR_CLOSED, "the client left");
     if (flight->state == FLIGHT_FAILED && error)
         *error = flight->failure;
-    return flight->state != FLIGHT_FAILED && !reader->put_out;
+    return flight->state != FLIGHT_FAILED && !reader->put_out && is_consistent(blob, error);
 }
 
-/* Goes on from `offset` in a flight of its own. */
+/* Goes on from `offset` in a flight of its own, which hashes the whole blob again. What was sent
+ * before was not verified; its flight is kept in `before`, to see how it ends. */
 static bool change_flight(struct cache_blob *blob, uint64_t offset, struct error *error) {
     struct flight *old = blob->flight;
+    if (blob->before)
+        return error_set(error, ERROR_NO_SPACE,
+                         "the client fell behind for the second time in a blob that is not kept");
     const struct flight_reader was = *blob->reader;
     const struct flight_source source = flight_current_source(old);
     const struct blob_range whole = {.kind = BLOB_WHOLE};
@@ -164,7 +185,10 @@ static bool change_flight(struct cache_blob *blob, uint64_t offset, struct error
         return false;
     }
     blob->flight = flight;
-    flight_release(old);
+    if (was.whole && offset > 0)
+        blob->before = old;
+    else
+        flight_release(old);
     cache_blob_want(blob, offset, was.end, was.whole);
     return true;
 }
@@ -183,7 +207,7 @@ bool cache_blob_wait(struct cache_blob *blob, uint64_t offset, uint64_t *end,
         if (flight->passing.on) /* what it has had may be forgotten, and the transfer go on */
             pthread_cond_broadcast(&flight->changed);
         bool ok = wait_for_bytes(blob, offset, end, is_there, context, error);
-        bool put_out = blob->reader->put_out && flight->state != FLIGHT_FAILED;
+        bool put_out = !ok && blob->reader->put_out && flight->state != FLIGHT_FAILED;
         uint64_t there_until = *end;
         if (ok && *end > offset) {
             blob->fd = flight_medium(flight, offset, &there_until);
@@ -194,7 +218,7 @@ bool cache_blob_wait(struct cache_blob *blob, uint64_t offset, uint64_t *end,
             blob->reader->lent = *end;
         }
         pthread_mutex_unlock(&flight->state_lock);
-        if (ok || !put_out)
+        if (!put_out || (is_there && !is_there(context)))
             return ok;
         if (!change_flight(blob, offset, error))
             return false;

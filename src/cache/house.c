@@ -75,9 +75,9 @@ static void *keep(void *argument) {
     for (int64_t pins_ms = 0, sweep_ms = 0, now = clock_ms(); !atomic_load(&house->closing);
          now = clock_ms()) {
         if (now >= pins_ms || pins_want_renewal(cache->pins)) {
-            pins_renew(cache->pins, &house->closing);
-            pins_ms = now + PINS_MS;
-            if (known && !atomic_load(&house->closing))
+            bool renewed = pins_renew(cache->pins, &house->closing);
+            pins_ms = now + (renewed ? PINS_MS : LOOK_MS);
+            if (known && renewed)
                 room_open(&cache->room);
         }
         room_keep(&cache->room, &house->closing);
@@ -98,6 +98,13 @@ static void set_aside(struct cache *cache, const struct digest *digest) {
     int fd = store_blob_open(cache->store, digest, NULL, NULL);
     if (fd < 0)
         return;
+    /* Once more, of what is open now: reading it slowly took a while, and a good one may have taken
+     * its place. */
+    if (store_blob_verify(cache->store, digest, 0, &cache->house.closing, &error) ||
+        error.kind != ERROR_CORRUPT) {
+        store_blob_close(cache->store, digest, fd);
+        return;
+    }
     if (!store_blob_set_aside(cache->store, digest, fd, &error))
         log_at(LOG_ERROR, "bad blob stays", LOG_STRING("error", error.text));
     store_blob_close(cache->store, digest, fd);

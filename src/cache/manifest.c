@@ -85,14 +85,17 @@ static bool keep_stored(struct question *question, const struct document *docume
                         struct error *error) {
     struct cache *cache = question->cache;
     const char *host = upstream_host(question->upstream);
-    bool kept =
-        room_find(&cache->room, document->length, error) &&
-        store_blob_put(cache->store, &document->digest, document->bytes, document->length, error) &&
-        store_link_manifest(cache->store, host, question->repository, &document->digest,
-                            document->media_type, error);
-    if (kept)
-        pins_note(cache->pins, host, question->repository, &document->digest);
-    return kept;
+    const struct digest *digest = &document->digest;
+    uint64_t size;
+    bool there = store_blob_has(cache->store, digest, &size) && size == document->length;
+    if (!(there || room_find(&cache->room, document->length, error)) ||
+        !store_blob_put(cache->store, digest, document->bytes, document->length, error) ||
+        !store_link_manifest(cache->store, host, question->repository, digest, document->media_type,
+                             error))
+        return false;
+    room_note_kept(&cache->room);
+    pins_note(cache->pins, host, question->repository, digest);
+    return true;
 }
 
 /* Keeps an answer in memory and, if it has bytes, in the store; failing to keep is no failure. */

@@ -103,31 +103,37 @@ static bool pin_one(void *context, const struct digest *digest) {
     return !atomic_load(renewal->stop);
 }
 
-/* Pins a manifest and all it names, as far as it is here. */
-static void pin_manifest(struct store *store, const struct digest *digest, unsigned depth) {
+/* Pins a manifest and all it names, as far as it is here. False: it could not be read. */
+static bool pin_manifest(struct store *store, const struct digest *digest, unsigned depth) {
     cleanup_buffer struct buffer bytes = {0};
     struct manifest manifest;
     struct store_blob blob;
+    struct error error = {0};
     store_pin(store, digest);
     if (depth == DEPTH_LIMIT || !store_blob_find(store, digest, &blob) ||
-        blob.size > MANIFEST_SIZE_LIMIT ||
-        !store_blob_peek(store, digest, MANIFEST_SIZE_LIMIT, &bytes, NULL) ||
-        !manifest_parse(bytes.bytes, bytes.length, &manifest, NULL))
-        return;
+        blob.size > MANIFEST_SIZE_LIMIT)
+        return true;
+    if (!store_blob_peek(store, digest, MANIFEST_SIZE_LIMIT, &bytes, &error))
+        return error.kind == ERROR_NOT_FOUND || error.kind == ERROR_CORRUPT;
+    if (!manifest_parse(bytes.bytes, bytes.length, &manifest, &error))
+        return error.kind != ERROR_MEMORY;
+    bool ok = true;
     for (size_t i = 0; i < manifest.count; i++) {
         const struct descriptor *named = &manifest.descriptors[i];
         if (named->role == DESCRIPTOR_MANIFEST)
-            pin_manifest(store, &named->digest, depth + 1);
+            ok = pin_manifest(store, &named->digest, depth + 1) && ok;
         else if (named->role != DESCRIPTOR_SUBJECT)
             store_pin(store, &named->digest);
     }
     manifest_free(&manifest);
+    return ok;
 }
 
 static bool pin_tag(void *context, const char *tag, const struct tag_record *record) {
-    const struct renewal *renewal = context;
-    if (text_matches_glob(renewal->pattern->tag, text_of(tag)))
-        pin_manifest(renewal->pins->store, &record->digest, 0);
+    struct renewal *renewal = context;
+    if (text_matches_glob(renewal->pattern->tag, text_of(tag)) &&
+        !pin_manifest(renewal->pins->store, &record->digest, 0))
+        renewal->ok = false;
     return !atomic_load(renewal->stop);
 }
 
@@ -139,7 +145,8 @@ static bool pin_repository(void *context, const char *host, const char *reposito
         if (!matches(renewal->pattern, host, repository))
             continue;
         if (renewal->pattern->tag)
-            renewal->ok = store_tags(store, host, repository, pin_tag, renewal, NULL);
+            renewal->ok =
+                store_tags(store, host, repository, pin_tag, renewal, NULL) && renewal->ok;
         else
             renewal->ok =
                 store_links(store, host, repository, LINK_BLOB, pin_one, renewal, NULL) &&

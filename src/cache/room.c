@@ -102,17 +102,28 @@ struct evicting {
     bool cleaned;
 };
 
-/* Deletes the least recently used blob. What was left by transfers that nobody continues goes
- * before any of them. False: nothing can go. begin_evicting() is done. */
+/* What was left by transfers that nobody continues. */
+static uint64_t clean_partials(struct room *room) {
+    struct store_usage before, after;
+    store_usage(room->store, &before);
+    if (before.partial_bytes == 0)
+        return 0;
+    store_partials_clean(room->store, 0);
+    store_usage(room->store, &after);
+    return before.partial_bytes > after.partial_bytes ? before.partial_bytes - after.partial_bytes
+                                                      : 0;
+}
+
+/* Deletes the least recently used blob; left-over partials go before any of them. False: nothing
+ * can go. begin_evicting() is done. */
 static bool evict_one(struct room *room, int64_t before_s, struct evicting *evicting) {
-    struct store_usage usage;
     struct store_blob blob;
-    store_usage(room->store, &usage);
-    if (usage.partial_bytes && before_s == INT64_MAX && !evicting->cleaned) {
-        store_partials_clean(room->store, 0);
-        evicting->bytes += usage.partial_bytes;
+    if (before_s == INT64_MAX && !evicting->cleaned) {
+        uint64_t bytes = clean_partials(room);
         evicting->cleaned = true;
-        return true;
+        evicting->bytes += bytes;
+        if (bytes)
+            return true;
     }
     if (!store_evict(room->store, before_s, &blob, NULL))
         return false;
@@ -127,56 +138,77 @@ static bool evict_one(struct room *room, int64_t before_s, struct evicting *evic
 }
 
 /* Evicts until there is what is needed. Never more than was over in the beginning: on a file
- * system with snapshots what is deleted may free nothing. */
+ * system with snapshots what is deleted may free nothing. begin_evicting() is done. */
 static bool make(struct room *room, struct need need, const atomic_bool *stop) {
     struct evicting evicting = {0};
-    bool more = true;
-    if (excess(room, need) == 0)
-        return true;
-    begin_evicting(room);
     const uint64_t over = excess(room, need);
+    bool more = true;
     while (more && evicting.bytes < over && excess(room, need) > 0 && !(stop && atomic_load(stop)))
         more = evict_one(room, INT64_MAX, &evicting);
-    end_evicting(room);
     return evicting.bytes >= over || excess(room, need) == 0;
 }
 
-static bool find(struct room *room, uint64_t bytes, struct need need, struct error *error) {
-    if (!room_is_enough(room, bytes))
-        return error_set(error, ERROR_NO_SPACE,
-                         "%" PRIu64
-                         " bytes are more than the whole cache may hold (max_size %" PRIu64 ")",
-                         bytes, room->max_size);
-    /* Before all blobs are known, those that are were just used: the least recently used are not
-     * among them. A disk that is full says so itself. */
-    return !atomic_load(&room->open) || make(room, need, NULL) ||
-           error_set(error, ERROR_NO_SPACE,
+static bool no_room(uint64_t bytes, struct error *error) {
+    return error_set(error, ERROR_NO_SPACE,
                      "no room for %" PRIu64 " bytes more: all that is cached is pinned or in use, "
                      "or others fill the disk",
                      bytes);
 }
 
-bool room_reserve(struct room *room, struct partial *partial, uint64_t bytes, struct error *error) {
+static bool too_large(const struct room *room, uint64_t bytes, struct error *error) {
+    return error_set(error, ERROR_NO_SPACE,
+                     "%" PRIu64 " bytes are more than the whole cache may hold (max_size %" PRIu64
+                     ")",
+                     bytes, room->max_size);
+}
+
+bool room_reserve(struct room *room, struct partial *partial, uint64_t bytes, uint64_t missing,
+                  struct error *error) {
+    const struct need need = {.free = missing};
+    if (!room_is_enough(room, bytes)) {
+        partial_reserve(partial, 0);
+        return too_large(room, bytes, error);
+    }
     partial_reserve(partial, bytes);
-    if (find(room, bytes, (struct need){.free = bytes}, error))
+    /* Before all blobs are known, those that are were just used: the least recently used are not
+     * among them. A disk that is full says so itself. */
+    if (!atomic_load(&room->open) || excess(room, need) == 0)
         return true;
+    /* Two that want the last room at once: one gets it, not neither. */
     partial_reserve(partial, 0);
-    return false;
+    begin_evicting(room);
+    partial_reserve(partial, bytes);
+    bool made = make(room, need, NULL);
+    if (!made)
+        partial_reserve(partial, 0);
+    end_evicting(room);
+    return made || no_room(bytes, error);
 }
 
 bool room_find(struct room *room, uint64_t bytes, struct error *error) {
-    return find(room, bytes, (struct need){.more = bytes, .free = bytes}, error);
+    const struct need need = {.more = bytes, .free = bytes};
+    if (!room_is_enough(room, bytes))
+        return too_large(room, bytes, error);
+    if (!atomic_load(&room->open) || excess(room, need) == 0)
+        return true;
+    begin_evicting(room);
+    bool made = make(room, need, NULL);
+    end_evicting(room);
+    return made || no_room(bytes, error);
 }
 
 bool room_make(struct room *room, uint64_t bytes) {
     struct evicting evicting = {0};
+    uint64_t left = 0;
     if (!atomic_load(&room->open))
         return false;
     begin_evicting(room);
-    while (evicting.bytes < bytes && evict_one(room, INT64_MAX, &evicting))
+    /* Somebody who met the same full disk may have made it meanwhile. */
+    bool made = store_free_bytes(room->store, &left, NULL) && left >= bytes;
+    while (!made && evicting.bytes < bytes && evict_one(room, INT64_MAX, &evicting))
         ;
     end_evicting(room);
-    return evicting.bytes > 0;
+    return made || evicting.bytes > 0;
 }
 
 void room_keep(struct room *room, const atomic_bool *stop) {
@@ -189,8 +221,11 @@ void room_keep(struct room *room, const atomic_bool *stop) {
             ;
         end_evicting(room);
     }
-    if (open)
+    if (open && excess(room, (struct need){0})) {
+        begin_evicting(room);
         make(room, (struct need){0}, stop);
+        end_evicting(room);
+    }
     room_show(room);
 }
 

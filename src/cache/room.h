@@ -54,9 +54,10 @@ void room_destroy(struct room *room);
 /* Whether a blob of `size` bytes could ever be kept. */
 bool room_is_enough(const struct room *room, uint64_t size);
 
-/* Makes room for a partial that will be `bytes` long, and reserves it. ERROR_NO_SPACE: there is
- * none to be made, and nothing is reserved any more. */
-bool room_reserve(struct room *room, struct partial *partial, uint64_t bytes, struct error *error);
+/* Makes room for a partial that will be `bytes` long, of which `missing` are to be written, and
+ * reserves it. ERROR_NO_SPACE: there is none to be made, and nothing is reserved any more. */
+bool room_reserve(struct room *room, struct partial *partial, uint64_t bytes, uint64_t missing,
+                  struct error *error);
 /* Makes room for `bytes` that are about to be written at once. ERROR_NO_SPACE */
 bool room_find(struct room *room, uint64_t bytes, struct error *error);
 /* After the file system had no room for `bytes`: evicts as much, if there is as much. True: trying

@@ -131,7 +131,9 @@ bool store_blob_put(struct store *store, const struct digest *digest, const void
                 root_replace(store, path, bytes, length, DURABILITY_DIRECTORY, error);
     /* Where only the last sync failed it is there all the same, and where it was before, still. */
     index_settle(&store->index, &hold,
-                 kept || store_blob_has(store, digest, &size) ? length : INDEX_ABSENT);
+                 kept                                   ? length
+                 : store_blob_has(store, digest, &size) ? size
+                                                        : INDEX_ABSENT);
     index_release(&store->index, &hold, true);
     return kept;
 }

@@ -37,7 +37,9 @@ static bool is_wanted(struct store *store, const struct digest *digest) {
     char path[PATH_SIZE];
     struct stat state;
     return (path_flat(path, "partial", digest, "") && root_stat(store, path, &state)) ||
-           index_knows(&store->index, digest);
+           index_knows(&store->index, digest) ||
+           /* A directory that the scan could not read. */
+           (path_blob(path, digest) && root_stat(store, path, &state));
 }
 
 static void delete_old(struct sweep *sweep, const char *path) {

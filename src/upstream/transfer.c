@@ -273,8 +273,10 @@ static bool drive(CURLM *multi, struct running *running, CURLcode *code) {
         curl_multi_poll(multi, NULL, 0, 0, &ready);
         if (ready)
             continue;
+        int64_t began = clock_ms();
         if (!running->transfer->on_idle(running->transfer->context, running->error))
             return false;
+        running->heard_ms += clock_ms() - began; /* who was busy were we */
         int64_t wait = silence_ends(running) - clock_ms();
         if (wait <= 0)
             return time_out(running, started);
