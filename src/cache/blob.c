@@ -69,23 +69,40 @@ static bool ask_head(struct cache *cache, struct upstream *upstream, const char 
     return true;
 }
 
+/* Whether a stored blob is as long as when it was verified, as far as the link says. */
+static bool is_as_long(struct cache *cache, const struct upstream *upstream, const char *repository,
+                       const struct digest *digest, uint64_t size) {
+    uint64_t verified;
+    return !store_linked_size(cache->store, upstream_host(upstream), repository, digest,
+                              &verified) ||
+           verified == size;
+}
+
 bool cache_blob_stat(struct cache *cache, struct upstream *upstream, const char *repository,
                      const struct digest *digest, uint64_t *size, enum cache_outcome *outcome,
                      struct error *error) {
     *outcome = CACHE_HIT;
     if (is_linked(cache, upstream, repository, digest) &&
-        store_blob_has(cache->store, digest, size))
+        store_blob_has(cache->store, digest, size) &&
+        is_as_long(cache, upstream, repository, digest, *size))
         return true;
     return ask_head(cache, upstream, repository, digest, size, outcome, error);
 }
 
 /* Opens the stored file. False without an error text when it is not there. */
-static bool open_stored(struct cache *cache, const struct digest *digest, struct cache_blob *blob) {
+static bool open_stored(struct cache *cache, const struct upstream *upstream,
+                        const char *repository, const struct digest *digest,
+                        struct cache_blob *blob) {
     blob->fd = store_blob_open(cache->store, digest, &blob->size, NULL);
     blob->size_known = blob->fd >= 0;
     blob->store = cache->store;
     blob->digest = *digest;
-    return blob->fd >= 0;
+    if (blob->fd < 0 || is_as_long(cache, upstream, repository, digest, blob->size))
+        return blob->fd >= 0;
+    /* It was cut while nobody looked. */
+    cache_blob_unreadable(blob, NULL);
+    cache_blob_close(blob);
+    return false;
 }
 
 /* Makes sure that the flight may be read through this repository. */
@@ -146,7 +163,7 @@ bool cache_blob_open(struct cache *cache, struct upstream *upstream, const char 
             return false;
         linked = true;
     }
-    if (linked && open_stored(cache, digest, blob))
+    if (linked && open_stored(cache, upstream, repository, digest, blob))
         return true;
 
     /* What upstream has just said is absent is not asked for again. */

@@ -105,7 +105,9 @@ static void take_room(struct flight *flight) {
             flight->room = needed;
             return;
         }
-        flight_pass(flight, room_is_enough(room, needed) ? UNKEPT_FULL : UNKEPT_TOO_LARGE, &error);
+        flight_pass(flight,
+                    room_is_enough(room, needed) ? room_unkept_by(&error) : UNKEPT_TOO_LARGE,
+                    &error);
     }
     /* Its bytes stay readable to us, and others may try with a partial of their own. */
     flight->gave_up = true;
@@ -263,6 +265,8 @@ static void settle_links(struct flight *flight) {
         /* Its name stays as long as the flight. */
         const char *host = upstream_host(source.upstream);
         pins_note(flight->flights->pins, host, source.repository, &flight->digest);
+        store_link_blob_size(flight->flights->store, host, source.repository, &flight->digest,
+                             flight->size, NULL);
         store_sync_blob_links(flight->flights->store, host, source.repository,
                               flight->digest.algorithm, NULL);
     }
@@ -275,7 +279,7 @@ static void end_verified(struct flight *flight) {
      */
     if (!flight->passing.on && partial_set_size(flight->partial, flight->size, &error) &&
         partial_commit(flight->partial, &error)) {
-        room_note_kept(room);
+        room_note_kept(room, flight->size);
         /* For readers that are behind: what they read is not evicted. */
         flight->stored_fd = store_blob_open(flight->flights->store, &flight->digest, NULL, NULL);
         settle_links(flight);
@@ -283,7 +287,7 @@ static void end_verified(struct flight *flight) {
         return;
     }
     if (!flight->passing.on)
-        room_note_unkept(room, room_unkept_by(&error), &error);
+        room_note_unkept(room, room_unkept_by(&error), flight->size, &error);
     if (flight->partial)
         partial_drop(flight->partial);
 }
@@ -317,7 +321,8 @@ void *flight_drive(void *argument) {
     pthread_mutex_unlock(&flight->state_lock);
 
     if (flight->passing.on) /* nobody begins to pass what has ended */
-        room_note_unkept(flights->room, flight->passing.reason, &flight->passing.why);
+        room_note_unkept(flights->room, flight->passing.reason,
+                         flight->size_known ? flight->size : 0, &flight->passing.why);
     if (ok)
         end_verified(flight);
     else

@@ -77,7 +77,7 @@ static void keep_tag(struct question *question, const struct document *document)
         return;
     if (!store_tag_put(cache->store, host, question->repository, question->reference.tag, &record,
                        &error))
-        room_note_unkept(&cache->room, room_unkept_by(&error), &error);
+        room_note_unkept(&cache->room, room_unkept_by(&error), 0, &error);
 }
 
 /* Puts a manifest and its link into the store. */
@@ -93,7 +93,7 @@ static bool keep_stored(struct question *question, const struct document *docume
         !store_link_manifest(cache->store, host, question->repository, digest, document->media_type,
                              error))
         return false;
-    room_note_kept(&cache->room);
+    room_note_kept(&cache->room, document->length);
     pins_note(cache->pins, host, question->repository, digest);
     return true;
 }
@@ -106,7 +106,7 @@ static void keep(struct question *question, struct document *document) {
     if (document->has_bytes) {
         bool kept = keep_stored(question, document, &error);
         if (!kept)
-            room_note_unkept(&cache->room, room_unkept_by(&error), &error);
+            room_note_unkept(&cache->room, room_unkept_by(&error), 0, &error);
         if (kept && is_tag)
             keep_tag(question, document);
         char key[KEY_SIZE];

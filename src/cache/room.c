@@ -6,6 +6,7 @@
 
 enum {
     LOG_EVERY_MS = 60000,
+    CALM_MS = 300000,    /* without trouble: it is over, whatever was missed */
     DISTRUST_MS = 10000, /* a disk that could not give bytes back is tried again after this */
 };
 
@@ -100,6 +101,7 @@ static uint64_t excess(struct room *room, struct need need) {
 struct evicting {
     uint64_t bytes;
     bool cleaned;
+    struct error error; /* why nothing more can go */
 };
 
 /* What was left by transfers that nobody continues. */
@@ -125,7 +127,7 @@ static bool evict_one(struct room *room, int64_t before_s, struct evicting *evic
         if (bytes)
             return true;
     }
-    if (!store_evict(room->store, before_s, &blob, NULL))
+    if (!store_evict(room->store, before_s, &blob, &evicting->error))
         return false;
     char digest[DIGEST_STRING_SIZE];
     evicting->bytes += blob.size;
@@ -137,22 +139,30 @@ static bool evict_one(struct room *room, int64_t before_s, struct evicting *evic
     return true;
 }
 
-/* Evicts until there is what is needed. Never more than was over in the beginning: on a file
- * system with snapshots what is deleted may free nothing. begin_evicting() is done. */
-static bool make(struct room *room, struct need need, const atomic_bool *stop) {
-    struct evicting evicting = {0};
-    const uint64_t over = excess(room, need);
-    bool more = true;
-    while (more && evicting.bytes < over && excess(room, need) > 0 && !(stop && atomic_load(stop)))
-        more = evict_one(room, INT64_MAX, &evicting);
-    return evicting.bytes >= over || excess(room, need) == 0;
+/* What could go at most. */
+static uint64_t evictable(struct room *room) {
+    struct store_usage usage;
+    store_usage(room->store, &usage);
+    return usage.bytes - usage.pinned_bytes + usage.partial_bytes;
 }
 
-static bool no_room(uint64_t bytes, struct error *error) {
-    return error_set(error, ERROR_NO_SPACE,
-                     "no room for %" PRIu64 " bytes more: all that is cached is pinned or in use, "
-                     "or others fill the disk",
-                     bytes);
+/* Evicts until there is what is needed; nothing, when all that may go would not suffice. Never more
+ * than was over in the beginning: on a file system with snapshots what is deleted may free nothing.
+ * begin_evicting() is done. */
+static bool make(struct room *room, struct need need, const atomic_bool *stop,
+                 struct error *error) {
+    struct evicting evicting = {0};
+    const uint64_t over = excess(room, need);
+    bool more = stop || over <= evictable(room); /* the keeper does what it can */
+    while (more && evicting.bytes < over && excess(room, need) > 0 && !(stop && atomic_load(stop)))
+        more = evict_one(room, INT64_MAX, &evicting);
+    if (evicting.bytes >= over || excess(room, need) == 0)
+        return true;
+    return evicting.error.kind == ERROR_IO
+               ? error_set(error, ERROR_IO, "no room can be made: %s", evicting.error.text)
+               : error_set(error, ERROR_NO_SPACE,
+                           "no room: what else is cached is pinned or in use, or too little, or "
+                           "others fill the disk");
 }
 
 static bool too_large(const struct room *room, uint64_t bytes, struct error *error) {
@@ -178,11 +188,11 @@ bool room_reserve(struct room *room, struct partial *partial, uint64_t bytes, ui
     partial_reserve(partial, 0);
     begin_evicting(room);
     partial_reserve(partial, bytes);
-    bool made = make(room, need, NULL);
+    bool made = make(room, need, NULL, error);
     if (!made)
         partial_reserve(partial, 0);
     end_evicting(room);
-    return made || no_room(bytes, error);
+    return made;
 }
 
 bool room_find(struct room *room, uint64_t bytes, struct error *error) {
@@ -192,9 +202,9 @@ bool room_find(struct room *room, uint64_t bytes, struct error *error) {
     if (!atomic_load(&room->open) || excess(room, need) == 0)
         return true;
     begin_evicting(room);
-    bool made = make(room, need, NULL);
+    bool made = make(room, need, NULL, error);
     end_evicting(room);
-    return made || no_room(bytes, error);
+    return made;
 }
 
 bool room_make(struct room *room, uint64_t bytes) {
@@ -205,7 +215,8 @@ bool room_make(struct room *room, uint64_t bytes) {
     begin_evicting(room);
     /* Somebody who met the same full disk may have made it meanwhile. */
     bool made = store_free_bytes(room->store, &left, NULL) && left >= bytes;
-    while (!made && evicting.bytes < bytes && evict_one(room, INT64_MAX, &evicting))
+    bool enough = left + evictable(room) >= bytes;
+    while (!made && enough && evicting.bytes < bytes && evict_one(room, INT64_MAX, &evicting))
         ;
     end_evicting(room);
     return made || evicting.bytes > 0;
@@ -223,7 +234,7 @@ void room_keep(struct room *room, const atomic_bool *stop) {
     }
     if (open && excess(room, (struct need){0})) {
         begin_evicting(room);
-        make(room, (struct need){0}, stop);
+        make(room, (struct need){0}, stop, NULL);
         end_evicting(room);
     }
     room_show(room);
@@ -235,7 +246,8 @@ enum unkept room_unkept_by(const struct error *error) {
     return error->kind == ERROR_NO_SPACE ? UNKEPT_FULL : UNKEPT_FAILING;
 }
 
-void room_note_unkept(struct room *room, enum unkept reason, const struct error *why) {
+void room_note_unkept(struct room *room, enum unkept reason, uint64_t bytes,
+                      const struct error *why) {
     metric_add(room->unkept[reason], 1);
     if (reason == UNKEPT_TOO_LARGE) { /* as configured, and no trouble with the disk */
         log_at(LOG_DEBUG, "blob passed through", LOG_STRING("reason", why->text));
@@ -245,6 +257,8 @@ void room_note_unkept(struct room *room, enum unkept reason, const struct error 
     int64_t now = clock_ms();
     uint64_t more = 0;
     pthread_mutex_lock(&room->lock);
+    room->missed = bytes > room->missed ? bytes : room->missed;
+    room->missed_ms = now;
     bool due = room->logged_ms == 0 || now - room->logged_ms >= LOG_EVERY_MS;
     if (due) {
         more = room->unlogged;
@@ -262,9 +276,19 @@ void room_note_unkept(struct room *room, enum unkept reason, const struct error 
                LOG_STRING("error", why->text), LOG_NUMBER("more_since_last", more));
 }
 
-void room_note_kept(struct room *room) {
+/* That something small fits says nothing of what did not. */
+void room_note_kept(struct room *room, uint64_t bytes) {
     if (metric_value(room->degraded) == 0)
         return;
+    pthread_mutex_lock(&room->lock);
+    const struct need missed = {.more = room->missed, .free = room->missed};
+    bool as_large = bytes >= room->missed || clock_ms() - room->missed_ms > CALM_MS;
+    pthread_mutex_unlock(&room->lock);
+    if (!as_large && excess(room, missed) > 0)
+        return;
+    pthread_mutex_lock(&room->lock);
+    room->missed = 0;
+    pthread_mutex_unlock(&room->lock);
     metric_set(room->degraded, 0);
     if (log_enabled(LOG_INFO))
         log_event(LOG_INFO, "the disk takes new blobs again", NULL, 0);

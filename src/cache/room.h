@@ -41,6 +41,8 @@ struct room {
     bool evicting;
     int64_t logged_ms;          /* when trouble was last logged; 0: never */
     uint64_t unlogged;          /* troubles since */
+    uint64_t missed;            /* bytes of the largest that was not kept, while degraded */
+    int64_t missed_ms;          /* when something was not kept for the last time */
     _Atomic int64_t failing_ms; /* until when bytes on disk are not trusted to come back; 0: fine */
 
     struct metric *evicted_blobs, *evicted_bytes, *degraded, *unkept[UNKEPT_REASONS];
@@ -64,10 +66,12 @@ bool room_find(struct room *room, uint64_t bytes, struct error *error);
  * again makes sense. */
 bool room_make(struct room *room, uint64_t bytes);
 
-/* Counts a blob or manifest that was not kept; `why` is for the log. */
-void room_note_unkept(struct room *room, enum unkept reason, const struct error *why);
-enum unkept room_unkept_by(const struct error *error); /* FULL or FAILING */
-void room_note_kept(struct room *room);                /* the disk works */
+/* Counts a blob or manifest of so many bytes (0: not known) that was not kept; `why` is for the
+ * log. */
+void room_note_unkept(struct room *room, enum unkept reason, uint64_t bytes,
+                      const struct error *why);
+enum unkept room_unkept_by(const struct error *error);  /* FULL or FAILING */
+void room_note_kept(struct room *room, uint64_t bytes); /* so many were */
 
 /* Bytes on disk could not be read back: for a while nothing new is trusted to it. */
 void room_note_unreadable(struct room *room);

@@ -43,16 +43,26 @@ int contents_refuse(const struct contents_command *command, const char *what, co
     return 2;
 }
 
+static bool take_name(const struct contents_command *command, const char *text, json_t *names) {
+    struct error error;
+    json_t *name = json_string(text);
+    if (!name)
+        return !contents_refuse(command, "no name of an image: ", text);
+    json_array_append_new(names, name);
+    if (!contents_is_name(text, &error))
+        return !contents_refuse(command, error.text, "");
+    return json_array_size(names) <= CONTENTS_NAMES_LIMIT ||
+           !contents_refuse(command, "more than 1,000 names at once", "");
+}
+
 bool contents_arguments(struct contents_command *command, int argc, char *const *argv,
                         json_t *names) {
     bool only_names = false;
     for (int at = 1; at < argc;) {
         bool missing = false;
         if (names && (only_names || argv[at][0] != '-')) {
-            json_t *name = json_string(argv[at]);
-            if (!name)
-                return !contents_refuse(command, "no name of an image: ", argv[at]);
-            json_array_append_new(names, name);
+            if (!take_name(command, argv[at], names))
+                return false;
             at++;
         } else if (names && strcmp(argv[at], "--") == 0) {
             only_names = true;
@@ -109,7 +119,8 @@ static bool take_line(void *context, json_t *line, struct text text) {
     struct run *run = context;
     const json_t *error = json_object_get(line, "error");
     (void)text;
-    if (error && !json_object_get(line, "bad")) {
+    bool of_a_blob = json_object_get(line, "bad") || json_object_get(line, "unreadable");
+    if (error && !of_a_blob) {
         tell(run, contents_string(line, "error"));
         run->failed = true;
         return true;
@@ -240,6 +251,16 @@ int contents_run(const struct contents_command *command, json_t *order,
     int status = run_at(&run, &place, owned);
     config_free(place.config);
     return status;
+}
+
+int contents_end(const struct contents_command *command, int status) {
+    if (fflush(stdout) != 0)
+        fprintf(stderr, "tarn %s: writing the answer: %s\n", command->name, strerror(errno));
+    else if (ferror(stdout))
+        fprintf(stderr, "tarn %s: the answer could not be written\n", command->name);
+    else
+        return status;
+    return 1;
 }
 
 /* ---- lines ---- */

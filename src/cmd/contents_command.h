@@ -24,8 +24,8 @@ bool contents_argument(struct contents_command *command, int argc, char *const *
 /* Tells about bad usage; gives 2. */
 int contents_refuse(const struct contents_command *command, const char *what, const char *which);
 
-/* The arguments of a command that takes those and NAMES: appended to `names`, an array; NULL: it
- * takes none. False: usage is wrong, which was told. */
+/* The arguments of a command that takes those and NAMES: checked and appended to `names`, an array;
+ * NULL: it takes none. False: usage is wrong, which was told. */
 bool contents_arguments(struct contents_command *command, int argc, char *const *argv,
                         json_t *names);
 
@@ -36,6 +36,9 @@ bool contents_arguments(struct contents_command *command, int argc, char *const 
  */
 int contents_run(const struct contents_command *command, json_t *order,
                  void (*on_line)(void *context, json_t *line), void *context);
+
+/* The exit status, once all is written to standard output: 1 if that failed, which is then told. */
+int contents_end(const struct contents_command *command, int status);
 
 /* ---- lines ---- */
 

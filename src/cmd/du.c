@@ -56,5 +56,5 @@ int cmd_du(int argc, char **argv) {
         return help_command("du", stdout);
     if (!contents_arguments(&command, argc, argv, NULL))
         return 2;
-    return contents_run(&command, json_object(), take_answer, &command);
+    return contents_end(&command, contents_run(&command, json_object(), take_answer, &command));
 }

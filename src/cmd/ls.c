@@ -10,7 +10,7 @@
 #include "cmd/contents_command.h"
 #include "cmd/help.h"
 
-enum { COLUMNS = 4, DIGEST_SHOWN = 12, SPACE = 3 };
+enum { COLUMNS = 4, DIGEST_SHOWN = 12, TAGS_SHOWN = 3, SPACE = 3 };
 
 /* All lines, since a column is as wide as its longest cell. */
 struct table {
@@ -60,14 +60,29 @@ static void print_table(const struct table *table) {
     }
 }
 
-/* "docker.io/library/alpine:3.20,latest" or "docker.io/library/alpine@sha256:…" */
+/* 2997 as "2,997" */
+static void write_count(size_t count, struct buffer *out) {
+    if (count < 1000) {
+        buffer_printf(out, "%zu", count);
+        return;
+    }
+    write_count(count / 1000, out);
+    buffer_printf(out, ",%03zu", count % 1000);
+}
+
+/* "docker.io/library/alpine:3,3.20,latest +2" or "docker.io/library/alpine@sha256:…" */
 static void write_name(const json_t *image, struct buffer *name) {
     const json_t *tags = json_object_get(image, "tags");
+    size_t count = json_array_size(tags);
     buffer_printf(name, "%s/%s", contents_string(image, "upstream"),
                   contents_string(image, "repository"));
-    for (size_t i = 0; i < json_array_size(tags); i++)
+    for (size_t i = 0; i < count && i < TAGS_SHOWN; i++)
         buffer_printf(name, "%s%s", i ? "," : ":", json_string_value(json_array_get(tags, i)));
-    if (json_array_size(tags) == 0)
+    if (count > TAGS_SHOWN) {
+        buffer_append_string(name, " +");
+        write_count(count - TAGS_SHOWN, name);
+    }
+    if (count == 0)
         buffer_printf(name, "@%s", contents_string(image, "digest"));
 }
 
@@ -131,5 +146,5 @@ int cmd_ls(int argc, char **argv) {
         status = 1;
     }
     free_table(&listing.table);
-    return status;
+    return contents_end(&command, status);
 }

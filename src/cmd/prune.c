@@ -94,7 +94,7 @@ int cmd_prune(int argc, char **argv) {
     if (status == 0 && pruning.short_of_size) {
         fflush(stdout);
         fputs("tarn prune: --to-size could not be reached: the rest is pinned or in use\n", stderr);
-        return 1;
+        status = 1;
     }
-    return status;
+    return contents_end(&pruning.command, status);
 }

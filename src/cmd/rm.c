@@ -65,5 +65,5 @@ int cmd_rm(int argc, char **argv) {
     int status = contents_run(&command, json_pack("{s:O}", "names", names), take_answer, &removal);
     print_end(&removal);
     json_decref(removal.last);
-    return status == 0 && removal.unmatched ? 1 : status;
+    return contents_end(&command, removal.unmatched ? 1 : status);
 }

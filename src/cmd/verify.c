@@ -14,8 +14,9 @@ struct verification {
     struct contents_command command;
     int64_t rate; /* bytes a second; -1: not given */
     bool repair;
-    bool on_terminal, drawn; /* progress is shown; and stands there now */
-    json_t *bad;             /* digests */
+    bool on_terminal, drawn;  /* progress is shown; and stands there now */
+    json_t *bad, *unreadable; /* digests */
+    size_t set_aside;         /* of the bad ones */
 };
 
 /* False: usage is wrong, which was told. */
@@ -56,25 +57,51 @@ static void wipe(struct verification *verification) {
     verification->drawn = false;
 }
 
-static void take_bad(struct verification *verification, json_t *line) {
+static void take_bad(struct verification *verification, const json_t *line) {
     json_array_append(verification->bad, json_object_get(line, "bad"));
+    verification->set_aside += json_is_true(json_object_get(line, "set_aside"));
     wipe(verification);
-    if (verification->command.json)
-        return;
-    puts(contents_string(line, "bad"));
-    fflush(stdout);
+    if (!verification->command.json) {
+        puts(contents_string(line, "bad"));
+        fflush(stdout);
+    }
     fprintf(stderr, "tarn verify: %s\n", contents_string(line, "error"));
+}
+
+/* Not on standard output, where those stand that are known to be wrong. */
+static void take_unreadable(struct verification *verification, const json_t *line) {
+    json_array_append(verification->unreadable, json_object_get(line, "unreadable"));
+    wipe(verification);
+    fprintf(stderr, "tarn verify: %s cannot be read: %s\n", contents_string(line, "unreadable"),
+            contents_string(line, "error"));
+}
+
+static void print_bad(const struct verification *verification) {
+    size_t bad = json_array_size(verification->bad), set_aside = verification->set_aside;
+    static const char later[] = "set aside; they will be fetched again when asked for";
+    fprintf(stderr, "%zu bad", bad);
+    if (!verification->repair)
+        fputs(" (--repair sets them aside)", stderr);
+    else if (set_aside == 0)
+        fputs(", not set aside", stderr);
+    else if (set_aside == bad)
+        fprintf(stderr, ", %s", later);
+    else
+        fprintf(stderr, ", %zu of them %s", set_aside, later);
 }
 
 static void print_end(struct verification *verification, json_t *line) {
     char size[16];
     uint64_t blobs = contents_number(line, "blobs");
     size_t bad = json_array_size(verification->bad);
+    size_t unreadable = json_array_size(verification->unreadable);
     wipe(verification);
     if (verification->command.json) {
         json_t *repaired = json_incref(json_object_get(line, "repaired"));
         json_object_del(line, "repaired"); /* it stands last */
         json_object_set(line, "bad", verification->bad);
+        json_object_set(line, "unreadable", verification->unreadable);
+        json_object_set_new(line, "set_aside", json_integer((json_int_t)verification->set_aside));
         json_object_set_new(line, "repaired", repaired);
         contents_print(line);
         putchar('\n');
@@ -83,12 +110,13 @@ static void print_end(struct verification *verification, json_t *line) {
     units_format_size(contents_number(line, "bytes"), size, sizeof size);
     fflush(stdout);
     fprintf(stderr, "%" PRIu64 " blob%s, %s: ", blobs, contents_plural(blobs), size);
-    if (bad == 0)
-        fputs("all sound\n", stderr);
-    else
-        fprintf(stderr, "%zu bad%s\n", bad,
-                verification->repair ? ", set aside; they will be fetched again when asked for"
-                                     : " (--repair sets them aside)");
+    if (bad == 0 && unreadable == 0)
+        fputs("all sound", stderr);
+    if (bad > 0)
+        print_bad(verification);
+    if (unreadable > 0)
+        fprintf(stderr, "%s%zu cannot be read", bad > 0 ? "; " : "", unreadable);
+    fputc('\n', stderr);
 }
 
 static void take_answer(void *context, json_t *line) {
@@ -97,23 +125,27 @@ static void take_answer(void *context, json_t *line) {
         print_end(verification, line);
     else if (json_object_get(line, "bad"))
         take_bad(verification, line);
+    else if (json_object_get(line, "unreadable"))
+        take_unreadable(verification, line);
     else if (verification->on_terminal)
         draw(verification, line);
 }
 
 int cmd_verify(int argc, char **argv) {
     struct verification verification = {.command.name = "verify", .rate = -1};
-    cleanup_json json_t *bad = json_array();
+    cleanup_json json_t *bad = json_array(), *unreadable = json_array();
     if (arguments_want_help(argc, argv))
         return help_command("verify", stdout);
     if (!read_arguments(&verification, argc, argv))
         return 2;
     verification.bad = bad;
+    verification.unreadable = unreadable;
     verification.on_terminal = isatty(STDERR_FILENO);
     json_t *order = json_pack("{s:b}", "repair", verification.repair);
     if (verification.rate >= 0)
         json_object_set_new(order, "rate", json_integer(verification.rate));
     int status = contents_run(&verification.command, order, take_answer, &verification);
     wipe(&verification);
-    return status == 0 && json_array_size(bad) > 0 ? 1 : status;
+    bool found = json_array_size(bad) > 0 || json_array_size(unreadable) > 0;
+    return contents_end(&verification.command, status == 0 && found ? 1 : status);
 }

@@ -213,7 +213,9 @@ static bool listen_on_file(struct listeners *listeners, const char *path, struct
                              "listening on %s: a file that is no socket is in the way", path);
         if (is_answered(&address))
             return error_set(error, ERROR_BUSY, "listening on %s: another process does", path);
-        unlink(path);
+        if (unlink(path) != 0 && errno != ENOENT)
+            return error_set_errno(error, errno,
+                                   "listening on %s: the old socket cannot be removed", path);
     }
     int fd = open_unix_socket(&address);
     if (fd < 0)

@@ -70,8 +70,6 @@ json_t *contents_size(uint64_t bytes) {
 
 /* ---- orders ---- */
 
-enum { NAMES_LIMIT = 1000 };
-
 static bool not_as(struct error *error, const char *expected) {
     return error_set(error, ERROR_INVALID, "expected %s", expected);
 }
@@ -110,11 +108,11 @@ static bool read_boolean(const json_t *order, const char *name, bool *out) {
 }
 
 /* Pointers to the order's own strings, NULL-terminated; the list is the caller's. NULL: something
- * else than at most NAMES_LIMIT strings. */
+ * else than at most CONTENTS_NAMES_LIMIT strings. */
 static const char **read_names(const json_t *order) {
     const json_t *names = member(order, "names");
     size_t count = json_array_size(names);
-    if ((names && !json_is_array(names)) || count > NAMES_LIMIT)
+    if ((names && !json_is_array(names)) || count > CONTENTS_NAMES_LIMIT)
         return NULL;
     cleanup_free const char **list = calloc(count + 1, sizeof *list);
     for (size_t i = 0; list && i < count; i++) {

@@ -36,6 +36,8 @@ struct contents_sink {
  * repository is meant. UPSTREAM, REPOSITORY and TAG may be globs (text_matches_glob()). Docker Hub
  * is meant by any of its hosts, and gets its library/ in front of one-part names.
  */
+bool contents_is_name(const char *text, struct error *error); /* ERROR_INVALID says why not */
+enum { CONTENTS_NAMES_LIMIT = 1000 };                         /* in one order */
 
 /*
  * A line an image, sorted by upstream, repository and first tag: {"upstream","repository",
@@ -68,7 +70,8 @@ struct contents_prune {
 
 /* Deletes blobs, least recently used first, never what is in use or pinned: {"digest","size",
  * "last_used"} each; then the records that are left without a blob. The last line has "blobs",
- * "bytes", "dry_run" and "remaining_bytes". */
+ * "bytes", "dry_run" and "remaining_bytes". A blob that cannot be deleted is an error in the end;
+ * after a few such in a row it ends at once. */
 bool contents_prune(struct contents *contents, const struct contents_prune *what,
                     const struct contents_sink *sink, struct error *error);
 
@@ -79,8 +82,10 @@ struct contents_verify {
 };
 enum { CONTENTS_VERIFY_RATE = 64 << 20 };
 
-/* Hashes every blob: {"blobs","bytes","of_blobs","of_bytes"} five times a second, {"bad":DIGEST,
- * "error":WHY} each. The last line has "blobs", "bytes" and "repaired". */
+/* Hashes every blob: {"blobs","bytes","of_blobs","of_bytes"} five times a second; {"bad":DIGEST,
+ * "error":WHY,"set_aside":B} for each whose bytes are wrong; {"unreadable":DIGEST,"error":WHY} for
+ * each that could not be hashed, which stays. The last line has "blobs", "bytes" and "repaired":
+ * whether what is bad was to be set aside, and was. */
 bool contents_verify(struct contents *contents, const struct contents_verify *what,
                      const struct contents_sink *sink, struct error *error);
 

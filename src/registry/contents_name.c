@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/cleanup.h"
+#include "registry/contents.h"
 #include "upstream/upstream.h"
 
 static bool refuse(struct error *error, struct text text, const char *why) {
@@ -84,6 +85,11 @@ struct content_name *content_names_parse(const char *const *texts, size_t *count
             return NULL;
     }
     return take(names);
+}
+
+bool contents_is_name(const char *text, struct error *error) {
+    struct content_name name;
+    return content_name_parse(text_of(text), &name, error);
 }
 
 bool content_name_is_whole(const struct content_name *name) {

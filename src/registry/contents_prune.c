@@ -3,8 +3,10 @@
 #include "base/log.h"
 #include "registry/contents_lines.h"
 
-/* A link may be younger than its blob's arrival while a cache runs. */
-enum { SWEEP_AGE_S = 60 };
+enum {
+    SWEEP_AGE_S = 60,   /* a link may be younger than its blob's arrival while a cache runs */
+    FAILURES_LIMIT = 16 /* deletions that fail in a row: so will the next ones */
+};
 
 struct pruning {
     struct contents *contents;
@@ -55,20 +57,34 @@ static uint64_t bytes_there(const struct pruning *pruning) {
     return usage.bytes;
 }
 
+/* Whether so many failures in a row are reason enough to end. The store puts what cannot be deleted
+ * at the end of its queue: after as many as there are blobs it would come round again. */
+static bool is_hopeless(const struct pruning *pruning, uint64_t failures) {
+    struct store_usage usage;
+    store_usage(pruning->contents->store, &usage);
+    return failures >= FAILURES_LIMIT || failures >= usage.blobs;
+}
+
 /* Evicts what was last used before then, until no more than `most` bytes are left (-1: all of it).
- * What cannot be deleted is told at last, and does not keep the rest. */
+ * A few that cannot be deleted do not keep the rest; the last one's reason is left in *failure. */
 static bool evict(struct pruning *pruning, int64_t before_s, int64_t most, struct error *failure) {
     struct store_blob blob;
     struct error why;
+    uint64_t failures = 0;
     while (most < 0 || bytes_there(pruning) > (uint64_t)most) {
         if (store_evict(pruning->contents->store, before_s, &blob, &why)) {
+            failures = 0;
             if (!tell(pruning, &blob))
                 return false;
-        } else if (why.kind == ERROR_NOT_FOUND) {
-            break;
-        } else if (failure->kind == ERROR_NONE) {
-            *failure = why;
+            continue;
         }
+        if (why.kind == ERROR_NOT_FOUND)
+            break;
+        *failure = why;
+        if (is_hopeless(pruning, ++failures))
+            break;
+        if (!contents_go_on(pruning->contents, pruning->sink, pruning->error))
+            return false;
     }
     return true;
 }

@@ -6,6 +6,13 @@
 
 enum { REPORT_MS = 200, STACK_SIZE = 256 << 10 };
 
+/* A blob that is not as it should be. */
+struct finding {
+    struct digest digest;
+    bool unreadable, set_aside; /* not both; neither: bad, and still there */
+    struct error why;
+};
+
 struct verifying {
     struct contents *contents;
     const struct contents_verify *what;
@@ -16,9 +23,9 @@ struct verifying {
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
     uint64_t blobs, bytes; /* hashed, or found not to be readable */
-    bool has_bad;          /* `bad` and `why` wait to be told */
-    struct digest bad;
-    struct error why;
+    bool has_finding;      /* `finding` waits to be told */
+    struct finding finding;
+    bool left_bad; /* one that could not be set aside, or was not to be */
     bool ended;
     struct error failure;
 };
@@ -36,54 +43,56 @@ static void keep_rate(struct verifying *verifying, uint64_t bytes) {
     }
 }
 
-/* Hands a bad blob to the thread that tells, and waits until it is told. */
-static void hand_over(struct verifying *verifying, const struct digest *digest,
-                      const struct error *why) {
+/* Hands a finding to the thread that tells, and waits until it is told. */
+static void hand_over(struct verifying *verifying, const struct finding *finding) {
     pthread_mutex_lock(&verifying->lock);
-    verifying->bad = *digest;
-    verifying->why = *why;
-    verifying->has_bad = true;
+    verifying->finding = *finding;
+    verifying->has_finding = true;
     pthread_cond_broadcast(&verifying->changed);
-    while (verifying->has_bad && !atomic_load(&verifying->stop))
+    while (verifying->has_finding && !atomic_load(&verifying->stop))
         pthread_cond_wait(&verifying->changed, &verifying->lock);
     pthread_mutex_unlock(&verifying->lock);
 }
 
-static void set_aside(struct store *store, const struct digest *digest, struct error *why) {
-    struct error error = {0};
-    uint64_t size;
-    int fd = store_blob_open(store, digest, &size, &error);
-    if (fd < 0)
-        return; /* gone, or set aside by the opening */
-    if (!store_blob_set_aside(store, digest, fd, &error)) {
-        *why = error;
-        error_wrap(why, "cannot be set aside");
-    }
-    store_blob_close(store, digest, fd);
+static void set_aside(struct store *store, struct finding *finding) {
+    struct error error = {0}, bad = finding->why;
+    int fd = store_blob_open(store, &finding->digest, NULL, &error);
+    if (fd >= 0)
+        finding->set_aside = store_blob_set_aside(store, &finding->digest, fd, &error);
+    else
+        finding->set_aside = error.kind == ERROR_NOT_FOUND; /* by the opening, or it is gone */
+    store_blob_close(store, &finding->digest, fd);
+    if (!finding->set_aside)
+        error_set(&finding->why, bad.kind, "%s; it cannot be set aside: %s", bad.text, error.text);
 }
 
 static void verify_blob(struct verifying *verifying, const struct store_blob *blob) {
     struct store *store = verifying->contents->store;
-    struct error why = {0};
-    bool sound = store_blob_verify(store, &blob->digest, verifying->rate, &verifying->stop, &why);
-    if (!sound && (why.kind == ERROR_CLOSED || why.kind == ERROR_NOT_FOUND))
+    struct finding finding = {.digest = blob->digest};
+    struct error *why = &finding.why;
+    bool sound = store_blob_verify(store, &blob->digest, verifying->rate, &verifying->stop, why);
+    if (!sound && (why->kind == ERROR_CLOSED || why->kind == ERROR_NOT_FOUND))
         return; /* it went meanwhile, which is no fault of its */
-    if (!sound && why.kind == ERROR_MEMORY) {
+    if (!sound && why->kind == ERROR_MEMORY) {
         pthread_mutex_lock(&verifying->lock);
-        verifying->failure = why;
+        verifying->failure = *why;
         pthread_mutex_unlock(&verifying->lock);
         atomic_store(&verifying->stop, true);
         return;
     }
-    if (!sound && verifying->what->repair)
-        set_aside(store, &blob->digest, &why);
+    /* What cannot be read may be sound, and readable again once its disk or its mode is. */
+    finding.unreadable = !sound && why->kind != ERROR_CORRUPT;
+    if (!sound && !finding.unreadable && verifying->what->repair)
+        set_aside(store, &finding);
     pthread_mutex_lock(&verifying->lock);
     verifying->blobs++;
     verifying->bytes += blob->size;
+    verifying->left_bad =
+        verifying->left_bad || (!sound && !finding.unreadable && !finding.set_aside);
     uint64_t bytes = verifying->bytes;
     pthread_mutex_unlock(&verifying->lock);
     if (!sound)
-        hand_over(verifying, &blob->digest, &why);
+        hand_over(verifying, &finding);
     keep_rate(verifying, bytes);
 }
 
@@ -102,15 +111,19 @@ static void *verify_all(void *context) {
 
 /* ---- the thread that tells ---- */
 
-static bool tell_bad(const struct contents_sink *sink, const struct digest *digest,
-                     const struct error *why, struct error *error) {
+static bool tell_finding(const struct contents_sink *sink, const struct finding *finding,
+                         struct error *error) {
     char digest_text[DIGEST_STRING_SIZE];
-    log_at(LOG_WARN, "bad blob found", LOG_STRING("digest", digest_format(digest, digest_text)),
-           LOG_STRING("error", why->text));
-    json_t *reason = json_string(why->text);
+    log_at(LOG_WARN, finding->unreadable ? "unreadable blob found" : "bad blob found",
+           LOG_STRING("digest", digest_format(&finding->digest, digest_text)),
+           LOG_STRING("error", finding->why.text));
+    json_t *digest = contents_digest(&finding->digest), *reason = json_string(finding->why.text);
+    reason = reason ? reason : json_null();
     return contents_write(sink,
-                          json_pack("{s:o, s:o}", "bad", contents_digest(digest), "error",
-                                    reason ? reason : json_null()),
+                          finding->unreadable
+                              ? json_pack("{s:o, s:o}", "unreadable", digest, "error", reason)
+                              : json_pack("{s:o, s:o, s:b}", "bad", digest, "error", reason,
+                                          "set_aside", finding->set_aside),
                           error);
 }
 
@@ -126,21 +139,20 @@ static bool tell_progress(struct verifying *verifying, const struct contents_sin
 }
 
 /* Waits for something to tell; false when the other thread has ended and nothing is left. */
-static bool wait_for_news(struct verifying *verifying, bool *has_bad, struct digest *bad,
-                          struct error *why, uint64_t *blobs, uint64_t *bytes) {
+static bool wait_for_news(struct verifying *verifying, bool *has_finding, struct finding *finding,
+                          uint64_t *blobs, uint64_t *bytes) {
     struct timespec deadline = clock_deadline(REPORT_MS);
     int waited = 0;
     pthread_mutex_lock(&verifying->lock);
-    while (!verifying->ended && !verifying->has_bad && waited == 0)
+    while (!verifying->ended && !verifying->has_finding && waited == 0)
         waited = pthread_cond_clockwait(&verifying->changed, &verifying->lock, CLOCK_MONOTONIC,
                                         &deadline);
-    *has_bad = verifying->has_bad;
-    *bad = verifying->bad;
-    *why = verifying->why;
+    *has_finding = verifying->has_finding;
+    *finding = verifying->finding;
     *blobs = verifying->blobs;
     *bytes = verifying->bytes;
-    verifying->has_bad = false;
-    bool more = *has_bad || !verifying->ended;
+    verifying->has_finding = false;
+    bool more = *has_finding || !verifying->ended;
     pthread_cond_broadcast(&verifying->changed);
     pthread_mutex_unlock(&verifying->lock);
     return more;
@@ -148,14 +160,13 @@ static bool wait_for_news(struct verifying *verifying, bool *has_bad, struct dig
 
 static bool follow(struct verifying *verifying, const struct contents_sink *sink,
                    struct error *error) {
-    struct digest bad;
-    struct error why;
+    struct finding finding;
     uint64_t blobs, bytes;
-    bool has_bad;
-    while (wait_for_news(verifying, &has_bad, &bad, &why, &blobs, &bytes)) {
+    bool has_finding;
+    while (wait_for_news(verifying, &has_finding, &finding, &blobs, &bytes)) {
         bool ok = contents_go_on(verifying->contents, sink, error) &&
-                  (has_bad ? tell_bad(sink, &bad, &why, error)
-                           : tell_progress(verifying, sink, blobs, bytes, error));
+                  (has_finding ? tell_finding(sink, &finding, error)
+                               : tell_progress(verifying, sink, blobs, bytes, error));
         if (!ok)
             return false;
     }
@@ -210,6 +221,7 @@ bool contents_verify(struct contents *contents, const struct contents_verify *wh
     return ok && contents_write(sink,
                                 json_pack("{s:b, s:o, s:o, s:b}", "done", true, "blobs",
                                           contents_size(verifying.blobs), "bytes",
-                                          contents_size(verifying.bytes), "repaired", what->repair),
+                                          contents_size(verifying.bytes), "repaired",
+                                          what->repair && !verifying.left_bad),
                                 error);
 }

@@ -62,13 +62,16 @@ static void bound_bad(struct store *store) {
     closedir(directory);
 }
 
+struct metric *bad_blobs_counter(void) {
+    return metric_get(METRIC_COUNTER, "tarn_store_bad_blobs_total",
+                      "Blobs on disk that were not what their digest says", "");
+}
+
 bool bad_blob_set_aside(struct store *store, const struct digest *digest, const char *path,
                         struct error *error) {
     char bad[PATH_SIZE], text[DIGEST_STRING_SIZE];
     path_flat(bad, "bad", digest, "");
-    metric_add(metric_get(METRIC_COUNTER, "tarn_store_bad_blobs_total",
-                          "Blobs on disk that were not what their digest says", ""),
-               1);
+    metric_add(bad_blobs_counter(), 1);
     log_at(LOG_ERROR, "bad blob set aside", LOG_STRING("digest", digest_format(digest, text)),
            LOG_STRING("file", bad));
     /* Where it cannot be kept for people to look at, it goes: it must not be served again. */

@@ -6,6 +6,7 @@
 #ifndef STORE_BAD_H
 #define STORE_BAD_H
 
+#include "base/metric.h"
 #include "store/root.h"
 
 enum { BAD_FILES_LIMIT = 16 };
@@ -15,5 +16,8 @@ enum { BAD_FILES_LIMIT = 16 };
  * counted. False: it still has the name. */
 bool bad_blob_set_aside(struct store *store, const struct digest *digest, const char *path,
                         struct error *error);
+
+/* Shown from the start on, so that the first one is seen to be counted. */
+struct metric *bad_blobs_counter(void);
 
 #endif

@@ -11,6 +11,7 @@
 
 #define MANIFEST_MAGIC "tarn-manifest 1"
 #define TAG_MAGIC      "tarn-tag 1"
+#define BLOB_MAGIC     "tarn-blob 1"
 
 enum { MEDIA_TYPE_SIZE = 128, RECORD_SIZE = 512 };
 
@@ -68,6 +69,28 @@ bool store_has_link_blob(struct store *store, const char *host, const char *repo
     struct stat state;
     return path_link(path, host, repository, LINKED_BLOBS, digest) &&
            root_stat(store, path, &state);
+}
+
+bool store_link_blob_size(struct store *store, const char *host, const char *repository,
+                          const struct digest *digest, uint64_t size, struct error *error) {
+    char path[PATH_SIZE], record[RECORD_SIZE];
+    if (!path_link(path, host, repository, LINKED_BLOBS, digest))
+        return bad_name(error, "blob link", host, repository);
+    int length = snprintf(record, sizeof record, BLOB_MAGIC "\n%llu\n", (unsigned long long)size);
+    return root_replace(store, path, record, (size_t)length, DURABILITY_FILE, error);
+}
+
+bool store_linked_size(struct store *store, const char *host, const char *repository,
+                       const struct digest *digest, uint64_t *size) {
+    char path[PATH_SIZE], record[RECORD_SIZE];
+    if (!path_link(path, host, repository, LINKED_BLOBS, digest))
+        return false;
+    ssize_t length = root_read_record(store, path, record, sizeof record);
+    if (length < 0)
+        return false;
+    struct text rest = {record, (size_t)length}, magic, number;
+    return next_line(&rest, &magic) && next_line(&rest, &number) && !rest.length &&
+           text_is(magic, BLOB_MAGIC) && text_to_u64(number, size);
 }
 
 bool store_link_manifest(struct store *store, const char *host, const char *repository,

@@ -6,6 +6,7 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include "base/cleanup.h"
+#include "store/bad.h"
 #include "store/root.h"
 
 /* The process id that the holder of the lock wrote into its file; 0 when there is none. */
@@ -114,6 +115,7 @@ struct store *store_open(const char *root, struct error *error) {
         error_set_errno(error, errno, "get random bytes");
         goto failed;
     }
+    bad_blobs_counter();
     if (take_lock(store, error) && read_boot_id(store, error))
         return store;
 failed:

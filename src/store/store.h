@@ -183,6 +183,12 @@ void store_partials_clean(struct store *store, int64_t age_s);
 
 bool store_link_blob(struct store *store, const char *host, const char *repository,
                      const struct digest *digest, struct error *error);
+/* Makes the link if need be, and notes in it how long the verified blob is. */
+bool store_link_blob_size(struct store *store, const char *host, const char *repository,
+                          const struct digest *digest, uint64_t size, struct error *error);
+/* False: there is no link, or it says nothing of a size. */
+bool store_linked_size(struct store *store, const char *host, const char *repository,
+                       const struct digest *digest, uint64_t *size);
 /* Makes the repository's blob links durable; until then they may be gone after a power loss. */
 bool store_sync_blob_links(struct store *store, const char *host, const char *repository,
                            enum digest_algorithm algorithm, struct error *error);

@@ -13,6 +13,7 @@ import time
 import pytest
 
 from kit.content import KIB, MIB, OCI_INDEX, OCI_MANIFEST, descriptor, digest_of, index, manifest, noise
+from kit.disk import small_disk_or_skip
 from kit.processes import wait_until
 from kit.tarn import Tarn, bare_environment, tarn_command
 from test_warm import Terminal, ask_admin
@@ -48,6 +49,22 @@ def told(contents):
 def cache(request, tarn, upstream):
     """A tarn with images in it, and how to go on: running, or stopped before the commands."""
     return Cache(tarn, upstream, request.param == "stopped")
+
+
+@pytest.fixture
+def on_disk(start_tarn, upstream, tmp_path):
+    """on_disk(kind): (disk, cache), on a file system that can be made read-only."""
+    disks = []
+
+    def start(kind):
+        disks.append(small_disk_or_skip(tmp_path / "small", kind, 64))
+        tarn = start_tarn([{"host": "fake.test", "url": upstream.url, "default": True}],
+                          root=str(disks[0].root))
+        return disks[0], Cache(tarn, upstream)
+
+    yield start
+    for disk in disks:
+        disk.detach()
 
 
 def pull(tarn, name):
@@ -246,6 +263,23 @@ def test_several_tags_of_one_image_are_one_line(tarn, upstream, told, contents):
     [image] = told(tarn, "ls")
     assert image["tags"] == ["1", "latest"]
     assert "fake.test/org/app:1,latest " in contents(tarn, "ls").stdout
+
+
+@pytest.mark.parametrize("count, shown", [(3, "t0000,t0001,t0002"), (4, "t0000,t0001,t0002 +1"),
+                                          (1203, "t0000,t0001,t0002 +1,200")])
+def test_many_tags_of_one_image_are_counted(tarn, upstream, told, contents, count, shown):
+    digest = upstream.image("org/app", [b"layer"], tag="t0000")
+    assert tarn.manifest("org/app", "t0000").status == 200
+    tarn.stop()
+    tags = [f"t{number:04}" for number in range(count)]
+    [first] = [path for path in (tarn.root / "repositories").rglob("t0000") if path.is_file()]
+    for tag in tags:
+        first.with_name(tag).write_bytes(first.read_bytes())
+    [image] = told(tarn, "ls")
+    assert (image["tags"], image["digest"]) == (tags, digest)
+    _, line = contents(tarn, "ls").stdout.splitlines()
+    assert line.startswith(f"fake.test/org/app:{shown}   {digest[7:19]} ")
+    tarn.start()
 
 
 # ---- du
@@ -583,6 +617,26 @@ def test_bad_usage_of_prune(program, tmp_path, arguments):
     assert "tarn prune --help" in done.stderr
 
 
+def test_prune_of_what_cannot_be_deleted_ends_and_says_why(on_disk, contents):
+    disk, cache = on_disk("ext4")
+    os.sync()
+    disk.fail()
+    before = cache.all_blobs()
+    for arguments in (["--to-size", "0"], ["--older-than", "0s", "--to-size", "0"]):
+        done = contents(cache.tarn, "prune", *arguments)
+        assert done.returncode == 1
+        assert "Read-only file system" in done.stderr
+    assert cache.all_blobs() == before
+    assert cache.tarn.get("/readyz").status == 200
+    cache.tarn.stop()
+    done = contents(cache.tarn, "prune", "--to-size", "0")
+    assert done.returncode == 1
+    assert "Read-only file system" in done.stderr
+    assert cache.all_blobs() == before
+    disk.attach_again()
+    cache.tarn.start()
+
+
 # ---- verify
 
 
@@ -598,7 +652,7 @@ def test_verify_of_a_sound_cache(cache, contents, told):
     sizes = cache.all_blobs()
     tarn = cache.ready()
     assert told(tarn, "verify") == {"blobs": len(sizes), "bytes": sum(sizes.values()), "bad": [],
-                                    "repaired": False}
+                                    "unreadable": [], "set_aside": 0, "repaired": False}
     done = contents(tarn, "verify")
     assert (done.returncode, done.stdout) == (0, "")
     assert "all sound" in done.stderr
@@ -635,6 +689,56 @@ def test_verify_finds_a_file_of_another_length(cache, told, size):
     assert told(tarn, "verify")["bad"] == []
     cache.go_on()
     cache.pull("org/app:2")
+
+
+def test_what_cannot_be_set_aside_is_not_called_so(on_disk, contents, told):
+    disk, cache = on_disk("tmpfs")
+    bad = digest_of(cache.own["one"])
+    shorter = digest_of(cache.own["two"])
+    cache.tarn.stop()
+    flip(cache.file(bad), 12345)
+    os.truncate(cache.file(shorter), 100)
+    disk.make_read_only()
+    done = contents(cache.tarn, "verify", "--repair")
+    assert done.returncode == 1
+    assert set(done.stdout.split()) == {bad, shorter}
+    assert "2 bad, not set aside\n" in done.stderr
+    assert done.stderr.count("it cannot be set aside: ") == 2
+    assert "Read-only file system" in done.stderr
+    assert "fetched again" not in done.stderr
+    answer = told(cache.tarn, "verify", "--repair", code=1)
+    assert (set(answer["bad"]), answer["set_aside"], answer["repaired"]) == (
+        {bad, shorter}, 0, False)
+    disk.make_read_only(False)
+    done = contents(cache.tarn, "verify", "--repair")
+    assert "2 bad, set aside; they will be fetched again when asked for\n" in done.stderr
+    cache.tarn.start()
+
+
+def test_what_cannot_be_read_is_told_apart(tarn, upstream, contents, told):
+    cache = Cache(tarn, upstream)
+    bad, locked = digest_of(cache.own["one"]), digest_of(cache.own["two"])
+    flip(cache.file(bad), 12345)
+    kept = cache.file(locked).read_bytes()
+    cache.file(locked).unlink()
+    with socket.socket(socket.AF_UNIX) as nobody_opens_it:
+        directory = os.open(cache.file(locked).parent, os.O_PATH)
+        nobody_opens_it.bind(f"/proc/self/fd/{directory}/{cache.file(locked).name}")
+        os.close(directory)
+    answer = told(tarn, "verify", code=1)
+    assert (answer["bad"], answer["unreadable"], answer["set_aside"]) == ([bad], [locked], 0)
+    done = contents(tarn, "verify", "--repair")
+    assert (done.returncode, done.stdout) == (1, bad + "\n")
+    assert f"tarn verify: {locked} cannot be read: " in done.stderr
+    assert "No such device or address" in done.stderr
+    assert ("1 bad, set aside; they will be fetched again when asked for; 1 cannot be read\n"
+            in done.stderr)
+    assert cache.file(locked).is_socket()
+    answer = told(tarn, "verify", code=1)
+    assert (answer["bad"], answer["unreadable"]) == ([], [locked])
+    cache.file(locked).unlink()
+    cache.file(locked).write_bytes(kept)
+    assert told(tarn, "verify")["unreadable"] == []
 
 
 def test_verify_keeps_to_its_rate(tarn, upstream, told):
@@ -791,11 +895,50 @@ def test_help(program, tmp_path, command):
                                   "a.test/b@sha256:1", "a.test/b:x y", "a.test/" + "b" * 5000, ""])
 def test_names_that_cannot_be(tarn, contents, name):
     done = contents(tarn, "rm", "--", name)
-    assert done.returncode == 1
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("tarn rm: ")
     assert "write UPSTREAM/REPOSITORY" in done.stderr
+    assert "refused with status" not in done.stderr
+    assert contents(tarn, "ls", "--", name).returncode == 2
+
+
+def test_too_many_names(tarn, contents):
+    names = [f"a.test/b{number}" for number in range(1001)]
+    done = contents(tarn, "rm", *names)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "more than 1,000 names at once" in done.stderr
+    assert contents(tarn, "rm", *names[1:]).stderr.count("nothing in the cache is named") == 1000
+
+
+@pytest.mark.parametrize("arguments", [
+    ["ls"], ["ls", "--json"], ["du"], ["du", "--json"], ["verify", "--json"],
+    ["prune", "--to-size=1TiB"], ["prune", "--to-size=1TiB", "--json"],
+    ["rm", "fake.test/lake/**"], ["rm", "--json", "fake.test/lake/**"]])
+def test_an_answer_that_cannot_be_written_is_a_failure(tarn, upstream, arguments):
+    Cache(tarn, upstream)
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([tarn.program, arguments[0], "--root", str(tarn.root),
+                               *arguments[1:]], stdin=subprocess.DEVNULL, stdout=full,
+                              stderr=subprocess.PIPE, env=tarn.environment, text=True, timeout=20,
+                              check=False)
+    assert done.returncode == 1
+    assert f"tarn {arguments[0]}: writing the answer: No space left on device\n" in done.stderr
 
 
 # ---- the socket
+
+
+def test_a_socket_that_cannot_be_removed_is_named_and_serving_goes_on(on_disk):
+    disk, cache = on_disk("tmpfs")
+    cache.tarn.kill()
+    assert (cache.tarn.root / "tarn.sock").exists()
+    disk.make_read_only()
+    cache.tarn.start()
+    cache.pull("org/app:1")
+    [line] = [line for line in cache.tarn.log().splitlines() if "no orders are taken" in line]
+    assert "the old socket cannot be removed: Read-only file system" in line
+    assert "in use" not in line
+    disk.make_read_only(False)
 
 
 @pytest.mark.parametrize("method, path, body, status", [

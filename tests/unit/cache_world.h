@@ -21,7 +21,11 @@
 #include "cache/cache.h"
 #include "fake_upstream.h"
 
-enum { BLOB_SIZE = 24 << 20 };
+#ifndef WORLD_BLOB_SIZE
+#define WORLD_BLOB_SIZE (24 << 20)
+#endif
+
+enum { BLOB_SIZE = WORLD_BLOB_SIZE };
 
 struct world {
     char root[64];

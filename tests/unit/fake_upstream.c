@@ -53,6 +53,8 @@ static bool send_bytes(struct upstream *upstream, uint64_t at, uint64_t end,
         memcpy(copy, upstream->blob + at, step);
         if (upstream->wrong_bytes && at + step == upstream->blob_size)
             copy[step - 1] ^= 1;
+        if (upstream->wrong_first && at == 0 && step > 5)
+            copy[5] ^= 1;
         upstream->blob_bytes += step;
         ok = sink->on_bytes(sink->context, copy, step, error) &&
              (!sink->on_idle || sink->on_idle(sink->context, error));
@@ -101,9 +103,11 @@ static bool serve_blob(struct upstream *upstream, const struct upstream_request 
         return false;
     if (request->head_only)
         return true;
-    if (upstream->cuts > 0 && upstream->cuts-- > 0)
-        return send_bytes(upstream, at, at + (end - at) / 2, sink, error) &&
+    if (upstream->cuts > 0 && upstream->cuts-- > 0) {
+        uint64_t length = upstream->cut_at ? upstream->cut_at : (end - at) / 2;
+        return send_bytes(upstream, at, at + length < end ? at + length : end, sink, error) &&
                fail(error, ERROR_UNAVAILABLE);
+    }
     return send_bytes(upstream, at, end, sink, error);
 }
 

@@ -16,15 +16,17 @@ struct upstream {
 
     const unsigned char *blob; /* what blob requests get */
     uint64_t blob_size;
-    bool no_ranges;       /* answers 200 to a range */
-    bool no_length;       /* tells no size */
-    uint64_t pace;        /* bytes handed on at a time; 0: 64 KiB */
-    int pause_ms;         /* between two of them */
-    _Atomic int cuts;     /* so many requests end after half of their bytes */
-    bool wrong_bytes;     /* the last byte of the blob is another */
-    _Atomic bool hold;    /* nothing moves while set */
-    enum error_kind fail; /* every request fails so */
-    bool etag_changes;    /* each request has another ETag */
+    bool no_ranges;           /* answers 200 to a range */
+    bool no_length;           /* tells no size */
+    uint64_t pace;            /* bytes handed on at a time; 0: 64 KiB */
+    int pause_ms;             /* between two of them */
+    _Atomic int cuts;         /* so many requests end after half of their bytes */
+    uint64_t cut_at;          /* …or after so many of them */
+    bool wrong_bytes;         /* the last byte of the blob is another */
+    _Atomic bool wrong_first; /* one of its first bytes is another */
+    _Atomic bool hold;        /* nothing moves while set */
+    enum error_kind fail;     /* every request fails so */
+    bool etag_changes;        /* each request has another ETag */
 
     const char *manifest, *media_type; /* what manifest requests get */
     struct digest manifest_digest;

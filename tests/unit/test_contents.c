@@ -531,6 +531,74 @@ static void test_an_empty_blob_goes_by_its_age_too(void **state) {
     json_decref(answer.lines);
 }
 
+/* Puts a folder in the blob's place, which no unlink() takes away, root's neither. */
+static void make_undeletable(struct fixture *fixture, const char *text) {
+    struct digest digest = digest_of_text(text);
+    char path[1024];
+    path_in(fixture, blob_name(&digest), path);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(mkdir(path, 0700), 0);
+}
+
+static void test_prune_ends_when_nothing_can_be_deleted(void **state) {
+    struct fixture *fixture = *state;
+    struct answer answer = answer_of(fixture);
+    char text[32];
+    for (int i = 0; i < 40; i++) {
+        struct error error = {0};
+        snprintf(text, sizeof text, "blob %02d", i);
+        put_blob(fixture, "a", text);
+        if (i == 0)
+            scan(fixture);
+        make_undeletable(fixture, text);
+        if (i != 0 && i != 15 && i != 16 && i != 39)
+            continue;
+        assert_false(order(&answer, "prune", "{\"to_size\":0}", &error));
+        assert_int_equal(error.kind, ERROR_IO);
+        assert_non_null(strstr(error.text, "evict"));
+        assert_false(order(&answer, "prune", "{\"to_size\":0,\"older_than_ms\":0}", &error));
+        assert_int_equal(error.kind, ERROR_IO);
+    }
+    json_decref(answer.lines);
+}
+
+static void test_a_few_that_cannot_be_deleted_do_not_keep_the_rest(void **state) {
+    struct fixture *fixture = *state;
+    struct answer answer = answer_of(fixture);
+    struct error error = {0};
+    put_aged(fixture);
+    answer.contents.store = fixture->store;
+    make_undeletable(fixture, "oldest");
+    make_undeletable(fixture, "old");
+    assert_false(order(&answer, "prune", "{\"to_size\":0}", &error));
+    assert_int_equal(error.kind, ERROR_IO);
+    assert_false(has_blob(fixture, "older"));
+    assert_false(has_blob(fixture, "new"));
+    assert_int_equal(json_array_size(answer.lines), 2); /* and no last one */
+    json_decref(answer.lines);
+}
+
+static void test_who_leaves_while_nothing_can_be_deleted_ends_prune(void **state) {
+    struct fixture *fixture = *state;
+    struct answer answer = answer_of(fixture);
+    struct error error = {0};
+    static const atomic_bool stopping = true;
+    put_aged(fixture);
+    answer.contents.store = fixture->store;
+    make_undeletable(fixture, "oldest");
+    answer.is_unwanted = true;
+    assert_false(order(&answer, "prune", "{\"to_size\":0}", &error));
+    assert_int_equal(error.kind, ERROR_CLOSED);
+    assert_true(has_blob(fixture, "new"));
+    answer.is_unwanted = false;
+    answer.contents.stopping = &stopping;
+    make_undeletable(fixture, "older");
+    assert_false(order(&answer, "prune", "{\"to_size\":0}", &error));
+    assert_int_equal(error.kind, ERROR_CLOSED);
+    assert_true(has_blob(fixture, "new"));
+    json_decref(answer.lines);
+}
+
 /* ---- verify ---- */
 
 static void spoil(struct fixture *fixture, const char *text, const char *bytes) {
@@ -566,6 +634,58 @@ static void test_verify_finds_what_is_wrong_and_sets_it_aside_if_told_to(void **
     assert_false(has_blob(fixture, "cut short"));
     assert_int_equal(number(done(&answer, "verify", "{}"), "blobs"), 1);
     assert_int_equal(count_bad(&answer), 0);
+    json_decref(answer.lines);
+}
+
+/* Puts a socket in the blob's place, which nobody can open, root neither. */
+static void make_unreadable(struct fixture *fixture, const char *text) {
+    struct digest digest = digest_of_text(text);
+    char path[1024];
+    path_in(fixture, blob_name(&digest), path);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(mknod(path, S_IFSOCK | 0600, 0), 0);
+}
+
+static void test_what_cannot_be_read_is_not_called_bad_and_stays(void **state) {
+    struct fixture *fixture = *state;
+    struct answer answer = answer_of(fixture);
+    struct digest digest = digest_of_text("locked");
+    char text[DIGEST_STRING_SIZE];
+    put_blob(fixture, "a", "sound");
+    put_blob(fixture, "a", "locked");
+    scan(fixture);
+    make_unreadable(fixture, "locked");
+    assert_true(is_true(done(&answer, "verify", "{\"repair\":true}"), "repaired"));
+    assert_int_equal(count_bad(&answer), 0);
+    size_t unreadable = 0;
+    for (size_t i = 0; i < json_array_size(answer.lines); i++) {
+        if (!json_object_get(line(&answer, i), "unreadable"))
+            continue;
+        unreadable++;
+        assert_string_equal(string(line(&answer, i), "unreadable"), digest_format(&digest, text));
+        assert_non_null(strstr(string(line(&answer, i), "error"), "No such device"));
+    }
+    assert_int_equal(unreadable, 1);
+    assert_true(exists(fixture, blob_name(&digest)));
+    json_decref(answer.lines);
+}
+
+static void test_each_bad_blob_says_whether_it_was_set_aside(void **state) {
+    struct fixture *fixture = *state;
+    struct answer answer = answer_of(fixture);
+    put_blob(fixture, "a", "flipped");
+    scan(fixture);
+    spoil(fixture, "flipped", "slipped");
+    for (int repair = 0; repair < 2; repair++) {
+        const json_t *last =
+            done(&answer, "verify", repair ? "{\"repair\":true}" : "{\"repair\":false}");
+        assert_int_equal(is_true(last, "repaired"), repair);
+        assert_int_equal(count_bad(&answer), 1);
+        for (size_t i = 0; i < json_array_size(answer.lines); i++) {
+            if (json_object_get(line(&answer, i), "bad"))
+                assert_int_equal(is_true(line(&answer, i), "set_aside"), repair);
+        }
+    }
     json_decref(answer.lines);
 }
 
@@ -627,7 +747,12 @@ int main(void) {
         ON_A_STORE(test_prune_by_age_and_then_to_a_size),
         ON_A_STORE(test_prune_leaves_what_is_pinned_or_open),
         ON_A_STORE(test_an_empty_blob_goes_by_its_age_too),
+        ON_A_STORE(test_prune_ends_when_nothing_can_be_deleted),
+        ON_A_STORE(test_a_few_that_cannot_be_deleted_do_not_keep_the_rest),
+        ON_A_STORE(test_who_leaves_while_nothing_can_be_deleted_ends_prune),
         ON_A_STORE(test_verify_finds_what_is_wrong_and_sets_it_aside_if_told_to),
+        ON_A_STORE(test_what_cannot_be_read_is_not_called_bad_and_stays),
+        ON_A_STORE(test_each_bad_blob_says_whether_it_was_set_aside),
         ON_A_STORE(test_many_bad_blobs_are_all_told),
         ON_A_STORE(test_a_slow_verify_ends_when_nobody_wants_it),
 #undef ON_A_STORE

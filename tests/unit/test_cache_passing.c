@@ -1,0 +1,293 @@
+/* What passes through because it cannot be kept, with several readers of different speeds: bugs
+ * that were found once. Also run under ThreadSanitizer. */
+#define WORLD_BLOB_SIZE (100 << 20)
+#include "cache_world.h"
+
+#include <sys/wait.h>
+#include "cache/lookup.h"
+
+enum { MIB = 1 << 20, CACHE_SIZE = 8 * MIB };
+
+static void reopen(struct world *world, uint64_t max_size) {
+    close_cache(world);
+    world->max_size = max_size;
+    open_cache(world);
+}
+
+/* ---- readers that all join the same transfer ---- */
+
+struct follower {
+    struct world *world;
+    struct blob_range range;
+    struct cache_blob blob;
+    uint64_t at, end;
+    int pause_ms;
+    bool opened, right;
+    struct error error;
+    _Atomic uint64_t got; /* the same as at, for other threads */
+    atomic_bool done;
+};
+
+static void *open_follower(void *argument) {
+    struct follower *follower = argument;
+    struct world *world = follower->world;
+    enum cache_outcome outcome;
+    follower->opened =
+        cache_blob_open(world->cache, &world->upstream, "app", &world->digest, &follower->range,
+                        &follower->blob, &outcome, &follower->error);
+    return NULL;
+}
+
+static void open_all(struct world *world, struct follower *followers, int count) {
+    pthread_t threads[8];
+    world->upstream.hold = true;
+    for (int i = 0; i < count; i++) {
+        followers[i].world = world;
+        followers[i].right = true;
+        pthread_create(&threads[i], NULL, open_follower, &followers[i]);
+        clock_sleep_ms(50);
+    }
+    world->upstream.hold = false;
+    for (int i = 0; i < count; i++) {
+        pthread_join(threads[i], NULL);
+        assert_true(followers[i].opened);
+    }
+}
+
+static void want(struct follower *follower, uint64_t first, uint64_t end, bool whole) {
+    follower->at = first;
+    follower->got = first;
+    follower->end = end;
+    cache_blob_want(&follower->blob, first, end, whole);
+}
+
+static void *read_on(void *argument) {
+    struct follower *follower = argument;
+    unsigned char *bytes = malloc(MIB);
+    uint64_t upto;
+    while (follower->at < follower->end &&
+           cache_blob_wait(&follower->blob, follower->at, &upto, NULL, NULL, &follower->error) &&
+           upto > follower->at) {
+        upto = upto < follower->end ? upto : follower->end;
+        uint64_t step = upto - follower->at < MIB ? upto - follower->at : MIB;
+        ssize_t length = pread(follower->blob.fd, bytes, step, (off_t)follower->at);
+        if (length <= 0)
+            break;
+        follower->right &= memcmp(bytes, follower->world->blob + follower->at, (size_t)length) == 0;
+        follower->at += (uint64_t)length;
+        follower->got = follower->at;
+        if (follower->pause_ms)
+            clock_sleep_ms(follower->pause_ms);
+    }
+    follower->done = true;
+    free(bytes);
+    return NULL;
+}
+
+static void assert_had_all(const struct follower *follower) {
+    assert_string_equal(follower->error.text, "");
+    assert_int_equal(follower->at, follower->end);
+    assert_true(follower->right);
+}
+
+/* ---- the tests ---- */
+
+static void test_parallel_ranges_all_get_theirs(void **state) {
+    struct world *world = *state;
+    struct follower followers[4] = {0};
+    pthread_t threads[4];
+    const uint64_t part = 25 * MIB;
+    reopen(world, CACHE_SIZE);
+    for (uint64_t i = 0; i < 4; i++)
+        followers[i].range = (struct blob_range){
+            .kind = BLOB_FROM_TO, .first = i * part, .last = (i + 1) * part - 1};
+    open_all(world, followers, 4);
+    for (uint64_t i = 0; i < 4; i++) {
+        followers[i].pause_ms = i == 3 ? 60 : 5;
+        want(&followers[i], i * part, (i + 1) * part, false);
+    }
+    for (int i = 0; i < 4; i++)
+        pthread_create(&threads[i], NULL, read_on, &followers[i]);
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    for (int i = 0; i < 4; i++)
+        assert_had_all(&followers[i]);
+    assert_false(room_is_unreadable(&world->cache->room)); /* nothing is wrong with the disk */
+    for (int i = 0; i < 4; i++)
+        cache_blob_close(&followers[i].blob);
+}
+
+static void test_a_reader_that_stands_still_stops_no_other_range(void **state) {
+    struct world *world = *state;
+    struct follower followers[2] = {0};
+    uint64_t end;
+    reopen(world, CACHE_SIZE);
+    followers[0].range =
+        (struct blob_range){.kind = BLOB_FROM_TO, .first = 0, .last = 60 * MIB - 1};
+    followers[1].range =
+        (struct blob_range){.kind = BLOB_FROM_TO, .first = 70 * MIB, .last = 90 * MIB - 1};
+    open_all(world, followers, 2);
+    want(&followers[0], 0, 60 * MIB, false);
+    assert_true(cache_blob_wait(&followers[0].blob, 0, &end, NULL, NULL, &followers[0].error));
+    clock_sleep_ms(300); /* its window fills */
+    want(&followers[1], 70 * MIB, 90 * MIB, false);
+    read_on(&followers[1]);
+    assert_had_all(&followers[1]);
+    cache_blob_close(&followers[0].blob);
+    cache_blob_close(&followers[1].blob);
+}
+
+/* A slow reader that falls behind goes on in another transfer; what it had from the first counts
+ * only if that one proves right as well. */
+static void slow_and_fast(struct world *world, struct follower *slow, struct follower *fast) {
+    pthread_t thread;
+    struct follower followers[2] = {0};
+    open_all(world, followers, 2);
+    *slow = followers[0];
+    *fast = followers[1];
+    want(slow, 0, MIB, true);
+    slow->blob.reader->end = BLOB_SIZE;
+    read_on(slow);
+    want(fast, 0, BLOB_SIZE, true);
+    fast->pause_ms = 5;
+    pthread_create(&thread, NULL, read_on, fast);
+    while (fast->got < 80 * MIB && !fast->done)
+        clock_sleep_ms(2);
+    world->upstream.wrong_first = false;
+    slow->end = BLOB_SIZE;
+    read_on(slow);
+    pthread_join(thread, NULL);
+    cache_blob_close(&slow->blob);
+    cache_blob_close(&fast->blob);
+}
+
+static void test_who_falls_behind_gets_all_of_it_from_another_transfer(void **state) {
+    struct world *world = *state;
+    struct follower slow, fast;
+    reopen(world, CACHE_SIZE);
+    slow_and_fast(world, &slow, &fast);
+    assert_had_all(&fast);
+    assert_had_all(&slow);
+}
+
+static void test_who_falls_behind_gets_no_whole_body_if_the_first_part_was_wrong(void **state) {
+    struct world *world = *state;
+    struct follower slow, fast;
+    reopen(world, CACHE_SIZE);
+    world->upstream.wrong_first = true;
+    slow_and_fast(world, &slow, &fast);
+    assert_false(slow.right); /* it has had the wrong byte */
+    assert_true(slow.at < BLOB_SIZE);
+    assert_true(fast.at < BLOB_SIZE);
+}
+
+static void test_a_reader_that_has_not_said_what_it_wants_holds_no_memory(void **state) {
+    struct world *world = *state;
+    struct follower followers[2] = {0};
+    pthread_t thread;
+    int64_t most = 0;
+    reopen(world, CACHE_SIZE);
+    open_all(world, followers, 2);
+    want(&followers[1], 0, BLOB_SIZE, true);
+    pthread_create(&thread, NULL, read_on, &followers[1]);
+    while (!followers[1].done) {
+        int64_t held = world->cache->flights->passing_bytes;
+        most = held > most ? held : most;
+        clock_sleep_ms(1);
+    }
+    pthread_join(thread, NULL);
+    assert_had_all(&followers[1]);
+    assert_true(most <= 66 * MIB);
+    cache_blob_close(&followers[0].blob);
+    cache_blob_close(&followers[1].blob);
+}
+
+static void test_a_stream_cut_behind_what_was_forgotten_leaves_no_hole(void **state) {
+    struct world *world = *state;
+    reopen(world, CACHE_SIZE);
+    world->upstream.no_ranges = true;
+    world->upstream.cuts = 1;
+    world->upstream.cut_at = 9000 * 4096; /* at the end of a page */
+    world->upstream.pace = 100000;
+    struct client client = whole(world);
+    assert_whole(&client);
+}
+
+static void test_what_its_readers_still_read_is_not_evicted(void **state) {
+    struct world *world = *state;
+    struct follower reader[1] = {0};
+    struct store_blob evicted;
+    open_all(world, reader, 1);
+    want(reader, 0, BLOB_SIZE, true);
+    struct client client = whole(world);
+    assert_whole(&client);
+    assert_true(is_stored_soon(world));
+    clock_sleep_ms(200);
+    assert_false(store_evict(world->store, INT64_MAX, &evicted, NULL));
+    read_on(reader);
+    assert_had_all(reader);
+    cache_blob_close(&reader->blob);
+    assert_true(store_evict(world->store, INT64_MAX, &evicted, NULL));
+}
+
+static void test_what_a_killed_process_left_is_no_part_of_a_blob_of_unknown_size(void **state) {
+    struct world *world = *state;
+    uint64_t size;
+    int status;
+    close_cache(world);
+    pid_t child = fork();
+    if (child == 0) {
+        struct store *store = store_open(world->root, NULL);
+        struct partial *partial = store ? store_partial_open(store, &world->digest, NULL) : NULL;
+        bool ok = partial && ftruncate(partial_fd(partial), BLOB_SIZE + 10 * MIB) == 0;
+        _exit(ok ? 0 : 1);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    open_cache(world);
+    world->upstream.no_ranges = world->upstream.no_length = true;
+    struct client client = whole(world);
+    assert_whole(&client);
+    assert_true(is_stored_soon(world));
+    assert_true(store_blob_has(world->store, &world->digest, &size));
+    assert_int_equal(size, BLOB_SIZE);
+}
+
+static void test_a_blob_that_was_shortened_meanwhile_is_no_hit(void **state) {
+    struct world *world = *state;
+    char hex[DIGEST_STRING_SIZE], path[256];
+    uint64_t size;
+    struct client client = whole(world);
+    assert_whole(&client);
+    assert_true(is_stored_soon(world));
+    clock_sleep_ms(200); /* its link is settled */
+    close_cache(world);
+    digest_format(&world->digest, hex);
+    snprintf(path, sizeof path, "%s/blobs/sha256/%.2s/%s", world->root, hex + 7, hex + 7);
+    assert_int_equal(truncate(path, BLOB_SIZE - 5), 0);
+    open_cache(world);
+    enum cache_outcome outcome;
+    struct error error = {0};
+    assert_true(cache_blob_stat(world->cache, &world->upstream, "app", &world->digest, &size,
+                                &outcome, &error));
+    assert_int_equal(size, BLOB_SIZE);
+    client = whole(world);
+    assert_whole(&client);
+    assert_int_equal(client.outcome, CACHE_MISS);
+}
+
+int main(void) {
+    log_configure(LOG_ERROR + 1, LOG_TEXT);
+    const struct CMUnitTest tests[] = {
+        world_test(test_parallel_ranges_all_get_theirs),
+        world_test(test_a_reader_that_stands_still_stops_no_other_range),
+        world_test(test_who_falls_behind_gets_all_of_it_from_another_transfer),
+        world_test(test_who_falls_behind_gets_no_whole_body_if_the_first_part_was_wrong),
+        world_test(test_a_reader_that_has_not_said_what_it_wants_holds_no_memory),
+        world_test(test_a_stream_cut_behind_what_was_forgotten_leaves_no_hole),
+        world_test(test_what_its_readers_still_read_is_not_evicted),
+        world_test(test_what_a_killed_process_left_is_no_part_of_a_blob_of_unknown_size),
+        world_test(test_a_blob_that_was_shortened_meanwhile_is_no_hit),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
