@@ -46,10 +46,10 @@ static const struct topic {
      false},
     {"verify", "[--repair] [--rate SIZE] [--json] [--config FILE | --root DIR]",
      "hash all that is in the cache",
-     "Prints the digests whose bytes are wrong, one a line (exit 1 if there is any). With\n"
-     "--repair they are set aside in ROOT/bad, and fetched again when asked for. Reads at most\n"
-     "SIZE a second: 64MiB of a running tarn, as fast as it comes of a stopped one; 0 is as\n"
-     "fast as it comes.\n",
+     "Prints the digests whose bytes are wrong, one a line. With --repair they are set aside in\n"
+     "ROOT/bad, and fetched again when asked for. What cannot be read is named on standard\n"
+     "error, and stays. Exit 1 if there is any of either. Reads at most SIZE a second: 64MiB of\n"
+     "a running tarn, as fast as it comes of a stopped one; 0 is as fast as it comes.\n",
      false},
     {"check-config", "FILE", "check a configuration file",
      "Prints FILE: ok, or every mistake with its line and what would be right (exit 1).\n"
