@@ -72,12 +72,16 @@ bool bad_blob_set_aside(struct store *store, const struct digest *digest, const 
     char bad[PATH_SIZE], text[DIGEST_STRING_SIZE];
     path_flat(bad, "bad", digest, "");
     metric_add(bad_blobs_counter(), 1);
-    log_at(LOG_ERROR, "bad blob set aside", LOG_STRING("digest", digest_format(digest, text)),
-           LOG_STRING("file", bad));
+    digest_format(digest, text);
+    bool kept = root_rename(store, path, bad, DURABILITY_NONE, error);
     /* Where it cannot be kept for people to look at, it goes: it must not be served again. */
-    if (!root_rename(store, path, bad, DURABILITY_NONE, error) &&
-        unlinkat(store->root, path, 0) < 0 && errno != ENOENT)
+    if (!kept && unlinkat(store->root, path, 0) < 0 && errno != ENOENT) {
+        log_at(LOG_ERROR, "bad blob cannot be set aside", LOG_STRING("digest", text),
+               LOG_STRING("error", strerror(errno)));
         return false;
+    }
+    log_at(LOG_ERROR, kept ? "bad blob set aside" : "bad blob deleted", LOG_STRING("digest", text),
+           LOG_STRING("file", bad));
     bound_bad(store);
     return true;
 }

@@ -481,7 +481,7 @@ def test_what_was_not_used_for_max_age_goes(bounded, upstream):
     tarn.start()
     wait_until(lambda: not held(tarn.root, digests[:4]), "the old ones to go", 20)
     assert held(tarn.root, digests) == digests[4:]
-    assert evicted(tarn) == 4
+    wait_until(lambda: evicted(tarn) == 4, "them to be counted")
 
 
 @pytest.mark.slow
