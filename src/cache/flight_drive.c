@@ -74,8 +74,8 @@ static uint64_t room_needed(const struct flight *flight) {
         return flight->size;
     if (!flight->answered) /* upstream may still tell the size */
         return 0;
-    return room_is_enough(flight->flights->room, present + ROOM_STEP) ? present + ROOM_STEP
-                                                                      : present;
+    return room_is_enough(flight->flights->room, present + ROOM_STEP, NULL) ? present + ROOM_STEP
+                                                                            : present;
 }
 
 /* Whether take_room() has something to do. state_lock held. */
@@ -106,7 +106,7 @@ static void take_room(struct flight *flight) {
             return;
         }
         flight_pass(flight,
-                    room_is_enough(room, needed) ? room_unkept_by(&error) : UNKEPT_TOO_LARGE,
+                    room_is_enough(room, needed, NULL) ? room_unkept_by(&error) : UNKEPT_TOO_LARGE,
                     &error);
     }
     /* Its bytes stay readable to us, and others may try with a partial of their own. */

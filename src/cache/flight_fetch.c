@@ -126,6 +126,9 @@ static bool on_head(void *context, const struct upstream_head *head, struct erro
     bool first = source->state != SOURCE_ANSWERED;
     ok = ok && accept_head(fetch, head, error);
     bool new_size = ok && flight->size_known && !was_known;
+    struct error why;
+    if (new_size && !room_is_enough(flight->flights->room, flight->size, &why))
+        flight_pass(flight, UNKEPT_TOO_LARGE, &why);
     uint64_t size = flight->size;
     if (ok) {
         source->state = SOURCE_ANSWERED;

@@ -54,8 +54,12 @@ void room_show(struct room *room) {
 
 /* ---- making room ---- */
 
-bool room_is_enough(const struct room *room, uint64_t size) {
-    return room->max_size == 0 || size <= room->max_size;
+bool room_is_enough(const struct room *room, uint64_t size, struct error *error) {
+    return room->max_size == 0 || size <= room->max_size ||
+           error_set(error, ERROR_NO_SPACE,
+                     "%" PRIu64 " bytes are more than the whole cache may hold (max_size %" PRIu64
+                     ")",
+                     size, room->max_size);
 }
 
 void room_open(struct room *room) {
@@ -165,19 +169,12 @@ static bool make(struct room *room, struct need need, const atomic_bool *stop,
                            "others fill the disk");
 }
 
-static bool too_large(const struct room *room, uint64_t bytes, struct error *error) {
-    return error_set(error, ERROR_NO_SPACE,
-                     "%" PRIu64 " bytes are more than the whole cache may hold (max_size %" PRIu64
-                     ")",
-                     bytes, room->max_size);
-}
-
 bool room_reserve(struct room *room, struct partial *partial, uint64_t bytes, uint64_t missing,
                   struct error *error) {
     const struct need need = {.free = missing};
-    if (!room_is_enough(room, bytes)) {
+    if (!room_is_enough(room, bytes, error)) {
         partial_reserve(partial, 0);
-        return too_large(room, bytes, error);
+        return false;
     }
     partial_reserve(partial, bytes);
     /* Before all blobs are known, those that are were just used: the least recently used are not
@@ -197,8 +194,8 @@ bool room_reserve(struct room *room, struct partial *partial, uint64_t bytes, ui
 
 bool room_find(struct room *room, uint64_t bytes, struct error *error) {
     const struct need need = {.more = bytes, .free = bytes};
-    if (!room_is_enough(room, bytes))
-        return too_large(room, bytes, error);
+    if (!room_is_enough(room, bytes, error))
+        return false;
     if (!atomic_load(&room->open) || excess(room, need) == 0)
         return true;
     begin_evicting(room);

@@ -53,8 +53,8 @@ void room_init(struct room *room, struct store *store, uint64_t max_size, uint64
                int64_t max_age_s);
 void room_destroy(struct room *room);
 
-/* Whether a blob of `size` bytes could ever be kept. */
-bool room_is_enough(const struct room *room, uint64_t size);
+/* Whether a blob of `size` bytes could ever be kept. ERROR_NO_SPACE */
+bool room_is_enough(const struct room *room, uint64_t size, struct error *error);
 
 /* Makes room for a partial that will be `bytes` long, of which `missing` are to be written, and
  * reserves it. ERROR_NO_SPACE: there is none to be made, and nothing is reserved any more. */
