@@ -9,6 +9,7 @@ import re
 import socket
 import stat
 import struct
+import signal
 import subprocess
 import termios
 import time
@@ -231,9 +232,11 @@ def test_names_are_judged_as_in_a_pull(start_tarn, upstream, warm, image, why):
 
 
 def start_warm(tarn, *arguments, **options):
-    """`tarn warm` in the background."""
+    """`tarn warm` in the background, where Ctrl-C reaches it: a shell that starts the tests in the
+    background has them, and all they start, ignore it."""
     return subprocess.Popen([tarn.program, "warm", "--root", str(tarn.root), *arguments],
                             stdin=subprocess.DEVNULL, env=tarn.environment,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
                             **{"stdout": subprocess.DEVNULL, **options})
 
 
