@@ -6,10 +6,10 @@ import json
 import os
 import pty
 import re
+import signal
 import socket
 import stat
 import struct
-import signal
 import subprocess
 import termios
 import time
