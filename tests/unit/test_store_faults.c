@@ -10,6 +10,9 @@
 #include <dirent.h>
 #include <errno.h>
 #include <stdatomic.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include "store_root.h"
 
@@ -53,6 +56,12 @@ char *__real_strdup(const char *text);
 char *__real_strndup(const char *text, size_t size);
 struct evp_md_ctx_st *__real_EVP_MD_CTX_new(void);
 struct dirent *__real_readdir64(DIR *directory);
+void *__real_mmap64(void *start, size_t length, int protection, int flags, int fd, off_t at);
+void *__wrap_mmap64(void *start, size_t length, int protection, int flags, int fd, off_t at);
+DIR *__real_fdopendir(int fd);
+DIR *__wrap_fdopendir(int fd);
+int __real_fstatvfs64(int fd, struct statvfs *out);
+int __wrap_fstatvfs64(int fd, struct statvfs *out);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *old, size_t size);
@@ -87,6 +96,30 @@ struct evp_md_ctx_st *__wrap_EVP_MD_CTX_new(void) {
 
 struct dirent *__wrap_readdir64(DIR *directory) {
     return fails(READING) ? NULL : __real_readdir64(directory);
+}
+
+DIR *__wrap_fdopendir(int fd) {
+    return fails(READING) ? NULL : __real_fdopendir(fd);
+}
+
+int __wrap_fstatvfs64(int fd, struct statvfs *out) {
+    return fails(READING) ? -1 : __real_fstatvfs64(fd, out);
+}
+
+void *__wrap_mmap64(void *start, size_t length, int protection, int flags, int fd, off_t at) {
+    return fails(READING) ? MAP_FAILED : __real_mmap64(start, length, protection, flags, fd, at);
+}
+
+int fstat(int fd, struct stat *out) {
+    return fails(READING) ? -1 : (int)syscall(SYS_fstat, fd, out);
+}
+
+int flock(int fd, int operation) {
+    return fails(READING) ? -1 : (int)syscall(SYS_flock, fd, operation);
+}
+
+int mincore(void *start, size_t length, unsigned char *pages) {
+    return fails(READING) ? -1 : (int)syscall(SYS_mincore, start, length, pages);
 }
 
 int fstatat(int directory, const char *restrict path, struct stat *restrict out, int flags) {
