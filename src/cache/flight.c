@@ -3,7 +3,6 @@
 
 #include <stdlib.h>
 #include <unistd.h>
-#include <utlist.h>
 #include "base/clock.h"
 #include "cache/lookup.h"
 
@@ -91,10 +90,8 @@ static enum welcome welcome(struct flight *flight, const struct blob_range *rang
     enum welcome result = flight->state == FLIGHT_FAILED      ? WELCOME_LATER
                           : flight_is_joinable(flight, range) ? WELCOME
                                                               : WELCOME_NOT;
-    if (result == WELCOME && reader) {
-        DL_APPEND(flight->readers, reader);
-        flight->reader_count++;
-    }
+    if (result == WELCOME && reader)
+        flight_enter(flight, reader);
     pthread_mutex_unlock(&flight->state_lock);
     return result;
 }
@@ -187,10 +184,8 @@ static struct flight *start(struct flights *flights, struct upstream *upstream,
     if (!flight)
         return NULL;
     heed_distrust(flights, flight);
-    if (reader) {
-        DL_APPEND(flight->readers, reader);
-        flight->reader_count++;
-    }
+    if (reader) /* nobody else knows the flight yet */
+        flight_enter(flight, reader);
     HASH_ADD(hh, flights->table, digest, sizeof flight->digest, flight);
     if (!flight->hh.tbl) { /* no memory for the table */
         flight_destroy(flight);

@@ -4,12 +4,14 @@
  *
  * The parts of a flight and who moves them:
  *
- *   fetchers   threads, one per upstream connection. Each takes a span (a stretch that nobody has
- *              or is fetching, see flight_plan.c), asks upstream for it and writes it to the
- * partial file. A failed span's missing rest simply becomes a gap again. driver     one thread.
- * Hashes the growing prefix in order; when all is hashed and the digest matches, releases the
- * held-back tail, commits and ends the flight. readers    the clients' own threads. They wait for
- * their next byte and send it from the file.
+ * - Fetchers are threads, one per upstream connection. Each takes a span (a stretch that nobody has
+ *   or is fetching, see flight_plan.c), asks upstream for it and writes it to the partial file. A
+ *   failed span's missing rest simply becomes a gap again.
+ *
+ * - The driver is one thread. It hashes the growing prefix in order; when all is hashed and the
+ *   digest matches, it releases the held-back tail, commits and ends the flight.
+ *
+ * - Readers are the clients' own threads. They wait for their next byte and send it from the file.
  *
  * Bytes that are present are never overwritten: what the hash vouches for is what readers got. An
  * upstream that sends the same stretch twice with other bytes fails the flight.
@@ -110,8 +112,7 @@ struct flight {
 
     pthread_mutex_t state_lock; /* guards everything below */
     pthread_cond_t changed;
-    enum flight_state state;
-    atomic_int outcome; /* the same, for who does not hold the lock */
+    _Atomic enum flight_state state; /* read without the lock by who is no reader of it any more */
     struct error failure;
     bool opened;  /* the driver has opened the partial */
     bool resumed; /* an earlier flight's bytes were found */
@@ -191,6 +192,8 @@ bool flight_wait_size(struct flight *flight, struct error *error);
 void flight_wait_end(struct flight *flight);
 
 void flight_want_all(struct flight *flight); /* fill, whether anybody reads or not */
+/* Becomes a reader, state_lock held; is none any more. */
+void flight_enter(struct flight *flight, struct flight_reader *reader);
 void flight_leave(struct flight *flight, struct flight_reader *reader);
 
 /* ---- flight_plan.c: who fetches what next; called with state_lock held ---- */

@@ -298,12 +298,6 @@ static void leave_count(struct flights *flights) {
     pthread_mutex_unlock(&flights->table_lock);
 }
 
-/* state_lock held. */
-static void set_verified(struct flight *flight) {
-    flight->state = FLIGHT_VERIFIED;
-    atomic_store(&flight->outcome, FLIGHT_VERIFIED);
-}
-
 void *flight_drive(void *argument) {
     struct flight *flight = argument;
     struct flights *flights = flight->flights;
@@ -313,7 +307,7 @@ void *flight_drive(void *argument) {
     leave_count(flights); /* what is left to do needs no upstream, and makes room for others */
     pthread_mutex_lock(&flight->state_lock);
     if (ok)
-        set_verified(flight);
+        flight->state = FLIGHT_VERIFIED;
     else
         flight_fail(flight, &error);
     error = flight->failure;

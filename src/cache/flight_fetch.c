@@ -48,7 +48,6 @@ void flight_fail(struct flight *flight, const struct error *error) {
     if (flight->state != FLIGHT_MOVING)
         return;
     flight->state = FLIGHT_FAILED;
-    atomic_store(&flight->outcome, FLIGHT_FAILED);
     flight->failure = *error;
     pthread_cond_broadcast(&flight->changed);
 }

@@ -76,6 +76,11 @@ void flight_want_all(struct flight *flight) {
     pthread_mutex_unlock(&flight->state_lock);
 }
 
+void flight_enter(struct flight *flight, struct flight_reader *reader) {
+    DL_APPEND(flight->readers, reader);
+    flight->reader_count++;
+}
+
 void flight_leave(struct flight *flight, struct flight_reader *reader) {
     pthread_mutex_lock(&flight->state_lock);
     DL_DELETE(flight->readers, reader);
@@ -120,7 +125,7 @@ void cache_blob_want(struct cache_blob *blob, uint64_t first, uint64_t end, bool
  * held. */
 static bool is_consistent(const struct cache_blob *blob, struct error *error) {
     const struct flight *flight = blob->flight;
-    if (blob->before && atomic_load(&blob->before->outcome) == FLIGHT_FAILED)
+    if (blob->before && blob->before->state == FLIGHT_FAILED)
         return error_set(error, ERROR_UNAVAILABLE,
                          "the transfer that the first part of the blob came from has failed");
     if (blob->reader->whole && blob->size_known && flight->size_known && flight->size != blob->size)
@@ -136,7 +141,7 @@ static bool wait_for_bytes(struct cache_blob *blob, uint64_t offset, uint64_t *e
     struct flight_reader *reader = blob->reader;
     bool there = true;
     for (;;) {
-        bool doubtful = blob->before && atomic_load(&blob->before->outcome) != FLIGHT_VERIFIED;
+        bool doubtful = blob->before && blob->before->state != FLIGHT_VERIFIED;
         *end = released_end(flight, reader, doubtful);
         bool at_end = flight->state == FLIGHT_VERIFIED && !doubtful && offset >= flight->size;
         if (flight->state == FLIGHT_FAILED || *end > offset || at_end || !there || reader->put_out)
@@ -178,8 +183,7 @@ static bool change_flight(struct cache_blob *blob, uint64_t offset, struct error
                      was.whole ? &whole : &rest, blob->reader, &started, error);
     if (!flight) { /* a reader that nobody knows must not be taken leave of */
         pthread_mutex_lock(&old->state_lock);
-        DL_APPEND(old->readers, blob->reader);
-        old->reader_count++;
+        flight_enter(old, blob->reader);
         blob->reader->put_out = true;
         pthread_mutex_unlock(&old->state_lock);
         return false;

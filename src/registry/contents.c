@@ -4,6 +4,7 @@
 #include <string.h>
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "oci/bounded_json.h"
 #include "registry/contents_lines.h"
 
 enum { SCAN_WAIT_MS = 60000, POLL_MS = 100 };
@@ -11,12 +12,10 @@ enum { SCAN_WAIT_MS = 60000, POLL_MS = 100 };
 /* ---- lines ---- */
 
 bool contents_write(const struct contents_sink *sink, json_t *line, struct error *error) {
-    cleanup_free char *text = line ? json_dumps(line, JSON_COMPACT) : NULL;
     cleanup_buffer struct buffer bytes = {0};
+    bool written = bounded_json_dump(line, JSON_COMPACT, &bytes);
     json_decref(line);
-    buffer_append_string(&bytes, text ? text : "");
-    buffer_append_string(&bytes, "\n");
-    if (!text || bytes.failed)
+    if (!written || !buffer_append_string(&bytes, "\n"))
         return error_set(error, ERROR_MEMORY, "out of memory");
     return sink->write(sink->context, bytes.bytes, bytes.length) ||
            error_set(error, ERROR_CLOSED, "the client left");

@@ -98,7 +98,8 @@ void store_blob_close(struct store *store, const struct digest *digest, int fd) 
 
 void store_blob_touch(struct store *store, const struct digest *digest) {
     char path[PATH_SIZE];
-    if (path_blob(path, digest) && index_touch(&store->index, digest))
+    /* In the way of every manifest from memory; the name is needed once an hour. */
+    if (index_touch(&store->index, digest) && path_blob(path, digest))
         utimensat(store->root, path, NULL, AT_SYMLINK_NOFOLLOW);
 }
 
