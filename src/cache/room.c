@@ -281,7 +281,8 @@ void room_note_kept(struct room *room, uint64_t bytes) {
     const struct need missed = {.more = room->missed, .free = room->missed};
     bool as_large = bytes >= room->missed || clock_ms() - room->missed_ms > CALM_MS;
     pthread_mutex_unlock(&room->lock);
-    if (!as_large && excess(room, missed) > 0)
+    /* A cache that is full of what may go has room. */
+    if (!as_large && excess(room, missed) > evictable(room))
         return;
     pthread_mutex_lock(&room->lock);
     room->missed = 0;

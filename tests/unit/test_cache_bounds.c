@@ -2,6 +2,8 @@
  * Also run under ThreadSanitizer. */
 #include "cache_world.h"
 
+#include "base/metric.h"
+
 static void reopen(struct world *world, uint64_t max_size) {
     close_cache(world);
     world->max_size = max_size;
@@ -81,6 +83,33 @@ static void test_a_blob_being_read_is_not_evicted(void **state) {
     }
     assert_true(is_stored_soon(world));
     assert_false(has(world, &other));
+}
+
+static bool is_degraded(void) {
+    return metric_value(metric_get(METRIC_GAUGE, "tarn_store_degraded", "", "")) == 1;
+}
+
+static void test_a_cache_full_of_what_may_go_is_not_degraded(void **state) {
+    struct world *world = *state;
+    const struct reference tag = {.tag = "v1"};
+    struct document *document;
+    enum cache_outcome outcome;
+    struct error error = {0};
+    uint64_t size;
+    reopen(world, BLOB_SIZE + (1 << 20));
+    open_house(world);
+    struct digest other = put(world, 1, 2 << 20);
+    int fd = store_blob_open(world->store, &other, &size, NULL);
+    struct client client = whole(world);
+    assert_whole(&client);
+    assert_true(is_degraded());
+    store_blob_close(world->store, &other, fd);
+    /* Something small is kept; for what was not, there is room again: the other may go. */
+    assert_true(cache_manifest(world->cache, &world->upstream, "app", &tag, false, &document,
+                               &outcome, &error));
+    document_release(document);
+    assert_true(has(world, &other));
+    assert_false(is_degraded());
 }
 
 static void test_what_is_pinned_stays_and_the_rest_passes_through(void **state) {
@@ -237,6 +266,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         world_test(test_room_is_made_by_what_was_used_longest_ago),
         world_test(test_a_blob_being_read_is_not_evicted),
+        world_test(test_a_cache_full_of_what_may_go_is_not_degraded),
         world_test(test_what_is_pinned_stays_and_the_rest_passes_through),
         world_test(test_over_the_limit_after_a_restart_is_brought_under_it),
         world_test(test_a_blob_larger_than_the_cache_passes_through),
