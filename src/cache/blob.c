@@ -4,9 +4,15 @@
 
 #include <stdlib.h>
 
+/* *verified: how long the stored blob has to be, as far as the link says. */
 static bool is_linked(struct cache *cache, const struct upstream *upstream, const char *repository,
-                      const struct digest *digest) {
-    return store_has_link_blob(cache->store, upstream_host(upstream), repository, digest);
+                      const struct digest *digest, uint64_t *verified) {
+    *verified = STORE_SIZE_UNTOLD;
+    return store_has_link_blob(cache->store, upstream_host(upstream), repository, digest, verified);
+}
+
+static bool is_as_long(uint64_t size, uint64_t verified) {
+    return verified == STORE_SIZE_UNTOLD || size == verified;
 }
 
 /* On the question's thread: upstream's HEAD says that the repository has the blob. */
@@ -69,35 +75,25 @@ static bool ask_head(struct cache *cache, struct upstream *upstream, const char 
     return true;
 }
 
-/* Whether a stored blob is as long as when it was verified, as far as the link says. */
-static bool is_as_long(struct cache *cache, const struct upstream *upstream, const char *repository,
-                       const struct digest *digest, uint64_t size) {
-    uint64_t verified;
-    return !store_linked_size(cache->store, upstream_host(upstream), repository, digest,
-                              &verified) ||
-           verified == size;
-}
-
 bool cache_blob_stat(struct cache *cache, struct upstream *upstream, const char *repository,
                      const struct digest *digest, uint64_t *size, enum cache_outcome *outcome,
                      struct error *error) {
+    uint64_t verified;
     *outcome = CACHE_HIT;
-    if (is_linked(cache, upstream, repository, digest) &&
-        store_blob_has(cache->store, digest, size) &&
-        is_as_long(cache, upstream, repository, digest, *size))
+    if (is_linked(cache, upstream, repository, digest, &verified) &&
+        store_blob_has(cache->store, digest, size) && is_as_long(*size, verified))
         return true;
     return ask_head(cache, upstream, repository, digest, size, outcome, error);
 }
 
 /* Opens the stored file. False without an error text when it is not there. */
-static bool open_stored(struct cache *cache, const struct upstream *upstream,
-                        const char *repository, const struct digest *digest,
+static bool open_stored(struct cache *cache, const struct digest *digest, uint64_t verified,
                         struct cache_blob *blob) {
     blob->fd = store_blob_open(cache->store, digest, &blob->size, NULL);
     blob->size_known = blob->fd >= 0;
     blob->store = cache->store;
     blob->digest = *digest;
-    if (blob->fd < 0 || is_as_long(cache, upstream, repository, digest, blob->size))
+    if (blob->fd < 0 || is_as_long(blob->size, verified))
         return blob->fd >= 0;
     /* It was cut while nobody looked. */
     cache_blob_unreadable(blob, NULL);
@@ -155,15 +151,15 @@ bool cache_blob_open(struct cache *cache, struct upstream *upstream, const char 
                      struct cache_blob *blob, enum cache_outcome *outcome, struct error *error) {
     *blob = (struct cache_blob){.fd = -1};
     *outcome = CACHE_HIT;
-    bool linked = is_linked(cache, upstream, repository, digest);
-    uint64_t size;
+    uint64_t size, verified;
+    bool linked = is_linked(cache, upstream, repository, digest, &verified);
     if (!linked && store_blob_has(cache->store, digest, &size)) {
         /* Another repository's: upstream decides whether it is this one's too. */
         if (!ask_head(cache, upstream, repository, digest, &size, outcome, error))
             return false;
         linked = true;
     }
-    if (linked && open_stored(cache, upstream, repository, digest, blob))
+    if (linked && open_stored(cache, digest, verified, blob))
         return true;
 
     /* What upstream has just said is absent is not asked for again. */

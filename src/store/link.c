@@ -63,14 +63,6 @@ bool store_sync_blob_links(struct store *store, const char *host, const char *re
     return true;
 }
 
-bool store_has_link_blob(struct store *store, const char *host, const char *repository,
-                         const struct digest *digest) {
-    char path[PATH_SIZE];
-    struct stat state;
-    return path_link(path, host, repository, LINKED_BLOBS, digest) &&
-           root_stat(store, path, &state);
-}
-
 bool store_link_blob_size(struct store *store, const char *host, const char *repository,
                           const struct digest *digest, uint64_t size, struct error *error) {
     char path[PATH_SIZE], record[RECORD_SIZE];
@@ -80,17 +72,27 @@ bool store_link_blob_size(struct store *store, const char *host, const char *rep
     return root_replace(store, path, record, (size_t)length, DURABILITY_FILE, error);
 }
 
-bool store_linked_size(struct store *store, const char *host, const char *repository,
-                       const struct digest *digest, uint64_t *size) {
-    char path[PATH_SIZE], record[RECORD_SIZE];
-    if (!path_link(path, host, repository, LINKED_BLOBS, digest))
-        return false;
-    ssize_t length = root_read_record(store, path, record, sizeof record);
-    if (length < 0)
-        return false;
-    struct text rest = {record, (size_t)length}, magic, number;
-    return next_line(&rest, &magic) && next_line(&rest, &number) && !rest.length &&
+static bool read_size(struct text record, uint64_t *size) {
+    struct text magic, number;
+    return next_line(&record, &magic) && next_line(&record, &number) && !record.length &&
            text_is(magic, BLOB_MAGIC) && text_to_u64(number, size);
+}
+
+bool store_has_link_blob(struct store *store, const char *host, const char *repository,
+                         const struct digest *digest, uint64_t *size) {
+    char path[PATH_SIZE], record[RECORD_SIZE];
+    struct stat state;
+    if (!path_link(path, host, repository, LINKED_BLOBS, digest) || !root_stat(store, path, &state))
+        return false;
+    if (!size)
+        return true;
+    *size = STORE_SIZE_UNTOLD;
+    if (state.st_size == 0) /* made before the blob was verified, or by an older tarn */
+        return true;
+    ssize_t length = root_read_record(store, path, record, sizeof record);
+    if (length < 0 || !read_size((struct text){record, (size_t)length}, size))
+        *size = STORE_SIZE_UNTOLD;
+    return true;
 }
 
 bool store_link_manifest(struct store *store, const char *host, const char *repository,

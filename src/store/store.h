@@ -186,14 +186,14 @@ bool store_link_blob(struct store *store, const char *host, const char *reposito
 /* Makes the link if need be, and notes in it how long the verified blob is. */
 bool store_link_blob_size(struct store *store, const char *host, const char *repository,
                           const struct digest *digest, uint64_t size, struct error *error);
-/* False: there is no link, or it says nothing of a size. */
-bool store_linked_size(struct store *store, const char *host, const char *repository,
-                       const struct digest *digest, uint64_t *size);
 /* Makes the repository's blob links durable; until then they may be gone after a power loss. */
 bool store_sync_blob_links(struct store *store, const char *host, const char *repository,
                            enum digest_algorithm algorithm, struct error *error);
+/* *size (may be NULL): how long the blob was when it was verified, STORE_SIZE_UNTOLD when the link
+ * does not say. */
 bool store_has_link_blob(struct store *store, const char *host, const char *repository,
-                         const struct digest *digest);
+                         const struct digest *digest, uint64_t *size);
+#define STORE_SIZE_UNTOLD UINT64_MAX
 bool store_link_manifest(struct store *store, const char *host, const char *repository,
                          const struct digest *digest, const char *media_type, struct error *error);
 /* `media_type` (at least 128 bytes, or NULL) is filled when there is a link. */

@@ -381,8 +381,8 @@ static void test_rm_leaves_what_another_repository_links(void **state) {
     assert_true(has_blob(fixture, "common"));
     assert_false(has_blob(fixture, "only of a"));
     struct digest common = digest_of_text("common");
-    assert_false(store_has_link_blob(fixture->store, HOST, "a", &common));
-    assert_true(store_has_link_blob(fixture->store, HOST, "b", &common));
+    assert_false(store_has_link_blob(fixture->store, HOST, "a", &common, NULL));
+    assert_true(store_has_link_blob(fixture->store, HOST, "b", &common, NULL));
     json_decref(answer.lines);
 }
 
@@ -492,7 +492,7 @@ static void test_prune_by_age_and_then_to_a_size(void **state) {
     }
     assert_true(has_blob(fixture, "new"));
     struct digest gone = digest_of_text("old");
-    assert_false(store_has_link_blob(fixture->store, HOST, "a", &gone)); /* swept */
+    assert_false(store_has_link_blob(fixture->store, HOST, "a", &gone, NULL)); /* swept */
     json_decref(answer.lines);
 }
 

@@ -192,15 +192,15 @@ static void test_a_blob_link_holds_for_its_repository_alone(void **state) {
     struct fixture *fixture = *state;
     struct digest digest = digest_of_text("a"), other = digest_of_text("b");
     struct error error = {0};
-    assert_false(store_has_link_blob(fixture->store, HOST, NAME, &digest));
+    assert_false(store_has_link_blob(fixture->store, HOST, NAME, &digest, NULL));
     assert_true(store_link_blob(fixture->store, HOST, NAME, &digest, &error));
     assert_true(store_link_blob(fixture->store, HOST, NAME, &digest, &error));
     reopen(fixture);
-    assert_true(store_has_link_blob(fixture->store, HOST, NAME, &digest));
-    assert_false(store_has_link_blob(fixture->store, HOST, NAME, &other));
-    assert_false(store_has_link_blob(fixture->store, HOST, "org", &digest));
-    assert_false(store_has_link_blob(fixture->store, HOST, "org/app/x", &digest));
-    assert_false(store_has_link_blob(fixture->store, "quay.io", NAME, &digest));
+    assert_true(store_has_link_blob(fixture->store, HOST, NAME, &digest, NULL));
+    assert_false(store_has_link_blob(fixture->store, HOST, NAME, &other, NULL));
+    assert_false(store_has_link_blob(fixture->store, HOST, "org", &digest, NULL));
+    assert_false(store_has_link_blob(fixture->store, HOST, "org/app/x", &digest, NULL));
+    assert_false(store_has_link_blob(fixture->store, "quay.io", NAME, &digest, NULL));
     assert_false(store_has_link_manifest(fixture->store, HOST, NAME, &digest, NULL, 0));
 }
 
@@ -214,7 +214,7 @@ static void test_a_manifest_link_keeps_the_media_type(void **state) {
     assert_string_equal(type, TYPE);
     assert_true(store_has_link_manifest(fixture->store, HOST, NAME, &digest, NULL, 0));
     assert_false(store_has_link_manifest(fixture->store, HOST, NAME, &digest, small, sizeof small));
-    assert_false(store_has_link_blob(fixture->store, HOST, NAME, &digest));
+    assert_false(store_has_link_blob(fixture->store, HOST, NAME, &digest, NULL));
 }
 
 static void test_a_media_type_that_would_break_the_record_is_refused(void **state) {
@@ -277,7 +277,7 @@ static void test_names_that_climb_out_are_refused(void **state) {
         assert_false(store_link_blob(store, HOST, repositories[i], &digest, &error));
         assert_int_equal(error.kind, ERROR_INVALID);
         assert_false(store_link_manifest(store, HOST, repositories[i], &digest, TYPE, &error));
-        assert_false(store_has_link_blob(store, HOST, repositories[i], &digest));
+        assert_false(store_has_link_blob(store, HOST, repositories[i], &digest, NULL));
         assert_false(store_tag_put(store, HOST, repositories[i], "t", &record, &error));
         assert_false(store_tag_get(store, HOST, repositories[i], "t", &record));
         assert_false(store_tag_delete(store, HOST, repositories[i], "t", &error));
@@ -315,7 +315,7 @@ static void test_the_longest_names_fit(void **state) {
     assert_true(store_link_blob(fixture->store, host, repository, &digest, &error));
     assert_true(store_link_manifest(fixture->store, host, repository, &digest, TYPE, &error));
     assert_true(store_tag_put(fixture->store, host, repository, tag, &record, &error));
-    assert_true(store_has_link_blob(fixture->store, host, repository, &digest));
+    assert_true(store_has_link_blob(fixture->store, host, repository, &digest, NULL));
     assert_true(store_tag_get(fixture->store, host, repository, tag, &record));
 }
 

@@ -286,7 +286,7 @@ static void check(struct fixture *fixture, const struct digest *layer_digest,
     struct store *store = fixture->store;
     check_blob(store, layer_digest, layer, sizeof layer, kept->layer);
     check_blob(store, manifest_digest, manifest, sizeof manifest, kept->manifest);
-    assert_true(!kept->link || store_has_link_blob(store, HOST, NAME, layer_digest));
+    assert_true(!kept->link || store_has_link_blob(store, HOST, NAME, layer_digest, NULL));
     char type[128] = TYPE;
     bool linked = store_has_link_manifest(store, HOST, NAME, manifest_digest, type, sizeof type);
     assert_true(linked || !kept->manifest_link);
@@ -511,7 +511,7 @@ static void check_deeds(struct fixture *fixture, const struct deeds *done) {
     if (!done->evicted || !digest_equal(&done->victim.digest, &third)) {
         assert_true(store_blob_read(fixture->store, &third, 100, &out, NULL));
         assert_string_equal(out.bytes, "third");
-        assert_true(store_has_link_blob(fixture->store, HOST, NAME, &third));
+        assert_true(store_has_link_blob(fixture->store, HOST, NAME, &third, NULL));
     }
     store_usage(fixture->store, &usage);
     assert_int_equal(usage.complete, done->scanned);

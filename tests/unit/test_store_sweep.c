@@ -181,11 +181,11 @@ static void test_records_of_blobs_that_are_gone_are_swept(void **state) {
     scan(fixture);
     assert_int_equal(sweep(fixture, 3600), 0); /* all too young */
     assert_int_equal(sweep(fixture, 0), 6);
-    assert_false(store_has_link_blob(store, HOST, NAME, &gone));
+    assert_false(store_has_link_blob(store, HOST, NAME, &gone, NULL));
     assert_false(store_has_link_manifest(store, HOST, NAME, &gone, NULL, 0));
     assert_false(has_tag(fixture, NAME, "gone"));
     for (int i = 0; i < 4; i++) {
-        assert_true(store_has_link_blob(store, HOST, NAME, all[i]) || i == 1);
+        assert_true(store_has_link_blob(store, HOST, NAME, all[i], NULL) || i == 1);
         assert_true(store_has_link_manifest(store, HOST, NAME, all[i], NULL, 0) || i == 1);
         assert_true(has_tag(fixture, NAME, tags[i]) || i == 1);
     }
