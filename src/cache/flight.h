@@ -121,7 +121,7 @@ struct flight {
     int fd;       /* of the partial file; closed with the flight; -1: there is none */
     struct passing passing;
     uint64_t room; /* bytes reserved of flights->room; the driver's alone, as what follows */
-    bool gave_up;  /* the partial was dropped: the blob passes through */
+    bool gave_up;  /* said that the blob passes through, and dropped the partial */
     int stored_fd; /* holds the blob in the store once it is there; -1: it is not */
 
     bool answered; /* upstream has sent a head: size is known, or will be at the end */

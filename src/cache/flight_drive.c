@@ -83,11 +83,21 @@ static bool is_room_due(const struct flight *flight) {
     if (flight->state != FLIGHT_MOVING)
         return false;
     if (flight->passing.on)
-        return flight->partial && !flight->gave_up;
+        return flight->answered && !flight->gave_up;
     uint64_t needed = room_needed(flight);
     if (flight->size_known || flight->room == 0)
         return flight->room < needed;
     return flight->room + ROOM_STEP / 2 < needed; /* half of the last step is used */
+}
+
+/* Says once that the blob is not kept. state_lock held, and let go of while it is logged: why it
+ * passes through does not change any more. */
+static void note_passing(struct flight *flight) {
+    uint64_t size = flight->size_known ? flight->size : 0;
+    flight->gave_up = true;
+    pthread_mutex_unlock(&flight->state_lock);
+    room_note_unkept(flight->flights->room, flight->passing.reason, size, &flight->passing.why);
+    pthread_mutex_lock(&flight->state_lock);
 }
 
 /* Takes room for the blob. Bytes come in meanwhile: nobody waits for what has to be deleted first.
@@ -110,9 +120,10 @@ static void take_room(struct flight *flight) {
                     &error);
     }
     /* Its bytes stay readable to us, and others may try with a partial of their own. */
-    flight->gave_up = true;
+    note_passing(flight);
     pthread_mutex_unlock(&flight->state_lock);
-    partial_drop(flight->partial);
+    if (flight->partial)
+        partial_drop(flight->partial);
     pthread_mutex_lock(&flight->state_lock);
 }
 
@@ -311,12 +322,11 @@ void *flight_drive(void *argument) {
     else
         flight_fail(flight, &error);
     error = flight->failure;
+    if (flight->passing.on && !flight->gave_up) /* nobody begins to pass what has ended */
+        note_passing(flight);
     pthread_cond_broadcast(&flight->changed);
     pthread_mutex_unlock(&flight->state_lock);
 
-    if (flight->passing.on) /* nobody begins to pass what has ended */
-        room_note_unkept(flights->room, flight->passing.reason,
-                         flight->size_known ? flight->size : 0, &flight->passing.why);
     if (ok)
         end_verified(flight);
     else
