@@ -360,8 +360,9 @@ def test_what_was_removed_is_not_answered_from_memory(tarn, upstream, told):
     assert tarn.manifest("org/app", digest).cache_status == "tarn; hit"
     told(tarn, "rm", "fake.test/org/app:1")
     upstream.refuse()
-    assert tarn.manifest("org/app", digest).status == 502
-    assert tarn.manifest("org/app", "1").status == 502
+    for reference in (digest, "1"):
+        reply = tarn.manifest("org/app", reference)
+        assert reply.status == 502, reply.cache_status
     assert tarn.manifest("org/app", cache.digests["org/app:2"]).status == 200
 
 

@@ -185,6 +185,7 @@ class FakeUpstream:
         self._close("registry")
         with self.lock:
             sockets = list(self.sockets)
+            self.sockets.clear()
         for connection in sockets:
             self._reset(connection)
 
@@ -245,6 +246,8 @@ class FakeUpstream:
             elif connection.recv(1, socket.MSG_PEEK) == b"\x16":
                 return  # a TLS hello: the client will try again without
             with self.lock:
+                if name not in self.listeners:  # accepted as it was closed
+                    return
                 self.sockets.add(connection)
             stream = connection.makefile("rb")
             while not self.stopping.is_set() and self._one(name, connection, stream):
@@ -277,6 +280,8 @@ class FakeUpstream:
         request = Request(name, method, target, headers, unquote(path), query,
                           started=time.monotonic())
         with self.lock:
+            if connection not in self.sockets:  # a request that came in while it was reset
+                raise _Gone
             self.requests.append(request)
             fault = next((rule.fault for rule in self.rules if rule.befalls(request)), Fault())
         try:
