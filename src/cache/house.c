@@ -93,23 +93,6 @@ static void *keep(void *argument) {
 
 /* ---- the scrubber ---- */
 
-static void set_aside(struct cache *cache, const struct digest *digest) {
-    struct error error = {0};
-    int fd = store_blob_open(cache->store, digest, NULL, NULL);
-    if (fd < 0)
-        return;
-    /* Once more, of what is open now: reading it slowly took a while, and a good one may have taken
-     * its place. */
-    if (store_blob_verify(cache->store, digest, 0, &cache->house.closing, &error) ||
-        error.kind != ERROR_CORRUPT) {
-        store_blob_close(cache->store, digest, fd);
-        return;
-    }
-    if (!store_blob_set_aside(cache->store, digest, fd, &error))
-        log_at(LOG_ERROR, "bad blob stays", LOG_STRING("error", error.text));
-    store_blob_close(cache->store, digest, fd);
-}
-
 /* Every blob once, from *cursor on, which wraps. */
 static void scrub_round(struct cache *cache, uint32_t start) {
     const struct house *house = &cache->house;
@@ -123,9 +106,11 @@ static void scrub_round(struct cache *cache, uint32_t start) {
             store_usage(cache->store, &usage);
             uint64_t rate = usage.bytes / (uint64_t)house->scrub_s;
             rate = rate < SCRUB_LEAST ? SCRUB_LEAST : rate > SCRUB_MOST ? SCRUB_MOST : rate;
-            if (!store_blob_verify(cache->store, &blob.digest, rate, &house->closing, &error) &&
-                error.kind == ERROR_CORRUPT)
-                set_aside(cache, &blob.digest);
+            bool set_aside = true;
+            store_blob_verify(cache->store, &blob.digest, rate, &house->closing, &set_aside,
+                              &error);
+            if (!set_aside)
+                log_at(LOG_ERROR, "bad blob stays", LOG_STRING("error", error.text));
         }
     }
 }

@@ -54,23 +54,12 @@ static void hand_over(struct verifying *verifying, const struct finding *finding
     pthread_mutex_unlock(&verifying->lock);
 }
 
-static void set_aside(struct store *store, struct finding *finding) {
-    struct error error = {0}, bad = finding->why;
-    int fd = store_blob_open(store, &finding->digest, NULL, &error);
-    if (fd >= 0)
-        finding->set_aside = store_blob_set_aside(store, &finding->digest, fd, &error);
-    else
-        finding->set_aside = error.kind == ERROR_NOT_FOUND; /* by the opening, or it is gone */
-    store_blob_close(store, &finding->digest, fd);
-    if (!finding->set_aside)
-        error_set(&finding->why, bad.kind, "%s; it cannot be set aside: %s", bad.text, error.text);
-}
-
 static void verify_blob(struct verifying *verifying, const struct store_blob *blob) {
-    struct store *store = verifying->contents->store;
     struct finding finding = {.digest = blob->digest};
     struct error *why = &finding.why;
-    bool sound = store_blob_verify(store, &blob->digest, verifying->rate, &verifying->stop, why);
+    bool *set_aside = verifying->what->repair ? &finding.set_aside : NULL;
+    bool sound = store_blob_verify(verifying->contents->store, &blob->digest, verifying->rate,
+                                   &verifying->stop, set_aside, why);
     if (!sound && (why->kind == ERROR_CLOSED || why->kind == ERROR_NOT_FOUND))
         return; /* it went meanwhile, which is no fault of its */
     if (!sound && why->kind == ERROR_MEMORY) {
@@ -82,8 +71,6 @@ static void verify_blob(struct verifying *verifying, const struct store_blob *bl
     }
     /* What cannot be read may be sound, and readable again once its disk or its mode is. */
     finding.unreadable = !sound && why->kind != ERROR_CORRUPT;
-    if (!sound && !finding.unreadable && verifying->what->repair)
-        set_aside(store, &finding);
     pthread_mutex_lock(&verifying->lock);
     verifying->blobs++;
     verifying->bytes += blob->size;

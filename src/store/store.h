@@ -131,10 +131,12 @@ void store_pin(struct store *store,
 void store_pins_end(struct store *store);
 
 /* Re-hashes one blob, reading at most `rate` bytes a second (0: as fast as it comes) and dropping
- * what it read from the page cache unless it was there. ERROR_CORRUPT: its bytes are wrong (nothing
- * is done about it here; see store_blob_set_aside()); ERROR_CLOSED: interrupted by *stop. */
+ * what it read from the page cache unless it was there. ERROR_CORRUPT: its bytes are wrong, and
+ * with `set_aside` (may be NULL) the very file that was read is set aside, as
+ * store_blob_set_aside() does: *set_aside is whether that worked, and the error says why it did
+ * not. ERROR_CLOSED: interrupted by *stop. */
 bool store_blob_verify(struct store *store, const struct digest *digest, uint64_t rate,
-                       const atomic_bool *stop, struct error *error);
+                       const atomic_bool *stop, bool *set_aside, struct error *error);
 
 /* ---- partials ---- */
 

@@ -85,9 +85,10 @@ static bool hash_file(struct verification *verification, struct digest_hash *has
 /* Reads by a descriptor of its own and holds nothing: verifying is no use of a blob, and one that
  * is evicted meanwhile is read to its end all the same. */
 bool store_blob_verify(struct store *store, const struct digest *digest, uint64_t rate,
-                       const atomic_bool *stop, struct error *error) {
+                       const atomic_bool *stop, bool *set_aside, struct error *error) {
     char path[PATH_SIZE], wanted[DIGEST_STRING_SIZE], found[DIGEST_STRING_SIZE];
     struct stat state;
+    struct error bad, why;
     if (!path_blob(path, digest))
         return error_set(error, ERROR_INVALID, "verify a blob: not a digest");
     cleanup_close int fd = root_open(store, path, O_RDONLY);
@@ -103,17 +104,27 @@ bool store_blob_verify(struct store *store, const struct digest *digest, uint64_
                                         clock_ms(), stop, malloc(WINDOW)};
     struct digest actual;
     bool ok = verification.window && hash
-                  ? hash_file(&verification, hash, error)
-                  : error_set(error, ERROR_MEMORY, "verify %s: out of memory", path);
+                  ? hash_file(&verification, hash, &bad)
+                  : error_set(&bad, ERROR_MEMORY, "verify %s: out of memory", path);
     if (ok) {
         digest_hash_finish(hash, &actual);
         if (actual.algorithm == 0)
-            ok = error_set(error, ERROR_MEMORY, "hash %s: the library failed", path);
+            ok = error_set(&bad, ERROR_MEMORY, "hash %s: the library failed", path);
         else if (!digest_equal(&actual, digest))
-            ok = error_set(error, ERROR_CORRUPT, "the bytes of %s are %s",
+            ok = error_set(&bad, ERROR_CORRUPT, "the bytes of %s are %s",
                            digest_format(digest, wanted), digest_format(&actual, found));
     }
     digest_hash_free(hash);
     free(verification.window);
-    return ok;
+    if (ok)
+        return true;
+    if (set_aside && bad.kind == ERROR_CORRUPT) {
+        *set_aside = store_blob_set_aside(store, digest, fd, &why);
+        if (!*set_aside)
+            return error_set(error, ERROR_CORRUPT, "%s; it cannot be set aside: %s", bad.text,
+                             why.text);
+    }
+    if (error)
+        *error = bad;
+    return false;
 }

@@ -67,7 +67,7 @@ static void test_looking_at_a_blob_is_no_use(void **state) {
     cleanup_buffer struct buffer out = {0};
     assert_true(store_blob_has(fixture->store, &a, NULL));
     assert_true(store_blob_find(fixture->store, &a, &blob));
-    assert_true(store_blob_verify(fixture->store, &a, 0, &never, NULL));
+    assert_true(store_blob_verify(fixture->store, &a, 0, &never, NULL, NULL));
     assert_true(store_blob_peek(fixture->store, &a, 10, &out, NULL));
     assert_string_equal(evict(fixture), "a");
 }
@@ -406,7 +406,7 @@ static void test_of_bad_blobs_the_newest_few_are_kept(void **state) {
 
 /* ---- verification ---- */
 
-static void test_verification_finds_wrong_bytes_and_does_nothing_about_them(void **state) {
+static void test_verification_finds_wrong_bytes_and_sets_them_aside_if_told_to(void **state) {
     struct fixture *fixture = *state;
     size_t size = 3 << 20; /* several windows and a rest */
     char *bytes = calloc(1, size + 1);
@@ -414,18 +414,24 @@ static void test_verification_finds_wrong_bytes_and_does_nothing_about_them(void
     struct error error = {0};
     assert_true(digest_of(DIGEST_SHA256, bytes, size + 1, &digest));
     assert_true(store_blob_put(fixture->store, &digest, bytes, size + 1, NULL));
-    assert_true(store_blob_verify(fixture->store, &digest, 0, &never, &error));
-    assert_true(store_blob_verify(fixture->store, &digest, 1 << 30, &never, &error));
+    assert_true(store_blob_verify(fixture->store, &digest, 0, &never, NULL, &error));
+    assert_true(store_blob_verify(fixture->store, &digest, 1 << 30, &never, NULL, &error));
     bytes[size] = 1;
     write_raw(fixture, blob_name(&digest), bytes, size + 1);
-    assert_false(store_blob_verify(fixture->store, &digest, 0, &never, &error));
+    assert_false(store_blob_verify(fixture->store, &digest, 0, &never, NULL, &error));
     assert_int_equal(error.kind, ERROR_CORRUPT);
     assert_true(exists(fixture, blob_name(&digest)));
-    assert_false(store_blob_verify(fixture->store, &absent, 0, &never, &error));
+    assert_false(store_blob_verify(fixture->store, &absent, 0, &never, NULL, &error));
     assert_int_equal(error.kind, ERROR_NOT_FOUND);
     const atomic_bool stop = true;
-    assert_false(store_blob_verify(fixture->store, &digest, 0, &stop, &error));
+    bool set_aside = false;
+    assert_false(store_blob_verify(fixture->store, &digest, 0, &stop, &set_aside, &error));
     assert_int_equal(error.kind, ERROR_CLOSED);
+    assert_false(set_aside);
+    assert_false(store_blob_verify(fixture->store, &digest, 0, &never, &set_aside, &error));
+    assert_int_equal(error.kind, ERROR_CORRUPT);
+    assert_true(set_aside);
+    assert_false(exists(fixture, blob_name(&digest)));
     free(bytes);
 }
 
@@ -447,7 +453,8 @@ static void test_a_slow_verification_ends_when_it_is_told_to(void **state) {
     atomic_bool stop = false;
     pthread_t stopper;
     assert_int_equal(pthread_create(&stopper, NULL, stop_soon, &stop), 0);
-    assert_false(store_blob_verify(fixture->store, &digest, 1024, &stop, &error)); /* 17 minutes */
+    /* It would take 17 minutes. */
+    assert_false(store_blob_verify(fixture->store, &digest, 1024, &stop, NULL, &error));
     assert_int_equal(error.kind, ERROR_CLOSED);
     pthread_join(stopper, NULL);
 }
@@ -654,7 +661,7 @@ int main(void) {
         STORE_TEST(test_a_file_that_vanished_is_forgotten),
         STORE_TEST(test_a_blob_of_another_length_is_set_aside),
         STORE_TEST(test_of_bad_blobs_the_newest_few_are_kept),
-        STORE_TEST(test_verification_finds_wrong_bytes_and_does_nothing_about_them),
+        STORE_TEST(test_verification_finds_wrong_bytes_and_sets_them_aside_if_told_to),
         STORE_TEST(test_a_slow_verification_ends_when_it_is_told_to),
         STORE_TEST(test_every_blob_is_given_once_and_costs_little),
         STORE_TEST(test_the_choice_can_be_seen_without_doing_it),

@@ -458,7 +458,7 @@ static void look_around(struct store *store, const struct digest *third, struct 
     if (!ok)
         assert_int_not_equal(error.kind, ERROR_NONE);
     store_evictable(store, INT64_MAX, see_evictable, &done->seen);
-    if (!store_blob_verify(store, third, 0, &never, &error)) {
+    if (!store_blob_verify(store, third, 0, &never, NULL, &error)) {
         assert_int_not_equal(error.kind, ERROR_NONE);
         assert_int_not_equal(error.kind, ERROR_CORRUPT);
     }
