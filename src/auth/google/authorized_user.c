@@ -4,14 +4,11 @@
 #include "auth/google/kinds.h"
 #include "auth/google/request.h"
 #include "auth/google/secret.h"
-#include "base/clock.h"
 
 #define DEFAULT_TOKEN_URL "https://oauth2.googleapis.com/token"
 
 bool authorized_user_token(const json_t *document, const struct ask *ask, struct google_token *out,
                            struct error *error) {
-    static const char *const headers[] = {"Content-Type: application/x-www-form-urlencoded",
-                                          "Accept: application/json", NULL};
     const char *universe, *url, *account;
     const char *id = document_string(document, "client_id", error);
     const char *secret = id ? document_string(document, "client_secret", error) : NULL;
@@ -37,22 +34,5 @@ bool authorized_user_token(const json_t *document, const struct ask *ask, struct
     form_append(&form, "client_id", id);
     form_append(&form, "client_secret", secret);
     form_append(&form, "refresh_token", refresh);
-    if (form.failed)
-        return error_set(error, ERROR_MEMORY, "out of memory");
-    struct request request = {
-        .exchange = {.method = "POST",
-                     .url = url,
-                     .headers = headers,
-                     .body = form.bytes,
-                     .body_length = form.length},
-        .attempts = REQUEST_ATTEMPTS,
-        .secrets = {refresh, secret},
-    };
-    struct exchange_reply reply = {0};
-    int64_t asked_ms = clock_ms();
-    bool ok = request_perform(&request, &reply, error);
-    if (ok && !token_reply_read(&reply.body, asked_ms, out, error))
-        ok = error_wrap(error, "token from %s", url);
-    exchange_reply_free(&reply);
-    return ok;
+    return token_post(url, NULL, &form, (const char *[]){refresh, secret, NULL}, out, error);
 }

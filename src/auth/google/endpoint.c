@@ -20,7 +20,7 @@ static bool is_label(struct text text) {
     return true;
 }
 
-static bool label_between(struct text text, const char *prefix, const char *suffix) {
+bool endpoint_label_between(struct text text, const char *prefix, const char *suffix) {
     size_t before = strlen(prefix), after = strlen(suffix);
     if (text.length <= before + after || !text_starts(text, prefix) || !text_ends(text, suffix))
         return false;
@@ -35,9 +35,11 @@ static bool is_service(struct text prefix, const char *service) {
     snprintf(pattern[1], sizeof pattern[1], "-%s", service);
     snprintf(pattern[2], sizeof pattern[2], "%s.", service);
     snprintf(pattern[3], sizeof pattern[3], "%s-", service);
-    return text_is(prefix, service) || label_between(prefix, "", pattern[0]) ||
-           label_between(prefix, "", pattern[1]) || label_between(prefix, pattern[2], "") ||
-           label_between(prefix, pattern[2], ".rep") || label_between(prefix, pattern[3], ".p");
+    return text_is(prefix, service) || endpoint_label_between(prefix, "", pattern[0]) ||
+           endpoint_label_between(prefix, "", pattern[1]) ||
+           endpoint_label_between(prefix, pattern[2], "") ||
+           endpoint_label_between(prefix, pattern[2], ".rep") ||
+           endpoint_label_between(prefix, pattern[3], ".p");
 }
 
 bool endpoint_universe_ok(const char *universe) {

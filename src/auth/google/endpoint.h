@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include "base/error.h"
+#include "base/text.h"
 
 #define GOOGLE_UNIVERSE "googleapis.com"
 
@@ -27,6 +28,9 @@ bool endpoint_check(const char *url, enum endpoint endpoint, const char *univers
 
 /* This machine, or a metadata server's address: never through a proxy. */
 bool endpoint_is_local(const char *url);
+
+/* Whether what stands between `prefix` and `suffix` is one label of a host name. */
+bool endpoint_label_between(struct text text, const char *prefix, const char *suffix);
 
 /* A domain name of at least two labels. */
 bool endpoint_universe_ok(const char *universe);

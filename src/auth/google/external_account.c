@@ -11,7 +11,6 @@
 #include "auth/google/secret.h"
 #include "auth/google/subject_token.h"
 #include "base/cleanup.h"
-#include "base/clock.h"
 
 #define TYPE_PREFIX "urn:ietf:params:oauth:token-type:"
 #define GRANT_TYPE  "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -127,25 +126,10 @@ static bool exchange(const struct federation *federation, const char *scope, con
     if (!build_form(federation, scope, subject, &form) ||
         (federation->client_id && !build_client_header(federation, &client)))
         return error_set(error, ERROR_MEMORY, "out of memory");
-    const char *headers[] = {"Content-Type: application/x-www-form-urlencoded",
-                             "Accept: application/json",
-                             federation->client_id ? client.bytes : NULL, NULL};
-    struct request request = {
-        .exchange = {.method = "POST",
-                     .url = federation->token_url,
-                     .headers = headers,
-                     .body = form.bytes,
-                     .body_length = form.length},
-        .attempts = REQUEST_ATTEMPTS,
-        .secrets = {subject, *federation->client_secret ? federation->client_secret : NULL},
-    };
-    struct exchange_reply reply = {0};
-    int64_t asked_ms = clock_ms();
-    bool ok = request_perform(&request, &reply, error);
-    if (ok && !token_reply_read(&reply.body, asked_ms, out, error))
-        ok = error_wrap(error, "token from %s", federation->token_url);
-    exchange_reply_free(&reply);
-    return ok;
+    const char *secrets[] = {subject, *federation->client_secret ? federation->client_secret : NULL,
+                             NULL};
+    return token_post(federation->token_url, federation->client_id ? client.bytes : NULL, &form,
+                      secrets, out, error);
 }
 
 /* The federated token for `subject`, and then, if the file says so, the account's. */

@@ -1,31 +1,13 @@
 /* The hosts of Google's registries. */
 #include <ctype.h>
 #include <string.h>
+#include "auth/google/endpoint.h"
 #include "auth/google/google.h"
 
-static bool is_label(struct text text) {
-    if (text.length == 0 || text.at[0] == '-' || text.at[text.length - 1] == '-')
-        return false;
-    for (size_t i = 0; i < text.length; i++) {
-        if (!islower((unsigned char)text.at[i]) && !isdigit((unsigned char)text.at[i]) &&
-            text.at[i] != '-')
-            return false;
-    }
-    return true;
-}
-
-/* What stands between `prefix` and `suffix`, if that is one label. */
-static bool has_label_between(struct text host, const char *prefix, const char *suffix) {
-    size_t before = strlen(prefix), after = strlen(suffix);
-    if (host.length <= before + after || !text_starts(host, prefix) || !text_ends(host, suffix))
-        return false;
-    return is_label((struct text){host.at + before, host.length - before - after});
-}
-
 bool google_host_is_registry(struct text host) {
-    return text_is(host, "gcr.io") || has_label_between(host, "", ".gcr.io") ||
-           has_label_between(host, "", "-docker.pkg.dev") ||
-           has_label_between(host, "docker.", ".rep.pkg.dev");
+    return text_is(host, "gcr.io") || endpoint_label_between(host, "", ".gcr.io") ||
+           endpoint_label_between(host, "", "-docker.pkg.dev") ||
+           endpoint_label_between(host, "docker.", ".rep.pkg.dev");
 }
 
 bool google_host_of(struct text server_url, char *out, size_t size) {

@@ -205,3 +205,28 @@ void form_append(struct buffer *form, const char *key, const char *value) {
             buffer_printf(form, "%%%02X", (unsigned char)*c);
     }
 }
+
+bool token_post(const char *url, const char *header, const struct buffer *form,
+                const char *const *secrets, struct google_token *out, struct error *error) {
+    const char *const headers[] = {"Content-Type: application/x-www-form-urlencoded",
+                                   "Accept: application/json", header, NULL};
+    if (form->failed)
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    struct request request = {
+        .exchange = {.method = "POST",
+                     .url = url,
+                     .headers = headers,
+                     .body = form->bytes,
+                     .body_length = form->length},
+        .attempts = REQUEST_ATTEMPTS,
+    };
+    for (unsigned i = 0; i < REQUEST_SECRETS_LIMIT && secrets[i]; i++)
+        request.secrets[i] = secrets[i];
+    struct exchange_reply reply = {0};
+    int64_t asked_ms = clock_ms();
+    bool ok = request_perform(&request, &reply, error);
+    if (ok && !token_reply_read(&reply.body, asked_ms, out, error))
+        ok = error_wrap(error, "token from %s", url);
+    exchange_reply_free(&reply);
+    return ok;
+}

@@ -38,6 +38,11 @@ void form_append(struct buffer *form, const char *key, const char *value);
 bool token_reply_read(const struct buffer *body, int64_t asked_ms, struct google_token *out,
                       struct error *error);
 
+/* POSTs `form` to a token endpoint, with one more header (may be NULL), and reads the token of the
+ * reply. `secrets`, with NULL behind the last, are those of struct request. */
+bool token_post(const char *url, const char *header, const struct buffer *form,
+                const char *const *secrets, struct google_token *out, struct error *error);
+
 /* Takes over `secret` as a token, if it can stand in a header: printable, not empty. */
 bool token_set(struct google_token *out, const char *secret, int64_t expires_ms,
                struct error *error);

@@ -33,30 +33,11 @@ static char *sign(const json_t *document, const json_t *claims, struct error *er
 
 static bool exchange(const char *url, const char *assertion, struct google_token *out,
                      struct error *error) {
-    static const char *const headers[] = {"Content-Type: application/x-www-form-urlencoded",
-                                          "Accept: application/json", NULL};
     cleanup_secret_buffer struct buffer form = {0};
     buffer_reserve(&form, strlen(assertion) + 256);
     form_append(&form, "grant_type", GRANT_TYPE);
     form_append(&form, "assertion", assertion);
-    if (form.failed)
-        return error_set(error, ERROR_MEMORY, "out of memory");
-    struct request request = {
-        .exchange = {.method = "POST",
-                     .url = url,
-                     .headers = headers,
-                     .body = form.bytes,
-                     .body_length = form.length},
-        .attempts = REQUEST_ATTEMPTS,
-        .secrets = {assertion},
-    };
-    struct exchange_reply reply = {0};
-    int64_t asked_ms = clock_ms();
-    bool ok = request_perform(&request, &reply, error);
-    if (ok && !token_reply_read(&reply.body, asked_ms, out, error))
-        ok = error_wrap(error, "token from %s", url);
-    exchange_reply_free(&reply);
-    return ok;
+    return token_post(url, NULL, &form, (const char *[]){assertion, NULL}, out, error);
 }
 
 bool service_account_token(const json_t *document, const struct ask *ask, struct google_token *out,
