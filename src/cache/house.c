@@ -12,6 +12,7 @@ enum {
     LOOK_MS = 5000,            /* between two looks at the limits */
     PINS_MS = 60 * 1000,       /* between two renewals of the pins */
     SWEEP_MS = 3600 * 1000,    /* between two sweeps of links and left-over transfers */
+    SCAN_MS = 60 * 1000,       /* after a scan that missed something; twice as long each time */
     SWEEP_AGE_S = 3600,        /* links younger than this may be about to get their blob */
     PARTIAL_AGE_S = 24 * 3600, /* a transfer that nobody continued for so long is given up */
     SCRUB_LEAST = 256 << 10,   /* bytes a second */
@@ -39,12 +40,13 @@ static void step_back(void) {
 
 /* ---- the keeper ---- */
 
+/* False: not all blobs are known. */
 static bool scan(struct cache *cache) {
     struct error error = {0};
     int64_t began_ms = clock_ms();
     if (!store_scan(cache->store, &cache->house.closing, &error)) {
         if (!atomic_load(&cache->house.closing))
-            log_at(LOG_ERROR, "the cache's blobs are not all known: none will be evicted",
+            log_at(LOG_ERROR, "the cache's blobs are not all known: none is evicted",
                    LOG_STRING("error", error.text));
         return false;
     }
@@ -53,7 +55,7 @@ static bool scan(struct cache *cache) {
     log_at(LOG_INFO, "cache scanned", LOG_NUMBER("blobs", usage.blobs),
            LOG_NUMBER("bytes", usage.bytes), LOG_NUMBER("limit_bytes", cache->room.max_size),
            LOG_NUMBER("seconds", (double)(clock_ms() - began_ms) / 1000));
-    return true;
+    return usage.unread == 0;
 }
 
 static void sweep(struct cache *cache) {
@@ -71,13 +73,20 @@ static void *keep(void *argument) {
     struct cache *cache = argument;
     struct house *house = &cache->house;
     step_back();
-    bool known = scan(cache);
-    for (int64_t pins_ms = 0, sweep_ms = 0, now = clock_ms(); !atomic_load(&house->closing);
-         now = clock_ms()) {
+    int64_t scan_ms = 0, scan_pause_ms = SCAN_MS, pins_ms = 0, sweep_ms = 0;
+    for (int64_t now = clock_ms(); !atomic_load(&house->closing); now = clock_ms()) {
+        struct store_usage usage;
+        if (now >= scan_ms) {
+            room_close(&cache->room); /* what is found may be pinned */
+            pins_ms = 0;
+            scan_ms = scan(cache) ? INT64_MAX : clock_ms() + scan_pause_ms;
+            scan_pause_ms = scan_pause_ms < SWEEP_MS / 2 ? scan_pause_ms * 2 : SWEEP_MS;
+        }
+        store_usage(cache->store, &usage);
         if (now >= pins_ms || pins_want_renewal(cache->pins)) {
             bool renewed = pins_renew(cache->pins, &house->closing);
             pins_ms = now + (renewed ? PINS_MS : LOOK_MS);
-            if (known && renewed)
+            if (usage.complete && renewed)
                 room_open(&cache->room);
         }
         room_keep(&cache->room, &house->closing);

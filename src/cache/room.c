@@ -66,6 +66,10 @@ void room_open(struct room *room) {
     atomic_store(&room->open, true);
 }
 
+void room_close(struct room *room) {
+    atomic_store(&room->open, false);
+}
+
 static void begin_evicting(struct room *room) {
     pthread_mutex_lock(&room->lock);
     while (room->evicting)

@@ -34,7 +34,7 @@ struct room {
     uint64_t max_size; /* bytes; 0: no limit */
     uint64_t min_free; /* bytes left free on the file system */
     int64_t max_age_s; /* since last use; 0: no limit */
-    atomic_bool open;  /* room_open() was called */
+    atomic_bool open;  /* room_open() was called, and room_close() not since */
 
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t made;  /* evicting has become false */
@@ -79,6 +79,8 @@ bool room_is_unreadable(const struct room *room);
 
 /* All blobs and pins are known: from now on things may be evicted. */
 void room_open(struct room *room);
+/* They are not, any more: from now on nothing is. */
+void room_close(struct room *room);
 
 /* Evicts what is over a limit or too old. Now and then, from a background thread. */
 void room_keep(struct room *room, const atomic_bool *stop);

@@ -33,7 +33,8 @@ struct store {
     pthread_cond_t open_partials_changed; /* an entry left open_partials */
     struct open_partial *open_partials;
     struct index index;             /* of the blobs; has its own lock */
-    _Atomic bool scanned;           /* the scan has ended */
+    _Atomic bool scanned;           /* a scan has ended */
+    _Atomic unsigned unread;        /* directories and blobs that the last one could not read */
     _Atomic uint64_t partial_bytes; /* of those that nobody has open, as of the last look */
     _Atomic unsigned making;        /* threads that make directories which are not synced yet */
 };

@@ -17,7 +17,7 @@ struct scan {
     enum digest_algorithm algorithm;
     uint64_t *found; /* `last use << 32 | slot` of each blob added */
     size_t count, capacity;
-    unsigned unread; /* directories that could not be, whole or in part */
+    unsigned unread; /* directories that could not be, whole or in part, and blobs */
 };
 
 static bool reserve(struct scan *scan) {
@@ -60,7 +60,9 @@ static bool add(struct scan *scan, int directory, const char *name, const struct
     for (;;) {
         uint64_t departures = index_departures(index);
         struct stat file;
-        if (fstatat(directory, name, &file, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(file.st_mode))
+        bool there = fstatat(directory, name, &file, AT_SYMLINK_NOFOLLOW) == 0;
+        scan->unread += !there && errno != ENOENT;
+        if (!there || !S_ISREG(file.st_mode))
             return true;
         uint32_t slot;
         int64_t used_s = last_use(&file);
@@ -146,9 +148,10 @@ bool store_scan(struct store *store, const atomic_bool *stop, struct error *erro
     if (!index_order(&store->index, scan.found, scan.count))
         ok = no_memory(&scan, error);
     free(scan.found);
-    if (scan.unread) /* what is in them is not counted until the next start; the rest is */
+    if (scan.unread) /* what is in them is not counted until the next scan; the rest is */
         log_at(LOG_WARN, "not all blobs are counted: their directories cannot be read",
                LOG_NUMBER("directories", scan.unread));
+    atomic_store_explicit(&store->unread, scan.unread, memory_order_relaxed);
     if (ok)
         atomic_store_explicit(&store->scanned, true, memory_order_release);
     return ok;

@@ -82,9 +82,10 @@ bool store_blob_remove(struct store *store, const struct digest *digest, uint64_
  * touched since the start.
  */
 
-/* Reads which blobs there are; their last use is the file's modification time. Once, on a
- * background thread; also counts what earlier processes left under way. False: interrupted by
- * `*stop`, or out of memory. A blob that vanishes meanwhile is no error. */
+/* Reads which blobs there are; their last use is the file's modification time. On a background
+ * thread; also counts what earlier processes left under way. False: interrupted by `*stop`, or out
+ * of memory. A blob that vanishes meanwhile is no error. What cannot be read is counted in
+ * store_usage.unread and found by another scan, which takes it for the least recently used. */
 bool store_scan(struct store *store, const atomic_bool *stop, struct error *error);
 
 struct store_usage {
@@ -92,7 +93,8 @@ struct store_usage {
     uint64_t pinned_bytes;
     uint64_t reserved_bytes; /* of partials that are open: partial_reserve() */
     uint64_t partial_bytes;  /* on disk of partials that nobody has open, as of the last look */
-    bool complete;           /* the scan has ended */
+    unsigned unread;         /* directories and blobs that the last scan could not read */
+    bool complete;           /* a scan has ended */
 };
 void store_usage(struct store *store, struct store_usage *out);
 

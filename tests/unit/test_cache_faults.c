@@ -280,7 +280,9 @@ struct world {
     struct digest digest;
     struct digest digests[2]; /* of the small blob and of the large one */
     unsigned char *bytes;
-    char index[400]; /* a manifest that names the blob as its layer */
+    char index[400];        /* a manifest that names the blob as its layer */
+    uint64_t max_size;      /* of the cache, for the next open_cache() */
+    const char *const *pin; /* the same */
 };
 
 static void set_blob(struct world *world, uint64_t size) {
@@ -315,13 +317,22 @@ static void reset_upstream(struct world *world, uint64_t size) {
 }
 
 static void open_cache(struct world *world) {
-    const struct cache_settings settings = {
-        .negative_ttl_ms = 60000, .stale_after_ms = 20000, .patience_ms = 60};
+    const struct cache_settings settings = {.negative_ttl_ms = 60000,
+                                            .stale_after_ms = 20000,
+                                            .patience_ms = 60,
+                                            .max_size = world->max_size,
+                                            .pin = world->pin};
     struct error error = {0};
     world->store = store_open(world->root, &error);
     assert_string_equal(error.text, "");
     world->cache = cache_new(&settings, world->store);
     assert_non_null(world->cache);
+}
+
+static void reopen_cache(struct world *world) {
+    assert_true(cache_free(world->cache));
+    store_close(world->store);
+    open_cache(world);
 }
 
 static int remove_one(const char *path, const struct stat *info, int type, struct FTW *ftw) {
@@ -582,9 +593,7 @@ static void run_stale(struct world *world, bool must) {
 /* What a new process finds on the disk. */
 static void prepare_restarted(struct world *world) {
     prepare_stored(world);
-    assert_true(cache_free(world->cache));
-    store_close(world->store);
-    open_cache(world);
+    reopen_cache(world);
 }
 
 static void run_prefetch(struct world *world, bool must) {
@@ -649,6 +658,76 @@ static void run_adopted(struct world *world, bool must) {
         assert_int_not_equal(error.kind, ERROR_NOT_FOUND);
 }
 
+/* ---- a cache that is full, and its own threads ---- */
+
+enum { OLD_BLOBS = 4, OLD_SIZE = 40000 };
+
+static struct digest old_blob(int number) {
+    char bytes[OLD_SIZE];
+    struct digest digest;
+    memset(bytes, number, sizeof bytes);
+    exempt++;
+    assert_true(digest_of(DIGEST_SHA256, bytes, sizeof bytes, &digest));
+    exempt--;
+    return digest;
+}
+
+/* One of the old blobs is pinned; beside the new one there is room for it and another. */
+static void prepare_full(struct world *world) {
+    static const char *const pins[] = {"fake.test/keep", NULL};
+    char bytes[OLD_SIZE];
+    struct error error;
+    for (int i = 0; i < OLD_BLOBS; i++) {
+        struct digest digest = old_blob(i);
+        memset(bytes, i, sizeof bytes);
+        assert_true(store_blob_put(world->store, &digest, bytes, sizeof bytes, &error));
+        if (i == 0)
+            assert_true(store_link_blob(world->store, "fake.test", "keep", &digest, &error));
+    }
+    world->max_size = SMALL + 2 * OLD_SIZE + 1000;
+    world->pin = pins;
+    reopen_cache(world);
+}
+
+/* Until the pin is known: no longer than that takes where nothing fails. */
+static void wait_for_house(struct world *world, bool must) {
+    struct digest pinned = old_blob(0);
+    struct store_blob blob = {0};
+    for (int i = 0; i < (must ? 5000 : 20) && !blob.pinned; i++) {
+        clock_sleep_ms(1);
+        store_blob_find(world->store, &pinned, &blob);
+    }
+    assert_true(blob.pinned || !must);
+}
+
+static void run_full(struct world *world, bool must) {
+    struct digest pinned = old_blob(0);
+    struct error error = {0};
+    struct store_usage usage;
+    bool opened = cache_open_house(world->cache, &error);
+    assert_true(opened || error.kind != ERROR_NONE);
+    assert_true(opened || while_failing);
+    wait_for_house(world, !while_failing);
+    run_whole(world, must);
+    if (!while_failing) {
+        store_usage(world->store, &usage);
+        for (int i = 0; i < 6000 && usage.bytes > world->max_size; i++) {
+            clock_sleep_ms(1);
+            store_usage(world->store, &usage);
+        }
+        assert_true(usage.bytes <= world->max_size);
+    }
+    cache_close_house(world->cache);
+    exempt++;
+    assert_true(store_blob_has(world->store, &pinned, NULL));
+    exempt--;
+    if (while_failing) { /* its house opens once */
+        exempt++;
+        reopen_cache(world);
+        exempt--;
+    }
+}
+
 /* ---- the runs ---- */
 
 static void on_alarm(int signal) {
@@ -686,6 +765,8 @@ static bool round_of(struct world *world, const struct scenario *scenario, int n
     int descriptors = open_descriptors();
     alarm(30);
     reset_upstream(world, scenario->size ? scenario->size : SMALL);
+    world->max_size = 0;
+    world->pin = NULL;
     open_cache(world);
     if (scenario->prepare)
         scenario->prepare(world);
@@ -730,6 +811,7 @@ static const struct scenario scenarios[] = {
     {"a cold manifest", NULL, run_manifest, 0},
     {"a stale manifest", prepare_stale, run_stale, 0},
     {"a manifest after a restart", prepare_restarted, run_manifest, 0},
+    {"a full cache that is opened", prepare_full, run_full, 0},
     {"prefetching", NULL, run_prefetch, 0},
     {"tags", NULL, run_tags, 0},
     {"referrers", NULL, run_referrers, 0},

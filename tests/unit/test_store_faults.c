@@ -521,7 +521,9 @@ static void check_deeds(struct fixture *fixture, const struct deeds *done) {
 static void run_behind(struct fixture *fixture, unsigned what, int reason, bool lasting) {
     int descriptors = open_descriptors();
     int n = 1;
+    unsigned unread = 0;
     for (bool fired = true; fired; n++) {
+        struct store_usage usage;
         clear_root(fixture);
         fill(fixture);
         reopen(fixture);
@@ -533,6 +535,13 @@ static void run_behind(struct fixture *fixture, unsigned what, int reason, bool 
         assert_int_equal(open_descriptors(), descriptors);
         assert_index_is_what_is_on_disk(fixture, false);
         check_deeds(fixture, &done);
+        /* What the scan missed, another one finds. */
+        store_usage(fixture->store, &usage);
+        unread += usage.unread;
+        scan(fixture);
+        store_usage(fixture->store, &usage);
+        assert_int_equal(usage.unread, 0);
+        assert_index_is_what_is_on_disk(fixture, true);
         if (!fired) {
             assert_true(done.scanned && done.evicted && done.removed && done.swept);
             assert_int_equal(done.seen.tags, 4);
@@ -548,6 +557,7 @@ static void run_behind(struct fixture *fixture, unsigned what, int reason, bool 
         assert_false(exists(fixture, "repositories/" HOST "/gone"));
     }
     assert_true(n > (what & ALLOCATING ? 8 : 60));
+    assert_true(unread > 0 || !(what & READING));
 }
 
 static void test_one_failing_call_leaves_the_index_right(void **state) {
