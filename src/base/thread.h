@@ -1,0 +1,40 @@
+/*
+ * Starts threads, each with a name of its own.
+ *
+ * `top -H`, `ps -L`, gdb and perf show the name, so that a thread's work can be told from outside.
+ * A new thread blocks all signals, because the process's signals are for the one thread that waits
+ * for them (cmd/serve.c), and because a peer that left must end a write with EPIPE and not the
+ * process with SIGPIPE. Only the signals that a thread raises by its own fault (SIGSEGV, SIGBUS,
+ * SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT) stay unblocked, so that a sanitizer can report them.
+ */
+#ifndef BASE_THREAD_H
+#define BASE_THREAD_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include "base/error.h"
+
+enum {
+    /* The stack of a thread of ours, in bytes. It is virtual memory: a page that is never touched
+     * costs nothing. A TLS handshake takes some 20 KiB of it. */
+    THREAD_STACK = 256 << 10,
+    /* As large as the system gives a process's first thread (ulimit -s), usually 8 MiB. */
+    THREAD_STACK_SYSTEM = 0,
+    THREAD_NAME_SIZE = 16, /* Linux keeps 15 characters and the NUL */
+};
+
+/*
+ * Starts a thread that calls `run(argument)` and ends when `run` returns. `name` has at most 15
+ * characters and is copied. With `thread` the caller ends the thread's life by
+ * pthread_join(*thread, NULL); `*thread` is set before the function returns, but perhaps after
+ * `run` has begun. With NULL the thread is detached, and the caller needs a way of its own to learn
+ * of the thread's end. Any thread may call this.
+ *
+ * False: no thread was started and `run` will not be called (ERROR_MEMORY, or ERROR_IO when the
+ * system's limit on threads is reached); what `argument` points to is still the caller's.
+ */
+bool thread_start(const char *name, size_t stack_bytes, void (*run)(void *argument), void *argument,
+                  pthread_t *thread, struct error *error);
+
+#endif

@@ -1,0 +1,112 @@
+/* What a started thread is like: its name, its stack, its signals, its end. */
+#include <errno.h>
+#include <limits.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+#include <cmocka.h>
+#include "base/lock.h"
+#include "base/thread.h"
+
+struct seen {
+    char name[THREAD_NAME_SIZE];
+    size_t stack;
+    sigset_t blocked;
+    bool detached;
+    struct lock ended_lock;
+    struct condition changed;
+    bool ended;
+};
+
+static void look(void *argument) {
+    struct seen *seen = argument;
+    pthread_attr_t attributes;
+    int detach_state;
+    pthread_getname_np(pthread_self(), seen->name, sizeof seen->name);
+    pthread_getattr_np(pthread_self(), &attributes);
+    pthread_attr_getstacksize(&attributes, &seen->stack);
+    pthread_attr_getdetachstate(&attributes, &detach_state);
+    pthread_attr_destroy(&attributes);
+    pthread_sigmask(SIG_SETMASK, NULL, &seen->blocked);
+    seen->detached = detach_state == PTHREAD_CREATE_DETACHED;
+    lock_acquire(&seen->ended_lock);
+    seen->ended = true;
+    condition_signal(&seen->changed);
+    lock_release(&seen->ended_lock);
+}
+
+static void test_a_thread_has_its_name_and_its_stack(void **state) {
+    (void)state;
+    struct seen seen = {.ended_lock = LOCK_INITIALIZER, .changed = CONDITION_INITIALIZER};
+    pthread_t thread;
+    assert_true(thread_start("fifteen-letters", THREAD_STACK, look, &seen, &thread, NULL));
+    pthread_join(thread, NULL);
+    assert_string_equal(seen.name, "fifteen-letters");
+    assert_in_range(seen.stack, THREAD_STACK / 2, THREAD_STACK * 2);
+    assert_false(seen.detached);
+}
+
+static void test_a_thread_may_have_the_systems_stack(void **state) {
+    (void)state;
+    struct seen seen = {.ended_lock = LOCK_INITIALIZER, .changed = CONDITION_INITIALIZER};
+    pthread_t thread;
+    assert_true(thread_start("test", THREAD_STACK_SYSTEM, look, &seen, &thread, NULL));
+    pthread_join(thread, NULL);
+    assert_true(seen.stack > THREAD_STACK);
+}
+
+static void test_a_thread_blocks_the_processes_signals_but_not_its_own_faults(void **state) {
+    (void)state;
+    struct seen seen = {.ended_lock = LOCK_INITIALIZER, .changed = CONDITION_INITIALIZER};
+    sigset_t before, after;
+    pthread_t thread;
+    pthread_sigmask(SIG_SETMASK, NULL, &before);
+    assert_true(thread_start("test", THREAD_STACK, look, &seen, &thread, NULL));
+    pthread_join(thread, NULL);
+    assert_true(sigismember(&seen.blocked, SIGTERM));
+    assert_true(sigismember(&seen.blocked, SIGINT));
+    assert_true(sigismember(&seen.blocked, SIGPIPE));
+    assert_true(sigismember(&seen.blocked, SIGCHLD));
+    assert_false(sigismember(&seen.blocked, SIGSEGV));
+    assert_false(sigismember(&seen.blocked, SIGBUS));
+    assert_false(sigismember(&seen.blocked, SIGABRT));
+    pthread_sigmask(SIG_SETMASK, NULL, &after);
+    assert_memory_equal(&before, &after, sizeof before);
+}
+
+static void test_a_thread_may_be_nobodys_to_join(void **state) {
+    (void)state;
+    struct seen seen = {.ended_lock = LOCK_INITIALIZER, .changed = CONDITION_INITIALIZER};
+    assert_true(thread_start("test", THREAD_STACK, look, &seen, NULL, NULL));
+    lock_acquire(&seen.ended_lock);
+    while (!seen.ended)
+        condition_wait(&seen.changed, &seen.ended_lock);
+    lock_release(&seen.ended_lock);
+    assert_true(seen.detached);
+}
+
+static void test_a_stack_that_no_thread_can_have_is_an_error(void **state) {
+    (void)state;
+    struct seen seen = {0};
+    struct error error = {0};
+    pthread_t thread;
+    assert_false(thread_start("too-small", 1, look, &seen, &thread, &error));
+    assert_int_equal(error.kind, ERROR_IO);
+    assert_non_null(strstr(error.text, "too-small"));
+    assert_false(thread_start("too-large", SIZE_MAX / 2, look, &seen, &thread, &error));
+    assert_int_equal(error.kind, ERROR_IO);
+    assert_false(seen.ended);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_thread_has_its_name_and_its_stack),
+        cmocka_unit_test(test_a_thread_may_have_the_systems_stack),
+        cmocka_unit_test(test_a_thread_blocks_the_processes_signals_but_not_its_own_faults),
+        cmocka_unit_test(test_a_thread_may_be_nobodys_to_join),
+        cmocka_unit_test(test_a_stack_that_no_thread_can_have_is_an_error),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
