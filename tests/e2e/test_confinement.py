@@ -1,7 +1,7 @@
 """
 Kept in hand: what is left to somebody who gets into the process, and where it runs all the same.
 
-What each denied call answers is tests/unit/test_confine.c; here is the whole program: that it
+What each denied call answers is tests/unit/cmd/test_confine.c; here is the whole program: that it
 serves while confined, says so, does without where a kernel offers nothing, and refuses where it
 must not.
 """
