@@ -2,10 +2,10 @@
 
 #include <string.h>
 #include <strings.h>
-#include "auth/base64.h"
+#include "base/base64.h"
 #include "base/cleanup.h"
+#include "base/json.h"
 #include "base/text.h"
-#include "oci/bounded_json.h"
 
 /* Docker Hub's names, that by which Docker stores it first. */
 static const char *const hub_names[] = {DOCKER_HUB_KEY, "index.docker.io", "docker.io",

@@ -5,7 +5,6 @@
 #ifndef BASE_CLEANUP_H
 #define BASE_CLEANUP_H
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -18,16 +17,10 @@ static inline void cleanup_close_call(int *fd) {
         close(*fd);
 }
 
-static inline void cleanup_json_call(json_t **json) {
-    json_decref(*json);
-}
-
 /* free() at the end of the scope. */
 #define cleanup_free  __attribute__((cleanup(cleanup_free_call)))
 /* close() at the end of the scope, unless negative. */
 #define cleanup_close __attribute__((cleanup(cleanup_close_call)))
-/* json_decref() at the end of the scope. */
-#define cleanup_json  __attribute__((cleanup(cleanup_json_call)))
 
 /* Hands a marked pointer's ownership on: yields its value and leaves NULL behind. */
 #define take(pointer)                                                                              \

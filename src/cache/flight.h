@@ -28,9 +28,9 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <uthash.h>
+#include "base/extents.h"
 #include "base/metric.h"
 #include "cache/cache.h"
-#include "cache/extents.h"
 #include "cache/pins.h"
 #include "cache/room.h"
 

@@ -2,9 +2,9 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include "base/cleanup.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "cache/lookup.h"
-#include "oci/bounded_json.h"
 #include "oci/manifest.h"
 
 enum {

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "cache/lookup.h"
-#include "oci/bounded_json.h"
 
 /* ---- what the store has ---- */
 

@@ -9,6 +9,7 @@
 #include <sys/un.h>
 #include "base/buffer.h"
 #include "base/cleanup.h"
+#include "base/json.h"
 #include "oci/error_body.h"
 
 enum { LINE_LIMIT = 16 << 20 }; /* an image may have many tags */

@@ -14,10 +14,10 @@
 #include "auth/google/google.h"
 #include "auth/google/secret.h"
 #include "base/cleanup.h"
+#include "base/json.h"
 #include "cmd/commands.h"
 #include "cmd/help.h"
 #include "cmd/standard_streams.h"
-#include "oci/bounded_json.h"
 
 #define HELPER "tarn"
 

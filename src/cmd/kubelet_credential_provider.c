@@ -8,11 +8,11 @@
 #include "auth/google/google.h"
 #include "auth/google/secret.h"
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/units.h"
 #include "cmd/commands.h"
 #include "cmd/help.h"
 #include "cmd/standard_streams.h"
-#include "oci/bounded_json.h"
 
 #define COMMAND     "tarn kubelet-credential-provider"
 #define API         "credentialprovider.kubelet.k8s.io/"

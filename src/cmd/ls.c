@@ -4,6 +4,7 @@
 #include <string.h>
 #include "base/buffer.h"
 #include "base/cleanup.h"
+#include "base/json.h"
 #include "base/units.h"
 #include "cmd/arguments.h"
 #include "cmd/commands.h"

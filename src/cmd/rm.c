@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include "base/cleanup.h"
+#include "base/json.h"
 #include "base/units.h"
 #include "cmd/arguments.h"
 #include "cmd/commands.h"

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/cleanup.h"
+#include "base/json.h"
 #include "cmd/admin_client.h"
 #include "cmd/arguments.h"
 #include "cmd/commands.h"

@@ -3,18 +3,18 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-#include "auth/base64.h"
-#include "auth/exchange.h"
 #include "auth/google/google.h"
 #include "auth/google/secret.h"
-#include "auth/origin.h"
+#include "base/base64.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/units.h"
+#include "client/origin.h"
+#include "client/request.h"
 #include "cmd/commands.h"
 #include "cmd/help.h"
 #include "cmd/standard_streams.h"
-#include "oci/bounded_json.h"
 
 /* All that there is to tell. */
 struct report {

@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 #include "base/cleanup.h"
-#include "oci/bounded_json.h"
+#include "base/json.h"
 
 enum { BODY_LIMIT = 64 * 1024 }; /* bytes; a longer body is no error body */
 

@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 #include "base/cleanup.h"
-#include "oci/bounded_json.h"
+#include "base/json.h"
 
 /* Where a descriptor stands, for messages: "layers[3]", "config". */
 struct place {

@@ -1,5 +1,5 @@
 #include "base/cleanup.h"
-#include "oci/bounded_json.h"
+#include "base/json.h"
 #include "oci/manifest.h"
 
 static bool has_type(const json_t *entry, const char *artifact_type) {

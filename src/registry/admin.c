@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/cleanup.h"
-#include "oci/bounded_json.h"
+#include "base/json.h"
 #include "oci/error_body.h"
 #include "registry/warm_parts.h"
 

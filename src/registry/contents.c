@@ -4,7 +4,7 @@
 #include <string.h>
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "oci/bounded_json.h"
+#include "base/json.h"
 #include "registry/contents_lines.h"
 
 enum { SCAN_WAIT_MS = 60000, POLL_MS = 100 };

@@ -2,8 +2,8 @@
 #ifndef REGISTRY_CONTENTS_IMAGE_H
 #define REGISTRY_CONTENTS_IMAGE_H
 
+#include "oci/digest_set.h"
 #include "oci/reference.h"
-#include "registry/digest_set.h"
 #include "store/store.h"
 
 /* ---- which repositories there are ---- */

@@ -1,6 +1,7 @@
 /* What is there: images one by one, and sums. */
 #include <stdlib.h>
 #include "base/cleanup.h"
+#include "base/json.h"
 #include "registry/contents_image.h"
 #include "registry/contents_lines.h"
 #include "registry/contents_name.h"

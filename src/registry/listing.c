@@ -3,7 +3,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include "base/cleanup.h"
-#include "oci/bounded_json.h"
+#include "base/json.h"
 #include "oci/manifest.h"
 #include "registry/call.h"
 

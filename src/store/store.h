@@ -28,6 +28,7 @@
 #include <stdint.h>
 #include "base/buffer.h"
 #include "base/error.h"
+#include "base/extents.h"
 #include "oci/digest.h"
 
 struct store;
@@ -141,10 +142,6 @@ bool store_blob_verify(struct store *store, const struct digest *digest, uint64_
                        const atomic_bool *stop, bool *set_aside, struct error *error);
 
 /* ---- partials ---- */
-
-struct extent {
-    uint64_t start, end; /* bytes [start, end) */
-};
 
 struct partial; /* a blob on its way */
 

@@ -2,9 +2,9 @@
 
 #include <stdio.h>
 #include <string.h>
+#include "client/content_range.h"
+#include "client/redirect.h"
 #include "oci/error_body.h"
-#include "upstream/range.h"
-#include "upstream/redirect.h"
 
 static const char *status_name(int status) {
     switch (status) {

@@ -2,7 +2,7 @@
 #ifndef UPSTREAM_ANSWER_H
 #define UPSTREAM_ANSWER_H
 
-#include "upstream/transfer.h"
+#include "client/transfer.h"
 #include "upstream/upstream.h"
 
 /* An answer that is no success, of a registry or its token service. */

@@ -9,10 +9,10 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include "auth/address.h"
 #include "auth/credential.h"
-#include "auth/origin.h"
-#include "upstream/challenge.h"
+#include "client/address.h"
+#include "client/challenge.h"
+#include "client/origin.h"
 #include "upstream/upstream.h"
 
 struct token;

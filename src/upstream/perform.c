@@ -10,10 +10,10 @@
 #include <string.h>
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "client/content_range.h"
+#include "client/redirect.h"
 #include "oci/manifest.h"
 #include "upstream/answer.h"
-#include "upstream/range.h"
-#include "upstream/redirect.h"
 #include "upstream/state.h"
 #include "upstream/token.h"
 

@@ -3,8 +3,8 @@
 #include <libpsl.h>
 #include <stdio.h>
 #include <strings.h>
-#include "auth/address.h"
 #include "base/text.h"
+#include "client/address.h"
 
 bool realm_host_is_google(const char *host) {
     struct text name = text_of(host);

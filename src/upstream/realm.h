@@ -7,7 +7,7 @@
 #define UPSTREAM_REALM_H
 
 #include <stdbool.h>
-#include "auth/origin.h"
+#include "client/origin.h"
 
 enum realm_verdict {
     REALM_REFUSED,

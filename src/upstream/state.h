@@ -4,9 +4,9 @@
 
 #include <uthash.h>
 #include "base/metric.h"
+#include "client/transfer.h"
 #include "upstream/location.h"
 #include "upstream/queue.h"
-#include "upstream/transfer.h"
 #include "upstream/upstream.h"
 
 struct upstream {

@@ -2,12 +2,12 @@
 
 #include <stdio.h>
 #include <string.h>
-#include "auth/base64.h"
-#include "auth/exchange.h"
+#include "base/base64.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/metric.h"
-#include "oci/bounded_json.h"
+#include "client/request.h"
 #include "oci/error_body.h"
 #include "upstream/answer.h"
 #include "upstream/realm.h"

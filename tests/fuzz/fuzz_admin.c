@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/cleanup.h"
+#include "base/json.h"
 #include "fuzz.h"
-#include "oci/bounded_json.h"
 #include "registry/admin.h"
 #include "registry/contents_name.h"
 

@@ -1,9 +1,9 @@
 /* WWW-Authenticate, Content-Range, Link and Location: what is read fits, and leads to http(s) only.
  */
+#include "client/challenge.h"
+#include "client/content_range.h"
+#include "client/redirect.h"
 #include "fuzz.h"
-#include "upstream/challenge.h"
-#include "upstream/range.h"
-#include "upstream/redirect.h"
 
 static void check_challenge(struct text value) {
     struct challenge challenge = {0};

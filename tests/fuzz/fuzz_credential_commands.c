@@ -6,10 +6,10 @@
 #include "auth/google/google.h"
 #include "auth/google/secret.h"
 #include "base/clock.h"
+#include "base/json.h"
 #include "cmd/commands.h"
 #include "cmd/standard_streams.h"
 #include "fuzz.h"
-#include "oci/bounded_json.h"
 
 static struct text input;
 static bool fetched;

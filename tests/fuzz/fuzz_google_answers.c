@@ -1,7 +1,6 @@
 /* What Google's services and programs answer, each reader on the same bytes: OAuth replies and
  * refusals, the metadata server, IAM, gcloud, a federation's programs and files, times, hosts. */
 #include <string.h>
-#include "auth/exchange.h"
 #include "auth/google/kinds.h"
 #include "auth/google/request.h"
 #include "auth/google/secret.h"
@@ -9,6 +8,8 @@
 #include "auth/program.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/json.h"
+#include "client/request.h"
 #include "fuzz.h"
 
 static struct text answer;

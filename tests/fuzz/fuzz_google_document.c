@@ -3,13 +3,13 @@
  * NUL byte. Nothing leaves the process: files, programs and requests give the next piece. */
 #include <string.h>
 #include <sys/stat.h>
-#include "auth/exchange.h"
 #include "auth/google/kinds.h"
 #include "auth/google/secret.h"
 #include "auth/program.h"
 #include "base/clock.h"
+#include "base/json.h"
+#include "client/request.h"
 #include "fuzz.h"
-#include "oci/bounded_json.h"
 
 static struct text rest;
 

@@ -2,9 +2,9 @@
  * byte chooses which, and a NUL byte ends a page. What comes out is one list that can be read. */
 #include <string.h>
 #include "base/cleanup.h"
+#include "base/json.h"
 #include "cache/lookup.h"
 #include "fuzz.h"
-#include "oci/bounded_json.h"
 #include "oci/manifest.h"
 
 struct upstream {

@@ -1,8 +1,8 @@
 /* JSON of strangers: what is accepted is within the bounds, and is the same when written and read
  * again. */
 #include "base/cleanup.h"
+#include "base/json.h"
 #include "fuzz.h"
-#include "oci/bounded_json.h"
 
 static size_t depth_of(const json_t *json, size_t limit) {
     size_t most = 0, index;

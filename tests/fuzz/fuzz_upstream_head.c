@@ -2,9 +2,9 @@
  * the cache sees fits what was asked for, and what leads elsewhere leads to http(s). */
 #include <string.h>
 #include "base/cleanup.h"
+#include "client/redirect.h"
 #include "fuzz.h"
 #include "upstream/answer.h"
-#include "upstream/redirect.h"
 
 static const char base[] = "https://registry.example/v2/a/blobs/b?c=d";
 

@@ -7,7 +7,7 @@
 #include "auth/google/kinds.h"
 #include "auth/google/secret.h"
 #include "base/cleanup.h"
-#include "oci/bounded_json.h"
+#include "base/json.h"
 
 enum { DOCUMENT_LIMIT = 256 * 1024, DEPTH_LIMIT = 3 };
 

@@ -3,8 +3,8 @@
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
-#include "auth/origin.h"
 #include "base/text.h"
+#include "client/origin.h"
 
 #define METADATA_ADDRESS "169.254.169.254"
 

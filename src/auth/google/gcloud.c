@@ -5,7 +5,7 @@
 #include "auth/google/secret.h"
 #include "auth/program.h"
 #include "base/clock.h"
-#include "oci/bounded_json.h"
+#include "base/json.h"
 
 enum { TIMEOUT_MS = 30000, DEFAULT_LIFE_S = 60, LIFE_LIMIT_S = 43200 };
 

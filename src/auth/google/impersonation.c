@@ -8,7 +8,7 @@
 #include "auth/google/secret.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "oci/bounded_json.h"
+#include "base/json.h"
 
 enum { DEFAULT_LIFE_S = 3600, DELEGATES_LIMIT = 16 };
 

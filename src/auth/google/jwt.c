@@ -4,8 +4,8 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <string.h>
-#include "auth/base64.h"
 #include "auth/google/secret.h"
+#include "base/base64.h"
 #include "base/cleanup.h"
 
 enum { LEAST_BITS = 2048 };

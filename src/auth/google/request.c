@@ -4,7 +4,7 @@
 #include <string.h>
 #include "auth/google/secret.h"
 #include "base/clock.h"
-#include "oci/bounded_json.h"
+#include "base/json.h"
 
 enum {
     FIRST_PAUSE_MS = 250,

@@ -9,10 +9,10 @@
 #define AUTH_GOOGLE_REQUEST_H
 
 #include <stdbool.h>
-#include "auth/exchange.h"
 #include "auth/google/google.h"
 #include "base/buffer.h"
 #include "base/error.h"
+#include "client/request.h"
 
 enum { REQUEST_ATTEMPTS = 3, REQUEST_METADATA_ATTEMPTS = 5, REQUEST_SECRETS_LIMIT = 4 };
 

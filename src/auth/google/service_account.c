@@ -10,6 +10,7 @@
 #include "auth/google/secret.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/json.h"
 
 enum {
     LIFE_S = 3600,   /* the most that Google takes */

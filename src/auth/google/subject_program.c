@@ -12,7 +12,7 @@
 #include "auth/program.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "oci/bounded_json.h"
+#include "base/json.h"
 
 enum {
     DEFAULT_TIMEOUT_MS = 30000,

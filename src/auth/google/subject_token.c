@@ -6,7 +6,7 @@
 #include "auth/google/request.h"
 #include "auth/google/secret.h"
 #include "base/cleanup.h"
-#include "oci/bounded_json.h"
+#include "base/json.h"
 
 enum { HEADERS_LIMIT = 16 };
 

@@ -6,7 +6,7 @@
 #include "auth/google/request.h"
 #include "auth/google/secret.h"
 #include "base/clock.h"
-#include "oci/bounded_json.h"
+#include "base/json.h"
 
 enum {
     /* A token exchange may leave expires_in out; then the shortest life that any registry or

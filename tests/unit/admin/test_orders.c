@@ -1,8 +1,8 @@
 #include "base/log.h"
+#include "oci/digest_set.h"
 #include "oci/manifest.h"
 #include "registry/contents.h"
 #include "registry/contents_name.h"
-#include "registry/digest_set.h"
 #include "store_root.h"
 
 #define HOST "fake.test"

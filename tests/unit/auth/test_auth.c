@@ -7,11 +7,11 @@
 #include <limits.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
-#include "auth/base64.h"
 #include "auth/credential.h"
 #include "auth/docker_config.h"
-#include "auth/exchange.h"
+#include "base/base64.h"
 #include "base/clock.h"
+#include "client/request.h"
 #include "scripted_server.h"
 
 /* ---- a folder with a config.json and helpers in it ---- */

@@ -2,7 +2,7 @@
  * ThreadSanitizer. */
 #include "cache_world.h"
 
-#include "cache/extents.h"
+#include "base/extents.h"
 
 /* ---- blobs ---- */
 

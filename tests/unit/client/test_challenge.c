@@ -4,8 +4,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "upstream/challenge.h"
-#include "upstream/range.h"
+#include "client/challenge.h"
+#include "client/content_range.h"
 
 static struct challenge read_one(const char *value) {
     struct challenge challenge = {0};

@@ -6,7 +6,7 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include "upstream/redirect.h"
+#include "client/redirect.h"
 
 #define BASE "https://us-docker.pkg.dev/v2/p/r/i/blobs/sha256:1?x=y"
 

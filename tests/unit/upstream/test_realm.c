@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "auth/address.h"
-#include "auth/proxy.h"
+#include "client/address.h"
+#include "client/proxy.h"
 #include "upstream/realm.h"
 
 static enum realm_verdict judge(const char *upstream, const char *realm,

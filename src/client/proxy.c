@@ -1,4 +1,4 @@
-#include "auth/proxy.h"
+#include "client/proxy.h"
 
 #include <arpa/inet.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-#include "upstream/challenge.h"
+#include "client/challenge.h"
 
 /* What is left to read. */
 struct reader {

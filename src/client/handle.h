@@ -5,14 +5,14 @@
  *
  * Threads: any; a handle belongs to one thread at a time.
  */
-#ifndef AUTH_CLIENT_H
-#define AUTH_CLIENT_H
+#ifndef CLIENT_HANDLE_H
+#define CLIENT_HANDLE_H
 
 #include <curl/curl.h>
 #include <stdbool.h>
-#include "auth/address.h"
-#include "auth/origin.h"
 #include "base/error.h"
+#include "client/address.h"
+#include "client/origin.h"
 
 /* Everything that must stay valid while the handle is at work. */
 struct client_call {

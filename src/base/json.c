@@ -1,4 +1,4 @@
-#include "oci/bounded_json.h"
+#include "base/json.h"
 
 /* Skips a string's inside; `i` is behind the opening quote, the value behind the closing one. */
 static size_t skip_string(const char *bytes, size_t length, size_t i) {

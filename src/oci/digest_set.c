@@ -1,4 +1,4 @@
-#include "registry/digest_set.h"
+#include "oci/digest_set.h"
 
 #include <pthread.h>
 #include <stdint.h>

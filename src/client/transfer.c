@@ -1,10 +1,10 @@
-#include "upstream/transfer.h"
+#include "client/transfer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "auth/client.h"
 #include "base/clock.h"
+#include "client/handle.h"
 
 enum {
     /* Bytes asked of the socket at once. Measured, CPU s per GiB over loopback: 0.22 with 16 KiB,

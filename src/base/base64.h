@@ -1,6 +1,6 @@
 /* Base64 (RFC 4648 §4) of secrets: what was written is the caller's to wipe. Pure. */
-#ifndef AUTH_BASE64_H
-#define AUTH_BASE64_H
+#ifndef BASE_BASE64_H
+#define BASE_BASE64_H
 
 #include <stdbool.h>
 #include <stddef.h>

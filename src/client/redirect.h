@@ -1,11 +1,11 @@
 /* Where a Location leads (RFC 9110 §10.2.2, RFC 3986 §5). Pure; hostile input. */
-#ifndef UPSTREAM_REDIRECT_H
-#define UPSTREAM_REDIRECT_H
+#ifndef CLIENT_REDIRECT_H
+#define CLIENT_REDIRECT_H
 
 #include <stdbool.h>
-#include "auth/origin.h"
 #include "base/error.h"
 #include "base/text.h"
+#include "client/origin.h"
 
 enum { REDIRECT_LIMIT = 5 }; /* hops */
 

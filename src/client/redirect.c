@@ -1,4 +1,4 @@
-#include "upstream/redirect.h"
+#include "client/redirect.h"
 
 #include <curl/curl.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-#include "cache/extents.h"
+#include "base/extents.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "auth/trust.h"
+#include "client/trust.h"
 
 #include <openssl/ssl.h>
 #include <pthread.h>

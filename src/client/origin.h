@@ -1,6 +1,6 @@
 /* The scheme, host and port of a URL (RFC 6454): the unit to which a credential belongs. Pure. */
-#ifndef AUTH_ORIGIN_H
-#define AUTH_ORIGIN_H
+#ifndef CLIENT_ORIGIN_H
+#define CLIENT_ORIGIN_H
 
 #include <stdbool.h>
 

@@ -1,9 +1,9 @@
-#include "auth/exchange.h"
+#include "client/request.h"
 
 #include <pthread.h>
 #include <string.h>
 #include <strings.h>
-#include "auth/client.h"
+#include "client/handle.h"
 
 enum {
     CONNECT_TIMEOUT_MS = 5000,

@@ -1,6 +1,6 @@
 /* WWW-Authenticate (RFC 9110 §11.6.1, RFC 6750 §3, Docker's token spec). Pure; hostile input. */
-#ifndef UPSTREAM_CHALLENGE_H
-#define UPSTREAM_CHALLENGE_H
+#ifndef CLIENT_CHALLENGE_H
+#define CLIENT_CHALLENGE_H
 
 #include <stdbool.h>
 #include "base/text.h"

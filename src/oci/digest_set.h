@@ -1,6 +1,6 @@
 /* A set of digests that may come from strangers. Inside the room; one thread at a time. */
-#ifndef REGISTRY_DIGEST_SET_H
-#define REGISTRY_DIGEST_SET_H
+#ifndef OCI_DIGEST_SET_H
+#define OCI_DIGEST_SET_H
 
 #include <stdbool.h>
 #include <stddef.h>

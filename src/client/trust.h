@@ -3,8 +3,8 @@
  * for each of its handles: measured with Debian's 150, 80 ms of CPU and 0.9 MB for each new
  * connection. Read again when their file changes. Threads: any.
  */
-#ifndef AUTH_TRUST_H
-#define AUTH_TRUST_H
+#ifndef CLIENT_TRUST_H
+#define CLIENT_TRUST_H
 
 #include <curl/curl.h>
 

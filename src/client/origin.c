@@ -1,4 +1,4 @@
-#include "auth/origin.h"
+#include "client/origin.h"
 
 #include <ctype.h>
 #include <curl/curl.h>

@@ -5,18 +5,18 @@
  * A lane is a libcurl handle with the connections it keeps; one transfer at a time goes over it.
  * Lanes share nothing, so that parallel ranges really use connections of their own.
  */
-#ifndef UPSTREAM_TRANSFER_H
-#define UPSTREAM_TRANSFER_H
+#ifndef CLIENT_TRANSFER_H
+#define CLIENT_TRANSFER_H
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include "auth/address.h"
-#include "auth/origin.h"
 #include "base/error.h"
 #include "base/text.h"
-#include "upstream/challenge.h"
+#include "client/address.h"
+#include "client/challenge.h"
+#include "client/origin.h"
 
 struct lane;
 

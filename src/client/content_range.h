@@ -1,6 +1,6 @@
 /* Content-Range (RFC 9110 §14.4) and whether it answers what was asked. Pure. */
-#ifndef UPSTREAM_RANGE_H
-#define UPSTREAM_RANGE_H
+#ifndef CLIENT_CONTENT_RANGE_H
+#define CLIENT_CONTENT_RANGE_H
 
 #include <stdbool.h>
 #include <stdint.h>

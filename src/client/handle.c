@@ -1,10 +1,10 @@
-#include "auth/client.h"
+#include "client/handle.h"
 
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include "auth/proxy.h"
-#include "auth/trust.h"
+#include "client/proxy.h"
+#include "client/trust.h"
 
 static void start_libcurl(void) {
     curl_global_init(CURL_GLOBAL_DEFAULT);

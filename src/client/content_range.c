@@ -1,4 +1,4 @@
-#include "upstream/range.h"
+#include "client/content_range.h"
 
 bool content_range_parse(struct text value, struct content_range *out) {
     struct text total, range;

@@ -5,13 +5,13 @@
  *
  * Threads: any; handles are pooled inside, so that connections are kept.
  */
-#ifndef AUTH_EXCHANGE_H
-#define AUTH_EXCHANGE_H
+#ifndef CLIENT_REQUEST_H
+#define CLIENT_REQUEST_H
 
 #include <stdbool.h>
-#include "auth/address.h"
 #include "base/buffer.h"
 #include "base/error.h"
+#include "client/address.h"
 
 struct exchange_request {
     const char *method;         /* "GET", "POST", "PUT" */

@@ -3,13 +3,16 @@
  * a handful of them (one a connection and what an earlier process left), so a plain array with
  * linear insertion is both the smallest and the fastest shape. Pure; the owner locks.
  */
-#ifndef CACHE_EXTENTS_H
-#define CACHE_EXTENTS_H
+#ifndef BASE_EXTENTS_H
+#define BASE_EXTENTS_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include "store/store.h"
+
+struct extent {
+    uint64_t start, end; /* bytes [start, end) */
+};
 
 struct extents {
     struct extent *at; /* owned */

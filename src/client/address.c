@@ -1,4 +1,4 @@
-#include "auth/address.h"
+#include "client/address.h"
 
 #include <arpa/inet.h>
 #include <netdb.h>

@@ -5,8 +5,8 @@
  *
  * Pure but for address_open(), which is libcurl's CURLOPT_OPENSOCKETFUNCTION.
  */
-#ifndef AUTH_ADDRESS_H
-#define AUTH_ADDRESS_H
+#ifndef CLIENT_ADDRESS_H
+#define CLIENT_ADDRESS_H
 
 #include <curl/curl.h>
 #include <stdbool.h>

@@ -3,8 +3,8 @@
  * with 128 KiB of stack dies), and spends 235 bytes on the three of `{},`; so nesting and values
  * are counted before it sees the text. Pure; any thread, small stacks included.
  */
-#ifndef OCI_BOUNDED_JSON_H
-#define OCI_BOUNDED_JSON_H
+#ifndef BASE_JSON_H
+#define BASE_JSON_H
 
 #include <jansson.h>
 #include <stddef.h>
@@ -28,5 +28,12 @@ json_t *bounded_json_load_by(size_t flags, const void *bytes, size_t length, str
  * of jansson 2.14 forgets that memory ran out in the middle of a member's name, and gives the text
  * without it.) */
 bool bounded_json_dump(const json_t *json, size_t flags, struct buffer *out);
+
+static inline void cleanup_json_call(json_t **json) {
+    json_decref(*json);
+}
+
+/* json_decref() at the end of the scope. */
+#define cleanup_json __attribute__((cleanup(cleanup_json_call)))
 
 #endif

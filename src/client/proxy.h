@@ -4,8 +4,8 @@
  * addresses has to know whether it is the proxy's that is connected to, and because libcurl leaves
  * HTTP_PROXY in upper case out (a rule for CGI programs, which this is not).
  */
-#ifndef AUTH_PROXY_H
-#define AUTH_PROXY_H
+#ifndef CLIENT_PROXY_H
+#define CLIENT_PROXY_H
 
 #include <stdbool.h>
 
