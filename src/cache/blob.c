@@ -1,6 +1,6 @@
 /* Blobs: stored ones, ones under way, and who may read them through which repository. */
 #include "base/log.h"
-#include "cache/lookup.h"
+#include "cache/cache_private.h"
 
 #include <stdlib.h>
 
@@ -211,7 +211,7 @@ void cache_blob_unreadable(struct cache_blob *blob, const struct error *why) {
     struct flight *flight = blob->flight;
     struct error error = {0};
     if (flight) {
-        room_note_unreadable(flight->flights->room);
+        space_record_unreadable(flight->flights->space);
         pthread_mutex_lock(&flight->state_lock);
         flight_fail(flight, why);
         pthread_mutex_unlock(&flight->state_lock);

@@ -3,28 +3,19 @@
 
 #include <stdlib.h>
 #include "base/clock.h"
-#include "cache/lookup.h"
+#include "cache/cache_private.h"
 
-struct cache *cache_new(const struct cache_settings *settings, struct store *store) {
+struct cache *cache_new(const struct cache_settings *settings, struct upkeep *upkeep) {
     struct cache *cache = calloc(1, sizeof *cache);
     if (!cache)
         return NULL;
-    bool ok;
-    room_init(&cache->room, store, settings->max_size, settings->min_free, settings->max_age_s);
-    cache->flights = flights_new(store, &cache->room, settings);
-    cache->pins = pins_new(store, settings->pin, &ok);
-    if (!cache->flights || !ok) {
-        flights_free(cache->flights);
-        pins_free(cache->pins);
-        room_destroy(&cache->room);
+    cache->flights = flights_new(upkeep, settings);
+    if (!cache->flights) {
         free(cache);
         return NULL;
     }
-    cache->flights->pins = cache->pins;
-    cache->house.scrub_s = settings->scrub_s;
-    pthread_mutex_init(&cache->house.lock, NULL);
-    pthread_cond_init(&cache->house.closes, NULL);
-    cache->store = store;
+    cache->upkeep = upkeep;
+    cache->store = upkeep->store;
     cache->document_memory = settings->document_memory ? settings->document_memory : 8 << 20;
     cache->negative_ttl_ms = settings->negative_ttl_ms;
     cache->stale_after_ms = settings->stale_after_ms ? settings->stale_after_ms : 5000;
@@ -39,7 +30,6 @@ struct cache *cache_new(const struct cache_settings *settings, struct store *sto
 bool cache_free(struct cache *cache) {
     if (!cache)
         return true;
-    cache_close_house(cache);
     pthread_mutex_lock(&cache->questions_lock);
     atomic_store(&cache->stopping, true);
     for (int i = 0; i < 50 && cache->questions; i++) {
@@ -52,10 +42,6 @@ bool cache_free(struct cache *cache) {
     if (!idle || !flights_free(cache->flights))
         return false;
     slots_free(cache);
-    pins_free(cache->pins);
-    room_destroy(&cache->room);
-    pthread_mutex_destroy(&cache->house.lock);
-    pthread_cond_destroy(&cache->house.closes);
     pthread_mutex_destroy(&cache->slots_lock);
     pthread_mutex_destroy(&cache->questions_lock);
     pthread_cond_destroy(&cache->answered);
@@ -63,8 +49,8 @@ bool cache_free(struct cache *cache) {
     return true;
 }
 
-void cache_show(struct cache *cache) {
-    room_show(&cache->room);
+void cache_update_metrics(struct cache *cache) {
+    space_update_metrics(&cache->upkeep->space);
 }
 
 static void describe(struct flight *flight, struct flight_figures *out) {

@@ -26,6 +26,7 @@
 #include "base/error.h"
 #include "oci/digest.h"
 #include "oci/reference.h"
+#include "retention/upkeep.h"
 #include "store/store.h"
 #include "upstream/upstream.h"
 
@@ -39,28 +40,14 @@ struct cache_settings {
                                  waits; 0: 2 min */
     unsigned max_flights;     /* blobs under way at once; more is ERROR_BUSY; 0: 512 */
     unsigned max_connections; /* of all flights together; 0: 64 */
-    uint64_t max_size;        /* bytes of all blobs, those under way included; 0: no limit */
-    uint64_t min_free;        /* bytes left free on the file system */
-    int64_t max_age_s;        /* since last use; 0: no limit */
-    int64_t scrub_s;          /* every blob is re-hashed once in so many seconds; 0: none is */
-    const char *const *pin;   /* globs over HOST/REPOSITORY[:TAG] that never go; NULL-terminated, or
-                                 NULL; must outlive the cache */
 };
 
-/* `store` must outlive the cache; so must every upstream passed in. NULL when out of memory. */
-struct cache *cache_new(const struct cache_settings *settings, struct store *store);
-/*
- * Keeps the cache within its limits, and what it knows about the disk up to date: reads which blobs
- * there are, evicts what is over a limit or too old, renews pins, sweeps links to what is gone,
- * cleans up after transfers that nobody continued, re-hashes what is kept if that is wished. On
- * threads of its own, from here until cache_close_house(), which waits for them.
- */
-bool cache_open_house(struct cache *cache, struct error *error);
-void cache_close_house(struct cache *cache); /* safe if it was never opened */
-void cache_show(struct cache *cache);        /* sets the gauges of the cache */
+/* A cache on the upkeep's store. `upkeep` must outlive the cache; so must every upstream passed in.
+ * NULL when out of memory. */
+struct cache *cache_new(const struct cache_settings *settings, struct upkeep *upkeep);
 
-/* Pins in a store that no cache runs on, its scan having ended; `pin` as in the settings. */
-bool cache_pin_stored(struct store *store, const char *const *pin, struct error *error);
+/* Sets the gauges of the cache. */
+void cache_update_metrics(struct cache *cache);
 
 /* Ends all flights (their partials stay, to be continued) and waits for them at most 5 s. False:
  * some would not end; the cache is then left as it is, for the process to exit with. */

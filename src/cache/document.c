@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <utlist.h>
 #include "base/clock.h"
-#include "cache/lookup.h"
+#include "cache/cache_private.h"
 
 enum { SLOT_COST = 512 }; /* what a slot takes beside its document's bytes, roughly */
 

@@ -4,7 +4,7 @@
 #include "base/cleanup.h"
 #include "base/json.h"
 #include "base/log.h"
-#include "cache/lookup.h"
+#include "cache/cache_private.h"
 #include "oci/manifest.h"
 
 enum {

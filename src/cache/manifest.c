@@ -7,7 +7,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
-#include "cache/lookup.h"
+#include "cache/cache_private.h"
 
 /* ---- what the store has ---- */
 
@@ -77,7 +77,7 @@ static void keep_tag(struct question *question, const struct document *document)
         return;
     if (!store_tag_put(cache->store, host, question->repository, question->reference.tag, &record,
                        &error))
-        room_note_unkept(&cache->room, room_unkept_by(&error), 0, &error);
+        space_record_unkept(&cache->upkeep->space, space_unkept_reason(&error), 0, &error);
 }
 
 /* Puts a manifest and its link into the store. */
@@ -88,13 +88,13 @@ static bool keep_stored(struct question *question, const struct document *docume
     const struct digest *digest = &document->digest;
     uint64_t size;
     bool there = store_blob_has(cache->store, digest, &size) && size == document->length;
-    if (!(there || room_find(&cache->room, document->length, error)) ||
+    if (!(there || space_ensure(&cache->upkeep->space, document->length, error)) ||
         !store_blob_put(cache->store, digest, document->bytes, document->length, error) ||
         !store_link_manifest(cache->store, host, question->repository, digest, document->media_type,
                              error))
         return false;
-    room_note_kept(&cache->room, document->length);
-    pins_note(cache->pins, host, question->repository, digest);
+    space_record_kept(&cache->upkeep->space, document->length);
+    pins_note(cache->upkeep->pins, host, question->repository, digest);
     return true;
 }
 
@@ -106,7 +106,7 @@ static void keep(struct question *question, struct document *document) {
     if (document->has_bytes) {
         bool kept = keep_stored(question, document, &error);
         if (!kept)
-            room_note_unkept(&cache->room, room_unkept_by(&error), 0, &error);
+            space_record_unkept(&cache->upkeep->space, space_unkept_reason(&error), 0, &error);
         if (kept && is_tag)
             keep_tag(question, document);
         char key[KEY_SIZE];
@@ -193,7 +193,7 @@ static bool ask_whole_at(struct question *question, unsigned *location, struct e
 
 /* A place that lies is followed by the next. */
 static bool ask_whole(struct question *question, struct error *error) {
-    unsigned places = lookup_places(question->upstream);
+    unsigned places = upstream_places(question->upstream);
     for (unsigned location = 0; location < places; location++) {
         if (ask_whole_at(question, &location, error))
             return true;

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/clock.h"
-#include "cache/lookup.h"
+#include "cache/cache_private.h"
 
 void lookup_key(char key[static KEY_SIZE], const struct upstream *upstream, const char *repository,
                 const char *what, const struct reference *reference) {
@@ -64,18 +64,10 @@ static bool collect_bytes(void *context, const void *bytes, size_t length, struc
                      body->limit);
 }
 
-unsigned lookup_places(const struct upstream *upstream) {
-    const char *const *fallbacks = upstream_settings(upstream)->fallbacks;
-    unsigned places = 1;
-    while (fallbacks && fallbacks[places - 1])
-        places++;
-    return places;
-}
-
 bool lookup_get(struct cache *cache, struct upstream *upstream, struct upstream_request *request,
                 size_t limit, struct upstream_head *head, struct buffer *body,
                 struct error *error) {
-    const unsigned places = lookup_places(upstream);
+    const unsigned places = upstream_places(upstream);
     int64_t patience = upstream_settings(upstream)->first_byte_timeout_ms;
     int64_t began = clock_ms();
     struct collecting collecting = {head, body, cache};

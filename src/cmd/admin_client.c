@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
+#include "admin/admin.h"
 #include "base/buffer.h"
 #include "base/cleanup.h"
 #include "base/json.h"

@@ -6,8 +6,6 @@
 #include <stdbool.h>
 #include "base/text.h"
 
-#define ADMIN_SOCKET "tarn.sock" /* in the root */
-
 struct admin_order {
     const char *command; /* of tarn's, for messages: "warm" */
     const char *root;

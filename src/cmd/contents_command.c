@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#include "admin/admin.h"
+#include "admin/order.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/json.h"
@@ -15,7 +17,6 @@
 #include "cmd/admin_client.h"
 #include "cmd/arguments.h"
 #include "config/config.h"
-#include "registry/contents.h"
 
 /* ---- arguments ---- */
 
@@ -191,7 +192,7 @@ static bool open_contents(struct contents *contents, const struct place *place,
     if (!place->config)
         return true;
     return config_max_size(place->config, &contents->limit, error) &&
-           cache_pin_stored(contents->store, place->config->pin, error);
+           pins_apply(contents->store, place->config->pin, error);
 }
 
 static int run_here(struct run *run, const struct place *place, const json_t *order) {

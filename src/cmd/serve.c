@@ -1,4 +1,4 @@
-/* tarn serve: builds the house from the configuration and opens the door. */
+/* tarn serve: builds every part from the configuration and serves until a signal ends it. */
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include "admin/service.h"
 #include "auth/google/google.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -13,9 +14,9 @@
 #include "cmd/commands.h"
 #include "cmd/confine.h"
 #include "cmd/help.h"
-#include "cmd/orders.h"
 #include "config/config.h"
 #include "http/http.h"
+#include "oci/error_body.h"
 #include "registry/registry.h"
 
 enum {
@@ -24,15 +25,17 @@ enum {
 };
 
 /* Everything that a running tarn is made of. */
-struct house {
+struct serving {
     const struct config *config;
     struct store *store;
     struct upstreams *upstreams;
+    struct upkeep *upkeep;
     struct cache *cache;
     struct clients *clients;
     struct registry *registry;
     struct http_server *server;
-    struct orders *orders;
+    struct service_settings service_settings;
+    struct service *service;
 
     pthread_t signals; /* the thread that waits for them */
 };
@@ -45,7 +48,7 @@ static void give_back_memory(void) {
 
 /* Waits for the signals that end the process; all other threads have them blocked. */
 static void *wait_for_signal(void *context) {
-    struct house *house = context;
+    struct serving *serving = context;
     static const struct timespec pause = {.tv_sec = GIVE_BACK_S};
     sigset_t signals;
     int signal_number;
@@ -55,43 +58,46 @@ static void *wait_for_signal(void *context) {
     while ((signal_number = sigtimedwait(&signals, NULL, &pause)) < 0)
         give_back_memory();
     log_at(LOG_INFO, "stopping", LOG_STRING("signal", strsignal(signal_number)));
-    orders_stop(house->orders);
-    http_server_stop(house->server);
+    service_stop(serving->service);
+    http_server_stop(serving->server);
     return NULL;
 }
 
-static bool open_house(struct house *house, struct error *error) {
-    const struct config *config = house->config;
+static bool open_parts(struct serving *serving, struct error *error) {
+    const struct config *config = serving->config;
     struct cache_settings cache_settings = {
         .document_memory = config->manifest_memory,
         .negative_ttl_ms = config->negative_ttl_ms,
         .max_flights = (unsigned)config->max_flights,
         .max_connections = (unsigned)config->connections_total,
+    };
+    struct upkeep_settings upkeep_settings = {
         .min_free = config->min_free,
         .max_age_s = (config->max_age_ms + 999) / 1000,
         .scrub_s = (config->scrub_ms + 999) / 1000,
         .pin = config->pin,
     };
-    house->store = store_open(config->root, error);
-    if (!house->store || !config_max_size(config, &cache_settings.max_size, error))
+    serving->store = store_open(config->root, error);
+    if (!serving->store || !config_max_size(config, &upkeep_settings.max_size, error))
         return false;
-    house->upstreams = upstreams_new(config->upstreams, config->upstream_count, error);
-    if (!house->upstreams)
+    serving->upstreams = upstreams_new(config->upstreams, config->upstream_count, error);
+    if (!serving->upstreams)
         return false;
     if (config->clients_htpasswd &&
-        !(house->clients = clients_new(config->clients_htpasswd, error)))
+        !(serving->clients = clients_new(config->clients_htpasswd, error)))
         return false;
-    house->cache = cache_new(&cache_settings, house->store);
+    serving->upkeep = upkeep_new(&upkeep_settings, serving->store);
+    serving->cache = serving->upkeep ? cache_new(&cache_settings, serving->upkeep) : NULL;
     const struct registry_settings registry_settings = {
-        .cache = house->cache,
-        .store = house->store,
-        .upstreams = house->upstreams,
-        .clients = house->clients,
+        .cache = serving->cache,
+        .store = serving->store,
+        .upstreams = serving->upstreams,
+        .clients = serving->clients,
         .listed = config->upstreams,
         .listed_count = config->upstream_count,
     };
-    house->registry = house->cache ? registry_new(&registry_settings) : NULL;
-    if (!house->registry)
+    serving->registry = serving->cache ? registry_new(&registry_settings) : NULL;
+    if (!serving->registry)
         return error_set(error, ERROR_MEMORY, "out of memory");
     const struct http_server_settings server_settings = {
         .listen = config->listen,
@@ -104,54 +110,64 @@ static bool open_house(struct house *house, struct error *error) {
         .tls_certificate = config->tls_certificate,
         .tls_key = config->tls_key,
         .handle = registry_handle,
-        .error_body = registry_error_body,
-        .context = house->registry,
+        .error_body = error_body_of_status,
+        .context = serving->registry,
     };
-    house->server = http_server_new(&server_settings, error);
-    if (!house->server)
+    serving->server = http_server_new(&server_settings, error);
+    if (!serving->server)
         return false;
-    registry_set_server(house->registry, house->server);
-    house->orders = orders_new(config, house->store, house->cache, house->upstreams, error);
-    return house->orders != NULL;
+    registry_set_server(serving->registry, serving->server);
+    serving->service_settings = (struct service_settings){
+        .root = config->root,
+        .max_size = upkeep_settings.max_size,
+        .store = serving->store,
+        .cache = serving->cache,
+        .upstreams = serving->upstreams,
+        .warm = config->warm,
+        .warm_count = config->warm_count,
+    };
+    serving->service = service_new(&serving->service_settings, error);
+    return serving->service != NULL;
 }
 
 /* Takes down what stands, in the reverse order; a part that was never built is NULL. False: a
  * transfer hangs in a system call, and the rest is left to the process's end. */
-static bool close_house(struct house *house) {
-    if (house->orders)
-        orders_stop(house->orders);
-    if (!orders_free(house->orders))
+static bool close_parts(struct serving *serving) {
+    if (serving->service)
+        service_stop(serving->service);
+    if (!service_free(serving->service))
         return false;
-    http_server_free(house->server);
-    if (!cache_free(house->cache))
+    http_server_free(serving->server);
+    if (!cache_free(serving->cache))
         return false;
-    registry_free(house->registry);
-    clients_free(house->clients);
-    upstreams_free(house->upstreams);
-    store_close(house->store);
+    upkeep_free(serving->upkeep);
+    registry_free(serving->registry);
+    clients_free(serving->clients);
+    upstreams_free(serving->upstreams);
+    store_close(serving->store);
     return true;
 }
 
-static bool start_threads(struct house *house, struct error *error) {
-    int failed = pthread_create(&house->signals, NULL, wait_for_signal, house);
+static bool start_threads(struct serving *serving, struct error *error) {
+    int failed = pthread_create(&serving->signals, NULL, wait_for_signal, serving);
     if (failed)
         return error_set_errno(error, failed, "starting a thread");
-    return cache_open_house(house->cache, error) && orders_start(house->orders, error);
+    return upkeep_start(serving->upkeep, error) && service_start(serving->service, error);
 }
 
-static void end_threads(struct house *house) {
-    pthread_kill(house->signals, SIGTERM); /* it may have had one already: then it has ended */
-    pthread_join(house->signals, NULL);
-    cache_close_house(house->cache);
+static void end_threads(struct serving *serving) {
+    pthread_kill(serving->signals, SIGTERM); /* it may have had one already: then it has ended */
+    pthread_join(serving->signals, NULL);
+    upkeep_stop(serving->upkeep);
 }
 
-static void announce(const struct house *house) {
-    const struct config *config = house->config;
+static void announce(const struct serving *serving) {
+    const struct config *config = serving->config;
     for (size_t i = 0; config->warnings && config->warnings[i]; i++)
         log_event(LOG_WARN, config->warnings[i], NULL, 0);
     for (size_t i = 0; i < config->listen_count; i++)
         log_at(LOG_INFO, "listening", LOG_STRING("address", config->listen[i]),
-               LOG_NUMBER("port", http_server_port(house->server)),
+               LOG_NUMBER("port", http_server_port(serving->server)),
                LOG_STRING("root", config->root), LOG_STRING("version", TARN_VERSION),
                LOG_STRING("config", config->file ? config->file : "built-in"));
 }
@@ -171,7 +187,7 @@ static void raise_limits(void) {
 }
 
 static int serve(const struct config *config) {
-    struct house house = {.config = config};
+    struct serving serving = {.config = config};
     struct error error = {0};
     sigset_t signals;
     sigemptyset(&signals);
@@ -184,19 +200,19 @@ static int serve(const struct config *config) {
     log_configure(config->log_level, config->log_format);
 
     bool ok =
-        open_house(&house, &error) && confine(config, &error) && start_threads(&house, &error);
+        open_parts(&serving, &error) && confine(config, &error) && start_threads(&serving, &error);
     if (ok) {
         log_start();
-        announce(&house);
-        ok = http_server_run(house.server, &error);
-        end_threads(&house);
+        announce(&serving);
+        ok = http_server_run(serving.server, &error);
+        end_threads(&serving);
         log_event(LOG_INFO, "stopped", NULL, 0);
         log_stop();
     }
     if (!ok)
         fprintf(stderr, "tarn serve: %s\n", error.text);
     fflush(stderr);
-    if (!close_house(&house))
+    if (!close_parts(&serving))
         _exit(ok ? 0 : 1);
     return ok ? 0 : 1;
 }

@@ -20,19 +20,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "admin/service.h"
 #include "base/buffer.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "upstream/upstream.h"
 
 #define CONFIG_DEFAULT_FILE "/etc/tarn/tarn.yaml"
-
-/* Images to pull before anyone asks. */
-struct config_warm {
-    const char *const *images;    /* at least one; [HOST/]NAME[:TAG][@DIGEST]; NULL-terminated */
-    const char *const *platforms; /* "linux/arm64"; NULL: all; NULL-terminated */
-    int64_t every_ms;             /* 0: once, after the start */
-};
 
 /* What the serving process gives up once it has started (cmd/confine.h). */
 enum config_confine {
@@ -67,7 +61,7 @@ struct config {
 
     uint64_t max_flights;
     uint64_t connections_total; /* of all flights, over all upstreams */
-    struct config_warm *warm;
+    struct warm_entry *warm;
     size_t warm_count;
 
     struct upstream_settings *upstreams; /* every default is filled in */

@@ -5,17 +5,17 @@
 static const struct config_option warm_options[] = {
     {.key = "images",
      .type = CONFIG_LIST,
-     .offset = offsetof(struct config_warm, images),
+     .offset = offsetof(struct warm_entry, images),
      .least = 1,
      .check = check_image},
     {.key = "platforms",
      .type = CONFIG_LIST,
-     .offset = offsetof(struct config_warm, platforms),
+     .offset = offsetof(struct warm_entry, platforms),
      .least = 1,
      .check = check_platform},
     {.key = "every",
      .type = CONFIG_DURATION,
-     .offset = offsetof(struct config_warm, every_ms),
+     .offset = offsetof(struct warm_entry, every_ms),
      .size = sizeof(int64_t),
      .least = 1000},
 };
@@ -37,7 +37,7 @@ void read_warm(struct reader *reader, const struct node *node) {
         snprintf(path, sizeof path, "warm[%zu]", index);
         if (!read_map(reader, entry, path, known))
             continue;
-        struct config_warm *warm = &config->warm[config->warm_count++];
+        struct warm_entry *warm = &config->warm[config->warm_count++];
         for (size_t i = 0; i < sizeof warm_options / sizeof *warm_options; i++) {
             const struct node *value = map_get(entry, warm_options[i].key);
             char value_path[PATH_SIZE];

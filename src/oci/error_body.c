@@ -112,3 +112,8 @@ bool error_body_read(const void *bytes, size_t length, char *code, size_t code_s
            read_members(inner, google_code, spec_message, code, code_size, message, message_size) ||
            read_members(body, plain_code, plain_message, code, code_size, message, message_size);
 }
+
+void error_body_of_status(int status, const char *why, char *out, size_t size) {
+    const char *code = status == 503 ? "UNAVAILABLE" : "UNSUPPORTED";
+    snprintf(out, size, "{\"errors\":[{\"code\":\"%s\",\"message\":\"%s\"}]}\n", code, why);
+}

@@ -10,7 +10,7 @@ enum { FLIGHTS_SHOWN = 200 };
 void handle_metrics(struct call *call) {
     cleanup_buffer struct buffer body = {0};
     struct registry *registry = call->registry;
-    cache_show(registry->settings.cache);
+    cache_update_metrics(registry->settings.cache);
     metric_set(metric_get(METRIC_GAUGE, "tarn_flights", "Blobs being fetched from upstreams.", ""),
                (int64_t)cache_flights(registry->settings.cache, NULL, 0));
     metric_set(metric_get(METRIC_GAUGE, "tarn_build_info", "Always 1; the label tells the version.",

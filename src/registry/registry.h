@@ -33,6 +33,5 @@ void registry_set_server(struct registry *registry,
 
 /* For struct http_server_settings: `context` is the registry. */
 void registry_handle(void *context, struct http_exchange *exchange);
-void registry_error_body(int status, const char *why, char *out, size_t size);
 
 #endif

@@ -4,8 +4,8 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "store/bad.h"
-#include "store/root.h"
+#include "store/quarantine.h"
+#include "store/store_private.h"
 
 /* A blob's modification time is its last use, to the hour: exact enough for eviction after a
  * restart, and a blob that is read a thousand times a second costs one inode write an hour. */

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "store/root.h"
+#include "store/store_private.h"
 
 #define MANIFEST_MAGIC "tarn-manifest 1"
 #define TAG_MAGIC      "tarn-tag 1"

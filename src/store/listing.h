@@ -2,7 +2,7 @@
 #ifndef STORE_LISTING_H
 #define STORE_LISTING_H
 
-#include "store/root.h"
+#include "store/store_private.h"
 
 /* Both call `each` until it returns false; it may delete what it is given. */
 bool listing_links(struct store *store, const char *host, const char *repository,

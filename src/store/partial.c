@@ -7,7 +7,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "store/partial_state.h"
-#include "store/root.h"
+#include "store/store_private.h"
 
 #define PARTIALS "partial"
 #define STATE    ".state"

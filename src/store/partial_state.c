@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include "base/cleanup.h"
-#include "store/root.h"
+#include "store/store_private.h"
 
 /* Bytes of this machine's order: a state file never leaves the machine, nor even its boot. */
 struct state_header {

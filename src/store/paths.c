@@ -1,7 +1,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include "oci/reference.h"
-#include "store/root.h"
+#include "store/store_private.h"
 
 static bool path_format(char out[static PATH_SIZE], const char *format, ...)
     __attribute__((format(printf, 2, 3)));

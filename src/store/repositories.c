@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include "base/cleanup.h"
 #include "oci/reference.h"
-#include "store/root.h"
+#include "store/store_private.h"
 
 enum {
     BATCH = 1024,            /* keys of one directory held at a time */

@@ -1,4 +1,4 @@
-#include "store/root.h"
+#include "store/store_private.h"
 
 #include <errno.h>
 #include <fcntl.h>

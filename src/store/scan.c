@@ -9,7 +9,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "store/root.h"
+#include "store/store_private.h"
 
 struct scan {
     struct store *store;

@@ -6,8 +6,8 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include "base/cleanup.h"
-#include "store/bad.h"
-#include "store/root.h"
+#include "store/quarantine.h"
+#include "store/store_private.h"
 
 /* The process id that the holder of the lock wrote into its file; 0 when there is none. */
 static uint64_t read_holder(int lock) {

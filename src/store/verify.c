@@ -3,7 +3,7 @@
 #include <sys/mman.h>
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "store/root.h"
+#include "store/store_private.h"
 
 enum {
     WINDOW = 256 << 10, /* bytes read at once, and dropped again together */

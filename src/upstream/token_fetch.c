@@ -9,8 +9,8 @@
 #include "base/metric.h"
 #include "client/request.h"
 #include "oci/error_body.h"
-#include "upstream/answer.h"
 #include "upstream/realm.h"
+#include "upstream/response.h"
 
 enum {
     LIFE_S = 60,          /* of a token that does not say (Docker's token spec) */

@@ -68,6 +68,8 @@ const char *upstream_host(const struct upstream *upstream); /* canonical: "docke
 const struct upstream_settings *upstream_settings(const struct upstream *upstream);
 bool upstream_is_docker_hub(const struct upstream *upstream);
 bool upstream_allows(const struct upstream *upstream, const char *repository);
+/* In how many locations an upstream may be asked: its url and its fallbacks. */
+unsigned upstream_places(const struct upstream *upstream);
 
 /* ---- requests ---- */
 

@@ -6,7 +6,7 @@
 #include <uthash.h>
 #include "auth/docker_config.h"
 #include "oci/reference.h"
-#include "upstream/state.h"
+#include "upstream/upstream_private.h"
 
 enum {
     CONNECT_TIMEOUT_MS = 5000,
@@ -351,4 +351,12 @@ bool upstream_allows(const struct upstream *upstream, const char *repository) {
 void upstream_target_free(struct upstream_target *target) {
     free(target->url);
     *target = (struct upstream_target){0};
+}
+
+unsigned upstream_places(const struct upstream *upstream) {
+    const char *const *fallbacks = upstream_settings(upstream)->fallbacks;
+    unsigned places = 1;
+    while (fallbacks && fallbacks[places - 1])
+        places++;
+    return places;
 }

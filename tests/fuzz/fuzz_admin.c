@@ -3,11 +3,11 @@
  * what its makers promise. */
 #include <stdlib.h>
 #include <string.h>
+#include "admin/admin.h"
+#include "admin/image_pattern.h"
 #include "base/cleanup.h"
 #include "base/json.h"
 #include "fuzz.h"
-#include "registry/admin.h"
-#include "registry/contents_name.h"
 
 static struct http_request request;
 static struct text body;

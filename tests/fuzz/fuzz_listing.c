@@ -3,7 +3,7 @@
 #include <string.h>
 #include "base/cleanup.h"
 #include "base/json.h"
-#include "cache/lookup.h"
+#include "cache/cache_private.h"
 #include "fuzz.h"
 #include "oci/manifest.h"
 
@@ -20,6 +20,11 @@ const char *upstream_host(const struct upstream *upstream) {
 
 const struct upstream_settings *upstream_settings(const struct upstream *upstream) {
     return &upstream->settings;
+}
+
+unsigned upstream_places(const struct upstream *upstream) {
+    (void)upstream;
+    return 1;
 }
 
 void upstream_target_free(struct upstream_target *target) {

@@ -4,7 +4,7 @@
 #include "base/cleanup.h"
 #include "client/redirect.h"
 #include "fuzz.h"
-#include "upstream/answer.h"
+#include "upstream/response.h"
 
 static const char base[] = "https://registry.example/v2/a/blobs/b?c=d";
 

@@ -30,6 +30,7 @@ enum { BLOB_SIZE = WORLD_BLOB_SIZE };
 struct world {
     char root[64];
     struct store *store;
+    struct upkeep *upkeep;
     struct cache *cache;
     struct upstream upstream;
     unsigned char *blob;
@@ -39,20 +40,21 @@ struct world {
 };
 
 static inline void open_cache(struct world *world) {
-    const struct cache_settings settings = {.negative_ttl_ms = 1000,
-                                            .stale_after_ms = 300,
-                                            .patience_ms = 2000,
-                                            .max_size = world->max_size,
-                                            .pin = world->pin};
+    const struct cache_settings settings = {
+        .negative_ttl_ms = 1000, .stale_after_ms = 300, .patience_ms = 2000};
+    const struct upkeep_settings upkeep_settings = {.max_size = world->max_size, .pin = world->pin};
     struct error error = {0};
     world->store = store_open(world->root, &error);
     assert_string_equal(error.text, "");
-    world->cache = cache_new(&settings, world->store);
+    world->upkeep = upkeep_new(&upkeep_settings, world->store);
+    assert_non_null(world->upkeep);
+    world->cache = cache_new(&settings, world->upkeep);
     assert_non_null(world->cache);
 }
 
 static inline void close_cache(struct world *world) {
     assert_true(cache_free(world->cache));
+    upkeep_free(world->upkeep);
     store_close(world->store);
 }
 

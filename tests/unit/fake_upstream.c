@@ -13,6 +13,11 @@ const struct upstream_settings *upstream_settings(const struct upstream *upstrea
     return &upstream->settings;
 }
 
+unsigned upstream_places(const struct upstream *upstream) {
+    (void)upstream;
+    return 1;
+}
+
 void upstream_target_free(struct upstream_target *target) {
     free(target->url);
     *target = (struct upstream_target){0};

@@ -1,8 +1,8 @@
+#include "admin/image_pattern.h"
+#include "admin/order.h"
 #include "base/log.h"
 #include "oci/digest_set.h"
 #include "oci/manifest.h"
-#include "registry/contents.h"
-#include "registry/contents_name.h"
 #include "store_root.h"
 
 #define HOST "fake.test"

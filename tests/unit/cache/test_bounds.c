@@ -14,7 +14,7 @@ static void reopen(struct world *world, uint64_t max_size) {
 static void open_house(struct world *world) {
     struct error error = {0};
     struct store_usage usage = {0};
-    assert_true(cache_open_house(world->cache, &error));
+    assert_true(upkeep_start(world->upkeep, &error));
     for (int i = 0; i < 1000 && !usage.complete; i++) {
         clock_sleep_ms(5);
         store_usage(world->store, &usage);

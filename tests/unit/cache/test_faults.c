@@ -275,6 +275,7 @@ enum { LARGE = (5 << 20) + 77, SMALL = 150000, RANGE_AT = 100000, RANGE_LENGTH =
 struct world {
     char root[64];
     struct store *store;
+    struct upkeep *upkeep;
     struct cache *cache;
     struct upstream upstream;
     struct digest digest;
@@ -317,20 +318,21 @@ static void reset_upstream(struct world *world, uint64_t size) {
 }
 
 static void open_cache(struct world *world) {
-    const struct cache_settings settings = {.negative_ttl_ms = 60000,
-                                            .stale_after_ms = 20000,
-                                            .patience_ms = 60,
-                                            .max_size = world->max_size,
-                                            .pin = world->pin};
+    const struct cache_settings settings = {
+        .negative_ttl_ms = 60000, .stale_after_ms = 20000, .patience_ms = 60};
+    const struct upkeep_settings upkeep_settings = {.max_size = world->max_size, .pin = world->pin};
     struct error error = {0};
     world->store = store_open(world->root, &error);
     assert_string_equal(error.text, "");
-    world->cache = cache_new(&settings, world->store);
+    world->upkeep = upkeep_new(&upkeep_settings, world->store);
+    assert_non_null(world->upkeep);
+    world->cache = cache_new(&settings, world->upkeep);
     assert_non_null(world->cache);
 }
 
 static void reopen_cache(struct world *world) {
     assert_true(cache_free(world->cache));
+    upkeep_free(world->upkeep);
     store_close(world->store);
     open_cache(world);
 }
@@ -704,7 +706,7 @@ static void run_full(struct world *world, bool must) {
     struct digest pinned = old_blob(0);
     struct error error = {0};
     struct store_usage usage;
-    bool opened = cache_open_house(world->cache, &error);
+    bool opened = upkeep_start(world->upkeep, &error);
     assert_true(opened || error.kind != ERROR_NONE);
     assert_true(opened || while_failing);
     wait_for_house(world, !while_failing);
@@ -717,7 +719,7 @@ static void run_full(struct world *world, bool must) {
         }
         assert_true(usage.bytes <= world->max_size);
     }
-    cache_close_house(world->cache);
+    upkeep_stop(world->upkeep);
     exempt++;
     assert_true(store_blob_has(world->store, &pinned, NULL));
     exempt--;
@@ -786,6 +788,7 @@ static bool round_of(struct world *world, const struct scenario *scenario, int n
     scenario->run(world, true);
     wait_for_rest(world, scenario);
     assert_true(cache_free(world->cache));
+    upkeep_free(world->upkeep);
     store_close(world->store);
     alarm(0);
     if (atomic_load(&recorded_falsely))

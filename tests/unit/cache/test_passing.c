@@ -4,7 +4,7 @@
 #include "cache_world.h"
 
 #include <sys/wait.h>
-#include "cache/lookup.h"
+#include "cache/cache_private.h"
 
 enum { MIB = 1 << 20, CACHE_SIZE = 8 * MIB };
 
@@ -112,7 +112,8 @@ static void test_parallel_ranges_all_get_theirs(void **state) {
         pthread_join(threads[i], NULL);
     for (int i = 0; i < 4; i++)
         assert_had_all(&followers[i]);
-    assert_false(room_is_unreadable(&world->cache->room)); /* nothing is wrong with the disk */
+    assert_false(
+        space_is_unreadable(&world->cache->upkeep->space)); /* nothing is wrong with the disk */
     for (int i = 0; i < 4; i++)
         cache_blob_close(&followers[i].blob);
 }

@@ -1,8 +1,8 @@
 /* Which blobs the store knows, in which order they go, and what never goes. */
 #include <pthread.h>
 #include "base/clock.h"
-#include "store/bad.h"
-#include "store/root.h"
+#include "store/quarantine.h"
+#include "store/store_private.h"
 #include "store_root.h"
 
 static const atomic_bool never = false;

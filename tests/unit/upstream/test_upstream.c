@@ -8,8 +8,8 @@
 #include "base/clock.h"
 #include "oci/manifest.h"
 #include "scripted_server.h"
-#include "upstream/state.h"
 #include "upstream/upstream.h"
+#include "upstream/upstream_private.h"
 
 #define DIGEST "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 #define BLOB   "/v2/org/app/blobs/" DIGEST

@@ -1,0 +1,293 @@
+#include "admin/admin.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include "admin/warm_image.h"
+#include "base/cleanup.h"
+#include "base/json.h"
+#include "oci/error_body.h"
+
+enum { BODY_LIMIT = 256 << 10, IMAGES_LIMIT = 1000 };
+
+static void fail(struct http_exchange *exchange, int status, const char *message) {
+    cleanup_buffer struct buffer body = {0};
+    error_body_write(&body, "UNSUPPORTED", message);
+    http_reply(exchange, status, "application/json", body.bytes, body.length);
+}
+
+/* The JSON that the client sends; NULL: answered. */
+static json_t *read_json(struct http_exchange *exchange) {
+    cleanup_buffer struct buffer body = {0};
+    struct error error = {0};
+    if (!http_read_body(exchange, BODY_LIMIT, &body, &error)) {
+        int status = error.kind == ERROR_UNSUPPORTED ? 411
+                     : error.kind == ERROR_INVALID   ? 413
+                                                     : 408;
+        fail(exchange, status, error.text);
+        return NULL;
+    }
+    json_t *json = bounded_json_load(body.bytes ? body.bytes : "", body.length, &error);
+    if (!json)
+        fail(exchange, error.kind == ERROR_MEMORY ? 503 : 400, error.text);
+    return json;
+}
+
+/* ---- warming: the order ---- */
+
+/* Pointers to the strings of a JSON array (whose they stay), NULL-terminated; NULL when it holds
+ * anything else, or more than `limit`. */
+static const char **read_strings(const json_t *array, size_t limit) {
+    size_t count = json_array_size(array);
+    if (!json_is_array(array) || count > limit)
+        return NULL;
+    cleanup_free const char **strings = calloc(count + 1, sizeof *strings);
+    for (size_t i = 0; strings && i < count; i++) {
+        const json_t *string = json_array_get(array, i);
+        strings[i] = json_string_value(string);
+        if (!strings[i] || strlen(strings[i]) != json_string_length(string))
+            return NULL;
+    }
+    return take(strings);
+}
+
+/* {"images":[…],"platforms":[…]}, the latter optional. False: answered. */
+static bool read_order(struct http_exchange *exchange, json_t **json, const char ***images,
+                       const char ***platforms) {
+    *json = read_json(exchange);
+    if (!*json)
+        return false;
+    const json_t *listed = json_object_get(*json, "platforms");
+    *images = read_strings(json_object_get(*json, "images"), IMAGES_LIMIT);
+    *platforms = listed ? read_strings(listed, WARM_PLATFORM_LIMIT) : NULL;
+    if (*images && **images && (!listed || *platforms))
+        return true;
+    fail(exchange, 400, "expected {\"images\":[\"NAME\",…],\"platforms\":[\"os/arch\",…]}");
+    return false;
+}
+
+/* ---- warming: the answer ---- */
+
+struct answer {
+    struct http_exchange *exchange;
+    const char *image;
+    bool client_left;
+};
+
+static void begin_line(struct buffer *line, const char *image) {
+    buffer_append_string(line, "{\"image\":\"");
+    buffer_append_json(line, text_of(image));
+    buffer_append_string(line, "\",");
+}
+
+static void end_line(struct answer *answer, struct buffer *line, const char *error) {
+    if (error) {
+        buffer_append_string(line, ",\"error\":\"");
+        buffer_append_json(line, text_of(error));
+        buffer_append_string(line, "\"");
+    }
+    buffer_append_string(line, "}\n");
+    answer->client_left = answer->client_left || line->failed ||
+                          !http_send(answer->exchange, line->bytes, line->length, NULL);
+}
+
+static void send_part(void *context, const struct warm_part *part) {
+    struct answer *answer = context;
+    char digest[DIGEST_STRING_SIZE];
+    cleanup_buffer struct buffer line = {0};
+    begin_line(&line, answer->image);
+    buffer_printf(&line,
+                  "\"digest\":\"%s\",\"role\":\"%s\",\"size\":%" PRIu64 ",\"bytes\":%" PRIu64
+                  ",\"state\":\"%s\"",
+                  digest_format(&part->digest, digest), part->role, part->size, part->bytes,
+                  warm_state_name(part->state));
+    if (part->state == WARM_CACHED)
+        buffer_printf(&line, ",\"was_cached\":%s", part->was_cached ? "true" : "false");
+    end_line(answer, &line, part->error);
+}
+
+static void send_result(struct answer *answer, const struct warm_result *result,
+                        const char *error) {
+    cleanup_buffer struct buffer line = {0};
+    begin_line(&line, answer->image);
+    buffer_printf(&line,
+                  "\"state\":\"%s\",\"bytes_fetched\":%" PRIu64 ",\"bytes_cached\":%" PRIu64
+                  ",\"seconds\":%.3f",
+                  error ? "failed" : "done", result->bytes_fetched, result->bytes_cached,
+                  result->seconds);
+    end_line(answer, &line, error);
+}
+
+static bool is_wanted(void *context) {
+    const struct answer *answer = context;
+    return !answer->client_left && http_client_is_there(answer->exchange);
+}
+
+static void warm_all(struct warmer *warmer, struct http_exchange *exchange,
+                     const char *const *images, const char *const *platforms) {
+    struct answer answer = {.exchange = exchange};
+    struct error error = {0};
+    if (!http_begin(exchange, 200, "application/x-ndjson", HTTP_UNKNOWN_LENGTH, &error)) {
+        if (error.kind == ERROR_UNSUPPORTED)
+            fail(exchange, 505, error.text);
+        return;
+    }
+    for (size_t i = 0; images[i] && !answer.client_left; i++) {
+        struct warm_result result;
+        answer.image = images[i];
+        const struct warm_request request = {
+            .image = images[i],
+            .platforms = platforms,
+            .on_part = send_part,
+            .is_wanted = is_wanted,
+            .context = &answer,
+        };
+        bool ok = warm_image(warmer, &request, &result, &error);
+        send_result(&answer, &result, ok ? NULL : error.text);
+    }
+}
+
+static void handle_warm(struct admin *admin, struct http_exchange *exchange) {
+    cleanup_json json_t *json = NULL;
+    cleanup_free const char **images = NULL, **platforms = NULL;
+    if (read_order(exchange, &json, &images, &platforms))
+        warm_all(admin->warmer, exchange, images, platforms);
+}
+
+/* ---- contents ---- */
+
+/* The answer to an order about the contents, which begins with its first line. */
+struct lines {
+    struct http_exchange *exchange;
+    bool begun, refused; /* refused: the client cannot take an answer of unknown length */
+};
+
+static bool send_line(void *context, const char *bytes, size_t length) {
+    struct lines *lines = context;
+    struct error error = {0};
+    if (!lines->begun && !lines->refused) {
+        lines->begun =
+            http_begin(lines->exchange, 200, "application/x-ndjson", HTTP_UNKNOWN_LENGTH, &error);
+        lines->refused = !lines->begun;
+        if (error.kind == ERROR_UNSUPPORTED)
+            fail(lines->exchange, 505, error.text);
+    }
+    return lines->begun && http_send(lines->exchange, bytes, length, NULL);
+}
+
+static bool is_there(void *context) {
+    const struct lines *lines = context;
+    return http_client_is_there(lines->exchange);
+}
+
+static int status_of(enum error_kind kind) {
+    return kind == ERROR_INVALID ? 400 : kind == ERROR_BUSY || kind == ERROR_CLOSED ? 503 : 500;
+}
+
+static void tell_failure(struct lines *lines, const struct error *error) {
+    cleanup_buffer struct buffer line = {0};
+    if (lines->refused)
+        return;
+    if (!lines->begun) {
+        fail(lines->exchange, status_of(error->kind), error->text);
+        return;
+    }
+    buffer_append_string(&line, "{\"error\":\"");
+    buffer_append_json(&line, text_of(error->text));
+    buffer_append_string(&line, "\"}\n");
+    http_send(lines->exchange, line.bytes, line.length, NULL);
+}
+
+static void take_order(struct admin *admin, struct http_exchange *exchange, const char *what,
+                       const json_t *order) {
+    struct lines lines = {.exchange = exchange};
+    const struct contents_sink sink = {
+        .write = send_line, .is_wanted = is_there, .context = &lines};
+    struct error error = {0};
+    if (!contents_order(admin->contents, what, order, &sink, &error))
+        tell_failure(&lines, &error);
+}
+
+/* {"names":[…]} of the query's names=A,B; NULL: answered. */
+static json_t *read_query(struct http_exchange *exchange) {
+    char names[HTTP_TARGET_LIMIT];
+    bool found;
+    json_t *list = json_array();
+    bool ok = http_query(http_exchange_request(exchange), "names", names, sizeof names, &found);
+    for (struct text rest = text_of(ok ? names : NULL), name; rest.at;) {
+        name = text_cut(rest, ',', &rest);
+        if (name.length)
+            json_array_append_new(list, json_stringn(name.at, name.length));
+    }
+    if (ok || !found)
+        return json_pack("{s:o}", "names", list);
+    json_decref(list);
+    fail(exchange, 400, "the query is expected to be names=NAME,… once, or nothing");
+    return NULL;
+}
+
+static void handle_ls(struct admin *admin, struct http_exchange *exchange) {
+    cleanup_json json_t *order = read_query(exchange);
+    if (order)
+        take_order(admin, exchange, "ls", order);
+}
+
+static void handle_du(struct admin *admin, struct http_exchange *exchange) {
+    cleanup_json json_t *order = json_object();
+    take_order(admin, exchange, "du", order);
+}
+
+static void handle_with_body(struct admin *admin, struct http_exchange *exchange,
+                             const char *what) {
+    cleanup_json json_t *order = read_json(exchange);
+    if (order)
+        take_order(admin, exchange, what, order);
+}
+
+static void handle_rm(struct admin *admin, struct http_exchange *exchange) {
+    handle_with_body(admin, exchange, "rm");
+}
+
+static void handle_prune(struct admin *admin, struct http_exchange *exchange) {
+    handle_with_body(admin, exchange, "prune");
+}
+
+static void handle_verify(struct admin *admin, struct http_exchange *exchange) {
+    handle_with_body(admin, exchange, "verify");
+}
+
+/* ---- routes ---- */
+
+static const struct route {
+    const char *path, *method_name;
+    enum http_method method;
+    void (*handle)(struct admin *admin, struct http_exchange *exchange);
+} routes[] = {
+    {"/tarn/v1/warm", "POST", HTTP_POST, handle_warm},
+    {"/tarn/v1/ls", "GET", HTTP_GET, handle_ls},
+    {"/tarn/v1/du", "GET", HTTP_GET, handle_du},
+    {"/tarn/v1/rm", "POST", HTTP_POST, handle_rm},
+    {"/tarn/v1/prune", "POST", HTTP_POST, handle_prune},
+    {"/tarn/v1/verify", "POST", HTTP_POST, handle_verify},
+};
+
+void admin_handle(void *context, struct http_exchange *exchange) {
+    const struct http_request *request = http_exchange_request(exchange);
+    const struct route *route = NULL;
+    for (size_t i = 0; i < sizeof routes / sizeof *routes && !route; i++) {
+        if (text_is(request->path, routes[i].path))
+            route = &routes[i];
+    }
+    if (!route) {
+        fail(exchange, 404,
+             "no such path; this socket takes /tarn/v1/ with warm, ls, du, rm, prune or verify");
+        return;
+    }
+    if (request->method != route->method) {
+        http_add_field(exchange, "Allow", "%s", route->method_name);
+        fail(exchange, 405, "not with this method; the field Allow says which");
+        return;
+    }
+    route->handle(context, exchange);
+}

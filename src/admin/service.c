@@ -1,0 +1,238 @@
+#include "admin/service.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "admin/admin.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "http/http.h"
+#include "oci/error_body.h"
+
+enum {
+    AGAIN_FIRST_MS = 60 * 1000, /* after a failure that may pass; doubled each time */
+    AGAIN_MOST_MS = 3600 * 1000,
+    LEAVE_MS = 5000,
+};
+
+/* When an entry of `warm:` is due, and how it went. */
+struct turn {
+    int64_t due_ms;   /* clock_ms(); INT64_MAX: never again */
+    int64_t again_ms; /* the pause after the last failure; 0: it did not fail */
+};
+
+struct service {
+    const struct service_settings *settings;
+    struct warmer warmer;
+    struct contents contents;
+    struct admin admin; /* both of them */
+    char *address;      /* "unix:ROOT/tarn.sock" */
+    const char *listen[1];
+    struct http_server *server;  /* NULL: the file system has no sockets */
+    struct turn *turns;          /* one an entry; the schedule's own */
+    pthread_mutex_t ending_lock; /* guards stopping and running */
+    pthread_cond_t ending;       /* either has changed */
+    bool stopping;
+    unsigned running; /* threads that have not ended */
+    pthread_t threads[2];
+    unsigned started;
+};
+
+/* ---- the schedule ---- */
+
+static bool may_pass(const struct error *error) {
+    switch (error->kind) {
+    case ERROR_UNAVAILABLE:
+    case ERROR_TIMEOUT:
+    case ERROR_RATE_LIMITED:
+    case ERROR_BUSY:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Warms an entry's images; true when it is worth trying again soon. */
+static bool warm_images(struct service *service, const struct warm_entry *entry) {
+    bool again = false;
+    for (size_t i = 0; entry->images[i] && !atomic_load(&service->warmer.stopping); i++) {
+        const struct warm_request request = {.image = entry->images[i],
+                                             .platforms = entry->platforms};
+        struct warm_result result;
+        struct error error;
+        if (!warm_image(&service->warmer, &request, &result, &error))
+            again = again || may_pass(&error);
+    }
+    return again;
+}
+
+static void take_turn(struct service *service, const struct warm_entry *entry, struct turn *turn) {
+    int64_t pause_ms = entry->every_ms ? entry->every_ms : INT64_MAX;
+    if (warm_images(service, entry)) {
+        turn->again_ms = turn->again_ms ? turn->again_ms * 2 : AGAIN_FIRST_MS;
+        if (turn->again_ms > AGAIN_MOST_MS)
+            turn->again_ms = AGAIN_MOST_MS;
+        if (turn->again_ms < pause_ms)
+            pause_ms = turn->again_ms;
+    } else {
+        turn->again_ms = 0;
+    }
+    turn->due_ms = pause_ms == INT64_MAX ? INT64_MAX : clock_ms() + pause_ms;
+}
+
+/* Sleeps until then; false when it is to end. */
+static bool sleep_until(struct service *service, int64_t due_ms) {
+    pthread_mutex_lock(&service->ending_lock);
+    while (!service->stopping) {
+        int64_t left_ms = due_ms - clock_ms();
+        if (left_ms <= 0)
+            break;
+        struct timespec deadline =
+            clock_deadline(left_ms < AGAIN_MOST_MS ? left_ms : AGAIN_MOST_MS);
+        pthread_cond_clockwait(&service->ending, &service->ending_lock, CLOCK_MONOTONIC, &deadline);
+    }
+    bool goes_on = !service->stopping;
+    pthread_mutex_unlock(&service->ending_lock);
+    return goes_on;
+}
+
+static void end_thread(struct service *service) {
+    pthread_mutex_lock(&service->ending_lock);
+    service->running--;
+    pthread_cond_broadcast(&service->ending);
+    pthread_mutex_unlock(&service->ending_lock);
+}
+
+static void *keep_schedule(void *context) {
+    struct service *service = context;
+    for (;;) {
+        size_t next = 0;
+        for (size_t i = 1; i < service->settings->warm_count; i++) {
+            if (service->turns[i].due_ms < service->turns[next].due_ms)
+                next = i;
+        }
+        if (service->turns[next].due_ms == INT64_MAX ||
+            !sleep_until(service, service->turns[next].due_ms))
+            break;
+        take_turn(service, &service->settings->warm[next], &service->turns[next]);
+    }
+    end_thread(service);
+    return NULL;
+}
+
+/* ---- the socket ---- */
+
+static void *serve_socket(void *context) {
+    struct service *service = context;
+    struct error error = {0};
+    if (!http_server_run(service->server, &error))
+        log_at(LOG_ERROR, "no orders are taken", LOG_STRING("error", error.text));
+    end_thread(service);
+    return NULL;
+}
+
+/* ---- life ---- */
+
+static bool set_up(struct service *service, struct error *error) {
+    if (asprintf(&service->address, "unix:%s/" ADMIN_SOCKET, service->settings->root) < 0)
+        service->address = NULL;
+    service->turns = calloc(service->settings->warm_count + 1, sizeof *service->turns);
+    if (!service->address || !service->turns)
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    service->listen[0] = service->address;
+    const struct http_server_settings settings = {
+        .listen = service->listen,
+        .listen_count = 1,
+        .max_connections = 64,
+        .max_workers = 32,
+        .grace_ms = 1000,
+        .handle = admin_handle,
+        .error_body = error_body_of_status,
+        .context = &service->admin,
+    };
+    struct error why;
+    service->server = http_server_new(&settings, &why);
+    if (!service->server) /* no reason not to serve */
+        log_at(LOG_WARN,
+               "no orders are taken: tarn warm, ls, du, rm, prune and verify will not work",
+               LOG_STRING("error", why.text));
+    return true;
+}
+
+static void destroy(struct service *service) {
+    http_server_free(service->server);
+    pthread_mutex_destroy(&service->ending_lock);
+    pthread_cond_destroy(&service->ending);
+    free(service->address);
+    free(service->turns);
+    free(service);
+}
+
+struct service *service_new(const struct service_settings *settings, struct error *error) {
+    struct service *service = calloc(1, sizeof *service);
+    if (!service) {
+        error_set(error, ERROR_MEMORY, "out of memory");
+        return NULL;
+    }
+    service->settings = settings;
+    service->warmer.cache = settings->cache;
+    service->warmer.upstreams = settings->upstreams;
+    service->contents = (struct contents){.store = settings->store,
+                                          .cache = settings->cache,
+                                          .limit = settings->max_size,
+                                          .stopping = &service->warmer.stopping};
+    service->admin = (struct admin){&service->warmer, &service->contents};
+    pthread_mutex_init(&service->ending_lock, NULL);
+    pthread_cond_init(&service->ending, NULL);
+    if (set_up(service, error))
+        return service;
+    destroy(service);
+    return NULL;
+}
+
+static bool start_thread(struct service *service, void *(*run)(void *), struct error *error) {
+    pthread_mutex_lock(&service->ending_lock);
+    service->running++;
+    pthread_mutex_unlock(&service->ending_lock);
+    int failed = pthread_create(&service->threads[service->started], NULL, run, service);
+    if (!failed) {
+        service->started++;
+        return true;
+    }
+    end_thread(service);
+    return error_set_errno(error, failed, "starting a thread");
+}
+
+bool service_start(struct service *service, struct error *error) {
+    return (!service->server || start_thread(service, serve_socket, error)) &&
+           (service->settings->warm_count == 0 || start_thread(service, keep_schedule, error));
+}
+
+void service_stop(struct service *service) {
+    atomic_store(&service->warmer.stopping, true);
+    if (service->server)
+        http_server_stop(service->server);
+    pthread_mutex_lock(&service->ending_lock);
+    service->stopping = true;
+    pthread_cond_broadcast(&service->ending);
+    pthread_mutex_unlock(&service->ending_lock);
+}
+
+bool service_free(struct service *service) {
+    if (!service)
+        return true;
+    struct timespec deadline = clock_deadline(LEAVE_MS);
+    int waited = 0;
+    pthread_mutex_lock(&service->ending_lock);
+    while (service->running > 0 && waited == 0)
+        waited = pthread_cond_clockwait(&service->ending, &service->ending_lock, CLOCK_MONOTONIC,
+                                        &deadline);
+    bool ended = service->running == 0;
+    pthread_mutex_unlock(&service->ending_lock);
+    if (!ended)
+        return false;
+    for (unsigned i = 0; i < service->started; i++)
+        pthread_join(service->threads[i], NULL);
+    destroy(service);
+    return true;
+}

@@ -1,0 +1,43 @@
+/*
+ * What the operator has a running tarn do: warm the images of a schedule at their times, and take
+ * orders over the socket file ROOT/tarn.sock (admin.h).
+ */
+#ifndef ADMIN_SERVICE_H
+#define ADMIN_SERVICE_H
+
+#include <stdbool.h>
+#include "cache/cache.h"
+#include "store/store.h"
+#include "upstream/upstream.h"
+
+/* Images that are pulled before anyone asks for them. Strings are borrowed. */
+struct warm_entry {
+    const char *const *images;    /* at least one; [HOST/]NAME[:TAG][@DIGEST]; NULL-terminated */
+    const char *const *platforms; /* "linux/arm64"; NULL: all; NULL-terminated */
+    int64_t every_ms;             /* 0: once, after the start */
+};
+
+struct service_settings {
+    const char *root;
+    uint64_t max_size; /* bytes that the cache stays under; 0: not known */
+    struct store *store;
+    struct cache *cache;
+    struct upstreams *upstreams;
+    const struct warm_entry *warm;
+    size_t warm_count;
+};
+
+struct service;
+
+/* `settings` and everything in it must outlive the service. Nothing happens before
+ * service_start(). */
+struct service *service_new(const struct service_settings *settings, struct error *error);
+bool service_start(struct service *service, struct error *error);
+/* From any thread. The service takes no more orders, and orders under way end as soon as they can.
+ */
+void service_stop(struct service *service);
+/* After service_stop(): waits for the end, at most 5 s. False: an order hangs; nothing is freed,
+ * and what it uses must stay. NULL is allowed. */
+bool service_free(struct service *service);
+
+#endif

@@ -1,0 +1,255 @@
+#include "admin/warm.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "admin/warm_image.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "upstream/name.h"
+
+enum {
+    BLOBS_AT_ONCE = 3,
+    REPORT_MS = 200,
+    STACK_SIZE = 256 << 10,
+};
+
+const char *warm_state_name(enum warm_state state) {
+    static const char *const names[] = {"waiting", "fetching", "cached", "failed"};
+    return names[state];
+}
+
+/* The threads that bring in an image's blobs, and the one that waits for them and reports. */
+struct crew {
+    const struct warm_walk *walk;
+    atomic_bool dismissed; /* nobody wants the rest */
+
+    pthread_mutex_t parts_lock; /* guards what stands below, and the parts once the crew works */
+    pthread_cond_t all_done;
+    size_t next; /* the first part that nobody has taken */
+    unsigned working;
+    struct error failure; /* the first blob's */
+};
+
+/* ---- one blob ---- */
+
+static bool is_dismissed(const struct crew *crew) {
+    return atomic_load(&crew->dismissed) || atomic_load(&crew->walk->warmer->stopping);
+}
+
+static bool still_waiting(const void *context) {
+    return !is_dismissed(context);
+}
+
+static void note(struct crew *crew, struct warm_part *part, enum warm_state state, uint64_t size,
+                 uint64_t bytes) {
+    pthread_mutex_lock(&crew->parts_lock);
+    part->state = state;
+    part->size = size;
+    part->bytes = bytes;
+    part->moved = true;
+    pthread_mutex_unlock(&crew->parts_lock);
+}
+
+/* Reads the blob to its end without looking at it, which is how its failure becomes known. */
+static bool follow(struct crew *crew, struct warm_part *part, struct cache_blob *blob,
+                   struct error *error) {
+    uint64_t at = 0, end = 0;
+    cache_blob_want(blob, 0, blob->size_known ? blob->size : UINT64_MAX, true);
+    do {
+        uint64_t size = blob->size_known ? blob->size : part->size;
+        note(crew, part, WARM_FETCHING, size, at);
+        if (is_dismissed(crew))
+            return error_set(error, ERROR_CLOSED, "nobody waits for it");
+        if (!cache_blob_wait(blob, at, &end, still_waiting, crew, error))
+            return false;
+        bool at_end = end == at;
+        at = end;
+        if (at_end)
+            break;
+    } while (!blob->size_known || at < blob->size);
+    if (!cache_blob_settle(blob, error))
+        return false;
+    note(crew, part, WARM_CACHED, at, at);
+    return true;
+}
+
+static bool bring(struct crew *crew, struct warm_part *part, struct error *error) {
+    const struct warm_walk *walk = crew->walk;
+    const struct blob_range whole = {.kind = BLOB_WHOLE};
+    struct cache_blob blob;
+    enum cache_outcome outcome;
+    if (!cache_blob_open(walk->warmer->cache, walk->upstream, walk->repository, &part->digest,
+                         &whole, &blob, &outcome, error))
+        return false;
+    bool ok = true;
+    if (blob.flight) {
+        ok = follow(crew, part, &blob, error);
+    } else {
+        pthread_mutex_lock(&crew->parts_lock);
+        part->was_cached = true;
+        pthread_mutex_unlock(&crew->parts_lock);
+        note(crew, part, WARM_CACHED, blob.size, blob.size);
+    }
+    cache_blob_close(&blob);
+    return ok;
+}
+
+static void note_failure(struct crew *crew, struct warm_part *part, const struct error *error) {
+    char digest[DIGEST_STRING_SIZE];
+    pthread_mutex_lock(&crew->parts_lock);
+    part->state = WARM_FAILED;
+    part->error = strdup(error->text);
+    part->moved = true;
+    if (crew->failure.kind == ERROR_NONE) {
+        crew->failure = *error;
+        error_wrap(&crew->failure, "%s %s", part->role, digest_format(&part->digest, digest));
+    }
+    pthread_mutex_unlock(&crew->parts_lock);
+}
+
+/* The next blob that is to be brought in; NULL: there is none. */
+static struct warm_part *take_part(struct crew *crew) {
+    struct warm_parts *parts = crew->walk->parts;
+    struct warm_part *part = NULL;
+    pthread_mutex_lock(&crew->parts_lock);
+    while (crew->next < parts->count && !part) {
+        part = &parts->parts[crew->next++];
+        if (part->state != WARM_WAITING) /* a manifest */
+            part = NULL;
+    }
+    pthread_mutex_unlock(&crew->parts_lock);
+    return part;
+}
+
+static void *work(void *context) {
+    struct crew *crew = context;
+    struct warm_part *part;
+    while (!is_dismissed(crew) && (part = take_part(crew))) {
+        struct error error = {0};
+        if (!bring(crew, part, &error) && !is_dismissed(crew))
+            note_failure(crew, part, &error);
+    }
+    pthread_mutex_lock(&crew->parts_lock);
+    if (--crew->working == 0)
+        pthread_cond_signal(&crew->all_done);
+    pthread_mutex_unlock(&crew->parts_lock);
+    return NULL;
+}
+
+/* ---- all blobs ---- */
+
+static void report(struct crew *crew) {
+    const struct warm_request *request = crew->walk->request;
+    struct warm_parts *parts = crew->walk->parts;
+    for (size_t i = 0; i < parts->count; i++) {
+        pthread_mutex_lock(&crew->parts_lock);
+        struct warm_part part = parts->parts[i];
+        parts->parts[i].moved = false;
+        pthread_mutex_unlock(&crew->parts_lock);
+        if (part.moved && request->on_part)
+            request->on_part(request->context, &part);
+    }
+}
+
+/* False: all are done. */
+static bool wait_a_while(struct crew *crew) {
+    struct timespec deadline = clock_deadline(REPORT_MS);
+    pthread_mutex_lock(&crew->parts_lock);
+    int waited = 0;
+    while (crew->working > 0 && waited == 0)
+        waited =
+            pthread_cond_clockwait(&crew->all_done, &crew->parts_lock, CLOCK_MONOTONIC, &deadline);
+    bool more = crew->working > 0;
+    pthread_mutex_unlock(&crew->parts_lock);
+    return more;
+}
+
+static unsigned start_threads(struct crew *crew, pthread_t *threads, unsigned wanted) {
+    pthread_attr_t attributes;
+    unsigned started = 0;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK_SIZE);
+    crew->working = wanted;
+    while (started < wanted && pthread_create(&threads[started], &attributes, work, crew) == 0)
+        started++;
+    pthread_mutex_lock(&crew->parts_lock);
+    crew->working -= wanted - started;
+    pthread_mutex_unlock(&crew->parts_lock);
+    pthread_attr_destroy(&attributes);
+    return started;
+}
+
+static bool bring_blobs(struct warm_walk *walk, struct error *error) {
+    struct crew crew = {.walk = walk};
+    pthread_t threads[BLOBS_AT_ONCE];
+    struct error closed = {0};
+    pthread_mutex_init(&crew.parts_lock, NULL);
+    pthread_cond_init(&crew.all_done, NULL);
+    report(&crew);
+    unsigned started = start_threads(&crew, threads, BLOBS_AT_ONCE);
+    while (wait_a_while(&crew)) {
+        if (!warm_goes_on(walk, &closed))
+            atomic_store(&crew.dismissed, true);
+        else
+            report(&crew);
+    }
+    for (unsigned i = 0; i < started; i++)
+        pthread_join(threads[i], NULL);
+    if (started == 0)
+        error_set(&crew.failure, ERROR_MEMORY, "no thread could be started");
+    else if (closed.kind != ERROR_NONE || !warm_goes_on(walk, &closed))
+        crew.failure = closed;
+    report(&crew);
+    pthread_mutex_destroy(&crew.parts_lock);
+    pthread_cond_destroy(&crew.all_done);
+    if (crew.failure.kind != ERROR_NONE && error)
+        *error = crew.failure;
+    return crew.failure.kind == ERROR_NONE;
+}
+
+/* ---- the image ---- */
+
+static bool warm(struct warm_walk *walk, struct error *error) {
+    struct image_name image;
+    char name[sizeof image.host + sizeof image.repository];
+    if (!image_name_parse(text_of(walk->request->image), &image, error))
+        return false;
+    snprintf(name, sizeof name, "%s%s%s", image.host, image.host[0] ? "/" : "", image.repository);
+    return name_resolve(walk->warmer->upstreams, "", text_of(name), &walk->upstream,
+                        walk->repository, error) &&
+           warm_walk(walk, &image.reference, error) && bring_blobs(walk, error);
+}
+
+static void sum_up(const struct warm_parts *parts, int64_t began_ms, struct warm_result *result) {
+    *result = (struct warm_result){.seconds = (double)(clock_ms() - began_ms) / 1000};
+    for (size_t i = 0; i < parts->count; i++) {
+        const struct warm_part *part = &parts->parts[i];
+        if (part->was_cached)
+            result->bytes_cached += part->bytes;
+        else
+            result->bytes_fetched += part->bytes;
+    }
+}
+
+bool warm_image(struct warmer *warmer, const struct warm_request *request,
+                struct warm_result *result, struct error *error) {
+    struct warm_parts parts = {0};
+    struct warm_walk walk = {.warmer = warmer, .request = request, .parts = &parts};
+    struct error why = {0};
+    int64_t began_ms = clock_ms();
+    bool ok = warm(&walk, &why);
+    sum_up(&parts, began_ms, result);
+    warm_parts_free(&parts);
+    if (ok)
+        log_at(LOG_INFO, "image warmed", LOG_STRING("image", request->image),
+               LOG_NUMBER("bytes_fetched", result->bytes_fetched),
+               LOG_NUMBER("bytes_cached", result->bytes_cached),
+               LOG_NUMBER("seconds", result->seconds));
+    else
+        log_at(LOG_WARN, "image not warmed", LOG_STRING("image", request->image),
+               LOG_STRING("error", why.text), LOG_NUMBER("seconds", result->seconds));
+    if (error)
+        *error = why;
+    return ok;
+}

@@ -1,0 +1,198 @@
+#include "admin/warm_image.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include "base/cleanup.h"
+#include "oci/manifest.h"
+
+enum { DEPTH_LIMIT = 4 }; /* indexes inside indexes */
+
+void warm_parts_free(struct warm_parts *parts) {
+    for (size_t i = 0; i < parts->count; i++)
+        free(parts->parts[i].error);
+    free(parts->parts);
+    *parts = (struct warm_parts){0};
+}
+
+static bool is_listed(const struct warm_parts *parts, const struct digest *digest) {
+    for (size_t i = 0; i < parts->count; i++) {
+        if (digest_equal(&parts->parts[i].digest, digest))
+            return true;
+    }
+    return false;
+}
+
+/* The part to fill in, or NULL with the error set. */
+static struct warm_part *add_part(struct warm_parts *parts, const struct digest *digest,
+                                  const char *role, struct error *error) {
+    if (parts->count == WARM_PARTS_LIMIT) {
+        error_set(error, ERROR_INVALID, "the image has more than %d manifests and blobs",
+                  WARM_PARTS_LIMIT);
+        return NULL;
+    }
+    if (parts->count == parts->capacity) {
+        size_t capacity = parts->capacity ? parts->capacity * 2 : 16;
+        struct warm_part *grown = realloc(parts->parts, capacity * sizeof *grown);
+        if (!grown) {
+            error_set(error, ERROR_MEMORY, "out of memory");
+            return NULL;
+        }
+        parts->parts = grown;
+        parts->capacity = capacity;
+    }
+    struct warm_part *part = &parts->parts[parts->count++];
+    *part = (struct warm_part){.digest = *digest, .role = role, .moved = true};
+    return part;
+}
+
+/* ---- platforms ---- */
+
+/* "linux/arm" means each of its variants; linux/arm64 is linux/arm64/v8. */
+static bool is_platform(const struct descriptor *entry, struct text wanted) {
+    struct text os = text_cut(wanted, '/', &wanted);
+    struct text architecture = text_cut(wanted, '/', &wanted);
+    const char *variant = entry->variant;
+    if (!*variant && strcmp(entry->architecture, "arm64") == 0)
+        variant = "v8";
+    return text_is(os, entry->os) && text_is(architecture, entry->architecture) &&
+           (!wanted.at || text_is(wanted, variant));
+}
+
+/* Whether the entry of an index is to be fetched; notes which of the wanted platforms it is. An
+ * entry that names none may be an index with the wanted ones inside. */
+static bool is_wanted(struct warm_walk *walk, const struct descriptor *entry) {
+    const char *const *platforms = walk->request->platforms;
+    if (!platforms || !platforms[0])
+        return true;
+    if (!entry->os[0] && !entry->architecture[0])
+        return strcmp(entry->media_type, MEDIA_OCI_INDEX) == 0 ||
+               strcmp(entry->media_type, MEDIA_DOCKER_LIST) == 0;
+    bool wanted = false;
+    for (size_t i = 0; platforms[i] && i < WARM_PLATFORM_LIMIT; i++) {
+        if (!is_platform(entry, text_of(platforms[i])))
+            continue;
+        walk->platforms_found |= UINT64_C(1) << i;
+        wanted = true;
+    }
+    return wanted;
+}
+
+static void append_platforms(const struct manifest *index, char *out, size_t size) {
+    size_t length = 0;
+    out[0] = '\0';
+    for (size_t i = 0; i < index->count; i++) {
+        const struct descriptor *entry = &index->descriptors[i];
+        if (entry->role != DESCRIPTOR_MANIFEST || !entry->os[0] ||
+            strcmp(entry->os, "unknown") == 0) /* an attestation's */
+            continue;
+        int more =
+            snprintf(out + length, size - length, "%s%s/%s%s%s", length ? ", " : "", entry->os,
+                     entry->architecture, entry->variant[0] ? "/" : "", entry->variant);
+        if (more < 0 || (size_t)more >= size - length)
+            break;
+        length += (size_t)more;
+    }
+}
+
+static bool check_platforms(const struct warm_walk *walk, const struct manifest *index,
+                            struct error *error) {
+    const char *const *platforms = walk->request->platforms;
+    for (size_t i = 0; platforms && platforms[i] && i < WARM_PLATFORM_LIMIT; i++) {
+        char there[320];
+        if (walk->platforms_found & UINT64_C(1) << i)
+            continue;
+        append_platforms(index, there, sizeof there);
+        return error_set(error, ERROR_NOT_FOUND, "the image has no platform %s; it has: %s",
+                         platforms[i], there[0] ? there : "none that is named");
+    }
+    return true;
+}
+
+/* ---- the walk ---- */
+
+static bool list_blob(struct warm_walk *walk, const struct descriptor *blob, struct error *error) {
+    const char *role = blob->role == DESCRIPTOR_CONFIG ? "config" : "layer";
+    if (is_listed(walk->parts, &blob->digest))
+        return true;
+    struct warm_part *part = add_part(walk->parts, &blob->digest, role, error);
+    if (part)
+        part->size = blob->size;
+    return part != NULL;
+}
+
+static bool visit(struct warm_walk *walk, const struct reference *reference, unsigned depth,
+                  struct error *error);
+
+static bool visit_entries(struct warm_walk *walk, const struct manifest *index, unsigned depth,
+                          struct error *error) {
+    for (size_t i = 0; i < index->count; i++) {
+        const struct descriptor *entry = &index->descriptors[i];
+        if (entry->role != DESCRIPTOR_MANIFEST || !is_wanted(walk, entry) ||
+            is_listed(walk->parts, &entry->digest))
+            continue;
+        const struct reference reference = {.is_digest = true, .digest = entry->digest};
+        if (!visit(walk, &reference, depth + 1, error))
+            return false;
+    }
+    return depth > 0 || check_platforms(walk, index, error);
+}
+
+static bool list_blobs(struct warm_walk *walk, const struct manifest *manifest,
+                       struct error *error) {
+    for (size_t i = 0; i < manifest->count; i++) {
+        const struct descriptor *blob = &manifest->descriptors[i];
+        if ((blob->role == DESCRIPTOR_CONFIG || blob->role == DESCRIPTOR_LAYER) &&
+            !list_blob(walk, blob, error))
+            return false;
+    }
+    return true;
+}
+
+bool warm_goes_on(const struct warm_walk *walk, struct error *error) {
+    if (atomic_load(&walk->warmer->stopping))
+        return error_set(error, ERROR_CLOSED, "tarn is stopping");
+    if (walk->request->is_wanted && !walk->request->is_wanted(walk->request->context))
+        return error_set(error, ERROR_CLOSED, "the client left");
+    return true;
+}
+
+static bool list_manifest(struct warm_walk *walk, const struct document *document,
+                          const struct manifest *manifest, enum cache_outcome outcome,
+                          struct error *error) {
+    struct warm_part *part =
+        add_part(walk->parts, &document->digest, manifest->is_index ? "index" : "manifest", error);
+    if (!part)
+        return false;
+    part->state = WARM_CACHED;
+    part->was_cached = outcome != CACHE_MISS && outcome != CACHE_JOINED;
+    part->moved = false;
+    part->size = part->bytes = document->length;
+    if (walk->request->on_part)
+        walk->request->on_part(walk->request->context, part);
+    return true;
+}
+
+static bool visit(struct warm_walk *walk, const struct reference *reference, unsigned depth,
+                  struct error *error) {
+    struct document *document;
+    struct manifest manifest = {0};
+    enum cache_outcome outcome;
+    if (depth > DEPTH_LIMIT)
+        return error_set(error, ERROR_INVALID, "indexes are nested more than %d deep", DEPTH_LIMIT);
+    if (!warm_goes_on(walk, error) ||
+        !cache_manifest(walk->warmer->cache, walk->upstream, walk->repository, reference, false,
+                        &document, &outcome, error))
+        return false;
+    bool ok = manifest_parse(document->bytes, document->length, &manifest, error) &&
+              list_manifest(walk, document, &manifest, outcome, error);
+    document_release(document);
+    if (ok)
+        ok = manifest.is_index ? visit_entries(walk, &manifest, depth, error)
+                               : list_blobs(walk, &manifest, error);
+    manifest_free(&manifest);
+    return ok;
+}
+
+bool warm_walk(struct warm_walk *walk, const struct reference *reference, struct error *error) {
+    return visit(walk, reference, 0, error);
+}

@@ -1,0 +1,133 @@
+/* What answers have in common: fields, error bodies, and which error is which status. */
+#include <stdarg.h>
+#include <stdio.h>
+#include "oci/error_body.h"
+#include "registry/call.h"
+
+static bool is_api(const struct call *call) {
+    return text_starts(call->request->path, "/v2");
+}
+
+void call_add_fields(struct call *call) {
+    if (is_api(call))
+        http_add_field(call->exchange, "Docker-Distribution-Api-Version", "registry/2.0");
+    if (call->ns[0])
+        http_add_field(call->exchange, "OCI-Namespace", "%s", call->ns);
+}
+
+/* RFC 9211. A document that upstream confirmed, and one served because upstream is not there, were
+ * both forwarded because they were stale. */
+static const char *cache_status(enum cache_outcome outcome) {
+    switch (outcome) {
+    case CACHE_HIT:
+        return "tarn; hit";
+    case CACHE_MISS:
+        return "tarn; fwd=miss";
+    case CACHE_JOINED:
+        return "tarn; fwd=miss; collapsed";
+    case CACHE_REVALIDATED:
+        return "tarn; fwd=stale; fwd-status=304";
+    case CACHE_STALE:
+        return "tarn; fwd=stale; detail=upstream-failed";
+    }
+    return "tarn";
+}
+
+void call_add_content_fields(struct call *call, const struct digest *digest) {
+    call_add_fields(call);
+    if (digest) {
+        char text[DIGEST_STRING_SIZE];
+        digest_format(digest, text);
+        http_add_field(call->exchange, "Docker-Content-Digest", "%s", text);
+        http_add_field(call->exchange, "ETag", "\"%s\"", text);
+    }
+    http_add_field(call->exchange, "Accept-Ranges", "bytes");
+    if (call->has_outcome)
+        http_add_field(call->exchange, "Cache-Status", "%s", cache_status(call->outcome));
+}
+
+bool call_not_modified(struct call *call, const struct digest *digest) {
+    struct text wanted = http_field(call->request, "If-None-Match");
+    char text[DIGEST_STRING_SIZE];
+    digest_format(digest, text);
+    if (!wanted.at ||
+        (!text_is(text_trim(wanted), "*") && !memmem(wanted.at, wanted.length, text, strlen(text))))
+        return false;
+    call_add_content_fields(call, digest);
+    http_reply(call->exchange, 304, NULL, NULL, 0);
+    return true;
+}
+
+void call_fail(struct call *call, int status, const char *code, const char *format, ...) {
+    char message[700];
+    cleanup_buffer struct buffer body = {0};
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(message, sizeof message, format, arguments);
+    va_end(arguments);
+    text_copy((struct text){message, strnlen(message, sizeof call->error - 1)}, call->error,
+              sizeof call->error);
+    error_body_write(&body, code, message);
+    call_add_fields(call);
+    http_reply(call->exchange, status, "application/json", body.bytes, body.length);
+}
+
+static const char *unknown_code(const struct call *call, const struct error *error) {
+    static const char *const known[] = {"MANIFEST_UNKNOWN", "BLOB_UNKNOWN", "NAME_UNKNOWN"};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (strcmp(error->code, known[i]) == 0)
+            return known[i];
+    }
+    switch (call->route.kind) {
+    case ROUTE_BLOB:
+        return "BLOB_UNKNOWN";
+    case ROUTE_MANIFEST:
+        return "MANIFEST_UNKNOWN";
+    default:
+        return "NAME_UNKNOWN";
+    }
+}
+
+void call_fail_error(struct call *call, const struct error *error) {
+    int retry_after_s = error->retry_after_s;
+    switch (error->kind) {
+    case ERROR_NOT_FOUND:
+        call_fail(call, 404, unknown_code(call, error), "%s", error->text);
+        return;
+    case ERROR_DENIED:
+        call_fail(call, 403, "DENIED", "%s", error->text);
+        return;
+    case ERROR_INVALID:
+        call_fail(call, 400, "UNSUPPORTED", "%s", error->text);
+        return;
+    case ERROR_RATE_LIMITED:
+        http_add_field(call->exchange, "Retry-After", "%d", retry_after_s > 0 ? retry_after_s : 30);
+        call_fail(call, 429, "TOOMANYREQUESTS", "%s", error->text);
+        return;
+    case ERROR_TIMEOUT:
+        call_fail(call, 504, "UNAVAILABLE", "%s", error->text);
+        return;
+    case ERROR_BUSY:
+        http_add_field(call->exchange, "Retry-After", "%d", retry_after_s > 0 ? retry_after_s : 1);
+        call_fail(call, 503, "UNAVAILABLE", "%s", error->text);
+        return;
+    case ERROR_UNAVAILABLE:
+    case ERROR_CORRUPT:
+    case ERROR_RANGE:
+    case ERROR_UNSUPPORTED:
+        call_fail(call, 502, "UNAVAILABLE", "%s", error->text);
+        return;
+    case ERROR_NONE:
+    case ERROR_NO_SPACE:
+    case ERROR_IO:
+    case ERROR_CLOSED:
+    case ERROR_MEMORY:
+        break;
+    }
+    call_fail(call, 500, "UNKNOWN", "%s", error->text);
+}
+
+void call_note_outcome(struct call *call, enum cache_outcome outcome) {
+    call->has_outcome = true;
+    call->outcome = outcome;
+}

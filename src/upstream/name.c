@@ -1,0 +1,77 @@
+#include "upstream/name.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static bool refuse(struct error *error, enum error_kind kind, const char *code, const char *format,
+                   ...) __attribute__((format(printf, 4, 5)));
+
+static bool refuse(struct error *error, enum error_kind kind, const char *code, const char *format,
+                   ...) {
+    char why[sizeof error->text];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(why, sizeof why, format, arguments);
+    va_end(arguments);
+    error_set(error, kind, "%s", why);
+    snprintf(error->code, sizeof error->code, "%s", code);
+    return false;
+}
+
+/* The upstream that the name's first part names, cut off `name`; NULL when it names none. */
+static struct upstream *named_by_path(struct upstreams *upstreams, struct text *name) {
+    struct text rest;
+    struct text first = text_cut(*name, '/', &rest);
+    struct upstream *upstream = rest.at ? upstreams_find(upstreams, first) : NULL;
+    if (upstream)
+        *name = rest;
+    return upstream;
+}
+
+static bool find_upstream(struct upstreams *upstreams, const char *ns, struct text *name,
+                          struct upstream **upstream, struct error *error) {
+    struct text rest;
+    if (ns[0]) {
+        *upstream = upstreams_find(upstreams, text_of(ns));
+        return *upstream ||
+               refuse(error, ERROR_NOT_FOUND, "NAME_UNKNOWN",
+                      "no upstream is configured for ns=%s; add it under `upstreams:`", ns);
+    }
+    *upstream = named_by_path(upstreams, name);
+    if (*upstream)
+        return true;
+    struct text first = text_cut(*name, '/', &rest);
+    if (rest.at && reference_looks_like_host(first))
+        return refuse(error, ERROR_NOT_FOUND, "NAME_UNKNOWN",
+                      "no upstream is configured for %.*s; add it under `upstreams:`",
+                      TEXT_PRINT(first));
+    *upstream = upstreams_default(upstreams);
+    return *upstream || refuse(error, ERROR_NOT_FOUND, "NAME_UNKNOWN",
+                               "the name %.*s has no upstream's host in front, and no upstream is "
+                               "the default; set `default: true` on one",
+                               TEXT_PRINT(*name));
+}
+
+bool name_resolve(struct upstreams *upstreams, const char *ns, struct text name,
+                  struct upstream **upstream, char repository[static NAME_LIMIT + 1],
+                  struct error *error) {
+    if (!find_upstream(upstreams, ns, &name, upstream, error))
+        return false;
+    if (!reference_is_repository(name)) {
+        *upstream = NULL;
+        return refuse(error, ERROR_INVALID, "NAME_INVALID",
+                      "%.*s is no repository name: lower-case letters, digits, and . _ - between "
+                      "them, in parts separated by /",
+                      TEXT_PRINT(name));
+    }
+    bool add_library = upstream_is_docker_hub(*upstream) && !memchr(name.at, '/', name.length);
+    int length = snprintf(repository, NAME_LIMIT + 1, "%s%.*s", add_library ? "library/" : "",
+                          TEXT_PRINT(name));
+    if (length < 0 || length > NAME_LIMIT)
+        return refuse(error, ERROR_INVALID, "NAME_INVALID", "the repository name is too long");
+    return upstream_allows(*upstream, repository) ||
+           refuse(error, ERROR_DENIED, "DENIED",
+                  "upstream %s: repository %s is outside the configured `repositories:`",
+                  upstream_host(*upstream), repository);
+}

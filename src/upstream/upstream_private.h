@@ -1,0 +1,24 @@
+/* Inside upstream/: what one upstream holds. */
+#ifndef UPSTREAM_UPSTREAM_PRIVATE_H
+#define UPSTREAM_UPSTREAM_PRIVATE_H
+
+#include <uthash.h>
+#include "base/metric.h"
+#include "client/transfer.h"
+#include "upstream/location.h"
+#include "upstream/queue.h"
+#include "upstream/upstream.h"
+
+struct upstream {
+    char host[ORIGIN_HOST_SIZE];       /* canonical, as clients know it */
+    struct upstream_settings settings; /* with defaults filled in */
+    struct location *locations;        /* url, then fallbacks */
+    unsigned locations_count;
+    struct queue queue;
+    struct lanes lanes;
+    char label[ORIGIN_HOST_SIZE + 16]; /* upstream="HOST" */
+    struct metric *bytes, *retries;
+    UT_hash_handle hh; /* in upstreams, by host */
+};
+
+#endif
