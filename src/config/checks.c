@@ -10,17 +10,17 @@
 
 static bool refuse(const char *value, const char *rest, char *why, size_t size) {
     char quoted[QUOTE_SIZE];
-    snprintf(why, size, "%s %s", quote(value, quoted), rest);
+    snprintf(why, size, "%s %s", config_quote(value, quoted), rest);
     return false;
 }
 
-bool check_any(const char *value, char *why, size_t size) {
+bool config_check_any(const char *value, char *why, size_t size) {
     return *value || refuse(value, "is empty", why, size);
 }
 
 /* ---- hosts ---- */
 
-bool check_address(const char *value, char *why, size_t size) {
+bool config_check_address(const char *value, char *why, size_t size) {
     static const char rest[] = "is no address to listen on; write for example 0.0.0.0:5000, "
                                "[::]:5000 or :5000";
     const char *colon = strrchr(value, ':');
@@ -36,7 +36,7 @@ bool check_address(const char *value, char *why, size_t size) {
     return true;
 }
 
-bool check_host(const char *value, char *why, size_t size) {
+bool config_check_host(const char *value, char *why, size_t size) {
     if (strncasecmp(value, "http://", 7) == 0 || strncasecmp(value, "https://", 8) == 0)
         return refuse(value,
                       "is a URL where a host is wanted; write for example ghcr.io, and "
@@ -49,9 +49,9 @@ bool check_host(const char *value, char *why, size_t size) {
                   size);
 }
 
-bool check_host_pattern(const char *value, char *why, size_t size) {
+bool config_check_host_pattern(const char *value, char *why, size_t size) {
     if (!strchr(value, '*'))
-        return check_host(value, why, size);
+        return config_check_host(value, why, size);
     char plain[HOST_LIMIT + 1]; /* the pattern with a letter for each star must be a host */
     bool fits = text_copy(text_of(value), plain, sizeof plain);
     for (char *star = plain; fits && (star = strchr(star, '*'));)
@@ -82,7 +82,7 @@ static bool url_split(const char *url, struct text *host, struct text *path) {
     return true;
 }
 
-bool check_url(const char *value, char *why, size_t size) {
+bool config_check_url(const char *value, char *why, size_t size) {
     struct text host, path;
     if (strchr(value, '@')) { /* may hold a password: not repeated */
         snprintf(why, size, "the URL holds a user name or password; put them under credentials");
@@ -101,15 +101,16 @@ bool check_url(const char *value, char *why, size_t size) {
            refuse(value, "has no host; write for example https://registry.example", why, size);
 }
 
-bool check_host_and_url(const char *value, char *why, size_t size) {
+bool config_check_host_and_url(const char *value, char *why, size_t size) {
     struct text url, host = text_cut(text_of(value), '=', &url);
     char name[HOST_LIMIT + 1];
     if (!text_copy(host, name, sizeof name))
         return refuse(value, "has too long a host", why, size);
-    return check_host_pattern(name, why, size) && (!url.at || check_url(url.at, why, size));
+    return config_check_host_pattern(name, why, size) &&
+           (!url.at || config_check_url(url.at, why, size));
 }
 
-bool url_host(const char *url, char *out, size_t size) {
+bool config_url_host(const char *url, char *out, size_t size) {
     struct text host, path;
     if (!url_split(url, &host, &path) || !host.length)
         return false;
@@ -120,17 +121,17 @@ bool url_host(const char *url, char *out, size_t size) {
     return text_copy(host, out, size);
 }
 
-bool host_is_loopback(const char *host) {
+bool config_host_is_loopback(const char *host) {
     return strcasecmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0 ||
            (strncmp(host, "127.", 4) == 0 && strspn(host, "0123456789.") == strlen(host));
 }
 
-bool host_is_google(const char *host) {
+bool config_host_is_google(const char *host) {
     struct text text = text_of(host);
     return text_is(text, "gcr.io") || text_ends(text, ".gcr.io") || text_ends(text, ".pkg.dev");
 }
 
-bool host_matches(const char *pattern, const char *host) {
+bool config_host_matches(const char *pattern, const char *host) {
     char names[2][HOST_LIMIT + 1]; /* labels as a path: * then stays within one */
     if (!text_copy(text_of(pattern), names[0], sizeof names[0]) ||
         !text_copy(text_of(host), names[1], sizeof names[1]))
@@ -144,17 +145,17 @@ bool host_matches(const char *pattern, const char *host) {
 
 /* ---- the others ---- */
 
-bool check_file(const char *value, char *why, size_t size) {
+bool config_check_file(const char *value, char *why, size_t size) {
     char quoted[QUOTE_SIZE];
     struct stat status;
     if (stat(value, &status) < 0 || access(value, R_OK) < 0) {
-        snprintf(why, size, "%s cannot be read: %s", quote(value, quoted), strerror(errno));
+        snprintf(why, size, "%s cannot be read: %s", config_quote(value, quoted), strerror(errno));
         return false;
     }
     return !S_ISDIR(status.st_mode) || refuse(value, "is a folder; name a file", why, size);
 }
 
-bool check_glob(const char *value, char *why, size_t size) {
+bool config_check_glob(const char *value, char *why, size_t size) {
     for (const char *c = value; *c; c++) {
         if (*c <= ' ' || *c >= 0x7F)
             return refuse(value,
@@ -166,14 +167,14 @@ bool check_glob(const char *value, char *why, size_t size) {
            refuse(value, "cannot begin with a slash; write for example my-project/**", why, size);
 }
 
-bool check_image(const char *value, char *why, size_t size) {
+bool config_check_image(const char *value, char *why, size_t size) {
     struct image_name name;
     struct error error;
     return image_name_parse(text_of(value), &name, &error) ||
            refuse(value, "is no image; write for example docker.io/library/alpine:3.20", why, size);
 }
 
-bool check_platform(const char *value, char *why, size_t size) {
+bool config_check_platform(const char *value, char *why, size_t size) {
     unsigned slashes = 0;
     bool fine = *value != '/';
     for (const char *c = value; *c && fine; c++) {
@@ -187,7 +188,7 @@ bool check_platform(const char *value, char *why, size_t size) {
                   size);
 }
 
-bool check_helper(const char *value, char *why, size_t size) {
+bool config_check_helper(const char *value, char *why, size_t size) {
     for (const char *c = value; *c; c++) {
         bool letter = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z');
         if (!letter && !(*c >= '0' && *c <= '9') && !strchr("._-", *c))

@@ -13,19 +13,19 @@
 /* ---- the file's top level ---- */
 
 /* Adds `length` bytes of `key` to `names` unless they are there. */
-static void add_name(struct reader *reader, const char **names, size_t *count, const char *key,
-                     size_t length) {
+static void add_name(struct config_reader *reader, const char **names, size_t *count,
+                     const char *key, size_t length) {
     for (size_t i = 0; i < *count; i++) {
         if (strlen(names[i]) == length && memcmp(names[i], key, length) == 0)
             return;
     }
-    const char *name = keep_text(reader, (struct text){key, length});
+    const char *name = config_keep_text(reader, (struct text){key, length});
     if (name)
         names[(*count)++] = name;
 }
 
 /* The keys that may stand in `section` ("log"; NULL: at top level). */
-static void known_keys(struct reader *reader, const char *section,
+static void known_keys(struct config_reader *reader, const char *section,
                        const char *names[static OPTION_LIMIT + 3]) {
     size_t count = 0;
     for (size_t i = 0; i < config_option_count; i++) {
@@ -45,54 +45,55 @@ static void known_keys(struct reader *reader, const char *section,
 }
 
 /* The node that `key` ("log.level") leads to; NULL when it is not there. */
-static const struct node *find_key(const struct node *root, const char *key) {
+static const struct config_node *find_key(const struct config_node *root, const char *key) {
     struct text rest, section = text_cut(text_of(key), '.', &rest);
     if (!rest.at)
-        return map_get(root, key);
+        return config_map_get(root, key);
     char name[CONFIG_NAME_SIZE];
     text_copy(section, name, sizeof name);
-    const struct node *map = map_get(root, name);
-    return map && map->kind == NODE_MAP ? map_get(map, rest.at) : NULL;
+    const struct config_node *map = config_map_get(root, name);
+    return map && map->kind == NODE_MAP ? config_map_get(map, rest.at) : NULL;
 }
 
-static void read_file_options(struct reader *reader, const struct node *root) {
+static void read_file_options(struct config_reader *reader, const struct config_node *root) {
     const char *known[OPTION_LIMIT + 3];
     known_keys(reader, NULL, known);
-    if (!read_map(reader, root, "", known))
+    if (!config_read_map(reader, root, "", known))
         return;
-    for (const struct node *child = root->first; child; child = child->next) {
+    for (const struct config_node *child = root->first; child; child = child->next) {
         known_keys(reader, child->key, known);
         if (known[0]) /* it is a section */
-            read_map(reader, child, child->key, known);
+            config_read_map(reader, child, child->key, known);
     }
     for (size_t i = 0; i < config_option_count; i++) {
         const struct config_option *option = &config_options[i];
-        const struct node *node = option->not_in_file ? NULL : find_key(root, option->key);
+        const struct config_node *node = option->not_in_file ? NULL : find_key(root, option->key);
         if (!node)
             continue;
         reader->said[i] = node->place;
-        read_value(reader, option, reader->loaded, node, option->key);
+        config_read_value(reader, option, reader->loaded, node, option->key);
     }
 }
 
 /* ---- environment and flags ---- */
 
 /* Reads what a flag or variable says; a list's parts are separated by commas. */
-static void read_said(struct reader *reader, size_t index, const char *source,
+static void read_said(struct config_reader *reader, size_t index, const char *source,
                       const char *const *values, size_t count) {
     const struct config_option *option = &config_options[index];
-    struct place place = {source, 0, 0};
+    struct config_place place = {source, 0, 0};
     bool is_list = option->type == CONFIG_LIST;
-    struct node *node cleanup_node =
-        is_list ? node_new_list(place) : node_new_scalar(place, text_of(values[count - 1]));
+    cleanup_config_node struct config_node *node =
+        is_list ? config_node_new_list(place)
+                : config_node_new_scalar(place, text_of(values[count - 1]));
     for (size_t i = 0; node && is_list && i < count; i++) {
         for (struct text rest = text_of(values[i]); rest.at;) {
             struct text part = text_trim(text_cut(rest, ',', &rest));
-            struct node *item = node_new_scalar(place, part);
+            struct config_node *item = config_node_new_scalar(place, part);
             if (!item)
                 reader->no_memory = true;
             else
-                node_append(node, item);
+                config_node_append(node, item);
         }
     }
     if (!node) {
@@ -100,7 +101,7 @@ static void read_said(struct reader *reader, size_t index, const char *source,
         return;
     }
     reader->said[index] = place;
-    read_value(reader, option, reader->loaded, node, "");
+    config_read_value(reader, option, reader->loaded, node, "");
 }
 
 /* The value of a variable; NULL when it is unset or empty. */
@@ -114,19 +115,19 @@ static const char *variable(char *const *environment, const char *name) {
     return NULL;
 }
 
-static void read_environment(struct reader *reader, char *const *environment) {
+static void read_environment(struct config_reader *reader, char *const *environment) {
     for (size_t i = 0; i < config_option_count; i++) {
         char name[CONFIG_NAME_SIZE];
         config_option_variable(&config_options[i], name);
         const char *value = variable(environment, name);
-        const char *source = value ? keep_text(reader, text_of(name)) : NULL;
+        const char *source = value ? config_keep_text(reader, text_of(name)) : NULL;
         if (source)
             read_said(reader, i, source, &value, 1);
     }
 }
 
-static void read_flags(struct reader *reader, const struct config_flags *flags) {
-    const char **values = flags ? keep(reader, (flags->count + 1) * sizeof *values) : NULL;
+static void read_flags(struct config_reader *reader, const struct config_flags *flags) {
+    const char **values = flags ? config_keep(reader, (flags->count + 1) * sizeof *values) : NULL;
     for (size_t i = 0; i < config_option_count && values; i++) {
         size_t count = 0;
         for (size_t j = 0; j < flags->count; j++) {
@@ -135,7 +136,7 @@ static void read_flags(struct reader *reader, const struct config_flags *flags) 
         }
         char name[CONFIG_NAME_SIZE];
         config_option_flag(&config_options[i], name);
-        const char *source = count ? keep_text(reader, text_of(name)) : NULL;
+        const char *source = count ? config_keep_text(reader, text_of(name)) : NULL;
         if (source)
             read_said(reader, i, source, values, count);
     }
@@ -143,7 +144,7 @@ static void read_flags(struct reader *reader, const struct config_flags *flags) 
 
 /* A variable that only looks like one of ours is not worth refusing to start for. Kubernetes sets
  * TARN_SERVICE_HOST, TARN_PORT_… by itself when there is a Service named tarn. */
-static void warn_of_unknown_variables(struct reader *reader, char *const *environment) {
+static void warn_of_unknown_variables(struct config_reader *reader, char *const *environment) {
     char spelled[OPTION_LIMIT + 1][CONFIG_NAME_SIZE] = {"TARN_CONFIG"};
     const char *known[OPTION_LIMIT + 2] = {spelled[0]};
     size_t known_count = 1, count = 0, all = 0;
@@ -153,7 +154,7 @@ static void warn_of_unknown_variables(struct reader *reader, char *const *enviro
     }
     while (environment && environment[all])
         all++;
-    const char **warnings = keep(reader, (all + 1) * sizeof *warnings);
+    const char **warnings = config_keep(reader, (all + 1) * sizeof *warnings);
     for (size_t i = 0; i < all && warnings; i++) {
         struct text name = text_of(environment[i]);
         name = text_cut(name, '=', &(struct text){0});
@@ -164,11 +165,12 @@ static void warn_of_unknown_variables(struct reader *reader, char *const *enviro
             text_starts(name, "TARN_PORT_"))
             continue;
         char word[CONFIG_NAME_SIZE], sentence[200], quoted[QUOTE_SIZE];
-        const char *meant = text_copy(name, word, sizeof word) ? nearest_word(word, known) : NULL;
+        const char *meant =
+            text_copy(name, word, sizeof word) ? config_nearest_word(word, known) : NULL;
         snprintf(sentence, sizeof sentence, "%s in the environment is no setting of tarn%s%s%s",
-                 quote(*word ? word : "TARN_…", quoted), meant ? "; did you mean " : "",
+                 config_quote(*word ? word : "TARN_…", quoted), meant ? "; did you mean " : "",
                  meant ? meant : "", meant ? "?" : "");
-        if ((warnings[count] = keep_text(reader, text_of(sentence))))
+        if ((warnings[count] = config_keep_text(reader, text_of(sentence))))
             count++;
     }
     reader->loaded->config.warnings = count ? warnings : NULL;
@@ -176,7 +178,7 @@ static void warn_of_unknown_variables(struct reader *reader, char *const *enviro
 
 /* ---- what follows from the rest ---- */
 
-static void settle_root(struct reader *reader, char *const *environment) {
+static void settle_root(struct config_reader *reader, char *const *environment) {
     struct config *config = &reader->loaded->config;
     if (config->root)
         return;
@@ -190,13 +192,13 @@ static void settle_root(struct reader *reader, char *const *environment) {
         rest = "/.cache/tarn";
     }
     if (!base) {
-        problem_add(&reader->problems, (struct place){"--root", 0, 0}, "",
-                    "there is no folder for the cache, because HOME is not set; set root");
+        config_problem_add(&reader->problems, (struct config_place){"--root", 0, 0}, "",
+                           "there is no folder for the cache, because HOME is not set; set root");
         return;
     }
-    struct buffer path cleanup_buffer = {0};
+    cleanup_buffer struct buffer path = {0};
     if (buffer_printf(&path, "%s%s", base, rest))
-        config->root = keep_text(reader, text_of(path.bytes));
+        config->root = config_keep_text(reader, text_of(path.bytes));
     else
         reader->no_memory = true;
 }
@@ -208,15 +210,15 @@ static size_t option_index(const char *key) {
     return i;
 }
 
-static void check_together(struct reader *reader) {
+static void check_together(struct config_reader *reader) {
     struct config *config = &reader->loaded->config;
     size_t certificate = option_index("tls.certificate"), key = option_index("tls.key");
     if (config->tls_certificate && !config->tls_key && !reader->said[key].source)
-        problem_add(&reader->problems, reader->said[certificate], "tls.certificate",
-                    "tls.key is missing; a certificate needs its key");
+        config_problem_add(&reader->problems, reader->said[certificate], "tls.certificate",
+                           "tls.key is missing; a certificate needs its key");
     if (config->tls_key && !config->tls_certificate && !reader->said[certificate].source)
-        problem_add(&reader->problems, reader->said[key], "tls.key",
-                    "tls.certificate is missing; a key needs its certificate");
+        config_problem_add(&reader->problems, reader->said[key], "tls.key",
+                           "tls.certificate is missing; a key needs its certificate");
     while (config->listen && config->listen[config->listen_count])
         config->listen_count++;
 }
@@ -225,8 +227,9 @@ static void check_together(struct reader *reader) {
 
 struct config *config_parse(struct text bytes, const char *name, const struct config_flags *flags,
                             char *const *environment, struct buffer *problems) {
-    struct reader *reader cleanup_free = calloc(1, sizeof *reader); /* too large for a stack */
-    struct loaded *loaded = calloc(1, sizeof *loaded);
+    cleanup_free struct config_reader *reader =
+        calloc(1, sizeof *reader); /* too large for a stack */
+    struct config_loaded *loaded = calloc(1, sizeof *loaded);
     if (!reader || !loaded) {
         free(loaded);
         buffer_printf(problems, "%s: out of memory\n", name ? name : "tarn");
@@ -234,38 +237,38 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
     }
     reader->loaded = loaded;
     for (size_t i = 0; i < config_option_count; i++)
-        read_standard(reader, &config_options[i], loaded);
+        config_read_default(reader, &config_options[i], loaded);
 
-    struct node *root cleanup_node = NULL;
-    const struct node *upstreams = NULL, *warm = NULL;
+    cleanup_config_node struct config_node *root = NULL;
+    const struct config_node *upstreams = NULL, *warm = NULL;
     bool readable = true;
     if (name) {
-        loaded->config.file = name = keep_text(reader, text_of(name));
+        loaded->config.file = name = config_keep_text(reader, text_of(name));
         readable = name && config_document_read(bytes, name, &reader->problems, &root);
         if (root && root->kind == NODE_SCALAR && !*root->text) { /* `---` and nothing more */
-            node_free(root);
+            config_node_free(root);
             root = NULL;
         }
     }
     if (root) {
         read_file_options(reader, root);
-        upstreams = root->kind == NODE_MAP ? map_get(root, "upstreams") : NULL;
-        warm = root->kind == NODE_MAP ? map_get(root, "warm") : NULL;
+        upstreams = root->kind == NODE_MAP ? config_map_get(root, "upstreams") : NULL;
+        warm = root->kind == NODE_MAP ? config_map_get(root, "warm") : NULL;
     }
     read_environment(reader, environment);
     read_flags(reader, flags);
     if (readable) {
         settle_root(reader, environment);
-        read_upstreams(reader, upstreams);
+        config_read_upstreams(reader, upstreams);
         if (warm)
-            read_warm(reader, warm);
+            config_read_warm(reader, warm);
         check_together(reader);
         warn_of_unknown_variables(reader, environment);
     }
 
     if (reader->no_memory)
         buffer_printf(problems, "%s: out of memory\n", name ? name : "tarn");
-    problems_write(&reader->problems, problems);
+    config_problems_write(&reader->problems, problems);
     if (readable && !reader->no_memory && reader->problems.count == 0)
         return &loaded->config;
     config_free(&loaded->config);
@@ -274,7 +277,7 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
 
 /* The whole file, at most one byte more than is allowed; what is larger is told by the parser. */
 static bool read_file(const char *file, struct buffer *out, struct error *error) {
-    int fd cleanup_close = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    cleanup_close int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     if (fd < 0)
         return error_set_errno(error, errno, "cannot open");
     out->limit = DOCUMENT_SIZE_LIMIT + 1;
@@ -303,7 +306,7 @@ struct config *config_load(const struct config_flags *flags, char *const *enviro
     if (!file && (stat(CONFIG_DEFAULT_FILE, &status) == 0 || errno != ENOENT))
         file = CONFIG_DEFAULT_FILE;
 
-    struct buffer bytes cleanup_buffer = {0};
+    cleanup_buffer struct buffer bytes = {0};
     struct error error = {0};
     if (file && !read_file(file, &bytes, &error)) {
         buffer_printf(problems, "%s: %s\n", file, error.text);
@@ -318,7 +321,7 @@ bool config_max_size(const struct config *config, uint64_t *bytes, struct error 
         *bytes = config->max_size;
         return true;
     }
-    char *folder cleanup_free = strdup(config->root);
+    cleanup_free char *folder = strdup(config->root);
     if (!folder)
         return error_set(error, ERROR_MEMORY, "out of memory");
     struct statvfs status;

@@ -24,48 +24,58 @@ struct said {
     .offset = offsetof(struct said, member), .size = sizeof(((struct said *)0)->member)
 
 static const struct config_option basic_options[] = {
-    {.key = "username", .type = CONFIG_STRING, FIELD(username), .check = check_any},
-    {.key = "password_file", .type = CONFIG_STRING, FIELD(password_file), .check = check_file},
-    {.key = "helper", .type = CONFIG_STRING, FIELD(helper), .check = check_helper},
+    {.key = "username", .type = CONFIG_STRING, FIELD(username), .check = config_check_any},
+    {.key = "password_file",
+     .type = CONFIG_STRING,
+     FIELD(password_file),
+     .check = config_check_file},
+    {.key = "helper", .type = CONFIG_STRING, FIELD(helper), .check = config_check_helper},
     {.key = NULL},
 };
 static const struct config_option docker_options[] = {
-    {.key = "file", .type = CONFIG_STRING, FIELD(docker_file), .check = check_file},
+    {.key = "file", .type = CONFIG_STRING, FIELD(docker_file), .check = config_check_file},
     {.key = NULL},
 };
 static const struct config_option google_options[] = {
-    {.key = "file", .type = CONFIG_STRING, FIELD(google.file), .check = check_file},
-    {.key = "metadata", .type = CONFIG_STRING, FIELD(google.metadata), .check = check_host},
+    {.key = "file", .type = CONFIG_STRING, FIELD(google.file), .check = config_check_file},
+    {.key = "metadata", .type = CONFIG_STRING, FIELD(google.metadata), .check = config_check_host},
     {.key = "gcloud", .type = CONFIG_BOOLEAN, FIELD(google.gcloud)},
-    {.key = "impersonate", .type = CONFIG_STRING, FIELD(google.impersonate), .check = check_any},
-    {.key = "scopes", .type = CONFIG_LIST, FIELD(google.scopes), .least = 1, .check = check_any},
+    {.key = "impersonate",
+     .type = CONFIG_STRING,
+     FIELD(google.impersonate),
+     .check = config_check_any},
+    {.key = "scopes",
+     .type = CONFIG_LIST,
+     FIELD(google.scopes),
+     .least = 1,
+     .check = config_check_any},
     {.key = NULL},
 };
 
 /* Reads those of `options` that are in the mapping; false when one of them is wrong. */
-static bool read_options(struct reader *reader, const struct config_option *options,
-                         struct said *said, const struct node *map, const char *path) {
+static bool read_options(struct config_reader *reader, const struct config_option *options,
+                         struct said *said, const struct config_node *map, const char *path) {
     bool fine = true;
     for (; options->key; options++) {
-        const struct node *value = map_get(map, options->key);
+        const struct config_node *value = config_map_get(map, options->key);
         char value_path[PATH_SIZE];
         snprintf(value_path, sizeof value_path, "%.120s.%s", path, options->key);
-        if (value && !read_value(reader, options, said, value, value_path))
+        if (value && !config_read_value(reader, options, said, value, value_path))
             fine = false;
     }
     return fine;
 }
 
 /* The source for this meaning, made at its first use. */
-static struct credential_source *share(struct reader *reader, const char *meaning,
+static struct credential_source *share(struct config_reader *reader, const char *meaning,
                                        const struct said *said) {
-    struct loaded *loaded = reader->loaded;
+    struct config_loaded *loaded = reader->loaded;
     for (struct shared_source *shared = loaded->sources; shared; shared = shared->next) {
         if (strcmp(shared->meaning, meaning) == 0)
             return shared->source;
     }
-    struct shared_source *shared = keep(reader, sizeof *shared);
-    const char *kept = keep_text(reader, text_of(meaning));
+    struct shared_source *shared = config_keep(reader, sizeof *shared);
+    const char *kept = config_keep_text(reader, text_of(meaning));
     if (!shared || !kept)
         return NULL;
     shared->meaning = kept;
@@ -88,55 +98,57 @@ static struct credential_source *share(struct reader *reader, const char *meanin
     return shared->source;
 }
 
-static struct credential_source *share_built(struct reader *reader, const struct buffer *meaning,
-                                             const struct said *said) {
+static struct credential_source *
+share_built(struct config_reader *reader, const struct buffer *meaning, const struct said *said) {
     if (!meaning->failed)
         return share(reader, meaning->bytes, said);
     reader->no_memory = true;
     return NULL;
 }
 
-static struct credential_source *refuse(struct reader *reader, const struct node *node,
-                                        const char *path, const char *why) {
-    problem_add(&reader->problems, node->place, path, "%s", why);
+static struct credential_source *refuse(struct config_reader *reader,
+                                        const struct config_node *node, const char *path,
+                                        const char *why) {
+    config_problem_add(&reader->problems, node->place, path, "%s", why);
     return NULL;
 }
 
-static struct credential_source *read_word(struct reader *reader, const struct node *node,
-                                           const char *path) {
+static struct credential_source *read_word(struct config_reader *reader,
+                                           const struct config_node *node, const char *path) {
     static const char *const words[] = {"anonymous", "docker", "google", NULL};
     for (size_t i = 0; words[i]; i++) {
         if (strcmp(node->text, words[i]) == 0)
             return share(reader, words[i], &(struct said){0});
     }
     char quoted[QUOTE_SIZE];
-    problem_add(&reader->problems, node->place, path,
-                "%s is not one of anonymous, docker, google, {username: U, password_file: F}, "
-                "{helper: NAME}",
-                quote(node->text, quoted));
+    config_problem_add(
+        &reader->problems, node->place, path,
+        "%s is not one of anonymous, docker, google, {username: U, password_file: F}, "
+        "{helper: NAME}",
+        config_quote(node->text, quoted));
     return NULL;
 }
 
-static struct credential_source *read_docker(struct reader *reader, const struct node *node,
-                                             const char *path) {
+static struct credential_source *read_docker(struct config_reader *reader,
+                                             const struct config_node *node, const char *path) {
     static const char *const known[] = {"file", NULL};
     struct said said = {0};
-    if (!read_map(reader, node, path, known) ||
+    if (!config_read_map(reader, node, path, known) ||
         !read_options(reader, docker_options, &said, node, path))
         return NULL;
     if (!said.docker_file)
         return share(reader, "docker", &said);
-    struct buffer meaning cleanup_buffer = {0};
+    cleanup_buffer struct buffer meaning = {0};
     buffer_printf(&meaning, "docker\n%s", said.docker_file);
     return share_built(reader, &meaning, &said);
 }
 
-static struct credential_source *read_google(struct reader *reader, const struct node *node,
-                                             const char *path) {
+static struct credential_source *read_google(struct config_reader *reader,
+                                             const struct config_node *node, const char *path) {
     static const char *const known[] = {"file",        "metadata", "gcloud",
                                         "impersonate", "scopes",   NULL};
     struct said said = {0};
-    if (!read_map(reader, node, path, known) ||
+    if (!config_read_map(reader, node, path, known) ||
         !read_options(reader, google_options, &said, node, path))
         return NULL;
     const struct google_settings *google = &said.google;
@@ -145,7 +157,7 @@ static struct credential_source *read_google(struct reader *reader, const struct
     if (node->count == 0)
         return share(reader, "google", &said);
 
-    struct buffer meaning cleanup_buffer = {0};
+    cleanup_buffer struct buffer meaning = {0};
     buffer_printf(&meaning, "google\n%s\n%s\n%d\n%s", google->file ? google->file : "",
                   google->metadata ? google->metadata : "", google->gcloud,
                   google->impersonate ? google->impersonate : "");
@@ -154,19 +166,21 @@ static struct credential_source *read_google(struct reader *reader, const struct
     return share_built(reader, &meaning, &said);
 }
 
-struct credential_source *read_credentials(struct reader *reader, const struct node *node,
-                                           const char *path) {
+struct credential_source *config_read_credentials(struct config_reader *reader,
+                                                  const struct config_node *node,
+                                                  const char *path) {
     static const char *const known[] = {"username", "password_file", "helper",
                                         "docker",   "google",        NULL};
     if (node->kind == NODE_SCALAR)
         return read_word(reader, node, path);
-    if (!read_map(reader, node, path, known))
+    if (!config_read_map(reader, node, path, known))
         return NULL;
 
-    const struct node *username = map_get(node, "username");
-    const struct node *password = map_get(node, "password_file");
-    const struct node *helper = map_get(node, "helper");
-    const struct node *docker = map_get(node, "docker"), *google = map_get(node, "google");
+    const struct config_node *username = config_map_get(node, "username");
+    const struct config_node *password = config_map_get(node, "password_file");
+    const struct config_node *helper = config_map_get(node, "helper");
+    const struct config_node *docker = config_map_get(node, "docker"),
+                             *google = config_map_get(node, "google");
     if ((username || password) + (helper != NULL) + (docker != NULL) + (google != NULL) != 1)
         return refuse(reader, node, path,
                       "expected exactly one of docker, google, helper, or "
@@ -185,7 +199,7 @@ struct credential_source *read_credentials(struct reader *reader, const struct n
         return refuse(reader, node, path, "password_file is missing beside username");
     if (!helper && !username)
         return refuse(reader, node, path, "username is missing beside password_file");
-    struct buffer meaning cleanup_buffer = {0};
+    cleanup_buffer struct buffer meaning = {0};
     if (helper)
         buffer_printf(&meaning, "helper\n%s", said.helper);
     else
@@ -193,16 +207,16 @@ struct credential_source *read_credentials(struct reader *reader, const struct n
     return share_built(reader, &meaning, &said);
 }
 
-struct credential_source *usual_credentials(struct reader *reader, const char *host,
-                                            const char *url) {
+struct credential_source *config_default_credentials(struct config_reader *reader, const char *host,
+                                                     const char *url) {
     char elsewhere[300];
     const struct said nothing = {0};
-    if (url && url_host(url, elsewhere, sizeof elsewhere)) {
+    if (url && config_url_host(url, elsewhere, sizeof elsewhere)) {
         const char *port = strrchr(host, ':');
         size_t length = port ? (size_t)(port - host) : strlen(host);
         bool same = strlen(elsewhere) == length && strncasecmp(elsewhere, host, length) == 0;
-        if (!same && !host_is_loopback(elsewhere))
+        if (!same && !config_host_is_loopback(elsewhere))
             return share(reader, "anonymous", &nothing);
     }
-    return share(reader, host_is_google(host) ? "google" : "docker", &nothing);
+    return share(reader, config_host_is_google(host) ? "google" : "docker", &nothing);
 }

@@ -4,8 +4,8 @@
 #include <string.h>
 #include <yaml.h>
 
-static struct node *node_new(enum node_kind kind, struct place place) {
-    struct node *node = calloc(1, sizeof *node);
+static struct config_node *node_new(enum config_node_kind kind, struct config_place place) {
+    struct config_node *node = calloc(1, sizeof *node);
     if (node) {
         node->kind = kind;
         node->place = place;
@@ -13,8 +13,8 @@ static struct node *node_new(enum node_kind kind, struct place place) {
     return node;
 }
 
-struct node *node_new_scalar(struct place place, struct text text) {
-    struct node *node = node_new(NODE_SCALAR, place);
+struct config_node *config_node_new_scalar(struct config_place place, struct text text) {
+    struct config_node *node = node_new(NODE_SCALAR, place);
     if (node && !(node->text = text_dup(text))) {
         free(node);
         return NULL;
@@ -22,11 +22,11 @@ struct node *node_new_scalar(struct place place, struct text text) {
     return node;
 }
 
-struct node *node_new_list(struct place place) {
+struct config_node *config_node_new_list(struct config_place place) {
     return node_new(NODE_LIST, place);
 }
 
-void node_append(struct node *parent, struct node *child) {
+void config_node_append(struct config_node *parent, struct config_node *child) {
     if (parent->last)
         parent->last->next = child;
     else
@@ -35,12 +35,13 @@ void node_append(struct node *parent, struct node *child) {
     parent->count++;
 }
 
-void node_free(struct node *node) {
+void config_node_free(struct config_node *node) {
     if (!node)
         return;
-    for (struct node *child = node->first, *next; child; child = next) { /* depth is bounded */
+    for (struct config_node *child = node->first, *next; child;
+         child = next) { /* depth is bounded */
         next = child->next;
-        node_free(child);
+        config_node_free(child);
     }
     free(node->text);
     free(node->key);
@@ -52,37 +53,38 @@ void node_free(struct node *node) {
 struct builder {
     const char *source;
     struct text bytes;
-    struct problems *problems;
-    struct node *root;
-    struct node *open[DOCUMENT_DEPTH_LIMIT];
+    struct config_problems *problems;
+    struct config_node *root;
+    struct config_node *open[DOCUMENT_DEPTH_LIMIT];
     unsigned depth;
     char *key;
-    struct place key_place;
+    struct config_place key_place;
     bool ended; /* the one document is over */
 };
 
-static struct place place_of(const struct builder *builder, yaml_mark_t mark) {
-    return (struct place){builder->source, (unsigned)mark.line + 1, (unsigned)mark.column + 1};
+static struct config_place place_of(const struct builder *builder, yaml_mark_t mark) {
+    return (struct config_place){builder->source, (unsigned)mark.line + 1,
+                                 (unsigned)mark.column + 1};
 }
 
-static bool refuse(struct builder *builder, struct place place, const char *why) {
-    problem_add(builder->problems, place, "", "%s", why);
+static bool refuse(struct builder *builder, struct config_place place, const char *why) {
+    config_problem_add(builder->problems, place, "", "%s", why);
     return false;
 }
 
 /* Puts a finished or just opened node where it belongs: takes it in any case. */
-static bool place_node(struct builder *builder, struct node *node) {
+static bool place_node(struct builder *builder, struct config_node *node) {
     if (builder->depth == 0) {
         builder->root = node;
         return true;
     }
-    struct node *parent = builder->open[builder->depth - 1];
+    struct config_node *parent = builder->open[builder->depth - 1];
     if (parent->kind == NODE_MAP) {
         node->key = builder->key;
         node->key_place = builder->key_place;
         builder->key = NULL;
     }
-    node_append(parent, node);
+    config_node_append(parent, node);
     if (parent->count > (parent->kind == NODE_MAP ? DOCUMENT_MAP_LIMIT : DOCUMENT_LIST_LIMIT))
         return refuse(builder, node->place, "too many entries");
     return true;
@@ -94,7 +96,7 @@ static bool expects_key(const struct builder *builder) {
 }
 
 static bool take_scalar(struct builder *builder, const yaml_event_t *event) {
-    struct place place = place_of(builder, event->start_mark);
+    struct config_place place = place_of(builder, event->start_mark);
     struct text text = {(const char *)event->data.scalar.value, event->data.scalar.length};
     if (memchr(text.at, '\0', text.length))
         return refuse(builder, place, "a NUL character has no place here");
@@ -103,20 +105,20 @@ static bool take_scalar(struct builder *builder, const yaml_event_t *event) {
         builder->key_place = place;
         return builder->key || refuse(builder, place, "out of memory");
     }
-    struct node *node = node_new_scalar(place, text);
+    struct config_node *node = config_node_new_scalar(place, text);
     if (!node)
         return refuse(builder, place, "out of memory");
     return place_node(builder, node);
 }
 
 static bool open_collection(struct builder *builder, const yaml_event_t *event,
-                            enum node_kind kind) {
-    struct place place = place_of(builder, event->start_mark);
+                            enum config_node_kind kind) {
+    struct config_place place = place_of(builder, event->start_mark);
     if (expects_key(builder))
         return refuse(builder, place, "a key must be a plain word");
     if (builder->depth == DOCUMENT_DEPTH_LIMIT)
         return refuse(builder, place, "nested too deeply");
-    struct node *node = node_new(kind, place);
+    struct config_node *node = node_new(kind, place);
     if (!node)
         return refuse(builder, place, "out of memory");
     if (!place_node(builder, node))
@@ -137,7 +139,7 @@ static bool take_event(struct builder *builder, const yaml_event_t *event) {
         anchor = event->data.mapping_start.anchor;
         tag = event->data.mapping_start.tag;
     }
-    struct place place = place_of(builder, event->start_mark);
+    struct config_place place = place_of(builder, event->start_mark);
     if (anchor || event->type == YAML_ALIAS_EVENT)
         return refuse(builder, place,
                       "anchors and aliases (& and *) are not supported; "
@@ -170,7 +172,7 @@ static bool take_event(struct builder *builder, const yaml_event_t *event) {
 }
 
 /* Whether the white space in front of `place`, or what stands there, holds a tab. */
-static bool tab_is_to_blame(struct text bytes, struct place place) {
+static bool tab_is_to_blame(struct text bytes, struct config_place place) {
     size_t at = 0;
     for (unsigned line = 1; line < place.line && at < bytes.length; at++)
         line += bytes.at[at] == '\n';
@@ -185,9 +187,9 @@ static bool tab_is_to_blame(struct text bytes, struct place place) {
 }
 
 static void tell_syntax_error(struct builder *builder, const yaml_parser_t *parser) {
-    struct place place = place_of(builder, parser->problem_mark);
+    struct config_place place = place_of(builder, parser->problem_mark);
     if (parser->error == YAML_MEMORY_ERROR) {
-        refuse(builder, (struct place){builder->source, 1, 1}, "out of memory");
+        refuse(builder, (struct config_place){builder->source, 1, 1}, "out of memory");
         return;
     }
     if (parser->error == YAML_READER_ERROR) { /* bytes that are no text: only the offset is known */
@@ -200,20 +202,20 @@ static void tell_syntax_error(struct builder *builder, const yaml_parser_t *pars
         refuse(builder, place, "no YAML: a tab cannot indent; use spaces");
         return;
     }
-    problem_add(builder->problems, place, "", "no YAML: %s%s%s",
-                parser->problem ? parser->problem : "it cannot be read", parser->context ? " " : "",
-                parser->context ? parser->context : "");
+    config_problem_add(builder->problems, place, "", "no YAML: %s%s%s",
+                       parser->problem ? parser->problem : "it cannot be read",
+                       parser->context ? " " : "", parser->context ? parser->context : "");
 }
 
-bool config_document_read(struct text bytes, const char *source, struct problems *problems,
-                          struct node **root) {
+bool config_document_read(struct text bytes, const char *source, struct config_problems *problems,
+                          struct config_node **root) {
     *root = NULL;
     struct builder builder = {.source = source, .bytes = bytes, .problems = problems};
     if (bytes.length > DOCUMENT_SIZE_LIMIT)
-        return refuse(&builder, (struct place){source, 1, 1}, "larger than 1 MiB");
+        return refuse(&builder, (struct config_place){source, 1, 1}, "larger than 1 MiB");
     yaml_parser_t parser;
     if (!yaml_parser_initialize(&parser))
-        return refuse(&builder, (struct place){source, 1, 1}, "out of memory");
+        return refuse(&builder, (struct config_place){source, 1, 1}, "out of memory");
     yaml_parser_set_input_string(&parser, (const unsigned char *)(bytes.at ? bytes.at : ""),
                                  bytes.length);
     bool fine = true;
@@ -233,6 +235,6 @@ bool config_document_read(struct text bytes, const char *source, struct problems
     if (fine)
         *root = builder.root;
     else
-        node_free(builder.root);
+        config_node_free(builder.root);
     return fine;
 }

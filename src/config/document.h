@@ -18,34 +18,34 @@ enum {
     DOCUMENT_MAP_LIMIT = 100,   /* keys of one mapping */
 };
 
-enum node_kind { NODE_SCALAR, NODE_LIST, NODE_MAP };
+enum config_node_kind { NODE_SCALAR, NODE_LIST, NODE_MAP };
 
-struct node {
-    enum node_kind kind;
-    struct place place;
-    char *text;                /* SCALAR: never holds NUL */
-    char *key;                 /* of a mapping's value */
-    struct place key_place;    /* of a mapping's value */
-    struct node *first, *last; /* of LIST and MAP */
-    struct node *next;         /* in the same LIST or MAP */
-    size_t count;              /* of LIST and MAP */
+struct config_node {
+    enum config_node_kind kind;
+    struct config_place place;
+    char *text;                       /* SCALAR: never holds NUL */
+    char *key;                        /* of a mapping's value */
+    struct config_place key_place;    /* of a mapping's value */
+    struct config_node *first, *last; /* of LIST and MAP */
+    struct config_node *next;         /* in the same LIST or MAP */
+    size_t count;                     /* of LIST and MAP */
 };
 
 /* False: a problem was added. True with *root NULL: the document is empty. `source` must outlive
  * the tree. */
-bool config_document_read(struct text bytes, const char *source, struct problems *problems,
-                          struct node **root);
+bool config_document_read(struct text bytes, const char *source, struct config_problems *problems,
+                          struct config_node **root);
 
 /* A scalar or, with several values, a list that was said outside a file. NULL: out of memory. */
-struct node *node_new_scalar(struct place place, struct text text);
-struct node *node_new_list(struct place place);
-void node_append(struct node *parent, struct node *child); /* takes `child` */
+struct config_node *config_node_new_scalar(struct config_place place, struct text text);
+struct config_node *config_node_new_list(struct config_place place);
+void config_node_append(struct config_node *parent, struct config_node *child); /* takes `child` */
 
-void node_free(struct node *node); /* with all below it; NULL is allowed */
+void config_node_free(struct config_node *node); /* with all below it; NULL is allowed */
 
-static inline void cleanup_node_call(struct node **node) {
-    node_free(*node);
+static inline void cleanup_config_node_call(struct config_node **node) {
+    config_node_free(*node);
 }
-#define cleanup_node __attribute__((cleanup(cleanup_node_call)))
+#define cleanup_config_node __attribute__((cleanup(cleanup_config_node_call)))
 
 #endif

@@ -5,11 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-void problem_add(struct problems *problems, struct place place, const char *path,
-                 const char *format, ...) {
+void config_problem_add(struct config_problems *problems, struct config_place place,
+                        const char *path, const char *format, ...) {
     if (problems->count++ >= PROBLEM_LIMIT)
         return;
-    struct problem *problem = &problems->kept[problems->count - 1];
+    struct config_problem *problem = &problems->kept[problems->count - 1];
     problem->line = place.line;
     problem->column = place.column;
     int used;
@@ -25,13 +25,13 @@ void problem_add(struct problems *problems, struct place place, const char *path
 }
 
 static int by_place(const void *left, const void *right) {
-    const struct problem *a = left, *b = right;
+    const struct config_problem *a = left, *b = right;
     if (a->line != b->line)
         return a->line < b->line ? -1 : 1;
     return (a->column > b->column) - (a->column < b->column);
 }
 
-void problems_write(struct problems *problems, struct buffer *out) {
+void config_problems_write(struct config_problems *problems, struct buffer *out) {
     size_t kept = problems->count < PROBLEM_LIMIT ? problems->count : PROBLEM_LIMIT;
     qsort(problems->kept, kept, sizeof *problems->kept, by_place);
     for (size_t i = 0; i < kept; i++)
@@ -40,7 +40,7 @@ void problems_write(struct problems *problems, struct buffer *out) {
         buffer_printf(out, "and %zu more\n", problems->count - kept);
 }
 
-const char *quote(const char *value, char out[static QUOTE_SIZE]) {
+const char *config_quote(const char *value, char out[static QUOTE_SIZE]) {
     static const char ellipsis[] = "…\"";
     size_t used = 0;
     out[used++] = '"';
@@ -87,7 +87,7 @@ static size_t distance(const char *a, const char *b) {
     return cost[length_a][length_b];
 }
 
-const char *nearest_word(const char *word, const char *const *known) {
+const char *config_nearest_word(const char *word, const char *const *known) {
     const char *nearest = NULL;
     size_t length = strlen(word);
     size_t least = length / 3 + 2; /* a third of the letters may be wrong, and one more */

@@ -9,14 +9,14 @@
 enum { PROBLEM_LIMIT = 10, PROBLEM_SIZE = 700, QUOTE_SIZE = 100 };
 
 /* Where something was said. Line 0: not in a file, `source` is a flag or a variable. */
-struct place {
+struct config_place {
     const char *source;
     unsigned line, column; /* from 1, in characters */
 };
 
-struct problems {
+struct config_problems {
     size_t count; /* all of them; the first PROBLEM_LIMIT are kept */
-    struct problem {
+    struct config_problem {
         unsigned line, column;
         char text[PROBLEM_SIZE];
     } kept[PROBLEM_LIMIT];
@@ -24,17 +24,18 @@ struct problems {
 
 /* `path` is the key's ("upstreams[0].tag_ttl") or ""; it is left out where `place` is no file, for
  * the flag or variable says as much. */
-void problem_add(struct problems *problems, struct place place, const char *path,
-                 const char *format, ...) __attribute__((format(printf, 4, 5)));
+void config_problem_add(struct config_problems *problems, struct config_place place,
+                        const char *path, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
 
 /* One line each, in the order of their places. */
-void problems_write(struct problems *problems, struct buffer *out);
+void config_problems_write(struct config_problems *problems, struct buffer *out);
 
 /* "value" in quotes, shortened, with everything unprintable escaped. Returns `out`. */
-const char *quote(const char *value, char out[static QUOTE_SIZE]);
+const char *config_quote(const char *value, char out[static QUOTE_SIZE]);
 
 /* The one of `known` (NULL-terminated) that a person who typed `word` most likely meant; NULL when
  * none is near. */
-const char *nearest_word(const char *word, const char *const *known);
+const char *config_nearest_word(const char *word, const char *const *known);
 
 #endif

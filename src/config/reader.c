@@ -10,7 +10,7 @@ struct kept {
     max_align_t bytes[];
 };
 
-void *keep(struct reader *reader, size_t size) {
+void *config_keep(struct config_reader *reader, size_t size) {
     struct kept *kept = calloc(1, sizeof *kept + size);
     if (!kept) {
         reader->no_memory = true;
@@ -21,8 +21,8 @@ void *keep(struct reader *reader, size_t size) {
     return kept->bytes;
 }
 
-const char *keep_text(struct reader *reader, struct text text) {
-    char *copy = keep(reader, text.length + 1);
+const char *config_keep_text(struct config_reader *reader, struct text text) {
+    char *copy = config_keep(reader, text.length + 1);
     if (copy && text.length)
         memcpy(copy, text.at, text.length);
     return copy;
@@ -31,7 +31,7 @@ const char *keep_text(struct reader *reader, struct text text) {
 void config_free(struct config *config) {
     if (!config)
         return;
-    struct loaded *loaded = (struct loaded *)config;
+    struct config_loaded *loaded = (struct config_loaded *)config;
     for (struct shared_source *shared = loaded->sources; shared; shared = shared->next)
         credential_source_free(shared->source);
     for (struct kept *kept = loaded->memory, *next; kept; kept = next) {
@@ -52,21 +52,23 @@ static void join(const char *path, const char *key, char out[static PATH_SIZE]) 
     snprintf(out, PATH_SIZE, "%.100s%s%s", path, *path ? "." : "", shown);
 }
 
-static void tell_unknown_key(struct reader *reader, const struct node *value, const char *path,
-                             const char *const *known) {
+static void tell_unknown_key(struct config_reader *reader, const struct config_node *value,
+                             const char *path, const char *const *known) {
     char joined[PATH_SIZE], quoted[QUOTE_SIZE];
     join(path, value->key, joined);
-    const char *meant = nearest_word(value->key, known);
+    const char *meant = config_nearest_word(value->key, known);
     if (meant) {
-        problem_add(&reader->problems, value->key_place, joined, "unknown key %s; did you mean %s?",
-                    quote(value->key, quoted), meant);
+        config_problem_add(&reader->problems, value->key_place, joined,
+                           "unknown key %s; did you mean %s?", config_quote(value->key, quoted),
+                           meant);
         return;
     }
-    struct buffer list cleanup_buffer = {0};
+    cleanup_buffer struct buffer list = {0};
     for (size_t i = 0; known[i]; i++)
         buffer_printf(&list, "%s%s", i ? ", " : "", known[i]);
-    problem_add(&reader->problems, value->key_place, joined, "unknown key %s; known here: %s",
-                quote(value->key, quoted), list.bytes ? list.bytes : "");
+    config_problem_add(&reader->problems, value->key_place, joined,
+                       "unknown key %s; known here: %s", config_quote(value->key, quoted),
+                       list.bytes ? list.bytes : "");
 }
 
 static bool is_known(const char *key, const char *const *known) {
@@ -77,35 +79,35 @@ static bool is_known(const char *key, const char *const *known) {
     return false;
 }
 
-static const char *kind_words(const struct node *node) {
+static const char *kind_words(const struct config_node *node) {
     if (node->kind == NODE_SCALAR)
         return *node->text ? "a single value" : "nothing";
     return node->kind == NODE_LIST ? "a list" : "a mapping";
 }
 
-bool read_map(struct reader *reader, const struct node *node, const char *path,
-              const char *const *known) {
+bool config_read_map(struct config_reader *reader, const struct config_node *node, const char *path,
+                     const char *const *known) {
     if (node->kind != NODE_MAP) {
-        problem_add(&reader->problems, node->place, path,
-                    "expected a mapping (key: value), found %s", kind_words(node));
+        config_problem_add(&reader->problems, node->place, path,
+                           "expected a mapping (key: value), found %s", kind_words(node));
         return false;
     }
-    for (const struct node *value = node->first; value; value = value->next) {
+    for (const struct config_node *value = node->first; value; value = value->next) {
         if (!is_known(value->key, known))
             tell_unknown_key(reader, value, path, known);
-        const struct node *earlier = map_get(node, value->key);
+        const struct config_node *earlier = config_map_get(node, value->key);
         if (earlier != value) {
             char joined[PATH_SIZE];
             join(path, value->key, joined);
-            problem_add(&reader->problems, value->key_place, joined, "said twice; first in line %u",
-                        earlier->key_place.line);
+            config_problem_add(&reader->problems, value->key_place, joined,
+                               "said twice; first in line %u", earlier->key_place.line);
         }
     }
     return true;
 }
 
-const struct node *map_get(const struct node *map, const char *key) {
-    for (const struct node *value = map->first; value; value = value->next) {
+const struct config_node *config_map_get(const struct config_node *map, const char *key) {
+    for (const struct config_node *value = map->first; value; value = value->next) {
         if (strcmp(value->key, key) == 0)
             return value;
     }
@@ -114,55 +116,58 @@ const struct node *map_get(const struct node *map, const char *key) {
 
 /* ---- values ---- */
 
-static bool tell(struct reader *reader, const struct node *node, const char *path,
+static bool tell(struct config_reader *reader, const struct config_node *node, const char *path,
                  const char *value, const char *rest) {
     char quoted[QUOTE_SIZE];
-    problem_add(&reader->problems, node->place, path, "%s %s", quote(value, quoted), rest);
+    config_problem_add(&reader->problems, node->place, path, "%s %s", config_quote(value, quoted),
+                       rest);
     return false;
 }
 
 /* The scalar's text, or NULL after telling that it is none. */
-static const char *scalar(struct reader *reader, const struct node *node, const char *path,
-                          const char *wanted) {
+static const char *scalar(struct config_reader *reader, const struct config_node *node,
+                          const char *path, const char *wanted) {
     if (node->kind != NODE_SCALAR) {
-        problem_add(&reader->problems, node->place, path, "expected %s, found %s", wanted,
-                    kind_words(node));
+        config_problem_add(&reader->problems, node->place, path, "expected %s, found %s", wanted,
+                           kind_words(node));
         return NULL;
     }
     if (!*node->text) {
-        problem_add(&reader->problems, node->place, path, "has no value; expected %s", wanted);
+        config_problem_add(&reader->problems, node->place, path, "has no value; expected %s",
+                           wanted);
         return NULL;
     }
     return node->text;
 }
 
 /* A checked copy of one string; NULL after telling why not. */
-static const char *read_string(struct reader *reader, const struct config_option *option,
-                               const struct node *node, const char *path) {
+static const char *read_string(struct config_reader *reader, const struct config_option *option,
+                               const struct config_node *node, const char *path) {
     const char *value = scalar(reader, node, path, "a string");
     if (!value)
         return NULL;
     char why[400];
     if (option->check && !option->check(value, why, sizeof why)) {
-        problem_add(&reader->problems, node->place, path, "%s", why);
+        config_problem_add(&reader->problems, node->place, path, "%s", why);
         return NULL;
     }
-    return keep_text(reader, text_of(value));
+    return config_keep_text(reader, text_of(value));
 }
 
-static bool read_list(struct reader *reader, const struct config_option *option,
-                      const char *const **field, const struct node *node, const char *path) {
+static bool read_list(struct config_reader *reader, const struct config_option *option,
+                      const char *const **field, const struct config_node *node, const char *path) {
     if (node->kind == NODE_MAP) {
-        problem_add(&reader->problems, node->place, path, "expected a list, found a mapping");
+        config_problem_add(&reader->problems, node->place, path,
+                           "expected a list, found a mapping");
         return false;
     }
     size_t count = node->kind == NODE_LIST ? node->count : 1;
     if (count < option->least) {
-        problem_add(&reader->problems, node->place, path,
-                    "the list is empty; leave the key out for the default");
+        config_problem_add(&reader->problems, node->place, path,
+                           "the list is empty; leave the key out for the default");
         return false;
     }
-    const char **items = keep(reader, (count + 1) * sizeof *items);
+    const char **items = config_keep(reader, (count + 1) * sizeof *items);
     if (!items)
         return false;
     size_t read = 0;
@@ -170,7 +175,7 @@ static bool read_list(struct reader *reader, const struct config_option *option,
         read += (items[0] = read_string(reader, option, node, path)) != NULL;
     } else {
         size_t index = 0;
-        for (const struct node *item = node->first; item; item = item->next, index++) {
+        for (const struct config_node *item = node->first; item; item = item->next, index++) {
             char item_path[PATH_SIZE];
             snprintf(item_path, sizeof item_path, "%.120s[%zu]", path, index);
             read += (items[read] = read_string(reader, option, item, item_path)) != NULL;
@@ -180,8 +185,8 @@ static bool read_list(struct reader *reader, const struct config_option *option,
     return read == count;
 }
 
-static bool read_number(struct reader *reader, const struct config_option *option,
-                        const struct node *node, const char *path, uint64_t *out) {
+static bool read_number(struct config_reader *reader, const struct config_option *option,
+                        const struct config_node *node, const char *path, uint64_t *out) {
     static const char *const wanted[] = {
         [CONFIG_SIZE] = "a size",
         [CONFIG_DURATION] = "a duration",
@@ -219,8 +224,8 @@ static bool read_number(struct reader *reader, const struct config_option *optio
     return tell(reader, node, path, value, rest);
 }
 
-static bool read_boolean(struct reader *reader, const struct node *node, const char *path,
-                         bool *out) {
+static bool read_boolean(struct config_reader *reader, const struct config_node *node,
+                         const char *path, bool *out) {
     static const char *const yes[] = {"true", "yes", "on", "1", NULL};
     static const char *const no[] = {"false", "no", "off", "0", NULL};
     const char *value = scalar(reader, node, path, "true or false");
@@ -231,8 +236,8 @@ static bool read_boolean(struct reader *reader, const struct node *node, const c
            tell(reader, node, path, value, "is neither true nor false");
 }
 
-static bool read_choice(struct reader *reader, const struct config_option *option,
-                        const struct node *node, const char *path, int *out) {
+static bool read_choice(struct config_reader *reader, const struct config_option *option,
+                        const struct config_node *node, const char *path, int *out) {
     char list[100] = "";
     size_t used = 0;
     for (size_t i = 0; option->choices[i]; i++)
@@ -252,8 +257,8 @@ static bool read_choice(struct reader *reader, const struct config_option *optio
     return tell(reader, node, path, value, rest);
 }
 
-bool read_value(struct reader *reader, const struct config_option *option, void *base,
-                const struct node *node, const char *path) {
+bool config_read_value(struct config_reader *reader, const struct config_option *option, void *base,
+                       const struct config_node *node, const char *path) {
     void *field = (char *)base + option->offset;
     switch (option->type) {
     case CONFIG_STRING: {
@@ -283,13 +288,14 @@ bool read_value(struct reader *reader, const struct config_option *option, void 
     return true;
 }
 
-void read_standard(struct reader *reader, const struct config_option *option, void *base) {
+void config_read_default(struct config_reader *reader, const struct config_option *option,
+                         void *base) {
     if (!option->standard)
         return;
-    struct node *node cleanup_node =
-        node_new_scalar((struct place){"default", 0, 0}, text_of(option->standard));
+    cleanup_config_node struct config_node *node =
+        config_node_new_scalar((struct config_place){"default", 0, 0}, text_of(option->standard));
     if (!node)
         reader->no_memory = true;
     else
-        read_value(reader, option, base, node, option->key);
+        config_read_value(reader, option, base, node, option->key);
 }

@@ -38,16 +38,16 @@ struct entries {
     size_t count; /* room is made beforehand for all that can come */
 };
 
-static struct entry *entry_add(struct reader *reader, struct entries *entries) {
+static struct entry *entry_add(struct config_reader *reader, struct entries *entries) {
     struct entry *entry = &entries->at[entries->count++];
     entry->settings = reader->loaded->defaults;
     for (size_t i = 0; i < config_upstream_option_count; i++)
-        read_standard(reader, &config_upstream_options[i], &entry->settings);
+        config_read_default(reader, &config_upstream_options[i], &entry->settings);
     return entry;
 }
 
 /* Hosts are compared in lower case, and Docker Hub's names are one. */
-static const char *canonical_host(struct reader *reader, const char *host) {
+static const char *canonical_host(struct config_reader *reader, const char *host) {
     static const char *const hub[] = {"index.docker.io", "registry-1.docker.io",
                                       "registry.hub.docker.com"};
     for (size_t i = 0; i < sizeof hub / sizeof *hub; i++) {
@@ -58,7 +58,7 @@ static const char *canonical_host(struct reader *reader, const char *host) {
     size_t length = 0;
     for (; host[length] && length < HOST_LIMIT; length++)
         lower[length] = (char)tolower((unsigned char)host[length]);
-    return keep_text(reader, (struct text){lower, length});
+    return config_keep_text(reader, (struct text){lower, length});
 }
 
 static struct entry *entry_find(const struct entries *entries, const char *host) {
@@ -72,8 +72,8 @@ static struct entry *entry_find(const struct entries *entries, const char *host)
 
 /* ---- the file's list ---- */
 
-static void read_entry(struct reader *reader, struct entries *entries, const struct node *node,
-                       size_t index) {
+static void read_entry(struct config_reader *reader, struct entries *entries,
+                       const struct config_node *node, size_t index) {
     char path[PATH_SIZE];
     snprintf(path, sizeof path, "upstreams[%zu]", index);
     const char *known[OPTION_LIMIT];
@@ -82,7 +82,7 @@ static void read_entry(struct reader *reader, struct entries *entries, const str
         known[count] = config_upstream_options[count].key;
     known[count++] = "credentials";
     known[count] = NULL;
-    if (!read_map(reader, node, path, known))
+    if (!config_read_map(reader, node, path, known))
         return;
 
     struct entry *entry = entry_add(reader, entries);
@@ -90,22 +90,22 @@ static void read_entry(struct reader *reader, struct entries *entries, const str
     char key_path[PATH_SIZE];
     for (size_t i = 0; i < config_upstream_option_count; i++) {
         const struct config_option *option = &config_upstream_options[i];
-        const struct node *value = map_get(node, option->key);
+        const struct config_node *value = config_map_get(node, option->key);
         snprintf(key_path, sizeof key_path, "%.100s.%s", path, option->key);
         if (value)
-            read_value(reader, option, &entry->settings, value, key_path);
+            config_read_value(reader, option, &entry->settings, value, key_path);
     }
-    const struct node *credentials = map_get(node, "credentials");
+    const struct config_node *credentials = config_map_get(node, "credentials");
     snprintf(key_path, sizeof key_path, "%.100s.credentials", path);
     if (credentials) {
         entry->credentials_said = true;
-        entry->settings.credentials = read_credentials(reader, credentials, key_path);
+        entry->settings.credentials = config_read_credentials(reader, credentials, key_path);
     }
 
-    const struct node *host = map_get(node, "host");
+    const struct config_node *host = config_map_get(node, "host");
     if (!host) {
-        problem_add(&reader->problems, node->place, path,
-                    "host is missing; write for example host: ghcr.io");
+        config_problem_add(&reader->problems, node->place, path,
+                           "host is missing; write for example host: ghcr.io");
         return;
     }
     const char *given = entry->settings.host;
@@ -116,37 +116,39 @@ static void read_entry(struct reader *reader, struct entries *entries, const str
     snprintf(key_path, sizeof key_path, "%.100s.host", path);
     const struct entry *earlier = entry_find(entries, canonical);
     if (earlier)
-        problem_add(&reader->problems, host->place, key_path,
-                    "\"%s\" is there twice, first as upstreams[%zu]", canonical, earlier->index);
+        config_problem_add(&reader->problems, host->place, key_path,
+                           "\"%s\" is there twice, first as upstreams[%zu]", canonical,
+                           earlier->index);
     entry->settings.host = canonical;
     if (!entry->settings.is_default)
         return;
-    const struct node *said = map_get(node, "default");
+    const struct config_node *said = config_map_get(node, "default");
     snprintf(key_path, sizeof key_path, "%.100s.default", path);
     if (strchr(canonical, '*'))
-        problem_add(&reader->problems, said->place, key_path,
-                    "a pattern cannot be the default; list one host for it");
+        config_problem_add(&reader->problems, said->place, key_path,
+                           "a pattern cannot be the default; list one host for it");
     for (size_t i = 0; i + 1 < entries->count; i++) {
         if (entries->at[i].settings.is_default) {
-            problem_add(&reader->problems, said->place, key_path,
-                        "there is a default already, upstreams[%zu]; only one can be it",
-                        entries->at[i].index);
+            config_problem_add(&reader->problems, said->place, key_path,
+                               "there is a default already, upstreams[%zu]; only one can be it",
+                               entries->at[i].index);
             break;
         }
     }
 }
 
-static void read_entries(struct reader *reader, struct entries *entries, const struct node *node) {
+static void read_entries(struct config_reader *reader, struct entries *entries,
+                         const struct config_node *node) {
     size_t index = 0;
-    for (const struct node *item = node->first; item; item = item->next)
+    for (const struct config_node *item = node->first; item; item = item->next)
         read_entry(reader, entries, item, index++);
 }
 
 /* ---- --upstream and --default-upstream ---- */
 
-static void add_upstream(struct reader *reader, struct entries *entries, const char *said) {
+static void add_upstream(struct config_reader *reader, struct entries *entries, const char *said) {
     struct text url, host = text_cut(text_of(said), '=', &url);
-    const char *name = keep_text(reader, host);
+    const char *name = config_keep_text(reader, host);
     const char *canonical = name ? canonical_host(reader, name) : NULL;
     if (!canonical)
         return;
@@ -156,11 +158,12 @@ static void add_upstream(struct reader *reader, struct entries *entries, const c
         entry->settings.host = canonical;
     }
     if (url.at)
-        entry->settings.url = keep_text(reader, url);
+        entry->settings.url = config_keep_text(reader, url);
 }
 
 /* A host that only a pattern knows gets an entry of its own with the pattern's settings. */
-static void choose_default(struct reader *reader, struct entries *entries, const char *said) {
+static void choose_default(struct config_reader *reader, struct entries *entries,
+                           const char *said) {
     const char *host = canonical_host(reader, said);
     if (!host)
         return;
@@ -169,7 +172,7 @@ static void choose_default(struct reader *reader, struct entries *entries, const
     struct entry *entry = entry_find(entries, host);
     for (size_t i = 0; i < entries->count && !entry; i++) {
         const char *pattern = entries->at[i].settings.host;
-        if (!pattern || !strchr(pattern, '*') || !host_matches(pattern, host))
+        if (!pattern || !strchr(pattern, '*') || !config_host_matches(pattern, host))
             continue;
         entry = &entries->at[entries->count++];
         *entry = entries->at[i];
@@ -180,18 +183,18 @@ static void choose_default(struct reader *reader, struct entries *entries, const
     entry->settings.is_default = true;
 }
 
-void read_upstreams(struct reader *reader, const struct node *node) {
-    struct loaded *loaded = reader->loaded;
+void config_read_upstreams(struct config_reader *reader, const struct config_node *node) {
+    struct config_loaded *loaded = reader->loaded;
     if (node && node->kind != NODE_LIST) {
-        problem_add(&reader->problems, node->place, "upstreams",
-                    "expected a list; write for example - host: ghcr.io");
+        config_problem_add(&reader->problems, node->place, "upstreams",
+                           "expected a list; write for example - host: ghcr.io");
         return;
     }
     size_t more = 0;
     while (loaded->more_upstreams && loaded->more_upstreams[more])
         more++;
     size_t room = (node ? node->count : BUILT_IN) + more + 1;
-    struct entries entries = {keep(reader, room * sizeof *entries.at), 0};
+    struct entries entries = {config_keep(reader, room * sizeof *entries.at), 0};
     if (!entries.at)
         return;
 
@@ -207,14 +210,15 @@ void read_upstreams(struct reader *reader, const struct node *node) {
     if (loaded->default_upstream)
         choose_default(reader, &entries, loaded->default_upstream);
 
-    loaded->config.upstreams = keep(reader, entries.count * sizeof *loaded->config.upstreams);
+    loaded->config.upstreams =
+        config_keep(reader, entries.count * sizeof *loaded->config.upstreams);
     if (!loaded->config.upstreams)
         return;
     for (size_t i = 0; i < entries.count; i++) {
         struct entry *entry = &entries.at[i];
         if (entry->settings.host && !entry->credentials_said)
             entry->settings.credentials =
-                usual_credentials(reader, entry->settings.host, entry->settings.url);
+                config_default_credentials(reader, entry->settings.host, entry->settings.url);
         loaded->config.upstreams[loaded->config.upstream_count++] = entry->settings;
     }
 }

@@ -7,12 +7,12 @@ static const struct config_option warm_options[] = {
      .type = CONFIG_LIST,
      .offset = offsetof(struct warm_entry, images),
      .least = 1,
-     .check = check_image},
+     .check = config_check_image},
     {.key = "platforms",
      .type = CONFIG_LIST,
      .offset = offsetof(struct warm_entry, platforms),
      .least = 1,
-     .check = check_platform},
+     .check = config_check_platform},
     {.key = "every",
      .type = CONFIG_DURATION,
      .offset = offsetof(struct warm_entry, every_ms),
@@ -20,33 +20,33 @@ static const struct config_option warm_options[] = {
      .least = 1000},
 };
 
-void read_warm(struct reader *reader, const struct node *node) {
+void config_read_warm(struct config_reader *reader, const struct config_node *node) {
     static const char *const known[] = {"images", "platforms", "every", NULL};
     if (node->kind != NODE_LIST) {
-        problem_add(&reader->problems, node->place, "warm",
-                    "expected a list; write for example - images: [alpine:3.20]");
+        config_problem_add(&reader->problems, node->place, "warm",
+                           "expected a list; write for example - images: [alpine:3.20]");
         return;
     }
     struct config *config = &reader->loaded->config;
-    config->warm = keep(reader, (node->count + 1) * sizeof *config->warm);
+    config->warm = config_keep(reader, (node->count + 1) * sizeof *config->warm);
     if (!config->warm)
         return;
     size_t index = 0;
-    for (const struct node *entry = node->first; entry; entry = entry->next, index++) {
+    for (const struct config_node *entry = node->first; entry; entry = entry->next, index++) {
         char path[PATH_SIZE];
         snprintf(path, sizeof path, "warm[%zu]", index);
-        if (!read_map(reader, entry, path, known))
+        if (!config_read_map(reader, entry, path, known))
             continue;
         struct warm_entry *warm = &config->warm[config->warm_count++];
         for (size_t i = 0; i < sizeof warm_options / sizeof *warm_options; i++) {
-            const struct node *value = map_get(entry, warm_options[i].key);
+            const struct config_node *value = config_map_get(entry, warm_options[i].key);
             char value_path[PATH_SIZE];
             snprintf(value_path, sizeof value_path, "%.100s.%s", path, warm_options[i].key);
             if (value)
-                read_value(reader, &warm_options[i], warm, value, value_path);
+                config_read_value(reader, &warm_options[i], warm, value, value_path);
         }
-        if (!map_get(entry, "images"))
-            problem_add(&reader->problems, entry->place, path,
-                        "images is missing; write for example images: [alpine:3.20]");
+        if (!config_map_get(entry, "images"))
+            config_problem_add(&reader->problems, entry->place, path,
+                               "images is missing; write for example images: [alpine:3.20]");
     }
 }

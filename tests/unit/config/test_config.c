@@ -31,7 +31,7 @@ static struct config *load_with(const char *text, const struct config_flags *fla
 }
 
 static struct config *load(const char *text) {
-    struct buffer told cleanup_buffer = {0};
+    cleanup_buffer struct buffer told = {0};
     struct config *config = load_with(text, NULL, no_environment, &told);
     if (!config)
         fail_msg("refused:\n%s", told.bytes);
@@ -40,7 +40,7 @@ static struct config *load(const char *text) {
 
 static void assert_told_with(const char *text, const struct config_flags *flags,
                              const char *const *environment, const char *wanted) {
-    struct buffer told cleanup_buffer = {0};
+    cleanup_buffer struct buffer told = {0};
     struct config *config = load_with(text, flags, environment, &told);
     if (config)
         fail_msg("accepted:\n%s", text);
@@ -162,7 +162,7 @@ static void test_without_a_list_the_well_known_registries_are_served(void **stat
 
 static void test_the_root_is_where_caches_belong(void **state) {
     (void)state;
-    struct buffer told cleanup_buffer = {0};
+    cleanup_buffer struct buffer told = {0};
     const char *const xdg[] = {"HOME=/home/someone", "XDG_CACHE_HOME=/caches", NULL};
     const char *const relative[] = {"HOME=/home/someone", "XDG_CACHE_HOME=caches", NULL};
     const char *const nothing[] = {NULL};
@@ -353,7 +353,7 @@ static void test_warm_lists_images(void **state) {
 
 static void test_flag_over_environment_over_file_over_default(void **state) {
     (void)state;
-    struct buffer told cleanup_buffer = {0};
+    cleanup_buffer struct buffer told = {0};
     const char *const environment[] = {
         "HOME=/h",     "TARN_TAG_TTL=3m",    "TARN_LOG_LEVEL=warn", "TARN_MAX_SIZE=3",
         "TARN_GRACE=", "TARN_LISTEN=:1, :2", "TARN_PREFETCH=on",    NULL};
@@ -383,7 +383,7 @@ static void test_flag_over_environment_over_file_over_default(void **state) {
 
 static void test_the_default_upstream_is_picked_or_added(void **state) {
     (void)state;
-    struct buffer told cleanup_buffer = {0};
+    cleanup_buffer struct buffer told = {0};
     static const char text[] = "upstreams:\n"
                                "- {host: quay.io, default: true}\n"
                                "- {host: '*.pkg.dev', tag_ttl: 7s, credentials: anonymous}\n"
@@ -406,7 +406,7 @@ static void test_the_default_upstream_is_picked_or_added(void **state) {
 
 static void test_upstreams_are_added_by_flag_and_variable(void **state) {
     (void)state;
-    struct buffer told cleanup_buffer = {0};
+    cleanup_buffer struct buffer told = {0};
     struct config_flags flags =
         FLAGS("--upstream", "origin.example=http://127.0.0.1:5001",
               "--upstream=quay.io=http://127.0.0.1:5002", "--upstream", "plain.example");
@@ -633,7 +633,7 @@ static void test_each_mistake_is_told_with_its_place(void **state) {
         {"grace: 1s\nroot: \xff\xfe\n", NULL},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct buffer told cleanup_buffer = {0};
+        cleanup_buffer struct buffer told = {0};
         struct config *config = load_with(cases[i].text, NULL, no_environment, &told);
         if (config)
             fail_msg("accepted:\n%s", cases[i].text);
@@ -646,7 +646,7 @@ static void test_each_mistake_is_told_with_its_place(void **state) {
 
 static void test_bytes_that_are_no_text_are_told_with_their_place(void **state) {
     (void)state;
-    struct buffer told cleanup_buffer = {0};
+    cleanup_buffer struct buffer told = {0};
     assert_null(load_with("grace: 1s\nroot: \xff\xfe\n", NULL, no_environment, &told));
     assert_int_equal(strncmp(told.bytes, "f.yaml:2:7: no YAML: ", 21), 0);
 }
@@ -676,7 +676,7 @@ static void test_mistakes_in_flags_and_environment_name_them(void **state) {
 
 static void test_ten_mistakes_are_told_at_once_in_their_order(void **state) {
     (void)state;
-    struct buffer text cleanup_buffer = {0}, wanted cleanup_buffer = {0};
+    cleanup_buffer struct buffer text = {0}, wanted = {0};
     buffer_append_string(&text, "upstreams: [{host: a.example, tag_ttl: x}]\n");
     buffer_append_string(&wanted, "f.yaml:1:40: upstreams[0].tag_ttl: \"x\" is no duration; write "
                                   "for example 30s, 5m, 168h\n");
@@ -692,7 +692,7 @@ static void test_ten_mistakes_are_told_at_once_in_their_order(void **state) {
     buffer_clear(&text);
     for (int i = 0; i < 14; i++)
         buffer_printf(&text, "zzzzz%d: x\n", i);
-    struct buffer told cleanup_buffer = {0};
+    cleanup_buffer struct buffer told = {0};
     assert_null(load_with(text.bytes, NULL, no_environment, &told));
     size_t lines = 0;
     for (const char *at = told.bytes; (at = strchr(at, '\n')); at++)
@@ -703,7 +703,7 @@ static void test_ten_mistakes_are_told_at_once_in_their_order(void **state) {
 
 static void test_unknown_variables_only_warn(void **state) {
     (void)state;
-    struct buffer told cleanup_buffer = {0};
+    cleanup_buffer struct buffer told = {0};
     const char *const environment[] = {"HOME=/h",
                                        "TARN_ROOTS=/x",
                                        "TARN_CONFIG=/not/read/here",
@@ -724,7 +724,7 @@ static void test_unknown_variables_only_warn(void **state) {
 
 static void test_the_file_is_found_by_flag_then_variable(void **state) {
     (void)state;
-    struct buffer told cleanup_buffer = {0};
+    cleanup_buffer struct buffer told = {0};
     char first[300], second[300], variable[320];
     snprintf(first, sizeof first, "%s", write_file("first.yaml", "max_size: 1\n"));
     snprintf(second, sizeof second, "%s", write_file("second.yaml", "max_size: 2\n"));
@@ -745,7 +745,7 @@ static void test_the_file_is_found_by_flag_then_variable(void **state) {
 
 static void test_an_unreadable_or_huge_file_is_refused(void **state) {
     (void)state;
-    struct buffer told cleanup_buffer = {0};
+    cleanup_buffer struct buffer told = {0};
     struct config_flags flags = FLAGS("--config=/not/there.yaml");
     assert_null(find_and_load(&flags, no_environment, &told));
     assert_string_equal(told.bytes, "/not/there.yaml: cannot open: No such file or directory\n");
@@ -776,7 +776,7 @@ static void read_document(const char *name, struct buffer *out) {
 
 static void test_the_documents_name_every_option(void **state) {
     (void)state;
-    struct buffer guide cleanup_buffer = {0}, manual cleanup_buffer = {0};
+    cleanup_buffer struct buffer guide = {0}, manual = {0};
     read_document("configuration.md", &guide);
     read_document("tarn.yaml.5", &manual);
     for (size_t i = 0; i < config_option_count + config_upstream_option_count; i++) {
@@ -813,7 +813,7 @@ static void test_the_documents_name_every_option(void **state) {
  * prose has a space behind the `#`), its files replaced by ones that are there. */
 static void test_the_example_is_accepted(void **state) {
     (void)state;
-    struct buffer example cleanup_buffer = {0}, whole cleanup_buffer = {0};
+    cleanup_buffer struct buffer example = {0}, whole = {0};
     read_document("tarn.example.yaml", &example);
     config_free(load(example.bytes));
 
