@@ -244,7 +244,7 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
     bool readable = true;
     if (name) {
         loaded->config.file = name = config_keep_text(reader, text_of(name));
-        readable = name && config_document_read(bytes, name, &reader->problems, &root);
+        readable = name && config_yaml_read(bytes, name, &reader->problems, &root);
         if (root && root->kind == NODE_SCALAR && !*root->text) { /* `---` and nothing more */
             config_node_free(root);
             root = NULL;
@@ -280,7 +280,7 @@ static bool read_file(const char *file, struct buffer *out, struct error *error)
     cleanup_close int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     if (fd < 0)
         return error_set_errno(error, errno, "cannot open");
-    out->limit = DOCUMENT_SIZE_LIMIT + 1;
+    out->limit = YAML_SIZE_LIMIT + 1;
     while (out->length < out->limit) {
         char chunk[8192];
         size_t room = out->limit - out->length;

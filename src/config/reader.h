@@ -3,8 +3,8 @@
 #define CONFIG_READER_H
 
 #include "config/config.h"
-#include "config/document.h"
 #include "config/problems.h"
+#include "config/yaml_tree.h"
 
 enum { OPTION_LIMIT = 64, PATH_SIZE = 160 };
 

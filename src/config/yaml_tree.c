@@ -1,4 +1,4 @@
-#include "config/document.h"
+#include "config/yaml_tree.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -55,7 +55,7 @@ struct builder {
     struct text bytes;
     struct config_problems *problems;
     struct config_node *root;
-    struct config_node *open[DOCUMENT_DEPTH_LIMIT];
+    struct config_node *open[YAML_DEPTH_LIMIT];
     unsigned depth;
     char *key;
     struct config_place key_place;
@@ -85,7 +85,7 @@ static bool place_node(struct builder *builder, struct config_node *node) {
         builder->key = NULL;
     }
     config_node_append(parent, node);
-    if (parent->count > (parent->kind == NODE_MAP ? DOCUMENT_MAP_LIMIT : DOCUMENT_LIST_LIMIT))
+    if (parent->count > (parent->kind == NODE_MAP ? YAML_MAP_LIMIT : YAML_LIST_LIMIT))
         return refuse(builder, node->place, "too many entries");
     return true;
 }
@@ -116,7 +116,7 @@ static bool open_collection(struct builder *builder, const yaml_event_t *event,
     struct config_place place = place_of(builder, event->start_mark);
     if (expects_key(builder))
         return refuse(builder, place, "a key must be a plain word");
-    if (builder->depth == DOCUMENT_DEPTH_LIMIT)
+    if (builder->depth == YAML_DEPTH_LIMIT)
         return refuse(builder, place, "nested too deeply");
     struct config_node *node = node_new(kind, place);
     if (!node)
@@ -207,11 +207,11 @@ static void tell_syntax_error(struct builder *builder, const yaml_parser_t *pars
                        parser->context ? " " : "", parser->context ? parser->context : "");
 }
 
-bool config_document_read(struct text bytes, const char *source, struct config_problems *problems,
-                          struct config_node **root) {
+bool config_yaml_read(struct text bytes, const char *source, struct config_problems *problems,
+                      struct config_node **root) {
     *root = NULL;
     struct builder builder = {.source = source, .bytes = bytes, .problems = problems};
-    if (bytes.length > DOCUMENT_SIZE_LIMIT)
+    if (bytes.length > YAML_SIZE_LIMIT)
         return refuse(&builder, (struct config_place){source, 1, 1}, "larger than 1 MiB");
     yaml_parser_t parser;
     if (!yaml_parser_initialize(&parser))

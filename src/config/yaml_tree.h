@@ -5,17 +5,17 @@
  * and tags are refused (a configuration does without, and expansion is how small files become
  * large), and so is a second document. Size and depth are bounded.
  */
-#ifndef CONFIG_DOCUMENT_H
-#define CONFIG_DOCUMENT_H
+#ifndef CONFIG_YAML_TREE_H
+#define CONFIG_YAML_TREE_H
 
 #include "base/text.h"
 #include "config/problems.h"
 
 enum {
-    DOCUMENT_SIZE_LIMIT = 1 << 20, /* bytes */
-    DOCUMENT_DEPTH_LIMIT = 16,
-    DOCUMENT_LIST_LIMIT = 1000, /* items of one list */
-    DOCUMENT_MAP_LIMIT = 100,   /* keys of one mapping */
+    YAML_SIZE_LIMIT = 1 << 20, /* bytes */
+    YAML_DEPTH_LIMIT = 16,
+    YAML_LIST_LIMIT = 1000, /* items of one list */
+    YAML_MAP_LIMIT = 100,   /* keys of one mapping */
 };
 
 enum config_node_kind { NODE_SCALAR, NODE_LIST, NODE_MAP };
@@ -33,8 +33,8 @@ struct config_node {
 
 /* False: a problem was added. True with *root NULL: the document is empty. `source` must outlive
  * the tree. */
-bool config_document_read(struct text bytes, const char *source, struct config_problems *problems,
-                          struct config_node **root);
+bool config_yaml_read(struct text bytes, const char *source, struct config_problems *problems,
+                      struct config_node **root);
 
 /* A scalar or, with several values, a list that was said outside a file. NULL: out of memory. */
 struct config_node *config_node_new_scalar(struct config_place place, struct text text);
