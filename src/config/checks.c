@@ -1,11 +1,14 @@
 /* What strings may be. Each check says in one sentence what is wrong and what would be right. */
+#include "config/checks.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "config/reader.h"
+#include "config/hosts.h"
+#include "config/words.h"
 #include "oci/reference.h"
 
 static bool refuse(const char *value, const char *rest, char *why, size_t size) {
@@ -66,29 +69,13 @@ bool config_check_host_pattern(const char *value, char *why, size_t size) {
                   why, size);
 }
 
-/* Splits a URL of ours: host with port, and the path behind it. */
-static bool url_split(const char *url, struct text *host, struct text *path) {
-    struct text rest = text_of(url);
-    if (strncasecmp(url, "http://", 7) == 0)
-        rest = text_from(rest, 7);
-    else if (strncasecmp(url, "https://", 8) == 0)
-        rest = text_from(rest, 8);
-    else
-        return false;
-    const char *slash = rest.length ? memchr(rest.at, '/', rest.length) : NULL;
-    size_t length = slash ? (size_t)(slash - rest.at) : rest.length;
-    *host = (struct text){rest.at, length};
-    *path = text_from(rest, length);
-    return true;
-}
-
 bool config_check_url(const char *value, char *why, size_t size) {
     struct text host, path;
     if (strchr(value, '@')) { /* may hold a password: not repeated */
         snprintf(why, size, "the URL holds a user name or password; put them under credentials");
         return false;
     }
-    if (!url_split(value, &host, &path))
+    if (!config_url_split(value, &host, &path))
         return refuse(value,
                       "is no URL of a registry; write for example https://registry.example "
                       "or http://127.0.0.1:5001",
@@ -108,39 +95,6 @@ bool config_check_host_and_url(const char *value, char *why, size_t size) {
         return refuse(value, "has too long a host", why, size);
     return config_check_host_pattern(name, why, size) &&
            (!url.at || config_check_url(url.at, why, size));
-}
-
-bool config_url_host(const char *url, char *out, size_t size) {
-    struct text host, path;
-    if (!url_split(url, &host, &path) || !host.length)
-        return false;
-    const char *end = host.at + host.length;
-    const char *colon = memrchr(host.at, ':', host.length);
-    if (colon && !memchr(colon, ']', (size_t)(end - colon))) /* not one inside of [::1] */
-        host.length = (size_t)(colon - host.at);
-    return text_copy(host, out, size);
-}
-
-bool config_host_is_loopback(const char *host) {
-    return strcasecmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0 ||
-           (strncmp(host, "127.", 4) == 0 && strspn(host, "0123456789.") == strlen(host));
-}
-
-bool config_host_is_google(const char *host) {
-    struct text text = text_of(host);
-    return text_is(text, "gcr.io") || text_ends(text, ".gcr.io") || text_ends(text, ".pkg.dev");
-}
-
-bool config_host_matches(const char *pattern, const char *host) {
-    char names[2][HOST_LIMIT + 1]; /* labels as a path: * then stays within one */
-    if (!text_copy(text_of(pattern), names[0], sizeof names[0]) ||
-        !text_copy(text_of(host), names[1], sizeof names[1]))
-        return false;
-    for (int i = 0; i < 2; i++) {
-        for (char *dot = names[i]; (dot = strchr(dot, '.'));)
-            *dot = '/';
-    }
-    return text_matches_glob(names[0], text_of(names[1]));
 }
 
 /* ---- the others ---- */

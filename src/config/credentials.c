@@ -7,11 +7,17 @@
  * What is said twice in the same words is one source, so that all upstreams with
  * `credentials: google` share one access token.
  */
+#include "config/credentials.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include "auth/google/google.h"
-#include "config/reader.h"
+#include "config/checks.h"
+#include "config/hosts.h"
+#include "config/map.h"
+#include "config/value.h"
+#include "config/words.h"
 
 /* What stands in the mapping, before it is a source. */
 struct said {
@@ -58,7 +64,7 @@ static bool read_options(struct config_reader *reader, const struct config_optio
     bool fine = true;
     for (; options->key; options++) {
         const struct config_node *value = config_map_get(map, options->key);
-        char value_path[PATH_SIZE];
+        char value_path[KEY_PATH_SIZE];
         snprintf(value_path, sizeof value_path, "%.120s.%s", path, options->key);
         if (value && !config_read_value(reader, options, said, value, value_path))
             fine = false;
@@ -185,7 +191,7 @@ struct credential_source *config_read_credentials(struct config_reader *reader,
         return refuse(reader, node, path,
                       "expected exactly one of docker, google, helper, or "
                       "username with password_file");
-    char below[PATH_SIZE];
+    char below[KEY_PATH_SIZE];
     snprintf(below, sizeof below, "%.140s.%s", path, docker ? "docker" : "google");
     if (docker)
         return read_docker(reader, docker, below);

@@ -1,6 +1,7 @@
+#include "config/flags.h"
+
 #include <stdlib.h>
 #include <string.h>
-#include "config/config.h"
 
 static bool remember(struct config_flags *flags, const struct config_option *option,
                      const char *value) {

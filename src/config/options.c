@@ -1,6 +1,9 @@
+#include "config/options.h"
+
 #include <ctype.h>
 #include <limits.h>
 #include <string.h>
+#include "config/checks.h"
 #include "config/reader.h"
 
 #define FIELD(type, member) .offset = offsetof(type, member), .size = sizeof(((type *)0)->member)

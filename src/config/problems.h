@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include "base/buffer.h"
 
-enum { PROBLEM_LIMIT = 10, PROBLEM_SIZE = 700, QUOTE_SIZE = 100 };
+enum { PROBLEM_LIMIT = 10, PROBLEM_SIZE = 700, KEY_PATH_SIZE = 160 };
 
 /* Where something was said. Line 0: not in a file, `source` is a flag or a variable. */
 struct config_place {
@@ -30,12 +30,5 @@ void config_problem_add(struct config_problems *problems, struct config_place pl
 
 /* One line each, in the order of their places. */
 void config_problems_write(struct config_problems *problems, struct buffer *out);
-
-/* "value" in quotes, shortened, with everything unprintable escaped. Returns `out`. */
-const char *config_quote(const char *value, char out[static QUOTE_SIZE]);
-
-/* The one of `known` (NULL-terminated) that a person who typed `word` most likely meant; NULL when
- * none is near. */
-const char *config_nearest_word(const char *word, const char *const *known);
 
 #endif

@@ -1,9 +1,14 @@
 /* `upstreams:` the file's list or the built-in one, and what flags add to it. */
+#include "config/upstream_list.h"
+
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
-#include "config/reader.h"
+#include "config/credentials.h"
+#include "config/hosts.h"
+#include "config/map.h"
+#include "config/value.h"
 #include "oci/reference.h"
 
 /* What `tarn serve` alone serves. Credentials are the usual ones. */
@@ -74,7 +79,7 @@ static struct entry *entry_find(const struct entries *entries, const char *host)
 
 static void read_entry(struct config_reader *reader, struct entries *entries,
                        const struct config_node *node, size_t index) {
-    char path[PATH_SIZE];
+    char path[KEY_PATH_SIZE];
     snprintf(path, sizeof path, "upstreams[%zu]", index);
     const char *known[OPTION_LIMIT];
     size_t count = 0;
@@ -87,7 +92,7 @@ static void read_entry(struct config_reader *reader, struct entries *entries,
 
     struct entry *entry = entry_add(reader, entries);
     entry->index = index;
-    char key_path[PATH_SIZE];
+    char key_path[KEY_PATH_SIZE];
     for (size_t i = 0; i < config_upstream_option_count; i++) {
         const struct config_option *option = &config_upstream_options[i];
         const struct config_node *value = config_map_get(node, option->key);

@@ -1,6 +1,10 @@
 /* `warm:` images to pull before anyone asks. */
+#include "config/warm_list.h"
+
 #include <stdio.h>
-#include "config/reader.h"
+#include "config/checks.h"
+#include "config/map.h"
+#include "config/value.h"
 
 static const struct config_option warm_options[] = {
     {.key = "images",
@@ -33,14 +37,14 @@ void config_read_warm(struct config_reader *reader, const struct config_node *no
         return;
     size_t index = 0;
     for (const struct config_node *entry = node->first; entry; entry = entry->next, index++) {
-        char path[PATH_SIZE];
+        char path[KEY_PATH_SIZE];
         snprintf(path, sizeof path, "warm[%zu]", index);
         if (!config_read_map(reader, entry, path, known))
             continue;
         struct warm_entry *warm = &config->warm[config->warm_count++];
         for (size_t i = 0; i < sizeof warm_options / sizeof *warm_options; i++) {
             const struct config_node *value = config_map_get(entry, warm_options[i].key);
-            char value_path[PATH_SIZE];
+            char value_path[KEY_PATH_SIZE];
             snprintf(value_path, sizeof value_path, "%.100s.%s", path, warm_options[i].key);
             if (value)
                 config_read_value(reader, &warm_options[i], warm, value, value_path);

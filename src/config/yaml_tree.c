@@ -48,6 +48,12 @@ void config_node_free(struct config_node *node) {
     free(node);
 }
 
+const char *config_node_kind_words(const struct config_node *node) {
+    if (node->kind == NODE_SCALAR)
+        return *node->text ? "a single value" : "nothing";
+    return node->kind == NODE_LIST ? "a list" : "a mapping";
+}
+
 /* The tree as far as it is built: the open collections from the root down, and the key that waits
  * for its value. */
 struct builder {

@@ -41,6 +41,9 @@ struct config_node *config_node_new_scalar(struct config_place place, struct tex
 struct config_node *config_node_new_list(struct config_place place);
 void config_node_append(struct config_node *parent, struct config_node *child); /* takes `child` */
 
+/* "a list", for messages. */
+const char *config_node_kind_words(const struct config_node *node);
+
 void config_node_free(struct config_node *node); /* with all below it; NULL is allowed */
 
 static inline void cleanup_config_node_call(struct config_node **node) {

@@ -1,0 +1,22 @@
+/* What a string in the configuration may be. Private to config/. */
+#ifndef CONFIG_CHECKS_H
+#define CONFIG_CHECKS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Each is a config_option.check: false leaves in `why` one sentence that says what is wrong and
+ * what would be right. */
+bool config_check_any(const char *value, char *why, size_t size); /* not empty */
+bool config_check_address(const char *value, char *why, size_t size);
+bool config_check_host(const char *value, char *why, size_t size);
+bool config_check_host_pattern(const char *value, char *why, size_t size);
+bool config_check_url(const char *value, char *why, size_t size);
+bool config_check_host_and_url(const char *value, char *why, size_t size); /* HOST or HOST=URL */
+bool config_check_file(const char *value, char *why, size_t size);         /* can be read */
+bool config_check_glob(const char *value, char *why, size_t size);
+bool config_check_image(const char *value, char *why, size_t size);
+bool config_check_platform(const char *value, char *why, size_t size);
+bool config_check_helper(const char *value, char *why, size_t size);
+
+#endif

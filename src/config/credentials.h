@@ -1,0 +1,18 @@
+/* The credentials of an upstream. Private to config/. */
+#ifndef CONFIG_CREDENTIALS_H
+#define CONFIG_CREDENTIALS_H
+
+#include "config/reader.h"
+#include "config/yaml_tree.h"
+
+/* The source that `node` describes; NULL when a problem was added. The config owns the source. */
+struct credential_source *config_read_credentials(struct config_reader *reader,
+                                                  const struct config_node *node, const char *path);
+
+/* The source of an upstream without `credentials`: Google's for Google's registries, Docker's for
+ * all others. If `url` (may be NULL) has another host than `host`, and not this machine: anonymous.
+ */
+struct credential_source *config_default_credentials(struct config_reader *reader, const char *host,
+                                                     const char *url);
+
+#endif

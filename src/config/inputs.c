@@ -1,0 +1,173 @@
+#include "config/inputs.h"
+
+#include <stdio.h>
+#include <string.h>
+#include "config/map.h"
+#include "config/value.h"
+#include "config/words.h"
+
+/* ---- the file's top level ---- */
+
+/* Adds `length` bytes of `key` to `names` unless they are there. */
+static void add_name(struct config_reader *reader, const char **names, size_t *count,
+                     const char *key, size_t length) {
+    for (size_t i = 0; i < *count; i++) {
+        if (strlen(names[i]) == length && memcmp(names[i], key, length) == 0)
+            return;
+    }
+    const char *name = config_keep_text(reader, (struct text){key, length});
+    if (name)
+        names[(*count)++] = name;
+}
+
+/* The keys that may stand in `section` ("log"; NULL: at top level). */
+static void known_keys(struct config_reader *reader, const char *section,
+                       const char *names[static OPTION_LIMIT + 3]) {
+    size_t count = 0;
+    for (size_t i = 0; i < config_option_count; i++) {
+        const char *key = config_options[i].key, *dot = strchr(key, '.');
+        if (config_options[i].not_in_file)
+            continue;
+        if (!section)
+            add_name(reader, names, &count, key, dot ? (size_t)(dot - key) : strlen(key));
+        else if (dot && strncmp(key, section, strlen(section)) == 0 && key[strlen(section)] == '.')
+            add_name(reader, names, &count, dot + 1, strlen(dot + 1));
+    }
+    if (!section) {
+        add_name(reader, names, &count, "upstreams", strlen("upstreams"));
+        add_name(reader, names, &count, "warm", strlen("warm"));
+    }
+    names[count] = NULL;
+}
+
+/* The node that `key` ("log.level") leads to; NULL when it is not there. */
+static const struct config_node *find_key(const struct config_node *root, const char *key) {
+    struct text rest, section = text_cut(text_of(key), '.', &rest);
+    if (!rest.at)
+        return config_map_get(root, key);
+    char name[CONFIG_NAME_SIZE];
+    text_copy(section, name, sizeof name);
+    const struct config_node *map = config_map_get(root, name);
+    return map && map->kind == NODE_MAP ? config_map_get(map, rest.at) : NULL;
+}
+
+void config_read_file(struct config_reader *reader, const struct config_node *root) {
+    const char *known[OPTION_LIMIT + 3];
+    known_keys(reader, NULL, known);
+    if (!config_read_map(reader, root, "", known))
+        return;
+    for (const struct config_node *child = root->first; child; child = child->next) {
+        known_keys(reader, child->key, known);
+        if (known[0]) /* it is a section */
+            config_read_map(reader, child, child->key, known);
+    }
+    for (size_t i = 0; i < config_option_count; i++) {
+        const struct config_option *option = &config_options[i];
+        const struct config_node *node = option->not_in_file ? NULL : find_key(root, option->key);
+        if (!node)
+            continue;
+        reader->said[i] = node->place;
+        config_read_value(reader, option, reader->loaded, node, option->key);
+    }
+}
+
+/* ---- environment and flags ---- */
+
+/* Reads what a flag or variable says; a list's parts are separated by commas. */
+static void read_said(struct config_reader *reader, size_t index, const char *source,
+                      const char *const *values, size_t count) {
+    const struct config_option *option = &config_options[index];
+    struct config_place place = {source, 0, 0};
+    bool is_list = option->type == CONFIG_LIST;
+    cleanup_config_node struct config_node *node =
+        is_list ? config_node_new_list(place)
+                : config_node_new_scalar(place, text_of(values[count - 1]));
+    for (size_t i = 0; node && is_list && i < count; i++) {
+        for (struct text rest = text_of(values[i]); rest.at;) {
+            struct text part = text_trim(text_cut(rest, ',', &rest));
+            struct config_node *item = config_node_new_scalar(place, part);
+            if (!item)
+                reader->no_memory = true;
+            else
+                config_node_append(node, item);
+        }
+    }
+    if (!node) {
+        reader->no_memory = true;
+        return;
+    }
+    reader->said[index] = place;
+    config_read_value(reader, option, reader->loaded, node, "");
+}
+
+/* The value of a variable; NULL when it is unset or empty. */
+const char *config_variable(char *const *environment, const char *name) {
+    size_t length = strlen(name);
+    for (; environment && *environment; environment++) {
+        const char *entry = *environment;
+        if (strncmp(entry, name, length) == 0 && entry[length] == '=' && entry[length + 1])
+            return entry + length + 1;
+    }
+    return NULL;
+}
+
+void config_read_environment(struct config_reader *reader, char *const *environment) {
+    for (size_t i = 0; i < config_option_count; i++) {
+        char name[CONFIG_NAME_SIZE];
+        config_option_variable(&config_options[i], name);
+        const char *value = config_variable(environment, name);
+        const char *source = value ? config_keep_text(reader, text_of(name)) : NULL;
+        if (source)
+            read_said(reader, i, source, &value, 1);
+    }
+}
+
+void config_read_flags(struct config_reader *reader, const struct config_flags *flags) {
+    const char **values = flags ? config_keep(reader, (flags->count + 1) * sizeof *values) : NULL;
+    for (size_t i = 0; i < config_option_count && values; i++) {
+        size_t count = 0;
+        for (size_t j = 0; j < flags->count; j++) {
+            if (flags->given[j].option == &config_options[i])
+                values[count++] = flags->given[j].value;
+        }
+        char name[CONFIG_NAME_SIZE];
+        config_option_flag(&config_options[i], name);
+        const char *source = count ? config_keep_text(reader, text_of(name)) : NULL;
+        if (source)
+            read_said(reader, i, source, values, count);
+    }
+}
+
+/* A variable that only looks like one of ours is not worth refusing to start for. Kubernetes sets
+ * TARN_SERVICE_HOST, TARN_PORT_… by itself when there is a Service named tarn. */
+void config_warn_of_variables(struct config_reader *reader, char *const *environment) {
+    char spelled[OPTION_LIMIT + 1][CONFIG_NAME_SIZE] = {"TARN_CONFIG"};
+    const char *known[OPTION_LIMIT + 2] = {spelled[0]};
+    size_t known_count = 1, count = 0, all = 0;
+    for (size_t i = 0; i < config_option_count; i++, known_count++) {
+        config_option_variable(&config_options[i], spelled[known_count]);
+        known[known_count] = spelled[known_count];
+    }
+    while (environment && environment[all])
+        all++;
+    const char **warnings = config_keep(reader, (all + 1) * sizeof *warnings);
+    for (size_t i = 0; i < all && warnings; i++) {
+        struct text name = text_of(environment[i]);
+        name = text_cut(name, '=', &(struct text){0});
+        bool ours = !text_starts(name, "TARN_");
+        for (size_t j = 0; j < known_count && !ours; j++)
+            ours = text_is(name, known[j]);
+        if (ours || text_starts(name, "TARN_SERVICE_") || text_is(name, "TARN_PORT") ||
+            text_starts(name, "TARN_PORT_"))
+            continue;
+        char word[CONFIG_NAME_SIZE], sentence[200], quoted[QUOTE_SIZE];
+        const char *meant =
+            text_copy(name, word, sizeof word) ? config_nearest_word(word, known) : NULL;
+        snprintf(sentence, sizeof sentence, "%s in the environment is no setting of tarn%s%s%s",
+                 config_quote(*word ? word : "TARN_…", quoted), meant ? "; did you mean " : "",
+                 meant ? meant : "", meant ? "?" : "");
+        if ((warnings[count] = config_keep_text(reader, text_of(sentence))))
+            count++;
+    }
+    reader->loaded->config.warnings = count ? warnings : NULL;
+}

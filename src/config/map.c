@@ -1,0 +1,64 @@
+/* The keys of a mapping. */
+#include "config/map.h"
+
+#include <stdio.h>
+#include <string.h>
+#include "config/words.h"
+
+static void join(const char *path, const char *key, char out[static KEY_PATH_SIZE]) {
+    char shown[40]; /* keys in the file may be anything */
+    size_t length = 0;
+    for (; key[length] && length < sizeof shown - 1; length++)
+        shown[length] = key[length] >= ' ' && key[length] < 0x7F ? key[length] : '?';
+    shown[length] = '\0';
+    snprintf(out, KEY_PATH_SIZE, "%.100s%s%s", path, *path ? "." : "", shown);
+}
+
+static void tell_unknown_key(struct config_reader *reader, const struct config_node *value,
+                             const char *path, const char *const *known) {
+    char joined[KEY_PATH_SIZE], quoted[QUOTE_SIZE];
+    join(path, value->key, joined);
+    const char *meant = config_nearest_word(value->key, known);
+    if (meant) {
+        config_problem_add(&reader->problems, value->key_place, joined,
+                           "unknown key %s; did you mean %s?", config_quote(value->key, quoted),
+                           meant);
+        return;
+    }
+    cleanup_buffer struct buffer list = {0};
+    for (size_t i = 0; known[i]; i++)
+        buffer_printf(&list, "%s%s", i ? ", " : "", known[i]);
+    config_problem_add(&reader->problems, value->key_place, joined,
+                       "unknown key %s; known here: %s", config_quote(value->key, quoted),
+                       list.bytes ? list.bytes : "");
+}
+
+bool config_read_map(struct config_reader *reader, const struct config_node *node, const char *path,
+                     const char *const *known) {
+    if (node->kind != NODE_MAP) {
+        config_problem_add(&reader->problems, node->place, path,
+                           "expected a mapping (key: value), found %s",
+                           config_node_kind_words(node));
+        return false;
+    }
+    for (const struct config_node *value = node->first; value; value = value->next) {
+        if (!config_is_word(value->key, known))
+            tell_unknown_key(reader, value, path, known);
+        const struct config_node *earlier = config_map_get(node, value->key);
+        if (earlier != value) {
+            char joined[KEY_PATH_SIZE];
+            join(path, value->key, joined);
+            config_problem_add(&reader->problems, value->key_place, joined,
+                               "said twice; first in line %u", earlier->key_place.line);
+        }
+    }
+    return true;
+}
+
+const struct config_node *config_map_get(const struct config_node *map, const char *key) {
+    for (const struct config_node *value = map->first; value; value = value->next) {
+        if (strcmp(value->key, key) == 0)
+            return value;
+    }
+    return NULL;
+}

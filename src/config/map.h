@@ -1,0 +1,16 @@
+/* The keys of a mapping. Private to config/. */
+#ifndef CONFIG_MAP_H
+#define CONFIG_MAP_H
+
+#include "config/reader.h"
+#include "config/yaml_tree.h"
+
+/* Whether `node` is a mapping. A key that appears twice or is not one of `known` (NULL-terminated)
+ * adds a problem; the mapping can be read all the same. */
+bool config_read_map(struct config_reader *reader, const struct config_node *node, const char *path,
+                     const char *const *known);
+
+/* The value of the first `key`; NULL when absent. `map` is a mapping. */
+const struct config_node *config_map_get(const struct config_node *map, const char *key);
+
+#endif

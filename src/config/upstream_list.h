@@ -1,0 +1,12 @@
+/* The list of upstreams. Private to config/. */
+#ifndef CONFIG_UPSTREAM_LIST_H
+#define CONFIG_UPSTREAM_LIST_H
+
+#include "config/reader.h"
+#include "config/yaml_tree.h"
+
+/* Sets config->upstreams: the list in the file (`node`; NULL: the built-in list), changed by
+ * --upstream and --default-upstream. The settings for all upstreams must have been read before. */
+void config_read_upstreams(struct config_reader *reader, const struct config_node *node);
+
+#endif

@@ -1,0 +1,17 @@
+/* The value of one setting, checked as its row in the table says. Private to config/. */
+#ifndef CONFIG_VALUE_H
+#define CONFIG_VALUE_H
+
+#include "config/reader.h"
+#include "config/yaml_tree.h"
+
+/* Sets the option's field in the struct at `base`. False: a problem was added, or memory ran out.
+ */
+bool config_read_value(struct config_reader *reader, const struct config_option *option, void *base,
+                       const struct config_node *node, const char *path);
+
+/* The same with the option's `standard`, if it has one. */
+void config_read_default(struct config_reader *reader, const struct config_option *option,
+                         void *base);
+
+#endif
