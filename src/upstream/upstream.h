@@ -23,6 +23,8 @@
 #include "oci/digest.h"
 #include "oci/reference.h"
 
+enum { UPSTREAM_CONNECTIONS_LIMIT = 16 }; /* the most that upstream_settings.connections may be */
+
 /* What the configuration says about one upstream or one pattern of them. Strings are owned by the
  * configuration, which outlives every upstream. Zero or NULL: the default that stands beside it. */
 struct upstream_settings {

@@ -35,7 +35,7 @@
 #include "retention/space.h"
 
 enum {
-    FLIGHT_SPANS = 20,  /* more than any `connections` may be */
+    FLIGHT_SPANS = UPSTREAM_CONNECTIONS_LIMIT + 4, /* one for each connection, and some spare */
     FLIGHT_SOURCES = 8, /* repositories a flight remembers to fetch through */
 };
 

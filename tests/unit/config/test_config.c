@@ -258,7 +258,7 @@ static void test_an_upstream_says_otherwise_than_the_top_level(void **state) {
                                  "  - host: '*.registry.example:5000'\n"
                                  "  - {host: ghcr.io, default: true}\n"
                                  "tag_ttl: 2m\n"
-                                 "connections: 8\n");
+                                 "connections: 16\n");
     assert_int_equal(config->upstream_count, 3);
     const struct upstream_settings *quay = upstream(config, "quay.io");
     assert_int_equal(quay->tag_ttl_ms, 3600000);
@@ -270,7 +270,7 @@ static void test_an_upstream_says_otherwise_than_the_top_level(void **state) {
     assert_string_equal(quay->token_hosts[1], "auth.example:8443");
     assert_string_equal(quay->fallbacks[1], "http://b.example:5000/sub");
     assert_int_equal(upstream(config, "ghcr.io")->tag_ttl_ms, 120000);
-    assert_int_equal(upstream(config, "ghcr.io")->connections, 8);
+    assert_int_equal(upstream(config, "ghcr.io")->connections, UPSTREAM_CONNECTIONS_LIMIT);
     assert_int_equal(upstream(config, "*.registry.example:5000")->max_connections, 64);
     assert_string_equal(default_host(config), "ghcr.io");
     config_free(config);
@@ -506,9 +506,11 @@ static void test_each_mistake_is_told_with_its_place(void **state) {
          "f.yaml:1:14: max_flights: \"many\" is no whole number; write for example 4\n"},
         {"max_flights: -1\n",
          "f.yaml:1:14: max_flights: \"-1\" is no whole number; write for example 4\n"},
-        {"connections: 65\n", "f.yaml:1:14: connections: \"65\" is too large; the most is 64\n"},
+        {"connections: 17\n", "f.yaml:1:14: connections: \"17\" is too large; the most is 16\n"},
+        {"upstreams: [{host: a.example, connections: 17}]\n",
+         "f.yaml:1:44: upstreams[0].connections: \"17\" is too large; the most is 16\n"},
         {"upstreams: [{host: a.example, connections: 4294967297}]\n",
-         "f.yaml:1:44: upstreams[0].connections: \"4294967297\" is too large; the most is 64\n"},
+         "f.yaml:1:44: upstreams[0].connections: \"4294967297\" is too large; the most is 16\n"},
         {"connect_timeout: 0\n",
          "f.yaml:1:18: connect_timeout: \"0\" is too small; the least is 1ms\n"},
         {"prefetch: maybe\n", "f.yaml:1:11: prefetch: \"maybe\" is neither true nor false\n"},
