@@ -69,7 +69,7 @@ def hot_blob(bench):
         server.fresh()
     for server in servers:
         clients.download(server.port, path)
-    bench.origin.settled_counters()  # docker-registry may still be storing
+    bench.upstream.settled_counters()  # docker-registry may still be storing
 
     def measure(server):
         before = server.cpu_seconds()
@@ -95,13 +95,13 @@ def one_transfer(bench):
         values = {}
         for server in bench.caches:
             server.fresh()
-            bench.origin.set(rate=20_000_000)
+            bench.upstream.set(rate=20_000_000)
             results = clients.download_together(server.port, path, count)
             bench.check(all(result and result.is_whole for result in results), server, path)
-            values[server.name] = bench.origin.settled_counters()["blob_bytes"] / size
+            values[server.name] = bench.upstream.settled_counters()["blob_bytes"] / size
         yield Row(f"{count} cold clients of one blob: upstream bytes", "x blob", values, None,
                   ("<=", 1.0))
-    bench.origin.set()
+    bench.upstream.set()
 
 
 def head(bench):
@@ -111,11 +111,11 @@ def head(bench):
     values = {}
     for server in bench.caches:
         server.fresh()
-        bench.origin.set()
+        bench.upstream.set()
         with clients.connect_and_ask(server.port, path, "HEAD") as sock:
             status, length, _ = clients.read_head(sock)
         bench.check((status, length) == (200, size), server, path)
-        values[server.name] = bench.origin.settled_counters()["blob_bytes"] / size
+        values[server.name] = bench.upstream.settled_counters()["blob_bytes"] / size
     yield Row("HEAD of a cold blob: upstream bytes", "x blob", values, None, ("<=", 0.0))
 
 
@@ -127,14 +127,14 @@ def first_byte(bench):
         for _ in range(3 if bench.quick else 7):
             for server in bench.caches:
                 server.fresh()
-                bench.origin.set(rate=100_000_000)
-                direct = clients.download(bench.origin.port, path).first_byte
+                bench.upstream.set(rate=100_000_000)
+                direct = clients.download(bench.upstream.port, path).first_byte
                 cold = clients.download(server.port, path).first_byte
                 found[server.name].append((cold - direct) * 1000)
         values = {name: statistics.median(times) for name, times in found.items()}
         yield Row(f"cold blob of {mib} MiB: first byte after a direct fetch's", "ms", values, None,
                   ("<=", 20.0))
-    bench.origin.set()
+    bench.upstream.set()
 
 
 def memory(bench):
@@ -148,13 +148,13 @@ def memory(bench):
         time.sleep(1)
         idle[server.name] = server.resident_bytes() / MIB
 
-        bench.origin.set(rate=8_000_000)
+        bench.upstream.set(rate=8_000_000)
         cold[server.name] = _crowded(bench, server, path, count)
 
         server.fresh()
-        bench.origin.set()
+        bench.upstream.set()
         clients.download(server.port, path)
-        bench.origin.settled_counters()
+        bench.upstream.settled_counters()
         hot[server.name] = _crowded(bench, server, path, count)
         server.stop()
     yield Row("resident memory, idle", "MiB", idle)
@@ -162,7 +162,7 @@ def memory(bench):
               ("<=", 40.0))
     yield Row(f"resident memory, {count:,} downloads of one cold blob", "MiB", cold, None,
               ("<=", 40.0))
-    bench.origin.set()
+    bench.upstream.set()
     for server in bench.caches:
         server.start()
 
@@ -183,15 +183,15 @@ def capped(bench):
     """a large cold blob from an upstream that caps each connection at 20 MB/s"""
     size, rate = (64 if bench.quick else 256) * MIB, 20_000_000
     path = clients.blob_path(bench.content.blob(size, seed=2))
-    bench.origin.set(rate=rate)
-    values = {"curl": clients.curl_seconds(bench.origin.port, path)}
+    bench.upstream.set(rate=rate)
+    values = {"curl": clients.curl_seconds(bench.upstream.port, path)}
     for server in bench.caches:
         server.fresh()
-        bench.origin.set(rate=rate)
+        bench.upstream.set(rate=rate)
         result = clients.download(server.port, path)
         bench.check(result.is_whole, server, path)
         values[server.name] = result.seconds
-    bench.origin.set()
+    bench.upstream.set()
     speedup = None
     if "tarn" in values:
         speedup = ("x curl's speed", values["curl"] / values["tarn"])
@@ -208,9 +208,9 @@ def cuts(bench):
         values, wrong = {}, []
         for server in bench.caches:
             server.fresh()
-            bench.origin.set(rate=100_000_000, cuts=count, over=size)
+            bench.upstream.set(rate=100_000_000, cuts=count, over=size)
             result = clients.download(server.port, path, hashed=True)
-            counters = bench.origin.settled_counters()
+            counters = bench.upstream.settled_counters()
             values[server.name] = counters["blob_bytes"] / size
             if result.digest != name:
                 wrong.append(f"{server.name}'s client got {result.received} bytes of {size}")
@@ -218,7 +218,7 @@ def cuts(bench):
                 wrong.append(f"{server.name}: upstream broke off {counters['cuts_made']} times only")
         yield Row(f"cold blob, upstream breaks off {count} times: upstream bytes", "x blob", values,
                   None, ("<=", goal), "; ".join(wrong))
-    bench.origin.set()
+    bench.upstream.set()
 
 
 def cold_cpu(bench):
@@ -232,7 +232,7 @@ def cold_cpu(bench):
         for name in names:
             result = clients.download(server.port, clients.blob_path(name))
             bench.check(result.is_whole, server, name)
-        bench.origin.settled_counters()
+        bench.upstream.settled_counters()
         values[server.name] = (server.cpu_seconds() - before) / (times * size / 1e9)
     block, hasher = bytes(MIB), hashlib.sha256()
     before = time.process_time()

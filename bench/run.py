@@ -15,7 +15,7 @@ import time
 
 import figures
 from content import Content
-from servers import DockerRegistry, Nginx, Origin, Tarn
+from servers import DockerRegistry, Nginx, PacedRegistry, Tarn
 
 COLUMNS = ["tarn", "nginx", "docker-registry", "curl", "SHA-256 alone"]
 
@@ -30,14 +30,14 @@ class Bench:
         self.connections = 4
         self.faults = []
         self.content = Content(os.path.join(folder, "content"))
-        self.origin = Origin(folder, self.content.folder)
+        self.upstream = PacedRegistry(folder, self.content.folder)
         self.nginx = Nginx(folder, self.content.folder)
-        self.registry = DockerRegistry(folder, self.origin)
+        self.registry = DockerRegistry(folder, self.upstream)
         self.tarn = None
         if os.access(options.tarn, os.X_OK):
-            self.tarn = Tarn(folder, self.origin, os.path.abspath(options.tarn), self.connections)
+            self.tarn = Tarn(folder, self.upstream, os.path.abspath(options.tarn), self.connections)
         self.caches = [server for server in (self.tarn, self.registry) if server]
-        self.servers = [self.origin, self.nginx, *self.caches]
+        self.servers = [self.upstream, self.nginx, *self.caches]
 
     def check(self, is_well, server, what):
         """Notes an answer that was wrong; the run goes on and fails in the end if it was tarn's."""

@@ -117,17 +117,17 @@ class Server:
         return path
 
 
-class Origin(Server):
-    """The upstream (origin.py); knows what it was asked for."""
+class PacedRegistry(Server):
+    """The upstream (paced_registry.py); knows what it was asked for."""
 
-    name = "origin"
+    name = "upstream"
 
     def __init__(self, folder, content):
         super().__init__(folder)
         self.content = content
 
     def command(self):
-        program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "origin.py")
+        program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "paced_registry.py")
         return ["/usr/bin/python3", program, str(self.port), self.content]
 
     def ask(self, path):
@@ -155,10 +155,10 @@ class Origin(Server):
 class Tarn(Server):
     name = "tarn"
 
-    def __init__(self, folder, origin, program, connections=4):
+    def __init__(self, folder, upstream, program, connections=4):
         super().__init__(folder)
         self.program = program
-        self.origin, self.connections = origin, connections
+        self.upstream, self.connections = upstream, connections
 
     def command(self):
         path = self.write("tarn.yaml", f"""\
@@ -166,7 +166,7 @@ listen: 127.0.0.1:{self.port}
 root: {self.folder}/root
 upstreams:
   - host: origin.example
-    url: http://127.0.0.1:{self.origin.port}
+    url: http://127.0.0.1:{self.upstream.port}
     default: true
     tag_ttl: 1h
     connections: {self.connections}
@@ -225,9 +225,9 @@ class DockerRegistry(Server):
 
     name = "docker-registry"
 
-    def __init__(self, folder, origin):
+    def __init__(self, folder, upstream):
         super().__init__(folder)
-        self.origin = origin
+        self.upstream = upstream
 
     def command(self):
         path = self.write("config.yml", f"""\
@@ -237,6 +237,6 @@ storage:
   filesystem: {{rootdirectory: {self.folder}/root}}
   cache: {{blobdescriptor: inmemory}}
 http: {{addr: "127.0.0.1:{self.port}"}}
-proxy: {{remoteurl: "http://127.0.0.1:{self.origin.port}"}}
+proxy: {{remoteurl: "http://127.0.0.1:{self.upstream.port}"}}
 """)
         return ["/usr/bin/docker-registry", "serve", path]

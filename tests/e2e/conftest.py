@@ -13,7 +13,7 @@ import pathlib
 
 import pytest
 
-from kit.fake_upstream import FakeUpstream
+from kit.scripted_registry import ScriptedRegistry
 from kit.images import build_platforms, build_runnable
 from kit.origin import Origin
 from kit.tarn import Tarn
@@ -64,7 +64,7 @@ def make_upstream():
     made = []
 
     def make(**options):
-        made.append(FakeUpstream(**options))
+        made.append(ScriptedRegistry(**options))
         return made[-1]
 
     yield make

@@ -1,4 +1,4 @@
-"""Rounds of chaos until the time is over: script/soak"""
+"""Runs rounds of chaos until the time is over; script/soak starts it."""
 
 import argparse
 import os
@@ -14,7 +14,7 @@ from kit.rounds import FLAT, LIMIT, Wrong, run_rounds
 
 
 class Progress:
-    """One line a minute."""
+    """Prints one line a minute."""
 
     def __init__(self):
         self.told = time.monotonic()

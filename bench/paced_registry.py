@@ -1,6 +1,6 @@
 """The upstream of the measurements: a small registry that counts, paces and cuts.
 
-    origin.py PORT CONTENT
+    paced_registry.py PORT CONTENT
 
 CONTENT holds `blobs/HEX` and `manifests/REFERENCE`. It runs as a process of its own, so that what
 it costs is nobody else's. `GET /_/set?rate=BYTES&cuts=N&over=SIZE` says how fast a connection may

@@ -1,8 +1,8 @@
 """
-A registry that does as it is told: right, slowly, wrongly, or not at all.
+A registry that a test scripts: it responds rightly, slowly, wrongly or not at all, as it is told.
 
-It keeps repositories in memory, writes down every request and counts every byte of every body it
-sends. Each listener is an own socket with a thread a connection, so that a test decides about
+It keeps repositories in memory, records every request and counts every byte of every body that it
+sends. Each connection has a thread that works on the plain socket, so that a test decides about
 single bytes, resets and silences.
 """
 
@@ -79,7 +79,7 @@ class _Gone(Exception):
     """The connection is over, on purpose or because the other side left."""
 
 
-class FakeUpstream:
+class ScriptedRegistry:
     """The registry on `host:port`, and beside it a second host that blobs may be redirected to."""
 
     def __init__(self, host="127.0.0.1", elsewhere="127.0.0.2", tls=None):
@@ -178,7 +178,7 @@ class FakeUpstream:
 
     def wait_idle(self, path="."):
         wait_until(lambda: all(request.ended for request in self.asked(path)),
-                   "the fake upstream's answers end")
+                   "the responses of the scripted registry to end")
 
     def refuse(self):
         """Nothing listens on the registry's port, and what was connected is reset."""
