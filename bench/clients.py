@@ -1,4 +1,4 @@
-"""The clients: wrk for many small answers, raw sockets for large ones."""
+"""The clients: wrk for many small responses, plain sockets for large ones."""
 import hashlib
 import os
 import re
@@ -21,7 +21,7 @@ def blob_path(hex_digest):
 
 
 class Download:
-    """What came of one GET."""
+    """The result of one GET."""
 
     def __init__(self):
         self.status = 0
@@ -49,7 +49,7 @@ def connect_and_ask(port, path, method="GET", receive_buffer=0):
 
 
 def read_head(sock):
-    """Status, Content-Length (or None), and what of the body came along."""
+    """Returns the status, Content-Length (or None), and the first bytes of the body."""
     head = b""
     while b"\r\n\r\n" not in head:
         more = sock.recv(16 << 10)
@@ -62,8 +62,8 @@ def read_head(sock):
 
 
 def download(port, path, hashed=False):
-    """Fetches a body. Unless it is hashed its bytes are thrown away inside the kernel, so that the
-    client costs as little as it can on a machine it shares with the server."""
+    """Fetches a body. Unless it is hashed, the kernel throws its bytes away, so that the client
+    needs little CPU time on the machine that it shares with the server."""
     result, begin = Download(), time.monotonic()
     hasher = hashlib.sha256() if hashed else None
     flags = 0 if hashed else socket.MSG_TRUNC
@@ -93,7 +93,7 @@ def download(port, path, hashed=False):
 
 
 def download_together(port, path, count):
-    """`count` clients at once; those that failed are None."""
+    """Downloads with `count` clients at once; the result of a client that failed is None."""
     results = [None] * count
 
     def fetch(index):
@@ -110,7 +110,7 @@ def download_together(port, path, count):
 
 
 class SlowCrowd:
-    """Many downloads in progress at once: each is read a little and then left waiting."""
+    """Many downloads in progress at once. Each client reads a little and then waits."""
 
     def __init__(self, port, path, count):
         self.sockets, self.fed = [], 0
@@ -131,7 +131,7 @@ class SlowCrowd:
                     pass
 
     def read_on(self, seconds):
-        """Each client reads 4 KiB in turn, for a while."""
+        """Each client reads 4 KiB in turn, for so many seconds."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             for sock in self.sockets:
@@ -148,7 +148,8 @@ class SlowCrowd:
 
 
 def requests_per_second(port, path, connections, seconds):
-    """By wrk, keep-alive; an answer other than 2xx spoils the figure and is an error."""
+    """Measures by wrk with keep-alive. A response other than 2xx is an error, because it would
+    falsify the figure."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "60s",
                "-H", f"Accept: {ACCEPT}", f"http://127.0.0.1:{port}{path}"]
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -158,7 +159,7 @@ def requests_per_second(port, path, connections, seconds):
 
 
 def curl_seconds(port, path):
-    """What one plain curl needs for it."""
+    """The time that one plain curl needs."""
     begin = time.monotonic()
     subprocess.run(["curl", "-sf", "--noproxy", "*", "-o", os.devnull,
                     f"http://127.0.0.1:{port}{path}"], check=True)

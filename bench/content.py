@@ -1,4 +1,4 @@
-"""What is pulled: blobs of given sizes and one small image, made on the spot."""
+"""Makes what the clients pull: blobs of given sizes and one small image."""
 import hashlib
 import json
 import os
@@ -15,14 +15,14 @@ class Content:
         self.manifest = self._image()
 
     def blob(self, size, seed=0):
-        """Makes a blob that nothing compresses, and gives its hex digest. The same size and seed
-        give the same blob."""
+        """Makes a blob that cannot be compressed, and returns its hex digest. The same size and
+        seed make the same blob."""
         hasher, written = hashlib.sha256(), 0
         block = hashlib.shake_256(f"{size}/{seed}".encode()).digest(min(size, MIB))
         temporary = os.path.join(self.folder, f"blob-{os.getpid()}")
         with open(temporary, "wb") as file:
             while written < size:
-                # Each block differs from the others by its number, so that none is taken for another.
+                # The number in front makes each block differ from the others.
                 piece = (written.to_bytes(8, "big") + block[8:])[: size - written]
                 file.write(piece)
                 hasher.update(piece)
@@ -31,7 +31,7 @@ class Content:
         return hasher.hexdigest()
 
     def _image(self):
-        """An image of one layer: its manifest's hex digest; the tag is `latest`."""
+        """Makes an image of one layer with the tag `latest`; returns its manifest's hex digest."""
         def descriptor(kind, size):
             return {"mediaType": f"application/vnd.oci.image.{kind}",
                     "digest": f"sha256:{self.blob(size)}", "size": size}

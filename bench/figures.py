@@ -1,8 +1,8 @@
-"""The figures, one function each: it measures and yields rows of the table.
+"""The figures. Each is a function that measures and yields rows of the table.
 
-A row tells one quantity for each server measured, in one unit, and a ratio whose goal is the
-design's. Servers are measured in turn, round after round; the medians count, and the ratio is the
-median of the rounds' own, so that what else the machine does falls on all of them.
+A row has one quantity in one unit for each server, and may have a ratio with a goal. The servers
+are measured in turn, round after round. The table has the medians of the rounds, and the median of
+the rounds' ratios, so that other work on the machine affects all servers alike.
 """
 import hashlib
 import os
@@ -18,8 +18,8 @@ from content import MIB
 class Row:
     def __init__(self, name, unit, values, ratio=None, goal=None, note=""):
         self.name, self.unit, self.values = name, unit, values
-        self.ratio = ratio  # (text, number), as ("x nginx", 1.2); None: the value itself counts
-        self.goal = goal    # (">=" or "<=", number), against the ratio or else tarn's value
+        self.ratio = ratio  # (text, number), as ("x nginx", 1.2); None: there is no ratio
+        self.goal = goal    # (">=" or "<=", number), for the ratio, or for tarn's value without one
         self.note = note
 
     @property
@@ -31,8 +31,8 @@ class Row:
 
 
 def in_turn(rounds, servers, measure, over):
-    """measure(server) round after round, the servers in turn: each one's median by its name, and
-    the median of tarn's ratios to `over`."""
+    """Calls measure(server) for all servers in turn, round after round. Returns the median of each
+    server by its name, and the median of tarn's ratios to the server named `over`."""
     found = [{server.name: measure(server) for server in servers} for _ in range(rounds)]
     values = {server.name: statistics.median(one[server.name] for one in found)
               for server in servers}
@@ -61,7 +61,7 @@ def hot_manifest(bench):
 
 
 def hot_blob(bench):
-    """the server's CPU time for sending cached blobs"""
+    """the server's CPU time to send cached blobs"""
     size, times = 256 * MIB, 8
     path = clients.blob_path(bench.content.blob(size))
     servers = [*bench.caches, bench.nginx]
@@ -77,8 +77,8 @@ def hot_blob(bench):
             bench.check(clients.download(server.port, path).is_whole, server, path)
         return (server.cpu_seconds() - before) / (times * size / 1e9)
 
-    # The kernel keeps what is written in small pieces in small pieces, and sending those costs
-    # more. Read from the disk, as after a restart, the pages of all servers are alike.
+    # The kernel keeps bytes that were written in small pieces in small folios, and sending those
+    # costs more. Pages read from the disk, as after a restart, are alike for all servers.
     for note in ("just written", "read from disk"):
         values, ratio = in_turn(4 * bench.rounds, servers, measure, "nginx")
         yield Row(f"hot blob, pages {note}: server CPU", "s/GB", values, ratio, ("<=", 1.0))
@@ -88,7 +88,7 @@ def hot_blob(bench):
 
 
 def one_transfer(bench):
-    """bytes that upstream sends while 8 and 50 clients pull one cold blob at once"""
+    """bytes that upstream sends when 8 and 50 clients pull one cold blob at once"""
     size = (16 if bench.quick else 64) * MIB
     path = clients.blob_path(bench.content.blob(size))
     for count in (8, 50):
@@ -168,7 +168,7 @@ def memory(bench):
 
 
 def _crowded(bench, server, path, count):
-    """The most that it holds in MiB over a few seconds of that many slow downloads."""
+    """The largest resident memory in MiB during a few seconds of that many slow downloads."""
     crowd = clients.SlowCrowd(server.port, path, count)
     most = 0
     for _ in range(6):
@@ -246,7 +246,7 @@ def cold_cpu(bench):
 
 
 def start(bench):
-    """from exec to the first cached manifest answered, with many blobs in the cache"""
+    """time from exec to the first cached manifest, with many blobs in the cache"""
     if bench.tarn is None:
         return
     tarn = bench.tarn
@@ -264,12 +264,12 @@ def start(bench):
         times.append((time.monotonic() - begin) * 1000)
         tarn.stop()
     tarn.fresh()
-    yield Row(f"start with {bench.blobs:,} blobs cached: first answer", "ms",
+    yield Row(f"start with {bench.blobs:,} blobs cached: first response", "ms",
               {"tarn": statistics.median(times)}, None, ("<=", 100.0))
 
 
 def fill(folder, count):
-    """Puts `count` blobs under made-up digests; hard links, so that it takes seconds."""
+    """Makes `count` blobs with made-up digests. Hard links make that a matter of seconds."""
     original = None
     for index in range(count):
         name = hashlib.sha256(b"%d" % index).hexdigest()

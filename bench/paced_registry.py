@@ -1,14 +1,14 @@
-"""The upstream of the measurements: a small registry that counts, paces and cuts.
+"""The upstream of the measurements: a registry that counts, limits its rate and breaks off.
 
     paced_registry.py PORT CONTENT
 
-CONTENT holds `blobs/HEX` and `manifests/REFERENCE`. It runs as a process of its own, so that what
-it costs is nobody else's. `GET /_/set?rate=BYTES&cuts=N&over=SIZE` says how fast a connection may
-be (0: as fast as it goes) and how many times, evenly spread over the next SIZE bytes of blobs, an
-answer breaks off in the middle; it also sets the counters to zero. `GET /_/counters` tells them.
+CONTENT holds `blobs/HEX` and `manifests/REFERENCE`. The registry is a process of its own, so that its
+CPU time is not counted as a server's. `GET /_/set?rate=BYTES&cuts=N&over=SIZE` sets the bytes a second
+of each connection (0: no limit) and the number of responses that break off, evenly spread over the
+next SIZE bytes of blobs. It also sets the counters to zero. `GET /_/counters` sends the counters.
 
-nginx's limit_rate would not do: it lets each request send a second's worth at once, so that small
-ranges are not held back at all. Here the pace belongs to the connection, whatever is asked on it.
+nginx's limit_rate cannot replace it, because nginx lets each request send the bytes of a second at
+once, so that it does not slow small ranges at all. Here the limit belongs to the connection.
 """
 import hashlib
 import json
@@ -21,7 +21,7 @@ import threading
 import time
 import urllib.parse
 
-SLICE = 64 << 10  # sent at once when paced
+SLICE = 64 << 10  # bytes sent at once when the rate is limited
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 BLOB_PATH = re.compile(r"^/v2/.+/blobs/sha256:([0-9a-f]{64})$")
 MANIFEST_PATH = re.compile(r"^/v2/.+/manifests/([^/]+)$")
@@ -50,7 +50,7 @@ class State:
             self.counters[name] += amount
 
     def count_blob(self, amount):
-        """Counts bytes of a blob; whether the answer they belong to is to break off here."""
+        """Counts bytes of a blob. True: their response has to break off here."""
         with self.lock:
             self.counters["blob_bytes"] += amount
             if not self.cut_at or self.counters["blob_bytes"] < self.cut_at[0]:
@@ -85,37 +85,41 @@ class Connection(threading.Thread):
                 for line in lines[1:]:
                     name, value = line.split(":", 1)
                     fields[name.lower()] = value.strip()
-                if not self.answer(method, target, fields):
+                if not self.respond(method, target, fields):
                     return
         except OSError:
             pass
         finally:
             self.sock.close()
 
-    def answer(self, method, target, fields):
+    def respond(self, method, target, fields):
         url = urllib.parse.urlsplit(target)
         if url.path == "/_/set":
             asked = dict(urllib.parse.parse_qsl(url.query))
             self.state.set(*(int(asked.get(name, 0)) for name in ("rate", "cuts", "over")))
-            return self.reply(200, b"{}")
+            return self.respond_with(200, b"{}")
         if url.path == "/_/counters":
             with self.state.lock:
-                return self.reply(200, json.dumps(self.state.counters).encode())
+                return self.respond_with(200, json.dumps(self.state.counters).encode())
         if url.path in ("/v2", "/v2/"):
-            return self.reply(200, b"{}")
+            return self.respond_with(200, b"{}")
         match = BLOB_PATH.match(url.path)
         if match:
             return self.blob(method, match[1], fields)
         match = MANIFEST_PATH.match(urllib.parse.unquote(url.path))
         if match:
             return self.manifest(method, match[1].replace("sha256:", ""))
-        return self.reply(404, b'{"errors":[{"code":"NAME_UNKNOWN","message":"no such route"}]}')
+        return self.refuse("NAME_UNKNOWN")
 
-    def reply(self, status, body, fields="", head_only=False):
+    def respond_with(self, status, body, fields="", head_only=False):
         kind = "" if "Content-Type" in fields else "Content-Type: application/json\r\n"
         head = f"HTTP/1.1 {status} X\r\n{kind}{fields}Content-Length: {len(body)}\r\n\r\n".encode()
         self.sock.sendall(head if head_only else head + body)
         return True
+
+    def refuse(self, code):
+        error = {"errors": [{"code": code, "message": "not in the content of this registry"}]}
+        return self.respond_with(404, json.dumps(error).encode())
 
     def manifest(self, method, reference):
         self.state.count("manifest_heads" if method == "HEAD" else "manifest_gets")
@@ -123,9 +127,9 @@ class Connection(threading.Thread):
             with open(os.path.join(self.content, "manifests", reference), "rb") as file:
                 body = file.read()
         except FileNotFoundError:
-            return self.reply(404, b'{"errors":[{"code":"MANIFEST_UNKNOWN","message":"none"}]}')
+            return self.refuse("MANIFEST_UNKNOWN")
         digest = hashlib.sha256(body).hexdigest()
-        return self.reply(200, body, f"Content-Type: {MANIFEST_TYPE}\r\n"
+        return self.respond_with(200, body, f"Content-Type: {MANIFEST_TYPE}\r\n"
                           f"Docker-Content-Digest: sha256:{digest}\r\n", method == "HEAD")
 
     def blob(self, method, name, fields):
@@ -133,7 +137,7 @@ class Connection(threading.Thread):
         try:
             file = open(os.path.join(self.content, "blobs", name), "rb")
         except FileNotFoundError:
-            return self.reply(404, b'{"errors":[{"code":"BLOB_UNKNOWN","message":"none"}]}')
+            return self.refuse("BLOB_UNKNOWN")
         with file:
             size = os.fstat(file.fileno()).st_size
             first, last, status = 0, size - 1, "200 OK"
@@ -160,7 +164,7 @@ class Connection(threading.Thread):
             sent = os.sendfile(self.sock.fileno(), fd, offset,
                                min(SLICE if rate else 8 << 20, end - offset))
             offset += sent
-            if self.state.count_blob(sent):  # a reset, as from a load balancer that gave up
+            if self.state.count_blob(sent):  # a reset, as a load balancer sends
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 return False
             if rate:

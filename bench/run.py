@@ -1,6 +1,6 @@
-"""Measures tarn beside its peers and prints a table (Markdown): see --help.
+"""Measures tarn, nginx and docker-registry and prints a table in Markdown: see --help.
 
-Without a binary at --tarn the peers alone are measured.
+If there is no program at --tarn, it measures only the others.
 """
 import argparse
 import json
@@ -21,7 +21,7 @@ COLUMNS = ["tarn", "nginx", "docker-registry", "curl", "SHA-256 alone"]
 
 
 class Bench:
-    """What the figures share: the servers and how long to measure."""
+    """What all figures use: the servers, and how many rounds to measure."""
 
     def __init__(self, folder, options):
         self.quick = options.quick
@@ -40,9 +40,10 @@ class Bench:
         self.servers = [self.upstream, self.nginx, *self.caches]
 
     def check(self, is_well, server, what):
-        """Notes an answer that was wrong; the run goes on and fails in the end if it was tarn's."""
+        """Records a wrong response. The run goes on; at the end it fails if a response of tarn's was
+        wrong."""
         if not is_well:
-            print(f"bench: {server.name}: wrong answer: {what}", file=sys.stderr)
+            print(f"bench: {server.name}: wrong response: {what}", file=sys.stderr)
             self.faults.append(server.name)
 
 
@@ -86,11 +87,12 @@ def parse_options():
         epilog="figures:\n" + described)
     parser.add_argument("figure", nargs="*", help="only these; default: all")
     parser.add_argument("--quick", action="store_true",
-                        help="fewer rounds and smaller blobs: a minute or two, rougher figures")
+                        help="fewer rounds and smaller blobs: faster (a minute or two), less exact")
     parser.add_argument("--blobs", type=int, default=100_000, metavar="N",
                         help="blobs in the cache for `start` (default %(default)s)")
-    parser.add_argument("--json", metavar="FILE", help="write the results here, too")
-    parser.add_argument("--dir", metavar="DIR", help="where to work (default: the temporary folder)")
+    parser.add_argument("--json", metavar="FILE", help="also write the results to this file")
+    parser.add_argument("--dir", metavar="DIR",
+                        help="the folder to work in (default: the temporary folder)")
     parser.add_argument("--tarn", metavar="PROGRAM", default="build/tarn", help=argparse.SUPPRESS)
     options = parser.parse_args()
     for name in options.figure:

@@ -1,4 +1,4 @@
-"""The servers that are measured, each on a port and a folder of its own, started and stopped here."""
+"""Starts and stops the servers that are measured, each with a port and a folder of its own."""
 import json
 import os
 import shutil
@@ -16,7 +16,7 @@ def free_port():
 
 
 class Server:
-    """A process that listens. A subclass says how it is started, in command()."""
+    """A process that listens. A subclass returns its command line from command()."""
 
     name = ""
 
@@ -33,11 +33,11 @@ class Server:
         shutil.rmtree(os.path.join(self.folder, "root"), ignore_errors=True)
 
     def content_folder(self):
-        """Where the bytes that it serves lie."""
+        """The folder of the bytes that it serves."""
         return os.path.join(self.folder, "root")
 
     def drop_pages(self):
-        """Has the kernel forget the bytes of large files, so that they are read from the disk."""
+        """Removes large files from the page cache, so that the server reads them from the disk."""
         for folder, _, names in os.walk(self.content_folder()):
             for path in (os.path.join(folder, name) for name in names):
                 if os.path.isfile(path) and os.path.getsize(path) >= 1 << 20:
@@ -78,13 +78,13 @@ class Server:
         self.process = None
 
     def fresh(self):
-        """Starts anew with nothing cached."""
+        """Starts again with an empty cache."""
         self.stop()
         self.forget()
         self.start()
 
     def processes(self):
-        """Its process and those it started."""
+        """The ids of its process and of the processes that it started."""
         found = [self.process.pid]
         for pid in found:
             with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
@@ -92,7 +92,7 @@ class Server:
         return found
 
     def cpu_seconds(self):
-        """User and system time so far, ended threads included."""
+        """User and system time so far, including threads that have ended."""
         ticks = 0
         for pid in self.processes():
             with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
@@ -118,7 +118,7 @@ class Server:
 
 
 class PacedRegistry(Server):
-    """The upstream (paced_registry.py); knows what it was asked for."""
+    """The upstream: paced_registry.py, which counts its requests and bytes."""
 
     name = "upstream"
 
@@ -131,8 +131,8 @@ class PacedRegistry(Server):
         return ["/usr/bin/python3", program, str(self.port), self.content]
 
     def ask(self, path):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}") as answer:
-            return answer.read()
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}") as response:
+            return response.read()
 
     def set(self, rate=0, cuts=0, over=0):
         self.ask(f"/_/set?rate={rate}&cuts={cuts}&over={over}")
@@ -141,7 +141,7 @@ class PacedRegistry(Server):
         return json.loads(self.ask("/_/counters"))
 
     def settled_counters(self, seconds=60):
-        """The counters once no byte has moved for a second: background transfers are over."""
+        """The counters after a second without a change, when background transfers have ended."""
         before, end = None, time.monotonic() + seconds
         while time.monotonic() < end:
             now = self.counters()
@@ -176,7 +176,7 @@ log: {{level: warn, format: text}}
 
 
 class Nginx(Server):
-    """The same bytes as static files: the practical limit of the kernel."""
+    """Serves the same bytes as static files, which is the practical limit of the kernel."""
 
     name = "nginx"
 
@@ -221,7 +221,7 @@ http {{
 
 
 class DockerRegistry(Server):
-    """CNCF distribution as Debian ships it, as a pull-through proxy."""
+    """Debian's package of CNCF distribution, as a pull-through proxy."""
 
     name = "docker-registry"
 
