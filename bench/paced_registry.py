@@ -2,10 +2,11 @@
 
     paced_registry.py PORT CONTENT
 
-CONTENT holds `blobs/HEX` and `manifests/REFERENCE`. The registry is a process of its own, so that its
-CPU time is not counted as a server's. `GET /_/set?rate=BYTES&cuts=N&over=SIZE` sets the bytes a second
-of each connection (0: no limit) and the number of responses that break off, evenly spread over the
-next SIZE bytes of blobs. It also sets the counters to zero. `GET /_/counters` sends the counters.
+CONTENT holds `blobs/HEX` and `manifests/REFERENCE`. The registry is a process of its own, so that
+its CPU time is not counted as a server's. `GET /_/set?rate=BYTES&cuts=N&over=SIZE` sets the bytes a
+second of each connection (0: no limit) and the number of responses that break off, evenly spread
+over the next SIZE bytes of blobs. It also sets the counters to zero. `GET /_/counters` sends the
+counters.
 
 nginx's limit_rate cannot replace it, because nginx lets each request send the bytes of a second at
 once, so that it does not slow small ranges at all. Here the limit belongs to the connection.

@@ -40,8 +40,8 @@ class Bench:
         self.servers = [self.upstream, self.nginx, *self.caches]
 
     def check(self, is_well, server, what):
-        """Records a wrong response. The run goes on; at the end it fails if a response of tarn's was
-        wrong."""
+        """Records a wrong response. The run goes on; at the end it fails if a response of
+        tarn's was wrong."""
         if not is_well:
             print(f"bench: {server.name}: wrong response: {what}", file=sys.stderr)
             self.faults.append(server.name)

@@ -1,7 +1,7 @@
 """
 Google's endpoints on loopback, as strict as Google: metadata server, OAuth token endpoint with real
-signature verification, STS, IAM Credentials, and Artifact Registry with its token endpoint. What
-Google would refuse is refused here, in Google's words as far as they are known.
+signature verification, STS, IAM Credentials, and Artifact Registry with its token endpoint. They
+refuse what Google refuses, with Google's messages as far as they are known.
 """
 
 import base64
@@ -24,11 +24,11 @@ TYPE = "urn:ietf:params:oauth:token-type:"
 AUDIENCE = ("//iam.googleapis.com/projects/123/locations/global/workloadIdentityPools/pool/"
             "providers/cluster")
 METADATA = "/computeMetadata/v1/instance/service-accounts/default/"
-STOP_POLL = 0.02  # seconds between two looks at whether to stop; by default a test's half second
+STOP_POLL = 0.02  # seconds between two checks whether to stop; the default would cost each test 0.5 s
 
 
 class Refused(Exception):
-    """An answer other than 200."""
+    """A response other than 200."""
 
     def __init__(self, status, body, headers=None):
         super().__init__(body)
@@ -77,7 +77,7 @@ class Key:
 
 
 class Google:
-    """The state of all services; what a test turns is an attribute."""
+    """The state of all services. Tests set its attributes."""
 
     def __init__(self, key):
         self.lock = threading.Lock()
@@ -94,15 +94,15 @@ class Google:
         self.public = False
         self.registry_tokens = {}     # token -> (repository, end)
         self.lifetime = 3599
-        self.registry_lifetime = None  # told as expires_in
-        self.clock_offset = 0         # of Google's clock against ours, in seconds
-        self.fail = {}                # kind -> list of Refused to answer first
+        self.registry_lifetime = None  # sent as expires_in
+        self.clock_offset = 0         # seconds that Google's clock is ahead of ours
+        self.fail = {}                # kind -> list of Refused to send first
         self.delay = {}               # kind -> seconds
         self.metadata_account = True  # False: 404 on the token path
         self.images = {}              # (repository, reference) -> (type, bytes)
         self.blobs = {}               # digest -> bytes
         self.downloads = {}           # opaque -> digest
-        self.problems = []            # what no client may do
+        self.problems = []            # mistakes of clients
         server = Server(("127.0.0.1", 0), type("Handler", (Handler,), {"google": self}))
         self.server, self.port = server, server.server_port
         self.host = f"127.0.0.1:{self.port}"
@@ -128,7 +128,7 @@ class Google:
             return [detail for one, detail in self.requests if one == kind][-1]
 
     def all_secrets(self):
-        """Everything that no log, error or page may hold."""
+        """Everything that must not be in a log, an error or a page."""
         with self.lock:
             return [*self.access, *self.registry_tokens, *self.refresh_tokens, *self.subjects,
                     self.client[1], "".join(self.key.pem.split("\n")[1:3])]
@@ -276,7 +276,7 @@ class Google:
         if not form.get("scope"):
             raise oauth_error(400, "invalid_request", "Missing required parameter: scope")
         who = self.subjects.get(form.get("subject_token"))
-        if not who:  # a careless service: it says what it was given
+        if not who:  # a careless service that repeats the token in its message
             raise oauth_error(400, "invalid_grant", "Unable to parse the ID Token "
                               + form.get("subject_token", ""))
         return {"access_token": self.give_access(who, form["scope"].split(" ")),
@@ -315,7 +315,7 @@ class Google:
 
     def registry_token(self, request):
         scope = request.query.get("scope", [""])[0]
-        # skopeo and podman leave it out when the challenge does; a wrong one is another matter.
+        # skopeo and podman omit it when the challenge omits it, but a wrong one is a mistake.
         if request.query.get("service", [self.host])[0] not in self.services:
             raise oci_error(400, "UNSUPPORTED", "no such service")
         kind, _, rest = scope.partition(":")
@@ -341,7 +341,7 @@ class Google:
         return answer, {}
 
     def basic_holder(self, request):
-        """Who the Basic credentials are; None without any; 401 for wrong ones."""
+        """The user of the Basic credentials; None without any; 401 for wrong ones."""
         scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
         if not scheme:
             return None
@@ -407,7 +407,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request, client_address):
-        """Clients that leave in mid-answer are no news."""
+        """Does not print an error when a client leaves during a response."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -498,8 +498,8 @@ class Handler(BaseHTTPRequestHandler):
 
 class TlsFront:
     """
-    A proxy (CONNECT) behind which the emulator is us-docker.pkg.dev over TLS, for clients that
-    insist on real names. Nothing but that name is connected to anything.
+    A proxy (CONNECT) that connects us-docker.pkg.dev to the emulator over TLS, for clients that
+    need real names. It connects no other name.
     """
 
     HOST = "us-docker.pkg.dev"

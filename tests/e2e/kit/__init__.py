@@ -1,1 +1,1 @@
-"""What the end-to-end tests are made of: processes, a scripted registry, a real registry, clients."""
+"""What the end-to-end tests use: programs, a scripted registry, a real registry, clients."""

@@ -1,4 +1,4 @@
-"""What a tarn's cache is on disk, looked at from outside while it works."""
+"""Looks at the files of a cache from outside, while tarn works."""
 
 import os
 import pathlib
@@ -19,12 +19,12 @@ def is_held(root, digest):
 
 
 def held(root, digests):
-    """Those of the digests that are on disk, in the same order."""
+    """The digests that are on disk, in the same order."""
     return [digest for digest in digests if is_held(root, digest)]
 
 
 def files_below(folder):
-    """(path, inode) -> stat of each file; what vanishes meanwhile is left out."""
+    """(path, inode) -> stat of each file, without files that vanish meanwhile."""
     found = {}
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -42,23 +42,23 @@ def bytes_below(folder):
 
 
 def allocated_below(folder):
-    """Bytes on disk: a partial file may have holes."""
+    """Bytes that are allocated on disk; a partial file may have holes."""
     return sum(state.st_blocks * 512 for state in files_below(folder).values())
 
 
 def set_last_use(root, digest, seconds_ago):
-    """As if it had last been used so long ago. For a tarn that is stopped."""
+    """Sets the last use of a blob so long ago. For a tarn that is stopped."""
     moment = time.time() - seconds_ago
     os.utime(blob_file(root, digest), (moment, moment))
 
 
 class SizeWatch:
     """
-    Samples without pause how many bytes are below ROOT/blobs and in total, while it is entered.
+    Measures again and again how many bytes are below ROOT/blobs and in total, while it is entered.
 
-    A walk takes a moment in which files come and go, and would count both who left behind its back
-    and who came before it. Counted is only what two walks in a row have both seen: all of that was
-    there between the two, so that no sample is ever too large.
+    Files come and go during a walk over the folders, so a single walk may count files that were
+    never there at the same time. So a sample counts only the files that two walks in a row have
+    seen. All of them were there between the two walks, so that no sample is too large.
     """
 
     def __init__(self, root, pause=0.003):
@@ -83,7 +83,7 @@ class SizeWatch:
             stayed = [key for key in both if key in before]
             self.most_blobs = max(self.most_blobs, sum(both[key].st_size for key in stayed
                                                        if key in blobs))
-            # Of a partial what it had at the walk before: it may have grown since.
+            # A partial may have grown between the walks, so its earlier size counts.
             self.most_total = max(self.most_total, sum(
                 both[key].st_size if key in blobs else before[key].st_blocks * 512
                 for key in stayed))

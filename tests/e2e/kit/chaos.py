@@ -1,4 +1,4 @@
-"""A proxy before a real origin on which, by a seed, everything goes wrong that can on a way."""
+"""A proxy in front of a real registry. Whatever can go wrong on a network goes wrong, by a seed."""
 
 import random
 import select
@@ -18,12 +18,12 @@ HEAD_MAX = 64 * KIB
 
 @dataclass(frozen=True)
 class Weather:
-    """What may befall answers. The same seed and the same requests meet the same faults."""
+    """What may go wrong with responses. The same seed and requests cause the same faults."""
 
     seed: str = ""
-    share: float = 0.0       # of the answers that something befalls
-    corrupt: bool = False    # whether a blob's bytes may be wrong
-    refusals: bool = False   # whether there are moments in which nobody accepts
+    share: float = 0.0       # of the responses with a fault
+    corrupt: bool = False    # whether bytes of a blob may be wrong
+    refusals: bool = False   # whether it refuses connections now and then
 
 
 CALM = Weather()
@@ -31,13 +31,13 @@ KINDS = ("cut", "reset", "stall", "throttle", "delay")
 
 
 class Misfortune:
-    """What befalls one answer with a body of `length` bytes."""
+    """The fault of one response with a body of `length` bytes."""
 
     def __init__(self, weather, request_key, is_blob, length):
         chance = random.Random(f"{weather.seed} {request_key}")
         kinds = KINDS + ("flip",) * (weather.corrupt and is_blob and length > 0)
         self.kind = chance.choice(kinds) if chance.random() < weather.share else None
-        # Often early or late: the first and last bytes are where programs are wrong.
+        # Often early or late, because programs are most often wrong at the first and last bytes.
         self.place = chance.choice([0, max(0, length - 1), chance.randrange(max(1, length)),
                                     chance.randrange(max(1, length))])
         self.seconds = chance.choice([0.1, 0.4, 1.6, 2.5])
@@ -54,7 +54,7 @@ class ChaosProxy:
         self.corrupted = set()          # digests of which a wrong byte was sent
         self.times_asked = Counter()
         self.lock = threading.Lock()    # of the three above
-        # Holds the port while nobody listens there: bound, it never listens itself.
+        # Holds the port while nothing listens on it: this socket is bound and never listens.
         self.holder = self._bound(0)
         self.port = self.holder.getsockname()[1]
         self.stopping = threading.Event()
@@ -117,10 +117,10 @@ class ChaosProxy:
                 while self._forward(client, upstream):
                     pass
             except OSError:
-                pass  # one of the two has left: so does the other
+                pass  # one side has left, so the other connection is closed too
 
     def _forward(self, client, upstream):
-        """One request and its answer; False when the connection ends with it."""
+        """Forwards one request and its response; False when the connection ends with it."""
         request, _ = read_head(client)
         if not request:
             return False
@@ -185,7 +185,7 @@ class ChaosProxy:
 
 
 def read_head(connection):
-    """A message's head with the empty line, and what came behind it; empty when it closed."""
+    """The head of a message with its empty line, and the bytes after it; empty when it closed."""
     got = b""
     while b"\r\n\r\n" not in got:
         piece = connection.recv(PIECE)

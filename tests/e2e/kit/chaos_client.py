@@ -1,4 +1,4 @@
-"""One client of one round of chaos: asks for things at random, believes nothing."""
+"""One client of one round of chaos: makes requests at random and checks every response."""
 
 import http.client
 import random
@@ -7,12 +7,12 @@ import time
 
 REPOSITORY = "chaos/app"
 ROUND_SECONDS = 1.5
-PATIENCE = 40           # seconds after which an answer that does not end is a hang
-STATUSES = (200, 206, 502, 503, 504)  # upstream's faults; never 500, which is our own
+PATIENCE = 40           # seconds after which a response that does not end counts as a hang
+STATUSES = (200, 206, 502, 503, 504)  # faults of upstream; 500 would be a fault of tarn
 
 
 class Client:
-    """`chaos` has what it asks for, and takes what it finds."""
+    """`chaos` has the content to ask for, and gets what the client finds."""
 
     def __init__(self, chaos, plan, number):
         self.chaos, self.plan, self.tarn = chaos, plan, chaos.tarn
@@ -28,11 +28,11 @@ class Client:
                 self.chance.choices(calls, [4, 4, 1, 2, 1])[0]()
         except AssertionError as wrong:
             self.chaos.findings.append(str(wrong))
-        except BaseException as error:  # a defect of the test: told just as loudly
+        except BaseException as error:  # a defect of the test is reported too
             self.chaos.findings.append(f"{type(error).__name__}: {error}")
 
     def _ask(self, what, call):
-        """The answer, None when a kill explains that there was none."""
+        """The response; None when there was none because tarn was killed."""
         started = time.monotonic()
         try:
             reply = call()
@@ -53,7 +53,7 @@ class Client:
         return digest, self.chaos.content.blobs[digest]
 
     def _strict(self, digest):
-        """Whether no wrong byte of it can have come from upstream: then each has to be right."""
+        """Whether upstream cannot have sent a wrong byte, so that each has to be right."""
         return not self.plan.corrupt and digest not in self.chaos.proxy.corrupted
 
     def _whole(self):
@@ -84,7 +84,7 @@ class Client:
             self._check(what, reply.body, part, reply.complete, strict)
 
     def _leave(self):
-        """Reads a part and goes away with RST."""
+        """Reads a part, then resets the connection."""
         digest, blob = self._any_blob()
         what, strict = f"a part of blob {digest} of {len(blob)}", self._strict(digest)
         try:

@@ -1,4 +1,4 @@
-"""A plain client that tells exactly what it got, whole or not."""
+"""A plain client that reports exactly which bytes it got."""
 
 import http.client
 import json
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 
 class Reply:
-    """An answer. `complete` says whether the body was as long as announced."""
+    """A response. `complete` says whether the body was as long as announced."""
 
     def __init__(self, status, headers, body, complete, seconds):
         self.status, self.headers, self.body = status, headers, body
@@ -41,7 +41,7 @@ class Reply:
 
 
 class Download:
-    """A GET whose body is read bit by bit; for looking at an answer while it is still arriving."""
+    """A GET whose body is read piece by piece, to look at a response that is still arriving."""
 
     def __init__(self, url, headers=None, method="GET", timeout=20, receive_buffer=None):
         parts = urlsplit(url)
@@ -51,14 +51,14 @@ class Download:
             self._connect_small(parts, timeout, receive_buffer)
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         self.connection.request(method, target, headers=headers or {})
-        self.socket = self.connection.sock  # which http.client forgets after `Connection: close`
+        self.socket = self.connection.sock  # http.client drops it after `Connection: close`
         self.answer = self.connection.getresponse()
         self.status, self.headers = self.answer.status, self.answer.headers
         self.head_seconds = time.monotonic() - self.started
         self.body = b""
 
     def _connect_small(self, parts, timeout, receive_buffer):
-        """A small window: what a slow client on a long way is to a server."""
+        """Connects with a small window, as a slow client on a long route has."""
         small = socket.socket()
         small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         small.settimeout(timeout)
@@ -81,7 +81,7 @@ class Download:
         return got
 
     def read_what_comes(self, seconds):
-        """All that comes within so many seconds; True when the body ended or was cut."""
+        """Reads what arrives within so many seconds; True when the body ended or was cut."""
         deadline = time.monotonic() + seconds
         while True:
             left = deadline - time.monotonic()
@@ -99,7 +99,7 @@ class Download:
             self.body += piece
 
     def close(self):
-        """Leaves at once, with RST."""
+        """Resets the connection."""
         try:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         except OSError:
@@ -115,7 +115,7 @@ class Download:
 
 
 def read_body(answer):
-    """All that comes of an answer's body, and whether that is the whole of it."""
+    """The bytes of a response's body that arrive, and whether they are the whole body."""
     content = bytearray()
     try:
         while piece := answer.read1(1 << 18):
@@ -124,14 +124,14 @@ def read_body(answer):
         return bytes(content + cut.partial), False
     except (OSError, http.client.HTTPException):
         return bytes(content), False
-    # read1() tells a connection that ended early from a finished body by what is left only.
+    # After a connection that ended early, read1() says only by `length` that bytes are missing.
     return bytes(content), not answer.length
 
 
 def fetch(url, headers=None, method="GET", timeout=40, body=None):
     """
-    One request on a connection of its own. Never raises for an answer that is cut short; one that
-    is cut before its status arrives has the status 0.
+    Makes one request on a connection of its own. A response that is cut short raises nothing; a
+    response that is cut before its status arrives has the status 0.
     """
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout)
@@ -159,7 +159,7 @@ def at_once(*calls, timeout=60):
         try:
             barrier.wait(10)
             results[number] = call()
-        except BaseException as error:  # handed to the test below
+        except BaseException as error:  # raised again below, in the test
             errors.append(error)
 
     threads = [threading.Thread(target=work, args=item, daemon=True)
@@ -176,7 +176,7 @@ def at_once(*calls, timeout=60):
 
 
 def raw(port, request, timeout=10, host="127.0.0.1"):
-    """Sends bytes as they are; returns all that comes until the other side closes (or resets)."""
+    """Sends these bytes; returns what arrives until the other side closes or resets."""
     with socket.create_connection((host, port), timeout=timeout) as connection:
         connection.sendall(request)
         return read_to_end(connection)

@@ -1,4 +1,4 @@
-"""Container engines with all their state in a folder of their own, ended by process id."""
+"""Container engines with all their state in a folder of the test, stopped by process id."""
 
 import os
 import shutil
@@ -10,13 +10,13 @@ from kit.processes import Program, run
 
 
 def needs(*programs):
-    """Skips where a client is not installed, saying which; CI installs them all."""
+    """Skips a test whose programs are not installed; script/bootstrap installs all of them."""
     missing = [name for name in programs if shutil.which(name, path=search_path()) is None]
     return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
 
 
 def search_path():
-    """Daemons are in sbin."""
+    """PATH with the folders of daemons."""
     return os.environ["PATH"] + ":/usr/sbin:/sbin"
 
 
@@ -26,7 +26,7 @@ def environment(home):
 
 
 def listens(path):
-    """Whether somebody accepts on this socket file."""
+    """Whether a process accepts connections on this socket file."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(str(path))
@@ -36,7 +36,7 @@ def listens(path):
 
 
 class Containerd:
-    """A containerd of one's own, driven by ctr."""
+    """A containerd of the test's own, used by ctr."""
 
     def __init__(self, directory):
         directory.mkdir()
@@ -59,12 +59,12 @@ class Containerd:
 
 
 class Dockerd:
-    """A dockerd of one's own, with a containerd that it is given; driven by docker."""
+    """A dockerd of the test's own, used by docker. It uses the containerd that it is given."""
 
     def __init__(self, directory, containerd, insecure):
         directory.mkdir()
         self.directory, self.socket = directory, directory / "docker.sock"
-        config = directory / "daemon.json"  # instead of the machine's own
+        config = directory / "daemon.json"  # in place of the machine's configuration
         config.write_text("{}")
         self.process = Program(
             ["dockerd", "--config-file", config, "--data-root",
@@ -84,7 +84,7 @@ class Dockerd:
 
 
 class Podman:
-    """podman with its own storage. The directory's path must be short: podman takes 50 bytes."""
+    """podman with its own storage. podman allows a path of 50 bytes for the directory."""
 
     def __init__(self, directory):
         self.directory = directory

@@ -23,7 +23,7 @@ def digest_of(content, algorithm="sha256"):
 
 
 def noise(size, seed=0):
-    """Bytes that no compressor and no accident makes alike; the same for the same seed."""
+    """Random bytes that cannot be compressed. The same size and seed give the same bytes."""
     return random.Random(f"{size} {seed}").randbytes(size)
 
 
@@ -41,6 +41,6 @@ def manifest(config, layers, media_type=OCI_MANIFEST, config_type=OCI_CONFIG,
 
 
 def index(entries, media_type=OCI_INDEX, **members):
-    """The bytes of an index over ready descriptors."""
+    """The bytes of an index with these descriptors."""
     return json.dumps({"schemaVersion": 2, "mediaType": media_type,
                        "manifests": entries, **members}).encode()

@@ -24,7 +24,7 @@ class SmallDisk:
         if kind == "ext4":
             with open(self.image, "wb") as file:
                 file.truncate(mebibytes * MIB)
-            # Nothing reserved for root: full is full for everybody.
+            # Nothing is reserved for root, so the disk is full for root too.
             run(["mkfs.ext4", "-q", "-m", "0", "-E", "lazy_itable_init=0", self.image])
         self.attach()
 
@@ -43,11 +43,11 @@ class SmallDisk:
             raise CannotMount(done.stderr.strip())
 
     def detach(self):
-        """At once, even when somebody still has something open there."""
+        """Unmounts at once, even while a process has a file open there."""
         run(["umount", "--lazy", self.mount], check=False)
 
     def attach_again(self):
-        """What an operator does with a file system that has gone read-only on errors."""
+        """Mounts again, as an operator does after errors made the file system read-only."""
         run(["umount", self.mount])
         if self.kind == "ext4":
             run(["e2fsck", "-fy", self.image], check=False)
@@ -56,13 +56,13 @@ class SmallDisk:
     # ---- read-only
 
     def make_read_only(self, read_only=True):
-        """As the operator does it; nobody may have a file open for writing."""
+        """Remounts read-only, as an operator does; no file may be open for writing."""
         self._mount("-o", f"remount,{'ro' if read_only else 'rw'}", self.mount)
 
     def fail(self):
         """
-        The file system meets with an error and goes read-only under whoever uses it, whatever is
-        open (ext4 only).
+        Causes an error after which the file system is read-only, while processes use it and
+        whatever they have open (ext4 only).
         """
         self._mount("-o", "remount,abort", self.mount)
 
@@ -77,13 +77,13 @@ class SmallDisk:
         return state.f_bavail * state.f_frsize
 
     def fill(self, leave=0):
-        """Puts ballast there until so many bytes are left."""
+        """Writes ballast until only so many bytes are free."""
         with open(self.ballast, "ab", buffering=0) as file:
             for piece in (MIB, 64 << 10, 4096, 1024):
                 while self.free() - piece >= leave:
                     try:
                         file.write(bytes(piece))
-                        os.fsync(file.fileno())  # space that is only promised is not seen as used
+                        os.fsync(file.fileno())  # space counts as used only once it is written
                     except OSError:
                         break
                     if self.free() == 0:
@@ -94,11 +94,11 @@ class SmallDisk:
 
 
 class CannotMount(Exception):
-    """Not root, or in a container that may not."""
+    """This process may not mount: it is not root, or its container forbids it."""
 
 
 def why_no_disk(directory):
-    """None when a small disk can be mounted here, else the reason."""
+    """Why no small disk can be mounted here; None when it can."""
     try:
         SmallDisk(directory / "probe", mebibytes=1).detach()
     except (CannotMount, subprocess.SubprocessError, OSError) as reason:
@@ -107,7 +107,7 @@ def why_no_disk(directory):
 
 
 def small_disk_or_skip(directory, kind, mebibytes):
-    """For fixtures: skips only where mounting is impossible, and says why."""
+    """For fixtures: skips where mounting is impossible, and says why."""
     try:
         return SmallDisk(directory, kind, mebibytes)
     except CannotMount as reason:

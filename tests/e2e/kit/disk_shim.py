@@ -1,6 +1,6 @@
 """
-A disk that fails when it is told to, and one whose every change is written down: a library that is
-loaded before libc (disk_shim.c). For programs without sanitizers, whose libraries want to be first.
+Makes calls to the disk fail, and records every change of files, by a library that is loaded before
+libc (disk_shim.c). Only for programs without sanitizers, because their libraries have to be first.
 """
 
 import errno
@@ -15,7 +15,7 @@ SOURCE = pathlib.Path(__file__).with_name("disk_shim.c")
 
 
 class DiskShim:
-    """Made before the program starts, with `environment` for it; told what to do at any time."""
+    """Make it before the program starts, with `environment` for it; use it at any time."""
 
     def __init__(self, directory, root, trace=False):
         directory.mkdir(parents=True, exist_ok=True)
@@ -30,7 +30,7 @@ class DiskShim:
             self.environment["DISK_SHIM_TRACE"] = str(self.trace_path)
 
     def fail(self, *kinds, error=errno.EIO, after=0):
-        """Each further call of these kinds fails, but for so many first ones."""
+        """Makes calls of these kinds fail from now on, after so many that still succeed."""
         for kind in kinds:
             struct.pack_into("ii", self.page, 16 * KINDS.index(kind), 0, after)
             struct.pack_into("i", self.page, 16 * KINDS.index(kind), error)

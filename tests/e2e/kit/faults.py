@@ -1,4 +1,4 @@
-"""What a fake upstream does wrong, and to which requests."""
+"""What a scripted registry does wrong, and with which requests."""
 
 import re
 import threading
@@ -8,39 +8,39 @@ from typing import Callable, Optional
 
 @dataclass
 class Fault:
-    """How one answer differs from a good one. Offsets count bytes of that answer's body."""
+    """How a response differs from a right one. Offsets count bytes of the response's body."""
 
-    # Instead of an answer
+    # In place of a response
     drop: bool = False           # closed without a byte
     reset: bool = False          # RST without a byte
-    black_hole: bool = False     # read and never answered
+    black_hole: bool = False     # no response, ever
     status: Optional[int] = None  # this status, with `headers` and `body`
     headers: dict = field(default_factory=dict)
     body: bytes = b""
 
     # The head
     delay: float = 0.0           # seconds before the first byte
-    ignore_range: bool = False   # 200 and the whole content
-    content_range: Optional[str] = None  # a lie
-    content_length: Optional[int] = None  # a lie
+    ignore_range: bool = False   # 200 with the whole content
+    content_range: Optional[str] = None  # a wrong value
+    content_length: Optional[int] = None  # a wrong value
     etag: Optional[str] = None
-    chunked: bool = False        # no length, chunked
-    until_close: bool = False    # neither length nor chunks: the end of the connection ends it
+    chunked: bool = False        # chunked, without a length
+    until_close: bool = False    # neither length nor chunks: the end of the connection ends the body
 
     # The body
-    content: Optional[bytes] = None  # served in place of the real content, as if it were that
+    content: Optional[bytes] = None  # sent in place of the right content
     flip: Optional[int] = None   # the byte at this offset of the *content* is wrong
     cut_after: Optional[int] = None    # closed after so many bytes
     reset_after: Optional[int] = None  # RST after so many bytes
     hold_after: Optional[int] = None   # silent after so many bytes, until `gate` is set
     gate: Optional[threading.Event] = None
     bytes_per_second: Optional[int] = None
-    extra: bytes = b""           # behind the announced end
+    extra: bytes = b""           # sent after the announced end
 
 
 @dataclass
 class Rule:
-    """Which requests a fault befalls: the `skip`th after, `times` of them (None: all further)."""
+    """The requests that meet with a fault: not the first `skip`, then `times` (None: all)."""
 
     path: re.Pattern
     fault: Fault

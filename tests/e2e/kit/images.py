@@ -1,4 +1,4 @@
-"""Real images, made on the spot: a runnable one of several layers, and one of several platforms."""
+"""Makes real images: a runnable one of several layers, and one of several platforms."""
 
 import json
 import os
@@ -13,7 +13,7 @@ GREETING = "hello from the lake"
 
 
 def busybox():
-    """A static busybox: all that a small root file system needs."""
+    """A static busybox, which is enough for a small root file system."""
     for place in ("/bin/busybox", "/usr/bin/busybox"):
         if os.path.exists(place):
             return place
@@ -21,7 +21,7 @@ def busybox():
 
 
 def build_runnable(directory):
-    """An OCI layout `directory`/app:1 of four layers that runs and says GREETING."""
+    """Makes an OCI layout `directory`/app:1 of four layers that prints GREETING when it runs."""
     layout = directory / "app"
     bundle = directory / "bundle"
     run(["umoci", "init", "--layout", layout])
@@ -58,7 +58,7 @@ def _greeting(rootfs, _):
 
 
 def build_platforms(directory, runnable):
-    """An OCI layout whose one index holds the runnable image for two architectures."""
+    """Makes an OCI layout with an index of the runnable image for two architectures."""
     source = directory / "app"
     _, entry = runnable, json.loads((source / "index.json").read_text())["manifests"][0]
 

@@ -1,4 +1,4 @@
-"""Streams that break the rules: requests and answers, damaged in ways that a seed decides."""
+"""Streams that break the rules: requests and responses that are damaged by a seed."""
 
 import random
 import socket
@@ -14,7 +14,7 @@ JUNK = (b"", b"\0", b"\r", b"\n", b"\r\n", b"\r\n\r\n", b" ", b"\t", b":", b"\xf
 
 
 def mutated(chance, stream):
-    """`stream` with up to four damages: bytes changed, cut out, doubled, swapped, put in."""
+    """`stream` with up to four damages: bytes changed, removed, doubled, swapped, added."""
     stream = bytearray(stream)
     for _ in range(chance.choice((0, 1, 1, 2, 3, 4))):
         at = chance.randrange(len(stream) + 1)
@@ -39,13 +39,13 @@ def mutated(chance, stream):
 
 
 def reset(connection):
-    """Closes with RST."""
+    """Resets the connection."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
 
 def send_oddly(chance, connection, stream):
-    """The bytes in pieces, large or single."""
+    """Sends the bytes in pieces, large or single."""
     size = chance.choice((len(stream) or 1, len(stream) or 1, 100, 7, 1))
     if len(stream) > 2000:
         size = max(size, 1000)
@@ -56,8 +56,8 @@ def send_oddly(chance, connection, stream):
 
 class ScriptedUpstream:
     """
-    Answers each request with what `answer(method, target)` gives, byte for byte; None: RST. The
-    connection is closed behind it unless `keep` is set.
+    Sends for each request the bytes that `answer(method, target)` returns; None: resets. Closes the
+    connection after that unless `keep` is set.
     """
 
     def __init__(self, answer):
@@ -91,7 +91,7 @@ class ScriptedUpstream:
                 while self._serve_one(connection):
                     pass
         except OSError:
-            pass  # tarn left: that is its right
+            pass  # tarn may close the connection
         except Exception as failure:  # shown by the test
             self.failures.append(failure)
 

@@ -1,4 +1,4 @@
-"""A real registry: docker-registry with its store on disk, as the origin of real images."""
+"""A real registry, docker-registry with its store on disk, as the origin of real images."""
 
 import json
 
@@ -10,7 +10,7 @@ from kit.yaml_text import yaml_text
 
 
 class Origin:
-    """The registry and the ways to put something into it."""
+    """The registry, and how to push images, blobs and manifests to it."""
 
     def __init__(self, directory):
         self.port = free_port()
@@ -38,17 +38,17 @@ class Origin:
         return self.process.log()
 
     def blob_requests(self, mark=0):
-        """The log's lines about blobs asked for since it was `mark` characters long."""
+        """The log's lines of requests for blobs, from the character `mark` on."""
         return [line for line in self.log()[mark:].splitlines()
                 if '"GET /v2/' in line and "/blobs/" in line]
 
     def push_image(self, source, name):
-        """Copies an image, all its platforms, from where skopeo finds it."""
+        """Copies an image with all its platforms; `source` is a name for skopeo."""
         run(["skopeo", "copy", "--quiet", "--all", "--dest-tls-verify=false", source,
              f"docker://{self.address}/{name}"])
 
     def push_blob(self, repository, content):
-        """Puts a blob by the distribution API."""
+        """Pushes a blob by the distribution API."""
         begun = fetch(f"{self.url}/v2/{repository}/blobs/uploads/", method="POST")
         assert begun.status == 202, begun
         place, digest = begun["Location"], digest_of(content)
@@ -74,7 +74,7 @@ class Origin:
 
 
 def write_layout(directory, blobs, entries):
-    """Writes an OCI layout by hand: for an index over several platforms."""
+    """Writes an OCI layout, for an index of several platforms."""
     folder = directory / "blobs" / "sha256"
     folder.mkdir(parents=True)
     (directory / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')

@@ -1,8 +1,8 @@
 """
-What a power loss may leave of a cache, by the trace of what was done to it (kit/disk_shim.py).
+Makes what a power loss may leave of a cache, from the trace of its changes (kit/disk_shim.py).
 
-A file system owes nothing but what was synced: a file's bytes since fsync or fdatasync of the file,
-a name since fsync of its directory. All else may be there, or not, or be zeros.
+A file system guarantees only what was synced: the bytes of a file after fsync or fdatasync of the
+file, and a name after fsync of its directory. Everything else may be there, or not, or be zeros.
 """
 
 import pathlib
@@ -14,17 +14,17 @@ from dataclasses import dataclass, field
 class File:
     """An inode."""
 
-    synced: bool = True      # every write to it is
-    durable: set = field(default_factory=set)  # names that it has for sure
+    synced: bool = True      # whether every write to it is synced
+    durable: set = field(default_factory=set)  # names that are synced
 
 
 class Replay:
-    """The trace, read to its end: what each name is, and what of that is for sure."""
+    """Reads a trace to its end: the file of each name, and which of the names are synced."""
 
     def __init__(self, events):
         self.names = {}          # path -> File
-        self.folders = set()     # made in this trace, and their own name is not for sure
-        self.mistakes = []       # a blob got its name before its bytes were for sure
+        self.folders = set()     # made in this trace, and their own name is not synced
+        self.mistakes = []       # a blob got its name before its bytes were synced
         self.renamed = 0
         for event in events:
             getattr(self, f"_{event[0]}")(*event[1:])
@@ -48,7 +48,7 @@ class Replay:
         for folder in list(self.folders):
             if str(pathlib.PurePosixPath(folder).parent) == path:
                 self.folders.discard(folder)
-        for file in self.names.values():  # names that it no longer has are gone for sure
+        for file in self.names.values():  # the removal of names is synced too
             file.durable -= {name for name in file.durable
                              if str(pathlib.PurePosixPath(name).parent) == path
                              and self.names.get(name) is not file}
@@ -64,22 +64,22 @@ class Replay:
     def _unlink(self, path):
         self.names.pop(path, None)
 
-    # ---- what is for sure
+    # ---- what is synced
 
     def is_durable(self, path):
-        """Whether this name, with these bytes, survives whatever happens."""
+        """Whether this name survives a power loss with these bytes."""
         file = self.names.get(path)
         above = {str(parent) for parent in pathlib.PurePosixPath(path).parents}
         return bool(file and file.synced and path in file.durable and not above & self.folders)
 
     def lose_power(self, root, copy, chance):
-        """Copies the root as one of the worst states that the file system may be found in."""
+        """Copies the root in one of the worst states that the file system may leave."""
         root, copy = pathlib.Path(root), pathlib.Path(copy)
         for path in sorted(item for item in root.rglob("*") if item.is_file()):
             name = path.relative_to(root).as_posix()
             file = self.names.get(name)
             if file is None and name.startswith("blobs/"):
-                continue  # killed before it could be written down: as good as never renamed
+                continue  # killed before the record was written, so it counts as never renamed
             places = {name}
             if file and name not in file.durable:
                 places = chance.choice([{name}, file.durable or set()])

@@ -1,4 +1,4 @@
-"""Programs under test: started on loopback, ended by their own process id."""
+"""Starts programs on loopback, and ends them by their process id."""
 
 import collections
 import os
@@ -7,22 +7,22 @@ import socket
 import subprocess
 import time
 
-# The sockets that hold the ports last given: more than any test wants.
+# The sockets that hold the latest ports; more than any test needs.
 held_ports = collections.deque(maxlen=256)
 
 
 def free_port(host="127.0.0.1"):
     """
-    A port for a server that sets SO_REUSEADDR, and for nobody else until 256 more were given: a
-    socket that is bound and never listens keeps it from whoever asks for any port, and from the
-    near ends of connections, while the server does not run yet or is between two runs.
+    A port for a server that sets SO_REUSEADDR. No other process gets the port before 256 more were
+    handed out, because a socket is bound to it that never listens. So the kernel gives it neither
+    to another server nor to an outgoing connection while the server does not run.
     """
     held_ports.append(bound(host, 0))
     return held_ports[-1].getsockname()[1]
 
 
 def bound(host, port):
-    """A TCP socket with this name, 0 for any port."""
+    """A TCP socket bound to this address; port 0 takes any."""
     name = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     name.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     name.bind((host, port))
@@ -30,7 +30,8 @@ def bound(host, port):
 
 
 def wait_until(condition, what, seconds=10.0, pause=0.02):
-    """Returns the first true value of `condition()`; fails with `what` when none comes."""
+    """Returns the first true value of `condition()`; after `seconds` without one, fails with
+    `what`."""
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
@@ -41,7 +42,7 @@ def wait_until(condition, what, seconds=10.0, pause=0.02):
 
 
 def accepts(port, host="127.0.0.1"):
-    """Whether something listens there."""
+    """Whether a server listens on this port."""
     try:
         with socket.create_connection((host, port), timeout=1):
             return True
@@ -72,7 +73,7 @@ class Program:
         return self.child.poll() is None
 
     def wait_ready(self, condition, seconds=20.0):
-        """Waits for `condition()`, and fails with the log when the program ends before."""
+        """Waits for `condition()`; fails with the log when the program ends before that."""
         deadline = time.monotonic() + seconds
         while not condition():
             if not self.runs():
@@ -86,7 +87,7 @@ class Program:
         os.kill(self.pid, number)
 
     def stop(self, seconds=20.0):
-        """SIGTERM, and SIGKILL when that does not help; returns the exit code."""
+        """Sends SIGTERM, and SIGKILL if that does not end it; returns the exit code."""
         if self.runs():
             self.send_signal(signal.SIGTERM)
             try:
@@ -97,7 +98,7 @@ class Program:
         return self.child.returncode
 
     def kill(self):
-        """SIGKILL: what a crash is to the program."""
+        """Sends SIGKILL, as good as a crash."""
         if self.runs():
             self.send_signal(signal.SIGKILL)
         self.child.wait(20)
@@ -105,7 +106,7 @@ class Program:
 
 
 def run(arguments, environment=None, seconds=120, check=True, directory=None):
-    """Runs a command to its end; fails with all that it printed."""
+    """Runs a command to its end; a failure shows everything that it printed."""
     arguments = [str(argument) for argument in arguments]
     done = subprocess.run(
         arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -1,9 +1,9 @@
 """
-Rounds of many clients on a tarn behind a ChaosProxy; every byte that any gets is checked.
+Rounds of many clients on a tarn behind a ChaosProxy. Every byte that a client gets is checked.
 
-The cache is smaller than what is asked for, so that blobs are evicted all the time. Its disk is a
-small tmpfs that others fill now and then, where one can be mounted. Commands look into the cache
-and take things out of it. In some rounds tarn is killed or restarted.
+The cache is smaller than the content, so that blobs are evicted all the time. Where a file system
+can be mounted, its disk is a small tmpfs that is filled now and then. Commands list the cache and
+remove images from it. In some rounds tarn is killed or restarted.
 """
 
 import itertools
@@ -29,29 +29,29 @@ SIZES = [KIB, 5 * KIB, 64 * KIB - 1, 300 * KIB, MIB, MIB + 1, 2 * MIB + 77, 3 * 
          6 * MIB + 13, 9 * MIB, 12 * MIB - 5]
 
 CLIENTS = 8
-LIMIT = 24 * MIB        # of the cache: about half of what is asked for
+LIMIT = 24 * MIB        # of the cache: about half of the content
 DISK_MIB = 96           # of the file system below it
-CALM_SECONDS = 30       # in which everything has to be well again
-DESCRIPTORS_MORE = 64   # than at the start: connections kept open to upstream
+CALM_SECONDS = 30       # after which everything has to be right again
+DESCRIPTORS_MORE = 64   # than at the start, for idle connections to upstream
 RESIDENT_MAX = 96 * MIB
 
-# What "flat" means: the last figures at most so much more than those after warming up.
+# "Flat" means: the last figures exceed those after warming up by at most this.
 FLAT = {"resident": 16 * MIB, "descriptors": DESCRIPTORS_MORE, "threads": 32}
 
 
 class Wrong(AssertionError):
-    """Something no client may ever see; says how to see it again."""
+    """A broken promise. The message says how to repeat it."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What one round is like. Each cycle of rounds has every combination of what may be."""
+    """The conditions of one round. Each cycle of rounds has all combinations of them."""
 
     seed: int
     number: int
     corrupt: bool        # upstream sends wrong bytes
     kill: bool           # tarn is killed or restarted
-    full: bool           # others fill the disk
+    full: bool           # the disk is filled
 
     @property
     def name(self):
@@ -66,7 +66,7 @@ class Plan:
         return f"round {self.number}" + "".join(f" {kind}" for kind in kinds)
 
 
-CYCLE = 8  # rounds that have every combination
+CYCLE = 8  # the number of combinations
 
 
 def plans(seed):
@@ -81,7 +81,7 @@ def plans(seed):
 
 
 class Content:
-    """What is at the origin: blobs, and tags whose manifests list some of them."""
+    """The content at the origin: blobs, and tags whose manifests list some of them."""
 
     def __init__(self, origin, seed):
         blobs = [noise(size, f"chaos {seed}") for size in SIZES]
@@ -96,14 +96,14 @@ class Content:
 
 
 class Chaos:
-    """The tarn, its proxy and its disk, and what all clients found."""
+    """The tarn, its proxy and its disk, and what the clients found."""
 
     def __init__(self, program, origin, directory, seed):
         self.seed, self.program, self.directory = seed, program, pathlib.Path(directory)
         self.content = Content(origin, seed)
         self.proxy = ChaosProxy(origin)
         self.findings, self.answers, self.counts = [], Counter(), Counter()
-        self.bytes_checked, self.lock = 0, threading.Lock()  # of what clients add up
+        self.bytes_checked, self.lock = 0, threading.Lock()  # of the sums over all clients
         self.disk, self.no_disk = self._small_disk()
         root = self.disk.root if self.disk else self.directory / "root"
         self.tarn = Tarn(program, directory, {
@@ -147,7 +147,7 @@ class Chaos:
         kills = sorted(started + chance.uniform(0.1, ROUND_SECONDS)
                        for _ in range(plan.kill * chance.randint(1, 2)))
         if plan.number < CYCLE:
-            self._command("prune", "--to-size", "0")  # that there is something to fetch
+            self._command("prune", "--to-size", "0")  # so that there is something to fetch
         with SizeWatch(self.tarn.root, pause=0.03) as watch:
             clients = [Client(self, plan, number) for number in range(CLIENTS)]
             while time.monotonic() < started + ROUND_SECONDS:
@@ -166,12 +166,12 @@ class Chaos:
             self.disk.make_room()
         self._alive()
         assert not self.findings, self.findings[0]
-        # Before all that is there is known again, what comes in may go over the limit.
+        # After a restart, before the scan has ended, new blobs may exceed the limit.
         assert plan.kill or watch.most_blobs <= LIMIT, f"{watch.most_blobs} bytes of {LIMIT}"
         self.tarn.check_log()
 
     def _forget_corruption(self):
-        """Bytes that are not checked yet are in partials alone: what has none is clean."""
+        """Only a partial has bytes that are not checked yet, so a blob without one is right."""
         with self.proxy.lock:
             self.proxy.corrupted = {
                 digest for digest in self.proxy.corrupted
@@ -196,7 +196,7 @@ class Chaos:
         self.tarn.start()
 
     def _count_metrics(self):
-        """A process takes its counts with it."""
+        """Adds the counts of a process that is about to end."""
         for name, value in self.tarn.metrics().items():
             if name.startswith(("tarn_evicted_", "tarn_passed_through_", "tarn_store_bad_")):
                 self.counts[name] += int(value)
@@ -209,11 +209,11 @@ class Chaos:
             ("rm", f"origin.test/{REPOSITORY}:{tag}"), ("rm", "origin.test/chaos/*")]))
 
     def _command(self, name, *arguments):
-        """Goes over the admin socket. Nothing on disk may be wrong, so `verify` is sound."""
+        """Runs a command over tarn.sock. `verify` finds no bad blob, because none may be bad."""
         done = tarn_command(self.program, name, *arguments, "--root", str(self.tarn.root),
                             home=self.directory)
         self.counts[f"tarn {name}"] += 1
-        allowed = (0, 1) if name == "rm" else (0,)  # 1: what it names is not cached just now
+        allowed = (0, 1) if name == "rm" else (0,)  # 1: nothing with that name is cached
         assert done.returncode in allowed, f"tarn {name} {arguments}: {done}"
         if "--json" in arguments and name == "du":
             json.loads(done.stdout)
@@ -225,7 +225,7 @@ class Chaos:
     # ---- afterwards
 
     def calm(self):
-        """Without faults everything comes, and nothing of what was before is left."""
+        """Without faults every request succeeds, and the faults have left nothing behind."""
         self.proxy.weather = CALM
         for digest, blob in self.content.blobs.items():
             wait_until(lambda digest=digest, blob=blob: self._comes(
@@ -243,7 +243,7 @@ class Chaos:
         self._wait_bounded(self._left_partials, 0, "files of finished blobs in partial/")
         self._wait_bounded(lambda: self.figures()["descriptors"],
                            self.descriptors_at_start + DESCRIPTORS_MORE, "descriptors")
-        # One that stays open would hold the space of a blob that is evicted.
+        # An open file would hold the space of an evicted blob.
         self._wait_nothing_open()
         if not is_sanitized(self.program):
             self._wait_bounded(lambda: self.figures()["resident"], RESIDENT_MAX, "resident bytes")
@@ -261,7 +261,7 @@ class Chaos:
         return self._comes(reply, blob) and "hit" in reply.cache_status
 
     def _skopeo(self):
-        """A real client, to whom all of it makes sense."""
+        """Pulls every tag with a real client."""
         for tag in self.content.tags:
             target = self.directory / "skopeo"
             run(["skopeo", "copy", "--quiet", "--src-tls-verify=false",
@@ -270,7 +270,7 @@ class Chaos:
 
     @staticmethod
     def _wait_bounded(measure, bound, what):
-        """What was just finished is given up a little later."""
+        """Waits, because tarn releases resources a moment after their use."""
         try:
             wait_until(lambda: measure() <= bound, what, 8, pause=0.1)
         except AssertionError:
@@ -294,11 +294,11 @@ class Chaos:
                                f"{name} after {self.warm[name]}")
 
     def _left_partials(self):
-        """Every blob has come whole by now: none has a partial any more."""
+        """Files in partial/, where none may be, because every blob is complete by now."""
         return sum(path.is_file() for path in (self.tarn.root / "partial").rglob("*"))
 
     def _open_files(self):
-        """What each descriptor is: socket, file, pipe…"""
+        """The target of each descriptor: socket, file, pipe…"""
         found, folder = [], f"/proc/{self.tarn.process.pid}/fd"
         for name in os.listdir(folder):
             try:
@@ -307,10 +307,10 @@ class Chaos:
                 pass  # closed meanwhile
         return found
 
-    # ---- telling
+    # ---- reports
 
     def figures(self):
-        """What must not grow. Memory files count as resident."""
+        """The figures that must not grow. Memory files count as resident."""
         return {"resident": self.tarn.memory(), "descriptors": len(self._open_files()),
                 "threads": len(os.listdir(f"/proc/{self.tarn.process.pid}/task"))}
 
@@ -326,14 +326,14 @@ class Chaos:
                 f"{figures['threads']} threads")
 
     def _total(self, prefix):
-        """Of processes that have ended, and of the one that runs."""
+        """The sum over processes that have ended and the one that runs."""
         totals = Counter(self.counts)
         if self.tarn.process.runs():
             totals.update({name: int(value) for name, value in self.tarn.metrics().items()})
         return sum(value for name, value in totals.items() if name.startswith(prefix))
 
     def summary(self, minutes):
-        """A table of what there was; for a tarn that still runs."""
+        """The table of the whole run; tarn has to run still."""
         last, faults = self.figures(), self.proxy.befallen
         commands = {name[5:]: times for name, times in sorted(self.counts.items())
                     if name.startswith("tarn ")}
@@ -369,15 +369,15 @@ def _listed(counts):
 
 def run_rounds(program, origin, directory, seed, rounds=None, minutes=None, tell=None):
     """
-    So many rounds, or rounds for so many minutes, and the calm afterwards. Raises Wrong at the
-    first thing that is. Of the minutes the second half is one process's life, without restarts: its
-    memory, descriptors and threads have to be flat. `tell` gets each round and its line. Returns
-    the Chaos, stopped, with `table` for people.
+    Runs so many rounds, or rounds for so many minutes, and then checks that all is right without
+    faults. Raises Wrong at the first broken promise. With minutes, one process lives through the
+    second half, and its memory, descriptors and threads have to be flat. `tell` gets each round and
+    its line. Returns the Chaos, stopped; its `table` is a summary for people.
     """
     chaos = Chaos(program, origin, directory, seed)
     started = time.monotonic()
     half, until = (started + 30 * minutes, started + 60 * minutes) if minutes else (None, None)
-    lived = 0  # rounds of the process that is not restarted
+    lived = 0  # rounds that this process has lived through
     try:
         for plan in plans(seed):
             if plan.number == rounds or (until and time.monotonic() >= until):

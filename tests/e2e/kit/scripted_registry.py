@@ -29,7 +29,7 @@ REASONS = {200: "OK", 206: "Partial Content", 302: "Found", 307: "Temporary Redi
 
 @dataclass
 class Request:
-    """One request as it came, and what became of it."""
+    """One request as it arrived, and its response."""
 
     listener: str
     method: str
@@ -38,9 +38,9 @@ class Request:
     path: str = ""
     query: str = ""
     status: int = 0
-    sent: int = 0            # bytes of body
+    sent: int = 0            # bytes of the body
     started: float = 0.0
-    ended: float = 0.0       # 0: still going on
+    ended: float = 0.0       # 0: still in progress
 
     @property
     def range(self):
@@ -54,7 +54,7 @@ class Request:
 
 @dataclass
 class Repository:
-    """What one repository holds."""
+    """The content of one repository."""
 
     name: str
     blobs: dict = field(default_factory=dict)      # digest -> bytes
@@ -76,11 +76,11 @@ class Repository:
 
 
 class _Gone(Exception):
-    """The connection is over, on purpose or because the other side left."""
+    """The connection has ended, on purpose or because the other side closed it."""
 
 
 class ScriptedRegistry:
-    """The registry on `host:port`, and beside it a second host that blobs may be redirected to."""
+    """The registry on `host:port`, and a second host to which blobs may be redirected."""
 
     def __init__(self, host="127.0.0.1", elsewhere="127.0.0.2", tls=None):
         self.host, self.elsewhere = host, elsewhere
@@ -91,13 +91,13 @@ class ScriptedRegistry:
         self.rules = []
         self.basic = None               # (username, password): Basic authentication
         self.tokens = None              # a TokenService: Bearer authentication
-        self.realm = None               # where tokens are had; default: our own /token
-        self.challenge = None           # the whole WWW-Authenticate, instead
+        self.realm = None               # the URL of the token service; default: our own /token
+        self.challenge = None           # the whole WWW-Authenticate, in place of ours
         self.redirect = None            # None, "relative", "elsewhere" or "same host"
-        self.redirect_uses = None       # a target answers so often, then 403
+        self.redirect_uses = None       # a target works so often, then it is 403
         self.referrers_api = True
         self.page_size = None           # of tags/list, when the client names none
-        self.lock = threading.RLock()     # a rule may look at what was asked
+        self.lock = threading.RLock()     # re-entrant, because a rule may look at the requests
         self.targets = {}               # opaque part -> [repository, digest, uses]
         self.gates = []
         self.stopping = threading.Event()
@@ -120,14 +120,14 @@ class ScriptedRegistry:
         return self.repositories.setdefault(name, Repository(name))
 
     def image(self, name, layers, tag="latest", config=b"{}", media_type=OCI_MANIFEST):
-        """Puts an image of these layers there; returns its manifest's digest."""
+        """Adds an image of these layers; returns its manifest's digest."""
         repository = self.repository(name)
         for blob in [config, *layers]:
             repository.add_blob(blob)
         return repository.add_manifest(manifest(config, layers, media_type), media_type, tag)
 
     def fault(self, path, fault=None, method="GET", skip=0, times=None, when=None, **members):
-        """The requests whose target matches `path` meet with a fault; returns the Fault."""
+        """Gives a fault to the requests whose target matches `path`; returns the Fault."""
         fault = fault or Fault(**members)
         if fault.hold_after is not None and fault.gate is None:
             fault.gate = threading.Event()
@@ -138,14 +138,14 @@ class ScriptedRegistry:
         return fault
 
     def heal(self):
-        """No more faults; whoever was held goes on."""
+        """Removes all faults; responses that were held go on."""
         with self.lock:
             self.rules.clear()
         for gate in self.gates:
             gate.set()
 
     def asked(self, path=".", method=None, listener=None):
-        """The requests whose target matches, in the order in which they came."""
+        """The requests whose target matches, in the order of their arrival."""
         with self.lock:
             return [request for request in self.requests
                     if re.search(path, request.target)
@@ -156,7 +156,7 @@ class ScriptedRegistry:
         return sum(request.sent for request in self.asked(path))
 
     def blob_bytes(self):
-        """Bytes of blobs sent, by whichever way they were asked for."""
+        """Bytes of blobs that were sent, directly or after a redirect."""
         return sum(request.sent for request in self.asked(r"/blobs/|/downloads/")
                    if request.status in (200, 206))
 
@@ -166,7 +166,7 @@ class ScriptedRegistry:
             self.connections = 0
 
     def most_at_once(self, path):
-        """How many answers to matching requests were under way at the same time, at most."""
+        """The largest number of responses to matching requests at the same time."""
         moments = []
         for request in self.asked(path):
             moments += [(request.started, 1), (request.ended or time.monotonic(), -1)]
@@ -181,7 +181,7 @@ class ScriptedRegistry:
                    "the responses of the scripted registry to end")
 
     def refuse(self):
-        """Nothing listens on the registry's port, and what was connected is reset."""
+        """Stops listening on the registry's port, and resets all connections."""
         self._close("registry")
         with self.lock:
             sockets = list(self.sockets)
@@ -230,7 +230,7 @@ class ScriptedRegistry:
 
     @staticmethod
     def _reset(connection):
-        """Closes with RST."""
+        """Resets the connection."""
         try:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.shutdown(socket.SHUT_RD)
@@ -244,9 +244,9 @@ class ScriptedRegistry:
             if self.tls and name == "registry":
                 connection = self.tls.wrap_socket(connection, server_side=True)
             elif connection.recv(1, socket.MSG_PEEK) == b"\x16":
-                return  # a TLS hello: the client will try again without
+                return  # a TLS hello: the client tries again without TLS
             with self.lock:
-                if name not in self.listeners:  # accepted as it was closed
+                if name not in self.listeners:  # accepted just before the listener was closed
                     return
                 self.sockets.add(connection)
             stream = connection.makefile("rb")
@@ -263,7 +263,7 @@ class ScriptedRegistry:
                 pass
 
     def _one(self, name, connection, stream):
-        """Reads one request and answers it; False when the connection ends with it."""
+        """Reads one request and responds; False when the connection ends with it."""
         line = stream.readline(65536).decode("latin-1").rstrip("\r\n")
         if not line:
             return False
@@ -280,7 +280,7 @@ class ScriptedRegistry:
         request = Request(name, method, target, headers, unquote(path), query,
                           started=time.monotonic())
         with self.lock:
-            if connection not in self.sockets:  # a request that came in while it was reset
+            if connection not in self.sockets:  # the connection was reset meanwhile
                 raise _Gone
             self.requests.append(request)
             fault = next((rule.fault for rule in self.rules if rule.befalls(request)), Fault())
@@ -311,7 +311,7 @@ class ScriptedRegistry:
     # ---- the registry
 
     def _find(self, request, body):
-        """(status, headers, content) of a faultless answer, before ranges."""
+        """(status, headers, content) of a response without faults and ranges."""
         if request.path == "/token" and self.tokens:
             return self.tokens.answer(request, body)
         if "/downloads/" in request.path:
@@ -468,7 +468,7 @@ class ScriptedRegistry:
             if position == fault.cut_after:
                 raise _Gone
             if position == fault.reset_after:
-                time.sleep(0.05)  # what was sent gets there; an RST would overtake it
+                time.sleep(0.05)  # otherwise the RST might overtake the bytes
                 self._reset(connection)
                 raise _Gone
             if position == fault.hold_after and not held:
@@ -483,7 +483,7 @@ class ScriptedRegistry:
                 due = started + end / fault.bytes_per_second
                 self.stopping.wait(max(0.0, due - time.monotonic()))
             if end == len(content):
-                request.ended = time.monotonic()  # whoever gets the last byte may ask anew at once
+                request.ended = time.monotonic()  # the client may send its next request at the last byte
             if fault.chunked:
                 connection.sendall(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
             else:

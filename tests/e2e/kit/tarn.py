@@ -1,4 +1,4 @@
-"""tarn itself: configured, started, asked, stopped, and looked at afterwards."""
+"""Configures, starts, asks, stops and inspects a tarn."""
 
 import os
 import pathlib
@@ -18,21 +18,21 @@ SANITIZER_REPORT = re.compile(
 
 
 def bare_environment(home, **more):
-    """An environment in which nothing of the machine's own set-up is seen."""
+    """An environment without anything of the machine's own configuration."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8",
                    "NO_GCE_CHECK": "true"}
     for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LSAN_OPTIONS"):
         if name in os.environ:
             environment[name] = os.environ[name]
-    # A thread that ends while the process exits leaves OpenSSL's error state of that thread behind:
-    # one allocation without a caller of ours in its stack.
+    # If a thread ends while the process exits, OpenSSL's error state of that thread is not freed:
+    # one allocation without a function of tarn in its stack.
     environment.setdefault("LSAN_OPTIONS", f"suppressions={LEAKS}:print_suppressions=0")
     environment.update(more)
     return environment
 
 
 class Tarn:
-    """One running `tarn serve`, and the same again on the same cache after a stop or a crash."""
+    """A `tarn serve` that can be started again on its cache after a stop or a crash."""
 
     def __init__(self, program, directory, settings, environment=None, flags=()):
         self.program, self.directory = program, directory
@@ -50,7 +50,7 @@ class Tarn:
         self.process = None
         self.start()
 
-    # ---- its life
+    # ---- start and stop
 
     def start(self, ready=True):
         self.config_path.write_text(yaml_text(self.settings))
@@ -67,7 +67,7 @@ class Tarn:
             return False
 
     def stop(self):
-        """SIGTERM; fails unless it exits with 0 and no sanitizer has reported anything."""
+        """Sends SIGTERM; fails unless tarn exits with 0 and no sanitizer reported anything."""
         assert self.process.runs(), \
             f"tarn ended by itself with {self.process.child.returncode}:\n{self.log()}"
         code = self.process.stop()
@@ -75,7 +75,7 @@ class Tarn:
         assert code == 0, f"tarn exited with {code} on SIGTERM:\n{self.log()[-6000:]}"
 
     def kill(self):
-        """kill -9."""
+        """Sends SIGKILL."""
         self.process.kill()
 
     def restart(self):
@@ -83,7 +83,7 @@ class Tarn:
         self.start()
 
     def finish(self):
-        """For the end of a test: stopped, if it still runs; never silently dead."""
+        """For the end of a test: stops tarn, and fails if it had ended by itself."""
         if self.process.child.returncode == -signal.SIGKILL:
             self.check_log()
         elif self.process.child.returncode is None:
@@ -103,7 +103,7 @@ class Tarn:
         return wait_until(lambda: re.search(pattern, self.log()), f"a log line like {pattern}",
                           seconds)
 
-    # ---- asking it
+    # ---- requests
 
     @property
     def address(self):
@@ -140,8 +140,8 @@ class Tarn:
 
     def wait_cached(self, repository, digest):
         """
-        Waits until all of the blob is here and verified: its file is in place (ROOT/blobs, where
-        only verified files are) and a HEAD is a hit.
+        Waits until the whole blob is cached and verified: its file is in ROOT/blobs, where only
+        verified files are, and a HEAD is a hit.
         """
         path = f"/v2/{repository}/blobs/{digest}"
         algorithm, _, name = digest.partition(":")
@@ -150,11 +150,11 @@ class Tarn:
                    f"{digest} to be cached", pause=0.05)
 
     def peak_memory(self):
-        """Resident bytes at most so far."""
+        """The most resident bytes so far."""
         return self._memory("VmHWM")
 
     def memory(self):
-        """Resident bytes now, and those of memory files, which are ours as well."""
+        """Resident bytes now, including those of memory files."""
         held = 0
         for name in os.listdir(f"/proc/{self.process.pid}/fd"):
             path = f"/proc/{self.process.pid}/fd/{name}"
@@ -171,20 +171,20 @@ class Tarn:
 
 
 def tarn_command(program, *arguments, home, check=False, environment=None):
-    """Runs another command of tarn's to its end."""
+    """Runs another command of tarn to its end."""
     return run([program, *arguments], environment=bare_environment(home, **(environment or {})),
                seconds=20, check=check, directory=home)
 
 
 def is_sanitized(program):
-    """A sanitizer keeps freed memory, so its sizes say nothing, and wants to be loaded first."""
+    """Whether the program has a sanitizer, which keeps freed memory and has to be loaded first."""
     with open(program, "rb") as file:
         content = file.read()
     return b"__asan_init" in content or b"__tsan_init" in content
 
 
 def serve_that_fails(program, *arguments, home, environment=None):
-    """`tarn serve` that is expected to refuse to start; ended if it starts all the same."""
+    """Runs a `tarn serve` that should refuse to start; ends it if it starts."""
     try:
         return tarn_command(program, "serve", *arguments, home=home, environment=environment)
     except subprocess.TimeoutExpired as started:

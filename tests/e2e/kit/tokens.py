@@ -1,4 +1,4 @@
-"""The token service of a fake upstream: bearer tokens with scopes and an end."""
+"""The token service of a scripted registry: bearer tokens with scopes and a lifetime."""
 
 import base64
 import json
@@ -16,22 +16,22 @@ def basic(username, password):
 
 @dataclass
 class TokenService:
-    """Gives a token for each scope asked for; remembers what it gave and what it was asked."""
+    """Issues a token for each scope; records the tokens and the requests."""
 
-    anonymous: bool = True            # without credentials: a token that opens `public` alone
+    anonymous: bool = True            # without credentials: a token for `public` only
     users: dict = field(default_factory=dict)      # username -> password
-    refresh_tokens: set = field(default_factory=set)  # identity tokens that are good
+    refresh_tokens: set = field(default_factory=set)  # valid identity tokens
     public: tuple = ("",)             # prefixes of repositories that anonymous tokens open
-    lifetime: int = 300               # seconds; told as expires_in
+    lifetime: int = 300               # seconds, sent as expires_in
     tell_lifetime: bool = True
     member: str = "token"             # or "access_token"
-    refuse: int = 0                   # a status for every request instead
-    delay: float = 0.0                # seconds before each answer
+    refuse: int = 0                   # the status of every response, if not 0
+    delay: float = 0.0                # seconds before each response
     given: dict = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, request, body):
-        """(status, headers, body) for a request to the realm."""
+        """(status, headers, body) of the response to a request to the realm."""
         if self.delay:
             time.sleep(self.delay)
         if self.refuse:
@@ -65,7 +65,7 @@ class TokenService:
         return 200, {"Content-Type": "application/json"}, json.dumps(reply).encode()
 
     def opens(self, authorization, repository):
-        """Whether the token in this Authorization value opens the repository for pulling."""
+        """Whether the token in this Authorization value allows to pull from the repository."""
         kind, _, token = (authorization or "").partition(" ")
         with self.lock:
             scope, known, end = self.given.get(token, ("", False, 0.0))
@@ -78,6 +78,6 @@ class TokenService:
         return known or any(repository.startswith(prefix) for prefix in self.public)
 
     def forget(self):
-        """Every token given so far is worthless from now on."""
+        """Makes every token that was issued so far invalid."""
         with self.lock:
             self.given.clear()

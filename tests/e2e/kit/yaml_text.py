@@ -1,10 +1,10 @@
-"""Plain values as YAML text: just what a configuration needs, with the scalars in JSON's form."""
+"""Writes plain values as YAML text, as far as a configuration needs it, with scalars as JSON."""
 
 import json
 
 
 def yaml_text(value, indent=0):
-    """Block style, one line a scalar, so that line numbers in messages mean something."""
+    """Block style with one scalar a line, so that messages can name a line."""
     margin = "  " * indent
     if isinstance(value, dict) and value:
         return "".join(f"{margin}{key}:{_below(item, indent + 1)}" for key, item in value.items())
