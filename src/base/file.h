@@ -1,0 +1,51 @@
+/*
+ * Small files in one piece, and whole reads and writes of descriptors.
+ *
+ * A system call that a signal interrupted is repeated. Any thread may call these functions.
+ * The errors name no file, because only the caller knows what the file is for: it puts that in
+ * front with error_wrap(error, "the password file %s", path).
+ */
+#ifndef BASE_FILE_H
+#define BASE_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include "base/error.h"
+
+/* What file_read_small() refuses with ERROR_INVALID, beside a file that is too long. */
+enum file_rule {
+    FILE_ANY = 0,
+    FILE_REGULAR = 1, /* everything but a regular file; a pipe is then not waited for */
+    FILE_TEXT = 2,    /* a file that holds a NUL byte */
+};
+
+/*
+ * Reads the whole file `path`, at most `limit` bytes. Returns the bytes on the heap with a NUL
+ * behind them, the caller's to free(), and their number in `*length` (may be NULL). No second copy
+ * of the bytes is left in memory, so that a caller who read a secret wipes what is returned, and no
+ * more. `rules` are those of `enum file_rule`, joined by |. `*status` (may be NULL) is what fstat()
+ * says of the file that is read; it is set whenever the file could be opened.
+ *
+ * NULL: ERROR_NOT_FOUND (no such file, or no such folder), ERROR_INVALID (against a rule, or longer
+ * than `limit`), ERROR_IO, ERROR_MEMORY.
+ */
+char *file_read_small(const char *path, size_t limit, unsigned rules, size_t *length,
+                      struct stat *status, struct error *error);
+
+/* Reads `length` bytes from `offset` on. Returns how many were read, fewer than `length` only when
+ * the file ends before; -1 with errno set when reading failed. */
+ssize_t file_read_at(int fd, void *bytes, size_t length, uint64_t offset);
+
+/* The same, where a file that ends before is an error (ERROR_IO) as a failed read is. */
+bool file_read_all_at(int fd, void *bytes, size_t length, uint64_t offset, struct error *error);
+
+/* Writes all bytes, at the descriptor's position or at `offset`. False: ERROR_NO_SPACE or ERROR_IO;
+ * errno tells the reason too, and any number of the bytes may have been written. */
+bool file_write_all(int fd, const void *bytes, size_t length, struct error *error);
+bool file_write_all_at(int fd, const void *bytes, size_t length, uint64_t offset,
+                       struct error *error);
+
+#endif
