@@ -102,7 +102,9 @@ static inline int64_t age_of(const struct fixture *fixture, const char *name) {
     path_in(fixture, name, path);
     struct stat info;
     assert_int_equal(stat(path, &info), 0);
-    return time(NULL) - info.st_mtim.tv_sec;
+    struct timespec now; /* not time(), which may be some ms behind the clock of the store */
+    clock_gettime(CLOCK_REALTIME, &now);
+    return now.tv_sec - info.st_mtim.tv_sec;
 }
 
 static inline struct digest digest_of_text(const char *text) {

@@ -21,7 +21,8 @@ def bare_environment(home, **more):
     """An environment without anything of the machine's own configuration."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8",
                    "NO_GCE_CHECK": "true"}
-    for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LSAN_OPTIONS"):
+    # script/coverage turns the confinement off, so that the program can write its counts.
+    for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LSAN_OPTIONS", "TARN_CONFINE"):
         if name in os.environ:
             environment[name] = os.environ[name]
     # If a thread ends while the process exits, OpenSSL's error state of that thread is not freed:
