@@ -43,7 +43,7 @@ static bool add_name(void *context, const char *host, const char *repository) {
         return false;
     struct repository_name *name = &names->names[names->count++];
     text_copy(text_of(host), name->host, sizeof name->host);
-    text_copy(text_of(repository), name->repository, sizeof name->repository);
+    text_copy(text_of(repository), name->path, sizeof name->path);
     return true;
 }
 
@@ -51,7 +51,7 @@ static bool add_name(void *context, const char *host, const char *repository) {
 static int compare_names(const void *left, const void *right) {
     const struct repository_name *a = left, *b = right;
     int order = strcmp(a->host, b->host);
-    return order ? order : strcmp(a->repository, b->repository);
+    return order ? order : strcmp(a->path, b->path);
 }
 
 bool repository_names_read(struct store *store, struct repository_names *out, struct error *error) {
@@ -117,7 +117,7 @@ static int compare_tags(const void *left, const void *right) {
 /* Most manifests say that they are no index, and need not be read to know it. */
 static bool may_be_index(const struct repository_records *records, const struct digest *digest) {
     char media_type[128];
-    return !store_has_link_manifest(records->store, records->name->host, records->name->repository,
+    return !store_has_link_manifest(records->store, records->name->host, records->name->path,
                                     digest, media_type, sizeof media_type) ||
            (strcmp(media_type, MEDIA_OCI_MANIFEST) != 0 &&
             strcmp(media_type, MEDIA_DOCKER_MANIFEST) != 0);
@@ -140,9 +140,8 @@ bool repository_records_read(struct store *store, const struct repository_name *
                              struct repository_records *out, struct error *error) {
     struct reading reading = {.records = out};
     *out = (struct repository_records){.store = store, .name = name};
-    if (!store_tags(store, name->host, name->repository, add_tag, &reading, error) ||
-        !store_links(store, name->host, name->repository, LINK_MANIFEST, add_manifest, &reading,
-                     error))
+    if (!store_tags(store, name->host, name->path, add_tag, &reading, error) ||
+        !store_links(store, name->host, name->path, LINK_MANIFEST, add_manifest, &reading, error))
         return false;
     if (out->tag_count)
         qsort(out->tags, out->tag_count, sizeof *out->tags, compare_tags);

@@ -8,11 +8,8 @@
 
 /* ---- which repositories there are ---- */
 
-struct repository_name {
-    char host[HOST_LIMIT + 1], repository[NAME_LIMIT + 1];
-};
 struct repository_names {          /* zeroed is empty */
-    struct repository_name *names; /* by host, then repository */
+    struct repository_name *names; /* by host, then path */
     size_t count, capacity;
 };
 bool repository_names_read(struct store *store, struct repository_names *out, struct error *error);

@@ -25,7 +25,7 @@ struct listing {
 
 static bool takes_repository(const struct listing *listing, const struct repository_name *name) {
     for (size_t i = 0; i < listing->name_count; i++) {
-        if (content_name_takes_repository(&listing->names[i], name->host, name->repository))
+        if (content_name_takes_repository(&listing->names[i], name->host, name->path))
             return true;
     }
     return listing->name_count == 0;
@@ -43,7 +43,7 @@ static bool takes_image(const struct listing *listing, const struct repository_n
                         const struct row *row) {
     for (size_t i = 0; i < listing->name_count; i++) {
         const struct content_name *name = &listing->names[i];
-        if (content_name_takes_repository(name, repository->host, repository->repository) &&
+        if (content_name_takes_repository(name, repository->host, repository->path) &&
             (content_name_is_whole(name) || digest_equal(&name->digest, &row->digest) ||
              has_tag_taken(row, name)))
             return true;
@@ -113,7 +113,7 @@ static bool write_image(struct listing *listing, const struct repository_name *n
     return contents_write(
         listing->sink,
         json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:b, s:b}", "upstream", name->host, "repository",
-                  name->repository, "tags", names_of(row), "digest", contents_digest(&row->digest),
+                  name->path, "tags", names_of(row), "digest", contents_digest(&row->digest),
                   "size", contents_size(image.bytes), "last_used", contents_time(image.last_used_s),
                   "complete", image.complete, "pinned", image.pinned),
         error);
@@ -198,10 +198,10 @@ static bool measure_pass(struct contents *contents, const struct contents_sink *
     for (size_t i = first; i < end; i++) {
         const struct repository_name *name = &names->names[i];
         if (!contents_go_on(contents, sink, error) ||
-            !store_links(contents->store, name->host, name->repository, LINK_BLOB, measure,
-                         measuring, error) ||
-            !store_links(contents->store, name->host, name->repository, LINK_MANIFEST, measure,
-                         measuring, error))
+            !store_links(contents->store, name->host, name->path, LINK_BLOB, measure, measuring,
+                         error) ||
+            !store_links(contents->store, name->host, name->path, LINK_MANIFEST, measure, measuring,
+                         error))
             return false;
         if (measuring->failed)
             return error_set(error, ERROR_MEMORY, "out of memory");

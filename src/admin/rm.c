@@ -26,12 +26,11 @@ static bool tell(struct removal *removal, const struct repository_name *name, co
     char text[DIGEST_STRING_SIZE];
     removal->images++;
     log_at(LOG_INFO, "image removed", LOG_STRING("upstream", name->host),
-           LOG_STRING("repository", name->repository), LOG_STRING("tag", tag),
+           LOG_STRING("repository", name->path), LOG_STRING("tag", tag),
            LOG_STRING("digest", digest_format(digest, text)));
     return contents_write(removal->sink,
                           json_pack("{s:s, s:s, s:s?, s:o}", "upstream", name->host, "repository",
-                                    name->repository, "tag", tag, "digest",
-                                    contents_digest(digest)),
+                                    name->path, "tag", tag, "digest", contents_digest(digest)),
                           error);
 }
 
@@ -58,9 +57,8 @@ static bool find_links(struct removal *removal, struct links *links, struct erro
         return false;
     for (size_t i = 0; i < names.count; i++) {
         const struct repository_name *name = &names.names[i];
-        if (!store_links(store, name->host, name->repository, LINK_BLOB, find_link, links, error) ||
-            !store_links(store, name->host, name->repository, LINK_MANIFEST, find_link, links,
-                         error))
+        if (!store_links(store, name->host, name->path, LINK_BLOB, find_link, links, error) ||
+            !store_links(store, name->host, name->path, LINK_MANIFEST, find_link, links, error))
             return false;
         if (links->failed)
             return no_memory(error);
@@ -95,8 +93,8 @@ static bool remove_unlinked(struct removal *removal, struct error *error) {
 static bool unlink_digest(struct removal *removal, const struct repository_name *name,
                           const struct digest *digest, struct error *error) {
     struct store *store = removal->contents->store;
-    if (!store_link_delete(store, name->host, name->repository, LINK_MANIFEST, digest, error) ||
-        !store_link_delete(store, name->host, name->repository, LINK_BLOB, digest, error))
+    if (!store_link_delete(store, name->host, name->path, LINK_MANIFEST, digest, error) ||
+        !store_link_delete(store, name->host, name->path, LINK_BLOB, digest, error))
         return false;
     return digest_set_add(&removal->unlinked, digest, NULL) || no_memory(error);
 }
@@ -119,8 +117,8 @@ static bool remove_links(struct removal *removal, const struct repository_name *
     cleanup_digest_set struct digest_set digests = {0};
     struct collecting collecting = {.digests = &digests};
     const struct digest *digest;
-    if (!store_links(removal->contents->store, name->host, name->repository, kind, collect,
-                     &collecting, error))
+    if (!store_links(removal->contents->store, name->host, name->path, kind, collect, &collecting,
+                     error))
         return false;
     bool ok = !collecting.failed || no_memory(error);
     for (size_t at = 0; ok && (digest = digest_set_next(&digests, &at));) {
@@ -134,7 +132,7 @@ static bool remove_links(struct removal *removal, const struct repository_name *
 static bool remove_tag(struct removal *removal, const struct repository_records *records,
                        const struct repository_tag *tag, struct error *error) {
     const struct repository_name *name = records->name;
-    return store_tag_delete(records->store, name->host, name->repository, tag->tag, error) &&
+    return store_tag_delete(records->store, name->host, name->path, tag->tag, error) &&
            tell(removal, name, tag->tag, &tag->digest, error);
 }
 
@@ -264,7 +262,7 @@ static bool remove_all(struct removal *removal, const struct content_name *name,
         return false;
     for (size_t i = 0; i < names.count; i++) {
         const struct repository_name *repository = &names.names[i];
-        if (content_name_takes_repository(name, repository->host, repository->repository) &&
+        if (content_name_takes_repository(name, repository->host, repository->path) &&
             !remove_from(removal, repository, name, error))
             return false;
     }

@@ -78,9 +78,8 @@ static bool bring(struct crew *crew, struct warm_part *part, struct error *error
     const struct warm_walk *walk = crew->walk;
     const struct blob_range whole = {.kind = BLOB_WHOLE};
     struct cache_blob blob;
-    enum cache_outcome outcome;
-    if (!cache_blob_open(walk->warmer->cache, walk->upstream, walk->repository, &part->digest,
-                         &whole, &blob, &outcome, error))
+    if (!cache_blob_open(walk->warmer->cache, &walk->repository, &part->digest, &whole, &blob,
+                         error))
         return false;
     bool ok = true;
     if (blob.flight) {
@@ -216,8 +215,7 @@ static bool warm(struct warm_walk *walk, struct error *error) {
     if (!image_name_parse(text_of(walk->request->image), &image, error))
         return false;
     snprintf(name, sizeof name, "%s%s%s", image.host, image.host[0] ? "/" : "", image.repository);
-    return name_resolve(walk->warmer->upstreams, "", text_of(name), &walk->upstream,
-                        walk->repository, error) &&
+    return name_resolve(walk->warmer->upstreams, "", text_of(name), &walk->repository, error) &&
            warm_walk(walk, &image.reference, error) && bring_blobs(walk, error);
 }
 

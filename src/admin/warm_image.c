@@ -156,15 +156,15 @@ bool warm_goes_on(const struct warm_walk *walk, struct error *error) {
     return true;
 }
 
-static bool list_manifest(struct warm_walk *walk, const struct document *document,
-                          const struct manifest *manifest, enum cache_outcome outcome,
-                          struct error *error) {
+static bool list_manifest(struct warm_walk *walk, const struct cache_result *found,
+                          const struct manifest *manifest, struct error *error) {
+    const struct document *document = found->document;
     struct warm_part *part =
         add_part(walk->parts, &document->digest, manifest->is_index ? "index" : "manifest", error);
     if (!part)
         return false;
     part->state = WARM_CACHED;
-    part->was_cached = outcome != CACHE_MISS && outcome != CACHE_JOINED;
+    part->was_cached = found->outcome != CACHE_MISS && found->outcome != CACHE_JOINED;
     part->moved = false;
     part->size = part->bytes = document->length;
     if (walk->request->on_part)
@@ -174,18 +174,16 @@ static bool list_manifest(struct warm_walk *walk, const struct document *documen
 
 static bool visit(struct warm_walk *walk, const struct reference *reference, unsigned depth,
                   struct error *error) {
-    struct document *document;
+    struct cache_result found;
     struct manifest manifest = {0};
-    enum cache_outcome outcome;
     if (depth > DEPTH_LIMIT)
         return error_set(error, ERROR_INVALID, "indexes are nested more than %d deep", DEPTH_LIMIT);
     if (!warm_goes_on(walk, error) ||
-        !cache_manifest(walk->warmer->cache, walk->upstream, walk->repository, reference, false,
-                        &document, &outcome, error))
+        !cache_manifest(walk->warmer->cache, &walk->repository, reference, false, &found, error))
         return false;
-    bool ok = manifest_parse(document->bytes, document->length, &manifest, error) &&
-              list_manifest(walk, document, &manifest, outcome, error);
-    document_release(document);
+    bool ok = manifest_parse(found.document->bytes, found.document->length, &manifest, error) &&
+              list_manifest(walk, &found, &manifest, error);
+    document_release(found.document);
     if (ok)
         ok = manifest.is_index ? visit_entries(walk, &manifest, depth, error)
                                : list_blobs(walk, &manifest, error);

@@ -19,8 +19,7 @@ void warm_parts_free(struct warm_parts *parts);
 struct warm_walk {
     struct warmer *warmer;
     const struct warm_request *request;
-    struct upstream *upstream;
-    char repository[NAME_LIMIT + 1];
+    struct repository repository;
     struct warm_parts *parts;
     uint64_t platforms_found; /* a bit for each one wanted */
 };

@@ -1,14 +1,17 @@
 /* Blobs: stored ones, ones under way, and who may read them through which repository. */
 #include "base/log.h"
+#include "cache/ask.h"
 #include "cache/cache_private.h"
+#include "cache/question.h"
 
 #include <stdlib.h>
 
 /* *verified: how long the stored blob has to be, as far as the link says. */
-static bool is_linked(struct cache *cache, const struct upstream *upstream, const char *repository,
+static bool is_linked(struct cache *cache, const struct repository *repository,
                       const struct digest *digest, uint64_t *verified) {
     *verified = STORE_SIZE_UNTOLD;
-    return store_has_link_blob(cache->store, upstream_host(upstream), repository, digest, verified);
+    return store_has_link_blob(cache->store, repository->name.host, repository->name.path, digest,
+                               verified);
 }
 
 static bool is_as_long(uint64_t size, uint64_t verified) {
@@ -16,29 +19,28 @@ static bool is_as_long(uint64_t size, uint64_t verified) {
 }
 
 /* On the question's thread: upstream's HEAD says that the repository has the blob. */
-bool answer_blob_head(struct question *question, struct error *error) {
+static bool answer_blob_head(struct question *question, struct error *error) {
     char text[DIGEST_STRING_SIZE];
     const struct digest *digest = &question->reference.digest;
     struct upstream_request request = {
         .what = UPSTREAM_BLOB,
         .head_only = true,
-        .repository = question->repository,
         .reference = digest_format(digest, text),
     };
     struct upstream_head head = {0};
     cleanup_buffer struct buffer nothing = {0};
-    bool ok = lookup_get(question->cache, question->upstream, &request, 0, &head, &nothing, error);
+    bool ok = ask_get(question->cache, &question->repository, &request, 0, &head, &nothing, error);
     if (!ok && error->kind == ERROR_NOT_FOUND)
         slot_put_absent(question->cache, question->key, error, question->cache->negative_ttl_ms);
     if (!ok)
         return false;
     struct error ignored; /* a link that is not kept costs another HEAD */
-    store_link_blob(question->cache->store, upstream_host(question->upstream), question->repository,
-                    digest, &ignored);
+    store_link_blob(question->cache->store, question->repository.name.host,
+                    question->repository.name.path, digest, &ignored);
     uint64_t size = head.length;
     if (!head.has_length && !store_blob_has(question->cache->store, digest, &size))
         return error_set(error, ERROR_UNAVAILABLE, "upstream %s tells no size of blob %s",
-                         upstream_host(question->upstream), text);
+                         question->repository.name.host, text);
     question->document = document_new(digest, "application/octet-stream", size, false);
     if (!question->document)
         return error_set(error, ERROR_MEMORY, "out of memory");
@@ -47,24 +49,28 @@ bool answer_blob_head(struct question *question, struct error *error) {
 }
 
 /* Asks upstream whether the repository has the blob; what is known already is not asked again. */
-static bool ask_head(struct cache *cache, struct upstream *upstream, const char *repository,
+static bool ask_head(struct cache *cache, const struct repository *repository,
                      const struct digest *digest, uint64_t *size, enum cache_outcome *outcome,
                      struct error *error) {
     char key[KEY_SIZE];
-    bool still = false, joined = false;
-    struct reference reference = lookup_reference(digest);
+    struct reference reference = ask_reference(digest);
     struct document *document;
-    lookup_key(key, upstream, repository, "blob", &reference);
+    ask_key(key, repository, "blob", &reference);
     enum slot_state state = slot_get(cache, key, &document, error);
     if (state == SLOT_ABSENT)
         return false;
     *outcome = CACHE_HIT;
     if (state != SLOT_FRESH) {
         document_release(document);
-        if (!question_ask(cache, key, QUESTION_BLOB_HEAD, upstream, repository, &reference, NULL,
-                          &document, &still, &joined, error))
+        const struct inquiry inquiry = {.key = key,
+                                        .repository = repository,
+                                        .reference = &reference,
+                                        .answer = answer_blob_head};
+        struct question_result result;
+        if (!question_ask(cache, &inquiry, &result, error))
             return false;
-        *outcome = joined ? CACHE_JOINED : CACHE_MISS;
+        document = result.document;
+        *outcome = result.joined ? CACHE_JOINED : CACHE_MISS;
     }
     /* Only what is here is a hit; what upstream has told before is an answer shared with whoever
      * asked then. */
@@ -75,15 +81,15 @@ static bool ask_head(struct cache *cache, struct upstream *upstream, const char 
     return true;
 }
 
-bool cache_blob_stat(struct cache *cache, struct upstream *upstream, const char *repository,
+bool cache_blob_stat(struct cache *cache, const struct repository *repository,
                      const struct digest *digest, uint64_t *size, enum cache_outcome *outcome,
                      struct error *error) {
     uint64_t verified;
     *outcome = CACHE_HIT;
-    if (is_linked(cache, upstream, repository, digest, &verified) &&
+    if (is_linked(cache, repository, digest, &verified) &&
         store_blob_has(cache->store, digest, size) && is_as_long(*size, verified))
         return true;
-    return ask_head(cache, upstream, repository, digest, size, outcome, error);
+    return ask_head(cache, repository, digest, size, outcome, error);
 }
 
 /* Opens the stored file. False without an error text when it is not there. */
@@ -95,46 +101,48 @@ static bool open_stored(struct cache *cache, const struct digest *digest, uint64
     blob->digest = *digest;
     if (blob->fd < 0 || is_as_long(blob->size, verified))
         return blob->fd >= 0;
-    /* It was cut while nobody looked. */
+    /* The file was truncated since it was verified. */
     cache_blob_unreadable(blob, NULL);
-    cache_blob_close(blob);
+    store_blob_close(blob->store, digest, blob->fd);
+    blob->fd = -1;
+    blob->size_known = false;
     return false;
 }
 
 /* Makes sure that the flight may be read through this repository. */
-static bool permit(struct cache *cache, struct flight *flight, struct upstream *upstream,
-                   const char *repository, const struct digest *digest, struct error *error) {
+static bool permit(struct cache *cache, struct flight *flight, const struct repository *repository,
+                   const struct digest *digest, struct error *error) {
     bool found;
     uint64_t size;
     enum cache_outcome ignored;
-    if (flight_wait_permission(flight, upstream, repository, &found, error))
+    if (flight_wait_permission(flight, repository, &found, error))
         return true;
-    if (found || !ask_head(cache, upstream, repository, digest, &size, &ignored, error))
+    if (found || !ask_head(cache, repository, digest, &size, &ignored, error))
         return false;
-    flight_add_source(flight, upstream, repository);
+    flight_add_source(flight, repository);
     return true;
 }
 
 /* A range that is to be fetched first, without numbers that later sums could overflow. */
-static struct blob_range tame(const struct blob_range *range) {
-    struct blob_range tamed = *range;
+static struct blob_range clamp_range(const struct blob_range *range) {
+    struct blob_range clamped = *range;
     const uint64_t most = INT64_MAX;
-    if (tamed.kind == BLOB_FROM_TO && tamed.last >= most)
-        tamed.kind = BLOB_FROM;
-    if ((tamed.kind == BLOB_FROM || tamed.kind == BLOB_FROM_TO) && tamed.first >= most)
-        tamed = (struct blob_range){.kind = BLOB_WHOLE};
-    if (tamed.kind == BLOB_LAST && (tamed.count == 0 || tamed.count >= most))
-        tamed = (struct blob_range){.kind = BLOB_WHOLE};
-    return tamed;
+    if (clamped.kind == BLOB_FROM_TO && clamped.last >= most)
+        clamped.kind = BLOB_FROM;
+    if ((clamped.kind == BLOB_FROM || clamped.kind == BLOB_FROM_TO) && clamped.first >= most)
+        clamped = (struct blob_range){.kind = BLOB_WHOLE};
+    if (clamped.kind == BLOB_LAST && (clamped.count == 0 || clamped.count >= most))
+        clamped = (struct blob_range){.kind = BLOB_WHOLE};
+    return clamped;
 }
 
 /* Follows a flight: with permission, and as soon as its size is known. */
 static bool follow(struct cache *cache, struct flight *flight, bool linked,
-                   struct upstream *upstream, const char *repository, const struct digest *digest,
-                   struct cache_blob *blob, struct error *error) {
+                   const struct repository *repository, struct cache_blob *blob,
+                   struct error *error) {
     if (linked)
-        flight_add_source(flight, upstream, repository);
-    else if (!permit(cache, flight, upstream, repository, digest, error))
+        flight_add_source(flight, repository);
+    else if (!permit(cache, flight, repository, &blob->digest, error))
         return false;
     if (!flight_wait_size(flight, error))
         return false;
@@ -146,53 +154,66 @@ static bool follow(struct cache *cache, struct flight *flight, bool linked,
     return true;
 }
 
-bool cache_blob_open(struct cache *cache, struct upstream *upstream, const char *repository,
-                     const struct digest *digest, const struct blob_range *range,
-                     struct cache_blob *blob, enum cache_outcome *outcome, struct error *error) {
-    *blob = (struct cache_blob){.fd = -1};
-    *outcome = CACHE_HIT;
-    uint64_t size, verified;
-    bool linked = is_linked(cache, upstream, repository, digest, &verified);
-    if (!linked && store_blob_has(cache->store, digest, &size)) {
-        /* Another repository's: upstream decides whether it is this one's too. */
-        if (!ask_head(cache, upstream, repository, digest, &size, outcome, error))
-            return false;
-        linked = true;
-    }
-    if (linked && open_stored(cache, digest, verified, blob))
-        return true;
-
-    /* What upstream has just said is absent is not asked for again. */
-    char key[KEY_SIZE];
-    struct document *document;
-    struct reference reference = lookup_reference(digest);
-    lookup_key(key, upstream, repository, "blob", &reference);
-    if (slot_get(cache, key, &document, error) == SLOT_ABSENT)
-        return false;
-    document_release(document);
-
+/* Joins or starts the flight of a cold blob and follows it. `linked`: the repository is known to
+ * hold the blob. */
+static bool open_flight(struct cache *cache, const struct repository *repository,
+                        const struct blob_range *range, bool linked, struct cache_blob *blob,
+                        struct error *error) {
     bool started;
-    struct blob_range first = tame(range);
+    const struct blob_range first = clamp_range(range);
     struct flight_reader *reader = malloc(sizeof *reader);
     if (!reader)
         return error_set(error, ERROR_MEMORY, "out of memory");
     struct flight *flight =
-        flights_join(cache->flights, upstream, repository, digest, &first, reader, &started, error);
+        flights_join(cache->flights, repository, &blob->digest, &first, reader, &started, error);
     if (!flight) {
         free(reader);
         return false;
     }
-    *outcome = started ? CACHE_MISS : CACHE_JOINED;
+    blob->outcome = started ? CACHE_MISS : CACHE_JOINED;
     blob->reader = reader;
-    if (follow(cache, flight, linked, upstream, repository, digest, blob, error))
+    if (follow(cache, flight, linked, repository, blob, error))
         return true;
     flight_leave(flight, reader);
     flight_release(flight);
     free(reader);
-    *blob = (struct cache_blob){.fd = -1};
-    if (started && error->kind == ERROR_NOT_FOUND)
+    blob->reader = NULL;
+    if (started && error->kind == ERROR_NOT_FOUND) {
+        char key[KEY_SIZE];
+        struct reference reference = ask_reference(&blob->digest);
+        ask_key(key, repository, "blob", &reference);
         slot_put_absent(cache, key, error, cache->negative_ttl_ms);
+    }
     return false;
+}
+
+/* Whether upstream said a moment ago that the repository does not hold the blob. */
+static bool is_known_absent(struct cache *cache, const struct repository *repository,
+                            const struct digest *digest, struct error *error) {
+    char key[KEY_SIZE];
+    struct document *document;
+    struct reference reference = ask_reference(digest);
+    ask_key(key, repository, "blob", &reference);
+    bool absent = slot_get(cache, key, &document, error) == SLOT_ABSENT;
+    document_release(document);
+    return absent;
+}
+
+bool cache_blob_open(struct cache *cache, const struct repository *repository,
+                     const struct digest *digest, const struct blob_range *range,
+                     struct cache_blob *blob, struct error *error) {
+    *blob = (struct cache_blob){.fd = -1, .outcome = CACHE_HIT, .digest = *digest};
+    uint64_t size, verified;
+    bool linked = is_linked(cache, repository, digest, &verified);
+    if (!linked && store_blob_has(cache->store, digest, &size)) {
+        /* The blob came through another repository: upstream decides about this one. */
+        if (!ask_head(cache, repository, digest, &size, &blob->outcome, error))
+            return false;
+        linked = true;
+    }
+    return (linked && open_stored(cache, digest, verified, blob)) ||
+           (!is_known_absent(cache, repository, digest, error) &&
+            open_flight(cache, repository, range, linked, blob, error));
 }
 
 void cache_blob_close(struct cache_blob *blob) {
@@ -231,7 +252,7 @@ bool cache_blob_settle(struct cache_blob *blob, struct error *error) {
                      "why");
 }
 
-bool cache_blob_fetch(struct cache *cache, struct upstream *upstream, const char *repository,
+bool cache_blob_fetch(struct cache *cache, const struct repository *repository,
                       const struct digest *digest, struct error *error) {
     uint64_t size;
     bool started;
@@ -239,7 +260,7 @@ bool cache_blob_fetch(struct cache *cache, struct upstream *upstream, const char
     if (store_blob_has(cache->store, digest, &size))
         return true; /* who reads it through this repository will ask with a HEAD */
     struct flight *flight =
-        flights_join(cache->flights, upstream, repository, digest, &whole, NULL, &started, error);
+        flights_join(cache->flights, repository, digest, &whole, NULL, &started, error);
     if (!flight)
         return false;
     flight_want_all(flight);

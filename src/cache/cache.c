@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include "base/clock.h"
 #include "cache/cache_private.h"
+#include "cache/document.h"
+#include "cache/question.h"
 
 struct cache *cache_new(const struct cache_settings *settings, struct upkeep *upkeep) {
     struct cache *cache = calloc(1, sizeof *cache);
@@ -57,8 +59,8 @@ static void describe(struct flight *flight, struct flight_figures *out) {
     *out = (struct flight_figures){0};
     pthread_mutex_lock(&flight->state_lock);
     const struct flight_source *source = &flight->sources[flight->source];
-    text_copy(text_of(upstream_host(source->upstream)), out->upstream, sizeof out->upstream);
-    text_copy(text_of(source->repository), out->repository, sizeof out->repository);
+    text_copy(text_of(source->repository.name.host), out->upstream, sizeof out->upstream);
+    text_copy(text_of(source->repository.name.path), out->repository, sizeof out->repository);
     digest_format(&flight->digest, out->digest);
     out->size = flight->size_known ? flight->size : 0;
     out->present = extents_total(&flight->present);

@@ -11,8 +11,7 @@
  * whole body are held back until then (design, promise 1).
  *
  * What one repository brought in is not readable through another: the first read through a new
- * repository asks upstream with one HEAD (promise 8). `repository` is always upstream's own name
- * (with Docker Hub's library/), already checked by the grammar and the allow list.
+ * repository asks upstream with one HEAD (promise 8).
  *
  * Threads: all calls from any thread; each may block while upstream is asked.
  */
@@ -78,24 +77,30 @@ void document_release(struct document *document); /* NULL is allowed */
 /* Drops what is known about documents in memory; what the store holds is found there again. */
 void cache_forget(struct cache *cache);
 
+/* A document and how it was found. */
+struct cache_result {
+    struct document *document; /* the caller's to release; NULL after a failure */
+    enum cache_outcome outcome;
+};
+
 /*
- * The manifest that `reference` names. `head_only`: for HEAD; upstream is then asked with HEAD and
- * the document may be without bytes. On success *document is the caller's to release.
- * Errors: as upstream_perform(), when nothing held can stand in.
+ * Finds the manifest that `reference` names. `head_only`: for HEAD; upstream is then asked with
+ * HEAD, and the document may be without bytes. Errors: as upstream_perform(), when nothing held can
+ * stand in.
  */
-bool cache_manifest(struct cache *cache, struct upstream *upstream, const char *repository,
-                    const struct reference *reference, bool head_only, struct document **document,
-                    enum cache_outcome *outcome, struct error *error);
+bool cache_manifest(struct cache *cache, const struct repository *repository,
+                    const struct reference *reference, bool head_only, struct cache_result *result,
+                    struct error *error);
 
 /* {"name":…,"tags":[…]} with all tags, in byte order, each once. */
-bool cache_tags(struct cache *cache, struct upstream *upstream, const char *repository,
-                struct document **document, enum cache_outcome *outcome, struct error *error);
+bool cache_tags(struct cache *cache, const struct repository *repository,
+                struct cache_result *result, struct error *error);
 
-/* The OCI index of all referrers of `subject`: upstream's own, or where upstream has no such
- * endpoint the fallback tag's, or an empty one. */
-bool cache_referrers(struct cache *cache, struct upstream *upstream, const char *repository,
-                     const struct digest *subject, struct document **document,
-                     enum cache_outcome *outcome, struct error *error);
+/* The OCI index of all referrers of `subject`: upstream's own; where upstream has no such endpoint,
+ * the index of the fallback tag, or an empty one. */
+bool cache_referrers(struct cache *cache, const struct repository *repository,
+                     const struct digest *subject, struct cache_result *result,
+                     struct error *error);
 
 /* ---- blobs ---- */
 
@@ -103,6 +108,7 @@ struct flight;
 
 /* An open blob: a stored file, or a flight to follow. */
 struct cache_blob {
+    enum cache_outcome outcome;
     int fd; /* for sendfile; the blob's, not the caller's; of a flight it may be another after each
                cache_blob_wait() */
     bool fleeting; /* the bytes just waited for are to be copied, not to be sent by reference
@@ -128,9 +134,9 @@ struct blob_range {
  * upstream's first answer tells its size (or that only the end will). A range that lies outside is
  * no error here: the size is then known, and the caller sees it.
  */
-bool cache_blob_open(struct cache *cache, struct upstream *upstream, const char *repository,
+bool cache_blob_open(struct cache *cache, const struct repository *repository,
                      const struct digest *digest, const struct blob_range *range,
-                     struct cache_blob *blob, enum cache_outcome *outcome, struct error *error);
+                     struct cache_blob *blob, struct error *error);
 void cache_blob_close(struct cache_blob *blob); /* safe after a failed open */
 
 /* Says which bytes will be read: [first, end) and whether that is the whole body, whose last bytes
@@ -156,7 +162,7 @@ void cache_blob_unreadable(struct cache_blob *blob, const struct error *why);
 bool cache_blob_settle(struct cache_blob *blob, struct error *error);
 
 /* Size of a blob, for HEAD: from the store, or upstream's HEAD; never a download. */
-bool cache_blob_stat(struct cache *cache, struct upstream *upstream, const char *repository,
+bool cache_blob_stat(struct cache *cache, const struct repository *repository,
                      const struct digest *digest, uint64_t *size, enum cache_outcome *outcome,
                      struct error *error);
 
@@ -176,7 +182,7 @@ struct flight_figures {
 size_t cache_flights(struct cache *cache, struct flight_figures *out, size_t limit);
 
 /* Has the blob brought in without anybody reading it (prefetch, warming); returns at once. */
-bool cache_blob_fetch(struct cache *cache, struct upstream *upstream, const char *repository,
+bool cache_blob_fetch(struct cache *cache, const struct repository *repository,
                       const struct digest *digest, struct error *error);
 
 #endif

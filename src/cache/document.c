@@ -1,4 +1,5 @@
 /* Documents and the slots that hold them in memory. */
+#include "cache/document.h"
 #include <stdlib.h>
 #include <utlist.h>
 #include "base/clock.h"

@@ -1,9 +1,11 @@
 /* Tag lists and referrers: whole documents put together from upstream's pages. */
+#include "cache/listing.h"
 #include <jansson.h>
 #include <stdlib.h>
 #include "base/cleanup.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "cache/ask.h"
 #include "cache/cache_private.h"
 #include "oci/manifest.h"
 
@@ -23,13 +25,12 @@ static json_t *gather(struct question *question, enum upstream_what what, const 
         struct upstream_head *head = calloc(1, sizeof *head);
         struct upstream_request request = {
             .what = what,
-            .repository = question->repository,
             .reference = reference,
             .page = next[0] ? next : NULL,
         };
         bool ok = all && head &&
-                  lookup_get(question->cache, question->upstream, &request, PAGE_SIZE_LIMIT, head,
-                             &body, error);
+                  ask_get(question->cache, &question->repository, &request, PAGE_SIZE_LIMIT, head,
+                          &body, error);
         if (head)
             memcpy(next, head->next, sizeof next);
         if (ok == false && (!all || !head))
@@ -44,7 +45,7 @@ static json_t *gather(struct question *question, enum upstream_what what, const 
         if (!json_is_object(json) ||
             (entries && !json_is_array(entries) && !json_is_null(entries))) {
             error_set(error, ERROR_UNAVAILABLE, "upstream %s: the list of %s of %s is malformed",
-                      upstream_host(question->upstream), member, question->repository);
+                      question->repository.name.host, member, question->repository.name.path);
             return NULL;
         }
         if (json_is_array(entries) && json_array_extend(all, entries) != 0) {
@@ -69,7 +70,7 @@ static bool answer_json(struct question *question, const char *media_type, json_
         return error_set(error, ERROR_MEMORY, "out of memory");
     memcpy(question->document->bytes, text.bytes, text.length);
     slot_put(question->cache, question->key, question->document,
-             lookup_tag_ttl(question->upstream));
+             ask_tag_ttl(&question->repository));
     return true;
 }
 
@@ -98,7 +99,7 @@ static json_t *sorted_tags(json_t *tags) {
     return take(sorted);
 }
 
-bool answer_tags(struct question *question, struct error *error) {
+bool listing_answer_tags(struct question *question, struct error *error) {
     cleanup_json json_t *tags = gather(question, UPSTREAM_TAGS, NULL, "tags", error);
     if (!tags) {
         if (error->kind == ERROR_NOT_FOUND)
@@ -107,35 +108,35 @@ bool answer_tags(struct question *question, struct error *error) {
         return false;
     }
     json_t *sorted = sorted_tags(tags);
-    return answer_json(question, "application/json",
-                       sorted ? json_pack("{s:s,s:o}", "name", question->repository, "tags", sorted)
-                              : NULL,
-                       error);
+    return answer_json(
+        question, "application/json",
+        sorted ? json_pack("{s:s,s:o}", "name", question->repository.name.path, "tags", sorted)
+               : NULL,
+        error);
 }
 
 /* Upstream has no referrers endpoint: the tag that clients keep in its stead (distribution-spec,
  * "Referrers Tag Schema"). An array of descriptors, empty when there is no such tag. */
 static json_t *fallback_referrers(struct question *question, struct error *error) {
     struct reference tag = {0};
-    struct document *document;
-    enum cache_outcome outcome;
+    struct cache_result found;
     char digest[DIGEST_STRING_SIZE];
     digest_format(&question->reference.digest, digest);
     char *colon = strchr(digest, ':');
     *colon = '-';
     text_copy((struct text){digest, strnlen(digest, TAG_LIMIT)}, tag.tag, sizeof tag.tag);
-    if (!cache_manifest(question->cache, question->upstream, question->repository, &tag, false,
-                        &document, &outcome, error))
+    if (!cache_manifest(question->cache, &question->repository, &tag, false, &found, error))
         return error->kind == ERROR_NOT_FOUND ? json_array() : NULL;
-    cleanup_json json_t *json = bounded_json_load_by(0, document->bytes, document->length, error);
-    document_release(document);
+    cleanup_json json_t *json =
+        bounded_json_load_by(0, found.document->bytes, found.document->length, error);
+    document_release(found.document);
     if (!json) /* it was read once when it came, so memory is what lacks: no empty list */
         return NULL;
     json_t *manifests = json_object_get(json, "manifests");
     return json_is_array(manifests) ? json_incref(manifests) : json_array();
 }
 
-bool answer_referrers(struct question *question, struct error *error) {
+bool listing_answer_referrers(struct question *question, struct error *error) {
     char digest[DIGEST_STRING_SIZE];
     json_t *manifests =
         gather(question, UPSTREAM_REFERRERS, digest_format(&question->reference.digest, digest),
@@ -150,47 +151,51 @@ bool answer_referrers(struct question *question, struct error *error) {
                        error);
 }
 
-/* Fresh from memory, else from upstream, else what is held. */
-static bool get(struct cache *cache, enum question_kind kind, struct upstream *upstream,
-                const char *repository, const char *what, const struct reference *reference,
-                struct document **document, enum cache_outcome *outcome, struct error *error) {
+/* Fresh from memory, else from upstream, else what is held. The inquiry's key and `held` are filled
+ * in here. */
+static bool get(struct cache *cache, struct inquiry *inquiry, const char *what,
+                struct cache_result *result, struct error *error) {
     char key[KEY_SIZE];
     struct document *held;
-    bool still, joined;
-    lookup_key(key, upstream, repository, what, reference);
+    ask_key(key, inquiry->repository, what, inquiry->reference);
     enum slot_state state = slot_get(cache, key, &held, error);
-    *outcome = CACHE_HIT;
-    *document = held;
+    *result = (struct cache_result){.document = held, .outcome = CACHE_HIT};
     if (state == SLOT_FRESH)
         return true;
     if (state == SLOT_ABSENT)
         return false;
-    if (question_ask(cache, key, kind, upstream, repository, reference, held, document, &still,
-                     &joined, error)) {
+    inquiry->key = key;
+    inquiry->held = held;
+    struct question_result answer;
+    if (question_ask(cache, inquiry, &answer, error)) {
         document_release(held);
-        *outcome = joined ? CACHE_JOINED : CACHE_MISS;
+        result->document = answer.document;
+        result->outcome = answer.joined ? CACHE_JOINED : CACHE_MISS;
         return true;
     }
     if (held && error->kind != ERROR_NOT_FOUND) {
-        log_at(LOG_WARN, "serving a stale list", LOG_STRING("upstream", upstream_host(upstream)),
-               LOG_STRING("repository", repository), LOG_STRING("error", error->text));
-        *document = held;
-        *outcome = CACHE_STALE;
+        const struct repository_name *name = &inquiry->repository->name;
+        log_at(LOG_WARN, "serving a stale list", LOG_STRING("upstream", name->host),
+               LOG_STRING("repository", name->path), LOG_STRING("error", error->text));
+        result->outcome = CACHE_STALE;
         return true;
     }
     document_release(held);
+    result->document = NULL;
     return false;
 }
 
-bool cache_tags(struct cache *cache, struct upstream *upstream, const char *repository,
-                struct document **document, enum cache_outcome *outcome, struct error *error) {
-    return get(cache, QUESTION_TAGS, upstream, repository, "tags", NULL, document, outcome, error);
+bool cache_tags(struct cache *cache, const struct repository *repository,
+                struct cache_result *result, struct error *error) {
+    struct inquiry inquiry = {.repository = repository, .answer = listing_answer_tags};
+    return get(cache, &inquiry, "tags", result, error);
 }
 
-bool cache_referrers(struct cache *cache, struct upstream *upstream, const char *repository,
-                     const struct digest *subject, struct document **document,
-                     enum cache_outcome *outcome, struct error *error) {
-    struct reference reference = lookup_reference(subject);
-    return get(cache, QUESTION_REFERRERS, upstream, repository, "referrers", &reference, document,
-               outcome, error);
+bool cache_referrers(struct cache *cache, const struct repository *repository,
+                     const struct digest *subject, struct cache_result *result,
+                     struct error *error) {
+    struct reference reference = ask_reference(subject);
+    struct inquiry inquiry = {
+        .repository = repository, .reference = &reference, .answer = listing_answer_referrers};
+    return get(cache, &inquiry, "referrers", result, error);
 }

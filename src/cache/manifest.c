@@ -7,7 +7,9 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "cache/ask.h"
 #include "cache/cache_private.h"
+#include "cache/question.h"
 
 /* ---- what the store has ---- */
 
@@ -20,11 +22,11 @@ static struct document *document_from(const struct digest *digest, const char *m
 }
 
 /* A linked manifest from the store, or NULL. */
-static struct document *load(struct cache *cache, const struct upstream *upstream,
-                             const char *repository, const struct digest *digest) {
+static struct document *load(struct cache *cache, const struct repository *repository,
+                             const struct digest *digest) {
     char media_type[128];
     cleanup_buffer struct buffer body = {0};
-    if (!store_has_link_manifest(cache->store, upstream_host(upstream), repository, digest,
+    if (!store_has_link_manifest(cache->store, repository->name.host, repository->name.path, digest,
                                  media_type, sizeof media_type) ||
         !store_blob_read(cache->store, digest, MANIFEST_SIZE_LIMIT, &body, NULL))
         return NULL;
@@ -32,14 +34,14 @@ static struct document *load(struct cache *cache, const struct upstream *upstrea
 }
 
 /* A tag as last seen, or NULL; *age_ms since upstream last spoke of it. */
-static struct document *load_tag(struct cache *cache, const struct upstream *upstream,
-                                 const char *repository, const char *tag, int64_t *age_ms) {
+static struct document *load_tag(struct cache *cache, const struct repository *repository,
+                                 const char *tag, int64_t *age_ms) {
     struct tag_record record;
-    if (!store_tag_get(cache->store, upstream_host(upstream), repository, tag, &record))
+    if (!store_tag_get(cache->store, repository->name.host, repository->name.path, tag, &record))
         return NULL;
     int64_t age_s = clock_wall_s() - record.checked_s;
     *age_ms = age_s < 0 ? INT64_MAX : age_s * 1000; /* a clock set back vouches for nothing */
-    return load(cache, upstream, repository, &record.digest);
+    return load(cache, repository, &record.digest);
 }
 
 /* ---- what upstream says; on the question's thread ---- */
@@ -56,27 +58,28 @@ static bool is_manifest_body(const struct question *question, const struct upstr
     return error_set(error, ERROR_UNAVAILABLE,
                      "upstream %s: manifest of %s: the answer (%s) is no JSON object; is a proxy "
                      "or portal in between?",
-                     upstream_host(question->upstream), question->repository,
+                     question->repository.name.host, question->repository.name.path,
                      head->content_type[0] ? head->content_type : "no type");
 }
 
 static void keep_tag(struct question *question, const struct document *document) {
     struct cache *cache = question->cache;
-    const char *host = upstream_host(question->upstream);
+    const char *host = question->repository.name.host;
     struct tag_record record, old;
     struct error error;
-    int64_t refresh_s = lookup_tag_ttl(question->upstream) / 2000;
+    int64_t refresh_s = ask_tag_ttl(&question->repository) / 2000;
     record.digest = document->digest;
     record.checked_s = clock_wall_s();
     memcpy(record.media_type, document->media_type, sizeof record.media_type);
     /* Each record is synced; a revalidation alone is noted no more often than is of use. */
-    if (store_tag_get(cache->store, host, question->repository, question->reference.tag, &old) &&
+    if (store_tag_get(cache->store, host, question->repository.name.path, question->reference.tag,
+                      &old) &&
         digest_equal(&old.digest, &record.digest) &&
         record.checked_s - old.checked_s < (refresh_s > 30 ? refresh_s : 30) &&
         record.checked_s >= old.checked_s)
         return;
-    if (!store_tag_put(cache->store, host, question->repository, question->reference.tag, &record,
-                       &error))
+    if (!store_tag_put(cache->store, host, question->repository.name.path, question->reference.tag,
+                       &record, &error))
         space_record_unkept(&cache->upkeep->space, space_unkept_reason(&error), 0, &error);
 }
 
@@ -84,17 +87,17 @@ static void keep_tag(struct question *question, const struct document *document)
 static bool keep_stored(struct question *question, const struct document *document,
                         struct error *error) {
     struct cache *cache = question->cache;
-    const char *host = upstream_host(question->upstream);
+    const char *host = question->repository.name.host;
     const struct digest *digest = &document->digest;
     uint64_t size;
     bool there = store_blob_has(cache->store, digest, &size) && size == document->length;
     if (!(there || space_ensure(&cache->upkeep->space, document->length, error)) ||
         !store_blob_put(cache->store, digest, document->bytes, document->length, error) ||
-        !store_link_manifest(cache->store, host, question->repository, digest, document->media_type,
-                             error))
+        !store_link_manifest(cache->store, host, question->repository.name.path, digest,
+                             document->media_type, error))
         return false;
     space_record_kept(&cache->upkeep->space, document->length);
-    pins_note(cache->upkeep->pins, host, question->repository, digest);
+    pins_note(cache->upkeep->pins, host, question->repository.name.path, digest);
     return true;
 }
 
@@ -110,25 +113,25 @@ static void keep(struct question *question, struct document *document) {
         if (kept && is_tag)
             keep_tag(question, document);
         char key[KEY_SIZE];
-        struct reference by_digest = lookup_reference(&document->digest);
-        lookup_key(key, question->upstream, question->repository, "manifest", &by_digest);
+        struct reference by_digest = ask_reference(&document->digest);
+        ask_key(key, &question->repository, "manifest", &by_digest);
         slot_put(cache, key, document, INT64_MAX);
     }
     char key[KEY_SIZE];
-    lookup_key(key, question->upstream, question->repository, "manifest", &question->reference);
-    slot_put(cache, key, document, is_tag ? lookup_tag_ttl(question->upstream) : INT64_MAX);
+    ask_key(key, &question->repository, "manifest", &question->reference);
+    slot_put(cache, key, document, is_tag ? ask_tag_ttl(&question->repository) : INT64_MAX);
 }
 
 static void keep_absent(struct question *question, const struct error *error) {
     struct cache *cache = question->cache;
     char key[KEY_SIZE];
     if (!question->reference.is_digest) {
-        if (upstream_settings(question->upstream)->keep_deleted && question->held)
+        if (upstream_settings(question->repository.upstream)->keep_deleted && question->held)
             return;
-        store_tag_delete(question->cache->store, upstream_host(question->upstream),
-                         question->repository, question->reference.tag, NULL);
+        store_tag_delete(question->cache->store, question->repository.name.host,
+                         question->repository.name.path, question->reference.tag, NULL);
     }
-    lookup_key(key, question->upstream, question->repository, "manifest", &question->reference);
+    ask_key(key, &question->repository, "manifest", &question->reference);
     slot_put_absent(cache, key, error, cache->negative_ttl_ms);
 }
 
@@ -142,12 +145,11 @@ static bool ask_head(struct question *question, struct upstream_head *head, stru
     struct upstream_request request = {
         .what = UPSTREAM_MANIFEST,
         .head_only = true,
-        .repository = question->repository,
         .reference = reference_text(&question->reference, digest),
     };
     cleanup_buffer struct buffer nothing = {0};
-    return lookup_get(question->cache, question->upstream, &request, MANIFEST_SIZE_LIMIT, head,
-                      &nothing, error);
+    return ask_get(question->cache, &question->repository, &request, MANIFEST_SIZE_LIMIT, head,
+                   &nothing, error);
 }
 
 /* The digest of a manifest's bytes under the algorithm that its name (or upstream) uses. */
@@ -163,7 +165,7 @@ static bool check_digest(struct question *question, const struct upstream_head *
     if (promised && !digest_equal(promised, digest))
         return error_set(error, ERROR_UNAVAILABLE,
                          "upstream %s: manifest of %s: the bytes have digest %s, not %s",
-                         upstream_host(question->upstream), question->repository,
+                         question->repository.name.host, question->repository.name.path,
                          digest_format(digest, is), digest_format(promised, should));
     return true;
 }
@@ -176,12 +178,11 @@ static bool ask_whole_at(struct question *question, unsigned *location, struct e
     cleanup_buffer struct buffer body = {0};
     struct upstream_request request = {
         .what = UPSTREAM_MANIFEST,
-        .repository = question->repository,
         .reference = reference_text(&question->reference, text),
         .location = *location,
     };
-    bool got = lookup_get(question->cache, question->upstream, &request, MANIFEST_SIZE_LIMIT, &head,
-                          &body, error);
+    bool got = ask_get(question->cache, &question->repository, &request, MANIFEST_SIZE_LIMIT, &head,
+                       &body, error);
     *location = request.location;
     if (!got || !check_digest(question, &head, &body, &digest, error) ||
         !is_manifest_body(question, &head, &body, error))
@@ -193,7 +194,7 @@ static bool ask_whole_at(struct question *question, unsigned *location, struct e
 
 /* A place that lies is followed by the next. */
 static bool ask_whole(struct question *question, struct error *error) {
-    unsigned places = upstream_places(question->upstream);
+    unsigned places = upstream_places(question->repository.upstream);
     for (unsigned location = 0; location < places; location++) {
         if (ask_whole_at(question, &location, error))
             return true;
@@ -207,13 +208,13 @@ static bool ask_whole(struct question *question, struct error *error) {
 static void prefetch(struct question *question) {
     struct manifest manifest;
     const struct document *document = question->document;
-    if (!upstream_settings(question->upstream)->prefetch ||
+    if (!upstream_settings(question->repository.upstream)->prefetch ||
         !manifest_parse(document->bytes, document->length, &manifest, NULL))
         return;
     for (size_t i = 0; i < manifest.count; i++) {
         enum descriptor_role role = manifest.descriptors[i].role;
         if (role == DESCRIPTOR_CONFIG || role == DESCRIPTOR_LAYER)
-            cache_blob_fetch(question->cache, question->upstream, question->repository,
+            cache_blob_fetch(question->cache, &question->repository,
                              &manifest.descriptors[i].digest, NULL);
     }
     manifest_free(&manifest);
@@ -252,7 +253,7 @@ static bool head_suffices(struct question *question, bool *failed, struct error 
     return question->document != NULL;
 }
 
-bool answer_manifest(struct question *question, struct error *error) {
+static bool answer_manifest(struct question *question, struct error *error) {
     bool failed = false;
     bool ok = head_suffices(question, &failed, error) ? !failed : ask_whole(question, error);
     if (ok) {
@@ -265,7 +266,7 @@ bool answer_manifest(struct question *question, struct error *error) {
     return ok;
 }
 
-bool answer_manifest_head(struct question *question, struct error *error) {
+static bool answer_manifest_head(struct question *question, struct error *error) {
     struct upstream_head head = {0};
     if (!ask_head(question, &head, error)) {
         if (error->kind == ERROR_NOT_FOUND)
@@ -294,8 +295,8 @@ bool answer_manifest_head(struct question *question, struct error *error) {
 /* ---- what clients get ---- */
 
 /* Looks in memory, then in the store. FRESH: *held is the answer. STALE: *held may stand in. */
-static enum slot_state look(struct cache *cache, const char *key, struct upstream *upstream,
-                            const char *repository, const struct reference *reference,
+static enum slot_state look(struct cache *cache, const char *key,
+                            const struct repository *repository, const struct reference *reference,
                             bool head_only, struct document **held, struct error *error) {
     enum slot_state state = slot_get(cache, key, held, error);
     if (state == SLOT_ABSENT ||
@@ -306,34 +307,37 @@ static enum slot_state look(struct cache *cache, const char *key, struct upstrea
     struct document *known = *held, *stored;
     int64_t age_ms = 0;
     if (reference->is_digest)
-        stored = load(cache, upstream, repository, &reference->digest);
-    else if (known && state == SLOT_FRESH &&
-             (stored = load(cache, upstream, repository, &known->digest)))
+        stored = load(cache, repository, &reference->digest);
+    else if (known && state == SLOT_FRESH && (stored = load(cache, repository, &known->digest)))
         age_ms = 0; /* upstream has just named this digest */
     else
-        stored = load_tag(cache, upstream, repository, reference->tag, &age_ms);
+        stored = load_tag(cache, repository, reference->tag, &age_ms);
     document_release(known);
     *held = stored;
     if (!stored)
         return SLOT_EMPTY;
-    int64_t ttl = reference->is_digest ? INT64_MAX : lookup_tag_ttl(upstream);
+    int64_t ttl = reference->is_digest ? INT64_MAX : ask_tag_ttl(repository);
     if (age_ms >= ttl || (known && !reference->is_digest && age_ms > 0))
         return SLOT_STALE;
     slot_put(cache, key, stored, reference->is_digest ? INT64_MAX : ttl - age_ms);
     return SLOT_FRESH;
 }
 
-bool cache_manifest(struct cache *cache, struct upstream *upstream, const char *repository,
-                    const struct reference *reference, bool head_only, struct document **document,
-                    enum cache_outcome *outcome, struct error *error) {
+/* Whether what is held goes out although upstream failed. Only a real 404 ends a tag. */
+static bool may_serve_stale(const struct repository *repository, const struct document *held,
+                            const struct error *error) {
+    return held && (error->kind != ERROR_NOT_FOUND ||
+                    upstream_settings(repository->upstream)->keep_deleted);
+}
+
+bool cache_manifest(struct cache *cache, const struct repository *repository,
+                    const struct reference *reference, bool head_only, struct cache_result *result,
+                    struct error *error) {
     char key[KEY_SIZE];
     struct document *held;
-    bool still = false, joined = false;
-    lookup_key(key, upstream, repository, "manifest", reference);
-    enum slot_state state =
-        look(cache, key, upstream, repository, reference, head_only, &held, error);
-    *outcome = CACHE_HIT;
-    *document = held;
+    ask_key(key, repository, "manifest", reference);
+    enum slot_state state = look(cache, key, repository, reference, head_only, &held, error);
+    *result = (struct cache_result){.document = held, .outcome = CACHE_HIT};
     if (held) /* from memory, too, it is used */
         store_blob_touch(cache->store, &held->digest);
     if (state == SLOT_FRESH)
@@ -341,22 +345,30 @@ bool cache_manifest(struct cache *cache, struct upstream *upstream, const char *
     if (state == SLOT_ABSENT)
         return false;
 
-    enum question_kind kind = head_only ? QUESTION_MANIFEST_HEAD : QUESTION_MANIFEST;
-    if (question_ask(cache, key, kind, upstream, repository, reference, held, document, &still,
-                     &joined, error)) {
+    const struct inquiry inquiry = {.key = key,
+                                    .repository = repository,
+                                    .reference = reference,
+                                    .answer = head_only ? answer_manifest_head : answer_manifest,
+                                    .is_head = head_only,
+                                    .needs_bytes = !head_only,
+                                    .held = held};
+    struct question_result answer;
+    if (question_ask(cache, &inquiry, &answer, error)) {
         document_release(held);
-        *outcome = joined ? CACHE_JOINED : still ? CACHE_REVALIDATED : CACHE_MISS;
+        result->document = answer.document;
+        result->outcome = answer.joined  ? CACHE_JOINED
+                          : answer.still ? CACHE_REVALIDATED
+                                         : CACHE_MISS;
         return true;
     }
-    bool gone = error->kind == ERROR_NOT_FOUND && !upstream_settings(upstream)->keep_deleted;
-    if (held && !gone) {
-        log_at(LOG_WARN, "serving a stale tag", LOG_STRING("upstream", upstream_host(upstream)),
-               LOG_STRING("repository", repository), LOG_STRING("tag", reference->tag),
+    if (may_serve_stale(repository, held, error)) {
+        log_at(LOG_WARN, "serving a stale tag", LOG_STRING("upstream", repository->name.host),
+               LOG_STRING("repository", repository->name.path), LOG_STRING("tag", reference->tag),
                LOG_STRING("error", error->text));
-        *document = held;
-        *outcome = CACHE_STALE;
+        result->outcome = CACHE_STALE;
         return true;
     }
     document_release(held);
+    result->document = NULL;
     return false;
 }

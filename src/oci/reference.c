@@ -125,6 +125,14 @@ bool reference_looks_like_host(struct text part) {
                                                           memchr(part.at, ':', part.length)));
 }
 
+bool repository_name_parse(struct text host, struct text path, struct repository_name *out) {
+    *out = (struct repository_name){0};
+    if (!reference_is_host(host) || !reference_is_repository(path))
+        return false;
+    return text_copy(host, out->host, sizeof out->host) &&
+           text_copy(path, out->path, sizeof out->path);
+}
+
 bool reference_parse(struct text text, struct reference *out) {
     struct reference parsed = {0};
     if (text.length && memchr(text.at, ':', text.length)) {

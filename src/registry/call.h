@@ -24,9 +24,8 @@ struct call {
     struct http_exchange *exchange;
     const struct http_request *request;
     struct route route;
-    char ns[HOST_LIMIT + 1];         /* the ns parameter, "" when there is none */
-    struct upstream *upstream;       /* NULL until named */
-    char repository[NAME_LIMIT + 1]; /* upstream's name for it: host cut, library/ added */
+    char ns[HOST_LIMIT + 1];      /* the ns parameter, "" when there is none */
+    struct repository repository; /* its upstream is NULL until it is named */
     bool has_outcome;
     enum cache_outcome outcome;
     char reference[DIGEST_STRING_SIZE]; /* tag or digest, for the log */

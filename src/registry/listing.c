@@ -73,19 +73,18 @@ static json_t *tags_page(json_t *all, const struct page *page, const char **next
 
 void handle_tags(struct call *call) {
     struct page page;
-    struct document *document;
-    enum cache_outcome outcome;
+    struct cache_result result;
     struct error error = {0};
     if (!read_page(call, &page))
         return;
-    if (!cache_tags(call->registry->settings.cache, call->upstream, call->repository, &document,
-                    &outcome, &error)) {
+    if (!cache_tags(call->registry->settings.cache, &call->repository, &result, &error)) {
         call_fail_error(call, &error);
         return;
     }
-    call_note_outcome(call, outcome);
-    cleanup_json json_t *json = json_loadb(document->bytes, document->length, 0, NULL);
-    document_release(document);
+    call_note_outcome(call, result.outcome);
+    cleanup_json json_t *json =
+        json_loadb(result.document->bytes, result.document->length, 0, NULL);
+    document_release(result.document);
     const char *next;
     json_t *tags = tags_page(json_object_get(json, "tags"), &page, &next);
     if (next) {
@@ -100,8 +99,7 @@ void handle_tags(struct call *call) {
 void handle_referrers(struct call *call) {
     char artifact_type[256];
     bool found, filtered;
-    struct document *document;
-    enum cache_outcome outcome;
+    struct cache_result result;
     struct error error = {0};
     cleanup_buffer struct buffer body = {0};
     bool has_type =
@@ -110,15 +108,15 @@ void handle_referrers(struct call *call) {
         call_fail(call, 400, "UNSUPPORTED", "artifactType is given twice or is too long");
         return;
     }
-    if (!cache_referrers(call->registry->settings.cache, call->upstream, call->repository,
-                         &call->route.reference.digest, &document, &outcome, &error)) {
+    if (!cache_referrers(call->registry->settings.cache, &call->repository,
+                         &call->route.reference.digest, &result, &error)) {
         call_fail_error(call, &error);
         return;
     }
-    call_note_outcome(call, outcome);
-    bool ok = referrers_filter(document->bytes, document->length, has_type ? artifact_type : NULL,
-                               &body, &filtered, &error);
-    document_release(document);
+    call_note_outcome(call, result.outcome);
+    bool ok = referrers_filter(result.document->bytes, result.document->length,
+                               has_type ? artifact_type : NULL, &body, &filtered, &error);
+    document_release(result.document);
     if (!ok) {
         call_fail_error(call, &error);
         return;

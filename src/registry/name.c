@@ -15,7 +15,7 @@ bool call_name_upstream(struct call *call) {
         return false;
     }
     if (!name_resolve(call->registry->settings.upstreams, call->ns, text_of(call->route.name),
-                      &call->upstream, call->repository, &error)) {
+                      &call->repository, &error)) {
         call_fail(call, status_of(error.kind), error.code, "%s", error.text);
         return false;
     }

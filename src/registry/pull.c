@@ -13,16 +13,16 @@ enum {
 };
 
 void handle_manifest(struct call *call) {
-    struct document *document;
-    enum cache_outcome outcome;
+    struct cache_result result;
     struct error error = {0};
     bool is_head = call->request->method == HTTP_HEAD;
-    if (!cache_manifest(call->registry->settings.cache, call->upstream, call->repository,
-                        &call->route.reference, is_head, &document, &outcome, &error)) {
+    if (!cache_manifest(call->registry->settings.cache, &call->repository, &call->route.reference,
+                        is_head, &result, &error)) {
         call_fail_error(call, &error);
         return;
     }
-    call_note_outcome(call, outcome);
+    const struct document *document = result.document;
+    call_note_outcome(call, result.outcome);
     if (!call_not_modified(call, &document->digest)) {
         call_add_content_fields(call, &document->digest);
         if (document->has_bytes)
@@ -31,7 +31,7 @@ void handle_manifest(struct call *call) {
         else /* only an answer to HEAD may be without bytes */
             http_begin(call->exchange, 200, document->media_type, (int64_t)document->length, NULL);
     }
-    document_release(document);
+    document_release(result.document);
 }
 
 static void head_blob(struct call *call) {
@@ -39,8 +39,8 @@ static void head_blob(struct call *call) {
     enum cache_outcome outcome;
     struct error error = {0};
     const struct digest *digest = &call->route.reference.digest;
-    if (!cache_blob_stat(call->registry->settings.cache, call->upstream, call->repository, digest,
-                         &size, &outcome, &error)) {
+    if (!cache_blob_stat(call->registry->settings.cache, &call->repository, digest, &size, &outcome,
+                         &error)) {
         call_fail_error(call, &error);
         return;
     }
@@ -147,7 +147,7 @@ static bool await_first_byte(struct call *call, struct cache_blob *blob, uint64_
         return true;
     if (error->kind == ERROR_CLOSED && clock_ms() >= waiting.deadline_ms)
         error_set(error, ERROR_TIMEOUT, "upstream %s: no byte of the blob has come in time",
-                  upstream_host(call->upstream));
+                  upstream_host(call->repository.upstream));
     return false;
 }
 
@@ -186,16 +186,15 @@ void handle_blob(struct call *call) {
         return;
     }
     struct cache_blob blob;
-    enum cache_outcome outcome;
     struct error error = {0};
     struct http_range range = wanted_range(call);
     struct blob_range first = to_blob_range(&range);
-    if (!cache_blob_open(call->registry->settings.cache, call->upstream, call->repository,
-                         &call->route.reference.digest, &first, &blob, &outcome, &error)) {
+    if (!cache_blob_open(call->registry->settings.cache, &call->repository,
+                         &call->route.reference.digest, &first, &blob, &error)) {
         call_fail_error(call, &error);
         return;
     }
-    call_note_outcome(call, outcome);
+    call_note_outcome(call, blob.outcome);
     if (!call_not_modified(call, &call->route.reference.digest))
         answer_blob(call, &blob, &range);
     cache_blob_close(&blob);

@@ -79,7 +79,8 @@ static void count(const struct call *call) {
     bool miss = call->outcome == CACHE_MISS || call->outcome == CACHE_JOINED;
     metric_add(miss ? call->registry->proxied[type].misses : call->registry->proxied[type].hits, 1);
     snprintf(labels, sizeof labels, "upstream=\"%s\",type=\"%s\",outcome=\"%s\"",
-             upstream_host(call->upstream), route_name(call->route.kind), outcome_name(call));
+             upstream_host(call->repository.upstream), route_name(call->route.kind),
+             outcome_name(call));
     metric_add(metric_get(METRIC_COUNTER, "tarn_requests_total",
                           "Requests for manifests and blobs by upstream and outcome.", labels),
                1);
@@ -109,9 +110,9 @@ static void log_access(const struct call *call) {
     unsigned used = 0;
     fields[used++] = LOG_STRING("client", http_exchange_client(call->exchange));
     fields[used++] = LOG_STRING("method", method);
-    if (call->upstream) {
-        fields[used++] = LOG_STRING("upstream", upstream_host(call->upstream));
-        fields[used++] = LOG_STRING("repository", call->repository);
+    if (call->repository.upstream) {
+        fields[used++] = LOG_STRING("upstream", upstream_host(call->repository.upstream));
+        fields[used++] = LOG_STRING("repository", call->repository.name.path);
         fields[used++] =
             LOG_STRING(call->route.reference.is_digest ? "digest" : "reference", call->reference);
     } else {

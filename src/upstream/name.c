@@ -53,25 +53,36 @@ static bool find_upstream(struct upstreams *upstreams, const char *ns, struct te
                                TEXT_PRINT(*name));
 }
 
+/* Docker Hub's official images are typed without their library/. */
+static bool add_library(const struct upstream *upstream, struct text name,
+                        char path[static NAME_LIMIT + 1], struct error *error) {
+    bool is_short = upstream_is_docker_hub(upstream) && !memchr(name.at, '/', name.length);
+    int length =
+        snprintf(path, NAME_LIMIT + 1, "%s%.*s", is_short ? "library/" : "", TEXT_PRINT(name));
+    return (length > 0 && length <= NAME_LIMIT) ||
+           refuse(error, ERROR_INVALID, "NAME_INVALID", "the repository name is too long");
+}
+
 bool name_resolve(struct upstreams *upstreams, const char *ns, struct text name,
-                  struct upstream **upstream, char repository[static NAME_LIMIT + 1],
-                  struct error *error) {
-    if (!find_upstream(upstreams, ns, &name, upstream, error))
+                  struct repository *repository, struct error *error) {
+    struct upstream *upstream;
+    char path[NAME_LIMIT + 1];
+    *repository = (struct repository){0};
+    if (!find_upstream(upstreams, ns, &name, &upstream, error))
         return false;
-    if (!reference_is_repository(name)) {
-        *upstream = NULL;
+    if (!reference_is_repository(name))
         return refuse(error, ERROR_INVALID, "NAME_INVALID",
                       "%.*s is no repository name: lower-case letters, digits, and . _ - between "
                       "them, in parts separated by /",
                       TEXT_PRINT(name));
-    }
-    bool add_library = upstream_is_docker_hub(*upstream) && !memchr(name.at, '/', name.length);
-    int length = snprintf(repository, NAME_LIMIT + 1, "%s%.*s", add_library ? "library/" : "",
-                          TEXT_PRINT(name));
-    if (length < 0 || length > NAME_LIMIT)
-        return refuse(error, ERROR_INVALID, "NAME_INVALID", "the repository name is too long");
-    return upstream_allows(*upstream, repository) ||
+    repository->upstream = upstream;
+    if (!add_library(upstream, name, path, error))
+        return false;
+    if (!repository_name_parse(text_of(upstream_host(upstream)), text_of(path), &repository->name))
+        return refuse(error, ERROR_INVALID, "NAME_INVALID", "%s is no repository of %s", path,
+                      upstream_host(upstream));
+    return upstream_allows(upstream, path) ||
            refuse(error, ERROR_DENIED, "DENIED",
                   "upstream %s: repository %s is outside the configured `repositories:`",
-                  upstream_host(*upstream), repository);
+                  upstream_host(upstream), path);
 }

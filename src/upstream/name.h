@@ -6,13 +6,13 @@
 #include "upstream/upstream.h"
 
 /*
- * Resolves `name`, with or without an upstream's host in front (never when `ns`, the host that
- * containerd names, is not ""), to the upstream and its own name for the repository: host cut,
- * Docker Hub's library/ added, inside the allow list. False: the error's `code` is OCI's, its kind
- * NOT_FOUND (no such upstream), INVALID or DENIED; *upstream is then the one that refuses, or NULL.
+ * Finds the repository that `name` means. `name` may begin with an upstream's host, unless `ns`,
+ * the host that containerd names, is not "". The host is cut off, Docker Hub's library/ is added,
+ * and the repository must be in the upstream's allow list. False: the error's `code` is OCI's, and
+ * its kind is NOT_FOUND (no such upstream), INVALID or DENIED; repository->upstream is then the
+ * upstream that refuses, or NULL.
  */
 bool name_resolve(struct upstreams *upstreams, const char *ns, struct text name,
-                  struct upstream **upstream, char repository[static NAME_LIMIT + 1],
-                  struct error *error);
+                  struct repository *repository, struct error *error);
 
 #endif

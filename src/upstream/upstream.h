@@ -73,6 +73,12 @@ bool upstream_allows(const struct upstream *upstream, const char *repository);
 /* In how many locations an upstream may be asked: its url and its fallbacks. */
 unsigned upstream_places(const struct upstream *upstream);
 
+/* A repository at an upstream. A value; only name_resolve() (upstream/name.h) makes one. */
+struct repository {
+    struct upstream *upstream;
+    struct repository_name name; /* host: upstream_host(); path: with library/ already added */
+};
+
 /* ---- requests ---- */
 
 enum upstream_what { UPSTREAM_MANIFEST, UPSTREAM_BLOB, UPSTREAM_TAGS, UPSTREAM_REFERRERS };

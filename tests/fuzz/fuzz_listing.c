@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "base/json.h"
 #include "cache/cache_private.h"
+#include "cache/listing.h"
 #include "fuzz.h"
 #include "oci/manifest.h"
 
@@ -45,22 +46,21 @@ bool upstream_perform(struct upstream *upstream, const struct upstream_request *
 }
 
 /* The fallback tag's manifest, which was JSON when it came. */
-bool __wrap_cache_manifest(struct cache *cache, struct upstream *upstream, const char *repository,
+bool __wrap_cache_manifest(struct cache *cache, const struct repository *repository,
                            const struct reference *reference, bool head_only,
-                           struct document **document, enum cache_outcome *outcome,
-                           struct error *error);
-bool __wrap_cache_manifest(struct cache *cache, struct upstream *upstream, const char *repository,
+                           struct cache_result *result, struct error *error);
+bool __wrap_cache_manifest(struct cache *cache, const struct repository *repository,
                            const struct reference *reference, bool head_only,
-                           struct document **document, enum cache_outcome *outcome,
-                           struct error *error) {
-    (void)cache, (void)repository, (void)head_only, (void)outcome;
-    struct text body = upstream->rest;
+                           struct cache_result *result, struct error *error) {
+    (void)cache, (void)head_only;
+    struct text body = repository->upstream->rest;
     struct digest digest = {0};
     MUST(reference_is_tag(text_of(reference->tag)));
-    *document = document_new(&digest, MEDIA_OCI_INDEX, body.length, true);
-    if (!*document)
+    *result = (struct cache_result){.document =
+                                        document_new(&digest, MEDIA_OCI_INDEX, body.length, true)};
+    if (!result->document)
         return error_set(error, ERROR_MEMORY, "out of memory");
-    memcpy((*document)->bytes, body.at, body.length);
+    memcpy(result->document->bytes, body.at, body.length);
     return true;
 }
 
@@ -92,13 +92,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     struct error error = {0};
     pthread_mutex_init(&cache.slots_lock, NULL);
     cache.pulled_bytes = metric_get(METRIC_COUNTER, "fuzz_pulled_bytes", "", "");
-    struct question question = {
-        .cache = &cache, .upstream = &upstream, .key = "key", .repository = "app"};
+    struct question question = {.cache = &cache, .key = "key"};
+    question.repository.upstream = &upstream;
+    MUST(repository_name_parse(text_of("fuzz.test"), text_of("app"), &question.repository.name));
     MUST(digest_of(DIGEST_SHA256, "", 0, &question.reference.digest));
     question.reference.is_digest = true;
     bool tags = *bytes % 3 == 0;
     upstream.no_referrers = *bytes % 3 == 2;
-    bool ok = tags ? answer_tags(&question, &error) : answer_referrers(&question, &error);
+    bool ok =
+        tags ? listing_answer_tags(&question, &error) : listing_answer_referrers(&question, &error);
     MUST(ok || error.kind != ERROR_NONE);
     if (ok)
         (tags ? check_tags : check_referrers)(question.document);

@@ -123,8 +123,9 @@ static inline void *read_blob(void *argument) {
                                     .first = client->first,
                                     .last = client->first + client->length - 1};
     client->opened =
-        cache_blob_open(world->cache, &world->upstream, client->repository, &world->digest, &range,
-                        &blob, &client->outcome, &client->error);
+        cache_blob_open(world->cache, fake_repository(&world->upstream, client->repository),
+                        &world->digest, &range, &blob, &client->error);
+    client->outcome = blob.outcome;
     if (!client->opened)
         return NULL;
     uint64_t end = client->length ? client->first + client->length

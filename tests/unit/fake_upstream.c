@@ -132,3 +132,11 @@ bool upstream_perform(struct upstream *upstream, const struct upstream_request *
         return serve_blob(upstream, request, sink, error);
     return fail(error, ERROR_NOT_FOUND);
 }
+
+const struct repository *fake_repository(struct upstream *upstream, const char *path) {
+    static _Thread_local struct repository repository;
+    repository.upstream = upstream;
+    if (!repository_name_parse(text_of(upstream->host), text_of(path), &repository.name))
+        abort();
+    return &repository;
+}

@@ -36,4 +36,7 @@ struct upstream {
     _Atomic uint64_t first_range; /* first byte of the first range asked for */
 };
 
+/* The repository `path` at this upstream, valid until the same thread calls it again. */
+const struct repository *fake_repository(struct upstream *upstream, const char *path);
+
 #endif

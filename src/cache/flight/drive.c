@@ -211,7 +211,7 @@ static bool verify(struct flight *flight, struct error *error) {
         } else if (!ok) {
             error_set(error, ERROR_CORRUPT,
                       "upstream %s sent wrong bytes: their digest is %s; nothing is kept",
-                      upstream_host(flight_current_source(flight).upstream),
+                      upstream_host(flight_current_source(flight).repository.upstream),
                       digest_format(&digest, is));
             metric_add(flight->flights->failed_digests, 1);
         }
@@ -227,15 +227,17 @@ static void log_end(struct flight *flight, const struct error *error) {
     if (error)
         log_at(LOG_ERROR, "blob transfer failed",
                LOG_STRING("digest", digest_format(&flight->digest, digest)),
-               LOG_STRING("upstream", upstream_host(source.upstream)),
-               LOG_STRING("repository", source.repository), LOG_STRING("error", error->text),
-               LOG_STRING("kind", error_kind_name(error->kind)), LOG_NUMBER("seconds", seconds));
+               LOG_STRING("upstream", source.repository.name.host),
+               LOG_STRING("repository", source.repository.name.path),
+               LOG_STRING("error", error->text), LOG_STRING("kind", error_kind_name(error->kind)),
+               LOG_NUMBER("seconds", seconds));
     else
         log_at(LOG_DEBUG, "blob cached",
                LOG_STRING("digest", digest_format(&flight->digest, digest)),
-               LOG_STRING("upstream", upstream_host(source.upstream)),
-               LOG_STRING("repository", source.repository), LOG_NUMBER("bytes", flight->size),
-               LOG_NUMBER("retries", flight->retries), LOG_NUMBER("seconds", seconds));
+               LOG_STRING("upstream", source.repository.name.host),
+               LOG_STRING("repository", source.repository.name.path),
+               LOG_NUMBER("bytes", flight->size), LOG_NUMBER("retries", flight->retries),
+               LOG_NUMBER("seconds", seconds));
 }
 
 /* A failed flight's bytes stay for the next one, unless they are wrong or somebody may still write
@@ -275,11 +277,11 @@ static void settle_links(struct flight *flight) {
         if (!linked)
             continue;
         /* Its name stays as long as the flight. */
-        const char *host = upstream_host(source.upstream);
-        pins_note(flight->flights->pins, host, source.repository, &flight->digest);
-        store_link_blob_size(flight->flights->store, host, source.repository, &flight->digest,
-                             flight->size, NULL);
-        store_sync_blob_links(flight->flights->store, host, source.repository,
+        const char *host = source.repository.name.host;
+        pins_note(flight->flights->pins, host, source.repository.name.path, &flight->digest);
+        store_link_blob_size(flight->flights->store, host, source.repository.name.path,
+                             &flight->digest, flight->size, NULL);
+        store_sync_blob_links(flight->flights->store, host, source.repository.name.path,
                               flight->digest.algorithm, NULL);
     }
 }

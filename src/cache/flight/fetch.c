@@ -12,7 +12,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metric.h"
-#include "cache/cache_private.h"
 #include "cache/flight/flight.h"
 
 enum {
@@ -70,7 +69,7 @@ static bool learn_size(struct flight *flight, uint64_t size, struct error *error
         return error_set(error, ERROR_CORRUPT,
                          "upstream %s: the blob's size changed from %llu to %llu bytes in "
                          "mid-transfer",
-                         upstream_host(flight->sources[flight->source].upstream),
+                         upstream_host(flight->sources[flight->source].repository.upstream),
                          (unsigned long long)flight->size, (unsigned long long)size);
     const struct extents *present = &flight->present;
     if (present->count && present->at[present->count - 1].end > size)
@@ -143,8 +142,8 @@ static bool on_head(void *context, const struct upstream_head *head, struct erro
     /* Before others' bytes are recorded. A lost link costs a HEAD, a lost size a fresh start. */
     struct error ignored;
     if (first)
-        store_link_blob(flight->flights->store, upstream_host(source->upstream), source->repository,
-                        &flight->digest, &ignored);
+        store_link_blob(flight->flights->store, upstream_host(source->repository.upstream),
+                        source->repository.name.path, &flight->digest, &ignored);
     if (new_size && flight->partial)
         partial_set_size(flight->partial, size, &ignored);
 
@@ -400,7 +399,7 @@ static int64_t first_deadline(const struct flight *flight,
                               const struct upstream_settings *settings) {
     int64_t patience =
         settings->first_byte_timeout_ms ? settings->first_byte_timeout_ms : FIRST_BYTE_MS;
-    unsigned places = upstream_places(flight->sources[flight->source].upstream);
+    unsigned places = upstream_places(flight->sources[flight->source].repository.upstream);
     return flight->started_ms + patience * (flight->location + 1) / places;
 }
 
@@ -408,7 +407,7 @@ static bool fetch_span(struct flight *flight, struct span *span, const struct pl
                        struct error *error) {
     pthread_mutex_lock(&flight->state_lock);
     struct flight_source *source = &flight->sources[flight->source];
-    struct upstream *upstream = source->upstream;
+    struct upstream *upstream = source->repository.upstream;
     struct upstream_target target = {flight->target.url ? strdup(flight->target.url) : NULL,
                                      flight->target.location};
     bool answered = flight->answered;
@@ -421,7 +420,7 @@ static bool fetch_span(struct flight *flight, struct span *span, const struct pl
         .flight = flight, .span = span, .source = source, .target = &target, .plain = plan->plain};
     const struct upstream_request request = {
         .what = UPSTREAM_BLOB,
-        .repository = source->repository,
+        .repository = source->repository.name.path,
         .reference = digest_format(&flight->digest, reference),
         .has_range = !plan->plain,
         .range_first = plan->suffix ? 0 : plan->start,
@@ -474,7 +473,7 @@ static bool fetch_span(struct flight *flight, struct span *span, const struct pl
 static bool next_place(struct flight *flight, const struct error *error) {
     struct flight_source *source = &flight->sources[flight->source];
     bool refused = error->kind == ERROR_NOT_FOUND || error->kind == ERROR_DENIED;
-    const char *const *fallbacks = upstream_settings(source->upstream)->fallbacks;
+    const char *const *fallbacks = upstream_settings(source->repository.upstream)->fallbacks;
     upstream_target_free(&flight->target);
     flight->etag[0] = '\0'; /* another place has another */
     if (!refused && fallbacks && fallbacks[flight->location]) {

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include "base/clock.h"
-#include "cache/cache_private.h"
+#include "cache/flight/flight.h"
 
 /* ---- life ---- */
 
@@ -56,8 +56,6 @@ static void flight_destroy(struct flight *flight) {
         partial_free(flight->partial);
     if (flight->fd >= 0)
         close(flight->fd);
-    for (unsigned i = 0; i < flight->source_count; i++)
-        free(flight->sources[i].repository);
     upstream_target_free(&flight->target);
     store_blob_close(flight->flights->store, &flight->digest, flight->stored_fd);
     flight_pass_end(flight);
@@ -105,7 +103,7 @@ void flight_leave_table(struct flight *flight) {
 
 /* Where to begin with a blob that came wrong the last time. table_lock held. */
 static void heed_distrust(struct flights *flights, struct flight *flight) {
-    unsigned places = upstream_places(flight->sources[0].upstream);
+    unsigned places = upstream_places(flight->sources[0].repository.upstream);
     for (size_t i = 0; i < sizeof flights->distrusted / sizeof *flights->distrusted; i++) {
         if (!digest_equal(&flights->distrusted[i].digest, &flight->digest))
             continue;
@@ -129,17 +127,12 @@ void flight_distrust(struct flight *flight) {
     pthread_mutex_unlock(&flights->table_lock);
 }
 
-static struct flight *flight_new(struct flights *flights, struct upstream *upstream,
-                                 const char *repository, const struct digest *digest,
-                                 const struct blob_range *range) {
+static struct flight *flight_new(struct flights *flights, const struct repository *repository,
+                                 const struct digest *digest, const struct blob_range *range) {
     struct flight *flight = calloc(1, sizeof *flight);
-    char *name = strdup(repository);
-    if (!flight || !name) {
-        free(flight);
-        free(name);
+    if (!flight)
         return NULL;
-    }
-    unsigned connections = upstream_settings(upstream)->connections;
+    unsigned connections = upstream_settings(repository->upstream)->connections;
     flight->flights = flights;
     flight->digest = *digest;
     flight->fd = flight->passing.memory = flight->stored_fd = -1;
@@ -147,7 +140,7 @@ static struct flight *flight_new(struct flights *flights, struct upstream *upstr
     flight->allowed = connections ? connections : 4;
     if (flight->allowed > FLIGHT_SPANS - 4)
         flight->allowed = FLIGHT_SPANS - 4;
-    flight->sources[0] = (struct flight_source){.upstream = upstream, .repository = name};
+    flight->sources[0] = (struct flight_source){.repository = *repository};
     flight->source_count = 1;
     flight->first_range = *range;
     flight->started_ms = flight->progress_ms = clock_ms();
@@ -175,12 +168,12 @@ static struct flight *join(struct flights *flights, const struct digest *digest,
 
 /* Enters a new flight and starts its driver; NULL when out of memory or threads. table_lock held.
  */
-static struct flight *start(struct flights *flights, struct upstream *upstream,
-                            const char *repository, const struct digest *digest,
-                            const struct blob_range *range, struct flight_reader *reader) {
+static struct flight *start(struct flights *flights, const struct repository *repository,
+                            const struct digest *digest, const struct blob_range *range,
+                            struct flight_reader *reader) {
     pthread_t thread;
     pthread_attr_t attributes;
-    struct flight *flight = flight_new(flights, upstream, repository, digest, range);
+    struct flight *flight = flight_new(flights, repository, digest, range);
     if (!flight)
         return NULL;
     heed_distrust(flights, flight);
@@ -207,10 +200,9 @@ static struct flight *start(struct flights *flights, struct upstream *upstream,
     return NULL;
 }
 
-struct flight *flights_join(struct flights *flights, struct upstream *upstream,
-                            const char *repository, const struct digest *digest,
-                            const struct blob_range *range, struct flight_reader *reader,
-                            bool *started, struct error *error) {
+struct flight *flights_join(struct flights *flights, const struct repository *repository,
+                            const struct digest *digest, const struct blob_range *range,
+                            struct flight_reader *reader, bool *started, struct error *error) {
     *started = false;
     if (reader)
         *reader = (struct flight_reader){.undecided = true};
@@ -222,7 +214,7 @@ struct flight *flights_join(struct flights *flights, struct upstream *upstream,
         if (error)
             error->retry_after_s = 5;
     } else if (!flight) {
-        flight = start(flights, upstream, repository, digest, range, reader);
+        flight = start(flights, repository, digest, range, reader);
         *started = flight != NULL;
         if (!flight)
             error_set(error, ERROR_MEMORY, "no memory or thread for a blob transfer");

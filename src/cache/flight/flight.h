@@ -55,8 +55,7 @@ struct span {
 
 /* A repository at an upstream through which the blob may be fetched. */
 struct flight_source {
-    struct upstream *upstream;
-    char *repository; /* owned */
+    struct repository repository;
     enum { SOURCE_ASKED, SOURCE_ANSWERED, SOURCE_REFUSED } state;
     struct error refusal;
 };
@@ -160,12 +159,10 @@ bool flights_free(
  * through `repository` at `upstream`, `range` first. `reader` becomes one of its readers, undecided
  * (NULL: nobody reads). NULL: too many flights (ERROR_BUSY) or no memory.
  */
-struct flight *flights_join(struct flights *flights, struct upstream *upstream,
-                            const char *repository, const struct digest *digest,
-                            const struct blob_range *range, struct flight_reader *reader,
-                            bool *started, struct error *error);
+struct flight *flights_join(struct flights *flights, const struct repository *repository,
+                            const struct digest *digest, const struct blob_range *range,
+                            struct flight_reader *reader, bool *started, struct error *error);
 void flight_release(struct flight *flight); /* NULL is allowed */
-/* A copy; what it points to stays as long as the flight. */
 struct flight_source flight_current_source(struct flight *flight);
 /* Its blob came wrong: the next flight begins elsewhere, with one plain stream. */
 void flight_distrust(struct flight *flight);
@@ -179,10 +176,10 @@ void *flight_drive(void *flight);
 
 /* Waits until upstream has answered for this source. False: it refused or the flight failed.
  * *found is false when the flight does not fetch through this source: ask upstream yourself. */
-bool flight_wait_permission(struct flight *flight, const struct upstream *upstream,
-                            const char *repository, bool *found, struct error *error);
+bool flight_wait_permission(struct flight *flight, const struct repository *repository, bool *found,
+                            struct error *error);
 /* The blob may be fetched through this repository as well: upstream said so. */
-void flight_add_source(struct flight *flight, struct upstream *upstream, const char *repository);
+void flight_add_source(struct flight *flight, const struct repository *repository);
 
 /* Waits until the size is known, or known to come only at the end. */
 bool flight_wait_size(struct flight *flight, struct error *error);

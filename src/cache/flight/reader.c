@@ -13,24 +13,25 @@ enum {
 };
 
 /* state_lock held. */
-static struct flight_source *find_source(struct flight *flight, const struct upstream *upstream,
-                                         const char *repository) {
+static struct flight_source *find_source(struct flight *flight,
+                                         const struct repository *repository) {
     for (unsigned i = 0; i < flight->source_count; i++) {
         struct flight_source *source = &flight->sources[i];
-        if (source->upstream == upstream && strcmp(source->repository, repository) == 0)
+        if (source->repository.upstream == repository->upstream &&
+            strcmp(source->repository.name.path, repository->name.path) == 0)
             return source;
     }
     return NULL;
 }
 
-bool flight_wait_permission(struct flight *flight, const struct upstream *upstream,
-                            const char *repository, bool *found, struct error *error) {
+bool flight_wait_permission(struct flight *flight, const struct repository *repository, bool *found,
+                            struct error *error) {
     bool allowed = false;
     *found = false;
     pthread_mutex_lock(&flight->state_lock);
     while (!flight->opened && flight->state == FLIGHT_MOVING)
         pthread_cond_wait(&flight->changed, &flight->state_lock);
-    struct flight_source *source = find_source(flight, upstream, repository);
+    struct flight_source *source = find_source(flight, repository);
     /* What an earlier flight brought in says nothing about who may read it now. */
     if (source && !(flight->resumed && source->state == SOURCE_ASKED)) {
         *found = true;
@@ -44,18 +45,16 @@ bool flight_wait_permission(struct flight *flight, const struct upstream *upstre
     return allowed;
 }
 
-void flight_add_source(struct flight *flight, struct upstream *upstream, const char *repository) {
-    char *name = strdup(repository);
+void flight_add_source(struct flight *flight, const struct repository *repository) {
     pthread_mutex_lock(&flight->state_lock);
-    struct flight_source *known = find_source(flight, upstream, repository);
+    struct flight_source *known = find_source(flight, repository);
     if (known) {
         known->state = SOURCE_ANSWERED;
-    } else if (name && flight->source_count < FLIGHT_SOURCES) {
-        flight->sources[flight->source_count++] = (struct flight_source){
-            .upstream = upstream, .repository = take(name), .state = SOURCE_ANSWERED};
+    } else if (flight->source_count < FLIGHT_SOURCES) {
+        flight->sources[flight->source_count++] =
+            (struct flight_source){.repository = *repository, .state = SOURCE_ANSWERED};
     }
     pthread_mutex_unlock(&flight->state_lock);
-    free(name);
 }
 
 bool flight_wait_size(struct flight *flight, struct error *error) {
@@ -115,7 +114,7 @@ void cache_blob_want(struct cache_blob *blob, uint64_t first, uint64_t end, bool
     blob->reader->whole = whole;
     blob->reader->undecided = false;
     if (!flight->passing.on &&
-        (whole || upstream_settings(flight->sources[0].upstream)->range_fill))
+        (whole || upstream_settings(flight->sources[0].repository.upstream)->range_fill))
         flight->fill = true;
     flight_staff(flight);
     pthread_mutex_unlock(&flight->state_lock);
@@ -178,9 +177,8 @@ static bool change_flight(struct cache_blob *blob, uint64_t offset, struct error
     const struct blob_range rest = {.kind = BLOB_FROM, .first = offset};
     bool started;
     flight_leave(old, blob->reader);
-    struct flight *flight =
-        flights_join(old->flights, source.upstream, source.repository, &old->digest,
-                     was.whole ? &whole : &rest, blob->reader, &started, error);
+    struct flight *flight = flights_join(old->flights, &source.repository, &old->digest,
+                                         was.whole ? &whole : &rest, blob->reader, &started, error);
     if (!flight) { /* a reader that nobody knows must not be taken leave of */
         pthread_mutex_lock(&old->state_lock);
         flight_enter(old, blob->reader);

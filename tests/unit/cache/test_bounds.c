@@ -92,8 +92,7 @@ static bool is_degraded(void) {
 static void test_a_cache_full_of_what_may_go_is_not_degraded(void **state) {
     struct world *world = *state;
     const struct reference tag = {.tag = "v1"};
-    struct document *document;
-    enum cache_outcome outcome;
+    struct cache_result result;
     struct error error = {0};
     uint64_t size;
     reopen(world, BLOB_SIZE + (1 << 20));
@@ -105,9 +104,9 @@ static void test_a_cache_full_of_what_may_go_is_not_degraded(void **state) {
     assert_true(is_degraded());
     store_blob_close(world->store, &other, fd);
     /* Something small is kept; for what was not, there is room again: the other may go. */
-    assert_true(cache_manifest(world->cache, &world->upstream, "app", &tag, false, &document,
-                               &outcome, &error));
-    document_release(document);
+    assert_true(cache_manifest(world->cache, fake_repository(&world->upstream, "app"), &tag, false,
+                               &result, &error));
+    document_release(result.document);
     assert_true(has(world, &other));
     assert_false(is_degraded());
 }
@@ -217,14 +216,13 @@ static void test_an_unknown_length_passes_through(void **state) {
 static void test_a_slow_reader_holds_up_what_passes_through_but_no_memory(void **state) {
     struct world *world = *state;
     struct cache_blob blob;
-    enum cache_outcome outcome;
     struct error error = {0};
     const struct blob_range range = {.kind = BLOB_WHOLE};
     uint64_t end;
     unsigned char byte;
     reopen(world, 8 << 20);
-    assert_true(cache_blob_open(world->cache, &world->upstream, "app", &world->digest, &range,
-                                &blob, &outcome, &error));
+    assert_true(cache_blob_open(world->cache, fake_repository(&world->upstream, "app"),
+                                &world->digest, &range, &blob, &error));
     cache_blob_want(&blob, 0, blob.size, true);
     assert_true(cache_blob_wait(&blob, 0, &end, NULL, NULL, &error));
     for (uint64_t before = UINT64_MAX; before != world->upstream.blob_bytes;) {
@@ -243,15 +241,14 @@ static void test_a_slow_reader_holds_up_what_passes_through_but_no_memory(void *
 static void test_a_transfer_that_passes_through_ends_with_its_last_reader(void **state) {
     struct world *world = *state;
     struct cache_blob blob;
-    enum cache_outcome outcome;
     struct error error = {0};
     struct flight_figures figures[4];
     const struct blob_range range = {.kind = BLOB_WHOLE};
     uint64_t end;
     reopen(world, 8 << 20);
     world->upstream.pause_ms = 1;
-    assert_true(cache_blob_open(world->cache, &world->upstream, "app", &world->digest, &range,
-                                &blob, &outcome, &error));
+    assert_true(cache_blob_open(world->cache, fake_repository(&world->upstream, "app"),
+                                &world->digest, &range, &blob, &error));
     cache_blob_want(&blob, 0, blob.size, true);
     assert_true(cache_blob_wait(&blob, 0, &end, NULL, NULL, &error));
     cache_blob_close(&blob);

@@ -43,13 +43,12 @@ static void test_wrong_bytes_never_reach_a_client_whole(void **state) {
 static void test_tail_is_held_back_until_the_digest_matches(void **state) {
     struct world *world = *state;
     struct cache_blob blob;
-    enum cache_outcome outcome;
     struct error error = {0};
     const struct blob_range range = {.kind = BLOB_WHOLE};
     world->upstream.no_ranges = true;
     world->upstream.wrong_bytes = true;
-    assert_true(cache_blob_open(world->cache, &world->upstream, "app", &world->digest, &range,
-                                &blob, &outcome, &error));
+    assert_true(cache_blob_open(world->cache, fake_repository(&world->upstream, "app"),
+                                &world->digest, &range, &blob, &error));
     cache_blob_want(&blob, 0, blob.size, true);
     uint64_t at = 0, end;
     while (cache_blob_wait(&blob, at, &end, NULL, NULL, &error)) {
@@ -105,11 +104,10 @@ static void test_changing_etags_get_one_plain_stream(void **state) {
 static void test_the_transfer_goes_on_when_its_client_leaves(void **state) {
     struct world *world = *state;
     struct cache_blob blob;
-    enum cache_outcome outcome;
     struct error error = {0};
     const struct blob_range range = {.kind = BLOB_WHOLE};
-    assert_true(cache_blob_open(world->cache, &world->upstream, "app", &world->digest, &range,
-                                &blob, &outcome, &error));
+    assert_true(cache_blob_open(world->cache, fake_repository(&world->upstream, "app"),
+                                &world->digest, &range, &blob, &error));
     cache_blob_want(&blob, 0, blob.size, true);
     cache_blob_close(&blob);
     assert_true(is_stored_soon(world));
@@ -163,13 +161,12 @@ static void test_ranges_of_a_flight_under_way_do_not_wait_for_all_before_them(vo
 static void test_fetched_bytes_survive_a_restart(void **state) {
     struct world *world = *state;
     struct cache_blob blob;
-    enum cache_outcome outcome;
     struct error error = {0};
     const struct blob_range range = {.kind = BLOB_WHOLE};
     world->upstream.pace = 1 << 20;
     world->upstream.pause_ms = 5;
-    assert_true(cache_blob_open(world->cache, &world->upstream, "app", &world->digest, &range,
-                                &blob, &outcome, &error));
+    assert_true(cache_blob_open(world->cache, fake_repository(&world->upstream, "app"),
+                                &world->digest, &range, &blob, &error));
     cache_blob_want(&blob, 0, blob.size, true);
     uint64_t end;
     assert_true(cache_blob_wait(&blob, 6 << 20, &end, NULL, NULL, &error));
@@ -232,8 +229,8 @@ static void test_head_never_downloads(void **state) {
     uint64_t size;
     enum cache_outcome outcome;
     struct error error = {0};
-    assert_true(cache_blob_stat(world->cache, &world->upstream, "app", &world->digest, &size,
-                                &outcome, &error));
+    assert_true(cache_blob_stat(world->cache, fake_repository(&world->upstream, "app"),
+                                &world->digest, &size, &outcome, &error));
     assert_int_equal(size, BLOB_SIZE);
     assert_int_equal(world->upstream.blob_gets, 0);
     assert_int_equal(world->upstream.blob_heads, 1);
@@ -255,13 +252,13 @@ static void test_a_failing_upstream_is_an_error_before_any_byte(void **state) {
 static struct document *get_manifest(struct world *world, const char *name, bool head_only,
                                      enum cache_outcome *outcome, struct error *error) {
     struct reference reference;
-    struct document *document = NULL;
+    struct cache_result result;
     *error = (struct error){0};
     assert_true(reference_parse(text_of(name), &reference));
-    return cache_manifest(world->cache, &world->upstream, "app", &reference, head_only, &document,
-                          outcome, error)
-               ? document
-               : NULL;
+    cache_manifest(world->cache, fake_repository(&world->upstream, "app"), &reference, head_only,
+                   &result, error);
+    *outcome = result.outcome;
+    return result.document;
 }
 
 static void test_a_tag_is_asked_for_once_within_its_ttl(void **state) {

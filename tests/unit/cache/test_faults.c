@@ -409,9 +409,8 @@ static void *read_blob(void *argument) {
     struct world *world = client->world;
     const struct blob_range *range = &client->range;
     struct cache_blob blob;
-    enum cache_outcome outcome;
-    client->opened = cache_blob_open(world->cache, &world->upstream, "app", &world->digest, range,
-                                     &blob, &outcome, &client->error);
+    client->opened = cache_blob_open(world->cache, fake_repository(&world->upstream, "app"),
+                                     &world->digest, range, &blob, &client->error);
     if (!client->opened)
         return NULL;
     uint64_t first = 0, end = blob.size_known ? blob.size : UINT64_MAX;
@@ -463,22 +462,20 @@ static void check_document(const struct document *document, const char *expected
 
 static void get_manifest(struct world *world, const char *name, bool head_only, bool must) {
     struct reference reference;
-    struct document *document = NULL;
+    struct cache_result result;
     struct error error = {0};
-    enum cache_outcome outcome;
     char digest[DIGEST_STRING_SIZE];
     if (!name)
         name = digest_format(&world->upstream.manifest_digest, digest);
     assert_true(reference_parse(text_of(name), &reference));
-    bool ok = cache_manifest(world->cache, &world->upstream, "app", &reference, head_only,
-                             &document, &outcome, &error);
+    bool ok = cache_manifest(world->cache, fake_repository(&world->upstream, "app"), &reference,
+                             head_only, &result, &error);
     assert_true(ok || !must);
     if (ok)
-        check_document(document, world->upstream.manifest);
+        check_document(result.document, world->upstream.manifest);
     else
         assert_true(error.kind != ERROR_NONE && error.kind != ERROR_NOT_FOUND);
-    if (ok)
-        document_release(document);
+    document_release(result.document);
 }
 
 /* ---- scenarios ----
@@ -563,8 +560,8 @@ static void run_stored(struct world *world, bool must) {
     struct error error = {0};
     enum cache_outcome outcome;
     run_whole(world, must);
-    bool ok = cache_blob_stat(world->cache, &world->upstream, "app", &world->digest, &size,
-                              &outcome, &error);
+    bool ok = cache_blob_stat(world->cache, fake_repository(&world->upstream, "app"),
+                              &world->digest, &size, &outcome, &error);
     assert_true(ok || !must);
     if (ok)
         assert_int_equal(size, world->upstream.blob_size);
@@ -601,38 +598,37 @@ static void prepare_restarted(struct world *world) {
 static void run_prefetch(struct world *world, bool must) {
     world->upstream.settings.prefetch = true;
     get_manifest(world, "v1", false, must);
-    bool ok = cache_blob_fetch(world->cache, &world->upstream, "app", &world->digest, NULL);
+    bool ok = cache_blob_fetch(world->cache, fake_repository(&world->upstream, "app"),
+                               &world->digest, NULL);
     assert_true(ok || !must);
     run_whole(world, must);
 }
 
 static void run_tags(struct world *world, bool must) {
-    struct document *document;
+    struct cache_result result;
     struct error error = {0};
-    enum cache_outcome outcome;
-    bool ok = cache_tags(world->cache, &world->upstream, "app", &document, &outcome, &error);
+    bool ok = cache_tags(world->cache, fake_repository(&world->upstream, "app"), &result, &error);
     assert_true(ok || !must);
     if (ok) {
-        check_document(document, "{\"name\":\"app\",\"tags\":[\"v1\",\"v2\",\"v3\"]}");
-        document_release(document);
+        check_document(result.document, "{\"name\":\"app\",\"tags\":[\"v1\",\"v2\",\"v3\"]}");
+        document_release(result.document);
     } else {
         assert_int_not_equal(error.kind, ERROR_NOT_FOUND);
     }
 }
 
 static void run_referrers(struct world *world, bool must) {
-    struct document *document;
+    struct cache_result result;
     struct error error = {0};
-    enum cache_outcome outcome;
-    bool ok = cache_referrers(world->cache, &world->upstream, "app", &world->digest, &document,
-                              &outcome, &error);
+    bool ok = cache_referrers(world->cache, fake_repository(&world->upstream, "app"),
+                              &world->digest, &result, &error);
     assert_true(ok || !must);
     if (ok) {
-        check_document(document,
+        check_document(result.document,
                        "{\"schemaVersion\":2,\"mediaType\":\"application/"
                        "vnd.oci.image.index.v1+json\",\"manifests\":[{\"mediaType\":\"a\","
                        "\"digest\":\"b\",\"size\":1}]}");
-        document_release(document);
+        document_release(result.document);
     } else {
         assert_int_not_equal(error.kind, ERROR_NOT_FOUND);
     }
@@ -651,8 +647,8 @@ static void run_adopted(struct world *world, bool must) {
     enum cache_outcome outcome;
     struct error error = {0};
     world->upstream.second = "second";
-    bool ok = cache_blob_stat(world->cache, &world->upstream, "second", &world->digest, &size,
-                              &outcome, &error);
+    bool ok = cache_blob_stat(world->cache, fake_repository(&world->upstream, "second"),
+                              &world->digest, &size, &outcome, &error);
     assert_true(ok || !must);
     if (ok)
         assert_int_equal(size, world->upstream.blob_size);

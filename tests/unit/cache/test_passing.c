@@ -31,10 +31,9 @@ struct follower {
 static void *open_follower(void *argument) {
     struct follower *follower = argument;
     struct world *world = follower->world;
-    enum cache_outcome outcome;
     follower->opened =
-        cache_blob_open(world->cache, &world->upstream, "app", &world->digest, &follower->range,
-                        &follower->blob, &outcome, &follower->error);
+        cache_blob_open(world->cache, fake_repository(&world->upstream, "app"), &world->digest,
+                        &follower->range, &follower->blob, &follower->error);
     return NULL;
 }
 
@@ -269,8 +268,8 @@ static void test_a_blob_that_was_shortened_meanwhile_is_no_hit(void **state) {
     open_cache(world);
     enum cache_outcome outcome;
     struct error error = {0};
-    assert_true(cache_blob_stat(world->cache, &world->upstream, "app", &world->digest, &size,
-                                &outcome, &error));
+    assert_true(cache_blob_stat(world->cache, fake_repository(&world->upstream, "app"),
+                                &world->digest, &size, &outcome, &error));
     assert_int_equal(size, BLOB_SIZE);
     client = whole(world);
     assert_whole(&client);

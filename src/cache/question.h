@@ -1,0 +1,62 @@
+/*
+ * Questions to upstream. Private to cache/.
+ *
+ * A question is one inquiry of upstream under way. Whoever needs its answer joins it, so that
+ * upstream is asked once. A question runs on a thread of its own, so that a client that holds a
+ * stale document need not wait for the end.
+ *
+ * Threads: any.
+ */
+#ifndef CACHE_QUESTION_H
+#define CACHE_QUESTION_H
+
+#include <uthash.h>
+#include "cache/document.h"
+
+struct question;
+
+/* What is asked. Everything is borrowed for the call. */
+struct inquiry {
+    const char *key; /* of ask_key() */
+    const struct repository *repository;
+    const struct reference *reference; /* of a manifest; a blob's or subject's digest; NULL: none */
+    /* Asks upstream, on the question's own thread. True: question->document is set (and `still`).
+     */
+    bool (*answer)(struct question *question, struct error *error);
+    bool is_head;     /* an answer without bytes will do; asked apart from a question for them */
+    bool needs_bytes; /* a document without bytes is no answer */
+    struct document *held; /* a stale document that may stand in; NULL: none */
+};
+
+struct question {
+    UT_hash_handle hh;
+    char key[KEY_SIZE]; /* the inquiry's, marked if it is for HEAD */
+    struct cache *cache;
+    bool (*answer)(struct question *question, struct error *error);
+    struct repository repository;
+    struct reference reference;
+    struct document *held; /* what upstream may confirm; owned; may be NULL */
+    int64_t started_ms;
+
+    /* Guarded by the cache's questions_lock: */
+    unsigned references;
+    bool done;
+    bool still;                /* upstream confirmed `held` */
+    struct document *document; /* the answer, owned; NULL when it failed */
+    struct error error;
+};
+
+struct question_result {
+    struct document *document; /* the caller's to release */
+    bool still;                /* it is `held`, confirmed by upstream */
+    bool joined;               /* somebody else had asked already */
+};
+
+/*
+ * Asks, or joins a question for the same key. If `held` is not NULL, the wait ends stale_after_ms
+ * after the question began, with ERROR_TIMEOUT.
+ */
+bool question_ask(struct cache *cache, const struct inquiry *inquiry,
+                  struct question_result *result, struct error *error);
+
+#endif
