@@ -1,4 +1,4 @@
-"""Every promise at once, where all goes wrong at random. `script/soak` goes on for longer."""
+"""Every promise at once, while everything goes wrong at random. `script/soak` runs for longer."""
 
 import pytest
 

@@ -163,7 +163,7 @@ def test_docker_says_what_tarn_says(lake, dockerd):
     assert "manifest" in said.stderr and "unknown" in said.stderr
 
 
-# ---- artifacts: whatever the origin keeps comes out as it is
+# ---- artifacts: every media type is served unchanged
 
 
 def through(lake, repository, reference, content, media_type, blobs):

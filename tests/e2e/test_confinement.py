@@ -1,9 +1,9 @@
 """
-Kept in hand: what is left to somebody who gets into the process, and where it runs all the same.
+What an attacker inside the process can still do, and on which systems tarn runs.
 
-What each denied call answers is tests/unit/cmd/test_confine.c; here is the whole program: that it
-serves while confined, says so, does without where a kernel offers nothing, and refuses where it
-must not.
+tests/unit/cmd/test_confine.c tests what each denied call returns. These tests run the whole program:
+it serves while it is confined and says so, it runs on a kernel that offers nothing, and it refuses to
+start where the configuration demands that.
 """
 
 import base64
@@ -30,7 +30,7 @@ DIGEST = digest_of(BLOB)
 NOBODY = 65534
 TREE = pathlib.Path(__file__).resolve().parents[2]
 
-# Runs a program on a kernel without Landlock and seccomp, as far as it can see.
+# Runs a program as if the kernel had neither Landlock nor seccomp.
 OLD_KERNEL = f"""#!{sys.executable}
 import ctypes, errno, os, sys
 seccomp = ctypes.CDLL("libseccomp.so.2", use_errno=True)
@@ -55,8 +55,7 @@ assert seccomp.seccomp_load(context) == 0
 os.execv("PROGRAM", ["PROGRAM"] + sys.argv[1:])
 """
 
-# Runs it as an ordinary user where nothing but ROOT can be written. The mounts are the process's
-# own.
+# Runs it as an ordinary user who can write only below ROOT, in a mount namespace of its own.
 READ_ONLY = f"""#!/bin/sh
 exec unshare --mount --propagation private sh -c '
     mount --bind ROOT ROOT && mount -o remount,bind,ro / || exit 1
@@ -253,7 +252,7 @@ def test_it_needs_nothing_but_its_root(program, settings, image):
     """What a container with --read-only and a user of its own is, without the container."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount the file system read-only for a process")
-    # Outside of pytest's own folder, which is closed to others.
+    # Outside of pytest's folder, which other users may not enter.
     place = pathlib.Path(tempfile.mkdtemp(prefix="tarn-read-only-", dir="/tmp"))
     try:
         place.chmod(0o755)
@@ -266,7 +265,7 @@ def test_it_needs_nothing_but_its_root(program, settings, image):
         wrapper.write_text(READ_ONLY.replace("PROGRAM", str(place / "tarn"))
                            .replace("ROOT", str(root)))
         wrapper.chmod(0o755)
-        # LeakSanitizer cannot look at a process of an ordinary user that is not dumpable.
+        # LeakSanitizer cannot inspect a process of an ordinary user that is not dumpable.
         options = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
         tarn = Tarn(str(wrapper), directory, {**settings, "confine": "require"},
                     {"ASAN_OPTIONS": options})
@@ -303,7 +302,7 @@ def test_the_unit_is_one_that_systemd_takes_and_calls_safe(program, tmp_path):
     assert exposure <= 1.3, judged.stdout
 
 
-# Runs it under an allow list of system calls, as the unit has systemd set one up.
+# Runs it with the allow list of system calls that systemd makes from the unit.
 UNIT_FILTER = f"""#!{sys.executable}
 import ctypes, errno, os, sys
 seccomp = ctypes.CDLL("libseccomp.so.2", use_errno=True)

@@ -1,5 +1,5 @@
-"""What is cached, looked at and removed: `tarn ls`, `du`, `rm`, `prune` and `verify`, on a running
-cache over its socket file and on a stopped one directly."""
+"""`tarn ls`, `du`, `rm`, `prune` and `verify` on a running cache, over its socket file, and on the
+files of a stopped one."""
 
 import datetime
 import json
@@ -233,7 +233,7 @@ def test_ls_folds_the_children_of_an_index(tarn, upstream, told):
     [image] = told(tarn, "ls")
     assert image["size"] == len(content) + sum(sizes)
     assert image["complete"] is True
-    # What nobody tagged and no index names is an image by its digest.
+    # A manifest without a tag that no index names is listed by its digest.
     other = upstream.repository("org/app").tags["by-digest"]
     assert tarn.manifest("org/app", other).status == 200
     untagged, _ = told(tarn, "ls")
@@ -342,7 +342,7 @@ def test_rm_removes_an_image_and_what_only_it_used(cache, told):
     assert set(before) - set(cache.all_blobs()) == gone
     assert "org/app:1" not in " ".join(names_of(told(cache.tarn, "ls")))
     cache.go_on()
-    # Pulled again, that is fetched again and nothing else.
+    # The next pull fetches exactly what was removed.
     cache.pull("org/app:1")
     fetched = {request.path.rpartition("/")[2]
                for request in cache.upstream.asked("/blobs/", method="GET")}
@@ -374,7 +374,7 @@ def test_rm_of_a_tag_leaves_an_image_that_has_another(tarn, upstream, told):
     answer = told(tarn, "rm", "fake.test/org/app:1")
     assert (len(answer["removed"]), answer["blobs"]) == (1, 0)
     assert [image["tags"] for image in told(tarn, "ls")] == [["latest"]]
-    # By its digest it goes with all its tags.
+    # Removing it by its digest removes all its tags.
     answer = told(tarn, "rm", f"fake.test/org/app@{digest}")
     assert [one["tag"] for one in answer["removed"]] == ["latest"]
     assert answer["blobs"] == 1  # the manifest: nobody pulled the rest
@@ -598,7 +598,7 @@ def test_prune_leaves_what_is_pinned(start_tarn, upstream, program, told, conten
     assert done.returncode == 1
     assert "pinned or in use" in done.stderr
     assert set(cache.all_blobs()) == pinned
-    # The same of a stopped one, whose configuration is known.
+    # The same on a stopped tarn whose configuration is given.
     cache.pull("lake/alone:1")
     tarn.stop()
     done = tarn_command(program, "prune", "--config", tarn.config_path, "--to-size", "0", "--json",

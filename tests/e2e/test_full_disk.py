@@ -1,4 +1,4 @@
-"""A full, read-only or failing disk: everybody goes on being served, nothing is an error."""
+"""A full, read-only or failing disk: every client is still served, and nothing is an error."""
 
 import errno
 import os
@@ -472,7 +472,7 @@ def pass_through_measured(tarn, upstream, digest, pause):
         assert reply.complete, f"the fast one was cut after {len(reply.body)} of {len(content)}"
 
     def slow():
-        # A smaller window than this one waits for delayed acknowledgements: hours for 300 MiB.
+        # With a smaller window each piece waits for a delayed acknowledgement: hours for 300 MiB.
         with tarn.download(f"/v2/org/cold/blobs/{digest}", receive_buffer=MIB,
                            timeout=60) as download:
             begun = download.read(MIB)

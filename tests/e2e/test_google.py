@@ -1,4 +1,4 @@
-"""Google credentials: every source through every door, against services as strict as Google's."""
+"""Google credentials: every source and every command, against services as strict as Google's."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""The fake upstream does as it is told: what the other tests rest on."""
+"""The scripted registry does what a test tells it to, as the other tests need it."""
 
 import time
 

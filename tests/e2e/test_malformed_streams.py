@@ -1,10 +1,10 @@
 """
-The server as a whole against streams that break the rules, thousands of them, on either side: tarn
-stays alive, serves good requests in between, never a wrong body as a whole one, and keeps neither
-descriptors nor threads. Under ASan this finds what fuzzing single parsers cannot.
+Thousands of streams that break the rules, from clients and from an upstream, against the whole server.
+tarn stays alive, serves right requests in between, never serves a wrong body as a whole one, and
+keeps neither descriptors nor threads. Under ASan this finds what fuzzing single parsers cannot find.
 
-TARN_STREAMS=N says how many (default 2,000: 6,000 requests, 400 answers); TARN_STREAMS_SEED which.
-What fails names its seed.
+TARN_STREAMS=N is the number of streams (default 2,000: 6,000 requests, 400 responses), and
+TARN_STREAMS_SEED chooses them. A failure names its seed.
 """
 
 import collections
@@ -246,9 +246,9 @@ def test_malformed_answers_do_no_harm(start_tarn):
             statuses.update(reply.status for reply in replies)
             registry.honest = True
             assert ask(tarn, registry, first * 1000).status in (200, 206, 416), first
-            # After the first batch, pools hold what they ever will.
+            # After the first batch, the pools have their final size.
             resources = resources or Resources(tarn)
-    # Both ends of the scale were met: some damage is harmless, some is not.
+    # Some damages were harmless and some were not.
     assert statuses[200] > count // 10 and statuses[502] > count // 20, statuses
     assert not upstream.failures, upstream.failures
     upstream.stop()

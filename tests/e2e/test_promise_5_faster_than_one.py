@@ -47,7 +47,7 @@ def test_never_over_more_connections_than_configured(start_tarn, upstream, repos
                         "connections": connections}])
     upstream.fault("/blobs/", bytes_per_second=32 * MIB)
     is_the_blob(tarn.get(PATH))
-    # Two more may help out a reader for whose bytes nothing is under way.
+    # Two more may fetch for a reader whose bytes no other request is fetching.
     assert upstream.most_at_once("/blobs/") <= connections + 2
 
 
@@ -169,7 +169,7 @@ def test_it_goes_on_after_a_restart(start_tarn, upstream, repository, end):
     tarn.start()
     is_the_blob(tarn.get(PATH))
     again = upstream.blob_bytes() - before
-    # The two chunks under way and what was on the wire may come again, the rest does not.
+    # Only the two chunks in progress and the bytes on the wire may be sent twice.
     assert again <= SIZE - before_end + 10 * MIB, (again, before_end)
 
 

@@ -1,4 +1,4 @@
-"""Whole images ahead: `tarn warm`, `warm:` in the configuration, and `prefetch: true`."""
+"""Images pulled in advance: `tarn warm`, `warm:` in the configuration, and `prefetch: true`."""
 
 import fcntl
 import http.client
@@ -150,7 +150,7 @@ def test_a_client_that_pulls_meanwhile_joins(tarn, upstream, warm):
     assert upstream.blob_bytes() == len(layer) + len(b"{}")
 
 
-# ---- what is told
+# ---- reports
 
 
 def test_each_line_tells_where_a_part_stands(tarn, upstream, warm):
@@ -399,7 +399,7 @@ def test_a_chunked_order_is_refused(tarn):
     assert status == 411
 
 
-# ---- without being asked
+# ---- by the configuration
 
 
 def test_the_configured_images_are_warmed_after_the_start(start_tarn, upstream, platforms):
