@@ -37,7 +37,7 @@ static bool is_dismissed(const struct crew *crew) {
     return atomic_load(&crew->dismissed) || atomic_load(&crew->walk->warmer->stopping);
 }
 
-static bool still_waiting(const void *context) {
+static bool still_waiting(void *context) {
     return !is_dismissed(context);
 }
 
@@ -54,6 +54,7 @@ static void note(struct crew *crew, struct warm_part *part, enum warm_state stat
 /* Reads the blob to its end without looking at it, which is how its failure becomes known. */
 static bool follow(struct crew *crew, struct warm_part *part, struct cache_blob *blob,
                    struct error *error) {
+    const struct cancel cancel = {.is_wanted = still_waiting, .context = crew};
     uint64_t at = 0, end = 0;
     cache_blob_want(blob, 0, blob->size_known ? blob->size : UINT64_MAX, true);
     do {
@@ -61,7 +62,7 @@ static bool follow(struct crew *crew, struct warm_part *part, struct cache_blob 
         note(crew, part, WARM_FETCHING, size, at);
         if (is_dismissed(crew))
             return error_set(error, ERROR_CLOSED, "nobody waits for it");
-        if (!cache_blob_wait(blob, at, &end, still_waiting, crew, error))
+        if (!cache_blob_wait(blob, at, &end, &cancel, error))
             return false;
         bool at_end = end == at;
         at = end;
@@ -82,7 +83,7 @@ static bool bring(struct crew *crew, struct warm_part *part, struct error *error
                          error))
         return false;
     bool ok = true;
-    if (blob.flight) {
+    if (blob.reader) {
         ok = follow(crew, part, &blob, error);
     } else {
         pthread_mutex_lock(&crew->parts_lock);

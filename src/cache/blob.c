@@ -146,11 +146,7 @@ static bool follow(struct cache *cache, struct flight *flight, bool linked,
         return false;
     if (!flight_wait_size(flight, error))
         return false;
-    blob->flight = flight;
-    pthread_mutex_lock(&flight->state_lock);
-    blob->size_known = flight->size_known;
-    blob->size = flight->size;
-    pthread_mutex_unlock(&flight->state_lock);
+    blob->size_known = flight_read_size(flight, &blob->size);
     return true;
 }
 
@@ -161,23 +157,17 @@ static bool open_flight(struct cache *cache, const struct repository *repository
                         struct error *error) {
     bool started;
     const struct blob_range first = clamp_range(range);
-    struct flight_reader *reader = malloc(sizeof *reader);
+    const struct flight_wish wish = {repository, &blob->digest, &first};
+    struct flight_reader *reader = flight_reader_open(cache->flights, &wish, &started, error);
     if (!reader)
-        return error_set(error, ERROR_MEMORY, "out of memory");
-    struct flight *flight =
-        flights_join(cache->flights, repository, &blob->digest, &first, reader, &started, error);
-    if (!flight) {
-        free(reader);
         return false;
-    }
     blob->outcome = started ? CACHE_MISS : CACHE_JOINED;
-    blob->reader = reader;
-    if (follow(cache, flight, linked, repository, blob, error))
+    blob->store = cache->store;
+    if (follow(cache, flight_reader_flight(reader), linked, repository, blob, error)) {
+        blob->reader = reader;
         return true;
-    flight_leave(flight, reader);
-    flight_release(flight);
-    free(reader);
-    blob->reader = NULL;
+    }
+    flight_reader_close(reader);
     if (started && error->kind == ERROR_NOT_FOUND) {
         char key[KEY_SIZE];
         struct reference reference = ask_reference(&blob->digest);
@@ -217,36 +207,41 @@ bool cache_blob_open(struct cache *cache, const struct repository *repository,
 }
 
 void cache_blob_close(struct cache_blob *blob) {
-    if (blob->flight) {
-        flight_leave(blob->flight, blob->reader);
-        flight_release(blob->flight);
-        flight_release(blob->before);
-        free(blob->reader);
-    } else if (blob->fd >= 0) {
+    if (blob->reader)
+        flight_reader_close(blob->reader);
+    else if (blob->fd >= 0)
         store_blob_close(blob->store, &blob->digest, blob->fd);
-    }
     *blob = (struct cache_blob){.fd = -1};
 }
 
+void cache_blob_want(struct cache_blob *blob, uint64_t first, uint64_t end, bool whole) {
+    if (blob->reader)
+        flight_reader_want(blob->reader, first, end, whole);
+}
+
+bool cache_blob_wait(struct cache_blob *blob, uint64_t offset, uint64_t *end,
+                     const struct cancel *cancel, struct error *error) {
+    struct flight_bytes bytes = {blob->fd, blob->size, blob->must_copy};
+    bool ok = !blob->reader || flight_reader_wait(blob->reader, offset, &bytes, cancel, error);
+    blob->fd = bytes.fd;
+    blob->must_copy = bytes.must_copy;
+    *end = bytes.end;
+    return ok;
+}
+
 void cache_blob_unreadable(struct cache_blob *blob, const struct error *why) {
-    struct flight *flight = blob->flight;
     struct error error = {0};
-    if (flight) {
-        space_record_unreadable(flight->flights->space);
-        pthread_mutex_lock(&flight->state_lock);
-        flight_fail(flight, why);
-        pthread_mutex_unlock(&flight->state_lock);
-    } else if (!store_blob_set_aside(blob->store, &blob->digest, blob->fd, &error)) {
+    if (blob->reader)
+        flight_give_up(flight_reader_flight(blob->reader), why);
+    else if (!store_blob_set_aside(blob->store, &blob->digest, blob->fd, &error))
         log_at(LOG_ERROR, "unreadable blob stays", LOG_STRING("error", error.text));
-    }
 }
 
 bool cache_blob_settle(struct cache_blob *blob, struct error *error) {
-    uint64_t size;
-    if (!blob->flight)
+    if (!blob->reader)
         return true;
-    flight_wait_end(blob->flight);
-    return store_blob_has(blob->flight->flights->store, &blob->flight->digest, &size) ||
+    flight_wait_end(flight_reader_flight(blob->reader));
+    return store_blob_has(blob->store, &blob->digest, NULL) ||
            error_set(error, ERROR_IO,
                      "all of it came, but it could not be kept: tarn's log says "
                      "why");
@@ -254,16 +249,8 @@ bool cache_blob_settle(struct cache_blob *blob, struct error *error) {
 
 bool cache_blob_fetch(struct cache *cache, const struct repository *repository,
                       const struct digest *digest, struct error *error) {
-    uint64_t size;
-    bool started;
     const struct blob_range whole = {.kind = BLOB_WHOLE};
-    if (store_blob_has(cache->store, digest, &size))
-        return true; /* who reads it through this repository will ask with a HEAD */
-    struct flight *flight =
-        flights_join(cache->flights, repository, digest, &whole, NULL, &started, error);
-    if (!flight)
-        return false;
-    flight_want_all(flight);
-    flight_release(flight);
-    return true;
+    const struct flight_wish wish = {repository, digest, &whole};
+    return store_blob_has(cache->store, digest, NULL) || /* a later read asks with a HEAD */
+           flights_fetch(cache->flights, &wish, error);
 }

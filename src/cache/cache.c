@@ -11,7 +11,12 @@ struct cache *cache_new(const struct cache_settings *settings, struct upkeep *up
     struct cache *cache = calloc(1, sizeof *cache);
     if (!cache)
         return NULL;
-    cache->flights = flights_new(upkeep, settings);
+    const struct flights_settings flights_settings = {
+        .max_flights = settings->max_flights,
+        .max_connections = settings->max_connections,
+        .patience_ms = settings->patience_ms,
+    };
+    cache->flights = flights_new(upkeep, &flights_settings);
     if (!cache->flights) {
         free(cache);
         return NULL;
@@ -55,31 +60,6 @@ void cache_update_metrics(struct cache *cache) {
     space_update_metrics(&cache->upkeep->space);
 }
 
-static void describe(struct flight *flight, struct flight_figures *out) {
-    *out = (struct flight_figures){0};
-    pthread_mutex_lock(&flight->state_lock);
-    const struct flight_source *source = &flight->sources[flight->source];
-    text_copy(text_of(source->repository.name.host), out->upstream, sizeof out->upstream);
-    text_copy(text_of(source->repository.name.path), out->repository, sizeof out->repository);
-    digest_format(&flight->digest, out->digest);
-    out->size = flight->size_known ? flight->size : 0;
-    out->present = extents_total(&flight->present);
-    out->connections = flight->fetchers;
-    out->readers = flight->reader_count;
-    out->retries = flight->retries;
-    out->seconds = (double)(clock_ms() - flight->started_ms) / 1000;
-    out->rate = out->seconds > 0 ? (double)out->present / out->seconds : 0;
-    pthread_mutex_unlock(&flight->state_lock);
-}
-
 size_t cache_flights(struct cache *cache, struct flight_figures *out, size_t limit) {
-    struct flights *flights = cache->flights;
-    size_t filled = 0;
-    pthread_mutex_lock(&flights->table_lock);
-    size_t count = flights->count;
-    struct flight *flight = flights->table; /* uthash keeps the order of adding */
-    for (; flight && filled < limit; flight = flight->hh.next)
-        describe(flight, &out[filled++]);
-    pthread_mutex_unlock(&flights->table_lock);
-    return count;
+    return flights_describe(cache->flights, out, limit);
 }

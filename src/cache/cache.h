@@ -22,7 +22,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "base/cancel.h"
 #include "base/error.h"
+#include "cache/flight/flight.h"
 #include "oci/digest.h"
 #include "oci/reference.h"
 #include "retention/upkeep.h"
@@ -104,29 +106,19 @@ bool cache_referrers(struct cache *cache, const struct repository *repository,
 
 /* ---- blobs ---- */
 
-struct flight;
-
 /* An open blob: a stored file, or a flight to follow. */
 struct cache_blob {
     enum cache_outcome outcome;
     int fd; /* for sendfile; the blob's, not the caller's; of a flight it may be another after each
                cache_blob_wait() */
-    bool fleeting; /* the bytes just waited for are to be copied, not to be sent by reference
-                      (sendfile): their pages are wiped as soon as the next are waited for */
+    bool must_copy; /* the bytes just waited for are to be copied, not to be sent by reference
+                       (sendfile), because their pages are wiped as soon as the next are waited
+                       for */
     bool size_known;
     uint64_t size;
-    struct store *store; /* of a stored one */
+    struct store *store;
     struct digest digest;
-    struct flight *flight; /* NULL: complete and verified */
-    struct flight *before; /* that the first part came from, when it was put out of there */
-    struct flight_reader *reader;
-};
-
-/* A wish for part of a blob, before its size is known; so that a cold range is fetched first. */
-struct blob_range {
-    enum { BLOB_WHOLE, BLOB_FROM, BLOB_FROM_TO, BLOB_LAST } kind;
-    uint64_t first, last; /* inclusive; `last` of BLOB_FROM_TO only */
-    uint64_t count;       /* BLOB_LAST: bytes from the end */
+    struct flight_reader *reader; /* NULL: the blob is in the store, complete and verified */
 };
 
 /*
@@ -146,12 +138,11 @@ void cache_blob_want(struct cache_blob *blob, uint64_t first, uint64_t end, bool
 /*
  * Waits until bytes at `offset` may be sent; *end says up to where (exclusive). Past the last byte
  * of a blob of unknown size *end == offset. False: the flight failed (wrong bytes, upstream gave
- * up): whoever began a body must cut it. `is_there` (may be NULL) is asked about once a second
- * whether anybody still waits; false ends the wait with ERROR_CLOSED.
+ * up): whoever began a body must cut it. `cancel` (may be NULL) is looked at about once a second
+ * while there is nothing to send.
  */
 bool cache_blob_wait(struct cache_blob *blob, uint64_t offset, uint64_t *end,
-                     bool (*is_there)(const void *context), const void *context,
-                     struct error *error);
+                     const struct cancel *cancel, struct error *error);
 
 /* The bytes that were promised cannot be read from the disk: the blob is given up, and who asks
  * next gets it from upstream. */
@@ -167,16 +158,6 @@ bool cache_blob_stat(struct cache *cache, const struct repository *repository,
                      struct error *error);
 
 /* ---- what is under way ---- */
-
-struct flight_figures {
-    char digest[DIGEST_STRING_SIZE];
-    char upstream[HOST_LIMIT + 1];
-    char repository[NAME_LIMIT + 1];
-    uint64_t size, present; /* bytes; size 0: not known yet */
-    double rate;            /* bytes a second since it started */
-    unsigned connections, readers, retries;
-    double seconds; /* since it started */
-};
 
 /* Fills at most `limit` entries, oldest first; gives how many flights there are. */
 size_t cache_flights(struct cache *cache, struct flight_figures *out, size_t limit);

@@ -1,6 +1,7 @@
 /* Documents and the slots that hold them in memory. */
 #include "cache/document.h"
 #include <stdlib.h>
+#include <uthash.h>
 #include <utlist.h>
 #include "base/clock.h"
 #include "cache/cache_private.h"

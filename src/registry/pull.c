@@ -57,7 +57,7 @@ struct waiting {
     int64_t deadline_ms; /* 0: none */
 };
 
-static bool still_waiting(const void *context) {
+static bool still_waiting(void *context) {
     const struct waiting *waiting = context;
     return (waiting->deadline_ms == 0 || clock_ms() < waiting->deadline_ms) &&
            http_client_is_there(waiting->exchange);
@@ -82,18 +82,19 @@ static bool send_copy(struct call *call, int fd, uint64_t at, uint64_t end, stru
 
 /* Sends [first, first + length) of the blob as it comes; cuts the connection when it cannot. */
 static void send_blob(struct call *call, struct cache_blob *blob, uint64_t first, uint64_t length) {
-    const struct waiting waiting = {.exchange = call->exchange};
+    struct waiting waiting = {.exchange = call->exchange};
+    const struct cancel cancel = {.is_wanted = still_waiting, .context = &waiting};
     struct error error = {0};
     uint64_t at = first, last = blob->size_known ? first + length : UINT64_MAX, end = first;
     while (at < last) {
-        if (!cache_blob_wait(blob, at, &end, still_waiting, &waiting, &error))
+        if (!cache_blob_wait(blob, at, &end, &cancel, &error))
             break;
         if (end == at)
             return; /* the end of a blob of unknown size; or nothing is wanted */
         if (end > last)
             end = last;
-        if (blob->fleeting ? !send_copy(call, blob->fd, at, end, &error)
-                           : !http_send_file(call->exchange, blob->fd, at, end - at, &error)) {
+        if (blob->must_copy ? !send_copy(call, blob->fd, at, end, &error)
+                            : !http_send_file(call->exchange, blob->fd, at, end - at, &error)) {
             if (error.kind == ERROR_IO)
                 cache_blob_unreadable(blob, &error);
             break;
@@ -139,11 +140,12 @@ static struct blob_range to_blob_range(const struct http_range *range) {
 static bool await_first_byte(struct call *call, struct cache_blob *blob, uint64_t first,
                              struct error *error) {
     int64_t patience = call->registry->settings.first_byte_ms;
-    const struct waiting waiting = {.exchange = call->exchange,
-                                    .deadline_ms = call->began_us / 1000 +
-                                                   (patience ? patience : FIRST_BYTE_MS)};
+    struct waiting waiting = {.exchange = call->exchange,
+                              .deadline_ms =
+                                  call->began_us / 1000 + (patience ? patience : FIRST_BYTE_MS)};
+    const struct cancel cancel = {.is_wanted = still_waiting, .context = &waiting};
     uint64_t end;
-    if (!blob->flight || cache_blob_wait(blob, first, &end, still_waiting, &waiting, error))
+    if (cache_blob_wait(blob, first, &end, &cancel, error))
         return true;
     if (error->kind == ERROR_CLOSED && clock_ms() >= waiting.deadline_ms)
         error_set(error, ERROR_TIMEOUT, "upstream %s: no byte of the blob has come in time",

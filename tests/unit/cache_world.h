@@ -74,7 +74,8 @@ static inline int set_up(void **state) {
         .settings = {.host = "fake.test",
                      .range_fill = true,
                      .tag_ttl_ms = 60000,
-                     .connections = 4},
+                     .connections = 4,
+                     .first_byte_timeout_ms = 25000},
         .repository = "app",
         .blob = world->blob,
         .blob_size = BLOB_SIZE,
@@ -135,7 +136,7 @@ static inline void *read_blob(void *argument) {
     client->right = true;
     cache_blob_want(&blob, at, end, client->length == 0);
     while (at < end) {
-        if (!cache_blob_wait(&blob, at, &upto, NULL, NULL, &client->error))
+        if (!cache_blob_wait(&blob, at, &upto, NULL, &client->error))
             break;
         if (upto == at) {
             end = at;

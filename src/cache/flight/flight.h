@@ -1,242 +1,167 @@
 /*
- * A flight: the one transfer of a cold blob, from the first client that asks until the blob is
- * committed or has failed. Private to cache/; cache.h is the front door.
+ * A flight: the one transfer of a cold blob, from the first client that asks until the blob is in
+ * the store or has failed. The front door of cache/flight/; cache/ is its only caller, and it knows
+ * nothing of cache/.
  *
- * The parts of a flight and who moves them:
+ * Who takes part:
  *
- * - Fetchers are threads, one per upstream connection. Each takes a span (a stretch that nobody has
- *   or is fetching, see flight_plan.c), asks upstream for it and writes it to the partial file. A
- *   failed span's missing rest simply becomes a gap again.
+ * - Fetchers are threads, one for each connection. A fetcher takes a span (a stretch of the blob
+ *   that is neither here nor being fetched, see plan.c), asks a place for it and writes it to the
+ *   partial file. What is missing of a span that failed is free for the next fetcher.
+ * - The driver is one thread. It hashes the blob from its first byte on, as far as bytes are here.
+ *   When the whole is hashed and the digest is right, the driver releases the bytes that were held
+ *   back and commits the blob to the store.
+ * - Readers are the clients' own threads. A reader waits for its next bytes and sends them from the
+ *   file.
  *
- * - The driver is one thread. It hashes the growing prefix in order; when all is hashed and the
- *   digest matches, it releases the held-back tail, commits and ends the flight.
+ * The life of a flight:
  *
- * - Readers are the clients' own threads. They wait for their next byte and send it from the file.
+ *   phase           begins when                     moved by (file)                 on the thread
+ * of
+ *   --------------  ------------------------------  ------------------------------ ----------------
+ *   started         nobody flies for the digest     flights_join() (join.c)         a client
+ *   opened          the partial is open, or the     open_partial() (drive.c)        the driver
+ *                   blob passes through without
+ *   answered        a place has sent a head: the    on_head() (fetch.c)             a fetcher
+ *                   size is known, or will be only
+ *                   at the end
+ *   moving          bytes come in, are hashed and   write_gathered() (fetch.c),     the fetchers,
+ *                   are sent                        hash_all() (drive.c),           the driver,
+ *                                                   flight_reader_wait()            the readers
+ *   verified        all bytes are hashed and the    end_hashing() (drive.c)         the driver
+ *                   digest is right: the last
+ *                   bytes go out to the readers
+ *   or failed       a fault ends it: readers cut    flight_fail() (flight.c)        any
+ *                   their connections
+ *   left the table  the blob is in the store, or    flights_leave() (flights.c)     the driver; or
+ * a is given up; or new readers                                     client that the must not join
+ * any more                                          flight cannot take freed           the last
+ * reference is given     flight_release() (flight.c)     the last to leave back
  *
- * Bytes that are present are never overwritten: what the hash vouches for is what readers got. An
- * upstream that sends the same stretch twice with other bytes fails the flight.
+ * From `started` to `moving` the state is FLIGHT_MOVING. A flight in any of these phases may begin
+ * to pass through (pass.c): its blob cannot be kept, because the disk is full or fails or because
+ * the blob is larger than the cache.
  *
- * A blob that cannot be kept (a full or failing disk, or it is larger than the cache) is passed
- * through, from the start or from where the disk gave up: see flight_pass.c.
+ * Bytes that are present are never overwritten, so that the bytes that were hashed are the bytes
+ * that readers got. A place that sends the same stretch a second time with other bytes fails the
+ * flight.
  *
- * Locks, in the order in which they may be taken: flights.table_lock, then flight.state_lock.
- * Neither is held for I/O.
+ * Threads: all functions here may be called by any thread; those of a reader by one thread at a
+ * time. Locks, in the order in which they may be taken: table_lock of the flights, then state_lock
+ * of a flight. Neither is held for I/O.
  */
 #ifndef FLIGHT_FLIGHT_H
 #define FLIGHT_FLIGHT_H
 
-#include <pthread.h>
-#include <stdatomic.h>
-#include <uthash.h>
-#include "base/extents.h"
-#include "base/metric.h"
-#include "cache/cache.h"
-#include "retention/pins.h"
-#include "retention/space.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/cancel.h"
+#include "base/error.h"
+#include "oci/digest.h"
+#include "retention/upkeep.h"
+#include "upstream/upstream.h"
 
-enum {
-    FLIGHT_SPANS = UPSTREAM_CONNECTIONS_LIMIT + 4, /* one for each connection, and some spare */
-    FLIGHT_SOURCES = 8, /* repositories a flight remembers to fetch through */
+struct flights; /* all flights of a cache */
+struct flight;
+
+struct flights_settings {
+    unsigned max_flights;     /* blobs under way at once; 0: 512 */
+    unsigned max_connections; /* of all flights together; 0: 64 */
+    int64_t patience_ms;      /* how long a flight without progress keeps trying; 0: 2 minutes */
 };
 
-enum flight_state {
-    FLIGHT_MOVING,
-    FLIGHT_VERIFIED, /* all bytes are there and the digest matches */
-    FLIGHT_FAILED    /* `failure` says why */
+/* Flights into the upkeep's store. `upkeep` outlives them. NULL: no memory. */
+struct flights *flights_new(struct upkeep *upkeep, const struct flights_settings *settings);
+
+/* Ends all flights (their partials stay and are continued by a later process) and waits for their
+ * threads at most 5 s. False: some threads have not ended, and nothing is freed. */
+bool flights_free(struct flights *flights);
+
+/* Part of a blob, said before the blob's size is known, so that a cold range is fetched first. */
+struct blob_range {
+    enum { BLOB_WHOLE, BLOB_FROM, BLOB_FROM_TO, BLOB_LAST } kind;
+    uint64_t first, last; /* inclusive; `last` of BLOB_FROM_TO only */
+    uint64_t count;       /* BLOB_LAST: bytes from the end */
 };
 
-/* A stretch that one fetcher is getting: [start, at) is written, [at, end) is to come. */
-struct span {
-    bool busy;
-    uint64_t start, at, end; /* end UINT64_MAX: as far as upstream sends */
-    uint64_t writing_to;     /* a write up to here is under way; else == at */
-    int64_t since_ms;
+/* A wish for a blob. Everything is borrowed for the call. */
+struct flight_wish {
+    const struct repository *repository; /* through which a new flight fetches */
+    const struct digest *digest;
+    const struct blob_range *range; /* what a new flight fetches first */
 };
 
-/* A repository at an upstream through which the blob may be fetched. */
-struct flight_source {
-    struct repository repository;
-    enum { SOURCE_ASKED, SOURCE_ANSWERED, SOURCE_REFUSED } state;
-    struct error refusal;
+struct flight_figures {
+    char digest[DIGEST_STRING_SIZE];
+    char upstream[HOST_LIMIT + 1];
+    char repository[NAME_LIMIT + 1];
+    uint64_t size, present; /* bytes; size 0: not known yet */
+    double rate;            /* bytes a second since it started */
+    unsigned connections, readers, retries;
+    double seconds; /* since it started */
 };
 
-struct flight_reader {
-    uint64_t at, end; /* still wants [at, end) */
-    uint64_t lent;    /* [at, lent) is being sent just now */
-    bool whole;       /* the last bytes are held back from it until the digest is checked */
-    bool undecided;   /* has not said yet what it wants */
-    bool put_out;     /* it held up more memory than a blob passed through may take, and goes on in
-                         another flight */
-    struct flight_reader *prev, *next;
-};
+/* Describes at most `limit` flights, the oldest first. The result is how many flights there are. */
+size_t flights_describe(struct flights *flights, struct flight_figures *out, size_t limit);
 
-/* A blob that is passed through: what has come of it since it is. */
-struct passing {
-    bool on;
-    enum unkept reason;
-    struct error why;
-    int memory; /* a memory file with the blob's offsets; closed with the flight; -1: none */
-    struct extents on_disk, in_memory; /* of what is present; what is in neither is gone again */
-    bool forgot; /* something is gone: who comes later needs a flight of his own */
-};
+/* ---- one flight ---- */
 
-struct flights {
-    struct store *store;
-    struct space *space;
-    struct pins *pins; /* may be NULL */
-    unsigned max_flights, max_connections;
-    int64_t patience_ms;
-    struct metric *pulled_bytes, *failed_digests;
-    pthread_mutex_t table_lock; /* guards table, count and distrusted */
-    pthread_cond_t ended;       /* a flight left the table */
-    struct flight *table;
-    unsigned count; /* of flights in the table that have not ended */
-    struct {
-        struct digest digest;
-        unsigned location;
-    } distrusted[16]; /* blobs that came wrong: next time one plain stream, from elsewhere */
-    unsigned distrusted_next;
-    atomic_uint connections;       /* fetchers of all flights */
-    _Atomic int64_t passing_bytes; /* in memory, of all flights that pass through */
-    atomic_uint threads;           /* drivers and fetchers that have not ended */
-    atomic_bool stopping;
-};
+/* Starts a flight for the blob, or joins the one under way, which then fetches the whole blob even
+ * if nobody reads it. Does not wait. False: too many flights (ERROR_BUSY), or no memory. */
+bool flights_fetch(struct flights *flights, const struct flight_wish *wish, struct error *error);
 
-struct flight {
-    struct flights *flights;
-    struct digest digest;
-    UT_hash_handle hh;
-    bool in_table;          /* guarded by table_lock */
-    atomic_uint references; /* the driver's, each fetcher's, each reader's and caller's */
-
-    pthread_mutex_t state_lock; /* guards everything below */
-    pthread_cond_t changed;
-    _Atomic enum flight_state state; /* read without the lock by who is no reader of it any more */
-    struct error failure;
-    bool opened;  /* the driver has opened the partial */
-    bool resumed; /* an earlier flight's bytes were found */
-    struct partial
-        *partial; /* freed by the driver, or with the flight when a fetcher outlives it */
-    int fd;       /* of the partial file; closed with the flight; -1: there is none */
-    struct passing passing;
-    uint64_t reserved; /* bytes reserved of flights->space; the driver's alone, as what follows */
-    bool gave_up;      /* said that the blob passes through, and dropped the partial */
-    int stored_fd;     /* holds the blob in the store once it is there; -1: it is not */
-
-    bool answered; /* upstream has sent a head: size is known, or will be at the end */
-    bool size_known;
-    uint64_t size;
-    bool plain; /* no ranges: one stream from the first byte */
-    char etag[160];
-    struct extents present;
-    uint64_t hashed; /* the prefix that the driver has hashed */
-
-    struct span spans[FLIGHT_SPANS];
-    unsigned fetchers;
-    unsigned allowed; /* fetchers at once; fewer after upstream refused a further connection */
-    struct flight_source sources[FLIGHT_SOURCES];
-    unsigned source_count, source;
-    unsigned location;             /* 0: the upstream's URL, 1…: its fallbacks */
-    struct upstream_target target; /* where blobs of the current source are redirected to */
-
-    struct flight_reader *readers;
-    unsigned reader_count;
-    bool fill;                     /* fetch all of it, not only what readers want */
-    struct blob_range first_range; /* what the first request asks for */
-
-    int64_t started_ms, progress_ms; /* clock_ms() of start and of the last byte */
-    unsigned failures;               /* in a row, without a byte between */
-    unsigned retries;
-    double rate; /* bytes a second of one connection, smoothed; 0: not known */
-};
-
-struct flights *flights_new(struct upkeep *upkeep, const struct cache_settings *settings);
-bool flights_free(
-    struct flights *flights); /* false: some threads would not end; nothing is freed */
-
-/*
- * The flight of `digest`, referenced: the one under way, or (*started) a new one that fetches
- * through `repository` at `upstream`, `range` first. `reader` becomes one of its readers, undecided
- * (NULL: nobody reads). NULL: too many flights (ERROR_BUSY) or no memory.
- */
-struct flight *flights_join(struct flights *flights, const struct repository *repository,
-                            const struct digest *digest, const struct blob_range *range,
-                            struct flight_reader *reader, bool *started, struct error *error);
-void flight_release(struct flight *flight); /* NULL is allowed */
-struct flight_source flight_current_source(struct flight *flight);
-/* Its blob came wrong: the next flight begins elsewhere, with one plain stream. */
-void flight_distrust(struct flight *flight);
-void flight_leave_table(struct flight *flight); /* if it is there; table_lock held */
-
-/* ---- flight_drive.c: the thread of a new flight, whose reference it takes over ---- */
-
-void *flight_drive(void *flight);
-
-/* ---- flight_read.c, with cache_blob_want() and cache_blob_wait() ---- */
-
-/* Waits until upstream has answered for this source. False: it refused or the flight failed.
- * *found is false when the flight does not fetch through this source: ask upstream yourself. */
+/* Waits until a place has answered for this repository. False: the repository does not hold the
+ * blob, or the flight failed. *found is false if the flight does not fetch through this repository:
+ * the caller asks the upstream itself. */
 bool flight_wait_permission(struct flight *flight, const struct repository *repository, bool *found,
                             struct error *error);
-/* The blob may be fetched through this repository as well: upstream said so. */
+/* Says that the repository holds the blob: the flight may fetch through it as well. */
 void flight_add_source(struct flight *flight, const struct repository *repository);
 
-/* Waits until the size is known, or known to come only at the end. */
+/* Waits until the size is known, or is known to come only at the end. False: the flight failed. */
 bool flight_wait_size(struct flight *flight, struct error *error);
+/* False: the size is not known yet. */
+bool flight_read_size(struct flight *flight, uint64_t *size);
 
-/* Waits until the flight has left the table: what was verified is then kept, or failed to be. */
+/* Waits until the flight has left the table: a verified blob is then in the store, or could not be
+ * kept. */
 void flight_wait_end(struct flight *flight);
 
-void flight_want_all(struct flight *flight); /* fill, whether anybody reads or not */
-/* Becomes a reader, state_lock held; is none any more. */
-void flight_enter(struct flight *flight, struct flight_reader *reader);
-void flight_leave(struct flight *flight, struct flight_reader *reader);
+/* A reader could not read bytes that were written: the flight fails, and the disk is not trusted
+ * for a while. */
+void flight_give_up(struct flight *flight, const struct error *why);
 
-/* ---- flight_plan.c: who fetches what next; called with state_lock held ---- */
+/* ---- readers ---- */
 
-struct plan {
-    bool plain;  /* ask without a range */
-    bool suffix; /* ask for the last `end` bytes; size not known yet */
-    uint64_t start, end;
+struct flight_reader; /* one client's way through a blob */
+
+/* Becomes a reader of the blob's flight, the one under way or (*started) a new one. NULL: too many
+ * flights (ERROR_BUSY), or no memory. */
+struct flight_reader *flight_reader_open(struct flights *flights, const struct flight_wish *wish,
+                                         bool *started, struct error *error);
+void flight_reader_close(struct flight_reader *reader); /* NULL is allowed */
+
+/* The flight that it reads from now. Valid until the next flight_reader_wait(). */
+struct flight *flight_reader_flight(const struct flight_reader *reader);
+
+/* Says which bytes will be read: [first, end), and whether that is the whole blob. Of the whole
+ * blob the last bytes are held back until the digest is checked, and `end` is the size, or
+ * UINT64_MAX if the size was not known. Called once, before flight_reader_wait(). */
+void flight_reader_want(struct flight_reader *reader, uint64_t first, uint64_t end, bool whole);
+
+/* Bytes that may be sent. */
+struct flight_bytes {
+    int fd;         /* the flight's, not the caller's */
+    uint64_t end;   /* exclusive */
+    bool must_copy; /* to be copied to the client, because the pages behind `fd` are wiped as soon
+                       as the reader waits for the next bytes: sendfile would send zeros */
 };
 
-/* The next span worth fetching; false when there is nothing to do now. */
-bool flight_plan(const struct flight *flight, struct plan *plan);
-/* Whether one more fetcher is worth starting, and for which span. May shorten a span whose front a
- * reader would have to wait for too long. */
-bool flight_wants_fetcher(struct flight *flight, struct plan *plan);
-/* The first byte that has to come for a reader: its next; or, when what passes through is no longer
- * held, the next to be hashed for it. */
-uint64_t flight_front(const struct flight *flight, const struct flight_reader *reader);
-/* Whether all bytes are present. */
-bool flight_is_complete(const struct flight *flight);
-
-/* ---- flight_pass.c; called with state_lock held ---- */
-
-/* From now on nothing more of the blob is written to disk. Ends the flight as failed when nobody
- * reads it, or when there is no memory either. */
-void flight_pass(struct flight *flight, enum unkept reason, const struct error *why);
-/* Where the present bytes at `offset` are: the descriptor and, in *end, up to where they are there.
- * -1: gone. */
-int flight_medium(const struct flight *flight, uint64_t offset, uint64_t *end);
-/* Where bytes are to be written that come now. */
-int flight_sink(const struct flight *flight);
-/* Notes that [start, end) was written to `sink`; false when out of memory. */
-bool flight_note_written(struct flight *flight, int sink, uint64_t start, uint64_t end);
-/* Whether a fetcher at `at` may write on, forgetting what nobody needs any more if that makes it
- * so. False: wait until readers have read. */
-bool flight_may_write(struct flight *flight, uint64_t at, uint64_t end);
-/* Whether a reader waits for bytes that no fetcher is about to bring. */
-bool flight_is_wanted_elsewhere(const struct flight *flight);
-/* Whether who wants `range` can join; false: what it needs is or will be gone. */
-bool flight_is_joinable(const struct flight *flight, const struct blob_range *range);
-void flight_pass_end(struct flight *flight); /* with the flight */
-
-/* ---- flight_fetch.c ---- */
-
-/* Starts as many fetchers as there is work for; state_lock held. */
-void flight_staff(struct flight *flight);
-/* Ends the flight as failed, unless it has ended already; state_lock held. */
-void flight_fail(struct flight *flight, const struct error *error);
+/* Waits for bytes at `offset`. Past the last byte of a blob of unknown size `end` is `offset`.
+ * False: the flight failed, or `cancel` (may be NULL; looked at about once a second) ended the
+ * wait. */
+bool flight_reader_wait(struct flight_reader *reader, uint64_t offset, struct flight_bytes *bytes,
+                        const struct cancel *cancel, struct error *error);
 
 #endif

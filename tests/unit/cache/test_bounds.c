@@ -224,14 +224,14 @@ static void test_a_slow_reader_holds_up_what_passes_through_but_no_memory(void *
     assert_true(cache_blob_open(world->cache, fake_repository(&world->upstream, "app"),
                                 &world->digest, &range, &blob, &error));
     cache_blob_want(&blob, 0, blob.size, true);
-    assert_true(cache_blob_wait(&blob, 0, &end, NULL, NULL, &error));
+    assert_true(cache_blob_wait(&blob, 0, &end, NULL, &error));
     for (uint64_t before = UINT64_MAX; before != world->upstream.blob_bytes;) {
         before = world->upstream.blob_bytes;
         clock_sleep_ms(300); /* until nothing moves any more */
     }
     assert_true(world->upstream.blob_bytes < BLOB_SIZE); /* upstream is held up */
     for (uint64_t at = 0; at < BLOB_SIZE; at = end) {
-        assert_true(cache_blob_wait(&blob, at, &end, NULL, NULL, &error));
+        assert_true(cache_blob_wait(&blob, at, &end, NULL, &error));
         assert_int_equal(pread(blob.fd, &byte, 1, (off_t)at), 1);
         assert_int_equal(byte, world->blob[at]);
     }
@@ -250,7 +250,7 @@ static void test_a_transfer_that_passes_through_ends_with_its_last_reader(void *
     assert_true(cache_blob_open(world->cache, fake_repository(&world->upstream, "app"),
                                 &world->digest, &range, &blob, &error));
     cache_blob_want(&blob, 0, blob.size, true);
-    assert_true(cache_blob_wait(&blob, 0, &end, NULL, NULL, &error));
+    assert_true(cache_blob_wait(&blob, 0, &end, NULL, &error));
     cache_blob_close(&blob);
     for (int i = 0; i < 1000 && cache_flights(world->cache, figures, 4); i++)
         clock_sleep_ms(5);

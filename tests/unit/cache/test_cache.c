@@ -51,7 +51,7 @@ static void test_tail_is_held_back_until_the_digest_matches(void **state) {
                                 &world->digest, &range, &blob, &error));
     cache_blob_want(&blob, 0, blob.size, true);
     uint64_t at = 0, end;
-    while (cache_blob_wait(&blob, at, &end, NULL, NULL, &error)) {
+    while (cache_blob_wait(&blob, at, &end, NULL, &error)) {
         assert_true(end < BLOB_SIZE);
         at = end;
     }
@@ -169,7 +169,7 @@ static void test_fetched_bytes_survive_a_restart(void **state) {
                                 &world->digest, &range, &blob, &error));
     cache_blob_want(&blob, 0, blob.size, true);
     uint64_t end;
-    assert_true(cache_blob_wait(&blob, 6 << 20, &end, NULL, NULL, &error));
+    assert_true(cache_blob_wait(&blob, 6 << 20, &end, NULL, &error));
     cache_blob_close(&blob);
     close_cache(world);
     uint64_t before = world->upstream.blob_bytes;

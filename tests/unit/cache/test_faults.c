@@ -307,7 +307,8 @@ static void reset_upstream(struct world *world, uint64_t size) {
         .settings = {.host = "fake.test",
                      .range_fill = true,
                      .tag_ttl_ms = 60000,
-                     .connections = 3},
+                     .connections = 3,
+                     .first_byte_timeout_ms = 25000},
         .repository = "app",
         .blob = world->bytes,
         .pace = 512 << 10,
@@ -387,7 +388,7 @@ static bool follow(struct client *client, struct cache_blob *blob, uint64_t firs
     unsigned char *bytes = __real_malloc(1 << 20);
     uint64_t at = first, upto;
     client->right = true;
-    while (at < end && cache_blob_wait(blob, at, &upto, NULL, NULL, &client->error)) {
+    while (at < end && cache_blob_wait(blob, at, &upto, NULL, &client->error)) {
         if (upto == at)
             end = at;
         if (upto > end)

@@ -5,6 +5,7 @@
 
 #include <sys/wait.h>
 #include "cache/cache_private.h"
+#include "cache/flight/flight_private.h"
 
 enum { MIB = 1 << 20, CACHE_SIZE = 8 * MIB };
 
@@ -65,7 +66,7 @@ static void *read_on(void *argument) {
     unsigned char *bytes = malloc(MIB);
     uint64_t upto;
     while (follower->at < follower->end &&
-           cache_blob_wait(&follower->blob, follower->at, &upto, NULL, NULL, &follower->error) &&
+           cache_blob_wait(&follower->blob, follower->at, &upto, NULL, &follower->error) &&
            upto > follower->at) {
         upto = upto < follower->end ? upto : follower->end;
         uint64_t step = upto - follower->at < MIB ? upto - follower->at : MIB;
@@ -128,7 +129,7 @@ static void test_a_reader_that_stands_still_stops_no_other_range(void **state) {
         (struct blob_range){.kind = BLOB_FROM_TO, .first = 70 * MIB, .last = 90 * MIB - 1};
     open_all(world, followers, 2);
     want(&followers[0], 0, 60 * MIB, false);
-    assert_true(cache_blob_wait(&followers[0].blob, 0, &end, NULL, NULL, &followers[0].error));
+    assert_true(cache_blob_wait(&followers[0].blob, 0, &end, NULL, &followers[0].error));
     clock_sleep_ms(300); /* its window fills */
     want(&followers[1], 70 * MIB, 90 * MIB, false);
     read_on(&followers[1]);
@@ -145,8 +146,8 @@ static void slow_and_fast(struct world *world, struct follower *slow, struct fol
     open_all(world, followers, 2);
     *slow = followers[0];
     *fast = followers[1];
-    want(slow, 0, MIB, true);
-    slow->blob.reader->end = BLOB_SIZE;
+    want(slow, 0, BLOB_SIZE, true);
+    slow->end = MIB;
     read_on(slow);
     want(fast, 0, BLOB_SIZE, true);
     fast->pause_ms = 5;
@@ -191,7 +192,7 @@ static void test_a_reader_that_has_not_said_what_it_wants_holds_no_memory(void *
     want(&followers[1], 0, BLOB_SIZE, true);
     pthread_create(&thread, NULL, read_on, &followers[1]);
     while (!followers[1].done) {
-        int64_t held = world->cache->flights->passing_bytes;
+        int64_t held = world->cache->flights->held;
         most = held > most ? held : most;
         clock_sleep_ms(1);
     }

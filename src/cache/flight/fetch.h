@@ -1,0 +1,34 @@
+/*
+ * What comes in for one span: the head, and the bytes that are written to the file. Private to
+ * cache/flight/. A fetcher (fetchers.c) owns one struct fetch for each request.
+ */
+#ifndef FLIGHT_FETCH_H
+#define FLIGHT_FETCH_H
+
+#include "cache/flight/flight_private.h"
+
+struct fetch {
+    struct flight *flight;
+    struct span *span;
+    struct flight_source *source; /* that is asked */
+    bool plain;                   /* asked without a range */
+    char *gathered;               /* owned: what has come but is not written yet */
+    size_t gathered_length;
+    uint64_t recorded; /* the span is recorded in the partial up to here */
+    int64_t began_ms;  /* clock_ms() of the first byte */
+    uint64_t bytes;    /* that came */
+};
+
+/* A request to the flight's current source. False: no memory; fetch_finish() is called even so. */
+bool fetch_init(struct fetch *fetch, struct flight *flight, struct span *span, bool plain,
+                struct error *error);
+/* Writes what was gathered and records what was written. False: that failed. */
+bool fetch_flush(struct fetch *fetch, struct error *error);
+void fetch_finish(struct fetch *fetch);
+
+/* The callbacks of struct place_sink; `context` is the struct fetch. */
+bool fetch_take_head(void *context, const struct place_head *head, struct error *error);
+bool fetch_take_bytes(void *context, const void *bytes, size_t length, struct error *error);
+bool fetch_write_gathered(void *context, struct error *error);
+
+#endif

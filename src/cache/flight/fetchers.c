@@ -1,0 +1,254 @@
+/*
+ * Fetchers: the threads that bring a flight's bytes in, one connection each.
+ *
+ * A fetcher takes a span, asks a place for it, writes what comes and takes the next span, until
+ * there is none left to take. retry.h decides what follows when a request fails.
+ */
+#include <stdlib.h>
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/thread.h"
+#include "cache/flight/fetch.h"
+#include "cache/flight/retry.h"
+
+struct fetcher {
+    struct flight *flight;
+    struct span *span; /* reserved by the thread that started the fetcher */
+    struct plan plan;
+};
+
+/* ---- one span ---- */
+
+/* A head is accepted: other fetchers may start. */
+static bool take_head(void *context, const struct place_head *head, struct error *error) {
+    struct fetch *fetch = context;
+    struct flight *flight = fetch->flight;
+    if (!fetch_take_head(fetch, head, error))
+        return false;
+    lock_acquire(&flight->state_lock);
+    flight_start_fetchers(flight);
+    condition_broadcast(&flight->changed);
+    lock_release(&flight->state_lock);
+    return true;
+}
+
+/* When the first head must be here; 0: no place is asked for the first time. Each location gets its
+ * share of the time, so that a silent one leaves some for the next. */
+static int64_t first_deadline(struct flight *flight, const struct place *place, unsigned location)
+    REQUIRES(flight->state_lock) {
+    if (flight->answered)
+        return 0;
+    return flight->started_ms + place->first_byte_ms * (location + 1) / place->locations;
+}
+
+/* Asks the place for the span. */
+static bool request_span(struct fetch *fetch, const struct plan *plan, struct error *error) {
+    struct flight *flight = fetch->flight;
+    struct place *place = &fetch->source->place;
+    lock_acquire(&flight->state_lock);
+    unsigned location = atomic_load(&place->location);
+    const struct place_request request = {
+        .digest = &flight->digest,
+        .plain = plan->plain,
+        .suffix = plan->suffix,
+        .start = plan->start,
+        .end = plan->end,
+        .location = location,
+        .is_first = !flight->answered,
+        .deadline_ms = first_deadline(flight, place, location),
+        .stop = &flight->flights->stopping,
+    };
+    lock_release(&flight->state_lock);
+    const struct place_sink sink = {fetch, take_head, fetch_take_bytes, fetch_write_gathered};
+    return place->kind->fetch(place, &request, &sink, error);
+}
+
+/* What the end of a request means for the span, which is free again. True: nothing is missing. */
+static bool end_span(struct flight *flight, const struct fetch *fetch, bool ok, struct error *error)
+    REQUIRES(flight->state_lock) {
+    struct span *span = fetch->span;
+    span->busy = false;
+    spans_learn_rate(&flight->spans, fetch->bytes, clock_ms() - fetch->began_ms);
+    if (ok && span->end == UINT64_MAX && !flight->body.size_known) {
+        /* A stream of unknown length has ended. */
+        condition_broadcast(&flight->changed);
+        return body_learn_size(&flight->body, span->at, fetch->source->place.label, error);
+    }
+    /* The span was shortened, or its request was cut after the last byte. */
+    bool has_all = fetch->bytes && span->at >= span->end;
+    return ok || (has_all && error->kind != ERROR_CORRUPT);
+}
+
+/* ---- after a failure ---- */
+
+static void log_retry(struct flight *flight, const struct error *error, int64_t wait_ms)
+    REQUIRES(flight->state_lock) {
+    char digest[DIGEST_STRING_SIZE];
+    log_at(LOG_WARN, "blob transfer interrupted; continuing",
+           LOG_STRING("digest", digest_format(&flight->digest, digest)),
+           LOG_STRING("error", error->text), LOG_STRING("kind", error_kind_name(error->kind)),
+           LOG_NUMBER("present_bytes", extents_total(&flight->body.present)),
+           LOG_NUMBER("retry_in_ms", wait_ms));
+}
+
+/* Goes to the next place. False: there is none. */
+static bool go_elsewhere(struct flight *flight, bool refused, const struct error *error)
+    REQUIRES(flight->state_lock) {
+    flight->body.etag[0] = '\0'; /* another place has another */
+    return sources_next_place(&flight->sources, refused, error);
+}
+
+/* Waits, longer after each failure. False: the flight has lost its patience. */
+static bool wait_before_retry(struct flight *flight, const struct error *error)
+    REQUIRES(flight->state_lock) {
+    if (clock_ms() - flight->progress_ms > flight->flights->settings.patience_ms)
+        return false;
+    if (flight->failures++ > 0 && !go_elsewhere(flight, false, error))
+        sources_start_over(&flight->sources);
+    int64_t wait_ms = retry_wait_ms(flight->failures, error->retry_after_s);
+    int64_t until = clock_ms() + wait_ms;
+    log_retry(flight, error, wait_ms);
+    while (flight->state == FLIGHT_MOVING && clock_ms() < until)
+        condition_wait_until(&flight->changed, &flight->state_lock, until);
+    return true;
+}
+
+static struct retry_facts gather_facts(struct flight *flight, const struct fetch *fetch,
+                                       const struct plan *plan, const struct error *error)
+    REQUIRES(flight->state_lock) {
+    return (struct retry_facts){
+        .failure = fetch->source->place.kind->judge(error),
+        .stopping = atomic_load(&flight->flights->stopping),
+        .plain = plan->plain,
+        .suffix = plan->suffix,
+        .start = plan->start,
+        .size_known = flight->body.size_known,
+        .size = flight->body.size,
+        .answered = flight->answered,
+        .fetchers = flight->spans.fetchers,
+    };
+}
+
+/* Does what the table says. False: the flight cannot go on. */
+static bool act(struct flight *flight, enum retry_action action, bool refused,
+                const struct error *error) REQUIRES(flight->state_lock) {
+    switch (action) {
+    case RETRY_END_FLIGHT:
+        return false;
+    case RETRY_PLAN:
+        break;
+    case RETRY_PLAIN:
+        spans_become_plain(&flight->spans, NULL);
+        break;
+    case RETRY_START_OVER:
+        return extents_total(&flight->body.present) == 0 && go_elsewhere(flight, false, error);
+    case RETRY_ELSEWHERE:
+        return go_elsewhere(flight, refused, error);
+    case RETRY_LATER:
+        return wait_before_retry(flight, error);
+    case RETRY_END_FETCHER: /* the fetcher ends because there is one too many */
+        flight->spans.allowed = flight->spans.fetchers - 1;
+        break;
+    }
+    return true;
+}
+
+/* A request failed: does what retry.h says, which may end the flight. */
+static void recover(struct flight *flight, const struct fetch *fetch, const struct plan *plan,
+                    const struct error *error) REQUIRES(flight->state_lock) {
+    if (flight->state != FLIGHT_MOVING)
+        return;
+    const struct retry_facts facts = gather_facts(flight, fetch, plan, error);
+    enum retry_failure failure = retry_classify(&facts);
+    flight->retries += retry_counts(failure);
+    if (!act(flight, retry_decide(failure, retry_phase(&facts)), failure == FAILURE_REFUSED, error))
+        flight_fail(flight, error);
+}
+
+/* Fetches the span, and does what follows from its failure. */
+static void fetch_span(struct flight *flight, struct span *span, const struct plan *plan) {
+    struct fetch fetch;
+    struct error error = {0}, late;
+    bool ok =
+        fetch_init(&fetch, flight, span, plan->plain, &error) && request_span(&fetch, plan, &error);
+    /* Of two errors the first is the cause. */
+    if (!fetch_flush(&fetch, ok ? &error : &late))
+        ok = false;
+    lock_acquire(&flight->state_lock);
+    if (!end_span(flight, &fetch, ok, &error))
+        recover(flight, &fetch, plan, &error);
+    lock_release(&flight->state_lock);
+    fetch_finish(&fetch);
+}
+
+/* ---- the threads ---- */
+
+static void run_fetcher(void *argument) {
+    struct fetcher *fetcher = argument;
+    struct flight *flight = fetcher->flight;
+    struct flights *flights = flight->flights;
+    struct span *span = fetcher->span;
+    struct plan plan = fetcher->plan;
+    free(fetcher);
+
+    while (span) {
+        fetch_span(flight, span, &plan);
+        lock_acquire(&flight->state_lock);
+        bool more = !atomic_load(&flights->stopping) &&
+                    flight->spans.fetchers <= flight->spans.allowed && flight_plan(flight, &plan);
+        span = more ? spans_reserve(&flight->spans, &plan) : NULL;
+        if (!span)
+            flight->spans.fetchers--;
+        condition_broadcast(&flight->changed);
+        lock_release(&flight->state_lock);
+    }
+    flight_release(flight);
+    atomic_fetch_sub(&flights->connections, 1);
+    atomic_fetch_sub(&flights->threads, 1);
+}
+
+/* Starts a fetcher for the plan. */
+static bool start_fetcher(struct flight *flight, const struct plan *plan, struct error *error)
+    REQUIRES(flight->state_lock) {
+    struct flights *flights = flight->flights;
+    struct fetcher *fetcher = malloc(sizeof *fetcher);
+    struct span *span = fetcher ? spans_reserve(&flight->spans, plan) : NULL;
+    if (!span) {
+        free(fetcher);
+        return error_set(error, ERROR_MEMORY, "no memory to fetch a blob");
+    }
+    *fetcher = (struct fetcher){flight, span, *plan};
+    flight_keep(flight);
+    atomic_fetch_add(&flights->connections, 1);
+    atomic_fetch_add(&flights->threads, 1);
+    flight->spans.fetchers++;
+    if (thread_start("blob-fetcher", THREAD_STACK_SYSTEM, run_fetcher, fetcher, NULL, error))
+        return true;
+    flight->spans.fetchers--;
+    atomic_fetch_sub(&flights->threads, 1);
+    atomic_fetch_sub(&flights->connections, 1);
+    flight_release(flight); /* not the last reference: the caller has one */
+    span->busy = false;
+    free(fetcher);
+    return false;
+}
+
+void flight_start_fetchers(struct flight *flight) {
+    struct flights *flights = flight->flights;
+    const struct spans *spans = &flight->spans;
+    struct plan plan;
+    while (flight->opened && !atomic_load(&flights->stopping) &&
+           flight_wants_fetcher(flight, &plan)) {
+        /* max_connections holds back further connections of a flight, never its only one: that one
+         * waits for its turn at the upstream. */
+        if (spans->fetchers > 0 &&
+            atomic_load(&flights->connections) >= flights->settings.max_connections)
+            return;
+        struct error error = {0};
+        if (start_fetcher(flight, &plan, &error))
+            continue;
+        if (spans->fetchers == 0)
+            flight_fail(flight, &error);
+        return;
+    }
+}

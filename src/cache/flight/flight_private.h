@@ -1,0 +1,160 @@
+/*
+ * struct flight and the table of all flights, for the files of cache/flight/.
+ *
+ * The files, each calling only those before it: extents (base/), passing, body, spans, place,
+ * sources, readers (the state's parts, without a lock of their own); flight (one flight), flights
+ * (the table); plan, pass, retry (what to do next); fetch, fetchers, drive (the threads); join,
+ * reader (the clients).
+ */
+#ifndef FLIGHT_FLIGHT_PRIVATE_H
+#define FLIGHT_FLIGHT_PRIVATE_H
+
+#include <stdatomic.h>
+#include <uthash.h>
+#include "base/lock.h"
+#include "base/metric.h"
+#include "cache/flight/body.h"
+#include "cache/flight/flight.h"
+#include "cache/flight/readers.h"
+#include "cache/flight/sources.h"
+#include "cache/flight/spans.h"
+
+enum { FLIGHTS_DISTRUSTED = 16 };
+
+/* A blob that came with wrong bytes, and the location of its place that sent them. */
+struct distrusted {
+    struct digest digest;
+    unsigned location;
+};
+
+struct flights {
+    struct store *store;
+    struct space *space;
+    struct pins *pins; /* may be NULL */
+    struct flights_settings settings;
+    struct metric *pulled_bytes, *failed_digests;
+
+    struct lock table_lock;
+    struct condition ended; /* a flight left the table */
+    struct flight *table GUARDED_BY(table_lock);
+    unsigned count GUARDED_BY(table_lock); /* of flights that have not ended */
+    struct distrusted distrusted[FLIGHTS_DISTRUSTED] GUARDED_BY(table_lock);
+    unsigned distrusted_next GUARDED_BY(table_lock);
+
+    atomic_uint connections; /* fetchers of all flights */
+    atomic_uint threads;     /* drivers and fetchers that have not ended */
+    _Atomic int64_t held;    /* bytes in memory, of all flights that pass through */
+    atomic_bool stopping;
+};
+
+enum flight_state {
+    FLIGHT_MOVING,
+    FLIGHT_VERIFIED, /* all bytes are here and the digest is right */
+    FLIGHT_FAILED    /* `failure` says why */
+};
+
+struct flight {
+    struct flights *flights;
+    struct digest digest;
+    UT_hash_handle hh;
+    bool in_table;          /* guarded by the flights' table_lock */
+    atomic_uint references; /* the driver's, each fetcher's, each reader's and caller's */
+    int64_t started_ms;     /* clock_ms() */
+
+    /* The driver's alone. */
+    uint64_t reserved; /* bytes reserved of flights->space */
+    bool gave_up;      /* the driver logged that the blob passes through, and dropped the partial */
+    int stored_fd;     /* holds the blob in the store once it is there; -1: it is not */
+
+    struct lock state_lock; /* guards all that follows */
+    struct condition changed;
+    _Atomic enum flight_state state; /* also read without the lock, by those who have left */
+    struct error failure;
+    bool opened;             /* the driver has opened the partial */
+    bool resumed;            /* an earlier flight's bytes were found */
+    bool answered;           /* a place has sent a head: the size is known, or will be at the end */
+    struct partial *partial; /* freed by the driver, or with the flight if a fetcher outlives it;
+                                NULL: none */
+    struct body body;
+    struct spans spans;
+    struct sources sources;
+    struct readers readers;
+    int64_t progress_ms; /* clock_ms() of the last new byte, or of the start */
+    unsigned failures;   /* in a row, without a byte between */
+    unsigned retries;
+};
+
+/* ---- flight.c: one flight ---- */
+
+/* Referenced twice: for the driver and for the caller. NULL: no memory. */
+struct flight *flight_new(struct flights *flights, const struct flight_wish *wish);
+void flight_keep(struct flight *flight); /* one more reference */
+/* The last one frees the flight. NULL is allowed. */
+void flight_release(struct flight *flight);
+
+/* Ends the flight as failed, unless it has ended already. */
+void flight_fail(struct flight *flight, const struct error *error) REQUIRES(flight->state_lock);
+
+void flight_enter(struct flight *flight, struct flight_reader *reader) EXCLUDES(flight->state_lock);
+void flight_leave(struct flight *flight, struct flight_reader *reader) EXCLUDES(flight->state_lock);
+
+/* A copy of the repository through which the flight fetches now. */
+struct repository flight_repository(struct flight *flight) EXCLUDES(flight->state_lock);
+void flight_describe(struct flight *flight, struct flight_figures *out)
+    EXCLUDES(flight->state_lock);
+
+/* ---- flights.c: the table ---- */
+
+/* The flight of the digest that new readers may join; NULL: none. */
+struct flight *flights_find(struct flights *flights, const struct digest *digest)
+    REQUIRES(flights->table_lock);
+/* False: no memory. */
+bool flights_enter(struct flights *flights, struct flight *flight) REQUIRES(flights->table_lock);
+/* New readers do not find the flight any more. */
+void flights_leave(struct flights *flights, struct flight *flight) REQUIRES(flights->table_lock);
+
+/* The blob came with wrong bytes: the next flight for it begins at another location, with one plain
+ * stream. */
+void flights_distrust(struct flights *flights, struct flight *flight);
+void flights_apply_distrust(struct flights *flights, struct flight *flight)
+    REQUIRES(flights->table_lock);
+
+/* ---- plan.c: who fetches what next ---- */
+
+/* The next span worth fetching. False: there is nothing to do now. */
+bool flight_plan(struct flight *flight, struct plan *plan) REQUIRES(flight->state_lock);
+/* Whether one more fetcher is worth starting, and for which span. May shorten a span if a reader
+ * would have to wait too long for the bytes at its end. */
+bool flight_wants_fetcher(struct flight *flight, struct plan *plan) REQUIRES(flight->state_lock);
+
+/* ---- pass.c: passing through ---- */
+
+/* From now on nothing more of the blob is written to disk. Ends the flight as failed if nobody
+ * reads it, or if there is no memory either. */
+void flight_pass(struct flight *flight, enum unkept reason, const struct error *why)
+    REQUIRES(flight->state_lock);
+/* Whether a fetcher may write [at, end) now. May drop bytes that nobody needs and evict a reader.
+ * False: wait until the readers have read on. */
+bool flight_may_write(struct flight *flight, uint64_t at, uint64_t end)
+    REQUIRES(flight->state_lock);
+/* Whether a reader waits for bytes that no fetcher is about to bring. */
+bool flight_is_wanted_elsewhere(struct flight *flight) REQUIRES(flight->state_lock);
+
+/* ---- fetchers.c ---- */
+
+/* Starts as many fetchers as there is work for. */
+void flight_start_fetchers(struct flight *flight) REQUIRES(flight->state_lock);
+
+/* ---- drive.c: the thread of a new flight, whose reference it takes over ---- */
+
+void flight_drive(void *flight);
+
+/* ---- join.c ---- */
+
+/* The flight of the wish, referenced: the one under way, or (*started) a new one. `reader`, if not
+ * NULL, becomes one of its readers, undecided. NULL: too many flights (ERROR_BUSY), or no memory.
+ */
+struct flight *flights_join(struct flights *flights, const struct flight_wish *wish,
+                            struct flight_reader *reader, bool *started, struct error *error);
+
+#endif

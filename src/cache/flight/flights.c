@@ -1,0 +1,140 @@
+/* The table of all flights of a cache, and which blobs came with wrong bytes lately. */
+#include <stdlib.h>
+#include "base/clock.h"
+#include "cache/flight/flight_private.h"
+
+enum {
+    MAX_FLIGHTS = 512,
+    MAX_CONNECTIONS = 64,
+    PATIENCE_MS = 120000,
+    END_MS = 5000, /* how long flights_free() waits for the threads */
+};
+
+/* ---- life ---- */
+
+static void fill_defaults(struct flights_settings *settings) {
+    if (!settings->max_flights)
+        settings->max_flights = MAX_FLIGHTS;
+    if (!settings->max_connections)
+        settings->max_connections = MAX_CONNECTIONS;
+    if (!settings->patience_ms)
+        settings->patience_ms = PATIENCE_MS;
+}
+
+struct flights *flights_new(struct upkeep *upkeep, const struct flights_settings *settings) {
+    struct flights *flights = calloc(1, sizeof *flights);
+    if (!flights)
+        return NULL;
+    flights->store = upkeep->store;
+    flights->space = &upkeep->space;
+    flights->pins = upkeep->pins;
+    flights->settings = *settings;
+    fill_defaults(&flights->settings);
+    flights->pulled_bytes = metric_get(METRIC_COUNTER, "registry_proxy_pulled_bytes_total",
+                                       "Bytes pulled from upstreams.", "type=\"blob\"");
+    flights->failed_digests =
+        metric_get(METRIC_COUNTER, "tarn_blob_digest_mismatches_total",
+                   "Blobs that arrived with other bytes than their digest says.", "");
+    lock_init(&flights->table_lock);
+    condition_init(&flights->ended);
+    return flights;
+}
+
+static void fail_all(struct flights *flights, const struct error *error) {
+    lock_acquire(&flights->table_lock);
+    for (struct flight *flight = flights->table; flight; flight = flight->hh.next) {
+        lock_acquire(&flight->state_lock);
+        flight_fail(flight, error);
+        lock_release(&flight->state_lock);
+    }
+    lock_release(&flights->table_lock);
+}
+
+bool flights_free(struct flights *flights) {
+    struct error error;
+    if (!flights)
+        return true;
+    atomic_store(&flights->stopping, true);
+    error_set(&error, ERROR_UNAVAILABLE, "tarn is stopping");
+    fail_all(flights, &error);
+    for (int waited = 0; waited < END_MS && atomic_load(&flights->threads); waited += 10)
+        clock_sleep_ms(10);
+    if (atomic_load(&flights->threads))
+        return false;
+    lock_finish(&flights->table_lock);
+    condition_finish(&flights->ended);
+    free(flights);
+    return true;
+}
+
+/* ---- the table ---- */
+
+struct flight *flights_find(struct flights *flights, const struct digest *digest) {
+    struct flight *flight;
+    HASH_FIND(hh, flights->table, digest, sizeof *digest, flight);
+    return flight;
+}
+
+bool flights_enter(struct flights *flights, struct flight *flight) {
+    HASH_ADD(hh, flights->table, digest, sizeof flight->digest, flight);
+    flight->in_table = flight->hh.tbl != NULL; /* otherwise there is no memory for the table */
+    return flight->in_table;
+}
+
+void flights_leave(struct flights *flights, struct flight *flight) {
+    if (flight->in_table)
+        HASH_DEL(flights->table, flight);
+    flight->in_table = false;
+}
+
+void flight_wait_end(struct flight *flight) {
+    struct flights *flights = flight->flights;
+    lock_acquire(&flights->table_lock);
+    while (flights_find(flights, &flight->digest) == flight)
+        condition_wait(&flights->ended, &flights->table_lock);
+    lock_release(&flights->table_lock);
+}
+
+size_t flights_describe(struct flights *flights, struct flight_figures *out, size_t limit) {
+    size_t filled = 0;
+    lock_acquire(&flights->table_lock);
+    size_t count = flights->count;
+    struct flight *flight = flights->table; /* uthash keeps the order in which they were added */
+    for (; flight && filled < limit; flight = flight->hh.next)
+        flight_describe(flight, &out[filled++]);
+    lock_release(&flights->table_lock);
+    return count;
+}
+
+/* ---- distrust ---- */
+
+/* The entry of the digest; NULL: none. */
+static struct distrusted *find_distrusted(struct flights *flights, const struct digest *digest)
+    REQUIRES(flights->table_lock) {
+    for (size_t i = 0; i < FLIGHTS_DISTRUSTED; i++) {
+        if (digest_equal(&flights->distrusted[i].digest, digest))
+            return &flights->distrusted[i];
+    }
+    return NULL;
+}
+
+void flights_distrust(struct flights *flights, struct flight *flight) {
+    lock_acquire(&flight->state_lock);
+    unsigned location = atomic_load(&sources_current(&flight->sources)->place.location);
+    lock_release(&flight->state_lock);
+    lock_acquire(&flights->table_lock);
+    struct distrusted *entry = find_distrusted(flights, &flight->digest);
+    if (!entry) /* the oldest entry goes */
+        entry = &flights->distrusted[flights->distrusted_next++ % FLIGHTS_DISTRUSTED];
+    *entry = (struct distrusted){flight->digest, location};
+    lock_release(&flights->table_lock);
+}
+
+void flights_apply_distrust(struct flights *flights, struct flight *flight) {
+    struct place *place = &sources_current(&flight->sources)->place;
+    const struct distrusted *entry = find_distrusted(flights, &flight->digest);
+    if (!entry)
+        return;
+    flight->spans.plain = true;
+    place_move(place, (entry->location + 1) % place->locations);
+}

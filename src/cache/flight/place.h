@@ -1,0 +1,99 @@
+/*
+ * A place where the bytes of blobs can be had. Private to cache/flight/.
+ *
+ * A flight fetches from a place and does not know of which kind the place is. One kind exists: a
+ * repository at an upstream (place_upstream.c). A kind says how a range is fetched, and what an
+ * error of such a request means.
+ *
+ * Threads: several fetchers use one place at the same time.
+ */
+#ifndef FLIGHT_PLACE_H
+#define FLIGHT_PLACE_H
+
+#include <stdatomic.h>
+#include "base/lock.h"
+#include "upstream/upstream.h"
+
+struct place;
+
+/* What a fetcher asks of a place. */
+struct place_request {
+    const struct digest *digest;
+    bool plain;              /* the whole blob as one stream */
+    bool suffix;             /* the last `end` bytes; otherwise [start, end) */
+    uint64_t start, end;     /* `end` UINT64_MAX: to the end of the blob */
+    unsigned location;       /* which of the place's locations is asked */
+    bool is_first;           /* no place has answered yet: the kind may try several times */
+    int64_t deadline_ms;     /* clock_ms() by which a head must be here; 0: the place's own time */
+    const atomic_bool *stop; /* set: the request soon ends with ERROR_CLOSED */
+};
+
+/* The head of what a place sends. */
+struct place_head {
+    bool is_outside; /* the range lies outside of the blob: no byte follows, and fetch() fails */
+    bool has_range;  /* [first, last] of the blob follows; false: the blob from its first byte on */
+    uint64_t first, last;
+    bool has_total;
+    uint64_t total;   /* bytes of the blob */
+    const char *etag; /* "": none; ends with the call */
+};
+
+/* Who receives what a place sends, on the thread that called fetch(). A callback that returns false
+ * ends the request with the error that it set. */
+struct place_sink {
+    void *context;
+    /* Once, before any byte. */
+    bool (*on_head)(void *context, const struct place_head *head, struct error *error);
+    bool (*on_bytes)(void *context, const void *bytes, size_t length, struct error *error);
+    /* All bytes that have come were handed on, and more are not here yet. Not called at the end. */
+    bool (*on_idle)(void *context, struct error *error);
+};
+
+/* What an error of fetch() means for the flight. */
+enum place_failure {
+    PLACE_OWN_FAULT,    /* our memory or disk: no other place would help */
+    PLACE_CLOSED,       /* the sink ended the request, because the flight wants something else */
+    PLACE_NO_RANGE,     /* the place does not send this range */
+    PLACE_WRONG,        /* its bytes or heads contradict what is known of the blob */
+    PLACE_REFUSED,      /* the place does not hold the blob, or does not give it to us */
+    PLACE_RATE_LIMITED, /* it wants fewer requests */
+    PLACE_UNAVAILABLE,  /* anything else: it may work a moment later */
+};
+
+struct place_kind {
+    /* Fetches a range, blocking. True: the whole range was handed to the sink. */
+    bool (*fetch)(struct place *place, const struct place_request *request,
+                  const struct place_sink *sink, struct error *error);
+    enum place_failure (*judge)(const struct error *error);
+    /* Forgets what earlier requests learned about the way to the blob. */
+    void (*reset)(struct place *place);
+    void (*finish)(struct place *place);
+};
+
+/* A repository at an upstream, as place_upstream.c knows it. */
+struct place_upstream {
+    const struct repository *repository;
+    struct lock target_lock;
+    struct upstream_target target GUARDED_BY(target_lock);
+};
+
+struct place {
+    const struct place_kind *kind;
+    char label[HOST_LIMIT + 16]; /* for messages: "upstream docker.io" */
+    unsigned connections;        /* requests at the same time */
+    int64_t first_byte_ms;       /* how long a first answer may take, of all locations together */
+    bool fills;                  /* after a range the rest of the blob is fetched as well */
+    unsigned locations;          /* addresses that have the same bytes */
+    atomic_uint location;        /* the one that is asked now; changed with the flight's state_lock
+                                    held */
+    struct place_upstream upstream;
+};
+
+/* `repository` outlives the place. */
+void place_init_upstream(struct place *place, const struct repository *repository);
+void place_finish(struct place *place);
+
+/* From now on requests go to this location, and nothing is known about the way there. */
+void place_move(struct place *place, unsigned location);
+
+#endif

@@ -1,0 +1,151 @@
+/*
+ * A repository at an upstream as a place. Its locations are the upstream's URL and its fallbacks.
+ * Where a blob's redirect led is kept, so that further ranges go there at once.
+ */
+#include "cache/flight/place.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- the redirect's target ---- */
+
+static bool copy_target(const struct upstream_target *from, struct upstream_target *to) {
+    *to = (struct upstream_target){from->url ? strdup(from->url) : NULL, from->location};
+    return to->url != NULL;
+}
+
+/* A head is here: the other fetchers' first requests go to the same target. */
+static void share_target(struct place_upstream *upstream, const struct upstream_target *target) {
+    lock_acquire(&upstream->target_lock);
+    if (!upstream->target.url && target->url)
+        copy_target(target, &upstream->target);
+    lock_release(&upstream->target_lock);
+}
+
+/* A request has ended: what it found out replaces what was known, unless the place asks another
+ * location now. Takes over `target`. */
+static void keep_target(struct place *place, unsigned location, struct upstream_target *target) {
+    struct place_upstream *upstream = &place->upstream;
+    lock_acquire(&upstream->target_lock);
+    if (location == atomic_load(&place->location)) {
+        upstream_target_free(&upstream->target);
+        upstream->target = *target;
+        *target = (struct upstream_target){0};
+    }
+    lock_release(&upstream->target_lock);
+    upstream_target_free(target);
+}
+
+static void reset(struct place *place) {
+    struct place_upstream *upstream = &place->upstream;
+    lock_acquire(&upstream->target_lock);
+    upstream_target_free(&upstream->target);
+    lock_release(&upstream->target_lock);
+}
+
+/* ---- one request ---- */
+
+struct call {
+    struct place *place;
+    struct upstream_target target; /* of this request alone */
+    const struct place_sink *sink;
+};
+
+static bool on_head(void *context, const struct upstream_head *head, struct error *error) {
+    struct call *call = context;
+    const struct place_head told = {
+        .is_outside = head->status == 416,
+        .has_range = head->has_range,
+        .first = head->range_first,
+        .last = head->range_last,
+        .has_total = head->has_total,
+        .total = head->total,
+        .etag = head->etag,
+    };
+    share_target(&call->place->upstream, &call->target);
+    return call->sink->on_head(call->sink->context, &told, error);
+}
+
+static bool on_bytes(void *context, const void *bytes, size_t length, struct error *error) {
+    struct call *call = context;
+    return call->sink->on_bytes(call->sink->context, bytes, length, error);
+}
+
+static bool on_idle(void *context, struct error *error) {
+    struct call *call = context;
+    return call->sink->on_idle(call->sink->context, error);
+}
+
+static bool fetch(struct place *place, const struct place_request *asked,
+                  const struct place_sink *sink, struct error *error) {
+    struct place_upstream *upstream = &place->upstream;
+    struct call call = {.place = place, .sink = sink};
+    char digest[DIGEST_STRING_SIZE];
+    lock_acquire(&upstream->target_lock);
+    copy_target(&upstream->target, &call.target);
+    lock_release(&upstream->target_lock);
+    const struct upstream_request request = {
+        .what = UPSTREAM_BLOB,
+        .repository = upstream->repository->name.path,
+        .reference = digest_format(asked->digest, digest),
+        .has_range = !asked->plain,
+        .range_first = asked->suffix ? 0 : asked->start,
+        .range_last = asked->end - 1,
+        .range_suffix = asked->suffix ? asked->end : 0,
+        .location = asked->location,
+        .target = &call.target,
+        .attempts = asked->is_first ? 0 : 1,
+        .deadline_ms = asked->deadline_ms,
+        .stop = asked->stop,
+    };
+    const struct upstream_sink adapter = {&call, on_head, on_bytes, on_idle};
+    bool ok = upstream_perform(upstream->repository->upstream, &request, &adapter, error);
+    keep_target(place, asked->location, &call.target);
+    return ok;
+}
+
+static enum place_failure judge(const struct error *error) {
+    switch (error->kind) {
+    case ERROR_NO_SPACE:
+    case ERROR_IO:
+    case ERROR_MEMORY:
+        return PLACE_OWN_FAULT;
+    case ERROR_CLOSED:
+        return PLACE_CLOSED;
+    case ERROR_RANGE:
+        return PLACE_NO_RANGE;
+    case ERROR_CORRUPT:
+        return PLACE_WRONG;
+    case ERROR_NOT_FOUND:
+    case ERROR_DENIED:
+        return PLACE_REFUSED;
+    case ERROR_RATE_LIMITED:
+        return PLACE_RATE_LIMITED;
+    default:
+        return PLACE_UNAVAILABLE;
+    }
+}
+
+static void finish(struct place *place) {
+    reset(place);
+    lock_finish(&place->upstream.target_lock);
+}
+
+/* ---- the place ---- */
+
+static const struct place_kind upstream_kind = {fetch, judge, reset, finish};
+
+void place_init_upstream(struct place *place, const struct repository *repository) {
+    const struct upstream_settings *settings = upstream_settings(repository->upstream);
+    *place = (struct place){
+        .kind = &upstream_kind,
+        .connections = settings->connections,
+        .first_byte_ms = settings->first_byte_timeout_ms,
+        .fills = settings->range_fill,
+        .locations = upstream_places(repository->upstream),
+        .upstream = {.repository = repository},
+    };
+    snprintf(place->label, sizeof place->label, "upstream %s", repository->name.host);
+    lock_init(&place->upstream.target_lock);
+}

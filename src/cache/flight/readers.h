@@ -1,0 +1,45 @@
+/*
+ * The readers of a flight, and what they want. Private to cache/flight/; reader.c has the verbs of
+ * one reader.
+ *
+ * Part of struct flight. The owner holds the flight's state_lock.
+ */
+#ifndef FLIGHT_READERS_H
+#define FLIGHT_READERS_H
+
+#include "cache/flight/body.h"
+
+struct flight_reader {
+    struct flight *flight; /* the flight that it reads from, referenced; the reader's thread alone
+                              changes it */
+    struct flight *before; /* the flight that it was evicted from, referenced; NULL: none. Its bytes
+                              were sent before their digest was checked. */
+    uint64_t at, end;      /* still wants [at, end) */
+    uint64_t sending_end;  /* [at, sending_end) is being sent now */
+    bool whole;            /* the last bytes are held back from it until the digest is checked */
+    bool undecided;        /* has not said yet which bytes it wants */
+    bool evicted; /* it held up more memory than a blob that passes through may take: it goes on
+                     in another flight */
+    struct flight_reader *prev, *next;
+};
+
+struct readers {
+    struct flight_reader *list;
+    unsigned count;
+    bool fill;               /* fetch the whole blob, not only what readers want */
+    struct blob_range first; /* what the first request asks for */
+};
+
+void readers_enter(struct readers *readers, struct flight_reader *reader);
+void readers_leave(struct readers *readers, struct flight_reader *reader);
+
+/* The first byte that must come for a reader: its next one; or, if that was dropped before it was
+ * hashed, the next byte to be hashed. */
+uint64_t reader_front(const struct flight_reader *reader, const struct body *body);
+
+/* Up to where bytes at reader->at may be sent; reader->at: none. `verified`: the digest of all
+ * bytes that the reader got or gets is checked. */
+uint64_t reader_released_end(const struct flight_reader *reader, const struct body *body,
+                             bool verified);
+
+#endif

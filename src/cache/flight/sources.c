@@ -1,0 +1,67 @@
+/* The sources of a flight: which repositories it may fetch through, and which place comes next. */
+#include "cache/flight/sources.h"
+
+#include <string.h>
+
+static struct flight_source *append(struct sources *sources, const struct repository *repository,
+                                    enum source_state state) {
+    struct flight_source *source = &sources->at[sources->count++];
+    source->repository = *repository;
+    source->state = state;
+    place_init_upstream(&source->place, &source->repository);
+    return source;
+}
+
+void sources_init(struct sources *sources, const struct repository *repository) {
+    sources->count = sources->current = 0;
+    append(sources, repository, SOURCE_ASKED);
+}
+
+void sources_finish(struct sources *sources) {
+    for (unsigned i = 0; i < sources->count; i++)
+        place_finish(&sources->at[i].place);
+}
+
+struct flight_source *sources_current(struct sources *sources) {
+    return &sources->at[sources->current];
+}
+
+struct flight_source *sources_find(struct sources *sources, const struct repository *repository) {
+    for (unsigned i = 0; i < sources->count; i++) {
+        const struct repository *known = &sources->at[i].repository;
+        if (known->upstream == repository->upstream &&
+            strcmp(known->name.path, repository->name.path) == 0)
+            return &sources->at[i];
+    }
+    return NULL;
+}
+
+void sources_add(struct sources *sources, const struct repository *repository) {
+    struct flight_source *known = sources_find(sources, repository);
+    if (known)
+        known->state = SOURCE_ANSWERED;
+    else if (sources->count < FLIGHT_SOURCES)
+        append(sources, repository, SOURCE_ANSWERED);
+}
+
+bool sources_next_place(struct sources *sources, bool refused, const struct error *error) {
+    struct flight_source *source = sources_current(sources);
+    unsigned next = atomic_load(&source->place.location) + 1;
+    if (!refused && next < source->place.locations) {
+        place_move(&source->place, next);
+        return true;
+    }
+    if (refused && source->state == SOURCE_ASKED) {
+        source->state = SOURCE_REFUSED;
+        source->refusal = *error;
+    }
+    place_move(&source->place, 0);
+    if (sources->current + 1 == sources->count)
+        return false;
+    sources->current++;
+    return true;
+}
+
+void sources_start_over(struct sources *sources) {
+    sources->current = 0;
+}

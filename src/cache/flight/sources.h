@@ -1,0 +1,52 @@
+/*
+ * The sources of a flight: the repositories through which its blob may be fetched and read, and
+ * the place of each. Private to cache/flight/.
+ *
+ * Part of struct flight. The owner holds the flight's state_lock. A source never moves or goes
+ * before its flight does, so that its place can be used without the lock.
+ */
+#ifndef FLIGHT_SOURCES_H
+#define FLIGHT_SOURCES_H
+
+#include "cache/flight/place.h"
+
+enum { FLIGHT_SOURCES = 8 }; /* repositories that a flight remembers */
+
+enum source_state {
+    SOURCE_ASKED,    /* the repository has not answered yet */
+    SOURCE_ANSWERED, /* it holds the blob: whoever may read the repository may read the blob */
+    SOURCE_REFUSED   /* it does not, or does not give it to us: `refusal` */
+};
+
+struct flight_source {
+    struct repository repository;
+    struct place place;
+    enum source_state state;
+    struct error refusal;
+};
+
+struct sources {
+    struct flight_source at[FLIGHT_SOURCES];
+    unsigned count;
+    unsigned current; /* index of the source that is asked now */
+};
+
+void sources_init(struct sources *sources, const struct repository *repository);
+void sources_finish(struct sources *sources);
+
+struct flight_source *sources_current(struct sources *sources);
+/* NULL: the flight does not know the repository. */
+struct flight_source *sources_find(struct sources *sources, const struct repository *repository);
+/* The repository holds the blob. It is not remembered if there are too many. */
+void sources_add(struct sources *sources, const struct repository *repository);
+
+/*
+ * The current place failed with `error`: goes on to its next location; or, if it has none or
+ * `refused`, to the next source. False: there is none; the current source is then asked again from
+ * its first location.
+ */
+bool sources_next_place(struct sources *sources, bool refused, const struct error *error);
+/* The first source is the current one again. */
+void sources_start_over(struct sources *sources);
+
+#endif

@@ -1,0 +1,62 @@
+/*
+ * The spans of a flight: the stretches of the blob that fetchers are getting now. Private to
+ * cache/flight/.
+ *
+ * Part of struct flight. The owner holds the flight's state_lock.
+ */
+#ifndef FLIGHT_SPANS_H
+#define FLIGHT_SPANS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "upstream/upstream.h"
+
+enum {
+    FLIGHT_SPANS = UPSTREAM_CONNECTIONS_LIMIT + 4
+}; /* one for each connection, and some spare */
+
+/* A stretch that one fetcher is getting: [start, at) is written, [at, end) is still to come. */
+struct span {
+    bool busy;
+    uint64_t start, at, end; /* end UINT64_MAX: as far as the place sends */
+    uint64_t writing_to;     /* a write up to here is under way; otherwise equal to `at` */
+    int64_t since_ms;        /* clock_ms() when it was reserved */
+};
+
+struct spans {
+    struct span at[FLIGHT_SPANS];
+    unsigned fetchers; /* threads that fetch */
+    unsigned allowed;  /* fetchers at once; fewer after a place refused a further connection */
+    bool plain;        /* no ranges: one stream from the first byte */
+    double rate;       /* bytes a second of one connection, smoothed; 0: not known */
+};
+
+/* What a fetcher is to ask for. */
+struct plan {
+    bool plain;  /* ask without a range */
+    bool suffix; /* ask for the last `end` bytes, because the size is not known yet */
+    uint64_t start, end;
+};
+
+/* Reserves a span for the plan. NULL: none is free. */
+struct span *spans_reserve(struct spans *spans, const struct plan *plan);
+unsigned spans_busy(const struct spans *spans); /* how many are reserved */
+
+/* The span that is going to write byte `offset`; NULL: none. */
+struct span *spans_holding(struct spans *spans, uint64_t offset);
+/* The first byte in (from, to) at which a span is going to write; `to`: there is none. */
+uint64_t spans_next(const struct spans *spans, uint64_t from, uint64_t to);
+/* Whether another span than `self` is writing into [start, end) now. */
+bool spans_write_within(const struct spans *spans, const struct span *self, uint64_t start,
+                        uint64_t end);
+
+/* From now on one plain stream: all spans but `except` (may be NULL) end at what they are writing.
+ */
+void spans_become_plain(struct spans *spans, const struct span *except);
+/* All spans but the first end at what they are writing, and one fetcher is allowed. */
+void spans_keep_first(struct spans *spans);
+
+/* A fetcher got `bytes` in `ms`. */
+void spans_learn_rate(struct spans *spans, uint64_t bytes, int64_t ms);
+
+#endif
