@@ -1,6 +1,6 @@
 /*
- * A cache on a root of its own before an upstream that the test controls, and its clients. For
- * tests of cache/.
+ * A cache on a root of its own, before an upstream that the test controls, and the cache's clients.
+ * For tests of cache/.
  */
 #ifndef TESTS_UNIT_CACHE_WORLD_H
 #define TESTS_UNIT_CACHE_WORLD_H
@@ -21,11 +21,7 @@
 #include "cache/cache.h"
 #include "fake_upstream.h"
 
-#ifndef WORLD_BLOB_SIZE
-#define WORLD_BLOB_SIZE (24 << 20)
-#endif
-
-enum { BLOB_SIZE = WORLD_BLOB_SIZE };
+enum { WORLD_BLOB_SIZE = 24 << 20 };
 
 struct world {
     char root[64];
@@ -33,153 +29,72 @@ struct world {
     struct upkeep *upkeep;
     struct cache *cache;
     struct upstream upstream;
-    unsigned char *blob;
+    unsigned char *blob; /* random bytes */
     struct digest digest;
-    uint64_t max_size;      /* of the cache, for the next open_cache() */
-    const char *const *pin; /* the same */
+    /* For the next world_open(): */
+    struct cache_settings settings;
+    uint64_t max_size;
+    const char *const *pin;
 };
 
-static inline void open_cache(struct world *world) {
-    const struct cache_settings settings = {
-        .negative_ttl_ms = 1000, .stale_after_ms = 300, .patience_ms = 2000};
-    const struct upkeep_settings upkeep_settings = {.max_size = world->max_size, .pin = world->pin};
-    struct error error = {0};
-    world->store = store_open(world->root, &error);
-    assert_string_equal(error.text, "");
-    world->upkeep = upkeep_new(&upkeep_settings, world->store);
-    assert_non_null(world->upkeep);
-    world->cache = cache_new(&settings, world->upkeep);
-    assert_non_null(world->cache);
-}
+/* A world in a new folder of `folder`, with a blob of so many bytes. The cache is not open. */
+struct world *world_new(const char *folder, uint64_t blob_size);
+void world_free(struct world *world); /* deletes the folder */
 
-static inline void close_cache(struct world *world) {
-    assert_true(cache_free(world->cache));
-    upkeep_free(world->upkeep);
-    store_close(world->store);
-}
+void world_open(struct world *world);
+void world_close(struct world *world);
+void world_reopen(struct world *world, uint64_t max_size);
 
-static inline int set_up(void **state) {
-    struct world *world = calloc(1, sizeof *world);
-    snprintf(world->root, sizeof world->root, "/tmp/tarn-cache-test-XXXXXX");
-    assert_non_null(mkdtemp(world->root));
-    world->blob = malloc(BLOB_SIZE);
-    uint32_t random = 12345;
-    for (size_t i = 0; i < BLOB_SIZE; i++) {
-        random = random * 1664525 + 1013904223;
-        world->blob[i] = (unsigned char)(random >> 24);
-    }
-    digest_of(DIGEST_SHA256, world->blob, BLOB_SIZE, &world->digest);
-    world->upstream = (struct upstream){
-        .host = "fake.test",
-        .settings = {.host = "fake.test",
-                     .range_fill = true,
-                     .tag_ttl_ms = 60000,
-                     .connections = 4,
-                     .first_byte_timeout_ms = 25000},
-        .repository = "app",
-        .blob = world->blob,
-        .blob_size = BLOB_SIZE,
-        .manifest = "{\"schemaVersion\":2}",
-        .media_type = "application/vnd.oci.image.manifest.v1+json",
-    };
-    digest_of(DIGEST_SHA256, world->upstream.manifest, strlen(world->upstream.manifest),
-              &world->upstream.manifest_digest);
-    open_cache(world);
-    *state = world;
-    return 0;
-}
+/* Deletes what is in the root; the cache is closed. */
+void world_empty(struct world *world);
 
-static inline int tear_down(void **state) {
-    struct world *world = *state;
-    char command[128];
-    world->upstream.hold = false;
-    close_cache(world);
-    snprintf(command, sizeof command, "rm -rf %s", world->root);
-    assert_int_equal(system(command), 0);
-    free(world->blob);
-    free(world);
-    return 0;
-}
+/* The upstream has one repository, `app`, with one blob and one manifest, and no faults. */
+void world_reset_upstream(struct world *world);
+
+bool world_has_blob(struct world *world); /* in the store */
+/* Waits at most 5 s until the blob is in the store. */
+bool world_has_blob_soon(struct world *world);
+/* How many readers the oldest flight has, and whether there is one. */
+unsigned world_readers(struct world *world);
+bool world_has_flight(struct world *world);
+
+/* Waits until `condition` holds; fails the test if it does not within 30 s. */
+#define wait_until(condition)                                                                      \
+    do {                                                                                           \
+        bool met_ = false;                                                                         \
+        for (int waited_ = 0; !(met_ = (condition)) && waited_ < 30000; waited_++)                 \
+            clock_sleep_ms(1);                                                                     \
+        assert_true(met_);                                                                         \
+    } while (0)
+
+/* For cmocka: an open world with a blob of WORLD_BLOB_SIZE in /tmp. */
+int world_set_up(void **state);
+int world_tear_down(void **state);
+#define world_test(name) cmocka_unit_test_setup_teardown(name, world_set_up, world_tear_down)
 
 /* ---- a client ---- */
 
 struct client {
     struct world *world;
-    const char *repository;
-    uint64_t first, length; /* length 0: whole */
-    /* what it got: */
+    const char *repository; /* NULL: app */
+    struct blob_range range;
+    /* What it got: */
     bool opened, complete, right;
     uint64_t got;
     struct error error;
     enum cache_outcome outcome;
 };
 
-static inline void *read_blob(void *argument) {
-    struct client *client = argument;
-    struct world *world = client->world;
-    struct cache_blob blob;
-    struct blob_range range = {.kind = BLOB_WHOLE};
-    if (client->length)
-        range = (struct blob_range){.kind = BLOB_FROM_TO,
-                                    .first = client->first,
-                                    .last = client->first + client->length - 1};
-    client->opened =
-        cache_blob_open(world->cache, fake_repository(&world->upstream, client->repository),
-                        &world->digest, &range, &blob, &client->error);
-    client->outcome = blob.outcome;
-    if (!client->opened)
-        return NULL;
-    uint64_t end = client->length ? client->first + client->length
-                                  : (blob.size_known ? blob.size : UINT64_MAX);
-    uint64_t at = client->first, upto;
-    unsigned char *bytes = malloc(1 << 20);
-    client->right = true;
-    cache_blob_want(&blob, at, end, client->length == 0);
-    while (at < end) {
-        if (!cache_blob_wait(&blob, at, &upto, NULL, &client->error))
-            break;
-        if (upto == at) {
-            end = at;
-            break;
-        }
-        uint64_t step = upto - at < 1 << 20 ? upto - at : 1 << 20;
-        ssize_t got = pread(blob.fd, bytes, step, (off_t)at);
-        assert_true(got > 0);
-        client->right &= memcmp(bytes, world->blob + at, (size_t)got) == 0;
-        at += (uint64_t)got;
-    }
-    client->got = at - client->first;
-    client->complete = at == end;
-    cache_blob_close(&blob);
-    free(bytes);
-    return NULL;
-}
+struct blob_range range_of(uint64_t first, uint64_t length);
 
-static inline struct client whole(struct world *world) {
-    struct client client = {.world = world, .repository = "app"};
-    read_blob(&client);
-    return client;
-}
+/* Reads the range to its end. The argument is a struct client: for pthread_create() as well. */
+void *client_read(void *client);
 
-static inline void assert_whole(const struct client *client) {
-    assert_string_equal(client->error.text, "");
-    assert_true(client->opened);
-    assert_true(client->complete);
-    assert_true(client->right);
-    assert_int_equal(client->got, BLOB_SIZE);
-}
+/* A client of the whole blob through `app`, which has read. */
+struct client world_read_whole(struct world *world);
+void assert_whole(const struct client *client);
 
-static inline bool is_stored(struct world *world) {
-    uint64_t size;
-    return store_blob_has(world->store, &world->digest, &size);
-}
-
-static inline bool is_stored_soon(struct world *world) {
-    for (int i = 0; i < 500 && !is_stored(world); i++)
-        clock_sleep_ms(10);
-    return is_stored(world);
-}
-
-#define world_test(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+/* How clients read the file; a test in which pread() fails sets another function. */
+extern ssize_t (*client_pread)(int fd, void *bytes, size_t length, off_t offset);
 
 #endif

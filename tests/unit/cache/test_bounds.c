@@ -4,22 +4,19 @@
 
 #include "base/metric.h"
 
-static void reopen(struct world *world, uint64_t max_size) {
-    close_cache(world);
-    world->max_size = max_size;
-    open_cache(world);
+enum { BLOB_SIZE = WORLD_BLOB_SIZE };
+
+static bool is_scanned(struct world *world) {
+    struct store_usage usage;
+    store_usage(world->store, &usage);
+    return usage.complete;
 }
 
-/* As long as the house is open, until all blobs are known. */
-static void open_house(struct world *world) {
+/* Starts the upkeep and waits until all blobs are known. */
+static void start_upkeep(struct world *world) {
     struct error error = {0};
-    struct store_usage usage = {0};
     assert_true(upkeep_start(world->upkeep, &error));
-    for (int i = 0; i < 1000 && !usage.complete; i++) {
-        clock_sleep_ms(5);
-        store_usage(world->store, &usage);
-    }
-    assert_true(usage.complete);
+    wait_until(is_scanned(world));
 }
 
 static struct digest put(struct world *world, unsigned seed, size_t length) {
@@ -48,40 +45,42 @@ static uint64_t stored_bytes(struct world *world) {
 
 static void test_room_is_made_by_what_was_used_longest_ago(void **state) {
     struct world *world = *state;
-    reopen(world, BLOB_SIZE + (5 << 20));
-    open_house(world);
+    world_reopen(world, BLOB_SIZE + (5 << 20));
+    start_upkeep(world);
     struct digest first = put(world, 1, 2 << 20), second = put(world, 2, 2 << 20),
                   third = put(world, 3, 2 << 20);
     store_blob_touch(world->store, &first); /* used again: the second is the oldest now */
-    struct client client = whole(world);
+    struct client client = world_read_whole(world);
     assert_whole(&client);
-    assert_true(is_stored_soon(world));
+    assert_true(world_has_blob_soon(world));
     assert_false(has(world, &second));
     assert_true(has(world, &first));
     assert_true(has(world, &third));
     assert_true(stored_bytes(world) <= world->max_size);
 }
 
+/* Reads the blob once more. A client that comes while the first transfer is ending shares what that
+ * holds in memory, and then nothing is kept. */
+static bool reads_and_keeps(struct world *world) {
+    struct client client = world_read_whole(world);
+    assert_whole(&client);
+    return world_has_blob(world);
+}
+
 static void test_a_blob_being_read_is_not_evicted(void **state) {
     struct world *world = *state;
     uint64_t size;
-    reopen(world, BLOB_SIZE + (1 << 20));
-    open_house(world);
+    world_reopen(world, BLOB_SIZE + (1 << 20));
+    start_upkeep(world);
     struct digest other = put(world, 1, 2 << 20);
     int fd = store_blob_open(world->store, &other, &size, NULL);
     assert_true(fd >= 0);
-    struct client client = whole(world); /* no room for it while the other is read */
+    struct client client = world_read_whole(world); /* no room for it while the other is read */
     assert_whole(&client);
     assert_true(has(world, &other));
     store_blob_close(world->store, &other, fd);
-    assert_false(is_stored(world));
-    /* Who comes while the first transfer is leaving shares what it holds in memory. */
-    for (int i = 0; i < 20 && !is_stored(world); i++) {
-        client = whole(world);
-        assert_whole(&client);
-        clock_sleep_ms(20);
-    }
-    assert_true(is_stored_soon(world));
+    assert_false(world_has_blob(world));
+    wait_until(reads_and_keeps(world));
     assert_false(has(world, &other));
 }
 
@@ -95,11 +94,11 @@ static void test_a_cache_full_of_what_may_go_is_not_degraded(void **state) {
     struct cache_result result;
     struct error error = {0};
     uint64_t size;
-    reopen(world, BLOB_SIZE + (1 << 20));
-    open_house(world);
+    world_reopen(world, BLOB_SIZE + (1 << 20));
+    start_upkeep(world);
     struct digest other = put(world, 1, 2 << 20);
     int fd = store_blob_open(world->store, &other, &size, NULL);
-    struct client client = whole(world);
+    struct client client = world_read_whole(world);
     assert_whole(&client);
     assert_true(is_degraded());
     store_blob_close(world->store, &other, fd);
@@ -115,33 +114,28 @@ static void test_what_is_pinned_stays_and_the_rest_passes_through(void **state) 
     static const char *const pins[] = {"fake.test/keep", NULL};
     struct world *world = *state;
     struct error error = {0};
-    close_cache(world);
+    world_close(world);
     world->pin = pins;
     world->max_size = BLOB_SIZE + (1 << 20);
-    open_cache(world);
+    world_open(world);
     struct digest kept = put(world, 1, 2 << 20);
     assert_true(store_link_blob(world->store, "fake.test", "keep", &kept, &error));
-    open_house(world);
-    struct store_blob blob = {0};
-    for (int i = 0; i < 1000 && !blob.pinned; i++) {
-        clock_sleep_ms(5);
-        assert_true(store_blob_find(world->store, &kept, &blob));
-    }
-    assert_true(blob.pinned);
-    struct client client = whole(world);
+    start_upkeep(world);
+    struct store_blob blob;
+    wait_until(store_blob_find(world->store, &kept, &blob) && blob.pinned);
+    struct client client = world_read_whole(world);
     assert_whole(&client);
     assert_true(has(world, &kept));
-    assert_false(is_stored(world));
+    assert_false(world_has_blob(world));
 }
 
 static void test_over_the_limit_after_a_restart_is_brought_under_it(void **state) {
     struct world *world = *state;
     for (unsigned i = 0; i < 10; i++)
         put(world, i, 1 << 20);
-    reopen(world, 4 << 20);
-    open_house(world);
-    for (int i = 0; i < 1000 && stored_bytes(world) > world->max_size; i++)
-        clock_sleep_ms(5);
+    world_reopen(world, 4 << 20);
+    start_upkeep(world);
+    wait_until(stored_bytes(world) <= world->max_size);
     assert_int_equal(stored_bytes(world), 4 << 20);
 }
 
@@ -151,30 +145,28 @@ static void test_a_blob_larger_than_the_cache_passes_through(void **state) {
     struct world *world = *state;
     struct client clients[4];
     pthread_t threads[4];
-    reopen(world, 8 << 20);
-    open_house(world);
+    world_reopen(world, 8 << 20);
+    start_upkeep(world);
     struct digest other = put(world, 1, 1 << 20);
     for (int i = 0; i < 4; i++) {
-        clients[i] = (struct client){.world = world, .repository = "app"};
-        pthread_create(&threads[i], NULL, read_blob, &clients[i]);
+        clients[i] = (struct client){.world = world};
+        pthread_create(&threads[i], NULL, client_read, &clients[i]);
     }
     for (int i = 0; i < 4; i++)
         pthread_join(threads[i], NULL);
     for (int i = 0; i < 4; i++)
         assert_whole(&clients[i]);
-    assert_false(is_stored(world));
+    assert_false(world_has_blob(world));
     assert_true(has(world, &other)); /* nothing went for what could not be kept anyway */
 }
 
 static void test_ranges_of_what_passes_through(void **state) {
     struct world *world = *state;
-    reopen(world, 8 << 20);
+    world_reopen(world, 8 << 20);
     for (int i = 0; i < 3; i++) {
         struct client client = {.world = world,
-                                .repository = "app",
-                                .first = (uint64_t)i * (7 << 20) + 5,
-                                .length = 3 << 20};
-        read_blob(&client);
+                                .range = range_of((uint64_t)i * (7 << 20) + 5, 3 << 20)};
+        client_read(&client);
         assert_string_equal(client.error.text, "");
         assert_true(client.complete && client.right);
     }
@@ -184,9 +176,9 @@ static void test_ranges_of_what_passes_through(void **state) {
 
 static void test_wrong_bytes_that_pass_through_never_reach_a_client_whole(void **state) {
     struct world *world = *state;
-    reopen(world, 8 << 20);
+    world_reopen(world, 8 << 20);
     world->upstream.wrong_bytes = true;
-    struct client client = whole(world);
+    struct client client = world_read_whole(world);
     assert_false(client.complete);
     assert_true(client.got < BLOB_SIZE);
     assert_int_equal(client.error.kind, ERROR_CORRUPT);
@@ -194,23 +186,23 @@ static void test_wrong_bytes_that_pass_through_never_reach_a_client_whole(void *
 
 static void test_passing_through_survives_cuts_with_and_without_ranges(void **state) {
     struct world *world = *state;
-    reopen(world, 8 << 20);
+    world_reopen(world, 8 << 20);
     for (int i = 0; i < 2; i++) {
         world->upstream.no_ranges = i == 1;
         world->upstream.cuts = 2;
-        struct client client = whole(world);
+        struct client client = world_read_whole(world);
         assert_whole(&client);
     }
 }
 
 static void test_an_unknown_length_passes_through(void **state) {
     struct world *world = *state;
-    reopen(world, 8 << 20);
+    world_reopen(world, 8 << 20);
     world->upstream.no_ranges = true;
     world->upstream.no_length = true;
-    struct client client = whole(world);
+    struct client client = world_read_whole(world);
     assert_whole(&client);
-    assert_false(is_stored(world));
+    assert_false(world_has_blob(world));
 }
 
 static void test_a_slow_reader_holds_up_what_passes_through_but_no_memory(void **state) {
@@ -220,7 +212,7 @@ static void test_a_slow_reader_holds_up_what_passes_through_but_no_memory(void *
     const struct blob_range range = {.kind = BLOB_WHOLE};
     uint64_t end;
     unsigned char byte;
-    reopen(world, 8 << 20);
+    world_reopen(world, 8 << 20);
     assert_true(cache_blob_open(world->cache, fake_repository(&world->upstream, "app"),
                                 &world->digest, &range, &blob, &error));
     cache_blob_want(&blob, 0, blob.size, true);
@@ -242,19 +234,16 @@ static void test_a_transfer_that_passes_through_ends_with_its_last_reader(void *
     struct world *world = *state;
     struct cache_blob blob;
     struct error error = {0};
-    struct flight_figures figures[4];
     const struct blob_range range = {.kind = BLOB_WHOLE};
     uint64_t end;
-    reopen(world, 8 << 20);
+    world_reopen(world, 8 << 20);
     world->upstream.pause_ms = 1;
     assert_true(cache_blob_open(world->cache, fake_repository(&world->upstream, "app"),
                                 &world->digest, &range, &blob, &error));
     cache_blob_want(&blob, 0, blob.size, true);
     assert_true(cache_blob_wait(&blob, 0, &end, NULL, &error));
     cache_blob_close(&blob);
-    for (int i = 0; i < 1000 && cache_flights(world->cache, figures, 4); i++)
-        clock_sleep_ms(5);
-    assert_int_equal(cache_flights(world->cache, figures, 4), 0);
+    wait_until(!world_has_flight(world));
     assert_true(world->upstream.blob_bytes < BLOB_SIZE);
 }
 

@@ -4,6 +4,8 @@
 
 #include "base/extents.h"
 
+enum { BLOB_SIZE = WORLD_BLOB_SIZE };
+
 /* ---- blobs ---- */
 
 static void test_eight_clients_cause_one_transfer(void **state) {
@@ -11,8 +13,8 @@ static void test_eight_clients_cause_one_transfer(void **state) {
     struct client clients[8];
     pthread_t threads[8];
     for (int i = 0; i < 8; i++) {
-        clients[i] = (struct client){.world = world, .repository = "app"};
-        pthread_create(&threads[i], NULL, read_blob, &clients[i]);
+        clients[i] = (struct client){.world = world};
+        pthread_create(&threads[i], NULL, client_read, &clients[i]);
     }
     for (int i = 0; i < 8; i++)
         pthread_join(threads[i], NULL);
@@ -20,8 +22,8 @@ static void test_eight_clients_cause_one_transfer(void **state) {
         assert_whole(&clients[i]);
     assert_int_equal(world->upstream.blob_bytes, BLOB_SIZE);
     assert_int_equal(world->upstream.blob_heads, 0);
-    assert_true(is_stored_soon(world));
-    struct client again = whole(world);
+    assert_true(world_has_blob_soon(world));
+    struct client again = world_read_whole(world);
     assert_whole(&again);
     assert_int_equal(again.outcome, CACHE_HIT);
     assert_int_equal(world->upstream.blob_bytes, BLOB_SIZE);
@@ -30,13 +32,13 @@ static void test_eight_clients_cause_one_transfer(void **state) {
 static void test_wrong_bytes_never_reach_a_client_whole(void **state) {
     struct world *world = *state;
     world->upstream.wrong_bytes = true;
-    struct client client = whole(world);
+    struct client client = world_read_whole(world);
     assert_false(client.complete);
     assert_true(client.got < BLOB_SIZE);
     assert_int_equal(client.error.kind, ERROR_CORRUPT);
-    assert_false(is_stored(world));
+    assert_false(world_has_blob(world));
     world->upstream.wrong_bytes = false;
-    client = whole(world);
+    client = world_read_whole(world);
     assert_whole(&client);
 }
 
@@ -62,7 +64,7 @@ static void test_tail_is_held_back_until_the_digest_matches(void **state) {
 static void test_a_cut_transfer_continues_at_the_byte(void **state) {
     struct world *world = *state;
     world->upstream.cuts = 3;
-    struct client client = whole(world);
+    struct client client = world_read_whole(world);
     assert_whole(&client);
     assert_int_equal(world->upstream.blob_bytes, BLOB_SIZE);
 }
@@ -70,7 +72,7 @@ static void test_a_cut_transfer_continues_at_the_byte(void **state) {
 static void test_an_upstream_without_ranges_gets_one_stream(void **state) {
     struct world *world = *state;
     world->upstream.no_ranges = true;
-    struct client client = whole(world);
+    struct client client = world_read_whole(world);
     assert_whole(&client);
     assert_int_equal(world->upstream.blob_gets, 1);
     assert_int_equal(world->upstream.blob_bytes, BLOB_SIZE);
@@ -80,25 +82,25 @@ static void test_an_unknown_length_is_still_checked(void **state) {
     struct world *world = *state;
     world->upstream.no_ranges = true;
     world->upstream.no_length = true;
-    struct client client = whole(world);
+    struct client client = world_read_whole(world);
     assert_whole(&client);
-    assert_true(is_stored_soon(world));
+    assert_true(world_has_blob_soon(world));
 }
 
 static void test_a_cut_stream_without_ranges_is_compared_and_continued(void **state) {
     struct world *world = *state;
     world->upstream.no_ranges = true;
     world->upstream.cuts = 1;
-    struct client client = whole(world);
+    struct client client = world_read_whole(world);
     assert_whole(&client);
 }
 
 static void test_changing_etags_get_one_plain_stream(void **state) {
     struct world *world = *state;
     world->upstream.etag_changes = true;
-    struct client client = whole(world);
+    struct client client = world_read_whole(world);
     assert_whole(&client);
-    assert_true(is_stored_soon(world));
+    assert_true(world_has_blob_soon(world));
 }
 
 static void test_the_transfer_goes_on_when_its_client_leaves(void **state) {
@@ -110,30 +112,30 @@ static void test_the_transfer_goes_on_when_its_client_leaves(void **state) {
                                 &world->digest, &range, &blob, &error));
     cache_blob_want(&blob, 0, blob.size, true);
     cache_blob_close(&blob);
-    assert_true(is_stored_soon(world));
+    assert_true(world_has_blob_soon(world));
     assert_int_equal(world->upstream.blob_bytes, BLOB_SIZE);
 }
 
 static void test_a_cold_range_is_fetched_first(void **state) {
     struct world *world = *state;
-    struct client client = {.world = world, .repository = "app", .first = 20 << 20, .length = 1000};
-    read_blob(&client);
+    struct client client = {.world = world, .range = range_of(20 << 20, 1000)};
+    client_read(&client);
     assert_true(client.complete && client.right);
     assert_int_equal(client.got, 1000);
     assert_int_equal(world->upstream.first_range, 20 << 20);
-    assert_true(is_stored_soon(world)); /* the rest follows */
+    assert_true(world_has_blob_soon(world)); /* the rest follows */
     assert_int_equal(world->upstream.blob_bytes, BLOB_SIZE);
 }
 
 static void test_without_range_fill_only_the_range_is_fetched(void **state) {
     struct world *world = *state;
     world->upstream.settings.range_fill = false;
-    struct client client = {.world = world, .repository = "app", .first = 5000, .length = 1000};
-    read_blob(&client);
+    struct client client = {.world = world, .range = range_of(5000, 1000)};
+    client_read(&client);
     assert_true(client.complete && client.right);
-    clock_sleep_ms(100);
+    wait_until(!world_has_flight(world));
     assert_int_equal(world->upstream.blob_bytes, 1000);
-    client = whole(world); /* and the rest when somebody wants it */
+    client = world_read_whole(world); /* and the rest when somebody wants it */
     assert_whole(&client);
     assert_int_equal(world->upstream.blob_bytes, BLOB_SIZE);
 }
@@ -143,19 +145,21 @@ static void test_ranges_of_a_flight_under_way_do_not_wait_for_all_before_them(vo
     world->upstream.pace = 16 << 10;
     world->upstream.pause_ms = 1;
     world->upstream.settings.connections = 1;
-    struct client first = {.world = world, .repository = "app"};
-    struct client range = {
-        .world = world, .repository = "app", .first = BLOB_SIZE - 5000, .length = 5000};
-    pthread_t thread;
-    pthread_create(&thread, NULL, read_blob, &first);
-    clock_sleep_ms(50);
-    int64_t began = clock_ms();
-    read_blob(&range);
-    int64_t waited = clock_ms() - began;
-    pthread_join(thread, NULL);
+    world->upstream.hold = true;
+    struct client first = {.world = world};
+    struct client range = {.world = world, .range = range_of(BLOB_SIZE - 5000, 5000)};
+    pthread_t threads[2];
+    pthread_create(&threads[0], NULL, client_read, &first);
+    wait_until(world_readers(world) == 1);
+    pthread_create(&threads[1], NULL, client_read, &range);
+    wait_until(world_readers(world) == 2);
+    world->upstream.hold = false;
+    pthread_join(threads[1], NULL);
+    uint64_t sent_before = world->upstream.blob_bytes;
+    pthread_join(threads[0], NULL);
     assert_true(range.complete && range.right);
     assert_whole(&first);
-    assert_true(waited < (clock_ms() - began) / 2);
+    assert_true(sent_before < BLOB_SIZE / 2);
 }
 
 static void test_fetched_bytes_survive_a_restart(void **state) {
@@ -171,11 +175,11 @@ static void test_fetched_bytes_survive_a_restart(void **state) {
     uint64_t end;
     assert_true(cache_blob_wait(&blob, 6 << 20, &end, NULL, &error));
     cache_blob_close(&blob);
-    close_cache(world);
+    world_close(world);
     uint64_t before = world->upstream.blob_bytes;
     assert_true(before < BLOB_SIZE);
-    open_cache(world);
-    struct client client = whole(world);
+    world_open(world);
+    struct client client = world_read_whole(world);
     assert_whole(&client);
     assert_true(world->upstream.blob_bytes <= BLOB_SIZE + (16 << 20));
     assert_true(world->upstream.blob_bytes - before < BLOB_SIZE);
@@ -184,14 +188,14 @@ static void test_fetched_bytes_survive_a_restart(void **state) {
 static void test_another_repository_costs_one_head(void **state) {
     struct world *world = *state;
     world->upstream.second = "other";
-    struct client client = whole(world);
+    struct client client = world_read_whole(world);
     assert_whole(&client);
-    assert_true(is_stored_soon(world));
+    assert_true(world_has_blob_soon(world));
     client = (struct client){.world = world, .repository = "other"};
-    read_blob(&client);
+    client_read(&client);
     assert_whole(&client);
     client = (struct client){.world = world, .repository = "other"};
-    read_blob(&client);
+    client_read(&client);
     assert_whole(&client);
     assert_int_equal(world->upstream.blob_heads, 1);
     assert_int_equal(world->upstream.blob_bytes, BLOB_SIZE);
@@ -199,11 +203,11 @@ static void test_another_repository_costs_one_head(void **state) {
 
 static void test_a_repository_without_the_blob_cannot_read_it(void **state) {
     struct world *world = *state;
-    struct client client = whole(world);
+    struct client client = world_read_whole(world);
     assert_whole(&client);
-    assert_true(is_stored_soon(world));
+    assert_true(world_has_blob_soon(world));
     client = (struct client){.world = world, .repository = "stranger"};
-    read_blob(&client);
+    client_read(&client);
     assert_false(client.opened);
     assert_int_equal(client.error.kind, ERROR_NOT_FOUND);
 }
@@ -212,12 +216,12 @@ static void test_a_flight_is_not_readable_through_a_stranger(void **state) {
     struct world *world = *state;
     world->upstream.pace = 64 << 10;
     world->upstream.pause_ms = 2;
-    struct client first = {.world = world, .repository = "app"};
+    struct client first = {.world = world};
     pthread_t thread;
-    pthread_create(&thread, NULL, read_blob, &first);
-    clock_sleep_ms(50);
+    pthread_create(&thread, NULL, client_read, &first);
+    wait_until(world->upstream.blob_bytes > 0);
     struct client stranger = {.world = world, .repository = "stranger"};
-    read_blob(&stranger);
+    client_read(&stranger);
     assert_false(stranger.opened);
     assert_int_equal(stranger.error.kind, ERROR_NOT_FOUND);
     pthread_join(thread, NULL);
@@ -239,11 +243,11 @@ static void test_head_never_downloads(void **state) {
 static void test_a_failing_upstream_is_an_error_before_any_byte(void **state) {
     struct world *world = *state;
     world->upstream.fail = ERROR_TIMEOUT;
-    struct client client = whole(world);
+    struct client client = world_read_whole(world);
     assert_false(client.opened);
     assert_int_equal(client.error.kind, ERROR_TIMEOUT);
     world->upstream.fail = ERROR_NONE;
-    client = whole(world);
+    client = world_read_whole(world);
     assert_whole(&client);
 }
 
@@ -312,8 +316,8 @@ static void test_a_tag_goes_stale_rather_than_away(void **state) {
         document_release(document);
     }
     /* and after a restart, with upstream dead */
-    close_cache(world);
-    open_cache(world);
+    world_close(world);
+    world_open(world);
     struct document *document = get_manifest(world, "v1", false, &outcome, &error);
     assert_non_null(document);
     assert_int_equal(outcome, CACHE_STALE);
@@ -343,8 +347,8 @@ static void test_a_manifest_by_digest_is_never_asked_for_twice(void **state) {
     world->upstream.fail = ERROR_UNAVAILABLE;
     document_release(get_manifest(world, digest, false, &outcome, &error));
     assert_int_equal(outcome, CACHE_HIT);
-    close_cache(world);
-    open_cache(world);
+    world_close(world);
+    world_open(world);
     struct document *document = get_manifest(world, digest, false, &outcome, &error);
     assert_non_null(document);
     assert_int_equal(outcome, CACHE_HIT);
@@ -362,9 +366,8 @@ static void test_a_404_is_believed_for_a_short_while(void **state) {
         assert_null(get_manifest(world, "none", false, &outcome, &error));
     assert_int_equal(world->upstream.gets, 1);
     world->upstream.manifest = manifest;
-    clock_sleep_ms(1050);
-    struct document *document = get_manifest(world, "none", false, &outcome, &error);
-    assert_non_null(document);
+    struct document *document;
+    wait_until((document = get_manifest(world, "none", false, &outcome, &error)) != NULL);
     document_release(document);
 }
 

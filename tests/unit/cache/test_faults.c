@@ -11,29 +11,15 @@
  *
  * TARN_FAULTS=all: every n. Without: each n of a single fault, and of lasting ones a part.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cache_world.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <jansson.h>
 #include <openssl/evp.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
-#include <cmocka.h>
-#include "base/clock.h"
-#include "base/log.h"
-#include "cache/cache.h"
-#include "fake_upstream.h"
 
 /* ---- the faults ---- */
 
@@ -272,163 +258,51 @@ bool __wrap_upstream_perform(struct upstream *upstream, const struct upstream_re
 
 enum { LARGE = (5 << 20) + 77, SMALL = 150000, RANGE_AT = 100000, RANGE_LENGTH = 30000 };
 
-struct world {
-    char root[64];
-    struct store *store;
-    struct upkeep *upkeep;
-    struct cache *cache;
-    struct upstream upstream;
-    struct digest digest;
-    struct digest digests[2]; /* of the small blob and of the large one */
-    unsigned char *bytes;
-    char index[400];        /* a manifest that names the blob as its layer */
-    uint64_t max_size;      /* of the cache, for the next open_cache() */
-    const char *const *pin; /* the same */
-};
+static struct digest small_digest, large_digest; /* of the blob's first SMALL bytes, and of all */
+static char index_text[400];                     /* a manifest that names the blob as its layer */
 
 static void set_blob(struct world *world, uint64_t size) {
     char digest[DIGEST_STRING_SIZE];
     struct upstream *upstream = &world->upstream;
     upstream->blob_size = size;
-    world->digest = world->digests[size == LARGE];
-    snprintf(world->index, sizeof world->index,
+    world->digest = size == LARGE ? large_digest : small_digest;
+    snprintf(index_text, sizeof index_text,
              "{\"schemaVersion\":2,\"layers\":[{\"mediaType\":\"a\",\"size\":%llu,"
              "\"digest\":\"%s\"}],\"manifests\":[]}",
              (unsigned long long)size, digest_format(&world->digest, digest));
-    upstream->manifest = world->index;
-    upstream->media_type = "application/vnd.oci.image.manifest.v1+json";
+    upstream->manifest = index_text;
     assert_true(
-        digest_of(DIGEST_SHA256, world->index, strlen(world->index), &upstream->manifest_digest));
+        digest_of(DIGEST_SHA256, index_text, strlen(index_text), &upstream->manifest_digest));
 }
 
 static void reset_upstream(struct world *world, uint64_t size) {
-    world->upstream = (struct upstream){
-        .host = "fake.test",
-        .settings = {.host = "fake.test",
-                     .range_fill = true,
-                     .tag_ttl_ms = 60000,
-                     .connections = 3,
-                     .first_byte_timeout_ms = 25000},
-        .repository = "app",
-        .blob = world->bytes,
-        .pace = 512 << 10,
-    };
+    world_reset_upstream(world);
+    world->upstream.settings.connections = 3;
+    world->upstream.pace = 512 << 10;
     atomic_store(&has_referrers, true);
-    recorded_bytes = world->bytes;
+    recorded_bytes = world->blob;
     set_blob(world, size);
-}
-
-static void open_cache(struct world *world) {
-    const struct cache_settings settings = {
-        .negative_ttl_ms = 60000, .stale_after_ms = 20000, .patience_ms = 60};
-    const struct upkeep_settings upkeep_settings = {.max_size = world->max_size, .pin = world->pin};
-    struct error error = {0};
-    world->store = store_open(world->root, &error);
-    assert_string_equal(error.text, "");
-    world->upkeep = upkeep_new(&upkeep_settings, world->store);
-    assert_non_null(world->upkeep);
-    world->cache = cache_new(&settings, world->upkeep);
-    assert_non_null(world->cache);
-}
-
-static void reopen_cache(struct world *world) {
-    assert_true(cache_free(world->cache));
-    upkeep_free(world->upkeep);
-    store_close(world->store);
-    open_cache(world);
-}
-
-static int remove_one(const char *path, const struct stat *info, int type, struct FTW *ftw) {
-    (void)info, (void)type, (void)ftw;
-    return remove(path);
 }
 
 static int set_up(void **state) {
     atomic_store(&fault.armed, false); /* a test that failed may have left it so */
     atomic_store(&recorded_falsely, false);
-    struct world *world = calloc(1, sizeof *world);
-    assert_non_null(world);
     /* Files in memory where there is such a place: thousands of rounds write and delete. */
-    bool in_memory = access("/dev/shm", W_OK) == 0;
-    snprintf(world->root, sizeof world->root, "%s/tarn-faults-XXXXXX",
-             in_memory ? "/dev/shm" : "/tmp");
-    assert_non_null(mkdtemp(world->root));
-    world->bytes = malloc(LARGE);
-    assert_non_null(world->bytes);
-    uint32_t random = 4711;
-    for (size_t i = 0; i < LARGE; i++) {
-        random = random * 1664525 + 1013904223;
-        world->bytes[i] = (unsigned char)(random >> 24);
-    }
-    assert_true(digest_of(DIGEST_SHA256, world->bytes, SMALL, &world->digests[0]));
-    assert_true(digest_of(DIGEST_SHA256, world->bytes, LARGE, &world->digests[1]));
+    struct world *world = world_new(access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp", LARGE);
+    large_digest = world->digest;
+    assert_true(digest_of(DIGEST_SHA256, world->blob, SMALL, &small_digest));
+    world->settings = (struct cache_settings){
+        .negative_ttl_ms = 60000, .stale_after_ms = 20000, .patience_ms = 60};
     *state = world;
     return 0;
 }
 
 static int tear_down(void **state) {
-    struct world *world = *state;
-    nftw(world->root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-    free(world->bytes);
-    free(world);
+    world_free(*state);
     return 0;
 }
 
 /* ---- clients ---- */
-
-struct client {
-    struct world *world;
-    struct blob_range range;
-    bool opened, complete, right;
-    struct error error;
-};
-
-/* The blob's bytes from `first` to `end` as they are released; true: all came. */
-static bool follow(struct client *client, struct cache_blob *blob, uint64_t first, uint64_t end) {
-    unsigned char *bytes = __real_malloc(1 << 20);
-    uint64_t at = first, upto;
-    client->right = true;
-    while (at < end && cache_blob_wait(blob, at, &upto, NULL, &client->error)) {
-        if (upto == at)
-            end = at;
-        if (upto > end)
-            upto = end;
-        size_t step = upto - at < 1 << 20 ? upto - at : 1 << 20;
-        ssize_t got = step ? __real_pread64(blob->fd, bytes, step, (off_t)at) : 0;
-        if (step && got <= 0)
-            break;
-        client->right &= at + (uint64_t)got <= client->world->upstream.blob_size &&
-                         memcmp(bytes, client->world->bytes + at, (size_t)got) == 0;
-        at += (uint64_t)got;
-    }
-    free(bytes);
-    return at == end;
-}
-
-static void *read_blob(void *argument) {
-    struct client *client = argument;
-    struct world *world = client->world;
-    const struct blob_range *range = &client->range;
-    struct cache_blob blob;
-    client->opened = cache_blob_open(world->cache, fake_repository(&world->upstream, "app"),
-                                     &world->digest, range, &blob, &client->error);
-    if (!client->opened)
-        return NULL;
-    uint64_t first = 0, end = blob.size_known ? blob.size : UINT64_MAX;
-    bool right_size = !blob.size_known || blob.size == world->upstream.blob_size;
-    if (range->kind == BLOB_FROM_TO) {
-        first = range->first;
-        end = range->last + 1;
-    } else if (range->kind == BLOB_LAST) {
-        first = world->upstream.blob_size - range->count;
-        end = world->upstream.blob_size;
-    }
-    cache_blob_want(&blob, first, end, range->kind == BLOB_WHOLE);
-    client->complete = follow(client, &blob, first, end);
-    client->right &= right_size;
-    cache_blob_close(&blob);
-    return NULL;
-}
 
 static void check_client(const struct client *client, bool must) {
     if (must && !client->complete)
@@ -443,7 +317,7 @@ static void check_client(const struct client *client, bool must) {
 
 static void get_blob(struct world *world, struct blob_range range, bool must) {
     struct client client = {.world = world, .range = range};
-    read_blob(&client);
+    client_read(&client);
     check_client(&client, must);
 }
 
@@ -511,7 +385,7 @@ static void run_together(struct world *world, bool must) {
         clients[i] = (struct client){.world = world, .range = {.kind = BLOB_WHOLE}};
         if (i % 2)
             clients[i].range = a_range;
-        assert_int_equal(__real_pthread_create(&threads[i], NULL, read_blob, &clients[i]), 0);
+        assert_int_equal(__real_pthread_create(&threads[i], NULL, client_read, &clients[i]), 0);
     }
     for (int i = 0; i < 4; i++)
         pthread_join(threads[i], NULL);
@@ -532,7 +406,7 @@ static void prepare_partial(struct world *world) {
     struct partial *partial = store_partial_open(world->store, &world->digest, NULL);
     assert_non_null(partial);
     uint64_t half = world->upstream.blob_size / 2;
-    assert_int_equal(pwrite(partial_fd(partial), world->bytes, half, 0), half);
+    assert_int_equal(pwrite(partial_fd(partial), world->blob, half, 0), half);
     assert_true(partial_set_size(partial, world->upstream.blob_size, NULL));
     assert_true(partial_record(partial, 0, half, NULL));
     partial_free(partial);
@@ -593,7 +467,7 @@ static void run_stale(struct world *world, bool must) {
 /* What a new process finds on the disk. */
 static void prepare_restarted(struct world *world) {
     prepare_stored(world);
-    reopen_cache(world);
+    world_reopen(world, world->max_size);
 }
 
 static void run_prefetch(struct world *world, bool must) {
@@ -685,11 +559,11 @@ static void prepare_full(struct world *world) {
     }
     world->max_size = SMALL + 2 * OLD_SIZE + 1000;
     world->pin = pins;
-    reopen_cache(world);
+    world_reopen(world, world->max_size);
 }
 
 /* Until the pin is known: no longer than that takes where nothing fails. */
-static void wait_for_house(struct world *world, bool must) {
+static void wait_for_pin(struct world *world, bool must) {
     struct digest pinned = old_blob(0);
     struct store_blob blob = {0};
     for (int i = 0; i < (must ? 5000 : 20) && !blob.pinned; i++) {
@@ -706,7 +580,7 @@ static void run_full(struct world *world, bool must) {
     bool opened = upkeep_start(world->upkeep, &error);
     assert_true(opened || error.kind != ERROR_NONE);
     assert_true(opened || while_failing);
-    wait_for_house(world, !while_failing);
+    wait_for_pin(world, !while_failing);
     run_whole(world, must);
     if (!while_failing) {
         store_usage(world->store, &usage);
@@ -720,9 +594,9 @@ static void run_full(struct world *world, bool must) {
     exempt++;
     assert_true(store_blob_has(world->store, &pinned, NULL));
     exempt--;
-    if (while_failing) { /* its house opens once */
+    if (while_failing) { /* an upkeep starts once */
         exempt++;
-        reopen_cache(world);
+        world_reopen(world, world->max_size);
         exempt--;
     }
 }
@@ -760,13 +634,13 @@ static void wait_for_rest(struct world *world, const struct scenario *scenario) 
 
 /* One round; whether there was an nth call to fail. */
 static bool round_of(struct world *world, const struct scenario *scenario, int nth) {
-    nftw(world->root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    world_empty(world);
     int descriptors = open_descriptors();
     alarm(30);
     reset_upstream(world, scenario->size ? scenario->size : SMALL);
     world->max_size = 0;
     world->pin = NULL;
-    open_cache(world);
+    world_open(world);
     if (scenario->prepare)
         scenario->prepare(world);
 
@@ -784,9 +658,7 @@ static bool round_of(struct world *world, const struct scenario *scenario, int n
     wait_for_rest(world, scenario);
     scenario->run(world, true);
     wait_for_rest(world, scenario);
-    assert_true(cache_free(world->cache));
-    upkeep_free(world->upkeep);
-    store_close(world->store);
+    world_close(world);
     alarm(0);
     if (atomic_load(&recorded_falsely))
         print_message("%s, fault %d: bytes are recorded that are not on disk\n", fault.scenario,
@@ -869,19 +741,20 @@ static void test_a_dead_disk_breaks_no_promise(void **state) {
     run_all(*state, DISK_READ | DISK_WRITE, true, EIO, 5);
 }
 
-#define world_test(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define fault_test(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
     log_configure(LOG_ERROR + 1, LOG_TEXT);
+    client_pread = __real_pread64;
     json_set_alloc_funcs(failing_json_malloc, free);
     signal(SIGALRM, on_alarm);
     const struct CMUnitTest tests[] = {
-        world_test(test_one_failing_call_breaks_no_promise),
-        world_test(test_memory_that_stays_away_breaks_no_promise),
-        world_test(test_threads_that_stay_away_break_no_promise),
-        world_test(test_a_full_disk_breaks_no_promise),
-        world_test(test_a_disk_that_became_read_only_breaks_no_promise),
-        world_test(test_a_dead_disk_breaks_no_promise),
+        fault_test(test_one_failing_call_breaks_no_promise),
+        fault_test(test_memory_that_stays_away_breaks_no_promise),
+        fault_test(test_threads_that_stay_away_break_no_promise),
+        fault_test(test_a_full_disk_breaks_no_promise),
+        fault_test(test_a_disk_that_became_read_only_breaks_no_promise),
+        fault_test(test_a_dead_disk_breaks_no_promise),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,19 +1,12 @@
 /* What passes through because it cannot be kept, with several readers of different speeds: bugs
  * that were found once. Also run under ThreadSanitizer. */
-#define WORLD_BLOB_SIZE (100 << 20)
 #include "cache_world.h"
 
 #include <sys/wait.h>
 #include "cache/cache_private.h"
 #include "cache/flight/flight_private.h"
 
-enum { MIB = 1 << 20, CACHE_SIZE = 8 * MIB };
-
-static void reopen(struct world *world, uint64_t max_size) {
-    close_cache(world);
-    world->max_size = max_size;
-    open_cache(world);
-}
+enum { MIB = 1 << 20, BLOB_SIZE = 100 * MIB, CACHE_SIZE = 8 * MIB };
 
 /* ---- readers that all join the same transfer ---- */
 
@@ -45,7 +38,7 @@ static void open_all(struct world *world, struct follower *followers, int count)
         followers[i].world = world;
         followers[i].right = true;
         pthread_create(&threads[i], NULL, open_follower, &followers[i]);
-        clock_sleep_ms(50);
+        wait_until(world_readers(world) == (unsigned)i + 1);
     }
     world->upstream.hold = false;
     for (int i = 0; i < count; i++) {
@@ -97,7 +90,7 @@ static void test_parallel_ranges_all_get_theirs(void **state) {
     struct follower followers[4] = {0};
     pthread_t threads[4];
     const uint64_t part = 25 * MIB;
-    reopen(world, CACHE_SIZE);
+    world_reopen(world, CACHE_SIZE);
     for (uint64_t i = 0; i < 4; i++)
         followers[i].range = (struct blob_range){
             .kind = BLOB_FROM_TO, .first = i * part, .last = (i + 1) * part - 1};
@@ -122,7 +115,7 @@ static void test_a_reader_that_stands_still_stops_no_other_range(void **state) {
     struct world *world = *state;
     struct follower followers[2] = {0};
     uint64_t end;
-    reopen(world, CACHE_SIZE);
+    world_reopen(world, CACHE_SIZE);
     followers[0].range =
         (struct blob_range){.kind = BLOB_FROM_TO, .first = 0, .last = 60 * MIB - 1};
     followers[1].range =
@@ -130,7 +123,7 @@ static void test_a_reader_that_stands_still_stops_no_other_range(void **state) {
     open_all(world, followers, 2);
     want(&followers[0], 0, 60 * MIB, false);
     assert_true(cache_blob_wait(&followers[0].blob, 0, &end, NULL, &followers[0].error));
-    clock_sleep_ms(300); /* its window fills */
+    wait_until(atomic_load(&world->cache->flights->held) > 15 * MIB); /* its window fills */
     want(&followers[1], 70 * MIB, 90 * MIB, false);
     read_on(&followers[1]);
     assert_had_all(&followers[1]);
@@ -152,8 +145,7 @@ static void slow_and_fast(struct world *world, struct follower *slow, struct fol
     want(fast, 0, BLOB_SIZE, true);
     fast->pause_ms = 5;
     pthread_create(&thread, NULL, read_on, fast);
-    while (fast->got < 80 * MIB && !fast->done)
-        clock_sleep_ms(2);
+    wait_until(fast->got >= 80 * MIB || fast->done);
     world->upstream.wrong_first = false;
     slow->end = BLOB_SIZE;
     read_on(slow);
@@ -165,7 +157,7 @@ static void slow_and_fast(struct world *world, struct follower *slow, struct fol
 static void test_who_falls_behind_gets_all_of_it_from_another_transfer(void **state) {
     struct world *world = *state;
     struct follower slow, fast;
-    reopen(world, CACHE_SIZE);
+    world_reopen(world, CACHE_SIZE);
     slow_and_fast(world, &slow, &fast);
     assert_had_all(&fast);
     assert_had_all(&slow);
@@ -174,7 +166,7 @@ static void test_who_falls_behind_gets_all_of_it_from_another_transfer(void **st
 static void test_who_falls_behind_gets_no_whole_body_if_the_first_part_was_wrong(void **state) {
     struct world *world = *state;
     struct follower slow, fast;
-    reopen(world, CACHE_SIZE);
+    world_reopen(world, CACHE_SIZE);
     world->upstream.wrong_first = true;
     slow_and_fast(world, &slow, &fast);
     assert_false(slow.right); /* it has had the wrong byte */
@@ -187,7 +179,7 @@ static void test_a_reader_that_has_not_said_what_it_wants_holds_no_memory(void *
     struct follower followers[2] = {0};
     pthread_t thread;
     int64_t most = 0;
-    reopen(world, CACHE_SIZE);
+    world_reopen(world, CACHE_SIZE);
     open_all(world, followers, 2);
     want(&followers[1], 0, BLOB_SIZE, true);
     pthread_create(&thread, NULL, read_on, &followers[1]);
@@ -205,12 +197,12 @@ static void test_a_reader_that_has_not_said_what_it_wants_holds_no_memory(void *
 
 static void test_a_stream_cut_behind_what_was_forgotten_leaves_no_hole(void **state) {
     struct world *world = *state;
-    reopen(world, CACHE_SIZE);
+    world_reopen(world, CACHE_SIZE);
     world->upstream.no_ranges = true;
     world->upstream.cuts = 1;
     world->upstream.cut_at = 9000 * 4096; /* at the end of a page */
     world->upstream.pace = 100000;
-    struct client client = whole(world);
+    struct client client = world_read_whole(world);
     assert_whole(&client);
 }
 
@@ -220,10 +212,10 @@ static void test_what_its_readers_still_read_is_not_evicted(void **state) {
     struct store_blob evicted;
     open_all(world, reader, 1);
     want(reader, 0, BLOB_SIZE, true);
-    struct client client = whole(world);
+    struct client client = world_read_whole(world);
     assert_whole(&client);
-    assert_true(is_stored_soon(world));
-    clock_sleep_ms(200);
+    assert_true(world_has_blob_soon(world));
+    assert_true(cache_blob_settle(&reader->blob, &reader->error)); /* the flight has ended */
     assert_false(store_evict(world->store, INT64_MAX, &evicted, NULL));
     read_on(reader);
     assert_had_all(reader);
@@ -235,7 +227,7 @@ static void test_what_a_killed_process_left_is_no_part_of_a_blob_of_unknown_size
     struct world *world = *state;
     uint64_t size;
     int status;
-    close_cache(world);
+    world_close(world);
     pid_t child = fork();
     if (child == 0) {
         struct store *store = store_open(world->root, NULL);
@@ -245,11 +237,11 @@ static void test_what_a_killed_process_left_is_no_part_of_a_blob_of_unknown_size
     }
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(status, 0);
-    open_cache(world);
+    world_open(world);
     world->upstream.no_ranges = world->upstream.no_length = true;
-    struct client client = whole(world);
+    struct client client = world_read_whole(world);
     assert_whole(&client);
-    assert_true(is_stored_soon(world));
+    assert_true(world_has_blob_soon(world));
     assert_true(store_blob_has(world->store, &world->digest, &size));
     assert_int_equal(size, BLOB_SIZE);
 }
@@ -258,37 +250,45 @@ static void test_a_blob_that_was_shortened_meanwhile_is_no_hit(void **state) {
     struct world *world = *state;
     char hex[DIGEST_STRING_SIZE], path[256];
     uint64_t size;
-    struct client client = whole(world);
+    struct client client = world_read_whole(world);
     assert_whole(&client);
-    assert_true(is_stored_soon(world));
-    clock_sleep_ms(200); /* its link is settled */
-    close_cache(world);
+    assert_true(world_has_blob_soon(world));
+    world_close(world); /* after the driver has settled the link */
     digest_format(&world->digest, hex);
     snprintf(path, sizeof path, "%s/blobs/sha256/%.2s/%s", world->root, hex + 7, hex + 7);
     assert_int_equal(truncate(path, BLOB_SIZE - 5), 0);
-    open_cache(world);
+    world_open(world);
     enum cache_outcome outcome;
     struct error error = {0};
     assert_true(cache_blob_stat(world->cache, fake_repository(&world->upstream, "app"),
                                 &world->digest, &size, &outcome, &error));
     assert_int_equal(size, BLOB_SIZE);
-    client = whole(world);
+    client = world_read_whole(world);
     assert_whole(&client);
     assert_int_equal(client.outcome, CACHE_MISS);
 }
 
+static int set_up(void **state) {
+    struct world *world = world_new("/tmp", BLOB_SIZE);
+    world_open(world);
+    *state = world;
+    return 0;
+}
+
+#define large_world_test(name) cmocka_unit_test_setup_teardown(name, set_up, world_tear_down)
+
 int main(void) {
     log_configure(LOG_ERROR + 1, LOG_TEXT);
     const struct CMUnitTest tests[] = {
-        world_test(test_parallel_ranges_all_get_theirs),
-        world_test(test_a_reader_that_stands_still_stops_no_other_range),
-        world_test(test_who_falls_behind_gets_all_of_it_from_another_transfer),
-        world_test(test_who_falls_behind_gets_no_whole_body_if_the_first_part_was_wrong),
-        world_test(test_a_reader_that_has_not_said_what_it_wants_holds_no_memory),
-        world_test(test_a_stream_cut_behind_what_was_forgotten_leaves_no_hole),
-        world_test(test_what_its_readers_still_read_is_not_evicted),
-        world_test(test_what_a_killed_process_left_is_no_part_of_a_blob_of_unknown_size),
-        world_test(test_a_blob_that_was_shortened_meanwhile_is_no_hit),
+        large_world_test(test_parallel_ranges_all_get_theirs),
+        large_world_test(test_a_reader_that_stands_still_stops_no_other_range),
+        large_world_test(test_who_falls_behind_gets_all_of_it_from_another_transfer),
+        large_world_test(test_who_falls_behind_gets_no_whole_body_if_the_first_part_was_wrong),
+        large_world_test(test_a_reader_that_has_not_said_what_it_wants_holds_no_memory),
+        large_world_test(test_a_stream_cut_behind_what_was_forgotten_leaves_no_hole),
+        large_world_test(test_what_its_readers_still_read_is_not_evicted),
+        large_world_test(test_what_a_killed_process_left_is_no_part_of_a_blob_of_unknown_size),
+        large_world_test(test_a_blob_that_was_shortened_meanwhile_is_no_hit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
