@@ -16,27 +16,27 @@
  *
  * The life of a flight:
  *
- *   phase           begins when                     moved by (file)                 on the thread
+ *   phase      begins when                          moved by (file)                  on the thread
  * of
- *   --------------  ------------------------------  ------------------------------ ----------------
- *   started         nobody flies for the digest     flights_join() (join.c)         a client
- *   opened          the partial is open, or the     open_partial() (drive.c)        the driver
- *                   blob passes through without
- *   answered        a place has sent a head: the    on_head() (fetch.c)             a fetcher
- *                   size is known, or will be only
- *                   at the end
- *   moving          bytes come in, are hashed and   write_gathered() (fetch.c),     the fetchers,
- *                   are sent                        hash_all() (drive.c),           the driver,
- *                                                   flight_reader_wait()            the readers
- *   verified        all bytes are hashed and the    end_hashing() (drive.c)         the driver
- *                   digest is right: the last
- *                   bytes go out to the readers
- *   or failed       a fault ends it: readers cut    flight_fail() (flight.c)        any
- *                   their connections
- *   left the table  the blob is in the store, or    flights_leave() (flights.c)     the driver; or
- * a is given up; or new readers                                     client that the must not join
- * any more                                          flight cannot take freed           the last
- * reference is given     flight_release() (flight.c)     the last to leave back
+ *   ---------  -----------------------------------  -------------------------------  -------------
+ *   started    a client wants the blob, and no      flights_join() (join.c)          the client
+ *              flight can be joined
+ *   opened     the partial is open; or there can    open_partial() (drive.c)         the driver
+ *              be none, and the blob passes through
+ *   answered   a place has sent a head: the size    fetch_take_head() (fetch.c)      a fetcher
+ *              is known, or will be at the end
+ *   moving     bytes come in, are hashed and sent   fetch_write_gathered()           the fetchers,
+ *                                                   (fetch.c), hash_all() (drive.c)  the driver and
+ *                                                   flight_reader_wait() (reader.c)  the readers
+ *   verified   all bytes are hashed, and the digest end_hashing() (drive.c)          the driver
+ *              is right: the last bytes go out
+ *   or failed  a fault ends the flight: readers cut flight_fail() (flight.c)         any thread
+ *              their connections
+ *   left       the blob is in the store or is given flights_leave() (flights.c)      the driver, or
+ *              up; or bytes were dropped that a new                                  the client
+ * that reader needs: the digest is free for                                  needs them another
+ * flight freed      nobody refers to the flight          flight_release() (flight.c)      the last
+ * of all
  *
  * From `started` to `moving` the state is FLIGHT_MOVING. A flight in any of these phases may begin
  * to pass through (pass.c): its blob cannot be kept, because the disk is full or fails or because
@@ -47,8 +47,8 @@
  * flight.
  *
  * Threads: all functions here may be called by any thread; those of a reader by one thread at a
- * time. Locks, in the order in which they may be taken: table_lock of the flights, then state_lock
- * of a flight. Neither is held for I/O.
+ * time. Locks, in the order in which they may be taken: table_lock of the flights, state_lock of a
+ * flight, target_lock of a place. None is held for I/O.
  */
 #ifndef FLIGHT_FLIGHT_H
 #define FLIGHT_FLIGHT_H

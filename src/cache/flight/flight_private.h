@@ -116,6 +116,7 @@ void flights_leave(struct flights *flights, struct flight *flight) REQUIRES(flig
 /* The blob came with wrong bytes: the next flight for it begins at another location, with one plain
  * stream. */
 void flights_distrust(struct flights *flights, struct flight *flight);
+/* For a new flight, which no other thread knows yet. */
 void flights_apply_distrust(struct flights *flights, struct flight *flight)
     REQUIRES(flights->table_lock);
 
