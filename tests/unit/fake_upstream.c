@@ -14,8 +14,11 @@ const struct upstream_settings *upstream_settings(const struct upstream *upstrea
 }
 
 unsigned upstream_places(const struct upstream *upstream) {
-    (void)upstream;
-    return 1;
+    const char *const *fallbacks = upstream->settings.fallbacks;
+    unsigned places = 1;
+    while (fallbacks && fallbacks[places - 1])
+        places++;
+    return places;
 }
 
 void upstream_target_free(struct upstream_target *target) {

@@ -1,0 +1,189 @@
+/* The parts of a flight's state, each for itself: body, spans, readers, sources. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+#include <cmocka.h>
+#include "cache/flight/readers.h"
+#include "cache/flight/sources.h"
+#include "cache/flight/spans.h"
+#include "fake_upstream.h"
+
+/* ---- body ---- */
+
+static _Atomic int64_t held;
+
+static struct body body_of(uint64_t size, uint64_t present) {
+    struct body body;
+    body_init(&body, &held);
+    assert_true(body_learn_size(&body, size, "upstream fake", NULL));
+    assert_true(extents_add(&body.present, 0, present));
+    return body;
+}
+
+static void test_a_size_that_contradicts_what_is_known_is_wrong(void **state) {
+    (void)state;
+    struct error error = {0};
+    struct body body = body_of(1000, 500);
+    assert_true(body_learn_size(&body, 1000, "upstream fake", &error));
+    assert_false(body_learn_size(&body, 999, "upstream fake", &error));
+    assert_int_equal(error.kind, ERROR_CORRUPT);
+    body.size_known = false;
+    assert_false(body_learn_size(&body, 499, "upstream fake", &error)); /* more has come */
+    assert_true(body_learn_size(&body, 500, "upstream fake", &error));
+    assert_true(body_is_complete(&body));
+    body_finish(&body);
+}
+
+static void test_bytes_are_read_where_they_were_written(void **state) {
+    (void)state;
+    const struct error why = {.kind = ERROR_NO_SPACE};
+    struct error error = {0};
+    uint64_t end;
+    struct body body = body_of(100000, 40000);
+    body.fd = 1000; /* stands for the partial */
+    assert_int_equal(body_readable_at(&body, 0, &end), 1000);
+    assert_int_equal(end, 40000);
+    assert_true(passing_begin(&body.passing, UNKEPT_FULL, &why, &body.present, &error));
+    int memory = body_write_fd(&body);
+    assert_int_equal(memory, body.passing.memory);
+    assert_true(body_record(&body, memory, 40000, 90000));
+    assert_int_equal(held, 50000);
+    assert_int_equal(body_readable_at(&body, 39999, &end), 1000);
+    assert_int_equal(end, 40000);
+    assert_int_equal(body_readable_at(&body, 40000, &end), memory);
+    assert_int_equal(end, 90000);
+    /* Dropped bytes that were hashed count as present, and can be read nowhere. */
+    body.hashed = 90000;
+    passing_drop(&body.passing, 40960, 81920, body.size, &body.present, body.hashed);
+    assert_int_equal(body_readable_at(&body, 40960, &end), -1);
+    assert_int_equal(end, 81920);
+    assert_int_equal(extents_run_end(&body.present, 0), 90000);
+    body.fd = -1;
+    body_finish(&body);
+    assert_int_equal(held, 0);
+}
+
+static void test_only_a_whole_transfer_that_dropped_nothing_is_shared(void **state) {
+    (void)state;
+    const struct blob_range whole = {.kind = BLOB_WHOLE}, part = {.kind = BLOB_FROM, .first = 5};
+    struct passing passing = {0};
+    assert_true(passing_accepts(&passing, &part, &part));
+    passing.on = true;
+    assert_true(passing_accepts(&passing, &whole, &whole));
+    assert_false(passing_accepts(&passing, &whole, &part));
+    assert_false(passing_accepts(&passing, &part, &whole));
+    passing.dropped = true;
+    assert_false(passing_accepts(&passing, &whole, &whole));
+}
+
+/* ---- readers ---- */
+
+static void test_the_last_bytes_of_a_whole_blob_are_held_back_until_it_is_verified(void **state) {
+    (void)state;
+    struct body body = body_of(10000, 10000);
+    struct flight_reader reader = {.end = 10000, .whole = true};
+    assert_int_equal(reader_released_end(&reader, &body, false), 10000 - 512);
+    assert_int_equal(reader_released_end(&reader, &body, true), 10000);
+    reader.at = 9800; /* never before where it is */
+    assert_int_equal(reader_released_end(&reader, &body, false), 9800);
+    reader = (struct flight_reader){.end = 9900}; /* a range */
+    assert_int_equal(reader_released_end(&reader, &body, false), 9900);
+    body_finish(&body);
+    body = body_of(101, 101); /* of a small blob, the half */
+    reader = (struct flight_reader){.end = 101, .whole = true};
+    assert_int_equal(reader_released_end(&reader, &body, false), 50);
+    body_finish(&body);
+    body = body_of(5000, 3000); /* of a blob of unknown size, of what has come */
+    body.size_known = false;
+    reader = (struct flight_reader){.end = UINT64_MAX, .whole = true};
+    assert_int_equal(reader_released_end(&reader, &body, false), 3000 - 512);
+    body_finish(&body);
+}
+
+/* ---- spans ---- */
+
+static void test_a_span_belongs_to_one_fetcher(void **state) {
+    (void)state;
+    struct spans spans = {0};
+    struct span *first = spans_reserve(&spans, &(struct plan){.start = 0, .end = 100});
+    struct span *second = spans_reserve(&spans, &(struct plan){.start = 200, .end = 300});
+    assert_int_equal(spans_busy(&spans), 2);
+    assert_ptr_equal(spans_holding(&spans, 99), first);
+    assert_null(spans_holding(&spans, 100));
+    assert_int_equal(spans_next(&spans, 100, 1000), 200);
+    assert_int_equal(spans_next(&spans, 200, 1000), 1000);
+    second->writing_to = 250;
+    assert_true(spans_write_within(&spans, first, 240, 260));
+    assert_false(spans_write_within(&spans, first, 250, 260));
+    assert_false(spans_write_within(&spans, second, 240, 260));
+    spans_keep_first(&spans);
+    assert_int_equal(first->end, 100);
+    assert_int_equal(second->end, 250); /* a write under way is finished */
+    spans_become_plain(&spans, NULL);
+    assert_true(spans.plain);
+    assert_int_equal(first->end, 0);
+    for (int i = 2; i < FLIGHT_SPANS; i++)
+        assert_non_null(spans_reserve(&spans, &(struct plan){.end = 1}));
+    assert_null(spans_reserve(&spans, &(struct plan){.end = 1}));
+}
+
+/* ---- sources ---- */
+
+static void test_a_place_that_fails_is_followed_by_its_fallbacks_and_then_a_source(void **state) {
+    (void)state;
+    const char *const fallbacks[] = {"https://one.test", "https://two.test", NULL};
+    struct upstream upstream = {.host = "fake.test", .settings = {.fallbacks = fallbacks}};
+    const struct error gone = {.kind = ERROR_UNAVAILABLE};
+    struct sources sources;
+    sources_init(&sources, fake_repository(&upstream, "app"));
+    sources_add(&sources, fake_repository(&upstream, "other"));
+    struct place *place = &sources.at[0].place;
+    assert_string_equal(place->label, "upstream fake.test");
+    assert_int_equal(place->locations, 3);
+    assert_true(sources_next_place(&sources, false, &gone));
+    assert_true(sources_next_place(&sources, false, &gone));
+    assert_ptr_equal(sources_current(&sources), &sources.at[0]);
+    assert_int_equal(place->location, 2);
+    assert_true(sources_next_place(&sources, false, &gone));
+    assert_ptr_equal(sources_current(&sources), &sources.at[1]);
+    assert_int_equal(place->location, 0);
+    assert_int_equal(sources.at[0].state, SOURCE_ASKED);
+    for (int i = 0; i < 2; i++)
+        assert_true(sources_next_place(&sources, false, &gone));
+    assert_false(sources_next_place(&sources, false, &gone));
+    sources_start_over(&sources);
+    assert_ptr_equal(sources_current(&sources), &sources.at[0]);
+    sources_finish(&sources);
+}
+
+static void test_a_place_that_refuses_is_not_asked_at_its_fallbacks(void **state) {
+    (void)state;
+    const char *const fallbacks[] = {"https://one.test", NULL};
+    struct upstream upstream = {.host = "fake.test", .settings = {.fallbacks = fallbacks}};
+    const struct error denied = {.kind = ERROR_DENIED, .text = "no"};
+    struct sources sources;
+    sources_init(&sources, fake_repository(&upstream, "app"));
+    sources_add(&sources, fake_repository(&upstream, "other"));
+    assert_true(sources_next_place(&sources, true, &denied));
+    assert_ptr_equal(sources_current(&sources), &sources.at[1]);
+    const struct flight_source *app = sources_find(&sources, fake_repository(&upstream, "app"));
+    assert_int_equal(app->state, SOURCE_REFUSED);
+    assert_string_equal(app->refusal.text, "no");
+    assert_false(sources_next_place(&sources, true, &denied));
+    assert_int_equal(sources.at[1].state, SOURCE_ANSWERED); /* what it has said holds */
+    sources_finish(&sources);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_size_that_contradicts_what_is_known_is_wrong),
+        cmocka_unit_test(test_bytes_are_read_where_they_were_written),
+        cmocka_unit_test(test_only_a_whole_transfer_that_dropped_nothing_is_shared),
+        cmocka_unit_test(test_the_last_bytes_of_a_whole_blob_are_held_back_until_it_is_verified),
+        cmocka_unit_test(test_a_span_belongs_to_one_fetcher),
+        cmocka_unit_test(test_a_place_that_fails_is_followed_by_its_fallbacks_and_then_a_source),
+        cmocka_unit_test(test_a_place_that_refuses_is_not_asked_at_its_fallbacks),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
