@@ -74,6 +74,17 @@ static bool send_bytes(struct upstream *upstream, uint64_t at, uint64_t end,
     return ok;
 }
 
+/* As the real one: the target is known when on_head runs. */
+static void redirect(struct upstream *upstream, const struct upstream_request *request) {
+    struct upstream_target *target = request->target;
+    if (!target || !upstream->redirect)
+        return;
+    if (target->url)
+        upstream->direct_gets++;
+    else
+        *target = (struct upstream_target){strdup(upstream->redirect), request->location};
+}
+
 static bool serve_blob(struct upstream *upstream, const struct upstream_request *request,
                        const struct upstream_sink *sink, struct error *error) {
     uint64_t size = upstream->blob_size, at = 0, end = size;
@@ -84,6 +95,7 @@ static bool serve_blob(struct upstream *upstream, const struct upstream_request 
         upstream->first_range = request->range_first;
     while (upstream->hold && !request->head_only)
         clock_sleep_ms(2);
+    redirect(upstream, request);
     if (request->has_range && !upstream->no_ranges && !request->head_only) {
         if (request->range_suffix)
             at = request->range_suffix < size ? size - request->range_suffix : 0;

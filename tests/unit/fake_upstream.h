@@ -27,11 +27,13 @@ struct upstream {
     _Atomic bool hold;        /* nothing moves while set */
     enum error_kind fail;     /* every request fails so */
     bool etag_changes;        /* each request has another ETag */
+    const char *redirect;     /* URL that blob requests are redirected to; NULL: none */
 
     const char *manifest, *media_type; /* what manifest requests get */
     struct digest manifest_digest;
 
     atomic_uint heads, gets, blob_heads, blob_gets;
+    atomic_uint direct_gets;      /* of blob_gets, those that came with the redirect's target */
     _Atomic uint64_t blob_bytes;  /* handed on */
     _Atomic uint64_t first_range; /* first byte of the first range asked for */
 };

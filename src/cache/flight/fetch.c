@@ -34,7 +34,7 @@ void fetch_finish(struct fetch *fetch) {
 
 /* ---- the head ---- */
 
-static void place_span(struct span *span, uint64_t start, uint64_t end) {
+static void move_span(struct span *span, uint64_t start, uint64_t end) {
     span->start = span->at = span->writing_to = start;
     span->end = end;
 }
@@ -52,9 +52,9 @@ static bool accept_range(struct flight *flight, struct span *span, const struct 
     }
     if (!etag[0])
         text_copy(text_of(head->etag), etag, sizeof flight->body.etag);
-    /* Of a suffix, or of a range that goes beyond the end, the place is known only now. */
+    /* Where a suffix begins, or where a range beyond the end ends, is known only now. */
     if (span->start != head->first || span->end > head->last + 1)
-        place_span(span, head->first, head->last + 1);
+        move_span(span, head->first, head->last + 1);
     return true;
 }
 
@@ -64,7 +64,7 @@ static void accept_whole(struct flight *flight, struct span *span, bool plain)
     const struct body *body = &flight->body;
     if (!plain && !(body->size_known && body->size <= span->end))
         spans_become_plain(&flight->spans, span);
-    place_span(span, 0, body->size_known ? body->size : UINT64_MAX);
+    move_span(span, 0, body->size_known ? body->size : UINT64_MAX);
 }
 
 /* Updates size, ETag and the span from the head. */

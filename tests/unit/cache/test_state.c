@@ -175,6 +175,100 @@ static void test_a_place_that_refuses_is_not_asked_at_its_fallbacks(void **state
     sources_finish(&sources);
 }
 
+/* ---- a place at an upstream ---- */
+
+/* Fetches four bytes; while the head is handed on, does so once more if `again` is set. */
+struct visit {
+    struct place *place;
+    bool again;
+    uint64_t bytes;
+};
+
+static void visit(struct visit *visit);
+
+static bool on_head(void *context, const struct place_head *head, struct error *error) {
+    struct visit *outer = context;
+    (void)error;
+    assert_true(head->has_range && head->first == 2 && head->last == 5 && head->total == 10);
+    if (outer->again) {
+        struct visit inner = {.place = outer->place};
+        visit(&inner);
+    }
+    return true;
+}
+
+static bool on_bytes(void *context, const void *bytes, size_t length, struct error *error) {
+    struct visit *visit = context;
+    (void)error;
+    assert_memory_equal(bytes, "2345", length);
+    visit->bytes += length;
+    return true;
+}
+
+static bool on_idle(void *context, struct error *error) {
+    (void)context, (void)error;
+    return true;
+}
+
+static void visit(struct visit *visit) {
+    const struct digest digest = {.algorithm = DIGEST_SHA256};
+    const struct place_request request = {
+        .digest = &digest, .start = 2, .end = 6, .location = visit->place->location};
+    const struct place_sink sink = {visit, on_head, on_bytes, on_idle};
+    struct error error = {0};
+    assert_true(visit->place->kind->fetch(visit->place, &request, &sink, &error));
+    assert_int_equal(visit->bytes, 4);
+}
+
+static void test_a_redirect_is_followed_once_for_all_ranges_of_a_location(void **state) {
+    (void)state;
+    struct upstream upstream = {.host = "fake.test",
+                                .repository = "app",
+                                .blob = (const unsigned char *)"0123456789",
+                                .blob_size = 10,
+                                .redirect = "https://cdn.test/blob"};
+    struct place place;
+    place_init_upstream(&place, fake_repository(&upstream, "app"));
+    visit(&(struct visit){.place = &place, .again = true}); /* known from the first head on */
+    assert_int_equal(upstream.direct_gets, 1);
+    visit(&(struct visit){.place = &place});
+    assert_int_equal(upstream.direct_gets, 2);
+    place_move(&place, 0);
+    visit(&(struct visit){.place = &place});
+    assert_int_equal(upstream.direct_gets, 2);
+    assert_int_equal(upstream.blob_gets, 4);
+    place_finish(&place);
+}
+
+static void test_what_an_error_of_an_upstream_means(void **state) {
+    (void)state;
+    static const struct {
+        enum error_kind kind;
+        enum place_failure failure;
+    } meanings[] = {
+        {ERROR_NO_SPACE, PLACE_OWN_FAULT},
+        {ERROR_IO, PLACE_OWN_FAULT},
+        {ERROR_MEMORY, PLACE_OWN_FAULT},
+        {ERROR_CLOSED, PLACE_CLOSED},
+        {ERROR_RANGE, PLACE_NO_RANGE},
+        {ERROR_CORRUPT, PLACE_WRONG},
+        {ERROR_NOT_FOUND, PLACE_REFUSED},
+        {ERROR_DENIED, PLACE_REFUSED},
+        {ERROR_RATE_LIMITED, PLACE_RATE_LIMITED},
+        {ERROR_UNAVAILABLE, PLACE_UNAVAILABLE},
+        {ERROR_TIMEOUT, PLACE_UNAVAILABLE},
+        {ERROR_BUSY, PLACE_UNAVAILABLE},
+    };
+    struct upstream upstream = {.host = "fake.test"};
+    struct place place;
+    place_init_upstream(&place, fake_repository(&upstream, "app"));
+    for (size_t i = 0; i < sizeof meanings / sizeof *meanings; i++) {
+        const struct error error = {.kind = meanings[i].kind};
+        assert_int_equal(place.kind->judge(&error), meanings[i].failure);
+    }
+    place_finish(&place);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_size_that_contradicts_what_is_known_is_wrong),
@@ -184,6 +278,8 @@ int main(void) {
         cmocka_unit_test(test_a_span_belongs_to_one_fetcher),
         cmocka_unit_test(test_a_place_that_fails_is_followed_by_its_fallbacks_and_then_a_source),
         cmocka_unit_test(test_a_place_that_refuses_is_not_asked_at_its_fallbacks),
+        cmocka_unit_test(test_a_redirect_is_followed_once_for_all_ranges_of_a_location),
+        cmocka_unit_test(test_what_an_error_of_an_upstream_means),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
