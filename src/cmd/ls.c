@@ -8,8 +8,8 @@
 #include "base/units.h"
 #include "cmd/arguments.h"
 #include "cmd/commands.h"
-#include "cmd/contents_command.h"
 #include "cmd/help.h"
+#include "cmd/order_command.h"
 
 enum { COLUMNS = 4, DIGEST_SHOWN = 12, TAGS_SHOWN = 3, SPACE = 3 };
 
@@ -75,8 +75,8 @@ static void write_count(size_t count, struct buffer *out) {
 static void write_name(const json_t *image, struct buffer *name) {
     const json_t *tags = json_object_get(image, "tags");
     size_t count = json_array_size(tags);
-    buffer_printf(name, "%s/%s", contents_string(image, "upstream"),
-                  contents_string(image, "repository"));
+    buffer_printf(name, "%s/%s", order_line_string(image, "upstream"),
+                  order_line_string(image, "repository"));
     for (size_t i = 0; i < count && i < TAGS_SHOWN; i++)
         buffer_printf(name, "%s%s", i ? "," : ":", json_string_value(json_array_get(tags, i)));
     if (count > TAGS_SHOWN) {
@@ -84,7 +84,7 @@ static void write_name(const json_t *image, struct buffer *name) {
         write_count(count - TAGS_SHOWN, name);
     }
     if (count == 0)
-        buffer_printf(name, "@%s", contents_string(image, "digest"));
+        buffer_printf(name, "@%s", order_line_string(image, "digest"));
 }
 
 /* "sha256:4f4fb700ef54…" without its algorithm */
@@ -100,19 +100,19 @@ struct listing {
 };
 
 static void take_json(struct listing *listing, json_t *line) {
-    if (contents_is_last(line))
+    if (order_line_is_last(line))
         return;
     fputs(listing->images++ ? ",\n" : "[\n", stdout);
-    contents_print(line);
+    order_line_print(line);
 }
 
 static void take_row(struct listing *listing, const json_t *line) {
     cleanup_buffer struct buffer name = {0};
     char digest[DIGEST_SHOWN + 1], size[16], used[40];
     write_name(line, &name);
-    shorten(contents_string(line, "digest"), digest, sizeof digest);
-    units_format_size(contents_number(line, "size"), size, sizeof size);
-    contents_format_age(contents_string(line, "last_used"), used, sizeof used);
+    shorten(order_line_string(line, "digest"), digest, sizeof digest);
+    units_format_size(order_line_number(line, "size"), size, sizeof size);
+    order_line_format_age(order_line_string(line, "last_used"), used, sizeof used);
     const char *const cells[COLUMNS] = {name.bytes ? name.bytes : "", digest, size, used};
     add_row(&listing->table, cells);
 }
@@ -121,23 +121,24 @@ static void take_answer(void *context, json_t *line) {
     struct listing *listing = context;
     if (listing->json)
         take_json(listing, line);
-    else if (!contents_is_last(line))
+    else if (!order_line_is_last(line))
         take_row(listing, line);
 }
 
 int cmd_ls(int argc, char **argv) {
     static const char *const head[COLUMNS] = {"IMAGE", "DIGEST", "SIZE", "LAST USED"};
-    struct contents_command command = {.name = "ls"};
+    struct order_command command = {.name = "ls"};
     struct listing listing = {0};
     cleanup_json json_t *names = json_array();
     if (arguments_want_help(argc, argv))
         return help_command("ls", stdout);
-    if (!contents_arguments(&command, argc, argv, names))
+    if (!order_command_arguments(&command, argc, argv, names))
         return 2;
     listing.json = command.json;
     if (!command.json)
         add_row(&listing.table, head);
-    int status = contents_run(&command, json_pack("{s:O}", "names", names), take_answer, &listing);
+    int status =
+        order_command_run(&command, json_pack("{s:O}", "names", names), take_answer, &listing);
     if (command.json && (listing.images || status == 0))
         puts(listing.images ? "\n]" : "[]");
     else if (!command.json && status == 0 && !listing.table.failed)
@@ -147,5 +148,5 @@ int cmd_ls(int argc, char **argv) {
         status = 1;
     }
     free_table(&listing.table);
-    return contents_end(&command, status);
+    return order_command_end(&command, status);
 }

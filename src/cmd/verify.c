@@ -8,11 +8,11 @@
 #include "base/units.h"
 #include "cmd/arguments.h"
 #include "cmd/commands.h"
-#include "cmd/contents_command.h"
 #include "cmd/help.h"
+#include "cmd/order_command.h"
 
 struct verification {
-    struct contents_command command;
+    struct order_command command;
     int64_t rate; /* bytes a second; -1: not given */
     bool repair;
     bool on_terminal, drawn;  /* progress is shown; and stands there now */
@@ -22,7 +22,7 @@ struct verification {
 
 /* False: usage is wrong, which was told. */
 static bool read_arguments(struct verification *verification, int argc, char *const *argv) {
-    struct contents_command *command = &verification->command;
+    struct order_command *command = &verification->command;
     for (int at = 1; at < argc;) {
         const char *value;
         bool missing = false;
@@ -32,11 +32,11 @@ static bool read_arguments(struct verification *verification, int argc, char *co
             at++;
         } else if ((value = argument_value("--rate", argc, argv, &at, &missing))) {
             if (!units_parse_size(text_of(value), &bytes))
-                return !contents_refuse(
+                return !order_command_refuse(
                     command, "--rate takes a size, the bytes a second, as 100MiB, and not ", value);
             verification->rate = (int64_t)bytes;
-        } else if (missing || !contents_argument(command, argc, argv, &at, &missing)) {
-            return !contents_refuse(
+        } else if (missing || !order_command_argument(command, argc, argv, &at, &missing)) {
+            return !order_command_refuse(
                 command, missing ? "a value is missing behind " : "unknown argument ", argv[at]);
         }
     }
@@ -45,10 +45,10 @@ static bool read_arguments(struct verification *verification, int argc, char *co
 
 static void draw(struct verification *verification, const json_t *line) {
     char bytes[16], all[16];
-    units_format_size(contents_number(line, "bytes"), bytes, sizeof bytes);
-    units_format_size(contents_number(line, "of_bytes"), all, sizeof all);
+    units_format_size(order_line_number(line, "bytes"), bytes, sizeof bytes);
+    units_format_size(order_line_number(line, "of_bytes"), all, sizeof all);
     fprintf(stderr, "\r\033[K%" PRIu64 " of %" PRIu64 " blobs, %s of %s",
-            contents_number(line, "blobs"), contents_number(line, "of_blobs"), bytes, all);
+            order_line_number(line, "blobs"), order_line_number(line, "of_blobs"), bytes, all);
     verification->drawn = true;
 }
 
@@ -63,18 +63,18 @@ static void take_bad(struct verification *verification, const json_t *line) {
     verification->set_aside += json_is_true(json_object_get(line, "set_aside"));
     wipe(verification);
     if (!verification->command.json) {
-        puts(contents_string(line, "bad"));
+        puts(order_line_string(line, "bad"));
         fflush(stdout);
     }
-    fprintf(stderr, "tarn verify: %s\n", contents_string(line, "error"));
+    fprintf(stderr, "tarn verify: %s\n", order_line_string(line, "error"));
 }
 
 /* Not on standard output, where those stand that are known to be wrong. */
 static void take_unreadable(struct verification *verification, const json_t *line) {
     json_array_append(verification->unreadable, json_object_get(line, "unreadable"));
     wipe(verification);
-    fprintf(stderr, "tarn verify: %s cannot be read: %s\n", contents_string(line, "unreadable"),
-            contents_string(line, "error"));
+    fprintf(stderr, "tarn verify: %s cannot be read: %s\n", order_line_string(line, "unreadable"),
+            order_line_string(line, "error"));
 }
 
 static void print_bad(const struct verification *verification) {
@@ -93,7 +93,7 @@ static void print_bad(const struct verification *verification) {
 
 static void print_end(struct verification *verification, json_t *line) {
     char size[16];
-    uint64_t blobs = contents_number(line, "blobs");
+    uint64_t blobs = order_line_number(line, "blobs");
     size_t bad = json_array_size(verification->bad);
     size_t unreadable = json_array_size(verification->unreadable);
     wipe(verification);
@@ -104,13 +104,13 @@ static void print_end(struct verification *verification, json_t *line) {
         json_object_set(line, "unreadable", verification->unreadable);
         json_object_set_new(line, "set_aside", json_integer((json_int_t)verification->set_aside));
         json_object_set_new(line, "repaired", repaired);
-        contents_print(line);
+        order_line_print(line);
         putchar('\n');
         return;
     }
-    units_format_size(contents_number(line, "bytes"), size, sizeof size);
+    units_format_size(order_line_number(line, "bytes"), size, sizeof size);
     fflush(stdout);
-    fprintf(stderr, "%" PRIu64 " blob%s, %s: ", blobs, contents_plural(blobs), size);
+    fprintf(stderr, "%" PRIu64 " blob%s, %s: ", blobs, order_line_plural(blobs), size);
     if (bad == 0 && unreadable == 0)
         fputs("all sound", stderr);
     if (bad > 0)
@@ -122,7 +122,7 @@ static void print_end(struct verification *verification, json_t *line) {
 
 static void take_answer(void *context, json_t *line) {
     struct verification *verification = context;
-    if (contents_is_last(line))
+    if (order_line_is_last(line))
         print_end(verification, line);
     else if (json_object_get(line, "bad"))
         take_bad(verification, line);
@@ -145,8 +145,8 @@ int cmd_verify(int argc, char **argv) {
     json_t *order = json_pack("{s:b}", "repair", verification.repair);
     if (verification.rate >= 0)
         json_object_set_new(order, "rate", json_integer(verification.rate));
-    int status = contents_run(&verification.command, order, take_answer, &verification);
+    int status = order_command_run(&verification.command, order, take_answer, &verification);
     wipe(&verification);
     bool found = json_array_size(bad) > 0 || json_array_size(unreadable) > 0;
-    return contents_end(&verification.command, status == 0 && found ? 1 : status);
+    return order_command_end(&verification.command, status == 0 && found ? 1 : status);
 }

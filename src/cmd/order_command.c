@@ -1,4 +1,4 @@
-#include "cmd/contents_command.h"
+#include "cmd/order_command.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -20,8 +20,8 @@
 
 /* ---- arguments ---- */
 
-bool contents_argument(struct contents_command *command, int argc, char *const *argv, int *at,
-                       bool *missing) {
+bool order_command_argument(struct order_command *command, int argc, char *const *argv, int *at,
+                            bool *missing) {
     const char *value;
     if (strcmp(argv[*at], "--json") == 0) {
         command->json = true;
@@ -39,26 +39,26 @@ bool contents_argument(struct contents_command *command, int argc, char *const *
     return false;
 }
 
-int contents_refuse(const struct contents_command *command, const char *what, const char *which) {
+int order_command_refuse(const struct order_command *command, const char *what, const char *which) {
     fprintf(stderr, "tarn %s: %s%s (see tarn %s --help)\n", command->name, what, which,
             command->name);
     return 2;
 }
 
-static bool take_name(const struct contents_command *command, const char *text, json_t *names) {
+static bool take_name(const struct order_command *command, const char *text, json_t *names) {
     struct error error;
     json_t *name = json_string(text);
     if (!name)
-        return !contents_refuse(command, "no name of an image: ", text);
+        return !order_command_refuse(command, "no name of an image: ", text);
     json_array_append_new(names, name);
     if (!contents_is_name(text, &error))
-        return !contents_refuse(command, error.text, "");
+        return !order_command_refuse(command, error.text, "");
     return json_array_size(names) <= CONTENTS_NAMES_LIMIT ||
-           !contents_refuse(command, "more than 1,000 names at once", "");
+           !order_command_refuse(command, "more than 1,000 names at once", "");
 }
 
-bool contents_arguments(struct contents_command *command, int argc, char *const *argv,
-                        json_t *names) {
+bool order_command_arguments(struct order_command *command, int argc, char *const *argv,
+                             json_t *names) {
     bool only_names = false;
     for (int at = 1; at < argc;) {
         bool missing = false;
@@ -69,8 +69,8 @@ bool contents_arguments(struct contents_command *command, int argc, char *const 
         } else if (names && strcmp(argv[at], "--") == 0) {
             only_names = true;
             at++;
-        } else if (!contents_argument(command, argc, argv, &at, &missing)) {
-            return !contents_refuse(
+        } else if (!order_command_argument(command, argc, argv, &at, &missing)) {
+            return !order_command_refuse(
                 command, missing ? "a value is missing behind " : "unknown argument ", argv[at]);
         }
     }
@@ -84,7 +84,7 @@ struct place {
     const char *root;
 };
 
-static bool find_place(const struct contents_command *command, struct place *place) {
+static bool find_place(const struct order_command *command, struct place *place) {
     *place = (struct place){.root = command->root};
     if (command->root)
         return true;
@@ -105,7 +105,7 @@ static bool find_place(const struct contents_command *command, struct place *pla
 /* ---- the answer ---- */
 
 struct run {
-    const struct contents_command *command;
+    const struct order_command *command;
     void (*on_line)(void *context, json_t *line);
     void *context;
     bool done, failed; /* failed: and that was told */
@@ -123,11 +123,11 @@ static bool take_line(void *context, json_t *line, struct text text) {
     (void)text;
     bool of_a_blob = json_object_get(line, "bad") || json_object_get(line, "unreadable");
     if (error && !of_a_blob) {
-        tell(run, contents_string(line, "error"));
+        tell(run, order_line_string(line, "error"));
         run->failed = true;
         return true;
     }
-    run->done = contents_is_last(line);
+    run->done = order_line_is_last(line);
     run->on_line(run->context, line);
     return true;
 }
@@ -235,13 +235,13 @@ static int run_at(struct run *run, const struct place *place, const json_t *orde
     return run_here(run, place, order);
 }
 
-int contents_run(const struct contents_command *command, json_t *order,
-                 void (*on_line)(void *context, json_t *line), void *context) {
+int order_command_run(const struct order_command *command, json_t *order,
+                      void (*on_line)(void *context, json_t *line), void *context) {
     cleanup_json json_t *owned = order;
     struct run run = {.command = command, .on_line = on_line, .context = context};
     struct place place;
     if (command->config && command->root) {
-        contents_refuse(command, "--config and --root exclude each other", "");
+        order_command_refuse(command, "--config and --root exclude each other", "");
         return 2;
     }
     if (!owned)
@@ -255,7 +255,7 @@ int contents_run(const struct contents_command *command, json_t *order,
     return status;
 }
 
-int contents_end(const struct contents_command *command, int status) {
+int order_command_end(const struct order_command *command, int status) {
     if (fflush(stdout) != 0)
         fprintf(stderr, "tarn %s: writing the answer: %s\n", command->name, strerror(errno));
     else if (ferror(stdout))
@@ -267,26 +267,26 @@ int contents_end(const struct contents_command *command, int status) {
 
 /* ---- lines ---- */
 
-bool contents_is_last(const json_t *line) {
+bool order_line_is_last(const json_t *line) {
     return json_is_true(json_object_get(line, "done"));
 }
 
-uint64_t contents_number(const json_t *line, const char *name) {
+uint64_t order_line_number(const json_t *line, const char *name) {
     json_int_t number = json_integer_value(json_object_get(line, name));
     return number > 0 ? (uint64_t)number : 0;
 }
 
-const char *contents_string(const json_t *line, const char *name) {
+const char *order_line_string(const json_t *line, const char *name) {
     const char *string = json_string_value(json_object_get(line, name));
     return string ? string : "";
 }
 
-void contents_print(json_t *line) {
+void order_line_print(json_t *line) {
     json_object_del(line, "done");
     json_dumpf(line, stdout, JSON_COMPACT);
 }
 
-void contents_format_age(const char *text, char *out, size_t size) {
+void order_line_format_age(const char *text, char *out, size_t size) {
     static const struct {
         int64_t seconds;
         const char *name;
@@ -308,6 +308,6 @@ void contents_format_age(const char *text, char *out, size_t size) {
     }
 }
 
-const char *contents_plural(uint64_t count) {
+const char *order_line_plural(uint64_t count) {
     return count == 1 ? "" : "s";
 }
