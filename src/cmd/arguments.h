@@ -1,14 +1,51 @@
-/* What the commands' arguments have in common. */
+/*
+ * The arguments of a command line, read as the command's description says (command.h):
+ *
+ *   --name VALUE  --name=VALUE   an option with a value
+ *   --name                       an option without one
+ *   --help  -h                   asks for help, wherever it stands
+ *   --                           what follows are operands, whatever it looks like
+ *
+ * Options and operands may be mixed. The values are borrowed from argv.
+ */
 #ifndef CMD_ARGUMENTS_H
 #define CMD_ARGUMENTS_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/error.h"
+#include "cmd/command.h"
 
-/* The value of `--name VALUE` or `--name=VALUE` at argv[*at], with *at moved behind it. NULL: it is
- * another argument, or (*missing) its value is missing. */
-const char *argument_value(const char *name, int argc, char *const *argv, int *at, bool *missing);
+/* An option as it was given. */
+struct arguments_given {
+    struct command_option option;
+    const char *value; /* NULL: a FLAG */
+    int64_t number;    /* the value of a SIZE in bytes, of a DURATION in milliseconds */
+};
 
-/* Whether --help or -h is among them, before any `--`. */
-bool arguments_want_help(int argc, char *const *argv);
+struct arguments {
+    const struct command *command;
+    bool wants_help; /* then nothing else was read */
+    const char **operands;
+    size_t operand_count;
+    struct arguments_given *given;
+    size_t given_count;
+};
+
+/* Reads argv[1] to argv[argc - 1]. False: bad usage, as the error says. */
+bool arguments_read(struct arguments *arguments, const struct command *command, int argc,
+                    char *const *argv, struct error *error);
+void arguments_free(struct arguments *arguments);
+
+#define cleanup_arguments __attribute__((cleanup(arguments_free)))
+
+/* What was given for one of the command's options, by its name without the dashes. */
+bool arguments_flag(const struct arguments *arguments, const char *name);
+const char *arguments_string(const struct arguments *arguments, const char *name); /* NULL: no */
+int64_t arguments_number(const struct arguments *arguments, const char *name, int64_t otherwise);
+
+/* The next value of a LIST, beginning with *at 0; NULL: there is none left. */
+const char *arguments_next(const struct arguments *arguments, const char *name, size_t *at);
 
 #endif

@@ -1,23 +1,35 @@
-/* tarn check-config: judges a file by itself, whatever this machine's environment says. */
+/* tarn check-config: checks a configuration file without regard to this machine's environment. */
 #include <stdio.h>
+#include "cmd/arguments.h"
 #include "cmd/commands.h"
 #include "config/config.h"
 
-int cmd_check_config(int argc, char **argv) {
-    if (argc != 2 || argv[1][0] == '-' || argv[1][0] == '\0') {
-        fputs("Usage: tarn check-config FILE\n", stderr);
-        return 2;
-    }
-    char home[] = "HOME=/"; /* there is always somewhere for a cache */
+static int run(const struct arguments *arguments) {
+    const char *file = arguments->operands[0];
+    if (*file == '\0')
+        return command_refuse(arguments->command, "the name of the file is empty");
+    char home[] = "HOME=/"; /* without it there would be no default for `root` */
     char *const environment[] = {home, NULL};
-    const struct config_flags flags = {.file = argv[1]};
-    struct buffer problems cleanup_buffer = {0};
+    const struct config_flags flags = {.file = file};
+    cleanup_buffer struct buffer problems = {0};
     struct config *config = config_load(&flags, environment, &problems);
     if (!config) {
         fputs(problems.bytes ? problems.bytes : "tarn check-config: out of memory\n", stderr);
         return 1;
     }
     config_free(config);
-    printf("%s: ok\n", argv[1]);
+    printf("%s: ok\n", file);
     return 0;
 }
+
+const struct command check_config_command = {
+    .name = "check-config",
+    .arguments = "FILE",
+    .least = 1,
+    .most = 1,
+    .summary = "check a configuration file",
+    .text =
+        "Prints \"FILE: ok\", or every mistake with its line and what would be right (exit 1).\n"
+        "The TARN_… variables of the environment are ignored.\n",
+    .run = run,
+};

@@ -1,26 +1,32 @@
-/*
- * The commands: one file each, which parses its flags, calls a room and prints. argv[0] is the
- * command's name. Each returns the exit status: 0 done, 1 failed (reason on standard error), 2 bad
- * usage.
- */
+/* The table of all commands. */
 #ifndef CMD_COMMANDS_H
 #define CMD_COMMANDS_H
 
-int cmd_serve(int argc, char **argv);
-int cmd_warm(int argc, char **argv);
-int cmd_ls(int argc, char **argv);
-int cmd_du(int argc, char **argv);
-int cmd_rm(int argc, char **argv);
-int cmd_prune(int argc, char **argv);
-int cmd_verify(int argc, char **argv);
-int cmd_check_config(int argc, char **argv);
-int cmd_help(int argc, char **argv);
-int cmd_version(int argc, char **argv);
+#include "cmd/command.h"
 
-int cmd_print_access_token(int argc, char **argv);
-int cmd_whoami(int argc, char **argv);
-int cmd_configure_docker(int argc, char **argv);
-int cmd_kubelet_credential_provider(int argc, char **argv);
-int cmd_docker_credential(int argc, char **argv); /* the program docker-credential-tarn */
+extern const struct command serve_command;
+extern const struct command warm_command;
+extern const struct command ls_command;
+extern const struct command du_command;
+extern const struct command rm_command;
+extern const struct command prune_command;
+extern const struct command verify_command;
+extern const struct command check_config_command;
+extern const struct command whoami_command;
+extern const struct command print_access_token_command;
+extern const struct command configure_docker_command;
+extern const struct command kubelet_credential_provider_command;
+extern const struct command docker_credential_command; /* the program docker-credential-tarn too */
+extern const struct command version_command;
+extern const struct command help_command;
+
+/* In the order in which the help lists them; NULL-terminated. */
+extern const struct command *const commands[];
+
+/* The command of that name; `--version`, `-V`, `--help` and `-h` name one as well. NULL: none. */
+const struct command *commands_find(const char *name);
+
+/* Says on standard error that there is no such command. Returns 2. */
+int commands_refuse(const char *name);
 
 #endif

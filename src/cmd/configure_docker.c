@@ -5,7 +5,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,16 +14,16 @@
 #include "auth/google/secret.h"
 #include "base/cleanup.h"
 #include "base/json.h"
+#include "cmd/arguments.h"
 #include "cmd/commands.h"
-#include "cmd/help.h"
 #include "cmd/standard_streams.h"
 
 #define HELPER "tarn"
 
 enum { FILE_LIMIT = 4 << 20, HOSTS_LIMIT = 256, LINKS_LIMIT = 40 };
 
-static bool complain(const char *path, const char *words) {
-    fprintf(stderr, "tarn: %s: %s\n", path, words);
+static bool print_failure(const char *path, const char *reason) {
+    fprintf(stderr, "tarn: %s: %s\n", path, reason);
     return false;
 }
 
@@ -70,28 +69,28 @@ static bool read_config(const char *path, json_t **config, struct stat *status) 
     if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
         return true;
     if (fd < 0 || fstat(fd, status) < 0)
-        return complain(path, strerror(errno));
+        return print_failure(path, strerror(errno));
     if (!S_ISREG(status->st_mode) || status->st_size > FILE_LIMIT)
-        return complain(path, "is no regular file of at most 4 MiB");
+        return print_failure(path, "is no regular file of at most 4 MiB");
     ssize_t got = 1;
     if (!buffer_reserve(&bytes, (size_t)status->st_size + 1))
-        return complain(path, "out of memory");
+        return print_failure(path, "out of memory");
     while (got > 0 && bytes.length < bytes.capacity) {
         got = read(fd, bytes.bytes + bytes.length, bytes.capacity - bytes.length);
         bytes.length += got > 0 ? (size_t)got : 0;
     }
     if (got < 0)
-        return complain(path, strerror(errno));
+        return print_failure(path, strerror(errno));
     /* Without the parser's words: they would quote what may be a password. */
     *config = bounded_json_load(bytes.bytes, bytes.length, NULL);
     if (!*config)
-        return complain(path, "is no JSON; nothing was changed");
+        return print_failure(path, "is no JSON; nothing was changed");
     return true;
 }
 
 static json_t *config_helpers(json_t *config, const char *path) {
     if (!json_is_object(config)) {
-        complain(path, "is no JSON object; nothing was changed");
+        print_failure(path, "is no JSON object; nothing was changed");
         return NULL;
     }
     json_t *helpers = json_object_get(config, "credHelpers");
@@ -101,7 +100,7 @@ static json_t *config_helpers(json_t *config, const char *path) {
     }
     if (json_is_object(helpers))
         return helpers;
-    complain(path, "credHelpers is no object; nothing was changed");
+    print_failure(path, "credHelpers is no object; nothing was changed");
     return NULL;
 }
 
@@ -206,9 +205,9 @@ static bool configure(const char *const *hosts, bool dry_run) {
     cleanup_secret_json json_t *config = NULL;
     struct stat status = {0};
     if (!config_path(named, sizeof named))
-        return complain("config.json", "neither DOCKER_CONFIG nor HOME says where it is");
+        return print_failure("config.json", "neither DOCKER_CONFIG nor HOME says where it is");
     if (!follow_links(named, path, sizeof path))
-        return complain(named, strerror(errno));
+        return print_failure(named, strerror(errno));
     if (!read_config(path, &config, &status))
         return false;
     bool is_new = !config;
@@ -220,12 +219,12 @@ static bool configure(const char *const *hosts, bool dry_run) {
     bool changed = set_helpers(helpers, hosts);
     cleanup_secret char *text = write_text(config);
     if (!text)
-        return complain(named, "out of memory");
+        return print_failure(named, "out of memory");
     if (dry_run)
         return printf("%s\n", text) > 0 && fflush(stdout) == 0;
     if ((changed || is_new) &&
         (!make_folders(path) || !replace(path, text, is_new ? NULL : &status)))
-        return complain(named, strerror(errno));
+        return print_failure(named, strerror(errno));
     if (!helper_on_path())
         fputs("tarn: docker-credential-" HELPER " is not on PATH, where Docker looks for it\n",
               stderr);
@@ -249,30 +248,32 @@ static bool split_hosts(char *value, const char *hosts[HOSTS_LIMIT + 1]) {
     return true;
 }
 
-int cmd_configure_docker(int argc, char **argv) {
-    static const struct option options[] = {{"registries", required_argument, NULL, 'r'},
-                                            {"dry-run", no_argument, NULL, 'n'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
+static int run(const struct arguments *arguments) {
     const char *named[HOSTS_LIMIT + 1] = {NULL}, *const *hosts = google_registry_hosts();
-    bool dry_run = false, usable = true;
-    for (int option; (option = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
-        if (option == 'h')
-            return help_command(argv[0], stdout);
-        if (option == 'n') {
-            dry_run = true;
-        } else if (option == 'r') {
-            memset(named, 0, sizeof named);
-            hosts = named;
-            usable = usable && split_hosts(optarg, named);
-        } else {
-            usable = false;
-        }
-    }
-    if (!usable || optind != argc) {
-        help_command(argv[0], stderr);
-        return 2;
-    }
+    const char *list = arguments_string(arguments, "registries");
+    cleanup_free char *copy = list ? strdup(list) : NULL;
+    if (list && !(copy && split_hosts(copy, named)))
+        return command_refuse(arguments->command,
+                              "--registries needs 1 to %d hosts with commas between them",
+                              HOSTS_LIMIT);
     google_forbid_core_dumps();
-    return configure(hosts, dry_run) ? 0 : 1;
+    bool done = configure(list ? named : hosts, arguments_flag(arguments, "dry-run"));
+    return done ? 0 : 1;
 }
+
+static const struct command_option options[] = {
+    {"registries", OPTION_STRING, "HOST[,…]",
+     "the registries to use the helper for; default: the registries of Google"},
+    {"dry-run", OPTION_FLAG, NULL, "print the new config.json and change nothing"},
+};
+
+const struct command configure_docker_command = {
+    .name = "configure-docker",
+    .arguments = "",
+    .summary = "make Docker use tarn's credential helper",
+    .text =
+        "Adds entries to credHelpers in Docker's config.json; everything else in the file stays\n"
+        "as it is. Prints the file's name.\n",
+    COMMAND_OPTIONS(options),
+    .run = run,
+};

@@ -1,23 +1,26 @@
 /*
- * docker-credential-tarn: Docker's credential helper protocol. One action, data on standard input,
- * the answer, and every complaint, on standard output, where Docker looks for them.
+ * docker-credential-tarn: the protocol of Docker's credential helpers. The argument is an action,
+ * and its data is on standard input. The result is on standard output, and so is every error
+ * message, because Docker looks for it there.
  */
 #include <stdio.h>
 #include <string.h>
 #include "auth/google/google.h"
 #include "auth/google/secret.h"
+#include "cmd/arguments.h"
 #include "cmd/commands.h"
+#include "cmd/help.h"
 #include "cmd/standard_streams.h"
 
 #define NAME "docker-credential-tarn"
 
 enum { INPUT_LIMIT = 64 * 1024 };
 
-/* These two are compared by Docker byte for byte. */
+/* Docker compares these two byte for byte. */
 #define NOT_FOUND "credentials not found in native keychain"
 #define NO_SERVER "no credentials server URL"
 
-static int complain(const char *words) {
+static int refuse(const char *words) {
     printf("%s\n", words);
     return 1;
 }
@@ -45,37 +48,39 @@ static int get(const struct buffer *input) {
     struct text server_url = trim((struct text){input->bytes, input->length});
     char host[256];
     if (server_url.length == 0)
-        return complain(NO_SERVER);
-    /* Before anything is asked: another registry's name must not cost a token. */
+        return refuse(NO_SERVER);
+    /* Checked first, because no token must be fetched for another registry. */
     if (!google_host_of(server_url, host, sizeof host) || !google_host_is_registry(text_of(host)))
-        return complain(NOT_FOUND);
+        return refuse(NOT_FOUND);
     struct google_token token __attribute__((cleanup(google_token_wipe))) = {0};
     struct google_question question = {0};
     struct error error = {0};
     if (!google_token_fetch(&question, &token, &error))
-        return complain(error.text);
-    return token.secret ? print_credential(server_url, &token) : complain(NOT_FOUND);
+        return refuse(error.text);
+    return token.secret ? print_credential(server_url, &token) : refuse(NOT_FOUND);
 }
 
-int cmd_docker_credential(int argc, char **argv) {
-    static const char usage[] = "Usage: " NAME " <store|get|erase|list|version>";
-    const char *action = argc == 2 ? argv[1] : "";
-    cleanup_secret_buffer struct buffer input = {0};
-    if (argc != 2)
-        return complain(usage);
+/* The actions that read no standard input. False: `action` is none of them. */
+static bool print_fixed(const char *action) {
     if (strcmp(action, "version") == 0 || strcmp(action, "--version") == 0 ||
-        strcmp(action, "-v") == 0) {
+        strcmp(action, "-v") == 0)
         puts(NAME " (tarn) " TARN_VERSION);
+    else if (strcmp(action, "--help") == 0 || strcmp(action, "-h") == 0)
+        help_print_command(&docker_credential_command);
+    else if (strcmp(action, "list") == 0)
+        puts("{}"); /* the program stores no credentials */
+    else
+        return false;
+    return true;
+}
+
+static int run(const struct arguments *arguments) {
+    cleanup_secret_buffer struct buffer input = {0};
+    if (arguments->operand_count != 1)
+        return refuse("Usage: " NAME " <store|get|erase|list|version>");
+    const char *action = arguments->operands[0];
+    if (print_fixed(action))
         return 0;
-    }
-    if (strcmp(action, "--help") == 0 || strcmp(action, "-h") == 0) {
-        puts(usage);
-        return 0;
-    }
-    if (strcmp(action, "list") == 0) {
-        puts("{}"); /* what it gives, it does not keep */
-        return 0;
-    }
     bool gets = strcmp(action, "get") == 0, stores = strcmp(action, "store") == 0,
          erases = strcmp(action, "erase") == 0;
     if (!gets && !stores && !erases) {
@@ -85,9 +90,21 @@ int cmd_docker_credential(int argc, char **argv) {
     google_forbid_core_dumps();
     bool whole = standard_input_read(INPUT_LIMIT, &input); /* Docker waits until it is read */
     if (stores)
-        return complain(NAME " keeps no credentials: it uses Google's from this machine (see tarn "
-                             "whoami)");
+        return refuse(NAME " stores no credentials: it uses this machine's Google credentials "
+                           "(see tarn whoami)");
     if (erases)
         return 0;
-    return whole ? get(&input) : complain("the server URL is too long");
+    return whole ? get(&input) : refuse("the server URL is too long");
 }
+
+const struct command docker_credential_command = {
+    .name = "docker-credential",
+    .arguments = "get|store|erase|list|version",
+    .most = COMMAND_ANY_NUMBER,
+    .summary = "give Docker the credentials that it requests",
+    .text =
+        "Docker runs this command as docker-credential-tarn, with a registry's host on standard\n"
+        "input.\n",
+    .takes_anything = true,
+    .run = run,
+};

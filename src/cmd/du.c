@@ -1,27 +1,24 @@
-/* tarn du: how much is in the cache, and whose. */
-#include <inttypes.h>
+/* tarn du: shows how much is in the cache, and what each upstream has of it. */
 #include <stdio.h>
 #include <string.h>
-#include "base/units.h"
-#include "cmd/arguments.h"
 #include "cmd/commands.h"
-#include "cmd/help.h"
 #include "cmd/order_command.h"
+#include "cmd/order_line.h"
 
 static void print_sum(const char *name, int width, const json_t *sum, const char *member) {
-    char size[16];
-    units_format_size(order_line_number(sum, member), size, sizeof size);
+    char size[ORDER_LINE_SIZE];
+    order_line_format_size(sum, member, size);
     printf("%-*s  %10s\n", width, name, size);
 }
 
 static void print_counted(const char *name, int width, const json_t *sum) {
-    char size[16];
-    uint64_t blobs = order_line_number(sum, "blobs");
-    units_format_size(order_line_number(sum, "bytes"), size, sizeof size);
-    printf("%-*s  %10s  %" PRIu64 " blob%s\n", width, name, size, blobs, order_line_plural(blobs));
+    char size[ORDER_LINE_SIZE], blobs[ORDER_LINE_SIZE];
+    order_line_format_size(sum, "bytes", size);
+    order_line_format_blobs(sum, blobs);
+    printf("%-*s  %10s  %s\n", width, name, size, blobs);
 }
 
-static void print_for_people(json_t *line) {
+static void print_for_people(const json_t *line) {
     json_t *upstreams = json_object_get(line, "upstreams"), *sum;
     const char *host;
     int width = (int)strlen("unfinished");
@@ -40,9 +37,9 @@ static void print_for_people(json_t *line) {
         print_counted(host, width, sum);
 }
 
-static void take_answer(void *context, json_t *line) {
-    const struct order_command *command = context;
-    if (!command->json) {
+static void on_line(void *context, json_t *line) {
+    const bool *json = context;
+    if (!*json) {
         print_for_people(line);
         return;
     }
@@ -50,12 +47,22 @@ static void take_answer(void *context, json_t *line) {
     putchar('\n');
 }
 
-int cmd_du(int argc, char **argv) {
-    struct order_command command = {.name = "du"};
-    if (arguments_want_help(argc, argv))
-        return help_command("du", stdout);
-    if (!order_command_arguments(&command, argc, argv, NULL))
-        return 2;
-    return order_command_end(&command,
-                             order_command_run(&command, json_object(), take_answer, &command));
+static int run(const struct arguments *arguments) {
+    bool json = arguments_flag(arguments, "json");
+    int status = order_command_run(arguments, json_object(), on_line, &json);
+    return order_command_end(arguments, status);
 }
+
+static const struct command_option options[] = {ORDER_COMMAND_OPTIONS};
+
+const struct command du_command = {
+    .name = "du",
+    .arguments = "",
+    .summary = "show how much is in the cache, for each upstream",
+    .text =
+        "A blob that repositories of several upstreams hold counts for each of them, and once in\n"
+        "the total. \"unfinished\" is what interrupted transfers left; a later pull continues\n"
+        "them.\n",
+    COMMAND_OPTIONS(options),
+    .run = run,
+};

@@ -3,11 +3,13 @@
 #define CMD_HELP_H
 
 #include <stdio.h>
+#include "cmd/command.h"
 
-void help_overview(FILE *out); /* all commands, a line each */
+/* All commands, one line each. */
+void help_print_overview(FILE *out);
 
-/* One command, with its options. The exit status: 2 when there is no such command (which is then
- * told on standard error). */
-int help_command(const char *name, FILE *out);
+/* One command with all its options, on standard output. The exit status: 1 when it could not be
+ * written, and the reason is on standard error. */
+int help_print_command(const struct command *command);
 
 #endif

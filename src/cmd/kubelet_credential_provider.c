@@ -2,7 +2,6 @@
  * tarn kubelet-credential-provider: the kubelet's exec protocol for image credentials
  * (credentialprovider.kubelet.k8s.io, v1 and v1beta1). One JSON document in, one out.
  */
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 #include "auth/google/google.h"
@@ -10,8 +9,8 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/units.h"
+#include "cmd/arguments.h"
 #include "cmd/commands.h"
-#include "cmd/help.h"
 #include "cmd/standard_streams.h"
 
 #define COMMAND     "tarn kubelet-credential-provider"
@@ -21,7 +20,7 @@
 
 enum {
     INPUT_LIMIT = 1 << 20,
-    /* A pull may begin when the kubelet's cache ends, and takes its time. */
+    /* The token must outlast a pull that begins when the kubelet's cached credentials end. */
     MARGIN_MS = 225000,
 };
 
@@ -64,7 +63,7 @@ static const char *read_request(const json_t *request, struct asked *out) {
     const char *opted = string_in(json_object_get(request, "serviceAccountAnnotations"), OPT_IN);
     if (!opted || strcmp(opted, "true") != 0)
         return NULL;
-    /* Whoever opted in must not get the node's credentials instead. */
+    /* A pod that opted in must never get the credentials of the node instead. */
     out->subject_token = string_in(request, "serviceAccountToken");
     return out->subject_token && *out->subject_token
                ? NULL
@@ -73,7 +72,7 @@ static const char *read_request(const json_t *request, struct asked *out) {
                  "provider's configuration";
 }
 
-static int respond(const struct asked *asked, const struct google_token *token) {
+static int print_response(const struct asked *asked, const struct google_token *token) {
     cleanup_secret_buffer struct buffer line = {0};
     char duration[40] = EMPTY_CACHE;
     int64_t left_ms = token->expires_ms - clock_ms() - MARGIN_MS;
@@ -95,7 +94,7 @@ static int respond(const struct asked *asked, const struct google_token *token) 
     return standard_output_write(&line) ? 0 : 1;
 }
 
-static int answer(const struct buffer *input) {
+static int respond_to(const struct buffer *input) {
     cleanup_secret_json json_t *request = bounded_json_load(input->bytes, input->length, NULL);
     struct google_token token __attribute__((cleanup(google_token_wipe))) = {0};
     struct asked asked = {0};
@@ -104,29 +103,31 @@ static int answer(const struct buffer *input) {
     if (wrong)
         return refuse(wrong);
     if (!google_host_is_registry(text_of(asked.host)))
-        return respond(&asked, &token); /* empty: none of ours to say */
+        return print_response(
+            &asked, &token); /* a response without credentials: the registry is not Google's */
     struct google_question question = {.subject_token = asked.subject_token};
     if (!google_token_fetch(&question, &token, &error))
         return refuse(error.text);
-    return respond(&asked, &token);
+    return print_response(&asked, &token);
 }
 
-int cmd_kubelet_credential_provider(int argc, char **argv) {
-    static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {0}};
-    for (int option; (option = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
-        int status = help_command(argv[0], option == 'h' ? stdout : stderr);
-        return option == 'h' ? status : 2;
-    }
-    /* Providers are given this word by custom. */
-    if (optind < argc && strcmp(argv[optind], "get-credentials") == 0)
-        optind++;
-    if (optind != argc) {
-        help_command(argv[0], stderr);
-        return 2;
-    }
+static int run(const struct arguments *arguments) {
+    /* Credential providers are customarily called with this word. */
+    if (arguments->operand_count == 1 && strcmp(arguments->operands[0], "get-credentials") != 0)
+        return command_refuse(arguments->command, "unknown argument %s", arguments->operands[0]);
     google_forbid_core_dumps();
     cleanup_secret_buffer struct buffer input = {0};
     if (!standard_input_read(INPUT_LIMIT, &input))
         return refuse("standard input is longer than 1 MiB, or cannot be read");
-    return answer(&input);
+    return respond_to(&input);
 }
+
+const struct command kubelet_credential_provider_command = {
+    .name = "kubelet-credential-provider",
+    .arguments = "[get-credentials]",
+    .most = 1,
+    .summary = "give the kubelet the credentials that it requests",
+    .text = "The kubelet runs this command. It reads a CredentialProviderRequest (v1 or v1beta1)\n"
+            "from standard input, and prints a CredentialProviderResponse.\n",
+    .run = run,
+};

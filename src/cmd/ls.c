@@ -1,15 +1,13 @@
-/* tarn ls: the images in the cache. */
+/* tarn ls: lists the images in the cache. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/buffer.h"
 #include "base/cleanup.h"
 #include "base/json.h"
-#include "base/units.h"
-#include "cmd/arguments.h"
 #include "cmd/commands.h"
-#include "cmd/help.h"
 #include "cmd/order_command.h"
+#include "cmd/order_line.h"
 
 enum { COLUMNS = 4, DIGEST_SHOWN = 12, TAGS_SHOWN = 3, SPACE = 3 };
 
@@ -99,54 +97,71 @@ struct listing {
     size_t images;
 };
 
-static void take_json(struct listing *listing, json_t *line) {
-    if (order_line_is_last(line))
-        return;
+static void print_json(struct listing *listing, json_t *line) {
     fputs(listing->images++ ? ",\n" : "[\n", stdout);
     order_line_print(line);
 }
 
-static void take_row(struct listing *listing, const json_t *line) {
+static void add_image(struct listing *listing, const json_t *line) {
     cleanup_buffer struct buffer name = {0};
-    char digest[DIGEST_SHOWN + 1], size[16], used[40];
+    char digest[DIGEST_SHOWN + 1], size[ORDER_LINE_SIZE], used[ORDER_LINE_SIZE];
     write_name(line, &name);
     shorten(order_line_string(line, "digest"), digest, sizeof digest);
-    units_format_size(order_line_number(line, "size"), size, sizeof size);
-    order_line_format_age(order_line_string(line, "last_used"), used, sizeof used);
+    order_line_format_size(line, "size", size);
+    order_line_format_age(line, "last_used", used);
     const char *const cells[COLUMNS] = {name.bytes ? name.bytes : "", digest, size, used};
     add_row(&listing->table, cells);
 }
 
-static void take_answer(void *context, json_t *line) {
+static void on_line(void *context, json_t *line) {
     struct listing *listing = context;
+    if (order_line_is_last(line))
+        return;
     if (listing->json)
-        take_json(listing, line);
-    else if (!order_line_is_last(line))
-        take_row(listing, line);
+        print_json(listing, line);
+    else
+        add_image(listing, line);
 }
 
-int cmd_ls(int argc, char **argv) {
+/* Prints what had to wait for the last line. */
+static void print_end(const struct listing *listing, int status) {
+    if (listing->json && (listing->images || status == 0))
+        puts(listing->images ? "\n]" : "[]");
+    else if (!listing->json && status == 0 && !listing->table.failed)
+        print_table(&listing->table);
+}
+
+static int run(const struct arguments *arguments) {
     static const char *const head[COLUMNS] = {"IMAGE", "DIGEST", "SIZE", "LAST USED"};
-    struct order_command command = {.name = "ls"};
-    struct listing listing = {0};
-    cleanup_json json_t *names = json_array();
-    if (arguments_want_help(argc, argv))
-        return help_command("ls", stdout);
-    if (!order_command_arguments(&command, argc, argv, names))
+    struct listing listing = {.json = arguments_flag(arguments, "json")};
+    cleanup_json json_t *names = order_command_names(arguments);
+    if (!names)
         return 2;
-    listing.json = command.json;
-    if (!command.json)
+    if (!listing.json)
         add_row(&listing.table, head);
     int status =
-        order_command_run(&command, json_pack("{s:O}", "names", names), take_answer, &listing);
-    if (command.json && (listing.images || status == 0))
-        puts(listing.images ? "\n]" : "[]");
-    else if (!command.json && status == 0 && !listing.table.failed)
-        print_table(&listing.table);
+        order_command_run(arguments, json_pack("{s:O}", "names", names), on_line, &listing);
+    print_end(&listing, status);
     if (listing.table.failed) {
         fputs("tarn ls: out of memory\n", stderr);
         status = 1;
     }
     free_table(&listing.table);
-    return order_command_end(&command, status);
+    return order_command_end(arguments, status);
 }
+
+static const struct command_option options[] = {ORDER_COMMAND_OPTIONS};
+
+const struct command ls_command = {
+    .name = "ls",
+    .arguments = "[NAME…]",
+    .most = COMMAND_ANY_NUMBER,
+    .summary = "list the images in the cache",
+    .text =
+        "One line for each image: its name, its digest, how many bytes of it are cached, and when\n"
+        "any of them was last used. An index and its images are one line. NAME is written as for\n"
+        "tarn rm; without NAME all images are listed. Works while tarn runs and while it is\n"
+        "stopped. Listing an image does not count as use of it.\n",
+    COMMAND_OPTIONS(options),
+    .run = run,
+};

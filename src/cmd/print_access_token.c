@@ -1,16 +1,16 @@
-/* tarn print-access-token */
-#include <getopt.h>
+/* tarn print-access-token: prints a Google access token. */
 #include <stdio.h>
 #include <string.h>
 #include "auth/google/google.h"
 #include "auth/google/secret.h"
+#include "base/cleanup.h"
+#include "cmd/arguments.h"
 #include "cmd/commands.h"
-#include "cmd/help.h"
 #include "cmd/standard_streams.h"
 
 enum { SCOPES_LIMIT = 32 };
 
-/* "a,b" as a list of pointers into `value`, which is cut up. */
+/* Makes a list of pointers into `value`, whose commas are overwritten with NULs. */
 static bool split_scopes(char *value, const char *scopes[SCOPES_LIMIT + 1]) {
     size_t count = 0;
     for (char *scope; (scope = strsep(&value, ","));) {
@@ -32,7 +32,7 @@ static int print_token(const struct google_question *question) {
     if (!token.secret) {
         fputs("tarn: there are no Google credentials on this machine\n"
               "Set GOOGLE_APPLICATION_CREDENTIALS to a credential file, or run\n"
-              "gcloud auth application-default login (tarn whoami shows what was looked at)\n",
+              "gcloud auth application-default login (tarn whoami shows where tarn looked)\n",
               stderr);
         return 1;
     }
@@ -41,34 +41,35 @@ static int print_token(const struct google_question *question) {
     return standard_output_write(&line) ? 0 : 1;
 }
 
-int cmd_print_access_token(int argc, char **argv) {
-    static const struct option options[] = {
-        {"impersonate-service-account", required_argument, NULL, 'i'},
-        {"scopes", required_argument, NULL, 's'},
-        {"help", no_argument, NULL, 'h'},
-        {0},
-    };
+static int run(const struct arguments *arguments) {
     const char *scopes[SCOPES_LIMIT + 1] = {NULL};
-    struct google_question question = {0};
-    bool usable = true;
-    for (int option; (option = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
-        if (option == 'h')
-            return help_command(argv[0], stdout);
-        if (option == 'i') {
-            question.settings.impersonate = optarg;
-            usable = usable && *optarg;
-        } else if (option == 's') {
-            memset(scopes, 0, sizeof scopes);
-            question.settings.scopes = scopes;
-            usable = usable && split_scopes(optarg, scopes);
-        } else {
-            usable = false;
-        }
-    }
-    if (!usable || optind != argc) {
-        help_command(argv[0], stderr);
-        return 2;
-    }
+    const char *account = arguments_string(arguments, "impersonate-service-account");
+    const char *list = arguments_string(arguments, "scopes");
+    cleanup_free char *copy = list ? strdup(list) : NULL;
+    struct google_question question = {.settings.impersonate = account};
+    if (account && !*account)
+        return command_refuse(arguments->command, "--impersonate-service-account is empty");
+    if (list && !(copy && split_scopes(copy, scopes)))
+        return command_refuse(arguments->command,
+                              "--scopes needs 1 to %d scopes with commas between them",
+                              SCOPES_LIMIT);
+    if (list)
+        question.settings.scopes = scopes;
     google_forbid_core_dumps();
     return print_token(&question);
 }
+
+static const struct command_option options[] = {
+    {"impersonate-service-account", OPTION_STRING, "ACCOUNT",
+     "print a token of this service account, which the credentials found may impersonate"},
+    {"scopes", OPTION_STRING, "SCOPE[,…]",
+     "what the token is for; default: https://www.googleapis.com/auth/cloud-platform"},
+};
+
+const struct command print_access_token_command = {
+    .name = "print-access-token",
+    .arguments = "",
+    .summary = "print a Google access token",
+    COMMAND_OPTIONS(options),
+    .run = run,
+};

@@ -3,16 +3,15 @@
 #include <stdio.h>
 #include "base/cleanup.h"
 #include "base/json.h"
-#include "base/units.h"
-#include "cmd/arguments.h"
 #include "cmd/commands.h"
-#include "cmd/help.h"
 #include "cmd/order_command.h"
+#include "cmd/order_line.h"
 
 struct removal {
-    bool json, unmatched;
+    bool json;
+    bool unmatched; /* a name matched nothing */
     size_t removed;
-    json_t *last; /* owned; NULL: it did not come */
+    json_t *last; /* the last line, owned; NULL: it has not come */
 };
 
 static void print_removed(const json_t *line) {
@@ -22,15 +21,19 @@ static void print_removed(const json_t *line) {
            order_line_string(line, "digest"));
 }
 
-static void take_answer(void *context, json_t *line) {
+static void print_unmatched(const json_t *line) {
+    fflush(stdout);
+    fprintf(stderr, "tarn rm: nothing in the cache is named %s (tarn ls shows what is there)\n",
+            order_line_string(line, "unmatched"));
+}
+
+static void on_line(void *context, json_t *line) {
     struct removal *removal = context;
     if (order_line_is_last(line)) {
         removal->last = json_incref(line);
     } else if (json_object_get(line, "unmatched")) {
         removal->unmatched = true;
-        fflush(stdout);
-        fprintf(stderr, "tarn rm: nothing in the cache is named %s (tarn ls shows what is)\n",
-                order_line_string(line, "unmatched"));
+        print_unmatched(line);
     } else if (removal->json) {
         fputs(removal->removed++ ? ",\n" : "{\"removed\":[\n", stdout);
         order_line_print(line);
@@ -40,32 +43,45 @@ static void take_answer(void *context, json_t *line) {
 }
 
 static void print_end(const struct removal *removal) {
-    char size[16];
-    uint64_t blobs = order_line_number(removal->last, "blobs");
-    uint64_t bytes = order_line_number(removal->last, "bytes");
+    char size[ORDER_LINE_SIZE], blobs[ORDER_LINE_SIZE];
     if (removal->json && (removal->last || removal->removed)) {
         printf("%s],\"blobs\":%" PRIu64 ",\"bytes\":%" PRIu64 "}\n",
-               removal->removed ? "\n" : "{\"removed\":[", blobs, bytes);
+               removal->removed ? "\n" : "{\"removed\":[",
+               order_line_number(removal->last, "blobs"),
+               order_line_number(removal->last, "bytes"));
     } else if (removal->last) {
-        units_format_size(bytes, size, sizeof size);
-        printf("%" PRIu64 " blob%s, %s freed\n", blobs, order_line_plural(blobs), size);
+        order_line_format_size(removal->last, "bytes", size);
+        order_line_format_blobs(removal->last, blobs);
+        printf("%s, %s freed\n", blobs, size);
     }
 }
 
-int cmd_rm(int argc, char **argv) {
-    struct order_command command = {.name = "rm"};
-    struct removal removal = {0};
-    cleanup_json json_t *names = json_array();
-    if (arguments_want_help(argc, argv))
-        return help_command("rm", stdout);
-    if (!order_command_arguments(&command, argc, argv, names))
+static int run(const struct arguments *arguments) {
+    struct removal removal = {.json = arguments_flag(arguments, "json")};
+    cleanup_json json_t *names = order_command_names(arguments);
+    if (!names)
         return 2;
-    if (json_array_size(names) == 0)
-        return order_command_refuse(&command, "say which images", "");
-    removal.json = command.json;
     int status =
-        order_command_run(&command, json_pack("{s:O}", "names", names), take_answer, &removal);
+        order_command_run(arguments, json_pack("{s:O}", "names", names), on_line, &removal);
     print_end(&removal);
     json_decref(removal.last);
-    return order_command_end(&command, removal.unmatched ? 1 : status);
+    return order_command_end(arguments, removal.unmatched ? 1 : status);
 }
+
+static const struct command_option options[] = {ORDER_COMMAND_OPTIONS};
+
+const struct command rm_command = {
+    .name = "rm",
+    .arguments = "NAME…",
+    .least = 1,
+    .most = COMMAND_ANY_NUMBER,
+    .summary = "remove images from the cache",
+    .text =
+        "NAME is UPSTREAM/REPOSITORY:TAG, UPSTREAM/REPOSITORY@DIGEST, or UPSTREAM/REPOSITORY for\n"
+        "all images of a repository. Each part may contain * (any characters within one part of\n"
+        "the path), ** (any characters across parts) and ? (one character): 'ghcr.io/org/**'.\n"
+        "What another tag or repository uses stays. The next pull fetches what was removed\n"
+        "again. Exit 1 when a NAME matches nothing.\n",
+    COMMAND_OPTIONS(options),
+    .run = run,
+};

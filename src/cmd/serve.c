@@ -11,9 +11,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "cache/cache.h"
+#include "cmd/arguments.h"
 #include "cmd/commands.h"
 #include "cmd/confine.h"
-#include "cmd/help.h"
 #include "config/config.h"
 #include "http/http.h"
 #include "oci/error_body.h"
@@ -217,25 +217,22 @@ static int serve(const struct config *config) {
     return ok ? 0 : 1;
 }
 
-int cmd_serve(int argc, char **argv) {
-    struct config_flags flags = {0};
-    struct error error = {0};
-    for (int at = 1; at < argc;) {
-        if (strcmp(argv[at], "--help") == 0 || strcmp(argv[at], "-h") == 0) {
-            config_flags_free(&flags);
-            return help_command("serve", stdout);
-        }
-        enum config_flag_taken taken = config_flag_take(&flags, argc, argv, &at, &error);
-        if (taken == CONFIG_FLAG_TAKEN)
-            continue;
-        if (taken == CONFIG_FLAG_OTHER)
-            error_set(&error, ERROR_INVALID, "unknown argument %s", argv[at]);
-        fprintf(stderr, "tarn serve: %s (see tarn serve --help)\n", error.text);
-        config_flags_free(&flags);
-        return 2;
+/* Hands the options on to the configuration. False: out of memory. */
+static bool collect_flags(struct config_flags *flags, const struct arguments *arguments) {
+    flags->file = arguments_string(arguments, "config");
+    for (size_t i = 0; i < arguments->given_count; i++) {
+        const struct arguments_given *given = &arguments->given[i];
+        if (given->option.setting && !config_flags_add(flags, given->option.setting, given->value))
+            return false;
     }
+    return true;
+}
+
+static int run(const struct arguments *arguments) {
+    struct config_flags flags = {0};
     cleanup_buffer struct buffer problems = {0};
-    struct config *config = config_load(&flags, environ, &problems);
+    bool collected = collect_flags(&flags, arguments);
+    struct config *config = collected ? config_load(&flags, environ, &problems) : NULL;
     config_flags_free(&flags);
     if (!config) {
         fputs(problems.bytes ? problems.bytes : "tarn serve: out of memory\n", stderr);
@@ -245,3 +242,21 @@ int cmd_serve(int argc, char **argv) {
     config_free(config);
     return status;
 }
+
+static const struct command_option options[] = {
+    {"config", OPTION_STRING, "FILE",
+     "the configuration file; variable: TARN_CONFIG; default: " CONFIG_DEFAULT_FILE
+     ", if there is one"},
+};
+
+const struct command serve_command = {
+    .name = "serve",
+    .arguments = "",
+    .summary = "serve images, and fetch those that are not cached yet",
+    .text =
+        "Without any option tarn serves well-known public registries and Google Artifact Registry\n"
+        "on 127.0.0.1:5000. SIGTERM ends it after the requests in progress.\n",
+    COMMAND_OPTIONS(options),
+    .takes_settings = true,
+    .run = run,
+};

@@ -1,52 +1,25 @@
-/* tarn verify: hashes all that is in the cache. */
+/* tarn verify: hashes all blobs in the cache. */
 #include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
 #include <unistd.h>
 #include "base/cleanup.h"
 #include "base/json.h"
-#include "base/units.h"
-#include "cmd/arguments.h"
 #include "cmd/commands.h"
-#include "cmd/help.h"
 #include "cmd/order_command.h"
+#include "cmd/order_line.h"
 
 struct verification {
-    struct order_command command;
-    int64_t rate; /* bytes a second; -1: not given */
-    bool repair;
-    bool on_terminal, drawn;  /* progress is shown; and stands there now */
-    json_t *bad, *unreadable; /* digests */
-    size_t set_aside;         /* of the bad ones */
+    bool repair, json;
+    bool on_terminal;         /* progress is shown */
+    bool drawn;               /* a line of progress is on the terminal now */
+    json_t *bad, *unreadable; /* digests, borrowed */
+    size_t set_aside;         /* how many of the bad ones were set aside */
 };
 
-/* False: usage is wrong, which was told. */
-static bool read_arguments(struct verification *verification, int argc, char *const *argv) {
-    struct order_command *command = &verification->command;
-    for (int at = 1; at < argc;) {
-        const char *value;
-        bool missing = false;
-        uint64_t bytes;
-        if (strcmp(argv[at], "--repair") == 0) {
-            verification->repair = true;
-            at++;
-        } else if ((value = argument_value("--rate", argc, argv, &at, &missing))) {
-            if (!units_parse_size(text_of(value), &bytes))
-                return !order_command_refuse(
-                    command, "--rate takes a size, the bytes a second, as 100MiB, and not ", value);
-            verification->rate = (int64_t)bytes;
-        } else if (missing || !order_command_argument(command, argc, argv, &at, &missing)) {
-            return !order_command_refuse(
-                command, missing ? "a value is missing behind " : "unknown argument ", argv[at]);
-        }
-    }
-    return true;
-}
-
 static void draw(struct verification *verification, const json_t *line) {
-    char bytes[16], all[16];
-    units_format_size(order_line_number(line, "bytes"), bytes, sizeof bytes);
-    units_format_size(order_line_number(line, "of_bytes"), all, sizeof all);
+    char bytes[ORDER_LINE_SIZE], all[ORDER_LINE_SIZE];
+    order_line_format_size(line, "bytes", bytes);
+    order_line_format_size(line, "of_bytes", all);
     fprintf(stderr, "\r\033[K%" PRIu64 " of %" PRIu64 " blobs, %s of %s",
             order_line_number(line, "blobs"), order_line_number(line, "of_blobs"), bytes, all);
     verification->drawn = true;
@@ -58,19 +31,19 @@ static void wipe(struct verification *verification) {
     verification->drawn = false;
 }
 
-static void take_bad(struct verification *verification, const json_t *line) {
+static void record_bad(struct verification *verification, const json_t *line) {
     json_array_append(verification->bad, json_object_get(line, "bad"));
     verification->set_aside += json_is_true(json_object_get(line, "set_aside"));
     wipe(verification);
-    if (!verification->command.json) {
+    if (!verification->json) {
         puts(order_line_string(line, "bad"));
         fflush(stdout);
     }
     fprintf(stderr, "tarn verify: %s\n", order_line_string(line, "error"));
 }
 
-/* Not on standard output, where those stand that are known to be wrong. */
-static void take_unreadable(struct verification *verification, const json_t *line) {
+/* On standard error, because standard output lists only digests that are known to be wrong. */
+static void record_unreadable(struct verification *verification, const json_t *line) {
     json_array_append(verification->unreadable, json_object_get(line, "unreadable"));
     wipe(verification);
     fprintf(stderr, "tarn verify: %s cannot be read: %s\n", order_line_string(line, "unreadable"),
@@ -91,26 +64,25 @@ static void print_bad(const struct verification *verification) {
         fprintf(stderr, ", %zu of them %s", set_aside, later);
 }
 
-static void print_end(struct verification *verification, json_t *line) {
-    char size[16];
-    uint64_t blobs = order_line_number(line, "blobs");
+static void print_json(const struct verification *verification, json_t *line) {
+    json_t *repaired = json_incref(json_object_get(line, "repaired"));
+    json_object_del(line, "repaired"); /* so that it is printed last */
+    json_object_set(line, "bad", verification->bad);
+    json_object_set(line, "unreadable", verification->unreadable);
+    json_object_set_new(line, "set_aside", json_integer((json_int_t)verification->set_aside));
+    json_object_set_new(line, "repaired", repaired);
+    order_line_print(line);
+    putchar('\n');
+}
+
+static void print_end(const struct verification *verification, const json_t *line) {
+    char size[ORDER_LINE_SIZE], blobs[ORDER_LINE_SIZE];
     size_t bad = json_array_size(verification->bad);
     size_t unreadable = json_array_size(verification->unreadable);
-    wipe(verification);
-    if (verification->command.json) {
-        json_t *repaired = json_incref(json_object_get(line, "repaired"));
-        json_object_del(line, "repaired"); /* it stands last */
-        json_object_set(line, "bad", verification->bad);
-        json_object_set(line, "unreadable", verification->unreadable);
-        json_object_set_new(line, "set_aside", json_integer((json_int_t)verification->set_aside));
-        json_object_set_new(line, "repaired", repaired);
-        order_line_print(line);
-        putchar('\n');
-        return;
-    }
-    units_format_size(order_line_number(line, "bytes"), size, sizeof size);
+    order_line_format_size(line, "bytes", size);
+    order_line_format_blobs(line, blobs);
     fflush(stdout);
-    fprintf(stderr, "%" PRIu64 " blob%s, %s: ", blobs, order_line_plural(blobs), size);
+    fprintf(stderr, "%s, %s: ", blobs, size);
     if (bad == 0 && unreadable == 0)
         fputs("all sound", stderr);
     if (bad > 0)
@@ -120,33 +92,61 @@ static void print_end(struct verification *verification, json_t *line) {
     fputc('\n', stderr);
 }
 
-static void take_answer(void *context, json_t *line) {
+static void print_last(struct verification *verification, json_t *line) {
+    wipe(verification);
+    if (verification->json)
+        print_json(verification, line);
+    else
+        print_end(verification, line);
+}
+
+static void on_line(void *context, json_t *line) {
     struct verification *verification = context;
     if (order_line_is_last(line))
-        print_end(verification, line);
+        print_last(verification, line);
     else if (json_object_get(line, "bad"))
-        take_bad(verification, line);
+        record_bad(verification, line);
     else if (json_object_get(line, "unreadable"))
-        take_unreadable(verification, line);
+        record_unreadable(verification, line);
     else if (verification->on_terminal)
         draw(verification, line);
 }
 
-int cmd_verify(int argc, char **argv) {
-    struct verification verification = {.command.name = "verify", .rate = -1};
+static int run(const struct arguments *arguments) {
     cleanup_json json_t *bad = json_array(), *unreadable = json_array();
-    if (arguments_want_help(argc, argv))
-        return help_command("verify", stdout);
-    if (!read_arguments(&verification, argc, argv))
-        return 2;
-    verification.bad = bad;
-    verification.unreadable = unreadable;
-    verification.on_terminal = isatty(STDERR_FILENO);
+    int64_t rate = arguments_number(arguments, "rate", -1);
+    struct verification verification = {
+        .repair = arguments_flag(arguments, "repair"),
+        .json = arguments_flag(arguments, "json"),
+        .on_terminal = isatty(STDERR_FILENO),
+        .bad = bad,
+        .unreadable = unreadable,
+    };
     json_t *order = json_pack("{s:b}", "repair", verification.repair);
-    if (verification.rate >= 0)
-        json_object_set_new(order, "rate", json_integer(verification.rate));
-    int status = order_command_run(&verification.command, order, take_answer, &verification);
+    if (rate >= 0)
+        json_object_set_new(order, "rate", json_integer(rate));
+    int status = order_command_run(arguments, order, on_line, &verification);
     wipe(&verification);
     bool found = json_array_size(bad) > 0 || json_array_size(unreadable) > 0;
-    return order_command_end(&verification.command, status == 0 && found ? 1 : status);
+    return order_command_end(arguments, status == 0 && found ? 1 : status);
 }
+
+static const struct command_option options[] = {
+    {"repair", OPTION_FLAG, NULL,
+     "move blobs whose bytes are wrong to ROOT/bad; they are fetched again when needed"},
+    {"rate", OPTION_SIZE, "SIZE",
+     "read at most SIZE a second; 0: no limit; default: 64MiB while tarn runs, else no limit"},
+    ORDER_COMMAND_OPTIONS,
+};
+
+const struct command verify_command = {
+    .name = "verify",
+    .arguments = "",
+    .summary = "hash all blobs in the cache",
+    .text =
+        "Prints the digest of each blob whose bytes are wrong, one a line. Blobs that cannot be\n"
+        "read are named on standard error, and stay where they are. Exit 1 if a blob is wrong or\n"
+        "cannot be read.\n",
+    COMMAND_OPTIONS(options),
+    .run = run,
+};

@@ -1,128 +1,80 @@
-/* tarn warm: has the running tarn pull images before anyone asks, over its socket file. */
+/* tarn warm: asks the running tarn, over its socket file, to pull images before clients need them.
+ */
 #include <jansson.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "base/cleanup.h"
 #include "base/json.h"
 #include "cmd/admin_client.h"
-#include "cmd/arguments.h"
+#include "cmd/chosen_cache.h"
 #include "cmd/commands.h"
-#include "cmd/help.h"
+#include "cmd/order_line.h"
 #include "cmd/warm_progress.h"
-#include "config/config.h"
 
-/* ---- what was asked for ---- */
+/* ---- the order ---- */
 
-struct order {
-    json_t *images, *platforms; /* arrays of strings, owned */
-    const char *config, *root;  /* NULL: not given */
-    bool json;
-};
-
-static void free_order(struct order *order) {
-    json_decref(order->images);
-    json_decref(order->platforms);
-}
-
-static void add_platforms(struct order *order, struct text list) {
-    while (list.at) {
-        struct text platform = text_cut(list, ',', &list);
-        json_array_append_new(order->platforms, json_stringn(platform.at, platform.length));
-    }
-}
-
-static bool refuse(const char *what, const char *which) {
-    fprintf(stderr, "tarn warm: %s%s (see tarn warm --help)\n", what, which);
-    return false;
-}
-
-/* False: usage is wrong, and that was told. */
-static bool read_arguments(struct order *order, int argc, char **argv) {
-    bool only_images = false;
-    for (int at = 1; at < argc;) {
-        const char *value;
-        bool missing = false;
-        if (only_images || argv[at][0] != '-') {
-            json_array_append_new(order->images, json_string(argv[at++]));
-        } else if (strcmp(argv[at], "--") == 0) {
-            only_images = true;
-            at++;
-        } else if (strcmp(argv[at], "--json") == 0) {
-            order->json = true;
-            at++;
-        } else if ((value = argument_value("--platform", argc, argv, &at, &missing))) {
-            add_platforms(order, text_of(value));
-        } else if (!missing && (value = argument_value("--config", argc, argv, &at, &missing))) {
-            order->config = value;
-        } else if (!missing && (value = argument_value("--root", argc, argv, &at, &missing))) {
-            order->root = value;
-        } else {
-            return refuse(missing ? "a value is missing behind " : "unknown argument ", argv[at]);
+/* The values of --platform, split at commas; NULL: out of memory. */
+static json_t *list_platforms(const struct arguments *arguments) {
+    json_t *platforms = json_array();
+    size_t at = 0;
+    for (const char *value; (value = arguments_next(arguments, "platform", &at));) {
+        struct text rest = text_of(value);
+        while (rest.at) {
+            struct text platform = text_cut(rest, ',', &rest);
+            json_array_append_new(platforms, json_stringn(platform.at, platform.length));
         }
     }
-    if (json_array_size(order->images) == 0)
-        return refuse("say which images", "");
-    if (order->config && order->root)
-        return refuse("--config and --root exclude each other", "");
-    return true;
+    return platforms;
 }
 
-/* ---- where the running tarn is ---- */
-
-/* The root of the tarn that is meant, the caller's to free; NULL: its configuration is wrong, which
- * was told. */
-static char *find_root(const struct order *order) {
-    if (order->root)
-        return strdup(order->root);
-    cleanup_buffer struct buffer problems = {0};
-    const struct config_flags flags = {.file = order->config};
-    struct config *config = config_load(&flags, environ, &problems);
-    char *root = config ? strdup(config->root) : NULL;
-    config_free(config);
-    if (!root)
-        fputs(problems.bytes ? problems.bytes : "tarn warm: out of memory\n", stderr);
-    return root;
+/* The order as JSON, the caller's to free; NULL: out of memory. */
+static char *write_order(const struct arguments *arguments) {
+    cleanup_json json_t *images = json_array(), *platforms = list_platforms(arguments);
+    for (size_t i = 0; i < arguments->operand_count; i++)
+        json_array_append_new(images, json_string(arguments->operands[i]));
+    cleanup_json json_t *order = json_pack("{s:O}", "images", images);
+    if (json_array_size(platforms))
+        json_object_set(order, "platforms", platforms);
+    return order ? json_dumps(order, JSON_COMPACT) : NULL;
 }
 
-/* ---- the answer ---- */
+/* ---- the response ---- */
 
-struct answer {
-    struct warm_progress *progress; /* NULL: the lines as they are */
+struct result {
+    struct warm_progress *progress; /* NULL: the lines are printed as they are */
     size_t images_done, images_failed;
 };
 
-/* Failures are told in words too, whichever way the rest is shown. */
-static void note_end(struct answer *answer, const json_t *line) {
-    const char *state = json_string_value(json_object_get(line, "state"));
-    const char *image = json_string_value(json_object_get(line, "image"));
-    const char *error = json_string_value(json_object_get(line, "error"));
-    if (state && strcmp(state, "done") == 0) {
-        answer->images_done++;
+/* Prints a failure as a sentence, also where lines of JSON are printed. */
+static void record_end(struct result *result, const json_t *line) {
+    const char *image = order_line_string(line, "image");
+    const char *error = order_line_string(line, "error");
+    if (strcmp(order_line_string(line, "state"), "done") == 0) {
+        result->images_done++;
         return;
     }
-    answer->images_failed++;
+    result->images_failed++;
     fflush(stdout);
-    fprintf(stderr, "tarn warm: %s: %s\n", image ? image : "?", error ? error : "failed");
+    fprintf(stderr, "tarn warm: %s: %s\n", *image ? image : "?", *error ? error : "failed");
 }
 
-static bool take_line(void *context, json_t *line, struct text text) {
-    struct answer *answer = context;
-    if (answer->progress)
-        warm_progress_take(answer->progress, line);
+static bool on_line(void *context, json_t *line, struct text text) {
+    struct result *result = context;
+    if (result->progress)
+        warm_progress_take(result->progress, line);
     else
         printf("%.*s\n", TEXT_PRINT(text));
     fflush(stdout);
     if (!json_object_get(line, "digest"))
-        note_end(answer, line);
+        record_end(result, line);
     return true;
 }
 
 /* ---- the request ---- */
 
-static int judge(const struct answer *answer, enum admin_outcome outcome, const char *root,
-                 int error_number, size_t images) {
+static int exit_status(const struct result *result, enum admin_outcome outcome, const char *root,
+                       int error_number, size_t images) {
     switch (outcome) {
     case ADMIN_FAILED:
         return 1;
@@ -135,50 +87,61 @@ static int judge(const struct answer *answer, enum admin_outcome outcome, const 
     case ADMIN_ANSWERED:
         break;
     }
-    if (answer->images_done + answer->images_failed < images) {
-        fputs("tarn warm: the answer ended early: did tarn stop?\n", stderr);
+    if (result->images_done + result->images_failed < images) {
+        fputs("tarn warm: the response ended early: did tarn stop?\n", stderr);
         return 1;
     }
-    return answer->images_failed ? 1 : 0;
+    return result->images_failed ? 1 : 0;
 }
 
-static int ask(const struct order *order, const char *root) {
-    cleanup_json json_t *json = json_pack("{s:O}", "images", order->images);
-    if (json_array_size(order->platforms))
-        json_object_set(json, "platforms", order->platforms);
-    cleanup_free char *body = json ? json_dumps(json, JSON_COMPACT) : NULL;
+static int ask(const struct arguments *arguments, const char *root) {
+    cleanup_free char *body = write_order(arguments);
     if (!body) {
         fputs("tarn warm: out of memory\n", stderr);
         return 1;
     }
-    struct answer answer = {0};
+    struct result result = {0};
     const struct admin_order warm = {
         .command = "warm",
         .root = root,
         .target = "/tarn/v1/warm",
         .body = body,
-        .take_line = take_line,
-        .context = &answer,
+        .take_line = on_line,
+        .context = &result,
     };
-    if (!order->json && isatty(STDOUT_FILENO))
-        answer.progress = warm_progress_new(stdout);
+    if (!arguments_flag(arguments, "json") && isatty(STDOUT_FILENO))
+        result.progress = warm_progress_new(stdout);
     int error_number = 0;
     enum admin_outcome outcome = admin_ask(&warm, &error_number);
-    warm_progress_free(answer.progress);
-    return judge(&answer, outcome, root, error_number, json_array_size(order->images));
+    warm_progress_free(result.progress);
+    return exit_status(&result, outcome, root, error_number, arguments->operand_count);
 }
 
-int cmd_warm(int argc, char **argv) {
-    struct order order = {.images = json_array(), .platforms = json_array()};
-    if (arguments_want_help(argc, argv)) {
-        free_order(&order);
-        return help_command("warm", stdout);
-    }
-    int status = 2;
-    if (read_arguments(&order, argc, argv)) {
-        cleanup_free char *root = find_root(&order);
-        status = root ? ask(&order, root) : 1;
-    }
-    free_order(&order);
-    return status;
+static int run(const struct arguments *arguments) {
+    cleanup_chosen_cache struct chosen_cache chosen = {0};
+    int status = chosen_cache_find(&chosen, arguments);
+    return status ? status : ask(arguments, chosen.root);
 }
+
+static const char *const platforms[] = {"linux/amd64", "linux/arm64", "linux/arm/v7", NULL};
+
+static const struct command_option options[] = {
+    {"platform", OPTION_LIST, "OS/ARCH[/VARIANT]", "pull only these platforms of an image",
+     platforms},
+    CHOSEN_CACHE_OPTIONS,
+    {"json", OPTION_FLAG, NULL, "print lines of JSON, on a terminal too"},
+};
+
+const struct command warm_command = {
+    .name = "warm",
+    .arguments = "IMAGE…",
+    .least = 1,
+    .most = COMMAND_ANY_NUMBER,
+    .summary = "pull images into the running tarn before clients need them",
+    .text = "Finds the running tarn by the root of its cache, and must run as the same user.\n"
+            "Without --platform all platforms are pulled. On a terminal bars show the progress;\n"
+            "elsewhere each event is printed as a line of JSON. Ctrl-C ends the command, but\n"
+            "transfers that have started go on. Exit 1 when an image failed.\n",
+    COMMAND_OPTIONS(options),
+    .run = run,
+};

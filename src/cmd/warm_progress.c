@@ -1,3 +1,4 @@
+/* Draws the progress of tarn warm as bars on a terminal. */
 #include "cmd/warm_progress.h"
 
 #include <stdbool.h>
@@ -8,6 +9,7 @@
 #include <unistd.h>
 #include "base/clock.h"
 #include "base/units.h"
+#include "cmd/order_line.h"
 
 enum {
     DRAW_MS = 100,
@@ -27,10 +29,10 @@ struct part {
 
 struct warm_progress {
     FILE *terminal;
-    char *image; /* the one under way; NULL: none */
+    char *image; /* the image in progress; NULL: none */
     struct part *parts;
     size_t count, capacity;
-    unsigned drawn; /* lines above the cursor that the next drawing goes over */
+    unsigned drawn; /* lines above the cursor that the next drawing overwrites */
     int64_t drawn_ms, began_ms;
 };
 
@@ -81,7 +83,7 @@ static void draw_bar(FILE *out, unsigned columns, uint64_t bytes, uint64_t size)
     fputs("] ", out);
 }
 
-/* A line of its own, which never breaks into two. */
+/* Prints one line, cut to the width of the terminal so that it never takes up two. */
 static void draw_line(struct warm_progress *progress, unsigned columns, const char *label,
                       uint64_t bytes, uint64_t size, const char *more) {
     char have[16], all[16], figures[80];
@@ -124,7 +126,7 @@ static bool is_under_way(const struct part *part) {
     return strcmp(part->state, "fetching") == 0 || strcmp(part->state, "failed") == 0;
 }
 
-/* All parts where the terminal is high enough for them, else those that move. */
+/* Draws all parts if the terminal is high enough, else only those that move. */
 static void draw(struct warm_progress *progress) {
     unsigned columns, rows;
     size_of_terminal(progress, &columns, &rows);
@@ -140,22 +142,12 @@ static void draw(struct warm_progress *progress) {
             draw_part(progress, columns, &progress->parts[i]);
     }
     draw_total(progress, columns);
-    fputs("\033[J", progress->terminal); /* what stood below, when there were more lines */
+    fputs("\033[J", progress->terminal); /* lines of an earlier, longer drawing */
     fflush(progress->terminal);
     progress->drawn_ms = clock_ms();
 }
 
-/* ---- what the lines say ---- */
-
-static const char *string_of(const json_t *line, const char *name) {
-    const char *string = json_string_value(json_object_get(line, name));
-    return string ? string : "";
-}
-
-static uint64_t number_of(const json_t *line, const char *name) {
-    json_int_t number = json_integer_value(json_object_get(line, name));
-    return number > 0 ? (uint64_t)number : 0;
-}
+/* ---- the lines of the response ---- */
 
 static struct part *find_part(struct warm_progress *progress, const char *digest) {
     for (size_t i = 0; i < progress->count; i++) {
@@ -178,35 +170,35 @@ static struct part *find_part(struct warm_progress *progress, const char *digest
     return part;
 }
 
-static void take_part(struct warm_progress *progress, const json_t *line) {
+static void record_part(struct warm_progress *progress, const json_t *line) {
     char digest[13] = "";
-    const char *hex = strchr(string_of(line, "digest"), ':');
+    const char *hex = strchr(order_line_string(line, "digest"), ':');
     snprintf(digest, sizeof digest, "%.12s", hex ? hex + 1 : "");
     struct part *part = find_part(progress, digest);
     if (!part)
         return;
-    snprintf(part->role, sizeof part->role, "%s", string_of(line, "role"));
-    snprintf(part->state, sizeof part->state, "%s", string_of(line, "state"));
-    part->size = number_of(line, "size");
-    part->bytes = number_of(line, "bytes");
+    snprintf(part->role, sizeof part->role, "%s", order_line_string(line, "role"));
+    snprintf(part->state, sizeof part->state, "%s", order_line_string(line, "state"));
+    part->size = order_line_number(line, "size");
+    part->bytes = order_line_number(line, "bytes");
     part->was_cached = json_is_true(json_object_get(line, "was_cached"));
 }
 
-static void take_end(struct warm_progress *progress, const json_t *line) {
+static void print_end(struct warm_progress *progress, const json_t *line) {
     char fetched[16], cached[16];
     double seconds = json_number_value(json_object_get(line, "seconds"));
-    units_format_size(number_of(line, "bytes_fetched"), fetched, sizeof fetched);
-    units_format_size(number_of(line, "bytes_cached"), cached, sizeof cached);
-    bool failed = strcmp(string_of(line, "state"), "done") != 0;
+    units_format_size(order_line_number(line, "bytes_fetched"), fetched, sizeof fetched);
+    units_format_size(order_line_number(line, "bytes_cached"), cached, sizeof cached);
+    bool failed = strcmp(order_line_string(line, "state"), "done") != 0;
     fprintf(progress->terminal, "%s: %s, %s fetched, %s had been cached, %.1f s\n",
-            string_of(line, "image"), failed ? "failed" : "done", fetched, cached, seconds);
+            order_line_string(line, "image"), failed ? "failed" : "done", fetched, cached, seconds);
     fflush(progress->terminal);
     forget(progress);
 }
 
 void warm_progress_take(struct warm_progress *progress, const json_t *line) {
     bool is_end = !json_object_get(line, "digest");
-    const char *image = string_of(line, "image");
+    const char *image = order_line_string(line, "image");
     if (!progress->image) {
         progress->image = strdup(image);
         progress->began_ms = clock_ms();
@@ -214,9 +206,9 @@ void warm_progress_take(struct warm_progress *progress, const json_t *line) {
     if (!progress->image)
         return;
     if (!is_end)
-        take_part(progress, line);
+        record_part(progress, line);
     if (progress->count && (is_end || clock_ms() - progress->drawn_ms >= DRAW_MS))
         draw(progress);
     if (is_end)
-        take_end(progress, line);
+        print_end(progress, line);
 }

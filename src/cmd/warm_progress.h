@@ -1,5 +1,5 @@
 /*
- * How far the images that `tarn warm` asked for are, drawn as bars over the lines drawn before:
+ * The progress of `tarn warm`, drawn as bars. Each drawing overwrites the one before:
  *
  *   alpine:3.20
  *     4f4fb700ef54 layer     [==========>         ]  1.8 MiB of 3.4 MiB
@@ -18,7 +18,7 @@ struct warm_progress;
 struct warm_progress *warm_progress_new(FILE *terminal); /* NULL: out of memory */
 void warm_progress_free(struct warm_progress *progress); /* NULL is allowed */
 
-/* Takes in one line of the answer (registry/admin.h); draws when it is time to. */
+/* Records one line of the response (admin/admin.h), and draws at most every 100 ms. */
 void warm_progress_take(struct warm_progress *progress, const json_t *line);
 
 #endif

@@ -1,5 +1,5 @@
-/* tarn whoami: which Google credentials are used here, and why; whether a registry takes them. */
-#include <getopt.h>
+/* tarn whoami: shows which Google credentials are used, why, and whether a registry accepts them.
+ */
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -12,25 +12,25 @@
 #include "base/units.h"
 #include "client/origin.h"
 #include "client/request.h"
+#include "cmd/arguments.h"
 #include "cmd/commands.h"
-#include "cmd/help.h"
 #include "cmd/standard_streams.h"
 
-/* All that there is to tell. */
+/* All that is printed. */
 struct report {
     struct google_token token;
     struct google_trail trail;
     struct error failure; /* kind NONE: there is none */
-    const char *host;     /* NULL: none was asked about */
+    const char *host;     /* NULL: none was given */
     bool accepted;
-    char words[400]; /* the registry's, or why it could not be asked */
+    char words[400]; /* what the registry said, or why it could not be asked */
 };
 
 /* ---- asking the registry ---- */
 
 /*
- * A Google token goes to Google's registries, and to this machine, where test doubles and tunnels
- * are (over http). True with the URL of its base.
+ * A Google token is sent to Google's registries only, and (over http) to this machine, where tests
+ * and tunnels are. True with the base URL of the registry.
  */
 static bool registry_url(const char *host, char *out, size_t size) {
     char name[256], url[320];
@@ -63,7 +63,7 @@ static void ask_registry(struct report *report) {
     char url[320];
     if (!registry_url(report->host, url, sizeof url)) {
         snprintf(report->words, sizeof report->words,
-                 "is no registry of Google's: the token is not sent there");
+                 "is not a registry of Google: the token is not sent there");
         return;
     }
     buffer_printf(&pair, GOOGLE_USERNAME ":%s", report->token.secret);
@@ -85,7 +85,7 @@ static void ask_registry(struct report *report) {
     exchange_reply_free(&reply);
 }
 
-/* ---- telling ---- */
+/* ---- printing ---- */
 
 static void format_end(const struct google_token *token, char *out, size_t size) {
     time_t end = (time_t)(clock_wall_s() + (token->expires_ms - clock_ms()) / 1000);
@@ -160,7 +160,7 @@ static void write_text(const struct report *report, struct buffer *out) {
                       report->accepted ? "accepts it" : "does not accept it", report->words);
 }
 
-static int tell(struct report *report, bool json) {
+static int print_report(struct report *report, bool json) {
     cleanup_buffer struct buffer out = {0};
     struct google_question question = {.account = true, .trail = &report->trail};
     bool ok = google_token_fetch(&question, &report->token, &report->failure);
@@ -177,21 +177,27 @@ static int tell(struct report *report, bool json) {
     return has_token && (!report->host || report->accepted) ? 0 : 1;
 }
 
-int cmd_whoami(int argc, char **argv) {
-    static const struct option options[] = {
-        {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {0}};
-    bool json = false, usable = true;
-    for (int option; (option = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
-        if (option == 'h')
-            return help_command(argv[0], stdout);
-        json = json || option == 'j';
-        usable = usable && option == 'j';
-    }
-    if (!usable || argc - optind > 1) {
-        help_command(argv[0], stderr);
-        return 2;
-    }
+static int run(const struct arguments *arguments) {
+    struct report report = {
+        .host = arguments->operand_count ? arguments->operands[0] : NULL,
+    };
     google_forbid_core_dumps();
-    struct report report = {.host = optind < argc ? argv[optind] : NULL};
-    return tell(&report, json);
+    return print_report(&report, arguments_flag(arguments, "json"));
 }
+
+static const struct command_option options[] = {
+    {"json", OPTION_FLAG, NULL, "print JSON"},
+};
+
+const struct command whoami_command = {
+    .name = "whoami",
+    .arguments = "[HOST]",
+    .most = 1,
+    .summary = "show which Google credentials are used, and why",
+    .text =
+        "Prints the source of the credentials, their account, when they expire, and where tarn\n"
+        "looked before it found them. With HOST also whether that registry accepts them.\n"
+        "Exit 1 when there are none, or HOST does not accept them.\n",
+    COMMAND_OPTIONS(options),
+    .run = run,
+};

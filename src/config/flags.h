@@ -2,10 +2,12 @@
 #ifndef CONFIG_FLAGS_H
 #define CONFIG_FLAGS_H
 
-#include "base/error.h"
+#include <stdbool.h>
+#include <stddef.h>
 #include "config/options.h"
 
-/* Flags as they are gathered from a command line; zeroed is none. Values are borrowed from argv. */
+/* The flags in the order in which they were given; zeroed is none. Values are borrowed from argv.
+ */
 struct config_flags {
     const char *file; /* --config */
     struct config_flag {
@@ -15,15 +17,9 @@ struct config_flags {
     size_t count;
 };
 
-enum config_flag_taken { CONFIG_FLAG_TAKEN, CONFIG_FLAG_OTHER, CONFIG_FLAG_BAD };
-
-/*
- * Takes argv[*at] (and its value) if it is `--config` or one of the table's flags, and moves *at
- * behind it. OTHER: not one of them, nothing is done; the command may know it. BAD: its value is
- * missing, as the error says: a usage error. Values are checked by config_load().
- */
-enum config_flag_taken config_flag_take(struct config_flags *flags, int argc, char *const *argv,
-                                        int *at, struct error *error);
+/* Adds a flag; config_load() checks its value. False: out of memory. */
+bool config_flags_add(struct config_flags *flags, const struct config_option *option,
+                      const char *value);
 void config_flags_free(struct config_flags *flags);
 
 #endif

@@ -581,7 +581,7 @@ def test_whoami_tells_what_is_wrong(machine, google):
     assert str(machine.file) in json.loads(done.stdout)["error"]
     service_account(machine, google)
     done = machine.run("whoami", "evil.example")
-    assert done.returncode == 1 and "is no registry of Google's" in done.stdout
+    assert done.returncode == 1 and "is not a registry of Google" in done.stdout
     assert machine.run("whoami", "a", "b").returncode == 2
     assert machine.run("whoami", "--nonsense").returncode == 2
 

@@ -7,6 +7,7 @@
 #include "auth/google/secret.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "cmd/arguments.h"
 #include "cmd/commands.h"
 #include "cmd/standard_streams.h"
 #include "fuzz.h"
@@ -45,8 +46,10 @@ void __wrap_google_forbid_core_dumps(void) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
-    static char kubelet[] = "kubelet-credential-provider", docker[] = "docker-credential-tarn",
-                get[] = "get";
+    static const char *get = "get";
+    const struct arguments kubelet = {.command = &kubelet_credential_provider_command};
+    const struct arguments docker = {
+        .command = &docker_credential_command, .operands = &get, .operand_count = 1};
     static FILE *nowhere;
     FILE *out = stdout, *complaints = stderr;
     if (!nowhere)
@@ -56,12 +59,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
         return 0;
     input = (struct text){(const char *)bytes + 1, length - 1};
     fetched = false;
-    char *kubelet_argv[] = {kubelet, NULL}, *docker_argv[] = {docker, get, NULL};
     stdout = stderr = nowhere;
-    if (*bytes % 2)
-        cmd_kubelet_credential_provider(1, kubelet_argv);
-    else
-        cmd_docker_credential(2, docker_argv);
+    const struct arguments *arguments = *bytes % 2 ? &kubelet : &docker;
+    arguments->command->run(arguments);
     stdout = out;
     stderr = complaints;
     return 0;

@@ -51,13 +51,31 @@ static void assert_told(const char *text, const char *wanted) {
     assert_told_with(text, NULL, no_environment, wanted);
 }
 
+static const struct config_option *option_of(struct text flag) {
+    for (size_t i = 0; i < config_option_count; i++) {
+        char name[CONFIG_NAME_SIZE];
+        config_option_flag(&config_options[i], name);
+        if (text_is(flag, name))
+            return &config_options[i];
+    }
+    fail_msg("no flag %.*s", TEXT_PRINT(flag));
+    return NULL;
+}
+
+/* From "--name=value", or "--name" and "value"; a boolean's value is only behind "=". */
 static struct config_flags flags_of(int count, const char *const *arguments) {
     struct config_flags flags = {0};
-    char *argv[16];
-    for (int i = 0; i < count; i++)
-        argv[i] = (char *)(uintptr_t)arguments[i];
-    for (int at = 0; at < count;)
-        assert_int_equal(config_flag_take(&flags, count, argv, &at, NULL), CONFIG_FLAG_TAKEN);
+    for (int at = 0; at < count; at++) {
+        struct text value, name = text_cut(text_of(arguments[at]), '=', &value);
+        const struct config_option *option = text_is(name, "--config") ? NULL : option_of(name);
+        const char *given = value.at                                   ? value.at
+                            : option && option->type == CONFIG_BOOLEAN ? "true"
+                                                                       : arguments[++at];
+        if (option)
+            assert_true(config_flags_add(&flags, option, given));
+        else
+            flags.file = given;
+    }
     return flags;
 }
 #define FLAGS(...)                                                                                 \
@@ -427,32 +445,6 @@ static void test_upstreams_are_added_by_flag_and_variable(void **state) {
     assert_string_equal(default_host(config), "a.example");
     assert_string_equal(upstream(config, "b.example")->url, "https://c.example");
     config_free(config);
-}
-
-static void test_flags_are_told_from_other_arguments(void **state) {
-    (void)state;
-    struct config_flags flags = {0};
-    struct error error;
-    static const char *const arguments[] = {"--json", "--config=a", "--config", "b",
-                                            "--root", "--tag-ttlx", "--tag-ttl"};
-    char *const *argv = (char *const *)(uintptr_t)arguments;
-    int at = 0;
-    assert_int_equal(config_flag_take(&flags, 7, argv, &at, &error), CONFIG_FLAG_OTHER);
-    assert_int_equal(at, 0);
-    at = 1;
-    assert_int_equal(config_flag_take(&flags, 7, argv, &at, &error), CONFIG_FLAG_TAKEN);
-    assert_string_equal(flags.file, "a");
-    assert_int_equal(config_flag_take(&flags, 7, argv, &at, &error), CONFIG_FLAG_TAKEN);
-    assert_string_equal(flags.file, "b");
-    assert_int_equal(at, 4);
-    assert_int_equal(config_flag_take(&flags, 5, argv, &at, &error), CONFIG_FLAG_BAD);
-    assert_string_equal(error.text, "--root wants a value");
-    at = 5;
-    assert_int_equal(config_flag_take(&flags, 7, argv, &at, &error), CONFIG_FLAG_OTHER);
-    at = 6;
-    assert_int_equal(config_flag_take(&flags, 7, argv, &at, &error), CONFIG_FLAG_BAD);
-    assert_string_equal(error.text, "--tag-ttl wants a value");
-    config_flags_free(&flags);
 }
 
 /* ---- mistakes and their places ---- */
@@ -867,7 +859,6 @@ int main(void) {
         cmocka_unit_test(test_flag_over_environment_over_file_over_default),
         cmocka_unit_test(test_the_default_upstream_is_picked_or_added),
         cmocka_unit_test(test_upstreams_are_added_by_flag_and_variable),
-        cmocka_unit_test(test_flags_are_told_from_other_arguments),
         cmocka_unit_test(test_each_mistake_is_told_with_its_place),
         cmocka_unit_test(test_bytes_that_are_no_text_are_told_with_their_place),
         cmocka_unit_test(test_mistakes_in_flags_and_environment_name_them),

@@ -1,0 +1,286 @@
+/* The one parser of command lines, the table of commands, and the help that is printed from it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/buffer.h"
+#include "cmd/arguments.h"
+#include "cmd/commands.h"
+#include "cmd/help.h"
+
+static int run_nothing(const struct arguments *arguments) {
+    (void)arguments;
+    return 0;
+}
+
+static const struct command_option options[] = {
+    {"json", OPTION_FLAG, NULL, "a flag"},
+    {"color", OPTION_SWITCH, "BOOL", "a switch"},
+    {"root", OPTION_STRING, "FOLDER", "a string"},
+    {"platform", OPTION_LIST, "PLATFORM", "a list"},
+    {"size", OPTION_SIZE, "SIZE", "a size"},
+    {"age", OPTION_DURATION, "DURATION", "a duration"},
+};
+
+static const struct command command = {
+    .name = "try",
+    .arguments = "NAME…",
+    .least = 1,
+    .most = 3,
+    .summary = "try the parser",
+    COMMAND_OPTIONS(options),
+    .run = run_nothing,
+};
+
+static struct error error;
+
+static bool read_as(const struct command *as, struct arguments *arguments,
+                    const char *const *words) {
+    char *argv[16] = {(char *)(uintptr_t)as->name};
+    int argc = 1;
+    for (; words[argc - 1]; argc++)
+        argv[argc] = (char *)(uintptr_t)words[argc - 1];
+    error_clear(&error);
+    return arguments_read(arguments, as, argc, argv, &error);
+}
+#define READ(arguments, ...) read_as(&command, arguments, (const char *const[]){__VA_ARGS__, NULL})
+
+static void assert_refused(const struct command *as, const char *const *words, const char *reason) {
+    cleanup_arguments struct arguments arguments = {0};
+    assert_false(read_as(as, &arguments, words));
+    assert_string_equal(error.text, reason);
+}
+#define REFUSED(reason, ...)                                                                       \
+    assert_refused(&command, (const char *const[]){__VA_ARGS__, NULL}, reason)
+
+/* ---- the parser ---- */
+
+static void test_values_stand_in_the_next_argument_or_behind_an_equals_sign(void **state) {
+    (void)state;
+    cleanup_arguments struct arguments arguments = {0};
+    assert_true(READ(&arguments, "--root", "/a", "--size=2KiB", "--age", "1m", "image"));
+    assert_string_equal(arguments_string(&arguments, "root"), "/a");
+    assert_int_equal(arguments_number(&arguments, "size", -1), 2048);
+    assert_int_equal(arguments_number(&arguments, "age", -1), 60000);
+    assert_int_equal(arguments.operand_count, 1);
+    assert_string_equal(arguments.operands[0], "image");
+}
+
+static void test_what_is_not_given_has_no_value(void **state) {
+    (void)state;
+    cleanup_arguments struct arguments arguments = {0};
+    size_t at = 0;
+    assert_true(READ(&arguments, "image"));
+    assert_false(arguments_flag(&arguments, "json"));
+    assert_null(arguments_string(&arguments, "root"));
+    assert_int_equal(arguments_number(&arguments, "size", -1), -1);
+    assert_null(arguments_next(&arguments, "platform", &at));
+}
+
+static void test_options_and_operands_are_mixed(void **state) {
+    (void)state;
+    cleanup_arguments struct arguments arguments = {0};
+    assert_true(READ(&arguments, "a", "--json", "b", "--root=", "c"));
+    assert_true(arguments_flag(&arguments, "json"));
+    assert_string_equal(arguments_string(&arguments, "root"), "");
+    assert_int_equal(arguments.operand_count, 3);
+    assert_string_equal(arguments.operands[2], "c");
+}
+
+static void test_the_last_value_counts_but_of_a_list_each_one(void **state) {
+    (void)state;
+    cleanup_arguments struct arguments arguments = {0};
+    size_t at = 0;
+    assert_true(
+        READ(&arguments, "--root=a", "--platform", "x,y", "--root", "b", "--platform=z", "image"));
+    assert_string_equal(arguments_string(&arguments, "root"), "b");
+    assert_string_equal(arguments_next(&arguments, "platform", &at), "x,y");
+    assert_string_equal(arguments_next(&arguments, "platform", &at), "z");
+    assert_null(arguments_next(&arguments, "platform", &at));
+}
+
+static void test_a_switch_takes_its_value_only_behind_an_equals_sign(void **state) {
+    (void)state;
+    cleanup_arguments struct arguments bare = {0}, off = {0};
+    assert_true(READ(&bare, "--color", "false"));
+    assert_string_equal(arguments_string(&bare, "color"), "true");
+    assert_string_equal(bare.operands[0], "false");
+    assert_true(READ(&off, "--color=false", "image"));
+    assert_string_equal(arguments_string(&off, "color"), "false");
+}
+
+static void test_what_follows_two_dashes_are_operands(void **state) {
+    (void)state;
+    cleanup_arguments struct arguments arguments = {0};
+    assert_true(READ(&arguments, "--", "--json", "--help", "--"));
+    assert_false(arguments.wants_help);
+    assert_false(arguments_flag(&arguments, "json"));
+    assert_int_equal(arguments.operand_count, 3);
+    assert_string_equal(arguments.operands[2], "--");
+}
+
+static void test_help_is_asked_for_anywhere(void **state) {
+    (void)state;
+    static const char *const words[][4] = {
+        {"--help"}, {"-h"}, {"--json", "-h"}, {"image", "--unknown", "--help"}};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        cleanup_arguments struct arguments arguments = {0};
+        assert_true(read_as(&command, &arguments, words[i]));
+        assert_true(arguments.wants_help);
+    }
+}
+
+static void test_bad_usage_is_refused_with_a_reason(void **state) {
+    (void)state;
+    REFUSED("--root needs a value", "image", "--root");
+    REFUSED("--platform needs a value", "--platform");
+    REFUSED("--json takes no value", "--json=1", "image");
+    REFUSED("there is no option --unknown", "--unknown", "image");
+    REFUSED("there is no option --js", "--js", "image");
+    REFUSED("there is no option --jsonx", "--jsonx", "image");
+    REFUSED("there is no option -j", "-j", "image");
+    REFUSED("there is no option -", "-");
+    REFUSED("--size: \"much\" is no size; write for example 10GiB, 500MB, or bytes", "--size",
+            "much");
+    REFUSED("--size: \"-1\" is no size; write for example 10GiB, 500MB, or bytes", "--size", "-1");
+    REFUSED("--age: \"30\" is no duration; write for example 30s, 12h, 30d", "--age=30");
+    REFUSED("NAME… is missing", "--json");
+    REFUSED("unexpected argument d", "a", "b", "c", "d");
+}
+
+static void test_nothing_at_all_is_read_as_well(void **state) {
+    (void)state;
+    cleanup_arguments struct arguments arguments = {0};
+    char *const nothing[] = {NULL};
+    assert_true(arguments_read(&arguments, &version_command, 0, nothing, &error));
+    assert_int_equal(arguments.operand_count, 0);
+}
+
+static void test_a_command_may_take_anything(void **state) {
+    (void)state;
+    cleanup_arguments struct arguments arguments = {0};
+    const char *const words[] = {"--help", "-v", "--", "get", NULL};
+    assert_true(read_as(&docker_credential_command, &arguments, words));
+    assert_false(arguments.wants_help);
+    assert_int_equal(arguments.operand_count, 4);
+    assert_string_equal(arguments.operands[0], "--help");
+}
+
+static void test_every_setting_is_an_option_of_serve(void **state) {
+    (void)state;
+    cleanup_arguments struct arguments arguments = {0};
+    const char *const words[] = {
+        "--tag-ttl",  "5m", "--log-level=debug", "--prefetch", "--range-fill=false",
+        "--upstream", "a",  "--upstream",        "b",          NULL};
+    assert_true(read_as(&serve_command, &arguments, words));
+    assert_int_equal(arguments.given_count, 6);
+    assert_string_equal(arguments.given[0].option.setting->key, "tag_ttl");
+    assert_string_equal(arguments.given[0].value, "5m");
+    assert_string_equal(arguments.given[2].value, "true");
+    assert_string_equal(arguments.given[3].value, "false");
+    assert_string_equal(arguments.given[5].value, "b");
+    assert_refused(&serve_command, (const char *const[]){"--tag-ttlx", NULL},
+                   "there is no option --tag-ttlx");
+    assert_refused(&serve_command, (const char *const[]){"extra", NULL},
+                   "unexpected argument extra");
+}
+
+/* ---- the table ---- */
+
+static void test_every_command_is_found_by_its_name(void **state) {
+    (void)state;
+    for (const struct command *const *each = commands; *each; each++)
+        assert_ptr_equal(commands_find((*each)->name), *each);
+    assert_ptr_equal(commands_find("--version"), &version_command);
+    assert_ptr_equal(commands_find("-V"), &version_command);
+    assert_ptr_equal(commands_find("--help"), &help_command);
+    assert_ptr_equal(commands_find("-h"), &help_command);
+    assert_null(commands_find("serv"));
+    assert_null(commands_find(""));
+}
+
+static void test_every_description_is_complete(void **state) {
+    (void)state;
+    for (const struct command *const *each = commands; *each; each++) {
+        const struct command *one = *each;
+        struct command_option option, other;
+        assert_non_null(one->run);
+        assert_non_null(one->arguments);
+        assert_in_range(one->summary[0], 'a', 'z');
+        assert_true(one->least <= one->most);
+        if (one->text)
+            assert_int_equal(one->text[strlen(one->text) - 1], '\n');
+        for (size_t at = 0; command_option(one, at, &option); at++) {
+            assert_true(*option.name && option.name[0] != '-');
+            assert_true(*option.help && option.help[strlen(option.help) - 1] != '.');
+            assert_int_equal(option.value == NULL, option.type == OPTION_FLAG);
+            for (size_t next = at + 1; command_option(one, next, &other); next++)
+                assert_string_not_equal(option.name, other.name);
+        }
+    }
+}
+
+/* What the command's help is, as printed on standard output. */
+static void read_help(const struct command *one, struct buffer *out) {
+    char path[] = "/tmp/tarn-help-XXXXXX";
+    int file = mkstemp(path), stdout_copy = dup(STDOUT_FILENO);
+    assert_true(file >= 0 && stdout_copy >= 0);
+    fflush(stdout);
+    dup2(file, STDOUT_FILENO);
+    int status = help_print_command(one);
+    dup2(stdout_copy, STDOUT_FILENO);
+    close(stdout_copy);
+    assert_int_equal(status, 0);
+    assert_true(buffer_reserve(out, 64 << 10));
+    ssize_t got = pread(file, out->bytes, 64 << 10, 0);
+    assert_true(got > 0);
+    out->bytes[got] = '\0';
+    close(file);
+    unlink(path);
+}
+
+static void test_the_help_of_every_command_has_its_every_option(void **state) {
+    (void)state;
+    for (const struct command *const *each = commands; *each; each++) {
+        cleanup_buffer struct buffer help = {0};
+        char wanted[200];
+        struct command_option option;
+        read_help(*each, &help);
+        snprintf(wanted, sizeof wanted, "Usage: tarn %s", (*each)->name);
+        assert_int_equal(strncmp(help.bytes, wanted, strlen(wanted)), 0);
+        assert_non_null(strstr(help.bytes, "  --help, -h\n"));
+        for (size_t at = 0; command_option(*each, at, &option); at++) {
+            snprintf(wanted, sizeof wanted, "\n  --%s", option.name);
+            assert_non_null(strstr(help.bytes, wanted));
+            assert_non_null(strstr(help.bytes, option.help));
+        }
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_values_stand_in_the_next_argument_or_behind_an_equals_sign),
+        cmocka_unit_test(test_what_is_not_given_has_no_value),
+        cmocka_unit_test(test_options_and_operands_are_mixed),
+        cmocka_unit_test(test_the_last_value_counts_but_of_a_list_each_one),
+        cmocka_unit_test(test_a_switch_takes_its_value_only_behind_an_equals_sign),
+        cmocka_unit_test(test_what_follows_two_dashes_are_operands),
+        cmocka_unit_test(test_help_is_asked_for_anywhere),
+        cmocka_unit_test(test_bad_usage_is_refused_with_a_reason),
+        cmocka_unit_test(test_nothing_at_all_is_read_as_well),
+        cmocka_unit_test(test_a_command_may_take_anything),
+        cmocka_unit_test(test_every_setting_is_an_option_of_serve),
+        cmocka_unit_test(test_every_command_is_found_by_its_name),
+        cmocka_unit_test(test_every_description_is_complete),
+        cmocka_unit_test(test_the_help_of_every_command_has_its_every_option),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
