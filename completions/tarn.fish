@@ -28,7 +28,7 @@ complete -c tarn -n 'test (count (commandline -opc)) -eq 1' -a '(__tarn_commands
 complete -c tarn -l help -d 'print the help'
 complete -c tarn -n 'test (count (commandline -opc)) -eq 1' -l version -d 'print the version'
 
-complete -c tarn -n '__tarn_runs serve' -l config -r -F -d 'the configuration file; variable: TARN_CONFIG; default: /etc/tarn/tarn.yaml, if there is one'
+complete -c tarn -n '__tarn_runs serve' -l config -r -F -d 'the configuration file; default: $TARN_CONFIG, else /etc/tarn/tarn.yaml, if it exists'
 complete -c tarn -n '__tarn_runs serve' -l listen -x -d 'addresses to serve on: HOST:PORT, [IPV6]:PORT or :PORT'
 complete -c tarn -n '__tarn_runs serve' -l max-connections -x -d 'client connections open at once; more get 503'
 complete -c tarn -n '__tarn_runs serve' -l head-timeout -x -d 'time a client may take for a request\'s head'

@@ -10,6 +10,7 @@
 #include "auth/google/google.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "cache/cache.h"
 #include "cmd/arguments.h"
 #include "cmd/commands.h"
@@ -20,13 +21,14 @@
 #include "registry/registry.h"
 
 enum {
-    GIVE_BACK_S = 15,
-    KEPT_FREE = 4 << 20, /* bytes that may lie free for the next requests */
+    TRIM_PAUSE_S = 15,
+    FREE_LIMIT = 4 << 20, /* free bytes that the C library may keep for the next requests */
 };
 
 /* Everything that a running tarn is made of. */
 struct serving {
     const struct config *config;
+    uint64_t max_size; /* the limit of the cache in bytes */
     struct store *store;
     struct upstreams *upstreams;
     struct upkeep *upkeep;
@@ -40,66 +42,83 @@ struct serving {
     pthread_t signals; /* the thread that waits for them */
 };
 
-/* What a busy hour took and nobody uses any more goes back to the system. */
-static void give_back_memory(void) {
-    if (mallinfo2().fordblks > KEPT_FREE)
+/* Returns free memory to the system, because the C library would keep it after a busy hour. */
+static void trim_memory(void) {
+    if (mallinfo2().fordblks > FREE_LIMIT)
         malloc_trim(0);
 }
 
-/* Waits for the signals that end the process; all other threads have them blocked. */
-static void *wait_for_signal(void *context) {
+/* Waits for a signal that ends the process. All other threads block these signals. */
+static void wait_for_signal(void *context) {
     struct serving *serving = context;
-    static const struct timespec pause = {.tv_sec = GIVE_BACK_S};
+    static const struct timespec pause = {.tv_sec = TRIM_PAUSE_S};
     sigset_t signals;
     int signal_number;
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
     while ((signal_number = sigtimedwait(&signals, NULL, &pause)) < 0)
-        give_back_memory();
+        trim_memory();
     log_at(LOG_INFO, "stopping", LOG_STRING("signal", strsignal(signal_number)));
     service_stop(serving->service);
     http_server_stop(serving->server);
-    return NULL;
 }
 
-static bool open_parts(struct serving *serving, struct error *error) {
+/* ---- building the parts: each step needs those above it ---- */
+
+static bool open_store(struct serving *serving, struct error *error) {
     const struct config *config = serving->config;
-    struct cache_settings cache_settings = {
-        .document_memory = config->manifest_memory,
-        .negative_ttl_ms = config->negative_ttl_ms,
-        .max_flights = (unsigned)config->max_flights,
-        .max_connections = (unsigned)config->connections_total,
-    };
-    struct upkeep_settings upkeep_settings = {
+    serving->store = store_open(config->root, error);
+    return serving->store && config_max_size(config, &serving->max_size, error);
+}
+
+static bool open_upstreams(struct serving *serving, struct error *error) {
+    const struct config *config = serving->config;
+    serving->upstreams = upstreams_new(config->upstreams, config->upstream_count, error);
+    return serving->upstreams != NULL;
+}
+
+static bool open_clients(struct serving *serving, struct error *error) {
+    const char *htpasswd = serving->config->clients_htpasswd;
+    return !htpasswd || (serving->clients = clients_new(htpasswd, error));
+}
+
+static bool open_cache(struct serving *serving, struct error *error) {
+    const struct config *config = serving->config;
+    const struct upkeep_settings upkeep_settings = {
+        .max_size = serving->max_size,
         .min_free = config->min_free,
         .max_age_s = (config->max_age_ms + 999) / 1000,
         .scrub_s = (config->scrub_ms + 999) / 1000,
         .pin = config->pin,
     };
-    serving->store = store_open(config->root, error);
-    if (!serving->store || !config_max_size(config, &upkeep_settings.max_size, error))
-        return false;
-    serving->upstreams = upstreams_new(config->upstreams, config->upstream_count, error);
-    if (!serving->upstreams)
-        return false;
-    if (config->clients_htpasswd &&
-        !(serving->clients = clients_new(config->clients_htpasswd, error)))
-        return false;
+    const struct cache_settings cache_settings = {
+        .document_memory = config->manifest_memory,
+        .negative_ttl_ms = config->negative_ttl_ms,
+        .max_flights = (unsigned)config->max_flights,
+        .max_connections = (unsigned)config->connections_total,
+    };
     serving->upkeep = upkeep_new(&upkeep_settings, serving->store);
     serving->cache = serving->upkeep ? cache_new(&cache_settings, serving->upkeep) : NULL;
-    const struct registry_settings registry_settings = {
+    return serving->cache || error_set(error, ERROR_MEMORY, "out of memory");
+}
+
+static bool open_registry(struct serving *serving, struct error *error) {
+    const struct registry_settings settings = {
         .cache = serving->cache,
         .store = serving->store,
         .upstreams = serving->upstreams,
         .clients = serving->clients,
-        .listed = config->upstreams,
-        .listed_count = config->upstream_count,
+        .listed = serving->config->upstreams,
+        .listed_count = serving->config->upstream_count,
     };
-    serving->registry = serving->cache ? registry_new(&registry_settings) : NULL;
-    if (!serving->registry)
-        return error_set(error, ERROR_MEMORY, "out of memory");
-    const struct http_server_settings server_settings = {
+    serving->registry = registry_new(&settings);
+    return serving->registry || error_set(error, ERROR_MEMORY, "out of memory");
+}
+
+static bool open_server(struct serving *serving, struct error *error) {
+    const struct config *config = serving->config;
+    const struct http_server_settings settings = {
         .listen = config->listen,
         .listen_count = config->listen_count,
         .max_connections = (unsigned)config->max_connections,
@@ -113,13 +132,18 @@ static bool open_parts(struct serving *serving, struct error *error) {
         .error_body = error_body_of_status,
         .context = serving->registry,
     };
-    serving->server = http_server_new(&server_settings, error);
+    serving->server = http_server_new(&settings, error);
     if (!serving->server)
         return false;
     registry_set_server(serving->registry, serving->server);
+    return true;
+}
+
+static bool open_service(struct serving *serving, struct error *error) {
+    const struct config *config = serving->config;
     serving->service_settings = (struct service_settings){
         .root = config->root,
-        .max_size = upkeep_settings.max_size,
+        .max_size = serving->max_size,
         .store = serving->store,
         .cache = serving->cache,
         .upstreams = serving->upstreams,
@@ -130,8 +154,17 @@ static bool open_parts(struct serving *serving, struct error *error) {
     return serving->service != NULL;
 }
 
-/* Takes down what stands, in the reverse order; a part that was never built is NULL. False: a
- * transfer hangs in a system call, and the rest is left to the process's end. */
+static bool open_parts(struct serving *serving, struct error *error) {
+    return open_store(serving, error) && open_upstreams(serving, error) &&
+           open_clients(serving, error) && open_cache(serving, error) &&
+           open_registry(serving, error) && open_server(serving, error) &&
+           open_service(serving, error);
+}
+
+/* ---- running and ending ---- */
+
+/* Frees the parts in reverse order; a part that was never built is NULL. False: a transfer hangs in
+ * a system call, and the remaining parts are left to the end of the process. */
 static bool close_parts(struct serving *serving) {
     if (serving->service)
         service_stop(serving->service);
@@ -149,14 +182,14 @@ static bool close_parts(struct serving *serving) {
 }
 
 static bool start_threads(struct serving *serving, struct error *error) {
-    int failed = pthread_create(&serving->signals, NULL, wait_for_signal, serving);
-    if (failed)
-        return error_set_errno(error, failed, "starting a thread");
-    return upkeep_start(serving->upkeep, error) && service_start(serving->service, error);
+    return thread_start("signals", THREAD_STACK, wait_for_signal, serving, &serving->signals,
+                        error) &&
+           upkeep_start(serving->upkeep, error) && service_start(serving->service, error);
 }
 
 static void end_threads(struct serving *serving) {
-    pthread_kill(serving->signals, SIGTERM); /* it may have had one already: then it has ended */
+    pthread_kill(serving->signals,
+                 SIGTERM); /* no effect if the thread has ended by a signal already */
     pthread_join(serving->signals, NULL);
     upkeep_stop(serving->upkeep);
 }
@@ -172,16 +205,17 @@ static void announce(const struct serving *serving) {
                LOG_STRING("config", config->file ? config->file : "built-in"));
 }
 
-/* One connection a client and several an upstream: as many descriptors as we may have. */
+/* Each client has one connection and each upstream several: allow as many descriptors as the system
+ * permits. */
 static void raise_limits(void) {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
         limit.rlim_cur = limit.rlim_max;
         setrlimit(RLIMIT_NOFILE, &limit);
     }
-    /* A thread a request would otherwise mean a heap a thread. */
+    /* The C library would make a heap for each thread, and each request has a thread. */
     mallopt(M_ARENA_MAX, 2);
-    /* Left alone, the first large buffer that is freed has the C library keep up to 64 MiB. */
+    /* With the defaults the C library keeps up to 64 MiB once a large buffer has been freed. */
     mallopt(M_MMAP_THRESHOLD, 128 << 10);
     mallopt(M_TRIM_THRESHOLD, 1 << 20);
 }
@@ -217,7 +251,7 @@ static int serve(const struct config *config) {
     return ok ? 0 : 1;
 }
 
-/* Hands the options on to the configuration. False: out of memory. */
+/* Passes the options to the configuration. False: out of memory. */
 static bool collect_flags(struct config_flags *flags, const struct arguments *arguments) {
     flags->file = arguments_string(arguments, "config");
     for (size_t i = 0; i < arguments->given_count; i++) {
@@ -245,8 +279,7 @@ static int run(const struct arguments *arguments) {
 
 static const struct command_option options[] = {
     {"config", OPTION_STRING, "FILE",
-     "the configuration file; variable: TARN_CONFIG; default: " CONFIG_DEFAULT_FILE
-     ", if there is one"},
+     "the configuration file; default: $TARN_CONFIG, else " CONFIG_DEFAULT_FILE ", if it exists"},
 };
 
 const struct command serve_command = {
