@@ -1,7 +1,7 @@
 /*
  * tarn configure-docker: makes docker-credential-tarn the helper for Google's registries in
- * Docker's config.json. The file is a person's: whatever else it holds stays, in its order, and it
- * is replaced whole or not at all.
+ * Docker's config.json. The rest of the file stays as its owner wrote it, in the same order. The
+ * file is replaced as a whole or not at all.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +13,7 @@
 #include "auth/google/google.h"
 #include "auth/google/secret.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/json.h"
 #include "cmd/arguments.h"
 #include "cmd/commands.h"
@@ -39,7 +40,8 @@ static bool config_path(char *out, size_t size) {
     return length > 0 && (size_t)length < size;
 }
 
-/* The file that a symbolic link at last points to, there or not: the link itself stays a link. */
+/* Finds the file at the end of a chain of symbolic links, so that the link itself stays a link. The
+ * file need not exist. */
 static bool follow_links(const char *path, char *out, size_t size) {
     char target[PATH_MAX];
     if (!text_copy(text_of(path), out, size))
@@ -61,36 +63,25 @@ static bool follow_links(const char *path, char *out, size_t size) {
 
 /* ---- what it holds ---- */
 
-/* True with *config NULL: there is no such file. */
+/* True, and *config is NULL: there is no such file. */
 static bool read_config(const char *path, json_t **config, struct stat *status) {
     cleanup_secret_buffer struct buffer bytes = {0};
-    cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    struct error error;
     *config = NULL;
-    if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
-        return true;
-    if (fd < 0 || fstat(fd, status) < 0)
-        return print_failure(path, strerror(errno));
-    if (!S_ISREG(status->st_mode) || status->st_size > FILE_LIMIT)
-        return print_failure(path, "is no regular file of at most 4 MiB");
-    ssize_t got = 1;
-    if (!buffer_reserve(&bytes, (size_t)status->st_size + 1))
-        return print_failure(path, "out of memory");
-    while (got > 0 && bytes.length < bytes.capacity) {
-        got = read(fd, bytes.bytes + bytes.length, bytes.capacity - bytes.length);
-        bytes.length += got > 0 ? (size_t)got : 0;
-    }
-    if (got < 0)
-        return print_failure(path, strerror(errno));
-    /* Without the parser's words: they would quote what may be a password. */
+    bytes.bytes = file_read_small(path, FILE_LIMIT, FILE_REGULAR, &bytes.length, status, &error);
+    if (!bytes.bytes)
+        return error.kind == ERROR_NOT_FOUND || print_failure(path, error.text);
+    bytes.capacity = bytes.length + 1;
+    /* Without the parser's words, because they would quote what may be a password. */
     *config = bounded_json_load(bytes.bytes, bytes.length, NULL);
     if (!*config)
-        return print_failure(path, "is no JSON; nothing was changed");
+        return print_failure(path, "is not JSON; nothing was changed");
     return true;
 }
 
 static json_t *config_helpers(json_t *config, const char *path) {
     if (!json_is_object(config)) {
-        print_failure(path, "is no JSON object; nothing was changed");
+        print_failure(path, "is not a JSON object; nothing was changed");
         return NULL;
     }
     json_t *helpers = json_object_get(config, "credHelpers");
@@ -100,11 +91,11 @@ static json_t *config_helpers(json_t *config, const char *path) {
     }
     if (json_is_object(helpers))
         return helpers;
-    print_failure(path, "credHelpers is no object; nothing was changed");
+    print_failure(path, "credHelpers is not an object; nothing was changed");
     return NULL;
 }
 
-/* Whether anything is other than before. */
+/* Returns whether this changed anything. */
 static bool set_helpers(json_t *helpers, const char *const *hosts) {
     bool changed = false;
     for (; *hosts; hosts++) {
@@ -117,11 +108,12 @@ static bool set_helpers(json_t *helpers, const char *const *hosts) {
     return changed;
 }
 
-/* With tabs, as Docker writes it: no string of JSON holds a line's end, so whatever spaces begin a
- * line are its indentation. */
+/* Indents with tabs, as Docker does. Spaces at the start of a line are always indentation, because
+ * a string in JSON never holds the end of a line. */
 static char *write_text(const json_t *config) {
     cleanup_buffer struct buffer text = {0};
-    if (!bounded_json_dump(config, JSON_INDENT(1) | JSON_PRESERVE_ORDER, &text))
+    if (!bounded_json_dump(config, JSON_INDENT(1) | JSON_PRESERVE_ORDER, &text) ||
+        !buffer_append_string(&text, "\n"))
         return NULL;
     bool begins = true;
     for (char *c = text.bytes; *c; c++) {
@@ -148,18 +140,8 @@ static bool make_folders(const char *path) {
     return true;
 }
 
-static bool write_whole(int fd, const char *text) {
-    for (size_t left = strlen(text); left;) {
-        ssize_t written = write(fd, text, left);
-        if (written < 0 && errno != EINTR)
-            return false;
-        text += written > 0 ? written : 0;
-        left -= written > 0 ? (size_t)written : 0;
-    }
-    return write(fd, "\n", 1) == 1 && fsync(fd) == 0;
-}
-
-/* `old` is NULL for a new file: 0600. Its owner is kept where we may. */
+/* `old` is the state of the file that is replaced; NULL: the file is new and gets mode 0600. The
+ * new file gets the old owner if this process may set it. */
 static bool replace(const char *path, const char *text, const struct stat *old) {
     char temporary[PATH_MAX];
     if (snprintf(temporary, sizeof temporary, "%s.XXXXXX", path) >= (int)sizeof temporary) {
@@ -169,11 +151,11 @@ static bool replace(const char *path, const char *text, const struct stat *old) 
     cleanup_close int fd = mkostemp(temporary, O_CLOEXEC);
     if (fd < 0)
         return false;
-    bool ok = write_whole(fd, text);
+    bool ok = file_write_all(fd, text, strlen(text), NULL) && fsync(fd) == 0;
     if (ok && old) {
         if ((old->st_uid != geteuid() || old->st_gid != getegid()) &&
             fchown(fd, old->st_uid, old->st_gid) < 0)
-            errno = 0; /* then it is ours, with the same mode */
+            errno = 0; /* then the file belongs to this user, with the same mode */
         ok = fchmod(fd, old->st_mode & 07777) == 0;
     }
     if (ok && rename(temporary, path) == 0)
@@ -221,7 +203,7 @@ static bool configure(const char *const *hosts, bool dry_run) {
     if (!text)
         return print_failure(named, "out of memory");
     if (dry_run)
-        return printf("%s\n", text) > 0 && fflush(stdout) == 0;
+        return fputs(text, stdout) >= 0 && fflush(stdout) == 0;
     if ((changed || is_new) &&
         (!make_folders(path) || !replace(path, text, is_new ? NULL : &status)))
         return print_failure(named, strerror(errno));
@@ -240,8 +222,8 @@ static bool split_hosts(char *value, const char *hosts[HOSTS_LIMIT + 1]) {
             return false;
         if (!google_host_is_registry(text_of(host)))
             fprintf(stderr,
-                    "tarn: %s is no registry of Google's: docker-credential-" HELPER
-                    " will have nothing for it\n",
+                    "tarn: %s is not a registry of Google: docker-credential-" HELPER
+                    " has no credentials for it\n",
                     host);
         hosts[count++] = host;
     }
