@@ -1,3 +1,4 @@
+/* Sends an order over the socket file of a running tarn, and reads the lines of the response. */
 #include "cmd/admin_client.h"
 
 #include <curl/curl.h>
@@ -15,34 +16,34 @@
 
 enum { LINE_LIMIT = 16 << 20 }; /* an image may have many tags */
 
-struct answer {
-    const struct admin_order *order;
+struct response {
+    const struct admin_client_order *order;
     CURL *curl;
-    struct buffer rest; /* a line that is not whole yet; a refusal's body */
+    struct buffer rest; /* the part of a line that has come; or the body of a refusal */
 };
 
-/* ---- the answer ---- */
+/* ---- the response ---- */
 
-static bool take_line(const struct answer *answer, struct text text) {
+static bool pass_line(const struct response *response, struct text text) {
     cleanup_json json_t *line = json_loadb(text.at, text.length, 0, NULL);
-    return json_is_object(line) && answer->order->take_line(answer->order->context, line, text);
+    return json_is_object(line) && response->order->on_line(response->order->context, line, text);
 }
 
-static size_t take_bytes(char *bytes, size_t one, size_t length, void *context) {
-    struct answer *answer = context;
-    struct buffer *rest = &answer->rest;
+static size_t on_bytes(char *bytes, size_t one, size_t length, void *context) {
+    struct response *response = context;
+    struct buffer *rest = &response->rest;
     long status = 0;
     (void)one;
     if (rest->length + length > LINE_LIMIT || !buffer_append(rest, bytes, length))
         return 0;
-    curl_easy_getinfo(answer->curl, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(response->curl, CURLINFO_RESPONSE_CODE, &status);
     if (status != 200)
         return length;
     const char *newline;
     size_t used = 0;
     while ((newline = memchr(rest->bytes + used, '\n', rest->length - used))) {
         size_t end = (size_t)(newline - rest->bytes);
-        if (!take_line(answer, (struct text){rest->bytes + used, end - used}))
+        if (!pass_line(response, (struct text){rest->bytes + used, end - used}))
             return 0;
         used = end + 1;
     }
@@ -53,82 +54,86 @@ static size_t take_bytes(char *bytes, size_t one, size_t length, void *context) 
 
 /* ---- the request ---- */
 
-static enum admin_outcome tell(const struct answer *answer, const char *what, const char *why) {
+static enum admin_client_outcome print_failure(const struct response *response, const char *what,
+                                               const char *why) {
     fflush(stdout);
-    fprintf(stderr, "tarn %s: %s: %s\n", answer->order->command, what, why);
-    return ADMIN_FAILED;
+    fprintf(stderr, "tarn %s: %s: %s\n", response->order->command, what, why);
+    return ADMIN_CLIENT_FAILED;
 }
 
-static enum admin_outcome not_reached(const struct admin_order *order, int number,
-                                      int *error_number) {
+static enum admin_client_outcome unreachable(const struct admin_client_order *order, int number,
+                                             int *error_number) {
     *error_number = number;
     if (number != EACCES && number != EPERM)
-        return ADMIN_ABSENT;
+        return ADMIN_CLIENT_ABSENT;
     fprintf(stderr, "tarn %s: %s/" ADMIN_SOCKET ": %s; run this as the user that tarn runs as\n",
             order->command, order->root, strerror(number));
-    return ADMIN_FAILED;
+    return ADMIN_CLIENT_FAILED;
 }
 
-static enum admin_outcome judge(struct answer *answer, CURLcode code, int *error_number) {
+static enum admin_client_outcome outcome_of(struct response *response, CURLcode code,
+                                            int *error_number) {
     long status = 0, number = 0;
     char word[32], message[256], what[64];
-    curl_easy_getinfo(answer->curl, CURLINFO_RESPONSE_CODE, &status);
-    curl_easy_getinfo(answer->curl, CURLINFO_OS_ERRNO, &number);
+    curl_easy_getinfo(response->curl, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(response->curl, CURLINFO_OS_ERRNO, &number);
     if (code == CURLE_COULDNT_CONNECT)
-        return not_reached(answer->order, number ? (int)number : ECONNREFUSED, error_number);
+        return unreachable(response->order, number ? (int)number : ECONNREFUSED, error_number);
     if (code != CURLE_OK)
-        return tell(answer, "the answer ended early", curl_easy_strerror(code));
+        return print_failure(response, "the response ended early", curl_easy_strerror(code));
     if (status == 200)
-        return ADMIN_ANSWERED;
-    error_body_read(answer->rest.bytes, answer->rest.length, word, sizeof word, message,
+        return ADMIN_CLIENT_ANSWERED;
+    error_body_read(response->rest.bytes, response->rest.length, word, sizeof word, message,
                     sizeof message);
     snprintf(what, sizeof what, "tarn refused with status %ld", status);
-    return tell(answer, what, message);
+    return print_failure(response, what, message);
 }
 
-/* Opens the root, so that the socket's path is short enough however long the root's is. */
+/* Opens the root, because the path of a socket is limited to 107 bytes: through the descriptor it
+ * is short, however long the path of the root is. */
 static int open_root(const char *root, char *socket_path, size_t size) {
     int directory = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
     snprintf(socket_path, size, "/proc/self/fd/%d/" ADMIN_SOCKET, directory);
     return directory;
 }
 
-static enum admin_outcome perform(struct answer *answer, const char *socket_path, const char *url,
-                                  int *error_number) {
-    CURL *curl = answer->curl;
+static enum admin_client_outcome perform(struct response *response, const char *socket_path,
+                                         const char *url, int *error_number) {
+    CURL *curl = response->curl;
     struct curl_slist *fields = curl_slist_append(NULL, "Content-Type: application/json");
     curl_easy_setopt(curl, CURLOPT_URL, url);
     curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, socket_path);
     curl_easy_setopt(curl, CURLOPT_PROXY, "");
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, fields);
-    if (answer->order->body)
-        curl_easy_setopt(curl, CURLOPT_COPYPOSTFIELDS, answer->order->body);
-    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_bytes);
-    curl_easy_setopt(curl, CURLOPT_WRITEDATA, answer);
-    enum admin_outcome outcome = judge(answer, curl_easy_perform(curl), error_number);
+    if (response->order->body)
+        curl_easy_setopt(curl, CURLOPT_COPYPOSTFIELDS, response->order->body);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_bytes);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, response);
+    enum admin_client_outcome outcome = outcome_of(response, curl_easy_perform(curl), error_number);
     curl_slist_free_all(fields);
     return outcome;
 }
 
-enum admin_outcome admin_ask(const struct admin_order *order, int *error_number) {
+enum admin_client_outcome admin_client_send(const struct admin_client_order *order,
+                                            int *error_number) {
     char socket_path[sizeof((struct sockaddr_un *)NULL)->sun_path];
     cleanup_close int directory = open_root(order->root, socket_path, sizeof socket_path);
     if (directory < 0)
-        return not_reached(order, errno, error_number);
+        return unreachable(order, errno, error_number);
     cleanup_buffer struct buffer url = {0};
-    struct answer answer = {.order = order, .curl = curl_easy_init()};
-    if (!buffer_printf(&url, "http://tarn%s", order->target) || !answer.curl) {
-        curl_easy_cleanup(answer.curl);
+    struct response response = {.order = order, .curl = curl_easy_init()};
+    if (!buffer_printf(&url, "http://tarn%s", order->target) || !response.curl) {
+        curl_easy_cleanup(response.curl);
         fprintf(stderr, "tarn %s: out of memory\n", order->command);
-        return ADMIN_FAILED;
+        return ADMIN_CLIENT_FAILED;
     }
-    enum admin_outcome outcome = perform(&answer, socket_path, url.bytes, error_number);
-    curl_easy_cleanup(answer.curl);
-    buffer_free(&answer.rest);
+    enum admin_client_outcome outcome = perform(&response, socket_path, url.bytes, error_number);
+    curl_easy_cleanup(response.curl);
+    buffer_free(&response.rest);
     return outcome;
 }
 
-char *admin_escape(const char *text) {
+char *admin_client_escape(const char *text) {
     char *escaped = curl_easy_escape(NULL, text, 0);
     char *copy = escaped ? strdup(escaped) : NULL;
     curl_free(escaped);

@@ -1,4 +1,4 @@
-/* Orders to the tarn that runs on a root, over its socket file (registry/admin.h). */
+/* Sends an order to the tarn that runs on a root, over its socket file (admin/admin.h). */
 #ifndef CMD_ADMIN_CLIENT_H
 #define CMD_ADMIN_CLIENT_H
 
@@ -6,24 +6,25 @@
 #include <stdbool.h>
 #include "base/text.h"
 
-struct admin_order {
-    const char *command; /* of tarn's, for messages: "warm" */
+struct admin_client_order {
+    const char *command; /* the name of the command, for messages: "warm" */
     const char *root;
-    const char *target; /* "/tarn/v1/warm", with a query if need be */
+    const char *target; /* "/tarn/v1/warm", and a query if there is one */
     const char *body;   /* JSON to POST; NULL: GET */
-    /* Called for each line of the answer: the object, and its text. False ends it. */
-    bool (*take_line)(void *context, json_t *line, struct text text);
+    /* Called with each line of the response: the object, and its text. False ends the response. */
+    bool (*on_line)(void *context, json_t *line, struct text text);
     void *context;
 };
 
-enum admin_outcome {
-    ADMIN_ANSWERED, /* to the end of the body */
-    ADMIN_FAILED,   /* refused, or ended early; that was told on standard error */
-    ADMIN_ABSENT    /* nobody listens there: *error_number says why */
+enum admin_client_outcome {
+    ADMIN_CLIENT_ANSWERED, /* the whole response was read */
+    ADMIN_CLIENT_FAILED,   /* refused, or ended early; the reason is on standard error */
+    ADMIN_CLIENT_ABSENT    /* no tarn listens there: *error_number says why */
 };
-enum admin_outcome admin_ask(const struct admin_order *order, int *error_number);
+enum admin_client_outcome admin_client_send(const struct admin_client_order *order,
+                                            int *error_number);
 
-/* The text as it may stand in a query; the result is the caller's, NULL: out of memory. */
-char *admin_escape(const char *text);
+/* Escapes the text for a query; the result is the caller's to free. NULL: out of memory. */
+char *admin_client_escape(const char *text);
 
 #endif

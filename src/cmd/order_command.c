@@ -82,32 +82,32 @@ static bool write_target(const struct run *run, const json_t *order, struct buff
     const json_t *names = json_object_get(order, "names");
     buffer_printf(target, "/tarn/v1/%s", run->command);
     for (size_t i = 0; i < json_array_size(names); i++) {
-        cleanup_free char *name = admin_escape(json_string_value(json_array_get(names, i)));
+        cleanup_free char *name = admin_client_escape(json_string_value(json_array_get(names, i)));
         buffer_printf(target, "%s%s", i ? "," : "?names=", name ? name : "");
         target->failed = target->failed || !name;
     }
     return !target->failed;
 }
 
-static enum admin_outcome ask(struct run *run, const char *root, const json_t *order,
-                              int *error_number) {
+static enum admin_client_outcome ask(struct run *run, const char *root, const json_t *order,
+                                     int *error_number) {
     bool reads = strcmp(run->command, "ls") == 0 || strcmp(run->command, "du") == 0;
     cleanup_buffer struct buffer target = {0};
     cleanup_free char *body = reads ? NULL : json_dumps(order, JSON_COMPACT);
     if (reads ? !write_target(run, order, &target)
               : !body || !buffer_printf(&target, "/tarn/v1/%s", run->command)) {
         print_failure(run, "out of memory");
-        return ADMIN_FAILED;
+        return ADMIN_CLIENT_FAILED;
     }
-    const struct admin_order asked = {
+    const struct admin_client_order asked = {
         .command = run->command,
         .root = root,
         .target = target.bytes,
         .body = body,
-        .take_line = pass_line,
+        .on_line = pass_line,
         .context = run,
     };
-    return admin_ask(&asked, error_number);
+    return admin_client_send(&asked, error_number);
 }
 
 /* ---- on the store itself ---- */
@@ -162,11 +162,11 @@ static int run_at(struct run *run, const struct chosen_cache *chosen, const json
         return print_failure(run, error.text);
     }
     switch (ask(run, chosen->root, order, &error_number)) {
-    case ADMIN_ANSWERED:
+    case ADMIN_CLIENT_ANSWERED:
         return exit_status(run);
-    case ADMIN_FAILED:
+    case ADMIN_CLIENT_FAILED:
         return 1;
-    case ADMIN_ABSENT:
+    case ADMIN_CLIENT_ABSENT:
         break;
     }
     return run_here(run, chosen, order);

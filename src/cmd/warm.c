@@ -73,18 +73,18 @@ static bool on_line(void *context, json_t *line, struct text text) {
 
 /* ---- the request ---- */
 
-static int exit_status(const struct result *result, enum admin_outcome outcome, const char *root,
-                       int error_number, size_t images) {
+static int exit_status(const struct result *result, enum admin_client_outcome outcome,
+                       const char *root, int error_number, size_t images) {
     switch (outcome) {
-    case ADMIN_FAILED:
+    case ADMIN_CLIENT_FAILED:
         return 1;
-    case ADMIN_ABSENT:
+    case ADMIN_CLIENT_ABSENT:
         fprintf(stderr,
                 "tarn warm: no tarn is running with the root %s (%s); start it with tarn serve, or "
                 "name another root with --root or --config\n",
                 root, strerror(error_number));
         return 1;
-    case ADMIN_ANSWERED:
+    case ADMIN_CLIENT_ANSWERED:
         break;
     }
     if (result->images_done + result->images_failed < images) {
@@ -101,18 +101,18 @@ static int ask(const struct arguments *arguments, const char *root) {
         return 1;
     }
     struct result result = {0};
-    const struct admin_order warm = {
+    const struct admin_client_order warm = {
         .command = "warm",
         .root = root,
         .target = "/tarn/v1/warm",
         .body = body,
-        .take_line = on_line,
+        .on_line = on_line,
         .context = &result,
     };
     if (!arguments_flag(arguments, "json") && isatty(STDOUT_FILENO))
         result.progress = warm_progress_new(stdout);
     int error_number = 0;
-    enum admin_outcome outcome = admin_ask(&warm, &error_number);
+    enum admin_client_outcome outcome = admin_client_send(&warm, &error_number);
     warm_progress_free(result.progress);
     return exit_status(&result, outcome, root, error_number, arguments->operand_count);
 }

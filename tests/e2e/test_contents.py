@@ -1018,5 +1018,5 @@ def test_an_answer_that_ends_early_is_a_failure(program, tmp_path):
                                b"{}\n")
         out, err = child.communicate(timeout=10)
     assert child.returncode == 1
-    assert "the answer ended early" in err
+    assert "the response ended early" in err
     assert out == ""
