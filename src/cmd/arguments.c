@@ -40,7 +40,7 @@ static bool find_option(const struct command *command, const char *argument,
 }
 
 /* Makes sure that the option has a value if it takes one, from the next argument if need be. */
-static bool take_value(struct reading *reading, struct arguments_given *given) {
+static bool read_value(struct reading *reading, struct arguments_given *given) {
     const struct command_option *option = &given->option;
     if (option->type == OPTION_FLAG)
         return !given->value ||
@@ -74,7 +74,7 @@ static bool read_option(struct reading *reading, const char *argument) {
     struct arguments_given *given = &arguments->given[arguments->given_count];
     if (!find_option(arguments->command, argument, &given->option, &given->value))
         return error_set(reading->error, ERROR_INVALID, "there is no option %s", argument);
-    if (!take_value(reading, given) || !parse_value(reading, given))
+    if (!read_value(reading, given) || !parse_value(reading, given))
         return false;
     arguments->given_count++;
     return true;

@@ -1,3 +1,4 @@
+/* Confines the serving process by Landlock and seccomp. */
 #include "cmd/confine.h"
 
 #include <dirent.h>
@@ -17,7 +18,7 @@
 #include <unistd.h>
 #include "base/cleanup.h"
 
-/* LeakSanitizer looks at its own process by ptrace; ThreadSanitizer has a thread of its own. */
+/* LeakSanitizer uses ptrace on its own process; ThreadSanitizer runs a thread of its own. */
 #ifndef __has_feature
 #define __has_feature(feature) 0 /* gcc has macros instead */
 #endif
@@ -34,14 +35,14 @@
 
 /* ---- Landlock: files ---- */
 
-/* What the headers of a Debian 12 (Linux 6.1) do not know yet. */
+/* The headers of Debian 12 (Linux 6.1) do not define these. */
 #define RIGHT_TRUNCATE  (UINT64_C(1) << 14) /* ABI 3 */
 #define RIGHT_IOCTL_DEV (UINT64_C(1) << 15) /* ABI 5 */
 #define SCOPES          (UINT64_C(3))       /* ABI 6: abstract Unix sockets; signals */
 
 enum { ABI_RENAMES = 2, ABI_TRUNCATE = 3, ABI_IOCTL = 5, ABI_SCOPES = 6 };
 
-/* The kernel takes a longer one than it knows as long as the rest is 0. */
+/* The kernel accepts a struct that is longer than the one it knows if the rest is 0. */
 struct ruleset {
     uint64_t handled_access_fs, handled_access_net, scoped;
 };
@@ -51,16 +52,16 @@ static const uint64_t writing_rights =
     LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG |
     LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_REFER;
 
-/* Had by nobody from then on. */
+/* No file or folder gives these rights any more. */
 static const uint64_t dropped_rights =
     LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_BLOCK |
     LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_SYM | RIGHT_IOCTL_DEV;
 
-/* Landlock binds the thread that asks and those it starts, and no other. */
+/* Landlock restricts the calling thread and the threads that it starts later, and no other. */
 static bool is_alone(void) {
     DIR *tasks = opendir("/proc/self/task");
     if (!tasks)
-        return true; /* no /proc: nothing to judge by */
+        return true; /* without /proc the threads cannot be counted */
     unsigned count = 0;
     for (struct dirent *entry; (entry = readdir(tasks));)
         count += entry->d_name[0] != '.';
@@ -71,10 +72,10 @@ static bool is_alone(void) {
 static bool allow_below(int rules, const char *path, uint64_t rights, struct error *error) {
     cleanup_close int fd = open(path, O_PATH | O_CLOEXEC);
     if (fd < 0)
-        return error_set_errno(error, errno, "open %s", path);
+        return error_set_errno(error, errno, "opening %s", path);
     struct landlock_path_beneath_attr rule = {.allowed_access = rights, .parent_fd = fd};
     return syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) == 0 ||
-           error_set_errno(error, errno, "allow writing below %s", path);
+           error_set_errno(error, errno, "allowing writes below %s", path);
 }
 
 static bool restrict_files(const char *root, struct error *error) {
@@ -82,7 +83,7 @@ static bool restrict_files(const char *root, struct error *error) {
         syscall(SYS_landlock_create_ruleset, NULL, (size_t)0, LANDLOCK_CREATE_RULESET_VERSION);
     if (abi < 0)
         return error_set_errno(error, errno, "the kernel does not offer it");
-    if (abi < ABI_RENAMES) /* the first version forbids every rename between two folders */
+    if (abi < ABI_RENAMES) /* its first version forbids every rename between two folders */
         return error_set(error, ERROR_UNSUPPORTED, "the kernel is older than Linux 5.19");
     if (!is_alone())
         return error_set(error, ERROR_INVALID, "other threads are running already");
@@ -95,7 +96,7 @@ static bool restrict_files(const char *root, struct error *error) {
     size_t size = abi < ABI_SCOPES ? sizeof set.handled_access_fs : sizeof set;
     cleanup_close int rules = (int)syscall(SYS_landlock_create_ruleset, &set, size, 0);
     if (rules < 0)
-        return error_set_errno(error, errno, "make its rules");
+        return error_set_errno(error, errno, "making its rules");
     if (!allow_below(rules, root, writing_rights & known, error))
         return false;
     if (access("/dev/null", F_OK) == 0 &&
@@ -103,13 +104,13 @@ static bool restrict_files(const char *root, struct error *error) {
                      error))
         return false;
     return syscall(SYS_landlock_restrict_self, rules, 0) == 0 ||
-           error_set_errno(error, errno, "restrict this process");
+           error_set_errno(error, errno, "restricting this process");
 }
 
 /* ---- seccomp: system calls ---- */
 
-/* What a cache and its credential helpers never do, and what gets an intruder further. A list of
- * what is denied and not of what is allowed: the C library and OpenSSL choose their calls anew with
+/* Calls that a cache and its credential helpers never make, and that help an intruder. The list
+ * says what is denied, not what is allowed, because the C library and OpenSSL use other calls with
  * each release. */
 static const int denied_calls[] = {
 /* other processes' memory and descriptors */
@@ -131,7 +132,7 @@ static const int denied_calls[] = {
     SCMP_SYS(perf_event_open), SCMP_SYS(lookup_dcookie), SCMP_SYS(syslog), SCMP_SYS(_sysctl),
     SCMP_SYS(iopl), SCMP_SYS(ioperm), SCMP_SYS(modify_ldt), SCMP_SYS(vm86), SCMP_SYS(vm86old),
     SCMP_SYS(uselib), SCMP_SYS(personality), SCMP_SYS(vhangup),
-    /* where its faults were: what a cache does without */
+    /* calls in which the kernel had many faults, and which a cache does not need */
     SCMP_SYS(userfaultfd), SCMP_SYS(io_uring_setup), SCMP_SYS(io_uring_enter),
     SCMP_SYS(io_uring_register), SCMP_SYS(keyctl), SCMP_SYS(add_key), SCMP_SYS(request_key),
     SCMP_SYS(vmsplice), SCMP_SYS(migrate_pages), SCMP_SYS(move_pages), SCMP_SYS(remap_file_pages),
@@ -139,7 +140,7 @@ static const int denied_calls[] = {
     SCMP_SYS(settimeofday), SCMP_SYS(clock_settime), SCMP_SYS(clock_adjtime), SCMP_SYS(adjtimex),
     SCMP_SYS(stime), SCMP_SYS(sethostname), SCMP_SYS(setdomainname)};
 
-/* Each adds rules to the filter; 0, or -errno as libseccomp has it. */
+/* Each of these functions adds rules to the filter. They return 0, or -errno as libseccomp does. */
 
 static int deny_calls(scmp_filter_ctx filter) {
     int failed = 0;
@@ -155,11 +156,13 @@ static int deny_namespaces(scmp_filter_ctx filter) {
     for (size_t i = 0; !failed && i < sizeof flags / sizeof *flags; i++)
         failed = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(clone), 1,
                                   SCMP_A0(SCMP_CMP_MASKED_EQ, flags[i], flags[i]));
-    /* Its flags are in memory, where no filter sees them; the C library then takes clone. */
+    /* The flags of clone3 are in memory, where a filter cannot see them. Without clone3 the C
+     * library uses clone. */
     return failed ? failed : seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
 }
 
-/* All but Unix, IPv4, IPv6 and netlink (the C library asks that for the machine's addresses). */
+/* Denies all but Unix, IPv4, IPv6 and netlink, by which the C library finds the machine's
+ * addresses. */
 static int deny_socket_families(scmp_filter_ctx filter) {
     int failed = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socket), 1,
                                   SCMP_A0(SCMP_CMP_GT, AF_NETLINK));
@@ -176,7 +179,7 @@ static int deny_programs(scmp_filter_ctx filter) {
     return failed ? failed : seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(execveat), 0);
 }
 
-/* Modules of the C library are mapped executable from their files, and never written. */
+/* The C library maps its modules as executable from their files, and never writes to them. */
 static int deny_new_code(scmp_filter_ctx filter) {
     static const unsigned both = PROT_WRITE | PROT_EXEC;
     int failed = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(mmap), 1,
@@ -193,13 +196,13 @@ static int deny_new_code(scmp_filter_ctx filter) {
     return failed;
 }
 
-/* Calls of another architecture are denied as a whole; helpers may be 32-bit programs. */
+/* All calls of another architecture are denied, but a helper may be a 32-bit program. */
 static int set_up(scmp_filter_ctx filter, bool programs) {
     int failed = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
     if (!failed)
         failed = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_ERRNO(EPERM));
-    /* Kernels before 5.16 would slow the process down with a filter, against other code in the same
-     * process; there is none. */
+    /* With a filter, kernels before 5.16 slow the process down to protect it from other code in the
+     * same process. There is no such code here. */
     if (!failed)
         failed = seccomp_attr_set(filter, SCMP_FLTATR_CTL_SSB, 1);
     if (!failed && programs && seccomp_arch_native() == SCMP_ARCH_X86_64)
@@ -227,7 +230,7 @@ static bool restrict_calls(bool programs, struct error *error) {
     if (!failed && !programs)
         failed = deny_new_code(filter);
     if (failed)
-        error_set_errno(error, -failed, "make its filter");
+        error_set_errno(error, -failed, "making its filter");
     else if ((failed = seccomp_load(filter)))
         error_set_errno(error, -failed, "the kernel does not offer it");
     seccomp_release(filter);
@@ -236,7 +239,7 @@ static bool restrict_calls(bool programs, struct error *error) {
 
 /* ---- all of it ---- */
 
-/* The first source that may start a program, or NULL. */
+/* The name of the first credential source that may start a program; NULL: there is none. */
 static const char *program_source(const struct config *config) {
     for (size_t i = 0; i < config->upstream_count; i++) {
         const struct credential_source *source = config->upstreams[i].credentials;
@@ -269,7 +272,7 @@ bool confine(const struct config *config, struct error *error) {
              calls.kind ? calls.text : "on");
     if (config->confine == CONFIG_CONFINE_REQUIRE && !all)
         return error_set(error, ERROR_UNSUPPORTED,
-                         "confine: require cannot be kept: landlock %s; seccomp %s%s", files_text,
+                         "confine: require is not possible: landlock %s; seccomp %s%s", files_text,
                          calls_text, privileged ? "; privileges can be gained" : "");
     log_at(missed ? LOG_WARN : LOG_INFO, all ? "confined" : "confined in part",
            LOG_STRING("landlock", files_text), LOG_STRING("seccomp", calls_text),

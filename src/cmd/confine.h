@@ -1,21 +1,23 @@
 /*
- * Takes from the serving process what it has no more use for, so that whoever gets in through a
- * parser finds little: it may write only below the cache's root, start no program, gain no
- * privilege and use no system call that a cache never needs.
+ * Takes rights from the serving process that it no longer needs, so that an intruder who gets in
+ * through a parser can do little. It is not a command, but a step of tarn serve. Afterwards the
+ * process may write only below the cache's root, start no program, gain no privilege and use no
+ * system call that a cache never needs.
  *
  *   no new privileges  always, `confine: off` included
  *   Landlock           making, writing, removing and renaming files below the root and nowhere else
- *                      (/dev/null may be written). Reading is left alone: certificates,
- *                      credentials, resolv.conf and the modules of the C library's name service
- *                      are read again at any time, from places that are the system's to choose.
- *                      Its rules for the network are not used: upstreams are anywhere.
+ *                      (/dev/null may be written). Reading is not restricted, because
+ *                      certificates, credentials, resolv.conf and the modules of the C library's
+ *                      name service are read again at any time, from places that the system
+ *                      chooses. Landlock's rules for the network are not used, because upstreams
+ *                      may be anywhere.
  *   seccomp            EPERM for debugging, mounting, kernel modules, BPF, namespaces, key rings,
  *                      io_uring, clocks, …; no sockets beside IP, Unix and netlink; no program is
  *                      started and no memory is both written and executed
  *
- * Where a credential source may run a program (a credential helper, gcloud), that program inherits
- * all this. It may start programs and use its memory as it likes then, and Landlock is left out,
- * because where helpers keep their own files is theirs to know. The rest of seccomp holds.
+ * When a credential source may run a program (a credential helper, gcloud), that program inherits
+ * the restrictions. Then programs may be started, memory may be written and executed, and Landlock
+ * is not used, because only the helper knows where it keeps its files. The rest of seccomp applies.
  */
 #ifndef CMD_CONFINE_H
 #define CMD_CONFINE_H
@@ -25,9 +27,9 @@
 #include "config/config.h"
 
 /*
- * Confines the process, and logs in one line what is in force. Once, when the root exists and no
- * thread has been started: threads started later inherit it, older ones would stay free. False:
- * `confine: require`, and something of it cannot be had.
+ * Confines the process, and logs in one line which restrictions apply. Call it once, when the root
+ * exists and before any thread is started: later threads inherit the restrictions, earlier threads
+ * would not have them. False: `confine: require`, and a restriction is not available.
  */
 bool confine(const struct config *config, struct error *error);
 

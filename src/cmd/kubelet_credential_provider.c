@@ -1,6 +1,6 @@
 /*
  * tarn kubelet-credential-provider: the kubelet's exec protocol for image credentials
- * (credentialprovider.kubelet.k8s.io, v1 and v1beta1). One JSON document in, one out.
+ * (credentialprovider.kubelet.k8s.io, v1 and v1beta1). It reads one JSON document and prints one.
  */
 #include <stdio.h>
 #include <string.h>
@@ -27,8 +27,8 @@ enum {
 struct asked {
     const char *api_version;
     char registry[256];        /* as the image names it */
-    char host[256];            /* the same, as registries are compared */
-    const char *subject_token; /* the pod's, if it opted in; NULL: none */
+    char host[256];            /* the same host, in the form in which registries are compared */
+    const char *subject_token; /* the token of the pod, if it opted in; NULL: none */
 };
 
 static int refuse(const char *words) {
@@ -42,13 +42,13 @@ static const char *string_in(const json_t *object, const char *key) {
     return value && strlen(value) == json_string_length(member) ? value : NULL;
 }
 
-/* What is wrong with the request, or NULL. */
+/* Returns what is wrong with the request; NULL: nothing. */
 static const char *read_request(const json_t *request, struct asked *out) {
     const char *kind = string_in(request, "kind"), *image = string_in(request, "image");
     struct text rest;
     out->api_version = string_in(request, "apiVersion");
     if (!json_is_object(request))
-        return "standard input holds no JSON object";
+        return "standard input is not a JSON object";
     if (!kind || strcmp(kind, "CredentialProviderRequest") != 0)
         return "the request's kind is not CredentialProviderRequest";
     if (!out->api_version ||
@@ -58,7 +58,7 @@ static const char *read_request(const json_t *request, struct asked *out) {
         return "the request names no image";
     if (!text_copy(text_cut(text_of(image), '/', &rest), out->registry, sizeof out->registry) ||
         !google_host_of(text_of(out->registry), out->host, sizeof out->host))
-        return "the request's image is no image's name";
+        return "the request's image is not the name of an image";
 
     const char *opted = string_in(json_object_get(request, "serviceAccountAnnotations"), OPT_IN);
     if (!opted || strcmp(opted, "true") != 0)

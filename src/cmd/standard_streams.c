@@ -1,3 +1,4 @@
+/* Reads standard input and writes standard output without stdio. */
 #include "cmd/standard_streams.h"
 
 #include <errno.h>
@@ -7,7 +8,8 @@
 
 bool standard_input_read(size_t limit, struct buffer *out) {
     ssize_t got = 1;
-    if (!buffer_reserve(out, limit + 1)) /* at once: growing would leave copies */
+    if (!buffer_reserve(out,
+                        limit + 1)) /* all at once, because a buffer that grows leaves copies */
         return false;
     while (got > 0 && out->length <= limit) {
         got = read(STDIN_FILENO, out->bytes + out->length, limit + 1 - out->length);

@@ -243,7 +243,7 @@ def test_require_refuses_there(program, tmp_path, settings):
                                  "root": str(tmp_path / "root"), "confine": "require"}))
     done = serve_that_fails(str(wrapper), "--config", config, home=tmp_path)
     assert done.returncode == 1
-    assert re.search("confine: require cannot be kept: landlock off: .*seccomp off: ", done.stderr)
+    assert re.search("confine: require is not possible: landlock off: .*seccomp off: ", done.stderr)
 
 
 # ---- an ordinary user, a system that cannot be written
