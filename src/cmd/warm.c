@@ -62,7 +62,7 @@ static void record_end(struct result *result, const json_t *line) {
 static bool on_line(void *context, json_t *line, struct text text) {
     struct result *result = context;
     if (result->progress)
-        warm_progress_take(result->progress, line);
+        warm_progress_record(result->progress, line);
     else
         printf("%.*s\n", TEXT_PRINT(text));
     fflush(stdout);

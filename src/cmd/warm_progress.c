@@ -196,7 +196,7 @@ static void print_end(struct warm_progress *progress, const json_t *line) {
     forget(progress);
 }
 
-void warm_progress_take(struct warm_progress *progress, const json_t *line) {
+void warm_progress_record(struct warm_progress *progress, const json_t *line) {
     bool is_end = !json_object_get(line, "digest");
     const char *image = order_line_string(line, "image");
     if (!progress->image) {

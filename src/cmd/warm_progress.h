@@ -19,6 +19,6 @@ struct warm_progress *warm_progress_new(FILE *terminal); /* NULL: out of memory 
 void warm_progress_free(struct warm_progress *progress); /* NULL is allowed */
 
 /* Records one line of the response (admin/admin.h), and draws at most every 100 ms. */
-void warm_progress_take(struct warm_progress *progress, const json_t *line);
+void warm_progress_record(struct warm_progress *progress, const json_t *line);
 
 #endif
