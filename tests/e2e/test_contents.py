@@ -923,7 +923,7 @@ def test_an_answer_that_cannot_be_written_is_a_failure(tarn, upstream, arguments
                               stderr=subprocess.PIPE, env=tarn.environment, text=True, timeout=20,
                               check=False)
     assert done.returncode == 1
-    assert f"tarn {arguments[0]}: writing the answer: No space left on device\n" in done.stderr
+    assert f"tarn {arguments[0]}: writing the output: No space left on device\n" in done.stderr
 
 
 # ---- the socket
