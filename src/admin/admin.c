@@ -17,7 +17,7 @@ static void fail(struct http_exchange *exchange, int status, const char *message
     http_reply(exchange, status, "application/json", body.bytes, body.length);
 }
 
-/* The JSON that the client sends; NULL: answered. */
+/* Reads the JSON that the client sends. NULL: an error response was sent. */
 static json_t *read_json(struct http_exchange *exchange) {
     cleanup_buffer struct buffer body = {0};
     struct error error = {0};
@@ -34,42 +34,26 @@ static json_t *read_json(struct http_exchange *exchange) {
     return json;
 }
 
-/* ---- warming: the order ---- */
+/* ---- warm: the order ---- */
 
-/* Pointers to the strings of a JSON array (whose they stay), NULL-terminated; NULL when it holds
- * anything else, or more than `limit`. */
-static const char **read_strings(const json_t *array, size_t limit) {
-    size_t count = json_array_size(array);
-    if (!json_is_array(array) || count > limit)
-        return NULL;
-    cleanup_free const char **strings = calloc(count + 1, sizeof *strings);
-    for (size_t i = 0; strings && i < count; i++) {
-        const json_t *string = json_array_get(array, i);
-        strings[i] = json_string_value(string);
-        if (!strings[i] || strlen(strings[i]) != json_string_length(string))
-            return NULL;
-    }
-    return take(strings);
-}
-
-/* {"images":[…],"platforms":[…]}, the latter optional. False: answered. */
+/* {"images":[…],"platforms":[…]}, the latter optional. False: an error response was sent. */
 static bool read_order(struct http_exchange *exchange, json_t **json, const char ***images,
                        const char ***platforms) {
     *json = read_json(exchange);
     if (!*json)
         return false;
     const json_t *listed = json_object_get(*json, "platforms");
-    *images = read_strings(json_object_get(*json, "images"), IMAGES_LIMIT);
-    *platforms = listed ? read_strings(listed, WARM_PLATFORM_LIMIT) : NULL;
+    *images = line_read_strings(json_object_get(*json, "images"), IMAGES_LIMIT);
+    *platforms = listed ? line_read_strings(listed, WARM_PLATFORM_LIMIT) : NULL;
     if (*images && **images && (!listed || *platforms))
         return true;
     fail(exchange, 400, "expected {\"images\":[\"NAME\",…],\"platforms\":[\"os/arch\",…]}");
     return false;
 }
 
-/* ---- warming: the answer ---- */
+/* ---- warm: the response ---- */
 
-struct answer {
+struct warm_response {
     struct http_exchange *exchange;
     const char *image;
     bool client_left;
@@ -81,22 +65,22 @@ static void begin_line(struct buffer *line, const char *image) {
     buffer_append_string(line, "\",");
 }
 
-static void end_line(struct answer *answer, struct buffer *line, const char *error) {
+static void end_line(struct warm_response *response, struct buffer *line, const char *error) {
     if (error) {
         buffer_append_string(line, ",\"error\":\"");
         buffer_append_json(line, text_of(error));
         buffer_append_string(line, "\"");
     }
     buffer_append_string(line, "}\n");
-    answer->client_left = answer->client_left || line->failed ||
-                          !http_send(answer->exchange, line->bytes, line->length, NULL);
+    response->client_left = response->client_left || line->failed ||
+                            !http_send(response->exchange, line->bytes, line->length, NULL);
 }
 
 static void send_part(void *context, const struct warm_part *part) {
-    struct answer *answer = context;
+    struct warm_response *response = context;
     char digest[DIGEST_STRING_SIZE];
     cleanup_buffer struct buffer line = {0};
-    begin_line(&line, answer->image);
+    begin_line(&line, response->image);
     buffer_printf(&line,
                   "\"digest\":\"%s\",\"role\":\"%s\",\"size\":%" PRIu64 ",\"bytes\":%" PRIu64
                   ",\"state\":\"%s\"",
@@ -104,47 +88,47 @@ static void send_part(void *context, const struct warm_part *part) {
                   warm_state_name(part->state));
     if (part->state == WARM_CACHED)
         buffer_printf(&line, ",\"was_cached\":%s", part->was_cached ? "true" : "false");
-    end_line(answer, &line, part->error);
+    end_line(response, &line, part->error);
 }
 
-static void send_result(struct answer *answer, const struct warm_result *result,
+static void send_result(struct warm_response *response, const struct warm_result *result,
                         const char *error) {
     cleanup_buffer struct buffer line = {0};
-    begin_line(&line, answer->image);
+    begin_line(&line, response->image);
     buffer_printf(&line,
                   "\"state\":\"%s\",\"bytes_fetched\":%" PRIu64 ",\"bytes_cached\":%" PRIu64
                   ",\"seconds\":%.3f",
                   error ? "failed" : "done", result->bytes_fetched, result->bytes_cached,
                   result->seconds);
-    end_line(answer, &line, error);
+    end_line(response, &line, error);
 }
 
 static bool is_wanted(void *context) {
-    const struct answer *answer = context;
-    return !answer->client_left && http_client_is_there(answer->exchange);
+    const struct warm_response *response = context;
+    return !response->client_left && http_client_is_there(response->exchange);
 }
 
 static void warm_all(struct warmer *warmer, struct http_exchange *exchange,
                      const char *const *images, const char *const *platforms) {
-    struct answer answer = {.exchange = exchange};
+    struct warm_response response = {.exchange = exchange};
     struct error error = {0};
     if (!http_begin(exchange, 200, "application/x-ndjson", HTTP_UNKNOWN_LENGTH, &error)) {
         if (error.kind == ERROR_UNSUPPORTED)
             fail(exchange, 505, error.text);
         return;
     }
-    for (size_t i = 0; images[i] && !answer.client_left; i++) {
+    for (size_t i = 0; images[i] && !response.client_left; i++) {
         struct warm_result result;
-        answer.image = images[i];
+        response.image = images[i];
         const struct warm_request request = {
             .image = images[i],
             .platforms = platforms,
             .on_part = send_part,
             .is_wanted = is_wanted,
-            .context = &answer,
+            .context = &response,
         };
         bool ok = warm_image(warmer, &request, &result, &error);
-        send_result(&answer, &result, ok ? NULL : error.text);
+        send_result(&response, &result, ok ? NULL : error.text);
     }
 }
 
@@ -155,12 +139,13 @@ static void handle_warm(struct admin *admin, struct http_exchange *exchange) {
         warm_all(admin->warmer, exchange, images, platforms);
 }
 
-/* ---- contents ---- */
+/* ---- the other orders ---- */
 
-/* The answer to an order about the contents, which begins with its first line. */
+/* The answer to an order about the target, which begins with its first line. */
 struct lines {
     struct http_exchange *exchange;
-    bool begun, refused; /* refused: the client cannot take an answer of unknown length */
+    bool begun;
+    bool refused; /* the client cannot take a response of unknown length */
 };
 
 static bool send_line(void *context, const char *bytes, size_t length) {
@@ -185,7 +170,7 @@ static int status_of(enum error_kind kind) {
     return kind == ERROR_INVALID ? 400 : kind == ERROR_BUSY || kind == ERROR_CLOSED ? 503 : 500;
 }
 
-static void tell_failure(struct lines *lines, const struct error *error) {
+static void send_failure(struct lines *lines, const struct error *error) {
     cleanup_buffer struct buffer line = {0};
     if (lines->refused)
         return;
@@ -202,14 +187,13 @@ static void tell_failure(struct lines *lines, const struct error *error) {
 static void take_order(struct admin *admin, struct http_exchange *exchange, const char *what,
                        const json_t *order) {
     struct lines lines = {.exchange = exchange};
-    const struct contents_sink sink = {
-        .write = send_line, .is_wanted = is_there, .context = &lines};
+    const struct line_sink sink = {.write = send_line, .is_wanted = is_there, .context = &lines};
     struct error error = {0};
-    if (!contents_order(admin->contents, what, order, &sink, &error))
-        tell_failure(&lines, &error);
+    if (!order_run(admin->target, what, order, &sink, &error))
+        send_failure(&lines, &error);
 }
 
-/* {"names":[…]} of the query's names=A,B; NULL: answered. */
+/* Makes {"names":[…]} of the query's names=A,B. NULL: an error response was sent. */
 static json_t *read_query(struct http_exchange *exchange) {
     char names[HTTP_TARGET_LIMIT];
     bool found;
@@ -223,7 +207,7 @@ static json_t *read_query(struct http_exchange *exchange) {
     if (ok || !found)
         return json_pack("{s:o}", "names", list);
     json_decref(list);
-    fail(exchange, 400, "the query is expected to be names=NAME,… once, or nothing");
+    fail(exchange, 400, "expected no query, or names=NAME,… once");
     return NULL;
 }
 
@@ -259,7 +243,7 @@ static void handle_verify(struct admin *admin, struct http_exchange *exchange) {
 
 /* ---- routes ---- */
 
-static const struct route {
+static const struct admin_route {
     const char *path, *method_name;
     enum http_method method;
     void (*handle)(struct admin *admin, struct http_exchange *exchange);
@@ -274,7 +258,7 @@ static const struct route {
 
 void admin_handle(void *context, struct http_exchange *exchange) {
     const struct http_request *request = http_exchange_request(exchange);
-    const struct route *route = NULL;
+    const struct admin_route *route = NULL;
     for (size_t i = 0; i < sizeof routes / sizeof *routes && !route; i++) {
         if (text_is(request->path, routes[i].path))
             route = &routes[i];
@@ -286,7 +270,7 @@ void admin_handle(void *context, struct http_exchange *exchange) {
     }
     if (request->method != route->method) {
         http_add_field(exchange, "Allow", "%s", route->method_name);
-        fail(exchange, 405, "not with this method; the field Allow says which");
+        fail(exchange, 405, "wrong method; the field Allow says which one is right");
         return;
     }
     route->handle(context, exchange);

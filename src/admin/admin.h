@@ -1,16 +1,17 @@
 /*
- * What only the machine's operator may do, over the socket file ROOT/tarn.sock and nothing else.
+ * Orders that only the machine's operator may give, over the socket file ROOT/tarn.sock.
  *
  *   POST /tarn/v1/warm   {"images":["alpine:3.20",…],"platforms":["linux/amd64",…]}
  *
- * brings the images in, one after the other, and answers with lines of JSON as it goes:
+ * pulls the images into the cache, one after the other, and responds with lines of JSON as it goes:
  *
  *   {"image":…,"digest":…,"role":"layer","size":N,"bytes":N,"state":"fetching"}
  *   {"image":…,"state":"done","bytes_fetched":N,"bytes_cached":N,"seconds":S}
  *
- * A part's state is waiting, fetching, cached or failed; with cached comes "was_cached" (before
- * this order) and with failed "error". The second kind of line ends an image; its state is done, or
- * failed with "error". A client that leaves ends the warming, not the transfers under way.
+ * The state of a part is waiting, fetching, cached or failed. With cached comes "was_cached" (the
+ * part was there before this order), and with failed comes "error". The second kind of line ends an
+ * image; its state is done, or failed with "error". When the client leaves, the order ends, but the
+ * transfers under way go on.
  *
  *   GET  /tarn/v1/ls[?names=NAME,…]
  *   GET  /tarn/v1/du
@@ -18,9 +19,9 @@
  *   POST /tarn/v1/prune   {"older_than_ms":N,"to_size":N,"dry_run":false}
  *   POST /tarn/v1/verify  {"repair":false,"rate":BYTES_A_SECOND}
  *
- * look at what is cached, or remove of it, and answer with lines of JSON as contents.h has them.
- * The last has "done":true. What fails before the first line has a status and an OCI error body,
- * what fails later a last line {"error":WHY}. A client that leaves ends the work.
+ * show or remove what is cached, and respond with lines of JSON (ls.h, rm.h, prune.h, verify.h).
+ * The last line has "done":true. A failure before the first line has a status and an OCI error
+ * body; a later failure has a last line {"error":WHY}. When the client leaves, the order ends.
  */
 #ifndef ADMIN_ADMIN_H
 #define ADMIN_ADMIN_H
@@ -33,7 +34,7 @@
 
 struct admin {
     struct warmer *warmer;
-    struct contents *contents;
+    struct order_target *target; /* of all orders but warm */
 };
 
 /* For struct http_server_settings; `context` is a struct admin. */

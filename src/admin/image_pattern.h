@@ -1,27 +1,37 @@
-/* Names of images in the cache, as they are given to ls and rm (contents.h). Inside the room. */
+/*
+ * Patterns of images, as ls and rm take them. Pure; any thread.
+ *
+ * A pattern is UPSTREAM/REPOSITORY with :TAG, with @DIGEST, or with neither, which means all of the
+ * repository. UPSTREAM, REPOSITORY and TAG may be globs (text_matches_glob()). Any of Docker Hub's
+ * hosts means Docker Hub, and its one-part names get library/ in front. "**" alone means
+ * everything.
+ */
 #ifndef ADMIN_IMAGE_PATTERN_H
 #define ADMIN_IMAGE_PATTERN_H
 
 #include "oci/reference.h"
 
-struct content_name {
+struct image_pattern {
     char repository[HOST_LIMIT + 1 + NAME_LIMIT + 1]; /* glob over HOST/REPOSITORY */
     char tag[TAG_LIMIT + 1];                          /* glob; "": none was given */
     struct digest digest;                             /* algorithm 0: none was given */
 };
 
-/* ERROR_INVALID says what is wrong with it. */
-bool content_name_parse(struct text text, struct content_name *out, struct error *error);
+/* False: ERROR_INVALID says what is wrong with it. */
+bool image_pattern_parse(struct text text, struct image_pattern *out, struct error *error);
 
-/* The same for a NULL-terminated list (NULL: empty); the result is the caller's to free. */
-struct content_name *content_names_parse(const char *const *texts, size_t *count,
-                                         struct error *error);
+/* The same for a NULL-terminated list (NULL: empty); the result is the caller's to free. NULL: the
+ * error is set. */
+struct image_pattern *image_patterns_parse(const char *const *texts, size_t *count,
+                                           struct error *error);
 
-bool content_name_is_whole(const struct content_name *name); /* has neither tag nor digest */
-bool content_name_takes_repository(const struct content_name *name, const char *host,
-                                   const char *repository);
-/* Whether a tag that points to `digest` is meant; false for a whole repository. */
-bool content_name_takes_tag(const struct content_name *name, const char *tag,
-                            const struct digest *digest);
+/* Whether the pattern means a whole repository: it has neither tag nor digest. */
+bool image_pattern_is_whole(const struct image_pattern *pattern);
+bool image_pattern_matches_repository(const struct image_pattern *pattern,
+                                      const struct repository_name *repository);
+/* Whether the pattern means the tag `tag`, which points to `digest`. False for a pattern of a whole
+ * repository. */
+bool image_pattern_matches_tag(const struct image_pattern *pattern, const char *tag,
+                               const struct digest *digest);
 
 #endif

@@ -1,14 +1,14 @@
-/* What is there: images one by one, and sums. */
+#include "admin/ls.h"
+
 #include <stdlib.h>
 #include "admin/image.h"
 #include "admin/image_pattern.h"
-#include "admin/line.h"
 #include "base/cleanup.h"
 #include "base/json.h"
 
 /* ---- ls ---- */
 
-/* An image of a repository: a manifest, and which of the tags, sorted by digest, are its. */
+/* An image of a repository: a manifest and its tags, a run of the tags sorted by digest. */
 struct row {
     struct digest digest;
     const struct repository_tag *const *tags; /* in the order of their names */
@@ -16,39 +16,39 @@ struct row {
 };
 
 struct listing {
-    struct contents *contents;
-    const struct contents_sink *sink;
-    const struct content_name *names;
-    size_t name_count;
+    struct order_target *target;
+    const struct line_sink *sink;
+    const struct image_pattern *patterns;
+    size_t pattern_count;
     uint64_t images;
 };
 
-static bool takes_repository(const struct listing *listing, const struct repository_name *name) {
-    for (size_t i = 0; i < listing->name_count; i++) {
-        if (content_name_takes_repository(&listing->names[i], name->host, name->path))
+static bool matches_repository(const struct listing *listing, const struct repository_name *name) {
+    for (size_t i = 0; i < listing->pattern_count; i++) {
+        if (image_pattern_matches_repository(&listing->patterns[i], name))
             return true;
     }
-    return listing->name_count == 0;
+    return listing->pattern_count == 0;
 }
 
-static bool has_tag_taken(const struct row *row, const struct content_name *name) {
+static bool has_matching_tag(const struct row *row, const struct image_pattern *pattern) {
     for (size_t i = 0; i < row->tag_count; i++) {
-        if (content_name_takes_tag(name, row->tags[i]->tag, &row->digest))
+        if (image_pattern_matches_tag(pattern, row->tags[i]->tag, &row->digest))
             return true;
     }
     return false;
 }
 
-static bool takes_image(const struct listing *listing, const struct repository_name *repository,
-                        const struct row *row) {
-    for (size_t i = 0; i < listing->name_count; i++) {
-        const struct content_name *name = &listing->names[i];
-        if (content_name_takes_repository(name, repository->host, repository->path) &&
-            (content_name_is_whole(name) || digest_equal(&name->digest, &row->digest) ||
-             has_tag_taken(row, name)))
+static bool matches_image(const struct listing *listing, const struct repository_name *repository,
+                          const struct row *row) {
+    for (size_t i = 0; i < listing->pattern_count; i++) {
+        const struct image_pattern *pattern = &listing->patterns[i];
+        if (image_pattern_matches_repository(pattern, repository) &&
+            (image_pattern_is_whole(pattern) || digest_equal(&pattern->digest, &row->digest) ||
+             has_matching_tag(row, pattern)))
             return true;
     }
-    return listing->name_count == 0;
+    return listing->pattern_count == 0;
 }
 
 static int compare_by_digest(const void *left, const void *right) {
@@ -73,7 +73,7 @@ static int compare_rows(const void *left, const void *right) {
     return order ? order : memcmp(&a->digest, &b->digest, sizeof a->digest);
 }
 
-/* One row an image, in the order of their first tags, those without any in front. */
+/* Makes one row for each image, sorted by first tag; images without a tag come first. */
 static struct row *make_rows(const struct repository_records *records,
                              const struct repository_tag *const *tags, size_t *count) {
     struct row *rows = calloc(records->manifests.count + 1, sizeof *rows);
@@ -105,24 +105,24 @@ static json_t *names_of(const struct row *row) {
 static bool write_image(struct listing *listing, const struct repository_name *name,
                         const struct row *row, struct error *error) {
     cleanup_image struct image image = {0};
-    if (!image_read(listing->contents->store, &row->digest, &image, error))
+    if (!image_read(listing->target->store, &row->digest, &image, error))
         return false;
     if (image.bytes == 0)
-        return true; /* only its name is left */
+        return true; /* all of its bytes were evicted */
     listing->images++;
-    return contents_write(
-        listing->sink,
-        json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:b, s:b}", "upstream", name->host, "repository",
-                  name->path, "tags", names_of(row), "digest", contents_digest(&row->digest),
-                  "size", contents_size(image.bytes), "last_used", contents_time(image.last_used_s),
-                  "complete", image.complete, "pinned", image.pinned),
-        error);
+    return line_write(listing->sink,
+                      json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:b, s:b}", "upstream", name->host,
+                                "repository", name->path, "tags", names_of(row), "digest",
+                                line_digest(&row->digest), "size", line_size(image.bytes),
+                                "last_used", line_time(image.last_used_s), "complete",
+                                image.complete, "pinned", image.pinned),
+                      error);
 }
 
 static bool list_repository(struct listing *listing, const struct repository_name *name,
                             struct error *error) {
     cleanup_repository_records struct repository_records records = {0};
-    if (!repository_records_read(listing->contents->store, name, &records, error))
+    if (!repository_records_read(listing->target->store, name, &records, error))
         return false;
     size_t count;
     cleanup_free const struct repository_tag **tags = sort_tags(&records);
@@ -130,42 +130,42 @@ static bool list_repository(struct listing *listing, const struct repository_nam
     if (!rows)
         return error_set(error, ERROR_MEMORY, "out of memory");
     for (size_t i = 0; i < count; i++) {
-        if (!takes_image(listing, name, &rows[i]))
+        if (!matches_image(listing, name, &rows[i]))
             continue;
-        if (!contents_go_on(listing->contents, listing->sink, error) ||
+        if (!order_target_check(listing->target, listing->sink, error) ||
             !write_image(listing, name, &rows[i], error))
             return false;
     }
     return true;
 }
 
-bool contents_ls(struct contents *contents, const char *const *texts,
-                 const struct contents_sink *sink, struct error *error) {
-    struct listing listing = {.contents = contents, .sink = sink};
+bool order_ls(struct order_target *target, const char *const *texts, const struct line_sink *sink,
+              struct error *error) {
+    struct listing listing = {.target = target, .sink = sink};
     cleanup_repository_names struct repository_names names = {0};
-    cleanup_free struct content_name *parsed =
-        content_names_parse(texts, &listing.name_count, error);
-    listing.names = parsed;
-    if (!parsed || !contents_wait_for_scan(contents, sink, error) ||
-        !repository_names_read(contents->store, &names, error))
+    cleanup_free struct image_pattern *parsed =
+        image_patterns_parse(texts, &listing.pattern_count, error);
+    listing.patterns = parsed;
+    if (!parsed || !order_target_wait_for_scan(target, sink, error) ||
+        !repository_names_read(target->store, &names, error))
         return false;
     for (size_t i = 0; i < names.count; i++) {
-        if (!contents_go_on(contents, sink, error) ||
-            (takes_repository(&listing, &names.names[i]) &&
+        if (!order_target_check(target, sink, error) ||
+            (matches_repository(&listing, &names.names[i]) &&
              !list_repository(&listing, &names.names[i], error)))
             return false;
     }
-    return contents_write(
-        sink, json_pack("{s:b, s:o}", "done", true, "images", contents_size(listing.images)),
-        error);
+    return line_write(
+        sink, json_pack("{s:b, s:o}", "done", true, "images", line_size(listing.images)), error);
 }
 
 /* ---- du ---- */
 
 enum { BLOBS_A_PASS = 100000 };
 
-/* What an upstream's repositories link, each blob once. In passes over the links, each for a part
- * of all digests, so that a million blobs take no more memory than a hundred thousand. */
+/* Sums up what the repositories of one upstream link, each blob once. It makes several passes over
+ * the links, and each pass counts a part of all digests, so that a million blobs take no more
+ * memory than a hundred thousand. */
 struct measuring {
     struct store *store;
     unsigned pass, passes;
@@ -177,30 +177,30 @@ struct measuring {
 static bool measure(void *context, const struct digest *digest) {
     struct measuring *measuring = context;
     struct store_blob blob;
-    bool is_new;
+    bool added;
     if (digest->bytes[0] % measuring->passes != measuring->pass ||
         !store_blob_find(measuring->store, digest, &blob))
         return true;
-    measuring->failed = !digest_set_add(&measuring->seen, digest, &is_new);
+    measuring->failed = !digest_set_add(&measuring->seen, digest, &added);
     if (measuring->failed)
         return false;
-    if (is_new) {
+    if (added) {
         measuring->bytes += blob.size;
         measuring->blobs++;
     }
     return true;
 }
 
-/* The repositories [first, end) are those of one upstream. */
-static bool measure_pass(struct contents *contents, const struct contents_sink *sink,
+/* One pass over the repositories [first, end), which are those of one upstream. */
+static bool measure_pass(struct order_target *target, const struct line_sink *sink,
                          const struct repository_names *names, size_t first, size_t end,
                          struct measuring *measuring, struct error *error) {
     for (size_t i = first; i < end; i++) {
         const struct repository_name *name = &names->names[i];
-        if (!contents_go_on(contents, sink, error) ||
-            !store_links(contents->store, name->host, name->path, LINK_BLOB, measure, measuring,
+        if (!order_target_check(target, sink, error) ||
+            !store_links(target->store, name->host, name->path, LINK_BLOB, measure, measuring,
                          error) ||
-            !store_links(contents->store, name->host, name->path, LINK_MANIFEST, measure, measuring,
+            !store_links(target->store, name->host, name->path, LINK_MANIFEST, measure, measuring,
                          error))
             return false;
         if (measuring->failed)
@@ -209,46 +209,45 @@ static bool measure_pass(struct contents *contents, const struct contents_sink *
     return true;
 }
 
-static bool measure_upstreams(struct contents *contents, const struct contents_sink *sink,
+static bool measure_upstreams(struct order_target *target, const struct line_sink *sink,
                               uint64_t blobs, json_t *upstreams, struct error *error) {
     cleanup_repository_names struct repository_names names = {0};
     uint64_t passes = 1 + blobs / BLOBS_A_PASS;
-    if (!repository_names_read(contents->store, &names, error))
+    if (!repository_names_read(target->store, &names, error))
         return false;
     for (size_t first = 0, end; first < names.count; first = end) {
-        struct measuring measuring = {.store = contents->store,
+        struct measuring measuring = {.store = target->store,
                                       .passes = passes < 256 ? (unsigned)passes : 256};
         const char *host = names.names[first].host;
         for (end = first; end < names.count && strcmp(names.names[end].host, host) == 0;)
             end++;
         bool ok = true;
         for (; ok && measuring.pass < measuring.passes; measuring.pass++) {
-            ok = measure_pass(contents, sink, &names, first, end, &measuring, error);
+            ok = measure_pass(target, sink, &names, first, end, &measuring, error);
             digest_set_free(&measuring.seen);
         }
         if (!ok)
             return false;
         json_object_set_new(upstreams, host,
-                            json_pack("{s:o, s:o}", "bytes", contents_size(measuring.bytes),
-                                      "blobs", contents_size(measuring.blobs)));
+                            json_pack("{s:o, s:o}", "bytes", line_size(measuring.bytes), "blobs",
+                                      line_size(measuring.blobs)));
     }
     return true;
 }
 
-bool contents_du(struct contents *contents, const struct contents_sink *sink, struct error *error) {
+bool order_du(struct order_target *target, const struct line_sink *sink, struct error *error) {
     struct store_usage usage;
     cleanup_json json_t *upstreams = json_object();
-    if (!contents_wait_for_scan(contents, sink, error))
+    if (!order_target_wait_for_scan(target, sink, error))
         return false;
-    store_usage(contents->store, &usage);
-    if (!measure_upstreams(contents, sink, usage.blobs, upstreams, error))
+    store_usage(target->store, &usage);
+    if (!measure_upstreams(target, sink, usage.blobs, upstreams, error))
         return false;
-    return contents_write(
-        sink,
-        json_pack("{s:b, s:o, s:o, s:o, s:o, s:o, s:O}", "done", true, "bytes",
-                  contents_size(usage.bytes), "blobs", contents_size(usage.blobs), "limit",
-                  contents->limit ? contents_size(contents->limit) : json_null(), "pinned_bytes",
-                  contents_size(usage.pinned_bytes), "partial_bytes",
-                  contents_size(usage.partial_bytes), "upstreams", upstreams),
-        error);
+    return line_write(sink,
+                      json_pack("{s:b, s:o, s:o, s:o, s:o, s:o, s:O}", "done", true, "bytes",
+                                line_size(usage.bytes), "blobs", line_size(usage.blobs), "limit",
+                                target->limit ? line_size(target->limit) : json_null(),
+                                "pinned_bytes", line_size(usage.pinned_bytes), "partial_bytes",
+                                line_size(usage.partial_bytes), "upstreams", upstreams),
+                      error);
 }

@@ -1,80 +1,81 @@
-/* Making the cache smaller, least recently used first. */
-#include "admin/line.h"
+#include "admin/prune.h"
+
 #include "base/clock.h"
 #include "base/log.h"
 
 enum {
-    SWEEP_AGE_S = 60,   /* a link may be younger than its blob's arrival while a cache runs */
-    FAILURES_LIMIT = 16 /* deletions that fail in a row: so will the next ones */
+    SWEEP_AGE_S = 60,   /* while a cache runs, a younger link may be about to get its blob */
+    FAILURES_LIMIT = 16 /* after so many failed deletions in a row the next ones would fail too */
 };
 
 struct pruning {
-    struct contents *contents;
-    const struct contents_sink *sink;
-    const struct contents_prune *what;
-    int64_t before_s; /* what was last used before goes; INT64_MIN: age does not matter */
+    struct order_target *target;
+    const struct line_sink *sink;
+    const struct prune_options *options;
+    int64_t before_s; /* blobs last used before then go; INT64_MIN: age does not matter */
     uint64_t blobs, bytes;
-    uint64_t remaining; /* bytes, if what was chosen were gone: of a dry run */
+    uint64_t remaining; /* bytes that are left; in a dry run: that would be left */
     struct error *error;
     bool failed;
 };
 
-static bool tell(struct pruning *pruning, const struct store_blob *blob) {
+static bool write_blob(struct pruning *pruning, const struct store_blob *blob) {
     pruning->blobs++;
     pruning->bytes += blob->size;
-    return contents_go_on(pruning->contents, pruning->sink, pruning->error) &&
-           contents_write(pruning->sink,
-                          json_pack("{s:o, s:o, s:o}", "digest", contents_digest(&blob->digest),
-                                    "size", contents_size(blob->size), "last_used",
-                                    contents_time(blob->last_used_s)),
-                          pruning->error);
+    return order_target_check(pruning->target, pruning->sink, pruning->error) &&
+           line_write(pruning->sink,
+                      json_pack("{s:o, s:o, s:o}", "digest", line_digest(&blob->digest), "size",
+                                line_size(blob->size), "last_used", line_time(blob->last_used_s)),
+                      pruning->error);
 }
 
-/* ---- without doing it ---- */
+/* ---- the dry run ---- */
 
 static bool choose(void *context, const struct store_blob *blob) {
     struct pruning *pruning = context;
-    const struct contents_prune *what = pruning->what;
+    const struct prune_options *options = pruning->options;
     bool too_old = blob->last_used_s < pruning->before_s;
-    bool too_much = what->to_size >= 0 && pruning->remaining > (uint64_t)what->to_size;
+    bool too_much = options->to_size >= 0 && pruning->remaining > (uint64_t)options->to_size;
     if (!too_old && !too_much)
         return false;
     pruning->remaining -= blob->size < pruning->remaining ? blob->size : pruning->remaining;
-    pruning->failed = !tell(pruning, blob);
+    pruning->failed = !write_blob(pruning, blob);
     return !pruning->failed;
 }
 
 static bool choose_all(struct pruning *pruning) {
-    store_evictable(pruning->contents->store, INT64_MAX, choose, pruning);
+    store_evictable(pruning->target->store, INT64_MAX, choose, pruning);
     return !pruning->failed;
 }
 
-/* ---- doing it ---- */
+/* ---- the real run ---- */
 
 static uint64_t bytes_there(const struct pruning *pruning) {
     struct store_usage usage;
-    store_usage(pruning->contents->store, &usage);
+    store_usage(pruning->target->store, &usage);
     return usage.bytes;
 }
 
-/* Whether so many failures in a row are reason enough to end. The store puts what cannot be deleted
- * at the end of its queue: after as many as there are blobs it would come round again. */
+/* Whether so many failures in a row are reason enough to end. The store puts a blob that it cannot
+ * delete at the end of its queue, so after as many failures as there are blobs the same blobs would
+ * come again. */
 static bool is_hopeless(const struct pruning *pruning, uint64_t failures) {
     struct store_usage usage;
-    store_usage(pruning->contents->store, &usage);
+    store_usage(pruning->target->store, &usage);
     return failures >= FAILURES_LIMIT || failures >= usage.blobs;
 }
 
-/* Evicts what was last used before then, until no more than `most` bytes are left (-1: all of it).
- * A few that cannot be deleted do not keep the rest; the last one's reason is left in *failure. */
+/* Evicts blobs last used before `before_s`, until no more than `most` bytes are left (-1: all of
+ * them). A few blobs that cannot be deleted do not stop it; *failure gets the reason of the last
+ * one. False: nobody waits for the response. */
 static bool evict(struct pruning *pruning, int64_t before_s, int64_t most, struct error *failure) {
     struct store_blob blob;
     struct error why;
     uint64_t failures = 0;
     while (most < 0 || bytes_there(pruning) > (uint64_t)most) {
-        if (store_evict(pruning->contents->store, before_s, &blob, &why)) {
+        if (store_evict(pruning->target->store, before_s, &blob, &why)) {
             failures = 0;
-            if (!tell(pruning, &blob))
+            if (!write_blob(pruning, &blob))
                 return false;
             continue;
         }
@@ -83,7 +84,7 @@ static bool evict(struct pruning *pruning, int64_t before_s, int64_t most, struc
         *failure = why;
         if (is_hopeless(pruning, ++failures))
             break;
-        if (!contents_go_on(pruning->contents, pruning->sink, pruning->error))
+        if (!order_target_check(pruning->target, pruning->sink, pruning->error))
             return false;
     }
     return true;
@@ -91,18 +92,18 @@ static bool evict(struct pruning *pruning, int64_t before_s, int64_t most, struc
 
 static bool sweep(struct pruning *pruning, struct error *error) {
     static const atomic_bool never;
-    const struct contents *contents = pruning->contents;
+    const struct order_target *target = pruning->target;
     uint64_t deleted;
-    return store_sweep(contents->store, contents->cache ? SWEEP_AGE_S : 0,
-                       contents->stopping ? contents->stopping : &never, &deleted, error);
+    return store_sweep(target->store, target->cache ? SWEEP_AGE_S : 0,
+                       target->stopping ? target->stopping : &never, &deleted, error);
 }
 
 static bool evict_all(struct pruning *pruning) {
-    const struct contents_prune *what = pruning->what;
+    const struct prune_options *options = pruning->options;
     struct error failure = {0};
-    bool ok = what->older_than_ms < 0 || evict(pruning, pruning->before_s, -1, &failure);
-    if (ok && what->to_size >= 0)
-        ok = evict(pruning, INT64_MAX, what->to_size, &failure);
+    bool ok = options->older_than_ms < 0 || evict(pruning, pruning->before_s, -1, &failure);
+    if (ok && options->to_size >= 0)
+        ok = evict(pruning, INT64_MAX, options->to_size, &failure);
     if (pruning->blobs)
         log_at(LOG_INFO, "pruned", LOG_NUMBER("blobs", pruning->blobs),
                LOG_NUMBER("bytes", pruning->bytes));
@@ -118,20 +119,20 @@ static bool evict_all(struct pruning *pruning) {
     return failure.kind == ERROR_NONE;
 }
 
-bool contents_prune(struct contents *contents, const struct contents_prune *what,
-                    const struct contents_sink *sink, struct error *error) {
-    if (!contents_wait_for_scan(contents, sink, error))
+bool order_prune(struct order_target *target, const struct prune_options *options,
+                 const struct line_sink *sink, struct error *error) {
+    if (!order_target_wait_for_scan(target, sink, error))
         return false;
     struct pruning pruning = {
-        .contents = contents, .sink = sink, .what = what, .before_s = INT64_MIN, .error = error};
-    if (what->older_than_ms >= 0)
-        pruning.before_s = clock_wall_s() - what->older_than_ms / 1000;
+        .target = target, .sink = sink, .options = options, .before_s = INT64_MIN, .error = error};
+    if (options->older_than_ms >= 0)
+        pruning.before_s = clock_wall_s() - options->older_than_ms / 1000;
     pruning.remaining = bytes_there(&pruning);
-    return (what->dry_run ? choose_all(&pruning) : evict_all(&pruning)) &&
-           contents_write(sink,
-                          json_pack("{s:b, s:o, s:o, s:b, s:o}", "done", true, "blobs",
-                                    contents_size(pruning.blobs), "bytes",
-                                    contents_size(pruning.bytes), "dry_run", what->dry_run,
-                                    "remaining_bytes", contents_size(pruning.remaining)),
-                          error);
+    return (options->dry_run ? choose_all(&pruning) : evict_all(&pruning)) &&
+           line_write(sink,
+                      json_pack("{s:b, s:o, s:o, s:b, s:o}", "done", true, "blobs",
+                                line_size(pruning.blobs), "bytes", line_size(pruning.bytes),
+                                "dry_run", options->dry_run, "remaining_bytes",
+                                line_size(pruning.remaining)),
+                      error);
 }

@@ -1,19 +1,20 @@
+#include "admin/rm.h"
+
 /*
- * Removing images: first the records of each repository, so that nobody finds the image any more,
- * then, once for many of them, the blobs that no repository links now.
+ * The records of each repository go first, so that nobody finds the image any more. The blobs that
+ * no repository links go afterwards, many at once.
  */
 #include "admin/image.h"
 #include "admin/image_pattern.h"
-#include "admin/line.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 
-enum { UNLINKED_LIMIT = 50000 }; /* digests held until their blobs go */
+enum { UNLINKED_LIMIT = 50000 }; /* digests kept in memory until their blobs are deleted */
 
 struct removal {
-    struct contents *contents;
-    const struct contents_sink *sink;
-    struct digest_set unlinked; /* from some repository */
+    struct order_target *target;
+    const struct line_sink *sink;
+    struct digest_set unlinked; /* a repository linked them before this order */
     uint64_t images, blobs, bytes;
 };
 
@@ -21,17 +22,17 @@ static bool no_memory(struct error *error) {
     return error_set(error, ERROR_MEMORY, "out of memory");
 }
 
-static bool tell(struct removal *removal, const struct repository_name *name, const char *tag,
-                 const struct digest *digest, struct error *error) {
+static bool write_image(struct removal *removal, const struct repository_name *name,
+                        const char *tag, const struct digest *digest, struct error *error) {
     char text[DIGEST_STRING_SIZE];
     removal->images++;
     log_at(LOG_INFO, "image removed", LOG_STRING("upstream", name->host),
            LOG_STRING("repository", name->path), LOG_STRING("tag", tag),
            LOG_STRING("digest", digest_format(digest, text)));
-    return contents_write(removal->sink,
-                          json_pack("{s:s, s:s, s:s?, s:o}", "upstream", name->host, "repository",
-                                    name->path, "tag", tag, "digest", contents_digest(digest)),
-                          error);
+    return line_write(removal->sink,
+                      json_pack("{s:s, s:s, s:s?, s:o}", "upstream", name->host, "repository",
+                                name->path, "tag", tag, "digest", line_digest(digest)),
+                      error);
 }
 
 /* ---- blobs ---- */
@@ -49,9 +50,9 @@ static bool find_link(void *context, const struct digest *digest) {
     return !links->failed;
 }
 
-/* Which of the unlinked digests a repository links all the same. */
+/* Finds the unlinked digests that another repository still links. */
 static bool find_links(struct removal *removal, struct links *links, struct error *error) {
-    struct store *store = removal->contents->store;
+    struct store *store = removal->target->store;
     cleanup_repository_names struct repository_names names = {0};
     if (!repository_names_read(store, &names, error))
         return false;
@@ -67,7 +68,7 @@ static bool find_links(struct removal *removal, struct links *links, struct erro
 }
 
 static bool remove_blob(struct removal *removal, const struct digest *digest, struct error *error) {
-    struct store *store = removal->contents->store;
+    struct store *store = removal->target->store;
     uint64_t freed;
     if (!store_blob_has(store, digest, NULL))
         return true;
@@ -89,10 +90,10 @@ static bool remove_unlinked(struct removal *removal, struct error *error) {
     return ok;
 }
 
-/* Deletes both links of a digest, whichever there are. */
+/* Deletes the links of a digest, as a manifest and as a blob. */
 static bool unlink_digest(struct removal *removal, const struct repository_name *name,
                           const struct digest *digest, struct error *error) {
-    struct store *store = removal->contents->store;
+    struct store *store = removal->target->store;
     if (!store_link_delete(store, name->host, name->path, LINK_MANIFEST, digest, error) ||
         !store_link_delete(store, name->host, name->path, LINK_BLOB, digest, error))
         return false;
@@ -101,26 +102,26 @@ static bool unlink_digest(struct removal *removal, const struct repository_name 
 
 /* ---- a whole repository ---- */
 
-struct collecting {
+struct digest_collection {
     struct digest_set *digests;
     bool failed;
 };
 
 static bool collect(void *context, const struct digest *digest) {
-    struct collecting *collecting = context;
-    collecting->failed = !digest_set_add(collecting->digests, digest, NULL);
-    return !collecting->failed;
+    struct digest_collection *collection = context;
+    collection->failed = !digest_set_add(collection->digests, digest, NULL);
+    return !collection->failed;
 }
 
 static bool remove_links(struct removal *removal, const struct repository_name *name,
                          enum link_kind kind, struct error *error) {
     cleanup_digest_set struct digest_set digests = {0};
-    struct collecting collecting = {.digests = &digests};
+    struct digest_collection collection = {.digests = &digests};
     const struct digest *digest;
-    if (!store_links(removal->contents->store, name->host, name->path, kind, collect, &collecting,
+    if (!store_links(removal->target->store, name->host, name->path, kind, collect, &collection,
                      error))
         return false;
-    bool ok = !collecting.failed || no_memory(error);
+    bool ok = !collection.failed || no_memory(error);
     for (size_t at = 0; ok && (digest = digest_set_next(&digests, &at));) {
         ok = unlink_digest(removal, name, digest, error);
         if (ok && removal->unlinked.count >= UNLINKED_LIMIT)
@@ -133,7 +134,7 @@ static bool remove_tag(struct removal *removal, const struct repository_records 
                        const struct repository_tag *tag, struct error *error) {
     const struct repository_name *name = records->name;
     return store_tag_delete(records->store, name->host, name->path, tag->tag, error) &&
-           tell(removal, name, tag->tag, &tag->digest, error);
+           write_image(removal, name, tag->tag, &tag->digest, error);
 }
 
 static bool remove_repository(struct removal *removal, const struct repository_records *records,
@@ -145,28 +146,28 @@ static bool remove_repository(struct removal *removal, const struct repository_r
     for (size_t at = 0; ok && (digest = digest_set_next(&records->manifests, &at));) {
         if (!digest_set_has(&records->tagged, digest) &&
             !digest_set_has(&records->children, digest))
-            ok = tell(removal, records->name, NULL, digest, error);
+            ok = write_image(removal, records->name, NULL, digest, error);
     }
     return ok && remove_links(removal, records->name, LINK_MANIFEST, error) &&
            remove_links(removal, records->name, LINK_BLOB, error);
 }
 
-/* ---- some images of one ---- */
+/* ---- some images of a repository ---- */
 
-/* Removes the tags that are meant. Their digests go to `gone`, unless a tag that stays has it too;
- * the digests of those go to `tagged`. */
+/* Removes the tags that match. Digests of tags that stay go to `tagged`; digests of removed tags go
+ * to `gone`, unless a tag that stays has the same digest. */
 static bool remove_tags(struct removal *removal, const struct repository_records *records,
-                        const struct content_name *name, struct digest_set *gone,
+                        const struct image_pattern *pattern, struct digest_set *gone,
                         struct digest_set *tagged, struct error *error) {
     for (size_t i = 0; i < records->tag_count; i++) {
         const struct repository_tag *tag = &records->tags[i];
-        if (!content_name_takes_tag(name, tag->tag, &tag->digest) &&
+        if (!image_pattern_matches_tag(pattern, tag->tag, &tag->digest) &&
             !digest_set_add(tagged, &tag->digest, NULL))
             return no_memory(error);
     }
     for (size_t i = 0; i < records->tag_count; i++) {
         const struct repository_tag *tag = &records->tags[i];
-        if (!content_name_takes_tag(name, tag->tag, &tag->digest))
+        if (!image_pattern_matches_tag(pattern, tag->tag, &tag->digest))
             continue;
         if (!remove_tag(removal, records, tag, error))
             return false;
@@ -176,7 +177,7 @@ static bool remove_tags(struct removal *removal, const struct repository_records
     return true;
 }
 
-/* Adds all that the images of `roots` are made of. */
+/* Adds the parts of all images in `roots`. */
 static bool add_parts(struct store *store, const struct digest_set *roots, struct digest_set *parts,
                       struct error *error) {
     const struct digest *root, *part;
@@ -192,7 +193,8 @@ static bool add_parts(struct store *store, const struct digest_set *roots, struc
     return true;
 }
 
-/* The manifests that stay: those that are tagged still, or not a part of what goes. */
+/* Finds the manifests that stay: those that still have a tag, and those that are no part of an
+ * image that goes. */
 static bool find_staying(const struct repository_records *records, const struct digest_set *gone,
                          const struct digest_set *going, const struct digest_set *tagged,
                          struct digest_set *staying, struct error *error) {
@@ -218,7 +220,8 @@ static bool remove_images(struct removal *removal, const struct repository_recor
         !add_parts(store, &staying, &needed, error))
         return false;
     for (size_t at = 0; (digest = digest_set_next(&going, &at));) {
-        bool named = by_digest && digest_set_has(gone, digest); /* an index may name it still */
+        /* A digest that was given by name goes even if an index still names it. */
+        bool named = by_digest && digest_set_has(gone, digest);
         if ((named || !digest_set_has(&needed, digest)) &&
             !unlink_digest(removal, records->name, digest, error))
             return false;
@@ -227,70 +230,70 @@ static bool remove_images(struct removal *removal, const struct repository_recor
 }
 
 static bool remove_named(struct removal *removal, const struct repository_records *records,
-                         const struct content_name *name, struct error *error) {
+                         const struct image_pattern *pattern, struct error *error) {
     cleanup_digest_set struct digest_set gone = {0}, tagged = {0};
-    bool by_digest = name->digest.algorithm != 0;
-    if (!remove_tags(removal, records, name, &gone, &tagged, error))
+    bool by_digest = pattern->digest.algorithm != 0;
+    if (!remove_tags(removal, records, pattern, &gone, &tagged, error))
         return false;
-    if (by_digest && digest_set_has(&records->manifests, &name->digest)) {
-        if (!digest_set_has(&gone, &name->digest) &&
-            !tell(removal, records->name, NULL, &name->digest, error))
+    if (by_digest && digest_set_has(&records->manifests, &pattern->digest)) {
+        if (!digest_set_has(&gone, &pattern->digest) &&
+            !write_image(removal, records->name, NULL, &pattern->digest, error))
             return false;
-        if (!digest_set_add(&gone, &name->digest, NULL))
+        if (!digest_set_add(&gone, &pattern->digest, NULL))
             return no_memory(error);
     }
     return gone.count == 0 || remove_images(removal, records, &gone, &tagged, by_digest, error);
 }
 
-/* ---- all that a name means ---- */
+/* ---- all images that a pattern means ---- */
 
 static bool remove_from(struct removal *removal, const struct repository_name *repository,
-                        const struct content_name *name, struct error *error) {
+                        const struct image_pattern *pattern, struct error *error) {
     cleanup_repository_records struct repository_records records = {0};
-    if (!contents_go_on(removal->contents, removal->sink, error) ||
-        !repository_records_read(removal->contents->store, repository, &records, error))
+    if (!order_target_check(removal->target, removal->sink, error) ||
+        !repository_records_read(removal->target->store, repository, &records, error))
         return false;
-    return content_name_is_whole(name) ? remove_repository(removal, &records, error)
-                                       : remove_named(removal, &records, name, error);
+    return image_pattern_is_whole(pattern) ? remove_repository(removal, &records, error)
+                                           : remove_named(removal, &records, pattern, error);
 }
 
-static bool remove_all(struct removal *removal, const struct content_name *name, const char *text,
-                       struct error *error) {
+static bool remove_all(struct removal *removal, const struct image_pattern *pattern,
+                       const char *text, struct error *error) {
     cleanup_repository_names struct repository_names names = {0};
     uint64_t before = removal->images;
-    if (!repository_names_read(removal->contents->store, &names, error))
+    if (!repository_names_read(removal->target->store, &names, error))
         return false;
     for (size_t i = 0; i < names.count; i++) {
         const struct repository_name *repository = &names.names[i];
-        if (content_name_takes_repository(name, repository->host, repository->path) &&
-            !remove_from(removal, repository, name, error))
+        if (image_pattern_matches_repository(pattern, repository) &&
+            !remove_from(removal, repository, pattern, error))
             return false;
     }
     return removal->images > before ||
-           contents_write(removal->sink, json_pack("{s:s}", "unmatched", text), error);
+           line_write(removal->sink, json_pack("{s:s}", "unmatched", text), error);
 }
 
-bool contents_rm(struct contents *contents, const char *const *texts,
-                 const struct contents_sink *sink, struct error *error) {
-    struct removal removal = {.contents = contents, .sink = sink};
+bool order_rm(struct order_target *target, const char *const *texts, const struct line_sink *sink,
+              struct error *error) {
+    struct removal removal = {.target = target, .sink = sink};
     size_t count;
     struct error why = {0};
-    cleanup_free struct content_name *names = content_names_parse(texts, &count, error);
-    /* Of what an image is made is read from blobs that are known. */
-    bool ok = names && contents_wait_for_scan(contents, sink, error);
+    cleanup_free struct image_pattern *names = image_patterns_parse(texts, &count, error);
+    /* image_read() finds the parts of an image only among blobs that the scan has found. */
+    bool ok = names && order_target_wait_for_scan(target, sink, error);
     for (size_t i = 0; ok && i < count; i++)
         ok = remove_all(&removal, &names[i], texts[i], error);
-    /* What is unlinked goes, whatever else has failed: nobody would find it again. */
+    /* Blobs that were unlinked are deleted even after a failure, because no later order would find
+     * them. */
     if (names && !remove_unlinked(&removal, &why) && ok) {
         ok = false;
         if (error)
             *error = why;
     }
-    if (names && contents->cache)
-        cache_forget(contents->cache);
-    return ok && contents_write(sink,
-                                json_pack("{s:b, s:o, s:o}", "done", true, "blobs",
-                                          contents_size(removal.blobs), "bytes",
-                                          contents_size(removal.bytes)),
-                                error);
+    if (names && target->cache)
+        cache_forget(target->cache);
+    return ok && line_write(sink,
+                            json_pack("{s:b, s:o, s:o}", "done", true, "blobs",
+                                      line_size(removal.blobs), "bytes", line_size(removal.bytes)),
+                            error);
 }

@@ -5,17 +5,19 @@
 #include <stdlib.h>
 #include "admin/admin.h"
 #include "base/clock.h"
+#include "base/lock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "http/http.h"
 #include "oci/error_body.h"
 
 enum {
-    AGAIN_FIRST_MS = 60 * 1000, /* after a failure that may pass; doubled each time */
+    AGAIN_FIRST_MS = 60 * 1000, /* pause after a failure that may pass; doubled each time */
     AGAIN_MOST_MS = 3600 * 1000,
     LEAVE_MS = 5000,
 };
 
-/* When an entry of `warm:` is due, and how it went. */
+/* When an entry of the schedule is due, and whether it failed the last time. */
 struct turn {
     int64_t due_ms;   /* clock_ms(); INT64_MAX: never again */
     int64_t again_ms; /* the pause after the last failure; 0: it did not fail */
@@ -24,14 +26,14 @@ struct turn {
 struct service {
     const struct service_settings *settings;
     struct warmer warmer;
-    struct contents contents;
+    struct order_target target;
     struct admin admin; /* both of them */
     char *address;      /* "unix:ROOT/tarn.sock" */
     const char *listen[1];
-    struct http_server *server;  /* NULL: the file system has no sockets */
-    struct turn *turns;          /* one an entry; the schedule's own */
-    pthread_mutex_t ending_lock; /* guards stopping and running */
-    pthread_cond_t ending;       /* either has changed */
+    struct http_server *server; /* NULL: the socket could not be made */
+    struct turn *turns;         /* one for each entry; only the schedule's thread uses them */
+    struct lock ending_lock;    /* guards stopping and running */
+    struct condition ending;    /* either has changed */
     bool stopping;
     unsigned running; /* threads that have not ended */
     pthread_t threads[2];
@@ -40,6 +42,7 @@ struct service {
 
 /* ---- the schedule ---- */
 
+/* Whether trying again later may help. */
 static bool may_pass(const struct error *error) {
     switch (error->kind) {
     case ERROR_UNAVAILABLE:
@@ -52,7 +55,7 @@ static bool may_pass(const struct error *error) {
     }
 }
 
-/* Warms an entry's images; true when it is worth trying again soon. */
+/* Warms the images of an entry. True: one failed for a reason that may pass. */
 static bool warm_images(struct service *service, const struct warm_entry *entry) {
     bool again = false;
     for (size_t i = 0; entry->images[i] && !atomic_load(&service->warmer.stopping); i++) {
@@ -80,30 +83,24 @@ static void take_turn(struct service *service, const struct warm_entry *entry, s
     turn->due_ms = pause_ms == INT64_MAX ? INT64_MAX : clock_ms() + pause_ms;
 }
 
-/* Sleeps until then; false when it is to end. */
+/* Sleeps until clock_ms() reaches `due_ms`. False: the service stops. */
 static bool sleep_until(struct service *service, int64_t due_ms) {
-    pthread_mutex_lock(&service->ending_lock);
-    while (!service->stopping) {
-        int64_t left_ms = due_ms - clock_ms();
-        if (left_ms <= 0)
-            break;
-        struct timespec deadline =
-            clock_deadline(left_ms < AGAIN_MOST_MS ? left_ms : AGAIN_MOST_MS);
-        pthread_cond_clockwait(&service->ending, &service->ending_lock, CLOCK_MONOTONIC, &deadline);
-    }
+    lock_acquire(&service->ending_lock);
+    while (!service->stopping && clock_ms() < due_ms)
+        condition_wait_until(&service->ending, &service->ending_lock, due_ms);
     bool goes_on = !service->stopping;
-    pthread_mutex_unlock(&service->ending_lock);
+    lock_release(&service->ending_lock);
     return goes_on;
 }
 
 static void end_thread(struct service *service) {
-    pthread_mutex_lock(&service->ending_lock);
+    lock_acquire(&service->ending_lock);
     service->running--;
-    pthread_cond_broadcast(&service->ending);
-    pthread_mutex_unlock(&service->ending_lock);
+    condition_broadcast(&service->ending);
+    lock_release(&service->ending_lock);
 }
 
-static void *keep_schedule(void *context) {
+static void keep_schedule(void *context) {
     struct service *service = context;
     for (;;) {
         size_t next = 0;
@@ -117,18 +114,16 @@ static void *keep_schedule(void *context) {
         take_turn(service, &service->settings->warm[next], &service->turns[next]);
     }
     end_thread(service);
-    return NULL;
 }
 
 /* ---- the socket ---- */
 
-static void *serve_socket(void *context) {
+static void serve_socket(void *context) {
     struct service *service = context;
     struct error error = {0};
     if (!http_server_run(service->server, &error))
-        log_at(LOG_ERROR, "no orders are taken", LOG_STRING("error", error.text));
+        log_at(LOG_ERROR, "orders are not taken", LOG_STRING("error", error.text));
     end_thread(service);
-    return NULL;
 }
 
 /* ---- life ---- */
@@ -152,17 +147,17 @@ static bool set_up(struct service *service, struct error *error) {
     };
     struct error why;
     service->server = http_server_new(&settings, &why);
-    if (!service->server) /* no reason not to serve */
+    if (!service->server) /* clients are served without it */
         log_at(LOG_WARN,
-               "no orders are taken: tarn warm, ls, du, rm, prune and verify will not work",
+               "orders are not taken: tarn warm, ls, du, rm, prune and verify will not work",
                LOG_STRING("error", why.text));
     return true;
 }
 
 static void destroy(struct service *service) {
     http_server_free(service->server);
-    pthread_mutex_destroy(&service->ending_lock);
-    pthread_cond_destroy(&service->ending);
+    lock_finish(&service->ending_lock);
+    condition_finish(&service->ending);
     free(service->address);
     free(service->turns);
     free(service);
@@ -177,58 +172,59 @@ struct service *service_new(const struct service_settings *settings, struct erro
     service->settings = settings;
     service->warmer.cache = settings->cache;
     service->warmer.upstreams = settings->upstreams;
-    service->contents = (struct contents){.store = settings->store,
-                                          .cache = settings->cache,
-                                          .limit = settings->max_size,
-                                          .stopping = &service->warmer.stopping};
-    service->admin = (struct admin){&service->warmer, &service->contents};
-    pthread_mutex_init(&service->ending_lock, NULL);
-    pthread_cond_init(&service->ending, NULL);
+    service->target = (struct order_target){.store = settings->store,
+                                            .cache = settings->cache,
+                                            .limit = settings->max_size,
+                                            .stopping = &service->warmer.stopping};
+    service->admin = (struct admin){&service->warmer, &service->target};
+    lock_init(&service->ending_lock);
+    condition_init(&service->ending);
     if (set_up(service, error))
         return service;
     destroy(service);
     return NULL;
 }
 
-static bool start_thread(struct service *service, void *(*run)(void *), struct error *error) {
-    pthread_mutex_lock(&service->ending_lock);
+static bool start_thread(struct service *service, const char *name, void (*run)(void *),
+                         struct error *error) {
+    lock_acquire(&service->ending_lock);
     service->running++;
-    pthread_mutex_unlock(&service->ending_lock);
-    int failed = pthread_create(&service->threads[service->started], NULL, run, service);
-    if (!failed) {
+    lock_release(&service->ending_lock);
+    if (thread_start(name, THREAD_STACK_SYSTEM, run, service, &service->threads[service->started],
+                     error)) {
         service->started++;
         return true;
     }
     end_thread(service);
-    return error_set_errno(error, failed, "starting a thread");
+    return false;
 }
 
 bool service_start(struct service *service, struct error *error) {
-    return (!service->server || start_thread(service, serve_socket, error)) &&
-           (service->settings->warm_count == 0 || start_thread(service, keep_schedule, error));
+    return (!service->server || start_thread(service, "orders", serve_socket, error)) &&
+           (service->settings->warm_count == 0 ||
+            start_thread(service, "warm schedule", keep_schedule, error));
 }
 
 void service_stop(struct service *service) {
     atomic_store(&service->warmer.stopping, true);
     if (service->server)
         http_server_stop(service->server);
-    pthread_mutex_lock(&service->ending_lock);
+    lock_acquire(&service->ending_lock);
     service->stopping = true;
-    pthread_cond_broadcast(&service->ending);
-    pthread_mutex_unlock(&service->ending_lock);
+    condition_broadcast(&service->ending);
+    lock_release(&service->ending_lock);
 }
 
 bool service_free(struct service *service) {
     if (!service)
         return true;
-    struct timespec deadline = clock_deadline(LEAVE_MS);
-    int waited = 0;
-    pthread_mutex_lock(&service->ending_lock);
-    while (service->running > 0 && waited == 0)
-        waited = pthread_cond_clockwait(&service->ending, &service->ending_lock, CLOCK_MONOTONIC,
-                                        &deadline);
+    int64_t deadline_ms = clock_ms() + LEAVE_MS;
+    bool in_time = true;
+    lock_acquire(&service->ending_lock);
+    while (service->running > 0 && in_time)
+        in_time = condition_wait_until(&service->ending, &service->ending_lock, deadline_ms);
     bool ended = service->running == 0;
-    pthread_mutex_unlock(&service->ending_lock);
+    lock_release(&service->ending_lock);
     if (!ended)
         return false;
     for (unsigned i = 0; i < service->started; i++)

@@ -3,15 +3,15 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include "admin/warm_image.h"
 #include "base/clock.h"
+#include "base/lock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "upstream/name.h"
 
 enum {
     BLOBS_AT_ONCE = 3,
     REPORT_MS = 200,
-    STACK_SIZE = 256 << 10,
 };
 
 const char *warm_state_name(enum warm_state state) {
@@ -22,36 +22,38 @@ const char *warm_state_name(enum warm_state state) {
 /* The threads that bring in an image's blobs, and the one that waits for them and reports. */
 struct crew {
     const struct warm_walk *walk;
-    atomic_bool dismissed; /* nobody wants the rest */
+    const struct warm_request *request;
+    atomic_bool dismissed; /* nobody waits for the rest */
 
-    pthread_mutex_t parts_lock; /* guards what stands below, and the parts once the crew works */
-    pthread_cond_t all_done;
-    size_t next; /* the first part that nobody has taken */
+    struct lock parts_lock; /* guards what stands below, and the parts once the crew works */
+    struct condition all_done;
+    size_t next; /* the first part that no thread has taken */
     unsigned working;
-    struct error failure; /* the first blob's */
+    struct error failure; /* of the first blob that failed */
 };
 
 /* ---- one blob ---- */
 
 static bool is_dismissed(const struct crew *crew) {
-    return atomic_load(&crew->dismissed) || atomic_load(&crew->walk->warmer->stopping);
+    return atomic_load(&crew->dismissed) || atomic_load(crew->walk->cancel.stop);
 }
 
 static bool still_waiting(void *context) {
     return !is_dismissed(context);
 }
 
-static void note(struct crew *crew, struct warm_part *part, enum warm_state state, uint64_t size,
-                 uint64_t bytes) {
-    pthread_mutex_lock(&crew->parts_lock);
+static void update_part(struct crew *crew, struct warm_part *part, enum warm_state state,
+                        uint64_t size, uint64_t bytes) {
+    lock_acquire(&crew->parts_lock);
     part->state = state;
     part->size = size;
     part->bytes = bytes;
     part->moved = true;
-    pthread_mutex_unlock(&crew->parts_lock);
+    lock_release(&crew->parts_lock);
 }
 
-/* Reads the blob to its end without looking at it, which is how its failure becomes known. */
+/* Waits until the last byte of the blob is here. A transfer that fails is noticed only by a reader,
+ * so this is one, although it does not look at the bytes. */
 static bool follow(struct crew *crew, struct warm_part *part, struct cache_blob *blob,
                    struct error *error) {
     const struct cancel cancel = {.is_wanted = still_waiting, .context = crew};
@@ -59,9 +61,9 @@ static bool follow(struct crew *crew, struct warm_part *part, struct cache_blob 
     cache_blob_want(blob, 0, blob->size_known ? blob->size : UINT64_MAX, true);
     do {
         uint64_t size = blob->size_known ? blob->size : part->size;
-        note(crew, part, WARM_FETCHING, size, at);
+        update_part(crew, part, WARM_FETCHING, size, at);
         if (is_dismissed(crew))
-            return error_set(error, ERROR_CLOSED, "nobody waits for it");
+            return error_set(error, ERROR_CLOSED, "nobody waits for the blob");
         if (!cache_blob_wait(blob, at, &end, &cancel, error))
             return false;
         bool at_end = end == at;
@@ -71,7 +73,7 @@ static bool follow(struct crew *crew, struct warm_part *part, struct cache_blob 
     } while (!blob->size_known || at < blob->size);
     if (!cache_blob_settle(blob, error))
         return false;
-    note(crew, part, WARM_CACHED, at, at);
+    update_part(crew, part, WARM_CACHED, at, at);
     return true;
 }
 
@@ -79,25 +81,24 @@ static bool bring(struct crew *crew, struct warm_part *part, struct error *error
     const struct warm_walk *walk = crew->walk;
     const struct blob_range whole = {.kind = BLOB_WHOLE};
     struct cache_blob blob;
-    if (!cache_blob_open(walk->warmer->cache, &walk->repository, &part->digest, &whole, &blob,
-                         error))
+    if (!cache_blob_open(walk->cache, &walk->repository, &part->digest, &whole, &blob, error))
         return false;
     bool ok = true;
     if (blob.reader) {
         ok = follow(crew, part, &blob, error);
     } else {
-        pthread_mutex_lock(&crew->parts_lock);
+        lock_acquire(&crew->parts_lock);
         part->was_cached = true;
-        pthread_mutex_unlock(&crew->parts_lock);
-        note(crew, part, WARM_CACHED, blob.size, blob.size);
+        lock_release(&crew->parts_lock);
+        update_part(crew, part, WARM_CACHED, blob.size, blob.size);
     }
     cache_blob_close(&blob);
     return ok;
 }
 
-static void note_failure(struct crew *crew, struct warm_part *part, const struct error *error) {
+static void record_failure(struct crew *crew, struct warm_part *part, const struct error *error) {
     char digest[DIGEST_STRING_SIZE];
-    pthread_mutex_lock(&crew->parts_lock);
+    lock_acquire(&crew->parts_lock);
     part->state = WARM_FAILED;
     part->error = strdup(error->text);
     part->moved = true;
@@ -105,91 +106,87 @@ static void note_failure(struct crew *crew, struct warm_part *part, const struct
         crew->failure = *error;
         error_wrap(&crew->failure, "%s %s", part->role, digest_format(&part->digest, digest));
     }
-    pthread_mutex_unlock(&crew->parts_lock);
+    lock_release(&crew->parts_lock);
 }
 
 /* The next blob that is to be brought in; NULL: there is none. */
 static struct warm_part *take_part(struct crew *crew) {
     struct warm_parts *parts = crew->walk->parts;
     struct warm_part *part = NULL;
-    pthread_mutex_lock(&crew->parts_lock);
+    lock_acquire(&crew->parts_lock);
     while (crew->next < parts->count && !part) {
         part = &parts->parts[crew->next++];
         if (part->state != WARM_WAITING) /* a manifest */
             part = NULL;
     }
-    pthread_mutex_unlock(&crew->parts_lock);
+    lock_release(&crew->parts_lock);
     return part;
 }
 
-static void *work(void *context) {
+static void work(void *context) {
     struct crew *crew = context;
     struct warm_part *part;
     while (!is_dismissed(crew) && (part = take_part(crew))) {
         struct error error = {0};
         if (!bring(crew, part, &error) && !is_dismissed(crew))
-            note_failure(crew, part, &error);
+            record_failure(crew, part, &error);
     }
-    pthread_mutex_lock(&crew->parts_lock);
+    lock_acquire(&crew->parts_lock);
     if (--crew->working == 0)
-        pthread_cond_signal(&crew->all_done);
-    pthread_mutex_unlock(&crew->parts_lock);
-    return NULL;
+        condition_signal(&crew->all_done);
+    lock_release(&crew->parts_lock);
 }
 
 /* ---- all blobs ---- */
 
 static void report(struct crew *crew) {
-    const struct warm_request *request = crew->walk->request;
+    const struct warm_request *request = crew->request;
     struct warm_parts *parts = crew->walk->parts;
     for (size_t i = 0; i < parts->count; i++) {
-        pthread_mutex_lock(&crew->parts_lock);
+        lock_acquire(&crew->parts_lock);
         struct warm_part part = parts->parts[i];
         parts->parts[i].moved = false;
-        pthread_mutex_unlock(&crew->parts_lock);
+        lock_release(&crew->parts_lock);
         if (part.moved && request->on_part)
             request->on_part(request->context, &part);
     }
 }
 
-/* False: all are done. */
-static bool wait_a_while(struct crew *crew) {
-    struct timespec deadline = clock_deadline(REPORT_MS);
-    pthread_mutex_lock(&crew->parts_lock);
-    int waited = 0;
-    while (crew->working > 0 && waited == 0)
-        waited =
-            pthread_cond_clockwait(&crew->all_done, &crew->parts_lock, CLOCK_MONOTONIC, &deadline);
+/* Waits until the next report is due. False: all threads are done. */
+static bool wait_for_report(struct crew *crew) {
+    int64_t deadline_ms = clock_ms() + REPORT_MS;
+    bool in_time = true;
+    lock_acquire(&crew->parts_lock);
+    while (crew->working > 0 && in_time)
+        in_time = condition_wait_until(&crew->all_done, &crew->parts_lock, deadline_ms);
     bool more = crew->working > 0;
-    pthread_mutex_unlock(&crew->parts_lock);
+    lock_release(&crew->parts_lock);
     return more;
 }
 
 static unsigned start_threads(struct crew *crew, pthread_t *threads, unsigned wanted) {
-    pthread_attr_t attributes;
     unsigned started = 0;
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, STACK_SIZE);
-    crew->working = wanted;
-    while (started < wanted && pthread_create(&threads[started], &attributes, work, crew) == 0)
+    crew->working = wanted; /* no thread of the crew runs yet */
+    while (started < wanted &&
+           thread_start("warm", THREAD_STACK, work, crew, &threads[started], NULL))
         started++;
-    pthread_mutex_lock(&crew->parts_lock);
+    lock_acquire(&crew->parts_lock);
     crew->working -= wanted - started;
-    pthread_mutex_unlock(&crew->parts_lock);
-    pthread_attr_destroy(&attributes);
+    lock_release(&crew->parts_lock);
     return started;
 }
 
-static bool bring_blobs(struct warm_walk *walk, struct error *error) {
-    struct crew crew = {.walk = walk};
+static bool bring_blobs(const struct warm_walk *walk, const struct warm_request *request,
+                        struct error *error) {
+    struct crew crew = {.walk = walk, .request = request};
     pthread_t threads[BLOBS_AT_ONCE];
     struct error closed = {0};
-    pthread_mutex_init(&crew.parts_lock, NULL);
-    pthread_cond_init(&crew.all_done, NULL);
+    lock_init(&crew.parts_lock);
+    condition_init(&crew.all_done);
     report(&crew);
     unsigned started = start_threads(&crew, threads, BLOBS_AT_ONCE);
-    while (wait_a_while(&crew)) {
-        if (!warm_goes_on(walk, &closed))
+    while (wait_for_report(&crew)) {
+        if (!cancel_check(&walk->cancel, &closed))
             atomic_store(&crew.dismissed, true);
         else
             report(&crew);
@@ -198,11 +195,11 @@ static bool bring_blobs(struct warm_walk *walk, struct error *error) {
         pthread_join(threads[i], NULL);
     if (started == 0)
         error_set(&crew.failure, ERROR_MEMORY, "no thread could be started");
-    else if (closed.kind != ERROR_NONE || !warm_goes_on(walk, &closed))
+    else if (closed.kind != ERROR_NONE || !cancel_check(&walk->cancel, &closed))
         crew.failure = closed;
     report(&crew);
-    pthread_mutex_destroy(&crew.parts_lock);
-    pthread_cond_destroy(&crew.all_done);
+    lock_finish(&crew.parts_lock);
+    condition_finish(&crew.all_done);
     if (crew.failure.kind != ERROR_NONE && error)
         *error = crew.failure;
     return crew.failure.kind == ERROR_NONE;
@@ -210,14 +207,25 @@ static bool bring_blobs(struct warm_walk *walk, struct error *error) {
 
 /* ---- the image ---- */
 
-static bool warm(struct warm_walk *walk, struct error *error) {
+static bool warm(struct warmer *warmer, const struct warm_request *request,
+                 struct warm_parts *parts, struct error *error) {
     struct image_name image;
     char name[sizeof image.host + sizeof image.repository];
-    if (!image_name_parse(text_of(walk->request->image), &image, error))
+    struct warm_walk walk = {
+        .cache = warmer->cache,
+        .platforms = request->platforms,
+        .cancel = {.stop = &warmer->stopping,
+                   .is_wanted = request->is_wanted,
+                   .context = request->context},
+        .on_part = request->on_part,
+        .context = request->context,
+        .parts = parts,
+    };
+    if (!image_name_parse(text_of(request->image), &image, error))
         return false;
     snprintf(name, sizeof name, "%s%s%s", image.host, image.host[0] ? "/" : "", image.repository);
-    return name_resolve(walk->warmer->upstreams, "", text_of(name), &walk->repository, error) &&
-           warm_walk(walk, &image.reference, error) && bring_blobs(walk, error);
+    return name_resolve(warmer->upstreams, "", text_of(name), &walk.repository, error) &&
+           warm_walk(&walk, &image.reference, error) && bring_blobs(&walk, request, error);
 }
 
 static void sum_up(const struct warm_parts *parts, int64_t began_ms, struct warm_result *result) {
@@ -234,10 +242,9 @@ static void sum_up(const struct warm_parts *parts, int64_t began_ms, struct warm
 bool warm_image(struct warmer *warmer, const struct warm_request *request,
                 struct warm_result *result, struct error *error) {
     struct warm_parts parts = {0};
-    struct warm_walk walk = {.warmer = warmer, .request = request, .parts = &parts};
     struct error why = {0};
     int64_t began_ms = clock_ms();
-    bool ok = warm(&walk, &why);
+    bool ok = warm(warmer, request, &parts, &why);
     sum_up(&parts, began_ms, result);
     warm_parts_free(&parts);
     if (ok)

@@ -1,37 +1,24 @@
 /*
- * Warming: a whole image pulled into the cache before anyone asks for it.
+ * Warming: a whole image is pulled into the cache before anyone asks for it.
  *
- * The image's manifests come first, one after the other, then its blobs, a few at a time. Whoever
- * pulls the same image meanwhile joins the same transfers; whoever stops warming leaves them going.
+ * The image's manifests come first, one after the other, then its blobs, a few at a time. A client
+ * that pulls the same image meanwhile joins the same transfers. When warming is ended early, the
+ * transfers under way go on.
  *
  * Threads: a warmer may be used by any number; each call makes its report on its own thread.
  */
 #ifndef ADMIN_WARM_H
 #define ADMIN_WARM_H
 
-#include <stdatomic.h>
-#include "cache/cache.h"
-#include "upstream/upstream.h"
+#include "admin/warm_image.h"
 
 struct warmer {
     struct cache *cache;
     struct upstreams *upstreams;
-    atomic_bool stopping; /* set: every warming ends soon, with ERROR_CLOSED */
+    atomic_bool stopping; /* set: every call ends soon, with ERROR_CLOSED */
 };
 
-enum warm_state { WARM_WAITING, WARM_FETCHING, WARM_CACHED, WARM_FAILED };
 const char *warm_state_name(enum warm_state state); /* "waiting", … */
-
-/* Where one manifest or blob of the image stands. */
-struct warm_part {
-    struct digest digest;
-    const char *role; /* "index", "manifest", "config" or "layer" */
-    enum warm_state state;
-    bool was_cached;      /* CACHED: and had been before */
-    bool moved;           /* since it was last reported */
-    uint64_t size, bytes; /* size as the manifest claims, until upstream has spoken */
-    char *error;          /* FAILED: why */
-};
 
 struct warm_request {
     const char *image;            /* [HOST/]NAME[:TAG][@DIGEST] */
@@ -39,8 +26,7 @@ struct warm_request {
     /* Called for each part when it becomes known and when it has moved, at most five times a second
      * and once when it is cached or has failed; may be NULL. */
     void (*on_part)(void *context, const struct warm_part *part);
-    /* Asked about five times a second while waiting; false ends it with ERROR_CLOSED. May be NULL.
-     */
+    /* Asked about five times a second; false ends the call with ERROR_CLOSED. May be NULL. */
     bool (*is_wanted)(void *context);
     void *context;
 };

@@ -22,7 +22,7 @@ static bool is_listed(const struct warm_parts *parts, const struct digest *diges
     return false;
 }
 
-/* The part to fill in, or NULL with the error set. */
+/* Adds a part and gives it to be filled in; NULL: the error is set. */
 static struct warm_part *add_part(struct warm_parts *parts, const struct digest *digest,
                                   const char *role, struct error *error) {
     if (parts->count == WARM_PARTS_LIMIT) {
@@ -58,10 +58,10 @@ static bool is_platform(const struct descriptor *entry, struct text wanted) {
            (!wanted.at || text_is(wanted, variant));
 }
 
-/* Whether the entry of an index is to be fetched; notes which of the wanted platforms it is. An
- * entry that names none may be an index with the wanted ones inside. */
+/* Whether the entry of an index is to be fetched; records which of the wanted platforms it is for.
+ * An entry without a platform may be an index that has the wanted platforms inside. */
 static bool is_wanted(struct warm_walk *walk, const struct descriptor *entry) {
-    const char *const *platforms = walk->request->platforms;
+    const char *const *platforms = walk->platforms;
     if (!platforms || !platforms[0])
         return true;
     if (!entry->os[0] && !entry->architecture[0])
@@ -83,7 +83,7 @@ static void append_platforms(const struct manifest *index, char *out, size_t siz
     for (size_t i = 0; i < index->count; i++) {
         const struct descriptor *entry = &index->descriptors[i];
         if (entry->role != DESCRIPTOR_MANIFEST || !entry->os[0] ||
-            strcmp(entry->os, "unknown") == 0) /* an attestation's */
+            strcmp(entry->os, "unknown") == 0) /* of an attestation */
             continue;
         int more =
             snprintf(out + length, size - length, "%s%s/%s%s%s", length ? ", " : "", entry->os,
@@ -96,14 +96,14 @@ static void append_platforms(const struct manifest *index, char *out, size_t siz
 
 static bool check_platforms(const struct warm_walk *walk, const struct manifest *index,
                             struct error *error) {
-    const char *const *platforms = walk->request->platforms;
+    const char *const *platforms = walk->platforms;
     for (size_t i = 0; platforms && platforms[i] && i < WARM_PLATFORM_LIMIT; i++) {
         char there[320];
         if (walk->platforms_found & UINT64_C(1) << i)
             continue;
         append_platforms(index, there, sizeof there);
         return error_set(error, ERROR_NOT_FOUND, "the image has no platform %s; it has: %s",
-                         platforms[i], there[0] ? there : "none that is named");
+                         platforms[i], there[0] ? there : "none that it names");
     }
     return true;
 }
@@ -148,14 +148,6 @@ static bool list_blobs(struct warm_walk *walk, const struct manifest *manifest,
     return true;
 }
 
-bool warm_goes_on(const struct warm_walk *walk, struct error *error) {
-    if (atomic_load(&walk->warmer->stopping))
-        return error_set(error, ERROR_CLOSED, "tarn is stopping");
-    if (walk->request->is_wanted && !walk->request->is_wanted(walk->request->context))
-        return error_set(error, ERROR_CLOSED, "the client left");
-    return true;
-}
-
 static bool list_manifest(struct warm_walk *walk, const struct cache_result *found,
                           const struct manifest *manifest, struct error *error) {
     const struct document *document = found->document;
@@ -167,8 +159,8 @@ static bool list_manifest(struct warm_walk *walk, const struct cache_result *fou
     part->was_cached = found->outcome != CACHE_MISS && found->outcome != CACHE_JOINED;
     part->moved = false;
     part->size = part->bytes = document->length;
-    if (walk->request->on_part)
-        walk->request->on_part(walk->request->context, part);
+    if (walk->on_part)
+        walk->on_part(walk->context, part);
     return true;
 }
 
@@ -178,8 +170,8 @@ static bool visit(struct warm_walk *walk, const struct reference *reference, uns
     struct manifest manifest = {0};
     if (depth > DEPTH_LIMIT)
         return error_set(error, ERROR_INVALID, "indexes are nested more than %d deep", DEPTH_LIMIT);
-    if (!warm_goes_on(walk, error) ||
-        !cache_manifest(walk->warmer->cache, &walk->repository, reference, false, &found, error))
+    if (!cancel_check(&walk->cancel, error) ||
+        !cache_manifest(walk->cache, &walk->repository, reference, false, &found, error))
         return false;
     bool ok = manifest_parse(found.document->bytes, found.document->length, &manifest, error) &&
               list_manifest(walk, &found, &manifest, error);

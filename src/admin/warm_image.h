@@ -1,12 +1,32 @@
-/* The manifests and blobs of an image that is being warmed. Inside the room. */
+/*
+ * The manifests and blobs of an image that is being warmed. Private to admin/.
+ *
+ * Threads: one thread walks an image; what it fills in has its own rules (warm.c).
+ */
 #ifndef ADMIN_WARM_IMAGE_H
 #define ADMIN_WARM_IMAGE_H
 
-#include "admin/warm.h"
+#include <stdatomic.h>
+#include "base/cancel.h"
+#include "cache/cache.h"
+#include "upstream/upstream.h"
 
 enum {
     WARM_PARTS_LIMIT = 10000, /* of one image */
-    WARM_PLATFORM_LIMIT = 64, /* platforms wanted at once */
+    WARM_PLATFORM_LIMIT = 64, /* platforms in one request */
+};
+
+enum warm_state { WARM_WAITING, WARM_FETCHING, WARM_CACHED, WARM_FAILED };
+
+/* How far one manifest or blob of the image is. */
+struct warm_part {
+    struct digest digest;
+    const char *role; /* "index", "manifest", "config" or "layer" */
+    enum warm_state state;
+    bool was_cached;      /* CACHED: and had been before */
+    bool moved;           /* since it was last reported */
+    uint64_t size, bytes; /* size as the manifest claims, until upstream has said it */
+    char *error;          /* FAILED: why; owned */
 };
 
 struct warm_parts {          /* zeroed is empty */
@@ -17,18 +37,18 @@ void warm_parts_free(struct warm_parts *parts);
 
 /* A walk through an image's manifests. */
 struct warm_walk {
-    struct warmer *warmer;
-    const struct warm_request *request;
+    struct cache *cache;
     struct repository repository;
+    const char *const *platforms; /* "os/arch[/variant]"; NULL or empty: all; NULL-terminated */
+    struct cancel cancel;
+    void (*on_part)(void *context, const struct warm_part *part); /* of a manifest; may be NULL */
+    void *context;
     struct warm_parts *parts;
-    uint64_t platforms_found; /* a bit for each one wanted */
+    uint64_t platforms_found; /* a bit for each of `platforms` */
 };
 
-/* Gets the manifest, and those that it names and that are wanted, through the cache, and lists them
- * and their blobs, each once. */
+/* Gets the manifest, and the manifests that it names for the wanted platforms, through the cache.
+ * Lists them and their blobs in walk->parts, each once. */
 bool warm_walk(struct warm_walk *walk, const struct reference *reference, struct error *error);
-
-/* False, with ERROR_CLOSED, when tarn stops or nobody wants the image any more. */
-bool warm_goes_on(const struct warm_walk *walk, struct error *error);
 
 #endif

@@ -7,6 +7,8 @@
 #include "cache/document.h"
 #include "cache/question.h"
 
+enum { LEAVE_MS = 5000 }; /* that questions get to end before the process exits */
+
 struct cache *cache_new(const struct cache_settings *settings, struct upkeep *upkeep) {
     struct cache *cache = calloc(1, sizeof *cache);
     if (!cache)
@@ -28,30 +30,29 @@ struct cache *cache_new(const struct cache_settings *settings, struct upkeep *up
     cache->stale_after_ms = settings->stale_after_ms ? settings->stale_after_ms : 5000;
     cache->pulled_bytes = metric_get(METRIC_COUNTER, "registry_proxy_pulled_bytes_total",
                                      "Bytes pulled from upstreams.", "type=\"manifest\"");
-    pthread_mutex_init(&cache->slots_lock, NULL);
-    pthread_mutex_init(&cache->questions_lock, NULL);
-    pthread_cond_init(&cache->answered, NULL);
+    lock_init(&cache->slots_lock);
+    lock_init(&cache->questions_lock);
+    condition_init(&cache->answered);
     return cache;
 }
 
 bool cache_free(struct cache *cache) {
     if (!cache)
         return true;
-    pthread_mutex_lock(&cache->questions_lock);
+    int64_t deadline_ms = clock_ms() + LEAVE_MS;
+    bool in_time = true;
+    lock_acquire(&cache->questions_lock);
     atomic_store(&cache->stopping, true);
-    for (int i = 0; i < 50 && cache->questions; i++) {
-        struct timespec deadline = clock_deadline(100);
-        pthread_cond_clockwait(&cache->answered, &cache->questions_lock, CLOCK_MONOTONIC,
-                               &deadline);
-    }
+    while (cache->questions && in_time)
+        in_time = condition_wait_until(&cache->answered, &cache->questions_lock, deadline_ms);
     bool idle = cache->questions == NULL;
-    pthread_mutex_unlock(&cache->questions_lock);
+    lock_release(&cache->questions_lock);
     if (!idle || !flights_free(cache->flights))
         return false;
-    slots_free(cache);
-    pthread_mutex_destroy(&cache->slots_lock);
-    pthread_mutex_destroy(&cache->questions_lock);
-    pthread_cond_destroy(&cache->answered);
+    cache_forget(cache);
+    lock_finish(&cache->slots_lock);
+    lock_finish(&cache->questions_lock);
+    condition_finish(&cache->answered);
     free(cache);
     return true;
 }

@@ -2,7 +2,7 @@
 #ifndef CACHE_CACHE_PRIVATE_H
 #define CACHE_CACHE_PRIVATE_H
 
-#include <pthread.h>
+#include "base/lock.h"
 #include "base/metric.h"
 #include "cache/cache.h"
 #include "cache/flight/flight.h"
@@ -18,12 +18,12 @@ struct cache {
     int64_t negative_ttl_ms, stale_after_ms;
     struct metric *pulled_bytes;
 
-    pthread_mutex_t slots_lock;  /* guards slots, recent, used */
+    struct lock slots_lock;      /* guards slots, recent, used */
     struct slot *slots, *recent; /* recent: most recently used first */
     size_t used;
 
-    pthread_mutex_t questions_lock; /* guards questions and the guarded part of each */
-    pthread_cond_t answered;
+    struct lock questions_lock; /* guards questions and the guarded part of each */
+    struct condition answered;
     struct question *questions;
     atomic_bool stopping;
 };

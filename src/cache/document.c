@@ -1,10 +1,12 @@
-/* Documents and the slots that hold them in memory. */
 #include "cache/document.h"
+
 #include <stdlib.h>
 #include <uthash.h>
 #include <utlist.h>
 #include "base/clock.h"
+#include "base/lock.h"
 #include "cache/cache_private.h"
+#include "cache/document.h"
 
 enum { SLOT_COST = 512 }; /* what a slot takes beside its document's bytes, roughly */
 
@@ -39,7 +41,7 @@ void document_release(struct document *document) {
         free(document);
 }
 
-/* slots_lock held. */
+static void slot_remove(struct cache *cache, struct slot *slot) REQUIRES(cache->slots_lock);
 static void slot_remove(struct cache *cache, struct slot *slot) {
     HASH_DEL(cache->slots, slot);
     DL_DELETE(cache->recent, slot);
@@ -50,15 +52,11 @@ static void slot_remove(struct cache *cache, struct slot *slot) {
     free(slot);
 }
 
-void slots_free(struct cache *cache) {
+void cache_forget(struct cache *cache) {
+    lock_acquire(&cache->slots_lock);
     while (cache->recent)
         slot_remove(cache, cache->recent);
-}
-
-void cache_forget(struct cache *cache) {
-    pthread_mutex_lock(&cache->slots_lock);
-    slots_free(cache);
-    pthread_mutex_unlock(&cache->slots_lock);
+    lock_release(&cache->slots_lock);
 }
 
 enum slot_state slot_get(struct cache *cache, const char *key, struct document **document,
@@ -66,7 +64,7 @@ enum slot_state slot_get(struct cache *cache, const char *key, struct document *
     int64_t now = clock_ms();
     enum slot_state state = SLOT_EMPTY;
     *document = NULL;
-    pthread_mutex_lock(&cache->slots_lock);
+    lock_acquire(&cache->slots_lock);
     struct slot *slot;
     HASH_FIND_STR(cache->slots, key, slot);
     if (slot && slot->document) {
@@ -81,7 +79,7 @@ enum slot_state slot_get(struct cache *cache, const char *key, struct document *
         DL_DELETE(cache->recent, slot);
         DL_PREPEND(cache->recent, slot);
     }
-    pthread_mutex_unlock(&cache->slots_lock);
+    lock_release(&cache->slots_lock);
     return state;
 }
 
@@ -92,7 +90,7 @@ static void put(struct cache *cache, const char *key, struct document *document,
     char *name = strdup(key);
     size_t cost = SLOT_COST + (absence ? sizeof *absence : 0) +
                   (document && document->has_bytes ? document->length : 0);
-    pthread_mutex_lock(&cache->slots_lock);
+    lock_acquire(&cache->slots_lock);
     HASH_FIND_STR(cache->slots, key, old);
     if (old)
         slot_remove(cache, old);
@@ -112,7 +110,7 @@ static void put(struct cache *cache, const char *key, struct document *document,
         while (cache->used > cache->document_memory) /* recent->prev is the least recent */
             slot_remove(cache, cache->recent->prev);
     }
-    pthread_mutex_unlock(&cache->slots_lock);
+    lock_release(&cache->slots_lock);
     if (!fits) {
         document_release(document);
         free(absence);

@@ -32,6 +32,5 @@ enum slot_state slot_get(struct cache *cache, const char *key, struct document *
 void slot_put(struct cache *cache, const char *key, struct document *document, int64_t fresh_ms);
 void slot_put_absent(struct cache *cache, const char *key, const struct error *error,
                      int64_t ttl_ms);
-void slots_free(struct cache *cache);
 
 #endif

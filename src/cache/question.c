@@ -3,11 +3,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/clock.h"
+#include "base/lock.h"
 #include "base/thread.h"
 #include "cache/cache_private.h"
 
-/* questions_lock held. */
-static void question_release(struct question *question) {
+static void question_release(struct cache *cache, struct question *question)
+    REQUIRES(cache->questions_lock);
+static void question_release(struct cache *cache, struct question *question) {
+    (void)cache; /* only for the lock that has to be held */
     if (--question->references > 0)
         return;
     document_release(question->held);
@@ -20,7 +23,7 @@ static void run_question(void *argument) {
     struct cache *cache = question->cache;
     struct error error = {0};
     bool ok = question->answer(question, &error);
-    pthread_mutex_lock(&cache->questions_lock);
+    lock_acquire(&cache->questions_lock);
     question->done = true;
     question->error = error;
     if (!ok) {
@@ -28,9 +31,9 @@ static void run_question(void *argument) {
         question->document = NULL;
     }
     HASH_DEL(cache->questions, question);
-    pthread_cond_broadcast(&cache->answered);
-    question_release(question);
-    pthread_mutex_unlock(&cache->questions_lock);
+    condition_broadcast(&cache->answered);
+    question_release(cache, question);
+    lock_release(&cache->questions_lock);
 }
 
 static struct question *question_new(struct cache *cache, const char *key,
@@ -50,8 +53,9 @@ static struct question *question_new(struct cache *cache, const char *key,
     return question;
 }
 
-/* Joins the question under way for `key`, or starts one; questions_lock held. NULL: no memory or
- * thread. */
+/* Joins the question under way for `key`, or starts one. NULL: no memory or thread. */
+static struct question *join(struct cache *cache, const char *key, const struct inquiry *inquiry,
+                             bool *joined) REQUIRES(cache->questions_lock);
 static struct question *join(struct cache *cache, const char *key, const struct inquiry *inquiry,
                              bool *joined) {
     struct question *question;
@@ -71,12 +75,15 @@ static struct question *join(struct cache *cache, const char *key, const struct 
     if (added)
         HASH_DEL(cache->questions, question);
     question->references = 1;
-    question_release(question);
+    question_release(cache, question);
     return NULL;
 }
 
 /* Whether the question was answered after the caller had looked at the slot. That answer is then
- * given, so that upstream is not asked twice. questions_lock held. */
+ * given, so that upstream is not asked twice. */
+static bool answered_meanwhile(struct cache *cache, const char *question_key,
+                               const struct inquiry *inquiry, struct document **document,
+                               struct error *error) REQUIRES(cache->questions_lock);
 static bool answered_meanwhile(struct cache *cache, const char *question_key,
                                const struct inquiry *inquiry, struct document **document,
                                struct error *error) {
@@ -93,16 +100,13 @@ static bool answered_meanwhile(struct cache *cache, const char *question_key,
     return false;
 }
 
-/* Waits until the question is done, or until a held document is to be served in its place.
- * questions_lock held. */
+/* Waits until the question is done, or until a held document is to be served in its place. */
+static void wait_for_answer(struct cache *cache, const struct question *question, bool has_held)
+    REQUIRES(cache->questions_lock);
 static void wait_for_answer(struct cache *cache, const struct question *question, bool has_held) {
     int64_t until = has_held ? question->started_ms + cache->stale_after_ms : INT64_MAX;
-    while (!question->done && clock_ms() < until) {
-        int64_t left = until - clock_ms();
-        struct timespec deadline = clock_deadline(left < 1000 ? (left > 0 ? left : 0) : 1000);
-        pthread_cond_clockwait(&cache->answered, &cache->questions_lock, CLOCK_MONOTONIC,
-                               &deadline);
-    }
+    while (!question->done && clock_ms() < until)
+        condition_wait_until(&cache->answered, &cache->questions_lock, until);
 }
 
 bool question_ask(struct cache *cache, const struct inquiry *inquiry,
@@ -112,16 +116,16 @@ bool question_ask(struct cache *cache, const struct inquiry *inquiry,
     /* A HEAD and a GET of one thing are two questions. */
     snprintf(key, sizeof key, "%.*s%s", KEY_SIZE - 3, inquiry->key, inquiry->is_head ? " ?" : "");
     *result = (struct question_result){0};
-    pthread_mutex_lock(&cache->questions_lock);
+    lock_acquire(&cache->questions_lock);
     if (answered_meanwhile(cache, key, inquiry, &result->document, error)) {
-        pthread_mutex_unlock(&cache->questions_lock);
+        lock_release(&cache->questions_lock);
         result->joined = true;
         return result->document != NULL;
     }
     struct question *question =
         atomic_load(&cache->stopping) ? NULL : join(cache, key, inquiry, &result->joined);
     if (!question) {
-        pthread_mutex_unlock(&cache->questions_lock);
+        lock_release(&cache->questions_lock);
         return error_set(error, ERROR_BUSY, "no memory or thread to ask upstream %s", host);
     }
     wait_for_answer(cache, question, inquiry->held != NULL);
@@ -135,7 +139,7 @@ bool question_ask(struct cache *cache, const struct inquiry *inquiry,
     } else if (error) {
         *error = question->error;
     }
-    question_release(question);
-    pthread_mutex_unlock(&cache->questions_lock);
+    question_release(cache, question);
+    lock_release(&cache->questions_lock);
     return ok;
 }

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "admin/admin.h"
+#include "admin/image_pattern.h"
 #include "admin/order.h"
 #include "base/cleanup.h"
 #include "base/json.h"
@@ -21,13 +22,14 @@ json_t *order_command_names(const struct arguments *arguments) {
     const struct command *command = arguments->command;
     cleanup_json json_t *names = json_array();
     struct error error;
-    if (arguments->operand_count > CONTENTS_NAMES_LIMIT) {
+    if (arguments->operand_count > ORDER_NAMES_LIMIT) {
         command_refuse(command, "more than 1,000 names at once");
         return NULL;
     }
     for (size_t i = 0; i < arguments->operand_count; i++) {
         const char *name = arguments->operands[i];
-        if (!contents_is_name(name, &error)) {
+        struct image_pattern pattern;
+        if (!image_pattern_parse(text_of(name), &pattern, &error)) {
             command_refuse(command, "%s", error.text);
             return NULL;
         }
@@ -117,29 +119,29 @@ static bool pass_bytes(void *context, const char *bytes, size_t length) {
     return json_is_object(line) && pass_line(context, line, (struct text){bytes, length});
 }
 
-static bool open_contents(struct contents *contents, const struct chosen_cache *chosen,
+static bool open_target(struct order_target *target, const struct chosen_cache *chosen,
                           struct error *error) {
     static const atomic_bool never;
-    contents->store = store_open(chosen->root, error);
-    if (!contents->store)
+    target->store = store_open(chosen->root, error);
+    if (!target->store)
         return error->kind == ERROR_BUSY &&
                error_wrap(error, "%s/" ADMIN_SOCKET " does not answer, and", chosen->root);
-    if (!store_scan(contents->store, &never, error))
+    if (!store_scan(target->store, &never, error))
         return false;
     if (!chosen->config)
         return true;
-    return config_max_size(chosen->config, &contents->limit, error) &&
-           pins_apply(contents->store, chosen->config->pin, error);
+    return config_max_size(chosen->config, &target->limit, error) &&
+           pins_apply(target->store, chosen->config->pin, error);
 }
 
 static int run_here(struct run *run, const struct chosen_cache *chosen, const json_t *order) {
-    struct contents contents = {0};
+    struct order_target target = {0};
     struct error error = {0};
-    const struct contents_sink sink = {.write = pass_bytes, .context = run};
+    const struct line_sink sink = {.write = pass_bytes, .context = run};
     log_configure(LOG_ERROR, LOG_TEXT);
-    bool ok = open_contents(&contents, chosen, &error) &&
-              contents_order(&contents, run->command, order, &sink, &error);
-    store_close(contents.store);
+    bool ok = open_target(&target, chosen, &error) &&
+              order_run(&target, run->command, order, &sink, &error);
+    store_close(target.store);
     return ok ? exit_status(run) : print_failure(run, error.text);
 }
 

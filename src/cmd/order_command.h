@@ -22,7 +22,7 @@ json_t *order_command_names(const struct arguments *arguments);
 
 /*
  * Gives the order to the cache that the arguments choose, and calls `on_line` with each line of the
- * response, the last one included. `order` is an object as contents_order() takes it, released
+ * response, the last one included. `order` is an object as order_run() takes it, released
  * here; NULL: out of memory. The exit status; when it is not 0, the reason is on standard error.
  * Ctrl-C ends the process with status 130.
  */

@@ -5,12 +5,12 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <openssl/rand.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "registry/htpasswd.h"
 
@@ -32,13 +32,13 @@ struct clients {
     _Atomic int64_t look_ms;  /* when the file is to be looked at next; who looks sets it last */
     bool complained;          /* only for who looks */
 
-    pthread_mutex_t users_lock; /* guards all down to `remembered`; never held for I/O or a hash */
+    struct lock users_lock; /* guards all down to `remembered`; never held for I/O or a hash */
     struct htpasswd users;
     unsigned generation; /* counts the times `users` were replaced */
     struct remembered remembered[REMEMBERED];
 
-    pthread_mutex_t hashing_lock; /* guards `hashing` */
-    pthread_cond_t hashing_ended;
+    struct lock hashing_lock; /* guards `hashing` */
+    struct condition hashing_ended;
     long hashing, hashing_most;
 };
 
@@ -49,9 +49,9 @@ struct clients *clients_new(const char *htpasswd_file, struct error *error) {
         error_set(error, ERROR_MEMORY, "out of memory");
         return NULL;
     }
-    pthread_mutex_init(&clients->users_lock, NULL);
-    pthread_mutex_init(&clients->hashing_lock, NULL);
-    pthread_cond_init(&clients->hashing_ended, NULL);
+    lock_init(&clients->users_lock);
+    lock_init(&clients->hashing_lock);
+    condition_init(&clients->hashing_ended);
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
     clients->hashing_most = processors > 0 ? processors : 1;
     clients->look_ms = clock_ms() + LOOK_MS;
@@ -66,9 +66,9 @@ struct clients *clients_new(const char *htpasswd_file, struct error *error) {
 void clients_free(struct clients *clients) {
     if (!clients)
         return;
-    pthread_cond_destroy(&clients->hashing_ended);
-    pthread_mutex_destroy(&clients->hashing_lock);
-    pthread_mutex_destroy(&clients->users_lock);
+    condition_finish(&clients->hashing_ended);
+    lock_finish(&clients->hashing_lock);
+    lock_finish(&clients->users_lock);
     htpasswd_free(&clients->users);
     free(clients->file);
     OPENSSL_cleanse(clients, sizeof *clients);
@@ -88,12 +88,12 @@ static void look_at_file(struct clients *clients) {
     bool changed = htpasswd_changed(clients->file, &clients->users);
     bool read = changed && htpasswd_read(clients->file, &fresh, &error);
     if (read) {
-        pthread_mutex_lock(&clients->users_lock);
+        lock_acquire(&clients->users_lock);
         struct htpasswd old = clients->users;
         clients->users = fresh;
         clients->generation++;
         memset(clients->remembered, 0, sizeof clients->remembered);
-        pthread_mutex_unlock(&clients->users_lock);
+        lock_release(&clients->users_lock);
         htpasswd_free(&old);
         log_at(LOG_INFO, "read the clients' passwords again", LOG_STRING("file", clients->file));
     } else if (changed && !clients->complained) {
@@ -157,39 +157,39 @@ static struct remembered *slot_of(struct clients *clients, const struct attempt 
 
 static bool is_remembered(struct clients *clients, const struct attempt *attempt) {
     int64_t now = clock_ms();
-    pthread_mutex_lock(&clients->users_lock);
+    lock_acquire(&clients->users_lock);
     const struct remembered *slot = slot_of(clients, attempt);
     bool held =
         now < slot->until_ms && CRYPTO_memcmp(slot->key, attempt->key, sizeof attempt->key) == 0;
-    pthread_mutex_unlock(&clients->users_lock);
+    lock_release(&clients->users_lock);
     return held;
 }
 
 static void remember(struct clients *clients, const struct attempt *attempt, unsigned generation) {
     int64_t until = clock_ms() + REMEMBER_MS;
-    pthread_mutex_lock(&clients->users_lock);
+    lock_acquire(&clients->users_lock);
     if (generation == clients->generation) { /* else it holds for users of yesterday */
         struct remembered *slot = slot_of(clients, attempt);
         memcpy(slot->key, attempt->key, sizeof slot->key);
         slot->until_ms = until;
     }
-    pthread_mutex_unlock(&clients->users_lock);
+    lock_release(&clients->users_lock);
 }
 
 /* Waits for a place among those that compute hashes. */
 static void begin_hashing(struct clients *clients) {
-    pthread_mutex_lock(&clients->hashing_lock);
+    lock_acquire(&clients->hashing_lock);
     while (clients->hashing == clients->hashing_most)
-        pthread_cond_wait(&clients->hashing_ended, &clients->hashing_lock);
+        condition_wait(&clients->hashing_ended, &clients->hashing_lock);
     clients->hashing++;
-    pthread_mutex_unlock(&clients->hashing_lock);
+    lock_release(&clients->hashing_lock);
 }
 
 static void end_hashing(struct clients *clients) {
-    pthread_mutex_lock(&clients->hashing_lock);
+    lock_acquire(&clients->hashing_lock);
     clients->hashing--;
-    pthread_cond_signal(&clients->hashing_ended);
-    pthread_mutex_unlock(&clients->hashing_lock);
+    condition_signal(&clients->hashing_ended);
+    lock_release(&clients->hashing_lock);
 }
 
 static bool password_is(const char *password, const char *hash) {
@@ -207,10 +207,10 @@ static bool password_is(const char *password, const char *hash) {
 
 static bool check(struct clients *clients, const struct attempt *attempt) {
     char hash[HTPASSWD_HASH_SIZE];
-    pthread_mutex_lock(&clients->users_lock);
+    lock_acquire(&clients->users_lock);
     unsigned generation = clients->generation;
     bool known = htpasswd_find(&clients->users, attempt->user, hash);
-    pthread_mutex_unlock(&clients->users_lock);
+    lock_release(&clients->users_lock);
     if (!*hash) /* there is not one user */
         return false;
     bool right = password_is(attempt->password, hash) && known;

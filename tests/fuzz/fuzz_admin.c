@@ -5,6 +5,10 @@
 #include <string.h>
 #include "admin/admin.h"
 #include "admin/image_pattern.h"
+#include "admin/ls.h"
+#include "admin/prune.h"
+#include "admin/rm.h"
+#include "admin/verify.h"
 #include "base/cleanup.h"
 #include "base/json.h"
 #include "fuzz.h"
@@ -82,14 +86,14 @@ bool __wrap_warm_image(struct warmer *warmer, const struct warm_request *order,
     return error_set(error, ERROR_INVALID, "%s", order->image);
 }
 
-static bool finish(const struct contents_sink *sink) {
+static bool finish(const struct line_sink *sink) {
     return sink->write(sink->context, "{\"done\":true}\n", strlen("{\"done\":true}\n"));
 }
 
-static bool take_names(const char *const *names, const struct contents_sink *sink,
+static bool take_names(const char *const *names, const struct line_sink *sink,
                        struct error *error) {
     size_t count = 0;
-    cleanup_free struct content_name *parsed = content_names_parse(names, &count, error);
+    cleanup_free struct image_pattern *parsed = image_patterns_parse(names, &count, error);
     for (size_t i = 0; parsed && i < count; i++)
         MUST(strnlen(parsed[i].repository, sizeof parsed[i].repository) <
                  sizeof parsed[i].repository &&
@@ -98,44 +102,44 @@ static bool take_names(const char *const *names, const struct contents_sink *sin
     return parsed && finish(sink);
 }
 
-bool __wrap_contents_ls(struct contents *contents, const char *const *names,
-                        const struct contents_sink *sink, struct error *error);
-bool __wrap_contents_ls(struct contents *contents, const char *const *names,
-                        const struct contents_sink *sink, struct error *error) {
-    (void)contents;
+bool __wrap_order_ls(struct order_target *target, const char *const *names,
+                     const struct line_sink *sink, struct error *error);
+bool __wrap_order_ls(struct order_target *target, const char *const *names,
+                     const struct line_sink *sink, struct error *error) {
+    (void)target;
     return take_names(names, sink, error);
 }
 
-bool __wrap_contents_du(struct contents *contents, const struct contents_sink *sink,
-                        struct error *error);
-bool __wrap_contents_du(struct contents *contents, const struct contents_sink *sink,
-                        struct error *error) {
-    (void)contents, (void)error;
+bool __wrap_order_du(struct order_target *target, const struct line_sink *sink,
+                     struct error *error);
+bool __wrap_order_du(struct order_target *target, const struct line_sink *sink,
+                     struct error *error) {
+    (void)target, (void)error;
     return finish(sink);
 }
 
-bool __wrap_contents_rm(struct contents *contents, const char *const *names,
-                        const struct contents_sink *sink, struct error *error);
-bool __wrap_contents_rm(struct contents *contents, const char *const *names,
-                        const struct contents_sink *sink, struct error *error) {
-    (void)contents;
+bool __wrap_order_rm(struct order_target *target, const char *const *names,
+                     const struct line_sink *sink, struct error *error);
+bool __wrap_order_rm(struct order_target *target, const char *const *names,
+                     const struct line_sink *sink, struct error *error) {
+    (void)target;
     return take_names(names, sink, error);
 }
 
-bool __wrap_contents_prune(struct contents *contents, const struct contents_prune *what,
-                           const struct contents_sink *sink, struct error *error);
-bool __wrap_contents_prune(struct contents *contents, const struct contents_prune *what,
-                           const struct contents_sink *sink, struct error *error) {
-    (void)contents, (void)error;
+bool __wrap_order_prune(struct order_target *target, const struct prune_options *what,
+                        const struct line_sink *sink, struct error *error);
+bool __wrap_order_prune(struct order_target *target, const struct prune_options *what,
+                        const struct line_sink *sink, struct error *error) {
+    (void)target, (void)error;
     MUST(what->older_than_ms >= -1 && what->to_size >= -1);
     return finish(sink);
 }
 
-bool __wrap_contents_verify(struct contents *contents, const struct contents_verify *what,
-                            const struct contents_sink *sink, struct error *error);
-bool __wrap_contents_verify(struct contents *contents, const struct contents_verify *what,
-                            const struct contents_sink *sink, struct error *error) {
-    (void)contents, (void)error;
+bool __wrap_order_verify(struct order_target *target, const struct verify_options *what,
+                         const struct line_sink *sink, struct error *error);
+bool __wrap_order_verify(struct order_target *target, const struct verify_options *what,
+                         const struct line_sink *sink, struct error *error) {
+    (void)target, (void)error;
     MUST(what->rate >= -1);
     return finish(sink);
 }
@@ -150,8 +154,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     request = (struct http_request){.path = text_of(paths[chosen]),
                                     .method = chosen == 1 || chosen == 2 ? HTTP_GET : HTTP_POST,
                                     .query = chosen == 1 ? body : text_of(NULL)};
-    struct contents contents = {0};
-    struct admin admin = {.contents = &contents};
+    struct order_target target = {0};
+    struct admin admin = {.target = &target};
     answers = 0;
     admin_handle(&admin, NULL);
     MUST(answers == 1);

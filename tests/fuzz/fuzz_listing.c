@@ -90,7 +90,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     struct upstream upstream = {.rest = {(const char *)bytes + 1, length - 1}};
     struct cache cache = {.document_memory = 1 << 20};
     struct error error = {0};
-    pthread_mutex_init(&cache.slots_lock, NULL);
+    lock_init(&cache.slots_lock);
     cache.pulled_bytes = metric_get(METRIC_COUNTER, "fuzz_pulled_bytes", "", "");
     struct question question = {.cache = &cache, .key = "key"};
     question.repository.upstream = &upstream;
@@ -105,7 +105,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     if (ok)
         (tags ? check_tags : check_referrers)(question.document);
     document_release(question.document);
-    slots_free(&cache);
-    pthread_mutex_destroy(&cache.slots_lock);
+    cache_forget(&cache);
+    lock_finish(&cache.slots_lock);
     return 0;
 }

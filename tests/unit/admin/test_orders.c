@@ -1,5 +1,9 @@
 #include "admin/image_pattern.h"
+#include "admin/ls.h"
 #include "admin/order.h"
+#include "admin/prune.h"
+#include "admin/rm.h"
+#include "admin/verify.h"
 #include "base/log.h"
 #include "oci/digest_set.h"
 #include "oci/manifest.h"
@@ -11,7 +15,7 @@
 
 /* Gathers the lines; stops taking any after `limit` of them. */
 struct answer {
-    struct contents contents;
+    struct order_target target;
     json_t *lines; /* an array */
     size_t limit;
     bool is_unwanted;
@@ -34,16 +38,15 @@ static bool is_wanted(void *context) {
 
 static struct answer answer_of(struct fixture *fixture) {
     return (struct answer){
-        .contents.store = fixture->store, .lines = json_array(), .limit = SIZE_MAX};
+        .target.store = fixture->store, .lines = json_array(), .limit = SIZE_MAX};
 }
 
 static bool order(struct answer *answer, const char *what, const char *json, struct error *error) {
-    const struct contents_sink sink = {
-        .write = take_line, .is_wanted = is_wanted, .context = answer};
+    const struct line_sink sink = {.write = take_line, .is_wanted = is_wanted, .context = answer};
     json_array_clear(answer->lines);
     json_t *parsed = json_loads(json, JSON_DECODE_ANY, NULL);
     assert_non_null(parsed);
-    bool ok = contents_order(&answer->contents, what, parsed, &sink, error);
+    bool ok = order_run(&answer->target, what, parsed, &sink, error);
     json_decref(parsed);
     return ok;
 }
@@ -187,41 +190,47 @@ static void test_names(void **state) {
         "",       "alpine",    "alpine:3",           "/a",        "a.test/",
         "a.test", "a.test/A",  "a.test//b",          "a.test/..", "a.test/b:",
         "a b/c",  "a.test/b@", "a.test/b@sha256:00", "***"};
-    struct content_name name;
+    struct image_pattern name;
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         struct error error = {0};
-        if (!content_name_parse(text_of(good[i].text), &name, &error))
+        if (!image_pattern_parse(text_of(good[i].text), &name, &error))
             fail_msg("%s", error.text);
         assert_string_equal(name.repository, good[i].repository);
         assert_string_equal(name.tag, good[i].tag);
     }
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct error error = {0};
-        if (content_name_parse(text_of(bad[i]), &name, &error))
+        if (image_pattern_parse(text_of(bad[i]), &name, &error))
             fail_msg("%s is taken", bad[i]);
         assert_int_equal(error.kind, ERROR_INVALID);
     }
 }
 
-static void test_a_name_takes_what_it_means(void **state) {
+static bool matches(const struct image_pattern *pattern, const char *host, const char *path) {
+    struct repository_name repository;
+    assert_true(repository_name_parse(text_of(host), text_of(path), &repository));
+    return image_pattern_matches_repository(pattern, &repository);
+}
+
+static void test_a_pattern_matches_what_it_means(void **state) {
     (void)state;
-    struct content_name name;
+    struct image_pattern name;
     struct digest digest = digest_of_text("a"), other = digest_of_text("b");
     char text[256], formatted[DIGEST_STRING_SIZE];
-    assert_true(content_name_parse(text_of("a.test/org/*:v?"), &name, NULL));
-    assert_true(content_name_takes_repository(&name, "a.test", "org/app"));
-    assert_false(content_name_takes_repository(&name, "b.test", "org/app"));
-    assert_false(content_name_takes_repository(&name, "a.test", "org/app/x"));
-    assert_true(content_name_takes_tag(&name, "v1", &digest));
-    assert_false(content_name_takes_tag(&name, "v10", &digest));
-    assert_false(content_name_is_whole(&name));
+    assert_true(image_pattern_parse(text_of("a.test/org/*:v?"), &name, NULL));
+    assert_true(matches(&name, "a.test", "org/app"));
+    assert_false(matches(&name, "b.test", "org/app"));
+    assert_false(matches(&name, "a.test", "org/app/x"));
+    assert_true(image_pattern_matches_tag(&name, "v1", &digest));
+    assert_false(image_pattern_matches_tag(&name, "v10", &digest));
+    assert_false(image_pattern_is_whole(&name));
     snprintf(text, sizeof text, "a.test/org/app:v1@%s", digest_format(&digest, formatted));
-    assert_true(content_name_parse(text_of(text), &name, NULL));
-    assert_true(content_name_takes_tag(&name, "any", &digest));
-    assert_false(content_name_takes_tag(&name, "v1", &other));
-    assert_true(content_name_parse(text_of("a.test/org/app"), &name, NULL));
-    assert_true(content_name_is_whole(&name));
-    assert_false(content_name_takes_tag(&name, "v1", &digest));
+    assert_true(image_pattern_parse(text_of(text), &name, NULL));
+    assert_true(image_pattern_matches_tag(&name, "any", &digest));
+    assert_false(image_pattern_matches_tag(&name, "v1", &other));
+    assert_true(image_pattern_parse(text_of("a.test/org/app"), &name, NULL));
+    assert_true(image_pattern_is_whole(&name));
+    assert_false(image_pattern_matches_tag(&name, "v1", &digest));
 }
 
 /* ---- orders ---- */
@@ -275,7 +284,7 @@ static void test_who_leaves_while_the_scan_goes_on_does_not_hang(void **state) {
     assert_int_equal(error.kind, ERROR_CLOSED);
     assert_true(has_blob(fixture, "layer"));
     answer.is_unwanted = false;
-    answer.contents.stopping = &stopping;
+    answer.target.stopping = &stopping;
     assert_false(order(&answer, "verify", "{}", &error));
     assert_int_equal(error.kind, ERROR_CLOSED);
     json_decref(answer.lines);
@@ -350,7 +359,7 @@ static void test_manifests_that_are_hostile_or_broken_are_listed_and_no_more(voi
 static void test_du_counts_a_blob_of_many_repositories_once(void **state) {
     struct fixture *fixture = *state;
     struct answer answer = answer_of(fixture);
-    answer.contents.limit = 1000;
+    answer.target.limit = 1000;
     put_blob(fixture, "a", "12345");
     put_blob(fixture, "b", "12345");
     put_blob(fixture, "b", "123");
@@ -473,7 +482,7 @@ static void test_prune_by_age_and_then_to_a_size(void **state) {
     struct fixture *fixture = *state;
     struct answer answer = answer_of(fixture);
     put_aged(fixture);
-    answer.contents.store = fixture->store;
+    answer.target.store = fixture->store;
     for (int wet = 0; wet < 2; wet++) {
         char text[128];
         snprintf(text, sizeof text, "{\"older_than_ms\":172800000,\"to_size\":5,\"dry_run\":%s}",
@@ -500,7 +509,7 @@ static void test_prune_leaves_what_is_pinned_or_open(void **state) {
     struct fixture *fixture = *state;
     struct answer answer = answer_of(fixture);
     put_aged(fixture);
-    answer.contents.store = fixture->store;
+    answer.target.store = fixture->store;
     struct digest open = digest_of_text("oldest"), pinned = digest_of_text("older");
     int fd = store_blob_open(fixture->store, &open, NULL, NULL);
     assert_true(fd >= 0);
@@ -525,7 +534,7 @@ static void test_an_empty_blob_goes_by_its_age_too(void **state) {
     age(fixture, "", 86400);
     reopen(fixture);
     scan(fixture);
-    answer.contents.store = fixture->store;
+    answer.target.store = fixture->store;
     assert_int_equal(number(done(&answer, "prune", "{\"older_than_ms\":1000}"), "blobs"), 1);
     assert_false(has_blob(fixture, ""));
     json_decref(answer.lines);
@@ -567,7 +576,7 @@ static void test_a_few_that_cannot_be_deleted_do_not_keep_the_rest(void **state)
     struct answer answer = answer_of(fixture);
     struct error error = {0};
     put_aged(fixture);
-    answer.contents.store = fixture->store;
+    answer.target.store = fixture->store;
     make_undeletable(fixture, "oldest");
     make_undeletable(fixture, "old");
     assert_false(order(&answer, "prune", "{\"to_size\":0}", &error));
@@ -584,14 +593,14 @@ static void test_who_leaves_while_nothing_can_be_deleted_ends_prune(void **state
     struct error error = {0};
     static const atomic_bool stopping = true;
     put_aged(fixture);
-    answer.contents.store = fixture->store;
+    answer.target.store = fixture->store;
     make_undeletable(fixture, "oldest");
     answer.is_unwanted = true;
     assert_false(order(&answer, "prune", "{\"to_size\":0}", &error));
     assert_int_equal(error.kind, ERROR_CLOSED);
     assert_true(has_blob(fixture, "new"));
     answer.is_unwanted = false;
-    answer.contents.stopping = &stopping;
+    answer.target.stopping = &stopping;
     make_undeletable(fixture, "older");
     assert_false(order(&answer, "prune", "{\"to_size\":0}", &error));
     assert_int_equal(error.kind, ERROR_CLOSED);
@@ -731,7 +740,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_set_holds_what_was_added_once),
         cmocka_unit_test(test_names),
-        cmocka_unit_test(test_a_name_takes_what_it_means),
+        cmocka_unit_test(test_a_pattern_matches_what_it_means),
 #define ON_A_STORE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
         ON_A_STORE(test_what_is_no_order_is_refused_and_does_nothing),
         ON_A_STORE(test_who_leaves_while_the_scan_goes_on_does_not_hang),

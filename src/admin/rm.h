@@ -1,0 +1,19 @@
+/* The order that removes images. Threads: any. */
+#ifndef ADMIN_RM_H
+#define ADMIN_RM_H
+
+#include "admin/target.h"
+
+/*
+ * Removes the tags that match, and with a tag:
+ * - its manifest, unless another tag of the repository names it;
+ * - what only that manifest uses in the repository;
+ * - from disk, the blobs that no repository links any more.
+ * Writes one line for each removed image, {"upstream","repository","tag","digest"} (tag null: it
+ * had none), and one for each pattern that matches nothing: {"unmatched":PATTERN}. The last line
+ * has "blobs" and "bytes", the number and size of what was deleted from disk.
+ */
+bool order_rm(struct order_target *target, const char *const *patterns,
+              const struct line_sink *sink, struct error *error);
+
+#endif

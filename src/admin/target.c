@@ -1,0 +1,32 @@
+#include "admin/target.h"
+
+#include "base/clock.h"
+
+enum { SCAN_WAIT_MS = 60000, POLL_MS = 100 };
+
+bool order_target_check(const struct order_target *target, const struct line_sink *sink,
+                        struct error *error) {
+    if (target->stopping && atomic_load(target->stopping))
+        return error_set(error, ERROR_CLOSED, "tarn is stopping");
+    return !sink->is_wanted || sink->is_wanted(sink->context) ||
+           error_set(error, ERROR_CLOSED, "the client left");
+}
+
+bool order_target_wait_for_scan(const struct order_target *target, const struct line_sink *sink,
+                                struct error *error) {
+    int64_t until_ms = clock_ms() + SCAN_WAIT_MS;
+    struct store_usage usage;
+    for (;;) {
+        store_usage(target->store, &usage);
+        if (usage.complete)
+            return true;
+        if (!order_target_check(target, sink, error))
+            return false;
+        if (clock_ms() >= until_ms)
+            return error_set(error, ERROR_BUSY,
+                             "the running tarn is still finding out which blobs it has (%llu so "
+                             "far); try again later",
+                             (unsigned long long)usage.blobs);
+        clock_sleep_ms(POLL_MS);
+    }
+}
