@@ -45,7 +45,7 @@ static bool collect_head(void *context, const struct upstream_head *head, struct
     *collecting->head = *head;
     if (head->has_length && collecting->body->limit && head->length > collecting->body->limit)
         return error_set(error, ERROR_UNAVAILABLE,
-                         "the answer has %" PRIu64 " bytes, over the limit of %zu", head->length,
+                         "the response has %" PRIu64 " bytes, over the limit of %zu", head->length,
                          collecting->body->limit);
     return true;
 }
@@ -58,7 +58,7 @@ static bool collect_bytes(void *context, const void *bytes, size_t length, struc
         return true;
     if (!body->limit || length <= body->limit - body->length)
         return error_set(error, ERROR_MEMORY, "out of memory");
-    return error_set(error, ERROR_UNAVAILABLE, "the answer is longer than the limit of %zu bytes",
+    return error_set(error, ERROR_UNAVAILABLE, "the response is longer than the limit of %zu bytes",
                      body->limit);
 }
 
@@ -76,7 +76,7 @@ bool ask_get(struct cache *cache, const struct repository *repository,
     for (;;) {
         buffer_clear(body);
         body->limit = limit;
-        if (places > 1 && patience) /* a silent place leaves time for the next */
+        if (places > 1 && patience) /* a silent location must leave time for the next one */
             request->deadline_ms = began + patience * (request->location + 1) / places;
         if (upstream_perform(upstream, request, &sink, error))
             return true;

@@ -1,5 +1,5 @@
 /*
- * One small request to upstream, and the keys under which its answer is kept. Private to cache/.
+ * One small request to upstream, and the keys under which the result is kept. Private to cache/.
  * Threads: any.
  */
 #ifndef CACHE_ASK_H
@@ -11,7 +11,7 @@
 void ask_key(char key[static KEY_SIZE], const struct repository *repository, const char *what,
              const struct reference *reference);
 
-/* How long upstream's answer about a tag stays fresh. */
+/* How long what upstream said about a tag stays fresh. */
 int64_t ask_tag_ttl(const struct repository *repository);
 
 /* A digest as a reference, for keys and requests. */

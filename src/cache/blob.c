@@ -1,4 +1,4 @@
-/* Blobs: stored ones, ones under way, and who may read them through which repository. */
+/* Blobs: those in the store, those in a flight, and through which repository they may be read. */
 #include "base/log.h"
 #include "cache/ask.h"
 #include "cache/cache_private.h"
@@ -6,7 +6,7 @@
 
 #include <stdlib.h>
 
-/* *verified: how long the stored blob has to be, as far as the link says. */
+/* Whether the repository holds the blob. *verified: the size that the link records, if any. */
 static bool is_linked(struct cache *cache, const struct repository *repository,
                       const struct digest *digest, uint64_t *verified) {
     *verified = STORE_SIZE_UNTOLD;
@@ -34,12 +34,12 @@ static bool answer_blob_head(struct question *question, struct error *error) {
         slot_put_absent(question->cache, question->key, error, question->cache->negative_ttl_ms);
     if (!ok)
         return false;
-    struct error ignored; /* a link that is not kept costs another HEAD */
+    struct error ignored; /* a link that could not be kept costs another HEAD later */
     store_link_blob(question->cache->store, question->repository.name.host,
                     question->repository.name.path, digest, &ignored);
     uint64_t size = head.length;
     if (!head.has_length && !store_blob_has(question->cache->store, digest, &size))
-        return error_set(error, ERROR_UNAVAILABLE, "upstream %s tells no size of blob %s",
+        return error_set(error, ERROR_UNAVAILABLE, "upstream %s does not say the size of blob %s",
                          question->repository.name.host, text);
     question->document = document_new(digest, "application/octet-stream", size, false);
     if (!question->document)
@@ -48,7 +48,7 @@ static bool answer_blob_head(struct question *question, struct error *error) {
     return true;
 }
 
-/* Asks upstream whether the repository has the blob; what is known already is not asked again. */
+/* Asks upstream whether the repository has the blob, unless that is known already. */
 static bool ask_head(struct cache *cache, const struct repository *repository,
                      const struct digest *digest, uint64_t *size, enum cache_outcome *outcome,
                      struct error *error) {
@@ -72,8 +72,8 @@ static bool ask_head(struct cache *cache, const struct repository *repository,
         document = result.document;
         *outcome = result.joined ? CACHE_JOINED : CACHE_MISS;
     }
-    /* Only what is here is a hit; what upstream has told before is an answer shared with whoever
-     * asked then. */
+    /* Only a blob in the store is a hit. Else this request shares what upstream told an earlier
+     * one. */
     if (*outcome == CACHE_HIT && !store_blob_has(cache->store, digest, size))
         *outcome = CACHE_JOINED;
     *size = document->length;
@@ -123,7 +123,7 @@ static bool permit(struct cache *cache, struct flight *flight, const struct repo
     return true;
 }
 
-/* A range that is to be fetched first, without numbers that later sums could overflow. */
+/* The range to be fetched first, without numbers that could overflow when they are added up. */
 static struct blob_range clamp_range(const struct blob_range *range) {
     struct blob_range clamped = *range;
     const uint64_t most = INT64_MAX;
@@ -243,8 +243,7 @@ bool cache_blob_settle(struct cache_blob *blob, struct error *error) {
     flight_wait_end(flight_reader_flight(blob->reader));
     return store_blob_has(blob->store, &blob->digest, NULL) ||
            error_set(error, ERROR_IO,
-                     "all of it came, but it could not be kept: tarn's log says "
-                     "why");
+                     "the whole blob arrived but could not be kept; tarn's log says why");
 }
 
 bool cache_blob_fetch(struct cache *cache, const struct repository *repository,

@@ -1,17 +1,17 @@
 /*
- * The heart: what a client asks for is found here, in the store or under way from upstream.
+ * The cache: finds what a client asks for in memory, in the store, or at upstream.
  *
- * Documents (manifests, tag lists, referrers) are small and answered from memory. A tag is served
- * without a question for its upstream's tag_ttl; then one client's question becomes one
- * revalidation, and while upstream fails or stays silent the old answer goes on being served. A
- * real 404 ends a tag. However many clients ask, upstream is asked once.
+ * Documents (manifests, tag lists, referrers) are small and served from memory. A tag is served
+ * without asking upstream for its upstream's tag_ttl. After that upstream is asked once, however
+ * many clients ask; while upstream fails or stays silent, the stale document is served. A real 404
+ * ends a tag.
  *
  * Blobs are files. A cold one is a flight: one transfer into a partial file, followed by any number
  * of readers, each at its own speed, committed only when its digest matches. The last bytes of a
  * whole body are held back until then (design, promise 1).
  *
- * What one repository brought in is not readable through another: the first read through a new
- * repository asks upstream with one HEAD (promise 8).
+ * A blob that came through one repository is not readable through another: the first read through
+ * the other repository asks upstream with one HEAD (promise 8).
  *
  * Threads: all calls from any thread; each may block while upstream is asked.
  */
@@ -34,12 +34,12 @@
 struct cache;
 
 struct cache_settings {
-    size_t document_memory;   /* bytes of documents kept in memory; 0: 8 MiB */
-    int64_t negative_ttl_ms;  /* how long a real 404 is believed; 0: not at all */
-    int64_t stale_after_ms;   /* upstream's silence after which a stale answer is given; 0: 5 s */
-    int64_t patience_ms;      /* how long a flight without progress keeps trying while somebody
-                                 waits; 0: 2 min */
-    unsigned max_flights;     /* blobs under way at once; more is ERROR_BUSY; 0: 512 */
+    size_t document_memory;  /* bytes of documents kept in memory; 0: 8 MiB */
+    int64_t negative_ttl_ms; /* how long a real 404 is believed; 0: not at all */
+    int64_t stale_after_ms;  /* upstream's silence after which a stale document is served; 0: 5 s */
+    int64_t patience_ms;     /* how long a flight without progress keeps trying while somebody
+                                waits; 0: 2 min */
+    unsigned max_flights;    /* blobs under way at once; more is ERROR_BUSY; 0: 512 */
     unsigned max_connections; /* of all flights together; 0: 64 */
 };
 
@@ -54,7 +54,7 @@ void cache_update_metrics(struct cache *cache);
  * some would not end; the cache is then left as it is, for the process to exit with. */
 bool cache_free(struct cache *cache);
 
-/* How an answer came about; for Cache-Status, log and metrics. */
+/* How a document or blob was found; for Cache-Status, log and metrics. */
 enum cache_outcome {
     CACHE_HIT,         /* held, and fresh or immutable */
     CACHE_MISS,        /* this request made upstream send it */
@@ -70,13 +70,13 @@ struct document {
     _Atomic unsigned references;
     struct digest digest; /* of the bytes */
     char media_type[128];
-    bool has_bytes;  /* false: only the head is known (an answer to HEAD) */
+    bool has_bytes;  /* false: only the head is known (from a response to HEAD) */
     uint64_t length; /* of the whole, even without bytes */
     char bytes[];
 };
 void document_release(struct document *document); /* NULL is allowed */
 
-/* Drops what is known about documents in memory; what the store holds is found there again. */
+/* Drops all documents from memory. What the store holds is found there again. */
 void cache_forget(struct cache *cache);
 
 /* A document and how it was found. */

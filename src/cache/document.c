@@ -8,7 +8,7 @@
 #include "cache/cache_private.h"
 #include "cache/document.h"
 
-enum { SLOT_COST = 512 }; /* what a slot takes beside its document's bytes, roughly */
+enum { SLOT_COST = 512 }; /* memory of a slot without its document's bytes, roughly */
 
 struct slot {
     UT_hash_handle hh;
@@ -83,7 +83,7 @@ enum slot_state slot_get(struct cache *cache, const char *key, struct document *
     return state;
 }
 
-/* Replaces what is known under `key`; takes over document and absence. */
+/* Replaces what is known under `key`. Takes over the references to document and absence. */
 static void put(struct cache *cache, const char *key, struct document *document,
                 struct error *absence, int64_t until_ms) {
     struct slot *fresh = calloc(1, sizeof *fresh), *old;
@@ -129,6 +129,6 @@ void slot_put_absent(struct cache *cache, const char *key, const struct error *e
     struct error *absence = malloc(sizeof *absence);
     if (absence)
         *absence = *error;
-    /* Without memory to believe it, at least what was known before is gone. */
+    /* If there is no memory to record the absence, at least the old document is dropped. */
     put(cache, key, NULL, absence, clock_ms() + ttl_ms);
 }

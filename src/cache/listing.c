@@ -1,4 +1,4 @@
-/* Tag lists and referrers: whole documents put together from upstream's pages. */
+/* Tag lists and referrers: documents put together from upstream's pages. */
 #include "cache/listing.h"
 #include <jansson.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 #include "oci/manifest.h"
 
 enum {
-    PAGE_LIMIT = 1000,          /* pages of one list; more is an upstream that goes in circles */
+    PAGE_LIMIT = 1000,          /* pages of one list; an upstream with more goes in circles */
     PAGE_SIZE_LIMIT = 16 << 20, /* bytes of one page */
     ENTRY_LIMIT = 1 << 20,      /* tags or referrers in all */
 };
@@ -58,9 +58,9 @@ static json_t *gather(struct question *question, enum upstream_what what, const 
     return take(all);
 }
 
-/* Serialises `json` (stolen) as the question's answer. */
-static bool answer_json(struct question *question, const char *media_type, json_t *json,
-                        struct error *error) {
+/* Makes `json` (released here) the question's document. */
+static bool finish(struct question *question, const char *media_type, json_t *json,
+                   struct error *error) {
     cleanup_json json_t *owned = json;
     cleanup_buffer struct buffer text = {0};
     struct digest digest;
@@ -78,7 +78,7 @@ static int compare_names(const void *a, const void *b) {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* Byte order, each once, and nothing that is no tag. */
+/* Sorts by bytes, drops duplicates and strings that are no tag. */
 static json_t *sorted_tags(json_t *tags) {
     size_t count = json_array_size(tags), used = 0;
     cleanup_free const char **names = calloc(count ? count : 1, sizeof *names);
@@ -94,7 +94,7 @@ static json_t *sorted_tags(json_t *tags) {
     for (size_t i = 0; i < used; i++) {
         if ((i == 0 || strcmp(names[i - 1], names[i]) != 0) &&
             json_array_append_new(sorted, json_string(names[i])) != 0)
-            return NULL; /* a list that lacks one is a wrong list */
+            return NULL; /* no memory: an incomplete list would be wrong */
     }
     return take(sorted);
 }
@@ -108,15 +108,16 @@ bool listing_answer_tags(struct question *question, struct error *error) {
         return false;
     }
     json_t *sorted = sorted_tags(tags);
-    return answer_json(
+    return finish(
         question, "application/json",
         sorted ? json_pack("{s:s,s:o}", "name", question->repository.name.path, "tags", sorted)
                : NULL,
         error);
 }
 
-/* Upstream has no referrers endpoint: the tag that clients keep in its stead (distribution-spec,
- * "Referrers Tag Schema"). An array of descriptors, empty when there is no such tag. */
+/* For an upstream without a referrers endpoint: reads the tag that clients keep instead
+ * (distribution-spec, "Referrers Tag Schema"). An array of descriptors, empty without such a tag.
+ */
 static json_t *fallback_referrers(struct question *question, struct error *error) {
     struct reference tag = {0};
     struct cache_result found;
@@ -130,7 +131,7 @@ static json_t *fallback_referrers(struct question *question, struct error *error
     cleanup_json json_t *json =
         bounded_json_load_by(0, found.document->bytes, found.document->length, error);
     document_release(found.document);
-    if (!json) /* it was read once when it came, so memory is what lacks: no empty list */
+    if (!json) /* it was valid when it arrived, so memory is out */
         return NULL;
     json_t *manifests = json_object_get(json, "manifests");
     return json_is_array(manifests) ? json_incref(manifests) : json_array();
@@ -145,14 +146,14 @@ bool listing_answer_referrers(struct question *question, struct error *error) {
         manifests = fallback_referrers(question, error);
     if (!manifests)
         return false;
-    return answer_json(question, MEDIA_OCI_INDEX,
-                       json_pack("{s:i,s:s,s:o}", "schemaVersion", 2, "mediaType", MEDIA_OCI_INDEX,
-                                 "manifests", manifests),
-                       error);
+    return finish(question, MEDIA_OCI_INDEX,
+                  json_pack("{s:i,s:s,s:o}", "schemaVersion", 2, "mediaType", MEDIA_OCI_INDEX,
+                            "manifests", manifests),
+                  error);
 }
 
-/* Fresh from memory, else from upstream, else what is held. The inquiry's key and `held` are filled
- * in here. */
+/* Finds a list in memory if it is fresh, else at upstream, else a stale one in memory. Fills in the
+ * inquiry's key and `held`. */
 static bool get(struct cache *cache, struct inquiry *inquiry, const char *what,
                 struct cache_result *result, struct error *error) {
     char key[KEY_SIZE];

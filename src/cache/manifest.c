@@ -1,4 +1,4 @@
-/* Manifests: by digest for ever, by tag for a while. */
+/* Manifests: fresh for ever by digest, for tag_ttl by tag. */
 #include "oci/manifest.h"
 
 #include <jansson.h>
@@ -40,13 +40,13 @@ static struct document *load_tag(struct cache *cache, const struct repository *r
     if (!store_tag_get(cache->store, repository->name.host, repository->name.path, tag, &record))
         return NULL;
     int64_t age_s = clock_wall_s() - record.checked_s;
-    *age_ms = age_s < 0 ? INT64_MAX : age_s * 1000; /* a clock set back vouches for nothing */
+    *age_ms = age_s < 0 ? INT64_MAX : age_s * 1000; /* the clock was set back: the age is unknown */
     return load(cache, repository, &record.digest);
 }
 
-/* ---- what upstream says; on the question's thread ---- */
+/* ---- asking upstream; on the question's thread ---- */
 
-/* A page of a captive portal or a proxy is no manifest, whatever its status was. */
+/* A page of a captive portal or a proxy is no manifest, even with status 200. */
 static bool is_manifest_body(const struct question *question, const struct upstream_head *head,
                              const struct buffer *body, struct error *error) {
     cleanup_json json_t *json =
@@ -56,8 +56,8 @@ static bool is_manifest_body(const struct question *question, const struct upstr
     if (!json && error->kind == ERROR_MEMORY)
         return false;
     return error_set(error, ERROR_UNAVAILABLE,
-                     "upstream %s: manifest of %s: the answer (%s) is no JSON object; is a proxy "
-                     "or portal in between?",
+                     "upstream %s: manifest of %s: the response (%s) is no JSON object; is there a "
+                     "proxy or portal in between?",
                      question->repository.name.host, question->repository.name.path,
                      head->content_type[0] ? head->content_type : "no type");
 }
@@ -71,7 +71,8 @@ static void keep_tag(struct question *question, const struct document *document)
     record.digest = document->digest;
     record.checked_s = clock_wall_s();
     memcpy(record.media_type, document->media_type, sizeof record.media_type);
-    /* Each record is synced; a revalidation alone is noted no more often than is of use. */
+    /* Each record costs a sync, so a mere revalidation is recorded at most once in half a tag_ttl.
+     */
     if (store_tag_get(cache->store, host, question->repository.name.path, question->reference.tag,
                       &old) &&
         digest_equal(&old.digest, &record.digest) &&
@@ -101,7 +102,8 @@ static bool keep_stored(struct question *question, const struct document *docume
     return true;
 }
 
-/* Keeps an answer in memory and, if it has bytes, in the store; failing to keep is no failure. */
+/* Keeps a document in memory and, if it has bytes, in the store. The request succeeds even if the
+ * document could not be kept. */
 static void keep(struct question *question, struct document *document) {
     struct cache *cache = question->cache;
     struct error error = {0};
@@ -152,7 +154,8 @@ static bool ask_head(struct question *question, struct upstream_head *head, stru
                    &nothing, error);
 }
 
-/* The digest of a manifest's bytes under the algorithm that its name (or upstream) uses. */
+/* Computes the digest of a manifest's bytes by the algorithm of the digest that was asked for, or
+ * that upstream named, and compares both. */
 static bool check_digest(struct question *question, const struct upstream_head *head,
                          const struct buffer *body, struct digest *digest, struct error *error) {
     const struct digest *promised = question->reference.is_digest ? &question->reference.digest
@@ -170,7 +173,8 @@ static bool check_digest(struct question *question, const struct upstream_head *
     return true;
 }
 
-/* Gets the manifest from one place (and those behind it, if it fails); *location says which. */
+/* Gets the manifest from *location, or from a later location if that fails; *location says which.
+ */
 static bool ask_whole_at(struct question *question, unsigned *location, struct error *error) {
     struct upstream_head head = {0};
     struct digest digest;
@@ -192,7 +196,7 @@ static bool ask_whole_at(struct question *question, unsigned *location, struct e
     return question->document || error_set(error, ERROR_MEMORY, "out of memory");
 }
 
-/* A place that lies is followed by the next. */
+/* On a wrong digest or body, tries the next location. */
 static bool ask_whole(struct question *question, struct error *error) {
     unsigned places = upstream_places(question->repository.upstream);
     for (unsigned location = 0; location < places; location++) {
@@ -204,7 +208,7 @@ static bool ask_whole(struct question *question, struct error *error) {
     return false;
 }
 
-/* Fetches ahead what a client will ask for next. */
+/* Starts to fetch the blobs that a client will ask for next. */
 static void prefetch(struct question *question) {
     struct manifest manifest;
     const struct document *document = question->document;
@@ -231,7 +235,8 @@ static struct document *adopt(struct question *question, const struct digest *di
                          body.length);
 }
 
-/* Asks with HEAD whether what is here will do. True: answered (or failed for good: *failed). */
+/* Asks with HEAD whether a document that is here is still right. True: no GET is needed, because
+ * the document is found or (*failed) upstream refused. */
 static bool head_suffices(struct question *question, bool *failed, struct error *error) {
     const struct digest *held = question->held                  ? &question->held->digest
                                 : question->reference.is_digest ? &question->reference.digest
@@ -279,7 +284,7 @@ static bool answer_manifest_head(struct question *question, struct error *error)
                                   : question->reference.is_digest ? &question->reference.digest
                                                                   : NULL;
     if (!digest || !head.has_length || !head.content_type[0])
-        return answer_manifest(question, error); /* such a head says too little */
+        return answer_manifest(question, error); /* the head does not say enough */
     if (question->held && digest_equal(digest, &question->held->digest)) {
         question->document = document_keep(question->held);
         question->still = true;
@@ -294,7 +299,8 @@ static bool answer_manifest_head(struct question *question, struct error *error)
 
 /* ---- what clients get ---- */
 
-/* Looks in memory, then in the store. FRESH: *held is the answer. STALE: *held may stand in. */
+/* Looks in memory, then in the store. FRESH: *held is the result. STALE: *held may be served when
+ * upstream fails. */
 static enum slot_state look(struct cache *cache, const char *key,
                             const struct repository *repository, const struct reference *reference,
                             bool head_only, struct document **held, struct error *error) {
@@ -303,7 +309,7 @@ static enum slot_state look(struct cache *cache, const char *key,
         (*held && ((*held)->has_bytes || (head_only && state == SLOT_FRESH))))
         return state;
 
-    /* Memory knows nothing, or the head alone. */
+    /* Memory has nothing, or the head alone. */
     struct document *known = *held, *stored;
     int64_t age_ms = 0;
     if (reference->is_digest)
@@ -338,7 +344,7 @@ bool cache_manifest(struct cache *cache, const struct repository *repository,
     ask_key(key, repository, "manifest", reference);
     enum slot_state state = look(cache, key, repository, reference, head_only, &held, error);
     *result = (struct cache_result){.document = held, .outcome = CACHE_HIT};
-    if (held) /* from memory, too, it is used */
+    if (held) /* a manifest served from memory is used as well */
         store_blob_touch(cache->store, &held->digest);
     if (state == SLOT_FRESH)
         return true;

@@ -120,7 +120,7 @@ static bool pass_bytes(void *context, const char *bytes, size_t length) {
 }
 
 static bool open_target(struct order_target *target, const struct chosen_cache *chosen,
-                          struct error *error) {
+                        struct error *error) {
     static const atomic_bool never;
     target->store = store_open(chosen->root, error);
     if (!target->store)

@@ -1,6 +1,6 @@
 /*
- * One request on its way through the room: what was asked, of which upstream, and what became of
- * it, for the handlers, the error answers and the access log. Inside the room.
+ * One request: what is asked, of which upstream, and what became of it, for the handlers, the error
+ * responses and the access log. Private to registry/. A call belongs to one worker's thread.
  */
 #ifndef REGISTRY_CALL_H
 #define REGISTRY_CALL_H
@@ -29,39 +29,40 @@ struct call {
     bool has_outcome;
     enum cache_outcome outcome;
     char reference[DIGEST_STRING_SIZE]; /* tag or digest, for the log */
-    char error[160]; /* the beginning of an error answer's message, for the log */
+    char error[160]; /* the beginning of an error response's message, for the log */
     int64_t began_us;
 };
 
-/* ---- answer.c ---- */
+/* ---- response.c ---- */
 
-/* Fields that every answer of the API carries; before http_reply() or http_begin(). */
+/* Adds the fields of every response of the API; before http_respond() or http_begin(). */
 void call_add_fields(struct call *call);
-/* Docker-Content-Digest, ETag and Cache-Status of an answer that has content. */
+/* Adds Docker-Content-Digest, ETag (unless `digest` is NULL), Accept-Ranges and Cache-Status to a
+ * response that has content. */
 void call_add_content_fields(struct call *call, const struct digest *digest);
-/* True (and a 304 sent) when If-None-Match holds this digest. */
+/* Whether If-None-Match names this digest. True: 304 was sent. */
 bool call_not_modified(struct call *call, const struct digest *digest);
-/* An OCI error body. */
+/* Sends an OCI error body. */
 void call_fail(struct call *call, int status, const char *code, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
-/* The answer to an error from below, by the design's table of statuses. */
+/* Sends the response to an error of a room below, by the table in docs/operations.md. */
 void call_fail_error(struct call *call, const struct error *error);
-void call_note_outcome(struct call *call, enum cache_outcome outcome);
+void call_record_outcome(struct call *call, enum cache_outcome outcome);
 
 /* ---- name.c ---- */
 
-/* Finds upstream and repository for the route's name. False: answered. */
+/* Finds the repository that the route's name means. False: an error was sent. */
 bool call_name_upstream(struct call *call);
 
 /* ---- handlers ---- */
 
-void handle_manifest(struct call *call);
-void handle_blob(struct call *call);
-void handle_tags(struct call *call);
-void handle_referrers(struct call *call);
-void handle_catalog(struct call *call);
-void handle_page(struct call *call);
-void handle_flights(struct call *call);
-void handle_metrics(struct call *call);
+void call_handle_manifest(struct call *call);
+void call_handle_blob(struct call *call);
+void call_handle_tags(struct call *call);
+void call_handle_referrers(struct call *call);
+void call_handle_catalog(struct call *call);
+void call_handle_page(struct call *call);
+void call_handle_flights(struct call *call);
+void call_handle_metrics(struct call *call);
 
 #endif

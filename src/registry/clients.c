@@ -15,9 +15,9 @@
 #include "registry/htpasswd.h"
 
 enum {
-    LOOK_MS = 1000,          /* how often the file is looked at, at most */
+    LOOK_MS = 1000,          /* the shortest time between two checks of the file */
     REMEMBER_MS = 60 * 1000, /* how long a successful check holds */
-    REMEMBERED = 1024,       /* slots; two checks that meet in one cost a hash more, no harm */
+    REMEMBERED = 1024,       /* slots; two users in one slot cost one more hash */
     BASIC_LIMIT = 1024,      /* bytes of Basic credentials, in base64 */
 };
 
@@ -29,8 +29,9 @@ struct remembered {
 struct clients {
     char *file;
     unsigned char secret[32]; /* keys the hashes in `remembered` */
-    _Atomic int64_t look_ms;  /* when the file is to be looked at next; who looks sets it last */
-    bool complained;          /* only for who looks */
+    _Atomic int64_t
+        look_ms;     /* next time to stat() the file; the thread that checks sets it when done */
+    bool complained; /* only the thread that checks uses it */
 
     struct lock users_lock; /* guards all down to `remembered`; never held for I/O or a hash */
     struct htpasswd users;
@@ -77,14 +78,14 @@ void clients_free(struct clients *clients) {
 
 /* ---- the file ---- */
 
-/* One thread at a time, and one a second, looks whether the file is another. */
-static void look_at_file(struct clients *clients) {
+/* Checks whether the file has changed: one thread at a time, at most once a second. */
+static void check_file(struct clients *clients) {
     int64_t now = clock_ms(), due = atomic_load(&clients->look_ms);
     if (now < due || !atomic_compare_exchange_strong(&clients->look_ms, &due, INT64_MAX))
         return;
     struct error error = {0};
     struct htpasswd fresh = {0};
-    /* Only this thread replaces the users now, so that their identity may be read without lock. */
+    /* Only this thread replaces the users, so it may read their identity without the lock. */
     bool changed = htpasswd_changed(clients->file, &clients->users);
     bool read = changed && htpasswd_read(clients->file, &fresh, &error);
     if (read) {
@@ -95,9 +96,10 @@ static void look_at_file(struct clients *clients) {
         memset(clients->remembered, 0, sizeof clients->remembered);
         lock_release(&clients->users_lock);
         htpasswd_free(&old);
-        log_at(LOG_INFO, "read the clients' passwords again", LOG_STRING("file", clients->file));
+        log_at(LOG_INFO, "the clients' passwords were read again",
+               LOG_STRING("file", clients->file));
     } else if (changed && !clients->complained) {
-        log_at(LOG_ERROR, "cannot read the clients' passwords; those read before stay",
+        log_at(LOG_ERROR, "cannot read the clients' passwords; the ones read before stay in use",
                LOG_STRING("error", error.text));
     }
     clients->complained = changed && !read; /* once for each time it breaks */
@@ -168,7 +170,7 @@ static bool is_remembered(struct clients *clients, const struct attempt *attempt
 static void remember(struct clients *clients, const struct attempt *attempt, unsigned generation) {
     int64_t until = clock_ms() + REMEMBER_MS;
     lock_acquire(&clients->users_lock);
-    if (generation == clients->generation) { /* else it holds for users of yesterday */
+    if (generation == clients->generation) { /* else it holds for users that were replaced */
         struct remembered *slot = slot_of(clients, attempt);
         memcpy(slot->key, attempt->key, sizeof slot->key);
         slot->until_ms = until;
@@ -176,7 +178,7 @@ static void remember(struct clients *clients, const struct attempt *attempt, uns
     lock_release(&clients->users_lock);
 }
 
-/* Waits for a place among those that compute hashes. */
+/* Waits until fewer than hashing_most threads compute a hash. */
 static void begin_hashing(struct clients *clients) {
     lock_acquire(&clients->hashing_lock);
     while (clients->hashing == clients->hashing_most)
@@ -211,7 +213,7 @@ static bool check(struct clients *clients, const struct attempt *attempt) {
     unsigned generation = clients->generation;
     bool known = htpasswd_find(&clients->users, attempt->user, hash);
     lock_release(&clients->users_lock);
-    if (!*hash) /* there is not one user */
+    if (!*hash) /* there are no users */
         return false;
     bool right = password_is(attempt->password, hash) && known;
     OPENSSL_cleanse(hash, sizeof hash);
@@ -223,7 +225,7 @@ static bool check(struct clients *clients, const struct attempt *attempt) {
 bool clients_allow(struct clients *clients, struct text authorization_header, char *user,
                    size_t size) {
     struct attempt attempt;
-    look_at_file(clients);
+    check_file(clients);
     if (size)
         *user = '\0';
     bool allowed = false;
@@ -232,7 +234,7 @@ bool clients_allow(struct clients *clients, struct text authorization_header, ch
         allowed = is_remembered(clients, &attempt);
         if (!allowed) {
             begin_hashing(clients);
-            /* A client's many connections come at once; the first one's check serves them all. */
+            /* A client opens many connections at once, and one check serves them all. */
             allowed = is_remembered(clients, &attempt) || check(clients, &attempt);
             end_hashing(clients);
         }

@@ -2,11 +2,11 @@
  * Who may read: an htpasswd file of tarn's own clients.
  *
  * Every hash that libcrypt knows is accepted (bcrypt, as `htpasswd -B` writes it, is meant), never
- * a password in clear. The file is read again when it changes; one that has become unreadable or
- * wrong is logged, and the users known before stay. A successful check is remembered for a minute
- * under a keyed hash, so that an image's many requests cost one bcrypt; a user that does not exist
- * costs as much time as one that does. As many hashes are computed at once as there are
- * processors, whoever asks.
+ * a password in clear. The file is read again when it changes. A file that has become unreadable
+ * or wrong is logged, and the users known before stay. A successful check is remembered for a
+ * minute under a keyed hash, so that an image's many requests cost one bcrypt; a user that does not
+ * exist costs as much time as one that does. At most as many hashes are computed at once as there
+ * are processors.
  *
  * Threads: any number.
  */

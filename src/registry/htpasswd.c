@@ -1,13 +1,11 @@
 #include "registry/htpasswd.h"
 
 #include <crypt.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
-#include "base/buffer.h"
-#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/text.h"
 
 void htpasswd_free(struct htpasswd *htpasswd) {
     free(htpasswd->users);
@@ -31,7 +29,7 @@ static bool is_hash(const char *hash) {
            answer == CRYPT_SALT_TOO_CHEAP;
 }
 
-/* Takes one line apart; it becomes a user unless it is empty or a comment. */
+/* Adds the user of one line, unless the line is empty or a comment. */
 static bool read_line(struct htpasswd *out, char *line, const char *file, size_t number,
                       struct error *error) {
     line[strcspn(line, "\r")] = '\0';
@@ -43,10 +41,10 @@ static bool read_line(struct htpasswd *out, char *line, const char *file, size_t
                          file, number);
     *colon = '\0';
     char *hash = colon + 1;
-    hash[strcspn(hash, ":")] = '\0'; /* what follows is for people */
+    hash[strcspn(hash, ":")] = '\0'; /* further parts are comments */
     if (!is_hash(hash))
         return error_set(error, ERROR_INVALID,
-                         "%s:%zu: the password of user %.60s is no hash that is known here; write "
+                         "%s:%zu: the password of user %.60s is not a hash that tarn knows; write "
                          "it with htpasswd -B",
                          file, number, line);
     struct htpasswd_user *more = realloc(out->users, (out->count + 1) * sizeof *more);
@@ -57,38 +55,13 @@ static bool read_line(struct htpasswd *out, char *line, const char *file, size_t
     return true;
 }
 
-static bool read_bytes(const char *file, struct htpasswd *out, struct buffer *bytes,
-                       struct error *error) {
-    int fd cleanup_close = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    if (fd < 0)
-        return error_set_errno(error, errno, "clients' passwords: cannot open %s", file);
-    if (fstat(fd, &out->identity) < 0)
-        return error_set_errno(error, errno, "clients' passwords: cannot read %s", file);
-    for (;;) {
-        char chunk[4096];
-        ssize_t got = read(fd, chunk, sizeof chunk);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return error_set_errno(error, errno, "clients' passwords: cannot read %s", file);
-        if (got == 0)
-            return true;
-        if (memchr(chunk, '\0', (size_t)got))
-            return error_set(error, ERROR_INVALID, "%s is no htpasswd file: it holds NUL bytes",
-                             file);
-        if (bytes->length + (size_t)got > HTPASSWD_SIZE_LIMIT)
-            return error_set(error, ERROR_INVALID, "%s is larger than 1 MiB", file);
-        if (!buffer_append(bytes, chunk, (size_t)got))
-            return error_set(error, ERROR_MEMORY, "%s: out of memory", file);
-    }
-}
-
 bool htpasswd_read(const char *file, struct htpasswd *out, struct error *error) {
     *out = (struct htpasswd){0};
-    struct buffer bytes = {0};
-    bool fine = read_bytes(file, out, &bytes, error);
-    out->length = bytes.length;
-    out->bytes = bytes.bytes; /* owned from here on, also when reading failed */
+    out->bytes = file_read_small(file, HTPASSWD_SIZE_LIMIT, FILE_REGULAR | FILE_TEXT, &out->length,
+                                 &out->identity, error);
+    if (!out->bytes)
+        return error_wrap(error, "htpasswd file %s", file);
+    bool fine = true;
     char *line = out->bytes;
     for (size_t number = 1; fine && line && *line; number++) {
         char *end = strchr(line, '\n'), *next = end ? end + 1 : line + strlen(line);
@@ -106,7 +79,7 @@ bool htpasswd_changed(const char *file, const struct htpasswd *htpasswd) {
     const struct stat *old = &htpasswd->identity;
     struct stat now;
     if (stat(file, &now) < 0)
-        return true; /* reading it again tells why */
+        return true; /* reading it again gives the reason */
     return now.st_dev != old->st_dev || now.st_ino != old->st_ino || now.st_size != old->st_size ||
            now.st_mtim.tv_sec != old->st_mtim.tv_sec ||
            now.st_mtim.tv_nsec != old->st_mtim.tv_nsec ||
@@ -124,7 +97,7 @@ bool htpasswd_find(const struct htpasswd *htpasswd, const char *name,
         }
     }
     hash[0] = '\0';
-    if (htpasswd->count) /* is_hash() saw to it that it fits */
+    if (htpasswd->count) /* is_hash() made sure that it fits */
         text_copy(text_of(htpasswd->users[found].hash), hash, HTPASSWD_HASH_SIZE);
     return known;
 }

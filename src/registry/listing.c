@@ -15,7 +15,7 @@ struct page {
     char last[LAST_SIZE]; /* "" when not given */
 };
 
-/* Reads n and last; false: answered with 400. */
+/* Reads n and last. False: 400 was sent. */
 static bool read_page(struct call *call, struct page *page) {
     char number[24];
     bool found;
@@ -38,7 +38,7 @@ static void add_next_link(struct call *call, const char *path, uint64_t n, const
 }
 
 /* Sends `json` (stolen). */
-static void reply_json(struct call *call, const char *media_type, json_t *json) {
+static void respond_json(struct call *call, const char *media_type, json_t *json) {
     cleanup_json json_t *owned = json;
     cleanup_buffer struct buffer text = {0};
     if (!bounded_json_dump(owned, JSON_COMPACT, &text)) {
@@ -49,8 +49,8 @@ static void reply_json(struct call *call, const char *media_type, json_t *json) 
     http_reply(call->exchange, 200, media_type, text.bytes, text.length);
 }
 
-/* The tags of `all` (in byte order) that make up the page; *next is the last one's name when more
- * follow. */
+/* The tags of `all` (in byte order) that make up the page. *next is the name of the last one when
+ * more follow, else NULL. */
 static json_t *tags_page(json_t *all, const struct page *page, const char **next) {
     json_t *tags = json_array(), *tag;
     size_t index;
@@ -63,7 +63,7 @@ static json_t *tags_page(json_t *all, const struct page *page, const char **next
             *next = json_string_value(json_array_get(tags, json_array_size(tags) - 1));
             break;
         }
-        if (json_array_append(tags, tag) != 0) { /* no memory: no list rather than half of one */
+        if (json_array_append(tags, tag) != 0) { /* no memory: an incomplete list would be wrong */
             json_decref(tags);
             return NULL;
         }
@@ -71,7 +71,7 @@ static json_t *tags_page(json_t *all, const struct page *page, const char **next
     return tags;
 }
 
-void handle_tags(struct call *call) {
+void call_handle_tags(struct call *call) {
     struct page page;
     struct cache_result result;
     struct error error = {0};
@@ -81,7 +81,7 @@ void handle_tags(struct call *call) {
         call_fail_error(call, &error);
         return;
     }
-    call_note_outcome(call, result.outcome);
+    call_record_outcome(call, result.outcome);
     cleanup_json json_t *json =
         json_loadb(result.document->bytes, result.document->length, 0, NULL);
     document_release(result.document);
@@ -92,11 +92,11 @@ void handle_tags(struct call *call) {
         snprintf(path, sizeof path, "%s/tags/list", call->route.name);
         add_next_link(call, path, page.n, next);
     }
-    reply_json(call, "application/json",
-               json_pack("{s:s,s:o}", "name", call->route.name, "tags", tags));
+    respond_json(call, "application/json",
+                 json_pack("{s:s,s:o}", "name", call->route.name, "tags", tags));
 }
 
-void handle_referrers(struct call *call) {
+void call_handle_referrers(struct call *call) {
     char artifact_type[256];
     bool found, filtered;
     struct cache_result result;
@@ -113,7 +113,7 @@ void handle_referrers(struct call *call) {
         call_fail_error(call, &error);
         return;
     }
-    call_note_outcome(call, result.outcome);
+    call_record_outcome(call, result.outcome);
     bool ok = referrers_filter(result.document->bytes, result.document->length,
                                has_type ? artifact_type : NULL, &body, &filtered, &error);
     document_release(result.document);
@@ -127,11 +127,11 @@ void handle_referrers(struct call *call) {
     http_reply(call->exchange, 200, MEDIA_OCI_INDEX, body.bytes, body.length);
 }
 
-/* ---- what is cached ---- */
+/* ---- the catalog of what is cached ---- */
 
 struct catalog {
     const struct page *page;
-    const char *host; /* names without it, when the client named it */
+    const char *host; /* the client named it, so names are given without it; else NULL */
     json_t *names;
     bool more;
 };
@@ -147,7 +147,7 @@ static bool add_repository(void *context, const char *host, const char *reposito
     return !catalog->more && json_array_append_new(catalog->names, json_string(name)) == 0;
 }
 
-void handle_catalog(struct call *call) {
+void call_handle_catalog(struct call *call) {
     struct page page;
     struct error error = {0};
     if (!read_page(call, &page))
@@ -174,5 +174,5 @@ void handle_catalog(struct call *call) {
     if (catalog.more && count > 0)
         add_next_link(call, "_catalog", page.n,
                       json_string_value(json_array_get(catalog.names, count - 1)));
-    reply_json(call, "application/json", json_pack("{s:o}", "repositories", catalog.names));
+    respond_json(call, "application/json", json_pack("{s:o}", "repositories", catalog.names));
 }

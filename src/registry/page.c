@@ -1,4 +1,4 @@
-/* For people and for monitoring: the page at /, the flights, the metrics. */
+/* The page at / for people, the list of flights, and the metrics. */
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/cleanup.h"
@@ -7,7 +7,7 @@
 
 enum { FLIGHTS_SHOWN = 200 };
 
-void handle_metrics(struct call *call) {
+void call_handle_metrics(struct call *call) {
     cleanup_buffer struct buffer body = {0};
     struct registry *registry = call->registry;
     cache_update_metrics(registry->settings.cache);
@@ -30,7 +30,7 @@ void handle_metrics(struct call *call) {
                body.length);
 }
 
-void handle_flights(struct call *call) {
+void call_handle_flights(struct call *call) {
     cleanup_free struct flight_figures *flights = calloc(FLIGHTS_SHOWN, sizeof *flights);
     cleanup_buffer struct buffer body = {0};
     if (!flights) {
@@ -132,7 +132,7 @@ static void append_upstreams(struct buffer *body, const struct registry *registr
     buffer_append_string(body, "</table>");
 }
 
-void handle_page(struct call *call) {
+void call_handle_page(struct call *call) {
     cleanup_buffer struct buffer body = {0};
     char host[HOST_LIMIT + 1];
     const struct registry *registry = call->registry;
@@ -148,9 +148,10 @@ void handle_page(struct call *call) {
     append_html(&body, fallback                          ? upstream_host(fallback)
                        : registry->settings.listed_count ? registry->settings.listed[0].host
                                                          : "docker.io");
-    buffer_append_string(&body, "/NAME:TAG</pre><p>Every answer says in <code>Cache-Status</code> "
-                                "whether it was a <code>hit</code>. More: <a href=\"metrics\">"
-                                "metrics</a>, <a href=\"v2/_catalog\">what is cached</a>.</p>");
+    buffer_append_string(&body,
+                         "/NAME:TAG</pre><p>Every response says in <code>Cache-Status</code> "
+                         "whether it was a <code>hit</code>. More: <a href=\"metrics\">"
+                         "metrics</a>, <a href=\"v2/_catalog\">what is cached</a>.</p>");
     append_figures(&body, registry);
     buffer_append_string(&body, page_flights);
     append_upstreams(&body, registry);

@@ -1,4 +1,4 @@
-/* Manifests and blobs. */
+/* GET and HEAD of manifests and blobs. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -12,7 +12,7 @@ enum {
     COPY_SIZE = 64 << 10,
 };
 
-void handle_manifest(struct call *call) {
+void call_handle_manifest(struct call *call) {
     struct cache_result result;
     struct error error = {0};
     bool is_head = call->request->method == HTTP_HEAD;
@@ -22,13 +22,13 @@ void handle_manifest(struct call *call) {
         return;
     }
     const struct document *document = result.document;
-    call_note_outcome(call, result.outcome);
+    call_record_outcome(call, result.outcome);
     if (!call_not_modified(call, &document->digest)) {
         call_add_content_fields(call, &document->digest);
         if (document->has_bytes)
             http_reply(call->exchange, 200, document->media_type, document->bytes,
                        document->length);
-        else /* only an answer to HEAD may be without bytes */
+        else /* only for HEAD a document may be without bytes */
             http_begin(call->exchange, 200, document->media_type, (int64_t)document->length, NULL);
     }
     document_release(result.document);
@@ -44,14 +44,14 @@ static void head_blob(struct call *call) {
         call_fail_error(call, &error);
         return;
     }
-    call_note_outcome(call, outcome);
+    call_record_outcome(call, outcome);
     if (call_not_modified(call, digest))
         return;
     call_add_content_fields(call, digest);
     http_begin(call->exchange, 200, "application/octet-stream", (int64_t)size, NULL);
 }
 
-/* Who waits for a blob's bytes: until the first one, with a deadline. */
+/* A client that waits for bytes of a blob, and until when. */
 struct waiting {
     const struct http_exchange *exchange;
     int64_t deadline_ms; /* 0: none */
@@ -63,7 +63,7 @@ static bool still_waiting(void *context) {
            http_client_is_there(waiting->exchange);
 }
 
-/* Sends bytes whose file does not keep them. */
+/* Sends bytes by copying them, because their pages are wiped soon (cache_blob.fleeting). */
 static bool send_copy(struct call *call, int fd, uint64_t at, uint64_t end, struct error *error) {
     cleanup_free char *bytes = malloc(COPY_SIZE);
     if (!bytes)
@@ -80,7 +80,8 @@ static bool send_copy(struct call *call, int fd, uint64_t at, uint64_t end, stru
     return true;
 }
 
-/* Sends [first, first + length) of the blob as it comes; cuts the connection when it cannot. */
+/* Sends [first, first + length) of the blob as the bytes arrive. Cuts the connection on a failure,
+ * so that no client takes a part for the whole. */
 static void send_blob(struct call *call, struct cache_blob *blob, uint64_t first, uint64_t length) {
     struct waiting waiting = {.exchange = call->exchange};
     const struct cancel cancel = {.is_wanted = still_waiting, .context = &waiting};
@@ -108,7 +109,7 @@ static void send_blob(struct call *call, struct cache_blob *blob, uint64_t first
     }
 }
 
-/* The range that the client asks for and that may be honoured (RFC 9110 §13.1.5, §14.2). */
+/* The range that the client asks for, unless If-Range rules it out (RFC 9110 §13.1.5, §14.2). */
 static struct http_range wanted_range(struct call *call) {
     char text[DIGEST_STRING_SIZE];
     struct text value = http_field(call->request, "Range");
@@ -136,7 +137,8 @@ static struct blob_range to_blob_range(const struct http_range *range) {
     return (struct blob_range){.kind = BLOB_WHOLE};
 }
 
-/* Waits for the first byte, so that what goes wrong before it is an answer and not a cut. */
+/* Waits for the first byte before the head is sent, so that a failure until then gets a status
+ * instead of a cut connection. */
 static bool await_first_byte(struct call *call, struct cache_blob *blob, uint64_t first,
                              struct error *error) {
     int64_t patience = call->registry->settings.first_byte_ms;
@@ -153,8 +155,8 @@ static bool await_first_byte(struct call *call, struct cache_blob *blob, uint64_
     return false;
 }
 
-static void answer_blob(struct call *call, struct cache_blob *blob,
-                        const struct http_range *range) {
+static void send_response(struct call *call, struct cache_blob *blob,
+                          const struct http_range *range) {
     struct error error = {0};
     uint64_t first = 0, length = 0;
     const struct digest *digest = &call->route.reference.digest;
@@ -177,12 +179,13 @@ static void answer_blob(struct call *call, struct cache_blob *blob,
     if (http_begin(call->exchange, partial ? 206 : 200, "application/octet-stream",
                    blob->size_known ? (int64_t)length : HTTP_UNKNOWN_LENGTH, &error))
         send_blob(call, blob, first, length);
-    else if (error.kind == ERROR_UNSUPPORTED) /* HTTP/1.0 and no length: no way to tell a cut */
+    else if (error.kind == ERROR_UNSUPPORTED) /* with HTTP/1.0 and no length a cut could not be told
+                                                 from the end */
         call_fail(call, 502, "UNAVAILABLE",
-                  "upstream tells no length of this blob; ask with HTTP/1.1");
+                  "upstream does not say how long this blob is; ask with HTTP/1.1");
 }
 
-void handle_blob(struct call *call) {
+void call_handle_blob(struct call *call) {
     if (call->request->method == HTTP_HEAD) {
         head_blob(call);
         return;
@@ -196,8 +199,8 @@ void handle_blob(struct call *call) {
         call_fail_error(call, &error);
         return;
     }
-    call_note_outcome(call, blob.outcome);
+    call_record_outcome(call, blob.outcome);
     if (!call_not_modified(call, &call->route.reference.digest))
-        answer_blob(call, &blob, &range);
+        send_response(call, &blob, &range);
     cache_blob_close(&blob);
 }

@@ -1,6 +1,6 @@
-/* The way of a request through the room: named, let in, handled, logged. */
 #include "registry/registry.h"
 
+/* Takes a request to its handler, counts it, and writes its line of the access log. */
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/clock.h"
@@ -37,7 +37,7 @@ void registry_set_server(struct registry *registry, const struct http_server *se
     registry->server = server;
 }
 
-/* ---- what is left behind: metrics and the access log ---- */
+/* ---- metrics and the access log ---- */
 
 static const char *outcome_name(const struct call *call) {
     if (!call->has_outcome)
@@ -86,7 +86,7 @@ static void count(const struct call *call) {
                1);
 }
 
-/* Probes and scrapes come every few seconds and say nothing: they are logged for debugging only. */
+/* Probes and scrapes come every few seconds, so they are logged at the level debug only. */
 static enum log_level access_level(const struct call *call) {
     switch (call->route.kind) {
     case ROUTE_LIVE:
@@ -128,11 +128,11 @@ static void log_access(const struct call *call) {
     log_event(level, route_name(call->route.kind), fields, used);
 }
 
-/* ---- the way in ---- */
+/* ---- dispatching ---- */
 
-/* Whether the client may ask this; false: answered with 401. Health is open: a probe has no
- * password, and learns nothing. */
-static bool is_let_in(struct call *call) {
+/* Whether the client may make this request. False: 401 was sent. Health and metrics need no
+ * password, because probes have none and learn no secret. */
+static bool authorize_client(struct call *call) {
     char user[64];
     struct clients *clients = call->registry->settings.clients;
     if (!clients || call->route.kind == ROUTE_LIVE || call->route.kind == ROUTE_READY ||
@@ -141,7 +141,7 @@ static bool is_let_in(struct call *call) {
     if (clients_allow(clients, http_field(call->request, "Authorization"), user, sizeof user))
         return true;
     http_add_field(call->exchange, "WWW-Authenticate", "Basic realm=\"tarn\"");
-    call_fail(call, 401, "UNAUTHORIZED", "tarn asks for a user and password (docker login)");
+    call_fail(call, 401, "UNAUTHORIZED", "tarn needs a user and password (docker login)");
     return false;
 }
 
@@ -154,7 +154,9 @@ static bool read_ns(struct call *call) {
     return false;
 }
 
-/* A ns that is no host is not echoed into our own answer's fields. */
+/* Whether `ns` is a host; only then it may be echoed in a field of our response. False: 404 was
+ * sent.
+ */
 static bool check_ns(struct call *call) {
     if (!call->ns[0] || reference_is_host(text_of(call->ns)))
         return true;
@@ -163,14 +165,14 @@ static bool check_ns(struct call *call) {
     return false;
 }
 
-static void reply_text(struct call *call, int status, const char *text) {
+static void respond_text(struct call *call, int status, const char *text) {
     http_reply(call->exchange, status, "text/plain; charset=utf-8", text, strlen(text));
 }
 
 static void dispatch(struct call *call) {
     enum http_method method = call->request->method;
     enum route_kind kind = call->route.kind;
-    if (!is_let_in(call))
+    if (!authorize_client(call))
         return;
     if (kind == ROUTE_NONE) {
         call_fail(call, 404, "NOT_FOUND", "no such path; the API is under /v2/");
@@ -186,23 +188,23 @@ static void dispatch(struct call *call) {
     switch (kind) {
     case ROUTE_LIVE:
     case ROUTE_READY:
-        reply_text(call, 200, "ok\n");
+        respond_text(call, 200, "ok\n");
         return;
     case ROUTE_METRICS:
-        handle_metrics(call);
+        call_handle_metrics(call);
         return;
     case ROUTE_PAGE:
-        handle_page(call);
+        call_handle_page(call);
         return;
     case ROUTE_FLIGHTS:
-        handle_flights(call);
+        call_handle_flights(call);
         return;
     case ROUTE_API:
         call_add_fields(call);
         http_reply(call->exchange, 200, "application/json", "{}", 2);
         return;
     case ROUTE_CATALOG:
-        handle_catalog(call);
+        call_handle_catalog(call);
         return;
     default:
         break;
@@ -210,13 +212,13 @@ static void dispatch(struct call *call) {
     if (!call_name_upstream(call))
         return;
     if (kind == ROUTE_MANIFEST)
-        handle_manifest(call);
+        call_handle_manifest(call);
     else if (kind == ROUTE_BLOB)
-        handle_blob(call);
+        call_handle_blob(call);
     else if (kind == ROUTE_TAGS)
-        handle_tags(call);
+        call_handle_tags(call);
     else
-        handle_referrers(call);
+        call_handle_referrers(call);
 }
 
 void registry_handle(void *context, struct http_exchange *exchange) {

@@ -1,4 +1,4 @@
-/* What answers have in common: fields, error bodies, and which error is which status. */
+/* What responses have in common: fields, error bodies, and which error becomes which status. */
 #include <stdarg.h>
 #include <stdio.h>
 #include "oci/error_body.h"
@@ -15,8 +15,8 @@ void call_add_fields(struct call *call) {
         http_add_field(call->exchange, "OCI-Namespace", "%s", call->ns);
 }
 
-/* RFC 9211. A document that upstream confirmed, and one served because upstream is not there, were
- * both forwarded because they were stale. */
+/* Cache-Status (RFC 9211). A request is forwarded as `stale` both when upstream then confirms the
+ * document, and when upstream fails and the stale document is served. */
 static const char *cache_status(enum cache_outcome outcome) {
     switch (outcome) {
     case CACHE_HIT:
@@ -127,7 +127,7 @@ void call_fail_error(struct call *call, const struct error *error) {
     call_fail(call, 500, "UNKNOWN", "%s", error->text);
 }
 
-void call_note_outcome(struct call *call, enum cache_outcome outcome) {
+void call_record_outcome(struct call *call, enum cache_outcome outcome) {
     call->has_outcome = true;
     call->outcome = outcome;
 }

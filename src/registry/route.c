@@ -25,7 +25,7 @@ static void read_reference(struct text text, struct route *route) {
         route->bad = by_digest || only_digest ? "DIGEST_INVALID" : "TAG_INVALID";
 }
 
-/* Cuts the last '/'-part off `path`; at == NULL when there is no '/'. */
+/* Cuts the part behind the last '/' off `path` and returns it; at == NULL when there is no '/'. */
 static struct text cut_last(struct text *path) {
     const char *slash = memrchr(path->at, '/', path->length);
     if (!slash)
@@ -37,7 +37,8 @@ static struct text cut_last(struct text *path) {
 }
 
 /* NAME/manifests/REFERENCE, NAME/blobs/DIGEST, NAME/referrers/DIGEST, NAME/tags/list, and
- * NAME/blobs/uploads/ with whatever follows. Read from the end: a name may hold such words too. */
+ * NAME/blobs/uploads/ with whatever follows. The path is read from its end, because a name may
+ * contain these words too. */
 static void read_resource(struct text path, struct route *route) {
     struct text before = path;
     struct text last = cut_last(&before);

@@ -114,11 +114,11 @@ static void test_only_hashes_may_stand_in_the_file(void **state) {
     static const struct {
         const char *text, *told;
     } cases[] = {
-        {"ann:sesame\n", ":1: the password of user ann is no hash that is known here; write it "
+        {"ann:sesame\n", ":1: the password of user ann is not a hash that tarn knows; write it "
                          "with htpasswd -B"},
-        {"# x\nann:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n", ":2: the password of user ann is no"},
-        {"ann:$apr1$abcdefgh$AAAAAAAAAAAAAAAAAAAAA/\n", ":1: the password of user ann is no"},
-        {"ann:\n", ":1: the password of user ann is no"},
+        {"# x\nann:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n", ":2: the password of user ann is not"},
+        {"ann:$apr1$abcdefgh$AAAAAAAAAAAAAAAAAAAAA/\n", ":1: the password of user ann is not"},
+        {"ann:\n", ":1: the password of user ann is not"},
         {"ann\n", ":1: expected USER:HASH, as htpasswd -B writes"},
         {":$2y$04$abc\n", ":1: expected USER:HASH"},
     };
@@ -132,7 +132,7 @@ static void test_only_hashes_may_stand_in_the_file(void **state) {
     }
     struct error error = {0};
     assert_null(clients_new("/not/there", &error));
-    assert_int_equal(error.kind, ERROR_IO);
+    assert_int_equal(error.kind, ERROR_NOT_FOUND);
 
     struct clients *clients = clients_of(""); /* nobody may read */
     assert_false(allow(clients, ANN_SESAME));
