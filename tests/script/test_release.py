@@ -30,7 +30,8 @@ class Repository:
         shutil.copy(TREE / "script" / "release", directory / "script")
         shutil.copy(TREE / "meson.build", directory)
         (directory / "docs").mkdir()
-        (directory / "docs" / "tarn.1").write_text('.TH TARN 1 "" "tarn 0.1.0" "User commands"\n')
+        (directory / "docs" / "tarn.1").write_text(
+            '.TH TARN 1 2026-01-15 "tarn 0.1.0" "User commands"\n')
         self.changelog.write_text(CHANGELOG)
         self.git("init", "--quiet")
         for key, value in (("user.name", "A"), ("user.email", "a@example.com"),
@@ -75,7 +76,8 @@ def test_a_release_has_a_version_a_dated_section_and_a_tag(repository):
     done = repository.release("0.2.0")
     assert done.returncode == 0, done.stderr
     assert repository.version == "0.2.0"
-    assert '"tarn 0.2.0"' in (repository.directory / "docs" / "tarn.1").read_text()
+    page = (repository.directory / "docs" / "tarn.1").read_text()
+    assert '"tarn 0.2.0"' in page and "2026-01-15" not in page
     text = repository.changelog.read_text()
     head, _, rest = text.partition("## [Unreleased]\n\n## [0.2.0] - 20")
     assert head == "# Changelog\n\n"
