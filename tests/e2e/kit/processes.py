@@ -29,7 +29,7 @@ def bound(host, port):
     return name
 
 
-def wait_until(condition, what, seconds=10.0, pause=0.02):
+def wait_until(condition, what, seconds=30.0, pause=0.02):
     """Returns the first true value of `condition()`; after `seconds` without one, fails with
     `what`."""
     deadline = time.monotonic() + seconds
