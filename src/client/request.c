@@ -42,12 +42,12 @@ static void give_handle(CURL *handle) {
 }
 
 static size_t on_body(char *bytes, size_t size, size_t count, void *context) {
-    struct exchange_reply *reply = context;
+    struct client_response *reply = context;
     return buffer_append(&reply->body, bytes, size * count) ? size * count : 0;
 }
 
 static size_t on_header(char *bytes, size_t size, size_t count, void *context) {
-    struct exchange_reply *reply = context;
+    struct client_response *reply = context;
     struct text value, line = {bytes, size * count};
     while (line.length && (line.at[line.length - 1] == '\n' || line.at[line.length - 1] == '\r'))
         line.length--;
@@ -60,7 +60,7 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *context) {
     return size * count;
 }
 
-static bool set_request(CURL *handle, const struct exchange_request *request,
+static bool set_request(CURL *handle, const struct client_request *request,
                         struct curl_slist **headers) {
     bool ok = client_add_header(headers, "Expect:"); /* no 100-continue for a few hundred bytes */
     for (size_t i = 0; ok && request->headers && request->headers[i]; i++)
@@ -74,14 +74,14 @@ static bool set_request(CURL *handle, const struct exchange_request *request,
     return ok && curl_easy_setopt(handle, CURLOPT_HTTPHEADER, *headers) == CURLE_OK;
 }
 
-static void set_reply(CURL *handle, struct exchange_reply *reply) {
+static void set_reply(CURL *handle, struct client_response *reply) {
     curl_easy_setopt(handle, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(handle, CURLOPT_WRITEDATA, reply);
     curl_easy_setopt(handle, CURLOPT_HEADERFUNCTION, on_header);
     curl_easy_setopt(handle, CURLOPT_HEADERDATA, reply);
 }
 
-static void read_reply(CURL *handle, struct exchange_reply *reply) {
+static void read_reply(CURL *handle, struct client_response *reply) {
     long status = 0;
     curl_off_t retry_after = 0;
     curl_easy_getinfo(handle, CURLINFO_RESPONSE_CODE, &status);
@@ -92,8 +92,8 @@ static void read_reply(CURL *handle, struct exchange_reply *reply) {
             retry_after > RETRY_AFTER_LIMIT_S ? RETRY_AFTER_LIMIT_S : (int)retry_after;
 }
 
-static bool perform(CURL *handle, const struct exchange_request *request,
-                    struct exchange_reply *reply, struct error *error) {
+static bool perform(CURL *handle, const struct client_request *request,
+                    struct client_response *reply, struct error *error) {
     struct client_call call = {
         .watch.rule = request->addresses ? *request->addresses : (struct address_rule){true, true}};
     struct client_options options = {
@@ -124,16 +124,16 @@ static bool perform(CURL *handle, const struct exchange_request *request,
     return ok;
 }
 
-bool exchange_perform(const struct exchange_request *request, struct exchange_reply *reply,
-                      struct error *error) {
-    *reply = (struct exchange_reply){0};
+bool client_request(const struct client_request *request, struct client_response *reply,
+                    struct error *error) {
+    *reply = (struct client_response){0};
     reply->body.limit = request->body_limit ? request->body_limit : BODY_LIMIT;
     CURL *handle = take_handle();
     bool ok = handle ? perform(handle, request, reply, error)
                      : error_set(error, ERROR_MEMORY, "out of memory");
     give_handle(handle);
     if (!ok) {
-        exchange_reply_free(reply);
+        client_response_free(reply);
         /* A query may hold secrets (a signed URL's), and so may a user in the URL. */
         const char *host = strstr(request->url, "://"), *start = host ? host + 3 : request->url;
         int length = (int)strcspn(request->url, "?#");
@@ -143,9 +143,9 @@ bool exchange_perform(const struct exchange_request *request, struct exchange_re
     return ok;
 }
 
-void exchange_reply_free(struct exchange_reply *reply) {
+void client_response_free(struct client_response *reply) {
     if (reply->body.bytes)
         explicit_bzero(reply->body.bytes, reply->body.capacity);
     buffer_free(&reply->body);
-    *reply = (struct exchange_reply){0};
+    *reply = (struct client_response){0};
 }

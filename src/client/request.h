@@ -13,7 +13,7 @@
 #include "base/error.h"
 #include "client/address.h"
 
-struct exchange_request {
+struct client_request {
     const char *method;         /* "GET", "POST", "PUT" */
     const char *url;            /* http or https only */
     const char *const *headers; /* "Name: value", NULL-terminated; may be NULL */
@@ -26,7 +26,7 @@ struct exchange_request {
     const struct address_rule *addresses;     /* which may be connected to; NULL: all */
 };
 
-struct exchange_reply {
+struct client_response {
     int status;
     struct buffer body;
     char content_type[128];
@@ -35,9 +35,9 @@ struct exchange_reply {
 };
 
 /* False: no reply (ERROR_UNAVAILABLE, ERROR_TIMEOUT), or one beyond the limits. Any status is a
- * reply. The error names the URL without its query. exchange_reply_free() is owed either way. */
-bool exchange_perform(const struct exchange_request *request, struct exchange_reply *reply,
-                      struct error *error);
-void exchange_reply_free(struct exchange_reply *reply); /* wipes the body */
+ * reply. The error names the URL without its query. client_response_free() is owed either way. */
+bool client_request(const struct client_request *request, struct client_response *reply,
+                    struct error *error);
+void client_response_free(struct client_response *reply); /* wipes the body */
 
 #endif

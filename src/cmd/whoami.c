@@ -48,7 +48,7 @@ static bool registry_url(const char *host, char *out, size_t size) {
 }
 
 /* The first message of an OCI error body. */
-static void read_words(const struct exchange_reply *reply, char *out, size_t size) {
+static void read_words(const struct client_response *reply, char *out, size_t size) {
     cleanup_json json_t *json = bounded_json_load(reply->body.bytes, reply->body.length, NULL);
     const json_t *first = json_array_get(json_object_get(json, "errors"), 0);
     const char *message = json_string_value(json_object_get(first, "message"));
@@ -73,16 +73,16 @@ static void ask_registry(struct report *report) {
         return;
     }
     const char *headers[] = {header.bytes, NULL};
-    struct exchange_request request = {.method = "GET", .url = url, .headers = headers};
-    struct exchange_reply reply = {0};
+    struct client_request request = {.method = "GET", .url = url, .headers = headers};
+    struct client_response reply = {0};
     struct error error = {0};
-    if (!exchange_perform(&request, &reply, &error)) {
+    if (!client_request(&request, &reply, &error)) {
         snprintf(report->words, sizeof report->words, "%.390s", error.text);
     } else {
         report->accepted = reply.status == 200;
         read_words(&reply, report->words, sizeof report->words);
     }
-    exchange_reply_free(&reply);
+    client_response_free(&reply);
 }
 
 /* ---- printing ---- */

@@ -119,9 +119,9 @@ static void append_question(struct buffer *out, const struct challenge *challeng
 }
 
 /* GET REALM?service=&scope= with Basic, or without anything. */
-static bool ask_with_get(struct exchange_request request, const struct challenge *challenge,
+static bool ask_with_get(struct client_request request, const struct challenge *challenge,
                          const char *service, const char *scope,
-                         const struct credential *credential, struct exchange_reply *reply,
+                         const struct credential *credential, struct client_response *reply,
                          struct error *error) {
     cleanup_buffer struct buffer url = {0};
     scoped_secret header = NULL;
@@ -135,13 +135,13 @@ static bool ask_with_get(struct exchange_request request, const struct challenge
     request.method = "GET";
     request.url = url.bytes;
     request.headers = (const char *const[]){header, NULL};
-    return exchange_perform(&request, reply, error);
+    return client_request(&request, reply, error);
 }
 
 /* POST grant_type=refresh_token (Docker's "Token Authentication: OAuth2"). */
-static bool ask_with_post(struct exchange_request request, const struct challenge *challenge,
+static bool ask_with_post(struct client_request request, const struct challenge *challenge,
                           const char *service, const char *scope,
-                          const struct credential *credential, struct exchange_reply *reply,
+                          const struct credential *credential, struct client_response *reply,
                           struct error *error) {
     cleanup_buffer struct buffer body = {0};
     buffer_append_string(&body, "grant_type=refresh_token&client_id=tarn&");
@@ -156,7 +156,7 @@ static bool ask_with_post(struct exchange_request request, const struct challeng
         (const char *const[]){"Content-Type: application/x-www-form-urlencoded", NULL};
     request.body = body.bytes;
     request.body_length = body.length;
-    bool ok = exchange_perform(&request, reply, error);
+    bool ok = client_request(&request, reply, error);
     explicit_bzero(body.bytes, body.capacity);
     return ok;
 }
@@ -198,11 +198,11 @@ static bool check_realm(const struct location *location, const char *realm,
 static bool ask_once(struct location *location, const struct challenge *challenge,
                      const char *scope, const struct address_rule *addresses,
                      const struct credential *credential, int64_t deadline_ms,
-                     struct exchange_reply *reply, struct error *error) {
+                     struct client_response *reply, struct error *error) {
     int64_t left = deadline_ms - clock_ms();
     if (left <= 0)
         return error_set(error, ERROR_TIMEOUT, "no time left to ask for a token");
-    struct exchange_request request = {
+    struct client_request request = {
         .ca_file = location->settings->ca_file,
         .connect_timeout_ms = (int)location->settings->connect_timeout_ms,
         .total_timeout_ms = (int)(left < REPLY_TIMEOUT_MS ? left : REPLY_TIMEOUT_MS),
@@ -217,7 +217,7 @@ static bool ask_once(struct location *location, const struct challenge *challeng
 }
 
 /* The token service's refusal as an error. */
-static bool refuse(const struct exchange_reply *reply, const struct credential *credential,
+static bool refuse(const struct client_response *reply, const struct credential *credential,
                    const char *host, bool *retry, struct error *error) {
     *retry = reply->status >= 500 || reply->status == 408;
     answer_error(
@@ -246,7 +246,7 @@ bool token_fetch(struct location *location, const struct challenge *challenge, c
         return false;
     for (;; renew = true) {
         __attribute__((cleanup(credential_wipe))) struct credential credential = {0};
-        __attribute__((cleanup(exchange_reply_free))) struct exchange_reply reply = {0};
+        __attribute__((cleanup(client_response_free))) struct client_response reply = {0};
         if (!location_credential(location, renew, &credential, error))
             return false;
         int64_t asked_ms = clock_ms(), life_s = LIFE_S;

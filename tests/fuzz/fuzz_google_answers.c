@@ -15,12 +15,12 @@
 static struct text answer;
 static int status;
 
-bool __wrap_exchange_perform(const struct exchange_request *request, struct exchange_reply *reply,
-                             struct error *error);
-bool __wrap_exchange_perform(const struct exchange_request *request, struct exchange_reply *reply,
-                             struct error *error) {
+bool __wrap_client_request(const struct client_request *request, struct client_response *reply,
+                           struct error *error);
+bool __wrap_client_request(const struct client_request *request, struct client_response *reply,
+                           struct error *error) {
     (void)request;
-    *reply = (struct exchange_reply){.status = status, .metadata_flavor_google = true};
+    *reply = (struct client_response){.status = status, .metadata_flavor_google = true};
     return buffer_append_text(&reply->body, answer) || error_set(error, ERROR_MEMORY, "no memory");
 }
 

@@ -18,15 +18,15 @@ static struct text next_piece(void) {
     return piece.at ? piece : (struct text){"", 0};
 }
 
-bool __wrap_exchange_perform(const struct exchange_request *request, struct exchange_reply *reply,
-                             struct error *error);
-bool __wrap_exchange_perform(const struct exchange_request *request, struct exchange_reply *reply,
-                             struct error *error) {
+bool __wrap_client_request(const struct client_request *request, struct client_response *reply,
+                           struct error *error);
+bool __wrap_client_request(const struct client_request *request, struct client_response *reply,
+                           struct error *error) {
     MUST(strncmp(request->url, "https://", 8) == 0 || strncmp(request->url, "http://", 7) == 0);
     for (size_t i = 0; request->headers && request->headers[i]; i++)
         MUST(!strpbrk(request->headers[i], "\r\n"));
     struct text body = next_piece();
-    *reply = (struct exchange_reply){.status = 200, .metadata_flavor_google = true};
+    *reply = (struct client_response){.status = 200, .metadata_flavor_google = true};
     if (text_starts(body, "4")) /* a refusal */
         reply->status = 400;
     return buffer_append_text(&reply->body, body) || error_set(error, ERROR_MEMORY, "no memory");

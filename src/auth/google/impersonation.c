@@ -86,12 +86,12 @@ bool impersonate(const struct impersonation *impersonation, struct google_token 
         .attempts = REQUEST_ATTEMPTS,
         .secrets = {token->secret},
     };
-    struct exchange_reply reply = {0};
+    struct client_response reply = {0};
     int64_t asked_ms = clock_ms();
     bool ok = request_perform(&request, &reply, error);
     if (ok && !read_reply(&reply.body, asked_ms, life_s, token, error))
         ok = error_wrap(error, "token from %s", impersonation->url);
-    exchange_reply_free(&reply);
+    client_response_free(&reply);
     if (ok && !impersonation_account(impersonation->url, token->account, sizeof token->account))
         token->account[0] = '\0';
     return ok || error_wrap(error, "impersonation");

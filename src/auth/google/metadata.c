@@ -29,7 +29,7 @@ static bool firmware_is_google(void) {
 bool metadata_is_there(void) {
     if (firmware_is_google())
         return true;
-    struct exchange_request probe = {
+    struct client_request probe = {
         .method = "GET",
         .url = "http://" METADATA_DEFAULT_HOST "/",
         .headers = flavor,
@@ -40,9 +40,9 @@ bool metadata_is_there(void) {
     };
     bool there = false;
     for (unsigned i = 0; i < PROBES && !there; i++) {
-        struct exchange_reply reply = {0};
-        there = exchange_perform(&probe, &reply, NULL) && reply.metadata_flavor_google;
-        exchange_reply_free(&reply);
+        struct client_response reply = {0};
+        there = client_request(&probe, &reply, NULL) && reply.metadata_flavor_google;
+        client_response_free(&reply);
     }
     return there;
 }
@@ -51,15 +51,15 @@ bool metadata_is_there(void) {
 static void read_account(const char *host, char *out, size_t size) {
     char url[METADATA_HOST_SIZE + 128];
     snprintf(url, sizeof url, "http://%s" ACCOUNT_PATH "email", host);
-    struct exchange_request exchange = {.method = "GET",
-                                        .url = url,
-                                        .headers = flavor,
-                                        .no_proxy = true,
-                                        .connect_timeout_ms = ACCOUNT_TIMEOUT_MS,
-                                        .total_timeout_ms = ACCOUNT_TIMEOUT_MS,
-                                        .body_limit = 4096};
-    struct exchange_reply reply = {0};
-    if (exchange_perform(&exchange, &reply, NULL) && reply.status == 200 &&
+    struct client_request exchange = {.method = "GET",
+                                      .url = url,
+                                      .headers = flavor,
+                                      .no_proxy = true,
+                                      .connect_timeout_ms = ACCOUNT_TIMEOUT_MS,
+                                      .total_timeout_ms = ACCOUNT_TIMEOUT_MS,
+                                      .body_limit = 4096};
+    struct client_response reply = {0};
+    if (client_request(&exchange, &reply, NULL) && reply.status == 200 &&
         reply.metadata_flavor_google) {
         struct text rest;
         struct text line =
@@ -70,7 +70,7 @@ static void read_account(const char *host, char *out, size_t size) {
         if (printable)
             text_copy(line, out, size);
     }
-    exchange_reply_free(&reply);
+    client_response_free(&reply);
 }
 
 bool metadata_token(const char *host, const char *scope, bool account, struct google_token *out,
@@ -97,7 +97,7 @@ bool metadata_token(const char *host, const char *scope, bool account, struct go
                      .total_timeout_ms = TIMEOUT_MS},
         .attempts = REQUEST_METADATA_ATTEMPTS,
     };
-    struct exchange_reply reply = {0};
+    struct client_response reply = {0};
     int64_t asked_ms = clock_ms();
     bool ok = request_perform(&request, &reply, error);
     /* A 404 is an answer only from a metadata server. */
@@ -109,7 +109,7 @@ bool metadata_token(const char *host, const char *scope, bool account, struct go
                        host);
     if (ok && !token_reply_read(&reply.body, asked_ms, out, error))
         ok = error_wrap(error, "token from %s", host);
-    exchange_reply_free(&reply);
+    client_response_free(&reply);
     if (ok && account)
         read_account(host, out->account, sizeof out->account);
     return ok;

@@ -57,7 +57,7 @@ static const char *string_in(const json_t *object, const char *key) {
 
 /* The service's own words, in OAuth's form (RFC 6749 §5.2), in that of Google's APIs, or as text.
  */
-static void read_words(const struct exchange_reply *reply, struct buffer *words) {
+static void read_words(const struct client_response *reply, struct buffer *words) {
     cleanup_secret_json json_t *json =
         bounded_json_load(reply->body.bytes, reply->body.length, NULL);
     const json_t *problem = json_object_get(json, "error");
@@ -103,7 +103,7 @@ static const char *hint_for(const char *words) {
     return NULL;
 }
 
-static bool refuse(const struct request *request, const struct exchange_reply *reply,
+static bool refuse(const struct request *request, const struct client_response *reply,
                    struct error *error) {
     cleanup_secret_buffer struct buffer words = {0};
     read_words(reply, &words);
@@ -131,7 +131,7 @@ static bool refuse(const struct request *request, const struct exchange_reply *r
 /* ---- attempts ---- */
 
 /* The three OAuth errors that mean "later". Either field may be no string. */
-static bool says_later(const struct exchange_reply *reply) {
+static bool says_later(const struct client_response *reply) {
     static const char *const later[] = {"internal_failure", "server_error",
                                         "temporarily_unavailable"};
     cleanup_secret_json json_t *json =
@@ -145,7 +145,7 @@ static bool says_later(const struct exchange_reply *reply) {
     return false;
 }
 
-static bool is_worth_another(const struct exchange_reply *reply) {
+static bool is_worth_another(const struct client_response *reply) {
     return reply->status == 408 || reply->status == 429 || reply->status >= 500 ||
            says_later(reply);
 }
@@ -159,9 +159,9 @@ static int64_t pause_ms(unsigned attempt, int retry_after_s) {
     return told > pause ? told : pause;
 }
 
-bool request_perform(const struct request *request, struct exchange_reply *reply,
+bool request_perform(const struct request *request, struct client_response *reply,
                      struct error *error) {
-    struct exchange_request exchange = request->exchange;
+    struct client_request exchange = request->exchange;
     int64_t began_ms = clock_ms();
     if (!exchange.connect_timeout_ms)
         exchange.connect_timeout_ms = CONNECT_TIMEOUT_MS;
@@ -169,7 +169,7 @@ bool request_perform(const struct request *request, struct exchange_reply *reply
         exchange.total_timeout_ms = TOTAL_TIMEOUT_MS;
     for (unsigned attempt = 0;; attempt++) {
         struct error reason = {0};
-        bool answered = exchange_perform(&exchange, reply, &reason);
+        bool answered = client_request(&exchange, reply, &reason);
         if (answered && reply->status == 200)
             return true;
         bool again = answered ? is_worth_another(reply)
@@ -177,7 +177,7 @@ bool request_perform(const struct request *request, struct exchange_reply *reply
         int64_t pause = pause_ms(attempt, answered ? reply->retry_after_s : 0);
         if (again && attempt + 1 < request->attempts &&
             clock_ms() + pause - began_ms < ALL_ATTEMPTS_MS) {
-            exchange_reply_free(reply);
+            client_response_free(reply);
             clock_sleep_ms(pause);
             continue;
         }
@@ -222,11 +222,11 @@ bool token_post(const char *url, const char *header, const struct buffer *form,
     };
     for (unsigned i = 0; i < REQUEST_SECRETS_LIMIT && secrets[i]; i++)
         request.secrets[i] = secrets[i];
-    struct exchange_reply reply = {0};
+    struct client_response reply = {0};
     int64_t asked_ms = clock_ms();
     bool ok = request_perform(&request, &reply, error);
     if (ok && !token_reply_read(&reply.body, asked_ms, out, error))
         ok = error_wrap(error, "token from %s", url);
-    exchange_reply_free(&reply);
+    client_response_free(&reply);
     return ok;
 }

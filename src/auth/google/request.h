@@ -17,15 +17,15 @@
 enum { REQUEST_ATTEMPTS = 3, REQUEST_METADATA_ATTEMPTS = 5, REQUEST_SECRETS_LIMIT = 4 };
 
 struct request {
-    struct exchange_request exchange;
+    struct client_request exchange;
     unsigned attempts;
     /* What was sent and must not come back in an error, whatever the service says. */
     const char *secrets[REQUEST_SECRETS_LIMIT];
 };
 
 /* True: a 200 whose body is in reply. False: the error names method, URL, status and the service's
- * own words; a 404 is ERROR_NOT_FOUND. exchange_reply_free() is owed either way. */
-bool request_perform(const struct request *request, struct exchange_reply *reply,
+ * own words; a 404 is ERROR_NOT_FOUND. client_response_free() is owed either way. */
+bool request_perform(const struct request *request, struct client_response *reply,
                      struct error *error);
 
 /* Appends "key=value" to a form (application/x-www-form-urlencoded), with & between. */

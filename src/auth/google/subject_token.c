@@ -123,7 +123,7 @@ static char *from_url(const json_t *source, struct error *error) {
     /* The values of headers are secrets as a rule, and none may come back in an error. */
     for (size_t i = 0; i < REQUEST_SECRETS_LIMIT && headers.lines[i]; i++)
         request.secrets[i] = strchr(headers.lines[i], ':') + 2;
-    struct exchange_reply reply = {0};
+    struct client_response reply = {0};
     char *token = NULL;
     if (request_perform(&request, &reply, error)) {
         if (reply.body.length == 0 || strlen(reply.body.bytes) != reply.body.length)
@@ -132,7 +132,7 @@ static char *from_url(const json_t *source, struct error *error) {
         else if (!(token = subject_token_extract(reply.body.bytes, source, error)))
             error_wrap(error, "%.*s", (int)strcspn(url, "?#"), url);
     }
-    exchange_reply_free(&reply);
+    client_response_free(&reply);
     if (!token)
         error_wrap(error, "subject token");
     return token;

@@ -351,43 +351,43 @@ static bool answer_exchange(struct server *server, int fd, const char *head) {
     return server_reply(fd, 404, "", "");
 }
 
-static bool exchange(struct server *server, const char *path, struct exchange_request request,
-                     struct exchange_reply *reply, struct error *error) {
+static bool exchange(struct server *server, const char *path, struct client_request request,
+                     struct client_response *reply, struct error *error) {
     char url[256];
     snprintf(url, sizeof url, "http://127.0.0.1:%u%s", server->port, path);
     request.url = url;
     if (!request.method)
         request.method = "GET";
-    return exchange_perform(&request, reply, error);
+    return client_request(&request, reply, error);
 }
 
 static void test_an_exchange_brings_any_reply_whole(void **state) {
     (void)state;
     struct server *server = server_start(answer_exchange, NULL);
-    struct exchange_reply reply;
+    struct client_response reply;
     struct error error;
-    assert_true(exchange(server, "/flavor", (struct exchange_request){0}, &reply, &error));
+    assert_true(exchange(server, "/flavor", (struct client_request){0}, &reply, &error));
     assert_int_equal(reply.status, 200);
     assert_true(reply.metadata_flavor_google);
     assert_string_equal(reply.content_type, "text/plain");
     assert_string_equal(reply.body.bytes, "project");
-    exchange_reply_free(&reply);
+    client_response_free(&reply);
 
-    assert_true(exchange(server, "/moved", (struct exchange_request){0}, &reply, &error));
+    assert_true(exchange(server, "/moved", (struct client_request){0}, &reply, &error));
     assert_int_equal(reply.status, 302); /* and no further */
-    exchange_reply_free(&reply);
+    client_response_free(&reply);
 
     const char *const headers[] = {"X-Test: yes", NULL};
     assert_true(
         exchange(server, "/echo",
-                 (struct exchange_request){
+                 (struct client_request){
                      .method = "POST", .headers = headers, .body = "a=b&c", .body_length = 5},
                  &reply, &error));
     assert_int_equal(reply.status, 429);
     assert_int_equal(reply.retry_after_s, 3);
     assert_string_equal(reply.body.bytes, "a=b&c");
     assert_true(server_has(server_request(server, "POST", 0), "X-Test: yes"));
-    exchange_reply_free(&reply);
+    client_response_free(&reply);
     assert_int_equal(server->connections, 1);
     server_stop(server);
 }
@@ -395,24 +395,24 @@ static void test_an_exchange_brings_any_reply_whole(void **state) {
 static void test_an_exchange_is_bounded(void **state) {
     (void)state;
     struct server *server = server_start(answer_exchange, NULL);
-    struct exchange_reply reply;
+    struct client_response reply;
     struct error error;
     assert_false(exchange(server, "/large?secret=hunter2",
-                          (struct exchange_request){.body_limit = 1000}, &reply, &error));
+                          (struct client_request){.body_limit = 1000}, &reply, &error));
     assert_int_equal(error.kind, ERROR_UNAVAILABLE);
     assert_non_null(strstr(error.text, "/large: "));
     assert_null(strstr(error.text, "hunter2"));
     int64_t start = clock_ms();
-    assert_false(exchange(server, "/slow", (struct exchange_request){.total_timeout_ms = 200},
-                          &reply, &error));
+    assert_false(exchange(server, "/slow", (struct client_request){.total_timeout_ms = 200}, &reply,
+                          &error));
     assert_int_equal(error.kind, ERROR_TIMEOUT);
     assert_true(clock_ms() - start < 600);
     const struct address_rule nothing_here = {0};
-    assert_false(exchange(server, "/flavor", (struct exchange_request){.addresses = &nothing_here},
+    assert_false(exchange(server, "/flavor", (struct client_request){.addresses = &nothing_here},
                           &reply, &error));
     assert_int_equal(error.kind, ERROR_DENIED);
-    const struct exchange_request no_http = {.method = "GET", .url = "file:///etc/passwd"};
-    assert_false(exchange_perform(&no_http, &reply, &error));
+    const struct client_request no_http = {.method = "GET", .url = "file:///etc/passwd"};
+    assert_false(client_request(&no_http, &reply, &error));
     assert_int_equal(error.kind, ERROR_INVALID);
     server_stop(server);
 }
