@@ -63,7 +63,8 @@ struct credential_source {
     bool (*get)(void *context, const char *host, bool renew, struct credential *out,
                 struct error *error);
     void (*free_context)(void *context);
-    bool (*may_run)(const void *context); /* NULL: never */
+    bool (*may_run)(const void *context);                     /* NULL: never */
+    void (*set_client)(void *context, struct client *client); /* NULL: it asks nobody over HTTP */
     void *context;
     pthread_mutex_t answers_lock; /* guards answers and what hangs off it */
     pthread_cond_t answered;
@@ -132,6 +133,16 @@ bool credential_source_is_by_host(const struct credential_source *source) {
 void credential_source_may_run(struct credential_source *source,
                                bool (*may_run)(const void *context)) {
     source->may_run = may_run;
+}
+
+void credential_source_takes_client(struct credential_source *source,
+                                    void (*set_client)(void *context, struct client *client)) {
+    source->set_client = set_client;
+}
+
+void credential_source_set_client(struct credential_source *source, struct client *client) {
+    if (source && source->set_client)
+        source->set_client(source->context, client);
 }
 
 bool credential_source_may_run_programs(const struct credential_source *source) {

@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/error.h"
+#include "client/client.h"
 
 enum credential_kind {
     CREDENTIAL_ANONYMOUS,
@@ -58,6 +59,13 @@ bool credential_source_is_by_host(const struct credential_source *source);
 bool credential_source_may_run_programs(const struct credential_source *source);
 
 /*
+ * Gives the source the client over which it asks; a source that asks nobody over HTTP has no use
+ * for one. The user of a source calls this once, before anybody asks the source, and frees the
+ * client after the source.
+ */
+void credential_source_set_client(struct credential_source *source, struct client *client);
+
+/*
  * The credential for `host` ("ghcr.io", "localhost:5001"). *out is the caller's to wipe. False: the
  * source is present but broken (unreadable file, failing helper): never silently anonymous.
  * `renew` asks past the cache, after the one held was refused.
@@ -77,5 +85,8 @@ struct credential_source *credential_source_new(const char *name,
 /* Has a source of one's own say whether it may start programs; others never do. */
 void credential_source_may_run(struct credential_source *source,
                                bool (*may_run)(const void *context));
+/* Has a source of one's own be told the client; others are not. */
+void credential_source_takes_client(struct credential_source *source,
+                                    void (*set_client)(void *context, struct client *client));
 
 #endif

@@ -1,23 +1,17 @@
+/* Sets up a libcurl handle for one request, and words its failures. */
 #include "client/handle.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include "client/client_private.h"
+#include "client/origin.h"
 #include "client/proxy.h"
-#include "client/trust.h"
 
-static void start_libcurl(void) {
-    curl_global_init(CURL_GLOBAL_DEFAULT);
-}
+enum { CONNECT_TIMEOUT_MS = 5000 };
 
-CURL *client_handle_new(void) {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, start_libcurl);
-    return curl_easy_init();
-}
-
-/* A name is checked again, as an address, when it is connected to; but behind a proxy that check
- * is the proxy's, and an error about the URL reads better than one about an address. */
+/* The address of a name is checked again when it is connected to. This check comes first because a
+ * proxy connects without our check, and because an error about the URL is easier to understand
+ * than one about an address. */
 static bool check_host(const struct origin *origin, const struct address_rule *rule,
                        struct error *error) {
     enum address_class class = address_classify_host(origin->host);
@@ -28,45 +22,53 @@ static bool check_host(const struct origin *origin, const struct address_rule *r
                                                : "a link-local or metadata address");
 }
 
-bool client_prepare(CURL *handle, const struct client_options *options, struct client_call *call,
-                    struct error *error) {
-    struct origin origin;
-    if (!origin_parse(options->url, &origin))
-        return error_set(error, ERROR_INVALID, "no http or https URL without a user in it");
-    if (!check_host(&origin, &call->watch.rule, error))
-        return false;
-    const char *proxy = options->no_proxy
-                            ? NULL
-                            : proxy_for(origin.https ? "https" : "http", origin.host, origin.port);
-    call->watch.proxied = proxy != NULL;
-    call->watch.refused = false;
-    call->watch.was_loopback = false;
-    call->reason[0] = '\0';
-
-    curl_easy_reset(handle);
-    bool ok = curl_easy_setopt(handle, CURLOPT_URL, options->url) == CURLE_OK &&
+static bool set_destination(struct lane *lane, const struct client_request *request, bool https,
+                            const char *proxy) {
+    CURL *handle = lane->handle;
+    bool ok = curl_easy_setopt(handle, CURLOPT_URL, request->url) == CURLE_OK &&
               curl_easy_setopt(handle, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK &&
               curl_easy_setopt(handle, CURLOPT_PROXY, proxy ? proxy : "") == CURLE_OK &&
               curl_easy_setopt(handle, CURLOPT_NOPROXY, "") == CURLE_OK &&
               curl_easy_setopt(handle, CURLOPT_USERAGENT, "tarn/" TARN_VERSION) == CURLE_OK;
-    if (ok && options->ca_file) /* instead of the system's bundle: its directory is not looked at */
-        ok = curl_easy_setopt(handle, CURLOPT_CAINFO, options->ca_file) == CURLE_OK &&
+    if (ok && request->ca_file) /* in place of the system's file and directory */
+        ok = curl_easy_setopt(handle, CURLOPT_CAINFO, request->ca_file) == CURLE_OK &&
              curl_easy_setopt(handle, CURLOPT_CAPATH, NULL) == CURLE_OK;
-    else if (ok && origin.https)
-        trust_system(handle);
-    if (!ok)
+    else if (ok && https)
+        trust_apply(&lane->client->trust, handle);
+    return ok;
+}
+
+bool client_prepare(struct lane *lane, const struct client_request *request,
+                    struct client_call *call, struct error *error) {
+    CURL *handle = lane->handle;
+    struct origin origin;
+    *call = (struct client_call){
+        .watch.rule = request->addresses ? *request->addresses : (struct address_rule){true, true}};
+    if (!origin_parse(request->url, &origin))
+        return error_set(error, ERROR_INVALID, "no http or https URL without a user in it");
+    if (!check_host(&origin, &call->watch.rule, error))
+        return false;
+    const char *proxy = request->no_proxy
+                            ? NULL
+                            : proxy_for(origin.https ? "https" : "http", origin.host, origin.port);
+    call->watch.proxied = proxy != NULL;
+
+    curl_easy_reset(handle);
+    if (!set_destination(lane, request, origin.https, proxy))
         return error_set(error, ERROR_MEMORY, "out of memory");
+    long connect_timeout_ms =
+        (long)(request->connect_timeout_ms ? request->connect_timeout_ms : CONNECT_TIMEOUT_MS);
     curl_easy_setopt(handle, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
     curl_easy_setopt(handle, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(handle, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
     curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L);
-    /* A transfer that is given up does not wait for a name server that stays silent. */
+    /* A request that ends early does not wait for a name server that stays silent. */
     curl_easy_setopt(handle, CURLOPT_QUICK_EXIT, 1L);
     curl_easy_setopt(handle, CURLOPT_NOPROGRESS, 1L);
     curl_easy_setopt(handle, CURLOPT_TCP_KEEPALIVE, 1L);
-    /* Firewalls forget idle connections without telling; those older than this are not reused. */
+    /* Firewalls drop idle connections without a sign; older ones than this are not used again. */
     curl_easy_setopt(handle, CURLOPT_MAXAGE_CONN, 50L);
-    curl_easy_setopt(handle, CURLOPT_CONNECTTIMEOUT_MS, (long)options->connect_timeout_ms);
+    curl_easy_setopt(handle, CURLOPT_CONNECTTIMEOUT_MS, connect_timeout_ms);
     curl_easy_setopt(handle, CURLOPT_OPENSOCKETFUNCTION, address_open);
     curl_easy_setopt(handle, CURLOPT_OPENSOCKETDATA, &call->watch);
     curl_easy_setopt(handle, CURLOPT_ERRORBUFFER, call->reason);

@@ -1,43 +1,74 @@
 /*
- * One small HTTP request to a token service: a bounded body comes back whole. Over libcurl, with
- * connect and total timeouts, no redirects, the environment's proxies. For tokens and credentials
- * only; images move through upstream/.
+ * One HTTP request and its response: whole, when the response is small; or as a stream.
  *
- * Threads: any; handles are pooled inside, so that connections are kept.
+ * Over libcurl, with verified TLS, the environment's proxies, checked addresses and exact timeouts.
+ * Redirects are not followed: what they lead to is the caller's to judge (client/redirect.h).
+ *
+ * Threads: any; the call blocks, and connections are kept for the next request.
  */
 #ifndef CLIENT_REQUEST_H
 #define CLIENT_REQUEST_H
 
 #include <stdbool.h>
-#include "base/buffer.h"
+#include "base/cancel.h"
 #include "base/error.h"
 #include "client/address.h"
+#include "client/body.h"
+#include "client/client.h"
+#include "client/response.h"
 
 struct client_request {
-    const char *method;         /* "GET", "POST", "PUT" */
-    const char *url;            /* http or https only */
-    const char *const *headers; /* "Name: value", NULL-terminated; may be NULL */
-    const char *body;           /* may be NULL */
-    size_t body_length;
-    const char *ca_file;                      /* PEM bundle; NULL: the system's */
-    bool no_proxy;                            /* never through a proxy (the metadata server) */
-    int connect_timeout_ms, total_timeout_ms; /* 0: 5 s and 20 s */
-    size_t body_limit;                        /* bytes of reply; 0: 1 MiB */
-    const struct address_rule *addresses;     /* which may be connected to; NULL: all */
+    const char *method;          /* "GET", "HEAD", "PUT": a token (RFC 9110 §9.1) */
+    const char *url;             /* http or https only */
+    const char *const *headers;  /* "Name: value", NULL-terminated; may be NULL */
+    struct client_body body;     /* POST, PUT and PATCH always have one, others when it has bytes */
+    struct client_wanted wanted; /* of the response */
+    const char *ca_file;         /* PEM bundle; NULL: the system's */
+    bool no_proxy;               /* never through a proxy (the metadata server) */
+    const struct address_rule *addresses; /* which may be connected to; NULL: all */
+    int64_t connect_timeout_ms;           /* 0: 5 s */
+    /* For the whole response; where the caller streams it, for its head. 0: 20 s. */
+    int64_t total_timeout_ms;
+    /* How long the other side may be silent while a body is sent or received; 0: until
+     * total_timeout_ms. While a body is being sent, and for this long after its last byte, the
+     * request does not end by total_timeout_ms. */
+    int64_t stall_timeout_ms;
+    size_t body_limit;           /* bytes of a response that comes whole; 0: 1 MiB */
+    const struct cancel *cancel; /* looked at once a second or more often; may be NULL */
 };
 
-struct client_response {
-    int status;
-    struct buffer body;
-    char content_type[128];
-    int retry_after_s;           /* 0: not said */
-    bool metadata_flavor_google; /* the reply carries `Metadata-Flavor: Google` */
+enum client_verdict {
+    CLIENT_STOP,    /* the request ends; the callback has set the error */
+    CLIENT_COLLECT, /* the body comes whole in the response; total_timeout_ms goes on */
+    CLIENT_STREAM,  /* the body goes to on_bytes; only silence ends it */
 };
 
-/* False: no reply (ERROR_UNAVAILABLE, ERROR_TIMEOUT), or one beyond the limits. Any status is a
- * reply. The error names the URL without its query. client_response_free() is owed either way. */
-bool client_request(const struct client_request *request, struct client_response *reply,
-                    struct error *error);
-void client_response_free(struct client_response *reply); /* wipes the body */
+/* Who takes a response as it comes. All are called by the thread that asked. */
+struct client_sink {
+    void *context;
+    /* The final head is here, interim ones (1xx) are passed over. */
+    enum client_verdict (*on_head)(void *context, const struct client_response *response,
+                                   struct error *error);
+    /* Bytes of the body. False ends the request (with the error it set). */
+    bool (*on_bytes)(void *context, const void *bytes, size_t length, struct error *error);
+    /* Nothing more has come just now; also called before the head. False ends the request (with
+     * the error it set). May be NULL. */
+    bool (*on_idle)(void *context, struct error *error);
+};
+
+/*
+ * True: a whole response is here, whatever its status. False: TIMEOUT, CLOSED (cancelled),
+ * UNAVAILABLE (no connection, no response, or one beyond the limits), DENIED (an address), INVALID
+ * (the request), IO (the file to send), or what a callback set. The error names method and URL
+ * without its query. client_response_free() is owed either way.
+ */
+bool client_request(struct client *client, const struct client_request *request,
+                    struct client_response *response, struct error *error);
+
+/* The same for a response that is taken as it comes. On failure `response` holds what came of it,
+ * its status first of all. */
+bool client_stream(struct client *client, const struct client_request *request,
+                   const struct client_sink *sink, struct client_response *response,
+                   struct error *error);
 
 #endif

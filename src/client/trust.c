@@ -1,18 +1,24 @@
+/* The system's trusted certificates as one OpenSSL store for all connections. */
 #include "client/trust.h"
 
 #include <openssl/ssl.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
-/* Guards both below. Held while the file is read: without it nobody can go on. */
-static pthread_mutex_t system_lock = PTHREAD_MUTEX_INITIALIZER;
-static X509_STORE *system_store;
-static struct timespec system_changed; /* when the file was, that it was read from */
+void trust_init(struct trust *trust) {
+    *trust = (struct trust){0};
+    lock_init(&trust->store_lock);
+}
 
-/* The file that OpenSSL's and libcurl's other users read; NULL: not known. */
+void trust_finish(struct trust *trust) {
+    X509_STORE_free(trust->store);
+    trust->store = NULL;
+    lock_finish(&trust->store_lock);
+}
+
+/* The file that other users of OpenSSL and libcurl read; NULL: not known. */
 static const char *system_file(void) {
     const char *file = getenv("SSL_CERT_FILE");
     if (file && *file)
@@ -33,48 +39,50 @@ static X509_STORE *read_store(const char *file) {
     return store;
 }
 
-/* The store, owned by the caller; NULL: none. A file that is being replaced leaves the old one. */
-static X509_STORE *hold_store(void) {
+/* A reference to the store, the caller's to free; NULL: none. When the file cannot be read because
+ * it is just being replaced, the store that was read before stays. */
+static X509_STORE *hold_store(struct trust *trust) {
     const char *file = system_file();
     struct stat now;
     if (!file || stat(file, &now) < 0)
         return NULL;
-    pthread_mutex_lock(&system_lock);
-    bool changed = now.st_mtim.tv_sec != system_changed.tv_sec ||
-                   now.st_mtim.tv_nsec != system_changed.tv_nsec;
-    if (!system_store || changed) {
+    lock_acquire(&trust->store_lock);
+    bool changed = now.st_mtim.tv_sec != trust->changed.tv_sec ||
+                   now.st_mtim.tv_nsec != trust->changed.tv_nsec;
+    if (!trust->store || changed) {
         X509_STORE *store = read_store(file);
         if (store) {
-            X509_STORE_free(system_store);
-            system_store = store;
-            system_changed = now.st_mtim;
+            X509_STORE_free(trust->store);
+            trust->store = store;
+            trust->changed = now.st_mtim;
         }
     }
-    X509_STORE *held = system_store;
+    X509_STORE *held = trust->store;
     if (held)
         X509_STORE_up_ref(held);
-    pthread_mutex_unlock(&system_lock);
+    lock_release(&trust->store_lock);
     return held;
 }
 
-static CURLcode give_store(CURL *handle, void *context, void *unused) {
-    (void)handle, (void)unused;
-    X509_STORE *store = hold_store();
+static CURLcode set_store(CURL *handle, void *context, void *trust) {
+    (void)handle;
+    X509_STORE *store = hold_store(trust);
     if (!store)
         return CURLE_SSL_CACERT_BADFILE;
     SSL_CTX_set_cert_store(context, store); /* takes our reference */
     return CURLE_OK;
 }
 
-void trust_system(CURL *handle) {
+void trust_apply(struct trust *trust, CURL *handle) {
     const char *library = curl_version_info(CURLVERSION_NOW)->ssl_version;
     if (!library || strncmp(library, "OpenSSL/3", 9) != 0)
         return;
-    X509_STORE *store = hold_store();
+    X509_STORE *store = hold_store(trust);
     if (!store)
         return;
     X509_STORE_free(store);
     curl_easy_setopt(handle, CURLOPT_CAINFO, NULL);
     curl_easy_setopt(handle, CURLOPT_CAPATH, NULL);
-    curl_easy_setopt(handle, CURLOPT_SSL_CTX_FUNCTION, give_store);
+    curl_easy_setopt(handle, CURLOPT_SSL_CTX_FUNCTION, set_store);
+    curl_easy_setopt(handle, CURLOPT_SSL_CTX_DATA, trust);
 }

@@ -53,7 +53,8 @@ static int get(const struct buffer *input) {
     if (!google_host_of(server_url, host, sizeof host) || !google_host_is_registry(text_of(host)))
         return refuse(NOT_FOUND);
     struct google_token token __attribute__((cleanup(google_token_wipe))) = {0};
-    struct google_question question = {0};
+    cleanup_client struct client *client = client_new();
+    struct google_question question = {.client = client};
     struct error error = {0};
     if (!google_token_fetch(&question, &token, &error))
         return refuse(error.text);

@@ -105,7 +105,8 @@ static int respond_to(const struct buffer *input) {
     if (!google_host_is_registry(text_of(asked.host)))
         return print_response(
             &asked, &token); /* a response without credentials: the registry is not Google's */
-    struct google_question question = {.subject_token = asked.subject_token};
+    cleanup_client struct client *client = client_new();
+    struct google_question question = {.client = client, .subject_token = asked.subject_token};
     if (!google_token_fetch(&question, &token, &error))
         return refuse(error.text);
     return print_response(&asked, &token);

@@ -56,6 +56,8 @@ static int run(const struct arguments *arguments) {
     if (list)
         question.settings.scopes = scopes;
     google_forbid_core_dumps();
+    cleanup_client struct client *client = client_new();
+    question.client = client;
     return print_token(&question);
 }
 

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/thread.h"
 #include "cache/cache.h"
+#include "client/client.h"
 #include "cmd/arguments.h"
 #include "cmd/commands.h"
 #include "cmd/confine.h"
@@ -28,7 +29,8 @@ enum {
 /* Everything that a running tarn is made of. */
 struct serving {
     const struct config *config;
-    uint64_t max_size; /* the limit of the cache in bytes */
+    struct client *client; /* also used by the credential sources in config */
+    uint64_t max_size;     /* the limit of the cache in bytes */
     struct store *store;
     struct upstreams *upstreams;
     struct upkeep *upkeep;
@@ -74,7 +76,8 @@ static bool open_store(struct serving *serving, struct error *error) {
 
 static bool open_upstreams(struct serving *serving, struct error *error) {
     const struct config *config = serving->config;
-    serving->upstreams = upstreams_new(config->upstreams, config->upstream_count, error);
+    serving->upstreams =
+        upstreams_new(serving->client, config->upstreams, config->upstream_count, error);
     return serving->upstreams != NULL;
 }
 
@@ -220,8 +223,8 @@ static void raise_limits(void) {
     mallopt(M_TRIM_THRESHOLD, 1 << 20);
 }
 
-static int serve(const struct config *config) {
-    struct serving serving = {.config = config};
+static int serve(const struct config *config, struct client *client) {
+    struct serving serving = {.config = config, .client = client};
     struct error error = {0};
     sigset_t signals;
     sigemptyset(&signals);
@@ -272,8 +275,14 @@ static int run(const struct arguments *arguments) {
         fputs(problems.bytes ? problems.bytes : "tarn serve: out of memory\n", stderr);
         return 1;
     }
-    int status = serve(config);
+    struct client *client = client_new();
+    int status = 1;
+    if (client)
+        status = serve(config, client);
+    else
+        fputs("tarn serve: out of memory\n", stderr);
     config_free(config);
+    client_free(client);
     return status;
 }
 

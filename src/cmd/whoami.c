@@ -58,7 +58,7 @@ static void read_words(const struct client_response *reply, char *out, size_t si
         *c = (unsigned char)*c < ' ' || *c == 0x7f ? ' ' : *c;
 }
 
-static void ask_registry(struct report *report) {
+static void ask_registry(struct client *client, struct report *report) {
     cleanup_secret_buffer struct buffer pair = {0}, header = {0};
     char url[320];
     if (!registry_url(report->host, url, sizeof url)) {
@@ -76,7 +76,7 @@ static void ask_registry(struct report *report) {
     struct client_request request = {.method = "GET", .url = url, .headers = headers};
     struct client_response reply = {0};
     struct error error = {0};
-    if (!client_request(&request, &reply, &error)) {
+    if (!client_request(client, &request, &reply, &error)) {
         snprintf(report->words, sizeof report->words, "%.390s", error.text);
     } else {
         report->accepted = reply.status == 200;
@@ -162,11 +162,12 @@ static void write_text(const struct report *report, struct buffer *out) {
 
 static int print_report(struct report *report, bool json) {
     cleanup_buffer struct buffer out = {0};
-    struct google_question question = {.account = true, .trail = &report->trail};
+    cleanup_client struct client *client = client_new();
+    struct google_question question = {.client = client, .account = true, .trail = &report->trail};
     bool ok = google_token_fetch(&question, &report->token, &report->failure);
     bool has_token = ok && report->token.secret;
     if (has_token && report->host)
-        ask_registry(report);
+        ask_registry(client, report);
     if (json)
         write_json(report, &out);
     else

@@ -18,6 +18,7 @@
 struct token;
 
 struct location {
+    struct client *client;
     char *base; /* "https://registry-1.docker.io", no final slash */
     struct origin origin;
     bool configured; /* the configuration names it, a pattern does not: may be on this machine */

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "client/content_range.h"
 #include "client/redirect.h"
+#include "client/transfer.h"
 #include "oci/manifest.h"
 #include "upstream/response.h"
 #include "upstream/token.h"
@@ -36,9 +37,8 @@ struct work {
 
     /* of the transfer under way */
     const char *url;
-    struct transfer_head head;
-    struct buffer refusal; /* the body of an answer that is not for the caller */
-    uint64_t delivered;    /* bytes */
+    struct upstream_response response;
+    uint64_t delivered; /* bytes */
     bool has_expected;
     uint64_t expected; /* bytes that the head announced */
 
@@ -89,13 +89,13 @@ static bool make_url(struct work *work, struct error *error) {
 static void make_range(struct work *work) {
     const struct upstream_request *request = work->request;
     if (request->range_suffix)
-        snprintf(work->range, sizeof work->range, "bytes=-%llu",
+        snprintf(work->range, sizeof work->range, "Range: bytes=-%llu",
                  (unsigned long long)request->range_suffix);
     else if (request->has_range && request->range_last == UINT64_MAX)
-        snprintf(work->range, sizeof work->range, "bytes=%llu-",
+        snprintf(work->range, sizeof work->range, "Range: bytes=%llu-",
                  (unsigned long long)request->range_first);
     else if (request->has_range)
-        snprintf(work->range, sizeof work->range, "bytes=%llu-%llu",
+        snprintf(work->range, sizeof work->range, "Range: bytes=%llu-%llu",
                  (unsigned long long)request->range_first, (unsigned long long)request->range_last);
 }
 
@@ -117,18 +117,21 @@ static const char *accept_of(enum upstream_what what) {
 
 static void count_answer(struct work *work) {
     char labels[sizeof work->upstream->label + 16];
-    snprintf(labels, sizeof labels, "%s,code=\"%d\"", work->upstream->label, work->head.status);
+    snprintf(labels, sizeof labels, "%s,code=\"%d\"", work->upstream->label,
+             work->response.http.status);
     metric_add(metric_get(METRIC_COUNTER, "tarn_upstream_requests_total",
                           "Answers of upstream, redirects and challenges included.", labels),
                1);
-    if (work->head.ratelimit_limit >= 0)
+    int64_t limit = upstream_response_ratelimit(work->response.ratelimit_limit);
+    int64_t remaining = upstream_response_ratelimit(work->response.ratelimit_remaining);
+    if (limit >= 0)
         metric_set(metric_get(METRIC_GAUGE, "tarn_upstream_ratelimit_limit",
                               "Pulls that upstream allows in its window.", work->upstream->label),
-                   work->head.ratelimit_limit);
-    if (work->head.ratelimit_remaining >= 0)
+                   limit);
+    if (remaining >= 0)
         metric_set(metric_get(METRIC_GAUGE, "tarn_upstream_ratelimit_remaining",
                               "Pulls that upstream still allows.", work->upstream->label),
-                   work->head.ratelimit_remaining);
+                   remaining);
 }
 
 static bool tell_head(struct work *work, const struct upstream_head *head, struct error *error) {
@@ -152,26 +155,24 @@ static void keep_target(struct work *work) {
 }
 
 /* A 200 or 206 goes to the caller; everything else is read by ourselves. */
-static enum transfer_body on_head(void *context, const struct transfer_head *from,
-                                  struct error *error) {
+static enum client_verdict on_head(void *context, const struct client_response *from,
+                                   struct error *error) {
     struct work *work = context;
     struct upstream_head head;
     count_answer(work);
     if (from->status / 100 != 2)
-        return TRANSFER_COLLECT;
-    if (!answer_head(from, work->request, work->url, &head, error))
-        return TRANSFER_STOP;
+        return CLIENT_COLLECT;
+    if (!upstream_response_head(&work->response, work->request, work->url, &head, error))
+        return CLIENT_STOP;
     work->has_expected = head.has_length && !work->request->head_only;
     work->expected = head.length;
     keep_target(work);
-    return tell_head(work, &head, error) ? TRANSFER_DELIVER : TRANSFER_STOP;
+    return tell_head(work, &head, error) ? CLIENT_STREAM : CLIENT_STOP;
 }
 
 static bool on_bytes(void *context, const void *bytes, size_t length, struct error *error) {
     struct work *work = context;
     metric_add(work->upstream->bytes, (int64_t)length);
-    if (!work->answered) /* beyond the limit the head has said enough */
-        return buffer_append(&work->refusal, bytes, length);
     if (work->has_expected && length > work->expected - work->delivered)
         return error_set(error, ERROR_UNAVAILABLE, "a body longer than the %llu bytes announced",
                          (unsigned long long)work->expected);
@@ -201,31 +202,43 @@ static bool check_length(struct work *work, struct error *error) {
 static bool transfer(struct work *work, const char *url, const char *authorization,
                      struct address_rule addresses, struct error *error) {
     const struct upstream_settings *settings = &work->upstream->settings;
-    struct transfer transfer = {
+    const char *accept = accept_of(work->request->what), *headers[4] = {NULL};
+    size_t count = 0;
+    if (authorization)
+        headers[count++] = authorization;
+    if (accept)
+        headers[count++] = accept;
+    if (work->range[0])
+        headers[count++] = work->range;
+    const struct cancel cancel = {.stop = work->request->stop};
+    int64_t left_ms = work->deadline_ms - clock_ms();
+    const struct client_request request = {
+        .method = work->request->head_only ? "HEAD" : "GET",
         .url = url,
-        .head_only = work->request->head_only,
-        .authorization = authorization,
-        .accept = accept_of(work->request->what),
-        .range = work->range[0] ? work->range : NULL,
+        .headers = headers,
+        .wanted = upstream_response_wanted(&work->response),
         .ca_file = settings->ca_file,
-        .addresses = addresses,
+        .addresses = &addresses,
         .connect_timeout_ms = settings->connect_timeout_ms,
         .stall_timeout_ms = settings->stall_timeout_ms,
-        .deadline_ms = work->deadline_ms,
-        .stop = work->request->stop,
+        .total_timeout_ms = left_ms > 0 ? left_ms : 1,
+        .body_limit = REFUSAL_BODY_LIMIT,
+        .cancel = &cancel,
+    };
+    const struct client_sink sink = {
         .context = work,
         .on_head = on_head,
         .on_bytes = on_bytes,
         .on_idle = on_idle,
     };
-    bool was_loopback = false;
     work->url = url;
-    buffer_clear(&work->refusal);
-    bool ok = transfer_run(work->lane, &transfer, &work->head, &was_loopback, error);
-    if (was_loopback && url == work->registry_url && work->location->configured)
+    bool ok = transfer_run(work->lane, &request, &sink, &work->response.http, error);
+    metric_add(work->upstream->bytes, (int64_t)work->response.http.body.length);
+    if (work->response.http.from_loopback && url == work->registry_url &&
+        work->location->configured)
         atomic_store(&work->location->is_loopback, true);
     /* A refusal's body may break off: its status stands. */
-    if (!ok && !work->answered && work->head.status / 100 > 2)
+    if (!ok && !work->answered && work->response.http.status / 100 > 2)
         ok = true;
     if (ok)
         return check_length(work, error);
@@ -243,7 +256,7 @@ static bool is_redirect(int status) {
 static void tell_size(struct work *work) {
     struct content_range range;
     struct error unwanted;
-    if (!content_range_parse(text_of(work->head.content_range), &range) || !range.has_total)
+    if (!content_range_parse(text_of(work->response.content_range), &range) || !range.has_total)
         return;
     const struct upstream_head head = {.status = 416, .has_total = true, .total = range.total};
     tell_head(work, &head, &unwanted);
@@ -251,7 +264,7 @@ static void tell_size(struct work *work) {
 
 /* Some registries that do not know the referrers API say so with another status than 404. */
 static int judged_status(const struct work *work) {
-    int status = work->head.status;
+    int status = work->response.http.status;
     bool unknown = status == 405 || status == 501;
     return work->request->what == UPSTREAM_REFERRERS && unknown ? 404 : status;
 }
@@ -263,14 +276,14 @@ static bool judge(struct work *work, const struct authorization *sent, bool by_r
         return true;
     const struct refusal refusal = {
         .status = judged_status(work),
-        .retry_after_s = work->head.retry_after_s,
-        .body = work->refusal.bytes,
-        .body_length = work->refusal.length,
+        .retry_after_s = work->response.http.retry_after_s,
+        .body = work->response.http.body.bytes,
+        .body_length = work->response.http.body.length,
         .anonymous = sent->anonymous,
         .credentials_from = sent->from,
         .host = work->location->credential_host,
     };
-    answer_error(&refusal, error);
+    upstream_response_error(&refusal, error);
     work->retry = refusal.status == 408 || (refusal.status >= 500 && refusal.status != 501);
     if (error->kind == ERROR_RATE_LIMITED && by_registry)
         location_quieten(work->location, error->retry_after_s);
@@ -306,16 +319,16 @@ static bool follow(struct work *work, const struct authorization *sent, char **u
                    struct error *error) {
     const struct origin *own = &work->location->origin;
     work->carries = true;
-    for (unsigned hops = 0; is_redirect(work->head.status); hops++) {
+    for (unsigned hops = 0; is_redirect(work->response.http.status); hops++) {
         struct origin origin = {0};
         if (hops == REDIRECT_LIMIT)
             return error_set(error, ERROR_UNAVAILABLE, "more than %d redirects", REDIRECT_LIMIT);
-        if (work->head.location[0] == '\0')
+        if (work->response.location[0] == '\0')
             return error_set(error, ERROR_UNAVAILABLE,
                              "a redirect (%d) without a Location of at most %d bytes",
-                             work->head.status, URL_LIMIT);
+                             work->response.http.status, URL_LIMIT);
         const char *from = *url ? *url : work->registry_url;
-        char *next = redirect_resolve(from, work->head.location, error);
+        char *next = redirect_resolve(from, work->response.location, error);
         if (!next || !check_downgrade(work, from, next, error)) {
             free(next);
             return false;
@@ -340,7 +353,7 @@ static bool follow(struct work *work, const struct authorization *sent, char **u
 /* How to go on after a 401, or false: it is final. */
 static bool try_harder(const struct work *work, const struct authorization *sent,
                        bool scope_changed, enum token_effort *effort) {
-    enum challenge_scheme wanted = work->head.challenge.scheme;
+    enum challenge_scheme wanted = work->response.challenge.scheme;
     if (wanted == CHALLENGE_NONE)
         return false;
     if (scope_changed || sent->scheme != wanted)
@@ -370,9 +383,9 @@ static bool ask_with_authorization(struct work *work, struct authorization *sent
         if (!transfer(work, work->registry_url, sent->header, location_addresses_own(location),
                       error))
             return false;
-        if (work->head.status != 401 || challenges == CHALLENGES_LIMIT)
+        if (work->response.http.status != 401 || challenges == CHALLENGES_LIMIT)
             return true;
-        bool changed = authorization_challenged(location, repository, &work->head.challenge);
+        bool changed = authorization_challenged(location, repository, &work->response.challenge);
         if (!try_harder(work, sent, changed, &effort))
             return true;
         free(refused);
@@ -414,7 +427,7 @@ static bool ask_target(struct work *work, bool *ok, struct error *error) {
                 ? location_addresses_own(work->location)
                 : location_addresses_elsewhere(work->location, origin.host);
         *ok = transfer(work, url, NULL, addresses, error);
-        bool final = work->head.status == 416 || work->head.status == 429;
+        bool final = work->response.http.status == 416 || work->response.http.status == 429;
         if (work->answered)
             return true;
         if (*ok && final) {
@@ -516,7 +529,6 @@ bool upstream_perform(struct upstream *upstream, const struct upstream_request *
     work->location = &upstream->locations[request->location];
     work->request = request;
     work->sink = sink;
-    work->refusal.limit = ANSWER_BODY_LIMIT;
     work->deadline_ms = request->deadline_ms
                             ? request->deadline_ms
                             : clock_ms() + upstream->settings.first_byte_timeout_ms;
@@ -529,7 +541,7 @@ bool upstream_perform(struct upstream *upstream, const struct upstream_request *
             count_error(work, error);
         describe(work, error);
     }
-    buffer_free(&work->refusal);
+    client_response_free(&work->response.http);
     free(work->registry_url);
     free(work);
     return ok;

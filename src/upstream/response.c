@@ -1,10 +1,41 @@
+/* Reads what upstream's response means. */
 #include "upstream/response.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 #include "client/content_range.h"
 #include "client/redirect.h"
 #include "oci/error_body.h"
+
+struct client_wanted upstream_response_wanted(struct upstream_response *response) {
+#define FIELD(name, member)                                                                        \
+    { (name), response->member, sizeof response->member }
+    const struct client_field fields[] = {
+        FIELD("Content-Range", content_range),
+        FIELD("ETag", etag),
+        FIELD("Docker-Content-Digest", digest),
+        FIELD("Link", link),
+        FIELD("Location", location),
+        FIELD("RateLimit-Limit", ratelimit_limit),
+        FIELD("RateLimit-Remaining", ratelimit_remaining),
+    };
+#undef FIELD
+    static_assert(sizeof fields == sizeof response->fields, "one entry for each field");
+    memcpy(response->fields, fields, sizeof fields);
+    return (struct client_wanted){
+        .fields = response->fields,
+        .count = sizeof fields / sizeof *fields,
+        .challenge = &response->challenge,
+    };
+}
+
+int64_t upstream_response_ratelimit(const char *value) {
+    struct text rest;
+    uint64_t number;
+    struct text limit = text_trim(text_cut(text_of(value), ';', &rest));
+    return text_to_u64(limit, &number) && number <= INT64_MAX ? (int64_t)number : -1;
+}
 
 static const char *status_name(int status) {
     switch (status) {
@@ -65,10 +96,10 @@ static void describe_credentials(const struct refusal *refusal, char *out, size_
         snprintf(out, size, " (credentials: %.160s)", refusal->credentials_from);
 }
 
-bool answer_error(const struct refusal *refusal, struct error *error) {
+bool upstream_response_error(const struct refusal *refusal, struct error *error) {
     char code[sizeof error->code] = "", message[256] = "", credentials[256];
     size_t length =
-        refusal->body_length < ANSWER_BODY_LIMIT ? refusal->body_length : ANSWER_BODY_LIMIT;
+        refusal->body_length < REFUSAL_BODY_LIMIT ? refusal->body_length : REFUSAL_BODY_LIMIT;
     if (length)
         error_body_read(refusal->body, length, code, sizeof code, message, sizeof message);
     describe_credentials(refusal, credentials, sizeof credentials);
@@ -78,7 +109,7 @@ bool answer_error(const struct refusal *refusal, struct error *error) {
     memcpy(error->code, code, sizeof code);
     error->retry_after_s = refusal->retry_after_s;
     if (error->kind == ERROR_RATE_LIMITED && error->retry_after_s < 1)
-        error->retry_after_s = RETRY_AFTER_UNSAID_S;
+        error->retry_after_s = RETRY_AFTER_DEFAULT_S;
     return false;
 }
 
@@ -86,7 +117,7 @@ static bool is_ranged(const struct upstream_request *request) {
     return request->has_range || request->range_suffix;
 }
 
-static bool read_range(const struct transfer_head *from, const struct upstream_request *request,
+static bool read_range(const struct upstream_response *from, const struct upstream_request *request,
                        struct upstream_head *out, struct error *error) {
     struct content_range range;
     if (!is_ranged(request))
@@ -94,7 +125,8 @@ static bool read_range(const struct transfer_head *from, const struct upstream_r
     if (!content_range_parse(text_of(from->content_range), &range) ||
         !content_range_answers(&range, request->range_first, request->range_last,
                                request->range_suffix) ||
-        (from->has_length && !request->head_only && from->length != range.last - range.first + 1))
+        (from->http.has_length && !request->head_only &&
+         from->http.length != range.last - range.first + 1))
         return error_set(error, ERROR_UNAVAILABLE,
                          "it lied about the range: 206 with Content-Range \"%.100s\"",
                          from->content_range);
@@ -108,19 +140,20 @@ static bool read_range(const struct transfer_head *from, const struct upstream_r
     return true;
 }
 
-bool answer_head(const struct transfer_head *from, const struct upstream_request *request,
-                 const char *url, struct upstream_head *out, struct error *error) {
-    *out = (struct upstream_head){.status = from->status};
-    memcpy(out->content_type, from->content_type, sizeof out->content_type);
+bool upstream_response_head(const struct upstream_response *from,
+                            const struct upstream_request *request, const char *url,
+                            struct upstream_head *out, struct error *error) {
+    *out = (struct upstream_head){.status = from->http.status};
+    memcpy(out->content_type, from->http.content_type, sizeof out->content_type);
     memcpy(out->etag, from->etag, sizeof out->etag);
     out->has_digest = digest_parse(text_of(from->digest), &out->digest);
     if (request->what == UPSTREAM_TAGS || request->what == UPSTREAM_REFERRERS)
         redirect_next_page(url, text_of(from->link), out->next, sizeof out->next);
-    if (from->status == 206)
+    if (from->http.status == 206)
         return read_range(from, request, out, error);
-    if (from->status != 200)
-        return error_set(error, ERROR_UNAVAILABLE, "an answer with status %d", from->status);
-    out->has_length = out->has_total = from->has_length;
-    out->length = out->total = from->length;
+    if (from->http.status != 200)
+        return error_set(error, ERROR_UNAVAILABLE, "a response with status %d", from->http.status);
+    out->has_length = out->has_total = from->http.has_length;
+    out->length = out->total = from->http.length;
     return true;
 }

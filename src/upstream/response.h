@@ -1,30 +1,51 @@
-/* What upstream's answer means: the head for the caller, refusals as errors. Pure. */
+/* What upstream's response means: the head for the caller, refusals as errors. Pure. */
 #ifndef UPSTREAM_RESPONSE_H
 #define UPSTREAM_RESPONSE_H
 
-#include "client/transfer.h"
+#include "client/origin.h"
+#include "client/response.h"
 #include "upstream/upstream.h"
 
-/* An answer that is no success, of a registry or its token service. */
+/* A registry's response, with the fields that a registry client needs. */
+struct upstream_response {
+    struct client_response http; /* its body is a refusal's */
+    struct challenge challenge;
+    char content_range[128];
+    char etag[160];
+    char digest[160]; /* Docker-Content-Digest */
+    char link[4096];
+    char location[URL_LIMIT + 1];
+    char ratelimit_limit[128], ratelimit_remaining[128];
+    struct client_field fields[7];
+};
+
+/* What the client is to read into `response`, which stays where it is. */
+struct client_wanted upstream_response_wanted(struct upstream_response *response);
+
+/* The number in a RateLimit field, as in "100;w=21600"; -1: none. */
+int64_t upstream_response_ratelimit(const char *value);
+
+/* A response that is no success, of a registry or its token service. */
 struct refusal {
     int status;
     int retry_after_s;
-    const void *body; /* at most ANSWER_BODY_LIMIT bytes are looked at; may be NULL */
+    const void *body; /* at most REFUSAL_BODY_LIMIT bytes are looked at; may be NULL */
     size_t body_length;
     bool anonymous;               /* nothing vouched for us */
     const char *credentials_from; /* which credentials did; "" or NULL: not known */
     const char *host;             /* for which credentials can be set */
 };
 
-enum { ANSWER_BODY_LIMIT = 64 * 1024, RETRY_AFTER_UNSAID_S = 30 };
+enum { REFUSAL_BODY_LIMIT = 64 * 1024, RETRY_AFTER_DEFAULT_S = 30 };
 
 /* Sets kind, code, retry_after_s and "403 Forbidden: message (…)". `error` is not NULL.
  * Returns false. */
-bool answer_error(const struct refusal *refusal, struct error *error);
+bool upstream_response_error(const struct refusal *refusal, struct error *error);
 
 /* The head of a 200 or 206 in the caller's terms. False (ERROR_UNAVAILABLE): another status, or a
  * range that was not asked for. `url` is where it was asked, for the next page. */
-bool answer_head(const struct transfer_head *from, const struct upstream_request *request,
-                 const char *url, struct upstream_head *out, struct error *error);
+bool upstream_response_head(const struct upstream_response *from,
+                            const struct upstream_request *request, const char *url,
+                            struct upstream_head *out, struct error *error);
 
 #endif

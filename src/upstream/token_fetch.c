@@ -119,8 +119,8 @@ static void append_question(struct buffer *out, const struct challenge *challeng
 }
 
 /* GET REALM?service=&scope= with Basic, or without anything. */
-static bool ask_with_get(struct client_request request, const struct challenge *challenge,
-                         const char *service, const char *scope,
+static bool ask_with_get(struct client *client, struct client_request request,
+                         const struct challenge *challenge, const char *service, const char *scope,
                          const struct credential *credential, struct client_response *reply,
                          struct error *error) {
     cleanup_buffer struct buffer url = {0};
@@ -135,12 +135,12 @@ static bool ask_with_get(struct client_request request, const struct challenge *
     request.method = "GET";
     request.url = url.bytes;
     request.headers = (const char *const[]){header, NULL};
-    return client_request(&request, reply, error);
+    return client_request(client, &request, reply, error);
 }
 
 /* POST grant_type=refresh_token (Docker's "Token Authentication: OAuth2"). */
-static bool ask_with_post(struct client_request request, const struct challenge *challenge,
-                          const char *service, const char *scope,
+static bool ask_with_post(struct client *client, struct client_request request,
+                          const struct challenge *challenge, const char *service, const char *scope,
                           const struct credential *credential, struct client_response *reply,
                           struct error *error) {
     cleanup_buffer struct buffer body = {0};
@@ -154,9 +154,8 @@ static bool ask_with_post(struct client_request request, const struct challenge 
     request.url = challenge->realm;
     request.headers =
         (const char *const[]){"Content-Type: application/x-www-form-urlencoded", NULL};
-    request.body = body.bytes;
-    request.body_length = body.length;
-    bool ok = client_request(&request, reply, error);
+    request.body = (struct client_body){.bytes = body.bytes, .length = body.length};
+    bool ok = client_request(client, &request, reply, error);
     explicit_bzero(body.bytes, body.capacity);
     return ok;
 }
@@ -204,23 +203,23 @@ static bool ask_once(struct location *location, const struct challenge *challeng
         return error_set(error, ERROR_TIMEOUT, "no time left to ask for a token");
     struct client_request request = {
         .ca_file = location->settings->ca_file,
-        .connect_timeout_ms = (int)location->settings->connect_timeout_ms,
-        .total_timeout_ms = (int)(left < REPLY_TIMEOUT_MS ? left : REPLY_TIMEOUT_MS),
+        .connect_timeout_ms = location->settings->connect_timeout_ms,
+        .total_timeout_ms = left < REPLY_TIMEOUT_MS ? left : REPLY_TIMEOUT_MS,
         .addresses = addresses,
     };
     metric_add(location->token_requests, 1);
     return credential->kind == CREDENTIAL_IDENTITY_TOKEN
-               ? ask_with_post(request, challenge, location->service, scope, credential, reply,
-                               error)
-               : ask_with_get(request, challenge, location->service, scope, credential, reply,
-                              error);
+               ? ask_with_post(location->client, request, challenge, location->service, scope,
+                               credential, reply, error)
+               : ask_with_get(location->client, request, challenge, location->service, scope,
+                              credential, reply, error);
 }
 
 /* The token service's refusal as an error. */
 static bool refuse(const struct client_response *reply, const struct credential *credential,
                    const char *host, bool *retry, struct error *error) {
     *retry = reply->status >= 500 || reply->status == 408;
-    answer_error(
+    upstream_response_error(
         &(struct refusal){
             .status = reply->status,
             .retry_after_s = reply->retry_after_s,
@@ -246,7 +245,7 @@ bool token_fetch(struct location *location, const struct challenge *challenge, c
         return false;
     for (;; renew = true) {
         __attribute__((cleanup(credential_wipe))) struct credential credential = {0};
-        __attribute__((cleanup(client_response_free))) struct client_response reply = {0};
+        cleanup_client_response struct client_response reply = {0};
         if (!location_credential(location, renew, &credential, error))
             return false;
         int64_t asked_ms = clock_ms(), life_s = LIFE_S;

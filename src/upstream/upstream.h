@@ -20,6 +20,7 @@
 #include "auth/credential.h"
 #include "base/error.h"
 #include "base/text.h"
+#include "client/client.h"
 #include "oci/digest.h"
 #include "oci/reference.h"
 
@@ -50,9 +51,10 @@ struct upstream_settings {
 struct upstreams; /* all of them: the configured list and the hosts its patterns have matched */
 struct upstream;
 
-/* Copies nothing out of `settings`, which must outlive it. */
-struct upstreams *upstreams_new(const struct upstream_settings *settings, size_t count,
-                                struct error *error);
+/* Copies nothing out of `settings`, which must outlive it, and gives `client` to the settings'
+ * credential sources. The client outlives both. */
+struct upstreams *upstreams_new(struct client *client, const struct upstream_settings *settings,
+                                size_t count, struct error *error);
 void upstreams_free(struct upstreams *upstreams);
 
 /*

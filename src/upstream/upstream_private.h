@@ -4,12 +4,13 @@
 
 #include <uthash.h>
 #include "base/metric.h"
-#include "client/transfer.h"
+#include "client/lane.h"
 #include "upstream/location.h"
 #include "upstream/queue.h"
 #include "upstream/upstream.h"
 
 struct upstream {
+    struct client *client;
     char host[ORIGIN_HOST_SIZE];       /* canonical, as clients know it */
     struct upstream_settings settings; /* with defaults filled in */
     struct location *locations;        /* url, then fallbacks */

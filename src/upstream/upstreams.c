@@ -22,6 +22,7 @@ enum {
 #define HUB_URL  "https://registry-1.docker.io"
 
 struct upstreams {
+    struct client *client;
     const struct upstream_settings *settings;
     size_t count;
     struct upstream *default_upstream;
@@ -92,6 +93,7 @@ static bool add_location(struct upstream *upstream, const char *url, bool config
     struct location *location = &upstream->locations[upstream->locations_count];
     if (!location_init(location, url, &upstream->settings, configured, error))
         return false;
+    location->client = upstream->client;
     upstream->locations_count++;
     return true;
 }
@@ -120,18 +122,20 @@ static bool add_locations(struct upstream *upstream, bool is_pattern, struct err
     return true;
 }
 
-static struct upstream *upstream_new(const char *host, const struct upstream_settings *settings,
-                                     bool is_pattern, struct error *error) {
+static struct upstream *upstream_new(struct client *client, const char *host,
+                                     const struct upstream_settings *settings, bool is_pattern,
+                                     struct error *error) {
     struct upstream *upstream = calloc(1, sizeof *upstream);
     if (!upstream) {
         error_set(error, ERROR_MEMORY, "out of memory");
         return NULL;
     }
+    upstream->client = client;
     snprintf(upstream->host, sizeof upstream->host, "%s", host);
     upstream->settings = *settings;
     fill_defaults(&upstream->settings);
     queue_init(&upstream->queue, upstream->settings.max_connections);
-    lanes_init(&upstream->lanes);
+    lanes_init(&upstream->lanes, client);
     if (!add_locations(upstream, is_pattern, error)) {
         error_wrap(error, "upstream %s", host);
         upstream_free(upstream);
@@ -211,7 +215,8 @@ static bool enter(struct upstreams *upstreams, struct upstream *upstream) {
     return false;
 }
 
-static bool check_pattern(const struct upstream_settings *settings, struct error *error) {
+static bool check_pattern(struct client *client, const struct upstream_settings *settings,
+                          struct error *error) {
     if (!pattern_is_sound(settings->host))
         return error_set(error, ERROR_INVALID,
                          "upstream \"%.100s\": no host and no pattern of one (a * stands for "
@@ -221,7 +226,7 @@ static bool check_pattern(const struct upstream_settings *settings, struct error
         return error_set(error, ERROR_INVALID,
                          "upstream \"%.100s\": a pattern cannot be the default", settings->host);
     /* Its URLs are wrong now rather than at the first request. */
-    struct upstream *trial = upstream_new("pattern.invalid", settings, true, error);
+    struct upstream *trial = upstream_new(client, "pattern.invalid", settings, true, error);
     if (trial)
         upstream_free(trial);
     return trial != NULL;
@@ -238,7 +243,7 @@ static bool add_exact(struct upstreams *upstreams, const struct upstream_setting
     if (settings->is_default && upstreams->default_upstream)
         return error_set(error, ERROR_INVALID, "upstreams %s and %s are both the default",
                          upstreams->default_upstream->host, host);
-    struct upstream *upstream = upstream_new(host, settings, false, error);
+    struct upstream *upstream = upstream_new(upstreams->client, host, settings, false, error);
     if (!upstream)
         return false;
     make_metrics(upstream);
@@ -249,18 +254,20 @@ static bool add_exact(struct upstreams *upstreams, const struct upstream_setting
     return true;
 }
 
-struct upstreams *upstreams_new(const struct upstream_settings *settings, size_t count,
-                                struct error *error) {
+struct upstreams *upstreams_new(struct client *client, const struct upstream_settings *settings,
+                                size_t count, struct error *error) {
     struct upstreams *upstreams = calloc(1, sizeof *upstreams);
     if (!upstreams) {
         error_set(error, ERROR_MEMORY, "out of memory");
         return NULL;
     }
+    upstreams->client = client;
     upstreams->settings = settings;
     upstreams->count = count;
     pthread_rwlock_init(&upstreams->hosts_lock, NULL);
     for (size_t i = 0; i < count; i++) {
-        bool ok = is_pattern(settings[i].host) ? check_pattern(&settings[i], error)
+        credential_source_set_client(settings[i].credentials, client);
+        bool ok = is_pattern(settings[i].host) ? check_pattern(client, &settings[i], error)
                                                : add_exact(upstreams, &settings[i], error);
         if (!ok) {
             upstreams_free(upstreams);
@@ -296,7 +303,7 @@ static struct upstream *match(struct upstreams *upstreams, const char *host) {
     struct upstream *upstream =
         find_listed(upstreams, host); /* another thread may have been first */
     if (!upstream && upstreams->matched < MATCHED_LIMIT) {
-        upstream = upstream_new(host, settings, true, NULL);
+        upstream = upstream_new(upstreams->client, host, settings, true, NULL);
         if (upstream) {
             make_metrics(upstream);
             if (enter(upstreams, upstream))

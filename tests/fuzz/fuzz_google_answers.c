@@ -15,13 +15,17 @@
 static struct text answer;
 static int status;
 
-bool __wrap_client_request(const struct client_request *request, struct client_response *reply,
-                           struct error *error);
-bool __wrap_client_request(const struct client_request *request, struct client_response *reply,
-                           struct error *error) {
-    (void)request;
-    *reply = (struct client_response){.status = status, .metadata_flavor_google = true};
-    return buffer_append_text(&reply->body, answer) || error_set(error, ERROR_MEMORY, "no memory");
+bool __wrap_client_request(struct client *client, const struct client_request *request,
+                           struct client_response *response, struct error *error);
+bool __wrap_client_request(struct client *client, const struct client_request *request,
+                           struct client_response *response, struct error *error) {
+    (void)client;
+    for (size_t i = 0; i < request->wanted.count; i++)
+        text_copy(text_of("Google"), request->wanted.fields[i].value,
+                  request->wanted.fields[i].size);
+    *response = (struct client_response){.status = status};
+    return buffer_append_text(&response->body, answer) ||
+           error_set(error, ERROR_MEMORY, "no memory");
 }
 
 bool __wrap_program_run(const char *const *arguments, const char *input, int timeout_ms,
@@ -53,7 +57,7 @@ static void check_token(bool ok, struct google_token *token, const struct error 
 static void check_services(void) {
     struct google_token token = {0};
     struct error error = {0};
-    check_token(metadata_token("metadata.test", GOOGLE_SCOPE, true, &token, &error), &token,
+    check_token(metadata_token(NULL, "metadata.test", GOOGLE_SCOPE, true, &token, &error), &token,
                 &error);
     check_token(gcloud_token(&token, &error), &token, &error);
 

@@ -18,18 +18,22 @@ static struct text next_piece(void) {
     return piece.at ? piece : (struct text){"", 0};
 }
 
-bool __wrap_client_request(const struct client_request *request, struct client_response *reply,
-                           struct error *error);
-bool __wrap_client_request(const struct client_request *request, struct client_response *reply,
-                           struct error *error) {
+bool __wrap_client_request(struct client *client, const struct client_request *request,
+                           struct client_response *response, struct error *error);
+bool __wrap_client_request(struct client *client, const struct client_request *request,
+                           struct client_response *response, struct error *error) {
+    (void)client;
+    for (size_t i = 0; i < request->wanted.count; i++)
+        text_copy(text_of("Google"), request->wanted.fields[i].value,
+                  request->wanted.fields[i].size);
     MUST(strncmp(request->url, "https://", 8) == 0 || strncmp(request->url, "http://", 7) == 0);
     for (size_t i = 0; request->headers && request->headers[i]; i++)
         MUST(!strpbrk(request->headers[i], "\r\n"));
     struct text body = next_piece();
-    *reply = (struct client_response){.status = 200, .metadata_flavor_google = true};
+    *response = (struct client_response){.status = 200};
     if (text_starts(body, "4")) /* a refusal */
-        reply->status = 400;
-    return buffer_append_text(&reply->body, body) || error_set(error, ERROR_MEMORY, "no memory");
+        response->status = 400;
+    return buffer_append_text(&response->body, body) || error_set(error, ERROR_MEMORY, "no memory");
 }
 
 bool __wrap_program_run(const char *const *arguments, const char *input, int timeout_ms,

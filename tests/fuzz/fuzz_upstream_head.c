@@ -1,5 +1,5 @@
-/* An upstream's answer: status line, fields, a blank line, a body. Whatever it says, the head that
- * the cache sees fits what was asked for, and what leads elsewhere leads to http(s). */
+/* An upstream's response: status line, fields, a blank line, a body. Whatever it says, the head
+ * that the cache sees fits what was asked for, and what leads elsewhere leads to http(s). */
 #include <string.h>
 #include "base/cleanup.h"
 #include "client/redirect.h"
@@ -8,13 +8,14 @@
 
 static const char base[] = "https://registry.example/v2/a/blobs/b?c=d";
 
-/* As transfer.c hands on what libcurl gives it. */
-static void read_head(struct text *rest, struct transfer_head *head) {
+/* As client/transfer.c reads the lines that libcurl gives it. */
+static void read_head(struct text *rest, struct upstream_response *head) {
+    const struct client_wanted wanted = upstream_response_wanted(head);
     struct text status, value;
     uint64_t number;
     text_cut(text_cut(*rest, '\n', rest), ' ', &status);
     if (text_to_u64(text_cut(status, ' ', &value), &number) && number < 1000)
-        head->status = (int)number;
+        head->http.status = (int)number;
     while (rest->at) {
         struct text line = text_cut(*rest, '\n', rest);
         if (text_ends(line, "\r"))
@@ -25,26 +26,30 @@ static void read_head(struct text *rest, struct transfer_head *head) {
         if (!value.at)
             continue;
         value = text_trim(value);
-        transfer_read_field(name, value, head);
+        client_response_read_field(&head->http, &wanted, name, value);
         if (text_is_nocase(name, "content-length"))
-            head->has_length = text_to_u64(value, &head->length) && head->length <= INT64_MAX;
+            head->http.has_length =
+                text_to_u64(value, &head->http.length) && head->http.length <= INT64_MAX;
     }
 }
 
-static void check_fields(const struct transfer_head *head) {
-    MUST(strnlen(head->content_type, sizeof head->content_type) < sizeof head->content_type);
+static void check_fields(const struct upstream_response *head) {
+    MUST(strnlen(head->http.content_type, sizeof head->http.content_type) <
+         sizeof head->http.content_type);
     MUST(strnlen(head->content_range, sizeof head->content_range) < sizeof head->content_range);
     MUST(strnlen(head->etag, sizeof head->etag) < sizeof head->etag);
     MUST(strnlen(head->digest, sizeof head->digest) < sizeof head->digest);
     MUST(strnlen(head->link, sizeof head->link) < sizeof head->link);
     MUST(strnlen(head->location, sizeof head->location) < sizeof head->location);
-    MUST(head->ratelimit_limit >= -1 && head->ratelimit_remaining >= -1);
+    MUST(upstream_response_ratelimit(head->ratelimit_limit) >= -1);
+    MUST(upstream_response_ratelimit(head->ratelimit_remaining) >= -1);
 }
 
-static void check_answer(const struct transfer_head *head, const struct upstream_request *request) {
+static void check_answer(const struct upstream_response *head,
+                         const struct upstream_request *request) {
     struct upstream_head out;
     struct error error = {0};
-    if (!answer_head(head, request, base, &out, &error)) {
+    if (!upstream_response_head(head, request, base, &out, &error)) {
         MUST(error.kind == ERROR_UNAVAILABLE);
         return;
     }
@@ -69,20 +74,20 @@ static void check_location(const char *location) {
     MUST(!redirect_keeps_authorization(&here, url) || origin_equal(&here, &origin));
 }
 
-static void check_refusal(const struct transfer_head *head, struct text body) {
+static void check_refusal(const struct upstream_response *head, struct text body) {
     struct error error = {0};
-    const struct refusal refusal = {.status = head->status,
+    const struct refusal refusal = {.status = head->http.status,
                                     .body = body.at,
                                     .body_length = body.length,
                                     .anonymous = true,
                                     .host = "registry.example"};
-    MUST(!answer_error(&refusal, &error) && error.kind != ERROR_NONE);
+    MUST(!upstream_response_error(&refusal, &error) && error.kind != ERROR_NONE);
     for (const char *c = error.text; *c; c++)
         MUST((unsigned char)*c >= ' ' && *c != 0x7f);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
-    static struct transfer_head head; /* large */
+    static struct upstream_response head; /* large */
     static const struct upstream_request requests[] = {
         {.what = UPSTREAM_BLOB},
         {.what = UPSTREAM_BLOB, .head_only = true},
@@ -93,7 +98,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
         {.what = UPSTREAM_MANIFEST},
     };
     struct text rest = {(const char *)bytes, length};
-    head = (struct transfer_head){.ratelimit_limit = -1, .ratelimit_remaining = -1};
+    head = (struct upstream_response){0};
     read_head(&rest, &head);
     check_fields(&head);
     for (size_t i = 0; i < sizeof requests / sizeof *requests; i++)

@@ -1,28 +1,20 @@
 /*
- * An HTTP server on loopback whose answers a test writes by hand, byte for byte: each connection
+ * An HTTP server on loopback whose responses a test writes by hand, byte for byte: each connection
  * has a thread, each request is handed to the test's function and recorded.
  */
 #ifndef TESTS_SCRIPTED_SERVER_H
 #define TESTS_SCRIPTED_SERVER_H
 
-#include <arpa/inet.h>
-#include <assert.h>
-#include <netinet/in.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <strings.h>
-#include <sys/socket.h>
-#include <unistd.h>
+#include <stddef.h>
 
 enum { SERVER_REQUESTS = 256, SERVER_CONNECTIONS = 256, SERVER_HEAD = 16384 };
 
 struct server;
 
-/* Answers one request (its head as text, NUL-terminated) on `fd`. False closes the connection. */
+/* Responds to one request on `fd`; `head` is its head, and the body behind it, as text with a NUL.
+ * False closes the connection. */
 typedef bool server_answer(struct server *server, int fd, const char *head);
 
 struct server {
@@ -38,162 +30,25 @@ struct server {
     int fds[SERVER_CONNECTIONS];
 };
 
-static inline bool server_send(int fd, const void *bytes, size_t length) {
-    for (size_t sent = 0; sent < length;) {
-        ssize_t now = send(fd, (const char *)bytes + sent, length - sent, MSG_NOSIGNAL);
-        if (now <= 0)
-            return false;
-        sent += (size_t)now;
-    }
-    return true;
-}
+struct server *server_start(server_answer *answer, void *context);
+/* Cuts all connections, waits for all threads, and frees everything. */
+void server_stop(struct server *server);
 
-__attribute__((format(printf, 2, 3))) static inline bool server_printf(int fd, const char *format,
-                                                                       ...) {
-    char *text;
-    va_list arguments;
-    va_start(arguments, format);
-    int length = vasprintf(&text, format, arguments);
-    va_end(arguments);
-    assert(length >= 0);
-    bool ok = server_send(fd, text, (size_t)length);
-    free(text);
-    return ok;
-}
+bool server_send(int fd, const void *bytes, size_t length);
+bool server_printf(int fd, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* A whole answer with its Content-Length; `headers` are whole lines, or "". */
-static inline bool server_reply(int fd, int status, const char *headers, const char *body) {
-    return server_printf(fd, "HTTP/1.1 %d Scripted\r\n%sContent-Length: %zu\r\n\r\n%s", status,
-                         headers, strlen(body), body);
-}
+/* A whole response with its Content-Length; `headers` are whole lines, or "". */
+bool server_reply(int fd, int status, const char *headers, const char *body);
 
 /* Whether the request is "METHOD path" exactly, or begins so with a '?' behind it. */
-static inline bool server_asks(const char *head, const char *line) {
-    size_t length = strlen(line);
-    return strncmp(head, line, length) == 0 && (head[length] == ' ' || head[length] == '?');
-}
-
-static inline bool server_has(const char *head, const char *header) {
-    return strcasestr(head, header) != NULL;
-}
-
-struct server_connection {
-    struct server *server;
-    int fd;
-};
-
-static inline void server_record(struct server *server, const char *head) {
-    pthread_mutex_lock(&server->lock);
-    assert(server->count < SERVER_REQUESTS);
-    server->requests[server->count++] = strdup(head);
-    pthread_mutex_unlock(&server->lock);
-}
-
-/* Reads one head and, where there is a Content-Length, the body behind it: both in `head`. */
-static inline bool server_read(int fd, char *head, size_t *held) {
-    for (;;) {
-        head[*held] = '\0';
-        char *end = strstr(head, "\r\n\r\n");
-        const char *length = end ? strcasestr(head, "\r\nContent-Length:") : NULL;
-        size_t body = length ? strtoul(length + 17, NULL, 10) : 0;
-        if (end && *held >= (size_t)(end + 4 - head) + body)
-            return true;
-        ssize_t got =
-            *held < SERVER_HEAD - 1 ? recv(fd, head + *held, SERVER_HEAD - 1 - *held, 0) : 0;
-        if (got <= 0)
-            return false;
-        *held += (size_t)got;
-    }
-}
-
-static inline void *server_serve(void *context) {
-    struct server_connection connection = *(struct server_connection *)context;
-    struct server *server = connection.server;
-    char *head = malloc(SERVER_HEAD);
-    free(context);
-    for (bool open = true; open;) {
-        size_t held = 0;
-        if (!server_read(connection.fd, head, &held))
-            break;
-        server_record(server, head);
-        open = server->answer(server, connection.fd, head);
-    }
-    free(head);
-    shutdown(connection.fd, SHUT_RDWR);
-    return NULL;
-}
-
-static inline void *server_accept(void *context) {
-    struct server *server = context;
-    for (;;) {
-        int fd = accept(server->listener, NULL, NULL);
-        if (fd < 0)
-            return NULL;
-        struct server_connection *connection = malloc(sizeof *connection);
-        *connection = (struct server_connection){server, fd};
-        pthread_mutex_lock(&server->lock);
-        assert(server->connections < SERVER_CONNECTIONS);
-        unsigned slot = server->connections++;
-        server->fds[slot] = fd;
-        pthread_create(&server->threads[slot], NULL, server_serve, connection);
-        pthread_mutex_unlock(&server->lock);
-    }
-}
-
-static inline struct server *server_start(server_answer *answer, void *context) {
-    struct server *server = calloc(1, sizeof *server);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t length = sizeof address;
-    server->answer = answer;
-    server->context = context;
-    pthread_mutex_init(&server->lock, NULL);
-    server->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int code = bind(server->listener, (struct sockaddr *)&address, sizeof address);
-    assert(code == 0);
-    code = listen(server->listener, 64);
-    assert(code == 0);
-    getsockname(server->listener, (struct sockaddr *)&address, &length);
-    server->port = ntohs(address.sin_port);
-    pthread_create(&server->thread, NULL, server_accept, server);
-    return server;
-}
-
-static inline void server_stop(struct server *server) {
-    shutdown(server->listener, SHUT_RDWR);
-    pthread_join(server->thread, NULL);
-    close(server->listener);
-    for (unsigned i = 0; i < server->connections; i++) {
-        shutdown(server->fds[i], SHUT_RDWR);
-        pthread_join(server->threads[i], NULL);
-        close(server->fds[i]);
-    }
-    for (unsigned i = 0; i < server->count; i++)
-        free(server->requests[i]);
-    pthread_mutex_destroy(&server->lock);
-    free(server);
-}
+bool server_asks(const char *head, const char *line);
+bool server_has(const char *head, const char *header);
 
 /* How many requests so far begin with `prefix`. */
-static inline unsigned server_count(struct server *server, const char *prefix) {
-    unsigned count = 0;
-    pthread_mutex_lock(&server->lock);
-    for (unsigned i = 0; i < server->count; i++)
-        count += strncmp(server->requests[i], prefix, strlen(prefix)) == 0;
-    pthread_mutex_unlock(&server->lock);
-    return count;
-}
+unsigned server_count(struct server *server, const char *prefix);
 
 /* The nth request that begins with `prefix`, valid until the server stops; NULL when there is none.
  */
-static inline const char *server_request(struct server *server, const char *prefix, unsigned nth) {
-    const char *found = NULL;
-    pthread_mutex_lock(&server->lock);
-    for (unsigned i = 0; i < server->count && !found; i++) {
-        if (strncmp(server->requests[i], prefix, strlen(prefix)) == 0 && nth-- == 0)
-            found = server->requests[i];
-    }
-    pthread_mutex_unlock(&server->lock);
-    return found;
-}
+const char *server_request(struct server *server, const char *prefix, unsigned nth);
 
 #endif

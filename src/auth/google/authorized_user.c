@@ -27,12 +27,17 @@ bool authorized_user_token(const json_t *document, const struct ask *ask, struct
 
     /* The scopes are those of the login: a refresh can only narrow them, and asking for one that
      * was not granted fails. */
-    (void)ask;
     cleanup_secret_buffer struct buffer form = {0};
     buffer_reserve(&form, 3 * (strlen(id) + strlen(secret) + strlen(refresh)) + 256);
     form_append(&form, "grant_type", "refresh_token");
     form_append(&form, "client_id", id);
     form_append(&form, "client_secret", secret);
     form_append(&form, "refresh_token", refresh);
-    return token_post(url, NULL, &form, (const char *[]){refresh, secret, NULL}, out, error);
+    const struct token_question question = {
+        .client = ask->client,
+        .url = url,
+        .form = &form,
+        .secrets = (const char *[]){refresh, secret, NULL},
+    };
+    return token_post(&question, out, error);
 }

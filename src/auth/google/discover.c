@@ -62,7 +62,8 @@ static bool look_at_well_known(struct found *out, struct google_trail *trail, st
 }
 
 /* 3. The metadata server. */
-static bool look_at_metadata(struct found *out, struct google_trail *trail, struct error *error) {
+static bool look_at_metadata(struct client *client, struct found *out, struct google_trail *trail,
+                             struct error *error) {
     const char *host = environment("GCE_METADATA_HOST"), *no_check = environment("NO_GCE_CHECK");
     if (host) {
         note(trail, "GCE_METADATA_HOST", "used");
@@ -72,13 +73,13 @@ static bool look_at_metadata(struct found *out, struct google_trail *trail, stru
         note(trail, "http://" METADATA_DEFAULT_HOST, "not asked: NO_GCE_CHECK=true");
         return true;
     }
-    bool there = metadata_is_there();
+    bool there = metadata_is_there(client);
     note(trail, "http://" METADATA_DEFAULT_HOST, there ? "used" : "no metadata server answers");
     return !there || settle(out, FOUND_METADATA, false, METADATA_DEFAULT_HOST, error);
 }
 
-bool discover(const struct google_settings *settings, struct found *out, struct google_trail *trail,
-              struct error *error) {
+bool discover(struct client *client, const struct google_settings *settings, struct found *out,
+              struct google_trail *trail, struct error *error) {
     *out = (struct found){0};
     if (settings->file) {
         note(trail, settings->file, "used: named by the configuration");
@@ -100,5 +101,5 @@ bool discover(const struct google_settings *settings, struct found *out, struct 
     note(trail, "GOOGLE_APPLICATION_CREDENTIALS", "not set");
     if (!look_at_well_known(out, trail, error))
         return false;
-    return out->kind != FOUND_NOTHING || look_at_metadata(out, trail, error);
+    return out->kind != FOUND_NOTHING || look_at_metadata(client, out, trail, error);
 }

@@ -16,8 +16,8 @@ struct found {
 
 /* What the settings name, or the first that is present. False: whether one is present cannot be
  * told (a folder that may not be looked into). `trail` may be NULL. */
-bool discover(const struct google_settings *settings, struct found *out, struct google_trail *trail,
-              struct error *error);
+bool discover(struct client *client, const struct google_settings *settings, struct found *out,
+              struct google_trail *trail, struct error *error);
 
 /* A path is there, in whatever state; false with an error: that cannot be told. */
 bool discover_file_present(const char *path, bool *present, struct error *error);

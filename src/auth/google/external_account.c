@@ -121,16 +121,22 @@ static bool build_client_header(const struct federation *federation, struct buff
     return encoded && buffer_printf(header, "Authorization: Basic %s", encoded);
 }
 
-static bool exchange(const struct federation *federation, const char *scope, const char *subject,
-                     struct google_token *out, struct error *error) {
-    cleanup_secret_buffer struct buffer form = {0}, client = {0};
+static bool exchange(struct client *client, const struct federation *federation, const char *scope,
+                     const char *subject, struct google_token *out, struct error *error) {
+    cleanup_secret_buffer struct buffer form = {0}, header = {0};
     if (!build_form(federation, scope, subject, &form) ||
-        (federation->client_id && !build_client_header(federation, &client)))
+        (federation->client_id && !build_client_header(federation, &header)))
         return error_set(error, ERROR_MEMORY, "out of memory");
     const char *secrets[] = {subject, *federation->client_secret ? federation->client_secret : NULL,
                              NULL};
-    return token_post(federation->token_url, federation->client_id ? client.bytes : NULL, &form,
-                      secrets, out, error);
+    const struct token_question question = {
+        .client = client,
+        .url = federation->token_url,
+        .header = federation->client_id ? header.bytes : NULL,
+        .form = &form,
+        .secrets = secrets,
+    };
+    return token_post(&question, out, error);
 }
 
 /* The federated token for `subject`, and then, if the file says so, the account's. */
@@ -140,12 +146,13 @@ static bool federate(const struct federation *federation, const char *subject,
     const char *scope = federation->impersonation_url ? GOOGLE_SCOPE : ask->scope;
     if (!type_ok(federation->token_type, error))
         return false;
-    if (!exchange(federation, scope, subject, out, error))
+    if (!exchange(ask->client, federation, scope, subject, out, error))
         return error_wrap(error, "token exchange");
     text_copy(text_of(federation->audience), out->account, sizeof out->account);
     if (!federation->impersonation_url)
         return true;
     struct impersonation impersonation = {
+        .client = ask->client,
         .url = federation->impersonation_url,
         .scope = ask->scope,
         .lifetime_s = federation->lifetime_s,
@@ -163,6 +170,7 @@ bool external_account_token(const json_t *document, const struct ask *ask, struc
         return federate(&federation, ask->subject_token, ask, out, error);
     }
     struct subject_question question = {
+        .client = ask->client,
         .source = federation.source,
         .audience = federation.audience,
         .token_type = federation.token_type,

@@ -53,7 +53,8 @@ static bool from_metadata(const struct found *found, const struct google_questio
     text_copy(text_of("metadata"), out->kind, sizeof out->kind);
     if (!host_ok(found->place))
         return error_set(error, ERROR_INVALID, "is no host[:port]");
-    if (metadata_token(found->place, narrowed ? ask->scope : NULL, question->account, out, error))
+    if (metadata_token(ask->client, found->place, narrowed ? ask->scope : NULL, question->account,
+                       out, error))
         return true;
     if (error->kind != ERROR_NOT_FOUND)
         return false;
@@ -114,26 +115,27 @@ static bool build_url(const char *account, struct buffer *url, struct error *err
            error_set(error, ERROR_MEMORY, "out of memory");
 }
 
-static bool act_as(const char *account, const char *scope, struct google_token *token,
-                   struct error *error) {
+static bool act_as(struct client *client, const char *account, const char *scope,
+                   struct google_token *token, struct error *error) {
     cleanup_buffer struct buffer url = {0};
     if (!build_url(account, &url, error))
         return false;
-    struct impersonation impersonation = {.url = url.bytes, .scope = scope};
+    struct impersonation impersonation = {.client = client, .url = url.bytes, .scope = scope};
     return impersonate(&impersonation, token, error);
 }
 
 static bool fetch(const struct found *found, const struct google_question *question,
                   const char *scope, struct google_token *out, struct error *error) {
     const char *account = question->settings.impersonate;
-    struct ask ask = {.scope = account ? GOOGLE_SCOPE : scope,
+    struct ask ask = {.client = question->client,
+                      .scope = account ? GOOGLE_SCOPE : scope,
                       .subject_token = question->subject_token};
     if (!ask_source(found, question, &ask, out, error))
         return false;
     if (question->subject_token && strcmp(out->kind, "external_account") != 0)
         return error_set(error, ERROR_UNSUPPORTED,
                          "a pod's token needs a credential file of type external_account");
-    return !out->secret || !account || act_as(account, scope, out, error);
+    return !out->secret || !account || act_as(question->client, account, scope, out, error);
 }
 
 bool google_token_fetch(const struct google_question *question, struct google_token *out,
@@ -144,9 +146,9 @@ bool google_token_fetch(const struct google_question *question, struct google_to
     *out = (struct google_token){0};
     if (question->trail)
         *question->trail = (struct google_trail){0};
-    bool ok = join_scopes(question->settings.scopes, &scope) ||
+    bool ok = (question->client && join_scopes(question->settings.scopes, &scope)) ||
               error_set(&reason, ERROR_MEMORY, "out of memory");
-    ok = ok && discover(&question->settings, &found, question->trail, &reason);
+    ok = ok && discover(question->client, &question->settings, &found, question->trail, &reason);
     if (ok) {
         snprintf(out->from, sizeof out->from, "%s%.380s",
                  found.kind == FOUND_METADATA ? "metadata server " : "", found.place);

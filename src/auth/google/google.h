@@ -21,6 +21,7 @@
 #include "auth/credential.h"
 #include "base/error.h"
 #include "base/text.h"
+#include "client/client.h"
 
 /* Which source to use. Zeroed: the search order. At most one of the first three is set. */
 struct google_settings {
@@ -64,6 +65,7 @@ struct google_trail {
 };
 
 struct google_question {
+    struct client *client; /* over which Google's services are asked; NULL: out of memory */
     struct google_settings settings;
     const char *subject_token;  /* instead of the credential_source of a federation; may be NULL */
     bool account;               /* ask for the account's name, where that costs a request */

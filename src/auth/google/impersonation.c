@@ -78,11 +78,11 @@ bool impersonate(const struct impersonation *impersonation, struct google_token 
                              "Accept: application/json", token->quota_project[0] ? project : NULL,
                              NULL};
     struct request request = {
+        .client = impersonation->client,
         .exchange = {.method = "POST",
                      .url = impersonation->url,
                      .headers = headers,
-                     .body = body,
-                     .body_length = strlen(body)},
+                     .body = {.bytes = body, .length = strlen(body)}},
         .attempts = REQUEST_ATTEMPTS,
         .secrets = {token->secret},
     };
@@ -141,6 +141,7 @@ bool impersonated_account_token(const json_t *document, const struct ask *ask,
         return false;
     cleanup_buffer struct buffer joined = {0};
     struct impersonation impersonation = {
+        .client = ask->client,
         .url = url,
         .delegates = json_is_array(delegates) ? delegates : NULL,
         .scope = choose_scope(document, ask, &joined),

@@ -15,6 +15,7 @@
 #define GOOGLE_SCOPE "https://www.googleapis.com/auth/cloud-platform"
 
 struct ask {
+    struct client *client;
     const char *scope;         /* separated by spaces */
     const char *subject_token; /* instead of a federation's own; may be NULL */
     unsigned depth;            /* of credential files inside credential files */
@@ -37,6 +38,7 @@ bool document_token(const json_t *document, const struct ask *ask, struct google
 /* ---- impersonation: a token of a service account for that of somebody who may act as it ---- */
 
 struct impersonation {
+    struct client *client;
     const char *url;         /* …/serviceAccounts/EMAIL:generateAccessToken, checked already */
     const json_t *delegates; /* array of strings; may be NULL */
     const char *scope;       /* separated by spaces */
@@ -54,10 +56,10 @@ enum { METADATA_HOST_SIZE = 280 };
 #define METADATA_DEFAULT_HOST "169.254.169.254"
 
 /* Whether one answers at the default address: asked twice, a second each. */
-bool metadata_is_there(void);
+bool metadata_is_there(struct client *client);
 /* False with ERROR_NOT_FOUND: it is there but has no service account. `scope` may be NULL. */
-bool metadata_token(const char *host, const char *scope, bool account, struct google_token *out,
-                    struct error *error);
+bool metadata_token(struct client *client, const char *host, const char *scope, bool account,
+                    struct google_token *out, struct error *error);
 
 /* ---- documents ---- */
 

@@ -16,7 +16,19 @@ enum { PROBES = 2, PROBE_MS = 1000, TIMEOUT_MS = 5000, ACCOUNT_TIMEOUT_MS = 2000
 
 #define ACCOUNT_PATH "/computeMetadata/v1/instance/service-accounts/default/"
 
-static const char *const flavor[] = {"Metadata-Flavor: Google", NULL};
+static const char *const ask_flavor[] = {"Metadata-Flavor: Google", NULL};
+
+/* Whoever is no metadata server of Google's does not send this field. */
+enum { FLAVOR_SIZE = 16 };
+#define WANT_FLAVOR(out)                                                                           \
+    {                                                                                              \
+        .fields = (const struct client_field[]){{"Metadata-Flavor", (out), FLAVOR_SIZE}},          \
+        .count = 1,                                                                                \
+    }
+
+static bool is_google(const char flavor[static FLAVOR_SIZE]) {
+    return strcmp(flavor, "Google") == 0;
+}
 
 /* The firmware's word for it, where it can be read: no request, and no wait, needed. */
 static bool firmware_is_google(void) {
@@ -26,13 +38,15 @@ static bool firmware_is_google(void) {
     return got > 0 && strncmp(name, "Google", strlen("Google")) == 0;
 }
 
-bool metadata_is_there(void) {
+bool metadata_is_there(struct client *client) {
     if (firmware_is_google())
         return true;
+    char flavor[FLAVOR_SIZE] = "";
     struct client_request probe = {
         .method = "GET",
         .url = "http://" METADATA_DEFAULT_HOST "/",
-        .headers = flavor,
+        .headers = ask_flavor,
+        .wanted = WANT_FLAVOR(flavor),
         .no_proxy = true,
         .connect_timeout_ms = PROBE_MS,
         .total_timeout_ms = PROBE_MS,
@@ -41,26 +55,27 @@ bool metadata_is_there(void) {
     bool there = false;
     for (unsigned i = 0; i < PROBES && !there; i++) {
         struct client_response reply = {0};
-        there = client_request(&probe, &reply, NULL) && reply.metadata_flavor_google;
+        there = client_request(client, &probe, &reply, NULL) && is_google(flavor);
         client_response_free(&reply);
     }
     return there;
 }
 
 /* An address is not secret, and without it whoami still says the rest: no failure. */
-static void read_account(const char *host, char *out, size_t size) {
-    char url[METADATA_HOST_SIZE + 128];
+static void read_account(struct client *client, const char *host, char *out, size_t size) {
+    char url[METADATA_HOST_SIZE + 128], flavor[FLAVOR_SIZE] = "";
     snprintf(url, sizeof url, "http://%s" ACCOUNT_PATH "email", host);
     struct client_request exchange = {.method = "GET",
                                       .url = url,
-                                      .headers = flavor,
+                                      .headers = ask_flavor,
+                                      .wanted = WANT_FLAVOR(flavor),
                                       .no_proxy = true,
                                       .connect_timeout_ms = ACCOUNT_TIMEOUT_MS,
                                       .total_timeout_ms = ACCOUNT_TIMEOUT_MS,
                                       .body_limit = 4096};
     struct client_response reply = {0};
-    if (client_request(&exchange, &reply, NULL) && reply.status == 200 &&
-        reply.metadata_flavor_google) {
+    if (client_request(client, &exchange, &reply, NULL) && reply.status == 200 &&
+        is_google(flavor)) {
         struct text rest;
         struct text line =
             text_cut((struct text){reply.body.bytes, reply.body.length}, '\n', &rest);
@@ -73,8 +88,9 @@ static void read_account(const char *host, char *out, size_t size) {
     client_response_free(&reply);
 }
 
-bool metadata_token(const char *host, const char *scope, bool account, struct google_token *out,
-                    struct error *error) {
+bool metadata_token(struct client *client, const char *host, const char *scope, bool account,
+                    struct google_token *out, struct error *error) {
+    char flavor[FLAVOR_SIZE] = "";
     cleanup_buffer struct buffer url = {0};
     buffer_printf(&url, "http://%s" ACCOUNT_PATH "token", host);
     if (scope) {
@@ -89,9 +105,11 @@ bool metadata_token(const char *host, const char *scope, bool account, struct go
     if (url.failed)
         return error_set(error, ERROR_MEMORY, "out of memory");
     struct request request = {
+        .client = client,
         .exchange = {.method = "GET",
                      .url = url.bytes,
-                     .headers = flavor,
+                     .headers = ask_flavor,
+                     .wanted = WANT_FLAVOR(flavor),
                      .no_proxy = true,
                      .connect_timeout_ms = TIMEOUT_MS,
                      .total_timeout_ms = TIMEOUT_MS},
@@ -102,7 +120,7 @@ bool metadata_token(const char *host, const char *scope, bool account, struct go
     bool ok = request_perform(&request, &reply, error);
     /* A 404 is an answer only from a metadata server. */
     bool answered = ok || error->kind == ERROR_NOT_FOUND;
-    if (answered && !reply.metadata_flavor_google)
+    if (answered && !is_google(flavor))
         ok = error_set(error, ERROR_INVALID,
                        "what answers at %s is no metadata server of Google's (no "
                        "Metadata-Flavor: Google)",
@@ -111,6 +129,6 @@ bool metadata_token(const char *host, const char *scope, bool account, struct go
         ok = error_wrap(error, "token from %s", host);
     client_response_free(&reply);
     if (ok && account)
-        read_account(host, out->account, sizeof out->account);
+        read_account(client, host, out->account, sizeof out->account);
     return ok;
 }

@@ -169,7 +169,7 @@ bool request_perform(const struct request *request, struct client_response *repl
         exchange.total_timeout_ms = TOTAL_TIMEOUT_MS;
     for (unsigned attempt = 0;; attempt++) {
         struct error reason = {0};
-        bool answered = client_request(&exchange, reply, &reason);
+        bool answered = client_request(request->client, &exchange, reply, &reason);
         if (answered && reply->status == 200)
             return true;
         bool again = answered ? is_worth_another(reply)
@@ -206,27 +206,28 @@ void form_append(struct buffer *form, const char *key, const char *value) {
     }
 }
 
-bool token_post(const char *url, const char *header, const struct buffer *form,
-                const char *const *secrets, struct google_token *out, struct error *error) {
+bool token_post(const struct token_question *question, struct google_token *out,
+                struct error *error) {
+    const struct buffer *form = question->form;
     const char *const headers[] = {"Content-Type: application/x-www-form-urlencoded",
-                                   "Accept: application/json", header, NULL};
+                                   "Accept: application/json", question->header, NULL};
     if (form->failed)
         return error_set(error, ERROR_MEMORY, "out of memory");
     struct request request = {
+        .client = question->client,
         .exchange = {.method = "POST",
-                     .url = url,
+                     .url = question->url,
                      .headers = headers,
-                     .body = form->bytes,
-                     .body_length = form->length},
+                     .body = {.bytes = form->bytes, .length = form->length}},
         .attempts = REQUEST_ATTEMPTS,
     };
-    for (unsigned i = 0; i < REQUEST_SECRETS_LIMIT && secrets[i]; i++)
-        request.secrets[i] = secrets[i];
+    for (unsigned i = 0; i < REQUEST_SECRETS_LIMIT && question->secrets[i]; i++)
+        request.secrets[i] = question->secrets[i];
     struct client_response reply = {0};
     int64_t asked_ms = clock_ms();
     bool ok = request_perform(&request, &reply, error);
     if (ok && !token_reply_read(&reply.body, asked_ms, out, error))
-        ok = error_wrap(error, "token from %s", url);
+        ok = error_wrap(error, "token from %s", question->url);
     client_response_free(&reply);
     return ok;
 }

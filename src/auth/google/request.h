@@ -17,6 +17,7 @@
 enum { REQUEST_ATTEMPTS = 3, REQUEST_METADATA_ATTEMPTS = 5, REQUEST_SECRETS_LIMIT = 4 };
 
 struct request {
+    struct client *client;
     struct client_request exchange;
     unsigned attempts;
     /* What was sent and must not come back in an error, whatever the service says. */
@@ -38,10 +39,17 @@ void form_append(struct buffer *form, const char *key, const char *value);
 bool token_reply_read(const struct buffer *body, int64_t asked_ms, struct google_token *out,
                       struct error *error);
 
-/* POSTs `form` to a token endpoint, with one more header (may be NULL), and reads the token of the
- * reply. `secrets`, with NULL behind the last, are those of struct request. */
-bool token_post(const char *url, const char *header, const struct buffer *form,
-                const char *const *secrets, struct google_token *out, struct error *error);
+/* A request to a token endpoint. */
+struct token_question {
+    struct client *client;
+    const char *url;
+    const char *header; /* one more header; may be NULL */
+    const struct buffer *form;
+    const char *const *secrets; /* as in struct request; NULL behind the last */
+};
+/* POSTs the form and reads the token of the response. */
+bool token_post(const struct token_question *question, struct google_token *out,
+                struct error *error);
 
 /* Takes over `secret` as a token, if it can stand in a header: printable, not empty. */
 bool token_set(struct google_token *out, const char *secret, int64_t expires_ms,

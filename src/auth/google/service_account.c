@@ -32,13 +32,19 @@ static char *sign(const json_t *document, const json_t *claims, struct error *er
     return jwt_sign(key, key_id, text, error);
 }
 
-static bool exchange(const char *url, const char *assertion, struct google_token *out,
-                     struct error *error) {
+static bool exchange(struct client *client, const char *url, const char *assertion,
+                     struct google_token *out, struct error *error) {
     cleanup_secret_buffer struct buffer form = {0};
     buffer_reserve(&form, strlen(assertion) + 256);
     form_append(&form, "grant_type", GRANT_TYPE);
     form_append(&form, "assertion", assertion);
-    return token_post(url, NULL, &form, (const char *[]){assertion, NULL}, out, error);
+    const struct token_question question = {
+        .client = client,
+        .url = url,
+        .form = &form,
+        .secrets = (const char *[]){assertion, NULL},
+    };
+    return token_post(&question, out, error);
 }
 
 bool service_account_token(const json_t *document, const struct ask *ask, struct google_token *out,
@@ -68,5 +74,5 @@ bool service_account_token(const json_t *document, const struct ask *ask, struct
         return false;
     if (own_universe)
         return token_set(out, assertion, signed_ms + INT64_C(1000) * (LIFE_S - BACKDATE_S), error);
-    return exchange(url, assertion, out, error);
+    return exchange(ask->client, url, assertion, out, error);
 }

@@ -105,7 +105,7 @@ static bool read_headers(const json_t *source, struct header_lines *out, struct 
     return true;
 }
 
-static char *from_url(const json_t *source, struct error *error) {
+static char *from_url(struct client *client, const json_t *source, struct error *error) {
     const char *url = document_string(source, "url", error);
     __attribute__((cleanup(free_lines))) struct header_lines headers = {0};
     if (!url ||
@@ -113,6 +113,7 @@ static char *from_url(const json_t *source, struct error *error) {
         !read_headers(source, &headers, error))
         return NULL;
     struct request request = {
+        .client = client,
         .exchange = {.method = "GET",
                      .url = url,
                      .headers = (const char *const *)headers.lines,
@@ -161,7 +162,7 @@ char *subject_token_get(const struct subject_question *question, struct error *e
                   file + url + executable);
     } else {
         return file  ? from_file(source, error)
-               : url ? from_url(source, error)
+               : url ? from_url(question->client, source, error)
                      : subject_program_token(question, error);
     }
     return NULL;

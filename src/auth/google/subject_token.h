@@ -8,6 +8,7 @@
 enum { SUBJECT_TOKEN_LIMIT = 256 * 1024 };
 
 struct subject_question {
+    struct client *client;
     const json_t *source;   /* credential_source */
     const char *audience;   /* the federation's */
     const char *token_type; /* urn:ietf:params:oauth:token-type:… */

@@ -9,6 +9,7 @@
  *
  * "No source is present" is kept like a token for 30 s, then looked at again in the background.
  */
+#include <assert.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +30,7 @@ enum {
 };
 
 struct google {
+    struct client *client;           /* set before anybody asks */
     struct google_settings settings; /* owned copies */
     pthread_mutex_t token_lock;      /* guards everything below; never held while asking */
     pthread_cond_t changed;
@@ -58,7 +60,7 @@ static void count(bool ok) {
 
 /* Called and left with the lock held; asks without it. */
 static void ask(struct google *google) {
-    struct google_question question = {.settings = google->settings};
+    struct google_question question = {.client = google->client, .settings = google->settings};
     struct google_token token;
     struct error failure = {0};
     google->asking = true;
@@ -202,6 +204,7 @@ static bool fill(const struct google_token *token, struct credential *out, struc
 static bool google_get(void *context, const char *host, bool renew, struct credential *out,
                        struct error *error) {
     struct google *google = context;
+    assert(google->client);
     (void)host; /* one token for all of Google's registries; upstream/ keeps it to its host */
     *out = (struct credential){0};
     pthread_mutex_lock(&google->token_lock);
@@ -275,6 +278,11 @@ static bool google_may_run(const void *context) {
     return google->settings.gcloud || (allowed && strcmp(allowed, "1") == 0);
 }
 
+static void google_set_client(void *context, struct client *client) {
+    struct google *google = context;
+    google->client = client;
+}
+
 struct credential_source *google_credential_source(const struct google_settings *settings) {
     struct google *google = calloc(1, sizeof *google);
     if (!google)
@@ -288,7 +296,9 @@ struct credential_source *google_credential_source(const struct google_settings 
     pthread_cond_init(&google->changed, NULL);
     struct credential_source *source =
         credential_source_new("google", google_get, google_free, google);
-    if (source)
+    if (source) {
         credential_source_may_run(source, google_may_run);
+        credential_source_takes_client(source, google_set_client);
+    }
     return source;
 }

@@ -5,14 +5,17 @@
 #include <cmocka.h>
 
 #include <limits.h>
+#include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include "auth/credential.h"
 #include "auth/docker_config.h"
 #include "base/base64.h"
 #include "base/clock.h"
-#include "client/request.h"
-#include "scripted_server.h"
 
 /* ---- a folder with a config.json and helpers in it ---- */
 
@@ -325,102 +328,7 @@ static void test_base64(void **state) {
     }
 }
 
-/* ---- exchange ---- */
-
-static bool answer_exchange(struct server *server, int fd, const char *head) {
-    (void)server;
-    if (server_asks(head, "GET /flavor"))
-        return server_reply(fd, 200, "Metadata-Flavor: Google\r\nContent-Type: text/plain\r\n",
-                            "project");
-    if (server_asks(head, "GET /moved"))
-        return server_reply(fd, 302, "Location: /flavor\r\n", "");
-    if (server_asks(head, "GET /large")) {
-        server_printf(fd, "HTTP/1.1 200 OK\r\n\r\n");
-        for (int i = 0; i < 1000; i++) {
-            if (!server_printf(fd, "%01024d", i))
-                return false;
-        }
-        return false;
-    }
-    if (server_asks(head, "GET /slow")) {
-        clock_sleep_ms(700);
-        return false;
-    }
-    if (server_asks(head, "POST /echo"))
-        return server_reply(fd, 429, "Retry-After: 3\r\n", strstr(head, "\r\n\r\n") + 4);
-    return server_reply(fd, 404, "", "");
-}
-
-static bool exchange(struct server *server, const char *path, struct client_request request,
-                     struct client_response *reply, struct error *error) {
-    char url[256];
-    snprintf(url, sizeof url, "http://127.0.0.1:%u%s", server->port, path);
-    request.url = url;
-    if (!request.method)
-        request.method = "GET";
-    return client_request(&request, reply, error);
-}
-
-static void test_an_exchange_brings_any_reply_whole(void **state) {
-    (void)state;
-    struct server *server = server_start(answer_exchange, NULL);
-    struct client_response reply;
-    struct error error;
-    assert_true(exchange(server, "/flavor", (struct client_request){0}, &reply, &error));
-    assert_int_equal(reply.status, 200);
-    assert_true(reply.metadata_flavor_google);
-    assert_string_equal(reply.content_type, "text/plain");
-    assert_string_equal(reply.body.bytes, "project");
-    client_response_free(&reply);
-
-    assert_true(exchange(server, "/moved", (struct client_request){0}, &reply, &error));
-    assert_int_equal(reply.status, 302); /* and no further */
-    client_response_free(&reply);
-
-    const char *const headers[] = {"X-Test: yes", NULL};
-    assert_true(
-        exchange(server, "/echo",
-                 (struct client_request){
-                     .method = "POST", .headers = headers, .body = "a=b&c", .body_length = 5},
-                 &reply, &error));
-    assert_int_equal(reply.status, 429);
-    assert_int_equal(reply.retry_after_s, 3);
-    assert_string_equal(reply.body.bytes, "a=b&c");
-    assert_true(server_has(server_request(server, "POST", 0), "X-Test: yes"));
-    client_response_free(&reply);
-    assert_int_equal(server->connections, 1);
-    server_stop(server);
-}
-
-static void test_an_exchange_is_bounded(void **state) {
-    (void)state;
-    struct server *server = server_start(answer_exchange, NULL);
-    struct client_response reply;
-    struct error error;
-    assert_false(exchange(server, "/large?secret=hunter2",
-                          (struct client_request){.body_limit = 1000}, &reply, &error));
-    assert_int_equal(error.kind, ERROR_UNAVAILABLE);
-    assert_non_null(strstr(error.text, "/large: "));
-    assert_null(strstr(error.text, "hunter2"));
-    int64_t start = clock_ms();
-    assert_false(exchange(server, "/slow", (struct client_request){.total_timeout_ms = 200}, &reply,
-                          &error));
-    assert_int_equal(error.kind, ERROR_TIMEOUT);
-    assert_true(clock_ms() - start < 600);
-    const struct address_rule nothing_here = {0};
-    assert_false(exchange(server, "/flavor", (struct client_request){.addresses = &nothing_here},
-                          &reply, &error));
-    assert_int_equal(error.kind, ERROR_DENIED);
-    const struct client_request no_http = {.method = "GET", .url = "file:///etc/passwd"};
-    assert_false(client_request(&no_http, &reply, &error));
-    assert_int_equal(error.kind, ERROR_INVALID);
-    server_stop(server);
-}
-
 int main(void) {
-    static const char *const proxies[] = {"http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"};
-    for (size_t i = 0; i < sizeof proxies / sizeof *proxies; i++)
-        unsetenv(proxies[i]);
 #define WITH_FOLDER(test) cmocka_unit_test_setup_teardown(test, open_folder, close_folder)
     const struct CMUnitTest tests[] = {
         WITH_FOLDER(test_auths_in_all_their_forms),
@@ -433,8 +341,6 @@ int main(void) {
         WITH_FOLDER(test_a_password_file_is_read_anew),
         cmocka_unit_test(test_a_crowd_asks_one_question),
         cmocka_unit_test(test_base64),
-        cmocka_unit_test(test_an_exchange_brings_any_reply_whole),
-        cmocka_unit_test(test_an_exchange_is_bounded),
     };
 #undef WITH_FOLDER
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,8 +5,13 @@
 #include <cmocka.h>
 
 #include <limits.h>
+#include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include "auth/google/discover.h"
 #include "auth/google/endpoint.h"
 #include "auth/google/google.h"
@@ -414,6 +419,8 @@ static void test_what_a_program_prints_is_read(void **state) {
 
 /* ---- a machine of our own: a folder, a clean environment, a service on loopback ---- */
 
+static struct client *client; /* of the test that runs */
+
 struct machine {
     char folder[64], file[128];
     struct server *server;
@@ -445,6 +452,8 @@ static int machine_start(void **state) {
     setenv("HOME", machine->folder, 1);
     setenv("NO_GCE_CHECK", "true", 1);
     machine->server = server_start(answer_as_told, machine);
+    client = client_new();
+    assert_non_null(client);
     *state = machine;
     return 0;
 }
@@ -452,6 +461,7 @@ static int machine_start(void **state) {
 static int machine_stop(void **state) {
     struct machine *machine = *state;
     char command[128];
+    client_free(client);
     server_stop(machine->server);
     snprintf(command, sizeof command, "rm -rf %s", machine->folder);
     assert_int_equal(system(command), 0);
@@ -473,9 +483,16 @@ static void write_file(struct machine *machine, const char *path, const char *co
     chmod(path, 0600);
 }
 
+static struct credential_source *new_source(const struct google_settings *settings) {
+    struct credential_source *source = google_credential_source(settings);
+    assert_non_null(source);
+    credential_source_set_client(source, client);
+    return source;
+}
+
 static bool fetch(const struct google_settings *settings, struct google_token *token,
                   struct error *error) {
-    struct google_question question = {.settings = *settings};
+    struct google_question question = {.client = client, .settings = *settings};
     return google_token_fetch(&question, token, error);
 }
 
@@ -744,8 +761,8 @@ static void test_a_federated_identity_acts_as_an_account(void **state) {
     FILE *file = fopen(machine->file, "we");
     fputs(content.bytes, file);
     fclose(file);
-    struct google_question question = {.settings = {.file = machine->file},
-                                       .subject_token = "SUBJECT"};
+    struct google_question question = {
+        .client = client, .settings = {.file = machine->file}, .subject_token = "SUBJECT"};
     if (!google_token_fetch(&question, &token, &error))
         fail_msg("%s", error.text);
     assert_string_equal(token.secret, "ya29.SA");
@@ -794,7 +811,7 @@ static struct found look(struct google_trail *trail) {
     struct found found;
     struct error error = {0};
     *trail = (struct google_trail){0};
-    if (!discover(&(struct google_settings){0}, &found, trail, &error))
+    if (!discover(client, &(struct google_settings){0}, &found, trail, &error))
         fail_msg("%s", error.text);
     return found;
 }
@@ -876,7 +893,7 @@ static void test_the_metadata_server_is_asked(void **state) {
     assert_non_null(strstr(error.text, "no metadata server of Google's"));
 
     machine->context = (void *)(uintptr_t) "slow start";
-    struct google_question question = {.account = true};
+    struct google_question question = {.client = client, .account = true};
     if (!google_token_fetch(&question, &token, &error))
         fail_msg("%s", error.text);
     assert_string_equal(token.secret, "ya29.M");
@@ -907,8 +924,7 @@ static void test_a_crowd_causes_one_request(void **state) {
     machine->answer = give_tokens;
     machine->context = &hour;
     write_file(machine, machine->file, USER_FILE);
-    struct crowd crowd = {
-        google_credential_source(&(struct google_settings){.file = machine->file}), 0};
+    struct crowd crowd = {new_source(&(struct google_settings){.file = machine->file}), 0};
     for (size_t i = 0; i < 50; i++)
         pthread_create(&threads[i], NULL, ask_once, &crowd);
     for (size_t i = 0; i < 50; i++)
@@ -940,7 +956,7 @@ static void test_no_source_is_anonymous_and_a_broken_one_is_not(void **state) {
     struct machine *machine = *state;
     struct credential credential;
     struct error error = {0};
-    struct credential_source *source = google_credential_source(&(struct google_settings){0});
+    struct credential_source *source = new_source(&(struct google_settings){0});
     assert_string_equal(credential_source_name(source), "google");
     assert_true(credential_source_get(source, "gcr.io", false, &credential, &error));
     assert_int_equal(credential.kind, CREDENTIAL_ANONYMOUS);
@@ -948,7 +964,7 @@ static void test_no_source_is_anonymous_and_a_broken_one_is_not(void **state) {
 
     write_file(machine, machine->file, "{");
     setenv("GOOGLE_APPLICATION_CREDENTIALS", machine->file, 1);
-    source = google_credential_source(&(struct google_settings){0});
+    source = new_source(&(struct google_settings){0});
     assert_false(credential_source_get(source, "gcr.io", false, &credential, &error));
     assert_int_equal(error.kind, ERROR_UNAVAILABLE);
     assert_non_null(strstr(error.text, machine->file));
@@ -963,8 +979,7 @@ static void test_a_stale_token_is_given_while_the_next_is_fetched(void **state) 
     machine->answer = give_tokens;
     machine->context = &life_s;
     write_file(machine, machine->file, USER_FILE);
-    struct credential_source *source =
-        google_credential_source(&(struct google_settings){.file = machine->file});
+    struct credential_source *source = new_source(&(struct google_settings){.file = machine->file});
     assert_true(credential_source_get(source, "gcr.io", false, &credential, &error));
     assert_string_equal(credential.secret, "ya29.1");
     credential_wipe(&credential);

@@ -1,0 +1,31 @@
+/*
+ * The HTTP client of the whole program: registries, token services and whatever else is asked over
+ * HTTP is asked through it, over libcurl.
+ *
+ * client/request.h sends one request and brings back its response, whole or as a stream. Whoever
+ * needs connections of its own keeps a pool of lanes (client/lane.h) and runs transfers over them
+ * (client/transfer.h). The further headers are about one thing each: which addresses may be
+ * connected to, the parts of a URL, the environment's proxies, redirects, challenges.
+ *
+ * A program makes one client and passes it down. What all its connections share is in there: the
+ * trusted certificates and the connections that are kept between requests. Threads: any.
+ */
+#ifndef CLIENT_CLIENT_H
+#define CLIENT_CLIENT_H
+
+struct client;
+
+struct client *client_new(void); /* NULL: out of memory, or libcurl cannot be started */
+
+/* No request is under way, and every pool of lanes that uses the client is finished. NULL is fine.
+ */
+void client_free(struct client *client);
+
+static inline void client_free_call(struct client **client) {
+    client_free(*client);
+}
+
+/* client_free() at the end of the scope. */
+#define cleanup_client __attribute__((cleanup(client_free_call)))
+
+#endif

@@ -1,0 +1,37 @@
+/* Reads the fields of a response. */
+#include "client/response.h"
+
+#include <string.h>
+
+void client_response_free(struct client_response *response) {
+    if (response->body.bytes)
+        explicit_bzero(response->body.bytes, response->body.capacity);
+    buffer_free(&response->body);
+    *response = (struct client_response){0};
+}
+
+void client_response_begin(struct client_response *response, const struct client_wanted *wanted) {
+    response->status = 0;
+    response->has_length = false;
+    response->length = 0;
+    response->retry_after_s = 0;
+    response->content_type[0] = '\0';
+    for (size_t i = 0; i < wanted->count; i++)
+        wanted->fields[i].value[0] = '\0';
+    if (wanted->challenge)
+        *wanted->challenge = (struct challenge){0};
+}
+
+void client_response_read_field(struct client_response *response,
+                                const struct client_wanted *wanted, struct text name,
+                                struct text value) {
+    if (text_is_nocase(name, "content-type"))
+        text_copy(value, response->content_type, sizeof response->content_type);
+    if (wanted->challenge && text_is_nocase(name, "www-authenticate"))
+        challenge_read(value, wanted->challenge);
+    for (size_t i = 0; i < wanted->count; i++) {
+        const struct client_field *field = &wanted->fields[i];
+        if (text_is_nocase(name, field->name))
+            text_copy(value, field->value, field->size);
+    }
+}

@@ -1,0 +1,48 @@
+/*
+ * The response to a request (RFC 9110 §3.4): its status, the fields that every caller reads, those
+ * that this caller asked for, and its body where it comes whole.
+ */
+#ifndef CLIENT_RESPONSE_H
+#define CLIENT_RESPONSE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/buffer.h"
+#include "base/text.h"
+#include "client/challenge.h"
+
+struct client_response {
+    int status; /* 0: no final head came */
+    bool has_length;
+    uint64_t length;   /* Content-Length */
+    int retry_after_s; /* Retry-After, at most a day; 0: absent */
+    char content_type[128];
+    struct buffer body; /* empty when the body was streamed */
+    bool from_loopback; /* a new connection was made, to an address of this machine */
+};
+void client_response_free(struct client_response *response); /* wipes the body */
+#define cleanup_client_response __attribute__((cleanup(client_response_free)))
+
+/* A field that the caller wants to read. */
+struct client_field {
+    const char *name; /* any case */
+    char *value;      /* "" : absent, or longer than `size` - 1 bytes */
+    size_t size;
+};
+
+/* What the caller wants of a response beside what struct client_response holds. Zeroed: nothing. */
+struct client_wanted {
+    const struct client_field *fields; /* when a field comes twice, the last one counts */
+    size_t count;
+    struct challenge *challenge; /* the best one of all WWW-Authenticate fields; may be NULL */
+};
+
+/* Private to client/: called for each response, an interim one (1xx) included. */
+void client_response_begin(struct client_response *response, const struct client_wanted *wanted);
+
+/* Reads one field of a head, white space around its value cut. Pure; hostile input. */
+void client_response_read_field(struct client_response *response,
+                                const struct client_wanted *wanted, struct text name,
+                                struct text value);
+
+#endif
