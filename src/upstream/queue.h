@@ -1,23 +1,29 @@
 /*
- * How many requests an upstream gets at once, and who is next: manifests and tags before blobs,
- * what runs in the background last, and within each in the order of asking. Threads: any.
+ * Limits how many requests an upstream gets at once, and decides which request is next: manifests
+ * and tags before blobs, background requests last, and within each rank in the order of asking.
+ * Threads: any.
  */
 #ifndef UPSTREAM_QUEUE_H
 #define UPSTREAM_QUEUE_H
 
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/error.h"
+#include "base/lock.h"
 
 enum queue_rank { QUEUE_NAMES, QUEUE_BLOBS, QUEUE_BACKGROUND, QUEUE_RANKS };
 
-struct queue_place; /* one who waits */
+/* A thread that waits: on its stack, in the list until it is called or gives up. */
+struct queue_place {
+    struct condition called_changed;
+    bool called; /* a place was handed over */
+    struct queue_place *next;
+};
 
 struct queue {
-    pthread_mutex_t places_lock; /* guards all below; never held for I/O */
-    unsigned free;
-    struct queue_place *first[QUEUE_RANKS];
+    struct lock places_lock;
+    unsigned free GUARDED_BY(places_lock);
+    struct queue_place *first[QUEUE_RANKS] GUARDED_BY(places_lock);
 };
 
 void queue_init(struct queue *queue, unsigned places);
