@@ -1,3 +1,4 @@
+/* Which addresses may be connected to. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

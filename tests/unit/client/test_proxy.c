@@ -1,3 +1,4 @@
+/* Which proxy a URL goes through. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,3 +1,4 @@
+/* Requests of all kinds against a server on loopback. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,3 +1,4 @@
+/* Which token services may be asked. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,0 +1,123 @@
+/* Who gets one of an upstream's connections, and when. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include "base/clock.h"
+#include "upstream/bench.h"
+#include "upstream/upstream_private.h"
+
+/* How many threads wait for a place. */
+static unsigned count_waiting(struct queue *queue) {
+    unsigned count = 0;
+    lock_acquire(&queue->places_lock);
+    for (int rank = 0; rank < QUEUE_RANKS; rank++) {
+        for (const struct queue_place *place = queue->first[rank]; place; place = place->next)
+            count++;
+    }
+    lock_release(&queue->places_lock);
+    return count;
+}
+
+enum { CROWD = 8 };
+
+struct at_once {
+    struct bench *bench;
+    atomic_uint now, most;
+};
+
+/* Holds each request until all others of the crowd have been sent, or wait for a place. */
+static bool answer_when_all_have_come(struct server *server, int fd, const char *head) {
+    struct at_once *at_once = server->context;
+    unsigned now = atomic_fetch_add(&at_once->now, 1) + 1, most = atomic_load(&at_once->most);
+    (void)head;
+    while (now > most && !atomic_compare_exchange_weak(&at_once->most, &most, now))
+        ;
+    while (server_count(server, "GET") + count_waiting(&at_once->bench->upstream->queue) < CROWD)
+        clock_sleep_ms(1);
+    atomic_fetch_sub(&at_once->now, 1);
+    return server_reply(fd, 200, "", "hello");
+}
+
+static void test_no_more_requests_at_once_than_allowed(void **state) {
+    struct bench *bench = *state;
+    struct at_once at_once = {.bench = bench};
+    bench->settings = (struct upstream_settings){.max_connections = 2};
+    bench_open(bench, answer_when_all_have_come, &at_once);
+    bench_ask_at_once(bench, CROWD);
+    assert_int_equal(bench->server->count, CROWD);
+    assert_int_equal(atomic_load(&at_once.most), 2);
+}
+
+static void test_no_place_in_time_is_busy(void **state) {
+    struct bench *bench = *state;
+    bench->settings = (struct upstream_settings){.max_connections = 1};
+    bench_open(bench, answer_hello, NULL);
+    struct queue *queue = &bench->upstream->queue;
+    assert_true(queue_enter(queue, QUEUE_NAMES, clock_ms(), NULL)); /* another request's place */
+    struct upstream_request request = bench_manifest;
+    request.deadline_ms = clock_ms() + 100;
+    assert_false(bench_ask(bench, &request));
+    assert_int_equal(bench->error.kind, ERROR_BUSY);
+    assert_int_equal(bench->error.retry_after_s, 1);
+    assert_int_equal(bench->server->count, 0);
+    queue_leave(queue);
+    assert_true(bench_ask(bench, &bench_manifest));
+}
+
+struct in_line {
+    struct queue *queue;
+    enum queue_rank rank;
+    _Atomic unsigned *order;
+    unsigned came;
+};
+
+static void *stand_in_line(void *context) {
+    struct in_line *in_line = context;
+    struct error error;
+    if (queue_enter(in_line->queue, in_line->rank, INT64_MAX, &error)) {
+        in_line->came = ++*in_line->order;
+        queue_leave(in_line->queue);
+    }
+    return NULL;
+}
+
+static void test_manifests_come_before_blobs_and_background_last(void **state) {
+    (void)state;
+    struct queue queue;
+    struct error error;
+    _Atomic unsigned order = 0;
+    queue_init(&queue, 1);
+    struct in_line line[] = {{&queue, QUEUE_BACKGROUND, &order, 0},
+                             {&queue, QUEUE_BLOBS, &order, 0},
+                             {&queue, QUEUE_BLOBS, &order, 0},
+                             {&queue, QUEUE_NAMES, &order, 0}};
+    pthread_t threads[4];
+    assert_true(queue_enter(&queue, QUEUE_NAMES, clock_ms(), &error));
+    for (int i = 0; i < 4; i++) {
+        pthread_create(&threads[i], NULL, stand_in_line, &line[i]);
+        while (count_waiting(&queue) <= (unsigned)i)
+            clock_sleep_ms(1);
+    }
+    queue_leave(&queue);
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(line[3].came, 1);
+    assert_int_equal(line[1].came, 2);
+    assert_int_equal(line[2].came, 3);
+    assert_int_equal(line[0].came, 4);
+    queue_finish(&queue);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        WITH_BENCH(test_no_more_requests_at_once_than_allowed),
+        WITH_BENCH(test_no_place_in_time_is_busy),
+        cmocka_unit_test(test_manifests_come_before_blobs_and_background_last),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,111 @@
+/* Which upstream a name finds. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "upstream/bench.h"
+
+static void test_names_find_their_upstream(void **state) {
+    struct bench *bench = *state;
+    static const char *const allowed[] = {"library/*", NULL};
+    const struct upstream_settings settings[] = {
+        {.host = "Index.Docker.io", .repositories = allowed},
+        {.host = "us-docker.pkg.dev", .is_default = true},
+        {.host = "*-docker.pkg.dev", .max_connections = 7},
+        {.host = "*.pkg.dev"},
+        {.host = "10.0.0.1:5000"},
+        {.host = "registry"},
+        {.host = "*.*.example"},
+    };
+    struct error error = {0};
+    struct upstreams *upstreams = upstreams_new(bench->client, settings, 7, &error);
+    if (!upstreams)
+        fail_msg("%s", error.text);
+    static const struct {
+        const char *name, *host;
+    } cases[] = {
+        {"docker.io", "docker.io"},
+        {"REGISTRY-1.docker.io", "docker.io"},
+        {"registry.hub.docker.com", "docker.io"},
+        {"us-docker.pkg.dev", "us-docker.pkg.dev"},
+        {"us-docker.pkg.dev:443", "us-docker.pkg.dev"},
+        {"EU-docker.pkg.dev", "eu-docker.pkg.dev"},
+        {"docker.us.rep.pkg.dev", NULL},
+        {"pkg.dev", NULL},
+        {"10.0.0.1:5000", "10.0.0.1:5000"},
+        {"10.0.0.1", NULL},
+        {"10.0.0.example", NULL},
+        {"registry", "registry"},
+        {"other", NULL},
+        {"a.b.example", "a.b.example"},
+        {"b.example", NULL},
+        {"1.2.3.4", NULL},
+        {"", NULL},
+        {"a b.example", NULL},
+        {"evil.com/x.pkg.dev", NULL},
+        {"evil.com#.pkg.dev", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct upstream *upstream = upstreams_find(upstreams, text_of(cases[i].name));
+        assert_int_equal(upstream != NULL, cases[i].host != NULL);
+        if (upstream)
+            assert_string_equal(upstream_host(upstream), cases[i].host);
+    }
+    struct upstream *matched = upstreams_find(upstreams, text_of("eu-docker.pkg.dev"));
+    assert_int_equal(upstream_settings(matched)->max_connections, 7);
+    assert_int_equal(upstream_settings(matched)->stall_timeout_ms, 10000);
+    assert_ptr_equal(matched, upstreams_find(upstreams, text_of("eu-docker.pkg.dev")));
+    struct upstream *hub = upstreams_find(upstreams, text_of("docker.io"));
+    assert_true(upstream_is_docker_hub(hub));
+    assert_true(upstream_allows(hub, "library/busybox"));
+    assert_false(upstream_allows(hub, "org/app"));
+    assert_string_equal(upstream_host(upstreams_default(upstreams)), "us-docker.pkg.dev");
+    upstreams_free(upstreams);
+}
+
+static void test_impossible_settings_are_refused(void **state) {
+    struct bench *bench = *state;
+    static const char *const bad_fallback[] = {"ftp://x", NULL};
+    static const struct upstream_settings cases[] = {
+        {.host = "no host"},
+        {.host = "*"},
+        {.host = "**.example"},
+        {.host = "*.example", .is_default = true},
+        {.host = "x.example", .url = "ftp://x.example"},
+        {.host = "x.example", .url = "http://user:pw@x.example"},
+        {.host = "x.example", .url = "http://x.example/?q"},
+        {.host = "x.example", .fallbacks = bad_fallback},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct error error = {0};
+        assert_null(upstreams_new(bench->client, &cases[i], 1, &error));
+        assert_int_equal(error.kind, ERROR_INVALID);
+    }
+    const struct upstream_settings twice[] = {{.host = "docker.io"}, {.host = "index.docker.io"}};
+    assert_null(upstreams_new(bench->client, twice, 2, NULL));
+}
+
+static void test_a_pattern_does_not_reach_this_machine(void **state) {
+    struct bench *bench = *state;
+    const struct upstream_settings settings = {.host = "*.localhost"};
+    struct error error = {0};
+    struct upstreams *upstreams = upstreams_new(bench->client, &settings, 1, &error);
+    assert_non_null(upstreams);
+    struct upstream *upstream = upstreams_find(upstreams, text_of("x.localhost"));
+    assert_non_null(upstream);
+    const struct upstream_sink sink = {0};
+    assert_false(upstream_perform(upstream, &bench_blob, &sink, &error));
+    assert_int_equal(error.kind, ERROR_DENIED);
+    upstreams_free(upstreams);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        WITH_BENCH(test_a_pattern_does_not_reach_this_machine),
+        WITH_BENCH(test_names_find_their_upstream),
+        WITH_BENCH(test_impossible_settings_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
