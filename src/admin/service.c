@@ -135,16 +135,15 @@ static bool set_up(struct service *service, struct error *error) {
     if (!service->address || !service->turns)
         return error_set(error, ERROR_MEMORY, "out of memory");
     service->listen[0] = service->address;
-    const struct http_server_settings settings = {
-        .listen = service->listen,
-        .listen_count = 1,
-        .max_connections = 64,
-        .max_workers = 32,
-        .grace_ms = 1000,
-        .handle = admin_handle,
-        .error_body = error_body_of_status,
-        .context = &service->admin,
-    };
+    struct http_server_settings settings = http_server_settings_default();
+    settings.listen = service->listen;
+    settings.listen_count = 1;
+    settings.max_connections = 64;
+    settings.max_workers = 32;
+    settings.grace_ms = 1000;
+    settings.handle = admin_handle;
+    settings.error_body = error_body_of_status;
+    settings.context = &service->admin;
     struct error why;
     service->server = http_server_new(&settings, &why);
     if (!service->server) /* clients are served without it */

@@ -121,20 +121,19 @@ static bool open_registry(struct serving *serving, struct error *error) {
 
 static bool open_server(struct serving *serving, struct error *error) {
     const struct config *config = serving->config;
-    const struct http_server_settings settings = {
-        .listen = config->listen,
-        .listen_count = config->listen_count,
-        .max_connections = (unsigned)config->max_connections,
-        .head_timeout_ms = (int)config->head_timeout_ms,
-        .idle_timeout_ms = (int)config->idle_timeout_ms,
-        .send_timeout_ms = (int)config->send_timeout_ms,
-        .grace_ms = (int)config->grace_ms,
-        .tls_certificate = config->tls_certificate,
-        .tls_key = config->tls_key,
-        .handle = registry_handle,
-        .error_body = error_body_of_status,
-        .context = serving->registry,
-    };
+    struct http_server_settings settings = http_server_settings_default();
+    settings.listen = config->listen;
+    settings.listen_count = config->listen_count;
+    settings.max_connections = (unsigned)config->max_connections;
+    settings.head_timeout_ms = (int)config->head_timeout_ms;
+    settings.idle_timeout_ms = (int)config->idle_timeout_ms;
+    settings.send_timeout_ms = (int)config->send_timeout_ms;
+    settings.grace_ms = (int)config->grace_ms;
+    settings.tls_certificate = config->tls_certificate;
+    settings.tls_key = config->tls_key;
+    settings.handle = registry_handle;
+    settings.error_body = error_body_of_status;
+    settings.context = serving->registry;
     serving->server = http_server_new(&settings, error);
     if (!serving->server)
         return false;

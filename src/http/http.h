@@ -151,17 +151,19 @@ uint64_t http_exchange_sent(const struct http_exchange *exchange); /* body bytes
 
 /* ---- the server ---- */
 
+/* Begin with http_server_settings_default() and change what is to differ: 0 is no limit and no time
+ * that a server can work with. */
 struct http_server_settings {
     /* "0.0.0.0:5000", "[::]:5000", "localhost:5000", ":5000"; "unix:/path" is a socket file for its
      * owner alone, always without TLS, whose clients are all called "unix". */
     const char *const *listen;
     size_t listen_count;
-    unsigned max_connections; /* open at once, idle ones included; 0: 10000 */
-    unsigned max_workers;     /* requests in progress at once; 0: 2048 */
-    int head_timeout_ms;      /* from a head's first byte to its last; 0: 10 s */
-    int idle_timeout_ms;      /* between requests; 0: 120 s */
-    int send_timeout_ms;      /* a client that takes nothing for so long is cut; 0: 60 s */
-    int grace_ms;             /* how long http_server_run() lets requests finish; 0: 30 s */
+    unsigned max_connections;              /* open at once, idle ones included */
+    unsigned max_workers;                  /* requests in progress at once */
+    int head_timeout_ms;                   /* from a head's first byte to its last */
+    int idle_timeout_ms;                   /* between requests */
+    int send_timeout_ms;                   /* a client that takes nothing for so long is cut */
+    int grace_ms;                          /* how long http_server_run() lets requests finish */
     const char *tls_certificate, *tls_key; /* PEM files; NULL: plain. Read again on change. */
     /* Answers one request; called on worker threads, many at once. What it leaves unanswered
      * becomes 500. */
@@ -171,6 +173,10 @@ struct http_server_settings {
     void (*error_body)(int status, const char *why, char *out, size_t size);
     void *context;
 };
+
+/* The limits and times of a server whose user says nothing: the only place that knows them. What to
+ * listen on and what to answer stays to be set. */
+struct http_server_settings http_server_settings_default(void);
 
 struct http_server;
 

@@ -30,19 +30,15 @@ enum {
 
 /* ---- life ---- */
 
-static void fill_in_defaults(struct http_server_settings *settings) {
-    if (settings->max_connections == 0)
-        settings->max_connections = 10000;
-    if (settings->max_workers == 0)
-        settings->max_workers = 2048;
-    if (settings->head_timeout_ms <= 0)
-        settings->head_timeout_ms = 10000;
-    if (settings->idle_timeout_ms <= 0)
-        settings->idle_timeout_ms = 120000;
-    if (settings->send_timeout_ms <= 0)
-        settings->send_timeout_ms = 60000;
-    if (settings->grace_ms <= 0)
-        settings->grace_ms = 30000;
+struct http_server_settings http_server_settings_default(void) {
+    return (struct http_server_settings){
+        .max_connections = 10000,
+        .max_workers = 2048,
+        .head_timeout_ms = 10 * 1000,
+        .idle_timeout_ms = 120 * 1000,
+        .send_timeout_ms = 60 * 1000,
+        .grace_ms = 30 * 1000,
+    };
 }
 
 static bool watch(struct http_server *server, struct source *source, uint32_t events) {
@@ -87,7 +83,6 @@ struct http_server *http_server_new(const struct http_server_settings *settings,
         return NULL;
     }
     server->settings = *settings;
-    fill_in_defaults(&server->settings);
     pthread_mutex_init(&server->connections_lock, NULL);
     pool_init(&server->pool, server, server->settings.max_workers);
     server->epoll = epoll_create1(EPOLL_CLOEXEC);

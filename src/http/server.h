@@ -15,7 +15,7 @@
 struct tls_identity;
 
 struct http_server {
-    struct http_server_settings settings; /* defaults filled in */
+    struct http_server_settings settings;
     struct listeners listeners;
     struct source listener_sources[LISTENER_LIMIT];
     unsigned port;

@@ -129,26 +129,29 @@ static void *run(void *argument) {
     return NULL;
 }
 
-static void start(struct http_server_settings settings) {
-    struct error error = {0};
-    if (!settings.listen) {
-        settings.listen = listen_on_any_port;
-        settings.listen_count = 1;
-    }
+/* What the next start() starts; every test finds the defaults. */
+static struct http_server_settings settings;
+
+static int reset(void **state) {
+    (void)state;
+    settings = http_server_settings_default();
+    settings.listen = listen_on_any_port;
+    settings.listen_count = 1;
     settings.handle = handle;
     settings.error_body = error_body;
     atomic_store(&held, false);
     atomic_store(&handled, 0);
     atomic_store(&gone_seen, 0);
     atomic_store(&sending_failed_as, -1);
+    return 0;
+}
+
+static void start(void) {
+    struct error error = {0};
     server = http_server_new(&settings, &error);
     if (!server)
         fail_msg("%s", error.text);
     assert_int_equal(pthread_create(&runner, NULL, run, server), 0);
-}
-
-static void start_plain(void) {
-    start((struct http_server_settings){0});
 }
 
 static void stop(void) {
@@ -157,6 +160,14 @@ static void stop(void) {
     pthread_join(runner, NULL);
     http_server_free(server);
     server = NULL;
+}
+
+/* Ends the server of a test that failed before its stop(). */
+static int end(void **state) {
+    (void)state;
+    if (server)
+        stop();
+    return 0;
 }
 
 static bool becomes(atomic_int *value, int wanted) {
@@ -258,7 +269,7 @@ static bool is_closed_within(int fd, int ms) {
 static void test_many_requests_share_a_connection(void **state) {
     (void)state;
     char head[1024], body[256];
-    start_plain();
+    start();
     int fd = dial();
     for (int i = 0; i < 20; i++) {
         say(fd, GET("/hello"));
@@ -284,7 +295,7 @@ static void test_many_requests_share_a_connection(void **state) {
 
 static void test_pipelined_requests_are_answered_in_order(void **state) {
     (void)state;
-    start_plain();
+    start();
     int fd = dial();
     char *requests = calloc(1, 20000);
     for (int i = 0; i < 300; i++) {
@@ -314,7 +325,7 @@ static void test_pipelined_requests_are_answered_in_order(void **state) {
 static void test_a_head_in_pieces_is_put_together(void **state) {
     (void)state;
     char head[1024], body[64];
-    start_plain();
+    start();
     int fd = dial();
     const char *request = "\r\n" GET("/hello");
     for (size_t i = 0; request[i]; i++) {
@@ -331,7 +342,7 @@ static void test_a_head_in_pieces_is_put_together(void **state) {
 static void test_a_head_of_16_kib_is_served_and_a_larger_one_refused(void **state) {
     (void)state;
     char *request = calloc(1, 40000), head[1024], body[256];
-    start_plain();
+    start();
     int fd = dial();
     strcpy(request, "GET /hello HTTP/1.1\r\nHost: a\r\nX: ");
     memset(request + strlen(request), 'x', 16000);
@@ -349,7 +360,7 @@ static void test_a_head_of_16_kib_is_served_and_a_larger_one_refused(void **stat
 static void test_head_tells_the_length_and_sends_no_body(void **state) {
     (void)state;
     char head[1024], body[64];
-    start_plain();
+    start();
     int fd = dial();
     say(fd, "HEAD /hello HTTP/1.1\r\nHost: a\r\n\r\n");
     hear_one(fd, head, sizeof head, body, sizeof body, true);
@@ -372,7 +383,7 @@ static void test_head_tells_the_length_and_sends_no_body(void **state) {
 
 static void test_a_body_of_unknown_length_comes_in_chunks(void **state) {
     (void)state;
-    start_plain();
+    start();
     int fd = dial();
     say(fd, "GET /chunked HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     size_t length;
@@ -396,7 +407,7 @@ static void test_a_body_of_unknown_length_comes_in_chunks(void **state) {
 static void test_http_1_0_closes_unless_asked_not_to(void **state) {
     (void)state;
     char head[1024], body[64];
-    start_plain();
+    start();
     ends_with_answer("GET /hello HTTP/1.0\r\n\r\n", "HTTP/1.1 200 OK\r\n");
     ends_with_answer("GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
                      "HTTP/1.1 200 OK\r\n");
@@ -421,7 +432,7 @@ static void check_file(const char *bytes, size_t length) {
 
 static void test_a_file_arrives_as_it_is(void **state) {
     (void)state;
-    start_plain();
+    start();
     int fd = dial();
     say(fd, "GET /file HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     size_t length;
@@ -444,7 +455,7 @@ static void is_cut(const char *request) {
 
 static void test_an_answer_that_is_not_whole_ends_in_a_reset(void **state) {
     (void)state;
-    start_plain();
+    start();
     is_cut(GET("/abort"));
     is_cut(GET("/incomplete"));
     is_cut(GET("/toolong"));
@@ -457,7 +468,7 @@ static void test_an_answer_that_is_not_whole_ends_in_a_reset(void **state) {
 static void test_an_unanswered_request_becomes_500(void **state) {
     (void)state;
     char head[1024], body[256];
-    start_plain();
+    start();
     int fd = dial();
     say(fd, GET("/unanswered"));
     hear_one(fd, head, sizeof head, body, sizeof body, false);
@@ -485,7 +496,7 @@ static void test_smuggling_shapes_close_the_connection_unserved(void **state) {
         "GET /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 44\r\n\r\n" GET("/echo/smuggled"),
         "HEAD /hello HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     };
-    start_plain();
+    start();
     for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
         char request[1024];
         snprintf(request, sizeof request, "%s" GET("/echo/smuggled"), requests[i]);
@@ -506,7 +517,7 @@ static void test_smuggling_shapes_close_the_connection_unserved(void **state) {
 static void test_a_body_nobody_reads_is_skipped_or_ends_the_connection(void **state) {
     (void)state;
     char head[1024], body[256];
-    start_plain();
+    start();
     int fd = dial();
     say(fd, "PUT /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n01234");
     hear_one(fd, head, sizeof head, body, sizeof body, false);
@@ -526,7 +537,7 @@ static void test_a_body_nobody_reads_is_skipped_or_ends_the_connection(void **st
 
 static void test_an_expectation_never_hangs(void **state) {
     (void)state;
-    start_plain();
+    start();
     ends_with_answer("PUT /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n"
                      "Expect: 100-continue\r\n\r\n",
                      "HTTP/1.1 200 ");
@@ -537,7 +548,8 @@ static void test_an_expectation_never_hangs(void **state) {
 static void test_a_handler_that_asks_gets_the_body(void **state) {
     (void)state;
     char head[1024], body[256];
-    start((struct http_server_settings){.head_timeout_ms = 300});
+    settings.head_timeout_ms = 300;
+    start();
     int fd = dial();
     /* in one piece with the next request, in pieces, after 100, and absent */
     say(fd, "PUT /body HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n01234" GET("/echo/next"));
@@ -574,7 +586,7 @@ static void test_a_handler_that_asks_gets_the_body(void **state) {
 
 static void test_an_answer_survives_a_client_that_is_still_sending(void **state) {
     (void)state;
-    start_plain();
+    start();
     int fd = dial();
     char *much = malloc(100001);
     memset(much, 'x', 100000);
@@ -594,7 +606,9 @@ static void test_an_answer_survives_a_client_that_is_still_sending(void **state)
 
 static void test_a_slow_head_is_cut_even_when_it_drips(void **state) {
     (void)state;
-    start((struct http_server_settings){.head_timeout_ms = 300, .idle_timeout_ms = 60000});
+    settings.head_timeout_ms = 300;
+    settings.idle_timeout_ms = 60000;
+    start();
     int silent = dial(), drip = dial(), idle = dial();
     say(silent, "GET /hello");
     int64_t began = clock_ms();
@@ -617,7 +631,8 @@ static void test_a_slow_head_is_cut_even_when_it_drips(void **state) {
 
 static void test_an_idle_connection_is_closed(void **state) {
     (void)state;
-    start((struct http_server_settings){.idle_timeout_ms = 200});
+    settings.idle_timeout_ms = 200;
+    start();
     int fd = dial();
     assert_false(is_closed_within(fd, 100));
     assert_true(is_closed_within(fd, 3000));
@@ -627,7 +642,8 @@ static void test_an_idle_connection_is_closed(void **state) {
 
 static void test_a_client_that_takes_nothing_is_cut(void **state) {
     (void)state;
-    start((struct http_server_settings){.send_timeout_ms = 400});
+    settings.send_timeout_ms = 400;
+    start();
     int fd = dial_with(4096);
     int64_t began = clock_ms();
     say(fd, GET("/file"));
@@ -639,7 +655,8 @@ static void test_a_client_that_takes_nothing_is_cut(void **state) {
 
 static void test_a_slow_client_that_goes_on_taking_is_served(void **state) {
     (void)state;
-    start((struct http_server_settings){.send_timeout_ms = 400});
+    settings.send_timeout_ms = 400;
+    start();
     int fd = dial_with(4096);
     say(fd, GET("/file"));
     char bytes[8192];
@@ -655,7 +672,8 @@ static void test_a_slow_client_that_goes_on_taking_is_served(void **state) {
 
 static void test_beyond_the_connection_limit_is_503(void **state) {
     (void)state;
-    start((struct http_server_settings){.max_connections = 2});
+    settings.max_connections = 2;
+    start();
     char head[1024], body[64];
     int first = dial(), second = dial();
     say(first, GET("/hello"));
@@ -685,7 +703,7 @@ static void test_beyond_the_connection_limit_is_503(void **state) {
 static void test_running_out_of_descriptors_delays_and_does_not_end_accepting(void **state) {
     (void)state;
     char head[1024], body[64];
-    start_plain();
+    start();
     struct rlimit before, tight;
     getrlimit(RLIMIT_NOFILE, &before);
     int lowest = dup(file);
@@ -705,7 +723,8 @@ static void test_running_out_of_descriptors_delays_and_does_not_end_accepting(vo
 
 static void test_without_a_free_worker_is_503_after_a_while(void **state) {
     (void)state;
-    start((struct http_server_settings){.max_workers = 1});
+    settings.max_workers = 1;
+    start();
     atomic_store(&held, true);
     int busy = dial(), waiting = dial();
     say(busy, GET("/hold"));
@@ -723,7 +742,8 @@ static void test_without_a_free_worker_is_503_after_a_while(void **state) {
 
 static void test_few_workers_serve_many_connections(void **state) {
     (void)state;
-    start((struct http_server_settings){.max_workers = 2});
+    settings.max_workers = 2;
+    start();
     int fds[12];
     char head[1024], body[64];
     for (size_t i = 0; i < 12; i++)
@@ -744,7 +764,7 @@ static void test_few_workers_serve_many_connections(void **state) {
 
 static void test_a_handler_sees_its_client_leave(void **state) {
     (void)state;
-    start_plain();
+    start();
     int fd = dial();
     say(fd, GET("/watch") GET("/hello"));
     clock_sleep_ms(50);
@@ -756,7 +776,7 @@ static void test_a_handler_sees_its_client_leave(void **state) {
 
 static void test_a_tls_hello_on_the_plain_port_is_closed_at_once(void **state) {
     (void)state;
-    start_plain();
+    start();
     int fd = dial();
     send(fd, "\x16\x03\x01\x02\x00\x01", 6, MSG_NOSIGNAL);
     size_t length;
@@ -775,7 +795,7 @@ static void *stop_later(void *argument) {
 static void test_a_stop_lets_requests_finish(void **state) {
     (void)state;
     char head[1024], body[64];
-    start_plain();
+    start();
     atomic_store(&held, true);
     int busy = dial(), idle = dial(), lingering = dial(), partial = dial();
     say(lingering, GET("/hello"));
@@ -805,7 +825,8 @@ static void test_a_stop_lets_requests_finish(void **state) {
 
 static void test_a_stop_cuts_what_outlasts_the_grace(void **state) {
     (void)state;
-    start((struct http_server_settings){.grace_ms = 200});
+    settings.grace_ms = 200;
+    start();
     int fd = dial_with(4096);
     say(fd, GET("/file"));
     clock_sleep_ms(100);
@@ -822,8 +843,6 @@ static void test_a_stop_cuts_what_outlasts_the_grace(void **state) {
 static void test_a_server_that_never_ran_is_freed(void **state) {
     (void)state;
     struct error error = {0};
-    struct http_server_settings settings = {
-        .listen = listen_on_any_port, .listen_count = 1, .handle = handle};
     struct http_server *idle = http_server_new(&settings, &error);
     assert_non_null(idle);
     assert_int_not_equal(http_server_port(idle), 0);
@@ -837,8 +856,7 @@ static void test_a_wrong_address_is_named(void **state) {
                                         "::1:5000", "[]:5000",   "[1.2.3.4]:1"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         struct error error = {0};
-        struct http_server_settings settings = {
-            .listen = &wrong[i], .listen_count = 1, .handle = handle};
+        settings.listen = &wrong[i];
         assert_null(http_server_new(&settings, &error));
         assert_int_equal(error.kind, ERROR_INVALID);
         assert_non_null(strstr(error.text, wrong[i]));
@@ -849,7 +867,9 @@ static void test_all_addresses_take_both_families(void **state) {
     (void)state;
     static const char *const address[] = {":0"};
     char head[1024], body[64];
-    start((struct http_server_settings){.listen = address, .listen_count = 1});
+    settings.listen = address;
+    settings.listen_count = 1;
+    start();
     int fd = dial();
     say(fd, GET("/client"));
     hear_one(fd, head, sizeof head, body, sizeof body, false);
@@ -883,7 +903,9 @@ static void test_a_socket_file_is_its_owners_and_goes_with_the_server(void **sta
     snprintf(path, sizeof path, "/tmp/test-http-%d.sock", (int)getpid());
     snprintf(address, sizeof address, "unix:%s", path);
     const char *const both[] = {"127.0.0.1:0", address};
-    start((struct http_server_settings){.listen = both, .listen_count = 2});
+    settings.listen = both;
+    settings.listen_count = 2;
+    start();
     struct stat found;
     assert_int_equal(stat(path, &found), 0);
     assert_int_equal(found.st_mode & 0777, 0600);
@@ -898,8 +920,8 @@ static void test_a_socket_file_is_its_owners_and_goes_with_the_server(void **sta
     assert_true(becomes(&gone_seen, 1));
     /* a second server is told, and does not take the file away */
     struct error error = {0};
-    struct http_server_settings settings = {
-        .listen = &both[1], .listen_count = 1, .handle = handle};
+    settings.listen = &both[1];
+    settings.listen_count = 1;
     assert_null(http_server_new(&settings, &error));
     assert_int_equal(error.kind, ERROR_BUSY);
     fd = dial_file(path);
@@ -924,7 +946,8 @@ static void *keep_asking(void *argument) {
 
 static void test_many_clients_at_once_are_served(void **state) {
     (void)state;
-    start((struct http_server_settings){.max_workers = 4});
+    settings.max_workers = 4;
+    start();
     pthread_t clients[16];
     for (size_t i = 0; i < 16; i++)
         pthread_create(&clients[i], NULL, keep_asking, NULL);
@@ -965,7 +988,9 @@ static void start_tls(void) {
     snprintf(certificate_path, sizeof certificate_path, "/tmp/test-http-%d.crt", (int)getpid());
     snprintf(key_path, sizeof key_path, "/tmp/test-http-%d.key", (int)getpid());
     make_certificate("first");
-    start((struct http_server_settings){.tls_certificate = certificate_path, .tls_key = key_path});
+    settings.tls_certificate = certificate_path;
+    settings.tls_key = key_path;
+    start();
 }
 
 static void stop_tls(void) {
@@ -1088,8 +1113,10 @@ static void test_a_slow_handshake_is_cut(void **state) {
     snprintf(certificate_path, sizeof certificate_path, "/tmp/test-http-%d.crt", (int)getpid());
     snprintf(key_path, sizeof key_path, "/tmp/test-http-%d.key", (int)getpid());
     make_certificate("first");
-    start((struct http_server_settings){
-        .tls_certificate = certificate_path, .tls_key = key_path, .head_timeout_ms = 200});
+    settings.tls_certificate = certificate_path;
+    settings.tls_key = key_path;
+    settings.head_timeout_ms = 200;
+    start();
     int fd = dial();
     send(fd, "\x16\x03\x01\x02\x00\x01\x00", 7, MSG_NOSIGNAL);
     assert_true(is_closed_within(fd, 3000));
@@ -1100,11 +1127,8 @@ static void test_a_slow_handshake_is_cut(void **state) {
 static void test_a_missing_certificate_stops_the_start(void **state) {
     (void)state;
     struct error error = {0};
-    struct http_server_settings settings = {.listen = listen_on_any_port,
-                                            .listen_count = 1,
-                                            .handle = handle,
-                                            .tls_certificate = "/nonexistent.crt",
-                                            .tls_key = "/nonexistent.key"};
+    settings.tls_certificate = "/nonexistent.crt";
+    settings.tls_key = "/nonexistent.key";
     assert_null(http_server_new(&settings, &error));
     assert_non_null(strstr(error.text, "/nonexistent.crt"));
     settings.tls_key = NULL;
@@ -1129,43 +1153,54 @@ static int make_file(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_many_requests_share_a_connection),
-        cmocka_unit_test(test_pipelined_requests_are_answered_in_order),
-        cmocka_unit_test(test_a_head_in_pieces_is_put_together),
-        cmocka_unit_test(test_a_head_of_16_kib_is_served_and_a_larger_one_refused),
-        cmocka_unit_test(test_head_tells_the_length_and_sends_no_body),
-        cmocka_unit_test(test_a_body_of_unknown_length_comes_in_chunks),
-        cmocka_unit_test(test_http_1_0_closes_unless_asked_not_to),
-        cmocka_unit_test(test_a_file_arrives_as_it_is),
-        cmocka_unit_test(test_an_answer_that_is_not_whole_ends_in_a_reset),
-        cmocka_unit_test(test_an_unanswered_request_becomes_500),
-        cmocka_unit_test(test_smuggling_shapes_close_the_connection_unserved),
-        cmocka_unit_test(test_a_body_nobody_reads_is_skipped_or_ends_the_connection),
-        cmocka_unit_test(test_an_expectation_never_hangs),
-        cmocka_unit_test(test_a_handler_that_asks_gets_the_body),
-        cmocka_unit_test(test_an_answer_survives_a_client_that_is_still_sending),
-        cmocka_unit_test(test_a_slow_head_is_cut_even_when_it_drips),
-        cmocka_unit_test(test_an_idle_connection_is_closed),
-        cmocka_unit_test(test_a_client_that_takes_nothing_is_cut),
-        cmocka_unit_test(test_a_slow_client_that_goes_on_taking_is_served),
-        cmocka_unit_test(test_beyond_the_connection_limit_is_503),
-        cmocka_unit_test(test_running_out_of_descriptors_delays_and_does_not_end_accepting),
-        cmocka_unit_test(test_without_a_free_worker_is_503_after_a_while),
-        cmocka_unit_test(test_few_workers_serve_many_connections),
-        cmocka_unit_test(test_a_handler_sees_its_client_leave),
-        cmocka_unit_test(test_a_tls_hello_on_the_plain_port_is_closed_at_once),
-        cmocka_unit_test(test_a_stop_lets_requests_finish),
-        cmocka_unit_test(test_a_stop_cuts_what_outlasts_the_grace),
-        cmocka_unit_test(test_a_server_that_never_ran_is_freed),
-        cmocka_unit_test(test_a_wrong_address_is_named),
-        cmocka_unit_test(test_all_addresses_take_both_families),
-        cmocka_unit_test(test_a_socket_file_is_its_owners_and_goes_with_the_server),
-        cmocka_unit_test(test_many_clients_at_once_are_served),
-        cmocka_unit_test(test_tls_serves_replies_and_files),
-        cmocka_unit_test(test_tls_refuses_old_versions_and_plain_http),
-        cmocka_unit_test(test_a_changed_certificate_is_taken_without_dropping_connections),
-        cmocka_unit_test(test_a_slow_handshake_is_cut),
-        cmocka_unit_test(test_a_missing_certificate_stops_the_start),
+        cmocka_unit_test_setup_teardown(test_many_requests_share_a_connection, reset, end),
+        cmocka_unit_test_setup_teardown(test_pipelined_requests_are_answered_in_order, reset, end),
+        cmocka_unit_test_setup_teardown(test_a_head_in_pieces_is_put_together, reset, end),
+        cmocka_unit_test_setup_teardown(test_a_head_of_16_kib_is_served_and_a_larger_one_refused,
+                                        reset, end),
+        cmocka_unit_test_setup_teardown(test_head_tells_the_length_and_sends_no_body, reset, end),
+        cmocka_unit_test_setup_teardown(test_a_body_of_unknown_length_comes_in_chunks, reset, end),
+        cmocka_unit_test_setup_teardown(test_http_1_0_closes_unless_asked_not_to, reset, end),
+        cmocka_unit_test_setup_teardown(test_a_file_arrives_as_it_is, reset, end),
+        cmocka_unit_test_setup_teardown(test_an_answer_that_is_not_whole_ends_in_a_reset, reset,
+                                        end),
+        cmocka_unit_test_setup_teardown(test_an_unanswered_request_becomes_500, reset, end),
+        cmocka_unit_test_setup_teardown(test_smuggling_shapes_close_the_connection_unserved, reset,
+                                        end),
+        cmocka_unit_test_setup_teardown(test_a_body_nobody_reads_is_skipped_or_ends_the_connection,
+                                        reset, end),
+        cmocka_unit_test_setup_teardown(test_an_expectation_never_hangs, reset, end),
+        cmocka_unit_test_setup_teardown(test_a_handler_that_asks_gets_the_body, reset, end),
+        cmocka_unit_test_setup_teardown(test_an_answer_survives_a_client_that_is_still_sending,
+                                        reset, end),
+        cmocka_unit_test_setup_teardown(test_a_slow_head_is_cut_even_when_it_drips, reset, end),
+        cmocka_unit_test_setup_teardown(test_an_idle_connection_is_closed, reset, end),
+        cmocka_unit_test_setup_teardown(test_a_client_that_takes_nothing_is_cut, reset, end),
+        cmocka_unit_test_setup_teardown(test_a_slow_client_that_goes_on_taking_is_served, reset,
+                                        end),
+        cmocka_unit_test_setup_teardown(test_beyond_the_connection_limit_is_503, reset, end),
+        cmocka_unit_test_setup_teardown(
+            test_running_out_of_descriptors_delays_and_does_not_end_accepting, reset, end),
+        cmocka_unit_test_setup_teardown(test_without_a_free_worker_is_503_after_a_while, reset,
+                                        end),
+        cmocka_unit_test_setup_teardown(test_few_workers_serve_many_connections, reset, end),
+        cmocka_unit_test_setup_teardown(test_a_handler_sees_its_client_leave, reset, end),
+        cmocka_unit_test_setup_teardown(test_a_tls_hello_on_the_plain_port_is_closed_at_once, reset,
+                                        end),
+        cmocka_unit_test_setup_teardown(test_a_stop_lets_requests_finish, reset, end),
+        cmocka_unit_test_setup_teardown(test_a_stop_cuts_what_outlasts_the_grace, reset, end),
+        cmocka_unit_test_setup_teardown(test_a_server_that_never_ran_is_freed, reset, end),
+        cmocka_unit_test_setup_teardown(test_a_wrong_address_is_named, reset, end),
+        cmocka_unit_test_setup_teardown(test_all_addresses_take_both_families, reset, end),
+        cmocka_unit_test_setup_teardown(test_a_socket_file_is_its_owners_and_goes_with_the_server,
+                                        reset, end),
+        cmocka_unit_test_setup_teardown(test_many_clients_at_once_are_served, reset, end),
+        cmocka_unit_test_setup_teardown(test_tls_serves_replies_and_files, reset, end),
+        cmocka_unit_test_setup_teardown(test_tls_refuses_old_versions_and_plain_http, reset, end),
+        cmocka_unit_test_setup_teardown(
+            test_a_changed_certificate_is_taken_without_dropping_connections, reset, end),
+        cmocka_unit_test_setup_teardown(test_a_slow_handshake_is_cut, reset, end),
+        cmocka_unit_test_setup_teardown(test_a_missing_certificate_stops_the_start, reset, end),
     };
     return cmocka_run_group_tests_name("http_server", tests, make_file, NULL);
 }

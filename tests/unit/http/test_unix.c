@@ -52,8 +52,11 @@ static void *run(void *argument) {
 }
 
 static void start(void) {
-    const struct http_server_settings settings = {
-        .listen = listened, .listen_count = 1, .head_timeout_ms = 300, .handle = handle};
+    struct http_server_settings settings = http_server_settings_default();
+    settings.listen = listened;
+    settings.listen_count = 1;
+    settings.head_timeout_ms = 300;
+    settings.handle = handle;
     struct error error = {0};
     server = http_server_new(&settings, &error);
     if (!server)
@@ -114,8 +117,10 @@ static void test_a_file_that_nobody_answers_on_is_replaced(void **state) {
 
 static void test_a_file_of_another_kind_is_not_touched(void **state) {
     (void)state;
-    const struct http_server_settings settings = {
-        .listen = listened, .listen_count = 1, .handle = handle};
+    struct http_server_settings settings = http_server_settings_default();
+    settings.listen = listened;
+    settings.listen_count = 1;
+    settings.handle = handle;
     struct error error = {0};
     struct stat found;
     close(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
