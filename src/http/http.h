@@ -108,15 +108,15 @@ const char *http_exchange_client(const struct http_exchange *exchange); /* "1.2.
 bool http_read_body(struct http_exchange *exchange, size_t limit, struct buffer *body,
                     struct error *error);
 
-/* Adds a field to the answer; before http_reply() or http_begin(). A value holding CR, LF or NUL is
- * left out. At most 8 KiB of fields. */
+/* Adds a field to the answer; before http_respond() or http_begin(). A value holding CR, LF or NUL
+ * is left out. At most 8 KiB of fields. */
 void http_add_field(struct http_exchange *exchange, const char *name, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* Answers at once with a body in memory: head and body leave in one send. On HEAD the body is not
  * sent but its length is told. */
-void http_reply(struct http_exchange *exchange, int status, const char *content_type,
-                const void *body, size_t length);
+void http_respond(struct http_exchange *exchange, int status, const char *content_type,
+                  const void *body, size_t length);
 
 enum { HTTP_UNKNOWN_LENGTH = -1 };
 

@@ -264,8 +264,8 @@ static bool send_pieces(struct http_exchange *exchange, struct iovec *pieces, in
 
 /* ---- an answer from memory ---- */
 
-void http_reply(struct http_exchange *exchange, int status, const char *content_type,
-                const void *body, size_t length) {
+void http_respond(struct http_exchange *exchange, int status, const char *content_type,
+                  const void *body, size_t length) {
     if (exchange->status != 0)
         return;
     if (content_type)
@@ -399,7 +399,7 @@ void exchange_refuse(struct http_exchange *exchange, const struct http_server_se
     char body[ERROR_BODY_LIMIT];
     const char *type = error_body(settings, status, why, body, sizeof body);
     exchange->keep_alive = false;
-    http_reply(exchange, status, type, body, strnlen(body, sizeof body));
+    http_respond(exchange, status, type, body, strnlen(body, sizeof body));
 }
 
 bool exchange_end(struct http_exchange *exchange, const struct http_server_settings *settings) {
@@ -408,7 +408,7 @@ bool exchange_end(struct http_exchange *exchange, const struct http_server_setti
         const char *why = "the request was left unanswered";
         const char *type = error_body(settings, 500, why, body, sizeof body);
         exchange->connection->fields_length = 0;
-        http_reply(exchange, 500, type, body, strnlen(body, sizeof body));
+        http_respond(exchange, 500, type, body, strnlen(body, sizeof body));
     }
     if (exchange->cut)
         return false;

@@ -46,7 +46,7 @@ static void respond_json(struct call *call, const char *media_type, json_t *json
         return;
     }
     call_add_content_fields(call, NULL);
-    http_reply(call->exchange, 200, media_type, text.bytes, text.length);
+    http_respond(call->exchange, 200, media_type, text.bytes, text.length);
 }
 
 /* The tags of `all` (in byte order) that make up the page. *next is the name of the last one when
@@ -124,7 +124,7 @@ void call_handle_referrers(struct call *call) {
     if (filtered)
         http_add_field(call->exchange, "OCI-Filters-Applied", "artifactType");
     call_add_content_fields(call, NULL);
-    http_reply(call->exchange, 200, MEDIA_OCI_INDEX, body.bytes, body.length);
+    http_respond(call->exchange, 200, MEDIA_OCI_INDEX, body.bytes, body.length);
 }
 
 /* ---- the catalog of what is cached ---- */

@@ -26,8 +26,8 @@ void call_handle_metrics(struct call *call) {
                    figures.workers_busy);
     }
     metric_write(&body);
-    http_reply(call->exchange, 200, "text/plain; version=0.0.4; charset=utf-8", body.bytes,
-               body.length);
+    http_respond(call->exchange, 200, "text/plain; version=0.0.4; charset=utf-8", body.bytes,
+                 body.length);
 }
 
 void call_handle_flights(struct call *call) {
@@ -55,7 +55,7 @@ void call_handle_flights(struct call *call) {
     }
     buffer_append_string(&body, "]}\n");
     http_add_field(call->exchange, "Cache-Control", "no-store");
-    http_reply(call->exchange, 200, "application/json", body.bytes, body.length);
+    http_respond(call->exchange, 200, "application/json", body.bytes, body.length);
 }
 
 static const char page_head[] =
@@ -156,5 +156,5 @@ void call_handle_page(struct call *call) {
     buffer_append_string(&body, page_flights);
     append_upstreams(&body, registry);
     http_add_field(call->exchange, "Cache-Control", "no-store");
-    http_reply(call->exchange, 200, "text/html; charset=utf-8", body.bytes, body.length);
+    http_respond(call->exchange, 200, "text/html; charset=utf-8", body.bytes, body.length);
 }

@@ -26,8 +26,8 @@ void call_handle_manifest(struct call *call) {
     if (!call_not_modified(call, &document->digest)) {
         call_add_content_fields(call, &document->digest);
         if (document->has_bytes)
-            http_reply(call->exchange, 200, document->media_type, document->bytes,
-                       document->length);
+            http_respond(call->exchange, 200, document->media_type, document->bytes,
+                         document->length);
         else /* only for HEAD a document may be without bytes */
             http_begin(call->exchange, 200, document->media_type, (int64_t)document->length, NULL);
     }

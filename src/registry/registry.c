@@ -166,7 +166,7 @@ static bool check_ns(struct call *call) {
 }
 
 static void respond_text(struct call *call, int status, const char *text) {
-    http_reply(call->exchange, status, "text/plain; charset=utf-8", text, strlen(text));
+    http_respond(call->exchange, status, "text/plain; charset=utf-8", text, strlen(text));
 }
 
 static void dispatch(struct call *call) {
@@ -201,7 +201,7 @@ static void dispatch(struct call *call) {
         return;
     case ROUTE_API:
         call_add_fields(call);
-        http_reply(call->exchange, 200, "application/json", "{}", 2);
+        http_respond(call->exchange, 200, "application/json", "{}", 2);
         return;
     case ROUTE_CATALOG:
         call_handle_catalog(call);

@@ -54,7 +54,7 @@ bool call_not_modified(struct call *call, const struct digest *digest) {
         (!text_is(text_trim(wanted), "*") && !memmem(wanted.at, wanted.length, text, strlen(text))))
         return false;
     call_add_content_fields(call, digest);
-    http_reply(call->exchange, 304, NULL, NULL, 0);
+    http_respond(call->exchange, 304, NULL, NULL, 0);
     return true;
 }
 
@@ -69,7 +69,7 @@ void call_fail(struct call *call, int status, const char *code, const char *form
               sizeof call->error);
     error_body_write(&body, code, message);
     call_add_fields(call);
-    http_reply(call->exchange, status, "application/json", body.bytes, body.length);
+    http_respond(call->exchange, status, "application/json", body.bytes, body.length);
 }
 
 static const char *unknown_code(const struct call *call, const struct error *error) {

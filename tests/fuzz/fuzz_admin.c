@@ -39,10 +39,10 @@ bool __wrap_http_read_body(struct http_exchange *exchange, size_t limit, struct 
            error_set(error, ERROR_INVALID, "too large");
 }
 
-void __wrap_http_reply(struct http_exchange *exchange, int status, const char *content_type,
-                       const void *bytes, size_t length);
-void __wrap_http_reply(struct http_exchange *exchange, int status, const char *content_type,
-                       const void *bytes, size_t length) {
+void __wrap_http_respond(struct http_exchange *exchange, int status, const char *content_type,
+                         const void *bytes, size_t length);
+void __wrap_http_respond(struct http_exchange *exchange, int status, const char *content_type,
+                         const void *bytes, size_t length) {
     (void)exchange, (void)content_type;
     MUST(status >= 400 && status < 500);
     must_be_json(bytes, length);

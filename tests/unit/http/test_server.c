@@ -63,12 +63,12 @@ static void handle(void *context, struct http_exchange *exchange) {
     if (text_is(path, "/hello")) {
         http_add_field(exchange, "X-One", "%d", 1);
         http_add_field(exchange, "X-Bad", "%s", "a\r\nX-Injected: b");
-        http_reply(exchange, 200, "text/plain", "hello", 5);
+        http_respond(exchange, 200, "text/plain", "hello", 5);
     } else if (text_starts(path, "/echo/")) {
-        http_reply(exchange, 200, "text/plain", path.at + 6, path.length - 6);
+        http_respond(exchange, 200, "text/plain", path.at + 6, path.length - 6);
     } else if (text_is(path, "/client")) {
-        http_reply(exchange, 200, NULL, http_exchange_client(exchange),
-                   strlen(http_exchange_client(exchange)));
+        http_respond(exchange, 200, NULL, http_exchange_client(exchange),
+                     strlen(http_exchange_client(exchange)));
     } else if (text_is(path, "/file")) {
         if (http_begin(exchange, 200, "application/octet-stream", FILE_SIZE, &error) &&
             http_send_file(exchange, file, 0, FILE_SIZE - 1, &error)) {
@@ -82,14 +82,14 @@ static void handle(void *context, struct http_exchange *exchange) {
         atomic_store(&sending_failed_as, error.kind);
     } else if (text_is(path, "/chunked")) {
         if (!http_begin(exchange, 200, NULL, HTTP_UNKNOWN_LENGTH, &error)) {
-            http_reply(exchange, error.kind == ERROR_UNSUPPORTED ? 505 : 500, NULL, "", 0);
+            http_respond(exchange, error.kind == ERROR_UNSUPPORTED ? 505 : 500, NULL, "", 0);
             return;
         }
         http_send(exchange, "0123456789abcdefXYZ", 19, &error);
         http_send(exchange, "", 0, &error);
         http_send_file(exchange, file, 0, 3, &error);
     } else if (text_is(path, "/nothing")) {
-        http_reply(exchange, 304, NULL, NULL, 0);
+        http_respond(exchange, 304, NULL, NULL, 0);
     } else if (text_is(path, "/abort")) {
         if (http_begin(exchange, 200, NULL, 100, &error))
             http_send(exchange, "half", 4, &error);
@@ -103,18 +103,18 @@ static void handle(void *context, struct http_exchange *exchange) {
             http_send(exchange, "12345", 5, &error);
     } else if (text_is(path, "/hold")) {
         hold();
-        http_reply(exchange, 200, NULL, "held", 4);
+        http_respond(exchange, 200, NULL, "held", 4);
     } else if (text_is(path, "/body")) {
         struct buffer body cleanup_buffer = {0};
         if (http_read_body(exchange, 100, &body, &error))
-            http_reply(exchange, 200, NULL, body.length ? body.bytes : "", body.length);
+            http_respond(exchange, 200, NULL, body.length ? body.bytes : "", body.length);
         else
-            http_reply(exchange, error.kind == ERROR_TIMEOUT ? 408 : 413, NULL, "", 0);
+            http_respond(exchange, error.kind == ERROR_TIMEOUT ? 408 : 413, NULL, "", 0);
     } else if (text_is(path, "/watch")) {
         for (int i = 0; i < 1000 && http_client_is_there(exchange); i++)
             clock_sleep_ms(2);
         atomic_store(&gone_seen, !http_client_is_there(exchange));
-        http_reply(exchange, 200, NULL, "", 0);
+        http_respond(exchange, 200, NULL, "", 0);
     }
     /* all else is left unanswered */
 }

@@ -32,18 +32,18 @@ static void handle(void *context, struct http_exchange *exchange) {
     struct buffer body cleanup_buffer = {0}, answer cleanup_buffer = {0};
     struct error error = {0};
     if (text_is(http_exchange_request(exchange)->path, "/unread")) {
-        http_reply(exchange, 200, NULL, "unread", 6);
+        http_respond(exchange, 200, NULL, "unread", 6);
         return;
     }
     if (!http_read_body(exchange, BODY_LIMIT, &body, &error)) {
         const char *name = error_kind_name(error.kind);
-        http_reply(exchange, 400, NULL, name, strlen(name));
+        http_respond(exchange, 400, NULL, name, strlen(name));
         return;
     }
     bool there = http_client_is_there(exchange);
     buffer_printf(&answer, "%s%s %s", http_exchange_client(exchange), there ? "" : " left",
                   body.length ? body.bytes : "");
-    http_reply(exchange, 200, NULL, answer.bytes, answer.length);
+    http_respond(exchange, 200, NULL, answer.bytes, answer.length);
 }
 
 static void *run(void *argument) {
