@@ -1,30 +1,30 @@
-/* A request's body, for the handlers that ask for one. */
+/* Reads a request's body, for the handlers that ask for it. */
 #include <string.h>
 #include "base/clock.h"
 #include "http/exchange.h"
 
-/* Takes what came together with the head. The head itself stays: the request's texts point at it.
- */
+/* Takes the part of the body that arrived together with the head. The head itself stays in place,
+ * because the request's texts point at it. */
 static bool take_received(struct http_exchange *exchange, struct buffer *body) {
-    struct connection *connection = exchange->connection;
-    char *rest = connection->bytes + exchange->head_length;
-    size_t there = connection->length - exchange->head_length;
+    struct buffer *received = exchange->received;
+    char *rest = received->bytes + exchange->head_length;
+    size_t there = received->length - exchange->head_length;
     size_t taken = exchange->body_left < there ? (size_t)exchange->body_left : there;
     if (!buffer_append(body, rest, taken))
         return false;
     memmove(rest, rest + taken, there - taken);
-    connection->length -= taken;
+    received->length -= taken;
     exchange->body_left -= taken;
     return true;
 }
 
 static bool send_continue(struct http_exchange *exchange, struct error *error) {
     struct iovec piece = {(char *)"HTTP/1.1 100 Continue\r\n\r\n", 25};
-    return channel_send(&exchange->connection->channel, &piece, 1, false, error);
+    return channel_send(exchange->channel, &piece, 1, false, error);
 }
 
 static bool receive_rest(struct http_exchange *exchange, struct buffer *body, struct error *error) {
-    struct channel *channel = &exchange->connection->channel;
+    struct channel *channel = exchange->channel;
     int64_t deadline = clock_ms() + exchange->body_wait_ms;
     while (exchange->body_left > 0) {
         char bytes[2048];
@@ -54,8 +54,7 @@ bool http_read_body(struct http_exchange *exchange, size_t limit, struct buffer 
         return true;
     if (request->content_length == 0)
         return error_set(error, ERROR_UNSUPPORTED,
-                         "a chunked body is not taken here; say its "
-                         "Content-Length");
+                         "a chunked body is not accepted here; send it with a Content-Length");
     if (request->content_length > limit)
         return error_set(error, ERROR_INVALID, "the body is longer than %zu bytes", limit);
     if (!take_received(exchange, body))
@@ -64,6 +63,6 @@ bool http_read_body(struct http_exchange *exchange, size_t limit, struct buffer 
         return false;
     bool read = receive_rest(exchange, body, error);
     if (!read)
-        exchange->keep_alive = false; /* where the next request begins is not known */
+        exchange->keep_alive = false; /* nobody knows where the next request begins */
     return read;
 }

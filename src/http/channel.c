@@ -1,3 +1,4 @@
+/* Receives and sends with bounds, on a plain socket or through TLS. */
 #include "http/channel.h"
 
 #include <errno.h>
@@ -22,6 +23,9 @@ enum {
     TLS_RECORD = 16 << 10,
 };
 
+_Static_assert((int)CHANNEL_CLOSED == (int)TLS_CLOSED && (int)CHANNEL_NOTHING == (int)TLS_NOTHING,
+               "channel_receive() hands on what tls_receive() yields");
+
 /* ---- waiting ---- */
 
 static int stall_part_ms(int send_timeout_ms) {
@@ -31,6 +35,14 @@ static int stall_part_ms(int send_timeout_ms) {
 static void set_timeout(int fd, int option, int ms) {
     struct timeval time = {.tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000};
     setsockopt(fd, SOL_SOCKET, option, &time, sizeof time);
+}
+
+void channel_init(struct channel *channel, int fd, int receive_wait_ms, int send_timeout_ms,
+                  const char *peer) {
+    *channel = (struct channel){.fd = fd,
+                                .receive_wait_ms = receive_wait_ms,
+                                .send_timeout_ms = send_timeout_ms,
+                                .peer = peer};
 }
 
 void channel_prepare_listener(int fd, int receive_wait_ms, int send_timeout_ms) {

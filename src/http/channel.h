@@ -28,10 +28,15 @@ struct channel {
     const char *peer; /* for errors; borrowed */
 };
 
+/* Takes over a socket that channel_prepare_listener() has prepared; `peer` must outlive the
+ * channel. */
+void channel_init(struct channel *channel, int fd, int receive_wait_ms, int send_timeout_ms,
+                  const char *peer);
+
 /* The socket options that a listener hands on to what it accepts: timeouts and TCP_NODELAY. */
 void channel_prepare_listener(int fd, int receive_wait_ms, int send_timeout_ms);
 
-enum { CHANNEL_CLOSED = 0, CHANNEL_NOTHING = -1 };
+enum { CHANNEL_CLOSED = 0, CHANNEL_NOTHING = -1 }; /* as tls.h has them */
 
 /* Receives up to `size` bytes, waiting at most `wait_ms` (0: not at all) for the first. Their
  * number, or CHANNEL_CLOSED (end or failure), or CHANNEL_NOTHING in that time. */

@@ -1,107 +1,98 @@
+/* A connection's requests on a worker: receive, parse, have the request answered, go on or end. */
 #include "http/connection.h"
 
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include "base/clock.h"
 #include "http/exchange.h"
-#include "http/server.h"
 #include "http/tls.h"
 
 enum {
-    BYTES_START = 2 << 10,      /* most heads are smaller */
+    RECEIVED_START = 2 << 10,   /* bytes; most heads are smaller */
     DISCARD_LIMIT = 64 << 10,   /* a longer body that nobody reads ends the connection */
     TLS_HANDSHAKE_RECORD = 0x16 /* the first byte of a TLS hello */
 };
 
 /* ---- life ---- */
 
-struct connection *connection_new(int fd, const struct sockaddr_storage *peer, int receive_wait_ms,
-                                  int send_timeout_ms) {
-    struct connection *connection = calloc(1, sizeof *connection);
-    if (!connection) {
-        close(fd);
-        return NULL;
-    }
-    connection->source.kind = SOURCE_CONNECTION;
-    connection->source.fd = fd;
+void connection_init(struct connection *connection, int fd, const struct sockaddr_storage *peer,
+                     bool plain, int receive_wait_ms, int send_timeout_ms) {
+    *connection = (struct connection){.plain = plain};
     listener_name(peer, connection->peer);
-    connection->channel = (struct channel){.fd = fd,
-                                           .receive_wait_ms = receive_wait_ms,
-                                           .send_timeout_ms = send_timeout_ms,
-                                           .peer = connection->peer};
-    return connection;
+    channel_init(&connection->channel, fd, receive_wait_ms, send_timeout_ms, connection->peer);
 }
 
-void connection_free(struct connection *connection) {
+void connection_finish(struct connection *connection) {
     channel_close(&connection->channel);
-    free(connection->bytes);
-    free(connection->fields);
-    free(connection);
+    buffer_free(&connection->received);
+    buffer_free(&connection->fields);
 }
 
 void connection_shrink(struct connection *connection) {
-    free(connection->fields);
-    connection->fields = NULL;
-    connection->fields_length = connection->fields_capacity = 0;
-    if (connection->length > 0)
-        return;
-    free(connection->bytes);
-    connection->bytes = NULL;
-    connection->capacity = 0;
+    buffer_free(&connection->fields);
+    if (connection->received.length == 0)
+        buffer_free(&connection->received);
+}
+
+void connection_end(struct connection *connection, uint64_t bytes, int64_t deadline_ms) {
+    channel_finish(&connection->channel);
+    connection->wants_to_write = false;
+    connection->received.length = 0;
+    connection->discard = bytes;
+    connection->deadline_ms = deadline_ms;
 }
 
 /* ---- receiving ---- */
 
-static bool make_room(struct connection *connection) {
-    if (connection->length < connection->capacity)
+/* Makes space behind what has been received: first for a usual head, then for the largest. */
+static bool make_space(struct buffer *received) {
+    if (received->length + 1 < received->capacity)
         return true;
-    size_t capacity = connection->capacity ? HTTP_HEAD_LIMIT : BYTES_START;
-    char *bytes = realloc(connection->bytes, capacity);
-    if (!bytes)
-        return false;
-    connection->bytes = bytes;
-    connection->capacity = capacity;
-    return true;
+    size_t size = received->length < RECEIVED_START ? RECEIVED_START : HTTP_HEAD_LIMIT;
+    return received->length < size && buffer_reserve(received, size - received->length);
 }
 
-/* Drops the first bytes; what a client sent ahead moves to the front. */
-static void use_up(struct connection *connection, size_t used) {
-    connection->length -= used;
-    if (connection->length > 0)
-        memmove(connection->bytes, connection->bytes + used, connection->length);
+/* Drops the first bytes; what the client sent behind them moves to the front. */
+static void use_up(struct buffer *received, size_t used) {
+    received->length -= used;
+    if (received->length > 0)
+        memmove(received->bytes, received->bytes + used, received->length);
 }
 
 static void discard_body(struct connection *connection) {
-    size_t step =
-        connection->length < connection->discard ? connection->length : (size_t)connection->discard;
+    size_t length = connection->received.length;
+    size_t step = length < connection->discard ? length : (size_t)connection->discard;
     connection->discard -= step;
-    use_up(connection, step);
+    use_up(&connection->received, step);
 }
 
 enum reception { RECEPTION_MORE, RECEPTION_NOTHING, RECEPTION_END };
 
-/* Receives what is there, or the first that comes. Between requests the worker lingers: a hot
- * client's next request is here sooner than epoll could tell. */
-static enum reception receive_more(struct connection *connection, struct http_server *server) {
-    if (!make_room(connection))
+static int linger_ms(const struct connection_terms *terms) {
+    return terms->linger_ms ? terms->linger_ms(terms->context) : 0;
+}
+
+/* Receives what is there. Between requests the worker waits for the first byte for a moment,
+ * because a busy client's next request is here sooner than epoll could tell. */
+static enum reception receive_more(struct connection *connection,
+                                   const struct connection_terms *terms) {
+    struct buffer *received = &connection->received;
+    if (!make_space(received))
         return RECEPTION_END;
-    bool idle = connection->length == 0 && connection->discard == 0;
-    int wait_ms = idle ? pool_linger_ms(&server->pool) : 0;
-    if (idle)
+    bool idle = received->length == 0 && connection->discard == 0;
+    int wait_ms = idle ? linger_ms(terms) : 0;
+    if (wait_ms > 0)
         atomic_store(&connection->waiting, true);
-    /* Either the stop sees `waiting`, or this sees the stop. */
-    if (atomic_load(&server->stopping))
+    /* Either the stop sees `waiting`, or this thread sees the stop. */
+    if (atomic_load(terms->stopping))
         wait_ms = 0;
-    ssize_t n = channel_receive(&connection->channel, connection->bytes + connection->length,
-                                connection->capacity - connection->length, wait_ms);
-    if (idle)
-        atomic_store(&connection->waiting, false);
+    ssize_t n = channel_receive(&connection->channel, received->bytes + received->length,
+                                received->capacity - received->length - 1, wait_ms);
+    atomic_store(&connection->waiting, false);
     if (n == CHANNEL_NOTHING)
         return RECEPTION_NOTHING;
     if (n == CHANNEL_CLOSED)
         return RECEPTION_END;
-    connection->length += (size_t)n;
+    received->length += (size_t)n;
     return RECEPTION_MORE;
 }
 
@@ -110,61 +101,63 @@ static enum connection_fate park_until(struct connection *connection, int64_t de
     return CONNECTION_PARK;
 }
 
-/* Parks it until more arrives: the deadline of a head that has begun holds on. */
-static enum connection_fate park(struct connection *connection, struct http_server *server) {
+/* Parks the connection. If a head has begun, its deadline still applies. */
+static enum connection_fate park(struct connection *connection,
+                                 const struct connection_terms *terms) {
     if (connection->head_deadline_ms)
         return park_until(connection, connection->head_deadline_ms);
-    return park_until(connection, clock_ms() + server->settings.idle_timeout_ms);
+    return park_until(connection, clock_ms() + terms->settings->idle_timeout_ms);
 }
 
 /* ---- one request ---- */
 
-/* RFC 9112 §9.6: a close with unread bytes would be an RST, which may destroy the answer on its
- * way. TLS says goodbye besides, and its client may answer that. */
-static enum connection_fate end(struct connection *connection, bool unread) {
-    bool finish = unread || connection->length > 0 || connection->channel.tls;
+/* RFC 9112 §9.6: a close with unread bytes would be an RST, which may destroy the response on its
+ * way. TLS says goodbye as well, and its client may answer that. */
+static enum connection_fate end(const struct connection *connection, bool unread) {
+    bool finish = unread || connection->received.length > 0 || connection->channel.tls;
     return finish ? CONNECTION_FINISH : CONNECTION_CLOSE;
 }
 
-static enum connection_fate refuse(struct http_exchange *exchange, struct http_server *server,
-                                   int status, const char *why) {
-    exchange_refuse(exchange, &server->settings, status, why);
+static enum connection_fate refuse(struct http_exchange *exchange,
+                                   const struct connection_terms *terms, int status,
+                                   const char *why) {
+    exchange_refuse(exchange, terms->settings, status, why);
     return CONNECTION_FINISH;
 }
 
-static bool is_known_expectation(const struct http_request *request, bool *expects) {
-    struct text expectation = http_field(request, "Expect");
-    *expects = expectation.at != NULL;
-    return !*expects || text_is_nocase(expectation, "100-continue");
-}
-
-/* Has a request answered whose head took the first `used` bytes. True: the connection goes on. */
-static bool answer(struct http_exchange *exchange, struct http_server *server, size_t used,
-                   enum connection_fate *fate) {
-    struct connection *connection = exchange->connection;
+/* Whether the request may reach the handler; false: `*fate` is set. */
+static bool is_acceptable(struct http_exchange *exchange, const struct connection_terms *terms,
+                          enum connection_fate *fate) {
     const struct http_request *request = &exchange->request;
-    bool expects;
-    bool known = is_known_expectation(request, &expects);
-    *fate = CONNECTION_FINISH;
-    if (!known) {
-        *fate = refuse(exchange, server, 417, "only the expectation 100-continue is known");
+    struct text expectation = http_field(request, "Expect");
+    exchange->expects = expectation.at != NULL;
+    if (exchange->expects && !text_is_nocase(expectation, "100-continue")) {
+        *fate = refuse(exchange, terms, 417, "only the expectation 100-continue is known");
         return false;
     }
     if (request->has_body && (request->method == HTTP_GET || request->method == HTTP_HEAD)) {
-        *fate = refuse(exchange, server, 400, "a GET or HEAD request has no body");
+        *fate = refuse(exchange, terms, 400, "a GET or HEAD request has no body");
         return false;
     }
+    return true;
+}
+
+/* Has a request answered whose head took the first `used` bytes. True: the connection goes on. */
+static bool answer(struct connection *connection, struct http_exchange *exchange,
+                   const struct connection_terms *terms, size_t used, enum connection_fate *fate) {
+    const struct http_request *request = &exchange->request;
+    if (!is_acceptable(exchange, terms, fate))
+        return false;
     /* A body is thrown away only when its end is certain: a client that waits for 100 may send it
-     * or not, and a chunked one may be endless. */
-    bool discardable = !request->has_body || (request->content_length > 0 && !expects &&
+     * or not, and a chunked body may be endless. */
+    bool discardable = !request->has_body || (request->content_length > 0 && !exchange->expects &&
                                               request->content_length <= DISCARD_LIMIT);
     exchange->keep_alive = request->keep_alive && discardable;
     exchange->head_length = used;
     exchange->body_left = request->has_body ? request->content_length : 0;
-    exchange->expects = expects;
-    exchange->body_wait_ms = server->settings.head_timeout_ms;
-    server->settings.handle(server->settings.context, exchange);
-    if (!exchange_end(exchange, &server->settings)) {
+    exchange->body_wait_ms = terms->settings->head_timeout_ms;
+    terms->settings->handle(terms->settings->context, exchange);
+    if (!exchange_end(exchange, terms->settings)) {
         channel_cut(&connection->channel);
         *fate = CONNECTION_CLOSE;
         return false;
@@ -173,53 +166,56 @@ static bool answer(struct http_exchange *exchange, struct http_server *server, s
     bool is_chunked = request->has_body && request->content_length == 0;
     bool unread = is_chunked || exchange->body_left > 0;
     connection->discard = goes_on ? exchange->body_left : 0;
-    use_up(connection, used); /* from here on the request's texts point at other bytes */
+    use_up(&connection->received, used); /* from here on the request's texts point at other bytes */
     if (!goes_on)
         *fate = end(connection, unread);
     return goes_on;
 }
 
+/* Sets the deadline of what has begun to arrive, unless it is set. */
+static void begin_head(struct connection *connection, const struct connection_terms *terms) {
+    if (connection->head_deadline_ms == 0)
+        connection->head_deadline_ms = clock_ms() + terms->settings->head_timeout_ms;
+}
+
 /* Reads a head from what has arrived and has it answered. True: the connection goes on. */
-static bool serve_one(struct connection *connection, struct http_server *server,
+static bool serve_one(struct connection *connection, const struct connection_terms *terms,
                       enum connection_fate *fate, bool *needs_more) {
     struct http_exchange exchange;
+    struct buffer *received = &connection->received;
     size_t used = 0;
     int status = 0;
     const char *why = NULL;
     *needs_more = false;
-    if ((unsigned char)connection->bytes[0] == TLS_HANDSHAKE_RECORD) {
-        *fate = CONNECTION_CLOSE;
+    *fate = CONNECTION_CLOSE;
+    if ((unsigned char)received->bytes[0] == TLS_HANDSHAKE_RECORD)
         return false;
-    }
-    switch (http_parse_head(connection->bytes, connection->length, &exchange.request, &used,
-                            &status, &why)) {
-    case HTTP_PARSE_MORE:
+    enum http_parse parsed =
+        http_parse_head(received->bytes, received->length, &exchange.request, &used, &status, &why);
+    if (parsed == HTTP_PARSE_MORE) {
         *needs_more = true;
-        if (connection->head_deadline_ms == 0)
-            connection->head_deadline_ms = clock_ms() + server->settings.head_timeout_ms;
-        *fate = CONNECTION_CLOSE;
+        begin_head(connection, terms);
         return clock_ms() < connection->head_deadline_ms;
-    case HTTP_PARSE_BAD:
-        exchange_begin(&exchange, connection, &server->stopping);
+    }
+    exchange_begin(&exchange, &connection->channel, received, &connection->fields);
+    exchange.stopping = terms->stopping;
+    if (parsed == HTTP_PARSE_BAD) {
         exchange.request.method = HTTP_OTHER;
-        *fate = refuse(&exchange, server, status, why);
+        *fate = refuse(&exchange, terms, status, why);
         return false;
-    case HTTP_PARSE_DONE:
-        break;
     }
     connection->head_deadline_ms = 0;
-    exchange_begin(&exchange, connection, &server->stopping);
-    return answer(&exchange, server, used, fate);
+    return answer(connection, &exchange, terms, used, fate);
 }
 
 /* ---- all requests ---- */
 
 /* True: the handshake is done. */
-static bool shake_hands(struct connection *connection, struct http_server *server,
+static bool shake_hands(struct connection *connection, const struct connection_terms *terms,
                         enum connection_fate *fate) {
     struct channel *channel = &connection->channel;
     if (!channel->tls)
-        channel->tls = tls_session_new(server->identity, channel->fd);
+        channel->tls = tls_session_new(terms->identity, channel->fd);
     enum tls_step step = channel->tls ? tls_handshake(channel->tls) : TLS_FAILED;
     channel->handshaken = step == TLS_DONE;
     connection->wants_to_write = step == TLS_WAITS_TO_WRITE;
@@ -228,40 +224,40 @@ static bool shake_hands(struct connection *connection, struct http_server *serve
     } else if (step == TLS_FAILED) {
         *fate = CONNECTION_CLOSE;
     } else {
-        if (connection->head_deadline_ms == 0)
-            connection->head_deadline_ms = clock_ms() + server->settings.head_timeout_ms;
+        begin_head(connection, terms);
         *fate = park_until(connection, connection->head_deadline_ms);
     }
     return step == TLS_DONE;
 }
 
-enum connection_fate connection_serve(struct connection *connection, struct http_server *server) {
+enum connection_fate connection_serve(struct connection *connection,
+                                      const struct connection_terms *terms) {
     enum connection_fate fate = CONNECTION_CLOSE;
     if (!connection->plain && !connection->channel.handshaken &&
-        !shake_hands(connection, server, &fate))
+        !shake_hands(connection, terms, &fate))
         return fate;
     bool needs_more = false;
     for (;;) {
         discard_body(connection);
-        if (connection->length == 0 || needs_more) {
+        if (connection->received.length == 0 || needs_more) {
             /* A head in pieces does not keep a worker: it waits in epoll for its rest. */
-            switch (receive_more(connection, server)) {
+            switch (receive_more(connection, terms)) {
             case RECEPTION_END:
                 return CONNECTION_CLOSE;
             case RECEPTION_NOTHING:
-                return park(connection, server);
+                return park(connection, terms);
             case RECEPTION_MORE:
                 break;
             }
             needs_more = false;
             continue;
         }
-        if (!serve_one(connection, server, &fate, &needs_more))
+        if (!serve_one(connection, terms, &fate, &needs_more))
             return fate;
         /* Others wait: whatever this client has sent meanwhile queues up behind them. */
-        if (!needs_more && pool_is_short(&server->pool))
-            return connection->length > 0 || channel_has_pending(&connection->channel)
+        if (!needs_more && linger_ms(terms) == 0)
+            return connection->received.length > 0 || channel_has_pending(&connection->channel)
                        ? CONNECTION_LINE_UP
-                       : park(connection, server);
+                       : park(connection, terms);
     }
 }

@@ -1,8 +1,8 @@
 /*
- * A connection and what a worker does with it: read heads, have them answered, in order.
+ * Private to http/. A client's connection, and what a worker does with it: read request heads, have
+ * the requests answered, one after the other.
  *
- * A connection is at every moment in exactly one place: parked (epoll watches it; the loop's), in
- * the line of ready ones, or with a worker. Whoever has it may touch it; server.c moves it. Only
+ * Whoever holds a connection (the loop, a line, a worker: see connections.h) may touch it. Only
  * `waiting` is read by others.
  */
 #ifndef HTTP_CONNECTION_H
@@ -10,73 +10,61 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
+#include "base/buffer.h"
 #include "http/channel.h"
+#include "http/http.h"
 #include "http/listener.h"
 
-struct http_server;
+struct tls_identity;
 
-/* What epoll hands back: the first member of everything that is watched. */
-struct source {
-    enum { SOURCE_WAKE, SOURCE_LISTENER, SOURCE_CONNECTION } kind;
-    int fd;
-};
-
-enum connection_stage {
-    STAGE_SERVING,  /* it brings requests */
-    STAGE_REFUSING, /* over a limit: 503 when its request arrives */
-    STAGE_CLOSING,  /* all is said; what still arrives is thrown away, so that no RST overtakes the
-                       answer */
+/* On which terms a worker serves connections; many workers share them. */
+struct connection_terms {
+    const struct http_server_settings *settings; /* timeouts, handler, error bodies */
+    struct tls_identity *identity;               /* NULL: no TLS */
+    const atomic_bool *stopping;                 /* once set, no connection goes on */
+    /* How long the worker may wait for the next request of its connection. 0: other connections
+     * wait for the worker. NULL: never. */
+    int (*linger_ms)(const void *context);
+    const void *context;
 };
 
 struct connection {
-    struct source source;
     struct channel channel;
     char peer[LISTENER_NAME_LIMIT];
-
-    /* Guarded by the server's connections_lock. */
-    struct connection *prev, *next;               /* of all */
-    struct connection *parked_prev, *parked_next; /* of those parked */
-    bool parked;
-    bool counted; /* against the limit */
-
-    /* Guarded by the pool's line_lock. */
-    struct connection *line_prev, *line_next;
-    int64_t in_line_since_ms;
-
-    /* The holder's. */
-    enum connection_stage stage;
-    bool plain;               /* no TLS: the server has none, or it came by a Unix socket */
-    bool wants_to_write;      /* what its parking waits for (a handshake may) */
+    bool plain;               /* no TLS: the server has none, or the client came by a Unix socket */
+    bool wants_to_write;      /* a handshake waits until it can send */
     int64_t deadline_ms;      /* until when it may stay parked */
-    int64_t head_deadline_ms; /* until when the begun head must be whole; 0: none begun */
-    char *bytes;              /* received and not yet used; NULL while none are */
-    size_t length, capacity;
-    char *fields; /* of the answer in the making */
-    size_t fields_length, fields_capacity;
-    uint64_t discard; /* bytes of a body that nobody read, still to be thrown away */
+    int64_t head_deadline_ms; /* until when the begun head must be complete; 0: none has begun */
+    struct buffer received;   /* and not yet used */
+    struct buffer fields;     /* of the response in the making */
+    uint64_t discard;         /* bytes of a body that nobody read, still to be thrown away */
 
-    /* Set while its worker waits for the next request, so that a stop may wake it. */
+    /* Set while a worker waits for the next request, so that a stop may wake the worker. */
     atomic_bool waiting;
 };
 
-/* Takes the socket; NULL when out of memory (the socket is then closed). */
-struct connection *connection_new(int fd, const struct sockaddr_storage *peer, int receive_wait_ms,
-                                  int send_timeout_ms);
-void connection_free(struct connection *connection);
+/* Takes the socket over. The connection stays where it is in memory until connection_finish(). */
+void connection_init(struct connection *connection, int fd, const struct sockaddr_storage *peer,
+                     bool plain, int receive_wait_ms, int send_timeout_ms);
+void connection_finish(struct connection *connection); /* closes the socket */
 
 /* Gives back the memory that a connection without work does not need. */
 void connection_shrink(struct connection *connection);
 
+/* From now on what arrives is thrown away, `bytes` at most, until `deadline_ms`; the client is told
+ * that nothing more comes. */
+void connection_end(struct connection *connection, uint64_t bytes, int64_t deadline_ms);
+
 enum connection_fate {
     CONNECTION_PARK,    /* nothing to do until more arrives */
-    CONNECTION_LINE_UP, /* it has more, but others wait for a worker */
+    CONNECTION_LINE_UP, /* more has arrived, but other connections wait for a worker */
     CONNECTION_CLOSE,   /* over */
     CONNECTION_FINISH,  /* over, but the client may still be sending */
 };
 
 /* Serves requests for as long as they come; on a worker. */
-enum connection_fate connection_serve(struct connection *connection, struct http_server *server);
+enum connection_fate connection_serve(struct connection *connection,
+                                      const struct connection_terms *terms);
 
 #endif

@@ -1,17 +1,13 @@
+/* Worker threads that are started when they are needed, and the line of tasks that wait for one. */
 #include "http/pool.h"
 
-#include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <utlist.h>
 #include "base/clock.h"
 #include "base/log.h"
-#include "http/server.h"
+#include "base/thread.h"
 
 enum {
-    /* Virtual; what is not touched costs nothing. A TLS handshake takes some 20 KiB of it. */
-    STACK_SIZE = 256 << 10,
     IDLE_WORKER_MS = 10000,
     SHORT_LINGER_MS = 20, /* when more than half of the workers are taken */
 };
@@ -22,162 +18,167 @@ struct worker {
     struct worker *prev, *next;
 };
 
-void pool_init(struct pool *pool, struct http_server *server, unsigned max_workers) {
-    *pool = (struct pool){.server = server, .max_workers = max_workers};
-    pthread_mutex_init(&pool->line_lock, NULL);
-    pthread_cond_init(&pool->line_moved, NULL);
+void pool_init(struct pool *pool, const struct pool_settings *settings) {
+    *pool = (struct pool){.settings = *settings};
+    lock_init(&pool->line_lock);
+    condition_init(&pool->line_moved);
+    condition_init(&pool->workers_ended);
+}
+
+void pool_finish(struct pool *pool) {
+    condition_finish(&pool->workers_ended);
+    condition_finish(&pool->line_moved);
+    lock_finish(&pool->line_lock);
 }
 
 /* ---- a worker ---- */
 
-static void serve(struct http_server *server, struct connection *connection) {
-    enum connection_fate fate = connection_serve(connection, server);
-    switch (fate) {
-    case CONNECTION_PARK:
-        server_park(server, connection);
-        break;
-    case CONNECTION_LINE_UP:
-        pool_line_up(&server->pool, connection);
-        break;
-    case CONNECTION_FINISH:
-        server_finish(server, connection);
-        break;
-    case CONNECTION_CLOSE:
-        server_close(server, connection);
-        break;
-    }
+static bool may_end(const struct pool *pool) {
+    return atomic_load(&pool->worker_count) > pool->settings.least_workers;
 }
 
-/* Waits for a connection, under line_lock. NULL: the worker ends. */
-static struct connection *next_in_line(struct pool *pool) {
-    struct timespec deadline = clock_deadline(IDLE_WORKER_MS);
+static void take_out(struct pool *pool, struct pool_task *task) REQUIRES(pool->line_lock) {
+    DL_DELETE(pool->line, task);
+    atomic_fetch_sub(&pool->line_length, 1);
+}
+
+/* Waits for a task. NULL: the worker ends. */
+static struct pool_task *next_in_line(struct pool *pool) REQUIRES(pool->line_lock) {
+    int64_t deadline = clock_ms() + IDLE_WORKER_MS;
     while (!pool->line && !pool->ending) {
-        pool->idle++;
-        int waited =
-            pthread_cond_clockwait(&pool->line_moved, &pool->line_lock, CLOCK_MONOTONIC, &deadline);
-        pool->idle--;
-        if (waited == ETIMEDOUT && !pool->line)
+        atomic_fetch_add(&pool->idle, 1);
+        bool in_time = condition_wait_until(&pool->line_moved, &pool->line_lock, deadline);
+        atomic_fetch_sub(&pool->idle, 1);
+        if (in_time || pool->line)
+            continue;
+        if (may_end(pool))
             return NULL;
+        deadline = clock_ms() + IDLE_WORKER_MS;
     }
-    struct connection *first = pool->line;
-    if (first) {
-        DL_DELETE2(pool->line, first, line_prev, line_next);
-        atomic_fetch_sub(&pool->line_length, 1);
-    }
+    struct pool_task *first = pool->line;
+    if (first)
+        take_out(pool, first);
     return first;
 }
 
-static void *work(void *argument) {
+static void work(void *argument) {
     struct worker *worker = argument;
     struct pool *pool = worker->pool;
-    pthread_mutex_lock(&pool->line_lock);
+    lock_acquire(&pool->line_lock);
     for (;;) {
-        struct connection *connection = next_in_line(pool);
-        if (!connection)
+        struct pool_task *task = next_in_line(pool);
+        if (!task)
             break;
-        pthread_mutex_unlock(&pool->line_lock);
-        serve(pool->server, connection);
-        pthread_mutex_lock(&pool->line_lock);
+        lock_release(&pool->line_lock);
+        pool->settings.serve(pool->settings.context, task);
+        lock_acquire(&pool->line_lock);
     }
-    atomic_fetch_sub(&pool->worker_count, 1);
     DL_DELETE(pool->workers, worker);
     DL_APPEND(pool->finished, worker);
-    pthread_mutex_unlock(&pool->line_lock);
-    return NULL;
+    if (atomic_fetch_sub(&pool->worker_count, 1) == 1)
+        condition_broadcast(&pool->workers_ended);
+    lock_release(&pool->line_lock);
 }
 
-/* Starts a thread that no signal is delivered to: they are the process's own threads' to handle,
- * and a client that left must not end us by SIGPIPE. */
-static int start_thread(struct worker *worker) {
-    pthread_attr_t attributes;
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, STACK_SIZE);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failure = pthread_create(&worker->thread, &attributes, work, worker);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
-    return failure;
-}
-
-/* Under line_lock, which the new worker takes first, so that it finds itself complete. */
-static void start_worker(struct pool *pool) {
+/* The new worker takes line_lock first, so that it finds itself in the list of workers. */
+static bool start_worker(struct pool *pool, struct error *error) REQUIRES(pool->line_lock) {
     struct worker *worker = calloc(1, sizeof *worker);
-    if (!worker)
-        return;
-    worker->pool = pool;
-    int failure = start_thread(worker);
-    if (failure != 0) {
-        log_at(LOG_WARN, "cannot start a worker thread", LOG_STRING("error", strerror(failure)),
-               LOG_NUMBER("workers", atomic_load(&pool->worker_count)));
+    bool started = worker || error_set(error, ERROR_MEMORY, "no memory for a worker");
+    if (started) {
+        worker->pool = pool;
+        started =
+            thread_start(pool->settings.name, THREAD_STACK, work, worker, &worker->thread, error);
+    }
+    atomic_store(&pool->start_failed, !started);
+    if (!started) {
         free(worker);
-        return;
+        return false;
     }
     atomic_fetch_add(&pool->worker_count, 1);
     DL_APPEND(pool->workers, worker);
+    return true;
 }
 
 /* ---- the line ---- */
 
-void pool_line_up(struct pool *pool, struct connection *connection) {
-    connection->in_line_since_ms = clock_ms();
-    pthread_mutex_lock(&pool->line_lock);
-    DL_APPEND2(pool->line, connection, line_prev, line_next);
+void pool_line_up(struct pool *pool, struct pool_task *task) {
+    struct error error = {0};
+    bool failed = false;
+    lock_acquire(&pool->line_lock);
+    task->in_line_since_ms = clock_ms();
+    DL_APPEND(pool->line, task);
     unsigned length = atomic_fetch_add(&pool->line_length, 1) + 1;
-    if (length > pool->idle && atomic_load(&pool->worker_count) < pool->max_workers)
-        start_worker(pool);
+    unsigned workers = atomic_load(&pool->worker_count);
+    if (length > atomic_load(&pool->idle) && workers < pool->settings.most_workers)
+        failed = !start_worker(pool, &error);
     else
-        pthread_cond_signal(&pool->line_moved);
-    pthread_mutex_unlock(&pool->line_lock);
+        condition_signal(&pool->line_moved);
+    lock_release(&pool->line_lock);
+    if (failed)
+        log_at(LOG_WARN, "cannot start a worker thread", LOG_STRING("error", error.text),
+               LOG_NUMBER("workers", workers));
 }
 
-struct connection *pool_take_overdue(struct pool *pool, int64_t since_ms) {
-    pthread_mutex_lock(&pool->line_lock);
-    struct connection *first = pool->line;
-    if (first && first->in_line_since_ms < since_ms) {
-        DL_DELETE2(pool->line, first, line_prev, line_next);
-        atomic_fetch_sub(&pool->line_length, 1);
-    } else {
+static bool can_grow(const struct pool *pool) {
+    return atomic_load_explicit(&pool->worker_count, memory_order_relaxed) <
+               pool->settings.most_workers &&
+           !atomic_load_explicit(&pool->start_failed, memory_order_relaxed);
+}
+
+struct pool_task *pool_take_overdue(struct pool *pool, int64_t since_ms) {
+    if (can_grow(pool))
+        return NULL;
+    lock_acquire(&pool->line_lock);
+    struct pool_task *first = pool->line;
+    if (first && first->in_line_since_ms < since_ms)
+        take_out(pool, first);
+    else
         first = NULL;
-    }
-    pthread_mutex_unlock(&pool->line_lock);
+    lock_release(&pool->line_lock);
     return first;
 }
 
-bool pool_is_empty(struct pool *pool) {
-    pthread_mutex_lock(&pool->line_lock);
-    bool empty = !pool->workers && !pool->finished;
-    pthread_mutex_unlock(&pool->line_lock);
-    return empty;
+bool pool_is_still(struct pool *pool) {
+    lock_acquire(&pool->line_lock);
+    bool still = !may_end(pool) && !pool->finished;
+    lock_release(&pool->line_lock);
+    return still;
 }
 
-bool pool_is_short(const struct pool *pool) {
-    return atomic_load_explicit(&pool->line_length, memory_order_relaxed) > 0 &&
-           atomic_load_explicit(&pool->worker_count, memory_order_relaxed) >= pool->max_workers;
+bool pool_is_full(const struct pool *pool) {
+    return !can_grow(pool) && atomic_load(&pool->idle) <= atomic_load(&pool->line_length);
 }
 
 int pool_linger_ms(const struct pool *pool) {
-    if (pool_is_short(pool))
+    if (atomic_load_explicit(&pool->line_length, memory_order_relaxed) > 0 && !can_grow(pool))
         return 0;
     unsigned workers = atomic_load_explicit(&pool->worker_count, memory_order_relaxed);
-    return workers > pool->max_workers / 2 ? SHORT_LINGER_MS : POOL_LINGER_MS;
+    return workers > pool->settings.most_workers / 2 ? SHORT_LINGER_MS : POOL_LINGER_MS;
 }
 
 void pool_figures(struct pool *pool, unsigned *workers, unsigned *busy) {
-    pthread_mutex_lock(&pool->line_lock);
+    lock_acquire(&pool->line_lock);
     *workers = atomic_load(&pool->worker_count);
-    *busy = *workers - pool->idle;
-    pthread_mutex_unlock(&pool->line_lock);
+    *busy = *workers - atomic_load(&pool->idle);
+    lock_release(&pool->line_lock);
 }
 
-/* ---- the end ---- */
+/* ---- beginning and end ---- */
+
+bool pool_start(struct pool *pool, struct error *error) {
+    bool started = true;
+    lock_acquire(&pool->line_lock);
+    while (started && atomic_load(&pool->worker_count) < pool->settings.least_workers)
+        started = start_worker(pool, error);
+    lock_release(&pool->line_lock);
+    return started;
+}
 
 void pool_reap(struct pool *pool) {
-    pthread_mutex_lock(&pool->line_lock);
+    lock_acquire(&pool->line_lock);
     struct worker *finished = pool->finished;
     pool->finished = NULL;
-    pthread_mutex_unlock(&pool->line_lock);
+    lock_release(&pool->line_lock);
     struct worker *worker, *following;
     DL_FOREACH_SAFE (finished, worker, following) {
         pthread_join(worker->thread, NULL);
@@ -185,19 +186,12 @@ void pool_reap(struct pool *pool) {
     }
 }
 
-void pool_end(struct pool *pool) {
-    pthread_mutex_lock(&pool->line_lock);
+void pool_stop(struct pool *pool) {
+    lock_acquire(&pool->line_lock);
     pool->ending = true;
-    pthread_cond_broadcast(&pool->line_moved);
-    pthread_mutex_unlock(&pool->line_lock);
-    while (atomic_load(&pool->worker_count) > 0) {
-        pool_reap(pool);
-        clock_sleep_ms(1);
-    }
+    condition_broadcast(&pool->line_moved);
+    while (pool->workers)
+        condition_wait(&pool->workers_ended, &pool->line_lock);
+    lock_release(&pool->line_lock);
     pool_reap(pool);
-}
-
-void pool_destroy(struct pool *pool) {
-    pthread_cond_destroy(&pool->line_moved);
-    pthread_mutex_destroy(&pool->line_lock);
 }

@@ -1,59 +1,87 @@
 /*
- * The workers, and the line of connections that wait for one. Workers are started when the line
- * needs them, up to a limit, and end when nothing comes for a while.
+ * A pool of worker threads, and the line of tasks that wait for a worker.
+ *
+ * A task is a member of whatever is to be worked on, and the pool calls `serve` with it on a
+ * worker. The pool knows nothing else about a task. Workers are started when the line needs them,
+ * up to a limit, and a worker that gets no task for a while ends.
+ *
+ * Threads: pool_stop() and pool_reap() belong to the thread that owns the pool; every other
+ * function may be called by any thread.
  */
 #ifndef HTTP_POOL_H
 #define HTTP_POOL_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include "http/connection.h"
+#include "base/error.h"
+#include "base/lock.h"
 
 enum { POOL_LINGER_MS = 1000 }; /* the longest that a worker waits for a next request */
+
+struct pool_task {
+    /* Guarded by the pool's line_lock. */
+    struct pool_task *prev, *next;
+    int64_t in_line_since_ms;
+};
+
+struct pool_settings {
+    const char *name;       /* of the threads, at most 15 characters; not copied */
+    unsigned least_workers; /* always running, from pool_start() to pool_stop() */
+    unsigned most_workers;
+    void (*serve)(void *context, struct pool_task *task); /* owns the task from here on */
+    void *context;
+};
 
 struct worker;
 
 struct pool {
-    struct http_server *server;
-    unsigned max_workers;
-    pthread_mutex_t line_lock;
-    pthread_cond_t line_moved; /* a connection joined the line, or the end has come */
-    /* Guarded by line_lock: */
-    struct connection *line;
-    struct worker *workers;  /* running */
-    struct worker *finished; /* ended, to be joined */
-    unsigned idle;
-    bool ending;
-    /* Changed under line_lock, read without: */
-    atomic_uint line_length, worker_count;
+    struct pool_settings settings;
+    struct lock line_lock;
+    struct condition line_moved;    /* a task joined the line, or the end has come */
+    struct condition workers_ended; /* no worker is left */
+    struct pool_task *line GUARDED_BY(line_lock);
+    struct worker *workers GUARDED_BY(line_lock);  /* running */
+    struct worker *finished GUARDED_BY(line_lock); /* ended, to be joined */
+    bool ending GUARDED_BY(line_lock);
+    /* Changed under line_lock, and read without it where an old value does no harm. */
+    atomic_uint line_length, worker_count, idle;
+    atomic_bool start_failed; /* the system refused the last thread */
 };
 
-void pool_init(struct pool *pool, struct http_server *server, unsigned max_workers);
-/* Lets the workers end and joins them all. The line must be empty. */
-void pool_end(struct pool *pool);
-void pool_destroy(struct pool *pool);
+void pool_init(struct pool *pool, const struct pool_settings *settings);
 
-/* Puts a connection into the line; the pool's until a worker has served it. */
-void pool_line_up(struct pool *pool, struct connection *connection);
+/* Starts least_workers. False: the system refuses one of them; pool_stop() is owed all the same. */
+bool pool_start(struct pool *pool, struct error *error);
 
-/* Takes the connection that waits longest out of the line, if it joined before `since_ms`. */
-struct connection *pool_take_overdue(struct pool *pool, int64_t since_ms);
+/* Lets all workers end and joins them. The line is empty, and nobody lines up any more. */
+void pool_stop(struct pool *pool);
+void pool_finish(struct pool *pool);
+
+/* Puts a task at the end of the line. */
+void pool_line_up(struct pool *pool, struct pool_task *task);
+
+/*
+ * Takes the task that waits longest out of the line, if it joined before `since_ms` and no further
+ * worker can be started. NULL otherwise: while the pool may still grow, a worker is on its way for
+ * every task, and only the machine is slow.
+ */
+struct pool_task *pool_take_overdue(struct pool *pool, int64_t since_ms);
 
 /* Joins workers that have ended. */
 void pool_reap(struct pool *pool);
 
-/* Whether there are neither workers nor any that pool_reap() has yet to join. */
-bool pool_is_empty(struct pool *pool);
+/* Whether no worker can end and none is to be joined, so that nobody needs to call pool_reap(). */
+bool pool_is_still(struct pool *pool);
 
-/* Whether connections wait and no further worker can be started for them. */
-bool pool_is_short(const struct pool *pool);
+/* Whether a task that joins the line now would wait for a busy worker. */
+bool pool_is_full(const struct pool *pool);
 
-/* How long a worker may wait for the next request of the connection it has. */
+/* How long a worker may wait for more work of the task that it has. 0: other tasks wait for a
+ * worker, and no further worker can be started. */
 int pool_linger_ms(const struct pool *pool);
 
-/* All workers, and those that have a connection. */
+/* All workers, and those that have a task. */
 void pool_figures(struct pool *pool, unsigned *workers, unsigned *busy);
 
 #endif

@@ -1,9 +1,10 @@
-/* Answers: the fields, the head, and the body in one of three ways (RFC 9112 §6, §7.1). */
+/* The response: its fields, its head, and its body in one of three ways (RFC 9112 §6, §7.1). */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include "base/cleanup.h"
 #include "base/log.h"
 #include "http/exchange.h"
 
@@ -16,10 +17,11 @@ enum {
 
 /* ---- the exchange ---- */
 
-void exchange_begin(struct http_exchange *exchange, struct connection *connection,
-                    const atomic_bool *stopping) {
-    exchange->connection = connection;
-    exchange->stopping = stopping;
+void exchange_begin(struct http_exchange *exchange, struct channel *channel,
+                    struct buffer *received, struct buffer *fields) {
+    exchange->channel = channel;
+    exchange->received = received;
+    exchange->fields = fields;
     exchange->status = 0;
     exchange->keep_alive = false;
     exchange->without_body = false;
@@ -27,7 +29,7 @@ void exchange_begin(struct http_exchange *exchange, struct connection *connectio
     exchange->cut = false;
     exchange->length = 0;
     exchange->sent = 0;
-    connection->fields_length = 0;
+    buffer_clear(fields);
 }
 
 const struct http_request *http_exchange_request(const struct http_exchange *exchange) {
@@ -35,7 +37,7 @@ const struct http_request *http_exchange_request(const struct http_exchange *exc
 }
 
 const char *http_exchange_client(const struct http_exchange *exchange) {
-    return exchange->connection->peer;
+    return exchange->channel->peer;
 }
 
 int http_exchange_status(const struct http_exchange *exchange) {
@@ -47,27 +49,17 @@ uint64_t http_exchange_sent(const struct http_exchange *exchange) {
 }
 
 bool http_client_is_there(const struct http_exchange *exchange) {
-    return !exchange->cut && channel_peer_is_there(&exchange->connection->channel);
+    return !exchange->cut && channel_peer_is_there(exchange->channel);
 }
 
 /* ---- fields ---- */
 
 /* Two bytes more than asked for are always there, for the empty line behind the last field. */
-static bool reserve_fields(struct connection *connection, size_t more) {
-    size_t needed = connection->fields_length + more + 2;
-    if (needed <= connection->fields_capacity)
-        return true;
-    if (needed > FIELDS_LIMIT)
+static bool reserve_fields(struct buffer *fields, size_t more) {
+    if (fields->length + more + 2 > FIELDS_LIMIT)
         return false;
-    size_t capacity = connection->fields_capacity ? connection->fields_capacity : FIELDS_START;
-    while (capacity < needed)
-        capacity *= 2;
-    char *fields = realloc(connection->fields, capacity);
-    if (!fields)
-        return false;
-    connection->fields = fields;
-    connection->fields_capacity = capacity;
-    return true;
+    return buffer_reserve(fields,
+                          fields->length == 0 && more < FIELDS_START ? FIELDS_START : more + 2);
 }
 
 static bool may_be_sent(const char *value, size_t length) {
@@ -77,52 +69,54 @@ static bool may_be_sent(const char *value, size_t length) {
     return true;
 }
 
-static bool add_field(struct connection *connection, const char *name, const char *value,
-                      size_t length) {
+static bool add_field(struct buffer *fields, const char *name, const char *value, size_t length) {
     size_t name_length = strlen(name);
-    if (!may_be_sent(value, length) || !reserve_fields(connection, name_length + length + 4))
+    if (!may_be_sent(value, length) || !reserve_fields(fields, name_length + length + 4))
         return false;
-    char *at = connection->fields + connection->fields_length;
+    char *at = fields->bytes + fields->length;
     at = mempcpy(at, name, name_length);
     at = mempcpy(at, ": ", 2);
     at = mempcpy(at, value, length);
     at = mempcpy(at, "\r\n", 2);
-    connection->fields_length = (size_t)(at - connection->fields);
+    fields->length = (size_t)(at - fields->bytes);
     return true;
 }
 
-void http_add_field(struct http_exchange *exchange, const char *name, const char *format, ...) {
-    struct connection *connection = exchange->connection;
-    if (exchange->status != 0)
-        return;
-    va_list arguments;
-    va_start(arguments, format);
-    if (strcmp(format, "%s") == 0) { /* most are */
-        const char *value = va_arg(arguments, const char *);
-        if (!add_field(connection, name, value, strlen(value)))
-            log_at(LOG_WARN, "a field of an answer was left out", LOG_STRING("field", name));
-        va_end(arguments);
-        return;
-    }
+static bool add_formatted(struct buffer *fields, const char *name, const char *format,
+                          va_list arguments) __attribute__((format(printf, 3, 0)));
+static bool add_formatted(struct buffer *fields, const char *name, const char *format,
+                          va_list arguments) {
     char small[256];
     va_list again;
     va_copy(again, arguments);
     int length = vsnprintf(small, sizeof small, format, arguments);
-    va_end(arguments);
-    bool added = false;
-    if (length >= 0 && (size_t)length < sizeof small) {
-        added = add_field(connection, name, small, (size_t)length);
-    } else if (length >= 0 && length < FIELDS_LIMIT) {
-        char *large = malloc((size_t)length + 1);
-        if (large) {
+    const char *value = small;
+    cleanup_free char *large = NULL;
+    if (length >= (int)sizeof small && length < FIELDS_LIMIT) {
+        value = large = malloc((size_t)length + 1);
+        if (large)
             vsnprintf(large, (size_t)length + 1, format, again);
-            added = add_field(connection, name, large, (size_t)length);
-        }
-        free(large);
     }
     va_end(again);
+    return length >= 0 && length < FIELDS_LIMIT && value &&
+           add_field(fields, name, value, (size_t)length);
+}
+
+void http_add_field(struct http_exchange *exchange, const char *name, const char *format, ...) {
+    if (exchange->status != 0)
+        return;
+    va_list arguments;
+    va_start(arguments, format);
+    bool added;
+    if (strcmp(format, "%s") == 0) { /* most are, and need no formatting */
+        const char *value = va_arg(arguments, const char *);
+        added = add_field(exchange->fields, name, value, strlen(value));
+    } else {
+        added = add_formatted(exchange->fields, name, format, arguments);
+    }
+    va_end(arguments);
     if (!added)
-        log_at(LOG_WARN, "a field of an answer was left out", LOG_STRING("field", name));
+        log_at(LOG_WARN, "a field of a response was left out", LOG_STRING("field", name));
 }
 
 /* ---- the head ---- */
@@ -225,7 +219,7 @@ static bool status_has_body(int status) {
     return status >= 200 && status != 204 && status != 304;
 }
 
-/* Sets the answer's status and makes the part of its head that is not fields; its end. */
+/* Sets the response's status and writes the part of its head that is not fields. Yields its end. */
 static char *start_head(struct http_exchange *exchange, int status, int64_t length, char *head) {
     status = status >= 100 && status <= 999 ? status : 500;
     exchange->status = status;
@@ -247,22 +241,22 @@ static char *start_head(struct http_exchange *exchange, int status, int64_t leng
 
 /* The fields with the empty line behind them. */
 static struct iovec end_fields(struct http_exchange *exchange) {
-    struct connection *connection = exchange->connection;
-    if (!reserve_fields(connection, 0) && connection->fields_length == 0)
+    struct buffer *fields = exchange->fields;
+    if (!reserve_fields(fields, 0) && fields->length == 0)
         return (struct iovec){(char *)"\r\n", 2};
-    memcpy(connection->fields + connection->fields_length, "\r\n", 2);
-    return (struct iovec){connection->fields, connection->fields_length + 2};
+    memcpy(fields->bytes + fields->length, "\r\n", 2);
+    return (struct iovec){fields->bytes, fields->length + 2};
 }
 
 static bool send_pieces(struct http_exchange *exchange, struct iovec *pieces, int count, bool more,
                         struct error *error) {
-    if (channel_send(&exchange->connection->channel, pieces, count, more, error))
+    if (channel_send(exchange->channel, pieces, count, more, error))
         return true;
     exchange->cut = true;
     return false;
 }
 
-/* ---- an answer from memory ---- */
+/* ---- a response from memory ---- */
 
 void http_respond(struct http_exchange *exchange, int status, const char *content_type,
                   const void *body, size_t length) {
@@ -279,21 +273,22 @@ void http_respond(struct http_exchange *exchange, int status, const char *conten
         exchange->sent = length;
 }
 
-/* ---- an answer bit by bit ---- */
+/* ---- a response piece by piece ---- */
 
 bool http_begin(struct http_exchange *exchange, int status, const char *content_type,
                 int64_t length, struct error *error) {
     if (exchange->status != 0)
-        return error_set(error, ERROR_INVALID, "the request is already answered");
+        return error_set(error, ERROR_INVALID, "the request already has a response");
     if (length < 0 && exchange->request.minor == 0)
         return error_set(error, ERROR_UNSUPPORTED,
-                         "an HTTP/1.0 client takes no answer of unknown length");
+                         "an HTTP/1.0 client cannot take a response of unknown length");
     if (content_type)
         http_add_field(exchange, "Content-Type", "%s", content_type);
     char head[HEAD_LIMIT];
     char *end = start_head(exchange, status, length < 0 ? HTTP_UNKNOWN_LENGTH : length, head);
     struct iovec pieces[2] = {{head, (size_t)(end - head)}, end_fields(exchange)};
-    /* With the body close behind, both share a packet; without, the kernel waits 200 ms at most. */
+    /* The head shares a packet with the body that follows. If none does, the kernel sends the head
+     * after 200 ms. */
     bool more = !exchange->without_body && (exchange->chunked || exchange->length > 0);
     return send_pieces(exchange, pieces, 2, more, error);
 }
@@ -305,11 +300,11 @@ static enum sending check_sending(struct http_exchange *exchange, uint64_t lengt
                                   struct error *error) {
     if (exchange->cut) {
         error_set(error, ERROR_CLOSED, "the connection to client %s is cut",
-                  exchange->connection->peer);
+                  exchange->channel->peer);
         return SENDING_FAILED;
     }
     if (exchange->status == 0) {
-        error_set(error, ERROR_INVALID, "the answer has not begun");
+        error_set(error, ERROR_INVALID, "the response has not begun");
         return SENDING_FAILED;
     }
     if (exchange->without_body || length == 0)
@@ -317,9 +312,9 @@ static enum sending check_sending(struct http_exchange *exchange, uint64_t lengt
     if (exchange->chunked || length <= exchange->length - exchange->sent)
         return SENDING_GOES_ON;
     http_abort(exchange);
-    log_at(LOG_ERROR, "an answer is longer than announced",
+    log_at(LOG_ERROR, "a response is longer than announced",
            LOG_NUMBER("announced", exchange->length), LOG_NUMBER("bytes", exchange->sent + length));
-    error_set(error, ERROR_INVALID, "the answer is longer than announced");
+    error_set(error, ERROR_INVALID, "the response is longer than announced");
     return SENDING_FAILED;
 }
 
@@ -363,8 +358,7 @@ bool http_send_file(struct http_exchange *exchange, int fd, uint64_t offset, uin
             return false;
     }
     uint64_t sent = 0;
-    bool whole =
-        channel_send_file(&exchange->connection->channel, fd, offset, length, &sent, error);
+    bool whole = channel_send_file(exchange->channel, fd, offset, length, &sent, error);
     exchange->sent += sent;
     if (!whole) {
         exchange->cut = true;
@@ -378,10 +372,10 @@ bool http_send_file(struct http_exchange *exchange, int fd, uint64_t offset, uin
 
 void http_abort(struct http_exchange *exchange) {
     exchange->cut = true;
-    channel_cut(&exchange->connection->channel);
+    channel_cut(exchange->channel);
 }
 
-/* ---- the end of an answer ---- */
+/* ---- the end of a response ---- */
 
 static const char *error_body(const struct http_server_settings *settings, int status,
                               const char *why, char *out, size_t size) {
@@ -407,7 +401,7 @@ bool exchange_end(struct http_exchange *exchange, const struct http_server_setti
         char body[ERROR_BODY_LIMIT];
         const char *why = "the request was left unanswered";
         const char *type = error_body(settings, 500, why, body, sizeof body);
-        exchange->connection->fields_length = 0;
+        buffer_clear(exchange->fields);
         http_respond(exchange, 500, type, body, strnlen(body, sizeof body));
     }
     if (exchange->cut)
@@ -420,8 +414,8 @@ bool exchange_end(struct http_exchange *exchange, const struct http_server_setti
     return send_pieces(exchange, &piece, 1, false, NULL);
 }
 
-size_t response_busy(const struct http_server_settings *settings, const char *why, char *out,
-                     size_t size) {
+size_t response_format_busy(const struct http_server_settings *settings, const char *why, char *out,
+                            size_t size) {
     char body[ERROR_BODY_LIMIT];
     const char *type = error_body(settings, 503, why, body, sizeof body);
     int length = snprintf(out, size,

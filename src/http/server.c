@@ -1,5 +1,4 @@
-#include "http/server.h"
-
+/* The server: its life, and the loop that accepts, hands over and expires connections. */
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -8,25 +7,70 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
-#include <utlist.h>
 #include "base/clock.h"
 #include "base/log.h"
+#include "http/connections.h"
 #include "http/exchange.h"
 #include "http/tls.h"
 
 enum {
     EVENTS_AT_ONCE = 64,
     ACCEPTS_AT_ONCE = 64,
-    REFUSED_AT_ONCE = 256,     /* connections beyond the limit that wait for their 503 */
-    REFUSING_MS = 2000,        /* how long they may */
-    LINE_MS = 2000,            /* how long a request may wait for a worker before it gets 503 */
-    CLOSING_MS = 1000,         /* how long a client may go on sending after the last answer */
-    CLOSING_BYTES = 256 << 10, /* and how much */
-    ACCEPT_PAUSE_MS = 100,     /* after running out of descriptors or memory */
+    LINE_MS = 2000,        /* how long a request may wait for a worker before it gets 503 */
+    ACCEPT_PAUSE_MS = 100, /* after running out of descriptors or memory */
     IDENTITY_CHECK_MS = 1000,
     TICK_MS = 500,
     STOPPING_TICK_MS = 10,
 };
+
+struct http_server {
+    struct http_server_settings settings;
+    struct listeners listeners;
+    struct source listener_sources[LISTENER_LIMIT];
+    unsigned port;
+    struct tls_identity *identity; /* NULL: plain */
+    struct source wake;            /* an eventfd: the stop */
+    int epoll;
+    struct connections connections;
+    struct connection_terms terms;
+    struct pool pool;
+    atomic_bool stopping;
+
+    /* The loop's: */
+    int64_t accept_again_ms; /* accepting pauses until then; 0: it does not */
+    int64_t identity_checked_ms;
+};
+
+/* ---- where a connection goes ---- */
+
+static void line_up(struct http_server *server, struct open_connection *open) {
+    pool_line_up(&server->pool, &open->task);
+}
+
+/* On a worker. */
+static void serve(void *context, struct pool_task *task) {
+    struct http_server *server = context;
+    struct open_connection *open = connections_of_task(task);
+    switch (connection_serve(&open->connection, &server->terms)) {
+    case CONNECTION_PARK:
+        connections_park(&server->connections, open);
+        break;
+    case CONNECTION_LINE_UP:
+        line_up(server, open);
+        break;
+    case CONNECTION_FINISH:
+        connections_finish_one(&server->connections, open);
+        break;
+    case CONNECTION_CLOSE:
+        connections_close(&server->connections, open);
+        break;
+    }
+}
+
+static int linger_ms(const void *context) {
+    const struct http_server *server = context;
+    return pool_linger_ms(&server->pool);
+}
 
 /* ---- life ---- */
 
@@ -39,11 +83,6 @@ struct http_server_settings http_server_settings_default(void) {
         .send_timeout_ms = 60 * 1000,
         .grace_ms = 30 * 1000,
     };
-}
-
-static bool watch(struct http_server *server, struct source *source, uint32_t events) {
-    struct epoll_event event = {.events = events, .data.ptr = source};
-    return epoll_ctl(server->epoll, EPOLL_CTL_ADD, source->fd, &event) == 0;
 }
 
 static bool open_listeners(struct http_server *server, struct error *error) {
@@ -83,13 +122,22 @@ struct http_server *http_server_new(const struct http_server_settings *settings,
         return NULL;
     }
     server->settings = *settings;
-    pthread_mutex_init(&server->connections_lock, NULL);
-    pool_init(&server->pool, server, server->settings.max_workers);
     server->epoll = epoll_create1(EPOLL_CLOEXEC);
     server->wake = (struct source){SOURCE_WAKE, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
-    if (server->epoll < 0 || server->wake.fd < 0 || !watch(server, &server->wake, EPOLLIN)) {
+    connections_init(&server->connections, server->epoll, settings->max_connections);
+    pool_init(&server->pool, &(struct pool_settings){.name = "http-worker",
+                                                     .most_workers = settings->max_workers,
+                                                     .serve = serve,
+                                                     .context = server});
+    if (server->epoll < 0 || server->wake.fd < 0 ||
+        !connections_watch(&server->connections, &server->wake, EPOLLIN)) {
         error_set_errno(error, errno, "setting up the server");
     } else if (open_identity(server, error) && open_listeners(server, error)) {
+        server->terms = (struct connection_terms){.settings = &server->settings,
+                                                  .identity = server->identity,
+                                                  .stopping = &server->stopping,
+                                                  .linger_ms = linger_ms,
+                                                  .context = server};
         return server;
     }
     http_server_free(server);
@@ -101,8 +149,8 @@ void http_server_free(struct http_server *server) {
         return;
     listeners_close(&server->listeners);
     tls_identity_free(server->identity);
-    pool_destroy(&server->pool);
-    pthread_mutex_destroy(&server->connections_lock);
+    pool_finish(&server->pool);
+    connections_finish(&server->connections);
     if (server->wake.fd >= 0)
         close(server->wake.fd);
     if (server->epoll >= 0)
@@ -119,74 +167,9 @@ struct http_server_figures http_server_figures(const struct http_server *shared)
     struct http_server_figures figures = {0};
     unsigned lingering = 0;
     pool_figures(&server->pool, &figures.workers, &figures.workers_busy);
-    pthread_mutex_lock(&server->connections_lock);
-    figures.connections = server->connection_count;
-    for (struct connection *connection = server->connections; connection;
-         connection = connection->next)
-        lingering += atomic_load(&connection->waiting);
-    pthread_mutex_unlock(&server->connections_lock);
+    connections_figures(&server->connections, &figures.connections, &lingering);
     figures.workers_busy -= lingering < figures.workers_busy ? lingering : figures.workers_busy;
     return figures;
-}
-
-/* ---- where a connection is ---- */
-
-/* Under connections_lock. */
-static bool park(struct http_server *server, struct connection *connection) {
-    uint32_t events = connection->wants_to_write ? EPOLLOUT : EPOLLIN | EPOLLRDHUP;
-    if (!watch(server, &connection->source, events))
-        return false;
-    connection->parked = true;
-    DL_APPEND2(server->parked, connection, parked_prev, parked_next);
-    return true;
-}
-
-/* Under connections_lock. */
-static void unpark(struct http_server *server, struct connection *connection) {
-    epoll_ctl(server->epoll, EPOLL_CTL_DEL, connection->source.fd, NULL);
-    connection->parked = false;
-    DL_DELETE2(server->parked, connection, parked_prev, parked_next);
-}
-
-/* Under connections_lock: from here on nobody else knows it. */
-static void forget(struct http_server *server, struct connection *connection) {
-    if (connection->parked)
-        unpark(server, connection);
-    DL_DELETE(server->connections, connection);
-    if (connection->counted)
-        server->connection_count--;
-    else
-        server->refused_count--;
-}
-
-void server_close(struct http_server *server, struct connection *connection) {
-    pthread_mutex_lock(&server->connections_lock);
-    forget(server, connection);
-    pthread_mutex_unlock(&server->connections_lock);
-    connection_free(connection);
-}
-
-void server_park(struct http_server *server, struct connection *connection) {
-    connection_shrink(connection);
-    pthread_mutex_lock(&server->connections_lock);
-    bool parked = park(server, connection);
-    pthread_mutex_unlock(&server->connections_lock);
-    if (!parked)
-        server_close(server, connection);
-}
-
-static void begin_closing(struct connection *connection) {
-    channel_finish(&connection->channel);
-    connection->stage = STAGE_CLOSING;
-    connection->wants_to_write = false;
-    connection->length = 0;
-    connection->discard = CLOSING_BYTES;
-    connection->deadline_ms = clock_ms() + CLOSING_MS;
-}
-
-void server_finish(struct http_server *server, struct connection *connection) {
-    begin_closing(connection);
-    server_park(server, connection);
 }
 
 /* ---- accepting ---- */
@@ -201,32 +184,31 @@ static void pause_accepting(struct http_server *server) {
 
 static bool watch_listeners(struct http_server *server) {
     for (size_t i = 0; i < server->listeners.count; i++)
-        if (!watch(server, &server->listener_sources[i], EPOLLIN) && errno != EEXIST)
+        if (!connections_watch(&server->connections, &server->listener_sources[i], EPOLLIN) &&
+            errno != EEXIST)
             return false;
     server->accept_again_ms = 0;
     return true;
 }
 
-/* Counts it, and settles whether it is served or refused. False: not even that. */
-static bool admit(struct http_server *server, struct connection *connection, int64_t now) {
+static void take_in(struct http_server *server, int fd, const struct sockaddr_storage *peer,
+                    bool is_plain, int64_t now) {
     const struct http_server_settings *settings = &server->settings;
-    connection->deadline_ms = now + settings->idle_timeout_ms;
-    pthread_mutex_lock(&server->connections_lock);
-    connection->counted = server->connection_count < settings->max_connections;
-    bool admitted =
-        connection->counted || (connection->plain && server->refused_count < REFUSED_AT_ONCE);
-    if (connection->counted)
-        server->connection_count++;
-    else if (admitted)
-        server->refused_count++;
-    if (admitted && !connection->counted) {
-        connection->stage = STAGE_REFUSING;
-        connection->deadline_ms = now + REFUSING_MS;
+    struct open_connection *open = calloc(1, sizeof *open);
+    if (!open) {
+        close(fd);
+        return;
     }
-    if (admitted)
-        DL_APPEND(server->connections, connection);
-    pthread_mutex_unlock(&server->connections_lock);
-    return admitted;
+    open->source = (struct source){SOURCE_CONNECTION, fd};
+    connection_init(&open->connection, fd, peer, is_plain, POOL_LINGER_MS,
+                    settings->send_timeout_ms);
+    open->connection.deadline_ms = now + settings->idle_timeout_ms;
+    if (connections_add(&server->connections, open)) {
+        connections_park(&server->connections, open);
+        return;
+    }
+    connection_finish(&open->connection);
+    free(open);
 }
 
 static void accept_some(struct http_server *server, const struct source *listener, int64_t now) {
@@ -244,146 +226,91 @@ static void accept_some(struct http_server *server, const struct source *listene
         }
         if (is_file) /* unlike a TCP listener it hands nothing on */
             channel_prepare_listener(fd, POOL_LINGER_MS, server->settings.send_timeout_ms);
-        struct connection *connection =
-            connection_new(fd, &peer, POOL_LINGER_MS, server->settings.send_timeout_ms);
-        if (!connection)
-            continue;
-        connection->plain = is_plain;
-        if (admit(server, connection, now))
-            server_park(server, connection);
-        else
-            connection_free(connection);
+        take_in(server, fd, &peer, is_plain, now);
     }
 }
 
 /* ---- what parked connections wait for ---- */
 
-static void send_busy(struct http_server *server, struct connection *connection) {
-    char answer[1536];
-    size_t length = response_busy(&server->settings, "too many requests at once, try again", answer,
-                                  sizeof answer);
-    if (!connection->channel.tls)
-        send(connection->source.fd, answer, length, MSG_NOSIGNAL | MSG_DONTWAIT);
-    else if (connection->channel.handshaken)
-        tls_send(connection->channel.tls, answer, length);
+static void send_busy(struct http_server *server, const struct connection *connection) {
+    char response[1536];
+    const struct channel *channel = &connection->channel;
+    size_t length = response_format_busy(&server->settings, "too many requests at once, try again",
+                                         response, sizeof response);
+    if (!channel->tls)
+        send(channel->fd, response, length, MSG_NOSIGNAL | MSG_DONTWAIT);
+    else if (channel->handshaken)
+        tls_send(channel->tls, response, length);
 }
 
 /* A connection beyond the limit: its request has come, or something else. */
-static void refuse(struct http_server *server, struct connection *connection) {
+static void refuse(struct http_server *server, struct open_connection *open) {
     char first = '\0';
-    ssize_t n = recv(connection->source.fd, &first, 1, MSG_DONTWAIT);
+    ssize_t n = recv(open->source.fd, &first, 1, MSG_DONTWAIT);
     bool request = n == 1 && first >= 'A' && first <= 'Z';
     if (n < 0 && errno == EAGAIN)
         return;
     if (!request) {
-        server_close(server, connection);
+        connections_close(&server->connections, open);
         return;
     }
-    send_busy(server, connection);
-    begin_closing(connection);
+    send_busy(server, &open->connection);
+    connections_unpark(&server->connections, open);
+    connections_finish_one(&server->connections, open);
 }
 
-/* Throws away what a client sends after its last answer. */
-static void discard(struct http_server *server, struct connection *connection) {
+/* Throws away what a client sends after its last response. */
+static void discard(struct http_server *server, struct open_connection *open) {
+    uint64_t *left = &open->connection.discard;
     char bytes[4096];
     ssize_t n;
     do {
-        n = recv(connection->source.fd, bytes, sizeof bytes, MSG_DONTWAIT);
+        n = recv(open->source.fd, bytes, sizeof bytes, MSG_DONTWAIT);
         if (n > 0)
-            connection->discard -=
-                (uint64_t)n < connection->discard ? (uint64_t)n : connection->discard;
-    } while (n > 0 && connection->discard > 0);
+            *left -= (uint64_t)n < *left ? (uint64_t)n : *left;
+    } while (n > 0 && *left > 0);
     if (n >= 0 || errno != EAGAIN)
-        server_close(server, connection);
+        connections_close(&server->connections, open);
 }
 
 /* An idle client that left costs no worker. */
-static bool has_left(const struct connection *connection, uint32_t events) {
+static bool has_left(const struct open_connection *open, uint32_t events) {
     char byte;
     if (events & (EPOLLHUP | EPOLLERR))
         return true;
-    return (events & EPOLLRDHUP) &&
-           recv(connection->source.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+    return (events & EPOLLRDHUP) && recv(open->source.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
-static void act_on_connection(struct http_server *server, struct connection *connection,
+static void act_on_connection(struct http_server *server, struct open_connection *open,
                               uint32_t events) {
-    switch (connection->stage) {
+    switch (open->stage) {
     case STAGE_REFUSING:
-        refuse(server, connection);
+        refuse(server, open);
         break;
     case STAGE_CLOSING:
-        discard(server, connection);
+        discard(server, open);
         break;
     case STAGE_SERVING:
-        if (has_left(connection, events)) {
-            server_close(server, connection);
+        if (has_left(open, events)) {
+            connections_close(&server->connections, open);
             break;
         }
-        pthread_mutex_lock(&server->connections_lock);
-        unpark(server, connection);
-        pthread_mutex_unlock(&server->connections_lock);
-        pool_line_up(&server->pool, connection);
+        connections_unpark(&server->connections, open);
+        line_up(server, open);
         break;
     }
-}
-
-/* Closes the parked connections whose time is over; `serving_too`: all that could bring requests.
- */
-static void expire(struct http_server *server, int64_t now, bool serving_too) {
-    struct connection *expired = NULL, *connection, *following;
-    pthread_mutex_lock(&server->connections_lock);
-    DL_FOREACH_SAFE2(server->parked, connection, following, parked_next) {
-        if (now < connection->deadline_ms && !(serving_too && connection->stage == STAGE_SERVING))
-            continue;
-        forget(server, connection);
-        DL_APPEND(expired, connection);
-    }
-    pthread_mutex_unlock(&server->connections_lock);
-    DL_FOREACH_SAFE (expired, connection, following)
-        connection_free(connection);
 }
 
 static void refuse_overdue(struct http_server *server, int64_t now) {
-    struct connection *connection;
-    while ((connection = pool_take_overdue(&server->pool, now - LINE_MS))) {
-        send_busy(server, connection);
-        server_finish(server, connection);
+    struct pool_task *task;
+    while ((task = pool_take_overdue(&server->pool, now - LINE_MS))) {
+        struct open_connection *open = connections_of_task(task);
+        send_busy(server, &open->connection);
+        connections_finish_one(&server->connections, open);
     }
 }
 
 /* ---- stopping ---- */
-
-/* Workers that linger for a next request give up. What has arrived can still be read. */
-static void wake_lingering(struct http_server *server) {
-    pthread_mutex_lock(&server->connections_lock);
-    struct connection *connection;
-    DL_FOREACH (server->connections, connection)
-        if (atomic_load(&connection->waiting))
-            shutdown(connection->source.fd, SHUT_RD);
-    pthread_mutex_unlock(&server->connections_lock);
-}
-
-/* Cuts all that are left, so that their workers return. */
-static void cut_all(struct http_server *server) {
-    unsigned cut = 0;
-    pthread_mutex_lock(&server->connections_lock);
-    struct connection *connection;
-    DL_FOREACH (server->connections, connection) {
-        channel_cut(&connection->channel);
-        shutdown(connection->source.fd, SHUT_RDWR);
-        cut++;
-    }
-    pthread_mutex_unlock(&server->connections_lock);
-    log_at(LOG_WARN, "requests were cut by the stop", LOG_NUMBER("requests", cut));
-}
-
-static bool none_left(struct http_server *server) {
-    pthread_mutex_lock(&server->connections_lock);
-    bool none = server->connections == NULL;
-    pthread_mutex_unlock(&server->connections_lock);
-    return none;
-}
 
 void http_server_stop(struct http_server *server) {
     int saved = errno;
@@ -425,7 +352,7 @@ static int act_on_events(struct http_server *server, int timeout_ms) {
             accept_some(server, source, now);
             break;
         case SOURCE_CONNECTION:
-            act_on_connection(server, (struct connection *)source, events[i].events);
+            act_on_connection(server, (struct open_connection *)source, events[i].events);
             break;
         }
     }
@@ -436,11 +363,11 @@ static void serve_until_stop(struct http_server *server) {
     int tick = tick_ms(&server->settings);
     while (!atomic_load(&server->stopping)) {
         /* Workers that end are joined, or their stacks would stay. */
-        bool sleeps =
-            server->accept_again_ms == 0 && none_left(server) && pool_is_empty(&server->pool);
+        bool sleeps = server->accept_again_ms == 0 && connections_are_none(&server->connections) &&
+                      pool_is_still(&server->pool);
         act_on_events(server, sleeps ? -1 : tick);
         int64_t now = clock_ms();
-        expire(server, now, false);
+        connections_expire(&server->connections, now, false);
         refuse_overdue(server, now);
         pool_reap(&server->pool);
         if (server->accept_again_ms && now >= server->accept_again_ms)
@@ -451,23 +378,24 @@ static void serve_until_stop(struct http_server *server) {
 static void stop_serving(struct http_server *server) {
     listeners_close(&server->listeners);
     epoll_ctl(server->epoll, EPOLL_CTL_DEL, server->wake.fd, NULL);
-    wake_lingering(server);
+    connections_wake_waiting(&server->connections);
     int64_t deadline = clock_ms() + server->settings.grace_ms;
     bool cut = false;
     /* A request that is here already is served before the idle ones are closed. */
     while (act_on_events(server, 0) == EVENTS_AT_ONCE && clock_ms() < deadline)
         ;
-    while (!none_left(server)) {
+    while (!connections_are_none(&server->connections)) {
         int64_t now = clock_ms();
-        expire(server, now, true);
+        connections_expire(&server->connections, now, true);
         refuse_overdue(server, now);
         if (!cut && now >= deadline) {
-            cut_all(server);
             cut = true;
+            unsigned count = connections_cut(&server->connections);
+            log_at(LOG_WARN, "requests were cut by the stop", LOG_NUMBER("requests", count));
         }
         act_on_events(server, STOPPING_TICK_MS);
     }
-    pool_end(&server->pool);
+    pool_stop(&server->pool);
 }
 
 /* OpenSSL writes without MSG_NOSIGNAL. Yields whether SIGPIPE was let through before. */

@@ -1,14 +1,14 @@
+/* TLS for the server's side: OpenSSL's contexts and sessions, and nothing of HTTP. */
 #include "http/tls.h"
 
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include "base/lock.h"
 #include "base/log.h"
-#include "http/channel.h"
 
 /* What tells one state of a file from another. */
 struct stamp {
@@ -20,8 +20,8 @@ struct stamp {
 struct tls_identity {
     const char *certificate, *key;
     struct stamp certificate_stamp, key_stamp; /* of the last attempt; the refreshing thread's */
-    pthread_mutex_t context_lock;
-    SSL_CTX *context; /* guarded by context_lock; each session holds a reference of its own */
+    struct lock context_lock;
+    SSL_CTX *context GUARDED_BY(context_lock); /* each session holds a reference of its own */
 };
 
 static struct stamp stamp_of(const char *path) {
@@ -119,7 +119,7 @@ struct tls_identity *tls_identity_new(const char *certificate, const char *key,
         free(identity);
         return NULL;
     }
-    pthread_mutex_init(&identity->context_lock, NULL);
+    lock_init(&identity->context_lock);
     return identity;
 }
 
@@ -127,7 +127,7 @@ void tls_identity_free(struct tls_identity *identity) {
     if (!identity)
         return;
     SSL_CTX_free(identity->context);
-    pthread_mutex_destroy(&identity->context_lock);
+    lock_finish(&identity->context_lock);
     free(identity);
 }
 
@@ -145,10 +145,10 @@ void tls_identity_refresh(struct tls_identity *identity) {
                LOG_STRING("error", error.text));
         return;
     }
-    pthread_mutex_lock(&identity->context_lock);
+    lock_acquire(&identity->context_lock);
     SSL_CTX *old = identity->context;
     identity->context = fresh;
-    pthread_mutex_unlock(&identity->context_lock);
+    lock_release(&identity->context_lock);
     SSL_CTX_free(old);
     log_at(LOG_INFO, "the TLS certificate was read again",
            LOG_STRING("certificate", identity->certificate));
@@ -157,10 +157,10 @@ void tls_identity_refresh(struct tls_identity *identity) {
 /* ---- a session ---- */
 
 SSL *tls_session_new(struct tls_identity *identity, int fd) {
-    pthread_mutex_lock(&identity->context_lock);
+    lock_acquire(&identity->context_lock);
     SSL_CTX *context = identity->context;
     SSL_CTX_up_ref(context);
-    pthread_mutex_unlock(&identity->context_lock);
+    lock_release(&identity->context_lock);
     SSL *session = SSL_new(context);
     SSL_CTX_free(context);
     if (session && SSL_set_fd(session, fd) != 1) {
@@ -195,8 +195,7 @@ enum tls_step tls_handshake(SSL *session) {
 static ssize_t outcome(SSL *session, int result) {
     int kind = SSL_get_error(session, result);
     ERR_clear_error();
-    return kind == SSL_ERROR_WANT_READ || kind == SSL_ERROR_WANT_WRITE ? CHANNEL_NOTHING
-                                                                       : CHANNEL_CLOSED;
+    return kind == SSL_ERROR_WANT_READ || kind == SSL_ERROR_WANT_WRITE ? TLS_NOTHING : TLS_CLOSED;
 }
 
 ssize_t tls_receive(SSL *session, void *out, size_t size) {

@@ -31,7 +31,10 @@ void tls_session_free(SSL *session);
 enum tls_step { TLS_DONE, TLS_WAITS_TO_READ, TLS_WAITS_TO_WRITE, TLS_FAILED };
 enum tls_step tls_handshake(SSL *session); /* never blocks */
 
-/* Bytes received or sent, or CHANNEL_CLOSED, or CHANNEL_NOTHING when it would have to wait. */
+enum { TLS_CLOSED = 0, TLS_NOTHING = -1 };
+
+/* The number of bytes received or sent, or TLS_CLOSED, or TLS_NOTHING when it would have to wait.
+ */
 ssize_t tls_receive(SSL *session, void *out, size_t size);
 ssize_t tls_send(SSL *session, const void *bytes, size_t length);
 
