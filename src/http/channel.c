@@ -20,6 +20,7 @@ enum {
     /* A wait for a slow reader is cut in so many parts, and progress looked for after each. */
     STALL_PARTS = 4,
     SENDFILE_STEP = 16 << 20,
+    HURRIED_BUFFER = 1 << 20,
     TLS_RECORD = 16 << 10,
 };
 
@@ -49,6 +50,12 @@ void channel_prepare_listener(int fd, int receive_wait_ms, int send_timeout_ms) 
     set_timeout(fd, SO_RCVTIMEO, receive_wait_ms);
     set_timeout(fd, SO_SNDTIMEO, stall_part_ms(send_timeout_ms));
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+}
+
+void channel_hurry(struct channel *channel, int send_timeout_ms) {
+    channel->send_timeout_ms = send_timeout_ms;
+    set_timeout(channel->fd, SO_SNDTIMEO, stall_part_ms(send_timeout_ms));
+    setsockopt(channel->fd, SOL_SOCKET, SO_SNDBUF, &(int){HURRIED_BUFFER}, sizeof(int));
 }
 
 static bool wait_for(int fd, short events, int ms) {

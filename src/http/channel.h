@@ -33,6 +33,13 @@ struct channel {
 void channel_init(struct channel *channel, int fd, int receive_wait_ms, int send_timeout_ms,
                   const char *peer);
 
+/*
+ * For a sender that must not wait for its client: the kernel takes as many bytes at once as it can
+ * (net.core.wmem_max, 208 KiB as a rule), and a client that takes nothing of what remains for
+ * `send_timeout_ms` is given up. The connection is of little use for large bodies afterwards.
+ */
+void channel_hurry(struct channel *channel, int send_timeout_ms);
+
 /* The socket options that a listener hands on to what it accepts: timeouts and TCP_NODELAY. */
 void channel_prepare_listener(int fd, int receive_wait_ms, int send_timeout_ms);
 

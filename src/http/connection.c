@@ -8,6 +8,7 @@
 
 enum {
     RECEIVED_START = 2 << 10,   /* bytes; most heads are smaller */
+    PROBE_SEND_MS = 1000,       /* a probe's client that takes nothing is cut */
     DISCARD_LIMIT = 64 << 10,   /* a longer body that nobody reads ends the connection */
     TLS_HANDSHAKE_RECORD = 0x16 /* the first byte of a TLS hello */
 };
@@ -96,8 +97,10 @@ static enum reception receive_more(struct connection *connection,
     return RECEPTION_MORE;
 }
 
+/* A connection beyond the limit keeps the deadline that it was given at the start. */
 static enum connection_fate park_until(struct connection *connection, int64_t deadline_ms) {
-    connection->deadline_ms = deadline_ms;
+    if (!connection->over_limit)
+        connection->deadline_ms = deadline_ms;
     return CONNECTION_PARK;
 }
 
@@ -123,6 +126,18 @@ static enum connection_fate refuse(struct http_exchange *exchange,
                                    const char *why) {
     exchange_refuse(exchange, terms->settings, status, why);
     return CONNECTION_FINISH;
+}
+
+static bool is_probe(const struct http_request *request, const struct connection_terms *terms) {
+    const struct http_server_settings *settings = terms->settings;
+    return settings->is_probe && !request->has_body &&
+           settings->is_probe(settings->context, request);
+}
+
+static enum connection_fate refuse_busy(struct http_exchange *exchange,
+                                        const struct connection_terms *terms) {
+    http_add_field(exchange, "Retry-After", "%d", 1);
+    return refuse(exchange, terms, 503, "too many requests at once, try again");
 }
 
 /* Whether the request may reach the handler; false: `*fate` is set. */
@@ -152,7 +167,7 @@ static bool answer(struct connection *connection, struct http_exchange *exchange
      * or not, and a chunked body may be endless. */
     bool discardable = !request->has_body || (request->content_length > 0 && !exchange->expects &&
                                               request->content_length <= DISCARD_LIMIT);
-    exchange->keep_alive = request->keep_alive && discardable;
+    exchange->keep_alive = request->keep_alive && discardable && !terms->probes_only;
     exchange->head_length = used;
     exchange->body_left = request->has_body ? request->content_length : 0;
     exchange->body_wait_ms = terms->settings->head_timeout_ms;
@@ -197,6 +212,14 @@ static bool serve_one(struct connection *connection, const struct connection_ter
         begin_head(connection, terms);
         return clock_ms() < connection->head_deadline_ms;
     }
+    bool may_go_on =
+        !terms->probes_only || (parsed == HTTP_PARSE_DONE && is_probe(&exchange.request, terms));
+    if (!may_go_on && !connection->over_limit) {
+        *fate = CONNECTION_NO_PROBE;
+        return false;
+    }
+    if (terms->probes_only)
+        channel_hurry(&connection->channel, PROBE_SEND_MS);
     exchange_begin(&exchange, &connection->channel, received, &connection->fields);
     exchange.stopping = terms->stopping;
     if (parsed == HTTP_PARSE_BAD) {
@@ -205,6 +228,10 @@ static bool serve_one(struct connection *connection, const struct connection_ter
         return false;
     }
     connection->head_deadline_ms = 0;
+    if (!may_go_on) {
+        *fate = refuse_busy(&exchange, terms);
+        return false;
+    }
     return answer(connection, &exchange, terms, used, fate);
 }
 

@@ -23,6 +23,7 @@ struct connection_terms {
     const struct http_server_settings *settings; /* timeouts, handler, error bodies */
     struct tls_identity *identity;               /* NULL: no TLS */
     const atomic_bool *stopping;                 /* once set, no connection goes on */
+    bool probes_only; /* probes are answered, and end their connection; the worker never waits */
     /* How long the worker may wait for the next request of its connection. 0: other connections
      * wait for the worker. NULL: never. */
     int (*linger_ms)(const void *context);
@@ -33,6 +34,7 @@ struct connection {
     struct channel channel;
     char peer[LISTENER_NAME_LIMIT];
     bool plain;               /* no TLS: the server has none, or the client came by a Unix socket */
+    bool over_limit;          /* one probe is answered, any other request is refused */
     bool wants_to_write;      /* a handshake waits until it can send */
     int64_t deadline_ms;      /* until when it may stay parked */
     int64_t head_deadline_ms; /* until when the begun head must be complete; 0: none has begun */
@@ -57,10 +59,11 @@ void connection_shrink(struct connection *connection);
 void connection_end(struct connection *connection, uint64_t bytes, int64_t deadline_ms);
 
 enum connection_fate {
-    CONNECTION_PARK,    /* nothing to do until more arrives */
-    CONNECTION_LINE_UP, /* more has arrived, but other connections wait for a worker */
-    CONNECTION_CLOSE,   /* over */
-    CONNECTION_FINISH,  /* over, but the client may still be sending */
+    CONNECTION_PARK,     /* nothing to do until more arrives */
+    CONNECTION_LINE_UP,  /* more has arrived, but other connections wait for a worker */
+    CONNECTION_NO_PROBE, /* probes only: its next request is none, and waits for a usual worker */
+    CONNECTION_CLOSE,    /* over */
+    CONNECTION_FINISH,   /* over, but the client may still be sending */
 };
 
 /* Serves requests for as long as they come; on a worker. */

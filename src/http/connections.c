@@ -9,8 +9,8 @@
 #include "base/clock.h"
 
 enum {
-    REFUSED_AT_ONCE = 256,     /* connections beyond the limit that wait for their 503 */
-    REFUSED_MS = 2000,         /* how long they may */
+    OVER_LIMIT_AT_ONCE = 256,  /* connections over the limit: probes, and others that get 503 */
+    OVER_LIMIT_MS = 2000,      /* how long they may take to send their request */
     CLOSING_MS = 1000,         /* how long a client may go on sending after the last response */
     CLOSING_BYTES = 256 << 10, /* and how much */
 };
@@ -36,32 +36,16 @@ struct open_connection *connections_of_task(struct pool_task *task) {
 
 /* ---- in and out ---- */
 
-bool connections_add(struct connections *connections, struct open_connection *open) {
-    lock_acquire(&connections->connections_lock);
-    open->counted = connections->count < connections->limit;
-    bool admitted =
-        open->counted || (open->connection.plain && connections->refused_count < REFUSED_AT_ONCE);
-    if (open->counted)
-        connections->count++;
-    else if (admitted)
-        connections->refused_count++;
-    if (admitted && !open->counted) {
-        open->stage = STAGE_REFUSING;
-        open->connection.deadline_ms = clock_ms() + REFUSED_MS;
-    }
-    if (admitted)
-        DL_APPEND(connections->all, open);
-    lock_release(&connections->connections_lock);
-    return admitted;
-}
-
 static bool park(struct connections *connections, struct open_connection *open)
     REQUIRES(connections->connections_lock) {
     uint32_t events = open->connection.wants_to_write ? EPOLLOUT : EPOLLIN | EPOLLRDHUP;
     if (!connections_watch(connections, &open->source, events))
         return false;
     open->parked = true;
-    DL_APPEND2(connections->parked, open, parked_prev, parked_next);
+    if (open->connection.over_limit)
+        DL_APPEND2(connections->parked_over, open, parked_prev, parked_next);
+    else
+        DL_APPEND2(connections->parked, open, parked_prev, parked_next);
     return true;
 }
 
@@ -69,7 +53,10 @@ static void unpark(struct connections *connections, struct open_connection *open
     REQUIRES(connections->connections_lock) {
     epoll_ctl(connections->epoll, EPOLL_CTL_DEL, open->source.fd, NULL);
     open->parked = false;
-    DL_DELETE2(connections->parked, open, parked_prev, parked_next);
+    if (open->connection.over_limit)
+        DL_DELETE2(connections->parked_over, open, parked_prev, parked_next);
+    else
+        DL_DELETE2(connections->parked, open, parked_prev, parked_next);
 }
 
 /* From here on nobody else knows the connection. */
@@ -78,15 +65,43 @@ static void forget(struct connections *connections, struct open_connection *open
     if (open->parked)
         unpark(connections, open);
     DL_DELETE(connections->all, open);
-    if (open->counted)
-        connections->count--;
+    if (open->connection.over_limit)
+        connections->over_count--;
     else
-        connections->refused_count--;
+        connections->count--;
 }
 
 static void free_connection(struct open_connection *open) {
     connection_finish(&open->connection);
     free(open);
+}
+
+bool connections_make_place(struct connections *connections) {
+    struct open_connection *oldest = NULL;
+    lock_acquire(&connections->connections_lock);
+    bool there_is =
+        connections->count < connections->limit || connections->over_count < OVER_LIMIT_AT_ONCE;
+    if (!there_is)
+        oldest = connections->parked_over;
+    if (oldest)
+        forget(connections, oldest);
+    lock_release(&connections->connections_lock);
+    if (oldest)
+        free_connection(oldest);
+    return there_is || oldest;
+}
+
+void connections_add(struct connections *connections, struct open_connection *open) {
+    lock_acquire(&connections->connections_lock);
+    if (connections->count < connections->limit) {
+        connections->count++;
+    } else {
+        connections->over_count++;
+        open->connection.over_limit = true;
+        open->connection.deadline_ms = clock_ms() + OVER_LIMIT_MS;
+    }
+    DL_APPEND(connections->all, open);
+    lock_release(&connections->connections_lock);
 }
 
 void connections_close(struct connections *connections, struct open_connection *open) {
@@ -119,15 +134,23 @@ void connections_finish_one(struct connections *connections, struct open_connect
 
 /* ---- of all ---- */
 
-void connections_expire(struct connections *connections, int64_t now, bool serving_too) {
-    struct open_connection *expired = NULL, *open, *following;
-    lock_acquire(&connections->connections_lock);
-    DL_FOREACH_SAFE2(connections->parked, open, following, parked_next) {
+static void take_expired(struct connections *connections, struct open_connection *parked,
+                         int64_t now, bool serving_too, struct open_connection **expired)
+    REQUIRES(connections->connections_lock) {
+    struct open_connection *open, *following;
+    DL_FOREACH_SAFE2(parked, open, following, parked_next) {
         if (now < open->connection.deadline_ms && !(serving_too && open->stage == STAGE_SERVING))
             continue;
         forget(connections, open);
-        DL_APPEND(expired, open);
+        DL_APPEND(*expired, open);
     }
+}
+
+void connections_expire(struct connections *connections, int64_t now, bool serving_too) {
+    struct open_connection *expired = NULL, *open, *following;
+    lock_acquire(&connections->connections_lock);
+    take_expired(connections, connections->parked, now, serving_too, &expired);
+    take_expired(connections, connections->parked_over, now, serving_too, &expired);
     lock_release(&connections->connections_lock);
     DL_FOREACH_SAFE (expired, open, following)
         free_connection(open);

@@ -3,7 +3,8 @@
  *
  * A connection is at every moment in exactly one place: parked (epoll watches it, and it belongs to
  * the server's loop), in the line of a pool, or with a worker. Whoever has it may touch it. A
- * connection beyond the server's limit is not counted, and is given REFUSED_MS to be told so.
+ * connection over the server's limit is not counted against it: one request is read from it in
+ * REFUSED_MS, answered if it is a probe, and refused otherwise.
  *
  * Threads: every function may be called by any thread unless it says otherwise.
  */
@@ -26,17 +27,15 @@ struct open_connection {
     struct pool_task task;
     /* The holder's. */
     enum connection_stage {
-        STAGE_SERVING,  /* the client brings requests */
-        STAGE_REFUSING, /* over the limit: 503 when its request arrives */
-        STAGE_CLOSING,  /* the last response is sent; whatever still arrives is thrown away, so that
-                           no RST overtakes the response */
+        STAGE_SERVING, /* the client brings requests */
+        STAGE_CLOSING, /* the last response is sent; whatever still arrives is thrown away, so that
+                          no RST overtakes the response */
     } stage;
 
     /* Guarded by the connections_lock of the set. */
     struct open_connection *prev, *next;               /* of all */
     struct open_connection *parked_prev, *parked_next; /* of those parked */
     bool parked;
-    bool counted; /* against the limit */
 };
 
 /* The set of a server's connections. */
@@ -45,9 +44,10 @@ struct connections {
     unsigned limit;
     struct lock connections_lock;
     struct open_connection *all GUARDED_BY(connections_lock);
-    struct open_connection *parked GUARDED_BY(connections_lock);
-    unsigned count GUARDED_BY(connections_lock);         /* of those counted against the limit */
-    unsigned refused_count GUARDED_BY(connections_lock); /* of the others */
+    struct open_connection *parked GUARDED_BY(connections_lock);      /* within the limit */
+    struct open_connection *parked_over GUARDED_BY(connections_lock); /* over it; oldest first */
+    unsigned count GUARDED_BY(connections_lock);                      /* within the limit */
+    unsigned over_count GUARDED_BY(connections_lock);                 /* over it */
 };
 
 /* `epoll` is borrowed. */
@@ -58,9 +58,16 @@ void connections_finish(struct connections *connections); /* none is left */
 bool connections_watch(const struct connections *connections, struct source *source,
                        uint32_t events);
 
-/* Takes a new connection in, and counts it if the limit allows. False: there are too many even of
- * those that are to be refused; the connection is still the caller's. */
-bool connections_add(struct connections *connections, struct open_connection *open);
+/*
+ * Makes sure that one more connection can be taken in; only the loop takes connections in. Over the
+ * limit a few hundred may be open, and whichever of them has been parked for longest is closed for
+ * the new one. False: none of them is parked, because all of them are being served; it is a matter
+ * of milliseconds.
+ */
+bool connections_make_place(struct connections *connections);
+
+/* Takes a new connection in, within the limit or over it. */
+void connections_add(struct connections *connections, struct open_connection *open);
 
 /* The connection whose task a pool hands over. */
 struct open_connection *connections_of_task(struct pool_task *task);

@@ -3,8 +3,10 @@
  *
  * One thread carries a request from its first byte to its last with plain blocking calls. A
  * connection that is idle waits in epoll and costs no thread; a ready one is given to a worker,
- * which stays with it for a moment after each answer (hot keep-alive traffic never goes through
- * epoll) and parks it again. At the connection limit new connections get 503 and are closed.
+ * which stays with it for a moment after each response (busy keep-alive traffic never goes through
+ * epoll) and parks it again. Beyond the limit of connections, and when a request has waited for a
+ * worker for two seconds while none can be started, the response is 503. Probes (see `is_probe`)
+ * are answered all the same.
  *
  * The parser is strict: what could be read in two ways is refused with 400 and the connection is
  * closed. No request body is accepted where the handler does not ask for one.
@@ -168,6 +170,14 @@ struct http_server_settings {
     /* Answers one request; called on worker threads, many at once. What it leaves unanswered
      * becomes 500. */
     void (*handle)(void *context, struct http_exchange *exchange);
+    /*
+     * Whether a request asks how the server is: a probe, which `handle` answers at once, without
+     * waiting for anything. Probes are answered however many connections are open and however many
+     * workers are busy: one more worker does nothing else, and the connection ends with the
+     * response that it sends. NULL: no request is a probe. Called on worker threads, several at
+     * once; only for requests without a body.
+     */
+    bool (*is_probe)(void *context, const struct http_request *request);
     /* Answers what never reached `handle`: refused heads and limits; appends an error body. May be
      * NULL: plain text. */
     void (*error_body)(int status, const char *why, char *out, size_t size);

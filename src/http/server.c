@@ -17,7 +17,7 @@ enum {
     EVENTS_AT_ONCE = 64,
     ACCEPTS_AT_ONCE = 64,
     LINE_MS = 2000,        /* how long a request may wait for a worker before it gets 503 */
-    ACCEPT_PAUSE_MS = 100, /* after running out of descriptors or memory */
+    ACCEPT_PAUSE_MS = 100, /* after running out of descriptors, memory or places */
     IDENTITY_CHECK_MS = 1000,
     TICK_MS = 500,
     STOPPING_TICK_MS = 10,
@@ -32,8 +32,9 @@ struct http_server {
     struct source wake;            /* an eventfd: the stop */
     int epoll;
     struct connections connections;
-    struct connection_terms terms;
+    struct connection_terms terms, reserve_terms;
     struct pool pool;
+    struct pool reserve; /* one worker, for probes and for connections over the limit */
     atomic_bool stopping;
 
     /* The loop's: */
@@ -43,20 +44,28 @@ struct http_server {
 
 /* ---- where a connection goes ---- */
 
+/*
+ * The reserve's only worker takes a connection in two cases: it is over the limit, or all workers
+ * are busy and its next request may be a probe. If it is not, the connection gets into the usual
+ * line.
+ */
 static void line_up(struct http_server *server, struct open_connection *open) {
-    pool_line_up(&server->pool, &open->task);
+    bool maybe_probe = server->settings.is_probe && pool_is_full(&server->pool);
+    bool to_reserve = open->connection.over_limit || maybe_probe;
+    pool_line_up(to_reserve ? &server->reserve : &server->pool, &open->task);
 }
 
-/* On a worker. */
-static void serve(void *context, struct pool_task *task) {
-    struct http_server *server = context;
-    struct open_connection *open = connections_of_task(task);
-    switch (connection_serve(&open->connection, &server->terms)) {
+static void serve_on(struct http_server *server, struct open_connection *open,
+                     const struct connection_terms *terms) {
+    switch (connection_serve(&open->connection, terms)) {
     case CONNECTION_PARK:
         connections_park(&server->connections, open);
         break;
     case CONNECTION_LINE_UP:
         line_up(server, open);
+        break;
+    case CONNECTION_NO_PROBE:
+        pool_line_up(&server->pool, &open->task);
         break;
     case CONNECTION_FINISH:
         connections_finish_one(&server->connections, open);
@@ -65,6 +74,18 @@ static void serve(void *context, struct pool_task *task) {
         connections_close(&server->connections, open);
         break;
     }
+}
+
+/* On a worker of the pool. */
+static void serve(void *context, struct pool_task *task) {
+    struct http_server *server = context;
+    serve_on(server, connections_of_task(task), &server->terms);
+}
+
+/* On the reserve's worker. */
+static void serve_reserve(void *context, struct pool_task *task) {
+    struct http_server *server = context;
+    serve_on(server, connections_of_task(task), &server->reserve_terms);
 }
 
 static int linger_ms(const void *context) {
@@ -129,6 +150,11 @@ struct http_server *http_server_new(const struct http_server_settings *settings,
                                                      .most_workers = settings->max_workers,
                                                      .serve = serve,
                                                      .context = server});
+    pool_init(&server->reserve, &(struct pool_settings){.name = "http-reserve",
+                                                        .least_workers = settings->is_probe != NULL,
+                                                        .most_workers = 1,
+                                                        .serve = serve_reserve,
+                                                        .context = server});
     if (server->epoll < 0 || server->wake.fd < 0 ||
         !connections_watch(&server->connections, &server->wake, EPOLLIN)) {
         error_set_errno(error, errno, "setting up the server");
@@ -138,6 +164,9 @@ struct http_server *http_server_new(const struct http_server_settings *settings,
                                                   .stopping = &server->stopping,
                                                   .linger_ms = linger_ms,
                                                   .context = server};
+        server->reserve_terms = server->terms;
+        server->reserve_terms.probes_only = true;
+        server->reserve_terms.linger_ms = NULL;
         return server;
     }
     http_server_free(server);
@@ -149,6 +178,7 @@ void http_server_free(struct http_server *server) {
         return;
     listeners_close(&server->listeners);
     tls_identity_free(server->identity);
+    pool_finish(&server->reserve);
     pool_finish(&server->pool);
     connections_finish(&server->connections);
     if (server->wake.fd >= 0)
@@ -175,8 +205,6 @@ struct http_server_figures http_server_figures(const struct http_server *shared)
 /* ---- accepting ---- */
 
 static void pause_accepting(struct http_server *server) {
-    log_at(LOG_WARN, "cannot accept connections, trying again shortly",
-           LOG_STRING("error", strerror(errno)));
     for (size_t i = 0; i < server->listeners.count; i++)
         epoll_ctl(server->epoll, EPOLL_CTL_DEL, server->listeners.fds[i], NULL);
     server->accept_again_ms = clock_ms() + ACCEPT_PAUSE_MS;
@@ -203,25 +231,28 @@ static void take_in(struct http_server *server, int fd, const struct sockaddr_st
     connection_init(&open->connection, fd, peer, is_plain, POOL_LINGER_MS,
                     settings->send_timeout_ms);
     open->connection.deadline_ms = now + settings->idle_timeout_ms;
-    if (connections_add(&server->connections, open)) {
-        connections_park(&server->connections, open);
-        return;
-    }
-    connection_finish(&open->connection);
-    free(open);
+    connections_add(&server->connections, open);
+    connections_park(&server->connections, open);
 }
 
 static void accept_some(struct http_server *server, const struct source *listener, int64_t now) {
     bool is_file = server->listeners.paths[listener - server->listener_sources] != NULL;
     bool is_plain = is_file || !server->identity;
     for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
+        if (!connections_make_place(&server->connections)) {
+            pause_accepting(server);
+            return;
+        }
         struct sockaddr_storage peer = {0};
         socklen_t size = sizeof peer;
         int flags = SOCK_CLOEXEC | (is_plain ? 0 : SOCK_NONBLOCK);
         int fd = accept4(listener->fd, (struct sockaddr *)&peer, &size, flags);
         if (fd < 0) {
-            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+                log_at(LOG_WARN, "cannot accept connections, trying again shortly",
+                       LOG_STRING("error", strerror(errno)));
                 pause_accepting(server);
+            }
             return;
         }
         if (is_file) /* unlike a TCP listener it hands nothing on */
@@ -241,22 +272,6 @@ static void send_busy(struct http_server *server, const struct connection *conne
         send(channel->fd, response, length, MSG_NOSIGNAL | MSG_DONTWAIT);
     else if (channel->handshaken)
         tls_send(channel->tls, response, length);
-}
-
-/* A connection beyond the limit: its request has come, or something else. */
-static void refuse(struct http_server *server, struct open_connection *open) {
-    char first = '\0';
-    ssize_t n = recv(open->source.fd, &first, 1, MSG_DONTWAIT);
-    bool request = n == 1 && first >= 'A' && first <= 'Z';
-    if (n < 0 && errno == EAGAIN)
-        return;
-    if (!request) {
-        connections_close(&server->connections, open);
-        return;
-    }
-    send_busy(server, &open->connection);
-    connections_unpark(&server->connections, open);
-    connections_finish_one(&server->connections, open);
 }
 
 /* Throws away what a client sends after its last response. */
@@ -283,21 +298,13 @@ static bool has_left(const struct open_connection *open, uint32_t events) {
 
 static void act_on_connection(struct http_server *server, struct open_connection *open,
                               uint32_t events) {
-    switch (open->stage) {
-    case STAGE_REFUSING:
-        refuse(server, open);
-        break;
-    case STAGE_CLOSING:
+    if (open->stage == STAGE_CLOSING) {
         discard(server, open);
-        break;
-    case STAGE_SERVING:
-        if (has_left(open, events)) {
-            connections_close(&server->connections, open);
-            break;
-        }
+    } else if (has_left(open, events)) {
+        connections_close(&server->connections, open);
+    } else {
         connections_unpark(&server->connections, open);
         line_up(server, open);
-        break;
     }
 }
 
@@ -363,13 +370,14 @@ static void serve_until_stop(struct http_server *server) {
     int tick = tick_ms(&server->settings);
     while (!atomic_load(&server->stopping)) {
         /* Workers that end are joined, or their stacks would stay. */
-        bool sleeps = server->accept_again_ms == 0 && connections_are_none(&server->connections) &&
-                      pool_is_still(&server->pool);
-        act_on_events(server, sleeps ? -1 : tick);
+        bool sleeps = connections_are_none(&server->connections) && pool_is_still(&server->pool) &&
+                      pool_is_still(&server->reserve);
+        act_on_events(server, server->accept_again_ms ? ACCEPT_PAUSE_MS : sleeps ? -1 : tick);
         int64_t now = clock_ms();
         connections_expire(&server->connections, now, false);
         refuse_overdue(server, now);
         pool_reap(&server->pool);
+        pool_reap(&server->reserve);
         if (server->accept_again_ms && now >= server->accept_again_ms)
             watch_listeners(server);
     }
@@ -396,6 +404,7 @@ static void stop_serving(struct http_server *server) {
         act_on_events(server, STOPPING_TICK_MS);
     }
     pool_stop(&server->pool);
+    pool_stop(&server->reserve);
 }
 
 /* OpenSSL writes without MSG_NOSIGNAL. Yields whether SIGPIPE was let through before. */
@@ -419,6 +428,10 @@ static void release_broken_pipes(void) {
 bool http_server_run(struct http_server *server, struct error *error) {
     if (!watch_listeners(server))
         return error_set_errno(error, errno, "watching the listening sockets");
+    if (!pool_start(&server->reserve, error)) {
+        pool_stop(&server->reserve);
+        return false;
+    }
     bool held = hold_broken_pipes();
     serve_until_stop(server);
     stop_serving(server);

@@ -37,6 +37,17 @@ void registry_set_server(struct registry *registry, const struct http_server *se
     registry->server = server;
 }
 
+static bool is_probe(enum route_kind kind) {
+    return kind == ROUTE_LIVE || kind == ROUTE_READY || kind == ROUTE_METRICS;
+}
+
+bool registry_is_probe(void *context, const struct http_request *request) {
+    (void)context;
+    struct route route;
+    route_parse(request->path, &route);
+    return is_probe(route.kind);
+}
+
 /* ---- metrics and the access log ---- */
 
 static const char *outcome_name(const struct call *call) {
@@ -135,8 +146,7 @@ static void log_access(const struct call *call) {
 static bool authorize_client(struct call *call) {
     char user[64];
     struct clients *clients = call->registry->settings.clients;
-    if (!clients || call->route.kind == ROUTE_LIVE || call->route.kind == ROUTE_READY ||
-        call->route.kind == ROUTE_METRICS)
+    if (!clients || is_probe(call->route.kind))
         return true;
     if (clients_allow(clients, http_field(call->request, "Authorization"), user, sizeof user))
         return true;

@@ -34,4 +34,7 @@ void registry_set_server(struct registry *registry,
 /* For struct http_server_settings: `context` is the registry. */
 void registry_handle(void *context, struct http_exchange *exchange);
 
+/* /livez, /readyz and /metrics: answered whatever else goes on. */
+bool registry_is_probe(void *context, const struct http_request *request);
+
 #endif

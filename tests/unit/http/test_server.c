@@ -47,6 +47,8 @@ static atomic_bool held; /* /hold waits until it is false */
 static atomic_int holding;
 static atomic_int gone_seen, sending_failed_as;
 
+static char large[2 << 20]; /* more than a socket takes at once */
+
 static void hold(void) {
     atomic_fetch_add(&holding, 1);
     while (atomic_load(&held))
@@ -88,6 +90,10 @@ static void handle(void *context, struct http_exchange *exchange) {
         http_send(exchange, "0123456789abcdefXYZ", 19, &error);
         http_send(exchange, "", 0, &error);
         http_send_file(exchange, file, 0, 3, &error);
+    } else if (text_is(path, "/probe")) {
+        http_respond(exchange, 200, "text/plain", "well", 4);
+    } else if (text_is(path, "/probe/large")) {
+        http_respond(exchange, 200, NULL, large, sizeof large);
     } else if (text_is(path, "/nothing")) {
         http_respond(exchange, 304, NULL, NULL, 0);
     } else if (text_is(path, "/abort")) {
@@ -117,6 +123,11 @@ static void handle(void *context, struct http_exchange *exchange) {
         http_respond(exchange, 200, NULL, "", 0);
     }
     /* all else is left unanswered */
+}
+
+static bool is_probe(void *context, const struct http_request *request) {
+    (void)context;
+    return text_starts(request->path, "/probe");
 }
 
 static void error_body(int status, const char *why, char *out, size_t size) {
@@ -740,6 +751,116 @@ static void test_without_a_free_worker_is_503_after_a_while(void **state) {
     stop();
 }
 
+/* ---- probes ---- */
+
+/* Asks on a new connection; the status. */
+static int status_of(const char *request) {
+    int fd = dial();
+    say(fd, request);
+    char *response = hear_all(fd, NULL, NULL);
+    int status = strncmp(response, "HTTP/1.1 ", 9) == 0 ? atoi(response + 9) : 0;
+    if (status == 503)
+        assert_non_null(strstr(response, "\r\nRetry-After: 1\r\n"));
+    free(response);
+    close(fd);
+    return status;
+}
+
+static void occupy_workers(int fds[], int count) {
+    atomic_store(&held, true);
+    for (int i = 0; i < count; i++) {
+        fds[i] = dial();
+        say(fds[i], GET("/hold"));
+    }
+    assert_true(becomes(&holding, count));
+}
+
+static void close_all(const int fds[], int count) {
+    for (int i = 0; i < count; i++)
+        close(fds[i]);
+}
+
+static void test_probes_are_answered_while_every_worker_is_busy(void **state) {
+    (void)state;
+    int busy[3];
+    settings.max_workers = 3;
+    settings.is_probe = is_probe;
+    start();
+    occupy_workers(busy, 3);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(status_of(GET("/probe")), 200);
+    assert_int_equal(status_of(GET("/hello")), 503);
+    assert_int_equal(status_of("HEAD /probe HTTP/1.1\r\nHost: a\r\n\r\n"), 200);
+    /* in pieces, while other requests wait in the line */
+    int waiting = dial(), slow = dial();
+    say(waiting, GET("/hello"));
+    say(slow, "GET /pro");
+    assert_int_equal(status_of(GET("/probe")), 200);
+    say(slow, "be HTTP/1.1\r\nHost: a\r\n\r\n");
+    char *response = hear_all(slow, NULL, NULL);
+    assert_non_null(strstr(response, "\r\nConnection: close\r\n"));
+    assert_non_null(strstr(response, "\r\n\r\nwell"));
+    free(response);
+    assert_int_equal(atomic_load(&holding), 3);
+    /* the request that waited is served as soon as a worker is free */
+    atomic_store(&held, false);
+    char head[1024], body[64];
+    hear_one(waiting, head, sizeof head, body, sizeof body, false);
+    close_all(busy, 3);
+    close(waiting);
+    close(slow);
+    stop();
+}
+
+static void test_probes_are_answered_beyond_the_connection_limit(void **state) {
+    (void)state;
+    int busy[2];
+    settings.max_connections = 2;
+    settings.max_workers = 2;
+    settings.is_probe = is_probe;
+    start();
+    occupy_workers(busy, 2);
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(status_of(GET("/probe")), 200);
+        assert_int_equal(status_of(GET("/hello")), 503);
+    }
+    assert_int_equal(status_of("no request\r\n\r\n"), 400);
+    assert_int_equal(http_server_figures(server).connections, 2);
+    assert_int_equal(atomic_load(&handled), 2 + 5);
+    close_all(busy, 2);
+    stop();
+}
+
+static void test_silent_connections_do_not_shut_probes_out(void **state) {
+    (void)state;
+    enum { CROWD = 400 };
+    int crowd[CROWD];
+    settings.max_connections = 1;
+    settings.is_probe = is_probe;
+    start();
+    for (int i = 0; i < CROWD; i++)
+        crowd[i] = dial();
+    assert_int_equal(status_of(GET("/probe")), 200);
+    assert_int_equal(status_of(GET("/hello")), 503);
+    close_all(crowd, CROWD);
+    stop();
+}
+
+static void test_a_probe_that_nobody_reads_gives_way_to_the_next(void **state) {
+    (void)state;
+    settings.max_connections = 1;
+    settings.is_probe = is_probe;
+    start();
+    int within = dial(), unread = dial_with(4096);
+    say(unread, GET("/probe/large"));
+    int64_t began = clock_ms();
+    assert_int_equal(status_of(GET("/probe")), 200);
+    assert_in_range(clock_ms() - began, 0, settings.send_timeout_ms / 2);
+    close(within);
+    close(unread);
+    stop();
+}
+
 static void test_few_workers_serve_many_connections(void **state) {
     (void)state;
     settings.max_workers = 2;
@@ -1182,6 +1303,13 @@ int main(void) {
         cmocka_unit_test_setup_teardown(
             test_running_out_of_descriptors_delays_and_does_not_end_accepting, reset, end),
         cmocka_unit_test_setup_teardown(test_without_a_free_worker_is_503_after_a_while, reset,
+                                        end),
+        cmocka_unit_test_setup_teardown(test_probes_are_answered_while_every_worker_is_busy, reset,
+                                        end),
+        cmocka_unit_test_setup_teardown(test_probes_are_answered_beyond_the_connection_limit, reset,
+                                        end),
+        cmocka_unit_test_setup_teardown(test_silent_connections_do_not_shut_probes_out, reset, end),
+        cmocka_unit_test_setup_teardown(test_a_probe_that_nobody_reads_gives_way_to_the_next, reset,
                                         end),
         cmocka_unit_test_setup_teardown(test_few_workers_serve_many_connections, reset, end),
         cmocka_unit_test_setup_teardown(test_a_handler_sees_its_client_leave, reset, end),

@@ -1,0 +1,87 @@
+/* The pool of workers: when a task that waits is overdue. No thread runs here. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include "base/log.h"
+#include "base/thread.h"
+#include "http/pool.h"
+
+static struct pool pools[3],
+    *pool; /* one for each test, because workers that never ran never end */
+static struct pool_task tasks[3];
+static unsigned started;
+static bool refuse; /* the system starts no thread any more */
+
+bool __wrap_thread_start(const char *name, size_t stack_bytes, void (*run)(void *), void *argument,
+                         pthread_t *thread, struct error *error);
+bool __wrap_thread_start(const char *name, size_t stack_bytes, void (*run)(void *), void *argument,
+                         pthread_t *thread, struct error *error) {
+    (void)name, (void)stack_bytes, (void)run, (void)argument, (void)thread;
+    if (refuse)
+        return error_set(error, ERROR_IO, "no more threads");
+    started++;
+    return true;
+}
+
+static void serve(void *context, struct pool_task *task) {
+    (void)context;
+    (void)task;
+}
+
+static int set_up(void **state) {
+    (void)state;
+    log_configure(LOG_ERROR, LOG_TEXT);
+    started = 0;
+    refuse = false;
+    pool = pool ? pool + 1 : pools;
+    pool_init(pool, &(struct pool_settings){.name = "test", .most_workers = 2, .serve = serve});
+    return 0;
+}
+
+static void test_a_task_is_not_overdue_while_a_worker_is_on_its_way(void **state) {
+    (void)state;
+    pool_line_up(pool, &tasks[0]);
+    assert_int_equal(started, 1);
+    assert_false(pool_is_full(pool));
+    assert_int_not_equal(pool_linger_ms(pool), 0);
+    assert_null(pool_take_overdue(pool, INT64_MAX));
+    pool_line_up(pool, &tasks[1]);
+    assert_int_equal(started, 2);
+    assert_true(pool_is_full(pool));
+}
+
+static void test_a_task_is_overdue_when_no_worker_can_be_started(void **state) {
+    (void)state;
+    for (int i = 0; i < 3; i++)
+        pool_line_up(pool, &tasks[i]);
+    assert_int_equal(started, 2);
+    assert_true(pool_is_full(pool));
+    assert_int_equal(pool_linger_ms(pool), 0);
+    assert_null(pool_take_overdue(pool, 0));
+    for (int i = 0; i < 3; i++)
+        assert_ptr_equal(pool_take_overdue(pool, INT64_MAX), &tasks[i]);
+    assert_null(pool_take_overdue(pool, INT64_MAX));
+}
+
+static void test_a_task_is_overdue_when_the_system_refuses_threads(void **state) {
+    (void)state;
+    refuse = true;
+    pool_line_up(pool, &tasks[0]);
+    assert_true(pool_is_full(pool));
+    assert_ptr_equal(pool_take_overdue(pool, INT64_MAX), &tasks[0]);
+    refuse = false;
+    pool_line_up(pool, &tasks[0]);
+    assert_null(pool_take_overdue(pool, INT64_MAX));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_a_task_is_not_overdue_while_a_worker_is_on_its_way, set_up),
+        cmocka_unit_test_setup(test_a_task_is_overdue_when_no_worker_can_be_started, set_up),
+        cmocka_unit_test_setup(test_a_task_is_overdue_when_the_system_refuses_threads, set_up),
+    };
+    return cmocka_run_group_tests_name("http_pool", tests, NULL, NULL);
+}
