@@ -79,6 +79,14 @@ def upstream(make_upstream):
 
 
 @pytest.fixture
+def repository(request, upstream):
+    """org/app of the upstream, with the blob that the test's file calls BLOB."""
+    one = upstream.repository("org/app")
+    one.add_blob(request.module.BLOB)
+    return one
+
+
+@pytest.fixture
 def start_tarn(program, tmp_path):
     """
     Starts a tarn: start_tarn([{"host": …}, …], **top_level_settings). Every upstream gets short

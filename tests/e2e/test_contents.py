@@ -762,6 +762,19 @@ def test_verify_shows_progress_on_a_terminal(tarn, upstream):
     assert "13 blobs, " in shown
 
 
+def reads(pid, layer):
+    """Whether the process has the blob's file open."""
+    target = f"/blobs/sha256/{digest_of(layer)[7:9]}/{digest_of(layer)[7:]}"
+    folder = f"/proc/{pid}/fd"
+    for name in os.listdir(folder):
+        try:
+            if os.readlink(f"{folder}/{name}").endswith(target):
+                return True
+        except OSError:
+            pass  # closed meanwhile
+    return False
+
+
 def test_a_client_that_leaves_ends_verify(tarn, upstream):
     layer = noise(8 * MIB)
     upstream.image("org/app", [layer], tag="1")
@@ -771,21 +784,10 @@ def test_a_client_that_leaves_ends_verify(tarn, upstream):
                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                              stderr=subprocess.DEVNULL, env=tarn.environment)
 
-    def reading():
-        target = f"/blobs/sha256/{digest_of(layer)[7:9]}/{digest_of(layer)[7:]}"
-        folder = f"/proc/{tarn.process.pid}/fd"
-        links = []
-        for name in os.listdir(folder):
-            try:
-                links.append(os.readlink(f"{folder}/{name}"))
-            except OSError:
-                pass
-        return any(link.endswith(target) for link in links)
-
-    wait_until(reading, "the blob is being hashed")
+    wait_until(lambda: reads(tarn.process.pid, layer), "the blob is being hashed")
     child.send_signal(signal.SIGINT)
     assert child.wait(5) == 130
-    wait_until(lambda: not reading(), "hashing ends", seconds=5)
+    wait_until(lambda: not reads(tarn.process.pid, layer), "hashing ends", seconds=5)
 
 
 def test_a_stop_ends_verify(tarn, upstream):
@@ -796,7 +798,7 @@ def test_a_stop_ends_verify(tarn, upstream):
     child = subprocess.Popen([tarn.program, "verify", "--rate", "100KiB", "--root", str(tarn.root)],
                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                              stderr=subprocess.PIPE, env=tarn.environment, text=True)
-    time.sleep(0.5)
+    wait_until(lambda: reads(tarn.process.pid, layer), "the blob is being hashed")
     began = time.monotonic()
     tarn.stop()
     assert time.monotonic() - began < 8
@@ -815,7 +817,7 @@ def test_ctrl_c_ends_the_command_on_a_stopped_cache(tarn, upstream):
                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                              stderr=subprocess.DEVNULL, env=tarn.environment)
     wait_until(lambda: (tarn.root / "lock").read_text() == f"{child.pid}\n", "it has the lock")
-    time.sleep(0.3)
+    wait_until(lambda: reads(child.pid, layer), "the blob is being hashed")
     child.send_signal(signal.SIGINT)
     assert child.wait(5) == 130
     tarn.start()

@@ -914,9 +914,12 @@ def test_files_are_read_again(machine, google, serve):
     pulls(tarn)
     google.subjects = {"rotated-token-of-the-cluster": "pod"}
     subject_file(machine, "rotated-token-of-the-cluster")
-    time.sleep(3)
-    pulls(tarn)
-    assert google.count("sts") >= 2
+
+    def is_read_again():
+        pulls(tarn)
+        return google.count("sts") >= 2
+
+    wait_until(is_read_again, "the token's end", 30, pause=0.3)
 
 
 def test_json_keys_work_as_plain_passwords(machine, google, serve):

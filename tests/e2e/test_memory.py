@@ -156,7 +156,7 @@ def test_a_thousand_downloads_at_once_and_their_memory_comes_back(tarn, connect)
     start = memory(tarn)
     for _ in range(CROWD):
         connect(stalled=True).sendall(request(f"/v2/org/app/blobs/{DIGEST}"))
-    wait_until(lambda: tarn.metrics()["tarn_workers_busy"] >= CROWD, "1,000 downloads", 30)
+    wait_until(lambda: tarn.metrics()["tarn_workers_busy"] >= CROWD, "1,000 downloads", 120)
     assert memory(tarn, "VmHWM") <= start + CROWD * REQUEST + SLACK
     assert memory(tarn, "VmHWM") <= 40 * MIB, "the design's figure"
     connect.close_all()
@@ -168,7 +168,7 @@ def test_a_thousand_clients_of_one_transfer(tarn, upstream, connect):
     held = upstream.fault("/blobs/", hold_after=1 * MIB)
     for _ in range(CROWD):
         connect().sendall(request(f"/v2/org/app/blobs/{DIGEST}"))
-    wait_until(lambda: tarn.metrics()["tarn_workers_busy"] >= CROWD, "1,000 downloads", 30)
+    wait_until(lambda: tarn.metrics()["tarn_workers_busy"] >= CROWD, "1,000 downloads", 120)
     assert memory(tarn, "VmHWM") <= start + CROWD * REQUEST + FLIGHT + SLACK
     held.gate.set()
 
@@ -181,7 +181,7 @@ def test_sixty_transfers_at_once(tarn, upstream, connect):
     held = upstream.fault("/blobs/", hold_after=300 * KIB)
     for blob in blobs:
         connect().sendall(request(f"/v2/org/app/blobs/{digest_of(blob)}"))
-    wait_until(lambda: tarn.metrics()["tarn_flights"] == len(blobs), "60 flights", 30)
+    wait_until(lambda: tarn.metrics()["tarn_flights"] == len(blobs), "60 flights", 120)
     held.gate.set()
     wait_until(lambda: tarn.metrics()["tarn_flights"] == 0, "the flights' end", 120)
     assert memory(tarn, "VmHWM") <= start + len(blobs) * (FLIGHT + REQUEST) + SLACK

@@ -9,13 +9,6 @@ BLOB = noise(6 * MIB)
 DIGEST = digest_of(BLOB)
 
 
-@pytest.fixture
-def repository(upstream):
-    repository = upstream.repository("org/app")
-    repository.add_blob(BLOB)
-    return repository
-
-
 def never_a_wrong_whole(reply):
     """The promise itself."""
     if reply.status in (200, 206) and reply.complete:

@@ -2,8 +2,6 @@
 
 import time
 
-import pytest
-
 from kit.client import at_once
 from kit.content import KIB, MIB, digest_of, manifest, noise
 from kit.tokens import TokenService
@@ -11,13 +9,6 @@ from kit.tokens import TokenService
 BLOB = noise(8 * MIB)
 DIGEST = digest_of(BLOB)
 PATH = f"/v2/org/app/blobs/{DIGEST}"
-
-
-@pytest.fixture
-def repository(upstream):
-    repository = upstream.repository("org/app")
-    repository.add_blob(BLOB)
-    return repository
 
 
 def test_fifty_cold_clients_cost_upstream_one_blob(tarn, upstream, repository):

@@ -12,13 +12,6 @@ DIGEST = digest_of(BLOB)
 PATH = f"/v2/org/app/blobs/{DIGEST}"
 
 
-@pytest.fixture
-def repository(upstream):
-    repository = upstream.repository("org/app")
-    repository.add_blob(BLOB)
-    return repository
-
-
 @pytest.mark.serial
 def test_the_first_byte_does_not_wait_for_the_blob(tarn, upstream, repository):
     held = upstream.fault("/blobs/", hold_after=100 * KIB)

@@ -24,13 +24,6 @@ RANGES = [
 ]
 
 
-@pytest.fixture
-def repository(upstream):
-    repository = upstream.repository("org/app")
-    repository.add_blob(BLOB)
-    return repository
-
-
 def is_that_part(reply, first, end):
     assert (reply.status, reply.complete) == (206, True), reply
     assert reply["Content-Range"] == f"bytes {first}-{end - 1}/{SIZE}"

@@ -15,13 +15,6 @@ DIGEST = digest_of(BLOB)
 PATH = f"/v2/org/app/blobs/{DIGEST}"
 
 
-@pytest.fixture
-def repository(upstream):
-    repository = upstream.repository("org/app")
-    repository.add_blob(BLOB)
-    return repository
-
-
 def is_the_blob(reply):
     assert (reply.status, reply.complete) == (200, True), reply
     assert reply.body == BLOB
@@ -121,7 +114,8 @@ def test_upstream_away_for_a_moment_in_mid_blob(tarn, upstream, repository):
         upstream.refuse()
         upstream.heal()
         held.gate.set()
-        time.sleep(0.7)
+        wait_until(lambda: tarn.get("/tarn/v1/flights").json()["flights"][0]["retries"],
+                   "tarn to find nobody there")
         upstream.listen_again()
         download.read(SIZE)
         assert download.body == BLOB
