@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 
 import pytest
 
@@ -21,6 +22,18 @@ def image(upstream):
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_probes(tarn, path, method):
     assert tarn.get(path, method=method).status == 200
+
+
+def test_probes_are_answered_beyond_the_connection_limit(start_tarn):
+    tarn = start_tarn(max_connections=2)
+    with socket.create_connection(("127.0.0.1", tarn.port)), \
+            socket.create_connection(("127.0.0.1", tarn.port)):
+        for path in ("/livez", "/readyz", "/metrics"):
+            assert tarn.get(path).status == 200
+        refused = tarn.get("/v2/")
+        assert (refused.status, refused.code) == (503, "UNAVAILABLE")
+        assert refused["Retry-After"] == "1"
+        assert tarn.metrics()["tarn_client_connections"] == 2
 
 
 def test_metrics_are_prometheus_text(tarn, upstream, image):
