@@ -34,7 +34,8 @@ static bool receive_rest(struct http_exchange *exchange, struct buffer *body, st
         ssize_t n =
             wait_ms > 0 ? channel_receive(channel, bytes, most, (int)wait_ms) : CHANNEL_NOTHING;
         if (n == CHANNEL_CLOSED)
-            return error_set(error, ERROR_CLOSED, "client %s left in mid-body", channel->peer);
+            return error_set(error, ERROR_CLOSED, "client %s left in the middle of the body",
+                             channel->peer);
         if (n == CHANNEL_NOTHING && clock_ms() >= deadline)
             return error_set(error, ERROR_TIMEOUT, "client %s did not send the body within %d ms",
                              channel->peer, exchange->body_wait_ms);

@@ -17,7 +17,7 @@
 #include "http/tls.h"
 
 enum {
-    /* A wait for a slow reader is cut in so many parts, and progress looked for after each. */
+    /* A wait for a slow client has this many parts; after each we look for progress. */
     STALL_PARTS = 4,
     SENDFILE_STEP = 16 << 20,
     HURRIED_BUFFER = 1 << 20,
@@ -64,16 +64,16 @@ static bool wait_for(int fd, short events, int ms) {
 }
 
 /*
- * A client may take bytes more slowly than the socket asks for new ones: its buffer is large, and
- * the kernel wakes a sender only when much of it is free. So what counts as progress is that the
- * bytes not yet acknowledged become fewer.
+ * A send may time out although the client is reading, because the socket's buffer is large and the
+ * kernel wakes a sender only when much of the buffer is free. Progress is therefore measured by the
+ * bytes that the client has not acknowledged: it makes progress while they become fewer.
  */
 struct stall {
-    int64_t since_ms; /* 0: no wait was in vain since the last progress */
+    int64_t since_ms; /* 0: no wait has timed out since the last progress */
     int unsent;
 };
 
-/* After a wait in vain. False: it has lasted too long. */
+/* Called when a wait has timed out. False: there was no progress for too long. */
 static bool stall_goes_on(struct stall *stall, const struct channel *channel) {
     int unsent = 0;
     ioctl(channel->fd, SIOCOUTQ, &unsent);
@@ -179,7 +179,7 @@ static bool send_tls(struct channel *channel, const char *bytes, size_t length,
     return true;
 }
 
-/* Small pieces share a record: each costs a cipher call and some 30 bytes. */
+/* Small pieces share a TLS record, because each record costs a cipher call and some 30 bytes. */
 static bool send_pieces_tls(struct channel *channel, const struct iovec *pieces, int count,
                             struct error *error) {
     char gathered[4096];
@@ -214,7 +214,7 @@ static bool file_is_short(struct error *error) {
     return error_set(error, ERROR_IO, "the file ends before the bytes that were announced");
 }
 
-/* sendfile(2) or its TLS twin, until all is sent. */
+/* Sends by sendfile(2), or by its counterpart for TLS, until all is sent. */
 static bool send_file_by_kernel(struct channel *channel, int file, uint64_t offset, uint64_t length,
                                 uint64_t *sent, struct error *error) {
     struct stall stall = {0, 0};
@@ -246,7 +246,7 @@ static bool send_file_by_kernel(struct channel *channel, int file, uint64_t offs
     return true;
 }
 
-/* Where the kernel does no TLS: through a buffer of one record. */
+/* For TLS outside the kernel: copies the file through a buffer of one record. */
 static bool send_file_by_copy(struct channel *channel, int file, uint64_t offset, uint64_t length,
                               uint64_t *sent, struct error *error) {
     cleanup_free char *record = malloc(TLS_RECORD);
@@ -282,13 +282,13 @@ bool channel_send_file(struct channel *channel, int file, uint64_t offset, uint6
 /* ---- the end ---- */
 
 bool channel_peer_is_there(const struct channel *channel) {
-    /* Unlike a peek at the bytes this sees a close behind a pipelined request. */
+    /* Unlike a peek at the received bytes, this sees a close behind a pipelined request. */
     struct tcp_info info;
     socklen_t size = sizeof info.tcpi_state;
     info.tcpi_state = 0;
     if (getsockopt(channel->fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0)
         return info.tcpi_state == TCP_ESTABLISHED;
-    /* No TCP: a Unix socket. */
+    /* It is a Unix socket. */
     return !wait_for(channel->fd, POLLRDHUP, 0);
 }
 

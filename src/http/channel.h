@@ -1,12 +1,13 @@
 /*
- * The way bytes take between a connection and its client: a TCP socket, or TLS on one. Blocking
- * calls with bounds; the only file besides tls.c that knows which of the two it is.
+ * Private to http/. The way that bytes take between a connection and its client: a plain socket, or
+ * TLS on one. Every call has a bound on its time. Only this file and tls.c know which of the two it
+ * is.
  *
- * A plain socket blocks in the kernel (its timeouts are socket options), so that a hot request
- * costs one recv and one sendmsg. A TLS socket does not block: one record may arrive in many
- * pieces, so the waiting is done here, with poll.
+ * A plain socket blocks in the kernel (its timeouts are socket options), so that a request costs
+ * one recv and one sendmsg. A TLS socket does not block, because one record may arrive in many
+ * pieces; the waiting is done here, by poll.
  *
- * Not thread-safe: a channel belongs to whoever works on its connection.
+ * Not thread-safe: a channel belongs to whoever holds its connection.
  */
 #ifndef HTTP_CHANNEL_H
 #define HTTP_CHANNEL_H
@@ -45,24 +46,25 @@ void channel_prepare_listener(int fd, int receive_wait_ms, int send_timeout_ms);
 
 enum { CHANNEL_CLOSED = 0, CHANNEL_NOTHING = -1 }; /* as tls.h has them */
 
-/* Receives up to `size` bytes, waiting at most `wait_ms` (0: not at all) for the first. Their
- * number, or CHANNEL_CLOSED (end or failure), or CHANNEL_NOTHING in that time. */
+/* Receives up to `size` bytes, waiting at most `wait_ms` (0: not at all) for the first. Yields
+ * their number, CHANNEL_CLOSED (the end, or a failure), or CHANNEL_NOTHING when none came in that
+ * time. */
 ssize_t channel_receive(struct channel *channel, void *out, size_t size, int wait_ms);
 
-/* Whether bytes have been received that epoll knows nothing of. */
+/* Whether TLS holds bytes that were received already, of which epoll knows nothing. */
 bool channel_has_pending(const struct channel *channel);
 
-/* Sends all the pieces, which it changes. `more`: further bytes follow at once. False: the client
+/* Sends all pieces, and changes them. `more`: further bytes follow at once. False: the client
  * left (ERROR_CLOSED), or took nothing for send_timeout_ms (ERROR_TIMEOUT). */
 bool channel_send(struct channel *channel, struct iovec *pieces, int count, bool more,
                   struct error *error);
 
-/* Sends `length` bytes of a file; ERROR_IO when it cannot be read or is shorter. *sent says how
- * many left in any case. */
+/* Sends `length` bytes of a file; ERROR_IO when the file cannot be read or is too short. *sent is
+ * the number of bytes that were sent, even if the call fails. */
 bool channel_send_file(struct channel *channel, int file, uint64_t offset, uint64_t length,
                        uint64_t *sent, struct error *error);
 
-/* Whether the client has closed neither side. Reads nothing, never blocks. */
+/* Whether the client has closed neither direction. Reads nothing, never blocks. */
 bool channel_peer_is_there(const struct channel *channel);
 
 /* Makes the coming close an RST. */
@@ -71,7 +73,7 @@ void channel_cut(struct channel *channel);
 /* Tells the client that nothing more comes. Never blocks. */
 void channel_finish(struct channel *channel);
 
-/* Closes and frees; the fd is -1 behind it. */
+/* Closes and frees; the fd is -1 afterwards. */
 void channel_close(struct channel *channel);
 
 #endif

@@ -2,9 +2,9 @@
  * Private to http/. All connections of a server, and where each of them is.
  *
  * A connection is at every moment in exactly one place: parked (epoll watches it, and it belongs to
- * the server's loop), in the line of a pool, or with a worker. Whoever has it may touch it. A
- * connection over the server's limit is not counted against it: one request is read from it in
- * REFUSED_MS, answered if it is a probe, and refused otherwise.
+ * the server's loop), in the line of a pool, or with a worker. Whoever has it may touch it. The
+ * limit does not count the connections over it: of those, one request is read within two seconds,
+ * answered if it is a probe, and refused otherwise.
  *
  * Threads: every function may be called by any thread unless it says otherwise.
  */

@@ -1,15 +1,15 @@
 /*
  * The server side of HTTP/1.1 (RFC 9110, 9112): listener, connections, parser, responses, TLS.
  *
- * One thread carries a request from its first byte to its last with plain blocking calls. A
- * connection that is idle waits in epoll and costs no thread; a ready one is given to a worker,
- * which stays with it for a moment after each response (busy keep-alive traffic never goes through
- * epoll) and parks it again. Beyond the limit of connections, and when a request has waited for a
- * worker for two seconds while none can be started, the response is 503. Probes (see `is_probe`)
- * are answered all the same.
+ * One thread carries a request from its first byte to its last with plain blocking calls. An idle
+ * connection waits in epoll and costs no thread; a connection with something to read goes to a
+ * worker, which stays with it for a moment after each response (busy keep-alive traffic never goes
+ * through epoll) and parks it again. Beyond the limit of connections, and when a request has waited
+ * for a worker for two seconds while none can be started, the response is 503. Probes (see
+ * `is_probe`) are answered all the same.
  *
- * The parser is strict: what could be read in two ways is refused with 400 and the connection is
- * closed. No request body is accepted where the handler does not ask for one.
+ * The parser is strict: a head that could be read in two ways is refused with 400, and the
+ * connection is closed. A request's body is read only if the handler asks for it.
  *
  * Threads: a server belongs to the thread that runs it; http_server_stop() may be called from any
  * thread and from a signal handler; an exchange belongs to the worker that calls the handler.
@@ -50,7 +50,7 @@ struct http_request {
     enum http_method method;
     struct text method_name;
     struct text path;  /* begins with '/', still percent-encoded */
-    struct text query; /* behind the '?', still encoded; length 0 when there is none */
+    struct text query; /* behind the '?', still percent-encoded; length 0 when there is none */
     unsigned minor;    /* HTTP/1.minor: 0 or 1 */
     bool keep_alive;
     bool has_body;           /* Content-Length above 0, or chunked */
@@ -63,22 +63,22 @@ enum http_parse { HTTP_PARSE_DONE, HTTP_PARSE_MORE, HTTP_PARSE_BAD };
 
 /*
  * Parses one request head from the start of `bytes`. DONE: *out is filled and *used says how many
- * bytes the head took. MORE: the head is not complete yet. BAD: *status is the answer owed (400,
+ * bytes the head took. MORE: the head is not complete yet. BAD: *status is the response's (400,
  * 414, 431, 501 or 505), *why a fixed sentence for its body. Pure.
  */
 enum http_parse http_parse_head(const char *bytes, size_t length, struct http_request *out,
                                 size_t *used, int *status, const char **why);
 
-/* The field's value, or a text with at == NULL; names compare without case. When a field is there
- * several times, the first. */
+/* The field's value, of the first if there are several; a text with at == NULL if there is none.
+ * Names compare without case. */
 struct text http_field(const struct http_request *request, const char *name);
 
-/* The decoded value of a query parameter; false when absent, given twice, or undecodable
- * (*found tells absent from bad). */
+/* Decodes the value of a query parameter. False when it is absent (*found is then false), given
+ * twice or malformed. */
 bool http_query(const struct http_request *request, const char *name, char *out, size_t size,
                 bool *found);
 
-/* A byte range as asked for (RFC 9110 §14.1.2), before the content's size is known. */
+/* A byte range as the client asks for it (RFC 9110 §14.1.2), before the content's size is known. */
 struct http_range {
     enum { HTTP_RANGE_NONE, HTTP_RANGE_FROM, HTTP_RANGE_FROM_TO, HTTP_RANGE_LAST } kind;
     uint64_t first; /* FROM, FROM_TO */
@@ -86,69 +86,72 @@ struct http_range {
     uint64_t count; /* LAST: how many bytes from the end */
 };
 
-/* Reads the value of a Range field. A single `bytes` range gives its kind; several ranges, another
- * unit, or a malformed value give NONE: the whole content is then the answer. Pure. */
+/* Parses the value of a Range field. A single `bytes` range yields its kind. Several ranges,
+ * another unit or a malformed value yield NONE: the whole content is then sent. Pure. */
 struct http_range http_range_parse(struct text value);
 
-/* Settles a range against the size: *first and *length of what to send. False: unsatisfiable
- * (416). NONE settles to the whole. Pure. */
+/* Applies a range to content of `size` bytes: *first and *length say what to send, for NONE the
+ * whole. False: the range is unsatisfiable (416). Pure. */
 bool http_range_settle(const struct http_range *range, uint64_t size, uint64_t *first,
                        uint64_t *length);
 
-/* ---- one request and its answer ---- */
+/* ---- one request and its response ---- */
 
 struct http_exchange;
 
 const struct http_request *http_exchange_request(const struct http_exchange *exchange);
-const char *http_exchange_client(const struct http_exchange *exchange); /* "1.2.3.4:567" */
+const char *http_exchange_client(const struct http_exchange *exchange); /* "1.2.3.4:567", "unix" */
 
 /*
- * Appends the request's body, at most `limit` bytes, to `body`; before the answer. A request
- * without one appends nothing. False: longer (ERROR_INVALID), chunked (ERROR_UNSUPPORTED), not here
- * within head_timeout_ms (ERROR_TIMEOUT), or the client left (ERROR_CLOSED).
+ * Appends the request's body, at most `limit` bytes, to `body`; called before the response begins.
+ * A request without a body appends nothing. False: the body is longer (ERROR_INVALID), is chunked
+ * (ERROR_UNSUPPORTED), did not arrive within head_timeout_ms (ERROR_TIMEOUT), or the client left
+ * (ERROR_CLOSED).
  */
 bool http_read_body(struct http_exchange *exchange, size_t limit, struct buffer *body,
                     struct error *error);
 
-/* Adds a field to the answer; before http_respond() or http_begin(). A value holding CR, LF or NUL
- * is left out. At most 8 KiB of fields. */
+/* Adds a field to the response; called before http_respond() or http_begin(). A value with CR, LF
+ * or NUL is left out. At most 8 KiB of fields. */
 void http_add_field(struct http_exchange *exchange, const char *name, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Answers at once with a body in memory: head and body leave in one send. On HEAD the body is not
- * sent but its length is told. */
+/* Sends the whole response, with a body from memory: head and body leave in one send. To HEAD only
+ * the head is sent, with the body's length. */
 void http_respond(struct http_exchange *exchange, int status, const char *content_type,
                   const void *body, size_t length);
 
 enum { HTTP_UNKNOWN_LENGTH = -1 };
 
-/* Begins an answer of `length` bytes, or HTTP_UNKNOWN_LENGTH: chunked on HTTP/1.1 (refused on 1.0
- * with ERROR_UNSUPPORTED). On HEAD only the head is sent and the sends below do nothing. False:
- * the client is gone. `content_type` may be NULL. */
+/* Begins a response of `length` bytes, or of HTTP_UNKNOWN_LENGTH: then it is chunked (to an
+ * HTTP/1.0 client: ERROR_UNSUPPORTED). To HEAD only the head is sent, and the sends below do
+ * nothing. False: the client left. `content_type` may be NULL. */
 bool http_begin(struct http_exchange *exchange, int status, const char *content_type,
                 int64_t length, struct error *error);
 
-/* Sends more of the body; false when the client left (ERROR_CLOSED) or took nothing for
- * send_timeout (ERROR_TIMEOUT). More than the announced length is a programming error: aborts. */
+/* Sends more of the body. False: the client left (ERROR_CLOSED), or took nothing for
+ * send_timeout_ms (ERROR_TIMEOUT). More than the announced length is a mistake of the caller: the
+ * connection is cut. */
 bool http_send(struct http_exchange *exchange, const void *bytes, size_t length,
                struct error *error);
 
-/* The same from a file: `length` bytes at `offset` of `fd`, by sendfile. A file shorter than that
- * is ERROR_IO. */
+/* Sends `length` bytes at `offset` of the file `fd` as more of the body, by sendfile. A file that
+ * is too short is ERROR_IO. */
 bool http_send_file(struct http_exchange *exchange, int fd, uint64_t offset, uint64_t length,
                     struct error *error);
 
-/* Whether the client is still there: false once it closed or reset its side. For waits inside a
- * handler; never blocks, reads nothing. */
+/* Whether the client is still there; false once it has closed or reset the connection. For a
+ * handler that waits. Never blocks, reads nothing. */
 bool http_client_is_there(const struct http_exchange *exchange);
 
 /*
- * Cuts the connection so that the client cannot take what it has for a whole body: an RST when the
- * body had begun. A handler that returns with a begun answer incomplete is cut in the same way.
+ * Cuts the connection with an RST, so that the client cannot take the bytes that it has for a whole
+ * body. A handler that returns before its response is complete has its connection cut in the same
+ * way.
  */
 void http_abort(struct http_exchange *exchange);
 
-int http_exchange_status(const struct http_exchange *exchange);    /* 0: nothing answered yet */
+int http_exchange_status(const struct http_exchange *exchange);    /* 0: no response has begun */
 uint64_t http_exchange_sent(const struct http_exchange *exchange); /* body bytes sent */
 
 /* ---- the server ---- */
@@ -156,19 +159,20 @@ uint64_t http_exchange_sent(const struct http_exchange *exchange); /* body bytes
 /* Begin with http_server_settings_default() and change what is to differ: 0 is no limit and no time
  * that a server can work with. */
 struct http_server_settings {
-    /* "0.0.0.0:5000", "[::]:5000", "localhost:5000", ":5000"; "unix:/path" is a socket file for its
-     * owner alone, always without TLS, whose clients are all called "unix". */
+    /* "0.0.0.0:5000", "[::]:5000", "localhost:5000", ":5000". "unix:/path" is a socket file that
+     * only its owner can use, always without TLS; all its clients are called "unix". */
     const char *const *listen;
     size_t listen_count;
-    unsigned max_connections;              /* open at once, idle ones included */
-    unsigned max_workers;                  /* requests in progress at once */
-    int head_timeout_ms;                   /* from a head's first byte to its last */
-    int idle_timeout_ms;                   /* between requests */
-    int send_timeout_ms;                   /* a client that takes nothing for so long is cut */
-    int grace_ms;                          /* how long http_server_run() lets requests finish */
-    const char *tls_certificate, *tls_key; /* PEM files; NULL: plain. Read again on change. */
-    /* Answers one request; called on worker threads, many at once. What it leaves unanswered
-     * becomes 500. */
+    unsigned max_connections; /* open at once, idle ones included */
+    unsigned max_workers;     /* requests in progress at once */
+    int head_timeout_ms;      /* from a head's first byte to its last */
+    int idle_timeout_ms;      /* between requests */
+    int send_timeout_ms;      /* a client that takes nothing for so long is cut */
+    int grace_ms;             /* how long http_server_run() lets requests finish */
+    const char *tls_certificate,
+        *tls_key; /* PEM files, read again when they change; NULL: no TLS */
+    /* Answers one request; called on worker threads, many at once. If it begins no response, the
+     * client gets 500. */
     void (*handle)(void *context, struct http_exchange *exchange);
     /*
      * Whether a request asks how the server is: a probe, which `handle` answers at once, without
@@ -178,8 +182,8 @@ struct http_server_settings {
      * once; only for requests without a body.
      */
     bool (*is_probe)(void *context, const struct http_request *request);
-    /* Answers what never reached `handle`: refused heads and limits; appends an error body. May be
-     * NULL: plain text. */
+    /* Writes the JSON body of a response that `handle` has no part in: a refused head, or a limit.
+     * NULL: the body is plain text. */
     void (*error_body)(int status, const char *why, char *out, size_t size);
     void *context;
 };
@@ -190,17 +194,19 @@ struct http_server_settings http_server_settings_default(void);
 
 struct http_server;
 
-/* Binds and listens, but accepts nothing yet. Texts in `settings` must outlive the server. */
+/* Binds and listens, but accepts no connection yet. The texts that `settings` points to must
+ * outlive the server. */
 struct http_server *http_server_new(const struct http_server_settings *settings,
                                     struct error *error);
 void http_server_free(struct http_server *server);
 unsigned http_server_port(const struct http_server *server); /* of the first address, for port 0 */
 
-/* Serves until http_server_stop(), then stops accepting, lets requests in progress finish within
- * grace_ms, closes the rest and returns. False: it could not begin. */
+/* Serves until http_server_stop(). Then it stops accepting, lets requests in progress finish within
+ * grace_ms, cuts the rest and returns. False: the server could not begin. */
 bool http_server_run(struct http_server *server, struct error *error);
 void http_server_stop(struct http_server *server); /* async-signal-safe */
 
+/* Connections within the limit, and workers without the one in reserve. */
 struct http_server_figures {
     unsigned connections, workers, workers_busy;
 };

@@ -1,3 +1,4 @@
+/* Opens listening sockets: TCP by address or name, and Unix sockets with a file. */
 #include "http/listener.h"
 
 #include <arpa/inet.h>
@@ -38,8 +39,7 @@ static bool read_address(const char *string, struct address *out, struct error *
     if ((host.length && !out->bracketed && memchr(host.at, ':', host.length)) ||
         (out->bracketed && host.length == 0) || !text_copy(host, out->host, sizeof out->host))
         return error_set(error, ERROR_INVALID,
-                         "\"%s\" is no address to listen on: IPv6 is written [ADDRESS]:PORT",
-                         string);
+                         "\"%s\" is no address to listen on: write IPv6 as [ADDRESS]:PORT", string);
     snprintf(out->port, sizeof out->port, "%u", (unsigned)port);
     return true;
 }
@@ -91,7 +91,7 @@ static void close_from(struct listeners *listeners, size_t first) {
     }
 }
 
-/* A machine without IPv6 has names and wildcards with it all the same. */
+/* Names and wildcards yield IPv6 addresses even on a machine without IPv6. */
 static bool family_is_missing(int error_number) {
     return error_number == EAFNOSUPPORT || error_number == EADDRNOTAVAIL;
 }
@@ -144,7 +144,7 @@ static bool listen_on_each(struct listeners *listeners, const struct addrinfo *l
     return true;
 }
 
-/* ":port": both families through one socket, or IPv4 alone where there is no IPv6. */
+/* ":port": one socket for IPv6 and IPv4, or for IPv4 alone on a machine without IPv6. */
 static bool listen_on_all(struct listeners *listeners, const struct address *address, bool other_v4,
                           const char *string, struct error *error) {
     uint64_t port = 0;
@@ -162,22 +162,23 @@ static bool listen_on_all(struct listeners *listeners, const struct address *add
 
 /* ---- a Unix socket ---- */
 
-/* The address of the socket file `name` in the folder that `folder` is open on: a path of any
- * length then fits where the system allows 107 bytes. */
+/* Makes the address of the socket file `name` in the open folder. The address goes by way of /proc,
+ * because the system allows paths of 107 bytes only, and ours may be longer. */
 static bool name_in(int folder, const char *name, struct sockaddr_un *out) {
     *out = (struct sockaddr_un){.sun_family = AF_UNIX};
     int length = snprintf(out->sun_path, sizeof out->sun_path, "/proc/self/fd/%d/%s", folder, name);
     return length > 0 && (size_t)length < sizeof out->sun_path;
 }
 
-/* Whether a process still accepts there. */
-static bool is_answered(const struct sockaddr_un *address) {
+/* Whether a process accepts connections at the address. */
+static bool is_in_use(const struct sockaddr_un *address) {
     cleanup_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     return fd >= 0 && (connect(fd, (const struct sockaddr *)address, sizeof *address) == 0 ||
                        errno == EAGAIN); /* its backlog is full */
 }
 
-/* A socket whose file nobody but its owner could ever use: the mode is there before the name. */
+/* At no moment may anybody but the owner use the socket's file, so its mode is set before it has a
+ * name. */
 static int open_unix_socket(const struct sockaddr_un *address) {
     cleanup_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0 || fchmod(fd, 0600) != 0 ||
@@ -195,8 +196,7 @@ static bool listen_on_file(struct listeners *listeners, const char *path, struct
     if (!slash || !slash[1] ||
         !text_copy((struct text){path, (size_t)(slash - path) + 1}, folder, sizeof folder))
         return error_set(error, ERROR_INVALID,
-                         "unix:%s is no address to listen on: it must be "
-                         "unix: and a whole path",
+                         "unix:%s is no address to listen on: write unix: and an absolute path",
                          path);
     if (listeners->count == LISTENER_LIMIT)
         return error_set(error, ERROR_INVALID, "listening on %s: more than %d addresses", path,
@@ -210,9 +210,10 @@ static bool listen_on_file(struct listeners *listeners, const char *path, struct
     if (lstat(path, &found) == 0) {
         if (!S_ISSOCK(found.st_mode))
             return error_set(error, ERROR_INVALID,
-                             "listening on %s: a file that is no socket is in the way", path);
-        if (is_answered(&address))
-            return error_set(error, ERROR_BUSY, "listening on %s: another process does", path);
+                             "listening on %s: a file of that name exists and is no socket", path);
+        if (is_in_use(&address))
+            return error_set(error, ERROR_BUSY, "listening on %s: another process listens there",
+                             path);
         if (unlink(path) != 0 && errno != ENOENT)
             return error_set_errno(error, errno,
                                    "listening on %s: the old socket cannot be removed", path);

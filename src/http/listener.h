@@ -1,4 +1,4 @@
-/* Listening sockets, from addresses as people write them. */
+/* Private to http/. Listening sockets, from addresses as people write them. */
 #ifndef HTTP_LISTENER_H
 #define HTTP_LISTENER_H
 
@@ -19,16 +19,18 @@ struct listeners {
 
 /*
  * Binds and listens on every address of "host:port", "[v6]:port" or ":port" (all addresses), where
- * host may be a name. "[::]" takes IPv4 too, unless `other_v4`: then an IPv4 wildcard is listened
- * on besides. A port of 0 takes a free one, the same for all addresses of the name. False: nothing
- * was added.
+ * host may be a name. "[::]" takes IPv4 connections too, unless `other_v4` says that an IPv4
+ * wildcard is listened on as well. Port 0 takes a free port, the same for all addresses of the
+ * name. False: no socket was added.
  *
- * "unix:/path" is a Unix socket whose file only its owner may use. A file that an earlier process
- * left there is replaced; where somebody still answers it is ERROR_BUSY. `address` must outlive it.
+ * "unix:/path" is a Unix socket whose file only its owner may use. The socket file of a process
+ * that has ended is replaced; if a process still accepts there, the error is ERROR_BUSY. `address`
+ * must outlive the listeners.
  */
 bool listeners_add(struct listeners *listeners, const char *address, bool other_v4,
                    struct error *error);
-void listeners_close(struct listeners *listeners); /* removes the files of Unix sockets */
+/* Closes all of them and removes the files of Unix sockets. */
+void listeners_close(struct listeners *listeners);
 
 /* The port that the first socket is bound to; 0 when there is none. */
 unsigned listeners_port(const struct listeners *listeners);

@@ -1,7 +1,9 @@
 /*
- * The request head (RFC 9112 §2-§6), read strictly: one walk over the bytes, and whatever a second
- * reader could take differently (a proxy in front, say) is refused. Wrong bytes are refused as soon
- * as they are seen, so that garbage does not wait for an end that never comes.
+ * Parses the request head (RFC 9112 §2-§6) strictly, in one walk over the bytes.
+ *
+ * A head that another program, for example a proxy in front, could read in a different way is
+ * refused. Wrong bytes are refused as soon as they are seen, because the end of a malformed head
+ * may never come.
  */
 #include "http/http.h"
 
@@ -115,8 +117,8 @@ static bool escapes_are_whole(struct text target) {
     return true;
 }
 
-/* "http://host/path" becomes "/path": what proxies are sent (RFC 9112 §3.2.2). False: the target is
- * neither that nor a path. */
+/* Splits the target into path and query; "http://host/path", which is the form that proxies are
+ * sent (RFC 9112 §3.2.2), becomes "/path". False: the target has neither form. */
 static bool split_target(struct text target, struct http_request *out) {
     static const char *const schemes[] = {"http://", "https://"};
     for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++) {
@@ -132,7 +134,7 @@ static bool split_target(struct text target, struct http_request *out) {
             return false;
         rest = text_from(rest, host);
         out->path = text_cut(rest, '?', &out->query);
-        /* An empty path is "/" (RFC 9110 §4.2.3); the scheme has one to point at. */
+        /* An empty path means "/" (RFC 9110 §4.2.3); the text points at the one in the scheme. */
         if (out->path.length == 0)
             out->path = (struct text){target.at + length - 1, 1};
         return true;
@@ -154,8 +156,8 @@ static enum http_parse parse_target(struct parsing *parsing, struct http_request
     parsing->at++;
     if (split_target(target, out))
         return HTTP_PARSE_DONE;
-    /* Held back until the version is read, so that HTTP/2's preface ("PRI * HTTP/2.0") is told
-     * about its version. */
+    /* The refusal waits until the version is read, so that HTTP/2's preface ("PRI * HTTP/2.0") is
+     * refused for its version. */
     out->path = (struct text){NULL, 0};
     out->query = target;
     return HTTP_PARSE_DONE;
@@ -176,7 +178,7 @@ static enum http_parse parse_version(struct parsing *parsing, struct http_reques
     if (end != HTTP_PARSE_DONE)
         return end;
     if (version.at[5] != '1' || version.at[7] > '1')
-        return refuse(parsing, 505, "only HTTP/1.0 and HTTP/1.1 are spoken here");
+        return refuse(parsing, 505, "only HTTP/1.0 and HTTP/1.1 are supported");
     out->minor = (unsigned)(version.at[7] - '0');
     return HTTP_PARSE_DONE;
 }
@@ -190,7 +192,7 @@ static enum http_parse parse_request_line(struct parsing *parsing, struct http_r
     if (step != HTTP_PARSE_DONE || out->path.at)
         return step;
     if (text_is(out->query, "*") || text_is(out->method_name, "CONNECT"))
-        return refuse(parsing, 501, "the form of the request target is not offered");
+        return refuse(parsing, 501, "this form of the request target is not supported");
     return refuse(parsing, 400, "the request target is malformed");
 }
 
@@ -241,7 +243,8 @@ static bool lists_token(struct text value, const char *token) {
     return false;
 }
 
-/* What the fields say together about the connection and the body (RFC 9112 §6, §9.3). */
+/* Checks the fields that concern the connection and the body, and what they say together
+ * (RFC 9112 §6, §9.3). */
 static enum http_parse settle(struct parsing *parsing, struct http_request *out) {
     unsigned hosts = 0, lengths = 0, codings = 0;
     bool close = false, keep = false;
@@ -278,7 +281,8 @@ static enum http_parse settle(struct parsing *parsing, struct http_request *out)
 }
 
 static enum http_parse parse(struct parsing *parsing, struct http_request *out) {
-    /* One empty line in front is forgiven: some clients end a body with it (RFC 9112 §2.2). */
+    /* One empty line in front is skipped, because some clients send one behind a body
+     * (RFC 9112 §2.2). */
     if (parsing->at < parsing->end && *parsing->at == '\r') {
         enum http_parse end = take_end_of_line(parsing, "");
         if (end != HTTP_PARSE_DONE)
@@ -327,7 +331,7 @@ bool http_query(const struct http_request *request, const char *name, char *out,
         struct text behind;
         struct text key = text_cut(part, '=', &behind);
         char decoded[64];
-        /* A name too long for this is none that is asked for. */
+        /* A name too long for `decoded` is not the one that is asked for. */
         if (!text_percent_decode(key, decoded, sizeof decoded) || strcmp(decoded, name) != 0)
             continue;
         times++;

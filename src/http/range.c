@@ -1,12 +1,12 @@
-/* Range requests (RFC 9110 §14.1.1, §14.2): what is asked for, and what that is of a known size. */
+/* Parses the Range field (RFC 9110 §14.1.1, §14.2) and applies it to content of a known size. */
 #include "http/http.h"
 
 static bool is_digit(char byte) {
     return byte >= '0' && byte <= '9';
 }
 
-/* Takes decimal digits off the front; a number too large for 64 bits counts as the largest: it lies
- * behind every end. False: there is none. */
+/* Takes decimal digits off the front. A number too large for 64 bits becomes the largest that fits,
+ * which lies behind the end of any content. False: no digit is there. */
 static bool take_number(struct text *text, uint64_t *out) {
     size_t length = 0;
     while (length < text->length && is_digit(text->at[length]))

@@ -399,7 +399,7 @@ void exchange_refuse(struct http_exchange *exchange, const struct http_server_se
 bool exchange_end(struct http_exchange *exchange, const struct http_server_settings *settings) {
     if (exchange->status == 0 && !exchange->cut) {
         char body[ERROR_BODY_LIMIT];
-        const char *why = "the request was left unanswered";
+        const char *why = "the request got no response";
         const char *type = error_body(settings, 500, why, body, sizeof body);
         buffer_clear(exchange->fields);
         http_respond(exchange, 500, type, body, strnlen(body, sizeof body));

@@ -255,7 +255,7 @@ static void accept_some(struct http_server *server, const struct source *listene
             }
             return;
         }
-        if (is_file) /* unlike a TCP listener it hands nothing on */
+        if (is_file) /* it hands no options on, unlike a TCP listener */
             channel_prepare_listener(fd, POOL_LINGER_MS, server->settings.send_timeout_ms);
         take_in(server, fd, &peer, is_plain, now);
     }
@@ -324,7 +324,7 @@ void http_server_stop(struct http_server *server) {
     atomic_store(&server->stopping, true);
     uint64_t one = 1;
     ssize_t written = write(server->wake.fd, &one, sizeof one);
-    (void)written; /* it fails only when it is readable already */
+    (void)written; /* it fails only when the eventfd is readable already */
     errno = saved;
 }
 
@@ -344,7 +344,7 @@ static void check_identity(struct http_server *server, int64_t now) {
     tls_identity_refresh(server->identity);
 }
 
-/* Yields how many events there were, EVENTS_AT_ONCE at most. */
+/* Waits for events and acts on them. Yields their number, EVENTS_AT_ONCE at most. */
 static int act_on_events(struct http_server *server, int timeout_ms) {
     struct epoll_event events[EVENTS_AT_ONCE];
     int count = epoll_wait(server->epoll, events, EVENTS_AT_ONCE, timeout_ms);
@@ -353,7 +353,7 @@ static int act_on_events(struct http_server *server, int timeout_ms) {
         struct source *source = events[i].data.ptr;
         switch (source->kind) {
         case SOURCE_WAKE:
-            break; /* it stays readable; `stopping` tells the rest */
+            break; /* `stopping` is set; the eventfd stays readable */
         case SOURCE_LISTENER:
             check_identity(server, now);
             accept_some(server, source, now);
@@ -369,7 +369,7 @@ static int act_on_events(struct http_server *server, int timeout_ms) {
 static void serve_until_stop(struct http_server *server) {
     int tick = tick_ms(&server->settings);
     while (!atomic_load(&server->stopping)) {
-        /* Workers that end are joined, or their stacks would stay. */
+        /* A worker that ends must be joined, because its stack stays until then. */
         bool sleeps = connections_are_none(&server->connections) && pool_is_still(&server->pool) &&
                       pool_is_still(&server->reserve);
         act_on_events(server, server->accept_again_ms ? ACCEPT_PAUSE_MS : sleeps ? -1 : tick);
@@ -389,7 +389,7 @@ static void stop_serving(struct http_server *server) {
     connections_wake_waiting(&server->connections);
     int64_t deadline = clock_ms() + server->settings.grace_ms;
     bool cut = false;
-    /* A request that is here already is served before the idle ones are closed. */
+    /* A request that has arrived is served, before idle connections are closed. */
     while (act_on_events(server, 0) == EVENTS_AT_ONCE && clock_ms() < deadline)
         ;
     while (!connections_are_none(&server->connections)) {
@@ -407,7 +407,8 @@ static void stop_serving(struct http_server *server) {
     pool_stop(&server->reserve);
 }
 
-/* OpenSSL writes without MSG_NOSIGNAL. Yields whether SIGPIPE was let through before. */
+/* Blocks SIGPIPE, because OpenSSL writes without MSG_NOSIGNAL. Yields whether it was not blocked
+ * before. */
 static bool hold_broken_pipes(void) {
     sigset_t pipes, before;
     sigemptyset(&pipes);

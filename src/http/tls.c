@@ -10,7 +10,7 @@
 #include "base/lock.h"
 #include "base/log.h"
 
-/* What tells one state of a file from another. */
+/* Two stamps of a file differ when the file has changed between them. */
 struct stamp {
     struct timespec modified;
     off_t size;
@@ -19,7 +19,7 @@ struct stamp {
 
 struct tls_identity {
     const char *certificate, *key;
-    struct stamp certificate_stamp, key_stamp; /* of the last attempt; the refreshing thread's */
+    struct stamp certificate_stamp, key_stamp; /* at the last attempt; for the refreshing thread */
     struct lock context_lock;
     SSL_CTX *context GUARDED_BY(context_lock); /* each session holds a reference of its own */
 };
@@ -38,7 +38,7 @@ static bool stamps_equal(const struct stamp *a, const struct stamp *b) {
 
 /* ---- the context ---- */
 
-/* OpenSSL's oldest queued reason; the others say where in OpenSSL it was. */
+/* Takes OpenSSL's oldest queued reason; the later ones say where in OpenSSL it was. */
 static bool refused_by_openssl(struct error *error, const char *what, const char *path) {
     const char *reason = ERR_reason_error_string(ERR_peek_error());
     error_set(error, ERROR_INVALID, "%s %s: %s", what, path, reason ? reason : "unusable");
@@ -60,7 +60,7 @@ static int choose_protocol(SSL *session, const unsigned char **out, unsigned cha
     return SSL_TLSEXT_ERR_OK;
 }
 
-/* A key with a passphrase is refused instead of asking on the terminal. */
+/* Refuses a key with a passphrase; OpenSSL would ask for it on the terminal. */
 static int no_passphrase(char *out, int size, int writing, void *context) {
     (void)out;
     (void)size;
@@ -73,10 +73,10 @@ static void set_rules(SSL_CTX *context) {
     SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
     SSL_CTX_set_options(context, SSL_OP_ENABLE_KTLS | SSL_OP_NO_RENEGOTIATION |
                                      SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE);
-    /* Idle sessions hold no buffers, and what is sent may be sent in part. */
+    /* Idle sessions hold no buffers, and a send may take a part of the bytes. */
     SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                                   SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-    /* Tickets resume sessions without memory here. */
+    /* Sessions are resumed by tickets, which need no memory in this process. */
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_alpn_select_cb(context, choose_protocol, NULL);
     SSL_CTX_set_default_passwd_cb(context, no_passphrase);
@@ -141,7 +141,8 @@ void tls_identity_refresh(struct tls_identity *identity) {
     struct error error = {0};
     SSL_CTX *fresh = load_context(identity->certificate, identity->key, &error);
     if (!fresh) {
-        log_at(LOG_WARN, "the changed TLS certificate is not usable, the last one stays",
+        log_at(LOG_WARN,
+               "the changed TLS certificate cannot be used, the previous one stays in use",
                LOG_STRING("error", error.text));
         return;
     }

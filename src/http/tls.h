@@ -1,7 +1,7 @@
 /*
- * TLS for the server's side (OpenSSL 3, TLS 1.2 and later): the certificate, read again when its
- * files change, and sessions on sockets that do not block. Where the kernel does TLS (kTLS), files
- * are sent without passing through this process.
+ * Private to http/. TLS for the server's side (OpenSSL 3, TLS 1.2 and later): the certificate, read
+ * again when its files change, and sessions on sockets that do not block. If the kernel does TLS
+ * (kTLS), it sends files without copying them through this process.
  */
 #ifndef HTTP_TLS_H
 #define HTTP_TLS_H
@@ -12,7 +12,7 @@
 #include <sys/types.h>
 #include "base/error.h"
 
-/* A certificate with its key, as its files say now. */
+/* A certificate and its key, as read from their files. */
 struct tls_identity;
 
 /* Reads both PEM files. The paths must outlive the identity. */
@@ -20,11 +20,12 @@ struct tls_identity *tls_identity_new(const char *certificate, const char *key,
                                       struct error *error);
 void tls_identity_free(struct tls_identity *identity);
 
-/* Looks whether the files changed and reads them if so. What cannot be read is logged, and the last
- * good pair stays. Sessions begun before keep theirs. One thread at a time. */
+/* Reads the files again if they have changed. If they cannot be used, that is logged and the
+ * previous pair stays in use. Sessions keep the certificate that they began with. One thread at a
+ * time. */
 void tls_identity_refresh(struct tls_identity *identity);
 
-/* A session on a socket; NULL when out of memory. May be called while another thread refreshes. */
+/* Begins a session on a socket; NULL when out of memory. May be called during a refresh. */
 SSL *tls_session_new(struct tls_identity *identity, int fd);
 void tls_session_free(SSL *session);
 
@@ -38,13 +39,15 @@ enum { TLS_CLOSED = 0, TLS_NOTHING = -1 };
 ssize_t tls_receive(SSL *session, void *out, size_t size);
 ssize_t tls_send(SSL *session, const void *bytes, size_t length);
 
-bool tls_has_pending(SSL *session); /* received, but not yet asked for */
+/* Whether the session holds bytes that were received and not yet asked for. */
+bool tls_has_pending(SSL *session);
 
 /* Whether the kernel does the sending, so that tls_send_file() works. */
 bool tls_kernel_sends(SSL *session);
 /* Like sendfile(2): bytes sent, 0 at the file's end, or -1 with errno. */
 ssize_t tls_send_file(SSL *session, int file, off_t offset, size_t length);
 
-void tls_finish(SSL *session); /* tells the client that nothing more comes; never blocks */
+/* Tells the client that nothing more comes. Never blocks. */
+void tls_finish(SSL *session);
 
 #endif
