@@ -99,7 +99,6 @@ static void handle(void *context, struct http_exchange *exchange) {
     } else if (text_is(path, "/abort")) {
         if (http_begin(exchange, 200, NULL, 100, &error))
             http_send(exchange, "half", 4, &error);
-        clock_sleep_ms(30);
         http_abort(exchange);
     } else if (text_is(path, "/incomplete")) {
         if (http_begin(exchange, 200, NULL, 100, &error))
@@ -275,6 +274,12 @@ static bool is_closed_within(int fd, int ms) {
     return poll(&waited, 1, ms) == 1 && recv(fd, &byte, 1, 0) <= 0;
 }
 
+static void connections_become(unsigned wanted) {
+    for (int i = 0; i < 2500 && http_server_figures(server).connections != wanted; i++)
+        clock_sleep_ms(2);
+    assert_int_equal(http_server_figures(server).connections, wanted);
+}
+
 /* ---- tests ---- */
 
 static void test_many_requests_share_a_connection(void **state) {
@@ -293,7 +298,7 @@ static void test_many_requests_share_a_connection(void **state) {
         assert_null(strstr(head, "Injected"));
         assert_null(strstr(head, "Connection:"));
     }
-    /* and after it was parked */
+    /* and after it was parked, for which the worker waits a second */
     clock_sleep_ms(1200);
     assert_int_equal(http_server_figures(server).workers_busy, 0);
     assert_int_equal(http_server_figures(server).connections, 1);
@@ -559,7 +564,7 @@ static void test_an_expectation_never_hangs(void **state) {
 static void test_a_handler_that_asks_gets_the_body(void **state) {
     (void)state;
     char head[1024], body[256];
-    settings.head_timeout_ms = 300;
+    settings.head_timeout_ms = 2000;
     start();
     int fd = dial();
     /* in one piece with the next request, in pieces, after 100, and absent */
@@ -603,7 +608,7 @@ static void test_an_answer_survives_a_client_that_is_still_sending(void **state)
     memset(much, 'x', 100000);
     much[100000] = '\0';
     say(fd, "PUT /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n");
-    clock_sleep_ms(50);
+    assert_true(becomes(&handled, 1));
     say(fd, much);
     bool reset;
     char *answer = hear_all(fd, NULL, &reset);
@@ -630,8 +635,8 @@ static void test_a_slow_head_is_cut_even_when_it_drips(void **state) {
         closed = is_closed_within(drip, 20);
     }
     assert_true(closed);
-    assert_in_range(clock_ms() - began, 200, 3000);
-    assert_true(is_closed_within(silent, 1000));
+    assert_in_range(clock_ms() - began, 200, 30000);
+    assert_true(is_closed_within(silent, 10000));
     assert_false(is_closed_within(idle, 50));
     assert_int_equal(http_server_figures(server).connections, 1);
     close(silent);
@@ -642,11 +647,11 @@ static void test_a_slow_head_is_cut_even_when_it_drips(void **state) {
 
 static void test_an_idle_connection_is_closed(void **state) {
     (void)state;
-    settings.idle_timeout_ms = 200;
+    settings.idle_timeout_ms = 1000;
     start();
     int fd = dial();
     assert_false(is_closed_within(fd, 100));
-    assert_true(is_closed_within(fd, 3000));
+    assert_true(is_closed_within(fd, 10000));
     close(fd);
     stop();
 }
@@ -659,7 +664,7 @@ static void test_a_client_that_takes_nothing_is_cut(void **state) {
     int64_t began = clock_ms();
     say(fd, GET("/file"));
     assert_true(becomes(&sending_failed_as, ERROR_TIMEOUT));
-    assert_in_range(clock_ms() - began, 350, 4000);
+    assert_in_range(clock_ms() - began, 350, 30000);
     close(fd);
     stop();
 }
@@ -701,7 +706,7 @@ static void test_beyond_the_connection_limit_is_503(void **state) {
     close(third);
     /* one leaves, another may come */
     close(first);
-    clock_sleep_ms(100);
+    connections_become(1);
     int fourth = dial();
     say(fourth, GET("/hello"));
     hear_one(fourth, head, sizeof head, body, sizeof body, false);
@@ -744,7 +749,7 @@ static void test_without_a_free_worker_is_503_after_a_while(void **state) {
     say(waiting, GET("/hello"));
     char *answer = hear_all(waiting, NULL, NULL);
     assert_ptr_equal(strstr(answer, "HTTP/1.1 503 "), answer);
-    assert_in_range(clock_ms() - began, 1000, 6000);
+    assert_in_range(clock_ms() - began, 1000, 30000);
     free(answer);
     close(waiting);
     close(busy);
@@ -802,7 +807,7 @@ static void test_probes_are_answered_while_every_worker_is_busy(void **state) {
     assert_non_null(strstr(response, "\r\n\r\nwell"));
     free(response);
     assert_int_equal(atomic_load(&holding), 3);
-    /* the request that waited is served as soon as a worker is free */
+    /* the request that waited is answered, too */
     atomic_store(&held, false);
     char head[1024], body[64];
     hear_one(waiting, head, sizeof head, body, sizeof body, false);
@@ -888,7 +893,7 @@ static void test_a_handler_sees_its_client_leave(void **state) {
     start();
     int fd = dial();
     say(fd, GET("/watch") GET("/hello"));
-    clock_sleep_ms(50);
+    assert_true(becomes(&handled, 1));
     assert_int_equal(atomic_load(&gone_seen), 0);
     close(fd);
     assert_true(becomes(&gone_seen, 1));
@@ -907,15 +912,10 @@ static void test_a_tls_hello_on_the_plain_port_is_closed_at_once(void **state) {
     stop();
 }
 
-static void *stop_later(void *argument) {
-    clock_sleep_ms(150);
-    atomic_store(&held, false);
-    return argument;
-}
-
 static void test_a_stop_lets_requests_finish(void **state) {
     (void)state;
     char head[1024], body[64];
+    settings.head_timeout_ms = 60000;
     start();
     atomic_store(&held, true);
     int busy = dial(), idle = dial(), lingering = dial(), partial = dial();
@@ -924,20 +924,19 @@ static void test_a_stop_lets_requests_finish(void **state) {
     say(partial, "GET /he");
     say(busy, GET("/hold"));
     assert_true(becomes(&holding, 1));
-    pthread_t release;
     http_server_stop(server);
-    pthread_create(&release, NULL, stop_later, NULL);
-    assert_true(is_closed_within(idle, 1000));
-    assert_true(is_closed_within(lingering, 1000));
-    assert_true(is_closed_within(partial, 1000));
+    assert_true(is_closed_within(idle, 10000));
+    assert_true(is_closed_within(lingering, 10000));
+    assert_true(is_closed_within(partial, 10000));
+    assert_int_equal(atomic_load(&holding), 1);
+    atomic_store(&held, false);
     hear_one(busy, head, sizeof head, body, sizeof body, false);
     assert_string_equal(body, "held");
     assert_non_null(strstr(head, "Connection: close\r\n"));
-    assert_true(is_closed_within(busy, 1000));
-    pthread_join(release, NULL);
+    assert_true(is_closed_within(busy, 10000));
     int64_t began = clock_ms();
     stop();
-    assert_in_range(clock_ms() - began, 0, 1000);
+    assert_in_range(clock_ms() - began, 0, settings.grace_ms / 3);
     close(busy);
     close(idle);
     close(lingering);
@@ -950,10 +949,10 @@ static void test_a_stop_cuts_what_outlasts_the_grace(void **state) {
     start();
     int fd = dial_with(4096);
     say(fd, GET("/file"));
-    clock_sleep_ms(100);
+    assert_true(becomes(&handled, 1));
     int64_t began = clock_ms();
     stop();
-    assert_in_range(clock_ms() - began, 150, 3000);
+    assert_in_range(clock_ms() - began, 150, http_server_settings_default().grace_ms / 3);
     assert_int_equal(atomic_load(&sending_failed_as), ERROR_CLOSED);
     bool reset;
     free(hear_all(fd, NULL, &reset));
@@ -1035,7 +1034,7 @@ static void test_a_socket_file_is_its_owners_and_goes_with_the_server(void **sta
     hear_one(fd, head, sizeof head, body, sizeof body, false);
     assert_string_equal(body, "unix");
     say(fd, GET("/watch"));
-    clock_sleep_ms(50);
+    assert_true(becomes(&handled, 2));
     assert_int_equal(atomic_load(&gone_seen), 0);
     close(fd);
     assert_true(becomes(&gone_seen, 1));
@@ -1128,13 +1127,26 @@ static SSL *secure(SSL_CTX *context, int fd) {
     return session;
 }
 
+static void read_name(SSL *session, char name[32]) {
+    X509 *certificate = SSL_get1_peer_certificate(session);
+    X509_NAME_get_text_by_NID(X509_get_subject_name(certificate), NID_commonName, name, 32);
+    X509_free(certificate);
+}
+
 static void name_is(SSL *session, const char *expected) {
     char name[32];
-    X509 *certificate = SSL_get1_peer_certificate(session);
-    X509_NAME_get_text_by_NID(X509_get_subject_name(certificate), NID_commonName, name,
-                              sizeof name);
-    X509_free(certificate);
+    read_name(session, name);
     assert_string_equal(name, expected);
+}
+
+static bool new_sessions_name(SSL_CTX *context, const char *expected) {
+    char name[32];
+    int fd = dial();
+    SSL *session = secure(context, fd);
+    read_name(session, name);
+    SSL_free(session);
+    close(fd);
+    return strcmp(name, expected) == 0;
 }
 
 static void ask_securely(SSL *session) {
@@ -1205,7 +1217,8 @@ static void test_a_changed_certificate_is_taken_without_dropping_connections(voi
     SSL *old = secure(context, old_fd);
     name_is(old, "first");
     make_certificate("second");
-    clock_sleep_ms(1100);
+    while (!new_sessions_name(context, "second"))
+        clock_sleep_ms(50);
     int new_fd = dial();
     SSL *new = secure(context, new_fd);
     name_is(new, "second");
@@ -1217,7 +1230,7 @@ static void test_a_changed_certificate_is_taken_without_dropping_connections(voi
     FILE *out = fopen(certificate_path, "w");
     fputs("broken", out);
     fclose(out);
-    clock_sleep_ms(1100);
+    clock_sleep_ms(1100); /* the server looks at the files once a second */
     new_fd = dial();
     new = secure(context, new_fd);
     name_is(new, "second");
@@ -1240,7 +1253,7 @@ static void test_a_slow_handshake_is_cut(void **state) {
     start();
     int fd = dial();
     send(fd, "\x16\x03\x01\x02\x00\x01\x00", 7, MSG_NOSIGNAL);
-    assert_true(is_closed_within(fd, 3000));
+    assert_true(is_closed_within(fd, 10000));
     close(fd);
     stop_tls();
 }

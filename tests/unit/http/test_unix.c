@@ -23,6 +23,7 @@ enum { BODY_LIMIT = 100 };
 static char folder[] = "/tmp/test-http-unix-XXXXXX";
 static char path[64], address[80];
 static const char *listened[] = {address};
+static int head_timeout_ms;
 static struct http_server *server;
 static pthread_t runner;
 
@@ -55,7 +56,8 @@ static void start(void) {
     struct http_server_settings settings = http_server_settings_default();
     settings.listen = listened;
     settings.listen_count = 1;
-    settings.head_timeout_ms = 300;
+    if (head_timeout_ms)
+        settings.head_timeout_ms = head_timeout_ms;
     settings.handle = handle;
     struct error error = {0};
     server = http_server_new(&settings, &error);
@@ -72,6 +74,7 @@ static int stop(void **state) {
         http_server_free(server);
         server = NULL;
     }
+    head_timeout_ms = 0;
     return 0;
 }
 
@@ -187,6 +190,7 @@ static void refused(const char *request, const char *as) {
 
 static void test_what_is_no_body_is_refused_and_ends_the_connection(void **state) {
     (void)state;
+    head_timeout_ms = 300;
     start();
     refused("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 999999\r\n\r\n", "invalid");
     refused("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
