@@ -24,10 +24,10 @@ void connections_finish(struct connections *connections) {
     lock_finish(&connections->connections_lock);
 }
 
-bool connections_watch(const struct connections *connections, struct source *source,
+bool connections_watch(const struct connections *connections, struct watched *watched,
                        uint32_t events) {
-    struct epoll_event event = {.events = events, .data.ptr = source};
-    return epoll_ctl(connections->epoll, EPOLL_CTL_ADD, source->fd, &event) == 0;
+    struct epoll_event event = {.events = events, .data.ptr = watched};
+    return epoll_ctl(connections->epoll, EPOLL_CTL_ADD, watched->fd, &event) == 0;
 }
 
 struct open_connection *connections_of_task(struct pool_task *task) {
@@ -39,7 +39,7 @@ struct open_connection *connections_of_task(struct pool_task *task) {
 static bool park(struct connections *connections, struct open_connection *open)
     REQUIRES(connections->connections_lock) {
     uint32_t events = open->connection.wants_to_write ? EPOLLOUT : EPOLLIN | EPOLLRDHUP;
-    if (!connections_watch(connections, &open->source, events))
+    if (!connections_watch(connections, &open->watched, events))
         return false;
     open->parked = true;
     if (open->connection.over_limit)
@@ -51,7 +51,7 @@ static bool park(struct connections *connections, struct open_connection *open)
 
 static void unpark(struct connections *connections, struct open_connection *open)
     REQUIRES(connections->connections_lock) {
-    epoll_ctl(connections->epoll, EPOLL_CTL_DEL, open->source.fd, NULL);
+    epoll_ctl(connections->epoll, EPOLL_CTL_DEL, open->watched.fd, NULL);
     open->parked = false;
     if (open->connection.over_limit)
         DL_DELETE2(connections->parked_over, open, parked_prev, parked_next);
@@ -161,7 +161,7 @@ void connections_wake_waiting(struct connections *connections) {
     lock_acquire(&connections->connections_lock);
     DL_FOREACH (connections->all, open)
         if (atomic_load(&open->connection.waiting))
-            shutdown(open->source.fd, SHUT_RD);
+            shutdown(open->watched.fd, SHUT_RD);
     lock_release(&connections->connections_lock);
 }
 
@@ -171,7 +171,7 @@ unsigned connections_cut(struct connections *connections) {
     lock_acquire(&connections->connections_lock);
     DL_FOREACH (connections->all, open) {
         channel_cut(&open->connection.channel);
-        shutdown(open->source.fd, SHUT_RDWR);
+        shutdown(open->watched.fd, SHUT_RDWR);
         cut++;
     }
     lock_release(&connections->connections_lock);

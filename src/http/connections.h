@@ -16,13 +16,13 @@
 #include "http/pool.h"
 
 /* What epoll hands back: the first member of everything that is watched. */
-struct source {
-    enum { SOURCE_WAKE, SOURCE_LISTENER, SOURCE_CONNECTION } kind;
+struct watched {
+    enum { WATCHED_WAKE, WATCHED_LISTENER, WATCHED_CONNECTION } kind;
     int fd;
 };
 
 struct open_connection {
-    struct source source;
+    struct watched watched;
     struct connection connection;
     struct pool_task task;
     /* The holder's. */
@@ -54,8 +54,8 @@ struct connections {
 void connections_init(struct connections *connections, int epoll, unsigned limit);
 void connections_finish(struct connections *connections); /* none is left */
 
-/* Has epoll watch a source. False: errno says why. */
-bool connections_watch(const struct connections *connections, struct source *source,
+/* Has epoll watch something. False: errno says why. */
+bool connections_watch(const struct connections *connections, struct watched *watched,
                        uint32_t events);
 
 /*

@@ -26,10 +26,10 @@ enum {
 struct http_server {
     struct http_server_settings settings;
     struct listeners listeners;
-    struct source listener_sources[LISTENER_LIMIT];
+    struct watched watched_listeners[LISTENER_LIMIT];
     unsigned port;
     struct tls_identity *identity; /* NULL: plain */
-    struct source wake;            /* an eventfd: the stop */
+    struct watched wake;           /* an eventfd: the stop */
     int epoll;
     struct connections connections;
     struct connection_terms terms, reserve_terms;
@@ -120,7 +120,7 @@ static bool open_listeners(struct http_server *server, struct error *error) {
     for (size_t i = 0; i < server->listeners.count; i++) {
         int fd = server->listeners.fds[i];
         channel_prepare_listener(fd, POOL_LINGER_MS, settings->send_timeout_ms);
-        server->listener_sources[i] = (struct source){SOURCE_LISTENER, fd};
+        server->watched_listeners[i] = (struct watched){WATCHED_LISTENER, fd};
     }
     return true;
 }
@@ -144,7 +144,7 @@ struct http_server *http_server_new(const struct http_server_settings *settings,
     }
     server->settings = *settings;
     server->epoll = epoll_create1(EPOLL_CLOEXEC);
-    server->wake = (struct source){SOURCE_WAKE, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    server->wake = (struct watched){WATCHED_WAKE, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     connections_init(&server->connections, server->epoll, settings->max_connections);
     pool_init(&server->pool, &(struct pool_settings){.name = "http-worker",
                                                      .most_workers = settings->max_workers,
@@ -212,7 +212,7 @@ static void pause_accepting(struct http_server *server) {
 
 static bool watch_listeners(struct http_server *server) {
     for (size_t i = 0; i < server->listeners.count; i++)
-        if (!connections_watch(&server->connections, &server->listener_sources[i], EPOLLIN) &&
+        if (!connections_watch(&server->connections, &server->watched_listeners[i], EPOLLIN) &&
             errno != EEXIST)
             return false;
     server->accept_again_ms = 0;
@@ -227,7 +227,7 @@ static void take_in(struct http_server *server, int fd, const struct sockaddr_st
         close(fd);
         return;
     }
-    open->source = (struct source){SOURCE_CONNECTION, fd};
+    open->watched = (struct watched){WATCHED_CONNECTION, fd};
     connection_init(&open->connection, fd, peer, is_plain, POOL_LINGER_MS,
                     settings->send_timeout_ms);
     open->connection.deadline_ms = now + settings->idle_timeout_ms;
@@ -235,8 +235,8 @@ static void take_in(struct http_server *server, int fd, const struct sockaddr_st
     connections_park(&server->connections, open);
 }
 
-static void accept_some(struct http_server *server, const struct source *listener, int64_t now) {
-    bool is_file = server->listeners.paths[listener - server->listener_sources] != NULL;
+static void accept_some(struct http_server *server, const struct watched *listener, int64_t now) {
+    bool is_file = server->listeners.paths[listener - server->watched_listeners] != NULL;
     bool is_plain = is_file || !server->identity;
     for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
         if (!connections_make_place(&server->connections)) {
@@ -280,7 +280,7 @@ static void discard(struct http_server *server, struct open_connection *open) {
     char bytes[4096];
     ssize_t n;
     do {
-        n = recv(open->source.fd, bytes, sizeof bytes, MSG_DONTWAIT);
+        n = recv(open->watched.fd, bytes, sizeof bytes, MSG_DONTWAIT);
         if (n > 0)
             *left -= (uint64_t)n < *left ? (uint64_t)n : *left;
     } while (n > 0 && *left > 0);
@@ -293,7 +293,7 @@ static bool has_left(const struct open_connection *open, uint32_t events) {
     char byte;
     if (events & (EPOLLHUP | EPOLLERR))
         return true;
-    return (events & EPOLLRDHUP) && recv(open->source.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+    return (events & EPOLLRDHUP) && recv(open->watched.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
 static void act_on_connection(struct http_server *server, struct open_connection *open,
@@ -350,16 +350,16 @@ static int act_on_events(struct http_server *server, int timeout_ms) {
     int count = epoll_wait(server->epoll, events, EVENTS_AT_ONCE, timeout_ms);
     int64_t now = clock_ms();
     for (int i = 0; i < count; i++) {
-        struct source *source = events[i].data.ptr;
-        switch (source->kind) {
-        case SOURCE_WAKE:
+        struct watched *watched = events[i].data.ptr;
+        switch (watched->kind) {
+        case WATCHED_WAKE:
             break; /* `stopping` is set; the eventfd stays readable */
-        case SOURCE_LISTENER:
+        case WATCHED_LISTENER:
             check_identity(server, now);
-            accept_some(server, source, now);
+            accept_some(server, watched, now);
             break;
-        case SOURCE_CONNECTION:
-            act_on_connection(server, (struct open_connection *)source, events[i].events);
+        case WATCHED_CONNECTION:
+            act_on_connection(server, (struct open_connection *)watched, events[i].events);
             break;
         }
     }
