@@ -1,0 +1,290 @@
+/* The HTTP server under test, whose handler does all that a handler may, and a plain client. */
+#include "serving.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <cmocka.h>
+#include "base/buffer.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+/* ---- the server under test ---- */
+
+int file; /* byte i is pattern(i) */
+
+unsigned char pattern(uint64_t offset) {
+    return (unsigned char)(offset * 31 + (offset >> 12));
+}
+
+struct http_server *server;
+static pthread_t runner;
+const char *const listen_on_any_port[] = {"127.0.0.1:0"};
+atomic_int handled;
+atomic_bool held; /* /hold waits until it is false */
+atomic_int holding;
+atomic_int gone_seen, sending_failed_as;
+
+static char large[2 << 20]; /* more than a socket takes at once */
+
+static void hold(void) {
+    atomic_fetch_add(&holding, 1);
+    while (atomic_load(&held))
+        clock_sleep_ms(2);
+    atomic_fetch_sub(&holding, 1);
+}
+
+static void handle(void *context, struct http_exchange *exchange) {
+    (void)context;
+    const struct http_request *request = http_exchange_request(exchange);
+    struct text path = request->path;
+    struct error error = {0};
+    atomic_fetch_add(&handled, 1);
+    if (text_is(path, "/hello")) {
+        http_add_field(exchange, "X-One", "%d", 1);
+        http_add_field(exchange, "X-Bad", "%s", "a\r\nX-Injected: b");
+        http_respond(exchange, 200, "text/plain", "hello", 5);
+    } else if (text_starts(path, "/echo/")) {
+        http_respond(exchange, 200, "text/plain", path.at + 6, path.length - 6);
+    } else if (text_is(path, "/client")) {
+        http_respond(exchange, 200, NULL, http_exchange_client(exchange),
+                     strlen(http_exchange_client(exchange)));
+    } else if (text_is(path, "/file")) {
+        if (http_begin(exchange, 200, "application/octet-stream", FILE_SIZE, &error) &&
+            http_send_file(exchange, file, 0, FILE_SIZE - 1, &error)) {
+            unsigned char last = pattern(FILE_SIZE - 1);
+            http_send(exchange, &last, 1, &error);
+        }
+        atomic_store(&sending_failed_as, error.kind);
+    } else if (text_is(path, "/file/short")) {
+        if (http_begin(exchange, 200, NULL, FILE_SIZE + 5, &error))
+            http_send_file(exchange, file, 0, FILE_SIZE + 5, &error);
+        atomic_store(&sending_failed_as, error.kind);
+    } else if (text_is(path, "/chunked")) {
+        if (!http_begin(exchange, 200, NULL, HTTP_UNKNOWN_LENGTH, &error)) {
+            http_respond(exchange, error.kind == ERROR_UNSUPPORTED ? 505 : 500, NULL, "", 0);
+            return;
+        }
+        http_send(exchange, "0123456789abcdefXYZ", 19, &error);
+        http_send(exchange, "", 0, &error);
+        http_send_file(exchange, file, 0, 3, &error);
+    } else if (text_is(path, "/probe")) {
+        http_respond(exchange, 200, "text/plain", "well", 4);
+    } else if (text_is(path, "/probe/large")) {
+        http_respond(exchange, 200, NULL, large, sizeof large);
+    } else if (text_is(path, "/nothing")) {
+        http_respond(exchange, 304, NULL, NULL, 0);
+    } else if (text_is(path, "/abort")) {
+        if (http_begin(exchange, 200, NULL, 100, &error))
+            http_send(exchange, "half", 4, &error);
+        http_abort(exchange);
+    } else if (text_is(path, "/incomplete")) {
+        if (http_begin(exchange, 200, NULL, 100, &error))
+            http_send(exchange, "half", 4, &error);
+    } else if (text_is(path, "/toolong")) {
+        if (http_begin(exchange, 200, NULL, 4, &error))
+            http_send(exchange, "12345", 5, &error);
+    } else if (text_is(path, "/hold")) {
+        hold();
+        http_respond(exchange, 200, NULL, "held", 4);
+    } else if (text_is(path, "/body")) {
+        struct buffer body cleanup_buffer = {0};
+        if (http_read_body(exchange, 100, &body, &error))
+            http_respond(exchange, 200, NULL, body.length ? body.bytes : "", body.length);
+        else
+            http_respond(exchange, error.kind == ERROR_TIMEOUT ? 408 : 413, NULL, "", 0);
+    } else if (text_is(path, "/watch")) {
+        for (int i = 0; i < 1000 && http_client_is_there(exchange); i++)
+            clock_sleep_ms(2);
+        atomic_store(&gone_seen, !http_client_is_there(exchange));
+        http_respond(exchange, 200, NULL, "", 0);
+    }
+    /* all else is left unanswered */
+}
+
+bool serving_is_probe(void *context, const struct http_request *request) {
+    (void)context;
+    return text_starts(request->path, "/probe");
+}
+
+static void error_body(int status, const char *why, char *out, size_t size) {
+    snprintf(out, size, "{\"status\":%d,\"why\":\"%s\"}", status, why);
+}
+
+static void *run(void *argument) {
+    struct error error = {0};
+    http_server_run(argument, &error);
+    return NULL;
+}
+
+/* What the next start() starts; every test finds the defaults. */
+struct http_server_settings settings;
+
+int serving_reset(void **state) {
+    (void)state;
+    settings = http_server_settings_default();
+    settings.listen = listen_on_any_port;
+    settings.listen_count = 1;
+    settings.handle = handle;
+    settings.error_body = error_body;
+    atomic_store(&held, false);
+    atomic_store(&handled, 0);
+    atomic_store(&gone_seen, 0);
+    atomic_store(&sending_failed_as, -1);
+    return 0;
+}
+
+void start(void) {
+    struct error error = {0};
+    server = http_server_new(&settings, &error);
+    if (!server)
+        fail_msg("%s", error.text);
+    assert_int_equal(pthread_create(&runner, NULL, run, server), 0);
+}
+
+void stop(void) {
+    atomic_store(&held, false);
+    http_server_stop(server);
+    pthread_join(runner, NULL);
+    http_server_free(server);
+    server = NULL;
+}
+
+/* Ends the server of a test that failed before its stop(). */
+int serving_end(void **state) {
+    (void)state;
+    if (server)
+        stop();
+    return 0;
+}
+
+bool becomes(atomic_int *value, int wanted) {
+    for (int i = 0; i < 2500 && atomic_load(value) != wanted; i++)
+        clock_sleep_ms(2);
+    return atomic_load(value) == wanted;
+}
+
+/* ---- a client ---- */
+
+int dial_with(int receive_buffer) {
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons((uint16_t)http_server_port(server)),
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    struct timeval patience = {.tv_sec = 10};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    if (receive_buffer)
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    return fd;
+}
+
+int dial(void) {
+    return dial_with(0);
+}
+
+void say(int fd, const char *string) {
+    send(fd, string, strlen(string), MSG_NOSIGNAL);
+}
+
+/* Reads until the server closes; *reset tells an RST from an orderly end. The caller's to free. */
+char *hear_all(int fd, size_t *length, bool *reset) {
+    size_t capacity = 4096, have = 0;
+    char *bytes = malloc(capacity + 1);
+    ssize_t n;
+    while ((n = recv(fd, bytes + have, capacity - have, 0)) > 0) {
+        have += (size_t)n;
+        if (have == capacity)
+            bytes = realloc(bytes, (capacity *= 2) + 1);
+    }
+    int failure = n < 0 ? errno : 0;
+    if (failure == EAGAIN)
+        fail_msg("the server neither went on nor closed");
+    bytes[have] = '\0';
+    if (length)
+        *length = have;
+    if (reset)
+        *reset = failure == ECONNRESET;
+    return bytes;
+}
+
+/* Sends a request and expects an answer that begins so, then a close. */
+void ends_with_answer(const char *request, const char *begin) {
+    int fd = dial();
+    say(fd, request);
+    char *answer = hear_all(fd, NULL, NULL);
+    if (strncmp(answer, begin, strlen(begin)) != 0)
+        fail_msg("not \"%s\" but: %s", begin, answer);
+    free(answer);
+    close(fd);
+}
+
+/* Reads exactly one answer with a Content-Length (its head into `head`). Its body's length. */
+size_t hear_one(int fd, char *head, size_t size, char *body, size_t body_size, bool is_head) {
+    size_t length = 0;
+    char *end = NULL;
+    while (!end) {
+        assert_true(length + 1 < size);
+        if (recv(fd, head + length, 1, 0) != 1)
+            fail_msg("closed in a head: %.*s", (int)length, head);
+        head[++length] = '\0';
+        end = length >= 4 ? strstr(head + length - 4, "\r\n\r\n") : NULL;
+    }
+    char *field = strstr(head, "Content-Length: ");
+    size_t wanted = field && !is_head ? strtoul(field + 16, NULL, 10) : 0;
+    assert_true(wanted < body_size);
+    for (size_t have = 0; have < wanted;) {
+        ssize_t n = recv(fd, body + have, wanted - have, 0);
+        assert_true(n > 0);
+        have += (size_t)n;
+    }
+    body[wanted] = '\0';
+    return wanted;
+}
+
+bool is_closed_within(int fd, int ms) {
+    struct pollfd waited = {.fd = fd, .events = POLLIN};
+    char byte;
+    return poll(&waited, 1, ms) == 1 && recv(fd, &byte, 1, 0) <= 0;
+}
+
+void connections_become(unsigned wanted) {
+    for (int i = 0; i < 2500 && http_server_figures(server).connections != wanted; i++)
+        clock_sleep_ms(2);
+    assert_int_equal(http_server_figures(server).connections, wanted);
+}
+
+void check_file(const char *bytes, size_t length) {
+    assert_int_equal(length, FILE_SIZE);
+    for (size_t i = 0; i < length; i++)
+        if ((unsigned char)bytes[i] != pattern(i))
+            fail_msg("byte %zu is wrong", i);
+}
+
+int serving_begin(void **state) {
+    (void)state;
+    char path[] = "/tmp/test-http-XXXXXX";
+    file = mkostemp(path, O_CLOEXEC);
+    unlink(path);
+    unsigned char *bytes = malloc(FILE_SIZE);
+    for (size_t i = 0; i < FILE_SIZE; i++)
+        bytes[i] = pattern(i);
+    bool written = write(file, bytes, FILE_SIZE) == FILE_SIZE;
+    free(bytes);
+    log_configure(LOG_ERROR, LOG_TEXT);
+    return written ? 0 : -1;
+}

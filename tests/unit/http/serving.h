@@ -1,0 +1,72 @@
+/*
+ * The HTTP server under test, on a free port of loopback, and a plain client of it.
+ *
+ * A test sets what it needs in `settings`, calls start(), and stop() at its end; SERVING_TEST()
+ * puts the default settings back before each test, and stops the server of a test that failed.
+ *
+ * The server's handler answers: /hello, /echo/..., /client (who asks), /file (FILE_SIZE bytes),
+ * /chunked, /nothing (304), /probe and /probe/large, /body (echoes the request's), /hold (waits
+ * while `held`), /watch (waits until the client leaves), and in wrong ways /file/short, /abort,
+ * /incomplete and /toolong; any other path gets no response of the handler's.
+ */
+#ifndef TESTS_HTTP_SERVING_H
+#define TESTS_HTTP_SERVING_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "http/http.h"
+
+#define GET(path) "GET " path " HTTP/1.1\r\nHost: a\r\n\r\n"
+
+#define SERVING_TEST(test) cmocka_unit_test_setup_teardown(test, serving_reset, serving_end)
+
+enum { FILE_SIZE = 9 << 20 };
+
+extern int file; /* byte i is pattern(i) */
+unsigned char pattern(uint64_t offset);
+void check_file(const char *bytes, size_t length); /* fails unless they are the whole file */
+
+/* What the next start() starts; every test finds the defaults. */
+extern struct http_server_settings settings;
+extern const char *const listen_on_any_port[1];
+extern struct http_server *server; /* NULL: it does not run */
+
+extern atomic_int handled;           /* requests that have come to the handler */
+extern atomic_bool held;             /* /hold waits until it is false */
+extern atomic_int holding;           /* how many do */
+extern atomic_int gone_seen;         /* /watch has seen its client leave */
+extern atomic_int sending_failed_as; /* the kind of error that ended /file; -1: it has not ended */
+
+int serving_begin(void **state); /* for the group of tests */
+int serving_reset(void **state); /* before each test */
+int serving_end(void **state);   /* after each test */
+
+/* For settings.is_probe: the paths that begin with /probe. */
+bool serving_is_probe(void *context, const struct http_request *request);
+
+void start(void);
+void stop(void);
+
+bool becomes(atomic_int *value, int wanted); /* waits for up to 5 s */
+void connections_become(unsigned wanted);    /* the same; fails if they do not */
+
+/* ---- a client ---- */
+
+int dial(void);
+int dial_with(int receive_buffer); /* a small one stands for a slow client */
+void say(int fd, const char *string);
+
+/* Reads until the server closes; *reset tells an RST from an orderly end. The caller frees. */
+char *hear_all(int fd, size_t *length, bool *reset);
+
+/* Reads exactly one response with a Content-Length (its head into `head`). Its body's length. */
+size_t hear_one(int fd, char *head, size_t size, char *body, size_t body_size, bool is_head);
+
+/* Sends a request on a new connection and expects a response that begins so, then a close. */
+void ends_with_answer(const char *request, const char *begin);
+
+bool is_closed_within(int fd, int ms);
+
+#endif

@@ -1,0 +1,353 @@
+/* The HTTP server on real sockets: deadlines, limits, probes, and the stop. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <cmocka.h>
+#include "base/clock.h"
+#include "serving.h"
+
+static void test_a_slow_head_is_cut_even_when_it_drips(void **state) {
+    (void)state;
+    settings.head_timeout_ms = 300;
+    settings.idle_timeout_ms = 60000;
+    start();
+    int silent = dial(), drip = dial(), idle = dial();
+    say(silent, "GET /hello");
+    int64_t began = clock_ms();
+    bool closed = false;
+    say(drip, "GET /");
+    for (int i = 0; i < 300 && !closed; i++) {
+        say(drip, "a");
+        closed = is_closed_within(drip, 20);
+    }
+    assert_true(closed);
+    assert_in_range(clock_ms() - began, 200, 30000);
+    assert_true(is_closed_within(silent, 10000));
+    assert_false(is_closed_within(idle, 50));
+    assert_int_equal(http_server_figures(server).connections, 1);
+    close(silent);
+    close(drip);
+    close(idle);
+    stop();
+}
+
+static void test_an_idle_connection_is_closed(void **state) {
+    (void)state;
+    settings.idle_timeout_ms = 1000;
+    start();
+    int fd = dial();
+    assert_false(is_closed_within(fd, 100));
+    assert_true(is_closed_within(fd, 10000));
+    close(fd);
+    stop();
+}
+
+static void test_a_client_that_takes_nothing_is_cut(void **state) {
+    (void)state;
+    settings.send_timeout_ms = 400;
+    start();
+    int fd = dial_with(4096);
+    int64_t began = clock_ms();
+    say(fd, GET("/file"));
+    assert_true(becomes(&sending_failed_as, ERROR_TIMEOUT));
+    assert_in_range(clock_ms() - began, 350, 30000);
+    close(fd);
+    stop();
+}
+
+static void test_a_slow_client_that_goes_on_taking_is_served(void **state) {
+    (void)state;
+    settings.send_timeout_ms = 400;
+    start();
+    int fd = dial_with(4096);
+    say(fd, GET("/file"));
+    char bytes[8192];
+    for (int i = 0; i < 100; i++) {
+        assert_true(recv(fd, bytes, sizeof bytes, 0) > 0);
+        clock_sleep_ms(15);
+    }
+    assert_int_equal(atomic_load(&sending_failed_as), -1);
+    close(fd);
+    assert_true(becomes(&sending_failed_as, ERROR_CLOSED));
+    stop();
+}
+
+static void test_beyond_the_connection_limit_is_503(void **state) {
+    (void)state;
+    settings.max_connections = 2;
+    start();
+    char head[1024], body[64];
+    int first = dial(), second = dial();
+    say(first, GET("/hello"));
+    hear_one(first, head, sizeof head, body, sizeof body, false);
+    say(second, GET("/hello"));
+    hear_one(second, head, sizeof head, body, sizeof body, false);
+    int third = dial();
+    say(third, GET("/hello"));
+    char *answer = hear_all(third, NULL, NULL);
+    assert_ptr_equal(strstr(answer, "HTTP/1.1 503 Service Unavailable\r\n"), answer);
+    assert_non_null(strstr(answer, "\r\nRetry-After: 1\r\n"));
+    assert_non_null(strstr(answer, "{\"status\":503,"));
+    free(answer);
+    close(third);
+    /* one leaves, another may come */
+    close(first);
+    connections_become(1);
+    int fourth = dial();
+    say(fourth, GET("/hello"));
+    hear_one(fourth, head, sizeof head, body, sizeof body, false);
+    assert_ptr_equal(strstr(head, "HTTP/1.1 200 "), head);
+    close(second);
+    close(fourth);
+    stop();
+}
+
+static void test_running_out_of_descriptors_delays_and_does_not_end_accepting(void **state) {
+    (void)state;
+    char head[1024], body[64];
+    start();
+    struct rlimit before, tight;
+    getrlimit(RLIMIT_NOFILE, &before);
+    int lowest = dup(file);
+    close(lowest);
+    tight = (struct rlimit){.rlim_cur = (rlim_t)lowest + 1, .rlim_max = before.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &tight);
+    int fd = dial(); /* takes the last one */
+    say(fd, GET("/hello"));
+    clock_sleep_ms(250);
+    assert_int_equal(atomic_load(&handled), 0);
+    setrlimit(RLIMIT_NOFILE, &before);
+    hear_one(fd, head, sizeof head, body, sizeof body, false);
+    assert_string_equal(body, "hello");
+    close(fd);
+    stop();
+}
+
+static void test_without_a_free_worker_is_503_after_a_while(void **state) {
+    (void)state;
+    settings.max_workers = 1;
+    start();
+    atomic_store(&held, true);
+    int busy = dial(), waiting = dial();
+    say(busy, GET("/hold"));
+    assert_true(becomes(&holding, 1));
+    int64_t began = clock_ms();
+    say(waiting, GET("/hello"));
+    char *answer = hear_all(waiting, NULL, NULL);
+    assert_ptr_equal(strstr(answer, "HTTP/1.1 503 "), answer);
+    assert_in_range(clock_ms() - began, 1000, 30000);
+    free(answer);
+    close(waiting);
+    close(busy);
+    stop();
+}
+
+/* ---- probes ---- */
+
+/* Asks on a new connection; the status. */
+static int status_of(const char *request) {
+    int fd = dial();
+    say(fd, request);
+    char *response = hear_all(fd, NULL, NULL);
+    int status = strncmp(response, "HTTP/1.1 ", 9) == 0 ? atoi(response + 9) : 0;
+    if (status == 503)
+        assert_non_null(strstr(response, "\r\nRetry-After: 1\r\n"));
+    free(response);
+    close(fd);
+    return status;
+}
+
+static void occupy_workers(int fds[], int count) {
+    atomic_store(&held, true);
+    for (int i = 0; i < count; i++) {
+        fds[i] = dial();
+        say(fds[i], GET("/hold"));
+    }
+    assert_true(becomes(&holding, count));
+}
+
+static void close_all(const int fds[], int count) {
+    for (int i = 0; i < count; i++)
+        close(fds[i]);
+}
+
+static void test_probes_are_answered_while_every_worker_is_busy(void **state) {
+    (void)state;
+    int busy[3];
+    settings.max_workers = 3;
+    settings.is_probe = serving_is_probe;
+    start();
+    occupy_workers(busy, 3);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(status_of(GET("/probe")), 200);
+    assert_int_equal(status_of(GET("/hello")), 503);
+    assert_int_equal(status_of("HEAD /probe HTTP/1.1\r\nHost: a\r\n\r\n"), 200);
+    /* in pieces, while other requests wait in the line */
+    int waiting = dial(), slow = dial();
+    say(waiting, GET("/hello"));
+    say(slow, "GET /pro");
+    assert_int_equal(status_of(GET("/probe")), 200);
+    say(slow, "be HTTP/1.1\r\nHost: a\r\n\r\n");
+    char *response = hear_all(slow, NULL, NULL);
+    assert_non_null(strstr(response, "\r\nConnection: close\r\n"));
+    assert_non_null(strstr(response, "\r\n\r\nwell"));
+    free(response);
+    assert_int_equal(atomic_load(&holding), 3);
+    /* the request that waited is answered, too */
+    atomic_store(&held, false);
+    char head[1024], body[64];
+    hear_one(waiting, head, sizeof head, body, sizeof body, false);
+    close_all(busy, 3);
+    close(waiting);
+    close(slow);
+    stop();
+}
+
+static void test_probes_are_answered_beyond_the_connection_limit(void **state) {
+    (void)state;
+    int busy[2];
+    settings.max_connections = 2;
+    settings.max_workers = 2;
+    settings.is_probe = serving_is_probe;
+    start();
+    occupy_workers(busy, 2);
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(status_of(GET("/probe")), 200);
+        assert_int_equal(status_of(GET("/hello")), 503);
+    }
+    assert_int_equal(status_of("no request\r\n\r\n"), 400);
+    assert_int_equal(http_server_figures(server).connections, 2);
+    assert_int_equal(atomic_load(&handled), 2 + 5);
+    close_all(busy, 2);
+    stop();
+}
+
+static void test_silent_connections_do_not_shut_probes_out(void **state) {
+    (void)state;
+    enum { CROWD = 400 };
+    int crowd[CROWD];
+    settings.max_connections = 1;
+    settings.is_probe = serving_is_probe;
+    start();
+    for (int i = 0; i < CROWD; i++)
+        crowd[i] = dial();
+    assert_int_equal(status_of(GET("/probe")), 200);
+    assert_int_equal(status_of(GET("/hello")), 503);
+    close_all(crowd, CROWD);
+    stop();
+}
+
+static void test_a_probe_that_nobody_reads_gives_way_to_the_next(void **state) {
+    (void)state;
+    settings.max_connections = 1;
+    settings.is_probe = serving_is_probe;
+    start();
+    int within = dial(), unread = dial_with(4096);
+    say(unread, GET("/probe/large"));
+    int64_t began = clock_ms();
+    assert_int_equal(status_of(GET("/probe")), 200);
+    assert_in_range(clock_ms() - began, 0, settings.send_timeout_ms / 2);
+    close(within);
+    close(unread);
+    stop();
+}
+
+static void test_few_workers_serve_many_connections(void **state) {
+    (void)state;
+    settings.max_workers = 2;
+    start();
+    int fds[12];
+    char head[1024], body[64];
+    for (size_t i = 0; i < 12; i++)
+        fds[i] = dial();
+    for (int round = 0; round < 3; round++) {
+        for (size_t i = 0; i < 12; i++)
+            say(fds[i], GET("/hello"));
+        for (size_t i = 0; i < 12; i++) {
+            hear_one(fds[i], head, sizeof head, body, sizeof body, false);
+            assert_string_equal(body, "hello");
+        }
+    }
+    assert_in_range(http_server_figures(server).workers, 1, 2);
+    for (size_t i = 0; i < 12; i++)
+        close(fds[i]);
+    stop();
+}
+
+/* ---- stopping ---- */
+
+static void test_a_stop_lets_requests_finish(void **state) {
+    (void)state;
+    char head[1024], body[64];
+    settings.head_timeout_ms = 60000;
+    start();
+    atomic_store(&held, true);
+    int busy = dial(), idle = dial(), lingering = dial(), partial = dial();
+    say(lingering, GET("/hello"));
+    hear_one(lingering, head, sizeof head, body, sizeof body, false);
+    say(partial, "GET /he");
+    say(busy, GET("/hold"));
+    assert_true(becomes(&holding, 1));
+    http_server_stop(server);
+    assert_true(is_closed_within(idle, 10000));
+    assert_true(is_closed_within(lingering, 10000));
+    assert_true(is_closed_within(partial, 10000));
+    assert_int_equal(atomic_load(&holding), 1);
+    atomic_store(&held, false);
+    hear_one(busy, head, sizeof head, body, sizeof body, false);
+    assert_string_equal(body, "held");
+    assert_non_null(strstr(head, "Connection: close\r\n"));
+    assert_true(is_closed_within(busy, 10000));
+    int64_t began = clock_ms();
+    stop();
+    assert_in_range(clock_ms() - began, 0, settings.grace_ms / 3);
+    close(busy);
+    close(idle);
+    close(lingering);
+    close(partial);
+}
+
+static void test_a_stop_cuts_what_outlasts_the_grace(void **state) {
+    (void)state;
+    settings.grace_ms = 200;
+    start();
+    int fd = dial_with(4096);
+    say(fd, GET("/file"));
+    assert_true(becomes(&handled, 1));
+    int64_t began = clock_ms();
+    stop();
+    assert_in_range(clock_ms() - began, 150, http_server_settings_default().grace_ms / 3);
+    assert_int_equal(atomic_load(&sending_failed_as), ERROR_CLOSED);
+    bool reset;
+    free(hear_all(fd, NULL, &reset));
+    assert_true(reset);
+    close(fd);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        SERVING_TEST(test_a_slow_head_is_cut_even_when_it_drips),
+        SERVING_TEST(test_an_idle_connection_is_closed),
+        SERVING_TEST(test_a_client_that_takes_nothing_is_cut),
+        SERVING_TEST(test_a_slow_client_that_goes_on_taking_is_served),
+        SERVING_TEST(test_beyond_the_connection_limit_is_503),
+        SERVING_TEST(test_running_out_of_descriptors_delays_and_does_not_end_accepting),
+        SERVING_TEST(test_without_a_free_worker_is_503_after_a_while),
+        SERVING_TEST(test_probes_are_answered_while_every_worker_is_busy),
+        SERVING_TEST(test_probes_are_answered_beyond_the_connection_limit),
+        SERVING_TEST(test_silent_connections_do_not_shut_probes_out),
+        SERVING_TEST(test_a_probe_that_nobody_reads_gives_way_to_the_next),
+        SERVING_TEST(test_few_workers_serve_many_connections),
+        SERVING_TEST(test_a_stop_lets_requests_finish),
+        SERVING_TEST(test_a_stop_cuts_what_outlasts_the_grace),
+    };
+    return cmocka_run_group_tests_name("http_limits", tests, serving_begin, NULL);
+}

@@ -1,0 +1,219 @@
+/* The HTTP server on real sockets: TLS. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <cmocka.h>
+#include "base/clock.h"
+#include "serving.h"
+
+static char certificate_path[64], key_path[64];
+
+static void make_certificate(const char *name) {
+    EVP_PKEY *key = EVP_EC_gen("P-256");
+    X509 *certificate = X509_new();
+    assert_non_null(key);
+    X509_set_version(certificate, X509_VERSION_3);
+    ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);
+    X509_gmtime_adj(X509_getm_notBefore(certificate), -60);
+    X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
+    X509_set_pubkey(certificate, key);
+    X509_NAME *subject = X509_get_subject_name(certificate);
+    X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0);
+    X509_set_issuer_name(certificate, subject);
+    assert_true(X509_sign(certificate, key, EVP_sha256()) > 0);
+    FILE *out = fopen(certificate_path, "w");
+    PEM_write_X509(out, certificate);
+    fclose(out);
+    out = fopen(key_path, "w");
+    PEM_write_PrivateKey(out, key, NULL, NULL, 0, NULL, NULL);
+    fclose(out);
+    X509_free(certificate);
+    EVP_PKEY_free(key);
+}
+
+static void start_tls(void) {
+    snprintf(certificate_path, sizeof certificate_path, "/tmp/test-http-%d.crt", (int)getpid());
+    snprintf(key_path, sizeof key_path, "/tmp/test-http-%d.key", (int)getpid());
+    make_certificate("first");
+    settings.tls_certificate = certificate_path;
+    settings.tls_key = key_path;
+    start();
+}
+
+static void stop_tls(void) {
+    stop();
+    unlink(certificate_path);
+    unlink(key_path);
+}
+
+static SSL *secure(SSL_CTX *context, int fd) {
+    SSL *session = SSL_new(context);
+    SSL_set_fd(session, fd);
+    if (SSL_connect(session) != 1)
+        fail_msg("handshake: %s", ERR_error_string(ERR_get_error(), NULL));
+    return session;
+}
+
+static void read_name(SSL *session, char name[32]) {
+    X509 *certificate = SSL_get1_peer_certificate(session);
+    X509_NAME_get_text_by_NID(X509_get_subject_name(certificate), NID_commonName, name, 32);
+    X509_free(certificate);
+}
+
+static void name_is(SSL *session, const char *expected) {
+    char name[32];
+    read_name(session, name);
+    assert_string_equal(name, expected);
+}
+
+static bool new_sessions_name(SSL_CTX *context, const char *expected) {
+    char name[32];
+    int fd = dial();
+    SSL *session = secure(context, fd);
+    read_name(session, name);
+    SSL_free(session);
+    close(fd);
+    return strcmp(name, expected) == 0;
+}
+
+static void ask_securely(SSL *session) {
+    char answer[1024];
+    assert_true(SSL_write(session, GET("/hello"), (int)strlen(GET("/hello"))) > 0);
+    int n = SSL_read(session, answer, sizeof answer - 1);
+    assert_true(n > 5);
+    answer[n] = '\0';
+    assert_ptr_equal(strstr(answer, "HTTP/1.1 200 OK\r\n"), answer);
+    assert_string_equal(answer + n - 5, "hello");
+}
+
+static void test_tls_serves_replies_and_files(void **state) {
+    (void)state;
+    start_tls();
+    SSL_CTX *context = SSL_CTX_new(TLS_client_method());
+    int fd = dial();
+    SSL *session = secure(context, fd);
+    ask_securely(session);
+    clock_sleep_ms(1200); /* parked */
+    ask_securely(session);
+    const char *request = "GET /file HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    SSL_write(session, request, (int)strlen(request));
+    char *answer = malloc(FILE_SIZE + 1024);
+    size_t length = 0;
+    int n;
+    while ((n = SSL_read(session, answer + length, (int)(FILE_SIZE + 1024 - length))) > 0)
+        length += (size_t)n;
+    /* closed in order: nothing was cut off */
+    assert_int_equal(SSL_get_error(session, n), SSL_ERROR_ZERO_RETURN);
+    char *body = (char *)memmem(answer, length, "\r\n\r\n", 4) + 4;
+    check_file(body, length - (size_t)(body - answer));
+    free(answer);
+    SSL_free(session);
+    close(fd);
+    SSL_CTX_free(context);
+    stop_tls();
+}
+
+static void test_tls_refuses_old_versions_and_plain_http(void **state) {
+    (void)state;
+    start_tls();
+    SSL_CTX *context = SSL_CTX_new(TLS_client_method());
+    SSL_CTX_set_max_proto_version(context, TLS1_1_VERSION);
+    SSL_CTX_set_security_level(context, 0);
+    int fd = dial();
+    SSL *session = SSL_new(context);
+    SSL_set_fd(session, fd);
+    assert_int_not_equal(SSL_connect(session), 1);
+    SSL_free(session);
+    close(fd);
+    SSL_CTX_free(context);
+    fd = dial();
+    say(fd, GET("/hello"));
+    char *answer = hear_all(fd, NULL, NULL);
+    assert_null(strstr(answer, "HTTP"));
+    free(answer);
+    close(fd);
+    assert_int_equal(atomic_load(&handled), 0);
+    stop_tls();
+}
+
+static void test_a_changed_certificate_is_taken_without_dropping_connections(void **state) {
+    (void)state;
+    start_tls();
+    SSL_CTX *context = SSL_CTX_new(TLS_client_method());
+    int old_fd = dial();
+    SSL *old = secure(context, old_fd);
+    name_is(old, "first");
+    make_certificate("second");
+    while (!new_sessions_name(context, "second"))
+        clock_sleep_ms(50);
+    int new_fd = dial();
+    SSL *new = secure(context, new_fd);
+    name_is(new, "second");
+    ask_securely(old);
+    ask_securely(new);
+    SSL_free(new);
+    close(new_fd);
+    /* one that is broken changes nothing */
+    FILE *out = fopen(certificate_path, "w");
+    fputs("broken", out);
+    fclose(out);
+    clock_sleep_ms(1100); /* the server looks at the files once a second */
+    new_fd = dial();
+    new = secure(context, new_fd);
+    name_is(new, "second");
+    SSL_free(new);
+    close(new_fd);
+    SSL_free(old);
+    close(old_fd);
+    SSL_CTX_free(context);
+    stop_tls();
+}
+
+static void test_a_slow_handshake_is_cut(void **state) {
+    (void)state;
+    snprintf(certificate_path, sizeof certificate_path, "/tmp/test-http-%d.crt", (int)getpid());
+    snprintf(key_path, sizeof key_path, "/tmp/test-http-%d.key", (int)getpid());
+    make_certificate("first");
+    settings.tls_certificate = certificate_path;
+    settings.tls_key = key_path;
+    settings.head_timeout_ms = 200;
+    start();
+    int fd = dial();
+    send(fd, "\x16\x03\x01\x02\x00\x01\x00", 7, MSG_NOSIGNAL);
+    assert_true(is_closed_within(fd, 10000));
+    close(fd);
+    stop_tls();
+}
+
+static void test_a_missing_certificate_stops_the_start(void **state) {
+    (void)state;
+    struct error error = {0};
+    settings.tls_certificate = "/nonexistent.crt";
+    settings.tls_key = "/nonexistent.key";
+    assert_null(http_server_new(&settings, &error));
+    assert_non_null(strstr(error.text, "/nonexistent.crt"));
+    settings.tls_key = NULL;
+    assert_null(http_server_new(&settings, &error));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        SERVING_TEST(test_tls_serves_replies_and_files),
+        SERVING_TEST(test_tls_refuses_old_versions_and_plain_http),
+        SERVING_TEST(test_a_changed_certificate_is_taken_without_dropping_connections),
+        SERVING_TEST(test_a_slow_handshake_is_cut),
+        SERVING_TEST(test_a_missing_certificate_stops_the_start),
+    };
+    return cmocka_run_group_tests_name("http_tls", tests, serving_begin, NULL);
+}
