@@ -301,12 +301,13 @@ static bool answer_manifest_head(struct question *question, struct error *error)
 
 /* Looks in memory, then in the store. FRESH: *held is the result. STALE: *held may be served when
  * upstream fails. */
-static enum slot_state look(struct cache *cache, const char *key,
-                            const struct repository *repository, const struct reference *reference,
-                            bool head_only, struct document **held, struct error *error) {
-    enum slot_state state = slot_get(cache, key, held, error);
+static enum slot_state look(struct cache *cache, const struct inquiry *inquiry,
+                            struct document **held, struct error *error) {
+    const struct repository *repository = inquiry->repository;
+    const struct reference *reference = inquiry->reference;
+    enum slot_state state = slot_get(cache, inquiry->key, held, error);
     if (state == SLOT_ABSENT ||
-        (*held && ((*held)->has_bytes || (head_only && state == SLOT_FRESH))))
+        (*held && ((*held)->has_bytes || (inquiry->is_head && state == SLOT_FRESH))))
         return state;
 
     /* Memory has nothing, or the head alone. */
@@ -325,7 +326,7 @@ static enum slot_state look(struct cache *cache, const char *key,
     int64_t ttl = reference->is_digest ? INT64_MAX : ask_tag_ttl(repository);
     if (age_ms >= ttl || (known && !reference->is_digest && age_ms > 0))
         return SLOT_STALE;
-    slot_put(cache, key, stored, reference->is_digest ? INT64_MAX : ttl - age_ms);
+    slot_put(cache, inquiry->key, stored, reference->is_digest ? INT64_MAX : ttl - age_ms);
     return SLOT_FRESH;
 }
 
@@ -341,8 +342,14 @@ bool cache_manifest(struct cache *cache, const struct repository *repository,
                     struct error *error) {
     char key[KEY_SIZE];
     struct document *held;
+    struct inquiry inquiry = {.key = key,
+                              .repository = repository,
+                              .reference = reference,
+                              .answer = head_only ? answer_manifest_head : answer_manifest,
+                              .is_head = head_only,
+                              .needs_bytes = !head_only};
     ask_key(key, repository, "manifest", reference);
-    enum slot_state state = look(cache, key, repository, reference, head_only, &held, error);
+    enum slot_state state = look(cache, &inquiry, &held, error);
     *result = (struct cache_result){.document = held, .outcome = CACHE_HIT};
     if (held) /* a manifest served from memory is used as well */
         store_blob_touch(cache->store, &held->digest);
@@ -351,13 +358,7 @@ bool cache_manifest(struct cache *cache, const struct repository *repository,
     if (state == SLOT_ABSENT)
         return false;
 
-    const struct inquiry inquiry = {.key = key,
-                                    .repository = repository,
-                                    .reference = reference,
-                                    .answer = head_only ? answer_manifest_head : answer_manifest,
-                                    .is_head = head_only,
-                                    .needs_bytes = !head_only,
-                                    .held = held};
+    inquiry.held = held;
     struct question_result answer;
     if (question_ask(cache, &inquiry, &answer, error)) {
         document_release(held);
