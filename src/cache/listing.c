@@ -152,9 +152,9 @@ bool listing_answer_referrers(struct question *question, struct error *error) {
                   error);
 }
 
-/* Finds a list in memory if it is fresh, else at upstream, else a stale one in memory. Fills in the
- * inquiry's key and `held`. */
-static bool get(struct cache *cache, struct inquiry *inquiry, const char *what,
+/* Finds a list in memory if it is fresh, else at upstream, else a stale one in memory. `inquiry`
+ * lacks only its key and `held`. */
+static bool get(struct cache *cache, const struct inquiry *inquiry, const char *what,
                 struct cache_result *result, struct error *error) {
     char key[KEY_SIZE];
     struct document *held;
@@ -165,10 +165,11 @@ static bool get(struct cache *cache, struct inquiry *inquiry, const char *what,
         return true;
     if (state == SLOT_ABSENT)
         return false;
-    inquiry->key = key;
-    inquiry->held = held;
+    struct inquiry whole = *inquiry;
+    whole.key = key;
+    whole.held = held;
     struct question_result answer;
-    if (question_ask(cache, inquiry, &answer, error)) {
+    if (question_ask(cache, &whole, &answer, error)) {
         document_release(held);
         result->document = answer.document;
         result->outcome = answer.joined ? CACHE_JOINED : CACHE_MISS;
