@@ -52,7 +52,7 @@ static int get(const struct buffer *input) {
     /* Checked first, because no token must be fetched for another registry. */
     if (!google_host_of(server_url, host, sizeof host) || !google_host_is_registry(text_of(host)))
         return refuse(NOT_FOUND);
-    struct google_token token __attribute__((cleanup(google_token_wipe))) = {0};
+    cleanup_google_token struct google_token token = {0};
     cleanup_client struct client *client = client_new();
     struct google_question question = {.client = client};
     struct error error = {0};

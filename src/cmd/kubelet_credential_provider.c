@@ -96,7 +96,7 @@ static int print_response(const struct asked *asked, const struct google_token *
 
 static int respond_to(const struct buffer *input) {
     cleanup_secret_json json_t *request = bounded_json_load(input->bytes, input->length, NULL);
-    struct google_token token __attribute__((cleanup(google_token_wipe))) = {0};
+    cleanup_google_token struct google_token token = {0};
     struct asked asked = {0};
     struct error error = {0};
     const char *wrong = read_request(request, &asked);

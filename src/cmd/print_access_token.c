@@ -22,7 +22,7 @@ static bool split_scopes(char *value, const char *scopes[SCOPES_LIMIT + 1]) {
 }
 
 static int print_token(const struct google_question *question) {
-    struct google_token token __attribute__((cleanup(google_token_wipe))) = {0};
+    cleanup_google_token struct google_token token = {0};
     cleanup_secret_buffer struct buffer line = {0};
     struct error error = {0};
     if (!google_token_fetch(question, &token, &error)) {

@@ -53,6 +53,9 @@ struct google_token {
 };
 void google_token_wipe(struct google_token *token); /* wipes, frees, zeroes; safe on zeroed */
 
+/* google_token_wipe() at the end of the scope. */
+#define cleanup_google_token __attribute__((cleanup(google_token_wipe)))
+
 /* What was looked at on the way, in order. */
 enum { GOOGLE_TRAIL_LIMIT = 4 };
 struct google_step {
