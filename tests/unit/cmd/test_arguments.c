@@ -16,9 +16,9 @@
 #include "cmd/commands.h"
 #include "cmd/help.h"
 
-static int run_nothing(const struct arguments *arguments) {
-    (void)arguments;
-    return 0;
+/* The exit status is the number of operands, so that a test sees that the command ran. */
+static int run_counting(const struct arguments *arguments) {
+    return (int)arguments->operand_count;
 }
 
 static const struct command_option options[] = {
@@ -37,7 +37,7 @@ static const struct command command = {
     .most = 3,
     .summary = "try the parser",
     COMMAND_OPTIONS(options),
-    .run = run_nothing,
+    .run = run_counting,
 };
 
 static struct error error;
@@ -193,6 +193,15 @@ static void test_every_setting_is_an_option_of_serve(void **state) {
                    "unexpected argument extra");
 }
 
+static void test_a_command_runs_unless_its_usage_is_bad(void **state) {
+    (void)state;
+    static char name[] = "try", image[] = "image", unknown[] = "--unknown";
+    char *const good[] = {name, image, image, image, NULL}, *const bad[] = {name, unknown, NULL};
+    assert_int_equal(command_run(&command, 4, good), 3);
+    assert_int_equal(command_run(&command, 2, bad), 2);
+    assert_int_equal(command_refuse(&command, "%s is bad", image), 2);
+}
+
 /* ---- the table ---- */
 
 static void test_every_command_is_found_by_its_name(void **state) {
@@ -278,6 +287,7 @@ int main(void) {
         cmocka_unit_test(test_nothing_at_all_is_read_as_well),
         cmocka_unit_test(test_a_command_may_take_anything),
         cmocka_unit_test(test_every_setting_is_an_option_of_serve),
+        cmocka_unit_test(test_a_command_runs_unless_its_usage_is_bad),
         cmocka_unit_test(test_every_command_is_found_by_its_name),
         cmocka_unit_test(test_every_description_is_complete),
         cmocka_unit_test(test_the_help_of_every_command_has_its_every_option),
