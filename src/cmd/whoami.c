@@ -48,11 +48,12 @@ static bool registry_url(const char *host, char *out, size_t size) {
 }
 
 /* The first message of an OCI error body. */
-static void read_words(const struct client_response *reply, char *out, size_t size) {
-    cleanup_json json_t *json = bounded_json_load(reply->body.bytes, reply->body.length, NULL);
+static void read_words(const struct client_response *response, char *out, size_t size) {
+    cleanup_json json_t *json =
+        bounded_json_load(response->body.bytes, response->body.length, NULL);
     const json_t *first = json_array_get(json_object_get(json, "errors"), 0);
     const char *message = json_string_value(json_object_get(first, "message"));
-    snprintf(out, size, "status %d%s%.300s", reply->status, message ? ": " : "",
+    snprintf(out, size, "status %d%s%.300s", response->status, message ? ": " : "",
              message ? message : "");
     for (char *c = out; *c; c++)
         *c = (unsigned char)*c < ' ' || *c == 0x7f ? ' ' : *c;
@@ -74,15 +75,15 @@ static void ask_registry(struct client *client, struct report *report) {
     }
     const char *headers[] = {header.bytes, NULL};
     struct client_request request = {.method = "GET", .url = url, .headers = headers};
-    struct client_response reply = {0};
+    struct client_response response = {0};
     struct error error = {0};
-    if (!client_request(client, &request, &reply, &error)) {
+    if (!client_request(client, &request, &response, &error)) {
         snprintf(report->words, sizeof report->words, "%.390s", error.text);
     } else {
-        report->accepted = reply.status == 200;
-        read_words(&reply, report->words, sizeof report->words);
+        report->accepted = response.status == 200;
+        read_words(&response, report->words, sizeof report->words);
     }
-    client_response_free(&reply);
+    client_response_free(&response);
 }
 
 /* ---- printing ---- */
