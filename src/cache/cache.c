@@ -9,6 +9,17 @@
 
 enum { LEAVE_MS = 5000 }; /* that questions get to end before the process exits */
 
+struct cache_settings cache_settings_default(void) {
+    return (struct cache_settings){
+        .document_memory = 8 << 20,
+        .negative_ttl_ms = 5000,
+        .stale_after_ms = 5000,
+        .patience_ms = 120000,
+        .max_flights = 512,
+        .max_connections = 64,
+    };
+}
+
 struct cache *cache_new(const struct cache_settings *settings, struct upkeep *upkeep) {
     struct cache *cache = calloc(1, sizeof *cache);
     if (!cache)
@@ -25,9 +36,9 @@ struct cache *cache_new(const struct cache_settings *settings, struct upkeep *up
     }
     cache->upkeep = upkeep;
     cache->store = upkeep->store;
-    cache->document_memory = settings->document_memory ? settings->document_memory : 8 << 20;
+    cache->document_memory = settings->document_memory;
     cache->negative_ttl_ms = settings->negative_ttl_ms;
-    cache->stale_after_ms = settings->stale_after_ms ? settings->stale_after_ms : 5000;
+    cache->stale_after_ms = settings->stale_after_ms;
     cache->pulled_bytes = metric_get(METRIC_COUNTER, "registry_proxy_pulled_bytes_total",
                                      "Bytes pulled from upstreams.", "type=\"manifest\"");
     lock_init(&cache->slots_lock);

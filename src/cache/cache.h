@@ -34,14 +34,17 @@
 struct cache;
 
 struct cache_settings {
-    size_t document_memory;  /* bytes of documents kept in memory; 0: 8 MiB */
-    int64_t negative_ttl_ms; /* how long a real 404 is believed; 0: not at all */
-    int64_t stale_after_ms;  /* upstream's silence after which a stale document is served; 0: 5 s */
-    int64_t patience_ms;     /* how long a flight without progress keeps trying while somebody
-                                waits; 0: 2 min */
-    unsigned max_flights;    /* blobs under way at once; more is ERROR_BUSY; 0: 512 */
-    unsigned max_connections; /* of all flights together; 0: 64 */
+    size_t document_memory;   /* bytes of documents kept in memory */
+    int64_t negative_ttl_ms;  /* how long a real 404 is believed; 0: not at all */
+    int64_t stale_after_ms;   /* upstream's silence after which a stale document is served */
+    int64_t patience_ms;      /* how long a flight without progress keeps trying while somebody
+                                 waits */
+    unsigned max_flights;     /* blobs under way at once; more is ERROR_BUSY */
+    unsigned max_connections; /* of all flights together */
 };
+
+/* Settings with every default. */
+struct cache_settings cache_settings_default(void);
 
 /* A cache on the upkeep's store. `upkeep` must outlive the cache; so must every upstream passed in.
  * NULL when out of memory. */

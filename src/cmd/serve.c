@@ -95,12 +95,11 @@ static bool open_cache(struct serving *serving, struct error *error) {
         .scrub_s = (config->scrub_ms + 999) / 1000,
         .pin = config->pin,
     };
-    const struct cache_settings cache_settings = {
-        .document_memory = config->manifest_memory,
-        .negative_ttl_ms = config->negative_ttl_ms,
-        .max_flights = (unsigned)config->max_flights,
-        .max_connections = (unsigned)config->connections_total,
-    };
+    struct cache_settings cache_settings = cache_settings_default();
+    cache_settings.document_memory = config->manifest_memory;
+    cache_settings.negative_ttl_ms = config->negative_ttl_ms;
+    cache_settings.max_flights = (unsigned)config->max_flights;
+    cache_settings.max_connections = (unsigned)config->connections_total;
     serving->upkeep = upkeep_new(&upkeep_settings, serving->store);
     serving->cache = serving->upkeep ? cache_new(&cache_settings, serving->upkeep) : NULL;
     return serving->cache || error_set(error, ERROR_MEMORY, "out of memory");

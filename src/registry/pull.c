@@ -8,7 +8,8 @@
 #include "registry/call.h"
 
 enum {
-    FIRST_BYTE_MS = 25000, /* containerd >= 2.3 gives up after 30 s without a head */
+    FIRST_BYTE_MS = 25000, /* a client without a byte of its blob by then gets 504, because
+                              containerd >= 2.3 gives up after 30 s without a head */
     COPY_SIZE = 64 << 10,
 };
 
@@ -141,10 +142,8 @@ static struct blob_range to_blob_range(const struct http_range *range) {
  * instead of a cut connection. */
 static bool await_first_byte(struct call *call, struct cache_blob *blob, uint64_t first,
                              struct error *error) {
-    int64_t patience = call->registry->settings.first_byte_ms;
     struct waiting waiting = {.exchange = call->exchange,
-                              .deadline_ms =
-                                  call->began_us / 1000 + (patience ? patience : FIRST_BYTE_MS)};
+                              .deadline_ms = call->began_us / 1000 + FIRST_BYTE_MS};
     const struct cancel cancel = {.is_wanted = still_waiting, .context = &waiting};
     uint64_t end;
     if (cache_blob_wait(blob, first, &end, &cancel, error))

@@ -20,7 +20,6 @@ struct registry_settings {
     struct clients *clients;                /* NULL: everyone may read */
     const struct upstream_settings *listed; /* for the page: what is configured */
     size_t listed_count;
-    int64_t first_byte_ms; /* a client that got no byte of a blob by then is told 504; 0: 25 s */
 };
 
 struct registry;

@@ -25,7 +25,7 @@ struct location {
     char credential_host[ORIGIN_HOST_SIZE];   /* under which credentials are looked up */
     char service[ORIGIN_HOST_SIZE];           /* of a token, where the challenge names none */
     struct credential_source *credentials;    /* borrowed; NULL: anonymous */
-    const struct upstream_settings *settings; /* the upstream's, with defaults */
+    const struct upstream_settings *settings; /* the upstream's */
     struct metric *token_requests;
 
     pthread_mutex_t challenge_lock; /* guards challenge */

@@ -27,7 +27,7 @@
 enum { UPSTREAM_CONNECTIONS_LIMIT = 16 }; /* the most that upstream_settings.connections may be */
 
 /* What the configuration says about one upstream or one pattern of them. Strings are owned by the
- * configuration, which outlives every upstream. Zero or NULL: the default that stands beside it. */
+ * configuration, which outlives every upstream. */
 struct upstream_settings {
     const char *host;             /* "docker.io", or a pattern "*.pkg.dev": `*` within one label */
     const char *url;              /* where it really is; NULL: https://HOST (Docker Hub: its own) */
@@ -37,16 +37,19 @@ struct upstream_settings {
     const char *const *repositories;       /* allow list of globs; NULL: all; NULL-terminated */
     const char *const *token_hosts; /* further hosts a Bearer realm may name; NULL-terminated */
     const char *ca_file;            /* PEM bundle instead of the system's */
-    int64_t tag_ttl_ms;             /* default 60 s; 0 really is 0: ask each time */
-    int64_t connect_timeout_ms;     /* 5 s */
-    int64_t stall_timeout_ms;       /* 10 s */
-    int64_t first_byte_timeout_ms;  /* 25 s: then 504 */
-    unsigned connections;           /* range requests at once for one large blob: 4 */
-    unsigned max_connections;       /* requests at once to this upstream: 64 */
+    int64_t tag_ttl_ms;             /* 0: ask for the tag each time */
+    int64_t connect_timeout_ms;     /* this and the next two are never 0 */
+    int64_t stall_timeout_ms;       /* silence in a transfer after which it is tried again */
+    int64_t first_byte_timeout_ms;  /* the client gets 504 then */
+    unsigned connections;           /* range requests at once for one large blob; not 0 */
+    unsigned max_connections;       /* requests at once to this upstream; not 0 */
     bool keep_deleted;              /* a real 404 does not end a cached tag */
-    bool range_fill;                /* after a range, the rest of the blob follows: default true */
-    bool prefetch;                  /* a manifest brings its layers: default false */
+    bool range_fill;                /* after a range, the rest of the blob is fetched too */
+    bool prefetch;                  /* after a manifest, its layers are fetched too */
 };
+
+/* Settings with every default, and without a host. */
+struct upstream_settings upstream_settings_default(void);
 
 struct upstreams; /* all of them: the configured list and the hosts its patterns have matched */
 struct upstream;

@@ -11,9 +11,9 @@
 
 struct upstream {
     struct client *client;
-    char host[ORIGIN_HOST_SIZE];       /* canonical, as clients know it */
-    struct upstream_settings settings; /* with defaults filled in */
-    struct location *locations;        /* url, then fallbacks */
+    char host[ORIGIN_HOST_SIZE]; /* canonical, as clients know it */
+    struct upstream_settings settings;
+    struct location *locations; /* url, then fallbacks */
     unsigned locations_count;
     struct queue queue;
     struct lanes lanes;

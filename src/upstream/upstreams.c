@@ -9,11 +9,6 @@
 #include "upstream/upstream_private.h"
 
 enum {
-    CONNECT_TIMEOUT_MS = 5000,
-    STALL_TIMEOUT_MS = 10000,
-    FIRST_BYTE_TIMEOUT_MS = 25000,
-    CONNECTIONS = 4,
-    MAX_CONNECTIONS = 64,
     /* A client can name as many hosts of a pattern as it likes. */
     MATCHED_LIMIT = 4096,
 };
@@ -33,19 +28,6 @@ struct upstreams {
 };
 
 /* ---- one upstream ---- */
-
-static void fill_defaults(struct upstream_settings *settings) {
-    if (settings->connect_timeout_ms <= 0)
-        settings->connect_timeout_ms = CONNECT_TIMEOUT_MS;
-    if (settings->stall_timeout_ms <= 0)
-        settings->stall_timeout_ms = STALL_TIMEOUT_MS;
-    if (settings->first_byte_timeout_ms <= 0)
-        settings->first_byte_timeout_ms = FIRST_BYTE_TIMEOUT_MS;
-    if (settings->connections == 0)
-        settings->connections = CONNECTIONS;
-    if (settings->max_connections == 0)
-        settings->max_connections = MAX_CONNECTIONS;
-}
 
 static void upstream_free(struct upstream *upstream) {
     for (unsigned i = 0; i < upstream->locations_count; i++)
@@ -133,7 +115,6 @@ static struct upstream *upstream_new(struct client *client, const char *host,
     upstream->client = client;
     snprintf(upstream->host, sizeof upstream->host, "%s", host);
     upstream->settings = *settings;
-    fill_defaults(&upstream->settings);
     queue_init(&upstream->queue, upstream->settings.max_connections);
     lanes_init(&upstream->lanes, client);
     if (!add_locations(upstream, is_pattern, error)) {

@@ -22,17 +22,14 @@ void world_reset_upstream(struct world *world) {
     uint64_t blob_size = world->upstream.blob_size;
     world->upstream = (struct upstream){
         .host = "fake.test",
-        .settings = {.host = "fake.test",
-                     .range_fill = true,
-                     .tag_ttl_ms = 60000,
-                     .first_byte_timeout_ms = 25000,
-                     .connections = 4},
+        .settings = upstream_settings_default(),
         .repository = "app",
         .blob = world->blob,
         .blob_size = blob_size,
         .manifest = manifest,
         .media_type = "application/vnd.oci.image.manifest.v1+json",
     };
+    world->upstream.settings.host = "fake.test";
     assert_true(
         digest_of(DIGEST_SHA256, manifest, strlen(manifest), &world->upstream.manifest_digest));
 }
@@ -46,8 +43,10 @@ struct world *world_new(const char *folder, uint64_t blob_size) {
     assert_non_null(world->blob);
     fill(world->blob, blob_size);
     assert_true(digest_of(DIGEST_SHA256, world->blob, blob_size, &world->digest));
-    world->settings = (struct cache_settings){
-        .negative_ttl_ms = 1000, .stale_after_ms = 300, .patience_ms = 2000};
+    world->settings = cache_settings_default();
+    world->settings.negative_ttl_ms = 1000;
+    world->settings.stale_after_ms = 300;
+    world->settings.patience_ms = 2000;
     world->upstream.blob_size = blob_size;
     world_reset_upstream(world);
     return world;

@@ -4,22 +4,10 @@
 #include "cache/flight/flight_private.h"
 
 enum {
-    MAX_FLIGHTS = 512,
-    MAX_CONNECTIONS = 64,
-    PATIENCE_MS = 120000,
     END_MS = 5000, /* how long flights_free() waits for the threads */
 };
 
 /* ---- life ---- */
-
-static void fill_defaults(struct flights_settings *settings) {
-    if (!settings->max_flights)
-        settings->max_flights = MAX_FLIGHTS;
-    if (!settings->max_connections)
-        settings->max_connections = MAX_CONNECTIONS;
-    if (!settings->patience_ms)
-        settings->patience_ms = PATIENCE_MS;
-}
 
 struct flights *flights_new(struct upkeep *upkeep, const struct flights_settings *settings) {
     struct flights *flights = calloc(1, sizeof *flights);
@@ -29,7 +17,6 @@ struct flights *flights_new(struct upkeep *upkeep, const struct flights_settings
     flights->space = &upkeep->space;
     flights->pins = upkeep->pins;
     flights->settings = *settings;
-    fill_defaults(&flights->settings);
     flights->pulled_bytes = metric_get(METRIC_COUNTER, "registry_proxy_pulled_bytes_total",
                                        "Bytes pulled from upstreams.", "type=\"blob\"");
     flights->failed_digests =

@@ -291,8 +291,9 @@ static int set_up(void **state) {
     struct world *world = world_new(access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp", LARGE);
     large_digest = world->digest;
     assert_true(digest_of(DIGEST_SHA256, world->blob, SMALL, &small_digest));
-    world->settings = (struct cache_settings){
-        .negative_ttl_ms = 60000, .stale_after_ms = 20000, .patience_ms = 60};
+    world->settings.negative_ttl_ms = 60000;
+    world->settings.stale_after_ms = 20000;
+    world->settings.patience_ms = 60;
     *state = world;
     return 0;
 }

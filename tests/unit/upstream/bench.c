@@ -27,6 +27,7 @@ int bench_setup(void **state) {
     assert_non_null(bench);
     bench->client = client_new();
     assert_non_null(bench->client);
+    bench->settings = upstream_settings_default();
     *state = bench;
     return 0;
 }
@@ -51,7 +52,7 @@ void bench_close(struct bench *bench) {
         server_stop(bench->server);
     bench->server = NULL;
     credential_source_free(bench->settings.credentials);
-    bench->settings = (struct upstream_settings){0};
+    bench->settings = upstream_settings_default();
     if (bench->password_file[0])
         unlink(bench->password_file);
     bench->password_file[0] = '\0';

@@ -22,7 +22,8 @@ struct got {
 
 struct bench {
     struct client *client;
-    struct upstream_settings settings; /* as a test says before bench_open() */
+    struct upstream_settings
+        settings; /* at first the defaults; a test changes them before bench_open() */
     struct server *server;
     char url[64];           /* the server's */
     struct server *other;   /* another host, which is another port here */

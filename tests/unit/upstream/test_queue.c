@@ -46,7 +46,7 @@ static bool answer_when_all_have_come(struct server *server, int fd, const char 
 static void test_no_more_requests_at_once_than_allowed(void **state) {
     struct bench *bench = *state;
     struct at_once at_once = {.bench = bench};
-    bench->settings = (struct upstream_settings){.max_connections = 2};
+    bench->settings.max_connections = 2;
     bench_open(bench, answer_when_all_have_come, &at_once);
     bench_ask_at_once(bench, CROWD);
     assert_int_equal(bench->server->count, CROWD);
@@ -55,7 +55,7 @@ static void test_no_more_requests_at_once_than_allowed(void **state) {
 
 static void test_no_place_in_time_is_busy(void **state) {
     struct bench *bench = *state;
-    bench->settings = (struct upstream_settings){.max_connections = 1};
+    bench->settings.max_connections = 1;
     bench_open(bench, answer_hello, NULL);
     struct queue *queue = &bench->upstream->queue;
     assert_true(queue_enter(queue, QUEUE_NAMES, clock_ms(), NULL)); /* another request's place */

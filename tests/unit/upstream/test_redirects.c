@@ -38,7 +38,7 @@ static bool answer_redirect(struct server *server, int fd, const char *head) {
 static void check_redirect(struct bench *bench, const char *location, struct server *leads_to,
                            bool authorized) {
     struct redirects redirects = {.location = location};
-    bench->settings = (struct upstream_settings){.credentials = bench_password(bench)};
+    bench->settings.credentials = bench_password(bench);
     bench_open(bench, answer_redirect, &redirects);
     if (!bench_ask(bench, &bench_blob))
         fail_msg("%s", bench->error.text);
@@ -74,7 +74,7 @@ static void test_a_long_relative_redirect_is_followed(void **state) {
 static void test_a_targets_url_is_kept_until_it_is_refused(void **state) {
     struct bench *bench = *state;
     struct redirects redirects = {.location = "/artifacts-downloads/x"};
-    bench->settings = (struct upstream_settings){.credentials = bench_password(bench)};
+    bench->settings.credentials = bench_password(bench);
     struct upstream_target target = {0};
     bench_open(bench, answer_redirect, &redirects);
     struct upstream_request request = bench_blob;

@@ -140,7 +140,7 @@ static bool answer_as_proxy(struct server *server, int fd, const char *head) {
 
 static void test_the_environments_proxy_is_used(void **state) {
     struct bench *bench = *state;
-    bench->settings = (struct upstream_settings){.url = "http://registry.invalid"};
+    bench->settings.url = "http://registry.invalid";
     bench_open(bench, answer_as_proxy, NULL);
     setenv("HTTP_PROXY", bench->url, 1);
     assert_true(bench_ask(bench, &bench_manifest));

@@ -74,7 +74,7 @@ static bool answer_then_silence(struct server *server, int fd, const char *head)
 
 static void test_silence_in_mid_body_is_a_timeout(void **state) {
     struct bench *bench = *state;
-    bench->settings = (struct upstream_settings){.stall_timeout_ms = 300};
+    bench->settings.stall_timeout_ms = 300;
     bench_open(bench, answer_then_silence, NULL);
     int64_t start = clock_ms();
     assert_false(bench_ask(bench, &bench_blob));
@@ -96,8 +96,8 @@ static bool answer_slowly(struct server *server, int fd, const char *head) {
 
 static void test_slow_is_not_silent(void **state) {
     struct bench *bench = *state;
-    bench->settings =
-        (struct upstream_settings){.stall_timeout_ms = 1200, .first_byte_timeout_ms = 1200};
+    bench->settings.stall_timeout_ms = 1200;
+    bench->settings.first_byte_timeout_ms = 1200;
     bench_open(bench, answer_slowly, NULL);
     assert_true(bench_ask(bench, &bench_blob));
     assert_int_equal(bench->got.length, 5);

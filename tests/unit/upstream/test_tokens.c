@@ -139,7 +139,7 @@ static void test_a_crowd_asks_for_one_token(void **state) {
 static void test_credentials_go_to_the_token_service(void **state) {
     struct bench *bench = *state;
     struct tokens tokens = {.needs = "Authorization: Basic dXNlcjpzZWNyZXQ="};
-    bench->settings = (struct upstream_settings){.credentials = bench_password(bench)};
+    bench->settings.credentials = bench_password(bench);
     bench_open(bench, answer_bearer, &tokens);
     assert_true(bench_ask(bench, &bench_manifest));
     assert_false(server_has(server_request(bench->server, "GET /v2", 0), "Authorization"));
@@ -166,8 +166,7 @@ static void test_an_identity_token_is_posted(void **state) {
     static const char config[] =
         "{\"auths\":{\"origin.example\":{\"identitytoken\":\"re/fresh+\"}}}";
     struct tokens tokens = {.needs = "grant_type=refresh_token"};
-    bench->settings = (struct upstream_settings){
-        .credentials = credential_source_docker(bench_write_file(bench, config))};
+    bench->settings.credentials = credential_source_docker(bench_write_file(bench, config));
     bench_open(bench, answer_bearer, &tokens);
     assert_true(bench_ask(bench, &bench_manifest));
     const char *asked = server_request(bench->server, "POST /token", 0);
@@ -186,7 +185,7 @@ static bool answer_basic(struct server *server, int fd, const char *head) {
 
 static void test_basic_is_sent_once_it_was_asked_for(void **state) {
     struct bench *bench = *state;
-    bench->settings = (struct upstream_settings){.credentials = bench_password(bench)};
+    bench->settings.credentials = bench_password(bench);
     bench_open(bench, answer_basic, NULL);
     assert_true(bench_ask(bench, &bench_manifest));
     assert_true(bench_ask(bench, &bench_manifest));
@@ -209,8 +208,7 @@ static void test_a_realm_elsewhere_is_not_asked(void **state) {
     const char *const token_hosts[] = {listed, NULL};
     for (int with_credentials = 0; with_credentials < 2; with_credentials++) {
         struct tokens tokens = {.realm_path = realm};
-        bench->settings = (struct upstream_settings){
-            .credentials = with_credentials ? bench_password(bench) : NULL};
+        bench->settings.credentials = with_credentials ? bench_password(bench) : NULL;
         bench_open(bench, answer_bearer, &tokens);
         assert_false(bench_ask(bench, &bench_manifest));
         assert_int_equal(bench->error.kind, ERROR_DENIED);
@@ -220,7 +218,7 @@ static void test_a_realm_elsewhere_is_not_asked(void **state) {
         bench_close(bench);
     }
     struct tokens tokens = {.realm_path = realm};
-    bench->settings = (struct upstream_settings){.token_hosts = token_hosts};
+    bench->settings.token_hosts = token_hosts;
     bench_open(bench, answer_bearer, &tokens);
     assert_true(bench_ask(bench, &bench_manifest));
     assert_int_equal(elsewhere->count, 1);
@@ -232,8 +230,8 @@ static void test_a_password_is_not_shown_to_a_mirror(void **state) {
     struct server *other = bench_start_other(bench, answer_basic, NULL);
     snprintf(mirror, sizeof mirror, "http://127.0.0.1:%u", other->port);
     const char *const fallbacks[] = {mirror, NULL};
-    bench->settings =
-        (struct upstream_settings){.credentials = bench_password(bench), .fallbacks = fallbacks};
+    bench->settings.credentials = bench_password(bench);
+    bench->settings.fallbacks = fallbacks;
     bench_open(bench, answer_basic, NULL);
     struct upstream_request request = bench_manifest;
     request.location = 1;

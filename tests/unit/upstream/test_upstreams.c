@@ -10,15 +10,17 @@
 static void test_names_find_their_upstream(void **state) {
     struct bench *bench = *state;
     static const char *const allowed[] = {"library/*", NULL};
-    const struct upstream_settings settings[] = {
-        {.host = "Index.Docker.io", .repositories = allowed},
-        {.host = "us-docker.pkg.dev", .is_default = true},
-        {.host = "*-docker.pkg.dev", .max_connections = 7},
-        {.host = "*.pkg.dev"},
-        {.host = "10.0.0.1:5000"},
-        {.host = "registry"},
-        {.host = "*.*.example"},
-    };
+    static const char *const hosts[] = {"Index.Docker.io", "us-docker.pkg.dev", "*-docker.pkg.dev",
+                                        "*.pkg.dev",       "10.0.0.1:5000",     "registry",
+                                        "*.*.example"};
+    struct upstream_settings settings[7];
+    for (size_t i = 0; i < 7; i++) {
+        settings[i] = upstream_settings_default();
+        settings[i].host = hosts[i];
+    }
+    settings[0].repositories = allowed;
+    settings[1].is_default = true;
+    settings[2].max_connections = 7;
     struct error error = {0};
     struct upstreams *upstreams = upstreams_new(bench->client, settings, 7, &error);
     if (!upstreams)
@@ -89,7 +91,8 @@ static void test_impossible_settings_are_refused(void **state) {
 
 static void test_a_pattern_does_not_reach_this_machine(void **state) {
     struct bench *bench = *state;
-    const struct upstream_settings settings = {.host = "*.localhost"};
+    struct upstream_settings settings = upstream_settings_default();
+    settings.host = "*.localhost";
     struct error error = {0};
     struct upstreams *upstreams = upstreams_new(bench->client, &settings, 1, &error);
     assert_non_null(upstreams);
