@@ -40,14 +40,14 @@ static json_t *describe_setting(const struct config_option *setting) {
         [CONFIG_DURATION] = "duration", [CONFIG_COUNT] = "count", [CONFIG_BOOLEAN] = "boolean",
         [CONFIG_CHOICE] = "choice",
     };
-    char flag[CONFIG_NAME_SIZE], variable[CONFIG_NAME_SIZE];
+    char flag[CONFIG_NAME_SIZE], variable[CONFIG_NAME_SIZE], standard[CONFIG_VALUE_SIZE];
     config_option_flag(setting, flag);
     config_option_variable(setting, variable);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s?, s:s?, s:o, s:b}", "key", setting->key,
-                     "type", types[setting->type], "flag", flag, "variable", variable, "value",
-                     config_option_placeholder(setting), "help", setting->help, "default",
-                     setting->standard, "default_words", setting->standard_words, "choices",
-                     list_words(setting->choices), "in_file", !setting->not_in_file);
+    config_option_default(setting, standard);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:b}", "key", setting->key, "type",
+                     types[setting->type], "flag", flag, "variable", variable, "value",
+                     config_option_placeholder(setting), "help", setting->help, "default", standard,
+                     "choices", list_words(setting->choices), "in_file", !setting->not_in_file);
 }
 
 static json_t *describe_settings(const struct config_option *settings, size_t count) {

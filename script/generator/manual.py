@@ -47,8 +47,7 @@ def options(command, settings):
         text += f".TP\n{option_name(option)}\n"
         text += roff.prose(roff.sentence(words), {option["value"]} if option["value"] else ())
         if setting:
-            default = setting["default_words"] or setting["default"]
-            text += roff.prose(f"Variable: {setting['variable']}. Default: {default}.")
+            text += roff.prose(f"Variable: {setting['variable']}. Default: {setting['default']}.")
     return text
 
 

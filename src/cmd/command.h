@@ -10,7 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include "config/options.h"
+#include "config/option_text.h"
 
 struct arguments;
 

@@ -17,12 +17,12 @@ void help_print_overview(FILE *out) {
 }
 
 static void print_setting(const struct config_option *setting) {
-    char variable[CONFIG_NAME_SIZE];
+    char variable[CONFIG_NAME_SIZE], standard[CONFIG_VALUE_SIZE];
     config_option_variable(setting, variable);
+    config_option_default(setting, standard);
     for (size_t i = 0; setting->choices && setting->choices[i]; i++)
         printf("%s%s", i ? ", " : ": ", setting->choices[i]);
-    printf("\n        %s; default: %s", variable,
-           setting->standard_words ? setting->standard_words : setting->standard);
+    printf("\n        %s; default: %s", variable, standard);
 }
 
 static void print_option(const struct command_option *option) {

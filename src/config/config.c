@@ -9,6 +9,7 @@
 #include <sys/statvfs.h>
 #include "base/cleanup.h"
 #include "config/credentials.h"
+#include "config/defaults.h"
 #include "config/inputs.h"
 #include "config/map.h"
 #include "config/upstream_list.h"
@@ -80,8 +81,7 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
         return NULL;
     }
     reader->loaded = loaded;
-    for (size_t i = 0; i < config_option_count; i++)
-        config_read_default(reader, &config_options[i], loaded);
+    config_set_defaults(loaded);
 
     cleanup_config_node struct config_node *root = NULL;
     const struct config_node *upstreams = NULL, *warm = NULL;

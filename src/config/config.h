@@ -25,6 +25,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "config/flags.h"
+#include "config/option_text.h"
 #include "upstream/upstream.h"
 
 #define CONFIG_DEFAULT_FILE "/etc/tarn/tarn.yaml"

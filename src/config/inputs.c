@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "config/map.h"
+#include "config/option_text.h"
 #include "config/value.h"
 #include "config/words.h"
 

@@ -1,20 +1,21 @@
+/* The two tables of settings: those of the top level and those of one upstream. */
 #include "config/options.h"
 
-#include <ctype.h>
 #include <limits.h>
-#include <string.h>
 #include "config/checks.h"
 #include "config/reader.h"
 
 #define FIELD(type, member) .offset = offsetof(type, member), .size = sizeof(((type *)0)->member)
-#define CONFIG(member)      FIELD(struct config_loaded, config.member)
-#define DEFAULTS(member)    FIELD(struct config_loaded, defaults.member)
-#define UPSTREAM(member)    FIELD(struct upstream_settings, member)
+#define SERVER(member)      .group = CONFIG_SERVER, FIELD(struct config_loaded, config.member)
+#define CACHE(member)       .group = CONFIG_CACHE, FIELD(struct config_loaded, config.member)
+#define LOADED(member)      .group = CONFIG_UPSTREAMS, FIELD(struct config_loaded, member)
+#define DEFAULTS(member)    LOADED(defaults.member)
+#define UPSTREAM(member)    .group = CONFIG_UPSTREAM, FIELD(struct upstream_settings, member)
 
-/* http/ counts milliseconds in an int. */
+/* Times of the server: http/ counts milliseconds in an int. */
 #define SERVER_TIME .least = 1, .most = INT_MAX
 
-/* Limits of what an upstream's timeouts may be; a day is as good as for ever. */
+/* Timeouts of an upstream: a limit of a day is as good as none. */
 #define UPSTREAM_TIME .least = 1, .most = 86400000
 
 static const char *const log_levels[] = {
@@ -26,368 +27,256 @@ static const char *const confine_modes[] = {[CONFIG_CONFINE_AUTO] = "auto",
                                             [CONFIG_CONFINE_REQUIRE] = "require",
                                             NULL};
 
+/* The settings of an upstream that are also settings of the top level, for all upstreams. */
+#define TAG_TTL                                                                                    \
+    .key = "tag_ttl", .type = CONFIG_DURATION,                                                     \
+    .help = "time for which a tag is served without asking the upstream; 0 asks each time"
+#define CONNECT_TIMEOUT                                                                            \
+    .key = "connect_timeout", .type = CONFIG_DURATION, UPSTREAM_TIME,                              \
+    .help = "time an upstream may take to accept a connection"
+#define STALL_TIMEOUT                                                                              \
+    .key = "stall_timeout", .type = CONFIG_DURATION, UPSTREAM_TIME,                                \
+    .help = "time without a byte after which the rest of a transfer is requested again"
+#define FIRST_BYTE_TIMEOUT                                                                         \
+    .key = "first_byte_timeout", .type = CONFIG_DURATION, UPSTREAM_TIME,                           \
+    .help = "time until an upstream's response begins; after it the client gets 504"
+#define CONNECTIONS                                                                                \
+    .key = "connections", .type = CONFIG_COUNT, .least = 1, .most = UPSTREAM_CONNECTIONS_LIMIT,    \
+    .help = "range requests at the same time for one large blob"
+#define RANGE_FILL                                                                                 \
+    .key = "range_fill", .type = CONFIG_BOOLEAN,                                                   \
+    .help = "whether the rest of a blob is fetched after a client asked for a range of it"
+#define KEEP_DELETED                                                                               \
+    .key = "keep_deleted", .type = CONFIG_BOOLEAN,                                                 \
+    .help = "whether a cached tag stays when it is deleted upstream"
+#define PREFETCH                                                                                   \
+    .key = "prefetch", .type = CONFIG_BOOLEAN,                                                     \
+    .help = "whether the layers of a manifest are fetched as soon as the manifest is pulled"
+#define CA                                                                                         \
+    .key = "ca", .type = CONFIG_STRING, .placeholder = "FILE", .check = config_check_file,         \
+    .help = "PEM file with the certificate authorities to trust"
+
 const struct config_option config_options[] = {
-    /* the server */
     {.key = "listen",
      .type = CONFIG_LIST,
-     CONFIG(listen),
-     .standard = "127.0.0.1:5000",
+     .placeholder = "ADDRESS",
+     SERVER(listen),
      .least = 1,
      .check = config_check_address,
      .help = "addresses to serve on: HOST:PORT, [IPV6]:PORT or :PORT"},
     {.key = "max_connections",
      .type = CONFIG_COUNT,
-     CONFIG(max_connections),
-     .standard = "10000",
+     SERVER(max_connections),
      .least = 1,
      .most = 1000000,
-     .help = "client connections open at once; more get 503"},
+     .help = "client connections open at the same time; a further client gets 503"},
     {.key = "head_timeout",
      .type = CONFIG_DURATION,
-     CONFIG(head_timeout_ms),
-     .standard = "10s",
+     SERVER(head_timeout_ms),
      SERVER_TIME,
-     .help = "time a client may take for a request's head"},
+     .help = "time a client may take to send the head of a request"},
     {.key = "idle_timeout",
      .type = CONFIG_DURATION,
-     CONFIG(idle_timeout_ms),
-     .standard = "2m",
+     SERVER(idle_timeout_ms),
      SERVER_TIME,
-     .help = "time a connection is kept between requests"},
+     .help = "time a client's connection stays open between requests"},
     {.key = "send_timeout",
      .type = CONFIG_DURATION,
-     CONFIG(send_timeout_ms),
-     .standard = "1m",
+     SERVER(send_timeout_ms),
      SERVER_TIME,
-     .help = "time after which a client that takes nothing is cut off"},
+     .help = "time after which a client that accepts no bytes is disconnected"},
     {.key = "grace",
      .type = CONFIG_DURATION,
-     CONFIG(grace_ms),
-     .standard = "30s",
+     SERVER(grace_ms),
      .most = INT_MAX,
-     .help = "time that requests have to finish after SIGTERM"},
+     .help = "time that requests get to finish after SIGTERM"},
     {.key = "tls.certificate",
      .type = CONFIG_STRING,
-     CONFIG(tls_certificate),
+     .placeholder = "FILE",
+     SERVER(tls_certificate),
      .check = config_check_file,
-     .standard_words = "none (plain HTTP)",
-     .help = "PEM file of the server's certificate chain"},
+     .default_words = "none (plain HTTP)",
+     .help = "PEM file with the server's certificate chain"},
     {.key = "tls.key",
      .type = CONFIG_STRING,
-     CONFIG(tls_key),
+     .placeholder = "FILE",
+     SERVER(tls_key),
      .check = config_check_file,
-     .standard_words = "none",
-     .help = "PEM file of the certificate's key"},
+     .default_words = "none",
+     .help = "PEM file with the key of the certificate"},
     {.key = "clients.htpasswd",
      .type = CONFIG_STRING,
-     CONFIG(clients_htpasswd),
+     .placeholder = "FILE",
+     SERVER(clients_htpasswd),
      .check = config_check_file,
-     .standard_words = "none (everyone may read)",
-     .help = "users who may read, as htpasswd -B writes them; read again when it changes"},
+     .default_words = "none (everyone may read)",
+     .help =
+         "file of the users who may read, as htpasswd -B writes it; read again when it changes"},
     {.key = "log.level",
      .type = CONFIG_CHOICE,
-     CONFIG(log_level),
-     .standard = "info",
+     .placeholder = "LEVEL",
+     SERVER(log_level),
      .choices = log_levels,
-     .help = "the least important events to log"},
+     .help = "the least important events that are logged"},
     {.key = "log.format",
      .type = CONFIG_CHOICE,
-     CONFIG(log_format),
-     .standard = "text",
+     .placeholder = "FORMAT",
+     SERVER(log_format),
      .choices = log_formats,
-     .help = "how its lines look, for people or for collectors"},
+     .help = "format of the log's lines, for people or for collectors"},
     {.key = "confine",
      .type = CONFIG_CHOICE,
-     CONFIG(confine),
-     .standard = "auto",
+     .placeholder = "MODE",
+     SERVER(confine),
      .choices = confine_modes,
-     .help = "whether tarn gives up what it needs no more once it has started"},
+     .help = "whether tarn gives up what it no longer needs once it has started",
+     .details =
+         "That is: writing outside the root, starting programs (unless a credential helper is "
+         "configured), and the system calls that a cache never needs. auto: as far as the "
+         "kernel offers it. require: all of it, or tarn does not start."},
 
-    /* the cache */
     {.key = "root",
      .type = CONFIG_STRING,
-     CONFIG(root),
+     .placeholder = "FOLDER",
+     CACHE(root),
      .check = config_check_any,
-     .standard_words = "$XDG_CACHE_HOME/tarn or $HOME/.cache/tarn; for root /var/lib/tarn",
+     .default_words = "$XDG_CACHE_HOME/tarn or $HOME/.cache/tarn; for root /var/lib/tarn",
      .help = "folder that holds the cache"},
     {.key = "max_size",
      .type = CONFIG_SIZE,
-     CONFIG(max_size),
+     CACHE(max_size),
      .least = 1,
-     .standard_words = "80 % of the file system",
-     .help = "size the cache stays under"},
+     .default_words = "80 % of the file system",
+     .help = "size that the cache stays below"},
     {.key = "max_age",
      .type = CONFIG_DURATION,
-     CONFIG(max_age_ms),
-     .standard = "0",
-     .standard_words = "0 (no limit)",
-     .help = "time since its last use after which content goes"},
+     CACHE(max_age_ms),
+     .default_words = "0 (no limit)",
+     .help = "time without use after which a blob is deleted"},
     {.key = "min_free",
      .type = CONFIG_SIZE,
-     CONFIG(min_free),
-     .standard = "0",
-     .help = "space that is left free on the file system, whatever max_size says"},
+     CACHE(min_free),
+     .help = "space that stays free on the file system, whatever max_size is"},
     {.key = "pin",
      .type = CONFIG_LIST,
-     CONFIG(pin),
+     .placeholder = "PATTERN",
+     CACHE(pin),
      .check = config_check_glob,
-     .standard_words = "nothing",
-     .help = "patterns of HOST/REPOSITORY[:TAG] that never go"},
+     .default_words = "nothing",
+     .help = "patterns of HOST/REPOSITORY[:TAG] that are never deleted"},
     {.key = "scrub",
      .type = CONFIG_DURATION,
-     CONFIG(scrub_ms),
-     .standard = "0",
-     .standard_words = "0 (never)",
-     .help = "time in which every cached blob is read and checked once, in the background"},
+     CACHE(scrub_ms),
+     .default_words = "0 (never)",
+     .help = "time in which every cached blob is read and checked once, in the background",
+     .details =
+         "A blob with wrong bytes is set aside and fetched again when a client asks for it."},
     {.key = "manifest_memory",
      .type = CONFIG_SIZE,
-     CONFIG(manifest_memory),
-     .standard = "8MiB",
+     CACHE(manifest_memory),
      .least = 64 << 10,
      .most = (uint64_t)1 << 40,
-     .help = "memory for manifests that are answered without the disk"},
+     .help = "memory for manifests that are served without reading the disk"},
     {.key = "negative_ttl",
      .type = CONFIG_DURATION,
-     CONFIG(negative_ttl_ms),
-     .standard = "5s",
-     .help = "time an upstream's 404 is believed"},
+     CACHE(negative_ttl_ms),
+     .help = "time for which an upstream's 404 is believed"},
     {.key = "max_flights",
      .type = CONFIG_COUNT,
-     CONFIG(max_flights),
-     .standard = "512",
+     CACHE(max_flights),
      .least = 1,
      .most = 100000,
-     .help = "blobs fetched at once; more get 503"},
+     .help = "blobs fetched at the same time; a request for a further one gets 503"},
     {.key = "connections_total",
      .type = CONFIG_COUNT,
-     CONFIG(connections_total),
-     .standard = "64",
+     CACHE(connections_total),
      .least = 1,
      .most = 10000,
-     .help = "connections that fetch blobs at once, over all upstreams"},
+     .help = "connections that fetch blobs at the same time, over all upstreams"},
 
-    /* all upstreams; each may say otherwise in the file */
-    {.key = "tag_ttl",
-     .type = CONFIG_DURATION,
-     DEFAULTS(tag_ttl_ms),
-     .standard = "1m",
-     .help = "time a tag is served without asking upstream; 0 asks each time"},
-    {.key = "connect_timeout",
-     .type = CONFIG_DURATION,
-     DEFAULTS(connect_timeout_ms),
-     .standard = "5s",
-     UPSTREAM_TIME,
-     .help = "time an upstream may take to accept a connection"},
-    {.key = "stall_timeout",
-     .type = CONFIG_DURATION,
-     DEFAULTS(stall_timeout_ms),
-     .standard = "10s",
-     UPSTREAM_TIME,
-     .help = "silence in a transfer after which its rest is asked for again"},
-    {.key = "first_byte_timeout",
-     .type = CONFIG_DURATION,
-     DEFAULTS(first_byte_timeout_ms),
-     .standard = "25s",
-     UPSTREAM_TIME,
-     .help = "time until an upstream's answer begins; then the client gets 504"},
-    {.key = "connections",
-     .type = CONFIG_COUNT,
-     DEFAULTS(connections),
-     .standard = "4",
-     .least = 1,
-     .most = UPSTREAM_CONNECTIONS_LIMIT,
-     .help = "range requests at once for one large blob, at most 16"},
-    {.key = "range_fill",
-     .type = CONFIG_BOOLEAN,
-     DEFAULTS(range_fill),
-     .standard = "true",
-     .help = "whether the rest of a blob follows after a range of it was asked for"},
-    {.key = "keep_deleted",
-     .type = CONFIG_BOOLEAN,
-     DEFAULTS(keep_deleted),
-     .standard = "false",
-     .help = "whether a cached tag outlives its deletion upstream"},
-    {.key = "prefetch",
-     .type = CONFIG_BOOLEAN,
-     DEFAULTS(prefetch),
-     .standard = "false",
-     .help = "whether a pulled manifest brings its layers along"},
-    {.key = "ca",
-     .type = CONFIG_STRING,
-     DEFAULTS(ca_file),
-     .check = config_check_file,
-     .standard_words = "the system's",
-     .help = "PEM file of the authorities to trust"},
+    {TAG_TTL, DEFAULTS(tag_ttl_ms)},
+    {CONNECT_TIMEOUT, DEFAULTS(connect_timeout_ms)},
+    {STALL_TIMEOUT, DEFAULTS(stall_timeout_ms)},
+    {FIRST_BYTE_TIMEOUT, DEFAULTS(first_byte_timeout_ms)},
+    {CONNECTIONS, DEFAULTS(connections)},
+    {RANGE_FILL, DEFAULTS(range_fill)},
+    {KEEP_DELETED, DEFAULTS(keep_deleted)},
+    {PREFETCH, DEFAULTS(prefetch)},
+    {CA, DEFAULTS(ca_file), .default_words = "the system's"},
     {.key = "default_upstream",
      .type = CONFIG_STRING,
+     .placeholder = "HOST",
      .not_in_file = true,
-     FIELD(struct config_loaded, default_upstream),
+     LOADED(default_upstream),
      .check = config_check_host,
-     .standard_words = "docker.io, or the file's",
+     .default_words = "docker.io, or the file's",
      .help = "upstream of names without a host"},
     {.key = "upstream",
      .type = CONFIG_LIST,
+     .placeholder = "HOST[=URL]",
      .not_in_file = true,
-     FIELD(struct config_loaded, more_upstreams),
+     LOADED(more_upstreams),
      .check = config_check_host_and_url,
-     .standard_words = "none",
-     .help = "one more upstream: HOST, or HOST=URL if it is elsewhere"},
+     .default_words = "none",
+     .help = "one more upstream: HOST, or HOST=URL if its URL is not https://HOST"},
 };
 const size_t config_option_count = sizeof config_options / sizeof *config_options;
-_Static_assert(sizeof config_options / sizeof *config_options <= OPTION_LIMIT, "said[] is full");
+_Static_assert(sizeof config_options / sizeof *config_options <= OPTION_LIMIT,
+               "config_reader.set_at is too small");
 
-#define AS_ABOVE .standard_words = "as at top level"
+#define AS_ABOVE .default_words = "as at top level"
 
 const struct config_option config_upstream_options[] = {
     {.key = "host",
      .type = CONFIG_STRING,
      UPSTREAM(host),
      .check = config_check_host_pattern,
-     .standard_words = "required",
-     .help = "the registry's name in image names, or a pattern; * stands for part of one label"},
+     .default_words = "required",
+     .help = "host of the registry in image names, or a pattern; * stands for part of one label"},
     {.key = "url",
      .type = CONFIG_STRING,
      UPSTREAM(url),
      .check = config_check_url,
-     .standard_words = "https://HOST",
-     .help = "where it really is"},
+     .default_words = "https://HOST",
+     .help = "URL of the registry"},
     {.key = "fallbacks",
      .type = CONFIG_LIST,
      UPSTREAM(fallbacks),
      .check = config_check_url,
-     .standard_words = "none",
-     .help = "URLs of mirrors of it, tried in turn when it fails"},
+     .default_words = "none",
+     .help = "URLs of mirrors of the registry, tried in turn when it fails"},
     {.key = "default",
      .type = CONFIG_BOOLEAN,
      UPSTREAM(is_default),
-     .standard = "false",
-     .help = "whether it serves names without a host"},
+     .help = "whether this upstream serves names without a host"},
     {.key = "repositories",
      .type = CONFIG_LIST,
      UPSTREAM(repositories),
      .least = 1,
      .check = config_check_glob,
-     .standard_words = "all",
+     .default_words = "all",
      .help = "patterns of the repositories that may be pulled; ** crosses slashes"},
     {.key = "token_hosts",
      .type = CONFIG_LIST,
      UPSTREAM(token_hosts),
      .check = config_check_host,
-     .standard_words = "none",
-     .help = "further hosts that may hand out its tokens"},
-    {.key = "ca",
-     .type = CONFIG_STRING,
-     UPSTREAM(ca_file),
-     .check = config_check_file,
-     AS_ABOVE,
-     .help = "PEM file of the authorities to trust"},
-    {.key = "tag_ttl",
-     .type = CONFIG_DURATION,
-     UPSTREAM(tag_ttl_ms),
-     AS_ABOVE,
-     .help = "time a tag is served without asking upstream; 0 asks each time"},
-    {.key = "connect_timeout",
-     .type = CONFIG_DURATION,
-     UPSTREAM(connect_timeout_ms),
-     AS_ABOVE,
-     UPSTREAM_TIME,
-     .help = "time it may take to accept a connection"},
-    {.key = "stall_timeout",
-     .type = CONFIG_DURATION,
-     UPSTREAM(stall_timeout_ms),
-     AS_ABOVE,
-     UPSTREAM_TIME,
-     .help = "silence in a transfer after which its rest is asked for again"},
-    {.key = "first_byte_timeout",
-     .type = CONFIG_DURATION,
-     UPSTREAM(first_byte_timeout_ms),
-     AS_ABOVE,
-     UPSTREAM_TIME,
-     .help = "time until its answer begins; then the client gets 504"},
-    {.key = "connections",
-     .type = CONFIG_COUNT,
-     UPSTREAM(connections),
-     AS_ABOVE,
-     .least = 1,
-     .most = UPSTREAM_CONNECTIONS_LIMIT,
-     .help = "range requests at once for one large blob, at most 16"},
+     .default_words = "none",
+     .help = "further hosts that may issue tokens for the registry"},
+    {CA, UPSTREAM(ca_file), AS_ABOVE},
+    {TAG_TTL, UPSTREAM(tag_ttl_ms), AS_ABOVE},
+    {CONNECT_TIMEOUT, UPSTREAM(connect_timeout_ms), AS_ABOVE},
+    {STALL_TIMEOUT, UPSTREAM(stall_timeout_ms), AS_ABOVE},
+    {FIRST_BYTE_TIMEOUT, UPSTREAM(first_byte_timeout_ms), AS_ABOVE},
+    {CONNECTIONS, UPSTREAM(connections), AS_ABOVE},
     {.key = "max_connections",
      .type = CONFIG_COUNT,
      UPSTREAM(max_connections),
-     .standard = "64",
      .least = 1,
      .most = 10000,
-     .help = "requests to it at once"},
-    {.key = "keep_deleted",
-     .type = CONFIG_BOOLEAN,
-     UPSTREAM(keep_deleted),
-     AS_ABOVE,
-     .help = "whether a cached tag outlives its deletion upstream"},
-    {.key = "range_fill",
-     .type = CONFIG_BOOLEAN,
-     UPSTREAM(range_fill),
-     AS_ABOVE,
-     .help = "whether the rest of a blob follows after a range of it was asked for"},
-    {.key = "prefetch",
-     .type = CONFIG_BOOLEAN,
-     UPSTREAM(prefetch),
-     AS_ABOVE,
-     .help = "whether a pulled manifest brings its layers along"},
+     .help = "requests to the upstream at the same time"},
+    {KEEP_DELETED, UPSTREAM(keep_deleted), AS_ABOVE},
+    {RANGE_FILL, UPSTREAM(range_fill), AS_ABOVE},
+    {PREFETCH, UPSTREAM(prefetch), AS_ABOVE},
 };
 const size_t config_upstream_option_count =
     sizeof config_upstream_options / sizeof *config_upstream_options;
-
-/* `key` with what joins its words replaced. */
-static void spell(const char *prefix, const char *key, char joint, int (*letter)(int),
-                  char out[static CONFIG_NAME_SIZE]) {
-    size_t used = strlen(prefix);
-    memcpy(out, prefix, used);
-    for (; *key && used < CONFIG_NAME_SIZE - 1; key++)
-        out[used++] = *key == '.' || *key == '_' ? joint : (char)letter((unsigned char)*key);
-    out[used] = '\0';
-}
-
-void config_option_flag(const struct config_option *option, char out[static CONFIG_NAME_SIZE]) {
-    spell("--", option->key, '-', tolower, out);
-}
-
-void config_option_variable(const struct config_option *option, char out[static CONFIG_NAME_SIZE]) {
-    spell("TARN_", option->key, '_', toupper, out);
-}
-
-const char *config_option_placeholder(const struct config_option *option) {
-    switch (option->type) {
-    case CONFIG_SIZE:
-        return "SIZE";
-    case CONFIG_DURATION:
-        return "TIME";
-    case CONFIG_COUNT:
-        return "NUMBER";
-    case CONFIG_BOOLEAN:
-        return "BOOL";
-    case CONFIG_CHOICE:
-        return option->choices == log_levels    ? "LEVEL"
-               : option->choices == log_formats ? "FORMAT"
-                                                : "MODE";
-    case CONFIG_STRING:
-    case CONFIG_LIST:
-        break;
-    }
-    static const struct {
-        bool (*check)(const char *, char *, size_t);
-        const char *placeholder;
-    } by_check[] = {
-        {config_check_address, "ADDRESS"},
-        {config_check_host, "HOST"},
-        {config_check_host_pattern, "HOST"},
-        {config_check_url, "URL"},
-        {config_check_host_and_url, "HOST[=URL]"},
-        {config_check_file, "FILE"},
-        {config_check_glob, "PATTERN"},
-    };
-    for (size_t i = 0; i < sizeof by_check / sizeof *by_check; i++) {
-        if (option->check == by_check[i].check)
-            return by_check[i].placeholder;
-    }
-    return "FOLDER";
-}

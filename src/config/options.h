@@ -1,6 +1,7 @@
 /*
- * The table of settings. One row has all that the file, the flags, the variables, the help and the
- * documents need to know about a setting.
+ * The table of settings. One row has everything that the file, the flags, the variables, the help
+ * and the documents need to know about a setting, except its default: that is a value of the room
+ * that the setting is for (defaults.h).
  */
 #ifndef CONFIG_OPTIONS_H
 #define CONFIG_OPTIONS_H
@@ -19,32 +20,37 @@ enum config_type {
     CONFIG_CHOICE,
 };
 
+/* Which table of the documents the setting belongs to. */
+enum config_group {
+    CONFIG_SERVER,
+    CONFIG_CACHE,
+    CONFIG_UPSTREAMS, /* for all upstreams */
+    CONFIG_UPSTREAM,  /* of one upstream */
+};
+
 struct config_option {
     const char *key; /* in the file: "log.level" */
     enum config_type type;
-    bool not_in_file;     /* only flag and variable; their names come from `key` all the same */
-    size_t offset, size;  /* of its field in the struct it belongs to */
-    const char *standard; /* the default as one would write it; NULL: none or computed */
-    const char *standard_words; /* for people, where `standard` is NULL or says too little */
-    uint64_t least, most;       /* bounds of a number, ms for durations; most 0: no upper bound.
+    enum config_group group;
+    bool not_in_file;           /* only flag and variable, whose names are made of `key` too */
+    size_t offset, size;        /* of the field: in struct upstream_settings for CONFIG_UPSTREAM, in
+                                   struct config_loaded for the others */
+    const char *placeholder;    /* "FILE": stands for the value; NULL: as config_type has it */
+    const char *default_words;  /* for people, where the default is computed or is nothing */
+    uint64_t least, most;       /* limits of a number, in ms for a duration; most 0: no upper limit.
                                    LIST: least is the fewest items */
-    const char *const *choices; /* CHOICE; the field is the index; NULL-terminated */
+    const char *const *choices; /* CHOICE: the field is the index; NULL-terminated */
     /* STRING and each item of LIST: false with a sentence in `why`. NULL: any but "". */
     bool (*check)(const char *value, char *why, size_t size);
-    const char *help; /* one sentence, no full stop */
+    const char *help;    /* what the setting is, without a full stop */
+    const char *details; /* further sentences for the documents; may be NULL */
 };
 
 extern const struct config_option config_options[];
 extern const size_t config_option_count;
 
-/* The fields of one entry of `upstreams`, for documentation; they have neither flag nor variable.
- */
+/* The fields of one entry of `upstreams`. They have neither flag nor variable. */
 extern const struct config_option config_upstream_options[];
 extern const size_t config_upstream_option_count;
-
-enum { CONFIG_NAME_SIZE = 64 };
-void config_option_flag(const struct config_option *option, char out[static CONFIG_NAME_SIZE]);
-void config_option_variable(const struct config_option *option, char out[static CONFIG_NAME_SIZE]);
-const char *config_option_placeholder(const struct config_option *option); /* "DURATION" */
 
 #endif

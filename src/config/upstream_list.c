@@ -46,8 +46,6 @@ struct entries {
 static struct entry *entry_add(struct config_reader *reader, struct entries *entries) {
     struct entry *entry = &entries->at[entries->count++];
     entry->settings = reader->loaded->defaults;
-    for (size_t i = 0; i < config_upstream_option_count; i++)
-        config_read_default(reader, &config_upstream_options[i], &entry->settings);
     return entry;
 }
 

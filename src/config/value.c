@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/units.h"
+#include "config/option_text.h"
 #include "config/words.h"
 
 static bool tell(struct config_reader *reader, const struct config_node *node, const char *path,
@@ -100,14 +101,8 @@ static bool read_number(struct config_reader *reader, const struct config_option
     bool small = *out < option->least, large = option->most && *out > option->most;
     if (!small && !large)
         return true;
-    char bound[40], rest[100];
-    uint64_t limit = small ? option->least : option->most;
-    if (option->type == CONFIG_DURATION)
-        units_format_duration((int64_t)limit, bound, sizeof bound);
-    else if (option->type == CONFIG_SIZE)
-        units_format_size(limit, bound, sizeof bound);
-    else
-        snprintf(bound, sizeof bound, "%llu", (unsigned long long)limit);
+    char bound[CONFIG_VALUE_SIZE], rest[200];
+    config_option_format(option, small ? option->least : option->most, bound);
     snprintf(rest, sizeof rest, "is too %s; the %s is %s", small ? "small" : "large",
              small ? "least" : "most", bound);
     return tell(reader, node, path, value, rest);
@@ -175,16 +170,4 @@ bool config_read_value(struct config_reader *reader, const struct config_option 
     else /* an unsigned: `most` keeps it in range */
         *(unsigned *)field = (unsigned)number;
     return true;
-}
-
-void config_read_default(struct config_reader *reader, const struct config_option *option,
-                         void *base) {
-    if (!option->standard)
-        return;
-    cleanup_config_node struct config_node *node =
-        config_node_new_scalar((struct config_place){"default", 0, 0}, text_of(option->standard));
-    if (!node)
-        reader->no_memory = true;
-    else
-        config_read_value(reader, option, base, node, option->key);
 }

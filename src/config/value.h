@@ -10,8 +10,4 @@
 bool config_read_value(struct config_reader *reader, const struct config_option *option, void *base,
                        const struct config_node *node, const char *path);
 
-/* The same with the option's `standard`, if it has one. */
-void config_read_default(struct config_reader *reader, const struct config_option *option,
-                         void *base);
-
 #endif

@@ -66,9 +66,9 @@ struct flights; /* all flights of a cache */
 struct flight;
 
 struct flights_settings {
-    unsigned max_flights;     /* blobs under way at once; 0: 512 */
-    unsigned max_connections; /* of all flights together; 0: 64 */
-    int64_t patience_ms;      /* how long a flight without progress keeps trying; 0: 2 minutes */
+    unsigned max_flights;     /* blobs under way at once */
+    unsigned max_connections; /* of all flights together */
+    int64_t patience_ms;      /* how long a flight without progress keeps trying */
 };
 
 /* Flights into the upkeep's store. `upkeep` outlives them. NULL: no memory. */

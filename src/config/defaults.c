@@ -1,0 +1,25 @@
+/* The default of every setting. Each room has the defaults of its own settings. */
+#include "config/defaults.h"
+
+#include "cache/cache.h"
+#include "http/http.h"
+
+void config_set_defaults(struct config_loaded *loaded) {
+    static const char *const listen[] = {"127.0.0.1:5000", NULL};
+    const struct cache_settings cache = cache_settings_default();
+    struct config *config = &loaded->config;
+    config->listen = listen;
+    config->max_connections = 10000;
+    config->head_timeout_ms = 10000;
+    config->idle_timeout_ms = 120000;
+    config->send_timeout_ms = 60000;
+    config->grace_ms = 30000;
+    config->log_level = LOG_INFO;
+    config->log_format = LOG_TEXT;
+    config->confine = CONFIG_CONFINE_AUTO;
+    config->manifest_memory = cache.document_memory;
+    config->negative_ttl_ms = cache.negative_ttl_ms;
+    config->max_flights = cache.max_flights;
+    config->connections_total = cache.max_connections;
+    loaded->defaults = upstream_settings_default();
+}

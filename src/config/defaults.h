@@ -1,0 +1,11 @@
+/* The default of every setting. Private to config/. */
+#ifndef CONFIG_DEFAULTS_H
+#define CONFIG_DEFAULTS_H
+
+#include "config/reader.h"
+
+/* Sets every field that has a default. What stays zero has none, or is computed after the reading.
+ */
+void config_set_defaults(struct config_loaded *loaded);
+
+#endif
