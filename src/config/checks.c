@@ -24,7 +24,7 @@ bool config_check_any(const char *value, char *why, size_t size) {
 /* ---- hosts ---- */
 
 bool config_check_address(const char *value, char *why, size_t size) {
-    static const char rest[] = "is no address to listen on; write for example 0.0.0.0:5000, "
+    static const char rest[] = "is not an address to listen on; write for example 0.0.0.0:5000, "
                                "[::]:5000 or :5000";
     const char *colon = strrchr(value, ':');
     uint64_t port;
@@ -42,13 +42,13 @@ bool config_check_address(const char *value, char *why, size_t size) {
 bool config_check_host(const char *value, char *why, size_t size) {
     if (strncasecmp(value, "http://", 7) == 0 || strncasecmp(value, "https://", 8) == 0)
         return refuse(value,
-                      "is a URL where a host is wanted; write for example ghcr.io, and "
-                      "the URL under url",
+                      "is a URL, but a host is expected; write for example ghcr.io, and put the "
+                      "URL under url",
                       why, size);
     if (strchr(value, '*'))
-        return refuse(value, "is a pattern; name one host here", why, size);
+        return refuse(value, "is a pattern, but one host is expected", why, size);
     return reference_is_host(text_of(value)) ||
-           refuse(value, "is no host; write for example ghcr.io or registry.example:5000", why,
+           refuse(value, "is not a host; write for example ghcr.io or registry.example:5000", why,
                   size);
 }
 
@@ -64,25 +64,25 @@ bool config_check_host_pattern(const char *value, char *why, size_t size) {
     bool anchored = last_dot && !strchr(last_dot, '*');
     return (fits && anchored && !strstr(value, "**") && reference_is_host(text_of(plain))) ||
            refuse(value,
-                  "is no pattern of hosts; write for example *.pkg.dev (* stands for part "
-                  "of one label, and not of the last)",
+                  "is not a pattern of hosts; write for example *.pkg.dev (* stands for part of "
+                  "one label, but not of the last one)",
                   why, size);
 }
 
 bool config_check_url(const char *value, char *why, size_t size) {
     struct text host, path;
     if (strchr(value, '@')) { /* may hold a password: not repeated */
-        snprintf(why, size, "the URL holds a user name or password; put them under credentials");
+        snprintf(why, size, "the URL contains a user name or password; put them under credentials");
         return false;
     }
     if (!config_url_split(value, &host, &path))
         return refuse(value,
-                      "is no URL of a registry; write for example https://registry.example "
+                      "is not the URL of a registry; write for example https://registry.example "
                       "or http://127.0.0.1:5001",
                       why, size);
     for (size_t i = 0; i < path.length; i++) {
         if (path.at[i] <= ' ' || path.at[i] == 0x7F || path.at[i] == '?' || path.at[i] == '#')
-            return refuse(value, "has more than scheme, host and path", why, size);
+            return refuse(value, "has more parts than scheme, host and path", why, size);
     }
     return reference_is_host(host) ||
            refuse(value, "has no host; write for example https://registry.example", why, size);
@@ -92,7 +92,7 @@ bool config_check_host_and_url(const char *value, char *why, size_t size) {
     struct text url, host = text_cut(text_of(value), '=', &url);
     char name[HOST_LIMIT + 1];
     if (!text_copy(host, name, sizeof name))
-        return refuse(value, "has too long a host", why, size);
+        return refuse(value, "has a host that is too long", why, size);
     return config_check_host_pattern(name, why, size) &&
            (!url.at || config_check_url(url.at, why, size));
 }
@@ -106,14 +106,15 @@ bool config_check_file(const char *value, char *why, size_t size) {
         snprintf(why, size, "%s cannot be read: %s", config_quote(value, quoted), strerror(errno));
         return false;
     }
-    return !S_ISDIR(status.st_mode) || refuse(value, "is a folder; name a file", why, size);
+    return !S_ISDIR(status.st_mode) ||
+           refuse(value, "is a folder, but a file is expected", why, size);
 }
 
 bool config_check_glob(const char *value, char *why, size_t size) {
     for (const char *c = value; *c; c++) {
         if (*c <= ' ' || *c >= 0x7F)
             return refuse(value,
-                          "is no pattern of repositories; write for example "
+                          "is not a pattern of repositories; write for example "
                           "my-project/** or library/alpine",
                           why, size);
     }
@@ -125,7 +126,8 @@ bool config_check_image(const char *value, char *why, size_t size) {
     struct image_name name;
     struct error error;
     return image_name_parse(text_of(value), &name, &error) ||
-           refuse(value, "is no image; write for example docker.io/library/alpine:3.20", why, size);
+           refuse(value, "is not an image; write for example docker.io/library/alpine:3.20", why,
+                  size);
 }
 
 bool config_check_platform(const char *value, char *why, size_t size) {
@@ -138,7 +140,7 @@ bool config_check_platform(const char *value, char *why, size_t size) {
                                *c == '-' || *c == '.';
     }
     return (fine && slashes >= 1 && slashes <= 2 && strlen(value) < 64) ||
-           refuse(value, "is no platform; write for example linux/amd64 or linux/arm/v7", why,
+           refuse(value, "is not a platform; write for example linux/amd64 or linux/arm/v7", why,
                   size);
 }
 
@@ -147,7 +149,7 @@ bool config_check_helper(const char *value, char *why, size_t size) {
         bool letter = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z');
         if (!letter && !(*c >= '0' && *c <= '9') && !strchr("._-", *c))
             return refuse(value,
-                          "is no credential helper; write the NAME of a program "
+                          "is not a credential helper; write the NAME of a program "
                           "docker-credential-NAME",
                           why, size);
     }

@@ -33,7 +33,7 @@ static void settle_root(struct config_reader *reader, char *const *environment) 
     }
     if (!base) {
         config_problem_add(&reader->problems, (struct config_place){"--root", 0, 0}, "",
-                           "there is no folder for the cache, because HOME is not set; set root");
+                           "no folder for the cache is known, because HOME is not set; set root");
         return;
     }
     cleanup_buffer struct buffer path = {0};

@@ -159,7 +159,7 @@ static struct credential_source *read_google(struct config_reader *reader,
         return NULL;
     const struct google_settings *google = &said.google;
     if ((google->file != NULL) + (google->metadata != NULL) + google->gcloud > 1)
-        return refuse(reader, node, path, "file, metadata and gcloud exclude each other");
+        return refuse(reader, node, path, "only one of file, metadata and gcloud may be set");
     if (node->count == 0)
         return share(reader, "google", &said);
 
@@ -202,9 +202,9 @@ struct credential_source *config_read_credentials(struct config_reader *reader,
     if (!read_options(reader, basic_options, &said, node, path))
         return NULL;
     if (!helper && !password)
-        return refuse(reader, node, path, "password_file is missing beside username");
+        return refuse(reader, node, path, "username is set, but password_file is missing");
     if (!helper && !username)
-        return refuse(reader, node, path, "username is missing beside password_file");
+        return refuse(reader, node, path, "password_file is set, but username is missing");
     cleanup_buffer struct buffer meaning = {0};
     if (helper)
         buffer_printf(&meaning, "helper\n%s", said.helper);

@@ -164,7 +164,7 @@ void config_warn_of_variables(struct config_reader *reader, char *const *environ
         char word[CONFIG_NAME_SIZE], sentence[200], quoted[QUOTE_SIZE];
         const char *meant =
             text_copy(name, word, sizeof word) ? config_nearest_word(word, known) : NULL;
-        snprintf(sentence, sizeof sentence, "%s in the environment is no setting of tarn%s%s%s",
+        snprintf(sentence, sizeof sentence, "%s in the environment is not a setting of tarn%s%s%s",
                  config_quote(*word ? word : "TARN_…", quoted), meant ? "; did you mean " : "",
                  meant ? meant : "", meant ? "?" : "");
         if ((warnings[count] = config_keep_text(reader, text_of(sentence))))

@@ -29,7 +29,7 @@ static void tell_unknown_key(struct config_reader *reader, const struct config_n
     for (size_t i = 0; known[i]; i++)
         buffer_printf(&list, "%s%s", i ? ", " : "", known[i]);
     config_problem_add(&reader->problems, value->key_place, joined,
-                       "unknown key %s; known here: %s", config_quote(value->key, quoted),
+                       "unknown key %s; possible keys: %s", config_quote(value->key, quoted),
                        list.bytes ? list.bytes : "");
 }
 
@@ -49,7 +49,7 @@ bool config_read_map(struct config_reader *reader, const struct config_node *nod
             char joined[KEY_PATH_SIZE];
             join(path, value->key, joined);
             config_problem_add(&reader->problems, value->key_place, joined,
-                               "said twice; first in line %u", earlier->key_place.line);
+                               "appears twice; first on line %u", earlier->key_place.line);
         }
     }
     return true;

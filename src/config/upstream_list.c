@@ -120,7 +120,7 @@ static void read_entry(struct config_reader *reader, struct entries *entries,
     const struct entry *earlier = entry_find(entries, canonical);
     if (earlier)
         config_problem_add(&reader->problems, host->place, key_path,
-                           "\"%s\" is there twice, first as upstreams[%zu]", canonical,
+                           "\"%s\" appears twice; first as upstreams[%zu]", canonical,
                            earlier->index);
     entry->settings.host = canonical;
     if (!entry->settings.is_default)
@@ -129,11 +129,11 @@ static void read_entry(struct config_reader *reader, struct entries *entries,
     snprintf(key_path, sizeof key_path, "%.100s.default", path);
     if (strchr(canonical, '*'))
         config_problem_add(&reader->problems, said->place, key_path,
-                           "a pattern cannot be the default; list one host for it");
+                           "a pattern cannot be the default; add an entry for one host");
     for (size_t i = 0; i + 1 < entries->count; i++) {
         if (entries->at[i].settings.is_default) {
             config_problem_add(&reader->problems, said->place, key_path,
-                               "there is a default already, upstreams[%zu]; only one can be it",
+                               "upstreams[%zu] is the default already; only one upstream can be",
                                entries->at[i].index);
             break;
         }

@@ -54,7 +54,7 @@ static bool read_list(struct config_reader *reader, const struct config_option *
     size_t count = node->kind == NODE_LIST ? node->count : 1;
     if (count < option->least) {
         config_problem_add(&reader->problems, node->place, path,
-                           "the list is empty; leave the key out for the default");
+                           "the list is empty; remove the key to get the default");
         return false;
     }
     const char **items = config_keep(reader, (count + 1) * sizeof *items);
@@ -88,15 +88,15 @@ static bool read_number(struct config_reader *reader, const struct config_option
     if (option->type == CONFIG_SIZE) {
         if (!units_parse_size(text_of(value), out))
             return tell(reader, node, path, value,
-                        "is no size; write for example 10GiB, 500MB, or bytes");
+                        "is not a size; write for example 10GiB, 500MB, or bytes");
     } else if (option->type == CONFIG_DURATION) {
         int64_t ms;
         if (!units_parse_duration(text_of(value), &ms))
             return tell(reader, node, path, value,
-                        "is no duration; write for example 30s, 5m, 168h");
+                        "is not a duration; write for example 30s, 5m, 168h");
         *out = (uint64_t)ms;
     } else if (!text_to_u64(text_of(value), out)) {
-        return tell(reader, node, path, value, "is no whole number; write for example 4");
+        return tell(reader, node, path, value, "is not a whole number; write for example 4");
     }
     bool small = *out < option->least, large = option->most && *out > option->most;
     if (!small && !large)
@@ -104,7 +104,7 @@ static bool read_number(struct config_reader *reader, const struct config_option
     char bound[CONFIG_VALUE_SIZE], rest[200];
     config_option_format(option, small ? option->least : option->most, bound);
     snprintf(rest, sizeof rest, "is too %s; the %s is %s", small ? "small" : "large",
-             small ? "least" : "most", bound);
+             small ? "minimum" : "maximum", bound);
     return tell(reader, node, path, value, rest);
 }
 

@@ -105,7 +105,7 @@ static bool take_scalar(struct builder *builder, const yaml_event_t *event) {
     struct config_place place = place_of(builder, event->start_mark);
     struct text text = {(const char *)event->data.scalar.value, event->data.scalar.length};
     if (memchr(text.at, '\0', text.length))
-        return refuse(builder, place, "a NUL character has no place here");
+        return refuse(builder, place, "a NUL character is not allowed");
     if (expects_key(builder)) {
         builder->key = text_dup(text);
         builder->key_place = place;
@@ -121,9 +121,9 @@ static bool open_collection(struct builder *builder, const yaml_event_t *event,
                             enum config_node_kind kind) {
     struct config_place place = place_of(builder, event->start_mark);
     if (expects_key(builder))
-        return refuse(builder, place, "a key must be a plain word");
+        return refuse(builder, place, "a key must be a plain word, not a list or a mapping");
     if (builder->depth == YAML_DEPTH_LIMIT)
-        return refuse(builder, place, "nested too deeply");
+        return refuse(builder, place, "nested too deeply: more than 16 levels");
     struct config_node *node = node_new(kind, place);
     if (!node)
         return refuse(builder, place, "out of memory");
@@ -147,18 +147,20 @@ static bool take_event(struct builder *builder, const yaml_event_t *event) {
     }
     struct config_place place = place_of(builder, event->start_mark);
     if (anchor || event->type == YAML_ALIAS_EVENT)
-        return refuse(builder, place,
-                      "anchors and aliases (& and *) are not supported; "
-                      "write the value out, or in quotes if it begins so");
+        return refuse(
+            builder, place,
+            "anchors and aliases (& and *) are not supported; "
+            "write the value itself, or put it in quotes if it begins with such a character");
     if (tag)
         return refuse(builder, place,
-                      "tags (!) are not supported; put the value in quotes if it "
-                      "begins so");
+                      "tags (!) are not supported; put the value in quotes if it begins with such "
+                      "a character");
 
     switch (event->type) {
     case YAML_DOCUMENT_START_EVENT:
         return !builder->ended ||
-               refuse(builder, place, "a second document begins; one file holds one configuration");
+               refuse(builder, place,
+                      "a second YAML document begins here; a file may hold only one");
     case YAML_DOCUMENT_END_EVENT:
         builder->ended = true;
         return true;
@@ -205,10 +207,10 @@ static void tell_syntax_error(struct builder *builder, const yaml_parser_t *pars
             place.line += builder->bytes.at[i] == '\n';
         }
     } else if (tab_is_to_blame(builder->bytes, place)) {
-        refuse(builder, place, "no YAML: a tab cannot indent; use spaces");
+        refuse(builder, place, "not valid YAML: a tab cannot indent; use spaces");
         return;
     }
-    config_problem_add(builder->problems, place, "", "no YAML: %s%s%s",
+    config_problem_add(builder->problems, place, "", "not valid YAML: %s%s%s",
                        parser->problem ? parser->problem : "it cannot be read",
                        parser->context ? " " : "", parser->context ? parser->context : "");
 }
