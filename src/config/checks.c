@@ -1,4 +1,4 @@
-/* What strings may be. Each check says in one sentence what is wrong and what would be right. */
+/* What a string in the configuration may be. */
 #include "config/checks.h"
 
 #include <errno.h>
@@ -34,7 +34,7 @@ bool config_check_address(const char *value, char *why, size_t size) {
     bool open = host.length && *host.at == '[';
     if (host.length && !reference_is_host(host))
         return refuse(value, rest, why, size);
-    if (!open && host.length && memchr(host.at, ':', host.length)) /* IPv6 wants its brackets */
+    if (!open && host.length && memchr(host.at, ':', host.length)) /* IPv6 needs its brackets */
         return refuse(value, rest, why, size);
     return true;
 }
@@ -55,12 +55,12 @@ bool config_check_host(const char *value, char *why, size_t size) {
 bool config_check_host_pattern(const char *value, char *why, size_t size) {
     if (!strchr(value, '*'))
         return config_check_host(value, why, size);
-    char plain[HOST_LIMIT + 1]; /* the pattern with a letter for each star must be a host */
+    char plain[HOST_LIMIT + 1]; /* with a letter for each star it must be a host */
     bool fits = text_copy(text_of(value), plain, sizeof plain);
     for (char *star = plain; fits && (star = strchr(star, '*'));)
         *star = 'x';
     const char *last_dot = strrchr(value, '.');
-    /* A pattern for every host there is would make an open proxy. */
+    /* A pattern that matches every host would make tarn an open proxy. */
     bool anchored = last_dot && !strchr(last_dot, '*');
     return (fits && anchored && !strstr(value, "**") && reference_is_host(text_of(plain))) ||
            refuse(value,
@@ -71,7 +71,7 @@ bool config_check_host_pattern(const char *value, char *why, size_t size) {
 
 bool config_check_url(const char *value, char *why, size_t size) {
     struct text host, path;
-    if (strchr(value, '@')) { /* may hold a password: not repeated */
+    if (strchr(value, '@')) { /* it may contain a password, so it is not repeated */
         snprintf(why, size, "the URL contains a user name or password; put them under credentials");
         return false;
     }
@@ -97,7 +97,7 @@ bool config_check_host_and_url(const char *value, char *why, size_t size) {
            (!url.at || config_check_url(url.at, why, size));
 }
 
-/* ---- the others ---- */
+/* ---- other strings ---- */
 
 bool config_check_file(const char *value, char *why, size_t size) {
     char quoted[QUOTE_SIZE];

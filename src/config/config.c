@@ -1,3 +1,4 @@
+/* Loading: from the file, the environment and the flags to one checked struct config. */
 #include "config/config.h"
 
 #include <errno.h>
@@ -16,7 +17,7 @@
 #include "config/value.h"
 #include "config/warm_list.h"
 
-/* ---- what follows from the rest ---- */
+/* ---- settings that depend on others ---- */
 
 static void settle_root(struct config_reader *reader, char *const *environment) {
     struct config *config = &reader->loaded->config;
@@ -27,7 +28,7 @@ static void settle_root(struct config_reader *reader, char *const *environment) 
         return;
     }
     const char *base = config_variable(environment, "XDG_CACHE_HOME"), *rest = "/tarn";
-    if (!base || *base != '/') { /* a relative one is to be ignored (XDG base directories) */
+    if (!base || *base != '/') { /* XDG base directories: ignore a relative path */
         base = config_variable(environment, "HOME");
         rest = "/.cache/tarn";
     }
@@ -53,11 +54,11 @@ static size_t option_index(const char *key) {
 static void check_together(struct config_reader *reader) {
     struct config *config = &reader->loaded->config;
     size_t certificate = option_index("tls.certificate"), key = option_index("tls.key");
-    if (config->tls_certificate && !config->tls_key && !reader->said[key].source)
-        config_problem_add(&reader->problems, reader->said[certificate], "tls.certificate",
+    if (config->tls_certificate && !config->tls_key && !reader->set_at[key].source)
+        config_problem_add(&reader->problems, reader->set_at[certificate], "tls.certificate",
                            "tls.key is missing; a certificate needs its key");
-    if (config->tls_key && !config->tls_certificate && !reader->said[certificate].source)
-        config_problem_add(&reader->problems, reader->said[key], "tls.key",
+    if (config->tls_key && !config->tls_certificate && !reader->set_at[certificate].source)
+        config_problem_add(&reader->problems, reader->set_at[key], "tls.key",
                            "tls.certificate is missing; a key needs its certificate");
     while (config->listen && config->listen[config->listen_count])
         config->listen_count++;
@@ -89,7 +90,7 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
     if (name) {
         loaded->config.file = name = config_keep_text(reader, text_of(name));
         readable = name && config_yaml_read(bytes, name, &reader->problems, &root);
-        if (root && root->kind == NODE_SCALAR && !*root->text) { /* `---` and nothing more */
+        if (root && root->kind == NODE_SCALAR && !*root->text) { /* the file has only `---` */
             config_node_free(root);
             root = NULL;
         }
@@ -119,7 +120,7 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
     return NULL;
 }
 
-/* The whole file, at most one byte more than is allowed; what is larger is told by the parser. */
+/* Reads the file, up to one byte more than is allowed, so that the parser refuses a larger one. */
 static bool read_file(const char *file, struct buffer *out, struct error *error) {
     cleanup_close int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     if (fd < 0)
@@ -169,7 +170,7 @@ bool config_max_size(const struct config *config, uint64_t *bytes, struct error 
     if (!folder)
         return error_set(error, ERROR_MEMORY, "out of memory");
     struct statvfs status;
-    while (statvfs(folder, &status) < 0) { /* the root may not be there yet: ask for its parent */
+    while (statvfs(folder, &status) < 0) { /* if the root does not exist yet, its parent */
         char *slash = strrchr(folder, '/');
         if (errno != ENOENT)
             return error_set_errno(error, errno, "size of the file system of %s", folder);
@@ -178,8 +179,9 @@ bool config_max_size(const struct config *config, uint64_t *bytes, struct error 
                 return error_set_errno(error, errno, "size of the file system of .");
             break;
         }
-        slash[slash == folder] = '\0'; /* "/x" has the parent "/" */
+        slash[slash == folder] = '\0'; /* the parent of "/x" is "/" */
     }
-    *bytes = (uint64_t)status.f_blocks / 10 * 8 * status.f_frsize; /* in this order: no overflow */
+    *bytes = (uint64_t)status.f_blocks / 10 * 8 *
+             status.f_frsize; /* dividing first avoids an overflow */
     return true;
 }

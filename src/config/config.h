@@ -1,18 +1,19 @@
 /*
- * What the operator said: file, environment and flags, turned into one checked `struct config`.
+ * The configuration: the file, the environment and the flags, turned into one checked
+ * `struct config`.
  *
- * In rising priority: default, file, environment, flag. Every setting is one row of
- * `config_options`: its key in the file, its flag, its variable, its default, its help and its
- * documentation all come from there. An upstream's own setting in the file is more special than
- * the same key at top level, from wherever that comes.
+ * A variable overrides the file, and a flag overrides both. Every setting is one row of
+ * `config_options` (options.h), of which its key, its flag, its variable, its help and its
+ * documentation are made. If an upstream's entry in the file has a setting, that entry overrides
+ * the setting of the same name at the top level, even a flag.
  *
- * Nothing is guessed: an unknown key, a wrong type, an impossible value stops the start, and up to
- * ten such mistakes are told at once, each with its place and what would be right:
+ * An unknown key, a wrong type or an impossible value stops the start. Loading reports up to ten
+ * mistakes at once, each with its place and with what would be right:
  *
- *   /etc/tarn/tarn.yaml:7:14: upstreams[0].tag_ttl: "5 parsecs" is no duration; write for …
- *   --tag-ttl: "5 parsecs" is no duration; write for example 30s, 5m, 168h
+ *   /etc/tarn/tarn.yaml:7:14: upstreams[0].tag_ttl: "5 parsecs" is not a duration; write for …
+ *   --tag-ttl: "5 parsecs" is not a duration; write for example 30s, 5m, 168h
  *
- * Threads: loading is for one thread; a loaded config is only read.
+ * Threads: one thread loads a config; any number may read it afterwards.
  */
 #ifndef CONFIG_CONFIG_H
 #define CONFIG_CONFIG_H
@@ -30,17 +31,17 @@
 
 #define CONFIG_DEFAULT_FILE "/etc/tarn/tarn.yaml"
 
-/* What the serving process gives up once it has started (cmd/confine.h). */
+/* Whether the process gives up rights once it serves (cmd/confine.h). */
 enum config_confine {
-    CONFIG_CONFINE_AUTO, /* what the kernel offers */
+    CONFIG_CONFINE_AUTO, /* as far as the kernel offers it */
     CONFIG_CONFINE_OFF,
-    CONFIG_CONFINE_REQUIRE, /* all of it, or no start */
+    CONFIG_CONFINE_REQUIRE, /* all of it, or tarn does not start */
 };
 
-/* Everything inside is owned by the config. Lists of strings are NULL-terminated and may be NULL
- * when empty. */
+/* The config owns everything in it. A list of strings ends with NULL, and an empty list may be
+ * NULL. */
 struct config {
-    const char *file; /* what was read; NULL: there was none */
+    const char *file; /* the file that was read; NULL: none */
 
     const char *const *listen; /* never empty */
     size_t listen_count;
@@ -53,11 +54,11 @@ struct config {
     enum config_confine confine;
 
     const char *root;
-    uint64_t max_size;      /* bytes; 0: as config_max_size() finds */
+    uint64_t max_size;      /* bytes; 0: see config_max_size() */
     int64_t max_age_ms;     /* since last use; 0: no limit */
-    uint64_t min_free;      /* bytes the file system keeps free */
+    uint64_t min_free;      /* bytes that stay free on the file system */
     const char *const *pin; /* globs over HOST/REPOSITORY[:TAG] that are never evicted */
-    int64_t scrub_ms;       /* every blob is re-hashed once in this time; 0: none is */
+    int64_t scrub_ms;       /* every blob is hashed again once in this time; 0: never */
     uint64_t manifest_memory;
     int64_t negative_ttl_ms;
 
@@ -66,29 +67,28 @@ struct config {
     struct warm_entry *warm;
     size_t warm_count;
 
-    struct upstream_settings *upstreams; /* every default is filled in */
+    struct upstream_settings *upstreams; /* with all defaults */
     size_t upstream_count;
 
-    const char *const *warnings; /* sentences to log once the log is set up; may be NULL */
+    const char *const *warnings; /* to be logged once the log is configured; may be NULL */
 };
 
 /* ---- loading ---- */
 
 /*
- * The file is flags->file, else $TARN_CONFIG, else CONFIG_DEFAULT_FILE if there is one. `flags` may
- * be NULL. NULL: it cannot be used, and `problems` got one line for each mistake.
+ * Reads flags->file, else $TARN_CONFIG, else CONFIG_DEFAULT_FILE if it exists. `flags` may be NULL.
+ * Returns NULL after adding one line to `problems` for each mistake.
  */
 struct config *config_load(const struct config_flags *flags, char *const *environment,
                            struct buffer *problems);
 
-/* The same from a file's bytes, without looking for any; `name` stands for it in problems. */
+/* The same with the bytes of a file, whose name in problems is `name` (NULL: there is no file). */
 struct config *config_parse(struct text bytes, const char *name, const struct config_flags *flags,
                             char *const *environment, struct buffer *problems);
 
 void config_free(struct config *config); /* NULL is allowed */
 
-/* The limit of the cache in bytes: max_size, or 80 % of the file system that holds (or will hold)
- * `root`. */
+/* The size limit of the cache in bytes: max_size, or 80 % of the file system of `root`. */
 bool config_max_size(const struct config *config, uint64_t *bytes, struct error *error);
 
 #endif

@@ -1,10 +1,10 @@
 /*
- * `credentials:` a word (anonymous, docker, google) or a mapping:
+ * The credentials of an upstream: a word (anonymous, docker, google) or a mapping:
  *
  *   {docker: {file: F}}   {username: U, password_file: F}   {helper: NAME}
  *   {google: {file: F | metadata: HOST | gcloud: true, impersonate: ACCOUNT, scopes: [S, …]}}
  *
- * What is said twice in the same words is one source, so that all upstreams with
+ * Upstreams with the same credentials share one source, so that all upstreams with
  * `credentials: google` share one access token.
  */
 #include "config/credentials.h"
@@ -19,15 +19,15 @@
 #include "config/value.h"
 #include "config/words.h"
 
-/* What stands in the mapping, before it is a source. */
-struct said {
+/* The values of the mapping, of which a source is made. */
+struct keys {
     const char *username, *password_file, *helper;
     const char *docker_file;
     struct google_settings google;
 };
 
 #define FIELD(member)                                                                              \
-    .offset = offsetof(struct said, member), .size = sizeof(((struct said *)0)->member)
+    .offset = offsetof(struct keys, member), .size = sizeof(((struct keys *)0)->member)
 
 static const struct config_option basic_options[] = {
     {.key = "username", .type = CONFIG_STRING, FIELD(username), .check = config_check_any},
@@ -58,43 +58,43 @@ static const struct config_option google_options[] = {
     {.key = NULL},
 };
 
-/* Reads those of `options` that are in the mapping; false when one of them is wrong. */
+/* Reads the `options` that are in the mapping. False: one of them is wrong. */
 static bool read_options(struct config_reader *reader, const struct config_option *options,
-                         struct said *said, const struct config_node *map, const char *path) {
+                         struct keys *keys, const struct config_node *map, const char *path) {
     bool fine = true;
     for (; options->key; options++) {
         const struct config_node *value = config_map_get(map, options->key);
         char value_path[KEY_PATH_SIZE];
         snprintf(value_path, sizeof value_path, "%.120s.%s", path, options->key);
-        if (value && !config_read_value(reader, options, said, value, value_path))
+        if (value && !config_read_value(reader, options, keys, value, value_path))
             fine = false;
     }
     return fine;
 }
 
-/* The source for this meaning, made at its first use. */
-static struct credential_source *share(struct config_reader *reader, const char *meaning,
-                                       const struct said *said) {
+/* The source with this identity, which is made at its first use. */
+static struct credential_source *share(struct config_reader *reader, const char *identity,
+                                       const struct keys *keys) {
     struct config_loaded *loaded = reader->loaded;
     for (struct shared_source *shared = loaded->sources; shared; shared = shared->next) {
-        if (strcmp(shared->meaning, meaning) == 0)
+        if (strcmp(shared->identity, identity) == 0)
             return shared->source;
     }
     struct shared_source *shared = config_keep(reader, sizeof *shared);
-    const char *kept = config_keep_text(reader, text_of(meaning));
+    const char *kept = config_keep_text(reader, text_of(identity));
     if (!shared || !kept)
         return NULL;
-    shared->meaning = kept;
-    if (strcmp(meaning, "anonymous") == 0)
+    shared->identity = kept;
+    if (strcmp(identity, "anonymous") == 0)
         shared->source = credential_source_anonymous();
-    else if (text_starts(text_of(meaning), "docker"))
-        shared->source = credential_source_docker(said->docker_file);
-    else if (text_starts(text_of(meaning), "google"))
-        shared->source = google_credential_source(&said->google);
-    else if (said->helper)
-        shared->source = credential_source_helper(said->helper);
+    else if (text_starts(text_of(identity), "docker"))
+        shared->source = credential_source_docker(keys->docker_file);
+    else if (text_starts(text_of(identity), "google"))
+        shared->source = google_credential_source(&keys->google);
+    else if (keys->helper)
+        shared->source = credential_source_helper(keys->helper);
     else
-        shared->source = credential_source_static(said->username, said->password_file);
+        shared->source = credential_source_static(keys->username, keys->password_file);
     if (!shared->source) {
         reader->no_memory = true;
         return NULL;
@@ -105,9 +105,9 @@ static struct credential_source *share(struct config_reader *reader, const char 
 }
 
 static struct credential_source *
-share_built(struct config_reader *reader, const struct buffer *meaning, const struct said *said) {
-    if (!meaning->failed)
-        return share(reader, meaning->bytes, said);
+share_built(struct config_reader *reader, const struct buffer *identity, const struct keys *keys) {
+    if (!identity->failed)
+        return share(reader, identity->bytes, keys);
     reader->no_memory = true;
     return NULL;
 }
@@ -124,7 +124,7 @@ static struct credential_source *read_word(struct config_reader *reader,
     static const char *const words[] = {"anonymous", "docker", "google", NULL};
     for (size_t i = 0; words[i]; i++) {
         if (strcmp(node->text, words[i]) == 0)
-            return share(reader, words[i], &(struct said){0});
+            return share(reader, words[i], &(struct keys){0});
     }
     char quoted[QUOTE_SIZE];
     config_problem_add(
@@ -138,38 +138,38 @@ static struct credential_source *read_word(struct config_reader *reader,
 static struct credential_source *read_docker(struct config_reader *reader,
                                              const struct config_node *node, const char *path) {
     static const char *const known[] = {"file", NULL};
-    struct said said = {0};
+    struct keys keys = {0};
     if (!config_read_map(reader, node, path, known) ||
-        !read_options(reader, docker_options, &said, node, path))
+        !read_options(reader, docker_options, &keys, node, path))
         return NULL;
-    if (!said.docker_file)
-        return share(reader, "docker", &said);
-    cleanup_buffer struct buffer meaning = {0};
-    buffer_printf(&meaning, "docker\n%s", said.docker_file);
-    return share_built(reader, &meaning, &said);
+    if (!keys.docker_file)
+        return share(reader, "docker", &keys);
+    cleanup_buffer struct buffer identity = {0};
+    buffer_printf(&identity, "docker\n%s", keys.docker_file);
+    return share_built(reader, &identity, &keys);
 }
 
 static struct credential_source *read_google(struct config_reader *reader,
                                              const struct config_node *node, const char *path) {
     static const char *const known[] = {"file",        "metadata", "gcloud",
                                         "impersonate", "scopes",   NULL};
-    struct said said = {0};
+    struct keys keys = {0};
     if (!config_read_map(reader, node, path, known) ||
-        !read_options(reader, google_options, &said, node, path))
+        !read_options(reader, google_options, &keys, node, path))
         return NULL;
-    const struct google_settings *google = &said.google;
+    const struct google_settings *google = &keys.google;
     if ((google->file != NULL) + (google->metadata != NULL) + google->gcloud > 1)
         return refuse(reader, node, path, "only one of file, metadata and gcloud may be set");
     if (node->count == 0)
-        return share(reader, "google", &said);
+        return share(reader, "google", &keys);
 
-    cleanup_buffer struct buffer meaning = {0};
-    buffer_printf(&meaning, "google\n%s\n%s\n%d\n%s", google->file ? google->file : "",
+    cleanup_buffer struct buffer identity = {0};
+    buffer_printf(&identity, "google\n%s\n%s\n%d\n%s", google->file ? google->file : "",
                   google->metadata ? google->metadata : "", google->gcloud,
                   google->impersonate ? google->impersonate : "");
     for (const char *const *scope = google->scopes; scope && *scope; scope++)
-        buffer_printf(&meaning, "\n%s", *scope);
-    return share_built(reader, &meaning, &said);
+        buffer_printf(&identity, "\n%s", *scope);
+    return share_built(reader, &identity, &keys);
 }
 
 struct credential_source *config_read_credentials(struct config_reader *reader,
@@ -198,25 +198,25 @@ struct credential_source *config_read_credentials(struct config_reader *reader,
     if (google)
         return read_google(reader, google, below);
 
-    struct said said = {0};
-    if (!read_options(reader, basic_options, &said, node, path))
+    struct keys keys = {0};
+    if (!read_options(reader, basic_options, &keys, node, path))
         return NULL;
     if (!helper && !password)
         return refuse(reader, node, path, "username is set, but password_file is missing");
     if (!helper && !username)
         return refuse(reader, node, path, "password_file is set, but username is missing");
-    cleanup_buffer struct buffer meaning = {0};
+    cleanup_buffer struct buffer identity = {0};
     if (helper)
-        buffer_printf(&meaning, "helper\n%s", said.helper);
+        buffer_printf(&identity, "helper\n%s", keys.helper);
     else
-        buffer_printf(&meaning, "static\n%s\n%s", said.username, said.password_file);
-    return share_built(reader, &meaning, &said);
+        buffer_printf(&identity, "static\n%s\n%s", keys.username, keys.password_file);
+    return share_built(reader, &identity, &keys);
 }
 
 struct credential_source *config_default_credentials(struct config_reader *reader, const char *host,
                                                      const char *url) {
     char elsewhere[300];
-    const struct said nothing = {0};
+    const struct keys nothing = {0};
     if (url && config_url_host(url, elsewhere, sizeof elsewhere)) {
         const char *port = strrchr(host, ':');
         size_t length = port ? (size_t)(port - host) : strlen(host);

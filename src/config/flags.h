@@ -6,8 +6,7 @@
 #include <stddef.h>
 #include "config/options.h"
 
-/* The flags in the order in which they were given; zeroed is none. Values are borrowed from argv.
- */
+/* The flags of a command line, in their order. Zeroed: none. The values point into argv. */
 struct config_flags {
     const char *file; /* --config */
     struct config_flag {

@@ -1,10 +1,10 @@
+/* The host of a URL, and what is known about a host by its name. */
 #include "config/hosts.h"
 
 #include <string.h>
 #include <strings.h>
 #include "oci/reference.h"
 
-/* Splits a URL of ours: host with port, and the path behind it. */
 bool config_url_split(const char *url, struct text *host, struct text *path) {
     struct text rest = text_of(url);
     if (strncasecmp(url, "http://", 7) == 0)
@@ -26,7 +26,7 @@ bool config_url_host(const char *url, char *out, size_t size) {
         return false;
     const char *end = host.at + host.length;
     const char *colon = memrchr(host.at, ':', host.length);
-    if (colon && !memchr(colon, ']', (size_t)(end - colon))) /* not one inside of [::1] */
+    if (colon && !memchr(colon, ']', (size_t)(end - colon))) /* no colon inside [::1] */
         host.length = (size_t)(colon - host.at);
     return text_copy(host, out, size);
 }
@@ -42,7 +42,7 @@ bool config_host_is_google(const char *host) {
 }
 
 bool config_host_matches(const char *pattern, const char *host) {
-    char names[2][HOST_LIMIT + 1]; /* labels as a path: * then stays within one */
+    char names[2][HOST_LIMIT + 1]; /* with / for each dot, so that * stays within one label */
     if (!text_copy(text_of(pattern), names[0], sizeof names[0]) ||
         !text_copy(text_of(host), names[1], sizeof names[1]))
         return false;

@@ -1,6 +1,6 @@
 /*
- * The host of a URL, and what a host's name tells: this machine, Google's registries, a pattern
- * that matches it. Private to config/.
+ * The host of a URL, and what is known about a host by its name: whether it is this machine or one
+ * of Google's registries, and which patterns match it. Private to config/.
  */
 #ifndef CONFIG_HOSTS_H
 #define CONFIG_HOSTS_H
@@ -16,7 +16,7 @@ bool config_url_split(const char *url, struct text *host, struct text *path);
 bool config_url_host(const char *url, char *out, size_t size);
 
 bool config_host_is_loopback(const char *host); /* `host` has no port */
-bool config_host_is_google(const char *host);   /* GAR or gcr.io, or a pattern of their hosts */
+bool config_host_is_google(const char *host); /* Artifact Registry, gcr.io, or a pattern of them */
 bool config_host_matches(const char *pattern, const char *host);
 
 #endif

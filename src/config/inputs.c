@@ -1,3 +1,4 @@
+/* The settings of the top level from the file, from the environment and from flags. */
 #include "config/inputs.h"
 
 #include <stdio.h>
@@ -7,9 +8,9 @@
 #include "config/value.h"
 #include "config/words.h"
 
-/* ---- the file's top level ---- */
+/* ---- the file ---- */
 
-/* Adds `length` bytes of `key` to `names` unless they are there. */
+/* Adds the first `length` bytes of `key` to `names`, unless `names` has them. */
 static void add_name(struct config_reader *reader, const char **names, size_t *count,
                      const char *key, size_t length) {
     for (size_t i = 0; i < *count; i++) {
@@ -21,7 +22,7 @@ static void add_name(struct config_reader *reader, const char **names, size_t *c
         names[(*count)++] = name;
 }
 
-/* The keys that may stand in `section` ("log"; NULL: at top level). */
+/* The keys that are allowed in `section` ("log"; NULL: the top level). */
 static void known_keys(struct config_reader *reader, const char *section,
                        const char *names[static OPTION_LIMIT + 3]) {
     size_t count = 0;
@@ -41,7 +42,7 @@ static void known_keys(struct config_reader *reader, const char *section,
     names[count] = NULL;
 }
 
-/* The node that `key` ("log.level") leads to; NULL when it is not there. */
+/* The value of `key` ("log.level"); NULL: the file does not set it. */
 static const struct config_node *find_key(const struct config_node *root, const char *key) {
     struct text rest, section = text_cut(text_of(key), '.', &rest);
     if (!rest.at)
@@ -59,7 +60,7 @@ void config_read_file(struct config_reader *reader, const struct config_node *ro
         return;
     for (const struct config_node *child = root->first; child; child = child->next) {
         known_keys(reader, child->key, known);
-        if (known[0]) /* it is a section */
+        if (known[0]) /* `child` is a section */
             config_read_map(reader, child, child->key, known);
     }
     for (size_t i = 0; i < config_option_count; i++) {
@@ -67,16 +68,16 @@ void config_read_file(struct config_reader *reader, const struct config_node *ro
         const struct config_node *node = option->not_in_file ? NULL : find_key(root, option->key);
         if (!node)
             continue;
-        reader->said[i] = node->place;
+        reader->set_at[i] = node->place;
         config_read_value(reader, option, reader->loaded, node, option->key);
     }
 }
 
 /* ---- environment and flags ---- */
 
-/* Reads what a flag or variable says; a list's parts are separated by commas. */
-static void read_said(struct config_reader *reader, size_t index, const char *source,
-                      const char *const *values, size_t count) {
+/* Reads the values of a flag or a variable. Commas separate the items of a list. */
+static void read_given(struct config_reader *reader, size_t index, const char *source,
+                       const char *const *values, size_t count) {
     const struct config_option *option = &config_options[index];
     struct config_place place = {source, 0, 0};
     bool is_list = option->type == CONFIG_LIST;
@@ -97,11 +98,10 @@ static void read_said(struct config_reader *reader, size_t index, const char *so
         reader->no_memory = true;
         return;
     }
-    reader->said[index] = place;
+    reader->set_at[index] = place;
     config_read_value(reader, option, reader->loaded, node, "");
 }
 
-/* The value of a variable; NULL when it is unset or empty. */
 const char *config_variable(char *const *environment, const char *name) {
     size_t length = strlen(name);
     for (; environment && *environment; environment++) {
@@ -119,7 +119,7 @@ void config_read_environment(struct config_reader *reader, char *const *environm
         const char *value = config_variable(environment, name);
         const char *source = value ? config_keep_text(reader, text_of(name)) : NULL;
         if (source)
-            read_said(reader, i, source, &value, 1);
+            read_given(reader, i, source, &value, 1);
     }
 }
 
@@ -135,12 +135,12 @@ void config_read_flags(struct config_reader *reader, const struct config_flags *
         config_option_flag(&config_options[i], name);
         const char *source = count ? config_keep_text(reader, text_of(name)) : NULL;
         if (source)
-            read_said(reader, i, source, values, count);
+            read_given(reader, i, source, values, count);
     }
 }
 
-/* A variable that only looks like one of ours is not worth refusing to start for. Kubernetes sets
- * TARN_SERVICE_HOST, TARN_PORT_… by itself when there is a Service named tarn. */
+/* An unknown variable is only a warning, because other programs set variables too: for a Service
+ * named tarn, Kubernetes sets TARN_SERVICE_HOST, TARN_PORT_… */
 void config_warn_of_variables(struct config_reader *reader, char *const *environment) {
     char spelled[OPTION_LIMIT + 1][CONFIG_NAME_SIZE] = {"TARN_CONFIG"};
     const char *known[OPTION_LIMIT + 2] = {spelled[0]};

@@ -6,7 +6,7 @@
 #include "config/words.h"
 
 static void join(const char *path, const char *key, char out[static KEY_PATH_SIZE]) {
-    char shown[40]; /* keys in the file may be anything */
+    char shown[40]; /* a key in the file may hold any bytes */
     size_t length = 0;
     for (; key[length] && length < sizeof shown - 1; length++)
         shown[length] = key[length] >= ' ' && key[length] < 0x7F ? key[length] : '?';
@@ -14,8 +14,8 @@ static void join(const char *path, const char *key, char out[static KEY_PATH_SIZ
     snprintf(out, KEY_PATH_SIZE, "%.100s%s%s", path, *path ? "." : "", shown);
 }
 
-static void tell_unknown_key(struct config_reader *reader, const struct config_node *value,
-                             const char *path, const char *const *known) {
+static void add_unknown_key(struct config_reader *reader, const struct config_node *value,
+                            const char *path, const char *const *known) {
     char joined[KEY_PATH_SIZE], quoted[QUOTE_SIZE];
     join(path, value->key, joined);
     const char *meant = config_nearest_word(value->key, known);
@@ -43,7 +43,7 @@ bool config_read_map(struct config_reader *reader, const struct config_node *nod
     }
     for (const struct config_node *value = node->first; value; value = value->next) {
         if (!config_is_word(value->key, known))
-            tell_unknown_key(reader, value, path, known);
+            add_unknown_key(reader, value, path, known);
         const struct config_node *earlier = config_map_get(node, value->key);
         if (earlier != value) {
             char joined[KEY_PATH_SIZE];

@@ -1,3 +1,4 @@
+/* The mistakes in a configuration. */
 #include "config/problems.h"
 
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* The memory of a configuration. */
 #include "config/reader.h"
 
 #include <stdlib.h>

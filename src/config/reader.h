@@ -1,4 +1,4 @@
-/* Inside config/: a configuration while it is being read. */
+/* A configuration while it is read, and the memory that it keeps. Private to config/. */
 #ifndef CONFIG_READER_H
 #define CONFIG_READER_H
 
@@ -7,16 +7,16 @@
 
 enum { OPTION_LIMIT = 64 };
 
-/* The config with what only loading and freeing need. */
+/* The config and what only loading and freeing need. */
 struct config_loaded {
-    struct config config;              /* first: a pointer to it is a pointer to this */
+    struct config config; /* the first member, so that a pointer to it is one to this */
     struct upstream_settings defaults; /* the top-level twins of an upstream's settings */
     const char *default_upstream;      /* --default-upstream */
     const char *const *more_upstreams; /* --upstream: HOST or HOST=URL */
 
     struct kept *memory; /* all strings, lists and structs */
     struct shared_source {
-        const char *meaning; /* equal meanings share one source, with its cache of tokens */
+        const char *identity; /* what it was made from: equal credentials share one source */
         struct credential_source *source;
         struct shared_source *next;
     } * sources;
@@ -26,15 +26,15 @@ struct config_reader {
     struct config_loaded *loaded;
     struct config_problems problems;
     struct config_place
-        said[OPTION_LIMIT]; /* where an option was last said; source NULL: nowhere */
+        set_at[OPTION_LIMIT]; /* where each option was last set; source NULL: nowhere */
     bool no_memory;
 };
 
-/* Zeroed memory that lives as long as the config; NULL (and no_memory) when there is none. */
+/* Zeroed memory that lives as long as the config. NULL: memory ran out, and no_memory is set. */
 void *config_keep(struct config_reader *reader, size_t size);
 const char *config_keep_text(struct config_reader *reader, struct text text);
 
-/* Frees the config and all that was kept for it. */
+/* Frees the config with its memory and its sources of credentials. */
 void config_loaded_free(struct config_loaded *loaded);
 
 #endif

@@ -1,4 +1,4 @@
-/* `upstreams:` the file's list or the built-in one, and what flags add to it. */
+/* The list of upstreams: the file's or the built-in one, changed by flags and variables. */
 #include "config/upstream_list.h"
 
 #include <ctype.h>
@@ -11,7 +11,7 @@
 #include "config/value.h"
 #include "oci/reference.h"
 
-/* What `tarn serve` alone serves. Credentials are the usual ones. */
+/* The upstreams of a tarn that is not configured. Their credentials are the default ones. */
 static const char *const built_in[] = {
     "docker.io", /* the default */
     "ghcr.io",
@@ -31,16 +31,16 @@ static const char *const built_in[] = {
 };
 enum { BUILT_IN = sizeof built_in / sizeof *built_in };
 
-/* One upstream on its way into the config, which sees only the settings. */
+/* One upstream while the list is read. The config gets only the settings. */
 struct entry {
     struct upstream_settings settings;
-    bool credentials_said;
+    bool has_credentials;
     size_t index; /* in the file's list */
 };
 
 struct entries {
     struct entry *at;
-    size_t count; /* room is made beforehand for all that can come */
+    size_t count; /* `at` was allocated for as many as there can be */
 };
 
 static struct entry *entry_add(struct config_reader *reader, struct entries *entries) {
@@ -49,7 +49,7 @@ static struct entry *entry_add(struct config_reader *reader, struct entries *ent
     return entry;
 }
 
-/* Hosts are compared in lower case, and Docker Hub's names are one. */
+/* The host in lower case, and docker.io for every name of Docker Hub. */
 static const char *canonical_host(struct config_reader *reader, const char *host) {
     static const char *const hub[] = {"index.docker.io", "registry-1.docker.io",
                                       "registry.hub.docker.com"};
@@ -101,7 +101,7 @@ static void read_entry(struct config_reader *reader, struct entries *entries,
     const struct config_node *credentials = config_map_get(node, "credentials");
     snprintf(key_path, sizeof key_path, "%.100s.credentials", path);
     if (credentials) {
-        entry->credentials_said = true;
+        entry->has_credentials = true;
         entry->settings.credentials = config_read_credentials(reader, credentials, key_path);
     }
 
@@ -112,7 +112,7 @@ static void read_entry(struct config_reader *reader, struct entries *entries,
         return;
     }
     const char *given = entry->settings.host;
-    entry->settings.host = NULL; /* so that it does not find itself */
+    entry->settings.host = NULL; /* so that entry_find() does not find this entry */
     const char *canonical = given ? canonical_host(reader, given) : NULL;
     if (!canonical)
         return;
@@ -125,14 +125,14 @@ static void read_entry(struct config_reader *reader, struct entries *entries,
     entry->settings.host = canonical;
     if (!entry->settings.is_default)
         return;
-    const struct config_node *said = config_map_get(node, "default");
+    const struct config_node *flag = config_map_get(node, "default");
     snprintf(key_path, sizeof key_path, "%.100s.default", path);
     if (strchr(canonical, '*'))
-        config_problem_add(&reader->problems, said->place, key_path,
+        config_problem_add(&reader->problems, flag->place, key_path,
                            "a pattern cannot be the default; add an entry for one host");
     for (size_t i = 0; i + 1 < entries->count; i++) {
         if (entries->at[i].settings.is_default) {
-            config_problem_add(&reader->problems, said->place, key_path,
+            config_problem_add(&reader->problems, flag->place, key_path,
                                "upstreams[%zu] is the default already; only one upstream can be",
                                entries->at[i].index);
             break;
@@ -149,8 +149,8 @@ static void read_entries(struct config_reader *reader, struct entries *entries,
 
 /* ---- --upstream and --default-upstream ---- */
 
-static void add_upstream(struct config_reader *reader, struct entries *entries, const char *said) {
-    struct text url, host = text_cut(text_of(said), '=', &url);
+static void add_upstream(struct config_reader *reader, struct entries *entries, const char *given) {
+    struct text url, host = text_cut(text_of(given), '=', &url);
     const char *name = config_keep_text(reader, host);
     const char *canonical = name ? canonical_host(reader, name) : NULL;
     if (!canonical)
@@ -164,10 +164,12 @@ static void add_upstream(struct config_reader *reader, struct entries *entries, 
         entry->settings.url = config_keep_text(reader, url);
 }
 
-/* A host that only a pattern knows gets an entry of its own with the pattern's settings. */
+/* Makes the upstream for the host `given` the default. A host that only a pattern matches gets an
+ * entry of its own with the pattern's settings; any other unknown host gets one with the defaults.
+ */
 static void choose_default(struct config_reader *reader, struct entries *entries,
-                           const char *said) {
-    const char *host = canonical_host(reader, said);
+                           const char *given) {
+    const char *host = canonical_host(reader, given);
     if (!host)
         return;
     for (size_t i = 0; i < entries->count; i++)
@@ -219,7 +221,7 @@ void config_read_upstreams(struct config_reader *reader, const struct config_nod
         return;
     for (size_t i = 0; i < entries.count; i++) {
         struct entry *entry = &entries.at[i];
-        if (entry->settings.host && !entry->credentials_said)
+        if (entry->settings.host && !entry->has_credentials)
             entry->settings.credentials =
                 config_default_credentials(reader, entry->settings.host, entry->settings.url);
         loaded->config.upstreams[loaded->config.upstream_count++] = entry->settings;

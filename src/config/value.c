@@ -1,3 +1,4 @@
+/* The value of one setting, by type. */
 #include "config/value.h"
 
 #include <stdio.h>
@@ -6,15 +7,15 @@
 #include "config/option_text.h"
 #include "config/words.h"
 
-static bool tell(struct config_reader *reader, const struct config_node *node, const char *path,
-                 const char *value, const char *rest) {
+static bool refuse(struct config_reader *reader, const struct config_node *node, const char *path,
+                   const char *value, const char *rest) {
     char quoted[QUOTE_SIZE];
     config_problem_add(&reader->problems, node->place, path, "%s %s", config_quote(value, quoted),
                        rest);
     return false;
 }
 
-/* The scalar's text, or NULL after telling that it is none. */
+/* The text of a scalar; NULL: a problem was added. */
 static const char *scalar(struct config_reader *reader, const struct config_node *node,
                           const char *path, const char *wanted) {
     if (node->kind != NODE_SCALAR) {
@@ -30,7 +31,7 @@ static const char *scalar(struct config_reader *reader, const struct config_node
     return node->text;
 }
 
-/* A checked copy of one string; NULL after telling why not. */
+/* A checked copy of one string; NULL: a problem was added, or memory ran out. */
 static const char *read_string(struct config_reader *reader, const struct config_option *option,
                                const struct config_node *node, const char *path) {
     const char *value = scalar(reader, node, path, "a string");
@@ -87,16 +88,16 @@ static bool read_number(struct config_reader *reader, const struct config_option
         return false;
     if (option->type == CONFIG_SIZE) {
         if (!units_parse_size(text_of(value), out))
-            return tell(reader, node, path, value,
-                        "is not a size; write for example 10GiB, 500MB, or bytes");
+            return refuse(reader, node, path, value,
+                          "is not a size; write for example 10GiB, 500MB, or bytes");
     } else if (option->type == CONFIG_DURATION) {
         int64_t ms;
         if (!units_parse_duration(text_of(value), &ms))
-            return tell(reader, node, path, value,
-                        "is not a duration; write for example 30s, 5m, 168h");
+            return refuse(reader, node, path, value,
+                          "is not a duration; write for example 30s, 5m, 168h");
         *out = (uint64_t)ms;
     } else if (!text_to_u64(text_of(value), out)) {
-        return tell(reader, node, path, value, "is not a whole number; write for example 4");
+        return refuse(reader, node, path, value, "is not a whole number; write for example 4");
     }
     bool small = *out < option->least, large = option->most && *out > option->most;
     if (!small && !large)
@@ -105,7 +106,7 @@ static bool read_number(struct config_reader *reader, const struct config_option
     config_option_format(option, small ? option->least : option->most, bound);
     snprintf(rest, sizeof rest, "is too %s; the %s is %s", small ? "small" : "large",
              small ? "minimum" : "maximum", bound);
-    return tell(reader, node, path, value, rest);
+    return refuse(reader, node, path, value, rest);
 }
 
 static bool read_boolean(struct config_reader *reader, const struct config_node *node,
@@ -117,7 +118,7 @@ static bool read_boolean(struct config_reader *reader, const struct config_node 
         return false;
     *out = config_is_word(value, yes);
     return *out || config_is_word(value, no) ||
-           tell(reader, node, path, value, "is neither true nor false");
+           refuse(reader, node, path, value, "is neither true nor false");
 }
 
 static bool read_choice(struct config_reader *reader, const struct config_option *option,
@@ -138,7 +139,7 @@ static bool read_choice(struct config_reader *reader, const struct config_option
     }
     char rest[140];
     snprintf(rest, sizeof rest, "is not one of %s", list);
-    return tell(reader, node, path, value, rest);
+    return refuse(reader, node, path, value, rest);
 }
 
 bool config_read_value(struct config_reader *reader, const struct config_option *option, void *base,
@@ -167,7 +168,7 @@ bool config_read_value(struct config_reader *reader, const struct config_option 
         return false;
     if (option->size == sizeof(uint64_t))
         memcpy(field, &number, sizeof number);
-    else /* an unsigned: `most` keeps it in range */
+    else /* an unsigned, which `most` keeps in range */
         *(unsigned *)field = (unsigned)number;
     return true;
 }

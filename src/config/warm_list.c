@@ -1,4 +1,4 @@
-/* `warm:` images to pull before anyone asks. */
+/* The list of images that are pulled before a client asks for them. */
 #include "config/warm_list.h"
 
 #include <stdio.h>

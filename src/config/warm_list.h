@@ -1,4 +1,4 @@
-/* The list of images that are pulled ahead of requests. Private to config/. */
+/* The list of images that are pulled before a client asks for them. Private to config/. */
 #ifndef CONFIG_WARM_LIST_H
 #define CONFIG_WARM_LIST_H
 

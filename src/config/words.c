@@ -1,3 +1,4 @@
+/* Words that the operator wrote: how messages quote them, and what was meant by a wrong one. */
 #include "config/words.h"
 
 #include <stdio.h>
@@ -8,11 +9,11 @@ const char *config_quote(const char *value, char out[static QUOTE_SIZE]) {
     size_t used = 0;
     out[used++] = '"';
     for (const unsigned char *c = (const unsigned char *)value; *c; c++) {
-        if (used > 64 && (*c & 0xC0) != 0x80) { /* cut between characters, not inside one */
+        if (used > 64 && (*c & 0xC0) != 0x80) { /* cut only between characters */
             memcpy(out + used, ellipsis, sizeof ellipsis);
             return out;
         }
-        /* Bytes above 0x9F belong to characters that libyaml has checked, except in flags. */
+        /* Bytes from 0x80 on are parts of characters. libyaml has checked them, except in flags. */
         if (*c < 0x20 || *c == 0x7F)
             used += (size_t)sprintf(out + used, "\\x%02x", *c);
         else if (used < QUOTE_SIZE - sizeof ellipsis)
@@ -61,7 +62,7 @@ bool config_is_word(const char *word, const char *const *known) {
 const char *config_nearest_word(const char *word, const char *const *known) {
     const char *nearest = NULL;
     size_t length = strlen(word);
-    size_t least = length / 3 + 2; /* a third of the letters may be wrong, and one more */
+    size_t least = length / 3 + 2; /* a third of the letters and one more may be wrong */
     for (; *known; known++) {
         bool begins = length >= 3 && strncmp(word, *known, length) == 0;
         size_t apart = begins ? 1 : distance(word, *known);

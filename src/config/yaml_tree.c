@@ -1,3 +1,4 @@
+/* A YAML document as a tree: libyaml's events put together. */
 #include "config/yaml_tree.h"
 
 #include <stdlib.h>
@@ -39,7 +40,7 @@ void config_node_free(struct config_node *node) {
     if (!node)
         return;
     for (struct config_node *child = node->first, *next; child;
-         child = next) { /* depth is bounded */
+         child = next) { /* the depth is limited */
         next = child->next;
         config_node_free(child);
     }
@@ -54,8 +55,8 @@ const char *config_node_kind_words(const struct config_node *node) {
     return node->kind == NODE_LIST ? "a list" : "a mapping";
 }
 
-/* The tree as far as it is built: the open collections from the root down, and the key that waits
- * for its value. */
+/* A tree that is being built: the collections that are open, from the root down, and the key that
+ * waits for its value. */
 struct builder {
     const char *source;
     struct text bytes;
@@ -65,7 +66,7 @@ struct builder {
     unsigned depth;
     char *key;
     struct config_place key_place;
-    bool ended; /* the one document is over */
+    bool ended; /* the first document is complete */
 };
 
 static struct config_place place_of(const struct builder *builder, yaml_mark_t mark) {
@@ -78,7 +79,8 @@ static bool refuse(struct builder *builder, struct config_place place, const cha
     return false;
 }
 
-/* Puts a finished or just opened node where it belongs: takes it in any case. */
+/* Adds a scalar or a collection that was just opened to its parent. Owns `node` from now on, even
+ * if it fails. */
 static bool place_node(struct builder *builder, struct config_node *node) {
     if (builder->depth == 0) {
         builder->root = node;
@@ -179,8 +181,8 @@ static bool take_event(struct builder *builder, const yaml_event_t *event) {
     }
 }
 
-/* Whether the white space in front of `place`, or what stands there, holds a tab. */
-static bool tab_is_to_blame(struct text bytes, struct config_place place) {
+/* Whether there is a tab at `place` or in the indentation of its line. */
+static bool has_tab(struct text bytes, struct config_place place) {
     size_t at = 0;
     for (unsigned line = 1; line < place.line && at < bytes.length; at++)
         line += bytes.at[at] == '\n';
@@ -194,19 +196,20 @@ static bool tab_is_to_blame(struct text bytes, struct config_place place) {
     return at < bytes.length && bytes.at[at] == '\t';
 }
 
-static void tell_syntax_error(struct builder *builder, const yaml_parser_t *parser) {
+static void add_syntax_error(struct builder *builder, const yaml_parser_t *parser) {
     struct config_place place = place_of(builder, parser->problem_mark);
     if (parser->error == YAML_MEMORY_ERROR) {
         refuse(builder, (struct config_place){builder->source, 1, 1}, "out of memory");
         return;
     }
-    if (parser->error == YAML_READER_ERROR) { /* bytes that are no text: only the offset is known */
+    if (parser->error ==
+        YAML_READER_ERROR) { /* bytes that are not text: libyaml knows only their offset */
         place.line = place.column = 1;
         for (size_t i = 0; i < parser->problem_offset && i < builder->bytes.length; i++) {
             place.column = builder->bytes.at[i] == '\n' ? 1 : place.column + 1;
             place.line += builder->bytes.at[i] == '\n';
         }
-    } else if (tab_is_to_blame(builder->bytes, place)) {
+    } else if (has_tab(builder->bytes, place)) {
         refuse(builder, place, "not valid YAML: a tab cannot indent; use spaces");
         return;
     }
@@ -230,7 +233,7 @@ bool config_yaml_read(struct text bytes, const char *source, struct config_probl
     for (bool over = false; fine && !over;) {
         yaml_event_t event;
         if (!yaml_parser_parse(&parser, &event)) {
-            tell_syntax_error(&builder, &parser);
+            add_syntax_error(&builder, &parser);
             fine = false;
             break;
         }

@@ -1,9 +1,9 @@
 /*
- * A YAML document as a tree in which every value knows its place.
+ * A YAML document as a tree. Each node has its place in the file. Private to config/.
  *
- * Only the plain part of YAML is read: scalars, lists, mappings with scalar keys. Anchors, aliases
- * and tags are refused (a configuration does without, and expansion is how small files become
- * large), and so is a second document. Size and depth are bounded.
+ * Only scalars, lists and mappings with scalar keys are read. Anchors, aliases and tags are
+ * refused, because a configuration does not need them and because expanding aliases makes a small
+ * file large. A second document is refused too. Size and depth are limited.
  */
 #ifndef CONFIG_YAML_TREE_H
 #define CONFIG_YAML_TREE_H
@@ -23,7 +23,7 @@ enum config_node_kind { NODE_SCALAR, NODE_LIST, NODE_MAP };
 struct config_node {
     enum config_node_kind kind;
     struct config_place place;
-    char *text;                       /* SCALAR: never holds NUL */
+    char *text;                       /* SCALAR: has no NUL inside */
     char *key;                        /* of a mapping's value */
     struct config_place key_place;    /* of a mapping's value */
     struct config_node *first, *last; /* of LIST and MAP */
@@ -36,15 +36,16 @@ struct config_node {
 bool config_yaml_read(struct text bytes, const char *source, struct config_problems *problems,
                       struct config_node **root);
 
-/* A scalar or, with several values, a list that was said outside a file. NULL: out of memory. */
+/* Nodes for values that are not from a file. NULL: out of memory. */
 struct config_node *config_node_new_scalar(struct config_place place, struct text text);
 struct config_node *config_node_new_list(struct config_place place);
-void config_node_append(struct config_node *parent, struct config_node *child); /* takes `child` */
+void config_node_append(struct config_node *parent,
+                        struct config_node *child); /* owns `child` from now on */
 
 /* "a list", for messages. */
 const char *config_node_kind_words(const struct config_node *node);
 
-void config_node_free(struct config_node *node); /* with all below it; NULL is allowed */
+void config_node_free(struct config_node *node); /* and all its children; NULL is allowed */
 
 static inline void cleanup_config_node_call(struct config_node **node) {
     config_node_free(*node);
