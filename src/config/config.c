@@ -2,13 +2,13 @@
 #include "config/config.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "config/credentials.h"
 #include "config/defaults.h"
 #include "config/inputs.h"
@@ -120,28 +120,6 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
     return NULL;
 }
 
-/* Reads the file, up to one byte more than is allowed, so that the parser refuses a larger one. */
-static bool read_file(const char *file, struct buffer *out, struct error *error) {
-    cleanup_close int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    if (fd < 0)
-        return error_set_errno(error, errno, "cannot open");
-    out->limit = YAML_SIZE_LIMIT + 1;
-    while (out->length < out->limit) {
-        char chunk[8192];
-        size_t room = out->limit - out->length;
-        ssize_t got = read(fd, chunk, room < sizeof chunk ? room : sizeof chunk);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return error_set_errno(error, errno, "cannot read");
-        if (got == 0)
-            break;
-        if (!buffer_append(out, chunk, (size_t)got))
-            return error_set(error, ERROR_MEMORY, "out of memory");
-    }
-    return true;
-}
-
 struct config *config_load(const struct config_flags *flags, char *const *environment,
                            struct buffer *problems) {
     const char *file = flags ? flags->file : NULL;
@@ -151,14 +129,16 @@ struct config *config_load(const struct config_flags *flags, char *const *enviro
     if (!file && (stat(CONFIG_DEFAULT_FILE, &status) == 0 || errno != ENOENT))
         file = CONFIG_DEFAULT_FILE;
 
-    cleanup_buffer struct buffer bytes = {0};
+    struct text text = {0};
     struct error error = {0};
-    if (file && !read_file(file, &bytes, &error)) {
+    cleanup_free char *bytes =
+        file ? file_read_small(file, YAML_SIZE_LIMIT, FILE_ANY, &text.length, NULL, &error) : NULL;
+    if (file && !bytes) {
         buffer_printf(problems, "%s: %s\n", file, error.text);
         return NULL;
     }
-    return config_parse((struct text){bytes.bytes, bytes.length}, file, flags, environment,
-                        problems);
+    text.at = bytes;
+    return config_parse(text, file, flags, environment, problems);
 }
 
 bool config_max_size(const struct config *config, uint64_t *bytes, struct error *error) {
