@@ -22,8 +22,7 @@ struct got {
 
 struct bench {
     struct client *client;
-    struct upstream_settings
-        settings; /* at first the defaults; a test changes them before bench_open() */
+    struct upstream_settings settings; /* the defaults, until a test changes them */
     struct server *server;
     char url[64];           /* the server's */
     struct server *other;   /* another host, which is another port here */
