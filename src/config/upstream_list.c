@@ -43,7 +43,7 @@ struct entries {
     size_t count; /* `at` was allocated for as many as there can be */
 };
 
-static struct entry *entry_add(struct config_reader *reader, struct entries *entries) {
+static struct entry *entry_add(const struct config_reader *reader, struct entries *entries) {
     struct entry *entry = &entries->at[entries->count++];
     entry->settings = reader->loaded->defaults;
     return entry;
@@ -75,21 +75,20 @@ static struct entry *entry_find(const struct entries *entries, const char *host)
 
 /* ---- the file's list ---- */
 
-static void read_entry(struct config_reader *reader, struct entries *entries,
-                       const struct config_node *node, size_t index) {
-    char path[KEY_PATH_SIZE];
-    snprintf(path, sizeof path, "upstreams[%zu]", index);
+/* Whether `node` is a mapping. */
+static bool check_keys(struct config_reader *reader, const struct config_node *node,
+                       const char *path) {
     const char *known[OPTION_LIMIT];
     size_t count = 0;
     for (; count < config_upstream_option_count; count++)
         known[count] = config_upstream_options[count].key;
     known[count++] = "credentials";
     known[count] = NULL;
-    if (!config_read_map(reader, node, path, known))
-        return;
+    return config_read_map(reader, node, path, known);
+}
 
-    struct entry *entry = entry_add(reader, entries);
-    entry->index = index;
+static void read_settings(struct config_reader *reader, struct entry *entry,
+                          const struct config_node *node, const char *path) {
     char key_path[KEY_PATH_SIZE];
     for (size_t i = 0; i < config_upstream_option_count; i++) {
         const struct config_option *option = &config_upstream_options[i];
@@ -104,18 +103,23 @@ static void read_entry(struct config_reader *reader, struct entries *entries,
         entry->has_credentials = true;
         entry->settings.credentials = config_read_credentials(reader, credentials, key_path);
     }
+}
 
+/* Makes the entry's host canonical. False: it has none. */
+static bool settle_host(struct config_reader *reader, const struct entries *entries,
+                        struct entry *entry, const struct config_node *node, const char *path) {
     const struct config_node *host = config_map_get(node, "host");
     if (!host) {
         config_problem_add(&reader->problems, node->place, path,
                            "host is missing; write for example host: ghcr.io");
-        return;
+        return false;
     }
     const char *given = entry->settings.host;
     entry->settings.host = NULL; /* so that entry_find() does not find this entry */
     const char *canonical = given ? canonical_host(reader, given) : NULL;
     if (!canonical)
-        return;
+        return false;
+    char key_path[KEY_PATH_SIZE];
     snprintf(key_path, sizeof key_path, "%.100s.host", path);
     const struct entry *earlier = entry_find(entries, canonical);
     if (earlier)
@@ -123,21 +127,40 @@ static void read_entry(struct config_reader *reader, struct entries *entries,
                            "\"%s\" appears twice; first as upstreams[%zu]", canonical,
                            earlier->index);
     entry->settings.host = canonical;
-    if (!entry->settings.is_default)
-        return;
+    return true;
+}
+
+/* Checks that the last entry, which has `default: true`, can be the default. */
+static void check_default(struct config_reader *reader, const struct entries *entries,
+                          const struct config_node *node, const char *path) {
     const struct config_node *flag = config_map_get(node, "default");
+    size_t last = entries->count - 1;
+    char key_path[KEY_PATH_SIZE];
     snprintf(key_path, sizeof key_path, "%.100s.default", path);
-    if (strchr(canonical, '*'))
+    if (strchr(entries->at[last].settings.host, '*'))
         config_problem_add(&reader->problems, flag->place, key_path,
                            "a pattern cannot be the default; add an entry for one host");
-    for (size_t i = 0; i + 1 < entries->count; i++) {
+    for (size_t i = 0; i < last; i++) {
         if (entries->at[i].settings.is_default) {
             config_problem_add(&reader->problems, flag->place, key_path,
                                "upstreams[%zu] is the default already; only one upstream can be",
                                entries->at[i].index);
-            break;
+            return;
         }
     }
+}
+
+static void read_entry(struct config_reader *reader, struct entries *entries,
+                       const struct config_node *node, size_t index) {
+    char path[KEY_PATH_SIZE];
+    snprintf(path, sizeof path, "upstreams[%zu]", index);
+    if (!check_keys(reader, node, path))
+        return;
+    struct entry *entry = entry_add(reader, entries);
+    entry->index = index;
+    read_settings(reader, entry, node, path);
+    if (settle_host(reader, entries, entry, node, path) && entry->settings.is_default)
+        check_default(reader, entries, node, path);
 }
 
 static void read_entries(struct config_reader *reader, struct entries *entries,
