@@ -36,18 +36,28 @@ static json_t *describe_command(const struct command *command) {
 
 static json_t *describe_setting(const struct config_option *setting) {
     static const char *const types[] = {
-        [CONFIG_STRING] = "string",     [CONFIG_LIST] = "list",   [CONFIG_SIZE] = "size",
-        [CONFIG_DURATION] = "duration", [CONFIG_COUNT] = "count", [CONFIG_BOOLEAN] = "boolean",
+        [CONFIG_STRING] = "string",     [CONFIG_LIST] = "list",    [CONFIG_SIZE] = "size",
+        [CONFIG_DURATION] = "duration", [CONFIG_COUNT] = "number", [CONFIG_BOOLEAN] = "boolean",
         [CONFIG_CHOICE] = "choice",
     };
-    char flag[CONFIG_NAME_SIZE], variable[CONFIG_NAME_SIZE], standard[CONFIG_VALUE_SIZE];
+    static const char *const groups[] = {
+        [CONFIG_SERVER] = "server",
+        [CONFIG_CACHE] = "cache",
+        [CONFIG_UPSTREAMS] = "upstreams",
+        [CONFIG_UPSTREAM] = "upstream",
+    };
+    char flag[CONFIG_NAME_SIZE], variable[CONFIG_NAME_SIZE];
+    char standard[CONFIG_VALUE_SIZE], limits[CONFIG_VALUE_SIZE];
     config_option_flag(setting, flag);
     config_option_variable(setting, variable);
     config_option_default(setting, standard);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:b}", "key", setting->key, "type",
-                     types[setting->type], "flag", flag, "variable", variable, "value",
-                     config_option_placeholder(setting), "help", setting->help, "default", standard,
-                     "choices", list_words(setting->choices), "in_file", !setting->not_in_file);
+    config_option_limits(setting, limits);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:s, s:o, s:b}", "key",
+                     setting->key, "group", groups[setting->group], "type", types[setting->type],
+                     "flag", flag, "variable", variable, "value",
+                     config_option_placeholder(setting), "help", setting->help, "details",
+                     setting->details, "default", standard, "limits", limits, "choices",
+                     list_words(setting->choices), "in_file", !setting->not_in_file);
 }
 
 static json_t *describe_settings(const struct config_option *settings, size_t count) {

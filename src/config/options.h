@@ -35,7 +35,7 @@ struct config_option {
     bool not_in_file;           /* only flag and variable, whose names are made of `key` too */
     size_t offset, size;        /* of the field: in struct upstream_settings for CONFIG_UPSTREAM, in
                                    struct config_loaded for the others */
-    const char *placeholder;    /* "FILE": stands for the value; NULL: as config_type has it */
+    const char *placeholder;    /* "FILE": stands for the value; STRING and LIST have one */
     const char *default_words;  /* for people, where the default is computed or is nothing */
     uint64_t least, most;       /* limits of a number, in ms for a duration; most 0: no upper limit.
                                    LIST: least is the fewest items */
