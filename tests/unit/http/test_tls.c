@@ -180,6 +180,36 @@ static void test_a_changed_certificate_is_taken_without_dropping_connections(voi
     stop_tls();
 }
 
+/* Asks on a new connection, and expects a response that begins so. */
+static void expect_securely(SSL_CTX *context, const char *request, const char *begin) {
+    char response[1024];
+    int fd = dial();
+    SSL *session = secure(context, fd);
+    assert_true(SSL_write(session, request, (int)strlen(request)) > 0);
+    int n = SSL_read(session, response, sizeof response - 1);
+    assert_true(n > 0);
+    response[n] = '\0';
+    assert_ptr_equal(strstr(response, begin), response);
+    assert_non_null(strstr(response, "\r\nConnection: close\r\n"));
+    SSL_free(session);
+    close(fd);
+}
+
+static void test_a_probe_over_the_connection_limit_is_answered(void **state) {
+    (void)state;
+    settings.max_connections = 1;
+    settings.is_probe = serving_is_probe;
+    start_tls();
+    SSL_CTX *context = SSL_CTX_new(TLS_client_method());
+    int within = dial();
+    connections_become(1);
+    expect_securely(context, GET("/probe"), "HTTP/1.1 200 ");
+    expect_securely(context, GET("/hello"), "HTTP/1.1 503 ");
+    close(within);
+    SSL_CTX_free(context);
+    stop_tls();
+}
+
 static void test_a_slow_handshake_is_cut(void **state) {
     (void)state;
     snprintf(certificate_path, sizeof certificate_path, "/tmp/test-http-%d.crt", (int)getpid());
@@ -212,6 +242,7 @@ int main(void) {
         SERVING_TEST(test_tls_serves_replies_and_files),
         SERVING_TEST(test_tls_refuses_old_versions_and_plain_http),
         SERVING_TEST(test_a_changed_certificate_is_taken_without_dropping_connections),
+        SERVING_TEST(test_a_probe_over_the_connection_limit_is_answered),
         SERVING_TEST(test_a_slow_handshake_is_cut),
         SERVING_TEST(test_a_missing_certificate_stops_the_start),
     };
