@@ -1,0 +1,84 @@
+/* Growing runs of bytes, their limits, and JSON strings in them. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <cmocka.h>
+#include "base/buffer.h"
+
+static const struct text nothing = {NULL, 0};
+
+static void test_a_buffer_grows_and_stays_a_string(void **state) {
+    (void)state;
+    cleanup_buffer struct buffer buffer = {0};
+    for (int i = 0; i < 1000; i++)
+        assert_true(buffer_printf(&buffer, "%03d,", i));
+    assert_int_equal(buffer.length, 4000);
+    assert_int_equal(strlen(buffer.bytes), 4000);
+    assert_memory_equal(buffer.bytes + 3996, "999,", 4);
+    buffer_clear(&buffer);
+    assert_string_equal(buffer.bytes, "");
+    assert_true(buffer_append(&buffer, NULL, 0));
+    assert_true(buffer_append_text(&buffer, nothing));
+    assert_true(buffer_append(&buffer, "a\0b", 3));
+    assert_int_equal(buffer.length, 3);
+}
+
+static void test_a_buffer_stops_at_its_limit_and_says_so(void **state) {
+    (void)state;
+    cleanup_buffer struct buffer buffer = {.limit = 4};
+    assert_true(buffer_append_string(&buffer, "abcd"));
+    assert_false(buffer_append_string(&buffer, "e"));
+    assert_true(buffer.failed);
+    assert_false(buffer_append_string(&buffer, ""));
+    assert_string_equal(buffer.bytes, "abcd");
+    buffer_clear(&buffer);
+    assert_false(buffer.failed);
+    assert_false(buffer_reserve(&buffer, SIZE_MAX));
+    buffer_free(&buffer);
+    assert_int_equal(buffer.limit, 4);
+    assert_true(buffer_append_string(&buffer, "abcd"));
+}
+
+static void assert_json(const char *text, const char *expected) {
+    cleanup_buffer struct buffer buffer = {0};
+    assert_true(buffer_append_json(&buffer, text_of(text)));
+    assert_string_equal(buffer.bytes ? buffer.bytes : "", expected);
+}
+
+static void test_json_strings_are_escaped(void **state) {
+    (void)state;
+    cleanup_buffer struct buffer buffer = {0};
+    assert_json("", "");
+    assert_json("a \"b\" \\ /", "a \\\"b\\\" \\\\ /");
+    assert_json("\n\t\x1f\x7f", "\\u000a\\u0009\\u001f\\u007f");
+    assert_json("\xc3\xa4 \xe2\x82\xac \xf0\x9f\x90\x8b", "\xc3\xa4 \xe2\x82\xac \xf0\x9f\x90\x8b");
+    assert_true(buffer_append_json(&buffer, (struct text){"a\0b", 3}));
+    assert_string_equal(buffer.bytes, "a\\u0000b");
+}
+
+#define REPLACEMENT "\xef\xbf\xbd"
+
+static void test_bytes_that_are_no_utf8_are_replaced_in_json(void **state) {
+    (void)state;
+    assert_json("a\xff", "a" REPLACEMENT);
+    assert_json("\x80", REPLACEMENT);
+    assert_json("\xc3", REPLACEMENT);                                 /* cut */
+    assert_json("\xe2\x82", REPLACEMENT REPLACEMENT);                 /* cut */
+    assert_json("\xc3(", REPLACEMENT "(");                            /* no continuation */
+    assert_json("\xc0\xaf", REPLACEMENT REPLACEMENT);                 /* overlong slash */
+    assert_json("\xe0\x80\xaf", REPLACEMENT REPLACEMENT REPLACEMENT); /* overlong slash */
+    assert_json("\xed\xa0\x80", REPLACEMENT REPLACEMENT REPLACEMENT); /* surrogate */
+    assert_json("\xf4\x90\x80\x80", REPLACEMENT REPLACEMENT REPLACEMENT REPLACEMENT); /* > 10FFFF */
+    assert_json("\xf4\x8f\xbf\xbf", "\xf4\x8f\xbf\xbf");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_buffer_grows_and_stays_a_string),
+        cmocka_unit_test(test_a_buffer_stops_at_its_limit_and_says_so),
+        cmocka_unit_test(test_json_strings_are_escaped),
+        cmocka_unit_test(test_bytes_that_are_no_utf8_are_replaced_in_json),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
