@@ -1,3 +1,4 @@
+/* Base64 (RFC 4648 §4), both ways. */
 #include "base/base64.h"
 
 #include <stdint.h>

@@ -1,4 +1,4 @@
-/* Base64 (RFC 4648 §4) of secrets: what was written is the caller's to wipe. Pure. */
+/* Base64 (RFC 4648 §4) of secrets: the caller wipes the results. Pure; any thread. */
 #ifndef BASE_BASE64_H
 #define BASE_BASE64_H
 
@@ -6,11 +6,11 @@
 #include <stddef.h>
 #include "base/text.h"
 
-/* A NUL-terminated string on the heap; NULL when out of memory. */
+/* A NUL-terminated string on the heap; NULL: out of memory. */
 char *base64_encode(const void *bytes, size_t length);
 
-/* The bytes with a NUL behind them, on the heap, and their number; padding may be missing. NULL
- * when `text` is no base64 or memory is out. */
+/* The bytes on the heap with a NUL behind them, and their number in *length. Padding may be
+ * missing. NULL: `text` is not base64, or out of memory. */
 char *base64_decode(struct text text, size_t *length);
 
 #endif

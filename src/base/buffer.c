@@ -1,3 +1,4 @@
+/* Growing runs of bytes: memory, appending, and strings escaped for JSON. */
 #include "base/buffer.h"
 
 #include <stdarg.h>
@@ -51,10 +52,6 @@ bool buffer_append(struct buffer *buffer, const void *bytes, size_t length) {
     return true;
 }
 
-bool buffer_append_text(struct buffer *buffer, struct text text) {
-    return buffer_append(buffer, text.at, text.length);
-}
-
 bool buffer_append_string(struct buffer *buffer, const char *string) {
     return buffer_append(buffer, string, strlen(string));
 }
@@ -74,7 +71,7 @@ bool buffer_printf(struct buffer *buffer, const char *format, ...) {
     return ok;
 }
 
-/* How many bytes the UTF-8 sequence at `at` takes; 0 when it is none (RFC 3629 §4). */
+/* How many bytes the UTF-8 sequence at `at` has; 0: it is not UTF-8 (RFC 3629 §4). */
 static size_t utf8_length(const unsigned char *at, size_t left) {
     size_t length;
     unsigned char low = 0x80, high = 0xbf;

@@ -1,7 +1,9 @@
 /*
- * A growing run of bytes, always NUL-terminated behind its length (so that text may be printed).
- * Zeroed is empty and valid. A failed allocation sets `failed`, and every later append does
- * nothing: build the whole, then check once.
+ * A growing run of bytes.
+ *
+ * A NUL always follows the last byte, so that text may be printed. A zeroed buffer is empty and
+ * valid. When memory is out, or the limit is reached, the buffer is `failed`, and every later
+ * append does nothing: a caller appends everything and then checks once. One thread at a time.
  */
 #ifndef BASE_BUFFER_H
 #define BASE_BUFFER_H
@@ -14,20 +16,23 @@ struct buffer {
     char *bytes; /* NULL while empty */
     size_t length;
     size_t capacity;
-    size_t limit; /* appending past it fails; 0: no limit */
+    size_t limit; /* the largest length; 0: no limit */
     bool failed;
 };
 
-void buffer_free(struct buffer *buffer);  /* back to empty; limit stays */
-void buffer_clear(struct buffer *buffer); /* length 0, failed false; keeps the memory */
+void buffer_free(struct buffer *buffer);  /* frees the bytes: empty again, with the same limit */
+void buffer_clear(struct buffer *buffer); /* length 0 and not failed; keeps the memory */
+
+/* Makes room for `more` bytes behind the length, so that appending them does not move the bytes. */
 bool buffer_reserve(struct buffer *buffer, size_t more);
+
+/* Each appends; false: the buffer is failed. */
 bool buffer_append(struct buffer *buffer, const void *bytes, size_t length);
-bool buffer_append_text(struct buffer *buffer, struct text text);
 bool buffer_append_string(struct buffer *buffer, const char *string);
 bool buffer_printf(struct buffer *buffer, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-/* Appends `text` as the inside of a JSON string: quotes, backslashes and control characters
- * escaped, bytes that are no UTF-8 replaced by U+FFFD. */
+/* Appends `text` as what stands between the quotes of a JSON string: quotes, backslashes and
+ * control characters are escaped, bytes that are not UTF-8 are replaced by U+FFFD. */
 bool buffer_append_json(struct buffer *buffer, struct text text);
 
 #define cleanup_buffer __attribute__((cleanup(buffer_free)))

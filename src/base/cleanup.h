@@ -1,6 +1,9 @@
 /*
- * Scope-bound release: a variable marked with one of these is released when its scope ends,
- * whichever way it ends. Ownership that outlives the scope is handed on with `take`.
+ * Variables that are released when their scope ends, whichever way it ends.
+ *
+ * The mark stands in front: `cleanup_free char *path = NULL;`. A value that outlives the scope is
+ * handed on with take() or take_fd(). Other types have a cleanup_NAME of their own beside their
+ * `_free`.
  */
 #ifndef BASE_CLEANUP_H
 #define BASE_CLEANUP_H
@@ -22,7 +25,7 @@ static inline void cleanup_close_call(int *fd) {
 /* close() at the end of the scope, unless negative. */
 #define cleanup_close __attribute__((cleanup(cleanup_close_call)))
 
-/* Hands a marked pointer's ownership on: yields its value and leaves NULL behind. */
+/* The value of a marked pointer, which becomes NULL: the receiver owns what it points to. */
 #define take(pointer)                                                                              \
     __extension__({                                                                                \
         __typeof__(pointer) taken_ = (pointer);                                                    \
@@ -30,7 +33,7 @@ static inline void cleanup_close_call(int *fd) {
         taken_;                                                                                    \
     })
 
-/* The same for a descriptor: yields it and leaves -1 behind. */
+/* The value of a marked descriptor, which becomes -1. */
 #define take_fd(fd)                                                                                \
     __extension__({                                                                                \
         int taken_ = (fd);                                                                         \

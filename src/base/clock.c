@@ -1,3 +1,4 @@
+/* Time: the two clocks, waiting, and jitter. */
 #include "base/clock.h"
 
 #include <errno.h>

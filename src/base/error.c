@@ -1,3 +1,4 @@
+/* Errors as sentences: kind and text, filled in and wrapped. */
 #include "base/error.h"
 
 #include <errno.h>
@@ -5,7 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Texts end up in logs, headers and JSON bodies, and parts of them come from upstream. */
+/* Replaces control characters by spaces, because a text ends up in logs, headers and JSON bodies,
+ * and parts of it come from upstream. */
 static void make_printable(char *text) {
     for (unsigned char *c = (unsigned char *)text; *c; c++) {
         if (*c < 0x20 || *c == 0x7f)

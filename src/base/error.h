@@ -1,14 +1,14 @@
 /*
- * Errors travel as sentences.
+ * Errors are sentences.
  *
- * A function that can fail takes a `struct error *` last and says in its value whether it worked.
- * The kind is for the machine (only registry/ turns it into an HTTP status), the text is for
- * people: what was being done, to what, what went wrong, what to do. Callers put their own half in
- * front with error_wrap() on the way up.
+ * A function that can fail takes a `struct error *` as its last parameter and returns whether it
+ * worked. The kind is for the machine (only registry/ turns it into an HTTP status), the text is
+ * for people: what was being done, to what, what went wrong, what to do. Callers put their own half
+ * in front with error_wrap() on the way up.
  *
  * An error is a plain value without a heap part: it lives on the caller's stack, may be copied with
- * `=`, and out-of-memory can be reported with it. Zeroed is "no error". A NULL `struct error *` is
- * allowed everywhere and means that the caller does not want to know why.
+ * `=`, and can report that memory is out. Zeroed is "no error". A NULL `struct error *` is allowed
+ * everywhere and means that the caller does not want to know why.
  */
 #ifndef BASE_ERROR_H
 #define BASE_ERROR_H
@@ -18,26 +18,26 @@
 enum error_kind {
     ERROR_NONE = 0,
     ERROR_INVALID,      /* the input breaks a rule of its format or grammar */
-    ERROR_NOT_FOUND,    /* it does not exist, and whoever said so knows */
+    ERROR_NOT_FOUND,    /* it does not exist, and a source that can know said so */
     ERROR_DENIED,       /* credentials or rules refuse it */
     ERROR_RATE_LIMITED, /* upstream asked to slow down; see retry_after_s */
-    ERROR_UNAVAILABLE,  /* upstream refused, reset, failed, or lied */
-    ERROR_TIMEOUT,      /* upstream stayed silent too long */
-    ERROR_BUSY,         /* a limit of our own is reached; see retry_after_s */
-    ERROR_CORRUPT,      /* bytes that are not what their digest says */
-    ERROR_RANGE,        /* the asked range lies outside the content */
+    ERROR_UNAVAILABLE,  /* upstream refused or reset the connection, failed, or sent nonsense */
+    ERROR_TIMEOUT,      /* upstream sent nothing for too long */
+    ERROR_BUSY,         /* a limit of tarn's own is reached; see retry_after_s */
+    ERROR_CORRUPT,      /* bytes do not match their digest */
+    ERROR_RANGE,        /* the requested range lies outside the content */
     ERROR_NO_SPACE,     /* the disk is full or over its limit */
     ERROR_IO,           /* a system call failed */
-    ERROR_CLOSED,       /* the peer went away; nobody is left to tell */
-    ERROR_UNSUPPORTED,  /* understood, but not offered */
+    ERROR_CLOSED,       /* the peer left, or tarn stops: nobody waits for the result */
+    ERROR_UNSUPPORTED,  /* the request is understood, but tarn does not offer this */
     ERROR_MEMORY,       /* out of memory */
 };
 
 struct error {
     enum error_kind kind;
-    int retry_after_s; /* seconds until it makes sense to ask again; 0: nobody said */
+    int retry_after_s; /* seconds until another request makes sense; 0: unknown */
     char code[32];     /* OCI error code as upstream gave it, or "" */
-    char text[600];    /* one or more clauses, no final newline, printable */
+    char text[600];    /* one or more clauses, printable, without a final newline */
 };
 
 /* Sets kind and text, clears the rest. Returns false, so that `return error_set(…);` reads well. */
@@ -52,7 +52,7 @@ bool error_set_errno(struct error *error, int errno_value, const char *format, .
 /* Puts "<formatted>: " in front of the text; kind, code and retry_after_s stay. Returns false. */
 bool error_wrap(struct error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Back to "no error". */
+/* Makes it "no error". */
 void error_clear(struct error *error);
 
 /* The kind's name for logs and metrics: "not_found", "timeout", ... Never NULL. */

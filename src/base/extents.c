@@ -1,3 +1,4 @@
+/* A sorted list of disjoint runs: adding, removing and searching. */
 #include "base/extents.h"
 
 #include <stdlib.h>
@@ -8,7 +9,7 @@ void extents_free(struct extents *extents) {
     *extents = (struct extents){0};
 }
 
-/* Puts a run at index `at`; false when out of memory. */
+/* Inserts a run at index `at`; false: out of memory. */
 static bool insert(struct extents *extents, size_t at, uint64_t start, uint64_t end) {
     if (extents->count == extents->capacity) {
         size_t capacity = extents->capacity ? extents->capacity * 2 : 8;
@@ -30,7 +31,7 @@ bool extents_add(struct extents *extents, uint64_t start, uint64_t end) {
     size_t first = 0;
     while (first < extents->count && extents->at[first].end < start)
         first++;
-    size_t last = first; /* one behind the last run that [start, end) touches */
+    size_t last = first; /* the index behind the last run that [start, end) touches */
     while (last < extents->count && extents->at[last].start <= end)
         last++;
 
@@ -55,7 +56,8 @@ bool extents_remove(struct extents *extents, uint64_t start, uint64_t end) {
             i++;
         } else if (run->start >= end) {
             break;
-        } else if (run->start < start && run->end > end) { /* a hole in its middle */
+        } else if (run->start < start &&
+                   run->end > end) { /* a gap inside the run: it becomes two */
             if (!insert(extents, i + 1, end, run->end))
                 return false;
             extents->at[i].end = start;

@@ -1,14 +1,15 @@
+/* Bounds JSON before jansson reads it. */
 #include "base/json.h"
 
-/* Skips a string's inside; `i` is behind the opening quote, the value behind the closing one. */
+/* `i` is the index behind a string's opening quote; returns the index behind its closing quote. */
 static size_t skip_string(const char *bytes, size_t length, size_t i) {
     while (i < length && bytes[i] != '"')
         i += bytes[i] == '\\' ? 2 : 1;
     return i + 1;
 }
 
-/* Counts brackets and commas outside strings. Whether the text is JSON at all is jansson's to say:
- * it stops at the first fault, and up to there this count is right. */
+/* Counts brackets and commas outside strings. It does not matter that the text may be no JSON:
+ * jansson stops at the first fault, and up to there this count is right. */
 static bool is_bounded(const char *bytes, size_t length, struct error *error) {
     size_t depth = 0, values = 0;
     for (size_t i = 0; i < length;) {

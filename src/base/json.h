@@ -1,7 +1,9 @@
 /*
- * JSON from strangers. jansson 2.14 recurses once a level, up to 2,048 levels (measured: a thread
- * with 128 KiB of stack dies), and spends 235 bytes on the three of `{},`; so nesting and values
- * are counted before it sees the text. Pure; any thread, small stacks included.
+ * JSON from untrusted peers, with bounds on its depth and its number of values.
+ *
+ * jansson 2.14 calls itself once for each level of nesting, up to 2,048 levels (measured: that
+ * overflows a stack of 128 KiB), and spends 235 bytes of memory on the three bytes `{},`. So levels
+ * and values are counted before jansson reads the text. Pure; any thread, also on a small stack.
  */
 #ifndef BASE_JSON_H
 #define BASE_JSON_H
@@ -13,20 +15,21 @@
 
 enum {
     JSON_DEPTH_LIMIT = 64,
-    JSON_VALUE_LIMIT = 200000, /* 10,000 descriptors of 20 members; at worst some 50 MB */
+    JSON_VALUE_LIMIT = 200000, /* 10,000 descriptors of 20 members; at worst some 50 MB of memory */
 };
 
 /* The object or array that `bytes` holds, the caller's to json_decref(). NULL: ERROR_INVALID with
- * line and column (not UTF-8 included), or ERROR_MEMORY. Strings may hold NUL bytes. */
+ * line and column (also for bytes that are not UTF-8), or ERROR_MEMORY. Strings may hold NUL bytes.
+ */
 json_t *bounded_json_load(const void *bytes, size_t length, struct error *error);
 
-/* The same, read by jansson's `flags` (JSON_REJECT_DUPLICATES, ...) and nothing else: without
- * JSON_ALLOW_NUL a string with a NUL byte is no JSON. */
+/* The same with jansson's `flags` (JSON_REJECT_DUPLICATES, ...) in place of JSON_ALLOW_NUL: unless
+ * that is among them, a string with a NUL byte is ERROR_INVALID. */
 json_t *bounded_json_load_by(size_t flags, const void *bytes, size_t length, struct error *error);
 
-/* Appends `json` as text by jansson's `flags`. False: `json` is NULL, or no memory. (json_dumps()
- * of jansson 2.14 forgets that memory ran out in the middle of a member's name, and gives the text
- * without it.) */
+/* Appends `json` as text, written by jansson's `flags`. False: `json` is NULL, or out of memory.
+ * (json_dumps() of jansson 2.14 is no choice: when memory runs out in a member's name it returns
+ * the text without that name.) */
 bool bounded_json_dump(const json_t *json, size_t flags, struct buffer *out);
 
 static inline void cleanup_json_call(json_t **json) {

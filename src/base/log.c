@@ -1,27 +1,30 @@
+/* The process's log: how a line is written, and the thread that writes gathered lines. */
 #include "base/log.h"
 
 #include <math.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <unistd.h>
 #include "base/buffer.h"
 #include "base/clock.h"
+#include "base/file.h"
+#include "base/lock.h"
+#include "base/thread.h"
 
 enum { GATHER_MS = 100, GATHER_LIMIT = 1 << 20 };
 
 static struct {
     enum log_level least;
     enum log_format format;
-    pthread_mutex_t lines_lock; /* guards everything below */
-    pthread_cond_t wake;
-    struct buffer lines;
-    uint64_t dropped;
-    bool running;
+    struct lock lines_lock;  /* guards the members below */
+    struct condition ending; /* `running` has become false */
+    struct buffer lines;     /* gathered, and not yet written */
+    uint64_t dropped;        /* lines, since the last warning about them */
+    bool running;            /* the writing thread runs: lines are gathered for it */
     pthread_t writer;
 } process_log = {
     .least = LOG_INFO,
-    .lines_lock = PTHREAD_MUTEX_INITIALIZER,
-    .wake = PTHREAD_COND_INITIALIZER,
+    .lines_lock = LOCK_INITIALIZER,
+    .ending = CONDITION_INITIALIZER,
 };
 
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
@@ -35,14 +38,9 @@ bool log_enabled(enum log_level level) {
     return level >= process_log.least;
 }
 
-static void write_all(const char *bytes, size_t length) {
-    while (length) {
-        ssize_t written = write(STDERR_FILENO, bytes, length);
-        if (written <= 0)
-            return; /* nowhere left to complain */
-        bytes += written;
-        length -= (size_t)written;
-    }
+/* A failed write is not reported, because standard error is where it would be reported. */
+static void write_lines(const struct buffer *lines) {
+    file_write_all(STDERR_FILENO, lines->bytes, lines->length, NULL);
 }
 
 static void append_number(struct buffer *line, double number) {
@@ -112,63 +110,59 @@ void log_event(enum log_level level, const char *message, const struct log_field
     if (line.failed)
         return;
 
-    pthread_mutex_lock(&process_log.lines_lock);
+    lock_acquire(&process_log.lines_lock);
     bool gather = process_log.running && level < LOG_WARN;
     if (gather && process_log.lines.length + line.length > GATHER_LIMIT) {
         process_log.dropped++;
     } else if (gather) {
         buffer_append(&process_log.lines, line.bytes, line.length);
     } else {
-        /* In order: what was gathered before this line goes first. */
-        write_all(process_log.lines.bytes, process_log.lines.length);
+        write_lines(&process_log.lines); /* what was gathered before this line goes first */
         buffer_clear(&process_log.lines);
-        write_all(line.bytes, line.length);
+        write_lines(&line);
     }
-    pthread_mutex_unlock(&process_log.lines_lock);
+    lock_release(&process_log.lines_lock);
 }
 
-static void *write_gathered(void *unused) {
+/* Writes what was gathered, every GATHER_MS, without the lock while it writes. */
+static void write_gathered(void *unused) {
     (void)unused;
     struct buffer writing = {0};
-    pthread_mutex_lock(&process_log.lines_lock);
+    lock_acquire(&process_log.lines_lock);
     while (process_log.running) {
-        struct timespec deadline = clock_deadline(GATHER_MS);
-        pthread_cond_clockwait(&process_log.wake, &process_log.lines_lock, CLOCK_MONOTONIC,
-                               &deadline);
+        condition_wait_until(&process_log.ending, &process_log.lines_lock, clock_ms() + GATHER_MS);
         struct buffer full = process_log.lines;
         process_log.lines = writing;
         writing = full;
         uint64_t dropped = process_log.dropped;
         process_log.dropped = 0;
-        pthread_mutex_unlock(&process_log.lines_lock);
-        write_all(writing.bytes, writing.length);
+        lock_release(&process_log.lines_lock);
+        write_lines(&writing);
         buffer_clear(&writing);
         if (dropped)
             log_at(LOG_WARN, "log lines dropped: standard error is not being read",
                    LOG_NUMBER("lines", dropped));
-        pthread_mutex_lock(&process_log.lines_lock);
+        lock_acquire(&process_log.lines_lock);
     }
-    write_all(process_log.lines.bytes, process_log.lines.length);
+    write_lines(&process_log.lines);
     buffer_clear(&process_log.lines);
-    pthread_mutex_unlock(&process_log.lines_lock);
+    lock_release(&process_log.lines_lock);
     buffer_free(&writing);
-    return NULL;
 }
 
 void log_start(void) {
-    pthread_mutex_lock(&process_log.lines_lock);
-    process_log.running = true;
-    if (pthread_create(&process_log.writer, NULL, write_gathered, NULL) != 0)
-        process_log.running = false; /* lines are then written at once */
-    pthread_mutex_unlock(&process_log.lines_lock);
+    lock_acquire(&process_log.lines_lock);
+    process_log.running = /* without the thread, lines are written at once */
+        thread_start("log", THREAD_STACK, write_gathered, NULL, &process_log.writer, NULL);
+    lock_release(&process_log.lines_lock);
 }
 
 void log_stop(void) {
-    pthread_mutex_lock(&process_log.lines_lock);
+    lock_acquire(&process_log.lines_lock);
     bool was_running = process_log.running;
     process_log.running = false;
-    pthread_cond_signal(&process_log.wake);
-    pthread_mutex_unlock(&process_log.lines_lock);
+    condition_signal(&process_log.ending);
+    lock_release(&process_log.lines_lock);
     if (was_running)
         pthread_join(process_log.writer, NULL);
 }

@@ -1,12 +1,13 @@
 /*
- * The process's log: one line an event on standard error, text for people or JSON for collectors.
+ * The process's log: one line for each event on standard error, as text for people or as JSON for
+ * collectors.
  *
- * An event is a short fixed message and named fields. Lines are gathered in memory and written by
- * a thread of the log's own at most 100 ms later, so that a request never waits for a terminal;
- * warnings and errors, and everything before log_start(), are written at once. When the reader of
- * standard error stalls, lines beyond 1 MiB are dropped and counted, and the count is logged.
+ * An event is a short message, which never changes, and named fields. Lines are gathered in memory,
+ * and the log's own thread writes them at most 100 ms later, so that a request never waits for a
+ * terminal. Warnings and errors, and everything before log_start(), are written at once. When
+ * nobody reads standard error, lines beyond 1 MiB are dropped and counted, and the count is logged.
  *
- * All calls are thread-safe after log_configure(), which is called once, early, by one thread.
+ * log_configure() is called once, early, while there is one thread. Any thread may call the others.
  */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
@@ -31,8 +32,8 @@ static inline struct log_field log_string(const char *name, const char *value) {
 #define LOG_NUMBER(name, value) ((struct log_field){(name), NULL, (double)(value)})
 
 void log_configure(enum log_level least, enum log_format format);
-void log_start(void); /* starts the writing thread */
-void log_stop(void);  /* writes out what is gathered and ends the thread */
+void log_start(void); /* starts the log's thread */
+void log_stop(void);  /* ends the thread, and writes what is gathered */
 bool log_enabled(enum log_level level);
 
 void log_event(enum log_level level, const char *message, const struct log_field *fields,

@@ -1,7 +1,8 @@
+/* The process's metrics: families of series in two lists that only grow. */
 #include "base/metric.h"
 
-#include <pthread.h>
 #include <stdlib.h>
+#include "base/lock.h"
 
 struct series {
     struct metric metric; /* first: a metric's address is its series' address */
@@ -16,10 +17,11 @@ struct family {
     struct family *next;
 };
 
-static pthread_mutex_t families_lock = PTHREAD_MUTEX_INITIALIZER; /* guards the lists, not values */
-static struct family *families;
+static struct lock families_lock = LOCK_INITIALIZER; /* guards both lists, not the values */
+static struct family *families GUARDED_BY(families_lock);
 
-static struct family *find_family(enum metric_type type, const char *name, const char *help) {
+static struct family *find_or_add_family(enum metric_type type, const char *name, const char *help)
+    REQUIRES(families_lock) {
     struct family **slot = &families;
     for (; *slot; slot = &(*slot)->next) {
         if (strcmp((*slot)->name, name) == 0)
@@ -33,7 +35,8 @@ static struct family *find_family(enum metric_type type, const char *name, const
     return family;
 }
 
-static struct series *find_series(struct family *family, const char *labels) {
+static struct series *find_or_add_series(struct family *family, const char *labels)
+    REQUIRES(families_lock) {
     struct series **slot = &family->first;
     for (; *slot; slot = &(*slot)->next) {
         if (strcmp((*slot)->labels, labels) == 0)
@@ -51,16 +54,16 @@ static struct series *find_series(struct family *family, const char *labels) {
 
 struct metric *metric_get(enum metric_type type, const char *name, const char *help,
                           const char *labels) {
-    static struct metric unseen; /* stands in when memory is out */
-    pthread_mutex_lock(&families_lock);
-    struct family *family = find_family(type, name, help);
-    struct series *series = family ? find_series(family, labels) : NULL;
-    pthread_mutex_unlock(&families_lock);
+    static struct metric unseen; /* counted but not shown: memory is out */
+    lock_acquire(&families_lock);
+    struct family *family = find_or_add_family(type, name, help);
+    struct series *series = family ? find_or_add_series(family, labels) : NULL;
+    lock_release(&families_lock);
     return series ? &series->metric : &unseen;
 }
 
 void metric_write(struct buffer *out) {
-    pthread_mutex_lock(&families_lock);
+    lock_acquire(&families_lock);
     for (struct family *family = families; family; family = family->next) {
         buffer_printf(out, "# HELP %s %s\n# TYPE %s %s\n", family->name, family->help, family->name,
                       family->type == METRIC_COUNTER ? "counter" : "gauge");
@@ -70,5 +73,5 @@ void metric_write(struct buffer *out) {
                           (long long)metric_value(&series->metric));
         }
     }
-    pthread_mutex_unlock(&families_lock);
+    lock_release(&families_lock);
 }

@@ -1,9 +1,10 @@
 /*
  * The process's metrics, in Prometheus' text format (exposition format 0.0.4).
  *
- * A metric is made once for each combination of labels and lives as long as the process; asking
- * again for the same name and labels gives the same one. Adding is one atomic operation, without a
- * lock; finding one takes a lock, so keep the pointer where it is used often.
+ * A metric is made once for each combination of labels and lives as long as the process. Asking
+ * again for the same name and labels gives the same metric. Adding is one atomic operation without
+ * a lock. Finding a metric takes a lock, so that frequent callers keep the pointer. Any thread may
+ * call these functions.
  */
 #ifndef BASE_METRIC_H
 #define BASE_METRIC_H
@@ -19,10 +20,10 @@ struct metric {
 };
 
 /*
- * `name` and `help` must outlive the process (string literals). `labels` is the inside of the
- * braces, as `type="blob",upstream="docker.io"`, or ""; values must be escaped already and must
- * come from a small fixed set, never from a client. Never NULL: out of memory gives a metric that
- * is counted but not shown.
+ * `name` and `help` are string literals, because they are used as long as the process lives.
+ * `labels` is what stands between the braces, as `type="blob",upstream="docker.io"`, or "". The
+ * labels' values are escaped already and come from a small fixed set, never from a client, because
+ * no metric is ever freed. Never NULL: without memory the metric is counted but not shown.
  */
 struct metric *metric_get(enum metric_type type, const char *name, const char *help,
                           const char *labels);
@@ -39,7 +40,7 @@ static inline int64_t metric_value(struct metric *metric) {
     return atomic_load_explicit(&metric->value, memory_order_relaxed);
 }
 
-/* Appends all metrics, those of one name together under one HELP and TYPE. */
+/* Appends all metrics. Metrics of one name stand together below one HELP and one TYPE line. */
 void metric_write(struct buffer *out);
 
 #endif

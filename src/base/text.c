@@ -1,3 +1,4 @@
+/* Borrowed texts: comparing, cutting, decoding, and globs. */
 #include "base/text.h"
 
 #include <stdlib.h>
@@ -116,8 +117,9 @@ bool text_percent_decode(struct text text, char *out, size_t size) {
 }
 
 /*
- * Backtracking to the last `*` and the last `**` only: a star that failed further left cannot do
- * better than one further right, so the work is at most |pattern| x |name| for each kind.
+ * After a mismatch only the last `*` and the last `**` are tried with one character more, because a
+ * star further left cannot match what a star further right does not. So the work is at most
+ * |pattern| x |name| for each of the two.
  */
 bool text_matches_glob(const char *pattern, struct text name) {
     const char *star = NULL, *stars = NULL;

@@ -1,6 +1,8 @@
 /*
- * A text is a borrowed run of bytes with its length: a slice of somebody else's memory, not
- * NUL-terminated. It is valid as long as what it points into. Passed by value.
+ * A text is a run of bytes with its length, a slice of memory that another owner holds.
+ *
+ * It is not NUL-terminated, is passed by value, and is valid as long as that memory is. Zeroed is
+ * the empty text. Pure; any thread.
  */
 #ifndef BASE_TEXT_H
 #define BASE_TEXT_H
@@ -15,7 +17,7 @@ struct text {
     size_t length;
 };
 
-/* Use with printf: "%.*s", TEXT_PRINT(text). */
+/* For printf("%.*s", TEXT_PRINT(text)). */
 #define TEXT_PRINT(text) (int)(text).length, (text).at
 
 static inline struct text text_of(const char *string) {
@@ -27,32 +29,35 @@ static inline struct text text_from(struct text text, size_t start) {
 }
 
 bool text_is(struct text text, const char *string);        /* byte for byte */
-bool text_is_nocase(struct text text, const char *string); /* ASCII letters fold */
+bool text_is_nocase(struct text text, const char *string); /* upper-case ASCII is lower-case */
 bool text_starts(struct text text, const char *prefix);
 bool text_ends(struct text text, const char *suffix);
-struct text text_trim(struct text text); /* spaces and tabs off both ends */
+struct text text_trim(struct text text); /* without spaces and tabs at both ends */
 
-/* Decimal digits only, no sign, no space, no overflow; false leaves *out alone. */
+/* Decimal digits only, without sign, space or overflow. False: *out stays as it was. */
 bool text_to_u64(struct text text, uint64_t *out);
 
-/* Splits `text` at the first `separator`: the part before it, and in *rest what follows. Without a
- * separator all of `text` and an empty rest with at == NULL. `rest` may point at `text`'s variable.
- */
+/* Returns the part of `text` before the first `separator`, and sets *rest to what follows it.
+ * Without a separator it returns all of `text`, and rest->at is NULL. `rest` may be the address of
+ * the variable that was passed as `text`. */
 struct text text_cut(struct text text, char separator, struct text *rest);
 
-/* Copies into `out` with a NUL; false (and an empty string) when it does not fit or holds a NUL. */
+/* Copies into `out` and adds a NUL. False, with "" in `out`: it does not fit or holds a NUL byte.
+ */
 bool text_copy(struct text text, char *out, size_t size);
 
 /* A NUL-terminated copy on the heap, the caller's to free; NULL when out of memory. */
 char *text_dup(struct text text);
 
-/* Percent-decodes (RFC 3986 §2.1) into `out` with a NUL; `+` stays `+`. False when an escape is
- * malformed, decodes to NUL, or the result does not fit. */
+/* Percent-decodes (RFC 3986 §2.1) into `out` and adds a NUL; `+` stays `+`. False: an escape is
+ * malformed or stands for a NUL byte, or the result does not fit. */
 bool text_percent_decode(struct text text, char *out, size_t size);
 
-/* Glob over '/'-separated names: `*` matches within one part, `**` across parts (and nothing),
- * `?` one character of a part. Anchored at both ends; linear in practice, bounded for hostile
- * patterns. "project" followed by slash and two stars matches "project/a/b" but not "project". */
+/* Whether the whole of `name`, whose parts are separated by '/', matches a glob: `*` matches any
+ * characters of one part, also none; `**` matches any characters of any parts, also none; `?`
+ * matches one character of a part. A "project" followed by a slash and two stars matches
+ * "project/a/b" but not "project". The time is linear in practice, and for a hostile pattern at
+ * most the product of both lengths. */
 bool text_matches_glob(const char *pattern, struct text name);
 
 #endif

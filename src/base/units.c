@@ -1,10 +1,11 @@
+/* Sizes and durations as people write them: a number, then a unit. */
 #include "base/units.h"
 
 #include <stdio.h>
 
 enum { MILLION = 1000000 };
 
-/* A number as it is written: digits, and perhaps a fraction, kept in millionths. */
+/* A number as it is written: digits, and perhaps a fraction, which is kept in millionths. */
 struct number {
     uint64_t whole;
     uint64_t millionths;
@@ -17,7 +18,7 @@ static size_t count_digits(struct text text) {
     return i;
 }
 
-/* Takes the number off the front of *text. */
+/* Reads the number at the start of *text, and sets *text to what follows it. */
 static bool read_number(struct text *text, struct number *number) {
     size_t digits = count_digits(*text);
     *number = (struct number){0};

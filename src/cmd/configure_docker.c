@@ -11,10 +11,10 @@
 #include <string.h>
 #include <sys/stat.h>
 #include "auth/google/google.h"
-#include "auth/google/secret.h"
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/secret.h"
 #include "cmd/arguments.h"
 #include "cmd/commands.h"
 #include "cmd/standard_streams.h"
@@ -238,7 +238,7 @@ static int run(const struct arguments *arguments) {
         return command_refuse(arguments->command,
                               "--registries needs 1 to %d hosts with commas between them",
                               HOSTS_LIMIT);
-    google_forbid_core_dumps();
+    secret_forbid_core_dumps();
     bool done = configure(list ? named : hosts, arguments_flag(arguments, "dry-run"));
     return done ? 0 : 1;
 }

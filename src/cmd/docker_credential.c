@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "auth/google/google.h"
-#include "auth/google/secret.h"
+#include "base/secret.h"
 #include "cmd/arguments.h"
 #include "cmd/commands.h"
 #include "cmd/help.h"
@@ -88,7 +88,7 @@ static int run(const struct arguments *arguments) {
         printf(NAME ": unknown action: %s\n", action);
         return 1;
     }
-    google_forbid_core_dumps();
+    secret_forbid_core_dumps();
     bool whole = standard_input_read(INPUT_LIMIT, &input); /* Docker waits until it is read */
     if (stores)
         return refuse(NAME " stores no credentials: it uses this machine's Google credentials "

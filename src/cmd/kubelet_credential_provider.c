@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 #include "auth/google/google.h"
-#include "auth/google/secret.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/secret.h"
 #include "base/units.h"
 #include "cmd/arguments.h"
 #include "cmd/commands.h"
@@ -116,7 +116,7 @@ static int run(const struct arguments *arguments) {
     /* Credential providers are customarily called with this word. */
     if (arguments->operand_count == 1 && strcmp(arguments->operands[0], "get-credentials") != 0)
         return command_refuse(arguments->command, "unknown argument %s", arguments->operands[0]);
-    google_forbid_core_dumps();
+    secret_forbid_core_dumps();
     cleanup_secret_buffer struct buffer input = {0};
     if (!standard_input_read(INPUT_LIMIT, &input))
         return refuse("standard input is longer than 1 MiB, or cannot be read");

@@ -2,8 +2,8 @@
 #include <stdio.h>
 #include <string.h>
 #include "auth/google/google.h"
-#include "auth/google/secret.h"
 #include "base/cleanup.h"
+#include "base/secret.h"
 #include "cmd/arguments.h"
 #include "cmd/commands.h"
 #include "cmd/standard_streams.h"
@@ -55,7 +55,7 @@ static int run(const struct arguments *arguments) {
                               SCOPES_LIMIT);
     if (list)
         question.settings.scopes = scopes;
-    google_forbid_core_dumps();
+    secret_forbid_core_dumps();
     cleanup_client struct client *client = client_new();
     question.client = client;
     return print_token(&question);

@@ -7,9 +7,9 @@
 #include <string.h>
 #include <sys/resource.h>
 #include "admin/service.h"
-#include "auth/google/google.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/secret.h"
 #include "base/thread.h"
 #include "cache/cache.h"
 #include "client/client.h"
@@ -232,7 +232,7 @@ static int serve(const struct config *config, struct client *client) {
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
     raise_limits();
-    google_forbid_core_dumps(); /* this process holds other people's credentials */
+    secret_forbid_core_dumps(); /* this process holds other people's credentials */
     log_configure(config->log_level, config->log_format);
 
     bool ok =

@@ -4,11 +4,11 @@
 #include <string.h>
 #include <time.h>
 #include "auth/google/google.h"
-#include "auth/google/secret.h"
 #include "base/base64.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/secret.h"
 #include "base/units.h"
 #include "client/origin.h"
 #include "client/request.h"
@@ -183,7 +183,7 @@ static int run(const struct arguments *arguments) {
     struct report report = {
         .host = arguments->operand_count ? arguments->operands[0] : NULL,
     };
-    google_forbid_core_dumps();
+    secret_forbid_core_dumps();
     return print_report(&report, arguments_flag(arguments, "json"));
 }
 

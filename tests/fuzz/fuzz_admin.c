@@ -35,7 +35,7 @@ bool __wrap_http_read_body(struct http_exchange *exchange, size_t limit, struct 
 bool __wrap_http_read_body(struct http_exchange *exchange, size_t limit, struct buffer *out,
                            struct error *error) {
     (void)exchange;
-    return (body.length <= limit && buffer_append_text(out, body)) ||
+    return (body.length <= limit && buffer_append(out, body.at, body.length)) ||
            error_set(error, ERROR_INVALID, "too large");
 }
 

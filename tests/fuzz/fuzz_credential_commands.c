@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 #include "auth/google/google.h"
-#include "auth/google/secret.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/secret.h"
 #include "cmd/arguments.h"
 #include "cmd/commands.h"
 #include "cmd/standard_streams.h"
@@ -17,7 +17,7 @@ static bool fetched;
 
 bool __wrap_standard_input_read(size_t limit, struct buffer *out);
 bool __wrap_standard_input_read(size_t limit, struct buffer *out) {
-    return input.length <= limit && buffer_append_text(out, input);
+    return input.length <= limit && buffer_append(out, input.at, input.length);
 }
 
 bool __wrap_standard_output_write(const struct buffer *bytes);
@@ -41,8 +41,8 @@ bool __wrap_google_token_fetch(const struct google_question *question, struct go
     return true;
 }
 
-void __wrap_google_forbid_core_dumps(void);
-void __wrap_google_forbid_core_dumps(void) {
+void __wrap_secret_forbid_core_dumps(void);
+void __wrap_secret_forbid_core_dumps(void) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {

@@ -3,12 +3,12 @@
 #include <string.h>
 #include "auth/google/kinds.h"
 #include "auth/google/request.h"
-#include "auth/google/secret.h"
 #include "auth/google/subject_token.h"
 #include "auth/program.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/secret.h"
 #include "client/request.h"
 #include "fuzz.h"
 
@@ -24,7 +24,7 @@ bool __wrap_client_request(struct client *client, const struct client_request *r
         text_copy(text_of("Google"), request->wanted.fields[i].value,
                   request->wanted.fields[i].size);
     *response = (struct client_response){.status = status};
-    return buffer_append_text(&response->body, answer) ||
+    return buffer_append(&response->body, answer.at, answer.length) ||
            error_set(error, ERROR_MEMORY, "no memory");
 }
 
@@ -34,7 +34,8 @@ bool __wrap_program_run(const char *const *arguments, const char *input, int tim
                         struct program_result *result, struct error *error) {
     (void)arguments, (void)input, (void)timeout_ms;
     *result = (struct program_result){0};
-    return buffer_append_text(&result->out, answer) || error_set(error, ERROR_MEMORY, "no memory");
+    return buffer_append(&result->out, answer.at, answer.length) ||
+           error_set(error, ERROR_MEMORY, "no memory");
 }
 
 void __wrap_clock_sleep_ms(int64_t ms);

@@ -3,7 +3,7 @@
 #include "auth/google/endpoint.h"
 #include "auth/google/kinds.h"
 #include "auth/google/request.h"
-#include "auth/google/secret.h"
+#include "base/secret.h"
 
 #define DEFAULT_TOKEN_URL "https://oauth2.googleapis.com/token"
 

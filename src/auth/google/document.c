@@ -5,9 +5,9 @@
 #include <sys/stat.h>
 #include "auth/google/endpoint.h"
 #include "auth/google/kinds.h"
-#include "auth/google/secret.h"
 #include "base/cleanup.h"
 #include "base/json.h"
+#include "base/secret.h"
 
 enum { DOCUMENT_LIMIT = 256 * 1024, DEPTH_LIMIT = 3 };
 

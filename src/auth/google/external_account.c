@@ -7,11 +7,11 @@
 #include "auth/google/endpoint.h"
 #include "auth/google/kinds.h"
 #include "auth/google/request.h"
-#include "auth/google/secret.h"
 #include "auth/google/subject_token.h"
 #include "base/base64.h"
 #include "base/cleanup.h"
 #include "base/json.h"
+#include "base/secret.h"
 
 #define TYPE_PREFIX "urn:ietf:params:oauth:token-type:"
 #define GRANT_TYPE  "urn:ietf:params:oauth:grant-type:token-exchange"

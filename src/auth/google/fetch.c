@@ -7,8 +7,8 @@
 #include "auth/google/endpoint.h"
 #include "auth/google/google.h"
 #include "auth/google/kinds.h"
-#include "auth/google/secret.h"
 #include "base/log.h"
+#include "base/secret.h"
 
 void google_token_wipe(struct google_token *token) {
     secret_free(&token->secret);

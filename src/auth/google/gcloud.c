@@ -2,10 +2,10 @@
 #include <string.h>
 #include "auth/google/kinds.h"
 #include "auth/google/request.h"
-#include "auth/google/secret.h"
 #include "auth/program.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/secret.h"
 
 enum { TIMEOUT_MS = 30000, DEFAULT_LIFE_S = 60, LIFE_LIMIT_S = 43200 };
 

@@ -93,9 +93,4 @@ bool google_host_of(struct text server_url, char *out, size_t size);
 /* Every host that `configure-docker` sets up when none is named. NULL-terminated. */
 const char *const *google_registry_hosts(void);
 
-/* ---- secrets ---- */
-
-/* From here on the process leaves no core dump and may not be traced by others of its user. */
-void google_forbid_core_dumps(void);
-
 #endif

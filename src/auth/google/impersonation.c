@@ -5,10 +5,10 @@
 #include "auth/google/endpoint.h"
 #include "auth/google/kinds.h"
 #include "auth/google/request.h"
-#include "auth/google/secret.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/secret.h"
 
 enum { DEFAULT_LIFE_S = 3600, DELEGATES_LIMIT = 16 };
 

@@ -4,9 +4,9 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <string.h>
-#include "auth/google/secret.h"
 #include "base/base64.h"
 #include "base/cleanup.h"
+#include "base/secret.h"
 
 enum { LEAST_BITS = 2048 };
 

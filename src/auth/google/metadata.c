@@ -8,9 +8,9 @@
 #include <string.h>
 #include "auth/google/kinds.h"
 #include "auth/google/request.h"
-#include "auth/google/secret.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/secret.h"
 
 enum { PROBES = 2, PROBE_MS = 1000, TIMEOUT_MS = 5000, ACCOUNT_TIMEOUT_MS = 2000 };
 

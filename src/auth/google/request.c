@@ -2,9 +2,9 @@
 
 #include <stdio.h>
 #include <string.h>
-#include "auth/google/secret.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/secret.h"
 
 enum {
     FIRST_PAUSE_MS = 250,

@@ -7,10 +7,10 @@
 #include "auth/google/jwt.h"
 #include "auth/google/kinds.h"
 #include "auth/google/request.h"
-#include "auth/google/secret.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/secret.h"
 
 enum {
     LIFE_S = 3600,   /* the most that Google takes */

@@ -7,12 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include "auth/google/kinds.h"
-#include "auth/google/secret.h"
 #include "auth/google/subject_token.h"
 #include "auth/program.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/secret.h"
 
 enum {
     DEFAULT_TIMEOUT_MS = 30000,

@@ -4,9 +4,9 @@
 #include "auth/google/endpoint.h"
 #include "auth/google/kinds.h"
 #include "auth/google/request.h"
-#include "auth/google/secret.h"
 #include "base/cleanup.h"
 #include "base/json.h"
+#include "base/secret.h"
 
 enum { HEADERS_LIMIT = 16 };
 

@@ -16,10 +16,10 @@
 #include <string.h>
 #include "auth/google/google.h"
 #include "auth/google/kinds.h"
-#include "auth/google/secret.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metric.h"
+#include "base/secret.h"
 
 enum {
     STALE_MARGIN_MS = 225000,

@@ -4,9 +4,9 @@
 #include <strings.h>
 #include <time.h>
 #include "auth/google/request.h"
-#include "auth/google/secret.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/secret.h"
 
 enum {
     /* A token exchange may leave expires_in out; then the shortest life that any registry or

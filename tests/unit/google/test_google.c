@@ -18,10 +18,10 @@
 #include "auth/google/jwt.h"
 #include "auth/google/kinds.h"
 #include "auth/google/request.h"
-#include "auth/google/secret.h"
 #include "auth/google/subject_token.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/secret.h"
 #include "scripted_server.h"
 
 /* The key of RFC 7515 A.2, as PEM: public for twenty years, and nobody's. */

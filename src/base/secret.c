@@ -1,9 +1,9 @@
-#include "auth/google/secret.h"
+/* Wipes memory that held a secret. */
+#include "base/secret.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include "auth/google/google.h"
 
 void secret_free(char **secret) {
     if (*secret)
@@ -18,10 +18,10 @@ void secret_buffer_free(struct buffer *buffer) {
     buffer_free(buffer);
 }
 
-/* As deep as the parser allows, which bounds depth for us. */
+/* Calls itself once for each level, of which bounded_json_load() allows JSON_DEPTH_LIMIT. */
 static void wipe_strings(json_t *json) {
     if (json_is_string(json)) {
-        /* The value's own bytes: nobody else holds this document. */
+        /* The cast is sound because the caller holds the document's only reference. */
         explicit_bzero((char *)json_string_value(json), json_string_length(json));
     } else if (json_is_object(json)) {
         const char *key;
@@ -40,6 +40,6 @@ void secret_json_free(json_t **json) {
     *json = NULL;
 }
 
-void google_forbid_core_dumps(void) {
+void secret_forbid_core_dumps(void) {
     prctl(PR_SET_DUMPABLE, 0);
 }
