@@ -1,3 +1,4 @@
+/* Digests: parsing, formatting, and hashing with OpenSSL. */
 #include "oci/digest.h"
 
 #include <openssl/evp.h>
@@ -23,8 +24,8 @@ const char *digest_algorithm_name(enum digest_algorithm algorithm) {
     return "";
 }
 
-/* Lower case only (image-spec descriptor.md): two spellings of one digest would be two cache keys.
- */
+/* Lower case only (image-spec descriptor.md), because two spellings of one digest would be two
+ * cache keys. */
 static int hex_value(char c) {
     if (c >= '0' && c <= '9')
         return c - '0';

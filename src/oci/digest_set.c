@@ -1,3 +1,4 @@
+/* A set of digests: a hash table with open addressing and a secret hash function. */
 #include "oci/digest_set.h"
 
 #include <pthread.h>
@@ -8,8 +9,8 @@
 
 enum { WORDS = 8, CAPACITY_LEAST = 16 };
 
-/* A manifest names what it likes: with keys that nobody knows its digests cannot be made to meet
- * in one slot. */
+/* Secret keys of the hash function. A manifest can name any digests; because its author does not
+ * know the keys, the digests cannot be chosen to fall into one slot. */
 static uint64_t keys[WORDS];
 static pthread_once_t keys_made = PTHREAD_ONCE_INIT;
 
@@ -29,7 +30,7 @@ static size_t slot_of(const struct digest_set *set, const struct digest *digest)
     return (size_t)(sum >> 32) & (set->capacity - 1);
 }
 
-/* The digest's slot, or the empty one where it would go. The set is never full. */
+/* The digest's slot, or the empty slot where it would be put. The set is never full. */
 static struct digest *find(const struct digest_set *set, const struct digest *digest) {
     size_t at = slot_of(set, digest);
     while (set->slots[at].algorithm && !digest_equal(&set->slots[at], digest))

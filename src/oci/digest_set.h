@@ -1,4 +1,4 @@
-/* A set of digests that may come from strangers. Inside the room; one thread at a time. */
+/* A set of digests, which may come from untrusted peers. One thread at a time for each set. */
 #ifndef OCI_DIGEST_SET_H
 #define OCI_DIGEST_SET_H
 
@@ -12,11 +12,11 @@ struct digest_set { /* zeroed is empty */
 };
 void digest_set_free(struct digest_set *set);
 
-/* *added (may be NULL) tells whether it was not there yet. False: out of memory. */
+/* *added (may be NULL) says whether the digest was not in the set before. False: out of memory. */
 bool digest_set_add(struct digest_set *set, const struct digest *digest, bool *added);
 bool digest_set_has(const struct digest_set *set, const struct digest *digest);
 
-/* The next one at or behind *cursor (0 to begin), in no order; NULL at the end. */
+/* The next digest, in no order; NULL at the end. *cursor is 0 at first. */
 const struct digest *digest_set_next(const struct digest_set *set, size_t *cursor);
 
 #define cleanup_digest_set __attribute__((cleanup(digest_set_free)))

@@ -1,3 +1,4 @@
+/* The error body of distribution-spec: writing it, and reading what upstreams send in its place. */
 #include "oci/error_body.h"
 
 #include <stdlib.h>
@@ -19,7 +20,7 @@ static bool is_code_byte(char c) {
            c == '-' || c == '.';
 }
 
-/* Codes go on into headers and logs: one that is no plain word is none. */
+/* A code with any other character is ignored, because codes are written into headers and logs. */
 static void copy_code(const json_t *value, char *out, size_t size) {
     struct text code = {json_string_value(value), json_string_length(value)};
     for (size_t i = 0; i < code.length; i++) {
@@ -29,8 +30,8 @@ static void copy_code(const json_t *value, char *out, size_t size) {
     text_copy(code, out, size);
 }
 
-/* Copies as much as fits in whole characters, C0 and C1 control characters made spaces. The bytes
- * are UTF-8: jansson has checked them. */
+/* Copies as many whole characters as fit, with C0 and C1 control characters replaced by spaces. The
+ * bytes are UTF-8, because jansson has checked them. */
 static void copy_message(const json_t *value, char *out, size_t size) {
     const unsigned char *from = (const unsigned char *)json_string_value(value);
     size_t left = json_string_length(value), length = 0;
@@ -55,7 +56,7 @@ static bool has_content(const json_t *value) {
     return json_string_length(value) > 0;
 }
 
-/* Fills code and message from the first of these members that is a string with something in it. */
+/* Fills code and message from the first of these members that is a string and not empty. */
 static bool read_members(const json_t *object, const char *const code_names[],
                          const char *const message_names[], char *code, size_t code_size,
                          char *message, size_t message_size) {
@@ -72,8 +73,8 @@ static bool read_members(const json_t *object, const char *const code_names[],
     return *code || *message;
 }
 
-/* Reads a body that should be JSON in UTF-8. One in another encoding loses its accents rather than
- * its sense. */
+/* Reads a body that should be JSON in UTF-8. If it has another encoding, bytes that are not ASCII
+ * are replaced by `?`, so that the rest of the message can be read. */
 static json_t *load(const void *bytes, size_t length) {
     json_t *json = bounded_json_load(bytes, length, NULL);
     cleanup_free char *ascii = NULL;
@@ -91,9 +92,9 @@ static json_t *load(const void *bytes, size_t length) {
 }
 
 /*
- * Registries answer with distribution-spec's form; but what stands before them does not always:
- * token services speak RFC 6749 §5.2, Google's front ends {"error":{"status":…,"message":…}},
- * Docker Hub {"details":…} or {"message":…}.
+ * Registries use distribution-spec's form. Servers in front of them use others: token services that
+ * of RFC 6749 §5.2, Google's front ends {"error":{"status":…,"message":…}}, Docker Hub
+ * {"details":…} or {"message":…}.
  */
 bool error_body_read(const void *bytes, size_t length, char *code, size_t code_size, char *message,
                      size_t message_size) {

@@ -1,10 +1,11 @@
+/* Manifests and indexes: reading what they refer to. */
 #include "oci/manifest.h"
 
 #include <stdlib.h>
 #include "base/cleanup.h"
 #include "base/json.h"
 
-/* Where a descriptor stands, for messages: "layers[3]", "config". */
+/* The place of a descriptor, for messages: "layers[3]", "config". */
 struct place {
     const char *member;
     size_t index;
@@ -18,7 +19,7 @@ static bool invalid_at(struct error *error, const struct place *place, const cha
     return error_set(error, ERROR_INVALID, "manifest: %s%s", place->member, reason);
 }
 
-/* Null is what Go writes for an empty list: it counts as absent. */
+/* null counts as absent, because Go writes it for an empty list. */
 static const json_t *member(const json_t *object, const char *name) {
     const json_t *value = json_object_get(object, name);
     return json_is_null(value) ? NULL : value;
@@ -28,8 +29,8 @@ static struct text string_of(const json_t *string) {
     return (struct text){json_string_value(string), json_string_length(string)};
 }
 
-/* Copies a string member; absent, or too long to be any name known here, gives "". False: it is
- * something else than a string. */
+/* Copies a string member; "" when it is absent, or too long to be a known name. False: it is not a
+ * string. */
 static bool copy_string(const json_t *object, const char *name, char *out, size_t size) {
     const json_t *value = member(object, name);
     out[0] = '\0';
@@ -41,7 +42,7 @@ static bool copy_string(const json_t *object, const char *name, char *out, size_
     return true;
 }
 
-/* The grammar of image-spec descriptor.md, "Digests", for algorithms other than ours:
+/* The grammar of image-spec descriptor.md, "Digests", for algorithms that tarn does not know:
  * component (("+" | "." | "_" | "-") component)* ":" [a-zA-Z0-9=_-]+ */
 static bool is_foreign_digest(struct text text) {
     struct text encoded, algorithm = text_cut(text, ':', &encoded);
@@ -65,7 +66,7 @@ static bool is_foreign_digest(struct text text) {
     return in_component;
 }
 
-/* Layers that a registry need not have, because their licence forbids it: Windows' base layers. */
+/* A layer that a registry need not have, because its licence forbids that: Windows' base layers. */
 static bool is_foreign_layer(const json_t *json, struct text media_type) {
     return json_array_size(member(json, "urls")) > 0 &&
            (text_starts(media_type, "application/vnd.docker.image.rootfs.foreign.") ||
@@ -78,12 +79,12 @@ static bool read_platform(const json_t *json, const struct place *place, struct 
     if (!platform)
         return true;
     if (!json_is_object(platform))
-        return invalid_at(error, place, ".platform is no object");
+        return invalid_at(error, place, ".platform is not an object");
     if (!copy_string(platform, "os", out->os, sizeof out->os) ||
         !copy_string(platform, "architecture", out->architecture, sizeof out->architecture) ||
         !copy_string(platform, "variant", out->variant, sizeof out->variant))
         return invalid_at(error, place,
-                          ".platform has an os, architecture or variant that is no string");
+                          ".platform has an os, architecture or variant that is not a string");
     return true;
 }
 
@@ -93,14 +94,14 @@ static bool read_descriptor(const json_t *json, enum descriptor_role role,
     struct descriptor *descriptor = &out->descriptors[out->count];
     *descriptor = (struct descriptor){.role = role};
     if (!json_is_object(json))
-        return invalid_at(error, place, " is no object");
+        return invalid_at(error, place, " is not an object");
     const json_t *digest = member(json, "digest"), *size = member(json, "size");
     if (!json_is_string(digest))
-        return invalid_at(error, place, ".digest is missing or no string");
+        return invalid_at(error, place, ".digest is missing or not a string");
     if (!json_is_integer(size) || json_integer_value(size) < 0)
-        return invalid_at(error, place, ".size is missing or no whole number from 0 up");
+        return invalid_at(error, place, ".size is missing or not a whole number of 0 or more");
     if (!copy_string(json, "mediaType", descriptor->media_type, sizeof descriptor->media_type))
-        return invalid_at(error, place, ".mediaType is no string");
+        return invalid_at(error, place, ".mediaType is not a string");
     if (role == DESCRIPTOR_MANIFEST && !read_platform(json, place, descriptor, error))
         return false;
     descriptor->size = (uint64_t)json_integer_value(size);
@@ -131,18 +132,18 @@ static bool read_list(const json_t *root, const char *name, enum descriptor_role
     return true;
 }
 
-/* Whether the member is a list or absent; adds its length to *total. */
+/* Adds the member's length to *total. False: it is neither a list nor absent. */
 static bool count_list(const json_t *root, const char *name, size_t *total, struct error *error) {
     const json_t *list = member(root, name);
     if (list && !json_is_array(list))
-        return error_set(error, ERROR_INVALID, "manifest: %s is no list", name);
+        return error_set(error, ERROR_INVALID, "manifest: %s is not a list", name);
     *total += json_array_size(list);
     return true;
 }
 
 /*
- * Says what the document is. One that could be read as a manifest and as an index is refused: two
- * readers would see two images under one digest (CVE-2021-41190).
+ * Decides whether the document is a manifest or an index. A document that could be read as both is
+ * refused, because two readers would see two images under one digest (CVE-2021-41190).
  */
 static bool read_kind(const json_t *root, struct manifest *out, struct error *error) {
     const json_t *version = member(root, "schemaVersion");
@@ -151,7 +152,7 @@ static bool read_kind(const json_t *root, struct manifest *out, struct error *er
                          "manifest: schemaVersion is not 2 (Docker's old schema 1 is not "
                          "supported; push the image anew with a current client)");
     if (!copy_string(root, "mediaType", out->media_type, sizeof out->media_type))
-        return error_set(error, ERROR_INVALID, "manifest: mediaType is no string");
+        return error_set(error, ERROR_INVALID, "manifest: mediaType is not a string");
     bool says_index = strcmp(out->media_type, MEDIA_OCI_INDEX) == 0 ||
                       strcmp(out->media_type, MEDIA_DOCKER_LIST) == 0;
     bool says_manifest = strcmp(out->media_type, MEDIA_OCI_MANIFEST) == 0 ||
@@ -161,8 +162,8 @@ static bool read_kind(const json_t *root, struct manifest *out, struct error *er
     if ((has_manifests && has_blobs) || (says_index && has_blobs) ||
         (says_manifest && has_manifests))
         return error_set(error, ERROR_INVALID,
-                         "manifest: could be read as a manifest and as an index");
-    /* An artifact without any blob, or an index written by Go without any entry. */
+                         "manifest: it could be read as a manifest and as an index");
+    /* An artifact without blobs, or an index without entries that Go wrote. */
     bool has_key = json_object_get(root, "manifests") || json_object_get(root, "layers") ||
                    json_object_get(root, "blobs");
     if (!has_manifests && !has_blobs && !says_index && !says_manifest && !has_key)
@@ -176,7 +177,7 @@ static bool read_kind(const json_t *root, struct manifest *out, struct error *er
 static bool read_root(const json_t *root, struct manifest *out, struct error *error) {
     size_t total = 2; /* config and subject */
     if (!json_is_object(root))
-        return error_set(error, ERROR_INVALID, "manifest: is no JSON object");
+        return error_set(error, ERROR_INVALID, "manifest: it is not a JSON object");
     if (!read_kind(root, out, error) || !count_list(root, "layers", &total, error) ||
         !count_list(root, "blobs", &total, error) || !count_list(root, "manifests", &total, error))
         return false;
@@ -186,7 +187,7 @@ static bool read_root(const json_t *root, struct manifest *out, struct error *er
     out->descriptors = calloc(total, sizeof *out->descriptors);
     if (!out->descriptors)
         return error_set(error, ERROR_MEMORY, "manifest: out of memory");
-    /* `blobs` is what the artifact manifests of ORAS and of OCI's release candidates have. */
+    /* The artifact manifests of ORAS and of OCI's release candidates have `blobs`. */
     return read_one(root, "config", DESCRIPTOR_CONFIG, out, error) &&
            read_list(root, "layers", DESCRIPTOR_LAYER, out, error) &&
            read_list(root, "blobs", DESCRIPTOR_LAYER, out, error) &&

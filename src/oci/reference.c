@@ -1,3 +1,4 @@
+/* Names of hosts, repositories, tags and images: their grammar. */
 #include "oci/reference.h"
 
 #include <arpa/inet.h>
@@ -16,7 +17,7 @@ static bool is_letter_or_digit(char c) {
     return is_lower_or_digit(c) || (c >= 'A' && c <= 'Z');
 }
 
-/* One path component: runs of [a-z0-9]+ with one separator between each two of them. */
+/* One path component: runs of [a-z0-9]+ with one separator between two of them. */
 static bool is_component(struct text part) {
     size_t i = 0;
     for (;;) {
@@ -77,7 +78,8 @@ static bool is_dns_label(struct text label) {
     return true;
 }
 
-/* What resolvers read as a number, and so the whole host as an IPv4 address: "1", "0x7f". */
+/* A last label that resolvers read as a number ("1", "0x7f"): they take the host for an IPv4
+ * address. */
 static bool is_number_label(struct text label) {
     if (text_starts(label, "0x") || text_starts(label, "0X"))
         return true;
@@ -94,8 +96,8 @@ static bool is_address(int family, struct text text) {
     return text_copy(text, string, sizeof string) && inet_pton(family, string, address) == 1;
 }
 
-/* DNS labels, or an IPv4 address in its one canonical spelling: "127.1" and "0x7f000001" reach
- * 127.0.0.1 too, and no rule about addresses would see it. */
+/* DNS labels, or an IPv4 address in its canonical spelling. Other spellings are refused, because
+ * "127.1" and "0x7f000001" also mean 127.0.0.1, and a rule about addresses would not notice. */
 static bool is_name_or_ipv4(struct text text) {
     struct text rest = text, label;
     do {
@@ -162,7 +164,7 @@ bool image_name_parse(struct text text, struct image_name *out, struct error *er
     if (after.at && (reference_looks_like_host(first) || first.at[0] == '[')) {
         if (!reference_is_host(first))
             return error_set(error, ERROR_INVALID,
-                             "image name %.*s: \"%.*s\" is no host name or address",
+                             "image name %.*s: \"%.*s\" is not a host name or address",
                              TEXT_PRINT(text), TEXT_PRINT(first));
         text_copy(first, parsed.host, sizeof parsed.host);
         name = after;
@@ -170,22 +172,24 @@ bool image_name_parse(struct text text, struct image_name *out, struct error *er
     name = text_cut(name, ':', &tag);
     if (!reference_is_repository(name))
         return error_set(error, ERROR_INVALID,
-                         "image name %.*s: \"%.*s\" is no repository name (lower-case letters, "
+                         "image name %.*s: \"%.*s\" is not a repository name (lower-case letters, "
                          "digits, and single . _ __ - between them, parts separated by /)",
                          TEXT_PRINT(text), TEXT_PRINT(name));
     text_copy(name, parsed.repository, sizeof parsed.repository);
     if (tag.at && !reference_is_tag(tag))
-        return error_set(error, ERROR_INVALID,
-                         "image name %.*s: \"%.*s\" is no tag (at most %d letters, digits, _ . -, "
-                         "not starting with . or -)",
-                         TEXT_PRINT(text), TEXT_PRINT(tag), TAG_LIMIT);
+        return error_set(
+            error, ERROR_INVALID,
+            "image name %.*s: \"%.*s\" is not a tag (at most %d letters, digits, _ . -, "
+            "not starting with . or -)",
+            TEXT_PRINT(text), TEXT_PRINT(tag), TAG_LIMIT);
     if (digest.at) {
         parsed.reference.is_digest = true;
         if (!digest_parse(digest, &parsed.reference.digest))
-            return error_set(error, ERROR_INVALID,
-                             "image name %.*s: \"%.*s\" is no digest (sha256: and 64, or sha512: "
-                             "and 128 lower-case hex digits)",
-                             TEXT_PRINT(text), TEXT_PRINT(digest));
+            return error_set(
+                error, ERROR_INVALID,
+                "image name %.*s: \"%.*s\" is not a digest (sha256: and 64, or sha512: "
+                "and 128 lower-case hex digits)",
+                TEXT_PRINT(text), TEXT_PRINT(digest));
     } else {
         text_copy(tag.at ? tag : text_of("latest"), parsed.reference.tag,
                   sizeof parsed.reference.tag);

@@ -1,4 +1,7 @@
-#include "base/cleanup.h"
+/* Filters a list of referrers by artifact type. */
+#include "oci/referrers.h"
+
+#include <string.h>
 #include "base/json.h"
 #include "oci/manifest.h"
 
@@ -21,7 +24,7 @@ bool referrers_filter(const void *index_bytes, size_t length, const char *artifa
     const char *media_type = json_string_value(json_object_get(index, "mediaType"));
     if ((!json_is_array(entries) && !json_is_null(entries)) ||
         (media_type && strcmp(media_type, MEDIA_OCI_INDEX) != 0))
-        return error_set(error, ERROR_INVALID, "referrers: is no OCI index");
+        return error_set(error, ERROR_INVALID, "referrers: it is not an OCI index");
 
     if (!artifact_type || !*artifact_type) {
         if (!buffer_append(out, index_bytes, length))

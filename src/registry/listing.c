@@ -5,6 +5,7 @@
 #include "base/cleanup.h"
 #include "base/json.h"
 #include "oci/manifest.h"
+#include "oci/referrers.h"
 #include "registry/call.h"
 
 enum { CATALOG_PAGE = 1000, CATALOG_MOST = 10000, LAST_SIZE = HOST_LIMIT + NAME_LIMIT + 2 };

@@ -216,7 +216,7 @@ def test_wrong_bytes_are_a_failure(tarn, upstream, warm):
 
 @pytest.mark.parametrize("image, why", [
     ("unknown.example/org/app:1", "no upstream is configured for unknown.example"),
-    ("Org/App", "no repository name"),
+    ("Org/App", "not a repository name"),
     ("denied.test/other/app", "outside the configured"),
 ])
 def test_names_are_judged_as_in_a_pull(start_tarn, upstream, warm, image, why):

@@ -7,6 +7,7 @@
 #include "cache/listing.h"
 #include "fuzz.h"
 #include "oci/manifest.h"
+#include "oci/referrers.h"
 
 struct upstream {
     struct upstream_settings settings;

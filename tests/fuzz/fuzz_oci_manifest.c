@@ -2,6 +2,7 @@
 #include "base/cleanup.h"
 #include "fuzz.h"
 #include "oci/manifest.h"
+#include "oci/referrers.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     struct manifest manifest;

@@ -1,3 +1,4 @@
+/* Sources of credentials: Docker's config, helpers and password files. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,3 +1,4 @@
+/* Google's access tokens: each kind of source, against servers that the test scripts. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,3 +1,4 @@
+/* Digests: their grammar, and hashes against the vectors of FIPS 180-2. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,3 +1,4 @@
+/* Error bodies: what is written, and what is read from any body. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,8 +1,10 @@
+/* Manifests and indexes: what they refer to, and which are refused. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <cmocka.h>
+#include "base/buffer.h"
 #include "oci/manifest.h"
 
 #define HEX(digit)                                                                                 \
@@ -182,15 +184,15 @@ static void test_a_fault_is_named_with_its_place(void **state) {
     assert_refused("{\"layers\":[}", "line 1, column");
     assert_refused("{\"layers\":[]} x", "not JSON");
     assert_refused("{\"a\":\"\xff\"}", "not JSON");
-    assert_refused("[]", "no JSON object");
+    assert_refused("[]", "not a JSON object");
     assert_refused("{}", "neither config");
     assert_refused("{\"schemaVersion\":1,\"fsLayers\":[]}", "schema 1");
     assert_refused("{\"schemaVersion\":\"2\",\"layers\":[]}", "schemaVersion");
     assert_refused("{\"mediaType\":2,\"layers\":[]}", "mediaType");
-    assert_refused("{\"layers\":{}}", "layers is no list");
-    assert_refused("{\"manifests\":\"x\"}", "manifests is no list");
-    assert_refused("{\"config\":[]}", "config is no object");
-    assert_refused("{\"layers\":[null]}", "layers[0] is no object");
+    assert_refused("{\"layers\":{}}", "layers is not a list");
+    assert_refused("{\"manifests\":\"x\"}", "manifests is not a list");
+    assert_refused("{\"config\":[]}", "config is not an object");
+    assert_refused("{\"layers\":[null]}", "layers[0] is not an object");
     assert_refused("{\"layers\":[{\"size\":1}]}", "layers[0].digest");
     assert_refused("{\"layers\":[{\"size\":1,\"digest\":7}]}", "layers[0].digest");
     assert_refused("{\"layers\":[" DESCRIPTOR("l", SHA256("1"),

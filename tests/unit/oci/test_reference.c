@@ -1,3 +1,4 @@
+/* Names of hosts, repositories, tags and images. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -252,20 +253,20 @@ static void test_a_bad_image_name_is_told_what_is_wrong(void **state) {
         const char *typed, *says;
     } cases[] = {
         {"", "empty"},
-        {"Busybox", "\"Busybox\" is no repository name"},
-        {"ghcr.io/", "\"\" is no repository name"},
-        {"/busybox", "is no repository name"},
-        {"ghcr.io/Org/app", "\"Org/app\" is no repository name"},
-        {"busybox:", "\"\" is no tag"},
-        {"busybox:a:b", "\"a:b\" is no tag"},
-        {"busybox:-1", "\"-1\" is no tag"},
-        {"busybox@", "\"\" is no digest"},
-        {"busybox@sha256:abc", "\"sha256:abc\" is no digest"},
-        {"busybox:bad tag@sha256:" HEX64, "\"bad tag\" is no tag"},
-        {"a..b/app", "\"a..b\" is no host"},
-        {"host:99999/app", "\"host:99999\" is no host"},
-        {"https://ghcr.io/app", "\"https:\" is no host"},
-        {"[::1/app", "\"[::1\" is no host"},
+        {"Busybox", "\"Busybox\" is not a repository name"},
+        {"ghcr.io/", "\"\" is not a repository name"},
+        {"/busybox", "is not a repository name"},
+        {"ghcr.io/Org/app", "\"Org/app\" is not a repository name"},
+        {"busybox:", "\"\" is not a tag"},
+        {"busybox:a:b", "\"a:b\" is not a tag"},
+        {"busybox:-1", "\"-1\" is not a tag"},
+        {"busybox@", "\"\" is not a digest"},
+        {"busybox@sha256:abc", "\"sha256:abc\" is not a digest"},
+        {"busybox:bad tag@sha256:" HEX64, "\"bad tag\" is not a tag"},
+        {"a..b/app", "\"a..b\" is not a host"},
+        {"host:99999/app", "\"host:99999\" is not a host"},
+        {"https://ghcr.io/app", "\"https:\" is not a host"},
+        {"[::1/app", "\"[::1\" is not a host"},
     };
     for (size_t i = 0; i < LENGTH(cases); i++) {
         struct image_name name;

@@ -1,8 +1,10 @@
+/* Lists of referrers, filtered by artifact type. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
 #include "oci/manifest.h"
+#include "oci/referrers.h"
 
 #define SBOM                                                                                       \
     "{\"digest\":\"x\",\"artifactType\":\"a/sbom\",\"annotations\":{\"k\":\"v\"},\"own\":1.5}"

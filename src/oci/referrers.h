@@ -1,0 +1,20 @@
+/* Lists of referrers: the manifests that name another as their subject. Pure; any thread. */
+#ifndef OCI_REFERRERS_H
+#define OCI_REFERRERS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include "base/buffer.h"
+#include "base/error.h"
+
+/*
+ * Appends to `out` a list of referrers (distribution-spec "Listing Referrers"): from `index_bytes`,
+ * an OCI index, the entries whose artifactType is `artifact_type`, with all their members. With
+ * NULL or "" it is the whole index, byte for byte. *filtered says whether entries were filtered, so
+ * that the response needs the header `OCI-Filters-Applied: artifactType`. False: ERROR_INVALID (not
+ * an OCI index) or ERROR_MEMORY.
+ */
+bool referrers_filter(const void *index_bytes, size_t length, const char *artifact_type,
+                      struct buffer *out, bool *filtered, struct error *error);
+
+#endif
