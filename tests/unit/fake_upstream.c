@@ -1,3 +1,4 @@
+/* The room upstream/, as far as cache/ calls it, under the control of a test. */
 #include "fake_upstream.h"
 
 #include <stdio.h>
