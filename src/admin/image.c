@@ -132,7 +132,7 @@ static bool add_children(struct repository_records *records, const struct digest
         if (manifest.descriptors[i].role == DESCRIPTOR_MANIFEST)
             ok = digest_set_add(&records->children, &manifest.descriptors[i].digest, NULL);
     }
-    manifest_free(&manifest);
+    manifest_finish(&manifest);
     return ok;
 }
 
@@ -153,9 +153,9 @@ bool repository_records_read(struct store *store, const struct repository_name *
 
 void repository_records_free(struct repository_records *records) {
     free(records->tags);
-    digest_set_free(&records->manifests);
-    digest_set_free(&records->tagged);
-    digest_set_free(&records->children);
+    digest_set_finish(&records->manifests);
+    digest_set_finish(&records->tagged);
+    digest_set_finish(&records->children);
     *records = (struct repository_records){0};
 }
 
@@ -202,7 +202,7 @@ static bool add_manifests(struct store *store, struct image *image, const struct
         else if (part->role != DESCRIPTOR_SUBJECT) /* which is an image of its own */
             ok = add_part(store, image, &part->digest, &held);
     }
-    manifest_free(&manifest);
+    manifest_finish(&manifest);
     return ok;
 }
 
@@ -215,5 +215,5 @@ bool image_read(struct store *store, const struct digest *digest, struct image *
 }
 
 void image_free(struct image *image) {
-    digest_set_free(&image->parts);
+    digest_set_finish(&image->parts);
 }

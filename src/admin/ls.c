@@ -224,7 +224,7 @@ static bool measure_upstreams(struct order_target *target, const struct line_sin
         bool ok = true;
         for (; ok && measuring.pass < measuring.passes; measuring.pass++) {
             ok = measure_pass(target, sink, &names, first, end, &measuring, error);
-            digest_set_free(&measuring.seen);
+            digest_set_finish(&measuring.seen);
         }
         if (!ok)
             return false;

@@ -85,8 +85,8 @@ static bool remove_unlinked(struct removal *removal, struct error *error) {
     bool ok = removal->unlinked.count == 0 || find_links(removal, &links, error);
     for (size_t at = 0; ok && (digest = digest_set_next(&removal->unlinked, &at));)
         ok = digest_set_has(&links.found, digest) || remove_blob(removal, digest, error);
-    digest_set_free(&links.found);
-    digest_set_free(&removal->unlinked);
+    digest_set_finish(&links.found);
+    digest_set_finish(&removal->unlinked);
     return ok;
 }
 

@@ -179,7 +179,7 @@ static bool visit(struct warm_walk *walk, const struct reference *reference, uns
     if (ok)
         ok = manifest.is_index ? visit_entries(walk, &manifest, depth, error)
                                : list_blobs(walk, &manifest, error);
-    manifest_free(&manifest);
+    manifest_finish(&manifest);
     return ok;
 }
 

@@ -19,7 +19,7 @@ enum { HELPER_TIMEOUT_MS = 15000 };
 static bool ask_helper(const char *name, const char *server, bool *found, struct credential *out,
                        struct error *error) {
     char program[sizeof "docker-credential-" + DOCKER_HELPER_NAME_SIZE];
-    __attribute__((cleanup(program_result_free))) struct program_result result = {0};
+    __attribute__((cleanup(program_result_finish))) struct program_result result = {0};
     snprintf(program, sizeof program, "docker-credential-%s", name);
     *found = false;
     if (!program_run((const char *const[]){program, "get", NULL}, server, HELPER_TIMEOUT_MS,
@@ -133,13 +133,13 @@ static bool read_config(const char *path, struct buffer *out, bool *missing, str
 static void wipe_buffer(struct buffer *buffer) {
     if (buffer->bytes)
         explicit_bzero(buffer->bytes, buffer->capacity);
-    buffer_free(buffer);
+    buffer_finish(buffer);
 }
 
 /* What one config says; *out stays anonymous when it says nothing. */
 static bool look_up(const void *bytes, size_t length, const char *origin, const char *host,
                     struct credential *out, struct error *error) {
-    __attribute__((cleanup(docker_entry_free))) struct docker_entry entry = {0};
+    __attribute__((cleanup(docker_entry_finish))) struct docker_entry entry = {0};
     if (!docker_config_find(bytes, length, host, &entry, error))
         return error_wrap(error, "%s", origin);
     if (entry.helper[0]) {

@@ -27,7 +27,7 @@ bool docker_helper_name_ok(const char *name) {
     return length > 0 && length < DOCKER_HELPER_NAME_SIZE && strspn(name, allowed) == length;
 }
 
-void docker_entry_free(struct docker_entry *entry) {
+void docker_entry_finish(struct docker_entry *entry) {
     credential_wipe(&entry->credential);
     *entry = (struct docker_entry){0};
 }

@@ -22,11 +22,11 @@ struct docker_entry {
  * What the config says about `host`, as Docker looks it up: credHelpers, then credsStore, and
  * auths. Keys of `auths` may be URLs of old ("https://HOST/v1/"). Docker Hub is found under any of
  * its names. False (ERROR_INVALID): no JSON object, or an entry that is broken; an entry of another
- * host may be as broken as it likes. docker_entry_free() is owed either way.
+ * host may be as broken as it likes. docker_entry_finish() is owed either way.
  */
 bool docker_config_find(const void *bytes, size_t length, const char *host,
                         struct docker_entry *out, struct error *error);
-void docker_entry_free(struct docker_entry *entry);
+void docker_entry_finish(struct docker_entry *entry);
 
 /* Whether it names a helper for any host; a config that cannot be read may. */
 bool docker_config_has_helpers(const void *bytes, size_t length);

@@ -177,9 +177,9 @@ bool program_run(const char *const *arguments, const char *input, int timeout_ms
     return ok || error_wrap(error, "%s", arguments[0]);
 }
 
-void program_result_free(struct program_result *result) {
+void program_result_finish(struct program_result *result) {
     if (result->out.bytes)
         explicit_bzero(result->out.bytes, result->out.capacity);
-    buffer_free(&result->out);
+    buffer_finish(&result->out);
     *result = (struct program_result){0};
 }

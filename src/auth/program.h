@@ -19,9 +19,9 @@ struct program_result {
 
 /* `arguments` as for execvp, found on PATH; `input` (at most PROGRAM_INPUT_LIMIT bytes) is its
  * standard input. After `timeout_ms` the program and what it started are killed. False: it could
- * not be run, ran too long or printed too much. program_result_free() is owed either way. */
+ * not be run, ran too long or printed too much. program_result_finish() is owed either way. */
 bool program_run(const char *const *arguments, const char *input, int timeout_ms,
                  struct program_result *result, struct error *error);
-void program_result_free(struct program_result *result); /* wipes the output */
+void program_result_finish(struct program_result *result); /* wipes the output */
 
 #endif

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-void buffer_free(struct buffer *buffer) {
+void buffer_finish(struct buffer *buffer) {
     free(buffer->bytes);
     *buffer = (struct buffer){.limit = buffer->limit};
 }

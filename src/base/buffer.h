@@ -20,8 +20,8 @@ struct buffer {
     bool failed;
 };
 
-void buffer_free(struct buffer *buffer);  /* frees the bytes: empty again, with the same limit */
-void buffer_clear(struct buffer *buffer); /* length 0 and not failed; keeps the memory */
+void buffer_finish(struct buffer *buffer); /* frees the bytes: empty again, with the same limit */
+void buffer_clear(struct buffer *buffer);  /* length 0 and not failed; keeps the memory */
 
 /* Makes room for `more` bytes behind the length, so that appending them does not move the bytes. */
 bool buffer_reserve(struct buffer *buffer, size_t more);
@@ -35,6 +35,6 @@ bool buffer_printf(struct buffer *buffer, const char *format, ...)
  * control characters are escaped, bytes that are not UTF-8 are replaced by U+FFFD. */
 bool buffer_append_json(struct buffer *buffer, struct text text);
 
-#define cleanup_buffer __attribute__((cleanup(buffer_free)))
+#define cleanup_buffer __attribute__((cleanup(buffer_finish)))
 
 #endif

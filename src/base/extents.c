@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-void extents_free(struct extents *extents) {
+void extents_finish(struct extents *extents) {
     free(extents->at);
     *extents = (struct extents){0};
 }

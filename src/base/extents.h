@@ -21,7 +21,7 @@ struct extents {
     size_t count, capacity;
 };
 
-void extents_free(struct extents *extents);
+void extents_finish(struct extents *extents);
 
 /* Adds [start, end) and joins it with the runs that it touches. False: out of memory, and nothing
  * is changed. */

@@ -147,7 +147,7 @@ static void write_gathered(void *unused) {
     write_lines(&process_log.lines);
     buffer_clear(&process_log.lines);
     lock_release(&process_log.lines_lock);
-    buffer_free(&writing);
+    buffer_finish(&writing);
 }
 
 void log_start(void) {

@@ -15,7 +15,7 @@ void secret_free(char **secret) {
 void secret_buffer_free(struct buffer *buffer) {
     if (buffer->bytes)
         explicit_bzero(buffer->bytes, buffer->capacity);
-    buffer_free(buffer);
+    buffer_finish(buffer);
 }
 
 /* Calls itself once for each level, of which bounded_json_load() allows JSON_DEPTH_LIMIT. */

@@ -221,7 +221,7 @@ static void prefetch(struct question *question) {
             cache_blob_fetch(question->cache, &question->repository,
                              &manifest.descriptors[i].digest, NULL);
     }
-    manifest_free(&manifest);
+    manifest_finish(&manifest);
 }
 
 /* Another repository brought this manifest in: with upstream's word (one HEAD) it is this one's

@@ -6,7 +6,7 @@
 void client_response_free(struct client_response *response) {
     if (response->body.bytes)
         explicit_bzero(response->body.bytes, response->body.capacity);
-    buffer_free(&response->body);
+    buffer_finish(&response->body);
     *response = (struct client_response){0};
 }
 

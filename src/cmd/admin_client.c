@@ -129,7 +129,7 @@ enum admin_client_outcome admin_client_send(const struct admin_client_order *ord
     }
     enum admin_client_outcome outcome = perform(&response, socket_path, url.bytes, error_number);
     curl_easy_cleanup(response.curl);
-    buffer_free(&response.rest);
+    buffer_finish(&response.rest);
     return outcome;
 }
 

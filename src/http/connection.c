@@ -24,14 +24,14 @@ void connection_init(struct connection *connection, int fd, const struct sockadd
 
 void connection_finish(struct connection *connection) {
     channel_close(&connection->channel);
-    buffer_free(&connection->received);
-    buffer_free(&connection->fields);
+    buffer_finish(&connection->received);
+    buffer_finish(&connection->fields);
 }
 
 void connection_shrink(struct connection *connection) {
-    buffer_free(&connection->fields);
+    buffer_finish(&connection->fields);
     if (connection->received.length == 0)
-        buffer_free(&connection->received);
+        buffer_finish(&connection->received);
 }
 
 void connection_end(struct connection *connection, uint64_t bytes, int64_t deadline_ms) {

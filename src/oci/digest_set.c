@@ -54,7 +54,7 @@ static bool grow(struct digest_set *set) {
     return true;
 }
 
-void digest_set_free(struct digest_set *set) {
+void digest_set_finish(struct digest_set *set) {
     free(set->slots);
     *set = (struct digest_set){0};
 }

@@ -10,7 +10,7 @@ struct digest_set { /* zeroed is empty */
     struct digest *slots;
     size_t count, capacity; /* capacity: 0 or a power of two */
 };
-void digest_set_free(struct digest_set *set);
+void digest_set_finish(struct digest_set *set);
 
 /* *added (may be NULL) says whether the digest was not in the set before. False: out of memory. */
 bool digest_set_add(struct digest_set *set, const struct digest *digest, bool *added);
@@ -19,6 +19,6 @@ bool digest_set_has(const struct digest_set *set, const struct digest *digest);
 /* The next digest, in no order; NULL at the end. *cursor is 0 at first. */
 const struct digest *digest_set_next(const struct digest_set *set, size_t *cursor);
 
-#define cleanup_digest_set __attribute__((cleanup(digest_set_free)))
+#define cleanup_digest_set __attribute__((cleanup(digest_set_finish)))
 
 #endif

@@ -205,11 +205,11 @@ bool manifest_parse(const void *bytes, size_t length, struct manifest *out, stru
         return error_wrap(error, "manifest");
     if (read_root(root, out, error))
         return true;
-    manifest_free(out);
+    manifest_finish(out);
     return false;
 }
 
-void manifest_free(struct manifest *manifest) {
+void manifest_finish(struct manifest *manifest) {
     free(manifest->descriptors);
     *manifest = (struct manifest){0};
 }

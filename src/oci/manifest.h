@@ -61,6 +61,6 @@ struct manifest {
  * ERROR_INVALID says what is wrong and where, or ERROR_MEMORY; *out is empty.
  */
 bool manifest_parse(const void *bytes, size_t length, struct manifest *out, struct error *error);
-void manifest_free(struct manifest *manifest); /* safe on an empty one */
+void manifest_finish(struct manifest *manifest); /* safe on an empty one */
 
 #endif

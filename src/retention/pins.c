@@ -124,7 +124,7 @@ static bool pin_manifest(struct store *store, const struct digest *digest, unsig
         else if (named->role != DESCRIPTOR_SUBJECT)
             store_pin(store, &named->digest);
     }
-    manifest_free(&manifest);
+    manifest_finish(&manifest);
     return ok;
 }
 

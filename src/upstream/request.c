@@ -79,7 +79,7 @@ static bool make_url(struct work *work, struct error *error) {
     struct buffer url = {.limit = URL_LIMIT};
     buffer_append_string(&url, work->location->base);
     if (!append_path(&url, work->request, work->location) || url.failed) {
-        buffer_free(&url);
+        buffer_finish(&url);
         return error_set(error, ERROR_INVALID, "no URL can be made of the request");
     }
     work->registry_url = url.bytes;

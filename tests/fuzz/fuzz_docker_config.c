@@ -16,7 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
             MUST(entry.helper[0] == '\0' || docker_helper_name_ok(entry.helper));
             check_credential(&entry.credential);
         }
-        docker_entry_free(&entry);
+        docker_entry_finish(&entry);
     }
     docker_config_has_helpers(bytes, length);
     struct credential credential = {0};

@@ -11,7 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
         MUST(manifest.count <= MANIFEST_DESCRIPTOR_LIMIT);
         for (size_t i = 0; i < manifest.count; i++)
             MUST(manifest.descriptors[i].digest.algorithm != 0);
-        manifest_free(&manifest);
+        manifest_finish(&manifest);
     }
     cleanup_buffer struct buffer out = {0};
     bool filtered;

@@ -41,6 +41,6 @@ bool gcloud_token(struct google_token *out, struct error *error) {
                        result.exit_status, result.complaint[0] ? ": " : "", result.complaint);
     if (ok && !read_answer(&result.out, out, error))
         ok = error_wrap(error, "gcloud config config-helper");
-    program_result_free(&result);
+    program_result_finish(&result);
     return ok;
 }

@@ -80,7 +80,7 @@ struct command {
 
 static void command_free(struct command *command) {
     for (size_t i = 0; i < VARIABLES; i++)
-        buffer_free(&command->variables[i]);
+        buffer_finish(&command->variables[i]);
     free(command->words);
 }
 
@@ -138,7 +138,7 @@ static char *run(const struct command *command, int timeout_ms, bool needs_end,
         error_set(error, ERROR_INVALID, "%s printed nothing, or no text", program);
     else if (!(token = subject_program_read(result.out.bytes, clock_wall_s(), needs_end, error)))
         error_wrap(error, "what %s printed", program);
-    program_result_free(&result);
+    program_result_finish(&result);
     return token;
 }
 

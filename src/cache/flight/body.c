@@ -12,7 +12,7 @@ void body_finish(struct body *body) {
     if (body->fd >= 0)
         close(body->fd);
     passing_finish(&body->passing);
-    extents_free(&body->present);
+    extents_finish(&body->present);
 }
 
 bool body_learn_size(struct body *body, uint64_t size, const char *label, struct error *error) {

@@ -13,8 +13,8 @@ void passing_finish(struct passing *passing) {
     atomic_fetch_sub(passing->held, (int64_t)extents_total(&passing->in_memory));
     if (passing->memory >= 0)
         close(passing->memory);
-    extents_free(&passing->on_disk);
-    extents_free(&passing->in_memory);
+    extents_finish(&passing->on_disk);
+    extents_finish(&passing->in_memory);
 }
 
 bool passing_begin(struct passing *passing, enum unkept reason, const struct error *why,

@@ -165,7 +165,7 @@ static void test_a_set_holds_what_was_added_once(void **state) {
     uint32_t other = COUNT;
     memcpy(digest.bytes, &other, sizeof other);
     assert_false(digest_set_has(&set, &digest));
-    digest_set_free(&set);
+    digest_set_finish(&set);
 }
 
 /* ---- names ---- */

@@ -32,7 +32,7 @@ static void test_a_buffer_stops_at_its_limit_and_says_so(void **state) {
     buffer_clear(&buffer);
     assert_false(buffer.failed);
     assert_false(buffer_reserve(&buffer, SIZE_MAX));
-    buffer_free(&buffer);
+    buffer_finish(&buffer);
     assert_int_equal(buffer.limit, 4);
     assert_true(buffer_append_string(&buffer, "abcd"));
 }

@@ -409,7 +409,7 @@ static void test_extents_merge_and_find_gaps(void **state) {
     assert_int_equal(extents_run_end(&extents, 40), 40);
     assert_int_equal(extents_total(&extents), 40);
     assert_false(extents_gap(&extents, 0, 40, &gap));
-    extents_free(&extents);
+    extents_finish(&extents);
 }
 
 static void test_extents_are_taken_out(void **state) {
@@ -429,7 +429,7 @@ static void test_extents_are_taken_out(void **state) {
     assert_true(extents_remove(&extents, 0, 100));
     assert_int_equal(extents.count, 0);
     assert_true(extents_remove(&extents, 0, 100));
-    extents_free(&extents);
+    extents_finish(&extents);
 }
 
 int main(void) {

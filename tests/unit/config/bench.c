@@ -31,7 +31,7 @@ int bench_teardown(void **state) {
     int failed = rmdir(bench->folder);
     config_free(bench->config);
     config_flags_free(&bench->flags);
-    buffer_free(&bench->problems);
+    buffer_finish(&bench->problems);
     free(bench);
     return failed;
 }

@@ -68,7 +68,7 @@ static void test_an_oci_manifest_refers_to_config_layers_and_subject(void **stat
     assert_descriptor(2, DESCRIPTOR_LAYER, SHA512("2"), 0);
     assert_descriptor(3, DESCRIPTOR_SUBJECT, SHA256("3"), 7);
     assert_string_equal(manifest.descriptors[1].media_type, "l/gzip");
-    manifest_free(&manifest);
+    manifest_finish(&manifest);
 }
 
 static void test_an_index_refers_to_manifests_and_their_platforms(void **state) {
@@ -87,7 +87,7 @@ static void test_an_index_refers_to_manifests_and_their_platforms(void **state) 
     assert_string_equal(manifest.descriptors[0].variant, "v7");
     assert_descriptor(1, DESCRIPTOR_MANIFEST, SHA256("b"), 6);
     assert_string_equal(manifest.descriptors[1].os, "");
-    manifest_free(&manifest);
+    manifest_finish(&manifest);
 }
 
 static void test_dockers_manifests_and_lists_are_read(void **state) {
@@ -96,12 +96,12 @@ static void test_dockers_manifests_and_lists_are_read(void **state) {
                   ",\"layers\":[]}");
     assert_false(manifest.is_index);
     assert_int_equal(manifest.count, 1);
-    manifest_free(&manifest);
+    manifest_finish(&manifest);
     assert_parses("{\"schemaVersion\":2,\"mediaType\":\"" MEDIA_DOCKER_LIST
                   "\",\"manifests\":[" DESCRIPTOR("m", SHA256("b"), "6") "]}");
     assert_true(manifest.is_index);
     assert_int_equal(manifest.count, 1);
-    manifest_free(&manifest);
+    manifest_finish(&manifest);
 }
 
 static void test_artifact_manifests_have_blobs_and_no_schema_version(void **state) {
@@ -114,7 +114,7 @@ static void test_artifact_manifests_have_blobs_and_no_schema_version(void **stat
     assert_int_equal(manifest.count, 2);
     assert_descriptor(0, DESCRIPTOR_LAYER, SHA256("1"), 2);
     assert_descriptor(1, DESCRIPTOR_SUBJECT, SHA256("3"), 4);
-    manifest_free(&manifest);
+    manifest_finish(&manifest);
 }
 
 static void test_without_a_media_type_the_members_say_what_it_is(void **state) {
@@ -122,10 +122,10 @@ static void test_without_a_media_type_the_members_say_what_it_is(void **state) {
     assert_parses("{\"schemaVersion\":2," CONFIG ",\"layers\":[]}");
     assert_false(manifest.is_index);
     assert_string_equal(manifest.media_type, "");
-    manifest_free(&manifest);
+    manifest_finish(&manifest);
     assert_parses("{\"schemaVersion\":2,\"manifests\":[]}");
     assert_true(manifest.is_index);
-    manifest_free(&manifest);
+    manifest_finish(&manifest);
 }
 
 static void test_lists_that_go_wrote_as_null_are_empty(void **state) {
@@ -133,11 +133,11 @@ static void test_lists_that_go_wrote_as_null_are_empty(void **state) {
     assert_parses("{\"schemaVersion\":2,\"manifests\":null}");
     assert_true(manifest.is_index);
     assert_int_equal(manifest.count, 0);
-    manifest_free(&manifest);
+    manifest_finish(&manifest);
     assert_parses("{\"schemaVersion\":2," CONFIG ",\"layers\":null,\"subject\":null}");
     assert_false(manifest.is_index);
     assert_int_equal(manifest.count, 1);
-    manifest_free(&manifest);
+    manifest_finish(&manifest);
 }
 
 static void test_what_could_be_two_things_is_refused(void **state) {
@@ -166,7 +166,7 @@ static void test_foreign_layers_with_urls_are_left_out(void **state) {
     assert_int_equal(manifest.count, 2);
     assert_descriptor(0, DESCRIPTOR_LAYER, SHA256("e"), 9);
     assert_descriptor(1, DESCRIPTOR_LAYER, SHA256("d"), 9);
-    manifest_free(&manifest);
+    manifest_finish(&manifest);
 }
 
 static void test_digests_of_unknown_algorithms_are_left_out(void **state) {
@@ -175,7 +175,7 @@ static void test_digests_of_unknown_algorithms_are_left_out(void **state) {
         "l", "multihash+base58:QmRZ", "1") "," DESCRIPTOR("l", SHA256("1"), "1") "]}");
     assert_int_equal(manifest.count, 1);
     assert_descriptor(0, DESCRIPTOR_LAYER, SHA256("1"), 1);
-    manifest_free(&manifest);
+    manifest_finish(&manifest);
 }
 
 static void test_a_fault_is_named_with_its_place(void **state) {
@@ -236,7 +236,7 @@ static void test_texts_too_long_for_their_field_count_as_unsaid(void **state) {
     assert_string_equal(manifest.descriptors[0].media_type, "");
     assert_string_equal(manifest.descriptors[0].os, "");
     assert_string_equal(manifest.descriptors[0].architecture, "x");
-    manifest_free(&manifest);
+    manifest_finish(&manifest);
 }
 
 static void test_hostile_sizes_are_bounded(void **state) {
@@ -249,7 +249,7 @@ static void test_hostile_sizes_are_bounded(void **state) {
     buffer_clear(&json);
     buffer_append_string(&json, "{\"x\":\"[[[[[[[[ \\\" {{{{{{{{\",\"layers\":[]}");
     assert_parses(json.bytes);
-    manifest_free(&manifest);
+    manifest_finish(&manifest);
 
     buffer_clear(&json);
     buffer_append_string(&json, "{\"x\":[{}");
@@ -271,7 +271,7 @@ static void test_hostile_sizes_are_bounded(void **state) {
     memset(json.bytes + json.length, ' ', MANIFEST_SIZE_LIMIT);
     json.bytes[MANIFEST_SIZE_LIMIT - 1] = '}';
     assert_true(manifest_parse(json.bytes, MANIFEST_SIZE_LIMIT, &manifest, &error));
-    manifest_free(&manifest);
+    manifest_finish(&manifest);
     assert_false(manifest_parse(json.bytes, MANIFEST_SIZE_LIMIT + 1, &manifest, &error));
     assert_non_null(strstr(error.text, "limit"));
 }
@@ -280,8 +280,8 @@ static void test_an_error_may_be_ignored(void **state) {
     (void)state;
     assert_false(manifest_parse("x", 1, &manifest, NULL));
     assert_false(manifest_parse(NULL, 0, &manifest, NULL));
-    manifest_free(&manifest);
-    manifest_free(&manifest);
+    manifest_finish(&manifest);
+    manifest_finish(&manifest);
 }
 
 int main(void) {

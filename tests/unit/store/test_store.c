@@ -409,7 +409,7 @@ static bool list_one(void *context, const char *host, const char *repository) {
 
 static const char *list(struct fixture *fixture, const char *host, int limit,
                         struct listing *listing) {
-    buffer_free(&listing->text);
+    buffer_finish(&listing->text);
     listing->left = limit;
     struct error error = {0};
     assert_true(store_repositories(fixture->store, host, list_one, listing, &error));
@@ -439,7 +439,7 @@ static void test_repositories_come_in_the_byte_order_of_their_whole_names(void *
     assert_string_equal(list(fixture, "h.io:5000", -1, &listing), "h.io:5000/x\n");
     assert_string_equal(list(fixture, "absent.io", -1, &listing), "");
     assert_string_equal(list(fixture, "h.io", 2, &listing), "h.io/a\nh.io/a-b\n");
-    buffer_free(&listing.text);
+    buffer_finish(&listing.text);
 }
 
 static void test_a_directory_of_many_repositories_is_listed_in_order_and_whole(void **state) {
@@ -453,7 +453,7 @@ static void test_a_directory_of_many_repositories_is_listed_in_order_and_whole(v
         buffer_printf(&expected, "h.io/r%04d\n", i);
     }
     assert_string_equal(list(fixture, NULL, -1, &listing), expected.bytes);
-    buffer_free(&listing.text);
+    buffer_finish(&listing.text);
 }
 
 static void test_the_deepest_repository_is_listed(void **state) {
@@ -469,7 +469,7 @@ static void test_the_deepest_repository_is_listed(void **state) {
     snprintf(deeper, sizeof deeper, "%s/repositories/h.io/%s/b", fixture->root, name);
     assert_int_equal(mkdir(deeper, 0700), 0);
     assert_string_equal(list(fixture, NULL, -1, &listing), expected);
-    buffer_free(&listing.text);
+    buffer_finish(&listing.text);
 }
 
 #define STORE_TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)

@@ -71,7 +71,7 @@ static void test_tags_are_listed_but_not_those_that_cannot_be_believed(void **st
     struct error error = {0};
     assert_false(store_tags(store, HOST, "../x", list_tag, &listing, &error));
     assert_int_equal(error.kind, ERROR_INVALID);
-    buffer_free(&listing.text);
+    buffer_finish(&listing.text);
 }
 
 static bool list_link(void *context, const struct digest *digest) {
@@ -82,7 +82,7 @@ static bool list_link(void *context, const struct digest *digest) {
 }
 
 static const char *links(struct fixture *fixture, enum link_kind kind, struct listing *listing) {
-    buffer_free(&listing->text);
+    buffer_finish(&listing->text);
     listing->left = -1;
     assert_true(store_links(fixture->store, HOST, NAME, kind, list_link, listing, NULL));
     return listing->text.bytes ? listing->text.bytes : "";
@@ -116,7 +116,7 @@ static void test_links_are_listed_by_kind_and_deleted(void **state) {
     assert_string_equal(links(fixture, LINK_MANIFEST, &listing), "");
     assert_true(store_link_delete(store, HOST, NAME, LINK_MANIFEST, &manifest, NULL));
     assert_false(exists(fixture, name));
-    buffer_free(&listing.text);
+    buffer_finish(&listing.text);
 }
 
 static bool list_repository(void *context, const char *host, const char *repository) {
@@ -138,7 +138,7 @@ static void test_all_repositories_are_those_with_any_record(void **state) {
     buffer_clear(&listing.text);
     assert_true(store_repositories_all(fixture->store, "a.io", list_repository, &listing, NULL));
     assert_string_equal(listing.text.bytes, "a.io/blobs ");
-    buffer_free(&listing.text);
+    buffer_finish(&listing.text);
 }
 
 static void test_a_manifest_linked_again_is_not_written_again(void **state) {
