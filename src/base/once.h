@@ -21,8 +21,8 @@
  *
  * The owner keeps what was fetched, and decides how long it is usable. Which outcome is whose:
  *
- * - A caller that wants a renewal, because a token was refused, shares only a request that renews: a
- *   request of another kind may bring the refused token again. Every caller shares a request that
+ * - A caller that wants a renewal, because a token was refused, shares only a request that renews:
+ * a request of another kind may bring the refused token again. Every caller shares a request that
  *   renews.
  * - A request that failed with ERROR_TIMEOUT ran until its asker's deadline. A waiting caller with
  * a deadline of its own does not share that outcome: its own deadline may lie later.
