@@ -1,13 +1,14 @@
 /*
  * Where credentials for an upstream come from.
  *
- * A source is configured once per upstream and asked whenever the registry client needs a
- * credential; it looks anew (Docker's files and helpers change under us), bounded by a short cache
- * of its own. A credential is for exactly the host it was asked for: keeping it from going
- * elsewhere is upstream/'s promise (design, promise 8).
+ * A source is configured once for an upstream, and asked whenever the registry client needs a
+ * credential. Docker's files and helpers change while tarn runs, so that a source reads them again
+ * each time; a short cache in front of it bounds how often. A credential is for exactly the host it
+ * was asked for. That it is sent nowhere else is what upstream/ promises (design, promise 8).
  *
- * Threads: a source may be asked from any number of threads; one question per host is under way at
- * a time. Secrets are wiped by credential_wipe() and never enter an error or the log.
+ * Any number of threads may ask a source. For each host one of them asks at a time, and the others
+ * share the outcome (base/once.h). credential_wipe() wipes secrets, and no secret enters an error
+ * or the log.
  */
 #ifndef AUTH_CREDENTIAL_H
 #define AUTH_CREDENTIAL_H
@@ -26,67 +27,78 @@ enum credential_kind {
 struct credential {
     enum credential_kind kind;
     char *username;     /* owned; NULL unless BASIC */
-    char *secret;       /* owned; may be many KB (a service-account key); NULL if ANONYMOUS */
+    char *secret;       /* owned; may be many KB (a service account's key); NULL if ANONYMOUS */
     char from[160];     /* for people: "docker config /root/.docker/config.json", never a secret */
-    int64_t expires_ms; /* clock_ms() at which the secret ends; 0: not known */
+    int64_t expires_ms; /* clock_ms() at which the secret ends; 0: unknown */
 };
 
 void credential_wipe(struct credential *credential); /* wipes, frees, zeroes; safe on zeroed */
-bool credential_copy(const struct credential *from, struct credential *to);
+
+#define cleanup_credential __attribute__((cleanup(credential_wipe)))
+
+/* ---- sources; each function returns NULL when out of memory ---- */
 
 struct credential_source;
 
 struct credential_source *credential_source_anonymous(void);
-/* Username given, password read from `password_file` (one final newline cut) at each look. */
+
+/* A fixed user, whose password is read from `password_file` each time, without one final end of
+ * line. */
 struct credential_source *credential_source_static(const char *username, const char *password_file);
+
 /* Docker's config.json: `file`, or NULL for $DOCKER_CONFIG/config.json, else
- * $HOME/.docker/config.json. credHelpers, then credsStore, then auths, as Docker does; Docker Hub
- * is looked up as https://index.docker.io/v1/ as well. No file or no entry: anonymous. */
+ * $HOME/.docker/config.json. In the order of Docker: credHelpers, credsStore, auths. Docker Hub is
+ * also looked up as https://index.docker.io/v1/. Without a file or an entry: anonymous. */
 struct credential_source *credential_source_docker(const char *file);
-/* The program docker-credential-NAME on PATH. "credentials not found" means anonymous. */
+
+/* The program docker-credential-NAME on PATH. If it prints that it has no credentials: anonymous.
+ * NULL also when `name` cannot be a part of a program's name. */
 struct credential_source *credential_source_helper(const char *name);
+
+/* Nobody asks any more. NULL is allowed. */
 void credential_source_free(struct credential_source *source);
 
-/* For people and logs: "anonymous", "docker", "google", ... */
+/* For people and logs: "anonymous", "docker", "google", ... NULL is "anonymous". */
 const char *credential_source_name(const struct credential_source *source);
 
-/* Whether it has a credential for each host (Docker's config, a helper); else it has one, given for
- * the upstream that names the source, and asking for another host's would give the same. */
+/* Whether the source has a credential for each host (Docker's config, a helper). Any other source
+ * has one credential, for the upstream that names it, and would give it for any host. */
 bool credential_source_is_by_host(const struct credential_source *source);
 
-/* Whether asking it may start a program: as its settings, the environment and Docker's config say
- * now. */
+/* Whether the source may start a program when it is asked, as its settings, the environment and
+ * Docker's config now are. */
 bool credential_source_may_run_programs(const struct credential_source *source);
 
-/*
- * Gives the source the client over which it asks; a source that asks nobody over HTTP has no use
- * for one. The user of a source calls this once, before anybody asks the source, and frees the
- * client after the source.
+/* Gives the source the client over which it sends HTTP requests; most sources send none. The user
+ * of a source calls this once, before the source is asked, and frees the client after the source.
  */
 void credential_source_set_client(struct credential_source *source, struct client *client);
 
 /*
- * The credential for `host` ("ghcr.io", "localhost:5001"). *out is the caller's to wipe. False: the
- * source is present but broken (unreadable file, failing helper): never silently anonymous.
- * `renew` asks past the cache, after the one held was refused.
+ * The credential for `host` ("ghcr.io", "localhost:5001"), in *out, which the caller wipes.
+ * `renew`: the credential held was refused, so that the cache is passed by. A NULL source is
+ * anonymous. False, with an anonymous *out: the source is configured but broken (an unreadable
+ * file, a failing helper).
  */
 bool credential_source_get(struct credential_source *source, const char *host, bool renew,
                            struct credential *out, struct error *error);
 
-/*
- * For rooms that bring a source of their own (google/): `get` fills *out or fails; `free` ends
- * `context`. `name` must be a literal. NULL when out of memory (context is then freed).
- */
-struct credential_source *credential_source_new(const char *name,
-                                                bool (*get)(void *context, const char *host,
-                                                            bool renew, struct credential *out,
-                                                            struct error *error),
-                                                void (*free_context)(void *context), void *context);
-/* Has a source of one's own say whether it may start programs; others never do. */
-void credential_source_may_run(struct credential_source *source,
-                               bool (*may_run)(const void *context));
-/* Has a source of one's own be told the client; others are not. */
-void credential_source_takes_client(struct credential_source *source,
-                                    void (*set_client)(void *context, struct client *client));
+/* ---- for those who make a source ---- */
+
+struct credential_source_kind {
+    const char *name; /* copied */
+    bool by_host;     /* see credential_source_is_by_host() */
+    /* Fills *out for `host`, or fails with the error set. Called without locks, by one thread at a
+     * time for each host. `renew`: past any cache. */
+    bool (*get)(void *context, const char *host, bool renew, struct credential *out,
+                struct error *error);
+    void (*free_context)(void *context);  /* NULL: nothing to free */
+    bool (*may_run)(const void *context); /* whether get() may start a program; NULL: never */
+    void (*set_client)(void *context, struct client *client); /* NULL: it sends no HTTP requests */
+};
+
+/* Takes over `context`, also when it returns NULL (out of memory). */
+struct credential_source *credential_source_new(const struct credential_source_kind *kind,
+                                                void *context);
 
 #endif

@@ -1,25 +1,25 @@
 /* Docker's config.json and credential helpers as sources. */
 #include "auth/credential.h"
 
-#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include "auth/docker_config.h"
 #include "auth/program.h"
-#include "auth/source.h"
 #include "base/cleanup.h"
+#include "base/file.h"
+#include "base/secret.h"
 
 enum { HELPER_TIMEOUT_MS = 15000 };
 
-/* Docker compares what a failing helper prints with exactly this. */
+/* What a helper without a credential prints; Docker compares with exactly this text. */
 #define NOT_FOUND "credentials not found in native keychain"
 
-/* One `get`. *found is false when the helper has nothing for this server. */
+/* Runs the helper's `get` once. *found is false when the helper has nothing for this server. */
 static bool ask_helper(const char *name, const char *server, bool *found, struct credential *out,
                        struct error *error) {
     char program[sizeof "docker-credential-" + DOCKER_HELPER_NAME_SIZE];
-    __attribute__((cleanup(program_result_finish))) struct program_result result = {0};
+    cleanup_program_result struct program_result result = {0};
     snprintf(program, sizeof program, "docker-credential-%s", name);
     *found = false;
     if (!program_run((const char *const[]){program, "get", NULL}, server, HELPER_TIMEOUT_MS,
@@ -30,7 +30,7 @@ static bool ask_helper(const char *name, const char *server, bool *found, struct
         said.length--;
     if (result.exit_status == 0) {
         *found = true;
-        return docker_helper_read(said.at, said.length, out, error) ||
+        return docker_config_read_helper(said.at, said.length, out, error) ||
                error_wrap(error, "%s get %s", program, server);
     }
     if (text_is(said, NOT_FOUND))
@@ -43,10 +43,10 @@ static bool ask_helper(const char *name, const char *server, bool *found, struct
                      result.exit_status, TEXT_PRINT(said));
 }
 
-/* Docker Hub's entry is stored by Docker under a URL, by others under its name. */
+/* Docker stores the entry of Docker Hub under a URL, other writers store it under a host name. */
 static bool ask_helper_for(const char *name, const char *host, struct credential *out,
                            struct error *error) {
-    bool found = false, hub = docker_host_is_hub(host);
+    bool found = false, hub = docker_config_is_hub(host);
     if (!ask_helper(name, hub ? DOCKER_HUB_KEY : host, &found, out, error))
         return false;
     if (!found && hub && !ask_helper(name, "docker.io", &found, out, error))
@@ -58,7 +58,7 @@ static bool ask_helper_for(const char *name, const char *host, struct credential
 
 static bool helper_get(void *context, const char *host, bool renew, struct credential *out,
                        struct error *error) {
-    (void)renew; /* a helper is asked anew each time */
+    (void)renew; /* the helper is asked each time */
     return ask_helper_for(context, host, out, error);
 }
 
@@ -69,16 +69,18 @@ static bool helper_may_run(const void *context) {
 
 struct credential_source *credential_source_helper(const char *name) {
     char label[sizeof "helper " + DOCKER_HELPER_NAME_SIZE];
-    if (!docker_helper_name_ok(name))
+    const struct credential_source_kind kind = {.name = label,
+                                                .by_host = true,
+                                                .get = helper_get,
+                                                .free_context = free,
+                                                .may_run = helper_may_run};
+    if (!docker_config_is_helper_name(name))
         return NULL;
     char *copy = strdup(name);
     if (!copy)
         return NULL;
     snprintf(label, sizeof label, "helper %s", name);
-    struct credential_source *source = source_new_named(label, true, helper_get, free, copy);
-    if (source)
-        credential_source_may_run(source, helper_may_run);
-    return source;
+    return credential_source_new(&kind, copy);
 }
 
 /* ---- config.json ---- */
@@ -108,38 +110,27 @@ static bool config_path(const struct docker *docker, char *out, size_t size) {
     return length > 0 && (size_t)length < size;
 }
 
-/* *missing: there is no such file, which is no error unless the configuration names it. */
-static bool read_config(const char *path, struct buffer *out, bool *missing, struct error *error) {
-    *missing = false;
-    FILE *file = fopen(path, "re");
-    if (!file) {
-        *missing = errno == ENOENT || errno == ENOTDIR;
-        return *missing || error_set_errno(error, errno, "open");
-    }
-    char bytes[4096];
-    size_t got;
-    while ((got = fread(bytes, 1, sizeof bytes, file)) > 0 && buffer_append(out, bytes, got))
-        ;
-    bool failed = ferror(file);
-    int reason = errno;
-    fclose(file);
-    explicit_bzero(bytes, sizeof bytes);
-    if (failed)
-        return error_set_errno(error, reason, "read");
-    return !out->failed ||
-           error_set(error, ERROR_INVALID, "it is longer than %zu bytes", out->limit);
+/* The whole file, to be wiped. NULL: *missing, where no file is no error, or the error is set. */
+static char *read_config(const char *path, size_t *length, bool *missing, struct error *error) {
+    struct error reason = {0};
+    char *bytes = file_read_small(path, DOCKER_CONFIG_LIMIT, FILE_ANY, length, NULL, &reason);
+    *missing = !bytes && reason.kind == ERROR_NOT_FOUND;
+    if (!bytes && !*missing && error)
+        *error = reason;
+    return bytes;
 }
 
-static void wipe_buffer(struct buffer *buffer) {
-    if (buffer->bytes)
-        explicit_bzero(buffer->bytes, buffer->capacity);
-    buffer_finish(buffer);
+/* Frees what read_config() returned, which holds secrets. */
+static void wipe_config(char *bytes, size_t length) {
+    if (bytes)
+        explicit_bzero(bytes, length);
+    free(bytes);
 }
 
-/* What one config says; *out stays anonymous when it says nothing. */
+/* Looks `host` up in one config; *out stays anonymous when there is no entry. */
 static bool look_up(const void *bytes, size_t length, const char *origin, const char *host,
                     struct credential *out, struct error *error) {
-    __attribute__((cleanup(docker_entry_finish))) struct docker_entry entry = {0};
+    cleanup_docker_config_entry struct docker_config_entry entry = {0};
     if (!docker_config_find(bytes, length, host, &entry, error))
         return error_wrap(error, "%s", origin);
     if (entry.helper[0]) {
@@ -161,7 +152,8 @@ static bool docker_get(void *context, const char *host, bool renew, struct crede
     const char *inherited = getenv("DOCKER_AUTH_CONFIG");
     char path[PATH_MAX], origin[sizeof out->from];
     bool missing;
-    (void)renew; /* read anew each time */
+    size_t length;
+    (void)renew; /* the config is read each time */
     if (!docker->file && inherited && *inherited) {
         if (!look_up(inherited, strlen(inherited), "DOCKER_AUTH_CONFIG", host, out, error))
             return false;
@@ -171,42 +163,45 @@ static bool docker_get(void *context, const char *host, bool renew, struct crede
     if (!config_path(docker, path, sizeof path))
         return true;
     snprintf(origin, sizeof origin, "docker config %.140s", path);
-    __attribute__((cleanup(wipe_buffer))) struct buffer bytes = {.limit = DOCKER_CONFIG_LIMIT};
-    if (!read_config(path, &bytes, &missing, error))
-        return error_wrap(error, "%s", origin);
-    if (missing)
-        return true;
-    return look_up(bytes.bytes, bytes.length, origin, host, out, error);
+    char *bytes = read_config(path, &length, &missing, error);
+    if (!bytes)
+        return missing || error_wrap(error, "%s", origin);
+    bool ok = look_up(bytes, length, origin, host, out, error);
+    wipe_config(bytes, length);
+    return ok;
 }
 
-/* What is there but cannot be read now may name one later. */
+/* A config that exists but cannot be read now counts as one with a helper, because it may be
+ * readable later. */
 static bool docker_may_run(const void *context) {
     const struct docker *docker = context;
     const char *inherited = getenv("DOCKER_AUTH_CONFIG");
     char path[PATH_MAX];
     bool missing;
+    size_t length;
     if (!docker->file && inherited && *inherited &&
         docker_config_has_helpers(inherited, strlen(inherited)))
         return true;
     if (!config_path(docker, path, sizeof path))
         return false;
-    __attribute__((cleanup(wipe_buffer))) struct buffer bytes = {.limit = DOCKER_CONFIG_LIMIT};
-    if (!read_config(path, &bytes, &missing, NULL))
-        return true;
-    return !missing && docker_config_has_helpers(bytes.bytes, bytes.length);
+    char *bytes = read_config(path, &length, &missing, NULL);
+    if (!bytes)
+        return !missing;
+    bool has_helpers = docker_config_has_helpers(bytes, length);
+    wipe_config(bytes, length);
+    return has_helpers;
 }
 
 struct credential_source *credential_source_docker(const char *file) {
+    static const struct credential_source_kind kind = {.name = "docker",
+                                                       .by_host = true,
+                                                       .get = docker_get,
+                                                       .free_context = docker_free,
+                                                       .may_run = docker_may_run};
     struct docker *docker = calloc(1, sizeof *docker);
     if (docker && file && !(docker->file = strdup(file))) {
         free(docker);
         return NULL;
     }
-    if (!docker)
-        return NULL;
-    struct credential_source *source =
-        source_new_named("docker", true, docker_get, docker_free, docker);
-    if (source)
-        credential_source_may_run(source, docker_may_run);
-    return source;
+    return docker ? credential_source_new(&kind, docker) : NULL;
 }

@@ -1,3 +1,4 @@
+/* Docker's config.json: looking a host up, and reading its entries and what helpers print. */
 #include "auth/docker_config.h"
 
 #include <string.h>
@@ -7,12 +8,12 @@
 #include "base/json.h"
 #include "base/text.h"
 
-/* Docker Hub's names, that by which Docker stores it first. */
+/* Docker Hub's names. The first is the one by which Docker stores its entry. */
 static const char *const hub_names[] = {DOCKER_HUB_KEY, "index.docker.io", "docker.io",
                                         "registry-1.docker.io", "registry.hub.docker.com"};
 enum { HUB_NAMES = sizeof hub_names / sizeof *hub_names };
 
-bool docker_host_is_hub(const char *host) {
+bool docker_config_is_hub(const char *host) {
     for (size_t i = 1; i < HUB_NAMES; i++) {
         if (strcasecmp(host, hub_names[i]) == 0)
             return true;
@@ -20,19 +21,19 @@ bool docker_host_is_hub(const char *host) {
     return false;
 }
 
-bool docker_helper_name_ok(const char *name) {
+bool docker_config_is_helper_name(const char *name) {
     static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
                                   "0123456789-_.";
     size_t length = strlen(name);
     return length > 0 && length < DOCKER_HELPER_NAME_SIZE && strspn(name, allowed) == length;
 }
 
-void docker_entry_finish(struct docker_entry *entry) {
+void docker_config_entry_finish(struct docker_config_entry *entry) {
     credential_wipe(&entry->credential);
-    *entry = (struct docker_entry){0};
+    *entry = (struct docker_config_entry){0};
 }
 
-/* A key of `auths` without scheme and path, as Docker compares it. */
+/* A key of `auths` without scheme and path, which is how Docker compares it. */
 static struct text key_host(const char *key) {
     struct text rest, text = text_of(key);
     if (text_starts(text, "https://"))
@@ -56,7 +57,7 @@ static json_t *find_member(json_t *object, const char *host, bool loosely) {
 }
 
 static json_t *find_host(json_t *object, const char *host, bool loosely) {
-    if (!docker_host_is_hub(host))
+    if (!docker_config_is_hub(host))
         return find_member(object, host, loosely);
     for (size_t i = 0; i < HUB_NAMES; i++) {
         json_t *found = find_member(object, hub_names[i], loosely);
@@ -66,16 +67,16 @@ static json_t *find_host(json_t *object, const char *host, bool loosely) {
     return NULL;
 }
 
-static bool take_helper(const json_t *name, const char *member, struct docker_entry *out,
+static bool take_helper(const json_t *name, const char *member, struct docker_config_entry *out,
                         struct error *error) {
     if (!json_is_string(name) || json_string_length(name) != strlen(json_string_value(name)))
-        return error_set(error, ERROR_INVALID, "%s holds no name of a helper", member);
+        return error_set(error, ERROR_INVALID, "%s is not the name of a helper", member);
     const char *value = json_string_value(name);
     if (*value == '\0')
         return true;
-    if (!docker_helper_name_ok(value))
-        return error_set(error, ERROR_INVALID, "%s: \"%.80s\" is no name of a helper", member,
-                         value);
+    if (!docker_config_is_helper_name(value))
+        return error_set(error, ERROR_INVALID, "%s: \"%.80s\" cannot be the name of a helper",
+                         member, value);
     memcpy(out->helper, value, strlen(value) + 1);
     return true;
 }
@@ -100,12 +101,13 @@ static bool set_basic(struct text user, struct text password, struct credential 
     return (out->username && out->secret) || error_set(error, ERROR_MEMORY, "out of memory");
 }
 
-/* base64("user:password"); the password ends before trailing NULs, which some writers pad with. */
+/* base64("user:password"). NUL bytes at the end do not belong to the password: some writers add
+ * them as padding. */
 static bool decode_auth(const char *auth, struct credential *out, struct error *error) {
     size_t length = 0;
     char *plain = base64_decode(text_trim(text_of(auth)), &length);
     if (!plain)
-        return error_set(error, ERROR_INVALID, "its \"auth\" is no base64");
+        return error_set(error, ERROR_INVALID, "its \"auth\" is not base64");
     struct text password, user = text_cut((struct text){plain, length}, ':', &password);
     while (password.length && password.at[password.length - 1] == '\0')
         password.length--;
@@ -129,7 +131,7 @@ static bool take_auth(const json_t *entry, struct credential *out, struct error 
     const char *user = string_of(entry, "username"), *password = string_of(entry, "password");
     if (*user || *password)
         return set_basic(text_of(user), text_of(password), out, error);
-    return true; /* {}: Docker's mark that a helper holds it */
+    return true; /* {}: by this Docker marks that a helper holds the credential */
 }
 
 static bool is_object_or_absent(const json_t *root, const char *name, struct error *error) {
@@ -139,8 +141,8 @@ static bool is_object_or_absent(const json_t *root, const char *name, struct err
 }
 
 bool docker_config_find(const void *bytes, size_t length, const char *host,
-                        struct docker_entry *out, struct error *error) {
-    *out = (struct docker_entry){0};
+                        struct docker_config_entry *out, struct error *error) {
+    *out = (struct docker_config_entry){0};
     cleanup_json json_t *root = bounded_json_load(bytes, length, error);
     if (!root)
         return false;
@@ -172,13 +174,13 @@ bool docker_config_has_helpers(const void *bytes, size_t length) {
     return *string_of(root, "credsStore") || (json_is_object(helpers) && json_object_size(helpers));
 }
 
-bool docker_helper_read(const void *bytes, size_t length, struct credential *out,
-                        struct error *error) {
+bool docker_config_read_helper(const void *bytes, size_t length, struct credential *out,
+                               struct error *error) {
     struct error why;
     cleanup_json json_t *root = bounded_json_load(bytes, length, &why);
-    if (!root || !json_is_object(root)) /* the parser's own words might quote the secret */
-        return error_set(error, ERROR_INVALID, "it printed no JSON object");
-    /* Helpers are read with case folded, as Docker's JSON reader does. */
+    if (!root || !json_is_object(root)) /* without jansson's text, which might quote the secret */
+        return error_set(error, ERROR_INVALID, "its output is no JSON object");
+    /* Upper and lower case are the same here, as for Docker's JSON reader. */
     const char *key, *user = NULL, *secret = NULL;
     json_t *value;
     json_object_foreach (root, key, value) {
@@ -188,7 +190,7 @@ bool docker_helper_read(const void *bytes, size_t length, struct credential *out
             secret = json_string_value(value);
     }
     if (!user || !secret)
-        return error_set(error, ERROR_INVALID, "it printed no \"Username\" and \"Secret\"");
+        return error_set(error, ERROR_INVALID, "its output has no \"Username\" and \"Secret\"");
     if (strcmp(user, "<token>") == 0)
         return set_identity(secret, out, error);
     if (*user == '\0' && *secret == '\0')

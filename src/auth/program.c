@@ -1,3 +1,4 @@
+/* Runs a small program: its pipes, its start, its output, its end. */
 #include "auth/program.h"
 
 #include <errno.h>
@@ -18,8 +19,9 @@ struct running {
     int pidfd, out, err;
 };
 
-/* Short enough for the pipe's own buffer: written before the program starts, with the reading end
- * in our hands, so that a program that does not read cannot block us or raise SIGPIPE. */
+/* Writes the input before the program starts, while this process holds the reading end: the input
+ * fits into the pipe's buffer, so that a program that does not read it can neither block the write
+ * nor cause SIGPIPE. */
 static bool fill_input(const char *input, int pipe_fds[2], struct error *error) {
     size_t length = strlen(input);
     if (length > PROGRAM_INPUT_LIMIT)
@@ -98,8 +100,8 @@ static bool start(const char *const *arguments, const char *input, struct runnin
     return true;
 }
 
-/* Reads what is there. False at the end of the stream. What passes the buffer's limit is read and
- * dropped, so that the program does not block on it. */
+/* Reads what has arrived; false at the end of the stream. Bytes beyond the buffer's limit are read
+ * and dropped, so that the program does not block. */
 static bool drain(int fd, struct buffer *into) {
     char bytes[4096];
     ssize_t got;
@@ -113,8 +115,8 @@ static bool drain(int fd, struct buffer *into) {
     return open;
 }
 
-/* Until the program has ended: not until its output has, which a process it left behind may hold
- * open for ever. */
+/* Reads until the program ends. It does not wait for the end of its output, because a process that
+ * the program left behind may hold that open for ever. */
 static bool follow(struct running *running, int timeout_ms, struct program_result *result,
                    struct buffer *complaint, struct error *error) {
     int64_t deadline = clock_ms() + timeout_ms;
@@ -123,7 +125,7 @@ static bool follow(struct running *running, int timeout_ms, struct program_resul
     for (;;) {
         int64_t left = deadline - clock_ms();
         if (left <= 0)
-            return error_set(error, ERROR_TIMEOUT, "no answer within %d s", timeout_ms / 1000);
+            return error_set(error, ERROR_TIMEOUT, "it did not end within %d s", timeout_ms / 1000);
         if (poll(fds, 3, (int)left) < 0 && errno != EINTR)
             return error_set_errno(error, errno, "wait for it");
         bool ended = fds[0].revents != 0;
@@ -155,10 +157,11 @@ static void close_running(struct running *running) {
         close(running->err);
 }
 
+#define cleanup_running __attribute__((cleanup(close_running)))
+
 bool program_run(const char *const *arguments, const char *input, int timeout_ms,
                  struct program_result *result, struct error *error) {
-    __attribute__((cleanup(close_running))) struct running running = {
-        .pidfd = -1, .out = -1, .err = -1};
+    cleanup_running struct running running = {.pidfd = -1, .out = -1, .err = -1};
     *result = (struct program_result){.out.limit = PROGRAM_OUTPUT_LIMIT};
     if (!start(arguments, input, &running, error))
         return error_wrap(error, "%s", arguments[0]);

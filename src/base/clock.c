@@ -1,8 +1,10 @@
 /* Time: the two clocks, waiting, and jitter. */
 #include "base/clock.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/random.h>
 
 static int64_t read_us(clockid_t id) {
@@ -49,6 +51,55 @@ void clock_format_now(char *out, size_t size) {
     gmtime_r(&now.tv_sec, &parts);
     strftime(seconds, sizeof seconds, "%Y-%m-%dT%H:%M:%S", &parts);
     snprintf(out, size, "%s.%03ldZ", seconds, now.tv_nsec / 1000000);
+}
+
+static bool read_digits(const char **at, int count, int *out) {
+    *out = 0;
+    for (int i = 0; i < count; i++, (*at)++) {
+        if (!isdigit((unsigned char)**at))
+            return false;
+        *out = *out * 10 + (**at - '0');
+    }
+    return true;
+}
+
+static bool read_char(const char **at, const char *any) {
+    return **at && strchr(any, **at) && (*at)++;
+}
+
+bool clock_parse_rfc3339(const char *text, int64_t *seconds) {
+    struct tm tm = {0};
+    int offset_hours = 0, offset_minutes = 0, sign = 1;
+    const char *at = text;
+    if (!read_digits(&at, 4, &tm.tm_year) || !read_char(&at, "-") ||
+        !read_digits(&at, 2, &tm.tm_mon) || !read_char(&at, "-") ||
+        !read_digits(&at, 2, &tm.tm_mday) || !read_char(&at, "Tt ") ||
+        !read_digits(&at, 2, &tm.tm_hour) || !read_char(&at, ":") ||
+        !read_digits(&at, 2, &tm.tm_min) || !read_char(&at, ":") ||
+        !read_digits(&at, 2, &tm.tm_sec))
+        return false;
+    if (*at == '.') {
+        at++;
+        if (!isdigit((unsigned char)*at))
+            return false;
+        at += strspn(at, "0123456789");
+    }
+    if (*at == '+' || *at == '-') {
+        sign = *at++ == '-' ? -1 : 1;
+        if (!read_digits(&at, 2, &offset_hours) || !read_char(&at, ":") ||
+            !read_digits(&at, 2, &offset_minutes))
+            return false;
+    } else if (!read_char(&at, "Zz")) {
+        return false;
+    }
+    if (*at || tm.tm_year < 1970 || tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 ||
+        tm.tm_mday > 31 || tm.tm_hour > 23 || tm.tm_min > 59 || tm.tm_sec > 60 ||
+        offset_hours > 23 || offset_minutes > 59)
+        return false;
+    tm.tm_year -= 1900;
+    tm.tm_mon -= 1;
+    *seconds = (int64_t)timegm(&tm) - INT64_C(60) * sign * (offset_hours * 60 + offset_minutes);
+    return true;
 }
 
 uint32_t clock_jitter(uint32_t bound) {

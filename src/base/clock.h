@@ -5,6 +5,7 @@
 #ifndef BASE_CLOCK_H
 #define BASE_CLOCK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <time.h>
@@ -19,6 +20,10 @@ struct timespec clock_deadline(int64_t ms);
 
 /* The wall time as "2026-11-21T03:55:00.123Z"; needs 25 bytes. */
 void clock_format_now(char *out, size_t size);
+
+/* Seconds since 1970 of an RFC 3339 time such as "2024-05-01T12:34:56.5Z"; a fraction is cut.
+ * False: no such time, or one before 1970. */
+bool clock_parse_rfc3339(const char *text, int64_t *seconds);
 
 /* A random whole number in [0, bound), for jitter and not for secrets. */
 uint32_t clock_jitter(uint32_t bound);

@@ -72,7 +72,7 @@ char *file_read_small(const char *path, size_t limit, unsigned rules, size_t *le
             *length = (size_t)got;
         return bytes;
     }
-    explicit_bzero(bytes, size);
+    explicit_bzero(bytes, got < 0 ? size : (size_t)got);
     free(bytes);
     return NULL;
 }

@@ -135,7 +135,7 @@ bool upstream_canonical_host(struct text text, char out[static HOST_LIMIT + 1]) 
         *c = (char)tolower((unsigned char)*c);
     if (text_ends(text_of(out), ":443"))
         out[strlen(out) - 4] = '\0';
-    if (docker_host_is_hub(out))
+    if (docker_config_is_hub(out))
         memcpy(out, HUB_HOST, sizeof HUB_HOST);
     return true;
 }

@@ -591,7 +591,7 @@ def test_whoami_without_a_service_account(machine, google):
     metadata(machine, google)
     done = machine.run("whoami")
     assert done.returncode == 1
-    assert "it answers, and has no service account" in done.stdout
+    assert "it responds, but has no service account" in done.stdout
 
 
 # ---- docker-credential-tarn

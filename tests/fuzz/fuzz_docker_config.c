@@ -11,16 +11,16 @@ static void check_credential(const struct credential *credential) {
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     static const char *const hosts[] = {"docker.io", "ghcr.io", "localhost:5000"};
     for (size_t i = 0; i < sizeof hosts / sizeof *hosts; i++) {
-        struct docker_entry entry;
+        struct docker_config_entry entry;
         if (docker_config_find(bytes, length, hosts[i], &entry, NULL)) {
-            MUST(entry.helper[0] == '\0' || docker_helper_name_ok(entry.helper));
+            MUST(entry.helper[0] == '\0' || docker_config_is_helper_name(entry.helper));
             check_credential(&entry.credential);
         }
-        docker_entry_finish(&entry);
+        docker_config_entry_finish(&entry);
     }
     docker_config_has_helpers(bytes, length);
     struct credential credential = {0};
-    if (docker_helper_read(bytes, length, &credential, NULL))
+    if (docker_config_read_helper(bytes, length, &credential, NULL))
         check_credential(&credential);
     credential_wipe(&credential);
     return 0;

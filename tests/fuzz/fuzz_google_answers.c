@@ -1,8 +1,9 @@
-/* What Google's services and programs answer, each reader on the same bytes: OAuth replies and
+/* What Google's services and programs send, each reader on the same bytes: OAuth responses and
  * refusals, the metadata server, IAM, gcloud, a federation's programs and files, times, hosts. */
 #include <string.h>
-#include "auth/google/kinds.h"
-#include "auth/google/request.h"
+#include "auth/google/gcloud.h"
+#include "auth/google/impersonation.h"
+#include "auth/google/metadata.h"
 #include "auth/google/subject_token.h"
 #include "auth/program.h"
 #include "base/cleanup.h"
@@ -68,7 +69,7 @@ static void check_services(void) {
     };
     token.secret = strdup("our-own-secret");
     MUST(token.secret);
-    bool ok = impersonate(&impersonation, &token, &error);
+    bool ok = impersonation_token(&impersonation, &token, &error);
     MUST(ok || !strstr(error.text, "our-own-secret")); /* whoever echoes it */
     check_token(ok, &token, &error);
 }
@@ -84,7 +85,7 @@ static void check_texts(const char *text) {
     cleanup_secret char *json = subject_token_extract(text, source, &error);
     cleanup_secret char *plain = subject_token_extract(text, NULL, &error);
     MUST((!json || *json) && (!plain || *plain));
-    time_parse_rfc3339(text, &seconds);
+    clock_parse_rfc3339(text, &seconds);
     if (google_host_of(text_of(text), host, sizeof host))
         MUST(*host && strlen(host) < sizeof host);
     google_host_is_registry(text_of(text));

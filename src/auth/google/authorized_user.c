@@ -1,7 +1,8 @@
 /* A person's login (`gcloud auth application-default login`): a refresh token (RFC 6749 §6). */
+#include "auth/google/authorized_user.h"
+
 #include <string.h>
 #include "auth/google/endpoint.h"
-#include "auth/google/kinds.h"
 #include "auth/google/request.h"
 #include "base/secret.h"
 
@@ -20,24 +21,24 @@ bool authorized_user_token(const json_t *document, const struct ask *ask, struct
         return false;
     if (strcmp(universe, GOOGLE_UNIVERSE) != 0)
         return error_set(error, ERROR_UNSUPPORTED,
-                         "authorized_user works in the universe " GOOGLE_UNIVERSE " only");
+                         "authorized_user works only in the universe " GOOGLE_UNIVERSE "");
     if (!endpoint_check(url, ENDPOINT_OAUTH, universe, "token_uri", error))
         return false;
     text_copy(text_of(account), out->account, sizeof out->account);
 
-    /* The scopes are those of the login: a refresh can only narrow them, and asking for one that
-     * was not granted fails. */
+    /* A refresh can only narrow the scopes of the login, and fails for a scope that the login does
+     * not have: so none is named. */
     cleanup_secret_buffer struct buffer form = {0};
     buffer_reserve(&form, 3 * (strlen(id) + strlen(secret) + strlen(refresh)) + 256);
-    form_append(&form, "grant_type", "refresh_token");
-    form_append(&form, "client_id", id);
-    form_append(&form, "client_secret", secret);
-    form_append(&form, "refresh_token", refresh);
+    google_form_append(&form, "grant_type", "refresh_token");
+    google_form_append(&form, "client_id", id);
+    google_form_append(&form, "client_secret", secret);
+    google_form_append(&form, "refresh_token", refresh);
     const struct token_question question = {
         .client = ask->client,
         .url = url,
         .form = &form,
         .secrets = (const char *[]){refresh, secret, NULL},
     };
-    return token_post(&question, out, error);
+    return google_token_post(&question, out, error);
 }

@@ -1,3 +1,4 @@
+/* The search order of Application Default Credentials. */
 #include "auth/google/discover.h"
 
 #include <errno.h>
@@ -6,16 +7,17 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
+#include "auth/google/metadata.h"
 
 #define WELL_KNOWN_FILE "application_default_credentials.json"
 
-/* An empty variable is as good as none. */
+/* An empty variable counts as absent. */
 static const char *environment(const char *name) {
     const char *value = getenv(name);
     return value && *value ? value : NULL;
 }
 
-static void note(struct google_trail *trail, const char *place, const char *finding) {
+static void record(struct google_trail *trail, const char *place, const char *finding) {
     if (!trail || trail->count == GOOGLE_TRAIL_LIMIT)
         return;
     struct google_step *step = &trail->steps[trail->count++];
@@ -23,8 +25,8 @@ static void note(struct google_trail *trail, const char *place, const char *find
     snprintf(step->finding, sizeof step->finding, "%s", finding);
 }
 
-static bool settle(struct found *out, enum found_kind kind, bool named, const char *place,
-                   struct error *error) {
+static bool set_found(struct found *out, enum found_kind kind, bool named, const char *place,
+                      struct error *error) {
     out->kind = kind;
     out->named = named;
     return text_copy(text_of(place), out->place, sizeof out->place) ||
@@ -32,7 +34,8 @@ static bool settle(struct found *out, enum found_kind kind, bool named, const ch
                      sizeof out->place - 1);
 }
 
-bool discover_file_present(const char *path, bool *present, struct error *error) {
+/* Whether there is a file, in whatever state. False: that cannot be told. */
+static bool is_present(const char *path, bool *present, struct error *error) {
     struct stat status;
     *present = stat(path, &status) == 0;
     if (*present || errno == ENOENT || errno == ENOTDIR)
@@ -40,12 +43,12 @@ bool discover_file_present(const char *path, bool *present, struct error *error)
     return error_set_errno(error, errno, "%s", path);
 }
 
-/* 2. gcloud's well-known file. */
+/* The second place: gcloud's well-known file. */
 static bool look_at_well_known(struct found *out, struct google_trail *trail, struct error *error) {
     const char *folder = environment("CLOUDSDK_CONFIG"), *home = environment("HOME");
     char path[sizeof out->place];
     if (!folder && !home) {
-        note(trail, "$HOME/.config/gcloud/" WELL_KNOWN_FILE, "HOME is not set");
+        record(trail, "$HOME/.config/gcloud/" WELL_KNOWN_FILE, "HOME is not set");
         return true;
     }
     int length = folder ? snprintf(path, sizeof path, "%s/" WELL_KNOWN_FILE, folder)
@@ -53,52 +56,52 @@ static bool look_at_well_known(struct found *out, struct google_trail *trail, st
     if (length < 0 || (size_t)length >= sizeof path)
         return error_set(error, ERROR_INVALID, "the path of gcloud's folder is too long");
     bool present;
-    if (!discover_file_present(path, &present, error)) {
-        note(trail, path, "cannot be looked at");
+    if (!is_present(path, &present, error)) {
+        record(trail, path, "cannot be examined");
         return false;
     }
-    note(trail, path, present ? "used" : "no such file");
-    return !present || settle(out, FOUND_FILE, false, path, error);
+    record(trail, path, present ? "used" : "no such file");
+    return !present || set_found(out, FOUND_FILE, false, path, error);
 }
 
-/* 3. The metadata server. */
+/* The third place: the metadata server. */
 static bool look_at_metadata(struct client *client, struct found *out, struct google_trail *trail,
                              struct error *error) {
     const char *host = environment("GCE_METADATA_HOST"), *no_check = environment("NO_GCE_CHECK");
     if (host) {
-        note(trail, "GCE_METADATA_HOST", "used");
-        return settle(out, FOUND_METADATA, true, host, error);
+        record(trail, "GCE_METADATA_HOST", "used");
+        return set_found(out, FOUND_METADATA, true, host, error);
     }
     if (no_check && strcasecmp(no_check, "true") == 0) {
-        note(trail, "http://" METADATA_DEFAULT_HOST, "not asked: NO_GCE_CHECK=true");
+        record(trail, "http://" METADATA_DEFAULT_HOST, "not asked: NO_GCE_CHECK=true");
         return true;
     }
     bool there = metadata_is_there(client);
-    note(trail, "http://" METADATA_DEFAULT_HOST, there ? "used" : "no metadata server answers");
-    return !there || settle(out, FOUND_METADATA, false, METADATA_DEFAULT_HOST, error);
+    record(trail, "http://" METADATA_DEFAULT_HOST, there ? "used" : "no metadata server answers");
+    return !there || set_found(out, FOUND_METADATA, false, METADATA_DEFAULT_HOST, error);
 }
 
-bool discover(struct client *client, const struct google_settings *settings, struct found *out,
-              struct google_trail *trail, struct error *error) {
+bool google_discover(struct client *client, const struct google_settings *settings,
+                     struct found *out, struct google_trail *trail, struct error *error) {
     *out = (struct found){0};
     if (settings->file) {
-        note(trail, settings->file, "used: named by the configuration");
-        return settle(out, FOUND_FILE, true, settings->file, error);
+        record(trail, settings->file, "used: named by the configuration");
+        return set_found(out, FOUND_FILE, true, settings->file, error);
     }
     if (settings->metadata) {
-        note(trail, settings->metadata, "used: named by the configuration");
-        return settle(out, FOUND_METADATA, true, settings->metadata, error);
+        record(trail, settings->metadata, "used: named by the configuration");
+        return set_found(out, FOUND_METADATA, true, settings->metadata, error);
     }
     if (settings->gcloud) {
-        note(trail, "gcloud", "used: named by the configuration");
-        return settle(out, FOUND_GCLOUD, true, "gcloud", error);
+        record(trail, "gcloud", "used: named by the configuration");
+        return set_found(out, FOUND_GCLOUD, true, "gcloud", error);
     }
     const char *file = environment("GOOGLE_APPLICATION_CREDENTIALS");
     if (file) {
-        note(trail, "GOOGLE_APPLICATION_CREDENTIALS", "used");
-        return settle(out, FOUND_FILE, true, file, error);
+        record(trail, "GOOGLE_APPLICATION_CREDENTIALS", "used");
+        return set_found(out, FOUND_FILE, true, file, error);
     }
-    note(trail, "GOOGLE_APPLICATION_CREDENTIALS", "not set");
+    record(trail, "GOOGLE_APPLICATION_CREDENTIALS", "not set");
     if (!look_at_well_known(out, trail, error))
         return false;
     return out->kind != FOUND_NOTHING || look_at_metadata(client, out, trail, error);

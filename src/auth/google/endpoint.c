@@ -1,3 +1,4 @@
+/* Whether a credential file's URL may be asked. */
 #include "auth/google/endpoint.h"
 
 #include <ctype.h>
@@ -73,7 +74,7 @@ static const char *const services[] = {
 static bool is_host_of(const char *host, enum endpoint endpoint, const char *universe) {
     if (endpoint == ENDPOINT_SUBJECT)
         return true;
-    /* Key files of old name these. */
+    /* Older key files name these hosts. */
     if (endpoint == ENDPOINT_OAUTH &&
         (strcmp(host, "accounts.google.com") == 0 || strcmp(host, "www.googleapis.com") == 0))
         return true;
@@ -84,7 +85,8 @@ static bool is_host_of(const char *host, enum endpoint endpoint, const char *uni
     return prefix.at[prefix.length] == '.' && is_service(prefix, services[endpoint]);
 }
 
-/* The query may hold a secret and the rest may be anything: people get scheme, host and path. */
+/* How many bytes of a URL an error shows: scheme, host and path, because the query may hold a
+ * secret. */
 static int shown_length(const char *url) {
     size_t length = strcspn(url, "?#");
     return length > 160 ? 160 : (int)length;
@@ -99,17 +101,18 @@ bool endpoint_check(const char *url, enum endpoint endpoint, const char *univers
     }
     bool https = strncmp(url, "https://", 8) == 0, http = strncmp(url, "http://", 7) == 0;
     if ((!https && !http) || !origin_parse(url, &origin))
-        return error_set(error, ERROR_INVALID, "%s is no http or https URL", field);
+        return error_set(error, ERROR_INVALID, "%s is not an http or https URL", field);
     if (is_loopback(origin.host) ||
         (endpoint == ENDPOINT_SUBJECT && strcmp(origin.host, METADATA_ADDRESS) == 0))
         return true;
     if (!https)
         return error_set(error, ERROR_INVALID,
-                         "%s %.*s: http is for this machine only; write https", field,
+                         "%s %.*s: http is allowed for this machine only; write https", field,
                          shown_length(url), url);
     if (is_host_of(origin.host, endpoint, universe))
         return true;
-    return error_set(error, ERROR_INVALID,
-                     "%s %.*s is no endpoint of Google's (https://%s.%s/): nothing is sent there",
-                     field, shown_length(url), url, services[endpoint], universe);
+    return error_set(
+        error, ERROR_INVALID,
+        "%s %.*s is not an endpoint of Google (https://%s.%s/), so nothing is sent there", field,
+        shown_length(url), url, services[endpoint], universe);
 }

@@ -1,11 +1,13 @@
 /*
- * Workload Identity Federation: a token of another issuer's (the subject token) is exchanged at
- * STS for one of Google's (RFC 8693), and that, if the file says so, for a service account's.
+ * Workload Identity Federation: a token of another issuer (the subject token) is exchanged at STS
+ * for a token of Google (RFC 8693), and that, if the file says so, for a service account's token.
  */
+#include "auth/google/external_account.h"
+
 #include <stdio.h>
 #include <string.h>
 #include "auth/google/endpoint.h"
-#include "auth/google/kinds.h"
+#include "auth/google/impersonation.h"
 #include "auth/google/request.h"
 #include "auth/google/subject_token.h"
 #include "base/base64.h"
@@ -16,7 +18,7 @@
 #define TYPE_PREFIX "urn:ietf:params:oauth:token-type:"
 #define GRANT_TYPE  "urn:ietf:params:oauth:grant-type:token-exchange"
 
-/* Bounds from memory, not from a source: 10 minutes to 12 hours. */
+/* 10 minutes to 12 hours: remembered, not taken from a document of Google. */
 enum { LEAST_LIFE_S = 600, MOST_LIFE_S = 43200 };
 
 struct federation {
@@ -35,7 +37,7 @@ static bool read_lifetime(const json_t *document, unsigned *lifetime_s, struct e
         return true;
     if (!json_is_integer(life) || value < LEAST_LIFE_S || value > MOST_LIFE_S)
         return error_set(error, ERROR_INVALID,
-                         "token_lifetime_seconds is no number between %d and %d", LEAST_LIFE_S,
+                         "token_lifetime_seconds is not a number between %d and %d", LEAST_LIFE_S,
                          MOST_LIFE_S);
     *lifetime_s = (unsigned)value;
     return true;
@@ -77,11 +79,11 @@ static bool read_federation(const json_t *document, struct federation *out, stru
         strstr(out->audience, "/workforcePools/") && text_starts(text_of(out->audience), "//iam.");
     return !out->user_project || workforce ||
            error_set(error, ERROR_INVALID,
-                     "workforce_pool_user_project is for workforce pools only");
+                     "workforce_pool_user_project is allowed for workforce pools only");
 }
 
-/* The program's own types are jwt, id_token and saml2; AWS and X.509 are refused with their
- * reasons where the subject token is fetched. */
+/* The supported types. AWS and X.509 are refused with a reason of their own where the subject token
+ * is fetched. */
 static bool type_ok(const char *type, struct error *error) {
     static const char *const types[] = {"jwt", "id_token", "saml2", NULL};
     const struct text whole = text_of(type);
@@ -97,18 +99,18 @@ static bool type_ok(const char *type, struct error *error) {
 static bool build_form(const struct federation *federation, const char *scope, const char *subject,
                        struct buffer *form) {
     buffer_reserve(form, 3 * strlen(subject) + 2048);
-    form_append(form, "grant_type", GRANT_TYPE);
-    form_append(form, "audience", federation->audience);
-    form_append(form, "scope", scope);
-    form_append(form, "requested_token_type", TYPE_PREFIX "access_token");
-    form_append(form, "subject_token_type", federation->token_type);
-    form_append(form, "subject_token", subject);
+    google_form_append(form, "grant_type", GRANT_TYPE);
+    google_form_append(form, "audience", federation->audience);
+    google_form_append(form, "scope", scope);
+    google_form_append(form, "requested_token_type", TYPE_PREFIX "access_token");
+    google_form_append(form, "subject_token_type", federation->token_type);
+    google_form_append(form, "subject_token", subject);
     if (federation->user_project && !federation->client_id) {
         cleanup_json json_t *options = json_pack("{s:s}", "userProject", federation->user_project);
         cleanup_free char *text = options ? json_dumps(options, JSON_COMPACT) : NULL;
         if (!text)
             return false;
-        form_append(form, "options", text);
+        google_form_append(form, "options", text);
     }
     return !form->failed;
 }
@@ -136,13 +138,13 @@ static bool exchange(struct client *client, const struct federation *federation,
         .form = &form,
         .secrets = secrets,
     };
-    return token_post(&question, out, error);
+    return google_token_post(&question, out, error);
 }
 
-/* The federated token for `subject`, and then, if the file says so, the account's. */
+/* Fetches the federated token for `subject`, and then, if the file says so, the account's token. */
 static bool federate(const struct federation *federation, const char *subject,
                      const struct ask *ask, struct google_token *out, struct error *error) {
-    /* Only cloud-platform lets the federated token act as the account. */
+    /* The federated token needs the scope cloud-platform to act as the account. */
     const char *scope = federation->impersonation_url ? GOOGLE_SCOPE : ask->scope;
     if (!type_ok(federation->token_type, error))
         return false;
@@ -157,7 +159,7 @@ static bool federate(const struct federation *federation, const char *subject,
         .scope = ask->scope,
         .lifetime_s = federation->lifetime_s,
     };
-    return impersonate(&impersonation, out, error);
+    return impersonation_token(&impersonation, out, error);
 }
 
 bool external_account_token(const json_t *document, const struct ask *ask, struct google_token *out,

@@ -1,12 +1,14 @@
-/* From "whatever the machine has" to one access token, without a cache. */
+/* From the sources that the machine has to one access token, without a cache. */
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "auth/google/discover.h"
 #include "auth/google/endpoint.h"
+#include "auth/google/gcloud.h"
 #include "auth/google/google.h"
-#include "auth/google/kinds.h"
+#include "auth/google/impersonation.h"
+#include "auth/google/metadata.h"
 #include "base/log.h"
 #include "base/secret.h"
 
@@ -23,7 +25,7 @@ static bool join_scopes(const char *const *scopes, struct buffer *out) {
     return !out->failed;
 }
 
-/* A key or a login, not the mere description of where an identity comes from. */
+/* Whether the file holds a key or a login; a federation's file only says where an identity is. */
 static bool holds_secret(const char *kind) {
     return strcmp(kind, "external_account") != 0;
 }
@@ -48,22 +50,22 @@ static bool host_ok(const char *host) {
 
 static bool from_metadata(const struct found *found, const struct google_question *question,
                           const struct ask *ask, struct google_token *out, struct error *error) {
-    /* The instance's own scopes serve, unless somebody asked for certain ones. */
+    /* The instance's own scopes are used, unless certain ones were asked for. */
     bool narrowed = question->settings.scopes && !question->settings.impersonate;
     text_copy(text_of("metadata"), out->kind, sizeof out->kind);
     if (!host_ok(found->place))
-        return error_set(error, ERROR_INVALID, "is no host[:port]");
+        return error_set(error, ERROR_INVALID, "is not host[:port]");
     if (metadata_token(ask->client, found->place, narrowed ? ask->scope : NULL, question->account,
                        out, error))
         return true;
     if (error->kind != ERROR_NOT_FOUND)
         return false;
-    /* It answers and has no service account: an absent source, unless the configuration wants it.
-     */
+    /* A metadata server without a service account counts as absent, unless the configuration names
+     * it. */
     struct google_trail *trail = question->trail;
     if (trail && trail->count)
         snprintf(trail->steps[trail->count - 1].finding, sizeof trail->steps[0].finding,
-                 "it answers, and has no service account");
+                 "it responds, but has no service account");
     return question->settings.metadata || question->settings.impersonate
                ? error_set(error, ERROR_NOT_FOUND, "this machine has no service account (404)")
                : true;
@@ -95,7 +97,8 @@ static bool account_ok(const char *account) {
     return *account && strlen(account) < 200;
 }
 
-/* gcloud's variable for the endpoint, which the machine's owner sets: any https host will do. */
+/* gcloud's variable for the endpoint may name any https host, because the machine's owner sets it.
+ */
 static bool build_url(const char *account, struct buffer *url, struct error *error) {
     static const char variable[] = "CLOUDSDK_API_ENDPOINT_OVERRIDES_IAMCREDENTIALS";
     const char *base = getenv(variable);
@@ -105,8 +108,8 @@ static bool build_url(const char *account, struct buffer *url, struct error *err
     else if (!endpoint_check(base, ENDPOINT_SUBJECT, GOOGLE_UNIVERSE, variable, error))
         return false;
     if (!account_ok(account))
-        return error_set(error, ERROR_INVALID, "impersonation: \"%.100s\" is no account's address",
-                         account);
+        return error_set(error, ERROR_INVALID,
+                         "impersonation: \"%.100s\" is not the address of an account", account);
     size_t length = strlen(base);
     while (length && base[length - 1] == '/')
         length--;
@@ -121,7 +124,7 @@ static bool act_as(struct client *client, const char *account, const char *scope
     if (!build_url(account, &url, error))
         return false;
     struct impersonation impersonation = {.client = client, .url = url.bytes, .scope = scope};
-    return impersonate(&impersonation, token, error);
+    return impersonation_token(&impersonation, token, error);
 }
 
 static bool fetch(const struct found *found, const struct google_question *question,
@@ -148,7 +151,8 @@ bool google_token_fetch(const struct google_question *question, struct google_to
         *question->trail = (struct google_trail){0};
     bool ok = (question->client && join_scopes(question->settings.scopes, &scope)) ||
               error_set(&reason, ERROR_MEMORY, "out of memory");
-    ok = ok && discover(question->client, &question->settings, &found, question->trail, &reason);
+    ok = ok &&
+         google_discover(question->client, &question->settings, &found, question->trail, &reason);
     if (ok) {
         snprintf(out->from, sizeof out->from, "%s%.380s",
                  found.kind == FOUND_METADATA ? "metadata server " : "", found.place);
@@ -160,7 +164,7 @@ bool google_token_fetch(const struct google_question *question, struct google_to
         return true;
     google_token_wipe(out);
     error_wrap(&reason, "google credentials");
-    /* Whatever it was, to whoever waits for an image the source is unavailable. */
+    /* Whatever the reason, to a client that waits for an image the source is unavailable. */
     reason.kind = ERROR_UNAVAILABLE;
     if (error)
         *error = reason;

@@ -1,16 +1,17 @@
 /*
- * A Google access token from whatever the machine has: a credential file of any kind, the metadata
+ * A Google access token from what the machine has: a credential file of any kind, the metadata
  * server of a Google machine or pod, or the gcloud program.
  *
- * Without settings the sources are looked for in the order of Application Default Credentials, and
- * the first that is present decides; present but unusable is an error, never skipped. Nothing
- * present is no error: then there is no token, and the registry is asked anonymously.
+ * Without settings the sources are searched in the order of Application Default Credentials. The
+ * first source that is present is used. A source that is present but unusable is an error and is
+ * not skipped. If no source is present, that is no error: there is no token, and the registry is
+ * asked anonymously.
  *
- * Nothing here was tried against Google's live services; the formats are those of Google's own
+ * Nothing here was tried against Google's live services. The formats are those of Google's own
  * client libraries.
  *
- * Threads: a `struct google` and a source may be asked from any number of threads; one request at
- * a time fetches a token, and everybody gets that one.
+ * Any number of threads may ask a source. One request at a time fetches a token, and all callers
+ * share it.
  */
 #ifndef AUTH_GOOGLE_GOOGLE_H
 #define AUTH_GOOGLE_GOOGLE_H
@@ -23,7 +24,7 @@
 #include "base/text.h"
 #include "client/client.h"
 
-/* Which source to use. Zeroed: the search order. At most one of the first three is set. */
+/* Which source to use. Zeroed: search. At most one of the first three members is set. */
 struct google_settings {
     const char *file;          /* a credential file of any kind */
     const char *metadata;      /* the metadata server, "host[:port]" */
@@ -33,13 +34,15 @@ struct google_settings {
 };
 
 /*
- * For an upstream: BASIC with the username oauth2accesstoken and the access token, refreshed in the
- * background by a thread of its own; ANONYMOUS when no source is present; a broken source fails
- * with ERROR_UNAVAILABLE, naming file and cause. Copies the settings. NULL: out of memory.
+ * A source for an upstream. Its credential is BASIC with the username oauth2accesstoken and the
+ * access token, which the source's own thread refreshes in the background. It is ANONYMOUS when no
+ * source is present. A broken source fails with ERROR_UNAVAILABLE and names file and cause. Copies
+ * the settings. NULL: out of memory.
  */
 struct credential_source *google_credential_source(const struct google_settings *settings);
 
 #define GOOGLE_USERNAME "oauth2accesstoken"
+#define GOOGLE_SCOPE    "https://www.googleapis.com/auth/cloud-platform"
 
 /* ---- one token, for commands ---- */
 
@@ -48,7 +51,7 @@ struct google_token {
     int64_t expires_ms; /* clock_ms() at which it ends */
     char kind[40];      /* "service_account", "metadata", "gcloud", ... */
     char from[400];     /* where it was read: a file, a host */
-    char account[256];  /* e-mail address or principal, as far as it is known */
+    char account[256];  /* e-mail address or principal; "" when it is unknown */
     char quota_project[64];
 };
 void google_token_wipe(struct google_token *token); /* wipes, frees, zeroes; safe on zeroed */
@@ -56,7 +59,7 @@ void google_token_wipe(struct google_token *token); /* wipes, frees, zeroes; saf
 /* google_token_wipe() at the end of the scope. */
 #define cleanup_google_token __attribute__((cleanup(google_token_wipe)))
 
-/* What was looked at on the way, in order. */
+/* Which places were searched, in order, and what was found there. */
 enum { GOOGLE_TRAIL_LIMIT = 4 };
 struct google_step {
     char place[400];   /* "GOOGLE_APPLICATION_CREDENTIALS", a file, "http://169.254.169.254" */
@@ -70,12 +73,12 @@ struct google_trail {
 struct google_question {
     struct client *client; /* over which Google's services are asked; NULL: out of memory */
     struct google_settings settings;
-    const char *subject_token;  /* instead of the credential_source of a federation; may be NULL */
-    bool account;               /* ask for the account's name, where that costs a request */
+    const char *subject_token;  /* in place of the credential_source of a federation; may be NULL */
+    bool account;               /* also learn the account's name where that costs a request */
     struct google_trail *trail; /* filled, also on failure; may be NULL */
 };
 
-/* Looks and asks at once, without a cache. True with `secret` NULL: no source is present. The
+/* Searches and asks at once, without a cache. True with `secret` NULL: no source is present. The
  * error is ERROR_UNAVAILABLE, names the source, and never holds a secret. */
 bool google_token_fetch(const struct google_question *question, struct google_token *out,
                         struct error *error);
@@ -86,11 +89,11 @@ bool google_token_fetch(const struct google_question *question, struct google_to
  * docker.LOCATION.rep.pkg.dev. */
 bool google_host_is_registry(struct text host);
 
-/* "https://HOST:443/path" as "host": scheme, path and :443 cut, lower-cased. False: nothing left or
- * longer than `size`. */
+/* Reduces "https://HOST:443/path" to "host": without scheme, path and :443, in lower case. False:
+ * nothing is left, or it does not fit into `size`. */
 bool google_host_of(struct text server_url, char *out, size_t size);
 
-/* Every host that `configure-docker` sets up when none is named. NULL-terminated. */
+/* The hosts that `configure-docker` sets up when it is given none. NULL-terminated. */
 const char *const *google_registry_hosts(void);
 
 #endif

@@ -1,10 +1,12 @@
 /* Acting as a service account: IAM Credentials' generateAccessToken, and the file that asks for it.
  */
+#include "auth/google/impersonation.h"
+
 #include <stdio.h>
 #include <string.h>
 #include "auth/google/endpoint.h"
-#include "auth/google/kinds.h"
 #include "auth/google/request.h"
+#include "auth/google/token_response.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/json.h"
@@ -46,25 +48,25 @@ static char *build_body(const struct impersonation *impersonation, unsigned life
 }
 
 /*
- * expireTime is by Google's clock. What it says of the remaining life is believed only within the
- * life that was asked for: beyond it, one of the two clocks is wrong.
+ * expireTime is on Google's clock. It counts only if it lies within the life that was asked for,
+ * because otherwise one of the two clocks is wrong.
  */
-static bool read_reply(const struct buffer *body, int64_t asked_ms, unsigned life_s,
-                       struct google_token *token, struct error *error) {
+static bool read_response(const struct buffer *body, int64_t asked_ms, unsigned life_s,
+                          struct google_token *token, struct error *error) {
     cleanup_secret_json json_t *json = bounded_json_load(body->bytes, body->length, NULL);
     const char *until = json_string_value(json_object_get(json, "expireTime"));
     int64_t ends_s, left_s = life_s;
-    if (until && time_parse_rfc3339(until, &ends_s)) {
-        int64_t told = ends_s - clock_wall_s();
-        if (told > 0 && told < left_s)
-            left_s = told;
+    if (until && clock_parse_rfc3339(until, &ends_s)) {
+        int64_t stated_s = ends_s - clock_wall_s();
+        if (stated_s > 0 && stated_s < left_s)
+            left_s = stated_s;
     }
-    return token_set(token, json_string_value(json_object_get(json, "accessToken")),
-                     asked_ms + left_s * 1000, error);
+    return google_token_set(token, json_string_value(json_object_get(json, "accessToken")),
+                            asked_ms + left_s * 1000, error);
 }
 
-bool impersonate(const struct impersonation *impersonation, struct google_token *token,
-                 struct error *error) {
+bool impersonation_token(const struct impersonation *impersonation, struct google_token *token,
+                         struct error *error) {
     unsigned life_s = impersonation->lifetime_s ? impersonation->lifetime_s : DEFAULT_LIFE_S;
     cleanup_secret_buffer struct buffer bearer = {0};
     buffer_reserve(&bearer, strlen(token->secret) + 64);
@@ -77,21 +79,21 @@ bool impersonate(const struct impersonation *impersonation, struct google_token 
     const char *headers[] = {bearer.bytes, "Content-Type: application/json",
                              "Accept: application/json", token->quota_project[0] ? project : NULL,
                              NULL};
-    struct request request = {
+    struct google_request request = {
         .client = impersonation->client,
-        .exchange = {.method = "POST",
-                     .url = impersonation->url,
-                     .headers = headers,
-                     .body = {.bytes = body, .length = strlen(body)}},
-        .attempts = REQUEST_ATTEMPTS,
+        .http = {.method = "POST",
+                 .url = impersonation->url,
+                 .headers = headers,
+                 .body = {.bytes = body, .length = strlen(body)}},
+        .attempts = GOOGLE_REQUEST_ATTEMPTS,
         .secrets = {token->secret},
     };
-    struct client_response reply = {0};
+    struct client_response response = {0};
     int64_t asked_ms = clock_ms();
-    bool ok = request_perform(&request, &reply, error);
-    if (ok && !read_reply(&reply.body, asked_ms, life_s, token, error))
+    bool ok = google_request_perform(&request, &response, error);
+    if (ok && !read_response(&response.body, asked_ms, life_s, token, error))
         ok = error_wrap(error, "token from %s", impersonation->url);
-    client_response_free(&reply);
+    client_response_free(&response);
     if (ok && !impersonation_account(impersonation->url, token->account, sizeof token->account))
         token->account[0] = '\0';
     return ok || error_wrap(error, "impersonation");
@@ -102,10 +104,10 @@ static bool delegates_ok(const json_t *delegates, struct error *error) {
               (json_is_array(delegates) && json_array_size(delegates) <= DELEGATES_LIMIT);
     for (size_t i = 0; ok && i < json_array_size(delegates); i++)
         ok = json_is_string(json_array_get(delegates, i));
-    return ok || error_set(error, ERROR_INVALID, "delegates is no short array of texts");
+    return ok || error_set(error, ERROR_INVALID, "delegates is not an array of at most 16 strings");
 }
 
-/* The file's own scopes apply only where nobody asked for others. */
+/* The file's own scopes apply unless others were asked for. */
 static const char *choose_scope(const json_t *document, const struct ask *ask,
                                 struct buffer *joined) {
     const json_t *scopes = json_object_get(document, "scopes");
@@ -119,8 +121,8 @@ static const char *choose_scope(const json_t *document, const struct ask *ask,
     return joined->length && !joined->failed ? joined->bytes : ask->scope;
 }
 
-bool impersonated_account_token(const json_t *document, const struct ask *ask,
-                                struct google_token *out, struct error *error) {
+bool impersonation_document_token(const json_t *document, const struct ask *ask,
+                                  struct google_token *out, struct error *error) {
     const char *universe,
         *url = document_string(document, "service_account_impersonation_url", error);
     const json_t *source = json_object_get(document, "source_credentials");
@@ -130,7 +132,7 @@ bool impersonated_account_token(const json_t *document, const struct ask *ask,
         !delegates_ok(delegates, error))
         return false;
     if (!json_is_object(source))
-        return error_set(error, ERROR_INVALID, "source_credentials is missing or no object");
+        return error_set(error, ERROR_INVALID, "source_credentials is missing or not an object");
 
     struct ask source_ask = *ask;
     source_ask.scope = GOOGLE_SCOPE;
@@ -146,5 +148,5 @@ bool impersonated_account_token(const json_t *document, const struct ask *ask,
         .delegates = json_is_array(delegates) ? delegates : NULL,
         .scope = choose_scope(document, ask, &joined),
     };
-    return impersonate(&impersonation, out, error);
+    return impersonation_token(&impersonation, out, error);
 }

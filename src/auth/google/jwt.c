@@ -1,3 +1,4 @@
+/* JSON Web Tokens signed by OpenSSL with a service account's key. */
 #include "auth/google/jwt.h"
 
 #include <openssl/err.h>
@@ -18,24 +19,29 @@ static void free_bio(BIO **bio) {
     BIO_free(*bio);
 }
 
-static void free_digest(EVP_MD_CTX **context) {
+static void free_context(EVP_MD_CTX **context) {
     EVP_MD_CTX_free(*context);
 }
 
-/* An encrypted key must not make the library ask at the terminal. */
+#define cleanup_key     __attribute__((cleanup(free_key)))
+#define cleanup_bio     __attribute__((cleanup(free_bio)))
+#define cleanup_context __attribute__((cleanup(free_context)))
+
+/* Without this, OpenSSL asks for an encrypted key's passphrase at the terminal. */
 static int no_passphrase(char *out, int size, int writing, void *context) {
     (void)out, (void)size, (void)writing, (void)context;
     return -1;
 }
 
 static EVP_PKEY *read_key(const char *pem, struct error *error) {
-    __attribute__((cleanup(free_bio))) BIO *bio = BIO_new_mem_buf(pem, -1);
+    cleanup_bio BIO *bio = BIO_new_mem_buf(pem, -1);
     EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL) : NULL;
     ERR_clear_error();
     if (!key) {
-        error_set(error, ERROR_INVALID, "private_key is no private key in PEM");
+        error_set(error, ERROR_INVALID, "private_key is not a private key in PEM");
     } else if (EVP_PKEY_get_base_id(key) != EVP_PKEY_RSA || EVP_PKEY_get_bits(key) < LEAST_BITS) {
-        error_set(error, ERROR_INVALID, "private_key is no RSA key of %d bits or more", LEAST_BITS);
+        error_set(error, ERROR_INVALID, "private_key is not an RSA key of at least %d bits",
+                  LEAST_BITS);
         EVP_PKEY_free(key);
         key = NULL;
     }
@@ -56,7 +62,7 @@ static void append_base64url(struct buffer *out, const void *bytes, size_t lengt
 }
 
 static bool append_signature(struct buffer *token, EVP_PKEY *key) {
-    __attribute__((cleanup(free_digest))) EVP_MD_CTX *context = EVP_MD_CTX_new();
+    cleanup_context EVP_MD_CTX *context = EVP_MD_CTX_new();
     size_t length = (size_t)EVP_PKEY_get_size(key);
     cleanup_buffer struct buffer signature = {0};
     bool ok = context && buffer_reserve(&signature, length) &&
@@ -72,7 +78,7 @@ static bool append_signature(struct buffer *token, EVP_PKEY *key) {
 }
 
 char *jwt_sign(const char *key, const char *key_id, const char *claims, struct error *error) {
-    __attribute__((cleanup(free_key))) EVP_PKEY *rsa = read_key(key, error);
+    cleanup_key EVP_PKEY *rsa = read_key(key, error);
     if (!rsa)
         return NULL;
     cleanup_buffer struct buffer header = {0};
@@ -91,7 +97,7 @@ char *jwt_sign(const char *key, const char *key_id, const char *claims, struct e
     buffer_append_string(&token, ".");
     append_base64url(&token, claims, strlen(claims));
     if (header.failed || token.failed || !append_signature(&token, rsa) || token.failed) {
-        error_set(error, ERROR_MEMORY, "a token could not be signed");
+        error_set(error, ERROR_MEMORY, "out of memory signing a token");
         return NULL;
     }
     return take(token.bytes);

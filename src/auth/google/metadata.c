@@ -1,13 +1,11 @@
-/*
- * The metadata server of a Google machine, pod or job: plain HTTP at an address that only the
- * machine itself reaches, never through a proxy. Every answer must carry `Metadata-Flavor: Google`,
- * or it is somebody else's.
- */
+/* The metadata server: whether there is one, its token, and its account's address. */
+#include "auth/google/metadata.h"
+
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include "auth/google/kinds.h"
 #include "auth/google/request.h"
+#include "auth/google/token_response.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/secret.h"
@@ -30,7 +28,7 @@ static bool is_google(const char flavor[static FLAVOR_SIZE]) {
     return strcmp(flavor, "Google") == 0;
 }
 
-/* The firmware's word for it, where it can be read: no request, and no wait, needed. */
+/* Where the firmware names the machine's maker, no request is needed. */
 static bool firmware_is_google(void) {
     char name[32] = "";
     cleanup_close int fd = open("/sys/class/dmi/id/product_name", O_RDONLY | O_CLOEXEC);
@@ -54,38 +52,38 @@ bool metadata_is_there(struct client *client) {
     };
     bool there = false;
     for (unsigned i = 0; i < PROBES && !there; i++) {
-        struct client_response reply = {0};
-        there = client_request(client, &probe, &reply, NULL) && is_google(flavor);
-        client_response_free(&reply);
+        struct client_response response = {0};
+        there = client_request(client, &probe, &response, NULL) && is_google(flavor);
+        client_response_free(&response);
     }
     return there;
 }
 
-/* An address is not secret, and without it whoami still says the rest: no failure. */
+/* A failure is not reported, because `whoami` can say everything else without the address. */
 static void read_account(struct client *client, const char *host, char *out, size_t size) {
     char url[METADATA_HOST_SIZE + 128], flavor[FLAVOR_SIZE] = "";
     snprintf(url, sizeof url, "http://%s" ACCOUNT_PATH "email", host);
-    struct client_request exchange = {.method = "GET",
-                                      .url = url,
-                                      .headers = ask_flavor,
-                                      .wanted = WANT_FLAVOR(flavor),
-                                      .no_proxy = true,
-                                      .connect_timeout_ms = ACCOUNT_TIMEOUT_MS,
-                                      .total_timeout_ms = ACCOUNT_TIMEOUT_MS,
-                                      .body_limit = 4096};
-    struct client_response reply = {0};
-    if (client_request(client, &exchange, &reply, NULL) && reply.status == 200 &&
+    struct client_request http = {.method = "GET",
+                                  .url = url,
+                                  .headers = ask_flavor,
+                                  .wanted = WANT_FLAVOR(flavor),
+                                  .no_proxy = true,
+                                  .connect_timeout_ms = ACCOUNT_TIMEOUT_MS,
+                                  .total_timeout_ms = ACCOUNT_TIMEOUT_MS,
+                                  .body_limit = 4096};
+    struct client_response response = {0};
+    if (client_request(client, &http, &response, NULL) && response.status == 200 &&
         is_google(flavor)) {
         struct text rest;
         struct text line =
-            text_cut((struct text){reply.body.bytes, reply.body.length}, '\n', &rest);
+            text_cut((struct text){response.body.bytes, response.body.length}, '\n', &rest);
         bool printable = line.length > 0;
         for (size_t i = 0; i < line.length; i++)
             printable = printable && line.at[i] > ' ' && line.at[i] < 0x7f;
         if (printable)
             text_copy(line, out, size);
     }
-    client_response_free(&reply);
+    client_response_free(&response);
 }
 
 bool metadata_token(struct client *client, const char *host, const char *scope, bool account,
@@ -94,40 +92,40 @@ bool metadata_token(struct client *client, const char *host, const char *scope, 
     cleanup_buffer struct buffer url = {0};
     buffer_printf(&url, "http://%s" ACCOUNT_PATH "token", host);
     if (scope) {
-        /* Honoured by GKE and Cloud Run; on a machine the instance's own scopes rule. */
+        /* GKE and Cloud Run use it; on a virtual machine the instance's own scopes apply. */
         cleanup_buffer struct buffer list = {0}, query = {0};
         buffer_append_string(&list, scope);
         for (char *c = list.bytes; !list.failed && *c; c++)
             *c = *c == ' ' ? ',' : *c;
-        form_append(&query, "scopes", list.failed ? "" : list.bytes);
+        google_form_append(&query, "scopes", list.failed ? "" : list.bytes);
         buffer_printf(&url, "?%s", query.failed ? "" : query.bytes);
     }
     if (url.failed)
         return error_set(error, ERROR_MEMORY, "out of memory");
-    struct request request = {
+    struct google_request request = {
         .client = client,
-        .exchange = {.method = "GET",
-                     .url = url.bytes,
-                     .headers = ask_flavor,
-                     .wanted = WANT_FLAVOR(flavor),
-                     .no_proxy = true,
-                     .connect_timeout_ms = TIMEOUT_MS,
-                     .total_timeout_ms = TIMEOUT_MS},
-        .attempts = REQUEST_METADATA_ATTEMPTS,
+        .http = {.method = "GET",
+                 .url = url.bytes,
+                 .headers = ask_flavor,
+                 .wanted = WANT_FLAVOR(flavor),
+                 .no_proxy = true,
+                 .connect_timeout_ms = TIMEOUT_MS,
+                 .total_timeout_ms = TIMEOUT_MS},
+        .attempts = GOOGLE_METADATA_ATTEMPTS,
     };
-    struct client_response reply = {0};
+    struct client_response response = {0};
     int64_t asked_ms = clock_ms();
-    bool ok = request_perform(&request, &reply, error);
-    /* A 404 is an answer only from a metadata server. */
+    bool ok = google_request_perform(&request, &response, error);
+    /* A 404 counts only if a metadata server sent it. */
     bool answered = ok || error->kind == ERROR_NOT_FOUND;
     if (answered && !is_google(flavor))
         ok = error_set(error, ERROR_INVALID,
-                       "what answers at %s is no metadata server of Google's (no "
+                       "the server at %s is not a metadata server of Google (its response has no "
                        "Metadata-Flavor: Google)",
                        host);
-    if (ok && !token_reply_read(&reply.body, asked_ms, out, error))
+    if (ok && !token_response_read(&response.body, asked_ms, out, error))
         ok = error_wrap(error, "token from %s", host);
-    client_response_free(&reply);
+    client_response_free(&response);
     if (ok && account)
         read_account(client, host, out->account, sizeof out->account);
     return ok;

@@ -1,4 +1,4 @@
-/* The hosts of Google's registries. */
+/* The hosts of Google's registries: recognising them, and the list of them. */
 #include <ctype.h>
 #include <string.h>
 #include "auth/google/endpoint.h"

@@ -1,23 +1,25 @@
+/* One request to a token service: its retries, and what its refusals say without any secret. */
 #include "auth/google/request.h"
 
 #include <stdio.h>
 #include <string.h>
+#include "auth/google/token_response.h"
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/secret.h"
 
 enum {
     FIRST_PAUSE_MS = 250,
-    RETRY_AFTER_LIMIT_MS = 5000, /* longer, and whoever waits has given up */
-    ALL_ATTEMPTS_MS = 15000,     /* no further attempt starts after this: clients leave at 30 s */
+    RETRY_AFTER_LIMIT_MS = 5000, /* after a longer pause the client would have given up */
+    ALL_ATTEMPTS_MS = 15000,     /* no attempt starts later, because clients leave after 30 s */
     CONNECT_TIMEOUT_MS = 4000,
     TOTAL_TIMEOUT_MS = 8000,
-    WORDS_LIMIT = 300, /* bytes of the service's own words in an error */
+    WORDS_LIMIT = 300, /* bytes of the service's own text in an error */
 };
 
 /* ---- what a refusal says ---- */
 
-/* Overwrites in place: never longer than before. */
+/* Overwrites a secret with stars of the same length. */
 static void black_out(char *text, const char *secret) {
     size_t length = secret ? strlen(secret) : 0;
     if (length < 4)
@@ -26,7 +28,7 @@ static void black_out(char *text, const char *secret) {
         memset(at, '*', length);
 }
 
-/* Whatever looks like a token of Google's (ya29.…) or a JWT (eyJ…) is taken for one. */
+/* Anything that begins like a token of Google (ya29.) or a JWT (eyJ) counts as a token. */
 static void black_out_tokens(char *text) {
     static const char *const starts[] = {"ya29.", "eyJ"};
     static const char token[] =
@@ -40,11 +42,11 @@ static void black_out_tokens(char *text) {
     }
 }
 
-static void hide_secrets(char *text, const struct request *request) {
-    for (size_t i = 0; i < REQUEST_SECRETS_LIMIT && request->secrets[i]; i++) {
+static void hide_secrets(char *text, const struct google_request *request) {
+    for (size_t i = 0; i < GOOGLE_REQUEST_SECRETS_LIMIT && request->secrets[i]; i++) {
         cleanup_secret_buffer struct buffer encoded = {0};
         black_out(text, request->secrets[i]);
-        form_append(&encoded, "", request->secrets[i]); /* an echo of the form is one as well */
+        google_form_append(&encoded, "", request->secrets[i]); /* also as the form encodes it */
         if (!encoded.failed)
             black_out(text, encoded.bytes + 1);
     }
@@ -55,11 +57,12 @@ static const char *string_in(const json_t *object, const char *key) {
     return json_string_value(json_object_get(object, key));
 }
 
-/* The service's own words, in OAuth's form (RFC 6749 §5.2), in that of Google's APIs, or as text.
+/* Reads the service's own text: in OAuth's form (RFC 6749 §5.2), in that of Google's APIs, or
+ * plain.
  */
-static void read_words(const struct client_response *reply, struct buffer *words) {
+static void read_words(const struct client_response *response, struct buffer *words) {
     cleanup_secret_json json_t *json =
-        bounded_json_load(reply->body.bytes, reply->body.length, NULL);
+        bounded_json_load(response->body.bytes, response->body.length, NULL);
     const json_t *problem = json_object_get(json, "error");
     if (json_is_string(problem)) {
         const char *description = string_in(json, "error_description");
@@ -73,9 +76,9 @@ static void read_words(const struct client_response *reply, struct buffer *words
         const char *status = string_in(problem, "status"), *message = string_in(problem, "message");
         buffer_printf(words, "%s%s%s", status ? status : "", status && message ? ": " : "",
                       message ? message : "");
-    } else if (!json && reply->body.length && reply->body.bytes[0] != '<' &&
-               !memchr(reply->body.bytes, '\0', reply->body.length)) {
-        buffer_append(words, reply->body.bytes, reply->body.length);
+    } else if (!json && response->body.length && response->body.bytes[0] != '<' &&
+               !memchr(response->body.bytes, '\0', response->body.length)) {
+        buffer_append(words, response->body.bytes, response->body.length);
     }
 }
 
@@ -103,10 +106,10 @@ static const char *hint_for(const char *words) {
     return NULL;
 }
 
-static bool refuse(const struct request *request, const struct client_response *reply,
+static bool refuse(const struct google_request *request, const struct client_response *response,
                    struct error *error) {
     cleanup_secret_buffer struct buffer words = {0};
-    read_words(reply, &words);
+    read_words(response, &words);
     const char *hint = NULL;
     if (words.failed)
         buffer_clear(&words);
@@ -117,25 +120,25 @@ static bool refuse(const struct request *request, const struct client_response *
             words.bytes[--words.length] = '\0';
     }
     int length = (int)(words.length > WORDS_LIMIT ? WORDS_LIMIT : words.length);
-    int url_length = (int)strcspn(request->exchange.url, "?#");
-    enum error_kind kind = reply->status == 404                           ? ERROR_NOT_FOUND
-                           : reply->status == 429                         ? ERROR_RATE_LIMITED
-                           : reply->status >= 500 || reply->status == 408 ? ERROR_UNAVAILABLE
-                                                                          : ERROR_DENIED;
-    return error_set(error, kind, "%s %.*s: status %d%s%.*s%s%s%s", request->exchange.method,
-                     url_length, request->exchange.url, reply->status, length ? ": " : "", length,
+    int url_length = (int)strcspn(request->http.url, "?#");
+    enum error_kind kind = response->status == 404                              ? ERROR_NOT_FOUND
+                           : response->status == 429                            ? ERROR_RATE_LIMITED
+                           : response->status >= 500 || response->status == 408 ? ERROR_UNAVAILABLE
+                                                                                : ERROR_DENIED;
+    return error_set(error, kind, "%s %.*s: status %d%s%.*s%s%s%s", request->http.method,
+                     url_length, request->http.url, response->status, length ? ": " : "", length,
                      length ? words.bytes : "", hint ? " (" : "", hint ? hint : "",
                      hint ? ")" : "");
 }
 
 /* ---- attempts ---- */
 
-/* The three OAuth errors that mean "later". Either field may be no string. */
-static bool says_later(const struct client_response *reply) {
+/* Whether the response is one of the three OAuth errors that mean "later". */
+static bool says_later(const struct client_response *response) {
     static const char *const later[] = {"internal_failure", "server_error",
                                         "temporarily_unavailable"};
     cleanup_secret_json json_t *json =
-        bounded_json_load(reply->body.bytes, reply->body.length, NULL);
+        bounded_json_load(response->body.bytes, response->body.length, NULL);
     const char *said[] = {string_in(json, "error"), string_in(json, "error_description")};
     for (size_t i = 0; i < sizeof later / sizeof *later; i++) {
         if ((said[0] && strcmp(said[0], later[i]) == 0) ||
@@ -145,44 +148,45 @@ static bool says_later(const struct client_response *reply) {
     return false;
 }
 
-static bool is_worth_another(const struct client_response *reply) {
-    return reply->status == 408 || reply->status == 429 || reply->status >= 500 ||
-           says_later(reply);
+static bool is_worth_another(const struct client_response *response) {
+    return response->status == 408 || response->status == 429 || response->status >= 500 ||
+           says_later(response);
 }
 
-/* Doubling, a tenth more or less, so that a fleet that failed together does not return together. */
+/* The pause doubles each time, plus or minus a tenth, so that machines that failed at the same time
+ * do not all return at the same time. */
 static int64_t pause_ms(unsigned attempt, int retry_after_s) {
-    int64_t pause = (int64_t)FIRST_PAUSE_MS << attempt, told = (int64_t)retry_after_s * 1000;
+    int64_t pause = (int64_t)FIRST_PAUSE_MS << attempt, stated = (int64_t)retry_after_s * 1000;
     pause += (int64_t)clock_jitter((uint32_t)pause / 5 + 1) - pause / 10;
-    if (told > RETRY_AFTER_LIMIT_MS)
-        told = RETRY_AFTER_LIMIT_MS;
-    return told > pause ? told : pause;
+    if (stated > RETRY_AFTER_LIMIT_MS)
+        stated = RETRY_AFTER_LIMIT_MS;
+    return stated > pause ? stated : pause;
 }
 
-bool request_perform(const struct request *request, struct client_response *reply,
-                     struct error *error) {
-    struct client_request exchange = request->exchange;
+bool google_request_perform(const struct google_request *request, struct client_response *response,
+                            struct error *error) {
+    struct client_request http = request->http;
     int64_t began_ms = clock_ms();
-    if (!exchange.connect_timeout_ms)
-        exchange.connect_timeout_ms = CONNECT_TIMEOUT_MS;
-    if (!exchange.total_timeout_ms)
-        exchange.total_timeout_ms = TOTAL_TIMEOUT_MS;
+    if (!http.connect_timeout_ms)
+        http.connect_timeout_ms = CONNECT_TIMEOUT_MS;
+    if (!http.total_timeout_ms)
+        http.total_timeout_ms = TOTAL_TIMEOUT_MS;
     for (unsigned attempt = 0;; attempt++) {
         struct error reason = {0};
-        bool answered = client_request(request->client, &exchange, reply, &reason);
-        if (answered && reply->status == 200)
+        bool answered = client_request(request->client, &http, response, &reason);
+        if (answered && response->status == 200)
             return true;
-        bool again = answered ? is_worth_another(reply)
+        bool again = answered ? is_worth_another(response)
                               : reason.kind == ERROR_UNAVAILABLE || reason.kind == ERROR_TIMEOUT;
-        int64_t pause = pause_ms(attempt, answered ? reply->retry_after_s : 0);
+        int64_t pause = pause_ms(attempt, answered ? response->retry_after_s : 0);
         if (again && attempt + 1 < request->attempts &&
             clock_ms() + pause - began_ms < ALL_ATTEMPTS_MS) {
-            client_response_free(reply);
+            client_response_free(response);
             clock_sleep_ms(pause);
             continue;
         }
         if (answered)
-            refuse(request, reply, &reason);
+            refuse(request, response, &reason);
         if (error)
             *error = reason;
         return false;
@@ -191,7 +195,7 @@ bool request_perform(const struct request *request, struct client_response *repl
 
 /* ---- forms ---- */
 
-void form_append(struct buffer *form, const char *key, const char *value) {
+void google_form_append(struct buffer *form, const char *key, const char *value) {
     static const char plain[] =
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
     if (form->length)
@@ -206,28 +210,28 @@ void form_append(struct buffer *form, const char *key, const char *value) {
     }
 }
 
-bool token_post(const struct token_question *question, struct google_token *out,
-                struct error *error) {
+bool google_token_post(const struct token_question *question, struct google_token *out,
+                       struct error *error) {
     const struct buffer *form = question->form;
     const char *const headers[] = {"Content-Type: application/x-www-form-urlencoded",
                                    "Accept: application/json", question->header, NULL};
     if (form->failed)
         return error_set(error, ERROR_MEMORY, "out of memory");
-    struct request request = {
+    struct google_request request = {
         .client = question->client,
-        .exchange = {.method = "POST",
-                     .url = question->url,
-                     .headers = headers,
-                     .body = {.bytes = form->bytes, .length = form->length}},
-        .attempts = REQUEST_ATTEMPTS,
+        .http = {.method = "POST",
+                 .url = question->url,
+                 .headers = headers,
+                 .body = {.bytes = form->bytes, .length = form->length}},
+        .attempts = GOOGLE_REQUEST_ATTEMPTS,
     };
-    for (unsigned i = 0; i < REQUEST_SECRETS_LIMIT && question->secrets[i]; i++)
+    for (unsigned i = 0; i < GOOGLE_REQUEST_SECRETS_LIMIT && question->secrets[i]; i++)
         request.secrets[i] = question->secrets[i];
-    struct client_response reply = {0};
+    struct client_response response = {0};
     int64_t asked_ms = clock_ms();
-    bool ok = request_perform(&request, &reply, error);
-    if (ok && !token_reply_read(&reply.body, asked_ms, out, error))
+    bool ok = google_request_perform(&request, &response, error);
+    if (ok && !token_response_read(&response.body, asked_ms, out, error))
         ok = error_wrap(error, "token from %s", question->url);
-    client_response_free(&reply);
+    client_response_free(&response);
     return ok;
 }

@@ -1,20 +1,22 @@
 /*
- * A service account's key: a signed assertion for an access token (RFC 7523), or, outside the
- * default universe, the assertion itself (AIP-4111).
+ * A service account's key: a signed assertion is exchanged for an access token (RFC 7523), or,
+ * outside the default universe, is itself the access token (AIP-4111).
  */
+#include "auth/google/service_account.h"
+
 #include <string.h>
 #include "auth/google/endpoint.h"
 #include "auth/google/jwt.h"
-#include "auth/google/kinds.h"
 #include "auth/google/request.h"
+#include "auth/google/token_response.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/secret.h"
 
 enum {
-    LIFE_S = 3600,   /* the most that Google takes */
-    BACKDATE_S = 10, /* our clock may run ahead of theirs */
+    LIFE_S = 3600,   /* the longest that Google accepts */
+    BACKDATE_S = 10, /* because this machine's clock may be ahead of Google's */
 };
 
 #define DEFAULT_TOKEN_URL "https://oauth2.googleapis.com/token"
@@ -36,15 +38,15 @@ static bool exchange(struct client *client, const char *url, const char *asserti
                      struct google_token *out, struct error *error) {
     cleanup_secret_buffer struct buffer form = {0};
     buffer_reserve(&form, strlen(assertion) + 256);
-    form_append(&form, "grant_type", GRANT_TYPE);
-    form_append(&form, "assertion", assertion);
+    google_form_append(&form, "grant_type", GRANT_TYPE);
+    google_form_append(&form, "assertion", assertion);
     const struct token_question question = {
         .client = client,
         .url = url,
         .form = &form,
         .secrets = (const char *[]){assertion, NULL},
     };
-    return token_post(&question, out, error);
+    return google_token_post(&question, out, error);
 }
 
 bool service_account_token(const json_t *document, const struct ask *ask, struct google_token *out,
@@ -69,10 +71,11 @@ bool service_account_token(const json_t *document, const struct ask *ask, struct
     int64_t signed_ms = clock_ms();
     cleanup_secret char *assertion = claims ? sign(document, claims, error) : NULL;
     if (!claims)
-        return error_set(error, ERROR_INVALID, "client_email or token_uri is no UTF-8");
+        return error_set(error, ERROR_INVALID, "client_email or token_uri is not UTF-8");
     if (!assertion)
         return false;
     if (own_universe)
-        return token_set(out, assertion, signed_ms + INT64_C(1000) * (LIFE_S - BACKDATE_S), error);
+        return google_token_set(out, assertion, signed_ms + INT64_C(1000) * (LIFE_S - BACKDATE_S),
+                                error);
     return exchange(ask->client, url, assertion, out, error);
 }

@@ -1,16 +1,18 @@
 /*
  * A subject token from a program: credential_source.executable.
  *
- * A credential file may come from elsewhere, and this one runs a command: only with
- * GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES=1, split at white space, and without a shell.
+ * A credential file may be of unknown origin, and this kind names a command. So the command runs
+ * only with GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES=1, and without a shell: it is split at white
+ * space.
  */
 #include <stdlib.h>
 #include <string.h>
-#include "auth/google/kinds.h"
+#include "auth/google/document.h"
 #include "auth/google/subject_token.h"
 #include "auth/program.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/json.h"
 #include "base/secret.h"
 
@@ -20,7 +22,7 @@ enum {
     MOST_TIMEOUT_MS = 120000,
     WORDS_LIMIT = 32,
     VARIABLES = 7,
-    NOT_FOUND_STATUS = 127, /* env's, as a shell's */
+    NOT_FOUND_STATUS = 127, /* of env, when there is no such program */
 };
 
 #define VARIABLE(name) "GOOGLE_EXTERNAL_ACCOUNT_" name
@@ -61,7 +63,7 @@ char *subject_program_read(const char *text, int64_t now_s, bool needs_end, stru
         error_set(error, ERROR_DENIED, "it failed with code %.20s: %.200s", code ? code : "?",
                   message ? message : "no message");
     } else if (end ? !json_is_integer(end) : needs_end) {
-        error_set(error, ERROR_INVALID, "expiration_time is missing or no number");
+        error_set(error, ERROR_INVALID, "expiration_time is missing or not a number");
     } else if (end && json_integer_value(end) <= now_s) {
         error_set(error, ERROR_NOT_FOUND, "its token has expired");
     } else {
@@ -84,7 +86,9 @@ static void command_free(struct command *command) {
     free(command->words);
 }
 
-/* `env NAME=VALUE … PROGRAM ARGUMENT …` */
+#define cleanup_command __attribute__((cleanup(command_free)))
+
+/* Builds `env NAME=VALUE … PROGRAM ARGUMENT …`. */
 static bool command_build(struct command *command, const struct subject_question *question,
                           const char *line, const char *output_file, struct error *error) {
     const char *const variables[VARIABLES][2] = {
@@ -124,7 +128,7 @@ static bool command_build(struct command *command, const struct subject_question
 
 static char *run(const struct command *command, int timeout_ms, bool needs_end,
                  struct error *error) {
-    struct program_result result = {0};
+    cleanup_program_result struct program_result result = {0};
     char *token = NULL;
     const char *program = command->arguments[1 + VARIABLES];
     if (!program_run(command->arguments, "", timeout_ms, &result, error))
@@ -135,10 +139,9 @@ static char *run(const struct command *command, int timeout_ms, bool needs_end,
         error_set(error, ERROR_DENIED, "%s: exit %d%s%s", program, result.exit_status,
                   result.complaint[0] ? ": " : "", result.complaint);
     else if (result.out.length == 0 || strlen(result.out.bytes) != result.out.length)
-        error_set(error, ERROR_INVALID, "%s printed nothing, or no text", program);
+        error_set(error, ERROR_INVALID, "%s printed nothing, or a NUL byte", program);
     else if (!(token = subject_program_read(result.out.bytes, clock_wall_s(), needs_end, error)))
         error_wrap(error, "what %s printed", program);
-    program_result_finish(&result);
     return token;
 }
 
@@ -156,7 +159,8 @@ static bool read_timeout(const json_t *executable, int *timeout_ms, struct error
 }
 
 static char *read_output_file(const char *path) {
-    cleanup_secret char *text = file_read(path, SUBJECT_TOKEN_LIMIT, NULL, NULL);
+    cleanup_secret char *text =
+        file_read_small(path, SUBJECT_TOKEN_LIMIT, FILE_REGULAR | FILE_TEXT, NULL, NULL, NULL);
     return text ? subject_program_read(text, clock_wall_s(), true, NULL) : NULL;
 }
 
@@ -164,7 +168,7 @@ char *subject_program_token(const struct subject_question *question, struct erro
     const json_t *executable = json_object_get(question->source, "executable");
     const char *allowed = getenv(VARIABLE("ALLOW_EXECUTABLES"));
     const char *line = document_string(executable, "command", error), *output_file;
-    __attribute__((cleanup(command_free))) struct command command = {0};
+    cleanup_command struct command command = {0};
     int timeout_ms;
     if (!line || !document_optional(executable, "output_file", NULL, &output_file, error) ||
         !read_timeout(executable, &timeout_ms, error)) {
@@ -177,7 +181,7 @@ char *subject_program_token(const struct subject_question *question, struct erro
                       "ALLOW_EXECUTABLES") "=1 to allow it");
         return NULL;
     }
-    /* What is unusable there is no error: the program writes it anew. */
+    /* An unusable output file is no error, because the program writes it again. */
     char *token = output_file ? read_output_file(output_file) : NULL;
     if (!token && command_build(&command, question, line, output_file, error))
         token = run(&command, timeout_ms, output_file != NULL, error);

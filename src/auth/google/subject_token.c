@@ -1,10 +1,12 @@
+/* A federation's subject token: from a file or a URL, as text or as a member of a JSON object. */
 #include "auth/google/subject_token.h"
 
 #include <string.h>
+#include "auth/google/document.h"
 #include "auth/google/endpoint.h"
-#include "auth/google/kinds.h"
 #include "auth/google/request.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/json.h"
 #include "base/secret.h"
 
@@ -46,8 +48,8 @@ char *subject_token_extract(const char *text, const json_t *source, struct error
     cleanup_secret_json json_t *json = bounded_json_load(text, strlen(text), NULL);
     const char *token = json_string_value(json_object_get(json, field));
     if (!token) {
-        error_set(error, ERROR_INVALID, "the subject token is no JSON object with a text %.60s",
-                  field);
+        error_set(error, ERROR_INVALID,
+                  "the subject token is not a JSON object with a string %.60s", field);
         return NULL;
     }
     return copy_token(text_of(token), error);
@@ -57,7 +59,8 @@ static char *from_file(const json_t *source, struct error *error) {
     const char *path = document_string(source, "file", error);
     if (!path)
         return NULL;
-    cleanup_secret char *text = file_read(path, SUBJECT_TOKEN_LIMIT, NULL, error);
+    cleanup_secret char *text =
+        file_read_small(path, SUBJECT_TOKEN_LIMIT, FILE_REGULAR | FILE_TEXT, NULL, NULL, error);
     char *token = text ? subject_token_extract(text, source, error) : NULL;
     if (!token)
         error_wrap(error, "subject token file %s", path);
@@ -75,7 +78,9 @@ static void free_lines(struct header_lines *headers) {
         secret_free(&headers->lines[i]);
 }
 
-/* RFC 9110 §5: a name is a token, a value has no control characters. */
+#define cleanup_lines __attribute__((cleanup(free_lines)))
+
+/* RFC 9110 §5: a name is a token, and a value has no control characters. */
 static bool is_header(const char *name, const char *value) {
     static const char token[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
                                 "!#$%&'*+-.^_`|~";
@@ -92,7 +97,7 @@ static bool read_headers(const json_t *source, struct header_lines *out, struct 
     json_t *value;
     size_t count = 0;
     if (headers && !json_is_object(headers) && !json_is_null(headers))
-        return error_set(error, ERROR_INVALID, "credential_source.headers is no object");
+        return error_set(error, ERROR_INVALID, "credential_source.headers is not an object");
     json_object_foreach (headers, name, value) {
         const char *text = json_string_value(value);
         if (!text || !is_header(name, text) || count == HEADERS_LIMIT)
@@ -107,33 +112,33 @@ static bool read_headers(const json_t *source, struct header_lines *out, struct 
 
 static char *from_url(struct client *client, const json_t *source, struct error *error) {
     const char *url = document_string(source, "url", error);
-    __attribute__((cleanup(free_lines))) struct header_lines headers = {0};
+    cleanup_lines struct header_lines headers = {0};
     if (!url ||
         !endpoint_check(url, ENDPOINT_SUBJECT, GOOGLE_UNIVERSE, "credential_source.url", error) ||
         !read_headers(source, &headers, error))
         return NULL;
-    struct request request = {
+    struct google_request request = {
         .client = client,
-        .exchange = {.method = "GET",
-                     .url = url,
-                     .headers = (const char *const *)headers.lines,
-                     .no_proxy = endpoint_is_local(url),
-                     .body_limit = SUBJECT_TOKEN_LIMIT},
-        .attempts = REQUEST_ATTEMPTS,
+        .http = {.method = "GET",
+                 .url = url,
+                 .headers = (const char *const *)headers.lines,
+                 .no_proxy = endpoint_is_local(url),
+                 .body_limit = SUBJECT_TOKEN_LIMIT},
+        .attempts = GOOGLE_REQUEST_ATTEMPTS,
     };
-    /* The values of headers are secrets as a rule, and none may come back in an error. */
-    for (size_t i = 0; i < REQUEST_SECRETS_LIMIT && headers.lines[i]; i++)
+    /* A header's value is usually a secret, so that none may stand in an error. */
+    for (size_t i = 0; i < GOOGLE_REQUEST_SECRETS_LIMIT && headers.lines[i]; i++)
         request.secrets[i] = strchr(headers.lines[i], ':') + 2;
-    struct client_response reply = {0};
+    struct client_response response = {0};
     char *token = NULL;
-    if (request_perform(&request, &reply, error)) {
-        if (reply.body.length == 0 || strlen(reply.body.bytes) != reply.body.length)
-            error_set(error, ERROR_INVALID, "%.*s: the reply is empty or no text",
+    if (google_request_perform(&request, &response, error)) {
+        if (response.body.length == 0 || strlen(response.body.bytes) != response.body.length)
+            error_set(error, ERROR_INVALID, "%.*s: the response is empty or holds a NUL byte",
                       (int)strcspn(url, "?#"), url);
-        else if (!(token = subject_token_extract(reply.body.bytes, source, error)))
+        else if (!(token = subject_token_extract(response.body.bytes, source, error)))
             error_wrap(error, "%.*s", (int)strcspn(url, "?#"), url);
     }
-    client_response_free(&reply);
+    client_response_free(&response);
     if (!token)
         error_wrap(error, "subject token");
     return token;
@@ -145,7 +150,7 @@ char *subject_token_get(const struct subject_question *question, struct error *e
     bool file = json_object_get(source, "file"), url = json_object_get(source, "url"),
          executable = json_object_get(source, "executable");
     if (!json_is_object(source)) {
-        error_set(error, ERROR_INVALID, "credential_source is missing or no object");
+        error_set(error, ERROR_INVALID, "credential_source is missing or not an object");
     } else if (environment || strstr(question->token_type, "aws4_request")) {
         error_set(error, ERROR_UNSUPPORTED,
                   "federation from AWS (environment_id %.20s) is not supported: use a "
@@ -157,9 +162,10 @@ char *subject_token_get(const struct subject_question *question, struct error *e
                   "federation by X.509 certificate is not supported: use a credential_source of "
                   "file, url or executable");
     } else if (file + url + executable != 1) {
-        error_set(error, ERROR_INVALID,
-                  "credential_source holds %d of file, url and executable; it must hold one",
-                  file + url + executable);
+        error_set(
+            error, ERROR_INVALID,
+            "credential_source holds %d of file, url and executable; it must hold exactly one",
+            file + url + executable);
     } else {
         return file  ? from_file(source, error)
                : url ? from_url(question->client, source, error)

@@ -1,4 +1,5 @@
-/* Where a federation's subject token comes from: a file, a URL, or a program. Inside google/. */
+/* Where a federation's subject token comes from: a file, a URL, or a program. Private to
+ * auth/google/. */
 #ifndef AUTH_GOOGLE_SUBJECT_TOKEN_H
 #define AUTH_GOOGLE_SUBJECT_TOKEN_H
 
@@ -15,20 +16,21 @@ struct subject_question {
     const char *account;    /* the service account to act as; NULL: none */
 };
 
-/* On the heap, to be wiped; NULL with the error set. Read anew each time: such tokens rotate. */
+/* The token on the heap, which the caller wipes; NULL with the error set. It is read each time,
+ * because such tokens are replaced often. */
 char *subject_token_get(const struct subject_question *question, struct error *error);
 
-/* credential_source.executable: see there. */
+/* The same for credential_source.executable (subject_program.c). */
 char *subject_program_token(const struct subject_question *question, struct error *error);
 
 /*
- * The pure half: what such a program printed, or its output file holds. NULL with the error set;
- * ERROR_NOT_FOUND: it has expired. `needs_end`: expiration_time must be there.
+ * Reads what such a program printed, or what its output file holds. `needs_end`: expiration_time
+ * must be there. NULL with the error set; ERROR_NOT_FOUND: the token has expired. Pure.
  */
 char *subject_program_read(const char *text, int64_t now_s, bool needs_end, struct error *error);
 
-/* The token out of what a file or URL holds, by credential_source.format: text, with white space
- * around it cut, or a member of a JSON object. */
+/* Reads the token from what a file or a URL holds, by credential_source.format: as text, without
+ * white space around it, or as a member of a JSON object. Pure. */
 char *subject_token_extract(const char *text, const json_t *source, struct error *error);
 
 #endif

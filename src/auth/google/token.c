@@ -1,50 +1,43 @@
 /*
- * The access token of one configured source, kept and kept fresh.
+ * The access token of one configured source, which is kept and kept fresh.
  *
- * Many ask, one fetches: whoever finds no usable token while a request is under way waits for that
- * one's outcome, good or bad. A token is stale 225 s before its end, because a metadata server
- * hands out the same one until four or five minutes before; from then on a thread of our own asks
- * for the next, at most every 10 s, while the old one is still given out, until its very end. An
- * idle source is left alone: a token that nobody used is not replaced until somebody asks.
+ * Many ask, one fetches (base/once.h). A token is stale 225 s before its end, because a metadata
+ * server hands out the same token until four or five minutes before its end. From then on the
+ * source's own thread asks for the next token, at most every 10 s, and until the very end of the
+ * old token callers are still given that one. A token that nobody used is not replaced until
+ * somebody asks.
  *
- * "No source is present" is kept like a token for 30 s, then looked at again in the background.
+ * "No source is present" is kept for 30 s like a token, then looked at again in the background.
  */
 #include <assert.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "auth/google/google.h"
-#include "auth/google/kinds.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metric.h"
-#include "base/secret.h"
+#include "base/once.h"
+#include "base/thread.h"
 
 enum {
     STALE_MARGIN_MS = 225000,
     ASK_AGAIN_MS = 10000,
-    ABSENT_MS = 30000,      /* "no source" is believed so long without looking */
-    FAILURE_HELD_MS = 1000, /* a crowd behind a failure gets that failure */
-    REFRESHER_STACK = 256 * 1024,
+    ABSENT_MS = 30000,      /* how long "no source" counts without looking again */
+    FAILURE_HELD_MS = 1000, /* how long callers share a failure that they did not wait for */
 };
 
 struct google {
     struct client *client;           /* set before anybody asks */
     struct google_settings settings; /* owned copies */
-    pthread_mutex_t token_lock;      /* guards everything below; never held while asking */
-    pthread_cond_t changed;
+    struct lock token_lock;          /* guards everything below; never held while asking */
+    struct condition changed;        /* a request has ended, the token is used, or `stopping` */
+    struct once once;
     struct google_token token; /* the last that was fetched; `secret` NULL: none, or no source */
-    bool known;                /* `token` is an answer (which may be "no source") */
-    int64_t fetched_ms;        /* when it was */
-    bool used;                 /* somebody was given it */
-    bool asking;               /* a thread is fetching, without the lock */
-    int64_t asked_ms;          /* when the last request began; 0: never */
-    int64_t renewed_ms;        /* when somebody last had a refused token replaced; 0: never */
-    uint64_t outcomes;         /* requests that have ended */
-    bool failed;               /* the last of them */
-    int64_t failed_ms;
-    struct error failure;
+    bool known;                /* `token` is an outcome, which may be "no source" */
+    int64_t fetched_ms;        /* when it was fetched */
+    bool used;                 /* a caller was given it */
+    int64_t renewed_ms;        /* when a caller last had a refused token replaced; 0: never */
     bool refresher_runs, stopping;
     pthread_t refresher;
 };
@@ -58,14 +51,12 @@ static void count(bool ok) {
                1);
 }
 
-/* Called and left with the lock held; asks without it. */
-static void ask(struct google *google) {
+/* Asks without the lock, and publishes the outcome. */
+static void ask(struct google *google) REQUIRES(google->token_lock) {
     struct google_question question = {.client = google->client, .settings = google->settings};
     struct google_token token;
     struct error failure = {0};
-    google->asking = true;
-    google->asked_ms = clock_ms();
-    pthread_mutex_unlock(&google->token_lock);
+    lock_release(&google->token_lock);
     bool ok = google_token_fetch(&question, &token, &failure);
     count(ok);
     if (!ok)
@@ -74,21 +65,22 @@ static void ask(struct google *google) {
         log_at(LOG_DEBUG, "google access token fetched", LOG_STRING("kind", token.kind),
                LOG_STRING("from", token.from),
                LOG_NUMBER("seconds", token.secret ? (token.expires_ms - clock_ms()) / 1000 : 0));
-    pthread_mutex_lock(&google->token_lock);
-    google->asking = false;
-    google->outcomes++;
-    google->failed = !ok;
+    lock_acquire(&google->token_lock);
     if (ok) {
         google_token_wipe(&google->token);
         google->token = token;
         google->known = true;
         google->used = false;
         google->fetched_ms = clock_ms();
-    } else {
-        google->failure = failure;
-        google->failed_ms = clock_ms();
     }
-    pthread_cond_broadcast(&google->changed);
+    once_publish(&google->once, &google->changed, &failure);
+}
+
+/* Asks, or waits for the request under way. */
+static void ask_or_wait(struct google *google) REQUIRES(google->token_lock) {
+    if (once_take_turn(&google->once, &google->changed, &google->token_lock, false, INT64_MAX) ==
+        ONCE_ASK)
+        ask(google);
 }
 
 /* ---- what is held ---- */
@@ -106,82 +98,70 @@ static bool is_usable(const struct google *google) {
     return google->known && clock_ms() < ends_ms(google);
 }
 
-/* When the refresher should ask next: INT64_MAX while there is nothing to refresh. */
+/* When the refresher asks next; INT64_MAX while there is nothing to refresh. */
 static int64_t refresh_at_ms(const struct google *google) {
-    if (!google->known || !google->used || google->asking)
+    if (!google->known || !google->used || google->once.asking)
         return INT64_MAX;
-    int64_t at = stale_ms(google), again = google->asked_ms + ASK_AGAIN_MS;
+    int64_t at = stale_ms(google), again = google->once.began_ms + ASK_AGAIN_MS;
     return at > again ? at : again;
 }
 
 /* ---- refreshing in the background ---- */
 
-static void *refresh(void *context) {
+static void refresh(void *context) {
     struct google *google = context;
-    pthread_mutex_lock(&google->token_lock);
+    lock_acquire(&google->token_lock);
     while (!google->stopping) {
-        int64_t at = refresh_at_ms(google), now = clock_ms();
-        if (at <= now) {
-            ask(google);
-        } else if (at == INT64_MAX) {
-            pthread_cond_wait(&google->changed, &google->token_lock);
-        } else {
-            struct timespec deadline = clock_deadline(at - now);
-            pthread_cond_clockwait(&google->changed, &google->token_lock, CLOCK_MONOTONIC,
-                                   &deadline);
-        }
+        int64_t at = refresh_at_ms(google);
+        if (at <= clock_ms())
+            ask_or_wait(google);
+        else
+            condition_wait_until(&google->changed, &google->token_lock, at);
     }
-    pthread_mutex_unlock(&google->token_lock);
-    return NULL;
+    lock_release(&google->token_lock);
 }
 
-/* With the lock held. Without the thread, tokens are fetched when the old one has ended. */
-static void start_refresher(struct google *google) {
-    pthread_attr_t attributes;
-    if (google->refresher_runs || pthread_attr_init(&attributes) != 0)
-        return;
-    pthread_attr_setstacksize(&attributes, REFRESHER_STACK);
-    google->refresher_runs = pthread_create(&google->refresher, &attributes, refresh, google) == 0;
-    pthread_attr_destroy(&attributes);
+/* Without the thread, a token is fetched when the old one has ended. */
+static void start_refresher(struct google *google) REQUIRES(google->token_lock) {
+    if (!google->refresher_runs)
+        google->refresher_runs =
+            thread_start("google-token", THREAD_STACK, refresh, google, &google->refresher, NULL);
 }
 
 /* ---- giving ---- */
 
 /*
- * A refused token is replaced at once, but not again and again: a registry that refuses every
- * token would have us ask for one at each request.
+ * A refused token is replaced at once, but then not for a while: otherwise a registry that refuses
+ * every token would cause a request for a token with each of its own requests.
  */
 static bool renewal_is_due(const struct google *google) {
     int64_t now = clock_ms();
     if (!google->known)
         return false;
     if (!google->token.secret)
-        return now - google->asked_ms >= ASK_AGAIN_MS;
+        return now - google->once.began_ms >= ASK_AGAIN_MS;
     return !google->renewed_ms || now - google->renewed_ms >= ASK_AGAIN_MS;
 }
 
-/* With the lock held, until there is an answer: a usable token (or "no source") or a failure. */
-static bool settle(struct google *google, bool renew, struct error *error) {
+/* Whether the last request failed so recently that this caller shares the failure. */
+static bool failed_just_now(const struct google *google) {
+    return !google->once.asking && google->once.ended_ms &&
+           clock_ms() - google->once.ended_ms < FAILURE_HELD_MS;
+}
+
+/* Brings about an outcome: true with a usable token (or "no source"), false with a failure. */
+static bool settle(struct google *google, bool renew, struct error *error)
+    REQUIRES(google->token_lock) {
     if (renew && renewal_is_due(google)) {
         google->renewed_ms = clock_ms();
         google->known = false;
     }
-    uint64_t joined = google->asking ? google->outcomes + 1 : 0;
+    bool has_asked = false;
     while (!is_usable(google)) {
-        if (google->asking) {
-            joined = google->outcomes + 1;
-            pthread_cond_wait(&google->changed, &google->token_lock);
-            continue;
-        }
-        bool shared = joined && google->outcomes >= joined;
-        bool recent = google->failed_ms && clock_ms() - google->failed_ms < FAILURE_HELD_MS;
-        if (google->failed && (shared || recent)) {
-            if (error)
-                *error = google->failure;
+        if ((has_asked || failed_just_now(google)) && once_failed(&google->once, error))
             return false;
-        }
-        ask(google);
-        joined = google->outcomes;
+        ask_or_wait(google);
+        has_asked = true;
     }
     return true;
 }
@@ -207,16 +187,16 @@ static bool google_get(void *context, const char *host, bool renew, struct crede
     assert(google->client);
     (void)host; /* one token for all of Google's registries; upstream/ keeps it to its host */
     *out = (struct credential){0};
-    pthread_mutex_lock(&google->token_lock);
+    lock_acquire(&google->token_lock);
     bool ok = settle(google, renew, error) && fill(&google->token, out, error);
     if (ok) {
         bool first = !google->used;
         google->used = true;
         start_refresher(google);
         if (first)
-            pthread_cond_broadcast(&google->changed);
+            condition_broadcast(&google->changed); /* the refresher has something to do now */
     }
-    pthread_mutex_unlock(&google->token_lock);
+    lock_release(&google->token_lock);
     return ok;
 }
 
@@ -257,21 +237,21 @@ static bool settings_copy(const struct google_settings *from, struct google_sett
 /* Waits for a request that is under way. */
 static void google_free(void *context) {
     struct google *google = context;
-    pthread_mutex_lock(&google->token_lock);
+    lock_acquire(&google->token_lock);
     google->stopping = true;
-    pthread_cond_broadcast(&google->changed);
+    condition_broadcast(&google->changed);
     bool runs = google->refresher_runs;
-    pthread_mutex_unlock(&google->token_lock);
+    lock_release(&google->token_lock);
     if (runs)
         pthread_join(google->refresher, NULL);
     google_token_wipe(&google->token);
     settings_free(&google->settings);
-    pthread_cond_destroy(&google->changed);
-    pthread_mutex_destroy(&google->token_lock);
+    condition_finish(&google->changed);
+    lock_finish(&google->token_lock);
     free(google);
 }
 
-/* gcloud; or whatever a credential file names, where the environment allows that. */
+/* gcloud is a program, and a credential file may name one where the environment allows that. */
 static bool google_may_run(const void *context) {
     const struct google *google = context;
     const char *allowed = getenv("GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES");
@@ -284,6 +264,11 @@ static void google_set_client(void *context, struct client *client) {
 }
 
 struct credential_source *google_credential_source(const struct google_settings *settings) {
+    static const struct credential_source_kind kind = {.name = "google",
+                                                       .get = google_get,
+                                                       .free_context = google_free,
+                                                       .may_run = google_may_run,
+                                                       .set_client = google_set_client};
     struct google *google = calloc(1, sizeof *google);
     if (!google)
         return NULL;
@@ -292,13 +277,7 @@ struct credential_source *google_credential_source(const struct google_settings 
         free(google);
         return NULL;
     }
-    pthread_mutex_init(&google->token_lock, NULL);
-    pthread_cond_init(&google->changed, NULL);
-    struct credential_source *source =
-        credential_source_new("google", google_get, google_free, google);
-    if (source) {
-        credential_source_may_run(source, google_may_run);
-        credential_source_takes_client(source, google_set_client);
-    }
-    return source;
+    lock_init(&google->token_lock);
+    condition_init(&google->changed);
+    return credential_source_new(&kind, google);
 }
