@@ -1,6 +1,6 @@
 /*
- * A registry that exists only in the test: it stands in for the room upstream/ at its front door,
- * so that flights and lookups meet every fault exactly when the test wants it.
+ * A registry that exists only in the test. It takes the place of upstream/ at its front door, so
+ * that flights and questions meet each fault exactly when the test wants it.
  */
 #ifndef TESTS_UNIT_FAKE_UPSTREAM_H
 #define TESTS_UNIT_FAKE_UPSTREAM_H
@@ -16,14 +16,14 @@ struct upstream {
 
     const unsigned char *blob; /* what blob requests get */
     uint64_t blob_size;
-    bool no_ranges;           /* answers 200 to a range */
+    bool no_ranges;           /* responds 200 to a range */
     bool no_length;           /* tells no size */
     uint64_t pace;            /* bytes handed on at a time; 0: 64 KiB */
     int pause_ms;             /* between two of them */
-    _Atomic int cuts;         /* so many requests end after half of their bytes */
-    uint64_t cut_at;          /* …or after so many of them */
-    bool wrong_bytes;         /* the last byte of the blob is another */
-    _Atomic bool wrong_first; /* one of its first bytes is another */
+    _Atomic int cuts;         /* so many requests end after half of their bytes, */
+    uint64_t cut_at;          /* or, if not 0, after so many bytes */
+    bool wrong_bytes;         /* the last byte of the blob is wrong */
+    _Atomic bool wrong_first; /* one of its first bytes is wrong */
     _Atomic bool hold;        /* nothing moves while set */
     enum error_kind fail;     /* every request fails so */
     bool etag_changes;        /* each request has another ETag */

@@ -17,26 +17,26 @@
  * The life of a flight:
  *
  *   phase      begins when                          moved by (file)                  on the thread
- * of
  *   ---------  -----------------------------------  -------------------------------  -------------
- *   started    a client wants the blob, and no      flights_join() (join.c)          the client
+ *   started    a client wants the blob, and no      flights_join() (join.c)          of the client
  *              flight can be joined
- *   opened     the partial is open; or there can    open_partial() (drive.c)         the driver
+ *   opened     the partial is open; or there can    open_partial() (drive.c)         of the driver
  *              be none, and the blob passes through
- *   answered   a place has sent a head: the size    fetch_take_head() (fetch.c)      a fetcher
+ *   answered   a place has sent a head: the size    fetch_take_head() (fetch.c)      of a fetcher
  *              is known, or will be at the end
- *   moving     bytes come in, are hashed and sent   fetch_write_gathered()           the fetchers,
- *                                                   (fetch.c), hash_all() (drive.c)  the driver and
- *                                                   flight_reader_wait() (reader.c)  the readers
- *   verified   all bytes are hashed, and the digest end_hashing() (drive.c)          the driver
+ *   moving     bytes come in, are hashed and sent   fetch_write_gathered() (fetch.c) of fetchers,
+ *                                                   hash_all() (drive.c)             driver and
+ *                                                   flight_reader_wait() (reader.c)  readers
+ *   verified   all bytes are hashed and the digest  end_hashing() (drive.c)          of the driver
  *              is right: the last bytes go out
- *   or failed  a fault ends the flight: readers cut flight_fail() (flight.c)         any thread
- *              their connections
- *   left       the blob is in the store or is given flights_leave() (flights.c)      the driver, or
- *              up; or bytes were dropped that a new                                  the client
- * that reader needs: the digest is free for                                  needs them another
- * flight freed      nobody refers to the flight          flight_release() (flight.c)      the last
- * of all
+ *   or failed  a fault ends the flight: readers     flight_fail() (flight.c)         of anybody
+ *              cut their connections
+ *   left       the blob is in the store or given    flights_leave() (flights.c)      of the driver
+ *              up; or bytes were dropped that a                                      or of that
+ *              new reader needs. Another flight                                      reader
+ *              for the digest may start.
+ *   freed      nobody refers to the flight          flight_release() (flight.c)      of the last
+ *                                                                                    who did
  *
  * From `started` to `moving` the state is FLIGHT_MOVING. A flight in any of these phases may begin
  * to pass through (pass.c): its blob cannot be kept, because the disk is full or fails or because

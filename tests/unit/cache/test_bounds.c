@@ -1,5 +1,5 @@
-/* The heart's limits: what goes, what stays, and what is passed through because it cannot be kept.
- * Also run under ThreadSanitizer. */
+/* The limits of cache/: which blobs are evicted, which stay, and which pass through because they
+ * cannot be kept. Also run under ThreadSanitizer. */
 #include "cache_world.h"
 
 #include "base/metric.h"
@@ -41,7 +41,7 @@ static uint64_t stored_bytes(struct world *world) {
     return usage.bytes;
 }
 
-/* ---- room ---- */
+/* ---- space ---- */
 
 static void test_room_is_made_by_what_was_used_longest_ago(void **state) {
     struct world *world = *state;
@@ -102,7 +102,8 @@ static void test_a_cache_full_of_what_may_go_is_not_degraded(void **state) {
     assert_whole(&client);
     assert_true(is_degraded());
     store_blob_close(world->store, &other, fd);
-    /* Something small is kept; for what was not, there is room again: the other may go. */
+    /* The manifest is kept. The blob that was not kept would have space now, because the other blob
+     * may be evicted. */
     assert_true(cache_manifest(world->cache, fake_repository(&world->upstream, "app"), &tag, false,
                                &result, &error));
     document_release(result.document);
@@ -157,7 +158,7 @@ static void test_a_blob_larger_than_the_cache_passes_through(void **state) {
     for (int i = 0; i < 4; i++)
         assert_whole(&clients[i]);
     assert_false(world_has_blob(world));
-    assert_true(has(world, &other)); /* nothing went for what could not be kept anyway */
+    assert_true(has(world, &other)); /* nothing is evicted for a blob that cannot be kept */
 }
 
 static void test_ranges_of_what_passes_through(void **state) {
@@ -170,7 +171,7 @@ static void test_ranges_of_what_passes_through(void **state) {
         assert_string_equal(client.error.text, "");
         assert_true(client.complete && client.right);
     }
-    /* Nothing but what was asked for, give or take what was under way when it ended. */
+    /* Only the ranges are fetched, and what was on its way when each of them ended. */
     assert_true(world->upstream.blob_bytes < 3 * (8 << 20));
 }
 
@@ -219,9 +220,9 @@ static void test_a_slow_reader_holds_up_what_passes_through_but_no_memory(void *
     assert_true(cache_blob_wait(&blob, 0, &end, NULL, &error));
     for (uint64_t before = UINT64_MAX; before != world->upstream.blob_bytes;) {
         before = world->upstream.blob_bytes;
-        clock_sleep_ms(300); /* until nothing moves any more */
+        clock_sleep_ms(300); /* that nothing moves any more is no event that could be waited for */
     }
-    assert_true(world->upstream.blob_bytes < BLOB_SIZE); /* upstream is held up */
+    assert_true(world->upstream.blob_bytes < BLOB_SIZE); /* the upstream waits for the reader */
     for (uint64_t at = 0; at < BLOB_SIZE; at = end) {
         assert_true(cache_blob_wait(&blob, at, &end, NULL, &error));
         assert_int_equal(pread(blob.fd, &byte, 1, (off_t)at), 1);

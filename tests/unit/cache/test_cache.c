@@ -1,4 +1,4 @@
-/* The heart's promises, against an upstream whose faults the test chooses. Also run under
+/* The promises of cache/, with an upstream whose faults the test chooses. Also run under
  * ThreadSanitizer. */
 #include "cache_world.h"
 
@@ -135,7 +135,7 @@ static void test_without_range_fill_only_the_range_is_fetched(void **state) {
     assert_true(client.complete && client.right);
     wait_until(!world_has_flight(world));
     assert_int_equal(world->upstream.blob_bytes, 1000);
-    client = world_read_whole(world); /* and the rest when somebody wants it */
+    client = world_read_whole(world); /* the rest comes when a client wants it */
     assert_whole(&client);
     assert_int_equal(world->upstream.blob_bytes, BLOB_SIZE);
 }
@@ -315,7 +315,7 @@ static void test_a_tag_goes_stale_rather_than_away(void **state) {
         assert_int_equal(outcome, CACHE_STALE);
         document_release(document);
     }
-    /* and after a restart, with upstream dead */
+    /* The same after a restart, while the upstream fails. */
     world_close(world);
     world_open(world);
     struct document *document = get_manifest(world, "v1", false, &outcome, &error);
@@ -333,7 +333,7 @@ static void test_a_real_404_ends_a_tag(void **state) {
     world->upstream.fail = ERROR_NOT_FOUND;
     assert_null(get_manifest(world, "v1", false, &outcome, &error));
     assert_int_equal(error.kind, ERROR_NOT_FOUND);
-    world->upstream.fail = ERROR_UNAVAILABLE; /* it is gone for good, not stale again */
+    world->upstream.fail = ERROR_UNAVAILABLE; /* the tag does not come back as stale */
     assert_null(get_manifest(world, "v1", false, &outcome, &error));
 }
 

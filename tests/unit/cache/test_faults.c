@@ -1,15 +1,16 @@
 /*
- * The cache while calls fail: the nth alone, or it and all after it for as long as the scenario
- * lasts, n counted up until the scenario meets no fault any more. Whatever was hit: no crash, no
- * leak, no wrong byte that passes for a whole body, no flight that stands still, no descriptor left
- * open; and afterwards the same cache serves the same things.
+ * The cache while calls fail. Either the nth call fails alone, or the nth and all later calls fail
+ * for as long as the scenario lasts. n is counted up until the scenario ends before its nth call.
+ * Whichever call fails: no crash, no leak, no wrong byte in a body that looks whole, no flight that
+ * stands still, no descriptor left open. Afterwards the same cache serves the same things.
  *
- * What fails are tarn's own calls and no library's: the linker turns every call from tarn's objects
- * to the functions listed in meson.build (--wrap) to the __wrap_ functions below. jansson's and
- * OpenSSL's results fail at their front doors. What the test and its upstream do themselves is
- * exempt, by thread (`exempt`).
+ * Calls of tarn fail, and not those of libraries: the linker turns each call from tarn's objects to
+ * a function that meson.build lists (--wrap) into a call to the __wrap_ function below. Of jansson
+ * and OpenSSL the functions that tarn calls fail as a whole. Calls of the test and of its upstream
+ * never fail: their threads count in `exempt`.
  *
- * TARN_FAULTS=all: every n. Without: each n of a single fault, and of lasting ones a part.
+ * TARN_FAULTS=all tries every n. Otherwise each n of a single fault is tried, and of lasting faults
+ * a part.
  */
 #include "cache_world.h"
 
@@ -36,7 +37,7 @@ static struct {
 } fault;
 static _Thread_local int exempt;
 
-/* Memory files are no disk: a full one does not touch them. */
+/* Memory files are not on the disk: a full disk does not make them fail. */
 enum { DESCRIPTORS = 1024 };
 static atomic_bool is_memory[DESCRIPTORS];
 
@@ -122,7 +123,7 @@ WRAPPED(ssize_t, pwrite64, int fd, const void *bytes, size_t length, off_t at) {
 WRAPPED(ssize_t, write, int fd, const void *bytes, size_t length) {
     return fails(DISK_WRITE) ? -1 : __real_write(fd, bytes, length);
 }
-/* Nothing here outlives the machine: what would be synced need not be. */
+/* No test here survives a crash of the machine, so that nothing is really synced. */
 WRAPPED(int, fsync, int fd) {
     (void)fd;
     return fails(DISK_WRITE) ? -1 : 0;
@@ -170,8 +171,8 @@ WRAPPED(int, fcntl64, int fd, int command, ...) {
     return __real_fcntl64(fd, command, argument);
 }
 
-/* What is recorded for after a crash must be on the disk, and not in memory alone. */
-static const unsigned char *recorded_bytes; /* the blob's; NULL: upstream sends others */
+/* Bytes that are recorded for after a crash must be on the disk, and not in memory alone. */
+static const unsigned char *recorded_bytes; /* the blob's; NULL: the upstream sends wrong ones */
 static atomic_bool recorded_falsely;
 
 static bool is_on_disk(int fd, uint64_t start, uint64_t end) {
@@ -199,7 +200,7 @@ static void *failing_json_malloc(size_t size) {
 
 /* ---- the upstream ---- */
 
-/* Calls back into tarn, where faults count again. */
+/* Callbacks into tarn, where calls may fail again. */
 static bool sink_head(void *context, const struct upstream_head *head, struct error *error) {
     const struct upstream_sink *sink = context;
     exempt--;
@@ -216,7 +217,7 @@ static bool sink_bytes(void *context, const void *bytes, size_t length, struct e
     return ok;
 }
 
-static atomic_bool has_referrers; /* else the endpoint is unknown there */
+static atomic_bool has_referrers; /* false: the upstream does not know the endpoint */
 
 /* Tags in two pages, referrers in one. */
 static bool serve_list(const struct upstream_request *request, const struct upstream_sink *sink,
@@ -285,9 +286,9 @@ static void reset_upstream(struct world *world, uint64_t size) {
 }
 
 static int set_up(void **state) {
-    atomic_store(&fault.armed, false); /* a test that failed may have left it so */
+    atomic_store(&fault.armed, false); /* a test that failed may have left it true */
     atomic_store(&recorded_falsely, false);
-    /* Files in memory where there is such a place: thousands of rounds write and delete. */
+    /* In memory if possible, because thousands of rounds write and delete files. */
     struct world *world = world_new(access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp", LARGE);
     large_digest = world->digest;
     assert_true(digest_of(DIGEST_SHA256, world->blob, SMALL, &small_digest));
@@ -312,7 +313,7 @@ static void check_client(const struct client *client, bool must) {
     assert_true(!client->complete || client->right);
     if (!client->opened)
         assert_int_not_equal(client->error.kind, ERROR_NONE);
-    /* A fault of ours is never upstream's word that there is no such thing. */
+    /* A fault of ours must never look like a 404 of the upstream. */
     assert_int_not_equal(client->error.kind, ERROR_NOT_FOUND);
 }
 
@@ -356,8 +357,8 @@ static void get_manifest(struct world *world, const char *name, bool head_only, 
 
 /* ---- scenarios ----
  *
- * Each runs once while calls fail, and then again on the same cache and must work. While the disk
- * takes nothing more, it must work as well: what cannot be kept is passed through. */
+ * Each runs once while calls fail, and then once more on the same cache, when it must work. While
+ * the disk takes nothing more it must work too, because what cannot be kept passes through. */
 
 static bool while_failing;
 
@@ -402,7 +403,7 @@ static void prepare_cuts(struct world *world) {
     world->upstream.cuts = 1;
 }
 
-/* Half of the blob from an earlier process. */
+/* An earlier process left half of the blob. */
 static void prepare_partial(struct world *world) {
     struct partial *partial = store_partial_open(world->store, &world->digest, NULL);
     assert_non_null(partial);
@@ -419,7 +420,7 @@ static void prepare_wrong_bytes(struct world *world) {
 }
 
 static void run_wrong_bytes(struct world *world, bool must) {
-    /* A driver that could not hash what came leaves it to the next flight, which finds out. */
+    /* If the first driver could not hash the bytes, the next flight finds that they are wrong. */
     if (!while_failing)
         run_whole(world, false);
     world->upstream.wrong_bytes = while_failing;
@@ -563,7 +564,7 @@ static void prepare_full(struct world *world) {
     world_reopen(world, world->max_size);
 }
 
-/* Until the pin is known: no longer than that takes where nothing fails. */
+/* Waits until the pin is known, for as long as that takes if nothing fails. */
 static void wait_for_pin(struct world *world, bool must) {
     struct digest pinned = old_blob(0);
     struct store_blob blob = {0};
@@ -626,14 +627,14 @@ static bool is_at_rest(struct world *world, bool idles) {
     return cache_flights(world->cache, &flight, 1) == 0 || (idles && flight.connections == 0);
 }
 
-/* No flight outlives what it is for. */
+/* A flight ends soon after nobody needs it. */
 static void wait_for_rest(struct world *world, const struct scenario *scenario) {
     for (int i = 0; i < 5000 && !is_at_rest(world, scenario->idles); i++)
         clock_sleep_ms(1);
     assert_true(is_at_rest(world, scenario->idles));
 }
 
-/* One round; whether there was an nth call to fail. */
+/* One round. True: there was an nth call that failed. */
 static bool round_of(struct world *world, const struct scenario *scenario, int nth) {
     world_empty(world);
     int descriptors = open_descriptors();
@@ -691,7 +692,7 @@ static const struct scenario scenarios[] = {
     {"referrers by the fallback tag", prepare_fallback, run_referrers, 0},
 };
 
-/* Counts n up by `step` through every scenario. */
+/* Runs every scenario with n counted up by `step`. */
 static void run_all(struct world *world, unsigned what, bool lasting, int reason, int step) {
     const char *only = getenv("TARN_FAULTS_SCENARIO");
     const char *exhaustive = getenv("TARN_FAULTS");

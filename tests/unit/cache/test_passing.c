@@ -1,5 +1,5 @@
-/* What passes through because it cannot be kept, with several readers of different speeds: bugs
- * that were found once. Also run under ThreadSanitizer. */
+/* Blobs that pass through because they cannot be kept, with several readers of different speeds:
+ * faults that were found once. Also run under ThreadSanitizer. */
 #include "cache_world.h"
 
 #include <sys/wait.h>
@@ -18,7 +18,7 @@ struct follower {
     int pause_ms;
     bool opened, right;
     struct error error;
-    _Atomic uint64_t got; /* the same as at, for other threads */
+    _Atomic uint64_t got; /* the same as `at`, for other threads to read */
     atomic_bool done;
 };
 
@@ -123,7 +123,8 @@ static void test_a_reader_that_stands_still_stops_no_other_range(void **state) {
     open_all(world, followers, 2);
     want(&followers[0], 0, 60 * MIB, false);
     assert_true(cache_blob_wait(&followers[0].blob, 0, &end, NULL, &followers[0].error));
-    wait_until(atomic_load(&world->cache->flights->held) > 15 * MIB); /* its window fills */
+    wait_until(atomic_load(&world->cache->flights->held) >
+               15 * MIB); /* as much as is held for it */
     want(&followers[1], 70 * MIB, 90 * MIB, false);
     read_on(&followers[1]);
     assert_had_all(&followers[1]);
@@ -131,8 +132,8 @@ static void test_a_reader_that_stands_still_stops_no_other_range(void **state) {
     cache_blob_close(&followers[1].blob);
 }
 
-/* A slow reader that falls behind goes on in another transfer; what it had from the first counts
- * only if that one proves right as well. */
+/* A slow reader that falls behind goes on in another transfer. It may have the last bytes only if
+ * the first transfer turns out right as well. */
 static void slow_and_fast(struct world *world, struct follower *slow, struct follower *fast) {
     pthread_t thread;
     struct follower followers[2] = {0};
@@ -169,7 +170,7 @@ static void test_who_falls_behind_gets_no_whole_body_if_the_first_part_was_wrong
     world_reopen(world, CACHE_SIZE);
     world->upstream.wrong_first = true;
     slow_and_fast(world, &slow, &fast);
-    assert_false(slow.right); /* it has had the wrong byte */
+    assert_false(slow.right); /* it got the wrong byte */
     assert_true(slow.at < BLOB_SIZE);
     assert_true(fast.at < BLOB_SIZE);
 }
