@@ -4,256 +4,14 @@
  * Whichever call fails: no crash, no leak, no wrong byte in a body that looks whole, no flight that
  * stands still, no descriptor left open. Afterwards the same cache serves the same things.
  *
- * Calls of tarn fail, and not those of libraries: the linker turns each call from tarn's objects to
- * a function that meson.build lists (--wrap) into a call to the __wrap_ function below. Of jansson
- * and OpenSSL the functions that tarn calls fail as a whole. Calls of the test and of its upstream
- * never fail: their threads count in `exempt`.
- *
  * TARN_FAULTS=all tries every n. Otherwise each n of a single fault is tried, and of lasting faults
  * a part.
  */
-#include "cache_world.h"
+#include "cache_faults.h"
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <jansson.h>
-#include <openssl/evp.h>
 #include <signal.h>
-#include <sys/stat.h>
-
-/* ---- the faults ---- */
-
-enum { MEMORY = 1, THREAD = 2, DISK_READ = 4, DISK_WRITE = 8, ANY = 15 };
-
-static struct {
-    atomic_bool armed;
-    unsigned what;
-    bool lasting;
-    int reason; /* errno of a disk */
-    int nth;
-    atomic_int calls;
-    const char *scenario;
-} fault;
-static _Thread_local int exempt;
-
-/* Memory files are not on the disk: a full disk does not make them fail. */
-enum { DESCRIPTORS = 1024 };
-static atomic_bool is_memory[DESCRIPTORS];
-
-static bool on_disk(int fd) {
-    return fd < 0 || fd >= DESCRIPTORS || !atomic_load(&is_memory[fd]);
-}
-
-static bool fails(unsigned what) {
-    if (!atomic_load(&fault.armed) || exempt || !(fault.what & what))
-        return false;
-    int call = atomic_fetch_add(&fault.calls, 1) + 1;
-    if (call != fault.nth && !(fault.lasting && call > fault.nth))
-        return false;
-    errno = what & MEMORY ? ENOMEM : what & THREAD ? EAGAIN : fault.reason;
-    return true;
-}
-
-#define WRAPPED(result, name, ...)                                                                 \
-    result __real_##name(__VA_ARGS__);                                                             \
-    result __wrap_##name(__VA_ARGS__);                                                             \
-    result __wrap_##name(__VA_ARGS__)
-
-WRAPPED(void *, malloc, size_t size) {
-    return fails(MEMORY) ? NULL : __real_malloc(size);
-}
-WRAPPED(void *, calloc, size_t count, size_t size) {
-    return fails(MEMORY) ? NULL : __real_calloc(count, size);
-}
-WRAPPED(void *, realloc, void *old, size_t size) {
-    return fails(MEMORY) ? NULL : __real_realloc(old, size);
-}
-WRAPPED(char *, strdup, const char *text) {
-    return fails(MEMORY) ? NULL : __real_strdup(text);
-}
-WRAPPED(char *, strndup, const char *text, size_t length) {
-    return fails(MEMORY) ? NULL : __real_strndup(text, length);
-}
-WRAPPED(int, posix_memalign, void **out, size_t alignment, size_t size) {
-    return fails(MEMORY) ? ENOMEM : __real_posix_memalign(out, alignment, size);
-}
-WRAPPED(EVP_MD_CTX *, EVP_MD_CTX_new, void) {
-    return fails(MEMORY) ? NULL : __real_EVP_MD_CTX_new();
-}
-WRAPPED(int, pthread_create, pthread_t *thread, const pthread_attr_t *attributes,
-        void *(*run)(void *), void *argument) {
-    return fails(THREAD) ? EAGAIN : __real_pthread_create(thread, attributes, run, argument);
-}
-WRAPPED(int, openat64, int directory, const char *path, int flags, ...) {
-    va_list arguments;
-    va_start(arguments, flags);
-    bool makes = (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE;
-    int mode = makes ? va_arg(arguments, int) : 0;
-    va_end(arguments);
-    if (fails(makes ? DISK_WRITE : DISK_READ))
-        return -1;
-    return makes ? __real_openat64(directory, path, flags, mode)
-                 : __real_openat64(directory, path, flags);
-}
-WRAPPED(int, fstat64, int fd, struct stat *out) {
-    return fails(DISK_READ) ? -1 : __real_fstat64(fd, out);
-}
-WRAPPED(int, fstatat64, int directory, const char *path, struct stat *out, int flags) {
-    return fails(DISK_READ) ? -1 : __real_fstatat64(directory, path, out, flags);
-}
-WRAPPED(int, faccessat, int directory, const char *path, int mode, int flags) {
-    return fails(DISK_READ) ? -1 : __real_faccessat(directory, path, mode, flags);
-}
-WRAPPED(ssize_t, pread64, int fd, void *bytes, size_t length, off_t at) {
-    return on_disk(fd) && fails(DISK_READ) ? -1 : __real_pread64(fd, bytes, length, at);
-}
-WRAPPED(ssize_t, read, int fd, void *bytes, size_t length) {
-    return fails(DISK_READ) ? -1 : __real_read(fd, bytes, length);
-}
-WRAPPED(ssize_t, pwrite64, int fd, const void *bytes, size_t length, off_t at) {
-    if (!on_disk(fd) || !fails(DISK_WRITE))
-        return __real_pwrite64(fd, bytes, length, at);
-    int reason = errno;
-    if (fault.nth % 2 && length > 1) /* a disk that is full in mid-write keeps the first half */
-        return __real_pwrite64(fd, bytes, length / 2, at);
-    errno = reason;
-    return -1;
-}
-WRAPPED(ssize_t, write, int fd, const void *bytes, size_t length) {
-    return fails(DISK_WRITE) ? -1 : __real_write(fd, bytes, length);
-}
-/* No test here survives a crash of the machine, so that nothing is really synced. */
-WRAPPED(int, fsync, int fd) {
-    (void)fd;
-    return fails(DISK_WRITE) ? -1 : 0;
-}
-WRAPPED(int, fdatasync, int fd) {
-    (void)fd;
-    return fails(DISK_WRITE) ? -1 : 0;
-}
-WRAPPED(int, ftruncate64, int fd, off_t length) {
-    return fails(DISK_WRITE) ? -1 : __real_ftruncate64(fd, length);
-}
-WRAPPED(int, fallocate64, int fd, int mode, off_t at, off_t length) {
-    return on_disk(fd) && fails(DISK_WRITE) ? -1 : __real_fallocate64(fd, mode, at, length);
-}
-WRAPPED(int, renameat, int from_directory, const char *from, int to_directory, const char *to) {
-    return fails(DISK_WRITE) ? -1 : __real_renameat(from_directory, from, to_directory, to);
-}
-WRAPPED(int, mkdirat, int directory, const char *path, mode_t mode) {
-    return fails(DISK_WRITE) ? -1 : __real_mkdirat(directory, path, mode);
-}
-WRAPPED(int, unlinkat, int directory, const char *path, int flags) {
-    return fails(DISK_WRITE) ? -1 : __real_unlinkat(directory, path, flags);
-}
-WRAPPED(int, futimens, int fd, const struct timespec times[2]) {
-    return fails(DISK_WRITE) ? -1 : __real_futimens(fd, times);
-}
-WRAPPED(int, memfd_create, const char *name, unsigned flags) {
-    int fd = fails(MEMORY) ? -1 : __real_memfd_create(name, flags);
-    if (fd >= 0 && fd < DESCRIPTORS)
-        atomic_store(&is_memory[fd], true);
-    return fd;
-}
-WRAPPED(int, close, int fd) {
-    if (fd >= 0 && fd < DESCRIPTORS)
-        atomic_store(&is_memory[fd], false);
-    return __real_close(fd);
-}
-WRAPPED(int, fcntl64, int fd, int command, ...) {
-    va_list arguments;
-    va_start(arguments, command);
-    long argument = va_arg(arguments, long);
-    va_end(arguments);
-    if (command == F_DUPFD_CLOEXEC && fails(DISK_READ))
-        return -1;
-    return __real_fcntl64(fd, command, argument);
-}
-
-/* Bytes that are recorded for after a crash must be on the disk, and not in memory alone. */
-static const unsigned char *recorded_bytes; /* the blob's; NULL: the upstream sends wrong ones */
-static atomic_bool recorded_falsely;
-
-static bool is_on_disk(int fd, uint64_t start, uint64_t end) {
-    static _Thread_local unsigned char step[64 << 10];
-    while (recorded_bytes && start < end) {
-        size_t want = end - start < sizeof step ? end - start : sizeof step;
-        ssize_t got = __real_pread64(fd, step, want, (off_t)start);
-        if (got <= 0 || memcmp(step, recorded_bytes + start, (size_t)got) != 0)
-            return false;
-        start += (uint64_t)got;
-    }
-    return true;
-}
-
-WRAPPED(bool, partial_record, struct partial *partial, uint64_t start, uint64_t end,
-        struct error *error) {
-    if (!is_on_disk(partial_fd(partial), start, end))
-        atomic_store(&recorded_falsely, true);
-    return __real_partial_record(partial, start, end, error);
-}
-
-static void *failing_json_malloc(size_t size) {
-    return fails(MEMORY) ? NULL : __real_malloc(size);
-}
-
-/* ---- the upstream ---- */
-
-/* Callbacks into tarn, where calls may fail again. */
-static bool sink_head(void *context, const struct upstream_head *head, struct error *error) {
-    const struct upstream_sink *sink = context;
-    exempt--;
-    bool ok = sink->on_head(sink->context, head, error);
-    exempt++;
-    return ok;
-}
-
-static bool sink_bytes(void *context, const void *bytes, size_t length, struct error *error) {
-    const struct upstream_sink *sink = context;
-    exempt--;
-    bool ok = sink->on_bytes(sink->context, bytes, length, error);
-    exempt++;
-    return ok;
-}
-
-static atomic_bool has_referrers; /* false: the upstream does not know the endpoint */
-
-/* Tags in two pages, referrers in one. */
-static bool serve_list(const struct upstream_request *request, const struct upstream_sink *sink,
-                       struct error *error) {
-    static const char *const pages[] = {"{\"name\":\"app\",\"tags\":[\"v2\",\"v1\"]}",
-                                        "{\"name\":\"app\",\"tags\":[\"v3\",\"v2\"]}"};
-    static const char referrers[] = "{\"schemaVersion\":2,\"manifests\":[{\"mediaType\":\"a\","
-                                    "\"digest\":\"b\",\"size\":1}]}";
-    struct upstream_head head = {.status = 200};
-    const char *body = referrers;
-    if (request->what == UPSTREAM_TAGS) {
-        body = pages[request->page != NULL];
-        if (!request->page)
-            strcpy(head.next, "/v2/app/tags/list?last=v2");
-    } else if (!atomic_load(&has_referrers)) {
-        return error_set(error, ERROR_NOT_FOUND, "no such endpoint");
-    }
-    return sink_head((void *)sink, &head, error) &&
-           sink_bytes((void *)sink, body, strlen(body), error);
-}
-
-bool __real_upstream_perform(struct upstream *upstream, const struct upstream_request *request,
-                             const struct upstream_sink *sink, struct error *error);
-bool __wrap_upstream_perform(struct upstream *upstream, const struct upstream_request *request,
-                             const struct upstream_sink *sink, struct error *error);
-bool __wrap_upstream_perform(struct upstream *upstream, const struct upstream_request *request,
-                             const struct upstream_sink *sink, struct error *error) {
-    const struct upstream_sink guarded = {(void *)sink, sink_head, sink_bytes};
-    exempt++;
-    bool ok =
-        !upstream->fail && (request->what == UPSTREAM_TAGS || request->what == UPSTREAM_REFERRERS)
-            ? serve_list(request, sink, error)
-            : __real_upstream_perform(upstream, request, &guarded, error);
-    exempt--;
-    return ok;
-}
 
 /* ---- the world ---- */
 
@@ -280,14 +38,14 @@ static void reset_upstream(struct world *world, uint64_t size) {
     world_reset_upstream(world);
     world->upstream.settings.connections = 3;
     world->upstream.pace = 512 << 10;
-    atomic_store(&has_referrers, true);
-    recorded_bytes = world->blob;
+    atomic_store(&fault_has_referrers, true);
+    fault_recorded_bytes = world->blob;
     set_blob(world, size);
 }
 
 static int set_up(void **state) {
     atomic_store(&fault.armed, false); /* a test that failed may have left it true */
-    atomic_store(&recorded_falsely, false);
+    atomic_store(&fault_recorded_falsely, false);
     /* In memory if possible, because thousands of rounds write and delete files. */
     struct world *world = world_new(access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp", LARGE);
     large_digest = world->digest;
@@ -387,7 +145,7 @@ static void run_together(struct world *world, bool must) {
         clients[i] = (struct client){.world = world, .range = {.kind = BLOB_WHOLE}};
         if (i % 2)
             clients[i].range = a_range;
-        assert_int_equal(__real_pthread_create(&threads[i], NULL, client_read, &clients[i]), 0);
+        assert_int_equal(fault_start_client(&threads[i], &clients[i]), 0);
     }
     for (int i = 0; i < 4; i++)
         pthread_join(threads[i], NULL);
@@ -416,7 +174,7 @@ static void prepare_partial(struct world *world) {
 
 static void prepare_wrong_bytes(struct world *world) {
     world->upstream.wrong_bytes = true;
-    recorded_bytes = NULL;
+    fault_recorded_bytes = NULL;
 }
 
 static void run_wrong_bytes(struct world *world, bool must) {
@@ -513,7 +271,7 @@ static void run_referrers(struct world *world, bool must) {
 
 static void prepare_fallback(struct world *world) {
     struct upstream *upstream = &world->upstream;
-    atomic_store(&has_referrers, false);
+    atomic_store(&fault_has_referrers, false);
     upstream->manifest = "{\"manifests\":[{\"mediaType\":\"a\",\"digest\":\"b\",\"size\":1}]}";
     assert_true(digest_of(DIGEST_SHA256, upstream->manifest, strlen(upstream->manifest),
                           &upstream->manifest_digest));
@@ -541,9 +299,9 @@ static struct digest old_blob(int number) {
     char bytes[OLD_SIZE];
     struct digest digest;
     memset(bytes, number, sizeof bytes);
-    exempt++;
+    fault_exempt++;
     assert_true(digest_of(DIGEST_SHA256, bytes, sizeof bytes, &digest));
-    exempt--;
+    fault_exempt--;
     return digest;
 }
 
@@ -593,13 +351,13 @@ static void run_full(struct world *world, bool must) {
         assert_true(usage.bytes <= world->max_size);
     }
     upkeep_stop(world->upkeep);
-    exempt++;
+    fault_exempt++;
     assert_true(store_blob_has(world->store, &pinned, NULL));
-    exempt--;
+    fault_exempt--;
     if (while_failing) { /* an upkeep starts once */
-        exempt++;
+        fault_exempt++;
         world_reopen(world, world->max_size);
-        exempt--;
+        fault_exempt--;
     }
 }
 
@@ -650,7 +408,7 @@ static bool round_of(struct world *world, const struct scenario *scenario, int n
     atomic_store(&fault.calls, 0);
     atomic_store(&fault.armed, true);
     while_failing = true;
-    scenario->run(world, fault.what == DISK_WRITE);
+    scenario->run(world, fault.what == FAULT_DISK_WRITE);
     while_failing = false;
     if (!fault.lasting) /* what goes on behind the answer fails as well */
         wait_for_rest(world, scenario);
@@ -662,10 +420,10 @@ static bool round_of(struct world *world, const struct scenario *scenario, int n
     wait_for_rest(world, scenario);
     world_close(world);
     alarm(0);
-    if (atomic_load(&recorded_falsely))
+    if (atomic_load(&fault_recorded_falsely))
         print_message("%s, fault %d: bytes are recorded that are not on disk\n", fault.scenario,
                       nth);
-    assert_false(atomic_load(&recorded_falsely));
+    assert_false(atomic_load(&fault_recorded_falsely));
     for (int i = 0; i < 100 && open_descriptors() != descriptors; i++)
         clock_sleep_ms(1); /* the last thread's last steps */
     assert_int_equal(open_descriptors(), descriptors);
@@ -720,35 +478,34 @@ static void run_all(struct world *world, unsigned what, bool lasting, int reason
 }
 
 static void test_one_failing_call_breaks_no_promise(void **state) {
-    run_all(*state, ANY, false, EIO, 1);
+    run_all(*state, FAULT_ANY, false, EIO, 1);
 }
 
 static void test_memory_that_stays_away_breaks_no_promise(void **state) {
-    run_all(*state, MEMORY, true, 0, 3);
+    run_all(*state, FAULT_MEMORY, true, 0, 3);
 }
 
 static void test_threads_that_stay_away_break_no_promise(void **state) {
-    run_all(*state, THREAD, true, 0, 1);
+    run_all(*state, FAULT_THREAD, true, 0, 1);
 }
 
 static void test_a_full_disk_breaks_no_promise(void **state) {
-    run_all(*state, DISK_WRITE, true, ENOSPC, 3);
+    run_all(*state, FAULT_DISK_WRITE, true, ENOSPC, 3);
 }
 
 static void test_a_disk_that_became_read_only_breaks_no_promise(void **state) {
-    run_all(*state, DISK_WRITE, true, EROFS, 7);
+    run_all(*state, FAULT_DISK_WRITE, true, EROFS, 7);
 }
 
 static void test_a_dead_disk_breaks_no_promise(void **state) {
-    run_all(*state, DISK_READ | DISK_WRITE, true, EIO, 5);
+    run_all(*state, FAULT_DISK_READ | FAULT_DISK_WRITE, true, EIO, 5);
 }
 
 #define fault_test(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
     log_configure(LOG_ERROR + 1, LOG_TEXT);
-    client_pread = __real_pread64;
-    json_set_alloc_funcs(failing_json_malloc, free);
+    fault_prepare();
     signal(SIGALRM, on_alarm);
     const struct CMUnitTest tests[] = {
         fault_test(test_one_failing_call_breaks_no_promise),
