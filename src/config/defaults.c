@@ -6,14 +6,15 @@
 
 void config_set_defaults(struct config_loaded *loaded) {
     static const char *const listen[] = {"127.0.0.1:5000", NULL};
+    const struct http_server_settings server = http_server_settings_default();
     const struct cache_settings cache = cache_settings_default();
     struct config *config = &loaded->config;
     config->listen = listen;
-    config->max_connections = 10000;
-    config->head_timeout_ms = 10000;
-    config->idle_timeout_ms = 120000;
-    config->send_timeout_ms = 60000;
-    config->grace_ms = 30000;
+    config->max_connections = server.max_connections;
+    config->head_timeout_ms = server.head_timeout_ms;
+    config->idle_timeout_ms = server.idle_timeout_ms;
+    config->send_timeout_ms = server.send_timeout_ms;
+    config->grace_ms = server.grace_ms;
     config->log_level = LOG_INFO;
     config->log_format = LOG_TEXT;
     config->confine = CONFIG_CONFINE_AUTO;
