@@ -1,11 +1,10 @@
-/* Runs a command: reads its arguments, or prints its help. */
+/* The options of a command, its own and those of the settings; and how a command refuses its usage.
+ */
 #include "cmd/command.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include "cmd/arguments.h"
-#include "cmd/help.h"
 
 /* The option by which a setting is given. */
 static struct command_option option_of(const struct config_option *setting) {
@@ -34,16 +33,6 @@ bool command_option(const struct command *command, size_t at, struct command_opt
         return false;
     *out = option_of(&config_options[at]);
     return true;
-}
-
-int command_run(const struct command *command, int argc, char *const *argv) {
-    cleanup_arguments struct arguments arguments = {0};
-    struct error error;
-    if (!arguments_read(&arguments, command, argc, argv, &error))
-        return command_refuse(command, "%s", error.text);
-    if (arguments.wants_help)
-        return help_print_command(command);
-    return command->run(&arguments);
 }
 
 int command_refuse(const struct command *command, const char *format, ...) {

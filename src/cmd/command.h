@@ -61,10 +61,6 @@ enum { COMMAND_ANY_NUMBER = 1 << 20 }; /* for `most` */
  * not. */
 bool command_option(const struct command *command, size_t at, struct command_option *out);
 
-/* Reads the arguments behind the command's name, argv[0], and runs the command, or prints its help
- * when one of them is --help or -h. The exit status. */
-int command_run(const struct command *command, int argc, char *const *argv);
-
 /* Prints "tarn NAME: ", the sentence, and where the help is, on standard error. Returns 2. */
 int command_refuse(const struct command *command, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -15,6 +15,7 @@
 #include "cmd/arguments.h"
 #include "cmd/commands.h"
 #include "cmd/help.h"
+#include "cmd/run.h"
 
 /* The exit status is the number of operands, so that a test sees that the command ran. */
 static int run_counting(const struct arguments *arguments) {
@@ -197,8 +198,8 @@ static void test_a_command_runs_unless_its_usage_is_bad(void **state) {
     (void)state;
     static char name[] = "try", image[] = "image", unknown[] = "--unknown";
     char *const good[] = {name, image, image, image, NULL}, *const bad[] = {name, unknown, NULL};
-    assert_int_equal(command_run(&command, 4, good), 3);
-    assert_int_equal(command_run(&command, 2, bad), 2);
+    assert_int_equal(run_command(&command, 4, good), 3);
+    assert_int_equal(run_command(&command, 2, bad), 2);
     assert_int_equal(command_refuse(&command, "%s is bad", image), 2);
 }
 
