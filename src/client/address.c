@@ -1,3 +1,4 @@
+/* Classifies addresses, and opens sockets to those that the rule allows. */
 #include "client/address.h"
 
 #include <arpa/inet.h>
@@ -22,7 +23,7 @@ static enum address_class classify_v6(const struct in6_addr *address) {
     static const uint8_t zero[12];
     static const uint8_t metadata[16] = {0xfd, 0, 0x0e, 0xc2, [14] = 0x02, [15] = 0x54};
     const uint8_t *bytes = address->s6_addr;
-    /* All-zero and ::1 fall under "compatible" addresses: 0.0.0.0 and 0.0.0.1. */
+    /* :: and ::1 count as the "compatible" addresses 0.0.0.0 and 0.0.0.1. */
     if (memcmp(bytes, mapped, 12) == 0 || memcmp(bytes, nat64, 12) == 0 ||
         memcmp(bytes, zero, 12) == 0) {
         uint32_t inner;
@@ -34,7 +35,7 @@ static enum address_class classify_v6(const struct in6_addr *address) {
     return ADDRESS_ORDINARY;
 }
 
-enum address_class address_classify(const struct sockaddr *address) {
+static enum address_class classify(const struct sockaddr *address) {
     if (address->sa_family == AF_INET) {
         struct sockaddr_in v4;
         memcpy(&v4, address, sizeof v4);
@@ -57,7 +58,7 @@ static bool parse_v6(const char *host, struct in6_addr *out) {
     }
     size_t address = strcspn(host, "%");
     if (address < length)
-        length = address; /* a zone does not change the class */
+        length = address; /* the zone behind % does not change the class */
     if (length >= sizeof bare)
         return false;
     memcpy(bare, host, length);
@@ -108,7 +109,7 @@ curl_socket_t address_open(void *context, curlsocktype purpose, struct curl_sock
     if (purpose != CURLSOCKTYPE_IPCXN)
         return CURL_SOCKET_BAD;
     if (!watch->proxied) {
-        enum address_class class = address_classify(&address->addr);
+        enum address_class class = classify(&address->addr);
         if (!address_allowed(class, &watch->rule)) {
             watch->refused = true;
             getnameinfo(&address->addr, address->addrlen, watch->refused_address,

@@ -1,16 +1,16 @@
 /*
- * Which addresses may be connected to. A registry's redirects, realms and DNS answers are hostile
- * input: they must not lead to this machine's own services or to a cloud's metadata server. The
- * check is made on the address that is really connected to, so that no name can smuggle one.
+ * Which addresses may be connected to. A registry's redirects, its realms and the responses of name
+ * servers are hostile input: they must not lead to this machine's own services or to a cloud's
+ * metadata server. The address that is really connected to is checked, because a name may resolve
+ * to any address.
  *
- * Pure but for address_open(), which is libcurl's CURLOPT_OPENSOCKETFUNCTION.
+ * Pure, but for address_open().
  */
 #ifndef CLIENT_ADDRESS_H
 #define CLIENT_ADDRESS_H
 
 #include <curl/curl.h>
 #include <stdbool.h>
-#include <sys/socket.h>
 
 enum address_class {
     ADDRESS_ORDINARY,
@@ -26,18 +26,16 @@ struct address_rule {
 /* Filled by address_open() while a transfer connects. */
 struct address_watch {
     struct address_rule rule;
-    bool proxied;      /* a proxy is connected to, and the proxy's address is the operator's */
-    bool refused;      /* the rule refused an address */
-    bool was_loopback; /* a loopback address was connected to */
+    bool proxied;             /* the address is a proxy's, which the operator chose: no check */
+    bool refused;             /* the rule refused an address */
+    bool was_loopback;        /* a loopback address was connected to */
     char refused_address[64]; /* for people */
 };
 
-/* IPv4 addresses inside IPv6 ones (mapped, NAT64) are looked at as what they are. */
-enum address_class address_classify(const struct sockaddr *address);
-
-/* The class of a host as it stands in a URL: a literal address ("[::1]" with or without brackets,
- * any of inet_aton's spellings), "localhost" and names below it, and Google's metadata names;
- * every other name is ordinary. */
+/* The class of a URL's host: of a literal address ("[::1]" with or without brackets, any spelling
+ * that inet_aton accepts), of "localhost" and all names below it, and of Google's metadata names.
+ * Every other name is ordinary. An IPv4 address inside an IPv6 address (mapped, NAT64) is
+ * classified as that IPv4 address. */
 enum address_class address_classify_host(const char *host);
 bool address_is_literal(const char *host);
 

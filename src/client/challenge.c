@@ -1,6 +1,7 @@
+/* Reads WWW-Authenticate. */
 #include "client/challenge.h"
 
-/* What is left to read. */
+/* The text that is still to be read. */
 struct reader {
     struct text left;
 };
@@ -32,7 +33,7 @@ static struct text read_token(struct reader *reader) {
     return token;
 }
 
-/* Registries send URLs and scopes without quotes, too: everything up to a comma or blank. */
+/* Reads up to a comma or blank, because some registries send URLs and scopes without quotes. */
 static struct text read_bare(struct reader *reader) {
     size_t length = 0;
     while (length < reader->left.length && !strchr(" \t,", reader->left.at[length]))
@@ -42,8 +43,8 @@ static struct text read_bare(struct reader *reader) {
     return bare;
 }
 
-/* A quoted string, unescaped into `out`. False when it does not end; too long or with a control
- * character in it, it is "". */
+/* Reads a quoted string into `out`, unescaped; "" when it is too long or contains a control
+ * character. False: its closing quote is missing. */
 static bool read_quoted(struct reader *reader, char *out, size_t size) {
     size_t length = 0;
     bool fits = true;
@@ -64,7 +65,7 @@ static bool read_quoted(struct reader *reader, char *out, size_t size) {
     return true;
 }
 
-/* Past the next comma that stands outside quotes. */
+/* Skips up to the next comma outside quotes. */
 static void skip_item(struct reader *reader) {
     while (reader->left.length && !at(reader, ',')) {
         char dropped[1];
@@ -75,13 +76,12 @@ static void skip_item(struct reader *reader) {
     }
 }
 
-/* The value after "name="; the first of a name counts. `known` says where it goes, NULL: nowhere.
- */
+/* Reads the value after "name=" into `known`, unless a value is already there; NULL: drops it. */
 static void read_value(struct reader *reader, char *known, size_t size) {
     char dropped[1];
-    bool keep = known && *known == '\0';
+    bool wanted = known && *known == '\0';
     if (at(reader, '"')) {
-        read_quoted(reader, keep ? known : dropped, keep ? size : sizeof dropped);
+        read_quoted(reader, wanted ? known : dropped, wanted ? size : sizeof dropped);
         return;
     }
     struct text bare = read_bare(reader);
@@ -89,7 +89,7 @@ static void read_value(struct reader *reader, char *known, size_t size) {
         if ((unsigned char)bare.at[i] < 0x20 || bare.at[i] == 0x7f)
             return;
     }
-    if (keep)
+    if (wanted)
         text_copy(bare, known, size);
 }
 

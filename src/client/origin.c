@@ -1,23 +1,14 @@
+/* Takes URLs apart, by libcurl's parser. */
 #include "client/origin.h"
 
 #include <ctype.h>
-#include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/text.h"
-
-static void cleanup_url(CURLU **url) {
-    curl_url_cleanup(*url);
-}
-
-static void cleanup_part(char **part) {
-    curl_free(*part);
-}
-
-#define scoped_part __attribute__((cleanup(cleanup_part))) char *
+#include "client/url.h"
 
 static bool has_part(CURLU *url, CURLUPart which) {
-    scoped_part part = NULL;
+    cleanup_curl_part char *part = NULL;
     return curl_url_get(url, which, &part, 0) == CURLUE_OK;
 }
 
@@ -35,10 +26,8 @@ static bool copy_host(const char *host, char *out, size_t size) {
 }
 
 bool origin_parse(const char *text, struct origin *out) {
-    __attribute__((cleanup(cleanup_url))) CURLU *url = curl_url();
-    scoped_part scheme = NULL;
-    scoped_part host = NULL;
-    scoped_part port = NULL;
+    cleanup_curl_url CURLU *url = curl_url();
+    cleanup_curl_part char *scheme = NULL, *host = NULL, *port = NULL;
     uint64_t number;
     if (!url || strlen(text) > URL_LIMIT ||
         curl_url_set(url, CURLUPART_URL, text, CURLU_URLENCODE | CURLU_ALLOW_SPACE) != CURLUE_OK ||

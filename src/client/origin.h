@@ -1,10 +1,11 @@
-/* The scheme, host and port of a URL (RFC 6454): the unit to which a credential belongs. Pure. */
+/* The origin of a URL: scheme, host and port (RFC 6454). A credential belongs to one origin. Pure.
+ */
 #ifndef CLIENT_ORIGIN_H
 #define CLIENT_ORIGIN_H
 
 #include <stdbool.h>
 
-enum { URL_LIMIT = 16 * 1024 }; /* bytes; longer URLs are refused wherever they come from */
+enum { URL_LIMIT = 16 * 1024 }; /* bytes; a longer URL is refused wherever it comes from */
 
 struct origin {
     bool https;
@@ -12,12 +13,12 @@ struct origin {
     unsigned port;
 };
 
-/* False: no http or https URL, one with a user or password in it, or one beyond the limit. */
+/* False: not an http or https URL, or it contains a user or password, or it is too long. */
 bool origin_parse(const char *url, struct origin *out);
 bool origin_equal(const struct origin *a, const struct origin *b);
 
-/* "host" or "host:port", the port only where it is not the scheme's own; an IPv6 address in
- * brackets. `out` holds at least ORIGIN_HOST_SIZE bytes. Gives `out`. */
+/* Writes "host", or "host:port" when the port is not the scheme's own, with brackets around an IPv6
+ * address. Returns `out`. */
 enum { ORIGIN_HOST_SIZE = 256 + 2 + 6 };
 const char *origin_host(const struct origin *origin, char out[static ORIGIN_HOST_SIZE]);
 

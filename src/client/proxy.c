@@ -1,3 +1,4 @@
+/* Reads the environment's proxies, and the list of exempt hosts. */
 #include "client/proxy.h"
 
 #include <arpa/inet.h>
@@ -6,7 +7,7 @@
 #include <strings.h>
 #include "base/text.h"
 
-/* Four or sixteen bytes; 0 when `text` is no address. */
+/* Writes the four or sixteen bytes of an address and returns their number; 0: not an address. */
 static size_t parse_address(struct text text, unsigned char out[static 16]) {
     char address[INET6_ADDRSTRLEN];
     if (text.length >= 2 && text.at[0] == '[' && text.at[text.length - 1] == ']')
@@ -47,7 +48,8 @@ static bool entry_names_host(struct text entry, struct text host) {
     return host.length == entry.length || host.at[host.length - entry.length - 1] == '.';
 }
 
-/* Cuts ":port" off an entry; false when it names another port. A bare IPv6 address has none. */
+/* Cuts ":port" off an entry. False: the entry is for another port. An IPv6 address without brackets
+ * has no port. */
 static bool cut_port(struct text *entry, unsigned port) {
     const char *colon = memrchr(entry->at, ':', entry->length);
     if (!colon || memchr(entry->at, ':', (size_t)(colon - entry->at))) {
@@ -86,7 +88,7 @@ bool proxy_exempt(const char *list, const char *host, unsigned port) {
     return false;
 }
 
-/* `lower`, else the same in upper case; an empty one counts as not set. */
+/* The value of `lower`, else of `upper`; an empty value counts as absent. */
 static const char *from_environment(const char *lower, const char *upper) {
     const char *value = getenv(lower);
     if (!value)

@@ -1,23 +1,16 @@
+/* Resolves the targets of Location and Link. */
 #include "client/redirect.h"
 
-#include <curl/curl.h>
 #include <stdio.h>
 #include "base/cleanup.h"
+#include "client/url.h"
 
-static void cleanup_url(CURLU **url) {
-    curl_url_cleanup(*url);
-}
-
-static void cleanup_part(char **part) {
-    curl_free(*part);
-}
-
-/* What browsers and libcurl's own redirects tolerate: raw blanks and bytes beyond ASCII. */
+/* As browsers and libcurl's own redirects do: raw blanks and bytes beyond ASCII are accepted. */
 enum { LENIENT = CURLU_URLENCODE | CURLU_ALLOW_SPACE };
 
 char *redirect_resolve(const char *base, const char *reference, struct error *error) {
-    __attribute__((cleanup(cleanup_url))) CURLU *url = curl_url();
-    __attribute__((cleanup(cleanup_part))) char *resolved = NULL;
+    cleanup_curl_url CURLU *url = curl_url();
+    cleanup_curl_part char *resolved = NULL;
     struct origin origin;
     if (!url || curl_url_set(url, CURLUPART_URL, base, LENIENT) != CURLUE_OK) {
         error_set(error, ERROR_MEMORY, "out of memory");
@@ -32,7 +25,7 @@ char *redirect_resolve(const char *base, const char *reference, struct error *er
         curl_url_get(url, CURLUPART_URL, &resolved, 0) != CURLUE_OK ||
         !origin_parse(resolved, &origin)) {
         error_set(error, ERROR_UNAVAILABLE,
-                  "a redirect to what is no plain http or https URL (%.60s)", reference);
+                  "a redirect to something else than a plain http or https URL (%.60s)", reference);
         return NULL;
     }
     char *copy = text_dup(text_of(resolved));
@@ -42,7 +35,7 @@ char *redirect_resolve(const char *base, const char *reference, struct error *er
 }
 
 static char *path_of(const char *text) {
-    __attribute__((cleanup(cleanup_url))) CURLU *url = curl_url();
+    cleanup_curl_url CURLU *url = curl_url();
     char *path = NULL;
     if (!url || curl_url_set(url, CURLUPART_URL, text, LENIENT) != CURLUE_OK ||
         curl_url_get(url, CURLUPART_PATH, &path, CURLU_URLDECODE) != CURLUE_OK)
@@ -52,7 +45,7 @@ static char *path_of(const char *text) {
 
 bool redirect_keeps_authorization(const struct origin *origin, const char *url) {
     struct origin there;
-    __attribute__((cleanup(cleanup_part))) char *path = path_of(url);
+    cleanup_curl_part char *path = path_of(url);
     if (!path || !origin_parse(url, &there) || !origin_equal(origin, &there))
         return false;
     return strstr(path, "/artifacts-downloads/") == NULL;
@@ -72,7 +65,7 @@ static bool parameters_say_next(struct text parameters) {
     return false;
 }
 
-/* The target of the first link with rel=next; at == NULL: none. */
+/* The target of the first link with rel=next; `at` is NULL when there is none. */
 static struct text find_next(struct text link) {
     for (;;) {
         struct text after, target;
@@ -82,7 +75,7 @@ static struct text find_next(struct text link) {
         target = text_cut(after, '>', &link);
         if (!link.at)
             return (struct text){NULL, 0};
-        size_t length = 0; /* of the parameters: up to the comma before the next link */
+        size_t length = 0; /* of the parameters, which end at the comma before the next link */
         while (length < link.length && link.at[length] != '<')
             length++;
         struct text parameters = {link.at, length};

@@ -1,4 +1,5 @@
-/* Where a Location leads (RFC 9110 §10.2.2, RFC 3986 §5). Pure; hostile input. */
+/* Where a Location or a Link leads (RFC 9110 §10.2.2, RFC 8288, RFC 3986 §5), and what may go
+ * along. Pure; hostile input. */
 #ifndef CLIENT_REDIRECT_H
 #define CLIENT_REDIRECT_H
 
@@ -9,17 +10,18 @@
 
 enum { REDIRECT_LIMIT = 5 }; /* hops */
 
-/* `reference` resolved against `base` (a whole URL), without a fragment; the caller's to free().
- * NULL: neither http nor https, with a user in it, malformed or over URL_LIMIT. */
+/* Resolves `reference` against `base` (a whole URL) and drops its fragment. Returns a URL that is
+ * the caller's to free(). NULL: the result is neither http nor https, contains a user, is
+ * malformed, or is longer than URL_LIMIT. */
 char *redirect_resolve(const char *base, const char *reference, struct error *error);
 
-/* Whether a request to `url` may carry the Authorization that belongs to `origin`: only at that
- * origin, and not for Artifact Registry's download links, which need none and leave the registry's
- * own code. */
+/* Whether a request to `url` may carry the Authorization that belongs to `origin`. It may only at
+ * that origin, and not for Artifact Registry's download links: they need no Authorization, and
+ * other code than the registry's handles them. */
 bool redirect_keeps_authorization(const struct origin *origin, const char *url);
 
-/* The path and query of rel="next" in a Link header's value (RFC 8288), when it stays at the origin
- * of `base`. False, and "" in `out`: none, elsewhere, or too long. */
+/* Writes the path and query of rel="next" in a Link field's value to `out`, when that page is at
+ * the origin of `base`. False, and "" in `out`: no such link, another origin, or too long. */
 bool redirect_next_page(const char *base, struct text link, char *out, size_t size);
 
 #endif

@@ -1,0 +1,403 @@
+/* Runs one chain of transfers. */
+#include "upstream/attempt.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "client/content_range.h"
+#include "client/redirect.h"
+#include "client/transfer.h"
+#include "oci/manifest.h"
+
+enum {
+    CHALLENGES_LIMIT = 4
+}; /* 401s in one attempt: none, held token, new token, new credential */
+
+void attempt_finish(struct attempt *attempt) {
+    client_response_free(&attempt->response.http);
+    free(attempt->registry_url);
+    attempt->registry_url = NULL;
+}
+
+static struct location *location_of(const struct attempt *attempt) {
+    return &attempt->authorizer->location;
+}
+
+/* ---- the response as it comes ---- */
+
+static void set_gauge(const struct attempt *attempt, const char *name, const char *help,
+                      const char *field) {
+    int64_t value = upstream_response_ratelimit(field);
+    if (value >= 0)
+        metric_set(metric_get(METRIC_GAUGE, name, help, attempt->upstream->label), value);
+}
+
+static void count_response(struct attempt *attempt) {
+    char labels[sizeof attempt->upstream->label + 16];
+    snprintf(labels, sizeof labels, "%s,code=\"%d\"", attempt->upstream->label,
+             attempt->response.http.status);
+    metric_add(metric_get(METRIC_COUNTER, "tarn_upstream_requests_total",
+                          "Responses of upstream, redirects and challenges included.", labels),
+               1);
+    set_gauge(attempt, "tarn_upstream_ratelimit_limit", "Pulls that upstream allows in its window.",
+              attempt->response.ratelimit_limit);
+    set_gauge(attempt, "tarn_upstream_ratelimit_remaining", "Pulls that upstream still allows.",
+              attempt->response.ratelimit_remaining);
+}
+
+static bool give_head(struct attempt *attempt, const struct upstream_head *head,
+                      struct error *error) {
+    const struct upstream_sink *sink = attempt->sink;
+    attempt->head_given = true;
+    attempt->sink_failed = sink->on_head && !sink->on_head(sink->context, head, error);
+    return !attempt->sink_failed;
+}
+
+/* Remembers where further ranges of the blob can be had at once: only a URL that needs no
+ * Authorization. The caller's on_head sees it. */
+static void keep_target(struct attempt *attempt) {
+    struct upstream_target *target = attempt->request->target;
+    if (!target || !attempt->redirected || attempt->may_authorize || attempt->request->head_only ||
+        attempt->request->what != UPSTREAM_BLOB)
+        return;
+    upstream_target_free(target);
+    target->url = strdup(attempt->url); /* out of memory: the registry is asked again */
+    target->location = attempt->request->location;
+}
+
+/* The body of a 200 or 206 goes to the sink; every other body is a refusal's. */
+static enum client_verdict on_head(void *context, const struct client_response *response,
+                                   struct error *error) {
+    struct attempt *attempt = context;
+    struct upstream_head head;
+    count_response(attempt);
+    if (response->status / 100 != 2)
+        return CLIENT_COLLECT;
+    if (!upstream_response_head(&attempt->response, attempt->request, attempt->url, &head, error))
+        return CLIENT_STOP;
+    attempt->has_expected = head.has_length && !attempt->request->head_only;
+    attempt->expected = head.length;
+    keep_target(attempt);
+    return give_head(attempt, &head, error) ? CLIENT_STREAM : CLIENT_STOP;
+}
+
+static bool on_bytes(void *context, const void *bytes, size_t length, struct error *error) {
+    struct attempt *attempt = context;
+    const struct upstream_sink *sink = attempt->sink;
+    metric_add(attempt->upstream->bytes, (int64_t)length);
+    if (attempt->has_expected && length > attempt->expected - attempt->delivered)
+        return error_set(error, ERROR_UNAVAILABLE, "a body longer than the %llu bytes announced",
+                         (unsigned long long)attempt->expected);
+    attempt->delivered += length;
+    attempt->sink_failed = sink->on_bytes && !sink->on_bytes(sink->context, bytes, length, error);
+    return !attempt->sink_failed;
+}
+
+static bool on_idle(void *context, struct error *error) {
+    struct attempt *attempt = context;
+    const struct upstream_sink *sink = attempt->sink;
+    attempt->sink_failed = sink->on_idle && !sink->on_idle(sink->context, error);
+    return !attempt->sink_failed;
+}
+
+static bool check_length(struct attempt *attempt, struct error *error) {
+    if (!attempt->head_given || !attempt->has_expected || attempt->delivered == attempt->expected)
+        return true;
+    return error_set(error, ERROR_UNAVAILABLE, "a body of %llu bytes instead of the %llu announced",
+                     (unsigned long long)attempt->delivered, (unsigned long long)attempt->expected);
+}
+
+/* ---- one transfer ---- */
+
+static const char *accept_of(enum upstream_what what) {
+    switch (what) {
+    case UPSTREAM_MANIFEST:
+        return "Accept: " MEDIA_ACCEPT_MANIFESTS;
+    case UPSTREAM_TAGS:
+        return "Accept: application/json";
+    case UPSTREAM_REFERRERS:
+        return "Accept: " MEDIA_OCI_INDEX;
+    case UPSTREAM_BLOB:
+        break;
+    }
+    return NULL;
+}
+
+static bool run_transfer(struct attempt *attempt, const struct client_request *request,
+                         struct error *error) {
+    const struct client_sink sink = {
+        .context = attempt,
+        .on_head = on_head,
+        .on_bytes = on_bytes,
+        .on_idle = on_idle,
+    };
+    struct client_response *response = &attempt->response.http;
+    attempt->url = request->url;
+    bool ok = transfer_run(attempt->lane, request, &sink, response, error);
+    metric_add(attempt->upstream->bytes, (int64_t)response->body.length);
+    return ok;
+}
+
+/* True: a response is here, whatever it says. `authorization` may be NULL. */
+static bool transfer(struct attempt *attempt, const char *url, const char *authorization,
+                     const struct address_rule *addresses, struct error *error) {
+    const struct upstream_settings *settings = &attempt->upstream->settings;
+    const char *accept = accept_of(attempt->request->what), *headers[4] = {NULL};
+    size_t count = 0;
+    if (authorization)
+        headers[count++] = authorization;
+    if (accept)
+        headers[count++] = accept;
+    if (attempt->range[0])
+        headers[count++] = attempt->range;
+    int64_t left_ms = attempt->deadline_ms - clock_ms();
+    const struct client_request request = {
+        .method = attempt->request->head_only ? "HEAD" : "GET",
+        .url = url,
+        .headers = headers,
+        .wanted = upstream_response_wanted(&attempt->response),
+        .ca_file = settings->ca_file,
+        .addresses = addresses,
+        .connect_timeout_ms = settings->connect_timeout_ms,
+        .stall_timeout_ms = settings->stall_timeout_ms,
+        .total_timeout_ms = left_ms > 0 ? left_ms : 1,
+        .body_limit = REFUSAL_BODY_LIMIT,
+        .cancel = &attempt->request->cancel,
+    };
+    bool ok = run_transfer(attempt, &request, error);
+    const struct client_response *response = &attempt->response.http;
+    struct location *location = location_of(attempt);
+    if (response->from_loopback && url == attempt->registry_url && location->configured)
+        atomic_store(&location->is_loopback, true);
+    /* When a refusal's body breaks off, or is too long, its status is enough. */
+    if (!ok && !attempt->head_given && response->status / 100 > 2)
+        ok = true;
+    if (ok)
+        return check_length(attempt, error);
+    attempt->retry = error->kind == ERROR_UNAVAILABLE || error->kind == ERROR_TIMEOUT;
+    return false;
+}
+
+/* ---- what a response means ---- */
+
+static bool is_redirect(int status) {
+    return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
+}
+
+/* A 416 may name the size of the whole content; the sink learns it by a head with status 416. */
+static void give_size(struct attempt *attempt) {
+    struct content_range range;
+    struct error unwanted;
+    if (!content_range_parse(text_of(attempt->response.content_range), &range) || !range.has_total)
+        return;
+    const struct upstream_head head = {.status = 416, .has_total = true, .total = range.total};
+    give_head(attempt, &head, &unwanted);
+}
+
+/* Some registries without the referrers API respond with 405 or 501 in place of 404. */
+static int status_of(const struct attempt *attempt) {
+    int status = attempt->response.http.status;
+    bool no_such_api = status == 405 || status == 501;
+    return attempt->request->what == UPSTREAM_REFERRERS && no_such_api ? 404 : status;
+}
+
+/* Judges the response at the end of a chain: true when it went to the sink. */
+static bool judge(struct attempt *attempt, const struct authorization *sent, bool by_registry,
+                  struct error *error) {
+    const struct client_response *response = &attempt->response.http;
+    if (attempt->head_given)
+        return true;
+    const struct refusal refusal = {
+        .status = status_of(attempt),
+        .retry_after_s = response->retry_after_s,
+        .body = response->body.bytes,
+        .body_length = response->body.length,
+        .anonymous = sent->anonymous,
+        .credentials_from = sent->from,
+        .host = location_of(attempt)->credential_host,
+    };
+    upstream_response_error(&refusal, error);
+    attempt->retry = refusal.status == 408 || (refusal.status >= 500 && refusal.status != 501);
+    if (error->kind == ERROR_RATE_LIMITED && by_registry)
+        location_quieten(location_of(attempt), error->retry_after_s);
+    if (error->kind == ERROR_RANGE)
+        give_size(attempt);
+    return false;
+}
+
+bool attempt_check_quiet(const struct attempt *attempt, struct error *error) {
+    int seconds = location_quiet_for(location_of(attempt));
+    if (seconds == 0)
+        return true;
+    error_set(error, ERROR_RATE_LIMITED, "it asked for no requests in the next %d s (429)",
+              seconds);
+    error->retry_after_s = seconds;
+    return false;
+}
+
+/* ---- redirects ---- */
+
+/* A blob is checked by its digest. What a tag or a list says is checked by nothing, and must not
+ * come over a connection that others can write to. */
+static bool check_downgrade(const struct attempt *attempt, const char *from, const char *to,
+                            struct error *error) {
+    bool by_digest = attempt->request->what == UPSTREAM_BLOB;
+    if (by_digest || strncmp(from, "https:", 6) != 0 || strncmp(to, "https:", 6) == 0)
+        return true;
+    return error_set(error, ERROR_DENIED, "a redirect from https to http");
+}
+
+/* Where the response leads; the caller's to free(). NULL: nowhere that may be asked. */
+static char *next_url(const struct attempt *attempt, const char *from, struct error *error) {
+    const struct upstream_response *response = &attempt->response;
+    if (response->location[0] == '\0') {
+        error_set(error, ERROR_UNAVAILABLE,
+                  "a redirect (%d) without a Location of at most %d bytes", response->http.status,
+                  URL_LIMIT);
+        return NULL;
+    }
+    cleanup_free char *next = redirect_resolve(from, response->location, error);
+    return next && check_downgrade(attempt, from, next, error) ? take(next) : NULL;
+}
+
+static struct address_rule addresses_of(const struct location *location,
+                                        const struct origin *origin) {
+    return origin_equal(&location->origin, origin)
+               ? location_addresses_own(location)
+               : location_addresses_elsewhere(location, origin->host);
+}
+
+/* Follows the redirects that the registry's response began. */
+static bool follow_redirects(struct attempt *attempt, const struct authorization *sent,
+                             struct error *error) {
+    const struct location *location = location_of(attempt);
+    cleanup_free char *url = NULL;
+    attempt->may_authorize = true;
+    for (unsigned hops = 0; is_redirect(attempt->response.http.status); hops++) {
+        struct origin origin = {0};
+        if (hops == REDIRECT_LIMIT)
+            return error_set(error, ERROR_UNAVAILABLE, "more than %d redirects", REDIRECT_LIMIT);
+        char *next = next_url(attempt, url ? url : attempt->registry_url, error);
+        if (!next)
+            return false;
+        free(url);
+        url = next;
+        attempt->redirected = true;
+        /* Once the chain has left the registry's origin the Authorization is not sent again, even
+         * when the chain leads back. */
+        attempt->may_authorize =
+            attempt->may_authorize && redirect_keeps_authorization(&location->origin, url);
+        origin_parse(url, &origin);
+        struct address_rule addresses = addresses_of(location, &origin);
+        if (!transfer(attempt, url, attempt->may_authorize ? sent->header : NULL, &addresses,
+                      error))
+            return error_wrap(error, "redirected to %s", origin.host);
+    }
+    return true;
+}
+
+/* ---- the registry: challenge, token, redirects ---- */
+
+/* How to go on after a 401. False: the 401 is final. */
+static bool try_harder(const struct attempt *attempt, const struct authorization *sent,
+                       bool scope_changed, enum token_effort *effort) {
+    enum challenge_scheme wanted = attempt->response.challenge.scheme;
+    if (wanted == CHALLENGE_NONE)
+        return false;
+    if (scope_changed || sent->scheme != wanted)
+        return true; /* now it is known what the registry wants */
+    if (wanted == CHALLENGE_BEARER && *effort == TOKEN_HELD && !sent->fresh) {
+        *effort = TOKEN_NEW;
+        return true;
+    }
+    bool done = *effort == TOKEN_NEW_CREDENTIAL || (sent->fresh && sent->anonymous);
+    *effort = TOKEN_NEW_CREDENTIAL;
+    return !done;
+}
+
+static bool authorize(struct attempt *attempt, const struct authorization_need *need,
+                      struct authorization *out, struct error *error) {
+    bool ok = authorizer_get(attempt->authorizer, need, out, error);
+    attempt->retry = out->retry;
+    if (!ok && error->kind == ERROR_RATE_LIMITED)
+        location_quieten(location_of(attempt), error->retry_after_s);
+    return ok;
+}
+
+/* Asks the registry until it responds with something else than a 401 that can be answered. */
+static bool ask_with_authorization(struct attempt *attempt, struct authorization *sent,
+                                   struct error *error) {
+    const struct address_rule addresses = location_addresses_own(location_of(attempt));
+    cleanup_free char *refused = NULL;
+    struct authorization_need need = {
+        .repository = attempt->request->repository,
+        .effort = TOKEN_HELD,
+        .deadline_ms = attempt->deadline_ms,
+    };
+    for (unsigned challenges = 0;; challenges++) {
+        if (!authorize(attempt, &need, sent, error) ||
+            !transfer(attempt, attempt->registry_url, sent->header, &addresses, error))
+            return false;
+        if (attempt->response.http.status != 401 || challenges == CHALLENGES_LIMIT)
+            return true;
+        bool changed = authorizer_challenged(attempt->authorizer, need.repository,
+                                             &attempt->response.challenge);
+        if (!try_harder(attempt, sent, changed, &need.effort))
+            return true;
+        free(refused);
+        refused = sent->header ? strdup(sent->header) : NULL;
+        need.refused = refused;
+        authorization_wipe(sent);
+    }
+}
+
+static bool ask_registry(struct attempt *attempt, struct error *error) {
+    cleanup_authorization struct authorization sent = {0};
+    attempt->redirected = false;
+    if (!attempt_check_quiet(attempt, error) || !ask_with_authorization(attempt, &sent, error) ||
+        !follow_redirects(attempt, &sent, error))
+        return false;
+    return judge(attempt, &sent, !attempt->redirected, error);
+}
+
+/* ---- a target known from an earlier redirect ---- */
+
+bool attempt_has_target(const struct attempt *attempt) {
+    const struct upstream_target *target = attempt->request->target;
+    return target && target->url && target->location == attempt->request->location &&
+           attempt->request->what == UPSTREAM_BLOB && !attempt->request->head_only;
+}
+
+/* True: the chain ends here, with *ok. False: the target no longer serves, because it expired or
+ * its host is gone; it is dropped, and the registry is to be asked. */
+static bool ask_target(struct attempt *attempt, bool *ok, struct error *error) {
+    struct upstream_target *target = attempt->request->target;
+    cleanup_free char *url = strdup(target->url);
+    const struct authorization nothing = {0};
+    struct origin origin;
+    *ok = false;
+    attempt->redirected = false;
+    if (url && origin_parse(url, &origin)) {
+        struct address_rule addresses = addresses_of(location_of(attempt), &origin);
+        *ok = transfer(attempt, url, NULL, &addresses, error);
+        int status = attempt->response.http.status;
+        if (attempt->head_given)
+            return true;
+        if (*ok && (status == 416 || status == 429)) {
+            *ok = judge(attempt, &nothing, false, error);
+            return true;
+        }
+    }
+    upstream_target_free(target);
+    return false;
+}
+
+bool attempt_run(struct attempt *attempt, struct error *error) {
+    bool ok;
+    attempt->retry = false;
+    if (attempt_has_target(attempt) && ask_target(attempt, &ok, error))
+        return ok;
+    return ask_registry(attempt, error);
+}

@@ -1,0 +1,55 @@
+/*
+ * One attempt at a request to a registry: a chain of transfers. First the target that an earlier
+ * redirect led to, when one is known; else the registry itself, its 401 and the token, and then up
+ * to five redirects. Errors are not NULL here.
+ */
+#ifndef UPSTREAM_ATTEMPT_H
+#define UPSTREAM_ATTEMPT_H
+
+#include "client/lane.h"
+#include "upstream/authorizer.h"
+#include "upstream/response.h"
+#include "upstream/upstream.h"
+#include "upstream/upstream_private.h"
+
+/* On the heap, because the response alone is larger than a worker's stack. */
+struct attempt {
+    /* Set by the caller, the same for each attempt at one request. */
+    struct upstream *upstream;
+    struct authorizer *authorizer;
+    const struct upstream_request *request;
+    const struct upstream_sink *sink;
+    struct lane *lane;
+    int64_t deadline_ms;
+    char *registry_url; /* owned */
+    char range[80];     /* "Range: bytes=..."; "": none */
+
+    /* Of the transfer under way. */
+    const char *url;
+    struct upstream_response response;
+    uint64_t delivered; /* bytes that went to the sink */
+    bool has_expected;
+    uint64_t expected; /* bytes that the head announced */
+
+    bool redirected;    /* the response comes from where the registry led */
+    bool may_authorize; /* and the Authorization could still be sent there */
+
+    /* What the caller looks at afterwards. */
+    bool head_given;  /* the sink has seen a head: no further attempt may follow */
+    bool sink_failed; /* the sink ended the request */
+    bool retry;       /* the failure may pass */
+};
+
+/* Frees what an attempt holds; the caller frees the struct. */
+void attempt_finish(struct attempt *attempt);
+
+/* Whether the attempt begins at a known target, so that the registry need not be asked. */
+bool attempt_has_target(const struct attempt *attempt);
+
+/* Fails with RATE_LIMITED while the location wants no requests. */
+bool attempt_check_quiet(const struct attempt *attempt, struct error *error);
+
+/* True: the whole body went to the sink. */
+bool attempt_run(struct attempt *attempt, struct error *error);
+
+#endif

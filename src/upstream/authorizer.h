@@ -1,0 +1,38 @@
+/*
+ * What one location wants to see before it serves: the challenge that it responds with, and the
+ * tokens or the credential with which its requests answer that challenge. Threads: any. Errors are
+ * not NULL here.
+ */
+#ifndef UPSTREAM_AUTHORIZER_H
+#define UPSTREAM_AUTHORIZER_H
+
+#include "base/lock.h"
+#include "upstream/location.h"
+#include "upstream/token.h"
+
+struct authorizer {
+    struct location location;
+    struct lock challenge_lock;
+    struct challenge challenge GUARDED_BY(challenge_lock); /* the last one; NONE at first */
+    struct tokens tokens;
+};
+
+/* `location` is initialised by the caller before, and finished here. */
+void authorizer_init(struct authorizer *authorizer);
+void authorizer_finish(struct authorizer *authorizer);
+
+/*
+ * The Authorization that the last challenge wants of a request; nothing while there was none.
+ * False: no credential (the source is broken: UNAVAILABLE), no token (DENIED, RATE_LIMITED,
+ * UNAVAILABLE, TIMEOUT), or a realm that must not be asked (DENIED). `out` then says whether trying
+ * again may help.
+ */
+bool authorizer_get(struct authorizer *authorizer, const struct authorization_need *need,
+                    struct authorization *out, struct error *error);
+
+/* Remembers the challenge that a request to `repository` was responded to with. True: it wants
+ * another scope than the token was for. */
+bool authorizer_challenged(struct authorizer *authorizer, const char *repository,
+                           const struct challenge *challenge);
+
+#endif

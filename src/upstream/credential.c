@@ -1,0 +1,34 @@
+/* A location's credential, and HTTP Basic made of it (RFC 7617 §2). */
+#include "upstream/credential.h"
+
+#include <stdio.h>
+#include <string.h>
+#include "base/base64.h"
+#include "base/buffer.h"
+#include "base/secret.h"
+
+bool location_credential(struct location *location, bool renew, struct credential *out,
+                         struct error *error) {
+    *out = (struct credential){0};
+    if (!location->credentials)
+        return true;
+    if (credential_source_get(location->credentials, location->credential_host, renew, out, error))
+        return true;
+    /* Neither the client's fault nor upstream's verdict: tarn's own source is broken. */
+    if (error->kind != ERROR_TIMEOUT && error->kind != ERROR_MEMORY &&
+        error->kind != ERROR_RATE_LIMITED)
+        error->kind = ERROR_UNAVAILABLE;
+    return error_wrap(error, "credentials for %s (%s)", location->credential_host,
+                      credential_source_name(location->credentials));
+}
+
+char *credential_basic_header(const struct credential *credential) {
+    cleanup_secret_buffer struct buffer pair = {0};
+    buffer_printf(&pair, "%s:%s", credential->username ? credential->username : "",
+                  credential->secret ? credential->secret : "");
+    cleanup_secret char *encoded = pair.failed ? NULL : base64_encode(pair.bytes, pair.length);
+    char *header = NULL;
+    if (encoded && asprintf(&header, "Authorization: Basic %s", encoded) < 0)
+        header = NULL;
+    return header;
+}
