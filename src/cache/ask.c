@@ -72,7 +72,7 @@ bool ask_get(struct cache *cache, const struct repository *repository,
     struct collecting collecting = {head, body, cache};
     const struct upstream_sink sink = {&collecting, collect_head, collect_bytes};
     request->repository = repository->name.path;
-    request->stop = &cache->stopping;
+    request->cancel.stop = &cache->stopping;
     for (;;) {
         buffer_clear(body);
         body->limit = limit;

@@ -1,3 +1,4 @@
+/* Reads Content-Range. */
 #include "client/content_range.h"
 
 bool content_range_parse(struct text value, struct content_range *out) {
@@ -21,8 +22,8 @@ bool content_range_parse(struct text value, struct content_range *out) {
            (!out->has_total || out->last < out->total);
 }
 
-bool content_range_answers(const struct content_range *range, uint64_t first, uint64_t last,
-                           uint64_t suffix) {
+bool content_range_fits(const struct content_range *range, uint64_t first, uint64_t last,
+                        uint64_t suffix) {
     if (!range->satisfied)
         return false;
     if (suffix == 0)

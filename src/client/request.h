@@ -29,9 +29,9 @@ struct client_request {
     int64_t connect_timeout_ms;           /* 0: 5 s */
     /* For the whole response; where the caller streams it, for its head. 0: 20 s. */
     int64_t total_timeout_ms;
-    /* How long the other side may be silent while a body is sent or received; 0: until
-     * total_timeout_ms. While a body is being sent, and for this long after its last byte, the
-     * request does not end by total_timeout_ms. */
+    /* How long the other side may be silent in mid-body; 0: no limit but total_timeout_ms. While
+     * the request's body is being sent, and for this long after each of its bytes, the request does
+     * not end by total_timeout_ms. */
     int64_t stall_timeout_ms;
     size_t body_limit;           /* bytes of a response that comes whole; 0: 1 MiB */
     const struct cancel *cancel; /* looked at once a second or more often; may be NULL */
@@ -40,7 +40,7 @@ struct client_request {
 enum client_verdict {
     CLIENT_STOP,    /* the request ends; the callback has set the error */
     CLIENT_COLLECT, /* the body comes whole in the response; total_timeout_ms goes on */
-    CLIENT_STREAM,  /* the body goes to on_bytes; only silence ends it */
+    CLIENT_STREAM,  /* the body goes to on_bytes; only stall_timeout_ms ends it */
 };
 
 /* Who takes a response as it comes. All are called by the thread that asked. */

@@ -1,3 +1,4 @@
+/* Resolves the names that clients and operators use. */
 #include "upstream/name.h"
 
 #include <stdarg.h>
@@ -19,7 +20,8 @@ static bool refuse(struct error *error, enum error_kind kind, const char *code, 
     return false;
 }
 
-/* The upstream that the name's first part names, cut off `name`; NULL when it names none. */
+/* The upstream whose host is the first part of the name, which is then cut off; NULL: there is
+ * none. */
 static struct upstream *named_by_path(struct upstreams *upstreams, struct text *name) {
     struct text rest;
     struct text first = text_cut(*name, '/', &rest);
@@ -72,14 +74,14 @@ bool name_resolve(struct upstreams *upstreams, const char *ns, struct text name,
         return false;
     if (!reference_is_repository(name))
         return refuse(error, ERROR_INVALID, "NAME_INVALID",
-                      "%.*s is no repository name: lower-case letters, digits, and . _ - between "
-                      "them, in parts separated by /",
+                      "%.*s is not a repository name: it consists of lower-case letters, digits, "
+                      "and . _ - between them, in parts separated by /",
                       TEXT_PRINT(name));
     repository->upstream = upstream;
     if (!add_library(upstream, name, path, error))
         return false;
     if (!repository_name_parse(text_of(upstream_host(upstream)), text_of(path), &repository->name))
-        return refuse(error, ERROR_INVALID, "NAME_INVALID", "%s is no repository of %s", path,
+        return refuse(error, ERROR_INVALID, "NAME_INVALID", "%s is not a repository of %s", path,
                       upstream_host(upstream));
     return upstream_allows(upstream, path) ||
            refuse(error, ERROR_DENIED, "DENIED",

@@ -1,4 +1,5 @@
-/* Which upstream, and which of its repositories, a name means (design, section 5). Any thread. */
+/* Finds which upstream a name means, and which of its repositories (design, section 5). Threads:
+ * any. */
 #ifndef UPSTREAM_NAME_H
 #define UPSTREAM_NAME_H
 

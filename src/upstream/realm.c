@@ -1,3 +1,4 @@
+/* Compares a realm with the upstream that named it. */
 #include "upstream/realm.h"
 
 #include <libpsl.h>
@@ -11,7 +12,7 @@ bool realm_host_is_google(const char *host) {
     return text_is(name, "gcr.io") || text_ends(name, ".gcr.io") || text_ends(name, ".pkg.dev");
 }
 
-/* Both hosts are lower case. A host that is itself a public suffix has no registered domain. */
+/* Both hosts are in lower case. A host that is itself a public suffix has no registered domain. */
 static bool same_registered_domain(const char *a, const char *b) {
     const psl_ctx_t *list = psl_builtin();
     if (!list || address_is_literal(a) || address_is_literal(b))
@@ -29,7 +30,7 @@ static bool is_listed(const struct realm_rule *rule, const struct origin *realm)
         char url[ORIGIN_HOST_SIZE + 16];
         if (strcasecmp(listed, realm->host) == 0 && !downgrade)
             return true;
-        /* "host:443" is the same as "host" over https, so ports are compared as numbers. */
+        /* Ports are compared as numbers, because "host:443" is the same as "host" over https. */
         if (strlen(listed) >= ORIGIN_HOST_SIZE || !strchr(listed, ':'))
             continue;
         snprintf(url, sizeof url, "%s://%s", realm->https ? "https" : "http", listed);

@@ -1,7 +1,7 @@
 /*
- * Which token services may be asked (design, section 5 "Where credentials may go"): the upstream's
- * own scheme, host and port; a host of the same registered domain; a host that the configuration
- * lists. Pure.
+ * Judges which token services may be asked (design, section 5 "Where credentials may go"): a realm
+ * at the upstream's own origin, on a host of the same registered domain, or on a host that the
+ * configuration lists. Pure.
  */
 #ifndef UPSTREAM_REALM_H
 #define UPSTREAM_REALM_H
@@ -19,14 +19,14 @@ enum realm_verdict {
 struct realm_rule {
     struct origin upstream;
     const char *const *token_hosts; /* "host" or "host:port"; NULL: none; NULL-terminated */
-    bool own_only;                  /* Google's rule: nothing but the upstream's own */
+    bool own_only;                  /* only OWN is followed: the rule for Google's registries */
 };
 
-/* An address is only ever its own, or listed; and from an https upstream no realm over http is
- * followed unless it is listed with its port. */
+/* A realm whose host is an address is OWN, LISTED or REFUSED, because an address has no domain. An
+ * https upstream's realm over http is refused, unless it is listed with its port. */
 enum realm_verdict realm_judge(const struct realm_rule *rule, const struct origin *realm);
 
-/* gcr.io, us-docker.pkg.dev and their like: the hosts of Google's registries. */
+/* Whether this is a host of Google's registries, as gcr.io and us-docker.pkg.dev are. */
 bool realm_host_is_google(const char *host);
 
 #endif

@@ -84,7 +84,7 @@ static enum error_kind kind_of(int status) {
     }
 }
 
-/* Behind a refusal: whose credentials upstream did not like. */
+/* Says at the end of a refusal which credentials upstream refused. */
 static void describe_credentials(const struct refusal *refusal, char *out, size_t size) {
     *out = '\0';
     if (kind_of(refusal->status) != ERROR_DENIED)
@@ -121,10 +121,10 @@ static bool read_range(const struct upstream_response *from, const struct upstre
                        struct upstream_head *out, struct error *error) {
     struct content_range range;
     if (!is_ranged(request))
-        return error_set(error, ERROR_UNAVAILABLE, "206 in answer to a request without a range");
+        return error_set(error, ERROR_UNAVAILABLE, "206 in response to a request without a range");
     if (!content_range_parse(text_of(from->content_range), &range) ||
-        !content_range_answers(&range, request->range_first, request->range_last,
-                               request->range_suffix) ||
+        !content_range_fits(&range, request->range_first, request->range_last,
+                            request->range_suffix) ||
         (from->http.has_length && !request->head_only &&
          from->http.length != range.last - range.first + 1))
         return error_set(error, ERROR_UNAVAILABLE,

@@ -29,21 +29,22 @@ int64_t upstream_response_ratelimit(const char *value);
 struct refusal {
     int status;
     int retry_after_s;
-    const void *body; /* at most REFUSAL_BODY_LIMIT bytes are looked at; may be NULL */
+    const void *body; /* at most REFUSAL_BODY_LIMIT bytes of it are read; may be NULL */
     size_t body_length;
-    bool anonymous;               /* nothing vouched for us */
-    const char *credentials_from; /* which credentials did; "" or NULL: not known */
-    const char *host;             /* for which credentials can be set */
+    bool anonymous;               /* the request carried no credential */
+    const char *credentials_from; /* where its credential came from; "" or NULL: not known */
+    const char *host;             /* the host for which credentials can be set */
 };
 
 enum { REFUSAL_BODY_LIMIT = 64 * 1024, RETRY_AFTER_DEFAULT_S = 30 };
 
-/* Sets kind, code, retry_after_s and "403 Forbidden: message (…)". `error` is not NULL.
- * Returns false. */
+/* Sets the error's kind, code, retry_after_s and text ("403 Forbidden: message (…)"). `error` is
+ * not NULL. Returns false. */
 bool upstream_response_error(const struct refusal *refusal, struct error *error);
 
-/* The head of a 200 or 206 in the caller's terms. False (ERROR_UNAVAILABLE): another status, or a
- * range that was not asked for. `url` is where it was asked, for the next page. */
+/* Turns the head of a 200 or 206 into what the caller of upstream_perform() gets. `url` is the URL
+ * that was asked, against which the next page is resolved. False (ERROR_UNAVAILABLE): another
+ * status, or a range that was not asked for. */
 bool upstream_response_head(const struct upstream_response *from,
                             const struct upstream_request *request, const char *url,
                             struct upstream_head *out, struct error *error);

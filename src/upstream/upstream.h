@@ -1,23 +1,24 @@
 /*
- * A registry client: challenge, token, redirect, range, retry. It knows nothing of caching.
+ * A registry client: challenges, tokens, redirects, ranges, retries. It knows nothing of caching.
  *
- * An upstream is one registry under the host name that clients know it by. Requests to it carry its
- * credentials to it and to no other host: not along a redirect, not to a token service elsewhere
- * (design, promise 8 and section 5 "Where credentials may go"). A fallback on another host gets the
- * credentials that Docker's config or a helper has for that host, and no others.
+ * An upstream is one registry under the host name by which clients know it. The upstream's
+ * credentials are sent to the upstream and to no other host: not along a redirect, and not to a
+ * token service elsewhere (design, promise 8 and section 5 "Where credentials may go"). A fallback
+ * on another host gets the credentials that Docker's config or a helper has for that host, and no
+ * others.
  *
- * Threads: all calls from any thread. Each request runs on the caller's thread, blocking; libcurl
- * handles with their open connections are pooled per upstream. Tokens are kept per scope, and
- * one request at a time fetches each.
+ * Threads: any thread may make any call. A request blocks the thread that makes it. Connections are
+ * kept for each upstream. A token is kept for each repository, and one thread at a time asks for
+ * it.
  */
 #ifndef UPSTREAM_UPSTREAM_H
 #define UPSTREAM_UPSTREAM_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "auth/credential.h"
+#include "base/cancel.h"
 #include "base/error.h"
 #include "base/text.h"
 #include "client/client.h"
@@ -51,23 +52,24 @@ struct upstream_settings {
 /* Settings with every default, and without a host. */
 struct upstream_settings upstream_settings_default(void);
 
-struct upstreams; /* all of them: the configured list and the hosts its patterns have matched */
+struct upstreams; /* all upstreams: those of the configuration, and hosts that a pattern matched */
 struct upstream;
 
-/* Copies nothing out of `settings`, which must outlive it, and gives `client` to the settings'
- * credential sources. The client outlives both. */
+/* Copies nothing out of `settings`, which must outlive the upstreams. Gives `client` to the
+ * credential sources of the settings; the client outlives both. */
 struct upstreams *upstreams_new(struct client *client, const struct upstream_settings *settings,
                                 size_t count, struct error *error);
 void upstreams_free(struct upstreams *upstreams);
 
 /*
- * The upstream that clients mean by `host` (any case; Docker Hub under each of its names), or NULL
- * when none is configured for it. An exact host wins over a pattern, an earlier pattern over a
- * later. IP addresses and single-label names match exact hosts only. Valid until upstreams_free().
+ * The upstream that clients mean by `host`, in any case, and Docker Hub under each of its names.
+ * NULL: none is configured for it. An exact host is preferred to a pattern, and an earlier pattern
+ * to a later one. A pattern matches neither an IP address nor a name without a dot. Valid until
+ * upstreams_free().
  */
 struct upstream *upstreams_find(struct upstreams *upstreams, struct text host);
-/* The host by which an upstream is known whatever clients call it: lower case, without https' own
- * port, Docker Hub under one name. False: no host by the grammar. */
+/* Writes the one name by which tarn knows an upstream: lower case, without the port of https, and
+ * "docker.io" for each of Docker Hub's names. False: `text` is not a host by the grammar. */
 bool upstream_canonical_host(struct text text, char out[static HOST_LIMIT + 1]);
 struct upstream *upstreams_default(struct upstreams *upstreams); /* NULL when there is none */
 
@@ -75,7 +77,7 @@ const char *upstream_host(const struct upstream *upstream); /* canonical: "docke
 const struct upstream_settings *upstream_settings(const struct upstream *upstream);
 bool upstream_is_docker_hub(const struct upstream *upstream);
 bool upstream_allows(const struct upstream *upstream, const char *repository);
-/* In how many locations an upstream may be asked: its url and its fallbacks. */
+/* The number of locations at which the upstream may be asked: its url and its fallbacks. */
 unsigned upstream_places(const struct upstream *upstream);
 
 /* A repository at an upstream. A value; only name_resolve() (upstream/name.h) makes one. */
@@ -88,8 +90,9 @@ struct repository {
 
 enum upstream_what { UPSTREAM_MANIFEST, UPSTREAM_BLOB, UPSTREAM_TAGS, UPSTREAM_REFERRERS };
 
-/* Where a blob's redirect led, kept by a flight so that its further ranges go there at once: set
- * before on_head runs, dropped when it no longer serves. Only places that need no Authorization. */
+/* The URL to which a blob's redirect led. A flight keeps it and asks there for further ranges,
+ * without asking the registry again. It is set before on_head runs, and dropped when it no longer
+ * serves. Only a URL that needs no Authorization is kept. */
 struct upstream_target {
     char *url;         /* owned; NULL: not known */
     unsigned location; /* which of url and fallbacks it came from */
@@ -104,56 +107,58 @@ struct upstream_request {
     const char *page;       /* TAGS, REFERRERS: the path-and-query of a next page, from `next` */
     bool has_range;
     uint64_t range_first, range_last; /* inclusive; range_last UINT64_MAX: to the end */
-    uint64_t range_suffix;            /* not 0: the last so many bytes instead */
+    uint64_t range_suffix;            /* not 0: the last `range_suffix` bytes instead */
     unsigned location;                /* 0: url, 1..: fallbacks */
-    struct upstream_target *target;   /* BLOB: tried first, filled after a redirect; may be NULL */
-    unsigned attempts;                /* tries before the first byte; 0: 3; 1: no retry */
-    int64_t deadline_ms;     /* clock_ms() by which the head must be here; 0: first_byte_timeout */
-    const atomic_bool *stop; /* set: the request soon ends with ERROR_CLOSED; may be NULL */
-    bool background;         /* yields to others in the queue for a connection (blobs ahead) */
+    struct upstream_target *target;   /* BLOB: asked first, set after a redirect; may be NULL */
+    unsigned attempts;                /* before the first byte; 0: 3 attempts; 1: no retry */
+    int64_t deadline_ms;  /* clock_ms() by which the head must be here; 0: first_byte_timeout */
+    struct cancel cancel; /* once it is cancelled, the request ends within a second (CLOSED) */
+    bool background;      /* comes last in the queue for a connection */
 };
 
-/* The head of upstream's final answer (after challenge and redirects). Texts end with the call. */
+/* The head of upstream's final response, after challenges and redirects. It is valid in on_head. */
 struct upstream_head {
-    int status; /* 200 or 206 (or 404 and so on: then the call fails instead) */
+    int status; /* 200 or 206; 416 where RANGE below says so */
     bool has_length;
     uint64_t length; /* of this body */
-    bool has_range;  /* 206 with a sound Content-Range */
+    bool has_range;  /* a 206 whose Content-Range fits the request */
     uint64_t range_first, range_last;
     bool has_total;
-    uint64_t total; /* size of the whole content: Content-Range's, or length of a 200 */
+    uint64_t total; /* size of the whole content: from Content-Range, or the length of a 200 */
     char content_type[128];
     char etag[160];
     bool has_digest;
-    struct digest digest; /* Docker-Content-Digest, if it parses */
-    char next[2048];      /* path and query of Link rel="next" on the same host, or "" */
+    struct digest digest; /* Docker-Content-Digest, if it is a digest */
+    char next[2048];      /* path and query of Link rel="next" at the same origin, or "" */
 };
 
+/* Takes a response as it comes. A function that returns false ends the request with the error that
+ * it set. */
 struct upstream_sink {
     void *context;
-    /* Once, before any byte; false stops the request (with the error it set). May be NULL. */
+    /* Called once, before any byte. May be NULL. */
     bool (*on_head)(void *context, const struct upstream_head *head, struct error *error);
-    /* Bytes of the body as they come; false stops the request (with the error it set). */
+    /* Called with the bytes of the body as they come. */
     bool (*on_bytes)(void *context, const void *bytes, size_t length, struct error *error);
-    /* All that has come was handed on, and more is not here yet; a sink that gathers bytes lets go
-     * of them. Not called at the end. False stops the request (with the error it set). May be NULL.
-     */
+    /* Called when all bytes that have come were handed on and more are not here yet: a sink that
+     * gathers bytes writes them now. Not called at the end of the body. May be NULL. */
     bool (*on_idle)(void *context, struct error *error);
 };
 
 /*
- * One request, with token, redirects (at most 5, 16 KiB each) and, as long as no byte has been
- * handed on, retries. True: the whole body was handed on and was as long as announced.
- * False, by kind:
- *   NOT_FOUND     404; `code` is upstream's (REFERRERS: 405 and 501, too: no such endpoint)
- *   DENIED        401 or 403 after our credentials were tried; text says which were used
- *   RATE_LIMITED  429, retry_after_s at least 1 (30 when upstream gave none); until that time is
- *                 over every further request fails so at once, without asking upstream
- *   RANGE         416; when upstream said the size, head->total through on_head with status 416
+ * Makes one request, with its token, its redirects (at most 5, each of at most 16 KiB) and, until
+ * the head is handed on, its retries. True: the whole body was handed on and was as long as
+ * announced. False, by the error's kind:
+ *   NOT_FOUND     404; `code` is upstream's (REFERRERS: also 405 and 501, no such API)
+ *   DENIED        401 or 403 after the credentials were tried; the text says which were used
+ *   RATE_LIMITED  429; retry_after_s is at least 1, and 30 when upstream named no time. Until that
+ *                 time is over every further request fails at once, without asking upstream
+ *   RANGE         416; when upstream named the size, on_head got it (status 416, total)
  *   UNAVAILABLE   refused, reset, no such host, 5xx, malformed, or cut in mid-body
- *   TIMEOUT       no connection or first byte in time, or silent for stall_timeout in mid-body
+ *   TIMEOUT       no connection or no head in time, or silence for stall_timeout in mid-body
  *   BUSY          no free connection to this upstream in time
- * and whatever a sink's callback set. Every text begins with "upstream HOST: ".
+ *   CLOSED        cancelled
+ * and whatever a function of the sink set. Every text begins with "upstream HOST: ".
  */
 bool upstream_perform(struct upstream *upstream, const struct upstream_request *request,
                       const struct upstream_sink *sink, struct error *error);

@@ -1,11 +1,11 @@
-/* Inside upstream/: what one upstream holds. */
+/* Private to upstream/: what one upstream holds. */
 #ifndef UPSTREAM_UPSTREAM_PRIVATE_H
 #define UPSTREAM_UPSTREAM_PRIVATE_H
 
 #include <uthash.h>
 #include "base/metric.h"
 #include "client/lane.h"
-#include "upstream/location.h"
+#include "upstream/authorizer.h"
 #include "upstream/queue.h"
 #include "upstream/upstream.h"
 
@@ -13,7 +13,7 @@ struct upstream {
     struct client *client;
     char host[ORIGIN_HOST_SIZE]; /* canonical, as clients know it */
     struct upstream_settings settings;
-    struct location *locations; /* url, then fallbacks */
+    struct authorizer *authorizers; /* one a location: url, then fallbacks */
     unsigned locations_count;
     struct queue queue;
     struct lanes lanes;

@@ -1,3 +1,4 @@
+/* All upstreams: those of the configuration, and the hosts that its patterns have matched. */
 #include "upstream/upstream.h"
 
 #include <ctype.h>
@@ -9,7 +10,7 @@
 #include "upstream/upstream_private.h"
 
 enum {
-    /* A client can name as many hosts of a pattern as it likes. */
+    /* Hosts that patterns have matched, because a client can name any number of them. */
     MATCHED_LIMIT = 4096,
 };
 
@@ -21,9 +22,9 @@ struct upstreams {
     const struct upstream_settings *settings;
     size_t count;
     struct upstream *default_upstream;
-    pthread_rwlock_t
-        hosts_lock; /* guards by_host and matched; an upstream in it never moves or goes */
-    struct upstream *by_host; /* exact hosts, and hosts that patterns have matched */
+    pthread_rwlock_t hosts_lock; /* guards by_host and matched, but not the upstreams in by_host,
+                                  * which stay where they are until upstreams_free() */
+    struct upstream *by_host;    /* exact hosts, and hosts that patterns have matched */
     unsigned matched;
 };
 
@@ -31,23 +32,23 @@ struct upstreams {
 
 static void upstream_free(struct upstream *upstream) {
     for (unsigned i = 0; i < upstream->locations_count; i++)
-        location_finish(&upstream->locations[i]);
-    free(upstream->locations);
+        authorizer_finish(&upstream->authorizers[i]);
+    free(upstream->authorizers);
     lanes_finish(&upstream->lanes);
     queue_finish(&upstream->queue);
     free(upstream);
 }
 
 /*
- * Credentials are the upstream's: they go to its url. A fallback on another host gets its own, if
- * the source holds some for each host; a password or a Google token given for the upstream is not
- * shown to its mirrors (design, promise 8).
+ * The upstream's credentials go to its url. A fallback on another host gets that host's own
+ * credentials, if the source has some for each host. A password or a Google token that was given
+ * for the upstream is not shown to its mirrors (design, promise 8).
  */
 static void give_credentials(struct upstream *upstream) {
     struct credential_source *source = upstream->settings.credentials;
-    struct location *main = &upstream->locations[0];
+    struct location *main = &upstream->authorizers[0].location;
     for (unsigned i = 0; i < upstream->locations_count; i++) {
-        struct location *location = &upstream->locations[i];
+        struct location *location = &upstream->authorizers[i].location;
         bool own = origin_equal(&location->origin, &main->origin);
         if (own) {
             memcpy(location->credential_host, upstream->host, sizeof upstream->host);
@@ -67,28 +68,34 @@ static void make_metrics(struct upstream *upstream) {
     struct metric *tokens = metric_get(METRIC_COUNTER, "tarn_token_requests_total",
                                        "Requests to token services.", upstream->label);
     for (unsigned i = 0; i < upstream->locations_count; i++)
-        upstream->locations[i].token_requests = tokens;
+        upstream->authorizers[i].location.token_requests = tokens;
 }
 
 static bool add_location(struct upstream *upstream, const char *url, bool configured,
                          struct error *error) {
-    struct location *location = &upstream->locations[upstream->locations_count];
-    if (!location_init(location, url, &upstream->settings, configured, error))
-        return false;
+    struct authorizer *authorizer = &upstream->authorizers[upstream->locations_count];
+    struct location *location = &authorizer->location;
     location->client = upstream->client;
+    location->settings = &upstream->settings;
+    location->configured = configured;
+    if (!location_init(location, url, error)) {
+        location_finish(location);
+        return false;
+    }
+    authorizer_init(authorizer);
     upstream->locations_count++;
     return true;
 }
 
-/* Every location: "https://HOST" for want of a url, then the fallbacks. */
+/* Adds every location: the url, which is "https://HOST" unless it is set, then the fallbacks. */
 static bool add_locations(struct upstream *upstream, bool is_pattern, struct error *error) {
     const struct upstream_settings *settings = &upstream->settings;
     char own[ORIGIN_HOST_SIZE + 16];
     size_t count = 1;
     while (settings->fallbacks && settings->fallbacks[count - 1])
         count++;
-    upstream->locations = calloc(count, sizeof *upstream->locations);
-    if (!upstream->locations)
+    upstream->authorizers = calloc(count, sizeof *upstream->authorizers);
+    if (!upstream->authorizers)
         return error_set(error, ERROR_MEMORY, "out of memory");
     if (upstream_is_docker_hub(upstream))
         snprintf(own, sizeof own, "%s", HUB_URL);
@@ -151,8 +158,8 @@ static void swap_dots(char *name) {
     }
 }
 
-/* `*` stays within one label: a glob over labels instead of path parts. Addresses and single labels
- * are no pattern's business. */
+/* A `*` stands for letters within one label: labels take the place of a path's parts. A pattern
+ * matches neither an address nor a name without a dot. */
 static bool pattern_matches(const char *pattern, const char *host) {
     char labels[ORIGIN_HOST_SIZE], name[ORIGIN_HOST_SIZE], bare[ORIGIN_HOST_SIZE];
     snprintf(bare, sizeof bare, "%.*s", (int)strcspn(host, ":"), host);
@@ -167,7 +174,7 @@ static bool pattern_matches(const char *pattern, const char *host) {
     return text_matches_glob(labels, text_of(name));
 }
 
-/* A host with stars in it, none of them doubled or alone. */
+/* Whether the pattern is a host with stars in it: no "**", and at least one dot. */
 static bool pattern_is_sound(const char *pattern) {
     char host[ORIGIN_HOST_SIZE];
     if (strlen(pattern) >= sizeof host || strstr(pattern, "**") || strchr(pattern, '?') ||
@@ -187,7 +194,7 @@ static struct upstream *find_listed(const struct upstreams *upstreams, const cha
     return upstream;
 }
 
-/* Lists the upstream under its host. Without the memory for that it is freed: false. */
+/* Adds the upstream under its host. False: out of memory; the upstream is freed. */
 static bool enter(struct upstreams *upstreams, struct upstream *upstream) {
     HASH_ADD_STR(upstreams->by_host, host, upstream);
     if (upstream->hh.tbl)
@@ -200,13 +207,13 @@ static bool check_pattern(struct client *client, const struct upstream_settings 
                           struct error *error) {
     if (!pattern_is_sound(settings->host))
         return error_set(error, ERROR_INVALID,
-                         "upstream \"%.100s\": no host and no pattern of one (a * stands for "
-                         "letters within one label, as in *.pkg.dev)",
+                         "upstream \"%.100s\": neither a host nor a pattern of hosts (a * stands "
+                         "for letters within one label, as in *.pkg.dev)",
                          settings->host);
     if (settings->is_default)
         return error_set(error, ERROR_INVALID,
                          "upstream \"%.100s\": a pattern cannot be the default", settings->host);
-    /* Its URLs are wrong now rather than at the first request. */
+    /* A wrong URL is an error now, and not at the first request. */
     struct upstream *trial = upstream_new(client, "pattern.invalid", settings, true, error);
     if (trial)
         upstream_free(trial);
@@ -217,8 +224,8 @@ static bool add_exact(struct upstreams *upstreams, const struct upstream_setting
                       struct error *error) {
     char host[ORIGIN_HOST_SIZE];
     if (!upstream_canonical_host(text_of(settings->host), host))
-        return error_set(error, ERROR_INVALID, "upstream \"%.100s\": no host name or address",
-                         settings->host);
+        return error_set(error, ERROR_INVALID,
+                         "upstream \"%.100s\": neither a host name nor an address", settings->host);
     if (find_listed(upstreams, host))
         return error_set(error, ERROR_INVALID, "upstream %s is configured twice", host);
     if (settings->is_default && upstreams->default_upstream)
@@ -270,7 +277,7 @@ void upstreams_free(struct upstreams *upstreams) {
     free(upstreams);
 }
 
-/* The upstream of a host that a pattern matches, made at its first use. */
+/* The upstream of a host that a pattern matches; it is made when the host is first asked for. */
 static struct upstream *match(struct upstreams *upstreams, const char *host) {
     const struct upstream_settings *settings = NULL;
     for (size_t i = 0; i < upstreams->count && !settings; i++) {
@@ -282,7 +289,7 @@ static struct upstream *match(struct upstreams *upstreams, const char *host) {
         return NULL;
     pthread_rwlock_wrlock(&upstreams->hosts_lock);
     struct upstream *upstream =
-        find_listed(upstreams, host); /* another thread may have been first */
+        find_listed(upstreams, host); /* another thread may have made it meanwhile */
     if (!upstream && upstreams->matched < MATCHED_LIMIT) {
         upstream = upstream_new(upstreams->client, host, settings, true, NULL);
         if (upstream) {
@@ -311,7 +318,7 @@ struct upstream *upstreams_default(struct upstreams *upstreams) {
     return upstreams->default_upstream;
 }
 
-/* ---- what is asked of one ---- */
+/* ---- one upstream's properties ---- */
 
 const char *upstream_host(const struct upstream *upstream) {
     return upstream->host;
@@ -342,9 +349,5 @@ void upstream_target_free(struct upstream_target *target) {
 }
 
 unsigned upstream_places(const struct upstream *upstream) {
-    const char *const *fallbacks = upstream_settings(upstream)->fallbacks;
-    unsigned places = 1;
-    while (fallbacks && fallbacks[places - 1])
-        places++;
-    return places;
+    return upstream->locations_count;
 }

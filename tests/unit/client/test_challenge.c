@@ -1,3 +1,4 @@
+/* The challenges that registries send. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -103,17 +104,17 @@ static void test_content_range(void **state) {
     assert_true(range.satisfied && range.has_total && range.total == 1);
     assert_true(content_range_parse(text_of(" Bytes 5-9/* "), &range));
     assert_false(range.has_total);
-    assert_true(content_range_answers(&range, 5, 9, 0));
-    assert_true(content_range_answers(&range, 5, UINT64_MAX, 0));
-    assert_false(content_range_answers(&range, 5, 8, 0));
-    assert_false(content_range_answers(&range, 4, 9, 0));
-    assert_true(content_range_answers(&range, 0, 0, 5));
-    assert_false(content_range_answers(&range, 0, 0, 4));
+    assert_true(content_range_fits(&range, 5, 9, 0));
+    assert_true(content_range_fits(&range, 5, UINT64_MAX, 0));
+    assert_false(content_range_fits(&range, 5, 8, 0));
+    assert_false(content_range_fits(&range, 4, 9, 0));
+    assert_true(content_range_fits(&range, 0, 0, 5));
+    assert_false(content_range_fits(&range, 0, 0, 4));
     assert_true(content_range_parse(text_of("bytes */10"), &range));
     assert_false(range.satisfied);
     assert_true(content_range_parse(text_of("bytes 0-9/10"), &range));
-    assert_true(content_range_answers(&range, 0, 0, 20)); /* a suffix longer than the whole */
-    assert_false(content_range_answers(&range, 0, 0, 5));
+    assert_true(content_range_fits(&range, 0, 0, 20)); /* a suffix longer than the whole */
+    assert_false(content_range_fits(&range, 0, 0, 5));
     static const char *const wrong[] = {"",
                                         "bytes",
                                         "bytes 1-0/5",

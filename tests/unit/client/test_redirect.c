@@ -1,3 +1,4 @@
+/* Where redirects and links lead. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -333,6 +333,27 @@ static void test_a_file_that_is_too_short_is_our_fault(void **state) {
     close(fd);
 }
 
+static bool respond_late(struct server *server, int fd, const char *head) {
+    (void)server, (void)head;
+    clock_sleep_ms(30);
+    return server_reply(fd, 201, "", "");
+}
+
+static void test_an_upload_has_time_as_long_as_it_moves(void **state) {
+    struct bench *bench = *state;
+    struct client_response response;
+    struct error error;
+    bench->answer = respond_late;
+    struct client_request request = {
+        .method = "PUT", .body = {.bytes = "x", .length = 1}, .total_timeout_ms = 10};
+    assert_false(ask(bench, "/", request, &response, &error));
+    assert_int_equal(error.kind, ERROR_TIMEOUT);
+    request.stall_timeout_ms = 20000; /* after the last byte */
+    assert_true(ask(bench, "/", request, &response, &error));
+    assert_int_equal(response.status, 201);
+    client_response_free(&response);
+}
+
 static void test_a_body_is_sent_again_from_any_place(void **state) {
     (void)state;
     char out[16] = "";
@@ -518,6 +539,7 @@ int main(void) {
         WITH_BENCH(test_head_has_a_length_and_no_body),
         WITH_BENCH(test_a_body_from_a_files_range),
         WITH_BENCH(test_a_file_that_is_too_short_is_our_fault),
+        WITH_BENCH(test_an_upload_has_time_as_long_as_it_moves),
         cmocka_unit_test(test_a_body_is_sent_again_from_any_place),
         WITH_BENCH(test_a_stream_is_taken_as_it_comes),
         WITH_BENCH(test_a_refusal_comes_whole_where_a_stream_was_wanted),
