@@ -1,12 +1,10 @@
 /* Reads the fields of a response. */
 #include "client/response.h"
 
-#include <string.h>
+#include "base/secret.h"
 
 void client_response_free(struct client_response *response) {
-    if (response->body.bytes)
-        explicit_bzero(response->body.bytes, response->body.capacity);
-    buffer_finish(&response->body);
+    secret_buffer_free(&response->body);
     *response = (struct client_response){0};
 }
 

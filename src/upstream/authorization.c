@@ -1,9 +1,9 @@
 /* The end of an Authorization. */
 #include "upstream/authorization.h"
 
-#include "upstream/credential.h"
+#include "base/secret.h"
 
 void authorization_wipe(struct authorization *authorization) {
-    credential_text_wipe(&authorization->header);
+    secret_free(&authorization->header);
     *authorization = (struct authorization){0};
 }

@@ -2,10 +2,10 @@
 #include "upstream/credential.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include "base/base64.h"
 #include "base/buffer.h"
+#include "base/secret.h"
 
 bool location_credential(struct location *location, bool renew, struct credential *out,
                          struct error *error) {
@@ -22,23 +22,13 @@ bool location_credential(struct location *location, bool renew, struct credentia
                       credential_source_name(location->credentials));
 }
 
-void credential_text_wipe(char **text) {
-    if (*text)
-        explicit_bzero(*text, strlen(*text));
-    free(*text);
-    *text = NULL;
-}
-
 char *credential_basic_header(const struct credential *credential) {
-    cleanup_buffer struct buffer pair = {0};
+    cleanup_secret_buffer struct buffer pair = {0};
     buffer_printf(&pair, "%s:%s", credential->username ? credential->username : "",
                   credential->secret ? credential->secret : "");
-    cleanup_credential_text char *encoded =
-        pair.failed ? NULL : base64_encode(pair.bytes, pair.length);
+    cleanup_secret char *encoded = pair.failed ? NULL : base64_encode(pair.bytes, pair.length);
     char *header = NULL;
     if (encoded && asprintf(&header, "Authorization: Basic %s", encoded) < 0)
         header = NULL;
-    if (pair.bytes)
-        explicit_bzero(pair.bytes, pair.capacity);
     return header;
 }

@@ -9,12 +9,7 @@
 bool location_credential(struct location *location, bool renew, struct credential *out,
                          struct error *error);
 
-/* "Authorization: Basic ..." on the heap, to be wiped; NULL when out of memory. */
+/* "Authorization: Basic ..." on the heap, for secret_free(); NULL when out of memory. */
 char *credential_basic_header(const struct credential *credential);
-
-/* Wipes and frees a text on the heap that holds a secret. */
-void credential_text_wipe(char **text);
-#define cleanup_credential_text __attribute__((cleanup(credential_text_wipe)))
-#define cleanup_credential      __attribute__((cleanup(credential_wipe)))
 
 #endif

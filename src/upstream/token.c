@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/clock.h"
-#include "upstream/credential.h"
+#include "base/secret.h"
 #include "upstream/token_fetch.h"
 
 enum { TOKENS_LIMIT = 1024 }; /* tokens remembered by one location */
@@ -23,7 +23,7 @@ struct token {
 #define BEARER "Authorization: Bearer "
 
 static void token_wipe(struct once_entry *entry) {
-    credential_text_wipe(&((struct token *)entry)->value);
+    secret_free(&((struct token *)entry)->value);
 }
 
 void tokens_init(struct tokens *tokens) {
@@ -49,7 +49,7 @@ static bool change_scope(struct token *token, const char *scope) {
     if (strcmp(held, scope) == 0)
         return false;
     snprintf(token->scope, sizeof token->scope, "%s", scope);
-    credential_text_wipe(&token->value);
+    secret_free(&token->value);
     return true;
 }
 
@@ -95,7 +95,7 @@ static void fetch(struct once_table *table, struct token *token, struct location
     lock_release(&table->entries_lock);
     token_fetch(location, &wish, &fetched, &error);
     lock_acquire(&table->entries_lock);
-    credential_text_wipe(&token->value);
+    secret_free(&token->value);
     token->value = fetched.value;
     token->expires_ms = fetched.expires_ms;
     token->anonymous = fetched.anonymous;

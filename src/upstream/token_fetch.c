@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/metric.h"
+#include "base/secret.h"
 #include "client/request.h"
 #include "upstream/credential.h"
 #include "upstream/realm.h"
@@ -96,7 +97,7 @@ static bool ask_with_get(const struct question *question, struct client_request 
                          struct error *error) {
     const char *realm = question->wish->challenge->realm;
     cleanup_buffer struct buffer url = {0};
-    cleanup_credential_text char *header = NULL;
+    cleanup_secret char *header = NULL;
     buffer_printf(&url, "%.*s%c", (int)strcspn(realm, "#"), realm, strchr(realm, '?') ? '&' : '?');
     append_question(&url, question);
     if (credential->kind == CREDENTIAL_BASIC)
@@ -113,7 +114,7 @@ static bool ask_with_get(const struct question *question, struct client_request 
 static bool ask_with_post(const struct question *question, struct client_request request,
                           const struct credential *credential, struct client_response *response,
                           struct error *error) {
-    cleanup_buffer struct buffer body = {0};
+    cleanup_secret_buffer struct buffer body = {0};
     buffer_reserve(&body, 3 * strlen(credential->secret) + 4096);
     buffer_append_string(&body, "grant_type=refresh_token&client_id=tarn&");
     append_question(&body, question);
@@ -126,9 +127,7 @@ static bool ask_with_post(const struct question *question, struct client_request
     request.headers =
         (const char *const[]){"Content-Type: application/x-www-form-urlencoded", NULL};
     request.body = (struct client_body){.bytes = body.bytes, .length = body.length};
-    bool ok = client_request(question->location->client, &request, response, error);
-    explicit_bzero(body.bytes, body.capacity);
-    return ok;
+    return client_request(question->location->client, &request, response, error);
 }
 
 /* Whether the realm may be asked, and which addresses may be connected to for that. */
