@@ -1,13 +1,13 @@
 /* The metadata server: whether there is one, its token, and its account's address. */
 #include "auth/google/metadata.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include "auth/google/request.h"
 #include "auth/google/token_response.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/secret.h"
 
 enum { PROBES = 2, PROBE_MS = 1000, TIMEOUT_MS = 5000, ACCOUNT_TIMEOUT_MS = 2000 };
@@ -16,7 +16,7 @@ enum { PROBES = 2, PROBE_MS = 1000, TIMEOUT_MS = 5000, ACCOUNT_TIMEOUT_MS = 2000
 
 static const char *const ask_flavor[] = {"Metadata-Flavor: Google", NULL};
 
-/* Whoever is no metadata server of Google's does not send this field. */
+/* A server that is not a metadata server of Google does not send this field. */
 enum { FLAVOR_SIZE = 16 };
 #define WANT_FLAVOR(out)                                                                           \
     {                                                                                              \
@@ -30,10 +30,9 @@ static bool is_google(const char flavor[static FLAVOR_SIZE]) {
 
 /* Where the firmware names the machine's maker, no request is needed. */
 static bool firmware_is_google(void) {
-    char name[32] = "";
-    cleanup_close int fd = open("/sys/class/dmi/id/product_name", O_RDONLY | O_CLOEXEC);
-    ssize_t got = fd >= 0 ? read(fd, name, sizeof name - 1) : 0;
-    return got > 0 && strncmp(name, "Google", strlen("Google")) == 0;
+    cleanup_free char *name =
+        file_read_small("/sys/class/dmi/id/product_name", 255, FILE_REGULAR, NULL, NULL, NULL);
+    return name && text_starts(text_of(name), "Google");
 }
 
 bool metadata_is_there(struct client *client) {
