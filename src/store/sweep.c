@@ -10,7 +10,7 @@
 #include <unistd.h>
 #include "base/clock.h"
 #include "oci/reference.h"
-#include "store/listing.h"
+#include "store/record_names.h"
 
 #define TOP "repositories"
 
@@ -95,13 +95,13 @@ static bool sweep_records(struct sweep *sweep) {
         !reference_is_repository(repository))
         return true;
     for (sweep->kind = LINK_BLOB;; sweep->kind = LINK_MANIFEST) {
-        if (!listing_links(sweep->store, sweep->host, sweep->repository, sweep->kind, sweep_link,
+        if (!record_names_of_links(sweep->store, sweep->host, sweep->repository, sweep->kind, sweep_link,
                            sweep, sweep->error))
             return false;
         if (sweep->kind == LINK_MANIFEST)
             break;
     }
-    if (!listing_tags(sweep->store, sweep->host, sweep->repository, sweep_tag, sweep, sweep->error))
+    if (!record_names_of_tags(sweep->store, sweep->host, sweep->repository, sweep_tag, sweep, sweep->error))
         return false;
     remove_record_directories(sweep);
     return true;

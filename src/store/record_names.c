@@ -1,5 +1,5 @@
 /* What a repository holds: the names in the directories of its tags and links. */
-#include "store/listing.h"
+#include "store/record_names.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -46,7 +46,7 @@ static const char *kind_name(enum link_kind kind) {
     return kind == LINK_BLOB ? LINKED_BLOBS : LINKED_MANIFESTS;
 }
 
-bool listing_links(struct store *store, const char *host, const char *repository,
+bool record_names_of_links(struct store *store, const char *host, const char *repository,
                    enum link_kind kind, bool (*each)(void *context, const struct digest *digest),
                    void *context, struct error *error) {
     static const enum digest_algorithm algorithms[] = {DIGEST_SHA256, DIGEST_SHA512};
@@ -63,7 +63,7 @@ bool listing_links(struct store *store, const char *host, const char *repository
     return ok;
 }
 
-bool listing_tags(struct store *store, const char *host, const char *repository,
+bool record_names_of_tags(struct store *store, const char *host, const char *repository,
                   bool (*each)(void *context, const char *tag), void *context,
                   struct error *error) {
     char path[PATH_SIZE];
@@ -91,7 +91,7 @@ bool store_tags(struct store *store, const char *host, const char *repository,
                 bool (*each)(void *context, const char *tag, const struct tag_record *record),
                 void *context, struct error *error) {
     struct tag_listing listing = {store, host, repository, each, context};
-    return listing_tags(store, host, repository, give_tag, &listing, error);
+    return record_names_of_tags(store, host, repository, give_tag, &listing, error);
 }
 
 struct manifest_listing {
@@ -113,8 +113,8 @@ bool store_links(struct store *store, const char *host, const char *repository, 
                  struct error *error) {
     struct manifest_listing believed = {store, host, repository, each, context};
     if (kind == LINK_MANIFEST)
-        return listing_links(store, host, repository, kind, give_manifest, &believed, error);
-    return listing_links(store, host, repository, kind, each, context, error);
+        return record_names_of_links(store, host, repository, kind, give_manifest, &believed, error);
+    return record_names_of_links(store, host, repository, kind, each, context, error);
 }
 
 bool store_link_delete(struct store *store, const char *host, const char *repository,
