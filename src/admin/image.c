@@ -3,6 +3,9 @@
 #include <stdlib.h>
 #include "base/cleanup.h"
 #include "oci/manifest.h"
+#include "store/blobs.h"
+#include "store/records.h"
+#include "store/usage.h"
 
 enum {
     DEPTH_LIMIT = 4,      /* indexes inside indexes */

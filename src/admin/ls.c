@@ -5,6 +5,8 @@
 #include "admin/image_pattern.h"
 #include "base/cleanup.h"
 #include "base/json.h"
+#include "store/records.h"
+#include "store/usage.h"
 
 /* ---- ls ---- */
 

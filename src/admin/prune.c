@@ -2,6 +2,8 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "store/records.h"
+#include "store/usage.h"
 
 enum {
     SWEEP_AGE_S = 60,   /* while a cache runs, a younger link may be about to get its blob */

@@ -8,6 +8,8 @@
 #include "admin/image_pattern.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "store/blobs.h"
+#include "store/records.h"
 
 enum { UNLINKED_LIMIT = 50000 }; /* digests kept in memory until their blobs are deleted */
 

@@ -1,6 +1,7 @@
 #include "admin/target.h"
 
 #include "base/clock.h"
+#include "store/usage.h"
 
 enum { SCAN_WAIT_MS = 60000, POLL_MS = 100 };
 

@@ -6,6 +6,8 @@
 #include "base/lock.h"
 #include "base/log.h"
 #include "base/thread.h"
+#include "store/blobs.h"
+#include "store/usage.h"
 
 enum { REPORT_MS = 200 };
 

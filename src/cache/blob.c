@@ -3,19 +3,21 @@
 #include "cache/ask.h"
 #include "cache/cache_private.h"
 #include "cache/question.h"
+#include "store/blobs.h"
+#include "store/records.h"
 
 #include <stdlib.h>
 
 /* Whether the repository holds the blob. *verified: the size that the link records, if any. */
 static bool is_linked(struct cache *cache, const struct repository *repository,
                       const struct digest *digest, uint64_t *verified) {
-    *verified = STORE_SIZE_UNTOLD;
+    *verified = STORE_SIZE_UNKNOWN;
     return store_has_link_blob(cache->store, repository->name.host, repository->name.path, digest,
                                verified);
 }
 
 static bool is_as_long(uint64_t size, uint64_t verified) {
-    return verified == STORE_SIZE_UNTOLD || size == verified;
+    return verified == STORE_SIZE_UNKNOWN || size == verified;
 }
 
 /* On the question's thread: upstream's HEAD says that the repository has the blob. */
@@ -233,7 +235,7 @@ void cache_blob_unreadable(struct cache_blob *blob, const struct error *why) {
     struct error error = {0};
     if (blob->reader)
         flight_give_up(flight_reader_flight(blob->reader), why);
-    else if (!store_blob_set_aside(blob->store, &blob->digest, blob->fd, &error))
+    else if (!store_blob_quarantine(blob->store, &blob->digest, blob->fd, &error))
         log_at(LOG_ERROR, "unreadable blob stays", LOG_STRING("error", error.text));
 }
 

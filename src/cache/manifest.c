@@ -10,6 +10,8 @@
 #include "cache/ask.h"
 #include "cache/cache_private.h"
 #include "cache/question.h"
+#include "store/blobs.h"
+#include "store/records.h"
 
 /* ---- what the store has ---- */
 

@@ -17,6 +17,7 @@
 #include "cmd/admin_client.h"
 #include "cmd/order_line.h"
 #include "retention/pins.h"
+#include "store/usage.h"
 
 json_t *order_command_names(const struct arguments *arguments) {
     const struct command *command = arguments->command;

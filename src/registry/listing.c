@@ -7,6 +7,7 @@
 #include "oci/manifest.h"
 #include "oci/referrers.h"
 #include "registry/call.h"
+#include "store/records.h"
 
 enum { CATALOG_PAGE = 1000, CATALOG_MOST = 10000, LAST_SIZE = HOST_LIMIT + NAME_LIMIT + 2 };
 

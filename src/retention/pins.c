@@ -6,6 +6,9 @@
 #include "base/log.h"
 #include "oci/manifest.h"
 #include "oci/reference.h"
+#include "store/blobs.h"
+#include "store/records.h"
+#include "store/usage.h"
 
 enum { DEPTH_LIMIT = 4 }; /* an index of indexes of manifests, and one to spare */
 

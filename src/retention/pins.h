@@ -12,6 +12,9 @@
 #define RETENTION_PINS_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
+#include "base/error.h"
+#include "oci/digest.h"
 #include "store/store.h"
 
 struct pins;

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include "base/clock.h"
 #include "base/log.h"
+#include "store/usage.h"
 
 enum {
     LOG_EVERY_MS = 60000,

@@ -18,7 +18,11 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/error.h"
 #include "base/metric.h"
+#include "store/partials.h"
 #include "store/store.h"
 
 /* Why a blob is not kept. */

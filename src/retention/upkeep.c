@@ -6,6 +6,10 @@
 #include <sys/resource.h>
 #include "base/clock.h"
 #include "base/log.h"
+#include "store/blobs.h"
+#include "store/partials.h"
+#include "store/records.h"
+#include "store/usage.h"
 
 enum {
     LOOK_MS = 5000,            /* between two looks at the limits */

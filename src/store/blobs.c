@@ -1,3 +1,6 @@
+/* Blobs: opened, kept, read, quarantined, deleted. */
+#include "store/blobs.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -5,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "store/quarantine.h"
+#include "store/root.h"
 #include "store/store_private.h"
 
 /* A blob's modification time is its last use, to the hour: exact enough for eviction after a
@@ -45,7 +49,7 @@ static int open_alone(struct store *store, const struct digest *digest, const ch
         return take_fd(fd);
     }
     if (fd >= 0) {
-        bool gone = bad_blob_set_aside(store, digest, path, error);
+        bool gone = quarantine_blob(store, digest, path, error);
         if (gone)
             error_set(error, ERROR_NOT_FOUND, "%s/%s has %lld bytes instead of %llu", store->path,
                       path, (long long)state->st_size, (unsigned long long)size);
@@ -62,7 +66,7 @@ int store_blob_open(struct store *store, const struct digest *digest, uint64_t *
     struct index_hold hold;
     struct stat state;
     struct error why = {0};
-    if (!path_blob(path, digest) || !index_hold(&store->index, digest, false, &hold)) {
+    if (!store_path_blob(path, digest) || !index_hold(&store->index, digest, false, &hold)) {
         digest->algorithm == 0 ? no_digest(error) : no_memory(store, path, error);
         return -1;
     }
@@ -99,14 +103,14 @@ void store_blob_close(struct store *store, const struct digest *digest, int fd) 
 void store_blob_touch(struct store *store, const struct digest *digest) {
     char path[PATH_SIZE];
     /* In the way of every manifest from memory; the name is needed once an hour. */
-    if (index_touch(&store->index, digest) && path_blob(path, digest))
+    if (index_touch(&store->index, digest) && store_path_blob(path, digest))
         utimensat(store->root, path, NULL, AT_SYMLINK_NOFOLLOW);
 }
 
 bool store_blob_has(struct store *store, const struct digest *digest, uint64_t *size) {
     char path[PATH_SIZE];
     struct stat state;
-    if (!path_blob(path, digest) || !root_stat(store, path, &state))
+    if (!store_path_blob(path, digest) || !root_stat(store, path, &state))
         return false;
     if (size)
         *size = (uint64_t)state.st_size;
@@ -116,7 +120,7 @@ bool store_blob_has(struct store *store, const struct digest *digest, uint64_t *
 bool store_blob_put(struct store *store, const struct digest *digest, const void *bytes,
                     size_t length, struct error *error) {
     char path[PATH_SIZE], wanted[DIGEST_STRING_SIZE], found[DIGEST_STRING_SIZE];
-    if (!path_blob(path, digest))
+    if (!store_path_blob(path, digest))
         return no_digest(error);
     struct digest actual;
     if (!digest_of(digest->algorithm, bytes, length, &actual))
@@ -139,12 +143,12 @@ bool store_blob_put(struct store *store, const struct digest *digest, const void
     return kept;
 }
 
-bool store_blob_set_aside(struct store *store, const struct digest *digest, int fd,
-                          struct error *error) {
+bool store_blob_quarantine(struct store *store, const struct digest *digest, int fd,
+                           struct error *error) {
     char path[PATH_SIZE];
     struct stat opened, named;
     struct index_hold hold;
-    if (!path_blob(path, digest))
+    if (!store_path_blob(path, digest))
         return no_digest(error);
     if (fstat(fd, &opened) < 0)
         return error_set_errno(error, errno, "set %s/%s aside", store->path, path);
@@ -153,7 +157,7 @@ bool store_blob_set_aside(struct store *store, const struct digest *digest, int 
     bool there = root_stat(store, path, &named);
     /* Has somebody replaced it already? */
     bool same = there && opened.st_ino == named.st_ino && opened.st_dev == named.st_dev;
-    bool ok = !same || bad_blob_set_aside(store, digest, path, error);
+    bool ok = !same || quarantine_blob(store, digest, path, error);
     index_settle(&store->index, &hold,
                  there && !(same && ok) ? (uint64_t)named.st_size : INDEX_ABSENT);
     index_release(&store->index, &hold, false);
@@ -166,7 +170,7 @@ bool store_blob_remove(struct store *store, const struct digest *digest, uint64_
     struct stat state;
     struct index_hold hold;
     *freed = 0;
-    if (!path_blob(path, digest))
+    if (!store_path_blob(path, digest))
         return no_digest(error);
     if (!index_hold(&store->index, digest, true, &hold))
         return no_memory(store, path, error);
@@ -187,7 +191,7 @@ bool store_evict(struct store *store, int64_t before_s, struct store_blob *evict
     struct index_hold hold;
     if (!index_hold_oldest(&store->index, before_s, &hold, evicted))
         return error_set(error, ERROR_NOT_FOUND, "no blob of %s can be evicted", store->path);
-    path_blob(path, &evicted->digest);
+    store_path_blob(path, &evicted->digest);
     bool ok = unlinkat(store->root, path, 0) == 0 || errno == ENOENT || errno == ENOTDIR ||
               error_set_errno(error, errno, "evict %s/%s", store->path, path);
     index_settle(&store->index, &hold, ok ? INDEX_ABSENT : hold.size);
@@ -243,7 +247,7 @@ bool store_blob_read(struct store *store, const struct digest *digest, size_t li
     bool ok = read_checked(fd, digest, size, limit, out, &why);
     if (!ok && error)
         *error = why;
-    if (!ok && why.kind == ERROR_CORRUPT && !store_blob_set_aside(store, digest, fd, &why))
+    if (!ok && why.kind == ERROR_CORRUPT && !store_blob_quarantine(store, digest, fd, &why))
         log_at(LOG_ERROR, "bad blob stays", LOG_STRING("error", why.text));
     store_blob_close(store, digest, fd);
     return ok;
@@ -253,7 +257,7 @@ bool store_blob_peek(struct store *store, const struct digest *digest, size_t li
                      struct buffer *out, struct error *error) {
     char path[PATH_SIZE];
     struct stat state;
-    if (!path_blob(path, digest))
+    if (!store_path_blob(path, digest))
         return no_digest(error);
     cleanup_close int fd = open_file(store, path, &state, error);
     return fd >= 0 && read_checked(fd, digest, (uint64_t)state.st_size, limit, out, error);

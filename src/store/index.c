@@ -1,3 +1,4 @@
+/* The index of blobs: its table, its order of last use, and who holds an entry. */
 #include "store/index.h"
 
 #include <stdlib.h>

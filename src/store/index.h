@@ -1,5 +1,5 @@
 /*
- * Inside of store/: which blobs there are, in memory. Each has an entry of 72 bytes: its digest,
+ * Private to store/: which blobs there are, in memory. Each has an entry of 72 bytes: its digest,
  * size, last use, who holds it, and its place in the order of last use. Nothing here does I/O, and
  * the one lock is never held for it.
  *
@@ -30,7 +30,7 @@
 #define STORE_INDEX_H
 
 #include <pthread.h>
-#include "store/store.h"
+#include "store/usage.h"
 
 #define INDEX_NONE   UINT32_MAX
 #define INDEX_ABSENT UINT64_MAX

@@ -1,8 +1,11 @@
+/* The state file of a partial: written record by record, read back with suspicion. */
 #include "store/partial_state.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include "base/buffer.h"
 #include "base/cleanup.h"
+#include "store/root.h"
 #include "store/store_private.h"
 
 /* Bytes of this machine's order: a state file never leaves the machine, nor even its boot. */

@@ -1,5 +1,5 @@
 /*
- * Inside of store/: the file beside a partial that says which of its bytes are there. A header,
+ * Private to store/: the file beside a partial that says which of its bytes are there. A header,
  * then records of 24 bytes, each written once into a slot of its own, so that any number of threads
  * record without a lock and a record that was torn or never written spoils no other.
  */
@@ -7,6 +7,10 @@
 #define STORE_PARTIAL_STATE_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/error.h"
+#include "base/extents.h"
 #include "store/store.h"
 
 #define SIZE_UNKNOWN UINT64_MAX

@@ -1,3 +1,6 @@
+/* Partials: opened, recorded, committed, dropped, cleaned away. */
+#include "store/partials.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -7,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "store/partial_state.h"
+#include "store/root.h"
 #include "store/store_private.h"
 
 #define PARTIALS "partial"
@@ -86,8 +90,8 @@ static void unlist(struct partial *partial) {
 static bool open_files(struct partial *partial, struct error *error) {
     struct store *store = partial->store;
     char data[PATH_SIZE], state[PATH_SIZE];
-    path_flat(data, PARTIALS, &partial->open.digest, "");
-    path_flat(state, PARTIALS, &partial->open.digest, STATE);
+    store_path_flat(data, PARTIALS, &partial->open.digest, "");
+    store_path_flat(state, PARTIALS, &partial->open.digest, STATE);
     partial->fd = root_open(store, data, O_RDWR | O_CREAT);
     struct stat file;
     if (partial->fd < 0 || fstat(partial->fd, &file) < 0)
@@ -108,7 +112,7 @@ static bool open_files(struct partial *partial, struct error *error) {
 struct partial *store_partial_open(struct store *store, const struct digest *digest,
                                    struct error *error) {
     char path[PATH_SIZE];
-    if (!path_flat(path, PARTIALS, digest, STATE)) {
+    if (!store_path_flat(path, PARTIALS, digest, STATE)) {
         error_set(error, ERROR_INVALID, "open a partial blob: not a digest");
         return NULL;
     }
@@ -174,7 +178,7 @@ bool partial_record(struct partial *partial, uint64_t start, uint64_t end, struc
 
 static void remove_state(struct store *store, const struct digest *digest) {
     char state[PATH_SIZE];
-    if (path_flat(state, PARTIALS, digest, STATE))
+    if (store_path_flat(state, PARTIALS, digest, STATE))
         unlinkat(store->root, state, 0);
 }
 
@@ -182,8 +186,8 @@ bool partial_commit(struct partial *partial, struct error *error) {
     struct store *store = partial->store;
     const struct digest *digest = &partial->open.digest;
     char data[PATH_SIZE], blob[PATH_SIZE];
-    path_flat(data, PARTIALS, digest, "");
-    path_blob(blob, digest);
+    store_path_flat(data, PARTIALS, digest, "");
+    store_path_blob(blob, digest);
     uint64_t size;
     struct stat file;
     if (!partial->listed)
@@ -213,7 +217,7 @@ bool partial_commit(struct partial *partial, struct error *error) {
 
 static void remove_files(struct store *store, const struct digest *digest) {
     char data[PATH_SIZE];
-    if (path_flat(data, PARTIALS, digest, ""))
+    if (store_path_flat(data, PARTIALS, digest, ""))
         unlinkat(store->root, data, 0);
     remove_state(store, digest);
 }
@@ -264,7 +268,7 @@ static bool is_untouched(struct store *store, const struct digest *digest, int64
     for (size_t i = 0; i < 2; i++) {
         char path[PATH_SIZE];
         struct stat file;
-        if (path_flat(path, PARTIALS, digest, suffixes[i]) && root_stat(store, path, &file) &&
+        if (store_path_flat(path, PARTIALS, digest, suffixes[i]) && root_stat(store, path, &file) &&
             now_s - (int64_t)file.st_mtim.tv_sec < age_s)
             return false;
     }
@@ -297,6 +301,6 @@ void store_partials_clean(struct store *store, int64_t age_s) {
     look(store, true, age_s);
 }
 
-void partials_count(struct store *store) {
+void store_partials_count(struct store *store) {
     look(store, false, 0);
 }

@@ -1,7 +1,9 @@
+/* Makes the names of everything below the root. */
+#include "store/paths.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include "oci/reference.h"
-#include "store/store_private.h"
 
 static bool path_format(char out[static PATH_SIZE], const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -21,15 +23,15 @@ static const char *digest_hex(const struct digest *digest, char text[static DIGE
     return digest_format(digest, text) + strlen("sha256:");
 }
 
-bool path_blob(char out[static PATH_SIZE], const struct digest *digest) {
+bool store_path_blob(char out[static PATH_SIZE], const struct digest *digest) {
     char text[DIGEST_STRING_SIZE];
     const char *hex = digest_hex(digest, text);
     return hex &&
            path_format(out, "blobs/%s/%.2s/%s", digest_algorithm_name(digest->algorithm), hex, hex);
 }
 
-bool path_flat(char out[static PATH_SIZE], const char *folder, const struct digest *digest,
-               const char *suffix) {
+bool store_path_flat(char out[static PATH_SIZE], const char *folder, const struct digest *digest,
+                     const char *suffix) {
     char text[DIGEST_STRING_SIZE];
     const char *hex = digest_hex(digest, text);
     return hex && path_format(out, "%s/%s-%s%s", folder, digest_algorithm_name(digest->algorithm),
@@ -41,16 +43,16 @@ static bool is_repository_of_host(const char *host, const char *repository) {
            reference_is_repository(text_of(repository));
 }
 
-bool path_links(char out[static PATH_SIZE], const char *host, const char *repository,
-                const char *kind, enum digest_algorithm algorithm) {
+bool store_path_links(char out[static PATH_SIZE], const char *host, const char *repository,
+                      const char *kind, enum digest_algorithm algorithm) {
     return (algorithm == DIGEST_SHA256 || algorithm == DIGEST_SHA512) &&
            is_repository_of_host(host, repository) &&
            path_format(out, "repositories/%s/%s/%s/%s", host, repository, kind,
                        digest_algorithm_name(algorithm));
 }
 
-bool path_link(char out[static PATH_SIZE], const char *host, const char *repository,
-               const char *kind, const struct digest *digest) {
+bool store_path_link(char out[static PATH_SIZE], const char *host, const char *repository,
+                     const char *kind, const struct digest *digest) {
     char text[DIGEST_STRING_SIZE];
     const char *hex = digest_hex(digest, text);
     return hex && is_repository_of_host(host, repository) &&
@@ -58,13 +60,13 @@ bool path_link(char out[static PATH_SIZE], const char *host, const char *reposit
                        digest_algorithm_name(digest->algorithm), hex);
 }
 
-bool path_tags(char out[static PATH_SIZE], const char *host, const char *repository) {
+bool store_path_tags(char out[static PATH_SIZE], const char *host, const char *repository) {
     return is_repository_of_host(host, repository) &&
            path_format(out, "repositories/%s/%s/_tags", host, repository);
 }
 
-bool path_tag(char out[static PATH_SIZE], const char *host, const char *repository,
-              const char *tag) {
+bool store_path_tag(char out[static PATH_SIZE], const char *host, const char *repository,
+                    const char *tag) {
     return tag && is_repository_of_host(host, repository) && reference_is_tag(text_of(tag)) &&
            path_format(out, "repositories/%s/%s/_tags/%s", host, repository, tag);
 }

@@ -1,3 +1,4 @@
+/* The quarantine of blobs whose bytes are wrong: bounded in files and bytes. */
 #include "store/quarantine.h"
 
 #include <dirent.h>
@@ -6,7 +7,8 @@
 #include <stdio.h>
 #include "base/cleanup.h"
 #include "base/log.h"
-#include "base/metric.h"
+#include "store/root.h"
+#include "store/store_private.h"
 
 struct bad_file {
     char name[NAME_MAX + 1];
@@ -16,7 +18,7 @@ struct bad_file {
 
 /* The newest ones that may stay, newest first. */
 struct bad_files {
-    struct bad_file kept[BAD_FILES_LIMIT + 1];
+    struct bad_file kept[QUARANTINE_FILES_LIMIT + 1];
     size_t count;
 };
 
@@ -32,7 +34,7 @@ static void enter(struct bad_files *files, int directory, const struct bad_file 
     for (; place > 0 && is_newer(file, &files->kept[place - 1]); place--)
         files->kept[place] = files->kept[place - 1];
     files->kept[place] = *file;
-    if (files->count > BAD_FILES_LIMIT)
+    if (files->count > QUARANTINE_FILES_LIMIT)
         unlinkat(directory, files->kept[--files->count].name, 0);
 }
 
@@ -56,22 +58,22 @@ static void bound_bad(struct store *store) {
     uint64_t bytes = 0;
     for (size_t i = 0; files && i < files->count; i++) {
         bytes += files->kept[i].size;
-        if (bytes > BAD_BYTES_LIMIT)
+        if (bytes > QUARANTINE_BYTES_LIMIT)
             unlinkat(dirfd(directory), files->kept[i].name, 0);
     }
     closedir(directory);
 }
 
-struct metric *bad_blobs_counter(void) {
+struct metric *quarantine_counter(void) {
     return metric_get(METRIC_COUNTER, "tarn_store_bad_blobs_total",
                       "Blobs on disk that were not what their digest says", "");
 }
 
-bool bad_blob_set_aside(struct store *store, const struct digest *digest, const char *path,
-                        struct error *error) {
+bool quarantine_blob(struct store *store, const struct digest *digest, const char *path,
+                     struct error *error) {
     char bad[PATH_SIZE], text[DIGEST_STRING_SIZE];
-    path_flat(bad, "bad", digest, "");
-    metric_add(bad_blobs_counter(), 1);
+    store_path_flat(bad, "bad", digest, "");
+    metric_add(quarantine_counter(), 1);
     digest_format(digest, text);
     bool kept = root_rename(store, path, bad, DURABILITY_NONE, error);
     /* Where it cannot be kept for people to look at, it goes: it must not be served again. */

@@ -1,23 +1,29 @@
 /*
- * Inside of store/: what to do with a blob whose bytes turned out to be wrong. It is kept under
- * ROOT/bad/ for people to look at; of those only the newest few, so that a bad disk cannot fill
- * itself with its own mistakes.
+ * Private to store/: the quarantine, ROOT/bad/, where a blob whose bytes are wrong is kept for
+ * people to look at. It keeps only the newest few, so that a failing disk cannot fill itself with
+ * bad blobs.
  */
 #ifndef STORE_QUARANTINE_H
 #define STORE_QUARANTINE_H
 
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/error.h"
 #include "base/metric.h"
-#include "store/store_private.h"
+#include "oci/digest.h"
+#include "store/store.h"
 
-enum { BAD_FILES_LIMIT = 16 };
-#define BAD_BYTES_LIMIT ((uint64_t)1 << 30)
+enum { QUARANTINE_FILES_LIMIT = 16 };
+#define QUARANTINE_BYTES_LIMIT ((uint64_t)1 << 30)
 
-/* Takes the name `path` from the blob of `digest`, which the caller holds alone. Logged and
- * counted. False: it still has the name. */
-bool bad_blob_set_aside(struct store *store, const struct digest *digest, const char *path,
-                        struct error *error);
+/* Moves the file `path` of the blob `digest` to the quarantine; if that fails, deletes it. The
+ * caller holds the blob's index entry alone. Logged and counted. False: the file still has its
+ * name. */
+bool quarantine_blob(struct store *store, const struct digest *digest, const char *path,
+                     struct error *error);
 
-/* Shown from the start on, so that the first one is seen to be counted. */
-struct metric *bad_blobs_counter(void);
+/* The counter of bad blobs. Called once at the start, so that the metric is there before the first
+ * bad blob. */
+struct metric *quarantine_counter(void);
 
 #endif

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <stdio.h>
 #include <unistd.h>
+#include "store/root.h"
+#include "store/store_private.h"
 
 static bool cannot_list(struct store *store, const char *path, struct error *error) {
     return error_set_errno(error, errno, "list %s/%s", store->path, path);
@@ -47,15 +49,16 @@ static const char *kind_name(enum link_kind kind) {
 }
 
 bool record_names_of_links(struct store *store, const char *host, const char *repository,
-                   enum link_kind kind, bool (*each)(void *context, const struct digest *digest),
-                   void *context, struct error *error) {
+                           enum link_kind kind,
+                           bool (*each)(void *context, const struct digest *digest), void *context,
+                           struct error *error) {
     static const enum digest_algorithm algorithms[] = {DIGEST_SHA256, DIGEST_SHA512};
     struct link_listing listing = {.each = each, .context = context, .wanted = true};
     bool ok = true;
     for (size_t i = 0; i < 2 && ok && listing.wanted; i++) {
         char path[PATH_SIZE];
         listing.algorithm = algorithms[i];
-        if (!path_links(path, host, repository, kind_name(kind), algorithms[i]))
+        if (!store_path_links(path, host, repository, kind_name(kind), algorithms[i]))
             return error_set(error, ERROR_INVALID, "list %.255s/%.255s: malformed name", host,
                              repository);
         ok = each_name(store, path, error, give_link, &listing);
@@ -64,10 +67,10 @@ bool record_names_of_links(struct store *store, const char *host, const char *re
 }
 
 bool record_names_of_tags(struct store *store, const char *host, const char *repository,
-                  bool (*each)(void *context, const char *tag), void *context,
-                  struct error *error) {
+                          bool (*each)(void *context, const char *tag), void *context,
+                          struct error *error) {
     char path[PATH_SIZE];
-    if (!path_tags(path, host, repository))
+    if (!store_path_tags(path, host, repository))
         return error_set(error, ERROR_INVALID, "list %.255s/%.255s: malformed name", host,
                          repository);
     return each_name(store, path, error, each, context);
@@ -113,14 +116,15 @@ bool store_links(struct store *store, const char *host, const char *repository, 
                  struct error *error) {
     struct manifest_listing believed = {store, host, repository, each, context};
     if (kind == LINK_MANIFEST)
-        return record_names_of_links(store, host, repository, kind, give_manifest, &believed, error);
+        return record_names_of_links(store, host, repository, kind, give_manifest, &believed,
+                                     error);
     return record_names_of_links(store, host, repository, kind, each, context, error);
 }
 
 bool store_link_delete(struct store *store, const char *host, const char *repository,
                        enum link_kind kind, const struct digest *digest, struct error *error) {
     char path[PATH_SIZE];
-    if (!path_link(path, host, repository, kind_name(kind), digest))
+    if (!store_path_link(path, host, repository, kind_name(kind), digest))
         return error_set(error, ERROR_INVALID, "delete a link of %.255s/%.255s: malformed name",
                          host, repository);
     if (unlinkat(store->root, path, 0) < 0 && errno != ENOENT && errno != ENOTDIR)

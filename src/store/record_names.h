@@ -1,14 +1,16 @@
-/* Inside of store/: the names of a repository's records, whatever is in them. */
+/* Private to store/: the names of a repository's records, whatever is in them. */
 #ifndef STORE_RECORD_NAMES_H
 #define STORE_RECORD_NAMES_H
 
-#include "store/store_private.h"
+#include "store/records.h"
 
 /* Both call `each` until it returns false; it may delete what it is given. */
 bool record_names_of_links(struct store *store, const char *host, const char *repository,
-                   enum link_kind kind, bool (*each)(void *context, const struct digest *digest),
-                   void *context, struct error *error);
+                           enum link_kind kind,
+                           bool (*each)(void *context, const struct digest *digest), void *context,
+                           struct error *error);
 bool record_names_of_tags(struct store *store, const char *host, const char *repository,
-                  bool (*each)(void *context, const char *tag), void *context, struct error *error);
+                          bool (*each)(void *context, const char *tag), void *context,
+                          struct error *error);
 
 #endif

@@ -2,11 +2,14 @@
  * Links and tags: small records, each in a file of its own. Read back they are checked to the last
  * byte; one that is not whole counts as absent, which costs a request upstream and no more.
  */
+#include "store/records.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "store/root.h"
 #include "store/store_private.h"
 
 #define MANIFEST_MAGIC "tarn-manifest 1"
@@ -38,7 +41,7 @@ static bool next_line(struct text *rest, struct text *line) {
 bool store_link_blob(struct store *store, const char *host, const char *repository,
                      const struct digest *digest, struct error *error) {
     char path[PATH_SIZE];
-    if (!path_link(path, host, repository, LINKED_BLOBS, digest))
+    if (!store_path_link(path, host, repository, LINKED_BLOBS, digest))
         return bad_name(error, "blob link", host, repository);
     cleanup_close int fd = root_open(store, path, O_WRONLY | O_CREAT | O_EXCL);
     if (fd >= 0 || errno == EEXIST)
@@ -50,7 +53,7 @@ bool store_sync_blob_links(struct store *store, const char *host, const char *re
                            enum digest_algorithm algorithm, struct error *error) {
     char path[PATH_SIZE];
     struct digest any = {.algorithm = algorithm};
-    if (!path_link(path, host, repository, LINKED_BLOBS, &any))
+    if (!store_path_link(path, host, repository, LINKED_BLOBS, &any))
         return bad_name(error, "blob link", host, repository);
     /* `_blobs/sha256`, `_blobs` and what holds that: nobody else syncs them, see root.c. */
     for (int level = 0; level < 3; level++) {
@@ -66,7 +69,7 @@ bool store_sync_blob_links(struct store *store, const char *host, const char *re
 bool store_link_blob_size(struct store *store, const char *host, const char *repository,
                           const struct digest *digest, uint64_t size, struct error *error) {
     char path[PATH_SIZE], record[RECORD_SIZE];
-    if (!path_link(path, host, repository, LINKED_BLOBS, digest))
+    if (!store_path_link(path, host, repository, LINKED_BLOBS, digest))
         return bad_name(error, "blob link", host, repository);
     int length = snprintf(record, sizeof record, BLOB_MAGIC "\n%llu\n", (unsigned long long)size);
     return root_replace(store, path, record, (size_t)length, DURABILITY_FILE, error);
@@ -82,23 +85,24 @@ bool store_has_link_blob(struct store *store, const char *host, const char *repo
                          const struct digest *digest, uint64_t *size) {
     char path[PATH_SIZE], record[RECORD_SIZE];
     struct stat state;
-    if (!path_link(path, host, repository, LINKED_BLOBS, digest) || !root_stat(store, path, &state))
+    if (!store_path_link(path, host, repository, LINKED_BLOBS, digest) ||
+        !root_stat(store, path, &state))
         return false;
     if (!size)
         return true;
-    *size = STORE_SIZE_UNTOLD;
+    *size = STORE_SIZE_UNKNOWN;
     if (state.st_size == 0) /* made before the blob was verified, or by an older tarn */
         return true;
     ssize_t length = root_read_record(store, path, record, sizeof record);
     if (length < 0 || !read_size((struct text){record, (size_t)length}, size))
-        *size = STORE_SIZE_UNTOLD;
+        *size = STORE_SIZE_UNKNOWN;
     return true;
 }
 
 bool store_link_manifest(struct store *store, const char *host, const char *repository,
                          const struct digest *digest, const char *media_type, struct error *error) {
     char path[PATH_SIZE], record[RECORD_SIZE], old[RECORD_SIZE];
-    if (!path_link(path, host, repository, LINKED_MANIFESTS, digest))
+    if (!store_path_link(path, host, repository, LINKED_MANIFESTS, digest))
         return bad_name(error, "manifest link", host, repository);
     if (!is_media_type(text_of(media_type)))
         return error_set(error, ERROR_INVALID,
@@ -114,7 +118,7 @@ bool store_link_manifest(struct store *store, const char *host, const char *repo
 bool store_has_link_manifest(struct store *store, const char *host, const char *repository,
                              const struct digest *digest, char *media_type, size_t size) {
     char path[PATH_SIZE], record[RECORD_SIZE];
-    if (!path_link(path, host, repository, LINKED_MANIFESTS, digest))
+    if (!store_path_link(path, host, repository, LINKED_MANIFESTS, digest))
         return false;
     ssize_t length = root_read_record(store, path, record, sizeof record);
     if (length < 0)
@@ -128,7 +132,7 @@ bool store_has_link_manifest(struct store *store, const char *host, const char *
 bool store_tag_put(struct store *store, const char *host, const char *repository, const char *tag,
                    const struct tag_record *record, struct error *error) {
     char path[PATH_SIZE], text[RECORD_SIZE], digest[DIGEST_STRING_SIZE];
-    if (!path_tag(path, host, repository, tag))
+    if (!store_path_tag(path, host, repository, tag))
         return bad_name(error, "tag", host, repository);
     struct text media_type = {record->media_type,
                               strnlen(record->media_type, sizeof record->media_type)};
@@ -167,7 +171,7 @@ static bool tag_record_parse(struct text text, struct tag_record *out) {
 bool store_tag_get(struct store *store, const char *host, const char *repository, const char *tag,
                    struct tag_record *out) {
     char path[PATH_SIZE], text[RECORD_SIZE];
-    if (!path_tag(path, host, repository, tag))
+    if (!store_path_tag(path, host, repository, tag))
         return false;
     ssize_t length = root_read_record(store, path, text, sizeof text);
     return length >= 0 && tag_record_parse((struct text){text, (size_t)length}, out);
@@ -176,7 +180,7 @@ bool store_tag_get(struct store *store, const char *host, const char *repository
 bool store_tag_delete(struct store *store, const char *host, const char *repository,
                       const char *tag, struct error *error) {
     char path[PATH_SIZE];
-    if (!path_tag(path, host, repository, tag))
+    if (!store_path_tag(path, host, repository, tag))
         return bad_name(error, "tag", host, repository);
     if (unlinkat(store->root, path, 0) < 0 && errno != ENOENT && errno != ENOTDIR)
         return error_set_errno(error, errno, "delete %s/%s", store->path, path);

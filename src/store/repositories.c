@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include "base/cleanup.h"
 #include "oci/reference.h"
+#include "store/records.h"
+#include "store/root.h"
 #include "store/store_private.h"
 
 enum {

@@ -1,10 +1,12 @@
-#include "store/store_private.h"
+/* Files below the root: opened, written, renamed and synced. */
+#include "store/root.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include "base/cleanup.h"
+#include "store/store_private.h"
 
 enum { TEMPORARY_PREFIX = 9 }; /* "01234567-", the session */
 
@@ -78,7 +80,7 @@ static bool make_parents(struct store *store, const char *path) {
 
 /* After `attempt` attempts failed: whether to try again, for want of directories that are there
  * now. More than once: the sweep may have removed them, being empty, right after they were made. */
-static bool made_way(struct store *store, const char *path, int attempt) {
+static bool retry_after_making_parents(struct store *store, const char *path, int attempt) {
     enum { ATTEMPTS = 16 };
     return errno == ENOENT && attempt < ATTEMPTS && (make_parents(store, path) || errno == ENOENT);
 }
@@ -87,7 +89,8 @@ int root_open(struct store *store, const char *path, int flags) {
     /* O_NONBLOCK: a FIFO that somebody put there must not hold us up. Nothing to regular files. */
     flags |= O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
     int fd = openat(store->root, path, flags, FILE_MODE);
-    for (int attempt = 0; fd < 0 && (flags & O_CREAT) && made_way(store, path, attempt); attempt++)
+    for (int attempt = 0;
+         fd < 0 && (flags & O_CREAT) && retry_after_making_parents(store, path, attempt); attempt++)
         fd = openat(store->root, path, flags, FILE_MODE);
     return fd;
 }
@@ -104,7 +107,7 @@ int root_temporary(struct store *store, char path[static PATH_SIZE], struct erro
 bool root_rename(struct store *store, const char *from, const char *to, enum durability durability,
                  struct error *error) {
     int result = renameat(store->root, from, store->root, to);
-    for (int attempt = 0; result < 0 && made_way(store, to, attempt); attempt++)
+    for (int attempt = 0; result < 0 && retry_after_making_parents(store, to, attempt); attempt++)
         result = renameat(store->root, from, store->root, to);
     if (result < 0)
         return error_set_errno(error, errno, "rename %s/%s to %s", store->path, from, to);

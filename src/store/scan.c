@@ -9,6 +9,8 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "store/partials.h"
+#include "store/root.h"
 #include "store/store_private.h"
 
 struct scan {
@@ -140,7 +142,7 @@ static int compare(const void *left, const void *right) {
 bool store_scan(struct store *store, const atomic_bool *stop, struct error *error) {
     /* An earlier process may have been killed between making a directory and syncing it. */
     syncfs(store->root);
-    partials_count(store);
+    store_partials_count(store);
     struct scan scan = {.store = store, .stop = stop};
     bool ok = scan_blobs(&scan, error);
     if (scan.count) /* also of half a scan: what was counted can be evicted */

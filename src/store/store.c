@@ -1,3 +1,4 @@
+/* Opens and closes the root, which one process holds at a time. */
 #include "store/store.h"
 
 #include <errno.h>
@@ -7,6 +8,7 @@
 #include <sys/random.h>
 #include "base/cleanup.h"
 #include "store/quarantine.h"
+#include "store/root.h"
 #include "store/store_private.h"
 
 /* The process id that the holder of the lock wrote into its file; 0 when there is none. */
@@ -115,7 +117,7 @@ struct store *store_open(const char *root, struct error *error) {
         error_set_errno(error, errno, "get random bytes");
         goto failed;
     }
-    bad_blobs_counter();
+    quarantine_counter();
     if (take_lock(store, error) && read_boot_id(store, error))
         return store;
 failed:

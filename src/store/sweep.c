@@ -11,6 +11,8 @@
 #include "base/clock.h"
 #include "oci/reference.h"
 #include "store/record_names.h"
+#include "store/root.h"
+#include "store/store_private.h"
 
 #define TOP "repositories"
 
@@ -36,10 +38,10 @@ static bool stopped(const struct sweep *sweep) {
 static bool is_wanted(struct store *store, const struct digest *digest) {
     char path[PATH_SIZE];
     struct stat state;
-    return (path_flat(path, "partial", digest, "") && root_stat(store, path, &state)) ||
+    return (store_path_flat(path, "partial", digest, "") && root_stat(store, path, &state)) ||
            index_knows(&store->index, digest) ||
            /* A directory that the scan could not read. */
-           (path_blob(path, digest) && root_stat(store, path, &state));
+           (store_path_blob(path, digest) && root_stat(store, path, &state));
 }
 
 static void delete_old(struct sweep *sweep, const char *path) {
@@ -54,7 +56,7 @@ static bool sweep_link(void *context, const struct digest *digest) {
     char path[PATH_SIZE];
     const char *kind = sweep->kind == LINK_BLOB ? LINKED_BLOBS : LINKED_MANIFESTS;
     if (!is_wanted(sweep->store, digest) &&
-        path_link(path, sweep->host, sweep->repository, kind, digest))
+        store_path_link(path, sweep->host, sweep->repository, kind, digest))
         delete_old(sweep, path);
     return !stopped(sweep);
 }
@@ -65,7 +67,7 @@ static bool sweep_tag(void *context, const char *tag) {
     char path[PATH_SIZE];
     bool wanted = store_tag_get(sweep->store, sweep->host, sweep->repository, tag, &record) &&
                   is_wanted(sweep->store, &record.digest);
-    if (!wanted && path_tag(path, sweep->host, sweep->repository, tag))
+    if (!wanted && store_path_tag(path, sweep->host, sweep->repository, tag))
         delete_old(sweep, path);
     return !stopped(sweep);
 }
@@ -95,13 +97,14 @@ static bool sweep_records(struct sweep *sweep) {
         !reference_is_repository(repository))
         return true;
     for (sweep->kind = LINK_BLOB;; sweep->kind = LINK_MANIFEST) {
-        if (!record_names_of_links(sweep->store, sweep->host, sweep->repository, sweep->kind, sweep_link,
-                           sweep, sweep->error))
+        if (!record_names_of_links(sweep->store, sweep->host, sweep->repository, sweep->kind,
+                                   sweep_link, sweep, sweep->error))
             return false;
         if (sweep->kind == LINK_MANIFEST)
             break;
     }
-    if (!record_names_of_tags(sweep->store, sweep->host, sweep->repository, sweep_tag, sweep, sweep->error))
+    if (!record_names_of_tags(sweep->store, sweep->host, sweep->repository, sweep_tag, sweep,
+                              sweep->error))
         return false;
     remove_record_directories(sweep);
     return true;

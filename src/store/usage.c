@@ -1,4 +1,6 @@
-/* What the index knows, for those outside the room. */
+/* What the index knows, for the callers of store/. */
+#include "store/usage.h"
+
 #include <errno.h>
 #include <sys/statvfs.h>
 #include "store/store_private.h"

@@ -1,8 +1,11 @@
+/* Hashes a blob again, slowly if asked to, and without filling the page cache. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "store/blobs.h"
+#include "store/root.h"
 #include "store/store_private.h"
 
 enum {
@@ -89,7 +92,7 @@ bool store_blob_verify(struct store *store, const struct digest *digest, uint64_
     char path[PATH_SIZE], wanted[DIGEST_STRING_SIZE], found[DIGEST_STRING_SIZE];
     struct stat state;
     struct error bad, why;
-    if (!path_blob(path, digest))
+    if (!store_path_blob(path, digest))
         return error_set(error, ERROR_INVALID, "verify a blob: not a digest");
     cleanup_close int fd = root_open(store, path, O_RDONLY);
     if (fd < 0 || fstat(fd, &state) < 0) {
@@ -119,7 +122,7 @@ bool store_blob_verify(struct store *store, const struct digest *digest, uint64_
     if (ok)
         return true;
     if (set_aside && bad.kind == ERROR_CORRUPT) {
-        *set_aside = store_blob_set_aside(store, digest, fd, &why);
+        *set_aside = store_blob_quarantine(store, digest, fd, &why);
         if (!*set_aside)
             return error_set(error, ERROR_CORRUPT, "%s; it cannot be set aside: %s", bad.text,
                              why.text);

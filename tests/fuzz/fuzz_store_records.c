@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include "base/cleanup.h"
 #include "fuzz.h"
+#include "store/partials.h"
+#include "store/records.h"
 #include "store/store.h"
 
 #define HOST "h.io"

@@ -9,6 +9,7 @@
 #include <jansson.h>
 #include <openssl/evp.h>
 #include <sys/stat.h>
+#include "store/partials.h"
 
 /* ---- the faults ---- */
 

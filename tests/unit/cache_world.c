@@ -1,5 +1,6 @@
 /* The fixture of cache/'s tests: a root, a store, a cache, its upstream and its clients. */
 #include "cache_world.h"
+#include "store/blobs.h"
 
 #include <ftw.h>
 

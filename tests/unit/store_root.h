@@ -15,7 +15,11 @@
 #include <cmocka.h>
 #include "base/cleanup.h"
 #include "oci/digest.h"
+#include "store/blobs.h"
+#include "store/partials.h"
+#include "store/records.h"
 #include "store/store.h"
+#include "store/usage.h"
 
 struct fixture {
     char root[64];

@@ -11,6 +11,9 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "cache/flight/flight_private.h"
+#include "store/blobs.h"
+#include "store/partials.h"
+#include "store/records.h"
 
 enum {
     HASH_STEP = 256 << 10, /* bytes read back and hashed at a time; the page cache has them */

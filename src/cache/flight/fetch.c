@@ -6,6 +6,8 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "store/partials.h"
+#include "store/records.h"
 
 enum {
     RECORD_EVERY = 1 << 20, /* bytes between two records of progress, which are for after a crash */

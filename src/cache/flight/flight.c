@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 #include "base/clock.h"
+#include "store/blobs.h"
+#include "store/partials.h"
 
 /* ---- life ---- */
 

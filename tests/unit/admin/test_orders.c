@@ -7,6 +7,9 @@
 #include "base/log.h"
 #include "oci/digest_set.h"
 #include "oci/manifest.h"
+#include "store/blobs.h"
+#include "store/records.h"
+#include "store/usage.h"
 #include "store_root.h"
 
 #define HOST "fake.test"

@@ -3,6 +3,9 @@
 #include "cache_world.h"
 
 #include "base/metric.h"
+#include "store/blobs.h"
+#include "store/records.h"
+#include "store/usage.h"
 
 enum { BLOB_SIZE = WORLD_BLOB_SIZE };
 

@@ -3,6 +3,7 @@
 #include "cache_world.h"
 
 #include "base/extents.h"
+#include "store/partials.h"
 
 enum { BLOB_SIZE = WORLD_BLOB_SIZE };
 

@@ -12,6 +12,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <signal.h>
+#include "store/blobs.h"
+#include "store/partials.h"
+#include "store/records.h"
+#include "store/usage.h"
 
 /* ---- the world ---- */
 

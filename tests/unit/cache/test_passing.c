@@ -5,6 +5,9 @@
 #include <sys/wait.h>
 #include "cache/cache_private.h"
 #include "cache/flight/flight_private.h"
+#include "store/blobs.h"
+#include "store/partials.h"
+#include "store/usage.h"
 
 enum { MIB = 1 << 20, BLOB_SIZE = 100 * MIB, CACHE_SIZE = 8 * MIB };
 

@@ -2,6 +2,7 @@
 #include <pthread.h>
 #include "base/clock.h"
 #include "store/quarantine.h"
+#include "store/root.h"
 #include "store/store_private.h"
 #include "store_root.h"
 
@@ -378,14 +379,14 @@ static void test_of_bad_blobs_the_newest_few_are_kept(void **state) {
     struct fixture *fixture = *state;
     char text[32];
     cleanup_buffer struct buffer out = {0};
-    for (int i = 0; i < BAD_FILES_LIMIT + 5; i++) {
+    for (int i = 0; i < QUARANTINE_FILES_LIMIT + 5; i++) {
         snprintf(text, sizeof text, "blob %02d", i);
         struct digest digest = put_text(fixture, text);
         write_raw(fixture, blob_name(&digest), "BAD bad", 7);
         assert_false(store_blob_read(fixture->store, &digest, 100, &out, NULL));
         clock_sleep_ms(5); /* a file's change time is that of the last timer tick */
     }
-    for (int i = 0; i < BAD_FILES_LIMIT + 5; i++) {
+    for (int i = 0; i < QUARANTINE_FILES_LIMIT + 5; i++) {
         snprintf(text, sizeof text, "blob %02d", i);
         struct digest digest = digest_of_text(text);
         assert_int_equal(exists(fixture, flat_name("bad", &digest, "")), i >= 5);
@@ -395,8 +396,8 @@ static void test_of_bad_blobs_the_newest_few_are_kept(void **state) {
     char path[1024];
     path_in(fixture, blob_name(&huge), path);
     int fd = store_blob_open(fixture->store, &huge, NULL, NULL);
-    assert_int_equal(truncate(path, (off_t)BAD_BYTES_LIMIT), 0);
-    assert_true(store_blob_set_aside(fixture->store, &huge, fd, NULL));
+    assert_int_equal(truncate(path, (off_t)QUARANTINE_BYTES_LIMIT), 0);
+    assert_true(store_blob_quarantine(fixture->store, &huge, fd, NULL));
     store_blob_close(fixture->store, &huge, fd);
     struct digest last = digest_of_text(text);
     assert_true(exists(fixture, flat_name("bad", &huge, "")));
@@ -475,7 +476,7 @@ static void put_many(struct fixture *fixture) {
     for (int i = 0; i < MANY; i++) {
         struct digest digest = digest_of_number(i);
         char path[PATH_SIZE];
-        assert_true(path_blob(path, &digest));
+        assert_true(store_path_blob(path, &digest));
         cleanup_close int fd = root_open(fixture->store, path, O_WRONLY | O_CREAT);
         assert_int_equal(write(fd, "123456789", (size_t)(i % 10)), i % 10);
         struct timespec times[2] = {{.tv_sec = begun_s - 100000 - i},

@@ -132,7 +132,7 @@ static void test_a_good_blob_that_took_the_place_of_a_bad_one_is_not_set_aside(v
     int bad = store_blob_open(fixture->store, &digest, NULL, NULL);
     write_raw(fixture, blob_name(&digest), "bad", 3);
     assert_true(store_blob_put(fixture->store, &digest, "right", 5, NULL));
-    assert_true(store_blob_set_aside(fixture->store, &digest, bad, NULL));
+    assert_true(store_blob_quarantine(fixture->store, &digest, bad, NULL));
     store_blob_close(fixture->store, &digest, bad);
     uint64_t size = 0;
     assert_true(store_blob_has(fixture->store, &digest, &size));

@@ -1,0 +1,66 @@
+/*
+ * Blobs: complete, verified bytes, each in a file of its own that is named for its digest.
+ *
+ * A blob that is open is in use and is not evicted. The time of a blob's last use decides when it
+ * is evicted (usage.h).
+ */
+#ifndef STORE_BLOBS_H
+#define STORE_BLOBS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/buffer.h"
+#include "base/error.h"
+#include "oci/digest.h"
+#include "store/store.h"
+
+/* An open descriptor and the size; -1 with ERROR_NOT_FOUND or ERROR_IO. The blob is in use until
+ * store_blob_close(). Opening counts as a use. A file whose length differs from the length that was
+ * committed is quarantined, and the error is ERROR_NOT_FOUND. */
+int store_blob_open(struct store *store, const struct digest *digest, uint64_t *size,
+                    struct error *error);
+void store_blob_close(struct store *store, const struct digest *digest, int fd);
+
+/* Counts as a use without opening: for bytes that are served again from memory. Cheap. */
+void store_blob_touch(struct store *store, const struct digest *digest);
+
+/* Whether the blob's file is there, and its size. One look at the disk; no use. */
+bool store_blob_has(struct store *store, const struct digest *digest, uint64_t *size);
+
+/* Keeps bytes in memory (a manifest) as a blob. ERROR_CORRUPT: `digest` is not their digest. */
+bool store_blob_put(struct store *store, const struct digest *digest, const void *bytes,
+                    size_t length, struct error *error);
+
+/* Appends a whole small blob to `out` and checks its digest. ERROR_INVALID: the blob is larger than
+ * `limit` bytes. ERROR_CORRUPT: the bytes are wrong; the blob is quarantined and from then on not
+ * found. */
+bool store_blob_read(struct store *store, const struct digest *digest, size_t limit,
+                     struct buffer *out, struct error *error);
+
+/* The same, but it counts as no use, and wrong bytes stay where they are. */
+bool store_blob_peek(struct store *store, const struct digest *digest, size_t limit,
+                     struct buffer *out, struct error *error);
+
+/* Moves a blob whose bytes are wrong to ROOT/bad/, unless the file that `fd` has open has been
+ * replaced by another meanwhile. Logged and counted. ROOT/bad/ keeps only the newest 16 files and
+ * at most 1 GiB. */
+bool store_blob_quarantine(struct store *store, const struct digest *digest, int fd,
+                           struct error *error);
+
+/* Deletes a blob even while it is in use; a reader that has it open can read on. *freed is the
+ * blob's size, or 0 when there was none. */
+bool store_blob_remove(struct store *store, const struct digest *digest, uint64_t *freed,
+                       struct error *error);
+
+/* Hashes a blob again. Reads at most `rate` bytes a second (0: no limit) and drops what it read
+ * from the page cache, unless the bytes were cached before. Counts as no use.
+ *
+ * ERROR_CORRUPT: the bytes are wrong. If `quarantined` is not NULL, the very file that was read is
+ * then quarantined as by store_blob_quarantine(); *quarantined says whether that worked, and if not
+ * the error says why. ERROR_CLOSED: `*stop` was set. */
+bool store_blob_verify(struct store *store, const struct digest *digest, uint64_t rate,
+                       const atomic_bool *stop, bool *quarantined, struct error *error);
+
+#endif
