@@ -42,8 +42,8 @@ _Static_assert(sizeof(struct index_chunk) == 76 * CHUNK, "what index.h says");
 bool index_init(struct index *index) {
     *index = (struct index){
         .free_slots = INDEX_NONE, .newest = INDEX_NONE, .oldest = INDEX_NONE, .pin_generation = 1};
-    pthread_mutex_init(&index->lock, NULL);
-    pthread_cond_init(&index->settled, NULL);
+    lock_init(&index->entries_lock);
+    condition_init(&index->settled);
     return getrandom(&index->key, sizeof index->key, 0) == sizeof index->key;
 }
 
@@ -57,27 +57,29 @@ void index_finish(struct index *index) {
     for (size_t i = 0; i < index->chunk_count; i++)
         free(index->chunks[i]);
     free(index->chunks);
-    pthread_cond_destroy(&index->settled);
-    pthread_mutex_destroy(&index->lock);
+    condition_finish(&index->settled);
+    lock_finish(&index->entries_lock);
 }
 
 size_t index_bytes(struct index *index) {
-    pthread_mutex_lock(&index->lock);
+    lock_acquire(&index->entries_lock);
     size_t bytes = index->chunk_count * sizeof(struct index_chunk) +
                    index->chunk_capacity * sizeof(struct index_chunk *) +
                    index->wide_blobs * NARROW;
-    pthread_mutex_unlock(&index->lock);
+    lock_release(&index->entries_lock);
     return bytes;
 }
 
 /* ---- the hash table ---- */
 
-static uint32_t *bucket_at(const struct index *index, uint32_t number) {
+static uint32_t *bucket_at(const struct index *index, uint32_t number)
+    REQUIRES(index->entries_lock) {
     return &index->chunks[number >> CHUNK_BITS]->buckets[number & (CHUNK - 1)];
 }
 
 /* The number of the bucket that holds the digests which begin with `bytes`. */
-static uint32_t bucket_of(const struct index *index, const uint8_t *bytes) {
+static uint32_t bucket_of(const struct index *index, const uint8_t *bytes)
+    REQUIRES(index->entries_lock) {
     uint64_t word;
     memcpy(&word, bytes, sizeof word);
     word = (word ^ index->key) * 0x9e3779b97f4a7c15ULL;
@@ -93,7 +95,8 @@ static bool is_of(const struct index_entry *entry, const struct digest *digest) 
     return entry->wide && memcmp(entry->wide, digest->bytes + NARROW, NARROW) == 0;
 }
 
-static uint32_t find(const struct index *index, const struct digest *digest) {
+static uint32_t find(const struct index *index, const struct digest *digest)
+    REQUIRES(index->entries_lock) {
     if (!index->slots)
         return INDEX_NONE;
     uint32_t slot = *bucket_at(index, bucket_of(index, digest->bytes));
@@ -104,14 +107,14 @@ static uint32_t find(const struct index *index, const struct digest *digest) {
 
 /* The entry of a blob that is there; NULL: it is not. */
 static struct index_entry *find_present(const struct index *index, const struct digest *digest,
-                                        uint32_t *slot) {
+                                        uint32_t *slot) REQUIRES(index->entries_lock) {
     *slot = find(index, digest);
     if (*slot == INDEX_NONE || at(index, *slot)->size == INDEX_ABSENT)
         return NULL;
     return at(index, *slot);
 }
 
-static bool add_chunk(struct index *index) {
+static bool add_chunk(struct index *index) REQUIRES(index->entries_lock) {
     if (index->chunk_count == (size_t)1 << (32 - CHUNK_BITS))
         return false;
     if (index->chunk_count == index->chunk_capacity) {
@@ -131,7 +134,7 @@ static bool add_chunk(struct index *index) {
 }
 
 /* Makes the bucket of the newest slot: it gets its share of the one that stood for both. */
-static void split_bucket(struct index *index) {
+static void split_bucket(struct index *index) REQUIRES(index->entries_lock) {
     uint32_t number = index->slots - 1;
     *bucket_at(index, number) = INDEX_NONE;
     if (number > index->mask)
@@ -153,7 +156,7 @@ static void split_bucket(struct index *index) {
 }
 
 /* A zeroed entry, in no bucket and no list. */
-static uint32_t take_slot(struct index *index) {
+static uint32_t take_slot(struct index *index) REQUIRES(index->entries_lock) {
     uint32_t slot = index->free_slots;
     if (slot != INDEX_NONE) {
         index->free_slots = at(index, slot)->next;
@@ -167,12 +170,13 @@ static uint32_t take_slot(struct index *index) {
     return slot;
 }
 
-static void give_slot(struct index *index, uint32_t slot) {
+static void give_slot(struct index *index, uint32_t slot) REQUIRES(index->entries_lock) {
     *at(index, slot) = (struct index_entry){.next = index->free_slots};
     index->free_slots = slot;
 }
 
-static uint32_t make(struct index *index, const struct digest *digest) {
+static uint32_t make(struct index *index, const struct digest *digest)
+    REQUIRES(index->entries_lock) {
     uint8_t *wide = NULL;
     if (digest->algorithm == DIGEST_SHA512) {
         wide = malloc(NARROW);
@@ -196,7 +200,7 @@ static uint32_t make(struct index *index, const struct digest *digest) {
     return slot;
 }
 
-static void forget(struct index *index, uint32_t slot) {
+static void forget(struct index *index, uint32_t slot) REQUIRES(index->entries_lock) {
     struct index_entry *entry = at(index, slot);
     uint32_t *link = bucket_at(index, bucket_of(index, entry->digest));
     while (*link != slot)
@@ -209,7 +213,7 @@ static void forget(struct index *index, uint32_t slot) {
 
 /* ---- the order of last use ---- */
 
-static void unlist(struct index *index, uint32_t slot) {
+static void unlist(struct index *index, uint32_t slot) REQUIRES(index->entries_lock) {
     struct index_entry *entry = at(index, slot);
     *(entry->newer == INDEX_NONE ? &index->newest : &at(index, entry->newer)->older) = entry->older;
     *(entry->older == INDEX_NONE ? &index->oldest : &at(index, entry->older)->newer) = entry->newer;
@@ -217,7 +221,8 @@ static void unlist(struct index *index, uint32_t slot) {
 }
 
 /* Puts it behind `newer`, INDEX_NONE: at the front. */
-static void list_behind(struct index *index, uint32_t slot, uint32_t newer) {
+static void list_behind(struct index *index, uint32_t slot, uint32_t newer)
+    REQUIRES(index->entries_lock) {
     struct index_entry *entry = at(index, slot);
     entry->newer = newer;
     entry->older = newer == INDEX_NONE ? index->newest : at(index, newer)->older;
@@ -227,7 +232,7 @@ static void list_behind(struct index *index, uint32_t slot, uint32_t newer) {
 }
 
 /* Lists what may be evicted, at the front when it was not listed, and takes off what may not. */
-static void relist(struct index *index, uint32_t slot) {
+static void relist(struct index *index, uint32_t slot) REQUIRES(index->entries_lock) {
     const struct index_entry *entry = at(index, slot);
     bool evictable =
         entry->size != INDEX_ABSENT && !entry->holds && !entry->pin && !entry->unordered;
@@ -241,7 +246,7 @@ static uint32_t clamp_s(int64_t wall_s) {
     return wall_s < 0 ? 0 : wall_s > UINT32_MAX ? UINT32_MAX : (uint32_t)wall_s;
 }
 
-static void use(struct index *index, uint32_t slot) {
+static void use(struct index *index, uint32_t slot) REQUIRES(index->entries_lock) {
     struct index_entry *entry = at(index, slot);
     entry->last_used_s = clamp_s(clock_wall_s());
     entry->unordered = false;
@@ -250,7 +255,8 @@ static void use(struct index *index, uint32_t slot) {
     relist(index, slot);
 }
 
-static void count(struct index *index, const struct index_entry *entry, bool more) {
+static void count(struct index *index, const struct index_entry *entry, bool more)
+    REQUIRES(index->entries_lock) {
     if (entry->size == INDEX_ABSENT)
         return;
     uint64_t sign = more ? 1 : UINT64_MAX; /* unsigned arithmetic wraps: minus one */
@@ -262,7 +268,8 @@ static void count(struct index *index, const struct index_entry *entry, bool mor
 
 /* ---- holding ---- */
 
-static void take_hold(struct index *index, uint32_t slot, bool alone, struct index_hold *hold) {
+static void take_hold(struct index *index, uint32_t slot, bool alone, struct index_hold *hold)
+    REQUIRES(index->entries_lock) {
     struct index_entry *entry = at(index, slot);
     entry->holds++;
     entry->alone = alone || entry->size == INDEX_ABSENT;
@@ -271,10 +278,10 @@ static void take_hold(struct index *index, uint32_t slot, bool alone, struct ind
 
 bool index_hold(struct index *index, const struct digest *digest, bool alone,
                 struct index_hold *hold) {
-    pthread_mutex_lock(&index->lock);
+    lock_acquire(&index->entries_lock);
     uint32_t slot;
     while ((slot = find(index, digest)) != INDEX_NONE && at(index, slot)->alone)
-        pthread_cond_wait(&index->settled, &index->lock);
+        condition_wait(&index->settled, &index->entries_lock);
     if (slot == INDEX_NONE)
         slot = make(index, digest);
     if (slot != INDEX_NONE) {
@@ -283,18 +290,18 @@ bool index_hold(struct index *index, const struct digest *digest, bool alone,
             use(index, slot);
         relist(index, slot);
     }
-    pthread_mutex_unlock(&index->lock);
+    lock_release(&index->entries_lock);
     return slot != INDEX_NONE;
 }
 
 void index_hold_alone(struct index *index, struct index_hold *hold) {
-    pthread_mutex_lock(&index->lock);
+    lock_acquire(&index->entries_lock);
     struct index_entry *entry = at(index, hold->slot);
     while (entry->alone)
-        pthread_cond_wait(&index->settled, &index->lock);
+        condition_wait(&index->settled, &index->entries_lock);
     entry->alone = hold->alone = true;
     hold->size = entry->size;
-    pthread_mutex_unlock(&index->lock);
+    lock_release(&index->entries_lock);
 }
 
 static void describe(const struct index_entry *entry, struct store_blob *out) {
@@ -310,7 +317,7 @@ static void describe(const struct index_entry *entry, struct store_blob *out) {
 
 bool index_hold_oldest(struct index *index, int64_t before_s, struct index_hold *hold,
                        struct store_blob *out) {
-    pthread_mutex_lock(&index->lock);
+    lock_acquire(&index->entries_lock);
     uint32_t slot = index->oldest;
     while (slot != INDEX_NONE && at(index, slot)->is_mark)
         slot = at(index, slot)->newer;
@@ -320,12 +327,12 @@ bool index_hold_oldest(struct index *index, int64_t before_s, struct index_hold 
         take_hold(index, slot, true, hold);
         relist(index, slot);
     }
-    pthread_mutex_unlock(&index->lock);
+    lock_release(&index->entries_lock);
     return found;
 }
 
 void index_settle(struct index *index, struct index_hold *hold, uint64_t size) {
-    pthread_mutex_lock(&index->lock);
+    lock_acquire(&index->entries_lock);
     struct index_entry *entry = at(index, hold->slot);
     if (size != entry->size) {
         count(index, entry, false);
@@ -341,11 +348,11 @@ void index_settle(struct index *index, struct index_hold *hold, uint64_t size) {
     hold->reserved = 0;
     entry->alone = hold->alone = false;
     hold->size = size;
-    pthread_cond_broadcast(&index->settled);
-    pthread_mutex_unlock(&index->lock);
+    condition_broadcast(&index->settled);
+    lock_release(&index->entries_lock);
 }
 
-static void release(struct index *index, uint32_t slot, bool used) {
+static void release(struct index *index, uint32_t slot, bool used) REQUIRES(index->entries_lock) {
     struct index_entry *entry = at(index, slot);
     if (entry->holds)
         entry->holds--;
@@ -359,21 +366,21 @@ static void release(struct index *index, uint32_t slot, bool used) {
 }
 
 void index_release(struct index *index, const struct index_hold *hold, bool used) {
-    pthread_mutex_lock(&index->lock);
+    lock_acquire(&index->entries_lock);
     release(index, hold->slot, used);
-    pthread_mutex_unlock(&index->lock);
+    lock_release(&index->entries_lock);
 }
 
 void index_release_digest(struct index *index, const struct digest *digest) {
-    pthread_mutex_lock(&index->lock);
+    lock_acquire(&index->entries_lock);
     uint32_t slot = find(index, digest);
     if (slot != INDEX_NONE && at(index, slot)->holds)
         release(index, slot, true);
-    pthread_mutex_unlock(&index->lock);
+    lock_release(&index->entries_lock);
 }
 
 bool index_touch(struct index *index, const struct digest *digest) {
-    pthread_mutex_lock(&index->lock);
+    lock_acquire(&index->entries_lock);
     uint32_t slot;
     struct index_entry *entry = find_present(index, digest, &slot);
     bool due = false;
@@ -384,46 +391,46 @@ bool index_touch(struct index *index, const struct digest *digest) {
         if (due)
             entry->written = now;
     }
-    pthread_mutex_unlock(&index->lock);
+    lock_release(&index->entries_lock);
     return due;
 }
 
 /* ---- looking ---- */
 
 bool index_find(struct index *index, const struct digest *digest, struct store_blob *out) {
-    pthread_mutex_lock(&index->lock);
+    lock_acquire(&index->entries_lock);
     uint32_t slot;
     const struct index_entry *entry = find_present(index, digest, &slot);
     if (entry)
         describe(entry, out);
-    pthread_mutex_unlock(&index->lock);
+    lock_release(&index->entries_lock);
     return entry != NULL;
 }
 
 bool index_knows(struct index *index, const struct digest *digest) {
-    pthread_mutex_lock(&index->lock);
+    lock_acquire(&index->entries_lock);
     bool known = find(index, digest) != INDEX_NONE;
-    pthread_mutex_unlock(&index->lock);
+    lock_release(&index->entries_lock);
     return known;
 }
 
 bool index_next(struct index *index, uint32_t *cursor, struct store_blob *out) {
     bool found = false, more = true;
     while (!found && more) {
-        pthread_mutex_lock(&index->lock);
+        lock_acquire(&index->entries_lock);
         for (unsigned i = 0; i < BATCH && !found && (more = *cursor < index->slots); i++) {
             const struct index_entry *entry = at(index, (*cursor)++);
             found = entry->is_blob && entry->size != INDEX_ABSENT;
             if (found)
                 describe(entry, out);
         }
-        pthread_mutex_unlock(&index->lock);
+        lock_release(&index->entries_lock);
     }
     return found;
 }
 
 /* A place in the list: what is behind it stays behind it, whatever comes and goes. */
-static uint32_t set_mark(struct index *index, uint32_t newer) {
+static uint32_t set_mark(struct index *index, uint32_t newer) REQUIRES(index->entries_lock) {
     uint32_t slot = take_slot(index);
     if (slot == INDEX_NONE)
         return INDEX_NONE;
@@ -432,14 +439,14 @@ static uint32_t set_mark(struct index *index, uint32_t newer) {
     return slot;
 }
 
-static void clear_mark(struct index *index, uint32_t mark) {
+static void clear_mark(struct index *index, uint32_t mark) REQUIRES(index->entries_lock) {
     unlist(index, mark);
     give_slot(index, mark);
 }
 
 /* Takes the next ones on the way from the mark to the front, and moves the mark behind them. */
 static unsigned take_batch(struct index *index, uint32_t mark, int64_t before_s,
-                           struct store_blob batch[static BATCH]) {
+                           struct store_blob batch[static BATCH]) REQUIRES(index->entries_lock) {
     unsigned taken = 0;
     uint32_t slot = at(index, mark)->newer, last = INDEX_NONE;
     for (; taken < BATCH && slot != INDEX_NONE; last = slot, slot = at(index, slot)->newer) {
@@ -462,49 +469,50 @@ bool index_evictable(struct index *index, int64_t before_s,
     struct store_blob *batch = malloc(BATCH * sizeof *batch);
     if (!batch)
         return false;
-    pthread_mutex_lock(&index->lock);
+    lock_acquire(&index->entries_lock);
     uint32_t mark = set_mark(index, index->oldest);
     bool ok = mark != INDEX_NONE, wanted = ok;
     while (wanted) {
         unsigned taken = take_batch(index, mark, before_s, batch);
-        pthread_mutex_unlock(&index->lock);
+        lock_release(&index->entries_lock);
         wanted = taken > 0;
         for (unsigned i = 0; i < taken && wanted; i++)
             wanted = each(context, &batch[i]);
-        pthread_mutex_lock(&index->lock);
+        lock_acquire(&index->entries_lock);
     }
     if (ok)
         clear_mark(index, mark);
-    pthread_mutex_unlock(&index->lock);
+    lock_release(&index->entries_lock);
     free(batch);
     return ok;
 }
 
 void index_reserve(struct index *index, uint64_t before, uint64_t now) {
-    pthread_mutex_lock(&index->lock);
+    lock_acquire(&index->entries_lock);
     index->reserved_bytes += now - before;
-    pthread_mutex_unlock(&index->lock);
+    lock_release(&index->entries_lock);
 }
 
 void index_usage(struct index *index, struct store_usage *out) {
-    pthread_mutex_lock(&index->lock);
+    lock_acquire(&index->entries_lock);
     out->bytes = index->bytes;
     out->blobs = index->blobs;
     out->pinned_bytes = index->pinned_bytes;
     out->reserved_bytes = index->reserved_bytes;
-    pthread_mutex_unlock(&index->lock);
+    lock_release(&index->entries_lock);
 }
 
 uint64_t index_departures(struct index *index) {
-    pthread_mutex_lock(&index->lock);
+    lock_acquire(&index->entries_lock);
     uint64_t departures = index->departures;
-    pthread_mutex_unlock(&index->lock);
+    lock_release(&index->entries_lock);
     return departures;
 }
 
 /* ---- pins ---- */
 
-static void set_pin(struct index *index, uint32_t slot, uint16_t pin) {
+static void set_pin(struct index *index, uint32_t slot, uint16_t pin)
+    REQUIRES(index->entries_lock) {
     struct index_entry *entry = at(index, slot);
     count(index, entry, false);
     entry->pin = pin;
@@ -513,30 +521,30 @@ static void set_pin(struct index *index, uint32_t slot, uint16_t pin) {
 }
 
 void index_pins_begin(struct index *index) {
-    pthread_mutex_lock(&index->lock);
+    lock_acquire(&index->entries_lock);
     if (++index->pin_generation == 0)
         index->pin_generation = 1;
-    pthread_mutex_unlock(&index->lock);
+    lock_release(&index->entries_lock);
 }
 
 void index_pin(struct index *index, const struct digest *digest) {
-    pthread_mutex_lock(&index->lock);
+    lock_acquire(&index->entries_lock);
     uint32_t slot;
     if (find_present(index, digest, &slot))
         set_pin(index, slot, index->pin_generation);
-    pthread_mutex_unlock(&index->lock);
+    lock_release(&index->entries_lock);
 }
 
 void index_pins_end(struct index *index) {
     bool more = true;
     for (uint32_t cursor = 0; more;) {
-        pthread_mutex_lock(&index->lock);
+        lock_acquire(&index->entries_lock);
         for (unsigned i = 0; i < BATCH && (more = cursor < index->slots); i++, cursor++) {
             const struct index_entry *entry = at(index, cursor);
             if (entry->pin && entry->pin != index->pin_generation)
                 set_pin(index, cursor, 0);
         }
-        pthread_mutex_unlock(&index->lock);
+        lock_release(&index->entries_lock);
     }
 }
 
@@ -545,7 +553,7 @@ void index_pins_end(struct index *index) {
 enum index_added index_add(struct index *index, const struct digest *digest, uint64_t size,
                            int64_t used_s, uint64_t departures, uint32_t *slot) {
     enum index_added added = INDEX_KNOWN;
-    pthread_mutex_lock(&index->lock);
+    lock_acquire(&index->entries_lock);
     *slot = find(index, digest);
     if (*slot == INDEX_NONE && index->departures != departures) {
         added = INDEX_CHANGED;
@@ -561,12 +569,13 @@ enum index_added index_add(struct index *index, const struct digest *digest, uin
         entry->unordered = true;
         count(index, entry, true);
     }
-    pthread_mutex_unlock(&index->lock);
+    lock_release(&index->entries_lock);
     return added;
 }
 
 /* Each comes right behind the mark, before which lies all that was used since the scan began. */
-static void order_one(struct index *index, uint32_t mark, uint64_t found) {
+static void order_one(struct index *index, uint32_t mark, uint64_t found)
+    REQUIRES(index->entries_lock) {
     uint32_t slot = (uint32_t)found;
     struct index_entry *entry = at(index, slot);
     if (!entry->unordered || entry->last_used_s != found >> 32)
@@ -577,17 +586,17 @@ static void order_one(struct index *index, uint32_t mark, uint64_t found) {
 }
 
 bool index_order(struct index *index, const uint64_t *found, size_t count) {
-    pthread_mutex_lock(&index->lock);
+    lock_acquire(&index->entries_lock);
     uint32_t mark = set_mark(index, index->oldest);
     for (size_t i = 0; i < count && mark != INDEX_NONE; i++) {
         order_one(index, mark, found[i]);
         if (i % BATCH == BATCH - 1) {
-            pthread_mutex_unlock(&index->lock);
-            pthread_mutex_lock(&index->lock);
+            lock_release(&index->entries_lock);
+            lock_acquire(&index->entries_lock);
         }
     }
     if (mark != INDEX_NONE)
         clear_mark(index, mark);
-    pthread_mutex_unlock(&index->lock);
+    lock_release(&index->entries_lock);
     return mark != INDEX_NONE;
 }

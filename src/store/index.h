@@ -29,7 +29,11 @@
 #ifndef STORE_INDEX_H
 #define STORE_INDEX_H
 
-#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/lock.h"
+#include "oci/digest.h"
 #include "store/usage.h"
 
 #define INDEX_NONE   UINT32_MAX
@@ -38,8 +42,8 @@
 struct index_chunk;
 
 struct index {
-    pthread_mutex_t lock;   /* guards all below, and the entries */
-    pthread_cond_t settled; /* somebody who held an entry alone is done */
+    struct lock entries_lock; /* guards all below, and the entries */
+    struct condition settled; /* a thread that held an entry alone has settled it */
     struct index_chunk **chunks;
     size_t chunk_count, chunk_capacity;
     uint32_t slots;          /* that were ever used, and as many buckets */

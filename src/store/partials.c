@@ -37,7 +37,7 @@ struct partial {
 /* Enters `entry`; false when another flight has that partial open. */
 static bool open_partials_enter(struct store *store, struct open_partial *entry) {
     bool entered = false;
-    pthread_mutex_lock(&store->open_partials_lock);
+    lock_acquire(&store->open_partials_lock);
     for (;;) {
         struct open_partial *other;
         LL_FOREACH (store->open_partials, other) {
@@ -50,17 +50,17 @@ static bool open_partials_enter(struct store *store, struct open_partial *entry)
         }
         if (!other || !other->cleaning || entry->cleaning)
             break;
-        pthread_cond_wait(&store->open_partials_changed, &store->open_partials_lock);
+        condition_wait(&store->open_partials_changed, &store->open_partials_lock);
     }
-    pthread_mutex_unlock(&store->open_partials_lock);
+    lock_release(&store->open_partials_lock);
     return entered;
 }
 
 static void open_partials_leave(struct store *store, struct open_partial *entry) {
-    pthread_mutex_lock(&store->open_partials_lock);
+    lock_acquire(&store->open_partials_lock);
     LL_DELETE(store->open_partials, entry);
-    pthread_cond_broadcast(&store->open_partials_changed);
-    pthread_mutex_unlock(&store->open_partials_lock);
+    condition_broadcast(&store->open_partials_changed);
+    lock_release(&store->open_partials_lock);
 }
 
 static uint64_t bytes_on_disk(const struct stat *file) {

@@ -100,8 +100,8 @@ struct store *store_open(const char *root, struct error *error) {
         return NULL;
     }
     store->root = store->lock = -1;
-    pthread_mutex_init(&store->open_partials_lock, NULL);
-    pthread_cond_init(&store->open_partials_changed, NULL);
+    lock_init(&store->open_partials_lock);
+    condition_init(&store->open_partials_changed);
     if (!index_init(&store->index)) {
         error_set_errno(error, errno, "get random bytes");
         goto failed;
@@ -133,8 +133,8 @@ void store_close(struct store *store) {
     if (store->root >= 0)
         close(store->root);
     index_finish(&store->index);
-    pthread_cond_destroy(&store->open_partials_changed);
-    pthread_mutex_destroy(&store->open_partials_lock);
+    condition_finish(&store->open_partials_changed);
+    lock_finish(&store->open_partials_lock);
     free(store->path);
     free(store);
 }

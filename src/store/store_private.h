@@ -2,9 +2,9 @@
 #ifndef STORE_STORE_PRIVATE_H
 #define STORE_STORE_PRIVATE_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include "base/lock.h"
 #include "store/index.h"
 #include "store/store.h"
 
@@ -14,11 +14,11 @@ struct store {
     int root; /* the directory; all paths are relative to it */
     int lock; /* the open file that holds the flock */
     char *path;
-    char boot_id[BOOT_ID_SIZE];           /* of the machine's present boot, zero-padded */
-    uint32_t session;                     /* begins the names of this process's temporary files */
-    _Atomic uint64_t temporaries;         /* how many it has made */
-    pthread_mutex_t open_partials_lock;   /* guards open_partials */
-    pthread_cond_t open_partials_changed; /* an entry left open_partials */
+    char boot_id[BOOT_ID_SIZE];             /* of the machine's present boot, zero-padded */
+    uint32_t session;                       /* begins the names of this process's temporary files */
+    _Atomic uint64_t temporaries;           /* how many it has made */
+    struct lock open_partials_lock;         /* guards open_partials */
+    struct condition open_partials_changed; /* an entry left open_partials */
     struct open_partial *open_partials;
     struct index index;             /* of the blobs; has its own lock */
     _Atomic bool scanned;           /* a scan has ended */
