@@ -11,8 +11,9 @@
 #include "store/root.h"
 #include "store/store_private.h"
 
-/* A blob's modification time is its last use, to the hour: exact enough for eviction after a
- * restart, and a blob that is read a thousand times a second costs one inode write an hour. */
+/* A file's modification time is the blob's last use, to the hour. That is exact enough for eviction
+ * after a restart, and a blob that is read a thousand times a second costs one inode write an
+ * hour. */
 enum { LAST_USE_GRANULARITY_S = 3600 };
 
 static bool no_digest(struct error *error) {
@@ -23,7 +24,7 @@ static bool no_memory(struct store *store, const char *path, struct error *error
     return error_set(error, ERROR_MEMORY, "open %s/%s: out of memory", store->path, path);
 }
 
-/* -1 with ERROR_NOT_FOUND also for what is no regular file. */
+/* -1 with ERROR_NOT_FOUND: there is no file, or it is no regular file. */
 static int open_file(struct store *store, const char *path, struct stat *state,
                      struct error *error) {
     cleanup_close int fd = root_open(store, path, O_RDONLY);
@@ -39,7 +40,8 @@ static int open_file(struct store *store, const char *path, struct stat *state,
     return take_fd(fd);
 }
 
-/* What is not as the index says, or not in it, is looked at by one alone, and that settled. */
+/* For a file that differs from the index entry, or has none: one thread opens it with the entry
+ * held alone, then updates the index. */
 static int open_alone(struct store *store, const struct digest *digest, const char *path,
                       struct index_hold *hold, struct stat *state, struct error *error) {
     uint64_t size = hold->size;
@@ -87,7 +89,7 @@ int store_blob_open(struct store *store, const struct digest *digest, uint64_t *
     }
     int64_t age_s = clock_wall_s() - (int64_t)state.st_mtim.tv_sec;
     if (age_s >= LAST_USE_GRANULARITY_S || age_s < 0)
-        futimens(fd, NULL); /* on a failing disk only the order of eviction suffers */
+        futimens(fd, NULL); /* if it fails, only the order of eviction suffers */
     if (size)
         *size = (uint64_t)state.st_size;
     return fd;
@@ -102,7 +104,7 @@ void store_blob_close(struct store *store, const struct digest *digest, int fd) 
 
 void store_blob_touch(struct store *store, const struct digest *digest) {
     char path[PATH_SIZE];
-    /* In the way of every manifest from memory; the name is needed once an hour. */
+    /* Called for every manifest served from memory: the path is made only once an hour. */
     if (index_touch(&store->index, digest) && store_path_blob(path, digest))
         utimensat(store->root, path, NULL, AT_SYMLINK_NOFOLLOW);
 }
@@ -134,7 +136,8 @@ bool store_blob_put(struct store *store, const struct digest *digest, const void
     uint64_t size;
     bool kept = (store_blob_has(store, digest, &size) && size == length) ||
                 root_replace(store, path, bytes, length, DURABILITY_DIRECTORY, error);
-    /* Where only the last sync failed it is there all the same, and where it was before, still. */
+    /* After a failure the blob may be there all the same: if only the last sync failed, or if it
+     * was there before. */
     index_settle(&store->index, &hold,
                  kept                                   ? length
                  : store_blob_has(store, digest, &size) ? size
@@ -155,7 +158,7 @@ bool store_blob_quarantine(struct store *store, const struct digest *digest, int
     if (!index_hold(&store->index, digest, true, &hold))
         return no_memory(store, path, error);
     bool there = root_stat(store, path, &named);
-    /* Has somebody replaced it already? */
+    /* Another file may have the name by now. */
     bool same = there && opened.st_ino == named.st_ino && opened.st_dev == named.st_dev;
     bool ok = !same || quarantine_blob(store, digest, path, error);
     index_settle(&store->index, &hold,
@@ -199,7 +202,7 @@ bool store_evict(struct store *store, int64_t before_s, struct store_blob *evict
     return ok;
 }
 
-/* Reads exactly `size` bytes behind what `out` holds. */
+/* Reads exactly `size` bytes to behind the end of `out`, whose length stays as it is. */
 static bool read_into(int fd, size_t size, struct buffer *out, const char *path,
                       struct error *error) {
     if (!buffer_reserve(out, size))
@@ -211,13 +214,13 @@ static bool read_into(int fd, size_t size, struct buffer *out, const char *path,
         if (got < 0)
             return error_set_errno(error, errno, "read %s", path);
         if (got == 0)
-            return error_set(error, ERROR_IO, "read %s: it shrank meanwhile", path);
+            return error_set(error, ERROR_IO, "read %s: the file became shorter meanwhile", path);
         done += (size_t)got;
     }
     return true;
 }
 
-/* The bytes of an open blob, appended and checked. */
+/* Appends the bytes of an open blob and checks its digest. */
 static bool read_checked(int fd, const struct digest *digest, uint64_t size, size_t limit,
                          struct buffer *out, struct error *error) {
     char name[DIGEST_STRING_SIZE];

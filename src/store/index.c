@@ -9,7 +9,7 @@ enum {
     CHUNK_BITS = 12,
     CHUNK = 1 << CHUNK_BITS,
     NARROW = 32,           /* bytes of a digest in the entry itself */
-    BATCH = 256,           /* entries for each time the lock is taken in a long walk */
+    BATCH = 256,           /* entries a long walk visits for each time it takes the lock */
     WRITTEN_UNIT_S = 64,   /* what `written` counts; it wraps after 48 days */
     WRITTEN_FOR_UNITS = 57 /* an hour */
 };
@@ -17,18 +17,18 @@ enum {
 struct index_entry {
     uint8_t digest[NARROW];
     uint8_t *wide; /* the further 32 bytes of SHA-512; NULL: SHA-256 */
-    uint64_t size; /* INDEX_ABSENT: there for those who hold it only */
+    uint64_t size; /* INDEX_ABSENT: no blob; the entry lasts as long as its holds */
     uint32_t last_used_s;
-    uint32_t newer, older; /* while listed */
-    uint32_t next;         /* in its bucket; or the next free slot */
+    uint32_t newer, older; /* its neighbours in the list, while listed */
+    uint32_t next;         /* the next entry of its bucket, or the next free slot */
     uint32_t holds : 24;
-    uint32_t is_blob : 1;   /* neither free nor a mark */
-    uint32_t is_mark : 1;   /* a place in the list, no blob */
-    uint32_t alone : 1;     /* one of those who hold it does so alone */
-    uint32_t listed : 1;    /* there, not held, not pinned, and ordered */
-    uint32_t unordered : 1; /* found by the scan, its place in the order not yet known */
-    uint16_t pin;           /* generation; 0: not pinned */
-    uint16_t written;       /* when the last use was written to the disk */
+    uint32_t is_blob : 1;   /* neither a free slot nor a mark */
+    uint32_t is_mark : 1;   /* only a place in the list */
+    uint32_t alone : 1;     /* one of its holds is alone */
+    uint32_t listed : 1;    /* in the list: present, not held, not pinned, and ordered */
+    uint32_t unordered : 1; /* found by a scan that has not ordered its blobs yet */
+    uint16_t pin;           /* the generation of its pin; 0: not pinned */
+    uint16_t written;       /* when the last use was last written to the disk */
 };
 
 struct index_chunk {
@@ -77,7 +77,7 @@ static uint32_t *bucket_at(const struct index *index, uint32_t number)
     return &index->chunks[number >> CHUNK_BITS]->buckets[number & (CHUNK - 1)];
 }
 
-/* The number of the bucket that holds the digests which begin with `bytes`. */
+/* The number of the bucket for digests that begin with `bytes`. */
 static uint32_t bucket_of(const struct index *index, const uint8_t *bytes)
     REQUIRES(index->entries_lock) {
     uint64_t word;
@@ -105,7 +105,7 @@ static uint32_t find(const struct index *index, const struct digest *digest)
     return slot;
 }
 
-/* The entry of a blob that is there; NULL: it is not. */
+/* The entry of a blob that is present; NULL: it is absent. */
 static struct index_entry *find_present(const struct index *index, const struct digest *digest,
                                         uint32_t *slot) REQUIRES(index->entries_lock) {
     *slot = find(index, digest);
@@ -133,7 +133,8 @@ static bool add_chunk(struct index *index) REQUIRES(index->entries_lock) {
     return true;
 }
 
-/* Makes the bucket of the newest slot: it gets its share of the one that stood for both. */
+/* Makes the bucket of the newest slot, and moves its entries there from the bucket that stood for
+ * both. */
 static void split_bucket(struct index *index) REQUIRES(index->entries_lock) {
     uint32_t number = index->slots - 1;
     *bucket_at(index, number) = INDEX_NONE;
@@ -220,7 +221,7 @@ static void unlist(struct index *index, uint32_t slot) REQUIRES(index->entries_l
     entry->listed = false;
 }
 
-/* Puts it behind `newer`, INDEX_NONE: at the front. */
+/* Lists an entry behind `newer`; INDEX_NONE: at the front. */
 static void list_behind(struct index *index, uint32_t slot, uint32_t newer)
     REQUIRES(index->entries_lock) {
     struct index_entry *entry = at(index, slot);
@@ -231,7 +232,8 @@ static void list_behind(struct index *index, uint32_t slot, uint32_t newer)
     entry->listed = true;
 }
 
-/* Lists what may be evicted, at the front when it was not listed, and takes off what may not. */
+/* Lists an entry that may be evicted, at the front if it was not listed, and takes an entry that
+ * may not be evicted off the list. */
 static void relist(struct index *index, uint32_t slot) REQUIRES(index->entries_lock) {
     const struct index_entry *entry = at(index, slot);
     bool evictable =
@@ -338,7 +340,7 @@ void index_settle(struct index *index, struct index_hold *hold, uint64_t size) {
         count(index, entry, false);
         if (size == INDEX_ABSENT) {
             index->departures++;
-            entry->pin = 0; /* what may come later under this name is pinned anew */
+            entry->pin = 0; /* a blob that comes later under this name is pinned anew */
         }
         entry->size = size;
         count(index, entry, true);
@@ -429,7 +431,7 @@ bool index_next(struct index *index, uint32_t *cursor, struct store_blob *out) {
     return found;
 }
 
-/* A place in the list: what is behind it stays behind it, whatever comes and goes. */
+/* Puts a mark into the list: entries behind the mark stay behind it, whatever comes and goes. */
 static uint32_t set_mark(struct index *index, uint32_t newer) REQUIRES(index->entries_lock) {
     uint32_t slot = take_slot(index);
     if (slot == INDEX_NONE)
@@ -444,7 +446,7 @@ static void clear_mark(struct index *index, uint32_t mark) REQUIRES(index->entri
     give_slot(index, mark);
 }
 
-/* Takes the next ones on the way from the mark to the front, and moves the mark behind them. */
+/* Describes the next entries from the mark towards the front, and moves the mark to before them. */
 static unsigned take_batch(struct index *index, uint32_t mark, int64_t before_s,
                            struct store_blob batch[static BATCH]) REQUIRES(index->entries_lock) {
     unsigned taken = 0;
@@ -573,13 +575,14 @@ enum index_added index_add(struct index *index, const struct digest *digest, uin
     return added;
 }
 
-/* Each comes right behind the mark, before which lies all that was used since the scan began. */
+/* Lists one right behind the mark. In front of the mark is all that was used since the scan began.
+ */
 static void order_one(struct index *index, uint32_t mark, uint64_t found)
     REQUIRES(index->entries_lock) {
     uint32_t slot = (uint32_t)found;
     struct index_entry *entry = at(index, slot);
     if (!entry->unordered || entry->last_used_s != found >> 32)
-        return; /* used or gone since, or another's by now */
+        return; /* used or gone since, or the slot is another blob's by now */
     entry->unordered = false;
     if (!entry->pin && !entry->holds)
         list_behind(index, slot, mark);

@@ -8,7 +8,7 @@
 #include "store/root.h"
 #include "store/store_private.h"
 
-/* Bytes of this machine's order: a state file never leaves the machine, nor even its boot. */
+/* In this machine's byte order, because a state file is only read by the boot that wrote it. */
 struct state_header {
     char magic[8];
     uint32_t version;
@@ -18,8 +18,9 @@ struct state_header {
 };
 
 struct state_record {
-    uint64_t start; /* SIZE_MARK: `end` is the blob's size, and what was recorded under another */
-    uint64_t end;   /* is void; else the bytes [start, end) are there */
+    /* The bytes [start, end) are present. If `start` is SIZE_MARK: `end` is the blob's size, and
+     * all that was recorded under another size is void. */
+    uint64_t start, end;
     uint64_t check;
 };
 
@@ -31,8 +32,8 @@ _Static_assert(sizeof(struct state_record) == 24, "record without padding");
 
 enum {
     STATE_VERSION = 1,
-    /* 16 GiB in records of 64 KiB. What is recorded beyond is only fetched again after a restart.
-     */
+    /* 16 GiB in records of 64 KiB. Bytes whose records found no slot are fetched again after a
+     * restart. */
     STATE_SLOT_LIMIT = 1 << 18,
     LOAD_RECORDS = 256, /* read at once: 6 KiB of stack */
 };
@@ -45,7 +46,7 @@ static uint64_t mix(uint64_t value) { /* the finalizer of MurmurHash3 */
     return value ^ value >> 33;
 }
 
-/* Not against forgery (who can write here can write blobs) but against torn and zeroed records. */
+/* Detects torn and zeroed records. Not against forgery: whoever can write here can write blobs. */
 static uint64_t record_check(uint64_t start, uint64_t end) {
     return mix(mix(start + 0x7461726e) ^ end);
 }
@@ -109,7 +110,7 @@ struct loading {
 
 static bool load_record(struct loading *loading, const struct state_record *record) {
     if (record->check != record_check(record->start, record->end))
-        return true; /* torn, or a slot that was never written */
+        return true; /* torn, or the slot was never written */
     if (record->start == SIZE_MARK) {
         if (loading->size != SIZE_UNKNOWN && loading->size != record->end)
             loading->list.count = 0;
@@ -223,7 +224,8 @@ static bool write_record(struct partial_state *state, struct state_record record
     ssize_t written = pwrite(state->fd, &record, sizeof record, at);
     if (written == sizeof record)
         return true;
-    return error_set_errno(error, written < 0 ? errno : ENOSPC, "record what of a blob is there");
+    return error_set_errno(error, written < 0 ? errno : ENOSPC,
+                           "record which bytes of a blob are present");
 }
 
 bool partial_state_record(struct partial_state *state, uint64_t start, uint64_t end,

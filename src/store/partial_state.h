@@ -1,7 +1,8 @@
 /*
- * Private to store/: the file beside a partial that says which of its bytes are there. A header,
- * then records of 24 bytes, each written once into a slot of its own, so that any number of threads
- * record without a lock and a record that was torn or never written spoils no other.
+ * Private to store/: the file beside a partial that says which of its bytes are present. A header,
+ * then records of 24 bytes. Each record is written once into a slot of its own, so that any number
+ * of threads can record without a lock, and a record that was torn or never written spoils no
+ * other.
  */
 #ifndef STORE_PARTIAL_STATE_H
 #define STORE_PARTIAL_STATE_H
@@ -29,11 +30,11 @@ struct partial_state {
 };
 
 /* Reads the state at `path`: extents sorted, merged and clipped to `length` bytes of the data file
- * and to the size. False when there is none of this boot that can be believed. */
+ * and to the size. False: there is no whole state file that this boot wrote. */
 bool partial_state_load(struct store *store, const char *path, uint64_t length, uint64_t *size,
                         struct extent_list *out);
 
-/* Makes the state at `path` anew, in place of what was there, with just these records. */
+/* Makes a new state file with just these extents, in place of the one at `path`. */
 bool partial_state_create(struct store *store, const char *path, uint64_t size,
                           const struct extent_list *extents, struct partial_state *out,
                           struct error *error);

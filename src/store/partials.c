@@ -16,10 +16,11 @@
 #define PARTIALS "partial"
 #define STATE    ".state"
 
-/* That a partial is open, or is being cleaned away: one entry a digest in store->open_partials. */
+/* List entry (store->open_partials) for a partial that is open or is being looked at for cleaning;
+ * at most one per digest. */
 struct open_partial {
     struct digest digest;
-    bool cleaning; /* soon over: worth waiting for */
+    bool cleaning; /* takes only a moment: an opener waits for its end */
     struct open_partial *next;
 };
 
@@ -34,7 +35,8 @@ struct partial {
     uint64_t reserved; /* bytes */
 };
 
-/* Enters `entry`; false when another flight has that partial open. */
+/* Enters `entry`. False: the partial is open already, or, if `entry` is for cleaning, anybody has
+ * it. */
 static bool open_partials_enter(struct store *store, struct open_partial *entry) {
     bool entered = false;
     lock_acquire(&store->open_partials_lock);
@@ -67,7 +69,7 @@ static uint64_t bytes_on_disk(const struct stat *file) {
     return (uint64_t)file->st_blocks * 512;
 }
 
-/* Counts a partial that nobody has open any more, or (not `left`) that somebody has again. */
+/* Adds a partial to the bytes that nobody has open, or takes it out again. */
 static void count_left(struct store *store, uint64_t bytes, bool left) {
     uint64_t old = atomic_load(&store->partial_bytes), new;
     do
@@ -86,7 +88,7 @@ static void unlist(struct partial *partial) {
     partial->listed = false;
 }
 
-/* Opens the data and reads the state, or starts both afresh. */
+/* Opens the data and reads the state, or starts with both empty. */
 static bool open_files(struct partial *partial, struct error *error) {
     struct store *store = partial->store;
     char data[PATH_SIZE], state[PATH_SIZE];
@@ -105,7 +107,7 @@ static bool open_files(struct partial *partial, struct error *error) {
     if (!believed && file.st_size > 0 && ftruncate(partial->fd, 0) < 0)
         return error_set_errno(error, errno, "empty %s/%s", store->path, data);
     atomic_init(&partial->size, size);
-    /* Written anew even when it was believed: merged, and without what was torn. */
+    /* Written anew even when it was believed: with merged extents and without torn records. */
     return partial_state_create(store, state, size, &partial->extents, &partial->state, error);
 }
 
@@ -155,10 +157,10 @@ bool partial_set_size(struct partial *partial, uint64_t size, struct error *erro
     if (recorded == size)
         return true;
     if (size > INT64_MAX)
-        return error_set(error, ERROR_INVALID, "a blob of %llu bytes is none",
+        return error_set(error, ERROR_INVALID, "a blob cannot have %llu bytes",
                          (unsigned long long)size);
-    /* The bytes go first: killed in between, the old records have nothing left to speak of. Those
-     * recorded before any size was known may stay. */
+    /* Cut the file first: if the process is killed in between, the old records name no bytes that
+     * are still there. Bytes recorded before any size was known may stay. */
     struct stat file;
     uint64_t keep = recorded == SIZE_UNKNOWN ? size : 0;
     if (fstat(partial->fd, &file) < 0 ||
@@ -261,7 +263,7 @@ static bool parse_name(const char *name, struct digest *out) {
     return digest_parse(text_of(text), out);
 }
 
-/* True when neither the bytes nor their state were written to for `age_s` seconds. */
+/* Whether neither the data nor the state was written to for `age_s` seconds. */
 static bool is_untouched(struct store *store, const struct digest *digest, int64_t age_s) {
     static const char *const suffixes[] = {"", STATE};
     int64_t now_s = clock_wall_s();
@@ -275,8 +277,9 @@ static bool is_untouched(struct store *store, const struct digest *digest, int64
     return true;
 }
 
-/* Looks at all partials; deletes those untouched for `age_s` seconds, and counts the rest. */
-static void look(struct store *store, bool clean, int64_t age_s) {
+/* Visits all partials that nobody has open. With `clean` deletes those untouched for `age_s`
+ * seconds; counts the bytes of the rest. */
+static void visit(struct store *store, bool clean, int64_t age_s) {
     DIR *directory = root_open_directory(store, PARTIALS);
     uint64_t bytes = 0;
     for (struct dirent *entry; directory && (entry = readdir(directory));) {
@@ -298,9 +301,9 @@ static void look(struct store *store, bool clean, int64_t age_s) {
 
 void store_partials_clean(struct store *store, int64_t age_s) {
     root_clean_temporaries(store);
-    look(store, true, age_s);
+    visit(store, true, age_s);
 }
 
 void store_partials_count(struct store *store) {
-    look(store, false, 0);
+    visit(store, false, 0);
 }

@@ -13,10 +13,10 @@
 struct bad_file {
     char name[NAME_MAX + 1];
     uint64_t size;
-    struct timespec since; /* when it got this name: the inode's change time */
+    struct timespec since; /* when it was quarantined: the inode's change time */
 };
 
-/* The newest ones that may stay, newest first. */
+/* The files that may stay, newest first. */
 struct bad_files {
     struct bad_file kept[QUARANTINE_FILES_LIMIT + 1];
     size_t count;
@@ -28,7 +28,7 @@ static bool is_newer(const struct bad_file *a, const struct bad_file *b) {
     return a->since.tv_nsec > b->since.tv_nsec;
 }
 
-/* Enters `file` in its place; the one that is one too many goes. */
+/* Enters `file` in its place; if that is one too many, deletes the oldest. */
 static void enter(struct bad_files *files, int directory, const struct bad_file *file) {
     size_t place = files->count++;
     for (; place > 0 && is_newer(file, &files->kept[place - 1]); place--)
@@ -38,8 +38,8 @@ static void enter(struct bad_files *files, int directory, const struct bad_file 
         unlinkat(directory, files->kept[--files->count].name, 0);
 }
 
-/* Deletes the oldest until few enough bytes are left. */
-static void bound_bad(struct store *store) {
+/* Deletes the oldest files until few enough files and bytes are left. */
+static void enforce_limits(struct store *store) {
     DIR *directory = root_open_directory(store, "bad");
     if (!directory)
         return;
@@ -66,7 +66,7 @@ static void bound_bad(struct store *store) {
 
 struct metric *quarantine_counter(void) {
     return metric_get(METRIC_COUNTER, "tarn_store_bad_blobs_total",
-                      "Blobs on disk that were not what their digest says", "");
+                      "Blobs on disk whose bytes did not match their digest", "");
 }
 
 bool quarantine_blob(struct store *store, const struct digest *digest, const char *path,
@@ -76,7 +76,7 @@ bool quarantine_blob(struct store *store, const struct digest *digest, const cha
     metric_add(quarantine_counter(), 1);
     digest_format(digest, text);
     bool kept = root_rename(store, path, bad, DURABILITY_NONE, error);
-    /* Where it cannot be kept for people to look at, it goes: it must not be served again. */
+    /* If the rename fails, delete the file: a corrupt blob must not be served again. */
     if (!kept && unlinkat(store->root, path, 0) < 0 && errno != ENOENT) {
         log_at(LOG_ERROR, "bad blob cannot be set aside", LOG_STRING("digest", text),
                LOG_STRING("error", strerror(errno)));
@@ -84,6 +84,6 @@ bool quarantine_blob(struct store *store, const struct digest *digest, const cha
     }
     log_at(LOG_ERROR, kept ? "bad blob set aside" : "bad blob deleted", LOG_STRING("digest", text),
            LOG_STRING("file", bad));
-    bound_bad(store);
+    enforce_limits(store);
     return true;
 }

@@ -1,4 +1,4 @@
-/* What a repository holds: the names in the directories of its tags and links. */
+/* Lists a repository's records by the names in the directories of its tags and links. */
 #include "store/record_names.h"
 
 #include <errno.h>
@@ -11,7 +11,7 @@ static bool cannot_list(struct store *store, const char *path, struct error *err
     return error_set_errno(error, errno, "list %s/%s", store->path, path);
 }
 
-/* Calls `each` with every name in a directory, which need not be there. */
+/* Calls `each` with every name in a directory; a missing directory has none. */
 static bool each_name(struct store *store, const char *path, struct error *error,
                       bool (*each)(void *context, const char *name), void *context) {
     DIR *directory = root_open_directory(store, path);

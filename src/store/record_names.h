@@ -1,10 +1,10 @@
-/* Private to store/: the names of a repository's records, whatever is in them. */
+/* Private to store/: lists the names of a repository's records without reading the records. */
 #ifndef STORE_RECORD_NAMES_H
 #define STORE_RECORD_NAMES_H
 
 #include "store/records.h"
 
-/* Both call `each` until it returns false; it may delete what it is given. */
+/* Both call `each` until it returns false; `each` may delete the record that it is given. */
 bool record_names_of_links(struct store *store, const char *host, const char *repository,
                            enum link_kind kind,
                            bool (*each)(void *context, const struct digest *digest), void *context,

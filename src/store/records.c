@@ -1,6 +1,7 @@
 /*
- * Links and tags: small records, each in a file of its own. Read back they are checked to the last
- * byte; one that is not whole counts as absent, which costs a request upstream and no more.
+ * Links and tags, each written to and read from a small file of its own. A record that is read is
+ * checked to its last byte; one that is not whole counts as absent, which costs one request
+ * upstream.
  */
 #include "store/records.h"
 
@@ -24,7 +25,7 @@ static bool bad_name(struct error *error, const char *what, const char *host,
                      host ? host : "", repository ? repository : "");
 }
 
-/* What may stand in a record's line: printable ASCII, and short enough for who reads it back. */
+/* Whether it can be a line of a record: printable ASCII, and not longer than a reader's buffer. */
 static bool is_media_type(struct text text) {
     for (size_t i = 0; i < text.length; i++)
         if (text.at[i] < 0x20 || text.at[i] > 0x7e)
@@ -32,7 +33,7 @@ static bool is_media_type(struct text text) {
     return text.length < MEDIA_TYPE_SIZE;
 }
 
-/* Takes the next line off `rest`; a last line without its newline was cut off and is none. */
+/* Takes the next line off `rest`. False: the line has no newline, so the record is cut off. */
 static bool next_line(struct text *rest, struct text *line) {
     *line = text_cut(*rest, '\n', rest);
     return rest->at != NULL;
@@ -55,11 +56,11 @@ bool store_sync_blob_links(struct store *store, const char *host, const char *re
     struct digest any = {.algorithm = algorithm};
     if (!store_path_link(path, host, repository, LINKED_BLOBS, &any))
         return bad_name(error, "blob link", host, repository);
-    /* `_blobs/sha256`, `_blobs` and what holds that: nobody else syncs them, see root.c. */
+    /* `_blobs/sha256`, `_blobs` and the directory above: nobody else syncs them (root.c). */
     for (int level = 0; level < 3; level++) {
         *strrchr(path, '/') = '\0';
         if (faccessat(store->root, path, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
-            return true; /* there are no links, or no more */
+            return true; /* there are no links, or the sweep removed the last one */
         if (!root_sync(store, path, error))
             return false;
     }
@@ -91,7 +92,7 @@ bool store_has_link_blob(struct store *store, const char *host, const char *repo
     if (!size)
         return true;
     *size = STORE_SIZE_UNKNOWN;
-    if (state.st_size == 0) /* made before the blob was verified, or by an older tarn */
+    if (state.st_size == 0) /* made before the blob was verified, or by an older version */
         return true;
     ssize_t length = root_read_record(store, path, record, sizeof record);
     if (length < 0 || !read_size((struct text){record, (size_t)length}, size))
@@ -143,8 +144,8 @@ bool store_tag_put(struct store *store, const char *host, const char *repository
     int length = snprintf(text, sizeof text, TAG_MAGIC "\n%s\n%.*s\n%lld\n",
                           digest_format(&record->digest, digest), TEXT_PRINT(media_type),
                           (long long)record->checked_s);
-    /* A tag seen for the first time must outlive a power loss, so its name is synced too; later
-     * only its bytes must be there before they take the old ones' place. */
+    /* A new tag must survive a power loss, so its name is synced too. A tag that is replaced needs
+     * only its bytes to be durable before the rename. */
     bool is_new = faccessat(store->root, path, F_OK, AT_SYMLINK_NOFOLLOW) < 0;
     return root_replace(store, path, text, (size_t)length,
                         is_new ? DURABILITY_DIRECTORY : DURABILITY_FILE, error);
@@ -162,7 +163,8 @@ static bool tag_record_parse(struct text text, struct tag_record *out) {
         !text_copy(media_type, out->media_type, sizeof out->media_type) ||
         !text_to_u64(checked, &checked_s) || checked_s > INT64_MAX)
         return false;
-    /* A clock that was wrong once must not keep a tag fresh for years. */
+    /* A time in the future counts as now: a clock that was wrong once must not keep a tag fresh for
+     * years. */
     int64_t now_s = clock_wall_s();
     out->checked_s = (int64_t)checked_s < now_s ? (int64_t)checked_s : now_s;
     return true;

@@ -1,7 +1,7 @@
 /*
  * Lists the repositories in byte order of "HOST/NAME" by walking their directories. Memory is
- * bounded however many there are: of each directory on the way only the next few names are held,
- * and it is read again for those behind them.
+ * bounded however many there are: of each directory on the way only the next 1024 names are held,
+ * and the directory is read again for the names behind them.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -14,19 +14,20 @@
 #include "store/store_private.h"
 
 enum {
-    BATCH = 1024,            /* keys of one directory held at a time */
+    BATCH = 1024,            /* keys of one directory that are held at a time */
     DEPTH_LIMIT = 130,       /* a name of 255 bytes has at most 128 parts; and the hosts */
     KEY_SIZE = NAME_MAX + 2, /* a name and its '/' */
 };
 
 /*
  * A directory being walked. Its entry "a" gives two keys: "a", the repository itself, and "a/", all
- * those below it. Sorted as bytes, the keys are in the order of the whole names: "a", "a-b", "a/b".
+ * repositories below it. Sorted as bytes, the keys are in the order of the whole names: "a", "a-b",
+ * "a/b".
  */
 struct level {
     char *keys[2 * BATCH]; /* sorted, owned */
     size_t count, next;
-    bool more;           /* there are keys behind these */
+    bool more;           /* the directory has keys behind these */
     char last[KEY_SIZE]; /* the key handed out last; "" before the first */
     size_t path_length;  /* of this directory in walk->path */
 };
@@ -103,7 +104,7 @@ static bool has_record(struct walk *walk, const char *key, const char *records) 
     return found;
 }
 
-/* Whether the repository holds what `walk` is after. */
+/* Whether the repository has a record that makes `walk` list it. */
 static bool is_wanted(struct walk *walk, const char *key) {
     static const char *const manifests[] = {"_manifests/sha256", "_manifests/sha512"};
     static const char *const others[] = {"_tags", "_blobs/sha256", "_blobs/sha512"};
@@ -136,16 +137,16 @@ static bool push(struct walk *walk, struct error *error) {
 /* Goes into the directory named by `key`, "a/", unless the names below it would be too long. */
 static bool descend(struct walk *walk, size_t names_at, const char *key, struct error *error) {
     size_t length = strlen(walk->path);
-    size_t room = sizeof walk->path - length;
-    int added = snprintf(walk->path + length, room, "/%.*s", (int)strlen(key) - 1, key);
-    if (walk->depth < DEPTH_LIMIT && (size_t)added < room &&
+    size_t left = sizeof walk->path - length;
+    int added = snprintf(walk->path + length, left, "/%.*s", (int)strlen(key) - 1, key);
+    if (walk->depth < DEPTH_LIMIT && (size_t)added < left &&
         strlen(walk->path) - names_at <= HOST_LIMIT + 1 + NAME_LIMIT)
         return push(walk, error);
     walk->path[length] = '\0';
     return true;
 }
 
-/* Whether walk->path "/" key is HOST "/" NAME of a repository; if so, it is split into both. */
+/* Whether walk->path "/" key is HOST "/" NAME of a repository; if so, splits it into both. */
 static bool is_repository(struct walk *walk, size_t names_at, const char *key,
                           char name[static PATH_SIZE], char **repository) {
     int length = snprintf(name, PATH_SIZE, "%s/%s", walk->path + names_at, key);

@@ -22,7 +22,7 @@ bool root_sync(struct store *store, const char *path, struct error *error) {
            error_set_errno(error, errno, "sync %s/%s", store->path, path);
 }
 
-/* Makes the name `path` durable, `level` 0, or that of the directory that it is in. */
+/* `level` 0: makes the name `path` durable. 1: the name of the directory that `path` is in. */
 static bool sync_parent(struct store *store, const char *path, int level) {
     char parent[PATH_SIZE];
     if (!text_copy(text_of(path), parent, sizeof parent)) {
@@ -39,20 +39,20 @@ static bool sync_parent(struct store *store, const char *path, int level) {
 }
 
 bool root_sync_parent(struct store *store, const char *path, struct error *error) {
-    /* Those further up were synced before the one below them was made. */
+    /* Directories further up were synced before the directories below them were made. */
     return (sync_parent(store, path, 0) &&
             (!atomic_load(&store->making) || sync_parent(store, path, 1))) ||
            error_set_errno(error, errno, "sync the directory of %s/%s", store->path, path);
 }
 
-/* The directories of blob links are made before the first byte of a blob can leave: they are synced
- * later, by store_sync_blob_links(). No other path has such a part. */
+/* The directories of blob links are synced later, by store_sync_blob_links(), because they are made
+ * before the first byte of a blob can be sent. No other path has such a part. */
 static bool is_synced_later(const char *path) {
     return strstr(path, "/" LINKED_BLOBS) != NULL;
 }
 
-/* One directory and its name's durability. `making` tells those who put a file into it meanwhile
- * that its name may not be synced yet. */
+/* Makes a directory and its name durable. `making` tells a thread that puts a file into the
+ * directory meanwhile that the directory's name may not be synced yet. */
 static bool make_directory(struct store *store, const char *path) {
     atomic_fetch_add(&store->making, 1);
     bool ok = mkdirat(store->root, path, DIRECTORY_MODE) == 0
@@ -62,7 +62,7 @@ static bool make_directory(struct store *store, const char *path) {
     return ok;
 }
 
-/* Makes every directory on the way to `path`. Others may be making the same ones. */
+/* Makes every directory on the way to `path`. Other threads may be making the same ones. */
 static bool make_parents(struct store *store, const char *path) {
     char directory[PATH_SIZE];
     if (!text_copy(text_of(path), directory, sizeof directory)) {
@@ -78,15 +78,17 @@ static bool make_parents(struct store *store, const char *path) {
     return true;
 }
 
-/* After `attempt` attempts failed: whether to try again, for want of directories that are there
- * now. More than once: the sweep may have removed them, being empty, right after they were made. */
+/* After a call failed for want of a directory: makes the directories of `path`, and returns whether
+ * to try again. More than once, because the sweep may remove an empty directory right after it was
+ * made. */
 static bool retry_after_making_parents(struct store *store, const char *path, int attempt) {
     enum { ATTEMPTS = 16 };
     return errno == ENOENT && attempt < ATTEMPTS && (make_parents(store, path) || errno == ENOENT);
 }
 
 int root_open(struct store *store, const char *path, int flags) {
-    /* O_NONBLOCK: a FIFO that somebody put there must not hold us up. Nothing to regular files. */
+    /* O_NONBLOCK: so that open() does not wait if the file is a FIFO. No effect on regular files.
+     */
     flags |= O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
     int fd = openat(store->root, path, flags, FILE_MODE);
     for (int attempt = 0;

@@ -1,6 +1,6 @@
 /*
- * Reads which blobs there are. One pass over the names with a stat for each; what is found goes
- * into the index at once (so that it counts), and into the order of last use at the end, sorted.
+ * Reads which blobs there are, in one pass over their names with a stat for each. A blob enters the
+ * index at once, so that its bytes count, and all enter the order of last use at the end, sorted.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -19,7 +19,7 @@ struct scan {
     enum digest_algorithm algorithm;
     uint64_t *found; /* `last use << 32 | slot` of each blob added */
     size_t count, capacity;
-    unsigned unread; /* directories that could not be, whole or in part, and blobs */
+    unsigned unread; /* directories that could not be read to their end, and blobs */
 };
 
 static bool reserve(struct scan *scan) {
@@ -48,7 +48,8 @@ static bool parse_name(const struct scan *scan, const char *directory, const cha
            digest_parse(text_of(text), out);
 }
 
-/* A clock that was wrong once must not keep a blob for years. */
+/* A time in the future counts as now: a clock that was wrong once must not keep a blob for years.
+ */
 static int64_t last_use(const struct stat *file) {
     int64_t now_s = clock_wall_s(), used_s = file->st_mtim.tv_sec;
     return used_s < 0 ? 0 : used_s < now_s ? used_s : now_s;
@@ -87,7 +88,7 @@ static bool stopped(const struct scan *scan, struct error *error) {
            !error_set(error, ERROR_CLOSED, "reading which blobs there are was interrupted");
 }
 
-/* Calls `each` with all names in a directory, as far as it can be read. */
+/* Calls `each` with the names in a directory, as far as it can be read. */
 static bool each_name(struct scan *scan, const char *path, struct error *error,
                       bool (*each)(struct scan *scan, const char *path, int directory,
                                    const char *name, struct error *error)) {
@@ -111,7 +112,7 @@ static bool scan_blob(struct scan *scan, const char *path, int directory, const 
                                      add(scan, directory, name, &digest) || no_memory(scan, error));
 }
 
-/* `path` is "blobs/sha256", and `name` begins the digests of those that are in there. */
+/* `path` is "blobs/sha256"; `name` is a directory in it, the first two digits of its digests. */
 static bool scan_directory(struct scan *scan, const char *path, int directory, const char *name,
                            struct error *error) {
     (void)directory;
@@ -145,12 +146,12 @@ bool store_scan(struct store *store, const atomic_bool *stop, struct error *erro
     store_partials_count(store);
     struct scan scan = {.store = store, .stop = stop};
     bool ok = scan_blobs(&scan, error);
-    if (scan.count) /* also of half a scan: what was counted can be evicted */
+    if (scan.count) /* also after an interrupted scan, so that all that is counted can be evicted */
         qsort(scan.found, scan.count, sizeof *scan.found, compare);
     if (!index_order(&store->index, scan.found, scan.count))
         ok = no_memory(&scan, error);
     free(scan.found);
-    if (scan.unread) /* what is in them is not counted until the next scan; the rest is */
+    if (scan.unread)
         log_at(LOG_WARN, "not all blobs are counted: their directories cannot be read",
                LOG_NUMBER("directories", scan.unread));
     atomic_store_explicit(&store->unread, scan.unread, memory_order_relaxed);

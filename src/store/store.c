@@ -11,7 +11,7 @@
 #include "store/root.h"
 #include "store/store_private.h"
 
-/* The process id that the holder of the lock wrote into its file; 0 when there is none. */
+/* The process id that the holder of the lock wrote into the file; 0: none. */
 static uint64_t read_holder(int lock) {
     char text[24];
     uint64_t pid = 0;
@@ -21,8 +21,8 @@ static uint64_t read_holder(int lock) {
     return pid;
 }
 
-/* On a read-only file system an existing file can be locked all the same; where there is none,
- * nobody can make one, nor write anything that two could quarrel about. */
+/* On a read-only file system an existing lock file can be locked all the same. If there is none, no
+ * lock is needed, because no process can write anything below the root. */
 static bool open_lock(struct store *store, struct error *error) {
     store->lock = root_open(store, "lock", O_RDWR | O_CREAT);
     if (store->lock >= 0)
@@ -45,7 +45,7 @@ static bool take_lock(struct store *store, struct error *error) {
         if (errno != EWOULDBLOCK)
             return error_set_errno(error, errno, "lock %s/lock", store->path);
         uint64_t pid = read_holder(store->lock);
-        if (!pid) /* it has the lock, but has not written yet who it is */
+        if (!pid) /* the holder has not written its process id yet */
             return error_set(error, ERROR_BUSY,
                              "%s is in use by another process (stop it, or name another root)",
                              store->path);
@@ -55,13 +55,13 @@ static bool take_lock(struct store *store, struct error *error) {
     }
     char text[24];
     int length = snprintf(text, sizeof text, "%ld\n", (long)getpid());
-    /* Who holds it is for people: a full disk must not keep us from serving what is there. */
+    /* The process id is only information for people: if the disk is full, go on without it. */
     if (ftruncate(store->lock, 0) == 0 && !root_write_all(store->lock, text, (size_t)length))
         (void)!ftruncate(store->lock, 0);
     return true;
 }
 
-/* Where the kernel does not say, a random one: what earlier processes left is then not believed. */
+/* If the kernel does not say, a random one, so that partials of earlier processes are dropped. */
 static bool read_boot_id(struct store *store, struct error *error) {
     cleanup_close int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
     if (fd >= 0 && read(fd, store->boot_id, 36) == 36)
@@ -71,7 +71,7 @@ static bool read_boot_id(struct store *store, struct error *error) {
     return error_set_errno(error, errno, "get random bytes");
 }
 
-/* mkdir -p of the root itself, the only path that is not relative to it. */
+/* mkdir -p of the root itself, which is the only path that is not relative to the root. */
 static bool make_root(const char *root, struct error *error) {
     cleanup_free char *path = text_dup(text_of(root));
     if (!path)

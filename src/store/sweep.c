@@ -1,8 +1,8 @@
 /*
- * Deletes the records of blobs that are gone, which eviction leaves behind, and the directories
- * that are empty then, from the bottom up. Whoever makes a directory or a record meanwhile does not
- * notice: a directory that is in use cannot be removed, and root_open() and root_rename() make it
- * again when it vanished right under them.
+ * Deletes the records of blobs that are gone, which eviction leaves behind, and then the
+ * directories that are empty, from the bottom up. A thread that makes a record meanwhile does not
+ * notice, because a directory that is not empty cannot be removed, and because root_open() and
+ * root_rename() make an empty directory again if it was removed before they could use it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,31 +16,32 @@
 
 #define TOP "repositories"
 
-enum { DEPTH_LIMIT = 130 }; /* a name of 255 bytes has at most 128 parts; the host, and the top */
+enum { DEPTH_LIMIT = 130 }; /* the top, the host, and a name of 255 bytes with at most 128 parts */
 
 struct sweep {
     struct store *store;
     const atomic_bool *stop;
     struct error *error;
-    int64_t until_s; /* records written after that stay */
+    int64_t until_s; /* records written later stay */
     uint64_t deleted;
-    char path[PATH_SIZE];            /* of the directory being swept */
-    char host[PATH_SIZE];            /* that it belongs to, and … */
-    char repository[NAME_LIMIT + 1]; /* … the repository whose records are looked at */
-    enum link_kind kind;             /* of the links being looked at */
+    char path[PATH_SIZE];            /* the directory being swept */
+    char host[PATH_SIZE];            /* the host and … */
+    char repository[NAME_LIMIT + 1]; /* … the repository whose records are being swept */
+    enum link_kind kind;             /* of the links being swept */
 };
 
 static bool stopped(const struct sweep *sweep) {
     return atomic_load_explicit(sweep->stop, memory_order_relaxed);
 }
 
-/* A blob on its way has a partial first and is in the index then: asked in that order. */
+/* Whether the blob is stored or being fetched. The order matters: a blob that is being fetched has
+ * a partial first and is in the index afterwards. */
 static bool is_wanted(struct store *store, const struct digest *digest) {
     char path[PATH_SIZE];
     struct stat state;
     return (store_path_flat(path, "partial", digest, "") && root_stat(store, path, &state)) ||
            index_knows(&store->index, digest) ||
-           /* A directory that the scan could not read. */
+           /* The index does not know blobs in a directory that the scan could not read. */
            (store_path_blob(path, digest) && root_stat(store, path, &state));
 }
 
@@ -72,7 +73,7 @@ static bool sweep_tag(void *context, const char *tag) {
     return !stopped(sweep);
 }
 
-/* Where it is not empty, or gone, that is well. */
+/* ENOTEMPTY and ENOENT are expected. */
 static void remove_directory(struct sweep *sweep, const char *path) {
     unlinkat(sweep->store->root, path, AT_REMOVEDIR);
 }
@@ -88,7 +89,8 @@ static void remove_record_directories(struct sweep *sweep) {
     }
 }
 
-/* The records of the repository whose directory is sweep->path, if it can be one's. */
+/* Sweeps the records of the repository whose directory is sweep->path; does nothing if that path is
+ * no repository's. */
 static bool sweep_records(struct sweep *sweep) {
     struct text host = text_from(text_of(sweep->path), strlen(TOP "/")), repository;
     host = text_cut(host, '/', &repository);
@@ -112,16 +114,17 @@ static bool sweep_records(struct sweep *sweep) {
 
 static bool sweep_directory(struct sweep *sweep, int depth);
 
-/* Goes into the subdirectory `name`, if it is a part of a name; sweep->path is as before then. */
+/* Sweeps the subdirectory `entry` if its name can be part of a repository's name. sweep->path is
+ * afterwards as before. */
 static bool sweep_below(struct sweep *sweep, const struct dirent *entry, int depth) {
     struct text name = text_of(entry->d_name);
-    size_t length = strlen(sweep->path), room = sizeof sweep->path - length;
+    size_t length = strlen(sweep->path), left = sizeof sweep->path - length;
     bool is_part = depth == 0 ? reference_is_host(name) : reference_is_repository(name);
     bool ok = true;
     if ((entry->d_type != DT_DIR && entry->d_type != DT_UNKNOWN) || !is_part ||
         depth >= DEPTH_LIMIT)
         return true;
-    if ((size_t)snprintf(sweep->path + length, room, "/%s", entry->d_name) < room) {
+    if ((size_t)snprintf(sweep->path + length, left, "/%s", entry->d_name) < left) {
         ok = sweep_directory(sweep, depth + 1);
         if (ok)
             remove_directory(sweep, sweep->path);
@@ -153,7 +156,7 @@ bool store_sweep(struct store *store, int64_t age_s, const atomic_bool *stop, ui
                           .path = TOP};
     *deleted = 0;
     if (!atomic_load_explicit(&store->scanned, memory_order_acquire))
-        return error_set(error, ERROR_BUSY, "sweep %s: it is not yet known which blobs there are",
+        return error_set(error, ERROR_BUSY, "sweep %s: the scan for blobs has not ended yet",
                          store->path);
     bool ok = sweep_directory(&sweep, 0);
     *deleted = sweep.deleted;

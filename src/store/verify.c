@@ -9,9 +9,9 @@
 #include "store/store_private.h"
 
 enum {
-    WINDOW = 256 << 10, /* bytes read at once, and dropped again together */
+    WINDOW = 256 << 10, /* bytes read at a time, and dropped from the page cache together */
     PAGE = 4096,
-    PAUSE_MS = 100, /* the longest sleep: *stop is looked at so often */
+    PAUSE_MS = 100, /* the longest sleep, so that *stop is checked often */
 };
 
 struct verification {
@@ -23,8 +23,8 @@ struct verification {
     unsigned char *window;
 };
 
-/* Whether a page of the window lies in the page cache, for somebody who reads this blob. Where the
- * kernel does not say, it might. */
+/* Whether a page of the window is in the page cache, because somebody reads this blob. True also if
+ * the kernel does not say. */
 static bool is_cached(const struct verification *verification, size_t length) {
     unsigned char pages[WINDOW / PAGE] = {0};
     void *map =
@@ -59,8 +59,8 @@ static bool hash_window(struct verification *verification, struct digest_hash *h
     return true;
 }
 
-/* Sleeps until as much time has gone by as `rate` gives to what was read. */
-static bool keep_to_rate(const struct verification *verification, struct error *error) {
+/* Sleeps until reading so many bytes may have taken so long, at `rate` bytes a second. */
+static bool throttle(const struct verification *verification, struct error *error) {
     for (;;) {
         if (atomic_load_explicit(verification->stop, memory_order_relaxed))
             return error_set(error, ERROR_CLOSED, "verifying %s was interrupted",
@@ -77,18 +77,19 @@ static bool keep_to_rate(const struct verification *verification, struct error *
 
 static bool hash_file(struct verification *verification, struct digest_hash *hash,
                       struct error *error) {
-    /* Without read-ahead, which would make what comes next look as if somebody had it cached. */
+    /* Without read-ahead, because it would make the next window look as if a reader had it cached.
+     */
     posix_fadvise(verification->fd, 0, 0, POSIX_FADV_RANDOM);
     while (verification->done < verification->size)
-        if (!keep_to_rate(verification, error) || !hash_window(verification, hash, error))
+        if (!throttle(verification, error) || !hash_window(verification, hash, error))
             return false;
-    return keep_to_rate(verification, error);
+    return throttle(verification, error);
 }
 
-/* Reads by a descriptor of its own and holds nothing: verifying is no use of a blob, and one that
- * is evicted meanwhile is read to its end all the same. */
+/* Reads by a descriptor of its own and holds no index entry, because verifying is no use of a blob.
+ * If the blob is evicted meanwhile, it is read to its end all the same. */
 bool store_blob_verify(struct store *store, const struct digest *digest, uint64_t rate,
-                       const atomic_bool *stop, bool *set_aside, struct error *error) {
+                       const atomic_bool *stop, bool *quarantined, struct error *error) {
     char path[PATH_SIZE], wanted[DIGEST_STRING_SIZE], found[DIGEST_STRING_SIZE];
     struct stat state;
     struct error bad, why;
@@ -121,9 +122,9 @@ bool store_blob_verify(struct store *store, const struct digest *digest, uint64_
     free(verification.window);
     if (ok)
         return true;
-    if (set_aside && bad.kind == ERROR_CORRUPT) {
-        *set_aside = store_blob_quarantine(store, digest, fd, &why);
-        if (!*set_aside)
+    if (quarantined && bad.kind == ERROR_CORRUPT) {
+        *quarantined = store_blob_quarantine(store, digest, fd, &why);
+        if (!*quarantined)
             return error_set(error, ERROR_CORRUPT, "%s; it cannot be set aside: %s", bad.text,
                              why.text);
     }
