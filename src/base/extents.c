@@ -1,4 +1,4 @@
-/* A sorted list of disjoint runs: adding, removing and searching. */
+/* Which bytes of something are present: adds, removes and finds runs in a sorted array. */
 #include "base/extents.h"
 
 #include <stdlib.h>
@@ -7,6 +7,19 @@
 void extents_finish(struct extents *extents) {
     free(extents->at);
     *extents = (struct extents){0};
+}
+
+/* The index of the first run that ends at or behind `offset`; `count` if there is none. */
+static size_t find(const struct extents *extents, uint64_t offset) {
+    size_t from = 0, to = extents->count;
+    while (from < to) {
+        size_t middle = from + (to - from) / 2;
+        if (extents->at[middle].end < offset)
+            from = middle + 1;
+        else
+            to = middle;
+    }
+    return from;
 }
 
 /* Inserts a run at index `at`; false: out of memory. */
@@ -25,75 +38,92 @@ static bool insert(struct extents *extents, size_t at, uint64_t start, uint64_t 
     return true;
 }
 
+/* Takes out the runs with indices [first, last). */
+static void cut(struct extents *extents, size_t first, size_t last) {
+    if (first == last)
+        return;
+    memmove(extents->at + first, extents->at + last, (extents->count - last) * sizeof *extents->at);
+    extents->count -= last - first;
+}
+
 bool extents_add(struct extents *extents, uint64_t start, uint64_t end) {
     if (start >= end)
         return true;
-    size_t first = 0;
-    while (first < extents->count && extents->at[first].end < start)
-        first++;
-    size_t last = first; /* the index behind the last run that [start, end) touches */
+    size_t first = find(extents, start);
+    size_t last = first; /* one behind the last run that [start, end) touches */
     while (last < extents->count && extents->at[last].start <= end)
         last++;
+    if (last == first)
+        return insert(extents, first, start, end);
+    if (extents->at[first].start < start)
+        start = extents->at[first].start;
+    if (extents->at[last - 1].end > end)
+        end = extents->at[last - 1].end;
+    extents->at[first] = (struct extent){start, end};
+    cut(extents, first + 1, last);
+    return true;
+}
 
-    if (last > first) {
-        if (extents->at[first].start < start)
-            start = extents->at[first].start;
-        if (extents->at[last - 1].end > end)
-            end = extents->at[last - 1].end;
-        extents->at[first] = (struct extent){start, end};
-        memmove(extents->at + first + 1, extents->at + last,
-                (extents->count - last) * sizeof *extents->at);
-        extents->count -= last - first - 1;
-        return true;
+bool extents_append(struct extents *extents, uint64_t start, uint64_t end) {
+    return start >= end || insert(extents, extents->count, start, end);
+}
+
+static int compare(const void *left, const void *right) {
+    const struct extent *a = left, *b = right;
+    return (a->start > b->start) - (a->start < b->start);
+}
+
+void extents_sort(struct extents *extents) {
+    if (!extents->count)
+        return;
+    qsort(extents->at, extents->count, sizeof *extents->at, compare);
+    size_t last = 0;
+    for (size_t i = 1; i < extents->count; i++) {
+        struct extent *into = &extents->at[last], next = extents->at[i];
+        if (next.start > into->end)
+            extents->at[++last] = next;
+        else if (next.end > into->end)
+            into->end = next.end;
     }
-    return insert(extents, first, start, end);
+    extents->count = last + 1;
 }
 
 bool extents_remove(struct extents *extents, uint64_t start, uint64_t end) {
-    for (size_t i = 0; i < extents->count && start < end;) {
-        struct extent *run = &extents->at[i];
-        if (run->end <= start) {
-            i++;
-        } else if (run->start >= end) {
-            break;
-        } else if (run->start < start &&
-                   run->end > end) { /* a gap inside the run: it becomes two */
-            if (!insert(extents, i + 1, end, run->end))
-                return false;
-            extents->at[i].end = start;
-            break;
-        } else if (run->start < start) {
-            run->end = start;
-            i++;
-        } else if (run->end > end) {
-            run->start = end;
-            break;
-        } else {
-            memmove(run, run + 1, (extents->count - i - 1) * sizeof *run);
-            extents->count--;
-        }
+    if (start >= end)
+        return true;
+    size_t first = find(extents, start);
+    if (first < extents->count && extents->at[first].start < start) {
+        uint64_t run_end = extents->at[first].end;
+        if (run_end > end &&
+            !insert(extents, first + 1, end, run_end)) /* a gap inside the run: it becomes two */
+            return false;
+        extents->at[first++].end = start;
     }
+    size_t last = first; /* one behind the last run that lies in [start, end) */
+    while (last < extents->count && extents->at[last].end <= end)
+        last++;
+    if (last < extents->count && extents->at[last].start < end)
+        extents->at[last].start = end;
+    cut(extents, first, last);
     return true;
 }
 
 uint64_t extents_run_end(const struct extents *extents, uint64_t offset) {
-    for (size_t i = 0; i < extents->count; i++) {
-        if (extents->at[i].start <= offset && offset < extents->at[i].end)
-            return extents->at[i].end;
-    }
-    return offset;
+    size_t i = find(extents, offset);
+    if (i < extents->count && extents->at[i].end == offset)
+        i++; /* this run ends just before `offset` */
+    return i < extents->count && extents->at[i].start <= offset ? extents->at[i].end : offset;
 }
 
 bool extents_gap(const struct extents *extents, uint64_t from, uint64_t limit, struct extent *gap) {
-    uint64_t start = extents_run_end(extents, from), end = limit;
+    uint64_t start = extents_run_end(extents, from);
     if (start >= limit)
         return false;
-    for (size_t i = 0; i < extents->count; i++) {
-        if (extents->at[i].start > start) {
-            end = extents->at[i].start < limit ? extents->at[i].start : limit;
-            break;
-        }
-    }
+    size_t i = find(extents, start);
+    if (i < extents->count && extents->at[i].end == start)
+        i++; /* the run that ends where the gap begins */
+    uint64_t end =
+        i < extents->count && extents->at[i].start < limit ? extents->at[i].start : limit;
     *gap = (struct extent){start, end};
     return true;
 }

@@ -2,8 +2,8 @@
  * Which bytes of something are present: a sorted list of runs that neither overlap nor touch.
  *
  * A flight has a handful of runs, one for each connection and those that an earlier process left.
- * For so few, an array with linear insertion is the smallest and the fastest shape. Zeroed is
- * empty. Pure; the owner locks.
+ * For so few, an array with linear insertion is the smallest and the fastest shape. A run is found
+ * in O(log n), so that a file with many runs costs little. Zeroed is empty. Pure; the owner locks.
  */
 #ifndef BASE_EXTENTS_H
 #define BASE_EXTENTS_H
@@ -24,10 +24,18 @@ struct extents {
 void extents_finish(struct extents *extents);
 
 /* Adds [start, end) and joins it with the runs that it touches. False: out of memory, and nothing
- * is changed. */
+ * is changed. O(n) in the middle, O(log n) at the end. */
 bool extents_add(struct extents *extents, uint64_t start, uint64_t end);
 
-/* Removes [start, end). False: out of memory, and nothing is changed. */
+/* Many runs in any order, as a file may hold them: extents_append() each, then extents_sort() once,
+ * which sorts and merges them in O(n log n). In between the list is not sorted, and no other
+ * function here may be called but extents_finish(). False: out of memory, and nothing is
+ * changed. */
+bool extents_append(struct extents *extents, uint64_t start, uint64_t end);
+void extents_sort(struct extents *extents);
+
+/* Removes [start, end). False: out of memory, and nothing is changed; never with `end` UINT64_MAX,
+ * because that leaves no gap inside a run. O(n). */
 bool extents_remove(struct extents *extents, uint64_t start, uint64_t end);
 
 /* The end of the run that holds byte `offset`; `offset` itself when that byte is absent. */

@@ -69,42 +69,8 @@ static struct state_header header_of_boot(const struct store *store) {
     return header;
 }
 
-static int compare_extents(const void *left, const void *right) {
-    const struct extent *a = left, *b = right;
-    return (a->start > b->start) - (a->start < b->start);
-}
-
-/* Sorts, and makes one of those that touch or overlap. */
-static void merge(struct extent_list *list) {
-    if (!list->count)
-        return;
-    qsort(list->items, list->count, sizeof *list->items, compare_extents);
-    size_t last = 0;
-    for (size_t i = 1; i < list->count; i++) {
-        struct extent *into = &list->items[last], next = list->items[i];
-        if (next.start > into->end)
-            list->items[++last] = next;
-        else if (next.end > into->end)
-            into->end = next.end;
-    }
-    list->count = last + 1;
-}
-
-void extent_list_clip(struct extent_list *list, uint64_t end) {
-    size_t kept = 0;
-    for (size_t i = 0; i < list->count; i++) {
-        struct extent extent = list->items[i];
-        if (extent.end > end)
-            extent.end = end;
-        if (extent.start < extent.end)
-            list->items[kept++] = extent;
-    }
-    list->count = kept;
-}
-
 struct loading {
-    struct extent_list list;
-    size_t capacity;
+    struct extents extents; /* not sorted yet */
     uint64_t size;
 };
 
@@ -113,22 +79,11 @@ static bool load_record(struct loading *loading, const struct state_record *reco
         return true; /* torn, or the slot was never written */
     if (record->start == SIZE_MARK) {
         if (loading->size != SIZE_UNKNOWN && loading->size != record->end)
-            loading->list.count = 0;
+            loading->extents.count = 0;
         loading->size = record->end;
         return true;
     }
-    if (record->start >= record->end)
-        return true;
-    if (loading->list.count == loading->capacity) {
-        size_t capacity = loading->capacity ? loading->capacity * 2 : 64;
-        struct extent *items = realloc(loading->list.items, capacity * sizeof *items);
-        if (!items)
-            return false;
-        loading->list.items = items;
-        loading->capacity = capacity;
-    }
-    loading->list.items[loading->list.count++] = (struct extent){record->start, record->end};
-    return true;
+    return extents_append(&loading->extents, record->start, record->end);
 }
 
 static bool load_records(int fd, struct loading *loading) {
@@ -150,7 +105,7 @@ static bool load_records(int fd, struct loading *loading) {
 }
 
 bool partial_state_load(struct store *store, const char *path, uint64_t length, uint64_t *size,
-                        struct extent_list *out) {
+                        struct extents *out) {
     cleanup_close int fd = root_open(store, path, O_RDONLY);
     struct state_header header, expected = header_of_boot(store);
     if (fd < 0 || pread(fd, &header, sizeof header, 0) != sizeof header ||
@@ -158,13 +113,13 @@ bool partial_state_load(struct store *store, const char *path, uint64_t length, 
         return false;
     struct loading loading = {.size = SIZE_UNKNOWN};
     if (!load_records(fd, &loading)) {
-        free(loading.list.items);
+        extents_finish(&loading.extents);
         return false;
     }
-    extent_list_clip(&loading.list, loading.size < length ? loading.size : length);
-    merge(&loading.list);
+    extents_sort(&loading.extents);
+    extents_remove(&loading.extents, loading.size < length ? loading.size : length, UINT64_MAX);
     *size = loading.size;
-    *out = loading.list;
+    *out = loading.extents;
     return true;
 }
 
@@ -173,7 +128,7 @@ static struct state_record record_of(uint64_t start, uint64_t end) {
 }
 
 static bool write_state(int fd, const struct store *store, uint64_t size,
-                        const struct extent_list *extents, uint64_t *slots) {
+                        const struct extents *extents, uint64_t *slots) {
     cleanup_buffer struct buffer bytes = {0};
     struct state_header header = header_of_boot(store);
     buffer_append(&bytes, &header, sizeof header);
@@ -182,7 +137,7 @@ static bool write_state(int fd, const struct store *store, uint64_t size,
         buffer_append(&bytes, &record, sizeof record);
     }
     for (size_t i = 0; i < extents->count; i++) {
-        struct state_record record = record_of(extents->items[i].start, extents->items[i].end);
+        struct state_record record = record_of(extents->at[i].start, extents->at[i].end);
         buffer_append(&bytes, &record, sizeof record);
     }
     if (bytes.failed) {
@@ -194,7 +149,7 @@ static bool write_state(int fd, const struct store *store, uint64_t size,
 }
 
 bool partial_state_create(struct store *store, const char *path, uint64_t size,
-                          const struct extent_list *extents, struct partial_state *out,
+                          const struct extents *extents, struct partial_state *out,
                           struct error *error) {
     char temporary[PATH_SIZE];
     uint64_t slots = 0;

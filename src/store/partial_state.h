@@ -16,27 +16,20 @@
 
 #define SIZE_UNKNOWN UINT64_MAX
 
-/* What was read back: on the heap, the caller's to free. */
-struct extent_list {
-    struct extent *items;
-    size_t count;
-};
-
-void extent_list_clip(struct extent_list *list, uint64_t end); /* drops what lies past `end` */
-
 struct partial_state {
     int fd;
     _Atomic uint64_t slots; /* how many are taken */
 };
 
-/* Reads the state at `path`: extents sorted, merged and clipped to `length` bytes of the data file
- * and to the size. False: there is no whole state file that this boot wrote. */
+/* Reads the state at `path`; `out` is the caller's to free: its extents are clipped to `length`
+ * bytes of the data file and to the size. False: there is no whole state file that this boot wrote.
+ */
 bool partial_state_load(struct store *store, const char *path, uint64_t length, uint64_t *size,
-                        struct extent_list *out);
+                        struct extents *out);
 
 /* Makes a new state file with just these extents, in place of the one at `path`. */
 bool partial_state_create(struct store *store, const char *path, uint64_t size,
-                          const struct extent_list *extents, struct partial_state *out,
+                          const struct extents *extents, struct partial_state *out,
                           struct error *error);
 
 bool partial_state_record(struct partial_state *state, uint64_t start, uint64_t end,

@@ -30,7 +30,7 @@ struct partial {
     bool listed;
     int fd;
     struct partial_state state;
-    struct extent_list extents;
+    struct extents extents;
     _Atomic uint64_t size;
     uint64_t reserved; /* bytes */
 };
@@ -140,7 +140,7 @@ int partial_fd(const struct partial *partial) {
 }
 
 size_t partial_extents(const struct partial *partial, const struct extent **extents) {
-    *extents = partial->extents.items;
+    *extents = partial->extents.at;
     return partial->extents.count;
 }
 
@@ -167,7 +167,7 @@ bool partial_set_size(struct partial *partial, uint64_t size, struct error *erro
         ((uint64_t)file.st_size > keep && ftruncate(partial->fd, (off_t)keep) < 0))
         return error_set_errno(error, errno, "cut a partial blob to %llu bytes",
                                (unsigned long long)keep);
-    extent_list_clip(&partial->extents, keep);
+    extents_remove(&partial->extents, keep, UINT64_MAX);
     if (!partial_state_record_size(&partial->state, size, error))
         return false;
     atomic_store_explicit(&partial->size, size, memory_order_relaxed);
@@ -244,7 +244,7 @@ void partial_free(struct partial *partial) {
         close(partial->state.fd);
     partial_reserve(partial, 0);
     unlist(partial);
-    free(partial->extents.items);
+    extents_finish(&partial->extents);
     free(partial);
 }
 

@@ -1,7 +1,10 @@
-/* Runs of bytes: adding, removing, and searching for gaps. */
+/* Which bytes are present: runs added, removed, sorted and found. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
+
+#include <stdlib.h>
 #include <cmocka.h>
 #include "base/extents.h"
 
@@ -28,7 +31,7 @@ static void test_extents_merge_and_find_gaps(void **state) {
     extents_finish(&extents);
 }
 
-static void test_extents_are_taken_out(void **state) {
+static void test_extents_are_removed(void **state) {
     (void)state;
     struct extents extents = {0};
     assert_true(extents_add(&extents, 10, 40));
@@ -48,10 +51,96 @@ static void test_extents_are_taken_out(void **state) {
     extents_finish(&extents);
 }
 
+enum { MODEL_SIZE = 64 };
+
+/* The list says of each byte what the model says, and is sorted, and no two runs touch. */
+static void assert_is(const struct extents *extents, const bool model[static MODEL_SIZE]) {
+    size_t total = 0;
+    for (uint64_t at = 0; at < MODEL_SIZE; at++) {
+        uint64_t end = at, gap_end;
+        struct extent gap;
+        while (end < MODEL_SIZE && model[end])
+            end++;
+        assert_int_equal(extents_run_end(extents, at), end);
+        for (gap_end = end; gap_end < MODEL_SIZE && !model[gap_end];)
+            gap_end++;
+        assert_int_equal(extents_gap(extents, at, MODEL_SIZE, &gap), end < MODEL_SIZE);
+        if (end < MODEL_SIZE)
+            assert_true(gap.start == end && gap.end == gap_end);
+        total += model[at];
+    }
+    assert_int_equal(extents_total(extents), total);
+    for (size_t i = 0; i < extents->count; i++) {
+        assert_true(extents->at[i].start < extents->at[i].end);
+        assert_true(i == 0 || extents->at[i - 1].end < extents->at[i].start);
+    }
+}
+
+static void test_extents_are_what_was_added_and_not_removed(void **state) {
+    (void)state;
+    srand(1);
+    for (int round = 0; round < 200; round++) {
+        struct extents extents = {0};
+        bool model[MODEL_SIZE] = {false};
+        for (int step = 0; step < 40; step++) {
+            int start = rand() % MODEL_SIZE, end = start + rand() % 12;
+            bool add = rand() % 2;
+            end = end > MODEL_SIZE ? MODEL_SIZE : end;
+            for (int at = start; at < end; at++)
+                model[at] = add;
+            assert_true(add ? extents_add(&extents, (uint64_t)start, (uint64_t)end)
+                            : extents_remove(&extents, (uint64_t)start, (uint64_t)end));
+            assert_is(&extents, model);
+        }
+        extents_finish(&extents);
+    }
+}
+
+static void test_extents_appended_in_any_order_are_sorted_and_merged(void **state) {
+    (void)state;
+    srand(2);
+    for (int round = 0; round < 200; round++) {
+        struct extents extents = {0};
+        bool model[MODEL_SIZE] = {false};
+        for (int i = 0; i < round % 20; i++) {
+            int start = rand() % MODEL_SIZE, end = start + rand() % 6;
+            end = end > MODEL_SIZE ? MODEL_SIZE : end;
+            for (int at = start; at < end; at++)
+                model[at] = true;
+            assert_true(extents_append(&extents, (uint64_t)start, (uint64_t)end));
+        }
+        extents_sort(&extents);
+        assert_is(&extents, model);
+        extents_finish(&extents);
+    }
+}
+
+/* A quarter of a million runs that do not touch, as a hostile file may hold them. Were any step
+ * quadratic, the test would run into its time limit. */
+static void test_many_extents_in_the_worst_order_cost_little(void **state) {
+    (void)state;
+    enum { RUNS = 1 << 18 };
+    struct extents extents = {0}, copy = {0};
+    for (uint64_t i = RUNS; i-- > 0;)
+        assert_true(extents_append(&extents, 4 * i, 4 * i + 1));
+    extents_sort(&extents);
+    assert_int_equal(extents.count, RUNS);
+    for (size_t i = 0; i < extents.count; i++)
+        assert_true(extents_add(&copy, extents.at[i].start, extents.at[i].end));
+    assert_int_equal(extents_total(&copy), RUNS);
+    assert_true(extents_remove(&copy, 8, UINT64_MAX));
+    assert_int_equal(copy.count, 2);
+    extents_finish(&extents);
+    extents_finish(&copy);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_extents_merge_and_find_gaps),
-        cmocka_unit_test(test_extents_are_taken_out),
+        cmocka_unit_test(test_extents_are_removed),
+        cmocka_unit_test(test_extents_are_what_was_added_and_not_removed),
+        cmocka_unit_test(test_extents_appended_in_any_order_are_sorted_and_merged),
+        cmocka_unit_test(test_many_extents_in_the_worst_order_cost_little),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

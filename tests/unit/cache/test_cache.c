@@ -2,7 +2,6 @@
  * ThreadSanitizer. */
 #include "cache_world.h"
 
-#include "base/extents.h"
 #include "store/partials.h"
 
 enum { BLOB_SIZE = WORLD_BLOB_SIZE };
