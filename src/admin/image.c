@@ -36,7 +36,7 @@ struct collection {
     bool failed;
 };
 
-static bool add_name(void *context, const char *host, const char *repository) {
+static bool add_name(void *context, const struct repository_name *name) {
     struct collection *collection = context;
     struct repository_names *names = collection->names;
     void *array = names->names;
@@ -44,9 +44,7 @@ static bool add_name(void *context, const char *host, const char *repository) {
     names->names = array;
     if (collection->failed)
         return false;
-    struct repository_name *name = &names->names[names->count++];
-    text_copy(text_of(host), name->host, sizeof name->host);
-    text_copy(text_of(repository), name->path, sizeof name->path);
+    names->names[names->count++] = *name;
     return true;
 }
 
@@ -120,8 +118,8 @@ static int compare_tags(const void *left, const void *right) {
 /* Most manifests say that they are no index, and need not be read to know it. */
 static bool may_be_index(const struct repository_records *records, const struct digest *digest) {
     char media_type[128];
-    return !store_has_link_manifest(records->store, records->name->host, records->name->path,
-                                    digest, media_type, sizeof media_type) ||
+    return !store_has_link_manifest(records->store, records->name, digest, media_type,
+                                    sizeof media_type) ||
            (strcmp(media_type, MEDIA_OCI_MANIFEST) != 0 &&
             strcmp(media_type, MEDIA_DOCKER_MANIFEST) != 0);
 }
@@ -143,8 +141,8 @@ bool repository_records_read(struct store *store, const struct repository_name *
                              struct repository_records *out, struct error *error) {
     struct reading reading = {.records = out};
     *out = (struct repository_records){.store = store, .name = name};
-    if (!store_tags(store, name->host, name->path, add_tag, &reading, error) ||
-        !store_links(store, name->host, name->path, LINK_MANIFEST, add_manifest, &reading, error))
+    if (!store_tags(store, name, add_tag, &reading, error) ||
+        !store_links(store, name, LINK_MANIFEST, add_manifest, &reading, error))
         return false;
     if (out->tag_count)
         qsort(out->tags, out->tag_count, sizeof *out->tags, compare_tags);

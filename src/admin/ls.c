@@ -200,10 +200,8 @@ static bool measure_pass(struct order_target *target, const struct line_sink *si
     for (size_t i = first; i < end; i++) {
         const struct repository_name *name = &names->names[i];
         if (!order_target_check(target, sink, error) ||
-            !store_links(target->store, name->host, name->path, LINK_BLOB, measure, measuring,
-                         error) ||
-            !store_links(target->store, name->host, name->path, LINK_MANIFEST, measure, measuring,
-                         error))
+            !store_links(target->store, name, LINK_BLOB, measure, measuring, error) ||
+            !store_links(target->store, name, LINK_MANIFEST, measure, measuring, error))
             return false;
         if (measuring->failed)
             return error_set(error, ERROR_MEMORY, "out of memory");

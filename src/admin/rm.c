@@ -60,8 +60,8 @@ static bool find_links(struct removal *removal, struct links *links, struct erro
         return false;
     for (size_t i = 0; i < names.count; i++) {
         const struct repository_name *name = &names.names[i];
-        if (!store_links(store, name->host, name->path, LINK_BLOB, find_link, links, error) ||
-            !store_links(store, name->host, name->path, LINK_MANIFEST, find_link, links, error))
+        if (!store_links(store, name, LINK_BLOB, find_link, links, error) ||
+            !store_links(store, name, LINK_MANIFEST, find_link, links, error))
             return false;
         if (links->failed)
             return no_memory(error);
@@ -96,8 +96,8 @@ static bool remove_unlinked(struct removal *removal, struct error *error) {
 static bool unlink_digest(struct removal *removal, const struct repository_name *name,
                           const struct digest *digest, struct error *error) {
     struct store *store = removal->target->store;
-    if (!store_link_delete(store, name->host, name->path, LINK_MANIFEST, digest, error) ||
-        !store_link_delete(store, name->host, name->path, LINK_BLOB, digest, error))
+    if (!store_link_delete(store, name, LINK_MANIFEST, digest, error) ||
+        !store_link_delete(store, name, LINK_BLOB, digest, error))
         return false;
     return digest_set_add(&removal->unlinked, digest, NULL) || no_memory(error);
 }
@@ -120,8 +120,7 @@ static bool remove_links(struct removal *removal, const struct repository_name *
     cleanup_digest_set struct digest_set digests = {0};
     struct digest_collection collection = {.digests = &digests};
     const struct digest *digest;
-    if (!store_links(removal->target->store, name->host, name->path, kind, collect, &collection,
-                     error))
+    if (!store_links(removal->target->store, name, kind, collect, &collection, error))
         return false;
     bool ok = !collection.failed || no_memory(error);
     for (size_t at = 0; ok && (digest = digest_set_next(&digests, &at));) {
@@ -135,7 +134,7 @@ static bool remove_links(struct removal *removal, const struct repository_name *
 static bool remove_tag(struct removal *removal, const struct repository_records *records,
                        const struct repository_tag *tag, struct error *error) {
     const struct repository_name *name = records->name;
-    return store_tag_delete(records->store, name->host, name->path, tag->tag, error) &&
+    return store_tag_delete(records->store, name, tag->tag, error) &&
            write_image(removal, name, tag->tag, &tag->digest, error);
 }
 

@@ -12,8 +12,7 @@
 static bool is_linked(struct cache *cache, const struct repository *repository,
                       const struct digest *digest, uint64_t *verified) {
     *verified = STORE_SIZE_UNKNOWN;
-    return store_has_link_blob(cache->store, repository->name.host, repository->name.path, digest,
-                               verified);
+    return store_has_link_blob(cache->store, &repository->name, digest, verified);
 }
 
 static bool is_as_long(uint64_t size, uint64_t verified) {
@@ -37,8 +36,7 @@ static bool answer_blob_head(struct question *question, struct error *error) {
     if (!ok)
         return false;
     struct error ignored; /* a link that could not be kept costs another HEAD later */
-    store_link_blob(question->cache->store, question->repository.name.host,
-                    question->repository.name.path, digest, &ignored);
+    store_link_blob(question->cache->store, &question->repository.name, digest, &ignored);
     uint64_t size = head.length;
     if (!head.has_length && !store_blob_has(question->cache->store, digest, &size))
         return error_set(error, ERROR_UNAVAILABLE, "upstream %s does not say the size of blob %s",

@@ -28,8 +28,8 @@ static struct document *load(struct cache *cache, const struct repository *repos
                              const struct digest *digest) {
     char media_type[128];
     cleanup_buffer struct buffer body = {0};
-    if (!store_has_link_manifest(cache->store, repository->name.host, repository->name.path, digest,
-                                 media_type, sizeof media_type) ||
+    if (!store_has_link_manifest(cache->store, &repository->name, digest, media_type,
+                                 sizeof media_type) ||
         !store_blob_read(cache->store, digest, MANIFEST_SIZE_LIMIT, &body, NULL))
         return NULL;
     return document_from(digest, media_type, body.bytes, body.length);
@@ -39,7 +39,7 @@ static struct document *load(struct cache *cache, const struct repository *repos
 static struct document *load_tag(struct cache *cache, const struct repository *repository,
                                  const char *tag, int64_t *age_ms) {
     struct tag_record record;
-    if (!store_tag_get(cache->store, repository->name.host, repository->name.path, tag, &record))
+    if (!store_tag_get(cache->store, &repository->name, tag, &record))
         return NULL;
     int64_t age_s = clock_wall_s() - record.checked_s;
     *age_ms = age_s < 0 ? INT64_MAX : age_s * 1000; /* the clock was set back: the age is unknown */
@@ -66,7 +66,6 @@ static bool is_manifest_body(const struct question *question, const struct upstr
 
 static void keep_tag(struct question *question, const struct document *document) {
     struct cache *cache = question->cache;
-    const char *host = question->repository.name.host;
     struct tag_record record, old;
     struct error error;
     int64_t refresh_s = ask_tag_ttl(&question->repository) / 2000;
@@ -75,14 +74,13 @@ static void keep_tag(struct question *question, const struct document *document)
     memcpy(record.media_type, document->media_type, sizeof record.media_type);
     /* Each record costs a sync, so a mere revalidation is recorded at most once in half a tag_ttl.
      */
-    if (store_tag_get(cache->store, host, question->repository.name.path, question->reference.tag,
-                      &old) &&
+    if (store_tag_get(cache->store, &question->repository.name, question->reference.tag, &old) &&
         digest_equal(&old.digest, &record.digest) &&
         record.checked_s - old.checked_s < (refresh_s > 30 ? refresh_s : 30) &&
         record.checked_s >= old.checked_s)
         return;
-    if (!store_tag_put(cache->store, host, question->repository.name.path, question->reference.tag,
-                       &record, &error))
+    if (!store_tag_put(cache->store, &question->repository.name, question->reference.tag, &record,
+                       &error))
         space_record_unkept(&cache->upkeep->space, space_unkept_reason(&error), 0, &error);
 }
 
@@ -90,17 +88,16 @@ static void keep_tag(struct question *question, const struct document *document)
 static bool keep_stored(struct question *question, const struct document *document,
                         struct error *error) {
     struct cache *cache = question->cache;
-    const char *host = question->repository.name.host;
     const struct digest *digest = &document->digest;
     uint64_t size;
     bool there = store_blob_has(cache->store, digest, &size) && size == document->length;
     if (!(there || space_ensure(&cache->upkeep->space, document->length, error)) ||
         !store_blob_put(cache->store, digest, document->bytes, document->length, error) ||
-        !store_link_manifest(cache->store, host, question->repository.name.path, digest,
-                             document->media_type, error))
+        !store_link_manifest(cache->store, &question->repository.name, digest, document->media_type,
+                             error))
         return false;
     space_record_kept(&cache->upkeep->space, document->length);
-    pins_note(cache->upkeep->pins, host, question->repository.name.path, digest);
+    pins_add(cache->upkeep->pins, &question->repository.name, digest);
     return true;
 }
 
@@ -132,8 +129,7 @@ static void keep_absent(struct question *question, const struct error *error) {
     if (!question->reference.is_digest) {
         if (upstream_settings(question->repository.upstream)->keep_deleted && question->held)
             return;
-        store_tag_delete(question->cache->store, question->repository.name.host,
-                         question->repository.name.path, question->reference.tag, NULL);
+        store_tag_delete(cache->store, &question->repository.name, question->reference.tag, NULL);
     }
     ask_key(key, &question->repository, "manifest", &question->reference);
     slot_put_absent(cache, key, error, cache->negative_ttl_ms);

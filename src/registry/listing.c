@@ -138,11 +138,11 @@ struct catalog {
     bool more;
 };
 
-static bool add_repository(void *context, const char *host, const char *repository) {
+static bool add_repository(void *context, const struct repository_name *repository) {
     struct catalog *catalog = context;
     char name[LAST_SIZE];
-    snprintf(name, sizeof name, "%s%s%s", catalog->host ? "" : host, catalog->host ? "" : "/",
-             repository);
+    snprintf(name, sizeof name, "%s%s%s", catalog->host ? "" : repository->host,
+             catalog->host ? "" : "/", repository->path);
     if (catalog->page->last[0] && strcmp(name, catalog->page->last) <= 0)
         return true;
     catalog->more = json_array_size(catalog->names) >= catalog->page->n;

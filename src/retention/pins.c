@@ -1,5 +1,6 @@
 #include "retention/pins.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/cleanup.h"
@@ -65,19 +66,16 @@ struct pins *pins_new(struct store *store, const char *const *patterns, bool *ok
     return NULL;
 }
 
-static bool matches(const struct pattern *pattern, const char *host, const char *repository) {
+static bool matches(const struct pattern *pattern, const struct repository_name *repository) {
     char name[HOST_LIMIT + 1 + NAME_LIMIT + 1];
-    size_t length = strlen(host);
-    memcpy(name, host, length);
-    name[length] = '/';
-    return text_copy(text_of(repository), name + length + 1, sizeof name - length - 1) &&
-           text_matches_glob(pattern->repository, text_of(name));
+    snprintf(name, sizeof name, "%s/%s", repository->host, repository->path);
+    return text_matches_glob(pattern->repository, text_of(name));
 }
 
-void pins_note(struct pins *pins, const char *host, const char *repository,
-               const struct digest *digest) {
+void pins_add(struct pins *pins, const struct repository_name *repository,
+              const struct digest *digest) {
     for (size_t i = 0; pins && i < pins->count; i++) {
-        if (matches(&pins->patterns[i], host, repository)) {
+        if (matches(&pins->patterns[i], repository)) {
             store_pin(pins->store, digest);
             if (pins->patterns[i].tag)
                 atomic_store(&pins->guessed, true);
@@ -139,20 +137,18 @@ static bool pin_tag(void *context, const char *tag, const struct tag_record *rec
     return !atomic_load(renewal->stop);
 }
 
-static bool pin_repository(void *context, const char *host, const char *repository) {
+static bool pin_repository(void *context, const struct repository_name *repository) {
     struct renewal *renewal = context;
     struct store *store = renewal->pins->store;
     for (size_t i = 0; renewal->ok && i < renewal->pins->count; i++) {
         renewal->pattern = &renewal->pins->patterns[i];
-        if (!matches(renewal->pattern, host, repository))
+        if (!matches(renewal->pattern, repository))
             continue;
         if (renewal->pattern->tag)
-            renewal->ok =
-                store_tags(store, host, repository, pin_tag, renewal, NULL) && renewal->ok;
+            renewal->ok = store_tags(store, repository, pin_tag, renewal, NULL) && renewal->ok;
         else
-            renewal->ok =
-                store_links(store, host, repository, LINK_BLOB, pin_one, renewal, NULL) &&
-                store_links(store, host, repository, LINK_MANIFEST, pin_one, renewal, NULL);
+            renewal->ok = store_links(store, repository, LINK_BLOB, pin_one, renewal, NULL) &&
+                          store_links(store, repository, LINK_MANIFEST, pin_one, renewal, NULL);
     }
     renewal->ok = renewal->ok && !atomic_load(renewal->stop);
     return renewal->ok;

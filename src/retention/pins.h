@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include "base/error.h"
 #include "oci/digest.h"
+#include "oci/reference.h"
 #include "store/store.h"
 
 struct pins;
@@ -24,8 +25,8 @@ struct pins *pins_new(struct store *store, const char *const *patterns, bool *ok
 void pins_free(struct pins *pins);
 
 /* A digest has come in through a repository. `pins` may be NULL. */
-void pins_note(struct pins *pins, const char *host, const char *repository,
-               const struct digest *digest);
+void pins_add(struct pins *pins, const struct repository_name *repository,
+              const struct digest *digest);
 
 /* Whether something was pinned since the last renewal that may not have to be. */
 bool pins_want_renewal(const struct pins *pins);

@@ -3,7 +3,6 @@
 
 #include <stdarg.h>
 #include <stdio.h>
-#include "oci/reference.h"
 
 static bool path_format(char out[static PATH_SIZE], const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -38,35 +37,29 @@ bool store_path_flat(char out[static PATH_SIZE], const char *folder, const struc
                               hex, suffix);
 }
 
-static bool is_repository_of_host(const char *host, const char *repository) {
-    return host && repository && reference_is_host(text_of(host)) &&
-           reference_is_repository(text_of(repository));
-}
+/* The directory of a repository's records; `format` continues it. */
+#define REPOSITORY        "repositories/%s/%s/"
+#define NAMES(repository) (repository)->host, (repository)->path
 
-bool store_path_links(char out[static PATH_SIZE], const char *host, const char *repository,
+void store_path_links(char out[static PATH_SIZE], const struct repository_name *repository,
                       const char *kind, enum digest_algorithm algorithm) {
-    return (algorithm == DIGEST_SHA256 || algorithm == DIGEST_SHA512) &&
-           is_repository_of_host(host, repository) &&
-           path_format(out, "repositories/%s/%s/%s/%s", host, repository, kind,
-                       digest_algorithm_name(algorithm));
+    path_format(out, REPOSITORY "%s/%s", NAMES(repository), kind, digest_algorithm_name(algorithm));
 }
 
-bool store_path_link(char out[static PATH_SIZE], const char *host, const char *repository,
+bool store_path_link(char out[static PATH_SIZE], const struct repository_name *repository,
                      const char *kind, const struct digest *digest) {
     char text[DIGEST_STRING_SIZE];
     const char *hex = digest_hex(digest, text);
-    return hex && is_repository_of_host(host, repository) &&
-           path_format(out, "repositories/%s/%s/%s/%s/%s", host, repository, kind,
-                       digest_algorithm_name(digest->algorithm), hex);
+    return hex && path_format(out, REPOSITORY "%s/%s/%s", NAMES(repository), kind,
+                              digest_algorithm_name(digest->algorithm), hex);
 }
 
-bool store_path_tags(char out[static PATH_SIZE], const char *host, const char *repository) {
-    return is_repository_of_host(host, repository) &&
-           path_format(out, "repositories/%s/%s/_tags", host, repository);
+void store_path_tags(char out[static PATH_SIZE], const struct repository_name *repository) {
+    path_format(out, REPOSITORY "_tags", NAMES(repository));
 }
 
-bool store_path_tag(char out[static PATH_SIZE], const char *host, const char *repository,
+bool store_path_tag(char out[static PATH_SIZE], const struct repository_name *repository,
                     const char *tag) {
-    return tag && is_repository_of_host(host, repository) && reference_is_tag(text_of(tag)) &&
-           path_format(out, "repositories/%s/%s/_tags/%s", host, repository, tag);
+    return tag && reference_is_tag(text_of(tag)) &&
+           path_format(out, REPOSITORY "_tags/%s", NAMES(repository), tag);
 }

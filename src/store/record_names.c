@@ -48,7 +48,7 @@ static const char *kind_name(enum link_kind kind) {
     return kind == LINK_BLOB ? LINKED_BLOBS : LINKED_MANIFESTS;
 }
 
-bool record_names_of_links(struct store *store, const char *host, const char *repository,
+bool record_names_of_links(struct store *store, const struct repository_name *repository,
                            enum link_kind kind,
                            bool (*each)(void *context, const struct digest *digest), void *context,
                            struct error *error) {
@@ -58,27 +58,23 @@ bool record_names_of_links(struct store *store, const char *host, const char *re
     for (size_t i = 0; i < 2 && ok && listing.wanted; i++) {
         char path[PATH_SIZE];
         listing.algorithm = algorithms[i];
-        if (!store_path_links(path, host, repository, kind_name(kind), algorithms[i]))
-            return error_set(error, ERROR_INVALID, "list %.255s/%.255s: malformed name", host,
-                             repository);
+        store_path_links(path, repository, kind_name(kind), algorithms[i]);
         ok = each_name(store, path, error, give_link, &listing);
     }
     return ok;
 }
 
-bool record_names_of_tags(struct store *store, const char *host, const char *repository,
+bool record_names_of_tags(struct store *store, const struct repository_name *repository,
                           bool (*each)(void *context, const char *tag), void *context,
                           struct error *error) {
     char path[PATH_SIZE];
-    if (!store_path_tags(path, host, repository))
-        return error_set(error, ERROR_INVALID, "list %.255s/%.255s: malformed name", host,
-                         repository);
+    store_path_tags(path, repository);
     return each_name(store, path, error, each, context);
 }
 
 struct tag_listing {
     struct store *store;
-    const char *host, *repository;
+    const struct repository_name *repository;
     bool (*each)(void *context, const char *tag, const struct tag_record *record);
     void *context;
 };
@@ -86,47 +82,45 @@ struct tag_listing {
 static bool give_tag(void *context, const char *name) {
     const struct tag_listing *listing = context;
     struct tag_record record;
-    return !store_tag_get(listing->store, listing->host, listing->repository, name, &record) ||
+    return !store_tag_get(listing->store, listing->repository, name, &record) ||
            listing->each(listing->context, name, &record);
 }
 
-bool store_tags(struct store *store, const char *host, const char *repository,
+bool store_tags(struct store *store, const struct repository_name *repository,
                 bool (*each)(void *context, const char *tag, const struct tag_record *record),
                 void *context, struct error *error) {
-    struct tag_listing listing = {store, host, repository, each, context};
-    return record_names_of_tags(store, host, repository, give_tag, &listing, error);
+    struct tag_listing listing = {store, repository, each, context};
+    return record_names_of_tags(store, repository, give_tag, &listing, error);
 }
 
 struct manifest_listing {
     struct store *store;
-    const char *host, *repository;
+    const struct repository_name *repository;
     bool (*each)(void *context, const struct digest *digest);
     void *context;
 };
 
 static bool give_manifest(void *context, const struct digest *digest) {
     const struct manifest_listing *listing = context;
-    return !store_has_link_manifest(listing->store, listing->host, listing->repository, digest,
-                                    NULL, 0) ||
+    return !store_has_link_manifest(listing->store, listing->repository, digest, NULL, 0) ||
            listing->each(listing->context, digest);
 }
 
-bool store_links(struct store *store, const char *host, const char *repository, enum link_kind kind,
+bool store_links(struct store *store, const struct repository_name *repository, enum link_kind kind,
                  bool (*each)(void *context, const struct digest *digest), void *context,
                  struct error *error) {
-    struct manifest_listing believed = {store, host, repository, each, context};
+    struct manifest_listing believed = {store, repository, each, context};
     if (kind == LINK_MANIFEST)
-        return record_names_of_links(store, host, repository, kind, give_manifest, &believed,
-                                     error);
-    return record_names_of_links(store, host, repository, kind, each, context, error);
+        return record_names_of_links(store, repository, kind, give_manifest, &believed, error);
+    return record_names_of_links(store, repository, kind, each, context, error);
 }
 
-bool store_link_delete(struct store *store, const char *host, const char *repository,
+bool store_link_delete(struct store *store, const struct repository_name *repository,
                        enum link_kind kind, const struct digest *digest, struct error *error) {
     char path[PATH_SIZE];
-    if (!store_path_link(path, host, repository, kind_name(kind), digest))
-        return error_set(error, ERROR_INVALID, "delete a link of %.255s/%.255s: malformed name",
-                         host, repository);
+    if (!store_path_link(path, repository, kind_name(kind), digest))
+        return error_set(error, ERROR_INVALID, "delete a link of %s/%s: not a digest",
+                         repository->host, repository->path);
     if (unlinkat(store->root, path, 0) < 0 && errno != ENOENT && errno != ENOTDIR)
         return error_set_errno(error, errno, "delete %s/%s", store->path, path);
     return true;

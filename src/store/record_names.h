@@ -5,11 +5,11 @@
 #include "store/records.h"
 
 /* Both call `each` until it returns false; `each` may delete the record that it is given. */
-bool record_names_of_links(struct store *store, const char *host, const char *repository,
+bool record_names_of_links(struct store *store, const struct repository_name *repository,
                            enum link_kind kind,
                            bool (*each)(void *context, const struct digest *digest), void *context,
                            struct error *error);
-bool record_names_of_tags(struct store *store, const char *host, const char *repository,
+bool record_names_of_tags(struct store *store, const struct repository_name *repository,
                           bool (*each)(void *context, const char *tag), void *context,
                           struct error *error);
 

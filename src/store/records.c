@@ -19,10 +19,14 @@
 
 enum { MEDIA_TYPE_SIZE = 128, RECORD_SIZE = 512 };
 
-static bool bad_name(struct error *error, const char *what, const char *host,
-                     const char *repository) {
-    return error_set(error, ERROR_INVALID, "keep a %s of %.255s/%.255s: malformed name", what,
-                     host ? host : "", repository ? repository : "");
+static bool bad_digest(struct error *error, const struct repository_name *repository) {
+    return error_set(error, ERROR_INVALID, "a link of %s/%s: not a digest", repository->host,
+                     repository->path);
+}
+
+static bool bad_tag(struct error *error, const struct repository_name *repository) {
+    return error_set(error, ERROR_INVALID, "a tag of %s/%s: malformed tag", repository->host,
+                     repository->path);
 }
 
 /* Whether it can be a line of a record: printable ASCII, and not longer than a reader's buffer. */
@@ -39,23 +43,23 @@ static bool next_line(struct text *rest, struct text *line) {
     return rest->at != NULL;
 }
 
-bool store_link_blob(struct store *store, const char *host, const char *repository,
+bool store_link_blob(struct store *store, const struct repository_name *repository,
                      const struct digest *digest, struct error *error) {
     char path[PATH_SIZE];
-    if (!store_path_link(path, host, repository, LINKED_BLOBS, digest))
-        return bad_name(error, "blob link", host, repository);
+    if (!store_path_link(path, repository, LINKED_BLOBS, digest))
+        return bad_digest(error, repository);
     cleanup_close int fd = root_open(store, path, O_WRONLY | O_CREAT | O_EXCL);
     if (fd >= 0 || errno == EEXIST)
         return true;
     return error_set_errno(error, errno, "make %s/%s", store->path, path);
 }
 
-bool store_sync_blob_links(struct store *store, const char *host, const char *repository,
+bool store_sync_blob_links(struct store *store, const struct repository_name *repository,
                            enum digest_algorithm algorithm, struct error *error) {
     char path[PATH_SIZE];
     struct digest any = {.algorithm = algorithm};
-    if (!store_path_link(path, host, repository, LINKED_BLOBS, &any))
-        return bad_name(error, "blob link", host, repository);
+    if (!store_path_link(path, repository, LINKED_BLOBS, &any))
+        return bad_digest(error, repository);
     /* `_blobs/sha256`, `_blobs` and the directory above: nobody else syncs them (root.c). */
     for (int level = 0; level < 3; level++) {
         *strrchr(path, '/') = '\0';
@@ -67,11 +71,11 @@ bool store_sync_blob_links(struct store *store, const char *host, const char *re
     return true;
 }
 
-bool store_link_blob_size(struct store *store, const char *host, const char *repository,
+bool store_link_blob_size(struct store *store, const struct repository_name *repository,
                           const struct digest *digest, uint64_t size, struct error *error) {
     char path[PATH_SIZE], record[RECORD_SIZE];
-    if (!store_path_link(path, host, repository, LINKED_BLOBS, digest))
-        return bad_name(error, "blob link", host, repository);
+    if (!store_path_link(path, repository, LINKED_BLOBS, digest))
+        return bad_digest(error, repository);
     int length = snprintf(record, sizeof record, BLOB_MAGIC "\n%llu\n", (unsigned long long)size);
     return root_replace(store, path, record, (size_t)length, DURABILITY_FILE, error);
 }
@@ -82,12 +86,11 @@ static bool read_size(struct text record, uint64_t *size) {
            text_is(magic, BLOB_MAGIC) && text_to_u64(number, size);
 }
 
-bool store_has_link_blob(struct store *store, const char *host, const char *repository,
+bool store_has_link_blob(struct store *store, const struct repository_name *repository,
                          const struct digest *digest, uint64_t *size) {
     char path[PATH_SIZE], record[RECORD_SIZE];
     struct stat state;
-    if (!store_path_link(path, host, repository, LINKED_BLOBS, digest) ||
-        !root_stat(store, path, &state))
+    if (!store_path_link(path, repository, LINKED_BLOBS, digest) || !root_stat(store, path, &state))
         return false;
     if (!size)
         return true;
@@ -100,26 +103,26 @@ bool store_has_link_blob(struct store *store, const char *host, const char *repo
     return true;
 }
 
-bool store_link_manifest(struct store *store, const char *host, const char *repository,
+bool store_link_manifest(struct store *store, const struct repository_name *repository,
                          const struct digest *digest, const char *media_type, struct error *error) {
     char path[PATH_SIZE], record[RECORD_SIZE], old[RECORD_SIZE];
-    if (!store_path_link(path, host, repository, LINKED_MANIFESTS, digest))
-        return bad_name(error, "manifest link", host, repository);
+    if (!store_path_link(path, repository, LINKED_MANIFESTS, digest))
+        return bad_digest(error, repository);
     if (!is_media_type(text_of(media_type)))
         return error_set(error, ERROR_INVALID,
                          "keep a manifest link of %s/%s: its media type is over %d bytes or not "
                          "printable",
-                         host, repository, MEDIA_TYPE_SIZE - 1);
+                         repository->host, repository->path, MEDIA_TYPE_SIZE - 1);
     int length = snprintf(record, sizeof record, MANIFEST_MAGIC "\n%s\n", media_type);
     if (root_read_record(store, path, old, sizeof old) == length && strcmp(old, record) == 0)
         return true;
     return root_replace(store, path, record, (size_t)length, DURABILITY_DIRECTORY, error);
 }
 
-bool store_has_link_manifest(struct store *store, const char *host, const char *repository,
+bool store_has_link_manifest(struct store *store, const struct repository_name *repository,
                              const struct digest *digest, char *media_type, size_t size) {
     char path[PATH_SIZE], record[RECORD_SIZE];
-    if (!store_path_link(path, host, repository, LINKED_MANIFESTS, digest))
+    if (!store_path_link(path, repository, LINKED_MANIFESTS, digest))
         return false;
     ssize_t length = root_read_record(store, path, record, sizeof record);
     if (length < 0)
@@ -130,17 +133,17 @@ bool store_has_link_manifest(struct store *store, const char *host, const char *
            (!media_type || text_copy(type, media_type, size));
 }
 
-bool store_tag_put(struct store *store, const char *host, const char *repository, const char *tag,
+bool store_tag_put(struct store *store, const struct repository_name *repository, const char *tag,
                    const struct tag_record *record, struct error *error) {
     char path[PATH_SIZE], text[RECORD_SIZE], digest[DIGEST_STRING_SIZE];
-    if (!store_path_tag(path, host, repository, tag))
-        return bad_name(error, "tag", host, repository);
+    if (!store_path_tag(path, repository, tag))
+        return bad_tag(error, repository);
     struct text media_type = {record->media_type,
                               strnlen(record->media_type, sizeof record->media_type)};
     if (!is_media_type(media_type) || record->digest.algorithm == 0 || record->checked_s < 0)
         return error_set(error, ERROR_INVALID,
-                         "keep tag %s of %s/%s: no digest, time or media type", tag, host,
-                         repository);
+                         "keep tag %s of %s/%s: no digest, time or media type", tag,
+                         repository->host, repository->path);
     int length = snprintf(text, sizeof text, TAG_MAGIC "\n%s\n%.*s\n%lld\n",
                           digest_format(&record->digest, digest), TEXT_PRINT(media_type),
                           (long long)record->checked_s);
@@ -170,20 +173,20 @@ static bool tag_record_parse(struct text text, struct tag_record *out) {
     return true;
 }
 
-bool store_tag_get(struct store *store, const char *host, const char *repository, const char *tag,
+bool store_tag_get(struct store *store, const struct repository_name *repository, const char *tag,
                    struct tag_record *out) {
     char path[PATH_SIZE], text[RECORD_SIZE];
-    if (!store_path_tag(path, host, repository, tag))
+    if (!store_path_tag(path, repository, tag))
         return false;
     ssize_t length = root_read_record(store, path, text, sizeof text);
     return length >= 0 && tag_record_parse((struct text){text, (size_t)length}, out);
 }
 
-bool store_tag_delete(struct store *store, const char *host, const char *repository,
+bool store_tag_delete(struct store *store, const struct repository_name *repository,
                       const char *tag, struct error *error) {
     char path[PATH_SIZE];
-    if (!store_path_tag(path, host, repository, tag))
-        return bad_name(error, "tag", host, repository);
+    if (!store_path_tag(path, repository, tag))
+        return bad_tag(error, repository);
     if (unlinkat(store->root, path, 0) < 0 && errno != ENOENT && errno != ENOTDIR)
         return error_set_errno(error, errno, "delete %s/%s", store->path, path);
     return true;

@@ -12,31 +12,32 @@
 #include <stdint.h>
 #include "base/error.h"
 #include "oci/digest.h"
+#include "oci/reference.h"
 #include "store/store.h"
 
 /* ---- links to blobs ---- */
 
 #define STORE_SIZE_UNKNOWN UINT64_MAX
 
-bool store_link_blob(struct store *store, const char *host, const char *repository,
+bool store_link_blob(struct store *store, const struct repository_name *repository,
                      const struct digest *digest, struct error *error);
 /* Makes the link if there is none, and records in it the size of the verified blob. */
-bool store_link_blob_size(struct store *store, const char *host, const char *repository,
+bool store_link_blob_size(struct store *store, const struct repository_name *repository,
                           const struct digest *digest, uint64_t size, struct error *error);
 /* Makes the repository's blob links durable; a link made before may be gone after a power loss. */
-bool store_sync_blob_links(struct store *store, const char *host, const char *repository,
+bool store_sync_blob_links(struct store *store, const struct repository_name *repository,
                            enum digest_algorithm algorithm, struct error *error);
 /* *size (`size` may be NULL) is the size that the blob had when it was verified, or
  * STORE_SIZE_UNKNOWN when the link does not say. */
-bool store_has_link_blob(struct store *store, const char *host, const char *repository,
+bool store_has_link_blob(struct store *store, const struct repository_name *repository,
                          const struct digest *digest, uint64_t *size);
 
 /* ---- links to manifests ---- */
 
-bool store_link_manifest(struct store *store, const char *host, const char *repository,
+bool store_link_manifest(struct store *store, const struct repository_name *repository,
                          const struct digest *digest, const char *media_type, struct error *error);
 /* `media_type` (at least 128 bytes, or NULL) is filled when there is a link. */
-bool store_has_link_manifest(struct store *store, const char *host, const char *repository,
+bool store_has_link_manifest(struct store *store, const struct repository_name *repository,
                              const struct digest *digest, char *media_type, size_t size);
 
 /* ---- tags ---- */
@@ -46,11 +47,11 @@ struct tag_record {
     char media_type[128];
     int64_t checked_s; /* wall seconds of upstream's last response about the tag */
 };
-bool store_tag_put(struct store *store, const char *host, const char *repository, const char *tag,
+bool store_tag_put(struct store *store, const struct repository_name *repository, const char *tag,
                    const struct tag_record *record, struct error *error);
-bool store_tag_get(struct store *store, const char *host, const char *repository, const char *tag,
+bool store_tag_get(struct store *store, const struct repository_name *repository, const char *tag,
                    struct tag_record *out);
-bool store_tag_delete(struct store *store, const char *host, const char *repository,
+bool store_tag_delete(struct store *store, const struct repository_name *repository,
                       const char *tag, struct error *error);
 
 /* ---- lists ---- */
@@ -58,23 +59,23 @@ bool store_tag_delete(struct store *store, const char *host, const char *reposit
 /* Calls `each` for every repository that has a link to a manifest, in byte order of "HOST/NAME",
  * until `each` returns false. `host` NULL: of all hosts. */
 bool store_repositories(struct store *store, const char *host,
-                        bool (*each)(void *context, const char *host, const char *repository),
+                        bool (*each)(void *context, const struct repository_name *name),
                         void *context, struct error *error);
 /* The same for every repository that has a link or a tag. */
 bool store_repositories_all(struct store *store, const char *host,
-                            bool (*each)(void *context, const char *host, const char *repository),
+                            bool (*each)(void *context, const struct repository_name *name),
                             void *context, struct error *error);
 
 /* Calls `each` for every tag or link of a repository, in no order, until `each` returns false. A
  * record that is not whole is skipped. `each` may delete the record that it is given. */
-bool store_tags(struct store *store, const char *host, const char *repository,
+bool store_tags(struct store *store, const struct repository_name *repository,
                 bool (*each)(void *context, const char *tag, const struct tag_record *record),
                 void *context, struct error *error);
 enum link_kind { LINK_BLOB, LINK_MANIFEST };
-bool store_links(struct store *store, const char *host, const char *repository, enum link_kind kind,
+bool store_links(struct store *store, const struct repository_name *repository, enum link_kind kind,
                  bool (*each)(void *context, const struct digest *digest), void *context,
                  struct error *error);
-bool store_link_delete(struct store *store, const char *host, const char *repository,
+bool store_link_delete(struct store *store, const struct repository_name *repository,
                        enum link_kind kind, const struct digest *digest, struct error *error);
 
 /* ---- the sweep ---- */

@@ -146,16 +146,16 @@ static bool descend(struct walk *walk, size_t names_at, const char *key, struct 
     return true;
 }
 
-/* Whether walk->path "/" key is HOST "/" NAME of a repository; if so, splits it into both. */
-static bool is_repository(struct walk *walk, size_t names_at, const char *key,
-                          char name[static PATH_SIZE], char **repository) {
-    int length = snprintf(name, PATH_SIZE, "%s/%s", walk->path + names_at, key);
-    char *slash = strchr(name, '/');
-    if (length >= PATH_SIZE || !slash || !reference_is_repository(text_of(slash + 1)))
+/* Whether walk->path "/" key is HOST "/" NAME of a repository. */
+static bool parse_name(const struct walk *walk, size_t names_at, const char *key,
+                       struct repository_name *out) {
+    char name[PATH_SIZE];
+    int length = snprintf(name, sizeof name, "%s/%s", walk->path + names_at, key);
+    struct text host, path;
+    if (length >= PATH_SIZE)
         return false;
-    *slash = '\0';
-    *repository = slash + 1;
-    return true;
+    host = text_cut(text_of(name), '/', &path);
+    return path.at && repository_name_parse(host, path, out);
 }
 
 /* Hands out the next key of the innermost directory; NULL when there is none left. */
@@ -171,8 +171,8 @@ static char *next_key(struct walk *walk, bool is_hosts, struct error *error, boo
 }
 
 static bool run(struct walk *walk, size_t names_at, bool with_hosts,
-                bool (*each)(void *context, const char *host, const char *repository),
-                void *context, struct error *error) {
+                bool (*each)(void *context, const struct repository_name *name), void *context,
+                struct error *error) {
     bool ok = push(walk, error);
     while (ok && walk->depth) {
         cleanup_free char *key = next_key(walk, with_hosts && walk->depth == 1, error, &ok);
@@ -184,11 +184,11 @@ static bool run(struct walk *walk, size_t names_at, bool with_hosts,
                 walk->path[walk->levels[walk->depth - 1]->path_length] = '\0';
             continue;
         }
-        char name[PATH_SIZE], *repository;
+        struct repository_name name;
         if (text_ends(text_of(key), "/"))
             ok = descend(walk, names_at, key, error);
-        else if (is_repository(walk, names_at, key, name, &repository) && is_wanted(walk, key) &&
-                 !each(context, name, repository))
+        else if (parse_name(walk, names_at, key, &name) && is_wanted(walk, key) &&
+                 !each(context, &name))
             break;
     }
     while (walk->depth)
@@ -197,8 +197,8 @@ static bool run(struct walk *walk, size_t names_at, bool with_hosts,
 }
 
 static bool list(struct store *store, const char *host, bool all,
-                 bool (*each)(void *context, const char *host, const char *repository),
-                 void *context, struct error *error) {
+                 bool (*each)(void *context, const struct repository_name *name), void *context,
+                 struct error *error) {
     static const char top[] = "repositories";
     if (host && !reference_is_host(text_of(host)))
         return error_set(error, ERROR_INVALID, "list the repositories of %.255s: not a host", host);
@@ -212,13 +212,13 @@ static bool list(struct store *store, const char *host, bool all,
 }
 
 bool store_repositories(struct store *store, const char *host,
-                        bool (*each)(void *context, const char *host, const char *repository),
+                        bool (*each)(void *context, const struct repository_name *name),
                         void *context, struct error *error) {
     return list(store, host, false, each, context, error);
 }
 
 bool store_repositories_all(struct store *store, const char *host,
-                            bool (*each)(void *context, const char *host, const char *repository),
+                            bool (*each)(void *context, const struct repository_name *name),
                             void *context, struct error *error) {
     return list(store, host, true, each, context, error);
 }

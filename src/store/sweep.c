@@ -24,10 +24,9 @@ struct sweep {
     struct error *error;
     int64_t until_s; /* records written later stay */
     uint64_t deleted;
-    char path[PATH_SIZE];            /* the directory being swept */
-    char host[PATH_SIZE];            /* the host and … */
-    char repository[NAME_LIMIT + 1]; /* … the repository whose records are being swept */
-    enum link_kind kind;             /* of the links being swept */
+    char path[PATH_SIZE];              /* the directory being swept */
+    struct repository_name repository; /* whose records are being swept */
+    enum link_kind kind;               /* of the links being swept */
 };
 
 static bool stopped(const struct sweep *sweep) {
@@ -56,8 +55,7 @@ static bool sweep_link(void *context, const struct digest *digest) {
     struct sweep *sweep = context;
     char path[PATH_SIZE];
     const char *kind = sweep->kind == LINK_BLOB ? LINKED_BLOBS : LINKED_MANIFESTS;
-    if (!is_wanted(sweep->store, digest) &&
-        store_path_link(path, sweep->host, sweep->repository, kind, digest))
+    if (!is_wanted(sweep->store, digest) && store_path_link(path, &sweep->repository, kind, digest))
         delete_old(sweep, path);
     return !stopped(sweep);
 }
@@ -66,9 +64,9 @@ static bool sweep_tag(void *context, const char *tag) {
     struct sweep *sweep = context;
     struct tag_record record;
     char path[PATH_SIZE];
-    bool wanted = store_tag_get(sweep->store, sweep->host, sweep->repository, tag, &record) &&
+    bool wanted = store_tag_get(sweep->store, &sweep->repository, tag, &record) &&
                   is_wanted(sweep->store, &record.digest);
-    if (!wanted && store_path_tag(path, sweep->host, sweep->repository, tag))
+    if (!wanted && store_path_tag(path, &sweep->repository, tag))
         delete_old(sweep, path);
     return !stopped(sweep);
 }
@@ -92,21 +90,18 @@ static void remove_record_directories(struct sweep *sweep) {
 /* Sweeps the records of the repository whose directory is sweep->path; does nothing if that path is
  * no repository's. */
 static bool sweep_records(struct sweep *sweep) {
-    struct text host = text_from(text_of(sweep->path), strlen(TOP "/")), repository;
-    host = text_cut(host, '/', &repository);
-    if (!repository.at || !text_copy(host, sweep->host, sizeof sweep->host) ||
-        !text_copy(repository, sweep->repository, sizeof sweep->repository) ||
-        !reference_is_repository(repository))
+    struct text host = text_from(text_of(sweep->path), strlen(TOP "/")), path;
+    host = text_cut(host, '/', &path);
+    if (!path.at || !repository_name_parse(host, path, &sweep->repository))
         return true;
     for (sweep->kind = LINK_BLOB;; sweep->kind = LINK_MANIFEST) {
-        if (!record_names_of_links(sweep->store, sweep->host, sweep->repository, sweep->kind,
-                                   sweep_link, sweep, sweep->error))
+        if (!record_names_of_links(sweep->store, &sweep->repository, sweep->kind, sweep_link, sweep,
+                                   sweep->error))
             return false;
         if (sweep->kind == LINK_MANIFEST)
             break;
     }
-    if (!record_names_of_tags(sweep->store, sweep->host, sweep->repository, sweep_tag, sweep,
-                              sweep->error))
+    if (!record_names_of_tags(sweep->store, &sweep->repository, sweep_tag, sweep, sweep->error))
         return false;
     remove_record_directories(sweep);
     return true;

@@ -18,6 +18,7 @@
 
 static char root[64];
 static struct store *store;
+static struct repository_name name;
 static struct digest digest;
 static char tag_path[256], link_path[256], data_path[256], state_path[256];
 
@@ -40,6 +41,7 @@ static void begin(void) {
     }
     MUST((store = store_open(root, NULL)));
     atexit(end);
+    MUST(repository_name_parse(text_of(HOST), text_of(NAME), &name));
     MUST(digest_of(DIGEST_SHA256, "a", 1, &digest));
     const char *hex = digest_format(&digest, text) + strlen("sha256:");
     const char *repository = "repositories/" HOST "/" NAME;
@@ -48,8 +50,8 @@ static void begin(void) {
     snprintf(data_path, sizeof data_path, "%s/partial/sha256-%s", root, hex);
     snprintf(state_path, sizeof state_path, "%s/partial/sha256-%s.state", root, hex);
     struct tag_record record = {.digest = digest, .media_type = "a/b", .checked_s = 1};
-    MUST(store_tag_put(store, HOST, NAME, "t", &record, NULL));
-    MUST(store_link_manifest(store, HOST, NAME, &digest, "a/b", NULL));
+    MUST(store_tag_put(store, &name, "t", &record, NULL));
+    MUST(store_link_manifest(store, &name, &digest, "a/b", NULL));
 }
 
 static void write_file(const char *path, const void *bytes, size_t length) {
@@ -68,13 +70,13 @@ static bool is_printable(const char *text, size_t size) {
 static void try_tag(const uint8_t *bytes, size_t length) {
     struct tag_record record, again;
     write_file(tag_path, bytes, length);
-    if (!store_tag_get(store, HOST, NAME, "t", &record))
+    if (!store_tag_get(store, &name, "t", &record))
         return;
     MUST(record.digest.algorithm == DIGEST_SHA256 || record.digest.algorithm == DIGEST_SHA512);
     MUST(is_printable(record.media_type, sizeof record.media_type) && record.checked_s >= 0);
     /* What is believed can be written, and is the same again. */
-    MUST(store_tag_put(store, HOST, NAME, "t", &record, NULL));
-    MUST(store_tag_get(store, HOST, NAME, "t", &again));
+    MUST(store_tag_put(store, &name, "t", &record, NULL));
+    MUST(store_tag_get(store, &name, "t", &again));
     MUST(digest_equal(&record.digest, &again.digest) && record.checked_s == again.checked_s &&
          strcmp(record.media_type, again.media_type) == 0);
 }
@@ -82,11 +84,11 @@ static void try_tag(const uint8_t *bytes, size_t length) {
 static void try_link(const uint8_t *bytes, size_t length) {
     char type[128], again[128];
     write_file(link_path, bytes, length);
-    if (!store_has_link_manifest(store, HOST, NAME, &digest, type, sizeof type))
+    if (!store_has_link_manifest(store, &name, &digest, type, sizeof type))
         return;
     MUST(is_printable(type, sizeof type));
-    MUST(store_link_manifest(store, HOST, NAME, &digest, type, NULL));
-    MUST(store_has_link_manifest(store, HOST, NAME, &digest, again, sizeof again));
+    MUST(store_link_manifest(store, &name, &digest, type, NULL));
+    MUST(store_has_link_manifest(store, &name, &digest, again, sizeof again));
     MUST(strcmp(type, again) == 0);
 }
 

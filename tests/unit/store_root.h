@@ -152,6 +152,13 @@ static inline struct digest put_text(const struct fixture *fixture, const char *
     return digest;
 }
 
+/* The name of a repository; until the next call of this thread. */
+static inline const struct repository_name *repository_named(const char *host, const char *path) {
+    static _Thread_local struct repository_name name;
+    assert_true(repository_name_parse(text_of(host), text_of(path), &name));
+    return &name;
+}
+
 static inline void scan(const struct fixture *fixture) {
     const atomic_bool stop = false;
     struct error error = {0};

@@ -319,11 +319,9 @@ static void settle_links(struct flight *flight) {
         if (!linked)
             continue;
         const struct repository_name *name = &source->repository.name;
-        pins_note(flights->pins, name->host, name->path, &flight->digest);
-        store_link_blob_size(flights->store, name->host, name->path, &flight->digest,
-                             flight->body.size, NULL);
-        store_sync_blob_links(flights->store, name->host, name->path, flight->digest.algorithm,
-                              NULL);
+        pins_add(flights->pins, name, &flight->digest);
+        store_link_blob_size(flights->store, name, &flight->digest, flight->body.size, NULL);
+        store_sync_blob_links(flights->store, name, flight->digest.algorithm, NULL);
     }
 }
 

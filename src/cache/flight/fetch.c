@@ -111,7 +111,7 @@ bool fetch_take_head(void *context, const struct place_head *head, struct error 
     const struct repository_name *name = &source->repository.name;
     struct error ignored;
     if (!was_answered)
-        store_link_blob(flight->flights->store, name->host, name->path, &flight->digest, &ignored);
+        store_link_blob(flight->flights->store, name, &flight->digest, &ignored);
     if (new_size && flight->partial)
         partial_set_size(flight->partial, size, &ignored);
     return true;

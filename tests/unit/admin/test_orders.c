@@ -90,14 +90,15 @@ static const json_t *done(struct answer *answer, const char *what, const char *j
 static struct digest put_blob(struct fixture *fixture, const char *repository, const char *text) {
     struct digest digest = digest_of_text(text);
     assert_true(store_blob_put(fixture->store, &digest, text, strlen(text), NULL));
-    assert_true(store_link_blob(fixture->store, HOST, repository, &digest, NULL));
+    assert_true(store_link_blob(fixture->store, repository_named(HOST, repository), &digest, NULL));
     return digest;
 }
 
 static struct digest put_manifest(struct fixture *fixture, const char *repository, const char *text,
                                   const char *media_type) {
     struct digest digest = put_blob(fixture, repository, text);
-    assert_true(store_link_manifest(fixture->store, HOST, repository, &digest, media_type, NULL));
+    assert_true(store_link_manifest(fixture->store, repository_named(HOST, repository), &digest,
+                                    media_type, NULL));
     return digest;
 }
 
@@ -105,7 +106,8 @@ static void put_tag(struct fixture *fixture, const char *repository, const char 
                     const struct digest *digest) {
     struct tag_record record = {.digest = *digest, .checked_s = 1};
     strcpy(record.media_type, MEDIA_OCI_MANIFEST);
-    assert_true(store_tag_put(fixture->store, HOST, repository, tag, &record, NULL));
+    assert_true(
+        store_tag_put(fixture->store, repository_named(HOST, repository), tag, &record, NULL));
 }
 
 /* A manifest with one layer that holds `layer`; a tag, unless that is NULL. */
@@ -393,8 +395,8 @@ static void test_rm_leaves_what_another_repository_links(void **state) {
     assert_true(has_blob(fixture, "common"));
     assert_false(has_blob(fixture, "only of a"));
     struct digest common = digest_of_text("common");
-    assert_false(store_has_link_blob(fixture->store, HOST, "a", &common, NULL));
-    assert_true(store_has_link_blob(fixture->store, HOST, "b", &common, NULL));
+    assert_false(store_has_link_blob(fixture->store, repository_named(HOST, "a"), &common, NULL));
+    assert_true(store_has_link_blob(fixture->store, repository_named(HOST, "b"), &common, NULL));
     json_decref(answer.lines);
 }
 
@@ -408,8 +410,9 @@ static void test_rm_of_an_image_whose_manifest_is_gone_removes_its_tag(void **st
     const json_t *sums = done(&answer, "rm", "{\"names\":[\"" HOST "/a:1\"]}");
     assert_int_equal(number(sums, "blobs"), 0);
     struct tag_record record;
-    assert_false(store_tag_get(fixture->store, HOST, "a", "1", &record));
-    assert_false(store_has_link_manifest(fixture->store, HOST, "a", &digest, NULL, 0));
+    assert_false(store_tag_get(fixture->store, repository_named(HOST, "a"), "1", &record));
+    assert_false(
+        store_has_link_manifest(fixture->store, repository_named(HOST, "a"), &digest, NULL, 0));
     json_decref(answer.lines);
 }
 
@@ -504,7 +507,8 @@ static void test_prune_by_age_and_then_to_a_size(void **state) {
     }
     assert_true(has_blob(fixture, "new"));
     struct digest gone = digest_of_text("old");
-    assert_false(store_has_link_blob(fixture->store, HOST, "a", &gone, NULL)); /* swept */
+    assert_false(
+        store_has_link_blob(fixture->store, repository_named(HOST, "a"), &gone, NULL)); /* swept */
     json_decref(answer.lines);
 }
 

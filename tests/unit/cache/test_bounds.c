@@ -123,7 +123,8 @@ static void test_what_is_pinned_stays_and_the_rest_passes_through(void **state) 
     world->max_size = BLOB_SIZE + (1 << 20);
     world_open(world);
     struct digest kept = put(world, 1, 2 << 20);
-    assert_true(store_link_blob(world->store, "fake.test", "keep", &kept, &error));
+    assert_true(store_link_blob(world->store, &fake_repository(&world->upstream, "keep")->name,
+                                &kept, &error));
     start_upkeep(world);
     struct store_blob blob;
     wait_until(store_blob_find(world->store, &kept, &blob) && blob.pinned);

@@ -319,7 +319,8 @@ static void prepare_full(struct world *world) {
         memset(bytes, i, sizeof bytes);
         assert_true(store_blob_put(world->store, &digest, bytes, sizeof bytes, &error));
         if (i == 0)
-            assert_true(store_link_blob(world->store, "fake.test", "keep", &digest, &error));
+            assert_true(store_link_blob(
+                world->store, &fake_repository(&world->upstream, "keep")->name, &digest, &error));
     }
     world->max_size = SMALL + 2 * OLD_SIZE + 1000;
     world->pin = pins;

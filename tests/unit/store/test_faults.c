@@ -249,9 +249,10 @@ static void use(struct store *store, const struct digest *layer_digest,
     struct tag_record record = {.digest = *manifest_digest, .media_type = TYPE, .checked_s = 7};
     kept->layer = fetch_layer(store, layer_digest);
     kept->manifest = store_blob_put(store, manifest_digest, manifest, sizeof manifest, NULL);
-    kept->link = store_link_blob(store, HOST, NAME, layer_digest, NULL);
-    kept->manifest_link = store_link_manifest(store, HOST, NAME, manifest_digest, TYPE, NULL);
-    kept->tag = store_tag_put(store, HOST, NAME, "v1", &record, NULL);
+    kept->link = store_link_blob(store, repository_named(HOST, NAME), layer_digest, NULL);
+    kept->manifest_link =
+        store_link_manifest(store, repository_named(HOST, NAME), manifest_digest, TYPE, NULL);
+    kept->tag = store_tag_put(store, repository_named(HOST, NAME), "v1", &record, NULL);
     cleanup_buffer struct buffer out = {0};
     struct error error = {0};
     if (!store_blob_read(store, manifest_digest, 100, &out, &error))
@@ -259,10 +260,10 @@ static void use(struct store *store, const struct digest *layer_digest,
     store_partials_clean(store, 0);
 }
 
-static bool always(void *context, const char *host, const char *repository) {
+static bool always(void *context, const struct repository_name *name) {
     ++*(int *)context;
-    assert_string_equal(host, HOST);
-    assert_string_equal(repository, NAME);
+    assert_string_equal(name->host, HOST);
+    assert_string_equal(name->path, NAME);
     return true;
 }
 
@@ -286,13 +287,15 @@ static void check(struct fixture *fixture, const struct digest *layer_digest,
     struct store *store = fixture->store;
     check_blob(store, layer_digest, layer, sizeof layer, kept->layer);
     check_blob(store, manifest_digest, manifest, sizeof manifest, kept->manifest);
-    assert_true(!kept->link || store_has_link_blob(store, HOST, NAME, layer_digest, NULL));
+    assert_true(!kept->link ||
+                store_has_link_blob(store, repository_named(HOST, NAME), layer_digest, NULL));
     char type[128] = TYPE;
-    bool linked = store_has_link_manifest(store, HOST, NAME, manifest_digest, type, sizeof type);
+    bool linked = store_has_link_manifest(store, repository_named(HOST, NAME), manifest_digest,
+                                          type, sizeof type);
     assert_true(linked || !kept->manifest_link);
     assert_string_equal(type, TYPE);
     struct tag_record record;
-    bool tagged = store_tag_get(store, HOST, NAME, "v1", &record);
+    bool tagged = store_tag_get(store, repository_named(HOST, NAME), "v1", &record);
     assert_true(tagged || !kept->tag);
     if (tagged)
         assert_true(digest_equal(&record.digest, manifest_digest));
@@ -402,12 +405,15 @@ static void fill(struct fixture *fixture) {
         set_age(fixture, blob_name(&digest), 1000 * (10 - i));
         if (i == 3)
             write_raw(fixture, blob_name(&digest), "ROTTEN", 6);
-        assert_true(store_link_blob(fixture->store, HOST, NAME, &digest, NULL));
-        assert_true(store_link_manifest(fixture->store, HOST, NAME, &digest, TYPE, NULL));
-        assert_true(store_tag_put(fixture->store, HOST, NAME, texts[i], &record, NULL));
+        assert_true(store_link_blob(fixture->store, repository_named(HOST, NAME), &digest, NULL));
+        assert_true(
+            store_link_manifest(fixture->store, repository_named(HOST, NAME), &digest, TYPE, NULL));
+        assert_true(
+            store_tag_put(fixture->store, repository_named(HOST, NAME), texts[i], &record, NULL));
     }
-    assert_true(store_link_blob(fixture->store, HOST, "gone", &gone, NULL));
-    assert_true(store_link_manifest(fixture->store, HOST, "gone", &gone, TYPE, NULL));
+    assert_true(store_link_blob(fixture->store, repository_named(HOST, "gone"), &gone, NULL));
+    assert_true(
+        store_link_manifest(fixture->store, repository_named(HOST, "gone"), &gone, TYPE, NULL));
     partial_free(store_partial_open(fixture->store, &gone, NULL));
     store_partials_clean(fixture->store, 0);
 }
@@ -428,9 +434,9 @@ static bool see_link(void *context, const struct digest *digest) {
     return true;
 }
 
-static bool see_repository(void *context, const char *host, const char *repository) {
-    assert_string_equal(host, HOST);
-    assert_true(strcmp(repository, NAME) == 0 || strcmp(repository, "gone") == 0);
+static bool see_repository(void *context, const struct repository_name *name) {
+    assert_string_equal(name->host, HOST);
+    assert_true(strcmp(name->path, NAME) == 0 || strcmp(name->path, "gone") == 0);
     ((struct seen *)context)->repositories++;
     return true;
 }
@@ -450,11 +456,13 @@ struct deeds {
 
 static void look_around(struct store *store, const struct digest *third, struct deeds *done) {
     struct error error = {0};
-    bool ok = store_tags(store, HOST, NAME, see_tag, &done->seen, &error) &&
-              store_links(store, HOST, NAME, LINK_BLOB, see_link, &done->seen, &error) &&
-              store_links(store, HOST, NAME, LINK_MANIFEST, see_link, &done->seen, &error) &&
+    bool ok = store_tags(store, repository_named(HOST, NAME), see_tag, &done->seen, &error) &&
+              store_links(store, repository_named(HOST, NAME), LINK_BLOB, see_link, &done->seen,
+                          &error) &&
+              store_links(store, repository_named(HOST, NAME), LINK_MANIFEST, see_link, &done->seen,
+                          &error) &&
               store_repositories_all(store, NULL, see_repository, &done->seen, &error) &&
-              store_sync_blob_links(store, HOST, NAME, DIGEST_SHA256, &error);
+              store_sync_blob_links(store, repository_named(HOST, NAME), DIGEST_SHA256, &error);
     if (!ok)
         assert_int_not_equal(error.kind, ERROR_NONE);
     store_evictable(store, INT64_MAX, see_evictable, &done->seen);
@@ -511,7 +519,8 @@ static void check_deeds(struct fixture *fixture, const struct deeds *done) {
     if (!done->evicted || !digest_equal(&done->victim.digest, &third)) {
         assert_true(store_blob_read(fixture->store, &third, 100, &out, NULL));
         assert_string_equal(out.bytes, "third");
-        assert_true(store_has_link_blob(fixture->store, HOST, NAME, &third, NULL));
+        assert_true(
+            store_has_link_blob(fixture->store, repository_named(HOST, NAME), &third, NULL));
     }
     store_usage(fixture->store, &usage);
     assert_int_equal(usage.complete, done->scanned);
@@ -622,12 +631,13 @@ static void test_a_read_only_root_is_read(void **state) {
         scan(fixture);
         cleanup_buffer struct buffer out = {0};
         assert_true(store_blob_read(fixture->store, &third, 100, &out, NULL));
-        assert_true(store_tag_get(fixture->store, HOST, NAME, "third", &record));
+        assert_true(store_tag_get(fixture->store, repository_named(HOST, NAME), "third", &record));
         store_blob_touch(fixture->store, &third);
         assert_false(store_blob_put(fixture->store, &new, "new", 3, &error));
         assert_int_equal(error.kind, ERROR_IO);
         assert_null(store_partial_open(fixture->store, &new, &error));
-        assert_false(store_tag_put(fixture->store, HOST, NAME, "new", &record, &error));
+        assert_false(
+            store_tag_put(fixture->store, repository_named(HOST, NAME), "new", &record, &error));
         struct store_blob victim;
         assert_false(store_evict(fixture->store, INT64_MAX, &victim, &error));
         assert_int_equal(error.kind, ERROR_IO);

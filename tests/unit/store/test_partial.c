@@ -398,10 +398,11 @@ static void *put_and_link(void *argument) {
             return argument;
         record.digest = digest;
         if (!store_blob_put(store, &digest, text, strlen(text), NULL) ||
-            !store_link_blob(store, "h.io", text[5] % 2 ? "a/b" : "a/c", &digest, NULL) ||
-            !store_link_manifest(store, "h.io", "a/b/c", &digest, "a/b", NULL) ||
-            !store_tag_put(store, "h.io", "a/b", "t", &record, NULL) ||
-            !store_tag_get(store, "h.io", "a/b", "t", &record))
+            !store_link_blob(store, repository_named("h.io", text[5] % 2 ? "a/b" : "a/c"), &digest,
+                             NULL) ||
+            !store_link_manifest(store, repository_named("h.io", "a/b/c"), &digest, "a/b", NULL) ||
+            !store_tag_put(store, repository_named("h.io", "a/b"), "t", &record, NULL) ||
+            !store_tag_get(store, repository_named("h.io", "a/b"), "t", &record))
             return argument;
     }
     return NULL;

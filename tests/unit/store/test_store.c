@@ -192,29 +192,37 @@ static void test_a_blob_link_holds_for_its_repository_alone(void **state) {
     struct fixture *fixture = *state;
     struct digest digest = digest_of_text("a"), other = digest_of_text("b");
     struct error error = {0};
-    assert_false(store_has_link_blob(fixture->store, HOST, NAME, &digest, NULL));
-    assert_true(store_link_blob(fixture->store, HOST, NAME, &digest, &error));
-    assert_true(store_link_blob(fixture->store, HOST, NAME, &digest, &error));
+    assert_false(store_has_link_blob(fixture->store, repository_named(HOST, NAME), &digest, NULL));
+    assert_true(store_link_blob(fixture->store, repository_named(HOST, NAME), &digest, &error));
+    assert_true(store_link_blob(fixture->store, repository_named(HOST, NAME), &digest, &error));
     reopen(fixture);
-    assert_true(store_has_link_blob(fixture->store, HOST, NAME, &digest, NULL));
-    assert_false(store_has_link_blob(fixture->store, HOST, NAME, &other, NULL));
-    assert_false(store_has_link_blob(fixture->store, HOST, "org", &digest, NULL));
-    assert_false(store_has_link_blob(fixture->store, HOST, "org/app/x", &digest, NULL));
-    assert_false(store_has_link_blob(fixture->store, "quay.io", NAME, &digest, NULL));
-    assert_false(store_has_link_manifest(fixture->store, HOST, NAME, &digest, NULL, 0));
+    assert_true(store_has_link_blob(fixture->store, repository_named(HOST, NAME), &digest, NULL));
+    assert_false(store_has_link_blob(fixture->store, repository_named(HOST, NAME), &other, NULL));
+    assert_false(store_has_link_blob(fixture->store, repository_named(HOST, "org"), &digest, NULL));
+    assert_false(
+        store_has_link_blob(fixture->store, repository_named(HOST, "org/app/x"), &digest, NULL));
+    assert_false(
+        store_has_link_blob(fixture->store, repository_named("quay.io", NAME), &digest, NULL));
+    assert_false(
+        store_has_link_manifest(fixture->store, repository_named(HOST, NAME), &digest, NULL, 0));
 }
 
 static void test_a_manifest_link_keeps_the_media_type(void **state) {
     struct fixture *fixture = *state;
     struct digest digest = digest_of_text("a");
     char type[128] = "", small[8] = "";
-    assert_true(store_link_manifest(fixture->store, HOST, NAME, &digest, "text/old", NULL));
-    assert_true(store_link_manifest(fixture->store, HOST, NAME, &digest, TYPE, NULL));
-    assert_true(store_has_link_manifest(fixture->store, HOST, NAME, &digest, type, sizeof type));
+    assert_true(store_link_manifest(fixture->store, repository_named(HOST, NAME), &digest,
+                                    "text/old", NULL));
+    assert_true(
+        store_link_manifest(fixture->store, repository_named(HOST, NAME), &digest, TYPE, NULL));
+    assert_true(store_has_link_manifest(fixture->store, repository_named(HOST, NAME), &digest, type,
+                                        sizeof type));
     assert_string_equal(type, TYPE);
-    assert_true(store_has_link_manifest(fixture->store, HOST, NAME, &digest, NULL, 0));
-    assert_false(store_has_link_manifest(fixture->store, HOST, NAME, &digest, small, sizeof small));
-    assert_false(store_has_link_blob(fixture->store, HOST, NAME, &digest, NULL));
+    assert_true(
+        store_has_link_manifest(fixture->store, repository_named(HOST, NAME), &digest, NULL, 0));
+    assert_false(store_has_link_manifest(fixture->store, repository_named(HOST, NAME), &digest,
+                                         small, sizeof small));
+    assert_false(store_has_link_blob(fixture->store, repository_named(HOST, NAME), &digest, NULL));
 }
 
 static void test_a_media_type_that_would_break_the_record_is_refused(void **state) {
@@ -224,12 +232,16 @@ static void test_a_media_type_that_would_break_the_record_is_refused(void **stat
     char longest[129];
     memset(longest, 'a', 128);
     longest[128] = '\0';
-    assert_false(store_link_manifest(fixture->store, HOST, NAME, &digest, "a\nb", &error));
+    assert_false(
+        store_link_manifest(fixture->store, repository_named(HOST, NAME), &digest, "a\nb", &error));
     assert_int_equal(error.kind, ERROR_INVALID);
-    assert_false(store_link_manifest(fixture->store, HOST, NAME, &digest, longest, &error));
+    assert_false(store_link_manifest(fixture->store, repository_named(HOST, NAME), &digest, longest,
+                                     &error));
     longest[127] = '\0';
-    assert_true(store_link_manifest(fixture->store, HOST, NAME, &digest, longest, &error));
-    assert_true(store_has_link_manifest(fixture->store, HOST, NAME, &digest, longest, 128));
+    assert_true(store_link_manifest(fixture->store, repository_named(HOST, NAME), &digest, longest,
+                                    &error));
+    assert_true(store_has_link_manifest(fixture->store, repository_named(HOST, NAME), &digest,
+                                        longest, 128));
 }
 
 static void test_a_corrupt_manifest_link_reads_as_absent_and_is_replaced(void **state) {
@@ -250,50 +262,48 @@ static void test_a_corrupt_manifest_link_reads_as_absent_and_is_replaced(void **
     snprintf(name, sizeof name, "repositories/" HOST "/" NAME "/_manifests/sha256/%s", hex + 7);
     memset(big, 'a', sizeof big);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        assert_true(store_link_manifest(fixture->store, HOST, NAME, &digest, TYPE, NULL));
-        assert_true(store_has_link_manifest(fixture->store, HOST, NAME, &digest, type, 128));
+        assert_true(
+            store_link_manifest(fixture->store, repository_named(HOST, NAME), &digest, TYPE, NULL));
+        assert_true(store_has_link_manifest(fixture->store, repository_named(HOST, NAME), &digest,
+                                            type, 128));
         write_raw(fixture, name, bad[i], strlen(bad[i]));
-        assert_false(store_has_link_manifest(fixture->store, HOST, NAME, &digest, type, 128));
+        assert_false(store_has_link_manifest(fixture->store, repository_named(HOST, NAME), &digest,
+                                             type, 128));
     }
     write_raw(fixture, name, big, sizeof big);
-    assert_false(store_has_link_manifest(fixture->store, HOST, NAME, &digest, type, 128));
+    assert_false(
+        store_has_link_manifest(fixture->store, repository_named(HOST, NAME), &digest, type, 128));
     write_raw(fixture, name, "tarn-manifest 1\nte\0t\n", 21);
-    assert_false(store_has_link_manifest(fixture->store, HOST, NAME, &digest, type, 128));
+    assert_false(
+        store_has_link_manifest(fixture->store, repository_named(HOST, NAME), &digest, type, 128));
 }
 
 static void test_names_that_climb_out_are_refused(void **state) {
     struct fixture *fixture = *state;
     static const char *const repositories[] = {
-        "..", "../x", "a/../b", "/a", "a/", "a//b", ".", "a/.", "_tags", "a/_blobs", "", "A", "a b",
+        "..", "../x", "a/../b", "a/..",     "/a", "a/", "a//b",
+        ".",  "a/.",  "_tags",  "a/_blobs", "",   "A",  "a b",
     };
     static const char *const hosts[] = {"..", ".", "", "a/b", "../etc", "a b", "_x", "/"};
     static const char *const tags[] = {"..", ".", "", "a/b", "../x", ".hidden", "-x"};
     struct store *store = fixture->store;
     struct digest digest = digest_of_text("a");
     struct tag_record record = {.digest = digest, .media_type = TYPE, .checked_s = 1};
+    struct repository_name name;
     struct error error;
-    for (size_t i = 0; i < sizeof repositories / sizeof *repositories; i++) {
-        error = (struct error){0};
-        assert_false(store_link_blob(store, HOST, repositories[i], &digest, &error));
-        assert_int_equal(error.kind, ERROR_INVALID);
-        assert_false(store_link_manifest(store, HOST, repositories[i], &digest, TYPE, &error));
-        assert_false(store_has_link_blob(store, HOST, repositories[i], &digest, NULL));
-        assert_false(store_tag_put(store, HOST, repositories[i], "t", &record, &error));
-        assert_false(store_tag_get(store, HOST, repositories[i], "t", &record));
-        assert_false(store_tag_delete(store, HOST, repositories[i], "t", &error));
-    }
+    for (size_t i = 0; i < sizeof repositories / sizeof *repositories; i++)
+        assert_false(repository_name_parse(text_of(HOST), text_of(repositories[i]), &name));
     for (size_t i = 0; i < sizeof hosts / sizeof *hosts; i++) {
         error = (struct error){0};
-        assert_false(store_link_blob(store, hosts[i], NAME, &digest, &error));
-        assert_int_equal(error.kind, ERROR_INVALID);
-        assert_false(store_tag_put(store, hosts[i], NAME, "t", &record, &error));
+        assert_false(repository_name_parse(text_of(hosts[i]), text_of(NAME), &name));
         assert_false(store_repositories(store, hosts[i], NULL, NULL, &error));
+        assert_int_equal(error.kind, ERROR_INVALID);
     }
     for (size_t i = 0; i < sizeof tags / sizeof *tags; i++) {
         error = (struct error){0};
-        assert_false(store_tag_put(store, HOST, NAME, tags[i], &record, &error));
+        assert_false(store_tag_put(store, repository_named(HOST, NAME), tags[i], &record, &error));
         assert_int_equal(error.kind, ERROR_INVALID);
-        assert_false(store_tag_delete(store, HOST, NAME, tags[i], &error));
+        assert_false(store_tag_delete(store, repository_named(HOST, NAME), tags[i], &error));
     }
     assert_false(exists(fixture, "repositories"));
 }
@@ -312,11 +322,15 @@ static void test_the_longest_names_fit(void **state) {
     assert_true(digest_of(DIGEST_SHA512, "a", 1, &digest));
     struct tag_record record = {.digest = digest, .media_type = TYPE, .checked_s = 1};
     struct error error = {0};
-    assert_true(store_link_blob(fixture->store, host, repository, &digest, &error));
-    assert_true(store_link_manifest(fixture->store, host, repository, &digest, TYPE, &error));
-    assert_true(store_tag_put(fixture->store, host, repository, tag, &record, &error));
-    assert_true(store_has_link_blob(fixture->store, host, repository, &digest, NULL));
-    assert_true(store_tag_get(fixture->store, host, repository, tag, &record));
+    assert_true(
+        store_link_blob(fixture->store, repository_named(host, repository), &digest, &error));
+    assert_true(store_link_manifest(fixture->store, repository_named(host, repository), &digest,
+                                    TYPE, &error));
+    assert_true(
+        store_tag_put(fixture->store, repository_named(host, repository), tag, &record, &error));
+    assert_true(
+        store_has_link_blob(fixture->store, repository_named(host, repository), &digest, NULL));
+    assert_true(store_tag_get(fixture->store, repository_named(host, repository), tag, &record));
 }
 
 /* ---- tags ---- */
@@ -325,27 +339,27 @@ static void test_a_tag_is_kept_replaced_and_deleted(void **state) {
     struct fixture *fixture = *state;
     struct tag_record put = {.digest = digest_of_text("a"), .media_type = TYPE, .checked_s = 1000};
     struct tag_record got;
-    assert_false(store_tag_get(fixture->store, HOST, NAME, "latest", &got));
-    assert_true(store_tag_put(fixture->store, HOST, NAME, "latest", &put, NULL));
+    assert_false(store_tag_get(fixture->store, repository_named(HOST, NAME), "latest", &got));
+    assert_true(store_tag_put(fixture->store, repository_named(HOST, NAME), "latest", &put, NULL));
     put.digest = digest_of_text("b");
     put.checked_s = 2000;
-    assert_true(store_tag_put(fixture->store, HOST, NAME, "latest", &put, NULL));
+    assert_true(store_tag_put(fixture->store, repository_named(HOST, NAME), "latest", &put, NULL));
     reopen(fixture);
-    assert_true(store_tag_get(fixture->store, HOST, NAME, "latest", &got));
+    assert_true(store_tag_get(fixture->store, repository_named(HOST, NAME), "latest", &got));
     assert_true(digest_equal(&got.digest, &put.digest));
     assert_string_equal(got.media_type, TYPE);
     assert_int_equal(got.checked_s, 2000);
-    assert_true(store_tag_delete(fixture->store, HOST, NAME, "latest", NULL));
-    assert_true(store_tag_delete(fixture->store, HOST, NAME, "latest", NULL));
-    assert_false(store_tag_get(fixture->store, HOST, NAME, "latest", &got));
+    assert_true(store_tag_delete(fixture->store, repository_named(HOST, NAME), "latest", NULL));
+    assert_true(store_tag_delete(fixture->store, repository_named(HOST, NAME), "latest", NULL));
+    assert_false(store_tag_get(fixture->store, repository_named(HOST, NAME), "latest", &got));
 }
 
 static void test_a_tag_checked_in_the_future_was_checked_now(void **state) {
     struct fixture *fixture = *state;
     struct tag_record record = {
         .digest = digest_of_text("a"), .media_type = TYPE, .checked_s = time(NULL) + 1000000};
-    assert_true(store_tag_put(fixture->store, HOST, NAME, "v1", &record, NULL));
-    assert_true(store_tag_get(fixture->store, HOST, NAME, "v1", &record));
+    assert_true(store_tag_put(fixture->store, repository_named(HOST, NAME), "v1", &record, NULL));
+    assert_true(store_tag_get(fixture->store, repository_named(HOST, NAME), "v1", &record));
     assert_true(record.checked_s <= time(NULL));
 }
 
@@ -354,12 +368,12 @@ static void test_a_tag_without_digest_or_with_a_broken_type_is_refused(void **st
     struct error error = {0};
     struct tag_record none = {.media_type = TYPE}, past = {.digest = digest_of_text("a")};
     struct tag_record full = {.digest = digest_of_text("a")};
-    assert_false(store_tag_put(fixture->store, HOST, NAME, "v1", &none, &error));
+    assert_false(store_tag_put(fixture->store, repository_named(HOST, NAME), "v1", &none, &error));
     assert_int_equal(error.kind, ERROR_INVALID);
     past.checked_s = -1;
-    assert_false(store_tag_put(fixture->store, HOST, NAME, "v1", &past, &error));
+    assert_false(store_tag_put(fixture->store, repository_named(HOST, NAME), "v1", &past, &error));
     memset(full.media_type, 'a', sizeof full.media_type);
-    assert_false(store_tag_put(fixture->store, HOST, NAME, "v1", &full, &error));
+    assert_false(store_tag_put(fixture->store, repository_named(HOST, NAME), "v1", &full, &error));
 }
 
 static void test_a_corrupt_tag_reads_as_absent(void **state) {
@@ -380,17 +394,17 @@ static void test_a_corrupt_tag_reads_as_absent(void **state) {
     const char *name = "repositories/" HOST "/" NAME "/_tags/v1";
     const char *good = "tarn-tag 1\nsha256:" HEX "\ntext/plain\n5\n";
     struct tag_record record = {.digest = digest_of_text("a"), .media_type = TYPE, .checked_s = 1};
-    assert_true(store_tag_put(fixture->store, HOST, NAME, "v1", &record, NULL));
+    assert_true(store_tag_put(fixture->store, repository_named(HOST, NAME), "v1", &record, NULL));
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         write_raw(fixture, name, bad[i], strlen(bad[i]));
-        assert_false(store_tag_get(fixture->store, HOST, NAME, "v1", &record));
+        assert_false(store_tag_get(fixture->store, repository_named(HOST, NAME), "v1", &record));
     }
     write_raw(fixture, name, good, strlen(good));
-    assert_true(store_tag_get(fixture->store, HOST, NAME, "v1", &record));
+    assert_true(store_tag_get(fixture->store, repository_named(HOST, NAME), "v1", &record));
     assert_int_equal(record.checked_s, 5);
     for (size_t cut = 0; cut < strlen(good); cut++) {
         write_raw(fixture, name, good, cut);
-        assert_false(store_tag_get(fixture->store, HOST, NAME, "v1", &record));
+        assert_false(store_tag_get(fixture->store, repository_named(HOST, NAME), "v1", &record));
     }
 }
 
@@ -401,9 +415,9 @@ struct listing {
     int left; /* how many more are wanted; negative: all */
 };
 
-static bool list_one(void *context, const char *host, const char *repository) {
+static bool list_one(void *context, const struct repository_name *name) {
     struct listing *listing = context;
-    buffer_printf(&listing->text, "%s/%s\n", host, repository);
+    buffer_printf(&listing->text, "%s/%s\n", name->host, name->path);
     return --listing->left != 0;
 }
 
@@ -418,7 +432,8 @@ static const char *list(struct fixture *fixture, const char *host, int limit,
 
 static void add_repository(struct fixture *fixture, const char *host, const char *repository) {
     struct digest digest = digest_of_text(repository);
-    assert_true(store_link_manifest(fixture->store, host, repository, &digest, TYPE, NULL));
+    assert_true(store_link_manifest(fixture->store, repository_named(host, repository), &digest,
+                                    TYPE, NULL));
 }
 
 static void test_repositories_come_in_the_byte_order_of_their_whole_names(void **state) {
@@ -431,7 +446,8 @@ static void test_repositories_come_in_the_byte_order_of_their_whole_names(void *
     add_repository(fixture, "h.io:5000", "x");
     add_repository(fixture, "h.io-x.net", "y");
     struct digest digest = digest_of_text("a");
-    assert_true(store_link_blob(fixture->store, "h.io", "only/blobs", &digest, NULL));
+    assert_true(
+        store_link_blob(fixture->store, repository_named("h.io", "only/blobs"), &digest, NULL));
     write_raw(fixture, "repositories/h.io/zfile", "", 0);
     assert_string_equal(list(fixture, NULL, -1, &listing),
                         "h.io-x.net/y\nh.io/a\nh.io/a-b\nh.io/a.b/c\nh.io/a/b\nh.io/a/b/c/d\n"

@@ -11,12 +11,13 @@ static const atomic_bool never = false;
 static void put_tag(struct fixture *fixture, const char *repository, const char *tag,
                     const struct digest *digest) {
     struct tag_record record = {.digest = *digest, .media_type = TYPE, .checked_s = 1};
-    assert_true(store_tag_put(fixture->store, HOST, repository, tag, &record, NULL));
+    assert_true(
+        store_tag_put(fixture->store, repository_named(HOST, repository), tag, &record, NULL));
 }
 
 static bool has_tag(struct fixture *fixture, const char *repository, const char *tag) {
     struct tag_record record;
-    return store_tag_get(fixture->store, HOST, repository, tag, &record);
+    return store_tag_get(fixture->store, repository_named(HOST, repository), tag, &record);
 }
 
 static uint64_t sweep(struct fixture *fixture, int64_t age_s) {
@@ -40,7 +41,8 @@ static bool list_tag(void *context, const char *tag, const struct tag_record *re
     assert_string_equal(record->media_type, TYPE);
     buffer_printf(&listing->text, "%s ", tag);
     if (listing->delete)
-        assert_true(store_tag_delete(listing->fixture->store, HOST, NAME, tag, NULL));
+        assert_true(
+            store_tag_delete(listing->fixture->store, repository_named(HOST, NAME), tag, NULL));
     return --listing->left != 0;
 }
 
@@ -48,7 +50,7 @@ static void test_tags_are_listed_but_not_those_that_cannot_be_believed(void **st
     struct fixture *fixture = *state;
     struct listing listing = {.fixture = fixture, .left = -1};
     struct store *store = fixture->store;
-    assert_true(store_tags(store, HOST, NAME, list_tag, &listing, NULL));
+    assert_true(store_tags(store, repository_named(HOST, NAME), list_tag, &listing, NULL));
     assert_int_equal(listing.text.length, 0);
     struct digest digest = digest_of_text("a");
     for (int i = 0; i < 500; i++) {
@@ -59,18 +61,15 @@ static void test_tags_are_listed_but_not_those_that_cannot_be_believed(void **st
     write_raw(fixture, "repositories/" HOST "/" NAME "/_tags/broken", "tarn-tag 1\n", 11);
     write_raw(fixture, "repositories/" HOST "/" NAME "/_tags/.hidden", "", 0);
     listing.left = 3;
-    assert_true(store_tags(store, HOST, NAME, list_tag, &listing, NULL));
+    assert_true(store_tags(store, repository_named(HOST, NAME), list_tag, &listing, NULL));
     assert_int_equal(listing.left, 0);
     listing.delete = true;
-    assert_true(store_tags(store, HOST, NAME, list_tag, &listing, NULL));
+    assert_true(store_tags(store, repository_named(HOST, NAME), list_tag, &listing, NULL));
     assert_int_equal(listing.left, -500);
     assert_null(strstr(listing.text.bytes, "broken"));
     listing.left = 0;
-    assert_true(store_tags(store, HOST, NAME, list_tag, &listing, NULL));
+    assert_true(store_tags(store, repository_named(HOST, NAME), list_tag, &listing, NULL));
     assert_int_equal(listing.left, 0);
-    struct error error = {0};
-    assert_false(store_tags(store, HOST, "../x", list_tag, &listing, &error));
-    assert_int_equal(error.kind, ERROR_INVALID);
     buffer_finish(&listing.text);
 }
 
@@ -84,7 +83,8 @@ static bool list_link(void *context, const struct digest *digest) {
 static const char *links(struct fixture *fixture, enum link_kind kind, struct listing *listing) {
     buffer_finish(&listing->text);
     listing->left = -1;
-    assert_true(store_links(fixture->store, HOST, NAME, kind, list_link, listing, NULL));
+    assert_true(
+        store_links(fixture->store, repository_named(HOST, NAME), kind, list_link, listing, NULL));
     return listing->text.bytes ? listing->text.bytes : "";
 }
 
@@ -95,18 +95,19 @@ static void test_links_are_listed_by_kind_and_deleted(void **state) {
     struct digest blob = digest_of_text("a"), manifest;
     assert_true(digest_of(DIGEST_SHA512, "m", 1, &manifest));
     assert_string_equal(links(fixture, LINK_BLOB, &listing), "");
-    assert_true(store_link_blob(store, HOST, NAME, &blob, NULL));
-    assert_true(store_link_manifest(store, HOST, NAME, &manifest, TYPE, NULL));
+    assert_true(store_link_blob(store, repository_named(HOST, NAME), &blob, NULL));
+    assert_true(store_link_manifest(store, repository_named(HOST, NAME), &manifest, TYPE, NULL));
     write_raw(fixture, "repositories/" HOST "/" NAME "/_blobs/sha256/README", "", 0);
     assert_string_equal(links(fixture, LINK_BLOB, &listing), "sha256:ca97 ");
     assert_string_equal(links(fixture, LINK_MANIFEST, &listing), "sha512:f14a ");
     struct error error = {0};
-    assert_true(store_sync_blob_links(store, HOST, NAME, DIGEST_SHA256, &error));
-    assert_true(store_sync_blob_links(store, HOST, NAME, DIGEST_SHA512, &error));
-    assert_false(store_sync_blob_links(store, HOST, "a/..", DIGEST_SHA256, &error));
+    assert_true(store_sync_blob_links(store, repository_named(HOST, NAME), DIGEST_SHA256, &error));
+    assert_true(store_sync_blob_links(store, repository_named(HOST, NAME), DIGEST_SHA512, &error));
+    assert_false(store_sync_blob_links(store, repository_named(HOST, NAME),
+                                       (enum digest_algorithm)0, &error));
     assert_int_equal(error.kind, ERROR_INVALID);
-    assert_true(store_link_delete(store, HOST, NAME, LINK_BLOB, &manifest, NULL));
-    assert_true(store_link_delete(store, HOST, NAME, LINK_BLOB, &blob, NULL));
+    assert_true(store_link_delete(store, repository_named(HOST, NAME), LINK_BLOB, &manifest, NULL));
+    assert_true(store_link_delete(store, repository_named(HOST, NAME), LINK_BLOB, &blob, NULL));
     assert_string_equal(links(fixture, LINK_BLOB, &listing), "");
     assert_string_equal(links(fixture, LINK_MANIFEST, &listing), "sha512:f14a ");
     char hex[DIGEST_STRING_SIZE], name[512];
@@ -114,13 +115,14 @@ static void test_links_are_listed_by_kind_and_deleted(void **state) {
     snprintf(name, sizeof name, "repositories/" HOST "/" NAME "/_manifests/sha512/%s", hex + 7);
     write_raw(fixture, name, "tarn", 4);
     assert_string_equal(links(fixture, LINK_MANIFEST, &listing), "");
-    assert_true(store_link_delete(store, HOST, NAME, LINK_MANIFEST, &manifest, NULL));
+    assert_true(
+        store_link_delete(store, repository_named(HOST, NAME), LINK_MANIFEST, &manifest, NULL));
     assert_false(exists(fixture, name));
     buffer_finish(&listing.text);
 }
 
-static bool list_repository(void *context, const char *host, const char *repository) {
-    buffer_printf(&((struct listing *)context)->text, "%s/%s ", host, repository);
+static bool list_repository(void *context, const struct repository_name *name) {
+    buffer_printf(&((struct listing *)context)->text, "%s/%s ", name->host, name->path);
     return true;
 }
 
@@ -128,11 +130,12 @@ static void test_all_repositories_are_those_with_any_record(void **state) {
     struct fixture *fixture = *state;
     struct listing listing = {0};
     struct digest digest = digest_of_text("a");
-    assert_true(store_link_blob(fixture->store, "a.io", "blobs", &digest, NULL));
-    assert_true(store_link_manifest(fixture->store, "b.io", "manifests", &digest, TYPE, NULL));
+    assert_true(store_link_blob(fixture->store, repository_named("a.io", "blobs"), &digest, NULL));
+    assert_true(store_link_manifest(fixture->store, repository_named("b.io", "manifests"), &digest,
+                                    TYPE, NULL));
     put_tag(fixture, "tags", "v1", &digest);
     put_tag(fixture, "none", "v1", &digest);
-    assert_true(store_tag_delete(fixture->store, HOST, "none", "v1", NULL));
+    assert_true(store_tag_delete(fixture->store, repository_named(HOST, "none"), "v1", NULL));
     assert_true(store_repositories_all(fixture->store, NULL, list_repository, &listing, NULL));
     assert_string_equal(listing.text.bytes, "a.io/blobs b.io/manifests " HOST "/tags ");
     buffer_clear(&listing.text);
@@ -147,11 +150,14 @@ static void test_a_manifest_linked_again_is_not_written_again(void **state) {
     char hex[DIGEST_STRING_SIZE], name[512];
     digest_format(&digest, hex);
     snprintf(name, sizeof name, "repositories/" HOST "/" NAME "/_manifests/sha256/%s", hex + 7);
-    assert_true(store_link_manifest(fixture->store, HOST, NAME, &digest, TYPE, NULL));
+    assert_true(
+        store_link_manifest(fixture->store, repository_named(HOST, NAME), &digest, TYPE, NULL));
     set_age(fixture, name, 5000);
-    assert_true(store_link_manifest(fixture->store, HOST, NAME, &digest, TYPE, NULL));
+    assert_true(
+        store_link_manifest(fixture->store, repository_named(HOST, NAME), &digest, TYPE, NULL));
     assert_in_range(age_of(fixture, name), 5000, 5060);
-    assert_true(store_link_manifest(fixture->store, HOST, NAME, &digest, "text/new", NULL));
+    assert_true(store_link_manifest(fixture->store, repository_named(HOST, NAME), &digest,
+                                    "text/new", NULL));
     assert_in_range(age_of(fixture, name), 0, 60);
 }
 
@@ -165,12 +171,13 @@ static void test_records_of_blobs_that_are_gone_are_swept(void **state) {
     const struct digest *all[] = {&there, &gone, &coming, &left};
     static const char *const tags[] = {"there", "gone", "coming", "left"};
     for (int i = 0; i < 4; i++) {
-        assert_true(store_link_blob(store, HOST, NAME, all[i], NULL));
-        assert_true(store_link_manifest(store, HOST, NAME, all[i], TYPE, NULL));
+        assert_true(store_link_blob(store, repository_named(HOST, NAME), all[i], NULL));
+        assert_true(store_link_manifest(store, repository_named(HOST, NAME), all[i], TYPE, NULL));
         put_tag(fixture, NAME, tags[i], all[i]);
     }
-    assert_true(store_link_manifest(store, HOST, "deep/er/only/gone", &gone, TYPE, NULL));
-    assert_true(store_link_blob(store, "other.io", "x", &gone, NULL));
+    assert_true(
+        store_link_manifest(store, repository_named(HOST, "deep/er/only/gone"), &gone, TYPE, NULL));
+    assert_true(store_link_blob(store, repository_named("other.io", "x"), &gone, NULL));
     write_raw(fixture, "repositories/" HOST "/" NAME "/_tags/broken", "x", 1);
     partial_free(store_partial_open(store, &left, NULL));
     struct partial *partial = store_partial_open(store, &coming, NULL);
@@ -181,12 +188,14 @@ static void test_records_of_blobs_that_are_gone_are_swept(void **state) {
     scan(fixture);
     assert_int_equal(sweep(fixture, 3600), 0); /* all too young */
     assert_int_equal(sweep(fixture, 0), 6);
-    assert_false(store_has_link_blob(store, HOST, NAME, &gone, NULL));
-    assert_false(store_has_link_manifest(store, HOST, NAME, &gone, NULL, 0));
+    assert_false(store_has_link_blob(store, repository_named(HOST, NAME), &gone, NULL));
+    assert_false(store_has_link_manifest(store, repository_named(HOST, NAME), &gone, NULL, 0));
     assert_false(has_tag(fixture, NAME, "gone"));
     for (int i = 0; i < 4; i++) {
-        assert_true(store_has_link_blob(store, HOST, NAME, all[i], NULL) || i == 1);
-        assert_true(store_has_link_manifest(store, HOST, NAME, all[i], NULL, 0) || i == 1);
+        assert_true(store_has_link_blob(store, repository_named(HOST, NAME), all[i], NULL) ||
+                    i == 1);
+        assert_true(store_has_link_manifest(store, repository_named(HOST, NAME), all[i], NULL, 0) ||
+                    i == 1);
         assert_true(has_tag(fixture, NAME, tags[i]) || i == 1);
     }
     assert_false(exists(fixture, "repositories/" HOST "/deep"));
@@ -209,8 +218,9 @@ static void test_an_empty_root_and_the_deepest_repository_are_swept(void **state
         repository[i] = i % 2 ? '/' : 'a';
     repository[255] = '\0';
     struct digest digest = digest_of_text("gone");
-    assert_true(store_link_manifest(fixture->store, HOST, repository, &digest, TYPE, NULL));
-    assert_true(store_link_blob(fixture->store, HOST, "a", &digest, NULL));
+    assert_true(store_link_manifest(fixture->store, repository_named(HOST, repository), &digest,
+                                    TYPE, NULL));
+    assert_true(store_link_blob(fixture->store, repository_named(HOST, "a"), &digest, NULL));
     assert_int_equal(sweep(fixture, 0), 2);
     assert_false(exists(fixture, "repositories/" HOST));
     assert_true(exists(fixture, "repositories"));
@@ -230,9 +240,10 @@ static void *link_all_the_time(void *argument) {
         maker->failed++;
     for (int i = 0; i < 2000; i++) {
         struct tag_record record = {.digest = digest, .media_type = TYPE, .checked_s = 1};
-        maker->failed += !store_link_blob(store, HOST, "a/b/c", &digest, NULL);
-        maker->failed += !store_link_manifest(store, HOST, "a/b/c/d", &digest, TYPE, NULL);
-        maker->failed += !store_tag_put(store, HOST, "a", "v1", &record, NULL);
+        maker->failed += !store_link_blob(store, repository_named(HOST, "a/b/c"), &digest, NULL);
+        maker->failed +=
+            !store_link_manifest(store, repository_named(HOST, "a/b/c/d"), &digest, TYPE, NULL);
+        maker->failed += !store_tag_put(store, repository_named(HOST, "a"), "v1", &record, NULL);
     }
     atomic_store(&maker->done, true);
     return NULL;
