@@ -38,11 +38,19 @@ static bool sync_parent(struct store *store, const char *path, int level) {
     return sync_directory(store, parent);
 }
 
+/* Makes the name `path` durable. Directories further up were synced before the directories below
+ * them were made, except those that another thread is making right now. */
+static bool sync_name(struct store *store, const char *path) {
+    return sync_parent(store, path, 0) &&
+           (!atomic_load(&store->making) || sync_parent(store, path, 1));
+}
+
+static bool cannot_sync_name(struct store *store, const char *path, struct error *error) {
+    return error_set_errno(error, errno, "sync the directory of %s/%s", store->path, path);
+}
+
 bool root_sync_parent(struct store *store, const char *path, struct error *error) {
-    /* Directories further up were synced before the directories below them were made. */
-    return (sync_parent(store, path, 0) &&
-            (!atomic_load(&store->making) || sync_parent(store, path, 1))) ||
-           error_set_errno(error, errno, "sync the directory of %s/%s", store->path, path);
+    return sync_name(store, path) || cannot_sync_name(store, path, error);
 }
 
 /* The directories of blob links are synced later, by store_sync_blob_links(), because they are made
@@ -113,7 +121,10 @@ bool root_rename(struct store *store, const char *from, const char *to, enum dur
         result = renameat(store->root, from, store->root, to);
     if (result < 0)
         return error_set_errno(error, errno, "rename %s/%s to %s", store->path, from, to);
-    return durability != DURABILITY_DIRECTORY || root_sync_parent(store, to, error);
+    /* ENOENT: the sweep has deleted the new file and its directory already, so that there is no
+     * name to make durable. */
+    return durability != DURABILITY_DIRECTORY || sync_name(store, to) || errno == ENOENT ||
+           cannot_sync_name(store, to, error);
 }
 
 bool root_write_all(int fd, const void *bytes, size_t length) {
