@@ -642,8 +642,6 @@ static void test_evicting_and_opening_at_once(void **state) {
     assert_int_equal(usage_of(crowd.fixture).pinned_bytes, 0);
 }
 
-#define STORE_TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         STORE_TEST(test_least_recently_used_goes_first),

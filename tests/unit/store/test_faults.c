@@ -185,9 +185,19 @@ int ftruncate(int fd, off_t length) {
     return fails(WRITING) ? -1 : (int)syscall(SYS_ftruncate, fd, length);
 }
 
+/* Called once after the next rename that succeeds. */
+static void (*after_rename)(void);
+
 int renameat(int from_directory, const char *from, int to_directory, const char *to) {
-    return fails(WRITING) ? -1
-                          : (int)syscall(SYS_renameat2, from_directory, from, to_directory, to, 0);
+    void (*then)(void) = after_rename;
+    if (fails(WRITING))
+        return -1;
+    int result = (int)syscall(SYS_renameat2, from_directory, from, to_directory, to, 0);
+    if (result == 0 && then) {
+        after_rename = NULL;
+        then();
+    }
+    return result;
 }
 
 int mkdirat(int directory, const char *path, mode_t mode) {
@@ -312,13 +322,6 @@ static int open_descriptors(void) {
         count++;
     closedir(directory);
     return count;
-}
-
-static void clear_root(struct fixture *fixture) {
-    store_close(fixture->store);
-    nftw(fixture->root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-    fixture->store = store_open(fixture->root, NULL);
-    assert_non_null(fixture->store);
 }
 
 /* Promises kept while what is fetched, put, linked and tagged fails. */
@@ -606,6 +609,36 @@ static void test_a_store_that_cannot_be_opened_leaves_nothing_behind(void **stat
     assert_true(n > 3);
 }
 
+/* ---- a sweep between two calls ---- */
+
+static struct store *swept;
+
+static void sweep_all(void) {
+    const atomic_bool stop = false;
+    uint64_t deleted;
+    assert_true(store_sweep(swept, 0, &stop, &deleted, NULL));
+    assert_int_equal(deleted, 1);
+}
+
+/* The sweep may come between the rename that gives a record its name and the sync of its directory,
+ * which is gone then. */
+static void test_a_record_that_is_swept_at_once_is_no_failure(void **state) {
+    struct fixture *fixture = *state;
+    const struct repository_name *app = repository_named(HOST, NAME);
+    struct digest gone = digest_of_text("gone");
+    struct tag_record record = {.digest = gone, .media_type = TYPE, .checked_s = 1};
+    struct error error = {0};
+    scan(fixture);
+    swept = fixture->store;
+    after_rename = sweep_all;
+    assert_true(store_tag_put(fixture->store, app, "v1", &record, &error));
+    assert_false(store_tag_get(fixture->store, app, "v1", &record));
+    after_rename = sweep_all;
+    assert_true(store_link_manifest(fixture->store, app, &gone, TYPE, &error));
+    assert_null(after_rename);
+    assert_false(exists(fixture, "repositories/" HOST));
+}
+
 /* ---- a read-only file system ---- */
 
 static void test_a_read_only_root_is_read(void **state) {
@@ -646,8 +679,6 @@ static void test_a_read_only_root_is_read(void **state) {
     }
 }
 
-#define STORE_TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         STORE_TEST(test_one_failing_call_breaks_no_promise),
@@ -661,6 +692,7 @@ int main(void) {
         STORE_TEST(test_one_failing_allocation_leaves_the_index_right),
         STORE_TEST(test_no_memory_leaves_the_index_right),
         STORE_TEST(test_a_store_that_cannot_be_opened_leaves_nothing_behind),
+        STORE_TEST(test_a_record_that_is_swept_at_once_is_no_failure),
         STORE_TEST(test_a_read_only_root_is_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

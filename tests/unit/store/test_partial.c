@@ -422,8 +422,6 @@ static void test_threads_that_make_the_same_directories_do_not_disturb_each_othe
     }
 }
 
-#define STORE_TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         STORE_TEST(test_a_blob_is_visible_only_when_it_is_committed),

@@ -488,8 +488,6 @@ static void test_the_deepest_repository_is_listed(void **state) {
     buffer_finish(&listing.text);
 }
 
-#define STORE_TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         STORE_TEST(test_a_second_opener_is_refused_and_told_who_holds_the_root),

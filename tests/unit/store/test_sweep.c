@@ -249,7 +249,7 @@ static void *link_all_the_time(void *argument) {
     return NULL;
 }
 
-static void test_who_links_does_not_notice_the_sweep(void **state) {
+static void test_a_thread_that_links_does_not_notice_the_sweep(void **state) {
     struct maker maker = {.fixture = *state};
     scan(maker.fixture);
     pthread_t thread;
@@ -262,8 +262,6 @@ static void test_who_links_does_not_notice_the_sweep(void **state) {
     assert_true(deleted + sweep(maker.fixture, 0) > 0);
 }
 
-#define STORE_TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         STORE_TEST(test_tags_are_listed_but_not_those_that_cannot_be_believed),
@@ -272,7 +270,7 @@ int main(void) {
         STORE_TEST(test_a_manifest_linked_again_is_not_written_again),
         STORE_TEST(test_records_of_blobs_that_are_gone_are_swept),
         STORE_TEST(test_an_empty_root_and_the_deepest_repository_are_swept),
-        STORE_TEST(test_who_links_does_not_notice_the_sweep),
+        STORE_TEST(test_a_thread_that_links_does_not_notice_the_sweep),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
