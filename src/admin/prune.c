@@ -93,11 +93,10 @@ static bool evict(struct pruning *pruning, int64_t before_s, int64_t most, struc
 }
 
 static bool sweep(struct pruning *pruning, struct error *error) {
-    static const atomic_bool never;
     const struct order_target *target = pruning->target;
+    const struct cancel cancel = {.stop = target->stopping};
     uint64_t deleted;
-    return store_sweep(target->store, target->cache ? SWEEP_AGE_S : 0,
-                       target->stopping ? target->stopping : &never, &deleted, error);
+    return store_sweep(target->store, target->cache ? SWEEP_AGE_S : 0, &cancel, &deleted, error);
 }
 
 static bool evict_all(struct pruning *pruning) {

@@ -64,8 +64,9 @@ static void verify_blob(struct verifying *verifying, const struct store_blob *bl
     struct finding finding = {.digest = blob->digest};
     struct error *why = &finding.why;
     bool *set_aside = verifying->options->repair ? &finding.set_aside : NULL;
+    const struct cancel cancel = {.stop = &verifying->stop};
     bool sound = store_blob_verify(verifying->target->store, &blob->digest, verifying->rate,
-                                   &verifying->stop, set_aside, why);
+                                   &cancel, set_aside, why);
     if (!sound && (why->kind == ERROR_CLOSED || why->kind == ERROR_NOT_FOUND))
         return; /* the order ends, or the blob was removed meanwhile */
     if (!sound && why->kind == ERROR_MEMORY) {

@@ -122,12 +122,11 @@ static bool pass_bytes(void *context, const char *bytes, size_t length) {
 
 static bool open_target(struct order_target *target, const struct chosen_cache *chosen,
                         struct error *error) {
-    static const atomic_bool never;
     target->store = store_open(chosen->root, error);
     if (!target->store)
         return error->kind == ERROR_BUSY &&
                error_wrap(error, "%s/" ADMIN_SOCKET " does not answer, and", chosen->root);
-    if (!store_scan(target->store, &never, error))
+    if (!store_scan(target->store, NULL, error))
         return false;
     if (!chosen->config)
         return true;

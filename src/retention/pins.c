@@ -1,5 +1,7 @@
+/* Which blobs are never evicted: patterns, pinning on arrival, and the renewal of all pins. */
 #include "retention/pins.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,14 +17,14 @@ enum { DEPTH_LIMIT = 4 }; /* an index of indexes of manifests, and one to spare 
 
 struct pattern {
     char *repository; /* glob over HOST/REPOSITORY, owned */
-    const char *tag;  /* glob, in the pattern's own text; NULL: all that the repository holds */
+    const char *tag;  /* glob, part of the pattern's text; NULL: all that the repository holds */
 };
 
 struct pins {
     struct store *store;
     struct pattern *patterns;
     size_t count;
-    atomic_bool guessed; /* something was pinned for its repository whose tag may not match */
+    atomic_bool guessed; /* pins_add() pinned something by its repository; its tag may not match */
 };
 
 void pins_free(struct pins *pins) {
@@ -34,7 +36,7 @@ void pins_free(struct pins *pins) {
     free(pins);
 }
 
-/* A ':' behind the last '/' begins a tag; one before it is a port's. */
+/* A ':' behind the last '/' begins the tag; a ':' before it begins a port. */
 static bool read_pattern(const char *text, struct pattern *out) {
     const char *slash = strrchr(text, '/');
     const char *colon = strchr(slash ? slash : text, ':');
@@ -88,22 +90,22 @@ bool pins_want_renewal(const struct pins *pins) {
     return pins && atomic_load(&pins->guessed);
 }
 
-/* ---- all of them ---- */
+/* ---- renewal ---- */
 
 struct renewal {
     struct pins *pins;
-    const atomic_bool *stop;
-    const struct pattern *pattern; /* the one that is looked at */
+    const struct cancel *cancel;
+    const struct pattern *pattern; /* the one that is being applied */
     bool ok;
 };
 
 static bool pin_one(void *context, const struct digest *digest) {
     const struct renewal *renewal = context;
     store_pin(renewal->pins->store, digest);
-    return !atomic_load(renewal->stop);
+    return cancel_check(renewal->cancel, NULL);
 }
 
-/* Pins a manifest and all it names, as far as it is here. False: it could not be read. */
+/* Pins a manifest and, if it is stored, all that it names. False: it could not be read. */
 static bool pin_manifest(struct store *store, const struct digest *digest, unsigned depth) {
     cleanup_buffer struct buffer bytes = {0};
     struct manifest manifest;
@@ -134,7 +136,7 @@ static bool pin_tag(void *context, const char *tag, const struct tag_record *rec
     if (text_matches_glob(renewal->pattern->tag, text_of(tag)) &&
         !pin_manifest(renewal->pins->store, &record->digest, 0))
         renewal->ok = false;
-    return !atomic_load(renewal->stop);
+    return cancel_check(renewal->cancel, NULL);
 }
 
 static bool pin_repository(void *context, const struct repository_name *repository) {
@@ -150,12 +152,12 @@ static bool pin_repository(void *context, const struct repository_name *reposito
             renewal->ok = store_links(store, repository, LINK_BLOB, pin_one, renewal, NULL) &&
                           store_links(store, repository, LINK_MANIFEST, pin_one, renewal, NULL);
     }
-    renewal->ok = renewal->ok && !atomic_load(renewal->stop);
+    renewal->ok = renewal->ok && cancel_check(renewal->cancel, NULL);
     return renewal->ok;
 }
 
-bool pins_renew(struct pins *pins, const atomic_bool *stop) {
-    struct renewal renewal = {.pins = pins, .stop = stop, .ok = true};
+bool pins_renew(struct pins *pins, const struct cancel *cancel) {
+    struct renewal renewal = {.pins = pins, .cancel = cancel, .ok = true};
     struct error error = {0};
     if (!pins)
         return true;
@@ -164,18 +166,17 @@ bool pins_renew(struct pins *pins, const atomic_bool *stop) {
     bool listed = store_repositories_all(pins->store, NULL, pin_repository, &renewal, &error);
     if (listed && renewal.ok)
         store_pins_end(pins->store);
-    else if (!atomic_load(stop)) /* what was pinned stays so: better too much than too little */
+    else if (cancel_check(cancel, NULL))
         log_at(LOG_WARN, "pins could not be renewed", LOG_STRING("error", error.text));
     return listed && renewal.ok;
 }
 
-bool pins_apply(struct store *store, const char *const *pin, struct error *error) {
-    static const atomic_bool never;
+bool pins_apply(struct store *store, const char *const *patterns, struct error *error) {
     bool ok;
-    struct pins *pins = pins_new(store, pin, &ok);
+    struct pins *pins = pins_new(store, patterns, &ok);
     if (!ok)
         return error_set(error, ERROR_MEMORY, "out of memory");
-    ok = pins_renew(pins, &never);
+    ok = pins_renew(pins, NULL);
     pins_free(pins);
-    return ok || error_set(error, ERROR_IO, "what is pinned could not be found out");
+    return ok || error_set(error, ERROR_IO, "not all pins could be found");
 }

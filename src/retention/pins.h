@@ -1,18 +1,22 @@
 /*
  * Pins: which blobs are never evicted, because a pattern of the configuration names their image.
  *
- * A pattern without a tag pins all that a repository is known to hold; one with a tag pins the
- * manifests of matching tags and all they name. What comes in is pinned at once where its
- * repository alone matches, so that no eviction comes between; pins_renew() then says what really
- * is.
+ * A pattern without a tag pins all blobs and manifests that a repository is known to hold. A
+ * pattern with a tag pins the manifests of all tags that match, and every blob that these manifests
+ * name.
+ *
+ * When a blob arrives, pins_add() pins it at once if a pattern matches its repository, whatever the
+ * pattern's tag, so that it is not evicted before anybody knows which tag it belongs to.
+ * pins_renew() then finds the pins again from the store alone, and drops those that no pattern asks
+ * for.
  *
  * Threads: all calls from any thread, pins_renew() from one at a time.
  */
 #ifndef RETENTION_PINS_H
 #define RETENTION_PINS_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
+#include "base/cancel.h"
 #include "base/error.h"
 #include "oci/digest.h"
 #include "oci/reference.h"
@@ -20,21 +24,24 @@
 
 struct pins;
 
-/* `patterns` must outlive it. NULL without patterns, or when out of memory (*ok false). */
+/* `patterns` is NULL-terminated, or NULL, and must outlive the pins. NULL: there are no patterns,
+ * or out of memory (*ok is then false). All calls below but pins_apply() take NULL for no pins. */
 struct pins *pins_new(struct store *store, const char *const *patterns, bool *ok);
 void pins_free(struct pins *pins);
 
-/* A digest has come in through a repository. `pins` may be NULL. */
+/* Pins a blob or manifest that has arrived through `repository`, if a pattern names that
+ * repository. */
 void pins_add(struct pins *pins, const struct repository_name *repository,
               const struct digest *digest);
 
-/* Whether something was pinned since the last renewal that may not have to be. */
+/* Whether pins_add() has pinned something since the last renewal that no pattern may ask for. */
 bool pins_want_renewal(const struct pins *pins);
 
-/* Finds all that is to be pinned, from the store alone. False: not all of it could be. */
-bool pins_renew(struct pins *pins, const atomic_bool *stop);
+/* Finds all pins from the store alone. False: not all were found (logged), or cancelled; every pin
+ * that was there before then stays. */
+bool pins_renew(struct pins *pins, const struct cancel *cancel);
 
-/* Pins what `patterns` name in a store that no cache runs on, after its scan has ended. */
+/* Pins what `patterns` name in a store that no cache runs on. The store's scan must have ended. */
 bool pins_apply(struct store *store, const char *const *patterns, struct error *error);
 
 #endif

@@ -1,3 +1,4 @@
+/* The cache's limits: makes space by evicting, and records what was not kept. */
 #include "retention/space.h"
 
 #include <inttypes.h>
@@ -7,8 +8,8 @@
 
 enum {
     LOG_EVERY_MS = 60000,
-    CALM_MS = 300000,    /* without trouble: it is over, whatever was missed */
-    DISTRUST_MS = 10000, /* a disk that could not give bytes back is tried again after this */
+    CALM_MS = 300000,      /* after so long without an unkept blob the degraded state ends */
+    UNREADABLE_MS = 10000, /* a disk that could not read bytes back is tried again after this */
 };
 
 /* ---- life ---- */
@@ -19,16 +20,17 @@ void space_init(struct space *space, struct store *store, uint64_t max_size, uin
                                                         "reason=\"failing\""};
     *space = (struct space){
         .store = store, .max_size = max_size, .min_free = min_free, .max_age_s = max_age_s};
-    pthread_mutex_init(&space->lock, NULL);
-    pthread_cond_init(&space->made, NULL);
+    lock_init(&space->evicting_lock);
+    condition_init(&space->evicting_ended);
+    lock_init(&space->unkept_lock);
     space->evicted_blobs = metric_get(METRIC_COUNTER, "tarn_evicted_blobs_total",
                                       "Blobs deleted to stay under a limit.", "");
     space->evicted_bytes = metric_get(METRIC_COUNTER, "tarn_evicted_bytes_total",
                                       "Bytes deleted to stay under a limit.", "");
     for (int reason = 0; reason < UNKEPT_REASONS; reason++)
-        space->unkept[reason] =
-            metric_get(METRIC_COUNTER, "tarn_passed_through_blobs_total",
-                       "Blobs and manifests passed on without being kept.", reasons[reason]);
+        space->unkept[reason] = metric_get(
+            METRIC_COUNTER, "tarn_passed_through_blobs_total",
+            "Blobs and manifests that passed through without being kept.", reasons[reason]);
     space->degraded =
         metric_get(METRIC_GAUGE, "tarn_store_degraded",
                    "1 while the disk is full or failing and nothing new is kept.", "");
@@ -42,8 +44,9 @@ void space_init(struct space *space, struct store *store, uint64_t max_size, uin
 }
 
 void space_finish(struct space *space) {
-    pthread_mutex_destroy(&space->lock);
-    pthread_cond_destroy(&space->made);
+    lock_finish(&space->evicting_lock);
+    condition_finish(&space->evicting_ended);
+    lock_finish(&space->unkept_lock);
 }
 
 void space_update_metrics(struct space *space) {
@@ -54,7 +57,7 @@ void space_update_metrics(struct space *space) {
     metric_set(space->pinned, (int64_t)usage.pinned_bytes);
 }
 
-/* ---- making room ---- */
+/* ---- making space ---- */
 
 bool space_can_hold(const struct space *space, uint64_t size, struct error *error) {
     return space->max_size == 0 || size <= space->max_size ||
@@ -65,52 +68,54 @@ bool space_can_hold(const struct space *space, uint64_t size, struct error *erro
 }
 
 void space_allow_eviction(struct space *space, bool allowed) {
-    atomic_store(&space->open, allowed);
+    atomic_store(&space->may_evict, allowed);
 }
 
+/* Waits for its turn: one thread evicts at a time. */
 static void begin_evicting(struct space *space) {
-    pthread_mutex_lock(&space->lock);
+    lock_acquire(&space->evicting_lock);
     while (space->evicting)
-        pthread_cond_wait(&space->made, &space->lock);
+        condition_wait(&space->evicting_ended, &space->evicting_lock);
     space->evicting = true;
-    pthread_mutex_unlock(&space->lock);
+    lock_release(&space->evicting_lock);
 }
 
 static void end_evicting(struct space *space) {
-    pthread_mutex_lock(&space->lock);
+    lock_acquire(&space->evicting_lock);
     space->evicting = false;
-    pthread_cond_signal(&space->made);
-    pthread_mutex_unlock(&space->lock);
+    condition_signal(&space->evicting_ended);
+    lock_release(&space->evicting_lock);
 }
 
-/* What is about to be written: beside what is reserved, and of both that. */
+/* Bytes about to be written. */
 struct need {
-    uint64_t more, free;
+    uint64_t more; /* beyond what is reserved: they count against max_size */
+    uint64_t free; /* in total: they must fit on the file system */
 };
 
-/* How many bytes must go; 0: none. */
+/* How many bytes must be evicted; 0: none. */
 static uint64_t excess(struct space *space, struct need need) {
     struct store_usage usage;
     uint64_t left, over = 0;
     store_usage(space->store, &usage);
-    uint64_t there = usage.bytes + usage.reserved_bytes + usage.partial_bytes + need.more;
-    if (space->max_size && there > space->max_size)
-        over = there - space->max_size;
-    /* A file system that does not say what it has left will say so when it is full. */
+    uint64_t counted = usage.bytes + usage.reserved_bytes + usage.partial_bytes + need.more;
+    if (space->max_size && counted > space->max_size)
+        over = counted - space->max_size;
+    /* If the file system does not tell what it has left, a write will fail when it is full. */
     uint64_t free = space->min_free + need.free;
     if (free && store_free_bytes(space->store, &left, NULL) && left < free && free - left > over)
         over = free - left;
     return over;
 }
 
-/* One who evicts: how much went, and whether left-over partials were cleaned away already. */
+/* One run of evicting. */
 struct evicting {
-    uint64_t bytes;
-    bool cleaned;
-    struct error error; /* why nothing more can go */
+    uint64_t bytes;     /* deleted so far */
+    bool cleaned;       /* left-over partials are deleted already */
+    struct error error; /* why no more can be evicted */
 };
 
-/* What was left by transfers that nobody continues. */
+/* Deletes the partials of transfers that nobody continues; returns their bytes. */
 static uint64_t clean_partials(struct space *space) {
     struct store_usage before, after;
     store_usage(space->store, &before);
@@ -122,8 +127,8 @@ static uint64_t clean_partials(struct space *space) {
                                                       : 0;
 }
 
-/* Deletes the least recently used blob; left-over partials go before any of them. False: nothing
- * can go. begin_evicting() is done. */
+/* Deletes the least recently used blob, but left-over partials before any blob. False: nothing can
+ * be deleted. Between begin_evicting() and end_evicting(). */
 static bool evict_one(struct space *space, int64_t before_s, struct evicting *evicting) {
     struct store_blob blob;
     if (before_s == INT64_MAX && !evicting->cleaned) {
@@ -145,30 +150,32 @@ static bool evict_one(struct space *space, int64_t before_s, struct evicting *ev
     return true;
 }
 
-/* What could go at most. */
+/* The most bytes that evicting could delete. */
 static uint64_t evictable(struct space *space) {
     struct store_usage usage;
     store_usage(space->store, &usage);
     return usage.bytes - usage.pinned_bytes + usage.partial_bytes;
 }
 
-/* Evicts until there is what is needed; nothing, when all that may go would not suffice. Never more
- * than was over in the beginning: on a file system with snapshots what is deleted may free nothing.
- * begin_evicting() is done. */
-static bool make(struct space *space, struct need need, const atomic_bool *stop,
-                 struct error *error) {
+/* Evicts until there is space for `need`. Evicts nothing if all evictable bytes would not suffice,
+ * but the keeper (`keeps_on`) evicts what it can. Never evicts more bytes than were too many in the
+ * beginning, because on a file system with snapshots deleting may free nothing. Between
+ * begin_evicting() and end_evicting(). */
+static bool make_space(struct space *space, struct need need, bool keeps_on,
+                       const struct cancel *cancel, struct error *error) {
     struct evicting evicting = {0};
     const uint64_t over = excess(space, need);
-    bool more = stop || over <= evictable(space); /* the keeper does what it can */
-    while (more && evicting.bytes < over && excess(space, need) > 0 && !(stop && atomic_load(stop)))
+    bool more = keeps_on || over <= evictable(space);
+    while (more && evicting.bytes < over && excess(space, need) > 0 && cancel_check(cancel, NULL))
         more = evict_one(space, INT64_MAX, &evicting);
     if (evicting.bytes >= over || excess(space, need) == 0)
         return true;
     return evicting.error.kind == ERROR_IO
-               ? error_set(error, ERROR_IO, "no room can be made: %s", evicting.error.text)
-               : error_set(error, ERROR_NO_SPACE,
-                           "no room: what else is cached is pinned or in use, or too little, or "
-                           "others fill the disk");
+               ? error_set(error, ERROR_IO, "no space can be made: %s", evicting.error.text)
+               : error_set(
+                     error, ERROR_NO_SPACE,
+                     "no space: the cached blobs are pinned, in use or too small in total, or "
+                     "other files fill the disk");
 }
 
 bool space_reserve(struct space *space, struct partial *partial, uint64_t bytes, uint64_t missing,
@@ -179,15 +186,17 @@ bool space_reserve(struct space *space, struct partial *partial, uint64_t bytes,
         return false;
     }
     partial_reserve(partial, bytes);
-    /* Before all blobs are known, those that are were just used: the least recently used are not
-     * among them. A disk that is full says so itself. */
-    if (!atomic_load(&space->open) || excess(space, need) == 0)
+    /* While eviction is not allowed go on without it: the blobs known so far were used just now, so
+     * that the least recently used one is not among them. If the disk is full, a write will fail.
+     */
+    if (!atomic_load(&space->may_evict) || excess(space, need) == 0)
         return true;
-    /* Two that want the last room at once: one gets it, not neither. */
+    /* Give the reservation back while waiting, so that of two flights competing for the last bytes
+     * one succeeds. */
     partial_reserve(partial, 0);
     begin_evicting(space);
     partial_reserve(partial, bytes);
-    bool made = make(space, need, NULL, error);
+    bool made = make_space(space, need, false, NULL, error);
     if (!made)
         partial_reserve(partial, 0);
     end_evicting(space);
@@ -198,10 +207,10 @@ bool space_ensure(struct space *space, uint64_t bytes, struct error *error) {
     const struct need need = {.more = bytes, .free = bytes};
     if (!space_can_hold(space, bytes, error))
         return false;
-    if (!atomic_load(&space->open) || excess(space, need) == 0)
+    if (!atomic_load(&space->may_evict) || excess(space, need) == 0)
         return true;
     begin_evicting(space);
-    bool made = make(space, need, NULL, error);
+    bool made = make_space(space, need, false, NULL, error);
     end_evicting(space);
     return made;
 }
@@ -209,10 +218,10 @@ bool space_ensure(struct space *space, uint64_t bytes, struct error *error) {
 bool space_free_after_full(struct space *space, uint64_t bytes) {
     struct evicting evicting = {0};
     uint64_t left = 0;
-    if (!atomic_load(&space->open))
+    if (!atomic_load(&space->may_evict))
         return false;
     begin_evicting(space);
-    /* Somebody who met the same full disk may have made it meanwhile. */
+    /* Another thread that met the same full disk may have made space meanwhile. */
     bool made = store_free_bytes(space->store, &left, NULL) && left >= bytes;
     bool enough = left + evictable(space) >= bytes;
     while (!made && enough && evicting.bytes < bytes && evict_one(space, INT64_MAX, &evicting))
@@ -221,25 +230,25 @@ bool space_free_after_full(struct space *space, uint64_t bytes) {
     return made || evicting.bytes > 0;
 }
 
-void space_enforce(struct space *space, const atomic_bool *stop) {
-    bool open = atomic_load(&space->open);
-    if (open && space->max_age_s) {
+void space_enforce(struct space *space, const struct cancel *cancel) {
+    bool may_evict = atomic_load(&space->may_evict);
+    if (may_evict && space->max_age_s) {
         int64_t before_s = clock_wall_s() - space->max_age_s;
         struct evicting evicting = {0};
         begin_evicting(space);
-        while (!atomic_load(stop) && evict_one(space, before_s, &evicting))
+        while (cancel_check(cancel, NULL) && evict_one(space, before_s, &evicting))
             ;
         end_evicting(space);
     }
-    if (open && excess(space, (struct need){0})) {
+    if (may_evict && excess(space, (struct need){0})) {
         begin_evicting(space);
-        make(space, (struct need){0}, stop, NULL);
+        make_space(space, (struct need){0}, true, cancel, NULL);
         end_evicting(space);
     }
     space_update_metrics(space);
 }
 
-/* ---- trouble ---- */
+/* ---- what was kept and what was not ---- */
 
 enum unkept space_unkept_reason(const struct error *error) {
     return error->kind == ERROR_NO_SPACE ? UNKEPT_FULL : UNKEPT_FAILING;
@@ -248,16 +257,16 @@ enum unkept space_unkept_reason(const struct error *error) {
 void space_record_unkept(struct space *space, enum unkept reason, uint64_t bytes,
                          const struct error *why) {
     metric_add(space->unkept[reason], 1);
-    if (reason == UNKEPT_TOO_LARGE) { /* as configured, and no trouble with the disk */
+    if (reason == UNKEPT_TOO_LARGE) { /* as configured: the disk is fine */
         log_at(LOG_DEBUG, "blob passed through", LOG_STRING("reason", why->text));
         return;
     }
     metric_set(space->degraded, 1);
     int64_t now = clock_ms();
     uint64_t more = 0;
-    pthread_mutex_lock(&space->lock);
-    space->missed = bytes > space->missed ? bytes : space->missed;
-    space->missed_ms = now;
+    lock_acquire(&space->unkept_lock);
+    space->largest_unkept = bytes > space->largest_unkept ? bytes : space->largest_unkept;
+    space->unkept_ms = now;
     bool due = space->logged_ms == 0 || now - space->logged_ms >= LOG_EVERY_MS;
     if (due) {
         more = space->unlogged;
@@ -266,38 +275,38 @@ void space_record_unkept(struct space *space, enum unkept reason, uint64_t bytes
     } else {
         space->unlogged++;
     }
-    pthread_mutex_unlock(&space->lock);
+    lock_release(&space->unkept_lock);
     if (due)
         log_at(LOG_ERROR,
                reason == UNKEPT_FULL
-                   ? "no room: passing through what cannot be kept"
-                   : "the disk is failing or read-only: passing through what cannot be kept",
+                   ? "no space: blobs pass through without being kept"
+                   : "the disk is failing or read-only: blobs pass through without being kept",
                LOG_STRING("error", why->text), LOG_NUMBER("more_since_last", more));
 }
 
-/* That something small fits says nothing of what did not. */
 void space_record_kept(struct space *space, uint64_t bytes) {
     if (metric_value(space->degraded) == 0)
         return;
-    pthread_mutex_lock(&space->lock);
-    const struct need missed = {.more = space->missed, .free = space->missed};
-    bool as_large = bytes >= space->missed || clock_ms() - space->missed_ms > CALM_MS;
-    pthread_mutex_unlock(&space->lock);
-    /* A cache that is full of what may go has room. */
-    if (!as_large && excess(space, missed) > evictable(space))
+    lock_acquire(&space->unkept_lock);
+    const struct need largest = {.more = space->largest_unkept, .free = space->largest_unkept};
+    bool is_over = bytes >= space->largest_unkept || clock_ms() - space->unkept_ms > CALM_MS;
+    lock_release(&space->unkept_lock);
+    /* A small blob that fits does not prove that the large one that failed would fit now. Evictable
+     * bytes count as free. */
+    if (!is_over && excess(space, largest) > evictable(space))
         return;
-    pthread_mutex_lock(&space->lock);
-    space->missed = 0;
-    pthread_mutex_unlock(&space->lock);
+    lock_acquire(&space->unkept_lock);
+    space->largest_unkept = 0;
+    lock_release(&space->unkept_lock);
     metric_set(space->degraded, 0);
     if (log_enabled(LOG_INFO))
-        log_event(LOG_INFO, "the disk takes new blobs again", NULL, 0);
+        log_event(LOG_INFO, "new blobs are kept again", NULL, 0);
 }
 
 void space_record_unreadable(struct space *space) {
-    atomic_store(&space->failing_ms, clock_ms() + DISTRUST_MS);
+    atomic_store(&space->unreadable_until_ms, clock_ms() + UNREADABLE_MS);
 }
 
 bool space_is_unreadable(const struct space *space) {
-    return clock_ms() < atomic_load(&space->failing_ms);
+    return clock_ms() < atomic_load(&space->unreadable_until_ms);
 }

@@ -1,26 +1,26 @@
 /*
- * Space: keeps the cache under its limits, and says when something cannot be kept.
+ * Space: keeps the cache within its limits, and records when a blob cannot be kept.
  *
- * Who is about to write takes room for it first. What is stored and what is reserved for partials
- * together stay under max_size: the least recently used blobs go to make it so. When they do not
- * suffice, because the rest is pinned or in use, or because the disk is full or failing, the blob
- * is passed through without being kept (cache/flight/pass.c), and that is counted here, and logged
- * once a minute.
+ * A caller that is about to write asks for space first. The bytes that are stored and the bytes
+ * that are reserved for partials stay under max_size together; to make that so, the least recently
+ * used blobs are evicted. If that does not suffice, because the other blobs are pinned or in use,
+ * or because the disk is full or failing, then the blob is passed through without being kept
+ * (cache/flight/pass.c). The caller records that here, and it is counted, and logged once a minute.
  *
- * Until it is known which blobs there are and which of them are pinned, nothing is evicted: what
- * comes in during these first seconds may go over the limit, and space_enforce() brings the cache
- * under it afterwards.
+ * Nothing is evicted until it is known which blobs there are and which of them are pinned. In these
+ * first seconds the cache may grow over its limit; space_enforce() brings it back.
  *
- * Threads: all calls from any thread. While one evicts, others who need room wait for it.
+ * Threads: all calls from any thread. One thread evicts at a time; others that need space wait.
  */
 #ifndef RETENTION_SPACE_H
 #define RETENTION_SPACE_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include "base/cancel.h"
 #include "base/error.h"
+#include "base/lock.h"
 #include "base/metric.h"
 #include "store/partials.h"
 #include "store/store.h"
@@ -28,26 +28,29 @@
 /* Why a blob is not kept. */
 enum unkept {
     UNKEPT_TOO_LARGE, /* larger than the whole cache */
-    UNKEPT_FULL,      /* no room: the disk is full, or all that is cached is pinned or in use */
+    UNKEPT_FULL,      /* the disk is full, or all that is cached is pinned or in use */
     UNKEPT_FAILING,   /* the disk fails or is read-only */
     UNKEPT_REASONS
 };
 
 struct space {
     struct store *store;
-    uint64_t max_size; /* bytes; 0: no limit */
-    uint64_t min_free; /* bytes left free on the file system */
-    int64_t max_age_s; /* since last use; 0: no limit */
-    atomic_bool open;  /* the last space_allow_eviction() allowed it */
+    uint64_t max_size;     /* bytes; 0: no limit */
+    uint64_t min_free;     /* bytes left free on the file system */
+    int64_t max_age_s;     /* since last use; 0: no limit */
+    atomic_bool may_evict; /* what space_allow_eviction() said last */
 
-    pthread_mutex_t lock; /* guards what follows */
-    pthread_cond_t made;  /* evicting has become false */
-    bool evicting;
-    int64_t logged_ms;          /* when trouble was last logged; 0: never */
-    uint64_t unlogged;          /* troubles since */
-    uint64_t missed;            /* bytes of the largest that was not kept, while degraded */
-    int64_t missed_ms;          /* when something was not kept for the last time */
-    _Atomic int64_t failing_ms; /* until when bytes on disk are not trusted to come back; 0: fine */
+    struct lock evicting_lock;       /* guards evicting */
+    struct condition evicting_ended; /* evicting has become false */
+    bool evicting;                   /* a thread evicts */
+
+    struct lock unkept_lock; /* guards the four below */
+    int64_t logged_ms;       /* when a blob that was not kept was last logged; 0: never */
+    uint64_t unlogged;       /* blobs not kept since then */
+    uint64_t largest_unkept; /* bytes; of those that were not kept while degraded */
+    int64_t unkept_ms;       /* when a blob was last not kept */
+
+    _Atomic int64_t unreadable_until_ms; /* until then no new bytes are trusted to the disk */
 
     struct metric *evicted_blobs, *evicted_bytes, *degraded, *unkept[UNKEPT_REASONS];
     struct metric *bytes, *blobs, *limit, *pinned;
@@ -57,36 +60,45 @@ void space_init(struct space *space, struct store *store, uint64_t max_size, uin
                 int64_t max_age_s);
 void space_finish(struct space *space);
 
-/* Whether a blob of `size` bytes could ever be kept. ERROR_NO_SPACE */
+/* ---- before writing ---- */
+
+/* Whether a blob of `size` bytes fits into the cache at all. ERROR_NO_SPACE */
 bool space_can_hold(const struct space *space, uint64_t size, struct error *error);
 
-/* Makes room for a partial that will be `bytes` long, of which `missing` are to be written, and
- * reserves it. ERROR_NO_SPACE: there is none to be made, and nothing is reserved any more. */
+/* Makes space for a partial that will be `bytes` long, of which `missing` bytes are still to be
+ * written, and reserves it. ERROR_NO_SPACE, ERROR_IO: none can be made; the partial has then no
+ * reservation any more. */
 bool space_reserve(struct space *space, struct partial *partial, uint64_t bytes, uint64_t missing,
                    struct error *error);
-/* Makes room for `bytes` that are about to be written at once. ERROR_NO_SPACE */
+
+/* Makes space for `bytes` that are written at once. ERROR_NO_SPACE, ERROR_IO: none can be made. */
 bool space_ensure(struct space *space, uint64_t bytes, struct error *error);
-/* After the file system had no room for `bytes`: evicts as much, if there is as much. True: trying
- * again makes sense. */
+
+/* After the file system refused `bytes`: evicts as many, if so many can be evicted. True: trying to
+ * write again makes sense. */
 bool space_free_after_full(struct space *space, uint64_t bytes);
 
-/* Counts a blob or manifest of so many bytes (0: not known) that was not kept; `why` is for the
- * log. */
+/* ---- what was kept and what was not ---- */
+
+/* Counts and logs a blob or manifest of `bytes` (0: not known) that was not kept. */
 void space_record_unkept(struct space *space, enum unkept reason, uint64_t bytes,
                          const struct error *why);
-enum unkept space_unkept_reason(const struct error *error);  /* FULL or FAILING */
-void space_record_kept(struct space *space, uint64_t bytes); /* so many were */
+/* UNKEPT_FULL or UNKEPT_FAILING. */
+enum unkept space_unkept_reason(const struct error *error);
+/* A blob of `bytes` was kept: ends the degraded state if larger blobs would be kept too. */
+void space_record_kept(struct space *space, uint64_t bytes);
 
-/* Bytes on disk could not be read back: for a while nothing new is trusted to it. */
+/* Bytes could not be read back from the disk: for a while no new bytes are trusted to it. */
 void space_record_unreadable(struct space *space);
 bool space_is_unreadable(const struct space *space);
 
-/* Says whether blobs may be evicted: true once all blobs and pins are known, false while they are
- * not. */
+/* ---- upkeep ---- */
+
+/* Whether blobs may be evicted: only while all blobs and pins are known. */
 void space_allow_eviction(struct space *space, bool allowed);
 
-/* Evicts what is over a limit or too old. Now and then, from a background thread. */
-void space_enforce(struct space *space, const atomic_bool *stop);
+/* Evicts what is over a limit or too old. Called by a background thread every few seconds. */
+void space_enforce(struct space *space, const struct cancel *cancel);
 void space_update_metrics(struct space *space); /* sets the gauges */
 
 #endif

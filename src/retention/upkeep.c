@@ -1,39 +1,42 @@
+/* The keeper and the scrubber: what each does, and when. */
 #include "retention/upkeep.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "store/blobs.h"
 #include "store/partials.h"
 #include "store/records.h"
 #include "store/usage.h"
 
 enum {
-    LOOK_MS = 5000,            /* between two looks at the limits */
+    LOOK_MS = 5000,            /* between two checks of the limits */
     PINS_MS = 60 * 1000,       /* between two renewals of the pins */
     SWEEP_MS = 3600 * 1000,    /* between two sweeps of links and left-over transfers */
-    SCAN_MS = 60 * 1000,       /* after a scan that missed something; twice as long each time */
-    SWEEP_AGE_S = 3600,        /* links younger than this may be about to get their blob */
-    PARTIAL_AGE_S = 24 * 3600, /* a transfer that nobody continued for so long is given up */
+    SCAN_MS = 60 * 1000,       /* between a scan that missed something and the next; doubles */
+    SWEEP_AGE_S = 3600,        /* the blob of a younger link may still arrive */
+    PARTIAL_AGE_S = 24 * 3600, /* a partial that nobody continued for so long is deleted */
     SCRUB_LEAST = 256 << 10,   /* bytes a second */
     SCRUB_MOST = 64 << 20,
-    SCRUB_PAUSE_MS = 60 * 1000, /* at least this between two rounds, however few the blobs */
+    SCRUB_PAUSE_MS = 60 * 1000, /* the least time between two rounds, however few the blobs */
 };
 
-/* Waits; true when the upkeep is to stop. */
+static bool is_stopping(const struct upkeep *upkeep) {
+    return !cancel_check(&upkeep->cancel, NULL);
+}
+
+/* Waits for `ms`, or until the upkeep is to stop: then true. */
 static bool wait_ms(struct upkeep *upkeep, int64_t ms) {
-    const int64_t until = clock_ms() + ms;
-    int64_t now;
-    pthread_mutex_lock(&upkeep->waiting_lock);
-    while (!atomic_load(&upkeep->closing) && (now = clock_ms()) < until) {
-        struct timespec deadline = clock_deadline(until - now);
-        pthread_cond_clockwait(&upkeep->closes, &upkeep->waiting_lock, CLOCK_MONOTONIC, &deadline);
-    }
-    pthread_mutex_unlock(&upkeep->waiting_lock);
-    return atomic_load(&upkeep->closing);
+    const int64_t until_ms = clock_ms() + ms;
+    lock_acquire(&upkeep->waiting_lock);
+    while (!is_stopping(upkeep) &&
+           condition_wait_until(&upkeep->stops, &upkeep->waiting_lock, until_ms))
+        ;
+    lock_release(&upkeep->waiting_lock);
+    return is_stopping(upkeep);
 }
 
 /* Background work runs at low priority. */
@@ -43,13 +46,13 @@ static void lower_priority(void) {
 
 /* ---- the keeper ---- */
 
-/* False: not all blobs are known. */
+/* False: not all blobs are known, so that another scan is needed. */
 static bool scan(struct upkeep *upkeep) {
     struct error error = {0};
     int64_t began_ms = clock_ms();
-    if (!store_scan(upkeep->store, &upkeep->closing, &error)) {
-        if (!atomic_load(&upkeep->closing))
-            log_at(LOG_ERROR, "the cache's blobs are not all known: none is evicted",
+    if (!store_scan(upkeep->store, &upkeep->cancel, &error)) {
+        if (!is_stopping(upkeep))
+            log_at(LOG_ERROR, "not all blobs are known: none is evicted",
                    LOG_STRING("error", error.text));
         return false;
     }
@@ -65,33 +68,33 @@ static void sweep(struct upkeep *upkeep) {
     struct error error = {0};
     uint64_t deleted = 0;
     store_partials_clean(upkeep->store, PARTIAL_AGE_S);
-    if (!store_sweep(upkeep->store, SWEEP_AGE_S, &upkeep->closing, &deleted, &error) &&
-        !atomic_load(&upkeep->closing))
+    if (!store_sweep(upkeep->store, SWEEP_AGE_S, &upkeep->cancel, &deleted, &error) &&
+        !is_stopping(upkeep))
         log_at(LOG_WARN, "links were not swept", LOG_STRING("error", error.text));
     if (deleted)
         log_at(LOG_DEBUG, "links swept", LOG_NUMBER("deleted", deleted));
 }
 
-static void *keep(void *argument) {
+static void keep(void *argument) {
     struct upkeep *upkeep = argument;
     lower_priority();
     int64_t scan_ms = 0, scan_pause_ms = SCAN_MS, pins_ms = 0, sweep_ms = 0;
-    for (int64_t now = clock_ms(); !atomic_load(&upkeep->closing); now = clock_ms()) {
+    for (int64_t now = clock_ms(); !is_stopping(upkeep); now = clock_ms()) {
         struct store_usage usage;
         if (now >= scan_ms) {
-            space_allow_eviction(&upkeep->space, false); /* what is found may be pinned */
+            space_allow_eviction(&upkeep->space, false); /* a blob that it finds may be pinned */
             pins_ms = 0;
             scan_ms = scan(upkeep) ? INT64_MAX : clock_ms() + scan_pause_ms;
             scan_pause_ms = scan_pause_ms < SWEEP_MS / 2 ? scan_pause_ms * 2 : SWEEP_MS;
         }
         store_usage(upkeep->store, &usage);
         if (now >= pins_ms || pins_want_renewal(upkeep->pins)) {
-            bool renewed = pins_renew(upkeep->pins, &upkeep->closing);
+            bool renewed = pins_renew(upkeep->pins, &upkeep->cancel);
             pins_ms = now + (renewed ? PINS_MS : LOOK_MS);
             if (usage.complete && renewed)
                 space_allow_eviction(&upkeep->space, true);
         }
-        space_enforce(&upkeep->space, &upkeep->closing);
+        space_enforce(&upkeep->space, &upkeep->cancel);
         if (now >= sweep_ms) {
             sweep(upkeep);
             sweep_ms = now + SWEEP_MS;
@@ -99,33 +102,35 @@ static void *keep(void *argument) {
         if (wait_ms(upkeep, LOOK_MS))
             break;
     }
-    return NULL;
 }
 
 /* ---- the scrubber ---- */
 
-/* Every blob once, from *cursor on, which wraps. */
+/* Verifies a blob as fast as all blobs need to be verified once in a period. */
+static void scrub_blob(struct upkeep *upkeep, const struct digest *digest) {
+    struct error error = {0};
+    struct store_usage usage;
+    store_usage(upkeep->store, &usage);
+    uint64_t rate = usage.bytes / (uint64_t)upkeep->scrub_s;
+    rate = rate < SCRUB_LEAST ? SCRUB_LEAST : rate > SCRUB_MOST ? SCRUB_MOST : rate;
+    bool quarantined = true;
+    store_blob_verify(upkeep->store, digest, rate, &upkeep->cancel, &quarantined, &error);
+    if (!quarantined)
+        log_at(LOG_ERROR, "bad blob stays", LOG_STRING("error", error.text));
+}
+
+/* Verifies every blob once, from the place `start` to the end, and then from the beginning. */
 static void scrub_round(struct upkeep *upkeep, uint32_t start) {
     for (int half = 0; half < 2; half++) {
         uint32_t cursor = half == 0 ? start : 0;
         struct store_blob blob;
         while (store_blob_next(upkeep->store, &cursor, &blob) && (half == 0 || cursor <= start) &&
-               !atomic_load(&upkeep->closing)) {
-            struct error error = {0};
-            struct store_usage usage;
-            store_usage(upkeep->store, &usage);
-            uint64_t rate = usage.bytes / (uint64_t)upkeep->scrub_s;
-            rate = rate < SCRUB_LEAST ? SCRUB_LEAST : rate > SCRUB_MOST ? SCRUB_MOST : rate;
-            bool set_aside = true;
-            store_blob_verify(upkeep->store, &blob.digest, rate, &upkeep->closing, &set_aside,
-                              &error);
-            if (!set_aside)
-                log_at(LOG_ERROR, "bad blob stays", LOG_STRING("error", error.text));
-        }
+               !is_stopping(upkeep))
+            scrub_blob(upkeep, &blob.digest);
     }
 }
 
-static void *scrub(void *argument) {
+static void scrub(void *argument) {
     struct upkeep *upkeep = argument;
     const int64_t period_ms = upkeep->scrub_s * 1000;
     uint32_t random = 0;
@@ -135,8 +140,8 @@ static void *scrub(void *argument) {
         store_usage(upkeep->store, &usage);
         if (!usage.complete || !usage.blobs)
             continue;
-        /* Not always the same ones first: a tarn that is often restarted would never reach the
-         * others. */
+        /* Start at a random blob: a process that is often restarted would otherwise never reach the
+         * last ones. */
         if (getrandom(&random, sizeof random, 0) != sizeof random)
             random = 0;
         int64_t began_ms = clock_ms();
@@ -145,7 +150,6 @@ static void *scrub(void *argument) {
         if (left_ms > 0 && wait_ms(upkeep, left_ms))
             break;
     }
-    return NULL;
 }
 
 /* ---- life ---- */
@@ -163,8 +167,9 @@ struct upkeep *upkeep_new(const struct upkeep_settings *settings, struct store *
     upkeep->store = store;
     upkeep->scrub_s = settings->scrub_s;
     space_init(&upkeep->space, store, settings->max_size, settings->min_free, settings->max_age_s);
-    pthread_mutex_init(&upkeep->waiting_lock, NULL);
-    pthread_cond_init(&upkeep->closes, NULL);
+    upkeep->cancel.stop = &upkeep->stopping;
+    lock_init(&upkeep->waiting_lock);
+    condition_init(&upkeep->stops);
     return upkeep;
 }
 
@@ -174,26 +179,27 @@ void upkeep_free(struct upkeep *upkeep) {
     upkeep_stop(upkeep);
     pins_free(upkeep->pins);
     space_finish(&upkeep->space);
-    pthread_mutex_destroy(&upkeep->waiting_lock);
-    pthread_cond_destroy(&upkeep->closes);
+    lock_finish(&upkeep->waiting_lock);
+    condition_finish(&upkeep->stops);
     free(upkeep);
 }
 
 bool upkeep_start(struct upkeep *upkeep, struct error *error) {
-    int failed = pthread_create(&upkeep->keeper, NULL, keep, upkeep);
-    upkeep->has_keeper = !failed;
-    if (!failed && upkeep->scrub_s > 0) {
-        failed = pthread_create(&upkeep->scrubber, NULL, scrub, upkeep);
-        upkeep->has_scrubber = !failed;
-    }
-    return !failed || error_set_errno(error, failed, "starting a thread");
+    /* A large stack for the keeper, because the sweep calls itself once for each part of a name. */
+    upkeep->has_keeper =
+        thread_start("keeper", THREAD_STACK_SYSTEM, keep, upkeep, &upkeep->keeper, error);
+    if (!upkeep->has_keeper || upkeep->scrub_s <= 0)
+        return upkeep->has_keeper;
+    upkeep->has_scrubber =
+        thread_start("scrubber", THREAD_STACK, scrub, upkeep, &upkeep->scrubber, error);
+    return upkeep->has_scrubber;
 }
 
 void upkeep_stop(struct upkeep *upkeep) {
-    pthread_mutex_lock(&upkeep->waiting_lock);
-    atomic_store(&upkeep->closing, true);
-    pthread_cond_broadcast(&upkeep->closes);
-    pthread_mutex_unlock(&upkeep->waiting_lock);
+    lock_acquire(&upkeep->waiting_lock);
+    atomic_store(&upkeep->stopping, true);
+    condition_broadcast(&upkeep->stops);
+    lock_release(&upkeep->waiting_lock);
     if (upkeep->has_keeper)
         pthread_join(upkeep->keeper, NULL);
     if (upkeep->has_scrubber)

@@ -7,11 +7,11 @@
 #ifndef STORE_BLOBS_H
 #define STORE_BLOBS_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "base/buffer.h"
+#include "base/cancel.h"
 #include "base/error.h"
 #include "oci/digest.h"
 #include "store/store.h"
@@ -59,8 +59,8 @@ bool store_blob_remove(struct store *store, const struct digest *digest, uint64_
  *
  * ERROR_CORRUPT: the bytes are wrong. If `quarantined` is not NULL, the very file that was read is
  * then quarantined as by store_blob_quarantine(); *quarantined says whether that worked, and if not
- * the error says why. ERROR_CLOSED: `*stop` was set. */
+ * the error says why. ERROR_CLOSED: cancelled. */
 bool store_blob_verify(struct store *store, const struct digest *digest, uint64_t rate,
-                       const atomic_bool *stop, bool *quarantined, struct error *error);
+                       const struct cancel *cancel, bool *quarantined, struct error *error);
 
 #endif

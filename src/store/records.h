@@ -6,10 +6,10 @@
 #ifndef STORE_RECORDS_H
 #define STORE_RECORDS_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "base/cancel.h"
 #include "base/error.h"
 #include "oci/digest.h"
 #include "oci/reference.h"
@@ -82,8 +82,8 @@ bool store_link_delete(struct store *store, const struct repository_name *reposi
 
 /* Deletes links and tags whose blob is neither stored nor being fetched, and then the directories
  * that are empty; *deleted counts the records. Records written less than `age_s` seconds ago stay.
- * For a background thread. ERROR_BUSY: the scan has not ended. ERROR_CLOSED: `*stop` was set. */
-bool store_sweep(struct store *store, int64_t age_s, const atomic_bool *stop, uint64_t *deleted,
+ * For a background thread. ERROR_BUSY: the scan has not ended. ERROR_CLOSED: cancelled. */
+bool store_sweep(struct store *store, int64_t age_s, const struct cancel *cancel, uint64_t *deleted,
                  struct error *error);
 
 #endif

@@ -15,7 +15,7 @@
 
 struct scan {
     struct store *store;
-    const atomic_bool *stop;
+    const struct cancel *cancel;
     enum digest_algorithm algorithm;
     uint64_t *found; /* `last use << 32 | slot` of each blob added */
     size_t count, capacity;
@@ -83,11 +83,6 @@ static bool add(struct scan *scan, int directory, const char *name, const struct
     }
 }
 
-static bool stopped(const struct scan *scan, struct error *error) {
-    return atomic_load_explicit(scan->stop, memory_order_relaxed) &&
-           !error_set(error, ERROR_CLOSED, "reading which blobs there are was interrupted");
-}
-
 /* Calls `each` with the names in a directory, as far as it can be read. */
 static bool each_name(struct scan *scan, const char *path, struct error *error,
                       bool (*each)(struct scan *scan, const char *path, int directory,
@@ -108,8 +103,9 @@ static bool each_name(struct scan *scan, const char *path, struct error *error,
 static bool scan_blob(struct scan *scan, const char *path, int directory, const char *name,
                       struct error *error) {
     struct digest digest;
-    return !stopped(scan, error) && (!parse_name(scan, strrchr(path, '/') + 1, name, &digest) ||
-                                     add(scan, directory, name, &digest) || no_memory(scan, error));
+    return cancel_check(scan->cancel, error) &&
+           (!parse_name(scan, strrchr(path, '/') + 1, name, &digest) ||
+            add(scan, directory, name, &digest) || no_memory(scan, error));
 }
 
 /* `path` is "blobs/sha256"; `name` is a directory in it, the first two digits of its digests. */
@@ -140,11 +136,11 @@ static int compare(const void *left, const void *right) {
     return (*a > *b) - (*a < *b);
 }
 
-bool store_scan(struct store *store, const atomic_bool *stop, struct error *error) {
+bool store_scan(struct store *store, const struct cancel *cancel, struct error *error) {
     /* An earlier process may have been killed between making a directory and syncing it. */
     syncfs(store->root);
     store_partials_count(store);
-    struct scan scan = {.store = store, .stop = stop};
+    struct scan scan = {.store = store, .cancel = cancel};
     bool ok = scan_blobs(&scan, error);
     if (scan.count) /* also after an interrupted scan, so that all that is counted can be evicted */
         qsort(scan.found, scan.count, sizeof *scan.found, compare);

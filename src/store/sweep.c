@@ -20,7 +20,7 @@ enum { DEPTH_LIMIT = 130 }; /* the top, the host, and a name of 255 bytes with a
 
 struct sweep {
     struct store *store;
-    const atomic_bool *stop;
+    const struct cancel *cancel;
     struct error *error;
     int64_t until_s; /* records written later stay */
     uint64_t deleted;
@@ -30,7 +30,7 @@ struct sweep {
 };
 
 static bool stopped(const struct sweep *sweep) {
-    return atomic_load_explicit(sweep->stop, memory_order_relaxed);
+    return !cancel_check(sweep->cancel, NULL);
 }
 
 /* Whether the blob is stored or being fetched. The order matters: a blob that is being fetched has
@@ -142,10 +142,10 @@ static bool sweep_directory(struct sweep *sweep, int depth) {
     return ok;
 }
 
-bool store_sweep(struct store *store, int64_t age_s, const atomic_bool *stop, uint64_t *deleted,
+bool store_sweep(struct store *store, int64_t age_s, const struct cancel *cancel, uint64_t *deleted,
                  struct error *error) {
     struct sweep sweep = {.store = store,
-                          .stop = stop,
+                          .cancel = cancel,
                           .error = error,
                           .until_s = age_s ? clock_wall_s() - age_s : INT64_MAX,
                           .path = TOP};
@@ -155,7 +155,5 @@ bool store_sweep(struct store *store, int64_t age_s, const atomic_bool *stop, ui
                          store->path);
     bool ok = sweep_directory(&sweep, 0);
     *deleted = sweep.deleted;
-    if (ok && stopped(&sweep))
-        return error_set(error, ERROR_CLOSED, "sweeping %s was interrupted", store->path);
-    return ok;
+    return ok && cancel_check(cancel, error);
 }

@@ -6,9 +6,9 @@
 #ifndef STORE_USAGE_H
 #define STORE_USAGE_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include "base/cancel.h"
 #include "base/error.h"
 #include "oci/digest.h"
 #include "store/store.h"
@@ -16,10 +16,10 @@
 /* Reads which blobs there are; the modification time of a blob's file is its last use. Also counts
  * the bytes of partials that earlier processes left. For a background thread.
  *
- * False: `*stop` was set, or out of memory. A blob that vanishes meanwhile is no error. What cannot
- * be read is counted in store_usage.unread; a later scan that finds it takes it for the least
- * recently used. */
-bool store_scan(struct store *store, const atomic_bool *stop, struct error *error);
+ * False: cancelled (ERROR_CLOSED), or out of memory. A blob that vanishes meanwhile is no error.
+ * What cannot be read is counted in store_usage.unread; a later scan that finds it takes it for the
+ * least recently used. */
+bool store_scan(struct store *store, const struct cancel *cancel, struct error *error);
 
 struct store_usage {
     uint64_t bytes, blobs; /* of all complete blobs known */

@@ -11,7 +11,7 @@
 enum {
     WINDOW = 256 << 10, /* bytes read at a time, and dropped from the page cache together */
     PAGE = 4096,
-    PAUSE_MS = 100, /* the longest sleep, so that *stop is checked often */
+    PAUSE_MS = 100, /* the longest sleep, so that cancelling takes effect soon */
 };
 
 struct verification {
@@ -19,7 +19,7 @@ struct verification {
     int fd;
     uint64_t size, done, rate;
     int64_t started_ms;
-    const atomic_bool *stop;
+    const struct cancel *cancel;
     unsigned char *window;
 };
 
@@ -62,9 +62,8 @@ static bool hash_window(struct verification *verification, struct digest_hash *h
 /* Sleeps until reading so many bytes may have taken so long, at `rate` bytes a second. */
 static bool throttle(const struct verification *verification, struct error *error) {
     for (;;) {
-        if (atomic_load_explicit(verification->stop, memory_order_relaxed))
-            return error_set(error, ERROR_CLOSED, "verifying %s was interrupted",
-                             verification->path);
+        if (!cancel_check(verification->cancel, error))
+            return false;
         if (!verification->rate)
             return true;
         double due_ms = (double)verification->done * 1000 / (double)verification->rate;
@@ -89,7 +88,7 @@ static bool hash_file(struct verification *verification, struct digest_hash *has
 /* Reads by a descriptor of its own and holds no index entry, because verifying is no use of a blob.
  * If the blob is evicted meanwhile, it is read to its end all the same. */
 bool store_blob_verify(struct store *store, const struct digest *digest, uint64_t rate,
-                       const atomic_bool *stop, bool *quarantined, struct error *error) {
+                       const struct cancel *cancel, bool *quarantined, struct error *error) {
     char path[PATH_SIZE], wanted[DIGEST_STRING_SIZE], found[DIGEST_STRING_SIZE];
     struct stat state;
     struct error bad, why;
@@ -104,8 +103,8 @@ bool store_blob_verify(struct store *store, const struct digest *digest, uint64_
     if (!S_ISREG(state.st_mode))
         return error_set(error, ERROR_NOT_FOUND, "%s/%s is no file", store->path, path);
     struct digest_hash *hash = digest_hash_new(digest->algorithm);
-    struct verification verification = {path,       fd,   (uint64_t)state.st_size, 0, rate,
-                                        clock_ms(), stop, malloc(WINDOW)};
+    struct verification verification = {path,       fd,     (uint64_t)state.st_size, 0, rate,
+                                        clock_ms(), cancel, malloc(WINDOW)};
     struct digest actual;
     bool ok = verification.window && hash
                   ? hash_file(&verification, hash, &bad)

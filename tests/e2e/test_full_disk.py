@@ -18,7 +18,7 @@ from kit.processes import wait_until
 from kit.tarn import is_sanitized
 
 DISK_MIB = 64
-PASSING = re.compile(r"passing through what cannot be kept")
+PASSING = re.compile(r"pass through without being kept")
 MEMORY_MAX = 128 * MIB
 
 

@@ -133,9 +133,8 @@ const struct repository_name *repository_named(const char *host, const char *pat
 }
 
 void scan(const struct fixture *fixture) {
-    const atomic_bool stop = false;
     struct error error = {0};
-    assert_true(store_scan(fixture->store, &stop, &error));
+    assert_true(store_scan(fixture->store, NULL, &error));
 }
 
 static struct store_usage seen_on_disk;

@@ -6,8 +6,6 @@
 #include "store/store_private.h"
 #include "store_root.h"
 
-static const atomic_bool never = false;
-
 /* The text whose blob is evicted; "" when there is none to evict. */
 static const char *evict_before(struct fixture *fixture, int64_t before_s) {
     static char names[64];
@@ -68,7 +66,7 @@ static void test_looking_at_a_blob_is_no_use(void **state) {
     cleanup_buffer struct buffer out = {0};
     assert_true(store_blob_has(fixture->store, &a, NULL));
     assert_true(store_blob_find(fixture->store, &a, &blob));
-    assert_true(store_blob_verify(fixture->store, &a, 0, &never, NULL, NULL));
+    assert_true(store_blob_verify(fixture->store, &a, 0, NULL, NULL, NULL));
     assert_true(store_blob_peek(fixture->store, &a, 10, &out, NULL));
     assert_string_equal(evict(fixture), "a");
 }
@@ -289,7 +287,8 @@ static void test_the_scan_can_be_interrupted(void **state) {
     struct fixture *fixture = *state;
     put_text(fixture, "a");
     reopen(fixture);
-    const atomic_bool stop = true;
+    const atomic_bool stopping = true;
+    const struct cancel stop = {.stop = &stopping};
     struct error error = {0};
     assert_false(store_scan(fixture->store, &stop, &error));
     assert_int_equal(error.kind, ERROR_CLOSED);
@@ -415,21 +414,22 @@ static void test_verification_finds_wrong_bytes_and_sets_them_aside_if_told_to(v
     struct error error = {0};
     assert_true(digest_of(DIGEST_SHA256, bytes, size + 1, &digest));
     assert_true(store_blob_put(fixture->store, &digest, bytes, size + 1, NULL));
-    assert_true(store_blob_verify(fixture->store, &digest, 0, &never, NULL, &error));
-    assert_true(store_blob_verify(fixture->store, &digest, 1 << 30, &never, NULL, &error));
+    assert_true(store_blob_verify(fixture->store, &digest, 0, NULL, NULL, &error));
+    assert_true(store_blob_verify(fixture->store, &digest, 1 << 30, NULL, NULL, &error));
     bytes[size] = 1;
     write_raw(fixture, blob_name(&digest), bytes, size + 1);
-    assert_false(store_blob_verify(fixture->store, &digest, 0, &never, NULL, &error));
+    assert_false(store_blob_verify(fixture->store, &digest, 0, NULL, NULL, &error));
     assert_int_equal(error.kind, ERROR_CORRUPT);
     assert_true(exists(fixture, blob_name(&digest)));
-    assert_false(store_blob_verify(fixture->store, &absent, 0, &never, NULL, &error));
+    assert_false(store_blob_verify(fixture->store, &absent, 0, NULL, NULL, &error));
     assert_int_equal(error.kind, ERROR_NOT_FOUND);
-    const atomic_bool stop = true;
+    const atomic_bool stopping = true;
+    const struct cancel stop = {.stop = &stopping};
     bool set_aside = false;
     assert_false(store_blob_verify(fixture->store, &digest, 0, &stop, &set_aside, &error));
     assert_int_equal(error.kind, ERROR_CLOSED);
     assert_false(set_aside);
-    assert_false(store_blob_verify(fixture->store, &digest, 0, &never, &set_aside, &error));
+    assert_false(store_blob_verify(fixture->store, &digest, 0, NULL, &set_aside, &error));
     assert_int_equal(error.kind, ERROR_CORRUPT);
     assert_true(set_aside);
     assert_false(exists(fixture, blob_name(&digest)));
@@ -451,9 +451,10 @@ static void test_a_slow_verification_ends_when_it_is_told_to(void **state) {
     assert_true(digest_of(DIGEST_SHA256, bytes, size, &digest));
     assert_true(store_blob_put(fixture->store, &digest, bytes, size, NULL));
     free(bytes);
-    atomic_bool stop = false;
+    atomic_bool stopping = false;
+    const struct cancel stop = {.stop = &stopping};
     pthread_t stopper;
-    assert_int_equal(pthread_create(&stopper, NULL, stop_soon, &stop), 0);
+    assert_int_equal(pthread_create(&stopper, NULL, stop_soon, &stopping), 0);
     /* It would take 17 minutes. */
     assert_false(store_blob_verify(fixture->store, &digest, 1024, &stop, NULL, &error));
     assert_int_equal(error.kind, ERROR_CLOSED);

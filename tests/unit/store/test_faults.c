@@ -386,8 +386,6 @@ static void test_a_full_disk_is_told_apart(void **state) {
 
 /* ---- what goes on behind the requests ---- */
 
-static const atomic_bool never = false;
-
 /* A digest for the test itself, whatever fails. */
 static struct digest named(const char *text) {
     bool armed = fault.armed;
@@ -469,7 +467,7 @@ static void look_around(struct store *store, const struct digest *third, struct 
     if (!ok)
         assert_int_not_equal(error.kind, ERROR_NONE);
     store_evictable(store, INT64_MAX, see_evictable, &done->seen);
-    if (!store_blob_verify(store, third, 0, &never, NULL, &error)) {
+    if (!store_blob_verify(store, third, 0, NULL, NULL, &error)) {
         assert_int_not_equal(error.kind, ERROR_NONE);
         assert_int_not_equal(error.kind, ERROR_CORRUPT);
     }
@@ -490,7 +488,7 @@ static void do_all(struct store *store, struct deeds *done) {
     int fd = store_blob_open(store, &third, NULL, &error);
     if (fd < 0)
         assert_int_not_equal(error.kind, ERROR_NONE);
-    done->scanned = store_scan(store, &never, &error);
+    done->scanned = store_scan(store, NULL, &error);
     if (!done->scanned)
         assert_int_not_equal(error.kind, ERROR_NONE);
     store_pins_begin(store);
@@ -509,7 +507,7 @@ static void do_all(struct store *store, struct deeds *done) {
     done->removed = store_blob_remove(store, &second, &size, &error);
     if (done->removed)
         assert_int_equal(size, there ? 6 : 0);
-    done->swept = store_sweep(store, 0, &never, &deleted, &error);
+    done->swept = store_sweep(store, 0, NULL, &deleted, &error);
     store_blob_close(store, &third, fd);
 }
 
@@ -614,9 +612,8 @@ static void test_a_store_that_cannot_be_opened_leaves_nothing_behind(void **stat
 static struct store *swept;
 
 static void sweep_all(void) {
-    const atomic_bool stop = false;
     uint64_t deleted;
-    assert_true(store_sweep(swept, 0, &stop, &deleted, NULL));
+    assert_true(store_sweep(swept, 0, NULL, &deleted, NULL));
     assert_int_equal(deleted, 1);
 }
 

@@ -6,8 +6,6 @@
 #define NAME "org/app"
 #define TYPE "application/vnd.oci.image.manifest.v1+json"
 
-static const atomic_bool never = false;
-
 static void put_tag(struct fixture *fixture, const char *repository, const char *tag,
                     const struct digest *digest) {
     struct tag_record record = {.digest = *digest, .media_type = TYPE, .checked_s = 1};
@@ -23,7 +21,7 @@ static bool has_tag(struct fixture *fixture, const char *repository, const char 
 static uint64_t sweep(struct fixture *fixture, int64_t age_s) {
     uint64_t deleted = 7;
     struct error error = {0};
-    assert_true(store_sweep(fixture->store, age_s, &never, &deleted, &error));
+    assert_true(store_sweep(fixture->store, age_s, NULL, &deleted, &error));
     return deleted;
 }
 
@@ -183,7 +181,7 @@ static void test_records_of_blobs_that_are_gone_are_swept(void **state) {
     struct partial *partial = store_partial_open(store, &coming, NULL);
     uint64_t deleted;
     struct error error = {0};
-    assert_false(store_sweep(store, 0, &never, &deleted, &error)); /* who knows what is there? */
+    assert_false(store_sweep(store, 0, NULL, &deleted, &error)); /* who knows what is there? */
     assert_int_equal(error.kind, ERROR_BUSY);
     scan(fixture);
     assert_int_equal(sweep(fixture, 3600), 0); /* all too young */
@@ -204,7 +202,8 @@ static void test_records_of_blobs_that_are_gone_are_swept(void **state) {
     partial_drop(partial);
     partial_free(partial);
     assert_int_equal(sweep(fixture, 0), 3);
-    const atomic_bool stop = true;
+    const atomic_bool stopping = true;
+    const struct cancel stop = {.stop = &stopping};
     assert_false(store_sweep(store, 0, &stop, &deleted, &error));
     assert_int_equal(error.kind, ERROR_CLOSED);
 }
