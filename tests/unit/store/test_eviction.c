@@ -374,6 +374,15 @@ static void test_a_blob_of_another_length_is_set_aside(void **state) {
     assert_index_is_what_is_on_disk(fixture, true);
 }
 
+/* Waits for the next timer tick, whose time the next file gets as its change time. */
+static void wait_for_tick(void) {
+    struct timespec before, now;
+    assert_int_equal(clock_gettime(CLOCK_REALTIME_COARSE, &before), 0);
+    do
+        assert_int_equal(clock_gettime(CLOCK_REALTIME_COARSE, &now), 0);
+    while (now.tv_sec == before.tv_sec && now.tv_nsec == before.tv_nsec);
+}
+
 static void test_of_bad_blobs_the_newest_few_are_kept(void **state) {
     struct fixture *fixture = *state;
     char text[32];
@@ -383,7 +392,7 @@ static void test_of_bad_blobs_the_newest_few_are_kept(void **state) {
         struct digest digest = put_text(fixture, text);
         write_raw(fixture, blob_name(&digest), "BAD bad", 7);
         assert_false(store_blob_read(fixture->store, &digest, 100, &out, NULL));
-        clock_sleep_ms(5); /* a file's change time is that of the last timer tick */
+        wait_for_tick();
     }
     for (int i = 0; i < QUARANTINE_FILES_LIMIT + 5; i++) {
         snprintf(text, sizeof text, "blob %02d", i);
@@ -436,10 +445,9 @@ static void test_verification_finds_wrong_bytes_and_sets_them_aside_if_told_to(v
     free(bytes);
 }
 
-static void *stop_soon(void *argument) {
-    clock_sleep_ms(50);
-    atomic_store((atomic_bool *)argument, true);
-    return NULL;
+/* True twice: the second window is then waited for. */
+static bool is_wanted_for_a_while(void *context) {
+    return ++*(int *)context <= 2;
 }
 
 static void test_a_slow_verification_ends_when_it_is_told_to(void **state) {
@@ -451,14 +459,12 @@ static void test_a_slow_verification_ends_when_it_is_told_to(void **state) {
     assert_true(digest_of(DIGEST_SHA256, bytes, size, &digest));
     assert_true(store_blob_put(fixture->store, &digest, bytes, size, NULL));
     free(bytes);
-    atomic_bool stopping = false;
-    const struct cancel stop = {.stop = &stopping};
-    pthread_t stopper;
-    assert_int_equal(pthread_create(&stopper, NULL, stop_soon, &stopping), 0);
+    int asked = 0;
+    const struct cancel stop = {.is_wanted = is_wanted_for_a_while, .context = &asked};
     /* It would take 17 minutes. */
     assert_false(store_blob_verify(fixture->store, &digest, 1024, &stop, NULL, &error));
     assert_int_equal(error.kind, ERROR_CLOSED);
-    pthread_join(stopper, NULL);
+    assert_int_equal(asked, 3);
 }
 
 /* ---- many ---- */

@@ -1,0 +1,248 @@
+/* The cache's limits: what is evicted for which bytes, and what a blob that is not kept changes. */
+#include "base/log.h"
+#include "retention/space.h"
+#include "store_root.h"
+
+/* A space of `max_size` bytes over the fixture's store, whose blobs and pins are all known. */
+static struct space *open_space(struct space *space, struct fixture *fixture, uint64_t max_size) {
+    scan(fixture);
+    space_init(space, fixture->store, max_size, 0, 0);
+    space_allow_eviction(space, true);
+    return space;
+}
+
+static bool has(struct fixture *fixture, const char *text) {
+    struct digest digest = digest_of_text(text);
+    return store_blob_has(fixture->store, &digest, NULL);
+}
+
+static struct store_usage usage_of(struct fixture *fixture) {
+    struct store_usage usage;
+    store_usage(fixture->store, &usage);
+    return usage;
+}
+
+static void pin(struct fixture *fixture, const char *text) {
+    struct digest digest = digest_of_text(text);
+    store_pin(fixture->store, &digest);
+}
+
+/* ---- before writing ---- */
+
+static void test_the_least_recently_used_blobs_make_space_for_new_ones(void **state) {
+    struct fixture *fixture = *state;
+    struct space space;
+    open_space(&space, fixture, 12);
+    put_text(fixture, "aaaa");
+    put_text(fixture, "bbbb");
+    put_text(fixture, "cccc");
+    assert_true(space_ensure(&space, 0, NULL));
+    assert_true(has(fixture, "aaaa"));
+    assert_true(space_ensure(&space, 5, NULL));
+    assert_false(has(fixture, "aaaa"));
+    assert_false(has(fixture, "bbbb"));
+    assert_true(has(fixture, "cccc"));
+    space_finish(&space);
+}
+
+static void test_nothing_is_evicted_if_all_of_it_would_not_suffice(void **state) {
+    struct fixture *fixture = *state;
+    struct error error = {0};
+    struct space space;
+    open_space(&space, fixture, 12);
+    put_text(fixture, "aaaa");
+    put_text(fixture, "pinned");
+    pin(fixture, "pinned");
+    assert_false(space_ensure(&space, 7, &error));
+    assert_int_equal(error.kind, ERROR_NO_SPACE);
+    assert_true(has(fixture, "aaaa"));
+    assert_true(space_ensure(&space, 6, NULL));
+    assert_false(has(fixture, "aaaa"));
+    assert_true(has(fixture, "pinned"));
+    space_finish(&space);
+}
+
+static void test_nothing_is_evicted_before_it_is_allowed(void **state) {
+    struct fixture *fixture = *state;
+    struct space space;
+    open_space(&space, fixture, 6);
+    space_allow_eviction(&space, false);
+    put_text(fixture, "aaaa");
+    assert_true(space_ensure(&space, 4, NULL));
+    assert_false(space_free_after_full(&space, 4));
+    put_text(fixture, "bbbb");
+    space_enforce(&space, NULL);
+    assert_true(has(fixture, "aaaa") && has(fixture, "bbbb"));
+    space_allow_eviction(&space, true);
+    space_enforce(&space, NULL);
+    assert_false(has(fixture, "aaaa"));
+    assert_true(has(fixture, "bbbb"));
+    space_finish(&space);
+}
+
+static void test_a_partial_that_finds_no_space_has_no_reservation(void **state) {
+    struct fixture *fixture = *state;
+    struct digest digest = digest_of_text("coming");
+    struct error error = {0};
+    struct space space;
+    open_space(&space, fixture, 10);
+    struct partial *partial = store_partial_open(fixture->store, &digest, NULL);
+    assert_non_null(partial);
+    assert_true(space_reserve(&space, partial, 8, 8, NULL));
+    assert_int_equal(usage_of(fixture).reserved_bytes, 8);
+    assert_false(space_ensure(&space, 3, &error)); /* the reservation counts */
+    assert_int_equal(error.kind, ERROR_NO_SPACE);
+    assert_false(space_reserve(&space, partial, 11, 3, &error)); /* larger than the cache */
+    assert_int_equal(usage_of(fixture).reserved_bytes, 0);
+    put_text(fixture, "pinned");
+    pin(fixture, "pinned");
+    assert_false(space_reserve(&space, partial, 5, 5, &error));
+    assert_int_equal(error.kind, ERROR_NO_SPACE);
+    assert_int_equal(usage_of(fixture).reserved_bytes, 0);
+    partial_drop(partial);
+    partial_free(partial);
+    space_finish(&space);
+}
+
+static void test_left_partials_are_deleted_before_any_blob(void **state) {
+    struct fixture *fixture = *state;
+    struct digest digest = digest_of_text("left");
+    struct space space;
+    char bytes[8192] = {0};
+    struct partial *partial = store_partial_open(fixture->store, &digest, NULL);
+    assert_int_equal(pwrite(partial_fd(partial), bytes, sizeof bytes, 0), sizeof bytes);
+    assert_true(partial_record(partial, 0, sizeof bytes, NULL));
+    partial_free(partial);
+    open_space(&space, fixture, sizeof bytes + 8);
+    put_text(fixture, "aaaa");
+    assert_true(usage_of(fixture).partial_bytes >= sizeof bytes);
+    assert_true(space_ensure(&space, 8, NULL));
+    assert_true(has(fixture, "aaaa"));
+    assert_false(exists(fixture, flat_name("partial", &digest, "")));
+    space_finish(&space);
+}
+
+static void test_after_a_full_disk_as_much_is_evicted_as_did_not_fit(void **state) {
+    struct fixture *fixture = *state;
+    struct space space;
+    open_space(&space, fixture, 0);
+    put_text(fixture, "aaaa");
+    put_text(fixture, "bbbb");
+    /* The file system has that much left, so that nothing need go. */
+    assert_true(space_free_after_full(&space, 1));
+    assert_true(has(fixture, "aaaa"));
+    /* More than the file system and the cache have. */
+    assert_false(space_free_after_full(&space, UINT64_MAX / 2));
+    assert_true(has(fixture, "aaaa") && has(fixture, "bbbb"));
+    space_finish(&space);
+}
+
+/* ---- upkeep ---- */
+
+static void test_blobs_unused_for_the_longest_age_are_evicted(void **state) {
+    struct fixture *fixture = *state;
+    struct space space;
+    struct digest old = put_text(fixture, "old");
+    put_text(fixture, "new");
+    put_text(fixture, "pinned");
+    set_age(fixture, blob_name(&old), 1000);
+    reopen(fixture);
+    open_space(&space, fixture, 0);
+    space.max_age_s = 500;
+    space_enforce(&space, &(struct cancel){.stop = &(atomic_bool){true}});
+    assert_true(has(fixture, "old"));
+    space_enforce(&space, NULL);
+    assert_false(has(fixture, "old"));
+    assert_true(has(fixture, "new"));
+    space_finish(&space);
+}
+
+static void test_the_keeper_evicts_what_it_can_even_if_that_is_not_enough(void **state) {
+    struct fixture *fixture = *state;
+    struct space space;
+    open_space(&space, fixture, 3);
+    put_text(fixture, "pinned");
+    pin(fixture, "pinned");
+    put_text(fixture, "aa");
+    space_enforce(&space, NULL);
+    assert_false(has(fixture, "aa"));
+    assert_true(has(fixture, "pinned"));
+    space_update_metrics(&space);
+    assert_int_equal(metric_value(space.blobs), 1);
+    assert_int_equal(metric_value(space.bytes), 6);
+    assert_int_equal(metric_value(space.pinned), 6);
+    assert_int_equal(metric_value(space.limit), 3);
+    space_finish(&space);
+}
+
+/* ---- what was kept and what was not ---- */
+
+static void test_a_small_blob_that_is_kept_does_not_end_the_degraded_state(void **state) {
+    struct fixture *fixture = *state;
+    struct error why = {.kind = ERROR_NO_SPACE, .text = "no space"};
+    struct space space;
+    open_space(&space, fixture, 12);
+    put_text(fixture, "pinned");
+    pin(fixture, "pinned");
+    int64_t full = metric_value(space.unkept[UNKEPT_FULL]);
+    assert_int_equal(space_unkept_reason(&why), UNKEPT_FULL);
+    space_record_unkept(&space, UNKEPT_FULL, 10, &why);
+    assert_int_equal(metric_value(space.unkept[UNKEPT_FULL]), full + 1);
+    assert_int_equal(metric_value(space.degraded), 1);
+    space_record_kept(&space, 1);
+    assert_int_equal(metric_value(space.degraded), 1);
+    /* Without the pin the large blob would fit, because what is evictable counts as free. */
+    store_pins_begin(fixture->store);
+    store_pins_end(fixture->store);
+    space_record_kept(&space, 1);
+    assert_int_equal(metric_value(space.degraded), 0);
+    /* So it would if a blob as large was kept. */
+    pin(fixture, "pinned");
+    space_record_unkept(&space, UNKEPT_FULL, 10, &why);
+    space_record_kept(&space, 10);
+    assert_int_equal(metric_value(space.degraded), 0);
+    space_finish(&space);
+}
+
+static void test_a_blob_larger_than_the_cache_is_no_degraded_state(void **state) {
+    struct fixture *fixture = *state;
+    struct error error = {0};
+    struct space space;
+    open_space(&space, fixture, 12);
+    assert_true(space_can_hold(&space, 12, NULL));
+    assert_false(space_can_hold(&space, 13, &error));
+    assert_int_equal(error.kind, ERROR_NO_SPACE);
+    space_record_unkept(&space, UNKEPT_TOO_LARGE, 13, &error);
+    assert_int_equal(metric_value(space.degraded), 0);
+    space_finish(&space);
+}
+
+static void test_a_disk_that_cannot_be_read_is_not_trusted_for_a_while(void **state) {
+    struct fixture *fixture = *state;
+    struct error why = {.kind = ERROR_IO};
+    struct space space;
+    open_space(&space, fixture, 12);
+    assert_int_equal(space_unkept_reason(&why), UNKEPT_FAILING);
+    assert_false(space_is_unreadable(&space));
+    space_record_unreadable(&space);
+    assert_true(space_is_unreadable(&space));
+    space_finish(&space);
+}
+
+int main(void) {
+    log_configure(LOG_ERROR + 1, LOG_TEXT);
+    const struct CMUnitTest tests[] = {
+        STORE_TEST(test_the_least_recently_used_blobs_make_space_for_new_ones),
+        STORE_TEST(test_nothing_is_evicted_if_all_of_it_would_not_suffice),
+        STORE_TEST(test_nothing_is_evicted_before_it_is_allowed),
+        STORE_TEST(test_a_partial_that_finds_no_space_has_no_reservation),
+        STORE_TEST(test_left_partials_are_deleted_before_any_blob),
+        STORE_TEST(test_after_a_full_disk_as_much_is_evicted_as_did_not_fit),
+        STORE_TEST(test_blobs_unused_for_the_longest_age_are_evicted),
+        STORE_TEST(test_the_keeper_evicts_what_it_can_even_if_that_is_not_enough),
+        STORE_TEST(test_a_small_blob_that_is_kept_does_not_end_the_degraded_state),
+        STORE_TEST(test_a_blob_larger_than_the_cache_is_no_degraded_state),
+        STORE_TEST(test_a_disk_that_cannot_be_read_is_not_trusted_for_a_while),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
