@@ -8,17 +8,6 @@
 
 #include <stdlib.h>
 
-/* Whether the repository holds the blob. *verified: the size that the link records, if any. */
-static bool is_linked(struct cache *cache, const struct repository *repository,
-                      const struct digest *digest, uint64_t *verified) {
-    *verified = STORE_SIZE_UNKNOWN;
-    return store_has_link_blob(cache->store, &repository->name, digest, verified);
-}
-
-static bool is_as_long(uint64_t size, uint64_t verified) {
-    return verified == STORE_SIZE_UNKNOWN || size == verified;
-}
-
 /* On the question's thread: upstream's HEAD says that the repository has the blob. */
 static bool answer_blob_head(struct question *question, struct error *error) {
     char text[DIGEST_STRING_SIZE];
@@ -84,29 +73,9 @@ static bool ask_head(struct cache *cache, const struct repository *repository,
 bool cache_blob_stat(struct cache *cache, const struct repository *repository,
                      const struct digest *digest, uint64_t *size, enum cache_outcome *outcome,
                      struct error *error) {
-    uint64_t verified;
     *outcome = CACHE_HIT;
-    if (is_linked(cache, repository, digest, &verified) &&
-        store_blob_has(cache->store, digest, size) && is_as_long(*size, verified))
-        return true;
-    return ask_head(cache, repository, digest, size, outcome, error);
-}
-
-/* Opens the stored file. False without an error text when it is not there. */
-static bool open_stored(struct cache *cache, const struct digest *digest, uint64_t verified,
-                        struct cache_blob *blob) {
-    blob->fd = store_blob_open(cache->store, digest, &blob->size, NULL);
-    blob->size_known = blob->fd >= 0;
-    blob->store = cache->store;
-    blob->digest = *digest;
-    if (blob->fd < 0 || is_as_long(blob->size, verified))
-        return blob->fd >= 0;
-    /* The file was truncated since it was verified. */
-    cache_blob_unreadable(blob, NULL);
-    store_blob_close(blob->store, digest, blob->fd);
-    blob->fd = -1;
-    blob->size_known = false;
-    return false;
+    return store_blob_has_linked(cache->store, &repository->name, digest, size) ||
+           ask_head(cache, repository, digest, size, outcome, error);
 }
 
 /* Makes sure that the flight may be read through this repository. */
@@ -192,18 +161,21 @@ static bool is_known_absent(struct cache *cache, const struct repository *reposi
 bool cache_blob_open(struct cache *cache, const struct repository *repository,
                      const struct digest *digest, const struct blob_range *range,
                      struct cache_blob *blob, struct error *error) {
-    *blob = (struct cache_blob){.fd = -1, .outcome = CACHE_HIT, .digest = *digest};
-    uint64_t size, verified;
-    bool linked = is_linked(cache, repository, digest, &verified);
-    if (!linked && store_blob_has(cache->store, digest, &size)) {
+    *blob = (struct cache_blob){
+        .fd = -1, .outcome = CACHE_HIT, .digest = *digest, .store = cache->store};
+    struct store_access access;
+    blob->fd = store_blob_open_linked(cache->store, &repository->name, digest, &access);
+    if (access.stored && !access.linked) {
         /* The blob came through another repository: upstream decides about this one. */
-        if (!ask_head(cache, repository, digest, &size, &blob->outcome, error))
+        if (!ask_head(cache, repository, digest, &access.size, &blob->outcome, error))
             return false;
-        linked = true;
+        access.linked = true;
+        blob->fd = store_blob_open(cache->store, digest, &access.size, NULL);
     }
-    return (linked && open_stored(cache, digest, verified, blob)) ||
-           (!is_known_absent(cache, repository, digest, error) &&
-            open_flight(cache, repository, range, linked, blob, error));
+    blob->size_known = blob->fd >= 0;
+    blob->size = access.size;
+    return blob->size_known || (!is_known_absent(cache, repository, digest, error) &&
+                                open_flight(cache, repository, range, access.linked, blob, error));
 }
 
 void cache_blob_close(struct cache_blob *blob) {

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "store/quarantine.h"
+#include "store/records.h"
 #include "store/root.h"
 #include "store/store_private.h"
 
@@ -117,6 +118,42 @@ bool store_blob_has(struct store *store, const struct digest *digest, uint64_t *
     if (size)
         *size = (uint64_t)state.st_size;
     return true;
+}
+
+/* Quarantines a blob that is open on `fd`, or logs why it cannot be. */
+static void quarantine_open(struct store *store, const struct digest *digest, int fd) {
+    struct error error;
+    if (!store_blob_quarantine(store, digest, fd, &error))
+        log_at(LOG_ERROR, "bad blob stays", LOG_STRING("error", error.text));
+}
+
+static bool is_as_long(uint64_t size, uint64_t verified) {
+    return verified == STORE_SIZE_UNKNOWN || size == verified;
+}
+
+int store_blob_open_linked(struct store *store, const struct repository_name *repository,
+                           const struct digest *digest, struct store_access *out) {
+    uint64_t verified;
+    *out = (struct store_access){0};
+    out->linked = store_has_link_blob(store, repository, digest, &verified);
+    if (!out->linked) {
+        out->stored = store_blob_has(store, digest, &out->size);
+        return -1;
+    }
+    int fd = store_blob_open(store, digest, &out->size, NULL);
+    out->stored = fd >= 0 && is_as_long(out->size, verified);
+    if (fd < 0 || out->stored)
+        return fd;
+    quarantine_open(store, digest, fd);
+    store_blob_close(store, digest, fd);
+    return -1;
+}
+
+bool store_blob_has_linked(struct store *store, const struct repository_name *repository,
+                           const struct digest *digest, uint64_t *size) {
+    uint64_t verified;
+    return store_has_link_blob(store, repository, digest, &verified) &&
+           store_blob_has(store, digest, size) && is_as_long(*size, verified);
 }
 
 bool store_blob_put(struct store *store, const struct digest *digest, const void *bytes,
@@ -250,8 +287,8 @@ bool store_blob_read(struct store *store, const struct digest *digest, size_t li
     bool ok = read_checked(fd, digest, size, limit, out, &why);
     if (!ok && error)
         *error = why;
-    if (!ok && why.kind == ERROR_CORRUPT && !store_blob_quarantine(store, digest, fd, &why))
-        log_at(LOG_ERROR, "bad blob stays", LOG_STRING("error", why.text));
+    if (!ok && why.kind == ERROR_CORRUPT)
+        quarantine_open(store, digest, fd);
     store_blob_close(store, digest, fd);
     return ok;
 }

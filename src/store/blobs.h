@@ -14,6 +14,7 @@
 #include "base/cancel.h"
 #include "base/error.h"
 #include "oci/digest.h"
+#include "oci/reference.h"
 #include "store/store.h"
 
 /* An open descriptor and the size; -1 with ERROR_NOT_FOUND or ERROR_IO. The blob is in use until
@@ -29,6 +30,27 @@ void store_blob_touch(struct store *store, const struct digest *digest);
 /* Whether the blob's file is there, and its size. One look at the disk; no use. */
 bool store_blob_has(struct store *store, const struct digest *digest, uint64_t *size);
 
+/* ---- for the readers of one repository ---- */
+
+struct store_access {
+    bool linked;   /* the repository has a link to the blob, so that its readers may have it */
+    bool stored;   /* the blob is there; if it is linked, it is as long as the link says */
+    uint64_t size; /* if it is stored */
+};
+
+/* Looks for the blob and for the repository's link to it, and opens the blob if both are there. -1:
+ * not opened; *out says what is missing. A file that is not as long as the link says was truncated
+ * since it was verified: it is quarantined and counts as not stored. */
+int store_blob_open_linked(struct store *store, const struct repository_name *repository,
+                           const struct digest *digest, struct store_access *out);
+
+/* The same without opening the blob: whether it is linked and stored, and its size. No use, and no
+ * quarantine. */
+bool store_blob_has_linked(struct store *store, const struct repository_name *repository,
+                           const struct digest *digest, uint64_t *size);
+
+/* ---- small blobs ---- */
+
 /* Keeps bytes in memory (a manifest) as a blob. ERROR_CORRUPT: `digest` is not their digest. */
 bool store_blob_put(struct store *store, const struct digest *digest, const void *bytes,
                     size_t length, struct error *error);
@@ -42,6 +64,8 @@ bool store_blob_read(struct store *store, const struct digest *digest, size_t li
 /* The same, but it counts as no use, and wrong bytes stay where they are. */
 bool store_blob_peek(struct store *store, const struct digest *digest, size_t limit,
                      struct buffer *out, struct error *error);
+
+/* ---- blobs whose bytes are wrong, and deleting ---- */
 
 /* Moves a blob whose bytes are wrong to ROOT/bad/, unless the file that `fd` has open has been
  * replaced by another meanwhile. Logged and counted. ROOT/bad/ keeps only the newest 16 files and

@@ -207,6 +207,38 @@ static void test_a_blob_link_holds_for_its_repository_alone(void **state) {
         store_has_link_manifest(fixture->store, repository_named(HOST, NAME), &digest, NULL, 0));
 }
 
+static void test_a_blob_is_opened_for_a_repository_that_is_linked(void **state) {
+    struct fixture *fixture = *state;
+    const struct repository_name *app = repository_named(HOST, NAME);
+    struct store *store = fixture->store;
+    struct digest digest = digest_of_text("hello");
+    struct store_access access;
+    uint64_t size;
+    assert_int_equal(store_blob_open_linked(store, app, &digest, &access), -1);
+    assert_false(access.linked || access.stored);
+    put_text(fixture, "hello");
+    assert_int_equal(store_blob_open_linked(store, app, &digest, &access), -1);
+    assert_true(!access.linked && access.stored && access.size == 5);
+    assert_false(store_blob_has_linked(store, app, &digest, &size));
+    assert_true(store_link_blob(store, app, &digest, NULL));
+    for (int round = 0; round < 2; round++) { /* the link says no size, then the right one */
+        int fd = store_blob_open_linked(store, app, &digest, &access);
+        assert_true(fd >= 0 && access.linked && access.stored && access.size == 5);
+        store_blob_close(store, &digest, fd);
+        assert_true(store_blob_has_linked(store, app, &digest, &size) && size == 5);
+        assert_true(store_link_blob_size(store, app, &digest, 5, NULL));
+    }
+    /* Truncated while no process ran. */
+    write_raw(fixture, blob_name(&digest), "hell", 4);
+    reopen(fixture);
+    store = fixture->store;
+    assert_false(store_blob_has_linked(store, app, &digest, &size));
+    assert_int_equal(store_blob_open_linked(store, app, &digest, &access), -1);
+    assert_true(access.linked && !access.stored);
+    assert_true(exists(fixture, flat_name("bad", &digest, "")));
+    assert_false(store_blob_has(store, &digest, NULL));
+}
+
 static void test_a_manifest_link_keeps_the_media_type(void **state) {
     struct fixture *fixture = *state;
     struct digest digest = digest_of_text("a");
@@ -503,6 +535,7 @@ int main(void) {
         STORE_TEST(test_what_is_no_regular_file_is_no_blob),
         STORE_TEST(test_opening_a_blob_renews_its_last_use_at_most_once_an_hour),
         STORE_TEST(test_a_blob_link_holds_for_its_repository_alone),
+        STORE_TEST(test_a_blob_is_opened_for_a_repository_that_is_linked),
         STORE_TEST(test_a_manifest_link_keeps_the_media_type),
         STORE_TEST(test_a_media_type_that_would_break_the_record_is_refused),
         STORE_TEST(test_a_corrupt_manifest_link_reads_as_absent_and_is_replaced),
