@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "store/quarantine.h"
 #include "store/records.h"
@@ -239,24 +240,6 @@ bool store_evict(struct store *store, int64_t before_s, struct store_blob *evict
     return ok;
 }
 
-/* Reads exactly `size` bytes to behind the end of `out`, whose length stays as it is. */
-static bool read_into(int fd, size_t size, struct buffer *out, const char *path,
-                      struct error *error) {
-    if (!buffer_reserve(out, size))
-        return error_set(error, ERROR_MEMORY, "read %s: out of memory", path);
-    for (size_t done = 0; done < size;) {
-        ssize_t got = pread(fd, out->bytes + out->length + done, size - done, (off_t)done);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return error_set_errno(error, errno, "read %s", path);
-        if (got == 0)
-            return error_set(error, ERROR_IO, "read %s: the file became shorter meanwhile", path);
-        done += (size_t)got;
-    }
-    return true;
-}
-
 /* Appends the bytes of an open blob and checks its digest. */
 static bool read_checked(int fd, const struct digest *digest, uint64_t size, size_t limit,
                          struct buffer *out, struct error *error) {
@@ -266,8 +249,10 @@ static bool read_checked(int fd, const struct digest *digest, uint64_t size, siz
     if (size > limit)
         return error_set(error, ERROR_INVALID, "%s is %llu bytes, more than the %zu allowed here",
                          name, (unsigned long long)size, limit);
-    if (!read_into(fd, (size_t)size, out, name, error))
-        return false;
+    if (!buffer_reserve(out, (size_t)size))
+        return error_set(error, ERROR_MEMORY, "read %s: out of memory", name);
+    if (!file_read_all_at(fd, out->bytes + out->length, (size_t)size, 0, error))
+        return error_wrap(error, "the blob %s", name);
     if (!digest_of(digest->algorithm, out->bytes + out->length, (size_t)size, &actual))
         return error_set(error, ERROR_MEMORY, "hash %s: out of memory", name);
     if (!digest_equal(&actual, digest))

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include "base/buffer.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "store/root.h"
 #include "store/store_private.h"
 
@@ -88,9 +89,9 @@ static bool load_record(struct loading *loading, const struct state_record *reco
 
 static bool load_records(int fd, struct loading *loading) {
     struct state_record records[LOAD_RECORDS];
-    off_t at = sizeof(struct state_header);
+    uint64_t at = sizeof(struct state_header);
     for (size_t slots = 0; slots < STATE_SLOT_LIMIT; slots += LOAD_RECORDS) {
-        ssize_t got = pread(fd, records, sizeof records, at);
+        ssize_t got = file_read_at(fd, records, sizeof records, at);
         if (got < 0)
             return false;
         size_t count = (size_t)got / sizeof *records;
@@ -99,7 +100,7 @@ static bool load_records(int fd, struct loading *loading) {
                 return false;
         if (count < LOAD_RECORDS)
             break;
-        at += (off_t)sizeof records;
+        at += sizeof records;
     }
     return true;
 }
@@ -108,7 +109,7 @@ bool partial_state_load(struct store *store, const char *path, uint64_t length, 
                         struct extents *out) {
     cleanup_close int fd = root_open(store, path, O_RDONLY);
     struct state_header header, expected = header_of_boot(store);
-    if (fd < 0 || pread(fd, &header, sizeof header, 0) != sizeof header ||
+    if (fd < 0 || !file_read_all_at(fd, &header, sizeof header, 0, NULL) ||
         memcmp(&header, &expected, sizeof header) != 0)
         return false;
     struct loading loading = {.size = SIZE_UNKNOWN};
@@ -145,7 +146,7 @@ static bool write_state(int fd, const struct store *store, uint64_t size,
         return false;
     }
     *slots = (bytes.length - sizeof header) / sizeof(struct state_record);
-    return root_write_all(fd, bytes.bytes, bytes.length);
+    return file_write_all(fd, bytes.bytes, bytes.length, NULL);
 }
 
 bool partial_state_create(struct store *store, const char *path, uint64_t size,
@@ -175,12 +176,9 @@ static bool write_record(struct partial_state *state, struct state_record record
     uint64_t slot = atomic_fetch_add_explicit(&state->slots, 1, memory_order_relaxed);
     if (slot >= STATE_SLOT_LIMIT)
         return true;
-    off_t at = (off_t)(sizeof(struct state_header) + slot * sizeof record);
-    ssize_t written = pwrite(state->fd, &record, sizeof record, at);
-    if (written == sizeof record)
-        return true;
-    return error_set_errno(error, written < 0 ? errno : ENOSPC,
-                           "record which bytes of a blob are present");
+    uint64_t at = sizeof(struct state_header) + slot * sizeof record;
+    return file_write_all_at(state->fd, &record, sizeof record, at, error) ||
+           error_wrap(error, "the state of a partial blob");
 }
 
 bool partial_state_record(struct partial_state *state, uint64_t start, uint64_t end,

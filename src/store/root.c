@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "store/store_private.h"
 
 enum { TEMPORARY_PREFIX = 9 }; /* "01234567-", the session */
@@ -127,29 +128,14 @@ bool root_rename(struct store *store, const char *from, const char *to, enum dur
            cannot_sync_name(store, to, error);
 }
 
-bool root_write_all(int fd, const void *bytes, size_t length) {
-    const char *at = bytes;
-    while (length) {
-        ssize_t written = write(fd, at, length);
-        if (written < 0) {
-            if (errno == EINTR)
-                continue;
-            return false;
-        }
-        at += written;
-        length -= (size_t)written;
-    }
-    return true;
-}
-
 bool root_replace(struct store *store, const char *path, const void *bytes, size_t length,
                   enum durability durability, struct error *error) {
     char temporary[PATH_SIZE];
     cleanup_close int fd = root_temporary(store, temporary, error);
     if (fd < 0)
         return false;
-    bool ok =
-        root_write_all(fd, bytes, length) && (durability == DURABILITY_NONE || fsync(fd) == 0);
+    bool ok = file_write_all(fd, bytes, length, NULL) &&
+              (durability == DURABILITY_NONE || fsync(fd) == 0);
     if (!ok)
         error_set_errno(error, errno, "write %s/%s", store->path, path);
     else
@@ -186,7 +172,7 @@ ssize_t root_read_record(struct store *store, const char *path, char *out, size_
     if (fd < 0 || fstat(fd, &state) < 0 || !S_ISREG(state.st_mode) || state.st_size <= 0 ||
         (uint64_t)state.st_size >= size)
         return -1;
-    ssize_t length = pread(fd, out, size - 1, 0);
+    ssize_t length = file_read_at(fd, out, size - 1, 0);
     if (length <= 0)
         return -1;
     out[length] = '\0';

@@ -56,8 +56,6 @@ ssize_t root_read_record(struct store *store, const char *path, char *out, size_
 /* A regular file's state; false with errno set (ENOENT when it is no regular file). */
 bool root_stat(struct store *store, const char *path, struct stat *out);
 
-bool root_write_all(int fd, const void *bytes, size_t length); /* false with errno set */
-
 /* Deletes what earlier processes left under ROOT/tmp. */
 void root_clean_temporaries(struct store *store);
 

@@ -7,6 +7,7 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "store/quarantine.h"
 #include "store/root.h"
 #include "store/store_private.h"
@@ -15,7 +16,7 @@
 static uint64_t read_holder(int lock) {
     char text[24];
     uint64_t pid = 0;
-    ssize_t length = pread(lock, text, sizeof text, 0);
+    ssize_t length = file_read_at(lock, text, sizeof text, 0);
     if (length > 0 && text[length - 1] == '\n')
         text_to_u64((struct text){text, (size_t)length - 1}, &pid);
     return pid;
@@ -56,7 +57,7 @@ static bool take_lock(struct store *store, struct error *error) {
     char text[24];
     int length = snprintf(text, sizeof text, "%ld\n", (long)getpid());
     /* The process id is only information for people: if the disk is full, go on without it. */
-    if (ftruncate(store->lock, 0) == 0 && !root_write_all(store->lock, text, (size_t)length))
+    if (ftruncate(store->lock, 0) == 0 && !file_write_all(store->lock, text, (size_t)length, NULL))
         (void)!ftruncate(store->lock, 0);
     return true;
 }

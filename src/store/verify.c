@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "store/blobs.h"
 #include "store/root.h"
 #include "store/store_private.h"
@@ -43,10 +44,7 @@ static bool hash_window(struct verification *verification, struct digest_hash *h
     uint64_t left = verification->size - verification->done;
     size_t length = left < WINDOW ? (size_t)left : WINDOW;
     bool keep = is_cached(verification, length);
-    ssize_t got;
-    do
-        got = pread(verification->fd, verification->window, length, (off_t)verification->done);
-    while (got < 0 && errno == EINTR);
+    ssize_t got = file_read_at(verification->fd, verification->window, length, verification->done);
     if (got < 0)
         return error_set_errno(error, errno, "read %s", verification->path);
     if (got == 0)
