@@ -1,6 +1,7 @@
 /*
- * What the store reads back from its own files, as hostile bytes: the first byte says which, the
- * rest is the file (or, for 'w', what is written into a good one). Whatever is believed is whole.
+ * The store's own files, read back as hostile bytes. The first byte of the input chooses the kind
+ * of file, the rest is the file (for 'w': bytes that are written into a good file). Every record
+ * that the store believes is whole.
  */
 #include <fcntl.h>
 #include <ftw.h>
@@ -74,7 +75,7 @@ static void try_tag(const uint8_t *bytes, size_t length) {
         return;
     MUST(record.digest.algorithm == DIGEST_SHA256 || record.digest.algorithm == DIGEST_SHA512);
     MUST(is_printable(record.media_type, sizeof record.media_type) && record.checked_s >= 0);
-    /* What is believed can be written, and is the same again. */
+    /* A record that is believed can be written, and reads back the same. */
     MUST(store_tag_put(store, &name, "t", &record, NULL));
     MUST(store_tag_get(store, &name, "t", &again));
     MUST(digest_equal(&record.digest, &again.digest) && record.checked_s == again.checked_s &&
@@ -92,7 +93,7 @@ static void try_link(const uint8_t *bytes, size_t length) {
     MUST(strcmp(type, again) == 0);
 }
 
-/* Opens the partial and checks what is said to be there of its `length` bytes. */
+/* Opens the partial and checks that the extents lie within the file and the size. */
 static void check_partial(void) {
     struct partial *partial = store_partial_open(store, &digest, NULL);
     MUST(partial);
@@ -117,7 +118,7 @@ static void try_state(const uint8_t *bytes, size_t length) {
     check_partial();
 }
 
-/* Records with a right check, of any numbers in any order; then any bytes anywhere, and a cut. */
+/* Records with a right check and any numbers in any order; then any bytes anywhere, and a cut. */
 static void try_state_written_to(const uint8_t *bytes, size_t length) {
     struct partial *partial = store_partial_open(store, &digest, NULL);
     MUST(partial && pwrite(partial_fd(partial), "0123456789", 10, 0) == 10);
@@ -125,7 +126,7 @@ static void try_state_written_to(const uint8_t *bytes, size_t length) {
     for (; count && at + 16 <= length; count--, at += 16) {
         uint64_t numbers[2];
         memcpy(numbers, bytes + at, sizeof numbers);
-        if (count % 2) /* small ones, in or about the ten bytes */
+        if (count % 2) /* small numbers, within or near the ten bytes */
             numbers[0] %= 16, numbers[1] %= 16;
         MUST(partial_record(partial, numbers[0], numbers[1], NULL));
     }

@@ -1,4 +1,4 @@
-/* Which blobs the store knows, in which order they go, and what never goes. */
+/* Which blobs the store knows, in which order they are evicted, and which are never evicted. */
 #include <pthread.h>
 #include "base/clock.h"
 #include "store/quarantine.h"
@@ -122,7 +122,7 @@ static void test_pinned_ones_are_passed_over(void **state) {
     store_pins_begin(fixture->store);
     store_pin(fixture->store, &b);
     store_pin(fixture->store, &c);
-    assert_string_equal(evict(fixture), ""); /* what was pinned is, until the round ends */
+    assert_string_equal(evict(fixture), ""); /* the old pins hold until the round ends */
     store_pins_end(fixture->store);
     assert_int_equal(usage_of(fixture).pinned_bytes, 2);
     assert_string_equal(evict(fixture), "a");
@@ -130,12 +130,12 @@ static void test_pinned_ones_are_passed_over(void **state) {
 
     put_text(fixture, "d");
     struct digest d = digest_of_text("d");
-    store_pin(fixture->store, &d); /* outside of a round */
+    store_pin(fixture->store, &d); /* between two rounds */
     assert_string_equal(evict(fixture), "");
     uint64_t freed;
     assert_true(store_blob_remove(fixture->store, &d, &freed, NULL));
     assert_int_equal(usage_of(fixture).pinned_bytes, 2);
-    for (int round = 0; round < 70000; round++) { /* more than there are generations */
+    for (int round = 0; round < 70000; round++) { /* more rounds than pins have generations */
         store_pins_begin(fixture->store);
         store_pin(fixture->store, &c);
         store_pins_end(fixture->store);
@@ -172,19 +172,20 @@ static void test_order_survives_a_restart(void **state) {
     }
     struct digest e = digest_of_text("e"), b = digest_of_text("b"), f = digest_of_text("f");
     store_blob_touch(fixture->store, &f);
-    assert_in_range(age_of(fixture, blob_name(&f)), 3000, 3060); /* written an hour ago at most */
+    assert_in_range(age_of(fixture, blob_name(&f)), 3000,
+                    3060); /* the last use is written once an hour */
     reopen(fixture);
-    use_blob(fixture, &e); /* before the scan has come to it */
+    use_blob(fixture, &e); /* a use before the scan */
     assert_int_equal(usage_of(fixture).blobs, 1);
     assert_false(usage_of(fixture).complete);
     scan(fixture);
     assert_true(usage_of(fixture).complete);
     assert_int_equal(usage_of(fixture).blobs, 6);
-    store_blob_touch(fixture->store, &b); /* and after */
+    store_blob_touch(fixture->store, &b); /* and one after it */
     assert_in_range(age_of(fixture, blob_name(&b)), 0, 60);
     reopen(fixture);
     scan(fixture);
-    static const char order[] = "dafc"; /* and e and b, of the same second perhaps */
+    static const char order[] = "dafc"; /* then e and b, perhaps of the same second */
     for (int i = 0; i < 4; i++)
         assert_int_equal(evict(fixture)[0], order[i]);
     assert_index_is_what_is_on_disk(fixture, true);
@@ -300,7 +301,7 @@ static void test_the_scan_can_be_interrupted(void **state) {
 static void test_a_commit_is_counted_once(void **state) {
     struct fixture *fixture = *state;
     struct digest digest = digest_of_text("a");
-    for (int round = 0; round < 2; round++) { /* the second time in place of the first */
+    for (int round = 0; round < 2; round++) { /* the second replaces the first */
         struct partial *partial = store_partial_open(fixture->store, &digest, NULL);
         assert_int_equal(pwrite(partial_fd(partial), "a", 1, 0), 1);
         assert_true(partial_set_size(partial, 1, NULL));
@@ -332,7 +333,7 @@ static void test_a_blob_is_removed_though_it_is_read(void **state) {
     assert_int_equal(freed, 0);
     char byte;
     assert_int_equal(pread(old, &byte, 1, 0), 1);
-    /* The reader of the old one is not taken for one of the new. */
+    /* The reader of the old blob does not count as a reader of the new one. */
     put_text(fixture, "a");
     int new = store_blob_open(fixture->store, &digest, NULL, NULL);
     store_blob_close(fixture->store, &digest, old);
@@ -354,7 +355,7 @@ static void test_a_file_that_vanished_is_forgotten(void **state) {
     assert_int_equal(store_blob_open(fixture->store, &a, NULL, &error), -1);
     assert_int_equal(error.kind, ERROR_NOT_FOUND);
     assert_int_equal(usage_of(fixture).blobs, 1);
-    assert_string_equal(evict(fixture), "b"); /* one name less is what was wanted */
+    assert_string_equal(evict(fixture), "b"); /* that its file is gone already is no error */
     assert_int_equal(usage_of(fixture).blobs, 0);
 }
 
@@ -399,7 +400,7 @@ static void test_of_bad_blobs_the_newest_few_are_kept(void **state) {
         struct digest digest = digest_of_text(text);
         assert_int_equal(exists(fixture, flat_name("bad", &digest, "")), i >= 5);
     }
-    /* Bytes count as well: a huge one (a hole) pushes out what is older. */
+    /* The limit of bytes counts as well: one huge file (a hole) makes all older ones go. */
     struct digest huge = put_text(fixture, "huge");
     char path[1024];
     path_in(fixture, blob_name(&huge), path);
@@ -445,7 +446,7 @@ static void test_verification_finds_wrong_bytes_and_sets_them_aside_if_told_to(v
     free(bytes);
 }
 
-/* True twice: the second window is then waited for. */
+/* True twice: then the throttle waits before the second window. */
 static bool is_wanted_for_a_while(void *context) {
     return ++*(int *)context <= 2;
 }
@@ -461,7 +462,7 @@ static void test_a_slow_verification_ends_when_it_is_told_to(void **state) {
     free(bytes);
     int asked = 0;
     const struct cancel stop = {.is_wanted = is_wanted_for_a_while, .context = &asked};
-    /* It would take 17 minutes. */
+    /* To its end it would take 17 minutes. */
     assert_false(store_blob_verify(fixture->store, &digest, 1024, &stop, NULL, &error));
     assert_int_equal(error.kind, ERROR_CLOSED);
     assert_int_equal(asked, 3);
@@ -477,7 +478,8 @@ static struct digest digest_of_number(int number) {
     return digest_of_text(text);
 }
 
-/* MANY blobs, each of its number's last digit in bytes, the higher numbers used earlier. */
+/* MANY blobs: the last digit of a blob's number is its size, and higher numbers were used earlier.
+ */
 static void put_many(struct fixture *fixture) {
     time_t begun_s = time(NULL);
     for (int i = 0; i < MANY; i++) {
@@ -533,7 +535,7 @@ static bool expect_next(void *context, const struct store_blob *blob) {
     struct digest digest = digest_of_number(choice->next--);
     assert_true(digest_equal(&digest, &blob->digest));
     assert_int_equal(blob->last_used_s <= time(NULL) - 100000, true);
-    store_blob_touch(choice->fixture->store, &digest); /* the store may be called meanwhile */
+    store_blob_touch(choice->fixture->store, &digest); /* the callback may call the store */
     return --choice->left != 0;
 }
 
@@ -584,7 +586,7 @@ static void *open_and_put(void *argument) {
                 atomic_fetch_add(&crowd->wrong, 1);
             continue;
         }
-        struct stat info; /* in use: its name is not taken from it */
+        struct stat info; /* a blob in use keeps its name */
         if (pread(fd, found, sizeof found - 1, 0) != length || strcmp(found, text) != 0 ||
             fstat(fd, &info) < 0 || info.st_nlink != 1)
             atomic_fetch_add(&crowd->wrong, 1);

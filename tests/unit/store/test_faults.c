@@ -1,8 +1,9 @@
 /*
- * The store while what it calls fails: the nth system call or allocation alone (a passing fault),
- * or it and all after it (a full or dying disk, no memory), n counted up until nothing fails any
- * more. Whatever was hit, nothing wrong becomes visible, what was said to be kept is kept, the
- * index knows of nothing that is not there, and no descriptor, hold or memory is left behind.
+ * The store while the calls that it makes fail: the nth system call or allocation alone (a passing
+ * fault), or the nth and all after it (a full or dying disk, no memory), for n = 1, 2, ... until
+ * nothing fails any more. Whichever call failed, no wrong bytes become visible, a blob or record
+ * that the store said to have kept is kept, the index knows no blob that is not there, and no
+ * descriptor, hold or memory is left behind.
  *
  * System calls are replaced by the definitions below, which the linker prefers to libc's, and what
  * libc and the sanitizers call themselves by the linker's --wrap (see meson.build).
@@ -17,8 +18,8 @@
 #include "store_root.h"
 
 enum what {
-    READING = 1,    /* system calls that look */
-    WRITING = 2,    /* those that change something */
+    READING = 1,    /* system calls that change nothing */
+    WRITING = 2,    /* system calls that change something */
     ALLOCATING = 4, /* memory */
 };
 
@@ -155,7 +156,7 @@ int openat(int directory, const char *path, int flags, ...) {
 
 ssize_t write(int fd, const void *bytes, size_t length) {
     if (fails(WRITING)) {
-        /* A disk that is full in mid-write keeps the first half. */
+        /* A disk that becomes full during a write keeps the first half. */
         syscall(SYS_write, fd, bytes, length / 2);
         errno = fault.reason;
         return -1;
@@ -215,7 +216,7 @@ int unlinkat(int directory, const char *path, int flags) {
 static const char layer[] = "the bytes of a layer";
 static const char manifest[] = "the bytes of a manifest";
 
-/* What the store said it had kept. */
+/* What the store said to have kept. */
 struct promises {
     bool layer, manifest, link, manifest_link, tag;
 };
@@ -227,7 +228,7 @@ static bool fetch_layer(struct store *store, const struct digest *digest) {
         assert_int_not_equal(error.kind, ERROR_NONE);
         return false;
     }
-    /* By system call: the flight's own writes are not what fails here. */
+    /* Directly, because the flight's own writes are not to fail here. */
     size_t half = sizeof layer / 2;
     syscall(SYS_pwrite64, partial_fd(partial), layer, half, 0L);
     bool ok =
@@ -239,7 +240,7 @@ static bool fetch_layer(struct store *store, const struct digest *digest) {
         return false;
     const struct extent *extents;
     size_t count = partial_extents(partial, &extents);
-    if (count) { /* less than all may be believed, but nothing that is not there */
+    if (count) { /* some bytes may be lost, but no others may be listed */
         assert_int_equal(count, 1);
         assert_int_equal(extents[0].start, 0);
         assert_true(extents[0].end <= half);
@@ -324,7 +325,7 @@ static int open_descriptors(void) {
     return count;
 }
 
-/* Promises kept while what is fetched, put, linked and tagged fails. */
+/* The promises hold while fetching, putting, linking and tagging fail. */
 static void run(struct fixture *fixture, unsigned what, int reason, bool lasting) {
     struct digest layer_digest, manifest_digest;
     assert_true(digest_of(DIGEST_SHA256, layer, sizeof layer, &layer_digest));
@@ -343,14 +344,14 @@ static void run(struct fixture *fixture, unsigned what, int reason, bool lasting
         assert_int_equal(open_descriptors(), descriptors);
         if (!fired)
             assert_true(kept.layer && kept.manifest && kept.link && kept.manifest_link && kept.tag);
-        /* And it recovers by itself. */
+        /* The store recovers by itself. */
         use(fixture->store, &layer_digest, &manifest_digest, &kept);
         assert_true(kept.layer && kept.manifest && kept.link && kept.manifest_link && kept.tag);
         scan(fixture);
         assert_index_is_what_is_on_disk(fixture, true);
         check(fixture, &layer_digest, &manifest_digest, &kept);
     }
-    assert_true(n > (what & ALLOCATING ? 8 : 40)); /* the faults did reach the calls */
+    assert_true(n > (what & ALLOCATING ? 8 : 40)); /* the faults reached the calls */
 }
 
 static void test_one_failing_call_breaks_no_promise(void **state) {
@@ -386,7 +387,7 @@ static void test_a_full_disk_is_told_apart(void **state) {
 
 /* ---- what goes on behind the requests ---- */
 
-/* A digest for the test itself, whatever fails. */
+/* A digest, computed while nothing fails. */
 static struct digest named(const char *text) {
     bool armed = fault.armed;
     fault.armed = false;
@@ -448,7 +449,7 @@ static bool see_evictable(void *context, const struct store_blob *blob) {
     return true;
 }
 
-/* What was done, as the store said. */
+/* What the store said to have done. */
 struct deeds {
     bool scanned, evicted, removed, swept;
     struct store_blob victim;
@@ -497,7 +498,8 @@ static void do_all(struct store *store, struct deeds *done) {
     store_blob_touch(store, &third);
     look_around(store, &third, done);
     cleanup_buffer struct buffer out = {0};
-    assert_false(store_blob_read(store, &rotten, 100, &out, &error)); /* never its bytes */
+    assert_false(
+        store_blob_read(store, &rotten, 100, &out, &error)); /* wrong bytes are never read */
     assert_int_equal(out.length, 0);
     done->evicted = store_evict(store, INT64_MAX, &done->victim, &error);
     if (!done->evicted)
@@ -545,7 +547,7 @@ static void run_behind(struct fixture *fixture, unsigned what, int reason, bool 
         assert_int_equal(open_descriptors(), descriptors);
         assert_index_is_what_is_on_disk(fixture, false);
         check_deeds(fixture, &done);
-        /* What the scan missed, another one finds. */
+        /* Another scan finds what this one missed. */
         store_usage(fixture->store, &usage);
         unread += usage.unread;
         scan(fixture);
@@ -598,7 +600,7 @@ static void test_a_store_that_cannot_be_opened_leaves_nothing_behind(void **stat
         bool fired = fault.fired;
         fault.armed = false;
         assert_true(fixture->store || error.kind != ERROR_NONE);
-        if (fixture->store && fired) { /* it could do without that one */
+        if (fixture->store && fired) { /* the call that failed was not needed */
             store_close(fixture->store);
             fixture->store = NULL;
         }
@@ -617,8 +619,8 @@ static void sweep_all(void) {
     assert_int_equal(deleted, 1);
 }
 
-/* The sweep may come between the rename that gives a record its name and the sync of its directory,
- * which is gone then. */
+/* The sweep may delete a record and its directory between the rename that gives the record its name
+ * and the sync of the directory. */
 static void test_a_record_that_is_swept_at_once_is_no_failure(void **state) {
     struct fixture *fixture = *state;
     const struct repository_name *app = repository_named(HOST, NAME);
@@ -648,7 +650,7 @@ static void test_a_read_only_root_is_read(void **state) {
     struct tag_record record = {.digest = third, .media_type = TYPE, .checked_s = 1};
     for (int round = 0; round < 2; round++) {
         store_close(fixture->store);
-        if (round == 1) /* nor is there a lock, and none can be made */
+        if (round == 1) /* there is no lock file, and none can be made */
             assert_int_equal(unlink(lock), 0);
         arm(WRITING, EROFS, true, 1);
         fixture->store = store_open(fixture->root, NULL);

@@ -1,3 +1,4 @@
+/* A blob that is being fetched: what is kept of it, what is believed later, and committing. */
 #include <pthread.h>
 #include "store_root.h"
 
@@ -26,7 +27,8 @@ static void assert_extents(struct partial *partial, size_t count, const struct e
     }
 }
 
-/* A partial of `content` with the bytes [0, 10) and [20, 30), left behind by a process killed. */
+/* A partial of `content` with the bytes [0, 10) and [20, 30), left behind by a process that was
+ * killed. */
 static struct digest leave_partial(struct fixture *fixture) {
     struct digest digest = digest_of_text(content);
     struct partial *partial = open_partial(fixture, &digest);
@@ -185,10 +187,10 @@ static void test_torn_and_foreign_records_are_ignored(void **state) {
     size_t length = read_raw(fixture, state_name, bytes, sizeof bytes);
     assert_int_equal(length, 64 + 3 * 24); /* header; size, [20, 30), [0, 10) */
 
-    write_raw(fixture, state_name, bytes, length - 1); /* the last one cut */
+    write_raw(fixture, state_name, bytes, length - 1); /* the last record is cut off */
     struct partial *partial = open_partial(fixture, &digest);
     assert_extents(partial, 1, (struct extent[]){{20, 30}});
-    fetch(partial, 0, 5); /* and what is recorded behind it counts */
+    fetch(partial, 0, 5); /* a record behind it counts */
     partial_free(partial);
     partial = open_partial(fixture, &digest);
     assert_extents(partial, 2, (struct extent[]){{0, 5}, {20, 30}});
@@ -278,7 +280,7 @@ static void test_wrong_bytes_are_dropped(void **state) {
     partial_drop(partial);
     assert_false(exists(fixture, flat_name("partial", &digest, "")));
     assert_false(exists(fixture, flat_name("partial", &digest, ".state")));
-    struct partial *next = open_partial(fixture, &digest); /* while readers hold the old one */
+    struct partial *next = open_partial(fixture, &digest); /* while readers hold the old partial */
     assert_extents(next, 0, NULL);
     fetch(next, 0, 5);
     partial_drop(partial);
@@ -305,7 +307,7 @@ static void test_cleaning_takes_old_partials_but_none_that_is_open(void **state)
         set_age(fixture, flat_name("partial", aged[i], ".state"), 7200);
     }
     set_age(fixture, flat_name("partial", &orphan, ".state"), 7200);
-    set_age(fixture, flat_name("partial", &young, ""), 7200); /* its state is young */
+    set_age(fixture, flat_name("partial", &young, ""), 7200); /* but its state is young */
     store_partials_clean(fixture->store, 3600);
     assert_false(exists(fixture, flat_name("partial", &old, "")));
     assert_false(exists(fixture, flat_name("partial", &old, ".state")));

@@ -1,3 +1,4 @@
+/* The root, blobs, links, tags and the list of repositories. */
 #include "store_root.h"
 
 #define HOST "ghcr.io"

@@ -1,4 +1,5 @@
-/* What repositories hold: listed, deleted, made durable, and swept when the blobs are gone. */
+/* The records of repositories: listed, deleted, made durable, and swept when their blobs are gone.
+ */
 #include <pthread.h>
 #include "store_root.h"
 
@@ -181,10 +182,10 @@ static void test_records_of_blobs_that_are_gone_are_swept(void **state) {
     struct partial *partial = store_partial_open(store, &coming, NULL);
     uint64_t deleted;
     struct error error = {0};
-    assert_false(store_sweep(store, 0, NULL, &deleted, &error)); /* who knows what is there? */
+    assert_false(store_sweep(store, 0, NULL, &deleted, &error)); /* not scanned yet */
     assert_int_equal(error.kind, ERROR_BUSY);
     scan(fixture);
-    assert_int_equal(sweep(fixture, 3600), 0); /* all too young */
+    assert_int_equal(sweep(fixture, 3600), 0); /* all records are too young */
     assert_int_equal(sweep(fixture, 0), 6);
     assert_false(store_has_link_blob(store, repository_named(HOST, NAME), &gone, NULL));
     assert_false(store_has_link_manifest(store, repository_named(HOST, NAME), &gone, NULL, 0));
