@@ -26,28 +26,12 @@ static bool no_memory(struct store *store, const char *path, struct error *error
     return error_set(error, ERROR_MEMORY, "open %s/%s: out of memory", store->path, path);
 }
 
-/* -1 with ERROR_NOT_FOUND: there is no file, or it is no regular file. */
-static int open_file(struct store *store, const char *path, struct stat *state,
-                     struct error *error) {
-    cleanup_close int fd = root_open(store, path, O_RDONLY);
-    bool found = fd >= 0 && fstat(fd, state) == 0;
-    if (!found && errno != ENOENT && errno != ENOTDIR && errno != ELOOP) {
-        error_set_errno(error, errno, "open %s/%s", store->path, path);
-        return -1;
-    }
-    if (!found || !S_ISREG(state->st_mode)) {
-        error_set(error, ERROR_NOT_FOUND, "%s/%s is not there", store->path, path);
-        return -1;
-    }
-    return take_fd(fd);
-}
-
 /* For a file that differs from the index entry, or has none: one thread opens it with the entry
  * held alone, then updates the index. */
 static int open_alone(struct store *store, const struct digest *digest, const char *path,
                       struct index_hold *hold, struct stat *state, struct error *error) {
     uint64_t size = hold->size;
-    cleanup_close int fd = open_file(store, path, state, error);
+    cleanup_close int fd = root_open_file(store, path, state, error);
     if (fd >= 0 && (size == INDEX_ABSENT || size == (uint64_t)state->st_size)) {
         index_settle(&store->index, hold, (uint64_t)state->st_size);
         return take_fd(fd);
@@ -74,7 +58,7 @@ int store_blob_open(struct store *store, const struct digest *digest, uint64_t *
         digest->algorithm == 0 ? no_digest(error) : no_memory(store, path, error);
         return -1;
     }
-    int fd = hold.alone ? -1 : open_file(store, path, &state, &why);
+    int fd = hold.alone ? -1 : root_open_file(store, path, &state, &why);
     if (!hold.alone &&
         (fd >= 0 ? (uint64_t)state.st_size != hold.size : why.kind == ERROR_NOT_FOUND)) {
         if (fd >= 0)
@@ -284,6 +268,6 @@ bool store_blob_peek(struct store *store, const struct digest *digest, size_t li
     struct stat state;
     if (!store_path_blob(path, digest))
         return no_digest(error);
-    cleanup_close int fd = open_file(store, path, &state, error);
+    cleanup_close int fd = root_open_file(store, path, &state, error);
     return fd >= 0 && read_checked(fd, digest, (uint64_t)state.st_size, limit, out, error);
 }

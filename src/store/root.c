@@ -106,6 +106,20 @@ int root_open(struct store *store, const char *path, int flags) {
     return fd;
 }
 
+int root_open_file(struct store *store, const char *path, struct stat *state, struct error *error) {
+    cleanup_close int fd = root_open(store, path, O_RDONLY);
+    bool found = fd >= 0 && fstat(fd, state) == 0;
+    if (!found && errno != ENOENT && errno != ENOTDIR && errno != ELOOP) {
+        error_set_errno(error, errno, "open %s/%s", store->path, path);
+        return -1;
+    }
+    if (!found || !S_ISREG(state->st_mode)) {
+        error_set(error, ERROR_NOT_FOUND, "%s/%s is not there", store->path, path);
+        return -1;
+    }
+    return take_fd(fd);
+}
+
 int root_temporary(struct store *store, char path[static PATH_SIZE], struct error *error) {
     snprintf(path, PATH_SIZE, "tmp/%08" PRIx32 "-%" PRIu64, store->session,
              atomic_fetch_add_explicit(&store->temporaries, 1, memory_order_relaxed));

@@ -33,6 +33,10 @@ bool root_replace(struct store *store, const char *path, const void *bytes, size
  * directories on the way are made, and synced (except those of blob links). -1 with errno set. */
 int root_open(struct store *store, const char *path, int flags);
 
+/* Opens a regular file for reading, and tells its state. -1: ERROR_NOT_FOUND (there is none, or it
+ * is no regular file) or ERROR_IO. */
+int root_open_file(struct store *store, const char *path, struct stat *state, struct error *error);
+
 /* A new empty file under ROOT/tmp, open for reading and writing; its name goes to `path`. */
 int root_temporary(struct store *store, char path[static PATH_SIZE], struct error *error);
 

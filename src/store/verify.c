@@ -83,41 +83,51 @@ static bool hash_file(struct verification *verification, struct digest_hash *has
     return throttle(verification, error);
 }
 
+/* False with ERROR_CORRUPT: the hashed bytes have another digest. */
+static bool compare(struct digest_hash *hash, const struct digest *expected, const char *path,
+                    struct error *error) {
+    char wanted[DIGEST_STRING_SIZE], found[DIGEST_STRING_SIZE];
+    struct digest actual;
+    digest_hash_finish(hash, &actual);
+    if (actual.algorithm == 0)
+        return error_set(error, ERROR_MEMORY, "hash %s: the library failed", path);
+    return digest_equal(&actual, expected) ||
+           error_set(error, ERROR_CORRUPT, "the bytes of %s are %s",
+                     digest_format(expected, wanted), digest_format(&actual, found));
+}
+
+static bool verify_file(struct verification *verification, const struct digest *digest,
+                        struct error *error) {
+    struct digest_hash *hash = digest_hash_new(digest->algorithm);
+    verification->window = malloc(WINDOW);
+    bool ok = hash && verification->window
+                  ? hash_file(verification, hash, error) &&
+                        compare(hash, digest, verification->path, error)
+                  : error_set(error, ERROR_MEMORY, "verify %s: out of memory", verification->path);
+    digest_hash_free(hash);
+    free(verification->window);
+    return ok;
+}
+
 /* Reads by a descriptor of its own and holds no index entry, because verifying is no use of a blob.
  * If the blob is evicted meanwhile, it is read to its end all the same. */
 bool store_blob_verify(struct store *store, const struct digest *digest, uint64_t rate,
                        const struct cancel *cancel, bool *quarantined, struct error *error) {
-    char path[PATH_SIZE], wanted[DIGEST_STRING_SIZE], found[DIGEST_STRING_SIZE];
+    char path[PATH_SIZE];
     struct stat state;
     struct error bad, why;
     if (!store_path_blob(path, digest))
         return error_set(error, ERROR_INVALID, "verify a blob: not a digest");
-    cleanup_close int fd = root_open(store, path, O_RDONLY);
-    if (fd < 0 || fstat(fd, &state) < 0) {
-        if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP)
-            return error_set(error, ERROR_NOT_FOUND, "%s/%s is not there", store->path, path);
-        return error_set_errno(error, errno, "open %s/%s", store->path, path);
-    }
-    if (!S_ISREG(state.st_mode))
-        return error_set(error, ERROR_NOT_FOUND, "%s/%s is no file", store->path, path);
-    struct digest_hash *hash = digest_hash_new(digest->algorithm);
-    struct verification verification = {path,       fd,     (uint64_t)state.st_size, 0, rate,
-                                        clock_ms(), cancel, malloc(WINDOW)};
-    struct digest actual;
-    bool ok = verification.window && hash
-                  ? hash_file(&verification, hash, &bad)
-                  : error_set(&bad, ERROR_MEMORY, "verify %s: out of memory", path);
-    if (ok) {
-        digest_hash_finish(hash, &actual);
-        if (actual.algorithm == 0)
-            ok = error_set(&bad, ERROR_MEMORY, "hash %s: the library failed", path);
-        else if (!digest_equal(&actual, digest))
-            ok = error_set(&bad, ERROR_CORRUPT, "the bytes of %s are %s",
-                           digest_format(digest, wanted), digest_format(&actual, found));
-    }
-    digest_hash_free(hash);
-    free(verification.window);
-    if (ok)
+    cleanup_close int fd = root_open_file(store, path, &state, error);
+    if (fd < 0)
+        return false;
+    struct verification verification = {.path = path,
+                                        .fd = fd,
+                                        .size = (uint64_t)state.st_size,
+                                        .rate = rate,
+                                        .started_ms = clock_ms(),
+                                        .cancel = cancel};
+    if (verify_file(&verification, digest, &bad))
         return true;
     if (quarantined && bad.kind == ERROR_CORRUPT) {
         *quarantined = store_blob_quarantine(store, digest, fd, &why);
