@@ -31,6 +31,6 @@ bool client_request(struct client *client, const struct client_request *request,
                     struct client_response *response, struct error *error) {
     bool ok = client_stream(client, request, NULL, response, error);
     if (!ok)
-        client_response_free(response);
+        client_response_wipe(response);
     return ok;
 }

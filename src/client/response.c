@@ -3,7 +3,7 @@
 
 #include "base/secret.h"
 
-void client_response_free(struct client_response *response) {
+void client_response_wipe(struct client_response *response) {
     secret_buffer_free(&response->body);
     *response = (struct client_response){0};
 }

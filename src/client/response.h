@@ -20,8 +20,8 @@ struct client_response {
     struct buffer body; /* empty when the body was streamed */
     bool from_loopback; /* a new connection was made, to an address of this machine */
 };
-void client_response_free(struct client_response *response); /* wipes the body */
-#define cleanup_client_response __attribute__((cleanup(client_response_free)))
+void client_response_wipe(struct client_response *response); /* wipes and frees the body */
+#define cleanup_client_response __attribute__((cleanup(client_response_wipe)))
 
 /* A field that the caller wants to read. */
 struct client_field {

@@ -83,7 +83,7 @@ static void ask_registry(struct client *client, struct report *report) {
         report->accepted = response.status == 200;
         read_words(&response, report->words, sizeof report->words);
     }
-    client_response_free(&response);
+    client_response_wipe(&response);
 }
 
 /* ---- printing ---- */

@@ -16,7 +16,7 @@ enum {
 }; /* 401s in one attempt: none, held token, new token, new credential */
 
 void attempt_finish(struct attempt *attempt) {
-    client_response_free(&attempt->response.http);
+    client_response_wipe(&attempt->response.http);
     free(attempt->registry_url);
     attempt->registry_url = NULL;
 }
@@ -62,7 +62,7 @@ static void keep_target(struct attempt *attempt) {
     if (!target || !attempt->redirected || attempt->may_authorize || attempt->request->head_only ||
         attempt->request->what != UPSTREAM_BLOB)
         return;
-    upstream_target_free(target);
+    upstream_target_finish(target);
     target->url = strdup(attempt->url); /* out of memory: the registry is asked again */
     target->location = attempt->request->location;
 }
@@ -390,7 +390,7 @@ static bool ask_target(struct attempt *attempt, bool *ok, struct error *error) {
             return true;
         }
     }
-    upstream_target_free(target);
+    upstream_target_finish(target);
     return false;
 }
 

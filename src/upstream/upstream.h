@@ -97,7 +97,7 @@ struct upstream_target {
     char *url;         /* owned; NULL: not known */
     unsigned location; /* which of url and fallbacks it came from */
 };
-void upstream_target_free(struct upstream_target *target);
+void upstream_target_finish(struct upstream_target *target);
 
 struct upstream_request {
     enum upstream_what what;

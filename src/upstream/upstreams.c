@@ -343,7 +343,7 @@ bool upstream_allows(const struct upstream *upstream, const char *repository) {
     return false;
 }
 
-void upstream_target_free(struct upstream_target *target) {
+void upstream_target_finish(struct upstream_target *target) {
     free(target->url);
     *target = (struct upstream_target){0};
 }

@@ -29,7 +29,7 @@ unsigned upstream_places(const struct upstream *upstream) {
     return 1;
 }
 
-void upstream_target_free(struct upstream_target *target) {
+void upstream_target_finish(struct upstream_target *target) {
     (void)target;
 }
 

@@ -22,7 +22,7 @@ unsigned upstream_places(const struct upstream *upstream) {
     return places;
 }
 
-void upstream_target_free(struct upstream_target *target) {
+void upstream_target_finish(struct upstream_target *target) {
     free(target->url);
     *target = (struct upstream_target){0};
 }

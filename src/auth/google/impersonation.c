@@ -93,7 +93,7 @@ bool impersonation_token(const struct impersonation *impersonation, struct googl
     bool ok = google_request_perform(&request, &response, error);
     if (ok && !read_response(&response.body, asked_ms, life_s, token, error))
         ok = error_wrap(error, "token from %s", impersonation->url);
-    client_response_free(&response);
+    client_response_wipe(&response);
     if (ok && !impersonation_account(impersonation->url, token->account, sizeof token->account))
         token->account[0] = '\0';
     return ok || error_wrap(error, "impersonation");

@@ -53,7 +53,7 @@ bool metadata_is_there(struct client *client) {
     for (unsigned i = 0; i < PROBES && !there; i++) {
         struct client_response response = {0};
         there = client_request(client, &probe, &response, NULL) && is_google(flavor);
-        client_response_free(&response);
+        client_response_wipe(&response);
     }
     return there;
 }
@@ -82,7 +82,7 @@ static void read_account(struct client *client, const char *host, char *out, siz
         if (printable)
             text_copy(line, out, size);
     }
-    client_response_free(&response);
+    client_response_wipe(&response);
 }
 
 bool metadata_token(struct client *client, const char *host, const char *scope, bool account,
@@ -124,7 +124,7 @@ bool metadata_token(struct client *client, const char *host, const char *scope, 
                        host);
     if (ok && !token_response_read(&response.body, asked_ms, out, error))
         ok = error_wrap(error, "token from %s", host);
-    client_response_free(&response);
+    client_response_wipe(&response);
     if (ok && account)
         read_account(client, host, out->account, sizeof out->account);
     return ok;

@@ -181,7 +181,7 @@ bool google_request_perform(const struct google_request *request, struct client_
         int64_t pause = pause_ms(attempt, answered ? response->retry_after_s : 0);
         if (again && attempt + 1 < request->attempts &&
             clock_ms() + pause - began_ms < ALL_ATTEMPTS_MS) {
-            client_response_free(response);
+            client_response_wipe(response);
             clock_sleep_ms(pause);
             continue;
         }
@@ -232,6 +232,6 @@ bool google_token_post(const struct token_question *question, struct google_toke
     bool ok = google_request_perform(&request, &response, error);
     if (ok && !token_response_read(&response.body, asked_ms, out, error))
         ok = error_wrap(error, "token from %s", question->url);
-    client_response_free(&response);
+    client_response_wipe(&response);
     return ok;
 }

@@ -30,7 +30,7 @@ struct google_request {
 };
 
 /* True: status 200, with the body in `response`. False: the error names method, URL, status and the
- * service's own text; 404 is ERROR_NOT_FOUND. The caller calls client_response_free() either way.
+ * service's own text; 404 is ERROR_NOT_FOUND. The caller calls client_response_wipe() either way.
  */
 bool google_request_perform(const struct google_request *request, struct client_response *response,
                             struct error *error);

@@ -138,7 +138,7 @@ static char *from_url(struct client *client, const json_t *source, struct error 
         else if (!(token = subject_token_extract(response.body.bytes, source, error)))
             error_wrap(error, "%.*s", (int)strcspn(url, "?#"), url);
     }
-    client_response_free(&response);
+    client_response_wipe(&response);
     if (!token)
         error_wrap(error, "subject token");
     return token;

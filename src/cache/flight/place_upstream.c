@@ -29,18 +29,18 @@ static void keep_target(struct place *place, unsigned location, struct upstream_
     struct place_upstream *upstream = &place->upstream;
     lock_acquire(&upstream->target_lock);
     if (location == atomic_load(&place->location)) {
-        upstream_target_free(&upstream->target);
+        upstream_target_finish(&upstream->target);
         upstream->target = *target;
         *target = (struct upstream_target){0};
     }
     lock_release(&upstream->target_lock);
-    upstream_target_free(target);
+    upstream_target_finish(target);
 }
 
 static void reset(struct place *place) {
     struct place_upstream *upstream = &place->upstream;
     lock_acquire(&upstream->target_lock);
-    upstream_target_free(&upstream->target);
+    upstream_target_finish(&upstream->target);
     lock_release(&upstream->target_lock);
 }
 

@@ -109,11 +109,11 @@ static void test_a_request_brings_any_response_whole(void **state) {
     assert_true(response.has_length);
     assert_int_equal(response.length, 7);
     assert_string_equal(response.body.bytes, "project");
-    client_response_free(&response);
+    client_response_wipe(&response);
 
     assert_true(ask(bench, "/moved", (struct client_request){0}, &response, &error));
     assert_int_equal(response.status, 302); /* and no further */
-    client_response_free(&response);
+    client_response_wipe(&response);
 
     const char *const headers[] = {"X-Test: yes", NULL};
     const struct client_request post = {
@@ -123,7 +123,7 @@ static void test_a_request_brings_any_response_whole(void **state) {
     assert_int_equal(response.retry_after_s, 3);
     assert_string_equal(response.body.bytes, "a=b&c");
     assert_true(server_has(server_request(bench->server, "POST", 0), "X-Test: yes"));
-    client_response_free(&response);
+    client_response_wipe(&response);
     assert_int_equal(bench->server->connections, 1);
 }
 
@@ -234,7 +234,7 @@ static void test_the_caller_chooses_the_fields(void **state) {
     assert_string_equal(absent, "");
     assert_int_equal(challenge.scheme, CHALLENGE_BEARER);
     assert_string_equal(challenge.realm, "https://t.example");
-    client_response_free(&response);
+    client_response_wipe(&response);
 }
 
 /* ---- methods and bodies ---- */
@@ -249,7 +249,7 @@ static void test_any_method_with_a_body_from_memory(void **state) {
                                                .body = {.bytes = "{\"a\":1}", .length = 7}};
         assert_true(ask(bench, "/echo", request, &response, &error));
         assert_string_equal(response.body.bytes, "{\"a\":1}");
-        client_response_free(&response);
+        client_response_wipe(&response);
         const char *head = server_request(bench->server, methods[i], 0);
         assert_non_null(head);
         assert_true(server_has(head, "Content-Length: 7\r\n"));
@@ -270,7 +270,7 @@ static void test_an_empty_body_is_announced_where_one_belongs(void **state) {
         assert_true(ask(bench, "/nothing", (struct client_request){.method = cases[i].method},
                         &response, &error));
         assert_int_equal(response.status, 404);
-        client_response_free(&response);
+        client_response_wipe(&response);
         const char *head = server_request(bench->server, cases[i].method, 0);
         assert_int_equal(server_has(head, "Content-Length: 0\r\n"), cases[i].announced);
         assert_false(server_has(head, "Transfer-Encoding"));
@@ -290,7 +290,7 @@ static void test_head_has_a_length_and_no_body(void **state) {
     assert_true(ask(bench, "/", (struct client_request){.method = "HEAD"}, &response, &error));
     assert_int_equal(response.length, 1000);
     assert_int_equal(response.body.length, 0);
-    client_response_free(&response);
+    client_response_wipe(&response);
     assert_int_equal(server_count(bench->server, "HEAD / "), 1);
 }
 
@@ -315,7 +315,7 @@ static void test_a_body_from_a_files_range(void **state) {
         assert_int_equal(response.body.length, 5000);
         assert_memory_equal(response.body.bytes, "0100 0101 ", 10);
         assert_memory_equal(response.body.bytes + 4990, "1098 1099 ", 10);
-        client_response_free(&response);
+        client_response_wipe(&response);
     }
     close(fd);
 }
@@ -351,7 +351,7 @@ static void test_an_upload_has_time_as_long_as_it_moves(void **state) {
     request.stall_timeout_ms = 20000; /* after the last byte */
     assert_true(ask(bench, "/", request, &response, &error));
     assert_int_equal(response.status, 201);
-    client_response_free(&response);
+    client_response_wipe(&response);
 }
 
 static void test_a_body_is_sent_again_from_any_place(void **state) {
@@ -436,7 +436,7 @@ static void test_a_stream_is_taken_as_it_comes(void **state) {
     assert_int_equal(taker.pieces, 3);
     assert_string_equal(taker.text, "event 0\nevent 1\nevent 2\n");
     assert_int_equal(response.body.length, 0);
-    client_response_free(&response);
+    client_response_wipe(&response);
 }
 
 static void test_a_refusal_comes_whole_where_a_stream_was_wanted(void **state) {
@@ -447,7 +447,7 @@ static void test_a_refusal_comes_whole_where_a_stream_was_wanted(void **state) {
     assert_true(take(&taker, "/echo", (struct client_request){0}, &response, &error));
     assert_int_equal(response.status, 429);
     assert_int_equal(taker.pieces, 0);
-    client_response_free(&response);
+    client_response_wipe(&response);
 }
 
 static void test_whoever_takes_a_stream_can_end_it(void **state) {
@@ -458,12 +458,12 @@ static void test_whoever_takes_a_stream_can_end_it(void **state) {
     assert_false(take(&taker, "/flavor", (struct client_request){0}, &response, &error));
     assert_int_equal(error.kind, ERROR_DENIED);
     assert_int_equal(response.status, 200);
-    client_response_free(&response);
+    client_response_wipe(&response);
     taker = (struct taker){.bench = bench, .refuse_bytes = true};
     assert_false(take(&taker, "/flavor", (struct client_request){0}, &response, &error));
     assert_int_equal(error.kind, ERROR_IO);
     assert_non_null(strstr(error.text, "/flavor: the disk is gone"));
-    client_response_free(&response);
+    client_response_wipe(&response);
 }
 
 static void test_a_stream_ends_when_nobody_wants_it(void **state) {
@@ -477,7 +477,7 @@ static void test_a_stream_ends_when_nobody_wants_it(void **state) {
     assert_false(
         take(&taker, "/watch", (struct client_request){.cancel = &cancel}, &response, &error));
     assert_int_equal(error.kind, ERROR_CLOSED);
-    client_response_free(&response);
+    client_response_wipe(&response);
 }
 
 /* ---- many threads, one client ---- */
@@ -496,7 +496,7 @@ static void ask_often(void *context) {
         if (ask(crowd->bench, "/flavor", (struct client_request){0}, &response, NULL) &&
             response.body.length == 7)
             atomic_fetch_add(&crowd->ok, 1);
-        client_response_free(&response);
+        client_response_wipe(&response);
         /* Nobody listens there; the trusted certificates are looked up all the same. */
         const struct client_request refused = {.method = "GET", .url = "https://127.0.0.1:1/"};
         struct error error;

@@ -93,7 +93,7 @@ static void test_a_targets_url_is_kept_until_it_is_refused(void **state) {
     redirects.location = "/artifacts-downloads/y";
     assert_true(bench_ask(bench, &request));
     assert_non_null(strstr(target.url, "/artifacts-downloads/y"));
-    upstream_target_free(&target);
+    upstream_target_finish(&target);
 }
 
 static bool answer_loop(struct server *server, int fd, const char *head) {
