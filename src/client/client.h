@@ -1,14 +1,14 @@
 /*
- * The HTTP client of the whole program: registries, token services and whatever else is asked over
- * HTTP is asked through it, over libcurl.
+ * The HTTP client of the whole program, over libcurl: every request to a registry, a token service
+ * or any other server goes through it.
  *
- * client/request.h sends one request and brings back its response, whole or as a stream. Whoever
- * needs connections of its own keeps a pool of lanes (client/lane.h) and runs transfers over them
- * (client/transfer.h). The further headers are about one thing each: which addresses may be
+ * client/request.h sends one request and brings back its response, whole or as a stream. A caller
+ * that needs connections of its own keeps a pool of lanes (client/lane.h) and runs transfers over
+ * them (client/transfer.h). Each further header is about one thing: which addresses may be
  * connected to, the parts of a URL, the environment's proxies, redirects, challenges.
  *
- * A program makes one client and passes it down. What all its connections share is in there: the
- * trusted certificates and the connections that are kept between requests. Threads: any.
+ * The program makes one client and passes it down. The client holds what all its requests share:
+ * the trusted certificates, and the connections that are kept between requests. Threads: any.
  */
 #ifndef CLIENT_CLIENT_H
 #define CLIENT_CLIENT_H
