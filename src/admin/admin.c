@@ -1,3 +1,4 @@
+/* Takes orders over the socket, and writes the responses. */
 #include "admin/admin.h"
 
 #include <inttypes.h>

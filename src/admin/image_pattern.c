@@ -1,3 +1,4 @@
+/* Parses and matches patterns of images. */
 #include "admin/image_pattern.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* Writes lines of JSON, and makes the values in them. */
 #include "admin/line.h"
 
 #include <stdlib.h>

@@ -1,8 +1,10 @@
+/* Lists images, and sums up sizes. */
 #include "admin/ls.h"
 
 #include <stdlib.h>
 #include "admin/image.h"
 #include "admin/image_pattern.h"
+#include "admin/repository.h"
 #include "base/cleanup.h"
 #include "base/json.h"
 #include "store/records.h"
@@ -169,7 +171,8 @@ enum { BLOBS_A_PASS = 100000 };
  * the links, and each pass counts a part of all digests, so that a million blobs take no more
  * memory than a hundred thousand. */
 struct measuring {
-    struct store *store;
+    struct order_target *target;
+    const struct line_sink *sink;
     unsigned pass, passes;
     struct digest_set seen;
     uint64_t bytes, blobs;
@@ -181,7 +184,7 @@ static bool measure(void *context, const struct digest *digest) {
     struct store_blob blob;
     bool added;
     if (digest->bytes[0] % measuring->passes != measuring->pass ||
-        !store_blob_find(measuring->store, digest, &blob))
+        !store_blob_find(measuring->target->store, digest, &blob))
         return true;
     measuring->failed = !digest_set_add(&measuring->seen, digest, &added);
     if (measuring->failed)
@@ -193,15 +196,14 @@ static bool measure(void *context, const struct digest *digest) {
     return true;
 }
 
-/* One pass over the repositories [first, end), which are those of one upstream. */
-static bool measure_pass(struct order_target *target, const struct line_sink *sink,
-                         const struct repository_names *names, size_t first, size_t end,
-                         struct measuring *measuring, struct error *error) {
-    for (size_t i = first; i < end; i++) {
-        const struct repository_name *name = &names->names[i];
-        if (!order_target_check(target, sink, error) ||
-            !store_links(target->store, name, LINK_BLOB, measure, measuring, error) ||
-            !store_links(target->store, name, LINK_MANIFEST, measure, measuring, error))
+/* One pass over `count` repositories, which are those of one upstream. */
+static bool measure_pass(struct measuring *measuring, const struct repository_name *names,
+                         size_t count, struct error *error) {
+    struct store *store = measuring->target->store;
+    for (size_t i = 0; i < count; i++) {
+        if (!order_target_check(measuring->target, measuring->sink, error) ||
+            !store_links(store, &names[i], LINK_BLOB, measure, measuring, error) ||
+            !store_links(store, &names[i], LINK_MANIFEST, measure, measuring, error))
             return false;
         if (measuring->failed)
             return error_set(error, ERROR_MEMORY, "out of memory");
@@ -216,14 +218,14 @@ static bool measure_upstreams(struct order_target *target, const struct line_sin
     if (!repository_names_read(target->store, &names, error))
         return false;
     for (size_t first = 0, end; first < names.count; first = end) {
-        struct measuring measuring = {.store = target->store,
-                                      .passes = passes < 256 ? (unsigned)passes : 256};
+        struct measuring measuring = {
+            .target = target, .sink = sink, .passes = passes < 256 ? (unsigned)passes : 256};
         const char *host = names.names[first].host;
         for (end = first; end < names.count && strcmp(names.names[end].host, host) == 0;)
             end++;
         bool ok = true;
         for (; ok && measuring.pass < measuring.passes; measuring.pass++) {
-            ok = measure_pass(target, sink, &names, first, end, &measuring, error);
+            ok = measure_pass(&measuring, &names.names[first], end - first, error);
             digest_set_finish(&measuring.seen);
         }
         if (!ok)

@@ -1,3 +1,4 @@
+/* Reads an order in JSON, checks its members, and runs it. */
 #include "admin/order.h"
 
 #include <stdlib.h>

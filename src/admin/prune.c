@@ -1,3 +1,4 @@
+/* Makes the cache smaller, the least recently used blobs first. */
 #include "admin/prune.h"
 
 #include "base/clock.h"

@@ -1,11 +1,14 @@
-#include "admin/rm.h"
-
 /*
+ * Removes images.
+ *
  * The records of each repository go first, so that nobody finds the image any more. The blobs that
  * no repository links go afterwards, many at once.
  */
+#include "admin/rm.h"
+
 #include "admin/image.h"
 #include "admin/image_pattern.h"
+#include "admin/repository.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "store/blobs.h"

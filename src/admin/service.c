@@ -1,3 +1,4 @@
+/* Runs the schedule of images to warm and the socket for orders, each on a thread. */
 #include "admin/service.h"
 
 #include <pthread.h>

@@ -1,3 +1,4 @@
+/* Says whether an order is to go on, and waits for the store's scan. */
 #include "admin/target.h"
 
 #include "base/clock.h"

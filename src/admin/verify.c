@@ -1,6 +1,6 @@
+/* Hashes every blob. One thread hashes; the caller's thread writes progress and findings. */
 #include "admin/verify.h"
 
-/* One thread hashes; the caller's thread writes progress and findings. */
 #include <pthread.h>
 #include "base/clock.h"
 #include "base/lock.h"

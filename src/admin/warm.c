@@ -1,3 +1,4 @@
+/* Warms an image: walks its manifests, then fetches its blobs on a few threads. */
 #include "admin/warm.h"
 
 #include <pthread.h>

@@ -1,3 +1,4 @@
+/* Walks the manifests of an image, and lists its parts for the wanted platforms. */
 #include "admin/warm_image.h"
 
 #include <stdio.h>

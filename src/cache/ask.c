@@ -1,3 +1,4 @@
+/* Asks upstream for one small body, at one location after the other. */
 #include "cache/ask.h"
 
 #include <inttypes.h>

@@ -5,7 +5,7 @@
 #ifndef CACHE_ASK_H
 #define CACHE_ASK_H
 
-#include "cache/document.h"
+#include "cache/slot.h"
 
 /* The key under which the cache knows something: "HOST/REPOSITORY WHAT REFERENCE". */
 void ask_key(char key[static KEY_SIZE], const struct repository *repository, const char *what,

@@ -1,36 +1,14 @@
-/*
- * Documents in memory, by key. Private to cache/.
- *
- * A slot is what is known under one key: a document with the time until which it is fresh, or a
- * real 404 with the time until which it is believed. The slots are bounded by bytes; the least
- * recently used slot goes first.
- *
- * Threads: any.
- */
+/* Documents, for the files that make them. Private to cache/; struct document itself is in cache.h.
+ * Threads: any. */
 #ifndef CACHE_DOCUMENT_H
 #define CACHE_DOCUMENT_H
 
 #include "cache/cache.h"
-
-enum { KEY_SIZE = HOST_LIMIT + NAME_LIMIT + DIGEST_STRING_SIZE + 16 };
 
 /* A document with memory for `length` bytes (uninitialised) if has_bytes. The caller holds one
  * reference. NULL: no memory. */
 struct document *document_new(const struct digest *digest, const char *media_type, uint64_t length,
                               bool has_bytes);
 struct document *document_keep(struct document *document); /* one more reference; gives it back */
-
-enum slot_state {
-    SLOT_EMPTY, /* nothing known */
-    SLOT_FRESH, /* *document is set */
-    SLOT_STALE, /* *document is set */
-    SLOT_ABSENT /* *error is set: upstream's own 404 */
-};
-enum slot_state slot_get(struct cache *cache, const char *key, struct document **document,
-                         struct error *error);
-/* `fresh_ms` from now; INT64_MAX: for ever. Takes a reference of its own. */
-void slot_put(struct cache *cache, const char *key, struct document *document, int64_t fresh_ms);
-void slot_put_absent(struct cache *cache, const char *key, const struct error *error,
-                     int64_t ttl_ms);
 
 #endif

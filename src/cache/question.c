@@ -1,3 +1,4 @@
+/* Asks upstream one question at a time for each key, however many clients wait. */
 #include "cache/question.h"
 
 #include <stdio.h>

@@ -11,7 +11,7 @@
 #define CACHE_QUESTION_H
 
 #include <uthash.h>
-#include "cache/document.h"
+#include "cache/slot.h"
 
 struct question;
 

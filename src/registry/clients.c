@@ -1,3 +1,4 @@
+/* Checks users and passwords, remembers right ones, and reads the file again when it changes. */
 #include "registry/clients.h"
 
 #include <crypt.h>

@@ -1,3 +1,4 @@
+/* Reads htpasswd files. */
 #include "registry/htpasswd.h"
 
 #include <crypt.h>

@@ -1,6 +1,6 @@
+/* Takes a request to its handler, counts it, and writes its line of the access log. */
 #include "registry/registry.h"
 
-/* Takes a request to its handler, counts it, and writes its line of the access log. */
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/clock.h"

@@ -1,3 +1,4 @@
+/* Reads the path of a request. */
 #include "registry/route.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* The orders ls, du, rm, prune and verify on a store, and the patterns that name images. */
 #include "admin/image_pattern.h"
 #include "admin/ls.h"
 #include "admin/order.h"

@@ -1,0 +1,147 @@
+/* Reads which repositories the store has, and the tags and manifests of one. */
+#include "admin/repository.h"
+
+#include <stdlib.h>
+#include "admin/image.h"
+#include "base/cleanup.h"
+#include "oci/manifest.h"
+#include "store/records.h"
+
+static bool no_memory(struct error *error) {
+    return error_set(error, ERROR_MEMORY, "out of memory");
+}
+
+/* Makes a growing array large enough for one more element. */
+static bool reserve_one(void **array, size_t count, size_t *capacity, size_t size) {
+    if (count < *capacity)
+        return true;
+    size_t larger = *capacity ? *capacity * 2 : 16;
+    void *grown = reallocarray(*array, larger, size);
+    if (!grown)
+        return false;
+    *array = grown;
+    *capacity = larger;
+    return true;
+}
+
+/* ---- which repositories there are ---- */
+
+struct collection {
+    struct repository_names *names;
+    bool failed;
+};
+
+static bool add_name(void *context, const struct repository_name *name) {
+    struct collection *collection = context;
+    struct repository_names *names = collection->names;
+    void *array = names->names;
+    collection->failed = !reserve_one(&array, names->count, &names->capacity, sizeof *names->names);
+    names->names = array;
+    if (collection->failed)
+        return false;
+    names->names[names->count++] = *name;
+    return true;
+}
+
+/* By host first: "a.io:5000" is behind "a.io" however '/' compares. */
+static int compare_names(const void *left, const void *right) {
+    const struct repository_name *a = left, *b = right;
+    int order = strcmp(a->host, b->host);
+    return order ? order : strcmp(a->path, b->path);
+}
+
+bool repository_names_read(struct store *store, struct repository_names *out, struct error *error) {
+    struct collection collection = {.names = out};
+    if (!store_repositories_all(store, NULL, add_name, &collection, error))
+        return false;
+    if (collection.failed)
+        return no_memory(error);
+    if (out->count)
+        qsort(out->names, out->count, sizeof *out->names, compare_names);
+    return true;
+}
+
+void repository_names_free(struct repository_names *names) {
+    free(names->names);
+    *names = (struct repository_names){0};
+}
+
+/* ---- what one repository holds ---- */
+
+struct reading {
+    struct repository_records *records;
+    bool failed;
+};
+
+static bool add_tag(void *context, const char *tag, const struct tag_record *record) {
+    struct reading *reading = context;
+    struct repository_records *records = reading->records;
+    void *array = records->tags;
+    reading->failed =
+        !reserve_one(&array, records->tag_count, &records->tag_capacity, sizeof *records->tags) ||
+        !digest_set_add(&records->manifests, &record->digest, NULL) ||
+        !digest_set_add(&records->tagged, &record->digest, NULL);
+    records->tags = array;
+    if (reading->failed)
+        return false;
+    struct repository_tag *added = &records->tags[records->tag_count++];
+    text_copy(text_of(tag), added->tag, sizeof added->tag);
+    added->digest = record->digest;
+    return true;
+}
+
+static bool add_manifest(void *context, const struct digest *digest) {
+    struct reading *reading = context;
+    reading->failed = !digest_set_add(&reading->records->manifests, digest, NULL);
+    return !reading->failed;
+}
+
+static int compare_tags(const void *left, const void *right) {
+    const struct repository_tag *a = left, *b = right;
+    return strcmp(a->tag, b->tag);
+}
+
+/* Most manifests say that they are no index, and need not be read to know it. */
+static bool may_be_index(const struct repository_records *records, const struct digest *digest) {
+    char media_type[128];
+    return !store_has_link_manifest(records->store, records->name, digest, media_type,
+                                    sizeof media_type) ||
+           (strcmp(media_type, MEDIA_OCI_MANIFEST) != 0 &&
+            strcmp(media_type, MEDIA_DOCKER_MANIFEST) != 0);
+}
+
+static bool add_children(struct repository_records *records, const struct digest *digest) {
+    struct manifest manifest = {0};
+    bool ok = true;
+    if (!may_be_index(records, digest) || !image_read_manifest(records->store, digest, &manifest))
+        return true;
+    for (size_t i = 0; ok && i < manifest.count; i++) {
+        if (manifest.descriptors[i].role == DESCRIPTOR_MANIFEST)
+            ok = digest_set_add(&records->children, &manifest.descriptors[i].digest, NULL);
+    }
+    manifest_finish(&manifest);
+    return ok;
+}
+
+bool repository_records_read(struct store *store, const struct repository_name *name,
+                             struct repository_records *out, struct error *error) {
+    struct reading reading = {.records = out};
+    *out = (struct repository_records){.store = store, .name = name};
+    if (!store_tags(store, name, add_tag, &reading, error) ||
+        !store_links(store, name, LINK_MANIFEST, add_manifest, &reading, error))
+        return false;
+    if (out->tag_count)
+        qsort(out->tags, out->tag_count, sizeof *out->tags, compare_tags);
+    const struct digest *digest;
+    for (size_t at = 0; !reading.failed && (digest = digest_set_next(&out->manifests, &at));)
+        reading.failed = !add_children(out, digest);
+    return !reading.failed || no_memory(error);
+}
+
+void repository_records_free(struct repository_records *records) {
+    free(records->tags);
+    digest_set_finish(&records->manifests);
+    digest_set_finish(&records->tagged);
+    digest_set_finish(&records->children);
+    *records = (struct repository_records){0};
+}
