@@ -141,6 +141,8 @@ static void test_after_a_full_disk_as_much_is_evicted_as_did_not_fit(void **stat
 
 static void test_blobs_unused_for_the_longest_age_are_evicted(void **state) {
     struct fixture *fixture = *state;
+    const atomic_bool stopping = true;
+    const struct cancel cancel = {.stop = &stopping};
     struct space space;
     struct digest old = put_text(fixture, "old");
     put_text(fixture, "new");
@@ -149,7 +151,7 @@ static void test_blobs_unused_for_the_longest_age_are_evicted(void **state) {
     reopen(fixture);
     open_space(&space, fixture, 0);
     space.max_age_s = 500;
-    space_enforce(&space, &(struct cancel){.stop = &(atomic_bool){true}});
+    space_enforce(&space, &cancel);
     assert_true(has(fixture, "old"));
     space_enforce(&space, NULL);
     assert_false(has(fixture, "old"));
