@@ -1,4 +1,4 @@
-/* Whether long work is still to go on. */
+/* Tells long work when to end. */
 #include "base/cancel.h"
 
 #include <stddef.h>

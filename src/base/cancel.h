@@ -1,10 +1,10 @@
 /*
- * Whether long work is still to go on.
+ * Tells long work when to end.
  *
- * Whoever asks for long work passes a `struct cancel` down, and the work calls cancel_check()
- * between two steps, at least once a second. There are two reasons to end, and each may be absent:
- * `stop` is set because tarn stops, or `is_wanted` says false because the client left. NULL and a
- * zeroed struct both mean: never.
+ * The caller of long work passes a `struct cancel` down, and the work calls cancel_check() between
+ * two steps, at least once a second. There are two reasons to end, and each may be absent: `stop`
+ * is set because tarn stops, or `is_wanted` says false because the client left. NULL and a zeroed
+ * struct both mean that the work never ends early.
  */
 #ifndef BASE_CANCEL_H
 #define BASE_CANCEL_H
@@ -14,7 +14,7 @@
 
 struct cancel {
     const atomic_bool *stop;          /* set by any thread, never cleared; outlives the work */
-    bool (*is_wanted)(void *context); /* called by the thread that works, which may hold no lock */
+    bool (*is_wanted)(void *context); /* called by the working thread, which must hold no lock */
     void *context;
 };
 

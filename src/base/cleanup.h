@@ -1,9 +1,9 @@
 /*
  * Variables that are released when their scope ends, whichever way it ends.
  *
- * The mark stands in front: `cleanup_free char *path = NULL;`. A value that outlives the scope is
- * handed on with take() or take_fd(). Other types have a cleanup_NAME of their own beside their
- * `_free`.
+ * The macro stands in front of the declaration: `cleanup_free char *path = NULL;`. A value that
+ * outlives the scope is handed on with take() or take_fd(). Other types have a cleanup_NAME of
+ * their own beside their `_free`.
  */
 #ifndef BASE_CLEANUP_H
 #define BASE_CLEANUP_H
@@ -25,7 +25,7 @@ static inline void cleanup_close_call(int *fd) {
 /* close() at the end of the scope, unless negative. */
 #define cleanup_close __attribute__((cleanup(cleanup_close_call)))
 
-/* The value of a marked pointer, which becomes NULL: the receiver owns what it points to. */
+/* The value of a marked pointer, which becomes NULL. The receiver then owns the memory. */
 #define take(pointer)                                                                              \
     __extension__({                                                                                \
         __typeof__(pointer) taken_ = (pointer);                                                    \

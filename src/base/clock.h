@@ -22,7 +22,7 @@ struct timespec clock_deadline(int64_t ms);
 void clock_format_now(char *out, size_t size);
 
 /* Seconds since 1970 of an RFC 3339 time such as "2024-05-01T12:34:56.5Z"; a fraction is cut.
- * False: no such time, or one before 1970. */
+ * False: `text` is no such time, or the time is before 1970. */
 bool clock_parse_rfc3339(const char *text, int64_t *seconds);
 
 /* A random whole number in [0, bound), for jitter and not for secrets. */

@@ -3,8 +3,8 @@
  *
  * A function that can fail takes a `struct error *` as its last parameter and returns whether it
  * worked. The kind is for the machine (only registry/ turns it into an HTTP status), the text is
- * for people: what was being done, to what, what went wrong, what to do. Callers put their own half
- * in front with error_wrap() on the way up.
+ * for people: what was being done, to what, what went wrong, what to do. Each caller puts its own
+ * part in front with error_wrap() on the way up.
  *
  * An error is a plain value without a heap part: it lives on the caller's stack, may be copied with
  * `=`, and can report that memory is out. Zeroed is "no error". A NULL `struct error *` is allowed
@@ -18,8 +18,8 @@
 enum error_kind {
     ERROR_NONE = 0,
     ERROR_INVALID,      /* the input breaks a rule of its format or grammar */
-    ERROR_NOT_FOUND,    /* it does not exist, and a source that can know said so */
-    ERROR_DENIED,       /* credentials or rules refuse it */
+    ERROR_NOT_FOUND,    /* a source that can know said that the thing does not exist */
+    ERROR_DENIED,       /* credentials or rules forbid the request */
     ERROR_RATE_LIMITED, /* upstream asked to slow down; see retry_after_s */
     ERROR_UNAVAILABLE,  /* upstream refused or reset the connection, failed, or sent nonsense */
     ERROR_TIMEOUT,      /* upstream sent nothing for too long */
@@ -52,7 +52,7 @@ bool error_set_errno(struct error *error, int errno_value, const char *format, .
 /* Puts "<formatted>: " in front of the text; kind, code and retry_after_s stay. Returns false. */
 bool error_wrap(struct error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Makes it "no error". */
+/* Makes the error "no error". */
 void error_clear(struct error *error);
 
 /* The kind's name for logs and metrics: "not_found", "timeout", ... Never NULL. */

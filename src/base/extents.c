@@ -95,7 +95,7 @@ bool extents_remove(struct extents *extents, uint64_t start, uint64_t end) {
     if (first < extents->count && extents->at[first].start < start) {
         uint64_t run_end = extents->at[first].end;
         if (run_end > end &&
-            !insert(extents, first + 1, end, run_end)) /* a gap inside the run: it becomes two */
+            !insert(extents, first + 1, end, run_end)) /* a gap inside the run: two runs are left */
             return false;
         extents->at[first++].end = start;
     }

@@ -3,7 +3,8 @@
  *
  * A flight has a handful of runs, one for each connection and those that an earlier process left.
  * For so few, an array with linear insertion is the smallest and the fastest shape. A run is found
- * in O(log n), so that a file with many runs costs little. Zeroed is empty. Pure; the owner locks.
+ * in O(log n), so that a file with many runs costs little. Zeroed is empty. Pure; the owner holds a
+ * lock.
  */
 #ifndef BASE_EXTENTS_H
 #define BASE_EXTENTS_H

@@ -110,13 +110,14 @@ static bool cannot_write(struct error *error) {
     return false;
 }
 
-/* What write() or pwrite() returned: how many bytes are written; 0: call it again; -1: failed. */
+/* Checks the result of write() or pwrite(). Returns how many bytes were written; 0: call it again;
+ * -1: it failed. */
 static ssize_t written_bytes(ssize_t result) {
     if (result > 0)
         return result;
     if (result < 0)
         return errno == EINTR ? 0 : -1;
-    errno = EIO; /* no file says so; it must not be asked for ever */
+    errno = EIO; /* no file returns 0; without an error the caller would repeat the call for ever */
     return -1;
 }
 

@@ -15,19 +15,20 @@
 #include <sys/types.h>
 #include "base/error.h"
 
-/* What file_read_small() refuses with ERROR_INVALID, beside a file that is too long. */
+/* Files that file_read_small() refuses with ERROR_INVALID. It refuses every file that is too long.
+ */
 enum file_rule {
     FILE_ANY = 0,
-    FILE_REGULAR = 1, /* everything but a regular file; a pipe is then not waited for */
-    FILE_TEXT = 2,    /* a file that holds a NUL byte */
+    FILE_REGULAR = 1, /* one that is not a regular file; opening a pipe then does not wait */
+    FILE_TEXT = 2,    /* one that holds a NUL byte */
 };
 
 /*
  * Reads the whole file `path`, at most `limit` bytes. Returns the bytes on the heap with a NUL
  * behind them, the caller's to free(), and their number in `*length` (may be NULL). No second copy
- * of the bytes is left in memory, so that a caller who read a secret wipes what is returned, and no
- * more. `rules` are those of `enum file_rule`, joined by |. `*status` (may be NULL) is what fstat()
- * says of the file that is read; it is set whenever the file could be opened.
+ * of the bytes stays in memory: a caller that read a secret has to wipe only the returned bytes.
+ * `rules` are those of `enum file_rule`, joined by |. `*status` (may be NULL) is what fstat() says
+ * of the file that is read; it is set whenever the file could be opened.
  *
  * NULL: ERROR_NOT_FOUND (no such file, or no such folder), ERROR_INVALID (against a rule, or longer
  * than `limit`), ERROR_IO, ERROR_MEMORY.
@@ -36,10 +37,10 @@ char *file_read_small(const char *path, size_t limit, unsigned rules, size_t *le
                       struct stat *status, struct error *error);
 
 /* Reads `length` bytes from `offset` on. Returns how many were read, fewer than `length` only when
- * the file ends before; -1 with errno set when reading failed. */
+ * the file ends too early; -1 with errno set when reading failed. */
 ssize_t file_read_at(int fd, void *bytes, size_t length, uint64_t offset);
 
-/* The same, where a file that ends before is an error (ERROR_IO) as a failed read is. */
+/* The same, but a file that ends too early is an error (ERROR_IO), and so is a failed read. */
 bool file_read_all_at(int fd, void *bytes, size_t length, uint64_t offset, struct error *error);
 
 /* Writes all bytes, at the descriptor's position or at `offset`. False: ERROR_NO_SPACE or ERROR_IO;

@@ -8,8 +8,8 @@ static size_t skip_string(const char *bytes, size_t length, size_t i) {
     return i + 1;
 }
 
-/* Counts brackets and commas outside strings. It does not matter that the text may be no JSON:
- * jansson stops at the first fault, and up to there this count is right. */
+/* Counts brackets and commas outside strings. The text may be no JSON. jansson stops at the first
+ * fault, and the count is right up to that fault. */
 static bool is_bounded(const char *bytes, size_t length, struct error *error) {
     size_t depth = 0, values = 0;
     for (size_t i = 0; i < length;) {

@@ -23,13 +23,13 @@ enum {
  */
 json_t *bounded_json_load(const void *bytes, size_t length, struct error *error);
 
-/* The same with jansson's `flags` (JSON_REJECT_DUPLICATES, ...) in place of JSON_ALLOW_NUL: unless
- * that is among them, a string with a NUL byte is ERROR_INVALID. */
+/* The same with jansson's `flags` (JSON_REJECT_DUPLICATES, ...) in place of JSON_ALLOW_NUL. Without
+ * JSON_ALLOW_NUL in `flags`, a string with a NUL byte is ERROR_INVALID. */
 json_t *bounded_json_load_by(size_t flags, const void *bytes, size_t length, struct error *error);
 
 /* Appends `json` as text, written by jansson's `flags`. False: `json` is NULL, or out of memory.
- * (json_dumps() of jansson 2.14 is no choice: when memory runs out in a member's name it returns
- * the text without that name.) */
+ * json_dumps() of jansson 2.14 is not used, because it returns the text without a member's name
+ * when memory runs out in that name. */
 bool bounded_json_dump(const json_t *json, size_t flags, struct buffer *out);
 
 static inline void cleanup_json_call(json_t **json) {

@@ -1,10 +1,10 @@
 /*
- * Locks and conditions, and the attributes by which clang proves who holds which lock.
+ * Locks and conditions, and the attributes by which clang proves which thread holds which lock.
  *
  * A lock is a member named for what it guards, held for pointers and never for I/O. A function that
  * needs a lock held says so with REQUIRES() behind its declaration. clang's -Wthread-safety then
  * refuses a build in which a caller does not hold that lock, or in which a function returns without
- * giving back what it took. gcc ignores the attributes.
+ * releasing a lock that it took. gcc ignores the attributes.
  *
  *     struct queue {
  *         struct lock items_lock;
@@ -27,7 +27,7 @@
 #define LOCK_ATTRIBUTE(attribute)
 #endif
 
-/* A type whose objects are held and given back. */
+/* A type whose objects are taken and released. */
 #define CAPABILITY(name)          LOCK_ATTRIBUTE(capability(name))
 /* The caller holds the lock, before the call and after it. */
 #define REQUIRES(...)             LOCK_ATTRIBUTE(requires_capability(__VA_ARGS__))
@@ -59,7 +59,7 @@ struct CAPABILITY("lock") lock {
 
 void lock_init(struct lock *lock);
 
-/* Nobody holds the lock, and nobody takes it any more. */
+/* No thread may hold the lock or take it any more. */
 void lock_finish(struct lock *lock);
 
 /* Waits until no other thread holds the lock. */
@@ -70,7 +70,8 @@ void lock_release(struct lock *lock) RELEASE(*lock);
  * that is only ever called with the lock held. */
 void lock_assert_held(struct lock *lock) ASSERT_HELD(*lock);
 
-/* What a thread waits for under a lock. All who wait for one condition hold the same lock. */
+/* What a thread waits for under a lock. All threads that wait for one condition hold the same lock.
+ */
 struct condition {
     pthread_cond_t variable;
 };
@@ -81,21 +82,21 @@ struct condition {
 
 void condition_init(struct condition *condition);
 
-/* Nobody waits any more. */
+/* No thread may wait for the condition any more. */
 void condition_finish(struct condition *condition);
 
 /* Releases the lock, waits for a signal or broadcast, takes the lock again. It may also return
- * without any signal, so that the caller looks again at what it waits for. */
+ * without any signal, so the caller checks again what it waits for. */
 void condition_wait(struct condition *condition, struct lock *lock) REQUIRES(*lock);
 
-/* The same, until clock_ms() reaches `deadline_ms` at the latest; INT64_MAX: without an end.
- * False: the deadline is reached. Even then the caller looks once more at what it waits for,
- * because that may have happened while this thread waited for the lock. */
+/* The same, until clock_ms() reaches `deadline_ms` at the latest; INT64_MAX: without an end. False:
+ * the deadline is reached. Even then the caller checks once more what it waits for, because the
+ * change may have come while this thread waited for the lock. */
 bool condition_wait_until(struct condition *condition, struct lock *lock, int64_t deadline_ms)
     REQUIRES(*lock);
 
-/* Wakes one thread that waits, or all of them. The caller need not hold the lock, but must have
- * held it while it changed what is waited for. */
+/* Wakes one thread that waits, or all of them. The caller need not hold the lock now, but must have
+ * held it while it made the change that the threads wait for. */
 void condition_signal(struct condition *condition);
 void condition_broadcast(struct condition *condition);
 

@@ -17,8 +17,8 @@ static struct {
     enum log_format format;
     struct lock lines_lock;  /* guards the members below */
     struct condition ending; /* `running` has become false */
-    struct buffer lines;     /* gathered, and not yet written */
-    uint64_t dropped;        /* lines, since the last warning about them */
+    struct buffer lines;     /* lines that are not written yet */
+    uint64_t dropped;        /* lines dropped since the last warning */
     bool running;            /* the writing thread runs: lines are gathered for it */
     pthread_t writer;
 } process_log = {
@@ -38,7 +38,7 @@ bool log_enabled(enum log_level level) {
     return level >= process_log.least;
 }
 
-/* A failed write is not reported, because standard error is where it would be reported. */
+/* A failed write is not reported, because the report would go to standard error, too. */
 static void write_lines(const struct buffer *lines) {
     file_write_all(STDERR_FILENO, lines->bytes, lines->length, NULL);
 }
@@ -117,14 +117,14 @@ void log_event(enum log_level level, const char *message, const struct log_field
     } else if (gather) {
         buffer_append(&process_log.lines, line.bytes, line.length);
     } else {
-        write_lines(&process_log.lines); /* what was gathered before this line goes first */
+        write_lines(&process_log.lines); /* the lines gathered before this one go first */
         buffer_clear(&process_log.lines);
         write_lines(&line);
     }
     lock_release(&process_log.lines_lock);
 }
 
-/* Writes what was gathered, every GATHER_MS, without the lock while it writes. */
+/* Writes the gathered lines every GATHER_MS. It does not hold the lock while it writes. */
 static void write_gathered(void *unused) {
     (void)unused;
     struct buffer writing = {0};

@@ -33,7 +33,7 @@ static inline struct log_field log_string(const char *name, const char *value) {
 
 void log_configure(enum log_level least, enum log_format format);
 void log_start(void); /* starts the log's thread */
-void log_stop(void);  /* ends the thread, and writes what is gathered */
+void log_stop(void);  /* ends the thread, and writes the gathered lines */
 bool log_enabled(enum log_level level);
 
 void log_event(enum log_level level, const char *message, const struct log_field *fields,

@@ -21,9 +21,10 @@ struct metric {
 
 /*
  * `name` and `help` are string literals, because they are used as long as the process lives.
- * `labels` is what stands between the braces, as `type="blob",upstream="docker.io"`, or "". The
- * labels' values are escaped already and come from a small fixed set, never from a client, because
- * no metric is ever freed. Never NULL: without memory the metric is counted but not shown.
+ * `labels` is the text between the braces, for example `type="blob",upstream="docker.io"`, or "".
+ * The labels' values are escaped already and come from a small fixed set, never from a client,
+ * because no metric is ever freed. Never NULL: when memory is out, the metric is counted but not
+ * shown.
  */
 struct metric *metric_get(enum metric_type type, const char *name, const char *help,
                           const char *labels);

@@ -7,7 +7,7 @@
 
 /* ---- one thing ---- */
 
-/* Whether the outcome that has just come is also that of a caller who waited for it. */
+/* Whether a caller that waited shares the outcome that has just come. */
 static bool is_shared(const struct once *once, bool joined, int64_t deadline_ms) {
     bool askers_time_ran_out = once->failure.kind == ERROR_TIMEOUT && deadline_ms != INT64_MAX;
     return joined && !askers_time_ran_out;
@@ -21,8 +21,9 @@ enum once_turn once_take_turn(struct once *once, struct condition *ended, struct
         once->began_ms = clock_ms();
         return ONCE_ASK;
     }
-    /* The request that is joined is the one under way now. The next may have begun, or even ended,
-     * before this thread runs again, so that `asking` does not tell whether this one has ended. */
+    /* This thread joins the request that is under way now. The next request may have begun, or even
+     * ended, before this thread runs again, so `asking` does not tell whether the joined request
+     * has ended. */
     const uint64_t before = once->outcomes;
     const bool joined = once->renewing || !renew;
     bool in_time = true;
@@ -115,6 +116,6 @@ struct once_entry *once_table_enter(struct once_table *table, const char *key) {
 }
 
 void once_table_leave(struct once_table *table, struct once_entry *entry) {
-    (void)table; /* for the attribute: its lock is held */
+    (void)table; /* named for REQUIRES() only */
     entry->users--;
 }

@@ -1,9 +1,10 @@
 /*
  * Many ask for the same thing, and one of them fetches it for all.
  *
- * A thread that finds nothing usable takes a turn. If nobody is asking for this thing, the thread
- * itself asks: it releases the lock, asks, takes the lock again, stores what came, and publishes
- * the outcome. A thread that comes meanwhile waits for that outcome, good or bad, and does not ask:
+ * A thread that finds nothing usable takes a turn. If no thread is asking for this thing, the
+ * thread itself asks: it releases the lock, asks, takes the lock again, stores the result, and
+ * publishes the outcome. A thread that comes meanwhile does not ask. It waits for that outcome,
+ * good or bad:
  *
  *     while (!is_usable(token)) {
  *         switch (once_take_turn(&token->once, &ended, &lock, false, deadline_ms)) {
@@ -19,13 +20,15 @@
  *         }
  *     }
  *
- * The owner keeps what was fetched, and decides how long it is usable. Which outcome is whose:
+ * The owner keeps what was fetched, and decides how long it is usable. Which callers share an
+ * outcome:
  *
- * - A caller that wants a renewal, because a token was refused, shares only a request that renews:
- * a request of another kind may bring the refused token again. Every caller shares a request that
- *   renews.
- * - A request that failed with ERROR_TIMEOUT ran until its asker's deadline. A waiting caller with
- * a deadline of its own does not share that outcome: its own deadline may lie later.
+ * - A caller that wants a renewal, because a token was refused, shares only a request that
+ *   renews. A request of another kind may bring the refused token again. Every caller shares a
+ *   request that renews.
+ * - A request that failed with ERROR_TIMEOUT ran until the deadline of the thread that asked. A
+ *   waiting caller with a deadline of its own does not share that outcome, because its deadline may
+ *   be later.
  * - A request that ended before the caller came is not shared. The owner may look at `ended_ms` and
  *   decide otherwise.
  *
@@ -47,14 +50,15 @@ struct once {
     bool renewing;        /* the request under way renews; without one, the last request did */
     uint64_t outcomes;    /* requests that have ended */
     int64_t began_ms;     /* clock_ms() when the last request began; 0: there was none */
-    int64_t ended_ms;     /* clock_ms() when the last request ended; 0: none has */
+    int64_t ended_ms;     /* clock_ms() when the last request ended; 0: none has ended */
     struct error failure; /* of the last request that ended; ERROR_NONE: it succeeded */
 };
 
 enum once_turn {
     ONCE_ASK,    /* nobody is asking: the caller asks now, and must call once_publish() */
-    ONCE_SHARED, /* a request ended, and its outcome is the caller's, too */
-    ONCE_LOOK,   /* a request ended, but its outcome is not the caller's: look, take a turn again */
+    ONCE_SHARED, /* a request ended, and the caller shares its outcome */
+    ONCE_LOOK,   /* a request ended, but the caller does not share its outcome: look, take a turn
+                    again */
     ONCE_LATE,   /* `deadline_ms` came first */
 };
 
@@ -64,8 +68,8 @@ enum once_turn {
 enum once_turn once_take_turn(struct once *once, struct condition *ended, struct lock *lock,
                               bool renew, int64_t deadline_ms) REQUIRES(*lock);
 
-/* The end of a request by the thread that was told to ask, with the lock held: the owner has stored
- * what came. `failure` is copied; NULL or of kind ERROR_NONE: the request succeeded. */
+/* Ends a request. The thread that was told to ask calls this with the lock held, after it has
+ * stored the result. `failure` is copied; NULL or of kind ERROR_NONE: the request succeeded. */
 void once_publish(struct once *once, struct condition *ended, const struct error *failure);
 
 /* Whether the last request failed; copies its error then. */
@@ -77,7 +81,7 @@ bool once_failed(const struct once *once, struct error *error);
 struct once_entry {
     struct once once;
     char *key;
-    unsigned users;     /* threads that have entered it: it stays in the table */
+    unsigned users;     /* threads that use it: the entry stays in the table while there are any */
     int64_t entered_ms; /* clock_ms() of the last once_table_enter() */
     UT_hash_handle hh;
 };
@@ -100,7 +104,7 @@ struct once_table {
 void once_table_init(struct once_table *table, size_t entry_size, size_t limit,
                      void (*wipe)(struct once_entry *entry));
 
-/* Nobody uses the table any more. */
+/* No thread may use the table any more. */
 void once_table_finish(struct once_table *table);
 
 /* The entry of `key`, which is added when there is none; NULL: out of memory. The caller may then

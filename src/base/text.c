@@ -117,9 +117,9 @@ bool text_percent_decode(struct text text, char *out, size_t size) {
 }
 
 /*
- * After a mismatch only the last `*` and the last `**` are tried with one character more, because a
- * star further left cannot match what a star further right does not. So the work is at most
- * |pattern| x |name| for each of the two.
+ * After a mismatch only the last `*` and the last `**` are tried with one character more. An
+ * earlier star is not tried again, because the later star can match the same characters. So the
+ * work is at most |pattern| x |name| for each of the two.
  */
 bool text_matches_glob(const char *pattern, struct text name) {
     const char *star = NULL, *stars = NULL;

@@ -29,7 +29,7 @@ static inline struct text text_from(struct text text, size_t start) {
 }
 
 bool text_is(struct text text, const char *string);        /* byte for byte */
-bool text_is_nocase(struct text text, const char *string); /* upper-case ASCII is lower-case */
+bool text_is_nocase(struct text text, const char *string); /* ignores the case of ASCII letters */
 bool text_starts(struct text text, const char *prefix);
 bool text_ends(struct text text, const char *suffix);
 struct text text_trim(struct text text); /* without spaces and tabs at both ends */
@@ -54,10 +54,10 @@ char *text_dup(struct text text);
 bool text_percent_decode(struct text text, char *out, size_t size);
 
 /* Whether the whole of `name`, whose parts are separated by '/', matches a glob: `*` matches any
- * characters of one part, also none; `**` matches any characters of any parts, also none; `?`
- * matches one character of a part. A "project" followed by a slash and two stars matches
- * "project/a/b" but not "project". The time is linear in practice, and for a hostile pattern at
- * most the product of both lengths. */
+ * characters of one part, or none; `**` matches any characters across parts, or none; `?` matches
+ * one character of a part. A "project" followed by a slash and two stars matches "project/a/b" but
+ * not "project". The time is linear in practice, and for a hostile pattern at most the product of
+ * both lengths. */
 bool text_matches_glob(const char *pattern, struct text name);
 
 #endif

@@ -21,7 +21,7 @@ static void *begin(void *context) {
     return NULL;
 }
 
-/* All signals but those that a thread raises by its own fault. */
+/* Selects all signals except those that a thread raises by its own fault. */
 static void fill_blocked(sigset_t *blocked) {
     static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
     sigfillset(blocked);
@@ -29,8 +29,8 @@ static void fill_blocked(sigset_t *blocked) {
         sigdelset(blocked, faults[i]);
 }
 
-/* An errno value, or 0. A new thread inherits the mask of the thread that starts it, so that no
- * signal can reach it before it has blocked them. */
+/* An errno value, or 0. A new thread inherits the mask of the thread that starts it, so no signal
+ * can reach it before it has blocked them. */
 static int create(struct beginning *beginning, size_t stack_bytes, pthread_t *thread) {
     pthread_t unused;
     pthread_attr_t attributes;

@@ -1,11 +1,11 @@
 /*
  * Starts threads, each with a name of its own.
  *
- * `top -H`, `ps -L`, gdb and perf show the name, so that a thread's work can be told from outside.
- * A new thread blocks all signals, because the process's signals are for the one thread that waits
- * for them (cmd/serve.c), and because a peer that left must end a write with EPIPE and not the
- * process with SIGPIPE. Only the signals that a thread raises by its own fault (SIGSEGV, SIGBUS,
- * SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT) stay unblocked, so that a sanitizer can report them.
+ * `top -H`, `ps -L`, gdb and perf show the name. A new thread blocks all signals for two reasons:
+ * the process's signals are for the one thread that waits for them (cmd/serve.c), and a write to a
+ * peer that left must fail with EPIPE instead of ending the process by SIGPIPE. Only the signals
+ * that a thread raises by its own fault (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT)
+ * stay unblocked, so that a sanitizer can report them.
  */
 #ifndef BASE_THREAD_H
 #define BASE_THREAD_H
@@ -26,10 +26,10 @@ enum {
 
 /*
  * Starts a thread that calls `run(argument)` and ends when `run` returns. `name` has at most 15
- * characters and is copied. With `thread` the caller ends the thread's life by
- * pthread_join(*thread, NULL); `*thread` is set before the function returns, but perhaps after
- * `run` has begun. With NULL the thread is detached, and the caller needs a way of its own to learn
- * of the thread's end. Any thread may call this.
+ * characters and is copied. With `thread` the caller must call pthread_join(*thread, NULL) in the
+ * end; `*thread` is set before the function returns, but perhaps after `run` has begun. With NULL
+ * the thread is detached, and the caller needs a way of its own to learn of the thread's end. Any
+ * thread may call this.
  *
  * False: no thread was started and `run` will not be called (ERROR_MEMORY, or ERROR_IO when the
  * system's limit on threads is reached); what `argument` points to is still the caller's.

@@ -3,9 +3,9 @@
 #include "base/clock.h"
 #include "http/exchange.h"
 
-/* Takes the part of the body that arrived together with the head. The head itself stays in place,
- * because the request's texts point at it. */
-static bool take_received(struct http_exchange *exchange, struct buffer *body) {
+/* Moves the part of the body that arrived together with the head to `body`. The head itself stays
+ * in place, because the request's texts point at it. */
+static bool move_received(struct http_exchange *exchange, struct buffer *body) {
     struct buffer *received = exchange->received;
     char *rest = received->bytes + exchange->head_length;
     size_t there = received->length - exchange->head_length;
@@ -58,12 +58,12 @@ bool http_read_body(struct http_exchange *exchange, size_t limit, struct buffer 
                          "a chunked body is not accepted here; send it with a Content-Length");
     if (request->content_length > limit)
         return error_set(error, ERROR_INVALID, "the body is longer than %zu bytes", limit);
-    if (!take_received(exchange, body))
+    if (!move_received(exchange, body))
         return error_set(error, ERROR_MEMORY, "out of memory");
     if (exchange->expects && exchange->body_left > 0 && !send_continue(exchange, error))
         return false;
     bool read = receive_rest(exchange, body, error);
     if (!read)
-        exchange->keep_alive = false; /* nobody knows where the next request begins */
+        exchange->keep_alive = false; /* the start of the next request is unknown */
     return read;
 }

@@ -20,7 +20,7 @@ enum {
     /* A wait for a slow client has this many parts; after each we look for progress. */
     STALL_PARTS = 4,
     SENDFILE_STEP = 16 << 20,
-    HURRIED_BUFFER = 1 << 20,
+    LARGE_BUFFER = 1 << 20,
     TLS_RECORD = 16 << 10,
 };
 
@@ -52,10 +52,10 @@ void channel_prepare_listener(int fd, int receive_wait_ms, int send_timeout_ms) 
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
 }
 
-void channel_hurry(struct channel *channel, int send_timeout_ms) {
+void channel_limit_sending(struct channel *channel, int send_timeout_ms) {
     channel->send_timeout_ms = send_timeout_ms;
     set_timeout(channel->fd, SO_SNDTIMEO, stall_part_ms(send_timeout_ms));
-    setsockopt(channel->fd, SOL_SOCKET, SO_SNDBUF, &(int){HURRIED_BUFFER}, sizeof(int));
+    setsockopt(channel->fd, SOL_SOCKET, SO_SNDBUF, &(int){LARGE_BUFFER}, sizeof(int));
 }
 
 static bool wait_for(int fd, short events, int ms) {
@@ -74,7 +74,7 @@ struct stall {
 };
 
 /* Called when a wait has timed out. False: there was no progress for too long. */
-static bool stall_goes_on(struct stall *stall, const struct channel *channel) {
+static bool stall_may_go_on(struct stall *stall, const struct channel *channel) {
     int unsent = 0;
     ioctl(channel->fd, SIOCOUTQ, &unsent);
     int64_t now = clock_ms();
@@ -140,7 +140,7 @@ static bool send_plain(struct channel *channel, struct iovec *pieces, int count,
                 continue;
             if (errno != EAGAIN && errno != EWOULDBLOCK)
                 return client_left(channel, error);
-            if (!stall_goes_on(&stall, channel))
+            if (!stall_may_go_on(&stall, channel))
                 return client_stalls(channel, error);
             continue;
         }
@@ -168,7 +168,7 @@ static bool send_tls(struct channel *channel, const char *bytes, size_t length,
             return client_left(channel, error);
         if (n == CHANNEL_NOTHING) {
             if (!wait_for(channel->fd, POLLOUT, stall_part_ms(channel->send_timeout_ms)) &&
-                !stall_goes_on(&stall, channel))
+                !stall_may_go_on(&stall, channel))
                 return client_stalls(channel, error);
             continue;
         }
@@ -240,7 +240,7 @@ static bool send_file_by_kernel(struct channel *channel, int file, uint64_t offs
         }
         if (channel->tls && wait_for(channel->fd, POLLOUT, stall_part_ms(channel->send_timeout_ms)))
             continue;
-        if (!stall_goes_on(&stall, channel))
+        if (!stall_may_go_on(&stall, channel))
             return client_stalls(channel, error);
     }
     return true;

@@ -1,13 +1,13 @@
 /*
- * Private to http/. The way that bytes take between a connection and its client: a plain socket, or
- * TLS on one. Every call has a bound on its time. Only this file and tls.c know which of the two it
- * is.
+ * Private to http/. The byte stream between a connection and its client: a plain socket, or TLS on
+ * a socket. Every call has a time limit. The callers of these functions need not know which of the
+ * two it is.
  *
  * A plain socket blocks in the kernel (its timeouts are socket options), so that a request costs
  * one recv and one sendmsg. A TLS socket does not block, because one record may arrive in many
  * pieces; the waiting is done here, by poll.
  *
- * Not thread-safe: a channel belongs to whoever holds its connection.
+ * Not thread-safe: a channel belongs to the holder of its connection.
  */
 #ifndef HTTP_CHANNEL_H
 #define HTTP_CHANNEL_H
@@ -29,33 +29,34 @@ struct channel {
     const char *peer; /* for errors; borrowed */
 };
 
-/* Takes over a socket that channel_prepare_listener() has prepared; `peer` must outlive the
- * channel. */
+/* Owns `fd` from now on, a socket that channel_prepare_listener() has prepared; `peer` must outlive
+ * the channel. */
 void channel_init(struct channel *channel, int fd, int receive_wait_ms, int send_timeout_ms,
                   const char *peer);
 
 /*
  * For a sender that must not wait for its client: the kernel takes as many bytes at once as it can
- * (net.core.wmem_max, 208 KiB as a rule), and a client that takes nothing of what remains for
+ * (net.core.wmem_max, 208 KiB as a rule), and a client that accepts none of the remaining bytes for
  * `send_timeout_ms` is given up. The connection is of little use for large bodies afterwards.
  */
-void channel_hurry(struct channel *channel, int send_timeout_ms);
+void channel_limit_sending(struct channel *channel, int send_timeout_ms);
 
-/* The socket options that a listener hands on to what it accepts: timeouts and TCP_NODELAY. */
+/* Sets the socket options that a TCP listener hands on to accepted sockets: timeouts and
+ * TCP_NODELAY. */
 void channel_prepare_listener(int fd, int receive_wait_ms, int send_timeout_ms);
 
 enum { CHANNEL_CLOSED = 0, CHANNEL_NOTHING = -1 }; /* as tls.h has them */
 
-/* Receives up to `size` bytes, waiting at most `wait_ms` (0: not at all) for the first. Yields
+/* Receives up to `size` bytes, waiting at most `wait_ms` (0: not at all) for the first. Returns
  * their number, CHANNEL_CLOSED (the end, or a failure), or CHANNEL_NOTHING when none came in that
  * time. */
 ssize_t channel_receive(struct channel *channel, void *out, size_t size, int wait_ms);
 
-/* Whether TLS holds bytes that were received already, of which epoll knows nothing. */
+/* Whether TLS holds bytes that were received already. epoll does not report them. */
 bool channel_has_pending(const struct channel *channel);
 
-/* Sends all pieces, and changes them. `more`: further bytes follow at once. False: the client
- * left (ERROR_CLOSED), or took nothing for send_timeout_ms (ERROR_TIMEOUT). */
+/* Sends all pieces, and changes the array `pieces`. `more`: further bytes follow at once. False:
+ * the client left (ERROR_CLOSED), or took nothing for send_timeout_ms (ERROR_TIMEOUT). */
 bool channel_send(struct channel *channel, struct iovec *pieces, int count, bool more,
                   struct error *error);
 
@@ -64,10 +65,10 @@ bool channel_send(struct channel *channel, struct iovec *pieces, int count, bool
 bool channel_send_file(struct channel *channel, int file, uint64_t offset, uint64_t length,
                        uint64_t *sent, struct error *error);
 
-/* Whether the client has closed neither direction. Reads nothing, never blocks. */
+/* Whether the connection is still open in both directions. Reads nothing, never blocks. */
 bool channel_peer_is_there(const struct channel *channel);
 
-/* Makes the coming close an RST. */
+/* Makes the close send an RST. */
 void channel_cut(struct channel *channel);
 
 /* Tells the client that nothing more comes. Never blocks. */

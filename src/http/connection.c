@@ -1,4 +1,4 @@
-/* A connection's requests on a worker: receive, parse, have the request answered, go on or end. */
+/* Serves a connection's requests on a worker: receive, parse, call the handler, go on or end. */
 #include "http/connection.h"
 
 #include <string.h>
@@ -8,8 +8,8 @@
 
 enum {
     RECEIVED_START = 2 << 10,   /* bytes; most heads are smaller */
-    PROBE_SEND_MS = 1000,       /* a probe's client that takes nothing is cut */
-    DISCARD_LIMIT = 64 << 10,   /* a longer body that nobody reads ends the connection */
+    PROBE_SEND_MS = 1000,       /* a probe's client that accepts nothing for so long is cut */
+    DISCARD_LIMIT = 64 << 10,   /* a longer unread body ends the connection */
     TLS_HANDSHAKE_RECORD = 0x16 /* the first byte of a TLS hello */
 };
 
@@ -72,8 +72,8 @@ static int linger_ms(const struct connection_terms *terms) {
     return terms->linger_ms ? terms->linger_ms(terms->context) : 0;
 }
 
-/* Receives what is there. Between requests the worker waits for the first byte for a moment,
- * because a busy client's next request is here sooner than epoll could tell. */
+/* Receives bytes that have arrived. Between requests the worker waits for the first byte for a
+ * moment, because a busy client's next request arrives sooner than epoll could report it. */
 static enum reception receive_more(struct connection *connection,
                                    const struct connection_terms *terms) {
     struct buffer *received = &connection->received;
@@ -115,7 +115,7 @@ static enum connection_fate park(struct connection *connection,
 /* ---- one request ---- */
 
 /* RFC 9112 §9.6: a close with unread bytes would be an RST, which may destroy the response on its
- * way. TLS says goodbye as well, and its client may answer that. */
+ * way. TLS sends a close_notify as well, and its client may send one back. */
 static enum connection_fate end(const struct connection *connection, bool unread) {
     bool finish = unread || connection->received.length > 0 || connection->channel.tls;
     return finish ? CONNECTION_FINISH : CONNECTION_CLOSE;
@@ -157,14 +157,15 @@ static bool is_acceptable(struct http_exchange *exchange, const struct connectio
     return true;
 }
 
-/* Has a request answered whose head took the first `used` bytes. True: the connection goes on. */
-static bool answer(struct connection *connection, struct http_exchange *exchange,
-                   const struct connection_terms *terms, size_t used, enum connection_fate *fate) {
+/* Lets the handler respond to a request, whose head took the first `used` bytes. True: the
+ * connection goes on. */
+static bool respond(struct connection *connection, struct http_exchange *exchange,
+                    const struct connection_terms *terms, size_t used, enum connection_fate *fate) {
     const struct http_request *request = &exchange->request;
     if (!is_acceptable(exchange, terms, fate))
         return false;
-    /* A body is thrown away only when its end is certain: a client that waits for 100 may send it
-     * or not, and a chunked body may be endless. */
+    /* A body is thrown away only when its end is certain. A client that waits for 100 may or may
+     * not send its body, and a chunked body may be endless. */
     bool discardable = !request->has_body || (request->content_length > 0 && !exchange->expects &&
                                               request->content_length <= DISCARD_LIMIT);
     exchange->keep_alive = request->keep_alive && discardable && !terms->probes_only;
@@ -187,13 +188,13 @@ static bool answer(struct connection *connection, struct http_exchange *exchange
     return goes_on;
 }
 
-/* Sets the deadline of what has begun to arrive, unless it is set. */
+/* Sets the deadline of the head that has begun to arrive, unless it is set already. */
 static void begin_head(struct connection *connection, const struct connection_terms *terms) {
     if (connection->head_deadline_ms == 0)
         connection->head_deadline_ms = clock_ms() + terms->settings->head_timeout_ms;
 }
 
-/* Reads a head from what has arrived and has it answered. True: the connection goes on. */
+/* Reads a head from the received bytes and responds to it. True: the connection goes on. */
 static bool serve_one(struct connection *connection, const struct connection_terms *terms,
                       enum connection_fate *fate, bool *needs_more) {
     struct http_exchange exchange;
@@ -219,7 +220,7 @@ static bool serve_one(struct connection *connection, const struct connection_ter
         return false;
     }
     if (terms->probes_only)
-        channel_hurry(&connection->channel, PROBE_SEND_MS);
+        channel_limit_sending(&connection->channel, PROBE_SEND_MS);
     exchange_begin(&exchange, &connection->channel, received, &connection->fields);
     exchange.stopping = terms->stopping;
     if (parsed == HTTP_PARSE_BAD) {
@@ -232,14 +233,14 @@ static bool serve_one(struct connection *connection, const struct connection_ter
         *fate = refuse_busy(&exchange, terms);
         return false;
     }
-    return answer(connection, &exchange, terms, used, fate);
+    return respond(connection, &exchange, terms, used, fate);
 }
 
 /* ---- all requests ---- */
 
 /* True: the handshake is done. */
-static bool shake_hands(struct connection *connection, const struct connection_terms *terms,
-                        enum connection_fate *fate) {
+static bool do_handshake(struct connection *connection, const struct connection_terms *terms,
+                         enum connection_fate *fate) {
     struct channel *channel = &connection->channel;
     if (!channel->tls)
         channel->tls = tls_session_new(terms->identity, channel->fd);
@@ -261,13 +262,14 @@ enum connection_fate connection_serve(struct connection *connection,
                                       const struct connection_terms *terms) {
     enum connection_fate fate = CONNECTION_CLOSE;
     if (!connection->plain && !connection->channel.handshaken &&
-        !shake_hands(connection, terms, &fate))
+        !do_handshake(connection, terms, &fate))
         return fate;
     bool needs_more = false;
     for (;;) {
         discard_body(connection);
         if (connection->received.length == 0 || needs_more) {
-            /* A head in pieces does not keep a worker: it waits in epoll for its rest. */
+            /* A connection with an incomplete head keeps no worker: it waits in epoll for the rest.
+             */
             switch (receive_more(connection, terms)) {
             case RECEPTION_END:
                 return CONNECTION_CLOSE;
@@ -281,7 +283,8 @@ enum connection_fate connection_serve(struct connection *connection,
         }
         if (!serve_one(connection, terms, &fate, &needs_more))
             return fate;
-        /* Others wait: whatever this client has sent meanwhile queues up behind them. */
+        /* Other connections wait for a worker: what this client has sent meanwhile goes to the end
+         * of the line. */
         if (!needs_more && linger_ms(terms) == 0)
             return connection->received.length > 0 || channel_has_pending(&connection->channel)
                        ? CONNECTION_LINE_UP

@@ -12,7 +12,7 @@ enum {
     OVER_LIMIT_AT_ONCE = 256,  /* connections over the limit: probes, and others that get 503 */
     OVER_LIMIT_MS = 2000,      /* how long they may take to send their request */
     CLOSING_MS = 1000,         /* how long a client may go on sending after the last response */
-    CLOSING_BYTES = 256 << 10, /* and how much */
+    CLOSING_BYTES = 256 << 10, /* how many bytes it may still send */
 };
 
 void connections_init(struct connections *connections, int epoll, unsigned limit) {
@@ -59,8 +59,8 @@ static void unpark(struct connections *connections, struct open_connection *open
         DL_DELETE2(connections->parked, open, parked_prev, parked_next);
 }
 
-/* From here on nobody else knows the connection. */
-static void forget(struct connections *connections, struct open_connection *open)
+/* Removes the connection from all lists, so that no other thread finds it. */
+static void remove_from_lists(struct connections *connections, struct open_connection *open)
     REQUIRES(connections->connections_lock) {
     if (open->parked)
         unpark(connections, open);
@@ -79,16 +79,16 @@ static void free_connection(struct open_connection *open) {
 bool connections_make_place(struct connections *connections) {
     struct open_connection *oldest = NULL;
     lock_acquire(&connections->connections_lock);
-    bool there_is =
+    bool has_place =
         connections->count < connections->limit || connections->over_count < OVER_LIMIT_AT_ONCE;
-    if (!there_is)
+    if (!has_place)
         oldest = connections->parked_over;
     if (oldest)
-        forget(connections, oldest);
+        remove_from_lists(connections, oldest);
     lock_release(&connections->connections_lock);
     if (oldest)
         free_connection(oldest);
-    return there_is || oldest;
+    return has_place || oldest;
 }
 
 void connections_add(struct connections *connections, struct open_connection *open) {
@@ -106,7 +106,7 @@ void connections_add(struct connections *connections, struct open_connection *op
 
 void connections_close(struct connections *connections, struct open_connection *open) {
     lock_acquire(&connections->connections_lock);
-    forget(connections, open);
+    remove_from_lists(connections, open);
     lock_release(&connections->connections_lock);
     free_connection(open);
 }
@@ -134,14 +134,14 @@ void connections_finish_one(struct connections *connections, struct open_connect
 
 /* ---- of all ---- */
 
-static void take_expired(struct connections *connections, struct open_connection *parked,
+static void move_expired(struct connections *connections, struct open_connection *parked,
                          int64_t now, bool serving_too, struct open_connection **expired)
     REQUIRES(connections->connections_lock) {
     struct open_connection *open, *following;
     DL_FOREACH_SAFE2(parked, open, following, parked_next) {
         if (now < open->connection.deadline_ms && !(serving_too && open->stage == STAGE_SERVING))
             continue;
-        forget(connections, open);
+        remove_from_lists(connections, open);
         DL_APPEND(*expired, open);
     }
 }
@@ -149,8 +149,8 @@ static void take_expired(struct connections *connections, struct open_connection
 void connections_expire(struct connections *connections, int64_t now, bool serving_too) {
     struct open_connection *expired = NULL, *open, *following;
     lock_acquire(&connections->connections_lock);
-    take_expired(connections, connections->parked, now, serving_too, &expired);
-    take_expired(connections, connections->parked_over, now, serving_too, &expired);
+    move_expired(connections, connections->parked, now, serving_too, &expired);
+    move_expired(connections, connections->parked_over, now, serving_too, &expired);
     lock_release(&connections->connections_lock);
     DL_FOREACH_SAFE (expired, open, following)
         free_connection(open);

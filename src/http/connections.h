@@ -2,9 +2,9 @@
  * Private to http/. All connections of a server, and where each of them is.
  *
  * A connection is at every moment in exactly one place: parked (epoll watches it, and it belongs to
- * the server's loop), in the line of a pool, or with a worker. Whoever has it may touch it. The
- * limit does not count the connections over it: of those, one request is read within two seconds,
- * answered if it is a probe, and refused otherwise.
+ * the server's loop), in the line of a pool, or with a worker. Only that holder may touch it. The
+ * connections over the limit are counted apart: each may send one request within two seconds, which
+ * is answered if it is a probe and refused otherwise.
  *
  * Threads: every function may be called by any thread unless it says otherwise.
  */
@@ -15,7 +15,7 @@
 #include "http/connection.h"
 #include "http/pool.h"
 
-/* What epoll hands back: the first member of everything that is watched. */
+/* The first member of everything that epoll watches. epoll hands its address back. */
 struct watched {
     enum { WATCHED_WAKE, WATCHED_LISTENER, WATCHED_CONNECTION } kind;
     int fd;
@@ -25,16 +25,16 @@ struct open_connection {
     struct watched watched;
     struct connection connection;
     struct pool_task task;
-    /* The holder's. */
+    /* For the holder of the connection. */
     enum connection_stage {
         STAGE_SERVING, /* the client brings requests */
-        STAGE_CLOSING, /* the last response is sent; whatever still arrives is thrown away, so that
-                          no RST overtakes the response */
+        STAGE_CLOSING, /* the last response is sent; bytes that still arrive are thrown away, so
+                          that no RST overtakes the response */
     } stage;
 
     /* Guarded by the connections_lock of the set. */
     struct open_connection *prev, *next;               /* of all */
-    struct open_connection *parked_prev, *parked_next; /* of those parked */
+    struct open_connection *parked_prev, *parked_next; /* in the list of those parked */
     bool parked;
 };
 
@@ -50,23 +50,22 @@ struct connections {
     unsigned over_count GUARDED_BY(connections_lock);                 /* over it */
 };
 
-/* `epoll` is borrowed. */
+/* `epoll` stays the caller's. */
 void connections_init(struct connections *connections, int epoll, unsigned limit);
-void connections_finish(struct connections *connections); /* none is left */
+void connections_finish(struct connections *connections); /* no connection may be left */
 
-/* Has epoll watch something. False: errno says why. */
+/* Makes epoll watch `watched`. False: errno says why. */
 bool connections_watch(const struct connections *connections, struct watched *watched,
                        uint32_t events);
 
 /*
- * Makes sure that one more connection can be taken in; only the loop takes connections in. Over the
- * limit a few hundred may be open, and whichever of them has been parked for longest is closed for
- * the new one. False: none of them is parked, because all of them are being served; it is a matter
- * of milliseconds.
+ * Makes sure that one more connection can be added. Only the loop adds connections. Over the limit
+ * at most a few hundred may be open: for one more, the one that has been parked for longest is
+ * closed. False: all of them are being served, which takes only milliseconds.
  */
 bool connections_make_place(struct connections *connections);
 
-/* Takes a new connection in, within the limit or over it. */
+/* Adds a new connection, within the limit or over it. */
 void connections_add(struct connections *connections, struct open_connection *open);
 
 /* The connection whose task a pool hands over. */
@@ -75,29 +74,29 @@ struct open_connection *connections_of_task(struct pool_task *task);
 /* Closes and frees it. */
 void connections_close(struct connections *connections, struct open_connection *open);
 
-/* Leaves it to the loop until more arrives. */
+/* Gives a connection to the loop until more bytes arrive. */
 void connections_park(struct connections *connections, struct open_connection *open);
 
-/* Takes it from the loop; the caller's. */
+/* Takes a connection from the loop. The caller holds it then. */
 void connections_unpark(struct connections *connections, struct open_connection *open);
 
-/* Parks it for its end: the client is told that nothing more comes, and may still send for a
- * moment. */
+/* Parks a connection for its end: the client is told that nothing more comes, and may still send
+ * for a moment. */
 void connections_finish_one(struct connections *connections, struct open_connection *open);
 
-/* Closes the parked ones whose time is over; `serving_too`: also every one that could bring
- * requests. */
+/* Closes the parked connections whose deadline is over; with `serving_too` also every parked one
+ * that could still bring a request. */
 void connections_expire(struct connections *connections, int64_t now, bool serving_too);
 
-/* Workers that wait for a next request give up. What has arrived can still be read. */
+/* Makes workers stop waiting for a next request. Bytes that have arrived can still be read. */
 void connections_wake_waiting(struct connections *connections);
 
-/* Cuts all that are left, so that their workers return. Yields how many there were. */
+/* Cuts all connections that are left, so that their workers return. Returns how many there were. */
 unsigned connections_cut(struct connections *connections);
 
 bool connections_are_none(struct connections *connections);
 
-/* How many are counted against the limit, and at how many a worker waits for a next request. */
+/* Counts the connections within the limit, and those at which a worker waits for a next request. */
 void connections_figures(struct connections *connections, unsigned *count, unsigned *waiting);
 
 #endif

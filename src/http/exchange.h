@@ -11,11 +11,11 @@
 
 struct http_exchange {
     struct channel *channel;
-    struct buffer *received; /* the request's head, and whatever the client has sent behind it */
-    struct buffer *fields;   /* of the response in the making */
+    struct buffer *received; /* the request's head, and further bytes from the client */
+    struct buffer *fields;   /* the response's fields, while it is being made */
     struct http_request request;
     size_t head_length;          /* the request's, at the start of `received` */
-    uint64_t body_left;          /* bytes of the request's body that nobody has read */
+    uint64_t body_left;          /* bytes of the request's body that are not read yet */
     bool expects;                /* the client waits for 100 before it sends that body */
     int body_wait_ms;            /* how long the whole of that body may take to arrive */
     int status;                  /* 0: no response has begun */
@@ -23,7 +23,7 @@ struct http_exchange {
     const atomic_bool *stopping; /* once set, no connection goes on */
     bool without_body;           /* the response to a HEAD, or a status that has no body */
     bool chunked;
-    bool cut;        /* the client must not take the body for whole */
+    bool cut;        /* the client must see that the body is not complete */
     uint64_t length; /* of the response's body, when not chunked */
     uint64_t sent;   /* bytes of it */
 };
@@ -41,7 +41,8 @@ bool exchange_end(struct http_exchange *exchange, const struct http_server_setti
 void exchange_refuse(struct http_exchange *exchange, const struct http_server_settings *settings,
                      int status, const char *why);
 
-/* Writes the whole 503 of a request that nobody reads. Its length; 0 when it has no place. */
+/* Writes a whole 503 response to a request that is not read. Returns its length; 0: it does not
+ * fit. */
 size_t response_format_busy(const struct http_server_settings *settings, const char *why, char *out,
                             size_t size);
 

@@ -1,12 +1,12 @@
 /*
  * The server side of HTTP/1.1 (RFC 9110, 9112): listener, connections, parser, responses, TLS.
  *
- * One thread carries a request from its first byte to its last with plain blocking calls. An idle
+ * One thread serves a request from its first byte to its last with plain blocking calls. An idle
  * connection waits in epoll and costs no thread; a connection with something to read goes to a
  * worker, which stays with it for a moment after each response (busy keep-alive traffic never goes
  * through epoll) and parks it again. Beyond the limit of connections, and when a request has waited
  * for a worker for two seconds while none can be started, the response is 503. Probes (see
- * `is_probe`) are answered all the same.
+ * `is_probe`) are answered even then.
  *
  * The parser is strict: a head that could be read in two ways is refused with 400, and the
  * connection is closed. A request's body is read only if the handler asks for it.
@@ -92,8 +92,8 @@ struct http_range http_range_parse(struct text value);
 
 /* Applies a range to content of `size` bytes: *first and *length say what to send, for NONE the
  * whole. False: the range is unsatisfiable (416). Pure. */
-bool http_range_settle(const struct http_range *range, uint64_t size, uint64_t *first,
-                       uint64_t *length);
+bool http_range_apply(const struct http_range *range, uint64_t size, uint64_t *first,
+                      uint64_t *length);
 
 /* ---- one request and its response ---- */
 
@@ -156,8 +156,8 @@ uint64_t http_exchange_sent(const struct http_exchange *exchange); /* body bytes
 
 /* ---- the server ---- */
 
-/* Begin with http_server_settings_default() and change what is to differ: 0 is no limit and no time
- * that a server can work with. */
+/* Begin with http_server_settings_default() and change what must differ: with a limit or a timeout
+ * of 0 a server cannot work. */
 struct http_server_settings {
     /* "0.0.0.0:5000", "[::]:5000", "localhost:5000", ":5000". "unix:/path" is a socket file that
      * only its owner can use, always without TLS; all its clients are called "unix". */
@@ -167,29 +167,29 @@ struct http_server_settings {
     unsigned max_workers;     /* requests in progress at once */
     int head_timeout_ms;      /* from a head's first byte to its last */
     int idle_timeout_ms;      /* between requests */
-    int send_timeout_ms;      /* a client that takes nothing for so long is cut */
-    int grace_ms;             /* how long http_server_run() lets requests finish */
+    int send_timeout_ms;      /* a client that accepts nothing for so long is cut */
+    int grace_ms;             /* how long http_server_run() lets requests finish; may be 0 */
     const char *tls_certificate,
         *tls_key; /* PEM files, read again when they change; NULL: no TLS */
     /* Answers one request; called on worker threads, many at once. If it begins no response, the
      * client gets 500. */
     void (*handle)(void *context, struct http_exchange *exchange);
     /*
-     * Whether a request asks how the server is: a probe, which `handle` answers at once, without
-     * waiting for anything. Probes are answered however many connections are open and however many
-     * workers are busy: one more worker does nothing else, and the connection ends with the
-     * response that it sends. NULL: no request is a probe. Called on worker threads, several at
-     * once; only for requests without a body.
+     * Whether a request is a probe. A probe asks for the state of the server, and `handle` answers
+     * it at once, without waiting for anything. Probes are answered however many connections are
+     * open and however many workers are busy, because one extra worker serves no other requests. A
+     * response of that worker ends the connection. NULL: no request is a probe. Called on worker
+     * threads, several at once; only for requests without a body.
      */
     bool (*is_probe)(void *context, const struct http_request *request);
-    /* Writes the JSON body of a response that `handle` has no part in: a refused head, or a limit.
-     * NULL: the body is plain text. */
+    /* Writes the JSON body of a response that `handle` does not make: for a refused head, or at a
+     * limit. NULL: the body is plain text. */
     void (*error_body)(int status, const char *why, char *out, size_t size);
     void *context;
 };
 
-/* The limits and times of a server whose user says nothing: the only place that knows them. What to
- * listen on and what to answer stays to be set. */
+/* The default limits and timeouts, which are defined here only. The caller still sets the addresses
+ * and the handler. */
 struct http_server_settings http_server_settings_default(void);
 
 struct http_server;

@@ -162,8 +162,8 @@ static bool listen_on_all(struct listeners *listeners, const struct address *add
 
 /* ---- a Unix socket ---- */
 
-/* Makes the address of the socket file `name` in the open folder. The address goes by way of /proc,
- * because the system allows paths of 107 bytes only, and ours may be longer. */
+/* Makes the address of the socket file `name` in the open folder. The address goes through /proc,
+ * because the system allows paths of at most 107 bytes, and ours may be longer. */
 static bool name_in(int folder, const char *name, struct sockaddr_un *out) {
     *out = (struct sockaddr_un){.sun_family = AF_UNIX};
     int length = snprintf(out->sun_path, sizeof out->sun_path, "/proc/self/fd/%d/%s", folder, name);

@@ -3,13 +3,13 @@
  *
  * A head that another program, for example a proxy in front, could read in a different way is
  * refused. Wrong bytes are refused as soon as they are seen, because the end of a malformed head
- * may never come.
+ * may never arrive.
  */
 #include "http/http.h"
 
 enum { METHOD_LIMIT = 32 };
 
-/* What a byte may be part of; a byte may be of several kinds. */
+/* The kinds of text that a byte may be part of. A byte may have several kinds. */
 enum { TOKEN = 1, TARGET = 2, VALUE = 4, HOST = 8 };
 
 /*
@@ -52,8 +52,8 @@ static enum http_parse refuse(struct parsing *parsing, int status, const char *w
     return HTTP_PARSE_BAD;
 }
 
-/* Takes the longest run of bytes of a kind. */
-static struct text take_run(struct parsing *parsing, unsigned kind) {
+/* Reads the longest run of bytes of a kind. */
+static struct text read_run(struct parsing *parsing, unsigned kind) {
     struct text run = {parsing->at, 0};
     while (parsing->at < parsing->end && is(*parsing->at, kind))
         parsing->at++;
@@ -61,7 +61,7 @@ static struct text take_run(struct parsing *parsing, unsigned kind) {
     return run;
 }
 
-static enum http_parse take_end_of_line(struct parsing *parsing, const char *why) {
+static enum http_parse read_end_of_line(struct parsing *parsing, const char *why) {
     if (parsing->at == parsing->end)
         return HTTP_PARSE_MORE;
     if (*parsing->at == '\n')
@@ -92,7 +92,7 @@ static enum http_method method_of(struct text name) {
 }
 
 static enum http_parse parse_method(struct parsing *parsing, struct http_request *out) {
-    out->method_name = take_run(parsing, TOKEN);
+    out->method_name = read_run(parsing, TOKEN);
     if (out->method_name.length > METHOD_LIMIT)
         return refuse(parsing, 501, "the request method is unknown");
     if (parsing->at == parsing->end)
@@ -117,8 +117,8 @@ static bool escapes_are_whole(struct text target) {
     return true;
 }
 
-/* Splits the target into path and query; "http://host/path", which is the form that proxies are
- * sent (RFC 9112 §3.2.2), becomes "/path". False: the target has neither form. */
+/* Splits the target into path and query; "http://host/path", which is the form of a request to a
+ * proxy (RFC 9112 §3.2.2), becomes "/path". False: the target has neither form. */
 static bool split_target(struct text target, struct http_request *out) {
     static const char *const schemes[] = {"http://", "https://"};
     for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++) {
@@ -144,7 +144,7 @@ static bool split_target(struct text target, struct http_request *out) {
 }
 
 static enum http_parse parse_target(struct parsing *parsing, struct http_request *out) {
-    struct text target = take_run(parsing, TARGET);
+    struct text target = read_run(parsing, TARGET);
     if (target.length > HTTP_TARGET_LIMIT)
         return refuse(parsing, 414, "the request target is too long");
     if (parsing->at == parsing->end)
@@ -174,7 +174,7 @@ static enum http_parse parse_version(struct parsing *parsing, struct http_reques
         if (!right)
             return refuse(parsing, 400, "the HTTP version is malformed");
     }
-    enum http_parse end = take_end_of_line(parsing, "the HTTP version is malformed");
+    enum http_parse end = read_end_of_line(parsing, "the HTTP version is malformed");
     if (end != HTTP_PARSE_DONE)
         return end;
     if (version.at[5] != '1' || version.at[7] > '1')
@@ -199,14 +199,14 @@ static enum http_parse parse_request_line(struct parsing *parsing, struct http_r
 static enum http_parse parse_field(struct parsing *parsing, struct http_request *out) {
     if (*parsing->at == ' ' || *parsing->at == '\t')
         return refuse(parsing, 400, "a field is folded over lines");
-    struct text name = take_run(parsing, TOKEN);
+    struct text name = read_run(parsing, TOKEN);
     if (parsing->at == parsing->end)
         return HTTP_PARSE_MORE;
     if (name.length == 0 || *parsing->at != ':')
         return refuse(parsing, 400, "a field name is malformed");
     parsing->at++;
-    struct text value = take_run(parsing, VALUE);
-    enum http_parse end = take_end_of_line(parsing, "a field value is malformed");
+    struct text value = read_run(parsing, VALUE);
+    enum http_parse end = read_end_of_line(parsing, "a field value is malformed");
     if (end != HTTP_PARSE_DONE)
         return end;
     if (out->field_count == HTTP_FIELD_LIMIT)
@@ -220,7 +220,7 @@ static enum http_parse parse_fields(struct parsing *parsing, struct http_request
         if (parsing->at == parsing->end)
             return HTTP_PARSE_MORE;
         if (*parsing->at == '\r' || *parsing->at == '\n')
-            return take_end_of_line(parsing, "");
+            return read_end_of_line(parsing, "");
         enum http_parse step = parse_field(parsing, out);
         if (step != HTTP_PARSE_DONE)
             return step;
@@ -243,9 +243,9 @@ static bool lists_token(struct text value, const char *token) {
     return false;
 }
 
-/* Checks the fields that concern the connection and the body, and what they say together
- * (RFC 9112 §6, §9.3). */
-static enum http_parse settle(struct parsing *parsing, struct http_request *out) {
+/* Checks the fields that concern the connection and the body, each one and together (RFC 9112 §6,
+ * §9.3). */
+static enum http_parse check_fields(struct parsing *parsing, struct http_request *out) {
     unsigned hosts = 0, lengths = 0, codings = 0;
     bool close = false, keep = false;
     for (size_t i = 0; i < out->field_count; i++) {
@@ -284,7 +284,7 @@ static enum http_parse parse(struct parsing *parsing, struct http_request *out) 
     /* One empty line in front is skipped, because some clients send one behind a body
      * (RFC 9112 §2.2). */
     if (parsing->at < parsing->end && *parsing->at == '\r') {
-        enum http_parse end = take_end_of_line(parsing, "");
+        enum http_parse end = read_end_of_line(parsing, "");
         if (end != HTTP_PARSE_DONE)
             return end;
     }
@@ -292,7 +292,7 @@ static enum http_parse parse(struct parsing *parsing, struct http_request *out) 
     if (step == HTTP_PARSE_DONE)
         step = parse_fields(parsing, out);
     if (step == HTTP_PARSE_DONE)
-        step = settle(parsing, out);
+        step = check_fields(parsing, out);
     return step;
 }
 

@@ -37,7 +37,7 @@ static bool may_end(const struct pool *pool) {
     return atomic_load(&pool->worker_count) > pool->settings.least_workers;
 }
 
-static void take_out(struct pool *pool, struct pool_task *task) REQUIRES(pool->line_lock) {
+static void remove_from_line(struct pool *pool, struct pool_task *task) REQUIRES(pool->line_lock) {
     DL_DELETE(pool->line, task);
     atomic_fetch_sub(&pool->line_length, 1);
 }
@@ -57,7 +57,7 @@ static struct pool_task *next_in_line(struct pool *pool) REQUIRES(pool->line_loc
     }
     struct pool_task *first = pool->line;
     if (first)
-        take_out(pool, first);
+        remove_from_line(pool, first);
     return first;
 }
 
@@ -131,7 +131,7 @@ struct pool_task *pool_take_overdue(struct pool *pool, int64_t since_ms) {
     lock_acquire(&pool->line_lock);
     struct pool_task *first = pool->line;
     if (first && first->in_line_since_ms < since_ms)
-        take_out(pool, first);
+        remove_from_line(pool, first);
     else
         first = NULL;
     lock_release(&pool->line_lock);

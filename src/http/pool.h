@@ -1,9 +1,9 @@
 /*
  * A pool of worker threads, and the line of tasks that wait for a worker.
  *
- * A task is a member of whatever is to be worked on, and the pool calls `serve` with it on a
- * worker. The pool knows nothing else about a task. Workers are started when the line needs them,
- * up to a limit, and a worker that gets no task for a while ends.
+ * A task is a member of the struct that a worker works on. The pool calls `serve` with the task on
+ * a worker, and knows nothing else about it. Workers are started when the line needs them, up to a
+ * limit, and a worker that gets no task for a while ends.
  *
  * Threads: pool_stop() and pool_reap() belong to the thread that owns the pool; every other
  * function may be called by any thread.
@@ -29,7 +29,7 @@ struct pool_settings {
     const char *name;       /* of the threads, at most 15 characters; not copied */
     unsigned least_workers; /* always running, from pool_start() to pool_stop() */
     unsigned most_workers;
-    void (*serve)(void *context, struct pool_task *task); /* owns the task from here on */
+    void (*serve)(void *context, struct pool_task *task); /* owns the task from now on */
     void *context;
 };
 
@@ -38,7 +38,7 @@ struct worker;
 struct pool {
     struct pool_settings settings;
     struct lock line_lock;
-    struct condition line_moved;    /* a task joined the line, or the end has come */
+    struct condition line_moved;    /* a task joined the line, or the pool ends */
     struct condition workers_ended; /* no worker is left */
     struct pool_task *line GUARDED_BY(line_lock);
     struct worker *workers GUARDED_BY(line_lock);  /* running */
@@ -51,10 +51,11 @@ struct pool {
 
 void pool_init(struct pool *pool, const struct pool_settings *settings);
 
-/* Starts least_workers. False: the system refuses one of them; pool_stop() is owed all the same. */
+/* Starts least_workers. False: the system refuses one of them; pool_stop() must be called all the
+ * same. */
 bool pool_start(struct pool *pool, struct error *error);
 
-/* Lets all workers end and joins them. The line is empty, and nobody lines up any more. */
+/* Lets all workers end and joins them. The line must be empty, and no task may join it any more. */
 void pool_stop(struct pool *pool);
 void pool_finish(struct pool *pool);
 
@@ -63,8 +64,8 @@ void pool_line_up(struct pool *pool, struct pool_task *task);
 
 /*
  * Takes the task that waits longest out of the line, if it joined before `since_ms` and no further
- * worker can be started. NULL otherwise: while the pool may still grow, a worker is on its way for
- * every task, and only the machine is slow.
+ * worker can be started. NULL otherwise: while the pool can still grow, every task has a worker
+ * that is being started, and only the machine is slow.
  */
 struct pool_task *pool_take_overdue(struct pool *pool, int64_t since_ms);
 

@@ -5,9 +5,9 @@ static bool is_digit(char byte) {
     return byte >= '0' && byte <= '9';
 }
 
-/* Takes decimal digits off the front. A number too large for 64 bits becomes the largest that fits,
- * which lies behind the end of any content. False: no digit is there. */
-static bool take_number(struct text *text, uint64_t *out) {
+/* Reads decimal digits from the front of *text. A number too large for 64 bits becomes the largest
+ * that fits, which lies behind the end of any content. False: no digit is there. */
+static bool read_number(struct text *text, uint64_t *out) {
     size_t length = 0;
     while (length < text->length && is_digit(text->at[length]))
         length++;
@@ -26,12 +26,12 @@ struct http_range http_range_parse(struct text value) {
     if (value.length <= unit_length || !text_is_nocase((struct text){value.at, unit_length}, unit))
         return range;
     struct text rest = text_trim(text_from(value, unit_length));
-    bool has_first = take_number(&rest, &range.first);
+    bool has_first = read_number(&rest, &range.first);
     if (rest.length == 0 || rest.at[0] != '-')
         return (struct http_range){HTTP_RANGE_NONE, 0, 0, 0};
     rest = text_from(rest, 1);
     uint64_t number = 0;
-    bool has_number = take_number(&rest, &number);
+    bool has_number = read_number(&rest, &number);
     if (rest.length > 0 || (!has_first && !has_number) ||
         (has_first && has_number && number < range.first))
         return (struct http_range){HTTP_RANGE_NONE, 0, 0, 0};
@@ -47,8 +47,8 @@ struct http_range http_range_parse(struct text value) {
     return range;
 }
 
-bool http_range_settle(const struct http_range *range, uint64_t size, uint64_t *first,
-                       uint64_t *length) {
+bool http_range_apply(const struct http_range *range, uint64_t size, uint64_t *first,
+                      uint64_t *length) {
     if (range->kind == HTTP_RANGE_NONE) {
         *first = 0;
         *length = size;

@@ -54,7 +54,7 @@ bool http_client_is_there(const struct http_exchange *exchange) {
 
 /* ---- fields ---- */
 
-/* Two bytes more than asked for are always there, for the empty line behind the last field. */
+/* Reserves two bytes more than asked for, for the empty line behind the last field. */
 static bool reserve_fields(struct buffer *fields, size_t more) {
     if (fields->length + more + 2 > FIELDS_LIMIT)
         return false;
@@ -108,7 +108,7 @@ void http_add_field(struct http_exchange *exchange, const char *name, const char
     va_list arguments;
     va_start(arguments, format);
     bool added;
-    if (strcmp(format, "%s") == 0) { /* most are, and need no formatting */
+    if (strcmp(format, "%s") == 0) { /* most values are one string and need no formatting */
         const char *value = va_arg(arguments, const char *);
         added = add_field(exchange->fields, name, value, strlen(value));
     } else {
@@ -219,7 +219,8 @@ static bool status_has_body(int status) {
     return status >= 200 && status != 204 && status != 304;
 }
 
-/* Sets the response's status and writes the part of its head that is not fields. Yields its end. */
+/* Sets the response's status and writes its head up to the fields of the handler. Returns the end
+ * of what is written. */
 static char *start_head(struct http_exchange *exchange, int status, int64_t length, char *head) {
     status = status >= 100 && status <= 999 ? status : 500;
     exchange->status = status;
@@ -287,8 +288,8 @@ bool http_begin(struct http_exchange *exchange, int status, const char *content_
     char head[HEAD_LIMIT];
     char *end = start_head(exchange, status, length < 0 ? HTTP_UNKNOWN_LENGTH : length, head);
     struct iovec pieces[2] = {{head, (size_t)(end - head)}, end_fields(exchange)};
-    /* The head shares a packet with the body that follows. If none does, the kernel sends the head
-     * after 200 ms. */
+    /* The head shares a packet with the body that follows. If no body follows, the kernel sends the
+     * head after 200 ms. */
     bool more = !exchange->without_body && (exchange->chunked || exchange->length > 0);
     return send_pieces(exchange, pieces, 2, more, error);
 }

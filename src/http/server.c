@@ -37,8 +37,8 @@ struct http_server {
     struct pool reserve; /* one worker, for probes and for connections over the limit */
     atomic_bool stopping;
 
-    /* The loop's: */
-    int64_t accept_again_ms; /* accepting pauses until then; 0: it does not */
+    /* For the loop only: */
+    int64_t accept_again_ms; /* accepting pauses until then; 0: no pause */
     int64_t identity_checked_ms;
 };
 
@@ -46,8 +46,8 @@ struct http_server {
 
 /*
  * The reserve's only worker takes a connection in two cases: it is over the limit, or all workers
- * are busy and its next request may be a probe. If it is not, the connection gets into the usual
- * line.
+ * are busy and its next request may be a probe. If that request is no probe, the connection goes
+ * into the usual line.
  */
 static void line_up(struct http_server *server, struct open_connection *open) {
     bool maybe_probe = server->settings.is_probe && pool_is_full(&server->pool);
@@ -219,8 +219,8 @@ static bool watch_listeners(struct http_server *server) {
     return true;
 }
 
-static void take_in(struct http_server *server, int fd, const struct sockaddr_storage *peer,
-                    bool is_plain, int64_t now) {
+static void add_connection(struct http_server *server, int fd, const struct sockaddr_storage *peer,
+                           bool is_plain, int64_t now) {
     const struct http_server_settings *settings = &server->settings;
     struct open_connection *open = calloc(1, sizeof *open);
     if (!open) {
@@ -255,9 +255,9 @@ static void accept_some(struct http_server *server, const struct watched *listen
             }
             return;
         }
-        if (is_file) /* it hands no options on, unlike a TCP listener */
+        if (is_file) /* a Unix listener hands no options on, unlike a TCP listener */
             channel_prepare_listener(fd, POOL_LINGER_MS, server->settings.send_timeout_ms);
-        take_in(server, fd, &peer, is_plain, now);
+        add_connection(server, fd, &peer, is_plain, now);
     }
 }
 
@@ -288,7 +288,7 @@ static void discard(struct http_server *server, struct open_connection *open) {
         connections_close(&server->connections, open);
 }
 
-/* An idle client that left costs no worker. */
+/* Whether the client of an idle connection left. No worker is needed to find out. */
 static bool has_left(const struct open_connection *open, uint32_t events) {
     char byte;
     if (events & (EPOLLHUP | EPOLLERR))
@@ -344,7 +344,7 @@ static void check_identity(struct http_server *server, int64_t now) {
     tls_identity_refresh(server->identity);
 }
 
-/* Waits for events and acts on them. Yields their number, EVENTS_AT_ONCE at most. */
+/* Waits for events and acts on them. Returns their number, EVENTS_AT_ONCE at most. */
 static int act_on_events(struct http_server *server, int timeout_ms) {
     struct epoll_event events[EVENTS_AT_ONCE];
     int count = epoll_wait(server->epoll, events, EVENTS_AT_ONCE, timeout_ms);
@@ -389,7 +389,7 @@ static void stop_serving(struct http_server *server) {
     connections_wake_waiting(&server->connections);
     int64_t deadline = clock_ms() + server->settings.grace_ms;
     bool cut = false;
-    /* A request that has arrived is served, before idle connections are closed. */
+    /* Requests that have arrived are served before idle connections are closed. */
     while (act_on_events(server, 0) == EVENTS_AT_ONCE && clock_ms() < deadline)
         ;
     while (!connections_are_none(&server->connections)) {
@@ -407,9 +407,9 @@ static void stop_serving(struct http_server *server) {
     pool_stop(&server->reserve);
 }
 
-/* Blocks SIGPIPE, because OpenSSL writes without MSG_NOSIGNAL. Yields whether it was not blocked
+/* Blocks SIGPIPE, because OpenSSL writes without MSG_NOSIGNAL. Returns whether it was not blocked
  * before. */
-static bool hold_broken_pipes(void) {
+static bool block_sigpipe(void) {
     sigset_t pipes, before;
     sigemptyset(&pipes);
     sigaddset(&pipes, SIGPIPE);
@@ -417,7 +417,7 @@ static bool hold_broken_pipes(void) {
     return !sigismember(&before, SIGPIPE);
 }
 
-static void release_broken_pipes(void) {
+static void unblock_sigpipe(void) {
     sigset_t pipes;
     sigemptyset(&pipes);
     sigaddset(&pipes, SIGPIPE);
@@ -433,10 +433,10 @@ bool http_server_run(struct http_server *server, struct error *error) {
         pool_stop(&server->reserve);
         return false;
     }
-    bool held = hold_broken_pipes();
+    bool blocked = block_sigpipe();
     serve_until_stop(server);
     stop_serving(server);
-    if (held)
-        release_broken_pipes();
+    if (blocked)
+        unblock_sigpipe();
     return true;
 }

@@ -10,7 +10,7 @@
 #include "base/lock.h"
 #include "base/log.h"
 
-/* Two stamps of a file differ when the file has changed between them. */
+/* The state of a file. It differs from an earlier one when the file has changed. */
 struct stamp {
     struct timespec modified;
     off_t size;

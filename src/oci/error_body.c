@@ -57,25 +57,25 @@ static bool has_content(const json_t *value) {
 }
 
 /* Where the code and the message are written. */
-struct words {
+struct texts {
     char *code, *message;
     size_t code_size, message_size;
 };
 
 /* Fills code and message from the first of these members that is a string and not empty. */
 static bool read_members(const json_t *object, const char *const code_names[],
-                         const char *const message_names[], const struct words *words) {
-    for (; *code_names && !*words->code; code_names++) {
+                         const char *const message_names[], const struct texts *texts) {
+    for (; *code_names && !*texts->code; code_names++) {
         const json_t *value = json_object_get(object, *code_names);
         if (has_content(value))
-            copy_code(value, words->code, words->code_size);
+            copy_code(value, texts->code, texts->code_size);
     }
-    for (; *message_names && !*words->message; message_names++) {
+    for (; *message_names && !*texts->message; message_names++) {
         const json_t *value = json_object_get(object, *message_names);
         if (has_content(value))
-            copy_message(value, words->message, words->message_size);
+            copy_message(value, texts->message, texts->message_size);
     }
-    return *words->code || *words->message;
+    return *texts->code || *texts->message;
 }
 
 /* Reads a body that should be JSON in UTF-8. If it has another encoding, bytes that are not ASCII
@@ -97,9 +97,9 @@ static json_t *load(const void *bytes, size_t length) {
 }
 
 /*
- * Registries use distribution-spec's form. Servers in front of them use others: token services that
- * of RFC 6749 §5.2, Google's front ends {"error":{"status":…,"message":…}}, Docker Hub
- * {"details":…} or {"message":…}.
+ * Registries use distribution-spec's form. Other servers use other forms: token services that of
+ * RFC 6749 §5.2, Google's front ends {"error":{"status":…,"message":…}}, Docker Hub {"details":…}
+ * or {"message":…}.
  */
 bool error_body_read(const void *bytes, size_t length, char *code, size_t code_size, char *message,
                      size_t message_size) {
@@ -108,16 +108,16 @@ bool error_body_read(const void *bytes, size_t length, char *code, size_t code_s
     static const char *const google_code[] = {"status", NULL};
     static const char *const plain_code[] = {"error", NULL};
     static const char *const plain_message[] = {"error_description", "message", "details", NULL};
-    const struct words words = {code, message, code_size, message_size};
+    const struct texts texts = {code, message, code_size, message_size};
     code[0] = message[0] = '\0';
     if (length == 0 || length > BODY_LIMIT)
         return false;
     cleanup_json json_t *body = load(bytes, length);
     const json_t *first = json_array_get(json_object_get(body, "errors"), 0);
     const json_t *inner = json_object_get(body, "error");
-    return read_members(first, spec_code, spec_message, &words) ||
-           read_members(inner, google_code, spec_message, &words) ||
-           read_members(body, plain_code, plain_message, &words);
+    return read_members(first, spec_code, spec_message, &texts) ||
+           read_members(inner, google_code, spec_message, &texts) ||
+           read_members(body, plain_code, plain_message, &texts);
 }
 
 void error_body_of_status(int status, const char *why, char *out, size_t size) {

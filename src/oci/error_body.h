@@ -16,8 +16,8 @@ void error_body_of_status(int status, const char *why, char *out, size_t size);
 
 /*
  * Reads the first error of an upstream's body, which may be anything (HTML, cut JSON). The forms
- * that token services and front ends use are understood too. True: a code or a message was found;
- * what was not found is "".
+ * that token services and front ends use are understood too. True: a code or a message was found.
+ * If only one was found, the other is "".
  *
  * `code` has at least 32 bytes, `message` at least one. A code consists of letters, digits, `_`,
  * `-` and `.` only. A message is cut after a whole character to fit; its control characters are

@@ -66,7 +66,8 @@ static bool is_foreign_digest(struct text text) {
     return in_component;
 }
 
-/* A layer that a registry need not have, because its licence forbids that: Windows' base layers. */
+/* Whether a layer may be absent from the registry, because its licence forbids to distribute it
+ * there: Windows' base layers. */
 static bool is_foreign_layer(const json_t *json, struct text media_type) {
     return json_array_size(member(json, "urls")) > 0 &&
            (text_starts(media_type, "application/vnd.docker.image.rootfs.foreign.") ||
@@ -163,7 +164,8 @@ static bool read_kind(const json_t *root, struct manifest *out, struct error *er
         (says_manifest && has_manifests))
         return error_set(error, ERROR_INVALID,
                          "manifest: it could be read as a manifest and as an index");
-    /* An artifact without blobs, or an index without entries that Go wrote. */
+    /* Go writes null for an empty list, so these are an artifact without blobs or an index without
+     * entries. */
     bool has_key = json_object_get(root, "manifests") || json_object_get(root, "layers") ||
                    json_object_get(root, "blobs");
     if (!has_manifests && !has_blobs && !says_index && !says_manifest && !has_key)

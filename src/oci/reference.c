@@ -78,7 +78,7 @@ static bool is_dns_label(struct text label) {
     return true;
 }
 
-/* A last label that resolvers read as a number ("1", "0x7f"): they take the host for an IPv4
+/* Whether resolvers read a last label as a number ("1", "0x7f"). They take such a host for an IPv4
  * address. */
 static bool is_number_label(struct text label) {
     if (text_starts(label, "0x") || text_starts(label, "0X"))
@@ -97,7 +97,7 @@ static bool is_address(int family, struct text text) {
 }
 
 /* DNS labels, or an IPv4 address in its canonical spelling. Other spellings are refused, because
- * "127.1" and "0x7f000001" also mean 127.0.0.1, and a rule about addresses would not notice. */
+ * "127.1" and "0x7f000001" also mean 127.0.0.1, and a rule about addresses would miss them. */
 static bool is_name_or_ipv4(struct text text) {
     struct text rest = text, label;
     do {

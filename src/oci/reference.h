@@ -27,8 +27,8 @@ bool reference_is_host(struct text text);
 bool reference_looks_like_host(struct text part);
 
 /*
- * A repository of a registry: the registry's host and the repository's path at it. A value; only
- * repository_name_parse() makes one, so whoever holds one need not check the grammar again.
+ * A repository of a registry: the registry's host and the repository's path at it. A value. Only
+ * repository_name_parse() makes one, so the grammar of a repository_name need not be checked again.
  */
 struct repository_name {
     char host[HOST_LIMIT + 1]; /* as reference_is_host() takes it, in the case given */
@@ -38,7 +38,7 @@ struct repository_name {
 /* False: `host` or `path` breaks its grammar; *out is then zeroed. */
 bool repository_name_parse(struct text host, struct text path, struct repository_name *out);
 
-/* What follows /manifests/ in a path: a tag or a digest. */
+/* The part of a path behind /manifests/: a tag or a digest. */
 struct reference {
     bool is_digest;
     struct digest digest;    /* if is_digest */

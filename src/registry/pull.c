@@ -160,7 +160,7 @@ static void send_response(struct call *call, struct cache_blob *blob,
     uint64_t first = 0, length = 0;
     const struct digest *digest = &call->route.reference.digest;
     bool partial = range->kind != HTTP_RANGE_NONE && blob->size_known;
-    if (blob->size_known && !http_range_settle(range, blob->size, &first, &length)) {
+    if (blob->size_known && !http_range_apply(range, blob->size, &first, &length)) {
         http_add_field(call->exchange, "Content-Range", "bytes */%" PRIu64, blob->size);
         call_fail(call, 416, "RANGE_INVALID", "the blob has %" PRIu64 " bytes", blob->size);
         return;

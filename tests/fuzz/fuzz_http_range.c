@@ -10,7 +10,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     memcpy(&size, bytes, sizeof size);
     struct text value = {(const char *)bytes + sizeof size, length - sizeof size};
     struct http_range range = http_range_parse(value);
-    if (http_range_settle(&range, size, &first, &count)) {
+    if (http_range_apply(&range, size, &first, &count)) {
         MUST(first <= size && count <= size - first);
         MUST(range.kind != HTTP_RANGE_NONE || (first == 0 && count == size));
     }

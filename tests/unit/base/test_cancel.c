@@ -1,4 +1,4 @@
-/* When work is cancelled, and what it is told. */
+/* When work is cancelled, and which error it gets. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

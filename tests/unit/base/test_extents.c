@@ -41,7 +41,8 @@ static void test_extents_are_removed(void **state) {
     assert_int_equal(extents_run_end(&extents, 10), 20);
     assert_int_equal(extents_run_end(&extents, 25), 25);
     assert_int_equal(extents_run_end(&extents, 30), 40);
-    assert_true(extents_remove(&extents, 15, 55)); /* an end, a whole, a beginning */
+    assert_true(
+        extents_remove(&extents, 15, 55)); /* the end of a run, a whole run, the start of a run */
     assert_int_equal(extents.count, 2);
     assert_int_equal(extents_run_end(&extents, 10), 15);
     assert_int_equal(extents_run_end(&extents, 55), 60);

@@ -7,7 +7,7 @@
 #include <cmocka.h>
 #include "base/json.h"
 
-/* Loads `count` times `piece`, between `before` and `after`; whether that is accepted. */
+/* Whether `before`, `count` times `piece`, and `after` together are accepted. */
 static bool loads(const char *before, const char *piece, size_t count, const char *after,
                   struct error *error) {
     cleanup_buffer struct buffer text = {0};

@@ -74,7 +74,7 @@ static void test_gathered_lines_keep_their_order_and_none_is_lost(void **state) 
     log_configure(LOG_INFO, LOG_JSON);
     log_start();
     log_event(LOG_INFO, "first", NULL, 0);
-    log_event(LOG_WARN, "second", NULL, 0); /* at once, and what was gathered before it */
+    log_event(LOG_WARN, "second", NULL, 0); /* written at once, after the gathered lines */
     const char *lines = written();
     const char *first = strstr(lines, "\"first\""), *second = strstr(lines, "\"second\"");
     assert_non_null(first);
@@ -84,7 +84,7 @@ static void test_gathered_lines_keep_their_order_and_none_is_lost(void **state) 
     log_stop();
     assert_non_null(strstr(written(), "\"third\""));
     log_stop();
-    log_event(LOG_INFO, "fourth", NULL, 0); /* without the thread: at once */
+    log_event(LOG_INFO, "fourth", NULL, 0); /* without the thread it is written at once */
     assert_non_null(strstr(written(), "\"fourth\""));
 }
 

@@ -1,4 +1,4 @@
-/* Many threads ask for one thing: who of them asks, and whose the outcome is. */
+/* Many threads ask for one thing: which of them asks, and which of them share the outcome. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -76,7 +76,8 @@ static void bench_finish(struct bench *bench) {
     lock_finish(&bench->lock);
 }
 
-/* A request of this thread ends with `failure`, while one caller waits; what the caller is told. */
+/* A request of this thread ends with `failure` while one caller waits. Returns what the caller got.
+ */
 static struct caller outcome_for(bool asker_renews, bool caller_renews, int64_t deadline_ms,
                                  enum error_kind failure) {
     struct bench bench;
@@ -130,7 +131,7 @@ static void test_a_success_follows_a_failure(void **state) {
     once_publish(&bench.once, &bench.ended, &error);
     lock_release(&bench.lock);
     assert_true(once_failed(&bench.once, &error));
-    begin(&bench, true); /* an outcome of before is nobody's: the next caller asks */
+    begin(&bench, true); /* an earlier outcome is not shared: the next caller asks */
     lock_acquire(&bench.lock);
     assert_true(bench.once.renewing);
     once_publish(&bench.once, &bench.ended, NULL);
@@ -153,7 +154,7 @@ static void test_the_askers_deadline_is_not_the_waiting_callers(void **state) {
     assert_int_equal(outcome_for(false, false, later_ms, ERROR_TIMEOUT).turn, ONCE_LOOK);
     assert_int_equal(outcome_for(false, false, later_ms, ERROR_DENIED).turn, ONCE_SHARED);
     assert_int_equal(outcome_for(false, false, later_ms, ERROR_NONE).turn, ONCE_SHARED);
-    /* Without deadlines it is the source that took too long. */
+    /* Without a deadline the timeout is that of the source, and it is shared. */
     struct caller patient = outcome_for(false, false, INT64_MAX, ERROR_TIMEOUT);
     assert_int_equal(patient.turn, ONCE_SHARED);
     assert_true(patient.failed);
@@ -173,7 +174,7 @@ static void test_a_caller_whose_deadline_comes_first_is_late(void **state) {
                      ONCE_LATE);
     assert_true(bench.once.asking);
     once_publish(&bench.once, &bench.ended, NULL);
-    /* One that need not wait is not late. */
+    /* A caller that need not wait is not late. */
     assert_int_equal(once_take_turn(&bench.once, &bench.ended, &bench.lock, false, deadline_ms),
                      ONCE_ASK);
     once_publish(&bench.once, &bench.ended, NULL);
@@ -266,7 +267,7 @@ static void test_a_full_table_forgets_the_entry_that_was_entered_longest_ago(voi
     leave(&words, held);
     held->entry.entered_ms = 1;
     old->entry.entered_ms = 2;
-    held = enter(&words, "held"); /* used: it stays, and it is the youngest now */
+    held = enter(&words, "held"); /* used: the entry stays, and it was entered last */
     struct word *third = enter(&words, "third");
     assert_int_equal(wiped, 1);
     assert_ptr_equal(enter(&words, "held"), held);
@@ -281,8 +282,8 @@ static void test_a_full_table_forgets_the_entry_that_was_entered_longest_ago(voi
     assert_int_equal(wiped, 4);
 }
 
-/* What a user of the table does, again and again: some values are thrown away at once, some
- * requests fail, some callers renew. */
+/* Uses the table again and again: some values are thrown away at once, some requests fail, some
+ * callers renew. */
 static void use_words(void *argument) {
     struct once_table *words = argument;
     for (unsigned round = 0; round < ROUNDS; round++) {

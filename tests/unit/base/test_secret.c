@@ -1,4 +1,4 @@
-/* That memory is wiped before it is freed: free() is the test's, and looks at what it is given. */
+/* Memory is wiped before it is freed: the test's own free() looks at the bytes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -44,7 +44,7 @@ static void test_all_of_a_buffer_is_wiped(void **state) {
     struct buffer buffer = {0};
     buffer_append_string(&buffer, "hunter2");
     watch(buffer.bytes, buffer.capacity);
-    buffer_clear(&buffer); /* what was in it is still there */
+    buffer_clear(&buffer); /* the bytes are still in the memory */
     secret_buffer_free(&buffer);
     assert_true(freed_clean);
     assert_null(buffer.bytes);

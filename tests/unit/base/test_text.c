@@ -173,7 +173,7 @@ static void test_globs_match_parts_and_paths(void **state) {
     }
 }
 
-/* The definition, tried in every way: slow, and so plain that it can be believed. */
+/* The definition of a glob, tried in every way: slow, but simple enough to be trusted. */
 static bool matches_by_definition(const char *pattern, const char *name) {
     if (pattern[0] == '*') {
         bool across = pattern[1] == '*';

@@ -1,4 +1,4 @@
-/* What a started thread is like: its name, its stack, its signals, its end. */
+/* A started thread: its name, its stack, its signals, its end. */
 #include <errno.h>
 #include <limits.h>
 #include <setjmp.h>

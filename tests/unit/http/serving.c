@@ -1,4 +1,4 @@
-/* The HTTP server under test, whose handler does all that a handler may, and a plain client. */
+/* The HTTP server under test, whose handler uses all functions for handlers, and a plain client. */
 #include "serving.h"
 
 #include <setjmp.h>
@@ -112,7 +112,7 @@ static void handle(void *context, struct http_exchange *exchange) {
         atomic_store(&gone_seen, !http_client_is_there(exchange));
         http_respond(exchange, 200, NULL, "", 0);
     }
-    /* all else is left unanswered */
+    /* other paths get no response */
 }
 
 bool serving_is_probe(void *context, const struct http_request *request) {
@@ -201,7 +201,7 @@ void say(int fd, const char *string) {
     send(fd, string, strlen(string), MSG_NOSIGNAL);
 }
 
-/* Reads until the server closes; *reset tells an RST from an orderly end. The caller's to free. */
+/* Reads until the server closes; *reset: it closed by an RST. The caller frees the result. */
 char *hear_all(int fd, size_t *length, bool *reset) {
     size_t capacity = 4096, have = 0;
     char *bytes = malloc(capacity + 1);
@@ -222,7 +222,7 @@ char *hear_all(int fd, size_t *length, bool *reset) {
     return bytes;
 }
 
-/* Sends a request and expects an answer that begins so, then a close. */
+/* Sends a request and expects a response that begins so, then a close. */
 void ends_with_answer(const char *request, const char *begin) {
     int fd = dial();
     say(fd, request);
@@ -233,7 +233,8 @@ void ends_with_answer(const char *request, const char *begin) {
     close(fd);
 }
 
-/* Reads exactly one answer with a Content-Length (its head into `head`). Its body's length. */
+/* Reads exactly one response with a Content-Length (its head into `head`). Returns its body's
+ * length. */
 size_t hear_one(int fd, char *head, size_t size, char *body, size_t body_size, bool is_head) {
     size_t length = 0;
     char *end = NULL;

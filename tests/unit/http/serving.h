@@ -4,10 +4,10 @@
  * A test sets what it needs in `settings`, calls start(), and stop() at its end; SERVING_TEST()
  * puts the default settings back before each test, and stops the server of a test that failed.
  *
- * The server's handler answers: /hello, /echo/..., /client (who asks), /file (FILE_SIZE bytes),
- * /chunked, /nothing (304), /probe and /probe/large, /body (echoes the request's), /hold (waits
- * while `held`), /watch (waits until the client leaves), and in wrong ways /file/short, /abort,
- * /incomplete and /toolong; any other path gets no response of the handler's.
+ * The server's handler answers: /hello, /echo/..., /client (the client's address), /file (FILE_SIZE
+ * bytes), /chunked, /nothing (304), /probe and /probe/large, /body (echoes the request's), /hold
+ * (waits while `held`), /watch (waits until the client leaves), and in wrong ways /file/short,
+ * /abort, /incomplete and /toolong; for any other path the handler makes no response.
  */
 #ifndef TESTS_HTTP_SERVING_H
 #define TESTS_HTTP_SERVING_H
@@ -24,7 +24,7 @@
 
 enum { FILE_SIZE = 9 << 20 };
 
-extern int file; /* byte i is pattern(i) */
+extern int file; /* byte i of its content is pattern(i) */
 unsigned char pattern(uint64_t offset);
 void check_file(const char *bytes, size_t length); /* fails unless they are the whole file */
 
@@ -35,7 +35,7 @@ extern struct http_server *server; /* NULL: it does not run */
 
 extern atomic_int handled;           /* requests that have come to the handler */
 extern atomic_bool held;             /* /hold waits until it is false */
-extern atomic_int holding;           /* how many do */
+extern atomic_int holding;           /* requests that wait at /hold */
 extern atomic_int gone_seen;         /* /watch has seen its client leave */
 extern atomic_int sending_failed_as; /* the kind of error that ended /file; -1: it has not ended */
 
@@ -58,10 +58,11 @@ int dial(void);
 int dial_with(int receive_buffer); /* a small one stands for a slow client */
 void say(int fd, const char *string);
 
-/* Reads until the server closes; *reset tells an RST from an orderly end. The caller frees. */
+/* Reads until the server closes; *reset: it closed by an RST. The caller frees the result. */
 char *hear_all(int fd, size_t *length, bool *reset);
 
-/* Reads exactly one response with a Content-Length (its head into `head`). Its body's length. */
+/* Reads exactly one response with a Content-Length (its head into `head`). Returns its body's
+ * length. */
 size_t hear_one(int fd, char *head, size_t size, char *body, size_t body_size, bool is_head);
 
 /* Sends a request on a new connection and expects a response that begins so, then a close. */

@@ -98,7 +98,7 @@ static void test_beyond_the_connection_limit_is_503(void **state) {
     assert_non_null(strstr(answer, "{\"status\":503,"));
     free(answer);
     close(third);
-    /* one leaves, another may come */
+    /* when one leaves, another may come */
     close(first);
     connections_become(1);
     int fourth = dial();
@@ -120,7 +120,7 @@ static void test_running_out_of_descriptors_delays_and_does_not_end_accepting(vo
     close(lowest);
     tight = (struct rlimit){.rlim_cur = (rlim_t)lowest + 1, .rlim_max = before.rlim_max};
     setrlimit(RLIMIT_NOFILE, &tight);
-    int fd = dial(); /* takes the last one */
+    int fd = dial(); /* takes the last place */
     say(fd, GET("/hello"));
     clock_sleep_ms(250);
     assert_int_equal(atomic_load(&handled), 0);
@@ -152,7 +152,7 @@ static void test_without_a_free_worker_is_503_after_a_while(void **state) {
 
 /* ---- probes ---- */
 
-/* Asks on a new connection; the status. */
+/* Sends a request on a new connection. Returns the status of the response. */
 static int status_of(const char *request) {
     int fd = dial();
     say(fd, request);

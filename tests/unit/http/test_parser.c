@@ -1,4 +1,4 @@
-/* The request head: what is taken, and that whatever could be read in two ways is refused. */
+/* The request head: which heads are accepted. A head that could be read in two ways is refused. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,7 +15,7 @@ static size_t used;
 static int status;
 static const char *why;
 
-/* Parses a copy of exactly these bytes, so that a sanitizer sees a step beyond them. */
+/* Parses a copy of exactly these bytes, so that a sanitizer sees a read beyond them. */
 static enum http_parse parse_bytes(const char *bytes, size_t length) {
     static char *copy;
     free(copy);

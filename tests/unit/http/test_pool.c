@@ -13,7 +13,7 @@ static struct pool pools[3],
     *pool; /* one for each test, because workers that never ran never end */
 static struct pool_task tasks[3];
 static unsigned started;
-static bool refuse; /* the system starts no thread any more */
+static bool refuse; /* the system starts no further thread */
 
 bool __wrap_thread_start(const char *name, size_t stack_bytes, void (*run)(void *), void *argument,
                          pthread_t *thread, struct error *error);

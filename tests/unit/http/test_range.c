@@ -42,7 +42,7 @@ static void test_what_is_no_single_byte_range_asks_for_the_whole(void **state) {
 static void settles(const char *value, uint64_t size, uint64_t first, uint64_t length) {
     struct http_range range = parse(value);
     uint64_t got_first = 0, got_length = 0;
-    assert_true(http_range_settle(&range, size, &got_first, &got_length));
+    assert_true(http_range_apply(&range, size, &got_first, &got_length));
     assert_int_equal(got_first, first);
     assert_int_equal(got_length, length);
 }
@@ -50,7 +50,7 @@ static void settles(const char *value, uint64_t size, uint64_t first, uint64_t l
 static void is_unsatisfiable(const char *value, uint64_t size) {
     struct http_range range = parse(value);
     uint64_t first, length;
-    assert_false(http_range_settle(&range, size, &first, &length));
+    assert_false(http_range_apply(&range, size, &first, &length));
 }
 
 static void test_a_range_is_cut_to_the_content(void **state) {

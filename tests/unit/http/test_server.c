@@ -34,7 +34,7 @@ static void test_many_requests_share_a_connection(void **state) {
         assert_null(strstr(head, "Injected"));
         assert_null(strstr(head, "Connection:"));
     }
-    /* and after it was parked, for which the worker waits a second */
+    /* and after it was parked, which happens when the worker has waited a second */
     clock_sleep_ms(1200);
     assert_int_equal(http_server_figures(server).workers_busy, 0);
     assert_int_equal(http_server_figures(server).connections, 1);
@@ -237,7 +237,7 @@ static void test_smuggling_shapes_close_the_connection_unserved(void **state) {
         "GET /hello HTTP/1.1\r\n\r\n",
         "GET /hello\r\n",
         "G(T /hello HTTP/1.1\r\nHost: a\r\n\r\n",
-        /* a body where none belongs; what it holds is no second request */
+        /* a body where none is allowed; its bytes are no second request */
         "GET /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 44\r\n\r\n" GET("/echo/smuggled"),
         "HEAD /hello HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     };
@@ -453,7 +453,7 @@ static void test_a_socket_file_is_its_owners_and_goes_with_the_server(void **sta
     assert_int_equal(atomic_load(&gone_seen), 0);
     close(fd);
     assert_true(becomes(&gone_seen, 1));
-    /* a second server is told, and does not take the file away */
+    /* a second server gets an error, and does not remove the file */
     struct error error = {0};
     settings.listen = &both[1];
     settings.listen_count = 1;

@@ -113,7 +113,7 @@ static void test_tls_serves_replies_and_files(void **state) {
     int n;
     while ((n = SSL_read(session, answer + length, (int)(FILE_SIZE + 1024 - length))) > 0)
         length += (size_t)n;
-    /* closed in order: nothing was cut off */
+    /* an orderly close: nothing was cut off */
     assert_int_equal(SSL_get_error(session, n), SSL_ERROR_ZERO_RETURN);
     char *body = (char *)memmem(answer, length, "\r\n\r\n", 4) + 4;
     check_file(body, length - (size_t)(body - answer));
@@ -164,7 +164,7 @@ static void test_a_changed_certificate_is_taken_without_dropping_connections(voi
     ask_securely(new);
     SSL_free(new);
     close(new_fd);
-    /* one that is broken changes nothing */
+    /* a broken pair of files changes nothing */
     FILE *out = fopen(certificate_path, "w");
     fputs("broken", out);
     fclose(out);
@@ -180,7 +180,7 @@ static void test_a_changed_certificate_is_taken_without_dropping_connections(voi
     stop_tls();
 }
 
-/* Asks on a new connection, and expects a response that begins so. */
+/* Sends a request on a new connection, and expects a response that begins so. */
 static void expect_securely(SSL_CTX *context, const char *request, const char *begin) {
     char response[1024];
     int fd = dial();

@@ -27,7 +27,7 @@ static int head_timeout_ms;
 static struct http_server *server;
 static pthread_t runner;
 
-/* Answers "CLIENT BODY", or with what reading the body failed as. */
+/* Responds with "CLIENT BODY", or with the kind of error of reading the body. */
 static void handle(void *context, struct http_exchange *exchange) {
     (void)context;
     struct buffer body cleanup_buffer = {0}, answer cleanup_buffer = {0};
@@ -92,7 +92,7 @@ static void say(int fd, const char *words) {
     assert_int_equal(send(fd, words, strlen(words), MSG_NOSIGNAL), (ssize_t)strlen(words));
 }
 
-/* Reads until `words` have come; fails when they do not. */
+/* Reads until `words` have come; the test fails if they do not come. */
 static void hear(int fd, const char *words) {
     char heard[4096] = "";
     size_t length = 0;
