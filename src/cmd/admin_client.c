@@ -19,7 +19,7 @@ enum { LINE_LIMIT = 16 << 20 }; /* an image may have many tags */
 struct response {
     const struct admin_client_order *order;
     CURL *curl;
-    struct buffer rest; /* the part of a line that has come; or the body of a refusal */
+    struct buffer rest; /* the part of a line that has arrived; or the body of an error response */
 };
 
 /* ---- the response ---- */

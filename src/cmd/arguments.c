@@ -25,7 +25,7 @@ static bool wants_help(char *const *rest) {
     return false;
 }
 
-/* Finds the option that `argument` names; *value is what stands behind `=`, or NULL. */
+/* Finds the option that `argument` names; *value is the part behind `=`, or NULL. */
 static bool find_option(const struct command *command, const char *argument,
                         struct command_option *option, const char **value) {
     if (strncmp(argument, "--", 2) != 0)

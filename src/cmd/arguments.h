@@ -3,8 +3,8 @@
  *
  *   --name VALUE  --name=VALUE   an option with a value
  *   --name                       an option without one
- *   --help  -h                   asks for help, wherever it stands
- *   --                           what follows are operands, whatever it looks like
+ *   --help  -h                   asks for help, at any place
+ *   --                           all arguments behind it are operands
  *
  * Options and operands may be mixed. The values are borrowed from argv.
  */
@@ -17,7 +17,7 @@
 #include "base/error.h"
 #include "cmd/command.h"
 
-/* An option as it was given. */
+/* An option on the command line. */
 struct arguments_given {
     struct command_option option;
     const char *value; /* NULL: a FLAG */
@@ -42,7 +42,7 @@ void arguments_free(struct arguments *arguments);
 
 /* What was given for one of the command's options, by its name without the dashes. */
 bool arguments_flag(const struct arguments *arguments, const char *name);
-const char *arguments_string(const struct arguments *arguments, const char *name); /* NULL: no */
+const char *arguments_string(const struct arguments *arguments, const char *name); /* or NULL */
 int64_t arguments_number(const struct arguments *arguments, const char *name, int64_t otherwise);
 
 /* The next value of a LIST, beginning with *at 0; NULL: there is none left. */

@@ -16,7 +16,7 @@ struct chosen_cache {
     const char *root;      /* borrowed from `config` or the arguments */
 };
 
-/* 0, or the exit status, and the reason is on standard error. */
+/* Returns 0; or the exit status of the command, after printing the reason on standard error. */
 int chosen_cache_find(struct chosen_cache *chosen, const struct arguments *arguments);
 void chosen_cache_free(struct chosen_cache *chosen);
 

@@ -26,9 +26,9 @@ enum command_option_type {
 struct command_option {
     char name[CONFIG_NAME_SIZE]; /* without the dashes: "older-than" */
     enum command_option_type type;
-    const char *value; /* what stands for its value in texts: "DURATION"; a FLAG has none.
-                          Shells complete FILE and FOLDER */
-    const char *help;  /* one sentence without a full stop */
+    const char *value;              /* the value's name in texts: "DURATION"; a FLAG has none.
+                                       Shells complete FILE and FOLDER */
+    const char *help;               /* one sentence without a full stop */
     const char *const *suggestions; /* values that shells complete; NULL-terminated; NULL: none */
 
     /* The setting that the option stands for; NULL: none. config_load() checks its value. */
@@ -44,7 +44,7 @@ struct command {
     const char *summary; /* begins with a small letter; without a full stop */
     const char *text;    /* more about it, whole lines; NULL: the summary says it all */
 
-    const struct command_option *options; /* beside --help, which every command has */
+    const struct command_option *options; /* without --help, which every command has */
     size_t option_count;
     bool takes_settings; /* every setting of the configuration is an option as well */
     bool takes_anything; /* all arguments are operands: the protocol of another program */
@@ -57,8 +57,8 @@ enum { COMMAND_ANY_NUMBER = 1 << 20 }; /* for `most` */
 
 #define COMMAND_OPTIONS(array) .options = (array), .option_count = sizeof(array) / sizeof *(array)
 
-/* Option number `at` of the command, its own first and then the settings. False: that many it has
- * not. */
+/* Option number `at` of the command, its own first and then the settings. False: there are
+ * fewer. */
 bool command_option(const struct command *command, size_t at, struct command_option *out);
 
 /* Prints "tarn NAME: ", the sentence, and where the help is, on standard error. Returns 2. */

@@ -72,7 +72,7 @@ static bool read_config(const char *path, json_t **config, struct stat *status) 
     if (!bytes.bytes)
         return error.kind == ERROR_NOT_FOUND || print_failure(path, error.text);
     bytes.capacity = bytes.length + 1;
-    /* Without the parser's words, because they would quote what may be a password. */
+    /* The parser's message is left out, because it would quote bytes that may be a password. */
     *config = bounded_json_load(bytes.bytes, bytes.length, NULL);
     if (!*config)
         return print_failure(path, "is not JSON; nothing was changed");
@@ -140,8 +140,8 @@ static bool make_folders(const char *path) {
     return true;
 }
 
-/* `old` is the state of the file that is replaced; NULL: the file is new and gets mode 0600. The
- * new file gets the old owner if this process may set it. */
+/* `old` is the state of the old file; NULL: there is none, and the new file gets mode 0600. The new
+ * file gets the old owner if this process may set it. */
 static bool replace(const char *path, const char *text, const struct stat *old) {
     char temporary[PATH_MAX];
     if (snprintf(temporary, sizeof temporary, "%s.XXXXXX", path) >= (int)sizeof temporary) {
@@ -245,7 +245,7 @@ static int run(const struct arguments *arguments) {
 
 static const struct command_option options[] = {
     {"registries", OPTION_STRING, "HOST[,…]",
-     "the registries to use the helper for; default: the registries of Google"},
+     "the registries that use the helper; default: the registries of Google"},
     {"dry-run", OPTION_FLAG, NULL, "print the new config.json and change nothing"},
 };
 

@@ -20,12 +20,12 @@
 
 /* LeakSanitizer uses ptrace on its own process; ThreadSanitizer runs a thread of its own. */
 #ifndef __has_feature
-#define __has_feature(feature) 0 /* gcc has macros instead */
+#define __has_feature(feature) 0 /* gcc does not have it, but has the macros below */
 #endif
 #if defined __SANITIZE_ADDRESS__ || __has_feature(address_sanitizer)
-#define LOOKS_AT_ITSELF 1
+#define TRACES_ITSELF 1
 #else
-#define LOOKS_AT_ITSELF 0
+#define TRACES_ITSELF 0
 #endif
 #if defined __SANITIZE_THREAD__ || __has_feature(thread_sanitizer)
 #define HAS_OWN_THREAD 1
@@ -58,7 +58,7 @@ static const uint64_t dropped_rights =
     LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_SYM | RIGHT_IOCTL_DEV;
 
 /* Landlock restricts the calling thread and the threads that it starts later, and no other. */
-static bool is_alone(void) {
+static bool is_only_thread(void) {
     DIR *tasks = opendir("/proc/self/task");
     if (!tasks)
         return true; /* without /proc the threads cannot be counted */
@@ -85,7 +85,7 @@ static bool restrict_files(const char *root, struct error *error) {
         return error_set_errno(error, errno, "the kernel does not offer it");
     if (abi < ABI_RENAMES) /* its first version forbids every rename between two folders */
         return error_set(error, ERROR_UNSUPPORTED, "the kernel is older than Linux 5.19");
-    if (!is_alone())
+    if (!is_only_thread())
         return error_set(error, ERROR_INVALID, "other threads are running already");
     uint64_t known = writing_rights | dropped_rights;
     if (abi < ABI_TRUNCATE)
@@ -114,7 +114,7 @@ static bool restrict_files(const char *root, struct error *error) {
  * each release. */
 static const int denied_calls[] = {
 /* other processes' memory and descriptors */
-#if !LOOKS_AT_ITSELF
+#if !TRACES_ITSELF
     SCMP_SYS(ptrace),
 #endif
     SCMP_SYS(process_vm_readv), SCMP_SYS(process_vm_writev), SCMP_SYS(pidfd_getfd), SCMP_SYS(kcmp),
@@ -196,7 +196,8 @@ static int deny_new_code(scmp_filter_ctx filter) {
     return failed;
 }
 
-/* All calls of another architecture are denied, but a helper may be a 32-bit program. */
+/* Denies all calls of other architectures. But x86 stays allowed beside x86-64 if `programs` may be
+ * started, because a helper may be a 32-bit program. */
 static int set_up(scmp_filter_ctx filter, bool programs) {
     int failed = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
     if (!failed)

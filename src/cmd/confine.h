@@ -1,5 +1,5 @@
 /*
- * Takes rights from the serving process that it no longer needs, so that an intruder who gets in
+ * Takes away the rights that the serving process no longer needs, so that an intruder who gets in
  * through a parser can do little. It is not a command, but a step of tarn serve. Afterwards the
  * process may write only below the cache's root, start no program, gain no privilege and use no
  * system call that a cache never needs.
@@ -12,7 +12,7 @@
  *                      chooses. Landlock's rules for the network are not used, because upstreams
  *                      may be anywhere.
  *   seccomp            EPERM for debugging, mounting, kernel modules, BPF, namespaces, key rings,
- *                      io_uring, clocks, …; no sockets beside IP, Unix and netlink; no program is
+ *                      io_uring, clocks, …; no sockets except IP, Unix, netlink; no program is
  *                      started and no memory is both written and executed
  *
  * When a credential source may run a program (a credential helper, gcloud), that program inherits

@@ -61,8 +61,8 @@ const struct command du_command = {
     .summary = "show how much is in the cache, for each upstream",
     .text =
         "A blob that repositories of several upstreams hold counts for each of them, and once in\n"
-        "the total. \"unfinished\" is what interrupted transfers left; a later pull continues\n"
-        "them.\n",
+        "the total. \"unfinished\" are the bytes of interrupted transfers; a later pull continues\n"
+        "such a transfer.\n",
     COMMAND_OPTIONS(options),
     .run = run,
 };

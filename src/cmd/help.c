@@ -40,9 +40,9 @@ static void print_option(const struct command_option *option) {
 static void print_options(const struct command *command) {
     struct command_option option;
     if (command->takes_settings)
-        fputs("\nEach option is a variable too, and nearly all of them are keys of the\n"
-              "configuration file, which can say more (tarn.yaml(5)). An option takes precedence\n"
-              "over the variable, and the variable over the file.\n",
+        fputs("\nEach option is also an environment variable. Nearly all options are keys of the\n"
+              "configuration file as well, and the file has further settings (tarn.yaml(5)). An\n"
+              "option overrides its variable, and a variable overrides the file.\n",
               stdout);
     fputs("\nOptions:\n", stdout);
     for (size_t at = 0; command_option(command, at, &option); at++)

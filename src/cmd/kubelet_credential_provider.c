@@ -113,7 +113,7 @@ static int respond_to(const struct buffer *input) {
 }
 
 static int run(const struct arguments *arguments) {
-    /* Credential providers are customarily called with this word. */
+    /* Credential providers are usually called with this argument. */
     if (arguments->operand_count == 1 && strcmp(arguments->operands[0], "get-credentials") != 0)
         return command_refuse(arguments->command, "unknown argument %s", arguments->operands[0]);
     secret_forbid_core_dumps();

@@ -11,7 +11,7 @@
 
 enum { COLUMNS = 4, DIGEST_SHOWN = 12, TAGS_SHOWN = 3, SPACE = 3 };
 
-/* All lines, since a column is as wide as its longest cell. */
+/* All lines are kept, because a column is as wide as its longest cell. */
 struct table {
     char *(*rows)[COLUMNS];
     size_t count, capacity;
@@ -123,7 +123,7 @@ static void on_line(void *context, json_t *line) {
         add_image(listing, line);
 }
 
-/* Prints what had to wait for the last line. */
+/* Prints the part of the output that had to wait for the last line. */
 static void print_end(const struct listing *listing, int status) {
     if (listing->json && (listing->images || status == 0))
         puts(listing->images ? "\n]" : "[]");

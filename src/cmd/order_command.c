@@ -149,7 +149,8 @@ static int run_here(struct run *run, const struct chosen_cache *chosen, const js
 
 static void end_at_once(int signal_number) {
     (void)signal_number;
-    _exit(130); /* as shells report it; the store survives the end of the process at any moment */
+    /* 130 is how shells report Ctrl-C. The store stays valid if the process ends at any moment. */
+    _exit(130);
 }
 
 static int run_at(struct run *run, const struct chosen_cache *chosen, const json_t *order) {

@@ -63,9 +63,9 @@ static int run(const struct arguments *arguments) {
 
 static const struct command_option options[] = {
     {"impersonate-service-account", OPTION_STRING, "ACCOUNT",
-     "print a token of this service account, which the credentials found may impersonate"},
+     "print a token of this service account; the credentials must be allowed to impersonate it"},
     {"scopes", OPTION_STRING, "SCOPE[,…]",
-     "what the token is for; default: https://www.googleapis.com/auth/cloud-platform"},
+     "the scopes of the token; default: https://www.googleapis.com/auth/cloud-platform"},
 };
 
 const struct command print_access_token_command = {

@@ -78,9 +78,9 @@ static const char *const ages[] = {"7d", "30d", "90d", NULL};
 
 static const struct command_option options[] = {
     {"older-than", OPTION_DURATION, "DURATION",
-     "delete what was not used for DURATION, for example 12h or 30d", ages},
+     "delete blobs that were not used for DURATION, for example 12h or 30d", ages},
     {"to-size", OPTION_SIZE, "SIZE",
-     "then delete, least recently used first, until at most SIZE is left, for example 50GiB"},
+     "then delete the least recently used blobs until at most SIZE is left, for example 50GiB"},
     {"dry-run", OPTION_FLAG, NULL, "delete nothing; print what would be deleted"},
     ORDER_COMMAND_OPTIONS,
 };
@@ -88,11 +88,11 @@ static const struct command_option options[] = {
 const struct command prune_command = {
     .name = "prune",
     .arguments = "",
-    .summary = "delete from the cache what was not used for longest",
+    .summary = "delete the least recently used blobs from the cache",
     .text =
-        "--older-than, --to-size or both are needed. Blobs that are being read or fetched stay,\n"
-        "and so do pinned blobs. The pins of a stopped tarn come from its configuration:\n"
-        "with --root alone they are not known. Exit 1 when SIZE could not be reached.\n",
+        "--older-than, --to-size or both are needed. Pinned blobs, and blobs that are being read\n"
+        "or fetched, stay. The pins of a stopped tarn come from its configuration: with --root\n"
+        "alone they are not known. Exit 1 when SIZE could not be reached.\n",
     COMMAND_OPTIONS(options),
     .run = run,
 };

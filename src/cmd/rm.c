@@ -9,9 +9,9 @@
 
 struct removal {
     bool json;
-    bool unmatched; /* a name matched nothing */
+    bool unmatched; /* one of the names matched nothing */
     size_t removed;
-    json_t *last; /* the last line, owned; NULL: it has not come */
+    json_t *last; /* the last line, owned; NULL: it has not arrived */
 };
 
 static void print_removed(const json_t *line) {
@@ -80,8 +80,8 @@ const struct command rm_command = {
         "NAME is UPSTREAM/REPOSITORY:TAG, UPSTREAM/REPOSITORY@DIGEST, or UPSTREAM/REPOSITORY for\n"
         "all images of a repository. Each part may contain * (any characters within one part of\n"
         "the path), ** (any characters across parts) and ? (one character): 'ghcr.io/org/**'.\n"
-        "What another tag or repository uses stays. The next pull fetches what was removed\n"
-        "again. Exit 1 when a NAME matches nothing.\n",
+        "Blobs that another tag or repository uses stay. The next pull of a removed image fetches\n"
+        "it again. Exit 1 when a NAME matches nothing.\n",
     COMMAND_OPTIONS(options),
     .run = run,
 };

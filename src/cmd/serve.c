@@ -166,7 +166,7 @@ static bool open_parts(struct serving *serving, struct error *error) {
 /* ---- running and ending ---- */
 
 /* Frees the parts in reverse order; a part that was never built is NULL. False: a transfer hangs in
- * a system call, and the remaining parts are left to the end of the process. */
+ * a system call. The remaining parts are then not freed, because the process ends. */
 static bool close_parts(struct serving *serving) {
     if (serving->service)
         service_stop(serving->service);

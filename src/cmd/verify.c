@@ -84,7 +84,7 @@ static void print_end(const struct verification *verification, const json_t *lin
     fflush(stdout);
     fprintf(stderr, "%s, %s: ", blobs, size);
     if (bad == 0 && unreadable == 0)
-        fputs("all sound", stderr);
+        fputs("all correct", stderr);
     if (bad > 0)
         print_bad(verification);
     if (unreadable > 0)
@@ -144,9 +144,9 @@ const struct command verify_command = {
     .arguments = "",
     .summary = "hash all blobs in the cache",
     .text =
-        "Prints the digest of each blob whose bytes are wrong, one a line. Blobs that cannot be\n"
-        "read are named on standard error, and stay where they are. Exit 1 if a blob is wrong or\n"
-        "cannot be read.\n",
+        "Prints the digest of each blob whose bytes are wrong, one on each line. Blobs that\n"
+        "cannot be read are named on standard error, and stay where they are. Exit 1 if a blob is\n"
+        "wrong or cannot be read.\n",
     COMMAND_OPTIONS(options),
     .run = run,
 };

@@ -43,7 +43,7 @@ struct warm_progress *warm_progress_new(FILE *terminal) {
     return progress;
 }
 
-static void forget(struct warm_progress *progress) {
+static void reset(struct warm_progress *progress) {
     free(progress->image);
     progress->image = NULL;
     progress->count = 0;
@@ -53,7 +53,7 @@ static void forget(struct warm_progress *progress) {
 void warm_progress_free(struct warm_progress *progress) {
     if (!progress)
         return;
-    forget(progress);
+    reset(progress);
     free(progress->parts);
     free(progress);
 }
@@ -90,11 +90,11 @@ static void draw_line(struct warm_progress *progress, unsigned columns, const ch
     units_format_size(bytes, have, sizeof have);
     units_format_size(size, all, sizeof all);
     snprintf(figures, sizeof figures, "%s of %s%s", have, all, more);
-    int label_room = columns > LABEL_WIDTH ? LABEL_WIDTH - 2 : columns > 3 ? (int)columns - 3 : 0;
-    fprintf(progress->terminal, "\r\033[K  %-*.*s", label_room, label_room, label);
+    int label_width = columns > LABEL_WIDTH ? LABEL_WIDTH - 2 : columns > 3 ? (int)columns - 3 : 0;
+    fprintf(progress->terminal, "\r\033[K  %-*.*s", label_width, label_width, label);
     draw_bar(progress->terminal, columns, bytes, size);
-    int room = columns > LABEL_WIDTH + 1 ? (int)(columns - LABEL_WIDTH - 1) : 0;
-    fprintf(progress->terminal, "%.*s\n", room < FIGURES_WIDTH ? room : FIGURES_WIDTH, figures);
+    int space = columns > LABEL_WIDTH + 1 ? (int)(columns - LABEL_WIDTH - 1) : 0;
+    fprintf(progress->terminal, "%.*s\n", space < FIGURES_WIDTH ? space : FIGURES_WIDTH, figures);
     progress->drawn++;
 }
 
@@ -130,14 +130,14 @@ static bool is_under_way(const struct part *part) {
 static void draw(struct warm_progress *progress) {
     unsigned columns, rows;
     size_of_terminal(progress, &columns, &rows);
-    unsigned room = rows > 4 ? rows - 3 : 1;
-    bool all = progress->count <= room;
+    unsigned space = rows > 4 ? rows - 3 : 1;
+    bool all = progress->count <= space;
     if (progress->drawn)
         fprintf(progress->terminal, "\033[%uA", progress->drawn);
     progress->drawn = 0;
     fprintf(progress->terminal, "\r\033[K%.*s\n", (int)columns - 1, progress->image);
     progress->drawn++;
-    for (size_t i = 0; i < progress->count && progress->drawn <= room; i++) {
+    for (size_t i = 0; i < progress->count && progress->drawn <= space; i++) {
         if (all || is_under_way(&progress->parts[i]))
             draw_part(progress, columns, &progress->parts[i]);
     }
@@ -193,7 +193,7 @@ static void print_end(struct warm_progress *progress, const json_t *line) {
     fprintf(progress->terminal, "%s: %s, %s fetched, %s had been cached, %.1f s\n",
             order_line_string(line, "image"), failed ? "failed" : "done", fetched, cached, seconds);
     fflush(progress->terminal);
-    forget(progress);
+    reset(progress);
 }
 
 void warm_progress_record(struct warm_progress *progress, const json_t *line) {

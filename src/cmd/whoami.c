@@ -198,8 +198,8 @@ const struct command whoami_command = {
     .summary = "show which Google credentials are used, and why",
     .text =
         "Prints the source of the credentials, their account, when they expire, and where tarn\n"
-        "looked before it found them. With HOST also whether that registry accepts them.\n"
-        "Exit 1 when there are none, or HOST does not accept them.\n",
+        "looked before it found them. With HOST it also prints whether that registry accepts\n"
+        "them. Exit 1 when there are no credentials, or HOST does not accept them.\n",
     COMMAND_OPTIONS(options),
     .run = run,
 };

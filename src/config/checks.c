@@ -55,7 +55,7 @@ bool config_check_host(const char *value, char *why, size_t size) {
 bool config_check_host_pattern(const char *value, char *why, size_t size) {
     if (!strchr(value, '*'))
         return config_check_host(value, why, size);
-    char plain[HOST_LIMIT + 1]; /* with a letter for each star it must be a host */
+    char plain[HOST_LIMIT + 1]; /* once each star is replaced by a letter, it must be a host */
     bool fits = text_copy(text_of(value), plain, sizeof plain);
     for (char *star = plain; fits && (star = strchr(star, '*'));)
         *star = 'x';
@@ -71,7 +71,7 @@ bool config_check_host_pattern(const char *value, char *why, size_t size) {
 
 bool config_check_url(const char *value, char *why, size_t size) {
     struct text host, path;
-    if (strchr(value, '@')) { /* it may contain a password, so it is not repeated */
+    if (strchr(value, '@')) { /* the URL may contain a password: the message leaves it out */
         snprintf(why, size, "the URL contains a user name or password; put them under credentials");
         return false;
     }

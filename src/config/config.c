@@ -19,7 +19,7 @@
 
 /* ---- settings that depend on others ---- */
 
-static void settle_root(struct config_reader *reader, char *const *environment) {
+static void set_default_root(struct config_reader *reader, char *const *environment) {
     struct config *config = &reader->loaded->config;
     if (config->root)
         return;
@@ -28,7 +28,7 @@ static void settle_root(struct config_reader *reader, char *const *environment) 
         return;
     }
     const char *base = config_variable(environment, "XDG_CACHE_HOME"), *rest = "/tarn";
-    if (!base || *base != '/') { /* XDG base directories: ignore a relative path */
+    if (!base || *base != '/') { /* XDG Base Directory Specification: a relative path is ignored */
         base = config_variable(environment, "HOME");
         rest = "/.cache/tarn";
     }
@@ -103,7 +103,7 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
     config_read_environment(reader, environment);
     config_read_flags(reader, flags);
     if (readable) {
-        settle_root(reader, environment);
+        set_default_root(reader, environment);
         config_read_upstreams(reader, upstreams);
         if (warm)
             config_read_warm(reader, warm);
@@ -150,7 +150,7 @@ bool config_max_size(const struct config *config, uint64_t *bytes, struct error 
     if (!folder)
         return error_set(error, ERROR_MEMORY, "out of memory");
     struct statvfs status;
-    while (statvfs(folder, &status) < 0) { /* if the root does not exist yet, its parent */
+    while (statvfs(folder, &status) < 0) { /* if the root does not exist yet, ask for its parent */
         char *slash = strrchr(folder, '/');
         if (errno != ENOENT)
             return error_set_errno(error, errno, "size of the file system of %s", folder);

@@ -3,9 +3,9 @@
  * `struct config`.
  *
  * A variable overrides the file, and a flag overrides both. Every setting is one row of
- * `config_options` (options.h), of which its key, its flag, its variable, its help and its
- * documentation are made. If an upstream's entry in the file has a setting, that entry overrides
- * the setting of the same name at the top level, even a flag.
+ * `config_options` (options.h). Its key, flag, variable, help and documentation come from that row.
+ * If an upstream's entry in the file has a setting, that entry overrides the setting of the same
+ * name at the top level, even a flag.
  *
  * An unknown key, a wrong type or an impossible value stops the start. Loading reports up to ten
  * mistakes at once, each with its place and with what would be right:

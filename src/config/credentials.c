@@ -19,7 +19,7 @@
 #include "config/value.h"
 #include "config/words.h"
 
-/* The values of the mapping, of which a source is made. */
+/* The values of the mapping, from which a source is made. */
 struct keys {
     const char *username, *password_file, *helper;
     const char *docker_file;
@@ -72,7 +72,7 @@ static bool read_options(struct config_reader *reader, const struct config_optio
     return fine;
 }
 
-/* The source with this identity, which is made at its first use. */
+/* The source with this identity. The first call makes it, later calls share it. */
 static struct credential_source *share(struct config_reader *reader, const char *identity,
                                        const struct keys *keys) {
     struct config_loaded *loaded = reader->loaded;

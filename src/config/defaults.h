@@ -4,8 +4,8 @@
 
 #include "config/reader.h"
 
-/* Sets every field that has a default. What stays zero has none, or is computed after the reading.
- */
+/* Sets every field that has a default. A field that stays zero has none, or its default is computed
+ * after the reading. */
 void config_set_defaults(struct config_loaded *loaded);
 
 #endif

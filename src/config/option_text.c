@@ -9,13 +9,13 @@
 
 /* ---- names ---- */
 
-/* `key` with another joint between its words. */
-static void spell(const char *prefix, const char *key, char joint, int (*letter)(int),
+/* Writes `prefix`, then `key` with another separator between its words. */
+static void spell(const char *prefix, const char *key, char separator, int (*letter)(int),
                   char out[static CONFIG_NAME_SIZE]) {
     size_t used = strlen(prefix);
     memcpy(out, prefix, used);
     for (; *key && used < CONFIG_NAME_SIZE - 1; key++)
-        out[used++] = *key == '.' || *key == '_' ? joint : (char)letter((unsigned char)*key);
+        out[used++] = *key == '.' || *key == '_' ? separator : (char)letter((unsigned char)*key);
     out[used] = '\0';
 }
 

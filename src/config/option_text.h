@@ -10,10 +10,10 @@ void config_option_flag(const struct config_option *option, char out[static CONF
 void config_option_variable(const struct config_option *option, char out[static CONFIG_NAME_SIZE]);
 const char *config_option_placeholder(const struct config_option *option); /* "FILE" */
 
-/* "4", "1m", or words where the default is computed or is nothing. */
+/* "4", "1m", or words if the default is computed or there is none. */
 void config_option_default(const struct config_option *option, char out[static CONFIG_VALUE_SIZE]);
 
-/* "1 to 16", "at least 1"; "" where there are none. */
+/* "1 to 16", "at least 1"; "" if there are none. */
 void config_option_limits(const struct config_option *option, char out[static CONFIG_VALUE_SIZE]);
 
 /* A number of the option's type as it may stand in the file. A duration that is no whole number of

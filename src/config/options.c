@@ -15,7 +15,7 @@
 /* Times of the server: http/ counts milliseconds in an int. */
 #define SERVER_TIME .least = 1, .most = INT_MAX
 
-/* Timeouts of an upstream: a limit of a day is as good as none. */
+/* Timeouts of an upstream. No useful timeout is longer than a day. */
 #define UPSTREAM_TIME .least = 1, .most = 86400000
 
 static const char *const log_levels[] = {
@@ -27,7 +27,7 @@ static const char *const confine_modes[] = {[CONFIG_CONFINE_AUTO] = "auto",
                                             [CONFIG_CONFINE_REQUIRE] = "require",
                                             NULL};
 
-/* The settings of an upstream that are also settings of the top level, for all upstreams. */
+/* Settings of one upstream that the top level has, too, for all upstreams. */
 #define TAG_TTL                                                                                    \
     .key = "tag_ttl", .type = CONFIG_DURATION,                                                     \
     .help = "time for which a tag is served without asking the upstream; 0 asks each time"
@@ -39,7 +39,7 @@ static const char *const confine_modes[] = {[CONFIG_CONFINE_AUTO] = "auto",
     .help = "time without a byte after which the rest of a transfer is requested again"
 #define FIRST_BYTE_TIMEOUT                                                                         \
     .key = "first_byte_timeout", .type = CONFIG_DURATION, UPSTREAM_TIME,                           \
-    .help = "time until an upstream's response begins; after it the client gets 504"
+    .help = "time an upstream may take to begin its response; then the client gets 504"
 #define CONNECTIONS                                                                                \
     .key = "connections", .type = CONFIG_COUNT, .least = 1, .most = UPSTREAM_CONNECTIONS_LIMIT,    \
     .help = "range requests at the same time for one large blob"
@@ -117,7 +117,7 @@ const struct config_option config_options[] = {
      .placeholder = "LEVEL",
      SERVER(log_level),
      .choices = log_levels,
-     .help = "the least important events that are logged"},
+     .help = "the least important level that is logged"},
     {.key = "log.format",
      .type = CONFIG_CHOICE,
      .placeholder = "FORMAT",
@@ -129,11 +129,11 @@ const struct config_option config_options[] = {
      .placeholder = "MODE",
      SERVER(confine),
      .choices = confine_modes,
-     .help = "whether tarn gives up what it no longer needs once it has started",
+     .help = "whether tarn gives up the rights that it no longer needs once it has started",
      .details =
-         "That is: writing outside the root, starting programs (unless a credential helper is "
-         "configured), and the system calls that a cache never needs. auto: as far as the "
-         "kernel offers it. require: all of it, or tarn does not start."},
+         "The rights are: to write outside the root, to start programs (unless a credential "
+         "helper is configured), and to make the system calls that a cache never needs. auto: "
+         "as far as the kernel offers it. require: all of them, or tarn does not start."},
 
     {.key = "root",
      .type = CONFIG_STRING,
@@ -163,7 +163,7 @@ const struct config_option config_options[] = {
      CACHE(pin),
      .check = config_check_glob,
      .default_words = "nothing",
-     .help = "patterns of HOST/REPOSITORY[:TAG] that are never deleted"},
+     .help = "patterns of HOST/REPOSITORY[:TAG]; only tarn rm deletes matching images"},
     {.key = "scrub",
      .type = CONFIG_DURATION,
      CACHE(scrub_ms),
@@ -180,7 +180,7 @@ const struct config_option config_options[] = {
     {.key = "negative_ttl",
      .type = CONFIG_DURATION,
      CACHE(negative_ttl_ms),
-     .help = "time for which an upstream's 404 is believed"},
+     .help = "time for which an upstream's 404 is served without asking again"},
     {.key = "max_flights",
      .type = CONFIG_COUNT,
      CACHE(max_flights),
@@ -210,7 +210,7 @@ const struct config_option config_options[] = {
      LOADED(default_upstream),
      .check = config_check_host,
      .default_words = "docker.io, or the file's",
-     .help = "upstream of names without a host"},
+     .help = "upstream for names without a host"},
     {.key = "upstream",
      .type = CONFIG_LIST,
      .placeholder = "HOST[=URL]",
@@ -259,7 +259,7 @@ const struct config_option config_upstream_options[] = {
      .least = 1,
      .check = config_check_glob,
      .default_words = "all",
-     .help = "patterns of the repositories that may be pulled; ** crosses slashes"},
+     .help = "patterns of the repositories that may be pulled; ** also matches slashes"},
     {.key = "token_hosts",
      .type = CONFIG_LIST,
      .placeholder = "HOST",

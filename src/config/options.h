@@ -36,7 +36,7 @@ struct config_option {
     size_t offset, size;        /* of the field: in struct upstream_settings for CONFIG_UPSTREAM, in
                                    struct config_loaded for the others */
     const char *placeholder;    /* "FILE": stands for the value; STRING and LIST have one */
-    const char *default_words;  /* for people, where the default is computed or is nothing */
+    const char *default_words;  /* for people, if the default is computed or there is none */
     uint64_t least, most;       /* limits of a number, in ms for a duration; most 0: no upper limit.
                                    LIST: least is the fewest items */
     const char *const *choices; /* CHOICE: the field is the index; NULL-terminated */

@@ -7,16 +7,16 @@
 
 enum { OPTION_LIMIT = 64 };
 
-/* The config and what only loading and freeing need. */
+/* The config, and members that only loading and freeing need. */
 struct config_loaded {
     struct config config; /* the first member, so that a pointer to it is one to this */
-    struct upstream_settings defaults; /* the top-level twins of an upstream's settings */
+    struct upstream_settings defaults; /* the settings for all upstreams */
     const char *default_upstream;      /* --default-upstream */
     const char *const *more_upstreams; /* --upstream: HOST or HOST=URL */
 
     struct kept *memory; /* all strings, lists and structs */
     struct shared_source {
-        const char *identity; /* what it was made from: equal credentials share one source */
+        const char *identity; /* the settings of the source: equal settings share one source */
         struct credential_source *source;
         struct shared_source *next;
     } * sources;

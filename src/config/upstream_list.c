@@ -40,7 +40,7 @@ struct entry {
 
 struct entries {
     struct entry *at;
-    size_t count; /* `at` was allocated for as many as there can be */
+    size_t count; /* `at` has place for the largest possible number */
 };
 
 static struct entry *entry_add(const struct config_reader *reader, struct entries *entries) {
@@ -106,8 +106,8 @@ static void read_settings(struct config_reader *reader, struct entry *entry,
 }
 
 /* Makes the entry's host canonical. False: it has none. */
-static bool settle_host(struct config_reader *reader, const struct entries *entries,
-                        struct entry *entry, const struct config_node *node, const char *path) {
+static bool set_host(struct config_reader *reader, const struct entries *entries,
+                     struct entry *entry, const struct config_node *node, const char *path) {
     const struct config_node *host = config_map_get(node, "host");
     if (!host) {
         config_problem_add(&reader->problems, node->place, path,
@@ -159,7 +159,7 @@ static void read_entry(struct config_reader *reader, struct entries *entries,
     struct entry *entry = entry_add(reader, entries);
     entry->index = index;
     read_settings(reader, entry, node, path);
-    if (settle_host(reader, entries, entry, node, path) && entry->settings.is_default)
+    if (set_host(reader, entries, entry, node, path) && entry->settings.is_default)
         check_default(reader, entries, node, path);
 }
 
@@ -221,8 +221,8 @@ void config_read_upstreams(struct config_reader *reader, const struct config_nod
     size_t more = 0;
     while (loaded->more_upstreams && loaded->more_upstreams[more])
         more++;
-    size_t room = (node ? node->count : BUILT_IN) + more + 1;
-    struct entries entries = {config_keep(reader, room * sizeof *entries.at), 0};
+    size_t capacity = (node ? node->count : BUILT_IN) + more + 1;
+    struct entries entries = {config_keep(reader, capacity * sizeof *entries.at), 0};
     if (!entries.at)
         return;
 

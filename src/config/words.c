@@ -1,4 +1,5 @@
-/* Words that the operator wrote: how messages quote them, and what was meant by a wrong one. */
+/* Words that the operator wrote: how messages quote them, and which known word an unknown one may
+ * stand for. */
 #include "config/words.h"
 
 #include <stdio.h>
@@ -24,7 +25,8 @@ const char *config_quote(const char *value, char out[static QUOTE_SIZE]) {
     return out;
 }
 
-/* Optimal string alignment: insertions, deletions, changes and swaps of neighbours. */
+/* The edit distance (optimal string alignment): insertions, deletions, changes, and swaps of
+ * neighbours. */
 static size_t distance(const char *a, const char *b) {
     enum { LONGEST = 40 };
     size_t length_a = strlen(a), length_b = strlen(b);

@@ -55,8 +55,8 @@ const char *config_node_kind_words(const struct config_node *node) {
     return node->kind == NODE_LIST ? "a list" : "a mapping";
 }
 
-/* A tree that is being built: the collections that are open, from the root down, and the key that
- * waits for its value. */
+/* A tree that is being built: the open collections, from the root down, and the key that waits for
+ * its value. */
 struct builder {
     const char *source;
     struct text bytes;
@@ -103,7 +103,7 @@ static bool expects_key(const struct builder *builder) {
            !builder->key;
 }
 
-static bool take_scalar(struct builder *builder, const yaml_event_t *event) {
+static bool add_scalar(struct builder *builder, const yaml_event_t *event) {
     struct config_place place = place_of(builder, event->start_mark);
     struct text text = {(const char *)event->data.scalar.value, event->data.scalar.length};
     if (memchr(text.at, '\0', text.length))
@@ -135,7 +135,7 @@ static bool open_collection(struct builder *builder, const yaml_event_t *event,
     return true;
 }
 
-static bool take_event(struct builder *builder, const yaml_event_t *event) {
+static bool handle_event(struct builder *builder, const yaml_event_t *event) {
     const yaml_char_t *anchor = NULL, *tag = NULL;
     if (event->type == YAML_SCALAR_EVENT) {
         anchor = event->data.scalar.anchor;
@@ -167,7 +167,7 @@ static bool take_event(struct builder *builder, const yaml_event_t *event) {
         builder->ended = true;
         return true;
     case YAML_SCALAR_EVENT:
-        return take_scalar(builder, event);
+        return add_scalar(builder, event);
     case YAML_SEQUENCE_START_EVENT:
         return open_collection(builder, event, NODE_LIST);
     case YAML_MAPPING_START_EVENT:
@@ -238,7 +238,7 @@ bool config_yaml_read(struct text bytes, const char *source, struct config_probl
             break;
         }
         over = event.type == YAML_STREAM_END_EVENT;
-        fine = take_event(&builder, &event);
+        fine = handle_event(&builder, &event);
         yaml_event_delete(&event);
     }
     yaml_parser_delete(&parser);

@@ -659,7 +659,7 @@ def test_verify_of_a_sound_cache(cache, contents, told):
                                     "unreadable": [], "set_aside": 0, "repaired": False}
     done = contents(tarn, "verify")
     assert (done.returncode, done.stdout) == (0, "")
-    assert "all sound" in done.stderr
+    assert "all correct" in done.stderr
     if cache.stopped:
         tarn.start()
 

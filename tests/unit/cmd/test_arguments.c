@@ -238,7 +238,7 @@ static void test_every_description_is_complete(void **state) {
     }
 }
 
-/* What the command's help is, as printed on standard output. */
+/* Returns the help of the command, as printed on standard output. */
 static void read_help(const struct command *one, struct buffer *out) {
     char path[] = "/tmp/tarn-help-XXXXXX";
     int file = mkstemp(path), stdout_copy = dup(STDOUT_FILENO);

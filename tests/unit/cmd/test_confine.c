@@ -1,5 +1,5 @@
-/* The confinement: what is denied once it stands, and what goes on. Each case is a process of its
- * own, because there is no way back. */
+/* The confinement: what it denies, and what it still allows. Each case is a process of its own,
+ * because a process cannot leave its confinement. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
@@ -26,10 +26,10 @@
 #include <cmocka.h>
 #include "cmd/confine.h"
 
-static char outside[] = "/tmp/tarn-confine-XXXXXX"; /* outside/root is the cache's */
+static char outside[] = "/tmp/tarn-confine-XXXXXX"; /* outside/root is the cache's root */
 static char root[sizeof outside + 8];
 
-/* In the child: a condition that fails is told by line, and ends it. */
+/* In the child process: prints the line of a condition that fails, and ends the process. */
 #define CHECK(condition)                                                                           \
     do {                                                                                           \
         if (!(condition)) {                                                                        \
@@ -46,7 +46,7 @@ static const char *at(const char *folder, const char *name) {
     return path;
 }
 
-/* Without credentials; or with a helper program's. */
+/* Confines a process that has no credentials (NULL), or those of a helper program. */
 static void confine_with(struct credential_source *credentials) {
     struct upstream_settings upstream = {.host = "fake.test", .credentials = credentials};
     struct config config = {.root = root,
@@ -62,7 +62,7 @@ static void confine_with(struct credential_source *credentials) {
     credential_source_free(credentials);
 }
 
-/* Runs `body` in a process of its own and wants it to end well. */
+/* Runs `body` in a process of its own. The test fails unless that process ends with status 0. */
 static void in_child(void (*body)(void)) {
     pid_t pid = fork();
     assert_true(pid >= 0);
@@ -132,7 +132,7 @@ static void reads_and_sockets_go_on(void) {
     CHECK(getaddrinfo("localhost", "80", NULL, &found) == 0);
     freeaddrinfo(found);
 
-    /* What a blob that passes through a full disk lies in. */
+    /* A blob that passes through, because the disk is full, is kept in such a file. */
     CHECK((fd = memfd_create("blob", MFD_CLOEXEC)) >= 0);
     CHECK(ftruncate(fd, 4096) == 0 && pwrite(fd, "x", 1, 100) == 1);
     close(fd);
@@ -145,14 +145,15 @@ static void test_reading_sockets_names_and_memory_files_go_on(void **state) {
 
 /* ---- system calls ---- */
 
-/* False when the call is answered with something other than EPERM. */
+/* Whether the call fails with EPERM. */
 static bool is_denied(long number, long a, long b, long c) {
     errno = 0;
     return syscall(number, a, b, c, 0L, 0L) < 0 && errno == EPERM;
 }
 
 static void deny_what_a_cache_never_needs(void) {
-    /* A call that root may make, or that fails in another way, tells that the filter answered. */
+    /* Without the filter these calls do not fail with EPERM, so a later EPERM comes from the
+     * filter. */
     CHECK(!is_denied(SYS_userfaultfd, -1, 0, 0));
     CHECK(!is_denied(SYS_io_uring_setup, 0, 0, 0));
     CHECK(!is_denied(SYS_process_vm_readv, 0, 0, 0));
@@ -246,7 +247,7 @@ static void test_a_thread_that_would_stay_free_is_noticed(void **state) {
 
 /* ---- programs ---- */
 
-/* Its exit status, or -1 when it could not be started. */
+/* Returns the exit status of the shell, or -1 when it could not be started. */
 static int run_shell(const char *line) {
     int report[2], failure = 0, status = 0;
     CHECK(pipe2(report, O_CLOEXEC) == 0);

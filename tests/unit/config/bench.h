@@ -40,7 +40,7 @@ const char *write_file(struct bench *bench, const char *name, const char *conten
 
 /* The upstream with this host; the test fails if there is none. */
 const struct upstream_settings *upstream(const struct config *config, const char *host);
-/* The host of the only default upstream; "none" if there is none. */
+/* Returns the host of the only default upstream; "none" if there is none. */
 const char *default_host(const struct config *config);
 
 #endif

@@ -170,7 +170,7 @@ static void test_each_mistake_is_reported_with_its_place(void **state) {
         {"warm: [{images: [a], platforms: [linux]}]\n",
          "f.yaml:1:34: warm[0].platforms[0]: \"linux\" is not a platform; write for example "
          "linux/amd64 or linux/arm/v7\n"},
-        /* what belongs together */
+        /* settings that belong together */
         {"tls: {certificate: /dev/null}\n",
          "f.yaml:1:20: tls.certificate: tls.key is missing; a certificate needs its key\n"},
         {"tls: {key: /dev/null}\n",

@@ -1,4 +1,4 @@
-/* Which of file, environment and flags counts. */
+/* Which of file, environment and flags overrides the others. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -54,7 +54,7 @@ static void test_the_default_upstream_is_chosen_or_added(void **state) {
         assert_int_equal(config->upstream_count, i == 0 ? 3 : 4);
         const struct upstream_settings *chosen = upstream(config, hosts[i]);
         assert_int_equal(chosen->tag_ttl_ms, i == 1 ? 7000 : 60000);
-        if (i == 1) /* it is the pattern's host, with the pattern's settings */
+        if (i == 1) /* the pattern's entry has this host, with the pattern's settings */
             assert_string_equal(credential_source_name(chosen->credentials), "anonymous");
     }
 }
