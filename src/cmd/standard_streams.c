@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "base/file.h"
 
 bool standard_input_read(size_t limit, struct buffer *out) {
     ssize_t got = 1;
@@ -23,18 +24,13 @@ bool standard_input_read(size_t limit, struct buffer *out) {
 }
 
 bool standard_output_write(const struct buffer *bytes) {
-    size_t done = 0;
     if (bytes->failed) {
         fputs("tarn: out of memory\n", stderr);
         return false;
     }
-    while (done < bytes->length) {
-        ssize_t written = write(STDOUT_FILENO, bytes->bytes + done, bytes->length - done);
-        if (written < 0 && errno != EINTR) {
-            fprintf(stderr, "tarn: write to standard output: %s\n", strerror(errno));
-            return false;
-        }
-        done += written > 0 ? (size_t)written : 0;
+    if (!file_write_all(STDOUT_FILENO, bytes->bytes, bytes->length, NULL)) {
+        fprintf(stderr, "tarn: write to standard output: %s\n", strerror(errno));
+        return false;
     }
     return true;
 }

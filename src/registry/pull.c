@@ -1,10 +1,9 @@
 /* GET and HEAD of manifests and blobs. */
-#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <unistd.h>
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "registry/call.h"
 
 enum {
@@ -64,19 +63,18 @@ static bool still_waiting(void *context) {
            http_client_is_there(waiting->exchange);
 }
 
-/* Sends bytes by copying them, because their pages are wiped soon (cache_blob.fleeting). */
+/* Sends bytes by copying them, because their pages are wiped soon (cache_blob.must_copy). */
 static bool send_copy(struct call *call, int fd, uint64_t at, uint64_t end, struct error *error) {
     cleanup_free char *bytes = malloc(COPY_SIZE);
     if (!bytes)
         return error_set(error, ERROR_MEMORY, "no memory to send a blob");
     while (at < end) {
         size_t step = end - at < COPY_SIZE ? (size_t)(end - at) : COPY_SIZE;
-        ssize_t got = pread(fd, bytes, step, (off_t)at);
-        if (got <= 0)
-            return error_set_errno(error, got < 0 ? errno : EIO, "reading a blob from memory");
-        if (!http_send(call->exchange, bytes, (size_t)got, error))
+        if (!file_read_all_at(fd, bytes, step, at, error))
+            return error_wrap(error, "a blob in memory");
+        if (!http_send(call->exchange, bytes, step, error))
             return false;
-        at += (uint64_t)got;
+        at += step;
     }
     return true;
 }
