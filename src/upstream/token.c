@@ -76,12 +76,12 @@ static bool is_usable(const struct token *token, const char *refused) {
 }
 
 /* Asks for a token without the lock. Every thread that waits takes the outcome from the entry. */
-static void fetch(struct once_table *table, struct token *token, struct location *location,
-                  const struct challenge *challenge, const struct authorization_need *need)
+static void fetch_token(struct once_table *table, struct token *token, struct location *location,
+                        const struct challenge *challenge, const struct authorization_need *need)
     REQUIRES(table->entries_lock);
 
-static void fetch(struct once_table *table, struct token *token, struct location *location,
-                  const struct challenge *challenge, const struct authorization_need *need) {
+static void fetch_token(struct once_table *table, struct token *token, struct location *location,
+                        const struct challenge *challenge, const struct authorization_need *need) {
     struct fetched_token fetched = {0};
     struct error error = {0};
     char scope[sizeof token->scope];
@@ -118,7 +118,7 @@ static bool settle(struct once_table *table, struct token *token, struct locatio
         switch (once_take_turn(&token->entry.once, &table->ended, &table->entries_lock, renew,
                                need->deadline_ms)) {
         case ONCE_ASK:
-            fetch(table, token, location, challenge, need);
+            fetch_token(table, token, location, challenge, need);
             *fresh = true;
             return true;
         case ONCE_SHARED:
