@@ -3,6 +3,7 @@
  * NUL byte. Nothing leaves the process: files, programs and requests give the next piece. */
 #include <string.h>
 #include <sys/stat.h>
+#include "auth/google/credential_file.h"
 #include "auth/google/document.h"
 #include "auth/program.h"
 #include "base/clock.h"
@@ -84,7 +85,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     struct google_token token = {0};
     struct error error = {0};
     struct ask ask = {.scope = GOOGLE_SCOPE};
-    if (document_token(json, &ask, &token, &error))
+    if (credential_file_token(json, &ask, &token, &error))
         check_token(&token);
     else
         MUST(error.kind != ERROR_NONE);

@@ -1,18 +1,14 @@
-/* Credential files: reading them, their members, and which kind they are. */
+/* Reads credential files and their members. */
 #include "auth/google/document.h"
 
 #include <string.h>
-#include "auth/google/authorized_user.h"
 #include "auth/google/endpoint.h"
-#include "auth/google/external_account.h"
-#include "auth/google/impersonation.h"
-#include "auth/google/service_account.h"
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/secret.h"
 
-enum { DOCUMENT_LIMIT = 256 * 1024, DEPTH_LIMIT = 3 };
+enum { DOCUMENT_LIMIT = 256 * 1024 };
 
 json_t *document_read(const char *path, bool *others_read, struct error *error) {
     struct stat status;
@@ -76,34 +72,4 @@ bool document_universe(const json_t *document, const char **out, struct error *e
         return false;
     return endpoint_universe_ok(*out) ||
            error_set(error, ERROR_INVALID, "universe_domain is no domain name");
-}
-
-bool document_token(const json_t *document, const struct ask *ask, struct google_token *out,
-                    struct error *error) {
-    static const struct {
-        const char *type;
-        bool (*token)(const json_t *document, const struct ask *ask, struct google_token *out,
-                      struct error *error);
-    } kinds[] = {
-        {"service_account", service_account_token},
-        {"authorized_user", authorized_user_token},
-        {"external_account", external_account_token},
-        {"impersonated_service_account", impersonation_document_token},
-    };
-    const char *type = document_string(document, "type", error);
-    if (!type)
-        return error_wrap(error, "this is not a credential file of Google");
-    if (ask->depth >= DEPTH_LIMIT)
-        return error_set(error, ERROR_INVALID, "source_credentials are nested too deeply");
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-        if (strcmp(type, kinds[i].type) != 0)
-            continue;
-        if (ask->depth == 0)
-            text_copy(text_of(type), out->kind, sizeof out->kind);
-        return kinds[i].token(document, ask, out, error);
-    }
-    return error_set(error, ERROR_UNSUPPORTED,
-                     "type \"%.60s\" is not supported; service_account, authorized_user, "
-                     "external_account and impersonated_service_account are",
-                     type);
 }

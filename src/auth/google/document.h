@@ -1,5 +1,5 @@
 /*
- * Credential files: reading one, its members, and the token that it gives. Private to auth/google/.
+ * Credential files: reading one, and its members. Private to auth/google/.
  *
  * A `document` is a credential file's JSON object, or one inside it. Whatever the file holds, no
  * text of it but names of members enters an error, because any of it may be secret.
@@ -19,14 +19,6 @@ struct ask {
     const char *subject_token; /* in place of a federation's own; may be NULL */
     unsigned depth;            /* how many credential files this one stands in */
 };
-
-/*
- * Fetches the token of a credential file, by the document's `type`. Like each kind of source, it
- * fills secret, expires_ms, account and quota_project of `out` as far as it knows them, and leaves
- * the others as they are.
- */
-bool document_token(const json_t *document, const struct ask *ask, struct google_token *out,
-                    struct error *error);
 
 /* Reads a JSON object from a regular file of at most 256 KiB. NULL with the error set, which does
  * not name the path. `others_read` (may be NULL): whether every user of this machine may read the

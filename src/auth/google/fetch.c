@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "auth/google/credential_file.h"
 #include "auth/google/discover.h"
 #include "auth/google/endpoint.h"
 #include "auth/google/gcloud.h"
@@ -34,7 +35,7 @@ static bool from_file(const struct found *found, const struct ask *ask, struct g
                       struct error *error) {
     bool others_read = false;
     cleanup_secret_json json_t *document = document_read(found->place, &others_read, error);
-    if (!document || !document_token(document, ask, out, error))
+    if (!document || !credential_file_token(document, ask, out, error))
         return false;
     if (others_read && holds_secret(out->kind))
         log_at(LOG_WARN, "credential file is readable by everybody on this machine: chmod o-r",

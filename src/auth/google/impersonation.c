@@ -1,10 +1,8 @@
-/* Acting as a service account: IAM Credentials' generateAccessToken, and the file that asks for it.
- */
+/* Acting as a service account: IAM Credentials' generateAccessToken. */
 #include "auth/google/impersonation.h"
 
 #include <stdio.h>
 #include <string.h>
-#include "auth/google/endpoint.h"
 #include "auth/google/request.h"
 #include "auth/google/token_response.h"
 #include "base/cleanup.h"
@@ -12,7 +10,7 @@
 #include "base/json.h"
 #include "base/secret.h"
 
-enum { DEFAULT_LIFE_S = 3600, DELEGATES_LIMIT = 16 };
+enum { DEFAULT_LIFE_S = 3600 };
 
 bool impersonation_account(const char *url, char *out, size_t size) {
     const char *slash = strrchr(url, '/');
@@ -97,56 +95,4 @@ bool impersonation_token(const struct impersonation *impersonation, struct googl
     if (ok && !impersonation_account(impersonation->url, token->account, sizeof token->account))
         token->account[0] = '\0';
     return ok || error_wrap(error, "impersonation");
-}
-
-static bool delegates_ok(const json_t *delegates, struct error *error) {
-    bool ok = !delegates || json_is_null(delegates) ||
-              (json_is_array(delegates) && json_array_size(delegates) <= DELEGATES_LIMIT);
-    for (size_t i = 0; ok && i < json_array_size(delegates); i++)
-        ok = json_is_string(json_array_get(delegates, i));
-    return ok || error_set(error, ERROR_INVALID, "delegates is not an array of at most 16 strings");
-}
-
-/* The file's own scopes apply unless others were asked for. */
-static const char *choose_scope(const json_t *document, const struct ask *ask,
-                                struct buffer *joined) {
-    const json_t *scopes = json_object_get(document, "scopes");
-    if (strcmp(ask->scope, GOOGLE_SCOPE) != 0 || json_array_size(scopes) == 0)
-        return ask->scope;
-    for (size_t i = 0; i < json_array_size(scopes); i++) {
-        const char *scope = json_string_value(json_array_get(scopes, i));
-        if (scope)
-            buffer_printf(joined, "%s%s", joined->length ? " " : "", scope);
-    }
-    return joined->length && !joined->failed ? joined->bytes : ask->scope;
-}
-
-bool impersonation_document_token(const json_t *document, const struct ask *ask,
-                                  struct google_token *out, struct error *error) {
-    const char *universe,
-        *url = document_string(document, "service_account_impersonation_url", error);
-    const json_t *source = json_object_get(document, "source_credentials");
-    const json_t *delegates = json_object_get(document, "delegates");
-    if (!url || !document_universe(document, &universe, error) ||
-        !endpoint_check(url, ENDPOINT_IAM, universe, "service_account_impersonation_url", error) ||
-        !delegates_ok(delegates, error))
-        return false;
-    if (!json_is_object(source))
-        return error_set(error, ERROR_INVALID, "source_credentials is missing or not an object");
-
-    struct ask source_ask = *ask;
-    source_ask.scope = GOOGLE_SCOPE;
-    source_ask.depth++;
-    if (!document_token(source, &source_ask, out, error))
-        return error_wrap(error, "source_credentials");
-    if (!document_quota_project(document, out, error))
-        return false;
-    cleanup_buffer struct buffer joined = {0};
-    struct impersonation impersonation = {
-        .client = ask->client,
-        .url = url,
-        .delegates = json_is_array(delegates) ? delegates : NULL,
-        .scope = choose_scope(document, ask, &joined),
-    };
-    return impersonation_token(&impersonation, out, error);
 }

@@ -5,7 +5,8 @@
 #ifndef AUTH_GOOGLE_IMPERSONATION_H
 #define AUTH_GOOGLE_IMPERSONATION_H
 
-#include "auth/google/document.h"
+#include <jansson.h>
+#include "auth/google/google.h"
 
 struct impersonation {
     struct client *client;
@@ -21,9 +22,5 @@ bool impersonation_token(const struct impersonation *impersonation, struct googl
 
 /* Reads EMAIL out of such a URL; false when it has none. */
 bool impersonation_account(const char *url, char *out, size_t size);
-
-/* The token of a credential file of type impersonated_service_account. */
-bool impersonation_document_token(const json_t *document, const struct ask *ask,
-                                  struct google_token *out, struct error *error);
 
 #endif
