@@ -2,14 +2,13 @@
 #include <stdio.h>
 #include "base/text.h"
 #include "cmd/commands.h"
-#include "cmd/help.h"
 #include "cmd/run.h"
 
 int main(int argc, char **argv) {
     if (argc > 0 && text_ends(text_of(argv[0]), "docker-credential-tarn"))
         return run_command(&docker_credential_command, argc, argv);
     if (argc < 2) {
-        help_print_overview(stderr);
+        commands_print_overview(stderr);
         return 2;
     }
     const struct command *command = commands_find(argv[1]);

@@ -1,8 +1,10 @@
-/* The table of all commands. */
+/* The table of all commands, and tarn help, which prints it. */
 #include "cmd/commands.h"
 
 #include <stdio.h>
 #include <string.h>
+#include "cmd/arguments.h"
+#include "cmd/help.h"
 
 const struct command *const commands[] = {
     &serve_command,
@@ -39,3 +41,31 @@ int commands_refuse(const char *name) {
     fprintf(stderr, "tarn: there is no command %s (see tarn --help)\n", name);
     return 2;
 }
+
+void commands_print_overview(FILE *out) {
+    fputs("tarn is a pull-through cache for container images.\n\n"
+          "Usage: tarn COMMAND [ARGUMENT…]\n\n",
+          out);
+    for (const struct command *const *command = commands; *command; command++)
+        fprintf(out, "  %-28s %s\n", (*command)->name, (*command)->summary);
+    fputs("\n`tarn COMMAND --help` shows the help of one command. Manual pages: tarn(1), "
+          "tarn.yaml(5).\n",
+          out);
+}
+
+static int run(const struct arguments *arguments) {
+    if (arguments->operand_count == 0) {
+        commands_print_overview(stdout);
+        return help_end();
+    }
+    const struct command *command = commands_find(arguments->operands[0]);
+    return command ? help_print_command(command) : commands_refuse(arguments->operands[0]);
+}
+
+const struct command help_command = {
+    .name = "help",
+    .arguments = "[COMMAND]",
+    .most = 1,
+    .summary = "show all commands, or the help of one",
+    .run = run,
+};

@@ -2,6 +2,7 @@
 #ifndef CMD_COMMANDS_H
 #define CMD_COMMANDS_H
 
+#include <stdio.h>
 #include "cmd/command.h"
 
 extern const struct command serve_command;
@@ -28,5 +29,8 @@ const struct command *commands_find(const char *name);
 
 /* Says on standard error that there is no such command. Returns 2. */
 int commands_refuse(const char *name);
+
+/* What `tarn --help` prints: all commands, one line each. */
+void commands_print_overview(FILE *out);
 
 #endif

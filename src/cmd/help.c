@@ -1,20 +1,7 @@
-/* tarn help: prints the description of the commands. */
+/* Prints the help of one command. */
 #include "cmd/help.h"
 
-#include <string.h>
-#include "cmd/arguments.h"
-#include "cmd/commands.h"
-
-void help_print_overview(FILE *out) {
-    fputs("tarn is a pull-through cache for container images.\n\n"
-          "Usage: tarn COMMAND [ARGUMENT…]\n\n",
-          out);
-    for (const struct command *const *command = commands; *command; command++)
-        fprintf(out, "  %-28s %s\n", (*command)->name, (*command)->summary);
-    fputs("\n`tarn COMMAND --help` shows the help of one command. Manual pages: tarn(1), "
-          "tarn.yaml(5).\n",
-          out);
-}
+#include <stdio.h>
 
 static void print_setting(const struct config_option *setting) {
     char variable[CONFIG_NAME_SIZE], standard[CONFIG_VALUE_SIZE];
@@ -50,7 +37,7 @@ static void print_options(const struct command *command) {
     fputs("  --help, -h\n        print this help\n", stdout);
 }
 
-static int end_output(void) {
+int help_end(void) {
     if (fflush(stdout) == 0 && !ferror(stdout))
         return 0;
     perror("tarn: writing the help");
@@ -65,22 +52,5 @@ int help_print_command(const struct command *command) {
     if (command->text)
         printf("\n%s", command->text);
     print_options(command);
-    return end_output();
+    return help_end();
 }
-
-static int run(const struct arguments *arguments) {
-    if (arguments->operand_count == 0) {
-        help_print_overview(stdout);
-        return end_output();
-    }
-    const struct command *command = commands_find(arguments->operands[0]);
-    return command ? help_print_command(command) : commands_refuse(arguments->operands[0]);
-}
-
-const struct command help_command = {
-    .name = "help",
-    .arguments = "[COMMAND]",
-    .most = 1,
-    .summary = "show all commands, or the help of one",
-    .run = run,
-};
