@@ -5,7 +5,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     char home[] = "HOME=/";
     char *const environment[] = {home, NULL};
-    struct buffer problems cleanup_buffer = {0};
+    cleanup_buffer struct buffer problems = {0};
     struct config *config = config_parse((struct text){(const char *)bytes, length}, "fuzz.yaml",
                                          NULL, environment, &problems);
     MUST((config == NULL) == (problems.length > 0));

@@ -294,7 +294,7 @@ static void test_token_replies_are_read_in_every_form(void **state) {
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         cleanup_secret_buffer struct buffer body = body_of(cases[i].body);
-        struct google_token token __attribute__((cleanup(google_token_wipe))) = {0};
+        cleanup_google_token struct google_token token = {0};
         struct error error = {0};
         bool ok = token_response_read(&body, 1000, &token, &error);
         if (ok != (cases[i].life_s != 0))
@@ -473,7 +473,7 @@ static bool fetch(const struct google_settings *settings, struct google_token *t
 
 /* The file's token, which must come. */
 static void must_fetch(struct machine *machine, const char *content, const char *secret) {
-    struct google_token token __attribute__((cleanup(google_token_wipe))) = {0};
+    cleanup_google_token struct google_token token = {0};
     struct error error = {0};
     write_file(machine, machine->file, content);
     if (!fetch(&(struct google_settings){.file = machine->file}, &token, &error))
@@ -720,7 +720,7 @@ static void test_federation_from_a_program(void **state) {
 
 static void test_a_federated_identity_acts_as_an_account(void **state) {
     struct machine *machine = *state;
-    struct google_token token __attribute__((cleanup(google_token_wipe))) = {0};
+    cleanup_google_token struct google_token token = {0};
     struct error error = {0};
     cleanup_buffer struct buffer content = {0};
     machine->answer = federate;

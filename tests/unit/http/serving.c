@@ -101,7 +101,7 @@ static void handle(void *context, struct http_exchange *exchange) {
         hold();
         http_respond(exchange, 200, NULL, "held", 4);
     } else if (text_is(path, "/body")) {
-        struct buffer body cleanup_buffer = {0};
+        cleanup_buffer struct buffer body = {0};
         if (http_read_body(exchange, 100, &body, &error))
             http_respond(exchange, 200, NULL, body.length ? body.bytes : "", body.length);
         else

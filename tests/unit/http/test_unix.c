@@ -30,7 +30,7 @@ static pthread_t runner;
 /* Responds with "CLIENT BODY", or with the kind of error of reading the body. */
 static void handle(void *context, struct http_exchange *exchange) {
     (void)context;
-    struct buffer body cleanup_buffer = {0}, answer cleanup_buffer = {0};
+    cleanup_buffer struct buffer body = {0}, answer = {0};
     struct error error = {0};
     if (text_is(http_exchange_request(exchange)->path, "/unread")) {
         http_respond(exchange, 200, NULL, "unread", 6);
