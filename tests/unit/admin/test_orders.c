@@ -1,12 +1,10 @@
 /* The orders ls, du, rm, prune and verify on a store, and the patterns that name images. */
-#include "admin/image_pattern.h"
 #include "admin/ls.h"
 #include "admin/order.h"
 #include "admin/prune.h"
 #include "admin/rm.h"
 #include "admin/verify.h"
 #include "base/log.h"
-#include "oci/digest_set.h"
 #include "oci/manifest.h"
 #include "store/blobs.h"
 #include "store/records.h"
@@ -145,98 +143,6 @@ static struct digest put_index(struct fixture *fixture, const char *repository,
 static bool has_blob(struct fixture *fixture, const char *text) {
     struct digest digest = digest_of_text(text);
     return store_blob_has(fixture->store, &digest, NULL);
-}
-
-/* ---- digest sets ---- */
-
-static void test_a_set_holds_what_was_added_once(void **state) {
-    (void)state;
-    enum { COUNT = 5000 };
-    struct digest_set set = {0};
-    bool added;
-    size_t found = 0;
-    struct digest digest = {.algorithm = DIGEST_SHA256};
-    assert_false(digest_set_has(&set, &digest));
-    for (uint32_t i = 0; i < COUNT; i++) {
-        memcpy(digest.bytes, &i, sizeof i);
-        assert_true(digest_set_add(&set, &digest, &added));
-        assert_true(added);
-        assert_true(digest_set_add(&set, &digest, &added));
-        assert_false(added);
-    }
-    assert_int_equal(set.count, COUNT);
-    for (size_t at = 0; digest_set_next(&set, &at);)
-        found++;
-    assert_int_equal(found, COUNT);
-    uint32_t other = COUNT;
-    memcpy(digest.bytes, &other, sizeof other);
-    assert_false(digest_set_has(&set, &digest));
-    digest_set_finish(&set);
-}
-
-/* ---- names ---- */
-
-static void test_names(void **state) {
-    (void)state;
-    static const struct {
-        const char *text, *repository, *tag;
-    } good[] = {
-        {"docker.io/alpine:3", "docker.io/library/alpine", "3"},
-        {"index.docker.io/alpine", "docker.io/library/alpine", ""},
-        {"registry-1.docker.io/org/app:1", "docker.io/org/app", "1"},
-        {"docker.io/**", "docker.io/**", ""},
-        {"docker.io/al*", "docker.io/library/al*", ""},
-        {"GHCR.io:443/org/app:v1.*", "ghcr.io/org/app", "v1.*"},
-        {"localhost:5000/a/b", "localhost:5000/a/b", ""},
-        {"*.pkg.dev/p/**:latest", "*.pkg.dev/p/**", "latest"},
-        {"[::1]:5000/a", "[::1]:5000/a", ""},
-        {"**", "**", ""},
-    };
-    static const char *const bad[] = {
-        "",       "alpine",    "alpine:3",           "/a",        "a.test/",
-        "a.test", "a.test/A",  "a.test//b",          "a.test/..", "a.test/b:",
-        "a b/c",  "a.test/b@", "a.test/b@sha256:00", "***"};
-    struct image_pattern name;
-    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
-        struct error error = {0};
-        if (!image_pattern_parse(text_of(good[i].text), &name, &error))
-            fail_msg("%s", error.text);
-        assert_string_equal(name.repository, good[i].repository);
-        assert_string_equal(name.tag, good[i].tag);
-    }
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        struct error error = {0};
-        if (image_pattern_parse(text_of(bad[i]), &name, &error))
-            fail_msg("%s is taken", bad[i]);
-        assert_int_equal(error.kind, ERROR_INVALID);
-    }
-}
-
-static bool matches(const struct image_pattern *pattern, const char *host, const char *path) {
-    struct repository_name repository;
-    assert_true(repository_name_parse(text_of(host), text_of(path), &repository));
-    return image_pattern_matches_repository(pattern, &repository);
-}
-
-static void test_a_pattern_matches_what_it_means(void **state) {
-    (void)state;
-    struct image_pattern name;
-    struct digest digest = digest_of_text("a"), other = digest_of_text("b");
-    char text[256], formatted[DIGEST_STRING_SIZE];
-    assert_true(image_pattern_parse(text_of("a.test/org/*:v?"), &name, NULL));
-    assert_true(matches(&name, "a.test", "org/app"));
-    assert_false(matches(&name, "b.test", "org/app"));
-    assert_false(matches(&name, "a.test", "org/app/x"));
-    assert_true(image_pattern_matches_tag(&name, "v1", &digest));
-    assert_false(image_pattern_matches_tag(&name, "v10", &digest));
-    assert_false(image_pattern_is_whole(&name));
-    snprintf(text, sizeof text, "a.test/org/app:v1@%s", digest_format(&digest, formatted));
-    assert_true(image_pattern_parse(text_of(text), &name, NULL));
-    assert_true(image_pattern_matches_tag(&name, "any", &digest));
-    assert_false(image_pattern_matches_tag(&name, "v1", &other));
-    assert_true(image_pattern_parse(text_of("a.test/org/app"), &name, NULL));
-    assert_true(image_pattern_is_whole(&name));
-    assert_false(image_pattern_matches_tag(&name, "v1", &digest));
 }
 
 /* ---- orders ---- */
@@ -746,9 +652,6 @@ static void test_a_slow_verify_ends_when_nobody_wants_it(void **state) {
 int main(void) {
     log_configure(LOG_ERROR, LOG_TEXT);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_set_holds_what_was_added_once),
-        cmocka_unit_test(test_names),
-        cmocka_unit_test(test_a_pattern_matches_what_it_means),
         STORE_TEST(test_what_is_no_order_is_refused_and_does_nothing),
         STORE_TEST(test_who_leaves_while_the_scan_goes_on_does_not_hang),
         STORE_TEST(test_images_are_sorted_by_upstream_repository_and_tag),
@@ -771,7 +674,6 @@ int main(void) {
         STORE_TEST(test_each_bad_blob_says_whether_it_was_set_aside),
         STORE_TEST(test_many_bad_blobs_are_all_told),
         STORE_TEST(test_a_slow_verify_ends_when_nobody_wants_it),
-#undef ON_A_STORE
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
