@@ -37,7 +37,7 @@ static json_t *read_json(struct http_exchange *exchange) {
 
 /* ---- warm: the order ---- */
 
-/* {"images":[…],"platforms":[…]}, the latter optional. False: an error response was sent. */
+/* {"images":[…],"platforms":[…]}; platforms is optional. False: an error response was sent. */
 static bool read_order(struct http_exchange *exchange, json_t **json, const char ***images,
                        const char ***platforms) {
     *json = read_json(exchange);
@@ -142,7 +142,7 @@ static void handle_warm(struct admin *admin, struct http_exchange *exchange) {
 
 /* ---- the other orders ---- */
 
-/* The answer to an order about the target, which begins with its first line. */
+/* The response to an order. Its head is sent with the first line. */
 struct lines {
     struct http_exchange *exchange;
     bool begun;
@@ -185,8 +185,8 @@ static void send_failure(struct lines *lines, const struct error *error) {
     http_send(lines->exchange, line.bytes, line.length, NULL);
 }
 
-static void take_order(struct admin *admin, struct http_exchange *exchange, const char *what,
-                       const json_t *order) {
+static void handle_order(struct admin *admin, struct http_exchange *exchange, const char *what,
+                         const json_t *order) {
     struct lines lines = {.exchange = exchange};
     const struct line_sink sink = {.write = send_line, .is_wanted = is_there, .context = &lines};
     struct error error = {0};
@@ -215,19 +215,19 @@ static json_t *read_query(struct http_exchange *exchange) {
 static void handle_ls(struct admin *admin, struct http_exchange *exchange) {
     cleanup_json json_t *order = read_query(exchange);
     if (order)
-        take_order(admin, exchange, "ls", order);
+        handle_order(admin, exchange, "ls", order);
 }
 
 static void handle_du(struct admin *admin, struct http_exchange *exchange) {
     cleanup_json json_t *order = json_object();
-    take_order(admin, exchange, "du", order);
+    handle_order(admin, exchange, "du", order);
 }
 
 static void handle_with_body(struct admin *admin, struct http_exchange *exchange,
                              const char *what) {
     cleanup_json json_t *order = read_json(exchange);
     if (order)
-        take_order(admin, exchange, what, order);
+        handle_order(admin, exchange, what, order);
 }
 
 static void handle_rm(struct admin *admin, struct http_exchange *exchange) {

@@ -10,7 +10,7 @@
 
 enum {
     DEPTH_LIMIT = 4,      /* indexes inside indexes */
-    PARTS_LIMIT = 100000, /* of one image; what an index over large indexes names has no end */
+    PARTS_LIMIT = 100000, /* of one image; an index of large indexes could name any number */
 };
 
 static bool no_memory(struct error *error) {

@@ -13,7 +13,7 @@ static bool refuse(struct error *error, struct text text, const char *why) {
                      TEXT_PRINT(text), why);
 }
 
-/* The pattern with a letter in place of each wildcard, so that the grammar of names can judge it.
+/* The pattern with a letter in place of each wildcard, so that the grammar of names can check it.
  */
 static struct text sample(const char *pattern, char *out, size_t size) {
     snprintf(out, size, "%s", pattern);
@@ -31,7 +31,7 @@ static bool read_host(struct text text, char out[static HOST_LIMIT + 1]) {
     return strpbrk(out, "*?") || upstream_canonical_host(text, out);
 }
 
-/* Docker Hub's one-part names get library/ in front. A `**` may stand for many parts already. */
+/* Docker Hub's one-part names get library/ in front, but not `**`, which may match many parts. */
 static bool read_repository(struct text text, const char *host, char *out, size_t size) {
     char like[NAME_LIMIT + 1], name[NAME_LIMIT + 1];
     if (!text_copy(text, name, sizeof name) ||

@@ -16,7 +16,7 @@
 
 /* Where the lines of a response go. */
 struct line_sink {
-    /* Takes a whole line with its newline. False: nobody takes any more, and the order ends. */
+    /* Takes a whole line with its newline. False: the receiver is gone, and the order ends. */
     bool (*write)(void *context, const char *bytes, size_t length);
     /* Asked now and then while nothing is written; false ends the order. May be NULL. */
     bool (*is_wanted)(void *context);
@@ -24,7 +24,7 @@ struct line_sink {
 };
 
 /* Writes the object as one line and releases it; NULL (out of memory) is an error. False with
- * ERROR_CLOSED: nobody takes the line. */
+ * ERROR_CLOSED: the receiver is gone. */
 bool line_write(const struct line_sink *sink, json_t *line, struct error *error);
 
 /* Values of members; NULL when out of memory. */

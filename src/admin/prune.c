@@ -8,16 +8,16 @@
 
 enum {
     SWEEP_AGE_S = 60,   /* while a cache runs, a younger link may be about to get its blob */
-    FAILURES_LIMIT = 16 /* after so many failed deletions in a row the next ones would fail too */
+    FAILURES_LIMIT = 16 /* after so many failed deletions in a row, more would probably fail */
 };
 
 struct pruning {
     struct order_target *target;
     const struct line_sink *sink;
     const struct prune_options *options;
-    int64_t before_s; /* blobs last used before then go; INT64_MIN: age does not matter */
+    int64_t before_s; /* delete blobs last used before then; INT64_MIN: age does not matter */
     uint64_t blobs, bytes;
-    uint64_t remaining; /* bytes that are left; in a dry run: that would be left */
+    uint64_t remaining; /* bytes that are left; in a dry run, that would be left */
     struct error *error;
     bool failed;
 };
@@ -62,15 +62,15 @@ static uint64_t bytes_there(const struct pruning *pruning) {
 /* Whether so many failures in a row are reason enough to end. The store puts a blob that it cannot
  * delete at the end of its queue, so after as many failures as there are blobs the same blobs would
  * come again. */
-static bool is_hopeless(const struct pruning *pruning, uint64_t failures) {
+static bool should_give_up(const struct pruning *pruning, uint64_t failures) {
     struct store_usage usage;
     store_usage(pruning->target->store, &usage);
     return failures >= FAILURES_LIMIT || failures >= usage.blobs;
 }
 
 /* Evicts blobs last used before `before_s`, until no more than `most` bytes are left (-1: all of
- * them). A few blobs that cannot be deleted do not stop it; *failure gets the reason of the last
- * one. False: nobody waits for the response. */
+ * them). Goes on after a few failed deletions; *failure gets the reason of the last one. False:
+ * nobody waits for the response, and the error is set. */
 static bool evict(struct pruning *pruning, int64_t before_s, int64_t most, struct error *failure) {
     struct store_blob blob;
     struct error why;
@@ -85,7 +85,7 @@ static bool evict(struct pruning *pruning, int64_t before_s, int64_t most, struc
         if (why.kind == ERROR_NOT_FOUND)
             break;
         *failure = why;
-        if (is_hopeless(pruning, ++failures))
+        if (should_give_up(pruning, ++failures))
             break;
         if (!order_target_check(pruning->target, pruning->sink, pruning->error))
             return false;

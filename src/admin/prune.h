@@ -11,7 +11,7 @@ struct prune_options {
 };
 
 /* Deletes blobs, the least recently used first, but none that is in use or pinned. Writes one line
- * for each, {"digest","size","last_used"}, then deletes the records that are left without a blob.
+ * for each, {"digest","size","last_used"}, then deletes the records whose blobs are gone.
  * The last line has "blobs", "bytes", "dry_run" and "remaining_bytes". A blob that cannot be
  * deleted makes the order fail at its end; many such blobs in a row end it at once. */
 bool order_prune(struct order_target *target, const struct prune_options *options,

@@ -43,7 +43,7 @@ static bool add_name(void *context, const struct repository_name *name) {
     return true;
 }
 
-/* By host first: "a.io:5000" is behind "a.io" however '/' compares. */
+/* By host, then by path. The bytes of HOST/PATH sort differently, because '-' comes before '/'. */
 static int compare_names(const void *left, const void *right) {
     const struct repository_name *a = left, *b = right;
     int order = strcmp(a->host, b->host);
@@ -101,7 +101,7 @@ static int compare_tags(const void *left, const void *right) {
     return strcmp(a->tag, b->tag);
 }
 
-/* Most manifests say that they are no index, and need not be read to know it. */
+/* False: the link's media type says that the manifest is no index, so it need not be read. */
 static bool may_be_index(const struct repository_records *records, const struct digest *digest) {
     char media_type[128];
     return !store_has_link_manifest(records->store, records->name, digest, media_type,

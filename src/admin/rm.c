@@ -212,7 +212,8 @@ static bool find_staying(const struct repository_records *records, const struct 
     return true;
 }
 
-/* Unlinks the images of `gone` and what only they use in the repository. */
+/* Deletes the links of the images of `gone`, and of digests that no other image of the repository
+ * uses. */
 static bool remove_images(struct removal *removal, const struct repository_records *records,
                           const struct digest_set *gone, const struct digest_set *tagged,
                           bool by_digest, struct error *error) {

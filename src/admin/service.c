@@ -13,22 +13,22 @@
 #include "oci/error_body.h"
 
 enum {
-    AGAIN_FIRST_MS = 60 * 1000, /* pause after a failure that may pass; doubled each time */
-    AGAIN_MOST_MS = 3600 * 1000,
-    LEAVE_MS = 5000,
+    RETRY_FIRST_MS = 60 * 1000, /* pause after a temporary failure; doubled each time */
+    RETRY_MOST_MS = 3600 * 1000,
+    END_MS = 5000, /* how long service_free() waits for the threads */
 };
 
 /* When an entry of the schedule is due, and whether it failed the last time. */
 struct turn {
     int64_t due_ms;   /* clock_ms(); INT64_MAX: never again */
-    int64_t again_ms; /* the pause after the last failure; 0: it did not fail */
+    int64_t retry_ms; /* the pause after the last failure; 0: it did not fail */
 };
 
 struct service {
     const struct service_settings *settings;
     struct warmer warmer;
     struct order_target target;
-    struct admin admin; /* both of them */
+    struct admin admin; /* points to warmer and target */
     char *address;      /* "unix:ROOT/tarn.sock" */
     const char *listen[1];
     struct http_server *server; /* NULL: the socket could not be made */
@@ -43,8 +43,8 @@ struct service {
 
 /* ---- the schedule ---- */
 
-/* Whether trying again later may help. */
-static bool may_pass(const struct error *error) {
+/* Whether the same request may work later. */
+static bool is_temporary(const struct error *error) {
     switch (error->kind) {
     case ERROR_UNAVAILABLE:
     case ERROR_TIMEOUT:
@@ -56,7 +56,7 @@ static bool may_pass(const struct error *error) {
     }
 }
 
-/* Warms the images of an entry. True: one failed for a reason that may pass. */
+/* Warms the images of an entry. True: one of them failed for a temporary reason. */
 static bool warm_images(struct service *service, const struct warm_entry *entry) {
     bool again = false;
     for (size_t i = 0; entry->images[i] && !atomic_load(&service->warmer.stopping); i++) {
@@ -65,21 +65,21 @@ static bool warm_images(struct service *service, const struct warm_entry *entry)
         struct warm_result result;
         struct error error;
         if (!warm_image(&service->warmer, &request, &result, &error))
-            again = again || may_pass(&error);
+            again = again || is_temporary(&error);
     }
     return again;
 }
 
-static void take_turn(struct service *service, const struct warm_entry *entry, struct turn *turn) {
+static void run_entry(struct service *service, const struct warm_entry *entry, struct turn *turn) {
     int64_t pause_ms = entry->every_ms ? entry->every_ms : INT64_MAX;
     if (warm_images(service, entry)) {
-        turn->again_ms = turn->again_ms ? turn->again_ms * 2 : AGAIN_FIRST_MS;
-        if (turn->again_ms > AGAIN_MOST_MS)
-            turn->again_ms = AGAIN_MOST_MS;
-        if (turn->again_ms < pause_ms)
-            pause_ms = turn->again_ms;
+        turn->retry_ms = turn->retry_ms ? turn->retry_ms * 2 : RETRY_FIRST_MS;
+        if (turn->retry_ms > RETRY_MOST_MS)
+            turn->retry_ms = RETRY_MOST_MS;
+        if (turn->retry_ms < pause_ms)
+            pause_ms = turn->retry_ms;
     } else {
-        turn->again_ms = 0;
+        turn->retry_ms = 0;
     }
     turn->due_ms = pause_ms == INT64_MAX ? INT64_MAX : clock_ms() + pause_ms;
 }
@@ -101,7 +101,7 @@ static void end_thread(struct service *service) {
     lock_release(&service->ending_lock);
 }
 
-static void keep_schedule(void *context) {
+static void run_schedule(void *context) {
     struct service *service = context;
     for (;;) {
         size_t next = 0;
@@ -112,7 +112,7 @@ static void keep_schedule(void *context) {
         if (service->turns[next].due_ms == INT64_MAX ||
             !sleep_until(service, service->turns[next].due_ms))
             break;
-        take_turn(service, &service->settings->warm[next], &service->turns[next]);
+        run_entry(service, &service->settings->warm[next], &service->turns[next]);
     }
     end_thread(service);
 }
@@ -147,7 +147,7 @@ static bool set_up(struct service *service, struct error *error) {
     settings.context = &service->admin;
     struct error why;
     service->server = http_server_new(&settings, &why);
-    if (!service->server) /* clients are served without it */
+    if (!service->server) /* not fatal: clients can be served without the socket */
         log_at(LOG_WARN,
                "orders are not taken: tarn warm, ls, du, rm, prune and verify will not work",
                LOG_STRING("error", why.text));
@@ -202,7 +202,7 @@ static bool start_thread(struct service *service, const char *name, void (*run)(
 bool service_start(struct service *service, struct error *error) {
     return (!service->server || start_thread(service, "orders", serve_socket, error)) &&
            (service->settings->warm_count == 0 ||
-            start_thread(service, "warm schedule", keep_schedule, error));
+            start_thread(service, "warm schedule", run_schedule, error));
 }
 
 void service_stop(struct service *service) {
@@ -218,7 +218,7 @@ void service_stop(struct service *service) {
 bool service_free(struct service *service) {
     if (!service)
         return true;
-    int64_t deadline_ms = clock_ms() + LEAVE_MS;
+    int64_t deadline_ms = clock_ms() + END_MS;
     bool in_time = true;
     lock_acquire(&service->ending_lock);
     while (service->running > 0 && in_time)

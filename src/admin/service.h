@@ -1,6 +1,6 @@
 /*
- * What the operator has a running tarn do: warm the images of a schedule at their times, and take
- * orders over the socket file ROOT/tarn.sock (admin.h).
+ * Two services to the operator of a running tarn: warming the images of a schedule at their times,
+ * and orders over the socket file ROOT/tarn.sock (admin.h).
  */
 #ifndef ADMIN_SERVICE_H
 #define ADMIN_SERVICE_H
@@ -36,8 +36,8 @@ bool service_start(struct service *service, struct error *error);
 /* From any thread. The service takes no more orders, and orders under way end as soon as they can.
  */
 void service_stop(struct service *service);
-/* After service_stop(): waits for the end, at most 5 s. False: an order hangs; nothing is freed,
- * and what it uses must stay. NULL is allowed. */
+/* After service_stop(): waits for the end, at most 5 s. False: an order has not ended; nothing is
+ * freed, and everything that the order uses must stay. NULL is allowed. */
 bool service_free(struct service *service);
 
 #endif

@@ -21,8 +21,7 @@ struct order_target {
     const atomic_bool *stopping; /* set: every order ends soon, with ERROR_CLOSED; may be NULL */
 };
 
-/* Whether the order is to go on. False, with ERROR_CLOSED: tarn stops, or nobody waits for the
- * response. */
+/* Whether the order is to go on. False, with ERROR_CLOSED: tarn stops, or the client has left. */
 bool order_target_check(const struct order_target *target, const struct line_sink *sink,
                         struct error *error);
 

@@ -15,7 +15,7 @@ enum { REPORT_MS = 200 };
 struct finding {
     struct digest digest;
     bool unreadable; /* it could not be hashed; else its bytes are wrong */
-    bool set_aside;  /* of wrong bytes only: the store no longer has it */
+    bool set_aside;  /* wrong bytes, and the store has moved the blob away */
     struct error why;
 };
 
@@ -38,7 +38,7 @@ struct verifying {
 
 /* ---- the thread that hashes ---- */
 
-/* store_blob_verify() keeps the rate within one blob; this keeps it over many small ones. */
+/* store_blob_verify() limits the rate within one blob; this function limits it over many blobs. */
 static void throttle(struct verifying *verifying, uint64_t bytes) {
     while (verifying->rate && !atomic_load(&verifying->stop)) {
         double due_ms = (double)bytes / (double)verifying->rate * 1000;
@@ -49,7 +49,7 @@ static void throttle(struct verifying *verifying, uint64_t bytes) {
     }
 }
 
-/* Hands a finding to the thread that writes, and waits until it was written. */
+/* Hands a finding to the thread that writes, and waits until that thread has taken it. */
 static void hand_over(struct verifying *verifying, const struct finding *finding) {
     lock_acquire(&verifying->progress_lock);
     verifying->finding = *finding;
@@ -76,7 +76,8 @@ static void verify_blob(struct verifying *verifying, const struct store_blob *bl
         atomic_store(&verifying->stop, true);
         return;
     }
-    /* An unreadable blob may be intact, and readable again once its disk or its mode is mended. */
+    /* An unreadable blob may be intact, and readable again once its disk or its mode is repaired.
+     */
     finding.unreadable = !sound && why->kind != ERROR_CORRUPT;
     lock_acquire(&verifying->progress_lock);
     verifying->blobs++;
@@ -104,7 +105,7 @@ static void verify_all(void *context) {
 
 /* ---- the thread that writes ---- */
 
-/* What there is to write. */
+/* What the thread that hashes has done since the last line. */
 struct news {
     bool has_finding;
     struct finding finding;
@@ -168,7 +169,7 @@ static bool follow(struct verifying *verifying, const struct line_sink *sink, st
     return true;
 }
 
-static void dismiss(struct verifying *verifying) {
+static void stop_hashing(struct verifying *verifying) {
     lock_acquire(&verifying->progress_lock);
     atomic_store(&verifying->stop, true);
     condition_broadcast(&verifying->changed);
@@ -180,7 +181,7 @@ static bool run(struct verifying *verifying, const struct line_sink *sink, struc
     if (!thread_start("verify", THREAD_STACK, verify_all, verifying, &thread, error))
         return false;
     bool ok = follow(verifying, sink, error);
-    dismiss(verifying);
+    stop_hashing(verifying);
     pthread_join(thread, NULL);
     if (ok && verifying->failure.kind != ERROR_NONE) {
         ok = false;

@@ -20,13 +20,13 @@ const char *warm_state_name(enum warm_state state) {
     return names[state];
 }
 
-/* The threads that bring in an image's blobs, and the one that waits for them and reports. */
-struct crew {
+/* Shared by the threads that fetch an image's blobs and the thread that waits and reports. */
+struct fetching {
     const struct warm_walk *walk;
     const struct warm_request *request;
-    atomic_bool dismissed; /* nobody waits for the rest */
+    atomic_bool cancelled; /* nobody waits for the rest */
 
-    struct lock parts_lock; /* guards what stands below, and the parts once the crew works */
+    struct lock parts_lock; /* guards all below, and the parts while the threads run */
     struct condition all_done;
     size_t next; /* the first part that no thread has taken */
     unsigned working;
@@ -35,35 +35,35 @@ struct crew {
 
 /* ---- one blob ---- */
 
-static bool is_dismissed(const struct crew *crew) {
-    return atomic_load(&crew->dismissed) || atomic_load(crew->walk->cancel.stop);
+static bool is_cancelled(const struct fetching *fetching) {
+    return atomic_load(&fetching->cancelled) || atomic_load(fetching->walk->cancel.stop);
 }
 
 static bool still_waiting(void *context) {
-    return !is_dismissed(context);
+    return !is_cancelled(context);
 }
 
-static void update_part(struct crew *crew, struct warm_part *part, enum warm_state state,
+static void update_part(struct fetching *fetching, struct warm_part *part, enum warm_state state,
                         uint64_t size, uint64_t bytes) {
-    lock_acquire(&crew->parts_lock);
+    lock_acquire(&fetching->parts_lock);
     part->state = state;
     part->size = size;
     part->bytes = bytes;
     part->moved = true;
-    lock_release(&crew->parts_lock);
+    lock_release(&fetching->parts_lock);
 }
 
-/* Waits until the last byte of the blob is here. A transfer that fails is noticed only by a reader,
- * so this is one, although it does not look at the bytes. */
-static bool follow(struct crew *crew, struct warm_part *part, struct cache_blob *blob,
+/* Waits until the last byte of the blob is here. Only a reader learns that a transfer has failed,
+ * so this function is a reader, although it ignores the bytes. */
+static bool follow(struct fetching *fetching, struct warm_part *part, struct cache_blob *blob,
                    struct error *error) {
-    const struct cancel cancel = {.is_wanted = still_waiting, .context = crew};
+    const struct cancel cancel = {.is_wanted = still_waiting, .context = fetching};
     uint64_t at = 0, end = 0;
     cache_blob_want(blob, 0, blob->size_known ? blob->size : UINT64_MAX, true);
     do {
         uint64_t size = blob->size_known ? blob->size : part->size;
-        update_part(crew, part, WARM_FETCHING, size, at);
-        if (is_dismissed(crew))
+        update_part(fetching, part, WARM_FETCHING, size, at);
+        if (is_cancelled(fetching))
             return error_set(error, ERROR_CLOSED, "nobody waits for the blob");
         if (!cache_blob_wait(blob, at, &end, &cancel, error))
             return false;
@@ -74,136 +74,137 @@ static bool follow(struct crew *crew, struct warm_part *part, struct cache_blob 
     } while (!blob->size_known || at < blob->size);
     if (!cache_blob_settle(blob, error))
         return false;
-    update_part(crew, part, WARM_CACHED, at, at);
+    update_part(fetching, part, WARM_CACHED, at, at);
     return true;
 }
 
-static bool bring(struct crew *crew, struct warm_part *part, struct error *error) {
-    const struct warm_walk *walk = crew->walk;
+static bool fetch_part(struct fetching *fetching, struct warm_part *part, struct error *error) {
+    const struct warm_walk *walk = fetching->walk;
     const struct blob_range whole = {.kind = BLOB_WHOLE};
     struct cache_blob blob;
     if (!cache_blob_open(walk->cache, &walk->repository, &part->digest, &whole, &blob, error))
         return false;
     bool ok = true;
     if (blob.reader) {
-        ok = follow(crew, part, &blob, error);
+        ok = follow(fetching, part, &blob, error);
     } else {
-        lock_acquire(&crew->parts_lock);
+        lock_acquire(&fetching->parts_lock);
         part->was_cached = true;
-        lock_release(&crew->parts_lock);
-        update_part(crew, part, WARM_CACHED, blob.size, blob.size);
+        lock_release(&fetching->parts_lock);
+        update_part(fetching, part, WARM_CACHED, blob.size, blob.size);
     }
     cache_blob_close(&blob);
     return ok;
 }
 
-static void record_failure(struct crew *crew, struct warm_part *part, const struct error *error) {
+static void record_failure(struct fetching *fetching, struct warm_part *part,
+                           const struct error *error) {
     char digest[DIGEST_STRING_SIZE];
-    lock_acquire(&crew->parts_lock);
+    lock_acquire(&fetching->parts_lock);
     part->state = WARM_FAILED;
     part->error = strdup(error->text);
     part->moved = true;
-    if (crew->failure.kind == ERROR_NONE) {
-        crew->failure = *error;
-        error_wrap(&crew->failure, "%s %s", part->role, digest_format(&part->digest, digest));
+    if (fetching->failure.kind == ERROR_NONE) {
+        fetching->failure = *error;
+        error_wrap(&fetching->failure, "%s %s", part->role, digest_format(&part->digest, digest));
     }
-    lock_release(&crew->parts_lock);
+    lock_release(&fetching->parts_lock);
 }
 
-/* The next blob that is to be brought in; NULL: there is none. */
-static struct warm_part *take_part(struct crew *crew) {
-    struct warm_parts *parts = crew->walk->parts;
+/* The next blob to fetch; NULL: there is none. */
+static struct warm_part *take_part(struct fetching *fetching) {
+    struct warm_parts *parts = fetching->walk->parts;
     struct warm_part *part = NULL;
-    lock_acquire(&crew->parts_lock);
-    while (crew->next < parts->count && !part) {
-        part = &parts->parts[crew->next++];
+    lock_acquire(&fetching->parts_lock);
+    while (fetching->next < parts->count && !part) {
+        part = &parts->parts[fetching->next++];
         if (part->state != WARM_WAITING) /* a manifest */
             part = NULL;
     }
-    lock_release(&crew->parts_lock);
+    lock_release(&fetching->parts_lock);
     return part;
 }
 
 static void work(void *context) {
-    struct crew *crew = context;
+    struct fetching *fetching = context;
     struct warm_part *part;
-    while (!is_dismissed(crew) && (part = take_part(crew))) {
+    while (!is_cancelled(fetching) && (part = take_part(fetching))) {
         struct error error = {0};
-        if (!bring(crew, part, &error) && !is_dismissed(crew))
-            record_failure(crew, part, &error);
+        if (!fetch_part(fetching, part, &error) && !is_cancelled(fetching))
+            record_failure(fetching, part, &error);
     }
-    lock_acquire(&crew->parts_lock);
-    if (--crew->working == 0)
-        condition_signal(&crew->all_done);
-    lock_release(&crew->parts_lock);
+    lock_acquire(&fetching->parts_lock);
+    if (--fetching->working == 0)
+        condition_signal(&fetching->all_done);
+    lock_release(&fetching->parts_lock);
 }
 
 /* ---- all blobs ---- */
 
-static void report(struct crew *crew) {
-    const struct warm_request *request = crew->request;
-    struct warm_parts *parts = crew->walk->parts;
+static void report(struct fetching *fetching) {
+    const struct warm_request *request = fetching->request;
+    struct warm_parts *parts = fetching->walk->parts;
     for (size_t i = 0; i < parts->count; i++) {
-        lock_acquire(&crew->parts_lock);
+        lock_acquire(&fetching->parts_lock);
         struct warm_part part = parts->parts[i];
         parts->parts[i].moved = false;
-        lock_release(&crew->parts_lock);
+        lock_release(&fetching->parts_lock);
         if (part.moved && request->on_part)
             request->on_part(request->context, &part);
     }
 }
 
 /* Waits until the next report is due. False: all threads are done. */
-static bool wait_for_report(struct crew *crew) {
+static bool wait_for_report(struct fetching *fetching) {
     int64_t deadline_ms = clock_ms() + REPORT_MS;
     bool in_time = true;
-    lock_acquire(&crew->parts_lock);
-    while (crew->working > 0 && in_time)
-        in_time = condition_wait_until(&crew->all_done, &crew->parts_lock, deadline_ms);
-    bool more = crew->working > 0;
-    lock_release(&crew->parts_lock);
+    lock_acquire(&fetching->parts_lock);
+    while (fetching->working > 0 && in_time)
+        in_time = condition_wait_until(&fetching->all_done, &fetching->parts_lock, deadline_ms);
+    bool more = fetching->working > 0;
+    lock_release(&fetching->parts_lock);
     return more;
 }
 
-static unsigned start_threads(struct crew *crew, pthread_t *threads, unsigned wanted) {
+static unsigned start_threads(struct fetching *fetching, pthread_t *threads, unsigned wanted) {
     unsigned started = 0;
-    crew->working = wanted; /* no thread of the crew runs yet */
+    fetching->working = wanted; /* without the lock, because no thread runs yet */
     while (started < wanted &&
-           thread_start("warm", THREAD_STACK, work, crew, &threads[started], NULL))
+           thread_start("warm", THREAD_STACK, work, fetching, &threads[started], NULL))
         started++;
-    lock_acquire(&crew->parts_lock);
-    crew->working -= wanted - started;
-    lock_release(&crew->parts_lock);
+    lock_acquire(&fetching->parts_lock);
+    fetching->working -= wanted - started;
+    lock_release(&fetching->parts_lock);
     return started;
 }
 
-static bool bring_blobs(const struct warm_walk *walk, const struct warm_request *request,
+static bool fetch_blobs(const struct warm_walk *walk, const struct warm_request *request,
                         struct error *error) {
-    struct crew crew = {.walk = walk, .request = request};
+    struct fetching fetching = {.walk = walk, .request = request};
     pthread_t threads[BLOBS_AT_ONCE];
     struct error closed = {0};
-    lock_init(&crew.parts_lock);
-    condition_init(&crew.all_done);
-    report(&crew);
-    unsigned started = start_threads(&crew, threads, BLOBS_AT_ONCE);
-    while (wait_for_report(&crew)) {
+    lock_init(&fetching.parts_lock);
+    condition_init(&fetching.all_done);
+    report(&fetching);
+    unsigned started = start_threads(&fetching, threads, BLOBS_AT_ONCE);
+    while (wait_for_report(&fetching)) {
         if (!cancel_check(&walk->cancel, &closed))
-            atomic_store(&crew.dismissed, true);
+            atomic_store(&fetching.cancelled, true);
         else
-            report(&crew);
+            report(&fetching);
     }
     for (unsigned i = 0; i < started; i++)
         pthread_join(threads[i], NULL);
     if (started == 0)
-        error_set(&crew.failure, ERROR_MEMORY, "no thread could be started");
+        error_set(&fetching.failure, ERROR_MEMORY, "no thread could be started");
     else if (closed.kind != ERROR_NONE || !cancel_check(&walk->cancel, &closed))
-        crew.failure = closed;
-    report(&crew);
-    lock_finish(&crew.parts_lock);
-    condition_finish(&crew.all_done);
-    if (crew.failure.kind != ERROR_NONE && error)
-        *error = crew.failure;
-    return crew.failure.kind == ERROR_NONE;
+        fetching.failure = closed;
+    report(&fetching);
+    lock_finish(&fetching.parts_lock);
+    condition_finish(&fetching.all_done);
+    if (fetching.failure.kind != ERROR_NONE && error)
+        *error = fetching.failure;
+    return fetching.failure.kind == ERROR_NONE;
 }
 
 /* ---- the image ---- */
@@ -226,7 +227,7 @@ static bool warm(struct warmer *warmer, const struct warm_request *request,
         return false;
     snprintf(name, sizeof name, "%s%s%s", image.host, image.host[0] ? "/" : "", image.repository);
     return name_resolve(warmer->upstreams, "", text_of(name), &walk.repository, error) &&
-           warm_walk(&walk, &image.reference, error) && bring_blobs(&walk, request, error);
+           warm_walk(&walk, &image.reference, error) && fetch_blobs(&walk, request, error);
 }
 
 static void sum_up(const struct warm_parts *parts, int64_t began_ms, struct warm_result *result) {

@@ -59,8 +59,9 @@ static bool is_platform(const struct descriptor *entry, struct text wanted) {
            (!wanted.at || text_is(wanted, variant));
 }
 
-/* Whether the entry of an index is to be fetched; records which of the wanted platforms it is for.
- * An entry without a platform may be an index that has the wanted platforms inside. */
+/* Whether the entry of an index is to be fetched. Records which of the wanted platforms it is for.
+ * An entry without a platform is fetched, because it may be an index with these platforms inside.
+ */
 static bool is_wanted(struct warm_walk *walk, const struct descriptor *entry) {
     const char *const *platforms = walk->platforms;
     if (!platforms || !platforms[0])

@@ -1,7 +1,7 @@
 /*
  * The manifests and blobs of an image that is being warmed. Private to admin/.
  *
- * Threads: one thread walks an image; what it fills in has its own rules (warm.c).
+ * Threads: one thread walks an image. Later the list of parts is guarded by a lock of warm.c.
  */
 #ifndef ADMIN_WARM_IMAGE_H
 #define ADMIN_WARM_IMAGE_H
@@ -23,8 +23,8 @@ struct warm_part {
     struct digest digest;
     const char *role; /* "index", "manifest", "config" or "layer" */
     enum warm_state state;
-    bool was_cached;      /* CACHED: and had been before */
-    bool moved;           /* since it was last reported */
+    bool was_cached;      /* CACHED: the part was cached before this order */
+    bool moved;           /* it has changed since it was last reported */
     uint64_t size, bytes; /* size as the manifest claims, until upstream has said it */
     char *error;          /* FAILED: why; owned */
 };

@@ -1,5 +1,6 @@
 /*
  * One small request to upstream, and the keys under which the result is kept. Private to cache/.
+ *
  * Threads: any.
  */
 #ifndef CACHE_ASK_H

@@ -61,8 +61,8 @@ static bool ask_head(struct cache *cache, const struct repository *repository,
         document = result.document;
         *outcome = result.joined ? CACHE_JOINED : CACHE_MISS;
     }
-    /* Only a blob in the store is a hit. Else this request shares what upstream told an earlier
-     * one. */
+    /* Only a blob in the store is a hit. Otherwise the size comes from upstream's response to an
+     * earlier request. */
     if (*outcome == CACHE_HIT && !store_blob_has(cache->store, digest, size))
         *outcome = CACHE_JOINED;
     *size = document->length;
@@ -92,7 +92,7 @@ static bool permit(struct cache *cache, struct flight *flight, const struct repo
     return true;
 }
 
-/* The range to be fetched first, without numbers that could overflow when they are added up. */
+/* The range to be fetched first, with its numbers limited, so that their sum cannot overflow. */
 static struct blob_range clamp_range(const struct blob_range *range) {
     struct blob_range clamped = *range;
     const uint64_t most = INT64_MAX;
@@ -105,7 +105,7 @@ static struct blob_range clamp_range(const struct blob_range *range) {
     return clamped;
 }
 
-/* Follows a flight: with permission, and as soon as its size is known. */
+/* Follows a flight: makes sure that the repository may read it, and waits for its size. */
 static bool follow(struct cache *cache, struct flight *flight, bool linked,
                    const struct repository *repository, struct cache_blob *blob,
                    struct error *error) {
@@ -222,6 +222,6 @@ bool cache_blob_fetch(struct cache *cache, const struct repository *repository,
                       const struct digest *digest, struct error *error) {
     const struct blob_range whole = {.kind = BLOB_WHOLE};
     const struct flight_wish wish = {repository, digest, &whole};
-    return store_blob_has(cache->store, digest, NULL) || /* a later read asks with a HEAD */
+    return store_blob_has(cache->store, digest, NULL) || /* the first read sends a HEAD if needed */
            flights_fetch(cache->flights, &wish, error);
 }

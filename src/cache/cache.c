@@ -1,4 +1,4 @@
-/* The cache as a whole: its making, its end, and a view of what is under way. */
+/* The cache as a whole: its start, its end, its gauges, and the list of its flights. */
 #include "cache/cache.h"
 
 #include <stdlib.h>

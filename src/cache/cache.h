@@ -62,7 +62,7 @@ enum cache_outcome {
     CACHE_HIT,         /* held, and fresh or immutable */
     CACHE_MISS,        /* this request made upstream send it */
     CACHE_JOINED,      /* another request had already asked */
-    CACHE_REVALIDATED, /* held; upstream said it is still so */
+    CACHE_REVALIDATED, /* held; upstream confirmed it */
     CACHE_STALE        /* held and past its time; upstream failed or is silent */
 };
 
@@ -125,9 +125,9 @@ struct cache_blob {
 };
 
 /*
- * Opens a blob for reading. A cold one is asked for from upstream and this returns as soon as
- * upstream's first answer tells its size (or that only the end will). A range that lies outside is
- * no error here: the size is then known, and the caller sees it.
+ * Opens a blob for reading. A cold blob is requested from upstream; the function returns as soon as
+ * the first response head tells the size, or tells that the size is known only at the end. A range
+ * outside of the blob is no error here: the size is then known, and the caller checks the range.
  */
 bool cache_blob_open(struct cache *cache, const struct repository *repository,
                      const struct digest *digest, const struct blob_range *range,
@@ -135,20 +135,20 @@ bool cache_blob_open(struct cache *cache, const struct repository *repository,
 void cache_blob_close(struct cache_blob *blob); /* safe after a failed open */
 
 /* Says which bytes will be read: [first, end) and whether that is the whole body, whose last bytes
- * are then held back until the digest is checked. Once, before cache_blob_wait(). */
+ * are then held back until the digest is checked. Called once, before cache_blob_wait(). */
 void cache_blob_want(struct cache_blob *blob, uint64_t first, uint64_t end, bool whole);
 
 /*
  * Waits until bytes at `offset` may be sent; *end says up to where (exclusive). Past the last byte
  * of a blob of unknown size *end == offset. False: the flight failed (wrong bytes, upstream gave
- * up): whoever began a body must cut it. `cancel` (may be NULL) is looked at about once a second
- * while there is nothing to send.
+ * up): a caller that has begun to send a body must cut the connection. `cancel` (may be NULL) is
+ * checked about once a second while there is nothing to send.
  */
 bool cache_blob_wait(struct cache_blob *blob, uint64_t offset, uint64_t *end,
                      const struct cancel *cancel, struct error *error);
 
-/* The bytes that were promised cannot be read from the disk: the blob is given up, and who asks
- * next gets it from upstream. */
+/* Bytes that cache_blob_wait() allowed cannot be read from the disk: gives the blob up, so that the
+ * next request fetches it from upstream. */
 void cache_blob_unreadable(struct cache_blob *blob, const struct error *why);
 
 /* Waits until a blob that was read to its end is in the store. False: it could not be kept (a full
@@ -160,12 +160,12 @@ bool cache_blob_stat(struct cache *cache, const struct repository *repository,
                      const struct digest *digest, uint64_t *size, enum cache_outcome *outcome,
                      struct error *error);
 
-/* ---- what is under way ---- */
+/* ---- flights ---- */
 
-/* Fills at most `limit` entries, oldest first; gives how many flights there are. */
+/* Fills at most `limit` entries, oldest first. The result is how many flights there are. */
 size_t cache_flights(struct cache *cache, struct flight_figures *out, size_t limit);
 
-/* Has the blob brought in without anybody reading it (prefetch, warming); returns at once. */
+/* Starts to fetch the blob without a reader (prefetch, warming). Does not wait. */
 bool cache_blob_fetch(struct cache *cache, const struct repository *repository,
                       const struct digest *digest, struct error *error);
 

@@ -10,7 +10,7 @@
 #include "oci/manifest.h"
 
 enum {
-    PAGE_LIMIT = 1000,          /* pages of one list; an upstream with more goes in circles */
+    PAGE_LIMIT = 1000,          /* pages of one list; with more, upstream probably repeats itself */
     PAGE_SIZE_LIMIT = 16 << 20, /* bytes of one page */
     ENTRY_LIMIT = 1 << 20,      /* tags or referrers in all */
 };
@@ -115,9 +115,9 @@ bool listing_answer_tags(struct question *question, struct error *error) {
         error);
 }
 
-/* For an upstream without a referrers endpoint: reads the tag that clients keep instead
- * (distribution-spec, "Referrers Tag Schema"). An array of descriptors, empty without such a tag.
- */
+/* For an upstream without a referrers endpoint: reads the tag that clients write instead
+ * (distribution-spec, "Referrers Tag Schema"). The result is an array of descriptors, empty if
+ * there is no such tag. */
 static json_t *fallback_referrers(struct question *question, struct error *error) {
     struct reference tag = {0};
     struct cache_result found;
@@ -131,7 +131,7 @@ static json_t *fallback_referrers(struct question *question, struct error *error
     cleanup_json json_t *json =
         bounded_json_load_by(0, found.document->bytes, found.document->length, error);
     document_release(found.document);
-    if (!json) /* it was valid when it arrived, so memory is out */
+    if (!json) /* it was valid JSON when it arrived, so the reason is missing memory */
         return NULL;
     json_t *manifests = json_object_get(json, "manifests");
     return json_is_array(manifests) ? json_incref(manifests) : json_array();

@@ -1,6 +1,8 @@
 /*
- * How upstream is asked for lists: the `answer` of an inquiry about tags or referrers. Private to
- * cache/, and for the fuzz target of upstream's pages. On the question's own thread.
+ * The `answer` functions of inquiries about tags and referrers: how upstream is asked for lists.
+ * Private to cache/, and used by the fuzz target of upstream's pages.
+ *
+ * Threads: the question's own.
  */
 #ifndef CACHE_LISTING_H
 #define CACHE_LISTING_H

@@ -13,7 +13,7 @@
 #include "store/blobs.h"
 #include "store/records.h"
 
-/* ---- what the store has ---- */
+/* ---- manifests in the store ---- */
 
 static struct document *document_from(const struct digest *digest, const char *media_type,
                                       const void *bytes, size_t length) {
@@ -35,7 +35,7 @@ static struct document *load(struct cache *cache, const struct repository *repos
     return document_from(digest, media_type, body.bytes, body.length);
 }
 
-/* A tag as last seen, or NULL; *age_ms since upstream last spoke of it. */
+/* The manifest that a tag last named, or NULL; *age_ms: since upstream last confirmed the tag. */
 static struct document *load_tag(struct cache *cache, const struct repository *repository,
                                  const char *tag, int64_t *age_ms) {
     struct tag_record record;
@@ -222,8 +222,8 @@ static void prefetch(struct question *question) {
     manifest_finish(&manifest);
 }
 
-/* Another repository brought this manifest in: with upstream's word (one HEAD) it is this one's
- * too, without its bytes being sent again. */
+/* The stored manifest, which another repository may have brought in. Upstream's response to a HEAD
+ * said that this repository holds it too, so its bytes are not fetched again. */
 static struct document *adopt(struct question *question, const struct digest *digest,
                               const char *media_type) {
     cleanup_buffer struct buffer body = {0};
@@ -233,7 +233,7 @@ static struct document *adopt(struct question *question, const struct digest *di
                          body.length);
 }
 
-/* Asks with HEAD whether a document that is here is still right. True: no GET is needed, because
+/* Asks with HEAD whether a document that is here is still current. True: no GET is needed, because
  * the document is found or (*failed) upstream refused. */
 static bool head_suffices(struct question *question, bool *failed, struct error *error) {
     const struct digest *held = question->held                  ? &question->held->digest
@@ -252,7 +252,7 @@ static bool head_suffices(struct question *question, bool *failed, struct error 
         question->document = document_keep(question->held);
     else if (head.has_digest)
         question->document = adopt(question, &head.digest, head.content_type);
-    question->still = question->document != NULL;
+    question->confirmed = question->document != NULL;
     return question->document != NULL;
 }
 
@@ -261,7 +261,7 @@ static bool answer_manifest(struct question *question, struct error *error) {
     bool ok = head_suffices(question, &failed, error) ? !failed : ask_whole(question, error);
     if (ok) {
         keep(question, question->document);
-        if (!question->still)
+        if (!question->confirmed)
             prefetch(question);
     } else if (error->kind == ERROR_NOT_FOUND) {
         keep_absent(question, error);
@@ -285,7 +285,7 @@ static bool answer_manifest_head(struct question *question, struct error *error)
         return answer_manifest(question, error); /* the head does not say enough */
     if (question->held && digest_equal(digest, &question->held->digest)) {
         question->document = document_keep(question->held);
-        question->still = true;
+        question->confirmed = true;
     } else {
         question->document = document_new(digest, head.content_type, head.length, false);
     }
@@ -295,7 +295,7 @@ static bool answer_manifest_head(struct question *question, struct error *error)
     return true;
 }
 
-/* ---- what clients get ---- */
+/* ---- responses to clients ---- */
 
 /* Looks in memory, then in the store. FRESH: *held is the result. STALE: *held may be served when
  * upstream fails. */
@@ -328,7 +328,7 @@ static enum slot_state look(struct cache *cache, const struct inquiry *inquiry,
     return SLOT_FRESH;
 }
 
-/* Whether what is held goes out although upstream failed. Only a real 404 ends a tag. */
+/* Whether the held document is served although upstream failed. Only a real 404 ends a tag. */
 static bool may_serve_stale(const struct repository *repository, const struct document *held,
                             const struct error *error) {
     return held && (error->kind != ERROR_NOT_FOUND ||
@@ -361,9 +361,9 @@ bool cache_manifest(struct cache *cache, const struct repository *repository,
     if (question_ask(cache, &inquiry, &answer, error)) {
         document_release(held);
         result->document = answer.document;
-        result->outcome = answer.joined  ? CACHE_JOINED
-                          : answer.still ? CACHE_REVALIDATED
-                                         : CACHE_MISS;
+        result->outcome = answer.joined      ? CACHE_JOINED
+                          : answer.confirmed ? CACHE_REVALIDATED
+                                             : CACHE_MISS;
         return true;
     }
     if (may_serve_stale(repository, held, error)) {

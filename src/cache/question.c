@@ -80,8 +80,8 @@ static struct question *join(struct cache *cache, const char *key, const struct 
     return NULL;
 }
 
-/* Whether the question was answered after the caller had looked at the slot. That answer is then
- * given, so that upstream is not asked twice. */
+/* Whether another caller's question was answered after this caller had looked at the slot.
+ * *document is then that answer, so that upstream is not asked twice. */
 static bool answered_meanwhile(struct cache *cache, const char *question_key,
                                const struct inquiry *inquiry, struct document **document,
                                struct error *error) REQUIRES(cache->questions_lock);
@@ -114,7 +114,7 @@ bool question_ask(struct cache *cache, const struct inquiry *inquiry,
                   struct question_result *result, struct error *error) {
     const char *host = inquiry->repository->name.host;
     char key[KEY_SIZE];
-    /* A HEAD and a GET of one thing are two questions. */
+    /* A HEAD and a GET of the same document are two questions. */
     snprintf(key, sizeof key, "%.*s%s", KEY_SIZE - 3, inquiry->key, inquiry->is_head ? " ?" : "");
     *result = (struct question_result){0};
     lock_acquire(&cache->questions_lock);
@@ -133,7 +133,7 @@ bool question_ask(struct cache *cache, const struct inquiry *inquiry,
     bool ok = question->done && question->document;
     if (ok) {
         result->document = document_keep(question->document);
-        result->still = question->still;
+        result->confirmed = question->confirmed;
     } else if (!question->done) {
         error_set(error, ERROR_TIMEOUT, "upstream %s has not answered for %lld s", host,
                   (long long)cache->stale_after_ms / 1000);

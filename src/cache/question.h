@@ -1,9 +1,9 @@
 /*
  * Questions to upstream. Private to cache/.
  *
- * A question is one inquiry of upstream under way. Whoever needs its answer joins it, so that
- * upstream is asked once. A question runs on a thread of its own, so that a client that holds a
- * stale document need not wait for the end.
+ * A question is one inquiry of upstream under way. A caller that needs the same answer joins the
+ * question, so that upstream is asked once. A question runs on a thread of its own, so that a
+ * caller for whom a stale document is held need not wait for the end.
  *
  * Threads: any.
  */
@@ -20,11 +20,11 @@ struct inquiry {
     const char *key; /* of ask_key() */
     const struct repository *repository;
     const struct reference *reference; /* of a manifest; a blob's or subject's digest; NULL: none */
-    /* Asks upstream, on the question's own thread. True: question->document is set (and `still`).
-     */
+    /* Asks upstream, on the question's own thread. True: question->document and `confirmed` are
+     * set. */
     bool (*answer)(struct question *question, struct error *error);
-    bool is_head;     /* an answer without bytes will do; asked apart from a question for them */
-    bool needs_bytes; /* a document without bytes is no answer */
+    bool is_head;          /* an answer without bytes is enough; never joins a question for bytes */
+    bool needs_bytes;      /* a document without bytes is no answer */
     struct document *held; /* a stale document that may stand in; NULL: none */
 };
 
@@ -41,14 +41,14 @@ struct question {
     /* Guarded by the cache's questions_lock: */
     unsigned references;
     bool done;
-    bool still;                /* upstream confirmed `held` */
+    bool confirmed;            /* upstream confirmed `held` */
     struct document *document; /* the answer, owned; NULL when it failed */
     struct error error;
 };
 
 struct question_result {
     struct document *document; /* the caller's to release */
-    bool still;                /* it is `held`, confirmed by upstream */
+    bool confirmed;            /* it is `held`, confirmed by upstream */
     bool joined;               /* somebody else had asked already */
 };
 

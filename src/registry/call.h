@@ -1,6 +1,6 @@
 /*
- * One request: what is asked, of which upstream, and what became of it, for the handlers, the error
- * responses and the access log. Private to registry/. A call belongs to one worker's thread.
+ * One request: the resource, the upstream, and the outcome, for the handlers, the error responses
+ * and the access log. Private to registry/. A call belongs to one worker's thread.
  */
 #ifndef REGISTRY_CALL_H
 #define REGISTRY_CALL_H
@@ -25,7 +25,7 @@ struct call {
     const struct http_request *request;
     struct route route;
     char ns[HOST_LIMIT + 1];      /* the ns parameter, "" when there is none */
-    struct repository repository; /* its upstream is NULL until it is named */
+    struct repository repository; /* its upstream is NULL before call_name_upstream() */
     bool has_outcome;
     enum cache_outcome outcome;
     char reference[DIGEST_STRING_SIZE]; /* tag or digest, for the log */
@@ -45,7 +45,7 @@ bool call_not_modified(struct call *call, const struct digest *digest);
 /* Sends an OCI error body. */
 void call_fail(struct call *call, int status, const char *code, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
-/* Sends the response to an error of a room below, by the table in docs/operations.md. */
+/* Sends the response to an error of a room below, as "Statuses" in docs/operations.md says. */
 void call_fail_error(struct call *call, const struct error *error);
 void call_record_outcome(struct call *call, enum cache_outcome outcome);
 

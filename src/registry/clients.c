@@ -18,7 +18,7 @@
 enum {
     LOOK_MS = 1000,          /* the shortest time between two checks of the file */
     REMEMBER_MS = 60 * 1000, /* how long a successful check holds */
-    REMEMBERED = 1024,       /* slots; two users in one slot cost one more hash */
+    REMEMBERED = 1024,       /* slots; two users that share a slot cost one more hash */
     BASIC_LIMIT = 1024,      /* bytes of Basic credentials, in base64 */
 };
 
@@ -103,7 +103,7 @@ static void check_file(struct clients *clients) {
         log_at(LOG_ERROR, "cannot read the clients' passwords; the ones read before stay in use",
                LOG_STRING("error", error.text));
     }
-    clients->complained = changed && !read; /* once for each time it breaks */
+    clients->complained = changed && !read; /* so that each broken file is logged once */
     atomic_store(&clients->look_ms, now + LOOK_MS);
 }
 
@@ -126,7 +126,7 @@ static bool read_basic(struct text header, struct attempt *out) {
     size_t padding = 0;
     while (padding < 2 && token.at[token.length - 1 - padding] == '=')
         padding++;
-    for (size_t i = 0; i < token.length - padding; i++) { /* EVP_DecodeBlock overlooks spaces */
+    for (size_t i = 0; i < token.length - padding; i++) { /* EVP_DecodeBlock skips spaces */
         unsigned char c = (unsigned char)token.at[i];
         if (!(c >= 'a' && c <= 'z') && !(c >= 'A' && c <= 'Z') && !(c >= '0' && c <= '9') &&
             c != '+' && c != '/')
@@ -171,7 +171,7 @@ static bool is_remembered(struct clients *clients, const struct attempt *attempt
 static void remember(struct clients *clients, const struct attempt *attempt, unsigned generation) {
     int64_t until = clock_ms() + REMEMBER_MS;
     lock_acquire(&clients->users_lock);
-    if (generation == clients->generation) { /* else it holds for users that were replaced */
+    if (generation == clients->generation) { /* otherwise the users were replaced meanwhile */
         struct remembered *slot = slot_of(clients, attempt);
         memcpy(slot->key, attempt->key, sizeof slot->key);
         slot->until_ms = until;

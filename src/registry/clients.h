@@ -1,12 +1,12 @@
 /*
- * Who may read: an htpasswd file of tarn's own clients.
+ * Which clients may read: an htpasswd file of tarn's own clients.
  *
- * Every hash that libcrypt knows is accepted (bcrypt, as `htpasswd -B` writes it, is meant), never
- * a password in clear. The file is read again when it changes. A file that has become unreadable
- * or wrong is logged, and the users known before stay. A successful check is remembered for a
- * minute under a keyed hash, so that an image's many requests cost one bcrypt; a user that does not
- * exist costs as much time as one that does. At most as many hashes are computed at once as there
- * are processors.
+ * Every hash that libcrypt knows is accepted (bcrypt, as `htpasswd -B` writes it, is recommended).
+ * A plain-text password is refused. The file is read again when it changes. If it has become
+ * unreadable or wrong, that is logged, and the users known before stay. A successful check is
+ * remembered for a minute under a keyed hash, so that an image's many requests cost one bcrypt; a
+ * user that does not exist costs as much time as one that does. At most as many hashes are computed
+ * at once as there are processors.
  *
  * Threads: any number.
  */
@@ -20,7 +20,7 @@
 
 struct clients;
 
-/* ERROR_INVALID names file, line and what would be right. */
+/* ERROR_INVALID names the file, the line, and the right form. */
 struct clients *clients_new(const char *htpasswd_file, struct error *error);
 void clients_free(struct clients *clients); /* NULL is allowed */
 

@@ -16,8 +16,8 @@ void htpasswd_free(struct htpasswd *htpasswd) {
     *htpasswd = (struct htpasswd){0};
 }
 
-/* Whether libcrypt could ever compute `hash`. A traditional hash has no mark of its own, so that a
- * password in clear may look like one; it then matches nothing. */
+/* Whether libcrypt could ever compute `hash`. A traditional (DES) hash has no prefix, so a
+ * plain-text password may look like one; such a password then matches nothing. */
 static bool is_hash(const char *hash) {
     static const char letters[] =
         "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";

@@ -23,12 +23,12 @@ struct htpasswd { /* zeroed is empty */
 bool htpasswd_read(const char *file, struct htpasswd *out, struct error *error);
 void htpasswd_free(struct htpasswd *htpasswd);
 
-/* Whether `file` is another, or has other content, than what was read. */
+/* Whether `file` has changed, or is another file, since it was read. */
 bool htpasswd_changed(const char *file, const struct htpasswd *htpasswd);
 
-/* The user's hash (the first, if the name is there twice); for an unknown user false and the hash
- * of another one, to spend the same time on. "" when there are no users at all. Takes as long for
- * one name as for another. */
+/* The user's hash (the first, if the name is there twice). False: the user is unknown, and `hash`
+ * is another user's, so that checking it takes the same time; "" when there are no users at all.
+ * The search takes the same time for every name. */
 bool htpasswd_find(const struct htpasswd *htpasswd, const char *name,
                    char hash[static HTPASSWD_HASH_SIZE]);
 

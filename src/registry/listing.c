@@ -39,7 +39,7 @@ static void add_next_link(struct call *call, const char *path, uint64_t n, const
                    n, last, call->ns[0] ? "&ns=" : "", call->ns);
 }
 
-/* Sends `json` (stolen). */
+/* Sends `json` and releases it. */
 static void respond_json(struct call *call, const char *media_type, json_t *json) {
     cleanup_json json_t *owned = json;
     cleanup_buffer struct buffer text = {0};
@@ -133,7 +133,7 @@ void call_handle_referrers(struct call *call) {
 
 struct catalog {
     const struct page *page;
-    const char *host; /* the client named it, so names are given without it; else NULL */
+    const char *host; /* the client named the host, so names are sent without it; else NULL */
     json_t *names;
     bool more;
 };

@@ -1,4 +1,4 @@
-/* The page at / for people, the list of flights, and the metrics. */
+/* The page at /, the list of flights, and the metrics. */
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/cleanup.h"

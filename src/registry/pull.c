@@ -80,7 +80,7 @@ static bool send_copy(struct call *call, int fd, uint64_t at, uint64_t end, stru
 }
 
 /* Sends [first, first + length) of the blob as the bytes arrive. Cuts the connection on a failure,
- * so that no client takes a part for the whole. */
+ * so that no client mistakes a part for the whole. */
 static void send_blob(struct call *call, struct cache_blob *blob, uint64_t first, uint64_t length) {
     struct waiting waiting = {.exchange = call->exchange};
     const struct cancel cancel = {.is_wanted = still_waiting, .context = &waiting};
@@ -147,7 +147,7 @@ static bool await_first_byte(struct call *call, struct cache_blob *blob, uint64_
     if (cache_blob_wait(blob, first, &end, &cancel, error))
         return true;
     if (error->kind == ERROR_CLOSED && clock_ms() >= waiting.deadline_ms)
-        error_set(error, ERROR_TIMEOUT, "upstream %s: no byte of the blob has come in time",
+        error_set(error, ERROR_TIMEOUT, "upstream %s: no byte of the blob has arrived in time",
                   upstream_host(call->repository.upstream));
     return false;
 }
@@ -176,10 +176,10 @@ static void send_response(struct call *call, struct cache_blob *blob,
     if (http_begin(call->exchange, partial ? 206 : 200, "application/octet-stream",
                    blob->size_known ? (int64_t)length : HTTP_UNKNOWN_LENGTH, &error))
         send_blob(call, blob, first, length);
-    else if (error.kind == ERROR_UNSUPPORTED) /* with HTTP/1.0 and no length a cut could not be told
-                                                 from the end */
+    else if (error.kind == ERROR_UNSUPPORTED) /* with HTTP/1.0 and no length, a client cannot tell a
+                                                 cut from the end */
         call_fail(call, 502, "UNAVAILABLE",
-                  "upstream does not say how long this blob is; ask with HTTP/1.1");
+                  "upstream does not say how long this blob is; send the request with HTTP/1.1");
 }
 
 void call_handle_blob(struct call *call) {

@@ -1,6 +1,6 @@
 /*
  * The distribution API for pulling (distribution-spec), the pages beside it, and the access log.
- * The only room that knows /v2 URLs, OCI error codes and which kind of error is which status.
+ * The only room that knows /v2 URLs and OCI error codes, and that turns errors into statuses.
  *
  * Threads: registry_handle() is called by many workers at once.
  */
@@ -18,13 +18,13 @@ struct registry_settings {
     struct store *store;
     struct upstreams *upstreams;
     struct clients *clients;                /* NULL: everyone may read */
-    const struct upstream_settings *listed; /* for the page: what is configured */
+    const struct upstream_settings *listed; /* the configured upstreams, for the page at / */
     size_t listed_count;
 };
 
 struct registry;
 
-/* Everything in `settings` must outlive it. NULL when out of memory. */
+/* Everything in `settings` must outlive the registry. NULL when out of memory. */
 struct registry *registry_new(const struct registry_settings *settings);
 void registry_free(struct registry *registry);
 void registry_set_server(struct registry *registry,
@@ -33,7 +33,7 @@ void registry_set_server(struct registry *registry,
 /* For struct http_server_settings: `context` is the registry. */
 void registry_handle(void *context, struct http_exchange *exchange);
 
-/* /livez, /readyz and /metrics: answered whatever else goes on. */
+/* Whether the request is for /livez, /readyz or /metrics, which are served even at every limit. */
 bool registry_is_probe(void *context, const struct http_request *request);
 
 #endif

@@ -1,4 +1,4 @@
-/* What responses have in common: fields, error bodies, and which error becomes which status. */
+/* The common parts of responses: fields, error bodies, and the status of each kind of error. */
 #include <stdarg.h>
 #include <stdio.h>
 #include "oci/error_body.h"

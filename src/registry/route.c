@@ -90,7 +90,7 @@ void route_parse(struct text path, struct route *route) {
     if (!text_starts(path, "/v2/"))
         return;
     if (!text_percent_decode(path, decoded, sizeof decoded)) {
-        /* Longer than any name and reference, or an escape that is none. */
+        /* Longer than any name and reference, or a malformed percent escape. */
         route->kind = ROUTE_MANIFEST;
         route->bad = "NAME_INVALID";
         return;

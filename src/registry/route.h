@@ -1,4 +1,4 @@
-/* From a request's target to what is asked for. Pure. */
+/* Turns the path of a request into the resource that is requested. Pure. */
 #ifndef REGISTRY_ROUTE_H
 #define REGISTRY_ROUTE_H
 
@@ -27,7 +27,7 @@ struct route {
     enum route_kind kind;
     char name[HOST_LIMIT + 1 + NAME_LIMIT + 1]; /* as asked, a host in front included; unchecked */
     struct reference reference; /* MANIFEST, BLOB, REFERRERS (the last two: a digest) */
-    const char *bad; /* not NULL: the reference breaks its grammar, and this OCI code says so */
+    const char *bad; /* not NULL: the OCI error code, because the name or reference is malformed */
 };
 
 /* Reads a path (still percent-encoded). */

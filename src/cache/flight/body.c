@@ -18,11 +18,12 @@ void body_finish(struct body *body) {
 bool body_learn_size(struct body *body, uint64_t size, const char *label, struct error *error) {
     if (body->size_known && body->size != size)
         return error_set(error, ERROR_CORRUPT,
-                         "%s: the blob's size changed from %llu to %llu bytes in mid-transfer",
+                         "%s: the blob's size changed from %llu to %llu bytes during the transfer",
                          label, (unsigned long long)body->size, (unsigned long long)size);
     const struct extents *present = &body->present;
     if (present->count && present->at[present->count - 1].end > size)
-        return error_set(error, ERROR_CORRUPT, "the blob is shorter than what has come of it");
+        return error_set(error, ERROR_CORRUPT,
+                         "the blob is shorter than the bytes that have arrived");
     body->size_known = true;
     body->size = size;
     return true;

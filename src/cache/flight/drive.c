@@ -1,7 +1,7 @@
 /*
- * The driver: a flight's own thread. It opens the partial, takes space for the blob, hashes the
- * blob from its first byte on as bytes come in, and when all are hashed commits the blob or says
- * why not.
+ * The driver: a flight's own thread. It opens the partial, reserves space for the blob, and hashes
+ * the blob from its first byte on as bytes arrive. When all are hashed, it commits the blob, or
+ * logs why it cannot.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,8 +17,8 @@
 
 enum {
     HASH_STEP = 256 << 10, /* bytes read back and hashed at a time; the page cache has them */
-    SPACE_STEP = 16 << 20, /* of a blob of unknown size, space is taken for so much at a time */
-    LOOK_MS = 1000,        /* how often the driver looks whether a fetcher must be started */
+    SPACE_STEP = 16 << 20, /* bytes of space reserved at a time for a blob of unknown size */
+    LOOK_MS = 1000,        /* how often the driver checks whether a fetcher must be started */
     END_MS = 300,          /* how long a failed flight waits for its fetchers before it gives up the
                               bytes it has */
 };
@@ -40,7 +40,7 @@ static bool take_over(struct flight *flight, struct error *error) REQUIRES(fligh
 }
 
 /* Whether a blob may pass through because there is no file, and why; otherwise the flight fails. */
-static bool is_trouble_with_disk(const struct error *error, enum unkept *reason) {
+static bool is_disk_failure(const struct error *error, enum unkept *reason) {
     /* ERROR_BUSY: an earlier flight, which passes the blob through, still has the partial open. Its
      * reason was logged. */
     *reason = error->kind == ERROR_BUSY ? UNKEPT_TOO_LARGE : space_unkept_reason(error);
@@ -52,7 +52,8 @@ static int open_file(struct flights *flights, const struct digest *digest, struc
                      struct error *error) {
     *partial = NULL;
     if (space_is_unreadable(flights->space)) {
-        error_set(error, ERROR_IO, "the disk did not give back what was written a moment ago");
+        error_set(error, ERROR_IO,
+                  "bytes that were written a moment ago cannot be read back from the disk");
         return -1;
     }
     *partial = store_partial_open(flights->store, digest, error);
@@ -72,7 +73,7 @@ static bool open_partial(struct flight *flight, struct error *error) {
     lock_acquire(&flight->state_lock);
     flight->partial = partial;
     flight->body.fd = fd;
-    bool ok = fd >= 0 ? take_over(flight, error) : is_trouble_with_disk(error, &reason);
+    bool ok = fd >= 0 ? take_over(flight, error) : is_disk_failure(error, &reason);
     flight->opened = ok;
     if (!ok)
         flight_fail(flight, error);
@@ -111,8 +112,8 @@ static bool is_space_due(struct flight *flight) REQUIRES(flight->state_lock) {
     return flight->reserved + SPACE_STEP / 2 < needed; /* half of the last step is used */
 }
 
-/* Logs once that the blob is not kept. Releases the lock meanwhile: the reason does not change any
- * more. */
+/* Logs once that the blob is not kept. Releases the lock meanwhile, which is safe because the
+ * reason does not change any more. */
 static void record_passing(struct flight *flight) REQUIRES(flight->state_lock) {
     const struct passing *passing = &flight->body.passing;
     uint64_t size = flight->body.size_known ? flight->body.size : 0;
@@ -141,8 +142,8 @@ static bool reserve_space(struct flight *flight) REQUIRES(flight->state_lock) {
     return reserved;
 }
 
-/* Takes space for the blob, or gives the partial up. Bytes come in meanwhile, so that nobody waits
- * for blobs to be deleted. Releases the lock meanwhile. */
+/* Reserves space for the blob, or gives the partial up. Releases the lock meanwhile, so that bytes
+ * arrive while other blobs are deleted. */
 static void take_space(struct flight *flight) REQUIRES(flight->state_lock) {
     if (!flight->body.passing.on && reserve_space(flight))
         return;
@@ -157,7 +158,7 @@ static void take_space(struct flight *flight) REQUIRES(flight->state_lock) {
 
 /* ---- hashing ---- */
 
-/* Whether nothing is to be fetched for anybody any more. */
+/* Whether no further byte is wanted. */
 static bool is_idle(struct flight *flight) REQUIRES(flight->state_lock) {
     struct plan plan;
     /* A flight that passes through is used by readers only; other references (flight_wait_end()) do
@@ -178,13 +179,13 @@ static void wait_for_prefix(struct flight *flight, uint64_t *end) REQUIRES(fligh
             return;
         if (body->size_known && body->hashed == body->size)
             return;
-        if (is_idle(flight)) { /* only ranges were wanted, and all have been had */
+        if (is_idle(flight)) { /* only ranges were wanted, and all were sent */
             struct error error;
             error_set(&error, ERROR_CLOSED, "nobody wants the rest");
             flight_fail(flight, &error);
             return;
         }
-        flight_start_fetchers(flight); /* if one ended without memory or without a thread */
+        flight_start_fetchers(flight); /* one may have ended for lack of memory or of a thread */
         condition_wait_until(&flight->changed, &flight->state_lock, clock_ms() + LOOK_MS);
     }
 }
@@ -237,7 +238,7 @@ static bool check_digest(struct flight *flight, struct digest_hash *hash, struct
     digest_hash_finish(hash, &digest);
     if (digest_equal(&digest, &flight->digest))
         return true;
-    if (digest.algorithm == 0) /* not the upstream's fault */
+    if (digest.algorithm == 0) /* hashing failed; the upstream did nothing wrong */
         return error_set(error, ERROR_MEMORY, "no memory to hash a blob");
     metric_add(flight->flights->failed_digests, 1);
     const struct repository repository = flight_repository(flight);
@@ -288,8 +289,8 @@ static bool wait_for_fetchers(struct flight *flight) {
     return ended;
 }
 
-/* The bytes of a failed flight stay for the next one, unless they are wrong, cannot be read back,
- * went on in memory, or a fetcher may still write them. */
+/* The bytes of a failed flight stay for the next one, unless they are wrong or cannot be read back,
+ * the blob passed through, or a fetcher may still write. */
 static void end_failed(struct flight *flight, const struct error *error) {
     if (error->kind != ERROR_CLOSED)
         log_end(flight, error);
@@ -307,7 +308,7 @@ static void end_failed(struct flight *flight, const struct error *error) {
     }
 }
 
-/* The links were made when places answered. Now that the blob is kept they are synced, and the
+/* The links were made when places answered. Now that the blob is kept, the links are synced and the
  * blob's pins are set. */
 static void settle_links(struct flight *flight) {
     struct flights *flights = flight->flights;
@@ -373,7 +374,7 @@ void flight_drive(void *argument) {
     struct error error = {0};
     bool ok = open_partial(flight, &error) && verify(flight, &error);
 
-    /* The rest needs no upstream: from now on the flight takes no other's place. */
+    /* The rest needs no upstream, so the flight does not count against max_flights any more. */
     lock_acquire(&flights->table_lock);
     flights->count--;
     lock_release(&flights->table_lock);

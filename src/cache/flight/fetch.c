@@ -1,4 +1,4 @@
-/* What comes in for one span: its head, and its bytes on their way to the file. */
+/* One request of a fetcher: checks the head, and writes the bytes of the span to the file. */
 #include "cache/flight/fetch.h"
 
 #include <stdlib.h>
@@ -10,11 +10,11 @@
 #include "store/records.h"
 
 enum {
-    RECORD_EVERY = 1 << 20, /* bytes between two records of progress, which are for after a crash */
+    RECORD_EVERY = 1 << 20, /* bytes between two records, which are used after a crash */
     COMPARE_SIZE = 16 << 10,
-    /* Bytes written at once while more is here already. libcurl hands on 16 KiB at most. Written
-     * one by one they would stay as many small folios in the page cache, which every later sendfile
-     * pays for, and would wake readers and driver as often. */
+    /* Bytes gathered for one write while more bytes are ready. libcurl passes on at most 16 KiB.
+     * Writes of that size would make small folios in the page cache, which slow down every later
+     * sendfile, and each write would wake readers and driver. */
     GATHER_SIZE = 128 << 10,
 };
 
@@ -41,16 +41,17 @@ static void move_span(struct span *span, uint64_t start, uint64_t end) {
     span->end = end;
 }
 
-/* A range follows. */
+/* The response is a range. */
 static bool accept_range(struct flight *flight, struct span *span, const struct place_head *head,
                          struct error *error) REQUIRES(flight->state_lock) {
     char *etag = flight->body.etag;
     if (!head->has_total)
-        return error_set(error, ERROR_CORRUPT, "the response to a range tells no total size");
+        return error_set(error, ERROR_CORRUPT,
+                         "the response to a range request does not tell the total size");
     if (head->etag[0] && etag[0] && strcmp(head->etag, etag) != 0) {
         spans_become_plain(&flight->spans, NULL);
         etag[0] = '\0';
-        return error_set(error, ERROR_CORRUPT, "the blob's ETag changed in mid-transfer");
+        return error_set(error, ERROR_CORRUPT, "the blob's ETag changed during the transfer");
     }
     if (!etag[0])
         text_copy(text_of(head->etag), etag, sizeof flight->body.etag);
@@ -60,7 +61,7 @@ static bool accept_range(struct flight *flight, struct span *span, const struct 
     return true;
 }
 
-/* The whole blob follows, whatever was asked for. */
+/* The response is the whole blob, even if a range was requested. */
 static void accept_whole(struct flight *flight, struct span *span, bool plain)
     REQUIRES(flight->state_lock) {
     const struct body *body = &flight->body;
@@ -77,7 +78,7 @@ static bool accept_head(struct flight *flight, struct fetch *fetch, const struct
     const char *label = fetch->source->place.label;
     if (head->has_total && !body_learn_size(&flight->body, head->total, label, error))
         return false;
-    if (head->is_outside) /* the size is all that this request can bring */
+    if (head->is_outside) /* this request brings the size only */
         return true;
     if (head->has_range)
         return accept_range(flight, fetch->span, head, error);
@@ -125,7 +126,7 @@ static bool write_at(int fd, const char *bytes, uint64_t length, uint64_t offset
            error_wrap(error, "a partial blob");
 }
 
-/* Checks that the place sends again what is already present. */
+/* Checks that bytes that were sent a second time are equal to the present ones. */
 static bool compare(int fd, const char *bytes, uint64_t length, uint64_t offset,
                     struct error *error) {
     cleanup_free char *held = malloc(COMPARE_SIZE);
@@ -136,7 +137,7 @@ static bool compare(int fd, const char *bytes, uint64_t length, uint64_t offset,
         if (!file_read_all_at(fd, held, step, offset, error))
             return error_wrap(error, "a partial blob");
         if (memcmp(held, bytes, step) != 0)
-            return error_set(error, ERROR_CORRUPT, "upstream sent other bytes the second time");
+            return error_set(error, ERROR_CORRUPT, "upstream sent different bytes the second time");
         bytes += step;
         offset += step;
         length -= step;
@@ -144,14 +145,15 @@ static bool compare(int fd, const char *bytes, uint64_t length, uint64_t offset,
     return true;
 }
 
-/* The next of the bytes that came. */
+/* The next stretch of the bytes that have arrived. */
 struct piece {
     uint64_t start, end;
     bool present; /* here already */
-    int fd;       /* to write it to, or to compare it with; -1: it was here and was dropped */
+    int fd;       /* to write it to, or to compare it with; -1: present, but it cannot be compared,
+                     because it was dropped or may be dropped at any time */
 };
 
-/* Whether bytes that come now are of use. */
+/* Whether bytes that arrive now are of use. */
 static bool is_of_use(const struct flight *flight) REQUIRES(flight->state_lock) {
     return flight->state == FLIGHT_MOVING &&
            !(flight->body.passing.on && flight->readers.count == 0);
@@ -163,13 +165,13 @@ static void wait_for_turn(struct flight *flight, struct span *span, size_t lengt
     while (is_of_use(flight)) {
         bool may = flight_may_write(flight, span->at, span->at + length);
         if (!may && !flight->spans.plain && flight_is_wanted_elsewhere(flight))
-            span->end = span->at; /* this fetcher goes to where a reader waits */
+            span->end = span->at; /* frees the fetcher for bytes that a reader waits for */
         if (span->at >= span->end ||
             (may && !spans_write_within(&flight->spans, span, span->at, span->at + length)))
             break;
         condition_wait(&flight->changed, &flight->state_lock);
         if (!may)
-            flight->progress_ms = clock_ms(); /* readers held it up, not the place */
+            flight->progress_ms = clock_ms(); /* the readers were slow, not the place */
     }
 }
 
@@ -181,15 +183,14 @@ static void take_present(struct flight *flight, struct piece *piece, uint64_t ru
     piece->present = true;
     piece->fd = body_readable_at(body, piece->start, &readable_end);
     if (body->passing.on && piece->fd == body->passing.memory)
-        piece->fd = -1; /* it may be dropped at any time */
+        piece->fd = -1; /* the piece may be dropped at any time */
     if (piece->end > run_end)
         piece->end = run_end;
     if (piece->end > readable_end)
         piece->end = readable_end;
 }
 
-/* Bytes at piece->start are absent: up to the next present byte the fetcher is going to write them.
- */
+/* Bytes at piece->start are absent. The fetcher is going to write them, up to a present byte. */
 static void take_absent(struct flight *flight, struct span *span, struct piece *piece)
     REQUIRES(flight->state_lock) {
     struct extent gap;
@@ -199,8 +200,8 @@ static void take_absent(struct flight *flight, struct span *span, struct piece *
     span->writing_to = piece->end;
 }
 
-/* Takes the next piece of `length` bytes that came. False: none is wanted (any more), because the
- * flight has ended or the span was shortened. */
+/* Takes the next piece of `length` bytes that have arrived. False: none is wanted (any more),
+ * because the flight has ended or the span was shortened. */
 static bool take_piece(struct fetch *fetch, size_t length, struct piece *piece,
                        struct error *error) {
     struct flight *flight = fetch->flight;
@@ -221,7 +222,7 @@ static bool take_piece(struct fetch *fetch, size_t length, struct piece *piece,
     return more || error_set(error, ERROR_CLOSED, "nothing left to take");
 }
 
-/* A piece is written or compared: readers and driver may go on. */
+/* Records that a piece was written or compared, and wakes readers and driver. */
 static void record_piece(struct fetch *fetch, const struct piece *piece) {
     struct flight *flight = fetch->flight;
     struct span *span = fetch->span;
@@ -233,7 +234,7 @@ static void record_piece(struct fetch *fetch, const struct piece *piece) {
         flight_fail(flight, &error);
     }
     span->at = span->writing_to = piece->end;
-    if (!piece->present) { /* bytes that came a second time are no progress */
+    if (!piece->present) { /* bytes that were sent a second time are no progress */
         flight->progress_ms = now;
         flight->failures = 0;
     }
@@ -251,8 +252,8 @@ static uint64_t missing_bytes(struct flight *flight) {
     return missing;
 }
 
-/* The disk did not take a piece: tries again if something could be deleted; otherwise the blob
- * passes through from now on. */
+/* Writing a piece failed: tries again if blobs could be deleted; otherwise the blob passes through
+ * from now on. */
 static bool write_elsewhere(struct fetch *fetch, const char *bytes, struct piece *piece,
                             struct error *error) {
     struct flight *flight = fetch->flight;
@@ -274,10 +275,10 @@ static bool write_elsewhere(struct fetch *fetch, const char *bytes, struct piece
     return passes && write_at(piece->fd, bytes, length, piece->start, error);
 }
 
-/* Records for after a crash that the span is written up to `end`. */
+/* Records that the span is written up to `end`, to continue from there after a crash. */
 static void record_progress(struct fetch *fetch, uint64_t end) {
     struct flight *flight = fetch->flight;
-    struct error ignored; /* a record that is lost costs bytes after a crash, and nothing now */
+    struct error ignored; /* without the record, bytes are fetched again after a crash */
     lock_acquire(&flight->state_lock);
     bool on_disk = flight->partial && !flight->body.passing.on;
     lock_release(&flight->state_lock);

@@ -1,6 +1,6 @@
 /*
- * What comes in for one span: the head, and the bytes that are written to the file. Private to
- * cache/flight/. A fetcher (fetchers.c) owns one struct fetch for each request.
+ * One request of a fetcher for one span: its head, and the bytes that are written to the file.
+ * Private to cache/flight/. A fetcher (fetchers.c) owns one struct fetch for each request.
  */
 #ifndef FLIGHT_FETCH_H
 #define FLIGHT_FETCH_H
@@ -10,13 +10,13 @@
 struct fetch {
     struct flight *flight;
     struct span *span;
-    struct flight_source *source; /* that is asked */
+    struct flight_source *source; /* the source that is asked */
     bool plain;                   /* asked without a range */
-    char *gathered;               /* owned: what has come but is not written yet */
+    char *gathered;               /* owned: bytes that have arrived but are not written yet */
     size_t gathered_length;
     uint64_t recorded; /* the span is recorded in the partial up to here */
     int64_t began_ms;  /* clock_ms() of the first byte */
-    uint64_t bytes;    /* that came */
+    uint64_t bytes;    /* that have arrived */
 };
 
 /* A request to the flight's current source. False: no memory; fetch_finish() is called even so. */

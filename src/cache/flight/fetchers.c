@@ -1,8 +1,8 @@
 /*
- * Fetchers: the threads that bring a flight's bytes in, one connection each.
+ * Fetchers: the threads that fetch a flight's bytes, one connection each.
  *
- * A fetcher takes a span, asks a place for it, writes what comes and takes the next span, until
- * there is none left to take. retry.h decides what follows when a request fails.
+ * A fetcher takes a span, requests it from a place, writes the bytes that arrive and takes the next
+ * span, until none is left. When a request fails, retry.h decides what the fetcher does.
  */
 #include <stdlib.h>
 #include "base/clock.h"
@@ -32,8 +32,8 @@ static bool take_head(void *context, const struct place_head *head, struct error
     return true;
 }
 
-/* When the first head must be here; 0: no place is asked for the first time. Each location gets its
- * share of the time, so that a silent one leaves some for the next. */
+/* When the first head must be here; 0: a place has answered already. Each location gets its share
+ * of the time, so that a silent one leaves some for the next. */
 static int64_t first_deadline(struct flight *flight, const struct place *place, unsigned location)
     REQUIRES(flight->state_lock) {
     if (flight->answered)
@@ -63,7 +63,7 @@ static bool request_span(struct fetch *fetch, const struct plan *plan, struct er
     return place->kind->fetch(place, &request, &sink, error);
 }
 
-/* What the end of a request means for the span, which is free again. True: nothing is missing. */
+/* Frees the span when its request has ended. True: none of its bytes is missing. */
 static bool end_span(struct flight *flight, const struct fetch *fetch, bool ok, struct error *error)
     REQUIRES(flight->state_lock) {
     struct span *span = fetch->span;
@@ -94,7 +94,7 @@ static void log_retry(struct flight *flight, const struct error *error, int64_t 
 /* Goes to the next place. False: there is none. */
 static bool go_elsewhere(struct flight *flight, bool refused, const struct error *error)
     REQUIRES(flight->state_lock) {
-    flight->body.etag[0] = '\0'; /* another place has another */
+    flight->body.etag[0] = '\0'; /* the next place may use another ETag */
     return sources_next_place(&flight->sources, refused, error);
 }
 
@@ -129,7 +129,7 @@ static struct retry_facts gather_facts(struct flight *flight, const struct fetch
     };
 }
 
-/* Does what the table says. False: the flight cannot go on. */
+/* Performs the action of the table in retry.h. False: the flight cannot go on. */
 static bool act(struct flight *flight, enum retry_action action, bool refused,
                 const struct error *error) REQUIRES(flight->state_lock) {
     switch (action) {
@@ -146,14 +146,14 @@ static bool act(struct flight *flight, enum retry_action action, bool refused,
         return go_elsewhere(flight, refused, error);
     case RETRY_LATER:
         return wait_before_retry(flight, error);
-    case RETRY_END_FETCHER: /* the fetcher ends because there is one too many */
+    case RETRY_END_FETCHER: /* the place refused one fetcher, so one fewer is allowed */
         flight->spans.allowed = flight->spans.fetchers - 1;
         break;
     }
     return true;
 }
 
-/* A request failed: does what retry.h says, which may end the flight. */
+/* A request failed: does what retry.h decides, which may end the flight. */
 static void recover(struct flight *flight, const struct fetch *fetch, const struct plan *plan,
                     const struct error *error) REQUIRES(flight->state_lock) {
     if (flight->state != FLIGHT_MOVING)
@@ -165,7 +165,7 @@ static void recover(struct flight *flight, const struct fetch *fetch, const stru
         flight_fail(flight, error);
 }
 
-/* Fetches the span, and does what follows from its failure. */
+/* Fetches the span, and handles a failure. */
 static void fetch_span(struct flight *flight, struct span *span, const struct plan *plan) {
     struct fetch fetch;
     struct error error = {0}, late;

@@ -1,4 +1,4 @@
-/* One flight: its life, how it fails, and what others may ask of it. */
+/* One flight: its life, how it fails, and what callers may ask it. */
 #include "cache/flight/flight_private.h"
 
 #include <stdlib.h>
@@ -76,7 +76,7 @@ void flight_leave(struct flight *flight, struct flight_reader *reader) {
     lock_release(&flight->state_lock);
 }
 
-/* ---- what others ask ---- */
+/* ---- what callers ask ---- */
 
 bool flight_wait_permission(struct flight *flight, const struct repository *repository, bool *found,
                             struct error *error) {
@@ -86,7 +86,7 @@ bool flight_wait_permission(struct flight *flight, const struct repository *repo
     while (!flight->opened && flight->state == FLIGHT_MOVING)
         condition_wait(&flight->changed, &flight->state_lock);
     const struct flight_source *source = sources_find(&flight->sources, repository);
-    /* Bytes that an earlier flight brought in do not say who may read them now. */
+    /* Bytes from an earlier flight do not prove that this repository may read them now. */
     if (source && !(flight->resumed && source->state == SOURCE_ASKED)) {
         *found = true;
         while (source->state == SOURCE_ASKED && flight->state == FLIGHT_MOVING)

@@ -1,13 +1,13 @@
 /*
  * A flight: the one transfer of a cold blob, from the first client that asks until the blob is in
- * the store or has failed. The front door of cache/flight/; cache/ is its only caller, and it knows
- * nothing of cache/.
+ * the store or has failed. The main header of cache/flight/. Its only caller is cache/, of which it
+ * knows nothing.
  *
  * Who takes part:
  *
  * - Fetchers are threads, one for each connection. A fetcher takes a span (a stretch of the blob
  *   that is neither here nor being fetched, see plan.c), asks a place for it and writes it to the
- *   partial file. What is missing of a span that failed is free for the next fetcher.
+ *   partial file. When a span fails, its missing bytes are free for the next fetcher.
  * - The driver is one thread. It hashes the blob from its first byte on, as far as bytes are here.
  *   When the whole is hashed and the digest is right, the driver releases the bytes that were held
  *   back and commits the blob to the store.
@@ -29,14 +29,14 @@
  *                                                   flight_reader_wait() (reader.c)  readers
  *   verified   all bytes are hashed and the digest  end_hashing() (drive.c)          of the driver
  *              is right: the last bytes go out
- *   or failed  a fault ends the flight: readers     flight_fail() (flight.c)         of anybody
+ *   or failed  a fault ends the flight: readers     flight_fail() (flight.c)         any
  *              cut their connections
  *   left       the blob is in the store or given    flights_leave() (flights.c)      of the driver
  *              up; or bytes were dropped that a                                      or of that
  *              new reader needs. Another flight                                      reader
  *              for the digest may start.
- *   freed      nobody refers to the flight          flight_release() (flight.c)      of the last
- *                                                                                    who did
+ *   freed      nobody refers to the flight          flight_release() (flight.c)      that refers
+ *                                                                                    to it last
  *
  * From `started` to `moving` the state is FLIGHT_MOVING. A flight in any of these phases may begin
  * to pass through (pass.c): its blob cannot be kept, because the disk is full or fails or because
@@ -78,7 +78,7 @@ struct flights *flights_new(struct upkeep *upkeep, const struct flights_settings
  * threads at most 5 s. False: some threads have not ended, and nothing is freed. */
 bool flights_free(struct flights *flights);
 
-/* Part of a blob, said before the blob's size is known, so that a cold range is fetched first. */
+/* Part of a blob, given before the blob's size is known, so that a cold range is fetched first. */
 struct blob_range {
     enum { BLOB_WHOLE, BLOB_FROM, BLOB_FROM_TO, BLOB_LAST } kind;
     uint64_t first, last; /* inclusive; `last` of BLOB_FROM_TO only */

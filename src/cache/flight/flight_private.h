@@ -68,7 +68,7 @@ struct flight {
 
     struct lock state_lock; /* guards all that follows */
     struct condition changed;
-    _Atomic enum flight_state state; /* also read without the lock, by those who have left */
+    _Atomic enum flight_state state; /* also read without the lock, by readers that were evicted */
     struct error failure;
     bool opened;             /* the driver has opened the partial */
     bool resumed;            /* an earlier flight's bytes were found */
@@ -120,7 +120,7 @@ void flights_distrust(struct flights *flights, struct flight *flight);
 void flights_apply_distrust(struct flights *flights, struct flight *flight)
     REQUIRES(flights->table_lock);
 
-/* ---- plan.c: who fetches what next ---- */
+/* ---- plan.c: which span is fetched next ---- */
 
 /* The next span worth fetching. False: there is nothing to do now. */
 bool flight_plan(struct flight *flight, struct plan *plan) REQUIRES(flight->state_lock);

@@ -2,7 +2,7 @@
 #include "base/thread.h"
 #include "cache/flight/flight_private.h"
 
-enum { RETRY_AFTER_S = 5 }; /* told to clients when there are too many flights */
+enum { RETRY_AFTER_S = 5 }; /* for clients that are refused because of too many flights */
 
 enum join_result {
     JOINED,

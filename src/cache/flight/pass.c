@@ -102,7 +102,7 @@ static bool is_awaited(struct flight *flight, uint64_t at, uint64_t end)
     return false;
 }
 
-/* Evicts the reader that is farthest behind, or that has not even said what it wants. */
+/* Evicts the reader that is farthest behind. A reader that has not said what it wants is at 0. */
 static void evict_slowest(struct flight *flight) REQUIRES(flight->state_lock) {
     struct flight_reader *reader, *slowest = NULL;
     DL_FOREACH (flight->readers.list, reader) {

@@ -53,7 +53,7 @@ void passing_drop(struct passing *passing, uint64_t start, uint64_t end, uint64_
     if (start >= end || (again < end && !extents_remove(present, again, end)) ||
         !extents_remove(&passing->in_memory, start, end))
         return;
-    /* Memory and no I/O: it may be done with the lock held. */
+    /* The lock may be held here, because a memory file does no I/O. */
     fallocate(passing->memory, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)start,
               (off_t)(end - start));
     atomic_fetch_sub(passing->held, (int64_t)(end - start));

@@ -22,7 +22,7 @@ struct passing {
     _Atomic int64_t *held; /* bytes in memory, of all flights of the cache */
 };
 
-/* `held` outlives it. */
+/* `held` outlives the struct. */
 void passing_init(struct passing *passing, _Atomic int64_t *held);
 void passing_finish(struct passing *passing);
 

@@ -1,5 +1,5 @@
 /*
- * A place where the bytes of blobs can be had. Private to cache/flight/.
+ * A place from which the bytes of blobs can be fetched. Private to cache/flight/.
  *
  * A flight fetches from a place and does not know of which kind the place is. One kind exists: a
  * repository at an upstream (place_upstream.c). A kind says how a range is fetched, and what an
@@ -45,7 +45,8 @@ struct place_sink {
     /* Once, before any byte. */
     bool (*on_head)(void *context, const struct place_head *head, struct error *error);
     bool (*on_bytes)(void *context, const void *bytes, size_t length, struct error *error);
-    /* All bytes that have come were handed on, and more are not here yet. Not called at the end. */
+    /* All bytes that have arrived were handed on, and more are not here yet. Not called at the
+     * end. */
     bool (*on_idle)(void *context, struct error *error);
 };
 
@@ -82,7 +83,7 @@ struct place {
     char label[HOST_LIMIT + 16]; /* for messages: "upstream docker.io" */
     unsigned connections;        /* requests at the same time */
     int64_t first_byte_ms;       /* how long a first answer may take, of all locations together */
-    bool fills;                  /* after a range the rest of the blob is fetched as well */
+    bool fills;                  /* after a range, the rest of the blob is fetched as well */
     unsigned locations;          /* addresses that have the same bytes */
     atomic_uint location;        /* the one that is asked now; changed with the flight's state_lock
                                     held */

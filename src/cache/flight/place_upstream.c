@@ -1,6 +1,6 @@
 /*
  * A repository at an upstream as a place. Its locations are the upstream's URL and its fallbacks.
- * Where a blob's redirect led is kept, so that further ranges go there at once.
+ * The target of a blob's redirect is kept, so that requests for further ranges go there at once.
  */
 #include "cache/flight/place.h"
 
@@ -23,8 +23,8 @@ static void share_target(struct place_upstream *upstream, const struct upstream_
     lock_release(&upstream->target_lock);
 }
 
-/* A request has ended: what it found out replaces what was known, unless the place asks another
- * location now. Takes over `target`. */
+/* Keeps the target that a request has found, in place of an earlier one, unless the place asks
+ * another location now. Takes over `target`. */
 static void keep_target(struct place *place, unsigned location, struct upstream_target *target) {
     struct place_upstream *upstream = &place->upstream;
     lock_acquire(&upstream->target_lock);

@@ -1,10 +1,10 @@
 /*
- * Who fetches what next.
+ * Which span is fetched next.
  *
- * A reader that has nothing to send comes first, then the bytes that readers will want soon, then
- * the rest of the blob from its beginning. A span is about as much as one connection brings in a
- * second: long enough that a request costs little, and short enough that a reader's range never
- * waits long behind it and that all connections end together.
+ * First come the bytes for a reader that has nothing to send, then the bytes that readers will want
+ * soon, then the rest of the blob from its beginning. A span is about as much as one connection
+ * brings in a second: long enough that a request costs little, and short enough that a reader's
+ * range never waits long behind it and that all connections end together.
  */
 #include <utlist.h>
 #include "base/clock.h"
@@ -73,7 +73,7 @@ static bool reader_gap(struct flight *flight, struct extent *best) REQUIRES(flig
     return found;
 }
 
-/* The span of a flight whose size is not known: its head will tell the size. */
+/* The span of a flight whose size is not known. The head of its response will tell the size. */
 static bool plan_first(struct flight *flight, struct plan *plan) REQUIRES(flight->state_lock) {
     const struct blob_range *range = &flight->readers.first;
     if (spans_busy(&flight->spans))
@@ -81,7 +81,7 @@ static bool plan_first(struct flight *flight, struct plan *plan) REQUIRES(flight
     *plan = (struct plan){.start = extents_run_end(&flight->body.present, 0)};
     plan->end = plan->start + FIRST_SPAN;
     if (flight->answered)
-        return true; /* a stream of unknown length that broke goes on from where it is */
+        return true; /* a stream of unknown length broke: it continues where it broke */
     switch (range->kind) {
     case BLOB_WHOLE:
         break;

@@ -4,8 +4,8 @@
 #include "cache/flight/flight_private.h"
 
 enum {
-    SENDING_MOST = 1 << 20, /* bytes sent from memory at a time: they cannot be dropped meanwhile */
-    LOOK_MS = 1000,         /* how often a reader that waits looks whether its client is there */
+    SENDING_MOST = 1 << 20, /* bytes sent from memory at a time; they cannot be dropped meanwhile */
+    LOOK_MS = 1000,         /* how often a waiting reader checks `cancel` */
 };
 
 struct flight_reader *flight_reader_open(struct flights *flights, const struct flight_wish *wish,
@@ -54,12 +54,12 @@ static bool is_doubtful(const struct flight_reader *reader) {
     return reader->before && reader->before->state != FLIGHT_VERIFIED;
 }
 
-/* Whether the reader can go on although it changed the flight. */
+/* Whether the reader can go on after it may have changed the flight. */
 static bool is_consistent(struct flight *flight, const struct flight_reader *reader,
                           struct error *error) REQUIRES(flight->state_lock) {
     if (reader->before && reader->before->state == FLIGHT_FAILED)
         return error_set(error, ERROR_UNAVAILABLE,
-                         "the transfer that the first part of the blob came from has failed");
+                         "the transfer that sent the first part of the blob has failed");
     if (reader->whole && reader->end != UINT64_MAX && flight->body.size_known &&
         flight->body.size != reader->end)
         return error_set(error, ERROR_CORRUPT, "the blob's size changed between two transfers");
@@ -102,7 +102,7 @@ static bool wait_in_flight(struct flight_reader *reader, uint64_t at, struct fli
     uint64_t readable_end;
     lock_acquire(&flight->state_lock);
     reader->at = reader->sending_end = at;
-    if (passing->on) /* bytes that the reader has had may be dropped, and the transfer goes on */
+    if (passing->on) /* bytes that the reader has sent may be dropped: a fetcher may go on */
         condition_broadcast(&flight->changed);
     bool ok = wait_for_bytes(flight, reader, &bytes->end, cancel, error);
     *evicted = !ok && reader->evicted && flight->state != FLIGHT_FAILED;
@@ -120,8 +120,8 @@ static bool wait_in_flight(struct flight_reader *reader, uint64_t at, struct fli
 }
 
 /*
- * Goes on in a flight of its own, which hashes the whole blob again. The bytes that were sent
- * before were not verified, so that their flight is kept in `before`, to see how it ends.
+ * The reader goes on in a flight of its own, which hashes the whole blob again. The bytes that were
+ * sent before were not verified, so their flight is kept in `before`, to see how it ends.
  */
 static bool change_flight(struct flight_reader *reader, struct error *error) {
     struct flight *old = reader->flight;

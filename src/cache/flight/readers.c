@@ -1,4 +1,4 @@
-/* The readers of a flight: who they are, and which bytes each may have. */
+/* The readers of a flight: the list of them, and which bytes each may send. */
 #include "cache/flight/readers.h"
 
 #include <utlist.h>

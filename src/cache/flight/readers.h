@@ -18,7 +18,7 @@ struct flight_reader {
     uint64_t sending_end;  /* [at, sending_end) is being sent now */
     bool whole;            /* the last bytes are held back from it until the digest is checked */
     bool undecided;        /* has not said yet which bytes it wants */
-    bool evicted; /* it held up more memory than a blob that passes through may take: it goes on
+    bool evicted; /* it was so slow that a blob that passes through took too much memory: it goes on
                      in another flight */
     struct flight_reader *prev, *next;
 };
