@@ -1,9 +1,9 @@
 """
-Fixtures: one tarn a test, one origin and one set of real images a session.
+Fixtures: one tarn for each test, one origin and one set of real images for each session.
 
-Tests may run side by side, in processes of pytest-xdist (-n 4 --dist loadgroup): most of them wait
-most of the time. Those that look at the clock are marked `serial`: they come last, and each runs
-with the machine to itself. Those that share a costly fixture are marked `xdist_group`: one process
+Tests may run side by side, in processes of pytest-xdist (-n 4 --dist loadgroup), because most of
+them wait most of the time. A test that measures time is marked `serial`: it runs after the others,
+with the machine to itself. Tests that share a costly fixture are marked `xdist_group`: one process
 runs them all.
 """
 
@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item):
-    """This folder is the lock of all the processes: a serial test has it alone, others together."""
+    """This folder is the lock of all processes: a serial test holds it alone, others share it."""
     if not hasattr(item.config, "workerinput"):
         yield
         return
@@ -90,8 +90,8 @@ def repository(request, upstream):
 def start_tarn(program, tmp_path):
     """
     Starts a tarn: start_tarn([{"host": …}, …], **top_level_settings). Every upstream gets short
-    timeouts unless it says otherwise; `program` may be another one. At the end each is stopped, and
-    the test fails if one had died, did not exit with 0, or wrote a sanitizer's report.
+    timeouts unless it sets its own; `program` may be another one. At the end each tarn is stopped,
+    and the test fails if one had died, did not exit with 0, or wrote a sanitizer's report.
     """
     started = []
 
@@ -115,7 +115,7 @@ def start_tarn(program, tmp_path):
 
 @pytest.fixture
 def tarn(start_tarn, upstream):
-    """A tarn whose default upstream is the fake one; tags are asked for again each time."""
+    """A tarn whose default upstream is the fake one; it asks upstream about a tag each time."""
     return start_tarn([{"host": "fake.test", "url": upstream.url, "default": True,
                         "tag_ttl": "0"}])
 

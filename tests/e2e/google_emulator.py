@@ -90,7 +90,7 @@ class Google:
         self.subjects = {}            # subject token -> subject
         self.may_act_as = {}          # account -> who may get its tokens
         self.access = {}              # access token -> (who, end, scopes)
-        self.readers = None           # who may read; None: everybody with a token
+        self.readers = None           # accounts that may read; None: all with a token
         self.public = False
         self.registry_tokens = {}     # token -> (repository, end)
         self.lifetime = 3599

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.xdist_group("clients")
 
 @pytest.fixture
 def lake(start_tarn, images):
-    """tarn before the real registry, which it knows as lake.test; and which is the default."""
+    """A tarn whose default upstream is the real registry, as lake.test."""
     lake = start_tarn([{"host": "lake.test", "url": images.url, "default": True,
                         "tag_ttl": "0"}])
     lake.origin = images
@@ -33,7 +33,7 @@ def blobs_of(manifest_bytes):
 
 
 def second_time_moves_no_blob(lake, pull):
-    """Pulls twice; the second time the origin sees no blob asked for."""
+    """Pulls twice; the second time, no blob is requested from the origin."""
     pull()
     mark = len(lake.origin.log())
     misses = lake.metrics()['registry_proxy_misses_total{type="blob"}']

@@ -1,4 +1,4 @@
-"""What shells complete: the files in completions/, run by the shells that they are for."""
+"""The completions of shells: the files in completions/, run by their own shells."""
 
 import pathlib
 import subprocess
@@ -15,7 +15,7 @@ _tarn
 printf '%s\\n' "${COMPREPLY[@]}"
 """
 
-# zsh's own functions are replaced: what they are given is what they would complete.
+# zsh's own functions are replaced. The arguments that they get are the words that zsh would offer.
 ZSH = """
 _describe() { print -l -- ${(P)2} }
 _arguments() { print -l -- "$@" }
@@ -26,7 +26,7 @@ source "$0"
 
 
 def bash(*words, folder="/"):
-    """What bash completes for a line whose last word is not finished."""
+    """The words that bash offers for a line whose last word is not finished."""
     done = subprocess.run(["bash", "-c", BASH, COMPLETIONS / "tarn.bash", *words], cwd=folder,
                           check=True, capture_output=True, text=True, timeout=60)
     assert done.stderr == ""
@@ -42,7 +42,7 @@ def fish(line, folder="/"):
 
 
 def zsh(*words):
-    """What the functions of zsh's completion are given for such a line."""
+    """The arguments that the functions of zsh's completion get for such a line."""
     done = subprocess.run(["zsh", "-f", "-c", ZSH, COMPLETIONS / "_tarn", *words], cwd="/",
                           check=True, capture_output=True, text=True, timeout=60)
     assert done.stderr == ""

@@ -1,4 +1,4 @@
-"""File, flags and environment; every mistake with file, line, key and what would be right."""
+"""File, flags and environment; a mistake is reported with file, line, key and the right form."""
 
 import json
 import os
@@ -29,7 +29,7 @@ upstreams:
 log: {level: info, format: json}
 """
 
-# What is wrong, the line it is on, and words of the message.
+# The mistake, its line, and words of the message.
 MISTAKES = [
     ("unknown key", GOOD + "max_sise: 1GiB\n", 15, ["max_sise", "max_size"]),
     ("unknown key of an upstream", GOOD.replace("tag_ttl", "tag_tll"), 10, ["tag_tll", "tag_ttl"]),

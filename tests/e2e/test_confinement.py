@@ -2,8 +2,8 @@
 What an attacker inside the process can still do, and on which systems tarn runs.
 
 tests/unit/cmd/test_confine.c tests what each denied call returns. These tests run the whole program:
-it serves while it is confined and says so, it runs on a kernel that offers nothing, and it refuses to
-start where the configuration demands that.
+it serves while it is confined and logs that, it runs on a kernel that offers nothing, and with
+`confine: require` it refuses to start there.
 """
 
 import base64
@@ -72,7 +72,7 @@ def image(upstream):
 
 @pytest.fixture
 def settings(upstream):
-    """Of a tarn whose default upstream is the fake one, anonymous."""
+    """Settings of a tarn whose default upstream is the fake one, without credentials."""
     return {"upstreams": [{"host": "fake.test", "url": upstream.url, "default": True,
                            "credentials": "anonymous", "stall_timeout": "2s"}]}
 
@@ -98,7 +98,7 @@ def start(program, tmp_path, settings):
 
 
 def serves(tarn, image):
-    """Cold, then from the cache, both right."""
+    """Pulls a blob cold and then from the cache; both must be right."""
     assert tarn.manifest("org/app", "1")["Docker-Content-Digest"] == image
     assert tarn.blob("org/app", DIGEST).body == BLOB
     tarn.wait_cached("org/app", DIGEST)
@@ -108,7 +108,7 @@ def serves(tarn, image):
 
 
 def status_of(tarn, name):
-    """A line of /proc/PID/status, of every thread."""
+    """A line of /proc/PID/status, for every thread."""
     values = set()
     for thread in pathlib.Path(f"/proc/{tarn.process.pid}/task").iterdir():
         text = (thread / "status").read_text(encoding="ascii")
@@ -116,7 +116,7 @@ def status_of(tarn, name):
     return values
 
 
-# ---- what is in force
+# ---- the limits in force
 
 def test_it_serves_confined_and_says_so(start, image):
     tarn = start(confine="require")
@@ -245,7 +245,7 @@ def test_require_refuses_there(program, tmp_path, settings):
 # ---- an ordinary user, a system that cannot be written
 
 def test_it_needs_nothing_but_its_root(program, settings, image):
-    """What a container with --read-only and a user of its own is, without the container."""
+    """The limits of a container with --read-only and a user of its own, without the container."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount the file system read-only for a process")
     # Outside of pytest's folder, which other users may not enter.
@@ -285,7 +285,7 @@ def test_it_needs_nothing_but_its_root(program, settings, image):
 # ---- the systemd unit
 
 def test_the_unit_is_one_that_systemd_takes_and_calls_safe(program, tmp_path):
-    """`systemd-analyze verify` and its exposure, judged without a running systemd."""
+    """`systemd-analyze verify` and `security`, without a running systemd."""
     assert shutil.which("systemd-analyze"), "systemd-analyze (package systemd) is missing"
     unit = (TREE / "deploy" / "systemd" / "tarn.service").read_text("utf-8")
     copy = tmp_path / "tarn.service"

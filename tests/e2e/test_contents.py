@@ -35,7 +35,7 @@ def contents(program, tmp_path):
 
 @pytest.fixture
 def told(contents):
-    """The same with --json: what it printed, parsed."""
+    """The same with --json; returns the parsed output."""
 
     def run(tarn, *arguments, code=0):
         done = contents(tarn, *arguments, "--json")
@@ -47,7 +47,7 @@ def told(contents):
 
 @pytest.fixture(params=["running", "stopped"])
 def cache(request, tarn, upstream):
-    """A tarn with images in it, and how to go on: running, or stopped before the commands."""
+    """A tarn with images in its cache, which runs or is stopped before the commands."""
     return Cache(tarn, upstream, request.param == "stopped")
 
 
@@ -117,7 +117,7 @@ class Cache:
         return self.tarn.root / "blobs" / algorithm / name[:2] / name
 
     def age(self, digest, seconds):
-        """Last used so long ago; of a stopped tarn."""
+        """Makes a blob of a stopped tarn last used so long ago."""
         when = time.time() - seconds
         os.utime(self.file(digest), (when, when))
 
@@ -225,7 +225,7 @@ def test_ls_folds_the_children_of_an_index(tarn, upstream, told):
             assert tarn.blob("org/app", digest_of(blob)).status == 200
 
     def listed(size):
-        """The image once it has this size: a client has a blob a moment before the store has it."""
+        """Waits until the image has this size: a client has a blob before the store has it."""
         wait_until(lambda: told(tarn, "ls")[0]["size"] == size, f"an image of {size} bytes")
         [image] = told(tarn, "ls")
         return image
@@ -380,7 +380,7 @@ def test_rm_of_a_tag_leaves_an_image_that_has_another(tarn, upstream, told):
     # Removing it by its digest removes all its tags.
     answer = told(tarn, "rm", f"fake.test/org/app@{digest}")
     assert [one["tag"] for one in answer["removed"]] == ["latest"]
-    assert answer["blobs"] == 1  # the manifest: nobody pulled the rest
+    assert answer["blobs"] == 1  # only the manifest, because nobody pulled the rest
     assert told(tarn, "ls") == []
 
 
@@ -549,7 +549,7 @@ def test_prune_to_nothing(cache, told):
     answer = told(cache.tarn, "prune", "--to-size=0")
     assert answer["remaining_bytes"] == 0
     assert cache.all_blobs() == {}
-    if cache.stopped:  # a running one keeps the records of the last minute
+    if cache.stopped:  # a running tarn keeps the records of the last minute
         assert told(cache.tarn, "ls") == []
     cache.go_on()
     cache.pull("org/app:1")

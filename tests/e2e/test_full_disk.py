@@ -58,7 +58,7 @@ def release(program):
 
 @pytest.fixture
 def failing(start_tarn, upstream, release, tmp_path):
-    """(tarn, shim): a tarn whose disk does as the shim is told."""
+    """(tarn, shim): a tarn whose disk fails as the shim is told."""
     root = tmp_path / "failing"
     shim = DiskShim(tmp_path / "shim", root)
     tarn = start_tarn([{"host": "fake.test", "url": upstream.url, "default": True,
@@ -69,7 +69,7 @@ def failing(start_tarn, upstream, release, tmp_path):
 
 
 class Cold:
-    """Things that this tarn has not been asked for yet, a few more each time."""
+    """Blobs and manifests that no client has requested yet; each call makes a new one."""
 
     def __init__(self, upstream):
         self.repository = upstream.repository("org/cold")
@@ -91,7 +91,7 @@ def cold(upstream):
 
 
 def comes(tarn, upstream, digest, repository="org/cold"):
-    """A whole blob, as it has to be."""
+    """Pulls a whole blob, which must be right."""
     reply = tarn.blob(repository, digest)
     assert (reply.status, reply.complete) == (200, True), reply
     assert reply.body == upstream.repository(repository).blobs[digest]
@@ -106,7 +106,7 @@ def part_comes(tarn, upstream, digest, first, last, repository="org/cold"):
 
 
 def everything_comes(tarn, upstream, cold):
-    """What a client may ask for that is not here yet, small and large."""
+    """Pulls uncached content of every kind: small and large blobs, ranges, manifests, lists."""
     for size in (1, 4 * KIB, 300 * KIB, 3 * MIB, 20 * MIB):
         comes(tarn, upstream, cold.blob(size))
     ranged = cold.blob(6 * MIB)
@@ -142,7 +142,7 @@ def says_so_once_a_minute(tarn, started):
 
 
 def keeps_again(tarn, upstream, cold, seconds=25):
-    """Soon something that is pulled is kept, and is a hit the next time."""
+    """Soon a blob that is pulled is kept, and is a hit the next time."""
     digest = cold.blob(300 * KIB)
     wait_until(lambda: "hit" in comes(tarn, upstream, digest).cache_status,
                "a blob to be kept again", seconds, pause=0.5)
@@ -151,7 +151,7 @@ def keeps_again(tarn, upstream, cold, seconds=25):
     wait_until(lambda: is_held(tarn.root, manifest_digest), "a manifest to be kept again")
 
     def well():
-        comes(tarn, upstream, cold.blob(KIB))  # what is kept is the proof
+        comes(tarn, upstream, cold.blob(KIB))  # the metric changes when a blob is kept
         return not degraded(tarn)
 
     wait_until(well, "the metric to say so", pause=0.5)
@@ -167,7 +167,7 @@ def test_full_from_the_start(disk, tarn_on, upstream, cold):
     tarn.stop()
     disk.fill()
     started = time.monotonic()
-    tarn.settings["max_size"] = DISK_MIB * MIB  # nothing is evicted for its sake
+    tarn.settings["max_size"] = DISK_MIB * MIB  # so that nothing is evicted for the limit
     tarn.settings["pin"] = ["fake.test/**"]
     tarn.start()
     assert "hit" in comes(tarn, upstream, held).cache_status
@@ -182,7 +182,7 @@ def test_full_from_the_start(disk, tarn_on, upstream, cold):
 
 
 def test_a_new_cache_on_a_full_disk(disk, tarn_on, upstream, cold):
-    """Nothing is there yet but the root itself."""
+    """The root is empty when the disk is already full."""
     disk.root.mkdir()
     disk.fill()
     tarn = tarn_on(disk)
@@ -192,7 +192,7 @@ def test_a_new_cache_on_a_full_disk(disk, tarn_on, upstream, cold):
 
 
 def test_others_fill_the_disk_between_two_pulls(disk, tarn_on, upstream, cold):
-    """What was here makes room for what comes, as long as it can; then all passes through."""
+    """Cached blobs are evicted for new ones while there are any; then all blobs pass through."""
     tarn = tarn_on(disk, max_size="1GiB")
     for _ in range(4):
         comes(tarn, upstream, cold.blob(4 * MIB))
@@ -288,7 +288,7 @@ def test_what_was_full_leaves_nothing_behind(disk, tarn_on, upstream, cold):
 
 def test_the_kernels_limit_of_file_sizes_is_no_end(tarn_on, start_tarn, upstream, cold, tmp_path):
     """RLIMIT_FSIZE (systemd's LimitFSIZE=): EFBIG, and a signal that would end the process. The
-    limit is one on memory files as well: what is larger is no whole body, and the rest goes on."""
+    limit holds for memory files as well: a larger blob is cut, and tarn serves everything else."""
     tarn = start_tarn([{"host": "fake.test", "url": upstream.url, "default": True}])
     unlimited = resource.prlimit(tarn.process.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(tarn.process.pid, resource.RLIMIT_FSIZE, (2 * MIB, unlimited[1]))
@@ -396,14 +396,14 @@ def test_the_nth_call_fails_in_mid_flight(failing, upstream, cold, kind, after):
 @pytest.mark.parametrize("kinds", [("read",), ("sendfile",), ("read", "sendfile")],
                          ids=lambda kinds: "+".join(kinds))
 def test_bytes_that_cannot_be_read_back_are_fetched_again(failing, upstream, cold, kinds):
-    """What was promised may be cut, once; nothing whole is wrong, and upstream has the rest."""
+    """A body may be cut, once. No whole body is wrong. Then the blob is fetched again."""
     tarn, shim = failing
     kept = cold.blob(3 * MIB)
     kept_manifest = cold.manifest()
     comes(tarn, upstream, kept)
     assert tarn.manifest("org/cold", kept_manifest).status == 200
     tarn.wait_cached("org/cold", kept)
-    tarn.restart()  # the manifest is in memory no more
+    tarn.restart()  # so that the manifest is not in memory
     shim.fail(*kinds)
     for digest in (kept, cold.blob(5 * MIB), cold.blob(100 * KIB), kept):
         right = cold.repository.blobs[digest]
@@ -422,7 +422,7 @@ def test_bytes_that_cannot_be_read_back_are_fetched_again(failing, upstream, col
 
 
 def test_a_damaged_sector_in_mid_flight(failing, upstream, cold):
-    """Bytes that were written cannot be read: a cut at worst, and never a whole wrong body."""
+    """Bytes that were written cannot be read: the body may be cut, but is never wrong and whole."""
     tarn, shim = failing
     digest = cold.blob(16 * MIB)
     content = cold.repository.blobs[digest]
@@ -453,12 +453,12 @@ def test_everything_fails(failing, upstream, cold):
 # ---- in bounds
 
 def large_blob(upstream):
-    """300 MiB."""
+    """A blob of 300 MiB."""
     return upstream.repository("org/cold").add_blob(noise(10 * MIB, "large") * 30)
 
 
 def pass_through_measured(tarn, upstream, digest, pause):
-    """A fast client and one that pauses; gives what the latter got and the most memory."""
+    """A fast client and one that pauses; returns the bytes of the second and the most memory."""
     content = upstream.repository("org/cold").blobs[digest]
     memory, done = [], threading.Event()
 
@@ -469,7 +469,7 @@ def pass_through_measured(tarn, upstream, digest, pause):
     def fast():
         reply = tarn.blob("org/cold", digest, timeout=120)
         assert content.startswith(reply.body), "wrong bytes"
-        assert reply.complete, f"the fast one was cut after {len(reply.body)} of {len(content)}"
+        assert reply.complete, f"the fast client was cut after {len(reply.body)} of {len(content)}"
 
     def slow():
         # With a smaller window each piece waits for a delayed acknowledgement: hours for 300 MiB.
@@ -505,7 +505,7 @@ def test_memory_stays_bounded_while_much_passes_through(start_tarn, upstream, re
 
 @pytest.mark.slow
 def test_a_slow_client_of_what_passes_through_gets_all_of_it(start_tarn, upstream, release):
-    """Beside a fast one, who need not wait for it."""
+    """Beside a fast client, which need not wait for the slow one."""
     digest = large_blob(upstream)
     tarn = start_tarn([{"host": "fake.test", "url": upstream.url, "default": True}],
                       program=release, max_size=16 * MIB)
@@ -518,8 +518,8 @@ def test_many_at_once_pass_through_within_bounds(start_tarn, upstream, release):
     """
     32 clients, each of a blob of its own that is not kept, half of them not reading. The upstream and
     all clients are threads of this one Python process. On a busy machine a request waits there for
-    seconds before it is read (measured: 0.9 s at a load of 20, while it had come after 0.06 s), so
-    that upstream gets the time that tarn allows by default.
+    seconds before it is read (measured: 0.9 s at a load of 20, although it had arrived after
+    0.06 s). Therefore upstream gets the time that tarn allows by default.
     """
     tarn = start_tarn([{"host": "fake.test", "url": upstream.url, "default": True,
                         "first_byte_timeout": "25s", "stall_timeout": "10s"}],
@@ -540,7 +540,7 @@ def test_many_at_once_pass_through_within_bounds(start_tarn, upstream, release):
 
 
 def test_min_free_is_left_free(disk, tarn_on, upstream, cold):
-    """Whatever max_size says; and others' use of the disk counts."""
+    """Even below max_size; the use of the disk by other programs counts too."""
     keep_free = 24 * MIB
     tarn = tarn_on(disk, min_free=keep_free, max_size="1GiB")
     least = [disk.free()]
@@ -551,7 +551,7 @@ def test_min_free_is_left_free(disk, tarn_on, upstream, cold):
             least.append(disk.free())
 
     pull_many()
-    assert min(least) >= keep_free - 6 * MIB  # what is in flight, and the file system's own
+    assert min(least) >= keep_free - 6 * MIB  # bytes in flight, and the file system's own use
     wait_until(lambda: disk.free() >= keep_free, "the space to be free")
     assert tarn.metrics()["tarn_evicted_blobs_total"] >= 5
     disk.fill(leave=disk.free() - 10 * MIB)

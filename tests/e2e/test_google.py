@@ -46,7 +46,7 @@ SUBJECT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJwb2QifQ.c2lnbmF0dXJlLW9mLXRoZS1jbHVzd
 NOT_FOUND = "credentials not found in native keychain"
 
 
-# ---- what every test has
+# ---- fixtures
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +67,7 @@ def google(key):
 
 
 class Machine:
-    """A home with nothing in it, and the commands run there."""
+    """An empty home directory; the commands run there."""
 
     def __init__(self, program, google, folder):
         self.program, self.google, self.folder = program, google, folder
@@ -80,7 +80,7 @@ class Machine:
         self.helper.symlink_to(program)
 
     def has(self, document, path=None):
-        """Gives it a credential file, in the first place that is looked at."""
+        """Gives the machine a credential file, in the first place of the search order."""
         path = path or self.file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(document if isinstance(document, str) else json.dumps(document))
@@ -120,7 +120,7 @@ def machine(program, google, tmp_path):
 
 @pytest.fixture
 def serve(start_tarn, google, machine):
-    """A tarn for the emulated registry, with what the machine has."""
+    """A tarn for the emulated registry, with the credentials of the machine."""
     def start(credentials="google", **more):
         environment = {name: value for name, value in machine.environment.items()
                        if name not in ("PATH", "ASAN_OPTIONS")}
@@ -525,7 +525,7 @@ def test_help_shows_no_secret(machine, google):
 
 
 def dumps_core(program, arguments, environment, ready):
-    """Whether the program leaves a core dump when it is killed for one."""
+    """Whether the program leaves a core dump when it is killed by a signal that makes one."""
     def no_limit():
         resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY,) * 2)
 
@@ -682,7 +682,7 @@ def test_the_kubelets_broken_source(machine):
 
 
 def test_a_pods_own_token_is_the_subject(machine, google):
-    """KEP-4412: only with the pod's opt-in, and then never the node's credentials instead."""
+    """KEP-4412: only if the pod opts in, and then never the node's credentials instead."""
     machine.has(google.external_account({"file": "/nonexistent"}, ACTOR))
     opted = {"iam.gke.io/enable-wi-image-pull": "true"}
     done = machine.kubelet(serviceAccountToken=SUBJECT, serviceAccountAnnotations=opted)
@@ -879,7 +879,7 @@ def test_the_registrys_429_reaches_the_client(machine, google, serve):
 
 @pytest.mark.slow
 def test_a_short_token_is_used_and_replaced_behind_the_clients_back(machine, google, serve):
-    """Inside the margin from the start: used, and its source asked every 10 s, by nobody's wait."""
+    """A token that is stale from the start is used and renewed every 10 s; no client waits."""
     user(machine, google)
     google.lifetime = 60
     tarn = serve()
@@ -952,7 +952,7 @@ def front(google, tmp_path):
 
 @pytest.fixture
 def client(machine, google, front):
-    """A machine whose Docker configuration names the helper, and which reaches the front."""
+    """A machine whose Docker configuration names the helper and which reaches the proxy."""
     service_account(machine, google)
     machine.environment["PATH"] = f"{machine.helper.parent}:{os.environ['PATH']}:/usr/sbin"
     machine.environment["XDG_RUNTIME_DIR"] = str(machine.folder)

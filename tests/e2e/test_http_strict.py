@@ -1,4 +1,4 @@
-"""The HTTP server against everything that two parsers could read in two ways, and its limits."""
+"""The HTTP server refuses requests that two parsers could read in two ways, and has limits."""
 
 import signal
 import socket
@@ -64,7 +64,7 @@ def image(upstream):
 
 
 def answers(stream):
-    """The answers in a stream of them with Content-Length, as (status, headers, body)."""
+    """The responses in a stream, all with Content-Length, as (status, headers, body)."""
     found = []
     while stream:
         head, _, stream = stream.partition(b"\r\n\r\n")

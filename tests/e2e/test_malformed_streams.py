@@ -65,7 +65,7 @@ class Resources:
         return tuple(len(os.listdir(f"/proc/{tarn.process.pid}/{kind}")) for kind in ("fd", "task"))
 
     def assert_flat(self, slack):
-        """Idle connections are kept for a while, and are few; what leaks grows with the streams."""
+        """A few idle connections stay open for a while; a leak grows with the number of streams."""
         wait_until(lambda: all(now <= before + slack for now, before in
                                zip(self._count(self.tarn), self.before)),
                    f"descriptors and threads, {self.before} before, {self._count(self.tarn)} now, "
@@ -73,7 +73,7 @@ class Resources:
 
 
 def send_stream(chance, port, stream):
-    """One connection's stream, ended in one of the ways in which clients end; what came back."""
+    """Sends a stream on a connection, and ends it as some client would; returns the responses."""
     got = b""
     connection = socket.create_connection(("127.0.0.1", port), timeout=10)
     try:
@@ -101,7 +101,7 @@ def test_malformed_requests_do_no_harm(tarn, upstream):
     upstream.image("org/app", [LAYER], tag="1")
     assert tarn.blob("org/app", DIGEST).body == LAYER
     chance = random.Random(SEED)
-    for number in range(40):  # so that pools are filled
+    for number in range(40):  # fills the pools
         send_stream(chance, tarn.port, REQUESTS[number % len(REQUESTS)].encode("latin-1"))
     resources = Resources(tarn)
     for number in range(STREAMS * 3):
@@ -124,10 +124,10 @@ def test_malformed_requests_do_no_harm(tarn, upstream):
     resources.assert_flat(slack=8)
 
 
-# ---- the other side
+# ---- streams from an upstream
 
 def good_answer(chance, content, media_type="application/octet-stream", fields=""):
-    """One of the ways in which a registry may send this."""
+    """The content in one of the forms in which a registry may send it."""
     kind = chance.randrange(4)
     digest = digest_of(content)
     head = (f"HTTP/1.1 200 OK\r\nContent-Type: {media_type}\r\nDocker-Content-Digest: {digest}\r\n"
@@ -138,12 +138,12 @@ def good_answer(chance, content, media_type="application/octet-stream", fields="
                         for piece in (content[:half], content[half:]) if piece) + b"0\r\n\r\n"
         return (head + "Transfer-Encoding: chunked\r\n\r\n").encode() + body
     if kind == 1:
-        return (head + "\r\n").encode() + content  # ended by the connection's end
+        return (head + "\r\n").encode() + content  # the body ends with the connection
     return (head + f"Content-Length: {len(content)}\r\n\r\n").encode() + content
 
 
 def refusals(chance):
-    """No Retry-After: upstream may well silence itself by one, for as long as a digit makes it."""
+    """None has Retry-After: with a damaged digit it could silence tarn for a long time."""
     return chance.choice((
         b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer realm=\"http://127.0.0.1:1/t\","
         b"service=\"s\"\r\nContent-Length: 0\r\n\r\n",
@@ -159,7 +159,7 @@ def refusals(chance):
 
 
 class Registry:
-    """What the scripted upstream holds, and whether it tells it rightly."""
+    """The content of the scripted upstream; `honest`: it sends that without damage."""
 
     def __init__(self):
         self.honest, self.lock, self.asked = True, threading.Lock(), collections.Counter()
@@ -168,7 +168,7 @@ class Registry:
     def answer(self, method, target):
         path = target.partition("?")[0]
         reference = path.rpartition("/")[2]
-        with self.lock:  # the same damage to the same question, whatever order they come in
+        with self.lock:  # the damage to a request does not depend on the order of requests
             self.asked[path] += 1
             chance = random.Random(f"{SEED} {method} {path} {self.asked[path]}")
         if not self.honest and chance.randrange(12) == 0:
@@ -218,7 +218,7 @@ def ask(tarn, registry, number):
             assert isinstance(reply.json()["tags"], list), said
     if reply.status in (200, 206) and reply.complete and expected is not None:
         assert reply.body == expected, f"{said}: a wrong body as a whole one: {reply!r}"
-    if reply.status == 200 and kind == 3:  # whatever it is, it is what its digest says
+    if reply.status == 200 and kind == 3:  # the bytes must match the digest that was sent with them
         assert reply["Docker-Content-Digest"] == digest_of(reply.body), said
         assert isinstance(reply.json(), dict), said
     assert reply.status != 500, f"{said}: {reply!r}"

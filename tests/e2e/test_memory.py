@@ -1,6 +1,6 @@
 """
 Memory stays within what docs/operations.md ("Memory") says: for each idle connection, each request,
-each transfer, and after a busy time. Measured on the release build, as resident memory.
+each transfer, and after a busy time. The tests measure the resident memory of the release build.
 """
 
 import itertools
@@ -22,13 +22,13 @@ pytestmark = pytest.mark.slow
 
 CROWD = 1000
 
-# The numbers of docs/operations.md. SLACK, for the whole, is what the C library's pools and the
-# stacks of ended threads may hold: a leak of one buffer a connection would be several times that.
+# The numbers of docs/operations.md. SLACK is what the C library's pools and the stacks of ended
+# threads may hold in all: a leak of one buffer a connection would be several times that.
 START = 20 * MIB          # a tarn that has nothing to do
 IDLE = 8 * KIB            # a connection between two requests
 TLS_IDLE = 40 * KIB       # the same with TLS
-REQUEST = 24 * KIB        # a request under way
-HEAD = 16 * KIB           # what it may take more while its head arrives
+REQUEST = 24 * KIB        # a request in progress
+HEAD = 16 * KIB           # what a connection may take more while a head arrives
 FLIGHT = 640 * KIB        # a blob being fetched, with its connection
 SLACK = 4 * MIB
 
@@ -48,7 +48,7 @@ def tarn(program, tmp_path, upstream):
     upstream.image("org/app", [BLOB], tag="1")
     one = Tarn(release_build(program), tmp_path / "tarn", {
         "log": {"level": "warn", "format": "text"}, "head_timeout": "4s",
-        "manifest_memory": "64KiB",  # where upstream's 404s are kept, too
+        "manifest_memory": "64KiB",  # upstream's 404s are kept there too
         "upstreams": [{"host": "fake.test", "url": upstream.url, "default": True,
                        "credentials": "anonymous"}]})
     yield one
@@ -57,7 +57,7 @@ def tarn(program, tmp_path, upstream):
 
 @pytest.fixture
 def connect(tarn):
-    """Opens connections; `stalled` ones take next to nothing in, so that downloads stand still."""
+    """Opens connections; a `stalled` one has a small receive buffer, which stalls its download."""
     opened = []
 
     def open_one(stalled=False):
@@ -113,13 +113,13 @@ def test_a_thousand_idle_connections(tarn, connect):
         asks(connection)
     limit = start + CROWD * IDLE + SLACK
     wait_below(tarn, limit, "1,000 idle connections", 45)
-    for connection in crowd:  # they were not bought by closing them
+    for connection in crowd:  # tarn has not closed them
         asks(connection)
     assert tarn.metrics()["tarn_client_connections"] >= CROWD
 
 
 class TlsTarn(Tarn):
-    """Ready when it takes connections: the plain question would be answered by none."""
+    """Counts as ready when it accepts connections, because plain HTTP gets no response."""
 
     def _is_ready(self):
         return accepts(self.port)
@@ -207,7 +207,7 @@ def test_heads_that_never_end_take_no_more_than_a_head_and_are_cut(tarn, connect
 
 
 def test_ten_thousand_junk_heads_grow_nothing(tarn, connect):
-    """Each is refused and its connection closed; every fifth is cut off in mid-head instead."""
+    """Each head is refused and its connection closed; every fifth is cut in the middle instead."""
     kinds = [b"\x16\x03\x01" + noise(200), b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n",
              b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 100 + b"\r\n",
              b"GET /" + b"a" * 20000]
@@ -231,7 +231,7 @@ def test_ten_thousand_junk_heads_grow_nothing(tarn, connect):
 
 
 def stream_of(connection, requests, pause_at):
-    """Sends them all in parts that fit no head, reads the answers, yields once at `pause_at`."""
+    """Sends requests in pieces that end inside heads; yields once after `pause_at` responses."""
     stream, answers, sent, paused = b"".join(requests), 0, 0, False
     ends = list(itertools.accumulate(map(len, requests)))
     while answers < len(requests):

@@ -10,13 +10,13 @@ DIGEST = digest_of(BLOB)
 
 
 def never_a_wrong_whole(reply):
-    """The promise itself."""
+    """Asserts the promise for one response."""
     if reply.status in (200, 206) and reply.complete:
         assert reply.body == BLOB
 
 
 def refuses_once_and_recovers(tarn, upstream):
-    """Nobody gets a whole body while upstream lies; once it does not, everybody does."""
+    """No client gets a whole body while upstream sends wrong bytes; later every client does."""
     lie = tarn.blob("org/app", DIGEST, timeout=8)
     assert lie.status in (0, 200, 206, 502), lie
     if lie.status != 502:

@@ -1,4 +1,4 @@
-"""Promise 2: however many ask, upstream sends each byte once."""
+"""Promise 2: upstream sends each byte once, however many clients ask for it."""
 
 import time
 

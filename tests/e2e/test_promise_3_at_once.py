@@ -1,4 +1,4 @@
-"""Promise 3: the first byte leaves as soon as upstream's first byte is here."""
+"""Promise 3: tarn sends the first byte as soon as it arrives from upstream."""
 
 import time
 

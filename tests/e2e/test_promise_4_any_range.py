@@ -1,4 +1,4 @@
-"""Promise 4: a range of a blob that is absent or still arriving is 206, from its own bytes."""
+"""Promise 4: a range of a blob that is absent or still arriving is 206; its bytes come first."""
 
 import time
 

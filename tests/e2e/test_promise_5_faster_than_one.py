@@ -1,4 +1,4 @@
-"""Promise 5: several connections for a large blob, and going on at the byte where it broke."""
+"""Promise 5: several connections for a large blob; a broken transfer continues where it broke."""
 
 import threading
 import time

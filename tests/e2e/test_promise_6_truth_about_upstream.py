@@ -1,4 +1,4 @@
-"""Promise 6: 404 only when upstream says 404; what is cached is served whatever upstream does."""
+"""Promise 6: 404 only when upstream says 404; cached content is served whatever upstream does."""
 
 import json
 import time

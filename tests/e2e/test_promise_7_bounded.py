@@ -1,4 +1,4 @@
-"""Promise 7: the cache stays under its limit; least recently used first, never what is in use."""
+"""Promise 7: the cache stays under its limit; it evicts the least recently used, none in use."""
 
 import os
 import random
@@ -19,7 +19,7 @@ DAY = 24 * HOUR
 
 @pytest.fixture
 def bounded(start_tarn, upstream):
-    """bounded(limit, …): a tarn of that size before the fake upstream, which may hold answers."""
+    """bounded(limit, …): a tarn with that max_size; its upstream may hold back responses."""
     def start(limit, **settings):
         return start_tarn([{"host": "fake.test", "url": upstream.url, "default": True,
                             "tag_ttl": "1h", "stall_timeout": "30s"}], max_size=limit, **settings)
@@ -27,7 +27,7 @@ def bounded(start_tarn, upstream):
 
 
 def make_blobs(upstream, count, size, repository="org/app", seed="blob"):
-    """So many blobs at upstream; their digests."""
+    """Adds so many blobs to upstream; returns their digests."""
     return [upstream.repository(repository).add_blob(noise(size, f"{seed} {number}"))
             for number in range(count)]
 
@@ -41,14 +41,14 @@ def pull(tarn, upstream, digest, repository="org/app", headers=None):
 
 
 def pull_and_keep(tarn, upstream, digests, repository="org/app"):
-    """One after the other, each in place before the next."""
+    """Pulls the blobs one after the other; each is in the store before the next."""
     for digest in digests:
         pull(tarn, upstream, digest, repository)
         tarn.wait_cached(repository, digest)
 
 
 def press(tarn, upstream, size, total, seed="pressure", repository="org/other"):
-    """Other blobs of so many bytes in all: what makes the cache make room."""
+    """Pulls other blobs of so many bytes in all, so that the cache must evict."""
     digests = make_blobs(upstream, total // size, size, repository, seed)
     pull_and_keep(tarn, upstream, digests, repository)
     return digests
@@ -63,12 +63,12 @@ def passed_through(tarn, reason):
 
 
 def wait_scanned(tarn, count):
-    """Waits until the tarn knows what earlier ones have left."""
+    """Waits until tarn knows which blobs earlier processes have left."""
     wait_until(lambda: tarn.metrics().get("tarn_store_blobs", -1) >= count, f"{count} blobs known")
 
 
 def asked_for(upstream, digests):
-    """Those of the digests whose bytes upstream was asked for."""
+    """The digests whose bytes were requested from upstream."""
     return [digest for digest in digests if upstream.asked(digest, "GET")]
 
 
@@ -118,7 +118,7 @@ def test_the_limit_holds_right_after_a_restart(bounded, upstream):
 
 
 def test_left_partials_count(bounded, upstream):
-    """What is half here takes room as well, whoever left it."""
+    """A partial that an earlier process left counts too."""
     limit = 6 * MIB
     tarn = bounded(limit)
     half = make_blobs(upstream, 1, 4 * MIB, seed="half")[0]
@@ -248,12 +248,12 @@ def test_the_order_survives_a_restart(bounded, upstream, crash):
 
 
 def test_no_more_goes_than_has_to(bounded, upstream):
-    """A blob makes room for itself, and for no more."""
+    """For a new blob, no more is evicted than it needs."""
     tarn = bounded(40 * MIB)
     digests = make_blobs(upstream, 18, 2 * MIB)
     pull_and_keep(tarn, upstream, digests)
     small = make_blobs(upstream, 3, MIB, seed="small")
-    upstream.fault("/blobs/", delay=0.3)  # how large it is comes after the question for it
+    upstream.fault("/blobs/", delay=0.3)  # the size arrives some time after the request
     pull_and_keep(tarn, upstream, small)
     assert held(tarn.root, digests) == digests, "40 MiB are enough for 39"
     assert evicted(tarn) == 0
@@ -261,10 +261,10 @@ def test_no_more_goes_than_has_to(bounded, upstream):
     assert held(tarn.root, digests) == digests[1:], "one is enough"
 
 
-# ---- never: what is in use
+# ---- a blob in use is never evicted
 
 def test_what_is_being_read_stays(bounded, upstream):
-    limit, size = 24 * MIB, 16 * MIB  # more than sockets take
+    limit, size = 24 * MIB, 16 * MIB  # more than the buffers of sockets hold
     tarn = bounded(limit)
     read = make_blobs(upstream, 1, size, seed="read")[0]
     pull_and_keep(tarn, upstream, [read])
@@ -298,7 +298,7 @@ def test_what_is_being_fetched_stays(bounded, upstream):
     assert "hit" in pull(tarn, upstream, fetched).cache_status
 
 
-# ---- never: what is pinned
+# ---- a pinned blob is never evicted
 
 def pinned_images(upstream):
     """(repository, tag, layer digests) of images that the pins below name."""
@@ -314,7 +314,7 @@ PINS = ["fake.test/org/keep", "fake.test/org/app:1.*"]
 
 
 def pull_image(tarn, upstream, repository, tag):
-    """As a client does; returns the digests of all that belongs to it."""
+    """Pulls an image as a client does; returns the digests of its manifest and blobs."""
     reply = tarn.manifest(repository, tag)
     assert reply.status == 200, reply
     digests = [reply["Docker-Content-Digest"]]
@@ -343,9 +343,9 @@ def test_what_is_pinned_stays(bounded, upstream, restart):
     elif restart == "kill -9":
         tarn.kill()
         tarn.start()
-    press(tarn, upstream, 500 * KIB, 15 * MIB)  # at once: nothing may go before the pins are known
+    press(tarn, upstream, 500 * KIB, 15 * MIB)  # before the pins are known
     assert held(tarn.root, pinned) == pinned
-    if restart != "no restart":  # what has just come of a repository with pins may count as such
+    if restart != "no restart":  # a new blob of a repository with pins may count as pinned
         assert not held(tarn.root, loose), "2.0 is named by no pin"
     upstream.forget_requests()
     for repository, tag, _ in pinned_images(upstream):
@@ -355,7 +355,7 @@ def test_what_is_pinned_stays(bounded, upstream, restart):
 
 
 def test_nothing_goes_before_it_is_known_what_is_pinned(bounded, upstream):
-    """With so many repositories that finding the pins takes its time."""
+    """So many repositories that it takes long to find the pins."""
     tarn = bounded(6 * MIB, pin=PINS)
     pinned = []
     for repository, tag, _ in pinned_images(upstream):
@@ -421,7 +421,7 @@ def test_everything_pinned_and_full_passes_through(bounded, upstream):
     wait_settled(tarn.root, 2 * MIB)
 
 
-# ---- knowledge that outlives eviction
+# ---- what is known of evicted blobs
 
 def test_a_later_pull_refetches_just_what_was_evicted(bounded, upstream):
     tarn = bounded(6 * MIB)
@@ -446,7 +446,7 @@ def test_a_later_pull_refetches_just_what_was_evicted(bounded, upstream):
 
 
 def test_records_of_what_is_gone_do_not_pile_up(bounded, upstream):
-    """Links and tags whose blob is evicted go as well, after a while."""
+    """Links and tags of an evicted blob are deleted as well, after a while."""
     tarn = bounded(2 * MIB)
     for number in range(60):
         repository = f"org/app-{number}"
@@ -459,7 +459,7 @@ def test_records_of_what_is_gone_do_not_pile_up(bounded, upstream):
         os.utime(path, (time.time() - 40 * DAY,) * 2)
     blobs = len(files_below(tarn.root / "blobs"))
     tarn.start()
-    # A repository with one image has a link a blob, one for its manifest, and a tag.
+    # A repository with one image has a link for each blob, one for its manifest, and a tag.
     wait_until(lambda: len(files_below(tarn.root / "repositories")) <= 2 * blobs + 10,
                "links of what is gone to go", 30)
     last = "org/app-59"
@@ -543,7 +543,7 @@ def test_eight_clients_of_a_blob_larger_than_the_cache(bounded, upstream):
 
 
 def test_a_wrong_byte_in_a_blob_larger_than_the_cache_is_no_whole_body(bounded, upstream):
-    """Promise 1 holds for what is not kept as well."""
+    """Promise 1 holds for a blob that is not kept as well."""
     tarn = bounded(4 * MIB)
     large = make_blobs(upstream, 1, 12 * MIB, seed="wrong")[0]
     for place in (0, 6 * MIB, 12 * MIB - 1):
@@ -575,7 +575,7 @@ def test_a_blob_whose_size_nobody_told_may_turn_out_too_large(bounded, upstream)
     wait_settled(tarn.root, 4 * MIB)
 
 
-# ---- what it says of itself
+# ---- metrics
 
 def test_the_metrics_tell_what_is_on_disk(bounded, upstream):
     limit = 4 * MIB

@@ -151,7 +151,7 @@ def test_a_clients_own_credentials_go_no_further(tarn, upstream):
 
 @pytest.fixture
 def stranger(make_upstream):
-    """A registry that runs, but that nobody has configured."""
+    """A registry that runs but is not configured."""
     stranger = make_upstream(host="127.0.0.4")
     stranger.image("org/app", [LAYER], tag="1")
     return stranger

@@ -1,4 +1,4 @@
-"""Promise 9: after kill -9 it starts at once, serves nothing unverified, loses nothing complete."""
+"""Promise 9: after kill -9 tarn starts at once, serves only verified bytes, loses no whole blob."""
 
 import hashlib
 import http.client
@@ -183,7 +183,7 @@ def test_left_overs_go_after_start_without_delaying_it(tarn, upstream, image):
 
 @pytest.mark.serial
 def test_left_overs_do_not_delay_the_end(tarn):
-    """SIGTERM in the middle of cleaning them away."""
+    """SIGTERM while old partials are being deleted."""
     tarn.stop()
     (tarn.root / "tmp").mkdir(exist_ok=True)
     for number in range(20000):
@@ -195,7 +195,7 @@ def test_left_overs_do_not_delay_the_end(tarn):
 
 
 def test_half_a_blob_of_yesterday_is_continued(tarn, upstream, image):
-    """What is not old is no left-over."""
+    """A partial is deleted only when it is old."""
     crash_in_mid_blob(tarn, upstream)
     upstream.forget_requests()
     tarn.start()
@@ -213,7 +213,7 @@ SMALL = [noise(size, f"small {number}") for number, size in enumerate(
 
 
 def pull_until(tarn, moment, chance, seen_as_hit):
-    """A client that pulls at random until then, and whom a kill does not surprise."""
+    """A client that pulls at random until `moment`, and goes on if a kill ends its request."""
     while time.monotonic() < moment:
         content = chance.choice(SMALL)
         digest = digest_of(content)
@@ -231,7 +231,7 @@ def pull_until(tarn, moment, chance, seen_as_hit):
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_killed_while_blobs_come_and_go(start_tarn, upstream, program, seed):
-    """Then all that is in place is right, and all that had been a hit is one without upstream."""
+    """After the kill every blob in place is right, and an earlier hit is one without upstream."""
     upstream.image("org/app", SMALL, tag="1")
     tarn = start_tarn([{"host": "fake.test", "url": upstream.url, "default": True,
                         "tag_ttl": "0"}], max_size=9 * MIB)
@@ -321,7 +321,7 @@ def test_a_file_of_another_length_is_noticed_while_it_is_served(tarn, upstream, 
 
 @pytest.fixture
 def traced(start_tarn, upstream, program, tmp_path):
-    """(tarn, shim): all that it does to its disk is written down."""
+    """(tarn, shim): the shim records everything that tarn does to its disk."""
     release = os.environ.get("TARN_RELEASE") or program
     if is_sanitized(release):
         pytest.skip("a sanitizer and the library that writes down what is done to the disk both "
@@ -366,7 +366,7 @@ def test_what_has_its_name_is_synced_and_then_its_folder_is(traced, upstream):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_power_loss_at_any_moment(traced, start_tarn, upstream, program, tmp_path, seed):
-    """The worst that the file system may make of it, while blobs come and go."""
+    """tarn starts on one of the worst disks that a power loss at a random moment may leave."""
     tarn, shim = traced
     upstream.image("org/app", SMALL, tag="1")
     chance = random.Random(f"power {seed}")

@@ -1,4 +1,4 @@
-"""Tags between fresh and gone: tag_ttl, revalidation, stale answers, 404, negative caching."""
+"""Tags that are no longer fresh: tag_ttl, revalidation, stale tags, 404, negative caching."""
 
 import time
 
@@ -95,7 +95,7 @@ def test_one_revalidation_at_a_time(start, upstream, repository):
 
 
 def test_an_upstream_without_digests_in_its_head(start, upstream, repository):
-    """Some answer HEAD without Docker-Content-Digest: then the bytes tell."""
+    """Some upstreams respond to HEAD without Docker-Content-Digest: then tarn fetches the bytes."""
     tarn = start("0")
     content = repository.manifests[repository.tags["1"]][0]
     for _ in range(2):

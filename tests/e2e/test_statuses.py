@@ -1,4 +1,4 @@
-"""The table "Statuses" of the design, row by row, for all that concerns pulling."""
+"""The table "Statuses" in docs/operations.md, row by row, as far as it concerns pulling."""
 
 import json
 import socket
@@ -26,7 +26,7 @@ def oci_error(code, message="of no use"):
 
 
 def is_error(reply, status, code, *words):
-    """The status, the OCI error body with its code, and a message with these words."""
+    """Asserts the status, the OCI error body with its code, and a message with these words."""
     assert (reply.status, reply.complete) == (status, True), reply
     assert reply["Content-Type"].startswith("application/json")
     errors = reply.json()["errors"]
@@ -201,7 +201,7 @@ def test_no_connection_in_time_is_504(start_tarn):
 
 @pytest.mark.slow
 def test_504_comes_within_25_seconds_by_default(start_tarn, upstream):
-    """Waits as long as containerd would, once."""
+    """Waits as long as containerd would; one test does."""
     upstream.fault("/v2/", method=None, black_hole=True)
     tarn = start_tarn([{"host": "fake.test", "url": upstream.url, "default": True,
                         "connect_timeout": "5s", "stall_timeout": "10s",
@@ -281,7 +281,7 @@ def test_too_many_connections_are_503(start_tarn, upstream, image):
     held = [socket.create_connection(("127.0.0.1", tarn.port)) for _ in range(8)]
 
     def refused():
-        """What asked before, whether tarn is ready for one, is counted for another moment."""
+        """The probe of start_tarn() may count as a connection for a moment, so this tries again."""
         held.append(socket.create_connection(("127.0.0.1", tarn.port)))
         reply = tarn.manifest("org/app", "1")
         return reply if reply.status != 200 else None
@@ -343,7 +343,7 @@ def test_every_media_type_passes_untouched(tarn, upstream, media_type):
 
 
 def test_upstream_is_asked_for_every_kind_of_manifest(tarn, upstream, image):
-    """What one client takes must not decide what another one gets."""
+    """The Accept field of one client must not decide what another client gets."""
     tarn.get("/v2/org/app/manifests/1",
              {"Accept": "application/vnd.docker.distribution.manifest.v2+json"})
     accept = upstream.asked("/manifests/")[0].headers["accept"]

@@ -172,7 +172,7 @@ def test_each_line_tells_where_a_part_stands(tarn, upstream, warm):
         assert steps[-1]["bytes"] == steps[-1]["size"]
         progress = [step["bytes"] for step in steps]
         assert progress == sorted(progress)
-    assert max(len(steps) for steps in parts.values()) >= 3  # one was seen on its way
+    assert max(len(steps) for steps in parts.values()) >= 3  # one was seen while it was fetched
     end = lines[-1]
     assert (end["image"], end["state"]) == ("org/one:1", "done")
     assert end["bytes_cached"] == 0
@@ -232,8 +232,8 @@ def test_names_are_judged_as_in_a_pull(start_tarn, upstream, warm, image, why):
 
 
 def start_warm(tarn, *arguments, **options):
-    """`tarn warm` in the background, where Ctrl-C reaches it: a shell that starts the tests in the
-    background has them, and all they start, ignore it."""
+    """`tarn warm` in the background, which Ctrl-C must reach: if a shell started the tests in the
+    background, they and all their children ignore Ctrl-C, so the signal is reset here."""
     return subprocess.Popen([tarn.program, "warm", "--root", str(tarn.root), *arguments],
                             stdin=subprocess.DEVNULL, env=tarn.environment,
                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -301,7 +301,7 @@ class Terminal:
         os.close(other)
 
     def finish(self):
-        """All that was shown, and the exit code."""
+        """Everything that was shown, and the exit code."""
         shown = b""
         while True:
             try:

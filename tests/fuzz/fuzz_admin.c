@@ -1,6 +1,6 @@
 /* Orders on the admin socket: the first byte chooses the order, the rest is its body, or for ls its
- * query. Each is refused or carried out, with JSON as answer; what it is carried out with is within
- * what its makers promise. */
+ * query. Each order is refused or run, and the response is JSON. The arguments with which an order
+ * is run keep to the limits that the headers promise. */
 #include <stdlib.h>
 #include <string.h>
 #include "admin/admin.h"
@@ -22,7 +22,7 @@ static void must_be_json(const void *bytes, size_t length) {
     MUST(json_is_object(json));
 }
 
-/* ---- in the server's stead ---- */
+/* ---- in place of the HTTP server ---- */
 
 const struct http_request *__wrap_http_exchange_request(const struct http_exchange *exchange);
 const struct http_request *__wrap_http_exchange_request(const struct http_exchange *exchange) {
@@ -75,7 +75,7 @@ bool __wrap_http_client_is_there(const struct http_exchange *exchange) {
     return true;
 }
 
-/* ---- in the stead of who carries it out ---- */
+/* ---- in place of the functions that run orders ---- */
 
 bool __wrap_warm_image(struct warmer *warmer, const struct warm_request *order,
                        struct warm_result *result, struct error *error);

@@ -1,5 +1,5 @@
-/* WWW-Authenticate, Content-Range, Link and Location: what is read fits, and leads to http(s) only.
- */
+/* WWW-Authenticate, Content-Range, Link and Location: parsed values fit their limits, and URLs are
+ * http(s) only. */
 #include "client/challenge.h"
 #include "client/content_range.h"
 #include "client/redirect.h"

@@ -1,6 +1,6 @@
-/* What the kubelet and Docker write to the commands that give them credentials: the first byte
- * chooses the command. Whatever they are asked, what they print is one JSON object or a complaint,
- * and a token is printed for Google's registries only. */
+/* Input that the kubelet and Docker write to the commands that give them credentials: the first
+ * byte chooses the command. For every input, a command prints one JSON object or an error message,
+ * and it prints a token for Google's registries only. */
 #include <stdio.h>
 #include <string.h>
 #include "auth/google/google.h"

@@ -1,4 +1,5 @@
-/* Docker's config.json, a helper's output: whatever is found is whole, and names no odd program. */
+/* Docker's config.json, and a helper's output: credentials are complete, and the name of a helper
+ * program is a plain file name. */
 #include <string.h>
 #include "auth/docker_config.h"
 #include "fuzz.h"

@@ -1,5 +1,6 @@
-/* What Google's services and programs send, each reader on the same bytes: OAuth responses and
- * refusals, the metadata server, IAM, gcloud, a federation's programs and files, times, hosts. */
+/* Responses of Google's services and output of programs; each parser reads the same bytes: OAuth
+ * responses and refusals, the metadata server, IAM, gcloud, a federation's programs and files,
+ * times, hosts. */
 #include <string.h>
 #include "auth/google/gcloud.h"
 #include "auth/google/impersonation.h"
@@ -70,7 +71,7 @@ static void check_services(void) {
     token.secret = strdup("our-own-secret");
     MUST(token.secret);
     bool ok = impersonation_token(&impersonation, &token, &error);
-    MUST(ok || !strstr(error.text, "our-own-secret")); /* whoever echoes it */
+    MUST(ok || !strstr(error.text, "our-own-secret")); /* even if a response repeats it */
     check_token(ok, &token, &error);
 }
 

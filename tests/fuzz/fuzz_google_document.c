@@ -1,6 +1,7 @@
-/* Credential files of every kind, and what follows from them: subject tokens from files, programs
- * and URLs, replies of token services. The input is the file, then what is read next, each behind a
- * NUL byte. Nothing leaves the process: files, programs and requests give the next piece. */
+/* Credential files of every kind, and the bytes that tarn reads because of them: subject tokens
+ * from files, programs and URLs, responses of token services. The input is the credential file and
+ * then these pieces in the order in which they are read, with a NUL byte before each. Nothing
+ * leaves the process: each file, program and request gives the next piece. */
 #include <string.h>
 #include <sys/stat.h>
 #include "auth/google/credential_file.h"
@@ -77,7 +78,7 @@ static void check_token(const struct google_token *token) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
-    setenv("GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES", "1", 1); /* of programs that never run */
+    setenv("GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES", "1", 1); /* the programs never run */
     unsetenv("GOOGLE_CLOUD_QUOTA_PROJECT");
     rest = (struct text){(const char *)bytes, length};
     struct text document = next_piece();

@@ -1,4 +1,5 @@
-/* htpasswd files: read whole or refused; every name is found, with a hash that fits. */
+/* htpasswd files: a file is read whole or refused, and each of its names is found with a hash that
+ * fits. */
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>

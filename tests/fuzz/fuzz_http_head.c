@@ -1,5 +1,5 @@
-/* Request heads: whatever is accepted lies inside the bytes, is within the limits, and is read the
- * same however the bytes arrived. */
+/* Request heads: every accepted part lies inside the bytes and within the limits, and the result is
+ * the same in whatever pieces the bytes arrive. */
 #include <string.h>
 #include "fuzz.h"
 #include "http/http.h"
@@ -34,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length) {
             must_be_inside(request.fields[i].value, bytes, used);
             MUST(!memchr(request.fields[i].value.at, '\n', request.fields[i].value.length));
         }
-        /* What follows the head has no say in it, and one byte less is not enough. */
+        /* The bytes after the head do not change the result, and one byte less is not enough. */
         MUST(http_parse_head(bytes, used, &again, &used_again, &status, &why) == HTTP_PARSE_DONE);
         MUST(used_again == used && again.field_count == request.field_count);
         MUST(http_parse_head(bytes, used - 1, &again, &used_again, &status, &why) ==

@@ -1,4 +1,4 @@
-/* Range fields: what is settled lies inside the content. The first eight bytes are its size. */
+/* Range fields: the resulting range lies inside the content. The first eight bytes are its size. */
 #include <string.h>
 #include "fuzz.h"
 #include "http/http.h"

@@ -1,5 +1,5 @@
 /* Tag lists, referrers and the index of the fallback tag, as pages that upstream sends: the first
- * byte chooses which, and a NUL byte ends a page. What comes out is one list that can be read. */
+ * byte chooses which, and a NUL byte ends a page. The result is one list that can be parsed. */
 #include <string.h>
 #include "base/cleanup.h"
 #include "base/json.h"
@@ -46,7 +46,7 @@ bool upstream_perform(struct upstream *upstream, const struct upstream_request *
            sink->on_bytes(sink->context, page.at, page.length, error);
 }
 
-/* The fallback tag's manifest, which was JSON when it came. */
+/* The fallback tag's manifest. It is JSON, because the cache checks that when it arrives. */
 bool __wrap_cache_manifest(struct cache *cache, const struct repository *repository,
                            const struct reference *reference, bool head_only,
                            struct cache_result *result, struct error *error);

@@ -1,4 +1,4 @@
-/* Error bodies from upstreams: what comes out fits, may be printed, and can be written again. */
+/* Error bodies from upstreams: the texts fit, are printable, and can be written again. */
 #include <string.h>
 #include "fuzz.h"
 #include "oci/error_body.h"

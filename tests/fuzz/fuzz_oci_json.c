@@ -1,5 +1,5 @@
-/* JSON of strangers: what is accepted is within the bounds, and is the same when written and read
- * again. */
+/* JSON from outside: an accepted value is within the bounds, and is the same when it is written and
+ * read again. */
 #include "base/cleanup.h"
 #include "base/json.h"
 #include "fuzz.h"

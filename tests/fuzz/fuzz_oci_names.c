@@ -1,5 +1,5 @@
-/* Names, references, digests, hosts, image names: what is accepted has a single spelling, fits its
- * limits, and cannot climb out of a folder. */
+/* Names, references, digests, hosts, image names: an accepted one has a single spelling, fits its
+ * limits, and does not lead out of a folder. */
 #include <string.h>
 #include "fuzz.h"
 #include "oci/reference.h"

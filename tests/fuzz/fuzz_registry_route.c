@@ -1,4 +1,5 @@
-/* Paths of requests: whatever they hold, the route's texts are bounded and end. */
+/* Paths of requests: for every path, the texts of the route are within their limits and end with a
+ * NUL. */
 #include <string.h>
 #include "fuzz.h"
 #include "registry/route.h"

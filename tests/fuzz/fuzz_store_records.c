@@ -1,7 +1,7 @@
 /*
  * The store's own files, read back as hostile bytes. The first byte of the input chooses the kind
  * of file, the rest is the file (for 'w': bytes that are written into a good file). Every record
- * that the store believes is whole.
+ * that the store accepts is whole.
  */
 #include <fcntl.h>
 #include <ftw.h>
@@ -75,7 +75,7 @@ static void try_tag(const uint8_t *bytes, size_t length) {
         return;
     MUST(record.digest.algorithm == DIGEST_SHA256 || record.digest.algorithm == DIGEST_SHA512);
     MUST(is_printable(record.media_type, sizeof record.media_type) && record.checked_s >= 0);
-    /* A record that is believed can be written, and reads back the same. */
+    /* An accepted record can be written, and reads back the same. */
     MUST(store_tag_put(store, &name, "t", &record, NULL));
     MUST(store_tag_get(store, &name, "t", &again));
     MUST(digest_equal(&record.digest, &again.digest) && record.checked_s == again.checked_s &&

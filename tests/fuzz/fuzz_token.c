@@ -1,5 +1,5 @@
-/* A registry's token service: its replies. A token that is taken can stand in a header, and lives
- * for a time that somebody can mean. */
+/* Responses of a registry's token service: an accepted token can be sent in a field, and its
+ * lifetime is within the limits. */
 #include "base/cleanup.h"
 #include "fuzz.h"
 #include "upstream/token_fetch.h"

@@ -1,5 +1,5 @@
-/* An upstream's response: status line, fields, a blank line, a body. Whatever it says, the head
- * that the cache sees fits what was asked for, and what leads elsewhere leads to http(s). */
+/* An upstream's response: status line, fields, a blank line, a body. For every response, the head
+ * that the cache gets fits the request, and a redirect leads to http(s). */
 #include <string.h>
 #include "base/cleanup.h"
 #include "client/redirect.h"

@@ -1,7 +1,7 @@
 /*
- * Runs a fuzz target over a folder of inputs without libFuzzer: its corpus, and what once broke it
- * (regression-*). Each input is also cut short at some places, since a cut is the commonest damage.
- * Writes TAP.
+ * Runs a fuzz target over a folder of inputs without libFuzzer: its corpus, and the inputs that
+ * once broke it (regression-*). Each input is also cut short at some places, because a cut is the
+ * most common damage. Writes TAP.
  */
 #include <dirent.h>
 #include <stdio.h>

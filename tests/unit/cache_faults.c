@@ -1,6 +1,6 @@
 /*
- * Makes tarn's own calls fail: the functions to which the linker turns them (--wrap in
- * meson.build), and an upstream whose own calls never fail.
+ * Makes tarn's own calls fail. The linker redirects them to the functions here (--wrap in
+ * meson.build). Also an upstream whose own calls never fail.
  */
 #include "cache_faults.h"
 
@@ -96,7 +96,8 @@ WRAPPED(ssize_t, pwrite64, int fd, const void *bytes, size_t length, off_t at) {
     if (!on_disk(fd) || !fails(FAULT_DISK_WRITE))
         return __real_pwrite64(fd, bytes, length, at);
     int reason = errno;
-    if (fault.nth % 2 && length > 1) /* a disk that is full in mid-write keeps the first half */
+    if (fault.nth % 2 &&
+        length > 1) /* a disk that becomes full during a write keeps the first half */
         return __real_pwrite64(fd, bytes, length / 2, at);
     errno = reason;
     return -1;
@@ -104,7 +105,7 @@ WRAPPED(ssize_t, pwrite64, int fd, const void *bytes, size_t length, off_t at) {
 WRAPPED(ssize_t, write, int fd, const void *bytes, size_t length) {
     return fails(FAULT_DISK_WRITE) ? -1 : __real_write(fd, bytes, length);
 }
-/* No test here survives a crash of the machine, so that nothing is really synced. */
+/* These tests do not simulate a crash of the machine, so nothing is really synced. */
 WRAPPED(int, fsync, int fd) {
     (void)fd;
     return fails(FAULT_DISK_WRITE) ? -1 : 0;
@@ -152,7 +153,7 @@ WRAPPED(int, fcntl64, int fd, int command, ...) {
     return __real_fcntl64(fd, command, argument);
 }
 
-/* Bytes that are recorded for after a crash must be on the disk, and not in memory alone. */
+/* Bytes that a partial records must be on the disk, and not only in memory. */
 static bool is_on_disk(int fd, uint64_t start, uint64_t end) {
     static _Thread_local unsigned char step[64 << 10];
     while (fault_recorded_bytes && start < end) {
@@ -187,7 +188,7 @@ int fault_start_client(pthread_t *thread, struct client *client) {
 
 /* ---- the upstream ---- */
 
-/* Callbacks into tarn, where calls may fail again. */
+/* Callbacks into tarn: calls may fail there. */
 static bool sink_head(void *context, const struct upstream_head *head, struct error *error) {
     const struct upstream_sink *sink = context;
     fault_exempt--;

@@ -1,8 +1,8 @@
 /*
- * Makes calls of tarn fail. Calls of libraries do not fail: the linker turns each call from tarn's
- * objects to a function that meson.build lists (--wrap) into a call to the __wrap_ function in
- * cache_faults.c. Of jansson and OpenSSL the functions that tarn calls fail as a whole. Calls of
- * the test and of its upstream never fail: their threads count in `fault_exempt`.
+ * Makes calls of tarn fail. The linker redirects each call from tarn's objects to a function that
+ * meson.build lists (--wrap) to the __wrap_ function in cache_faults.c. Calls that libraries make
+ * inside do not fail; a function of jansson or OpenSSL that tarn calls fails as a whole. Calls of
+ * the test and of its upstream never fail: their threads increment `fault_exempt` meanwhile.
  */
 #ifndef TESTS_UNIT_CACHE_FAULTS_H
 #define TESTS_UNIT_CACHE_FAULTS_H
@@ -24,14 +24,14 @@ struct fault {
     bool lasting;     /* all calls from the nth on, and not the nth alone */
     int reason;       /* errno of a disk */
     int nth;          /* from 1 */
-    atomic_int calls; /* that could have failed so far */
+    atomic_int calls; /* calls that could have failed so far */
     const char *scenario;
 };
 extern struct fault fault;
 
 extern _Thread_local int fault_exempt; /* not 0: calls of this thread do not fail */
 
-/* The blob's bytes, with which what is recorded of a partial is compared; NULL: it is not. */
+/* The blob's bytes. The bytes that a partial records are compared with them; NULL: they are not. */
 extern const unsigned char *fault_recorded_bytes;
 extern atomic_bool fault_recorded_falsely; /* bytes were recorded that are not on the disk */
 

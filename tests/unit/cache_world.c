@@ -107,7 +107,7 @@ int world_tear_down(void **state) {
     return 0;
 }
 
-/* ---- what there is ---- */
+/* ---- what the cache has ---- */
 
 bool world_has_blob(struct world *world) {
     uint64_t size;
@@ -136,7 +136,7 @@ struct blob_range range_of(uint64_t first, uint64_t length) {
     return (struct blob_range){.kind = BLOB_FROM_TO, .first = first, .last = first + length - 1};
 }
 
-/* The bytes of the range: [*first, *end); `end` UINT64_MAX: as far as the blob goes. */
+/* The bytes of the range: [*first, *end); `end` UINT64_MAX: to the end of the blob. */
 static void settle_range(const struct client *client, const struct cache_blob *blob,
                          uint64_t *first, uint64_t *end) {
     const struct blob_range *range = &client->range;
@@ -152,7 +152,7 @@ static void settle_range(const struct client *client, const struct cache_blob *b
     }
 }
 
-/* Reads the blob's bytes from `first` to `end` as they are released. True: all came. */
+/* Reads the blob's bytes from `first` to `end` as they are released. True: all were read. */
 static bool read_to(struct client *client, struct cache_blob *blob, uint64_t first, uint64_t end) {
     const struct upstream *upstream = &client->world->upstream;
     unsigned char bytes[STEP];

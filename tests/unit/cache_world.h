@@ -90,7 +90,7 @@ struct blob_range range_of(uint64_t first, uint64_t length);
 /* Reads the range to its end. The argument is a struct client: for pthread_create() as well. */
 void *client_read(void *client);
 
-/* A client of the whole blob through `app`, which has read. */
+/* A client that has read the whole blob through `app`. */
 struct client world_read_whole(struct world *world);
 void assert_whole(const struct client *client);
 

@@ -75,7 +75,7 @@ static bool send_bytes(struct upstream *upstream, uint64_t at, uint64_t end,
     return ok;
 }
 
-/* As the real one: the target is known when on_head runs. */
+/* Like the real upstream: the target is known when on_head runs. */
 static void redirect(struct upstream *upstream, const struct upstream_request *request) {
     struct upstream_target *target = request->target;
     if (!target || !upstream->redirect)

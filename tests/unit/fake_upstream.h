@@ -1,5 +1,5 @@
 /*
- * A registry that exists only in the test. It takes the place of upstream/ at its front door, so
+ * A registry that exists only in the test. It replaces the functions of upstream/upstream.h, so
  * that flights and questions meet each fault exactly when the test wants it.
  */
 #ifndef TESTS_UNIT_FAKE_UPSTREAM_H
@@ -17,15 +17,15 @@ struct upstream {
     const unsigned char *blob; /* what blob requests get */
     uint64_t blob_size;
     bool no_ranges;           /* responds 200 to a range */
-    bool no_length;           /* tells no size */
+    bool no_length;           /* does not tell the size */
     uint64_t pace;            /* bytes handed on at a time; 0: 64 KiB */
-    int pause_ms;             /* between two of them */
+    int pause_ms;             /* before the next bytes are handed on */
     _Atomic int cuts;         /* so many requests end after half of their bytes, */
     uint64_t cut_at;          /* or, if not 0, after so many bytes */
     bool wrong_bytes;         /* the last byte of the blob is wrong */
     _Atomic bool wrong_first; /* one of its first bytes is wrong */
-    _Atomic bool hold;        /* nothing moves while set */
-    enum error_kind fail;     /* every request fails so */
+    _Atomic bool hold;        /* while set, no bytes are handed on */
+    enum error_kind fail;     /* every request fails with this error */
     bool etag_changes;        /* each request has another ETag */
     const char *redirect;     /* URL that blob requests are redirected to; NULL: none */
 

@@ -1,4 +1,4 @@
-/* The scripted server's threads. */
+/* The scripted server: its threads, and the requests that it records. */
 #include "scripted_server.h"
 
 #include <arpa/inet.h>

@@ -40,7 +40,7 @@ bool server_printf(int fd, const char *format, ...) __attribute__((format(printf
 /* A whole response with its Content-Length; `headers` are whole lines, or "". */
 bool server_reply(int fd, int status, const char *headers, const char *body);
 
-/* Whether the request is "METHOD path" exactly, or begins so with a '?' behind it. */
+/* Whether the request is exactly "METHOD path", or begins with it and has a query. */
 bool server_asks(const char *head, const char *line);
 bool server_has(const char *head, const char *header);
 

@@ -13,9 +13,9 @@
 
 #define HOST "fake.test"
 
-/* ---- what is asked, and what is answered ---- */
+/* ---- orders and their responses ---- */
 
-/* Gathers the lines; stops taking any after `limit` of them. */
+/* Gathers the lines; after `limit` lines it takes no more. */
 struct answer {
     struct order_target target;
     json_t *lines; /* an array */
@@ -75,7 +75,7 @@ static bool is_true(const json_t *object, const char *name) {
     return json_is_true(json_object_get(object, name));
 }
 
-/* Does it and expects it to be done; the last line. */
+/* Runs an order, which must succeed. The result is its last line. */
 static const json_t *done(struct answer *answer, const char *what, const char *json) {
     struct error error = {0};
     if (!order(answer, what, json, &error))
@@ -191,7 +191,7 @@ static void test_who_leaves_while_the_scan_goes_on_does_not_hang(void **state) {
     answer.is_unwanted = true;
     assert_false(order(&answer, "ls", "{}", &error));
     assert_int_equal(error.kind, ERROR_CLOSED);
-    /* What an image is made of is not known yet: nothing of it goes. */
+    /* The parts of an image are not known before the scan: none is removed. */
     assert_false(order(&answer, "rm", "{\"names\":[\"" HOST "/app:1\"]}", &error));
     assert_int_equal(error.kind, ERROR_CLOSED);
     assert_true(has_blob(fixture, "layer"));
@@ -217,7 +217,7 @@ static void test_images_are_sorted_by_upstream_repository_and_tag(void **state) 
     assert_int_equal(number(done(&answer, "ls", "{}"), "images"), 5);
     for (size_t i = 0; i < 5; i++)
         assert_string_equal(string(line(&answer, i), "upstream"), HOST);
-    /* '-' is before '/', as bytes. */
+    /* As bytes, '-' sorts before '/'. */
     assert_string_equal(string(line(&answer, 0), "repository"), expected[1]);
     assert_int_equal(json_array_size(json_object_get(line(&answer, 0), "tags")), 0);
     assert_string_equal(
@@ -259,7 +259,8 @@ static void test_manifests_that_are_hostile_or_broken_are_listed_and_no_more(voi
         deep = put_index(fixture, "app", &deep, &missing, NULL);
     put_tag(fixture, "app", "deep", &deep);
     scan(fixture);
-    /* The two that hold bytes but no manifest, and the deep one; what is not there is no image. */
+    /* The two that have bytes but are no index, and the deep one. A missing manifest is no image.
+     */
     assert_int_equal(number(done(&answer, "ls", "{}"), "images"), 3);
     assert_string_equal(
         json_string_value(json_array_get(json_object_get(line(&answer, 2), "tags"), 0)), "deep");
@@ -332,12 +333,12 @@ static void test_rm_by_digest_takes_the_child_of_an_index_that_stays(void **stat
     char names[256], text[DIGEST_STRING_SIZE];
     scan(fixture);
     snprintf(names, sizeof names, "{\"names\":[\"" HOST "/a@%s\"]}", digest_format(&first, text));
-    /* The manifest goes, since it was named; its layer is still a part of the index. */
+    /* The manifest is removed, because it was named. Its layer is still a part of the index. */
     done(&answer, "rm", names);
     assert_false(store_blob_has(fixture->store, &first, NULL));
     assert_true(store_blob_has(fixture->store, &second, NULL));
     assert_true(store_blob_has(fixture->store, &index, NULL));
-    /* Without its index a tagged child stays. */
+    /* The index is removed, but its child that has a tag stays. */
     done(&answer, "rm", "{\"names\":[\"" HOST "/a:1\"]}");
     assert_false(store_blob_has(fixture->store, &index, NULL));
     assert_true(has_blob(fixture, "second"));
@@ -359,7 +360,7 @@ static void test_a_client_that_leaves_rm_leaves_no_blob_that_nobody_links(void *
     json_decref(answer.lines);
 }
 
-static void test_each_name_that_nothing_has_is_told(void **state) {
+static void test_each_pattern_that_matches_nothing_is_reported(void **state) {
     struct fixture *fixture = *state;
     struct answer answer = answer_of(fixture);
     put_image(fixture, "a", "one", "1");
@@ -454,7 +455,7 @@ static void test_an_empty_blob_goes_by_its_age_too(void **state) {
     json_decref(answer.lines);
 }
 
-/* Puts a folder in the blob's place, which no unlink() takes away, root's neither. */
+/* Puts a folder in the blob's place. unlink() cannot delete a folder, even for root. */
 static void make_undeletable(struct fixture *fixture, const char *text) {
     struct digest digest = digest_of_text(text);
     char path[1024];
@@ -497,7 +498,7 @@ static void test_a_few_that_cannot_be_deleted_do_not_keep_the_rest(void **state)
     assert_int_equal(error.kind, ERROR_IO);
     assert_false(has_blob(fixture, "older"));
     assert_false(has_blob(fixture, "new"));
-    assert_int_equal(json_array_size(answer.lines), 2); /* and no last one */
+    assert_int_equal(json_array_size(answer.lines), 2); /* without the line that ends a response */
     json_decref(answer.lines);
 }
 
@@ -560,7 +561,7 @@ static void test_verify_finds_what_is_wrong_and_sets_it_aside_if_told_to(void **
     json_decref(answer.lines);
 }
 
-/* Puts a socket in the blob's place, which nobody can open, root neither. */
+/* Puts a socket in the blob's place. open() fails for a socket, even for root. */
 static void make_unreadable(struct fixture *fixture, const char *text) {
     struct digest digest = digest_of_text(text);
     char path[1024];
@@ -624,7 +625,7 @@ static void test_many_bad_blobs_are_all_told(void **state) {
     scan(fixture);
     done(&answer, "verify", "{}");
     assert_int_equal(count_bad(&answer), 100);
-    /* A client that leaves ends it in the middle. */
+    /* A client that leaves ends the order in the middle. */
     struct error error = {0};
     answer.limit = 10;
     assert_false(order(&answer, "verify", "{\"repair\":true}", &error));
@@ -644,7 +645,8 @@ static void test_a_slow_verify_ends_when_nobody_wants_it(void **state) {
     put_blob(fixture, "a", large);
     scan(fixture);
     answer.is_unwanted = true;
-    assert_false(order(&answer, "verify", "{\"rate\":1000}", &error)); /* 17 minutes else */
+    assert_false(
+        order(&answer, "verify", "{\"rate\":1000}", &error)); /* without the end: 17 minutes */
     assert_int_equal(error.kind, ERROR_CLOSED);
     json_decref(answer.lines);
 }
@@ -662,7 +664,7 @@ int main(void) {
         STORE_TEST(test_rm_of_an_image_whose_manifest_is_gone_removes_its_tag),
         STORE_TEST(test_rm_by_digest_takes_the_child_of_an_index_that_stays),
         STORE_TEST(test_a_client_that_leaves_rm_leaves_no_blob_that_nobody_links),
-        STORE_TEST(test_each_name_that_nothing_has_is_told),
+        STORE_TEST(test_each_pattern_that_matches_nothing_is_reported),
         STORE_TEST(test_prune_by_age_and_then_to_a_size),
         STORE_TEST(test_prune_leaves_what_is_pinned_or_open),
         STORE_TEST(test_an_empty_blob_goes_by_its_age_too),

@@ -46,7 +46,7 @@ static uint64_t stored_bytes(struct world *world) {
 
 /* ---- space ---- */
 
-static void test_room_is_made_by_what_was_used_longest_ago(void **state) {
+static void test_the_least_recently_used_blob_is_evicted_for_a_new_one(void **state) {
     struct world *world = *state;
     world_reopen(world, BLOB_SIZE + (5 << 20));
     start_upkeep(world);
@@ -62,8 +62,8 @@ static void test_room_is_made_by_what_was_used_longest_ago(void **state) {
     assert_true(stored_bytes(world) <= world->max_size);
 }
 
-/* Reads the blob once more. A client that comes while the first transfer is ending shares what that
- * holds in memory, and then nothing is kept. */
+/* Reads the blob once more. True: it was kept. (A client that comes while the first transfer is
+ * ending shares the bytes that this transfer holds in memory, and then nothing is kept.) */
 static bool reads_and_keeps(struct world *world) {
     struct client client = world_read_whole(world);
     assert_whole(&client);
@@ -78,7 +78,8 @@ static void test_a_blob_being_read_is_not_evicted(void **state) {
     struct digest other = put(world, 1, 2 << 20);
     int fd = store_blob_open(world->store, &other, &size, NULL);
     assert_true(fd >= 0);
-    struct client client = world_read_whole(world); /* no room for it while the other is read */
+    struct client client =
+        world_read_whole(world); /* no space for it while the other blob is open */
     assert_whole(&client);
     assert_true(has(world, &other));
     store_blob_close(world->store, &other, fd);
@@ -175,7 +176,7 @@ static void test_ranges_of_what_passes_through(void **state) {
         assert_string_equal(client.error.text, "");
         assert_true(client.complete && client.right);
     }
-    /* Only the ranges are fetched, and what was on its way when each of them ended. */
+    /* Only the ranges are fetched, and the bytes that were on their way when each range ended. */
     assert_true(world->upstream.blob_bytes < 3 * (8 << 20));
 }
 
@@ -224,7 +225,7 @@ static void test_a_slow_reader_holds_up_what_passes_through_but_no_memory(void *
     assert_true(cache_blob_wait(&blob, 0, &end, NULL, &error));
     for (uint64_t before = UINT64_MAX; before != world->upstream.blob_bytes;) {
         before = world->upstream.blob_bytes;
-        clock_sleep_ms(300); /* that nothing moves any more is no event that could be waited for */
+        clock_sleep_ms(300); /* there is no event for "nothing arrives any more" */
     }
     assert_true(world->upstream.blob_bytes < BLOB_SIZE); /* the upstream waits for the reader */
     for (uint64_t at = 0; at < BLOB_SIZE; at = end) {
@@ -255,7 +256,7 @@ static void test_a_transfer_that_passes_through_ends_with_its_last_reader(void *
 int main(void) {
     log_configure(LOG_ERROR + 1, LOG_TEXT);
     const struct CMUnitTest tests[] = {
-        world_test(test_room_is_made_by_what_was_used_longest_ago),
+        world_test(test_the_least_recently_used_blob_is_evicted_for_a_new_one),
         world_test(test_a_blob_being_read_is_not_evicted),
         world_test(test_a_cache_full_of_what_may_go_is_not_degraded),
         world_test(test_what_is_pinned_stays_and_the_rest_passes_through),

@@ -135,7 +135,7 @@ static void test_without_range_fill_only_the_range_is_fetched(void **state) {
     assert_true(client.complete && client.right);
     wait_until(!world_has_flight(world));
     assert_int_equal(world->upstream.blob_bytes, 1000);
-    client = world_read_whole(world); /* the rest comes when a client wants it */
+    client = world_read_whole(world); /* the rest is fetched when a client wants it */
     assert_whole(&client);
     assert_int_equal(world->upstream.blob_bytes, BLOB_SIZE);
 }

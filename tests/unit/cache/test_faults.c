@@ -75,7 +75,7 @@ static void check_client(const struct client *client, bool must) {
     assert_true(!client->complete || client->right);
     if (!client->opened)
         assert_int_not_equal(client->error.kind, ERROR_NONE);
-    /* A fault of ours must never look like a 404 of the upstream. */
+    /* A failure of tarn's own calls must never look like a 404 of the upstream. */
     assert_int_not_equal(client->error.kind, ERROR_NOT_FOUND);
 }
 
@@ -120,7 +120,7 @@ static void get_manifest(struct world *world, const char *name, bool head_only, 
 /* ---- scenarios ----
  *
  * Each runs once while calls fail, and then once more on the same cache, when it must work. While
- * the disk takes nothing more it must work too, because what cannot be kept passes through. */
+ * only writes to the disk fail it must work too: a blob that cannot be kept passes through. */
 
 static bool while_failing;
 
@@ -228,7 +228,7 @@ static void run_stale(struct world *world, bool must) {
     world->upstream.fail = ERROR_NONE;
 }
 
-/* What a new process finds on the disk. */
+/* The state that a new process finds on the disk. */
 static void prepare_restarted(struct world *world) {
     prepare_stored(world);
     world_reopen(world, world->max_size);
@@ -309,7 +309,7 @@ static struct digest old_blob(int number) {
     return digest;
 }
 
-/* One of the old blobs is pinned; beside the new one there is room for it and another. */
+/* One of the old blobs is pinned. The new blob leaves space for the pinned one and one other. */
 static void prepare_full(struct world *world) {
     static const char *const pins[] = {"fake.test/keep", NULL};
     char bytes[OLD_SIZE];
@@ -359,7 +359,7 @@ static void run_full(struct world *world, bool must) {
     fault_exempt++;
     assert_true(store_blob_has(world->store, &pinned, NULL));
     fault_exempt--;
-    if (while_failing) { /* an upkeep starts once */
+    if (while_failing) { /* an upkeep can be started only once */
         fault_exempt++;
         world_reopen(world, world->max_size);
         fault_exempt--;
@@ -370,7 +370,7 @@ static void run_full(struct world *world, bool must) {
 
 static void on_alarm(int signal) {
     (void)signal;
-    dprintf(STDERR_FILENO, "# %s: stands still with fault %d (what %u, lasting %d)\n",
+    dprintf(STDERR_FILENO, "# %s: makes no progress with fault %d (what %u, lasting %d)\n",
             fault.scenario, fault.nth, fault.what, fault.lasting);
     abort();
 }
@@ -415,7 +415,7 @@ static bool round_of(struct world *world, const struct scenario *scenario, int n
     while_failing = true;
     scenario->run(world, fault.what == FAULT_DISK_WRITE);
     while_failing = false;
-    if (!fault.lasting) /* what goes on behind the answer fails as well */
+    if (!fault.lasting) /* calls after the response to the client may fail as well */
         wait_for_rest(world, scenario);
     atomic_store(&fault.armed, false);
     bool fired = atomic_load(&fault.calls) >= nth;
@@ -430,7 +430,7 @@ static bool round_of(struct world *world, const struct scenario *scenario, int n
                       nth);
     assert_false(atomic_load(&fault_recorded_falsely));
     for (int i = 0; i < 100 && open_descriptors() != descriptors; i++)
-        clock_sleep_ms(1); /* the last thread's last steps */
+        clock_sleep_ms(1); /* the last thread may still close its files */
     assert_int_equal(open_descriptors(), descriptors);
     return fired;
 }

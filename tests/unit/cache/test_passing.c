@@ -1,5 +1,5 @@
 /* Blobs that pass through because they cannot be kept, with several readers of different speeds:
- * faults that were found once. Also run under ThreadSanitizer. */
+ * regression tests for faults that were found. Also run under ThreadSanitizer. */
 #include "cache_world.h"
 
 #include <sys/wait.h>
@@ -127,7 +127,7 @@ static void test_a_reader_that_stands_still_stops_no_other_range(void **state) {
     want(&followers[0], 0, 60 * MIB, false);
     assert_true(cache_blob_wait(&followers[0].blob, 0, &end, NULL, &followers[0].error));
     wait_until(atomic_load(&world->cache->flights->held) >
-               15 * MIB); /* as much as is held for it */
+               15 * MIB); /* as much as a flight may hold for it */
     want(&followers[1], 70 * MIB, 90 * MIB, false);
     read_on(&followers[1]);
     assert_had_all(&followers[1]);

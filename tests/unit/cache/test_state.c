@@ -29,7 +29,8 @@ static void test_a_size_that_contradicts_what_is_known_is_wrong(void **state) {
     assert_false(body_learn_size(&body, 999, "upstream fake", &error));
     assert_int_equal(error.kind, ERROR_CORRUPT);
     body.size_known = false;
-    assert_false(body_learn_size(&body, 499, "upstream fake", &error)); /* more has come */
+    assert_false(
+        body_learn_size(&body, 499, "upstream fake", &error)); /* more bytes have arrived */
     assert_true(body_learn_size(&body, 500, "upstream fake", &error));
     assert_true(body_is_complete(&body));
     body_finish(&body);
@@ -85,16 +86,16 @@ static void test_the_last_bytes_of_a_whole_blob_are_held_back_until_it_is_verifi
     struct flight_reader reader = {.end = 10000, .whole = true};
     assert_int_equal(reader_released_end(&reader, &body, false), 10000 - 512);
     assert_int_equal(reader_released_end(&reader, &body, true), 10000);
-    reader.at = 9800; /* never before where it is */
+    reader.at = 9800; /* never before the reader's own position */
     assert_int_equal(reader_released_end(&reader, &body, false), 9800);
     reader = (struct flight_reader){.end = 9900}; /* a range */
     assert_int_equal(reader_released_end(&reader, &body, false), 9900);
     body_finish(&body);
-    body = body_of(101, 101); /* of a small blob, the half */
+    body = body_of(101, 101); /* of a small blob, half is held back */
     reader = (struct flight_reader){.end = 101, .whole = true};
     assert_int_equal(reader_released_end(&reader, &body, false), 50);
     body_finish(&body);
-    body = body_of(5000, 3000); /* of a blob of unknown size, of what has come */
+    body = body_of(5000, 3000); /* unknown size: held back from the bytes that have arrived */
     body.size_known = false;
     reader = (struct flight_reader){.end = UINT64_MAX, .whole = true};
     assert_int_equal(reader_released_end(&reader, &body, false), 3000 - 512);
@@ -171,7 +172,7 @@ static void test_a_place_that_refuses_is_not_asked_at_its_fallbacks(void **state
     assert_int_equal(app->state, SOURCE_REFUSED);
     assert_string_equal(app->refusal.text, "no");
     assert_false(sources_next_place(&sources, true, &denied));
-    assert_int_equal(sources.at[1].state, SOURCE_ANSWERED); /* what it has said holds */
+    assert_int_equal(sources.at[1].state, SOURCE_ANSWERED); /* its earlier answer still counts */
     sources_finish(&sources);
 }
 

@@ -1,4 +1,5 @@
-/* Who may read: right passwords only, at the cost of one hash, from a file that may change. */
+/* Which clients may read: only those with a right password, which costs one hash, by a file that
+ * may change. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,7 +22,7 @@ static char file[] = "/tmp/tarn-htpasswd-XXXXXX";
 
 /* ---- the clock and the hash, as clients.c sees them ---- */
 
-static _Atomic int64_t later_ms;     /* by so much the clock is ahead */
+static _Atomic int64_t later_ms;     /* added to the clock */
 static _Atomic unsigned hashes_made; /* how often a hash was computed */
 
 int64_t __real_clock_ms(void);
@@ -37,7 +38,7 @@ char *__wrap_crypt_rn(const char *phrase, const char *setting, void *data, int s
     return __real_crypt_rn(phrase, setting, data, size);
 }
 
-/* The file is checked at most once a second: that second is over. */
+/* The file is checked at most once a second: moves the clock past that second. */
 static void let_a_second_pass(void) {
     later_ms += 1100;
 }
@@ -91,7 +92,7 @@ static void test_the_right_password_and_no_other_is_let_in(void **state) {
     char user[64];
     assert_true(clients_allow(clients, text_of(ANN_SESAME), user, sizeof user));
     assert_string_equal(user, "ann");
-    for (int i = 0; i < 3; i++) { /* also once the right one is remembered */
+    for (int i = 0; i < 3; i++) { /* also after the right password is remembered */
         assert_true(allow(clients, ANN_SESAME));
         assert_false(allow(clients, ANN_WRONG));
         assert_true(allow(clients, BOB_COLON));
@@ -174,7 +175,7 @@ static void test_the_file_is_read_again_when_it_changes(void **state) {
     assert_false(allow(clients, ANN_SESAME));
     assert_true(allow(clients, EVE_SESAME));
 
-    write_text("broken\n"); /* those known before stay */
+    write_text("broken\n"); /* the users known before stay */
     let_a_second_pass();
     assert_true(allow(clients, EVE_SESAME));
     unlink(file);
@@ -199,8 +200,8 @@ static void test_a_right_password_costs_one_hash(void **state) {
     clients_free(clients);
 }
 
-/* A hash is what takes time: a wrong password and a user that does not exist cost one each, of the
- * same kind and cost. */
+/* The hash takes nearly all of the time. A wrong password and an unknown user cost one hash each,
+ * of the same kind and cost. */
 static void test_an_unknown_user_costs_as_much_as_a_wrong_password(void **state) {
     (void)state;
     cleanup_buffer struct buffer text = {0};

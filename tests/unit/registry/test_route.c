@@ -1,4 +1,4 @@
-/* From a target to what is asked for. */
+/* Turning a path into the resource that is requested. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
