@@ -38,7 +38,7 @@ static bool insert(struct extents *extents, size_t at, uint64_t start, uint64_t 
     return true;
 }
 
-/* Takes out the runs with indices [first, last). */
+/* Removes the runs with indices [first, last). */
 static void cut(struct extents *extents, size_t first, size_t last) {
     if (first == last)
         return;

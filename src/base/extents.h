@@ -28,15 +28,15 @@ void extents_finish(struct extents *extents);
  * is changed. O(n) in the middle, O(log n) at the end. */
 bool extents_add(struct extents *extents, uint64_t start, uint64_t end);
 
-/* Many runs in any order, as a file may hold them: extents_append() each, then extents_sort() once,
- * which sorts and merges them in O(n log n). In between the list is not sorted, and no other
- * function here may be called but extents_finish(). False: out of memory, and nothing is
- * changed. */
+/* For many runs in any order, for example from a file: call extents_append() for each, then
+ * extents_sort() once, which sorts and merges them in O(n log n). In between the list is not
+ * sorted, and of the other functions only extents_finish() may be called. False: out of memory, and
+ * nothing is changed. */
 bool extents_append(struct extents *extents, uint64_t start, uint64_t end);
 void extents_sort(struct extents *extents);
 
-/* Removes [start, end). False: out of memory, and nothing is changed; never with `end` UINT64_MAX,
- * because that leaves no gap inside a run. O(n). */
+/* Removes [start, end). False: out of memory, and nothing is changed; this never happens with `end`
+ * UINT64_MAX, because no run is then split. O(n). */
 bool extents_remove(struct extents *extents, uint64_t start, uint64_t end);
 
 /* The end of the run that holds byte `offset`; `offset` itself when that byte is absent. */

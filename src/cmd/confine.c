@@ -96,7 +96,7 @@ static bool restrict_files(const char *root, struct error *error) {
     size_t size = abi < ABI_SCOPES ? sizeof set.handled_access_fs : sizeof set;
     cleanup_close int rules = (int)syscall(SYS_landlock_create_ruleset, &set, size, 0);
     if (rules < 0)
-        return error_set_errno(error, errno, "making its rules");
+        return error_set_errno(error, errno, "making the rules");
     if (!allow_below(rules, root, writing_rights & known, error))
         return false;
     if (access("/dev/null", F_OK) == 0 &&
@@ -231,7 +231,7 @@ static bool restrict_calls(bool programs, struct error *error) {
     if (!failed && !programs)
         failed = deny_new_code(filter);
     if (failed)
-        error_set_errno(error, -failed, "making its filter");
+        error_set_errno(error, -failed, "making the filter");
     else if ((failed = seccomp_load(filter)))
         error_set_errno(error, -failed, "the kernel does not offer it");
     seccomp_release(filter);

@@ -211,7 +211,7 @@ bool channel_send(struct channel *channel, struct iovec *pieces, int count, bool
 /* ---- sending from a file ---- */
 
 static bool file_is_short(struct error *error) {
-    return error_set(error, ERROR_IO, "the file ends before the bytes that were announced");
+    return error_set(error, ERROR_IO, "the file ends before the announced number of bytes");
 }
 
 /* Sends by sendfile(2), or by its counterpart for TLS, until all is sent. */

@@ -138,11 +138,11 @@ struct pool_task *pool_take_overdue(struct pool *pool, int64_t since_ms) {
     return first;
 }
 
-bool pool_is_still(struct pool *pool) {
+bool pool_is_stable(struct pool *pool) {
     lock_acquire(&pool->line_lock);
-    bool still = !may_end(pool) && !pool->finished;
+    bool stable = !may_end(pool) && !pool->finished;
     lock_release(&pool->line_lock);
-    return still;
+    return stable;
 }
 
 bool pool_is_full(const struct pool *pool) {

@@ -73,7 +73,7 @@ struct pool_task *pool_take_overdue(struct pool *pool, int64_t since_ms);
 void pool_reap(struct pool *pool);
 
 /* Whether no worker can end and none is to be joined, so that nobody needs to call pool_reap(). */
-bool pool_is_still(struct pool *pool);
+bool pool_is_stable(struct pool *pool);
 
 /* Whether a task that joins the line now would wait for a busy worker. */
 bool pool_is_full(const struct pool *pool);

@@ -370,8 +370,8 @@ static void serve_until_stop(struct http_server *server) {
     int tick = tick_ms(&server->settings);
     while (!atomic_load(&server->stopping)) {
         /* A worker that ends must be joined, because its stack stays until then. */
-        bool sleeps = connections_are_none(&server->connections) && pool_is_still(&server->pool) &&
-                      pool_is_still(&server->reserve);
+        bool sleeps = connections_are_none(&server->connections) && pool_is_stable(&server->pool) &&
+                      pool_is_stable(&server->reserve);
         act_on_events(server, server->accept_again_ms ? ACCEPT_PAUSE_MS : sleeps ? -1 : tick);
         int64_t now = clock_ms();
         connections_expire(&server->connections, now, false);

@@ -184,7 +184,8 @@ static bool read_root(const json_t *root, struct manifest *out, struct error *er
         !count_list(root, "blobs", &total, error) || !count_list(root, "manifests", &total, error))
         return false;
     if (total > MANIFEST_DESCRIPTOR_LIMIT)
-        return error_set(error, ERROR_INVALID, "manifest: refers to more than %d things",
+        return error_set(error, ERROR_INVALID,
+                         "manifest: refers to more than %d manifests and blobs",
                          MANIFEST_DESCRIPTOR_LIMIT - 2);
     out->descriptors = calloc(total, sizeof *out->descriptors);
     if (!out->descriptors)

@@ -54,7 +54,8 @@ static void test_extents_are_removed(void **state) {
 
 enum { MODEL_SIZE = 64 };
 
-/* The list says of each byte what the model says, and is sorted, and no two runs touch. */
+/* Checks that the list agrees with the model on each byte, is sorted, and has no two runs that
+ * touch. */
 static void assert_is(const struct extents *extents, const bool model[static MODEL_SIZE]) {
     size_t total = 0;
     for (uint64_t at = 0; at < MODEL_SIZE; at++) {
@@ -116,8 +117,8 @@ static void test_extents_appended_in_any_order_are_sorted_and_merged(void **stat
     }
 }
 
-/* A quarter of a million runs that do not touch, as a hostile file may hold them. Were any step
- * quadratic, the test would run into its time limit. */
+/* A quarter of a million runs that do not touch, as a hostile file may hold them. If any step were
+ * quadratic, the test would reach its time limit. */
 static void test_many_extents_in_the_worst_order_cost_little(void **state) {
     (void)state;
     enum { RUNS = 1 << 18 };

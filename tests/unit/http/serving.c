@@ -197,12 +197,12 @@ int dial(void) {
     return dial_with(0);
 }
 
-void say(int fd, const char *string) {
+void send_text(int fd, const char *string) {
     send(fd, string, strlen(string), MSG_NOSIGNAL);
 }
 
 /* Reads until the server closes; *reset: it closed by an RST. The caller frees the result. */
-char *hear_all(int fd, size_t *length, bool *reset) {
+char *receive_all(int fd, size_t *length, bool *reset) {
     size_t capacity = 4096, have = 0;
     char *bytes = malloc(capacity + 1);
     ssize_t n;
@@ -223,19 +223,20 @@ char *hear_all(int fd, size_t *length, bool *reset) {
 }
 
 /* Sends a request and expects a response that begins so, then a close. */
-void ends_with_answer(const char *request, const char *begin) {
+void expect_response(const char *request, const char *begin) {
     int fd = dial();
-    say(fd, request);
-    char *answer = hear_all(fd, NULL, NULL);
-    if (strncmp(answer, begin, strlen(begin)) != 0)
-        fail_msg("not \"%s\" but: %s", begin, answer);
-    free(answer);
+    send_text(fd, request);
+    char *response = receive_all(fd, NULL, NULL);
+    if (strncmp(response, begin, strlen(begin)) != 0)
+        fail_msg("not \"%s\" but: %s", begin, response);
+    free(response);
     close(fd);
 }
 
 /* Reads exactly one response with a Content-Length (its head into `head`). Returns its body's
  * length. */
-size_t hear_one(int fd, char *head, size_t size, char *body, size_t body_size, bool is_head) {
+size_t receive_response(int fd, char *head, size_t size, char *body, size_t body_size,
+                        bool is_head) {
     size_t length = 0;
     char *end = NULL;
     while (!end) {

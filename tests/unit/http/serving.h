@@ -56,17 +56,18 @@ void connections_become(unsigned wanted);    /* the same; fails if they do not *
 
 int dial(void);
 int dial_with(int receive_buffer); /* a small one stands for a slow client */
-void say(int fd, const char *string);
+void send_text(int fd, const char *string);
 
 /* Reads until the server closes; *reset: it closed by an RST. The caller frees the result. */
-char *hear_all(int fd, size_t *length, bool *reset);
+char *receive_all(int fd, size_t *length, bool *reset);
 
 /* Reads exactly one response with a Content-Length (its head into `head`). Returns its body's
  * length. */
-size_t hear_one(int fd, char *head, size_t size, char *body, size_t body_size, bool is_head);
+size_t receive_response(int fd, char *head, size_t size, char *body, size_t body_size,
+                        bool is_head);
 
 /* Sends a request on a new connection and expects a response that begins so, then a close. */
-void ends_with_answer(const char *request, const char *begin);
+void expect_response(const char *request, const char *begin);
 
 bool is_closed_within(int fd, int ms);
 

@@ -20,12 +20,12 @@ static void test_a_slow_head_is_cut_even_when_it_drips(void **state) {
     settings.idle_timeout_ms = 60000;
     start();
     int silent = dial(), drip = dial(), idle = dial();
-    say(silent, "GET /hello");
+    send_text(silent, "GET /hello");
     int64_t began = clock_ms();
     bool closed = false;
-    say(drip, "GET /");
+    send_text(drip, "GET /");
     for (int i = 0; i < 300 && !closed; i++) {
-        say(drip, "a");
+        send_text(drip, "a");
         closed = is_closed_within(drip, 20);
     }
     assert_true(closed);
@@ -56,7 +56,7 @@ static void test_a_client_that_takes_nothing_is_cut(void **state) {
     start();
     int fd = dial_with(4096);
     int64_t began = clock_ms();
-    say(fd, GET("/file"));
+    send_text(fd, GET("/file"));
     assert_true(becomes(&sending_failed_as, ERROR_TIMEOUT));
     assert_in_range(clock_ms() - began, 350, 30000);
     close(fd);
@@ -68,7 +68,7 @@ static void test_a_slow_client_that_goes_on_taking_is_served(void **state) {
     settings.send_timeout_ms = 400;
     start();
     int fd = dial_with(4096);
-    say(fd, GET("/file"));
+    send_text(fd, GET("/file"));
     char bytes[8192];
     for (int i = 0; i < 100; i++) {
         assert_true(recv(fd, bytes, sizeof bytes, 0) > 0);
@@ -86,24 +86,24 @@ static void test_beyond_the_connection_limit_is_503(void **state) {
     start();
     char head[1024], body[64];
     int first = dial(), second = dial();
-    say(first, GET("/hello"));
-    hear_one(first, head, sizeof head, body, sizeof body, false);
-    say(second, GET("/hello"));
-    hear_one(second, head, sizeof head, body, sizeof body, false);
+    send_text(first, GET("/hello"));
+    receive_response(first, head, sizeof head, body, sizeof body, false);
+    send_text(second, GET("/hello"));
+    receive_response(second, head, sizeof head, body, sizeof body, false);
     int third = dial();
-    say(third, GET("/hello"));
-    char *answer = hear_all(third, NULL, NULL);
-    assert_ptr_equal(strstr(answer, "HTTP/1.1 503 Service Unavailable\r\n"), answer);
-    assert_non_null(strstr(answer, "\r\nRetry-After: 1\r\n"));
-    assert_non_null(strstr(answer, "{\"status\":503,"));
-    free(answer);
+    send_text(third, GET("/hello"));
+    char *response = receive_all(third, NULL, NULL);
+    assert_ptr_equal(strstr(response, "HTTP/1.1 503 Service Unavailable\r\n"), response);
+    assert_non_null(strstr(response, "\r\nRetry-After: 1\r\n"));
+    assert_non_null(strstr(response, "{\"status\":503,"));
+    free(response);
     close(third);
     /* when one leaves, another may come */
     close(first);
     connections_become(1);
     int fourth = dial();
-    say(fourth, GET("/hello"));
-    hear_one(fourth, head, sizeof head, body, sizeof body, false);
+    send_text(fourth, GET("/hello"));
+    receive_response(fourth, head, sizeof head, body, sizeof body, false);
     assert_ptr_equal(strstr(head, "HTTP/1.1 200 "), head);
     close(second);
     close(fourth);
@@ -121,11 +121,11 @@ static void test_running_out_of_descriptors_delays_and_does_not_end_accepting(vo
     tight = (struct rlimit){.rlim_cur = (rlim_t)lowest + 1, .rlim_max = before.rlim_max};
     setrlimit(RLIMIT_NOFILE, &tight);
     int fd = dial(); /* takes the last place */
-    say(fd, GET("/hello"));
+    send_text(fd, GET("/hello"));
     clock_sleep_ms(250);
     assert_int_equal(atomic_load(&handled), 0);
     setrlimit(RLIMIT_NOFILE, &before);
-    hear_one(fd, head, sizeof head, body, sizeof body, false);
+    receive_response(fd, head, sizeof head, body, sizeof body, false);
     assert_string_equal(body, "hello");
     close(fd);
     stop();
@@ -137,14 +137,14 @@ static void test_without_a_free_worker_is_503_after_a_while(void **state) {
     start();
     atomic_store(&held, true);
     int busy = dial(), waiting = dial();
-    say(busy, GET("/hold"));
+    send_text(busy, GET("/hold"));
     assert_true(becomes(&holding, 1));
     int64_t began = clock_ms();
-    say(waiting, GET("/hello"));
-    char *answer = hear_all(waiting, NULL, NULL);
-    assert_ptr_equal(strstr(answer, "HTTP/1.1 503 "), answer);
+    send_text(waiting, GET("/hello"));
+    char *response = receive_all(waiting, NULL, NULL);
+    assert_ptr_equal(strstr(response, "HTTP/1.1 503 "), response);
     assert_in_range(clock_ms() - began, 1000, 30000);
-    free(answer);
+    free(response);
     close(waiting);
     close(busy);
     stop();
@@ -155,8 +155,8 @@ static void test_without_a_free_worker_is_503_after_a_while(void **state) {
 /* Sends a request on a new connection. Returns the status of the response. */
 static int status_of(const char *request) {
     int fd = dial();
-    say(fd, request);
-    char *response = hear_all(fd, NULL, NULL);
+    send_text(fd, request);
+    char *response = receive_all(fd, NULL, NULL);
     int status = strncmp(response, "HTTP/1.1 ", 9) == 0 ? atoi(response + 9) : 0;
     if (status == 503)
         assert_non_null(strstr(response, "\r\nRetry-After: 1\r\n"));
@@ -169,7 +169,7 @@ static void occupy_workers(int fds[], int count) {
     atomic_store(&held, true);
     for (int i = 0; i < count; i++) {
         fds[i] = dial();
-        say(fds[i], GET("/hold"));
+        send_text(fds[i], GET("/hold"));
     }
     assert_true(becomes(&holding, count));
 }
@@ -192,11 +192,11 @@ static void test_probes_are_answered_while_every_worker_is_busy(void **state) {
     assert_int_equal(status_of("HEAD /probe HTTP/1.1\r\nHost: a\r\n\r\n"), 200);
     /* in pieces, while other requests wait in the line */
     int waiting = dial(), slow = dial();
-    say(waiting, GET("/hello"));
-    say(slow, "GET /pro");
+    send_text(waiting, GET("/hello"));
+    send_text(slow, "GET /pro");
     assert_int_equal(status_of(GET("/probe")), 200);
-    say(slow, "be HTTP/1.1\r\nHost: a\r\n\r\n");
-    char *response = hear_all(slow, NULL, NULL);
+    send_text(slow, "be HTTP/1.1\r\nHost: a\r\n\r\n");
+    char *response = receive_all(slow, NULL, NULL);
     assert_non_null(strstr(response, "\r\nConnection: close\r\n"));
     assert_non_null(strstr(response, "\r\n\r\nwell"));
     free(response);
@@ -204,7 +204,7 @@ static void test_probes_are_answered_while_every_worker_is_busy(void **state) {
     /* the request that waited is answered, too */
     atomic_store(&held, false);
     char head[1024], body[64];
-    hear_one(waiting, head, sizeof head, body, sizeof body, false);
+    receive_response(waiting, head, sizeof head, body, sizeof body, false);
     close_all(busy, 3);
     close(waiting);
     close(slow);
@@ -251,7 +251,7 @@ static void test_a_probe_that_nobody_reads_gives_way_to_the_next(void **state) {
     settings.is_probe = serving_is_probe;
     start();
     int within = dial(), unread = dial_with(4096);
-    say(unread, GET("/probe/large"));
+    send_text(unread, GET("/probe/large"));
     int64_t began = clock_ms();
     assert_int_equal(status_of(GET("/probe")), 200);
     assert_in_range(clock_ms() - began, 0, settings.send_timeout_ms / 2);
@@ -270,9 +270,9 @@ static void test_few_workers_serve_many_connections(void **state) {
         fds[i] = dial();
     for (int round = 0; round < 3; round++) {
         for (size_t i = 0; i < 12; i++)
-            say(fds[i], GET("/hello"));
+            send_text(fds[i], GET("/hello"));
         for (size_t i = 0; i < 12; i++) {
-            hear_one(fds[i], head, sizeof head, body, sizeof body, false);
+            receive_response(fds[i], head, sizeof head, body, sizeof body, false);
             assert_string_equal(body, "hello");
         }
     }
@@ -291,10 +291,10 @@ static void test_a_stop_lets_requests_finish(void **state) {
     start();
     atomic_store(&held, true);
     int busy = dial(), idle = dial(), lingering = dial(), partial = dial();
-    say(lingering, GET("/hello"));
-    hear_one(lingering, head, sizeof head, body, sizeof body, false);
-    say(partial, "GET /he");
-    say(busy, GET("/hold"));
+    send_text(lingering, GET("/hello"));
+    receive_response(lingering, head, sizeof head, body, sizeof body, false);
+    send_text(partial, "GET /he");
+    send_text(busy, GET("/hold"));
     assert_true(becomes(&holding, 1));
     http_server_stop(server);
     assert_true(is_closed_within(idle, 10000));
@@ -302,7 +302,7 @@ static void test_a_stop_lets_requests_finish(void **state) {
     assert_true(is_closed_within(partial, 10000));
     assert_int_equal(atomic_load(&holding), 1);
     atomic_store(&held, false);
-    hear_one(busy, head, sizeof head, body, sizeof body, false);
+    receive_response(busy, head, sizeof head, body, sizeof body, false);
     assert_string_equal(body, "held");
     assert_non_null(strstr(head, "Connection: close\r\n"));
     assert_true(is_closed_within(busy, 10000));
@@ -320,14 +320,14 @@ static void test_a_stop_cuts_what_outlasts_the_grace(void **state) {
     settings.grace_ms = 200;
     start();
     int fd = dial_with(4096);
-    say(fd, GET("/file"));
+    send_text(fd, GET("/file"));
     assert_true(becomes(&handled, 1));
     int64_t began = clock_ms();
     stop();
     assert_in_range(clock_ms() - began, 150, http_server_settings_default().grace_ms / 3);
     assert_int_equal(atomic_load(&sending_failed_as), ERROR_CLOSED);
     bool reset;
-    free(hear_all(fd, NULL, &reset));
+    free(receive_all(fd, NULL, &reset));
     assert_true(reset);
     close(fd);
 }

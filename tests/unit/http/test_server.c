@@ -24,8 +24,8 @@ static void test_many_requests_share_a_connection(void **state) {
     start();
     int fd = dial();
     for (int i = 0; i < 20; i++) {
-        say(fd, GET("/hello"));
-        hear_one(fd, head, sizeof head, body, sizeof body, false);
+        send_text(fd, GET("/hello"));
+        receive_response(fd, head, sizeof head, body, sizeof body, false);
         assert_string_equal(body, "hello");
         assert_ptr_equal(strstr(head, "HTTP/1.1 200 OK\r\n"), head);
         assert_non_null(strstr(head, "\r\nDate: "));
@@ -38,8 +38,8 @@ static void test_many_requests_share_a_connection(void **state) {
     clock_sleep_ms(1200);
     assert_int_equal(http_server_figures(server).workers_busy, 0);
     assert_int_equal(http_server_figures(server).connections, 1);
-    say(fd, GET("/client"));
-    hear_one(fd, head, sizeof head, body, sizeof body, false);
+    send_text(fd, GET("/client"));
+    receive_response(fd, head, sizeof head, body, sizeof body, false);
     assert_memory_equal(body, "127.0.0.1:", 10);
     close(fd);
     stop();
@@ -56,9 +56,9 @@ static void test_pipelined_requests_are_answered_in_order(void **state) {
         strcat(requests, one);
     }
     strcat(requests, "GET /echo/last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
-    say(fd, requests);
+    send_text(fd, requests);
     size_t length;
-    char *answer = hear_all(fd, &length, NULL), *at = answer;
+    char *response = receive_all(fd, &length, NULL), *at = response;
     for (int i = 0; i < 300; i++) {
         char expected[32];
         int size = snprintf(expected, sizeof expected, "\r\n\r\n%d", i);
@@ -68,7 +68,7 @@ static void test_pipelined_requests_are_answered_in_order(void **state) {
         at += size;
     }
     assert_non_null(strstr(at, "\r\n\r\nlast"));
-    free(answer);
+    free(response);
     free(requests);
     close(fd);
     stop();
@@ -85,7 +85,7 @@ static void test_a_head_in_pieces_is_put_together(void **state) {
         if (i % 8 == 0)
             clock_sleep_ms(2);
     }
-    hear_one(fd, head, sizeof head, body, sizeof body, false);
+    receive_response(fd, head, sizeof head, body, sizeof body, false);
     assert_string_equal(body, "hello");
     close(fd);
     stop();
@@ -99,12 +99,12 @@ static void test_a_head_of_16_kib_is_served_and_a_larger_one_refused(void **stat
     strcpy(request, "GET /hello HTTP/1.1\r\nHost: a\r\nX: ");
     memset(request + strlen(request), 'x', 16000);
     strcat(request, "\r\n\r\n");
-    say(fd, request);
-    hear_one(fd, head, sizeof head, body, sizeof body, false);
+    send_text(fd, request);
+    receive_response(fd, head, sizeof head, body, sizeof body, false);
     assert_string_equal(body, "hello");
     close(fd);
     memset(request + 50, 'x', 30000);
-    ends_with_answer(request, "HTTP/1.1 431 ");
+    expect_response(request, "HTTP/1.1 431 ");
     free(request);
     stop();
 }
@@ -114,20 +114,20 @@ static void test_head_tells_the_length_and_sends_no_body(void **state) {
     char head[1024], body[64];
     start();
     int fd = dial();
-    say(fd, "HEAD /hello HTTP/1.1\r\nHost: a\r\n\r\n");
-    hear_one(fd, head, sizeof head, body, sizeof body, true);
+    send_text(fd, "HEAD /hello HTTP/1.1\r\nHost: a\r\n\r\n");
+    receive_response(fd, head, sizeof head, body, sizeof body, true);
     assert_non_null(strstr(head, "Content-Length: 5\r\n"));
-    say(fd, "HEAD /file HTTP/1.1\r\nHost: a\r\n\r\n");
-    hear_one(fd, head, sizeof head, body, sizeof body, true);
+    send_text(fd, "HEAD /file HTTP/1.1\r\nHost: a\r\n\r\n");
+    receive_response(fd, head, sizeof head, body, sizeof body, true);
     assert_non_null(strstr(head, "Content-Length: 9437184\r\n"));
-    say(fd, "HEAD /chunked HTTP/1.1\r\nHost: a\r\n\r\n");
-    hear_one(fd, head, sizeof head, body, sizeof body, true);
+    send_text(fd, "HEAD /chunked HTTP/1.1\r\nHost: a\r\n\r\n");
+    receive_response(fd, head, sizeof head, body, sizeof body, true);
     assert_non_null(strstr(head, "Transfer-Encoding: chunked\r\n"));
-    say(fd, GET("/nothing"));
-    hear_one(fd, head, sizeof head, body, sizeof body, true);
+    send_text(fd, GET("/nothing"));
+    receive_response(fd, head, sizeof head, body, sizeof body, true);
     assert_null(strstr(head, "Content-Length"));
-    say(fd, GET("/hello"));
-    hear_one(fd, head, sizeof head, body, sizeof body, false);
+    send_text(fd, GET("/hello"));
+    receive_response(fd, head, sizeof head, body, sizeof body, false);
     assert_string_equal(body, "hello");
     close(fd);
     stop();
@@ -137,22 +137,22 @@ static void test_a_body_of_unknown_length_comes_in_chunks(void **state) {
     (void)state;
     start();
     int fd = dial();
-    say(fd, "GET /chunked HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    send_text(fd, "GET /chunked HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     size_t length;
     bool reset;
-    char *answer = hear_all(fd, &length, &reset);
+    char *response = receive_all(fd, &length, &reset);
     assert_false(reset);
     char expected[] = "\r\n\r\n13\r\n0123456789abcdefXYZ\r\n3\r\n---\r\n0\r\n\r\n";
     char *from_file = strstr(expected, "---");
     for (size_t i = 0; i < 3; i++)
         from_file[i] = (char)pattern(i);
-    char *body = memmem(answer, length, "\r\n\r\n", 4);
+    char *body = memmem(response, length, "\r\n\r\n", 4);
     assert_non_null(body);
-    assert_int_equal(length - (size_t)(body - answer), sizeof expected - 1);
+    assert_int_equal(length - (size_t)(body - response), sizeof expected - 1);
     assert_memory_equal(body, expected, sizeof expected - 1);
-    free(answer);
+    free(response);
     close(fd);
-    ends_with_answer("GET /chunked HTTP/1.0\r\n\r\n", "HTTP/1.1 505 ");
+    expect_response("GET /chunked HTTP/1.0\r\n\r\n", "HTTP/1.1 505 ");
     stop();
 }
 
@@ -160,15 +160,15 @@ static void test_http_1_0_closes_unless_asked_not_to(void **state) {
     (void)state;
     char head[1024], body[64];
     start();
-    ends_with_answer("GET /hello HTTP/1.0\r\n\r\n", "HTTP/1.1 200 OK\r\n");
-    ends_with_answer("GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
-                     "HTTP/1.1 200 OK\r\n");
+    expect_response("GET /hello HTTP/1.0\r\n\r\n", "HTTP/1.1 200 OK\r\n");
+    expect_response("GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+                    "HTTP/1.1 200 OK\r\n");
     int fd = dial();
-    say(fd, "GET /hello HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
-    hear_one(fd, head, sizeof head, body, sizeof body, false);
+    send_text(fd, "GET /hello HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    receive_response(fd, head, sizeof head, body, sizeof body, false);
     assert_non_null(strstr(head, "Connection: keep-alive\r\n"));
-    say(fd, "GET /hello HTTP/1.0\r\n\r\n");
-    hear_one(fd, head, sizeof head, body, sizeof body, false);
+    send_text(fd, "GET /hello HTTP/1.0\r\n\r\n");
+    receive_response(fd, head, sizeof head, body, sizeof body, false);
     assert_non_null(strstr(head, "Connection: close\r\n"));
     assert_true(is_closed_within(fd, 5000));
     close(fd);
@@ -179,12 +179,12 @@ static void test_a_file_arrives_as_it_is(void **state) {
     (void)state;
     start();
     int fd = dial();
-    say(fd, "GET /file HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    send_text(fd, "GET /file HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     size_t length;
-    char *answer = hear_all(fd, &length, NULL);
-    char *body = strstr(answer, "\r\n\r\n") + 4;
-    check_file(body, length - (size_t)(body - answer));
-    free(answer);
+    char *response = receive_all(fd, &length, NULL);
+    char *body = strstr(response, "\r\n\r\n") + 4;
+    check_file(body, length - (size_t)(body - response));
+    free(response);
     close(fd);
     stop();
 }
@@ -192,8 +192,8 @@ static void test_a_file_arrives_as_it_is(void **state) {
 static void is_cut(const char *request) {
     int fd = dial();
     bool reset;
-    say(fd, request);
-    free(hear_all(fd, NULL, &reset));
+    send_text(fd, request);
+    free(receive_all(fd, NULL, &reset));
     assert_true(reset);
     close(fd);
 }
@@ -215,8 +215,8 @@ static void test_an_unanswered_request_becomes_500(void **state) {
     char head[1024], body[256];
     start();
     int fd = dial();
-    say(fd, GET("/unanswered"));
-    hear_one(fd, head, sizeof head, body, sizeof body, false);
+    send_text(fd, GET("/unanswered"));
+    receive_response(fd, head, sizeof head, body, sizeof body, false);
     assert_ptr_equal(strstr(head, "HTTP/1.1 500 "), head);
     assert_non_null(strstr(head, "Content-Type: application/json\r\n"));
     assert_ptr_equal(strstr(body, "{\"status\":500,"), body);
@@ -246,13 +246,13 @@ static void test_smuggling_shapes_close_the_connection_unserved(void **state) {
         char request[1024];
         snprintf(request, sizeof request, "%s" GET("/echo/smuggled"), requests[i]);
         int fd = dial();
-        say(fd, request);
-        char *answer = hear_all(fd, NULL, NULL);
-        assert_ptr_equal(strstr(answer, "HTTP/1.1 400 Bad Request\r\n"), answer);
-        assert_non_null(strstr(answer, "Connection: close\r\n"));
-        assert_non_null(strstr(answer, "application/json"));
-        assert_null(strstr(answer + 1, "HTTP/1.1"));
-        free(answer);
+        send_text(fd, request);
+        char *response = receive_all(fd, NULL, NULL);
+        assert_ptr_equal(strstr(response, "HTTP/1.1 400 Bad Request\r\n"), response);
+        assert_non_null(strstr(response, "Connection: close\r\n"));
+        assert_non_null(strstr(response, "application/json"));
+        assert_null(strstr(response + 1, "HTTP/1.1"));
+        free(response);
         close(fd);
     }
     assert_int_equal(atomic_load(&handled), 0);
@@ -264,29 +264,29 @@ static void test_a_body_nobody_reads_is_skipped_or_ends_the_connection(void **st
     char head[1024], body[256];
     start();
     int fd = dial();
-    say(fd, "PUT /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n01234");
-    hear_one(fd, head, sizeof head, body, sizeof body, false);
+    send_text(fd, "PUT /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n01234");
+    receive_response(fd, head, sizeof head, body, sizeof body, false);
     assert_string_equal(body, "hello");
     clock_sleep_ms(20);
-    say(fd, "56789" GET("/echo/next"));
-    hear_one(fd, head, sizeof head, body, sizeof body, false);
+    send_text(fd, "56789" GET("/echo/next"));
+    receive_response(fd, head, sizeof head, body, sizeof body, false);
     assert_string_equal(body, "next");
     close(fd);
-    ends_with_answer("PUT /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 70000\r\n\r\n01234",
-                     "HTTP/1.1 200 ");
-    ends_with_answer("PUT /hello HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-                     "5\r\n01234\r\n0\r\n\r\n",
-                     "HTTP/1.1 200 ");
+    expect_response("PUT /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 70000\r\n\r\n01234",
+                    "HTTP/1.1 200 ");
+    expect_response("PUT /hello HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+                    "5\r\n01234\r\n0\r\n\r\n",
+                    "HTTP/1.1 200 ");
     stop();
 }
 
 static void test_an_expectation_never_hangs(void **state) {
     (void)state;
     start();
-    ends_with_answer("PUT /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n"
-                     "Expect: 100-continue\r\n\r\n",
-                     "HTTP/1.1 200 ");
-    ends_with_answer("PUT /hello HTTP/1.1\r\nHost: a\r\nExpect: rain\r\n\r\n", "HTTP/1.1 417 ");
+    expect_response("PUT /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n"
+                    "Expect: 100-continue\r\n\r\n",
+                    "HTTP/1.1 200 ");
+    expect_response("PUT /hello HTTP/1.1\r\nHost: a\r\nExpect: rain\r\n\r\n", "HTTP/1.1 417 ");
     stop();
 }
 
@@ -297,35 +297,36 @@ static void test_a_handler_that_asks_gets_the_body(void **state) {
     start();
     int fd = dial();
     /* in one piece with the next request, in pieces, after 100, and absent */
-    say(fd, "PUT /body HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n01234" GET("/echo/next"));
-    hear_one(fd, head, sizeof head, body, sizeof body, false);
+    send_text(fd,
+              "PUT /body HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n01234" GET("/echo/next"));
+    receive_response(fd, head, sizeof head, body, sizeof body, false);
     assert_string_equal(body, "01234");
-    hear_one(fd, head, sizeof head, body, sizeof body, false);
+    receive_response(fd, head, sizeof head, body, sizeof body, false);
     assert_string_equal(body, "next");
-    say(fd, "PUT /body HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n01");
+    send_text(fd, "PUT /body HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n01");
     clock_sleep_ms(50);
-    say(fd, "234");
-    hear_one(fd, head, sizeof head, body, sizeof body, false);
+    send_text(fd, "234");
+    receive_response(fd, head, sizeof head, body, sizeof body, false);
     assert_string_equal(body, "01234");
-    say(fd, "PUT /body HTTP/1.1\r\nHost: a\r\n\r\n");
-    hear_one(fd, head, sizeof head, body, sizeof body, false);
+    send_text(fd, "PUT /body HTTP/1.1\r\nHost: a\r\n\r\n");
+    receive_response(fd, head, sizeof head, body, sizeof body, false);
     assert_string_equal(body, "");
-    say(fd, "PUT /body HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n"
-            "Expect: 100-continue\r\n\r\n");
-    hear_one(fd, head, sizeof head, body, sizeof body, false);
+    send_text(fd, "PUT /body HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n"
+                  "Expect: 100-continue\r\n\r\n");
+    receive_response(fd, head, sizeof head, body, sizeof body, false);
     assert_string_equal(head, "HTTP/1.1 100 Continue\r\n\r\n");
-    say(fd, "abcde");
-    hear_one(fd, head, sizeof head, body, sizeof body, false);
+    send_text(fd, "abcde");
+    receive_response(fd, head, sizeof head, body, sizeof body, false);
     assert_string_equal(body, "abcde");
     close(fd);
-    ends_with_answer("PUT /body HTTP/1.1\r\nHost: a\r\nContent-Length: 101\r\n"
-                     "Connection: close\r\n\r\n",
-                     "HTTP/1.1 413 ");
-    ends_with_answer("PUT /body HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-                     "0\r\n\r\n",
-                     "HTTP/1.1 413 ");
-    ends_with_answer("PUT /body HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n0123",
-                     "HTTP/1.1 408 ");
+    expect_response("PUT /body HTTP/1.1\r\nHost: a\r\nContent-Length: 101\r\n"
+                    "Connection: close\r\n\r\n",
+                    "HTTP/1.1 413 ");
+    expect_response("PUT /body HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+                    "0\r\n\r\n",
+                    "HTTP/1.1 413 ");
+    expect_response("PUT /body HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n0123",
+                    "HTTP/1.1 408 ");
     stop();
 }
 
@@ -336,14 +337,14 @@ static void test_an_answer_survives_a_client_that_is_still_sending(void **state)
     char *much = malloc(100001);
     memset(much, 'x', 100000);
     much[100000] = '\0';
-    say(fd, "PUT /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n");
+    send_text(fd, "PUT /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n");
     assert_true(becomes(&handled, 1));
-    say(fd, much);
+    send_text(fd, much);
     bool reset;
-    char *answer = hear_all(fd, NULL, &reset);
+    char *response = receive_all(fd, NULL, &reset);
     assert_false(reset);
-    assert_ptr_equal(strstr(answer, "HTTP/1.1 200 OK\r\n"), answer);
-    free(answer);
+    assert_ptr_equal(strstr(response, "HTTP/1.1 200 OK\r\n"), response);
+    free(response);
     free(much);
     close(fd);
     stop();
@@ -353,7 +354,7 @@ static void test_a_handler_sees_its_client_leave(void **state) {
     (void)state;
     start();
     int fd = dial();
-    say(fd, GET("/watch") GET("/hello"));
+    send_text(fd, GET("/watch") GET("/hello"));
     assert_true(becomes(&handled, 1));
     assert_int_equal(atomic_load(&gone_seen), 0);
     close(fd);
@@ -367,7 +368,7 @@ static void test_a_tls_hello_on_the_plain_port_is_closed_at_once(void **state) {
     int fd = dial();
     send(fd, "\x16\x03\x01\x02\x00\x01", 6, MSG_NOSIGNAL);
     size_t length;
-    free(hear_all(fd, &length, NULL));
+    free(receive_all(fd, &length, NULL));
     assert_int_equal(length, 0);
     close(fd);
     stop();
@@ -406,8 +407,8 @@ static void test_all_addresses_take_both_families(void **state) {
     settings.listen_count = 1;
     start();
     int fd = dial();
-    say(fd, GET("/client"));
-    hear_one(fd, head, sizeof head, body, sizeof body, false);
+    send_text(fd, GET("/client"));
+    receive_response(fd, head, sizeof head, body, sizeof body, false);
     assert_memory_equal(body, "127.0.0.1:", 10);
     close(fd);
     fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -415,8 +416,8 @@ static void test_all_addresses_take_both_families(void **state) {
                                     .sin6_addr = IN6ADDR_LOOPBACK_INIT,
                                     .sin6_port = htons((uint16_t)http_server_port(server))};
     if (fd >= 0 && connect(fd, (struct sockaddr *)&loopback, sizeof loopback) == 0) {
-        say(fd, GET("/client"));
-        hear_one(fd, head, sizeof head, body, sizeof body, false);
+        send_text(fd, GET("/client"));
+        receive_response(fd, head, sizeof head, body, sizeof body, false);
         assert_memory_equal(body, "[::1]:", 6);
     }
     if (fd >= 0)
@@ -445,10 +446,10 @@ static void test_a_socket_file_is_its_owners_and_goes_with_the_server(void **sta
     assert_int_equal(stat(path, &found), 0);
     assert_int_equal(found.st_mode & 0777, 0600);
     int fd = dial_file(path);
-    say(fd, GET("/client"));
-    hear_one(fd, head, sizeof head, body, sizeof body, false);
+    send_text(fd, GET("/client"));
+    receive_response(fd, head, sizeof head, body, sizeof body, false);
     assert_string_equal(body, "unix");
-    say(fd, GET("/watch"));
+    send_text(fd, GET("/watch"));
     assert_true(becomes(&handled, 2));
     assert_int_equal(atomic_load(&gone_seen), 0);
     close(fd);
@@ -471,8 +472,8 @@ static void *keep_asking(void *argument) {
     for (int i = 0; i < 15; i++) {
         int fd = dial();
         for (int j = 0; j < 5; j++) {
-            say(fd, GET("/hello"));
-            hear_one(fd, head, sizeof head, body, sizeof body, false);
+            send_text(fd, GET("/hello"));
+            receive_response(fd, head, sizeof head, body, sizeof body, false);
         }
         close(fd);
     }

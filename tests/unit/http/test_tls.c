@@ -88,13 +88,13 @@ static bool new_sessions_name(SSL_CTX *context, const char *expected) {
 }
 
 static void ask_securely(SSL *session) {
-    char answer[1024];
+    char response[1024];
     assert_true(SSL_write(session, GET("/hello"), (int)strlen(GET("/hello"))) > 0);
-    int n = SSL_read(session, answer, sizeof answer - 1);
+    int n = SSL_read(session, response, sizeof response - 1);
     assert_true(n > 5);
-    answer[n] = '\0';
-    assert_ptr_equal(strstr(answer, "HTTP/1.1 200 OK\r\n"), answer);
-    assert_string_equal(answer + n - 5, "hello");
+    response[n] = '\0';
+    assert_ptr_equal(strstr(response, "HTTP/1.1 200 OK\r\n"), response);
+    assert_string_equal(response + n - 5, "hello");
 }
 
 static void test_tls_serves_replies_and_files(void **state) {
@@ -108,16 +108,16 @@ static void test_tls_serves_replies_and_files(void **state) {
     ask_securely(session);
     const char *request = "GET /file HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     SSL_write(session, request, (int)strlen(request));
-    char *answer = malloc(FILE_SIZE + 1024);
+    char *response = malloc(FILE_SIZE + 1024);
     size_t length = 0;
     int n;
-    while ((n = SSL_read(session, answer + length, (int)(FILE_SIZE + 1024 - length))) > 0)
+    while ((n = SSL_read(session, response + length, (int)(FILE_SIZE + 1024 - length))) > 0)
         length += (size_t)n;
     /* an orderly close: nothing was cut off */
     assert_int_equal(SSL_get_error(session, n), SSL_ERROR_ZERO_RETURN);
-    char *body = (char *)memmem(answer, length, "\r\n\r\n", 4) + 4;
-    check_file(body, length - (size_t)(body - answer));
-    free(answer);
+    char *body = (char *)memmem(response, length, "\r\n\r\n", 4) + 4;
+    check_file(body, length - (size_t)(body - response));
+    free(response);
     SSL_free(session);
     close(fd);
     SSL_CTX_free(context);
@@ -138,10 +138,10 @@ static void test_tls_refuses_old_versions_and_plain_http(void **state) {
     close(fd);
     SSL_CTX_free(context);
     fd = dial();
-    say(fd, GET("/hello"));
-    char *answer = hear_all(fd, NULL, NULL);
-    assert_null(strstr(answer, "HTTP"));
-    free(answer);
+    send_text(fd, GET("/hello"));
+    char *response = receive_all(fd, NULL, NULL);
+    assert_null(strstr(response, "HTTP"));
+    free(response);
     close(fd);
     assert_int_equal(atomic_load(&handled), 0);
     stop_tls();

@@ -30,7 +30,7 @@ static pthread_t runner;
 /* Responds with "CLIENT BODY", or with the kind of error of reading the body. */
 static void handle(void *context, struct http_exchange *exchange) {
     (void)context;
-    cleanup_buffer struct buffer body = {0}, answer = {0};
+    cleanup_buffer struct buffer body = {0}, response = {0};
     struct error error = {0};
     if (text_is(http_exchange_request(exchange)->path, "/unread")) {
         http_respond(exchange, 200, NULL, "unread", 6);
@@ -42,9 +42,9 @@ static void handle(void *context, struct http_exchange *exchange) {
         return;
     }
     bool there = http_client_is_there(exchange);
-    buffer_printf(&answer, "%s%s %s", http_exchange_client(exchange), there ? "" : " left",
+    buffer_printf(&response, "%s%s %s", http_exchange_client(exchange), there ? "" : " left",
                   body.length ? body.bytes : "");
-    http_respond(exchange, 200, NULL, answer.bytes, answer.length);
+    http_respond(exchange, 200, NULL, response.bytes, response.length);
 }
 
 static void *run(void *argument) {
@@ -88,20 +88,20 @@ static int join(void) {
     return fd;
 }
 
-static void say(int fd, const char *words) {
+static void send_text(int fd, const char *words) {
     assert_int_equal(send(fd, words, strlen(words), MSG_NOSIGNAL), (ssize_t)strlen(words));
 }
 
 /* Reads until `words` have come; the test fails if they do not come. */
-static void hear(int fd, const char *words) {
-    char heard[4096] = "";
+static void receive_text(int fd, const char *words) {
+    char received[4096] = "";
     size_t length = 0;
-    while (!strstr(heard, words)) {
-        ssize_t n = recv(fd, heard + length, sizeof heard - 1 - length, 0);
+    while (!strstr(received, words)) {
+        ssize_t n = recv(fd, received + length, sizeof received - 1 - length, 0);
         if (n <= 0)
-            fail_msg("\"%s\" is not in \"%s\"", words, heard);
+            fail_msg("\"%s\" is not in \"%s\"", words, received);
         length += (size_t)n;
-        heard[length] = '\0';
+        received[length] = '\0';
     }
 }
 
@@ -139,9 +139,9 @@ static void test_a_body_arrives_with_its_head_and_the_next_request_behind_it(voi
     (void)state;
     start();
     int fd = join();
-    say(fd, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nfirst"
-            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nsecond");
-    hear(fd, "unix second");
+    send_text(fd, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nfirst"
+                  "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nsecond");
+    receive_text(fd, "unix second");
     close(fd);
 }
 
@@ -149,12 +149,12 @@ static void test_a_body_arrives_in_pieces(void **state) {
     (void)state;
     start();
     int fd = join();
-    say(fd, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nin");
+    send_text(fd, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nin");
     clock_sleep_ms(50);
-    say(fd, " pi");
+    send_text(fd, " pi");
     clock_sleep_ms(50);
-    say(fd, "e");
-    hear(fd, "unix in pie");
+    send_text(fd, "e");
+    receive_text(fd, "unix in pie");
     close(fd);
 }
 
@@ -162,10 +162,11 @@ static void test_a_client_that_waits_for_100_gets_it(void **state) {
     (void)state;
     start();
     int fd = join();
-    say(fd, "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
-    hear(fd, "HTTP/1.1 100 Continue\r\n\r\n");
-    say(fd, "body");
-    hear(fd, "unix body");
+    send_text(fd,
+              "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
+    receive_text(fd, "HTTP/1.1 100 Continue\r\n\r\n");
+    send_text(fd, "body");
+    receive_text(fd, "unix body");
     close(fd);
 }
 
@@ -173,17 +174,17 @@ static void test_an_unread_body_is_skipped(void **state) {
     (void)state;
     start();
     int fd = join();
-    say(fd, "POST /unread HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nfirst"
-            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nsecond");
-    hear(fd, "unix second");
+    send_text(fd, "POST /unread HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nfirst"
+                  "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nsecond");
+    receive_text(fd, "unix second");
     close(fd);
 }
 
 static void refused(const char *request, const char *as) {
     int fd = join();
     char byte;
-    say(fd, request);
-    hear(fd, as);
+    send_text(fd, request);
+    receive_text(fd, as);
     assert_int_equal(recv(fd, &byte, 1, 0), 0);
     close(fd);
 }
