@@ -12,7 +12,7 @@
 void ask_key(char key[static KEY_SIZE], const struct repository *repository, const char *what,
              const struct reference *reference);
 
-/* How long what upstream said about a tag stays fresh. */
+/* How long upstream's response for a tag stays fresh. */
 int64_t ask_tag_ttl(const struct repository *repository);
 
 /* A digest as a reference, for keys and requests. */

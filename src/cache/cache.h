@@ -79,7 +79,7 @@ struct document {
 };
 void document_release(struct document *document); /* NULL is allowed */
 
-/* Drops all documents from memory. What the store holds is found there again. */
+/* Drops all documents from memory. Those that the store holds are read from there again. */
 void cache_forget(struct cache *cache);
 
 /* A document and how it was found. */

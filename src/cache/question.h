@@ -49,7 +49,7 @@ struct question {
 struct question_result {
     struct document *document; /* the caller's to release */
     bool confirmed;            /* it is `held`, confirmed by upstream */
-    bool joined;               /* somebody else had asked already */
+    bool joined;               /* another caller had asked already */
 };
 
 /*

@@ -109,7 +109,7 @@ def test_a_good_file_is_good(tarn_says, write):
 
 @pytest.mark.parametrize("text,line,words", [mistake[1:] for mistake in MISTAKES],
                          ids=[mistake[0] for mistake in MISTAKES])
-def test_a_mistake_is_told_with_file_line_and_key(tarn_says, write, text, line, words):
+def test_a_mistake_is_reported_with_file_line_and_key(tarn_says, write, text, line, words):
     path = write(text)
     bad = tarn_says("check-config", path)
     assert bad.returncode == 1, bad
@@ -130,7 +130,7 @@ def test_a_mistake_stops_the_start(program, write, tmp_path, text):
     assert refused.stderr.startswith(path + ":")
 
 
-def test_several_mistakes_are_told_at_once(tarn_says, write):
+def test_several_mistakes_are_reported_at_once(tarn_says, write):
     bad = tarn_says("check-config", write(GOOD.replace("10GiB", "much").replace("1m", "soon")
                                           + "wrong: 1\n"))
     assert len(bad.stderr.splitlines()) == 3

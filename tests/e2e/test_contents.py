@@ -719,7 +719,7 @@ def test_what_cannot_be_set_aside_is_not_called_so(on_disk, contents, told):
     cache.tarn.start()
 
 
-def test_what_cannot_be_read_is_told_apart(tarn, upstream, contents, told):
+def test_an_unreadable_blob_is_not_reported_as_bad(tarn, upstream, contents, told):
     cache = Cache(tarn, upstream)
     bad, locked = digest_of(cache.own["one"]), digest_of(cache.own["two"])
     flip(cache.file(bad), 12345)

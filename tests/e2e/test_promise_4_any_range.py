@@ -148,7 +148,7 @@ def test_if_range_with_another_validator_gets_the_whole(tarn, upstream, reposito
     assert tarn.get(PATH, {"Range": "bytes=0-9", "If-Range": etag}).status == 206
 
 
-def test_the_same_content_is_not_sent_to_one_who_has_it(tarn, upstream, repository):
+def test_content_is_not_sent_to_a_client_that_has_it(tarn, upstream, repository):
     tarn.get(PATH)
     tarn.wait_cached("org/app", DIGEST)
     etag = tarn.head(PATH)["ETag"]

@@ -39,7 +39,7 @@ def is_an_error_of_upstream(reply):
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_no_failure_is_told_as_not_found(tarn, upstream, image, failure):
+def test_no_failure_becomes_not_found(tarn, upstream, image, failure):
     upstream.fault("/v2/", method=None, **FAILURES[failure])
     paths = (f"/v2/org/app/blobs/{DIGEST}", "/v2/org/app/manifests/1",
              f"/v2/org/app/manifests/{image}", "/v2/org/app/tags/list")

@@ -247,7 +247,7 @@ def test_the_order_survives_a_restart(bounded, upstream, crash):
     assert 0 < len(left) < len(oldest_first)
 
 
-def test_no_more_goes_than_has_to(bounded, upstream):
+def test_no_more_is_evicted_than_necessary(bounded, upstream):
     """For a new blob, no more is evicted than it needs."""
     tarn = bounded(40 * MIB)
     digests = make_blobs(upstream, 18, 2 * MIB)
@@ -354,7 +354,7 @@ def test_what_is_pinned_stays(bounded, upstream, restart):
     wait_settled(tarn.root, 6 * MIB)
 
 
-def test_nothing_goes_before_it_is_known_what_is_pinned(bounded, upstream):
+def test_nothing_is_evicted_before_the_pins_are_known(bounded, upstream):
     """So many repositories that it takes long to find the pins."""
     tarn = bounded(6 * MIB, pin=PINS)
     pinned = []
@@ -445,7 +445,7 @@ def test_a_later_pull_refetches_just_what_was_evicted(bounded, upstream):
     assert len(upstream.asked()) == 2, upstream.asked()
 
 
-def test_records_of_what_is_gone_do_not_pile_up(bounded, upstream):
+def test_records_of_evicted_blobs_do_not_pile_up(bounded, upstream):
     """Links and tags of an evicted blob are deleted as well, after a while."""
     tarn = bounded(2 * MIB)
     for number in range(60):
@@ -470,7 +470,7 @@ def test_records_of_what_is_gone_do_not_pile_up(bounded, upstream):
 
 # ---- age and free space
 
-def test_what_was_not_used_for_max_age_goes(bounded, upstream):
+def test_a_blob_unused_for_max_age_is_removed(bounded, upstream):
     tarn = bounded(64 * MIB, max_age="5d")
     digests = make_blobs(upstream, 6, 100 * KIB)
     pull_and_keep(tarn, upstream, digests)
@@ -561,7 +561,7 @@ def test_a_cut_in_a_blob_larger_than_the_cache_is_continued(bounded, upstream):
     pull(tarn, upstream, large)
 
 
-def test_a_blob_whose_size_nobody_told_may_turn_out_too_large(bounded, upstream):
+def test_a_blob_of_unknown_size_may_turn_out_too_large(bounded, upstream):
     tarn = bounded(4 * MIB)
     small = make_blobs(upstream, 4, 700 * KIB)
     pull_and_keep(tarn, upstream, small)

@@ -3,7 +3,7 @@
  * the store or has failed. The main header of cache/flight/. Its only caller is cache/, of which it
  * knows nothing.
  *
- * Who takes part:
+ * The threads of a flight:
  *
  * - Fetchers are threads, one for each connection. A fetcher takes a span (a stretch of the blob
  *   that is neither here nor being fetched, see plan.c), asks a place for it and writes it to the

@@ -38,7 +38,7 @@ struct place_head {
     const char *etag; /* "": none; ends with the call */
 };
 
-/* Who receives what a place sends, on the thread that called fetch(). A callback that returns false
+/* Receives what a place sends, on the thread that called fetch(). A callback that returns false
  * ends the request with the error that it set. */
 struct place_sink {
     void *context;

@@ -14,7 +14,7 @@ enum { FLIGHT_SOURCES = 8 }; /* repositories that a flight remembers */
 
 enum source_state {
     SOURCE_ASKED,    /* the repository has not answered yet */
-    SOURCE_ANSWERED, /* it holds the blob: whoever may read the repository may read the blob */
+    SOURCE_ANSWERED, /* it holds the blob: a client of the repository may read the blob */
     SOURCE_REFUSED   /* it does not, or does not give it to us: `refusal` */
 };
 

@@ -147,7 +147,7 @@ static bool has_blob(struct fixture *fixture, const char *text) {
 
 /* ---- orders ---- */
 
-static void test_what_is_no_order_is_refused_and_does_nothing(void **state) {
+static void test_an_invalid_order_is_refused_and_does_nothing(void **state) {
     struct fixture *fixture = *state;
     struct answer answer = answer_of(fixture);
     static const char *const bad[][2] = {
@@ -182,7 +182,7 @@ static void test_what_is_no_order_is_refused_and_does_nothing(void **state) {
     json_decref(answer.lines);
 }
 
-static void test_who_leaves_while_the_scan_goes_on_does_not_hang(void **state) {
+static void test_a_client_that_leaves_during_the_scan_ends_its_order(void **state) {
     struct fixture *fixture = *state;
     struct answer answer = answer_of(fixture);
     static const atomic_bool stopping = true;
@@ -420,7 +420,7 @@ static void test_prune_by_age_and_then_to_a_size(void **state) {
     json_decref(answer.lines);
 }
 
-static void test_prune_leaves_what_is_pinned_or_open(void **state) {
+static void test_prune_leaves_pinned_and_open_blobs(void **state) {
     struct fixture *fixture = *state;
     struct answer answer = answer_of(fixture);
     put_aged(fixture);
@@ -502,7 +502,7 @@ static void test_a_few_that_cannot_be_deleted_do_not_keep_the_rest(void **state)
     json_decref(answer.lines);
 }
 
-static void test_who_leaves_while_nothing_can_be_deleted_ends_prune(void **state) {
+static void test_a_client_that_leaves_while_nothing_can_be_deleted_ends_prune(void **state) {
     struct fixture *fixture = *state;
     struct answer answer = answer_of(fixture);
     struct error error = {0};
@@ -537,7 +537,7 @@ static size_t count_bad(const struct answer *answer) {
     return bad;
 }
 
-static void test_verify_finds_what_is_wrong_and_sets_it_aside_if_told_to(void **state) {
+static void test_verify_finds_wrong_blobs_and_sets_them_aside_with_repair(void **state) {
     struct fixture *fixture = *state;
     struct answer answer = answer_of(fixture);
     put_blob(fixture, "a", "sound");
@@ -570,7 +570,7 @@ static void make_unreadable(struct fixture *fixture, const char *text) {
     assert_int_equal(mknod(path, S_IFSOCK | 0600, 0), 0);
 }
 
-static void test_what_cannot_be_read_is_not_called_bad_and_stays(void **state) {
+static void test_an_unreadable_blob_is_not_called_bad_and_stays(void **state) {
     struct fixture *fixture = *state;
     struct answer answer = answer_of(fixture);
     struct digest digest = digest_of_text("locked");
@@ -613,7 +613,7 @@ static void test_each_bad_blob_says_whether_it_was_set_aside(void **state) {
     json_decref(answer.lines);
 }
 
-static void test_many_bad_blobs_are_all_told(void **state) {
+static void test_many_bad_blobs_are_all_reported(void **state) {
     struct fixture *fixture = *state;
     struct answer answer = answer_of(fixture);
     char text[32];
@@ -654,8 +654,8 @@ static void test_a_slow_verify_ends_when_nobody_wants_it(void **state) {
 int main(void) {
     log_configure(LOG_ERROR, LOG_TEXT);
     const struct CMUnitTest tests[] = {
-        STORE_TEST(test_what_is_no_order_is_refused_and_does_nothing),
-        STORE_TEST(test_who_leaves_while_the_scan_goes_on_does_not_hang),
+        STORE_TEST(test_an_invalid_order_is_refused_and_does_nothing),
+        STORE_TEST(test_a_client_that_leaves_during_the_scan_ends_its_order),
         STORE_TEST(test_images_are_sorted_by_upstream_repository_and_tag),
         STORE_TEST(test_an_index_counts_a_layer_of_both_its_children_once),
         STORE_TEST(test_manifests_that_are_hostile_or_broken_are_listed_and_no_more),
@@ -666,15 +666,15 @@ int main(void) {
         STORE_TEST(test_a_client_that_leaves_rm_leaves_no_blob_that_nobody_links),
         STORE_TEST(test_each_pattern_that_matches_nothing_is_reported),
         STORE_TEST(test_prune_by_age_and_then_to_a_size),
-        STORE_TEST(test_prune_leaves_what_is_pinned_or_open),
+        STORE_TEST(test_prune_leaves_pinned_and_open_blobs),
         STORE_TEST(test_an_empty_blob_goes_by_its_age_too),
         STORE_TEST(test_prune_ends_when_nothing_can_be_deleted),
         STORE_TEST(test_a_few_that_cannot_be_deleted_do_not_keep_the_rest),
-        STORE_TEST(test_who_leaves_while_nothing_can_be_deleted_ends_prune),
-        STORE_TEST(test_verify_finds_what_is_wrong_and_sets_it_aside_if_told_to),
-        STORE_TEST(test_what_cannot_be_read_is_not_called_bad_and_stays),
+        STORE_TEST(test_a_client_that_leaves_while_nothing_can_be_deleted_ends_prune),
+        STORE_TEST(test_verify_finds_wrong_blobs_and_sets_them_aside_with_repair),
+        STORE_TEST(test_an_unreadable_blob_is_not_called_bad_and_stays),
         STORE_TEST(test_each_bad_blob_says_whether_it_was_set_aside),
-        STORE_TEST(test_many_bad_blobs_are_all_told),
+        STORE_TEST(test_many_bad_blobs_are_all_reported),
         STORE_TEST(test_a_slow_verify_ends_when_nobody_wants_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -92,7 +92,7 @@ static bool is_degraded(void) {
     return metric_value(metric_get(METRIC_GAUGE, "tarn_store_degraded", "", "")) == 1;
 }
 
-static void test_a_cache_full_of_what_may_go_is_not_degraded(void **state) {
+static void test_a_cache_full_of_evictable_blobs_is_not_degraded(void **state) {
     struct world *world = *state;
     const struct reference tag = {.tag = "v1"};
     struct cache_result result;
@@ -115,7 +115,7 @@ static void test_a_cache_full_of_what_may_go_is_not_degraded(void **state) {
     assert_false(is_degraded());
 }
 
-static void test_what_is_pinned_stays_and_the_rest_passes_through(void **state) {
+static void test_pinned_blobs_stay_and_new_ones_pass_through(void **state) {
     static const char *const pins[] = {"fake.test/keep", NULL};
     struct world *world = *state;
     struct error error = {0};
@@ -166,7 +166,7 @@ static void test_a_blob_larger_than_the_cache_passes_through(void **state) {
     assert_true(has(world, &other)); /* nothing is evicted for a blob that cannot be kept */
 }
 
-static void test_ranges_of_what_passes_through(void **state) {
+static void test_ranges_of_a_blob_that_passes_through(void **state) {
     struct world *world = *state;
     world_reopen(world, 8 << 20);
     for (int i = 0; i < 3; i++) {
@@ -211,7 +211,8 @@ static void test_an_unknown_length_passes_through(void **state) {
     assert_false(world_has_blob(world));
 }
 
-static void test_a_slow_reader_holds_up_what_passes_through_but_no_memory(void **state) {
+static void
+test_a_slow_reader_slows_a_blob_that_passes_through_and_holds_little_memory(void **state) {
     struct world *world = *state;
     struct cache_blob blob;
     struct error error = {0};
@@ -258,15 +259,15 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         world_test(test_the_least_recently_used_blob_is_evicted_for_a_new_one),
         world_test(test_a_blob_being_read_is_not_evicted),
-        world_test(test_a_cache_full_of_what_may_go_is_not_degraded),
-        world_test(test_what_is_pinned_stays_and_the_rest_passes_through),
+        world_test(test_a_cache_full_of_evictable_blobs_is_not_degraded),
+        world_test(test_pinned_blobs_stay_and_new_ones_pass_through),
         world_test(test_over_the_limit_after_a_restart_is_brought_under_it),
         world_test(test_a_blob_larger_than_the_cache_passes_through),
-        world_test(test_ranges_of_what_passes_through),
+        world_test(test_ranges_of_a_blob_that_passes_through),
         world_test(test_wrong_bytes_that_pass_through_never_reach_a_client_whole),
         world_test(test_passing_through_survives_cuts_with_and_without_ranges),
         world_test(test_an_unknown_length_passes_through),
-        world_test(test_a_slow_reader_holds_up_what_passes_through_but_no_memory),
+        world_test(test_a_slow_reader_slows_a_blob_that_passes_through_and_holds_little_memory),
         world_test(test_a_transfer_that_passes_through_ends_with_its_last_reader),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -390,7 +390,7 @@ static bool is_at_rest(struct world *world, bool idles) {
     return cache_flights(world->cache, &flight, 1) == 0 || (idles && flight.connections == 0);
 }
 
-/* A flight ends soon after nobody needs it. */
+/* Waits until the flights have ended, soon after the last reference is gone. */
 static void wait_for_rest(struct world *world, const struct scenario *scenario) {
     for (int i = 0; i < 5000 && !is_at_rest(world, scenario->idles); i++)
         clock_sleep_ms(1);

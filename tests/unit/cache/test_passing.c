@@ -158,7 +158,7 @@ static void slow_and_fast(struct world *world, struct follower *slow, struct fol
     cache_blob_close(&fast->blob);
 }
 
-static void test_who_falls_behind_gets_all_of_it_from_another_transfer(void **state) {
+static void test_a_reader_that_falls_behind_gets_the_blob_from_another_transfer(void **state) {
     struct world *world = *state;
     struct follower slow, fast;
     world_reopen(world, CACHE_SIZE);
@@ -167,7 +167,8 @@ static void test_who_falls_behind_gets_all_of_it_from_another_transfer(void **st
     assert_had_all(&slow);
 }
 
-static void test_who_falls_behind_gets_no_whole_body_if_the_first_part_was_wrong(void **state) {
+static void
+test_a_reader_that_falls_behind_gets_no_whole_body_if_the_first_part_was_wrong(void **state) {
     struct world *world = *state;
     struct follower slow, fast;
     world_reopen(world, CACHE_SIZE);
@@ -199,7 +200,7 @@ static void test_a_reader_that_has_not_said_what_it_wants_holds_no_memory(void *
     cache_blob_close(&followers[1].blob);
 }
 
-static void test_a_stream_cut_behind_what_was_forgotten_leaves_no_hole(void **state) {
+static void test_a_stream_cut_after_dropped_bytes_leaves_no_hole(void **state) {
     struct world *world = *state;
     world_reopen(world, CACHE_SIZE);
     world->upstream.no_ranges = true;
@@ -210,7 +211,7 @@ static void test_a_stream_cut_behind_what_was_forgotten_leaves_no_hole(void **st
     assert_whole(&client);
 }
 
-static void test_what_its_readers_still_read_is_not_evicted(void **state) {
+static void test_a_blob_that_readers_still_read_is_not_evicted(void **state) {
     struct world *world = *state;
     struct follower reader[1] = {0};
     struct store_blob evicted;
@@ -227,7 +228,7 @@ static void test_what_its_readers_still_read_is_not_evicted(void **state) {
     assert_true(store_evict(world->store, INT64_MAX, &evicted, NULL));
 }
 
-static void test_what_a_killed_process_left_is_no_part_of_a_blob_of_unknown_size(void **state) {
+static void test_bytes_of_a_killed_process_are_no_part_of_a_blob_of_unknown_size(void **state) {
     struct world *world = *state;
     uint64_t size;
     int status;
@@ -286,12 +287,13 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         large_world_test(test_parallel_ranges_all_get_theirs),
         large_world_test(test_a_reader_that_stands_still_stops_no_other_range),
-        large_world_test(test_who_falls_behind_gets_all_of_it_from_another_transfer),
-        large_world_test(test_who_falls_behind_gets_no_whole_body_if_the_first_part_was_wrong),
+        large_world_test(test_a_reader_that_falls_behind_gets_the_blob_from_another_transfer),
+        large_world_test(
+            test_a_reader_that_falls_behind_gets_no_whole_body_if_the_first_part_was_wrong),
         large_world_test(test_a_reader_that_has_not_said_what_it_wants_holds_no_memory),
-        large_world_test(test_a_stream_cut_behind_what_was_forgotten_leaves_no_hole),
-        large_world_test(test_what_its_readers_still_read_is_not_evicted),
-        large_world_test(test_what_a_killed_process_left_is_no_part_of_a_blob_of_unknown_size),
+        large_world_test(test_a_stream_cut_after_dropped_bytes_leaves_no_hole),
+        large_world_test(test_a_blob_that_readers_still_read_is_not_evicted),
+        large_world_test(test_bytes_of_a_killed_process_are_no_part_of_a_blob_of_unknown_size),
         large_world_test(test_a_blob_that_was_shortened_meanwhile_is_no_hit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
