@@ -68,13 +68,13 @@ void repository_names_free(struct repository_names *names) {
 
 /* ---- what one repository holds ---- */
 
-struct reading {
+struct records_reading {
     struct repository_records *records;
     bool failed;
 };
 
 static bool add_tag(void *context, const char *tag, const struct tag_record *record) {
-    struct reading *reading = context;
+    struct records_reading *reading = context;
     struct repository_records *records = reading->records;
     void *array = records->tags;
     reading->failed =
@@ -91,7 +91,7 @@ static bool add_tag(void *context, const char *tag, const struct tag_record *rec
 }
 
 static bool add_manifest(void *context, const struct digest *digest) {
-    struct reading *reading = context;
+    struct records_reading *reading = context;
     reading->failed = !digest_set_add(&reading->records->manifests, digest, NULL);
     return !reading->failed;
 }
@@ -125,7 +125,7 @@ static bool add_children(struct repository_records *records, const struct digest
 
 bool repository_records_read(struct store *store, const struct repository_name *name,
                              struct repository_records *out, struct error *error) {
-    struct reading reading = {.records = out};
+    struct records_reading reading = {.records = out};
     *out = (struct repository_records){.store = store, .name = name};
     if (!store_tags(store, name, add_tag, &reading, error) ||
         !store_links(store, name, LINK_MANIFEST, add_manifest, &reading, error))

@@ -14,7 +14,7 @@
 
 extern char **environ;
 
-struct running {
+struct running_program {
     pid_t pid;
     int pidfd, out, err;
 };
@@ -64,7 +64,7 @@ static int spawn(const char *const *arguments, int in, int out, int err, pid_t *
     return code;
 }
 
-static bool start(const char *const *arguments, const char *input, struct running *running,
+static bool start(const char *const *arguments, const char *input, struct running_program *running,
                   struct error *error) {
     cleanup_close int in_read = -1;
     cleanup_close int in_write = -1;
@@ -117,7 +117,7 @@ static bool drain(int fd, struct buffer *into) {
 
 /* Reads until the program ends. It does not wait for the end of its output, because a process that
  * the program left behind may hold that open for ever. */
-static bool follow(struct running *running, int timeout_ms, struct program_result *result,
+static bool follow(struct running_program *running, int timeout_ms, struct program_result *result,
                    struct buffer *complaint, struct error *error) {
     int64_t deadline = clock_ms() + timeout_ms;
     struct pollfd fds[3] = {
@@ -148,7 +148,7 @@ static int reap(pid_t pid) {
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-static void close_running(struct running *running) {
+static void close_running(struct running_program *running) {
     if (running->pidfd >= 0)
         close(running->pidfd);
     if (running->out >= 0)
@@ -161,7 +161,7 @@ static void close_running(struct running *running) {
 
 bool program_run(const char *const *arguments, const char *input, int timeout_ms,
                  struct program_result *result, struct error *error) {
-    cleanup_running struct running running = {.pidfd = -1, .out = -1, .err = -1};
+    cleanup_running struct running_program running = {.pidfd = -1, .out = -1, .err = -1};
     *result = (struct program_result){.out.limit = PROGRAM_OUTPUT_LIMIT};
     if (!start(arguments, input, &running, error))
         return error_wrap(error, "%s", arguments[0]);

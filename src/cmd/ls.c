@@ -91,18 +91,18 @@ static void shorten(const char *digest, char *out, size_t size) {
     snprintf(out, size, "%.*s", DIGEST_SHOWN, colon ? colon + 1 : digest);
 }
 
-struct listing {
+struct ls_output {
     struct table table;
     bool json;
     size_t images;
 };
 
-static void print_json(struct listing *listing, json_t *line) {
+static void print_json(struct ls_output *listing, json_t *line) {
     fputs(listing->images++ ? ",\n" : "[\n", stdout);
     order_line_print(line);
 }
 
-static void add_image(struct listing *listing, const json_t *line) {
+static void add_image(struct ls_output *listing, const json_t *line) {
     cleanup_buffer struct buffer name = {0};
     char digest[DIGEST_SHOWN + 1], size[ORDER_LINE_SIZE], used[ORDER_LINE_SIZE];
     write_name(line, &name);
@@ -114,7 +114,7 @@ static void add_image(struct listing *listing, const json_t *line) {
 }
 
 static void on_line(void *context, json_t *line) {
-    struct listing *listing = context;
+    struct ls_output *listing = context;
     if (order_line_is_last(line))
         return;
     if (listing->json)
@@ -124,7 +124,7 @@ static void on_line(void *context, json_t *line) {
 }
 
 /* Prints the part of the output that had to wait for the last line. */
-static void print_end(const struct listing *listing, int status) {
+static void print_end(const struct ls_output *listing, int status) {
     if (listing->json && (listing->images || status == 0))
         puts(listing->images ? "\n]" : "[]");
     else if (!listing->json && status == 0 && !listing->table.failed)
@@ -133,7 +133,7 @@ static void print_end(const struct listing *listing, int status) {
 
 static int run(const struct arguments *arguments) {
     static const char *const head[COLUMNS] = {"IMAGE", "DIGEST", "SIZE", "LAST USED"};
-    struct listing listing = {.json = arguments_flag(arguments, "json")};
+    struct ls_output listing = {.json = arguments_flag(arguments, "json")};
     cleanup_json json_t *names = order_command_names(arguments);
     if (!names)
         return 2;

@@ -4,13 +4,13 @@
 #include "cmd/order_command.h"
 #include "cmd/order_line.h"
 
-struct pruning {
+struct prune_output {
     int64_t to_size; /* bytes; -1: not given */
     bool dry_run, json;
     bool short_of_size; /* more than `to_size` is left */
 };
 
-static void print_blob(const struct pruning *pruning, const json_t *line) {
+static void print_blob(const struct prune_output *pruning, const json_t *line) {
     char size[ORDER_LINE_SIZE], used[ORDER_LINE_SIZE];
     order_line_format_size(line, "size", size);
     order_line_format_age(line, "last_used", used);
@@ -18,7 +18,7 @@ static void print_blob(const struct pruning *pruning, const json_t *line) {
            order_line_string(line, "digest"), size, used);
 }
 
-static void print_end(const struct pruning *pruning, const json_t *line) {
+static void print_end(const struct prune_output *pruning, const json_t *line) {
     char blobs[ORDER_LINE_SIZE], size[ORDER_LINE_SIZE], left[ORDER_LINE_SIZE];
     order_line_format_blobs(line, blobs);
     order_line_format_size(line, "bytes", size);
@@ -27,7 +27,7 @@ static void print_end(const struct pruning *pruning, const json_t *line) {
            pruning->dry_run ? "would be left" : "left");
 }
 
-static void print_last(struct pruning *pruning, json_t *line) {
+static void print_last(struct prune_output *pruning, json_t *line) {
     pruning->short_of_size = pruning->to_size >= 0 && order_line_number(line, "remaining_bytes") >
                                                           (uint64_t)pruning->to_size;
     if (!pruning->json) {
@@ -39,14 +39,14 @@ static void print_last(struct pruning *pruning, json_t *line) {
 }
 
 static void on_line(void *context, json_t *line) {
-    struct pruning *pruning = context;
+    struct prune_output *pruning = context;
     if (order_line_is_last(line))
         print_last(pruning, line);
     else if (!pruning->json)
         print_blob(pruning, line);
 }
 
-static json_t *make_order(const struct pruning *pruning, int64_t older_than_ms) {
+static json_t *make_order(const struct prune_output *pruning, int64_t older_than_ms) {
     json_t *order = json_pack("{s:b}", "dry_run", pruning->dry_run);
     if (older_than_ms >= 0)
         json_object_set_new(order, "older_than_ms", json_integer(older_than_ms));
@@ -57,7 +57,7 @@ static json_t *make_order(const struct pruning *pruning, int64_t older_than_ms) 
 
 static int run(const struct arguments *arguments) {
     int64_t older_than_ms = arguments_number(arguments, "older-than", -1);
-    struct pruning pruning = {
+    struct prune_output pruning = {
         .to_size = arguments_number(arguments, "to-size", -1),
         .dry_run = arguments_flag(arguments, "dry-run"),
         .json = arguments_flag(arguments, "json"),

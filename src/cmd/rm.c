@@ -7,7 +7,7 @@
 #include "cmd/order_command.h"
 #include "cmd/order_line.h"
 
-struct removal {
+struct rm_output {
     bool json;
     bool unmatched; /* one of the names matched nothing */
     size_t removed;
@@ -28,7 +28,7 @@ static void print_unmatched(const json_t *line) {
 }
 
 static void on_line(void *context, json_t *line) {
-    struct removal *removal = context;
+    struct rm_output *removal = context;
     if (order_line_is_last(line)) {
         removal->last = json_incref(line);
     } else if (json_object_get(line, "unmatched")) {
@@ -42,7 +42,7 @@ static void on_line(void *context, json_t *line) {
     }
 }
 
-static void print_end(const struct removal *removal) {
+static void print_end(const struct rm_output *removal) {
     char size[ORDER_LINE_SIZE], blobs[ORDER_LINE_SIZE];
     if (removal->json && (removal->last || removal->removed)) {
         printf("%s],\"blobs\":%" PRIu64 ",\"bytes\":%" PRIu64 "}\n",
@@ -57,7 +57,7 @@ static void print_end(const struct removal *removal) {
 }
 
 static int run(const struct arguments *arguments) {
-    struct removal removal = {.json = arguments_flag(arguments, "json")};
+    struct rm_output removal = {.json = arguments_flag(arguments, "json")};
     cleanup_json json_t *names = order_command_names(arguments);
     if (!names)
         return 2;

@@ -8,7 +8,7 @@
 #include "cmd/order_command.h"
 #include "cmd/order_line.h"
 
-struct verification {
+struct verify_output {
     bool repair, json;
     bool on_terminal;         /* progress is shown */
     bool drawn;               /* a line of progress is on the terminal now */
@@ -16,7 +16,7 @@ struct verification {
     size_t set_aside;         /* how many of the bad ones were set aside */
 };
 
-static void draw(struct verification *verification, const json_t *line) {
+static void draw(struct verify_output *verification, const json_t *line) {
     char bytes[ORDER_LINE_SIZE], all[ORDER_LINE_SIZE];
     order_line_format_size(line, "bytes", bytes);
     order_line_format_size(line, "of_bytes", all);
@@ -25,13 +25,13 @@ static void draw(struct verification *verification, const json_t *line) {
     verification->drawn = true;
 }
 
-static void wipe(struct verification *verification) {
+static void wipe(struct verify_output *verification) {
     if (verification->drawn)
         fputs("\r\033[K", stderr);
     verification->drawn = false;
 }
 
-static void record_bad(struct verification *verification, const json_t *line) {
+static void record_bad(struct verify_output *verification, const json_t *line) {
     json_array_append(verification->bad, json_object_get(line, "bad"));
     verification->set_aside += json_is_true(json_object_get(line, "set_aside"));
     wipe(verification);
@@ -43,14 +43,14 @@ static void record_bad(struct verification *verification, const json_t *line) {
 }
 
 /* On standard error, because standard output lists only digests that are known to be wrong. */
-static void record_unreadable(struct verification *verification, const json_t *line) {
+static void record_unreadable(struct verify_output *verification, const json_t *line) {
     json_array_append(verification->unreadable, json_object_get(line, "unreadable"));
     wipe(verification);
     fprintf(stderr, "tarn verify: %s cannot be read: %s\n", order_line_string(line, "unreadable"),
             order_line_string(line, "error"));
 }
 
-static void print_bad(const struct verification *verification) {
+static void print_bad(const struct verify_output *verification) {
     size_t bad = json_array_size(verification->bad), set_aside = verification->set_aside;
     static const char later[] = "set aside; they will be fetched again when asked for";
     fprintf(stderr, "%zu bad", bad);
@@ -64,7 +64,7 @@ static void print_bad(const struct verification *verification) {
         fprintf(stderr, ", %zu of them %s", set_aside, later);
 }
 
-static void print_json(const struct verification *verification, json_t *line) {
+static void print_json(const struct verify_output *verification, json_t *line) {
     json_t *repaired = json_incref(json_object_get(line, "repaired"));
     json_object_del(line, "repaired"); /* so that it is printed last */
     json_object_set(line, "bad", verification->bad);
@@ -75,7 +75,7 @@ static void print_json(const struct verification *verification, json_t *line) {
     putchar('\n');
 }
 
-static void print_end(const struct verification *verification, const json_t *line) {
+static void print_end(const struct verify_output *verification, const json_t *line) {
     char size[ORDER_LINE_SIZE], blobs[ORDER_LINE_SIZE];
     size_t bad = json_array_size(verification->bad);
     size_t unreadable = json_array_size(verification->unreadable);
@@ -92,7 +92,7 @@ static void print_end(const struct verification *verification, const json_t *lin
     fputc('\n', stderr);
 }
 
-static void print_last(struct verification *verification, json_t *line) {
+static void print_last(struct verify_output *verification, json_t *line) {
     wipe(verification);
     if (verification->json)
         print_json(verification, line);
@@ -101,7 +101,7 @@ static void print_last(struct verification *verification, json_t *line) {
 }
 
 static void on_line(void *context, json_t *line) {
-    struct verification *verification = context;
+    struct verify_output *verification = context;
     if (order_line_is_last(line))
         print_last(verification, line);
     else if (json_object_get(line, "bad"))
@@ -115,7 +115,7 @@ static void on_line(void *context, json_t *line) {
 static int run(const struct arguments *arguments) {
     cleanup_json json_t *bad = json_array(), *unreadable = json_array();
     int64_t rate = arguments_number(arguments, "rate", -1);
-    struct verification verification = {
+    struct verify_output verification = {
         .repair = arguments_flag(arguments, "repair"),
         .json = arguments_flag(arguments, "json"),
         .on_terminal = isatty(STDERR_FILENO),

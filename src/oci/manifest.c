@@ -6,13 +6,14 @@
 #include "base/json.h"
 
 /* The place of a descriptor, for messages: "layers[3]", "config". */
-struct place {
+struct manifest_place {
     const char *member;
     size_t index;
     bool in_array;
 };
 
-static bool invalid_at(struct error *error, const struct place *place, const char *reason) {
+static bool invalid_at(struct error *error, const struct manifest_place *place,
+                       const char *reason) {
     if (place->in_array)
         return error_set(error, ERROR_INVALID, "manifest: %s[%zu]%s", place->member, place->index,
                          reason);
@@ -74,8 +75,8 @@ static bool is_foreign_layer(const json_t *json, struct text media_type) {
             text_starts(media_type, "application/vnd.oci.image.layer.nondistributable."));
 }
 
-static bool read_platform(const json_t *json, const struct place *place, struct descriptor *out,
-                          struct error *error) {
+static bool read_platform(const json_t *json, const struct manifest_place *place,
+                          struct descriptor *out, struct error *error) {
     const json_t *platform = member(json, "platform");
     if (!platform)
         return true;
@@ -91,7 +92,8 @@ static bool read_platform(const json_t *json, const struct place *place, struct 
 
 /* Appends one descriptor to `out`, whose array has room for it, unless it is to be left out. */
 static bool read_descriptor(const json_t *json, enum descriptor_role role,
-                            const struct place *place, struct manifest *out, struct error *error) {
+                            const struct manifest_place *place, struct manifest *out,
+                            struct error *error) {
     struct descriptor *descriptor = &out->descriptors[out->count];
     *descriptor = (struct descriptor){.role = role};
     if (!json_is_object(json))
@@ -118,14 +120,14 @@ static bool read_descriptor(const json_t *json, enum descriptor_role role,
 static bool read_one(const json_t *root, const char *name, enum descriptor_role role,
                      struct manifest *out, struct error *error) {
     const json_t *json = member(root, name);
-    struct place place = {.member = name};
+    struct manifest_place place = {.member = name};
     return !json || read_descriptor(json, role, &place, out, error);
 }
 
 static bool read_list(const json_t *root, const char *name, enum descriptor_role role,
                       struct manifest *out, struct error *error) {
     const json_t *list = member(root, name);
-    struct place place = {.member = name, .in_array = true};
+    struct manifest_place place = {.member = name, .in_array = true};
     for (; place.index < json_array_size(list); place.index++) {
         if (!read_descriptor(json_array_get(list, place.index), role, &place, out, error))
             return false;

@@ -109,14 +109,14 @@ static void check_file(struct clients *clients) {
 
 /* ---- one check ---- */
 
-struct attempt {
+struct login {
     char bytes[BASIC_LIMIT]; /* user NUL password NUL */
     const char *user, *password;
     unsigned char key[32]; /* stands for both in `remembered` */
 };
 
 /* Reads "Basic dXNlcjpwYXNz" (RFC 7617). */
-static bool read_basic(struct text header, struct attempt *out) {
+static bool read_basic(struct text header, struct login *out) {
     struct text rest, scheme = text_cut(header, ' ', &rest);
     if (!rest.at || !text_is_nocase(scheme, "Basic"))
         return false;
@@ -147,33 +147,33 @@ static bool read_basic(struct text header, struct attempt *out) {
     return true;
 }
 
-static bool make_key(const struct clients *clients, struct attempt *attempt) {
-    size_t length = strlen(attempt->user) + 1 + strlen(attempt->password);
-    unsigned size = sizeof attempt->key;
+static bool make_key(const struct clients *clients, struct login *login) {
+    size_t length = strlen(login->user) + 1 + strlen(login->password);
+    unsigned size = sizeof login->key;
     return HMAC(EVP_sha256(), clients->secret, sizeof clients->secret,
-                (const unsigned char *)attempt->bytes, length, attempt->key, &size) != NULL;
+                (const unsigned char *)login->bytes, length, login->key, &size) != NULL;
 }
 
-static struct remembered *slot_of(struct clients *clients, const struct attempt *attempt) {
-    return &clients->remembered[(attempt->key[0] << 8 | attempt->key[1]) % REMEMBERED];
+static struct remembered *slot_of(struct clients *clients, const struct login *login) {
+    return &clients->remembered[(login->key[0] << 8 | login->key[1]) % REMEMBERED];
 }
 
-static bool is_remembered(struct clients *clients, const struct attempt *attempt) {
+static bool is_remembered(struct clients *clients, const struct login *login) {
     int64_t now = clock_ms();
     lock_acquire(&clients->users_lock);
-    const struct remembered *slot = slot_of(clients, attempt);
+    const struct remembered *slot = slot_of(clients, login);
     bool held =
-        now < slot->until_ms && CRYPTO_memcmp(slot->key, attempt->key, sizeof attempt->key) == 0;
+        now < slot->until_ms && CRYPTO_memcmp(slot->key, login->key, sizeof login->key) == 0;
     lock_release(&clients->users_lock);
     return held;
 }
 
-static void remember(struct clients *clients, const struct attempt *attempt, unsigned generation) {
+static void remember(struct clients *clients, const struct login *login, unsigned generation) {
     int64_t until = clock_ms() + REMEMBER_MS;
     lock_acquire(&clients->users_lock);
     if (generation == clients->generation) { /* otherwise the users were replaced meanwhile */
-        struct remembered *slot = slot_of(clients, attempt);
-        memcpy(slot->key, attempt->key, sizeof slot->key);
+        struct remembered *slot = slot_of(clients, login);
+        memcpy(slot->key, login->key, sizeof slot->key);
         slot->until_ms = until;
     }
     lock_release(&clients->users_lock);
@@ -208,40 +208,40 @@ static bool password_is(const char *password, const char *hash) {
     return same;
 }
 
-static bool check(struct clients *clients, const struct attempt *attempt) {
+static bool check(struct clients *clients, const struct login *login) {
     char hash[HTPASSWD_HASH_SIZE];
     lock_acquire(&clients->users_lock);
     unsigned generation = clients->generation;
-    bool known = htpasswd_find(&clients->users, attempt->user, hash);
+    bool known = htpasswd_find(&clients->users, login->user, hash);
     lock_release(&clients->users_lock);
     if (!*hash) /* there are no users */
         return false;
-    bool right = password_is(attempt->password, hash) && known;
+    bool right = password_is(login->password, hash) && known;
     OPENSSL_cleanse(hash, sizeof hash);
     if (right)
-        remember(clients, attempt, generation);
+        remember(clients, login, generation);
     return right;
 }
 
 bool clients_allow(struct clients *clients, struct text authorization_header, char *user,
                    size_t size) {
-    struct attempt attempt;
+    struct login login;
     check_file(clients);
     if (size)
         *user = '\0';
     bool allowed = false;
-    if (authorization_header.at && read_basic(authorization_header, &attempt) &&
-        make_key(clients, &attempt)) {
-        allowed = is_remembered(clients, &attempt);
+    if (authorization_header.at && read_basic(authorization_header, &login) &&
+        make_key(clients, &login)) {
+        allowed = is_remembered(clients, &login);
         if (!allowed) {
             begin_hashing(clients);
             /* A client opens many connections at once, and one check serves them all. */
-            allowed = is_remembered(clients, &attempt) || check(clients, &attempt);
+            allowed = is_remembered(clients, &login) || check(clients, &login);
             end_hashing(clients);
         }
         if (allowed)
-            text_copy(text_of(attempt.user), user, size);
+            text_copy(text_of(login.user), user, size);
     }
-    OPENSSL_cleanse(&attempt, sizeof attempt);
+    OPENSSL_cleanse(&login, sizeof login);
     return allowed;
 }

@@ -65,7 +65,7 @@ static int64_t usable_until(int64_t asked_ms, int64_t life_s, const struct crede
 /* ---- the request ---- */
 
 /* One question to the token service, on the caller's stack. */
-struct question {
+struct realm_question {
     struct location *location;
     const struct token_wish *wish;
     struct address_rule addresses; /* which may be connected to */
@@ -83,7 +83,7 @@ static void append_escaped(struct buffer *out, const char *value) {
 }
 
 /* What belongs into the query, or into the body of an identity token's request. */
-static void append_question(struct buffer *out, const struct question *question) {
+static void append_question(struct buffer *out, const struct realm_question *question) {
     const struct challenge *challenge = question->wish->challenge;
     buffer_append_string(out, "service=");
     append_escaped(out, challenge->service[0] ? challenge->service : question->location->service);
@@ -92,7 +92,7 @@ static void append_question(struct buffer *out, const struct question *question)
 }
 
 /* GET REALM?service=&scope= with Basic, or without a credential. */
-static bool ask_with_get(const struct question *question, struct client_request request,
+static bool ask_with_get(const struct realm_question *question, struct client_request request,
                          const struct credential *credential, struct client_response *response,
                          struct error *error) {
     const char *realm = question->wish->challenge->realm;
@@ -111,7 +111,7 @@ static bool ask_with_get(const struct question *question, struct client_request 
 }
 
 /* POST grant_type=refresh_token (Docker's "Token Authentication: OAuth2"). */
-static bool ask_with_post(const struct question *question, struct client_request request,
+static bool ask_with_post(const struct realm_question *question, struct client_request request,
                           const struct credential *credential, struct client_response *response,
                           struct error *error) {
     cleanup_secret_buffer struct buffer body = {0};
@@ -164,7 +164,7 @@ static bool check_realm(const struct location *location, const char *realm,
                      (int)strcspn(realm, "?#"), realm, location->service);
 }
 
-static bool ask_once(const struct question *question, const struct credential *credential,
+static bool ask_once(const struct realm_question *question, const struct credential *credential,
                      struct client_response *response, struct error *error) {
     const struct upstream_settings *settings = question->location->settings;
     int64_t left_ms = question->wish->deadline_ms - clock_ms();
@@ -203,9 +203,9 @@ static bool refuse(const struct client_response *response, const struct credenti
 }
 
 /* Takes the token out of a response of any status. */
-static bool take_token(const struct question *question, const struct client_response *response,
-                       const struct credential *credential, int64_t asked_ms,
-                       struct fetched_token *out, struct error *error) {
+static bool take_token(const struct realm_question *question,
+                       const struct client_response *response, const struct credential *credential,
+                       int64_t asked_ms, struct fetched_token *out, struct error *error) {
     int64_t life_s = LIFE_S;
     bool ok =
         response->status == 200
@@ -222,7 +222,7 @@ static bool take_token(const struct question *question, const struct client_resp
 
 bool token_fetch(struct location *location, const struct token_wish *wish,
                  struct fetched_token *out, struct error *error) {
-    struct question question = {.location = location, .wish = wish};
+    struct realm_question question = {.location = location, .wish = wish};
     *out = (struct fetched_token){0};
     if (!check_realm(location, wish->challenge->realm, &question.addresses, error))
         return false;

@@ -74,13 +74,13 @@ char *subject_program_read(const char *text, int64_t now_s, bool needs_end, stru
 
 /* ---- running it ---- */
 
-struct command {
+struct command_line {
     struct buffer variables[VARIABLES];
     char *words; /* the command, cut at white space */
     const char *arguments[1 + VARIABLES + WORDS_LIMIT + 1];
 };
 
-static void command_free(struct command *command) {
+static void command_free(struct command_line *command) {
     for (size_t i = 0; i < VARIABLES; i++)
         buffer_finish(&command->variables[i]);
     free(command->words);
@@ -89,7 +89,7 @@ static void command_free(struct command *command) {
 #define cleanup_command __attribute__((cleanup(command_free)))
 
 /* Builds `env NAME=VALUE … PROGRAM ARGUMENT …`. */
-static bool command_build(struct command *command, const struct subject_question *question,
+static bool command_build(struct command_line *command, const struct subject_question *question,
                           const char *line, const char *output_file, struct error *error) {
     const char *const variables[VARIABLES][2] = {
         {VARIABLE("AUDIENCE"), question->audience},
@@ -126,7 +126,7 @@ static bool command_build(struct command *command, const struct subject_question
     return true;
 }
 
-static char *run(const struct command *command, int timeout_ms, bool needs_end,
+static char *run(const struct command_line *command, int timeout_ms, bool needs_end,
                  struct error *error) {
     cleanup_program_result struct program_result result = {0};
     char *token = NULL;
@@ -168,7 +168,7 @@ char *subject_program_token(const struct subject_question *question, struct erro
     const json_t *executable = json_object_get(question->source, "executable");
     const char *allowed = getenv(VARIABLE("ALLOW_EXECUTABLES"));
     const char *line = document_string(executable, "command", error), *output_file;
-    cleanup_command struct command command = {0};
+    cleanup_command struct command_line command = {0};
     int timeout_ms;
     if (!line || !document_optional(executable, "output_file", NULL, &output_file, error) ||
         !read_timeout(executable, &timeout_ms, error)) {

@@ -46,14 +46,14 @@ static void reset(struct place *place) {
 
 /* ---- one request ---- */
 
-struct call {
+struct place_call {
     struct place *place;
     struct upstream_target target; /* of this request alone */
     const struct place_sink *sink;
 };
 
 static bool on_head(void *context, const struct upstream_head *head, struct error *error) {
-    struct call *call = context;
+    struct place_call *call = context;
     const struct place_head told = {
         .is_outside = head->status == 416,
         .has_range = head->has_range,
@@ -68,19 +68,19 @@ static bool on_head(void *context, const struct upstream_head *head, struct erro
 }
 
 static bool on_bytes(void *context, const void *bytes, size_t length, struct error *error) {
-    struct call *call = context;
+    struct place_call *call = context;
     return call->sink->on_bytes(call->sink->context, bytes, length, error);
 }
 
 static bool on_idle(void *context, struct error *error) {
-    struct call *call = context;
+    struct place_call *call = context;
     return call->sink->on_idle(call->sink->context, error);
 }
 
 static bool fetch(struct place *place, const struct place_request *asked,
                   const struct place_sink *sink, struct error *error) {
     struct place_upstream *upstream = &place->upstream;
-    struct call call = {.place = place, .sink = sink};
+    struct place_call call = {.place = place, .sink = sink};
     char digest[DIGEST_STRING_SIZE];
     lock_acquire(&upstream->target_lock);
     copy_target(&upstream->target, &call.target);
