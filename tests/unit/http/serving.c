@@ -270,6 +270,12 @@ void connections_become(unsigned wanted) {
     assert_int_equal(http_server_figures(server).connections, wanted);
 }
 
+void workers_become_idle(void) {
+    for (int i = 0; i < 5000 && http_server_figures(server).workers_busy > 0; i++)
+        clock_sleep_ms(2);
+    assert_int_equal(http_server_figures(server).workers_busy, 0);
+}
+
 void check_file(const char *bytes, size_t length) {
     assert_int_equal(length, FILE_SIZE);
     for (size_t i = 0; i < length; i++)

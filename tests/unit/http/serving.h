@@ -51,6 +51,7 @@ void stop(void);
 
 bool becomes(atomic_int *value, int wanted); /* waits for up to 5 s */
 void connections_become(unsigned wanted);    /* the same; fails if they do not */
+void workers_become_idle(void); /* all connections are parked; fails if they are not in 10 s */
 
 /* ---- a client ---- */
 

@@ -35,8 +35,7 @@ static void test_many_requests_share_a_connection(void **state) {
         assert_null(strstr(head, "Connection:"));
     }
     /* and after it was parked, which happens when the worker has waited a second */
-    clock_sleep_ms(1200);
-    assert_int_equal(http_server_figures(server).workers_busy, 0);
+    workers_become_idle();
     assert_int_equal(http_server_figures(server).connections, 1);
     send_text(fd, GET("/client"));
     receive_response(fd, head, sizeof head, body, sizeof body, false);

@@ -104,7 +104,7 @@ static void test_tls_serves_replies_and_files(void **state) {
     int fd = dial();
     SSL *session = secure(context, fd);
     ask_securely(session);
-    clock_sleep_ms(1200); /* parked */
+    workers_become_idle();
     ask_securely(session);
     const char *request = "GET /file HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     SSL_write(session, request, (int)strlen(request));
