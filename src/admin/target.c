@@ -1,6 +1,7 @@
 /* Says whether an order is to go on, and waits for the store's scan. */
 #include "admin/target.h"
 
+#include "base/cancel.h"
 #include "base/clock.h"
 #include "store/usage.h"
 
@@ -8,10 +9,8 @@ enum { SCAN_WAIT_MS = 60000, POLL_MS = 100 };
 
 bool order_target_check(const struct order_target *target, const struct line_sink *sink,
                         struct error *error) {
-    if (target->stopping && atomic_load(target->stopping))
-        return error_set(error, ERROR_CLOSED, "tarn is stopping");
-    return !sink->is_wanted || sink->is_wanted(sink->context) ||
-           error_set(error, ERROR_CLOSED, "the client left");
+    const struct cancel cancel = {target->stopping, sink->is_wanted, sink->context};
+    return cancel_check(&cancel, error);
 }
 
 bool order_target_wait_for_scan(const struct order_target *target, const struct line_sink *sink,
