@@ -35,13 +35,8 @@
 #define ACQUIRE(...)              LOCK_ATTRIBUTE(acquire_capability(__VA_ARGS__))
 /* The caller holds the lock, and does not hold it after the call. */
 #define RELEASE(...)              LOCK_ATTRIBUTE(release_capability(__VA_ARGS__))
-/* TRY_ACQUIRE(true, lock): the caller holds the lock after a call that returned true. */
-#define TRY_ACQUIRE(...)          LOCK_ATTRIBUTE(try_acquire_capability(__VA_ARGS__))
 /* The caller must not hold the lock, because the function takes it. */
 #define EXCLUDES(...)             LOCK_ATTRIBUTE(locks_excluded(__VA_ARGS__))
-/* From this call on clang assumes that the lock is held: for a callback, whose caller it cannot
- * see. */
-#define ASSERT_HELD(...)          LOCK_ATTRIBUTE(assert_capability(__VA_ARGS__))
 /* The function is not checked. The reason stands beside it. */
 #define NO_THREAD_SAFETY_ANALYSIS LOCK_ATTRIBUTE(no_thread_safety_analysis)
 /* Which lock guards a member; for readers only. It is empty because clang resolves the name of a
@@ -65,10 +60,6 @@ void lock_finish(struct lock *lock);
 /* Waits until no other thread holds the lock. */
 void lock_acquire(struct lock *lock) ACQUIRE(*lock);
 void lock_release(struct lock *lock) RELEASE(*lock);
-
-/* Ends the process (assert) unless some thread holds the lock. Called at the start of a callback
- * that is only ever called with the lock held. */
-void lock_assert_held(struct lock *lock) ASSERT_HELD(*lock);
 
 /* What a thread waits for under a lock. All threads that wait for one condition hold the same lock.
  */
