@@ -76,6 +76,6 @@ bool image_read(struct store *store, const struct digest *digest, struct image *
     return add_manifests(store, out, digest, 0) || no_memory(error);
 }
 
-void image_free(struct image *image) {
+void image_finish(struct image *image) {
     digest_set_finish(&image->parts);
 }

@@ -18,8 +18,8 @@ struct image {               /* zeroed is empty */
  * without parts. */
 bool image_read(struct store *store, const struct digest *digest, struct image *out,
                 struct error *error);
-void image_free(struct image *image);
-#define cleanup_image __attribute__((cleanup(image_free)))
+void image_finish(struct image *image);
+#define cleanup_image __attribute__((cleanup(image_finish)))
 
 /* Reads a manifest without counting that as a use. False: it is not stored, or is no manifest. */
 bool image_read_manifest(struct store *store, const struct digest *digest, struct manifest *out);

@@ -61,7 +61,7 @@ bool repository_names_read(struct store *store, struct repository_names *out, st
     return true;
 }
 
-void repository_names_free(struct repository_names *names) {
+void repository_names_finish(struct repository_names *names) {
     free(names->names);
     *names = (struct repository_names){0};
 }
@@ -138,7 +138,7 @@ bool repository_records_read(struct store *store, const struct repository_name *
     return !reading.failed || no_memory(error);
 }
 
-void repository_records_free(struct repository_records *records) {
+void repository_records_finish(struct repository_records *records) {
     free(records->tags);
     digest_set_finish(&records->manifests);
     digest_set_finish(&records->tagged);

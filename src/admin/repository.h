@@ -16,8 +16,8 @@ struct repository_names {          /* zeroed is empty */
     size_t count, capacity;
 };
 bool repository_names_read(struct store *store, struct repository_names *out, struct error *error);
-void repository_names_free(struct repository_names *names);
-#define cleanup_repository_names __attribute__((cleanup(repository_names_free)))
+void repository_names_finish(struct repository_names *names);
+#define cleanup_repository_names __attribute__((cleanup(repository_names_finish)))
 
 /* ---- what one repository holds ---- */
 
@@ -37,7 +37,7 @@ struct repository_records { /* zeroed is empty */
 };
 bool repository_records_read(struct store *store, const struct repository_name *name,
                              struct repository_records *out, struct error *error);
-void repository_records_free(struct repository_records *records);
-#define cleanup_repository_records __attribute__((cleanup(repository_records_free)))
+void repository_records_finish(struct repository_records *records);
+#define cleanup_repository_records __attribute__((cleanup(repository_records_finish)))
 
 #endif

@@ -248,7 +248,7 @@ bool warm_image(struct warmer *warmer, const struct warm_request *request,
     int64_t began_ms = clock_ms();
     bool ok = warm(warmer, request, &parts, &why);
     sum_up(&parts, began_ms, result);
-    warm_parts_free(&parts);
+    warm_parts_finish(&parts);
     if (ok)
         log_at(LOG_INFO, "image warmed", LOG_STRING("image", request->image),
                LOG_NUMBER("bytes_fetched", result->bytes_fetched),

@@ -8,7 +8,7 @@
 
 enum { DEPTH_LIMIT = 4 }; /* indexes inside indexes */
 
-void warm_parts_free(struct warm_parts *parts) {
+void warm_parts_finish(struct warm_parts *parts) {
     for (size_t i = 0; i < parts->count; i++)
         free(parts->parts[i].error);
     free(parts->parts);

@@ -33,7 +33,7 @@ struct warm_parts {          /* zeroed is empty */
     struct warm_part *parts; /* owned; manifests before the blobs that they name */
     size_t count, capacity;
 };
-void warm_parts_free(struct warm_parts *parts);
+void warm_parts_finish(struct warm_parts *parts);
 
 /* A walk through an image's manifests. */
 struct warm_walk {

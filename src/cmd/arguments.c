@@ -120,7 +120,7 @@ bool arguments_read(struct arguments *arguments, const struct command *command, 
     return arguments->wants_help || (read_all(&reading) && count_operands(arguments, error));
 }
 
-void arguments_free(struct arguments *arguments) {
+void arguments_finish(struct arguments *arguments) {
     free(arguments->operands);
     free(arguments->given);
     *arguments = (struct arguments){0};

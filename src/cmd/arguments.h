@@ -36,9 +36,9 @@ struct arguments {
 /* Reads argv[1] to argv[argc - 1]. False: bad usage, as the error says. */
 bool arguments_read(struct arguments *arguments, const struct command *command, int argc,
                     char *const *argv, struct error *error);
-void arguments_free(struct arguments *arguments);
+void arguments_finish(struct arguments *arguments);
 
-#define cleanup_arguments __attribute__((cleanup(arguments_free)))
+#define cleanup_arguments __attribute__((cleanup(arguments_finish)))
 
 /* What was given for one of the command's options, by its name without the dashes. */
 bool arguments_flag(const struct arguments *arguments, const char *name);

@@ -24,7 +24,7 @@ int chosen_cache_find(struct chosen_cache *chosen, const struct arguments *argum
     return 1;
 }
 
-void chosen_cache_free(struct chosen_cache *chosen) {
+void chosen_cache_finish(struct chosen_cache *chosen) {
     config_free(chosen->config);
     *chosen = (struct chosen_cache){0};
 }

@@ -18,8 +18,8 @@ struct chosen_cache {
 
 /* Returns 0; or the exit status of the command, after printing the reason on standard error. */
 int chosen_cache_find(struct chosen_cache *chosen, const struct arguments *arguments);
-void chosen_cache_free(struct chosen_cache *chosen);
+void chosen_cache_finish(struct chosen_cache *chosen);
 
-#define cleanup_chosen_cache __attribute__((cleanup(chosen_cache_free)))
+#define cleanup_chosen_cache __attribute__((cleanup(chosen_cache_finish)))
 
 #endif

@@ -269,7 +269,7 @@ static int run(const struct arguments *arguments) {
     cleanup_buffer struct buffer problems = {0};
     bool collected = collect_flags(&flags, arguments);
     struct config *config = collected ? config_load(&flags, environ, &problems) : NULL;
-    config_flags_free(&flags);
+    config_flags_finish(&flags);
     if (!config) {
         fputs(problems.bytes ? problems.bytes : "tarn serve: out of memory\n", stderr);
         return 1;

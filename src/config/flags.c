@@ -13,7 +13,7 @@ bool config_flags_add(struct config_flags *flags, const struct config_option *op
     return true;
 }
 
-void config_flags_free(struct config_flags *flags) {
+void config_flags_finish(struct config_flags *flags) {
     free(flags->given);
     *flags = (struct config_flags){0};
 }

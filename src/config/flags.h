@@ -19,6 +19,6 @@ struct config_flags {
 /* Adds a flag; config_load() checks its value. False: out of memory. */
 bool config_flags_add(struct config_flags *flags, const struct config_option *option,
                       const char *value);
-void config_flags_free(struct config_flags *flags);
+void config_flags_finish(struct config_flags *flags);
 
 #endif

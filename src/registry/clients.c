@@ -71,7 +71,7 @@ void clients_free(struct clients *clients) {
     condition_finish(&clients->hashing_ended);
     lock_finish(&clients->hashing_lock);
     lock_finish(&clients->users_lock);
-    htpasswd_free(&clients->users);
+    htpasswd_finish(&clients->users);
     free(clients->file);
     OPENSSL_cleanse(clients, sizeof *clients);
     free(clients);
@@ -96,7 +96,7 @@ static void check_file(struct clients *clients) {
         clients->generation++;
         memset(clients->remembered, 0, sizeof clients->remembered);
         lock_release(&clients->users_lock);
-        htpasswd_free(&old);
+        htpasswd_finish(&old);
         log_at(LOG_INFO, "the clients' passwords were read again",
                LOG_STRING("file", clients->file));
     } else if (changed && !clients->complained) {

@@ -8,7 +8,7 @@
 #include "base/file.h"
 #include "base/text.h"
 
-void htpasswd_free(struct htpasswd *htpasswd) {
+void htpasswd_finish(struct htpasswd *htpasswd) {
     free(htpasswd->users);
     if (htpasswd->bytes)
         OPENSSL_cleanse(htpasswd->bytes, htpasswd->length);
@@ -72,7 +72,7 @@ bool htpasswd_read(const char *file, struct htpasswd *out, struct error *error) 
         line = next;
     }
     if (!fine)
-        htpasswd_free(out);
+        htpasswd_finish(out);
     return fine;
 }
 

@@ -21,7 +21,7 @@ struct htpasswd { /* zeroed is empty */
 
 /* False: *out is empty, and the error names file and line. */
 bool htpasswd_read(const char *file, struct htpasswd *out, struct error *error);
-void htpasswd_free(struct htpasswd *htpasswd);
+void htpasswd_finish(struct htpasswd *htpasswd);
 
 /* Whether `file` has changed, or is another file, since it was read. */
 bool htpasswd_changed(const char *file, const struct htpasswd *htpasswd);

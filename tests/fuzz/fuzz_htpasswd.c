@@ -24,6 +24,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
         MUST(htpasswd_find(&htpasswd, user->name, hash) && *hash);
     }
     MUST(!htpasswd_find(&htpasswd, "no:such:user", hash));
-    htpasswd_free(&htpasswd);
+    htpasswd_finish(&htpasswd);
     return 0;
 }

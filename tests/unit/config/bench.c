@@ -30,7 +30,7 @@ int bench_teardown(void **state) {
         unlink(bench->paths[i]);
     int failed = rmdir(bench->folder);
     config_free(bench->config);
-    config_flags_free(&bench->flags);
+    config_flags_finish(&bench->flags);
     buffer_finish(&bench->problems);
     free(bench);
     return failed;
@@ -49,7 +49,7 @@ static const struct config_option *option_of(struct text flag) {
 }
 
 void bench_give_flags(struct bench *bench, const char *const *arguments) {
-    config_flags_free(&bench->flags);
+    config_flags_finish(&bench->flags);
     for (; *arguments; arguments++) {
         struct text value, flag = text_cut(text_of(*arguments), '=', &value);
         const struct config_option *option = text_is(flag, "--config") ? NULL : option_of(flag);

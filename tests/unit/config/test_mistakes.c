@@ -219,7 +219,7 @@ static void test_mistakes_in_flags_and_variables_name_them(void **state) {
                    "--tag-ttl: \"5 parsecs\" is not a duration; write for example 30s, 5m, 168h\n");
     const char *const environment[] = {"HOME=/h", "TARN_TAG_TTL=5 parsecs", "TARN_LISTEN=:1,x",
                                        NULL};
-    config_flags_free(&bench->flags);
+    config_flags_finish(&bench->flags);
     bench->environment = environment;
     assert_refused(bench, "",
                    "TARN_LISTEN: \"x\" is not an address to listen on; write for example "
@@ -227,7 +227,7 @@ static void test_mistakes_in_flags_and_variables_name_them(void **state) {
                    "TARN_TAG_TTL: \"5 parsecs\" is not a duration; write for example 30s, 5m, "
                    "168h\n");
     const char *const half[] = {"HOME=/h", "TARN_TLS_KEY=/dev/null", NULL};
-    config_flags_free(&bench->flags);
+    config_flags_finish(&bench->flags);
     bench->environment = half;
     assert_refused(bench, "",
                    "TARN_TLS_KEY: tls.certificate is missing; a key needs its certificate\n");

@@ -72,7 +72,7 @@ static void test_upstreams_are_added_by_flag_and_variable(void **state) {
     const char *const environment[] = {"HOME=/h",
                                        "TARN_UPSTREAM=a.example,b.example=https://c.example",
                                        "TARN_DEFAULT_UPSTREAM=a.example", NULL};
-    config_flags_free(&bench->flags);
+    config_flags_finish(&bench->flags);
     bench->environment = environment;
     config = load(bench, "");
     assert_string_equal(default_host(config), "a.example");
@@ -110,7 +110,7 @@ static void test_the_file_is_found_by_flag_then_variable(void **state) {
     assert_non_null(config);
     assert_int_equal(config->max_size, 1);
     assert_string_equal(config->file, first);
-    config_flags_free(&bench->flags);
+    config_flags_finish(&bench->flags);
     config = load_named(bench);
     assert_non_null(config);
     assert_int_equal(config->max_size, 2);
