@@ -18,8 +18,10 @@ from kit.images import build_platforms, build_runnable
 from kit.origin import Origin
 from kit.tarn import Tarn
 
-# Long enough for a busy machine of two cores, short enough for a test.
-SHORT = {"connect_timeout": "1s", "stall_timeout": "1s", "first_byte_timeout": "3s"}
+# How long tarn waits for an upstream: long enough for a busy machine of two cores, short enough for a
+# test. A file that counts the upstream's bytes sets TIMEOUTS = {} and gets tarn's defaults, because
+# on a busy machine the upstream of the test may stand still for longer than this.
+SHORT = {"connect_timeout": "2s", "stall_timeout": "2s", "first_byte_timeout": "4s"}
 
 
 def pytest_configure(config):
@@ -87,17 +89,18 @@ def repository(request, upstream):
 
 
 @pytest.fixture
-def start_tarn(program, tmp_path):
+def start_tarn(request, program, tmp_path):
     """
     Starts a tarn: start_tarn([{"host": …}, …], **top_level_settings). Every upstream gets short
     timeouts unless it sets its own; `program` may be another one. At the end each tarn is stopped,
     and the test fails if one had died, did not exit with 0, or wrote a sanitizer's report.
     """
     started = []
+    timeouts = getattr(request.module, "TIMEOUTS", SHORT)
 
     def start(upstreams=(), environment=None, flags=(), **settings):
         if upstreams:
-            settings["upstreams"] = [{**SHORT, **upstream} for upstream in upstreams]
+            settings["upstreams"] = [{**timeouts, **upstream} for upstream in upstreams]
         started.append(Tarn(settings.pop("program", program), tmp_path / f"tarn-{len(started)}",
                             settings, environment, flags))
         return started[-1]

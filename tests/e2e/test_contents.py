@@ -18,6 +18,8 @@ from kit.processes import wait_until
 from kit.tarn import Tarn, bare_environment, tarn_command
 from test_warm import Terminal, ask_admin
 
+TIMEOUTS = {}  # bytes of the upstream are counted (conftest.py)
+
 DAY = 24 * 3600
 
 

@@ -6,6 +6,8 @@ from kit.client import at_once
 from kit.content import KIB, MIB, digest_of, manifest, noise
 from kit.tokens import TokenService
 
+TIMEOUTS = {}  # bytes of the upstream are counted (conftest.py)
+
 BLOB = noise(8 * MIB)
 DIGEST = digest_of(BLOB)
 PATH = f"/v2/org/app/blobs/{DIGEST}"
