@@ -22,9 +22,9 @@ struct upstreams {
     const struct upstream_settings *settings;
     size_t count;
     struct upstream *default_upstream;
-    pthread_rwlock_t hosts_lock; /* guards by_host and matched, but not the upstreams in by_host,
-                                  * which stay where they are until upstreams_free() */
-    struct upstream *by_host;    /* exact hosts, and hosts that patterns have matched */
+    struct lock hosts_lock;   /* guards by_host and matched, but not the upstreams in by_host,
+                               * which stay where they are until upstreams_free() */
+    struct upstream *by_host; /* exact hosts, and hosts that patterns have matched */
     unsigned matched;
 };
 
@@ -252,7 +252,7 @@ struct upstreams *upstreams_new(struct client *client, const struct upstream_set
     upstreams->client = client;
     upstreams->settings = settings;
     upstreams->count = count;
-    pthread_rwlock_init(&upstreams->hosts_lock, NULL);
+    lock_init(&upstreams->hosts_lock);
     for (size_t i = 0; i < count; i++) {
         credential_source_set_client(settings[i].credentials, client);
         bool ok = is_pattern(settings[i].host) ? check_pattern(client, &settings[i], error)
@@ -273,7 +273,7 @@ void upstreams_free(struct upstreams *upstreams) {
         HASH_DEL(upstreams->by_host, upstream);
         upstream_free(upstream);
     }
-    pthread_rwlock_destroy(&upstreams->hosts_lock);
+    lock_finish(&upstreams->hosts_lock);
     free(upstreams);
 }
 
@@ -287,7 +287,7 @@ static struct upstream *match(struct upstreams *upstreams, const char *host) {
     }
     if (!settings)
         return NULL;
-    pthread_rwlock_wrlock(&upstreams->hosts_lock);
+    lock_acquire(&upstreams->hosts_lock);
     struct upstream *upstream =
         find_listed(upstreams, host); /* another thread may have made it meanwhile */
     if (!upstream && upstreams->matched < MATCHED_LIMIT) {
@@ -300,7 +300,7 @@ static struct upstream *match(struct upstreams *upstreams, const char *host) {
                 upstream = NULL;
         }
     }
-    pthread_rwlock_unlock(&upstreams->hosts_lock);
+    lock_release(&upstreams->hosts_lock);
     return upstream;
 }
 
@@ -308,9 +308,9 @@ struct upstream *upstreams_find(struct upstreams *upstreams, struct text text) {
     char host[ORIGIN_HOST_SIZE];
     if (!upstream_canonical_host(text, host))
         return NULL;
-    pthread_rwlock_rdlock(&upstreams->hosts_lock);
+    lock_acquire(&upstreams->hosts_lock);
     struct upstream *upstream = find_listed(upstreams, host);
-    pthread_rwlock_unlock(&upstreams->hosts_lock);
+    lock_release(&upstreams->hosts_lock);
     return upstream ? upstream : match(upstreams, host);
 }
 
