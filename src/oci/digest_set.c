@@ -1,32 +1,25 @@
 /* A set of digests: a hash table with open addressing and a secret hash function. */
 #include "oci/digest_set.h"
 
-#include <pthread.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
-enum { WORDS = 8, CAPACITY_LEAST = 16 };
+enum { CAPACITY_LEAST = 16 };
 
-/* Secret keys of the hash function. A manifest can name any digests; because its author does not
- * know the keys, the digests cannot be chosen to fall into one slot. */
-static uint64_t keys[WORDS];
-static pthread_once_t keys_made = PTHREAD_ONCE_INIT;
-
-static void make_keys(void) {
-    if (getrandom(keys, sizeof keys, 0) != sizeof keys)
-        memset(keys, 0x5a, sizeof keys);
-    for (size_t i = 0; i < WORDS; i++)
-        keys[i] |= 1;
+static void make_keys(struct digest_set *set) {
+    if (getrandom(set->keys, sizeof set->keys, 0) != sizeof set->keys)
+        memset(set->keys, 0x5a, sizeof set->keys);
+    for (size_t i = 0; i < DIGEST_SET_KEYS; i++)
+        set->keys[i] |= 1;
 }
 
 static size_t slot_of(const struct digest_set *set, const struct digest *digest) {
-    uint64_t words[WORDS], sum = 0;
+    uint64_t words[DIGEST_SET_KEYS], sum = 0;
     _Static_assert(sizeof words == sizeof digest->bytes, "all bytes of a digest");
     memcpy(words, digest->bytes, sizeof words);
-    for (size_t i = 0; i < WORDS; i++)
-        sum += (words[i] ^ words[i] >> 32) * keys[i];
+    for (size_t i = 0; i < DIGEST_SET_KEYS; i++)
+        sum += (words[i] ^ words[i] >> 32) * set->keys[i];
     return (size_t)(sum >> 32) & (set->capacity - 1);
 }
 
@@ -39,8 +32,10 @@ static struct digest *find(const struct digest_set *set, const struct digest *di
 }
 
 static bool grow(struct digest_set *set) {
-    struct digest_set larger = {.capacity = set->capacity ? set->capacity * 2 : CAPACITY_LEAST};
-    pthread_once(&keys_made, make_keys);
+    struct digest_set larger = *set;
+    if (set->capacity == 0)
+        make_keys(&larger);
+    larger.capacity = set->capacity ? set->capacity * 2 : CAPACITY_LEAST;
     larger.slots = calloc(larger.capacity, sizeof *larger.slots);
     if (!larger.slots)
         return false;
@@ -48,7 +43,6 @@ static bool grow(struct digest_set *set) {
         if (set->slots[i].algorithm)
             *find(&larger, &set->slots[i]) = set->slots[i];
     }
-    larger.count = set->count;
     free(set->slots);
     *set = larger;
     return true;

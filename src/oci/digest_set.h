@@ -4,11 +4,17 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include "oci/digest.h"
+
+enum { DIGEST_SET_KEYS = 8 };
 
 struct digest_set { /* zeroed is empty */
     struct digest *slots;
     size_t count, capacity; /* capacity: 0 or a power of two */
+    /* Secret keys of the hash function. A manifest can name any digests; because its author does
+     * not know the keys, the digests cannot be chosen to fall into one slot. */
+    uint64_t keys[DIGEST_SET_KEYS];
 };
 void digest_set_finish(struct digest_set *set);
 
