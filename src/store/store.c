@@ -25,13 +25,13 @@ static uint64_t read_holder(int lock) {
 /* On a read-only file system an existing lock file can be locked all the same. If there is none, no
  * lock is needed, because no process can write anything below the root. */
 static bool open_lock(struct store *store, struct error *error) {
-    store->lock = root_open(store, "lock", O_RDWR | O_CREAT);
-    if (store->lock >= 0)
+    store->lock_file = root_open(store, "lock", O_RDWR | O_CREAT);
+    if (store->lock_file >= 0)
         return true;
     int reason = errno;
     if (reason == EROFS || reason == EACCES) {
-        store->lock = root_open(store, "lock", O_RDONLY);
-        if (store->lock >= 0 || (reason == EROFS && errno == ENOENT))
+        store->lock_file = root_open(store, "lock", O_RDONLY);
+        if (store->lock_file >= 0 || (reason == EROFS && errno == ENOENT))
             return true;
     }
     return error_set_errno(error, reason, "open %s/lock", store->path);
@@ -40,12 +40,12 @@ static bool open_lock(struct store *store, struct error *error) {
 static bool take_lock(struct store *store, struct error *error) {
     if (!open_lock(store, error))
         return false;
-    if (store->lock < 0)
+    if (store->lock_file < 0)
         return true;
-    if (flock(store->lock, LOCK_EX | LOCK_NB) < 0) {
+    if (flock(store->lock_file, LOCK_EX | LOCK_NB) < 0) {
         if (errno != EWOULDBLOCK)
             return error_set_errno(error, errno, "lock %s/lock", store->path);
-        uint64_t pid = read_holder(store->lock);
+        uint64_t pid = read_holder(store->lock_file);
         if (!pid) /* the holder has not written its process id yet */
             return error_set(error, ERROR_BUSY,
                              "%s is in use by another process (stop it, or name another root)",
@@ -57,8 +57,9 @@ static bool take_lock(struct store *store, struct error *error) {
     char text[24];
     int length = snprintf(text, sizeof text, "%ld\n", (long)getpid());
     /* The process id is only information for people: if the disk is full, go on without it. */
-    if (ftruncate(store->lock, 0) == 0 && !file_write_all(store->lock, text, (size_t)length, NULL))
-        (void)!ftruncate(store->lock, 0);
+    if (ftruncate(store->lock_file, 0) == 0 &&
+        !file_write_all(store->lock_file, text, (size_t)length, NULL))
+        (void)!ftruncate(store->lock_file, 0);
     return true;
 }
 
@@ -100,7 +101,7 @@ struct store *store_open(const char *root, struct error *error) {
         error_set(error, ERROR_MEMORY, "open store %s: out of memory", root);
         return NULL;
     }
-    store->root = store->lock = -1;
+    store->root = store->lock_file = -1;
     lock_init(&store->open_partials_lock);
     condition_init(&store->open_partials_changed);
     if (!index_init(&store->index)) {
@@ -129,8 +130,8 @@ failed:
 void store_close(struct store *store) {
     if (!store)
         return;
-    if (store->lock >= 0)
-        close(store->lock);
+    if (store->lock_file >= 0)
+        close(store->lock_file);
     if (store->root >= 0)
         close(store->root);
     index_finish(&store->index);

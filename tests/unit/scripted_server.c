@@ -53,10 +53,10 @@ struct connection {
 };
 
 static void record(struct server *server, const char *head) {
-    pthread_mutex_lock(&server->lock);
+    pthread_mutex_lock(&server->requests_lock);
     assert(server->count < SERVER_REQUESTS);
     server->requests[server->count++] = strdup(head);
-    pthread_mutex_unlock(&server->lock);
+    pthread_mutex_unlock(&server->requests_lock);
 }
 
 /* Reads one head and, where there is a Content-Length, the body behind it: both in `head`. */
@@ -101,12 +101,12 @@ static void *accept_connections(void *context) {
             return NULL;
         struct connection *connection = malloc(sizeof *connection);
         *connection = (struct connection){server, fd};
-        pthread_mutex_lock(&server->lock);
+        pthread_mutex_lock(&server->requests_lock);
         assert(server->connections < SERVER_CONNECTIONS);
         unsigned slot = server->connections++;
         server->fds[slot] = fd;
         pthread_create(&server->threads[slot], NULL, serve, connection);
-        pthread_mutex_unlock(&server->lock);
+        pthread_mutex_unlock(&server->requests_lock);
     }
 }
 
@@ -116,7 +116,7 @@ struct server *server_start(server_answer *answer, void *context) {
     socklen_t length = sizeof address;
     server->answer = answer;
     server->context = context;
-    pthread_mutex_init(&server->lock, NULL);
+    pthread_mutex_init(&server->requests_lock, NULL);
     server->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int code = bind(server->listener, (struct sockaddr *)&address, sizeof address);
     assert(code == 0);
@@ -139,26 +139,26 @@ void server_stop(struct server *server) {
     }
     for (unsigned i = 0; i < server->count; i++)
         free(server->requests[i]);
-    pthread_mutex_destroy(&server->lock);
+    pthread_mutex_destroy(&server->requests_lock);
     free(server);
 }
 
 unsigned server_count(struct server *server, const char *prefix) {
     unsigned count = 0;
-    pthread_mutex_lock(&server->lock);
+    pthread_mutex_lock(&server->requests_lock);
     for (unsigned i = 0; i < server->count; i++)
         count += strncmp(server->requests[i], prefix, strlen(prefix)) == 0;
-    pthread_mutex_unlock(&server->lock);
+    pthread_mutex_unlock(&server->requests_lock);
     return count;
 }
 
 const char *server_request(struct server *server, const char *prefix, unsigned nth) {
     const char *found = NULL;
-    pthread_mutex_lock(&server->lock);
+    pthread_mutex_lock(&server->requests_lock);
     for (unsigned i = 0; i < server->count && !found; i++) {
         if (strncmp(server->requests[i], prefix, strlen(prefix)) == 0 && nth-- == 0)
             found = server->requests[i];
     }
-    pthread_mutex_unlock(&server->lock);
+    pthread_mutex_unlock(&server->requests_lock);
     return found;
 }

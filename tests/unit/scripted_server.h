@@ -23,7 +23,7 @@ struct server {
     server_answer *answer;
     void *context;
     pthread_t thread;
-    pthread_mutex_t lock; /* guards all below */
+    pthread_mutex_t requests_lock; /* guards all below */
     char *requests[SERVER_REQUESTS];
     unsigned count, connections;
     pthread_t threads[SERVER_CONNECTIONS];
