@@ -15,7 +15,9 @@
 
 struct client;
 
-struct client *client_new(void); /* NULL: out of memory, or libcurl cannot be started */
+/* NULL: out of memory, or libcurl cannot be started. A request through NULL fails with
+ * ERROR_MEMORY, so that a command that makes one request need not check. */
+struct client *client_new(void);
 
 /* No request is under way, and every pool of lanes that uses the client is finished. NULL is fine.
  */

@@ -18,10 +18,11 @@ bool client_stream(struct client *client, const struct client_request *request,
                    const struct client_sink *sink, struct client_response *response,
                    struct error *error) {
     *response = (struct client_response){0};
-    struct lane *lane = lanes_take(&client->lanes);
+    struct lane *lane = client ? lanes_take(&client->lanes) : NULL;
     bool ok = lane ? transfer_run(lane, request, sink, response, error)
                    : error_set(error, ERROR_MEMORY, "out of memory");
-    lanes_give(&client->lanes, lane);
+    if (lane)
+        lanes_give(&client->lanes, lane);
     if (!ok)
         name_request(request, error);
     return ok;

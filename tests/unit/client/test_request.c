@@ -520,6 +520,15 @@ static void test_many_threads_share_one_client(void **state) {
     assert_true(crowd.bench->server->connections <= THREADS);
 }
 
+static void test_a_client_that_could_not_be_made_is_an_error_of_the_request(void **state) {
+    (void)state;
+    struct client_response response;
+    struct error error;
+    const struct client_request request = {.method = "GET", .url = "http://127.0.0.1:1/"};
+    assert_false(client_request(NULL, &request, &response, &error));
+    assert_int_equal(error.kind, ERROR_MEMORY);
+}
+
 int main(void) {
     static const char *const proxies[] = {"http_proxy",  "HTTP_PROXY", "https_proxy",
                                           "HTTPS_PROXY", "all_proxy",  "ALL_PROXY"};
@@ -527,6 +536,7 @@ int main(void) {
         unsetenv(proxies[i]);
 #define WITH_BENCH(test) cmocka_unit_test_setup_teardown(test, bench_open, bench_close)
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_client_that_could_not_be_made_is_an_error_of_the_request),
         WITH_BENCH(test_a_request_brings_any_response_whole),
         WITH_BENCH(test_a_response_is_bounded),
         WITH_BENCH(test_a_silent_server_is_given_up),
