@@ -31,18 +31,6 @@ void clock_sleep_ms(int64_t ms) {
         ;
 }
 
-struct timespec clock_deadline(int64_t ms) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    now.tv_sec += ms / 1000;
-    now.tv_nsec += (ms % 1000) * 1000000;
-    if (now.tv_nsec >= 1000000000) {
-        now.tv_sec++;
-        now.tv_nsec -= 1000000000;
-    }
-    return now;
-}
-
 void clock_format_now(char *out, size_t size) {
     struct timespec now;
     struct tm parts;

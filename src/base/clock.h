@@ -15,9 +15,6 @@ int64_t clock_us(void);     /* monotonic microseconds */
 int64_t clock_wall_s(void); /* seconds since 1970-01-01T00:00:00Z */
 void clock_sleep_ms(int64_t ms);
 
-/* The CLOCK_MONOTONIC time `ms` from now, for pthread_cond_clockwait(). */
-struct timespec clock_deadline(int64_t ms);
-
 /* The wall time as "2026-11-21T03:55:00.123Z"; needs 25 bytes. */
 void clock_format_now(char *out, size_t size);
 
