@@ -8,7 +8,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <time.h>
 
 int64_t clock_ms(void);     /* monotonic milliseconds; never goes back */
 int64_t clock_us(void);     /* monotonic microseconds */
