@@ -1,12 +1,14 @@
 """/livez, /readyz, /metrics, the page at / and the access log."""
 
 import contextlib
+import http.client
 import json
 import re
 import socket
 
 import pytest
 
+from kit.cache_files import blob_file
 from kit.content import KIB, MIB, digest_of, noise
 from kit.processes import wait_until
 
@@ -28,13 +30,21 @@ def test_probes(tarn, path, method):
 def test_probes_are_answered_beyond_the_connection_limit(start_tarn):
     tarn = start_tarn(max_connections=2)
     with contextlib.ExitStack() as held:
-        def is_refused():
-            """One more idle connection. An earlier connection that tarn still counts may have sent
-            it over the limit, so that it holds no place: then the next one does."""
-            held.enter_context(socket.create_connection(("127.0.0.1", tarn.port)))
-            return tarn.get("/v2/").status == 503
+        def takes_a_place():
+            """Whether one more connection is within the limit and stays open; an earlier one that
+            tarn still counts may send it over the limit."""
+            connection = http.client.HTTPConnection("127.0.0.1", tarn.port)
+            connection.request("GET", "/v2/")
+            response = connection.getresponse()
+            response.read()
+            if response.status == 200:
+                held.callback(connection.close)
+                return True
+            connection.close()
+            return False
 
-        wait_until(is_refused, "two connections are open")
+        for _ in range(2):
+            wait_until(takes_a_place, "a connection within the limit")
         for path in ("/livez", "/readyz", "/metrics"):
             assert tarn.get(path).status == 200
         refused = tarn.get("/v2/")
@@ -65,11 +75,20 @@ def test_metrics_are_prometheus_text(tarn, upstream, image):
 def test_the_names_that_dashboards_know(tarn, upstream, image):
     tarn.manifest("org/app", "1")
     tarn.blob("org/app", DIGEST)
-    tarn.wait_cached("org/app", DIGEST)
-    before = tarn.metrics()
+    # A HEAD, as wait_cached() makes, would be one more request.
+    wait_until(blob_file(tarn.root, DIGEST).exists, "the blob is cached")
+
+    def counted(requests):
+        """The metrics once so many requests for blobs are counted: tarn counts a request a moment
+        after its last byte."""
+        key = 'registry_proxy_requests_total{type="blob"}'
+        return wait_until(lambda: (metrics := tarn.metrics())[key] == requests and metrics,
+                          f"{requests} requests are counted")
+
+    before = counted(1)
     tarn.manifest("org/app", image)
     tarn.blob("org/app", DIGEST)
-    after = tarn.metrics()
+    after = counted(2)
 
     def grew(name, kind):
         key = f'registry_proxy_{name}_total{{type="{kind}"}}'
