@@ -38,6 +38,11 @@ struct upstream {
     _Atomic uint64_t first_range; /* first byte of the first range asked for */
 };
 
+/* For tests of registry/: the only upstream, which is also the default. */
+struct upstreams {
+    struct upstream *only;
+};
+
 /* The repository `path` at this upstream, valid until the same thread calls it again. */
 const struct repository *fake_repository(struct upstream *upstream, const char *path);
 

@@ -147,11 +147,16 @@ int serving_reset(void **state) {
     return 0;
 }
 
-void start(void) {
+void make_server(void) {
     struct error error = {0};
     server = http_server_new(&settings, &error);
     if (!server)
         fail_msg("%s", error.text);
+}
+
+void start(void) {
+    if (!server)
+        make_server();
     assert_int_equal(pthread_create(&runner, NULL, run, server), 0);
 }
 

@@ -46,6 +46,7 @@ int serving_end(void **state);   /* after each test */
 /* For settings.is_probe: the paths that begin with /probe. */
 bool serving_is_probe(void *context, const struct http_request *request);
 
+void make_server(void); /* for a test that needs the server before it runs; start() follows */
 void start(void);
 void stop(void);
 
