@@ -1,10 +1,15 @@
-/* The room upstream/, as far as cache/ and registry/ call it, under the control of a test. */
+/* The room upstream/, as far as cache/, registry/ and admin/ call it, under the control of a test.
+ */
 #include "fake_upstream.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/clock.h"
+
+bool upstream_canonical_host(struct text text, char out[static HOST_LIMIT + 1]) {
+    return snprintf(out, HOST_LIMIT + 1, "%.*s", TEXT_PRINT(text)) <= HOST_LIMIT;
+}
 
 struct upstream *upstreams_find(struct upstreams *upstreams, struct text host) {
     return text_is(host, upstreams->only->host) ? upstreams->only : NULL;

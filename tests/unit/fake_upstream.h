@@ -38,7 +38,7 @@ struct upstream {
     _Atomic uint64_t first_range; /* first byte of the first range asked for */
 };
 
-/* For tests of registry/: the only upstream, which is also the default. */
+/* For the rooms above cache/: the only upstream, which is also the default. */
 struct upstreams {
     struct upstream *only;
 };
