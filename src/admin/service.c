@@ -15,6 +15,9 @@
 enum {
     RETRY_FIRST_MS = 60 * 1000, /* pause after a temporary failure; doubled each time */
     RETRY_MOST_MS = 3600 * 1000,
+    /* An order notices within about a second that tarn stops, and then still says so to its client.
+     */
+    GRACE_MS = 3000,
     END_MS = 5000, /* how long service_free() waits for the threads */
 };
 
@@ -141,7 +144,7 @@ static bool set_up(struct service *service, struct error *error) {
     settings.listen_count = 1;
     settings.max_connections = 64;
     settings.max_workers = 32;
-    settings.grace_ms = 1000;
+    settings.grace_ms = GRACE_MS;
     settings.handle = admin_handle;
     settings.error_body = error_body_of_status;
     settings.context = &service->admin;
