@@ -13,10 +13,6 @@ enum {
     PARTS_LIMIT = 100000, /* of one image; an index of large indexes could name any number */
 };
 
-static bool no_memory(struct error *error) {
-    return error_set(error, ERROR_MEMORY, "out of memory");
-}
-
 bool image_read_manifest(struct store *store, const struct digest *digest, struct manifest *out) {
     cleanup_buffer struct buffer bytes = {0};
     return store_blob_peek(store, digest, MANIFEST_SIZE_LIMIT, &bytes, NULL) &&
@@ -73,7 +69,7 @@ bool image_read(struct store *store, const struct digest *digest, struct image *
     struct store_blob blob;
     *out = (struct image){.complete = true};
     out->pinned = store_blob_find(store, digest, &blob) && blob.pinned;
-    return add_manifests(store, out, digest, 0) || no_memory(error);
+    return add_manifests(store, out, digest, 0) || error_set(error, ERROR_MEMORY, "out of memory");
 }
 
 void image_finish(struct image *image) {

@@ -7,10 +7,6 @@
 #include "oci/manifest.h"
 #include "store/records.h"
 
-static bool no_memory(struct error *error) {
-    return error_set(error, ERROR_MEMORY, "out of memory");
-}
-
 /* Makes a growing array large enough for one more element. */
 static bool reserve_one(void **array, size_t count, size_t *capacity, size_t size) {
     if (count < *capacity)
@@ -55,7 +51,7 @@ bool repository_names_read(struct store *store, struct repository_names *out, st
     if (!store_repositories_all(store, NULL, add_name, &collection, error))
         return false;
     if (collection.failed)
-        return no_memory(error);
+        return error_set(error, ERROR_MEMORY, "out of memory");
     if (out->count)
         qsort(out->names, out->count, sizeof *out->names, compare_names);
     return true;
@@ -135,7 +131,7 @@ bool repository_records_read(struct store *store, const struct repository_name *
     const struct digest *digest;
     for (size_t at = 0; !reading.failed && (digest = digest_set_next(&out->manifests, &at));)
         reading.failed = !add_children(out, digest);
-    return !reading.failed || no_memory(error);
+    return !reading.failed || error_set(error, ERROR_MEMORY, "out of memory");
 }
 
 void repository_records_finish(struct repository_records *records) {
