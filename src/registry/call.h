@@ -33,6 +33,13 @@ struct call {
     int64_t began_us;
 };
 
+/* ---- access.c ---- */
+
+void access_prepare(struct registry *registry); /* before the first request */
+/* Each is called once for each request, after its response. */
+void access_count(const struct call *call);
+void access_log(const struct call *call); /* one line of the access log */
+
 /* ---- response.c ---- */
 
 /* Adds the fields of every response of the API; before http_respond() or http_begin(). */

@@ -1,0 +1,111 @@
+/* Counts the requests, and writes their lines of the access log. */
+#include <stdio.h>
+#include "base/clock.h"
+#include "base/log.h"
+#include "registry/call.h"
+
+void access_prepare(struct registry *registry) {
+    static const char *const labels[PROXIED_TYPES] = {"type=\"manifest\"", "type=\"blob\""};
+    for (int type = 0; type < PROXIED_TYPES; type++) {
+        registry->proxied[type].requests =
+            metric_get(METRIC_COUNTER, "registry_proxy_requests_total",
+                       "Requests for manifests and blobs.", labels[type]);
+        registry->proxied[type].hits =
+            metric_get(METRIC_COUNTER, "registry_proxy_hits_total",
+                       "Requests answered from the cache.", labels[type]);
+        registry->proxied[type].misses = metric_get(METRIC_COUNTER, "registry_proxy_misses_total",
+                                                    "Requests that needed upstream.", labels[type]);
+        registry->proxied[type].pushed =
+            metric_get(METRIC_COUNTER, "registry_proxy_pushed_bytes_total",
+                       "Bytes sent to clients.", labels[type]);
+    }
+}
+
+static const char *outcome_name(const struct call *call) {
+    if (!call->has_outcome)
+        return "none";
+    switch (call->outcome) {
+    case CACHE_HIT:
+        return "hit";
+    case CACHE_MISS:
+        return "miss";
+    case CACHE_JOINED:
+        return "joined";
+    case CACHE_REVALIDATED:
+        return "revalidated";
+    case CACHE_STALE:
+        return "stale";
+    }
+    return "none";
+}
+
+void access_count(const struct call *call) {
+    char labels[HOST_LIMIT + 80];
+    int status = http_exchange_status(call->exchange);
+    snprintf(labels, sizeof labels, "handler=\"%s\",method=\"%s\",code=\"%d\"",
+             route_name(call->route.kind),
+             call->request->method == HTTP_GET    ? "get"
+             : call->request->method == HTTP_HEAD ? "head"
+                                                  : "other",
+             status);
+    metric_add(
+        metric_get(METRIC_COUNTER, "registry_http_requests_total", "Requests answered.", labels),
+        1);
+    if (call->route.kind != ROUTE_MANIFEST && call->route.kind != ROUTE_BLOB)
+        return;
+    enum proxied type = call->route.kind == ROUTE_BLOB ? PROXIED_BLOB : PROXIED_MANIFEST;
+    metric_add(call->registry->proxied[type].requests, 1);
+    metric_add(call->registry->proxied[type].pushed, (int64_t)http_exchange_sent(call->exchange));
+    if (!call->has_outcome)
+        return;
+    bool miss = call->outcome == CACHE_MISS || call->outcome == CACHE_JOINED;
+    metric_add(miss ? call->registry->proxied[type].misses : call->registry->proxied[type].hits, 1);
+    snprintf(labels, sizeof labels, "upstream=\"%s\",type=\"%s\",outcome=\"%s\"",
+             upstream_host(call->repository.upstream), route_name(call->route.kind),
+             outcome_name(call));
+    metric_add(metric_get(METRIC_COUNTER, "tarn_requests_total",
+                          "Requests for manifests and blobs by upstream and outcome.", labels),
+               1);
+}
+
+/* Probes and scrapes come every few seconds, so they are logged at the level debug only. */
+static enum log_level access_level(const struct call *call) {
+    switch (call->route.kind) {
+    case ROUTE_LIVE:
+    case ROUTE_READY:
+    case ROUTE_METRICS:
+    case ROUTE_FLIGHTS:
+        return LOG_DEBUG;
+    default:
+        return LOG_INFO;
+    }
+}
+
+void access_log(const struct call *call) {
+    enum log_level level = access_level(call);
+    if (!log_enabled(level))
+        return;
+    char method[16], path[256];
+    snprintf(method, sizeof method, "%.*s", TEXT_PRINT(call->request->method_name));
+    snprintf(path, sizeof path, "%.*s", TEXT_PRINT(call->request->path));
+    struct log_field fields[12];
+    unsigned used = 0;
+    fields[used++] = LOG_STRING("client", http_exchange_client(call->exchange));
+    fields[used++] = LOG_STRING("method", method);
+    if (call->repository.upstream) {
+        fields[used++] = LOG_STRING("upstream", upstream_host(call->repository.upstream));
+        fields[used++] = LOG_STRING("repository", call->repository.name.path);
+        fields[used++] =
+            LOG_STRING(call->route.reference.is_digest ? "digest" : "reference", call->reference);
+    } else {
+        fields[used++] = LOG_STRING("path", path);
+    }
+    fields[used++] = LOG_NUMBER("status", http_exchange_status(call->exchange));
+    fields[used++] = LOG_NUMBER("bytes", http_exchange_sent(call->exchange));
+    fields[used++] = LOG_NUMBER("seconds", (double)(clock_us() - call->began_us) / 1e6);
+    if (call->has_outcome)
+        fields[used++] = LOG_STRING("cache", outcome_name(call));
+    if (call->error[0])
+        fields[used++] = LOG_STRING("error", call->error);
+    log_event(level, route_name(call->route.kind), fields, used);
+}
