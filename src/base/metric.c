@@ -1,4 +1,4 @@
-/* The process's metrics: families of series in two lists that only grow. */
+/* The process's metrics: families of series in two lists that only grow, and their cells. */
 #include "base/metric.h"
 
 #include <stdlib.h>
@@ -17,8 +17,40 @@ struct family {
     struct family *next;
 };
 
-static struct lock families_lock = LOCK_INITIALIZER; /* guards both lists, not the values */
+enum { CACHE_LINE = 64 };
+
+/* The cells of METRIC_STRIPE_CELLS metrics, stripe by stripe. */
+struct block {
+    _Alignas(CACHE_LINE) _Atomic int64_t cells[METRIC_STRIPES * METRIC_STRIPE_CELLS];
+};
+
+static struct lock families_lock = LOCK_INITIALIZER; /* guards the lists and blocks, not values */
 static struct family *families GUARDED_BY(families_lock);
+static struct block *
+    last_block GUARDED_BY(families_lock); /* where the next metric gets its cells */
+static unsigned last_block_used GUARDED_BY(families_lock); /* cells of a stripe */
+
+_Thread_local unsigned metric_stripe;
+
+/* Threads get the stripes in turn. */
+unsigned metric_take_stripe(void) {
+    static _Atomic unsigned taken;
+    metric_stripe = 1 + atomic_fetch_add_explicit(&taken, 1, memory_order_relaxed) % METRIC_STRIPES;
+    return metric_stripe;
+}
+
+/* The first of a new metric's cells; NULL when out of memory. */
+static _Atomic int64_t *take_cells(void) REQUIRES(families_lock) {
+    if (!last_block || last_block_used == METRIC_STRIPE_CELLS) {
+        struct block *block = aligned_alloc(CACHE_LINE, sizeof *block);
+        if (!block)
+            return NULL;
+        memset(block, 0, sizeof *block);
+        last_block = block;
+        last_block_used = 0;
+    }
+    return &last_block->cells[last_block_used++];
+}
 
 static struct family *find_or_add_family(enum metric_type type, const char *name, const char *help)
     REQUIRES(families_lock) {
@@ -35,6 +67,22 @@ static struct family *find_or_add_family(enum metric_type type, const char *name
     return family;
 }
 
+/* NULL when out of memory. */
+static struct series *make_series(enum metric_type type, const char *labels)
+    REQUIRES(families_lock) {
+    struct series *series = calloc(1, sizeof *series);
+    if (!series)
+        return NULL;
+    series->labels = strdup(labels);
+    series->metric.cells = series->labels ? take_cells() : NULL;
+    series->metric.stripes_mask = type == METRIC_COUNTER ? METRIC_STRIPES - 1 : 0;
+    if (series->metric.cells)
+        return series;
+    free(series->labels);
+    free(series);
+    return NULL;
+}
+
 static struct series *find_or_add_series(struct family *family, const char *labels)
     REQUIRES(families_lock) {
     struct series **slot = &family->first;
@@ -42,24 +90,26 @@ static struct series *find_or_add_series(struct family *family, const char *labe
         if (strcmp((*slot)->labels, labels) == 0)
             return *slot;
     }
-    struct series *series = calloc(1, sizeof *series);
-    if (series && !(series->labels = strdup(labels))) {
-        free(series);
-        series = NULL;
-    }
-    if (series)
-        *slot = series;
-    return series;
+    return *slot = make_series(family->type, labels);
 }
 
 struct metric *metric_get(enum metric_type type, const char *name, const char *help,
                           const char *labels) {
-    static struct metric unseen; /* counted but not shown: memory is out */
+    static _Atomic int64_t unseen_cell;
+    static struct metric unseen = {.cells = &unseen_cell}; /* not shown, because memory is out */
     lock_acquire(&families_lock);
     struct family *family = find_or_add_family(type, name, help);
     struct series *series = family ? find_or_add_series(family, labels) : NULL;
     lock_release(&families_lock);
     return series ? &series->metric : &unseen;
+}
+
+int64_t metric_value(const struct metric *metric) {
+    int64_t sum = 0;
+    for (unsigned stripe = 0; stripe <= metric->stripes_mask; stripe++)
+        sum += atomic_load_explicit(&metric->cells[stripe * METRIC_STRIPE_CELLS],
+                                    memory_order_relaxed);
+    return sum;
 }
 
 void metric_write(struct buffer *out) {

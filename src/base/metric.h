@@ -2,9 +2,12 @@
  * The process's metrics, in Prometheus' text format (exposition format 0.0.4).
  *
  * A metric is made once for each combination of labels and lives as long as the process. Asking
- * again for the same name and labels gives the same metric. Adding is one atomic operation without
- * a lock. Finding a metric takes a lock, so that frequent callers keep the pointer. Any thread may
- * call these functions.
+ * again for the same name and labels gives the same metric. Finding a metric takes a lock, so that
+ * frequent callers keep the pointer. Any thread may call these functions.
+ *
+ * A counter has a cell in each of METRIC_STRIPES stripes of memory. A thread adds to its own stripe
+ * only, so that threads on several processors do not wait for each other's cache lines. Reading
+ * adds the cells up. A gauge has one cell.
  */
 #ifndef BASE_METRIC_H
 #define BASE_METRIC_H
@@ -15,8 +18,14 @@
 
 enum metric_type { METRIC_COUNTER, METRIC_GAUGE };
 
+enum {
+    METRIC_STRIPES = 8,      /* a power of two */
+    METRIC_STRIPE_CELLS = 64 /* of one stripe, beside each other: a stripe shares no cache line */
+};
+
 struct metric {
-    _Atomic int64_t value;
+    _Atomic int64_t *cells; /* the cell in the first stripe; see metric_add() for the others */
+    unsigned stripes_mask;  /* METRIC_STRIPES - 1, or 0 for a gauge */
 };
 
 /*
@@ -29,17 +38,23 @@ struct metric {
 struct metric *metric_get(enum metric_type type, const char *name, const char *help,
                           const char *labels);
 
+/* The calling thread's stripe, 1 to METRIC_STRIPES; 0 until metric_take_stripe() has chosen one. */
+extern _Thread_local unsigned metric_stripe;
+unsigned metric_take_stripe(void);
+
 static inline void metric_add(struct metric *metric, int64_t amount) {
-    atomic_fetch_add_explicit(&metric->value, amount, memory_order_relaxed);
+    unsigned stripe = metric_stripe ? metric_stripe : metric_take_stripe();
+    atomic_fetch_add_explicit(&metric->cells[(stripe & metric->stripes_mask) * METRIC_STRIPE_CELLS],
+                              amount, memory_order_relaxed);
 }
 
+/* For gauges only. */
 static inline void metric_set(struct metric *metric, int64_t value) {
-    atomic_store_explicit(&metric->value, value, memory_order_relaxed);
+    atomic_store_explicit(metric->cells, value, memory_order_relaxed);
 }
 
-static inline int64_t metric_value(struct metric *metric) {
-    return atomic_load_explicit(&metric->value, memory_order_relaxed);
-}
+/* What was added by all threads. What a thread adds meanwhile may be missing. */
+int64_t metric_value(const struct metric *metric);
 
 /* Appends all metrics. Metrics of one name stand together below one HELP and one TYPE line. */
 void metric_write(struct buffer *out);
