@@ -39,18 +39,77 @@ static const char *outcome_name(const struct call *call) {
     return "none";
 }
 
-void access_count(const struct call *call) {
-    char labels[HOST_LIMIT + 80];
+/* ---- counting ---- */
+
+/*
+ * A counter is found without a lock at a place of its own, which is NULL until a request first
+ * needs the counter. Threads that make it at once get the same metric.
+ */
+static struct metric *counter_at(const _Atomic(struct metric *) *place) {
+    return place ? atomic_load_explicit(place, memory_order_acquire) : NULL;
+}
+
+static struct metric *make_counter(_Atomic(struct metric *) *place, const char *name,
+                                   const char *help, const char *labels) {
+    struct metric *metric = metric_get(METRIC_COUNTER, name, help, labels);
+    if (place)
+        atomic_store_explicit(place, metric, memory_order_release);
+    return metric;
+}
+
+static enum counted_method counted_method(enum http_method method) {
+    return method == HTTP_GET ? COUNTED_GET : method == HTTP_HEAD ? COUNTED_HEAD : COUNTED_OTHER;
+}
+
+/* The statuses of tarn's responses, frequent ones first. 0: there was no response. */
+static const int statuses[] = {200, 206, 304, 404, 401, 0,   400, 403,
+                               405, 416, 429, 500, 502, 503, 504};
+_Static_assert(sizeof statuses / sizeof *statuses <= COUNTED_STATUSES, "each has a place");
+
+/* NULL: the status is none of those. */
+static _Atomic(struct metric *) *place_of_response(const struct call *call, int status) {
+    for (size_t i = 0; i < sizeof statuses / sizeof *statuses; i++) {
+        if (statuses[i] == status)
+            return &call->registry
+                        ->answered[call->route.kind][counted_method(call->request->method)][i];
+    }
+    return NULL;
+}
+
+static void count_response(const struct call *call) {
+    static const char *const methods[COUNTED_METHODS] = {"get", "head", "other"};
     int status = http_exchange_status(call->exchange);
-    snprintf(labels, sizeof labels, "handler=\"%s\",method=\"%s\",code=\"%d\"",
-             route_name(call->route.kind),
-             call->request->method == HTTP_GET    ? "get"
-             : call->request->method == HTTP_HEAD ? "head"
-                                                  : "other",
-             status);
-    metric_add(
-        metric_get(METRIC_COUNTER, "registry_http_requests_total", "Requests answered.", labels),
-        1);
+    _Atomic(struct metric *) *place = place_of_response(call, status);
+    struct metric *counter = counter_at(place);
+    if (!counter) {
+        char labels[80];
+        snprintf(labels, sizeof labels, "handler=\"%s\",method=\"%s\",code=\"%d\"",
+                 route_name(call->route.kind), methods[counted_method(call->request->method)],
+                 status);
+        counter = make_counter(place, "registry_http_requests_total", "Requests answered.", labels);
+    }
+    metric_add(counter, 1);
+}
+
+/* Counts by upstream, which keeps the places. */
+static void count_outcome(const struct call *call, enum proxied type) {
+    _Static_assert(PROXIED_TYPES * (CACHE_STALE + 1) == UPSTREAM_COUNTERS, "each has a place");
+    _Atomic(struct metric *) *place = &upstream_counters(
+        call->repository.upstream)[call->outcome * PROXIED_TYPES + (unsigned)type];
+    struct metric *counter = counter_at(place);
+    if (!counter) {
+        char labels[HOST_LIMIT + 80];
+        snprintf(labels, sizeof labels, "upstream=\"%s\",type=\"%s\",outcome=\"%s\"",
+                 upstream_host(call->repository.upstream), route_name(call->route.kind),
+                 outcome_name(call));
+        counter = make_counter(place, "tarn_requests_total",
+                               "Requests for manifests and blobs by upstream and outcome.", labels);
+    }
+    metric_add(counter, 1);
+}
+
+void access_count(const struct call *call) {
+    count_response(call);
     if (call->route.kind != ROUTE_MANIFEST && call->route.kind != ROUTE_BLOB)
         return;
     enum proxied type = call->route.kind == ROUTE_BLOB ? PROXIED_BLOB : PROXIED_MANIFEST;
@@ -60,13 +119,10 @@ void access_count(const struct call *call) {
         return;
     bool miss = call->outcome == CACHE_MISS || call->outcome == CACHE_JOINED;
     metric_add(miss ? call->registry->proxied[type].misses : call->registry->proxied[type].hits, 1);
-    snprintf(labels, sizeof labels, "upstream=\"%s\",type=\"%s\",outcome=\"%s\"",
-             upstream_host(call->repository.upstream), route_name(call->route.kind),
-             outcome_name(call));
-    metric_add(metric_get(METRIC_COUNTER, "tarn_requests_total",
-                          "Requests for manifests and blobs by upstream and outcome.", labels),
-               1);
+    count_outcome(call, type);
 }
+
+/* ---- the access log ---- */
 
 /* Probes and scrapes come every few seconds, so they are logged at the level debug only. */
 static enum log_level access_level(const struct call *call) {

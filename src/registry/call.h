@@ -11,9 +11,15 @@
 
 enum proxied { PROXIED_MANIFEST, PROXIED_BLOB, PROXIED_TYPES };
 
+/* How requests are counted: "get", "head", "other". */
+enum counted_method { COUNTED_GET, COUNTED_HEAD, COUNTED_OTHER, COUNTED_METHODS };
+enum { COUNTED_STATUSES = 16 }; /* the statuses of responses that have a place below */
+
 struct registry {
     struct registry_settings settings;
     const struct http_server *server;
+    /* Counters of responses, each made when it is first needed; see access.c. */
+    _Atomic(struct metric *) answered[ROUTE_KINDS][COUNTED_METHODS][COUNTED_STATUSES];
     struct {
         struct metric *requests, *hits, *misses, *pushed;
     } proxied[PROXIED_TYPES]; /* the CNCF registry's names */

@@ -126,6 +126,8 @@ const char *route_name(enum route_kind kind) {
         return "referrers";
     case ROUTE_UPLOAD:
         return "blob-upload";
+    case ROUTE_KINDS:
+        break;
     }
     return "none";
 }

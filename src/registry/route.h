@@ -20,7 +20,8 @@ enum route_kind {
     ROUTE_BLOB,
     ROUTE_TAGS,
     ROUTE_REFERRERS,
-    ROUTE_UPLOAD /* writing: /v2/NAME/blobs/uploads/… */
+    ROUTE_UPLOAD, /* writing: /v2/NAME/blobs/uploads/… */
+    ROUTE_KINDS
 };
 
 struct route {

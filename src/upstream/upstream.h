@@ -20,12 +20,16 @@
 #include "auth/credential.h"
 #include "base/cancel.h"
 #include "base/error.h"
+#include "base/metric.h"
 #include "base/text.h"
 #include "client/client.h"
 #include "oci/digest.h"
 #include "oci/reference.h"
 
-enum { UPSTREAM_CONNECTIONS_LIMIT = 16 }; /* the most that upstream_settings.connections may be */
+enum {
+    UPSTREAM_CONNECTIONS_LIMIT = 16, /* the most that upstream_settings.connections may be */
+    UPSTREAM_COUNTERS = 10,
+};
 
 /* What the configuration says about one upstream or one pattern of them. Strings are owned by the
  * configuration, which outlives every upstream. */
@@ -77,6 +81,9 @@ const char *upstream_host(const struct upstream *upstream); /* canonical: "docke
 const struct upstream_settings *upstream_settings(const struct upstream *upstream);
 bool upstream_is_docker_hub(const struct upstream *upstream);
 bool upstream_allows(const struct upstream *upstream, const char *repository);
+/* UPSTREAM_COUNTERS places, NULL at first, in which a caller keeps counters that it has made for
+ * this upstream, so that it finds them again without a lock. They are registry/'s. */
+_Atomic(struct metric *) *upstream_counters(struct upstream *upstream);
 /* The number of locations at which the upstream may be asked: its url and its fallbacks. */
 unsigned upstream_places(const struct upstream *upstream);
 

@@ -19,7 +19,8 @@ struct upstream {
     struct lanes lanes;
     char label[ORIGIN_HOST_SIZE + 16]; /* upstream="HOST" */
     struct metric *bytes, *retries;
-    UT_hash_handle hh; /* in upstreams, by host */
+    _Atomic(struct metric *) counters[UPSTREAM_COUNTERS]; /* upstream_counters() */
+    UT_hash_handle hh;                                    /* in upstreams, by host */
 };
 
 #endif

@@ -328,6 +328,10 @@ const struct upstream_settings *upstream_settings(const struct upstream *upstrea
     return &upstream->settings;
 }
 
+_Atomic(struct metric *) *upstream_counters(struct upstream *upstream) {
+    return upstream->counters;
+}
+
 bool upstream_is_docker_hub(const struct upstream *upstream) {
     return strcmp(upstream->host, HUB_HOST) == 0;
 }

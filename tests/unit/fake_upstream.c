@@ -33,6 +33,10 @@ const char *upstream_host(const struct upstream *upstream) {
     return upstream->host;
 }
 
+_Atomic(struct metric *) *upstream_counters(struct upstream *upstream) {
+    return upstream->counters;
+}
+
 const struct upstream_settings *upstream_settings(const struct upstream *upstream) {
     return &upstream->settings;
 }

@@ -11,6 +11,7 @@
 struct upstream {
     const char *host;
     struct upstream_settings settings;
+    _Atomic(struct metric *) counters[UPSTREAM_COUNTERS];
     const char *repository; /* has everything; requests for others are 404 */
     const char *second;     /* another repository that has everything; may be NULL */
 

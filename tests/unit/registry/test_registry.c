@@ -201,6 +201,32 @@ static int64_t requests_counted(const char *labels) {
         metric_get(METRIC_COUNTER, "registry_http_requests_total", "Requests answered.", labels));
 }
 
+static int64_t counted(const char *name, const char *labels) {
+    return metric_value(metric_get(METRIC_COUNTER, name, "", labels));
+}
+
+/* The requests that were answered from the cache or from upstream, as counted by upstream. */
+static int64_t outcomes_counted(void) {
+    static const char *const types[] = {"manifest", "blob"};
+    static const char *const outcomes[] = {"hit", "miss", "joined", "revalidated", "stale"};
+    int64_t sum = 0;
+    for (size_t i = 0; i < 10; i++) {
+        char labels[100];
+        snprintf(labels, sizeof labels, "upstream=\"fake.test\",type=\"%s\",outcome=\"%s\"",
+                 types[i % 2], outcomes[i / 2]);
+        sum += counted("tarn_requests_total", labels);
+    }
+    return sum;
+}
+
+/* The same, as the CNCF registry's metrics count them. */
+static int64_t proxied_counted(void) {
+    return counted("registry_proxy_hits_total", "type=\"manifest\"") +
+           counted("registry_proxy_misses_total", "type=\"manifest\"") +
+           counted("registry_proxy_hits_total", "type=\"blob\"") +
+           counted("registry_proxy_misses_total", "type=\"blob\"");
+}
+
 /* ---- the tests ---- */
 
 static void want_blob(void) {
@@ -273,6 +299,9 @@ static void many_clients_get_right_responses_at_once(void **state) {
     assert_int_equal(requests_counted("handler=\"blob\",method=\"get\",code=\"200\""), 2 * each);
     assert_int_equal(requests_counted("handler=\"blob\",method=\"head\",code=\"200\""), each);
     assert_int_equal(requests_counted("handler=\"manifest\",method=\"get\",code=\"304\""), each);
+    assert_int_equal(requests_counted("handler=\"manifest\",method=\"other\",code=\"405\""), each);
+    assert_true(outcomes_counted() > each);
+    assert_int_equal(outcomes_counted(), proxied_counted());
 }
 
 /* An htpasswd file with the user `ann`, whose password is `secret`. */
