@@ -189,6 +189,10 @@ bool store_blob_quarantine(struct store *store, const struct digest *digest, int
     return ok;
 }
 
+uint64_t store_blob_removals(const struct store *store) {
+    return atomic_load(&store->removals);
+}
+
 bool store_blob_remove(struct store *store, const struct digest *digest, uint64_t *freed,
                        struct error *error) {
     char path[PATH_SIZE];
@@ -201,6 +205,7 @@ bool store_blob_remove(struct store *store, const struct digest *digest, uint64_
         return no_memory(store, path, error);
     bool there = root_stat(store, path, &state);
     bool gone = unlinkat(store->root, path, 0) == 0;
+    atomic_fetch_add(&store->removals, gone);
     if (gone && (there || hold.size != INDEX_ABSENT))
         *freed = there ? (uint64_t)state.st_size : hold.size;
     bool ok = gone || errno == ENOENT || errno == ENOTDIR ||
@@ -219,6 +224,7 @@ bool store_evict(struct store *store, int64_t before_s, struct store_blob *evict
     store_path_blob(path, &evicted->digest);
     bool ok = unlinkat(store->root, path, 0) == 0 || errno == ENOENT || errno == ENOTDIR ||
               error_set_errno(error, errno, "evict %s/%s", store->path, path);
+    atomic_fetch_add(&store->removals, ok);
     index_settle(&store->index, &hold, ok ? INDEX_ABSENT : hold.size);
     index_release(&store->index, &hold, false);
     return ok;

@@ -78,6 +78,11 @@ bool store_blob_quarantine(struct store *store, const struct digest *digest, int
 bool store_blob_remove(struct store *store, const struct digest *digest, uint64_t *freed,
                        struct error *error);
 
+/* How many blobs this process has deleted, evicted and quarantined. As long as the number stays the
+ * same, a blob that was there is there (unless another process deletes files below the root). Only
+ * reads memory. */
+uint64_t store_blob_removals(const struct store *store);
+
 /* Hashes a blob again. Reads at most `rate` bytes a second (0: no limit) and drops what it read
  * from the page cache, unless the bytes were cached before. Counts as no use.
  *

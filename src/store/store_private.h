@@ -21,6 +21,7 @@ struct store {
     struct condition open_partials_changed; /* an entry left open_partials */
     struct open_partial *open_partials;
     struct index index;             /* of the blobs; has its own lock */
+    _Atomic uint64_t removals;      /* blobs that this process deleted or quarantined */
     _Atomic bool scanned;           /* a scan has ended */
     _Atomic unsigned unread;        /* directories and blobs that the last scan could not read */
     _Atomic uint64_t partial_bytes; /* of partials that nobody has open, as of the last look */
