@@ -19,8 +19,11 @@ bool order_target_wait_for_scan(const struct order_target *target, const struct 
     struct store_usage usage;
     for (;;) {
         store_usage(target->store, &usage);
-        if (usage.complete)
+        if (usage.complete) {
+            if (target->cache)
+                cache_record_uses(target->cache);
             return true;
+        }
         if (!order_target_check(target, sink, error))
             return false;
         if (clock_ms() >= until_ms)

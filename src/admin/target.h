@@ -25,8 +25,8 @@ struct order_target {
 bool order_target_check(const struct order_target *target, const struct line_sink *sink,
                         struct error *error);
 
-/* Waits until the store's scan has found all blobs, at most a minute. False: ERROR_BUSY,
- * ERROR_CLOSED. */
+/* Waits until the store's scan has found all blobs, at most a minute. The store then knows when
+ * each was last used, also from memory. False: ERROR_BUSY, ERROR_CLOSED. */
 bool order_target_wait_for_scan(const struct order_target *target, const struct line_sink *sink,
                                 struct error *error);
 

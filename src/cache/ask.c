@@ -2,6 +2,7 @@
 #include "cache/ask.h"
 
 #include <inttypes.h>
+#include <string.h>
 #include "base/clock.h"
 #include "cache/cache_private.h"
 
@@ -17,12 +18,13 @@ void ask_key(char key[static KEY_SIZE], const struct repository *repository, con
                            !reference             ? ""
                            : reference->is_digest ? digest_format(&reference->digest, digest)
                                                   : reference->tag};
-    char *to = key, *end = key + KEY_SIZE - 1;
+    size_t used = 0;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        for (const char *from = parts[i]; *from && to < end; from++)
-            *to++ = *from;
+        size_t length = strnlen(parts[i], KEY_SIZE - 1 - used);
+        memcpy(key + used, parts[i], length);
+        used += length;
     }
-    *to = '\0';
+    key[used] = '\0';
 }
 
 int64_t ask_tag_ttl(const struct repository *repository) {

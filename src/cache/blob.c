@@ -70,12 +70,35 @@ static bool ask_head(struct cache *cache, const struct repository *repository,
     return true;
 }
 
+bool cache_blob_known(struct cache *cache, const struct repository *repository,
+                      const struct digest *digest, uint64_t *size) {
+    char key[KEY_SIZE];
+    struct reference reference = ask_reference(digest);
+    ask_key(key, repository, "stored", &reference);
+    return slot_get_stored(cache, key, size);
+}
+
+/* Keeps in memory that the blob is stored and linked, unless that is known already. */
+static void keep_known(struct cache *cache, const struct repository *repository,
+                       const struct digest *digest, uint64_t size,
+                       const struct slot_moment *moment) {
+    char key[KEY_SIZE];
+    uint64_t known;
+    struct reference reference = ask_reference(digest);
+    ask_key(key, repository, "stored", &reference);
+    if (!slot_get_stored(cache, key, &known) || known != size)
+        slot_put_stored(cache, key, size, moment);
+}
+
 bool cache_blob_stat(struct cache *cache, const struct repository *repository,
                      const struct digest *digest, uint64_t *size, enum cache_outcome *outcome,
                      struct error *error) {
+    const struct slot_moment moment = slot_moment_now(cache);
     *outcome = CACHE_HIT;
-    return store_blob_has_linked(cache->store, &repository->name, digest, size) ||
-           ask_head(cache, repository, digest, size, outcome, error);
+    if (!store_blob_has_linked(cache->store, &repository->name, digest, size))
+        return ask_head(cache, repository, digest, size, outcome, error);
+    keep_known(cache, repository, digest, *size, &moment);
+    return true;
 }
 
 /* Makes sure that the flight may be read through this repository. */
@@ -164,8 +187,12 @@ bool cache_blob_open(struct cache *cache, const struct repository *repository,
     *blob = (struct cache_blob){
         .fd = -1, .outcome = CACHE_HIT, .digest = *digest, .store = cache->store};
     struct store_access access;
+    cache_record_uses(cache);
+    const struct slot_moment moment = slot_moment_now(cache);
     blob->fd = store_blob_open_linked(cache->store, &repository->name, digest, &access);
-    if (access.stored && !access.linked) {
+    if (blob->fd >= 0)
+        keep_known(cache, repository, digest, access.size, &moment);
+    else if (access.stored && !access.linked) {
         /* The blob came through another repository: upstream decides about this one. */
         if (!ask_head(cache, repository, digest, &access.size, &blob->outcome, error))
             return false;

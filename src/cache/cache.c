@@ -2,6 +2,7 @@
 #include "cache/cache.h"
 
 #include <stdlib.h>
+#include <sys/random.h>
 #include "base/clock.h"
 #include "cache/cache_private.h"
 #include "cache/document.h"
@@ -41,6 +42,10 @@ struct cache *cache_new(const struct cache_settings *settings, struct upkeep *up
     cache->stale_after_ms = settings->stale_after_ms;
     cache->pulled_bytes = metric_get(METRIC_COUNTER, "registry_proxy_pulled_bytes_total",
                                      "Bytes pulled from upstreams.", "type=\"manifest\"");
+    cache->uses_round = 1; /* a new document's round is 0: its use is not noted */
+    if (getrandom(cache->slots_secret, sizeof cache->slots_secret, GRND_NONBLOCK) < 0)
+        cache->slots_secret[0] = (uint64_t)clock_us(); /* still a correct table */
+    lock_init(&cache->uses_lock);
     lock_init(&cache->slots_lock);
     lock_init(&cache->questions_lock);
     condition_init(&cache->answered);
@@ -60,7 +65,9 @@ bool cache_free(struct cache *cache) {
     lock_release(&cache->questions_lock);
     if (!idle || !flights_free(cache->flights))
         return false;
+    cache_record_uses(cache);
     cache_forget(cache);
+    lock_finish(&cache->uses_lock);
     lock_finish(&cache->slots_lock);
     lock_finish(&cache->questions_lock);
     condition_finish(&cache->answered);

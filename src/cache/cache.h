@@ -13,7 +13,8 @@
  * A blob that came through one repository is not readable through another: the first read through
  * the other repository asks upstream with one HEAD (promise 8).
  *
- * Threads: all calls from any thread; each may block while upstream is asked.
+ * Threads: all calls from any thread. Each may block while upstream is asked, except those under
+ * "without waiting".
  */
 #ifndef CACHE_CACHE_H
 #define CACHE_CACHE_H
@@ -68,10 +69,21 @@ enum cache_outcome {
 
 /* ---- documents ---- */
 
-/* Immutable and shared; released with document_release(). */
+/*
+ * What a caller derives from a document once, for as long as the document lives: for example the
+ * head of the response. The caller makes this the first member of its own struct.
+ */
+struct document_derived {
+    void (*free)(struct document_derived *derived);
+};
+
+/* Immutable (but for the first three members, which belong to cache/) and shared; released with
+ * document_release(). */
 struct document {
     _Atomic unsigned references;
-    struct digest digest; /* of the bytes */
+    _Atomic unsigned use_round;                  /* cache/uses.h */
+    struct document_derived *_Atomic derivation; /* owned; NULL: none */
+    struct digest digest;                        /* of the bytes */
     char media_type[128];
     bool has_bytes;  /* false: only the head is known (from a response to HEAD) */
     uint64_t length; /* of the whole, even without bytes */
@@ -79,7 +91,20 @@ struct document {
 };
 void document_release(struct document *document); /* NULL is allowed */
 
-/* Drops all documents from memory. Those that the store holds are read from there again. */
+/* What was derived from the document; NULL: nothing yet. Valid as long as the caller holds its
+ * reference to the document. */
+struct document_derived *document_derived(struct document *document);
+
+/* Gives `derived` to the document, which frees it at its own end by derived->free(). The first
+ * thread that calls this wins: for every other one, `derived` is freed at once. The result is what
+ * the document has now. Nobody changes it from then on, because several threads read it. It may
+ * take 512 bytes for which the cache's limit accounts. */
+struct document_derived *document_set_derived(struct document *document,
+                                              struct document_derived *derived);
+
+/* Drops from memory all documents and all that is known of blobs. What the store holds is read from
+ * there again. What another thread has read from the store but not yet kept in memory is not kept.
+ */
 void cache_forget(struct cache *cache);
 
 /* A document and how it was found. */
@@ -159,6 +184,45 @@ bool cache_blob_settle(struct cache_blob *blob, struct error *error);
 bool cache_blob_stat(struct cache *cache, const struct repository *repository,
                      const struct digest *digest, uint64_t *size, enum cache_outcome *outcome,
                      struct error *error);
+
+/* ---- without waiting ---- */
+
+/*
+ * These are for a thread that must not wait, because it serves many connections. They answer from
+ * memory alone: they make no system call, call no function of the store that does, and do not
+ * allocate; no lock that they take is held over I/O. Each gives the answer that the waiting call
+ * would give now, or none.
+ */
+enum cache_held {
+    CACHE_NOT_HELD,   /* only the waiting call can answer; *result has no document */
+    CACHE_HELD,       /* *result is set as by the waiting call; the outcome is CACHE_HIT */
+    CACHE_HELD_ABSENT /* upstream's 404 is still believed; *error is set */
+};
+
+/* A use of the manifest is noted, and the store is told at the next cache_record_uses(). If too
+ * many uses are noted, CACHE_NOT_HELD is the result. */
+enum cache_held cache_manifest_held(struct cache *cache, const struct repository *repository,
+                                    const struct reference *reference, bool head_only,
+                                    struct cache_result *result, struct error *error);
+enum cache_held cache_tags_held(struct cache *cache, const struct repository *repository,
+                                struct cache_result *result, struct error *error);
+enum cache_held cache_referrers_held(struct cache *cache, const struct repository *repository,
+                                     const struct digest *subject, struct cache_result *result,
+                                     struct error *error);
+
+/*
+ * Whether the store holds the blob and the repository has a link to it, and the blob's size: for
+ * HEAD and for 304. It is known for a minute after cache_blob_stat() or cache_blob_open() found
+ * both, but only until the store deletes or quarantines any blob, or cache_forget() is called. So
+ * the answer is wrong for at most a minute, and only if somebody else deletes files below the root.
+ */
+bool cache_blob_known(struct cache *cache, const struct repository *repository,
+                      const struct digest *digest, uint64_t *size);
+
+/* Tells the store of the manifests that were served from memory, so that eviction knows them as
+ * used. May wait for the disk. cache_manifest(), cache_blob_open() and cache_free() begin with it,
+ * so that it is done before each transfer; whoever looks at times of last use calls it first. */
+void cache_record_uses(struct cache *cache);
 
 /* ---- flights ---- */
 

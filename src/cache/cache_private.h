@@ -6,6 +6,7 @@
 #include "base/metric.h"
 #include "cache/cache.h"
 #include "cache/flight/flight.h"
+#include "cache/uses.h"
 
 struct question;
 struct slot;
@@ -18,9 +19,16 @@ struct cache {
     int64_t negative_ttl_ms, stale_after_ms;
     struct metric *pulled_bytes;
 
+    uint64_t slots_secret[2];    /* keys the hashes of `slots` */
     struct lock slots_lock;      /* guards slots, recent, used */
     struct slot *slots, *recent; /* recent: most recently used first */
     size_t used;
+    atomic_uint forgets; /* calls of cache_forget(); changed under slots_lock */
+
+    atomic_uint uses_round; /* counts the times `uses` was emptied; changed under uses_lock */
+    struct lock uses_lock;  /* guards uses, uses_count; held alone */
+    struct digest uses[USES_LIMIT];
+    size_t uses_count;
 
     struct lock questions_lock; /* guards questions and the guarded part of each */
     struct condition answered;

@@ -20,6 +20,23 @@ struct document *document_keep(struct document *document) {
 }
 
 void document_release(struct document *document) {
-    if (document && atomic_fetch_sub_explicit(&document->references, 1, memory_order_acq_rel) == 1)
-        free(document);
+    if (!document || atomic_fetch_sub_explicit(&document->references, 1, memory_order_acq_rel) > 1)
+        return;
+    struct document_derived *derived = document_derived(document);
+    if (derived)
+        derived->free(derived);
+    free(document);
+}
+
+struct document_derived *document_derived(struct document *document) {
+    return atomic_load_explicit(&document->derivation, memory_order_acquire);
+}
+
+struct document_derived *document_set_derived(struct document *document,
+                                              struct document_derived *derived) {
+    struct document_derived *earlier = NULL;
+    if (atomic_compare_exchange_strong(&document->derivation, &earlier, derived))
+        return derived;
+    derived->free(derived);
+    return earlier;
 }

@@ -309,6 +309,7 @@ static enum slot_state look(struct cache *cache, const struct inquiry *inquiry,
         return state;
 
     /* Memory has nothing, or the head alone. */
+    const struct slot_moment moment = slot_moment_now(cache);
     struct document *known = *held, *stored;
     int64_t age_ms = 0;
     if (reference->is_digest)
@@ -324,7 +325,8 @@ static enum slot_state look(struct cache *cache, const struct inquiry *inquiry,
     int64_t ttl = reference->is_digest ? INT64_MAX : ask_tag_ttl(repository);
     if (age_ms >= ttl || (known && !reference->is_digest && age_ms > 0))
         return SLOT_STALE;
-    slot_put(cache, inquiry->key, stored, reference->is_digest ? INT64_MAX : ttl - age_ms);
+    slot_put_loaded(cache, inquiry->key, stored, reference->is_digest ? INT64_MAX : ttl - age_ms,
+                    &moment);
     return SLOT_FRESH;
 }
 
@@ -346,6 +348,7 @@ bool cache_manifest(struct cache *cache, const struct repository *repository,
                               .answer = head_only ? answer_manifest_head : answer_manifest,
                               .is_head = head_only,
                               .needs_bytes = !head_only};
+    cache_record_uses(cache);
     ask_key(key, repository, "manifest", reference);
     enum slot_state state = look(cache, &inquiry, &held, error);
     *result = (struct cache_result){.document = held, .outcome = CACHE_HIT};

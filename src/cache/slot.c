@@ -7,100 +7,232 @@
 #include "base/clock.h"
 #include "base/lock.h"
 #include "cache/cache_private.h"
+#include "store/blobs.h"
 
-enum { SLOT_COST = 512 }; /* memory of a slot without its document's bytes, roughly */
+/* Memory without a document's bytes, roughly: of a slot with its document, and of what a caller
+ * derives from the document. */
+enum { SLOT_COST = 512, DERIVED_COST = 512 };
+
+/* What is known under a key: one of a document, an absence and a stored blob. */
+struct content {
+    struct document *document;
+    struct error *absence;
+    bool stored;
+    uint64_t stored_size, removals; /* removals: store_blob_removals() when the store was asked */
+    int64_t until_ms;               /* fresh, or believed, until then */
+};
 
 struct slot {
     UT_hash_handle hh;
-    char *key;
-    struct document *document; /* NULL: absent */
-    struct error *absence;
-    int64_t until_ms; /* fresh, or believed absent, until then */
+    struct content content;
     size_t cost;
     struct slot *prev, *next;
+    char key[];
 };
 
-static void slot_remove(struct cache *cache, struct slot *slot) REQUIRES(cache->slots_lock);
-static void slot_remove(struct cache *cache, struct slot *slot) {
-    HASH_DEL(cache->slots, slot);
-    DL_DELETE(cache->recent, slot);
-    cache->used -= slot->cost;
-    document_release(slot->document);
-    free(slot->absence);
-    free(slot->key);
-    free(slot);
+static void content_finish(struct content *content) {
+    document_release(content->document);
+    free(content->absence);
 }
 
-void cache_forget(struct cache *cache) {
-    lock_acquire(&cache->slots_lock);
-    while (cache->recent)
-        slot_remove(cache, cache->recent);
-    lock_release(&cache->slots_lock);
+static void free_slots(struct slot *slots) {
+    for (struct slot *next; slots; slots = next) {
+        next = slots->next;
+        content_finish(&slots->content);
+        free(slots);
+    }
+}
+
+/* ---- the hash of a key ---- */
+
+static uint64_t rotate(uint64_t word, int bits) {
+    return word << bits | word >> (64 - bits);
+}
+
+static void sip_round(uint64_t v[static 4]) {
+    v[0] += v[1];
+    v[2] += v[3];
+    v[1] = rotate(v[1], 13) ^ v[0];
+    v[3] = rotate(v[3], 16) ^ v[2];
+    v[0] = rotate(v[0], 32);
+    v[2] += v[1];
+    v[0] += v[3];
+    v[1] = rotate(v[1], 17) ^ v[2];
+    v[3] = rotate(v[3], 21) ^ v[0];
+    v[2] = rotate(v[2], 32);
+}
+
+/* SipHash-1-3 (Aumasson and Bernstein, 2012), because clients choose the keys: nobody who does not
+ * know the secret can find keys that share a bucket. */
+static unsigned hash_of(const struct cache *cache, const char *key, size_t length) {
+    const uint64_t *secret = cache->slots_secret;
+    uint64_t v[4] = {secret[0] ^ 0x736f6d6570736575, secret[1] ^ 0x646f72616e646f6d,
+                     secret[0] ^ 0x6c7967656e657261, secret[1] ^ 0x7465646279746573};
+    uint64_t word = 0;
+    size_t at = 0;
+    for (; at + sizeof word <= length; at += sizeof word) {
+        memcpy(&word, key + at, sizeof word);
+        v[3] ^= word;
+        sip_round(v);
+        v[0] ^= word;
+    }
+    word = 0;
+    memcpy(&word, key + at, length - at);
+    word |= (uint64_t)length << 56;
+    v[3] ^= word;
+    sip_round(v);
+    v[0] ^= word;
+    v[2] ^= 0xff;
+    for (int i = 0; i < 3; i++)
+        sip_round(v);
+    uint64_t hash = v[0] ^ v[1] ^ v[2] ^ v[3];
+    return (unsigned)(hash ^ hash >> 32);
+}
+
+static struct slot *find(struct cache *cache, const char *key, size_t length, unsigned hash)
+    REQUIRES(cache->slots_lock);
+static struct slot *find(struct cache *cache, const char *key, size_t length, unsigned hash) {
+    struct slot *slot;
+    HASH_FIND_BYHASHVALUE(hh, cache->slots, key, length, hash, slot);
+    return slot;
+}
+
+/* ---- looking ---- */
+
+static void move_to_front(struct cache *cache, struct slot *slot) REQUIRES(cache->slots_lock);
+static void move_to_front(struct cache *cache, struct slot *slot) {
+    if (cache->recent == slot)
+        return;
+    DL_DELETE(cache->recent, slot);
+    DL_PREPEND(cache->recent, slot);
 }
 
 enum slot_state slot_get(struct cache *cache, const char *key, struct document **document,
                          struct error *error) {
     int64_t now = clock_ms();
+    size_t length = strlen(key);
+    unsigned hash = hash_of(cache, key, length);
     enum slot_state state = SLOT_EMPTY;
     *document = NULL;
     lock_acquire(&cache->slots_lock);
-    struct slot *slot;
-    HASH_FIND_STR(cache->slots, key, slot);
-    if (slot && slot->document) {
-        *document = document_keep(slot->document);
-        state = now < slot->until_ms ? SLOT_FRESH : SLOT_STALE;
-    } else if (slot && now < slot->until_ms) {
+    struct slot *slot = find(cache, key, length, hash);
+    const struct content *content = slot ? &slot->content : NULL;
+    if (slot && content->document) {
+        *document = document_keep(content->document);
+        state = now < content->until_ms ? SLOT_FRESH : SLOT_STALE;
+    } else if (slot && content->absence && now < content->until_ms) {
         if (error)
-            *error = *slot->absence;
+            *error = *content->absence;
         state = SLOT_ABSENT;
     }
-    if (state != SLOT_EMPTY && cache->recent != slot) {
-        DL_DELETE(cache->recent, slot);
-        DL_PREPEND(cache->recent, slot);
-    }
+    if (state != SLOT_EMPTY)
+        move_to_front(cache, slot);
     lock_release(&cache->slots_lock);
     return state;
 }
 
-/* Replaces what is known under `key`. Takes over the references to document and absence. */
-static void put(struct cache *cache, const char *key, struct document *document,
-                struct error *absence, int64_t until_ms) {
-    struct slot *fresh = calloc(1, sizeof *fresh), *old;
-    char *name = strdup(key);
-    size_t cost = SLOT_COST + (absence ? sizeof *absence : 0) +
-                  (document && document->has_bytes ? document->length : 0);
+bool slot_get_stored(struct cache *cache, const char *key, uint64_t *size) {
+    int64_t now = clock_ms();
+    uint64_t removals = store_blob_removals(cache->store);
+    size_t length = strlen(key);
+    unsigned hash = hash_of(cache, key, length);
     lock_acquire(&cache->slots_lock);
-    HASH_FIND_STR(cache->slots, key, old);
+    struct slot *slot = find(cache, key, length, hash);
+    bool stored = slot && slot->content.stored && slot->content.removals == removals &&
+                  now < slot->content.until_ms;
+    if (stored) {
+        *size = slot->content.stored_size;
+        move_to_front(cache, slot);
+    }
+    lock_release(&cache->slots_lock);
+    return stored;
+}
+
+/* ---- changing ---- */
+
+/* Takes the slot out, and puts it in front of `gone`, to be freed without the lock. */
+static void take_out(struct cache *cache, struct slot *slot, struct slot **gone)
+    REQUIRES(cache->slots_lock);
+static void take_out(struct cache *cache, struct slot *slot, struct slot **gone) {
+    HASH_DEL(cache->slots, slot);
+    DL_DELETE(cache->recent, slot);
+    cache->used -= slot->cost;
+    LL_PREPEND(*gone, slot);
+}
+
+void cache_forget(struct cache *cache) {
+    lock_acquire(&cache->slots_lock);
+    struct slot *gone = cache->recent;
+    HASH_CLEAR(hh, cache->slots);
+    cache->recent = NULL;
+    cache->used = 0;
+    atomic_fetch_add(&cache->forgets, 1);
+    lock_release(&cache->slots_lock);
+    free_slots(gone);
+}
+
+static struct slot *slot_new(const char *key, size_t length, const struct content *content) {
+    struct slot *slot = calloc(1, sizeof *slot + length + 1);
+    if (!slot)
+        return NULL;
+    memcpy(slot->key, key, length + 1);
+    slot->content = *content;
+    slot->cost = SLOT_COST + (content->absence ? sizeof *content->absence : 0);
+    if (content->document)
+        slot->cost += DERIVED_COST + (content->document->has_bytes ? content->document->length : 0);
+    return slot;
+}
+
+/* Replaces what is known under `key`, unless there was a cache_forget() since there were `forgets`
+ * of them. Takes over the references of `content`. */
+static void put(struct cache *cache, const char *key, struct content content, unsigned forgets) {
+    size_t length = strlen(key);
+    unsigned hash = hash_of(cache, key, length);
+    struct slot *fresh = slot_new(key, length, &content), *gone = NULL;
+    lock_acquire(&cache->slots_lock);
+    struct slot *old = find(cache, key, length, hash);
     if (old)
-        slot_remove(cache, old);
-    bool fits = fresh && name && (document || absence) && cost <= cache->document_memory;
+        take_out(cache, old, &gone);
+    bool known = content.document || content.absence || content.stored;
+    bool fits = fresh && known && fresh->cost <= cache->document_memory &&
+                forgets == atomic_load(&cache->forgets);
     if (fits) {
-        *fresh = (struct slot){.key = name,
-                               .document = document,
-                               .absence = absence,
-                               .until_ms = until_ms,
-                               .cost = cost};
-        HASH_ADD_KEYPTR(hh, cache->slots, fresh->key, strlen(fresh->key), fresh);
+        HASH_ADD_KEYPTR_BYHASHVALUE(hh, cache->slots, fresh->key, length, hash, fresh);
         fits = fresh->hh.tbl != NULL; /* else no memory for the table */
     }
     if (fits) {
         DL_PREPEND(cache->recent, fresh);
-        cache->used += cost;
+        cache->used += fresh->cost;
         while (cache->used > cache->document_memory) /* recent->prev is the least recent */
-            slot_remove(cache, cache->recent->prev);
+            take_out(cache, cache->recent->prev, &gone);
     }
     lock_release(&cache->slots_lock);
+    free_slots(gone);
     if (!fits) {
-        document_release(document);
-        free(absence);
-        free(name);
+        content_finish(&content);
         free(fresh);
     }
 }
 
+static int64_t from_now(int64_t ms) {
+    return ms == INT64_MAX ? INT64_MAX : clock_ms() + ms;
+}
+
+struct slot_moment slot_moment_now(const struct cache *cache) {
+    return (struct slot_moment){atomic_load(&cache->forgets), store_blob_removals(cache->store)};
+}
+
 void slot_put(struct cache *cache, const char *key, struct document *document, int64_t fresh_ms) {
-    int64_t until = fresh_ms == INT64_MAX ? INT64_MAX : clock_ms() + fresh_ms;
-    put(cache, key, document_keep(document), NULL, until);
+    const struct content content = {.document = document_keep(document),
+                                    .until_ms = from_now(fresh_ms)};
+    put(cache, key, content, atomic_load(&cache->forgets));
+}
+
+void slot_put_loaded(struct cache *cache, const char *key, struct document *document,
+                     int64_t fresh_ms, const struct slot_moment *moment) {
+    const struct content content = {.document = document_keep(document),
+                                    .until_ms = from_now(fresh_ms)};
+    put(cache, key, content, moment->forgets);
 }
 
 void slot_put_absent(struct cache *cache, const char *key, const struct error *error,
@@ -109,5 +241,15 @@ void slot_put_absent(struct cache *cache, const char *key, const struct error *e
     if (absence)
         *absence = *error;
     /* If there is no memory to record the absence, at least the old document is dropped. */
-    put(cache, key, NULL, absence, clock_ms() + ttl_ms);
+    put(cache, key, (struct content){.absence = absence, .until_ms = from_now(ttl_ms)},
+        atomic_load(&cache->forgets));
+}
+
+void slot_put_stored(struct cache *cache, const char *key, uint64_t size,
+                     const struct slot_moment *moment) {
+    const struct content content = {.stored = true,
+                                    .stored_size = size,
+                                    .removals = moment->removals,
+                                    .until_ms = from_now(STORED_MS)};
+    put(cache, key, content, moment->forgets);
 }

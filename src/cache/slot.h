@@ -1,9 +1,12 @@
 /*
  * Documents in memory, by key. Private to cache/.
  *
- * A slot is what is known under one key: a document with the time until which it is fresh, or a
- * real 404 with the time until which it is believed. The slots are bounded by bytes; the least
- * recently used slot goes first.
+ * A slot is what is known under one key: a document with the time until which it is fresh, a real
+ * 404 with the time until which it is believed, or the size of a blob that the store holds. The
+ * slots are bounded by bytes; the least recently used slot goes first.
+ *
+ * slots_lock is held for pointers only: a slot's memory is freed after the lock is released. The
+ * functions that look make no system call and do not allocate.
  *
  * Threads: any.
  */
@@ -26,5 +29,27 @@ enum slot_state slot_get(struct cache *cache, const char *key, struct document *
 void slot_put(struct cache *cache, const char *key, struct document *document, int64_t fresh_ms);
 void slot_put_absent(struct cache *cache, const char *key, const struct error *error,
                      int64_t ttl_ms);
+
+/* ---- what the store said ---- */
+
+/* A moment before the store is asked. What the store says is kept only if it was not deleted since
+ * that moment. */
+struct slot_moment {
+    unsigned forgets;  /* calls of cache_forget() */
+    uint64_t removals; /* store_blob_removals() */
+};
+struct slot_moment slot_moment_now(const struct cache *cache);
+
+/* slot_put() of a document that was read from the store. After a cache_forget() since `moment`
+ * nothing is kept. */
+void slot_put_loaded(struct cache *cache, const char *key, struct document *document,
+                     int64_t fresh_ms, const struct slot_moment *moment);
+
+/* The store holds the blob for the key's repository. That is believed for STORED_MS, but only until
+ * the store deletes any blob, or cache_forget() is called. */
+enum { STORED_MS = 60 * 1000 };
+void slot_put_stored(struct cache *cache, const char *key, uint64_t size,
+                     const struct slot_moment *moment);
+bool slot_get_stored(struct cache *cache, const char *key, uint64_t *size);
 
 #endif

@@ -1,0 +1,48 @@
+/* Answers from memory alone, for threads that must not wait. cache_blob_known() is in blob.c. */
+#include "cache/ask.h"
+#include "cache/cache_private.h"
+
+/* What is held under the key, and may be served now. */
+static enum cache_held held(struct cache *cache, const char *key, bool needs_bytes,
+                            struct cache_result *result, struct error *error) {
+    struct document *document;
+    enum slot_state state = slot_get(cache, key, &document, error);
+    *result = (struct cache_result){.outcome = CACHE_HIT};
+    if (state == SLOT_ABSENT)
+        return CACHE_HELD_ABSENT;
+    if (state == SLOT_FRESH && (document->has_bytes || !needs_bytes)) {
+        result->document = document;
+        return CACHE_HELD;
+    }
+    document_release(document);
+    return CACHE_NOT_HELD;
+}
+
+enum cache_held cache_manifest_held(struct cache *cache, const struct repository *repository,
+                                    const struct reference *reference, bool head_only,
+                                    struct cache_result *result, struct error *error) {
+    char key[KEY_SIZE];
+    ask_key(key, repository, "manifest", reference);
+    enum cache_held found = held(cache, key, !head_only, result, error);
+    if (found != CACHE_HELD || uses_note(cache, result->document))
+        return found;
+    document_release(result->document);
+    result->document = NULL;
+    return CACHE_NOT_HELD;
+}
+
+enum cache_held cache_tags_held(struct cache *cache, const struct repository *repository,
+                                struct cache_result *result, struct error *error) {
+    char key[KEY_SIZE];
+    ask_key(key, repository, "tags", NULL);
+    return held(cache, key, true, result, error);
+}
+
+enum cache_held cache_referrers_held(struct cache *cache, const struct repository *repository,
+                                     const struct digest *subject, struct cache_result *result,
+                                     struct error *error) {
+    char key[KEY_SIZE];
+    struct reference reference = ask_reference(subject);
+    ask_key(key, repository, "referrers", &reference);
+    return held(cache, key, true, result, error);
+}
