@@ -1,12 +1,16 @@
 """The clients: wrk for many small responses, plain sockets for large ones."""
+import concurrent.futures
 import hashlib
 import os
 import re
+import select
 import selectors
 import socket
+import ssl
 import subprocess
 import threading
 import time
+from typing import NamedTuple
 
 REPOSITORY = "bench/app"
 ACCEPT = "application/vnd.oci.image.manifest.v1+json, */*"
@@ -37,14 +41,18 @@ class Download:
             and self.received == self.announced
 
 
+def request(port, path, method="GET", fields=""):
+    return (f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: bench\r\n"
+            f"Accept: {ACCEPT}\r\n{fields}\r\n").encode()
+
+
 def connect_and_ask(port, path, method="GET", receive_buffer=0):
     sock = socket.socket()
     if receive_buffer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     sock.settimeout(120)
     sock.connect(("127.0.0.1", port))
-    sock.sendall(f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
-                 f"User-Agent: bench\r\nAccept: {ACCEPT}\r\nConnection: close\r\n\r\n".encode())
+    sock.sendall(request(port, path, method, "Connection: close\r\n"))
     return sock
 
 
@@ -147,15 +155,61 @@ class SlowCrowd:
             sock.close()
 
 
-def requests_per_second(port, path, connections, seconds):
-    """Measures by wrk with keep-alive. A response other than 2xx is an error, because it would
-    falsify the figure."""
+class IdleCrowd:
+    """Connections that have each had one response and send nothing more."""
+
+    PER_ADDRESS = 5000  # connections from each of 127.0.0.2, 127.0.0.3, ...: ports are finite
+
+    def __init__(self, server, path, count):
+        self.server, self.path = server, path
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self.context.check_hostname, self.context.verify_mode = False, ssl.CERT_NONE
+        # A handshake takes the client about two milliseconds, so they share the processors.
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            self.sockets = list(pool.map(self._open, range(count)))
+
+    def _open(self, index):
+        source = f"127.0.0.{2 + index // self.PER_ADDRESS}"
+        sock = socket.create_connection(("127.0.0.1", self.server.port), 20, (source, 0))
+        if self.server.scheme == "https":
+            sock = self.context.wrap_socket(sock)
+        sock.sendall(request(self.server.port, self.path))
+        _, length, body = read_head(sock)
+        while len(body) < length:
+            piece = sock.recv(length - len(body))
+            if not piece:
+                raise ConnectionError("closed before the end of the body")
+            body += piece
+        return sock
+
+    def closed(self):
+        """How many the server has closed."""
+        poll = select.poll()
+        for sock in self.sockets:
+            poll.register(sock.fileno(), select.POLLIN)
+        return len(poll.poll(0))
+
+    def close(self):
+        for sock in self.sockets:
+            sock.close()
+
+
+class Load(NamedTuple):
+    """What wrk measured."""
+    requests: int
+    per_second: float
+
+
+def load(url, connections, seconds):
+    """Loads a server by wrk with keep-alive. A response other than 2xx is an error, because it
+    would falsify the figure."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "60s",
-               "-H", f"Accept: {ACCEPT}", f"http://127.0.0.1:{port}{path}"]
+               "-H", f"Accept: {ACCEPT}", url]
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     if "Non-2xx" in out or "Socket errors" in out:
         raise RuntimeError(f"{' '.join(command)}:\n{out}")
-    return float(re.search(r"Requests/sec: +([\d.]+)", out)[1])
+    return Load(int(re.search(r"(\d+) requests in", out)[1]),
+                float(re.search(r"Requests/sec: +([\d.]+)", out)[1]))
 
 
 def curl_seconds(port, path):

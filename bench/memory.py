@@ -8,7 +8,7 @@ from rows import Row
 
 def memory(bench):
     """resident memory: idle, and with 1,000 downloads of one blob in progress, hot and cold"""
-    count = 200 if bench.quick else 1000
+    count = 1000
     path = clients.blob_path(bench.content.blob(256 * MIB))
     idle, hot, cold = {}, {}, {}
     for server in bench.caches:
@@ -34,6 +34,35 @@ def memory(bench):
     bench.upstream.set()
     for server in bench.caches:
         server.start()
+
+
+def idle_connections(bench):
+    """resident memory of each of 10,000 idle connections"""
+    yield from _idle(bench, "plain", bench.for_crowds, 1.0)
+
+
+def idle_connections_tls(bench):
+    """resident memory of each of 10,000 idle connections with TLS"""
+    yield from _idle(bench, "TLS", bench.for_crowds_tls, 16.0)
+
+
+def _idle(bench, kind, pair, goal):
+    """The row of one kind of connection. Each has had one response."""
+    count, values = min(10_000, bench.descriptors - 500), {}
+    path = clients.manifest_path(bench.reference("digest"))
+    for server in pair:
+        if server is None:
+            continue
+        with bench.running([server]):
+            clients.IdleCrowd(server, path, 1).close()
+            time.sleep(1)
+            before = server.resident_bytes()
+            crowd = clients.IdleCrowd(server, path, count)
+            values[server.name] = (server.settled_bytes() - before) / count / 1024
+            bench.check(crowd.closed() == 0, server, f"{crowd.closed()} idle connections closed")
+            crowd.close()
+    yield Row(f"idle connection, {kind}: resident memory of each of {count:,}", "KiB", values, None,
+              ("<=", goal))
 
 
 def _crowded(bench, server, path, count):

@@ -3,41 +3,97 @@
 If there is no program at --tarn, it measures only the others.
 """
 import argparse
+import contextlib
 import json
 import os
-import platform
 import resource
 import shutil
 import signal
 import sys
 import tempfile
-import time
 
 import figures
+import machine
+import quiet
 from content import Content
-from servers import DockerRegistry, Nginx, PacedRegistry, Tarn
-
-COLUMNS = ["tarn", "nginx", "docker-registry", "curl", "SHA-256 alone"]
+from report import Run, number, table
+from servers import Certificate, DockerRegistry, Nginx, PacedRegistry, Tarn
 
 
 class Bench:
     """What all figures use: the servers, and how many rounds to measure."""
 
-    def __init__(self, folder, options):
+    def __init__(self, folder, options, descriptors):
         self.quick = options.quick
-        self.rounds = 2 if options.quick else 5
+        self.rounds = 4 if options.quick else 9
         self.blobs = options.blobs
+        self.descriptors = descriptors
         self.connections = 4
         self.faults = []
         self.content = Content(os.path.join(folder, "content"))
+        self.program = os.path.abspath(options.tarn) if os.access(options.tarn, os.X_OK) else None
+        self.folder = folder
         self.upstream = PacedRegistry(folder, self.content.folder)
         self.nginx = Nginx(folder, self.content.folder)
         self.registry = DockerRegistry(folder, self.upstream)
-        self.tarn = None
-        if os.access(options.tarn, os.X_OK):
-            self.tarn = Tarn(folder, self.upstream, os.path.abspath(options.tarn), self.connections)
+        self.tarn = self._tarn()
         self.caches = [server for server in (self.tarn, self.registry) if server]
+        if options.without_docker_registry:
+            self.caches.remove(self.registry)
         self.servers = [self.upstream, self.nginx, *self.caches]
+        self._make_pairs(Certificate(folder))
+
+    def _tarn(self, **settings):
+        if self.program is None:
+            return None
+        return Tarn(self.folder, self.upstream, self.program, self.connections, **settings)
+
+    def _nginx(self, **settings):
+        return Nginx(self.folder, self.content.folder, **settings)
+
+    def _make_pairs(self, certificate):
+        """Pairs of a tarn (or None) and an nginx that run during one figure only."""
+        crowd = {"level": "warn", "extra": "max_connections: 20000\nidle_timeout: 10m\n"}
+        self.without_log = (self._tarn(variant="-without-log", level="warn"),
+                            self._nginx(variant="-without-log", is_logging=False))
+        self.with_tls = (self._tarn(variant="-tls", certificate=certificate),
+                         self._nginx(variant="-tls", certificate=certificate))
+        self.for_crowds = (self._tarn(variant="-crowd", **crowd), self._nginx(variant="-crowd"))
+        self.for_crowds_tls = (
+            self._tarn(variant="-crowd-tls", certificate=certificate, **crowd),
+            self._nginx(variant="-crowd-tls", certificate=certificate))
+        self.temporary = [server for pair in (self.without_log, self.with_tls, self.for_crowds,
+                                              self.for_crowds_tls) for server in pair if server]
+
+    def reference(self, kind):
+        """The manifest's digest or its tag."""
+        return f"sha256:{self.content.manifest}" if kind == "digest" else self.content.tag
+
+    @contextlib.contextmanager
+    def running(self, servers):
+        """Starts those of the servers that do not run, and stops these again."""
+        started = [server for server in servers if server.process is None]
+        try:
+            for server in started:
+                server.start()
+            yield
+        finally:
+            for server in started:
+                server.stop()
+
+    def watch(self):
+        """Watches how busy others are, from now on."""
+        return quiet.Watch(self._own_times)
+
+    def _own_times(self):
+        own = os.times()
+        found = [(own.user + own.children_user, own.system + own.children_system)]
+        found += [server.cpu_times() for server in self.servers + self.temporary]
+        return tuple(map(sum, zip(*found)))
+
+    def stop(self):
+        for server in self.servers + self.temporary:
+            server.stop()
 
     def check(self, is_well, server, what):
         """Records a wrong response. The run goes on; at the end it fails if a response of
@@ -47,47 +103,19 @@ class Bench:
             self.faults.append(server.name)
 
 
-def number(value):
-    if value == 0 or abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}".rstrip("0").rstrip(".")
-
-
-def table(rows):
-    names = [name for name in COLUMNS if any(name in row.values for row in rows)]
-    lines = ["| figure | unit | " + " | ".join(names) + " | ratio | goal | met |",
-             "|---|---|" + "---:|" * len(names) + "---|---|---|"]
-    for row in rows:
-        cells = [number(row.values[name]) if name in row.values else "" for name in names]
-        compared = f"{number(row.ratio[1])} {row.ratio[0]}" if row.ratio else ""
-        goal = f"{row.goal[0]} {number(row.goal[1])}" if row.goal else ""
-        met = {True: "yes", False: "**no**", None: ""}[row.met]
-        name = f"{row.name} ({row.note})" if row.note else row.name
-        lines.append("| " + " | ".join([name, row.unit, *cells, compared, goal, met]) + " |")
-    return "\n".join(lines)
-
-
-def as_json(rows):
-    return {
-        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": {"processors": os.cpu_count(), "kernel": platform.release(),
-                    "architecture": platform.machine(), "load": os.getloadavg()[0]},
-        "rows": [{"figure": row.name, "unit": row.unit, "values": row.values,
-                  "ratio": row.ratio and {"to": row.ratio[0], "value": row.ratio[1]},
-                  "goal": row.goal and " ".join(map(str, row.goal)), "met": row.met,
-                  "note": row.note} for row in rows],
-    }
-
-
 def parse_options():
-    described = "\n".join(f"  {name:14} {figure.__doc__}" for name, figure in figures.ALL.items())
+    width = max(map(len, figures.ALL))
+    described = "\n".join(f"  {name:{width}}  " + " ".join(figure.__doc__.split())
+                          for name, figure in figures.ALL.items())
     parser = argparse.ArgumentParser(
         prog="script/bench", formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Measures tarn beside nginx and docker-registry in one run.",
-        epilog="figures:\n" + described)
+        epilog=quiet.DESCRIPTION + "\nfigures:\n" + described)
     parser.add_argument("figure", nargs="*", help="only these; default: all")
     parser.add_argument("--quick", action="store_true",
-                        help="fewer rounds and smaller blobs: faster (a minute or two), less exact")
+                        help="fewer and shorter rounds, smaller blobs: about five minutes, less exact")
+    parser.add_argument("--without-docker-registry", action="store_true",
+                        help="measure only tarn and nginx: faster")
     parser.add_argument("--blobs", type=int, default=100_000, metavar="N",
                         help="blobs in the cache for `start` (default %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="also write the results to this file")
@@ -101,33 +129,48 @@ def parse_options():
     return options
 
 
+def command_line(options):
+    """The command as a reader can repeat it."""
+    words = ["script/bench", *options.figure]
+    words += ["--quick"] if options.quick else []
+    words += ["--without-docker-registry"] if options.without_docker_registry else []
+    words += [f"--blobs {options.blobs}"] if options.blobs != 100_000 else []
+    return " ".join(words)
+
+
+def measure(bench, names):
+    """Measures the figures and returns their rows."""
+    rows = []
+    for server in bench.servers:
+        server.start()
+    for name in names:
+        print(f"bench: {name} ...", file=sys.stderr)
+        for row in figures.ALL[name](bench):
+            rows.append(row)
+            shown = ", ".join(f"{key} {number(value)}" for key, value in row.values.items())
+            doubt = f" (in doubt: {row.doubt})" if row.doubt else ""
+            print(f"bench:   {row.name}: {shown} {row.unit}{doubt}", file=sys.stderr)
+    return rows
+
+
 def main():
     options = parse_options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers are stopped
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     folder = tempfile.mkdtemp(prefix="tarn-bench-", dir=options.dir)
-    bench, rows = Bench(folder, options), []
-    if os.getloadavg()[0] > 0.5:
-        print(f"bench: the machine is busy (load {os.getloadavg()[0]}): expect rough figures",
-              file=sys.stderr)
+    run = Run(command_line(options), machine.processor(), machine.system(folder))
+    bench = Bench(folder, options, most)
     try:
-        for server in bench.servers:
-            server.start()
-        for name in options.figure or figures.ALL:
-            print(f"bench: {name} ...", file=sys.stderr)
-            for row in figures.ALL[name](bench):
-                rows.append(row)
-                shown = ", ".join(f"{key} {number(value)}" for key, value in row.values.items())
-                print(f"bench:   {row.name}: {shown} {row.unit}", file=sys.stderr)
+        run.versions = machine.versions(bench)
+        rows = measure(bench, options.figure or figures.ALL)
     finally:
-        for server in bench.servers:
-            server.stop()
+        bench.stop()
         shutil.rmtree(folder, ignore_errors=True)
-    print(table(rows))
+    print(run.paragraph(rows), table(rows), sep="\n\n")
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(as_json(rows), file, indent=2)
+            json.dump(run.as_json(rows), file, indent=2)
             file.write("\n")
     return 1 if "tarn" in bench.faults else 0
 

@@ -1,6 +1,7 @@
 """Starts and stops the servers that are measured, each with a port and a folder of its own."""
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -19,11 +20,22 @@ class Server:
     """A process that listens. A subclass returns its command line from command()."""
 
     name = ""
+    scheme = "http"
+    settle_seconds = 2  # after which it gives no more memory back
+    is_logging = True  # writes a line for each request to log_file()
 
-    def __init__(self, folder):
-        self.folder = os.path.join(folder, self.name)
+    def __init__(self, folder, variant=""):
+        """Servers of the same name need different variants."""
+        self.folder = os.path.join(folder, self.name + variant)
         self.port = free_port()
         self.process = None
+
+    def url(self, path):
+        return f"{self.scheme}://127.0.0.1:{self.port}{path}"
+
+    def log_file(self):
+        """The log of its requests."""
+        return os.path.join(self.folder, "log")
 
     def command(self):
         raise NotImplementedError
@@ -91,14 +103,18 @@ class Server:
                 found += [int(child) for child in children.read().split()]
         return found
 
-    def cpu_seconds(self):
-        """User and system time so far, including threads that have ended."""
-        ticks = 0
-        for pid in self.processes():
+    def cpu_times(self):
+        """User time and system time so far, including threads that have ended."""
+        user = system = 0
+        for pid in self.processes() if self.process else []:
             with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
                 fields = stat.read().rsplit(")", 1)[1].split()
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+            user += int(fields[11])
+            system += int(fields[12])
+        return user / os.sysconf("SC_CLK_TCK"), system / os.sysconf("SC_CLK_TCK")
+
+    def cpu_seconds(self):
+        return sum(self.cpu_times())
 
     def resident_bytes(self):
         total = 0
@@ -108,6 +124,34 @@ class Server:
                     if line.startswith("VmRSS:"):
                         total += int(line.split()[1]) << 10
         return total
+
+    def settled_bytes(self, seconds=60):
+        """Its resident memory after settle_seconds without a change of more than 64 KiB."""
+        end = time.monotonic() + seconds
+        before, since = self.resident_bytes(), time.monotonic()
+        while time.monotonic() < min(end, since + self.settle_seconds):
+            time.sleep(0.5)
+            now = self.resident_bytes()
+            if abs(now - before) > 64 << 10:
+                before, since = now, time.monotonic()
+        return before
+
+    def empty_log(self):
+        if os.path.exists(self.log_file()):
+            os.truncate(self.log_file(), 0)
+
+    def logged_lines(self, expected, seconds=5):
+        """The lines in its log, as soon as there are as many as expected."""
+        end = time.monotonic() + seconds
+        while self.is_logging:
+            lines = 0
+            with open(self.log_file(), "rb") as log:
+                while piece := log.read(1 << 20):
+                    lines += piece.count(b"\n")
+            if lines >= expected or time.monotonic() > end:
+                return lines
+            time.sleep(0.1)
+        return 0
 
     def write(self, name, text):
         os.makedirs(self.folder, exist_ok=True)
@@ -152,13 +196,33 @@ class PacedRegistry(Server):
         return before
 
 
-class Tarn(Server):
-    name = "tarn"
+class Certificate:
+    """A certificate of its own authority, with an ECDSA key on the curve P-256."""
 
-    def __init__(self, folder, upstream, program, connections=4):
-        super().__init__(folder)
+    def __init__(self, folder):
+        self.file, self.key = os.path.join(folder, "tls.crt"), os.path.join(folder, "tls.key")
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec",
+                        "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", self.key,
+                        "-out", self.file, "-days", "2", "-subj", "/CN=localhost"],
+                       check=True, capture_output=True)
+
+
+class Tarn(Server):
+    """`certificate`: serves TLS; `extra`: more lines of the configuration."""
+
+    name = "tarn"
+    settle_seconds = 12  # its threads end after ten idle seconds
+
+    def __init__(self, folder, upstream, program, connections=4, *, variant="", level="info",
+                 certificate=None, extra=""):
+        super().__init__(folder, variant)
         self.program = program
         self.upstream, self.connections = upstream, connections
+        self.level, self.extra = level, extra
+        self.is_logging = level == "info"
+        if certificate:
+            self.scheme = "https"
+            self.extra += f"tls: {{certificate: {certificate.file}, key: {certificate.key}}}\n"
 
     def command(self):
         path = self.write("tarn.yaml", f"""\
@@ -170,8 +234,8 @@ upstreams:
     default: true
     tag_ttl: 1h
     connections: {self.connections}
-log: {{level: warn, format: text}}
-""")
+log: {{level: {self.level}, format: text}}
+{self.extra}""")
         return [self.program, "serve", "--config", path]
 
 
@@ -180,27 +244,38 @@ class Nginx(Server):
 
     name = "nginx"
 
-    def __init__(self, folder, content):
-        super().__init__(folder)
-        self.content = content
+    def __init__(self, folder, content, *, variant="", is_logging=True, certificate=None):
+        super().__init__(folder, variant)
+        self.content, self.is_logging, self.tls = content, is_logging, ""
+        if certificate:
+            self.scheme = "https"
+            self.tls = (f"ssl_certificate {certificate.file}; ssl_session_tickets on; "
+                        f"ssl_certificate_key {certificate.key}; ssl_protocols TLSv1.3;")
 
     def content_folder(self):
         return self.content
 
+    def log_file(self):
+        return os.path.join(self.folder, "access.log")
+
     def command(self):
         user = "user root;" if os.geteuid() == 0 else ""
+        log = "off"
+        if self.is_logging:
+            log = f"{self.log_file()} combined buffer=64k flush=1s"
         path = self.write("nginx.conf", f"""\
 daemon off; {user}
 worker_processes auto;
-worker_rlimit_nofile 8192;
+worker_rlimit_nofile {resource.getrlimit(resource.RLIMIT_NOFILE)[1]};
 pid {self.folder}/pid;
 error_log {self.folder}/error.log;
-events {{ worker_connections 4096; }}
+events {{ worker_connections 16384; }}
 http {{
-    access_log off;
+    access_log {log};
     sendfile on;
     tcp_nopush on;
     keepalive_requests 100000000;
+    keepalive_timeout 10m;
     open_file_cache max=1000;
     open_file_cache_valid 1h;
     client_body_temp_path {self.folder}/tmp;
@@ -209,7 +284,8 @@ http {{
     uwsgi_temp_path {self.folder}/tmp;
     scgi_temp_path {self.folder}/tmp;
     server {{
-        listen 127.0.0.1:{self.port} backlog=1024;
+        listen 127.0.0.1:{self.port} {"ssl " if self.tls else ""}backlog=1024;
+        {self.tls}
         default_type application/vnd.oci.image.manifest.v1+json;
         location ~ ^/v2/.+/blobs/sha256:(.+)$ {{ alias {self.content}/blobs/$1; }}
         location ~ ^/v2/.+/manifests/sha256:(.+)$ {{ alias {self.content}/manifests/$1; }}
