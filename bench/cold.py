@@ -77,9 +77,9 @@ def capped(bench):
     if "tarn" in values:
         times = values["curl"] / values["tarn"]
         speedup = Ratio("curl's speed", times, times, times)
-    yield Row(f"cold blob of {size // MIB} MiB, upstream 20 MB/s a connection", "s", values, speedup,
-              (">=", 0.9 * bench.connections), f"tarn with `connections: {bench.connections}`",
-              watch.doubt())
+    yield Row(f"cold blob of {size // MIB} MiB, upstream 20 MB/s a connection", "s", values,
+              speedup, (">=", 0.9 * bench.connections),
+              f"tarn with `connections: {bench.connections}`", watch.doubt())
 
 
 def cuts(bench):

@@ -14,11 +14,13 @@ MOST_OF_OTHERS = 0.1  # share of all processors' time
 MOST_SPREAD = 1.25  # of the reference server's rounds: see spread()
 
 DESCRIPTION = f"""\
-The goals of figures that measure time are judged on a quiet machine only. A figure is `undecided` if
-  - others than the bench and its servers used more than {MOST_OF_OTHERS:.0%} of all processors' time, in the
-    {SAMPLE_SECONDS} seconds before the figure or during it (/proc/stat, with time that a hypervisor took), or
-  - the reference server's own rounds differ: their upper quartile is more than {MOST_SPREAD} times their
-    lower quartile.
+The goals of figures that measure time are judged on a quiet machine only. A figure is `undecided`,
+with the reason, if
+  - others than the bench and its servers used more than {MOST_OF_OTHERS:.0%} of all processors' time
+    in the {SAMPLE_SECONDS} seconds before the figure or during it (/proc/stat; a hypervisor counts too),
+  - the reference server's own rounds differ: their upper quartile is more than {MOST_SPREAD} times
+    their lower quartile, or
+  - a server that should log each request did not.
 """
 
 
@@ -33,9 +35,10 @@ class Times(NamedTuple):
 
 
 def machine_times(stat):
-    """The first four of struct Times from the text of /proc/stat. Time in interrupts is left out,
-    because it is mostly the network's work for our own servers."""
-    fields = [int(field) / os.sysconf("SC_CLK_TCK") for field in stat.split("\n", 1)[0].split()[1:9]]
+    """The first four of Times from the text of /proc/stat. Time in interrupts is left out, because
+    most of it is the network's work for our own servers."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    fields = [int(field) / ticks for field in stat.split("\n", 1)[0].split()[1:9]]
     user, nice, system, _, _, _, _, stolen = fields
     return sum(fields), user + nice, system, stolen
 
@@ -45,8 +48,8 @@ def others_share(before, after):
     passed = Times(*(late - early for early, late in zip(before, after)))
     if passed.all <= 0:
         return 0.0
-    # Kernels count a process's time and the machine's time in different ways, so that a difference
-    # may be a little below zero.
+    # Many kernels count the network's time in interrupts as the own processes' system time too. It
+    # hides as much system time of others, but no user time, and compilers mostly use that.
     others = max(0.0, passed.user - passed.own_user) + max(0.0, passed.system - passed.own_system)
     return (others + passed.stolen) / passed.all
 
@@ -69,9 +72,10 @@ def spread(values):
 def doubt(others_before, others_during, reference="", rounds=()):
     """Says why a figure does not count; "" if the machine was quiet. The shares are those of
     others_share(); `rounds` are the values of the server `reference`."""
-    reasons = [f"others used {share:.0%} of the processors {when} it"
-               for share, when in ((others_before, "before"), (others_during, "during"))
-               if share > MOST_OF_OTHERS]
+    busy = [f"{share:.0%} {when} it"
+            for share, when in ((others_before, "before"), (others_during, "during"))
+            if share > MOST_OF_OTHERS]
+    reasons = [f"others used the processors ({', '.join(busy)})"] if busy else []
     if rounds and spread(rounds) > MOST_SPREAD:
         reasons.append(f"{reference}'s rounds differ by {spread(rounds):.2f} x")
     return "; ".join(reasons)

@@ -1,5 +1,6 @@
 """Prints what was measured: a paragraph about the run and a table, in Markdown, and JSON."""
 import os
+import textwrap
 import time
 
 COLUMNS = ["tarn", "nginx", "docker-registry", "curl", "SHA-256 alone"]
@@ -54,10 +55,11 @@ class Run:
 
     def paragraph(self, rows):
         undecided = sum(row.met == "undecided" for row in rows)
-        return (f"Measured on {time.strftime('%Y-%m-%d', self.when)} by `{self.command}`: "
+        text = (f"Measured on {time.strftime('%Y-%m-%d', self.when)} by `{self.command}`: "
                 f"{self.processor}, {self.system}; {self.versions}. The load average was "
                 f"{self.load:.2f} at the start, and {undecided or 'none'} of the goals "
                 f"{'is' if undecided < 2 else 'are'} undecided.")
+        return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
     def as_json(self, rows):
         return {

@@ -29,7 +29,8 @@ class Bench:
         self.blobs = options.blobs
         self.descriptors = descriptors
         self.connections = 4
-        self.faults = []
+        self.faults = []  # names of servers that sent something wrong
+        self.failed = []  # names of figures
         self.content = Content(os.path.join(folder, "content"))
         self.program = os.path.abspath(options.tarn) if os.access(options.tarn, os.X_OK) else None
         self.folder = folder
@@ -113,7 +114,7 @@ def parse_options():
         epilog=quiet.DESCRIPTION + "\nfigures:\n" + described)
     parser.add_argument("figure", nargs="*", help="only these; default: all")
     parser.add_argument("--quick", action="store_true",
-                        help="fewer and shorter rounds, smaller blobs: about five minutes, less exact")
+                        help="fewer and shorter rounds: about five minutes, less exact")
     parser.add_argument("--without-docker-registry", action="store_true",
                         help="measure only tarn and nginx: faster")
     parser.add_argument("--blobs", type=int, default=100_000, metavar="N",
@@ -139,17 +140,21 @@ def command_line(options):
 
 
 def measure(bench, names):
-    """Measures the figures and returns their rows."""
+    """Measures the figures and returns their rows. A figure that fails does not end the run."""
     rows = []
-    for server in bench.servers:
-        server.start()
     for name in names:
         print(f"bench: {name} ...", file=sys.stderr)
-        for row in figures.ALL[name](bench):
-            rows.append(row)
-            shown = ", ".join(f"{key} {number(value)}" for key, value in row.values.items())
-            doubt = f" (in doubt: {row.doubt})" if row.doubt else ""
-            print(f"bench:   {row.name}: {shown} {row.unit}{doubt}", file=sys.stderr)
+        try:
+            for server in bench.servers:
+                server.start_unless_running()
+            for row in figures.ALL[name](bench):
+                rows.append(row)
+                shown = ", ".join(f"{key} {number(value)}" for key, value in row.values.items())
+                doubt = f" (in doubt: {row.doubt})" if row.doubt else ""
+                print(f"bench:   {row.name}: {shown} {row.unit}{doubt}", file=sys.stderr)
+        except (OSError, RuntimeError) as error:
+            print(f"bench: {name} failed: {error}", file=sys.stderr)
+            bench.failed.append(name)
     return rows
 
 
@@ -172,7 +177,7 @@ def main():
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump(run.as_json(rows), file, indent=2)
             file.write("\n")
-    return 1 if "tarn" in bench.faults else 0
+    return 1 if "tarn" in bench.faults or bench.failed else 0
 
 
 if __name__ == "__main__":

@@ -65,6 +65,11 @@ class Server:
                                             stderr=log)
         self.wait_until_listening()
 
+    def start_unless_running(self):
+        """Also after a figure that failed, or in which it crashed."""
+        if self.process is None or self.process.poll() is not None:
+            self.start()
+
     def wait_until_listening(self, seconds=15):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
