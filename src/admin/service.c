@@ -143,6 +143,7 @@ static bool set_up(struct service *service, struct error *error) {
     settings.listen = service->listen;
     settings.listen_count = 1;
     settings.max_connections = 64;
+    settings.loops = 1;
     settings.max_workers = 32;
     settings.grace_ms = GRACE_MS;
     settings.handle = admin_handle;

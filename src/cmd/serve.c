@@ -131,7 +131,7 @@ static bool open_server(struct serving *serving, struct error *error) {
     settings.tls_certificate = config->tls_certificate;
     settings.tls_key = config->tls_key;
     settings.handle = registry_handle;
-    settings.is_probe = registry_is_probe;
+    settings.handle_now = registry_handle_now;
     settings.error_body = error_body_of_status;
     settings.context = serving->registry;
     serving->server = http_server_new(&settings, error);

@@ -19,8 +19,7 @@ static bool move_received(struct http_exchange *exchange, struct buffer *body) {
 }
 
 static bool send_continue(struct http_exchange *exchange, struct error *error) {
-    struct iovec piece = {(char *)"HTTP/1.1 100 Continue\r\n\r\n", 25};
-    return channel_send(exchange->channel, &piece, 1, false, error);
+    return channel_send(exchange->channel, "HTTP/1.1 100 Continue\r\n\r\n", 25, error);
 }
 
 static bool receive_rest(struct http_exchange *exchange, struct buffer *body, struct error *error) {

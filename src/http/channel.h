@@ -1,11 +1,9 @@
 /*
  * Private to http/. The byte stream between a connection and its client: a plain socket, or TLS on
- * a socket. Every call has a time limit. The callers of these functions need not know which of the
- * two it is.
+ * a socket. The callers of these functions need not know which of the two it is.
  *
- * A plain socket blocks in the kernel (its timeouts are socket options), so that a request costs
- * one recv and one sendmsg. A TLS socket does not block, because one record may arrive in many
- * pieces; the waiting is done here, by poll.
+ * The socket never blocks. A function that may wait says for how long, and waits by poll. The
+ * functions whose names end in _now never wait, so that an event loop may call them.
  *
  * Not thread-safe: a channel belongs to the holder of its connection.
  */
@@ -22,28 +20,17 @@
 
 struct channel {
     int fd;
-    SSL *tls;            /* NULL: plain */
-    bool handshaken;     /* TLS only */
-    int receive_wait_ms; /* SO_RCVTIMEO as the socket has it now; plain only */
+    SSL *tls;        /* NULL: plain */
+    bool handshaken; /* TLS only */
     int send_timeout_ms;
     const char *peer; /* for errors; borrowed */
 };
 
-/* Owns `fd` from now on, a socket that channel_prepare_listener() has prepared; `peer` must outlive
- * the channel. */
-void channel_init(struct channel *channel, int fd, int receive_wait_ms, int send_timeout_ms,
-                  const char *peer);
+/* Owns `fd` from now on, a socket that does not block; `peer` must outlive the channel. */
+void channel_init(struct channel *channel, int fd, int send_timeout_ms, const char *peer);
 
-/*
- * For a sender that must not wait for its client: the kernel takes as many bytes at once as it can
- * (net.core.wmem_max, 208 KiB as a rule), and a client that accepts none of the remaining bytes for
- * `send_timeout_ms` is given up. The connection is of little use for large bodies afterwards.
- */
-void channel_limit_sending(struct channel *channel, int send_timeout_ms);
-
-/* Sets the socket options that a TCP listener hands on to accepted sockets: timeouts and
- * TCP_NODELAY. */
-void channel_prepare_listener(int fd, int receive_wait_ms, int send_timeout_ms);
+/* Sets the socket option that a TCP listener hands on to accepted sockets: TCP_NODELAY. */
+void channel_prepare_listener(int fd);
 
 enum { CHANNEL_CLOSED = 0, CHANNEL_NOTHING = -1 }; /* as tls.h has them */
 
@@ -55,15 +42,37 @@ ssize_t channel_receive(struct channel *channel, void *out, size_t size, int wai
 /* Whether TLS holds bytes that were received already. epoll does not report them. */
 bool channel_has_pending(const struct channel *channel);
 
-/* Sends all pieces, and changes the array `pieces`. `more`: further bytes follow at once. False:
- * the client left (ERROR_CLOSED), or took nothing for send_timeout_ms (ERROR_TIMEOUT). */
-bool channel_send(struct channel *channel, struct iovec *pieces, int count, bool more,
-                  struct error *error);
+/*
+ * Sends as many bytes of the pieces as the socket takes. Returns their number, CHANNEL_CLOSED when
+ * the client left, or CHANNEL_NOTHING when the socket takes none. After CHANNEL_NOTHING the next
+ * call must begin with the same bytes, because TLS has encrypted some of them already. `more`:
+ * further bytes follow at once.
+ */
+ssize_t channel_send_now(struct channel *channel, const struct iovec *pieces, int count, bool more);
 
-/* Sends `length` bytes of a file; ERROR_IO when the file cannot be read or is too short. *sent is
- * the number of bytes that were sent, even if the call fails. */
-bool channel_send_file(struct channel *channel, int file, uint64_t offset, uint64_t length,
-                       uint64_t *sent, struct error *error);
+/* Sends all bytes. False: the client left (ERROR_CLOSED), or took nothing for send_timeout_ms
+ * (ERROR_TIMEOUT). */
+bool channel_send(struct channel *channel, const void *bytes, size_t length, struct error *error);
+
+/* Whether the bytes of a file must be copied to be sent: TLS outside the kernel. */
+bool channel_must_copy(const struct channel *channel);
+
+/* Sends bytes of a file without copying them. Returns their number, CHANNEL_NOTHING when the socket
+ * takes none, or CHANNEL_CLOSED with *error set: the client left, or ERROR_IO when the file cannot
+ * be read or is too short. */
+ssize_t channel_send_file_now(struct channel *channel, int file, uint64_t offset, uint64_t length,
+                              struct error *error);
+
+/* Waits until the socket takes bytes. False: not within that time. */
+bool channel_wait_to_send(const struct channel *channel, int ms);
+
+/* The number of bytes that the client has not acknowledged. A client that reads makes it smaller,
+ * even while the socket takes no further bytes. */
+int channel_unacknowledged(const struct channel *channel);
+
+/* Set the error to what is known about a client, and return false. */
+bool channel_client_left(const struct channel *channel, struct error *error);
+bool channel_client_stalls(const struct channel *channel, struct error *error);
 
 /* Whether the connection is still open in both directions. Reads nothing, never blocks. */
 bool channel_peer_is_there(const struct channel *channel);

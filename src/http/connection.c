@@ -1,293 +1,423 @@
-/* Serves a connection's requests on a worker: receive, parse, call the handler, go on or end. */
+/* Answers a connection's requests: in place on its loop, or one at a time on a worker. */
 #include "http/connection.h"
 
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include "base/clock.h"
+#include "base/log.h"
 #include "http/exchange.h"
 #include "http/tls.h"
 
 enum {
-    RECEIVED_START = 2 << 10,   /* bytes; most heads are smaller */
-    PROBE_SEND_MS = 1000,       /* a probe's client that accepts nothing for so long is cut */
-    DISCARD_LIMIT = 64 << 10,   /* a longer unread body ends the connection */
-    TLS_HANDSHAKE_RECORD = 0x16 /* the first byte of a TLS hello */
+    DISCARD_LIMIT = 64 << 10,    /* a longer unread body ends the connection */
+    GATHER_LIMIT = 32 << 10,     /* responses are sent when they are so long together */
+    KEPT_MEMORY = 256 << 10,     /* a loop's buffer that has become longer is freed */
+    END_BYTES = 256 << 10,       /* how many bytes a client may still send after its end */
+    TLS_HANDSHAKE_RECORD = 0x16, /* the first byte of a TLS hello */
 };
 
 /* ---- life ---- */
 
+bool connection_scratch_init(struct connection_scratch *scratch) {
+    scratch->exchange = calloc(1, sizeof *scratch->exchange);
+    return scratch->exchange != NULL;
+}
+
+void connection_scratch_finish(struct connection_scratch *scratch) {
+    unsent_finish(&scratch->unsent);
+    buffer_finish(&scratch->fields);
+    free(scratch->exchange);
+    scratch->exchange = NULL;
+}
+
 void connection_init(struct connection *connection, int fd, const struct sockaddr_storage *peer,
-                     bool plain, int receive_wait_ms, int send_timeout_ms) {
+                     bool plain, int send_timeout_ms) {
     *connection = (struct connection){.plain = plain};
     listener_name(peer, connection->peer);
-    channel_init(&connection->channel, fd, receive_wait_ms, send_timeout_ms, connection->peer);
+    channel_init(&connection->channel, fd, send_timeout_ms, connection->peer);
 }
 
 void connection_finish(struct connection *connection) {
     channel_close(&connection->channel);
     buffer_finish(&connection->received);
     buffer_finish(&connection->fields);
+    unsent_finish(&connection->unsent);
+    free(connection->exchange);
+    connection->exchange = NULL;
 }
 
-void connection_shrink(struct connection *connection) {
-    buffer_finish(&connection->fields);
-    if (connection->received.length == 0)
-        buffer_finish(&connection->received);
+/* ---- one request ---- */
+
+static enum connection_need refuse(struct http_exchange *exchange,
+                                   const struct connection_terms *terms, int status,
+                                   const char *why) {
+    exchange_refuse(exchange, terms->settings, status, why);
+    return CONNECTION_NEEDS_END;
 }
 
-void connection_end(struct connection *connection, uint64_t bytes, int64_t deadline_ms) {
-    channel_finish(&connection->channel);
-    connection->wants_to_write = false;
-    connection->received.length = 0;
-    connection->discard = bytes;
-    connection->deadline_ms = deadline_ms;
+static enum connection_need refuse_busy(struct http_exchange *exchange,
+                                        const struct connection_terms *terms) {
+    http_add_field(exchange, "Retry-After", "%d", 1);
+    return refuse(exchange, terms, 503, "too many requests at once, try again");
 }
 
-/* ---- receiving ---- */
+/* Whether the request may reach a handler; false: it was refused. */
+static bool is_acceptable(struct http_exchange *exchange, const struct connection_terms *terms) {
+    const struct http_request *request = &exchange->request;
+    struct text expectation = http_field(request, "Expect");
+    exchange->expects = expectation.at != NULL;
+    if (exchange->expects && !text_is_nocase(expectation, "100-continue")) {
+        refuse(exchange, terms, 417, "only the expectation 100-continue is known");
+        return false;
+    }
+    if (request->has_body && (request->method == HTTP_GET || request->method == HTTP_HEAD)) {
+        refuse(exchange, terms, 400, "a GET or HEAD request has no body");
+        return false;
+    }
+    return true;
+}
 
-/* Makes space behind what has been received: first for a usual head, then for the largest. */
-static bool make_space(struct buffer *received) {
-    if (received->length + 1 < received->capacity)
+/* Whether the connection may go on after the response. A body is thrown away only when its end is
+ * certain. A client that waits for 100 may or may not send its body, and a chunked body may be
+ * endless. */
+static bool may_go_on(const struct http_exchange *exchange) {
+    const struct http_request *request = &exchange->request;
+    return request->keep_alive &&
+           (!request->has_body || (request->content_length > 0 && !exchange->expects &&
+                                   request->content_length <= DISCARD_LIMIT));
+}
+
+/* ---- on a loop ---- */
+
+/* The bytes that a loop works on: received and not used yet. */
+struct arrived {
+    char *at;
+    size_t length;
+};
+
+static void use(struct arrived *arrived, size_t length) {
+    arrived->at += length;
+    arrived->length -= length;
+}
+
+static void discard(struct connection *connection, struct arrived *arrived) {
+    size_t step = arrived->length < connection->discard ? arrived->length
+                                                        : (size_t)connection->discard;
+    connection->discard -= step;
+    use(arrived, step);
+}
+
+/* Sends the gathered responses. What the client does not take stays with the connection. */
+static enum connection_need send_gathered(struct connection *connection,
+                                          struct connection_scratch *scratch) {
+    struct unsent *unsent = &scratch->unsent;
+    bool there = unsent_send(unsent, &connection->channel, false);
+    bool taken = unsent_is_empty(unsent);
+    bool kept = taken || !there || unsent_move(unsent, &connection->unsent);
+    if (!there || !kept || unsent->bytes.capacity > KEPT_MEMORY)
+        unsent_finish(unsent);
+    if (!there || !kept)
+        return CONNECTION_NEEDS_CLOSE;
+    return taken ? CONNECTION_NEEDS_TURN : CONNECTION_NEEDS_SPACE;
+}
+
+/* Keeps what has arrived and is not used for later, in memory of the connection's own. */
+static bool keep_arrived(struct connection *connection, const struct arrived *arrived) {
+    struct buffer *received = &connection->received;
+    if (arrived->length == 0) {
+        buffer_finish(received);
         return true;
-    size_t size = received->length < RECEIVED_START ? RECEIVED_START : HTTP_HEAD_LIMIT;
-    return received->length < size && buffer_reserve(received, size - received->length);
+    }
+    buffer_clear(received);
+    return buffer_append(received, arrived->at, arrived->length);
 }
 
-/* Drops the first bytes; what the client sent behind them moves to the front. */
+/* Answers a whole request in place. CONNECTION_NEEDS_TURN: the next one may follow. */
+static enum connection_need answer_request(struct connection *connection,
+                                           const struct connection_terms *terms,
+                                           struct http_exchange *exchange) {
+    const struct http_server_settings *settings = terms->settings;
+    if (!is_acceptable(exchange, terms))
+        return CONNECTION_NEEDS_END;
+    exchange->keep_alive = may_go_on(exchange) && !connection->over_limit;
+    bool answered = !exchange->request.has_body && settings->handle_now &&
+                    settings->handle_now(settings->context, exchange);
+    if (!answered)
+        return connection->over_limit ? refuse_busy(exchange, terms) : CONNECTION_NEEDS_WORKER;
+    if (!exchange_end(exchange, settings)) {
+        unsent_finish(exchange->unsent);
+        channel_cut(&connection->channel);
+        return CONNECTION_NEEDS_CLOSE;
+    }
+    return exchange->keep_alive ? CONNECTION_NEEDS_TURN : CONNECTION_NEEDS_END;
+}
+
+/* Answers the request that the bytes begin with. CONNECTION_NEEDS_BYTES: its head is not whole. */
+static enum connection_need answer_one(struct connection *connection,
+                                       const struct connection_terms *terms,
+                                       struct connection_scratch *scratch,
+                                       struct arrived *arrived) {
+    struct http_exchange *exchange = scratch->exchange;
+    const struct exchange_parts parts = {.channel = &connection->channel,
+                                         .fields = &scratch->fields,
+                                         .unsent = &scratch->unsent,
+                                         .stopping = terms->stopping,
+                                         .on_loop = true};
+    size_t used = 0;
+    int status = 0;
+    const char *why = NULL;
+    if ((unsigned char)arrived->at[0] == TLS_HANDSHAKE_RECORD)
+        return CONNECTION_NEEDS_CLOSE;
+    enum http_parse parsed =
+        http_parse_head(arrived->at, arrived->length, &exchange->request, &used, &status, &why);
+    if (parsed == HTTP_PARSE_MORE)
+        return CONNECTION_NEEDS_BYTES;
+    exchange_begin(exchange, &parts);
+    if (parsed == HTTP_PARSE_BAD) {
+        exchange->request.method = HTTP_OTHER;
+        connection->unread = true;
+        return refuse(exchange, terms, status, why);
+    }
+    enum connection_need need = answer_request(connection, terms, exchange);
+    if (need == CONNECTION_NEEDS_END)
+        connection->unread = exchange->request.has_body || arrived->length > used;
+    if (need != CONNECTION_NEEDS_WORKER) {
+        use(arrived, used); /* from here on the request's texts point at other bytes */
+        connection->head_deadline_ms = 0;
+    }
+    return need;
+}
+
+/* Answers requests until one needs something else, or no whole head is left. */
+static enum connection_need answer_all(struct connection *connection,
+                                       const struct connection_terms *terms,
+                                       struct connection_scratch *scratch,
+                                       struct arrived *arrived) {
+    enum connection_need need = CONNECTION_NEEDS_BYTES, sent = CONNECTION_NEEDS_TURN;
+    for (;;) {
+        discard(connection, arrived);
+        need = arrived->length > 0 ? answer_one(connection, terms, scratch, arrived)
+                                   : CONNECTION_NEEDS_BYTES;
+        bool is_long = scratch->unsent.bytes.length > GATHER_LIMIT || scratch->unsent.content.bytes;
+        if (need == CONNECTION_NEEDS_TURN && !is_long)
+            continue;
+        sent = send_gathered(connection, scratch);
+        if (sent != CONNECTION_NEEDS_TURN || need != CONNECTION_NEEDS_TURN)
+            break;
+    }
+    if (sent == CONNECTION_NEEDS_CLOSE || need == CONNECTION_NEEDS_CLOSE)
+        return CONNECTION_NEEDS_CLOSE;
+    if (need == CONNECTION_NEEDS_END)
+        connection->finishing = true;
+    return sent == CONNECTION_NEEDS_SPACE ? CONNECTION_NEEDS_SPACE : need;
+}
+
+/* Receives behind the bytes that were kept. One TLS record after the other is taken, because epoll
+ * does not report those that OpenSSL holds already. False: the client has closed. */
+static bool receive(struct connection *connection, struct connection_scratch *scratch,
+                    struct arrived *arrived) {
+    struct channel *channel = &connection->channel;
+    struct buffer *received = &connection->received;
+    *arrived = (struct arrived){scratch->received, received->length};
+    if (received->length > 0)
+        memcpy(scratch->received, received->bytes, received->length);
+    ssize_t n = CHANNEL_NOTHING;
+    while (arrived->length < sizeof scratch->received) {
+        n = channel_receive(channel, scratch->received + arrived->length,
+                            sizeof scratch->received - arrived->length, 0);
+        if (n <= 0)
+            break;
+        arrived->length += (size_t)n;
+        if (!channel_has_pending(channel))
+            break;
+    }
+    return n != CHANNEL_CLOSED;
+}
+
+/* Sends what the client did not take before. CONNECTION_NEEDS_TURN: all of it is sent. */
+static enum connection_need send_unsent(struct connection *connection) {
+    if (unsent_is_empty(&connection->unsent))
+        return CONNECTION_NEEDS_TURN;
+    if (!unsent_send(&connection->unsent, &connection->channel, false))
+        return CONNECTION_NEEDS_CLOSE;
+    if (!unsent_is_empty(&connection->unsent))
+        return CONNECTION_NEEDS_SPACE;
+    unsent_finish(&connection->unsent);
+    return CONNECTION_NEEDS_TURN;
+}
+
+/* Sets the deadline of a head that has begun to arrive, unless it is set already. */
+static void begin_head(struct connection *connection, const struct connection_terms *terms) {
+    if (connection->head_deadline_ms == 0)
+        connection->head_deadline_ms = clock_ms() + terms->settings->head_timeout_ms;
+}
+
+/* What a connection needs when no whole request is left of what has arrived. */
+static enum connection_need wait_for_bytes(struct connection *connection,
+                                           const struct connection_terms *terms, size_t left,
+                                           bool is_full) {
+    if (left > 0 || connection->discard > 0)
+        begin_head(connection, terms);
+    else
+        connection->head_deadline_ms = 0;
+    return is_full && channel_has_pending(&connection->channel) ? CONNECTION_NEEDS_TURN
+                                                                : CONNECTION_NEEDS_BYTES;
+}
+
+enum connection_need connection_answer(struct connection *connection,
+                                       const struct connection_terms *terms,
+                                       struct connection_scratch *scratch) {
+    enum connection_need need = send_unsent(connection);
+    if (need != CONNECTION_NEEDS_TURN)
+        return need;
+    if (connection->finishing)
+        return CONNECTION_NEEDS_END;
+    struct arrived arrived;
+    bool is_there = receive(connection, scratch, &arrived);
+    bool is_full = arrived.length == sizeof scratch->received;
+    need = answer_all(connection, terms, scratch, &arrived);
+    if (need == CONNECTION_NEEDS_BYTES)
+        need = wait_for_bytes(connection, terms, arrived.length, is_full);
+    if (need == CONNECTION_NEEDS_BYTES && !is_there)
+        return CONNECTION_NEEDS_CLOSE;
+    if (need == CONNECTION_NEEDS_CLOSE || need == CONNECTION_NEEDS_END)
+        return need;
+    return keep_arrived(connection, &arrived) ? need : CONNECTION_NEEDS_CLOSE;
+}
+
+/* ---- on a worker ---- */
+
+/* Prepares the exchange for the request at the start of connection->received, which the loop has
+ * parsed before. False: out of memory. */
+static bool begin_exchange(struct connection *connection, const struct connection_terms *terms) {
+    struct http_exchange *exchange = calloc(1, sizeof *exchange);
+    const struct exchange_parts parts = {.channel = &connection->channel,
+                                         .received = &connection->received,
+                                         .fields = &connection->fields,
+                                         .unsent = &connection->unsent,
+                                         .stopping = terms->stopping};
+    size_t used = 0;
+    int status = 0;
+    const char *why = NULL;
+    if (!exchange)
+        return false;
+    if (http_parse_head(connection->received.bytes, connection->received.length, &exchange->request,
+                        &used, &status, &why) != HTTP_PARSE_DONE) {
+        free(exchange);
+        return false;
+    }
+    exchange_begin(exchange, &parts);
+    exchange->head_length = used;
+    exchange->body_left = exchange->request.has_body ? exchange->request.content_length : 0;
+    exchange->body_wait_ms = terms->settings->head_timeout_ms;
+    exchange->expects = http_field(&exchange->request, "Expect").at != NULL;
+    exchange->keep_alive = may_go_on(exchange);
+    connection->exchange = exchange;
+    return true;
+}
+
+/* Drops the request's head, and what the handler has read of its body, from the received bytes. */
 static void use_up(struct buffer *received, size_t used) {
     received->length -= used;
     if (received->length > 0)
         memmove(received->bytes, received->bytes + used, received->length);
 }
 
-static void discard_body(struct connection *connection) {
-    size_t length = connection->received.length;
-    size_t step = length < connection->discard ? length : (size_t)connection->discard;
-    connection->discard -= step;
-    use_up(&connection->received, step);
-}
-
-enum reception { RECEPTION_MORE, RECEPTION_NOTHING, RECEPTION_END };
-
-static int linger_ms(const struct connection_terms *terms) {
-    return terms->linger_ms ? terms->linger_ms(terms->context) : 0;
-}
-
-/* Receives bytes that have arrived. Between requests the worker waits for the first byte for a
- * moment, because a busy client's next request arrives sooner than epoll could report it. */
-static enum reception receive_more(struct connection *connection,
-                                   const struct connection_terms *terms) {
-    struct buffer *received = &connection->received;
-    if (!make_space(received))
-        return RECEPTION_END;
-    bool idle = received->length == 0 && connection->discard == 0;
-    int wait_ms = idle ? linger_ms(terms) : 0;
-    if (wait_ms > 0)
-        atomic_store(&connection->waiting, true);
-    /* Either the stop sees `waiting`, or this thread sees the stop. */
-    if (atomic_load(terms->stopping))
-        wait_ms = 0;
-    ssize_t n = channel_receive(&connection->channel, received->bytes + received->length,
-                                received->capacity - received->length - 1, wait_ms);
-    atomic_store(&connection->waiting, false);
-    if (n == CHANNEL_NOTHING)
-        return RECEPTION_NOTHING;
-    if (n == CHANNEL_CLOSED)
-        return RECEPTION_END;
-    received->length += (size_t)n;
-    return RECEPTION_MORE;
-}
-
-/* A connection beyond the limit keeps the deadline that it was given at the start. */
-static enum connection_fate park_until(struct connection *connection, int64_t deadline_ms) {
-    if (!connection->over_limit)
-        connection->deadline_ms = deadline_ms;
-    return CONNECTION_PARK;
-}
-
-/* Parks the connection. If a head has begun, its deadline still applies. */
-static enum connection_fate park(struct connection *connection,
-                                 const struct connection_terms *terms) {
-    if (connection->head_deadline_ms)
-        return park_until(connection, connection->head_deadline_ms);
-    return park_until(connection, clock_ms() + terms->settings->idle_timeout_ms);
-}
-
-/* ---- one request ---- */
-
-/* RFC 9112 §9.6: a close with unread bytes would be an RST, which may destroy the response on its
- * way. TLS sends a close_notify as well, and its client may send one back. */
-static enum connection_fate end(const struct connection *connection, bool unread) {
-    bool finish = unread || connection->received.length > 0 || connection->channel.tls;
-    return finish ? CONNECTION_FINISH : CONNECTION_CLOSE;
-}
-
-static enum connection_fate refuse(struct http_exchange *exchange,
-                                   const struct connection_terms *terms, int status,
-                                   const char *why) {
-    exchange_refuse(exchange, terms->settings, status, why);
-    return CONNECTION_FINISH;
-}
-
-static bool is_probe(const struct http_request *request, const struct connection_terms *terms) {
-    const struct http_server_settings *settings = terms->settings;
-    return settings->is_probe && !request->has_body &&
-           settings->is_probe(settings->context, request);
-}
-
-static enum connection_fate refuse_busy(struct http_exchange *exchange,
-                                        const struct connection_terms *terms) {
-    http_add_field(exchange, "Retry-After", "%d", 1);
-    return refuse(exchange, terms, 503, "too many requests at once, try again");
-}
-
-/* Whether the request may reach the handler; false: `*fate` is set. */
-static bool is_acceptable(struct http_exchange *exchange, const struct connection_terms *terms,
-                          enum connection_fate *fate) {
-    const struct http_request *request = &exchange->request;
-    struct text expectation = http_field(request, "Expect");
-    exchange->expects = expectation.at != NULL;
-    if (exchange->expects && !text_is_nocase(expectation, "100-continue")) {
-        *fate = refuse(exchange, terms, 417, "only the expectation 100-continue is known");
-        return false;
-    }
-    if (request->has_body && (request->method == HTTP_GET || request->method == HTTP_HEAD)) {
-        *fate = refuse(exchange, terms, 400, "a GET or HEAD request has no body");
-        return false;
-    }
-    return true;
-}
-
-/* Lets the handler respond to a request, whose head took the first `used` bytes. True: the
- * connection goes on. */
-static bool respond(struct connection *connection, struct http_exchange *exchange,
-                    const struct connection_terms *terms, size_t used, enum connection_fate *fate) {
-    const struct http_request *request = &exchange->request;
-    if (!is_acceptable(exchange, terms, fate))
-        return false;
-    /* A body is thrown away only when its end is certain. A client that waits for 100 may or may
-     * not send its body, and a chunked body may be endless. */
-    bool discardable = !request->has_body || (request->content_length > 0 && !exchange->expects &&
-                                              request->content_length <= DISCARD_LIMIT);
-    exchange->keep_alive = request->keep_alive && discardable && !terms->probes_only;
-    exchange->head_length = used;
-    exchange->body_left = request->has_body ? request->content_length : 0;
-    exchange->body_wait_ms = terms->settings->head_timeout_ms;
-    terms->settings->handle(terms->settings->context, exchange);
-    if (!exchange_end(exchange, terms->settings)) {
-        channel_cut(&connection->channel);
-        *fate = CONNECTION_CLOSE;
-        return false;
-    }
+/* Ends the response that a worker has made. */
+static enum connection_need end_exchange(struct connection *connection,
+                                         const struct connection_terms *terms) {
+    struct http_exchange *exchange = connection->exchange;
+    bool whole = exchange_end(exchange, terms->settings);
     bool goes_on = exchange->keep_alive;
-    bool is_chunked = request->has_body && request->content_length == 0;
+    bool is_chunked = exchange->request.has_body && exchange->request.content_length == 0;
     bool unread = is_chunked || exchange->body_left > 0;
     connection->discard = goes_on ? exchange->body_left : 0;
-    use_up(&connection->received, used); /* from here on the request's texts point at other bytes */
-    if (!goes_on)
-        *fate = end(connection, unread);
-    return goes_on;
-}
-
-/* Sets the deadline of the head that has begun to arrive, unless it is set already. */
-static void begin_head(struct connection *connection, const struct connection_terms *terms) {
-    if (connection->head_deadline_ms == 0)
-        connection->head_deadline_ms = clock_ms() + terms->settings->head_timeout_ms;
-}
-
-/* Reads a head from the received bytes and responds to it. True: the connection goes on. */
-static bool serve_one(struct connection *connection, const struct connection_terms *terms,
-                      enum connection_fate *fate, bool *needs_more) {
-    struct http_exchange exchange;
-    struct buffer *received = &connection->received;
-    size_t used = 0;
-    int status = 0;
-    const char *why = NULL;
-    *needs_more = false;
-    *fate = CONNECTION_CLOSE;
-    if ((unsigned char)received->bytes[0] == TLS_HANDSHAKE_RECORD)
-        return false;
-    enum http_parse parsed =
-        http_parse_head(received->bytes, received->length, &exchange.request, &used, &status, &why);
-    if (parsed == HTTP_PARSE_MORE) {
-        *needs_more = true;
-        begin_head(connection, terms);
-        return clock_ms() < connection->head_deadline_ms;
-    }
-    bool may_go_on =
-        !terms->probes_only || (parsed == HTTP_PARSE_DONE && is_probe(&exchange.request, terms));
-    if (!may_go_on && !connection->over_limit) {
-        *fate = CONNECTION_NO_PROBE;
-        return false;
-    }
-    if (terms->probes_only)
-        channel_limit_sending(&connection->channel, PROBE_SEND_MS);
-    exchange_begin(&exchange, &connection->channel, received, &connection->fields);
-    exchange.stopping = terms->stopping;
-    if (parsed == HTTP_PARSE_BAD) {
-        exchange.request.method = HTTP_OTHER;
-        *fate = refuse(&exchange, terms, status, why);
-        return false;
-    }
+    use_up(&connection->received, exchange->head_length);
     connection->head_deadline_ms = 0;
-    if (!may_go_on) {
-        *fate = refuse_busy(&exchange, terms);
-        return false;
+    connection->exchange = NULL;
+    free(exchange);
+    buffer_finish(&connection->fields);
+    if (!whole) {
+        channel_cut(&connection->channel);
+        return CONNECTION_NEEDS_CLOSE;
     }
-    return respond(connection, &exchange, terms, used, fate);
+    if (goes_on)
+        return CONNECTION_NEEDS_TURN;
+    connection->finishing = true;
+    connection->unread = unread || connection->received.length > 0;
+    return unsent_is_empty(&connection->unsent) ? CONNECTION_NEEDS_END : CONNECTION_NEEDS_SPACE;
 }
 
-/* ---- all requests ---- */
+enum connection_need connection_work(struct connection *connection,
+                                     const struct connection_terms *terms) {
+    struct http_exchange *exchange = connection->exchange;
+    if (exchange) {
+        void (*resume)(void *state, struct http_exchange *exchange) = exchange->resume;
+        exchange->resume = NULL;
+        resume(exchange->resume_state, exchange);
+    } else {
+        if (!begin_exchange(connection, terms))
+            return CONNECTION_NEEDS_CLOSE;
+        exchange = connection->exchange;
+        terms->settings->handle(terms->settings->context, exchange);
+    }
+    return exchange->resume ? CONNECTION_NEEDS_SPACE : end_exchange(connection, terms);
+}
 
-/* True: the handshake is done. */
-static bool do_handshake(struct connection *connection, const struct connection_terms *terms,
-                         enum connection_fate *fate) {
+enum connection_need connection_shake_hands(struct connection *connection,
+                                            const struct connection_terms *terms) {
     struct channel *channel = &connection->channel;
+    tls_identity_refresh(terms->identity);
     if (!channel->tls)
         channel->tls = tls_session_new(terms->identity, channel->fd);
     enum tls_step step = channel->tls ? tls_handshake(channel->tls) : TLS_FAILED;
     channel->handshaken = step == TLS_DONE;
-    connection->wants_to_write = step == TLS_WAITS_TO_WRITE;
+    connection->sends_handshake = step == TLS_WAITS_TO_WRITE;
+    if (step == TLS_FAILED)
+        return CONNECTION_NEEDS_CLOSE;
     if (step == TLS_DONE) {
         connection->head_deadline_ms = 0;
-    } else if (step == TLS_FAILED) {
-        *fate = CONNECTION_CLOSE;
-    } else {
-        begin_head(connection, terms);
-        *fate = park_until(connection, connection->head_deadline_ms);
+        return CONNECTION_NEEDS_TURN;
     }
-    return step == TLS_DONE;
+    begin_head(connection, terms);
+    return step == TLS_WAITS_TO_WRITE ? CONNECTION_NEEDS_SPACE : CONNECTION_NEEDS_BYTES;
 }
 
-enum connection_fate connection_serve(struct connection *connection,
-                                      const struct connection_terms *terms) {
-    enum connection_fate fate = CONNECTION_CLOSE;
-    if (!connection->plain && !connection->channel.handshaken &&
-        !do_handshake(connection, terms, &fate))
-        return fate;
-    bool needs_more = false;
-    for (;;) {
-        discard_body(connection);
-        if (connection->received.length == 0 || needs_more) {
-            /* A connection with an incomplete head keeps no worker: it waits in epoll for the rest.
-             */
-            switch (receive_more(connection, terms)) {
-            case RECEPTION_END:
-                return CONNECTION_CLOSE;
-            case RECEPTION_NOTHING:
-                return park(connection, terms);
-            case RECEPTION_MORE:
-                break;
-            }
-            needs_more = false;
-            continue;
-        }
-        if (!serve_one(connection, terms, &fate, &needs_more))
-            return fate;
-        /* Other connections wait for a worker: what this client has sent meanwhile goes to the end
-         * of the line. */
-        if (!needs_more && linger_ms(terms) == 0)
-            return connection->received.length > 0 || channel_has_pending(&connection->channel)
-                       ? CONNECTION_LINE_UP
-                       : park(connection, terms);
-    }
+enum connection_need connection_refuse(struct connection *connection,
+                                       const struct connection_terms *terms) {
+    if (!begin_exchange(connection, terms))
+        return CONNECTION_NEEDS_CLOSE;
+    refuse_busy(connection->exchange, terms);
+    return end_exchange(connection, terms);
+}
+
+void connection_stall(struct connection *connection) {
+    connection->exchange->stalled = true;
+}
+
+/* ---- the end ---- */
+
+/* RFC 9112 §9.6: a close with unread bytes would be an RST, which may destroy the response on its
+ * way. TLS sends a close_notify as well, and its client may send one back. */
+bool connection_end(struct connection *connection) {
+    if (!connection->unread && !connection->channel.tls)
+        return false;
+    channel_finish(&connection->channel);
+    buffer_finish(&connection->received);
+    connection->discard = END_BYTES;
+    return true;
+}
+
+bool connection_throw_away(struct connection *connection) {
+    uint64_t *left = &connection->discard;
+    char bytes[4096];
+    ssize_t n;
+    do {
+        n = recv(connection->channel.fd, bytes, sizeof bytes, MSG_DONTWAIT);
+        if (n > 0)
+            *left -= (uint64_t)n < *left ? (uint64_t)n : *left;
+    } while (n > 0 && *left > 0);
+    return n < 0 && errno == EAGAIN;
 }

@@ -1,9 +1,8 @@
 /*
- * Private to http/. A client's connection, and how a worker serves it: the worker reads request
- * heads and responds to the requests, one after the other.
+ * Private to http/. A client's connection, and the two ways in which its requests are answered: in
+ * place, on the thread of its loop, or on a worker.
  *
- * Only the holder of a connection (the loop, a line, a worker: see connections.h) may touch it,
- * except that other threads read `waiting`.
+ * Only the holder of a connection (its loop, the line of a pool, a worker) may touch it.
  */
 #ifndef HTTP_CONNECTION_H
 #define HTTP_CONNECTION_H
@@ -15,60 +14,119 @@
 #include "http/channel.h"
 #include "http/http.h"
 #include "http/listener.h"
+#include "http/pool.h"
+#include "http/unsent.h"
 
+struct loop;
 struct tls_identity;
 
-/* How a worker serves connections. Many workers share one struct. */
+/* What all connections of a server share. */
 struct connection_terms {
-    const struct http_server_settings *settings; /* timeouts, handler, error bodies */
+    const struct http_server_settings *settings; /* timeouts, handlers, error bodies */
     struct tls_identity *identity;               /* NULL: no TLS */
     const atomic_bool *stopping;                 /* once set, no connection goes on */
-    bool probes_only; /* only probes are answered, and each ends its connection; the worker never
-                         waits */
-    /* How long the worker may wait for the next request of its connection. 0: other connections
-     * wait for the worker. NULL: the worker never waits. */
-    int (*linger_ms)(const void *context);
-    const void *context;
+};
+
+/* What a connection needs next. */
+enum connection_need {
+    CONNECTION_NEEDS_BYTES, /* from the client */
+    CONNECTION_NEEDS_TURN,  /* more has arrived already, and other connections come first */
+    CONNECTION_NEEDS_SPACE, /* the client must take bytes, or the handshake must send some */
+    CONNECTION_NEEDS_WORKER,
+    CONNECTION_NEEDS_END,   /* the last response is sent */
+    CONNECTION_NEEDS_CLOSE, /* over, or cut */
+};
+
+/* What a connection in a loop waits for. Each has its own deadline. */
+enum connection_wait {
+    WAIT_NOTHING, /* a pool holds the connection */
+    WAIT_REQUEST, /* the first byte of a request: the connection is idle */
+    WAIT_HEAD,    /* the rest of a head, a body or a handshake */
+    WAIT_SPACE,   /* the client to take more */
+    WAIT_OVER,    /* anything, over the limit of connections */
+    WAIT_END,     /* the client's end, after the last response */
+    WAIT_KINDS
 };
 
 struct connection {
     struct channel channel;
     char peer[LISTENER_NAME_LIMIT];
     bool plain;               /* no TLS: the server has none, or the client came by a Unix socket */
-    bool over_limit;          /* one probe is answered, any other request is refused */
-    bool wants_to_write;      /* a handshake waits until it can send */
-    int64_t deadline_ms;      /* until when the connection may stay parked */
+    bool over_limit;          /* one answer is given in place; nothing else is served */
+    bool finishing;           /* the last response is made; what is unsent is still to be sent */
+    bool unread;              /* the client may still be sending when the last response is sent */
+    bool sends_handshake;     /* the handshake waits until it can send */
     int64_t head_deadline_ms; /* until when the begun head must be complete; 0: none has begun */
-    struct buffer received;   /* bytes received and not yet used */
-    struct buffer fields;     /* the response's fields, while it is being made */
     uint64_t discard;         /* bytes of an unread body, still to be thrown away */
+    struct buffer received;   /* bytes received and not yet used */
+    struct buffer fields;     /* a worker's response's fields, while it is being made */
+    struct unsent unsent;     /* bytes that the client has not taken yet */
+    struct http_exchange *exchange; /* of the request that a worker answers, or that is parked */
 
-    /* Set while a worker waits for the next request, so that a stop may wake the worker. */
-    atomic_bool waiting;
+    /* For the loop, and for the pool that it gives the connection to: */
+    struct pool_task task;
+    enum connection_need need;  /* as the worker left it */
+    struct connection *inbox_next;
+
+    /* For the loop only: */
+    struct loop *loop;
+    enum connection_wait wait;
+    uint32_t events; /* that epoll watches for; 0: it does not watch */
+    int64_t deadline_ms;
+    int unacknowledged;                    /* bytes that the client had not acknowledged before */
+    bool is_new;                           /* it has not been admitted yet */
+    bool ended;                            /* only its client's end is waited for */
+    bool has_turn;                         /* it is in the list of those that come next */
+    struct connection *prev, *next;        /* of all in the loop */
+    struct connection *wait_prev, *wait_next; /* of those with the same wait */
+    struct connection *turn_prev, *turn_next; /* of those that go on without an event */
 };
+
+enum { CONNECTION_READ = 32 << 10 }; /* bytes that a loop receives at once */
+
+/* Memory of a loop that its connections use in turn. */
+struct connection_scratch {
+    char received[CONNECTION_READ];
+    struct buffer fields;
+    struct unsent unsent;
+    struct http_exchange *exchange;
+};
+
+bool connection_scratch_init(struct connection_scratch *scratch); /* false: out of memory */
+void connection_scratch_finish(struct connection_scratch *scratch);
 
 /* Owns `fd` from now on. The connection must not move in memory before connection_finish(). */
 void connection_init(struct connection *connection, int fd, const struct sockaddr_storage *peer,
-                     bool plain, int receive_wait_ms, int send_timeout_ms);
-void connection_finish(struct connection *connection); /* closes the socket */
+                     bool plain, int send_timeout_ms);
+void connection_finish(struct connection *connection); /* closes and frees what it holds */
 
-/* Gives back the memory that a connection without work does not need. */
-void connection_shrink(struct connection *connection);
+/* Receives what has arrived and answers in place as many requests as possible. On a loop: never
+ * waits. */
+enum connection_need connection_answer(struct connection *connection,
+                                       const struct connection_terms *terms,
+                                       struct connection_scratch *scratch);
 
-/* Tells the client that nothing more comes. Bytes that still arrive are thrown away, `bytes` at
- * most, until `deadline_ms`. */
-void connection_end(struct connection *connection, uint64_t bytes, int64_t deadline_ms);
+/* Answers the next request, or goes on with a parked response. On a worker: may wait. */
+enum connection_need connection_work(struct connection *connection,
+                                     const struct connection_terms *terms);
 
-enum connection_fate {
-    CONNECTION_PARK,     /* nothing to do until more arrives */
-    CONNECTION_LINE_UP,  /* more has arrived, but other connections wait for a worker */
-    CONNECTION_NO_PROBE, /* with probes_only: the next request is no probe and stays unserved */
-    CONNECTION_CLOSE,    /* over */
-    CONNECTION_FINISH,   /* over, but the client may still be sending */
-};
+/* Does the next step of the TLS handshake, which may take milliseconds of computing. On a worker.
+ */
+enum connection_need connection_shake_hands(struct connection *connection,
+                                            const struct connection_terms *terms);
 
-/* Serves requests for as long as they come; on a worker. */
-enum connection_fate connection_serve(struct connection *connection,
-                                      const struct connection_terms *terms);
+/* Makes a response of 503 to a request that gets no worker, and ends the connection. */
+enum connection_need connection_refuse(struct connection *connection,
+                                       const struct connection_terms *terms);
+
+/* Makes the sends of a parked response fail, because its client takes nothing. */
+void connection_stall(struct connection *connection);
+
+/* Tells the client that nothing more comes. True: the client may still be sending, and its bytes
+ * must be thrown away for a moment. False: the connection can be closed. */
+bool connection_end(struct connection *connection);
+
+/* Throws away what the client sends after its end. False: enough, or the client has closed. */
+bool connection_throw_away(struct connection *connection);
 
 #endif

@@ -1,6 +1,9 @@
 /*
  * Private to http/. One request and its response: what connection.c fills in, and what response.c
  * and body.c work on.
+ *
+ * On a loop, a response is gathered in `unsent` and sent together with others. On a worker, it is
+ * sent as it is made, and `unsent` holds what the client does not take at once.
  */
 #ifndef HTTP_EXCHANGE_H
 #define HTTP_EXCHANGE_H
@@ -8,11 +11,14 @@
 #include <stdatomic.h>
 #include "http/channel.h"
 #include "http/http.h"
+#include "http/unsent.h"
 
 struct http_exchange {
     struct channel *channel;
     struct buffer *received; /* the request's head, and further bytes from the client */
     struct buffer *fields;   /* the response's fields, while it is being made */
+    struct unsent *unsent;   /* bytes of the response that wait to be sent */
+    bool on_loop;            /* nothing may be waited for */
     struct http_request request;
     size_t head_length;          /* the request's, at the start of `received` */
     uint64_t body_left;          /* bytes of the request's body that are not read yet */
@@ -24,14 +30,26 @@ struct http_exchange {
     bool without_body;           /* the response to a HEAD, or a status that has no body */
     bool chunked;
     bool cut;        /* the client must see that the body is not complete */
+    bool stalled;    /* the client took nothing for send_timeout_ms: every send fails */
     uint64_t length; /* of the response's body, when not chunked */
-    uint64_t sent;   /* bytes of it */
+    uint64_t sent;   /* bytes of it that the connection has taken */
+
+    /* Set by http_park(): how the response goes on. */
+    void (*resume)(void *state, struct http_exchange *exchange);
+    void *resume_state;
 };
 
-/* Prepares for the next request, whose head is then parsed into it. The exchange borrows all three.
- */
-void exchange_begin(struct http_exchange *exchange, struct channel *channel,
-                    struct buffer *received, struct buffer *fields);
+/* What a request's exchange needs of its connection or loop. */
+struct exchange_parts {
+    struct channel *channel;
+    struct buffer *received, *fields;
+    struct unsent *unsent;
+    const atomic_bool *stopping;
+    bool on_loop;
+};
+
+/* Prepares for the response to exchange->request. The exchange borrows all parts. */
+void exchange_begin(struct http_exchange *exchange, const struct exchange_parts *parts);
 
 /* Ends the response when the handler has returned: with 500 if none has begun, with the last chunk
  * if it is chunked. False: the body is not whole, and the connection must be cut. */
@@ -40,10 +58,5 @@ bool exchange_end(struct http_exchange *exchange, const struct http_server_setti
 /* Responds with the server's error body; the connection ends with that. */
 void exchange_refuse(struct http_exchange *exchange, const struct http_server_settings *settings,
                      int status, const char *why);
-
-/* Writes a whole 503 response to a request that is not read. Returns its length; 0: it does not
- * fit. */
-size_t response_format_busy(const struct http_server_settings *settings, const char *why, char *out,
-                            size_t size);
 
 #endif

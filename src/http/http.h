@@ -1,18 +1,21 @@
 /*
  * The server side of HTTP/1.1 (RFC 9110, 9112): listener, connections, parser, responses, TLS.
  *
- * One thread serves a request from its first byte to its last with plain blocking calls. An idle
- * connection waits in epoll and costs no thread; a connection with something to read goes to a
- * worker, which stays with it for a moment after each response (busy keep-alive traffic never goes
- * through epoll) and parks it again. Beyond the limit of connections, and when a request has waited
- * for a worker for two seconds while none can be started, the response is 503. Probes (see
- * `is_probe`) are answered even then.
+ * Event loops, one a processor, own the connections. A loop reads a request and answers it where it
+ * arrives if `handle_now` can do so without waiting. Any other request goes with its connection to
+ * a worker, whose thread carries it to its end with plain blocking calls. Then the connection goes
+ * back to its loop. A response whose client takes no more for the moment waits in the loop, too, and
+ * holds no worker.
+ *
+ * At the limit of connections, the one that has been idle for longest is closed for a new one. If
+ * none is idle, the new one is over the limit: it gets one answer if the loop can give it, else 503.
+ * A request that has waited for a worker for two seconds while none can be started gets 503.
  *
  * The parser is strict: a head that could be read in two ways is refused with 400, and the
  * connection is closed. A request's body is read only if the handler asks for it.
  *
  * Threads: a server belongs to the thread that runs it; http_server_stop() may be called from any
- * thread and from a signal handler; an exchange belongs to the worker that calls the handler.
+ * thread and from a signal handler; an exchange belongs to the thread that calls the handler.
  */
 #ifndef HTTP_HTTP_H
 #define HTTP_HTTP_H
@@ -116,10 +119,32 @@ bool http_read_body(struct http_exchange *exchange, size_t limit, struct buffer 
 void http_add_field(struct http_exchange *exchange, const char *name, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Sends the whole response, with a body from memory: head and body leave in one send. To HEAD only
- * the head is sent, with the body's length. */
+/* Sends the whole response, with a body from memory, which is copied if the client does not take it
+ * at once. To HEAD only the head is sent, with the body's length. */
 void http_respond(struct http_exchange *exchange, int status, const char *content_type,
                   const void *body, size_t length);
+
+/* Bytes of an owner that several responses share. The functions are called by any thread. */
+struct http_content {
+    const void *bytes;
+    size_t length;
+    void *owner;
+    void (*keep)(void *owner); /* one more reference, until release() */
+    void (*release)(void *owner);
+};
+
+/* The part of a response's head that is the same whenever the response is sent: all but Date,
+ * Connection and the fields that http_add_field() adds. Immutable, so that threads may share it. */
+struct http_composed;
+
+/* NULL: out of memory, or the head would be too long. The caller frees it with free(). */
+struct http_composed *http_compose(int status, const char *content_type, uint64_t length,
+                                   const struct http_field *fields, size_t count);
+
+/* Sends a composed response. `content` has the length that was composed; NULL sends the head only,
+ * which is right for HEAD and for a status without a body. */
+void http_respond_composed(struct http_exchange *exchange, const struct http_composed *composed,
+                           const struct http_content *content);
 
 enum { HTTP_UNKNOWN_LENGTH = -1 };
 
@@ -129,16 +154,36 @@ enum { HTTP_UNKNOWN_LENGTH = -1 };
 bool http_begin(struct http_exchange *exchange, int status, const char *content_type,
                 int64_t length, struct error *error);
 
-/* Sends more of the body. False: the client left (ERROR_CLOSED), or took nothing for
- * send_timeout_ms (ERROR_TIMEOUT). More than the announced length is a mistake of the caller: the
- * connection is cut. */
+/* Sends more of the body. May wait for the client. False: the client left (ERROR_CLOSED), or took
+ * nothing for send_timeout_ms (ERROR_TIMEOUT). More than the announced length is a mistake of the
+ * caller: the connection is cut. */
 bool http_send(struct http_exchange *exchange, const void *bytes, size_t length,
                struct error *error);
 
-/* Sends `length` bytes at `offset` of the file `fd` as more of the body, by sendfile. A file that
- * is too short is ERROR_IO. */
-bool http_send_file(struct http_exchange *exchange, int fd, uint64_t offset, uint64_t length,
+/* Bytes of a file. */
+struct http_file {
+    int fd;
+    uint64_t offset, length;
+    bool must_copy; /* the bytes may change soon after the call, so sendfile() cannot be used */
+};
+
+/*
+ * Sends bytes of a file as more of the body. *sent says how many the connection has taken. If they
+ * are fewer than file->length, the client takes no more for the moment, and the handler should call
+ * http_park() and return. False: as http_send(), or ERROR_IO because the file cannot be read or is
+ * too short.
+ */
+bool http_send_file(struct http_exchange *exchange, const struct http_file *file, uint64_t *sent,
                     struct error *error);
+
+/*
+ * Makes the connection wait in its loop, without a worker, until the client takes more. Then
+ * `resume` is called once on a worker, with the same exchange, and goes on with the response. It is
+ * also called when the client has left or takes nothing for send_timeout_ms; the sends then fail.
+ * The handler must return at once after the call, and leaves the response to `resume`.
+ */
+void http_park(struct http_exchange *exchange,
+               void (*resume)(void *state, struct http_exchange *exchange), void *state);
 
 /* Whether the client is still there; false once it has closed or reset the connection. For a
  * handler that waits. Never blocks, reads nothing. */
@@ -163,8 +208,9 @@ struct http_server_settings {
      * only its owner can use, always without TLS; all its clients are called "unix". */
     const char *const *listen;
     size_t listen_count;
+    unsigned loops;           /* threads of event loops; 0: as many as there are processors */
     unsigned max_connections; /* open at once, idle ones included */
-    unsigned max_workers;     /* requests in progress at once */
+    unsigned max_workers;     /* requests in progress at once, those that a loop answers excepted */
     int head_timeout_ms;      /* from a head's first byte to its last */
     int idle_timeout_ms;      /* between requests */
     int send_timeout_ms;      /* a client that accepts nothing for so long is cut */
@@ -175,13 +221,14 @@ struct http_server_settings {
      * client gets 500. */
     void (*handle)(void *context, struct http_exchange *exchange);
     /*
-     * Whether a request is a probe. A probe asks for the state of the server, and `handle` answers
-     * it at once, without waiting for anything. Probes are answered however many connections are
-     * open and however many workers are busy, because one extra worker serves no other requests. A
-     * response of that worker ends the connection. NULL: no request is a probe. Called on worker
-     * threads, several at once; only for requests without a body.
+     * Answers a request without a body at once, or returns false and leaves the exchange as it was;
+     * `handle` is then called on a worker. Called on the threads of the loops, which all other
+     * connections wait for: it must not wait for a disk, for another host, or for a lock that is
+     * held during such a wait. It may call http_add_field(), http_respond(),
+     * http_respond_composed(), and http_begin() for a response without a body. NULL: every request
+     * goes to a worker.
      */
-    bool (*is_probe)(void *context, const struct http_request *request);
+    bool (*handle_now)(void *context, struct http_exchange *exchange);
     /* Writes the JSON body of a response that `handle` does not make: for a refused head, or at a
      * limit. NULL: the body is plain text. */
     void (*error_body)(int status, const char *why, char *out, size_t size);
@@ -206,9 +253,10 @@ unsigned http_server_port(const struct http_server *server); /* of the first add
 bool http_server_run(struct http_server *server, struct error *error);
 void http_server_stop(struct http_server *server); /* async-signal-safe */
 
-/* Connections within the limit, and workers without the one in reserve. */
 struct http_server_figures {
-    unsigned connections, workers, workers_busy;
+    unsigned connections; /* within the limit */
+    unsigned unsent;      /* those of them whose response waits until the client takes more */
+    unsigned workers, workers_busy;
 };
 struct http_server_figures http_server_figures(const struct http_server *server);
 

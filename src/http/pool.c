@@ -7,10 +7,7 @@
 #include "base/log.h"
 #include "base/thread.h"
 
-enum {
-    IDLE_WORKER_MS = 10000,
-    SHORT_LINGER_MS = 20, /* when more than half of the workers are taken */
-};
+enum { IDLE_WORKER_MS = 10000 };
 
 struct worker {
     pthread_t thread;
@@ -33,10 +30,6 @@ void pool_finish(struct pool *pool) {
 
 /* ---- a worker ---- */
 
-static bool may_end(const struct pool *pool) {
-    return atomic_load(&pool->worker_count) > pool->settings.least_workers;
-}
-
 static void remove_from_line(struct pool *pool, struct pool_task *task) REQUIRES(pool->line_lock) {
     DL_DELETE(pool->line, task);
     atomic_fetch_sub(&pool->line_length, 1);
@@ -49,11 +42,8 @@ static struct pool_task *next_in_line(struct pool *pool) REQUIRES(pool->line_loc
         atomic_fetch_add(&pool->idle, 1);
         bool in_time = condition_wait_until(&pool->line_moved, &pool->line_lock, deadline);
         atomic_fetch_sub(&pool->idle, 1);
-        if (in_time || pool->line)
-            continue;
-        if (may_end(pool))
+        if (!in_time && !pool->line)
             return NULL;
-        deadline = clock_ms() + IDLE_WORKER_MS;
     }
     struct pool_task *first = pool->line;
     if (first)
@@ -130,6 +120,8 @@ struct pool_task *pool_take_overdue(struct pool *pool, int64_t since_ms) {
         return NULL;
     lock_acquire(&pool->line_lock);
     struct pool_task *first = pool->line;
+    while (first && first->is_patient)
+        first = first->next;
     if (first && first->in_line_since_ms < since_ms)
         remove_from_line(pool, first);
     else
@@ -140,20 +132,9 @@ struct pool_task *pool_take_overdue(struct pool *pool, int64_t since_ms) {
 
 bool pool_is_stable(struct pool *pool) {
     lock_acquire(&pool->line_lock);
-    bool stable = !may_end(pool) && !pool->finished;
+    bool stable = atomic_load(&pool->worker_count) == 0 && !pool->finished;
     lock_release(&pool->line_lock);
     return stable;
-}
-
-bool pool_is_full(const struct pool *pool) {
-    return !can_grow(pool) && atomic_load(&pool->idle) <= atomic_load(&pool->line_length);
-}
-
-int pool_linger_ms(const struct pool *pool) {
-    if (atomic_load_explicit(&pool->line_length, memory_order_relaxed) > 0 && !can_grow(pool))
-        return 0;
-    unsigned workers = atomic_load_explicit(&pool->worker_count, memory_order_relaxed);
-    return workers > pool->settings.most_workers / 2 ? SHORT_LINGER_MS : POOL_LINGER_MS;
 }
 
 void pool_figures(struct pool *pool, unsigned *workers, unsigned *busy) {
@@ -164,15 +145,6 @@ void pool_figures(struct pool *pool, unsigned *workers, unsigned *busy) {
 }
 
 /* ---- beginning and end ---- */
-
-bool pool_start(struct pool *pool, struct error *error) {
-    bool started = true;
-    lock_acquire(&pool->line_lock);
-    while (started && atomic_load(&pool->worker_count) < pool->settings.least_workers)
-        started = start_worker(pool, error);
-    lock_release(&pool->line_lock);
-    return started;
-}
 
 void pool_reap(struct pool *pool) {
     lock_acquire(&pool->line_lock);

@@ -17,17 +17,15 @@
 #include "base/error.h"
 #include "base/lock.h"
 
-enum { POOL_LINGER_MS = 1000 }; /* the longest that a worker waits for a next request */
-
 struct pool_task {
     /* Guarded by the pool's line_lock. */
     struct pool_task *prev, *next;
     int64_t in_line_since_ms;
+    bool is_patient; /* set before it joins the line: it is never overdue */
 };
 
 struct pool_settings {
     const char *name;       /* of the threads, at most 15 characters; not copied */
-    unsigned least_workers; /* always running, from pool_start() to pool_stop() */
     unsigned most_workers;
     void (*serve)(void *context, struct pool_task *task); /* owns the task from now on */
     void *context;
@@ -51,10 +49,6 @@ struct pool {
 
 void pool_init(struct pool *pool, const struct pool_settings *settings);
 
-/* Starts least_workers. False: the system refuses one of them; pool_stop() must be called all the
- * same. */
-bool pool_start(struct pool *pool, struct error *error);
-
 /* Lets all workers end and joins them. The line must be empty, and no task may join it any more. */
 void pool_stop(struct pool *pool);
 void pool_finish(struct pool *pool);
@@ -63,8 +57,8 @@ void pool_finish(struct pool *pool);
 void pool_line_up(struct pool *pool, struct pool_task *task);
 
 /*
- * Takes the task that waits longest out of the line, if it joined before `since_ms` and no further
- * worker can be started. NULL otherwise: while the pool can still grow, every task has a worker
+ * Takes the task that waits longest out of the line, if it joined before `since_ms`, is not patient,
+ * and no further worker can be started. NULL otherwise: while the pool can still grow, every task has a worker
  * that is being started, and only the machine is slow.
  */
 struct pool_task *pool_take_overdue(struct pool *pool, int64_t since_ms);
@@ -74,13 +68,6 @@ void pool_reap(struct pool *pool);
 
 /* Whether no worker can end and none is to be joined, so that nobody needs to call pool_reap(). */
 bool pool_is_stable(struct pool *pool);
-
-/* Whether a task that joins the line now would wait for a busy worker. */
-bool pool_is_full(const struct pool *pool);
-
-/* How long a worker may wait for more work of the task that it has. 0: other tasks wait for a
- * worker, and no further worker can be started. */
-int pool_linger_ms(const struct pool *pool);
 
 /* All workers, and those that have a task. */
 void pool_figures(struct pool *pool, unsigned *workers, unsigned *busy);

@@ -4,11 +4,15 @@
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include "base/clock.h"
 #include "base/lock.h"
 #include "base/log.h"
+
+enum { REFRESH_MS = 1000 };
 
 /* The state of a file. It differs from an earlier one when the file has changed. */
 struct stamp {
@@ -19,7 +23,9 @@ struct stamp {
 
 struct tls_identity {
     const char *certificate, *key;
-    struct stamp certificate_stamp, key_stamp; /* at the last attempt; for the refreshing thread */
+    atomic_bool refreshing;                    /* one thread looks at the files */
+    int64_t refreshed_ms;                      /* for that thread, as the stamps */
+    struct stamp certificate_stamp, key_stamp; /* at the last attempt */
     struct lock context_lock;
     SSL_CTX *context GUARDED_BY(context_lock); /* each session holds a reference of its own */
 };
@@ -131,7 +137,7 @@ void tls_identity_free(struct tls_identity *identity) {
     free(identity);
 }
 
-void tls_identity_refresh(struct tls_identity *identity) {
+static void refresh(struct tls_identity *identity) {
     struct stamp certificate = stamp_of(identity->certificate), key = stamp_of(identity->key);
     if (stamps_equal(&certificate, &identity->certificate_stamp) &&
         stamps_equal(&key, &identity->key_stamp))
@@ -153,6 +159,17 @@ void tls_identity_refresh(struct tls_identity *identity) {
     SSL_CTX_free(old);
     log_at(LOG_INFO, "the TLS certificate was read again",
            LOG_STRING("certificate", identity->certificate));
+}
+
+void tls_identity_refresh(struct tls_identity *identity) {
+    if (atomic_exchange(&identity->refreshing, true))
+        return;
+    int64_t now = clock_ms();
+    if (now - identity->refreshed_ms >= REFRESH_MS) {
+        identity->refreshed_ms = now;
+        refresh(identity);
+    }
+    atomic_store(&identity->refreshing, false);
 }
 
 /* ---- a session ---- */

@@ -20,9 +20,9 @@ struct tls_identity *tls_identity_new(const char *certificate, const char *key,
                                       struct error *error);
 void tls_identity_free(struct tls_identity *identity);
 
-/* Reads the files again if they have changed. If they cannot be used, that is logged and the
- * previous pair stays in use. Sessions keep the certificate that they began with. One thread at a
- * time. */
+/* Reads the files again if they have changed, but looks at most once a second. If they cannot be
+ * used, that is logged and the previous pair stays in use. Sessions keep the certificate that they
+ * began with. Any thread. */
 void tls_identity_refresh(struct tls_identity *identity);
 
 /* Begins a session on a socket; NULL when out of memory. May be called during a refresh. */

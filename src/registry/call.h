@@ -1,6 +1,6 @@
 /*
  * One request: the resource, the upstream, and the outcome, for the handlers, the error responses
- * and the access log. Private to registry/. A call belongs to one worker's thread.
+ * and the access log. Private to registry/. A call belongs to one thread at a time.
  */
 #ifndef REGISTRY_CALL_H
 #define REGISTRY_CALL_H
@@ -29,6 +29,7 @@ struct call {
     struct registry *registry;
     struct http_exchange *exchange;
     const struct http_request *request;
+    bool must_not_wait; /* the call is on an event loop */
     struct route route;
     char ns[HOST_LIMIT + 1];      /* the ns parameter, "" when there is none */
     struct repository repository; /* its upstream is NULL before call_name_upstream() */
@@ -37,7 +38,13 @@ struct call {
     char reference[DIGEST_STRING_SIZE]; /* tag or digest, for the log */
     char error[160]; /* the beginning of an error response's message, for the log */
     int64_t began_us;
+    bool is_handed_on; /* a copy of the call goes on, and call_end() is for that copy */
 };
+
+/* ---- registry.c ---- */
+
+/* Counts the call and writes its line of the access log, when its response has ended. */
+void call_end(struct call *call);
 
 /* ---- access.c ---- */
 
@@ -53,7 +60,10 @@ void call_add_fields(struct call *call);
 /* Adds Docker-Content-Digest, ETag (unless `digest` is NULL), Accept-Ranges and Cache-Status to a
  * response that has content. */
 void call_add_content_fields(struct call *call, const struct digest *digest);
-/* Whether If-None-Match names this digest. True: 304 was sent. */
+const char *call_cache_status(enum cache_outcome outcome); /* the value of Cache-Status */
+/* Whether If-None-Match names this digest. */
+bool call_would_be_304(const struct call *call, const struct digest *digest);
+/* The same. True: 304 was sent. */
 bool call_not_modified(struct call *call, const struct digest *digest);
 /* Sends an OCI error body. */
 void call_fail(struct call *call, int status, const char *code, const char *format, ...)
@@ -69,11 +79,17 @@ bool call_name_upstream(struct call *call);
 
 /* ---- handlers ---- */
 
-void call_handle_manifest(struct call *call);
-void call_handle_blob(struct call *call);
+/* Each returns true when it has answered. False: the answer must wait and call->must_not_wait is
+ * set; nothing has been sent. */
+bool call_handle_manifest(struct call *call);
+bool call_handle_blob(struct call *call);
+
+/* These may wait. */
 void call_handle_tags(struct call *call);
 void call_handle_referrers(struct call *call);
 void call_handle_catalog(struct call *call);
+
+/* These never wait. */
 void call_handle_page(struct call *call);
 void call_handle_flights(struct call *call);
 void call_handle_metrics(struct call *call);

@@ -21,6 +21,11 @@ void call_handle_metrics(struct call *call) {
         metric_set(metric_get(METRIC_GAUGE, "tarn_client_connections",
                               "Open connections of clients, idle ones included.", ""),
                    figures.connections);
+        metric_set(metric_get(METRIC_GAUGE, "tarn_responses_waiting",
+                              "Responses that wait, without a worker, until their client takes "
+                              "more.",
+                              ""),
+                   figures.unsent);
         metric_set(metric_get(METRIC_GAUGE, "tarn_workers_busy",
                               "Worker threads that carry a request.", ""),
                    figures.workers_busy);

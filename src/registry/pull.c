@@ -1,54 +1,158 @@
 /* GET and HEAD of manifests and blobs. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/file.h"
 #include "registry/call.h"
 
 enum {
     FIRST_BYTE_MS = 25000, /* a client without a byte of its blob by then gets 504, because
                               containerd >= 2.3 gives up after 30 s without a head */
-    COPY_SIZE = 64 << 10,
 };
 
-void call_handle_manifest(struct call *call) {
-    struct cache_result result;
-    struct error error = {0};
-    bool is_head = call->request->method == HTTP_HEAD;
-    if (!cache_manifest(call->registry->settings.cache, &call->repository, &call->route.reference,
-                        is_head, &result, &error)) {
-        call_fail_error(call, &error);
+/* ---- manifests ---- */
+
+static void keep_document(void *owner) {
+    document_keep(owner);
+}
+
+static void release_document(void *owner) {
+    document_release(owner);
+}
+
+/* The head of a response with a document that was found in memory; one for each document. */
+struct hit_head {
+    struct document_derived derived;
+    struct http_composed *composed;
+};
+
+static void free_hit_head(struct document_derived *derived) {
+    struct hit_head *head = (struct hit_head *)derived;
+    free(head->composed);
+    free(head);
+}
+
+static struct http_composed *compose(const struct document *document) {
+    char digest[DIGEST_STRING_SIZE], etag[DIGEST_STRING_SIZE + 2];
+    digest_format(&document->digest, digest);
+    snprintf(etag, sizeof etag, "\"%s\"", digest);
+    const struct http_field fields[] = {
+        {text_of("Docker-Distribution-Api-Version"), text_of("registry/2.0")},
+        {text_of("Docker-Content-Digest"), text_of(digest)},
+        {text_of("ETag"), text_of(etag)},
+        {text_of("Accept-Ranges"), text_of("bytes")},
+        {text_of("Cache-Status"), text_of(call_cache_status(CACHE_HIT))},
+    };
+    return http_compose(200, document->media_type, document->length, fields,
+                        sizeof fields / sizeof *fields);
+}
+
+/* NULL: out of memory. */
+static const struct http_composed *head_of(struct document *document) {
+    struct document_derived *derived = document_derived(document);
+    if (derived)
+        return ((struct hit_head *)derived)->composed;
+    struct hit_head *made = malloc(sizeof *made);
+    struct http_composed *composed = compose(document);
+    if (!made || !composed) {
+        free(made);
+        free(composed);
+        return NULL;
+    }
+    *made = (struct hit_head){{free_hit_head}, composed};
+    return ((struct hit_head *)document_set_derived(document, &made->derived))->composed;
+}
+
+static void respond_hit(struct call *call, struct document *document,
+                        const struct http_composed *head) {
+    const struct http_content content = {.bytes = document->bytes,
+                                         .length = document->length,
+                                         .owner = document,
+                                         .keep = keep_document,
+                                         .release = release_document};
+    if (call->ns[0])
+        http_add_field(call->exchange, "OCI-Namespace", "%s", call->ns);
+    http_respond_composed(call->exchange, head, document->has_bytes ? &content : NULL);
+}
+
+static void respond_document(struct call *call, struct document *document) {
+    if (call_not_modified(call, &document->digest))
+        return;
+    const struct http_composed *head = call->outcome == CACHE_HIT ? head_of(document) : NULL;
+    if (head) {
+        respond_hit(call, document, head);
         return;
     }
-    const struct document *document = result.document;
-    call_record_outcome(call, result.outcome);
-    if (!call_not_modified(call, &document->digest)) {
-        call_add_content_fields(call, &document->digest);
-        if (document->has_bytes)
-            http_respond(call->exchange, 200, document->media_type, document->bytes,
-                         document->length);
-        else /* only for HEAD a document may be without bytes */
-            http_begin(call->exchange, 200, document->media_type, (int64_t)document->length, NULL);
+    call_add_content_fields(call, &document->digest);
+    if (document->has_bytes)
+        http_respond(call->exchange, 200, document->media_type, document->bytes, document->length);
+    else /* only for HEAD a document may be without bytes */
+        http_begin(call->exchange, 200, document->media_type, (int64_t)document->length, NULL);
+}
+
+/* Finds the manifest; CACHE_HELD_ABSENT stands for every failure. */
+static enum cache_held find_manifest(struct call *call, struct cache_result *result,
+                                     struct error *error) {
+    struct cache *cache = call->registry->settings.cache;
+    bool is_head = call->request->method == HTTP_HEAD;
+    if (call->must_not_wait)
+        return cache_manifest_held(cache, &call->repository, &call->route.reference, is_head, result,
+                                   error);
+    return cache_manifest(cache, &call->repository, &call->route.reference, is_head, result, error)
+               ? CACHE_HELD
+               : CACHE_HELD_ABSENT;
+}
+
+bool call_handle_manifest(struct call *call) {
+    struct cache_result result;
+    struct error error = {0};
+    switch (find_manifest(call, &result, &error)) {
+    case CACHE_NOT_HELD:
+        return false;
+    case CACHE_HELD_ABSENT:
+        call_fail_error(call, &error);
+        return true;
+    case CACHE_HELD:
+        break;
     }
+    call_record_outcome(call, result.outcome);
+    respond_document(call, result.document);
     document_release(result.document);
+    return true;
+}
+
+/* ---- the head of a blob ---- */
+
+static void respond_head(struct call *call, uint64_t size, enum cache_outcome outcome) {
+    const struct digest *digest = &call->route.reference.digest;
+    call_record_outcome(call, outcome);
+    if (call_not_modified(call, digest))
+        return;
+    call_add_content_fields(call, digest);
+    http_begin(call->exchange, 200, "application/octet-stream", (int64_t)size, NULL);
 }
 
 static void head_blob(struct call *call) {
     uint64_t size;
     enum cache_outcome outcome;
     struct error error = {0};
-    const struct digest *digest = &call->route.reference.digest;
-    if (!cache_blob_stat(call->registry->settings.cache, &call->repository, digest, &size, &outcome,
-                         &error)) {
+    if (cache_blob_stat(call->registry->settings.cache, &call->repository,
+                        &call->route.reference.digest, &size, &outcome, &error))
+        respond_head(call, size, outcome);
+    else
         call_fail_error(call, &error);
-        return;
-    }
-    call_record_outcome(call, outcome);
-    if (call_not_modified(call, digest))
-        return;
-    call_add_content_fields(call, digest);
-    http_begin(call->exchange, 200, "application/octet-stream", (int64_t)size, NULL);
+}
+
+/* Answers without waiting: HEAD, and a condition that makes the response 304. */
+static bool answer_known_blob(struct call *call) {
+    uint64_t size;
+    const struct digest *digest = &call->route.reference.digest;
+    bool is_head = call->request->method == HTTP_HEAD;
+    if ((!is_head && !call_would_be_304(call, digest)) ||
+        !cache_blob_known(call->registry->settings.cache, &call->repository, digest, &size))
+        return false;
+    respond_head(call, size, CACHE_HIT);
+    return true;
 }
 
 /* A client that waits for bytes of a blob, and until when. */
@@ -63,50 +167,91 @@ static bool still_waiting(void *context) {
            http_client_is_there(waiting->exchange);
 }
 
-/* Sends bytes by copying them, because their pages are wiped soon (cache_blob.must_copy). */
-static bool send_copy(struct call *call, int fd, uint64_t at, uint64_t end, struct error *error) {
-    cleanup_free char *bytes = malloc(COPY_SIZE);
-    if (!bytes)
-        return error_set(error, ERROR_MEMORY, "no memory to send a blob");
-    while (at < end) {
-        size_t step = end - at < COPY_SIZE ? (size_t)(end - at) : COPY_SIZE;
-        if (!file_read_all_at(fd, bytes, step, at, error))
-            return error_wrap(error, "a blob in memory");
-        if (!http_send(call->exchange, bytes, step, error))
-            return false;
-        at += step;
+/* ---- the body of a blob ---- */
+
+/* A response whose body is being sent. It outlives the worker's turn, because a client that takes
+ * no more for the moment waits without a worker. */
+struct download {
+    struct call call;
+    struct cache_blob blob;
+    uint64_t at, last; /* the next byte, and the end; UINT64_MAX: the end is not known yet */
+};
+
+enum progress { PROGRESS_DONE, PROGRESS_PARKED, PROGRESS_FAILED };
+
+/* Sends bytes as they arrive, as long as the client takes them. */
+static enum progress send_bytes(struct download *download, struct error *error) {
+    struct cache_blob *blob = &download->blob;
+    struct http_exchange *exchange = download->call.exchange;
+    struct waiting waiting = {.exchange = exchange};
+    const struct cancel cancel = {.is_wanted = still_waiting, .context = &waiting};
+    while (download->at < download->last) {
+        uint64_t end = download->at, sent;
+        if (!cache_blob_wait(blob, download->at, &end, &cancel, error))
+            return PROGRESS_FAILED;
+        if (end == download->at)
+            return PROGRESS_DONE; /* the end of a blob of unknown size; or nothing is wanted */
+        if (end > download->last)
+            end = download->last;
+        const struct http_file file = {.fd = blob->fd,
+                                       .offset = download->at,
+                                       .length = end - download->at,
+                                       .must_copy = blob->must_copy};
+        bool went_on = http_send_file(exchange, &file, &sent, error);
+        download->at += sent;
+        if (!went_on && error->kind == ERROR_IO)
+            cache_blob_unreadable(blob, error);
+        if (!went_on)
+            return PROGRESS_FAILED;
+        if (sent < file.length)
+            return PROGRESS_PARKED;
     }
-    return true;
+    return PROGRESS_DONE;
 }
 
-/* Sends [first, first + length) of the blob as the bytes arrive. Cuts the connection on a failure,
- * so that no client mistakes a part for the whole. */
-static void send_blob(struct call *call, struct cache_blob *blob, uint64_t first, uint64_t length) {
-    struct waiting waiting = {.exchange = call->exchange};
-    const struct cancel cancel = {.is_wanted = still_waiting, .context = &waiting};
-    struct error error = {0};
-    uint64_t at = first, last = blob->size_known ? first + length : UINT64_MAX, end = first;
-    while (at < last) {
-        if (!cache_blob_wait(blob, at, &end, &cancel, &error))
-            break;
-        if (end == at)
-            return; /* the end of a blob of unknown size; or nothing is wanted */
-        if (end > last)
-            end = last;
-        if (blob->must_copy ? !send_copy(call, blob->fd, at, end, &error)
-                            : !http_send_file(call->exchange, blob->fd, at, end - at, &error)) {
-            if (error.kind == ERROR_IO)
-                cache_blob_unreadable(blob, &error);
-            break;
-        }
-        at = end;
-    }
-    if (at < last) {
-        text_copy((struct text){error.text, strnlen(error.text, sizeof call->error - 1)},
-                  call->error, sizeof call->error);
-        http_abort(call->exchange);
-    }
+static void end_download(struct download *download) {
+    cache_blob_close(&download->blob);
+    call_end(&download->call);
+    free(download);
 }
+
+/* Goes on with a body. Cuts the connection on a failure, so that no client mistakes a part for the
+ * whole. */
+static void send_on(void *state, struct http_exchange *exchange) {
+    struct download *download = state;
+    struct error error = {0};
+    enum progress progress = send_bytes(download, &error);
+    if (progress == PROGRESS_PARKED) {
+        http_park(exchange, send_on, download);
+        return;
+    }
+    if (progress == PROGRESS_FAILED) {
+        char *out = download->call.error;
+        size_t size = sizeof download->call.error;
+        text_copy((struct text){error.text, strnlen(error.text, size - 1)}, out, size);
+        http_abort(exchange);
+    }
+    end_download(download);
+}
+
+/* Sends [first, first + length) of the blob. The download takes over the blob and the call. */
+static void send_blob(struct call *call, struct cache_blob *blob, uint64_t first, uint64_t length) {
+    struct download *download = malloc(sizeof *download);
+    if (!download) {
+        text_copy(text_of("out of memory"), call->error, sizeof call->error);
+        http_abort(call->exchange);
+        return;
+    }
+    download->call = *call;
+    download->blob = *blob;
+    download->at = first;
+    download->last = blob->size_known ? first + length : UINT64_MAX;
+    *blob = (struct cache_blob){.fd = -1};
+    call->is_handed_on = true;
+    send_on(download, call->exchange);
+}
+
+/* ---- the response to a blob ---- */
 
 /* The range that the client asks for, unless If-Range rules it out (RFC 9110 §13.1.5, §14.2). */
 static struct http_range wanted_range(struct call *call) {
@@ -182,11 +327,7 @@ static void send_response(struct call *call, struct cache_blob *blob,
                   "upstream does not say how long this blob is; send the request with HTTP/1.1");
 }
 
-void call_handle_blob(struct call *call) {
-    if (call->request->method == HTTP_HEAD) {
-        head_blob(call);
-        return;
-    }
+static void get_blob(struct call *call) {
     struct cache_blob blob;
     struct error error = {0};
     struct http_range range = wanted_range(call);
@@ -200,4 +341,14 @@ void call_handle_blob(struct call *call) {
     if (!call_not_modified(call, &call->route.reference.digest))
         send_response(call, &blob, &range);
     cache_blob_close(&blob);
+}
+
+bool call_handle_blob(struct call *call) {
+    if (call->must_not_wait)
+        return answer_known_blob(call);
+    if (call->request->method == HTTP_HEAD)
+        head_blob(call);
+    else
+        get_blob(call);
+    return true;
 }

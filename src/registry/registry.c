@@ -22,31 +22,29 @@ void registry_set_server(struct registry *registry, const struct http_server *se
     registry->server = server;
 }
 
+/* ---- dispatching ---- */
+
 static bool is_probe(enum route_kind kind) {
     return kind == ROUTE_LIVE || kind == ROUTE_READY || kind == ROUTE_METRICS;
 }
 
-bool registry_is_probe(void *context, const struct http_request *request) {
-    (void)context;
-    struct route route;
-    route_parse(request->path, &route);
-    return is_probe(route.kind);
-}
-
-/* ---- dispatching ---- */
-
-/* Whether the client may make this request. False: 401 was sent. Health and metrics need no
- * password, because probes have none and learn no secret. */
-static bool authorize_client(struct call *call) {
+/* Whether the client may make this request. Health and metrics need no password, because probes
+ * have none and learn no secret. */
+static enum clients_verdict check_client(struct call *call) {
     char user[64];
     struct clients *clients = call->registry->settings.clients;
+    struct text authorization = http_field(call->request, "Authorization");
     if (!clients || is_probe(call->route.kind))
-        return true;
-    if (clients_allow(clients, http_field(call->request, "Authorization"), user, sizeof user))
-        return true;
+        return CLIENTS_ALLOWED;
+    if (call->must_not_wait)
+        return clients_known(clients, authorization, user, sizeof user);
+    return clients_allow(clients, authorization, user, sizeof user) ? CLIENTS_ALLOWED
+                                                                   : CLIENTS_REFUSED;
+}
+
+static void refuse_client(struct call *call) {
     http_add_field(call->exchange, "WWW-Authenticate", "Basic realm=\"tarn\"");
     call_fail(call, 401, "UNAUTHORIZED", "tarn needs a user and password (docker login)");
-    return false;
 }
 
 static bool read_ns(struct call *call) {
@@ -73,69 +71,108 @@ static void respond_text(struct call *call, int status, const char *text) {
     http_respond(call->exchange, status, "text/plain; charset=utf-8", text, strlen(text));
 }
 
-static void dispatch(struct call *call) {
-    enum http_method method = call->request->method;
-    enum route_kind kind = call->route.kind;
-    if (!authorize_client(call))
-        return;
-    if (kind == ROUTE_NONE) {
+/* Answers what names no repository. False: the route names one. */
+static bool answer_fixed(struct call *call) {
+    switch (call->route.kind) {
+    case ROUTE_NONE:
         call_fail(call, 404, "NOT_FOUND", "no such path; the API is under /v2/");
-        return;
-    }
-    if ((method != HTTP_GET && method != HTTP_HEAD) || kind == ROUTE_UPLOAD) {
-        http_add_field(call->exchange, "Allow", "GET, HEAD");
-        call_fail(call, 405, "UNSUPPORTED", "tarn is a cache for reading; push to the registry");
-        return;
-    }
-    if (!read_ns(call) || !check_ns(call))
-        return;
-    switch (kind) {
+        return true;
     case ROUTE_LIVE:
     case ROUTE_READY:
         respond_text(call, 200, "ok\n");
-        return;
+        return true;
     case ROUTE_METRICS:
         call_handle_metrics(call);
-        return;
+        return true;
     case ROUTE_PAGE:
         call_handle_page(call);
-        return;
+        return true;
     case ROUTE_FLIGHTS:
         call_handle_flights(call);
-        return;
+        return true;
     case ROUTE_API:
         call_add_fields(call);
         http_respond(call->exchange, 200, "application/json", "{}", 2);
-        return;
-    case ROUTE_CATALOG:
-        call_handle_catalog(call);
-        return;
+        return true;
     default:
-        break;
+        return false;
     }
-    if (!call_name_upstream(call))
+}
+
+static bool is_writing(const struct call *call) {
+    enum http_method method = call->request->method;
+    return (method != HTTP_GET && method != HTTP_HEAD) || call->route.kind == ROUTE_UPLOAD;
+}
+
+/* Answers with a list, which may take long to compute, too. */
+static void answer_list(struct call *call) {
+    if (call->route.kind == ROUTE_CATALOG)
+        call_handle_catalog(call);
+    else if (!call_name_upstream(call))
         return;
-    if (kind == ROUTE_MANIFEST)
-        call_handle_manifest(call);
-    else if (kind == ROUTE_BLOB)
-        call_handle_blob(call);
-    else if (kind == ROUTE_TAGS)
+    else if (call->route.kind == ROUTE_TAGS)
         call_handle_tags(call);
     else
         call_handle_referrers(call);
 }
 
-void registry_handle(void *context, struct http_exchange *exchange) {
-    struct call call = {.registry = context,
-                        .exchange = exchange,
-                        .request = http_exchange_request(exchange),
-                        .began_us = clock_us()};
-    route_parse(call.request->path, &call.route);
-    if (call.route.reference.is_digest)
-        digest_format(&call.route.reference.digest, call.reference);
+/* Answers the request. False: the answer must wait, and the call may not; nothing has been sent. */
+static bool dispatch(struct call *call) {
+    enum clients_verdict verdict = check_client(call);
+    if (verdict == CLIENTS_MUST_CHECK)
+        return false;
+    if (verdict == CLIENTS_REFUSED) {
+        refuse_client(call);
+        return true;
+    }
+    if (is_writing(call) && call->route.kind != ROUTE_NONE) {
+        http_add_field(call->exchange, "Allow", "GET, HEAD");
+        call_fail(call, 405, "UNSUPPORTED", "tarn is a cache for reading; push to the registry");
+        return true;
+    }
+    if (call->route.kind != ROUTE_NONE && (!read_ns(call) || !check_ns(call)))
+        return true;
+    if (answer_fixed(call))
+        return true;
+    if (call->route.kind == ROUTE_MANIFEST)
+        return !call_name_upstream(call) || call_handle_manifest(call);
+    if (call->route.kind == ROUTE_BLOB)
+        return !call_name_upstream(call) || call_handle_blob(call);
+    if (!call->must_not_wait)
+        answer_list(call);
+    return !call->must_not_wait;
+}
+
+void call_end(struct call *call) {
+    access_count(call);
+    access_log(call);
+}
+
+static void begin(struct call *call, struct registry *registry, struct http_exchange *exchange) {
+    call->registry = registry;
+    call->exchange = exchange;
+    call->request = http_exchange_request(exchange);
+    call->began_us = clock_us();
+    route_parse(call->request->path, &call->route);
+    if (call->route.reference.is_digest)
+        digest_format(&call->route.reference.digest, call->reference);
     else
-        text_copy(text_of(call.route.reference.tag), call.reference, sizeof call.reference);
+        text_copy(text_of(call->route.reference.tag), call->reference, sizeof call->reference);
+}
+
+void registry_handle(void *context, struct http_exchange *exchange) {
+    struct call call = {0};
+    begin(&call, context, exchange);
     dispatch(&call);
-    access_count(&call);
-    access_log(&call);
+    if (!call.is_handed_on)
+        call_end(&call);
+}
+
+bool registry_handle_now(void *context, struct http_exchange *exchange) {
+    struct call call = {.must_not_wait = true};
+    begin(&call, context, exchange);
+    if (!dispatch(&call))
+        return false;
+    call_end(&call);
+    return true;
 }

@@ -2,7 +2,8 @@
  * The distribution API for pulling (distribution-spec), the pages beside it, and the access log.
  * The only room that knows /v2 URLs and OCI error codes, and that turns errors into statuses.
  *
- * Threads: registry_handle() is called by many workers at once.
+ * Threads: registry_handle() is called by many workers at once, and registry_handle_now() by every
+ * event loop.
  */
 #ifndef REGISTRY_REGISTRY_H
 #define REGISTRY_REGISTRY_H
@@ -30,10 +31,9 @@ void registry_free(struct registry *registry);
 void registry_set_server(struct registry *registry,
                          const struct http_server *server); /* for metrics */
 
-/* For struct http_server_settings: `context` is the registry. */
+/* For struct http_server_settings: `context` is the registry. registry_handle_now() answers what is
+ * in memory, health, metrics and errors. */
 void registry_handle(void *context, struct http_exchange *exchange);
-
-/* Whether the request is for /livez, /readyz or /metrics, which are served even at every limit. */
-bool registry_is_probe(void *context, const struct http_request *request);
+bool registry_handle_now(void *context, struct http_exchange *exchange);
 
 #endif

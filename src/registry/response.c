@@ -17,7 +17,7 @@ void call_add_fields(struct call *call) {
 
 /* Cache-Status (RFC 9211). A request is forwarded as `stale` both when upstream then confirms the
  * document, and when upstream fails and the stale document is served. */
-static const char *cache_status(enum cache_outcome outcome) {
+const char *call_cache_status(enum cache_outcome outcome) {
     switch (outcome) {
     case CACHE_HIT:
         return "tarn; hit";
@@ -43,15 +43,21 @@ void call_add_content_fields(struct call *call, const struct digest *digest) {
     }
     http_add_field(call->exchange, "Accept-Ranges", "bytes");
     if (call->has_outcome)
-        http_add_field(call->exchange, "Cache-Status", "%s", cache_status(call->outcome));
+        http_add_field(call->exchange, "Cache-Status", "%s", call_cache_status(call->outcome));
+}
+
+bool call_would_be_304(const struct call *call, const struct digest *digest) {
+    struct text wanted = http_field(call->request, "If-None-Match");
+    char text[DIGEST_STRING_SIZE];
+    if (!wanted.at)
+        return false;
+    digest_format(digest, text);
+    return text_is(text_trim(wanted), "*") ||
+           memmem(wanted.at, wanted.length, text, strlen(text)) != NULL;
 }
 
 bool call_not_modified(struct call *call, const struct digest *digest) {
-    struct text wanted = http_field(call->request, "If-None-Match");
-    char text[DIGEST_STRING_SIZE];
-    digest_format(digest, text);
-    if (!wanted.at ||
-        (!text_is(text_trim(wanted), "*") && !memmem(wanted.at, wanted.length, text, strlen(text))))
+    if (!call_would_be_304(call, digest))
         return false;
     call_add_content_fields(call, digest);
     http_respond(call->exchange, 304, NULL, NULL, 0);

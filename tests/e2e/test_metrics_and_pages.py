@@ -27,30 +27,29 @@ def test_probes(tarn, path, method):
     assert tarn.get(path, method=method).status == 200
 
 
-def test_probes_are_answered_beyond_the_connection_limit(start_tarn):
-    tarn = start_tarn(max_connections=2)
-    with contextlib.ExitStack() as held:
+def test_probes_and_hits_are_answered_beyond_the_connection_limit(start_tarn, upstream, image):
+    blob = upstream.repository("org/app").add_blob(noise(1 << 20, 7))
+    tarn = start_tarn([{"host": "fake.test", "url": upstream.url, "default": True}],
+                      max_connections=2, range_fill=False)
+    assert tarn.manifest("org/app", "1").status == 200
+    held = upstream.fault("/blobs/", hold_after=1000)
+    with contextlib.ExitStack() as clients:
         def takes_a_place():
-            """Whether one more connection is within the limit and stays open; an earlier one that
-            tarn still counts may send it over the limit."""
-            connection = http.client.HTTPConnection("127.0.0.1", tarn.port)
-            connection.request("GET", "/v2/")
-            response = connection.getresponse()
-            response.read()
-            if response.status == 200:
-                held.callback(connection.close)
-                return True
-            connection.close()
-            return False
+            """Whether one more connection holds a place with a request that is in progress."""
+            client = clients.enter_context(socket.create_connection(("127.0.0.1", tarn.port)))
+            client.sendall(f"GET /v2/org/app/blobs/{blob} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            client.settimeout(30)
+            return client.recv(100).startswith(b"HTTP/1.1 200")
 
         for _ in range(2):
             wait_until(takes_a_place, "a connection within the limit")
-        for path in ("/livez", "/readyz", "/metrics"):
+        for path in ("/livez", "/readyz", "/metrics", "/v2/", "/v2/org/app/manifests/1"):
             assert tarn.get(path).status == 200
-        refused = tarn.get("/v2/")
+        refused = tarn.get("/v2/org/app/tags/list")
         assert (refused.status, refused.code) == (503, "UNAVAILABLE")
         assert refused["Retry-After"] == "1"
         assert tarn.metrics()["tarn_client_connections"] == 2
+        held.gate.set()
 
 
 def test_metrics_are_prometheus_text(tarn, upstream, image):

@@ -275,21 +275,22 @@ def test_writing_is_405(tarn, upstream, image, method, path):
     assert upstream.connections == 0
 
 
-def test_too_many_connections_are_503(start_tarn, upstream, image):
+def test_too_many_busy_connections_are_503(start_tarn, upstream, image):
     tarn = start_tarn([{"host": "fake.test", "url": upstream.url, "default": True}],
                       max_connections=8)
-    held = [socket.create_connection(("127.0.0.1", tarn.port)) for _ in range(8)]
-
-    def refused():
-        """The probe of start_tarn() may count as a connection for a moment, so this tries again."""
-        held.append(socket.create_connection(("127.0.0.1", tarn.port)))
-        reply = tarn.manifest("org/app", "1")
-        return reply if reply.status != 200 else None
-
-    reply = wait_until(refused, "a connection too many")
+    held = upstream.fault("/blobs/", hold_after=1000)
+    digest = upstream.repository("org/app").add_blob(noise(MIB, 7))
+    busy = []
+    for _ in range(8):
+        busy.append(socket.create_connection(("127.0.0.1", tarn.port)))
+        busy[-1].sendall(f"GET /v2/org/app/blobs/{digest} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        busy[-1].settimeout(30)
+        assert busy[-1].recv(100).startswith(b"HTTP/1.1 200")
+    reply = tarn.manifest("org/app", "1")
     is_error(reply, 503, "UNAVAILABLE")
     assert int(reply["Retry-After"]) >= 1
-    for connection in held:
+    held.gate.set()
+    for connection in busy:
         connection.close()
     wait_until(lambda: tarn.manifest("org/app", "1").status == 200, "room for another")
 

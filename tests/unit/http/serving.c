@@ -36,9 +36,18 @@ const char *const listen_on_any_port[] = {"127.0.0.1:0"};
 atomic_int handled;
 atomic_bool held; /* /hold waits until it is false */
 atomic_int holding;
-atomic_int gone_seen, sending_failed_as;
+atomic_int gone_seen, sending_failed_as, parked, large_kept;
 
-static char large[2 << 20]; /* more than a socket takes at once */
+static char large[8 << 20]; /* more than a socket takes at once */
+static struct http_composed *composed;
+
+static void keep(void *owner) {
+    atomic_fetch_add((atomic_int *)owner, 1);
+}
+
+static void release(void *owner) {
+    atomic_fetch_sub((atomic_int *)owner, 1);
+}
 
 static void hold(void) {
     atomic_fetch_add(&holding, 1);
@@ -47,11 +56,53 @@ static void hold(void) {
     atomic_fetch_sub(&holding, 1);
 }
 
+/* /file, which is parked whenever its client takes no more. */
+struct download {
+    uint64_t at;
+};
+
+static void send_on(void *state, struct http_exchange *exchange) {
+    struct download *download = state;
+    struct error error = {0};
+    struct http_file rest = {
+        .fd = file, .offset = download->at, .length = FILE_SIZE - 1 - download->at};
+    uint64_t sent = 0;
+    bool went_on = http_send_file(exchange, &rest, &sent, &error);
+    download->at += sent;
+    if (went_on && sent < rest.length) {
+        atomic_fetch_add(&parked, 1);
+        http_park(exchange, send_on, download);
+        return;
+    }
+    unsigned char last = pattern(FILE_SIZE - 1);
+    if (went_on)
+        http_send(exchange, &last, 1, &error);
+    atomic_store(&sending_failed_as, error.kind);
+    free(download);
+}
+
+/* The requests that need no waiting. */
+static bool handle_now(void *context, struct http_exchange *exchange) {
+    (void)context;
+    struct text path = http_exchange_request(exchange)->path;
+    if (text_is(path, "/now")) {
+        http_respond(exchange, 200, "text/plain", "well", 4);
+    } else if (text_is(path, "/now/large")) {
+        const struct http_content content = {large, sizeof large, &large_kept, keep, release};
+        http_respond_composed(exchange, composed, &content);
+    } else {
+        return false;
+    }
+    atomic_fetch_add(&handled, 1);
+    return true;
+}
+
 static void handle(void *context, struct http_exchange *exchange) {
     (void)context;
     const struct http_request *request = http_exchange_request(exchange);
     struct text path = request->path;
     struct error error = {0};
+    uint64_t sent;
     atomic_fetch_add(&handled, 1);
     if (text_is(path, "/hello")) {
         http_add_field(exchange, "X-One", "%d", 1);
@@ -63,15 +114,15 @@ static void handle(void *context, struct http_exchange *exchange) {
         http_respond(exchange, 200, NULL, http_exchange_client(exchange),
                      strlen(http_exchange_client(exchange)));
     } else if (text_is(path, "/file")) {
-        if (http_begin(exchange, 200, "application/octet-stream", FILE_SIZE, &error) &&
-            http_send_file(exchange, file, 0, FILE_SIZE - 1, &error)) {
-            unsigned char last = pattern(FILE_SIZE - 1);
-            http_send(exchange, &last, 1, &error);
-        }
-        atomic_store(&sending_failed_as, error.kind);
+        if (http_begin(exchange, 200, "application/octet-stream", FILE_SIZE, &error))
+            send_on(calloc(1, sizeof(struct download)), exchange);
+        else
+            atomic_store(&sending_failed_as, error.kind);
     } else if (text_is(path, "/file/short")) {
-        if (http_begin(exchange, 200, NULL, FILE_SIZE + 5, &error))
-            http_send_file(exchange, file, 0, FILE_SIZE + 5, &error);
+        struct http_file end = {.fd = file, .offset = FILE_SIZE - 5, .length = 10};
+        if (http_begin(exchange, 200, NULL, FILE_SIZE + 5, &error)) {
+            http_send_file(exchange, &end, &sent, &error);
+        }
         atomic_store(&sending_failed_as, error.kind);
     } else if (text_is(path, "/chunked")) {
         if (!http_begin(exchange, 200, NULL, HTTP_UNKNOWN_LENGTH, &error)) {
@@ -80,11 +131,7 @@ static void handle(void *context, struct http_exchange *exchange) {
         }
         http_send(exchange, "0123456789abcdefXYZ", 19, &error);
         http_send(exchange, "", 0, &error);
-        http_send_file(exchange, file, 0, 3, &error);
-    } else if (text_is(path, "/probe")) {
-        http_respond(exchange, 200, "text/plain", "well", 4);
-    } else if (text_is(path, "/probe/large")) {
-        http_respond(exchange, 200, NULL, large, sizeof large);
+        http_send_file(exchange, &(struct http_file){.fd = file, .length = 3}, &sent, &error);
     } else if (text_is(path, "/nothing")) {
         http_respond(exchange, 304, NULL, NULL, 0);
     } else if (text_is(path, "/abort")) {
@@ -115,11 +162,6 @@ static void handle(void *context, struct http_exchange *exchange) {
     /* other paths get no response */
 }
 
-bool serving_is_probe(void *context, const struct http_request *request) {
-    (void)context;
-    return text_starts(request->path, "/probe");
-}
-
 static void error_body(int status, const char *why, char *out, size_t size) {
     snprintf(out, size, "{\"status\":%d,\"why\":\"%s\"}", status, why);
 }
@@ -138,11 +180,15 @@ int serving_reset(void **state) {
     settings = http_server_settings_default();
     settings.listen = listen_on_any_port;
     settings.listen_count = 1;
+    settings.loops = 2;
     settings.handle = handle;
+    settings.handle_now = handle_now;
     settings.error_body = error_body;
     atomic_store(&held, false);
     atomic_store(&handled, 0);
     atomic_store(&gone_seen, 0);
+    atomic_store(&parked, 0);
+    atomic_store(&large_kept, 0);
     atomic_store(&sending_failed_as, -1);
     return 0;
 }
@@ -298,6 +344,7 @@ int serving_begin(void **state) {
         bytes[i] = pattern(i);
     bool written = write(file, bytes, FILE_SIZE) == FILE_SIZE;
     free(bytes);
+    composed = http_compose(200, "text/plain", sizeof large, NULL, 0);
     log_configure(LOG_ERROR, LOG_TEXT);
-    return written ? 0 : -1;
+    return written && composed ? 0 : -1;
 }

@@ -5,7 +5,8 @@
  * puts the default settings back before each test, and stops the server of a test that failed.
  *
  * The server's handler answers: /hello, /echo/..., /client (the client's address), /file (FILE_SIZE
- * bytes), /chunked, /nothing (304), /probe and /probe/large, /body (echoes the request's), /hold
+ * bytes), /chunked, /nothing (304), /now and /now/large (in place, on the loop; the second with shared
+ * content), /body (echoes the request's), /hold
  * (waits while `held`), /watch (waits until the client leaves), and in wrong ways /file/short,
  * /abort, /incomplete and /toolong; for any other path the handler makes no response.
  */
@@ -37,14 +38,13 @@ extern atomic_int handled;           /* requests that have come to the handler *
 extern atomic_bool held;             /* /hold waits until it is false */
 extern atomic_int holding;           /* requests that wait at /hold */
 extern atomic_int gone_seen;         /* /watch has seen its client leave */
+extern atomic_int parked;            /* how often /file has waited without a worker */
+extern atomic_int large_kept;        /* responses that hold the content of /now/large */
 extern atomic_int sending_failed_as; /* the kind of error that ended /file; -1: it has not ended */
 
 int serving_begin(void **state); /* for the group of tests */
 int serving_reset(void **state); /* before each test */
 int serving_end(void **state);   /* after each test */
-
-/* For settings.is_probe: the paths that begin with /probe. */
-bool serving_is_probe(void *context, const struct http_request *request);
 
 void make_server(void); /* for a test that needs the server before it runs; start() follows */
 void start(void);

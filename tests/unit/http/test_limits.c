@@ -80,33 +80,78 @@ static void test_a_slow_client_that_goes_on_taking_is_served(void **state) {
     stop();
 }
 
-static void test_beyond_the_connection_limit_is_503(void **state) {
+/* Sends a request on a new connection. Returns the status of the response; 0: there was none. */
+static int status_of(const char *request) {
+    int fd = dial();
+    send_text(fd, request);
+    char *response = receive_all(fd, NULL, NULL);
+    int status = strncmp(response, "HTTP/1.1 ", 9) == 0 ? atoi(response + 9) : 0;
+    if (status == 503)
+        assert_non_null(strstr(response, "\r\nRetry-After: 1\r\n"));
+    free(response);
+    close(fd);
+    return status;
+}
+
+static void close_all(const int fds[], int count) {
+    for (int i = 0; i < count; i++)
+        close(fds[i]);
+}
+
+static void occupy_workers(int fds[], int count) {
+    atomic_store(&held, true);
+    for (int i = 0; i < count; i++) {
+        fds[i] = dial();
+        send_text(fds[i], GET("/hold"));
+    }
+    assert_true(becomes(&holding, count));
+}
+
+static void test_at_the_limit_the_longest_idle_connection_gives_way(void **state) {
     (void)state;
+    enum { LIMIT = 6 };
+    int fds[LIMIT];
+    char head[1024], body[64];
+    settings.max_connections = LIMIT;
+    start();
+    for (int i = 0; i < LIMIT; i++) { /* the first one has been idle for longest */
+        fds[i] = dial();
+        send_text(fds[i], GET("/hello"));
+        receive_response(fds[i], head, sizeof head, body, sizeof body, false);
+        clock_sleep_ms(5);
+    }
+    int newcomer = dial();
+    send_text(newcomer, GET("/hello"));
+    receive_response(newcomer, head, sizeof head, body, sizeof body, false);
+    assert_string_equal(body, "hello");
+    assert_true(is_closed_within(fds[0], 10000));
+    for (int i = 1; i < LIMIT; i++) {
+        send_text(fds[i], GET("/hello"));
+        receive_response(fds[i], head, sizeof head, body, sizeof body, false);
+    }
+    assert_int_equal(http_server_figures(server).connections, LIMIT);
+    close_all(fds, LIMIT);
+    close(newcomer);
+    stop();
+}
+
+static void test_a_place_that_becomes_free_is_taken(void **state) {
+    (void)state;
+    int busy[2];
+    char head[1024], body[64];
     settings.max_connections = 2;
     start();
-    char head[1024], body[64];
-    int first = dial(), second = dial();
-    send_text(first, GET("/hello"));
-    receive_response(first, head, sizeof head, body, sizeof body, false);
-    send_text(second, GET("/hello"));
-    receive_response(second, head, sizeof head, body, sizeof body, false);
-    int third = dial();
-    send_text(third, GET("/hello"));
-    char *response = receive_all(third, NULL, NULL);
-    assert_ptr_equal(strstr(response, "HTTP/1.1 503 Service Unavailable\r\n"), response);
-    assert_non_null(strstr(response, "\r\nRetry-After: 1\r\n"));
-    assert_non_null(strstr(response, "{\"status\":503,"));
-    free(response);
-    close(third);
-    /* when one leaves, another may come */
-    close(first);
+    occupy_workers(busy, 2);
+    assert_int_equal(status_of(GET("/hello")), 503);
+    close(busy[0]);
+    atomic_store(&held, false);
     connections_become(1);
-    int fourth = dial();
-    send_text(fourth, GET("/hello"));
-    receive_response(fourth, head, sizeof head, body, sizeof body, false);
-    assert_ptr_equal(strstr(head, "HTTP/1.1 200 "), head);
-    close(second);
-    close(fourth);
+    int next = dial();
+    send_text(next, GET("/hello"));
+    receive_response(next, head, sizeof head, body, sizeof body, false);
+    assert_string_equal(body, "hello");
+    close(busy[1]);
+    close(next);
     stop();
 }
 
@@ -150,77 +195,48 @@ static void test_without_a_free_worker_is_503_after_a_while(void **state) {
     stop();
 }
 
-/* ---- probes ---- */
+/* ---- answers in place ---- */
 
-/* Sends a request on a new connection. Returns the status of the response. */
-static int status_of(const char *request) {
-    int fd = dial();
-    send_text(fd, request);
-    char *response = receive_all(fd, NULL, NULL);
-    int status = strncmp(response, "HTTP/1.1 ", 9) == 0 ? atoi(response + 9) : 0;
-    if (status == 503)
-        assert_non_null(strstr(response, "\r\nRetry-After: 1\r\n"));
-    free(response);
-    close(fd);
-    return status;
-}
-
-static void occupy_workers(int fds[], int count) {
-    atomic_store(&held, true);
-    for (int i = 0; i < count; i++) {
-        fds[i] = dial();
-        send_text(fds[i], GET("/hold"));
-    }
-    assert_true(becomes(&holding, count));
-}
-
-static void close_all(const int fds[], int count) {
-    for (int i = 0; i < count; i++)
-        close(fds[i]);
-}
-
-static void test_probes_are_answered_while_every_worker_is_busy(void **state) {
+static void test_loops_answer_while_every_worker_is_busy(void **state) {
     (void)state;
     int busy[3];
+    char head[1024], body[64];
     settings.max_workers = 3;
-    settings.is_probe = serving_is_probe;
     start();
     occupy_workers(busy, 3);
-    for (int i = 0; i < 5; i++)
-        assert_int_equal(status_of(GET("/probe")), 200);
-    assert_int_equal(status_of(GET("/hello")), 503);
-    assert_int_equal(status_of("HEAD /probe HTTP/1.1\r\nHost: a\r\n\r\n"), 200);
-    /* in pieces, while other requests wait in the line */
-    int waiting = dial(), slow = dial();
+    int waiting = dial(), other = dial();
     send_text(waiting, GET("/hello"));
-    send_text(slow, "GET /pro");
-    assert_int_equal(status_of(GET("/probe")), 200);
-    send_text(slow, "be HTTP/1.1\r\nHost: a\r\n\r\n");
-    char *response = receive_all(slow, NULL, NULL);
-    assert_non_null(strstr(response, "\r\nConnection: close\r\n"));
-    assert_non_null(strstr(response, "\r\n\r\nwell"));
-    free(response);
+    for (int i = 0; i < 5; i++) {
+        send_text(other, GET("/now"));
+        receive_response(other, head, sizeof head, body, sizeof body, false);
+        assert_string_equal(body, "well");
+    }
+    send_text(other, "HEAD /now HTTP/1.1\r\nHost: a\r\n\r\n");
+    receive_response(other, head, sizeof head, body, sizeof body, true);
+    send_text(other, "GET /no"); /* in pieces */
+    send_text(other, "w HTTP/1.1\r\nHost: a\r\n\r\n");
+    receive_response(other, head, sizeof head, body, sizeof body, false);
+    assert_string_equal(body, "well");
     assert_int_equal(atomic_load(&holding), 3);
     /* the request that waited is answered, too */
     atomic_store(&held, false);
-    char head[1024], body[64];
     receive_response(waiting, head, sizeof head, body, sizeof body, false);
+    assert_string_equal(body, "hello");
     close_all(busy, 3);
     close(waiting);
-    close(slow);
+    close(other);
     stop();
 }
 
-static void test_probes_are_answered_beyond_the_connection_limit(void **state) {
+static void test_loops_answer_beyond_the_connection_limit(void **state) {
     (void)state;
     int busy[2];
     settings.max_connections = 2;
     settings.max_workers = 2;
-    settings.is_probe = serving_is_probe;
     start();
     occupy_workers(busy, 2);
     for (int i = 0; i < 5; i++) {
-        assert_int_equal(status_of(GET("/probe")), 200);
+        assert_int_equal(status_of(GET("/now")), 200);
         assert_int_equal(status_of(GET("/hello")), 503);
     }
     assert_int_equal(status_of("no request\r\n\r\n"), 400);
@@ -230,33 +246,89 @@ static void test_probes_are_answered_beyond_the_connection_limit(void **state) {
     stop();
 }
 
-static void test_silent_connections_do_not_shut_probes_out(void **state) {
+static void test_silent_connections_shut_nobody_out(void **state) {
     (void)state;
     enum { CROWD = 400 };
-    int crowd[CROWD];
+    int crowd[CROWD], busy[1];
     settings.max_connections = 1;
-    settings.is_probe = serving_is_probe;
+    settings.max_workers = 1;
     start();
+    occupy_workers(busy, 1);
     for (int i = 0; i < CROWD; i++)
         crowd[i] = dial();
-    assert_int_equal(status_of(GET("/probe")), 200);
+    assert_int_equal(status_of(GET("/now")), 200);
     assert_int_equal(status_of(GET("/hello")), 503);
     close_all(crowd, CROWD);
+    close_all(busy, 1);
     stop();
 }
 
-static void test_a_probe_that_nobody_reads_gives_way_to_the_next(void **state) {
+static void test_a_client_that_does_not_read_delays_no_other(void **state) {
     (void)state;
-    settings.max_connections = 1;
-    settings.is_probe = serving_is_probe;
+    enum { DEAF = 20 };
+    int deaf[DEAF];
+    char head[1024], body[64];
+    settings.loops = 1;
     start();
-    int within = dial(), unread = dial_with(4096);
-    send_text(unread, GET("/probe/large"));
+    for (int i = 0; i < DEAF; i++) {
+        deaf[i] = dial_with(4096);
+        send_text(deaf[i], GET("/now/large") GET("/now"));
+    }
+    assert_true(becomes(&large_kept, DEAF));
+    int other = dial();
     int64_t began = clock_ms();
-    assert_int_equal(status_of(GET("/probe")), 200);
+    for (int i = 0; i < 100; i++) {
+        send_text(other, GET("/now"));
+        receive_response(other, head, sizeof head, body, sizeof body, false);
+    }
     assert_in_range(clock_ms() - began, 0, settings.send_timeout_ms / 2);
-    close(within);
-    close(unread);
+    assert_int_equal(http_server_figures(server).workers, 0);
+    close_all(deaf, DEAF);
+    assert_true(becomes(&large_kept, 0));
+    close(other);
+    stop();
+}
+
+static void test_a_client_that_takes_nothing_from_a_loop_is_cut(void **state) {
+    (void)state;
+    settings.send_timeout_ms = 300;
+    start();
+    int fd = dial_with(4096);
+    send_text(fd, GET("/now/large"));
+    assert_true(becomes(&large_kept, 1));
+    assert_true(becomes(&large_kept, 0));
+    bool reset;
+    free(receive_all(fd, NULL, &reset));
+    assert_true(reset);
+    close(fd);
+    stop();
+}
+
+static void test_slow_downloads_hold_no_worker(void **state) {
+    (void)state;
+    enum { SLOW = 12 };
+    int slow[SLOW];
+    char head[1024], body[64];
+    settings.max_workers = 2;
+    start();
+    for (int i = 0; i < SLOW; i++) {
+        slow[i] = dial_with(4096);
+        send_text(slow[i], GET("/file"));
+    }
+    for (int i = 0; i < 2500 && atomic_load(&parked) < SLOW; i++)
+        clock_sleep_ms(2);
+    assert_true(atomic_load(&parked) >= SLOW);
+    int other = dial();
+    send_text(other, GET("/hello"));
+    receive_response(other, head, sizeof head, body, sizeof body, false);
+    assert_string_equal(body, "hello");
+    size_t length;
+    send_text(slow[0], "GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    char *all = receive_all(slow[0], &length, NULL);
+    check_file(strstr(all, "\r\n\r\n") + 4, FILE_SIZE);
+    free(all);
+    close_all(slow, SLOW);
+    close(other);
     stop();
 }
 
@@ -338,13 +410,16 @@ int main(void) {
         SERVING_TEST(test_an_idle_connection_is_closed),
         SERVING_TEST(test_a_client_that_takes_nothing_is_cut),
         SERVING_TEST(test_a_slow_client_that_goes_on_taking_is_served),
-        SERVING_TEST(test_beyond_the_connection_limit_is_503),
+        SERVING_TEST(test_at_the_limit_the_longest_idle_connection_gives_way),
+        SERVING_TEST(test_a_place_that_becomes_free_is_taken),
         SERVING_TEST(test_running_out_of_descriptors_delays_and_does_not_end_accepting),
         SERVING_TEST(test_without_a_free_worker_is_503_after_a_while),
-        SERVING_TEST(test_probes_are_answered_while_every_worker_is_busy),
-        SERVING_TEST(test_probes_are_answered_beyond_the_connection_limit),
-        SERVING_TEST(test_silent_connections_do_not_shut_probes_out),
-        SERVING_TEST(test_a_probe_that_nobody_reads_gives_way_to_the_next),
+        SERVING_TEST(test_loops_answer_while_every_worker_is_busy),
+        SERVING_TEST(test_loops_answer_beyond_the_connection_limit),
+        SERVING_TEST(test_silent_connections_shut_nobody_out),
+        SERVING_TEST(test_a_client_that_does_not_read_delays_no_other),
+        SERVING_TEST(test_a_client_that_takes_nothing_from_a_loop_is_cut),
+        SERVING_TEST(test_slow_downloads_hold_no_worker),
         SERVING_TEST(test_few_workers_serve_many_connections),
         SERVING_TEST(test_a_stop_lets_requests_finish),
         SERVING_TEST(test_a_stop_cuts_what_outlasts_the_grace),

@@ -4,12 +4,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <string.h>
 #include <cmocka.h>
 #include "base/log.h"
 #include "base/thread.h"
 #include "http/pool.h"
 
-static struct pool pools[3],
+static struct pool pools[4],
     *pool; /* one for each test, because workers that never ran never end */
 static struct pool_task tasks[3];
 static unsigned started;
@@ -35,6 +36,7 @@ static int set_up(void **state) {
     (void)state;
     log_configure(LOG_ERROR, LOG_TEXT);
     started = 0;
+    memset(tasks, 0, sizeof tasks);
     refuse = false;
     pool = pool ? pool + 1 : pools;
     pool_init(pool, &(struct pool_settings){.name = "test", .most_workers = 2, .serve = serve});
@@ -45,12 +47,9 @@ static void test_a_task_is_not_overdue_while_a_worker_is_on_its_way(void **state
     (void)state;
     pool_line_up(pool, &tasks[0]);
     assert_int_equal(started, 1);
-    assert_false(pool_is_full(pool));
-    assert_int_not_equal(pool_linger_ms(pool), 0);
     assert_null(pool_take_overdue(pool, INT64_MAX));
     pool_line_up(pool, &tasks[1]);
     assert_int_equal(started, 2);
-    assert_true(pool_is_full(pool));
 }
 
 static void test_a_task_is_overdue_when_no_worker_can_be_started(void **state) {
@@ -58,8 +57,6 @@ static void test_a_task_is_overdue_when_no_worker_can_be_started(void **state) {
     for (int i = 0; i < 3; i++)
         pool_line_up(pool, &tasks[i]);
     assert_int_equal(started, 2);
-    assert_true(pool_is_full(pool));
-    assert_int_equal(pool_linger_ms(pool), 0);
     assert_null(pool_take_overdue(pool, 0));
     for (int i = 0; i < 3; i++)
         assert_ptr_equal(pool_take_overdue(pool, INT64_MAX), &tasks[i]);
@@ -70,10 +67,20 @@ static void test_a_task_is_overdue_when_the_system_refuses_threads(void **state)
     (void)state;
     refuse = true;
     pool_line_up(pool, &tasks[0]);
-    assert_true(pool_is_full(pool));
     assert_ptr_equal(pool_take_overdue(pool, INT64_MAX), &tasks[0]);
     refuse = false;
     pool_line_up(pool, &tasks[0]);
+    assert_null(pool_take_overdue(pool, INT64_MAX));
+}
+
+static void test_a_patient_task_is_never_overdue(void **state) {
+    (void)state;
+    refuse = true;
+    tasks[0].is_patient = true;
+    pool_line_up(pool, &tasks[0]);
+    assert_null(pool_take_overdue(pool, INT64_MAX));
+    pool_line_up(pool, &tasks[1]);
+    assert_ptr_equal(pool_take_overdue(pool, INT64_MAX), &tasks[1]);
     assert_null(pool_take_overdue(pool, INT64_MAX));
 }
 
@@ -82,6 +89,7 @@ int main(void) {
         cmocka_unit_test_setup(test_a_task_is_not_overdue_while_a_worker_is_on_its_way, set_up),
         cmocka_unit_test_setup(test_a_task_is_overdue_when_no_worker_can_be_started, set_up),
         cmocka_unit_test_setup(test_a_task_is_overdue_when_the_system_refuses_threads, set_up),
+        cmocka_unit_test_setup(test_a_patient_task_is_never_overdue, set_up),
     };
     return cmocka_run_group_tests_name("http_pool", tests, NULL, NULL);
 }

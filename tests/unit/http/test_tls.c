@@ -195,16 +195,19 @@ static void expect_securely(SSL_CTX *context, const char *request, const char *b
     close(fd);
 }
 
-static void test_a_probe_over_the_connection_limit_is_answered(void **state) {
+static void test_over_the_connection_limit_a_loop_answers_by_tls(void **state) {
     (void)state;
     settings.max_connections = 1;
-    settings.is_probe = serving_is_probe;
     start_tls();
     SSL_CTX *context = SSL_CTX_new(TLS_client_method());
     int within = dial();
-    connections_become(1);
-    expect_securely(context, GET("/probe"), "HTTP/1.1 200 ");
+    SSL *session = secure(context, within);
+    atomic_store(&held, true);
+    assert_true(SSL_write(session, GET("/hold"), (int)strlen(GET("/hold"))) > 0);
+    assert_true(becomes(&holding, 1));
+    expect_securely(context, GET("/now"), "HTTP/1.1 200 ");
     expect_securely(context, GET("/hello"), "HTTP/1.1 503 ");
+    SSL_free(session);
     close(within);
     SSL_CTX_free(context);
     stop_tls();
@@ -242,7 +245,7 @@ int main(void) {
         SERVING_TEST(test_tls_serves_replies_and_files),
         SERVING_TEST(test_tls_refuses_old_versions_and_plain_http),
         SERVING_TEST(test_a_changed_certificate_is_taken_without_dropping_connections),
-        SERVING_TEST(test_a_probe_over_the_connection_limit_is_answered),
+        SERVING_TEST(test_over_the_connection_limit_a_loop_answers_by_tls),
         SERVING_TEST(test_a_slow_handshake_is_cut),
         SERVING_TEST(test_a_missing_certificate_stops_the_start),
     };

@@ -42,7 +42,7 @@ static void open_registry(void) {
     registry = registry_new(&registry_settings);
     assert_non_null(registry);
     settings.handle = registry_handle;
-    settings.is_probe = registry_is_probe;
+    settings.handle_now = registry_handle_now;
     settings.context = registry;
     make_server();
     registry_set_server(registry, server);
@@ -157,22 +157,15 @@ static void ask(struct visitor *visitor, int fd, const struct wanted *one, char 
                  one->method, one->path, head);
 }
 
-/* Sends every request ROUNDS times, each round on a new connection. A probe has a connection of its
- * own, because the server may close the connection behind a probe's response. */
+/* Sends every request ROUNDS times, each round on a new connection. */
 static void *visit(void *argument) {
     struct visitor *visitor = argument;
     cleanup_free char *body = malloc(BLOB_SIZE + 1);
     pthread_barrier_wait(&all_there);
     for (int round = 0; body && round < ROUNDS; round++) {
         int fd = dial();
-        for (size_t i = 0; i < wanted_count; i++) {
-            const struct wanted *one = &wanted[(visitor->begins_at + i) % wanted_count];
-            bool is_probe = strcmp(one->path, "/metrics") == 0;
-            int own = is_probe ? dial() : -1;
-            ask(visitor, is_probe ? own : fd, one, body);
-            if (is_probe)
-                close(own);
-        }
+        for (size_t i = 0; i < wanted_count; i++)
+            ask(visitor, fd, &wanted[(visitor->begins_at + i) % wanted_count], body);
         close(fd);
     }
     return NULL;
