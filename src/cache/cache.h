@@ -89,7 +89,8 @@ struct document {
     uint64_t length; /* of the whole, even without bytes */
     char bytes[];
 };
-void document_release(struct document *document); /* NULL is allowed */
+struct document *document_keep(struct document *document); /* one more reference; gives it back */
+void document_release(struct document *document);          /* NULL is allowed */
 
 /* What was derived from the document; NULL: nothing yet. Valid as long as the caller holds its
  * reference to the document. */

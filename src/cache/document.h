@@ -9,6 +9,5 @@
  * reference. NULL: no memory. */
 struct document *document_new(const struct digest *digest, const char *media_type, uint64_t length,
                               bool has_bytes);
-struct document *document_keep(struct document *document); /* one more reference; gives it back */
 
 #endif

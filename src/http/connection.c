@@ -103,8 +103,8 @@ static void use(struct arrived *arrived, size_t length) {
 }
 
 static void discard(struct connection *connection, struct arrived *arrived) {
-    size_t step = arrived->length < connection->discard ? arrived->length
-                                                        : (size_t)connection->discard;
+    size_t step =
+        arrived->length < connection->discard ? arrived->length : (size_t)connection->discard;
     connection->discard -= step;
     use(arrived, step);
 }

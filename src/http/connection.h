@@ -65,7 +65,7 @@ struct connection {
 
     /* For the loop, and for the pool that it gives the connection to: */
     struct pool_task task;
-    enum connection_need need;  /* as the worker left it */
+    enum connection_need need; /* as the worker left it */
     struct connection *inbox_next;
 
     /* For the loop only: */
@@ -73,11 +73,11 @@ struct connection {
     enum connection_wait wait;
     uint32_t events; /* that epoll watches for; 0: it does not watch */
     int64_t deadline_ms;
-    int unacknowledged;                    /* bytes that the client had not acknowledged before */
-    bool is_new;                           /* it has not been admitted yet */
-    bool ended;                            /* only its client's end is waited for */
-    bool has_turn;                         /* it is in the list of those that come next */
-    struct connection *prev, *next;        /* of all in the loop */
+    int unacknowledged;             /* bytes that the client had not acknowledged before */
+    bool is_new;                    /* it has not been admitted yet */
+    bool ended;                     /* only its client's end is waited for */
+    bool has_turn;                  /* it is in the list of those that come next */
+    struct connection *prev, *next; /* of all in the loop */
     struct connection *wait_prev, *wait_next; /* of those with the same wait */
     struct connection *turn_prev, *turn_next; /* of those that go on without an event */
 };

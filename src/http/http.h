@@ -4,12 +4,12 @@
  * Event loops, one a processor, own the connections. A loop reads a request and answers it where it
  * arrives if `handle_now` can do so without waiting. Any other request goes with its connection to
  * a worker, whose thread carries it to its end with plain blocking calls. Then the connection goes
- * back to its loop. A response whose client takes no more for the moment waits in the loop, too, and
- * holds no worker.
+ * back to its loop. A response whose client takes no more for the moment waits in the loop, too,
+ * and holds no worker.
  *
  * At the limit of connections, the one that has been idle for longest is closed for a new one. If
- * none is idle, the new one is over the limit: it gets one answer if the loop can give it, else 503.
- * A request that has waited for a worker for two seconds while none can be started gets 503.
+ * none is idle, the new one is over the limit: it gets one answer if the loop can give it, else
+ * 503. A request that has waited for a worker for two seconds while none can be started gets 503.
  *
  * The parser is strict: a head that could be read in two ways is refused with 400, and the
  * connection is closed. A request's body is read only if the handler asks for it.

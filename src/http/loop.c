@@ -35,7 +35,7 @@ struct loop {
     struct lock inbox_lock;
     struct connection *inbox GUARDED_BY(inbox_lock); /* the last one first */
 
-    atomic_uint count;         /* connections of this loop */
+    atomic_uint count;             /* connections of this loop */
     _Atomic int64_t idle_since_ms; /* of the one that has been idle for longest; INT64_MAX: none */
 
     /* For the loop's own thread: */
@@ -68,7 +68,8 @@ static int64_t deadline_of(const struct loop *loop, const struct connection *con
 
 static void publish_idle(struct loop *loop) {
     const struct connection *first = loop->waiting[WAIT_REQUEST];
-    int64_t since = first ? first->deadline_ms - loop->shared->settings->idle_timeout_ms : INT64_MAX;
+    int64_t since =
+        first ? first->deadline_ms - loop->shared->settings->idle_timeout_ms : INT64_MAX;
     atomic_store_explicit(&loop->idle_since_ms, since, memory_order_relaxed);
 }
 
@@ -256,8 +257,7 @@ static void go_on(struct loop *loop, struct connection *connection) {
     } else if (!connection->plain && !connection->channel.handshaken) {
         hand_over(loop, connection, loop->shared->handshakes);
     } else {
-        give(loop, connection,
-             connection_answer(connection, &loop->shared->terms, &loop->scratch));
+        give(loop, connection, connection_answer(connection, &loop->shared->terms, &loop->scratch));
     }
 }
 

@@ -22,8 +22,8 @@ struct loops {
     struct connection_terms terms;
     struct listeners *listeners;
     struct pool *workers, *handshakes;
-    int server_fd;              /* an eventfd that wakes the server's own thread */
-    atomic_bool server_sleeps;  /* that thread waits for it, however long it takes */
+    int server_fd;             /* an eventfd that wakes the server's own thread */
+    atomic_bool server_sleeps; /* that thread waits for it, however long it takes */
 
     struct loop *each; /* an array of `count` */
     unsigned count;

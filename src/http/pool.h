@@ -25,7 +25,7 @@ struct pool_task {
 };
 
 struct pool_settings {
-    const char *name;       /* of the threads, at most 15 characters; not copied */
+    const char *name; /* of the threads, at most 15 characters; not copied */
     unsigned most_workers;
     void (*serve)(void *context, struct pool_task *task); /* owns the task from now on */
     void *context;
@@ -57,9 +57,9 @@ void pool_finish(struct pool *pool);
 void pool_line_up(struct pool *pool, struct pool_task *task);
 
 /*
- * Takes the task that waits longest out of the line, if it joined before `since_ms`, is not patient,
- * and no further worker can be started. NULL otherwise: while the pool can still grow, every task has a worker
- * that is being started, and only the machine is slow.
+ * Takes the task that waits longest out of the line, if it joined before `since_ms`, is not
+ * patient, and no further worker can be started. NULL otherwise: while the pool can still grow,
+ * every task has a worker that is being started, and only the machine is slow.
  */
 struct pool_task *pool_take_overdue(struct pool *pool, int64_t since_ms);
 

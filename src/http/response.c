@@ -13,11 +13,11 @@ enum {
     FIELDS_LIMIT = 8 << 10,
     FIELDS_START = 1 << 10,
     ERROR_BODY_LIMIT = 1024,
-    HEAD_LIMIT = 192,           /* status line, Date, lengths, Connection: 160 bytes at most */
-    COPY_LIMIT = 64 << 10,      /* of a body that is copied for a client that does not take it */
-    FILE_COPY_STEP = 64 << 10,  /* bytes of a file that are copied at once */
+    HEAD_LIMIT = 192,             /* status line, Date, lengths, Connection: 160 bytes at most */
+    COPY_LIMIT = 64 << 10,        /* of a body that is copied for a client that does not take it */
+    FILE_COPY_STEP = 64 << 10,    /* bytes of a file that are copied at once */
     CONTENT_COPY_LIMIT = 8 << 10, /* larger shared content is not copied */
-    PATIENCE_MS = 10,           /* how long a worker waits for a client before the loop does */
+    PATIENCE_MS = 10,             /* how long a worker waits for a client before the loop does */
 };
 
 /* ---- the exchange ---- */
@@ -292,9 +292,9 @@ static bool send_added(struct http_exchange *exchange, bool more) {
 static bool send_large(struct http_exchange *exchange, const void *body, size_t length) {
     struct unsent *unsent = exchange->unsent;
     size_t added = unsent->bytes.length - unsent->bytes_taken;
-    bool sent = channel_send(exchange->channel, unsent->bytes.bytes + unsent->bytes_taken, added,
-                             NULL) &&
-                channel_send(exchange->channel, body, length, NULL);
+    bool sent =
+        channel_send(exchange->channel, unsent->bytes.bytes + unsent->bytes_taken, added, NULL) &&
+        channel_send(exchange->channel, body, length, NULL);
     unsent_finish(unsent);
     exchange->cut = !sent;
     return sent;
@@ -343,8 +343,8 @@ struct http_composed *http_compose(int status, const char *content_type, uint64_
     char *end = append_status(start, status);
     if (status_has_body(status))
         end = append_length(end, length);
-    bool fits = !content_type ||
-                add_field(&added, "Content-Type", content_type, strlen(content_type));
+    bool fits =
+        !content_type || add_field(&added, "Content-Type", content_type, strlen(content_type));
     for (size_t i = 0; fits && i < count; i++) {
         char name[64];
         fits = text_copy(fields[i].name, name, sizeof name) &&
@@ -354,8 +354,8 @@ struct http_composed *http_compose(int status, const char *content_type, uint64_
     struct http_composed *composed = fits ? malloc(sizeof *composed + head_length) : NULL;
     if (!composed)
         return NULL;
-    *composed = (struct http_composed){
-        .status = status, .length = length, .head_length = head_length};
+    *composed =
+        (struct http_composed){.status = status, .length = length, .head_length = head_length};
     char *rest = mempcpy(composed->head, start, (size_t)(end - start));
     if (added.length > 0)
         memcpy(rest, added.bytes, added.length);

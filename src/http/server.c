@@ -26,7 +26,8 @@ struct http_server {
     int wake;                      /* an eventfd for the server's own thread */
     struct loops loops;
     struct pool workers;
-    struct pool handshakes; /* as many threads as loops, so that handshakes leave time for the rest */
+    struct pool
+        handshakes; /* as many threads as loops, so that handshakes leave time for the rest */
     atomic_bool stopping;
 };
 
@@ -96,9 +97,8 @@ static unsigned processors(void) {
 static bool open_loops(struct http_server *server, struct error *error) {
     struct loops *loops = &server->loops;
     loops->settings = &server->settings;
-    loops->terms = (struct connection_terms){.settings = &server->settings,
-                                             .identity = server->identity,
-                                             .stopping = &server->stopping};
+    loops->terms = (struct connection_terms){
+        .settings = &server->settings, .identity = server->identity, .stopping = &server->stopping};
     loops->listeners = &server->listeners;
     loops->workers = &server->workers;
     loops->handshakes = &server->handshakes;
@@ -158,9 +158,8 @@ unsigned http_server_port(const struct http_server *server) {
 
 struct http_server_figures http_server_figures(const struct http_server *shared) {
     struct http_server *server = (struct http_server *)shared; /* for its locks */
-    struct http_server_figures figures = {
-        .connections = atomic_load(&server->loops.connections),
-        .unsent = atomic_load(&server->loops.unsent)};
+    struct http_server_figures figures = {.connections = atomic_load(&server->loops.connections),
+                                          .unsent = atomic_load(&server->loops.unsent)};
     pool_figures(&server->workers, &figures.workers, &figures.workers_busy);
     return figures;
 }

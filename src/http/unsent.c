@@ -69,8 +69,8 @@ bool unsent_send(struct unsent *unsent, struct channel *channel, bool more) {
 
 bool unsent_move(struct unsent *from, struct unsent *to) {
     size_t length = from->bytes.length - from->bytes_taken;
-    bool moved = length == 0 ||
-                 buffer_append(&to->bytes, from->bytes.bytes + from->bytes_taken, length);
+    bool moved =
+        length == 0 || buffer_append(&to->bytes, from->bytes.bytes + from->bytes_taken, length);
     if (moved) {
         to->bytes_taken = 0;
         to->content = from->content;

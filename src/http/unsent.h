@@ -17,8 +17,8 @@
 
 struct unsent {
     struct buffer bytes;
-    size_t bytes_taken;           /* by the socket */
-    struct http_content content;  /* sent behind the bytes; bytes NULL: none */
+    size_t bytes_taken;          /* by the socket */
+    struct http_content content; /* sent behind the bytes; bytes NULL: none */
     size_t content_taken;
 };
 
@@ -26,8 +26,8 @@ void unsent_finish(struct unsent *unsent); /* drops what is left: empty again */
 
 bool unsent_is_empty(const struct unsent *unsent);
 
-/* Each adds bytes at the end. False: out of memory, or shared content is there, behind which nothing
- * can be added. unsent_share() keeps the content's owner until the content is sent. */
+/* Each adds bytes at the end. False: out of memory, or shared content is there, behind which
+ * nothing can be added. unsent_share() keeps the content's owner until the content is sent. */
 bool unsent_append(struct unsent *unsent, const void *bytes, size_t length);
 bool unsent_share(struct unsent *unsent, const struct http_content *content);
 

@@ -83,11 +83,9 @@ bool call_name_upstream(struct call *call);
  * set; nothing has been sent. */
 bool call_handle_manifest(struct call *call);
 bool call_handle_blob(struct call *call);
-
-/* These may wait. */
-void call_handle_tags(struct call *call);
-void call_handle_referrers(struct call *call);
-void call_handle_catalog(struct call *call);
+bool call_handle_tags(struct call *call);
+bool call_handle_referrers(struct call *call);
+bool call_handle_catalog(struct call *call); /* it always waits for the disk */
 
 /* These never wait. */
 void call_handle_page(struct call *call);

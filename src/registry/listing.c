@@ -9,7 +9,12 @@
 #include "registry/call.h"
 #include "store/records.h"
 
-enum { CATALOG_PAGE = 1000, CATALOG_MOST = 10000, LAST_SIZE = HOST_LIMIT + NAME_LIMIT + 2 };
+enum {
+    CATALOG_PAGE = 1000,
+    CATALOG_MOST = 10000,
+    LAST_SIZE = HOST_LIMIT + NAME_LIMIT + 2,
+    SHORT_LIST = 4 << 10, /* bytes of a list that an event loop may compute */
+};
 
 struct page {
     bool has_n;
@@ -73,53 +78,74 @@ static json_t *tags_page(json_t *all, const struct page *page, const char **next
     return tags;
 }
 
-void call_handle_tags(struct call *call) {
-    struct page page;
-    struct cache_result result;
-    struct error error = {0};
-    if (!read_page(call, &page))
-        return;
-    if (!cache_tags(call->registry->settings.cache, &call->repository, &result, &error)) {
-        call_fail_error(call, &error);
-        return;
-    }
-    call_record_outcome(call, result.outcome);
+/* A list is computed in place only if that takes some microseconds. */
+static enum cache_held only_short(enum cache_held held, struct cache_result *result) {
+    if (held != CACHE_HELD || result->document->length <= SHORT_LIST)
+        return held;
+    document_release(result->document);
+    return CACHE_NOT_HELD;
+}
+
+/* CACHE_HELD_ABSENT stands for every failure, here and below. */
+static enum cache_held find_tags(struct call *call, struct cache_result *result,
+                                 struct error *error) {
+    struct cache *cache = call->registry->settings.cache;
+    if (call->must_not_wait)
+        return only_short(cache_tags_held(cache, &call->repository, result, error), result);
+    return cache_tags(cache, &call->repository, result, error) ? CACHE_HELD : CACHE_HELD_ABSENT;
+}
+
+static enum cache_held find_referrers(struct call *call, struct cache_result *result,
+                                      struct error *error) {
+    struct cache *cache = call->registry->settings.cache;
+    const struct digest *subject = &call->route.reference.digest;
+    if (call->must_not_wait)
+        return only_short(cache_referrers_held(cache, &call->repository, subject, result, error),
+                          result);
+    return cache_referrers(cache, &call->repository, subject, result, error) ? CACHE_HELD
+                                                                             : CACHE_HELD_ABSENT;
+}
+
+static void respond_tags(struct call *call, const struct page *page,
+                         const struct cache_result *result) {
     cleanup_json json_t *json =
-        json_loadb(result.document->bytes, result.document->length, 0, NULL);
-    document_release(result.document);
+        json_loadb(result->document->bytes, result->document->length, 0, NULL);
     const char *next;
-    json_t *tags = tags_page(json_object_get(json, "tags"), &page, &next);
+    json_t *tags = tags_page(json_object_get(json, "tags"), page, &next);
     if (next) {
         char path[sizeof call->route.name + 16];
         snprintf(path, sizeof path, "%s/tags/list", call->route.name);
-        add_next_link(call, path, page.n, next);
+        add_next_link(call, path, page->n, next);
     }
     respond_json(call, "application/json",
                  json_pack("{s:s,s:o}", "name", call->route.name, "tags", tags));
 }
 
-void call_handle_referrers(struct call *call) {
-    char artifact_type[256];
-    bool found, filtered;
+bool call_handle_tags(struct call *call) {
+    struct page page;
     struct cache_result result;
     struct error error = {0};
-    cleanup_buffer struct buffer body = {0};
-    bool has_type =
-        http_query(call->request, "artifactType", artifact_type, sizeof artifact_type, &found);
-    if (found && !has_type) {
-        call_fail(call, 400, "UNSUPPORTED", "artifactType is given twice or is too long");
-        return;
-    }
-    if (!cache_referrers(call->registry->settings.cache, &call->repository,
-                         &call->route.reference.digest, &result, &error)) {
+    if (!read_page(call, &page))
+        return true;
+    enum cache_held held = find_tags(call, &result, &error);
+    if (held == CACHE_HELD_ABSENT)
         call_fail_error(call, &error);
-        return;
+    if (held == CACHE_HELD) {
+        call_record_outcome(call, result.outcome);
+        respond_tags(call, &page, &result);
+        document_release(result.document);
     }
-    call_record_outcome(call, result.outcome);
-    bool ok = referrers_filter(result.document->bytes, result.document->length,
-                               has_type ? artifact_type : NULL, &body, &filtered, &error);
-    document_release(result.document);
-    if (!ok) {
+    return held != CACHE_NOT_HELD;
+}
+
+/* Responds with the referrers of one artifact type; NULL: of all. */
+static void respond_referrers(struct call *call, const char *artifact_type,
+                              const struct cache_result *result) {
+    bool filtered;
+    struct error error = {0};
+    cleanup_buffer struct buffer body = {0};
+    if (!referrers_filter(result->document->bytes, result->document->length, artifact_type, &body,
+                          &filtered, &error)) {
         call_fail_error(call, &error);
         return;
     }
@@ -127,6 +153,28 @@ void call_handle_referrers(struct call *call) {
         http_add_field(call->exchange, "OCI-Filters-Applied", "artifactType");
     call_add_content_fields(call, NULL);
     http_respond(call->exchange, 200, MEDIA_OCI_INDEX, body.bytes, body.length);
+}
+
+bool call_handle_referrers(struct call *call) {
+    char artifact_type[256];
+    bool found;
+    struct cache_result result;
+    struct error error = {0};
+    bool has_type =
+        http_query(call->request, "artifactType", artifact_type, sizeof artifact_type, &found);
+    if (found && !has_type) {
+        call_fail(call, 400, "UNSUPPORTED", "artifactType is given twice or is too long");
+        return true;
+    }
+    enum cache_held held = find_referrers(call, &result, &error);
+    if (held == CACHE_HELD_ABSENT)
+        call_fail_error(call, &error);
+    if (held == CACHE_HELD) {
+        call_record_outcome(call, result.outcome);
+        respond_referrers(call, has_type ? artifact_type : NULL, &result);
+        document_release(result.document);
+    }
+    return held != CACHE_NOT_HELD;
 }
 
 /* ---- the catalog of what is cached ---- */
@@ -149,7 +197,7 @@ static bool add_repository(void *context, const struct repository_name *reposito
     return !catalog->more && json_array_append_new(catalog->names, json_string(name)) == 0;
 }
 
-void call_handle_catalog(struct call *call) {
+static void respond_catalog(struct call *call) {
     struct page page;
     struct error error = {0};
     if (!read_page(call, &page))
@@ -177,4 +225,11 @@ void call_handle_catalog(struct call *call) {
         add_next_link(call, "_catalog", page.n,
                       json_string_value(json_array_get(catalog.names, count - 1)));
     respond_json(call, "application/json", json_pack("{s:o}", "repositories", catalog.names));
+}
+
+bool call_handle_catalog(struct call *call) {
+    if (call->must_not_wait)
+        return false;
+    respond_catalog(call);
+    return true;
 }

@@ -96,8 +96,8 @@ static enum cache_held find_manifest(struct call *call, struct cache_result *res
     struct cache *cache = call->registry->settings.cache;
     bool is_head = call->request->method == HTTP_HEAD;
     if (call->must_not_wait)
-        return cache_manifest_held(cache, &call->repository, &call->route.reference, is_head, result,
-                                   error);
+        return cache_manifest_held(cache, &call->repository, &call->route.reference, is_head,
+                                   result, error);
     return cache_manifest(cache, &call->repository, &call->route.reference, is_head, result, error)
                ? CACHE_HELD
                : CACHE_HELD_ABSENT;

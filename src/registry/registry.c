@@ -30,16 +30,16 @@ static bool is_probe(enum route_kind kind) {
 
 /* Whether the client may make this request. Health and metrics need no password, because probes
  * have none and learn no secret. */
-static enum clients_verdict check_client(struct call *call) {
+static bool is_allowed(const struct call *call) {
     char user[64];
     struct clients *clients = call->registry->settings.clients;
-    struct text authorization = http_field(call->request, "Authorization");
-    if (!clients || is_probe(call->route.kind))
-        return CLIENTS_ALLOWED;
-    if (call->must_not_wait)
-        return clients_known(clients, authorization, user, sizeof user);
-    return clients_allow(clients, authorization, user, sizeof user) ? CLIENTS_ALLOWED
-                                                                   : CLIENTS_REFUSED;
+    return !clients || is_probe(call->route.kind) ||
+           clients_allow(clients, http_field(call->request, "Authorization"), user, sizeof user);
+}
+
+/* The check of a password may take long. */
+static bool must_check_client(const struct call *call) {
+    return call->registry->settings.clients && !is_probe(call->route.kind);
 }
 
 static void refuse_client(struct call *call) {
@@ -104,24 +104,27 @@ static bool is_writing(const struct call *call) {
     return (method != HTTP_GET && method != HTTP_HEAD) || call->route.kind == ROUTE_UPLOAD;
 }
 
-/* Answers with a list, which may take long to compute, too. */
-static void answer_list(struct call *call) {
-    if (call->route.kind == ROUTE_CATALOG)
-        call_handle_catalog(call);
-    else if (!call_name_upstream(call))
-        return;
-    else if (call->route.kind == ROUTE_TAGS)
-        call_handle_tags(call);
-    else
-        call_handle_referrers(call);
+/* Answers what is in a repository. False: the answer must wait, and the call may not. */
+static bool answer_named(struct call *call) {
+    if (!call_name_upstream(call))
+        return true;
+    switch (call->route.kind) {
+    case ROUTE_MANIFEST:
+        return call_handle_manifest(call);
+    case ROUTE_BLOB:
+        return call_handle_blob(call);
+    case ROUTE_TAGS:
+        return call_handle_tags(call);
+    default:
+        return call_handle_referrers(call);
+    }
 }
 
 /* Answers the request. False: the answer must wait, and the call may not; nothing has been sent. */
 static bool dispatch(struct call *call) {
-    enum clients_verdict verdict = check_client(call);
-    if (verdict == CLIENTS_MUST_CHECK)
+    if (call->must_not_wait && must_check_client(call))
         return false;
-    if (verdict == CLIENTS_REFUSED) {
+    if (!is_allowed(call)) {
         refuse_client(call);
         return true;
     }
@@ -134,13 +137,7 @@ static bool dispatch(struct call *call) {
         return true;
     if (answer_fixed(call))
         return true;
-    if (call->route.kind == ROUTE_MANIFEST)
-        return !call_name_upstream(call) || call_handle_manifest(call);
-    if (call->route.kind == ROUTE_BLOB)
-        return !call_name_upstream(call) || call_handle_blob(call);
-    if (!call->must_not_wait)
-        answer_list(call);
-    return !call->must_not_wait;
+    return call->route.kind == ROUTE_CATALOG ? call_handle_catalog(call) : answer_named(call);
 }
 
 void call_end(struct call *call) {
