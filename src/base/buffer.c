@@ -71,50 +71,12 @@ bool buffer_printf(struct buffer *buffer, const char *format, ...) {
     return ok;
 }
 
-/* How many bytes the UTF-8 sequence at `at` has; 0: it is not UTF-8 (RFC 3629 §4). */
-static size_t utf8_length(const unsigned char *at, size_t left) {
-    size_t length;
-    unsigned char low = 0x80, high = 0xbf;
-    if (at[0] < 0x80)
-        return 1;
-    if (at[0] >= 0xc2 && at[0] <= 0xdf) {
-        length = 2;
-    } else if (at[0] >= 0xe0 && at[0] <= 0xef) {
-        length = 3;
-        low = at[0] == 0xe0 ? 0xa0 : 0x80;
-        high = at[0] == 0xed ? 0x9f : 0xbf;
-    } else if (at[0] >= 0xf0 && at[0] <= 0xf4) {
-        length = 4;
-        low = at[0] == 0xf0 ? 0x90 : 0x80;
-        high = at[0] == 0xf4 ? 0x8f : 0xbf;
-    } else {
-        return 0;
-    }
-    if (left < length || at[1] < low || at[1] > high)
-        return 0;
-    for (size_t i = 2; i < length; i++) {
-        if (at[i] < 0x80 || at[i] > 0xbf)
-            return 0;
-    }
-    return length;
-}
-
 bool buffer_append_json(struct buffer *buffer, struct text text) {
-    const unsigned char *bytes = (const unsigned char *)text.at;
-    for (size_t i = 0; i < text.length;) {
-        size_t length = utf8_length(bytes + i, text.length - i);
-        if (length == 0) {
-            buffer_append_string(buffer, "\xef\xbf\xbd");
-            i++;
-            continue;
-        }
-        if (bytes[i] == '"' || bytes[i] == '\\')
-            buffer_printf(buffer, "\\%c", bytes[i]);
-        else if (bytes[i] < 0x20 || bytes[i] == 0x7f)
-            buffer_printf(buffer, "\\u%04x", bytes[i]);
-        else
-            buffer_append(buffer, bytes + i, length);
-        i += length;
+    char escaped[TEXT_ESCAPE_LIMIT];
+    while (text.length) {
+        size_t length, taken = text_escape_json(text, escaped, &length);
+        buffer_append(buffer, escaped, length);
+        text = text_from(text, taken);
     }
     return !buffer->failed;
 }

@@ -31,8 +31,8 @@ bool buffer_append(struct buffer *buffer, const void *bytes, size_t length);
 bool buffer_append_string(struct buffer *buffer, const char *string);
 bool buffer_printf(struct buffer *buffer, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-/* Appends `text` as the inside of a JSON string, without the quotes around it: quotes, backslashes
- * and control characters are escaped, and bytes that are not UTF-8 are replaced by U+FFFD. */
+/* Appends `text` as the inside of a JSON string, without the quotes around it: text_escape_json().
+ */
 bool buffer_append_json(struct buffer *buffer, struct text text);
 
 #define cleanup_buffer __attribute__((cleanup(buffer_finish)))

@@ -1,4 +1,4 @@
-/* Borrowed texts: comparing, cutting, decoding, and globs. */
+/* Borrowed texts: comparing, cutting, decoding, escaping, and globs. */
 #include "base/text.h"
 
 #include <stdlib.h>
@@ -114,6 +114,65 @@ bool text_percent_decode(struct text text, char *out, size_t size) {
         return false;
     out[length] = '\0';
     return true;
+}
+
+/* How many bytes the UTF-8 sequence at `at` has; 0: it is not UTF-8 (RFC 3629 §4). */
+static size_t utf8_length(const unsigned char *at, size_t left) {
+    size_t length;
+    unsigned char low = 0x80, high = 0xbf;
+    if (at[0] < 0x80)
+        return 1;
+    if (at[0] >= 0xc2 && at[0] <= 0xdf) {
+        length = 2;
+    } else if (at[0] >= 0xe0 && at[0] <= 0xef) {
+        length = 3;
+        low = at[0] == 0xe0 ? 0xa0 : 0x80;
+        high = at[0] == 0xed ? 0x9f : 0xbf;
+    } else if (at[0] >= 0xf0 && at[0] <= 0xf4) {
+        length = 4;
+        low = at[0] == 0xf0 ? 0x90 : 0x80;
+        high = at[0] == 0xf4 ? 0x8f : 0xbf;
+    } else {
+        return 0;
+    }
+    if (left < length || at[1] < low || at[1] > high)
+        return 0;
+    for (size_t i = 2; i < length; i++) {
+        if (at[i] < 0x80 || at[i] > 0xbf)
+            return 0;
+    }
+    return length;
+}
+
+/* Whether a character of UTF-8 is a control character: C0, DEL, or C1 (U+0080 to U+009F), which a
+ * terminal may take for the beginning of a command. */
+static bool is_control(const unsigned char *at, size_t length, unsigned *code) {
+    *code = length == 2 ? (at[0] & 0x1fu) << 6 | (at[1] & 0x3fu) : at[0];
+    return length <= 2 && (*code < 0x20 || (*code >= 0x7f && *code <= 0x9f));
+}
+
+size_t text_escape_json(struct text text, char out[static TEXT_ESCAPE_LIMIT], size_t *length) {
+    static const char digits[] = "0123456789abcdef";
+    const unsigned char *at = (const unsigned char *)text.at;
+    unsigned code;
+    size_t taken = utf8_length(at, text.length);
+    if (taken == 0) {
+        memcpy(out, "\xef\xbf\xbd", *length = 3);
+        return 1;
+    }
+    if (is_control(at, taken, &code)) {
+        memcpy(out, "\\u00", 4);
+        out[4] = digits[code >> 4];
+        out[5] = digits[code & 0xf];
+        *length = 6;
+        return taken;
+    }
+    *length = 0;
+    if (*at == '"' || *at == '\\')
+        out[(*length)++] = '\\';
+    memcpy(out + *length, at, taken);
+    *length += taken;
+    return taken;
 }
 
 /*

@@ -53,6 +53,13 @@ char *text_dup(struct text text);
  * malformed or stands for a NUL byte, or the result does not fit. */
 bool text_percent_decode(struct text text, char *out, size_t size);
 
+enum { TEXT_ESCAPE_LIMIT = 6 };
+/* Writes the first character of `text`, which is not empty, as it stands inside a JSON string:
+ * quotes, backslashes and control characters are escaped, and a byte that is not UTF-8 is replaced
+ * by U+FFFD. Returns how many bytes of `text` the character has; *length is how many were written.
+ */
+size_t text_escape_json(struct text text, char out[static TEXT_ESCAPE_LIMIT], size_t *length);
+
 /* Whether the whole of `name`, whose parts are separated by '/', matches a glob: `*` matches any
  * characters of one part, or none; `**` matches any characters across parts, or none; `?` matches
  * one character of a part. A "project" followed by a slash and two stars matches "project/a/b" but

@@ -49,6 +49,7 @@ static void test_json_strings_are_escaped(void **state) {
     assert_json("", "");
     assert_json("a \"b\" \\ /", "a \\\"b\\\" \\\\ /");
     assert_json("\n\t\x1f\x7f", "\\u000a\\u0009\\u001f\\u007f");
+    assert_json("\xc2\x80\xc2\x9b\xc2\x9f\xc2\xa0", "\\u0080\\u009b\\u009f\xc2\xa0"); /* C1 */
     assert_json("\xc3\xa4 \xe2\x82\xac \xf0\x9f\x90\x8b", "\xc3\xa4 \xe2\x82\xac \xf0\x9f\x90\x8b");
     assert_true(buffer_append_json(&buffer, (struct text){"a\0b", 3}));
     assert_string_equal(buffer.bytes, "a\\u0000b");
