@@ -264,8 +264,10 @@ static void log_end(struct flight *flight, const struct error *error) {
     char digest[DIGEST_STRING_SIZE];
     const struct repository repository = flight_repository(flight);
     double seconds = (double)(clock_ms() - flight->started_ms) / 1000;
+    /* Any client can ask for what upstream does not have or does not give. */
+    bool refused = error && (error->kind == ERROR_NOT_FOUND || error->kind == ERROR_DENIED);
     if (error)
-        log_at(LOG_ERROR, "blob transfer failed",
+        log_at(refused ? LOG_INFO : LOG_ERROR, "blob transfer failed",
                LOG_STRING("digest", digest_format(&flight->digest, digest)),
                LOG_STRING("upstream", repository.name.host),
                LOG_STRING("repository", repository.name.path), LOG_STRING("error", error->text),
