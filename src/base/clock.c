@@ -3,7 +3,6 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
@@ -32,14 +31,24 @@ void clock_sleep_ms(int64_t ms) {
         ;
 }
 
-void clock_format_now(char *out, size_t size) {
+void clock_format_now(char out[static CLOCK_NOW_SIZE]) {
+    static _Thread_local struct {
+        time_t second;
+        char text[CLOCK_NOW_SIZE];
+    } last; /* the time of day changes once a second */
     struct timespec now;
-    struct tm parts;
-    char seconds[32];
     clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &parts);
-    strftime(seconds, sizeof seconds, "%Y-%m-%dT%H:%M:%S", &parts);
-    snprintf(out, size, "%s.%03ldZ", seconds, now.tv_nsec / 1000000);
+    if (now.tv_sec != last.second || !last.text[0]) {
+        struct tm parts;
+        gmtime_r(&now.tv_sec, &parts);
+        strftime(last.text, sizeof last.text, "%Y-%m-%dT%H:%M:%S.000Z", &parts);
+        last.second = now.tv_sec;
+    }
+    int ms = (int)(now.tv_nsec / 1000000);
+    memcpy(out, last.text, CLOCK_NOW_SIZE);
+    out[20] = (char)('0' + ms / 100);
+    out[21] = (char)('0' + ms / 10 % 10);
+    out[22] = (char)('0' + ms % 10);
 }
 
 static bool read_digits(const char **at, int count, int *out) {

@@ -14,8 +14,9 @@ int64_t clock_us(void);     /* monotonic microseconds */
 int64_t clock_wall_s(void); /* seconds since 1970-01-01T00:00:00Z */
 void clock_sleep_ms(int64_t ms);
 
-/* The wall time as "2026-11-21T03:55:00.123Z"; needs 25 bytes. */
-void clock_format_now(char *out, size_t size);
+enum { CLOCK_NOW_SIZE = sizeof "2026-11-21T03:55:00.123Z" };
+/* Writes the wall time in that form, with a NUL. */
+void clock_format_now(char out[static CLOCK_NOW_SIZE]);
 
 /* Seconds since 1970 of an RFC 3339 time such as "2024-05-01T12:34:56.5Z"; a fraction is cut.
  * False: `text` is no such time, or the time is before 1970. */

@@ -222,6 +222,20 @@ static void raise_limits(void) {
     mallopt(M_TRIM_THRESHOLD, 1 << 20);
 }
 
+/* Serves until a signal comes. Nothing is printed from here on but by the log's thread, because
+ * whoever reads standard error may stand still. */
+static bool run_parts(struct serving *serving) {
+    struct error error = {0};
+    log_start();
+    announce(serving);
+    bool ok = http_server_run(serving->server, &error);
+    end_threads(serving);
+    if (!ok)
+        log_at(LOG_ERROR, "cannot serve", LOG_STRING("error", error.text));
+    log_event(LOG_INFO, "stopped", NULL, 0);
+    return ok;
+}
+
 static int serve(const struct config *config, struct client *client) {
     struct serving serving = {.config = config, .client = client};
     struct error error = {0};
@@ -237,18 +251,13 @@ static int serve(const struct config *config, struct client *client) {
 
     bool ok =
         open_parts(&serving, &error) && confine(config, &error) && start_threads(&serving, &error);
-    if (ok) {
-        log_start();
-        announce(&serving);
-        ok = http_server_run(serving.server, &error);
-        end_threads(&serving);
-        log_event(LOG_INFO, "stopped", NULL, 0);
-        log_stop();
-    }
     if (!ok)
         fprintf(stderr, "tarn serve: %s\n", error.text);
-    fflush(stderr);
-    if (!close_parts(&serving))
+    else
+        ok = run_parts(&serving);
+    bool closed = close_parts(&serving);
+    log_stop(); /* the parts may log until they are closed */
+    if (!closed)
         _exit(ok ? 0 : 1);
     return ok ? 0 : 1;
 }

@@ -4,6 +4,9 @@
 #include "base/log.h"
 #include "registry/call.h"
 
+/* The most bytes of a method and of a path in the log. */
+enum { METHOD_MOST = 15, PATH_MOST = 255 };
+
 void access_prepare(struct registry *registry) {
     static const char *const labels[PROXIED_TYPES] = {"type=\"manifest\"", "type=\"blob\""};
     for (int type = 0; type < PROXIED_TYPES; type++) {
@@ -137,24 +140,26 @@ static enum log_level access_level(const struct call *call) {
     }
 }
 
+/* The beginning of a text that a client chose. */
+static struct text beginning(struct text text, size_t most) {
+    return (struct text){text.at, text.length < most ? text.length : most};
+}
+
 void access_log(const struct call *call) {
     enum log_level level = access_level(call);
     if (!log_enabled(level))
         return;
-    char method[16], path[256];
-    snprintf(method, sizeof method, "%.*s", TEXT_PRINT(call->request->method_name));
-    snprintf(path, sizeof path, "%.*s", TEXT_PRINT(call->request->path));
     struct log_field fields[12];
     unsigned used = 0;
     fields[used++] = LOG_STRING("client", http_exchange_client(call->exchange));
-    fields[used++] = LOG_STRING("method", method);
+    fields[used++] = LOG_SLICE("method", beginning(call->request->method_name, METHOD_MOST));
     if (call->repository.upstream) {
         fields[used++] = LOG_STRING("upstream", upstream_host(call->repository.upstream));
         fields[used++] = LOG_STRING("repository", call->repository.name.path);
         fields[used++] =
             LOG_STRING(call->route.reference.is_digest ? "digest" : "reference", call->reference);
     } else {
-        fields[used++] = LOG_STRING("path", path);
+        fields[used++] = LOG_SLICE("path", beginning(call->request->path, PATH_MOST));
     }
     fields[used++] = LOG_NUMBER("status", http_exchange_status(call->exchange));
     fields[used++] = LOG_NUMBER("bytes", http_exchange_sent(call->exchange));

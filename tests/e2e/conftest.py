@@ -92,17 +92,18 @@ def repository(request, upstream):
 def start_tarn(request, program, tmp_path):
     """
     Starts a tarn: start_tarn([{"host": …}, …], **top_level_settings). Every upstream gets short
-    timeouts unless it sets its own; `program` may be another one. At the end each tarn is stopped,
-    and the test fails if one had died, did not exit with 0, or wrote a sanitizer's report.
+    timeouts unless it sets its own; `program` may be another one, and `stderr` a descriptor for
+    the log. At the end each tarn is stopped, and the test fails if one had died, did not exit with
+    0, or wrote a sanitizer's report.
     """
     started = []
     timeouts = getattr(request.module, "TIMEOUTS", SHORT)
 
-    def start(upstreams=(), environment=None, flags=(), **settings):
+    def start(upstreams=(), environment=None, flags=(), stderr=None, **settings):
         if upstreams:
             settings["upstreams"] = [{**timeouts, **upstream} for upstream in upstreams]
         started.append(Tarn(settings.pop("program", program), tmp_path / f"tarn-{len(started)}",
-                            settings, environment, flags))
+                            settings, environment, flags, stderr))
         return started[-1]
 
     yield start

@@ -51,15 +51,15 @@ def accepts(port, host="127.0.0.1"):
 
 
 class Program:
-    """One child process whose output goes to a file."""
+    """One child process whose output goes to a file; its standard error may go elsewhere."""
 
-    def __init__(self, arguments, log_path, environment=None, directory=None):
+    def __init__(self, arguments, log_path, environment=None, directory=None, stderr=None):
         self.arguments = [str(argument) for argument in arguments]
         self.log_path = log_path
         self.log_file = open(log_path, "ab")
         self.child = subprocess.Popen(
             self.arguments, stdin=subprocess.DEVNULL, stdout=self.log_file,
-            stderr=subprocess.STDOUT, env=environment, cwd=directory)
+            stderr=subprocess.STDOUT if stderr is None else stderr, env=environment, cwd=directory)
 
     @property
     def pid(self):

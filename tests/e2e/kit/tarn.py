@@ -35,8 +35,8 @@ def bare_environment(home, **more):
 class Tarn:
     """A `tarn serve` that can be started again on its cache after a stop or a crash."""
 
-    def __init__(self, program, directory, settings, environment=None, flags=()):
-        self.program, self.directory = program, directory
+    def __init__(self, program, directory, settings, environment=None, flags=(), stderr=None):
+        self.program, self.directory, self.stderr = program, directory, stderr
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / "home").mkdir(exist_ok=True)
         self.root = pathlib.Path(settings.get("root", self.directory / "root"))
@@ -57,7 +57,7 @@ class Tarn:
         self.config_path.write_text(yaml_text(self.settings))
         self.process = Program(
             [self.program, "serve", "--config", self.config_path, *self.flags],
-            self.directory / "tarn.log", self.environment, self.directory)
+            self.directory / "tarn.log", self.environment, self.directory, self.stderr)
         if ready:
             self.process.wait_ready(self._is_ready)
 
