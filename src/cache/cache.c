@@ -43,8 +43,8 @@ struct cache *cache_new(const struct cache_settings *settings, struct upkeep *up
     cache->pulled_bytes = metric_get(METRIC_COUNTER, "registry_proxy_pulled_bytes_total",
                                      "Bytes pulled from upstreams.", "type=\"manifest\"");
     cache->uses_round = 1; /* a new document's round is 0: its use is not noted */
-    if (getrandom(cache->slots_secret, sizeof cache->slots_secret, GRND_NONBLOCK) < 0)
-        cache->slots_secret[0] = (uint64_t)clock_us(); /* still a correct table */
+    if (getrandom(&cache->slots_secret, sizeof cache->slots_secret, GRND_NONBLOCK) < 0)
+        cache->slots_secret.parts[0] = (uint64_t)clock_us(); /* still a correct table */
     lock_init(&cache->uses_lock);
     lock_init(&cache->slots_lock);
     lock_init(&cache->questions_lock);

@@ -4,6 +4,7 @@
 
 #include "base/lock.h"
 #include "base/metric.h"
+#include "base/siphash.h"
 #include "cache/cache.h"
 #include "cache/flight/flight.h"
 #include "cache/uses.h"
@@ -19,9 +20,9 @@ struct cache {
     int64_t negative_ttl_ms, stale_after_ms;
     struct metric *pulled_bytes;
 
-    uint64_t slots_secret[2];    /* keys the hashes of `slots` */
-    struct lock slots_lock;      /* guards slots, recent, used */
-    struct slot *slots, *recent; /* recent: most recently used first */
+    struct siphash_key slots_secret; /* keys the hashes of `slots` */
+    struct lock slots_lock;          /* guards slots, recent, used */
+    struct slot *slots, *recent;     /* recent: most recently used first */
     size_t used;
     atomic_uint forgets; /* calls of cache_forget(); changed under slots_lock */
 

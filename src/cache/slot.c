@@ -6,6 +6,7 @@
 #include <utlist.h>
 #include "base/clock.h"
 #include "base/lock.h"
+#include "base/siphash.h"
 #include "cache/cache_private.h"
 #include "store/blobs.h"
 
@@ -43,49 +44,11 @@ static void free_slots(struct slot *slots) {
     }
 }
 
-/* ---- the hash of a key ---- */
+/* ---- looking ---- */
 
-static uint64_t rotate(uint64_t word, int bits) {
-    return word << bits | word >> (64 - bits);
-}
-
-static void sip_round(uint64_t v[static 4]) {
-    v[0] += v[1];
-    v[2] += v[3];
-    v[1] = rotate(v[1], 13) ^ v[0];
-    v[3] = rotate(v[3], 16) ^ v[2];
-    v[0] = rotate(v[0], 32);
-    v[2] += v[1];
-    v[0] += v[3];
-    v[1] = rotate(v[1], 17) ^ v[2];
-    v[3] = rotate(v[3], 21) ^ v[0];
-    v[2] = rotate(v[2], 32);
-}
-
-/* SipHash-1-3 (Aumasson and Bernstein, 2012), because clients choose the keys: nobody who does not
- * know the secret can find keys that share a bucket. */
+/* Keyed, because clients choose what slots are made for. */
 static unsigned hash_of(const struct cache *cache, const char *key, size_t length) {
-    const uint64_t *secret = cache->slots_secret;
-    uint64_t v[4] = {secret[0] ^ 0x736f6d6570736575, secret[1] ^ 0x646f72616e646f6d,
-                     secret[0] ^ 0x6c7967656e657261, secret[1] ^ 0x7465646279746573};
-    uint64_t word = 0;
-    size_t at = 0;
-    for (; at + sizeof word <= length; at += sizeof word) {
-        memcpy(&word, key + at, sizeof word);
-        v[3] ^= word;
-        sip_round(v);
-        v[0] ^= word;
-    }
-    word = 0;
-    memcpy(&word, key + at, length - at);
-    word |= (uint64_t)length << 56;
-    v[3] ^= word;
-    sip_round(v);
-    v[0] ^= word;
-    v[2] ^= 0xff;
-    for (int i = 0; i < 3; i++)
-        sip_round(v);
-    uint64_t hash = v[0] ^ v[1] ^ v[2] ^ v[3];
+    uint64_t hash = siphash_of(&cache->slots_secret, key, length);
     return (unsigned)(hash ^ hash >> 32);
 }
 
@@ -96,8 +59,6 @@ static struct slot *find(struct cache *cache, const char *key, size_t length, un
     HASH_FIND_BYHASHVALUE(hh, cache->slots, key, length, hash, slot);
     return slot;
 }
-
-/* ---- looking ---- */
 
 static void move_to_front(struct cache *cache, struct slot *slot) REQUIRES(cache->slots_lock);
 static void move_to_front(struct cache *cache, struct slot *slot) {

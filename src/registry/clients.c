@@ -4,7 +4,6 @@
 #include <crypt.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <openssl/rand.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -13,31 +12,37 @@
 #include "base/clock.h"
 #include "base/lock.h"
 #include "base/log.h"
+#include "base/siphash.h"
 #include "registry/htpasswd.h"
 
 enum {
     LOOK_MS = 1000,          /* the shortest time between two checks of the file */
+    TRUST_MS = 3000,         /* the longest time without one in which clients_known() answers */
     REMEMBER_MS = 60 * 1000, /* how long a successful check holds */
     REMEMBERED = 1024,       /* slots; two users that share a slot cost one more hash */
     BASIC_LIMIT = 1024,      /* bytes of Basic credentials, in base64 */
 };
 
 struct remembered {
-    unsigned char key[32];
+    struct siphash_tag key;
     int64_t until_ms; /* 0: empty */
 };
 
 struct clients {
     char *file;
-    unsigned char secret[32]; /* keys the hashes in `remembered` */
-    _Atomic int64_t
-        look_ms;     /* next time to stat() the file; the thread that checks sets it when done */
-    bool complained; /* only the thread that checks uses it */
+    struct siphash_key secret;  /* keys the hashes in `remembered` */
+    _Atomic int64_t looked_ms;  /* when the file was last checked */
+    _Atomic int64_t claimed_ms; /* when clients_known() last left the check to a caller */
+    atomic_bool looking;        /* a thread checks the file */
+    bool complained;            /* only the thread that checks uses it */
 
-    struct lock users_lock; /* guards all down to `remembered`; never held for I/O or a hash */
+    struct lock users_lock; /* guards users, generation; never held for I/O or a hash */
     struct htpasswd users;
     unsigned generation; /* counts the times `users` were replaced */
+
+    struct lock remembered_lock; /* guards remembered, remembered_generation; held for one slot */
     struct remembered remembered[REMEMBERED];
+    unsigned remembered_generation; /* of the users that `remembered` is about */
 
     struct lock hashing_lock; /* guards `hashing` */
     struct condition hashing_ended;
@@ -52,12 +57,13 @@ struct clients *clients_new(const char *htpasswd_file, struct error *error) {
         return NULL;
     }
     lock_init(&clients->users_lock);
+    lock_init(&clients->remembered_lock);
     lock_init(&clients->hashing_lock);
     condition_init(&clients->hashing_ended);
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
     clients->hashing_most = processors > 0 ? processors : 1;
-    clients->look_ms = clock_ms() + LOOK_MS;
-    if (RAND_bytes(clients->secret, sizeof clients->secret) != 1)
+    clients->looked_ms = clients->claimed_ms = clock_ms();
+    if (RAND_bytes((unsigned char *)&clients->secret, sizeof clients->secret) != 1)
         error_set(error, ERROR_IO, "no random bytes for a key");
     else if (htpasswd_read(clients->file, &clients->users, error))
         return clients;
@@ -70,6 +76,7 @@ void clients_free(struct clients *clients) {
         return;
     condition_finish(&clients->hashing_ended);
     lock_finish(&clients->hashing_lock);
+    lock_finish(&clients->remembered_lock);
     lock_finish(&clients->users_lock);
     htpasswd_finish(&clients->users);
     free(clients->file);
@@ -79,10 +86,24 @@ void clients_free(struct clients *clients) {
 
 /* ---- the file ---- */
 
-/* Checks whether the file has changed: one thread at a time, at most once a second. */
-static void check_file(struct clients *clients) {
-    int64_t now = clock_ms(), due = atomic_load(&clients->look_ms);
-    if (now < due || !atomic_compare_exchange_strong(&clients->look_ms, &due, INT64_MAX))
+/* Replaces the users. What was remembered of the old ones is forgotten. Takes `fresh` over. */
+static void replace_users(struct clients *clients, const struct htpasswd *fresh) {
+    lock_acquire(&clients->users_lock);
+    struct htpasswd old = clients->users;
+    clients->users = *fresh;
+    unsigned generation = ++clients->generation;
+    lock_release(&clients->users_lock);
+    lock_acquire(&clients->remembered_lock);
+    memset(clients->remembered, 0, sizeof clients->remembered);
+    clients->remembered_generation = generation;
+    lock_release(&clients->remembered_lock);
+    htpasswd_finish(&old);
+}
+
+void clients_look(struct clients *clients) {
+    int64_t now = clock_ms();
+    if (now < atomic_load(&clients->looked_ms) + LOOK_MS ||
+        atomic_exchange(&clients->looking, true))
         return;
     struct error error = {0};
     struct htpasswd fresh = {0};
@@ -90,13 +111,7 @@ static void check_file(struct clients *clients) {
     bool changed = htpasswd_changed(clients->file, &clients->users);
     bool read = changed && htpasswd_read(clients->file, &fresh, &error);
     if (read) {
-        lock_acquire(&clients->users_lock);
-        struct htpasswd old = clients->users;
-        clients->users = fresh;
-        clients->generation++;
-        memset(clients->remembered, 0, sizeof clients->remembered);
-        lock_release(&clients->users_lock);
-        htpasswd_finish(&old);
+        replace_users(clients, &fresh);
         log_at(LOG_INFO, "the clients' passwords were read again",
                LOG_STRING("file", clients->file));
     } else if (changed && !clients->complained) {
@@ -104,7 +119,8 @@ static void check_file(struct clients *clients) {
                LOG_STRING("error", error.text));
     }
     clients->complained = changed && !read; /* so that each broken file is logged once */
-    atomic_store(&clients->look_ms, now + LOOK_MS);
+    atomic_store(&clients->looked_ms, now);
+    atomic_store(&clients->looking, false);
 }
 
 /* ---- one check ---- */
@@ -112,11 +128,11 @@ static void check_file(struct clients *clients) {
 struct login {
     char bytes[BASIC_LIMIT]; /* user NUL password NUL */
     const char *user, *password;
-    unsigned char key[32]; /* stands for both in `remembered` */
+    struct siphash_tag key; /* stands for both in `remembered` */
 };
 
-/* Reads "Basic dXNlcjpwYXNz" (RFC 7617). */
-static bool read_basic(struct text header, struct login *out) {
+/* Reads "Basic dXNlcjpwYXNz" (RFC 7617), and makes the key. Allocates nothing. */
+static bool read_basic(const struct clients *clients, struct text header, struct login *out) {
     struct text rest, scheme = text_cut(header, ' ', &rest);
     if (!rest.at || !text_is_nocase(scheme, "Basic"))
         return false;
@@ -144,39 +160,33 @@ static bool read_basic(struct text header, struct login *out) {
     *colon = '\0';
     out->user = out->bytes;
     out->password = colon + 1;
+    out->key = siphash_tag_of(&clients->secret, out->bytes, length);
     return true;
 }
 
-static bool make_key(const struct clients *clients, struct login *login) {
-    size_t length = strlen(login->user) + 1 + strlen(login->password);
-    unsigned size = sizeof login->key;
-    return HMAC(EVP_sha256(), clients->secret, sizeof clients->secret,
-                (const unsigned char *)login->bytes, length, login->key, &size) != NULL;
-}
-
 static struct remembered *slot_of(struct clients *clients, const struct login *login) {
-    return &clients->remembered[(login->key[0] << 8 | login->key[1]) % REMEMBERED];
+    return &clients->remembered[login->key.parts[0] % REMEMBERED];
 }
 
 static bool is_remembered(struct clients *clients, const struct login *login) {
     int64_t now = clock_ms();
-    lock_acquire(&clients->users_lock);
+    lock_acquire(&clients->remembered_lock);
     const struct remembered *slot = slot_of(clients, login);
     bool held =
-        now < slot->until_ms && CRYPTO_memcmp(slot->key, login->key, sizeof login->key) == 0;
-    lock_release(&clients->users_lock);
+        now < slot->until_ms && CRYPTO_memcmp(&slot->key, &login->key, sizeof login->key) == 0;
+    lock_release(&clients->remembered_lock);
     return held;
 }
 
 static void remember(struct clients *clients, const struct login *login, unsigned generation) {
     int64_t until = clock_ms() + REMEMBER_MS;
-    lock_acquire(&clients->users_lock);
-    if (generation == clients->generation) { /* otherwise the users were replaced meanwhile */
+    lock_acquire(&clients->remembered_lock);
+    if (generation == clients->remembered_generation) { /* else the users were replaced meanwhile */
         struct remembered *slot = slot_of(clients, login);
-        memcpy(slot->key, login->key, sizeof slot->key);
+        slot->key = login->key;
         slot->until_ms = until;
     }
-    lock_release(&clients->users_lock);
+    lock_release(&clients->remembered_lock);
 }
 
 /* Waits until fewer than hashing_most threads compute a hash. */
@@ -226,12 +236,11 @@ static bool check(struct clients *clients, const struct login *login) {
 bool clients_allow(struct clients *clients, struct text authorization_header, char *user,
                    size_t size) {
     struct login login;
-    check_file(clients);
+    clients_look(clients);
     if (size)
         *user = '\0';
     bool allowed = false;
-    if (authorization_header.at && read_basic(authorization_header, &login) &&
-        make_key(clients, &login)) {
+    if (authorization_header.at && read_basic(clients, authorization_header, &login)) {
         allowed = is_remembered(clients, &login);
         if (!allowed) {
             begin_hashing(clients);
@@ -244,4 +253,33 @@ bool clients_allow(struct clients *clients, struct text authorization_header, ch
     }
     OPENSSL_cleanse(&login, sizeof login);
     return allowed;
+}
+
+/* ---- without waiting ---- */
+
+/* Whether somebody has checked the file a moment ago. Once a second one caller is told that nobody
+ * has, so that it does. */
+static bool has_looked(struct clients *clients) {
+    int64_t now = clock_ms(), looked = atomic_load(&clients->looked_ms);
+    int64_t claimed = atomic_load(&clients->claimed_ms);
+    if (now - looked >= TRUST_MS)
+        return false;
+    return now - looked < LOOK_MS || now - claimed < LOOK_MS ||
+           !atomic_compare_exchange_strong(&clients->claimed_ms, &claimed, now);
+}
+
+enum clients_verdict clients_known(struct clients *clients, struct text authorization_header,
+                                   char *user, size_t size) {
+    struct login login;
+    enum clients_verdict verdict = CLIENTS_MUST_CHECK;
+    if (size)
+        *user = '\0';
+    if (!authorization_header.at || !read_basic(clients, authorization_header, &login)) {
+        verdict = CLIENTS_REFUSED;
+    } else if (has_looked(clients) && is_remembered(clients, &login)) {
+        verdict = CLIENTS_ALLOWED;
+        text_copy(text_of(login.user), user, size);
+    }
+    OPENSSL_cleanse(&login, sizeof login);
+    return verdict;
 }

@@ -8,6 +8,8 @@
  * user that does not exist costs as much time as one that does. At most as many hashes are computed
  * at once as there are processors.
  *
+ * A changed file counts for every request that comes later than three seconds after the change.
+ *
  * Threads: any number.
  */
 #ifndef REGISTRY_CLIENTS_H
@@ -29,5 +31,23 @@ void clients_free(struct clients *clients); /* NULL is allowed */
  * password hash. */
 bool clients_allow(struct clients *clients, struct text authorization_header, char *user,
                    size_t size);
+
+enum clients_verdict {
+    CLIENTS_ALLOWED,   /* *user is the name */
+    CLIENTS_REFUSED,   /* no credentials, or malformed ones */
+    CLIENTS_MUST_CHECK /* only clients_allow() can tell */
+};
+
+/* The same for a thread that must not wait, from memory alone: it makes no system call and does not
+ * allocate, and no lock that it takes is held over I/O or a hash. A wrong password and an unknown
+ * user are CLIENTS_MUST_CHECK, and cost the same. So is, once a second, one request, whose
+ * clients_allow() then checks the file, and every request when nobody has checked it for three
+ * seconds; unless clients_look() is called each second. */
+enum clients_verdict clients_known(struct clients *clients, struct text authorization_header,
+                                   char *user, size_t size);
+
+/* Checks whether the file has changed, if nobody has for a second. May wait for the disk.
+ * clients_allow() begins with it. */
+void clients_look(struct clients *clients);
 
 #endif

@@ -17,6 +17,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "registry/clients.h"
+#include "registry/htpasswd.h"
 
 static char file[] = "/tmp/tarn-htpasswd-XXXXXX";
 
@@ -36,6 +37,32 @@ char *__wrap_crypt_rn(const char *phrase, const char *setting, void *data, int s
 char *__wrap_crypt_rn(const char *phrase, const char *setting, void *data, int size) {
     hashes_made++;
     return __real_crypt_rn(phrase, setting, data, size);
+}
+
+static _Thread_local bool forbidden; /* this thread may neither allocate nor look at a file */
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_malloc(size_t size) {
+    if (forbidden)
+        abort();
+    return __real_malloc(size);
+}
+
+void *__real_calloc(size_t count, size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_calloc(size_t count, size_t size) {
+    if (forbidden)
+        abort();
+    return __real_calloc(count, size);
+}
+
+bool __real_htpasswd_changed(const char *path, const struct htpasswd *htpasswd);
+bool __wrap_htpasswd_changed(const char *path, const struct htpasswd *htpasswd);
+bool __wrap_htpasswd_changed(const char *path, const struct htpasswd *htpasswd) {
+    if (forbidden)
+        abort();
+    return __real_htpasswd_changed(path, htpasswd);
 }
 
 /* The file is checked at most once a second: moves the clock past that second. */
@@ -217,9 +244,83 @@ static void test_an_unknown_user_costs_as_much_as_a_wrong_password(void **state)
     clients_free(clients);
 }
 
+/* ---- without waiting ---- */
+
+static enum clients_verdict known(struct clients *clients, const char *header) {
+    char user[64];
+    forbidden = true;
+    enum clients_verdict verdict = clients_known(clients, text_of(header), user, sizeof user);
+    forbidden = false;
+    assert_true((verdict == CLIENTS_ALLOWED) == (*user != '\0'));
+    return verdict;
+}
+
+static void test_a_remembered_password_is_known_without_a_hash_or_a_look_at_the_file(void **state) {
+    (void)state;
+    cleanup_buffer struct buffer text = {0};
+    append_user(&text, "ann", "sesame", "$2y$", 4);
+    struct clients *clients = clients_of(text.bytes);
+    char user[64];
+    unsigned before = hashes_made;
+    assert_int_equal(known(clients, ANN_SESAME), CLIENTS_MUST_CHECK);
+    assert_int_equal(known(clients, ANN_WRONG), CLIENTS_MUST_CHECK);
+    assert_int_equal(known(clients, EVE_SESAME), CLIENTS_MUST_CHECK);
+    assert_int_equal(known(clients, "Basic YW5u"), CLIENTS_REFUSED);
+    assert_int_equal(clients_known(clients, (struct text){NULL, 0}, NULL, 0), CLIENTS_REFUSED);
+    assert_int_equal(hashes_made, before);
+    assert_true(allow(clients, ANN_SESAME));
+    assert_int_equal(clients_known(clients, text_of(ANN_SESAME), user, sizeof user),
+                     CLIENTS_ALLOWED);
+    assert_string_equal(user, "ann");
+    assert_int_equal(known(clients, ANN_WRONG), CLIENTS_MUST_CHECK);
+    for (int i = 0; i < 70; i++) { /* the check holds for a minute */
+        later_ms += 1000;
+        clients_look(clients);
+    }
+    assert_int_equal(known(clients, ANN_SESAME), CLIENTS_MUST_CHECK);
+    clients_free(clients);
+}
+
+static void test_one_request_a_second_is_left_to_look_at_the_file(void **state) {
+    (void)state;
+    cleanup_buffer struct buffer text = {0};
+    append_user(&text, "ann", "sesame", "$2y$", 4);
+    struct clients *clients = clients_of(text.bytes);
+    assert_true(allow(clients, ANN_SESAME));
+    for (int second = 0; second < 2; second++) {
+        let_a_second_pass();
+        assert_int_equal(known(clients, ANN_SESAME), CLIENTS_MUST_CHECK);
+        assert_int_equal(known(clients, ANN_SESAME), CLIENTS_ALLOWED);
+    }
+    let_a_second_pass(); /* nobody has looked for three seconds */
+    assert_int_equal(known(clients, ANN_SESAME), CLIENTS_MUST_CHECK);
+    assert_int_equal(known(clients, ANN_SESAME), CLIENTS_MUST_CHECK);
+    clients_look(clients);
+    assert_int_equal(known(clients, ANN_SESAME), CLIENTS_ALLOWED);
+    clients_free(clients);
+}
+
+static void test_a_changed_file_is_heeded_without_waiting_too(void **state) {
+    (void)state;
+    cleanup_buffer struct buffer first = {0}, second = {0};
+    append_user(&first, "ann", "sesame", "$2y$", 4);
+    append_user(&second, "eve", "sesame", "$2y$", 4);
+    struct clients *clients = clients_of(first.bytes);
+    assert_true(allow(clients, ANN_SESAME));
+    assert_int_equal(known(clients, ANN_SESAME), CLIENTS_ALLOWED);
+    write_text(second.bytes);
+    let_a_second_pass();
+    clients_look(clients);
+    assert_int_equal(known(clients, ANN_SESAME), CLIENTS_MUST_CHECK);
+    assert_false(allow(clients, ANN_SESAME));
+    clients_free(clients);
+}
+
 static void *ask(void *context) {
     for (int i = 0; i < 20; i++) {
-        if (!allow(context, ANN_SESAME) || allow(context, ANN_WRONG))
+        if (!allow(context, ANN_SESAME) || allow(context, ANN_WRONG) ||
+            known(context, ANN_WRONG) != CLIENTS_MUST_CHECK ||
+            known(context, ANN_SESAME) == CLIENTS_REFUSED)
             return NULL;
     }
     return context;
@@ -260,6 +361,9 @@ int main(void) {
         cmocka_unit_test(test_the_file_is_read_again_when_it_changes),
         cmocka_unit_test(test_a_right_password_costs_one_hash),
         cmocka_unit_test(test_an_unknown_user_costs_as_much_as_a_wrong_password),
+        cmocka_unit_test(test_a_remembered_password_is_known_without_a_hash_or_a_look_at_the_file),
+        cmocka_unit_test(test_one_request_a_second_is_left_to_look_at_the_file),
+        cmocka_unit_test(test_a_changed_file_is_heeded_without_waiting_too),
         cmocka_unit_test(test_many_threads_ask_at_once),
     };
     return cmocka_run_group_tests(tests, make_file, remove_file);
