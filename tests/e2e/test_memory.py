@@ -30,7 +30,7 @@ TLS_IDLE = 16 * KIB       # the same with TLS
 DOWNLOAD = 8 * KIB        # a response whose client takes no more for the moment
 REQUEST = 24 * KIB        # a request that a worker carries
 HEAD = 16 * KIB           # what a connection may take more while a head arrives
-FLIGHT = 640 * KIB        # a blob being fetched, with its connection
+FLIGHT = 960 * KIB        # a blob being fetched, with its connection
 SLACK = 4 * MIB
 
 BLOB = noise(8 * MIB)

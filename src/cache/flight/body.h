@@ -15,7 +15,7 @@ struct body {
     uint64_t size;
     char etag[160]; /* of the place that is asked now; "": none */
     struct extents present;
-    uint64_t hashed; /* the driver has hashed [0, hashed); changed by the driver alone */
+    uint64_t hashed; /* [0, hashed) is hashed; see hashing.h */
     int fd;          /* of the partial file; -1: there is none */
     struct passing passing;
 };

@@ -16,7 +16,6 @@
 #include "store/records.h"
 
 enum {
-    HASH_STEP = 256 << 10, /* bytes read back and hashed at a time; the page cache has them */
     SPACE_STEP = 16 << 20, /* bytes of space reserved at a time for a blob of unknown size */
     LOOK_MS = 1000,        /* how often the driver checks whether a fetcher must be started */
     END_MS = 300,          /* how long a failed flight waits for its fetchers before it gives up the
@@ -65,7 +64,8 @@ static int open_file(struct flights *flights, const struct digest *digest, struc
     return fd;
 }
 
-/* Opens the partial, or begins to pass through if there can be none. */
+/* Opens the partial, or begins to pass through if there can be none. Fetchers are started only
+ * afterwards. */
 static bool open_partial(struct flight *flight, struct error *error) {
     struct partial *partial;
     enum unkept reason;
@@ -158,6 +158,12 @@ static void take_space(struct flight *flight) REQUIRES(flight->state_lock) {
 
 /* ---- hashing ---- */
 
+/* Before any fetcher is started. */
+static bool begin_hashing(struct flight *flight, struct error *error) {
+    flight->hashing.hash = digest_hash_new(flight->digest.algorithm);
+    return flight->hashing.hash || error_set(error, ERROR_MEMORY, "no memory to hash a blob");
+}
+
 /* Whether no further byte is wanted. */
 static bool is_idle(struct flight *flight) REQUIRES(flight->state_lock) {
     struct plan plan;
@@ -168,16 +174,23 @@ static bool is_idle(struct flight *flight) REQUIRES(flight->state_lock) {
            !flight_plan(flight, &plan);
 }
 
-/* Waits until bytes at body.hashed are present, up to *end, or until no more will come. */
-static void wait_for_prefix(struct flight *flight, uint64_t *end) REQUIRES(flight->state_lock) {
+/* Whether the driver must wait: bytes may still come, and it cannot hash any now. */
+static bool is_waiting(struct flight *flight) REQUIRES(flight->state_lock) {
     const struct body *body = &flight->body;
+    if (flight->state != FLIGHT_MOVING)
+        return false;
+    if (hashing_is_taken(&flight->hashing, body))
+        return true;
+    return extents_run_end(&body->present, body->hashed) == body->hashed &&
+           !(body->size_known && body->hashed == body->size);
+}
+
+/* Waits until there are bytes to hash, or no more will come. */
+static void wait_for_bytes(struct flight *flight) REQUIRES(flight->state_lock) {
     for (;;) {
         while (is_space_due(flight))
             take_space(flight);
-        *end = extents_run_end(&body->present, body->hashed);
-        if (flight->state != FLIGHT_MOVING || *end > body->hashed)
-            return;
-        if (body->size_known && body->hashed == body->size)
+        if (!is_waiting(flight))
             return;
         if (is_idle(flight)) { /* only ranges were wanted, and all were sent */
             struct error error;
@@ -186,56 +199,34 @@ static void wait_for_prefix(struct flight *flight, uint64_t *end) REQUIRES(fligh
             return;
         }
         flight_start_fetchers(flight); /* one may have ended for lack of memory or of a thread */
-        condition_wait_until(&flight->changed, &flight->state_lock, clock_ms() + LOOK_MS);
+        condition_wait_until(&flight->driven, &flight->state_lock, clock_ms() + LOOK_MS);
     }
 }
 
-/* The next bytes to hash: [body.hashed, *end) of *fd. False: no more will come. */
-static bool next_prefix(struct flight *flight, int *fd, uint64_t *end) {
+/* Hashes what the fetchers leave to the driver. True: all of the blob is hashed. */
+static bool hash_all(struct flight *flight, struct error *error) {
     const struct body *body = &flight->body;
+    bool ok = true;
     lock_acquire(&flight->state_lock);
-    wait_for_prefix(flight, end);
-    bool more = flight->state == FLIGHT_MOVING && *end > body->hashed;
-    if (more)
-        *fd = body_readable_at(body, body->hashed, end);
-    lock_release(&flight->state_lock);
-    return more;
-}
-
-/* Hashes the blob as bytes come in. True: all of it was hashed. */
-static bool hash_all(struct flight *flight, struct digest_hash *hash, char *step,
-                     struct error *error) {
-    struct body *body = &flight->body;
-    uint64_t end;
-    int fd;
-    while (next_prefix(flight, &fd, &end)) {
-        while (body->hashed < end) {
-            uint64_t left = end - body->hashed;
-            size_t length = left < HASH_STEP ? (size_t)left : HASH_STEP;
-            if (!file_read_all_at(fd, step, length, body->hashed, error)) {
-                space_record_unreadable(flight->flights->space);
-                return error_wrap(error, "a partial blob");
-            }
-            digest_hash_update(hash, step, length);
-            lock_acquire(&flight->state_lock);
-            body->hashed += length;
-            if (body->passing.on) /* hashed bytes may be dropped */
-                condition_broadcast(&flight->changed);
-            lock_release(&flight->state_lock);
-        }
+    while (ok) {
+        wait_for_bytes(flight);
+        if (flight->state != FLIGHT_MOVING || (body->size_known && body->hashed == body->size))
+            break;
+        ok = flight_hash_next(flight, error);
     }
-    lock_acquire(&flight->state_lock);
-    bool all = flight->state == FLIGHT_MOVING;
-    *error = flight->failure;
+    if (flight->state != FLIGHT_MOVING) {
+        *error = flight->failure;
+        ok = false;
+    }
     lock_release(&flight->state_lock);
-    return all;
+    return ok;
 }
 
 /* Whether the hashed bytes are the blob. */
-static bool check_digest(struct flight *flight, struct digest_hash *hash, struct error *error) {
+static bool check_digest(struct flight *flight, struct error *error) {
     struct digest digest;
     char is[DIGEST_STRING_SIZE];
-    digest_hash_finish(hash, &digest);
+    digest_hash_finish(flight->hashing.hash, &digest);
     if (digest_equal(&digest, &flight->digest))
         return true;
     if (digest.algorithm == 0) /* hashing failed; the upstream did nothing wrong */
@@ -245,17 +236,6 @@ static bool check_digest(struct flight *flight, struct digest_hash *hash, struct
     return error_set(error, ERROR_CORRUPT,
                      "upstream %s sent wrong bytes: their digest is %s; nothing is kept",
                      repository.name.host, digest_format(&digest, is));
-}
-
-static bool verify(struct flight *flight, struct error *error) {
-    struct digest_hash *hash = digest_hash_new(flight->digest.algorithm);
-    cleanup_free char *step = malloc(HASH_STEP);
-    bool ok = hash && step;
-    if (!ok)
-        error_set(error, ERROR_MEMORY, "out of memory");
-    ok = ok && hash_all(flight, hash, step, error) && check_digest(flight, hash, error);
-    digest_hash_free(hash);
-    return ok;
 }
 
 /* ---- the end ---- */
@@ -374,7 +354,8 @@ void flight_drive(void *argument) {
     struct flight *flight = argument;
     struct flights *flights = flight->flights;
     struct error error = {0};
-    bool ok = open_partial(flight, &error) && verify(flight, &error);
+    bool ok = begin_hashing(flight, &error) && open_partial(flight, &error) &&
+              hash_all(flight, &error) && check_digest(flight, &error);
 
     /* The rest needs no upstream, so the flight does not count against max_flights any more. */
     lock_acquire(&flights->table_lock);

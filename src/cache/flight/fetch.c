@@ -12,13 +12,23 @@
 enum {
     RECORD_EVERY = 1 << 20, /* bytes between two records, which are used after a crash */
     COMPARE_SIZE = 16 << 10,
-    /* Bytes gathered for one write while more bytes are ready. libcurl passes on at most 16 KiB.
-     * Writes of that size would make small folios in the page cache, which slow down every later
-     * sendfile, and each write would wake readers and driver. */
-    GATHER_SIZE = 128 << 10,
+    /* Bytes gathered for a request's first write, because a reader may wait for them. Later writes
+     * are of FLIGHT_BUFFER while bytes are ready. */
+    FIRST_WRITE = 64 << 10,
 };
 
 /* ---- life ---- */
+
+/* Gets a buffer to gather bytes in. */
+static bool take_buffer(struct fetch *fetch, struct error *error) {
+    struct flight *flight = fetch->flight;
+    lock_acquire(&flight->state_lock);
+    fetch->gathered = hashing_reuse(&flight->hashing);
+    lock_release(&flight->state_lock);
+    if (!fetch->gathered)
+        fetch->gathered = malloc(FLIGHT_BUFFER);
+    return fetch->gathered || error_set(error, ERROR_MEMORY, "no memory to fetch a blob");
+}
 
 bool fetch_init(struct fetch *fetch, struct flight *flight, struct span *span, bool plain,
                 struct error *error) {
@@ -26,8 +36,7 @@ bool fetch_init(struct fetch *fetch, struct flight *flight, struct span *span, b
     lock_acquire(&flight->state_lock);
     fetch->source = sources_current(&flight->sources);
     lock_release(&flight->state_lock);
-    fetch->gathered = malloc(GATHER_SIZE);
-    return fetch->gathered || error_set(error, ERROR_MEMORY, "no memory to fetch a blob");
+    return take_buffer(fetch, error);
 }
 
 void fetch_finish(struct fetch *fetch) {
@@ -222,11 +231,14 @@ static bool take_piece(struct fetch *fetch, size_t length, struct piece *piece,
     return more || error_set(error, ERROR_CLOSED, "nothing left to take");
 }
 
-/* Records that a piece was written or compared, and wakes readers and driver. */
-static void record_piece(struct fetch *fetch, const struct piece *piece) {
+/* Records that a piece was written or compared, wakes the readers and lets the piece be hashed.
+ * `portion` describes the same bytes. True: its buffer was handed over. */
+static bool record_piece(struct fetch *fetch, const struct piece *piece, struct portion *portion,
+                         bool more_waits) {
     struct flight *flight = fetch->flight;
     struct span *span = fetch->span;
     int64_t now = clock_ms();
+    bool handed = false;
     lock_acquire(&flight->state_lock);
     if (!piece->present && !body_record(&flight->body, piece->fd, piece->start, piece->end)) {
         struct error error;
@@ -234,12 +246,14 @@ static void record_piece(struct fetch *fetch, const struct piece *piece) {
         flight_fail(flight, &error);
     }
     span->at = span->writing_to = piece->end;
+    condition_broadcast(&flight->changed);
     if (!piece->present) { /* bytes that were sent a second time are no progress */
         flight->progress_ms = now;
         flight->failures = 0;
+        handed = flight_hash_written(flight, portion, more_waits);
     }
-    condition_broadcast(&flight->changed);
     lock_release(&flight->state_lock);
+    return handed;
 }
 
 /* Bytes of the blob that are still to be written, as far as is known. */
@@ -297,22 +311,31 @@ static bool put_piece(struct fetch *fetch, const char *bytes, struct piece *piec
            write_elsewhere(fetch, bytes, piece, error);
 }
 
-bool fetch_write_gathered(void *context, struct error *error) {
-    struct fetch *fetch = context;
+/* Writes what was gathered. `more_waits`: the bytes after it have arrived already. */
+static bool write_gathered(struct fetch *fetch, bool more_waits, struct error *error) {
     const char *from = fetch->gathered;
     size_t length = fetch->gathered_length;
     fetch->gathered_length = 0;
+    fetch->wrote |= length > 0;
     while (length) {
         struct piece piece;
         if (!take_piece(fetch, length, &piece, error) || !put_piece(fetch, from, &piece, error))
             return false;
-        record_piece(fetch, &piece);
+        size_t step = (size_t)(piece.end - piece.start);
+        bool is_last = step == length;
+        struct portion portion = {is_last ? fetch->gathered : NULL, from, piece.start, piece.end};
+        if (record_piece(fetch, &piece, &portion, more_waits || !is_last))
+            fetch->gathered = NULL;
         if (piece.end - fetch->recorded >= RECORD_EVERY)
             record_progress(fetch, piece.end);
-        from += piece.end - piece.start;
-        length -= piece.end - piece.start;
+        from += step;
+        length -= step;
     }
     return true;
+}
+
+bool fetch_write_gathered(void *context, struct error *error) {
+    return write_gathered(context, false, error);
 }
 
 bool fetch_take_bytes(void *context, const void *bytes, size_t length, struct error *error) {
@@ -324,13 +347,16 @@ bool fetch_take_bytes(void *context, const void *bytes, size_t length, struct er
     }
     fetch->bytes += length;
     for (const char *from = bytes; length;) {
-        size_t left = GATHER_SIZE - fetch->gathered_length;
+        const size_t enough = fetch->wrote ? FLIGHT_BUFFER : FIRST_WRITE;
+        if (!fetch->gathered && !take_buffer(fetch, error))
+            return false;
+        size_t left = enough - fetch->gathered_length;
         size_t step = length < left ? length : left;
         memcpy(fetch->gathered + fetch->gathered_length, from, step);
         fetch->gathered_length += step;
         from += step;
         length -= step;
-        if (fetch->gathered_length == GATHER_SIZE && !fetch_write_gathered(fetch, error))
+        if (fetch->gathered_length == enough && !write_gathered(fetch, true, error))
             return false;
     }
     return true;

@@ -12,8 +12,10 @@ struct fetch {
     struct span *span;
     struct flight_source *source; /* the source that is asked */
     bool plain;                   /* asked without a range */
-    char *gathered;               /* owned: bytes that have arrived but are not written yet */
+    char *gathered; /* owned, of FLIGHT_BUFFER bytes: what has arrived but is not written yet; NULL:
+                       handed over */
     size_t gathered_length;
+    bool wrote;        /* bytes were written */
     uint64_t recorded; /* the span is recorded in the partial up to here */
     int64_t began_ms;  /* clock_ms() of the first byte */
     uint64_t bytes;    /* that have arrived */

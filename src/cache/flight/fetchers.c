@@ -27,7 +27,7 @@ static bool take_head(void *context, const struct place_head *head, struct error
         return false;
     lock_acquire(&flight->state_lock);
     flight_start_fetchers(flight);
-    condition_broadcast(&flight->changed);
+    flight_wake(flight);
     lock_release(&flight->state_lock);
     return true;
 }
@@ -71,7 +71,7 @@ static bool end_span(struct flight *flight, const struct fetch *fetch, bool ok, 
     spans_learn_rate(&flight->spans, fetch->bytes, clock_ms() - fetch->began_ms);
     if (ok && span->end == UINT64_MAX && !flight->body.size_known) {
         /* A stream of unknown length has ended. */
-        condition_broadcast(&flight->changed);
+        flight_wake(flight);
         return body_learn_size(&flight->body, span->at, fetch->source->place.label, error);
     }
     /* The span was shortened, or its request was cut after the last byte. */
@@ -199,7 +199,7 @@ static void run_fetcher(void *argument) {
         span = more ? spans_reserve(&flight->spans, &plan) : NULL;
         if (!span)
             flight->spans.fetchers--;
-        condition_broadcast(&flight->changed);
+        flight_wake(flight);
         lock_release(&flight->state_lock);
     }
     flight_release(flight);

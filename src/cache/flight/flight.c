@@ -19,7 +19,9 @@ struct flight *flight_new(struct flights *flights, const struct flight_wish *wis
     flight->stored_fd = -1;
     lock_init(&flight->state_lock);
     condition_init(&flight->changed);
+    condition_init(&flight->driven);
     body_init(&flight->body, &flights->held);
+    hashing_init(&flight->hashing);
     sources_init(&flight->sources, wish->repository);
     flight->spans.allowed = sources_current(&flight->sources)->place.connections;
     flight->readers.first = *wish->range;
@@ -30,10 +32,12 @@ static void flight_free(struct flight *flight) {
     if (flight->partial)
         partial_free(flight->partial);
     store_blob_close(flight->flights->store, &flight->digest, flight->stored_fd);
+    hashing_finish(&flight->hashing);
     body_finish(&flight->body);
     sources_finish(&flight->sources);
     lock_finish(&flight->state_lock);
     condition_finish(&flight->changed);
+    condition_finish(&flight->driven);
     free(flight);
 }
 
@@ -46,12 +50,17 @@ void flight_release(struct flight *flight) {
         flight_free(flight);
 }
 
+void flight_wake(struct flight *flight) {
+    condition_broadcast(&flight->changed);
+    condition_signal(&flight->driven);
+}
+
 void flight_fail(struct flight *flight, const struct error *error) {
     if (flight->state != FLIGHT_MOVING)
         return;
     flight->state = FLIGHT_FAILED;
     flight->failure = *error;
-    condition_broadcast(&flight->changed);
+    flight_wake(flight);
 }
 
 void flight_give_up(struct flight *flight, const struct error *why) {
@@ -72,7 +81,7 @@ void flight_enter(struct flight *flight, struct flight_reader *reader) {
 void flight_leave(struct flight *flight, struct flight_reader *reader) {
     lock_acquire(&flight->state_lock);
     readers_leave(&flight->readers, reader);
-    condition_broadcast(&flight->changed);
+    flight_wake(flight);
     lock_release(&flight->state_lock);
 }
 

@@ -7,10 +7,11 @@
  *
  * - Fetchers are threads, one for each connection. A fetcher takes a span (a stretch of the blob
  *   that is neither here nor being fetched, see plan.c), asks a place for it and writes it to the
- *   partial file. When a span fails, its missing bytes are free for the next fetcher.
- * - The driver is one thread. It hashes the blob from its first byte on, as far as bytes are here.
- *   When the whole is hashed and the digest is right, the driver releases the bytes that were held
- *   back and commits the blob to the store.
+ *   partial file. When a span fails, its missing bytes are free for the next fetcher. The fetcher
+ *   that brings the next bytes to hash hashes them, or hands its buffer to the driver (hash.c).
+ * - The driver is one thread. It hashes what the fetchers hand over, and reads back what arrived
+ *   out of order. When the whole is hashed and the digest is right, the driver releases the bytes
+ *   that were held back and commits the blob to the store.
  * - Readers are the clients' own threads. A reader waits for its next bytes and sends them from the
  *   file.
  *
@@ -24,9 +25,10 @@
  *              be none, and the blob passes through
  *   answered   a place has sent a head: the size    fetch_take_head() (fetch.c)      of a fetcher
  *              is known, or will be at the end
- *   moving     bytes come in, are hashed and sent   fetch_write_gathered() (fetch.c) of fetchers,
- *                                                   hash_all() (drive.c)             driver and
- *                                                   flight_reader_wait() (reader.c)  readers
+ *   moving     bytes come in, are hashed and sent   fetch_take_bytes() (fetch.c),    of fetchers,
+ *                                                   flight_hash_written(),           driver and
+ *                                                   flight_hash_next() (hash.c),     readers
+ *                                                   flight_reader_wait() (reader.c)
  *   verified   all bytes are hashed and the digest  end_hashing() (drive.c)          of the driver
  *              is right: the last bytes go out
  *   or failed  a fault ends the flight: readers     flight_fail() (flight.c)         any

@@ -1,10 +1,10 @@
 /*
  * struct flight and the table of all flights, for the files of cache/flight/.
  *
- * The files, each calling only those before it: extents (base/), passing, body, spans, place,
- * sources, readers (the state's parts, without a lock of their own); flight (one flight), flights
- * (the table); plan, pass, retry (what to do next); fetch, fetchers, drive (the threads); join,
- * reader (the clients).
+ * The files, each calling only those before it: extents (base/), passing, body, hashing, spans,
+ * place, sources, readers (the state's parts, without a lock of their own); flight (one flight),
+ * flights (the table); plan, pass, retry (what to do next); hash, fetch, fetchers, drive (the
+ * threads); join, reader (the clients).
  */
 #ifndef FLIGHT_FLIGHT_PRIVATE_H
 #define FLIGHT_FLIGHT_PRIVATE_H
@@ -15,6 +15,7 @@
 #include "base/metric.h"
 #include "cache/flight/body.h"
 #include "cache/flight/flight.h"
+#include "cache/flight/hashing.h"
 #include "cache/flight/readers.h"
 #include "cache/flight/sources.h"
 #include "cache/flight/spans.h"
@@ -66,8 +67,9 @@ struct flight {
     bool gave_up;      /* the driver logged that the blob passes through, and dropped the partial */
     int stored_fd;     /* holds the blob in the store once it is there; -1: it is not */
 
-    struct lock state_lock; /* guards all that follows */
-    struct condition changed;
+    struct lock state_lock;          /* guards all that follows */
+    struct condition changed;        /* for fetchers, readers and callers */
+    struct condition driven;         /* for the driver: see flight_wake() */
     _Atomic enum flight_state state; /* also read without the lock, by readers that were evicted */
     struct error failure;
     bool opened;             /* the driver has opened the partial */
@@ -76,6 +78,7 @@ struct flight {
     struct partial *partial; /* freed by the driver, or with the flight if a fetcher outlives it;
                                 NULL: none */
     struct body body;
+    struct hashing hashing;
     struct spans spans;
     struct sources sources;
     struct readers readers;
@@ -94,6 +97,9 @@ void flight_release(struct flight *flight);
 
 /* Ends the flight as failed, unless it has ended already. */
 void flight_fail(struct flight *flight, const struct error *error) REQUIRES(flight->state_lock);
+
+/* Wakes all that wait for a change of the flight, the driver too. */
+void flight_wake(struct flight *flight) REQUIRES(flight->state_lock);
 
 void flight_enter(struct flight *flight, struct flight_reader *reader) EXCLUDES(flight->state_lock);
 void flight_leave(struct flight *flight, struct flight_reader *reader) EXCLUDES(flight->state_lock);
@@ -145,6 +151,17 @@ bool flight_is_wanted_elsewhere(struct flight *flight) REQUIRES(flight->state_lo
 
 /* Starts as many fetchers as there is work for. */
 void flight_start_fetchers(struct flight *flight) REQUIRES(flight->state_lock);
+
+/* ---- hash.c ---- */
+
+/* A fetcher has written the portion: hashes it if it comes next, or hands it to the driver, or
+ * leaves it in the file. `more_waits`: the bytes after it have arrived already. True: its buffer
+ * was handed over, and is not the caller's any more. Releases the lock meanwhile. */
+bool flight_hash_written(struct flight *flight, struct portion *portion, bool more_waits)
+    REQUIRES(flight->state_lock);
+/* Hashes what comes next; the caller has seen that it is present and that nobody has the turn.
+ * Releases the lock meanwhile. False: it could not be read back. */
+bool flight_hash_next(struct flight *flight, struct error *error) REQUIRES(flight->state_lock);
 
 /* ---- drive.c: the thread of a new flight, whose reference it takes over ---- */
 

@@ -34,7 +34,7 @@ void flight_pass(struct flight *flight, enum unkept reason, const struct error *
     spans_keep_first(&flight->spans);
     if (!ok || flight->readers.count == 0)
         flight_fail(flight, &error);
-    condition_broadcast(&flight->changed);
+    flight_wake(flight);
 }
 
 /* ---- what is held in memory ---- */
