@@ -36,9 +36,9 @@ const char *const listen_on_any_port[] = {"127.0.0.1:0"};
 atomic_int handled;
 atomic_bool held; /* /hold waits until it is false */
 atomic_int holding;
-atomic_int gone_seen, sending_failed_as, parked, large_kept;
+atomic_int gone_seen, sending_failed_as, parked, large_kept, now_threads;
 
-static char large[8 << 20]; /* more than a socket takes at once */
+static char large[CONTENT_SIZE];
 static struct http_composed *composed;
 
 static void keep(void *owner) {
@@ -81,14 +81,21 @@ static void send_on(void *state, struct http_exchange *exchange) {
     free(download);
 }
 
+static _Thread_local bool is_known_thread;
+
 /* The requests that need no waiting. */
 static bool handle_now(void *context, struct http_exchange *exchange) {
     (void)context;
     struct text path = http_exchange_request(exchange)->path;
     if (text_is(path, "/now")) {
+        if (!is_known_thread) {
+            is_known_thread = true;
+            atomic_fetch_add(&now_threads, 1);
+        }
         http_respond(exchange, 200, "text/plain", "well", 4);
     } else if (text_is(path, "/now/large")) {
         const struct http_content content = {large, sizeof large, &large_kept, keep, release};
+        http_add_field(exchange, "X-Own", "%s", "of this request");
         http_respond_composed(exchange, composed, &content);
     } else {
         return false;
@@ -189,6 +196,7 @@ int serving_reset(void **state) {
     atomic_store(&gone_seen, 0);
     atomic_store(&parked, 0);
     atomic_store(&large_kept, 0);
+    atomic_store(&now_threads, 0);
     atomic_store(&sending_failed_as, -1);
     return 0;
 }
@@ -344,7 +352,10 @@ int serving_begin(void **state) {
         bytes[i] = pattern(i);
     bool written = write(file, bytes, FILE_SIZE) == FILE_SIZE;
     free(bytes);
-    composed = http_compose(200, "text/plain", sizeof large, NULL, 0);
+    for (size_t i = 0; i < sizeof large; i++)
+        large[i] = (char)pattern(i);
+    const struct http_field field = {text_of("X-Composed"), text_of("yes")};
+    composed = http_compose(200, "text/plain", sizeof large, &field, 1);
     log_configure(LOG_ERROR, LOG_TEXT);
     return written && composed ? 0 : -1;
 }

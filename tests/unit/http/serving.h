@@ -23,7 +23,10 @@
 
 #define SERVING_TEST(test) cmocka_unit_test_setup_teardown(test, serving_reset, serving_end)
 
-enum { FILE_SIZE = 9 << 20 };
+enum {
+    FILE_SIZE = 9 << 20,
+    CONTENT_SIZE = 8 << 20, /* of /now/large; more than a socket takes at once */
+};
 
 extern int file; /* byte i of its content is pattern(i) */
 unsigned char pattern(uint64_t offset);
@@ -39,6 +42,7 @@ extern atomic_bool held;             /* /hold waits until it is false */
 extern atomic_int holding;           /* requests that wait at /hold */
 extern atomic_int gone_seen;         /* /watch has seen its client leave */
 extern atomic_int parked;            /* how often /file has waited without a worker */
+extern atomic_int now_threads;       /* threads that have answered /now */
 extern atomic_int large_kept;        /* responses that hold the content of /now/large */
 extern atomic_int sending_failed_as; /* the kind of error that ended /file; -1: it has not ended */
 
