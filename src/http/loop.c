@@ -1,50 +1,17 @@
-/* The event loops: accept, wait, answer in place, hand over, expire, and the stop. */
-#include "http/loop.h"
-
+/* An event loop's turns: wait, answer in place, hand over, expire, and the stop. */
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <utlist.h>
 #include "base/clock.h"
-#include "base/log.h"
-#include "base/thread.h"
+#include "http/loop_private.h"
 
 enum {
     EVENTS_AT_ONCE = 64,
-    ACCEPTS_AT_ONCE = 64,
-    ACCEPT_PAUSE_MS = 100,    /* after running out of descriptors or memory */
-    OVER_LIMIT_AT_ONCE = 256, /* connections over the limit, of all loops together */
-    OVER_LIMIT_MS = 2000,     /* how long one of them may take */
-    END_MS = 1000,            /* how long a client may go on sending after its end */
-    YOUNG_HEAD_MS = 1000,     /* a head that began less long ago is not given up for a new client */
-};
-
-struct loop {
-    struct loops *shared;
-    pthread_t thread;
-    bool started;
-    int epoll;
-    int wake; /* an eventfd: the inbox is not empty, or the server stops */
-    int64_t now_ms;
-    struct connection_scratch scratch;
-
-    struct lock inbox_lock;
-    struct connection *inbox GUARDED_BY(inbox_lock); /* the last one first */
-
-    atomic_uint count;             /* connections of this loop */
-    _Atomic int64_t idle_since_ms; /* of the one that has been idle for longest; INT64_MAX: none */
-
-    /* For the loop's own thread: */
-    struct connection *all;
-    struct connection *waiting[WAIT_KINDS]; /* sorted by deadline */
-    struct connection *turns;               /* those that go on without an event */
-    struct connection *closed;              /* to be freed when no event can name them any more */
-    int64_t accept_again_ms;                /* accepting pauses until then; 0: no pause */
-    char listener_marks[LISTENER_LIMIT];    /* epoll names a listener by the address of its mark */
+    OVER_LIMIT_MS = 2000, /* how long a connection over the limit may take */
+    END_MS = 1000,        /* how long a client may go on sending after its end */
 };
 
 /* ---- deadlines ---- */
@@ -124,7 +91,7 @@ static bool watch(struct loop *loop, struct connection *connection, uint32_t eve
 
 /* ---- in and out ---- */
 
-static void wake_fd(int fd) {
+void loop_wake(int fd) {
     uint64_t one = 1;
     ssize_t written = write(fd, &one, sizeof one);
     (void)written; /* it fails only when the eventfd is readable already */
@@ -145,7 +112,7 @@ static void leave_turns(struct loop *loop, struct connection *connection) {
 
 /* The connection's memory stays until the end of the turn, because an event that epoll has reported
  * already may name it. */
-static void close_connection(struct loop *loop, struct connection *connection) {
+void loop_close_connection(struct loop *loop, struct connection *connection) {
     stop_waiting(loop, connection);
     leave_turns(loop, connection);
     DL_DELETE(loop->all, connection);
@@ -172,37 +139,37 @@ static void hand_over(struct loop *loop, struct connection *connection, struct p
     connection->task.is_patient = connection->exchange != NULL;
     pool_line_up(pool, &connection->task);
     if (atomic_exchange(&shared->server_sleeps, false))
-        wake_fd(shared->server_fd);
+        loop_wake(shared->server_fd);
 }
 
-static void put_into_inbox(struct loop *loop, struct connection *connection) {
+void loop_put(struct loop *loop, struct connection *connection) {
     lock_acquire(&loop->inbox_lock);
     bool was_empty = loop->inbox == NULL;
     connection->inbox_next = loop->inbox;
     loop->inbox = connection;
     lock_release(&loop->inbox_lock);
     if (was_empty)
-        wake_fd(loop->wake);
+        loop_wake(loop->wake);
 }
 
 void loop_give_back(struct connection *connection, enum connection_need need) {
     connection->need = need;
-    put_into_inbox(connection->loop, connection);
+    loop_put(connection->loop, connection);
 }
 
 /* ---- what a connection needs ---- */
 
-static void wait_for_bytes(struct loop *loop, struct connection *connection) {
+void loop_wait_for_bytes(struct loop *loop, struct connection *connection) {
     start_waiting(loop, connection, connection->head_deadline_ms ? WAIT_HEAD : WAIT_REQUEST);
     if (!watch(loop, connection, EPOLLIN | EPOLLRDHUP))
-        close_connection(loop, connection);
+        loop_close_connection(loop, connection);
 }
 
 static void wait_for_space(struct loop *loop, struct connection *connection) {
     connection->unacknowledged = channel_unacknowledged(&connection->channel);
     start_waiting(loop, connection, connection->sends_handshake ? WAIT_HEAD : WAIT_SPACE);
     if (!watch(loop, connection, EPOLLOUT))
-        close_connection(loop, connection);
+        loop_close_connection(loop, connection);
 }
 
 static void take_turn_later(struct loop *loop, struct connection *connection) {
@@ -214,19 +181,19 @@ static void take_turn_later(struct loop *loop, struct connection *connection) {
 
 static void end_connection(struct loop *loop, struct connection *connection) {
     if (!connection_end(connection)) {
-        close_connection(loop, connection);
+        loop_close_connection(loop, connection);
         return;
     }
     connection->ended = true;
     start_waiting(loop, connection, WAIT_END);
     if (!watch(loop, connection, EPOLLIN | EPOLLRDHUP))
-        close_connection(loop, connection);
+        loop_close_connection(loop, connection);
 }
 
 static void give(struct loop *loop, struct connection *connection, enum connection_need need) {
     switch (need) {
     case CONNECTION_NEEDS_BYTES:
-        wait_for_bytes(loop, connection);
+        loop_wait_for_bytes(loop, connection);
         break;
     case CONNECTION_NEEDS_TURN:
         take_turn_later(loop, connection);
@@ -241,7 +208,7 @@ static void give(struct loop *loop, struct connection *connection, enum connecti
         end_connection(loop, connection);
         break;
     case CONNECTION_NEEDS_CLOSE:
-        close_connection(loop, connection);
+        loop_close_connection(loop, connection);
         break;
     }
 }
@@ -251,140 +218,13 @@ static void go_on(struct loop *loop, struct connection *connection) {
     leave_turns(loop, connection);
     if (connection->ended) {
         if (!connection_throw_away(connection))
-            close_connection(loop, connection);
+            loop_close_connection(loop, connection);
     } else if (connection->exchange) {
         hand_over(loop, connection, loop->shared->workers);
     } else if (!connection->plain && !connection->channel.handshaken) {
         hand_over(loop, connection, loop->shared->handshakes);
     } else {
         give(loop, connection, connection_answer(connection, &loop->shared->terms, &loop->scratch));
-    }
-}
-
-/* ---- new connections ---- */
-
-/* Closes the connection that has been idle for longest, or one whose head has been arriving for
- * long. False: there is none. */
-static bool close_longest_idle(struct loop *loop) {
-    struct connection *idle = loop->waiting[WAIT_REQUEST], *head = loop->waiting[WAIT_HEAD];
-    const int64_t young = loop->now_ms + loop->shared->settings->head_timeout_ms - YOUNG_HEAD_MS;
-    if (!idle && head && head->deadline_ms < young)
-        idle = head;
-    if (!idle)
-        return false;
-    close_connection(loop, idle);
-    return true;
-}
-
-/* Counts a new connection, within the limit or over it. False: it must be closed. */
-static bool count_in(struct loop *loop, struct connection *connection) {
-    struct loops *shared = loop->shared;
-    unsigned limit = shared->settings->max_connections;
-    if (atomic_load(&shared->connections) >= limit)
-        close_longest_idle(loop);
-    if (atomic_fetch_add(&shared->connections, 1) < limit)
-        return true;
-    atomic_fetch_sub(&shared->connections, 1);
-    connection->over_limit = true;
-    if (atomic_load(&shared->over_limit) >= OVER_LIMIT_AT_ONCE && loop->waiting[WAIT_OVER])
-        close_connection(loop, loop->waiting[WAIT_OVER]);
-    if (atomic_fetch_add(&shared->over_limit, 1) < OVER_LIMIT_AT_ONCE)
-        return true;
-    atomic_fetch_sub(&shared->over_limit, 1);
-    return false;
-}
-
-/* Takes a new connection, which another loop may have accepted. */
-static void admit(struct loop *loop, struct connection *connection) {
-    connection->is_new = false;
-    if (!count_in(loop, connection)) {
-        atomic_fetch_sub(&loop->count, 1);
-        connection_finish(connection);
-        free(connection);
-        return;
-    }
-    DL_APPEND(loop->all, connection);
-    wait_for_bytes(loop, connection);
-}
-
-/* The loop with the fewest connections. At the limit: the one whose connection has been idle for
- * longest, because it can close it. */
-static struct loop *choose_loop(struct loop *self) {
-    struct loops *shared = self->shared;
-    struct loop *chosen = self;
-    bool is_full = atomic_load(&shared->connections) >= shared->settings->max_connections;
-    for (unsigned i = 0; i < shared->count; i++) {
-        struct loop *other = &shared->each[i];
-        bool better = is_full
-                          ? atomic_load(&other->idle_since_ms) < atomic_load(&chosen->idle_since_ms)
-                          : atomic_load(&other->count) < atomic_load(&chosen->count);
-        if (better)
-            chosen = other;
-    }
-    return chosen;
-}
-
-static void add_connection(struct loop *loop, int fd, const struct sockaddr_storage *peer,
-                           bool is_plain) {
-    struct connection *connection = malloc(sizeof *connection);
-    if (!connection) {
-        close(fd);
-        return;
-    }
-    connection_init(connection, fd, peer, is_plain, loop->shared->settings->send_timeout_ms);
-    connection->loop = choose_loop(loop);
-    connection->is_new = true;
-    atomic_fetch_add(&connection->loop->count, 1);
-    if (connection->loop == loop)
-        admit(loop, connection);
-    else
-        put_into_inbox(connection->loop, connection);
-}
-
-static bool watch_listeners(struct loop *loop) {
-    const struct listeners *listeners = loop->shared->listeners;
-    loop->accept_again_ms = 0;
-    for (size_t i = 0; i < listeners->count; i++) {
-        struct epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE,
-                                    .data.ptr = &loop->listener_marks[i]};
-        if (epoll_ctl(loop->epoll, EPOLL_CTL_ADD, listeners->fds[i], &event) != 0)
-            return false;
-    }
-    return true;
-}
-
-static void unwatch_listeners(struct loop *loop) {
-    const struct listeners *listeners = loop->shared->listeners;
-    for (size_t i = 0; i < listeners->count; i++)
-        epoll_ctl(loop->epoll, EPOLL_CTL_DEL, listeners->fds[i], NULL);
-}
-
-/* Out of descriptors or memory: an idle connection gives up its own, and accepting pauses. */
-static void pause_accepting(struct loop *loop) {
-    log_at(LOG_WARN, "cannot accept connections, trying again shortly",
-           LOG_STRING("error", strerror(errno)));
-    unwatch_listeners(loop);
-    close_longest_idle(loop);
-    loop->accept_again_ms = loop->now_ms + ACCEPT_PAUSE_MS;
-}
-
-static void accept_some(struct loop *loop, size_t listener) {
-    const struct listeners *listeners = loop->shared->listeners;
-    bool is_file = listeners->paths[listener] != NULL;
-    bool is_plain = is_file || !loop->shared->terms.identity;
-    for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
-        struct sockaddr_storage peer = {0};
-        socklen_t size = sizeof peer;
-        int fd = accept4(listeners->fds[listener], (struct sockaddr *)&peer, &size,
-                         SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (fd >= 0) {
-            add_connection(loop, fd, &peer, is_plain);
-            continue;
-        }
-        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
-            pause_accepting(loop);
-        if (errno != ECONNABORTED && errno != EINTR)
-            return;
     }
 }
 
@@ -405,7 +245,7 @@ static void take_from_inbox(struct loop *loop) {
         struct connection *connection = first;
         first = connection->inbox_next;
         if (connection->is_new)
-            admit(loop, connection); /* by another loop */
+            loop_admit(loop, connection); /* by another loop */
         else
             give(loop, connection, connection->need);
     }
@@ -431,7 +271,7 @@ static void expire_waiting_for_space(struct loop *loop, struct connection *conne
         hand_over(loop, connection, loop->shared->workers);
     } else {
         channel_cut(&connection->channel);
-        close_connection(loop, connection);
+        loop_close_connection(loop, connection);
     }
 }
 
@@ -442,11 +282,11 @@ static void expire(struct loop *loop) {
             if (wait == WAIT_SPACE)
                 expire_waiting_for_space(loop, first);
             else
-                close_connection(loop, first);
+                loop_close_connection(loop, first);
         }
     }
     if (loop->accept_again_ms && loop->accept_again_ms <= loop->now_ms)
-        watch_listeners(loop);
+        loop_watch_listeners(loop);
 }
 
 /* How long the loop may sleep; -1: until something happens. */
@@ -480,7 +320,7 @@ static bool turn(struct loop *loop, int64_t until_ms) {
         if (!pointer)
             take_from_inbox(loop);
         else if (is_listener_mark(loop, pointer))
-            accept_some(loop, (size_t)((char *)pointer - loop->listener_marks));
+            loop_accept(loop, (size_t)((char *)pointer - loop->listener_marks));
         else if (((struct connection *)pointer)->channel.fd >= 0) /* not closed in this turn */
             go_on(loop, pointer);
     }
@@ -494,7 +334,7 @@ static bool turn(struct loop *loop, int64_t until_ms) {
 /* ---- the stop ---- */
 
 static void stop_accepting(struct loop *loop) {
-    unwatch_listeners(loop);
+    loop_unwatch_listeners(loop);
     loop->accept_again_ms = 0;
     if (atomic_fetch_sub(&loop->shared->accepting, 1) == 1)
         listeners_close(loop->shared->listeners);
@@ -505,7 +345,7 @@ static void close_idle(struct loop *loop) {
     static const enum connection_wait idle[] = {WAIT_REQUEST, WAIT_HEAD, WAIT_OVER};
     for (size_t i = 0; i < sizeof idle / sizeof *idle; i++)
         while (loop->waiting[idle[i]])
-            close_connection(loop, loop->waiting[idle[i]]);
+            loop_close_connection(loop, loop->waiting[idle[i]]);
     free_closed(loop);
 }
 
@@ -519,7 +359,7 @@ static void cut_all(struct loop *loop) {
         channel_cut(&connection->channel);
         shutdown(connection->channel.fd, SHUT_RDWR);
         if (!is_held)
-            close_connection(loop, connection);
+            loop_close_connection(loop, connection);
     }
     free_closed(loop);
 }
@@ -541,7 +381,7 @@ static void finish_requests(struct loop *loop) {
     }
 }
 
-static void run(void *argument) {
+void loop_run(void *argument) {
     struct loop *loop = argument;
     struct loops *shared = loop->shared;
     while (!atomic_load(shared->terms.stopping))
@@ -549,95 +389,5 @@ static void run(void *argument) {
     stop_accepting(loop);
     finish_requests(loop);
     atomic_fetch_sub(&shared->running, 1);
-    wake_fd(shared->server_fd);
-}
-
-/* ---- life ---- */
-
-static bool init_loop(struct loops *loops, struct loop *loop, struct error *error) {
-    loop->shared = loops;
-    loop->epoll = epoll_create1(EPOLL_CLOEXEC);
-    loop->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    atomic_init(&loop->idle_since_ms, INT64_MAX);
-    lock_init(&loop->inbox_lock);
-    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = NULL};
-    if (loop->epoll < 0 || loop->wake < 0 ||
-        epoll_ctl(loop->epoll, EPOLL_CTL_ADD, loop->wake, &event) != 0)
-        return error_set_errno(error, errno, "setting up an event loop");
-    return connection_scratch_init(&loop->scratch) ||
-           error_set(error, ERROR_MEMORY, "no memory for an event loop");
-}
-
-bool loops_init(struct loops *loops, unsigned count, struct error *error) {
-    loops->each = calloc(count, sizeof *loops->each);
-    if (!loops->each)
-        return error_set(error, ERROR_MEMORY, "no memory for the event loops");
-    loops->count = count;
-    for (unsigned i = 0; i < count; i++)
-        loops->each[i].epoll = loops->each[i].wake = -1;
-    for (unsigned i = 0; i < count; i++)
-        if (!init_loop(loops, &loops->each[i], error))
-            return false;
-    return true;
-}
-
-/* Another loop may have given a new connection to a loop that has ended. */
-static void drop_inbox(struct loop *loop) {
-    lock_acquire(&loop->inbox_lock);
-    while (loop->inbox) {
-        struct connection *connection = loop->inbox;
-        loop->inbox = connection->inbox_next;
-        connection_finish(connection);
-        free(connection);
-    }
-    lock_release(&loop->inbox_lock);
-}
-
-void loops_finish(struct loops *loops) {
-    for (unsigned i = 0; i < loops->count; i++) {
-        struct loop *loop = &loops->each[i];
-        drop_inbox(loop);
-        connection_scratch_finish(&loop->scratch);
-        lock_finish(&loop->inbox_lock);
-        if (loop->wake >= 0)
-            close(loop->wake);
-        if (loop->epoll >= 0)
-            close(loop->epoll);
-    }
-    free(loops->each);
-    loops->each = NULL;
-    loops->count = 0;
-}
-
-bool loops_start(struct loops *loops, struct error *error) {
-    atomic_store(&loops->accepting, loops->count);
-    for (unsigned i = 0; i < loops->count; i++) {
-        struct loop *loop = &loops->each[i];
-        loop->now_ms = clock_ms();
-        if (!watch_listeners(loop))
-            return error_set_errno(error, errno, "watching the listening sockets");
-    }
-    for (unsigned i = 0; i < loops->count; i++) {
-        struct loop *loop = &loops->each[i];
-        atomic_fetch_add(&loops->running, 1);
-        loop->started = thread_start("http-loop", THREAD_STACK, run, loop, &loop->thread, error);
-        if (!loop->started) {
-            atomic_fetch_sub(&loops->running, 1);
-            return false;
-        }
-    }
-    return true;
-}
-
-void loops_wake(struct loops *loops) {
-    for (unsigned i = 0; i < loops->count; i++)
-        wake_fd(loops->each[i].wake);
-}
-
-void loops_join(struct loops *loops) {
-    for (unsigned i = 0; i < loops->count; i++) {
-        if (loops->each[i].started)
-            pthread_join(loops->each[i].thread, NULL);
-        loops->each[i].started = false;
-    }
+    loop_wake(shared->server_fd);
 }

@@ -1,0 +1,141 @@
+/* Accepts connections, and finds each a loop and a place within the limit. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <utlist.h>
+#include "base/log.h"
+#include "http/loop_private.h"
+
+enum {
+    ACCEPTS_AT_ONCE = 64,
+    PAUSE_MS = 100,           /* after running out of descriptors or memory */
+    OVER_LIMIT_AT_ONCE = 256, /* connections over the limit, of all loops together */
+    YOUNG_HEAD_MS = 1000,     /* a head that began less long ago is not given up for a new client */
+};
+
+/* Closes the connection that has been idle for longest, or one whose head has been arriving for
+ * long. False: there is none. */
+static bool close_longest_idle(struct loop *loop) {
+    struct connection *idle = loop->waiting[WAIT_REQUEST], *head = loop->waiting[WAIT_HEAD];
+    const int64_t young = loop->now_ms + loop->shared->settings->head_timeout_ms - YOUNG_HEAD_MS;
+    if (!idle && head && head->deadline_ms < young)
+        idle = head;
+    if (!idle)
+        return false;
+    loop_close_connection(loop, idle);
+    return true;
+}
+
+/* Counts a new connection, within the limit or over it. False: it must be closed. */
+static bool count_in(struct loop *loop, struct connection *connection) {
+    struct loops *shared = loop->shared;
+    unsigned limit = shared->settings->max_connections;
+    if (atomic_load(&shared->connections) >= limit)
+        close_longest_idle(loop);
+    if (atomic_fetch_add(&shared->connections, 1) < limit)
+        return true;
+    atomic_fetch_sub(&shared->connections, 1);
+    connection->over_limit = true;
+    if (atomic_load(&shared->over_limit) >= OVER_LIMIT_AT_ONCE && loop->waiting[WAIT_OVER])
+        loop_close_connection(loop, loop->waiting[WAIT_OVER]);
+    if (atomic_fetch_add(&shared->over_limit, 1) < OVER_LIMIT_AT_ONCE)
+        return true;
+    atomic_fetch_sub(&shared->over_limit, 1);
+    return false;
+}
+
+void loop_admit(struct loop *loop, struct connection *connection) {
+    connection->is_new = false;
+    if (!count_in(loop, connection)) {
+        atomic_fetch_sub(&loop->count, 1);
+        connection_finish(connection);
+        free(connection);
+        return;
+    }
+    DL_APPEND(loop->all, connection);
+    loop_wait_for_bytes(loop, connection);
+}
+
+/* The loop with the fewest connections. At the limit: the one whose connection has been idle for
+ * longest, because it can close it. */
+static struct loop *choose_loop(struct loop *self) {
+    struct loops *shared = self->shared;
+    struct loop *chosen = self;
+    bool is_full = atomic_load(&shared->connections) >= shared->settings->max_connections;
+    for (unsigned i = 0; i < shared->count; i++) {
+        struct loop *other = &shared->each[i];
+        bool better = is_full
+                          ? atomic_load(&other->idle_since_ms) < atomic_load(&chosen->idle_since_ms)
+                          : atomic_load(&other->count) < atomic_load(&chosen->count);
+        if (better)
+            chosen = other;
+    }
+    return chosen;
+}
+
+static void add_connection(struct loop *loop, int fd, const struct sockaddr_storage *peer,
+                           bool is_plain) {
+    struct connection *connection = malloc(sizeof *connection);
+    if (!connection) {
+        close(fd);
+        return;
+    }
+    connection_init(connection, fd, peer, is_plain, loop->shared->settings->send_timeout_ms);
+    connection->loop = choose_loop(loop);
+    connection->is_new = true;
+    atomic_fetch_add(&connection->loop->count, 1);
+    if (connection->loop == loop)
+        loop_admit(loop, connection);
+    else
+        loop_put(connection->loop, connection);
+}
+
+bool loop_watch_listeners(struct loop *loop) {
+    const struct listeners *listeners = loop->shared->listeners;
+    loop->accept_again_ms = 0;
+    for (size_t i = 0; i < listeners->count; i++) {
+        struct epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE,
+                                    .data.ptr = &loop->listener_marks[i]};
+        if (epoll_ctl(loop->epoll, EPOLL_CTL_ADD, listeners->fds[i], &event) != 0)
+            return false;
+    }
+    return true;
+}
+
+void loop_unwatch_listeners(struct loop *loop) {
+    const struct listeners *listeners = loop->shared->listeners;
+    for (size_t i = 0; i < listeners->count; i++)
+        epoll_ctl(loop->epoll, EPOLL_CTL_DEL, listeners->fds[i], NULL);
+}
+
+/* Out of descriptors or memory: an idle connection gives up its own, and accepting pauses. */
+static void pause_accepting(struct loop *loop) {
+    log_at(LOG_WARN, "cannot accept connections, trying again shortly",
+           LOG_STRING("error", strerror(errno)));
+    loop_unwatch_listeners(loop);
+    close_longest_idle(loop);
+    loop->accept_again_ms = loop->now_ms + PAUSE_MS;
+}
+
+void loop_accept(struct loop *loop, size_t listener) {
+    const struct listeners *listeners = loop->shared->listeners;
+    bool is_file = listeners->paths[listener] != NULL;
+    bool is_plain = is_file || !loop->shared->terms.identity;
+    for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
+        struct sockaddr_storage peer = {0};
+        socklen_t size = sizeof peer;
+        int fd = accept4(listeners->fds[listener], (struct sockaddr *)&peer, &size,
+                         SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd >= 0) {
+            add_connection(loop, fd, &peer, is_plain);
+            continue;
+        }
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+            pause_accepting(loop);
+        if (errno != ECONNABORTED && errno != EINTR)
+            return;
+    }
+}

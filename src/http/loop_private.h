@@ -1,0 +1,55 @@
+/*
+ * Private to http/. What the files of the loops share: loop.c is a loop's turns, accept.c its new
+ * connections, loops.c their life.
+ */
+#ifndef HTTP_LOOP_PRIVATE_H
+#define HTTP_LOOP_PRIVATE_H
+
+#include "http/loop.h"
+
+struct loop {
+    struct loops *shared;
+    pthread_t thread;
+    bool started;
+    int epoll;
+    int wake; /* an eventfd: the inbox is not empty, or the server stops */
+    int64_t now_ms;
+    struct connection_scratch scratch;
+
+    struct lock inbox_lock;
+    struct connection *inbox GUARDED_BY(inbox_lock); /* the last one first */
+
+    atomic_uint count;             /* connections of this loop */
+    _Atomic int64_t idle_since_ms; /* of the one that has been idle for longest; INT64_MAX: none */
+
+    /* For the loop's own thread: */
+    struct connection *all;
+    struct connection *waiting[WAIT_KINDS]; /* sorted by deadline */
+    struct connection *turns;               /* those that go on without an event */
+    struct connection *closed;              /* to be freed when no event can name them any more */
+    int64_t accept_again_ms;                /* accepting pauses until then; 0: no pause */
+    char listener_marks[LISTENER_LIMIT];    /* epoll names a listener by the address of its mark */
+};
+
+/* ---- loop.c: for the loop's own thread unless they say otherwise ---- */
+
+void loop_run(void *loop); /* the whole life of the thread */
+void loop_close_connection(struct loop *loop, struct connection *connection);
+void loop_wait_for_bytes(struct loop *loop, struct connection *connection);
+
+/* Gives a connection to a loop. Any thread that holds the connection. */
+void loop_put(struct loop *loop, struct connection *connection);
+
+/* Makes an eventfd readable. Any thread. */
+void loop_wake(int eventfd);
+
+/* ---- accept.c ---- */
+
+bool loop_watch_listeners(struct loop *loop); /* before the thread starts, too */
+void loop_unwatch_listeners(struct loop *loop);
+void loop_accept(struct loop *loop, size_t listener); /* what waits at that listener */
+
+/* Takes a new connection, which another loop may have accepted. */
+void loop_admit(struct loop *loop, struct connection *connection);
+
+#endif
