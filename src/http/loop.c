@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include <utlist.h>
 #include "base/clock.h"
+#include "base/log.h"
 #include "http/loop_private.h"
 
 enum {
@@ -137,6 +138,7 @@ static void hand_over(struct loop *loop, struct connection *connection, struct p
     watch(loop, connection, 0);
     stop_waiting(loop, connection);
     connection->task.is_patient = connection->exchange != NULL;
+    log_gather_flush(); /* the worker's lines come behind the loop's */
     pool_line_up(pool, &connection->task);
     if (atomic_exchange(&shared->server_sleeps, false))
         loop_wake(shared->server_fd);
@@ -328,6 +330,7 @@ static bool turn(struct loop *loop, int64_t until_ms) {
     expire(loop);
     publish_idle(loop);
     free_closed(loop);
+    log_gather_flush();
     return count == EVENTS_AT_ONCE || loop->turns;
 }
 
@@ -384,10 +387,12 @@ static void finish_requests(struct loop *loop) {
 void loop_run(void *argument) {
     struct loop *loop = argument;
     struct loops *shared = loop->shared;
+    log_gather_begin();
     while (!atomic_load(shared->terms.stopping))
         turn(loop, INT64_MAX);
     stop_accepting(loop);
     finish_requests(loop);
+    log_gather_end();
     atomic_fetch_sub(&shared->running, 1);
     loop_wake(shared->server_fd);
 }
