@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/lock.h"
 #include "base/log.h"
+#include "http/tls_tickets.h"
 
 enum { REFRESH_MS = 1000 };
 
@@ -26,6 +27,7 @@ struct tls_identity {
     atomic_bool refreshing;                    /* one thread looks at the files */
     int64_t refreshed_ms;                      /* for that thread, as the stamps */
     struct stamp certificate_stamp, key_stamp; /* at the last attempt */
+    struct tls_tickets *tickets;               /* the keys of all contexts */
     struct lock context_lock;
     SSL_CTX *context GUARDED_BY(context_lock); /* each session holds a reference of its own */
 };
@@ -88,7 +90,9 @@ static void set_rules(SSL_CTX *context) {
     SSL_CTX_set_default_passwd_cb(context, no_passphrase);
 }
 
-static SSL_CTX *load_context(const char *certificate, const char *key, struct error *error) {
+/* The pair of files as the identity names them. */
+static SSL_CTX *load_context(const struct tls_identity *identity, struct error *error) {
+    const char *certificate = identity->certificate, *key = identity->key;
     ERR_clear_error();
     SSL_CTX *context = SSL_CTX_new(TLS_server_method());
     if (!context) {
@@ -96,6 +100,7 @@ static SSL_CTX *load_context(const char *certificate, const char *key, struct er
         return NULL;
     }
     set_rules(context);
+    tls_tickets_use(identity->tickets, context);
     bool loaded =
         (SSL_CTX_use_certificate_chain_file(context, certificate) == 1 ||
          refused_by_openssl(error, "TLS certificate", certificate)) &&
@@ -120,8 +125,10 @@ struct tls_identity *tls_identity_new(const char *certificate, const char *key,
     identity->key = key;
     identity->certificate_stamp = stamp_of(certificate);
     identity->key_stamp = stamp_of(key);
-    identity->context = load_context(certificate, key, error);
+    identity->tickets = tls_tickets_new(error);
+    identity->context = identity->tickets ? load_context(identity, error) : NULL;
     if (!identity->context) {
+        tls_tickets_free(identity->tickets);
         free(identity);
         return NULL;
     }
@@ -133,11 +140,13 @@ void tls_identity_free(struct tls_identity *identity) {
     if (!identity)
         return;
     SSL_CTX_free(identity->context);
+    tls_tickets_free(identity->tickets);
     lock_finish(&identity->context_lock);
     free(identity);
 }
 
 static void refresh(struct tls_identity *identity) {
+    tls_tickets_rotate(identity->tickets);
     struct stamp certificate = stamp_of(identity->certificate), key = stamp_of(identity->key);
     if (stamps_equal(&certificate, &identity->certificate_stamp) &&
         stamps_equal(&key, &identity->key_stamp))
@@ -145,7 +154,7 @@ static void refresh(struct tls_identity *identity) {
     identity->certificate_stamp = certificate;
     identity->key_stamp = key;
     struct error error = {0};
-    SSL_CTX *fresh = load_context(identity->certificate, identity->key, &error);
+    SSL_CTX *fresh = load_context(identity, &error);
     if (!fresh) {
         log_at(LOG_WARN,
                "the changed TLS certificate cannot be used, the previous one stays in use",

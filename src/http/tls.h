@@ -18,9 +18,10 @@ struct tls_identity;
 /* Reads both PEM files. The paths must outlive the identity. */
 struct tls_identity *tls_identity_new(const char *certificate, const char *key,
                                       struct error *error);
-void tls_identity_free(struct tls_identity *identity);
+void tls_identity_free(struct tls_identity *identity); /* after the last of its sessions */
 
-/* Reads the files again if they have changed, but looks at most once a second. If they cannot be
+/* To be called before each handshake. Replaces an old key of session tickets, and reads the files
+ * again if they have changed, but looks at most once a second. If they cannot be
  * used, that is logged and the previous pair stays in use. Sessions keep the certificate that they
  * began with. Any thread. */
 void tls_identity_refresh(struct tls_identity *identity);
