@@ -161,7 +161,9 @@ size_t text_escape_json(struct text text, char out[static TEXT_ESCAPE_LIMIT], si
         return 1;
     }
     if (is_control(at, taken, &code)) {
-        memcpy(out, "\\u00", 4);
+        out[0] = '\\';
+        out[1] = 'u';
+        out[2] = out[3] = '0';
         out[4] = digits[code >> 4];
         out[5] = digits[code & 0xf];
         *length = 6;
