@@ -222,6 +222,8 @@ static void drop_line(void) {
 
 void log_event(enum log_level level, const char *message, const struct log_field *fields,
                unsigned count) {
+    if (!log_enabled(level))
+        return;
     const struct log_line line = {process_log.format, level, message, fields, count};
     __attribute__((uninitialized)) char on_stack[STACK_LINE_SIZE]; /* to zero it takes 40 ns */
     size_t limit = log_line_limit(&line);

@@ -55,6 +55,7 @@ void log_start(void); /* starts the log's thread */
 void log_stop(void);
 bool log_enabled(enum log_level level);
 
+/* Does nothing when the level is not enabled. */
 void log_event(enum log_level level, const char *message, const struct log_field *fields,
                unsigned count);
 

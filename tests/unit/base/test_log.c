@@ -64,6 +64,7 @@ static void test_a_line_of_text_has_time_level_message_and_fields(void **state) 
     (void)state;
     log_configure(LOG_INFO, LOG_TEXT);
     log_at(LOG_DEBUG, "below the level", LOG_NUMBER("bytes", 1));
+    log_event(LOG_DEBUG, "below the level", NULL, 0);
     log_at(LOG_INFO, "fetched", LOG_STRING("blob", "sha256:ab"), LOG_STRING("empty", NULL),
            LOG_STRING("said", "two \"words\"\n"), LOG_NUMBER("bytes", 1ULL << 40),
            LOG_NUMBER("seconds", 0.25));
