@@ -69,7 +69,8 @@ const struct config_option config_options[] = {
      SERVER(max_connections),
      .least = 1,
      .most = 1000000,
-     .help = "client connections open at the same time; a further client gets 503"},
+     .help =
+         "client connections open at the same time; for a further one, the longest idle is closed"},
     {.key = "head_timeout",
      .type = CONFIG_DURATION,
      SERVER(head_timeout_ms),

@@ -12,7 +12,7 @@
 
 enum {
     DISCARD_LIMIT = 64 << 10,    /* a longer unread body ends the connection */
-    GATHER_LIMIT = 32 << 10,     /* responses are sent when they are so long together */
+    GATHER_LIMIT = 16 << 10,     /* responses are sent when they are so long together */
     KEPT_MEMORY = 256 << 10,     /* a loop's buffer that has become longer is freed */
     END_BYTES = 256 << 10,       /* how many bytes a client may still send after its end */
     TLS_HANDSHAKE_RECORD = 0x16, /* the first byte of a TLS hello */

@@ -82,7 +82,8 @@ struct connection {
     struct connection *turn_prev, *turn_next; /* of those that go on without an event */
 };
 
-enum { CONNECTION_READ = 32 << 10 }; /* bytes that a loop receives at once */
+/* Bytes that a loop works on at once: an unfinished head, and some more, so that it can grow. */
+enum { CONNECTION_READ = HTTP_HEAD_LIMIT + (2 << 10) };
 
 /* Memory of a loop that its connections use in turn. */
 struct connection_scratch {

@@ -6,7 +6,7 @@
 #include "http/exchange.h"
 
 enum {
-    COPY_STEP = 64 << 10, /* bytes that are copied at once */
+    COPY_STEP = 16 << 10, /* bytes that are copied at once, as many as a TLS record holds */
     PATIENCE_MS = 10,     /* how long a worker waits for a client before the loop does */
 };
 

@@ -30,16 +30,16 @@ static bool is_probe(enum route_kind kind) {
 
 /* Whether the client may make this request. Health and metrics need no password, because probes
  * have none and learn no secret. */
-static bool is_allowed(const struct call *call) {
+static enum clients_verdict check_client(const struct call *call) {
     char user[64];
     struct clients *clients = call->registry->settings.clients;
-    return !clients || is_probe(call->route.kind) ||
-           clients_allow(clients, http_field(call->request, "Authorization"), user, sizeof user);
-}
-
-/* The check of a password may take long. */
-static bool must_check_client(const struct call *call) {
-    return call->registry->settings.clients && !is_probe(call->route.kind);
+    struct text authorization = http_field(call->request, "Authorization");
+    if (!clients || is_probe(call->route.kind))
+        return CLIENTS_ALLOWED;
+    if (call->must_not_wait)
+        return clients_known(clients, authorization, user, sizeof user);
+    return clients_allow(clients, authorization, user, sizeof user) ? CLIENTS_ALLOWED
+                                                                    : CLIENTS_REFUSED;
 }
 
 static void refuse_client(struct call *call) {
@@ -122,9 +122,10 @@ static bool answer_named(struct call *call) {
 
 /* Answers the request. False: the answer must wait, and the call may not; nothing has been sent. */
 static bool dispatch(struct call *call) {
-    if (call->must_not_wait && must_check_client(call))
+    enum clients_verdict verdict = check_client(call);
+    if (verdict == CLIENTS_MUST_CHECK)
         return false;
-    if (!is_allowed(call)) {
+    if (verdict == CLIENTS_REFUSED) {
         refuse_client(call);
         return true;
     }

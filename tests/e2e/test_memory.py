@@ -28,6 +28,7 @@ START = 20 * MIB          # a tarn that has nothing to do
 IDLE = 1 * KIB            # a connection between two requests
 TLS_IDLE = 16 * KIB       # the same with TLS
 DOWNLOAD = 8 * KIB        # a response whose client takes no more for the moment
+UNREAD = 48 * KIB         # the same, when the client goes on sending requests
 REQUEST = 24 * KIB        # a request that a worker carries
 HEAD = 16 * KIB           # what a connection may take more while a head arrives
 FLIGHT = 960 * KIB        # a blob being fetched, with its connection
@@ -207,6 +208,23 @@ def test_heads_that_never_end_take_no_more_than_a_head_and_are_cut(tarn, connect
     assert memory(tarn, "VmHWM") <= start + CROWD * (IDLE + REQUEST + HEAD) + SLACK
     wait_until(lambda: tarn.metrics()["tarn_client_connections"] < 10, "the slow ones' end", 30)
     wait_below(tarn, start + 2 * SLACK, "after the slow heads")
+
+
+def test_clients_that_send_requests_and_read_nothing(tarn, connect):
+    assert tarn.manifest("org/app", "1").status == 200
+    start = memory(tarn)
+    crowd = [connect(stalled=True) for _ in range(CROWD)]
+    requests = request("/v2/org/app/manifests/1") * 200
+    for _ in range(60):
+        for connection in crowd:
+            connection.settimeout(0)
+            try:
+                connection.send(requests)
+            except BlockingIOError:
+                pass
+    wait_until(lambda: tarn.metrics()["tarn_responses_waiting"] >= CROWD, "unread responses", 120)
+    assert memory(tarn, "VmHWM") <= start + CROWD * (IDLE + UNREAD) + SLACK
+    assert tarn.metrics()["tarn_workers_busy"] == 0
 
 
 def test_ten_thousand_junk_heads_grow_nothing(tarn, connect):

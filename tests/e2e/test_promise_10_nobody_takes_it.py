@@ -1,0 +1,99 @@
+"""Promise 10: no client, no upstream and no log reader takes from the others what everybody needs."""
+
+import contextlib
+import resource
+import socket
+
+import pytest
+
+from kit.content import MIB, digest_of, noise
+from kit.processes import wait_until
+
+# More than tarn has workers (2,048).
+CROWD = 2100
+
+LAYER = noise(4 * MIB)
+DIGEST = digest_of(LAYER)
+
+
+@pytest.fixture(autouse=True)
+def enough_descriptors():
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@pytest.fixture
+def silent():
+    """An upstream that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.fixture
+def tarn(start_tarn, upstream, silent):
+    upstream.image("org/app", [LAYER], tag="1")
+    tarn = start_tarn([
+        {"host": "fake.test", "url": upstream.url, "default": True, "tag_ttl": "1h"},
+        {"host": "silent.test", "url": silent, "first_byte_timeout": "25s",
+         "connect_timeout": "25s"}])
+    assert tarn.manifest("org/app", "1").status == 200
+    assert tarn.blob("org/app", DIGEST).body == LAYER
+    tarn.wait_cached("org/app", DIGEST)
+    assert tarn.blob("org/app", DIGEST, method="HEAD").status == 200
+    return tarn
+
+
+def request(target, connection="keep-alive"):
+    return f"GET {target} HTTP/1.1\r\nHost: tarn\r\nConnection: {connection}\r\n\r\n".encode()
+
+
+@contextlib.contextmanager
+def crowd(tarn, targets, receive_buffer=None):
+    """One connection for each target, with the request sent."""
+    with contextlib.ExitStack() as opened:
+        for target in targets:
+            client = opened.enter_context(socket.socket())
+            if receive_buffer:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            client.connect(("127.0.0.1", tarn.port))
+            client.sendall(request(target))
+        yield
+
+
+def check_what_everybody_needs(tarn):
+    for path in ("/livez", "/readyz", "/metrics", "/v2/", "/"):
+        assert tarn.get(path).status == 200, path
+    assert tarn.manifest("org/app", "1").status == 200
+    assert tarn.manifest("org/app", "1", method="HEAD").status == 200
+    assert tarn.blob("org/app", DIGEST, method="HEAD").status == 200
+
+
+@pytest.mark.slow
+def test_hits_and_health_while_every_worker_waits_for_a_silent_upstream(tarn):
+    with crowd(tarn, (f"/v2/silent.test/a/{number}/manifests/1" for number in range(CROWD))):
+        wait_until(lambda: tarn.metrics()["tarn_workers_busy"] >= 2048, "all workers busy", 60)
+        for _ in range(20):
+            check_what_everybody_needs(tarn)
+        assert tarn.metrics()["tarn_workers_busy"] >= 2048
+    tarn.kill()  # the end of a tarn whose upstream hangs is not tested here
+
+
+@pytest.mark.slow
+def test_slow_readers_of_a_cached_blob_hold_no_worker(tarn):
+    with crowd(tarn, [f"/v2/org/app/blobs/{DIGEST}"] * CROWD, receive_buffer=4096):
+        wait_until(lambda: tarn.metrics()["tarn_responses_waiting"] >= CROWD, "slow readers", 60)
+        check_what_everybody_needs(tarn)
+        assert tarn.blob("org/app", DIGEST).body == LAYER
+
+
+def test_idle_connections_keep_nobody_out(start_tarn, upstream):
+    upstream.image("org/app", [LAYER], tag="1")
+    tarn = start_tarn([{"host": "fake.test", "url": upstream.url, "default": True}],
+                      max_connections=40)
+    with contextlib.ExitStack() as opened:
+        for _ in range(200):
+            opened.enter_context(socket.create_connection(("127.0.0.1", tarn.port)))
+        assert tarn.get("/livez").status == 200
+        assert tarn.manifest("org/app", "1").status == 200
+        assert tarn.blob("org/app", DIGEST).body == LAYER
+        assert tarn.metrics()["tarn_client_connections"] <= 40
