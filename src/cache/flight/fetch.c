@@ -178,7 +178,9 @@ static void wait_for_turn(struct flight *flight, struct span *span, size_t lengt
         if (span->at >= span->end ||
             (may && !spans_write_within(&flight->spans, span, span->at, span->at + length)))
             break;
+        flight->spans.blocked++;
         condition_wait(&flight->changed, &flight->state_lock);
+        flight->spans.blocked--;
         if (!may)
             flight->progress_ms = clock_ms(); /* the readers were slow, not the place */
     }
@@ -231,14 +233,11 @@ static bool take_piece(struct fetch *fetch, size_t length, struct piece *piece,
     return more || error_set(error, ERROR_CLOSED, "nothing left to take");
 }
 
-/* Records that a piece was written or compared, wakes the readers and lets the piece be hashed.
- * `portion` describes the same bytes. True: its buffer was handed over. */
-static bool record_piece(struct fetch *fetch, const struct piece *piece, struct portion *portion,
-                         bool more_waits) {
+/* Records that a piece was written or compared, and wakes those that wait for it. */
+static void record_piece(struct fetch *fetch, const struct piece *piece) {
     struct flight *flight = fetch->flight;
     struct span *span = fetch->span;
     int64_t now = clock_ms();
-    bool handed = false;
     lock_acquire(&flight->state_lock);
     if (!piece->present && !body_record(&flight->body, piece->fd, piece->start, piece->end)) {
         struct error error;
@@ -246,12 +245,22 @@ static bool record_piece(struct fetch *fetch, const struct piece *piece, struct 
         flight_fail(flight, &error);
     }
     span->at = span->writing_to = piece->end;
-    condition_broadcast(&flight->changed);
     if (!piece->present) { /* bytes that were sent a second time are no progress */
         flight->progress_ms = now;
         flight->failures = 0;
-        handed = flight_hash_written(flight, portion, more_waits);
+        hashing_claim(&flight->hashing, &flight->body, piece->start);
     }
+    bool wakes = flight->spans.blocked > 0 || readers_are_served(&flight->readers, &flight->body);
+    lock_release(&flight->state_lock);
+    if (wakes) /* without the lock, for which those that wake up would wait at once */
+        condition_broadcast(&flight->changed);
+}
+
+/* Lets a piece that was written be hashed. True: its buffer was handed over. */
+static bool hash_piece(struct fetch *fetch, struct portion *portion, bool more_waits) {
+    struct flight *flight = fetch->flight;
+    lock_acquire(&flight->state_lock);
+    bool handed = flight_hash_written(flight, portion, more_waits);
     lock_release(&flight->state_lock);
     return handed;
 }
@@ -324,7 +333,8 @@ static bool write_gathered(struct fetch *fetch, bool more_waits, struct error *e
         size_t step = (size_t)(piece.end - piece.start);
         bool is_last = step == length;
         struct portion portion = {is_last ? fetch->gathered : NULL, from, piece.start, piece.end};
-        if (record_piece(fetch, &piece, &portion, more_waits || !is_last))
+        record_piece(fetch, &piece);
+        if (!piece.present && hash_piece(fetch, &portion, more_waits || !is_last))
             fetch->gathered = NULL;
         if (piece.end - fetch->recorded >= RECORD_EVERY)
             record_progress(fetch, piece.end);

@@ -154,9 +154,10 @@ void flight_start_fetchers(struct flight *flight) REQUIRES(flight->state_lock);
 
 /* ---- hash.c ---- */
 
-/* A fetcher has written the portion: hashes it if it comes next, or hands it to the driver, or
- * leaves it in the file. `more_waits`: the bytes after it have arrived already. True: its buffer
- * was handed over, and is not the caller's any more. Releases the lock meanwhile. */
+/* A fetcher has written the portion. If it has claimed its bytes (hashing_claim()), hashes them or
+ * hands them to the driver; otherwise leaves them in the file. `more_waits`: the bytes after them
+ * have arrived already. True: the buffer was handed over, and is not the caller's any more.
+ * Releases the lock meanwhile. */
 bool flight_hash_written(struct flight *flight, struct portion *portion, bool more_waits)
     REQUIRES(flight->state_lock);
 /* Hashes what comes next; the caller has seen that it is present and that nobody has the turn.

@@ -63,42 +63,42 @@ static void hash_handed(struct flight *flight) REQUIRES(flight->state_lock) {
     hash_portion(flight, &portion, -1, NULL);
 }
 
-/* Waits until no bytes just before `offset` are handed over. Meanwhile the driver does not read
- * back what the caller has from `offset` on. */
-static void wait_for_handed(struct flight *flight, uint64_t offset) REQUIRES(flight->state_lock) {
+/* Waits until nothing is handed over any more: what was comes before the claimed bytes. */
+static void wait_for_handed(struct flight *flight) REQUIRES(flight->state_lock) {
     struct hashing *hashing = &flight->hashing;
-    if (!hashing->handed.buffer || hashing->handed.end != offset)
-        return;
-    hashing->claimed = offset;
-    while (flight->state == FLIGHT_MOVING && hashing->handed.buffer &&
-           hashing->handed.end == offset) {
+    while (flight->state == FLIGHT_MOVING && hashing->handed.buffer) {
         if (hashing->busy)
             condition_wait(&hashing->turned, &flight->state_lock);
         else /* the driver is not awake yet, or it makes space on the disk */
             hash_handed(flight);
     }
-    hashing->claimed = UINT64_MAX;
 }
 
-/* Whether the driver is to hash a portion that comes next, so that the fetcher need not. */
-static bool is_for_driver(struct flight *flight, const struct portion *portion, bool more_waits)
+/* Hashes the claimed portion or hands it over. Releases the lock meanwhile. True: handed over. */
+static bool hash_claimed(struct flight *flight, struct portion *portion, bool more_waits)
     REQUIRES(flight->state_lock) {
-    return portion->buffer && (more_waits || flight->hashing.busy) &&
-           atomic_load(&flight->flights->connections) <= HANDING_CONNECTIONS;
+    struct hashing *hashing = &flight->hashing;
+    wait_for_handed(flight);
+    if (flight->state != FLIGHT_MOVING)
+        return false;
+    if (portion->buffer && (more_waits || hashing->busy) &&
+        atomic_load(&flight->flights->connections) <= HANDING_CONNECTIONS) {
+        hashing_hand(hashing, portion);
+        return true;
+    }
+    if (hashing->busy) /* whoever has the turn wakes the driver */
+        return false;
+    portion->buffer = NULL; /* remains the caller's */
+    hash_portion(flight, portion, -1, NULL);
+    return false;
 }
 
 bool flight_hash_written(struct flight *flight, struct portion *portion, bool more_waits) {
     struct hashing *hashing = &flight->hashing;
     bool handed = false;
-    wait_for_handed(flight, portion->start);
-    if (flight->state == FLIGHT_MOVING && portion->start == hashing_next(hashing, &flight->body)) {
-        handed = is_for_driver(flight, portion, more_waits);
-        if (handed) {
-            hashing_hand(hashing, portion);
-        } else if (!hashing->busy) {
-            portion->buffer = NULL; /* remains the caller's */
-            hash_portion(flight, portion, -1, NULL);
-        }
+    if (hashing->claimed == portion->start) {
+        handed = hash_claimed(flight, portion, more_waits);
+        hashing->claimed = UINT64_MAX;
     }
     if (!hashing->busy && is_driver_due(flight))
         condition_signal(&flight->driven);

@@ -22,6 +22,11 @@ uint64_t hashing_next(const struct hashing *hashing, const struct body *body) {
     return hashing->busy ? hashing->ahead : body->hashed;
 }
 
+void hashing_claim(struct hashing *hashing, const struct body *body, uint64_t start) {
+    if (start == hashing_next(hashing, body))
+        hashing->claimed = start;
+}
+
 bool hashing_is_taken(const struct hashing *hashing, const struct body *body) {
     return hashing->busy || (!hashing->handed.buffer && hashing->claimed == body->hashed);
 }

@@ -37,8 +37,8 @@ struct hashing {
     uint64_t ahead;
     struct portion handed;      /* comes next; `buffer` is owned; NULL: nothing was handed over */
     char *spare[FLIGHT_SPARES]; /* owned: buffers that are not in use; NULL: none */
-    uint64_t claimed; /* a fetcher waits to hash or to hand over the bytes from here on; UINT64_MAX:
-                         none does */
+    uint64_t claimed;        /* a fetcher is about to hash or to hand over the bytes from here on;
+                                UINT64_MAX: none is */
     struct condition turned; /* a turn has ended, or the handed portion was taken */
 };
 
@@ -47,6 +47,10 @@ void hashing_finish(struct hashing *hashing);
 
 /* The first byte that was neither hashed nor is about to be. */
 uint64_t hashing_next(const struct hashing *hashing, const struct body *body);
+
+/* A fetcher has bytes from `start` on: if they come next, they are left to it until it has called
+ * flight_hash_written(). */
+void hashing_claim(struct hashing *hashing, const struct body *body, uint64_t start);
 
 /* Whether the driver must leave the next bytes to another thread. */
 bool hashing_is_taken(const struct hashing *hashing, const struct body *body);

@@ -80,7 +80,11 @@ static bool wait_for_bytes(struct flight *flight, struct flight_reader *reader, 
         if (!is_consistent(flight, reader, error))
             return false;
         flight_start_fetchers(flight);
-        if (condition_wait_until(&flight->changed, &flight->state_lock, clock_ms() + LOOK_MS))
+        readers_set_waiting(&flight->readers, reader, true);
+        bool changed =
+            condition_wait_until(&flight->changed, &flight->state_lock, clock_ms() + LOOK_MS);
+        readers_set_waiting(&flight->readers, reader, false);
+        if (changed)
             continue;
         lock_release(&flight->state_lock);
         bool wanted = cancel_check(cancel, error);

@@ -42,3 +42,22 @@ uint64_t reader_released_end(const struct flight_reader *reader, const struct bo
         end = reader->end;
     return end > reader->at ? end : reader->at;
 }
+
+void readers_set_waiting(struct readers *readers, struct flight_reader *reader, bool waiting) {
+    reader->waiting = waiting;
+    if (waiting)
+        readers->waiting++;
+    else
+        readers->waiting--;
+}
+
+bool readers_are_served(const struct readers *readers, const struct body *body) {
+    const struct flight_reader *reader;
+    if (readers->waiting == 0)
+        return false;
+    DL_FOREACH (readers->list, reader) {
+        if (reader->waiting && reader_released_end(reader, body, false) > reader->at)
+            return true;
+    }
+    return false;
+}

@@ -18,6 +18,7 @@ struct flight_reader {
     uint64_t sending_end;  /* [at, sending_end) is being sent now */
     bool whole;            /* the last bytes are held back from it until the digest is checked */
     bool undecided;        /* has not said yet which bytes it wants */
+    bool waiting;          /* for bytes at `at` */
     bool evicted; /* it was so slow that a blob that passes through took too much memory: it goes on
                      in another flight */
     struct flight_reader *prev, *next;
@@ -26,6 +27,7 @@ struct flight_reader {
 struct readers {
     struct flight_reader *list;
     unsigned count;
+    unsigned waiting;        /* how many of them wait for bytes */
     bool fill;               /* fetch the whole blob, not only what readers want */
     struct blob_range first; /* what the first request asks for */
 };
@@ -36,6 +38,11 @@ void readers_leave(struct readers *readers, struct flight_reader *reader);
 /* The first byte that must come for a reader: its next one; or, if that was dropped before it was
  * hashed, the next byte to be hashed. */
 uint64_t reader_front(const struct flight_reader *reader, const struct body *body);
+
+/* The reader begins to wait for bytes, or ends. */
+void readers_set_waiting(struct readers *readers, struct flight_reader *reader, bool waiting);
+/* Whether a reader waits for bytes that may be sent now. */
+bool readers_are_served(const struct readers *readers, const struct body *body);
 
 /* Up to where bytes at reader->at may be sent; reader->at: none. `verified`: the digest of all
  * bytes that the reader got or gets is checked. */

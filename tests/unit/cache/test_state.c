@@ -102,6 +102,31 @@ static void test_the_last_bytes_of_a_whole_blob_are_held_back_until_it_is_verifi
     body_finish(&body);
 }
 
+static void test_readers_are_woken_for_bytes_that_one_of_them_waits_for(void **state) {
+    (void)state;
+    struct body body = body_of(10000, 4000);
+    struct flight_reader whole = {.at = 4000, .end = 10000, .whole = true}, range = {.end = 9900};
+    struct readers readers = {0};
+    readers_enter(&readers, &whole);
+    readers_enter(&readers, &range);
+    assert_false(readers_are_served(&readers, &body));
+    readers_set_waiting(&readers, &whole, true);
+    assert_false(readers_are_served(&readers, &body)); /* the range has bytes, but it is sending */
+    assert_true(extents_add(&body.present, 6000, 7000));
+    assert_false(readers_are_served(&readers, &body)); /* nobody can send what came ahead */
+    assert_true(extents_add(&body.present, 4000, 4001));
+    assert_true(readers_are_served(&readers, &body));
+    readers_set_waiting(&readers, &whole, false);
+    whole.at = 10000 - 512;
+    readers_set_waiting(&readers, &whole, true);
+    assert_true(extents_add(&body.present, 4001, 10000));
+    assert_false(readers_are_served(&readers, &body)); /* the last bytes are held back */
+    range.at = 9800;
+    readers_set_waiting(&readers, &range, true);
+    assert_true(readers_are_served(&readers, &body));
+    body_finish(&body);
+}
+
 /* ---- spans ---- */
 
 static void test_a_span_belongs_to_one_fetcher(void **state) {
@@ -276,6 +301,7 @@ int main(void) {
         cmocka_unit_test(test_bytes_are_read_where_they_were_written),
         cmocka_unit_test(test_only_a_whole_transfer_that_dropped_nothing_is_shared),
         cmocka_unit_test(test_the_last_bytes_of_a_whole_blob_are_held_back_until_it_is_verified),
+        cmocka_unit_test(test_readers_are_woken_for_bytes_that_one_of_them_waits_for),
         cmocka_unit_test(test_a_span_belongs_to_one_fetcher),
         cmocka_unit_test(test_a_place_that_fails_is_followed_by_its_fallbacks_and_then_a_source),
         cmocka_unit_test(test_a_place_that_refuses_is_not_asked_at_its_fallbacks),
