@@ -154,6 +154,17 @@ static enum connection_need answer_request(struct connection *connection,
     return exchange->keep_alive ? CONNECTION_NEEDS_TURN : CONNECTION_NEEDS_END;
 }
 
+/* Parses a head. A TLS hello is refused in clear, because clients take that for "this server speaks
+ * HTTP" and try again without TLS. */
+static enum http_parse parse(const char *bytes, size_t length, struct http_request *out,
+                             size_t *used, int *status, const char **why) {
+    if ((unsigned char)bytes[0] != TLS_HANDSHAKE_RECORD)
+        return http_parse_head(bytes, length, out, used, status, why);
+    *status = 400;
+    *why = "this port speaks plain HTTP, and the client began a TLS handshake";
+    return HTTP_PARSE_BAD;
+}
+
 /* Answers the request that the bytes begin with. CONNECTION_NEEDS_BYTES: its head is not whole. */
 static enum connection_need answer_one(struct connection *connection,
                                        const struct connection_terms *terms,
@@ -168,10 +179,8 @@ static enum connection_need answer_one(struct connection *connection,
     size_t used = 0;
     int status = 0;
     const char *why = NULL;
-    if ((unsigned char)arrived->at[0] == TLS_HANDSHAKE_RECORD)
-        return CONNECTION_NEEDS_CLOSE;
     enum http_parse parsed =
-        http_parse_head(arrived->at, arrived->length, &exchange->request, &used, &status, &why);
+        parse(arrived->at, arrived->length, &exchange->request, &used, &status, &why);
     if (parsed == HTTP_PARSE_MORE)
         return CONNECTION_NEEDS_BYTES;
     exchange_begin(exchange, &parts);
@@ -366,6 +375,28 @@ enum connection_need connection_work(struct connection *connection,
     return exchange->resume ? CONNECTION_NEEDS_SPACE : end_exchange(connection, terms);
 }
 
+/* Refuses plain HTTP on a TLS port, in clear. */
+static enum connection_need refuse_plain_http(struct connection *connection,
+                                              const struct connection_terms *terms) {
+    struct http_exchange *exchange = calloc(1, sizeof *exchange);
+    const struct exchange_parts parts = {.channel = &connection->channel,
+                                         .received = &connection->received,
+                                         .fields = &connection->fields,
+                                         .unsent = &connection->unsent,
+                                         .stopping = terms->stopping};
+    if (!exchange)
+        return CONNECTION_NEEDS_CLOSE;
+    tls_session_free(connection->channel.tls);
+    connection->channel.tls = NULL;
+    connection->plain = true;
+    exchange->request.method = HTTP_OTHER;
+    exchange_begin(exchange, &parts);
+    refuse(exchange, terms, 400, "this port speaks TLS, and the client sent plain HTTP");
+    free(exchange);
+    connection->unread = connection->finishing = true;
+    return unsent_is_empty(&connection->unsent) ? CONNECTION_NEEDS_END : CONNECTION_NEEDS_SPACE;
+}
+
 enum connection_need connection_shake_hands(struct connection *connection,
                                             const struct connection_terms *terms) {
     struct channel *channel = &connection->channel;
@@ -377,6 +408,8 @@ enum connection_need connection_shake_hands(struct connection *connection,
     connection->sends_handshake = step == TLS_WAITS_TO_WRITE;
     if (step == TLS_FAILED)
         return CONNECTION_NEEDS_CLOSE;
+    if (step == TLS_MET_PLAIN_HTTP)
+        return refuse_plain_http(connection, terms);
     if (step == TLS_DONE) {
         connection->head_deadline_ms = 0;
         return CONNECTION_NEEDS_TURN;

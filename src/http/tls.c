@@ -214,9 +214,11 @@ enum tls_step tls_handshake(SSL *session) {
     case SSL_ERROR_WANT_WRITE:
         return TLS_WAITS_TO_WRITE;
     default:
-        ERR_clear_error();
-        return TLS_FAILED;
+        break;
     }
+    bool is_http = ERR_GET_REASON(ERR_peek_error()) == SSL_R_HTTP_REQUEST;
+    ERR_clear_error();
+    return is_http ? TLS_MET_PLAIN_HTTP : TLS_FAILED;
 }
 
 static ssize_t outcome(SSL *session, int result) {

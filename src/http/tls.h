@@ -30,7 +30,13 @@ void tls_identity_refresh(struct tls_identity *identity);
 SSL *tls_session_new(struct tls_identity *identity, int fd);
 void tls_session_free(SSL *session);
 
-enum tls_step { TLS_DONE, TLS_WAITS_TO_READ, TLS_WAITS_TO_WRITE, TLS_FAILED };
+enum tls_step {
+    TLS_DONE,
+    TLS_WAITS_TO_READ,
+    TLS_WAITS_TO_WRITE,
+    TLS_MET_PLAIN_HTTP, /* the client sent a request in clear */
+    TLS_FAILED
+};
 enum tls_step tls_handshake(SSL *session); /* never blocks */
 
 enum { TLS_CLOSED = 0, TLS_NOTHING = -1 };

@@ -361,14 +361,18 @@ static void test_a_handler_sees_its_client_leave(void **state) {
     stop();
 }
 
-static void test_a_tls_hello_on_the_plain_port_is_closed_at_once(void **state) {
+static void test_a_tls_hello_on_the_plain_port_is_refused_in_clear(void **state) {
     (void)state;
     start();
     int fd = dial();
     send(fd, "\x16\x03\x01\x02\x00\x01", 6, MSG_NOSIGNAL);
-    size_t length;
-    free(receive_all(fd, &length, NULL));
-    assert_int_equal(length, 0);
+    bool reset;
+    char *response = receive_all(fd, NULL, &reset);
+    assert_false(reset);
+    assert_ptr_equal(strstr(response, "HTTP/1.1 400 Bad Request\r\n"), response);
+    assert_non_null(strstr(response, "\r\nConnection: close\r\n"));
+    assert_non_null(strstr(response, "this port speaks plain HTTP"));
+    free(response);
     close(fd);
     stop();
 }
@@ -510,7 +514,7 @@ int main(void) {
         SERVING_TEST(test_a_handler_that_asks_gets_the_body),
         SERVING_TEST(test_an_answer_survives_a_client_that_is_still_sending),
         SERVING_TEST(test_a_handler_sees_its_client_leave),
-        SERVING_TEST(test_a_tls_hello_on_the_plain_port_is_closed_at_once),
+        SERVING_TEST(test_a_tls_hello_on_the_plain_port_is_refused_in_clear),
         SERVING_TEST(test_a_server_that_never_ran_is_freed),
         SERVING_TEST(test_a_wrong_address_is_named),
         SERVING_TEST(test_all_addresses_take_both_families),

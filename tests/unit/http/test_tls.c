@@ -139,8 +139,11 @@ static void test_tls_refuses_old_versions_and_plain_http(void **state) {
     SSL_CTX_free(context);
     fd = dial();
     send_text(fd, GET("/hello"));
-    char *response = receive_all(fd, NULL, NULL);
-    assert_null(strstr(response, "HTTP"));
+    bool reset;
+    char *response = receive_all(fd, NULL, &reset);
+    assert_false(reset);
+    assert_ptr_equal(strstr(response, "HTTP/1.1 400 Bad Request\r\n"), response);
+    assert_non_null(strstr(response, "this port speaks TLS"));
     free(response);
     close(fd);
     assert_int_equal(atomic_load(&handled), 0);
