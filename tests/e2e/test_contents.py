@@ -362,12 +362,16 @@ def test_rm_removes_an_image_and_what_only_it_used(cache, told):
 def test_what_was_removed_is_not_answered_from_memory(tarn, upstream, told):
     cache = Cache(tarn, upstream)
     digest = cache.digests["org/app:1"]
+    layer = f"/v2/org/app/blobs/{digest_of(cache.own['one'])}"
     assert tarn.manifest("org/app", digest).cache_status == "tarn; hit"
+    for _ in range(2):
+        assert tarn.head(layer).cache_status == "tarn; hit"
     told(tarn, "rm", "fake.test/org/app:1")
     upstream.refuse()
     for reference in (digest, "1"):
         reply = tarn.manifest("org/app", reference)
         assert reply.status == 502, reply.cache_status
+    assert tarn.head(layer).status == 502
     assert tarn.manifest("org/app", cache.digests["org/app:2"]).status == 200
 
 

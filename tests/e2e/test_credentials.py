@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import pathlib
 import ssl
 import time
 
@@ -458,3 +459,20 @@ def test_htpasswd_keeps_others_out(start_tarn, upstream, image, htpasswd):
         assert right.status == 200
     assert tarn.get("/livez").status == 200
     assert "secret" not in tarn.log()
+
+
+def test_a_user_who_is_removed_is_soon_refused(start_tarn, upstream, image, htpasswd):
+    """Also while every response comes from memory."""
+    tarn = start_tarn([{"host": "fake.test", "url": upstream.url, "default": True}],
+                      clients={"htpasswd": htpasswd})
+
+    def status():
+        return tarn.get("/v2/org/app/manifests/1",
+                        {"Authorization": basic("reader", "secret")}).status
+
+    for _ in range(50):
+        assert status() == 200
+    others = pathlib.Path(htpasswd).read_text().replace("reader:", "other:")
+    pathlib.Path(htpasswd).write_text(others)
+    wait_until(lambda: status() == 401, "the removed user to be refused", 10, pause=0.01)
+    assert status() == 401
