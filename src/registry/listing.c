@@ -40,8 +40,9 @@ static bool read_page(struct call *call, struct page *page) {
 }
 
 static void add_next_link(struct call *call, const char *path, uint64_t n, const char *last) {
-    http_add_field(call->exchange, "Link", "</v2/%s?n=%" PRIu64 "&last=%s%s%s>; rel=\"next\"", path,
-                   n, last, call->ns[0] ? "&ns=" : "", call->ns);
+    const char *host = call->route.host;
+    http_add_field(call->exchange, "Link", "<%s%s/v2/%s?n=%" PRIu64 "&last=%s%s%s>; rel=\"next\"",
+                   host[0] ? "/" : "", host, path, n, last, call->ns[0] ? "&ns=" : "", call->ns);
 }
 
 /* Sends `json` and releases it. */
@@ -206,10 +207,11 @@ static void respond_catalog(struct call *call) {
         page.n = CATALOG_PAGE;
     if (page.n > CATALOG_MOST)
         page.n = CATALOG_MOST;
+    const char *host = call->route.host[0] ? call->route.host : call->ns;
     struct upstream *upstream =
-        call->ns[0] ? upstreams_find(call->registry->settings.upstreams, text_of(call->ns)) : NULL;
-    if (call->ns[0] && !upstream) {
-        call_fail(call, 404, "NAME_UNKNOWN", "no upstream is configured for ns=%s", call->ns);
+        host[0] ? upstreams_find(call->registry->settings.upstreams, text_of(host)) : NULL;
+    if (host[0] && !upstream) {
+        call_fail(call, 404, "NAME_UNKNOWN", "no upstream is configured for %s", host);
         return;
     }
     struct catalog catalog = {

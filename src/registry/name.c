@@ -7,22 +7,46 @@ static int status_of(enum error_kind kind) {
     return kind == ERROR_NOT_FOUND ? 404 : kind == ERROR_DENIED ? 403 : 400;
 }
 
+static bool refuse_reference(struct call *call) {
+    /* The conformance tests of distribution-spec ask for a manifest by a malformed tag and want
+     * 404: no repository can have such a tag. */
+    if (call->route.fault == ROUTE_BAD_TAG)
+        call_fail(call, 404, "MANIFEST_UNKNOWN",
+                  "the reference in the path is no valid tag, so no manifest has it: a tag is at "
+                  "most %d letters, digits, _ . and -, and begins with a letter, a digit or _",
+                  TAG_LIMIT);
+    else
+        call_fail(call, 400, "DIGEST_INVALID",
+                  "the reference in the path is no valid digest: write sha256: and 64, or sha512: "
+                  "and 128 lower-case hex digits");
+    return false;
+}
+
+/* A name that begins with a domain ("example.com/project/app", as gcr.io has them), and not with an
+ * upstream's host, is a repository of the default upstream. Docker Hub's names have no dots, so
+ * there the domain can only be a registry that is not configured. */
+static bool is_domain_scoped(struct upstreams *upstreams, const char *name) {
+    struct upstream *upstream = upstreams_default(upstreams);
+    struct text rest, first = text_cut(text_of(name), '/', &rest);
+    return upstream && rest.at && memchr(first.at, '.', first.length) &&
+           reference_is_repository(first) && !upstream_is_docker_hub(upstream) &&
+           !upstreams_find(upstreams, first);
+}
+
 bool call_name_upstream(struct call *call) {
-    const char *bad = call->route.bad;
+    struct upstreams *upstreams = call->registry->settings.upstreams;
+    struct route *route = &call->route;
+    const char *ns = route->host[0] ? route->host : call->ns;
     struct error error = {0};
-    if (bad && strcmp(bad, "NAME_INVALID") == 0) {
+    if (!ns[0] && is_domain_scoped(upstreams, route->name))
+        ns = upstream_host(upstreams_default(upstreams));
+    if (route->fault == ROUTE_BAD_NAME) {
         call_fail(call, 400, "NAME_INVALID", "the path holds no repository name");
         return false;
     }
-    if (!name_resolve(call->registry->settings.upstreams, call->ns, text_of(call->route.name),
-                      &call->repository, &error)) {
+    if (!name_resolve(upstreams, ns, text_of(route->name), &call->repository, &error)) {
         call_fail(call, status_of(error.kind), error.code, "%s", error.text);
         return false;
     }
-    if (bad) {
-        call_fail(call, 400, bad, "the reference in the path is no valid %s",
-                  strcmp(bad, "TAG_INVALID") == 0 ? "tag" : "digest");
-        return false;
-    }
-    return true;
+    return route->fault == ROUTE_FINE || refuse_reference(call);
 }

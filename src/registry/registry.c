@@ -152,10 +152,12 @@ static void begin(struct call *call, struct registry *registry, struct http_exch
     call->request = http_exchange_request(exchange);
     call->began_us = clock_us();
     route_parse(call->request->path, &call->route);
-    if (call->route.reference.is_digest)
-        digest_format(&call->route.reference.digest, call->reference);
+    const struct route *route = &call->route;
+    if (route->reference.is_digest)
+        digest_format(&route->reference.digest, call->reference);
     else
-        text_copy(text_of(call->route.reference.tag), call->reference, sizeof call->reference);
+        text_copy(text_of(route->fault ? route->malformed : route->reference.tag), call->reference,
+                  sizeof call->reference);
 }
 
 void registry_handle(void *context, struct http_exchange *exchange) {

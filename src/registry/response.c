@@ -5,7 +5,7 @@
 #include "registry/call.h"
 
 static bool is_api(const struct call *call) {
-    return text_starts(call->request->path, "/v2");
+    return call->route.host[0] || text_starts(call->request->path, "/v2");
 }
 
 void call_add_fields(struct call *call) {

@@ -3,7 +3,12 @@
 
 #include <stdio.h>
 
-enum { PATH_LIMIT = HOST_LIMIT + NAME_LIMIT + DIGEST_STRING_SIZE + 32 };
+enum {
+    PATH_LIMIT = 2 * HOST_LIMIT + NAME_LIMIT + DIGEST_STRING_SIZE + 32,
+    MALFORMED_MOST = DIGEST_STRING_SIZE - 1, /* bytes that are kept of a malformed reference */
+    RAW_MOST = 3 * DIGEST_STRING_SIZE, /* of a reference that cannot be decoded; no valid one is as
+                                          long */
+};
 
 static const struct {
     const char *path;
@@ -22,8 +27,12 @@ static const struct {
 static void read_reference(struct text text, struct route *route) {
     bool by_digest = memchr(text.at, ':', text.length) != NULL;
     bool only_digest = route->kind != ROUTE_MANIFEST;
-    if (!reference_parse(text, &route->reference) || (only_digest && !route->reference.is_digest))
-        route->bad = by_digest || only_digest ? "DIGEST_INVALID" : "TAG_INVALID";
+    if (reference_parse(text, &route->reference) && (!only_digest || route->reference.is_digest))
+        return;
+    route->reference = (struct reference){0};
+    route->fault = by_digest || only_digest ? ROUTE_BAD_DIGEST : ROUTE_BAD_TAG;
+    text.length = text.length < MALFORMED_MOST ? text.length : MALFORMED_MOST;
+    text_copy(text, route->malformed, sizeof route->malformed);
 }
 
 /* Cuts the part behind the last '/' off `path` and returns it; at == NULL when there is no '/'. */
@@ -71,31 +80,72 @@ static void read_resource(struct text path, struct route *route) {
     else
         return;
     if (!text_copy(name, route->name, sizeof route->name)) {
-        route->bad = "NAME_INVALID";
+        route->fault = ROUTE_BAD_NAME;
         return;
     }
     if (route->kind != ROUTE_TAGS && route->kind != ROUTE_UPLOAD)
         read_reference(last, route);
 }
 
-void route_parse(struct text path, struct route *route) {
-    char decoded[PATH_LIMIT * 2];
-    *route = (struct route){.kind = ROUTE_NONE};
+static bool read_fixed(struct text path, struct route *route) {
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
         if (text_is(path, fixed[i].path)) {
             route->kind = fixed[i].kind;
-            return;
+            return true;
         }
     }
-    if (!text_starts(path, "/v2/"))
+    return false;
+}
+
+/*
+ * Decodes the path. If that fails because of the last part (too long for any reference, or a
+ * malformed escape), the rest is decoded, and the last part stays as given: it is a malformed
+ * reference of a sound name.
+ */
+static bool decode(struct text path, char *out, size_t size) {
+    if (text_percent_decode(path, out, size))
+        return true;
+    struct text before = path, last = cut_last(&before);
+    if (!last.at || !text_percent_decode(before, out, size))
+        return false;
+    size_t length = strlen(out);
+    last.length = last.length < RAW_MOST ? last.length : RAW_MOST;
+    out[length] = '/';
+    return length + 1 < size && text_copy(last, out + length + 1, size - length - 1);
+}
+
+/* Cuts "/HOST" off "/HOST/v2" and "/HOST/v2/…", which is what dockerd and containerd ask for when
+ * the address of a mirror has a path. */
+static struct text cut_host(struct text path, struct route *route) {
+    struct text rest;
+    struct text host = text_cut(text_from(path, 1), '/', &rest);
+    if (!rest.at || !reference_is_host(host) ||
+        !(text_is(rest, "v2") || text_starts(rest, "v2/")) ||
+        !text_copy(host, route->host, sizeof route->host))
+        return path;
+    return text_from(path, 1 + host.length);
+}
+
+void route_parse(struct text path, struct route *route) {
+    char decoded[PATH_LIMIT * 2];
+    *route = (struct route){.kind = ROUTE_NONE};
+    if (path.length == 0 || read_fixed(path, route))
         return;
-    if (!text_percent_decode(path, decoded, sizeof decoded)) {
-        /* Longer than any name and reference, or a malformed percent escape. */
-        route->kind = ROUTE_MANIFEST;
-        route->bad = "NAME_INVALID";
+    if (!decode(path, decoded, sizeof decoded)) {
+        /* Longer than any name and reference, or a malformed percent escape in the name. */
+        if (text_starts(path, "/v2/")) {
+            route->kind = ROUTE_MANIFEST;
+            route->fault = ROUTE_BAD_NAME;
+        }
         return;
     }
-    read_resource(text_from(text_of(decoded), strlen("/v2/")), route);
+    struct text rest = text_of(decoded);
+    if (!text_starts(rest, "/v2/"))
+        rest = cut_host(rest, route);
+    if (route->host[0] && read_fixed(rest, route))
+        return;
+    if (text_starts(rest, "/v2/"))
+        read_resource(text_from(rest, strlen("/v2/")), route);
 }
 
 const char *route_name(enum route_kind kind) {

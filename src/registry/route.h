@@ -26,12 +26,15 @@ enum route_kind {
 
 struct route {
     enum route_kind kind;
+    char host[HOST_LIMIT + 1]; /* of /HOST/v2/…, a host by the grammar; else "" */
     char name[HOST_LIMIT + 1 + NAME_LIMIT + 1]; /* as asked, a host in front included; unchecked */
     struct reference reference; /* MANIFEST, BLOB, REFERRERS (the last two: a digest) */
-    const char *bad; /* not NULL: the OCI error code, because the name or reference is malformed */
+    enum route_fault { ROUTE_FINE, ROUTE_BAD_NAME, ROUTE_BAD_TAG, ROUTE_BAD_DIGEST } fault;
+    char
+        malformed[DIGEST_STRING_SIZE]; /* BAD_TAG, BAD_DIGEST: the reference's beginning as given */
 };
 
-/* Reads a path (still percent-encoded). */
+/* Reads a path (still percent-encoded). The API is found below /v2/ and below /HOST/v2/. */
 void route_parse(struct text path, struct route *route);
 
 /* The short name of a kind for metrics: "manifest", "blob", "tags", … */

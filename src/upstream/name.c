@@ -31,14 +31,27 @@ static struct upstream *named_by_path(struct upstreams *upstreams, struct text *
     return upstream;
 }
 
+/* Cuts the upstream's host off the name, under any of the host's spellings: a mirror with a path
+ * (/v2/HOST) names the host in the path and in `ns`. */
+static void cut_own_host(const struct upstream *upstream, struct text *name) {
+    char canonical[HOST_LIMIT + 1];
+    struct text rest;
+    struct text first = text_cut(*name, '/', &rest);
+    if (rest.at && upstream_canonical_host(first, canonical) &&
+        strcmp(canonical, upstream_host(upstream)) == 0)
+        *name = rest;
+}
+
 static bool find_upstream(struct upstreams *upstreams, const char *ns, struct text *name,
                           struct upstream **upstream, struct error *error) {
     struct text rest;
     if (ns[0]) {
         *upstream = upstreams_find(upstreams, text_of(ns));
-        return *upstream ||
-               refuse(error, ERROR_NOT_FOUND, "NAME_UNKNOWN",
-                      "no upstream is configured for ns=%s; add it under `upstreams:`", ns);
+        if (!*upstream)
+            return refuse(error, ERROR_NOT_FOUND, "NAME_UNKNOWN",
+                          "no upstream is configured for %s; add it under `upstreams:`", ns);
+        cut_own_host(*upstream, name);
+        return true;
     }
     *upstream = named_by_path(upstreams, name);
     if (*upstream)

@@ -7,9 +7,10 @@
 #include "upstream/upstream.h"
 
 /*
- * Finds the repository that `name` means. `name` may begin with an upstream's host, unless `ns`,
- * the host that containerd names, is not "". The host is cut off, Docker Hub's library/ is added,
- * and the repository must be in the upstream's allow list. False: the error's `code` is OCI's, and
+ * Finds the repository that `name` means. `name` may begin with an upstream's host. If `ns`, the
+ * host that containerd names, is not "", it names the upstream, and `name` may begin with the same
+ * host once more, but with no other. The host is cut off, Docker Hub's library/ is added, and the
+ * repository must be in the upstream's allow list. False: the error's `code` is OCI's, and
  * its kind is NOT_FOUND (no such upstream), INVALID or DENIED; repository->upstream is then the
  * upstream that refuses, or NULL.
  */

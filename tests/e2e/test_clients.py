@@ -127,6 +127,24 @@ def test_containerd_pulls_through_a_mirror(lake, containerd, tmp_path):
     lake.logged("lake/platforms")
 
 
+@needs("containerd", "ctr")
+@pytest.mark.parametrize("path,more", [("/v2/lake.test", "  override_path = true\n"),
+                                       ("/lake.test", "")])
+def test_containerd_pulls_through_a_mirror_with_a_path(lake, containerd, tmp_path, path, more):
+    """The mirror's path names the host, and ?ns= names it again."""
+    hosts = tmp_path / "hosts" / "lake.test"
+    hosts.mkdir(parents=True)
+    (hosts / "hosts.toml").write_text(
+        f'server = "http://127.0.0.1:9"\n\n[host."{lake.url}{path}"]\n'
+        f'  capabilities = ["pull", "resolve"]\n{more}')
+    containerd.ctr("images", "pull", "--hosts-dir", tmp_path / "hosts", "--all-platforms",
+                   "lake.test/lake/app:1")
+    listed = containerd.ctr("images", "list").stdout
+    assert lake.origin.manifest("lake/app", "1")["Docker-Content-Digest"] in listed
+    containerd.ctr("images", "remove", "--sync", "lake.test/lake/app:1")
+    containerd.ctr("content", "prune", "references", check=False)
+
+
 @pytest.fixture(scope="module")
 def dockerd(containerd, tmp_path_factory):
     daemon = Dockerd(tmp_path_factory.mktemp("d") / "d", containerd,

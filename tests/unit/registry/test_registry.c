@@ -15,7 +15,7 @@ enum {
     BLOB_SIZE = 2 << 20,
     CLIENTS = 8,
     ROUNDS = 3, /* how often each client sends every request */
-    WANTED_MOST = 24,
+    WANTED_MOST = 32,
     RANGE_FIRST = 70000, /* the range begins in the middle of a page */
     RANGE_LAST = 270000,
 };
@@ -251,6 +251,10 @@ static void want_manifest(void) {
     struct wanted *one = want("GET", 200, length, "/v2/app/manifests/latest");
     one->bytes = world->upstream.manifest;
     snprintf(one->field, sizeof one->field, "Content-Type: " MEDIA_TYPE "\r\n");
+    one = want("GET", 200, length, "/fake.test/v2/app/manifests/latest");
+    one->bytes = world->upstream.manifest;
+    one = want("GET", 200, length, "/v2/fake.test/app/manifests/latest?ns=fake.test");
+    one->bytes = world->upstream.manifest;
     one = want("HEAD", 200, length, "/v2/app/manifests/latest");
     snprintf(one->field, sizeof one->field, "Docker-Content-Digest: %s\r\n", manifest_digest);
     one = want("GET", 200, length, "/v2/app/manifests/%s", manifest_digest);
@@ -262,7 +266,9 @@ static void want_manifest(void) {
 static void want_failures(void) {
     want("GET", 404, ANY_LENGTH, "/v2/nosuch/manifests/latest")->part = "MANIFEST_UNKNOWN";
     want("GET", 404, ANY_LENGTH, "/v2/nosuch/blobs/%s", digest)->part = "BLOB_UNKNOWN";
-    want("GET", 404, ANY_LENGTH, "/v2/other.test/app/manifests/latest")->part = "NAME_UNKNOWN";
+    want("GET", 404, ANY_LENGTH, "/v2/other.test:5000/app/manifests/latest")->part = "NAME_UNKNOWN";
+    want("GET", 404, ANY_LENGTH, "/v2/app/manifests/.bad")->part = "MANIFEST_UNKNOWN";
+    want("GET", 400, ANY_LENGTH, "/v2/app/manifests/sha256:x")->part = "DIGEST_INVALID";
     want("GET", 404, ANY_LENGTH, "/v2/app/tags/list")->part = "NAME_UNKNOWN";
     want("GET", 400, ANY_LENGTH, "/v2/_catalog?n=x")->part = "PAGINATION_NUMBER_INVALID";
     want("PUT", 405, ANY_LENGTH, "/v2/app/manifests/latest")->part = "UNSUPPORTED";

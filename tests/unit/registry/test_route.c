@@ -36,10 +36,10 @@ static void test_manifests_by_tag_and_digest(void **state) {
     assert_int_equal(route.kind, ROUTE_MANIFEST);
     assert_string_equal(route.name, "a/b");
     assert_string_equal(route.reference.tag, "v1.0");
-    assert_null(route.bad);
+    assert_int_equal(route.fault, ROUTE_FINE);
     route = parse("/v2/a/manifests/sha256:" HEX);
     assert_true(route.reference.is_digest);
-    assert_null(route.bad);
+    assert_int_equal(route.fault, ROUTE_FINE);
     route = parse("/v2/a/manifests/sha256%3A" HEX);
     assert_true(route.reference.is_digest);
 }
@@ -59,17 +59,64 @@ static void test_a_host_in_front_stays_in_the_name(void **state) {
     assert_string_equal(parse("/v2/localhost:5001/app/tags/list").name, "localhost:5001/app");
 }
 
-static void test_bad_references_carry_their_code(void **state) {
+static void test_a_host_before_the_api_is_the_upstream(void **state) {
     (void)state;
-    assert_string_equal(parse("/v2/a/manifests/.bad").bad, "TAG_INVALID");
-    assert_string_equal(parse("/v2/a/manifests/sha256:short").bad, "DIGEST_INVALID");
-    assert_string_equal(parse("/v2/a/blobs/latest").bad, "DIGEST_INVALID");
-    assert_string_equal(parse("/v2/a/referrers/sha256:zz").bad, "DIGEST_INVALID");
-    assert_string_equal(parse("/v2/a%zz/manifests/v1").bad, "NAME_INVALID");
-    char longer[2000] = "/v2/";
-    memset(longer + 4, 'a', 1500);
-    strcpy(longer + 1504, "/manifests/v1");
-    assert_string_equal(parse(longer).bad, "NAME_INVALID");
+    struct route route = parse("/ghcr.io/v2/org/app/manifests/1.2");
+    assert_int_equal(route.kind, ROUTE_MANIFEST);
+    assert_string_equal(route.host, "ghcr.io");
+    assert_string_equal(route.name, "org/app");
+    assert_string_equal(parse("/127.0.0.1%3A5001/v2/app/tags/list").host, "127.0.0.1:5001");
+    assert_int_equal(parse("/ghcr.io/v2/").kind, ROUTE_API);
+    assert_int_equal(parse("/ghcr.io/v2").kind, ROUTE_API);
+    assert_int_equal(parse("/ghcr.io/v2/_catalog").kind, ROUTE_CATALOG);
+    assert_string_equal(parse("/v2/v2/app/manifests/1").name, "v2/app");
+    assert_string_equal(parse("/v2/ghcr.io/v2/app/manifests/1").name, "ghcr.io/v2/app");
+    static const char *const none[] = {"/ghcr.io/", "/ghcr.io/v1/",       "/ghcr.io/v2app",
+                                       "/a b/v2/",  "//v2/a/manifests/1", "/a/b/v2/a/manifests/1"};
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++)
+        assert_int_equal(parse(none[i]).kind, ROUTE_NONE);
+}
+
+static void is_faulty(const char *path, enum route_fault fault, const char *malformed) {
+    struct route route = parse(path);
+    assert_int_equal(route.fault, fault);
+    assert_string_equal(route.malformed, malformed);
+}
+
+static void test_bad_references_are_kept_as_given(void **state) {
+    (void)state;
+    is_faulty("/v2/a/manifests/.bad", ROUTE_BAD_TAG, ".bad");
+    is_faulty("/v2/a/manifests/a%20b", ROUTE_BAD_TAG, "a b");
+    is_faulty("/v2/a/manifests/a%zz", ROUTE_BAD_TAG, "a%zz");
+    is_faulty("/v2/a/manifests/sha256:short", ROUTE_BAD_DIGEST, "sha256:short");
+    is_faulty("/v2/a/blobs/latest", ROUTE_BAD_DIGEST, "latest");
+    is_faulty("/v2/a/referrers/sha256:zz", ROUTE_BAD_DIGEST, "sha256:zz");
+    is_faulty("/v2/a%zz/manifests/v1", ROUTE_BAD_NAME, "");
+}
+
+static void test_a_long_reference_is_malformed_and_cut(void **state) {
+    (void)state;
+    char path[8000] = "/v2/a/manifests/";
+    size_t start = strlen(path);
+    for (size_t length = 129; start + length < sizeof path; length = length * 3 / 2) {
+        memset(path + start, 'b', length);
+        struct route route = parse(path);
+        assert_int_equal(route.fault, ROUTE_BAD_TAG);
+        assert_string_equal(route.name, "a");
+        assert_true(strlen(route.malformed) >= 129 &&
+                    strlen(route.malformed) < sizeof route.malformed);
+    }
+}
+
+static void test_a_long_name_is_malformed(void **state) {
+    (void)state;
+    char longer[3000] = "/v2/";
+    memset(longer + 4, 'a', 2500);
+    strcpy(longer + 2504, "/manifests/v1");
+    assert_int_equal(parse(longer).fault, ROUTE_BAD_NAME);
+    longer[600] = '\0';
+    strcpy(longer + 600, "/manifests/v1");
+    assert_int_equal(parse(longer).fault, ROUTE_BAD_NAME);
 }
 
 static void test_uploads_are_recognised(void **state) {
@@ -84,7 +131,10 @@ int main(void) {
         cmocka_unit_test(test_manifests_by_tag_and_digest),
         cmocka_unit_test(test_names_may_hold_the_words_of_routes),
         cmocka_unit_test(test_a_host_in_front_stays_in_the_name),
-        cmocka_unit_test(test_bad_references_carry_their_code),
+        cmocka_unit_test(test_a_host_before_the_api_is_the_upstream),
+        cmocka_unit_test(test_bad_references_are_kept_as_given),
+        cmocka_unit_test(test_a_long_reference_is_malformed_and_cut),
+        cmocka_unit_test(test_a_long_name_is_malformed),
         cmocka_unit_test(test_uploads_are_recognised),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
