@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include "base/clock.h"
+#include "base/log.h"
 #include "cache/cache_private.h"
 
 void ask_key(char key[static KEY_SIZE], const struct repository *repository, const char *what,
@@ -38,25 +39,24 @@ struct reference ask_reference(const struct digest *digest) {
 /* ---- one small body ---- */
 
 struct collecting {
-    struct upstream_head *head;
-    struct buffer *body;
     struct cache *cache;
+    struct asking *asking;
 };
 
 static bool collect_head(void *context, const struct upstream_head *head, struct error *error) {
-    struct collecting *collecting = context;
-    *collecting->head = *head;
-    if (head->has_length && collecting->body->limit && head->length > collecting->body->limit)
+    struct asking *asking = ((struct collecting *)context)->asking;
+    asking->head = *head;
+    if (head->has_length && asking->limit && head->length > asking->limit)
         return error_set(error, ERROR_UNAVAILABLE,
                          "the response has %" PRIu64 " bytes, over the limit of %zu", head->length,
-                         collecting->body->limit);
+                         asking->limit);
     return true;
 }
 
 static bool collect_bytes(void *context, const void *bytes, size_t length, struct error *error) {
     struct collecting *collecting = context;
     metric_add(collecting->cache->pulled_bytes, (int64_t)length);
-    struct buffer *body = collecting->body;
+    struct buffer *body = &collecting->asking->body;
     if (buffer_append(body, bytes, length))
         return true;
     if (!body->limit || length <= body->limit - body->length)
@@ -65,28 +65,62 @@ static bool collect_bytes(void *context, const void *bytes, size_t length, struc
                      body->limit);
 }
 
-bool ask_get(struct cache *cache, const struct repository *repository,
-             struct upstream_request *request, size_t limit, struct upstream_head *head,
-             struct buffer *body, struct error *error) {
+/* Asks the location that the request names. */
+static bool ask_location(struct cache *cache, struct upstream *upstream, struct asking *asking,
+                         struct error *error) {
+    struct collecting collecting = {cache, asking};
+    const struct upstream_sink sink = {&collecting, collect_head, collect_bytes};
+    buffer_clear(&asking->body);
+    asking->body.limit = asking->limit;
+    return upstream_perform(upstream, &asking->request, &sink, error) &&
+           (!asking->accept || asking->accept(asking, error));
+}
+
+/* Whether another location may have what this one did not give. */
+static bool may_be_elsewhere(const struct asking *asking, const struct error *error) {
+    if (asking->request.page)
+        return false;
+    switch (error->kind) {
+    case ERROR_UNAVAILABLE:
+    case ERROR_TIMEOUT:
+    case ERROR_RATE_LIMITED:
+        return true;
+    case ERROR_NOT_FOUND:
+    case ERROR_DENIED:
+        return asking->request.location > 0;
+    default:
+        return false;
+    }
+}
+
+bool ask_get(struct cache *cache, const struct repository *repository, struct asking *asking,
+             struct error *error) {
     struct upstream *upstream = repository->upstream;
+    struct upstream_request *request = &asking->request;
     const unsigned places = upstream_places(upstream);
     int64_t patience = upstream_settings(upstream)->first_byte_timeout_ms;
     int64_t began = clock_ms();
-    struct collecting collecting = {head, body, cache};
-    const struct upstream_sink sink = {&collecting, collect_head, collect_bytes};
+    struct error first = {0};
     request->repository = repository->name.path;
     request->cancel.stop = &cache->stopping;
     for (;;) {
-        buffer_clear(body);
-        body->limit = limit;
         if (places > 1 && patience) /* a silent location must leave time for the next one */
             request->deadline_ms = began + patience * (request->location + 1) / places;
-        if (upstream_perform(upstream, request, &sink, error))
+        if (ask_location(cache, upstream, asking, error))
             return true;
-        bool elsewhere = error->kind == ERROR_UNAVAILABLE || error->kind == ERROR_TIMEOUT ||
-                         error->kind == ERROR_RATE_LIMITED;
-        if (!elsewhere || request->location + 1 >= places)
-            return false;
+        if (first.kind == ERROR_NONE)
+            first = *error;
+        if (!may_be_elsewhere(asking, error) || request->location + 1 >= places)
+            break;
         request->location++;
     }
+    if (request->location > 0)
+        log_at(LOG_DEBUG, "no fallback could help", LOG_STRING("upstream", repository->name.host),
+               LOG_STRING("last", error->text));
+    *error = first;
+    return false;
+}
+
+void ask_finish(struct asking *asking) {
+    buffer_finish(&asking->body);
 }

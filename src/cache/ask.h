@@ -18,13 +18,28 @@ int64_t ask_tag_ttl(const struct repository *repository);
 /* A digest as a reference, for keys and requests. */
 struct reference ask_reference(const struct digest *digest);
 
-/* One request whose body comes back whole, at most `limit` bytes; *head is upstream's final head.
- * When the location at request->location fails, the next one is asked; request->location then says
- * which one was asked last. The repository is filled in here. */
-bool ask_get(struct cache *cache, const struct repository *repository,
-             struct upstream_request *request, size_t limit, struct upstream_head *head,
-             struct buffer *body, /* seven: what is asked, within which bounds, and both halves of
-                                     the response */
+/* One request for a small body, and its response. */
+struct asking {
+    struct upstream_request request; /* repository, location, deadline and cancel are filled in */
+    size_t limit;                    /* of the body, in bytes; 0: none */
+    struct upstream_head head;       /* upstream's final head */
+    struct buffer body;              /* ask_finish() frees it */
+    /* Whether the response is what it should be. False, with ERROR_UNAVAILABLE: the next location
+     * is asked. NULL: any response is right. */
+    bool (*accept)(struct asking *asking, struct error *error);
+    void *context; /* for accept */
+};
+
+/*
+ * Asks the first location, and after a failure that may pass the next one. request.location says in
+ * the end which one was asked last. Only the first location knows what there is: a fallback may
+ * hold a part of it. So a fallback's refusal (404, 403) makes the next one be asked, and when all
+ * have failed, the error is the first location's. A request for a further page goes to the location
+ * in request.location alone, because another one's pages may begin elsewhere.
+ */
+bool ask_get(struct cache *cache, const struct repository *repository, struct asking *asking,
              struct error *error);
+void ask_finish(struct asking *asking);
+#define cleanup_asking __attribute__((cleanup(ask_finish)))
 
 #endif

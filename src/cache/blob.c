@@ -12,22 +12,20 @@
 static bool answer_blob_head(struct question *question, struct error *error) {
     char text[DIGEST_STRING_SIZE];
     const struct digest *digest = &question->reference.digest;
-    struct upstream_request request = {
-        .what = UPSTREAM_BLOB,
-        .head_only = true,
-        .reference = digest_format(digest, text),
-    };
-    struct upstream_head head = {0};
-    cleanup_buffer struct buffer nothing = {0};
-    bool ok = ask_get(question->cache, &question->repository, &request, 0, &head, &nothing, error);
+    cleanup_asking struct asking asking = {.request = {
+                                               .what = UPSTREAM_BLOB,
+                                               .head_only = true,
+                                               .reference = digest_format(digest, text),
+                                           }};
+    bool ok = ask_get(question->cache, &question->repository, &asking, error);
     if (!ok && error->kind == ERROR_NOT_FOUND)
         slot_put_absent(question->cache, question->key, error, question->cache->negative_ttl_ms);
     if (!ok)
         return false;
     struct error ignored; /* a link that could not be kept costs another HEAD later */
     store_link_blob(question->cache->store, &question->repository.name, digest, &ignored);
-    uint64_t size = head.length;
-    if (!head.has_length && !store_blob_has(question->cache->store, digest, &size))
+    uint64_t size = asking.head.length;
+    if (!asking.head.has_length && !store_blob_has(question->cache->store, digest, &size))
         return error_set(error, ERROR_UNAVAILABLE, "upstream %s does not say the size of blob %s",
                          question->repository.name.host, text);
     question->document = document_new(digest, "application/octet-stream", size, false);

@@ -15,47 +15,77 @@ enum {
     ENTRY_LIMIT = 1 << 20,      /* tags or referrers in all */
 };
 
-/* Gets a list page by page; `member` of each page is an array whose entries are gathered. */
+/* A list under way. On the heap, because a head is large. */
+struct list {
+    struct asking asking;
+    struct question *question;
+    const char *member; /* an array in each page, whose entries are gathered */
+    json_t *all, *page; /* owned */
+    char next[sizeof((struct upstream_head *)0)->next]; /* "": no further page */
+};
+
+static void list_free(struct list *list) {
+    if (!list)
+        return;
+    json_decref(list->all);
+    json_decref(list->page);
+    ask_finish(&list->asking);
+    free(list);
+}
+
+/* Reads a page. */
+static bool accept_page(struct asking *asking, struct error *error) {
+    struct list *list = asking->context;
+    json_decref(list->page);
+    list->page = bounded_json_load_by(0, asking->body.bytes, asking->body.length, error);
+    if (!list->page && error->kind == ERROR_MEMORY)
+        return false;
+    const json_t *entries = json_object_get(list->page, list->member);
+    if (json_is_object(list->page) && (!entries || json_is_array(entries) || json_is_null(entries)))
+        return true;
+    return error_set(error, ERROR_UNAVAILABLE, "upstream %s: the list of %s of %s is malformed",
+                     list->question->repository.name.host, list->member,
+                     list->question->repository.name.path);
+}
+
+/* Gets the next page and adds its entries. */
+static bool add_page(struct list *list, struct error *error) {
+    struct question *question = list->question;
+    list->asking.request.page = list->next[0] ? list->next : NULL;
+    if (!ask_get(question->cache, &question->repository, &list->asking, error))
+        return false;
+    memcpy(list->next, list->asking.head.next, sizeof list->next);
+    json_t *entries = json_object_get(list->page, list->member);
+    return !json_is_array(entries) || json_array_extend(list->all, entries) == 0 ||
+           error_set(error, ERROR_MEMORY, "out of memory");
+}
+
+/* Gets a list page by page. */
 static json_t *gather(struct question *question, enum upstream_what what, const char *reference,
                       const char *member, struct error *error) {
-    cleanup_json json_t *all = json_array();
-    cleanup_buffer struct buffer body = {0};
-    char next[sizeof((struct upstream_head *)0)->next] = "";
-    for (unsigned page = 0; page < PAGE_LIMIT; page++) {
-        struct upstream_head *head = calloc(1, sizeof *head);
-        struct upstream_request request = {
-            .what = what,
-            .reference = reference,
-            .page = next[0] ? next : NULL,
-        };
-        bool ok = all && head &&
-                  ask_get(question->cache, &question->repository, &request, PAGE_SIZE_LIMIT, head,
-                          &body, error);
-        if (head)
-            memcpy(next, head->next, sizeof next);
-        if (ok == false && (!all || !head))
-            error_set(error, ERROR_MEMORY, "out of memory");
-        free(head);
-        if (!ok)
-            return NULL;
-        cleanup_json json_t *json = bounded_json_load_by(0, body.bytes, body.length, error);
-        if (!json && error->kind == ERROR_MEMORY)
-            return NULL;
-        json_t *entries = json_object_get(json, member);
-        if (!json_is_object(json) ||
-            (entries && !json_is_array(entries) && !json_is_null(entries))) {
-            error_set(error, ERROR_UNAVAILABLE, "upstream %s: the list of %s of %s is malformed",
-                      question->repository.name.host, member, question->repository.name.path);
-            return NULL;
-        }
-        if (json_is_array(entries) && json_array_extend(all, entries) != 0) {
-            error_set(error, ERROR_MEMORY, "out of memory");
-            return NULL;
-        }
-        if (!next[0] || json_array_size(all) > ENTRY_LIMIT)
-            break;
+    struct list *list = calloc(1, sizeof *list);
+    json_t *all = NULL;
+    if (!list || !(list->all = json_array())) {
+        error_set(error, ERROR_MEMORY, "out of memory");
+        list_free(list);
+        return NULL;
     }
-    return take(all);
+    list->question = question;
+    list->member = member;
+    list->asking = (struct asking){.request = {.what = what, .reference = reference},
+                                   .limit = PAGE_SIZE_LIMIT,
+                                   .accept = accept_page,
+                                   .context = list};
+    bool ok = true;
+    unsigned pages = 0;
+    do
+        ok = add_page(list, error);
+    while (ok && list->next[0] && ++pages < PAGE_LIMIT &&
+           json_array_size(list->all) <= ENTRY_LIMIT);
+    if (ok)
+        all = take(list->all);
+    list_free(list);
+    return all;
 }
 
 /* Makes `json` (released here) the question's document. */

@@ -142,14 +142,15 @@ static const char *reference_text(const struct reference *reference,
 
 static bool ask_head(struct question *question, struct upstream_head *head, struct error *error) {
     char digest[DIGEST_STRING_SIZE];
-    struct upstream_request request = {
-        .what = UPSTREAM_MANIFEST,
-        .head_only = true,
-        .reference = reference_text(&question->reference, digest),
+    cleanup_asking struct asking asking = {
+        .request = {.what = UPSTREAM_MANIFEST,
+                    .head_only = true,
+                    .reference = reference_text(&question->reference, digest)},
+        .limit = MANIFEST_SIZE_LIMIT,
     };
-    cleanup_buffer struct buffer nothing = {0};
-    return ask_get(question->cache, &question->repository, &request, MANIFEST_SIZE_LIMIT, head,
-                   &nothing, error);
+    bool ok = ask_get(question->cache, &question->repository, &asking, error);
+    *head = asking.head;
+    return ok;
 }
 
 /* Computes the digest of a manifest's bytes by the algorithm of the digest that was asked for, or
@@ -171,39 +172,30 @@ static bool check_digest(struct question *question, const struct upstream_head *
     return true;
 }
 
-/* Gets the manifest from *location, or from a later location if that fails; *location says which.
- */
-static bool ask_whole_at(struct question *question, unsigned *location, struct error *error) {
-    struct upstream_head head = {0};
+/* Makes the response the question's document, if it is a manifest. */
+static bool accept_manifest(struct asking *asking, struct error *error) {
+    struct question *question = asking->context;
+    const struct upstream_head *head = &asking->head;
+    const struct buffer *body = &asking->body;
     struct digest digest;
-    char text[DIGEST_STRING_SIZE];
-    cleanup_buffer struct buffer body = {0};
-    struct upstream_request request = {
-        .what = UPSTREAM_MANIFEST,
-        .reference = reference_text(&question->reference, text),
-        .location = *location,
-    };
-    bool got = ask_get(question->cache, &question->repository, &request, MANIFEST_SIZE_LIMIT, &head,
-                       &body, error);
-    *location = request.location;
-    if (!got || !check_digest(question, &head, &body, &digest, error) ||
-        !is_manifest_body(question, &head, &body, error))
+    if (!check_digest(question, head, body, &digest, error) ||
+        !is_manifest_body(question, head, body, error))
         return false;
-    const char *media_type = head.content_type[0] ? head.content_type : MEDIA_OCI_MANIFEST;
-    question->document = document_from(&digest, media_type, body.bytes, body.length);
+    const char *media_type = head->content_type[0] ? head->content_type : MEDIA_OCI_MANIFEST;
+    question->document = document_from(&digest, media_type, body->bytes, body->length);
     return question->document || error_set(error, ERROR_MEMORY, "out of memory");
 }
 
-/* On a wrong digest or body, tries the next location. */
 static bool ask_whole(struct question *question, struct error *error) {
-    unsigned places = upstream_places(question->repository.upstream);
-    for (unsigned location = 0; location < places; location++) {
-        if (ask_whole_at(question, &location, error))
-            return true;
-        if (error->kind != ERROR_UNAVAILABLE)
-            return false;
-    }
-    return false;
+    char digest[DIGEST_STRING_SIZE];
+    cleanup_asking struct asking asking = {
+        .request = {.what = UPSTREAM_MANIFEST,
+                    .reference = reference_text(&question->reference, digest)},
+        .limit = MANIFEST_SIZE_LIMIT,
+        .accept = accept_manifest,
+        .context = question,
+    };
+    return ask_get(question->cache, &question->repository, &asking, error);
 }
 
 /* Starts to fetch the blobs that a client will ask for next. */

@@ -92,14 +92,14 @@ static void log_retry(struct flight *flight, const struct error *error, int64_t 
 }
 
 /* Goes to the next place. False: there is none. */
-static bool go_elsewhere(struct flight *flight, bool refused, const struct error *error)
+static bool go_elsewhere(struct flight *flight, bool refused, struct error *error)
     REQUIRES(flight->state_lock) {
     flight->body.etag[0] = '\0'; /* the next place may use another ETag */
     return sources_next_place(&flight->sources, refused, error);
 }
 
 /* Waits, longer after each failure. False: the flight has lost its patience. */
-static bool wait_before_retry(struct flight *flight, const struct error *error)
+static bool wait_before_retry(struct flight *flight, struct error *error)
     REQUIRES(flight->state_lock) {
     if (clock_ms() - flight->progress_ms > flight->flights->settings.patience_ms)
         return false;
@@ -130,8 +130,8 @@ static struct retry_facts gather_facts(struct flight *flight, const struct fetch
 }
 
 /* Performs the action of the table in retry.h. False: the flight cannot go on. */
-static bool act(struct flight *flight, enum retry_action action, bool refused,
-                const struct error *error) REQUIRES(flight->state_lock) {
+static bool act(struct flight *flight, enum retry_action action, bool refused, struct error *error)
+    REQUIRES(flight->state_lock) {
     switch (action) {
     case RETRY_END_FLIGHT:
         return false;
@@ -155,7 +155,7 @@ static bool act(struct flight *flight, enum retry_action action, bool refused,
 
 /* A request failed: does what retry.h decides, which may end the flight. */
 static void recover(struct flight *flight, const struct fetch *fetch, const struct plan *plan,
-                    const struct error *error) REQUIRES(flight->state_lock) {
+                    struct error *error) REQUIRES(flight->state_lock) {
     if (flight->state != FLIGHT_MOVING)
         return;
     const struct retry_facts facts = gather_facts(flight, fetch, plan, error);

@@ -44,9 +44,12 @@ void sources_add(struct sources *sources, const struct repository *repository) {
         append(sources, repository, SOURCE_ANSWERED);
 }
 
-bool sources_next_place(struct sources *sources, bool refused, const struct error *error) {
+bool sources_next_place(struct sources *sources, bool refused, struct error *error) {
     struct flight_source *source = sources_current(sources);
-    unsigned next = atomic_load(&source->place.location) + 1;
+    unsigned location = atomic_load(&source->place.location), next = location + 1;
+    if (location == 0)
+        source->failure = *error;
+    refused = refused && location == 0;
     if (!refused && next < source->place.locations) {
         place_move(&source->place, next);
         return true;
@@ -55,6 +58,8 @@ bool sources_next_place(struct sources *sources, bool refused, const struct erro
         source->state = SOURCE_REFUSED;
         source->refusal = *error;
     }
+    if (location > 0)
+        *error = source->failure;
     place_move(&source->place, 0);
     if (sources->current + 1 == sources->count)
         return false;

@@ -23,6 +23,7 @@ struct flight_source {
     struct place place;
     enum source_state state;
     struct error refusal;
+    struct error failure; /* of the place's first location, while a later one is asked */
 };
 
 struct sources {
@@ -44,8 +45,11 @@ void sources_add(struct sources *sources, const struct repository *repository);
  * The current place failed with `error`: goes on to its next location; or, if it has none or
  * `refused`, to the next source. False: there is none; the current source is then asked again from
  * its first location.
+ *
+ * A later location (a fallback) may hold a part of the blobs, so it refuses for nobody: its refusal
+ * counts as a failure, and the first location's failure becomes *error in place of a later one's.
  */
-bool sources_next_place(struct sources *sources, bool refused, const struct error *error);
+bool sources_next_place(struct sources *sources, bool refused, struct error *error);
 /* The first source is the current one again. */
 void sources_start_over(struct sources *sources);
 

@@ -160,7 +160,7 @@ static void test_a_place_that_fails_is_followed_by_its_fallbacks_and_then_a_sour
     (void)state;
     const char *const fallbacks[] = {"https://one.test", "https://two.test", NULL};
     struct upstream upstream = {.host = "fake.test", .settings = {.fallbacks = fallbacks}};
-    const struct error gone = {.kind = ERROR_UNAVAILABLE};
+    struct error gone = {.kind = ERROR_UNAVAILABLE};
     struct sources sources;
     sources_init(&sources, fake_repository(&upstream, "app"));
     sources_add(&sources, fake_repository(&upstream, "other"));
@@ -187,7 +187,7 @@ static void test_a_place_that_refuses_is_not_asked_at_its_fallbacks(void **state
     (void)state;
     const char *const fallbacks[] = {"https://one.test", NULL};
     struct upstream upstream = {.host = "fake.test", .settings = {.fallbacks = fallbacks}};
-    const struct error denied = {.kind = ERROR_DENIED, .text = "no"};
+    struct error denied = {.kind = ERROR_DENIED, .text = "no"};
     struct sources sources;
     sources_init(&sources, fake_repository(&upstream, "app"));
     sources_add(&sources, fake_repository(&upstream, "other"));
@@ -198,6 +198,25 @@ static void test_a_place_that_refuses_is_not_asked_at_its_fallbacks(void **state
     assert_string_equal(app->refusal.text, "no");
     assert_false(sources_next_place(&sources, true, &denied));
     assert_int_equal(sources.at[1].state, SOURCE_ANSWERED); /* its earlier answer still counts */
+    sources_finish(&sources);
+}
+
+static void
+test_a_fallback_that_refuses_does_not_outweigh_the_first_locations_failure(void **state) {
+    (void)state;
+    const char *const fallbacks[] = {"https://one.test", "https://two.test", NULL};
+    struct upstream upstream = {.host = "fake.test", .settings = {.fallbacks = fallbacks}};
+    struct error down = {.kind = ERROR_UNAVAILABLE, .text = "503"};
+    struct error absent = {.kind = ERROR_NOT_FOUND, .text = "404"};
+    struct sources sources;
+    sources_init(&sources, fake_repository(&upstream, "app"));
+    assert_true(sources_next_place(&sources, false, &down));
+    assert_true(sources_next_place(&sources, true, &absent)); /* the second fallback may have it */
+    assert_int_equal(sources.at[0].place.location, 2);
+    assert_false(sources_next_place(&sources, true, &absent));
+    assert_int_equal(sources.at[0].state, SOURCE_ASKED);
+    assert_int_equal(absent.kind, ERROR_UNAVAILABLE);
+    assert_string_equal(absent.text, "503");
     sources_finish(&sources);
 }
 
@@ -305,6 +324,8 @@ int main(void) {
         cmocka_unit_test(test_a_span_belongs_to_one_fetcher),
         cmocka_unit_test(test_a_place_that_fails_is_followed_by_its_fallbacks_and_then_a_source),
         cmocka_unit_test(test_a_place_that_refuses_is_not_asked_at_its_fallbacks),
+        cmocka_unit_test(
+            test_a_fallback_that_refuses_does_not_outweigh_the_first_locations_failure),
         cmocka_unit_test(test_a_redirect_is_followed_once_for_all_ranges_of_a_location),
         cmocka_unit_test(test_what_an_error_of_an_upstream_means),
     };
