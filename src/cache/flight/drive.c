@@ -343,6 +343,7 @@ static void end_hashing(struct flight *flight, bool verified, struct error *erro
     else
         flight_fail(flight, error);
     *error = flight->failure;
+    hashing_free_buffers(&flight->hashing);
     /* The flight ended before take_space() could log that it passes through: log it now. */
     if (flight->body.passing.on && !flight->gave_up)
         record_passing(flight);

@@ -10,10 +10,17 @@ void hashing_init(struct hashing *hashing) {
 
 void hashing_finish(struct hashing *hashing) {
     digest_hash_free(hashing->hash);
-    free(hashing->handed.buffer);
-    for (size_t i = 0; i < FLIGHT_SPARES; i++)
-        free(hashing->spare[i]);
+    hashing_free_buffers(hashing);
     condition_finish(&hashing->turned);
+}
+
+void hashing_free_buffers(struct hashing *hashing) {
+    free(hashing->handed.buffer);
+    hashing->handed = (struct portion){0};
+    for (size_t i = 0; i < FLIGHT_SPARES; i++) {
+        free(hashing->spare[i]);
+        hashing->spare[i] = NULL;
+    }
 }
 
 uint64_t hashing_next(const struct hashing *hashing, const struct body *body) {

@@ -45,6 +45,9 @@ struct hashing {
 void hashing_init(struct hashing *hashing);
 void hashing_finish(struct hashing *hashing);
 
+/* Frees the buffers. Nothing more will be hashed, but the flight may live on for slow readers. */
+void hashing_free_buffers(struct hashing *hashing);
+
 /* The first byte that was neither hashed nor is about to be. */
 uint64_t hashing_next(const struct hashing *hashing, const struct body *body);
 

@@ -1,9 +1,11 @@
-/* The parts of a flight's state, each for itself: body, spans, readers, sources. */
+/* The parts of a flight's state, each for itself: body, hashing, readers, spans, sources. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+#include "cache/flight/hashing.h"
 #include "cache/flight/readers.h"
 #include "cache/flight/sources.h"
 #include "cache/flight/spans.h"
@@ -76,6 +78,44 @@ static void test_only_a_whole_transfer_that_dropped_nothing_is_shared(void **sta
     assert_false(passing_accepts(&passing, &part, &whole));
     passing.dropped = true;
     assert_false(passing_accepts(&passing, &whole, &whole));
+}
+
+/* ---- hashing ---- */
+
+static void test_bytes_that_come_next_are_left_to_the_thread_that_has_them(void **state) {
+    (void)state;
+    struct body body = body_of(10000, 3000);
+    struct hashing hashing;
+    hashing_init(&hashing);
+    hashing_claim(&hashing, &body, 1000); /* does not come next */
+    assert_false(hashing_is_taken(&hashing, &body));
+    hashing_claim(&hashing, &body, 0);
+    assert_true(hashing_is_taken(&hashing, &body));
+    hashing.claimed = UINT64_MAX;
+    hashing_begin_turn(&hashing, 1000);
+    assert_true(hashing_is_taken(&hashing, &body));
+    assert_int_equal(hashing_next(&hashing, &body), 1000);
+    const struct portion portion = {malloc(FLIGHT_BUFFER), "", 1000, 2000};
+    hashing_hand(&hashing, &portion);
+    assert_int_equal(hashing_next(&hashing, &body), 2000);
+    hashing_claim(&hashing, &body, 2000);
+    hashing_end_turn(&hashing, &body, true);
+    assert_int_equal(body.hashed, 1000);
+    assert_false(hashing_is_taken(&hashing, &body)); /* the handed bytes come before the claim */
+    struct portion taken = hashing_take(&hashing);
+    hashing_begin_turn(&hashing, taken.end);
+    hashing_end_turn(&hashing, &body, false);
+    assert_int_equal(body.hashed, 1000); /* a turn that failed has hashed nothing */
+    hashing_keep(&hashing, taken.buffer);
+    assert_ptr_equal(hashing_reuse(&hashing), portion.buffer);
+    assert_null(hashing_reuse(&hashing));
+    hashing_keep(&hashing, portion.buffer);
+    for (int i = 0; i < FLIGHT_SPARES; i++) /* one more than are kept */
+        hashing_keep(&hashing, malloc(1));
+    hashing_free_buffers(&hashing);
+    assert_null(hashing_reuse(&hashing));
+    hashing_finish(&hashing);
+    body_finish(&body);
 }
 
 /* ---- readers ---- */
@@ -319,6 +359,7 @@ int main(void) {
         cmocka_unit_test(test_a_size_that_contradicts_what_is_known_is_wrong),
         cmocka_unit_test(test_bytes_are_read_where_they_were_written),
         cmocka_unit_test(test_only_a_whole_transfer_that_dropped_nothing_is_shared),
+        cmocka_unit_test(test_bytes_that_come_next_are_left_to_the_thread_that_has_them),
         cmocka_unit_test(test_the_last_bytes_of_a_whole_blob_are_held_back_until_it_is_verified),
         cmocka_unit_test(test_readers_are_woken_for_bytes_that_one_of_them_waits_for),
         cmocka_unit_test(test_a_span_belongs_to_one_fetcher),
