@@ -23,6 +23,7 @@ struct registry {
     struct {
         struct metric *requests, *hits, *misses, *pushed;
     } proxied[PROXIED_TYPES]; /* the CNCF registry's names */
+    char page_policy[320];    /* Content-Security-Policy of the page */
 };
 
 struct call {
@@ -72,6 +73,19 @@ void call_fail(struct call *call, int status, const char *code, const char *form
 void call_fail_error(struct call *call, const struct error *error);
 void call_record_outcome(struct call *call, enum cache_outcome outcome);
 
+/* ---- media.c ---- */
+
+enum { MEDIA_TYPE_SIZE = 128 };
+
+/* The type under which a manifest is sent: upstream's, if it is one of manifests. Any other type
+ * ("text/html") could make a browser run what upstream sends; then the type is read from the
+ * document itself, and is application/octet-stream if that is no manifest. NULL: only the head of
+ * the document is known, and its type is unknown. May point into `document` or to `out`. */
+const char *media_type_of(const struct document *document, char out[static MEDIA_TYPE_SIZE]);
+
+/* Whether media_type_of() takes too long for an event loop. */
+bool media_type_is_costly(const struct document *document);
+
 /* ---- name.c ---- */
 
 /* Finds the repository that the route's name means. False: an error was sent. */
@@ -88,6 +102,7 @@ bool call_handle_referrers(struct call *call);
 bool call_handle_catalog(struct call *call); /* it always waits for the disk */
 
 /* These never wait. */
+void page_prepare(struct registry *registry); /* before the first request */
 void call_handle_page(struct call *call);
 void call_handle_flights(struct call *call);
 void call_handle_metrics(struct call *call);

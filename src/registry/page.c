@@ -1,6 +1,7 @@
 /* The page at /, the list of flights, and the metrics. */
 #include <stdio.h>
 #include <stdlib.h>
+#include "base/base64.h"
 #include "base/cleanup.h"
 #include "base/units.h"
 #include "registry/call.h"
@@ -65,17 +66,21 @@ void call_handle_flights(struct call *call) {
 
 static const char page_head[] =
     "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>tarn</title>"
-    "<meta name=\"viewport\" content=\"width=device-width\"><style>"
+    "<meta name=\"viewport\" content=\"width=device-width\"><style>";
+
+static const char page_style[] =
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;"
     "color:#123;background:#f7fafb}h1{font-weight:600}code,td,pre{font-family:ui-monospace,"
     "monospace;font-size:.9em}pre{background:#e6eff2;padding:.8rem;overflow:auto}"
     "table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.2rem .8rem .2rem 0;"
-    "border-bottom:1px solid #d5e3e8}progress{width:8rem}</style>";
+    "border-bottom:1px solid #d5e3e8}progress{width:8rem}";
 
 static const char page_flights[] =
     "<h2>On its way from upstream</h2><table><thead><tr><th>Blob<th>Repository<th>Progress"
     "<th>Rate<th>Connections<th>Readers<th>Retries</thead><tbody id=\"flights\"><tr>"
-    "<td colspan=\"7\">Nothing.</tbody></table><script>"
+    "<td colspan=\"7\">Nothing.</tbody></table><script>";
+
+static const char page_script[] =
     "const mb=n=>(n/1048576).toFixed(1)+' MiB',cell=(r,t)=>{const c=r.insertCell();"
     "if(t instanceof Node)c.append(t);else c.textContent=t};"
     "async function show(){try{const a=await(await fetch('tarn/v1/flights')).json(),"
@@ -85,7 +90,29 @@ static const char page_flights[] =
     "cell(r,f.upstream+'/'+f.repository);cell(r,p);p.after(' '+mb(f.bytes)+(f.size?' of '"
     "+mb(f.size):''));cell(r,mb(f.rate)+'/s');cell(r,f.connections);cell(r,f.readers);"
     "cell(r,f.retries)}if(!a.flights.length){const r=b.insertRow();cell(r,'Nothing.');"
-    "r.cells[0].colSpan=7}}catch(e){}setTimeout(show,1000)}show()</script>";
+    "r.cells[0].colSpan=7}}catch(e){}setTimeout(show,1000)}show()";
+
+/* The source 'sha256-…' of Content-Security-Policy for one inline text. Out of memory: 'none'. */
+static void write_source(const char *text, char *out, size_t size) {
+    struct digest digest;
+    cleanup_free char *hash = digest_of(DIGEST_SHA256, text, strlen(text), &digest)
+                                  ? base64_encode(digest.bytes, 32)
+                                  : NULL;
+    if (hash)
+        snprintf(out, size, "'sha256-%s'", hash);
+    else
+        snprintf(out, size, "'none'");
+}
+
+void page_prepare(struct registry *registry) {
+    char style[64], script[64];
+    write_source(page_style, style, sizeof style);
+    write_source(page_script, script, sizeof script);
+    snprintf(registry->page_policy, sizeof registry->page_policy,
+             "default-src 'none'; style-src %s; script-src %s; connect-src 'self'; "
+             "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+             style, script);
+}
 
 static void append_html(struct buffer *body, const char *text) {
     for (; *text; text++) {
@@ -145,10 +172,12 @@ void call_handle_page(struct call *call) {
         !reference_is_host(text_of(host)))
         snprintf(host, sizeof host, "localhost:5000");
     buffer_append_string(&body, page_head);
-    buffer_printf(&body,
-                  "<h1>tarn</h1><p>A cache between container registries and the machines that pull "
-                  "from them. Version " TARN_VERSION ".</p><pre>docker pull %s/",
-                  host);
+    buffer_append_string(&body, page_style);
+    buffer_printf(
+        &body,
+        "</style><h1>tarn</h1><p>A cache between container registries and the machines that pull "
+        "from them. Version " TARN_VERSION ".</p><pre>docker pull %s/",
+        host);
     struct upstream *fallback = upstreams_default(registry->settings.upstreams);
     append_html(&body, fallback                          ? upstream_host(fallback)
                        : registry->settings.listed_count ? registry->settings.listed[0].host
@@ -159,7 +188,10 @@ void call_handle_page(struct call *call) {
                          "metrics</a>, <a href=\"v2/_catalog\">what is cached</a>.</p>");
     append_figures(&body, registry);
     buffer_append_string(&body, page_flights);
+    buffer_append_string(&body, page_script);
+    buffer_append_string(&body, "</script>");
     append_upstreams(&body, registry);
     http_add_field(call->exchange, "Cache-Control", "no-store");
+    http_add_field(call->exchange, "Content-Security-Policy", "%s", registry->page_policy);
     http_respond(call->exchange, 200, "text/html; charset=utf-8", body.bytes, body.length);
 }

@@ -33,7 +33,7 @@ static void free_hit_head(struct document_derived *derived) {
 }
 
 static struct http_composed *compose(const struct document *document) {
-    char digest[DIGEST_STRING_SIZE], etag[DIGEST_STRING_SIZE + 2];
+    char digest[DIGEST_STRING_SIZE], etag[DIGEST_STRING_SIZE + 2], type[MEDIA_TYPE_SIZE];
     digest_format(&document->digest, digest);
     snprintf(etag, sizeof etag, "\"%s\"", digest);
     const struct http_field fields[] = {
@@ -43,7 +43,7 @@ static struct http_composed *compose(const struct document *document) {
         {text_of("Accept-Ranges"), text_of("bytes")},
         {text_of("Cache-Status"), text_of(call_cache_status(CACHE_HIT))},
     };
-    return http_compose(200, document->media_type, document->length, fields,
+    return http_compose(200, media_type_of(document, type), document->length, fields,
                         sizeof fields / sizeof *fields);
 }
 
@@ -83,11 +83,13 @@ static void respond_document(struct call *call, struct document *document) {
         respond_hit(call, document, head);
         return;
     }
+    char space[MEDIA_TYPE_SIZE];
+    const char *type = media_type_of(document, space);
     call_add_content_fields(call, &document->digest);
     if (document->has_bytes)
-        http_respond(call->exchange, 200, document->media_type, document->bytes, document->length);
+        http_respond(call->exchange, 200, type, document->bytes, document->length);
     else /* only for HEAD a document may be without bytes */
-        http_begin(call->exchange, 200, document->media_type, (int64_t)document->length, NULL);
+        http_begin(call->exchange, 200, type, (int64_t)document->length, NULL);
 }
 
 /* Finds the manifest; CACHE_HELD_ABSENT stands for every failure. */
@@ -114,6 +116,11 @@ bool call_handle_manifest(struct call *call) {
         return true;
     case CACHE_HELD:
         break;
+    }
+    if (call->must_not_wait && !document_derived(result.document) &&
+        media_type_is_costly(result.document)) {
+        document_release(result.document);
+        return false;
     }
     call_record_outcome(call, result.outcome);
     respond_document(call, result.document);

@@ -11,6 +11,7 @@ struct registry *registry_new(const struct registry_settings *settings) {
         return NULL;
     registry->settings = *settings;
     access_prepare(registry);
+    page_prepare(registry);
     return registry;
 }
 

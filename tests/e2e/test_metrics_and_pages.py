@@ -1,6 +1,8 @@
 """/livez, /readyz, /metrics, the page at / and the access log."""
 
+import base64
 import contextlib
+import hashlib
 import http.client
 import json
 import re
@@ -9,7 +11,7 @@ import socket
 import pytest
 
 from kit.cache_files import blob_file
-from kit.content import KIB, MIB, digest_of, noise
+from kit.content import KIB, MIB, OCI_MANIFEST, digest_of, manifest, noise
 from kit.processes import wait_until
 
 LAYER = noise(100 * KIB)
@@ -146,6 +148,53 @@ def test_the_page_cannot_be_written_by_a_client(tarn, upstream):
     tarn.get("/v2/x/manifests/1?ns=<script>alert(1)</script>")
     page = tarn.get("/", {"Host": "<script>alert(1)</script>"})
     assert b"<script>alert(1)" not in page.body
+
+
+def test_the_page_runs_only_its_own_script(tarn):
+    page = tarn.get("/")
+    policy = dict(part.strip().split(" ", 1) for part in page["Content-Security-Policy"].split(";"))
+    text = page.body.decode()
+    for element, directive in (("script", "script-src"), ("style", "style-src")):
+        inline = re.findall(f"<{element}>(.*?)</{element}>", text, re.DOTALL)
+        assert len(inline) == 1
+        digest = base64.b64encode(hashlib.sha256(inline[0].encode()).digest()).decode()
+        assert policy[directive] == f"'sha256-{digest}'"
+    assert policy["default-src"] == policy["frame-ancestors"] == "'none'"
+    assert policy["connect-src"] == "'self'"
+    assert not re.search(r"\son[a-z]+=|\sstyle=", text)
+
+
+@pytest.mark.parametrize("path", ["/", "/livez", "/metrics", "/tarn/v1/flights", "/v2/", "/nothing",
+                                  "/v2/_catalog", "/v2/org/app/manifests/1",
+                                  "/v2/org/app/tags/list", "/v2/org/nope/manifests/1",
+                                  f"/v2/org/app/blobs/{digest_of(LAYER)}", "/%zz"])
+def test_no_browser_guesses_a_type(tarn, upstream, image, path):
+    for method in ("GET", "GET", "HEAD", "PUT"):
+        assert tarn.get(path, method=method)["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize("media_type", ["text/html", "text/html; charset=utf-8", "image/svg+xml",
+                                        "application/xhtml+xml", "text/plain", "TEXT/HTML"])
+def test_a_manifest_never_has_the_type_of_a_page(tarn, upstream, media_type):
+    """Else upstream's scripts would run on tarn's origin."""
+    repository = upstream.repository("org/app")
+    content = manifest(b"<script>alert(1)</script>", [])
+    digest = repository.add_manifest(content, media_type, tag="1")
+    for reference in ("1", digest, "1"):
+        reply = tarn.manifest("org/app", reference)
+        assert (reply.status, reply.body, reply["Content-Type"]) == (200, content, OCI_MANIFEST)
+    head = tarn.manifest("org/app", digest, method="HEAD")
+    assert head["Content-Type"] == OCI_MANIFEST
+    tarn.restart()
+    assert tarn.manifest("org/app", digest)["Content-Type"] == OCI_MANIFEST
+
+
+def test_the_head_of_a_manifest_never_has_the_type_of_a_page(tarn, upstream):
+    repository = upstream.repository("org/app")
+    repository.add_manifest(manifest(b"{}", []), "text/html", tag="1")
+    head = tarn.manifest("org/app", "1", method="HEAD")
+    assert head.status == 200
+    assert "html" not in (head["Content-Type"] or "")
 
 
 def test_the_page_and_the_flights_show_a_blob_under_way(tarn, upstream):

@@ -237,7 +237,7 @@ def test_outside_the_allow_list_is_403(start_tarn, upstream):
 
 def test_malformed_names_are_400(tarn, upstream):
     is_error(tarn.get("/v2/Org/app/manifests/1"), 400, "NAME_INVALID")
-    is_error(tarn.get("/v2/org/app/manifests/-x"), 400, "TAG_INVALID")
+    is_error(tarn.get("/v2/org/app/manifests/-x"), 404, "MANIFEST_UNKNOWN", "no valid tag")
     is_error(tarn.get("/v2/org/app/blobs/sha256:xyz"), 400, "DIGEST_INVALID")
     assert upstream.connections == 0
 

@@ -90,6 +90,7 @@ static void test_a_composed_response_is_like_any_other(void **state) {
     assert_non_null(strstr(head, "\r\nX-Composed: yes\r\n"));
     assert_non_null(strstr(head, "\r\nX-Own: of this request\r\n"));
     assert_non_null(strstr(head, "\r\nDate: "));
+    assert_non_null(strstr(head, "\r\nX-Content-Type-Options: nosniff\r\n"));
     assert_null(strstr(head, "\r\nConnection: "));
     send_text(fd, "HEAD /now/large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     receive_response(fd, head, sizeof head, body, CONTENT_SIZE + 1, true);

@@ -29,6 +29,7 @@ static void test_many_requests_share_a_connection(void **state) {
         assert_string_equal(body, "hello");
         assert_ptr_equal(strstr(head, "HTTP/1.1 200 OK\r\n"), head);
         assert_non_null(strstr(head, "\r\nDate: "));
+        assert_non_null(strstr(head, "\r\nX-Content-Type-Options: nosniff\r\n"));
         assert_non_null(strstr(head, "\r\nX-One: 1\r\n"));
         assert_non_null(strstr(head, "\r\nContent-Type: text/plain\r\n"));
         assert_null(strstr(head, "Injected"));
