@@ -29,7 +29,10 @@ struct credential {
     char *username;     /* owned; NULL unless BASIC */
     char *secret;       /* owned; may be many KB (a service account's key); NULL if ANONYMOUS */
     char from[160];     /* for people: "docker config /root/.docker/config.json", never a secret */
-    int64_t expires_ms; /* clock_ms() at which the secret ends; 0: unknown */
+    int64_t expires_ms; /* clock_ms() at which the secret ends, or at which the source of an
+                         * ANONYMOUS one wants to be asked again; 0: unknown */
+    bool provisional;   /* ANONYMOUS: the source cannot be sure yet that it has nothing. A registry
+                         * that refuses the request says nothing about this machine's rights. */
 };
 
 void credential_wipe(struct credential *credential); /* wipes, frees, zeroes; safe on zeroed */

@@ -10,6 +10,7 @@
 #include "client/redirect.h"
 #include "client/transfer.h"
 #include "oci/manifest.h"
+#include "upstream/credential.h"
 
 enum {
     CHALLENGES_LIMIT = 4
@@ -326,7 +327,28 @@ static bool authorize(struct attempt *attempt, const struct authorization_need *
     return ok;
 }
 
-/* Asks the registry until it responds with something else than a 401 that can be answered. */
+/* Whether to ask *again with another Authorization. False: the refusal of a request without
+ * credentials proves nothing, as the error says. */
+static bool go_on(struct attempt *attempt, const struct authorization *sent,
+                  struct authorization_need *need, bool *again, struct error *error) {
+    int status = attempt->response.http.status;
+    *again = false;
+    if (status == 401) {
+        bool changed = authorizer_challenged(attempt->authorizer, need->repository,
+                                             &attempt->response.challenge);
+        *again = try_harder(attempt, sent, changed, &need->effort);
+    }
+    bool refused = status == 401 || status == 403;
+    if (*again || !refused || !sent->anonymous || sent->scheme == CHALLENGE_NONE)
+        return true;
+    enum second_look look = location_look_again(location_of(attempt), status, error);
+    attempt->retry = look == LOOK_FAILED;
+    need->effort = TOKEN_NEW_CREDENTIAL;
+    *again = look == LOOK_FOUND;
+    return look != LOOK_FAILED;
+}
+
+/* Asks the registry until it responds with something else than a refusal that can be answered. */
 static bool ask_with_authorization(struct attempt *attempt, struct authorization *sent,
                                    struct error *error) {
     const struct address_rule addresses = location_addresses_own(location_of(attempt));
@@ -337,14 +359,12 @@ static bool ask_with_authorization(struct attempt *attempt, struct authorization
         .deadline_ms = attempt->deadline_ms,
     };
     for (unsigned challenges = 0;; challenges++) {
+        bool again;
         if (!authorize(attempt, &need, sent, error) ||
-            !transfer(attempt, attempt->registry_url, sent->header, &addresses, error))
+            !transfer(attempt, attempt->registry_url, sent->header, &addresses, error) ||
+            !go_on(attempt, sent, &need, &again, error))
             return false;
-        if (attempt->response.http.status != 401 || challenges == CHALLENGES_LIMIT)
-            return true;
-        bool changed = authorizer_challenged(attempt->authorizer, need.repository,
-                                             &attempt->response.challenge);
-        if (!try_harder(attempt, sent, changed, &need.effort))
+        if (!again || challenges == CHALLENGES_LIMIT)
             return true;
         free(refused);
         refused = sent->header ? strdup(sent->header) : NULL;

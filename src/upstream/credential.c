@@ -22,6 +22,26 @@ bool location_credential(struct location *location, bool renew, struct credentia
                       credential_source_name(location->credentials));
 }
 
+enum { AWAITED_S = 2 }; /* pause before a request is tried again for which credentials may come */
+
+enum second_look location_look_again(struct location *location, int status, struct error *error) {
+    cleanup_credential struct credential credential = {0};
+    if (!location->credentials)
+        return LOOK_NOTHING;
+    if (!location_credential(location, true, &credential, error))
+        return LOOK_FAILED;
+    if (credential.kind != CREDENTIAL_ANONYMOUS)
+        return LOOK_FOUND;
+    if (!credential.provisional)
+        return LOOK_NOTHING;
+    error_set(error, ERROR_UNAVAILABLE,
+              "%d to a request without credentials, and it cannot be told yet whether this machine "
+              "has any for %s (%s): try again",
+              status, location->credential_host, credential_source_name(location->credentials));
+    error->retry_after_s = AWAITED_S;
+    return LOOK_FAILED;
+}
+
 char *credential_basic_header(const struct credential *credential) {
     cleanup_secret_buffer struct buffer pair = {0};
     buffer_printf(&pair, "%s:%s", credential->username ? credential->username : "",

@@ -9,6 +9,18 @@
 bool location_credential(struct location *location, bool renew, struct credential *out,
                          struct error *error);
 
+/* What there is for a request that was refused because it carried no credential. */
+enum second_look {
+    LOOK_NOTHING, /* the refusal stands */
+    LOOK_FOUND,   /* a credential has come since: ask again with it */
+    LOOK_FAILED, /* the error says why, and takes the place of the refusal: the source is broken, or
+                    cannot be sure yet that it has nothing */
+};
+
+/* Asks the source again, past what it remembers, because a refusal proves nothing about a machine
+ * whose credentials are not there yet. `status` is the refusal's. */
+enum second_look location_look_again(struct location *location, int status, struct error *error);
+
 /* "Authorization: Basic ..." on the heap, for secret_free(); NULL when out of memory. */
 char *credential_basic_header(const struct credential *credential);
 

@@ -220,6 +220,23 @@ static bool take_token(const struct realm_question *question,
     return true;
 }
 
+/* Whether to ask *again, because there is another credential than the one that was refused. False:
+ * the refusal proves nothing, as the error says. */
+static bool check_credential(struct location *location, const struct credential *credential,
+                             int status, bool renewed, bool *again, struct error *error) {
+    *again = false;
+    if (status != 401 && status != 403)
+        return true;
+    if (credential->kind == CREDENTIAL_ANONYMOUS) {
+        enum second_look look = location_look_again(location, status, error);
+        *again = look == LOOK_FOUND;
+        return look != LOOK_FAILED;
+    }
+    /* The credential held may have been changed since: look at it once more. */
+    *again = status == 401 && !renewed;
+    return true;
+}
+
 bool token_fetch(struct location *location, const struct token_wish *wish,
                  struct fetched_token *out, struct error *error) {
     struct realm_question question = {.location = location, .wish = wish};
@@ -236,9 +253,12 @@ bool token_fetch(struct location *location, const struct token_wish *wish,
             out->retry = error->kind == ERROR_UNAVAILABLE;
             return error_wrap(error, "token");
         }
-        /* The credential held may have been changed since: look at it once more. */
-        bool stale = response.status == 401 && !renew && credential.kind != CREDENTIAL_ANONYMOUS;
-        if (!stale)
+        bool again = false;
+        if (!check_credential(location, &credential, response.status, renew, &again, error)) {
+            out->retry = true;
+            return error_wrap(error, "token");
+        }
+        if (!again)
             return take_token(&question, &response, &credential, asked_ms, out, error);
     }
 }

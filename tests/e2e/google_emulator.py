@@ -92,6 +92,7 @@ class Google:
         self.access = {}              # access token -> (who, end, scopes)
         self.readers = None           # accounts that may read; None: all with a token
         self.public = False
+        self.tokens_for_all = None    # status of a private manifest with an anonymous token
         self.registry_tokens = {}     # token -> (repository, end)
         self.lifetime = 3599
         self.registry_lifetime = None  # sent as expires_in
@@ -103,6 +104,7 @@ class Google:
         self.blobs = {}               # digest -> bytes
         self.downloads = {}           # opaque -> digest
         self.problems = []            # mistakes of clients
+        self.more_servers = []
         server = Server(("127.0.0.1", 0), type("Handler", (Handler,), {"google": self}))
         self.server, self.port = server, server.server_port
         self.host = f"127.0.0.1:{self.port}"
@@ -111,10 +113,17 @@ class Google:
         threading.Thread(target=server.serve_forever, args=(STOP_POLL,), daemon=True).start()
 
     def stop(self):
-        self.server.shutdown()
-        self.server.server_close()
+        for server in (self.server, *self.more_servers):
+            server.shutdown()
+            server.server_close()
 
     # ---- for tests
+
+    def listen_at(self, host, port):
+        """Serves at this address, too."""
+        server = Server((host, port), type("Handler", (Handler,), {"google": self}))
+        self.more_servers.append(server)
+        threading.Thread(target=server.serve_forever, args=(STOP_POLL,), daemon=True).start()
 
     def now(self):
         return time.time() + self.clock_offset
@@ -323,7 +332,7 @@ class Google:
         if kind != "repository" or actions != "pull" or repository.count("/") < 2:
             raise oci_error(400, "NAME_INVALID", f"bad scope {scope}")
         who = self.basic_holder(request)
-        if not who and not self.public:
+        if not who and not self.public and not self.tokens_for_all:
             raise oci_error(403, "DENIED", "Unauthenticated request. Unauthenticated requests do "
                             "not have permission \"artifactregistry.repositories."
                             "downloadArtifacts\"")
@@ -333,8 +342,8 @@ class Google:
                             "exist)")
         token = secrets.token_urlsafe(60)
         with self.lock:
-            self.registry_tokens[token] = (repository,
-                                           time.time() + (self.registry_lifetime or 3600))
+            opens = repository if who or self.public else None
+            self.registry_tokens[token] = (opens, time.time() + (self.registry_lifetime or 3600))
         answer = {"token": token}
         if self.registry_lifetime:
             answer["expires_in"] = self.registry_lifetime
@@ -375,6 +384,9 @@ class Google:
         token = authorization.partition(" ")[2]
         with self.lock:
             allowed, end = self.registry_tokens.get(token, (None, 0))
+        if self.tokens_for_all and end and not allowed:
+            raise oci_error(self.tokens_for_all, "DENIED", "Unauthenticated request.",
+                            challenge if self.tokens_for_all == 401 else None)
         if allowed != repository or time.time() >= end:
             raise oci_error(401, "UNAUTHORIZED", "No valid credential was supplied.", challenge)
         if what == "/manifests/":

@@ -18,6 +18,7 @@ import pytest
 
 from google_emulator import AUDIENCE, CLOUD_PLATFORM, Google, Key, Refused, TlsFront, api_error, \
     oauth_error
+from kit import pod
 from kit.client import at_once
 from kit.containers import needs
 from kit.content import KIB, digest_of, noise
@@ -939,6 +940,58 @@ def test_googles_registries_use_google_by_default(machine, google, start_tarn):
                       {"GOOGLE_APPLICATION_CREDENTIALS": str(machine.file)})
     pulls(tarn)
     assert google.count("oauth") == 1
+
+
+# ---- a pod whose metadata server needs some seconds
+
+def in_a_pod(request):
+    """Runs the test again in a pod; true inside."""
+    if pod.is_inside():
+        return True
+    done = pod.run_inside(f"{request.node.path}::{request.node.name}")
+    if done is None:
+        pytest.skip("no network namespaces here")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("refusal", [None, 401, 403])
+def test_a_metadata_server_that_comes_late_is_used(machine, google, serve, request, refusal):
+    """GKE: it refuses connections in a pod's first seconds, and a refused pull proves nothing."""
+    if not in_a_pod(request):
+        return
+    google.tokens_for_all = refusal  # the token service gives all a token that lives an hour
+    google.add_image("project/repo/other", "1", CONFIG, [LAYER])
+    machine.environment["NO_GCE_CHECK"] = "false"
+    tarn = serve()
+    down_until = time.monotonic() + 5
+    statuses = set()
+    while time.monotonic() < down_until:
+        statuses.add(tarn.manifest(REPOSITORY, "1").status)
+    assert statuses <= {502, 503, 504}
+    google.listen_at(pod.METADATA_ADDRESS, 80)
+    pulls(tarn)
+    assert tarn.manifest("project/repo/other", "1").status == 200
+    assert google.count("metadata") >= 2
+
+
+@pytest.mark.slow
+def test_without_a_metadata_server_public_images_do_not_wait(machine, google, serve, request):
+    if not in_a_pod(request):
+        return
+    google.public = True
+    machine.environment["NO_GCE_CHECK"] = "false"
+    pulls(serve())
+
+
+def test_a_metadata_server_whose_account_comes_late_is_used(machine, google, serve):
+    google.metadata_account = False
+    machine.has_metadata()
+    tarn = serve()
+    assert tarn.manifest(REPOSITORY, "1").status in (502, 503, 504)
+    google.metadata_account = True
+    wait_until(lambda: tarn.manifest(REPOSITORY, "1").status == 200, "the account", 12)
 
 
 # ---- real clients with the helper

@@ -76,7 +76,9 @@ static bool look_at_metadata(struct client *client, struct found *out, struct go
         record(trail, "http://" METADATA_DEFAULT_HOST, "not asked: NO_GCE_CHECK=true");
         return true;
     }
-    bool there = metadata_is_there(client);
+    enum metadata_presence presence = metadata_look(client);
+    bool there = presence == METADATA_THERE;
+    out->unsettled = presence == METADATA_SILENT;
     record(trail, "http://" METADATA_DEFAULT_HOST, there ? "used" : "no metadata server answers");
     return !there || set_found(out, FOUND_METADATA, false, METADATA_DEFAULT_HOST, error);
 }

@@ -11,6 +11,7 @@ enum found_kind { FOUND_NOTHING, FOUND_FILE, FOUND_METADATA, FOUND_GCLOUD };
 struct found {
     enum found_kind kind;
     bool named;      /* by the settings or the environment, so that it must work */
+    bool unsettled;  /* FOUND_NOTHING, but the metadata server may still come */
     char place[400]; /* the file's path, or the metadata server's host[:port] */
 };
 

@@ -67,9 +67,10 @@ static bool from_metadata(const struct found *found, const struct google_questio
     if (trail && trail->count)
         snprintf(trail->steps[trail->count - 1].finding, sizeof trail->steps[0].finding,
                  "it responds, but has no service account");
-    return question->settings.metadata || question->settings.impersonate
-               ? error_set(error, ERROR_NOT_FOUND, "this machine has no service account (404)")
-               : true;
+    if (question->settings.metadata || question->settings.impersonate)
+        return error_set(error, ERROR_NOT_FOUND, "this machine has no service account (404)");
+    out->unsettled = true; /* in a new pod, the account comes some seconds after the server */
+    return true;
 }
 
 static bool ask_source(const struct found *found, const struct google_question *question,
@@ -134,6 +135,7 @@ static bool fetch(const struct found *found, const struct google_question *quest
     struct ask ask = {.client = question->client,
                       .scope = account ? GOOGLE_SCOPE : scope,
                       .subject_token = question->subject_token};
+    out->unsettled = found->unsettled;
     if (!ask_source(found, question, &ask, out, error))
         return false;
     if (question->subject_token && strcmp(out->kind, "external_account") != 0)

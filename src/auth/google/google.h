@@ -36,8 +36,10 @@ struct google_settings {
 /*
  * A source for an upstream. Its credential is BASIC with the username oauth2accesstoken and the
  * access token, which the source's own thread refreshes in the background. It is ANONYMOUS when no
- * source is present. A broken source fails with ERROR_UNAVAILABLE and names file and cause. Copies
- * the settings. NULL: out of memory.
+ * source is present, for ten seconds at a time. While the source is young and no metadata server
+ * answers, it is also provisional, because the metadata server of a new pod needs some seconds. A
+ * metadata server that gave a token and then falls silent is a broken source. A broken source fails
+ * with ERROR_UNAVAILABLE and names file and cause. Copies the settings. NULL: out of memory.
  */
 struct credential_source *google_credential_source(const struct google_settings *settings);
 
@@ -53,6 +55,7 @@ struct google_token {
     char from[400];     /* where it was read: a file, a host */
     char account[256];  /* e-mail address or principal; "" when it is unknown */
     char quota_project[64];
+    bool unsettled; /* no source is present, but the metadata server may still come */
 };
 void google_token_wipe(struct google_token *token); /* wipes, frees, zeroes; safe on zeroed */
 

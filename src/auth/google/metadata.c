@@ -35,9 +35,9 @@ static bool firmware_is_google(void) {
     return name && text_starts(text_of(name), "Google");
 }
 
-bool metadata_is_there(struct client *client) {
+enum metadata_presence metadata_look(struct client *client) {
     if (firmware_is_google())
-        return true;
+        return METADATA_THERE;
     char flavor[FLAVOR_SIZE] = "";
     struct client_request probe = {
         .method = "GET",
@@ -49,13 +49,17 @@ bool metadata_is_there(struct client *client) {
         .total_timeout_ms = PROBE_MS,
         .body_limit = 65536,
     };
-    bool there = false;
-    for (unsigned i = 0; i < PROBES && !there; i++) {
+    enum metadata_presence found = METADATA_SILENT;
+    for (unsigned i = 0; i < PROBES && found == METADATA_SILENT; i++) {
         struct client_response response = {0};
-        there = client_request(client, &probe, &response, NULL) && is_google(flavor);
+        if (client_request(client, &probe, &response, NULL))
+            found = is_google(flavor) ? METADATA_THERE
+                    /* A proxy in front of a server that is not there yet says so with 5xx. */
+                    : response.status >= 500 ? METADATA_SILENT
+                                             : METADATA_ABSENT;
         client_response_wipe(&response);
     }
-    return there;
+    return found;
 }
 
 /* A failure is not reported, because `whoami` can say everything else without the address. */

@@ -12,8 +12,14 @@
 enum { METADATA_HOST_SIZE = 280 };
 #define METADATA_DEFAULT_HOST "169.254.169.254"
 
-/* Whether a metadata server answers at the default address: two requests of a second at most. */
-bool metadata_is_there(struct client *client);
+enum metadata_presence {
+    METADATA_THERE,
+    METADATA_SILENT, /* nothing answers, which may pass: a new pod's needs some seconds */
+    METADATA_ABSENT, /* some other server answers */
+};
+
+/* Looks at the default address: two requests of a second at most. */
+enum metadata_presence metadata_look(struct client *client);
 
 /* `scope` may be NULL: the instance's own. `account`: also ask for the account's address. False
  * with ERROR_NOT_FOUND: the metadata server has no service account. */

@@ -7,7 +7,11 @@
  * old token callers are still given that one. A token that nobody used is not replaced until
  * somebody asks.
  *
- * "No source is present" is kept for 30 s like a token, then looked at again in the background.
+ * "No source is present" is never believed for long. It is looked at again after 5 s in the
+ * background, and at once for a caller whose anonymous request was refused. A look that no metadata
+ * server answered proves nothing while this source is young, because the metadata server of a new
+ * pod needs some seconds: until then the anonymous credential is provisional. Once a metadata
+ * server has given a token, its silence is a failure.
  */
 #include <assert.h>
 #include <stdio.h>
@@ -23,12 +27,16 @@
 enum {
     STALE_MARGIN_MS = 225000,
     ASK_AGAIN_MS = 10000,
-    ABSENT_MS = 30000,      /* how long "no source" counts without looking again */
+    ABSENT_MS = 5000,       /* how long "no source" counts without looking again */
+    ABSENT_AGAIN_MS = 1000, /* and if a caller was refused for it */
+    ANONYMOUS_MS = 10000,   /* how long callers may use an anonymous credential */
+    SETTLE_MS = 60000,      /* how long after the start a metadata server may still come */
     FAILURE_HELD_MS = 1000, /* how long callers share a failure that they did not wait for */
 };
 
 struct google {
     struct client *client;           /* set before anybody asks */
+    int64_t made_ms;                 /* when this source was made */
     struct google_settings settings; /* owned copies */
     struct lock token_lock;          /* guards everything below; never held while asking */
     struct condition changed;        /* a request has ended, the token is used, or `stopping` */
@@ -36,6 +44,7 @@ struct google {
     struct google_token token; /* the last that was fetched; `secret` NULL: none, or no source */
     bool known;                /* `token` is an outcome, which may be "no source" */
     int64_t fetched_ms;        /* when it was fetched */
+    bool metadata_seen;        /* a metadata server that was found by searching gave a token */
     bool used;                 /* a caller was given it */
     int64_t renewed_ms;        /* when a caller last had a refused token replaced; 0: never */
     bool refresher_runs, stopping;
@@ -51,13 +60,24 @@ static void count(bool ok) {
                1);
 }
 
+/* Whether a token came from a metadata server that nobody named. */
+static bool was_found(const struct google *google, const struct google_token *token) {
+    return token->secret && strcmp(token->kind, "metadata") == 0 && !google->settings.metadata;
+}
+
 /* Asks without the lock, and publishes the outcome. */
 static void ask(struct google *google) REQUIRES(google->token_lock) {
     struct google_question question = {.client = google->client, .settings = google->settings};
     struct google_token token;
     struct error failure = {0};
+    bool seen = google->metadata_seen;
     lock_release(&google->token_lock);
     bool ok = google_token_fetch(&question, &token, &failure);
+    if (ok && token.unsettled && seen)
+        ok =
+            error_set(&failure, ERROR_UNAVAILABLE,
+                      "google credentials: the metadata server gave a token before, and gives none "
+                      "now");
     count(ok);
     if (!ok)
         log_at(LOG_WARN, "no google access token", LOG_STRING("error", failure.text));
@@ -70,6 +90,7 @@ static void ask(struct google *google) REQUIRES(google->token_lock) {
         google_token_wipe(&google->token);
         google->token = token;
         google->known = true;
+        google->metadata_seen |= was_found(google, &token);
         google->used = false;
         google->fetched_ms = clock_ms();
     }
@@ -102,7 +123,8 @@ static bool is_usable(const struct google *google) {
 static int64_t refresh_at_ms(const struct google *google) {
     if (!google->known || !google->used || google->once.asking)
         return INT64_MAX;
-    int64_t at = stale_ms(google), again = google->once.began_ms + ASK_AGAIN_MS;
+    int64_t pause = google->token.secret ? ASK_AGAIN_MS : ABSENT_MS;
+    int64_t at = stale_ms(google), again = google->once.began_ms + pause;
     return at > again ? at : again;
 }
 
@@ -139,7 +161,7 @@ static bool renewal_is_due(const struct google *google) {
     if (!google->known)
         return false;
     if (!google->token.secret)
-        return now - google->once.began_ms >= ASK_AGAIN_MS;
+        return now - google->once.ended_ms >= ABSENT_AGAIN_MS;
     return !google->renewed_ms || now - google->renewed_ms >= ASK_AGAIN_MS;
 }
 
@@ -153,7 +175,8 @@ static bool failed_just_now(const struct google *google) {
 static bool settle(struct google *google, bool renew, struct error *error)
     REQUIRES(google->token_lock) {
     if (renew && renewal_is_due(google)) {
-        google->renewed_ms = clock_ms();
+        if (google->token.secret)
+            google->renewed_ms = clock_ms();
         google->known = false;
     }
     bool has_asked = false;
@@ -166,10 +189,15 @@ static bool settle(struct google *google, bool renew, struct error *error)
     return true;
 }
 
-static bool fill(const struct google_token *token, struct credential *out, struct error *error) {
+static bool fill(const struct google *google, struct credential *out, struct error *error) {
+    const struct google_token *token = &google->token;
+    int64_t now = clock_ms();
     *out = (struct credential){0};
-    if (!token->secret)
-        return true; /* anonymous */
+    if (!token->secret) { /* anonymous, but tokens that are got without a credential end soon */
+        out->expires_ms = now + ANONYMOUS_MS;
+        out->provisional = token->unsettled && now - google->made_ms < SETTLE_MS;
+        return true;
+    }
     out->kind = CREDENTIAL_BASIC;
     out->username = strdup(GOOGLE_USERNAME);
     out->secret = strdup(token->secret);
@@ -188,7 +216,7 @@ static bool google_get(void *context, const char *host, bool renew, struct crede
     (void)host; /* one token for all of Google's registries; upstream/ keeps it to its host */
     *out = (struct credential){0};
     lock_acquire(&google->token_lock);
-    bool ok = settle(google, renew, error) && fill(&google->token, out, error);
+    bool ok = settle(google, renew, error) && fill(google, out, error);
     if (ok) {
         bool first = !google->used;
         google->used = true;
@@ -277,6 +305,7 @@ struct credential_source *google_credential_source(const struct google_settings 
         free(google);
         return NULL;
     }
+    google->made_ms = clock_ms();
     lock_init(&google->token_lock);
     condition_init(&google->changed);
     return credential_source_new(&kind, google);

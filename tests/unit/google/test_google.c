@@ -946,6 +946,36 @@ static void test_no_source_is_anonymous_and_a_broken_one_is_not(void **state) {
     credential_source_free(source);
 }
 
+/* The account of a new pod comes some seconds after its metadata server, and once it has come, it
+ * does not go. */
+static void test_no_account_is_believed_for_a_while_only(void **state) {
+    struct machine *machine = *state;
+    struct credential credential;
+    struct error error = {0};
+    char host[64];
+    machine->answer = metadata_answer;
+    machine->context = (void *)(uintptr_t) "nobody";
+    snprintf(host, sizeof host, "127.0.0.1:%u", machine->server->port);
+    setenv("GCE_METADATA_HOST", host, 1);
+    struct credential_source *source = new_source(&(struct google_settings){0});
+    assert_true(credential_source_get(source, "gcr.io", false, &credential, &error));
+    assert_int_equal(credential.kind, CREDENTIAL_ANONYMOUS);
+    assert_true(credential.provisional);
+    assert_in_range(credential.expires_ms - clock_ms(), 1, 10000);
+
+    machine->context = (void *)(uintptr_t) "somebody";
+    clock_sleep_ms(1100); /* one look a second for all who were refused */
+    assert_true(credential_source_get(source, "gcr.io", true, &credential, &error));
+    assert_string_equal(credential.secret, "ya29.M");
+    credential_wipe(&credential);
+
+    machine->context = (void *)(uintptr_t) "nobody";
+    assert_false(credential_source_get(source, "us.gcr.io", true, &credential, &error));
+    assert_int_equal(error.kind, ERROR_UNAVAILABLE);
+    assert_non_null(strstr(error.text, "gave a token before"));
+    credential_source_free(source);
+}
+
 static void test_a_stale_token_is_given_while_the_next_is_fetched(void **state) {
     struct machine *machine = *state;
     struct credential credential;
@@ -1002,6 +1032,7 @@ int main(void) {
         WITH_MACHINE(test_the_metadata_server_is_asked),
         WITH_MACHINE(test_a_crowd_causes_one_request),
         WITH_MACHINE(test_no_source_is_anonymous_and_a_broken_one_is_not),
+        WITH_MACHINE(test_no_account_is_believed_for_a_while_only),
         WITH_MACHINE(test_a_stale_token_is_given_while_the_next_is_fetched),
     };
     log_configure(LOG_ERROR, LOG_TEXT);

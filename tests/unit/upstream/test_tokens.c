@@ -161,6 +161,106 @@ static void test_credentials_go_to_the_token_service(void **state) {
                                        &credential, &bench->error));
 }
 
+/* ---- credentials that come later ---- */
+
+/* A source that has nothing at first. */
+struct late {
+    bool here;        /* it has a credential now */
+    bool provisional; /* until then, it cannot be sure that it has nothing */
+};
+
+static bool late_get(void *context, const char *host, bool renew, struct credential *out,
+                     struct error *error) {
+    const struct late *late = context;
+    (void)host, (void)renew, (void)error;
+    *out = (struct credential){.provisional = !late->here && late->provisional};
+    if (late->here) {
+        out->kind = CREDENTIAL_BASIC;
+        out->username = strdup("user");
+        out->secret = strdup("secret");
+    }
+    return true;
+}
+
+static const struct credential_source_kind late_kind = {.name = "late", .get = late_get};
+
+/* Who asks without the password gets nothing: the token service refuses it (`at_service`), or gives
+ * a token that is refused. `status` is the refusal's. */
+struct closed {
+    bool at_service;
+    int status;
+};
+
+static bool answer_closed(struct server *server, int fd, const char *head) {
+    const struct closed *closed = server->context;
+    char challenge[128];
+    snprintf(challenge, sizeof challenge,
+             "WWW-Authenticate: Bearer realm=\"http://127.0.0.1:%u/token\"\r\n", server->port);
+    if (server_asks(head, "GET /token")) {
+        bool known = server_has(head, "Authorization: Basic dXNlcjpzZWNyZXQ=");
+        if (!known && closed->at_service)
+            return server_reply(fd, closed->status, "", "");
+        return server_reply(fd, 200, "",
+                            known ? "{\"token\":\"of-the-user\",\"expires_in\":3600}"
+                                  : "{\"token\":\"of-nobody\",\"expires_in\":3600}");
+    }
+    if (server_has(head, "Bearer of-the-user"))
+        return server_reply(fd, 200, "", "hello");
+    if (server_has(head, "Bearer of-nobody"))
+        return server_reply(fd, closed->status, closed->status == 401 ? challenge : "", "");
+    return server_reply(fd, 401, challenge, "");
+}
+
+static void test_a_refusal_proves_nothing_while_credentials_may_come(void **state) {
+    struct bench *bench = *state;
+    static const struct closed ways[] = {{true, 401}, {true, 403}, {false, 401}, {false, 403}};
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        struct closed closed = ways[i];
+        struct late late = {.provisional = true};
+        bench->settings.credentials = credential_source_new(&late_kind, &late);
+        bench_open(bench, answer_closed, &closed);
+        assert_false(bench_ask(bench, &bench_manifest));
+        assert_int_equal(bench->error.kind, ERROR_UNAVAILABLE);
+        assert_non_null(strstr(bench->error.text, "cannot be told yet"));
+        late.here = true;
+        clock_sleep_ms(1100); /* renewals of one second share their outcome */
+        assert_true(bench_ask(bench, &bench_manifest));
+        bench_close(bench);
+    }
+}
+
+static void test_a_refusal_stands_when_there_are_no_credentials(void **state) {
+    struct bench *bench = *state;
+    static const struct closed ways[] = {{true, 401}, {true, 403}, {false, 401}, {false, 403}};
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        struct closed closed = ways[i];
+        struct late late = {0};
+        bench->settings.credentials = credential_source_new(&late_kind, &late);
+        bench_open(bench, answer_closed, &closed);
+        assert_false(bench_ask(bench, &bench_manifest));
+        assert_int_equal(bench->error.kind, ERROR_DENIED);
+        assert_non_null(strstr(bench->error.text, "set credentials for origin.example"));
+        bench_close(bench);
+    }
+}
+
+/* A config.json that is written after the first pull counts at once. */
+static void test_an_anonymous_token_does_not_outlive_its_reason(void **state) {
+    struct bench *bench = *state;
+    struct closed closed = {false, 403};
+    const char *file = bench_write_file(bench, "{}");
+    bench->settings.credentials = credential_source_docker(file);
+    bench_open(bench, answer_closed, &closed);
+    assert_false(bench_ask(bench, &bench_manifest));
+    assert_int_equal(bench->error.kind, ERROR_DENIED);
+    FILE *config = fopen(file, "we");
+    assert_non_null(config);
+    fputs("{\"auths\":{\"origin.example\":{\"auth\":\"dXNlcjpzZWNyZXQ=\"}}}", config);
+    fclose(config);
+    clock_sleep_ms(1100);
+    assert_true(bench_ask(bench, &bench_manifest));
+}
+
 static void test_an_identity_token_is_posted(void **state) {
     struct bench *bench = *state;
     static const char config[] =
@@ -252,6 +352,9 @@ int main(void) {
         WITH_BENCH(test_the_challenges_scope_is_the_one_asked_for),
         WITH_BENCH(test_a_crowd_asks_for_one_token),
         WITH_BENCH(test_credentials_go_to_the_token_service),
+        WITH_BENCH(test_a_refusal_proves_nothing_while_credentials_may_come),
+        WITH_BENCH(test_a_refusal_stands_when_there_are_no_credentials),
+        WITH_BENCH(test_an_anonymous_token_does_not_outlive_its_reason),
         WITH_BENCH(test_an_identity_token_is_posted),
         WITH_BENCH(test_basic_is_sent_once_it_was_asked_for),
         WITH_BENCH(test_a_realm_elsewhere_is_not_asked),
