@@ -6,8 +6,9 @@
  * that no other thread needs to wake up. A fetcher whose next bytes are waiting already hands its
  * buffer to the driver, so that receiving and hashing take two processors. If the driver has not
  * taken the buffer before, that fetcher waits: the blob cannot end sooner than its hash, and
- * otherwise the driver would fall behind and read everything back. Fetchers that write ahead of the
- * hash do not wait, and the driver reads their bytes back.
+ * otherwise the driver would fall behind and read everything back. It does not wait while a reader
+ * waits for a range, which may end sooner than the hash of all before it. Fetchers that write ahead
+ * of the hash do not wait, and the driver reads their bytes back.
  */
 #include <stdlib.h>
 #include "base/file.h"
@@ -63,23 +64,26 @@ static void hash_handed(struct flight *flight) REQUIRES(flight->state_lock) {
     hash_portion(flight, &portion, -1, NULL);
 }
 
-/* Waits until nothing is handed over any more: what was comes before the claimed bytes. */
-static void wait_for_handed(struct flight *flight) REQUIRES(flight->state_lock) {
+/* Waits until the portion that comes before the claimed bytes is not handed over any more. False:
+ * the fetcher must go on, because the flight has ended or a reader waits for a range. */
+static bool wait_for_handed(struct flight *flight) REQUIRES(flight->state_lock) {
     struct hashing *hashing = &flight->hashing;
-    while (flight->state == FLIGHT_MOVING && hashing->handed.buffer) {
+    while (hashing->handed.buffer) {
+        if (flight->state != FLIGHT_MOVING || readers_await_range(&flight->readers))
+            return false;
         if (hashing->busy)
             condition_wait(&hashing->turned, &flight->state_lock);
         else /* the driver is not awake yet, or it makes space on the disk */
             hash_handed(flight);
     }
+    return flight->state == FLIGHT_MOVING;
 }
 
 /* Hashes the claimed portion or hands it over. Releases the lock meanwhile. True: handed over. */
 static bool hash_claimed(struct flight *flight, struct portion *portion, bool more_waits)
     REQUIRES(flight->state_lock) {
     struct hashing *hashing = &flight->hashing;
-    wait_for_handed(flight);
-    if (flight->state != FLIGHT_MOVING)
+    if (!wait_for_handed(flight))
         return false;
     if (portion->buffer && (more_waits || hashing->busy) &&
         atomic_load(&flight->flights->connections) <= HANDING_CONNECTIONS) {

@@ -61,3 +61,14 @@ bool readers_are_served(const struct readers *readers, const struct body *body) 
     }
     return false;
 }
+
+bool readers_await_range(const struct readers *readers) {
+    const struct flight_reader *reader;
+    if (readers->waiting == 0)
+        return false;
+    DL_FOREACH (readers->list, reader) {
+        if (reader->waiting && !reader->whole)
+            return true;
+    }
+    return false;
+}

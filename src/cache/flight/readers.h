@@ -44,6 +44,9 @@ void readers_set_waiting(struct readers *readers, struct flight_reader *reader, 
 /* Whether a reader waits for bytes that may be sent now. */
 bool readers_are_served(const struct readers *readers, const struct body *body);
 
+/* Whether a reader waits for a range, whose bytes it may send before anything is hashed. */
+bool readers_await_range(const struct readers *readers);
+
 /* Up to where bytes at reader->at may be sent; reader->at: none. `verified`: the digest of all
  * bytes that the reader got or gets is checked. */
 uint64_t reader_released_end(const struct flight_reader *reader, const struct body *body,

@@ -13,6 +13,7 @@ static _Atomic uint64_t bytes_read, bytes_written, bytes_hashed;
 static _Atomic uint64_t writable;  /* writes beyond so many bytes fail */
 static atomic_uint hashing;        /* threads that hash now */
 static _Atomic bool hashed_wrong;  /* two at once, or bytes that were not next, or not written */
+static atomic_int pause_ms;        /* how much longer each hash takes */
 static const unsigned char *bytes; /* of the blob; NULL: other hashes are being made */
 
 bool __real_file_read_all_at(int fd, void *out, size_t length, uint64_t offset,
@@ -49,6 +50,8 @@ void __wrap_digest_hash_update(struct digest_hash *hash, const void *from, size_
             hashed_wrong = true;
     }
     __real_digest_hash_update(hash, from, length);
+    if (pause_ms)
+        clock_sleep_ms(pause_ms);
     if (bytes) {
         bytes_hashed += length;
         hashing--;
@@ -62,6 +65,7 @@ static int set_up(void **state) {
     struct world *world = *state;
     bytes_read = bytes_written = bytes_hashed = 0;
     hashed_wrong = false;
+    pause_ms = 0;
     bytes = world->blob;
     return 0;
 }
@@ -133,6 +137,19 @@ static void test_bytes_before_their_turn_are_read_back_once_it_comes(void **stat
     assert_true(bytes_read >= 4 * MIB);
 }
 
+static void test_a_range_does_not_wait_for_the_hash_of_all_before_it(void **state) {
+    struct world *world = *state;
+    world->upstream.no_ranges = true;
+    world->upstream.pace = 3 * MIB;
+    pause_ms = 50; /* 5 s for the whole blob */
+    struct client client = {.world = world, .range = range_of(20 * MIB, MIB)};
+    client_read(&client);
+    assert_true(client.complete && client.right);
+    assert_true(bytes_hashed < 10 * MIB);
+    pause_ms = 0;
+    assert_hashed_whole(world);
+}
+
 static void test_fetchers_that_meet_hash_each_byte_once(void **state) {
     struct world *world = *state;
     static const uint64_t paces[] = {10000, 64 << 10, MIB};
@@ -199,6 +216,7 @@ int main(void) {
         hashing_test(test_a_stream_of_unknown_length_is_not_read_back),
         hashing_test(test_a_sha512_digest_is_checked_as_well),
         hashing_test(test_bytes_before_their_turn_are_read_back_once_it_comes),
+        hashing_test(test_a_range_does_not_wait_for_the_hash_of_all_before_it),
         hashing_test(test_fetchers_that_meet_hash_each_byte_once),
         hashing_test(test_bytes_that_could_not_be_written_are_neither_sent_nor_hashed),
         hashing_test(test_wrong_bytes_in_a_buffer_that_was_handed_over_reach_nobody_whole),
