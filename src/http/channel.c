@@ -48,9 +48,15 @@ bool channel_client_stalls(const struct channel *channel, struct error *error) {
 
 /* ---- receiving ---- */
 
+static ssize_t receive_tls(struct channel *channel, void *out, size_t size) {
+    ssize_t n = tls_receive(channel->tls, out, size);
+    channel->must_send = n == TLS_MUST_SEND;
+    return channel->must_send ? CHANNEL_NOTHING : n;
+}
+
 static ssize_t receive_now(struct channel *channel, void *out, size_t size) {
     if (channel->tls)
-        return tls_receive(channel->tls, out, size);
+        return receive_tls(channel, out, size);
     for (;;) {
         ssize_t n = recv(channel->fd, out, size, MSG_DONTWAIT);
         if (n >= 0)
@@ -64,7 +70,8 @@ static ssize_t receive_now(struct channel *channel, void *out, size_t size) {
 
 ssize_t channel_receive(struct channel *channel, void *out, size_t size, int wait_ms) {
     ssize_t n = receive_now(channel, out, size);
-    if (n == CHANNEL_NOTHING && wait_ms > 0 && wait_for(channel->fd, POLLIN, wait_ms))
+    short event = channel->must_send ? POLLOUT : POLLIN;
+    if (n == CHANNEL_NOTHING && wait_ms > 0 && wait_for(channel->fd, event, wait_ms))
         n = receive_now(channel, out, size);
     return n;
 }

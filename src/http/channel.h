@@ -22,6 +22,8 @@ struct channel {
     int fd;
     SSL *tls;        /* NULL: plain */
     bool handshaken; /* TLS only */
+    bool must_send;  /* the last receive got nothing, and can go on only when the socket takes bytes
+                        of TLS itself; that the socket has bytes to receive means nothing then */
     int send_timeout_ms;
     const char *peer; /* for errors; borrowed */
 };

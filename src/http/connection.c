@@ -271,6 +271,8 @@ static enum connection_need wait_for_bytes(struct connection *connection,
         begin_head(connection, terms);
     else
         connection->head_deadline_ms = 0;
+    if (connection->channel.must_send)
+        return CONNECTION_NEEDS_SPACE;
     return is_full && channel_has_pending(&connection->channel) ? CONNECTION_NEEDS_TURN
                                                                 : CONNECTION_NEEDS_BYTES;
 }

@@ -31,7 +31,7 @@ struct connection_terms {
 enum connection_need {
     CONNECTION_NEEDS_BYTES, /* from the client */
     CONNECTION_NEEDS_TURN,  /* more has arrived already, and other connections come first */
-    CONNECTION_NEEDS_SPACE, /* the client must take bytes, or the handshake must send some */
+    CONNECTION_NEEDS_SPACE, /* the client must take bytes of a response, or of TLS itself */
     CONNECTION_NEEDS_WORKER,
     CONNECTION_NEEDS_END,   /* the last response is sent */
     CONNECTION_NEEDS_CLOSE, /* over, or cut */

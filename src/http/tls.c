@@ -84,6 +84,9 @@ static void set_rules(SSL_CTX *context) {
     /* Idle sessions hold no buffers, and a send may take a part of the bytes. */
     SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                                   SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    /* A receive takes one record, even if that has no bytes for us (KeyUpdate). Otherwise a client
+     * that sends many such records would keep the thread in one call. */
+    SSL_CTX_clear_mode(context, SSL_MODE_AUTO_RETRY);
     /* Sessions are resumed by tickets, which need no memory in this process. */
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_alpn_select_cb(context, choose_protocol, NULL);
@@ -224,7 +227,14 @@ enum tls_step tls_handshake(SSL *session) {
 static ssize_t outcome(SSL *session, int result) {
     int kind = SSL_get_error(session, result);
     ERR_clear_error();
-    return kind == SSL_ERROR_WANT_READ || kind == SSL_ERROR_WANT_WRITE ? TLS_NOTHING : TLS_CLOSED;
+    switch (kind) {
+    case SSL_ERROR_WANT_READ:
+        return TLS_NOTHING;
+    case SSL_ERROR_WANT_WRITE:
+        return TLS_MUST_SEND;
+    default:
+        return TLS_CLOSED;
+    }
 }
 
 ssize_t tls_receive(SSL *session, void *out, size_t size) {
@@ -238,7 +248,8 @@ ssize_t tls_send(SSL *session, const void *bytes, size_t length) {
     ERR_clear_error();
     size_t sent = 0;
     int result = SSL_write_ex(session, bytes, length, &sent);
-    return result == 1 ? (ssize_t)sent : outcome(session, result);
+    ssize_t n = result == 1 ? (ssize_t)sent : outcome(session, result);
+    return n == TLS_MUST_SEND ? TLS_NOTHING : n;
 }
 
 bool tls_has_pending(SSL *session) {

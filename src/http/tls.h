@@ -39,10 +39,11 @@ enum tls_step {
 };
 enum tls_step tls_handshake(SSL *session); /* never blocks */
 
-enum { TLS_CLOSED = 0, TLS_NOTHING = -1 };
+enum { TLS_CLOSED = 0, TLS_NOTHING = -1, TLS_MUST_SEND = -2 };
 
 /* The number of bytes received or sent, or TLS_CLOSED, or TLS_NOTHING when it would have to wait.
- */
+ * tls_receive() returns TLS_MUST_SEND when it has to wait until it can send: the client has asked
+ * for an answer of the session itself (KeyUpdate), which the socket does not take. */
 ssize_t tls_receive(SSL *session, void *out, size_t size);
 ssize_t tls_send(SSL *session, const void *bytes, size_t length);
 

@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <errno.h>
+#include <netinet/in.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
@@ -232,6 +234,49 @@ static void test_a_slow_handshake_is_cut(void **state) {
     stop_tls();
 }
 
+/* The server's socket, whose client is `fd`. */
+static int other_end_of(int fd) {
+    struct sockaddr_in own, peer;
+    socklen_t size = sizeof own;
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&own, &size), 0);
+    for (int other = 0; other < 1024; other++) {
+        size = sizeof peer;
+        if (getpeername(other, (struct sockaddr *)&peer, &size) == 0 &&
+            peer.sin_port == own.sin_port)
+            return other;
+    }
+    fail_msg("the server has no such connection");
+    return -1;
+}
+
+/* Asks the server for new keys, reads none of its answers, and ends when the server has closed. */
+static void ask_for_keys_until_closed(SSL *session) {
+    int sent = 1;
+    while (sent == 1)
+        sent = SSL_key_update(session, SSL_KEY_UPDATE_REQUESTED) ? SSL_do_handshake(session) : 0;
+    assert_int_equal(SSL_get_error(session, sent), SSL_ERROR_SYSCALL);
+    assert_int_not_equal(errno, EAGAIN);
+}
+
+static void test_a_client_that_makes_the_server_send_keys_and_reads_none_is_cut(void **state) {
+    (void)state;
+    settings.send_timeout_ms = 300;
+    start_tls();
+    SSL_CTX *context = SSL_CTX_new(TLS_client_method());
+    int fd = dial_with(4096);
+    SSL *session = secure(context, fd);
+    int least = 1;
+    struct timeval patience = {.tv_sec = 10};
+    setsockopt(other_end_of(fd), SOL_SOCKET, SO_SNDBUF, &least, sizeof least);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    ask_for_keys_until_closed(session);
+    connections_become(0);
+    SSL_free(session);
+    close(fd);
+    SSL_CTX_free(context);
+    stop_tls();
+}
+
 static void test_a_missing_certificate_stops_the_start(void **state) {
     (void)state;
     struct error error = {0};
@@ -250,6 +295,7 @@ int main(void) {
         SERVING_TEST(test_a_changed_certificate_is_taken_without_dropping_connections),
         SERVING_TEST(test_over_the_connection_limit_a_loop_answers_by_tls),
         SERVING_TEST(test_a_slow_handshake_is_cut),
+        SERVING_TEST(test_a_client_that_makes_the_server_send_keys_and_reads_none_is_cut),
         SERVING_TEST(test_a_missing_certificate_stops_the_start),
     };
     return cmocka_run_group_tests_name("http_tls", tests, serving_begin, NULL);
