@@ -30,6 +30,7 @@ complete -c tarn -n 'test (count (commandline -opc)) -eq 1' -l version -d 'print
 
 complete -c tarn -n '__tarn_runs serve' -l config -r -F -d 'the configuration file; default: $TARN_CONFIG, else /etc/tarn/tarn.yaml, if it exists'
 complete -c tarn -n '__tarn_runs serve' -l listen -x -d 'addresses to serve on: HOST:PORT, [IPV6]:PORT or :PORT'
+complete -c tarn -n '__tarn_runs serve' -l server-names -x -d 'further names by which clients on this machine ask for tarn'
 complete -c tarn -n '__tarn_runs serve' -l max-connections -x -d 'client connections open at the same time; for a further one, the longest idle is closed'
 complete -c tarn -n '__tarn_runs serve' -l head-timeout -x -d 'time a client may take to send the head of a request'
 complete -c tarn -n '__tarn_runs serve' -l idle-timeout -x -d 'time a client\'s connection stays open between requests'

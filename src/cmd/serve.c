@@ -111,6 +111,7 @@ static bool open_registry(struct serving *serving, struct error *error) {
         .store = serving->store,
         .upstreams = serving->upstreams,
         .clients = serving->clients,
+        .server_names = serving->config->server_names,
         .listed = serving->config->upstreams,
         .listed_count = serving->config->upstream_count,
     };

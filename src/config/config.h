@@ -45,6 +45,7 @@ struct config {
 
     const char *const *listen; /* never empty */
     size_t listen_count;
+    const char *const *server_names; /* that clients on loopback may use in Host */
     uint64_t max_connections;
     int64_t head_timeout_ms, idle_timeout_ms, send_timeout_ms, grace_ms;
     const char *tls_certificate, *tls_key; /* both or neither */

@@ -64,6 +64,17 @@ const struct config_option config_options[] = {
      .least = 1,
      .check = config_check_address,
      .help = "addresses to serve on: HOST:PORT, [IPV6]:PORT or :PORT"},
+    {.key = "server_names",
+     .type = CONFIG_LIST,
+     .placeholder = "NAME",
+     SERVER(server_names),
+     .check = config_check_host,
+     .default_words = "none",
+     .help = "further names by which clients on this machine ask for tarn",
+     .details =
+         "A request to a loopback address must name, in its Host field, an IP address, localhost, "
+         "the host of a configured upstream, or one of these; any other is 421. Otherwise a web "
+         "page whose name resolves to 127.0.0.1 could read images through tarn."},
     {.key = "max_connections",
      .type = CONFIG_COUNT,
      SERVER(max_connections),

@@ -76,14 +76,17 @@ static struct loop *choose_loop(struct loop *self) {
     return chosen;
 }
 
-static void add_connection(struct loop *loop, int fd, const struct sockaddr_storage *peer,
-                           bool is_plain) {
+static void add_connection(struct loop *loop, size_t listener, int fd,
+                           const struct sockaddr_storage *peer) {
+    const struct listeners *listeners = loop->shared->listeners;
+    bool is_plain = listeners->paths[listener] || !loop->shared->terms.identity;
     struct connection *connection = malloc(sizeof *connection);
     if (!connection) {
         close(fd);
         return;
     }
     connection_init(connection, fd, peer, is_plain, loop->shared->settings->send_timeout_ms);
+    connection->channel.loopback = listeners->loopback[listener];
     connection->loop = choose_loop(loop);
     connection->is_new = true;
     atomic_fetch_add(&connection->loop->count, 1);
@@ -122,15 +125,13 @@ static void pause_accepting(struct loop *loop) {
 
 void loop_accept(struct loop *loop, size_t listener) {
     const struct listeners *listeners = loop->shared->listeners;
-    bool is_file = listeners->paths[listener] != NULL;
-    bool is_plain = is_file || !loop->shared->terms.identity;
     for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
         struct sockaddr_storage peer = {0};
         socklen_t size = sizeof peer;
         int fd = accept4(listeners->fds[listener], (struct sockaddr *)&peer, &size,
                          SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd >= 0) {
-            add_connection(loop, fd, &peer, is_plain);
+            add_connection(loop, listener, fd, &peer);
             continue;
         }
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)

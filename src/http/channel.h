@@ -26,6 +26,7 @@ struct channel {
                         of TLS itself; that the socket has bytes to receive means nothing then */
     int send_timeout_ms;
     const char *peer; /* for errors; borrowed */
+    bool loopback;    /* it came by an address that only this machine reaches */
 };
 
 /* Owns `fd` from now on, a socket that does not block; `peer` must outlive the channel. */

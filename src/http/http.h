@@ -104,6 +104,8 @@ struct http_exchange;
 
 const struct http_request *http_exchange_request(const struct http_exchange *exchange);
 const char *http_exchange_client(const struct http_exchange *exchange); /* "1.2.3.4:567", "unix" */
+/* Whether the request came to a TCP address that only clients on this machine can reach. */
+bool http_exchange_is_loopback(const struct http_exchange *exchange);
 
 /*
  * Appends the request's body, at most `limit` bytes, to `body`; called before the response begins.

@@ -96,6 +96,14 @@ static bool family_is_missing(int error_number) {
     return error_number == EAFNOSUPPORT || error_number == EADDRNOTAVAIL;
 }
 
+/* Whether only clients on this machine can reach the address. */
+static bool is_loopback(const struct sockaddr_storage *address) {
+    if (address->ss_family != AF_INET6)
+        return ntohl(((const struct sockaddr_in *)address)->sin_addr.s_addr) >> 24 == 127;
+    const struct in6_addr *v6 = &((const struct sockaddr_in6 *)address)->sin6_addr;
+    return IN6_IS_ADDR_LOOPBACK(v6) || (IN6_IS_ADDR_V4MAPPED(v6) && v6->s6_addr[12] == 127);
+}
+
 /* Name services may give an address twice. */
 static bool came_before(const struct addrinfo *list, const struct addrinfo *this) {
     for (; list != this; list = list->ai_next)
@@ -135,6 +143,7 @@ static bool listen_on_each(struct listeners *listeners, const struct addrinfo *l
             return error_set_errno(error, error_number, "listening on %s", string);
         }
         listeners->paths[listeners->count] = NULL;
+        listeners->loopback[listeners->count] = is_loopback(&bound);
         listeners->fds[listeners->count++] = fd;
         port = bound_port(fd);
     }
@@ -222,6 +231,7 @@ static bool listen_on_file(struct listeners *listeners, const char *path, struct
     if (fd < 0)
         return error_set_errno(error, errno, "listening on %s", path);
     listeners->paths[listeners->count] = path;
+    listeners->loopback[listeners->count] = false;
     listeners->fds[listeners->count++] = fd;
     return true;
 }

@@ -2,6 +2,7 @@
 #ifndef HTTP_LISTENER_H
 #define HTTP_LISTENER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/socket.h>
 #include "base/error.h"
@@ -14,6 +15,7 @@ enum {
 struct listeners {
     int fds[LISTENER_LIMIT];
     const char *paths[LISTENER_LIMIT]; /* of a Unix socket's file, borrowed; NULL: TCP */
+    bool loopback[LISTENER_LIMIT];     /* TCP, reached from this machine only */
     size_t count;
 };
 

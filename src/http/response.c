@@ -39,6 +39,10 @@ const char *http_exchange_client(const struct http_exchange *exchange) {
     return exchange->channel->peer;
 }
 
+bool http_exchange_is_loopback(const struct http_exchange *exchange) {
+    return exchange->channel->loopback;
+}
+
 int http_exchange_status(const struct http_exchange *exchange) {
     return exchange->status;
 }

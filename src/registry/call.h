@@ -86,6 +86,11 @@ const char *media_type_of(const struct document *document, char out[static MEDIA
 /* Whether media_type_of() takes too long for an event loop. */
 bool media_type_is_costly(const struct document *document);
 
+/* ---- host.c ---- */
+
+/* Whether the name in Host can be meant for this tarn. False: 421 was sent. Never waits. */
+bool call_check_host(struct call *call);
+
 /* ---- name.c ---- */
 
 /* Finds the repository that the route's name means. False: an error was sent. */

@@ -123,6 +123,8 @@ static bool answer_named(struct call *call) {
 
 /* Answers the request. False: the answer must wait, and the call may not; nothing has been sent. */
 static bool dispatch(struct call *call) {
+    if (!call_check_host(call))
+        return true;
     enum clients_verdict verdict = check_client(call);
     if (verdict == CLIENTS_MUST_CHECK)
         return false;

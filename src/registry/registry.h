@@ -19,6 +19,7 @@ struct registry_settings {
     struct store *store;
     struct upstreams *upstreams;
     struct clients *clients;                /* NULL: everyone may read */
+    const char *const *server_names;        /* further names in Host on loopback; NULL: none */
     const struct upstream_settings *listed; /* the configured upstreams, for the page at / */
     size_t listed_count;
 };

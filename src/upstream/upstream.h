@@ -72,6 +72,9 @@ void upstreams_free(struct upstreams *upstreams);
  * upstreams_free().
  */
 struct upstream *upstreams_find(struct upstreams *upstreams, struct text host);
+/* Whether `host` names a configured upstream, or a pattern matches it; ports do not count. Makes
+ * nothing and takes no lock. */
+bool upstreams_know(const struct upstreams *upstreams, struct text host);
 /* Writes the one name by which tarn knows an upstream: lower case, without the port of https, and
  * "docker.io" for each of Docker Hub's names. False: `text` is not a host by the grammar. */
 bool upstream_canonical_host(struct text text, char out[static HOST_LIMIT + 1]);

@@ -314,6 +314,34 @@ struct upstream *upstreams_find(struct upstreams *upstreams, struct text text) {
     return upstream ? upstream : match(upstreams, host);
 }
 
+/* A canonical host without its port. */
+static bool bare_host(struct text text, char out[static HOST_LIMIT + 1]) {
+    if (!upstream_canonical_host(text, out))
+        return false;
+    char *port = out[0] == '[' ? strstr(out, "]:") : strchr(out, ':');
+    if (port)
+        port[out[0] == '['] = '\0';
+    return true;
+}
+
+bool upstreams_know(const struct upstreams *upstreams, struct text text) {
+    char host[HOST_LIMIT + 1], listed[HOST_LIMIT + 1], pattern[HOST_LIMIT + 1];
+    if (!bare_host(text, host))
+        return false;
+    for (size_t i = 0; i < upstreams->count; i++) {
+        const char *name = upstreams->settings[i].host;
+        if (!is_pattern(name)) {
+            if (bare_host(text_of(name), listed) && strcmp(listed, host) == 0)
+                return true;
+            continue;
+        }
+        snprintf(pattern, sizeof pattern, "%.*s", (int)strcspn(name, ":"), name);
+        if (pattern_matches(pattern, host))
+            return true;
+    }
+    return false;
+}
+
 struct upstream *upstreams_default(struct upstreams *upstreams) {
     return upstreams->default_upstream;
 }

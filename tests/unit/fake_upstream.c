@@ -15,6 +15,10 @@ struct upstream *upstreams_find(struct upstreams *upstreams, struct text host) {
     return text_is(host, upstreams->only->host) ? upstreams->only : NULL;
 }
 
+bool upstreams_know(const struct upstreams *upstreams, struct text host) {
+    return text_is(host, upstreams->only->host);
+}
+
 struct upstream *upstreams_default(struct upstreams *upstreams) {
     return upstreams->only;
 }

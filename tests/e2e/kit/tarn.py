@@ -43,6 +43,7 @@ class Tarn:
         first = settings.get("listen", [None])[0]
         self.port = int(first.rpartition(":")[2]) if first else free_port()
         self.settings = {"listen": f"127.0.0.1:{self.port}", "root": str(self.root),
+                         "server_names": ["a", "tarn", "x"],  # in Host, where a test sends raw bytes
                          "log": {"level": "debug", "format": "text"}, "grace": "2s", **settings}
         self.config_path = self.directory / "tarn.yaml"
         self.environment = bare_environment(self.directory / "home", **(environment or {}))

@@ -33,10 +33,12 @@ static char digest[DIGEST_STRING_SIZE];          /* the blob's */
 static char manifest_digest[DIGEST_STRING_SIZE]; /* the manifest's */
 
 static void open_registry(void) {
+    static const char *const names[] = {"a", NULL};
     const struct registry_settings registry_settings = {.cache = world->cache,
                                                         .store = world->store,
                                                         .upstreams = &upstreams,
                                                         .clients = passwords,
+                                                        .server_names = names,
                                                         .listed = &world->upstream.settings,
                                                         .listed_count = 1};
     registry = registry_new(&registry_settings);
