@@ -102,7 +102,8 @@ bool flight_hash_written(struct flight *flight, struct portion *portion, bool mo
     bool handed = false;
     if (hashing->claimed == portion->start) {
         handed = hash_claimed(flight, portion, more_waits);
-        hashing->claimed = UINT64_MAX;
+        if (hashing->claimed == portion->start) /* else another fetcher has claimed what follows */
+            hashing->claimed = UINT64_MAX;
     }
     if (!hashing->busy && is_driver_due(flight))
         condition_signal(&flight->driven);
