@@ -13,8 +13,9 @@
 #include "upstream/credential.h"
 
 enum {
-    CHALLENGES_LIMIT = 4
-}; /* 401s in one attempt: none, held token, new token, new credential */
+    CHALLENGES_LIMIT = 4,  /* 401s of the registry: none, held token, new token, new credential */
+    TARGET_CHALLENGES = 2, /* 401s of a redirect's target: none, held token */
+};
 
 void attempt_finish(struct attempt *attempt) {
     client_response_wipe(&attempt->response.http);
@@ -60,8 +61,8 @@ static bool give_head(struct attempt *attempt, const struct upstream_head *head,
  * Authorization. The caller's on_head sees it. */
 static void keep_target(struct attempt *attempt) {
     struct upstream_target *target = attempt->request->target;
-    if (!target || !attempt->redirected || attempt->may_authorize || attempt->request->head_only ||
-        attempt->request->what != UPSTREAM_BLOB)
+    if (!target || !attempt->redirected || attempt->may_authorize || attempt->authorized ||
+        attempt->request->head_only || attempt->request->what != UPSTREAM_BLOB)
         return;
     upstream_target_finish(target);
     target->url = strdup(attempt->url); /* out of memory: the registry is asked again */
@@ -147,6 +148,7 @@ static bool transfer(struct attempt *attempt, const char *url, const char *autho
     const struct upstream_settings *settings = &attempt->upstream->settings;
     const char *accept = accept_of(attempt->request->what), *headers[4] = {NULL};
     size_t count = 0;
+    attempt->authorized = authorization != NULL;
     if (authorization)
         headers[count++] = authorization;
     if (accept)
@@ -216,6 +218,7 @@ static bool judge(struct attempt *attempt, const struct authorization *sent, boo
         .body = response->body.bytes,
         .body_length = response->body.length,
         .anonymous = sent->anonymous,
+        .elsewhere = attempt->redirected && !attempt->may_authorize,
         .credentials_from = sent->from,
         .host = location_of(attempt)->credential_host,
     };
@@ -236,6 +239,17 @@ bool attempt_check_quiet(const struct attempt *attempt, struct error *error) {
               seconds);
     error->retry_after_s = seconds;
     return false;
+}
+
+/* ---- the Authorization ---- */
+
+static bool authorize(struct attempt *attempt, const struct authorization_need *need,
+                      struct authorization *out, struct error *error) {
+    bool ok = authorizer_get(attempt->authorizer, need, out, error);
+    attempt->retry = out->retry;
+    if (!ok && error->kind == ERROR_RATE_LIMITED)
+        location_quieten(location_of(attempt), error->retry_after_s);
+    return ok;
 }
 
 /* ---- redirects ---- */
@@ -270,8 +284,69 @@ static struct address_rule addresses_of(const struct location *location,
                : location_addresses_elsewhere(location, origin->host);
 }
 
-/* Follows the redirects that the registry's response began. */
-static bool follow_redirects(struct attempt *attempt, const struct authorization *sent,
+/* The repository that a URL of the distribution API names; else the request's. */
+static char *repository_of(const struct attempt *attempt, const char *url) {
+    static const char *const ends[] = {"/manifests/", "/blobs/", "/referrers/", "/tags/list"};
+    const char *path = strstr(url, "://");
+    path = path ? strchr(path + 3, '/') : NULL;
+    const char *query = path ? path + strcspn(path, "?#") : NULL;
+    for (size_t i = 0; path && strncmp(path, "/v2/", 4) == 0 && i < sizeof ends / sizeof *ends;
+         i++) {
+        const char *end = strstr(path + 4, ends[i]);
+        if (end && end > path + 4 && end < query)
+            return strndup(path + 4, (size_t)(end - path - 4));
+    }
+    return strdup(attempt->request->repository);
+}
+
+/* The Authorization that answers the 401 of a redirect's target: at the registry's own origin with
+ * the registry's credentials, elsewhere without any. */
+static bool authorize_target(struct attempt *attempt, const char *url,
+                             const struct authorization_need *need, struct authorization *out,
+                             struct error *error) {
+    const struct challenge challenge = attempt->response.challenge;
+    authorization_wipe(out);
+    if (!attempt->may_authorize) {
+        bool ok = authorizer_get_elsewhere(attempt->authorizer, url, &challenge, need, out, error);
+        attempt->retry = out->retry;
+        return ok;
+    }
+    authorizer_challenged(attempt->authorizer, need->repository, &challenge);
+    return authorize(attempt, need, out, error);
+}
+
+/* Asks the target of a redirect, and once or twice more if its 401 can be answered. */
+static bool ask_elsewhere(struct attempt *attempt, const char *url,
+                          const struct address_rule *addresses, struct authorization *sent,
+                          struct error *error) {
+    cleanup_free char *repository = repository_of(attempt, url), *refused = NULL;
+    struct authorization_need need = {
+        .repository = repository, .effort = TOKEN_HELD, .deadline_ms = attempt->deadline_ms};
+    if (!repository)
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    for (unsigned challenges = 0;; challenges++) {
+        if (!transfer(attempt, url, sent->header, addresses, error))
+            return false;
+        enum challenge_scheme wanted = attempt->response.challenge.scheme;
+        bool answerable =
+            wanted == CHALLENGE_BEARER || (wanted == CHALLENGE_BASIC && attempt->may_authorize);
+        if (attempt->response.http.status != 401 || !answerable || challenges == TARGET_CHALLENGES)
+            return true;
+        /* A token that was fetched for this very request, and refused, is not fetched again. */
+        if (challenges && sent->fresh)
+            return true;
+        free(refused);
+        refused = sent->header ? strdup(sent->header) : NULL;
+        need.refused = refused;
+        need.effort = challenges ? TOKEN_NEW : TOKEN_HELD;
+        if (!authorize_target(attempt, url, &need, sent, error))
+            return false;
+    }
+}
+
+/* Follows the redirects that the registry's response began. `sent` is then what the last request
+ * carried. */
+static bool follow_redirects(struct attempt *attempt, struct authorization *sent,
                              struct error *error) {
     const struct location *location = location_of(attempt);
     cleanup_free char *url = NULL;
@@ -291,9 +366,12 @@ static bool follow_redirects(struct attempt *attempt, const struct authorization
         attempt->may_authorize =
             attempt->may_authorize && redirect_keeps_authorization(&location->origin, url);
         origin_parse(url, &origin);
+        if (!attempt->may_authorize) {
+            authorization_wipe(sent);
+            sent->anonymous = true;
+        }
         struct address_rule addresses = addresses_of(location, &origin);
-        if (!transfer(attempt, url, attempt->may_authorize ? sent->header : NULL, &addresses,
-                      error))
+        if (!ask_elsewhere(attempt, url, &addresses, sent, error))
             return error_wrap(error, "redirected to %s", origin.host);
     }
     return true;
@@ -316,15 +394,6 @@ static bool try_harder(const struct attempt *attempt, const struct authorization
     bool done = *effort == TOKEN_NEW_CREDENTIAL || (sent->fresh && sent->anonymous);
     *effort = TOKEN_NEW_CREDENTIAL;
     return !done;
-}
-
-static bool authorize(struct attempt *attempt, const struct authorization_need *need,
-                      struct authorization *out, struct error *error) {
-    bool ok = authorizer_get(attempt->authorizer, need, out, error);
-    attempt->retry = out->retry;
-    if (!ok && error->kind == ERROR_RATE_LIMITED)
-        location_quieten(location_of(attempt), error->retry_after_s);
-    return ok;
 }
 
 /* Whether to ask *again with another Authorization. False: the refusal of a request without

@@ -1,7 +1,7 @@
 /*
  * One attempt at a request to a registry: a chain of transfers. First the target that an earlier
  * redirect led to, when one is known; else the registry itself, its 401 and the token, and then up
- * to five redirects. Errors are not NULL here.
+ * to five redirects, each of which may lead to a 401 of its own. Errors are not NULL here.
  */
 #ifndef UPSTREAM_ATTEMPT_H
 #define UPSTREAM_ATTEMPT_H
@@ -32,7 +32,8 @@ struct attempt {
     uint64_t expected; /* bytes that the head announced */
 
     bool redirected;    /* the response comes from where the registry led */
-    bool may_authorize; /* and the Authorization could still be sent there */
+    bool may_authorize; /* and the registry's Authorization could still be sent there */
+    bool authorized;    /* the transfer carried an Authorization, whoever's */
 
     /* What the caller looks at afterwards. */
     bool head_given;  /* the sink has seen a head: no further attempt may follow */

@@ -1,15 +1,19 @@
 /* Answers the challenges of a location. */
 #include "upstream/authorizer.h"
 
+#include <stdio.h>
 #include <string.h>
+#include "base/buffer.h"
 #include "upstream/credential.h"
 
 void authorizer_init(struct authorizer *authorizer) {
     lock_init(&authorizer->challenge_lock);
     tokens_init(&authorizer->tokens);
+    tokens_init(&authorizer->elsewhere);
 }
 
 void authorizer_finish(struct authorizer *authorizer) {
+    tokens_finish(&authorizer->elsewhere);
     tokens_finish(&authorizer->tokens);
     lock_finish(&authorizer->challenge_lock);
     location_finish(&authorizer->location);
@@ -67,4 +71,35 @@ bool authorizer_get(struct authorizer *authorizer, const struct authorization_ne
     if (!ok)
         forget_challenge(authorizer, &challenge);
     return ok;
+}
+
+/* ---- where the location's redirects lead ---- */
+
+bool authorizer_get_elsewhere(struct authorizer *authorizer, const char *url,
+                              const struct challenge *challenge,
+                              const struct authorization_need *need, struct authorization *out,
+                              struct error *error) {
+    struct location *from = &authorizer->location;
+    struct location there = {.client = from->client,
+                             .settings = from->settings,
+                             .token_requests = from->token_requests,
+                             .led_from = from};
+    *out = (struct authorization){.scheme = CHALLENGE_BEARER, .anonymous = true};
+    if (!origin_parse(url, &there.origin))
+        return error_set(error, ERROR_INVALID, "it led to no http or https URL");
+    origin_host(&there.origin, there.service);
+    origin_host(&there.origin, there.credential_host);
+    cleanup_buffer struct buffer scope = {0}, key = {0};
+    if (challenge->scope[0])
+        buffer_append_string(&scope, challenge->scope);
+    else
+        buffer_printf(&scope, "repository:%s:pull", need->repository);
+    buffer_printf(&key, "%s://%s %s", there.origin.https ? "https" : "http", there.service,
+                  scope.failed ? "" : scope.bytes);
+    if (scope.failed || key.failed)
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    struct authorization_need here = *need;
+    here.repository = key.bytes;
+    tokens_change_scope(&authorizer->elsewhere, key.bytes, scope.bytes);
+    return tokens_get(&authorizer->elsewhere, &there, challenge, &here, out, error);
 }

@@ -15,6 +15,7 @@ struct authorizer {
     struct lock challenge_lock;
     struct challenge challenge GUARDED_BY(challenge_lock); /* the last one; NONE at first */
     struct tokens tokens;
+    struct tokens elsewhere; /* of hosts to which the location led: anonymous ones */
 };
 
 /* `location` is initialised by the caller before, and finished here. */
@@ -29,6 +30,16 @@ void authorizer_finish(struct authorizer *authorizer);
  */
 bool authorizer_get(struct authorizer *authorizer, const struct authorization_need *need,
                     struct authorization *out, struct error *error);
+
+/*
+ * The Authorization for `url`, to which redirects of the location led and which responded with this
+ * Bearer challenge. The token is asked for without a credential, at a realm that belongs to the
+ * host of `url`, and is for that host alone. False: as authorizer_get().
+ */
+bool authorizer_get_elsewhere(struct authorizer *authorizer, const char *url,
+                              const struct challenge *challenge,
+                              const struct authorization_need *need, struct authorization *out,
+                              struct error *error);
 
 /* Remembers the challenge that a request to `repository` was responded to with. True: it wants
  * another scope than the token was for. */

@@ -37,6 +37,8 @@ static bool own_is_link_local(const struct location *location) {
 }
 
 struct address_rule location_addresses_own(const struct location *location) {
+    if (location->led_from)
+        return location_addresses_elsewhere(location->led_from, location->origin.host);
     return (struct address_rule){
         .allow_loopback = location->configured,
         .allow_link_local = own_is_link_local(location),
@@ -45,6 +47,8 @@ struct address_rule location_addresses_own(const struct location *location) {
 
 struct address_rule location_addresses_elsewhere(const struct location *location,
                                                  const char *host) {
+    if (location->led_from)
+        return location_addresses_elsewhere(location->led_from, host);
     return (struct address_rule){
         .allow_loopback = atomic_load(&location->is_loopback),
         .allow_link_local = own_is_link_local(location) && strcmp(host, location->origin.host) == 0,

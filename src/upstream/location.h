@@ -24,6 +24,8 @@ struct location {
     struct credential_source *credentials;    /* borrowed; NULL: anonymous */
     const struct upstream_settings *settings; /* the upstream's */
     struct metric *token_requests;
+    const struct location *led_from; /* borrowed; not NULL: a redirect of that location led to this
+                                      * one, which nobody configured and which has no credentials */
 
     _Atomic int64_t quiet_until_ms; /* clock_ms() until which upstream wants no requests */
     atomic_bool is_loopback; /* its address is on this machine: its redirects may lead there */

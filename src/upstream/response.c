@@ -89,7 +89,12 @@ static void describe_credentials(const struct refusal *refusal, char *out, size_
     *out = '\0';
     if (kind_of(refusal->status) != ERROR_DENIED)
         return;
-    if (refusal->anonymous)
+    if (refusal->elsewhere)
+        snprintf(out, size,
+                 " (asked without credentials, because %.100s led there: name that host as the "
+                 "upstream to use credentials)",
+                 refusal->host);
+    else if (refusal->anonymous)
         snprintf(out, size, " (asked without credentials: set credentials for %.120s)",
                  refusal->host);
     else if (refusal->credentials_from && *refusal->credentials_from)

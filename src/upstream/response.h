@@ -32,6 +32,7 @@ struct refusal {
     const void *body; /* at most REFUSAL_BODY_LIMIT bytes of it are read; may be NULL */
     size_t body_length;
     bool anonymous;               /* the request carried no credential */
+    bool elsewhere;               /* it went to where `host` led, which gets no credential */
     const char *credentials_from; /* where its credential came from; "" or NULL: not known */
     const char *host;             /* the host for which credentials can be set */
 };

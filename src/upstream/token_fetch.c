@@ -184,7 +184,7 @@ static bool ask_once(const struct realm_question *question, const struct credent
 
 /* Makes an error of the token service's refusal. */
 static bool refuse(const struct client_response *response, const struct credential *credential,
-                   const char *host, bool *retry, struct error *error) {
+                   const struct location *location, bool *retry, struct error *error) {
     *retry = response->status >= 500 || response->status == 408;
     upstream_response_error(
         &(struct refusal){
@@ -193,8 +193,10 @@ static bool refuse(const struct client_response *response, const struct credenti
             .body = response->body.bytes,
             .body_length = response->body.length,
             .anonymous = credential->kind == CREDENTIAL_ANONYMOUS,
+            .elsewhere = location->led_from != NULL,
             .credentials_from = credential->from,
-            .host = host,
+            .host = location->led_from ? location->led_from->credential_host
+                                       : location->credential_host,
         },
         error);
     if (error->kind == ERROR_NOT_FOUND) /* the token service is missing, not the image */
@@ -210,7 +212,7 @@ static bool take_token(const struct realm_question *question,
     bool ok =
         response->status == 200
             ? token_read(response->body.bytes, response->body.length, &out->value, &life_s, error)
-            : refuse(response, credential, question->location->credential_host, &out->retry, error);
+            : refuse(response, credential, question->location, &out->retry, error);
     const char *realm = question->wish->challenge->realm;
     if (!ok)
         return error_wrap(error, "token from %.*s", (int)strcspn(realm, "?#"), realm);

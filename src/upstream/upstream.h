@@ -3,8 +3,9 @@
  *
  * An upstream is one registry under the host name by which clients know it. The upstream's
  * credentials are sent to the upstream and to no other host: not along a redirect, and not to a
- * token service elsewhere (design, promise 8 and section 5 "Where credentials may go"). A fallback
- * on another host gets the credentials that Docker's config or a helper has for that host, and no
+ * token service elsewhere (design, promise 8 and section 5 "Where credentials may go"). A registry
+ * to which a redirect leads gets a token that was asked for without a credential. A fallback on
+ * another host gets the credentials that Docker's config or a helper has for that host, and no
  * others.
  *
  * Threads: any thread may make any call. A request blocks the thread that makes it. Connections are
