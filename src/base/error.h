@@ -36,6 +36,7 @@ enum error_kind {
 struct error {
     enum error_kind kind;
     int retry_after_s; /* seconds until another request makes sense; 0: unknown */
+    int status;        /* of upstream's response that this error says; 0: none */
     char code[32];     /* OCI error code as upstream gave it, or "" */
     char text[600];    /* one or more clauses, printable, without a final newline */
 };

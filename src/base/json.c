@@ -42,7 +42,9 @@ json_t *bounded_json_load_by(size_t flags, const void *bytes, size_t length, str
     if (!is_bounded(bytes, length, error))
         return NULL;
     json_t *json = json_loadb(bytes ? bytes : "", length, flags, &fault);
-    if (!json && json_error_code(&fault) == json_error_out_of_memory)
+    /* jansson 2.14 says nothing when an allocation of its parser fails. */
+    bool no_memory = json_error_code(&fault) == json_error_out_of_memory || !fault.text[0];
+    if (!json && no_memory)
         error_set(error, ERROR_MEMORY, "out of memory reading JSON");
     else if (!json)
         error_set(error, ERROR_INVALID, "not JSON: line %d, column %d: %s", fault.line,

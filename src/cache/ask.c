@@ -78,7 +78,7 @@ static bool ask_location(struct cache *cache, struct upstream *upstream, struct 
 
 /* Whether another location may have what this one did not give. */
 static bool may_be_elsewhere(const struct asking *asking, const struct error *error) {
-    if (asking->request.page)
+    if (asking->request.page || asking->request.last)
         return false;
     switch (error->kind) {
     case ERROR_UNAVAILABLE:

@@ -8,12 +8,18 @@
 #include "cache/ask.h"
 #include "cache/cache_private.h"
 #include "oci/manifest.h"
+#include "oci/referrers.h"
 
 enum {
     PAGE_LIMIT = 1000,          /* pages of one list; with more, upstream probably repeats itself */
     PAGE_SIZE_LIMIT = 16 << 20, /* bytes of one page */
-    ENTRY_LIMIT = 1 << 20,      /* tags or referrers in all */
+    TAGS_LIMIT = 16 << 20,      /* bytes of all tags of a list, each with TAG_COST */
+    TAG_COST = 48,              /* memory of a string beside its characters, roughly */
+    REFERRERS_LIMIT = MANIFEST_SIZE_LIMIT, /* bytes of all pages; an index is no larger */
+    TAGS_PAGE = 1000, /* tags that a page should have; unasked, some registries send 50 */
 };
+
+/* ---- the pages of a list ---- */
 
 /* A list under way. On the heap, because a head is large. */
 struct list {
@@ -21,7 +27,10 @@ struct list {
     struct question *question;
     const char *member; /* an array in each page, whose entries are gathered */
     json_t *all, *page; /* owned */
+    unsigned pages;
+    size_t cost, limit;                                 /* of `all`, in bytes */
     char next[sizeof((struct upstream_head *)0)->next]; /* "": no further page */
+    char last[TAG_LIMIT + 1];                           /* the last tag so far */
 };
 
 static void list_free(struct list *list) {
@@ -33,55 +42,148 @@ static void list_free(struct list *list) {
     free(list);
 }
 
-/* Reads a page. */
+static bool fail_list(const struct list *list, struct error *error, const char *why) {
+    const struct repository_name *name = &list->question->repository.name;
+    return error_set(error, ERROR_UNAVAILABLE, "upstream %s: the list of %s of %s %s", name->host,
+                     list->member, name->path, why);
+}
+
+/* Reads JSON twice before it calls it invalid, because jansson 2.14 takes some allocations that
+ * fail for invalid tokens, and what is no JSON would mean that nothing refers to an image. */
+static json_t *read_json(const void *bytes, size_t length, struct error *error) {
+    json_t *json = bounded_json_load_by(0, bytes, length, error);
+    return json || error->kind == ERROR_MEMORY ? json
+                                               : bounded_json_load_by(0, bytes, length, error);
+}
+
+/* A page of a captive portal or a proxy is no list, even with status 200. */
+static bool is_tags_page(const json_t *json) {
+    const json_t *tags = json_object_get(json, "tags");
+    return json_is_array(tags) || json_is_null(tags) ||
+           (!tags && json_is_string(json_object_get(json, "name")));
+}
+
 static bool accept_page(struct asking *asking, struct error *error) {
     struct list *list = asking->context;
     json_decref(list->page);
-    list->page = bounded_json_load_by(0, asking->body.bytes, asking->body.length, error);
+    list->page = read_json(asking->body.bytes, asking->body.length, error);
     if (!list->page && error->kind == ERROR_MEMORY)
         return false;
-    const json_t *entries = json_object_get(list->page, list->member);
-    if (json_is_object(list->page) && (!entries || json_is_array(entries) || json_is_null(entries)))
+    bool is_tags = asking->request.what == UPSTREAM_TAGS;
+    if (is_tags ? is_tags_page(list->page) : referrers_is_index(list->page))
         return true;
-    return error_set(error, ERROR_UNAVAILABLE, "upstream %s: the list of %s of %s is malformed",
-                     list->question->repository.name.host, list->member,
-                     list->question->repository.name.path);
+    fail_list(list, error, "is malformed");
+    if (!is_tags && list->pages == 0)
+        error->kind = ERROR_UNSUPPORTED; /* whatever responded is no referrers API */
+    return false;
 }
 
-/* Gets the next page and adds its entries. */
+static size_t cost_of(const struct list *list, const json_t *entries) {
+    size_t cost = 0, index;
+    const json_t *entry;
+    if (list->asking.request.what == UPSTREAM_REFERRERS)
+        return list->asking.body.length;
+    json_array_foreach (entries, index, entry)
+        cost += TAG_COST + json_string_length(entry);
+    return cost;
+}
+
+/* Adds the page's entries. */
+static bool add_entries(struct list *list, struct error *error) {
+    json_t *entries = json_object_get(list->page, list->member);
+    list->cost += cost_of(list, entries);
+    if (list->cost > list->limit)
+        return fail_list(list, error, "is longer than tarn's limit of bytes");
+    if (json_is_array(entries) && json_array_extend(list->all, entries) != 0)
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    return true;
+}
+
+/*
+ * Finds what to ask for next: the page that the response names, or, when it names none but is as
+ * long as was asked for, the tags after its last one, because some registries cut a list without
+ * saying so. False: nothing more.
+ */
+static bool find_next(struct list *list) {
+    const json_t *tags = json_object_get(list->page, list->member);
+    size_t count = json_array_size(tags);
+    struct upstream_request *request = &list->asking.request;
+    memcpy(list->next, list->asking.head.next, sizeof list->next);
+    request->page = list->next[0] ? list->next : NULL;
+    if (request->page)
+        return true;
+    if (request->page_size == 0 || count != request->page_size)
+        return false;
+    const json_t *last = json_array_get(tags, count - 1);
+    struct text name = {json_string_value(last), json_string_length(last)};
+    if (!name.at || !reference_is_tag(name) || text_is(name, list->last) ||
+        !text_copy(name, list->last, sizeof list->last))
+        return false;
+    request->last = list->last;
+    return true;
+}
+
+/* Whether a refusal is about the request, not about who sends it or how often. */
+static bool is_about_request(int status) {
+    return status / 100 == 4 && status != 401 && status != 403 && status != 407 && status != 408 &&
+           status != 425 && status != 429;
+}
+
 static bool add_page(struct list *list, struct error *error) {
     struct question *question = list->question;
-    list->asking.request.page = list->next[0] ? list->next : NULL;
-    if (!ask_get(question->cache, &question->repository, &list->asking, error))
-        return false;
-    memcpy(list->next, list->asking.head.next, sizeof list->next);
-    json_t *entries = json_object_get(list->page, list->member);
-    return !json_is_array(entries) || json_array_extend(list->all, entries) == 0 ||
-           error_set(error, ERROR_MEMORY, "out of memory");
+    bool got = ask_get(question->cache, &question->repository, &list->asking, error);
+    bool is_first = list->pages == 0;
+    if (!got && is_first && list->asking.request.page_size && is_about_request(error->status) &&
+        error->kind != ERROR_NOT_FOUND) { /* some registries refuse that many entries */
+        list->asking.request.page_size = 0;
+        list->asking.request.location = 0;
+        got = ask_get(question->cache, &question->repository, &list->asking, error);
+    }
+    if (!got && !is_first) { /* the list exists, but not all of it can be had */
+        error->status = 0;
+        if (error->kind == ERROR_NOT_FOUND)
+            error->kind = ERROR_UNAVAILABLE;
+    }
+    list->pages++;
+    return got && add_entries(list, error);
 }
 
-/* Gets a list page by page. */
-static json_t *gather(struct question *question, enum upstream_what what, const char *reference,
-                      const char *member, struct error *error) {
+static struct list *list_new(struct question *question, enum upstream_what what,
+                             const char *reference) {
     struct list *list = calloc(1, sizeof *list);
-    json_t *all = NULL;
-    if (!list || !(list->all = json_array())) {
-        error_set(error, ERROR_MEMORY, "out of memory");
-        list_free(list);
+    if (!list)
         return NULL;
-    }
-    list->question = question;
-    list->member = member;
-    list->asking = (struct asking){.request = {.what = what, .reference = reference},
-                                   .limit = PAGE_SIZE_LIMIT,
-                                   .accept = accept_page,
-                                   .context = list};
-    bool ok = true;
-    unsigned pages = 0;
-    do
+    bool is_tags = what == UPSTREAM_TAGS;
+    *list = (struct list){
+        .asking = {.request = {.what = what,
+                               .reference = reference,
+                               .page_size = is_tags ? TAGS_PAGE : 0},
+                   .limit = PAGE_SIZE_LIMIT,
+                   .accept = accept_page,
+                   .context = list},
+        .question = question,
+        .member = is_tags ? "tags" : "manifests",
+        .all = json_array(),
+        .limit = is_tags ? TAGS_LIMIT : REFERRERS_LIMIT,
+    };
+    return list;
+}
+
+/* Gets a list page by page, wholly or not at all. The result is an array. */
+static json_t *gather(struct question *question, enum upstream_what what, const char *reference,
+                      struct error *error) {
+    struct list *list = list_new(question, what, reference);
+    json_t *all = NULL;
+    bool ok = list && list->all;
+    if (!ok)
+        error_set(error, ERROR_MEMORY, "out of memory");
+    while (ok) {
         ok = add_page(list, error);
-    while (ok && list->next[0] && ++pages < PAGE_LIMIT &&
-           json_array_size(list->all) <= ENTRY_LIMIT);
+        if (!ok || !find_next(list))
+            break;
+        if (list->pages == PAGE_LIMIT)
+            ok = fail_list(list, error, "has more pages than tarn's limit of 1000");
+    }
     if (ok)
         all = take(list->all);
     list_free(list);
@@ -90,7 +192,7 @@ static json_t *gather(struct question *question, enum upstream_what what, const 
 
 /* Makes `json` (released here) the question's document. */
 static bool finish(struct question *question, const char *media_type, json_t *json,
-                   struct error *error) {
+                   int64_t fresh_ms, struct error *error) {
     cleanup_json json_t *owned = json;
     cleanup_buffer struct buffer text = {0};
     struct digest digest;
@@ -99,10 +201,11 @@ static bool finish(struct question *question, const char *media_type, json_t *js
         !(question->document = document_new(&digest, media_type, text.length, true)))
         return error_set(error, ERROR_MEMORY, "out of memory");
     memcpy(question->document->bytes, text.bytes, text.length);
-    slot_put(question->cache, question->key, question->document,
-             ask_tag_ttl(&question->repository));
+    slot_put(question->cache, question->key, question->document, fresh_ms);
     return true;
 }
+
+/* ---- tags ---- */
 
 static int compare_names(const void *a, const void *b) {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
@@ -130,7 +233,7 @@ static json_t *sorted_tags(json_t *tags) {
 }
 
 bool listing_answer_tags(struct question *question, struct error *error) {
-    cleanup_json json_t *tags = gather(question, UPSTREAM_TAGS, NULL, "tags", error);
+    cleanup_json json_t *tags = gather(question, UPSTREAM_TAGS, NULL, error);
     if (!tags) {
         if (error->kind == ERROR_NOT_FOUND)
             slot_put_absent(question->cache, question->key, error,
@@ -142,13 +245,41 @@ bool listing_answer_tags(struct question *question, struct error *error) {
         question, "application/json",
         sorted ? json_pack("{s:s,s:o}", "name", question->repository.name.path, "tags", sorted)
                : NULL,
-        error);
+        ask_tag_ttl(&question->repository), error);
 }
 
-/* For an upstream without a referrers endpoint: reads the tag that clients write instead
+/* ---- referrers ---- */
+
+/*
+ * Whether the failure says that upstream has no referrers API. Registries say so by many statuses:
+ * 404, 400 (Harbor before 2.9), 405, 406, 422, 501, or a page of another kind. 401 and 403 are
+ * among them, because some registries have no rule for that path: the fallback tag then tells
+ * whether the repository is readable. A registry that is busy or failing says nothing.
+ */
+static bool has_no_api(const struct error *error) {
+    return error->kind == ERROR_UNSUPPORTED || error->status == 401 || error->status == 403 ||
+           error->status == 501 || is_about_request(error->status);
+}
+
+/* The entries of the index under the fallback tag; an empty array, if the document is no index, or
+ * is the subject itself, which some registries find under that tag. */
+static json_t *fallback_entries(const struct question *question, const struct document *document,
+                                struct error *error) {
+    cleanup_json json_t *json = read_json(document->bytes, document->length, error);
+    if (!json && error->kind == ERROR_MEMORY)
+        return NULL;
+    json_t *manifests = json_object_get(json, "manifests");
+    if (!json_is_array(manifests) || !referrers_is_index(json) ||
+        strcmp(document->media_type, MEDIA_DOCKER_LIST) == 0 ||
+        digest_equal(&document->digest, &question->reference.digest))
+        return json_array();
+    return json_incref(manifests);
+}
+
+/* For an upstream without a referrers API: reads the tag that clients write instead
  * (distribution-spec, "Referrers Tag Schema"). The result is an array of descriptors, empty if
- * there is no such tag. */
-static json_t *fallback_referrers(struct question *question, struct error *error) {
+ * there is no such tag. *stale: upstream failed, and the tag was held. */
+static json_t *fallback_referrers(struct question *question, bool *stale, struct error *error) {
     struct reference tag = {0};
     struct cache_result found;
     char digest[DIGEST_STRING_SIZE];
@@ -158,28 +289,37 @@ static json_t *fallback_referrers(struct question *question, struct error *error
     text_copy((struct text){digest, strnlen(digest, TAG_LIMIT)}, tag.tag, sizeof tag.tag);
     if (!cache_manifest(question->cache, &question->repository, &tag, false, &found, error))
         return error->kind == ERROR_NOT_FOUND ? json_array() : NULL;
-    cleanup_json json_t *json =
-        bounded_json_load_by(0, found.document->bytes, found.document->length, error);
+    *stale = found.outcome == CACHE_STALE;
+    json_t *entries = fallback_entries(question, found.document, error);
     document_release(found.document);
-    if (!json) /* it was valid JSON when it arrived, so the reason is missing memory */
-        return NULL;
-    json_t *manifests = json_object_get(json, "manifests");
-    return json_is_array(manifests) ? json_incref(manifests) : json_array();
+    return entries;
 }
 
 bool listing_answer_referrers(struct question *question, struct error *error) {
     char digest[DIGEST_STRING_SIZE];
-    json_t *manifests =
-        gather(question, UPSTREAM_REFERRERS, digest_format(&question->reference.digest, digest),
-               "manifests", error);
-    if (!manifests && (error->kind == ERROR_NOT_FOUND || error->kind == ERROR_UNSUPPORTED))
-        manifests = fallback_referrers(question, error);
+    bool stale = false;
+    json_t *manifests = gather(question, UPSTREAM_REFERRERS,
+                               digest_format(&question->reference.digest, digest), error);
+    if (!manifests && has_no_api(error))
+        manifests = fallback_referrers(question, &stale, error);
     if (!manifests)
         return false;
+    /* An empty list is an absence: clients look again right after they have signed an image. */
+    int64_t fresh_ms = ask_tag_ttl(&question->repository);
+    if (json_array_size(manifests) == 0 && fresh_ms > question->cache->negative_ttl_ms)
+        fresh_ms = question->cache->negative_ttl_ms;
     return finish(question, MEDIA_OCI_INDEX,
                   json_pack("{s:i,s:s,s:o}", "schemaVersion", 2, "mediaType", MEDIA_OCI_INDEX,
                             "manifests", manifests),
-                  error);
+                  stale ? 0 : fresh_ms, error);
+}
+
+/* Whether upstream's failure may be hidden behind the held list. That nothing refers to an image is
+ * only true as long as upstream says so. */
+static bool may_serve_stale(const struct document *held, const struct error *error) {
+    static const char empty[] = "\"manifests\":[]";
+    return held && error->kind != ERROR_NOT_FOUND &&
+           !memmem(held->bytes, held->length, empty, strlen(empty));
 }
 
 /* Finds a list in memory if it is fresh, else at upstream, else a stale one in memory. `inquiry`
@@ -205,7 +345,7 @@ static bool get(struct cache *cache, const struct inquiry *inquiry, const char *
         result->outcome = answer.joined ? CACHE_JOINED : CACHE_MISS;
         return true;
     }
-    if (held && error->kind != ERROR_NOT_FOUND) {
+    if (may_serve_stale(held, error)) {
         const struct repository_name *name = &inquiry->repository->name;
         log_at(LOG_WARN, "serving a stale list", LOG_STRING("upstream", name->host),
                LOG_STRING("repository", name->path), LOG_STRING("error", error->text));

@@ -59,22 +59,37 @@ static bool parameters_say_next(struct text parameters) {
         value = text_trim(value);
         if (value.length >= 2 && text_starts(value, "\"") && text_ends(value, "\""))
             value = (struct text){value.at + 1, value.length - 2};
-        if (text_is_nocase(text_trim(name), "rel") && text_is_nocase(value, "next"))
+        while (text_is_nocase(text_trim(name), "rel") && value.at) { /* words between spaces */
+            if (text_is_nocase(text_cut(value, ' ', &value), "next"))
+                return true;
+        }
+    }
+    return false;
+}
+
+static bool mentions_next(struct text text) {
+    for (size_t i = 0; i + 4 <= text.length; i++) {
+        if (strncasecmp(text.at + i, "next", 4) == 0)
             return true;
     }
     return false;
 }
 
-/* The target of the first link with rel=next; `at` is NULL when there is none. */
-static struct text find_next(struct text link) {
-    for (;;) {
-        struct text after, target;
-        text_cut(link, '<', &after);
+/* Finds the first link with rel=next; target->at is NULL when there is none. False: there is none,
+ * but the word stands there, in a field that is malformed or that this function does not
+ * understand. */
+static bool find_next(struct text link, struct text *target) {
+    bool mentioned = false;
+    while (link.length > 0) {
+        struct text after, before = text_cut(link, '<', &after);
+        mentioned = mentioned || mentions_next(before);
         if (!after.at)
-            return (struct text){NULL, 0};
-        target = text_cut(after, '>', &link);
-        if (!link.at)
-            return (struct text){NULL, 0};
+            break;
+        *target = text_cut(after, '>', &link);
+        if (!link.at) {
+            mentioned = mentioned || mentions_next(*target);
+            break;
+        }
         size_t length = 0; /* of the parameters, which end at the comma before the next link */
         while (length < link.length && link.at[length] != '<')
             length++;
@@ -86,21 +101,23 @@ static struct text find_next(struct text link) {
             parameters.length--;
         }
         if (parameters_say_next(parameters))
-            return target;
+            return true;
+        mentioned = mentioned || mentions_next(parameters);
         link = text_from(link, length);
     }
+    *target = (struct text){NULL, 0};
+    return !mentioned;
 }
 
 bool redirect_next_page(const char *base, struct text link, char *out, size_t size) {
-    struct origin here, there;
-    struct text target = find_next(link);
+    struct text target = {NULL, 0};
     *out = '\0';
-    cleanup_free char *reference =
-        target.at && target.length <= URL_LIMIT ? text_dup(target) : NULL;
-    cleanup_free char *url = reference ? redirect_resolve(base, reference, NULL) : NULL;
-    if (!url || !origin_parse(base, &here) || !origin_parse(url, &there) ||
-        !origin_equal(&here, &there))
+    if (!find_next(link, &target))
         return false;
-    const char *path = strchr(strstr(url, "://") + 3, '/');
+    if (!target.at)
+        return true;
+    cleanup_free char *reference = target.length <= URL_LIMIT ? text_dup(target) : NULL;
+    cleanup_free char *url = reference ? redirect_resolve(base, reference, NULL) : NULL;
+    const char *path = url ? strchr(strstr(url, "://") + 3, '/') : NULL;
     return path && text_copy(text_of(path), out, size);
 }

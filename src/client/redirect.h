@@ -20,8 +20,12 @@ char *redirect_resolve(const char *base, const char *reference, struct error *er
  * other code than the registry's handles them. */
 bool redirect_keeps_authorization(const struct origin *origin, const char *url);
 
-/* Writes the path and query of rel="next" in a Link field's value to `out`, when that page is at
- * the origin of `base`. False, and "" in `out`: no such link, another origin, or too long. */
+/*
+ * Writes the path and query of rel="next" in a Link field's value to `out`; "": there is no such
+ * link. The scheme and host of the link do not count, because a registry behind a proxy often names
+ * the wrong ones: the page is to be asked for where the list came from. False, and "" in `out`:
+ * there is such a link, or there may be one, but it is malformed, no URL of a page, or too long.
+ */
 bool redirect_next_page(const char *base, struct text link, char *out, size_t size);
 
 #endif

@@ -1,6 +1,8 @@
 /* Reads the fields of a response. */
 #include "client/response.h"
 
+#include <stdio.h>
+#include <string.h>
 #include "base/secret.h"
 
 void client_response_wipe(struct client_response *response) {
@@ -20,6 +22,12 @@ void client_response_begin(struct client_response *response, const struct client
         *wanted->challenge = (struct challenge){0};
 }
 
+static void append_to_list(const struct client_field *field, struct text value) {
+    size_t used = strlen(field->value);
+    snprintf(field->value + used, field->size - used, "%s%.*s", used ? ", " : "",
+             TEXT_PRINT(value));
+}
+
 void client_response_read_field(struct client_response *response,
                                 const struct client_wanted *wanted, struct text name,
                                 struct text value) {
@@ -29,7 +37,11 @@ void client_response_read_field(struct client_response *response,
         challenge_read(value, wanted->challenge);
     for (size_t i = 0; i < wanted->count; i++) {
         const struct client_field *field = &wanted->fields[i];
-        if (text_is_nocase(name, field->name))
+        if (!text_is_nocase(name, field->name))
+            continue;
+        if (field->is_list)
+            append_to_list(field, value);
+        else
             text_copy(value, field->value, field->size);
     }
 }

@@ -28,11 +28,13 @@ struct client_field {
     const char *name; /* any case */
     char *value;      /* "" : absent, or longer than `size` - 1 bytes */
     size_t size;
+    bool is_list; /* several fields make one list (RFC 9110 §5.3), which is cut at `size` - 1 bytes
+                   */
 };
 
 /* What the caller wants of a response beside what struct client_response holds. Zeroed: nothing. */
 struct client_wanted {
-    const struct client_field *fields; /* when a field comes twice, the last one counts */
+    const struct client_field *fields; /* when one that is no list comes twice, the last counts */
     size_t count;
     struct challenge *challenge; /* the best one of all WWW-Authenticate fields; may be NULL */
 };

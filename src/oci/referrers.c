@@ -43,3 +43,13 @@ bool referrers_filter(const void *index_bytes, size_t length, const char *artifa
     *filtered = true;
     return true;
 }
+
+bool referrers_is_index(const json_t *json) {
+    const char *const media_type = json_string_value(json_object_get(json, "mediaType"));
+    const json_t *entries = json_object_get(json, "manifests");
+    bool says_index = media_type && strcmp(media_type, MEDIA_OCI_INDEX) == 0;
+    bool has_blobs = json_object_get(json, "config") || json_object_get(json, "layers") ||
+                     json_object_get(json, "fsLayers");
+    return (says_index || !media_type) && !has_blobs &&
+           (json_is_array(entries) || json_is_null(entries) || (says_index && !entries));
+}

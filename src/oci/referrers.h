@@ -2,6 +2,7 @@
 #ifndef OCI_REFERRERS_H
 #define OCI_REFERRERS_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include "base/buffer.h"
@@ -16,5 +17,9 @@
  */
 bool referrers_filter(const void *index_bytes, size_t length, const char *artifact_type,
                       struct buffer *out, bool *filtered, struct error *error);
+
+/* Whether the JSON is an OCI index, as a list of referrers is. Its `manifests` may be null. A
+ * document that could be read as a manifest too is none (CVE-2021-41190). */
+bool referrers_is_index(const json_t *json);
 
 #endif

@@ -199,13 +199,6 @@ static void give_size(struct attempt *attempt) {
     give_head(attempt, &head, &unwanted);
 }
 
-/* Some registries without the referrers API respond with 405 or 501 in place of 404. */
-static int status_of(const struct attempt *attempt) {
-    int status = attempt->response.http.status;
-    bool no_such_api = status == 405 || status == 501;
-    return attempt->request->what == UPSTREAM_REFERRERS && no_such_api ? 404 : status;
-}
-
 /* Judges the response at the end of a chain: true when it went to the sink. */
 static bool judge(struct attempt *attempt, const struct authorization *sent, bool by_registry,
                   struct error *error) {
@@ -213,7 +206,7 @@ static bool judge(struct attempt *attempt, const struct authorization *sent, boo
     if (attempt->head_given)
         return true;
     const struct refusal refusal = {
-        .status = status_of(attempt),
+        .status = response->status,
         .retry_after_s = response->retry_after_s,
         .body = response->body.bytes,
         .body_length = response->body.length,
@@ -223,6 +216,7 @@ static bool judge(struct attempt *attempt, const struct authorization *sent, boo
         .host = location_of(attempt)->credential_host,
     };
     upstream_response_error(&refusal, error);
+    error->status = refusal.status;
     attempt->retry = refusal.status == 408 || (refusal.status >= 500 && refusal.status != 501);
     if (error->kind == ERROR_RATE_LIMITED && by_registry)
         location_quieten(location_of(attempt), error->retry_after_s);

@@ -18,6 +18,15 @@ enum {
 
 /* ---- what is asked ---- */
 
+static bool append_tags(struct buffer *url, const struct upstream_request *request) {
+    bool ok = buffer_printf(url, "/v2/%s/tags/list", request->repository);
+    if (ok && request->page_size)
+        ok = buffer_printf(url, "?n=%u", request->page_size);
+    if (ok && request->page_size && request->last) /* a tag needs no escapes */
+        ok = buffer_printf(url, "&last=%s", request->last);
+    return ok;
+}
+
 static bool append_path(struct buffer *url, const struct upstream_request *request,
                         const struct location *location) {
     bool paged = request->what == UPSTREAM_TAGS || request->what == UPSTREAM_REFERRERS;
@@ -34,7 +43,7 @@ static bool append_path(struct buffer *url, const struct upstream_request *reque
     case UPSTREAM_BLOB:
         return buffer_printf(url, "/v2/%s/blobs/%s", request->repository, request->reference);
     case UPSTREAM_TAGS:
-        return buffer_printf(url, "/v2/%s/tags/list", request->repository);
+        return append_tags(url, request);
     case UPSTREAM_REFERRERS:
         return buffer_printf(url, "/v2/%s/referrers/%s", request->repository, request->reference);
     }

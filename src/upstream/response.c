@@ -10,12 +10,12 @@
 
 struct client_wanted upstream_response_wanted(struct upstream_response *response) {
 #define FIELD(name, member)                                                                        \
-    { (name), response->member, sizeof response->member }
+    { (name), response->member, sizeof response->member, false }
     const struct client_field fields[] = {
         FIELD("Content-Range", content_range),
         FIELD("ETag", etag),
         FIELD("Docker-Content-Digest", digest),
-        FIELD("Link", link),
+        {"Link", response->link, sizeof response->link, true},
         FIELD("Location", location),
         FIELD("RateLimit-Limit", ratelimit_limit),
         FIELD("RateLimit-Remaining", ratelimit_remaining),
@@ -145,6 +145,14 @@ static bool read_range(const struct upstream_response *from, const struct upstre
     return true;
 }
 
+/* False: there is a next page, or there may be one, but it cannot be asked for. */
+static bool read_next(const struct upstream_response *from, const char *url,
+                      struct upstream_head *out) {
+    bool is_cut = strlen(from->link) == sizeof from->link - 1;
+    return redirect_next_page(url, text_of(from->link), out->next, sizeof out->next) &&
+           (out->next[0] || !is_cut);
+}
+
 bool upstream_response_head(const struct upstream_response *from,
                             const struct upstream_request *request, const char *url,
                             struct upstream_head *out, struct error *error) {
@@ -152,8 +160,11 @@ bool upstream_response_head(const struct upstream_response *from,
     memcpy(out->content_type, from->http.content_type, sizeof out->content_type);
     memcpy(out->etag, from->etag, sizeof out->etag);
     out->has_digest = digest_parse(text_of(from->digest), &out->digest);
-    if (request->what == UPSTREAM_TAGS || request->what == UPSTREAM_REFERRERS)
-        redirect_next_page(url, text_of(from->link), out->next, sizeof out->next);
+    bool paged = request->what == UPSTREAM_TAGS || request->what == UPSTREAM_REFERRERS;
+    if (paged && !read_next(from, url, out))
+        return error_set(error, ERROR_UNAVAILABLE,
+                         "the list has a next page that cannot be asked for: Link \"%.100s\"",
+                         from->link);
     if (from->http.status == 206)
         return read_range(from, request, out, error);
     if (from->http.status != 200)

@@ -116,6 +116,8 @@ struct upstream_request {
     const char *repository; /* with library/ already added */
     const char *reference;  /* tag or digest; unused for TAGS */
     const char *page;       /* TAGS, REFERRERS: the path-and-query of a next page, from `next` */
+    unsigned page_size;     /* TAGS: entries of a page; 0: as many as upstream likes */
+    const char *last;       /* TAGS: only those after this one, with page_size; may be NULL */
     bool has_range;
     uint64_t range_first, range_last; /* inclusive; range_last UINT64_MAX: to the end */
     uint64_t range_suffix;            /* not 0: the last `range_suffix` bytes instead */
@@ -140,7 +142,9 @@ struct upstream_head {
     char etag[160];
     bool has_digest;
     struct digest digest; /* Docker-Content-Digest, if it is a digest */
-    char next[2048];      /* path and query of Link rel="next" at the same origin, or "" */
+    char next[2048]; /* path and query of Link rel="next", to be asked at the same location; "":
+                        this page is the last. A next page that cannot be asked for makes the
+                        request fail (UNAVAILABLE) */
 };
 
 /* Takes a response as it comes. A function that returns false ends the request with the error that
@@ -160,7 +164,7 @@ struct upstream_sink {
  * Makes one request, with its token, its redirects (at most 5, each of at most 16 KiB) and, until
  * the head is handed on, its retries. True: the whole body was handed on and was as long as
  * announced. False, by the error's kind:
- *   NOT_FOUND     404; `code` is upstream's (REFERRERS: also 405 and 501, no such API)
+ *   NOT_FOUND     404; `code` is upstream's
  *   DENIED        401 or 403 after the credentials were tried; the text says which were used
  *   RATE_LIMITED  429; retry_after_s is at least 1, and 30 when upstream named no time. Until that
  *                 time is over every further request fails at once, without asking upstream
@@ -169,7 +173,8 @@ struct upstream_sink {
  *   TIMEOUT       no connection or no head in time, or silence for stall_timeout in mid-body
  *   BUSY          no free connection to this upstream in time
  *   CLOSED        cancelled
- * and whatever a function of the sink set. Every text begins with "upstream HOST: ".
+ * and whatever a function of the sink set. When the registry refused, error->status is its status
+ * (not its token service's). Every text begins with "upstream HOST: ".
  */
 bool upstream_perform(struct upstream *upstream, const struct upstream_request *request,
                       const struct upstream_sink *sink, struct error *error);

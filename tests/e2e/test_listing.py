@@ -6,6 +6,7 @@ import re
 import pytest
 
 from kit.content import OCI_INDEX, OCI_MANIFEST, descriptor, digest_of, index, manifest
+from kit.processes import wait_until
 
 TAGS = sorted(["1", "1.10", "1.2", "2", "latest", "v1.0.0-rc.1", "_x", "Zeta", "a", "b"])
 
@@ -107,6 +108,110 @@ def test_a_tag_list_that_is_none(tarn, upstream, body):
         assert set(reply.json()["tags"] or []) <= {"ok"}
 
 
+# ---- lists that are whole or an error
+
+
+def pages_of(upstream, *pages):
+    """tags/list in pages: (tags, Link), …; each further page has `last=` its number."""
+    for number, (tags, link) in reversed(list(enumerate(pages))):
+        upstream.fault(rf"/tags/list\?.*last={number}" if number else "/tags/list",
+                       status=200, body=json.dumps({"name": "org/app", "tags": tags}).encode(),
+                       headers={"Link": link} if link else {})
+
+
+NEXT = "/v2/org/app/tags/list?n=2&last=1"
+
+
+@pytest.mark.parametrize("link", [
+    f'<{NEXT}>; rel="next"', f"<{NEXT}>;rel=next", f'<https://fake.test{NEXT}>; rel="next"',
+    f'<http://internal:5000{NEXT}>; rel="next"', f'<//elsewhere.example{NEXT}>; rel="next"',
+    f'</v2/>; rel="help", <{NEXT}>; REL="Next"', f'<{NEXT}>; rel="last next"',
+    '<?n=2&last=1>; rel="next"', "<list?last=1>; rel=next"])
+def test_the_next_page_is_asked_for_at_the_same_registry(tarn, upstream, link):
+    pages_of(upstream, (["a", "b"], link), (["c"], None))
+    assert tarn.get("/v2/org/app/tags/list").json()["tags"] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("link", [
+    '<ftp://fake.test/x>; rel="next"', f'{NEXT}; rel="next"', f'<{NEXT}; rel="next"',
+    f'<https://user:password@fake.test{NEXT}>; rel="next"', f'<{NEXT}>; rel="next',
+    f'<{NEXT}{"x" * 3000}>; rel="next"', f'<{NEXT}{"x" * 9000}>; rel="next"'])
+def test_a_list_whose_next_page_cannot_be_asked_for_is_an_error(tarn, upstream, link):
+    pages_of(upstream, (["a", "b"], link), (["c"], None))
+    assert tarn.get("/v2/org/app/tags/list").status == 502
+    upstream.heal()
+    upstream.repository("org/app").add_manifest(manifest(b"{}", []), tag="whole")
+    assert tarn.get("/v2/org/app/tags/list").json()["tags"] == ["whole"]  # nothing was cached
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 429, 500, 503])
+def test_a_list_whose_second_page_fails_is_an_error(tarn, upstream, status):
+    upstream.fault("last=1", status=status, headers={"Retry-After": "1"})
+    pages_of(upstream, (["a", "b"], f'<{NEXT}>; rel="next"'))
+    expected = status if status in (403, 429) else 502
+    assert tarn.get("/v2/org/app/tags/list").status == expected
+
+
+def test_pages_without_an_end_are_an_error(tarn, upstream):
+    upstream.fault("/tags/list", status=200, body=b'{"name":"org/app","tags":["a"]}',
+                   headers={"Link": f'<{NEXT}>; rel="next"'})
+    assert tarn.get("/v2/org/app/tags/list", timeout=60).status == 502
+
+
+@pytest.mark.parametrize("body", [b"<html>login</html>", b'{"error":"log in"}', b"[]", b"",
+                                  b'{"tags":{}}'])
+def test_a_page_of_a_portal_is_no_list(tarn, upstream, repository, body):
+    upstream.fault("/tags/list", status=200, body=body)
+    assert tarn.get("/v2/org/app/tags/list").status == 502
+    upstream.heal()
+    assert tarn.get("/v2/org/app/tags/list").json()["tags"] == TAGS
+    upstream.fault("/tags/list", status=200, body=body)
+    stale = tarn.get("/v2/org/app/tags/list")
+    assert stale.json()["tags"] == TAGS and "stale" in stale.cache_status
+
+
+@pytest.mark.parametrize("body", [b'{"name":"org/app","tags":null}', b'{"name":"org/app"}'])
+def test_a_list_without_tags_is_empty(tarn, upstream, repository, body):
+    upstream.fault("/tags/list", status=200, body=body)
+    assert tarn.get("/v2/org/app/tags/list").json()["tags"] == []
+
+
+def test_a_thousand_tags_are_asked_for_at_once(tarn, upstream, repository):
+    tarn.get("/v2/org/app/tags/list")
+    assert [request.query for request in upstream.asked("/tags/list")] == ["n=1000"]
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_registry_that_refuses_a_thousand_decides_itself(tarn, upstream, repository, status):
+    upstream.fault(r"n=1000", status=status)
+    assert tarn.get("/v2/org/app/tags/list").json()["tags"] == TAGS
+
+
+def test_a_full_page_without_a_link_is_not_taken_for_the_end(tarn, upstream):
+    tags = [f"t{number:04}" for number in range(2500)]
+    for first in (2000, 1000, 0):  # the first rule that matches counts
+        upstream.fault(rf"last=t{first - 1:04}" if first else "/tags/list", status=200,
+                       body=json.dumps({"name": "x", "tags": tags[first:first + 1000]}).encode())
+    assert tarn.get("/v2/org/app/tags/list").json()["tags"] == tags
+
+
+def test_a_registry_that_ignores_last_is_asked_once_more_only(tarn, upstream):
+    tags = [f"t{number:04}" for number in range(1000)]
+    upstream.fault("/tags/list", status=200, body=json.dumps({"name": "x", "tags": tags}).encode())
+    assert tarn.get("/v2/org/app/tags/list").json()["tags"] == tags
+    assert len(upstream.asked("/tags/list")) == 2
+
+
+def test_lists_are_bounded_by_an_error(tarn, upstream):
+    """24 pages of which each alone is allowed."""
+    page = json.dumps({"name": "x", "tags": [f"{'x' * 100}{n:06}" for n in range(100000)]}).encode()
+    assert len(page) < 16 << 20
+    upstream.fault("/tags/list", status=200, body=page,
+                   headers={"Link": f'<{NEXT}>; rel="next"'})
+    assert tarn.get("/v2/org/app/tags/list", timeout=60).status == 502
+    assert len(upstream.asked("/tags/list")) < 5
+
+
 # ---- referrers
 
 
@@ -164,9 +269,97 @@ def test_no_referrers_api_and_no_fallback_tag_is_an_empty_index(tarn, upstream, 
                             "manifests": []}
 
 
-def test_referrers_of_a_failing_upstream_are_no_empty_index(tarn, upstream, repository, subject):
-    upstream.fault("/referrers/", status=500)
+NO_API = [400, 401, 403, 404, 405, 406, 410, 415, 422, 501]  # Harbor before 2.9: 400
+NO_INDEX = [b"<html>", b"", b"{}", b'{"errors":[]}', b'{"mediaType":"a/b","manifests":[]}', b"[1]"]
+
+
+@pytest.fixture(params=[*NO_API, *NO_INDEX], ids=str)
+def without_api(request, upstream):
+    """An upstream that lacks the referrers API."""
+    if isinstance(request.param, int):
+        upstream.fault("/referrers/", status=request.param)
+    else:
+        upstream.fault("/referrers/", status=200, body=request.param)
+
+
+def test_without_the_api_the_fallback_tag_counts(tarn, repository, subject, without_api):
+    entries = [referrer(SIGNATURE)]
+    repository.add_manifest(index(entries), OCI_INDEX, tag=subject.replace(":", "-"))
+    assert tarn.get(f"/v2/org/app/referrers/{subject}").json()["manifests"] == entries
+
+
+def test_without_the_api_and_the_tag_the_index_is_empty(tarn, subject, without_api):
+    reply = tarn.get(f"/v2/org/app/referrers/{subject}")
+    assert (reply.status, reply["Content-Type"]) == (200, OCI_INDEX)
+    assert reply.json()["manifests"] == []
+
+
+@pytest.mark.parametrize("refusal", [401, 403])
+def test_referrers_of_what_may_not_be_read_are_denied(tarn, upstream, repository, subject, refusal):
+    upstream.fault("/referrers/|/manifests/", method=None, status=refusal)
+    assert tarn.get(f"/v2/org/app/referrers/{subject}").status == 403
+
+
+@pytest.mark.parametrize("fault,status", [
+    ({"status": 429, "headers": {"Retry-After": "1"}}, 429), ({"status": 500}, 502),
+    ({"status": 502}, 502), ({"status": 503}, 502), ({"reset": True}, 502)])
+@pytest.mark.parametrize("path", ["/referrers/", "/manifests/sha256-"])
+def test_referrers_of_a_failing_upstream_are_no_empty_index(tarn, upstream, repository, subject,
+                                                            path, fault, status):
+    if path != "/referrers/":
+        upstream.referrers_api = False
+    upstream.fault(path, method=None, **fault)
+    assert tarn.get(f"/v2/org/app/referrers/{subject}").status == status
+
+
+def test_an_empty_list_of_referrers_is_not_served_as_stale(tarn, upstream, repository, subject):
+    repository.referrers.clear()
+    assert tarn.get(f"/v2/org/app/referrers/{subject}").json()["manifests"] == []
+    upstream.fault("/referrers/", status=503)
     assert tarn.get(f"/v2/org/app/referrers/{subject}").status == 502
+
+
+def test_a_list_of_referrers_is_served_as_stale(tarn, upstream, repository, subject):
+    entries = tarn.get(f"/v2/org/app/referrers/{subject}").json()["manifests"]
+    upstream.fault("/referrers/", status=503)
+    stale = tarn.get(f"/v2/org/app/referrers/{subject}")
+    assert stale.json()["manifests"] == entries and "stale" in stale.cache_status
+
+
+@pytest.mark.parametrize("kind", ["an image", "the subject", "a Docker list"])
+def test_a_fallback_tag_that_is_no_list_of_referrers_is_none(tarn, upstream, repository, kind):
+    """Nexus and others find a manifest by its digest under that tag as well."""
+    upstream.referrers_api = False
+    content, media_type = index([referrer(SIGNATURE)]), OCI_INDEX
+    if kind == "an image":
+        content, media_type = manifest(b"{}", []), OCI_MANIFEST
+    if kind == "a Docker list":
+        media_type = "application/vnd.docker.distribution.manifest.list.v2+json"
+        content = json.dumps({**json.loads(content), "mediaType": media_type}).encode()
+    subject = digest_of(content if kind == "the subject" else b"another")
+    repository.add_manifest(content, media_type, tag=subject.replace(":", "-"))
+    reply = tarn.get(f"/v2/org/app/referrers/{subject}")
+    assert (reply.status, reply.json()["manifests"]) == (200, [])
+
+
+@pytest.mark.parametrize("api", [True, False])
+def test_a_new_signature_is_seen_after_negative_ttl(start_tarn, upstream, repository, api):
+    """cosign: verify an unsigned image, sign it at the registry, verify it through tarn."""
+    tarn = start_tarn([{"host": "fake.test", "url": upstream.url, "default": True,
+                        "tag_ttl": "10m"}], negative_ttl="1s")
+    upstream.referrers_api = api
+    subject = repository.tags["latest"]
+    path = f"/v2/org/app/referrers/{subject}"
+    assert tarn.get(path).json()["manifests"] == []
+    assert "hit" in tarn.get(path).cache_status
+    entries = [referrer(SIGNATURE)]
+    if api:
+        repository.referrers[subject] = entries
+    else:
+        repository.add_manifest(index(entries), OCI_INDEX, tag=subject.replace(":", "-"))
+    wait_until(lambda: tarn.get(path).json()["manifests"] == entries, "the signature", 5)
+    upstream.forget_requests()
+    assert "hit" in tarn.get(path).cache_status and upstream.asked() == []
 
 
 # ---- what is cached

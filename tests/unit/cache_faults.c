@@ -227,7 +227,9 @@ static bool serve_list(const struct upstream_request *request, const struct upst
         if (!request->page)
             strcpy(head.next, "/v2/app/tags/list?last=v2");
     } else if (!atomic_load(&fault_has_referrers)) {
-        return error_set(error, ERROR_NOT_FOUND, "no such endpoint");
+        error_set(error, ERROR_NOT_FOUND, "no such endpoint");
+        error->status = 404;
+        return false;
     }
     return sink_head((void *)sink, &head, error) &&
            sink_bytes((void *)sink, body, strlen(body), error);

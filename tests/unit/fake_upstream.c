@@ -59,7 +59,9 @@ void upstream_target_finish(struct upstream_target *target) {
 }
 
 static bool fail(struct error *error, enum error_kind kind) {
-    return error_set(error, kind, "upstream fake: %s", error_kind_name(kind));
+    error_set(error, kind, "upstream fake: %s", error_kind_name(kind));
+    error->status = kind == ERROR_NOT_FOUND ? 404 : kind == ERROR_DENIED ? 403 : 0;
+    return false;
 }
 
 static bool serve_manifest(struct upstream *upstream, const struct upstream_request *request,

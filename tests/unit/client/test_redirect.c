@@ -87,10 +87,17 @@ static void test_where_authorization_may_go(void **state) {
 
 static void check_next(const char *link, const char *expected) {
     char next[128];
-    bool found = redirect_next_page("https://r.example/v2/a/tags/list?n=1", text_of(link), next,
-                                    sizeof next);
-    assert_int_equal(found, *expected != '\0');
+    assert_true(redirect_next_page("https://r.example/v2/a/tags/list?n=1", text_of(link), next,
+                                   sizeof next));
     assert_string_equal(next, expected);
+}
+
+static void check_unreachable(const char *link) {
+    char next[128];
+    if (redirect_next_page("https://r.example/v2/a/tags/list?n=1", text_of(link), next,
+                           sizeof next))
+        fail_msg("%s", link);
+    assert_string_equal(next, "");
 }
 
 static void test_the_next_page(void **state) {
@@ -99,13 +106,31 @@ static void test_the_next_page(void **state) {
     check_next("<list?last=x>;rel=next", "/v2/a/tags/list?last=x");
     check_next("</x>; rel=prev, </y,z>; title=\"a\" ; REL=Next", "/y,z");
     check_next("<https://r.example/x>; rel=\"next\"", "/x");
-    check_next("<https://other.example/x>; rel=\"next\"", "");
-    check_next("<http://r.example/x>; rel=\"next\"", "");
+    check_next("<https://other.example:5000/x?y>; rel=\"next\"", "/x?y");
+    check_next("<http://r.example/x>; rel=\"next\"", "/x");
+    check_next("<//r.example/x>; rel=\"next\"", "/x");
+    check_next("</x>; rel=\"last next\"", "/x");
+    check_next("</x>; rel=\"help\", </y>; rel=\"next\"", "/y");
     check_next("<https://r.example>; rel=\"next\"", "/");
-    check_next("</x>; rel=\"nextly\"", "");
     check_next("</x", "");
     check_next("", "");
     check_next("<>", "");
+    check_next("</next.css>; rel=\"preload\"", "");
+    check_next("no link", "");
+}
+
+static void test_a_next_page_that_cannot_be_asked_for_is_not_the_end(void **state) {
+    (void)state;
+    char longer[300] = "<";
+    check_unreachable("</x>; rel=\"nextly\"");
+    check_unreachable("</x>; rel=\"next");
+    check_unreachable("/x; rel=\"next\"");
+    check_unreachable("</x; rel=\"next\"");
+    check_unreachable("<https://user:password@r.example/x>; rel=\"next\"");
+    check_unreachable("<ftp://r.example/x>; rel=\"next\"");
+    memset(longer + 1, 'x', 200);
+    strcpy(longer + 201, ">; rel=next");
+    check_unreachable(longer);
 }
 
 int main(void) {
@@ -115,6 +140,7 @@ int main(void) {
         cmocka_unit_test(test_long_locations_are_resolved_up_to_the_limit),
         cmocka_unit_test(test_where_authorization_may_go),
         cmocka_unit_test(test_the_next_page),
+        cmocka_unit_test(test_a_next_page_that_cannot_be_asked_for_is_not_the_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

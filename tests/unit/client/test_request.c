@@ -216,22 +216,27 @@ static void test_the_caller_chooses_the_fields(void **state) {
     struct client_response response;
     struct error error;
     char etag[16] = "before", early[8] = "before", longer[9] = "before", absent[8] = "before";
+    char list[16] = "before", cut[8] = "before";
     const struct client_field fields[] = {
         {"ETag", etag, sizeof etag},
         {"X-Early", early, sizeof early},
         {"X-Long", longer, sizeof longer},
         {"X-Absent", absent, sizeof absent},
+        {"ETag", list, sizeof list, .is_list = true},
+        {"ETag", cut, sizeof cut, .is_list = true},
     };
     struct challenge challenge = {.scheme = CHALLENGE_BASIC};
     bench->answer = respond_with_fields;
     const struct client_request request = {
-        .wanted = {.fields = fields, .count = 4, .challenge = &challenge}};
+        .wanted = {.fields = fields, .count = 6, .challenge = &challenge}};
     assert_true(ask(bench, "/", request, &response, &error));
     assert_int_equal(response.status, 401);
     assert_string_equal(etag, "\"two\"");
     assert_string_equal(early, ""); /* an interim response's */
     assert_string_equal(longer, "");
     assert_string_equal(absent, "");
+    assert_string_equal(list, "\"one\", \"two\"");
+    assert_string_equal(cut, "\"one\", ");
     assert_int_equal(challenge.scheme, CHALLENGE_BEARER);
     assert_string_equal(challenge.realm, "https://t.example");
     client_response_wipe(&response);

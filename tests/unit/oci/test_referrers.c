@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+#include "base/json.h"
 #include "oci/manifest.h"
 #include "oci/referrers.h"
 
@@ -74,6 +75,35 @@ static void test_what_is_no_index_is_refused(void **state) {
     }
 }
 
+static bool is_index(const char *text) {
+    cleanup_json json_t *json = json_loads(text, JSON_DECODE_ANY, NULL);
+    return referrers_is_index(json);
+}
+
+static void test_only_an_oci_index_is_a_list_of_referrers(void **state) {
+    (void)state;
+    static const char *const others[] = {
+        "<html>",
+        "7",
+        "[]",
+        "{}",
+        "{\"manifests\":{}}",
+        "{\"errors\":[]}",
+        "{\"mediaType\":\"" MEDIA_DOCKER_LIST "\",\"manifests\":[]}",
+        "{\"mediaType\":\"" MEDIA_OCI_MANIFEST "\",\"manifests\":[]}",
+        "{\"mediaType\":\"" MEDIA_OCI_INDEX "\",\"manifests\":[],\"config\":{}}",
+        "{\"manifests\":[],\"layers\":[]}",
+    };
+    assert_true(is_index(INDEX));
+    assert_true(is_index("{\"manifests\":[]}"));
+    assert_true(is_index("{\"schemaVersion\":2,\"manifests\":null}"));
+    assert_true(is_index("{\"mediaType\":\"" MEDIA_OCI_INDEX "\"}"));
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        if (is_index(others[i]))
+            fail_msg("%s", others[i]);
+    }
+}
+
 static void test_running_out_of_room_is_said(void **state) {
     (void)state;
     cleanup_buffer struct buffer out = {.limit = 20};
@@ -92,6 +122,7 @@ int main(void) {
         cmocka_unit_test(test_only_entries_of_the_asked_type_are_listed),
         cmocka_unit_test(test_an_index_that_go_wrote_with_null_is_empty),
         cmocka_unit_test(test_what_is_no_index_is_refused),
+        cmocka_unit_test(test_only_an_oci_index_is_a_list_of_referrers),
         cmocka_unit_test(test_running_out_of_room_is_said),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

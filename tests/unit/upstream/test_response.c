@@ -182,13 +182,20 @@ static void test_an_endless_head_is_refused(void **state) {
 static bool answer_tags(struct server *server, int fd, const char *head) {
     (void)server;
     if (server_has(head, "last=b"))
-        return server_reply(fd, 200, "Link: <http://elsewhere.example/v2/>; rel=\"next\"\r\n",
+        return server_reply(fd, 200, "", "{}");
+    if (server_has(head, "/other/"))
+        return server_reply(fd, 200, "Link: <http://elsewhere.example/v2/?a>; rel=\"next\"\r\n",
+                            "{}");
+    if (server_has(head, "/odd/"))
+        return server_reply(fd, 200,
+                            "Link: </v2/help>; rel=\"help\"\r\n"
+                            "Link: <ftp://elsewhere.example/v2/>; rel=\"next\"\r\n",
                             "{}");
     return server_reply(fd, 200, "Link: </v2/org/app/tags/list?n=2&last=b>; rel=\"next\"\r\n",
                         "{}");
 }
 
-static void test_a_next_page_stays_at_its_origin(void **state) {
+static void test_a_next_page_is_asked_for_where_the_list_came_from(void **state) {
     struct bench *bench = *state;
     char page[2048];
     bench_open(bench, answer_tags, NULL);
@@ -201,6 +208,13 @@ static void test_a_next_page_stays_at_its_origin(void **state) {
     assert_true(bench_ask(bench, &request));
     assert_true(server_asks(server_request(bench->server, "GET", 1), "GET /v2/org/app/tags/list"));
     assert_string_equal(bench->got.head.next, "");
+    request.page = NULL;
+    request.repository = "org/other/app";
+    assert_true(bench_ask(bench, &request));
+    assert_string_equal(bench->got.head.next, "/v2/?a");
+    request.repository = "org/odd/app";
+    assert_false(bench_ask(bench, &request));
+    assert_int_equal(bench->error.kind, ERROR_UNAVAILABLE);
     request.page = "http://elsewhere/";
     assert_false(bench_ask(bench, &request));
     assert_int_equal(bench->error.kind, ERROR_INVALID);
@@ -216,7 +230,7 @@ int main(void) {
         WITH_BENCH(test_the_environments_proxy_is_used),
         WITH_BENCH(test_a_sink_that_refuses_ends_the_request_with_its_error),
         WITH_BENCH(test_an_endless_head_is_refused),
-        WITH_BENCH(test_a_next_page_stays_at_its_origin),
+        WITH_BENCH(test_a_next_page_is_asked_for_where_the_list_came_from),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
