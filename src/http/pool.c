@@ -132,7 +132,7 @@ struct pool_task *pool_take_overdue(struct pool *pool, int64_t since_ms) {
 
 bool pool_is_stable(struct pool *pool) {
     lock_acquire(&pool->line_lock);
-    bool stable = atomic_load(&pool->worker_count) == 0 && !pool->finished;
+    bool stable = atomic_load(&pool->worker_count) == 0 && !pool->finished && !pool->line;
     lock_release(&pool->line_lock);
     return stable;
 }
@@ -146,8 +146,11 @@ void pool_figures(struct pool *pool, unsigned *workers, unsigned *busy) {
 
 /* ---- beginning and end ---- */
 
-void pool_reap(struct pool *pool) {
+void pool_tend(struct pool *pool) {
     lock_acquire(&pool->line_lock);
+    if (pool->line && atomic_load(&pool->start_failed) &&
+        atomic_load(&pool->worker_count) < pool->settings.most_workers)
+        start_worker(pool, NULL);
     struct worker *finished = pool->finished;
     pool->finished = NULL;
     lock_release(&pool->line_lock);
@@ -165,5 +168,5 @@ void pool_stop(struct pool *pool) {
     while (pool->workers)
         condition_wait(&pool->workers_ended, &pool->line_lock);
     lock_release(&pool->line_lock);
-    pool_reap(pool);
+    pool_tend(pool);
 }

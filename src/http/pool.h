@@ -5,7 +5,7 @@
  * a worker, and knows nothing else about it. Workers are started when the line needs them, up to a
  * limit, and a worker that gets no task for a while ends.
  *
- * Threads: pool_stop() and pool_reap() belong to the thread that owns the pool; every other
+ * Threads: pool_stop() and pool_tend() belong to the thread that owns the pool; every other
  * function may be called by any thread.
  */
 #ifndef HTTP_POOL_H
@@ -63,10 +63,12 @@ void pool_line_up(struct pool *pool, struct pool_task *task);
  */
 struct pool_task *pool_take_overdue(struct pool *pool, int64_t since_ms);
 
-/* Joins workers that have ended. */
-void pool_reap(struct pool *pool);
+/* Joins workers that have ended. Tries again to start a worker for a task that waits because the
+ * system refused a thread. */
+void pool_tend(struct pool *pool);
 
-/* Whether no worker can end and none is to be joined, so that nobody needs to call pool_reap(). */
+/* Whether no task waits, no worker can end and none is to be joined, so that nobody needs to call
+ * pool_tend(). */
 bool pool_is_stable(struct pool *pool);
 
 /* All workers, and those that have a task. */

@@ -200,8 +200,8 @@ static void wait_for_work(struct http_server *server) {
     }
     atomic_store(&loops->server_sleeps, false);
     refuse_overdue(server);
-    pool_reap(&server->workers);
-    pool_reap(&server->handshakes);
+    pool_tend(&server->workers);
+    pool_tend(&server->handshakes);
 }
 
 /* Blocks SIGPIPE, because OpenSSL writes without MSG_NOSIGNAL. Returns whether it was not blocked

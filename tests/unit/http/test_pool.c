@@ -10,7 +10,7 @@
 #include "base/thread.h"
 #include "http/pool.h"
 
-static struct pool pools[4],
+static struct pool pools[5],
     *pool; /* one for each test, because workers that never ran never end */
 static struct pool_task tasks[3];
 static unsigned started;
@@ -84,12 +84,27 @@ static void test_a_patient_task_is_never_overdue(void **state) {
     assert_null(pool_take_overdue(pool, INT64_MAX));
 }
 
+static void test_a_task_gets_a_worker_as_soon_as_the_system_allows_one(void **state) {
+    (void)state;
+    refuse = true;
+    pool_line_up(pool, &tasks[0]);
+    assert_false(pool_is_stable(pool)); /* the server goes on looking after the pool */
+    pool_tend(pool);
+    assert_int_equal(started, 0);
+    refuse = false;
+    pool_tend(pool);
+    assert_int_equal(started, 1);
+    pool_tend(pool);
+    assert_int_equal(started, 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_a_task_is_not_overdue_while_a_worker_is_on_its_way, set_up),
         cmocka_unit_test_setup(test_a_task_is_overdue_when_no_worker_can_be_started, set_up),
         cmocka_unit_test_setup(test_a_task_is_overdue_when_the_system_refuses_threads, set_up),
         cmocka_unit_test_setup(test_a_patient_task_is_never_overdue, set_up),
+        cmocka_unit_test_setup(test_a_task_gets_a_worker_as_soon_as_the_system_allows_one, set_up),
     };
     return cmocka_run_group_tests_name("http_pool", tests, NULL, NULL);
 }
