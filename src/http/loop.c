@@ -61,15 +61,19 @@ static void insert_by_deadline(struct connection **list, struct connection *conn
         DL_PREPEND2(*list, connection, wait_prev, wait_next);
 }
 
-/* A connection over the limit keeps its first deadline, whatever it waits for. */
+/* A connection over the limit keeps its first deadline, whatever it waits for. A connection whose
+ * wait and deadline stay the same, as with a head that arrives byte by byte, also keeps its place,
+ * because a search for that place would cost the more, the more clients do the same. */
 static void start_waiting(struct loop *loop, struct connection *connection,
                           enum connection_wait wait) {
     bool keeps = connection->over_limit && connection->deadline_ms > 0;
     if (connection->over_limit)
         wait = WAIT_OVER;
+    int64_t deadline = keeps ? connection->deadline_ms : deadline_of(loop, connection, wait);
+    if (connection->wait == wait && connection->deadline_ms == deadline)
+        return;
     stop_waiting(loop, connection);
-    if (!keeps)
-        connection->deadline_ms = deadline_of(loop, connection, wait);
+    connection->deadline_ms = deadline;
     connection->wait = wait;
     if (wait == WAIT_SPACE)
         atomic_fetch_add(&loop->shared->unsent, 1);
