@@ -98,7 +98,6 @@ static void add_connection(struct loop *loop, size_t listener, int fd,
 
 bool loop_watch_listeners(struct loop *loop) {
     const struct listeners *listeners = loop->shared->listeners;
-    loop->accept_again_ms = 0;
     for (size_t i = 0; i < listeners->count; i++) {
         struct epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE,
                                     .data.ptr = &loop->listener_marks[i]};
@@ -114,13 +113,23 @@ void loop_unwatch_listeners(struct loop *loop) {
         epoll_ctl(loop->epoll, EPOLL_CTL_DEL, listeners->fds[i], NULL);
 }
 
-/* Out of descriptors or memory: an idle connection gives up its own, and accepting pauses. */
 static void pause_accepting(struct loop *loop) {
-    log_at(LOG_WARN, "cannot accept connections, trying again shortly",
-           LOG_STRING("error", strerror(errno)));
     loop_unwatch_listeners(loop);
-    close_longest_idle(loop);
     loop->accept_again_ms = loop->now_ms + PAUSE_MS;
+}
+
+void loop_accept_again(struct loop *loop) {
+    loop->accept_again_ms = 0;
+    if (!loop_watch_listeners(loop))
+        pause_accepting(loop);
+}
+
+/* Out of descriptors or memory: an idle connection gives up its own, and accepting pauses. */
+static void accept_later(struct loop *loop, int why) {
+    log_at(LOG_WARN, "cannot accept connections, trying again shortly",
+           LOG_STRING("error", strerror(why)));
+    close_longest_idle(loop);
+    pause_accepting(loop);
 }
 
 void loop_accept(struct loop *loop, size_t listener) {
@@ -134,9 +143,10 @@ void loop_accept(struct loop *loop, size_t listener) {
             add_connection(loop, listener, fd, &peer);
             continue;
         }
-        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
-            pause_accepting(loop);
-        if (errno != ECONNABORTED && errno != EINTR)
+        int why = errno;
+        if (why == EMFILE || why == ENFILE || why == ENOBUFS || why == ENOMEM)
+            accept_later(loop, why);
+        if (why != ECONNABORTED && why != EINTR)
             return;
     }
 }

@@ -171,11 +171,23 @@ void loop_wait_for_bytes(struct loop *loop, struct connection *connection) {
         loop_close_connection(loop, connection);
 }
 
+/* Cuts a connection that has waited for its client to take more. A parked response must end on a
+ * worker, where its sends fail from now on. */
+static void cut_unsent(struct loop *loop, struct connection *connection) {
+    if (connection->exchange) {
+        connection_stall(connection);
+        hand_over(loop, connection, loop->shared->workers);
+    } else {
+        channel_cut(&connection->channel);
+        loop_close_connection(loop, connection);
+    }
+}
+
 static void wait_for_space(struct loop *loop, struct connection *connection) {
     connection->unacknowledged = channel_unacknowledged(&connection->channel);
     start_waiting(loop, connection, connection->sends_handshake ? WAIT_HEAD : WAIT_SPACE);
     if (!watch(loop, connection, EPOLLOUT))
-        loop_close_connection(loop, connection);
+        cut_unsent(loop, connection);
 }
 
 static void take_turn_later(struct loop *loop, struct connection *connection) {
@@ -270,15 +282,10 @@ static void take_turns(struct loop *loop) {
 
 /* The client took nothing in all that time, unless it has acknowledged some bytes. */
 static void expire_waiting_for_space(struct loop *loop, struct connection *connection) {
-    if (channel_unacknowledged(&connection->channel) < connection->unacknowledged) {
+    if (channel_unacknowledged(&connection->channel) < connection->unacknowledged)
         wait_for_space(loop, connection);
-    } else if (connection->exchange) {
-        connection_stall(connection);
-        hand_over(loop, connection, loop->shared->workers);
-    } else {
-        channel_cut(&connection->channel);
-        loop_close_connection(loop, connection);
-    }
+    else
+        cut_unsent(loop, connection);
 }
 
 static void expire(struct loop *loop) {
@@ -292,7 +299,7 @@ static void expire(struct loop *loop) {
         }
     }
     if (loop->accept_again_ms && loop->accept_again_ms <= loop->now_ms)
-        loop_watch_listeners(loop);
+        loop_accept_again(loop);
 }
 
 /* How long the loop may sleep; -1: until something happens. */

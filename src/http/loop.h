@@ -39,7 +39,7 @@ struct loops {
 bool loops_init(struct loops *loops, unsigned count, struct error *error);
 void loops_finish(struct loops *loops); /* every thread has ended */
 
-/* Starts the threads. False: loops_stop() must be called all the same. */
+/* Starts the threads. False: loops_wake() and loops_join() must be called all the same. */
 bool loops_start(struct loops *loops, struct error *error);
 
 /* Wakes all loops, so that they see that the server stops. */

@@ -48,6 +48,7 @@ void loop_wake(int eventfd);
 bool loop_watch_listeners(struct loop *loop); /* before the thread starts, too */
 void loop_unwatch_listeners(struct loop *loop);
 void loop_accept(struct loop *loop, size_t listener); /* what waits at that listener */
+void loop_accept_again(struct loop *loop);            /* after a pause */
 
 /* Takes a new connection, which another loop may have accepted. */
 void loop_admit(struct loop *loop, struct connection *connection);
