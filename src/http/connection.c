@@ -146,12 +146,18 @@ static enum connection_need answer_request(struct connection *connection,
                     settings->handle_now(settings->context, exchange);
     if (!answered)
         return connection->over_limit ? refuse_busy(exchange, terms) : CONNECTION_NEEDS_WORKER;
-    if (!exchange_end(exchange, settings)) {
-        unsent_finish(exchange->unsent);
-        channel_cut(&connection->channel);
+    if (!exchange_end(exchange, settings))
         return CONNECTION_NEEDS_CLOSE;
-    }
     return exchange->keep_alive ? CONNECTION_NEEDS_TURN : CONNECTION_NEEDS_END;
+}
+
+/* Cuts a connection whose answer could not be made whole, because memory is out. The loop's memory
+ * must be empty again for the next connection. */
+static enum connection_need drop_answers(struct connection *connection,
+                                         struct connection_scratch *scratch) {
+    unsent_finish(&scratch->unsent);
+    channel_cut(&connection->channel);
+    return CONNECTION_NEEDS_CLOSE;
 }
 
 /* Parses a head. A TLS hello is refused in clear, because clients take that for "this server speaks
@@ -184,12 +190,15 @@ static enum connection_need answer_one(struct connection *connection,
     if (parsed == HTTP_PARSE_MORE)
         return CONNECTION_NEEDS_BYTES;
     exchange_begin(exchange, &parts);
+    enum connection_need need;
     if (parsed == HTTP_PARSE_BAD) {
         exchange->request.method = HTTP_OTHER;
-        connection->unread = true;
-        return refuse(exchange, terms, status, why);
+        need = refuse(exchange, terms, status, why);
+    } else {
+        need = answer_request(connection, terms, exchange);
     }
-    enum connection_need need = answer_request(connection, terms, exchange);
+    if (exchange->cut || need == CONNECTION_NEEDS_CLOSE)
+        return drop_answers(connection, scratch);
     if (need == CONNECTION_NEEDS_END)
         connection->unread = exchange->request.has_body || arrived->length > used;
     if (need != CONNECTION_NEEDS_WORKER) {
@@ -394,7 +403,10 @@ static enum connection_need refuse_plain_http(struct connection *connection,
     exchange->request.method = HTTP_OTHER;
     exchange_begin(exchange, &parts);
     refuse(exchange, terms, 400, "this port speaks TLS, and the client sent plain HTTP");
+    bool cut = exchange->cut;
     free(exchange);
+    if (cut)
+        return CONNECTION_NEEDS_CLOSE;
     connection->unread = connection->finishing = true;
     return unsent_is_empty(&connection->unsent) ? CONNECTION_NEEDS_END : CONNECTION_NEEDS_SPACE;
 }

@@ -5,6 +5,8 @@
 #include <stdint.h>
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -44,6 +46,18 @@ int __wrap_accept4(int fd, struct sockaddr *peer, socklen_t *size, int flags) {
     return __real_accept4(fd, peer, size, flags);
 }
 
+static atomic_bool without_memory; /* every realloc() of a loop fails */
+
+void *__real_realloc(void *bytes, size_t size);
+void *__wrap_realloc(void *bytes, size_t size);
+void *__wrap_realloc(void *bytes, size_t size) {
+    char name[16] = "";
+    pthread_getname_np(pthread_self(), name, sizeof name);
+    if (atomic_load(&without_memory) && strcmp(name, "http-loop") == 0)
+        return NULL;
+    return __real_realloc(bytes, size);
+}
+
 static void expect_well(int fd) {
     char head[1024], body[64];
     send_text(fd, GET("/now"));
@@ -80,10 +94,37 @@ static void test_a_parked_response_that_cannot_be_watched_is_ended_by_its_handle
     stop();
 }
 
+/* Expects that the server closes without a single byte. */
+static void expect_nothing(const char *request) {
+    int fd = dial();
+    size_t length;
+    send_text(fd, request);
+    char *response = receive_all(fd, &length, NULL);
+    assert_int_equal(length, 0);
+    free(response);
+    close(fd);
+}
+
+static void test_a_loop_that_had_no_memory_for_an_answer_answers_the_next_client(void **state) {
+    (void)state;
+    settings.loops = 1;
+    start();
+    atomic_store(&without_memory, true);
+    expect_nothing(GET("/now"));
+    expect_nothing("no head\r\n\r\n");
+    expect_nothing("GET /now HTTP/1.1\r\nHost: a\r\nExpect: much\r\n\r\n");
+    atomic_store(&without_memory, false);
+    int fd = dial();
+    expect_well(fd);
+    close(fd);
+    stop();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         SERVING_TEST(test_accepting_goes_on_after_all_that_the_system_refuses),
         SERVING_TEST(test_a_parked_response_that_cannot_be_watched_is_ended_by_its_handler),
+        SERVING_TEST(test_a_loop_that_had_no_memory_for_an_answer_answers_the_next_client),
     };
     return cmocka_run_group_tests_name("http_shortage", tests, serving_begin, NULL);
 }
