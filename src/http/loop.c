@@ -323,7 +323,8 @@ static bool is_listener_mark(const struct loop *loop, const void *pointer) {
 }
 
 /* Waits until `until_ms` at the latest, and acts on what has happened. Returns whether there may be
- * more to do at once. */
+ * more to do at once: a connection that was admitted in this turn may bring a request in the next.
+ */
 static bool turn(struct loop *loop, int64_t until_ms) {
     struct epoll_event events[EVENTS_AT_ONCE];
     int count = epoll_wait(loop->epoll, events, EVENTS_AT_ONCE, sleep_ms(loop, until_ms));
@@ -342,7 +343,7 @@ static bool turn(struct loop *loop, int64_t until_ms) {
     publish_idle(loop);
     free_closed(loop);
     log_gather_flush();
-    return count == EVENTS_AT_ONCE || loop->turns;
+    return count > 0 || loop->turns;
 }
 
 /* ---- the stop ---- */

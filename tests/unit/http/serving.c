@@ -93,6 +93,9 @@ static bool handle_now(void *context, struct http_exchange *exchange) {
             atomic_fetch_add(&now_threads, 1);
         }
         http_respond(exchange, 200, "text/plain", "well", 4);
+    } else if (text_is(path, "/now/hold")) {
+        hold();
+        http_respond(exchange, 200, "text/plain", "held", 4);
     } else if (text_is(path, "/now/large")) {
         const struct http_content content = {large, sizeof large, &large_kept, keep, release};
         http_add_field(exchange, "X-Own", "%s", "of this request");

@@ -5,10 +5,10 @@
  * puts the default settings back before each test, and stops the server of a test that failed.
  *
  * The server's handler answers: /hello, /echo/..., /client (the client's address), /file (FILE_SIZE
- * bytes), /chunked, /nothing (304), /now and /now/large (in place, on the loop; the second with
- * shared content), /body (echoes the request's), /hold (waits while `held`), /watch (waits until
- * the client leaves), and in wrong ways /file/short, /abort, /incomplete and /toolong; for any
- * other path the handler makes no response.
+ * bytes), /chunked, /nothing (304), /now, /now/large and /now/hold (in place, on the loop; with
+ * shared content; after a wait while `held`), /body (echoes the request's), /hold (waits while
+ * `held`), /watch (waits until the client leaves), and in wrong ways /file/short, /abort,
+ * /incomplete and /toolong; for any other path the handler makes no response.
  */
 #ifndef TESTS_HTTP_SERVING_H
 #define TESTS_HTTP_SERVING_H
@@ -39,7 +39,7 @@ extern struct http_server *server; /* NULL: it does not run */
 
 extern atomic_int handled;           /* requests that have come to the handler */
 extern atomic_bool held;             /* /hold waits until it is false */
-extern atomic_int holding;           /* requests that wait at /hold */
+extern atomic_int holding;           /* requests that wait at /hold or /now/hold */
 extern atomic_int gone_seen;         /* /watch has seen its client leave */
 extern atomic_int parked;            /* how often /file has waited without a worker */
 extern atomic_int now_threads;       /* threads that have answered /now */

@@ -163,6 +163,31 @@ static void test_a_stop_sends_what_is_left_to_a_slow_client(void **state) {
     stop();
 }
 
+static void
+test_a_stop_answers_requests_on_connections_that_no_loop_has_admitted_yet(void **state) {
+    (void)state;
+    int busy, fds[4];
+    start();
+    atomic_store(&held, true);
+    busy = dial();
+    send_text(busy, GET("/now/hold"));
+    assert_true(becomes(&holding, 1)); /* one of the two loops admits nobody now */
+    for (int i = 0; i < 4; i++) {
+        fds[i] = dial();
+        send_text(fds[i], GET("/now"));
+    }
+    expect_body(fds[3], "well"); /* the other loop has accepted all of them */
+    http_server_stop(server);
+    atomic_store(&held, false);
+    for (int i = 0; i < 3; i++)
+        expect_body(fds[i], "well");
+    expect_body(busy, "held");
+    for (int i = 0; i < 4; i++)
+        close(fds[i]);
+    close(busy);
+    stop();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         SERVING_TEST(test_answers_of_loops_and_workers_come_in_the_order_of_the_requests),
@@ -173,6 +198,7 @@ int main(void) {
         SERVING_TEST(test_a_server_without_answers_in_place_gives_all_to_workers),
         SERVING_TEST(test_new_connections_go_to_the_loop_with_the_fewest),
         SERVING_TEST(test_a_stop_sends_what_is_left_to_a_slow_client),
+        SERVING_TEST(test_a_stop_answers_requests_on_connections_that_no_loop_has_admitted_yet),
     };
     return cmocka_run_group_tests_name("http_loops", tests, serving_begin, NULL);
 }
