@@ -13,6 +13,8 @@
 enum {
     DISCARD_LIMIT = 64 << 10,    /* a longer unread body ends the connection */
     GATHER_LIMIT = 16 << 10,     /* responses are sent when they are so long together */
+    ANSWERS_AT_ONCE = 64,        /* to one connection; then others have their turn */
+    LONG_COUNTS = 8,             /* a long answer counts as so many */
     KEPT_MEMORY = 256 << 10,     /* a loop's buffer that has become longer is freed */
     END_BYTES = 256 << 10,       /* how many bytes a client may still send after its end */
     TLS_HANDSHAKE_RECORD = 0x16, /* the first byte of a TLS hello */
@@ -208,23 +210,23 @@ static enum connection_need answer_one(struct connection *connection,
     return need;
 }
 
-/* Answers requests until one needs something else, or no whole head is left. */
+/* Answers requests until one needs something else, or no whole head is left, or other connections
+ * have waited for enough answers (CONNECTION_NEEDS_TURN). */
 static enum connection_need answer_all(struct connection *connection,
                                        const struct connection_terms *terms,
                                        struct connection_scratch *scratch,
                                        struct arrived *arrived) {
     enum connection_need need = CONNECTION_NEEDS_BYTES, sent = CONNECTION_NEEDS_TURN;
-    for (;;) {
+    int left = ANSWERS_AT_ONCE;
+    do {
         discard(connection, arrived);
         need = arrived->length > 0 ? answer_one(connection, terms, scratch, arrived)
                                    : CONNECTION_NEEDS_BYTES;
         bool is_long = scratch->unsent.bytes.length > GATHER_LIMIT || scratch->unsent.content.bytes;
-        if (need == CONNECTION_NEEDS_TURN && !is_long)
-            continue;
-        sent = send_gathered(connection, scratch);
-        if (sent != CONNECTION_NEEDS_TURN || need != CONNECTION_NEEDS_TURN)
-            break;
-    }
+        left -= is_long ? LONG_COUNTS : 1;
+        if (need != CONNECTION_NEEDS_TURN || is_long || left <= 0)
+            sent = send_gathered(connection, scratch);
+    } while (sent == CONNECTION_NEEDS_TURN && need == CONNECTION_NEEDS_TURN && left > 0);
     if (sent == CONNECTION_NEEDS_CLOSE || need == CONNECTION_NEEDS_CLOSE)
         return CONNECTION_NEEDS_CLOSE;
     if (need == CONNECTION_NEEDS_END)

@@ -96,6 +96,10 @@ static bool handle_now(void *context, struct http_exchange *exchange) {
     } else if (text_is(path, "/now/hold")) {
         hold();
         http_respond(exchange, 200, "text/plain", "held", 4);
+    } else if (text_is(path, "/now/count")) {
+        char count[16];
+        int length = snprintf(count, sizeof count, "%d", atomic_load(&handled));
+        http_respond(exchange, 200, "text/plain", count, (size_t)length);
     } else if (text_is(path, "/now/large")) {
         const struct http_content content = {large, sizeof large, &large_kept, keep, release};
         http_add_field(exchange, "X-Own", "%s", "of this request");

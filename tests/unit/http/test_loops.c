@@ -188,6 +188,34 @@ test_a_stop_answers_requests_on_connections_that_no_loop_has_admitted_yet(void *
     stop();
 }
 
+static void test_a_client_with_many_requests_at_once_does_not_keep_others_waiting(void **state) {
+    (void)state;
+    enum { REQUESTS = 500 };
+    cleanup_buffer struct buffer requests = {0};
+    char head[1024], body[16];
+    settings.loops = 1;
+    start();
+    int other = dial(), many = dial();
+    send_text(other, GET("/now"));
+    expect_body(other, "well");
+    atomic_store(&held, true);
+    buffer_append_string(&requests, GET("/now/hold"));
+    for (int i = 1; i < REQUESTS; i++)
+        buffer_append_string(&requests, GET("/now"));
+    assert_int_equal(send(many, requests.bytes, requests.length, MSG_NOSIGNAL), requests.length);
+    assert_true(becomes(&holding, 1));
+    send_text(other, GET("/now/count"));
+    atomic_store(&held, false);
+    receive_response(other, head, sizeof head, body, sizeof body, false);
+    assert_true(atoi(body) < REQUESTS / 2);
+    expect_body(many, "held");
+    for (int i = 1; i < REQUESTS; i++)
+        expect_body(many, "well");
+    close(other);
+    close(many);
+    stop();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         SERVING_TEST(test_answers_of_loops_and_workers_come_in_the_order_of_the_requests),
@@ -199,6 +227,7 @@ int main(void) {
         SERVING_TEST(test_new_connections_go_to_the_loop_with_the_fewest),
         SERVING_TEST(test_a_stop_sends_what_is_left_to_a_slow_client),
         SERVING_TEST(test_a_stop_answers_requests_on_connections_that_no_loop_has_admitted_yet),
+        SERVING_TEST(test_a_client_with_many_requests_at_once_does_not_keep_others_waiting),
     };
     return cmocka_run_group_tests_name("http_loops", tests, serving_begin, NULL);
 }
