@@ -5,11 +5,29 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <unistd.h>
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "store/store_private.h"
 
 enum { TEMPORARY_PREFIX = 9 }; /* "01234567-", the session */
+
+bool root_check_owner(const struct store *store, struct error *error) {
+    struct stat state;
+    if (fstat(store->root, &state) < 0)
+        return error_set_errno(error, errno, "read the owner of %s", store->path);
+    if (state.st_uid != 0 && state.st_uid != geteuid())
+        return error_set(error, ERROR_DENIED,
+                         "the root %s belongs to user %lu, who can put wrong layers there; tarn "
+                         "runs as user %lu: chown the folder to that user, or name another root",
+                         store->path, (unsigned long)state.st_uid, (unsigned long)geteuid());
+    if (state.st_mode & S_IWOTH)
+        return error_set(error, ERROR_DENIED,
+                         "everybody may write the root %s, so anybody can put wrong layers there: "
+                         "chmod o-w %s, or name a folder in it as the root",
+                         store->path, store->path);
+    return true;
+}
 
 static bool sync_directory(struct store *store, const char *path) {
     cleanup_close int fd = openat(store->root, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

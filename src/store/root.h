@@ -25,6 +25,10 @@ enum durability {
     DURABILITY_DIRECTORY, /* and the name is durable on return */
 };
 
+/* Whether nobody but tarn's user and root can put files into the root. False: ERROR_DENIED says who
+ * can, and what to do. */
+bool root_check_owner(const struct store *store, struct error *error);
+
 /* Puts a file of these bytes in place of whatever had the name, in one step. */
 bool root_replace(struct store *store, const char *path, const void *bytes, size_t length,
                   enum durability durability, struct error *error);

@@ -115,6 +115,8 @@ struct store *store_open(const char *root, struct error *error) {
         error_set_errno(error, errno, "open store %s", root);
         goto failed;
     }
+    if (!root_check_owner(store, error))
+        goto failed;
     if (getrandom(&store->session, sizeof store->session, 0) != sizeof store->session) {
         error_set_errno(error, errno, "get random bytes");
         goto failed;

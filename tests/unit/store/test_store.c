@@ -47,6 +47,38 @@ static void test_a_root_that_cannot_be_is_an_error_that_names_it(void **state) {
     assert_int_equal(error.kind, ERROR_INVALID);
 }
 
+/* Opens the root with this owner and mode; returns the error's text, or "" if it opens. */
+static const char *refusal_of(struct fixture *fixture, uid_t owner, mode_t mode) {
+    static struct error error;
+    error = (struct error){0};
+    store_close(fixture->store);
+    assert_int_equal(chmod(fixture->root, mode), 0);
+    assert_true(chown(fixture->root, owner, (gid_t)-1) == 0);
+    fixture->store = store_open(fixture->root, &error);
+    assert_int_equal(error.kind, fixture->store ? ERROR_NONE : ERROR_DENIED);
+    return error.text;
+}
+
+static void test_a_root_that_everybody_may_write_is_refused(void **state) {
+    struct fixture *fixture = *state;
+    static const mode_t modes[] = {0777, 01777, 0702, 0757};
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        const char *text = refusal_of(fixture, geteuid(), modes[i]);
+        assert_non_null(strstr(text, "chmod o-w"));
+        assert_non_null(strstr(text, fixture->root));
+    }
+    assert_string_equal(refusal_of(fixture, geteuid(), 0775), "");
+    assert_string_equal(refusal_of(fixture, geteuid(), 0700), "");
+}
+
+static void test_a_root_of_another_user_is_refused(void **state) {
+    struct fixture *fixture = *state;
+    if (geteuid() != 0)
+        skip(); /* only root can give a folder away */
+    assert_non_null(strstr(refusal_of(fixture, 12345, 0700), "belongs to user 12345"));
+    assert_string_equal(refusal_of(fixture, 0, 0700), "");
+}
+
 /* ---- blobs ---- */
 
 static void test_a_blob_put_is_read_back_after_a_restart(void **state) {
@@ -526,6 +558,8 @@ int main(void) {
         STORE_TEST(test_a_second_opener_is_refused_and_told_who_holds_the_root),
         STORE_TEST(test_a_root_is_made_with_its_parents),
         STORE_TEST(test_a_root_that_cannot_be_is_an_error_that_names_it),
+        STORE_TEST(test_a_root_that_everybody_may_write_is_refused),
+        STORE_TEST(test_a_root_of_another_user_is_refused),
         STORE_TEST(test_a_blob_put_is_read_back_after_a_restart),
         STORE_TEST(test_the_empty_blob_and_sha512_are_blobs_too),
         STORE_TEST(test_bytes_of_another_digest_are_not_kept),
