@@ -23,14 +23,19 @@
 
 enum {
     TRIM_PAUSE_S = 15,
-    FREE_LIMIT = 4 << 20, /* free bytes that the C library may keep for the next requests */
+    FREE_LIMIT = 4 << 20,         /* free bytes that the C library may keep for the next requests */
+    OWN_DESCRIPTORS = 128,        /* of the log, the store, the listeners, the loops, helpers */
+    OVER_LIMIT_DESCRIPTORS = 256, /* of connections over the limit, which http/ answers once */
+    FILE_DESCRIPTORS = 4096, /* the most that are kept for the files of clients that download */
 };
 
 /* Everything that a running tarn is made of. */
 struct serving {
     const struct config *config;
-    struct client *client; /* also used by the credential sources in config */
-    uint64_t max_size;     /* the limit of the cache in bytes */
+    struct client *client;    /* also used by the credential sources in config */
+    uint64_t max_size;        /* the limit of the cache in bytes */
+    uint64_t max_connections; /* as configured, or as many as the limit of open files allows */
+    uint64_t descriptors;     /* that limit */
     struct store *store;
     struct upstreams *upstreams;
     struct upkeep *upkeep;
@@ -124,7 +129,7 @@ static bool open_server(struct serving *serving, struct error *error) {
     struct http_server_settings settings = http_server_settings_default();
     settings.listen = config->listen;
     settings.listen_count = config->listen_count;
-    settings.max_connections = (unsigned)config->max_connections;
+    settings.max_connections = (unsigned)serving->max_connections;
     settings.head_timeout_ms = (int)config->head_timeout_ms;
     settings.idle_timeout_ms = (int)config->idle_timeout_ms;
     settings.send_timeout_ms = (int)config->send_timeout_ms;
@@ -201,6 +206,13 @@ static void announce(const struct serving *serving) {
     const struct config *config = serving->config;
     for (size_t i = 0; config->warnings && config->warnings[i]; i++)
         log_event(LOG_WARN, config->warnings[i], NULL, 0);
+    if (serving->max_connections < config->max_connections)
+        log_at(LOG_WARN,
+               "max_connections is lowered, because the process may open too few files; raise the "
+               "hard limit (ulimit -Hn, LimitNOFILE=), or set max_connections",
+               LOG_NUMBER("max_connections", (double)serving->max_connections),
+               LOG_NUMBER("configured", (double)config->max_connections),
+               LOG_NUMBER("open_files", (double)serving->descriptors));
     for (size_t i = 0; i < config->listen_count; i++)
         log_at(LOG_INFO, "listening", LOG_STRING("address", config->listen[i]),
                LOG_NUMBER("port", http_server_port(serving->server)),
@@ -208,14 +220,30 @@ static void announce(const struct serving *serving) {
                LOG_STRING("config", config->file ? config->file : "built-in"));
 }
 
-/* Each client has one connection and each upstream several: allow as many descriptors as the system
- * permits. */
-static void raise_limits(void) {
+/* Allows as many descriptors as the system permits, and so many connections that blobs and
+ * upstreams still get theirs when all connections are taken. */
+static void share_descriptors(struct serving *serving) {
+    const struct config *config = serving->config;
     struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        limit.rlim_cur = limit.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &limit);
-    }
+    serving->max_connections = config->max_connections;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0 && getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    serving->descriptors = limit.rlim_cur;
+    if (limit.rlim_cur == RLIM_INFINITY)
+        return;
+    uint64_t kept = OWN_DESCRIPTORS + OVER_LIMIT_DESCRIPTORS + config->connections_total;
+    if (kept > limit.rlim_cur / 2)
+        kept = limit.rlim_cur / 2;
+    uint64_t rest = limit.rlim_cur - kept;
+    uint64_t most = rest / 2 < FILE_DESCRIPTORS ? rest / 2 : rest - FILE_DESCRIPTORS;
+    if (most < serving->max_connections)
+        serving->max_connections = most > 0 ? most : 1;
+}
+
+static void bound_memory(void) {
     /* The C library would make a heap for each thread, and each request has a thread. */
     mallopt(M_ARENA_MAX, 2);
     /* With the defaults the C library keeps up to 64 MiB once a large buffer has been freed. */
@@ -246,7 +274,8 @@ static int serve(const struct config *config, struct client *client) {
     sigaddset(&signals, SIGINT);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
-    raise_limits();
+    share_descriptors(&serving);
+    bound_memory();
     secret_forbid_core_dumps(); /* this process holds other people's credentials */
     log_configure(config->log_level, config->log_format);
 

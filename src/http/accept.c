@@ -11,9 +11,10 @@
 
 enum {
     ACCEPTS_AT_ONCE = 64,
-    PAUSE_MS = 100,           /* after running out of descriptors or memory */
-    OVER_LIMIT_AT_ONCE = 256, /* connections over the limit, of all loops together */
-    YOUNG_HEAD_MS = 1000,     /* a head that began less long ago is not given up for a new client */
+    PAUSE_MS = 100,        /* after running out of descriptors or memory */
+    OVER_LIMIT_MOST = 256, /* connections over the limit, of all loops together */
+    OVER_LIMIT_LEAST = 16,
+    YOUNG_HEAD_MS = 1000, /* a head that began less long ago is not given up for a new client */
 };
 
 /* Closes the connection that has been idle for longest, or one whose head has been arriving for
@@ -29,6 +30,14 @@ static bool close_longest_idle(struct loop *loop) {
     return true;
 }
 
+/* A quarter of the limit: where few connections are allowed, descriptors are scarce. */
+static unsigned over_limit_most(unsigned limit) {
+    unsigned quarter = limit / 4;
+    return quarter < OVER_LIMIT_LEAST  ? OVER_LIMIT_LEAST
+           : quarter > OVER_LIMIT_MOST ? OVER_LIMIT_MOST
+                                       : quarter;
+}
+
 /* Counts a new connection, within the limit or over it. False: it must be closed. */
 static bool count_in(struct loop *loop, struct connection *connection) {
     struct loops *shared = loop->shared;
@@ -39,9 +48,9 @@ static bool count_in(struct loop *loop, struct connection *connection) {
         return true;
     atomic_fetch_sub(&shared->connections, 1);
     connection->over_limit = true;
-    if (atomic_load(&shared->over_limit) >= OVER_LIMIT_AT_ONCE && loop->waiting[WAIT_OVER])
+    if (atomic_load(&shared->over_limit) >= over_limit_most(limit) && loop->waiting[WAIT_OVER])
         loop_close_connection(loop, loop->waiting[WAIT_OVER]);
-    if (atomic_fetch_add(&shared->over_limit, 1) < OVER_LIMIT_AT_ONCE)
+    if (atomic_fetch_add(&shared->over_limit, 1) < over_limit_most(limit))
         return true;
     atomic_fetch_sub(&shared->over_limit, 1);
     return false;
