@@ -9,29 +9,76 @@
 #include <string.h>
 #include <strings.h>
 
+/* Ranges of addresses, the narrow ones before the wide ones that hold them. */
+static const struct range_v4 {
+    uint32_t first;
+    unsigned bits;
+    enum address_class class;
+} ranges_v4[] = {
+    {0x7f000000, 8, ADDRESS_LOOPBACK},    /* 127.0.0.0/8 */
+    {0x00000000, 8, ADDRESS_LOOPBACK},    /* 0.0.0.0/8 */
+    {0xa9fe0000, 16, ADDRESS_LINK_LOCAL}, /* 169.254.0.0/16: most clouds' metadata servers */
+    {0x646464c8, 32, ADDRESS_LINK_LOCAL}, /* 100.100.100.200: Alibaba Cloud's */
+    {0xa83f8110, 32, ADDRESS_LINK_LOCAL}, /* 168.63.129.16: Azure's */
+    {0xc00000c0, 32, ADDRESS_LINK_LOCAL}, /* 192.0.0.192: Oracle Cloud's */
+    {0x0a000000, 8, ADDRESS_PRIVATE},     /* 10.0.0.0/8 */
+    {0xac100000, 12, ADDRESS_PRIVATE},    /* 172.16.0.0/12 */
+    {0xc0a80000, 16, ADDRESS_PRIVATE},    /* 192.168.0.0/16 */
+    {0x64400000, 10, ADDRESS_PRIVATE},    /* 100.64.0.0/10 (RFC 6598) */
+    {0xc0000000, 24, ADDRESS_PRIVATE},    /* 192.0.0.0/24 (RFC 6890) */
+    {0xc6120000, 15, ADDRESS_PRIVATE},    /* 198.18.0.0/15 (RFC 2544) */
+    {0xe0000000, 3, ADDRESS_PRIVATE},     /* 224.0.0.0/3: multicast and reserved */
+};
+
 static enum address_class classify_v4(uint32_t address) {
-    if (address >> 24 == 127 || address >> 24 == 0)
-        return ADDRESS_LOOPBACK;
-    if (address >> 16 == 0xa9fe)
-        return ADDRESS_LINK_LOCAL;
+    for (size_t i = 0; i < sizeof ranges_v4 / sizeof *ranges_v4; i++) {
+        if ((address ^ ranges_v4[i].first) >> (32 - ranges_v4[i].bits) == 0)
+            return ranges_v4[i].class;
+    }
     return ADDRESS_ORDINARY;
+}
+
+static const struct range_v6 {
+    uint8_t first[16];
+    unsigned bits;
+    enum address_class class;
+} ranges_v6[] = {
+    {{0xfe, 0x80}, 10, ADDRESS_LINK_LOCAL},                              /* fe80::/10 */
+    {{0xfd, 0, 0x0e, 0xc2, [14] = 0x02, 0x54}, 128, ADDRESS_LINK_LOCAL}, /* fd00:ec2::254: AWS */
+    {{0xfd, 0x20, 0, 0xce, [14] = 0x02, 0x54}, 128, ADDRESS_LINK_LOCAL}, /* fd20:ce::254: Google */
+    {{0xfc}, 7, ADDRESS_PRIVATE},                                        /* fc00::/7 */
+    {{0xfe, 0xc0}, 10, ADDRESS_PRIVATE},                                 /* fec0::/10 */
+    {{0xff}, 8, ADDRESS_PRIVATE},                                        /* multicast */
+    {{0, 0x64, 0xff, 0x9b, 0, 0x01}, 48, ADDRESS_PRIVATE},               /* RFC 8215 */
+};
+
+static bool is_in_range(const uint8_t *bytes, const struct range_v6 *range) {
+    unsigned whole = range->bits / 8, rest = range->bits % 8;
+    return memcmp(bytes, range->first, whole) == 0 &&
+           (rest == 0 || (bytes[whole] ^ range->first[whole]) >> (8 - rest) == 0);
+}
+
+static enum address_class classify_inner(const uint8_t *bytes) {
+    uint32_t inner;
+    memcpy(&inner, bytes, sizeof inner);
+    return classify_v4(ntohl(inner));
 }
 
 static enum address_class classify_v6(const struct in6_addr *address) {
     static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
     static const uint8_t nat64[12] = {0, 0x64, 0xff, 0x9b};
-    static const uint8_t zero[12];
-    static const uint8_t metadata[16] = {0xfd, 0, 0x0e, 0xc2, [14] = 0x02, [15] = 0x54};
+    static const uint8_t zero[12], six_to_four[2] = {0x20, 0x02};
     const uint8_t *bytes = address->s6_addr;
     /* :: and ::1 count as the "compatible" addresses 0.0.0.0 and 0.0.0.1. */
     if (memcmp(bytes, mapped, 12) == 0 || memcmp(bytes, nat64, 12) == 0 ||
-        memcmp(bytes, zero, 12) == 0) {
-        uint32_t inner;
-        memcpy(&inner, bytes + 12, sizeof inner);
-        return classify_v4(ntohl(inner));
+        memcmp(bytes, zero, 12) == 0)
+        return classify_inner(bytes + 12);
+    if (memcmp(bytes, six_to_four, 2) == 0)
+        return classify_inner(bytes + 2);
+    for (size_t i = 0; i < sizeof ranges_v6 / sizeof *ranges_v6; i++) {
+        if (is_in_range(bytes, &ranges_v6[i]))
+            return ranges_v6[i].class;
     }
-    if ((bytes[0] == 0xfe && (bytes[1] & 0xc0) == 0x80) || memcmp(bytes, metadata, 16) == 0)
-        return ADDRESS_LINK_LOCAL;
     return ADDRESS_ORDINARY;
 }
 
@@ -97,6 +144,8 @@ enum address_class address_classify_host(const char *host) {
 }
 
 bool address_allowed(enum address_class class, const struct address_rule *rule) {
+    if (class == ADDRESS_PRIVATE)
+        return rule->allow_private;
     if (class == ADDRESS_LOOPBACK)
         return rule->allow_loopback;
     if (class == ADDRESS_LINK_LOCAL)
@@ -108,15 +157,11 @@ curl_socket_t address_open(void *context, curlsocktype purpose, struct curl_sock
     struct address_watch *watch = context;
     if (purpose != CURLSOCKTYPE_IPCXN)
         return CURL_SOCKET_BAD;
-    if (!watch->proxied) {
-        enum address_class class = classify(&address->addr);
-        if (!address_allowed(class, &watch->rule)) {
-            watch->refused = true;
-            getnameinfo(&address->addr, address->addrlen, watch->refused_address,
-                        sizeof watch->refused_address, NULL, 0, NI_NUMERICHOST);
-            return CURL_SOCKET_BAD;
-        }
-        watch->was_loopback = class == ADDRESS_LOOPBACK;
+    if (!watch->proxied && !address_allowed(classify(&address->addr), &watch->rule)) {
+        watch->refused = true;
+        getnameinfo(&address->addr, address->addrlen, watch->refused_address,
+                    sizeof watch->refused_address, NULL, 0, NI_NUMERICHOST);
+        return CURL_SOCKET_BAD;
     }
     /* Close-on-exec: credential helpers must not inherit connections. */
     return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);

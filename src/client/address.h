@@ -1,8 +1,8 @@
 /*
  * Which addresses may be connected to. A registry's redirects, its realms and the responses of name
- * servers are hostile input: they must not lead to this machine's own services or to a cloud's
- * metadata server. The address that is really connected to is checked, because a name may resolve
- * to any address.
+ * servers are hostile input: they must not lead to this machine's own services, to a cloud's
+ * metadata server, or from the Internet into a private network. The address that is really
+ * connected to is checked, because a name may resolve to any address.
  *
  * Pure, but for address_open().
  */
@@ -14,11 +14,13 @@
 
 enum address_class {
     ADDRESS_ORDINARY,
+    ADDRESS_PRIVATE,    /* of a private network: RFC 1918, RFC 6598, fc00::/7 and the like */
     ADDRESS_LOOPBACK,   /* 127.0.0.0/8, ::1, 0.0.0.0/8, :: */
-    ADDRESS_LINK_LOCAL, /* 169.254.0.0/16, fe80::/10, fd00:ec2::254 (a metadata server) */
+    ADDRESS_LINK_LOCAL, /* 169.254.0.0/16, fe80::/10, and the clouds' metadata servers elsewhere */
 };
 
 struct address_rule {
+    bool allow_private;
     bool allow_loopback;
     bool allow_link_local;
 };
@@ -28,13 +30,12 @@ struct address_watch {
     struct address_rule rule;
     bool proxied;             /* the address is a proxy's, which the operator chose: no check */
     bool refused;             /* the rule refused an address */
-    bool was_loopback;        /* a loopback address was connected to */
     char refused_address[64]; /* for people */
 };
 
 /* The class of a URL's host: of a literal address ("[::1]" with or without brackets, any spelling
  * that inet_aton accepts), of "localhost" and all names below it, and of Google's metadata names.
- * Every other name is ordinary. An IPv4 address inside an IPv6 address (mapped, NAT64) is
+ * Every other name is ordinary. An IPv4 address inside an IPv6 address (mapped, NAT64, 6to4) is
  * classified as that IPv4 address. */
 enum address_class address_classify_host(const char *host);
 bool address_is_literal(const char *host);

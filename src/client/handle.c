@@ -18,8 +18,9 @@ static bool check_host(const struct origin *origin, const struct address_rule *r
     if (address_allowed(class, rule))
         return true;
     return error_set(error, ERROR_DENIED, "refused to connect to %s: it is %s", origin->host,
-                     class == ADDRESS_LOOPBACK ? "this machine itself"
-                                               : "a link-local or metadata address");
+                     class == ADDRESS_LOOPBACK  ? "this machine itself"
+                     : class == ADDRESS_PRIVATE ? "an address of a private network"
+                                                : "a link-local or metadata address");
 }
 
 static bool set_destination(struct lane *lane, const struct client_request *request, bool https,
@@ -42,8 +43,9 @@ bool client_prepare(struct lane *lane, const struct client_request *request,
                     struct client_call *call, struct error *error) {
     CURL *handle = lane->handle;
     struct origin origin;
-    *call = (struct client_call){
-        .watch.rule = request->addresses ? *request->addresses : (struct address_rule){true, true}};
+    *call = (struct client_call){.watch.rule = request->addresses
+                                                   ? *request->addresses
+                                                   : (struct address_rule){true, true, true}};
     if (!origin_parse(request->url, &origin))
         return error_set(error, ERROR_INVALID, "no http or https URL without a user in it");
     if (!check_host(&origin, &call->watch.rule, error))
@@ -92,8 +94,8 @@ bool client_failure(CURL *handle, CURLcode code, const struct client_call *call,
     const char *said = call->reason[0] ? call->reason : curl_easy_strerror(code);
     if (call->watch.refused)
         return error_set(error, ERROR_DENIED,
-                         "refused to connect to %s: it resolves to %s, a loopback, link-local or "
-                         "metadata address",
+                         "refused to connect to %s: it resolves to %s, a private, loopback, "
+                         "link-local or metadata address",
                          host_of(handle, host, sizeof host), call->watch.refused_address);
     switch (code) {
     case CURLE_COULDNT_RESOLVE_HOST:

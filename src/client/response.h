@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include "base/buffer.h"
 #include "base/text.h"
+#include "client/address.h"
 #include "client/challenge.h"
 
 struct client_response {
@@ -17,8 +18,9 @@ struct client_response {
     uint64_t length;   /* Content-Length */
     int retry_after_s; /* Retry-After, at most a day; 0: absent */
     char content_type[128];
-    struct buffer body; /* empty when the body was streamed */
-    bool from_loopback; /* a new connection was made, to an address of this machine */
+    struct buffer body;         /* empty when the body was streamed */
+    bool has_address;           /* false: it came through a proxy, or there is no response */
+    enum address_class address; /* of the server that responded */
 };
 void client_response_wipe(struct client_response *response); /* wipes and frees the body */
 #define cleanup_client_response __attribute__((cleanup(client_response_wipe)))

@@ -243,6 +243,17 @@ static bool run(struct lane *lane, struct running *running) {
     return ok;
 }
 
+/* Notes who responded. It is the address that was connected to, whatever else the name means. */
+static void note_address(struct running *running) {
+    char *address = NULL;
+    if (running->call.watch.proxied || !running->head_done ||
+        curl_easy_getinfo(running->handle, CURLINFO_PRIMARY_IP, &address) != CURLE_OK || !address ||
+        !*address)
+        return;
+    running->response->has_address = true;
+    running->response->address = address_classify_host(address);
+}
+
 bool transfer_run(struct lane *lane, const struct client_request *request,
                   const struct client_sink *sink, struct client_response *response,
                   struct error *error) {
@@ -261,11 +272,11 @@ bool transfer_run(struct lane *lane, const struct client_request *request,
         running.started_ms +
         (request->total_timeout_ms ? request->total_timeout_ms : TOTAL_TIMEOUT_MS);
     client_response_begin(response, &request->wanted);
-    response->from_loopback = false;
+    response->has_address = false;
     response->body.limit = request->body_limit ? request->body_limit : BODY_LIMIT;
     buffer_clear(&response->body);
     bool ok = run(lane, &running);
+    note_address(&running);
     curl_easy_reset(lane->handle); /* before what it points at ends with this scope */
-    response->from_loopback = running.call.watch.was_loopback;
     return ok;
 }

@@ -172,8 +172,8 @@ static bool transfer(struct attempt *attempt, const char *url, const char *autho
     bool ok = run_transfer(attempt, &request, error);
     const struct client_response *response = &attempt->response.http;
     struct location *location = location_of(attempt);
-    if (response->from_loopback && url == attempt->registry_url && location->configured)
-        atomic_store(&location->is_loopback, true);
+    if (response->has_address && url == attempt->registry_url)
+        location_responded(location, response->address);
     /* When a refusal's body breaks off, or is too long, its status is enough. */
     if (!ok && !attempt->head_given && response->status / 100 > 2)
         ok = true;

@@ -18,9 +18,9 @@ bool location_init(struct location *location, const char *url, struct error *err
         return error_set(error, ERROR_MEMORY, "out of memory");
     origin_host(&location->origin, location->service);
     origin_host(&location->origin, location->credential_host);
-    atomic_init(&location->is_loopback,
-                location->configured &&
-                    address_classify_host(location->origin.host) == ADDRESS_LOOPBACK);
+    if (address_is_literal(location->origin.host) ||
+        address_classify_host(location->origin.host) != ADDRESS_ORDINARY)
+        location_responded(location, address_classify_host(location->origin.host));
     return true;
 }
 
@@ -40,6 +40,7 @@ struct address_rule location_addresses_own(const struct location *location) {
     if (location->led_from)
         return location_addresses_elsewhere(location->led_from, location->origin.host);
     return (struct address_rule){
+        .allow_private = true,
         .allow_loopback = location->configured,
         .allow_link_local = own_is_link_local(location),
     };
@@ -49,10 +50,22 @@ struct address_rule location_addresses_elsewhere(const struct location *location
                                                  const char *host) {
     if (location->led_from)
         return location_addresses_elsewhere(location->led_from, host);
+    bool is_inside = !atomic_load(&location->is_public);
+    bool is_loopback = is_inside && atomic_load(&location->is_loopback);
     return (struct address_rule){
-        .allow_loopback = atomic_load(&location->is_loopback),
+        .allow_private = is_loopback || (is_inside && atomic_load(&location->is_private)),
+        .allow_loopback = is_loopback,
         .allow_link_local = own_is_link_local(location) && strcmp(host, location->origin.host) == 0,
     };
+}
+
+void location_responded(struct location *location, enum address_class class) {
+    if (class == ADDRESS_ORDINARY)
+        atomic_store(&location->is_public, true);
+    else if (class == ADDRESS_LOOPBACK && location->configured)
+        atomic_store(&location->is_loopback, true);
+    else
+        atomic_store(&location->is_private, true);
 }
 
 void location_quieten(struct location *location, int seconds) {

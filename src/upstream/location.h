@@ -28,7 +28,9 @@ struct location {
                                       * one, which nobody configured and which has no credentials */
 
     _Atomic int64_t quiet_until_ms; /* clock_ms() until which upstream wants no requests */
-    atomic_bool is_loopback; /* its address is on this machine: its redirects may lead there */
+    /* At which addresses it has responded. Its redirects lead into a private network, or to this
+     * machine, only if it is there itself, and never once it has responded from a public one. */
+    atomic_bool is_loopback, is_private, is_public;
 };
 
 /* `location` is zeroed before, but for client, settings and configured, which the caller sets.
@@ -41,6 +43,9 @@ void location_finish(struct location *location);
  * leads (`host` is a redirect's or a realm's). */
 struct address_rule location_addresses_own(const struct location *location);
 struct address_rule location_addresses_elsewhere(const struct location *location, const char *host);
+
+/* It responded from such an address. */
+void location_responded(struct location *location, enum address_class class);
 
 /* Upstream responded with 429: no requests before `seconds` are over. */
 void location_quieten(struct location *location, int seconds);

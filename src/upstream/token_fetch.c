@@ -149,7 +149,7 @@ static bool check_realm(const struct location *location, const char *realm,
     *addresses = verdict == REALM_OWN ? location_addresses_own(location)
                                       : location_addresses_elsewhere(location, origin.host);
     if (verdict == REALM_LISTED) {
-        addresses->allow_loopback = true;
+        addresses->allow_private = addresses->allow_loopback = true;
         addresses->allow_link_local |= address_classify_host(origin.host) == ADDRESS_LINK_LOCAL;
     }
     if (verdict != REALM_REFUSED)

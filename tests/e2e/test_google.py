@@ -944,22 +944,11 @@ def test_googles_registries_use_google_by_default(machine, google, start_tarn):
 
 # ---- a pod whose metadata server needs some seconds
 
-def in_a_pod(request):
-    """Runs the test again in a pod; true inside."""
-    if pod.is_inside():
-        return True
-    done = pod.run_inside(f"{request.node.path}::{request.node.name}")
-    if done is None:
-        pytest.skip("no network namespaces here")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return False
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("refusal", [None, 401, 403])
 def test_a_metadata_server_that_comes_late_is_used(machine, google, serve, request, refusal):
     """GKE: it refuses connections in a pod's first seconds, and a refused pull proves nothing."""
-    if not in_a_pod(request):
+    if not pod.is_here(request):
         return
     google.tokens_for_all = refusal  # the token service gives all a token that lives an hour
     google.add_image("project/repo/other", "1", CONFIG, [LAYER])
@@ -978,7 +967,7 @@ def test_a_metadata_server_that_comes_late_is_used(machine, google, serve, reque
 
 @pytest.mark.slow
 def test_without_a_metadata_server_public_images_do_not_wait(machine, google, serve, request):
-    if not in_a_pod(request):
+    if not pod.is_here(request):
         return
     google.public = True
     machine.environment["NO_GCE_CHECK"] = "false"

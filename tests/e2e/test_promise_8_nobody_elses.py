@@ -2,6 +2,7 @@
 
 import pytest
 
+from kit import pod
 from kit.client import raw
 from kit.content import KIB, MIB, digest_of, manifest, noise
 from kit.tokens import TokenService, basic
@@ -281,3 +282,57 @@ def test_a_blob_that_upstream_denies_is_not_read_from_the_cache_by_another_name(
     tarn.wait_cached("org/app", DIGEST)
     upstream.fault("org/secret", method=None, status=403)
     assert tarn.blob("org/secret", DIGEST).status == 403
+
+
+# ---- redirects from the Internet into a private network
+
+PUBLIC, PRIVATE = pod.PUBLIC_ADDRESSES, pod.PRIVATE_ADDRESSES
+
+
+def through_a_redirect(start_tarn, make_upstream, own, elsewhere, what):
+    """The response to a blob, or to a manifest, that is somewhere else; and that other host."""
+    upstream = make_upstream(host=own, elsewhere=elsewhere)
+    digest = upstream.image("org/app", [LAYER], tag="1")
+    tarn = start_tarn([{"host": "fake.test", "url": upstream.url, "default": True}])
+    if what == "blob":
+        upstream.redirect = "elsewhere"
+        reply = tarn.blob("org/app", DIGEST)
+    else:
+        other = make_upstream(host=elsewhere)
+        other.image("org/app", [LAYER], tag="1")
+        for method in ("GET", "HEAD"):
+            upstream.fault("/manifests/", method=method, status=307, headers={
+                "Location": f"{other.url}/v2/org/app/manifests/{digest}"})
+        reply, upstream = tarn.manifest("org/app", "1"), other
+    return reply, [one for one in upstream.asked() if "downloads" in one.path or what != "blob"]
+
+
+@pytest.mark.parametrize("what", ["blob", "manifest"])
+@pytest.mark.parametrize("elsewhere", [*PRIVATE, pod.METADATA_ADDRESS, pod.OTHER_METADATA_ADDRESS,
+                                       "127.0.0.9"])
+def test_a_public_upstream_leads_to_public_addresses_only(start_tarn, make_upstream, request, what,
+                                                          elsewhere):
+    if not pod.is_here(request):
+        return
+    reply, asked = through_a_redirect(start_tarn, make_upstream, PUBLIC[0], elsewhere, what)
+    assert reply.status == 403 and elsewhere in reply.message
+    assert asked == []
+
+
+@pytest.mark.parametrize("what", ["blob", "manifest"])
+@pytest.mark.parametrize("own, elsewhere", [PUBLIC, PRIVATE, (PRIVATE[0], PUBLIC[0]),
+                                            ("127.0.0.1", PRIVATE[0])])
+def test_other_redirects_are_followed(start_tarn, make_upstream, request, own, elsewhere, what):
+    if not pod.is_here(request):
+        return
+    reply, asked = through_a_redirect(start_tarn, make_upstream, own, elsewhere, what)
+    assert reply.status == 200 and asked
+
+
+@pytest.mark.parametrize("elsewhere", [pod.METADATA_ADDRESS, pod.OTHER_METADATA_ADDRESS])
+def test_no_upstream_leads_to_a_metadata_server(start_tarn, make_upstream, request, elsewhere):
+    if not pod.is_here(request):
+        return
+    for own in (PRIVATE[0], "127.0.0.1"):
+        reply, asked = through_a_redirect(start_tarn, make_upstream, own, elsewhere, "blob")
+        assert reply.status == 403 and asked == []

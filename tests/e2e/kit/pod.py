@@ -1,6 +1,6 @@
 """
-A network like a pod's, where a test may put a metadata server at Google's own address: a network
-namespace with the loopback device alone, which has that address too.
+A network like a pod's, where a test may put servers at addresses that mean something: a network
+namespace with the loopback device alone, which has those addresses too.
 """
 
 import ctypes
@@ -11,14 +11,27 @@ import struct
 import subprocess
 import sys
 
+import pytest
+
 METADATA_ADDRESS = "169.254.169.254"
+OTHER_METADATA_ADDRESS = "100.100.100.200"
+PUBLIC_ADDRESSES = ("203.0.113.7", "198.51.100.7")
+PRIVATE_ADDRESSES = ("10.77.0.7", "192.168.77.7")
+NOT_ALLOWED = 77
 INSIDE = "TARN_TEST_INSIDE_A_POD"
 NEW_USER, NEW_NET = 0x10000000, 0x40000000
 SET_ADDRESS, SET_FLAGS, UP_AND_RUNNING = 0x8916, 0x8914, 0x41
 
 
-def is_inside():
-    return INSIDE in os.environ
+def is_here(request):
+    """Whether the test runs in a pod. If not, it runs the test again in one, and the test is done."""
+    if INSIDE in os.environ:
+        return True
+    done = _run_inside(f"{request.node.path}::{request.node.name}")
+    if done.returncode == NOT_ALLOWED:
+        pytest.skip("no network namespaces here")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return False
 
 
 def _enter():
@@ -28,20 +41,22 @@ def _enter():
         return False
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
         fcntl.ioctl(one, SET_FLAGS, struct.pack("16sH14x", b"lo", UP_AND_RUNNING))
-        fcntl.ioctl(one, SET_ADDRESS, struct.pack(
-            "16sHH4s8x", b"lo:1", socket.AF_INET, 0, socket.inet_aton(METADATA_ADDRESS)))
+        addresses = (METADATA_ADDRESS, OTHER_METADATA_ADDRESS, *PUBLIC_ADDRESSES,
+                     *PRIVATE_ADDRESSES)
+        for number, address in enumerate(addresses):
+            fcntl.ioctl(one, SET_ADDRESS, struct.pack(
+                "16sHH4s8x", f"lo:{number}".encode(), socket.AF_INET, 0,
+                socket.inet_aton(address)))
     return True
 
 
-def run_inside(test):
-    """Runs this one test (PATH::NAME) in a pod of its own; None where pods are not allowed."""
-    done = subprocess.run([sys.executable, __file__, test], capture_output=True, text=True,
+def _run_inside(test):
+    return subprocess.run([sys.executable, __file__, test], capture_output=True, text=True,
                           timeout=150, check=False, env={**os.environ, INSIDE: "1"})
-    return None if done.returncode == 77 else done
 
 
 if __name__ == "__main__":
     if not _enter():
-        sys.exit(77)
+        sys.exit(NOT_ALLOWED)
     os.execv(sys.executable, [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p",
                               "no:xdist", "-q", sys.argv[1]])
