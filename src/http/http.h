@@ -122,7 +122,8 @@ void http_add_field(struct http_exchange *exchange, const char *name, const char
     __attribute__((format(printf, 3, 4)));
 
 /* Sends the whole response, with a body from memory, which is copied if the client does not take it
- * at once. To HEAD only the head is sent, with the body's length. */
+ * at once; a worker waits for a client that does not take more than 64 KiB. To HEAD only the head
+ * is sent, with the body's length. */
 void http_respond(struct http_exchange *exchange, int status, const char *content_type,
                   const void *body, size_t length);
 
@@ -134,6 +135,11 @@ struct http_content {
     void (*keep)(void *owner); /* one more reference, until release() */
     void (*release)(void *owner);
 };
+
+/* As http_respond(), but what the client does not take at once stays with its owner, however long
+ * that is, and nobody waits. */
+void http_respond_shared(struct http_exchange *exchange, int status, const char *content_type,
+                         const struct http_content *content);
 
 /* The part of a response's head that is the same whenever the response is sent: all but Date,
  * Connection and the fields that http_add_field() adds. Immutable, so that threads may share it. */
@@ -227,8 +233,8 @@ struct http_server_settings {
      * `handle` is then called on a worker. Called on the threads of the loops, which all other
      * connections wait for: it must not wait for a disk, for another host, or for a lock that is
      * held during such a wait. It may call http_add_field(), http_respond(),
-     * http_respond_composed(), and http_begin() for a response without a body. NULL: every request
-     * goes to a worker.
+     * http_respond_shared(), http_respond_composed(), and http_begin() for a response without a
+     * body. NULL: every request goes to a worker.
      */
     bool (*handle_now)(void *context, struct http_exchange *exchange);
     /* Writes the JSON body of a response that `handle` does not make: for a refused head, or at a

@@ -54,6 +54,7 @@ uint64_t http_exchange_sent(const struct http_exchange *exchange) {
 bool http_client_is_there(const struct http_exchange *exchange) {
     return !exchange->cut && channel_peer_is_there(exchange->channel);
 }
+
 /* Sends what has been added, as far as the client takes it. A loop does that later. */
 static bool send_added(struct http_exchange *exchange, bool more) {
     if (exchange->cut)
@@ -104,7 +105,7 @@ void http_respond(struct http_exchange *exchange, int status, const char *conten
         send_whole(exchange, body, length);
 }
 
-/* ---- a composed response ---- */
+/* ---- a response with shared content ---- */
 
 /* Adds a body whose owner can keep it for as long as the client needs. */
 static bool add_content(struct http_exchange *exchange, const struct http_content *content) {
@@ -113,17 +114,29 @@ static bool add_content(struct http_exchange *exchange, const struct http_conten
     return unsent_share(exchange->unsent, content);
 }
 
-void http_respond_composed(struct http_exchange *exchange, const struct http_composed *composed,
-                           const struct http_content *content) {
-    if (exchange->status != 0)
-        return;
-    if (!head_add_composed(exchange, composed))
-        return;
+/* Sends the head that was added, and the content behind it; NULL: none. */
+static void send_content(struct http_exchange *exchange, const struct http_content *content) {
     bool with_body = content && !exchange->without_body;
     if (with_body && !add_content(exchange, content))
         exchange->cut = true;
     if (send_added(exchange, false) && with_body)
         exchange->sent = content->length;
+}
+
+void http_respond_shared(struct http_exchange *exchange, int status, const char *content_type,
+                         const struct http_content *content) {
+    if (exchange->status != 0)
+        return;
+    if (content_type)
+        http_add_field(exchange, "Content-Type", "%s", content_type);
+    if (head_add(exchange, status, (int64_t)content->length))
+        send_content(exchange, content);
+}
+
+void http_respond_composed(struct http_exchange *exchange, const struct http_composed *composed,
+                           const struct http_content *content) {
+    if (exchange->status == 0 && head_add_composed(exchange, composed))
+        send_content(exchange, content);
 }
 
 /* ---- a response piece by piece ---- */

@@ -63,13 +63,18 @@ static const struct http_composed *head_of(struct document *document) {
     return ((struct hit_head *)document_set_derived(document, &made->derived))->composed;
 }
 
+/* The document's bytes, which a slow client keeps in memory instead of a worker. */
+static struct http_content content_of(struct document *document) {
+    return (struct http_content){.bytes = document->bytes,
+                                 .length = document->length,
+                                 .owner = document,
+                                 .keep = keep_document,
+                                 .release = release_document};
+}
+
 static void respond_hit(struct call *call, struct document *document,
                         const struct http_composed *head) {
-    const struct http_content content = {.bytes = document->bytes,
-                                         .length = document->length,
-                                         .owner = document,
-                                         .keep = keep_document,
-                                         .release = release_document};
+    const struct http_content content = content_of(document);
     if (call->ns[0])
         http_add_field(call->exchange, "OCI-Namespace", "%s", call->ns);
     http_respond_composed(call->exchange, head, document->has_bytes ? &content : NULL);
@@ -85,9 +90,10 @@ static void respond_document(struct call *call, struct document *document) {
     }
     char space[MEDIA_TYPE_SIZE];
     const char *type = media_type_of(document, space);
+    const struct http_content content = content_of(document);
     call_add_content_fields(call, &document->digest);
     if (document->has_bytes)
-        http_respond(call->exchange, 200, type, document->bytes, document->length);
+        http_respond_shared(call->exchange, 200, type, &content);
     else /* only for HEAD a document may be without bytes */
         http_begin(call->exchange, 200, type, (int64_t)document->length, NULL);
 }

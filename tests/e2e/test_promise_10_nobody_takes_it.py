@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from kit.content import MIB, digest_of, noise
+from kit.content import MIB, digest_of, manifest, noise
 from kit.processes import wait_until
 
 # More than tarn has workers (2,048).
@@ -84,6 +84,16 @@ def test_slow_readers_of_a_cached_blob_hold_no_worker(tarn):
         wait_until(lambda: tarn.metrics()["tarn_responses_waiting"] >= CROWD, "slow readers", 60)
         check_what_everybody_needs(tarn)
         assert tarn.blob("org/app", DIGEST).body == LAYER
+
+
+def test_slow_readers_of_a_large_manifest_hold_no_worker(tarn, upstream):
+    """The first reader makes tarn ask upstream, and the others join in."""
+    large = manifest(b"{}", [LAYER], annotations={"note": "x" * (3 * MIB)})
+    digest = upstream.repository("org/app").add_manifest(large, tag="large")
+    with crowd(tarn, [f"/v2/org/app/manifests/{digest}"] * 20, receive_buffer=4096):
+        wait_until(lambda: tarn.metrics()["tarn_responses_waiting"] >= 20, "slow readers", 30)
+        wait_until(lambda: tarn.metrics()["tarn_workers_busy"] == 0, "no worker busy", 30)
+        assert tarn.manifest("org/app", "large").body == large
 
 
 def test_idle_connections_keep_nobody_out(start_tarn, upstream):

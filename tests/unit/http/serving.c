@@ -127,6 +127,9 @@ static void handle(void *context, struct http_exchange *exchange) {
     } else if (text_is(path, "/client")) {
         http_respond(exchange, 200, NULL, http_exchange_client(exchange),
                      strlen(http_exchange_client(exchange)));
+    } else if (text_is(path, "/large")) {
+        const struct http_content content = {large, sizeof large, &large_kept, keep, release};
+        http_respond_shared(exchange, 200, "text/plain", &content);
     } else if (text_is(path, "/file")) {
         if (http_begin(exchange, 200, "application/octet-stream", FILE_SIZE, &error))
             send_on(calloc(1, sizeof(struct download)), exchange);

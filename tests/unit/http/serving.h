@@ -6,9 +6,10 @@
  *
  * The server's handler answers: /hello, /echo/..., /client (the client's address), /file (FILE_SIZE
  * bytes), /chunked, /nothing (304), in place /now, /now/count (how many requests were `handled`
- * before), /now/large (shared content) and /now/hold (after a wait while `held`), /body (echoes the
- * request's), /hold (waits while `held`), /watch (waits until the client leaves), and in wrong ways
- * /file/short, /abort, /incomplete and /toolong; for any other path the handler makes no response.
+ * before), /now/large (shared content) and /now/hold (after a wait while `held`), /large (shared
+ * content, from a worker), /body (echoes the request's), /hold (waits while `held`), /watch (waits
+ * until the client leaves), and in wrong ways /file/short, /abort, /incomplete and /toolong; for
+ * any other path the handler makes no response.
  */
 #ifndef TESTS_HTTP_SERVING_H
 #define TESTS_HTTP_SERVING_H

@@ -103,6 +103,27 @@ static void test_a_composed_response_is_like_any_other(void **state) {
     stop();
 }
 
+static void test_a_worker_waits_for_no_client_of_shared_content(void **state) {
+    (void)state;
+    start();
+    char head[1024], *body = malloc(CONTENT_SIZE + 1);
+    int fd = dial_with(4096);
+    send_text(fd, GET("/large"));
+    assert_true(becomes(&large_kept, 1));
+    workers_become_idle();
+    size_t length = receive_response(fd, head, sizeof head, body, CONTENT_SIZE + 1, false);
+    assert_int_equal(length, CONTENT_SIZE);
+    for (size_t i = 0; i < length; i += 4093)
+        assert_int_equal((unsigned char)body[i], pattern(i));
+    assert_true(becomes(&large_kept, 0));
+    send_text(fd, "HEAD /large HTTP/1.1\r\nHost: a\r\n\r\n");
+    receive_response(fd, head, sizeof head, body, CONTENT_SIZE + 1, true);
+    assert_non_null(strstr(head, "\r\nContent-Type: text/plain\r\n"));
+    free(body);
+    close(fd);
+    stop();
+}
+
 static void test_a_request_with_a_body_never_stays_on_a_loop(void **state) {
     (void)state;
     start();
@@ -222,6 +243,7 @@ int main(void) {
         SERVING_TEST(test_a_stream_of_requests_in_pieces_of_any_length_is_answered_whole),
         SERVING_TEST(test_a_client_that_has_closed_its_side_gets_all_answers),
         SERVING_TEST(test_a_composed_response_is_like_any_other),
+        SERVING_TEST(test_a_worker_waits_for_no_client_of_shared_content),
         SERVING_TEST(test_a_request_with_a_body_never_stays_on_a_loop),
         SERVING_TEST(test_a_server_without_answers_in_place_gives_all_to_workers),
         SERVING_TEST(test_new_connections_go_to_the_loop_with_the_fewest),
