@@ -17,6 +17,8 @@ static int run(const struct arguments *arguments) {
         fputs(problems.bytes ? problems.bytes : "tarn check-config: out of memory\n", stderr);
         return 1;
     }
+    for (size_t i = 0; config->warnings && config->warnings[i]; i++)
+        fprintf(stderr, "%s: warning: %s\n", file, config->warnings[i]);
     config_free(config);
     printf("%s: ok\n", file);
     return 0;
@@ -30,6 +32,7 @@ const struct command check_config_command = {
     .summary = "check a configuration file",
     .text =
         "Prints \"FILE: ok\", or every mistake with its line and what would be right (exit 1).\n"
+        "A warning does not change the exit status.\n"
         "The TARN_… variables of the environment are ignored.\n",
     .run = run,
 };

@@ -1,7 +1,9 @@
 /* What a string in the configuration may be. */
 #include "config/checks.h"
 
+#include <ctype.h>
 #include <errno.h>
+#include <libpsl.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -52,6 +54,22 @@ bool config_check_host(const char *value, char *why, size_t size) {
                   size);
 }
 
+/* Whether anybody can register a name that the pattern matches: the labels behind the last star are
+ * a public suffix. `plain` is the pattern with a letter for each star. A domain that is not in the
+ * list ("internal") is a private one. */
+static bool is_open_to_anybody(const char *pattern, const char *plain,
+                               char suffix[static HOST_LIMIT + 1]) {
+    const psl_ctx_t *list = psl_builtin();
+    const char *behind = strchr(strrchr(pattern, '*'), '.');
+    if (!list || !behind)
+        return false;
+    text_copy(text_of(plain + (behind + 1 - pattern)), suffix, HOST_LIMIT + 1);
+    suffix[strcspn(suffix, ":")] = '\0';
+    for (char *c = suffix; *c; c++)
+        *c = (char)tolower((unsigned char)*c);
+    return psl_is_public_suffix2(list, suffix, PSL_TYPE_ANY | PSL_TYPE_NO_STAR_RULE);
+}
+
 bool config_check_host_pattern(const char *value, char *why, size_t size) {
     if (!strchr(value, '*'))
         return config_check_host(value, why, size);
@@ -62,11 +80,19 @@ bool config_check_host_pattern(const char *value, char *why, size_t size) {
     const char *last_dot = strrchr(value, '.');
     /* A pattern that matches every host would make tarn an open proxy. */
     bool anchored = last_dot && !strchr(last_dot, '*');
-    return (fits && anchored && !strstr(value, "**") && reference_is_host(text_of(plain))) ||
-           refuse(value,
-                  "is not a pattern of hosts; write for example *.pkg.dev (* stands for part of "
-                  "one label, but not of the last one)",
-                  why, size);
+    if (!fits || !anchored || strstr(value, "**") || !reference_is_host(text_of(plain)))
+        return refuse(value,
+                      "is not a pattern of hosts; write for example *.pkg.dev (* stands for part "
+                      "of one label, but not of the last one)",
+                      why, size);
+    char suffix[HOST_LIMIT + 1], rest[HOST_LIMIT + 200];
+    if (!is_open_to_anybody(value, plain, suffix))
+        return true;
+    snprintf(rest, sizeof rest,
+             "matches hosts of everybody, because anybody can register a name below %s "
+             "(publicsuffix.org); write the registry's own domain behind the star, as in *.pkg.dev",
+             suffix);
+    return refuse(value, rest, why, size);
 }
 
 bool config_check_url(const char *value, char *why, size_t size) {

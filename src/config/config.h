@@ -71,7 +71,7 @@ struct config {
     struct upstream_settings *upstreams; /* with all defaults */
     size_t upstream_count;
 
-    const char *const *warnings; /* to be logged once the log is configured; may be NULL */
+    const char **warnings; /* to be logged once the log is configured; may be NULL */
 };
 
 /* ---- loading ---- */

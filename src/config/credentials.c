@@ -226,3 +226,48 @@ struct credential_source *config_default_credentials(struct config_reader *reade
     }
     return share(reader, config_host_is_google(host) ? "google" : "docker", &nothing);
 }
+
+/* ---- where credentials go ---- */
+
+static bool is_google_source(const struct config_reader *reader,
+                             const struct credential_source *source) {
+    const struct shared_source *shared = reader->loaded->sources;
+    while (shared && shared->source != source)
+        shared = shared->next;
+    return shared && text_starts(text_of(shared->identity), "google");
+}
+
+/* `url`: where the credentials are sent; NULL: https://HOST. */
+static void warn_of_one(struct config_reader *reader, const struct upstream_settings *settings,
+                        const char *url) {
+    char host[HOST_LIMIT + 1];
+    if (url ? !config_url_host(url, host, sizeof host)
+            : !text_copy(text_of(settings->host), host, sizeof host))
+        return;
+    if (!url)
+        host[strcspn(host, ":")] = '\0';
+    if (config_host_is_loopback(host))
+        return;
+    if (url && strncasecmp(url, "http://", 7) == 0)
+        config_warn(reader,
+                    "upstream %.100s: its credentials go to %.100s over http, so everybody on the "
+                    "way can read them; use https",
+                    settings->host, host);
+    if (is_google_source(reader, settings->credentials) && !config_host_is_google(host))
+        config_warn(reader,
+                    "upstream %.100s: Google's access token goes to %.100s, which is no registry "
+                    "of Google and can use the token itself; set other credentials if this is a "
+                    "mistake",
+                    settings->host, host);
+}
+
+void config_warn_of_credentials(struct config_reader *reader,
+                                const struct upstream_settings *settings) {
+    const struct credential_source *source = settings->credentials;
+    if (!source || strcmp(credential_source_name(source), "anonymous") == 0)
+        return;
+    warn_of_one(reader, settings, settings->url);
+    const char *const *fallback = settings->fallbacks;
+    for (; credential_source_is_by_host(source) && fallback && *fallback; fallback++)
+        warn_of_one(reader, settings, *fallback);
+}

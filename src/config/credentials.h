@@ -15,4 +15,9 @@ struct credential_source *config_read_credentials(struct config_reader *reader,
 struct credential_source *config_default_credentials(struct config_reader *reader, const char *host,
                                                      const char *url);
 
+/* Warns of credentials that the file gives to an upstream and that go where they hardly should: a
+ * Google token to a host that is not Google's, a secret over http. */
+void config_warn_of_credentials(struct config_reader *reader,
+                                const struct upstream_settings *settings);
+
 #endif

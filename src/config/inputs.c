@@ -144,15 +144,12 @@ void config_read_flags(struct config_reader *reader, const struct config_flags *
 void config_warn_of_variables(struct config_reader *reader, char *const *environment) {
     char spelled[OPTION_LIMIT + 1][CONFIG_NAME_SIZE] = {"TARN_CONFIG"};
     const char *known[OPTION_LIMIT + 2] = {spelled[0]};
-    size_t known_count = 1, count = 0, all = 0;
+    size_t known_count = 1;
     for (size_t i = 0; i < config_option_count; i++, known_count++) {
         config_option_variable(&config_options[i], spelled[known_count]);
         known[known_count] = spelled[known_count];
     }
-    while (environment && environment[all])
-        all++;
-    const char **warnings = config_keep(reader, (all + 1) * sizeof *warnings);
-    for (size_t i = 0; i < all && warnings; i++) {
+    for (size_t i = 0; environment && environment[i]; i++) {
         struct text name = text_of(environment[i]);
         name = text_cut(name, '=', &(struct text){0});
         bool ours = !text_starts(name, "TARN_");
@@ -161,14 +158,11 @@ void config_warn_of_variables(struct config_reader *reader, char *const *environ
         if (ours || text_starts(name, "TARN_SERVICE_") || text_is(name, "TARN_PORT") ||
             text_starts(name, "TARN_PORT_"))
             continue;
-        char word[CONFIG_NAME_SIZE], sentence[200], quoted[QUOTE_SIZE];
+        char word[CONFIG_NAME_SIZE], quoted[QUOTE_SIZE];
         const char *meant =
             text_copy(name, word, sizeof word) ? config_nearest_word(word, known) : NULL;
-        snprintf(sentence, sizeof sentence, "%s in the environment is not a setting of tarn%s%s%s",
-                 config_quote(*word ? word : "TARN_…", quoted), meant ? "; did you mean " : "",
-                 meant ? meant : "", meant ? "?" : "");
-        if ((warnings[count] = config_keep_text(reader, text_of(sentence))))
-            count++;
+        config_warn(reader, "%s in the environment is not a setting of tarn%s%s%s",
+                    config_quote(*word ? word : "TARN_…", quoted), meant ? "; did you mean " : "",
+                    meant ? meant : "", meant ? "?" : "");
     }
-    reader->loaded->config.warnings = count ? warnings : NULL;
 }

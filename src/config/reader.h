@@ -28,11 +28,16 @@ struct config_reader {
     struct config_place
         set_at[OPTION_LIMIT]; /* where each option was last set; source NULL: nowhere */
     bool no_memory;
+    size_t warning_count, warning_places; /* of loaded->config.warnings */
 };
 
 /* Zeroed memory that lives as long as the config. NULL: memory ran out, and no_memory is set. */
 void *config_keep(struct config_reader *reader, size_t size);
 const char *config_keep_text(struct config_reader *reader, struct text text);
+
+/* Adds a sentence to the config's warnings. */
+void config_warn(struct config_reader *reader, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* Frees the config with its memory and its sources of credentials. */
 void config_loaded_free(struct config_loaded *loaded);

@@ -247,6 +247,8 @@ void config_read_upstreams(struct config_reader *reader, const struct config_nod
         if (entry->settings.host && !entry->has_credentials)
             entry->settings.credentials =
                 config_default_credentials(reader, entry->settings.host, entry->settings.url);
+        else if (entry->settings.host)
+            config_warn_of_credentials(reader, &entry->settings);
         loaded->config.upstreams[loaded->config.upstream_count++] = entry->settings;
     }
 }

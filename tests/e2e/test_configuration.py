@@ -49,6 +49,7 @@ MISTAKES = [
     ("no host", GOOD.replace("host: fake.test", "host: not a host"), 5, ["host"]),
     ("host missing", GOOD.replace('host: "*.pkg.dev"\n    credentials', "credentials"), 12,
      ["host"]),
+    ("everybody's hosts", GOOD.replace("*.pkg.dev", "*.co.uk"), 12, ["co.uk", "everybody"]),
     ("host twice", GOOD.replace('"*.pkg.dev"', "FAKE.test"), 12, ["fake.test"]),
     ("two defaults", GOOD.replace('"*.pkg.dev"', "b.test\n    default: true"), 13, ["default"]),
     ("no address", GOOD.replace("127.0.0.1:0", "everywhere"), 1, ["listen"]),
@@ -75,6 +76,13 @@ def write(tmp_path):
 @pytest.fixture
 def tarn_says(program, tmp_path):
     return lambda *arguments, **more: tarn_command(program, *arguments, home=tmp_path, **more)
+
+
+def test_check_config_prints_warnings(write, tarn_says):
+    text = GOOD.replace("*.pkg.dev", "registry.example").replace("docker", "google")
+    done = tarn_says("check-config", write(text))
+    assert done.returncode == 0 and done.stdout.endswith(": ok\n")
+    assert "warning: upstream registry.example: Google's access token" in done.stderr
 
 
 @pytest.fixture

@@ -49,6 +49,20 @@ static void test_each_mistake_is_reported_with_its_place(void **state) {
                                    "found a single value\n"},
         {"warm: alpine\n",
          "f.yaml:1:7: warm: expected a list; write for example - images: [alpine:3.20]\n"},
+        /* patterns that anybody's hosts match */
+        {"upstreams: [{host: '*.com'}]\n",
+         "f.yaml:1:20: upstreams[0].host: \"*.com\" matches hosts of everybody, because anybody "
+         "can "
+         "register a name below com (publicsuffix.org); write the registry's own domain behind the "
+         "star, as in *.pkg.dev\n"},
+        {"upstreams: [{host: '*.co.uk', credentials: google}]\n", NULL},
+        {"upstreams: [{host: '*.CO.UK'}]\n", NULL},
+        {"upstreams: [{host: 'registry.*.co.uk:5000'}]\n", NULL},
+        {"upstreams: [{host: 'a*.com'}]\n", NULL},
+        {"upstreams: [{host: '*.*.com'}]\n", NULL},
+        {"upstreams: [{host: '*.github.io'}]\n", NULL},
+        {"upstreams: [{host: '*.kawasaki.jp'}]\n", NULL},
+        {"upstreams: [{host: '*.xn--p1ai'}]\n", NULL},
         /* values */
         {"upstreams:\n  - host: a.example\n    tag_ttl: 5 parsecs\n",
          "f.yaml:3:14: upstreams[0].tag_ttl: \"5 parsecs\" is not a duration; write for example "

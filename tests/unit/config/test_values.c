@@ -140,6 +140,46 @@ static void test_default_credentials_go_to_no_other_host(void **state) {
                             wanted[i].source);
 }
 
+static void test_credentials_on_an_odd_way_only_warn(void **state) {
+    struct bench *bench = *state;
+    const struct config *config =
+        load(bench, "upstreams:\n"
+                    "- {host: a.example, credentials: google}\n"
+                    "- {host: b.example, url: 'http://c.example:81', credentials: docker}\n"
+                    "- {host: '*.d.example', credentials: {google: {gcloud: true}}}\n"
+                    "- {host: us-docker.pkg.dev, url: 'https://e.example', credentials: google}\n"
+                    "- {host: f.example, credentials: docker, fallbacks: ['http://g.example']}\n");
+    static const char *const wanted[][2] = {
+        {"upstream a.example: ", "Google's access token goes to a.example"},
+        {"upstream b.example: ", "its credentials go to c.example over http"},
+        {"upstream *.d.example: ", "Google's access token goes to *.d.example"},
+        {"upstream us-docker.pkg.dev: ", "Google's access token goes to e.example"},
+        {"upstream f.example: ", "its credentials go to g.example over http"},
+    };
+    const size_t count = sizeof wanted / sizeof *wanted;
+    for (size_t i = 0; i < count; i++) {
+        assert_non_null(config->warnings[i]);
+        assert_ptr_equal(strstr(config->warnings[i], wanted[i][0]), config->warnings[i]);
+        assert_non_null(strstr(config->warnings[i], wanted[i][1]));
+    }
+    assert_null(config->warnings[count]);
+}
+
+static void test_credentials_on_the_usual_way_do_not_warn(void **state) {
+    struct bench *bench = *state;
+    const struct config *config =
+        load(bench, "upstreams:\n"
+                    "- {host: '*.pkg.dev', credentials: google}\n"
+                    "- {host: eu.gcr.io, credentials: google, url: 'http://127.0.0.1:81'}\n"
+                    "- {host: a.example, credentials: docker}\n"
+                    "- {host: b.example, credentials: anonymous, url: 'http://b.example'}\n"
+                    "- {host: 'localhost:81', credentials: docker, url: 'http://localhost:81'}\n"
+                    "- {host: '*.internal'}\n"
+                    "- {host: '*.azurecr.io'}\n"
+                    "- {host: '*.dkr.ecr.*.amazonaws.com'}\n");
+    assert_null(config->warnings);
+}
+
 static void test_warm_lists_images(void **state) {
     struct bench *bench = *state;
     const struct config *config = load(bench, "warm:\n"
@@ -162,6 +202,8 @@ int main(void) {
         with_bench(test_an_upstream_overrides_the_top_level),
         with_bench(test_credentials_in_each_form),
         with_bench(test_default_credentials_go_to_no_other_host),
+        with_bench(test_credentials_on_an_odd_way_only_warn),
+        with_bench(test_credentials_on_the_usual_way_do_not_warn),
         with_bench(test_warm_lists_images),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
