@@ -2,12 +2,10 @@
 
 import json
 import socket
-import time
 
 import pytest
 
-from kit.client import Download, at_once
-from kit.client import read_to_end
+from kit.client import Download, at_once, read_to_end
 from kit.content import KIB, MIB, digest_of, manifest, noise
 from kit.processes import wait_until
 from kit.tokens import TokenService
