@@ -87,6 +87,8 @@ static void set_rules(SSL_CTX *context) {
     /* A receive takes one record, even if that has no bytes for us (KeyUpdate). Otherwise a client
      * that sends many such records would keep the thread in one call. */
     SSL_CTX_clear_mode(context, SSL_MODE_AUTO_RETRY);
+    /* A record's header and its content come by one system call. */
+    SSL_CTX_set_read_ahead(context, 1);
     /* Sessions are resumed by tickets, which need no memory in this process. */
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_alpn_select_cb(context, choose_protocol, NULL);
