@@ -83,7 +83,11 @@ static bool wait_for_handed(struct flight *flight) REQUIRES(flight->state_lock) 
 static bool hash_claimed(struct flight *flight, struct portion *portion, bool more_waits)
     REQUIRES(flight->state_lock) {
     struct hashing *hashing = &flight->hashing;
-    if (!wait_for_handed(flight))
+    bool goes_on = wait_for_handed(flight);
+    /* Before the lock is released again: while this thread hashes, another one may claim the bytes
+     * that come then. */
+    hashing->claimed = UINT64_MAX;
+    if (!goes_on || portion->start != hashing_next(hashing, &flight->body))
         return false;
     if (portion->buffer && (more_waits || hashing->busy) &&
         atomic_load(&flight->flights->connections) <= HANDING_CONNECTIONS) {
@@ -100,11 +104,8 @@ static bool hash_claimed(struct flight *flight, struct portion *portion, bool mo
 bool flight_hash_written(struct flight *flight, struct portion *portion, bool more_waits) {
     struct hashing *hashing = &flight->hashing;
     bool handed = false;
-    if (hashing->claimed == portion->start) {
+    if (hashing->claimed == portion->start)
         handed = hash_claimed(flight, portion, more_waits);
-        if (hashing->claimed == portion->start) /* else another fetcher has claimed what follows */
-            hashing->claimed = UINT64_MAX;
-    }
     if (!hashing->busy && is_driver_due(flight))
         condition_signal(&flight->driven);
     return handed;

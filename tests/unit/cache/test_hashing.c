@@ -3,6 +3,7 @@
  * reading back what arrives in order. Also run under ThreadSanitizer.
  */
 #include "base/file.h"
+#include "cache/flight/flight_private.h"
 #include "cache_world.h"
 
 enum { BLOB_SIZE = WORLD_BLOB_SIZE, MIB = 1 << 20 };
@@ -14,6 +15,8 @@ static _Atomic uint64_t writable;  /* writes beyond so many bytes fail */
 static atomic_uint hashing;        /* threads that hash now */
 static _Atomic bool hashed_wrong;  /* two at once, or bytes that were not next, or not written */
 static atomic_int pause_ms;        /* how much longer each hash takes */
+static _Atomic bool hold_hash;     /* while set, no hash ends */
+static atomic_int late_ms;         /* how late threads wake up */
 static const unsigned char *bytes; /* of the blob; NULL: other hashes are being made */
 
 bool __real_file_read_all_at(int fd, void *out, size_t length, uint64_t offset,
@@ -52,9 +55,22 @@ void __wrap_digest_hash_update(struct digest_hash *hash, const void *from, size_
     __real_digest_hash_update(hash, from, length);
     if (pause_ms)
         clock_sleep_ms(pause_ms);
+    while (hold_hash)
+        clock_sleep_ms(1);
     if (bytes) {
         bytes_hashed += length;
         hashing--;
+    }
+}
+
+void __real_condition_wait(struct condition *condition, struct lock *lock) REQUIRES(*lock);
+void __wrap_condition_wait(struct condition *condition, struct lock *lock) REQUIRES(*lock);
+void __wrap_condition_wait(struct condition *condition, struct lock *lock) {
+    __real_condition_wait(condition, lock);
+    if (late_ms) {
+        lock_release(lock);
+        clock_sleep_ms(late_ms);
+        lock_acquire(lock);
     }
 }
 
@@ -65,7 +81,8 @@ static int set_up(void **state) {
     struct world *world = *state;
     bytes_read = bytes_written = bytes_hashed = 0;
     hashed_wrong = false;
-    pause_ms = 0;
+    pause_ms = late_ms = 0;
+    hold_hash = false;
     bytes = world->blob;
     return 0;
 }
@@ -175,6 +192,69 @@ static void test_fetchers_that_meet_hash_each_byte_once(void **state) {
     }
 }
 
+static void *write_first_bytes(void *argument) {
+    struct flight *flight = argument;
+    struct portion portion = {.bytes = (const char *)bytes, .end = 10};
+    lock_acquire(&flight->state_lock);
+    extents_add(&flight->body.present, 0, 10);
+    hashing_claim(&flight->hashing, &flight->body, 0);
+    flight_hash_written(flight, &portion, false);
+    lock_release(&flight->state_lock);
+    return NULL;
+}
+
+static void test_the_end_of_a_turn_leaves_what_another_fetcher_claimed(void **state) {
+    struct world *world = *state;
+    static struct flights flights;
+    struct flight *flight = calloc(1, sizeof *flight);
+    pthread_t thread;
+    assert_non_null(flight);
+    flight->flights = &flights;
+    lock_init(&flight->state_lock);
+    condition_init(&flight->changed);
+    condition_init(&flight->driven);
+    body_init(&flight->body, &flights.held);
+    hashing_init(&flight->hashing);
+    flight->hashing.hash = digest_hash_new(DIGEST_SHA256);
+    bytes_written = 20;
+    hold_hash = true;
+    assert_int_equal(pthread_create(&thread, NULL, write_first_bytes, flight), 0);
+    wait_until(hashing > 0);
+    lock_acquire(&flight->state_lock);
+    assert_true(extents_add(&flight->body.present, 10, 20));
+    hashing_claim(&flight->hashing, &flight->body, 10);
+    lock_release(&flight->state_lock);
+    hold_hash = false;
+    pthread_join(thread, NULL);
+    lock_acquire(&flight->state_lock);
+    assert_int_equal(flight->body.hashed, 10);
+    assert_true(hashing_is_taken(&flight->hashing, &flight->body)); /* the driver must wait */
+    struct portion portion = {.bytes = (const char *)world->blob + 10, .start = 10, .end = 20};
+    assert_false(flight_hash_written(flight, &portion, false));
+    assert_int_equal(flight->body.hashed, 20);
+    lock_release(&flight->state_lock);
+    assert_false(hashed_wrong);
+    hashing_finish(&flight->hashing);
+    body_finish(&flight->body);
+    lock_finish(&flight->state_lock);
+    condition_finish(&flight->changed);
+    condition_finish(&flight->driven);
+    free(flight);
+}
+
+/* A fetcher that hashes its last bytes, the one that brings the next, and the driver, in whatever
+ * order they wake up. */
+static void test_threads_that_wake_up_late_hash_nothing_twice(void **state) {
+    struct world *world = *state;
+    world->upstream.settings.connections = 8;
+    world->upstream.pace = MIB;
+    pause_ms = 1;
+    late_ms = 4;
+    struct client client = world_read_whole(world);
+    assert_whole(&client);
+    assert_hashed_whole(world);
+}
+
 /* ---- faults ---- */
 
 static void test_bytes_that_could_not_be_written_are_neither_sent_nor_hashed(void **state) {
@@ -218,6 +298,8 @@ int main(void) {
         hashing_test(test_bytes_before_their_turn_are_read_back_once_it_comes),
         hashing_test(test_a_range_does_not_wait_for_the_hash_of_all_before_it),
         hashing_test(test_fetchers_that_meet_hash_each_byte_once),
+        hashing_test(test_the_end_of_a_turn_leaves_what_another_fetcher_claimed),
+        hashing_test(test_threads_that_wake_up_late_hash_nothing_twice),
         hashing_test(test_bytes_that_could_not_be_written_are_neither_sent_nor_hashed),
         hashing_test(test_wrong_bytes_in_a_buffer_that_was_handed_over_reach_nobody_whole),
     };
