@@ -4,8 +4,10 @@
 
 #include <stdio.h>
 #include <string.h>
+#include "auth/shown.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/once.h"
 #include "base/secret.h"
 
@@ -117,8 +119,11 @@ static void ask(struct credential_source *source, struct host_credential *held, 
     error_set(&error, ERROR_UNAVAILABLE, "the source failed and gave no reason");
     lock_release(&source->hosts.entries_lock);
     bool ok = source->kind.get(source->context, held->entry.key, renew, &credential, &error);
-    if (!ok)
+    if (!ok) {
         credential_wipe(&credential);
+        log_at(LOG_WARN, "no credentials", LOG_STRING("host", held->entry.key),
+               LOG_STRING("source", source->kind.name), LOG_STRING("error", error.text));
+    }
     lock_acquire(&source->hosts.entries_lock);
     credential_wipe(&held->credential);
     held->credential = credential;
@@ -188,7 +193,7 @@ static char *read_password(const char *path, struct error *error) {
     size_t length;
     char *secret = file_read_small(path, PASSWORD_LIMIT, FILE_TEXT, &length, NULL, error);
     if (!secret) {
-        error_wrap(error, "the password file %s", path);
+        error_wrap(error, "the password file %s", shown_value(path));
         return NULL;
     }
     if (length && secret[length - 1] == '\n')
@@ -207,8 +212,7 @@ static bool fixed_get(void *context, const char *host, bool renew, struct creden
     out->secret = read_password(fixed->password_file, error);
     if (!out->secret)
         return false;
-    snprintf(out->from, sizeof out->from, "user %.40s, password file %.90s", fixed->username,
-             fixed->password_file);
+    snprintf(out->from, sizeof out->from, "user %.100s", shown_value(fixed->username));
     out->username = strdup(fixed->username);
     return out->username || error_set(error, ERROR_MEMORY, "out of memory");
 }

@@ -8,7 +8,8 @@
  *
  * Any number of threads may ask a source. For each host one of them asks at a time, and the others
  * share the outcome (base/once.h). credential_wipe() wipes secrets, and no secret enters an error
- * or the log.
+ * or the log. A failure is logged once, with all that operators need, local paths included. Its
+ * error is not for clients.
  */
 #ifndef AUTH_CREDENTIAL_H
 #define AUTH_CREDENTIAL_H
@@ -28,7 +29,7 @@ struct credential {
     enum credential_kind kind;
     char *username;     /* owned; NULL unless BASIC */
     char *secret;       /* owned; may be many KB (a service account's key); NULL if ANONYMOUS */
-    char from[160];     /* for people: "docker config /root/.docker/config.json", never a secret */
+    char from[160];     /* for clients: "docker config", "user robot"; no secret, no local path */
     int64_t expires_ms; /* clock_ms() at which the secret ends, or at which the source of an
                          * ANONYMOUS one wants to be asked again; 0: unknown */
     bool provisional;   /* ANONYMOUS: the source cannot be sure yet that it has nothing. A registry

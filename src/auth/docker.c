@@ -6,6 +6,7 @@
 #include <string.h>
 #include "auth/docker_config.h"
 #include "auth/program.h"
+#include "auth/shown.h"
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/secret.h"
@@ -142,7 +143,7 @@ static bool look_up(const void *bytes, size_t length, const char *origin, const 
     *out = entry.credential;
     entry.credential = (struct credential){0};
     if (out->kind != CREDENTIAL_ANONYMOUS)
-        snprintf(out->from, sizeof out->from, "%s", origin);
+        snprintf(out->from, sizeof out->from, "docker config");
     return true;
 }
 
@@ -162,7 +163,7 @@ static bool docker_get(void *context, const char *host, bool renew, struct crede
     }
     if (!config_path(docker, path, sizeof path))
         return true;
-    snprintf(origin, sizeof origin, "docker config %.140s", path);
+    snprintf(origin, sizeof origin, "docker config %.140s", shown_value(path));
     char *bytes = read_config(path, &length, &missing, error);
     if (!bytes)
         return missing || error_wrap(error, "%s", origin);

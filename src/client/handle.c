@@ -118,9 +118,12 @@ bool client_failure(CURL *handle, CURLcode code, const struct client_call *call,
         return error_set(error, ERROR_UNAVAILABLE, "the connection was cut (%s)", said);
     case CURLE_PARTIAL_FILE:
         return error_set(error, ERROR_UNAVAILABLE, "the body was cut short (%s)", said);
+    case CURLE_SSL_CACERT_BADFILE: /* libcurl's text names the file */
+        return error_set(error, ERROR_UNAVAILABLE,
+                         "no trusted TLS connection: tarn cannot read its trusted certificates "
+                         "(`ca:`, or the system's)");
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CONNECT_ERROR:
-    case CURLE_SSL_CACERT_BADFILE:
         return error_set(error, ERROR_UNAVAILABLE, "no trusted TLS connection: %s", said);
     case CURLE_OUT_OF_MEMORY:
         return error_set(error, ERROR_MEMORY, "out of memory");

@@ -18,8 +18,15 @@ bool location_credential(struct location *location, bool renew, struct credentia
     if (error->kind != ERROR_TIMEOUT && error->kind != ERROR_MEMORY &&
         error->kind != ERROR_RATE_LIMITED)
         error->kind = ERROR_UNAVAILABLE;
-    return error_wrap(error, "credentials for %s (%s)", location->credential_host,
-                      credential_source_name(location->credentials));
+    /* The reason is in the log. It names files of this machine, so clients do not get it. */
+    const struct error reason = *error;
+    const char *name = credential_source_name(location->credentials);
+    bool helper = text_starts(text_of(name), "helper ");
+    error_set(error, reason.kind, "credentials for %s (%s%s): not available, as tarn's log says",
+              location->credential_host, helper ? "docker-credential-" : "",
+              helper ? name + strlen("helper ") : name);
+    error->retry_after_s = reason.retry_after_s;
+    return false;
 }
 
 enum { AWAITED_S = 2 }; /* pause before a request is tried again for which credentials may come */

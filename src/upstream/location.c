@@ -9,7 +9,7 @@ bool location_init(struct location *location, const char *url, struct error *err
     if (!origin_parse(url, &location->origin) || strpbrk(url, "?#"))
         return error_set(error, ERROR_INVALID,
                          "%.200s is not an http or https URL without user, query and fragment",
-                         url);
+                         strchr(url, '@') ? "the URL (not shown: it may hold a password)" : url);
     struct text base = text_of(url);
     while (text_ends(base, "/"))
         base.length--;

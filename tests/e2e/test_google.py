@@ -845,8 +845,28 @@ def test_a_broken_source_is_502_and_cached_content_is_served(machine, google, se
     assert tarn.blob(REPOSITORY, digest_of(LAYER)).body == LAYER
     reply = tarn.manifest(REPOSITORY, "other")
     assert (reply.status, reply.code) == (502, "UNAVAILABLE")
-    assert HOST in reply.message and str(machine.file) in reply.message
-    assert "is no JSON" in reply.message
+    assert f"credentials for {HOST} (google)" in reply.message
+    assert str(machine.folder) not in reply.message
+    tarn.logged(f"{re.escape(str(machine.file))}.*is no JSON")
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_credential_in_place_of_its_path_is_shown_to_nobody(machine, google, serve, indent):
+    document = google.authorized_user()
+    value = json.dumps(document, indent=indent)
+    machine.environment["GOOGLE_APPLICATION_CREDENTIALS"] = value
+    tarn = serve()
+    reply = tarn.manifest(REPOSITORY, "1")
+    assert (reply.status, reply.code) == (502, "UNAVAILABLE")
+    tarn.logged("the path of a file is wanted")
+    said = [tarn.log(), reply.body.decode(), tarn.get("/").body.decode()]
+    for command in ("whoami", "print-access-token"):
+        done = machine.run(command, *([HOST] if command == "whoami" else []), secret=False)
+        said += [done.stdout, done.stderr]
+    said += [machine.docker("get", HOST).stdout]
+    for text in said:
+        for secret in (document["client_secret"], document["refresh_token"], "client_secret"):
+            assert secret not in text, text
 
 
 def test_a_registry_token_refused_in_mid_flight_is_replaced(machine, google, serve):

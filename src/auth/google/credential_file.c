@@ -11,6 +11,7 @@
 #include "auth/google/external_account.h"
 #include "auth/google/impersonation.h"
 #include "auth/google/service_account.h"
+#include "auth/shown.h"
 #include "base/buffer.h"
 
 enum { DEPTH_LIMIT = 3, DELEGATES_LIMIT = 16 };
@@ -94,5 +95,5 @@ bool credential_file_token(const json_t *document, const struct ask *ask, struct
     return error_set(error, ERROR_UNSUPPORTED,
                      "type \"%.60s\" is not supported; service_account, authorized_user, "
                      "external_account and impersonated_service_account are",
-                     type);
+                     shown_value(type));
 }

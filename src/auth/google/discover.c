@@ -7,7 +7,9 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include "auth/google/metadata.h"
+#include "auth/shown.h"
 
 #define WELL_KNOWN_FILE "application_default_credentials.json"
 
@@ -21,7 +23,7 @@ static void record(struct google_trail *trail, const char *place, const char *fi
     if (!trail || trail->count == GOOGLE_TRAIL_LIMIT)
         return;
     struct google_step *step = &trail->steps[trail->count++];
-    snprintf(step->place, sizeof step->place, "%s", place);
+    snprintf(step->place, sizeof step->place, "%s", shown_value(place));
     snprintf(step->finding, sizeof step->finding, "%s", finding);
 }
 
@@ -29,6 +31,11 @@ static bool set_found(struct found *out, enum found_kind kind, bool named, const
                       struct error *error) {
     out->kind = kind;
     out->named = named;
+    if (shown_is_secret(place) && access(place, F_OK) != 0)
+        return error_set(error, ERROR_INVALID,
+                         "a credential itself stands where %s is wanted: write it to a file that "
+                         "only tarn's user may read, and name that file",
+                         kind == FOUND_METADATA ? "a host" : "the path of a file");
     return text_copy(text_of(place), out->place, sizeof out->place) ||
            error_set(error, ERROR_INVALID, "path or host longer than %zu bytes",
                      sizeof out->place - 1);
@@ -40,7 +47,7 @@ static bool is_present(const char *path, bool *present, struct error *error) {
     *present = stat(path, &status) == 0;
     if (*present || errno == ENOENT || errno == ENOTDIR)
         return true;
-    return error_set_errno(error, errno, "%s", path);
+    return error_set_errno(error, errno, "%s", shown_value(path));
 }
 
 /* The second place: gcloud's well-known file. */
@@ -70,7 +77,8 @@ static bool look_at_metadata(struct client *client, struct found *out, struct go
     const char *host = environment("GCE_METADATA_HOST"), *no_check = environment("NO_GCE_CHECK");
     if (host) {
         record(trail, "GCE_METADATA_HOST", "used");
-        return set_found(out, FOUND_METADATA, true, host, error);
+        return set_found(out, FOUND_METADATA, true, host, error) ||
+               error_wrap(error, "GCE_METADATA_HOST");
     }
     if (no_check && strcasecmp(no_check, "true") == 0) {
         record(trail, "http://" METADATA_DEFAULT_HOST, "not asked: NO_GCE_CHECK=true");
@@ -101,7 +109,8 @@ bool google_discover(struct client *client, const struct google_settings *settin
     const char *file = environment("GOOGLE_APPLICATION_CREDENTIALS");
     if (file) {
         record(trail, "GOOGLE_APPLICATION_CREDENTIALS", "used");
-        return set_found(out, FOUND_FILE, true, file, error);
+        return set_found(out, FOUND_FILE, true, file, error) ||
+               error_wrap(error, "GOOGLE_APPLICATION_CREDENTIALS");
     }
     record(trail, "GOOGLE_APPLICATION_CREDENTIALS", "not set");
     if (!look_at_well_known(out, trail, error))

@@ -10,6 +10,7 @@
 #include "auth/google/google.h"
 #include "auth/google/impersonation.h"
 #include "auth/google/metadata.h"
+#include "auth/shown.h"
 #include "base/log.h"
 #include "base/secret.h"
 
@@ -39,7 +40,7 @@ static bool from_file(const struct found *found, const struct ask *ask, struct g
         return false;
     if (others_read && holds_secret(out->kind))
         log_at(LOG_WARN, "credential file is readable by everybody on this machine: chmod o-r",
-               LOG_STRING("file", found->place));
+               LOG_STRING("file", shown_value(found->place)));
     return true;
 }
 
@@ -111,7 +112,8 @@ static bool build_url(const char *account, struct buffer *url, struct error *err
         return false;
     if (!account_ok(account))
         return error_set(error, ERROR_INVALID,
-                         "impersonation: \"%.100s\" is not the address of an account", account);
+                         "impersonation: \"%.100s\" is not the address of an account",
+                         shown_value(account));
     size_t length = strlen(base);
     while (length && base[length - 1] == '/')
         length--;
@@ -158,7 +160,7 @@ bool google_token_fetch(const struct google_question *question, struct google_to
          google_discover(question->client, &question->settings, &found, question->trail, &reason);
     if (ok) {
         snprintf(out->from, sizeof out->from, "%s%.380s",
-                 found.kind == FOUND_METADATA ? "metadata server " : "", found.place);
+                 found.kind == FOUND_METADATA ? "metadata server " : "", shown_value(found.place));
         ok = fetch(&found, question, scope.bytes, out, &reason);
         if (!ok)
             error_wrap(&reason, "%.240s", out->from);

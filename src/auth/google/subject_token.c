@@ -5,6 +5,7 @@
 #include "auth/google/document.h"
 #include "auth/google/endpoint.h"
 #include "auth/google/request.h"
+#include "auth/shown.h"
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -63,7 +64,7 @@ static char *from_file(const json_t *source, struct error *error) {
         file_read_small(path, SUBJECT_TOKEN_LIMIT, FILE_REGULAR | FILE_TEXT, NULL, NULL, error);
     char *token = text ? subject_token_extract(text, source, error) : NULL;
     if (!token)
-        error_wrap(error, "subject token file %s", path);
+        error_wrap(error, "subject token file %s", shown_value(path));
     return token;
 }
 

@@ -65,8 +65,8 @@ static bool was_found(const struct google *google, const struct google_token *to
     return token->secret && strcmp(token->kind, "metadata") == 0 && !google->settings.metadata;
 }
 
-/* Asks without the lock, and publishes the outcome. */
-static void ask(struct google *google) REQUIRES(google->token_lock) {
+/* Asks without the lock, and publishes the outcome. `background`: no caller reports a failure. */
+static void ask(struct google *google, bool background) REQUIRES(google->token_lock) {
     struct google_question question = {.client = google->client, .settings = google->settings};
     struct google_token token;
     struct error failure = {0};
@@ -80,7 +80,8 @@ static void ask(struct google *google) REQUIRES(google->token_lock) {
                       "now");
     count(ok);
     if (!ok)
-        log_at(LOG_WARN, "no google access token", LOG_STRING("error", failure.text));
+        log_at(background ? LOG_WARN : LOG_DEBUG, "no google access token",
+               LOG_STRING("error", failure.text));
     else
         log_at(LOG_DEBUG, "google access token fetched", LOG_STRING("kind", token.kind),
                LOG_STRING("from", token.from),
@@ -98,10 +99,10 @@ static void ask(struct google *google) REQUIRES(google->token_lock) {
 }
 
 /* Asks, or waits for the request under way. */
-static void ask_or_wait(struct google *google) REQUIRES(google->token_lock) {
+static void ask_or_wait(struct google *google, bool background) REQUIRES(google->token_lock) {
     if (once_take_turn(&google->once, &google->changed, &google->token_lock, false, INT64_MAX) ==
         ONCE_ASK)
-        ask(google);
+        ask(google, background);
 }
 
 /* ---- what is held ---- */
@@ -136,7 +137,7 @@ static void refresh(void *context) {
     while (!google->stopping) {
         int64_t at = refresh_at_ms(google);
         if (at <= clock_ms())
-            ask_or_wait(google);
+            ask_or_wait(google, true);
         else
             condition_wait_until(&google->changed, &google->token_lock, at);
     }
@@ -183,7 +184,7 @@ static bool settle(struct google *google, bool renew, struct error *error)
     while (!is_usable(google)) {
         if ((has_asked || failed_just_now(google)) && once_failed(&google->once, error))
             return false;
-        ask_or_wait(google);
+        ask_or_wait(google, false);
         has_asked = true;
     }
     return true;
@@ -202,7 +203,7 @@ static bool fill(const struct google *google, struct credential *out, struct err
     out->username = strdup(GOOGLE_USERNAME);
     out->secret = strdup(token->secret);
     out->expires_ms = token->expires_ms;
-    snprintf(out->from, sizeof out->from, "google %.30s %.100s", token->kind, token->from);
+    snprintf(out->from, sizeof out->from, "google %.100s", token->kind);
     if (out->username && out->secret)
         return true;
     credential_wipe(out);

@@ -829,6 +829,37 @@ static void test_the_first_source_that_is_present_decides(void **state) {
     assert_non_null(strstr(error.text, "/nonexistent.json"));
 }
 
+static void test_a_credential_in_place_of_its_path_is_not_shown(void **state) {
+    struct machine *machine = *state;
+    static const char *const values[] = {USER_FILE,
+                                         "  {\n\"refresh_token\": \"1//0gREFRESH\"}",
+                                         "1//0gREFRESH\n",
+                                         "\"private_key\": \"1//0gREFRESH",
+                                         "eyJyZWZyZXNoIjoiMS8vMGdSRUZSRVNIIn0=",
+                                         "-----BEGIN PRIVATE KEY----- 1//0gREFRESH"};
+    static const char *const wants[] = {"GOOGLE_APPLICATION_CREDENTIALS", "GCE_METADATA_HOST"};
+    (void)machine;
+    for (size_t i = 0; i < 2 * sizeof values / sizeof *values; i++) {
+        const char *value = values[i / 2], *variable = wants[i % 2];
+        struct google_token token;
+        struct google_trail trail = {0};
+        struct error error = {0};
+        unsetenv(wants[1 - i % 2]);
+        setenv(variable, value, 1);
+        struct google_question question = {.client = client, .trail = &trail};
+        assert_false(google_token_fetch(&question, &token, &error));
+        assert_non_null(strstr(error.text, variable));
+        assert_non_null(
+            strstr(error.text, i % 2 ? "a host is wanted" : "path of a file is wanted"));
+        for (unsigned step = 0; step <= trail.count; step++) {
+            const char *text = step < trail.count ? trail.steps[step].place : error.text;
+            assert_null(strstr(text, "REFRESH"));
+            assert_null(strstr(text, "UkVGUkVTSCJ9"));
+            assert_null(strstr(text, "eyJ"));
+        }
+    }
+}
+
 static bool metadata_answer(struct server *server, int fd, const char *head) {
     struct machine *machine = server->context;
     if (!server_has(head, "Metadata-Flavor: Google"))
@@ -913,7 +944,7 @@ static void test_a_crowd_causes_one_request(void **state) {
     assert_string_equal(credential.username, "oauth2accesstoken");
     assert_string_equal(credential.secret, "ya29.1"); /* one token for all hosts */
     assert_true(credential.expires_ms > clock_ms());
-    assert_non_null(strstr(credential.from, machine->file));
+    assert_string_equal(credential.from, "google authorized_user");
     credential_wipe(&credential);
 
     /* Refused: replaced once, and not again at once. */
@@ -1029,6 +1060,7 @@ int main(void) {
         WITH_MACHINE(test_a_federated_identity_acts_as_an_account),
         WITH_MACHINE(test_a_login_acts_as_an_account),
         WITH_MACHINE(test_the_first_source_that_is_present_decides),
+        WITH_MACHINE(test_a_credential_in_place_of_its_path_is_not_shown),
         WITH_MACHINE(test_the_metadata_server_is_asked),
         WITH_MACHINE(test_a_crowd_causes_one_request),
         WITH_MACHINE(test_no_source_is_anonymous_and_a_broken_one_is_not),
