@@ -83,18 +83,26 @@ bool http_query(const struct http_request *request, const char *name, char *out,
 
 /* A byte range as the client asks for it (RFC 9110 §14.1.2), before the content's size is known. */
 struct http_range {
-    enum { HTTP_RANGE_NONE, HTTP_RANGE_FROM, HTTP_RANGE_FROM_TO, HTTP_RANGE_LAST } kind;
-    uint64_t first; /* FROM, FROM_TO */
-    uint64_t last;  /* FROM_TO: inclusive */
-    uint64_t count; /* LAST: how many bytes from the end */
+    enum {
+        HTTP_RANGE_NONE,
+        HTTP_RANGE_FROM,
+        HTTP_RANGE_FROM_TO,
+        HTTP_RANGE_LAST,
+        HTTP_RANGE_SEVERAL
+    } kind;
+    uint64_t first;   /* FROM, FROM_TO; SEVERAL: the least, of those that have one */
+    uint64_t last;    /* FROM_TO: inclusive; SEVERAL: the most; UINT64_MAX: to the end */
+    uint64_t count;   /* LAST: how many bytes from the end; SEVERAL: the most; 0: no such range */
+    struct text list; /* SEVERAL: the ranges, in the bytes that were parsed */
 };
 
-/* Parses the value of a Range field. A single `bytes` range yields its kind. Several ranges,
- * another unit or a malformed value yield NONE: the whole content is then sent. Pure. */
+/* Parses the value of a Range field. A single `bytes` range yields its kind. Another unit or a
+ * malformed value yields NONE: the whole content is then sent. Pure. */
 struct http_range http_range_parse(struct text value);
 
 /* Applies a range to content of `size` bytes: *first and *length say what to send, for NONE the
- * whole. False: the range is unsatisfiable (416). Pure. */
+ * whole, for SEVERAL the one range that covers all that lie in the content (a server may join
+ * ranges, RFC 9110 §15.3.7.2). False: the range is unsatisfiable (416). Pure. */
 bool http_range_apply(const struct http_range *range, uint64_t size, uint64_t *first,
                       uint64_t *length);
 
@@ -120,6 +128,13 @@ bool http_read_body(struct http_exchange *exchange, size_t limit, struct buffer 
  * or NUL is left out. At most 8 KiB of fields. */
 void http_add_field(struct http_exchange *exchange, const char *name, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+enum { HTTP_REASON_LIMIT = 100 };
+
+/* Sets the reason phrase of the response, for people whose program shows the status line only. Its
+ * first HTTP_REASON_LIMIT bytes are sent, those that are printable ASCII. `reason` must live until
+ * the response has begun. */
+void http_set_reason(struct http_exchange *exchange, const char *reason);
 
 /* Sends the whole response, with a body from memory, which is copied if the client does not take it
  * at once; a worker waits for a client that does not take more than 64 KiB. To HEAD only the head

@@ -19,22 +19,20 @@ static bool read_number(struct text *text, uint64_t *out) {
     return true;
 }
 
-struct http_range http_range_parse(struct text value) {
-    static const char unit[] = "bytes=";
-    const size_t unit_length = sizeof unit - 1;
-    struct http_range range = {HTTP_RANGE_NONE, 0, 0, 0};
-    if (value.length <= unit_length || !text_is_nocase((struct text){value.at, unit_length}, unit))
-        return range;
-    struct text rest = text_trim(text_from(value, unit_length));
+static const struct http_range none = {.kind = HTTP_RANGE_NONE};
+
+/* One range of the list: "0-499", "500-" or "-20". NONE: it is malformed. */
+static struct http_range parse_one(struct text rest) {
+    struct http_range range = {0};
     bool has_first = read_number(&rest, &range.first);
     if (rest.length == 0 || rest.at[0] != '-')
-        return (struct http_range){HTTP_RANGE_NONE, 0, 0, 0};
+        return none;
     rest = text_from(rest, 1);
     uint64_t number = 0;
     bool has_number = read_number(&rest, &number);
     if (rest.length > 0 || (!has_first && !has_number) ||
         (has_first && has_number && number < range.first))
-        return (struct http_range){HTTP_RANGE_NONE, 0, 0, 0};
+        return none;
     if (!has_first) {
         range.kind = HTTP_RANGE_LAST;
         range.count = number;
@@ -47,6 +45,67 @@ struct http_range http_range_parse(struct text value) {
     return range;
 }
 
+/* Cuts the next range off the list. Empty elements are passed over (RFC 9110 §5.6.1.2). False: the
+ * list has no more. */
+static bool next_range(struct text *list, struct text *out) {
+    while (list->at) {
+        *out = text_trim(text_cut(*list, ',', list));
+        if (out->length > 0)
+            return true;
+    }
+    return false;
+}
+
+/* Makes *all cover one more range. */
+static void cover(struct http_range *all, const struct http_range *one) {
+    if (one->kind == HTTP_RANGE_LAST) {
+        all->count = one->count > all->count ? one->count : all->count;
+        return;
+    }
+    uint64_t last = one->kind == HTTP_RANGE_FROM ? UINT64_MAX : one->last;
+    all->first = one->first < all->first ? one->first : all->first;
+    all->last = last > all->last ? last : all->last;
+}
+
+struct http_range http_range_parse(struct text value) {
+    static const char unit[] = "bytes=";
+    const size_t unit_length = sizeof unit - 1;
+    if (value.length <= unit_length || !text_is_nocase((struct text){value.at, unit_length}, unit))
+        return none;
+    const struct text list = text_from(value, unit_length);
+    struct http_range all = {.kind = HTTP_RANGE_SEVERAL, .first = UINT64_MAX, .list = list};
+    struct http_range one = none;
+    struct text rest = list, element;
+    size_t count = 0;
+    for (; next_range(&rest, &element); count++) {
+        one = parse_one(element);
+        if (one.kind == HTTP_RANGE_NONE)
+            return none;
+        cover(&all, &one);
+    }
+    return count > 1 ? all : one;
+}
+
+/* The one range from the first to the last byte of all ranges that lie in the content. */
+static bool apply_several(const struct http_range *range, uint64_t size, uint64_t *first,
+                          uint64_t *length) {
+    struct text rest = range->list, element;
+    uint64_t begin = UINT64_MAX, end = 0;
+    while (next_range(&rest, &element)) {
+        struct http_range one = parse_one(element);
+        uint64_t at, count;
+        if (one.kind == HTTP_RANGE_NONE || !http_range_apply(&one, size, &at, &count))
+            continue;
+        begin = at < begin ? at : begin;
+        end = at + count > end ? at + count : end;
+    }
+    if (end == 0)
+        return false;
+    *first = begin;
+    *length = end - begin;
+    return true;
+}
+
 bool http_range_apply(const struct http_range *range, uint64_t size, uint64_t *first,
                       uint64_t *length) {
     if (range->kind == HTTP_RANGE_NONE) {
@@ -54,6 +113,8 @@ bool http_range_apply(const struct http_range *range, uint64_t size, uint64_t *f
         *length = size;
         return true;
     }
+    if (range->kind == HTTP_RANGE_SEVERAL)
+        return apply_several(range, size, first, length);
     if (range->kind == HTTP_RANGE_LAST) {
         if (range->count == 0 || size == 0)
             return false;

@@ -266,6 +266,14 @@ static void send_blob(struct call *call, struct cache_blob *blob, uint64_t first
 
 /* ---- the response to a blob ---- */
 
+/* Whether the condition is our ETag. The comparison is the strong one, so that a weak tag
+ * (W/"…") never matches (RFC 9110 §13.1.5). */
+static bool is_own_tag(struct text condition, const char *digest) {
+    size_t length = strlen(digest);
+    return condition.length == length + 2 && condition.at[0] == '"' &&
+           condition.at[length + 1] == '"' && memcmp(condition.at + 1, digest, length) == 0;
+}
+
 /* The range that the client asks for, unless If-Range rules it out (RFC 9110 §13.1.5, §14.2). */
 static struct http_range wanted_range(struct call *call) {
     char text[DIGEST_STRING_SIZE];
@@ -274,7 +282,7 @@ static struct http_range wanted_range(struct call *call) {
     if (!value.at)
         return (struct http_range){.kind = HTTP_RANGE_NONE};
     digest_format(&call->route.reference.digest, text);
-    if (condition.at && !memmem(condition.at, condition.length, text, strlen(text)))
+    if (condition.at && !is_own_tag(text_trim(condition), text))
         return (struct http_range){.kind = HTTP_RANGE_NONE};
     return http_range_parse(value);
 }
@@ -290,6 +298,11 @@ static struct blob_range to_blob_range(const struct http_range *range) {
             .kind = BLOB_FROM_TO, .first = range->first, .last = range->last};
     case HTTP_RANGE_LAST:
         return (struct blob_range){.kind = BLOB_LAST, .count = range->count};
+    case HTTP_RANGE_SEVERAL:
+        if (range->count > 0) /* the size decides where the covering range begins */
+            break;
+        return (struct blob_range){
+            .kind = BLOB_FROM_TO, .first = range->first, .last = range->last};
     }
     return (struct blob_range){.kind = BLOB_WHOLE};
 }

@@ -101,11 +101,30 @@ def test_a_range_outside_is_416_and_tells_the_size(tarn, upstream, repository, s
 
 
 @pytest.mark.parametrize("value", ["bytes=abc", "bytes=9-5", "lines=1-2", "bytes", "bytes=--5",
-                                   "bytes=0-1,5-6"])
-def test_what_is_no_single_range_gets_the_whole(tarn, upstream, repository, value):
+                                   "bytes=0-1,x", "bytes=,"])
+def test_what_is_no_range_gets_the_whole(tarn, upstream, repository, value):
     reply = tarn.get(PATH, {"Range": value})
     assert (reply.status, reply.complete) == (200, True)
     assert reply.body == BLOB
+
+
+@pytest.mark.parametrize("state", ["cold", "cached"])
+@pytest.mark.parametrize("value,first,end", [
+    ("bytes=0-1,5-6", 0, 7), ("bytes=5000-5999, 1000-1999", 1000, 6000),
+    (f"bytes=100-199,{SIZE - 10}-", 100, SIZE), ("bytes=100-199,-10", 100, SIZE),
+    (f"bytes=100-199,{SIZE}-{SIZE + 9}", 100, 200), ("bytes=7-8,", 7, 9)])
+def test_several_ranges_get_the_one_that_covers_them(tarn, upstream, repository, state, value,
+                                                     first, end):
+    """stargz asks so, and takes one range or several."""
+    if state == "cached":
+        tarn.get(PATH)
+        tarn.wait_cached("org/app", DIGEST)
+    is_that_part(tarn.get(PATH, {"Range": value}), first, end)
+
+
+def test_several_ranges_outside_are_416(tarn, upstream, repository):
+    reply = tarn.get(PATH, {"Range": f"bytes={SIZE}-,{SIZE + 5}-{SIZE + 6}"})
+    assert (reply.status, reply["Content-Range"]) == (416, f"bytes */{SIZE}"), reply
 
 
 def test_a_range_from_an_upstream_without_ranges(tarn, upstream, repository):
@@ -146,6 +165,9 @@ def test_if_range_with_another_validator_gets_the_whole(tarn, upstream, reposito
     assert (reply.status, len(reply.body)) == (200, SIZE)
     etag = reply["ETag"]
     assert tarn.get(PATH, {"Range": "bytes=0-9", "If-Range": etag}).status == 206
+    for other in (f"W/{etag}", etag.strip('"'), f"{etag}, {etag}", "*", reply["Date"]):
+        reply = tarn.get(PATH, {"Range": "bytes=0-9", "If-Range": other})
+        assert (reply.status, len(reply.body)) == (200, SIZE), other  # RFC 9110 §13.1.5
 
 
 def test_content_is_not_sent_to_a_client_that_has_it(tarn, upstream, repository):

@@ -30,9 +30,9 @@ static void test_one_range_of_each_kind_is_understood(void **state) {
 static void test_what_is_no_single_byte_range_asks_for_the_whole(void **state) {
     (void)state;
     static const char *const values[] = {
-        "",          "bytes",      "bytes=",        "bytes=-",     "bytes=a-b",   "bytes=5",
-        "bytes=9-3", "bytes=0-1,", "bytes=0-1,4-5", "items=0-5",   "bytes=1 - 2", "bytes=0-1x",
-        "bytes=--1", "bytes=+1-2", "bytes 0-1",     "bytes=0x1-2", "bytes=-1-2",  "=0-1",
+        "",          "bytes",      "bytes=",      "bytes=-",     "bytes=a-b",   "bytes=5",
+        "bytes=9-3", "bytes=,",    "bytes=0-1,x", "items=0-5",   "bytes=1 - 2", "bytes=0-1x",
+        "bytes=--1", "bytes=+1-2", "bytes 0-1",   "bytes=0x1-2", "bytes=-1-2",  "=0-1",
     };
     for (size_t i = 0; i < sizeof values / sizeof *values; i++)
         assert_int_equal(parse(values[i]).kind, HTTP_RANGE_NONE);
@@ -65,6 +65,27 @@ static void test_a_range_is_cut_to_the_content(void **state) {
     settles("", 0, 0, 0);
 }
 
+static void test_several_ranges_become_the_one_that_covers_them(void **state) {
+    (void)state;
+    settles("bytes=0-1,4-5", 1000, 0, 6);
+    settles("bytes=500-599, 100-199 ,300-399", 1000, 100, 500);
+    settles("bytes=10-19,900-", 1000, 10, 990);
+    settles("bytes=990-990,-20", 1000, 980, 20);
+    settles("bytes=0-0,-1", 1000, 0, 1000);
+    settles("bytes=10-19,5000-5001", 1000, 10, 10);
+    settles("bytes=7-8,", 1000, 7, 2);
+    settles("bytes= , 7-8", 1000, 7, 2);
+    settles("bytes=0-1,99999999999999999999-", 1000, 0, 2);
+    is_unsatisfiable("bytes=1000-1001,2000-", 1000);
+    is_unsatisfiable("bytes=-0,-0", 1000);
+    assert_int_equal(parse("bytes=7-8,").kind, HTTP_RANGE_FROM_TO);
+    struct http_range range = parse("bytes=30-39,10-19");
+    assert_int_equal(range.kind, HTTP_RANGE_SEVERAL);
+    assert_int_equal(range.first, 10);
+    assert_int_equal(range.last, 39);
+    assert_int_equal(range.count, 0);
+}
+
 static void test_a_range_behind_the_end_is_unsatisfiable(void **state) {
     (void)state;
     is_unsatisfiable("bytes=1000-", 1000);
@@ -87,6 +108,7 @@ int main(void) {
         cmocka_unit_test(test_one_range_of_each_kind_is_understood),
         cmocka_unit_test(test_what_is_no_single_byte_range_asks_for_the_whole),
         cmocka_unit_test(test_a_range_is_cut_to_the_content),
+        cmocka_unit_test(test_several_ranges_become_the_one_that_covers_them),
         cmocka_unit_test(test_a_range_behind_the_end_is_unsatisfiable),
         cmocka_unit_test(test_numbers_beyond_64_bits_do_not_wrap),
     };
