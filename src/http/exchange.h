@@ -25,6 +25,7 @@ struct http_exchange {
     bool expects;                /* the client waits for 100 before it sends that body */
     int body_wait_ms;            /* how long the whole of that body may take to arrive */
     int status;                  /* 0: no response has begun */
+    const char *reason;          /* the reason phrase, borrowed; NULL: the usual one */
     bool keep_alive;             /* may the connection go on after the response? */
     const atomic_bool *stopping; /* once set, no connection goes on */
     bool without_body;           /* the response to a HEAD, or a status that has no body */

@@ -12,7 +12,7 @@
 enum {
     FIELDS_LIMIT = 8 << 10,
     FIELDS_START = 1 << 10,
-    HEAD_LIMIT = 256, /* status line, Date, lengths, Connection, NOSNIFF: 200 bytes at most */
+    HEAD_LIMIT = 384, /* status line, Date, lengths, Connection, NOSNIFF: 300 bytes at most */
 };
 
 /* In every response: no browser guesses a type for bytes that come from somebody else. */
@@ -83,6 +83,10 @@ void http_add_field(struct http_exchange *exchange, const char *name, const char
     va_end(arguments);
     if (!added)
         log_at(LOG_WARN, "a field of a response was left out", LOG_STRING("field", name));
+}
+
+void http_set_reason(struct http_exchange *exchange, const char *reason) {
+    exchange->reason = reason;
 }
 
 /* ---- the head ---- */
@@ -166,11 +170,19 @@ static char *append_number(char *at, uint64_t number) {
     return mempcpy(at, digits + sizeof digits - count, count);
 }
 
-static char *append_status(char *at, int status) {
+static char *append_reason(char *at, const char *reason) {
+    for (size_t i = 0; i < HTTP_REASON_LIMIT && reason[i]; i++)
+        if (reason[i] >= ' ' && reason[i] <= '~')
+            *at++ = reason[i];
+    return at;
+}
+
+/* `reason`: NULL for the usual one. */
+static char *append_status(char *at, int status, const char *reason) {
     at = mempcpy(at, "HTTP/1.1 ", 9);
     at = append_number(at, (uint64_t)status);
     *at++ = ' ';
-    at = stpcpy(at, reason_of(status));
+    at = append_reason(at, reason ? reason : reason_of(status));
     return mempcpy(at, "\r\n", 2);
 }
 
@@ -206,7 +218,7 @@ static void begin_response(struct http_exchange *exchange, int status, int64_t l
 static char *start_head(struct http_exchange *exchange, int status, int64_t length, char *head) {
     status = status >= 100 && status <= 999 ? status : 500;
     begin_response(exchange, status, length);
-    char *at = append_status(head, status);
+    char *at = append_status(head, status, exchange->reason);
     at = mempcpy(at, NOSNIFF, strlen(NOSNIFF));
     at = append_date(at);
     if (!exchange->chunked && status_has_body(status)) {
@@ -247,7 +259,7 @@ struct http_composed *http_compose(int status, const char *content_type, uint64_
                                    const struct http_field *fields, size_t count) {
     char start[HEAD_LIMIT];
     cleanup_buffer struct buffer added = {0};
-    char *end = append_status(start, status);
+    char *end = append_status(start, status, NULL);
     end = mempcpy(end, NOSNIFF, strlen(NOSNIFF));
     if (status_has_body(status))
         end = append_length(end, length);

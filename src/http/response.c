@@ -20,6 +20,7 @@ void exchange_begin(struct http_exchange *exchange, const struct exchange_parts 
     exchange->stopping = parts->stopping;
     exchange->on_loop = parts->on_loop;
     exchange->status = 0;
+    exchange->reason = NULL;
     exchange->keep_alive = false;
     exchange->without_body = false;
     exchange->chunked = false;

@@ -94,8 +94,38 @@ static const char *unknown_code(const struct call *call, const struct error *err
     }
 }
 
+/* The kind of an upstream's failure in a few words. */
+static const char *failure_of(const struct error *error) {
+    if (error->kind == ERROR_TIMEOUT)
+        return "no response in time";
+    if (error->kind == ERROR_BUSY)
+        return "too many requests in progress";
+    if (error->kind == ERROR_CORRUPT)
+        return "wrong bytes";
+    static const char *const known[] = {"no connection", "no such host", "certificate"};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (strstr(error->text, known[i]))
+            return known[i];
+    }
+    return "failed";
+}
+
+/* Writes the reason phrase of a 502, 503 or 504: kubelet shows people the status line only. */
+static void explain(struct call *call, const struct error *error,
+                    char out[static HTTP_REASON_LIMIT + 1]) {
+    if (!call->repository.upstream)
+        return;
+    const char *host = upstream_host(call->repository.upstream);
+    if (error->kind == ERROR_UNAVAILABLE && error->status > 0)
+        snprintf(out, HTTP_REASON_LIMIT + 1, "upstream %.60s: status %d", host, error->status);
+    else
+        snprintf(out, HTTP_REASON_LIMIT + 1, "upstream %.60s: %s", host, failure_of(error));
+    http_set_reason(call->exchange, out);
+}
+
 void call_fail_error(struct call *call, const struct error *error) {
     int retry_after_s = error->retry_after_s;
+    char reason[HTTP_REASON_LIMIT + 1];
     switch (error->kind) {
     case ERROR_NOT_FOUND:
         call_fail(call, 404, unknown_code(call, error), "%s", error->text);
@@ -111,9 +141,11 @@ void call_fail_error(struct call *call, const struct error *error) {
         call_fail(call, 429, "TOOMANYREQUESTS", "%s", error->text);
         return;
     case ERROR_TIMEOUT:
+        explain(call, error, reason);
         call_fail(call, 504, "UNAVAILABLE", "%s", error->text);
         return;
     case ERROR_BUSY:
+        explain(call, error, reason);
         http_add_field(call->exchange, "Retry-After", "%d", retry_after_s > 0 ? retry_after_s : 1);
         call_fail(call, 503, "UNAVAILABLE", "%s", error->text);
         return;
@@ -121,6 +153,7 @@ void call_fail_error(struct call *call, const struct error *error) {
     case ERROR_CORRUPT:
     case ERROR_RANGE:
     case ERROR_UNSUPPORTED:
+        explain(call, error, reason);
         call_fail(call, 502, "UNAVAILABLE", "%s", error->text);
         return;
     case ERROR_NONE:

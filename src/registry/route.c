@@ -46,14 +46,19 @@ static struct text cut_last(struct text *path) {
     return last;
 }
 
-/* NAME/manifests/REFERENCE, NAME/blobs/DIGEST, NAME/referrers/DIGEST, NAME/tags/list, and
- * NAME/blobs/uploads/ with whatever follows. The path is read from its end, because a name may
- * contain these words too. */
+/* HOST/_catalog, NAME/manifests/REFERENCE, NAME/blobs/DIGEST, NAME/referrers/DIGEST,
+ * NAME/tags/list, and NAME/blobs/uploads/ with whatever follows. The path is read from its end,
+ * because a name may contain these words too. */
 static void read_resource(struct text path, struct route *route) {
     struct text before = path;
     struct text last = cut_last(&before);
     if (!last.at)
         return;
+    if (text_is(last, "_catalog") && reference_is_host(before)) {
+        route->kind = ROUTE_CATALOG;
+        text_copy(before, route->host, sizeof route->host);
+        return;
+    }
     struct text name = before;
     struct text word = cut_last(&name);
     if (!word.at || name.length == 0)

@@ -26,7 +26,7 @@ enum route_kind {
 
 struct route {
     enum route_kind kind;
-    char host[HOST_LIMIT + 1]; /* of /HOST/v2/…, a host by the grammar; else "" */
+    char host[HOST_LIMIT + 1];                  /* of /HOST/v2/… and /v2/HOST/_catalog; else "" */
     char name[HOST_LIMIT + 1 + NAME_LIMIT + 1]; /* as asked, a host in front included; unchecked */
     struct reference reference; /* MANIFEST, BLOB, REFERRERS (the last two: a digest) */
     enum route_fault { ROUTE_FINE, ROUTE_BAD_NAME, ROUTE_BAD_TAG, ROUTE_BAD_DIGEST } fault;

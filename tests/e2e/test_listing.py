@@ -399,5 +399,27 @@ def test_the_catalog_has_pages(tarn, upstream):
     assert [name.removeprefix("fake.test/") for name in seen] == names
 
 
+def test_the_catalog_of_one_upstream(start_tarn, make_upstream):
+    """What a client asks for that takes tarn/HOST for the registry's address."""
+    registries = {host: make_upstream() for host in ("one.test", "two.test")}
+    tarn = start_tarn([{"host": host, "url": registry.url}
+                       for host, registry in registries.items()])
+    for host, registry in registries.items():
+        for name in ("org/a", "org/b", host.replace(".", "-")):
+            registry.image(name, [b"x"], tag="1")
+            tarn.manifest(f"{host}/{name}", "1")
+    for form in ("/v2/{}/_catalog", "/{}/v2/_catalog", "/v2/_catalog?ns={}"):
+        names = tarn.get(form.format("two.test")).json()["repositories"]
+        assert names == ["org/a", "org/b", "two-test"]
+    target, seen = "/v2/one.test/_catalog?n=2", []
+    while target:
+        reply = tarn.get(target)
+        seen += reply.json()["repositories"]
+        target = next_of(reply)
+    assert seen == ["one-test", "org/a", "org/b"]
+    reply = tarn.get("/v2/three.test/_catalog")
+    assert (reply.status, reply.code) == (404, "NAME_UNKNOWN")
+
+
 def test_a_list_of_tags_is_json_whatever_is_in_it(tarn, repository):
     json.loads(tarn.get("/v2/org/app/tags/list").body)

@@ -1,5 +1,6 @@
 """The table "Statuses" in docs/operations.md, row by row, as far as it concerns pulling."""
 
+import http.client
 import json
 import socket
 
@@ -351,3 +352,22 @@ def test_upstream_is_asked_for_every_kind_of_manifest(tarn, upstream, image):
     for kind in ("oci.image.index.v1", "oci.image.manifest.v1", "manifest.list.v2",
                  "distribution.manifest.v2"):
         assert kind in accept
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_the_reason_phrase_names_the_upstream_and_the_failure(tarn, upstream, image, method):
+    """kubectl describe shows no more of an answer to HEAD than its status line."""
+    def status_line(path):
+        connection = http.client.HTTPConnection("127.0.0.1", tarn.port, timeout=30)
+        connection.request(method, path)
+        answer = connection.getresponse()
+        connection.close()
+        return f"{answer.status} {answer.reason}"
+
+    upstream.fault("/v2/", method=None, status=500, body=oci_error("UNKNOWN", "\u0001\u00e9 x"))
+    assert status_line("/v2/org/app/manifests/1") == "502 upstream fake.test: status 500"
+    upstream.heal()
+    upstream.refuse()
+    for path in ("manifests/2", f"blobs/{DIGEST}"):
+        assert status_line(f"/v2/org/app/{path}") == "502 upstream fake.test: no connection"
+    assert status_line("/v2/") == "200 OK"

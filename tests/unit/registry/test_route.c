@@ -69,6 +69,9 @@ static void test_a_host_before_the_api_is_the_upstream(void **state) {
     assert_int_equal(parse("/ghcr.io/v2/").kind, ROUTE_API);
     assert_int_equal(parse("/ghcr.io/v2").kind, ROUTE_API);
     assert_int_equal(parse("/ghcr.io/v2/_catalog").kind, ROUTE_CATALOG);
+    assert_int_equal(parse("/v2/ghcr.io/_catalog").kind, ROUTE_CATALOG);
+    assert_string_equal(parse("/v2/ghcr.io/_catalog").host, "ghcr.io");
+    assert_int_equal(parse("/v2/ghcr.io/org/_catalog").kind, ROUTE_NONE);
     assert_string_equal(parse("/v2/v2/app/manifests/1").name, "v2/app");
     assert_string_equal(parse("/v2/ghcr.io/v2/app/manifests/1").name, "ghcr.io/v2/app");
     static const char *const none[] = {"/ghcr.io/", "/ghcr.io/v1/",       "/ghcr.io/v2app",
