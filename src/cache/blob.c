@@ -19,7 +19,8 @@ static bool answer_blob_head(struct question *question, struct error *error) {
                                            }};
     bool ok = ask_get(question->cache, &question->repository, &asking, error);
     if (!ok && error->kind == ERROR_NOT_FOUND)
-        slot_put_absent(question->cache, question->key, error, question->cache->negative_ttl_ms);
+        slot_put_absent(question->cache, question->key, error, true,
+                        question->cache->negative_ttl_ms);
     if (!ok)
         return false;
     struct error ignored; /* a link that could not be kept costs another HEAD later */
@@ -44,7 +45,7 @@ static bool ask_head(struct cache *cache, const struct repository *repository,
     struct document *document;
     ask_key(key, repository, "blob", &reference);
     enum slot_state state = slot_get(cache, key, &document, error);
-    if (state == SLOT_ABSENT)
+    if (state == SLOT_ABSENT || state == SLOT_ABSENT_HEAD)
         return false;
     *outcome = CACHE_HIT;
     if (state != SLOT_FRESH) {
@@ -162,7 +163,7 @@ static bool open_flight(struct cache *cache, const struct repository *repository
         char key[KEY_SIZE];
         struct reference reference = ask_reference(&blob->digest);
         ask_key(key, repository, "blob", &reference);
-        slot_put_absent(cache, key, error, cache->negative_ttl_ms);
+        slot_put_absent(cache, key, error, false, cache->negative_ttl_ms);
     }
     return false;
 }

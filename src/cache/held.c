@@ -8,7 +8,7 @@ static enum cache_held held(struct cache *cache, const char *key, bool needs_byt
     struct document *document;
     enum slot_state state = slot_get(cache, key, &document, error);
     *result = (struct cache_result){.outcome = CACHE_HIT};
-    if (state == SLOT_ABSENT)
+    if (state == SLOT_ABSENT || (state == SLOT_ABSENT_HEAD && !needs_bytes))
         return CACHE_HELD_ABSENT;
     if (state == SLOT_FRESH && (document->has_bytes || !needs_bytes)) {
         result->document = document;

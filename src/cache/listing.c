@@ -235,8 +235,10 @@ static json_t *sorted_tags(json_t *tags) {
 bool listing_answer_tags(struct question *question, struct error *error) {
     cleanup_json json_t *tags = gather(question, UPSTREAM_TAGS, NULL, error);
     if (!tags) {
+        if (error->kind == ERROR_NOT_FOUND && error->doubtful && question->held)
+            error->kind = ERROR_UNAVAILABLE; /* a load balancer's 404 does not end a list */
         if (error->kind == ERROR_NOT_FOUND)
-            slot_put_absent(question->cache, question->key, error,
+            slot_put_absent(question->cache, question->key, error, false,
                             question->cache->negative_ttl_ms);
         return false;
     }
@@ -259,6 +261,17 @@ bool listing_answer_tags(struct question *question, struct error *error) {
 static bool has_no_api(const struct error *error) {
     return error->kind == ERROR_UNSUPPORTED || error->status == 401 || error->status == 403 ||
            error->status == 501 || is_about_request(error->status);
+}
+
+static bool is_empty_list(const struct document *list) {
+    static const char empty[] = "\"manifests\":[]";
+    return memmem(list->bytes, list->length, empty, strlen(empty)) != NULL;
+}
+
+/* Whether there is no fallback tag. A load balancer's 404 does not end a list that is held. */
+static bool is_absence(const struct question *question, const struct error *error) {
+    return error->kind == ERROR_NOT_FOUND &&
+           !(error->doubtful && question->held && !is_empty_list(question->held));
 }
 
 /* The entries of the index under the fallback tag; an empty array, if the document is no index, or
@@ -288,7 +301,7 @@ static json_t *fallback_referrers(struct question *question, bool *stale, struct
     *colon = '-';
     text_copy((struct text){digest, strnlen(digest, TAG_LIMIT)}, tag.tag, sizeof tag.tag);
     if (!cache_manifest(question->cache, &question->repository, &tag, false, &found, error))
-        return error->kind == ERROR_NOT_FOUND ? json_array() : NULL;
+        return is_absence(question, error) ? json_array() : NULL;
     *stale = found.outcome == CACHE_STALE;
     json_t *entries = fallback_entries(question, found.document, error);
     document_release(found.document);
@@ -317,9 +330,7 @@ bool listing_answer_referrers(struct question *question, struct error *error) {
 /* Whether upstream's failure may be hidden behind the held list. That nothing refers to an image is
  * only true as long as upstream says so. */
 static bool may_serve_stale(const struct document *held, const struct error *error) {
-    static const char empty[] = "\"manifests\":[]";
-    return held && error->kind != ERROR_NOT_FOUND &&
-           !memmem(held->bytes, held->length, empty, strlen(empty));
+    return held && (error->kind != ERROR_NOT_FOUND || error->doubtful) && !is_empty_list(held);
 }
 
 /* Finds a list in memory if it is fresh, else at upstream, else a stale one in memory. `inquiry`

@@ -1,11 +1,9 @@
 /* Manifests: fresh for ever by digest, for tag_ttl by tag. */
 #include "oci/manifest.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/json.h"
 #include "base/log.h"
 #include "cache/ask.h"
 #include "cache/cache_private.h"
@@ -47,22 +45,6 @@ static struct document *load_tag(struct cache *cache, const struct repository *r
 }
 
 /* ---- asking upstream; on the question's thread ---- */
-
-/* A page of a captive portal or a proxy is no manifest, even with status 200. */
-static bool is_manifest_body(const struct question *question, const struct upstream_head *head,
-                             const struct buffer *body, struct error *error) {
-    cleanup_json json_t *json =
-        bounded_json_load_by(JSON_REJECT_DUPLICATES, body->bytes, body->length, error);
-    if (json_is_object(json))
-        return true;
-    if (!json && error->kind == ERROR_MEMORY)
-        return false;
-    return error_set(error, ERROR_UNAVAILABLE,
-                     "upstream %s: manifest of %s: the response (%s) is no JSON object; is there a "
-                     "proxy or portal in between?",
-                     question->repository.name.host, question->repository.name.path,
-                     head->content_type[0] ? head->content_type : "no type");
-}
 
 static void keep_tag(struct question *question, const struct document *document) {
     struct cache *cache = question->cache;
@@ -123,16 +105,17 @@ static void keep(struct question *question, struct document *document) {
     slot_put(cache, key, document, is_tag ? ask_tag_ttl(&question->repository) : INT64_MAX);
 }
 
-static void keep_absent(struct question *question, const struct error *error) {
+/* `by_head`: upstream said it to a HEAD alone. */
+static void keep_absent(struct question *question, bool by_head, const struct error *error) {
     struct cache *cache = question->cache;
     char key[KEY_SIZE];
-    if (!question->reference.is_digest) {
+    if (!question->reference.is_digest && !by_head) {
         if (upstream_settings(question->repository.upstream)->keep_deleted && question->held)
             return;
         store_tag_delete(cache->store, &question->repository.name, question->reference.tag, NULL);
     }
     ask_key(key, &question->repository, "manifest", &question->reference);
-    slot_put_absent(cache, key, error, cache->negative_ttl_ms);
+    slot_put_absent(cache, key, error, by_head, cache->negative_ttl_ms);
 }
 
 static const char *reference_text(const struct reference *reference,
@@ -153,18 +136,42 @@ static bool ask_head(struct question *question, struct upstream_head *head, stru
     return ok;
 }
 
+/* A page of a captive portal or a proxy is no manifest, even with status 200. */
+static bool check_is_manifest(const struct asking *asking, struct error *error) {
+    const struct question *question = asking->context;
+    const char *type = asking->head.content_type;
+    struct manifest manifest;
+    struct error reason = {0};
+    if (manifest_parse(asking->body.bytes, asking->body.length, &manifest, &reason)) {
+        manifest_finish(&manifest);
+        return true;
+    }
+    if (reason.kind == ERROR_MEMORY) {
+        *error = reason;
+        return false;
+    }
+    return error_set(error, ERROR_UNAVAILABLE,
+                     "upstream %s: manifest of %s: the response (%s) has no Docker-Content-Digest "
+                     "and is no manifest (%s); is there a proxy or portal in between?",
+                     question->repository.name.host, question->repository.name.path,
+                     *type ? type : "no type", reason.text);
+}
+
 /* Computes the digest of a manifest's bytes by the algorithm of the digest that was asked for, or
- * that upstream named, and compares both. */
-static bool check_digest(struct question *question, const struct upstream_head *head,
-                         const struct buffer *body, struct digest *digest, struct error *error) {
+ * that upstream named. With the right digest the bytes are what was asked for, whatever they are;
+ * without any digest they must be a manifest. */
+static bool check_body(const struct asking *asking, struct digest *digest, struct error *error) {
+    const struct question *question = asking->context;
     const struct digest *promised = question->reference.is_digest ? &question->reference.digest
-                                    : head->has_digest            ? &head->digest
+                                    : asking->head.has_digest     ? &asking->head.digest
                                                                   : NULL;
     char is[DIGEST_STRING_SIZE], should[DIGEST_STRING_SIZE];
-    if (!digest_of(promised ? promised->algorithm : DIGEST_SHA256, body->bytes, body->length,
-                   digest))
+    if (!digest_of(promised ? promised->algorithm : DIGEST_SHA256, asking->body.bytes,
+                   asking->body.length, digest))
         return error_set(error, ERROR_MEMORY, "out of memory");
-    if (promised && !digest_equal(promised, digest))
+    if (!promised)
+        return check_is_manifest(asking, error);
+    if (!digest_equal(promised, digest))
         return error_set(error, ERROR_UNAVAILABLE,
                          "upstream %s: manifest of %s: the bytes have digest %s, not %s",
                          question->repository.name.host, question->repository.name.path,
@@ -172,17 +179,16 @@ static bool check_digest(struct question *question, const struct upstream_head *
     return true;
 }
 
-/* Makes the response the question's document, if it is a manifest. */
+/* Makes the response the question's document. */
 static bool accept_manifest(struct asking *asking, struct error *error) {
     struct question *question = asking->context;
     const struct upstream_head *head = &asking->head;
-    const struct buffer *body = &asking->body;
     struct digest digest;
-    if (!check_digest(question, head, body, &digest, error) ||
-        !is_manifest_body(question, head, body, error))
+    if (!check_body(asking, &digest, error))
         return false;
     const char *media_type = head->content_type[0] ? head->content_type : MEDIA_OCI_MANIFEST;
-    question->document = document_from(&digest, media_type, body->bytes, body->length);
+    question->document =
+        document_from(&digest, media_type, asking->body.bytes, asking->body.length);
     return question->document || error_set(error, ERROR_MEMORY, "out of memory");
 }
 
@@ -226,7 +232,7 @@ static struct document *adopt(struct question *question, const struct digest *di
 }
 
 /* Asks with HEAD whether a document that is here is still current. True: no GET is needed, because
- * the document is found or (*failed) upstream refused. */
+ * the document is found or (*failed) upstream failed. */
 static bool head_suffices(struct question *question, bool *failed, struct error *error) {
     const struct digest *held = question->held                  ? &question->held->digest
                                 : question->reference.is_digest ? &question->reference.digest
@@ -236,53 +242,71 @@ static bool head_suffices(struct question *question, bool *failed, struct error 
         return false;
     struct upstream_head head = {0};
     *failed = !ask_head(question, &head, error);
-    if (*failed) /* an upstream without HEAD gets a GET */
-        return error->kind != ERROR_UNSUPPORTED;
-    if (question->reference.is_digest)
-        question->document = adopt(question, held, head.content_type);
-    else if (head.has_digest && digest_equal(&head.digest, held))
+    if (*failed) /* a 404 to a HEAD says neither why nor who says so */
+        return error->kind != ERROR_UNSUPPORTED && error->kind != ERROR_NOT_FOUND;
+    /* A response without a digest may come from anybody. */
+    if (!head.has_digest)
+        return false;
+    if (digest_equal(&head.digest, held) && question->held)
         question->document = document_keep(question->held);
-    else if (head.has_digest)
+    else if (!question->reference.is_digest || digest_equal(&head.digest, held))
         question->document = adopt(question, &head.digest, head.content_type);
     question->confirmed = question->document != NULL;
     return question->document != NULL;
 }
 
+/* Asks for the document itself. */
+static bool answer_by_get(struct question *question, struct error *error) {
+    if (ask_whole(question, error)) {
+        keep(question, question->document);
+        prefetch(question);
+        return true;
+    }
+    if (error->kind == ERROR_NOT_FOUND && error->doubtful && question->held)
+        error->kind = ERROR_UNAVAILABLE; /* a load balancer's 404 does not end a tag */
+    if (error->kind == ERROR_NOT_FOUND)
+        keep_absent(question, false, error);
+    return false;
+}
+
 static bool answer_manifest(struct question *question, struct error *error) {
     bool failed = false;
-    bool ok = head_suffices(question, &failed, error) ? !failed : ask_whole(question, error);
-    if (ok) {
-        keep(question, question->document);
-        if (!question->confirmed)
-            prefetch(question);
-    } else if (error->kind == ERROR_NOT_FOUND) {
-        keep_absent(question, error);
+    if (!head_suffices(question, &failed, error))
+        return answer_by_get(question, error);
+    if (failed)
+        return false;
+    keep(question, question->document);
+    return true;
+}
+
+/* Makes the response to a HEAD the question's document. False: the head does not say enough. */
+static bool take_head(struct question *question, const struct upstream_head *head) {
+    const struct reference *reference = &question->reference;
+    const struct document *held = question->held;
+    /* A response without a digest may come from anybody. */
+    if (!head->has_digest ||
+        (reference->is_digest && !digest_equal(&head->digest, &reference->digest)))
+        return false;
+    if (held && digest_equal(&head->digest, &held->digest)) {
+        question->document = document_keep(question->held);
+        question->confirmed = true;
+    } else if (head->has_length && head->length > 0 && head->content_type[0]) {
+        question->document = document_new(&head->digest, head->content_type, head->length, false);
     }
-    return ok;
+    return question->document != NULL;
 }
 
 static bool answer_manifest_head(struct question *question, struct error *error) {
     struct upstream_head head = {0};
-    if (!ask_head(question, &head, error)) {
-        if (error->kind == ERROR_NOT_FOUND)
-            keep_absent(question, error);
-        if (error->kind != ERROR_UNSUPPORTED)
-            return false;
-        head.has_digest = false;
+    bool ok = ask_head(question, &head, error);
+    if (!ok && error->kind == ERROR_NOT_FOUND && !question->held) {
+        keep_absent(question, true, error);
+        return false;
     }
-    const struct digest *digest = head.has_digest                 ? &head.digest
-                                  : question->reference.is_digest ? &question->reference.digest
-                                                                  : NULL;
-    if (!digest || !head.has_length || !head.content_type[0])
-        return answer_manifest(question, error); /* the head does not say enough */
-    if (question->held && digest_equal(digest, &question->held->digest)) {
-        question->document = document_keep(question->held);
-        question->confirmed = true;
-    } else {
-        question->document = document_new(digest, head.content_type, head.length, false);
-    }
-    if (!question->document)
-        return error_set(error, ERROR_MEMORY, "out of memory");
+    if (!ok && error->kind != ERROR_UNSUPPORTED && error->kind != ERROR_NOT_FOUND)
+        return false;
+    if (!ok || !take_head(question, &head))
+        return answer_by_get(question, error);
     keep(question, question->document);
     return true;
 }
@@ -296,6 +320,8 @@ static enum slot_state look(struct cache *cache, const struct inquiry *inquiry,
     const struct repository *repository = inquiry->repository;
     const struct reference *reference = inquiry->reference;
     enum slot_state state = slot_get(cache, inquiry->key, held, error);
+    if (state == SLOT_ABSENT_HEAD)
+        return inquiry->is_head ? SLOT_ABSENT : SLOT_EMPTY;
     if (state == SLOT_ABSENT ||
         (*held && ((*held)->has_bytes || (inquiry->is_head && state == SLOT_FRESH))))
         return state;

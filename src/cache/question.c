@@ -93,7 +93,7 @@ static bool answered_meanwhile(struct cache *cache, const char *question_key,
     if (question)
         return false;
     enum slot_state state = slot_get(cache, inquiry->key, document, error);
-    if (state == SLOT_ABSENT ||
+    if (state == SLOT_ABSENT || (state == SLOT_ABSENT_HEAD && !inquiry->needs_bytes) ||
         (state == SLOT_FRESH && (!inquiry->needs_bytes || (*document)->has_bytes)))
         return true;
     document_release(*document);

@@ -18,6 +18,7 @@ enum { SLOT_COST = 512, DERIVED_COST = 512 };
 struct content {
     struct document *document;
     struct error *absence;
+    bool by_head; /* the absence is known from a HEAD alone */
     bool stored;
     uint64_t stored_size, removals; /* removals: store_blob_removals() when the store was asked */
     int64_t until_ms;               /* fresh, or believed, until then */
@@ -84,7 +85,7 @@ enum slot_state slot_get(struct cache *cache, const char *key, struct document *
     } else if (slot && content->absence && now < content->until_ms) {
         if (error)
             *error = *content->absence;
-        state = SLOT_ABSENT;
+        state = content->by_head ? SLOT_ABSENT_HEAD : SLOT_ABSENT;
     }
     if (state != SLOT_EMPTY)
         move_to_front(cache, slot);
@@ -196,14 +197,15 @@ void slot_put_loaded(struct cache *cache, const char *key, struct document *docu
     put(cache, key, content, moment->forgets);
 }
 
-void slot_put_absent(struct cache *cache, const char *key, const struct error *error,
+void slot_put_absent(struct cache *cache, const char *key, const struct error *error, bool by_head,
                      int64_t ttl_ms) {
     struct error *absence = malloc(sizeof *absence);
     if (absence)
         *absence = *error;
     /* If there is no memory to record the absence, at least the old document is dropped. */
-    put(cache, key, (struct content){.absence = absence, .until_ms = from_now(ttl_ms)},
-        atomic_load(&cache->forgets));
+    const struct content content = {
+        .absence = absence, .by_head = by_head, .until_ms = from_now(ttl_ms)};
+    put(cache, key, content, atomic_load(&cache->forgets));
 }
 
 void slot_put_stored(struct cache *cache, const char *key, uint64_t size,

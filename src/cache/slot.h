@@ -18,16 +18,18 @@
 enum { KEY_SIZE = HOST_LIMIT + NAME_LIMIT + DIGEST_STRING_SIZE + 16 };
 
 enum slot_state {
-    SLOT_EMPTY, /* nothing known */
-    SLOT_FRESH, /* *document is set */
-    SLOT_STALE, /* *document is set */
-    SLOT_ABSENT /* *error is set: upstream's own 404 */
+    SLOT_EMPTY,      /* nothing known */
+    SLOT_FRESH,      /* *document is set */
+    SLOT_STALE,      /* *document is set */
+    SLOT_ABSENT,     /* *error is set: upstream's own 404 */
+    SLOT_ABSENT_HEAD /* *error is set: upstream's 404 to a HEAD, whose code is not known */
 };
 enum slot_state slot_get(struct cache *cache, const char *key, struct document **document,
                          struct error *error);
 /* `fresh_ms` from now; INT64_MAX: for ever. Takes a reference of its own. */
 void slot_put(struct cache *cache, const char *key, struct document *document, int64_t fresh_ms);
-void slot_put_absent(struct cache *cache, const char *key, const struct error *error,
+/* `by_head`: the 404 answered a HEAD, so it had no code. A GET does not believe it. */
+void slot_put_absent(struct cache *cache, const char *key, const struct error *error, bool by_head,
                      int64_t ttl_ms);
 
 /* ---- what the store said ---- */

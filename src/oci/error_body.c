@@ -120,6 +120,14 @@ bool error_body_read(const void *bytes, size_t length, char *code, size_t code_s
            read_members(body, plain_code, plain_message, &texts);
 }
 
+bool error_body_is_registrys(const void *bytes, size_t length) {
+    if (length == 0 || length > BODY_LIMIT)
+        return false;
+    cleanup_json json_t *body = load(bytes, length);
+    const json_t *first = json_array_get(json_object_get(body, "errors"), 0);
+    return has_content(json_object_get(first, "code"));
+}
+
 void error_body_of_status(int status, const char *why, char *out, size_t size) {
     const char *code = status == 503 ? "UNAVAILABLE" : "UNSUPPORTED";
     snprintf(out, size, "{\"errors\":[{\"code\":\"%s\",\"message\":\"%s\"}]}\n", code, why);

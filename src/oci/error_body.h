@@ -26,4 +26,8 @@ void error_body_of_status(int status, const char *why, char *out, size_t size);
 bool error_body_read(const void *bytes, size_t length, char *code, size_t code_size, char *message,
                      size_t message_size);
 
+/* Whether the body is in distribution-spec's form, so that a registry has written it, and not a
+ * load balancer or proxy in front of it. */
+bool error_body_is_registrys(const void *bytes, size_t length);
+
 #endif

@@ -214,9 +214,9 @@ static bool judge(struct attempt *attempt, const struct authorization *sent, boo
         .elsewhere = attempt->redirected && !attempt->may_authorize,
         .credentials_from = sent->from,
         .host = location_of(attempt)->credential_host,
+        .api_version = attempt->response.api_version,
     };
     upstream_response_error(&refusal, error);
-    error->status = refusal.status;
     attempt->retry = refusal.status == 408 || (refusal.status >= 500 && refusal.status != 501);
     if (error->kind == ERROR_RATE_LIMITED && by_registry)
         location_quieten(location_of(attempt), error->retry_after_s);

@@ -19,6 +19,7 @@ struct client_wanted upstream_response_wanted(struct upstream_response *response
         FIELD("Location", location),
         FIELD("RateLimit-Limit", ratelimit_limit),
         FIELD("RateLimit-Remaining", ratelimit_remaining),
+        FIELD("Docker-Distribution-Api-Version", api_version),
     };
 #undef FIELD
     static_assert(sizeof fields == sizeof response->fields, "one entry for each field");
@@ -112,6 +113,10 @@ bool upstream_response_error(const struct refusal *refusal, struct error *error)
               status_name(refusal->status), *code ? ": " : "", code, *message ? ": " : "", message,
               credentials);
     memcpy(error->code, code, sizeof code);
+    error->status = refusal->status;
+    bool has_version = refusal->api_version && *refusal->api_version;
+    error->doubtful = error->kind == ERROR_NOT_FOUND && !has_version &&
+                      !error_body_is_registrys(refusal->body, length);
     error->retry_after_s = refusal->retry_after_s;
     if (error->kind == ERROR_RATE_LIMITED && error->retry_after_s < 1)
         error->retry_after_s = RETRY_AFTER_DEFAULT_S;

@@ -16,7 +16,8 @@ struct upstream_response {
     char link[4096];
     char location[URL_LIMIT + 1];
     char ratelimit_limit[128], ratelimit_remaining[128];
-    struct client_field fields[7];
+    char api_version[32]; /* Docker-Distribution-Api-Version */
+    struct client_field fields[8];
 };
 
 /* What the client is to read into `response`, which stays where it is. */
@@ -35,12 +36,14 @@ struct refusal {
     bool elsewhere;               /* it went to where `host` led, which gets no credential */
     const char *credentials_from; /* where its credential came from; "" or NULL: not known */
     const char *host;             /* the host for which credentials can be set */
+    const char *api_version;      /* Docker-Distribution-Api-Version; "" or NULL: absent */
 };
 
 enum { REFUSAL_BODY_LIMIT = 64 * 1024, RETRY_AFTER_DEFAULT_S = 30 };
 
-/* Sets the error's kind, code, retry_after_s and text ("403 Forbidden: message (…)"). `error` is
- * not NULL. Returns false. */
+/* Sets the error's kind, code, status, retry_after_s and text ("403 Forbidden: message (…)"). A 404
+ * is doubtful unless it has the field of a registry or a registry's body. `error` is not NULL.
+ * Returns false. */
 bool upstream_response_error(const struct refusal *refusal, struct error *error);
 
 /* Turns the head of a 200 or 206 into what the caller of upstream_perform() gets. `url` is the URL

@@ -199,6 +199,7 @@ static bool refuse(const struct client_response *response, const struct credenti
                                        : location->credential_host,
         },
         error);
+    error->status = 0;                  /* the registry's would go here */
     if (error->kind == ERROR_NOT_FOUND) /* the token service is missing, not the image */
         error->kind = ERROR_UNAVAILABLE;
     return false;

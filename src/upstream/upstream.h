@@ -164,7 +164,8 @@ struct upstream_sink {
  * Makes one request, with its token, its redirects (at most 5, each of at most 16 KiB) and, until
  * the head is handed on, its retries. True: the whole body was handed on and was as long as
  * announced. False, by the error's kind:
- *   NOT_FOUND     404; `code` is upstream's
+ *   NOT_FOUND     404; `code` is upstream's. error->doubtful: the response does not look like a
+ *                 registry's
  *   DENIED        401 or 403 after the credentials were tried; the text says which were used
  *   RATE_LIMITED  429; retry_after_s is at least 1, and 30 when upstream named no time. Until that
  *                 time is over every further request fails at once, without asking upstream

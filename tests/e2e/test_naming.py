@@ -227,10 +227,11 @@ def test_an_exact_host_wins_over_a_pattern(start_tarn, make_upstream):
 
 
 def test_an_upstream_below_a_path(start_tarn, upstream):
-    upstream.fault("^/prefix/v2/org/app/manifests/1", status=200, body=b"{}", headers={
+    content = manifest(b"{}", [])
+    upstream.fault("^/prefix/v2/org/app/manifests/1", status=200, body=content, headers={
         "Content-Type": "application/vnd.oci.image.manifest.v1+json"})
     tarn = start_tarn([{"host": "fake.test", "url": upstream.url + "/prefix", "default": True}])
-    assert tarn.manifest("org/app", "1").body == b"{}"
+    assert tarn.manifest("org/app", "1").body == content
 
 
 @pytest.mark.parametrize("path,code", [

@@ -121,6 +121,29 @@ static void test_long_texts_are_cut_between_characters(void **state) {
                  "", "m");
 }
 
+static void test_only_a_registrys_body_has_the_specs_form(void **state) {
+    (void)state;
+    static const char *const others[] = {
+        "",
+        "{}",
+        "<html>",
+        "[]",
+        "{\"errors\":[]}",
+        "{\"errors\":[{}]}",
+        "{\"errors\":\"code\"}",
+        "{\"errors\":[{\"code\":7}]}",
+        "{\"message\":\"no Route matched\"}",
+        "{\"error\":{\"status\":\"NOT_FOUND\"}}",
+    };
+    static const char own[] = "{\"errors\":[{\"code\":\"MANIFEST_UNKNOWN\"}]}";
+    assert_true(error_body_is_registrys(own, sizeof own - 1));
+    assert_false(error_body_is_registrys(NULL, 0));
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        if (error_body_is_registrys(others[i], strlen(others[i])))
+            fail_msg("%s", others[i]);
+    }
+}
+
 static void test_hostile_bodies_are_bounded(void **state) {
     (void)state;
     cleanup_buffer struct buffer deep = {0}, longer = {0};
@@ -145,6 +168,7 @@ int main(void) {
         cmocka_unit_test(test_control_characters_do_not_get_through),
         cmocka_unit_test(test_bytes_that_are_no_utf8_are_replaced),
         cmocka_unit_test(test_long_texts_are_cut_between_characters),
+        cmocka_unit_test(test_only_a_registrys_body_has_the_specs_form),
         cmocka_unit_test(test_hostile_bodies_are_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

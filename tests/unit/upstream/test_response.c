@@ -54,8 +54,30 @@ static void test_upstreams_404_is_not_found_with_its_code(void **state) {
     assert_string_equal(bench->error.code, "MANIFEST_UNKNOWN");
     assert_non_null(strstr(bench->error.text, "manifest org/app:none: 404 Not Found"));
     assert_non_null(strstr(bench->error.text, "no such thing"));
+    assert_int_equal(bench->error.status, 404);
+    assert_false(bench->error.doubtful);
     assert_int_equal(bench->got.heads, 0);
     assert_int_equal(bench->server->count, 1);
+}
+
+static bool answer_absent(struct server *server, int fd, const char *head) {
+    (void)server;
+    bool marked = server_has(head, "/manifests/marked");
+    return server_reply(fd, 404, marked ? "Docker-Distribution-Api-Version: registry/2.0\r\n" : "",
+                        "default backend - 404");
+}
+
+static void test_a_404_without_a_registrys_marks_is_doubtful(void **state) {
+    struct bench *bench = *state;
+    struct upstream_request missing = bench_manifest;
+    bench_open(bench, answer_absent, NULL);
+    assert_false(bench_ask(bench, &missing));
+    assert_int_equal(bench->error.kind, ERROR_NOT_FOUND);
+    assert_true(bench->error.doubtful);
+    missing.reference = "marked";
+    assert_false(bench_ask(bench, &missing));
+    assert_int_equal(bench->error.kind, ERROR_NOT_FOUND);
+    assert_false(bench->error.doubtful);
 }
 
 static bool answer_status(struct server *server, int fd, const char *head) {
@@ -224,6 +246,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         WITH_BENCH(test_a_manifest_comes_with_its_head),
         WITH_BENCH(test_upstreams_404_is_not_found_with_its_code),
+        WITH_BENCH(test_a_404_without_a_registrys_marks_is_doubtful),
         WITH_BENCH(test_statuses_become_kinds),
         WITH_BENCH(test_after_a_429_upstream_is_left_alone),
         WITH_BENCH(test_a_refused_connection_says_so),
