@@ -14,6 +14,7 @@ enum {
     PAUSE_MS = 100,        /* after running out of descriptors or memory */
     OVER_LIMIT_MOST = 256, /* connections over the limit, of all loops together */
     OVER_LIMIT_LEAST = 16,
+    PASSES_MOST = 8,      /* of a new connection from loop to loop */
     YOUNG_HEAD_MS = 1000, /* a head that began less long ago is not given up for a new client */
 };
 
@@ -38,27 +39,81 @@ static unsigned over_limit_most(unsigned limit) {
                                        : quarter;
 }
 
-/* Counts a new connection, within the limit or over it. False: it must be closed. */
-static bool count_in(struct loop *loop, struct connection *connection) {
+static bool is_full(const struct loops *shared) {
+    return atomic_load(&shared->connections) >= shared->settings->max_connections;
+}
+
+/* Counts a connection within the limit. False: the limit is reached. */
+static bool take_place(struct loops *shared) {
+    unsigned taken = atomic_load(&shared->connections);
+    while (taken < shared->settings->max_connections)
+        if (atomic_compare_exchange_weak(&shared->connections, &taken, taken + 1))
+            return true;
+    return false;
+}
+
+/* Counts a connection over the limit. False: there are too many of those, too. */
+static bool take_place_over_limit(struct loop *loop) {
     struct loops *shared = loop->shared;
-    unsigned limit = shared->settings->max_connections;
-    if (atomic_load(&shared->connections) >= limit)
-        close_longest_idle(loop);
-    if (atomic_fetch_add(&shared->connections, 1) < limit)
-        return true;
-    atomic_fetch_sub(&shared->connections, 1);
-    connection->over_limit = true;
-    if (atomic_load(&shared->over_limit) >= over_limit_most(limit) && loop->waiting[WAIT_OVER])
+    unsigned most = over_limit_most(shared->settings->max_connections);
+    if (atomic_load(&shared->over_limit) >= most && loop->waiting[WAIT_OVER])
         loop_close_connection(loop, loop->waiting[WAIT_OVER]);
-    if (atomic_fetch_add(&shared->over_limit, 1) < over_limit_most(limit))
+    if (atomic_fetch_add(&shared->over_limit, 1) < most)
         return true;
     atomic_fetch_sub(&shared->over_limit, 1);
     return false;
 }
 
+/* The loop whose connection has been idle for longest, because only that loop can close it. */
+static struct loop *loop_with_longest_idle(struct loop *self) {
+    struct loops *shared = self->shared;
+    struct loop *chosen = self;
+    loop_publish_idle(self);
+    for (unsigned i = 0; i < shared->count; i++)
+        if (atomic_load(&shared->each[i].idle_since_ms) < atomic_load(&chosen->idle_since_ms))
+            chosen = &shared->each[i];
+    return chosen;
+}
+
+static struct loop *loop_with_fewest(struct loop *self) {
+    struct loops *shared = self->shared;
+    struct loop *chosen = self;
+    for (unsigned i = 0; i < shared->count; i++)
+        if (atomic_load(&shared->each[i].count) < atomic_load(&chosen->count))
+            chosen = &shared->each[i];
+    return chosen;
+}
+
+static void assign(struct connection *connection, struct loop *loop) {
+    connection->loop = loop;
+    atomic_fetch_add(&loop->count, 1);
+}
+
+/* Gives a new connection to the loop that can close the one that has been idle for longest. What a
+ * loop knows of the others is a little old, so that a connection may come to a loop that has none
+ * to close any more; then it is passed on again. */
+static bool pass_on(struct loop *loop, struct connection *connection) {
+    struct loop *better = loop_with_longest_idle(loop);
+    if (better == loop || connection->passes == PASSES_MOST)
+        return false;
+    connection->passes++;
+    atomic_fetch_sub(&loop->count, 1);
+    assign(connection, better);
+    loop_put(better, connection);
+    return true;
+}
+
 void loop_admit(struct loop *loop, struct connection *connection) {
+    bool within;
+    while (!(within = take_place(loop->shared))) {
+        if (pass_on(loop, connection))
+            return;
+        if (!close_longest_idle(loop))
+            break;
+    }
     connection->is_new = false;
-    if (!count_in(loop, connection)) {
+    connection->over_limit = !within;
+    if (!within && !take_place_over_limit(loop)) {
         atomic_fetch_sub(&loop->count, 1);
         connection_finish(connection);
         free(connection);
@@ -66,23 +121,6 @@ void loop_admit(struct loop *loop, struct connection *connection) {
     }
     DL_APPEND(loop->all, connection);
     loop_wait_for_bytes(loop, connection);
-}
-
-/* The loop with the fewest connections. At the limit: the one whose connection has been idle for
- * longest, because it can close it. */
-static struct loop *choose_loop(struct loop *self) {
-    struct loops *shared = self->shared;
-    struct loop *chosen = self;
-    bool is_full = atomic_load(&shared->connections) >= shared->settings->max_connections;
-    for (unsigned i = 0; i < shared->count; i++) {
-        struct loop *other = &shared->each[i];
-        bool better = is_full
-                          ? atomic_load(&other->idle_since_ms) < atomic_load(&chosen->idle_since_ms)
-                          : atomic_load(&other->count) < atomic_load(&chosen->count);
-        if (better)
-            chosen = other;
-    }
-    return chosen;
 }
 
 static void add_connection(struct loop *loop, size_t listener, int fd,
@@ -96,9 +134,8 @@ static void add_connection(struct loop *loop, size_t listener, int fd,
     }
     connection_init(connection, fd, peer, is_plain, loop->shared->settings->send_timeout_ms);
     connection->channel.loopback = listeners->loopback[listener];
-    connection->loop = choose_loop(loop);
     connection->is_new = true;
-    atomic_fetch_add(&connection->loop->count, 1);
+    assign(connection, is_full(loop->shared) ? loop : loop_with_fewest(loop));
     if (connection->loop == loop)
         loop_admit(loop, connection);
     else

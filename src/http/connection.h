@@ -75,6 +75,7 @@ struct connection {
     int64_t deadline_ms;
     int unacknowledged;             /* bytes that the client had not acknowledged before */
     bool is_new;                    /* it has not been admitted yet */
+    unsigned passes;                /* how often it went to another loop before it was admitted */
     bool ended;                     /* only its client's end is waited for */
     bool has_turn;                  /* it is in the list of those that come next */
     struct connection *prev, *next; /* of all in the loop */

@@ -34,7 +34,7 @@ static int64_t deadline_of(const struct loop *loop, const struct connection *con
     }
 }
 
-static void publish_idle(struct loop *loop) {
+void loop_publish_idle(struct loop *loop) {
     const struct connection *first = loop->waiting[WAIT_REQUEST];
     int64_t since =
         first ? first->deadline_ms - loop->shared->settings->idle_timeout_ms : INT64_MAX;
@@ -340,7 +340,7 @@ static bool turn(struct loop *loop, int64_t until_ms) {
     }
     take_turns(loop);
     expire(loop);
-    publish_idle(loop);
+    loop_publish_idle(loop);
     free_closed(loop);
     log_gather_flush();
     return count > 0 || loop->turns;

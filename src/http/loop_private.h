@@ -37,6 +37,9 @@ void loop_run(void *loop); /* the whole life of the thread */
 void loop_close_connection(struct loop *loop, struct connection *connection);
 void loop_wait_for_bytes(struct loop *loop, struct connection *connection);
 
+/* Tells the other loops since when a connection of this one has been idle; done in each turn. */
+void loop_publish_idle(struct loop *loop);
+
 /* Gives a connection to a loop. Any thread that holds the connection. */
 void loop_put(struct loop *loop, struct connection *connection);
 
@@ -50,7 +53,8 @@ void loop_unwatch_listeners(struct loop *loop);
 void loop_accept(struct loop *loop, size_t listener); /* what waits at that listener */
 void loop_accept_again(struct loop *loop);            /* after a pause */
 
-/* Takes a new connection, which another loop may have accepted. */
+/* Takes a new connection, which another loop may have accepted; or passes it on, because another
+ * loop has a connection to close for it. */
 void loop_admit(struct loop *loop, struct connection *connection);
 
 #endif

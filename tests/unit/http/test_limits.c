@@ -404,6 +404,37 @@ static void test_a_stop_cuts_what_outlasts_the_grace(void **state) {
     close(fd);
 }
 
+static void test_many_new_clients_at_once_get_the_places_of_idle_ones(void **state) {
+    (void)state;
+    enum { CROWD = 16, ROUNDS = 10 };
+    int idle[CROWD], new[CROWD];
+    char head[1024], body[64];
+    settings.max_connections = CROWD;
+    start();
+    for (int i = 0; i < CROWD; i++)
+        idle[i] = dial();
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int i = 0; i < CROWD; i++) {
+            send_text(idle[i], GET("/now"));
+            receive_response(idle[i], head, sizeof head, body, sizeof body, false);
+        }
+        clock_sleep_ms(5); /* until they are idle for a measurable time */
+        for (int i = 0; i < CROWD; i++)
+            new[i] = dial();
+        for (int i = 0; i < CROWD; i++)
+            send_text(new[i], GET("/hello"));
+        for (int i = 0; i < CROWD; i++) {
+            receive_response(new[i], head, sizeof head, body, sizeof body, false);
+            assert_string_equal(body, "hello");
+            close(idle[i]);
+            idle[i] = new[i];
+        }
+    }
+    for (int i = 0; i < CROWD; i++)
+        close(idle[i]);
+    stop();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         SERVING_TEST(test_a_slow_head_is_cut_even_when_it_drips),
@@ -423,6 +454,7 @@ int main(void) {
         SERVING_TEST(test_few_workers_serve_many_connections),
         SERVING_TEST(test_a_stop_lets_requests_finish),
         SERVING_TEST(test_a_stop_cuts_what_outlasts_the_grace),
+        SERVING_TEST(test_many_new_clients_at_once_get_the_places_of_idle_ones),
     };
     return cmocka_run_group_tests_name("http_limits", tests, serving_begin, NULL);
 }
