@@ -31,12 +31,15 @@ static bool close_longest_idle(struct loop *loop) {
     return true;
 }
 
-/* A quarter of the limit: where few connections are allowed, descriptors are scarce. */
-static unsigned over_limit_most(unsigned limit) {
-    unsigned quarter = limit / 4;
-    return quarter < OVER_LIMIT_LEAST  ? OVER_LIMIT_LEAST
-           : quarter > OVER_LIMIT_MOST ? OVER_LIMIT_MOST
-                                       : quarter;
+/* How many connections over the limit a loop may have: its share of a quarter of the limit, because
+ * where few connections are allowed, descriptors are scarce. It is a share, so that a loop always
+ * has one of its own to close for a new one. */
+static unsigned over_limit_most(const struct loops *shared) {
+    unsigned quarter = shared->settings->max_connections / 4;
+    unsigned most = quarter < OVER_LIMIT_LEAST  ? OVER_LIMIT_LEAST
+                    : quarter > OVER_LIMIT_MOST ? OVER_LIMIT_MOST
+                                                : quarter;
+    return most > shared->count ? most / shared->count : 1;
 }
 
 static bool is_full(const struct loops *shared) {
@@ -54,14 +57,13 @@ static bool take_place(struct loops *shared) {
 
 /* Counts a connection over the limit. False: there are too many of those, too. */
 static bool take_place_over_limit(struct loop *loop) {
-    struct loops *shared = loop->shared;
-    unsigned most = over_limit_most(shared->settings->max_connections);
-    if (atomic_load(&shared->over_limit) >= most && loop->waiting[WAIT_OVER])
+    unsigned most = over_limit_most(loop->shared);
+    if (loop->over_limit >= most && loop->waiting[WAIT_OVER])
         loop_close_connection(loop, loop->waiting[WAIT_OVER]);
-    if (atomic_fetch_add(&shared->over_limit, 1) < most)
-        return true;
-    atomic_fetch_sub(&shared->over_limit, 1);
-    return false;
+    if (loop->over_limit >= most)
+        return false;
+    loop->over_limit++;
+    return true;
 }
 
 /* The loop whose connection has been idle for longest, because only that loop can close it. */

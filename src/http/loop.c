@@ -103,9 +103,11 @@ void loop_wake(int fd) {
 }
 
 static void count_out(struct loop *loop, const struct connection *connection) {
-    struct loops *shared = loop->shared;
     atomic_fetch_sub(&loop->count, 1);
-    atomic_fetch_sub(connection->over_limit ? &shared->over_limit : &shared->connections, 1);
+    if (connection->over_limit)
+        loop->over_limit--;
+    else
+        atomic_fetch_sub(&loop->shared->connections, 1);
 }
 
 static void leave_turns(struct loop *loop, struct connection *connection) {

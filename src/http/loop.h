@@ -28,7 +28,6 @@ struct loops {
     struct loop *each; /* an array of `count` */
     unsigned count;
     atomic_uint connections; /* within the limit */
-    atomic_uint over_limit;  /* beyond it */
     atomic_uint unsent;      /* connections whose client must take more before they go on */
     atomic_uint accepting;   /* loops that still accept; the last one closes the listeners */
     atomic_uint running;     /* loops that have not ended */
