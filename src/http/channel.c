@@ -180,6 +180,10 @@ bool channel_send(struct channel *channel, const void *bytes, size_t length, str
 
 /* ---- sending from a file ---- */
 
+void channel_cork(const struct channel *channel, bool corked) {
+    setsockopt(channel->fd, IPPROTO_TCP, TCP_CORK, &(int){corked}, sizeof(int));
+}
+
 bool channel_must_copy(const struct channel *channel) {
     return channel->tls && !tls_kernel_sends(channel->tls);
 }

@@ -57,6 +57,10 @@ ssize_t channel_send_now(struct channel *channel, const struct iovec *pieces, in
  * (ERROR_TIMEOUT). */
 bool channel_send(struct channel *channel, const void *bytes, size_t length, struct error *error);
 
+/* While corked, the kernel sends full segments only, and what is left when the cork is taken off.
+ */
+void channel_cork(const struct channel *channel, bool corked);
+
 /* Whether the bytes of a file must be copied to be sent: TLS outside the kernel. */
 bool channel_must_copy(const struct channel *channel);
 

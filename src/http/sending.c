@@ -151,6 +151,9 @@ bool http_send_file(struct http_exchange *exchange, const struct http_file *file
         *sent = sending == SENDING_NOTHING ? file->length : 0;
         return sending == SENDING_NOTHING;
     }
+    /* Without the cork each 64 KiB that the kernel reads from the file become a segment, because of
+     * TCP_NODELAY: a third more CPU time for a large blob. */
+    channel_cork(exchange->channel, true);
     bool copies = file->must_copy || exchange->chunked || channel_must_copy(exchange->channel);
     while (*sent < file->length && client_takes_more(exchange, !copies, &why)) {
         uint64_t taken = 0;
@@ -158,13 +161,14 @@ bool http_send_file(struct http_exchange *exchange, const struct http_file *file
                               : send_from_file(exchange, file, *sent, &taken, &why);
         *sent += taken;
         if (went_on && taken == 0)
-            return true;
+            return true; /* the cork stays until the client takes more */
         exchange->cut = exchange->cut || !went_on;
         if (!went_on)
             break;
     }
     if (copies && !exchange->cut && !unsent_send(exchange->unsent, exchange->channel, false))
         sending_fails(exchange, &why);
+    channel_cork(exchange->channel, false);
     if (why.kind && error)
         *error = why;
     return !exchange->cut;
