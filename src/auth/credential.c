@@ -10,12 +10,14 @@
 #include "base/log.h"
 #include "base/once.h"
 #include "base/secret.h"
+#include "base/thread.h"
 
 enum {
     FRESH_MS = 10000,  /* how long a credential is given again without asking the source */
     RENEWED_MS = 1000, /* how long a credential counts as renewed: concurrent renewals share it */
     HOSTS_LIMIT = 256, /* hosts whose credential is remembered */
     PASSWORD_LIMIT = 65536, /* bytes of a password file */
+    END_MS = 1000,          /* how long the end of a source waits for a thread that asks */
 };
 
 void credential_wipe(struct credential *credential) {
@@ -47,6 +49,14 @@ struct credential_source {
     struct credential_source_kind kind; /* its name is an owned copy */
     void *context;
     struct once_table hosts; /* of struct host_credential */
+    unsigned asking;         /* threads that ask; guarded by the table's lock */
+};
+
+/* What a thread asks, on the heap. */
+struct question {
+    struct credential_source *source;
+    struct host_credential *held; /* the thread is one of its users */
+    bool renew;
 };
 
 static void wipe_host_credential(struct once_entry *entry) {
@@ -71,8 +81,22 @@ struct credential_source *credential_source_new(const struct credential_source_k
     return source;
 }
 
+/* Waits for the threads that ask. False: one does not end, because its file or its program hangs.
+ */
+static bool wait_for_threads(struct credential_source *source) {
+    int64_t deadline_ms = clock_ms() + END_MS;
+    bool in_time = true;
+    lock_acquire(&source->hosts.entries_lock);
+    while (source->asking && in_time)
+        in_time =
+            condition_wait_until(&source->hosts.ended, &source->hosts.entries_lock, deadline_ms);
+    bool ended = source->asking == 0;
+    lock_release(&source->hosts.entries_lock);
+    return ended;
+}
+
 void credential_source_free(struct credential_source *source) {
-    if (!source)
+    if (!source || !wait_for_threads(source)) /* the thread that hangs still uses it */
         return;
     once_table_finish(&source->hosts);
     if (source->kind.free_context)
@@ -130,21 +154,68 @@ static void ask(struct credential_source *source, struct host_credential *held, 
     once_publish(&held->entry.once, &source->hosts.ended, ok ? NULL : &error);
 }
 
-/* Waits for the request under way, unless this caller wants a renewal and that request is none.
- * Then asks, if the last credential is too old. */
-static void settle(struct credential_source *source, struct host_credential *held, bool renew)
+static void ask_in_thread(void *context) {
+    struct question question = *(struct question *)context;
+    struct credential_source *source = question.source;
+    free(context);
+    lock_acquire(&source->hosts.entries_lock);
+    ask(source, question.held, question.renew);
+    once_table_leave(&source->hosts, &question.held->entry);
+    source->asking--;
+    condition_broadcast(&source->hosts.ended);
+    lock_release(&source->hosts.entries_lock);
+}
+
+/* Asks, or has a thread of its own ask, because a file or a program may hang for longer than any
+ * request may wait. */
+static void start_asking(struct credential_source *source, struct host_credential *held, bool renew)
     REQUIRES(source->hosts.entries_lock) {
+    struct question *question = source->kind.may_hang ? calloc(1, sizeof *question) : NULL;
+    held->entry.users++;
+    source->asking++;
+    if (question) {
+        *question = (struct question){source, held, renew};
+        if (thread_start("credentials", THREAD_STACK, ask_in_thread, question, NULL, NULL))
+            return;
+        free(question);
+    }
+    ask(source, held, renew);
+    held->entry.users--;
+    source->asking--;
+}
+
+/* Waits for the request under way. False: it did not end in time. */
+static bool wait_for_outcome(struct credential_source *source, const struct once *once,
+                             int64_t deadline_ms) REQUIRES(source->hosts.entries_lock) {
+    const uint64_t before = once->outcomes;
+    bool in_time = true;
+    while (once->asking && once->outcomes == before && in_time)
+        in_time =
+            condition_wait_until(&source->hosts.ended, &source->hosts.entries_lock, deadline_ms);
+    return !once->asking || once->outcomes != before;
+}
+
+/* Brings about an outcome that this caller may share: one that is fresh, or that of a request that
+ * was under way while the caller waited, unless the caller wants a renewal and that request was
+ * none. False: none in time. */
+static bool settle(struct credential_source *source, struct host_credential *held, bool renew,
+                   int64_t deadline_ms) REQUIRES(source->hosts.entries_lock) {
     struct once *once = &held->entry.once;
-    enum once_turn turn = ONCE_LOOK;
-    while (turn == ONCE_LOOK && (once->asking || !is_fresh(held, renew)))
-        turn = once_take_turn(once, &source->hosts.ended, &source->hosts.entries_lock, renew,
-                              INT64_MAX);
-    if (turn == ONCE_ASK)
-        ask(source, held, renew);
+    bool joined = false;
+    while (!joined && (once->asking || !is_fresh(held, renew))) {
+        uint64_t before = once->outcomes;
+        if (!once->asking && once_take_turn(once, &source->hosts.ended, &source->hosts.entries_lock,
+                                            renew, deadline_ms) == ONCE_ASK)
+            start_asking(source, held, renew);
+        joined = once->renewing || !renew;
+        if (once->outcomes == before && !wait_for_outcome(source, once, deadline_ms))
+            return false;
+    }
+    return true;
 }
 
 bool credential_source_get(struct credential_source *source, const char *host, bool renew,
-                           struct credential *out, struct error *error) {
+                           int64_t deadline_ms, struct credential *out, struct error *error) {
     *out = (struct credential){0};
     if (!source)
         return true;
@@ -154,8 +225,9 @@ bool credential_source_get(struct credential_source *source, const char *host, b
         lock_release(&source->hosts.entries_lock);
         return error_set(error, ERROR_MEMORY, "out of memory");
     }
-    settle(source, held, renew);
-    bool ok = !once_failed(&held->entry.once, error);
+    bool ok = settle(source, held, renew, deadline_ms)
+                  ? !once_failed(&held->entry.once, error)
+                  : error_set(error, ERROR_TIMEOUT, "the source of credentials does not answer");
     if (ok && !copy_credential(&held->credential, out))
         ok = error_set(error, ERROR_MEMORY, "out of memory");
     once_table_leave(&source->hosts, &held->entry);
@@ -191,7 +263,8 @@ static void fixed_free(void *context) {
 /* The file's content without one final end of line, to be wiped; NULL with the error set. */
 static char *read_password(const char *path, struct error *error) {
     size_t length;
-    char *secret = file_read_small(path, PASSWORD_LIMIT, FILE_TEXT, &length, NULL, error);
+    char *secret =
+        file_read_small(path, PASSWORD_LIMIT, FILE_REGULAR | FILE_TEXT, &length, NULL, error);
     if (!secret) {
         error_wrap(error, "the password file %s", shown_value(path));
         return NULL;
@@ -220,7 +293,7 @@ static bool fixed_get(void *context, const char *host, bool renew, struct creden
 struct credential_source *credential_source_static(const char *username,
                                                    const char *password_file) {
     static const struct credential_source_kind kind = {
-        .name = "static", .get = fixed_get, .free_context = fixed_free};
+        .name = "static", .may_hang = true, .get = fixed_get, .free_context = fixed_free};
     struct fixed *fixed = calloc(1, sizeof *fixed);
     if (!fixed)
         return NULL;

@@ -82,16 +82,19 @@ void credential_source_set_client(struct credential_source *source, struct clien
  * The credential for `host` ("ghcr.io", "localhost:5001"), in *out, which the caller wipes.
  * `renew`: the credential held was refused, so that the cache is passed by. A NULL source is
  * anonymous. False, with an anonymous *out: the source is configured but broken (an unreadable
- * file, a failing helper).
+ * file, a failing helper), or it did not answer until clock_ms() was `deadline_ms` (ERROR_TIMEOUT;
+ * INT64_MAX: no deadline). A file or a helper that hangs holds no thread of the caller's.
  */
 bool credential_source_get(struct credential_source *source, const char *host, bool renew,
-                           struct credential *out, struct error *error);
+                           int64_t deadline_ms, struct credential *out, struct error *error);
 
 /* ---- for those who make a source ---- */
 
 struct credential_source_kind {
     const char *name; /* copied */
     bool by_host;     /* see credential_source_is_by_host() */
+    bool may_hang; /* get() reads files or runs programs, and so may never end. A thread of its own
+                    * calls it, and the source is kept while it runs. */
     /* Fills *out for `host`, or fails with the error set. Called without locks, by one thread at a
      * time for each host. `renew`: past any cache. */
     bool (*get)(void *context, const char *host, bool renew, struct credential *out,

@@ -72,6 +72,7 @@ struct credential_source *credential_source_helper(const char *name) {
     char label[sizeof "helper " + DOCKER_HELPER_NAME_SIZE];
     const struct credential_source_kind kind = {.name = label,
                                                 .by_host = true,
+                                                .may_hang = true,
                                                 .get = helper_get,
                                                 .free_context = free,
                                                 .may_run = helper_may_run};
@@ -114,7 +115,7 @@ static bool config_path(const struct docker *docker, char *out, size_t size) {
 /* The whole file, to be wiped. NULL: *missing, where no file is no error, or the error is set. */
 static char *read_config(const char *path, size_t *length, bool *missing, struct error *error) {
     struct error reason = {0};
-    char *bytes = file_read_small(path, DOCKER_CONFIG_LIMIT, FILE_ANY, length, NULL, &reason);
+    char *bytes = file_read_small(path, DOCKER_CONFIG_LIMIT, FILE_REGULAR, length, NULL, &reason);
     *missing = !bytes && reason.kind == ERROR_NOT_FOUND;
     if (!bytes && !*missing && error)
         *error = reason;
@@ -196,6 +197,7 @@ static bool docker_may_run(const void *context) {
 struct credential_source *credential_source_docker(const char *file) {
     static const struct credential_source_kind kind = {.name = "docker",
                                                        .by_host = true,
+                                                       .may_hang = true,
                                                        .get = docker_get,
                                                        .free_context = docker_free,
                                                        .may_run = docker_may_run};

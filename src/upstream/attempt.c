@@ -404,7 +404,8 @@ static bool go_on(struct attempt *attempt, const struct authorization *sent,
     bool refused = status == 401 || status == 403;
     if (*again || !refused || !sent->anonymous || sent->scheme == CHALLENGE_NONE)
         return true;
-    enum second_look look = location_look_again(location_of(attempt), status, error);
+    enum second_look look =
+        location_look_again(location_of(attempt), status, attempt->deadline_ms, error);
     attempt->retry = look == LOOK_FAILED;
     need->effort = TOKEN_NEW_CREDENTIAL;
     *again = look == LOOK_FOUND;

@@ -40,11 +40,11 @@ static void forget_challenge(struct authorizer *authorizer, const struct challen
     lock_release(&authorizer->challenge_lock);
 }
 
-static bool get_basic(struct location *location, enum token_effort effort,
+static bool get_basic(struct location *location, const struct authorization_need *need,
                       struct authorization *out, struct error *error) {
     cleanup_credential struct credential credential = {0};
-    bool renew = effort != TOKEN_HELD;
-    if (!location_credential(location, renew, &credential, error))
+    bool renew = need->effort != TOKEN_HELD;
+    if (!location_credential(location, renew, need->deadline_ms, &credential, error))
         return false;
     out->fresh = renew;
     out->anonymous = credential.kind != CREDENTIAL_BASIC;
@@ -65,7 +65,7 @@ bool authorizer_get(struct authorizer *authorizer, const struct authorization_ne
     if (challenge.scheme == CHALLENGE_BEARER)
         ok = tokens_get(&authorizer->tokens, &authorizer->location, &challenge, need, out, error);
     else if (challenge.scheme == CHALLENGE_BASIC)
-        ok = get_basic(&authorizer->location, need->effort, out, error);
+        ok = get_basic(&authorizer->location, need, out, error);
     else
         out->anonymous = true;
     if (!ok)

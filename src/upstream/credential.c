@@ -7,12 +7,13 @@
 #include "base/buffer.h"
 #include "base/secret.h"
 
-bool location_credential(struct location *location, bool renew, struct credential *out,
-                         struct error *error) {
+bool location_credential(struct location *location, bool renew, int64_t deadline_ms,
+                         struct credential *out, struct error *error) {
     *out = (struct credential){0};
     if (!location->credentials)
         return true;
-    if (credential_source_get(location->credentials, location->credential_host, renew, out, error))
+    if (credential_source_get(location->credentials, location->credential_host, renew, deadline_ms,
+                              out, error))
         return true;
     /* Neither the client's fault nor upstream's verdict: tarn's own source is broken. */
     if (error->kind != ERROR_TIMEOUT && error->kind != ERROR_MEMORY &&
@@ -20,22 +21,24 @@ bool location_credential(struct location *location, bool renew, struct credentia
         error->kind = ERROR_UNAVAILABLE;
     /* The reason is in the log. It names files of this machine, so clients do not get it. */
     const struct error reason = *error;
+    const char *what =
+        reason.kind == ERROR_TIMEOUT ? "no answer in time" : "not available, as tarn's log says";
     const char *name = credential_source_name(location->credentials);
     bool helper = text_starts(text_of(name), "helper ");
-    error_set(error, reason.kind, "credentials for %s (%s%s): not available, as tarn's log says",
-              location->credential_host, helper ? "docker-credential-" : "",
-              helper ? name + strlen("helper ") : name);
+    error_set(error, reason.kind, "credentials for %s (%s%s): %s", location->credential_host,
+              helper ? "docker-credential-" : "", helper ? name + strlen("helper ") : name, what);
     error->retry_after_s = reason.retry_after_s;
     return false;
 }
 
 enum { AWAITED_S = 2 }; /* pause before a request is tried again for which credentials may come */
 
-enum second_look location_look_again(struct location *location, int status, struct error *error) {
+enum second_look location_look_again(struct location *location, int status, int64_t deadline_ms,
+                                     struct error *error) {
     cleanup_credential struct credential credential = {0};
     if (!location->credentials)
         return LOOK_NOTHING;
-    if (!location_credential(location, true, &credential, error))
+    if (!location_credential(location, true, deadline_ms, &credential, error))
         return LOOK_FAILED;
     if (credential.kind != CREDENTIAL_ANONYMOUS)
         return LOOK_FOUND;

@@ -225,13 +225,15 @@ static bool take_token(const struct realm_question *question,
 
 /* Whether to ask *again, because there is another credential than the one that was refused. False:
  * the refusal proves nothing, as the error says. */
-static bool check_credential(struct location *location, const struct credential *credential,
-                             int status, bool renewed, bool *again, struct error *error) {
+static bool check_credential(const struct realm_question *question,
+                             const struct credential *credential, int status, bool renewed,
+                             bool *again, struct error *error) {
     *again = false;
     if (status != 401 && status != 403)
         return true;
     if (credential->kind == CREDENTIAL_ANONYMOUS) {
-        enum second_look look = location_look_again(location, status, error);
+        enum second_look look =
+            location_look_again(question->location, status, question->wish->deadline_ms, error);
         *again = look == LOOK_FOUND;
         return look != LOOK_FAILED;
     }
@@ -249,7 +251,7 @@ bool token_fetch(struct location *location, const struct token_wish *wish,
     for (bool renew = wish->renew;; renew = true) {
         cleanup_credential struct credential credential = {0};
         cleanup_client_response struct client_response response = {0};
-        if (!location_credential(location, renew, &credential, error))
+        if (!location_credential(location, renew, wish->deadline_ms, &credential, error))
             return false;
         int64_t asked_ms = clock_ms();
         if (!ask_once(&question, &credential, &response, error)) {
@@ -257,7 +259,7 @@ bool token_fetch(struct location *location, const struct token_wish *wish,
             return error_wrap(error, "token");
         }
         bool again = false;
-        if (!check_credential(location, &credential, response.status, renew, &again, error)) {
+        if (!check_credential(&question, &credential, response.status, renew, &again, error)) {
             out->retry = true;
             return error_wrap(error, "token");
         }

@@ -281,6 +281,29 @@ def test_no_entry_for_the_host_is_anonymous(start, upstream, image, tmp_path):
     assert all("authorization" not in request.headers for request in upstream.asked())
 
 
+def test_a_helper_that_hangs_does_not_hold_requests(start, upstream, image, helper):
+    environment, _ = helper(script="#!/bin/sh\nexec sleep 60\n")
+    upstream.basic = (USER, PASSWORD)
+    tarn = start({"helper": "lake"}, environment)
+    replies = at_once(*[lambda: tarn.manifest("org/app", "1")] * 10)
+    for reply in replies:
+        assert reply.status == 504 and "no answer in time" in reply.message
+        assert reply.seconds < 10
+
+
+def test_a_config_that_is_a_pipe_does_not_hold_requests(start, upstream, image, tmp_path):
+    environment = docker_environment(tmp_path, {})
+    path = tmp_path / "docker" / "config.json"
+    path.unlink()
+    upstream.basic = (USER, PASSWORD)
+    os.mkfifo(path)
+    tarn = start("docker", environment)
+    for reply in at_once(*[lambda: tarn.manifest("org/app", "1")] * 10):
+        assert reply.status == 502
+        assert reply.seconds < 5
+    tarn.logged("is no regular file")
+
+
 def test_a_broken_docker_config_is_named_in_the_log_alone(start, upstream, image, tmp_path):
     environment = docker_environment(tmp_path, {})
     path = tmp_path / "docker" / "config.json"

@@ -54,7 +54,7 @@ static int close_folder(void **state) {
 static bool look_up(const char *host, struct credential *out, struct error *error) {
     struct credential_source *source = credential_source_docker(NULL);
     *error = (struct error){0};
-    bool ok = credential_source_get(source, host, false, out, error);
+    bool ok = credential_source_get(source, host, false, INT64_MAX, out, error);
     credential_source_free(source);
     return ok;
 }
@@ -216,7 +216,7 @@ static void test_a_broken_helper_is_an_error(void **state) {
     struct credential_source *source = credential_source_helper("test");
     struct credential credential;
     struct error error;
-    assert_true(credential_source_get(source, "ok.example", false, &credential, &error));
+    assert_true(credential_source_get(source, "ok.example", false, INT64_MAX, &credential, &error));
     assert_string_equal(credential.secret, "hunter2");
     credential_wipe(&credential);
     assert_string_equal(credential_source_name(source), "helper test");
@@ -244,16 +244,16 @@ static void test_a_password_file_is_read_anew(void **state) {
     snprintf(path, sizeof path, "%s/password", folder);
     write_file("password", 0600, "one\n");
     struct credential_source *source = credential_source_static("me", path);
-    assert_true(credential_source_get(source, "x", false, &credential, &error));
+    assert_true(credential_source_get(source, "x", false, INT64_MAX, &credential, &error));
     assert_string_equal(credential.username, "me");
     assert_string_equal(credential.secret, "one");
     credential_wipe(&credential);
     write_file("password", 0600, "two");
-    assert_true(credential_source_get(source, "x", true, &credential, &error));
+    assert_true(credential_source_get(source, "x", true, INT64_MAX, &credential, &error));
     assert_string_equal(credential.secret, "two");
     credential_wipe(&credential);
     unlink(path);
-    assert_false(credential_source_get(source, "y", true, &credential, &error));
+    assert_false(credential_source_get(source, "y", true, INT64_MAX, &credential, &error));
     assert_non_null(strstr(error.text, path));
     credential_source_free(source);
 }
@@ -272,7 +272,7 @@ static bool slow_get(void *context, const char *host, bool renew, struct credent
 
 static void *ask_slowly(void *context) {
     struct credential credential;
-    bool ok = credential_source_get(context, "x", false, &credential, NULL);
+    bool ok = credential_source_get(context, "x", false, INT64_MAX, &credential, NULL);
     credential_wipe(&credential);
     return ok ? context : NULL;
 }
@@ -293,6 +293,57 @@ static void test_a_crowd_asks_one_question(void **state) {
     credential_source_free(source);
 }
 
+/* ---- what hangs ---- */
+
+static atomic_bool let_go;
+
+static bool hanging_get(void *context, const char *host, bool renew, struct credential *out,
+                        struct error *error) {
+    while (!atomic_load(&let_go))
+        clock_sleep_ms(10);
+    return slow_get(context, host, renew, out, error);
+}
+
+static void test_a_source_that_hangs_holds_nobody_past_the_deadline(void **state) {
+    (void)state;
+    static const struct credential_source_kind kind = {
+        .name = "hanging", .may_hang = true, .get = hanging_get};
+    struct credential_source *source = credential_source_new(&kind, NULL);
+    struct credential credential;
+    struct error error = {0};
+    for (int i = 0; i < 3; i++) { /* one asks, the others join */
+        int64_t began_ms = clock_ms();
+        assert_false(
+            credential_source_get(source, "x", i == 2, began_ms + 200, &credential, &error));
+        assert_int_equal(error.kind, ERROR_TIMEOUT);
+        assert_in_range(clock_ms() - began_ms, 200, 5000);
+    }
+    atomic_store(&let_go, true);
+    assert_true(credential_source_get(source, "x", false, INT64_MAX, &credential, &error));
+    assert_string_equal(credential.secret, "x");
+    credential_wipe(&credential);
+    credential_source_free(source);
+}
+
+/* Neither a pipe that nobody writes to nor an endless device is read. */
+static void test_only_regular_files_are_read(void **state) {
+    (void)state;
+    char pipe_path[PATH_MAX + 8];
+    snprintf(pipe_path, sizeof pipe_path, "%s/pipe", folder);
+    assert_int_equal(mkfifo(pipe_path, 0600), 0);
+    const char *const paths[] = {pipe_path, "/dev/zero", folder};
+    for (size_t i = 0; i < 2 * sizeof paths / sizeof *paths; i++) {
+        const char *path = paths[i / 2];
+        struct credential_source *source =
+            i % 2 ? credential_source_docker(path) : credential_source_static("user", path);
+        struct credential credential;
+        struct error error = {0};
+        assert_false(credential_source_get(source, "x", false, INT64_MAX, &credential, &error));
+        assert_non_null(strstr(error.text, "is no regular file"));
+        credential_source_free(source);
+    }
+}
+
 int main(void) {
 #define WITH_FOLDER(test) cmocka_unit_test_setup_teardown(test, open_folder, close_folder)
     const struct CMUnitTest tests[] = {
@@ -305,6 +356,8 @@ int main(void) {
         WITH_FOLDER(test_a_helper_that_leaves_a_process_behind_does_not_hold_us),
         WITH_FOLDER(test_a_password_file_is_read_anew),
         cmocka_unit_test(test_a_crowd_asks_one_question),
+        cmocka_unit_test(test_a_source_that_hangs_holds_nobody_past_the_deadline),
+        WITH_FOLDER(test_only_regular_files_are_read),
     };
 #undef WITH_FOLDER
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -917,7 +917,8 @@ struct crowd {
 static void *ask_once(void *context) {
     struct crowd *crowd = context;
     struct credential credential = {0};
-    if (credential_source_get(crowd->source, "us-docker.pkg.dev", false, &credential, NULL) &&
+    if (credential_source_get(crowd->source, "us-docker.pkg.dev", false, INT64_MAX, &credential,
+                              NULL) &&
         credential.kind == CREDENTIAL_BASIC && strcmp(credential.secret, "ya29.1") == 0)
         atomic_fetch_add(&crowd->got, 1);
     credential_wipe(&credential);
@@ -940,7 +941,8 @@ static void test_a_crowd_causes_one_request(void **state) {
 
     struct credential credential;
     struct error error;
-    assert_true(credential_source_get(crowd.source, "gcr.io", false, &credential, &error));
+    assert_true(
+        credential_source_get(crowd.source, "gcr.io", false, INT64_MAX, &credential, &error));
     assert_string_equal(credential.username, "oauth2accesstoken");
     assert_string_equal(credential.secret, "ya29.1"); /* one token for all hosts */
     assert_true(credential.expires_ms > clock_ms());
@@ -948,11 +950,12 @@ static void test_a_crowd_causes_one_request(void **state) {
     credential_wipe(&credential);
 
     /* Refused: replaced once, and not again at once. */
-    assert_true(credential_source_get(crowd.source, "gcr.io", true, &credential, &error));
+    assert_true(
+        credential_source_get(crowd.source, "gcr.io", true, INT64_MAX, &credential, &error));
     assert_string_equal(credential.secret, "ya29.2");
     credential_wipe(&credential);
-    assert_true(
-        credential_source_get(crowd.source, "us-docker.pkg.dev", true, &credential, &error));
+    assert_true(credential_source_get(crowd.source, "us-docker.pkg.dev", true, INT64_MAX,
+                                      &credential, &error));
     assert_string_equal(credential.secret, "ya29.2");
     credential_wipe(&credential);
     credential_source_free(crowd.source);
@@ -964,14 +967,14 @@ static void test_no_source_is_anonymous_and_a_broken_one_is_not(void **state) {
     struct error error = {0};
     struct credential_source *source = new_source(&(struct google_settings){0});
     assert_string_equal(credential_source_name(source), "google");
-    assert_true(credential_source_get(source, "gcr.io", false, &credential, &error));
+    assert_true(credential_source_get(source, "gcr.io", false, INT64_MAX, &credential, &error));
     assert_int_equal(credential.kind, CREDENTIAL_ANONYMOUS);
     credential_source_free(source);
 
     write_file(machine, machine->file, "{");
     setenv("GOOGLE_APPLICATION_CREDENTIALS", machine->file, 1);
     source = new_source(&(struct google_settings){0});
-    assert_false(credential_source_get(source, "gcr.io", false, &credential, &error));
+    assert_false(credential_source_get(source, "gcr.io", false, INT64_MAX, &credential, &error));
     assert_int_equal(error.kind, ERROR_UNAVAILABLE);
     assert_non_null(strstr(error.text, machine->file));
     credential_source_free(source);
@@ -989,19 +992,19 @@ static void test_no_account_is_believed_for_a_while_only(void **state) {
     snprintf(host, sizeof host, "127.0.0.1:%u", machine->server->port);
     setenv("GCE_METADATA_HOST", host, 1);
     struct credential_source *source = new_source(&(struct google_settings){0});
-    assert_true(credential_source_get(source, "gcr.io", false, &credential, &error));
+    assert_true(credential_source_get(source, "gcr.io", false, INT64_MAX, &credential, &error));
     assert_int_equal(credential.kind, CREDENTIAL_ANONYMOUS);
     assert_true(credential.provisional);
     assert_in_range(credential.expires_ms - clock_ms(), 1, 10000);
 
     machine->context = (void *)(uintptr_t) "somebody";
     clock_sleep_ms(1100); /* one look a second for all who were refused */
-    assert_true(credential_source_get(source, "gcr.io", true, &credential, &error));
+    assert_true(credential_source_get(source, "gcr.io", true, INT64_MAX, &credential, &error));
     assert_string_equal(credential.secret, "ya29.M");
     credential_wipe(&credential);
 
     machine->context = (void *)(uintptr_t) "nobody";
-    assert_false(credential_source_get(source, "us.gcr.io", true, &credential, &error));
+    assert_false(credential_source_get(source, "us.gcr.io", true, INT64_MAX, &credential, &error));
     assert_int_equal(error.kind, ERROR_UNAVAILABLE);
     assert_non_null(strstr(error.text, "gave a token before"));
     credential_source_free(source);
@@ -1016,19 +1019,20 @@ static void test_a_stale_token_is_given_while_the_next_is_fetched(void **state) 
     machine->context = &life_s;
     write_file(machine, machine->file, USER_FILE);
     struct credential_source *source = new_source(&(struct google_settings){.file = machine->file});
-    assert_true(credential_source_get(source, "gcr.io", false, &credential, &error));
+    assert_true(credential_source_get(source, "gcr.io", false, INT64_MAX, &credential, &error));
     assert_string_equal(credential.secret, "ya29.1");
     credential_wipe(&credential);
     clock_sleep_ms(4000); /* at most every 10 s */
     assert_int_equal(server_count(machine->server, "POST "), 1);
-    assert_true(credential_source_get(source, "us-docker.pkg.dev", false, &credential, &error));
+    assert_true(
+        credential_source_get(source, "us-docker.pkg.dev", false, INT64_MAX, &credential, &error));
     assert_string_equal(credential.secret, "ya29.1");
     credential_wipe(&credential);
     for (int i = 0; i < 100 && server_count(machine->server, "POST ") < 2; i++)
         clock_sleep_ms(100);
     clock_sleep_ms(500);
     assert_int_equal(server_count(machine->server, "POST "), 2); /* nobody asked for it */
-    assert_true(credential_source_get(source, "us.gcr.io", false, &credential, &error));
+    assert_true(credential_source_get(source, "us.gcr.io", false, INT64_MAX, &credential, &error));
     assert_string_equal(credential.secret, "ya29.2");
     credential_wipe(&credential);
     credential_source_free(source);

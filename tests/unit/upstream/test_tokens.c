@@ -159,7 +159,7 @@ static void test_credentials_go_to_the_token_service(void **state) {
     unlink(bench->password_file); /* the source is broken now: never silently anonymous */
     struct credential credential;
     assert_false(credential_source_get(bench->settings.credentials, "other.example", false,
-                                       &credential, &bench->error));
+                                       INT64_MAX, &credential, &bench->error));
 }
 
 /* ---- credentials that come later ---- */
