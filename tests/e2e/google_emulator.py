@@ -23,6 +23,7 @@ GRANT = "urn:ietf:params:oauth:grant-type:"
 TYPE = "urn:ietf:params:oauth:token-type:"
 AUDIENCE = ("//iam.googleapis.com/projects/123/locations/global/workloadIdentityPools/pool/"
             "providers/cluster")
+WORKFORCE = "//iam.googleapis.com/locations/global/workforcePools/pool/providers/provider"
 METADATA = "/computeMetadata/v1/instance/service-accounts/default/"
 STOP_POLL = 0.02  # seconds between two checks whether to stop; the default would cost each test 0.5 s
 
@@ -178,6 +179,12 @@ class Google:
                 self.client[1], "refresh_token": next(iter(self.refresh_tokens)),
                 "token_uri": f"{self.url}/token", **more}
 
+    def workforce_user(self, **more):
+        return {"type": "external_account_authorized_user", "audience": WORKFORCE,
+                "client_id": self.client[0], "client_secret": self.client[1], "refresh_token":
+                next(iter(self.refresh_tokens)), "token_url": f"{self.url}/v1/oauthtoken",
+                "token_info_url": f"{self.url}/v1/introspect", **more}
+
     def external_account(self, source, account=None, **more):
         if account:
             more["service_account_impersonation_url"] = self.impersonation_url(account)
@@ -243,6 +250,18 @@ class Google:
             raise oauth_error(400, "unsupported_grant_type", "Invalid grant_type")
         return {"access_token": self.give_access(who, scopes), "expires_in": self.lifetime,
                 "token_type": "Bearer"}, {}
+
+    def workforce(self, request):
+        pair = base64.b64encode(":".join(self.client).encode()).decode()
+        if request.headers.get("Authorization") != f"Basic {pair}" or "client_id" in request.form:
+            raise oauth_error(401, "invalid_client", "The OAuth client was not found.")
+        if request.form.get("grant_type") != "refresh_token":
+            raise oauth_error(400, "unsupported_grant_type", "Invalid grant_type")
+        who = self.refresh_tokens.get(request.form.get("refresh_token"))
+        if not who:
+            raise oauth_error(400, "invalid_grant", "Token has been expired or revoked.")
+        return {"access_token": self.give_access(who, [CLOUD_PLATFORM]), "expires_in":
+                self.lifetime, "token_type": "Bearer", "refresh_token": "1//the-next"}, {}
 
     def check_assertion(self, assertion):
         try:
@@ -443,6 +462,8 @@ class Handler(BaseHTTPRequestHandler):
             return "download", google.download
         if method == "POST" and path == "/token":
             return "oauth", google.oauth
+        if method == "POST" and path == "/v1/oauthtoken":
+            return "workforce", google.workforce
         if method == "POST" and path == "/v1/token":
             return "sts", google.sts
         if method == "POST" and path.endswith(":generateAccessToken"):

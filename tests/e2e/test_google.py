@@ -137,6 +137,11 @@ def user(machine, google):
     return "person@example.com"
 
 
+def workforce_user(machine, google):
+    machine.has(google.workforce_user())
+    return "person@example.com"
+
+
 def well_known_file(machine, google):
     machine.has(google.authorized_user(), machine.folder / ".config" / "gcloud" /
                 "application_default_credentials.json")
@@ -232,8 +237,8 @@ def impersonated_through_a_delegate(machine, google):
     return ACTOR
 
 
-SOURCES = [user, well_known_file, gcloud_folder, service_account, metadata, federation_file,
-           federation_json_file, federation_saml, federation_url, federation_program,
+SOURCES = [user, workforce_user, well_known_file, gcloud_folder, service_account, metadata,
+           federation_file, federation_json_file, federation_saml, federation_url, federation_program,
            federation_impersonated, impersonated_user, impersonated_through_a_delegate]
 
 

@@ -78,6 +78,7 @@ bool credential_file_token(const json_t *document, const struct ask *ask, struct
         {"service_account", service_account_token},
         {"authorized_user", authorized_user_token},
         {"external_account", external_account_token},
+        {"external_account_authorized_user", authorized_user_workforce_token},
         {"impersonated_service_account", impersonated_token},
     };
     const char *type = document_string(document, "type", error);
@@ -94,6 +95,7 @@ bool credential_file_token(const json_t *document, const struct ask *ask, struct
     }
     return error_set(error, ERROR_UNSUPPORTED,
                      "type \"%.60s\" is not supported; service_account, authorized_user, "
-                     "external_account and impersonated_service_account are",
+                     "external_account, external_account_authorized_user and "
+                     "impersonated_service_account are",
                      shown_value(type));
 }

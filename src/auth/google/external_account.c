@@ -10,7 +10,6 @@
 #include "auth/google/impersonation.h"
 #include "auth/google/request.h"
 #include "auth/google/subject_token.h"
-#include "base/base64.h"
 #include "base/cleanup.h"
 #include "base/json.h"
 #include "base/secret.h"
@@ -115,19 +114,12 @@ static bool build_form(const struct federation *federation, const char *scope, c
     return !form->failed;
 }
 
-/* HTTP Basic of client_id and client_secret (RFC 6749 §2.3.1). */
-static bool build_client_header(const struct federation *federation, struct buffer *header) {
-    cleanup_secret_buffer struct buffer pair = {0};
-    buffer_printf(&pair, "%s:%s", federation->client_id, federation->client_secret);
-    cleanup_secret char *encoded = pair.failed ? NULL : base64_encode(pair.bytes, pair.length);
-    return encoded && buffer_printf(header, "Authorization: Basic %s", encoded);
-}
-
 static bool exchange(struct client *client, const struct federation *federation, const char *scope,
                      const char *subject, struct google_token *out, struct error *error) {
     cleanup_secret_buffer struct buffer form = {0}, header = {0};
     if (!build_form(federation, scope, subject, &form) ||
-        (federation->client_id && !build_client_header(federation, &header)))
+        (federation->client_id &&
+         !google_client_header(federation->client_id, federation->client_secret, &header)))
         return error_set(error, ERROR_MEMORY, "out of memory");
     const char *secrets[] = {subject, *federation->client_secret ? federation->client_secret : NULL,
                              NULL};

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "auth/google/token_response.h"
+#include "base/base64.h"
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/secret.h"
@@ -208,6 +209,16 @@ void google_form_append(struct buffer *form, const char *key, const char *value)
         else
             buffer_printf(form, "%%%02X", (unsigned char)*c);
     }
+}
+
+bool google_client_header(const char *id, const char *secret, struct buffer *header) {
+    cleanup_secret_buffer struct buffer pair = {0};
+    size_t length = strlen(id) + strlen(secret);
+    buffer_reserve(&pair, length + 8);
+    buffer_reserve(header, 2 * length + 64);
+    buffer_printf(&pair, "%s:%s", id, secret);
+    cleanup_secret char *encoded = pair.failed ? NULL : base64_encode(pair.bytes, pair.length);
+    return encoded && buffer_printf(header, "Authorization: Basic %s", encoded);
 }
 
 bool google_token_post(const struct token_question *question, struct google_token *out,

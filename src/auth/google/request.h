@@ -39,6 +39,10 @@ bool google_request_perform(const struct google_request *request, struct client_
  * first. */
 void google_form_append(struct buffer *form, const char *key, const char *value);
 
+/* HTTP Basic of a client's id and secret (RFC 6749 §2.3.1), as a whole line. False: out of memory.
+ */
+bool google_client_header(const char *id, const char *secret, struct buffer *header);
+
 /* A request to a token endpoint. */
 struct token_question {
     struct client *client;

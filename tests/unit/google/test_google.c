@@ -533,6 +533,40 @@ static bool fail_twice(struct server *server, int fd, const char *head) {
     return give_tokens(server, fd, head);
 }
 
+/* A login of a workforce pool: refreshed at its own token_url, the client named by HTTP Basic. */
+static void test_a_workforce_login_is_refreshed(void **state) {
+    struct machine *machine = *state;
+    machine->answer = give_tokens;
+    machine->context = &hour;
+    must_fetch(machine,
+               "{\"type\":\"external_account_authorized_user\",\"audience\":"
+               "\"//iam.googleapis.com/locations/global/workforcePools/p/providers/q\","
+               "\"client_id\":\"id\",\"client_secret\":\"d-FL95Q19q7\","
+               "\"refresh_token\":\"1//0gREFRESH\",\"token_url\":\"@/v1/oauthtoken\"}",
+               "ya29.1");
+    const char *asked = server_request(machine->server, "POST /v1/oauthtoken", 0);
+    assert_non_null(asked);
+    assert_true(server_has(asked, "Authorization: Basic aWQ6ZC1GTDk1UTE5cTc=\r\n"));
+    assert_non_null(strstr(asked, "grant_type=refresh_token&refresh_token=1%2F%2F0gREFRESH"));
+    assert_null(strstr(asked, "client_secret="));
+    static const char *const missing[] = {"client_id", "client_secret", "refresh_token"};
+    for (size_t i = 0; i < sizeof missing / sizeof *missing; i++) {
+        char file[400] = "{\"type\":\"external_account_authorized_user\"";
+        for (size_t j = 0; j < sizeof missing / sizeof *missing; j++) {
+            size_t length = strlen(file);
+            if (j != i)
+                snprintf(file + length, sizeof file - length, ",\"%s\":\"x\"", missing[j]);
+        }
+        strcat(file, ",\"token_url\":\"@/v1/oauthtoken\"}");
+        must_fail(machine, file, missing[i], NULL);
+    }
+    must_fail(machine,
+              "{\"type\":\"external_account_authorized_user\",\"client_id\":\"id\","
+              "\"client_secret\":\"d-FL95Q19q7\",\"refresh_token\":\"1//0gREFRESH\","
+              "\"token_url\":\"https://sts.evil.test/v1/oauthtoken\"}",
+              "is not an endpoint of Google", "REFRESH");
+}
+
 static void test_what_passes_is_tried_again(void **state) {
     struct machine *machine = *state;
     machine->answer = fail_twice;
@@ -1054,6 +1088,7 @@ int main(void) {
         cmocka_unit_test(test_subject_tokens_are_text_or_a_member),
         cmocka_unit_test(test_what_a_program_prints_is_read),
         WITH_MACHINE(test_a_login_is_refreshed),
+        WITH_MACHINE(test_a_workforce_login_is_refreshed),
         WITH_MACHINE(test_what_passes_is_tried_again),
         WITH_MACHINE(test_refusals_are_final_and_hold_no_secret),
         WITH_MACHINE(test_files_that_are_none_are_named),
