@@ -49,6 +49,6 @@ enum realm_verdict realm_judge(const struct realm_rule *rule, const struct origi
     if (is_listed(rule, realm))
         return REALM_LISTED;
     if (rule->upstream.https && !realm->https)
-        return REALM_REFUSED;
+        return REALM_IN_CLEAR;
     return same_registered_domain(rule->upstream.host, realm->host) ? REALM_DOMAIN : REALM_REFUSED;
 }

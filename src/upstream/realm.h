@@ -11,9 +11,10 @@
 
 enum realm_verdict {
     REALM_REFUSED,
-    REALM_OWN,    /* the upstream's own scheme, host and port */
-    REALM_DOMAIN, /* another host of its registered domain */
-    REALM_LISTED, /* named in token_hosts */
+    REALM_IN_CLEAR, /* refused because it is http and the upstream is https, whatever its host is */
+    REALM_OWN,      /* the upstream's own scheme, host and port */
+    REALM_DOMAIN,   /* another host of its registered domain */
+    REALM_LISTED,   /* named in token_hosts */
 };
 
 struct realm_rule {
@@ -23,7 +24,7 @@ struct realm_rule {
 };
 
 /* A realm whose host is an address is OWN, LISTED or REFUSED, because an address has no domain. An
- * https upstream's realm over http is refused, unless it is listed with its port. */
+ * https upstream's realm over http is IN_CLEAR, unless it is listed with its port. */
 enum realm_verdict realm_judge(const struct realm_rule *rule, const struct origin *realm);
 
 /* Whether this is a host of Google's registries, as gcr.io and us-docker.pkg.dev are. */

@@ -130,18 +130,44 @@ static bool ask_with_post(const struct realm_question *question, struct client_r
     return client_request(question->location->client, &request, response, error);
 }
 
+static bool is_googles(const struct location *location) {
+    return realm_host_is_google(location->credential_host) ||
+           realm_host_is_google(location->origin.host) ||
+           strcmp(credential_source_name(location->credentials), "google") == 0;
+}
+
+/* Says why the realm is not asked, and what would change that. */
+static bool refuse_realm(const struct location *location, const char *realm,
+                         const struct origin *origin, enum realm_verdict verdict,
+                         struct error *error) {
+    char host[ORIGIN_HOST_SIZE];
+    int length = (int)strcspn(realm, "?#");
+    origin_host(origin, host);
+    if (verdict == REALM_IN_CLEAR)
+        return error_set(
+            error, ERROR_DENIED,
+            "its token service %.*s is http:// while %s is https://: not asked, because "
+            "tokens would travel in clear (let the registry name an https:// realm; or "
+            "accept that with token_hosts: [\"%s%s\"])",
+            length, realm, location->service, host, origin->port == 80 ? ":80" : "");
+    return error_set(error, ERROR_DENIED,
+                     is_googles(location)
+                         ? "its token service %.*s is not at %s itself, and a Google registry's "
+                           "must be (token_hosts does not change that)"
+                         : "its token service %.*s is on a host that does not belong to %s: "
+                           "not asked (if it is right, add it to token_hosts)",
+                     length, realm, location->service);
+}
+
 /* Whether the realm may be asked, and which addresses may be connected to for that. */
 static bool check_realm(const struct location *location, const char *realm,
                         struct address_rule *addresses, struct error *error) {
     const struct realm_rule rule = {
         .upstream = location->origin,
         .token_hosts = location->settings->token_hosts,
-        .own_only = realm_host_is_google(location->credential_host) ||
-                    realm_host_is_google(location->origin.host) ||
-                    strcmp(credential_source_name(location->credentials), "google") == 0,
+        .own_only = is_googles(location),
     };
     struct origin origin;
-    char host[ORIGIN_HOST_SIZE];
     if (!origin_parse(realm, &origin))
         return error_set(error, ERROR_DENIED,
                          "its token service \"%.200s\" is not an http or https URL", realm);
@@ -152,16 +178,8 @@ static bool check_realm(const struct location *location, const char *realm,
         addresses->allow_private = addresses->allow_loopback = true;
         addresses->allow_link_local |= address_classify_host(origin.host) == ADDRESS_LINK_LOCAL;
     }
-    if (verdict != REALM_REFUSED)
-        return true;
-    origin_host(&origin, host);
-    return error_set(error, ERROR_DENIED,
-                     rule.own_only
-                         ? "its token service %.*s is not at %s itself, and a Google registry's "
-                           "must be (token_hosts does not change that)"
-                         : "its token service %.*s is on a host that does not belong to %s: "
-                           "not asked (if it is right, add it to token_hosts)",
-                     (int)strcspn(realm, "?#"), realm, location->service);
+    return (verdict != REALM_REFUSED && verdict != REALM_IN_CLEAR) ||
+           refuse_realm(location, realm, &origin, verdict, error);
 }
 
 static bool ask_once(const struct realm_question *question, const struct credential *credential,

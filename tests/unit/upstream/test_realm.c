@@ -23,10 +23,11 @@ static void test_which_realms_are_followed(void **state) {
     } cases[] = {
         {"https://ghcr.io", "https://ghcr.io/token", REALM_OWN},
         {"https://ghcr.io", "https://GHCR.io:443/token", REALM_OWN},
-        {"https://ghcr.io", "http://ghcr.io/token", REALM_REFUSED},
+        {"https://ghcr.io", "http://ghcr.io/token", REALM_IN_CLEAR},
+        {"https://ghcr.io", "http://other.example/token", REALM_IN_CLEAR},
         {"https://ghcr.io", "https://ghcr.io:8443/token", REALM_DOMAIN},
         {"https://registry-1.docker.io", "https://auth.docker.io/token", REALM_DOMAIN},
-        {"https://registry-1.docker.io", "http://auth.docker.io/token", REALM_REFUSED},
+        {"https://registry-1.docker.io", "http://auth.docker.io/token", REALM_IN_CLEAR},
         {"https://registry-1.docker.io", "https://auth.docker.io.evil.example/t", REALM_REFUSED},
         {"https://registry-1.docker.io", "https://evildocker.io/t", REALM_REFUSED},
         {"https://registry-1.docker.io", "https://docker.io@evil.example/t", REALM_REFUSED},
@@ -57,7 +58,7 @@ static void test_listed_hosts_are_followed(void **state) {
     assert_int_equal(judge("https://r.example", "https://auth.example.net:8443/t", hosts, false),
                      REALM_LISTED);
     assert_int_equal(judge("https://r.example", "http://auth.example.net/t", hosts, false),
-                     REALM_REFUSED);
+                     REALM_IN_CLEAR);
     assert_int_equal(judge("https://r.example", "https://x.auth.example.net/t", hosts, false),
                      REALM_REFUSED);
     assert_int_equal(judge("http://r.example", "http://127.0.0.1:9000/t", hosts, false),
