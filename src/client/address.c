@@ -163,6 +163,7 @@ curl_socket_t address_open(void *context, curlsocktype purpose, struct curl_sock
                     sizeof watch->refused_address, NULL, 0, NI_NUMERICHOST);
         return CURL_SOCKET_BAD;
     }
+    watch->opened = true;
     /* Close-on-exec: credential helpers must not inherit connections. */
     return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }

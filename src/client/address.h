@@ -29,6 +29,7 @@ struct address_rule {
 struct address_watch {
     struct address_rule rule;
     bool proxied;             /* the address is a proxy's, which the operator chose: no check */
+    bool opened;              /* a connection was begun; false: a kept one is used, or none yet */
     bool refused;             /* the rule refused an address */
     char refused_address[64]; /* for people */
 };

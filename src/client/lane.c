@@ -22,19 +22,34 @@ static void lane_free(struct lane *lane) {
     }
 }
 
+static CURLM *multi_new(void) {
+    CURLM *multi = curl_multi_init();
+    if (multi)
+        curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, (long)CONNECTIONS_LIMIT);
+    return multi;
+}
+
 static struct lane *lane_new(struct client *client) {
     struct lane *lane = calloc(1, sizeof *lane);
     if (!lane)
         return NULL;
     lane->client = client;
     lane->handle = curl_easy_init();
-    lane->multi = curl_multi_init();
+    lane->multi = multi_new();
     if (!lane->handle || !lane->multi) {
         lane_free(lane);
         return NULL;
     }
-    curl_multi_setopt(lane->multi, CURLMOPT_MAXCONNECTS, (long)CONNECTIONS_LIMIT);
     return lane;
+}
+
+bool lane_disconnect(struct lane *lane) {
+    CURLM *multi = multi_new();
+    if (!multi)
+        return false;
+    curl_multi_cleanup(lane->multi);
+    lane->multi = multi;
+    return true;
 }
 
 void lanes_init(struct lanes *lanes, struct client *client) {

@@ -10,6 +10,7 @@
 #define CLIENT_LANE_H
 
 #include <curl/curl.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include "base/lock.h"
 #include "client/client.h"
@@ -17,7 +18,7 @@
 /* Private to client/: others only hold the pointer. */
 struct lane {
     struct client *client;
-    CURLM *multi;
+    CURLM *multi; /* holds the connections */
     CURL *handle;
     int64_t rested_ms; /* clock_ms() when it was given back */
     struct lane *next;
@@ -35,6 +36,10 @@ void lanes_finish(struct lanes *lanes);                      /* every lane must 
 
 /* A lane that rests, or a new one; NULL when out of memory. */
 struct lane *lanes_take(struct lanes *lanes);
+/* Closes the connections that the lane keeps. No transfer is under way. False: out of memory, and
+ * the lane is as it was. */
+bool lane_disconnect(struct lane *lane);
+
 /* Puts the lane to rest, and closes those that have rested for too long. NULL is fine. */
 void lanes_give(struct lanes *lanes, struct lane *lane);
 

@@ -33,6 +33,8 @@ struct running {
     int64_t started_ms;
     int64_t deadline_ms; /* total_timeout_ms from the start */
     int64_t heard_ms;    /* when the last byte of the response's body was taken */
+    int64_t doubt_ms; /* when a kept connection counts as dead without a head; INT64_MAX: never */
+    bool dead;        /* it did */
 };
 
 /* ---- the response ---- */
@@ -160,6 +162,11 @@ static bool set_up(CURL *handle, struct running *running, struct curl_slist **he
 
 /* ---- the time it may take ---- */
 
+/* A kept connection may have died without a word, in a firewall or with its server's machine. */
+static bool is_doubtful(const struct running *running) {
+    return !running->head_done && !running->call.watch.opened && running->doubt_ms != INT64_MAX;
+}
+
 /* When the request has taken too long, or the other side has been silent for too long. */
 static int64_t time_ends(const struct running *running) {
     int64_t stall = running->request->stall_timeout_ms;
@@ -168,10 +175,13 @@ static int64_t time_ends(const struct running *running) {
         return silent;
     if (running->body.read_ms && running->body.read_ms + stall > due)
         due = running->body.read_ms + stall;
+    if (is_doubtful(running) && running->doubt_ms < due)
+        due = running->doubt_ms;
     return running->head_done && silent < due ? silent : due;
 }
 
-static bool time_out(const struct running *running) {
+static bool time_out(struct running *running) {
+    running->dead = is_doubtful(running);
     int64_t now = clock_ms(), stall = running->request->stall_timeout_ms;
     bool silent = running->head_done && stall && now - running->heard_ms >= stall;
     if (silent)
@@ -254,28 +264,55 @@ static void note_address(struct running *running) {
     running->response->address = address_classify_host(address);
 }
 
+/* When to doubt a kept connection. A request that is asked twice must not matter to the server, and
+ * half of the time must be left for the second one. */
+static int64_t doubt_from(const struct running *running) {
+    const struct client_request *request = running->request;
+    int64_t half = (running->deadline_ms - running->started_ms) / 2;
+    if (!request->stall_timeout_ms ||
+        (strcmp(request->method, "GET") != 0 && strcmp(request->method, "HEAD") != 0))
+        return INT64_MAX;
+    return running->started_ms +
+           (request->stall_timeout_ms < half ? request->stall_timeout_ms : half);
+}
+
+/* Prepares for the first or the second run. */
+static void begin(struct running *running, struct lane *lane) {
+    struct client_response *response = running->response;
+    running->body = (struct body_reader){.body = &running->request->body, .error = running->error};
+    running->head_bytes = 0;
+    running->dead = false;
+    running->handle = lane->handle;
+    running->heard_ms = clock_ms();
+    client_response_begin(response, &running->request->wanted);
+    response->has_address = false;
+    buffer_clear(&response->body);
+}
+
 bool transfer_run(struct lane *lane, const struct client_request *request,
                   const struct client_sink *sink, struct client_response *response,
                   struct error *error) {
     struct error unwanted = {0};
+    int64_t now = clock_ms();
     struct running running = {
         .request = request,
         .sink = sink,
         .response = response,
         .error = error ? error : &unwanted,
-        .handle = lane->handle,
-        .started_ms = clock_ms(),
+        .started_ms = now,
+        .deadline_ms =
+            now + (request->total_timeout_ms ? request->total_timeout_ms : TOTAL_TIMEOUT_MS),
     };
-    running.body = (struct body_reader){.body = &request->body, .error = running.error};
-    running.heard_ms = running.started_ms;
-    running.deadline_ms =
-        running.started_ms +
-        (request->total_timeout_ms ? request->total_timeout_ms : TOTAL_TIMEOUT_MS);
-    client_response_begin(response, &request->wanted);
-    response->has_address = false;
+    running.doubt_ms = doubt_from(&running);
     response->body.limit = request->body_limit ? request->body_limit : BODY_LIMIT;
-    buffer_clear(&response->body);
+    begin(&running, lane);
     bool ok = run(lane, &running);
+    if (running.dead && lane_disconnect(lane)) {
+        running.doubt_ms = INT64_MAX;
+        error_clear(running.error);
+        begin(&running, lane);
+        ok = run(lane, &running);
+    }
     note_address(&running);
     curl_easy_reset(lane->handle); /* before what it points at ends with this scope */
     return ok;

@@ -371,3 +371,19 @@ def test_the_reason_phrase_names_the_upstream_and_the_failure(tarn, upstream, im
     for path in ("manifests/2", f"blobs/{DIGEST}"):
         assert status_line(f"/v2/org/app/{path}") == "502 upstream fake.test: no connection"
     assert status_line("/v2/") == "200 OK"
+
+
+# ---- connections that died without a word
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_kept_connection_that_died_costs_a_stall_and_no_failure(start_tarn, upstream, method):
+    """A firewall dropped it, or a load balancer forgot it: the request is asked again on a new one."""
+    upstream.image("org/app", [b"one"], tag="1")
+    upstream.image("org/app", [b"two"], tag="2")
+    tarn = start_tarn([{"host": "fake.test", "url": upstream.url, "default": True}])
+    assert tarn.manifest("org/app", "1").status == 200
+    upstream.fault("/manifests/2", method=method, black_hole=True, times=1)
+    reply = tarn.manifest("org/app", "2", method=method)
+    assert reply.status == 200, reply
+    assert len(upstream.asked("/manifests/2", method=method)) == 2

@@ -167,6 +167,58 @@ static void test_a_body_that_stops_is_given_up(void **state) {
     assert_non_null(strstr(error.text, "in mid-body"));
 }
 
+/* The connection of the first request is dead from the second request on. */
+static bool answer_once_a_connection(struct server *server, int fd, const char *head) {
+    static int first_fd;
+    if (server->count == 1) {
+        first_fd = fd;
+        return server_reply(fd, 200, "", "alive");
+    }
+    return fd == first_fd ? stay_silent(server, fd, head) : server_reply(fd, 200, "", "again");
+}
+
+static void test_a_kept_connection_that_died_is_replaced(void **state) {
+    struct bench *bench = *state;
+    cleanup_client_response struct client_response response = {0};
+    struct error error = {0};
+    bench->answer = answer_once_a_connection;
+    const struct client_request request = {.stall_timeout_ms = 200, .total_timeout_ms = 20000};
+    assert_true(ask(bench, "/", request, &response, &error));
+    client_response_wipe(&response);
+    int64_t start = clock_ms();
+    if (!ask(bench, "/", request, &response, &error))
+        fail_msg("%s", error.text);
+    assert_memory_equal(response.body.bytes, "again", 5);
+    assert_in_range(clock_ms() - start, 200, 10000);
+    assert_int_equal(bench->server->count, 3);
+}
+
+static void test_what_changes_something_is_not_asked_twice(void **state) {
+    struct bench *bench = *state;
+    cleanup_client_response struct client_response response = {0};
+    struct error error = {0};
+    bench->answer = answer_once_a_connection;
+    struct client_request request = {.stall_timeout_ms = 100, .total_timeout_ms = 500};
+    assert_true(ask(bench, "/", request, &response, &error));
+    client_response_wipe(&response);
+    request.method = "POST";
+    assert_false(ask(bench, "/", request, &response, &error));
+    assert_int_equal(error.kind, ERROR_TIMEOUT);
+    assert_int_equal(bench->server->count, 2);
+}
+
+/* Silence on a connection of its own is the server's. */
+static void test_a_new_connection_that_is_silent_is_not_replaced(void **state) {
+    struct bench *bench = *state;
+    cleanup_client_response struct client_response response = {0};
+    struct error error = {0};
+    bench->answer = stay_silent;
+    const struct client_request request = {.stall_timeout_ms = 50, .total_timeout_ms = 400};
+    assert_false(ask(bench, "/", request, &response, &error));
+    assert_int_equal(error.kind, ERROR_TIMEOUT);
+    assert_int_equal(bench->server->count, 1);
+}
+
 static void test_a_whole_response_has_one_deadline(void **state) {
     struct bench *bench = *state;
     struct client_response response;
@@ -545,6 +597,9 @@ int main(void) {
         WITH_BENCH(test_a_request_brings_any_response_whole),
         WITH_BENCH(test_a_response_is_bounded),
         WITH_BENCH(test_a_silent_server_is_given_up),
+        WITH_BENCH(test_a_kept_connection_that_died_is_replaced),
+        WITH_BENCH(test_what_changes_something_is_not_asked_twice),
+        WITH_BENCH(test_a_new_connection_that_is_silent_is_not_replaced),
         WITH_BENCH(test_a_body_that_stops_is_given_up),
         WITH_BENCH(test_a_whole_response_has_one_deadline),
         WITH_BENCH(test_what_must_not_be_asked),
