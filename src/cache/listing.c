@@ -27,6 +27,7 @@ struct list {
     struct question *question;
     const char *member; /* an array in each page, whose entries are gathered */
     json_t *all, *page; /* owned */
+    json_t *more;       /* owned: what Google's registries add to a list of tags; may be empty */
     unsigned pages;
     size_t cost, limit;                                 /* of `all`, in bytes */
     char next[sizeof((struct upstream_head *)0)->next]; /* "": no further page */
@@ -38,6 +39,7 @@ static void list_free(struct list *list) {
         return;
     json_decref(list->all);
     json_decref(list->page);
+    json_decref(list->more);
     ask_finish(&list->asking);
     free(list);
 }
@@ -78,10 +80,31 @@ static bool accept_page(struct asking *asking, struct error *error) {
     return false;
 }
 
+static bool adds_more(const json_t *page) {
+    return json_is_object(json_object_get(page, "manifest")) ||
+           json_is_array(json_object_get(page, "child"));
+}
+
+/* gcr.io and Artifact Registry add the manifests of all tags (`manifest`) and the repositories
+ * below (`child`) to a list of tags. Their own clients show those. */
+static bool add_more(json_t *more, const json_t *page) {
+    json_t *manifest = json_object_get(page, "manifest"), *child = json_object_get(page, "child");
+    json_t *manifests = json_object_get(more, "manifest"),
+           *children = json_object_get(more, "child");
+    bool ok = true;
+    if (json_is_object(manifest))
+        ok = manifests ? json_object_update(manifests, manifest) == 0
+                       : json_object_set(more, "manifest", manifest) == 0;
+    if (ok && json_is_array(child))
+        ok = children ? json_array_extend(children, child) == 0
+                      : json_object_set(more, "child", child) == 0;
+    return ok;
+}
+
 static size_t cost_of(const struct list *list, const json_t *entries) {
     size_t cost = 0, index;
     const json_t *entry;
-    if (list->asking.request.what == UPSTREAM_REFERRERS)
+    if (list->asking.request.what == UPSTREAM_REFERRERS || adds_more(list->page))
         return list->asking.body.length;
     json_array_foreach (entries, index, entry)
         cost += TAG_COST + json_string_length(entry);
@@ -95,6 +118,9 @@ static bool add_entries(struct list *list, struct error *error) {
     if (list->cost > list->limit)
         return fail_list(list, error, "is longer than tarn's limit of bytes");
     if (json_is_array(entries) && json_array_extend(list->all, entries) != 0)
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    bool is_tags = list->asking.request.what == UPSTREAM_TAGS;
+    if (is_tags && !add_more(list->more, list->page))
         return error_set(error, ERROR_MEMORY, "out of memory");
     return true;
 }
@@ -164,17 +190,19 @@ static struct list *list_new(struct question *question, enum upstream_what what,
         .question = question,
         .member = is_tags ? "tags" : "manifests",
         .all = json_array(),
+        .more = json_object(),
         .limit = is_tags ? TAGS_LIMIT : REFERRERS_LIMIT,
     };
     return list;
 }
 
-/* Gets a list page by page, wholly or not at all. The result is an array. */
+/* Gets a list page by page, wholly or not at all. The result is an array. `more` (may be NULL) gets
+ * an object, the caller's. */
 static json_t *gather(struct question *question, enum upstream_what what, const char *reference,
-                      struct error *error) {
+                      json_t **more, struct error *error) {
     struct list *list = list_new(question, what, reference);
     json_t *all = NULL;
-    bool ok = list && list->all;
+    bool ok = list && list->all && list->more;
     if (!ok)
         error_set(error, ERROR_MEMORY, "out of memory");
     while (ok) {
@@ -186,6 +214,8 @@ static json_t *gather(struct question *question, enum upstream_what what, const 
     }
     if (ok)
         all = take(list->all);
+    if (ok && more)
+        *more = take(list->more);
     list_free(list);
     return all;
 }
@@ -233,7 +263,8 @@ static json_t *sorted_tags(json_t *tags) {
 }
 
 bool listing_answer_tags(struct question *question, struct error *error) {
-    cleanup_json json_t *tags = gather(question, UPSTREAM_TAGS, NULL, error);
+    cleanup_json json_t *more = NULL;
+    cleanup_json json_t *tags = gather(question, UPSTREAM_TAGS, NULL, &more, error);
     if (!tags) {
         if (error->kind == ERROR_NOT_FOUND && error->doubtful && question->held)
             error->kind = ERROR_UNAVAILABLE; /* a load balancer's 404 does not end a list */
@@ -243,11 +274,14 @@ bool listing_answer_tags(struct question *question, struct error *error) {
         return false;
     }
     json_t *sorted = sorted_tags(tags);
-    return finish(
-        question, "application/json",
+    json_t *list =
         sorted ? json_pack("{s:s,s:o}", "name", question->repository.name.path, "tags", sorted)
-               : NULL,
-        ask_tag_ttl(&question->repository), error);
+               : NULL;
+    if (list && json_object_update(list, more) != 0) {
+        json_decref(list);
+        list = NULL;
+    }
+    return finish(question, "application/json", list, ask_tag_ttl(&question->repository), error);
 }
 
 /* ---- referrers ---- */
@@ -312,7 +346,7 @@ bool listing_answer_referrers(struct question *question, struct error *error) {
     char digest[DIGEST_STRING_SIZE];
     bool stale = false;
     json_t *manifests = gather(question, UPSTREAM_REFERRERS,
-                               digest_format(&question->reference.digest, digest), error);
+                               digest_format(&question->reference.digest, digest), NULL, error);
     if (!manifests && has_no_api(error))
         manifests = fallback_referrers(question, &stale, error);
     if (!manifests)

@@ -107,6 +107,16 @@ static enum cache_held find_referrers(struct call *call, struct cache_result *re
                                                                              : CACHE_HELD_ABSENT;
 }
 
+/* Adds to the first page what Google's registries say beside the tags. */
+static void add_more(json_t *list, const json_t *all) {
+    static const char *const members[] = {"manifest", "child"};
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
+        json_t *value = json_object_get(all, members[i]);
+        if (value)
+            json_object_set(list, members[i], value);
+    }
+}
+
 static void respond_tags(struct call *call, const struct page *page,
                          const struct cache_result *result) {
     cleanup_json json_t *json =
@@ -118,8 +128,10 @@ static void respond_tags(struct call *call, const struct page *page,
         snprintf(path, sizeof path, "%s/tags/list", call->route.name);
         add_next_link(call, path, page->n, next);
     }
-    respond_json(call, "application/json",
-                 json_pack("{s:s,s:o}", "name", call->route.name, "tags", tags));
+    json_t *list = json_pack("{s:s,s:o}", "name", call->route.name, "tags", tags);
+    if (!page->last[0])
+        add_more(list, json);
+    respond_json(call, "application/json", list);
 }
 
 bool call_handle_tags(struct call *call) {

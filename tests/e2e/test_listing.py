@@ -399,6 +399,33 @@ def test_the_catalog_has_pages(tarn, upstream):
     assert [name.removeprefix("fake.test/") for name in seen] == names
 
 
+def test_what_google_adds_to_a_list_of_tags_is_passed_on(tarn, upstream):
+    manifests = {digest_of(b"1"): {"tag": ["1"], "imageSizeBytes": "7"},
+                 digest_of(b"2"): {"tag": [], "mediaType": "a/b"}}
+    first = {"name": "org/app", "tags": ["1"], "child": ["a", "b"], "manifest": {
+        digest_of(b"1"): manifests[digest_of(b"1")]}}
+    second = {"name": "org/app", "tags": ["2"], "child": ["c"], "manifest": {
+        digest_of(b"2"): manifests[digest_of(b"2")]}}
+    json_type = {"Content-Type": "application/json"}
+    upstream.fault("/tags/list.*last=1", status=200, headers=json_type,
+                   body=json.dumps(second).encode())
+    upstream.fault("/tags/list", status=200, body=json.dumps(first).encode(),
+                   headers={**json_type, "Link": '</v2/org/app/tags/list?last=1>; rel="next"'})
+    for _ in range(2):
+        assert tarn.get("/v2/org/app/tags/list").json() == {
+            "name": "org/app", "tags": ["1", "2"], "child": ["a", "b", "c"], "manifest": manifests}
+    page = tarn.get("/v2/org/app/tags/list?n=1")
+    assert page.json()["manifest"] == manifests and page.json()["tags"] == ["1"]
+    page = tarn.get(next_of(page))
+    assert page.json() == {"name": "org/app", "tags": ["2"]}
+
+
+def test_a_list_of_tags_has_no_odd_members(tarn, upstream):
+    upstream.fault("/tags/list", status=200, headers={"Content-Type": "application/json"},
+                   body=b'{"name":"org/app","tags":["1"],"manifest":"x","child":{},"other":[1]}')
+    assert tarn.get("/v2/org/app/tags/list").json() == {"name": "org/app", "tags": ["1"]}
+
+
 def test_the_catalog_of_one_upstream(start_tarn, make_upstream):
     """What a client asks for that takes tarn/HOST for the registry's address."""
     registries = {host: make_upstream() for host in ("one.test", "two.test")}
