@@ -136,6 +136,13 @@ bool config_check_file(const char *value, char *why, size_t size) {
            refuse(value, "is a folder, but a file is expected", why, size);
 }
 
+bool config_check_prefix(const char *value, char *why, size_t size) {
+    return reference_is_repository(text_of(value)) ||
+           refuse(value,
+                  "is no beginning of repository names; write for example my-project/docker-remote",
+                  why, size);
+}
+
 bool config_check_glob(const char *value, char *why, size_t size) {
     for (const char *c = value; *c; c++) {
         if (*c <= ' ' || *c >= 0x7F)

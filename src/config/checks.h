@@ -14,6 +14,7 @@ bool config_check_host_pattern(const char *value, char *why, size_t size);
 bool config_check_url(const char *value, char *why, size_t size);
 bool config_check_host_and_url(const char *value, char *why, size_t size); /* HOST or HOST=URL */
 bool config_check_file(const char *value, char *why, size_t size);         /* can be read */
+bool config_check_prefix(const char *value, char *why, size_t size);       /* of repositories */
 bool config_check_glob(const char *value, char *why, size_t size);
 bool config_check_image(const char *value, char *why, size_t size);
 bool config_check_platform(const char *value, char *why, size_t size);

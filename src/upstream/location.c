@@ -5,7 +5,31 @@
 #include <string.h>
 #include "base/clock.h"
 
-bool location_init(struct location *location, const char *url, struct error *error) {
+static bool begins_api(const char *path) {
+    return strncmp(path, "/v2", 3) == 0 && (path[3] == '/' || path[3] == '\0');
+}
+
+/* Cuts "/v2" and "/v2/PREFIX" off the base: people who know a cache behind a prefix by the URL that
+ * clients ask for write that URL. */
+static bool cut_prefix(struct location *location, struct error *error) {
+    char *path = strchr(strstr(location->base, "://") + 3, '/');
+    while (path && !begins_api(path))
+        path = strchr(path + 1, '/');
+    if (!path)
+        return true;
+    const char *prefix = path[3] ? path + 4 : NULL;
+    if (prefix && !reference_is_repository(text_of(prefix)))
+        return error_set(error, ERROR_INVALID,
+                         "%.200s: what follows /v2/ is no beginning of repository names",
+                         location->base);
+    if (prefix && !(location->prefix = text_dup(text_of(prefix))))
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    *path = '\0';
+    return true;
+}
+
+bool location_init(struct location *location, const char *url, const char *prefix,
+                   struct error *error) {
     if (!origin_parse(url, &location->origin) || strpbrk(url, "?#"))
         return error_set(error, ERROR_INVALID,
                          "%.200s is not an http or https URL without user, query and fragment",
@@ -15,6 +39,12 @@ bool location_init(struct location *location, const char *url, struct error *err
         base.length--;
     location->base = text_dup(base);
     if (!location->base)
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    if (!cut_prefix(location, error))
+        return false;
+    if (prefix && location->prefix)
+        return error_set(error, ERROR_INVALID, "prefix is set, and the URL has another after /v2/");
+    if (prefix && !(location->prefix = text_dup(text_of(prefix))))
         return error_set(error, ERROR_MEMORY, "out of memory");
     origin_host(&location->origin, location->service);
     origin_host(&location->origin, location->credential_host);
@@ -26,7 +56,8 @@ bool location_init(struct location *location, const char *url, struct error *err
 
 void location_finish(struct location *location) {
     free(location->base);
-    location->base = NULL;
+    free(location->prefix);
+    location->base = location->prefix = NULL;
 }
 
 /* An operator may write down a link-local address as an upstream's url. A name that resolves to a

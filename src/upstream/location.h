@@ -15,7 +15,8 @@
 
 struct location {
     struct client *client;
-    char *base; /* "https://registry-1.docker.io", no final slash */
+    char *base;   /* "https://registry-1.docker.io", no final slash */
+    char *prefix; /* "proj": stands there in front of each repository; NULL: nothing does */
     struct origin origin;
     bool configured; /* the configuration names it, so it may be on this machine; false: it was
                       * made from a pattern */
@@ -33,10 +34,12 @@ struct location {
     atomic_bool is_loopback, is_private, is_public;
 };
 
-/* `location` is zeroed before, but for client, settings and configured, which the caller sets.
+/* `location` is zeroed before, but for client, settings and configured, which the caller sets. What
+ * follows /v2/ in the URL is a prefix of repositories; `prefix` (NULL: none) is another form of it.
  * Afterwards the caller may change credential_host and service, and set credentials and
  * token_requests. location_finish() is owed either way. */
-bool location_init(struct location *location, const char *url, struct error *error);
+bool location_init(struct location *location, const char *url, const char *prefix,
+                   struct error *error);
 void location_finish(struct location *location);
 
 /* Which addresses a request may connect to: `own` for the location itself, `elsewhere` for where it

@@ -13,6 +13,7 @@
 
 enum {
     ATTEMPTS = 3,
+    REPOSITORY_SIZE = 2 * NAME_LIMIT + 2, /* prefix, slash, repository, NUL */
     BACKOFF_MS = 100, /* before the second attempt; four times as long before each further one */
 };
 
@@ -159,6 +160,18 @@ static bool run_and_report(struct attempt *attempt, struct error *error) {
     return ok;
 }
 
+/* The request as the location knows it: with the location's prefix in front of the repository. */
+static bool translate(const struct location *location, const struct upstream_request *request,
+                      struct upstream_request *out, char repository[static REPOSITORY_SIZE]) {
+    *out = *request;
+    if (!location->prefix)
+        return true;
+    out->repository = repository;
+    int length =
+        snprintf(repository, REPOSITORY_SIZE, "%s/%s", location->prefix, request->repository);
+    return length > 0 && length < REPOSITORY_SIZE;
+}
+
 bool upstream_perform(struct upstream *upstream, const struct upstream_request *request,
                       const struct upstream_sink *sink, struct error *error) {
     struct error unwanted;
@@ -167,12 +180,18 @@ bool upstream_perform(struct upstream *upstream, const struct upstream_request *
     if (request->location >= upstream->locations_count)
         return error_set(error, ERROR_INVALID, "upstream %s: it has %u locations, none number %u",
                          upstream->host, upstream->locations_count, request->location);
+    char repository[REPOSITORY_SIZE];
+    struct upstream_request translated;
+    if (!translate(&upstream->authorizers[request->location].location, request, &translated,
+                   repository))
+        return error_set(error, ERROR_INVALID, "upstream %s: the repository is too long",
+                         upstream->host);
     struct attempt *attempt = calloc(1, sizeof *attempt);
     if (!attempt)
         return error_set(error, ERROR_MEMORY, "upstream %s: out of memory", upstream->host);
     attempt->upstream = upstream;
     attempt->authorizer = &upstream->authorizers[request->location];
-    attempt->request = request;
+    attempt->request = &translated;
     attempt->sink = sink;
     attempt->deadline_ms = request->deadline_ms
                                ? request->deadline_ms

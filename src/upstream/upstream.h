@@ -37,6 +37,7 @@ enum {
 struct upstream_settings {
     const char *host;             /* "docker.io", or a pattern "*.pkg.dev": `*` within one label */
     const char *url;              /* where it really is; NULL: https://HOST (Docker Hub: its own) */
+    const char *prefix;           /* in front of each repository at `url`; NULL: none */
     const char *const *fallbacks; /* URLs of mirrors of the same registry; NULL-terminated */
     bool is_default;              /* serves names without a host */
     struct credential_source *credentials; /* for all hosts a pattern matches; NULL: anonymous */

@@ -78,7 +78,8 @@ static bool add_location(struct upstream *upstream, const char *url, bool config
     location->client = upstream->client;
     location->settings = &upstream->settings;
     location->configured = configured;
-    if (!location_init(location, url, error)) {
+    const char *prefix = upstream->locations_count == 0 ? upstream->settings.prefix : NULL;
+    if (!location_init(location, url, prefix, error)) {
         location_finish(location);
         return false;
     }

@@ -49,6 +49,7 @@ MISTAKES = [
     ("no host", GOOD.replace("host: fake.test", "host: not a host"), 5, ["host"]),
     ("host missing", GOOD.replace('host: "*.pkg.dev"\n    credentials', "credentials"), 12,
      ["host"]),
+    ("no prefix", GOOD.replace("default: true", "prefix: /Up"), 7, ["prefix", "/Up"]),
     ("everybody's hosts", GOOD.replace("*.pkg.dev", "*.co.uk"), 12, ["co.uk", "everybody"]),
     ("host twice", GOOD.replace('"*.pkg.dev"', "FAKE.test"), 12, ["fake.test"]),
     ("two defaults", GOOD.replace('"*.pkg.dev"', "b.test\n    default: true"), 13, ["default"]),

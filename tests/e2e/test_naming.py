@@ -5,6 +5,7 @@ import re
 import pytest
 
 from kit.content import KIB, digest_of, noise
+from kit.tokens import TokenService
 
 LAYER = noise(10 * KIB)
 DIGEST = digest_of(LAYER)
@@ -232,6 +233,37 @@ def test_an_upstream_below_a_path(start_tarn, upstream):
         "Content-Type": "application/vnd.oci.image.manifest.v1+json"})
     tarn = start_tarn([{"host": "fake.test", "url": upstream.url + "/prefix", "default": True}])
     assert tarn.manifest("org/app", "1").body == content
+
+
+@pytest.mark.parametrize("below,prefix", [("", "proj/hub"), ("/v2/proj/hub", None),
+                                          ("/v2/proj/hub/", None), ("/v2", "proj/hub")])
+def test_a_cache_behind_a_prefix(start_tarn, upstream, below, prefix):
+    """A project of Harbor, a remote repository of Artifact Registry, a rule of ECR."""
+    upstream.tokens = TokenService()
+    upstream.image("proj/hub/library/busybox", [LAYER], tag="1")
+    settings = {"prefix": prefix} if prefix else {}
+    tarn = start_tarn([{"host": "docker.io", "url": upstream.url + below, "default": True,
+                        "repositories": ["library/*"], **settings}])
+    for name in ("busybox", "library/busybox", "docker.io/busybox"):
+        assert tarn.manifest(name, "1").status == 200
+        assert tarn.blob(name, DIGEST).body == LAYER
+    reply = tarn.get("/v2/busybox/tags/list")
+    assert reply.json() == {"name": "busybox", "tags": ["1"]}
+    assert tarn.get(f"/v2/busybox/referrers/{DIGEST}").status == 200
+    scopes = {scope for scope, *_ in upstream.tokens.given.values()}
+    assert scopes == {"repository:proj/hub/library/busybox:pull"}
+    assert not [request for request in upstream.asked("^/v2/.")
+                if not request.path.startswith("/v2/proj/hub/library/busybox/")]
+    assert tarn.manifest("proj/hub/library/busybox", "1").status == 403
+
+
+def test_a_prefix_is_for_the_url_alone(start_tarn, make_upstream):
+    cache, registry = make_upstream(), make_upstream()
+    registry.image("org/app", [LAYER], tag="1")
+    cache.refuse()
+    tarn = start_tarn([{"host": "fake.test", "url": cache.url, "prefix": "proj",
+                        "fallbacks": [registry.url]}])
+    assert tarn.manifest("fake.test/org/app", "1").status == 200
 
 
 @pytest.mark.parametrize("path,code", [

@@ -78,6 +78,8 @@ static void test_impossible_settings_are_refused(void **state) {
         {.host = "x.example", .url = "ftp://x.example"},
         {.host = "x.example", .url = "http://user:pw@x.example"},
         {.host = "x.example", .url = "http://x.example/?q"},
+        {.host = "x.example", .url = "https://x.example/v2/Upper"},
+        {.host = "x.example", .url = "https://x.example/v2/a", .prefix = "b"},
         {.host = "x.example", .fallbacks = bad_fallback},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
