@@ -28,9 +28,10 @@ static bool refuse_reference(struct call *call) {
 static bool is_domain_scoped(struct upstreams *upstreams, const char *name) {
     struct upstream *upstream = upstreams_default(upstreams);
     struct text rest, first = text_cut(text_of(name), '/', &rest);
-    return upstream && rest.at && memchr(first.at, '.', first.length) &&
-           reference_is_repository(first) && !upstream_is_docker_hub(upstream) &&
-           !upstreams_find(upstreams, first);
+    const char *dot = memrchr(first.at, '.', first.length);
+    bool is_domain = dot && dot[1] >= 'a' && dot[1] <= 'z'; /* else it is an address */
+    return upstream && rest.at && is_domain && reference_is_repository(first) &&
+           !upstream_is_docker_hub(upstream) && !upstreams_find(upstreams, first);
 }
 
 bool call_name_upstream(struct call *call) {

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from kit.content import KIB, digest_of, noise
+from kit.content import KIB, digest_of, manifest, noise
 from kit.tokens import TokenService
 
 LAYER = noise(10 * KIB)

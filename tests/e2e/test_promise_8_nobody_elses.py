@@ -172,10 +172,16 @@ def test_an_unknown_ns_is_refused_without_a_connection(tarn, upstream, stranger)
 
 
 def test_an_unknown_host_in_the_path_is_refused_without_a_connection(tarn, upstream, stranger):
-    for host in hosts_of(stranger):
+    """A domain, unlike an address, may be a part of a name at the default upstream."""
+    domains = ["metadata.google.internal", "evil.test"]
+    for host in [host for host in hosts_of(stranger) if host not in domains]:
         reply = tarn.get(f"/v2/{host}/org/app/manifests/1", timeout=3)
         assert reply.status in (400, 404), (host, reply)
     assert (stranger.connections, upstream.connections) == (0, 0)
+    for host in domains:
+        assert tarn.get(f"/v2/{host}/org/app/manifests/1", timeout=5).status == 404
+        assert upstream.asked(f"^/v2/{host}/org/app/manifests/1")
+    assert stranger.connections == 0
 
 
 def test_the_tarns_own_address_is_no_upstream(tarn, upstream):
