@@ -20,8 +20,10 @@ bool order_target_wait_for_scan(const struct order_target *target, const struct 
     for (;;) {
         store_usage(target->store, &usage);
         if (usage.complete) {
-            if (target->cache)
+            if (target->cache) {
+                cache_settle(target->cache);
                 cache_record_uses(target->cache);
+            }
             return true;
         }
         if (!order_target_check(target, sink, error))

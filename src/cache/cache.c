@@ -59,9 +59,9 @@ bool cache_free(struct cache *cache) {
     bool in_time = true;
     lock_acquire(&cache->questions_lock);
     atomic_store(&cache->stopping, true);
-    while (cache->questions && in_time)
+    while ((cache->questions || cache->storing) && in_time)
         in_time = condition_wait_until(&cache->answered, &cache->questions_lock, deadline_ms);
-    bool idle = cache->questions == NULL;
+    bool idle = !cache->questions && !cache->storing;
     lock_release(&cache->questions_lock);
     if (!idle || !flights_free(cache->flights))
         return false;
@@ -73,6 +73,16 @@ bool cache_free(struct cache *cache) {
     condition_finish(&cache->answered);
     free(cache);
     return true;
+}
+
+void cache_settle(struct cache *cache) {
+    int64_t deadline_ms = clock_ms() + LEAVE_MS;
+    lock_acquire(&cache->questions_lock);
+    const uint64_t last = cache->stores;
+    while (cache->storing && cache->storing->number <= last &&
+           condition_wait_until(&cache->answered, &cache->questions_lock, deadline_ms))
+        ;
+    lock_release(&cache->questions_lock);
 }
 
 void cache_update_metrics(struct cache *cache) {

@@ -58,6 +58,10 @@ void cache_update_metrics(struct cache *cache);
  * some would not end; the cache is then left as it is, for the process to exit with. */
 bool cache_free(struct cache *cache);
 
+/* Waits until the manifests that were answered before are on the disk, at most 5 s. A manifest is
+ * answered first and then stored. */
+void cache_settle(struct cache *cache);
+
 /* How a document or blob was found; for Cache-Status, log and metrics. */
 enum cache_outcome {
     CACHE_HIT,         /* held, and fresh or immutable */

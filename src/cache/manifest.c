@@ -83,26 +83,53 @@ static bool keep_stored(struct question *question, const struct document *docume
     return true;
 }
 
-/* Keeps a document in memory and, if it has bytes, in the store. The request succeeds even if the
- * document could not be kept. */
-static void keep(struct question *question, struct document *document) {
+/* Starts to fetch the blobs that a client will ask for next. */
+static void prefetch(struct question *question) {
+    struct manifest manifest;
+    const struct document *document = question->document;
+    if (!upstream_settings(question->repository.upstream)->prefetch ||
+        !manifest_parse(document->bytes, document->length, &manifest, NULL))
+        return;
+    for (size_t i = 0; i < manifest.count; i++) {
+        enum descriptor_role role = manifest.descriptors[i].role;
+        if (role == DESCRIPTOR_CONFIG || role == DESCRIPTOR_LAYER)
+            cache_blob_fetch(question->cache, &question->repository,
+                             &manifest.descriptors[i].digest, NULL);
+    }
+    manifest_finish(&manifest);
+}
+
+/* The answer stands even if the document cannot be kept. */
+static void store_document(struct question *question) {
     struct cache *cache = question->cache;
     struct error error = {0};
+    if (question->fetched)
+        prefetch(question);
+    if (!keep_stored(question, question->document, &error))
+        space_record_unkept(&cache->upkeep->space, space_unkept_reason(&error), 0, &error);
+    else if (!question->reference.is_digest)
+        keep_tag(question, question->document);
+}
+
+/* Keeps the answer in memory and, if it has bytes, later in the store. */
+static void keep(struct question *question) {
+    struct cache *cache = question->cache;
+    struct document *document = question->document;
     bool is_tag = !question->reference.is_digest;
+    char key[KEY_SIZE];
     if (document->has_bytes) {
-        bool kept = keep_stored(question, document, &error);
-        if (!kept)
-            space_record_unkept(&cache->upkeep->space, space_unkept_reason(&error), 0, &error);
-        if (kept && is_tag)
-            keep_tag(question, document);
-        char key[KEY_SIZE];
+        question->store = store_document;
         struct reference by_digest = ask_reference(&document->digest);
         ask_key(key, &question->repository, "manifest", &by_digest);
         slot_put(cache, key, document, INT64_MAX);
     }
-    char key[KEY_SIZE];
     ask_key(key, &question->repository, "manifest", &question->reference);
     slot_put(cache, key, document, is_tag ? ask_tag_ttl(&question->repository) : INT64_MAX);
+}
+
+static void delete_tag(struct question *question) {
+    store_tag_delete(question->cache->store, &question->repository.name, question->reference.tag,
+                     NULL);
 }
 
 /* `by_head`: upstream said it to a HEAD alone. */
@@ -112,7 +139,7 @@ static void keep_absent(struct question *question, bool by_head, const struct er
     if (!question->reference.is_digest && !by_head) {
         if (upstream_settings(question->repository.upstream)->keep_deleted && question->held)
             return;
-        store_tag_delete(cache->store, &question->repository.name, question->reference.tag, NULL);
+        question->store = delete_tag;
     }
     ask_key(key, &question->repository, "manifest", &question->reference);
     slot_put_absent(cache, key, error, by_head, cache->negative_ttl_ms);
@@ -204,22 +231,6 @@ static bool ask_whole(struct question *question, struct error *error) {
     return ask_get(question->cache, &question->repository, &asking, error);
 }
 
-/* Starts to fetch the blobs that a client will ask for next. */
-static void prefetch(struct question *question) {
-    struct manifest manifest;
-    const struct document *document = question->document;
-    if (!upstream_settings(question->repository.upstream)->prefetch ||
-        !manifest_parse(document->bytes, document->length, &manifest, NULL))
-        return;
-    for (size_t i = 0; i < manifest.count; i++) {
-        enum descriptor_role role = manifest.descriptors[i].role;
-        if (role == DESCRIPTOR_CONFIG || role == DESCRIPTOR_LAYER)
-            cache_blob_fetch(question->cache, &question->repository,
-                             &manifest.descriptors[i].digest, NULL);
-    }
-    manifest_finish(&manifest);
-}
-
 /* The stored manifest, which another repository may have brought in. Upstream's response to a HEAD
  * said that this repository holds it too, so its bytes are not fetched again. */
 static struct document *adopt(struct question *question, const struct digest *digest,
@@ -258,8 +269,8 @@ static bool head_suffices(struct question *question, bool *failed, struct error 
 /* Asks for the document itself. */
 static bool answer_by_get(struct question *question, struct error *error) {
     if (ask_whole(question, error)) {
-        keep(question, question->document);
-        prefetch(question);
+        question->fetched = true;
+        keep(question);
         return true;
     }
     if (error->kind == ERROR_NOT_FOUND && error->doubtful && question->held)
@@ -275,7 +286,7 @@ static bool answer_manifest(struct question *question, struct error *error) {
         return answer_by_get(question, error);
     if (failed)
         return false;
-    keep(question, question->document);
+    keep(question);
     return true;
 }
 
@@ -307,7 +318,7 @@ static bool answer_manifest_head(struct question *question, struct error *error)
         return false;
     if (!ok || !take_head(question, &head))
         return answer_by_get(question, error);
-    keep(question, question->document);
+    keep(question);
     return true;
 }
 

@@ -3,10 +3,13 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <utlist.h>
 #include "base/clock.h"
 #include "base/lock.h"
 #include "base/thread.h"
 #include "cache/cache_private.h"
+
+enum { STORING_LIMIT = 16 }; /* answers that wait for the disk */
 
 static void question_release(struct cache *cache, struct question *question)
     REQUIRES(cache->questions_lock);
@@ -19,12 +22,38 @@ static void question_release(struct cache *cache, struct question *question) {
     free(question);
 }
 
+/* Stores one answer after the other, in the order of the answers: the last one about a tag is what
+ * stays, and each finds the space that the one before has left. */
+static void store_in_turn(struct cache *cache, struct question *question)
+    REQUIRES(cache->questions_lock);
+static void store_in_turn(struct cache *cache, struct question *question) {
+    question->number = ++cache->stores;
+    DL_APPEND(cache->storing, question);
+    while (cache->storing != question)
+        condition_wait(&cache->answered, &cache->questions_lock);
+    lock_release(&cache->questions_lock);
+    question->store(question);
+    question->store = NULL;
+    lock_acquire(&cache->questions_lock);
+    DL_DELETE(cache->storing, question);
+    condition_broadcast(&cache->answered);
+}
+
+/* Whether so many answers wait for the disk that the next ones have to wait with them. Otherwise a
+ * client could make tarn hold any number of them. */
+static bool is_behind(const struct cache *cache) REQUIRES(cache->questions_lock);
+static bool is_behind(const struct cache *cache) {
+    return cache->storing && cache->stores - cache->storing->number >= STORING_LIMIT;
+}
+
 static void run_question(void *argument) {
     struct question *question = argument;
     struct cache *cache = question->cache;
     struct error error = {0};
     bool ok = question->answer(question, &error);
     lock_acquire(&cache->questions_lock);
+    if (question->store && is_behind(cache))
+        store_in_turn(cache, question);
     question->done = true;
     question->error = error;
     if (!ok) {
@@ -33,6 +62,8 @@ static void run_question(void *argument) {
     }
     HASH_DEL(cache->questions, question);
     condition_broadcast(&cache->answered);
+    if (question->store)
+        store_in_turn(cache, question);
     question_release(cache, question);
     lock_release(&cache->questions_lock);
 }

@@ -37,6 +37,11 @@ struct question {
     struct reference reference;
     struct document *held; /* what upstream may confirm; owned; may be NULL */
     int64_t started_ms;
+    /* Set by `answer`: what is to be done on the disk. It is called after the callers have their
+     * answer, because syncs take longer than upstream, and for one question after the other. NULL:
+     * nothing. */
+    void (*store)(struct question *question);
+    bool fetched; /* upstream has sent the document's bytes */
 
     /* Guarded by the cache's questions_lock: */
     unsigned references;
@@ -44,6 +49,8 @@ struct question {
     bool confirmed;            /* upstream confirmed `held` */
     struct document *document; /* the answer, owned; NULL when it failed */
     struct error error;
+    struct question *prev, *next; /* in the cache's `storing` */
+    uint64_t number;              /* of the answers that are stored, in their order */
 };
 
 struct question_result {

@@ -226,6 +226,7 @@ static void respond_catalog(struct call *call) {
         call_fail(call, 404, "NAME_UNKNOWN", "no upstream is configured for %s", host);
         return;
     }
+    cache_settle(call->registry->settings.cache);
     struct catalog catalog = {
         .page = &page, .host = upstream ? upstream_host(upstream) : NULL, .names = json_array()};
     if (!store_repositories(call->registry->settings.store, catalog.host, add_repository, &catalog,

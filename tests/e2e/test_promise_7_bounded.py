@@ -162,7 +162,7 @@ def test_manifests_count(bounded, upstream):
             assert tarn.manifest("org/app", digest).status == 200
     assert watch.most_blobs <= limit
     wait_settled(tarn.root, limit)
-    assert evicted(tarn) >= 20
+    wait_until(lambda: evicted(tarn) >= 20, "the manifests to be stored")
     assert is_held(tarn.root, digests[-1])
 
 

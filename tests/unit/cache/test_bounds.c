@@ -111,6 +111,7 @@ static void test_a_cache_full_of_evictable_blobs_is_not_degraded(void **state) {
     assert_true(cache_manifest(world->cache, fake_repository(&world->upstream, "app"), &tag, false,
                                &result, &error));
     document_release(result.document);
+    cache_settle(world->cache);
     assert_true(has(world, &other));
     assert_false(is_degraded());
 }

@@ -105,6 +105,19 @@ bool __wrap_store_tag_get(struct store *store, const struct repository_name *rep
     return __real_store_tag_get(store, repository, tag, out);
 }
 
+static atomic_bool disk_stands_still; /* nothing is stored */
+
+bool __real_store_blob_put(struct store *store, const struct digest *digest, const void *bytes,
+                           size_t length, struct error *error);
+bool __wrap_store_blob_put(struct store *store, const struct digest *digest, const void *bytes,
+                           size_t length, struct error *error);
+bool __wrap_store_blob_put(struct store *store, const struct digest *digest, const void *bytes,
+                           size_t length, struct error *error) {
+    while (atomic_load(&disk_stands_still))
+        clock_sleep_ms(1);
+    return __real_store_blob_put(store, digest, bytes, length, error);
+}
+
 /* ---- the fixture ---- */
 
 static int set_up(void **state) {
@@ -120,6 +133,7 @@ static int set_up(void **state) {
 static int tear_down(void **state) {
     later_ms = 0;
     forget_after_look = NULL;
+    disk_stands_still = false;
     return world_tear_down(state);
 }
 
@@ -144,6 +158,8 @@ static int pull(struct world *world, const struct reference *reference, bool hea
     if (!cache_manifest(world->cache, app(world), reference, head_only, &result, &error))
         return -1;
     document_release(result.document);
+    if (!disk_stands_still)
+        cache_settle(world->cache);
     return (int)result.outcome;
 }
 
@@ -263,6 +279,40 @@ static void test_another_repository_holds_nothing(void **state) {
                                          &digest, false, &result, &error),
                      CACHE_NOT_HELD);
     assert_null(result.document);
+}
+
+static void test_an_answer_does_not_wait_for_the_disk(void **state) {
+    struct world *world = *state;
+    const struct reference tag = named("v1");
+    const struct digest first = world->upstream.manifest_digest;
+    const struct reference digest = by_digest(&first);
+    uint64_t size;
+    disk_stands_still = true;
+    assert_int_equal(pull(world, &tag, false), CACHE_MISS);
+    assert_int_equal(look(world, &tag, false), CACHE_HELD);
+    assert_int_equal(look(world, &digest, false), CACHE_HELD);
+    assert_false(store_blob_has(world->store, &first, &size));
+    disk_stands_still = false;
+    cache_settle(world->cache);
+    assert_true(store_blob_has(world->store, &first, &size));
+}
+
+static void test_answers_about_a_tag_are_stored_in_their_order(void **state) {
+    struct world *world = *state;
+    const struct reference tag = named("v1");
+    struct tag_record record;
+    uint64_t size;
+    disk_stands_still = true;
+    assert_int_equal(pull(world, &tag, false), CACHE_MISS);
+    const struct digest first = world->upstream.manifest_digest;
+    world->upstream.manifest = NULL;
+    later_ms = BELIEVED_MS + 1;
+    assert_int_equal(pull(world, &tag, false), -1);
+    assert_int_equal(look(world, &tag, false), CACHE_HELD_ABSENT);
+    disk_stands_still = false;
+    cache_settle(world->cache);
+    assert_true(store_blob_has(world->store, &first, &size));
+    assert_false(store_tag_get(world->store, &app(world)->name, "v1", &record));
 }
 
 static void test_a_manifest_read_before_a_forget_is_not_kept_after_it(void **state) {
@@ -536,6 +586,8 @@ int main(void) {
         held_test(test_a_404_is_held_while_it_is_believed),
         held_test(test_lists_are_held_as_the_waiting_calls_left_them),
         held_test(test_another_repository_holds_nothing),
+        held_test(test_an_answer_does_not_wait_for_the_disk),
+        held_test(test_answers_about_a_tag_are_stored_in_their_order),
         held_test(test_a_manifest_read_before_a_forget_is_not_kept_after_it),
         held_test(test_uses_are_told_to_the_store_by_the_next_call_that_may_wait),
         held_test(test_more_uses_than_can_be_noted_are_left_to_a_call_that_may_wait),
