@@ -90,6 +90,7 @@ struct document {
     struct digest digest;                        /* of the bytes */
     char media_type[128];
     bool has_bytes;  /* false: only the head is known (from a response to HEAD) */
+    bool is_schema1; /* the digest is that of a part of the bytes, so the store cannot keep them */
     uint64_t length; /* of the whole, even without bytes */
     char bytes[];
 };

@@ -8,6 +8,7 @@
 #include "cache/ask.h"
 #include "cache/cache_private.h"
 #include "cache/question.h"
+#include "oci/schema1.h"
 #include "store/blobs.h"
 #include "store/records.h"
 
@@ -111,6 +112,11 @@ static void store_document(struct question *question) {
         keep_tag(question, question->document);
 }
 
+static void delete_tag(struct question *question) {
+    store_tag_delete(question->cache->store, &question->repository.name, question->reference.tag,
+                     NULL);
+}
+
 /* Keeps the answer in memory and, if it has bytes, later in the store. */
 static void keep(struct question *question) {
     struct cache *cache = question->cache;
@@ -118,18 +124,16 @@ static void keep(struct question *question) {
     bool is_tag = !question->reference.is_digest;
     char key[KEY_SIZE];
     if (document->has_bytes) {
-        question->store = store_document;
+        if (!document->is_schema1)
+            question->store = store_document;
+        else if (is_tag) /* what the store has for the tag is out of date */
+            question->store = delete_tag;
         struct reference by_digest = ask_reference(&document->digest);
         ask_key(key, &question->repository, "manifest", &by_digest);
         slot_put(cache, key, document, INT64_MAX);
     }
     ask_key(key, &question->repository, "manifest", &question->reference);
     slot_put(cache, key, document, is_tag ? ask_tag_ttl(&question->repository) : INT64_MAX);
-}
-
-static void delete_tag(struct question *question) {
-    store_tag_delete(question->cache->store, &question->repository.name, question->reference.tag,
-                     NULL);
 }
 
 /* `by_head`: upstream said it to a HEAD alone. */
@@ -184,39 +188,60 @@ static bool check_is_manifest(const struct asking *asking, struct error *error) 
                      *type ? type : "no type", reason.text);
 }
 
-/* Computes the digest of a manifest's bytes by the algorithm of the digest that was asked for, or
- * that upstream named. With the right digest the bytes are what was asked for, whatever they are;
- * without any digest they must be a manifest. */
-static bool check_body(const struct asking *asking, struct digest *digest, struct error *error) {
+/* A digest of a body. Schema 1 is named for a part of its bytes. */
+struct body_digest {
+    struct digest digest;
+    bool is_schema1;
+};
+
+/* Computes the digest by the algorithm of the one that is wanted. */
+static bool compute_digest(const struct buffer *body, const struct digest *wanted,
+                           struct body_digest *out, struct error *error) {
+    enum digest_algorithm algorithm = wanted ? wanted->algorithm : DIGEST_SHA256;
+    struct digest payload;
+    *out = (struct body_digest){0};
+    if (!digest_of(algorithm, body->bytes, body->length, &out->digest))
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    if ((!wanted || !digest_equal(wanted, &out->digest)) &&
+        schema1_digest(body->bytes, body->length, algorithm, &payload))
+        *out = (struct body_digest){payload, true};
+    return true;
+}
+
+/* Checks the digest that was asked for, or that upstream named. With the right digest the bytes are
+ * what was asked for, whatever they are; without any digest they must be a manifest. */
+static bool check_body(const struct asking *asking, struct body_digest *out, struct error *error) {
     const struct question *question = asking->context;
     const struct digest *promised = question->reference.is_digest ? &question->reference.digest
                                     : asking->head.has_digest     ? &asking->head.digest
                                                                   : NULL;
     char is[DIGEST_STRING_SIZE], should[DIGEST_STRING_SIZE];
-    if (!digest_of(promised ? promised->algorithm : DIGEST_SHA256, asking->body.bytes,
-                   asking->body.length, digest))
-        return error_set(error, ERROR_MEMORY, "out of memory");
+    if (!compute_digest(&asking->body, promised, out, error))
+        return false;
     if (!promised)
-        return check_is_manifest(asking, error);
-    if (!digest_equal(promised, digest))
+        return out->is_schema1 || check_is_manifest(asking, error);
+    if (!digest_equal(promised, &out->digest))
         return error_set(error, ERROR_UNAVAILABLE,
                          "upstream %s: manifest of %s: the bytes have digest %s, not %s",
                          question->repository.name.host, question->repository.name.path,
-                         digest_format(digest, is), digest_format(promised, should));
+                         digest_format(&out->digest, is), digest_format(promised, should));
     return true;
 }
 
 /* Makes the response the question's document. */
 static bool accept_manifest(struct asking *asking, struct error *error) {
     struct question *question = asking->context;
-    const struct upstream_head *head = &asking->head;
-    struct digest digest;
-    if (!check_body(asking, &digest, error))
+    const struct buffer *body = &asking->body;
+    const char *media_type = asking->head.content_type;
+    struct body_digest named;
+    if (!check_body(asking, &named, error))
         return false;
-    const char *media_type = head->content_type[0] ? head->content_type : MEDIA_OCI_MANIFEST;
-    question->document =
-        document_from(&digest, media_type, asking->body.bytes, asking->body.length);
-    return question->document || error_set(error, ERROR_MEMORY, "out of memory");
+    question->document = document_from(&named.digest, *media_type ? media_type : MEDIA_OCI_MANIFEST,
+                                       body->bytes, body->length);
+    if (!question->document)
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    question->document->is_schema1 = named.is_schema1;
+    return true;
 }
 
 static bool ask_whole(struct question *question, struct error *error) {

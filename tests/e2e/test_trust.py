@@ -3,6 +3,7 @@ A status is not believed for itself: what is held stays when a portal answers 20
 404, and bytes with the right digest are served whatever they are.
 """
 
+import base64
 import hashlib
 import json
 
@@ -221,3 +222,51 @@ def test_commands_say_that_they_cannot_read_a_manifest(tarn, upstream, repositor
     assert listed.returncode == 0 and "odd" in listed.stdout
     assert run("rm", "fake.test/org/app:odd").returncode == 0
     wait_until(lambda: "odd" not in run("ls").stdout, "the tag to be gone")
+
+
+# ---- schema 1
+
+SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+
+
+def schema_1(name="org/app"):
+    """(the signed document, its digest)"""
+    def encoded(content):
+        return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
+
+    front = json.dumps({"schemaVersion": 1, "name": name, "tag": "1", "fsLayers": []},
+                       indent=3).encode().removesuffix(b"\n}")
+    header = {"formatLength": len(front), "formatTail": encoded(b"\n}"), "time": "2015"}
+    signatures = [{"header": {"alg": "ES256"}, "signature": "x",
+                   "protected": encoded(json.dumps(header).encode())}]
+    document = front + b',\n   "signatures": ' + json.dumps(signatures).encode() + b"\n}"
+    return document, digest_of(front + b"\n}")
+
+
+@pytest.mark.parametrize("by", ["tag", "digest"])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_signed_manifest_of_schema_1_has_its_payloads_digest(tarn, upstream, by, named):
+    content, digest = schema_1()
+    headers = {"Content-Type": SCHEMA_1, **({"Docker-Content-Digest": digest} if named else {})}
+    upstream.fault("/manifests/", method=None, status=200, body=content, headers=headers)
+    for method in ("GET", "HEAD", "GET"):
+        reply = tarn.manifest("org/app", "old" if by == "tag" else digest, method=method)
+        assert (reply.status, reply["Docker-Content-Digest"]) == (200, digest)
+        assert method == "HEAD" or reply.body == content
+        assert reply["Content-Type"] == SCHEMA_1
+    upstream.refuse()
+    assert tarn.manifest("org/app", digest).body == content
+
+
+@pytest.mark.parametrize("lie", [
+    lambda content: content.replace(b"org/app", b"org/bad"),
+    lambda content: content.replace(b'"fsLayers": []', b'"fsLayers": {}'),
+    lambda content: content.replace(b'"schemaVersion": 1', b'"schemaVersion": 2'),
+    lambda content: content.removesuffix(b"\n}") + b',\n"layers": []\n}'])
+def test_a_changed_payload_of_schema_1_is_refused(tarn, upstream, lie):
+    content, digest = schema_1()
+    assert lie(content) != content
+    upstream.fault("/manifests/", method=None, status=200, body=lie(content), headers={
+        "Content-Type": SCHEMA_1, "Docker-Content-Digest": digest})
+    assert tarn.manifest("org/app", digest).status == 502
+    assert tarn.manifest("org/app", "old").status == 502

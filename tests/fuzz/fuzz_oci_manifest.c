@@ -3,6 +3,7 @@
 #include "fuzz.h"
 #include "oci/manifest.h"
 #include "oci/referrers.h"
+#include "oci/schema1.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     struct manifest manifest;
@@ -13,6 +14,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
             MUST(manifest.descriptors[i].digest.algorithm != 0);
         manifest_finish(&manifest);
     }
+    struct digest digest;
+    schema1_digest(bytes, length, DIGEST_SHA256, &digest);
     cleanup_buffer struct buffer out = {0};
     bool filtered;
     referrers_filter(bytes, length, "application/spdx+json", &out, &filtered, &error);
