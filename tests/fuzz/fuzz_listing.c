@@ -61,7 +61,8 @@ bool __wrap_cache_manifest(struct cache *cache, const struct repository *reposit
                                         document_new(&digest, MEDIA_OCI_INDEX, body.length, true)};
     if (!result->document)
         return error_set(error, ERROR_MEMORY, "out of memory");
-    memcpy(result->document->bytes, body.at, body.length);
+    if (body.length > 0)
+        memcpy(result->document->bytes, body.at, body.length);
     return true;
 }
 
