@@ -235,6 +235,7 @@ static void prepare_restarted(struct world *world) {
 }
 
 static void run_prefetch(struct world *world, bool must) {
+    cache_settle(world->cache); /* a manifest that is still being stored looks at the settings */
     world->upstream.settings.prefetch = true;
     get_manifest(world, "v1", false, must);
     bool ok = cache_blob_fetch(world->cache, fake_repository(&world->upstream, "app"),
