@@ -530,6 +530,9 @@ static void test_threads_look_while_documents_come_and_go(void **state) {
 
 /* ---- no system call ---- */
 
+/* Not under ThreadSanitizer: its own thread outlives the child's, so the child would never end. */
+#if !(defined __SANITIZE_THREAD__ || __has_feature(thread_sanitizer))
+#define HAS_STRICT_CHILD 1
 /* In a process that the kernel kills when it makes any system call but read, write and exit. */
 static void answer_in_strict_mode(struct world *world, const struct reference *tag,
                                   const struct repository *repository) {
@@ -550,10 +553,6 @@ static void answer_in_strict_mode(struct world *world, const struct reference *t
     syscall(SYS_exit, ok ? 0 : 1);
 }
 
-/* Not under ThreadSanitizer, whose own thread outlives the child's, so that the child never ends.
- */
-#if !(defined __SANITIZE_THREAD__ || __has_feature(thread_sanitizer))
-#define HAS_STRICT_CHILD 1
 static void test_an_answer_from_memory_makes_no_system_call(void **state) {
     struct world *world = *state;
     const struct reference tag = named("v1");
