@@ -52,7 +52,9 @@ static void run_question(void *argument) {
     struct error error = {0};
     bool ok = question->answer(question, &error);
     lock_acquire(&cache->questions_lock);
-    if (question->store && is_behind(cache))
+    /* A 404 is stored before it is answered, because the next request may not find the tag again.
+     */
+    if (question->store && (!ok || is_behind(cache)))
         store_in_turn(cache, question);
     question->done = true;
     question->error = error;
