@@ -311,32 +311,36 @@ enum connection_need connection_answer(struct connection *connection,
 
 /* ---- on a worker ---- */
 
-/* Prepares the exchange for the request at the start of connection->received, which the loop has
- * parsed before. False: out of memory. */
-static bool begin_exchange(struct connection *connection, const struct connection_terms *terms) {
+/* Gives the connection an exchange, whose request is still to be set. NULL: out of memory. */
+static struct http_exchange *add_exchange(struct connection *connection,
+                                          const struct connection_terms *terms) {
     struct http_exchange *exchange = calloc(1, sizeof *exchange);
     const struct exchange_parts parts = {.channel = &connection->channel,
                                          .received = &connection->received,
                                          .fields = &connection->fields,
                                          .unsent = &connection->unsent,
                                          .stopping = terms->stopping};
+    if (exchange)
+        exchange_begin(exchange, &parts);
+    connection->exchange = exchange;
+    return exchange;
+}
+
+/* Prepares the exchange for the request at the start of connection->received, which the loop has
+ * parsed before. False: out of memory. */
+static bool begin_exchange(struct connection *connection, const struct connection_terms *terms) {
+    struct http_exchange *exchange = add_exchange(connection, terms);
     size_t used = 0;
     int status = 0;
     const char *why = NULL;
-    if (!exchange)
+    if (!exchange || http_parse_head(connection->received.bytes, connection->received.length,
+                                     &exchange->request, &used, &status, &why) != HTTP_PARSE_DONE)
         return false;
-    if (http_parse_head(connection->received.bytes, connection->received.length, &exchange->request,
-                        &used, &status, &why) != HTTP_PARSE_DONE) {
-        free(exchange);
-        return false;
-    }
-    exchange_begin(exchange, &parts);
     exchange->head_length = used;
     exchange->body_left = exchange->request.has_body ? exchange->request.content_length : 0;
     exchange->body_wait_ms = terms->settings->head_timeout_ms;
     exchange->expects = http_field(&exchange->request, "Expect").at != NULL;
     exchange->keep_alive = may_go_on(exchange);
-    connection->exchange = exchange;
     return true;
 }
 
@@ -391,26 +395,17 @@ enum connection_need connection_work(struct connection *connection,
 /* Refuses plain HTTP on a TLS port, in clear. */
 static enum connection_need refuse_plain_http(struct connection *connection,
                                               const struct connection_terms *terms) {
-    struct http_exchange *exchange = calloc(1, sizeof *exchange);
-    const struct exchange_parts parts = {.channel = &connection->channel,
-                                         .received = &connection->received,
-                                         .fields = &connection->fields,
-                                         .unsent = &connection->unsent,
-                                         .stopping = terms->stopping};
+    struct http_exchange *exchange = add_exchange(connection, terms);
     if (!exchange)
         return CONNECTION_NEEDS_CLOSE;
     tls_session_free(connection->channel.tls);
     connection->channel.tls = NULL;
     connection->plain = true;
     exchange->request.method = HTTP_OTHER;
-    exchange_begin(exchange, &parts);
     refuse(exchange, terms, 400, "this port speaks TLS, and the client sent plain HTTP");
-    bool cut = exchange->cut;
-    free(exchange);
-    if (cut)
-        return CONNECTION_NEEDS_CLOSE;
-    connection->unread = connection->finishing = true;
-    return unsent_is_empty(&connection->unsent) ? CONNECTION_NEEDS_END : CONNECTION_NEEDS_SPACE;
+    enum connection_need need = end_exchange(connection, terms);
+    connection->unread = true; /* OpenSSL has taken only a part of the request */
+    return need;
 }
 
 enum connection_need connection_shake_hands(struct connection *connection,

@@ -56,6 +56,10 @@ void exchange_begin(struct http_exchange *exchange, const struct exchange_parts 
  * if it is chunked. False: the body is not whole, and the connection must be cut. */
 bool exchange_end(struct http_exchange *exchange, const struct http_server_settings *settings);
 
+/* Waits until the client has taken all bytes that have been added to `unsent`, of a response that a
+ * worker makes. False: as http_send(). */
+bool exchange_send_all(struct http_exchange *exchange, struct error *error);
+
 /* Responds with the server's error body; the connection ends with that. */
 void exchange_refuse(struct http_exchange *exchange, const struct http_server_settings *settings,
                      int status, const char *why);

@@ -69,12 +69,8 @@ static bool send_added(struct http_exchange *exchange, bool more) {
 
 /* Sends a body that is too large to be copied. The worker waits for the client. */
 static bool send_large(struct http_exchange *exchange, const void *body, size_t length) {
-    struct unsent *unsent = exchange->unsent;
-    size_t added = unsent->bytes.length - unsent->bytes_taken;
     bool sent =
-        channel_send(exchange->channel, unsent->bytes.bytes + unsent->bytes_taken, added, NULL) &&
-        channel_send(exchange->channel, body, length, NULL);
-    unsent_finish(unsent);
+        exchange_send_all(exchange, NULL) && channel_send(exchange->channel, body, length, NULL);
     exchange->cut = !sent;
     return sent;
 }

@@ -70,8 +70,7 @@ static bool add_piece(struct http_exchange *exchange, const void *bytes, size_t 
     return error_set(error, ERROR_MEMORY, "out of memory");
 }
 
-/* Waits until the client has taken all that has been added. */
-static bool send_all_added(struct http_exchange *exchange, struct error *error) {
+bool exchange_send_all(struct http_exchange *exchange, struct error *error) {
     struct unsent *unsent = exchange->unsent;
     bool sent = channel_send(exchange->channel, unsent->bytes.bytes + unsent->bytes_taken,
                              unsent->bytes.length - unsent->bytes_taken, error);
@@ -88,7 +87,7 @@ bool http_send(struct http_exchange *exchange, const void *bytes, size_t length,
     const char *from = bytes;
     while (length > 0) {
         size_t step = length < COPY_STEP ? length : COPY_STEP;
-        if (!add_piece(exchange, from, step, error) || !send_all_added(exchange, error))
+        if (!add_piece(exchange, from, step, error) || !exchange_send_all(exchange, error))
             return false;
         from += step;
         length -= step;
