@@ -36,14 +36,14 @@ static json_t *describe_command(const struct command *command) {
 
 static json_t *describe_setting(const struct config_option *setting) {
     static const char *const types[] = {
-        [CONFIG_STRING] = "string",     [CONFIG_LIST] = "list",    [CONFIG_SIZE] = "size",
-        [CONFIG_DURATION] = "duration", [CONFIG_COUNT] = "number", [CONFIG_BOOLEAN] = "boolean",
-        [CONFIG_CHOICE] = "choice",
+        [CONFIG_STRING] = "string", [CONFIG_LIST] = "list",
+        [CONFIG_SIZE] = "size",     [CONFIG_DURATION] = "duration",
+        [CONFIG_COUNT] = "number",  [CONFIG_BOOLEAN] = "boolean",
+        [CONFIG_CHOICE] = "choice", [CONFIG_PERCENT] = "percentage",
     };
     static const char *const groups[] = {
-        [CONFIG_SERVER] = "server",
-        [CONFIG_CACHE] = "cache",
-        [CONFIG_UPSTREAMS] = "upstreams",
+        [CONFIG_SERVER] = "server",     [CONFIG_CACHE] = "cache",
+        [CONFIG_LIMITS] = "limits",     [CONFIG_UPSTREAMS] = "upstreams",
         [CONFIG_UPSTREAM] = "upstream",
     };
     char flag[CONFIG_NAME_SIZE], variable[CONFIG_NAME_SIZE];

@@ -5,7 +5,7 @@ import textwrap
 from . import markers, roff
 
 # The tables by the group of their settings, in the order of the documents.
-GROUPS = ["server", "cache", "upstreams", "upstream"]
+GROUPS = ["server", "cache", "limits", "upstreams", "upstream"]
 
 
 def is_for_one(settings):

@@ -18,6 +18,8 @@ struct cache_settings cache_settings_default(void) {
         .patience_ms = 120000,
         .max_flights = 512,
         .max_connections = 64,
+        .waiting_per_upstream = 256,
+        .flights_per_upstream = 128,
     };
 }
 

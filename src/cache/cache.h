@@ -42,6 +42,9 @@ struct cache_settings {
                                  waits */
     unsigned max_flights;     /* blobs under way at once; more is ERROR_BUSY */
     unsigned max_connections; /* of all flights together */
+    /* What one upstream may take while others want it, too (base/pot.h). */
+    unsigned waiting_per_upstream; /* requests of clients that wait for it */
+    unsigned flights_per_upstream; /* of max_flights */
 };
 
 /* Settings with every default. */

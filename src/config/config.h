@@ -27,6 +27,8 @@
 #include "base/log.h"
 #include "config/flags.h"
 #include "config/option_text.h"
+#include "http/http.h"
+#include "registry/clients.h"
 #include "upstream/upstream.h"
 
 #define CONFIG_DEFAULT_FILE "/etc/tarn/tarn.yaml"
@@ -65,6 +67,9 @@ struct config {
 
     uint64_t max_flights;
     uint64_t connections_total; /* of all flights, over all upstreams */
+    unsigned waiting_per_upstream, flights_per_upstream;
+    struct http_client_limits per_client;
+    struct clients_limits logins;
     struct warm_entry *warm;
     size_t warm_count;
 

@@ -22,5 +22,9 @@ void config_set_defaults(struct config_loaded *loaded) {
     config->negative_ttl_ms = cache.negative_ttl_ms;
     config->max_flights = cache.max_flights;
     config->connections_total = cache.max_connections;
+    config->waiting_per_upstream = cache.waiting_per_upstream;
+    config->flights_per_upstream = cache.flights_per_upstream;
+    config->per_client = server.per_client;
+    config->logins = clients_limits_default();
     loaded->defaults = upstream_settings_default();
 }

@@ -22,20 +22,20 @@ static void add_name(struct config_reader *reader, const char **names, size_t *c
         names[(*count)++] = name;
 }
 
-/* The keys that are allowed in `section` ("log"; NULL: the top level). */
+/* The keys that are allowed in `section` ("log", "limits.per_client"; "": the top level). */
 static void known_keys(struct config_reader *reader, const char *section,
                        const char *names[static OPTION_LIMIT + 3]) {
-    size_t count = 0;
+    size_t count = 0, length = strlen(section);
     for (size_t i = 0; i < config_option_count; i++) {
-        const char *key = config_options[i].key, *dot = strchr(key, '.');
+        const char *key = config_options[i].key;
         if (config_options[i].not_in_file)
             continue;
-        if (!section)
-            add_name(reader, names, &count, key, dot ? (size_t)(dot - key) : strlen(key));
-        else if (dot && strncmp(key, section, strlen(section)) == 0 && key[strlen(section)] == '.')
-            add_name(reader, names, &count, dot + 1, strlen(dot + 1));
+        if (length && (strncmp(key, section, length) != 0 || key[length] != '.'))
+            continue;
+        const char *name = length ? key + length + 1 : key;
+        add_name(reader, names, &count, name, strcspn(name, "."));
     }
-    if (!section) {
+    if (!length) {
         add_name(reader, names, &count, "upstreams", strlen("upstreams"));
         add_name(reader, names, &count, "warm", strlen("warm"));
     }
@@ -44,25 +44,38 @@ static void known_keys(struct config_reader *reader, const char *section,
 
 /* The value of `key` ("log.level"); NULL: the file does not set it. */
 static const struct config_node *find_key(const struct config_node *root, const char *key) {
-    struct text rest, section = text_cut(text_of(key), '.', &rest);
-    if (!rest.at)
-        return config_map_get(root, key);
-    char name[CONFIG_NAME_SIZE];
-    text_copy(section, name, sizeof name);
-    const struct config_node *map = config_map_get(root, name);
-    return map && map->kind == NODE_MAP ? config_map_get(map, rest.at) : NULL;
+    const struct config_node *node = root;
+    for (struct text name, rest = text_of(key); node && rest.at;) {
+        char word[CONFIG_NAME_SIZE];
+        name = text_cut(rest, '.', &rest);
+        text_copy(name, word, sizeof word);
+        node = node->kind == NODE_MAP ? config_map_get(node, word) : NULL;
+    }
+    return node;
+}
+
+/* Checks the keys of a section and of those in it. False: it is no mapping. */
+static bool check_section(struct config_reader *reader, const struct config_node *node,
+                          const char *section) {
+    const char *known[OPTION_LIMIT + 3], *below[OPTION_LIMIT + 3];
+    known_keys(reader, section, known);
+    if (!config_read_map(reader, node, section, known))
+        return false;
+    for (const struct config_node *child = node->first; child; child = child->next) {
+        if (!config_is_word(child->key, known)) /* config_read_map() has refused it */
+            continue;
+        char path[KEY_PATH_SIZE];
+        snprintf(path, sizeof path, "%s%s%s", section, *section ? "." : "", child->key);
+        known_keys(reader, path, below);
+        if (below[0]) /* `child` is a section */
+            check_section(reader, child, path);
+    }
+    return true;
 }
 
 void config_read_file(struct config_reader *reader, const struct config_node *root) {
-    const char *known[OPTION_LIMIT + 3];
-    known_keys(reader, NULL, known);
-    if (!config_read_map(reader, root, "", known))
+    if (!check_section(reader, root, ""))
         return;
-    for (const struct config_node *child = root->first; child; child = child->next) {
-        known_keys(reader, child->key, known);
-        if (known[0]) /* `child` is a section */
-            config_read_map(reader, child, child->key, known);
-    }
     for (size_t i = 0; i < config_option_count; i++) {
         const struct config_option *option = &config_options[i];
         const struct config_node *node = option->not_in_file ? NULL : find_key(root, option->key);

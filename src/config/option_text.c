@@ -30,7 +30,7 @@ void config_option_variable(const struct config_option *option, char out[static 
 const char *config_option_placeholder(const struct config_option *option) {
     static const char *const by_type[] = {
         [CONFIG_SIZE] = "SIZE",    [CONFIG_DURATION] = "TIME", [CONFIG_COUNT] = "NUMBER",
-        [CONFIG_BOOLEAN] = "BOOL", [CONFIG_CHOICE] = "WORD",
+        [CONFIG_BOOLEAN] = "BOOL", [CONFIG_CHOICE] = "WORD",   [CONFIG_PERCENT] = "PERCENT",
     };
     return option->placeholder ? option->placeholder : by_type[option->type];
 }
@@ -56,8 +56,10 @@ void config_option_format(const struct config_option *option, uint64_t number,
         {"d", 86400000}, {"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}};
     static const struct unit sizes[] = {
         {"TiB", 1ull << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"", 1}};
-    static const struct unit plain[] = {{"", 1}};
-    if (number == 0 || option->type == CONFIG_COUNT)
+    static const struct unit plain[] = {{"", 1}}, percent[] = {{"%", 1}};
+    if (option->type == CONFIG_PERCENT)
+        format_in_units(number, percent, out);
+    else if (number == 0 || option->type == CONFIG_COUNT)
         format_in_units(number, plain, out);
     else if (option->type == CONFIG_SIZE)
         format_in_units(number, sizes, out);
@@ -102,6 +104,7 @@ void config_option_default(const struct config_option *option, char out[static C
     case CONFIG_SIZE:
     case CONFIG_DURATION:
     case CONFIG_COUNT:
+    case CONFIG_PERCENT:
         break;
     }
     uint64_t number =

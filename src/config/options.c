@@ -8,12 +8,16 @@
 #define FIELD(type, member) .offset = offsetof(type, member), .size = sizeof(((type *)0)->member)
 #define SERVER(member)      .group = CONFIG_SERVER, FIELD(struct config_loaded, config.member)
 #define CACHE(member)       .group = CONFIG_CACHE, FIELD(struct config_loaded, config.member)
+#define LIMIT(member)       .group = CONFIG_LIMITS, FIELD(struct config_loaded, config.member)
 #define LOADED(member)      .group = CONFIG_UPSTREAMS, FIELD(struct config_loaded, member)
 #define DEFAULTS(member)    LOADED(defaults.member)
 #define UPSTREAM(member)    .group = CONFIG_UPSTREAM, FIELD(struct upstream_settings, member)
 
 /* Times of the server: http/ counts milliseconds in an int. */
 #define SERVER_TIME .least = 1, .most = INT_MAX
+
+/* A part of something. */
+#define PERCENT .least = 1, .most = 100
 
 /* Timeouts of an upstream. No useful timeout is longer than a day. */
 #define UPSTREAM_TIME .least = 1, .most = 86400000
@@ -205,6 +209,59 @@ const struct config_option config_options[] = {
      .least = 1,
      .most = 10000,
      .help = "connections that fetch blobs at the same time, over all upstreams"},
+
+    {.key = "limits.per_upstream.waiting",
+     .type = CONFIG_COUNT,
+     LIMIT(waiting_per_upstream),
+     .least = 1,
+     .most = 100000,
+     .help = "requests that may wait for one upstream while more than half of all workers are busy",
+     .details = "A further one gets the stale answer, if there is one, else 503."},
+    {.key = "limits.per_upstream.flights",
+     .type = CONFIG_COUNT,
+     LIMIT(flights_per_upstream),
+     .least = 1,
+     .most = 100000,
+     .help = "blobs of one upstream that may be fetched while more than half of max_flights are "
+             "taken",
+     .details = "A request for a further one gets 503."},
+    {.key = "limits.per_client.connections",
+     .type = CONFIG_PERCENT,
+     LIMIT(per_client.connections),
+     PERCENT,
+     .help = "part of max_connections that one client address may hold while more than half of "
+             "them are taken"},
+    {.key = "limits.per_client.requests",
+     .type = CONFIG_PERCENT,
+     LIMIT(per_client.requests),
+     PERCENT,
+     .help = "part of the workers that the requests of one client address may hold while more "
+             "than half of them are busy",
+     .details = "A further request gets 429."},
+    {.key = "limits.per_client.least_rate",
+     .type = CONFIG_SIZE,
+     LIMIT(per_client.least_rate),
+     .most = 1 << 30,
+     .help = "bytes a second that a client must take while all workers are busy; 0: no limit"},
+    {.key = "limits.logins.failures",
+     .type = CONFIG_COUNT,
+     LIMIT(logins.failures),
+     .least = 1,
+     .most = 1000000,
+     .help = "wrong passwords from one client address within limits.logins.within before its "
+             "logins get 429"},
+    {.key = "limits.logins.within",
+     .type = CONFIG_DURATION,
+     LIMIT(logins.within_ms),
+     SERVER_TIME,
+     .help = "time in which wrong passwords are counted"},
+    {.key = "limits.logins.waiting",
+     .type = CONFIG_COUNT,
+     LIMIT(logins.waiting),
+     .least = 1,
+     .most = 100000,
+     .help = "logins that wait for the check of their password at the same time; a further one "
+             "gets 429"},
 
     {TAG_TTL, DEFAULTS(tag_ttl_ms)},
     {CONNECT_TIMEOUT, DEFAULTS(connect_timeout_ms)},

@@ -16,6 +16,7 @@ enum config_type {
     CONFIG_SIZE,
     CONFIG_DURATION,
     CONFIG_COUNT,
+    CONFIG_PERCENT, /* "50%": the number 50; the sign is required */
     CONFIG_BOOLEAN,
     CONFIG_CHOICE,
 };
@@ -24,12 +25,13 @@ enum config_type {
 enum config_group {
     CONFIG_SERVER,
     CONFIG_CACHE,
+    CONFIG_LIMITS,    /* how much of what all share one neighbour may take */
     CONFIG_UPSTREAMS, /* for all upstreams */
     CONFIG_UPSTREAM,  /* of one upstream */
 };
 
 struct config_option {
-    const char *key; /* in the file: "log.level" */
+    const char *key; /* in the file: "log.level"; each dot is one level down */
     enum config_type type;
     enum config_group group;
     bool not_in_file;           /* only flag and variable, whose names are made of `key` too */

@@ -82,6 +82,7 @@ static bool read_number(struct config_reader *reader, const struct config_option
         [CONFIG_SIZE] = "a size",
         [CONFIG_DURATION] = "a duration",
         [CONFIG_COUNT] = "a whole number",
+        [CONFIG_PERCENT] = "a percentage",
     };
     const char *value = scalar(reader, node, path, wanted[option->type]);
     if (!value)
@@ -96,6 +97,10 @@ static bool read_number(struct config_reader *reader, const struct config_option
             return refuse(reader, node, path, value,
                           "is not a duration; write for example 30s, 5m, 168h");
         *out = (uint64_t)ms;
+    } else if (option->type == CONFIG_PERCENT) {
+        struct text rest, number = text_cut(text_of(value), '%', &rest);
+        if (!rest.at || rest.length || !text_to_u64(number, out))
+            return refuse(reader, node, path, value, "is not a percentage; write for example 50%");
     } else if (!text_to_u64(text_of(value), out)) {
         return refuse(reader, node, path, value, "is not a whole number; write for example 4");
     }
@@ -161,6 +166,7 @@ bool config_read_value(struct config_reader *reader, const struct config_option 
     case CONFIG_SIZE:
     case CONFIG_DURATION:
     case CONFIG_COUNT:
+    case CONFIG_PERCENT:
         break;
     }
     uint64_t number;

@@ -224,6 +224,14 @@ uint64_t http_exchange_sent(const struct http_exchange *exchange); /* body bytes
 
 /* ---- the server ---- */
 
+/* What one client address may take while others want it, too (base/pot.h). */
+struct http_client_limits {
+    unsigned connections; /* percent of max_connections, 1 to 100 */
+    unsigned requests;    /* percent of max_workers, 1 to 100 */
+    uint64_t least_rate;  /* bytes a second that a client must take while all workers are taken; 0:
+                             none */
+};
+
 /* Begin with http_server_settings_default() and change what must differ: with a limit or a timeout
  * of 0 a server cannot work. */
 struct http_server_settings {
@@ -238,6 +246,7 @@ struct http_server_settings {
     int idle_timeout_ms;      /* between requests */
     int send_timeout_ms;      /* a client that accepts nothing for so long is cut */
     int grace_ms;             /* how long http_server_run() lets requests finish; may be 0 */
+    struct http_client_limits per_client;
     const char *tls_certificate,
         *tls_key; /* PEM files, read again when they change; NULL: no TLS */
     /* Answers one request; called on worker threads, many at once. If it begins no response, the

@@ -59,6 +59,7 @@ struct http_server_settings http_server_settings_default(void) {
         .idle_timeout_ms = 120 * 1000,
         .send_timeout_ms = 60 * 1000,
         .grace_ms = 30 * 1000,
+        .per_client = {.connections = 50, .requests = 50, .least_rate = 16 << 10},
     };
 }
 

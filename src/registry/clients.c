@@ -49,6 +49,10 @@ struct clients {
     long hashing, hashing_most;
 };
 
+struct clients_limits clients_limits_default(void) {
+    return (struct clients_limits){.failures = 10, .within_ms = 60 * 1000, .waiting = 16};
+}
+
 struct clients *clients_new(const char *htpasswd_file, struct error *error) {
     struct clients *clients = calloc(1, sizeof *clients);
     if (!clients || !(clients->file = strdup(htpasswd_file))) {

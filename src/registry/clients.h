@@ -17,10 +17,21 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include "base/error.h"
 #include "base/text.h"
 
 struct clients;
+
+/* What clients that log in may cost. */
+struct clients_limits {
+    unsigned failures; /* wrong passwords from one address within `within_ms` before it must wait */
+    int64_t within_ms;
+    unsigned waiting; /* requests that wait for a password's hash at the same time */
+};
+
+/* The limits with every default. */
+struct clients_limits clients_limits_default(void);
 
 /* ERROR_INVALID names the file, the line, and the right form. */
 struct clients *clients_new(const char *htpasswd_file, struct error *error);

@@ -27,6 +27,14 @@ static void test_an_empty_file_gives_the_documented_defaults(void **state) {
         assert_int_equal(config->manifest_memory, 8 << 20);
         assert_int_equal(config->max_flights, 512);
         assert_int_equal(config->connections_total, 64);
+        assert_int_equal(config->waiting_per_upstream, 256);
+        assert_int_equal(config->flights_per_upstream, 128);
+        assert_int_equal(config->per_client.connections, 50);
+        assert_int_equal(config->per_client.requests, 50);
+        assert_int_equal(config->per_client.least_rate, 16 << 10);
+        assert_int_equal(config->logins.failures, 10);
+        assert_int_equal(config->logins.within_ms, 60000);
+        assert_int_equal(config->logins.waiting, 16);
         assert_int_equal(config->max_size, 0);
         assert_int_equal(config->max_age_ms, 0);
         assert_int_equal(config->min_free, 0);

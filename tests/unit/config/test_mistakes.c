@@ -27,6 +27,22 @@ static void test_each_mistake_is_reported_with_its_place(void **state) {
          "stall_timeout, first_byte_timeout, connections, max_connections, keep_deleted, "
          "range_fill, prefetch, credentials\n"},
         {"default_upstream: a.example\n", NULL},
+        {"limits: {per_upstrem: {waiting: 1}}\n",
+         "f.yaml:1:10: limits.per_upstrem: unknown key \"per_upstrem\"; did you mean "
+         "per_upstream?\n"},
+        {"limits:\n  logins: {failure: 1}\n",
+         "f.yaml:2:12: limits.logins.failure: unknown key \"failure\"; did you mean failures?\n"},
+        {"limits: {waiting: 1}\n",
+         "f.yaml:1:10: limits.waiting: unknown key \"waiting\"; possible keys: per_upstream, "
+         "per_client, logins\n"},
+        {"limits: {logins: {within: 1s, within: 2s}}\n",
+         "f.yaml:1:31: limits.logins.within: appears twice; first on line 1\n"},
+        {"limits: 50%\n",
+         "f.yaml:1:9: limits: expected a mapping (key: value), found a single value\n"},
+        {"limits: {per_client: 50%}\n", "f.yaml:1:22: limits.per_client: expected a mapping (key: "
+                                        "value), found a single value\n"},
+        {"limits: {per_client: {requests: {a: b}}}\n",
+         "f.yaml:1:33: limits.per_client.requests: expected a percentage, found a mapping\n"},
         {"grace: 1s\nmax_age: 1h\ngrace: 2s\n",
          "f.yaml:3:1: grace: appears twice; first on line 1\n"},
         {"log: {level: info, level: info}\n",
@@ -75,6 +91,19 @@ static void test_each_mistake_is_reported_with_its_place(void **state) {
          "f.yaml:1:14: max_flights: \"many\" is not a whole number; write for example 4\n"},
         {"max_flights: -1\n",
          "f.yaml:1:14: max_flights: \"-1\" is not a whole number; write for example 4\n"},
+        {"limits: {per_client: {requests: 50}}\n",
+         "f.yaml:1:33: limits.per_client.requests: \"50\" is not a percentage; write for example "
+         "50%\n"},
+        {"limits: {per_client: {requests: 5%0%}}\n",
+         "f.yaml:1:33: limits.per_client.requests: \"5%0%\" is not a percentage; write for example "
+         "50%\n"},
+        {"limits: {per_client: {requests: 0%}}\n",
+         "f.yaml:1:33: limits.per_client.requests: \"0%\" is too small; the minimum is 1%\n"},
+        {"limits: {per_client: {connections: 101%}}\n",
+         "f.yaml:1:36: limits.per_client.connections: \"101%\" is too large; the maximum is "
+         "100%\n"},
+        {"limits: {per_upstream: {waiting: 0}}\n",
+         "f.yaml:1:34: limits.per_upstream.waiting: \"0\" is too small; the minimum is 1\n"},
         {"connections: 17\n", "f.yaml:1:14: connections: \"17\" is too large; the maximum is 16\n"},
         {"upstreams: [{host: a.example, connections: 17}]\n",
          "f.yaml:1:44: upstreams[0].connections: \"17\" is too large; the maximum is 16\n"},

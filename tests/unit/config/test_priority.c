@@ -15,13 +15,20 @@
 
 static void test_flag_over_environment_over_file_over_default(void **state) {
     struct bench *bench = *state;
-    const char *const environment[] = {
-        "HOME=/h",     "TARN_TAG_TTL=3m",    "TARN_LOG_LEVEL=warn", "TARN_MAX_SIZE=3",
-        "TARN_GRACE=", "TARN_LISTEN=:1, :2", "TARN_PREFETCH=on",    NULL};
+    const char *const environment[] = {"HOME=/h",
+                                       "TARN_TAG_TTL=3m",
+                                       "TARN_LOG_LEVEL=warn",
+                                       "TARN_MAX_SIZE=3",
+                                       "TARN_GRACE=",
+                                       "TARN_LISTEN=:1, :2",
+                                       "TARN_PREFETCH=on",
+                                       "TARN_LIMITS_PER_CLIENT_REQUESTS=7%",
+                                       NULL};
     give_flags(bench, "--max-size=4", "--log-level", "error", "--pin", "a/**,b", "--pin=c",
-               "--keep-deleted", "--range-fill=false");
+               "--keep-deleted", "--range-fill=false", "--limits-per-upstream-waiting=9");
     const char *text = "tag_ttl: 2m\nmax_size: 2\nlog: {level: debug}\ngrace: 2s\nlisten: ':9'\n"
-                       "max_age: 2h\npin: [z]\n";
+                       "max_age: 2h\npin: [z]\n"
+                       "limits: {per_client: {requests: 8%}, per_upstream: {waiting: 8}}\n";
     bench->environment = environment;
     const struct config *config = load(bench, text);
     assert_int_equal(upstream(config, "quay.io")->tag_ttl_ms, 180000); /* environment */
@@ -30,6 +37,8 @@ static void test_flag_over_environment_over_file_over_default(void **state) {
     assert_int_equal(config->grace_ms, 2000);          /* file: an empty variable is unset */
     assert_int_equal(config->max_age_ms, 7200000);     /* file */
     assert_int_equal(config->idle_timeout_ms, 120000); /* default */
+    assert_int_equal(config->per_client.requests, 7);  /* environment */
+    assert_int_equal(config->waiting_per_upstream, 9); /* flag */
     assert_int_equal(config->listen_count, 2);
     assert_string_equal(config->listen[1], ":2");
     assert_string_equal(config->pin[0], "a/**");

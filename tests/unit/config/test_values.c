@@ -23,6 +23,10 @@ static void test_every_kind_of_value_is_read(void **state) {
              "max_age: 168h\n"
              "pin: ['docker.io/library/**', \"ghcr.io/org/app:1.*\"]\n"
              "max_flights: 7\n"
+             "limits:\n"
+             "  per_upstream: {waiting: 3, flights: 4}\n"
+             "  per_client: {connections: 100%%, requests: 1%%, least_rate: 0}\n"
+             "  logins:\n    failures: 5\n    within: 2m\n    waiting: 6\n"
              "prefetch: yes\n"
              "range_fill: false\n"
              "tag_ttl: 0\n"
@@ -41,6 +45,14 @@ static void test_every_kind_of_value_is_read(void **state) {
     assert_string_equal(config->pin[1], "ghcr.io/org/app:1.*");
     assert_null(config->pin[2]);
     assert_int_equal(config->max_flights, 7);
+    assert_int_equal(config->waiting_per_upstream, 3);
+    assert_int_equal(config->flights_per_upstream, 4);
+    assert_int_equal(config->per_client.connections, 100);
+    assert_int_equal(config->per_client.requests, 1);
+    assert_int_equal(config->per_client.least_rate, 0);
+    assert_int_equal(config->logins.failures, 5);
+    assert_int_equal(config->logins.within_ms, 120000);
+    assert_int_equal(config->logins.waiting, 6);
     assert_int_equal(config->log_level, LOG_DEBUG);
     assert_int_equal(config->log_format, LOG_JSON);
     assert_string_equal(config->tls_certificate, ca);

@@ -1,0 +1,32 @@
+/* Shares of a pot that bind only while the pot is scarce. */
+#include "base/pot.h"
+
+#include <assert.h>
+
+void pot_init(struct pot *pot, unsigned capacity) {
+    pot->capacity = capacity;
+    atomic_init(&pot->taken, 0);
+}
+
+void pot_take(struct pot *pot) {
+    atomic_fetch_add_explicit(&pot->taken, 1, memory_order_relaxed);
+}
+
+void pot_give_back(struct pot *pot) {
+    unsigned before = atomic_fetch_sub_explicit(&pot->taken, 1, memory_order_relaxed);
+    assert(before > 0);
+    (void)before;
+}
+
+bool pot_is_scarce(const struct pot *pot) {
+    return atomic_load_explicit(&pot->taken, memory_order_relaxed) > pot->capacity / 2;
+}
+
+bool pot_may_take(const struct pot *pot, unsigned held, unsigned share) {
+    return held < share || !pot_is_scarce(pot);
+}
+
+unsigned pot_share(const struct pot *pot, unsigned percent) {
+    unsigned share = (unsigned)((unsigned long long)pot->capacity * percent / 100);
+    return share ? share : 1;
+}

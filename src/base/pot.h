@@ -1,0 +1,40 @@
+/*
+ * A pot that many neighbours take from, and the shares (bulkheads) that keep one of them from
+ * emptying it.
+ *
+ * A pot is what all share: the workers, the connections, the flights. A neighbour is whoever takes
+ * from it: a client's address, an upstream. Each neighbour has a share of the pot. The share binds
+ * only while the pot is more than half taken. So one busy neighbour gets all that nobody else
+ * wants, and a neighbour that comes later still finds its part.
+ *
+ * A pot does not know who holds what. The caller counts what each neighbour holds, under a lock of
+ * its own or in an atomic.
+ *
+ * Threads: any. Two neighbours that ask at the same moment may both be allowed, so a share may be
+ * exceeded by as many as ask at once.
+ */
+#ifndef BASE_POT_H
+#define BASE_POT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+struct pot {
+    unsigned capacity; /* how much there is to take; constant */
+    atomic_uint taken;
+};
+
+void pot_init(struct pot *pot, unsigned capacity);
+void pot_take(struct pot *pot);      /* takes one; does not ask whether one is left */
+void pot_give_back(struct pot *pot); /* one that was taken */
+
+/* Whether more than half of the pot is taken. */
+bool pot_is_scarce(const struct pot *pot);
+
+/* Whether a neighbour that holds `held` of the pot may take one more. */
+bool pot_may_take(const struct pot *pot, unsigned held, unsigned share);
+
+/* A share of `percent` of the pot, which is at least 1. */
+unsigned pot_share(const struct pot *pot, unsigned percent);
+
+#endif
