@@ -100,6 +100,20 @@ static void prefetch(struct question *question) {
     manifest_finish(&manifest);
 }
 
+/* Pins again the blobs that the document names, now that the store holds it: a renewal of the pins
+ * that did not find it yet may have dropped theirs. */
+static void pin_named(struct question *question, const struct document *document) {
+    struct pins *pins = question->cache->upkeep->pins;
+    struct manifest manifest;
+    if (!pins || !manifest_parse(document->bytes, document->length, &manifest, NULL))
+        return;
+    for (size_t i = 0; i < manifest.count; i++) {
+        if (manifest.descriptors[i].role != DESCRIPTOR_SUBJECT)
+            pins_add(pins, &question->repository.name, &manifest.descriptors[i].digest);
+    }
+    manifest_finish(&manifest);
+}
+
 /* The answer stands even if the document cannot be kept. */
 static void store_document(struct question *question) {
     struct cache *cache = question->cache;
@@ -110,6 +124,7 @@ static void store_document(struct question *question) {
         space_record_unkept(&cache->upkeep->space, space_unkept_reason(&error), 0, &error);
     else if (!question->reference.is_digest)
         keep_tag(question, question->document);
+    pin_named(question, question->document);
 }
 
 static void delete_tag(struct question *question) {

@@ -76,6 +76,7 @@ def pull(tarn, name):
     for blob in [document["config"], *document["layers"]]:
         assert digest_of(tarn.blob(repository, blob["digest"]).body) == blob["digest"]
         tarn.wait_cached(repository, blob["digest"])
+    tarn.settle()
 
 
 class Cache:

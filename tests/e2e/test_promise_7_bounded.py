@@ -330,6 +330,7 @@ def pull_image(tarn, upstream, repository, tag):
         pull(tarn, upstream, entry["digest"], repository)
         tarn.wait_cached(repository, entry["digest"])
         digests.append(entry["digest"])
+    tarn.settle()
     return digests
 
 

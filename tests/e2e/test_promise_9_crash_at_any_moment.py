@@ -43,6 +43,7 @@ def test_what_was_complete_survives_kill_9(tarn, upstream, image):
     tarn.manifest("org/app", "1")
     assert tarn.get(PATH).body == BLOB
     tarn.wait_cached("org/app", DIGEST)
+    tarn.settle()
     tarn.kill()
     upstream.refuse()
     started = time.monotonic()

@@ -5,6 +5,7 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 
 from kit.client import Download, fetch
@@ -150,6 +151,17 @@ class Tarn:
         file = self.root / "blobs" / algorithm / name[:2] / name
         wait_until(lambda: file.exists() and "hit" in self.head(path).cache_status,
                    f"{digest} to be cached", pause=0.05)
+
+    def settle(self):
+        """
+        Waits until every manifest that was answered is stored. tarn stores it after the answer; an
+        order over the socket waits for that.
+        """
+        with socket.socket(socket.AF_UNIX) as order:
+            order.connect(str(self.root / "tarn.sock"))
+            order.sendall(b"GET /tarn/v1/du HTTP/1.1\r\nHost: tarn\r\nConnection: close\r\n\r\n")
+            while order.recv(65536):
+                pass
 
     def peak_memory(self):
         """The most resident bytes so far."""
