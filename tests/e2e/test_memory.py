@@ -14,9 +14,9 @@ import pytest
 
 from kit.client import read_to_end
 from kit.content import KIB, MIB, digest_of, noise
-from kit.processes import accepts, run, wait_until
+from kit.processes import wait_until
 from kit.release import release_build
-from kit.tarn import Tarn
+from kit.tarn import Tarn, TlsTarn, self_signed
 
 pytestmark = pytest.mark.slow
 
@@ -121,17 +121,8 @@ def test_nine_thousand_idle_connections(tarn, connect):
     assert tarn.metrics()["tarn_client_connections"] >= count
 
 
-class TlsTarn(Tarn):
-    """Counts as ready when it accepts connections, because plain HTTP gets no response."""
-
-    def _is_ready(self):
-        return accepts(self.port)
-
-
 def test_four_hundred_idle_connections_with_tls(program, tmp_path):
-    certificate, key = tmp_path / "tls.crt", tmp_path / "tls.key"
-    run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-         "-nodes", "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=localhost"])
+    certificate, key = self_signed(tmp_path)
     context = ssl.create_default_context(cafile=certificate)
     context.check_hostname = False
     tarn = TlsTarn(release_build(program), tmp_path / "tarn", {

@@ -14,6 +14,7 @@ class Fault:
     drop: bool = False           # closed without a byte
     reset: bool = False          # RST without a byte
     black_hole: bool = False     # no response, ever
+    takeover: Optional[Callable] = None  # gets the connection and a function that says when to stop
     status: Optional[int] = None  # this status, with `headers` and `body`
     headers: dict = field(default_factory=dict)
     body: bytes = b""
@@ -34,7 +35,8 @@ class Fault:
     reset_after: Optional[int] = None  # RST after so many bytes
     hold_after: Optional[int] = None   # silent after so many bytes, until `gate` is set
     gate: Optional[threading.Event] = None
-    bytes_per_second: Optional[int] = None
+    bytes_per_second: Optional[float] = None
+    piece: Optional[int] = None  # so many bytes at a time
     extra: bytes = b""           # sent after the announced end
 
 

@@ -8,7 +8,6 @@ remove images from it. In some rounds tarn is killed or restarted.
 
 import itertools
 import json
-import os
 import pathlib
 import random
 import shutil
@@ -112,7 +111,7 @@ class Chaos:
             "upstreams": [{"host": "origin.test", "url": self.proxy.url, "default": True,
                            "tag_ttl": "0", "connect_timeout": "1s", "stall_timeout": "1s",
                            "first_byte_timeout": "2s"}]})
-        self.descriptors_at_start = self.figures()["descriptors"]
+        self.descriptors_at_start = self.tarn.figures()["descriptors"]
         self.warm = None  # the figures after warming up
 
     def _small_disk(self):
@@ -241,12 +240,12 @@ class Chaos:
         self._command("verify")
         wait_settled(self.tarn.root, LIMIT)
         self._wait_bounded(self._left_partials, 0, "files of finished blobs in partial/")
-        self._wait_bounded(lambda: self.figures()["descriptors"],
+        self._wait_bounded(lambda: self.tarn.figures()["descriptors"],
                            self.descriptors_at_start + DESCRIPTORS_MORE, "descriptors")
         # An open file would hold the space of an evicted blob.
         self._wait_nothing_open()
         if not is_sanitized(self.program):
-            self._wait_bounded(lambda: self.figures()["resident"], RESIDENT_MAX, "resident bytes")
+            self._wait_bounded(lambda: self.tarn.figures()["resident"], RESIDENT_MAX, "resident bytes")
         if self.warm:
             self._is_flat()
 
@@ -278,7 +277,7 @@ class Chaos:
 
     def _wait_nothing_open(self):
         def still_open():
-            return [name for name in self._open_files() if "/partial/" in name or "/blobs/" in name]
+            return [name for name in self.tarn.open_files() if "/partial/" in name or "/blobs/" in name]
 
         try:
             wait_until(lambda: not still_open(), "files of the cache to be closed", 8, pause=0.1)
@@ -290,32 +289,17 @@ class Chaos:
         if is_sanitized(self.program):
             return
         for name, more in FLAT.items():
-            self._wait_bounded(lambda name=name: self.figures()[name], self.warm[name] + more,
+            self._wait_bounded(lambda name=name: self.tarn.figures()[name], self.warm[name] + more,
                                f"{name} after {self.warm[name]}")
 
     def _left_partials(self):
         """Files in partial/, where none may be, because every blob is complete by now."""
         return sum(path.is_file() for path in (self.tarn.root / "partial").rglob("*"))
 
-    def _open_files(self):
-        """The target of each descriptor: socket, file, pipe…"""
-        found, folder = [], f"/proc/{self.tarn.process.pid}/fd"
-        for name in os.listdir(folder):
-            try:
-                found.append(os.readlink(f"{folder}/{name}").partition(":[")[0])
-            except OSError:
-                pass  # closed meanwhile
-        return found
-
     # ---- reports
 
-    def figures(self):
-        """The figures that must not grow. Memory files count as resident."""
-        return {"resident": self.tarn.memory(), "descriptors": len(self._open_files()),
-                "threads": len(os.listdir(f"/proc/{self.tarn.process.pid}/task"))}
-
     def line(self, plan):
-        figures = self.figures()
+        figures = self.tarn.figures()
         answers = " ".join(f"{status}={times}" for status, times in sorted(self.answers.items()))
         return (f"{plan}: {self.bytes_checked >> 20} MiB checked; answers {answers}; "
                 f"{sum(self.proxy.befallen.values())} faults; "
@@ -334,7 +318,7 @@ class Chaos:
 
     def summary(self, minutes):
         """The table of the whole run; tarn has to run still."""
-        last, faults = self.figures(), self.proxy.befallen
+        last, faults = self.tarn.figures(), self.proxy.befallen
         commands = {name[5:]: times for name, times in sorted(self.counts.items())
                     if name.startswith("tarn ")}
         answers = self.answers
@@ -391,7 +375,7 @@ def run_rounds(program, origin, directory, seed, rounds=None, minutes=None, tell
             except AssertionError as wrong:
                 raise Wrong(f"seed {seed}, {plan}: {wrong}") from wrong
             if lived == CYCLE:
-                chaos.warm = chaos.figures()
+                chaos.warm = chaos.tarn.figures()
             if tell:
                 tell(chaos, plan)
         try:

@@ -165,6 +165,12 @@ class ScriptedRegistry:
             self.requests.clear()
             self.connections = 0
 
+    def forget_ended(self, path="."):
+        """Forgets the requests that match and have their whole response."""
+        with self.lock:
+            self.requests = [request for request in self.requests
+                             if not request.ended or not re.search(path, request.target)]
+
     def most_at_once(self, path):
         """The largest number of responses to matching requests at the same time."""
         moments = []
@@ -292,6 +298,9 @@ class ScriptedRegistry:
     def _answer(self, connection, request, body, fault):
         if fault.black_hole:
             self.stopping.wait()
+            raise _Gone
+        if fault.takeover:
+            fault.takeover(connection, self.stopping.is_set)
             raise _Gone
         if fault.delay:
             self.stopping.wait(fault.delay)
@@ -476,7 +485,7 @@ class ScriptedRegistry:
                 held = True
                 if self.stopping.is_set():
                     raise _Gone
-            end = min([position + PIECE, len(content)]
+            end = min([position + (fault.piece or PIECE), len(content)]
                       + [stop for stop in stops if stop > position])
             piece = view[position:end]
             if fault.bytes_per_second:

@@ -10,7 +10,7 @@ import subprocess
 
 from kit.client import Download, fetch
 from kit.content import OCI_INDEX, OCI_MANIFEST
-from kit.processes import Program, free_port, run, wait_until
+from kit.processes import Program, accepts, free_port, run, wait_until
 from kit.yaml_text import yaml_text
 
 LEAKS = pathlib.Path(__file__).with_name("leaks.supp")
@@ -179,9 +179,39 @@ class Tarn:
                 pass  # closed meanwhile
         return self._memory("VmRSS") + held
 
+    def open_files(self):
+        """The target of each of its descriptors: socket, file, pipe…"""
+        found, folder = [], f"/proc/{self.process.pid}/fd"
+        for name in os.listdir(folder):
+            try:
+                found.append(os.readlink(f"{folder}/{name}").partition(":[")[0])
+            except OSError:
+                pass  # closed meanwhile
+        return found
+
+    def figures(self):
+        """The figures that must not grow. Memory files count as resident."""
+        return {"resident": self.memory(), "descriptors": len(self.open_files()),
+                "threads": len(os.listdir(f"/proc/{self.process.pid}/task"))}
+
     def _memory(self, name):
         with open(f"/proc/{self.process.pid}/status", encoding="ascii") as file:
             return int(re.search(rf"{name}:\s+(\d+) kB", file.read()).group(1)) << 10
+
+
+class TlsTarn(Tarn):
+    """Speaks TLS, so it counts as ready when it accepts connections: plain HTTP gets no answer."""
+
+    def _is_ready(self):
+        return accepts(self.port)
+
+
+def self_signed(directory):
+    """The files of a new certificate for localhost and of its key."""
+    certificate, key = directory / "tls.crt", directory / "tls.key"
+    run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+         "-nodes", "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=localhost"])
+    return certificate, key
 
 
 def tarn_command(program, *arguments, home, check=False, environment=None):
