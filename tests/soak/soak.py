@@ -1,4 +1,4 @@
-"""Runs rounds of chaos until the time is over; script/soak starts it."""
+"""Runs rounds of chaos, or bad neighbours, until the time is over; script/soak starts it."""
 
 import argparse
 import os
@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 
+from hostile import run_hostile
 from kit.origin import Origin
 from kit.rounds import FLAT, LIMIT, Wrong, run_rounds
 
@@ -29,15 +30,22 @@ def main():
     options = argparse.ArgumentParser(prog="script/soak", description=__doc__)
     options.add_argument("--minutes", type=float, default=10, help="how long (default: 10)")
     options.add_argument("--seed", type=int, help="repeats what this seed did (default: any)")
+    options.add_argument("--hostile", action="store_true",
+                         help="all bad neighbours at once beside ordinary clients instead")
+    options.add_argument("--only", default="", help="with --hostile: some attacks, A,B,…")
     options.add_argument("--tarn", default=os.environ.get("TARN"), help="the program")
     chosen = options.parse_args()
+    program = str(pathlib.Path(chosen.tarn).resolve())
+    if chosen.hostile:
+        return run_hostile(program, tempfile.mkdtemp(prefix="tarn-soak-"), chosen.minutes,
+                           [name for name in chosen.only.split(",") if name])
     seed = random.SystemRandom().randrange(1 << 31) if chosen.seed is None else chosen.seed
     directory = pathlib.Path(tempfile.mkdtemp(prefix="tarn-soak-"))
     origin = Origin(directory / "origin")
     print(f"seed {seed}, {chosen.minutes:g} minutes", flush=True)
     try:
-        chaos = run_rounds(str(pathlib.Path(chosen.tarn).resolve()), origin, directory / "tarn",
-                           seed, minutes=chosen.minutes, tell=Progress())
+        chaos = run_rounds(program, origin, directory / "tarn", seed,
+                           minutes=chosen.minutes, tell=Progress())
     except Wrong as wrong:
         print(f"{wrong}\nlogs and cache: {directory}\n"
               f"again: script/soak --seed {seed} --minutes {chosen.minutes:g}", file=sys.stderr)
