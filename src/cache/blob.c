@@ -3,6 +3,7 @@
 #include "cache/ask.h"
 #include "cache/cache_private.h"
 #include "cache/question.h"
+#include "cache/waiting.h"
 #include "store/blobs.h"
 #include "store/records.h"
 
@@ -108,10 +109,14 @@ static bool permit(struct cache *cache, struct flight *flight, const struct repo
     enum cache_outcome ignored;
     if (flight_wait_permission(flight, repository, &found, error))
         return true;
-    if (found || !ask_head(cache, repository, digest, &size, &ignored, error))
+    if (found)
         return false;
-    flight_add_source(flight, repository);
-    return true;
+    waiting_end(cache, repository->upstream); /* a question counts for itself */
+    bool ok = ask_head(cache, repository, digest, &size, &ignored, error);
+    waiting_go_on(cache, repository->upstream);
+    if (ok)
+        flight_add_source(flight, repository);
+    return ok;
 }
 
 /* The range to be fetched first, with its numbers limited, so that their sum cannot overflow. */
@@ -141,11 +146,21 @@ static bool follow(struct cache *cache, struct flight *flight, bool linked,
     return true;
 }
 
+/* The request begins to wait for the flight. A flight whose bytes are coming makes nobody wait for
+ * long. */
+static bool begin_to_wait(struct cache *cache, struct upstream *upstream,
+                          const struct digest *digest, struct error *error) {
+    if (!flights_is_moving(cache->flights, digest))
+        return waiting_begin(cache, upstream, error);
+    waiting_go_on(cache, upstream);
+    return true;
+}
+
 /* Joins or starts the flight of a cold blob and follows it. `linked`: the repository is known to
- * hold the blob. */
-static bool open_flight(struct cache *cache, const struct repository *repository,
-                        const struct blob_range *range, bool linked, struct cache_blob *blob,
-                        struct error *error) {
+ * hold the blob. The request counts as waiting. */
+static bool enter_flight(struct cache *cache, const struct repository *repository,
+                         const struct blob_range *range, bool linked, struct cache_blob *blob,
+                         struct error *error) {
     bool started;
     const struct blob_range first = clamp_range(range);
     const struct flight_wish wish = {repository, &blob->digest, &first};
@@ -154,6 +169,8 @@ static bool open_flight(struct cache *cache, const struct repository *repository
         return false;
     blob->outcome = started ? CACHE_MISS : CACHE_JOINED;
     blob->store = cache->store;
+    blob->cache = cache;
+    blob->upstream = repository->upstream;
     if (follow(cache, flight_reader_flight(reader), linked, repository, blob, error)) {
         blob->reader = reader;
         return true;
@@ -166,6 +183,16 @@ static bool open_flight(struct cache *cache, const struct repository *repository
         slot_put_absent(cache, key, error, false, cache->negative_ttl_ms);
     }
     return false;
+}
+
+static bool open_flight(struct cache *cache, const struct repository *repository,
+                        const struct blob_range *range, bool linked, struct cache_blob *blob,
+                        struct error *error) {
+    if (!begin_to_wait(cache, repository->upstream, &blob->digest, error))
+        return false;
+    bool ok = enter_flight(cache, repository, range, linked, blob, error);
+    waiting_end(cache, repository->upstream);
+    return ok;
 }
 
 /* Whether upstream said a moment ago that the repository does not hold the blob. */
@@ -217,10 +244,42 @@ void cache_blob_want(struct cache_blob *blob, uint64_t first, uint64_t end, bool
         flight_reader_want(blob->reader, first, end, whole);
 }
 
+/* A reader that waits for bytes. */
+struct blob_wait {
+    struct cache_blob *blob;
+    const struct cancel *cancel; /* the caller's */
+    bool crowded;                /* the reader must make room for those who wait for others */
+};
+
+/* Called when nothing has come for the reader for a while. */
+static bool may_wait_on(void *context) {
+    struct blob_wait *wait = context;
+    const struct cache_blob *blob = wait->blob;
+    if (!cancel_check(wait->cancel, NULL))
+        return false;
+    wait->crowded = waiting_is_crowded(blob->cache, blob->upstream) &&
+                    !flight_is_moving(flight_reader_flight(blob->reader));
+    return !wait->crowded;
+}
+
+/* As flight_reader_wait(); and ERROR_BUSY if no bytes come and more than their share of readers
+ * wait for the upstream. */
+static bool wait_for_bytes(struct cache_blob *blob, uint64_t offset, struct flight_bytes *bytes,
+                           const struct cancel *cancel, struct error *error) {
+    struct blob_wait wait = {blob, cancel, false};
+    const struct cancel both = {.is_wanted = may_wait_on, .context = &wait};
+    waiting_go_on(blob->cache, blob->upstream);
+    bool ok = flight_reader_wait(blob->reader, offset, bytes, &both, error);
+    waiting_end(blob->cache, blob->upstream);
+    if (!ok && wait.crowded)
+        return waiting_refuse(blob->cache, blob->upstream, error);
+    return ok;
+}
+
 bool cache_blob_wait(struct cache_blob *blob, uint64_t offset, uint64_t *end,
                      const struct cancel *cancel, struct error *error) {
     struct flight_bytes bytes = {blob->fd, blob->size, blob->must_copy};
-    bool ok = !blob->reader || flight_reader_wait(blob->reader, offset, &bytes, cancel, error);
+    bool ok = !blob->reader || wait_for_bytes(blob, offset, &bytes, cancel, error);
     blob->fd = bytes.fd;
     blob->must_copy = bytes.must_copy;
     *end = bytes.end;

@@ -30,6 +30,7 @@ struct cache *cache_new(const struct cache_settings *settings, struct upkeep *up
     const struct flights_settings flights_settings = {
         .max_flights = settings->max_flights,
         .max_connections = settings->max_connections,
+        .flights_per_upstream = settings->flights_per_upstream,
         .patience_ms = settings->patience_ms,
     };
     cache->flights = flights_new(upkeep, &flights_settings);
@@ -42,8 +43,13 @@ struct cache *cache_new(const struct cache_settings *settings, struct upkeep *up
     cache->document_memory = settings->document_memory;
     cache->negative_ttl_ms = settings->negative_ttl_ms;
     cache->stale_after_ms = settings->stale_after_ms;
+    cache->waiting_per_upstream = settings->waiting_per_upstream;
     cache->pulled_bytes = metric_get(METRIC_COUNTER, "registry_proxy_pulled_bytes_total",
                                      "Bytes pulled from upstreams.", "type=\"manifest\"");
+    cache->refused = metric_get(
+        METRIC_COUNTER, "tarn_refused_total",
+        "Requests and connections that were refused or cut to protect others, by reason.",
+        "reason=\"upstream_waiting\"");
     cache->uses_round = 1; /* a new document's round is 0: its use is not noted */
     if (getrandom(&cache->slots_secret, sizeof cache->slots_secret, GRND_NONBLOCK) < 0)
         cache->slots_secret.parts[0] = (uint64_t)clock_us(); /* still a correct table */
@@ -87,7 +93,14 @@ void cache_settle(struct cache *cache) {
     lock_release(&cache->questions_lock);
 }
 
+void cache_set_workers(struct cache *cache, const struct pot *workers) {
+    cache->workers = workers;
+}
+
 void cache_update_metrics(struct cache *cache) {
+    metric_set(metric_get(METRIC_GAUGE, "tarn_requests_waiting",
+                          "Requests of clients that wait for an upstream.", ""),
+               atomic_load(&cache->waiting));
     space_update_metrics(&cache->upkeep->space);
 }
 

@@ -25,6 +25,7 @@
 #include <stdint.h>
 #include "base/cancel.h"
 #include "base/error.h"
+#include "base/pot.h"
 #include "cache/flight/flight.h"
 #include "oci/digest.h"
 #include "oci/reference.h"
@@ -53,6 +54,10 @@ struct cache_settings cache_settings_default(void);
 /* A cache on the upkeep's store. `upkeep` must outlive the cache; so must every upstream passed in.
  * NULL when out of memory. */
 struct cache *cache_new(const struct cache_settings *settings, struct upkeep *upkeep);
+
+/* The pot of the workers that clients' requests run on. Called before the first request; without it
+ * waiting_per_upstream binds nobody. `workers` outlives all requests. */
+void cache_set_workers(struct cache *cache, const struct pot *workers);
 
 /* Sets the gauges of the cache. */
 void cache_update_metrics(struct cache *cache);
@@ -156,12 +161,16 @@ struct cache_blob {
     struct store *store;
     struct digest digest;
     struct flight_reader *reader; /* NULL: the blob is in the store, complete and verified */
+    /* Of a blob with a reader: */
+    struct cache *cache;
+    struct upstream *upstream; /* that clients wait for */
 };
 
 /*
  * Opens a blob for reading. A cold blob is requested from upstream; the function returns as soon as
  * the first response head tells the size, or tells that the size is known only at the end. A range
  * outside of the blob is no error here: the size is then known, and the caller checks the range.
+ * ERROR_BUSY: too many flights, or the upstream has its share of flights or of waiting requests.
  */
 bool cache_blob_open(struct cache *cache, const struct repository *repository,
                      const struct digest *digest, const struct blob_range *range,
@@ -176,7 +185,8 @@ void cache_blob_want(struct cache_blob *blob, uint64_t first, uint64_t end, bool
  * Waits until bytes at `offset` may be sent; *end says up to where (exclusive). Past the last byte
  * of a blob of unknown size *end == offset. False: the flight failed (wrong bytes, upstream gave
  * up): a caller that has begun to send a body must cut the connection. `cancel` (may be NULL) is
- * checked about once a second while there is nothing to send.
+ * checked about once a second while there is nothing to send. ERROR_BUSY: nothing comes, and the
+ * upstream has its share of waiting requests.
  */
 bool cache_blob_wait(struct cache_blob *blob, uint64_t offset, uint64_t *end,
                      const struct cancel *cancel, struct error *error);

@@ -8,6 +8,7 @@
 #include "base/lock.h"
 #include "base/thread.h"
 #include "cache/cache_private.h"
+#include "cache/waiting.h"
 
 enum { STORING_LIMIT = 16 }; /* answers that wait for the disk */
 
@@ -146,6 +147,7 @@ static void wait_for_answer(struct cache *cache, const struct question *question
 bool question_ask(struct cache *cache, const struct inquiry *inquiry,
                   struct question_result *result, struct error *error) {
     const char *host = inquiry->repository->name.host;
+    struct upstream *upstream = inquiry->repository->upstream;
     char key[KEY_SIZE];
     /* A HEAD and a GET of the same document are two questions. */
     snprintf(key, sizeof key, "%.*s%s", KEY_SIZE - 3, inquiry->key, inquiry->is_head ? " ?" : "");
@@ -156,13 +158,19 @@ bool question_ask(struct cache *cache, const struct inquiry *inquiry,
         result->joined = true;
         return result->document != NULL;
     }
+    if (!waiting_begin(cache, upstream, error)) {
+        lock_release(&cache->questions_lock);
+        return false;
+    }
     struct question *question =
         atomic_load(&cache->stopping) ? NULL : join(cache, key, inquiry, &result->joined);
     if (!question) {
+        waiting_end(cache, upstream);
         lock_release(&cache->questions_lock);
         return error_set(error, ERROR_BUSY, "no memory or thread to ask upstream %s", host);
     }
     wait_for_answer(cache, question, inquiry->held != NULL);
+    waiting_end(cache, upstream);
     bool ok = question->done && question->document;
     if (ok) {
         result->document = document_keep(question->document);

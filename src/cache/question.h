@@ -61,7 +61,7 @@ struct question_result {
 
 /*
  * Asks, or joins a question for the same key. If `held` is not NULL, the wait ends stale_after_ms
- * after the question began, with ERROR_TIMEOUT.
+ * after the question began, with ERROR_TIMEOUT. ERROR_BUSY: waiting_begin().
  */
 bool question_ask(struct cache *cache, const struct inquiry *inquiry,
                   struct question_result *result, struct error *error);

@@ -105,6 +105,8 @@ static bool open_cache(struct serving *serving, struct error *error) {
     cache_settings.negative_ttl_ms = config->negative_ttl_ms;
     cache_settings.max_flights = (unsigned)config->max_flights;
     cache_settings.max_connections = (unsigned)config->connections_total;
+    cache_settings.waiting_per_upstream = config->waiting_per_upstream;
+    cache_settings.flights_per_upstream = config->flights_per_upstream;
     serving->upkeep = upkeep_new(&upkeep_settings, serving->store);
     serving->cache = serving->upkeep ? cache_new(&cache_settings, serving->upkeep) : NULL;
     return serving->cache || error_set(error, ERROR_MEMORY, "out of memory");
@@ -144,6 +146,7 @@ static bool open_server(struct serving *serving, struct error *error) {
     if (!serving->server)
         return false;
     registry_set_server(serving->registry, serving->server);
+    cache_set_workers(serving->cache, http_server_workers(serving->server));
     return true;
 }
 

@@ -202,7 +202,9 @@ const struct config_option config_options[] = {
      CACHE(max_flights),
      .least = 1,
      .most = 100000,
-     .help = "blobs fetched at the same time; a request for a further one gets 503"},
+     .help = "blobs fetched at the same time; a request for a further one gets 503",
+     .details = "Blobs that no client has asked for (prefetch) have a quarter as many places "
+                "beside these."},
     {.key = "connections_total",
      .type = CONFIG_COUNT,
      CACHE(connections_total),

@@ -25,6 +25,7 @@
 #include <stdint.h>
 #include "base/buffer.h"
 #include "base/error.h"
+#include "base/pot.h"
 #include "base/text.h"
 
 enum http_method {
@@ -284,6 +285,9 @@ unsigned http_server_port(const struct http_server *server); /* of the first add
  * grace_ms, cuts the rest and returns. False: the server could not begin. */
 bool http_server_run(struct http_server *server, struct error *error);
 void http_server_stop(struct http_server *server); /* async-signal-safe */
+
+/* The pot of all workers, for the shares of the rooms below (base/pot.h). As old as the server. */
+const struct pot *http_server_workers(const struct http_server *server);
 
 struct http_server_figures {
     unsigned connections; /* within the limit */

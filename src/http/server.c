@@ -26,6 +26,7 @@ struct http_server {
     int wake;                      /* an eventfd for the server's own thread */
     struct loops loops;
     struct pool workers;
+    struct pot taken_workers; /* those that have a request */
     struct pool
         handshakes; /* as many threads as loops, so that handshakes leave time for the rest */
     atomic_bool stopping;
@@ -40,7 +41,10 @@ static struct connection *connection_of(struct pool_task *task) {
 static void work(void *context, struct pool_task *task) {
     struct http_server *server = context;
     struct connection *connection = connection_of(task);
-    loop_give_back(connection, connection_work(connection, &server->loops.terms));
+    pot_take(&server->taken_workers);
+    enum connection_need need = connection_work(connection, &server->loops.terms);
+    pot_give_back(&server->taken_workers);
+    loop_give_back(connection, need);
 }
 
 static void shake_hands(void *context, struct pool_task *task) {
@@ -130,6 +134,7 @@ struct http_server *http_server_new(const struct http_server_settings *settings,
     if (server->settings.loops == 0)
         server->settings.loops = processors();
     init_pools(server);
+    pot_init(&server->taken_workers, server->settings.max_workers);
     server->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (server->wake < 0)
         error_set_errno(error, errno, "setting up the server");
@@ -155,6 +160,10 @@ void http_server_free(struct http_server *server) {
 
 unsigned http_server_port(const struct http_server *server) {
     return server->port;
+}
+
+const struct pot *http_server_workers(const struct http_server *server) {
+    return &server->taken_workers;
 }
 
 struct http_server_figures http_server_figures(const struct http_server *shared) {

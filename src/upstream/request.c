@@ -102,9 +102,15 @@ static bool run_attempts(struct attempt *attempt, struct error *error) {
 }
 
 static enum queue_rank rank_of(const struct upstream_request *request) {
-    if (request->background)
-        return QUEUE_BACKGROUND;
     return request->what == UPSTREAM_BLOB && !request->head_only ? QUEUE_BLOBS : QUEUE_NAMES;
+}
+
+/* Waits for a connection. */
+static bool enter_queue(struct queue *queue, const struct attempt *attempt, struct error *error) {
+    const struct upstream_request *request = attempt->request;
+    if (request->background)
+        return queue_enter_background(queue, request->background, attempt->deadline_ms, error);
+    return queue_enter(queue, rank_of(request), attempt->deadline_ms, error);
 }
 
 static bool run(struct attempt *attempt, struct error *error) {
@@ -112,7 +118,7 @@ static bool run(struct attempt *attempt, struct error *error) {
     make_range(attempt);
     if (!make_url(attempt, error) ||
         (!attempt_has_target(attempt) && !attempt_check_quiet(attempt, error)) ||
-        !queue_enter(&upstream->queue, rank_of(attempt->request), attempt->deadline_ms, error))
+        !enter_queue(&upstream->queue, attempt, error))
         return false;
     attempt->lane = lanes_take(&upstream->lanes);
     bool ok = attempt->lane ? run_attempts(attempt, error)

@@ -15,6 +15,7 @@
 #ifndef UPSTREAM_UPSTREAM_H
 #define UPSTREAM_UPSTREAM_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -92,6 +93,14 @@ _Atomic(struct metric *) *upstream_counters(struct upstream *upstream);
 /* The number of locations at which the upstream may be asked: its url and its fallbacks. */
 unsigned upstream_places(const struct upstream *upstream);
 
+/* How much an upstream holds of what all upstreams share (base/pot.h). cache/ counts it. */
+struct upstream_held {
+    atomic_uint waiting;    /* requests of clients that wait for the upstream */
+    atomic_uint flights;    /* started for clients */
+    atomic_uint background; /* flights that no client has asked for */
+};
+struct upstream_held *upstream_held(struct upstream *upstream);
+
 /* A repository at an upstream. A value; only name_resolve() (upstream/name.h) makes one. */
 struct repository {
     struct upstream *upstream;
@@ -127,7 +136,9 @@ struct upstream_request {
     unsigned attempts;                /* before the first byte; 0: 3 attempts; 1: no retry */
     int64_t deadline_ms;  /* clock_ms() by which the head must be here; 0: first_byte_timeout */
     struct cancel cancel; /* once it is cancelled, the request ends within a second (CLOSED) */
-    bool background;      /* comes last in the queue for a connection */
+    /* While set, no client waits for the response: the request comes last in the queue for a
+     * connection. May be cleared at any time. NULL: a client waits. */
+    const atomic_bool *background;
 };
 
 /* The head of upstream's final response, after challenges and redirects. It is valid in on_head. */

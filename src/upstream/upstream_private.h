@@ -20,6 +20,7 @@ struct upstream {
     char label[ORIGIN_HOST_SIZE + 16]; /* upstream="HOST" */
     struct metric *bytes, *retries;
     _Atomic(struct metric *) counters[UPSTREAM_COUNTERS]; /* upstream_counters() */
+    struct upstream_held held;                            /* upstream_held() */
     UT_hash_handle hh;                                    /* in upstreams, by host */
 };
 

@@ -361,6 +361,10 @@ _Atomic(struct metric *) *upstream_counters(struct upstream *upstream) {
     return upstream->counters;
 }
 
+struct upstream_held *upstream_held(struct upstream *upstream) {
+    return &upstream->held;
+}
+
 bool upstream_is_docker_hub(const struct upstream *upstream) {
     return strcmp(upstream->host, HUB_HOST) == 0;
 }

@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from kit.content import MIB, digest_of, manifest, noise
+from kit.crowd import ADDRESSES, crowd, silent_registry
 from kit.processes import wait_until
 
 # More than tarn has workers (2,048).
@@ -24,9 +25,10 @@ def enough_descriptors():
 
 @pytest.fixture
 def silent():
-    """An upstream that takes connections and never says a word."""
-    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    """More silent upstreams than it takes to hold every worker, with 256 requests each."""
+    with contextlib.ExitStack() as opened:
+        yield {f"silent{number}.test": opened.enter_context(silent_registry())
+               for number in range(10)}
 
 
 @pytest.fixture
@@ -34,30 +36,13 @@ def tarn(start_tarn, upstream, silent):
     upstream.image("org/app", [LAYER], tag="1")
     tarn = start_tarn([
         {"host": "fake.test", "url": upstream.url, "default": True, "tag_ttl": "1h"},
-        {"host": "silent.test", "url": silent, "first_byte_timeout": "25s",
-         "connect_timeout": "25s"}])
+        *({"host": host, "url": url, "first_byte_timeout": "60s", "connect_timeout": "60s"}
+          for host, url in silent.items())])
     assert tarn.manifest("org/app", "1").status == 200
     assert tarn.blob("org/app", DIGEST).body == LAYER
     tarn.wait_cached("org/app", DIGEST)
     assert tarn.blob("org/app", DIGEST, method="HEAD").status == 200
     return tarn
-
-
-def request(target, connection="keep-alive"):
-    return f"GET {target} HTTP/1.1\r\nHost: tarn\r\nConnection: {connection}\r\n\r\n".encode()
-
-
-@contextlib.contextmanager
-def crowd(tarn, targets, receive_buffer=None):
-    """One connection for each target, with the request sent."""
-    with contextlib.ExitStack() as opened:
-        for target in targets:
-            client = opened.enter_context(socket.socket())
-            if receive_buffer:
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-            client.connect(("127.0.0.1", tarn.port))
-            client.sendall(request(target))
-        yield
 
 
 def check_what_everybody_needs(tarn):
@@ -69,8 +54,9 @@ def check_what_everybody_needs(tarn):
 
 
 @pytest.mark.slow
-def test_hits_and_health_while_every_worker_waits_for_a_silent_upstream(tarn):
-    with crowd(tarn, (f"/v2/silent.test/a/{number}/manifests/1" for number in range(CROWD))):
+def test_hits_and_health_while_every_upstream_is_silent_and_every_worker_waits(tarn, silent):
+    targets = [f"/v2/{host}/a/{number}/manifests/1" for number in range(300) for host in silent]
+    with crowd(tarn, targets, addresses=ADDRESSES):
         wait_until(lambda: tarn.metrics()["tarn_workers_busy"] >= 2048, "all workers busy", 60)
         for _ in range(20):
             check_what_everybody_needs(tarn)

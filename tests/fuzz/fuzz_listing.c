@@ -24,6 +24,12 @@ const struct upstream_settings *upstream_settings(const struct upstream *upstrea
     return &upstream->settings;
 }
 
+struct upstream_held *upstream_held(struct upstream *upstream) {
+    (void)upstream;
+    static struct upstream_held held;
+    return &held;
+}
+
 unsigned upstream_places(const struct upstream *upstream) {
     (void)upstream;
     return 1;

@@ -37,6 +37,10 @@ const char *upstream_host(const struct upstream *upstream) {
     return upstream->host;
 }
 
+struct upstream_held *upstream_held(struct upstream *upstream) {
+    return &upstream->held;
+}
+
 _Atomic(struct metric *) *upstream_counters(struct upstream *upstream) {
     return upstream->counters;
 }

@@ -12,6 +12,7 @@ struct upstream {
     const char *host;
     struct upstream_settings settings;
     _Atomic(struct metric *) counters[UPSTREAM_COUNTERS];
+    struct upstream_held held;
     const char *repository; /* has everything; requests for others are 404 */
     const char *second;     /* another repository that has everything; may be NULL */
 

@@ -360,7 +360,7 @@ void flight_drive(void *argument) {
 
     /* The rest needs no upstream, so the flight does not count against max_flights any more. */
     lock_acquire(&flights->table_lock);
-    flights->count--;
+    flights_give_back_place(flights, flight->held, flight->in_background);
     lock_release(&flights->table_lock);
     end_hashing(flight, ok, &error);
     if (ok)

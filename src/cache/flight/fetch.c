@@ -110,7 +110,7 @@ bool fetch_take_head(void *context, const struct place_head *head, struct error 
         flight_pass(flight, UNKEPT_TOO_LARGE, &why);
     if (ok) {
         source->state = SOURCE_ANSWERED;
-        flight->answered = true;
+        flight_record_answer(flight);
     }
     lock_release(&flight->state_lock);
     if (!ok)

@@ -57,6 +57,7 @@ static bool request_span(struct fetch *fetch, const struct plan *plan, struct er
         .is_first = !flight->answered,
         .deadline_ms = first_deadline(flight, place, location),
         .stop = &flight->flights->stopping,
+        .background = &flight->background,
     };
     lock_release(&flight->state_lock);
     const struct place_sink sink = {fetch, take_head, fetch_take_bytes, fetch_write_gathered};
@@ -240,9 +241,11 @@ void flight_start_fetchers(struct flight *flight) {
     while (flight->opened && !atomic_load(&flights->stopping) &&
            flight_wants_fetcher(flight, &plan)) {
         /* max_connections holds back further connections of a flight, never its only one: that one
-         * waits for its turn at the upstream. */
+         * waits for its turn at the upstream. Flights of a silent upstream, which have no more than
+         * that one, hold back nobody's. */
         if (spans->fetchers > 0 &&
-            atomic_load(&flights->connections) >= flights->settings.max_connections)
+            atomic_load(&flights->connections) >=
+                flights->settings.max_connections + atomic_load(&flights->unanswered))
             return;
         struct error error = {0};
         if (start_fetcher(flight, &plan, &error))

@@ -6,6 +6,8 @@
 #include "store/blobs.h"
 #include "store/partials.h"
 
+enum { MOVING_MS = 1000 }; /* how long a flight counts as moving after a byte */
+
 /* ---- life ---- */
 
 struct flight *flight_new(struct flights *flights, const struct flight_wish *wish) {
@@ -13,6 +15,7 @@ struct flight *flight_new(struct flights *flights, const struct flight_wish *wis
     if (!flight)
         return NULL;
     flight->flights = flights;
+    atomic_fetch_add(&flights->unanswered, 1);
     flight->digest = *wish->digest;
     flight->references = 2; /* the driver's and the caller's */
     flight->started_ms = flight->progress_ms = clock_ms();
@@ -29,6 +32,8 @@ struct flight *flight_new(struct flights *flights, const struct flight_wish *wis
 }
 
 static void flight_free(struct flight *flight) {
+    if (!flight->answered)
+        atomic_fetch_sub(&flight->flights->unanswered, 1);
     if (flight->partial)
         partial_free(flight->partial);
     store_blob_close(flight->flights->store, &flight->digest, flight->stored_fd);
@@ -50,6 +55,12 @@ void flight_release(struct flight *flight) {
         flight_free(flight);
 }
 
+void flight_record_answer(struct flight *flight) {
+    if (!flight->answered)
+        atomic_fetch_sub(&flight->flights->unanswered, 1);
+    flight->answered = true;
+}
+
 void flight_wake(struct flight *flight) {
     condition_broadcast(&flight->changed);
     condition_signal(&flight->driven);
@@ -61,6 +72,14 @@ void flight_fail(struct flight *flight, const struct error *error) {
     flight->state = FLIGHT_FAILED;
     flight->failure = *error;
     flight_wake(flight);
+}
+
+bool flight_is_moving(struct flight *flight) {
+    lock_acquire(&flight->state_lock);
+    bool moving = flight->state != FLIGHT_MOVING ||
+                  (flight->answered && clock_ms() - flight->progress_ms < MOVING_MS);
+    lock_release(&flight->state_lock);
+    return moving;
 }
 
 void flight_give_up(struct flight *flight, const struct error *why) {

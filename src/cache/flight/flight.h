@@ -68,9 +68,11 @@ struct flights; /* all flights of a cache */
 struct flight;
 
 struct flights_settings {
-    unsigned max_flights;     /* blobs under way at once */
+    unsigned max_flights;     /* blobs under way at once for clients; background flights (those that
+                                 flights_fetch() starts) have a quarter as many places beside */
     unsigned max_connections; /* of all flights together */
-    int64_t patience_ms;      /* how long a flight without progress keeps trying */
+    unsigned flights_per_upstream; /* of max_flights, while more than half of it is taken */
+    int64_t patience_ms;           /* how long a flight without progress keeps trying */
 };
 
 /* Flights into the upkeep's store. `upkeep` outlives them. NULL: no memory. */
@@ -107,10 +109,14 @@ struct flight_figures {
 /* Describes at most `limit` flights, the oldest first. The result is how many flights there are. */
 size_t flights_describe(struct flights *flights, struct flight_figures *out, size_t limit);
 
+/* Whether there is a flight of the digest, and bytes of it have come within the last second. */
+bool flights_is_moving(struct flights *flights, const struct digest *digest);
+
 /* ---- one flight ---- */
 
-/* Starts a flight for the blob, or joins the one under way, which then fetches the whole blob even
- * if nobody reads it. Does not wait. False: too many flights (ERROR_BUSY), or no memory. */
+/* Starts a background flight for the blob, or joins the one under way, which then fetches the whole
+ * blob even if nobody reads it. Does not wait. False: too many flights (ERROR_BUSY), or no memory.
+ */
 bool flights_fetch(struct flights *flights, const struct flight_wish *wish, struct error *error);
 
 /* Waits until a place has answered for this repository. False: the repository does not hold the
@@ -125,6 +131,9 @@ void flight_add_source(struct flight *flight, const struct repository *repositor
 bool flight_wait_size(struct flight *flight, struct error *error);
 /* False: the size is not known yet. */
 bool flight_read_size(struct flight *flight, uint64_t *size);
+
+/* Whether bytes have come within the last second. */
+bool flight_is_moving(struct flight *flight);
 
 /* Waits until the flight has left the table: a verified blob is then in the store, or could not be
  * kept. */

@@ -13,6 +13,7 @@
 #include <uthash.h>
 #include "base/lock.h"
 #include "base/metric.h"
+#include "base/pot.h"
 #include "cache/flight/body.h"
 #include "cache/flight/flight.h"
 #include "cache/flight/hashing.h"
@@ -34,15 +35,18 @@ struct flights {
     struct pins *pins; /* may be NULL */
     struct flights_settings settings;
     struct metric *pulled_bytes, *failed_digests;
+    struct metric *refused; /* flights, because their upstream has its share */
 
     struct lock table_lock;
     struct condition ended; /* a flight left the table */
     struct flight *table GUARDED_BY(table_lock);
-    unsigned count GUARDED_BY(table_lock); /* of flights that have not ended */
+    struct pot places, background_places; /* of flights that have not ended; changed under
+                                             table_lock */
     struct distrusted distrusted[FLIGHTS_DISTRUSTED] GUARDED_BY(table_lock);
     unsigned distrusted_next GUARDED_BY(table_lock);
 
     atomic_uint connections; /* fetchers of all flights */
+    atomic_uint unanswered;  /* flights under way without any head yet */
     atomic_uint threads;     /* drivers and fetchers that have not ended */
     _Atomic int64_t held;    /* bytes in memory, of all flights that pass through */
     atomic_bool stopping;
@@ -58,9 +62,12 @@ struct flight {
     struct flights *flights;
     struct digest digest;
     UT_hash_handle hh;
-    bool in_table;          /* guarded by the flights' table_lock */
-    atomic_uint references; /* the driver's, each fetcher's, each reader's and caller's */
-    int64_t started_ms;     /* clock_ms() */
+    bool in_table;              /* guarded by the flights' table_lock */
+    atomic_uint references;     /* the driver's, each fetcher's, each reader's and caller's */
+    int64_t started_ms;         /* clock_ms() */
+    bool in_background;         /* flights_fetch() started it: which places it has */
+    atomic_bool background;     /* no client has asked for it; cleared by the first reader */
+    struct upstream_held *held; /* of the upstream whose place it has */
 
     /* The driver's alone. */
     uint64_t reserved; /* bytes reserved of flights->space */
@@ -98,6 +105,9 @@ void flight_release(struct flight *flight);
 /* Ends the flight as failed, unless it has ended already. */
 void flight_fail(struct flight *flight, const struct error *error) REQUIRES(flight->state_lock);
 
+/* The first head is here. May be called again. */
+void flight_record_answer(struct flight *flight) REQUIRES(flight->state_lock);
+
 /* Wakes all that wait for a change of the flight, the driver too. */
 void flight_wake(struct flight *flight) REQUIRES(flight->state_lock);
 
@@ -118,6 +128,13 @@ struct flight *flights_find(struct flights *flights, const struct digest *digest
 bool flights_enter(struct flights *flights, struct flight *flight) REQUIRES(flights->table_lock);
 /* New readers do not find the flight any more. */
 void flights_leave(struct flights *flights, struct flight *flight) REQUIRES(flights->table_lock);
+
+/* Takes a place for a flight that fetches from the upstream that `held` is of. False: ERROR_BUSY.
+ */
+bool flights_take_place(struct flights *flights, struct upstream_held *held, bool background,
+                        struct error *error) REQUIRES(flights->table_lock);
+void flights_give_back_place(struct flights *flights, struct upstream_held *held, bool background)
+    REQUIRES(flights->table_lock);
 
 /* The blob came with wrong bytes: the next flight for it begins at another location, with one plain
  * stream. */

@@ -4,7 +4,9 @@
 #include "cache/flight/flight_private.h"
 
 enum {
-    END_MS = 5000, /* how long flights_free() waits for the threads */
+    END_MS = 5000,       /* how long flights_free() waits for the threads */
+    BACKGROUND_PART = 4, /* as many background flights as max_flights divided by this */
+    RETRY_AFTER_S = 5,   /* for clients that are refused because of too many flights */
 };
 
 /* ---- life ---- */
@@ -22,6 +24,12 @@ struct flights *flights_new(struct upkeep *upkeep, const struct flights_settings
     flights->failed_digests =
         metric_get(METRIC_COUNTER, "tarn_blob_digest_mismatches_total",
                    "Blobs that arrived with other bytes than their digest says.", "");
+    flights->refused = metric_get(
+        METRIC_COUNTER, "tarn_refused_total",
+        "Requests and connections that were refused or cut to protect others, by reason.",
+        "reason=\"upstream_flights\"");
+    pot_init(&flights->places, settings->max_flights);
+    pot_init(&flights->background_places, settings->max_flights / BACKGROUND_PART + 1);
     lock_init(&flights->table_lock);
     condition_init(&flights->ended);
     return flights;
@@ -85,12 +93,61 @@ void flight_wait_end(struct flight *flight) {
 size_t flights_describe(struct flights *flights, struct flight_figures *out, size_t limit) {
     size_t filled = 0;
     lock_acquire(&flights->table_lock);
-    size_t count = flights->count;
+    size_t count =
+        atomic_load(&flights->places.taken) + atomic_load(&flights->background_places.taken);
     struct flight *flight = flights->table; /* uthash keeps the order in which they were added */
     for (; flight && filled < limit; flight = flight->hh.next)
         flight_describe(flight, &out[filled++]);
     lock_release(&flights->table_lock);
     return count;
+}
+
+bool flights_is_moving(struct flights *flights, const struct digest *digest) {
+    lock_acquire(&flights->table_lock);
+    struct flight *flight = flights_find(flights, digest);
+    bool moving = flight && flight_is_moving(flight);
+    lock_release(&flights->table_lock);
+    return moving;
+}
+
+/* ---- places ---- */
+
+static struct pot *places_of(struct flights *flights, bool background) {
+    return background ? &flights->background_places : &flights->places;
+}
+
+static atomic_uint *held_of(struct upstream_held *held, bool background) {
+    return background ? &held->background : &held->flights;
+}
+
+bool flights_take_place(struct flights *flights, struct upstream_held *held, bool background,
+                        struct error *error) {
+    struct pot *places = places_of(flights, background);
+    atomic_uint *own = held_of(held, background);
+    const unsigned share = background ? places->capacity / BACKGROUND_PART + 1
+                                      : flights->settings.flights_per_upstream;
+    if (atomic_load(&places->taken) >= places->capacity)
+        error_set(error, ERROR_BUSY, "too many blobs are being fetched (max_flights %u)",
+                  flights->settings.max_flights);
+    else if (!pot_may_take(places, atomic_load(own), share)) {
+        metric_add(flights->refused, !background);
+        error_set(error, ERROR_BUSY,
+                  "too many blobs of this upstream are being fetched "
+                  "(limits.per_upstream.flights %u)",
+                  flights->settings.flights_per_upstream);
+    } else {
+        pot_take(places);
+        atomic_fetch_add(own, 1);
+        return true;
+    }
+    if (error)
+        error->retry_after_s = RETRY_AFTER_S;
+    return false;
+}
+
+void flights_give_back_place(struct flights *flights, struct upstream_held *held, bool background) {
+    pot_give_back(places_of(flights, background));
+    atomic_fetch_sub(held_of(held, background), 1);
 }
 
 /* ---- distrust ---- */

@@ -2,8 +2,6 @@
 #include "base/thread.h"
 #include "cache/flight/flight_private.h"
 
-enum { RETRY_AFTER_S = 5 }; /* for clients that are refused because of too many flights */
-
 enum join_result {
     JOINED,
     JOIN_LATER,     /* the flight has failed and is about to leave the table */
@@ -19,8 +17,10 @@ static enum join_result try_to_join(struct flight *flight, const struct blob_ran
         result = JOIN_LATER;
     else if (!passing_accepts(&flight->body.passing, &flight->readers.first, range))
         result = JOIN_IMPOSSIBLE;
-    else if (reader)
+    else if (reader) {
         readers_enter(&flight->readers, reader);
+        atomic_store(&flight->background, false);
+    }
     lock_release(&flight->state_lock);
     return result;
 }
@@ -49,12 +49,16 @@ static void discard(struct flight *flight) {
     flight_release(flight);
 }
 
-/* A new flight with its driver, referenced. NULL: no memory or no thread. */
+/* A new flight with its driver, referenced. NULL: no memory or no thread. The place that the caller
+ * has taken is the flight's from then on. */
 static struct flight *start(struct flights *flights, const struct flight_wish *wish,
                             struct flight_reader *reader) REQUIRES(flights->table_lock) {
     struct flight *flight = flight_new(flights, wish);
     if (!flight)
         return NULL;
+    flight->in_background = !reader;
+    atomic_store(&flight->background, !reader);
+    flight->held = upstream_held(wish->repository->upstream);
     flights_apply_distrust(flights, flight);
     if (reader)
         flight_enter(flight, reader);
@@ -62,34 +66,42 @@ static struct flight *start(struct flights *flights, const struct flight_wish *w
         discard(flight);
         return NULL;
     }
-    flights->count++;
     atomic_fetch_add(&flights->threads, 1);
     if (thread_start("flight-driver", THREAD_STACK_SYSTEM, flight_drive, flight, NULL, NULL))
         return flight;
     atomic_fetch_sub(&flights->threads, 1);
-    flights->count--;
     flights_leave(flights, flight);
     discard(flight);
     return NULL;
 }
 
+/* Takes a place and starts a flight in it. */
+static struct flight *start_in_place(struct flights *flights, const struct flight_wish *wish,
+                                     struct flight_reader *reader, struct error *error)
+    REQUIRES(flights->table_lock) {
+    struct upstream_held *held = upstream_held(wish->repository->upstream);
+    const bool background = !reader;
+    if (!flights_take_place(flights, held, background, error)) {
+        error_wrap(error, "upstream %s", wish->repository->name.host);
+        return NULL;
+    }
+    struct flight *flight = start(flights, wish, reader);
+    if (flight)
+        return flight;
+    flights_give_back_place(flights, held, background);
+    error_set(error, ERROR_MEMORY, "no memory or thread for a blob transfer");
+    return NULL;
+}
+
 struct flight *flights_join(struct flights *flights, const struct flight_wish *wish,
                             struct flight_reader *reader, bool *started, struct error *error) {
-    *started = false;
     lock_acquire(&flights->table_lock);
     struct flight *flight = join(flights, wish, reader);
-    if (!flight &&
-        (flights->count >= flights->settings.max_flights || atomic_load(&flights->stopping))) {
-        error_set(error, ERROR_BUSY, "too many blobs are being fetched (max_flights %u)",
-                  flights->settings.max_flights);
-        if (error)
-            error->retry_after_s = RETRY_AFTER_S;
-    } else if (!flight) {
-        flight = start(flights, wish, reader);
-        *started = flight != NULL;
-        if (!flight)
-            error_set(error, ERROR_MEMORY, "no memory or thread for a blob transfer");
-    }
+    *started = !flight;
+    if (!flight && atomic_load(&flights->stopping))
+        error_set(error, ERROR_BUSY, "tarn is stopping");
+    else if (!flight)
+        flight = start_in_place(flights, wish, reader, error);
     lock_release(&flights->table_lock);
     return flight;
 }

@@ -26,6 +26,7 @@ struct place_request {
     bool is_first;           /* no place has answered yet: the kind may try several times */
     int64_t deadline_ms;     /* clock_ms() by which a head must be here; 0: the place's own time */
     const atomic_bool *stop; /* set: the request soon ends with ERROR_CLOSED */
+    const atomic_bool *background; /* while set, no client waits for the bytes */
 };
 
 /* The head of what a place sends. */

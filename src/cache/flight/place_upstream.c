@@ -98,6 +98,7 @@ static bool fetch(struct place *place, const struct place_request *asked,
         .attempts = asked->is_first ? 0 : 1,
         .deadline_ms = asked->deadline_ms,
         .cancel.stop = asked->stop,
+        .background = asked->background,
     };
     const struct upstream_sink adapter = {&call, on_head, on_bytes, on_idle};
     bool ok = upstream_perform(upstream->repository->upstream, &request, &adapter, error);

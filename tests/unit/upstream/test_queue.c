@@ -74,12 +74,15 @@ struct in_line {
     enum queue_rank rank;
     _Atomic unsigned *order;
     unsigned came;
+    const atomic_bool *background;
 };
 
 static void *stand_in_line(void *context) {
     struct in_line *in_line = context;
     struct error error;
-    if (queue_enter(in_line->queue, in_line->rank, INT64_MAX, &error)) {
+    if (in_line->background
+            ? queue_enter_background(in_line->queue, in_line->background, INT64_MAX, &error)
+            : queue_enter(in_line->queue, in_line->rank, INT64_MAX, &error)) {
         in_line->came = ++*in_line->order;
         queue_leave(in_line->queue);
     }
@@ -92,10 +95,11 @@ static void test_manifests_come_before_blobs_and_background_last(void **state) {
     struct error error;
     _Atomic unsigned order = 0;
     queue_init(&queue, 1);
-    struct in_line line[] = {{&queue, QUEUE_BACKGROUND, &order, 0},
-                             {&queue, QUEUE_BLOBS, &order, 0},
-                             {&queue, QUEUE_BLOBS, &order, 0},
-                             {&queue, QUEUE_NAMES, &order, 0}};
+    atomic_bool background = true;
+    struct in_line line[] = {{&queue, QUEUE_BACKGROUND, &order, 0, &background},
+                             {&queue, QUEUE_BLOBS, &order, 0, NULL},
+                             {&queue, QUEUE_BLOBS, &order, 0, NULL},
+                             {&queue, QUEUE_NAMES, &order, 0, NULL}};
     pthread_t threads[4];
     assert_true(queue_enter(&queue, QUEUE_NAMES, clock_ms(), &error));
     for (int i = 0; i < 4; i++) {
@@ -113,11 +117,83 @@ static void test_manifests_come_before_blobs_and_background_last(void **state) {
     queue_finish(&queue);
 }
 
+static void test_background_requests_leave_half_of_the_places_free(void **state) {
+    (void)state;
+    struct queue queue;
+    struct error error = {0};
+    atomic_bool background = true;
+    queue_init(&queue, 4);
+    for (int i = 0; i < 2; i++)
+        assert_true(queue_enter_background(&queue, &background, clock_ms(), &error));
+    assert_false(queue_enter_background(&queue, &background, clock_ms() + 1, &error));
+    assert_int_equal(error.kind, ERROR_BUSY);
+    for (int i = 0; i < 2; i++)
+        assert_true(queue_enter(&queue, QUEUE_BLOBS, clock_ms(), &error));
+    queue_leave(&queue);
+    assert_false(queue_enter_background(&queue, &background, clock_ms() + 1, &error));
+    for (int i = 0; i < 2; i++)
+        queue_leave(&queue);
+    assert_true(queue_enter_background(&queue, &background, clock_ms(), &error));
+    queue_finish(&queue);
+}
+
+static void
+test_a_background_request_that_a_client_waits_for_comes_before_other_blobs(void **state) {
+    (void)state;
+    struct queue queue;
+    struct error error;
+    atomic_bool patient = true, wanted = true;
+    _Atomic unsigned order = 0;
+    queue_init(&queue, 1);
+    struct in_line line[] = {{&queue, QUEUE_BACKGROUND, &order, 0, &patient},
+                             {&queue, QUEUE_BACKGROUND, &order, 0, &wanted},
+                             {&queue, QUEUE_BLOBS, &order, 0, NULL}};
+    pthread_t threads[3];
+    assert_true(queue_enter(&queue, QUEUE_NAMES, clock_ms(), &error));
+    for (int i = 0; i < 3; i++) {
+        pthread_create(&threads[i], NULL, stand_in_line, &line[i]);
+        while (count_waiting(&queue) <= (unsigned)i)
+            clock_sleep_ms(1);
+    }
+    wanted = false;
+    queue_leave(&queue);
+    for (int i = 0; i < 3; i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(line[1].came, 1);
+    assert_int_equal(line[2].came, 2);
+    assert_int_equal(line[0].came, 3);
+    queue_finish(&queue);
+}
+
+static void test_a_background_request_that_a_client_waits_for_takes_a_free_place(void **state) {
+    (void)state;
+    struct queue queue;
+    struct error error;
+    atomic_bool background = true;
+    _Atomic unsigned order = 0;
+    queue_init(&queue, 2);
+    assert_true(queue_enter_background(&queue, &background, clock_ms(), &error));
+    struct in_line line = {&queue, QUEUE_BACKGROUND, &order, 0, &background};
+    pthread_t thread;
+    pthread_create(&thread, NULL, stand_in_line, &line);
+    while (count_waiting(&queue) == 0)
+        clock_sleep_ms(1);
+    background = false;
+    pthread_join(thread, NULL);
+    assert_int_equal(line.came, 1);
+    queue_leave(&queue);
+    queue_finish(&queue);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         WITH_BENCH(test_no_more_requests_at_once_than_allowed),
         WITH_BENCH(test_no_place_in_time_is_busy),
         cmocka_unit_test(test_manifests_come_before_blobs_and_background_last),
+        cmocka_unit_test(test_background_requests_leave_half_of_the_places_free),
+        cmocka_unit_test(
+            test_a_background_request_that_a_client_waits_for_comes_before_other_blobs),
+        cmocka_unit_test(test_a_background_request_that_a_client_waits_for_takes_a_free_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
