@@ -63,7 +63,7 @@ complete -c tarn -n '__tarn_runs serve' -l limits-logins-waiting -x -d 'logins t
 complete -c tarn -n '__tarn_runs serve' -l tag-ttl -x -d 'time for which a tag is served without asking the upstream; 0 asks each time'
 complete -c tarn -n '__tarn_runs serve' -l connect-timeout -x -d 'time an upstream may take to accept a connection'
 complete -c tarn -n '__tarn_runs serve' -l stall-timeout -x -d 'time without a byte after which the rest of a transfer is requested again'
-complete -c tarn -n '__tarn_runs serve' -l first-byte-timeout -x -d 'time an upstream may take to begin its response; then the client gets 504'
+complete -c tarn -n '__tarn_runs serve' -l first-byte-timeout -x -d 'time an upstream may take to begin its response, and to send the whole of a manifest or of a page of a list; then the client gets 504'
 complete -c tarn -n '__tarn_runs serve' -l connections -x -d 'range requests at the same time for one large blob'
 complete -c tarn -n '__tarn_runs serve' -l range-fill -d 'whether the rest of a blob is fetched after a client asked for a range of it'
 complete -c tarn -n '__tarn_runs serve' -l keep-deleted -d 'whether a cached tag stays when it is deleted upstream'

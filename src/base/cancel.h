@@ -10,6 +10,7 @@
 #define BASE_CANCEL_H
 
 #include <stdatomic.h>
+#include <stdint.h>
 #include "base/error.h"
 
 struct cancel {
@@ -20,5 +21,8 @@ struct cancel {
 
 /* True: go on. False: end (ERROR_CLOSED). */
 bool cancel_check(const struct cancel *cancel, struct error *error);
+
+/* Sleeps until clock_ms() reaches `until_ms`. False: it was cancelled (ERROR_CLOSED). */
+bool cancel_sleep(const struct cancel *cancel, int64_t until_ms, struct error *error);
 
 #endif

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "cache/cache_private.h"
+#include "client/retry.h"
 
 void ask_key(char key[static KEY_SIZE], const struct repository *repository, const char *what,
              const struct reference *reference) {
@@ -76,21 +77,13 @@ static bool ask_location(struct cache *cache, struct upstream *upstream, struct 
            (!asking->accept || asking->accept(asking, error));
 }
 
-/* Whether another location may have what this one did not give. */
+/* Whether another location may have what this one did not give. Only the first location can know
+ * that a thing does not exist, because a fallback may hold a part. */
 static bool may_be_elsewhere(const struct asking *asking, const struct error *error) {
-    if (asking->request.page || asking->request.last)
-        return false;
-    switch (error->kind) {
-    case ERROR_UNAVAILABLE:
-    case ERROR_TIMEOUT:
-    case ERROR_RATE_LIMITED:
-        return true;
-    case ERROR_NOT_FOUND:
-    case ERROR_DENIED:
-        return asking->request.location > 0;
-    default:
-        return false;
-    }
+    const enum retry_failure failure = retry_classify(error);
+    return !asking->request.page && !asking->request.last &&
+           (failure != FAILURE_REFUSED || asking->request.location > 0) &&
+           retry_decide(failure, PHASE_UNANSWERED, 0) == RETRY_ELSEWHERE;
 }
 
 bool ask_get(struct cache *cache, const struct repository *repository, struct asking *asking,

@@ -34,6 +34,7 @@ struct client_request {
      * not end by total_timeout_ms. */
     int64_t stall_timeout_ms;
     size_t body_limit;           /* bytes of a response that comes whole; 0: 1 MiB */
+    bool bounds_body;            /* total_timeout_ms is for the whole response, streamed or not */
     const struct cancel *cancel; /* looked at once a second or more often; may be NULL */
 };
 

@@ -171,7 +171,7 @@ static bool is_doubtful(const struct running *running) {
 static int64_t time_ends(const struct running *running) {
     int64_t stall = running->request->stall_timeout_ms;
     int64_t due = running->deadline_ms, silent = stall ? running->heard_ms + stall : INT64_MAX;
-    if (running->streaming)
+    if (running->streaming && !running->request->bounds_body)
         return silent;
     if (running->body.read_ms && running->body.read_ms + stall > due)
         due = running->body.read_ms + stall;
@@ -219,6 +219,8 @@ static bool drive(CURLM *multi, struct running *running, CURLcode *code) {
         }
         if (!cancel_check(running->request->cancel, running->error))
             return false;
+        if (running->request->bounds_body && clock_ms() >= running->deadline_ms)
+            return time_out(running); /* however often bytes come */
         ready = 0;
         curl_multi_poll(multi, NULL, 0, 0, &ready);
         if (ready)

@@ -43,7 +43,8 @@ static const char *const confine_modes[] = {[CONFIG_CONFINE_AUTO] = "auto",
     .help = "time without a byte after which the rest of a transfer is requested again"
 #define FIRST_BYTE_TIMEOUT                                                                         \
     .key = "first_byte_timeout", .type = CONFIG_DURATION, UPSTREAM_TIME,                           \
-    .help = "time an upstream may take to begin its response; then the client gets 504"
+    .help = "time an upstream may take to begin its response, and to send the whole of a "         \
+            "manifest or of a page of a list; then the client gets 504"
 #define CONNECTIONS                                                                                \
     .key = "connections", .type = CONFIG_COUNT, .least = 1, .most = UPSTREAM_CONNECTIONS_LIMIT,    \
     .help = "range requests at the same time for one large blob"
@@ -75,17 +76,18 @@ const struct config_option config_options[] = {
      .check = config_check_host,
      .default_words = "none",
      .help = "further names by which clients on this machine ask for tarn",
-     .details =
-         "A request to a loopback address must name, in its Host field, an IP address, localhost, "
-         "the host of a configured upstream, or one of these; any other is 421. Otherwise a web "
-         "page whose name resolves to 127.0.0.1 could read images through tarn."},
+     .details = "A request to a loopback address must name, in its Host field, an IP address, "
+                "localhost, "
+                "the host of a configured upstream, or one of these; any other is 421. "
+                "Otherwise a web "
+                "page whose name resolves to 127.0.0.1 could read images through tarn."},
     {.key = "max_connections",
      .type = CONFIG_COUNT,
      SERVER(max_connections),
      .least = 1,
      .most = 1000000,
-     .help =
-         "client connections open at the same time; for a further one, the longest idle is closed"},
+     .help = "client connections open at the same time; for a further one, the longest idle is "
+             "closed"},
     {.key = "head_timeout",
      .type = CONFIG_DURATION,
      SERVER(head_timeout_ms),
@@ -126,8 +128,8 @@ const struct config_option config_options[] = {
      SERVER(clients_htpasswd),
      .check = config_check_file,
      .default_words = "none (everyone may read)",
-     .help =
-         "file of the users who may read, as htpasswd -B writes it; read again when it changes"},
+     .help = "file of the users who may read, as htpasswd -B writes it; read again when it "
+             "changes"},
     {.key = "log.level",
      .type = CONFIG_CHOICE,
      .placeholder = "LEVEL",

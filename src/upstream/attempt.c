@@ -167,6 +167,8 @@ static bool transfer(struct attempt *attempt, const char *url, const char *autho
         .stall_timeout_ms = settings->stall_timeout_ms,
         .total_timeout_ms = left_ms > 0 ? left_ms : 1,
         .body_limit = REFUSAL_BODY_LIMIT,
+        /* A manifest or a list is small: who sends it byte by byte holds its readers for ever. */
+        .bounds_body = attempt->request->what != UPSTREAM_BLOB,
         .cancel = &attempt->request->cancel,
     };
     bool ok = run_transfer(attempt, &request, error);
@@ -179,7 +181,6 @@ static bool transfer(struct attempt *attempt, const char *url, const char *autho
         ok = true;
     if (ok)
         return check_length(attempt, error);
-    attempt->retry = error->kind == ERROR_UNAVAILABLE || error->kind == ERROR_TIMEOUT;
     return false;
 }
 
@@ -217,9 +218,12 @@ static bool judge(struct attempt *attempt, const struct authorization *sent, boo
         .api_version = attempt->response.api_version,
     };
     upstream_response_error(&refusal, error);
-    attempt->retry = refusal.status == 408 || (refusal.status >= 500 && refusal.status != 501);
     if (error->kind == ERROR_RATE_LIMITED && by_registry)
         location_quieten(location_of(attempt), error->retry_after_s);
+    if (error->kind == ERROR_RANGE && !attempt->range[0]) { /* nobody asked for a range */
+        error->kind = ERROR_UNAVAILABLE;
+        error->lasting = true;
+    }
     if (error->kind == ERROR_RANGE)
         give_size(attempt);
     return false;
@@ -240,7 +244,6 @@ bool attempt_check_quiet(const struct attempt *attempt, struct error *error) {
 static bool authorize(struct attempt *attempt, const struct authorization_need *need,
                       struct authorization *out, struct error *error) {
     bool ok = authorizer_get(attempt->authorizer, need, out, error);
-    attempt->retry = out->retry;
     if (!ok && error->kind == ERROR_RATE_LIMITED)
         location_quieten(location_of(attempt), error->retry_after_s);
     return ok;
@@ -265,9 +268,11 @@ static char *next_url(const struct attempt *attempt, const char *from, struct er
         error_set(error, ERROR_UNAVAILABLE,
                   "a redirect (%d) without a Location of at most %d bytes", response->http.status,
                   URL_LIMIT);
+        error->lasting = true;
         return NULL;
     }
     cleanup_free char *next = redirect_resolve(from, response->location, error);
+    error->lasting = !next;
     return next && check_downgrade(attempt, from, next, error) ? take(next) : NULL;
 }
 
@@ -302,7 +307,6 @@ static bool authorize_target(struct attempt *attempt, const char *url,
     authorization_wipe(out);
     if (!attempt->may_authorize) {
         bool ok = authorizer_get_elsewhere(attempt->authorizer, url, &challenge, need, out, error);
-        attempt->retry = out->retry;
         return ok;
     }
     authorizer_challenged(attempt->authorizer, need->repository, &challenge);
@@ -347,8 +351,11 @@ static bool follow_redirects(struct attempt *attempt, struct authorization *sent
     attempt->may_authorize = true;
     for (unsigned hops = 0; is_redirect(attempt->response.http.status); hops++) {
         struct origin origin = {0};
-        if (hops == REDIRECT_LIMIT)
-            return error_set(error, ERROR_UNAVAILABLE, "more than %d redirects", REDIRECT_LIMIT);
+        if (hops == REDIRECT_LIMIT) {
+            error_set(error, ERROR_UNAVAILABLE, "more than %d redirects", REDIRECT_LIMIT);
+            error->lasting = true;
+            return false;
+        }
         char *next = next_url(attempt, url ? url : attempt->registry_url, error);
         if (!next)
             return false;
@@ -406,7 +413,6 @@ static bool go_on(struct attempt *attempt, const struct authorization *sent,
         return true;
     enum second_look look =
         location_look_again(location_of(attempt), status, attempt->deadline_ms, error);
-    attempt->retry = look == LOOK_FAILED;
     need->effort = TOKEN_NEW_CREDENTIAL;
     *again = look == LOOK_FOUND;
     return look != LOOK_FAILED;
@@ -480,7 +486,6 @@ static bool ask_target(struct attempt *attempt, bool *ok, struct error *error) {
 
 bool attempt_run(struct attempt *attempt, struct error *error) {
     bool ok;
-    attempt->retry = false;
     if (attempt_has_target(attempt) && ask_target(attempt, &ok, error))
         return ok;
     return ask_registry(attempt, error);

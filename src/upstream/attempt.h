@@ -38,7 +38,6 @@ struct attempt {
     /* What the caller looks at afterwards. */
     bool head_given;  /* the sink has seen a head: no further attempt may follow */
     bool sink_failed; /* the sink ended the request */
-    bool retry;       /* the failure may pass */
 };
 
 /* Frees what an attempt holds; the caller frees the struct. */

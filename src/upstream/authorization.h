@@ -28,7 +28,6 @@ struct authorization {
     bool fresh;                   /* its token or credential was fetched for this request */
     bool anonymous;               /* no credential was shown for it */
     char from[160];               /* where the credential came from, for people */
-    bool retry;                   /* after a failure: trying again may help */
 };
 
 void authorization_wipe(struct authorization *authorization);

@@ -28,6 +28,7 @@ bool location_credential(struct location *location, bool renew, int64_t deadline
     error_set(error, reason.kind, "credentials for %s (%s%s): %s", location->credential_host,
               helper ? "docker-credential-" : "", helper ? name + strlen("helper ") : name, what);
     error->retry_after_s = reason.retry_after_s;
+    error->lasting = error->kind == ERROR_UNAVAILABLE; /* the source has tried again itself */
     return false;
 }
 

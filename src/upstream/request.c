@@ -8,13 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/clock.h"
+#include "client/retry.h"
 #include "upstream/attempt.h"
 #include "upstream/upstream_private.h"
 
 enum {
-    ATTEMPTS = 3,
     REPOSITORY_SIZE = 2 * NAME_LIMIT + 2, /* prefix, slash, repository, NUL */
-    BACKOFF_MS = 100, /* before the second attempt; four times as long before each further one */
 };
 
 /* ---- what is asked ---- */
@@ -77,28 +76,26 @@ static void make_range(struct attempt *attempt) {
 
 /* ---- attempts ---- */
 
-/* Waits before the next attempt. False: it would come too late. */
-static bool back_off(const struct attempt *attempt, unsigned attempts, const struct error *error) {
-    int64_t wait = (int64_t)BACKOFF_MS << (2 * (attempts - 1));
-    wait += clock_jitter((uint32_t)wait);
-    if (wait < (int64_t)error->retry_after_s * 1000)
-        wait = (int64_t)error->retry_after_s * 1000;
-    if (clock_ms() + wait >= attempt->deadline_ms)
+/* Waits before the next attempt, if there is to be one. `error` is the last attempt's; a caller
+ * that has left meanwhile puts another in its place. */
+static bool may_try_again(const struct attempt *attempt, unsigned attempts, struct error *error) {
+    const unsigned limit = attempt->request->attempts ? attempt->request->attempts : RETRY_ATTEMPTS;
+    const enum retry_failure failure = retry_classify(error);
+    if (attempt->head_given || attempts >= limit ||
+        retry_decide(failure, PHASE_REQUEST, 0) != RETRY_LATER)
         return false;
-    clock_sleep_ms(wait);
-    return true;
+    int64_t now = clock_ms();
+    int64_t wait = retry_wait_ms(attempts, error->retry_after_s, now, attempt->deadline_ms);
+    return wait >= 0 && cancel_sleep(&attempt->request->cancel, now + wait, error);
 }
 
 static bool run_attempts(struct attempt *attempt, struct error *error) {
-    unsigned limit = attempt->request->attempts ? attempt->request->attempts : ATTEMPTS;
-    for (unsigned attempts = 1;; attempts++) {
-        if (attempt_run(attempt, error))
-            return true;
-        if (attempt->head_given || !attempt->retry || attempts >= limit ||
-            !back_off(attempt, attempts, error))
+    for (unsigned attempts = 1; !attempt_run(attempt, error); attempts++) {
+        if (!may_try_again(attempt, attempts, error))
             return false;
         metric_add(attempt->upstream->retries, 1);
     }
+    return true;
 }
 
 static enum queue_rank rank_of(const struct upstream_request *request) {

@@ -16,7 +16,6 @@ struct token {
     int64_t expires_ms;
     bool anonymous;
     char from[160];
-    bool retry; /* the last request failed, and trying again may help */
 };
 
 /* The header of a request that carries a token. */
@@ -100,7 +99,6 @@ static void fetch_token(struct once_table *table, struct token *token, struct lo
     token->expires_ms = fetched.expires_ms;
     token->anonymous = fetched.anonymous;
     memcpy(token->from, fetched.from, sizeof token->from);
-    token->retry = fetched.retry;
     once_publish(&token->entry.once, &table->ended, &error);
 }
 
@@ -137,14 +135,11 @@ static bool settle(struct once_table *table, struct token *token, struct locatio
 static bool take_outcome(const struct token *token, struct authorization *out,
                          struct error *error) {
     if (!token->value) {
-        out->retry = token->retry;
-        if (!once_failed(&token->entry.once, error)) {
-            /* Its scope was changed just now, or it was dropped because another request was
-             * refused. */
-            error_set(error, ERROR_UNAVAILABLE, "token: replaced while asking");
-            out->retry = true;
-        }
-        return false;
+        /* Without a failure its scope was changed just now, or it was dropped because another
+         * request was refused. */
+        return !once_failed(&token->entry.once, error)
+                   ? error_set(error, ERROR_UNAVAILABLE, "token: replaced while asking")
+                   : false;
     }
     out->anonymous = token->anonymous;
     memcpy(out->from, token->from, sizeof out->from);

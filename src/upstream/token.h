@@ -17,7 +17,7 @@ struct tokens {
 void tokens_init(struct tokens *tokens);
 void tokens_finish(struct tokens *tokens);
 
-/* Sets header, fresh, anonymous and from of `out`, or retry. False: as authorizer_get(). */
+/* Sets header, fresh, anonymous and from of `out`. False: as authorizer_get(). */
 bool tokens_get(struct tokens *tokens, struct location *location, const struct challenge *challenge,
                 const struct authorization_need *need, struct authorization *out,
                 struct error *error);

@@ -202,8 +202,7 @@ static bool ask_once(const struct realm_question *question, const struct credent
 
 /* Makes an error of the token service's refusal. */
 static bool refuse(const struct client_response *response, const struct credential *credential,
-                   const struct location *location, bool *retry, struct error *error) {
-    *retry = response->status >= 500 || response->status == 408;
+                   const struct location *location, struct error *error) {
     upstream_response_error(
         &(struct refusal){
             .status = response->status,
@@ -217,9 +216,11 @@ static bool refuse(const struct client_response *response, const struct credenti
                                        : location->credential_host,
         },
         error);
-    error->status = 0;                  /* the registry's would go here */
-    if (error->kind == ERROR_NOT_FOUND) /* the token service is missing, not the image */
+    error->status = 0;                    /* the registry's would go here */
+    if (error->kind == ERROR_NOT_FOUND) { /* the token service is missing, not the image */
         error->kind = ERROR_UNAVAILABLE;
+        error->lasting = true;
+    }
     return false;
 }
 
@@ -228,10 +229,9 @@ static bool take_token(const struct realm_question *question,
                        const struct client_response *response, const struct credential *credential,
                        int64_t asked_ms, struct fetched_token *out, struct error *error) {
     int64_t life_s = LIFE_S;
-    bool ok =
-        response->status == 200
-            ? token_read(response->body.bytes, response->body.length, &out->value, &life_s, error)
-            : refuse(response, credential, question->location, &out->retry, error);
+    bool ok = response->status == 200 ? token_read(response->body.bytes, response->body.length,
+                                                   &out->value, &life_s, error)
+                                      : refuse(response, credential, question->location, error);
     const char *realm = question->wish->challenge->realm;
     if (!ok)
         return error_wrap(error, "token from %.*s", (int)strcspn(realm, "?#"), realm);
@@ -272,15 +272,10 @@ bool token_fetch(struct location *location, const struct token_wish *wish,
         if (!location_credential(location, renew, wish->deadline_ms, &credential, error))
             return false;
         int64_t asked_ms = clock_ms();
-        if (!ask_once(&question, &credential, &response, error)) {
-            out->retry = error->kind == ERROR_UNAVAILABLE;
-            return error_wrap(error, "token");
-        }
         bool again = false;
-        if (!check_credential(&question, &credential, response.status, renew, &again, error)) {
-            out->retry = true;
+        if (!ask_once(&question, &credential, &response, error) ||
+            !check_credential(&question, &credential, response.status, renew, &again, error))
             return error_wrap(error, "token");
-        }
         if (!again)
             return take_token(&question, &response, &credential, asked_ms, out, error);
     }

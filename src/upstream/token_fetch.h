@@ -18,7 +18,6 @@ struct fetched_token {
     int64_t expires_ms; /* clock_ms() from which the token is no longer to be used */
     bool anonymous;     /* no credential was shown for it */
     char from[160];     /* where the credential came from, for people */
-    bool retry;         /* after a failure: trying again may help */
 };
 
 bool token_fetch(struct location *location, const struct token_wish *wish,

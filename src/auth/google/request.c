@@ -8,11 +8,11 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/secret.h"
+#include "client/retry.h"
 
 enum {
-    FIRST_PAUSE_MS = 250,
-    RETRY_AFTER_LIMIT_MS = 5000, /* after a longer pause the client would have given up */
-    ALL_ATTEMPTS_MS = 15000,     /* no attempt starts later, because clients leave after 30 s */
+    RETRY_AFTER_LIMIT_S = 5, /* after a longer pause the client would have given up */
+    ALL_ATTEMPTS_MS = 15000, /* no attempt starts later, because clients leave after 30 s */
     CONNECT_TIMEOUT_MS = 4000,
     TOTAL_TIMEOUT_MS = 8000,
     WORDS_LIMIT = 300, /* bytes of the service's own text in an error */
@@ -154,14 +154,17 @@ static bool is_worth_another(const struct client_response *response) {
            says_later(response);
 }
 
-/* The pause doubles each time, plus or minus a tenth, so that machines that failed at the same time
- * do not all return at the same time. */
-static int64_t pause_ms(unsigned attempt, int retry_after_s) {
-    int64_t pause = (int64_t)FIRST_PAUSE_MS << attempt, stated = (int64_t)retry_after_s * 1000;
-    pause += (int64_t)clock_jitter((uint32_t)pause / 5 + 1) - pause / 10;
-    if (stated > RETRY_AFTER_LIMIT_MS)
-        stated = RETRY_AFTER_LIMIT_MS;
-    return stated > pause ? stated : pause;
+/* Waits before the next attempt, if there is to be one. */
+static bool may_try_again(const struct google_request *request, unsigned attempts, bool passing,
+                          int after_s, int64_t began_ms) {
+    if (!passing || attempts >= request->attempts)
+        return false;
+    int64_t wait_ms =
+        retry_wait_ms(attempts, after_s < RETRY_AFTER_LIMIT_S ? after_s : RETRY_AFTER_LIMIT_S,
+                      clock_ms(), began_ms + ALL_ATTEMPTS_MS);
+    if (wait_ms >= 0)
+        clock_sleep_ms(wait_ms);
+    return wait_ms >= 0;
 }
 
 bool google_request_perform(const struct google_request *request, struct client_response *response,
@@ -172,18 +175,17 @@ bool google_request_perform(const struct google_request *request, struct client_
         http.connect_timeout_ms = CONNECT_TIMEOUT_MS;
     if (!http.total_timeout_ms)
         http.total_timeout_ms = TOTAL_TIMEOUT_MS;
-    for (unsigned attempt = 0;; attempt++) {
+    for (unsigned attempts = 1;; attempts++) {
         struct error reason = {0};
         bool answered = client_request(request->client, &http, response, &reason);
         if (answered && response->status == 200)
             return true;
-        bool again = answered ? is_worth_another(response)
-                              : reason.kind == ERROR_UNAVAILABLE || reason.kind == ERROR_TIMEOUT;
-        int64_t pause = pause_ms(attempt, answered ? response->retry_after_s : 0);
-        if (again && attempt + 1 < request->attempts &&
-            clock_ms() + pause - began_ms < ALL_ATTEMPTS_MS) {
+        bool passing = answered
+                           ? is_worth_another(response)
+                           : retry_decide(retry_classify(&reason), PHASE_REQUEST, 0) == RETRY_LATER;
+        if (may_try_again(request, attempts, passing, answered ? response->retry_after_s : 0,
+                          began_ms)) {
             client_response_wipe(response);
-            clock_sleep_ms(pause);
             continue;
         }
         if (answered)

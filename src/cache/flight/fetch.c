@@ -110,7 +110,8 @@ bool fetch_take_head(void *context, const struct place_head *head, struct error 
         flight_pass(flight, UNKEPT_TOO_LARGE, &why);
     if (ok) {
         source->state = SOURCE_ANSWERED;
-        flight_record_answer(flight);
+        if (!head->is_outside)
+            flight_record_answer(flight);
     }
     lock_release(&flight->state_lock);
     if (!ok)
@@ -247,7 +248,7 @@ static void record_piece(struct fetch *fetch, const struct piece *piece) {
     span->at = span->writing_to = piece->end;
     if (!piece->present) { /* bytes that were sent a second time are no progress */
         flight->progress_ms = now;
-        flight->failures = 0;
+        flight->failures = flight->at_once = 0;
         hashing_claim(&flight->hashing, &flight->body, piece->start);
     }
     bool wakes = flight->spans.blocked > 0 || readers_are_served(&flight->readers, &flight->body);

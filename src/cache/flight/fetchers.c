@@ -2,14 +2,14 @@
  * Fetchers: the threads that fetch a flight's bytes, one connection each.
  *
  * A fetcher takes a span, requests it from a place, writes the bytes that arrive and takes the next
- * span, until none is left. When a request fails, retry.h decides what the fetcher does.
+ * span, until none is left. When a request fails, client/retry.h decides what the fetcher does.
  */
 #include <stdlib.h>
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/thread.h"
 #include "cache/flight/fetch.h"
-#include "cache/flight/retry.h"
+#include "client/retry.h"
 
 struct fetcher {
     struct flight *flight;
@@ -75,6 +75,9 @@ static bool end_span(struct flight *flight, const struct fetch *fetch, bool ok, 
         flight_wake(flight);
         return body_learn_size(&flight->body, span->at, fetch->source->place.label, error);
     }
+    if (ok && span->end != UINT64_MAX && span->at < span->end)
+        return error_set(error, ERROR_UNAVAILABLE, "%s: the body ended %llu bytes too early",
+                         fetch->source->place.label, (unsigned long long)(span->end - span->at));
     /* The span was shortened, or its request was cut after the last byte. */
     bool has_all = fetch->bytes && span->at >= span->end;
     return ok || (has_all && error->kind != ERROR_CORRUPT);
@@ -99,44 +102,69 @@ static bool go_elsewhere(struct flight *flight, bool refused, struct error *erro
     return sources_next_place(&flight->sources, refused, error);
 }
 
-/* Waits, longer after each failure. False: the flight has lost its patience. */
-static bool wait_before_retry(struct flight *flight, struct error *error)
-    REQUIRES(flight->state_lock) {
-    if (clock_ms() - flight->progress_ms > flight->flights->settings.patience_ms)
+/* Ends this fetcher, if there are others. */
+static bool leave_to_others(struct flight *flight) REQUIRES(flight->state_lock) {
+    if (flight->spans.fetchers < 2)
         return false;
-    if (flight->failures++ > 0 && !go_elsewhere(flight, false, error))
-        sources_start_over(&flight->sources);
-    int64_t wait_ms = retry_wait_ms(flight->failures, error->retry_after_s);
-    int64_t until = clock_ms() + wait_ms;
-    log_retry(flight, error, wait_ms);
-    while (flight->state == FLIGHT_MOVING && clock_ms() < until)
-        condition_wait_until(&flight->changed, &flight->state_lock, until);
+    flight->spans.allowed = flight->spans.fetchers - 1;
     return true;
 }
 
-static struct retry_facts gather_facts(struct flight *flight, const struct fetch *fetch,
-                                       const struct plan *plan, const struct error *error)
+/* Waits as retry.h says. A client that comes meanwhile ends a wait for which the place has asked.
+ * False: the flight has lost its patience. */
+static bool wait_before_retry(struct flight *flight, struct error *error)
     REQUIRES(flight->state_lock) {
-    return (struct retry_facts){
-        .failure = fetch->source->place.kind->judge(error),
-        .stopping = atomic_load(&flight->flights->stopping),
+    const int64_t now = clock_ms();
+    const int64_t until_ms = flight->progress_ms + flight->flights->settings.patience_ms;
+    int64_t wait_ms = retry_wait_ms(flight->failures + 1, error->retry_after_s, now, until_ms);
+    if (wait_ms < 0)
+        return leave_to_others(flight);
+    int64_t least_ms = now + retry_backoff_ms(flight->failures + 1);
+    const unsigned arrivals = flight->arrivals;
+    if (flight->failures++ > 0 && !go_elsewhere(flight, false, error))
+        sources_start_over(&flight->sources);
+    log_retry(flight, error, wait_ms);
+    int64_t due_ms = now + wait_ms;
+    while (flight->state == FLIGHT_MOVING && clock_ms() < due_ms) {
+        condition_wait_until(&flight->changed, &flight->state_lock, due_ms);
+        if (flight->arrivals != arrivals && due_ms > least_ms)
+            due_ms = least_ms;
+    }
+    return true;
+}
+
+/* What the failure of a span's request means now. */
+static enum retry_failure judge(struct flight *flight, const struct fetch *fetch,
+                                const struct plan *plan, const struct error *error)
+    REQUIRES(flight->state_lock) {
+    const struct retry_range range = {
         .plain = plan->plain,
         .suffix = plan->suffix,
         .start = plan->start,
         .size_known = flight->body.size_known,
         .size = flight->body.size,
-        .answered = flight->answered,
-        .fetchers = flight->spans.fetchers,
     };
+    if (atomic_load(&flight->flights->stopping))
+        return FAILURE_OWN_FAULT;
+    enum retry_failure failure = fetch->source->place.kind->judge(error);
+    /* Of a flight that goes on, nothing but a span is unwanted. */
+    return failure == FAILURE_UNWANTED ? FAILURE_TAKEN_BACK : retry_refine(failure, &range);
+}
+
+static enum retry_phase phase_of(const struct flight *flight) REQUIRES(flight->state_lock) {
+    if (!flight->answered)
+        return PHASE_UNANSWERED;
+    return flight->spans.fetchers > 1 ? PHASE_WITH_OTHERS : PHASE_ALONE;
 }
 
 /* Performs the action of the table in retry.h. False: the flight cannot go on. */
 static bool act(struct flight *flight, enum retry_action action, bool refused, struct error *error)
     REQUIRES(flight->state_lock) {
     switch (action) {
-    case RETRY_END_FLIGHT:
+    case RETRY_GIVE_UP:
         return false;
-    case RETRY_PLAN:
+    case RETRY_NOW:
+        flight->at_once++;
         break;
     case RETRY_PLAIN:
         spans_become_plain(&flight->spans, NULL);
@@ -147,9 +175,8 @@ static bool act(struct flight *flight, enum retry_action action, bool refused, s
         return go_elsewhere(flight, refused, error);
     case RETRY_LATER:
         return wait_before_retry(flight, error);
-    case RETRY_END_FETCHER: /* the place refused one fetcher, so one fewer is allowed */
-        flight->spans.allowed = flight->spans.fetchers - 1;
-        break;
+    case RETRY_FEWER:
+        return leave_to_others(flight);
     }
     return true;
 }
@@ -159,10 +186,10 @@ static void recover(struct flight *flight, const struct fetch *fetch, const stru
                     struct error *error) REQUIRES(flight->state_lock) {
     if (flight->state != FLIGHT_MOVING)
         return;
-    const struct retry_facts facts = gather_facts(flight, fetch, plan, error);
-    enum retry_failure failure = retry_classify(&facts);
+    enum retry_failure failure = judge(flight, fetch, plan, error);
     flight->retries += retry_counts(failure);
-    if (!act(flight, retry_decide(failure, retry_phase(&facts)), failure == FAILURE_REFUSED, error))
+    enum retry_action action = retry_decide(failure, phase_of(flight), flight->at_once);
+    if (!act(flight, action, failure == FAILURE_REFUSED, error))
         flight_fail(flight, error);
 }
 

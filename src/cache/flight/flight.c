@@ -94,6 +94,7 @@ void flight_give_up(struct flight *flight, const struct error *why) {
 void flight_enter(struct flight *flight, struct flight_reader *reader) {
     lock_acquire(&flight->state_lock);
     readers_enter(&flight->readers, reader);
+    flight->arrivals++;
     lock_release(&flight->state_lock);
 }
 

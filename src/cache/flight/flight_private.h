@@ -3,7 +3,7 @@
  *
  * The files, each calling only those before it: extents (base/), passing, body, hashing, spans,
  * place, sources, readers (the state's parts, without a lock of their own); flight (one flight),
- * flights (the table); plan, pass, retry (what to do next); hash, fetch, fetchers, drive (the
+ * flights (the table); plan, pass (what to do next); hash, fetch, fetchers, drive (the
  * threads); join, reader (the clients).
  */
 #ifndef FLIGHT_FLIGHT_PRIVATE_H
@@ -91,6 +91,8 @@ struct flight {
     struct readers readers;
     int64_t progress_ms; /* clock_ms() of the last new byte, or of the start */
     unsigned failures;   /* in a row, without a byte between */
+    unsigned at_once;    /* tries at once in a row, without a byte between */
+    unsigned arrivals;   /* readers that have come */
     unsigned retries;
 };
 

@@ -20,6 +20,8 @@ static enum join_result try_to_join(struct flight *flight, const struct blob_ran
     else if (reader) {
         readers_enter(&flight->readers, reader);
         atomic_store(&flight->background, false);
+        flight->arrivals++;
+        flight_wake(flight);
     }
     lock_release(&flight->state_lock);
     return result;

@@ -12,6 +12,7 @@
 
 #include <stdatomic.h>
 #include "base/lock.h"
+#include "client/retry.h"
 #include "upstream/upstream.h"
 
 struct place;
@@ -51,22 +52,11 @@ struct place_sink {
     bool (*on_idle)(void *context, struct error *error);
 };
 
-/* What an error of fetch() means for the flight. */
-enum place_failure {
-    PLACE_OWN_FAULT,    /* our memory or disk: no other place would help */
-    PLACE_CLOSED,       /* the sink ended the request, because the flight wants something else */
-    PLACE_NO_RANGE,     /* the place does not send this range */
-    PLACE_WRONG,        /* its bytes or heads contradict what is known of the blob */
-    PLACE_REFUSED,      /* the place does not hold the blob, or does not give it to us */
-    PLACE_RATE_LIMITED, /* it wants fewer requests */
-    PLACE_UNAVAILABLE,  /* anything else: it may work a moment later */
-};
-
 struct place_kind {
     /* Fetches a range, blocking. True: the whole range was handed to the sink. */
     bool (*fetch)(struct place *place, const struct place_request *request,
                   const struct place_sink *sink, struct error *error);
-    enum place_failure (*judge)(const struct error *error);
+    enum retry_failure (*judge)(const struct error *error);
     /* Forgets what earlier requests learned about the way to the blob. */
     void (*reset)(struct place *place);
     void (*finish)(struct place *place);

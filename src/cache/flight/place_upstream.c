@@ -106,28 +106,6 @@ static bool fetch(struct place *place, const struct place_request *asked,
     return ok;
 }
 
-static enum place_failure judge(const struct error *error) {
-    switch (error->kind) {
-    case ERROR_NO_SPACE:
-    case ERROR_IO:
-    case ERROR_MEMORY:
-        return PLACE_OWN_FAULT;
-    case ERROR_CLOSED:
-        return PLACE_CLOSED;
-    case ERROR_RANGE:
-        return PLACE_NO_RANGE;
-    case ERROR_CORRUPT:
-        return PLACE_WRONG;
-    case ERROR_NOT_FOUND:
-    case ERROR_DENIED:
-        return PLACE_REFUSED;
-    case ERROR_RATE_LIMITED:
-        return PLACE_RATE_LIMITED;
-    default:
-        return PLACE_UNAVAILABLE;
-    }
-}
-
 static void finish(struct place *place) {
     reset(place);
     lock_finish(&place->upstream.target_lock);
@@ -135,7 +113,7 @@ static void finish(struct place *place) {
 
 /* ---- the place ---- */
 
-static const struct place_kind upstream_kind = {fetch, judge, reset, finish};
+static const struct place_kind upstream_kind = {fetch, retry_classify, reset, finish};
 
 void place_init_upstream(struct place *place, const struct repository *repository) {
     const struct upstream_settings *settings = upstream_settings(repository->upstream);

@@ -71,6 +71,7 @@ static bool is_consistent(struct flight *flight, const struct flight_reader *rea
 static bool wait_for_bytes(struct flight *flight, struct flight_reader *reader, uint64_t *end,
                            const struct cancel *cancel, struct error *error)
     REQUIRES(flight->state_lock) {
+    int64_t look_ms = clock_ms() + LOOK_MS;
     for (;;) {
         bool verified = flight->state == FLIGHT_VERIFIED && !is_doubtful(reader);
         *end = reader_released_end(reader, &flight->body, verified);
@@ -81,11 +82,12 @@ static bool wait_for_bytes(struct flight *flight, struct flight_reader *reader, 
             return false;
         flight_start_fetchers(flight);
         readers_set_waiting(&flight->readers, reader, true);
-        bool changed =
-            condition_wait_until(&flight->changed, &flight->state_lock, clock_ms() + LOOK_MS);
+        condition_wait_until(&flight->changed, &flight->state_lock, look_ms);
         readers_set_waiting(&flight->readers, reader, false);
-        if (changed)
+        /* By the time, because a flight that progresses elsewhere wakes the reader often. */
+        if (clock_ms() < look_ms)
             continue;
+        look_ms = clock_ms() + LOOK_MS;
         lock_release(&flight->state_lock);
         bool wanted = cancel_check(cancel, error);
         lock_acquire(&flight->state_lock);

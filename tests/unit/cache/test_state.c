@@ -329,20 +329,14 @@ static void test_what_an_error_of_an_upstream_means(void **state) {
     (void)state;
     static const struct {
         enum error_kind kind;
-        enum place_failure failure;
+        enum retry_failure failure;
     } meanings[] = {
-        {ERROR_NO_SPACE, PLACE_OWN_FAULT},
-        {ERROR_IO, PLACE_OWN_FAULT},
-        {ERROR_MEMORY, PLACE_OWN_FAULT},
-        {ERROR_CLOSED, PLACE_CLOSED},
-        {ERROR_RANGE, PLACE_NO_RANGE},
-        {ERROR_CORRUPT, PLACE_WRONG},
-        {ERROR_NOT_FOUND, PLACE_REFUSED},
-        {ERROR_DENIED, PLACE_REFUSED},
-        {ERROR_RATE_LIMITED, PLACE_RATE_LIMITED},
-        {ERROR_UNAVAILABLE, PLACE_UNAVAILABLE},
-        {ERROR_TIMEOUT, PLACE_UNAVAILABLE},
-        {ERROR_BUSY, PLACE_UNAVAILABLE},
+        {ERROR_NO_SPACE, FAILURE_OWN_FAULT},        {ERROR_IO, FAILURE_OWN_FAULT},
+        {ERROR_MEMORY, FAILURE_OWN_FAULT},          {ERROR_CLOSED, FAILURE_UNWANTED},
+        {ERROR_RANGE, FAILURE_NO_RANGES},           {ERROR_CORRUPT, FAILURE_WRONG_RANGES},
+        {ERROR_NOT_FOUND, FAILURE_REFUSED},         {ERROR_DENIED, FAILURE_REFUSED},
+        {ERROR_RATE_LIMITED, FAILURE_RATE_LIMITED}, {ERROR_UNAVAILABLE, FAILURE_UNAVAILABLE},
+        {ERROR_TIMEOUT, FAILURE_UNAVAILABLE},       {ERROR_BUSY, FAILURE_UNAVAILABLE},
     };
     struct upstream upstream = {.host = "fake.test"};
     struct place place;

@@ -93,7 +93,7 @@ static void test_statuses_become_kinds(void **state) {
         unsigned asked; /* with three attempts */
     } cases[] = {
         {403, ERROR_DENIED, 1},      {401, ERROR_DENIED, 1},       {404, ERROR_NOT_FOUND, 1},
-        {416, ERROR_RANGE, 1},       {400, ERROR_UNAVAILABLE, 1},  {500, ERROR_UNAVAILABLE, 3},
+        {416, ERROR_UNAVAILABLE, 1}, {400, ERROR_UNAVAILABLE, 1},  {500, ERROR_UNAVAILABLE, 3},
         {503, ERROR_UNAVAILABLE, 3}, {408, ERROR_UNAVAILABLE, 3},  {204, ERROR_UNAVAILABLE, 3},
         {304, ERROR_UNAVAILABLE, 1}, {429, ERROR_RATE_LIMITED, 1},
     };
@@ -108,6 +108,20 @@ static void test_statuses_become_kinds(void **state) {
         assert_int_equal(bench->got.heads, 0);
         bench_close(bench);
     }
+}
+
+static void test_a_416_is_about_the_range_that_was_asked_for(void **state) {
+    struct bench *bench = *state;
+    int status = 416;
+    bench_open(bench, answer_status, &status);
+    struct upstream_request request = bench_blob;
+    request.attempts = 3;
+    request.has_range = true;
+    request.range_last = 4;
+    assert_false(bench_ask(bench, &request));
+    assert_int_equal(bench->error.kind, ERROR_RANGE);
+    assert_int_equal(bench->server->count, 1);
+    bench_close(bench);
 }
 
 static bool answer_429(struct server *server, int fd, const char *head) {
@@ -248,6 +262,7 @@ int main(void) {
         WITH_BENCH(test_upstreams_404_is_not_found_with_its_code),
         WITH_BENCH(test_a_404_without_a_registrys_marks_is_doubtful),
         WITH_BENCH(test_statuses_become_kinds),
+        WITH_BENCH(test_a_416_is_about_the_range_that_was_asked_for),
         WITH_BENCH(test_after_a_429_upstream_is_left_alone),
         WITH_BENCH(test_a_refused_connection_says_so),
         WITH_BENCH(test_the_environments_proxy_is_used),
