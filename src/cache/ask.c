@@ -94,6 +94,7 @@ bool ask_get(struct cache *cache, const struct repository *repository, struct as
     int64_t patience = upstream_settings(upstream)->first_byte_timeout_ms;
     int64_t began = clock_ms();
     struct error first = {0};
+    request->host = repository->name.host;
     request->repository = repository->name.path;
     request->cancel.stop = &cache->stopping;
     for (;;) {

@@ -13,7 +13,7 @@ bool waiting_refuse(const struct cache *cache, struct upstream *upstream, struct
     metric_add(cache->refused, 1);
     error_set(error, ERROR_BUSY,
               "upstream %s: too many requests wait for it (limits.per_upstream.waiting %u)",
-              upstream_host(upstream), cache->waiting_per_upstream);
+              upstream_name(upstream), cache->waiting_per_upstream);
     if (error)
         error->retry_after_s = RETRY_AFTER_S;
     return false;

@@ -57,6 +57,14 @@ void lanes_init(struct lanes *lanes, struct client *client) {
     lock_init(&lanes->idle_lock);
 }
 
+void lanes_close(struct lanes *lanes) {
+    lock_acquire(&lanes->idle_lock);
+    struct lane *idle = lanes->idle;
+    lanes->idle = NULL;
+    lock_release(&lanes->idle_lock);
+    lane_free(idle);
+}
+
 void lanes_finish(struct lanes *lanes) {
     lane_free(lanes->idle);
     lanes->idle = NULL;

@@ -33,6 +33,7 @@ struct lanes {
 
 void lanes_init(struct lanes *lanes, struct client *client); /* the client outlives the pool */
 void lanes_finish(struct lanes *lanes);                      /* every lane must be back */
+void lanes_close(struct lanes *lanes); /* closes the connections of the lanes at rest */
 
 /* A lane that rests, or a new one; NULL when out of memory. */
 struct lane *lanes_take(struct lanes *lanes);

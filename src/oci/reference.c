@@ -127,6 +127,10 @@ bool reference_looks_like_host(struct text part) {
                                                           memchr(part.at, ':', part.length)));
 }
 
+bool repository_name_equal(const struct repository_name *a, const struct repository_name *b) {
+    return strcmp(a->host, b->host) == 0 && strcmp(a->path, b->path) == 0;
+}
+
 bool repository_name_parse(struct text host, struct text path, struct repository_name *out) {
     *out = (struct repository_name){0};
     if (!reference_is_host(host) || !reference_is_repository(path))

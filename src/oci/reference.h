@@ -38,6 +38,8 @@ struct repository_name {
 /* False: `host` or `path` breaks its grammar; *out is then zeroed. */
 bool repository_name_parse(struct text host, struct text path, struct repository_name *out);
 
+bool repository_name_equal(const struct repository_name *a, const struct repository_name *b);
+
 /* The part of a path behind /manifests/: a tag or a digest. */
 struct reference {
     bool is_digest;

@@ -94,7 +94,7 @@ static void count_response(const struct call *call) {
     metric_add(counter, 1);
 }
 
-/* Counts by upstream, which keeps the places. */
+/* Counts by upstream, which keeps the places. The hosts of a pattern are counted together. */
 static void count_outcome(const struct call *call, enum proxied type) {
     _Static_assert(PROXIED_TYPES * (CACHE_STALE + 1) == UPSTREAM_COUNTERS, "each has a place");
     _Atomic(struct metric *) *place = &upstream_counters(
@@ -103,7 +103,7 @@ static void count_outcome(const struct call *call, enum proxied type) {
     if (!counter) {
         char labels[HOST_LIMIT + 80];
         snprintf(labels, sizeof labels, "upstream=\"%s\",type=\"%s\",outcome=\"%s\"",
-                 upstream_host(call->repository.upstream), route_name(call->route.kind),
+                 upstream_name(call->repository.upstream), route_name(call->route.kind),
                  outcome_name(call));
         counter = make_counter(place, "tarn_requests_total",
                                "Requests for manifests and blobs by upstream and outcome.", labels);
@@ -154,7 +154,7 @@ void access_log(const struct call *call) {
     fields[used++] = LOG_STRING("client", http_exchange_client(call->exchange));
     fields[used++] = LOG_SLICE("method", beginning(call->request->method_name, METHOD_MOST));
     if (call->repository.upstream) {
-        fields[used++] = LOG_STRING("upstream", upstream_host(call->repository.upstream));
+        fields[used++] = LOG_STRING("upstream", call->repository.name.host);
         fields[used++] = LOG_STRING("repository", call->repository.name.path);
         fields[used++] =
             LOG_STRING(call->route.reference.is_digest ? "digest" : "reference", call->reference);

@@ -220,15 +220,14 @@ static void respond_catalog(struct call *call) {
     if (page.n > CATALOG_MOST)
         page.n = CATALOG_MOST;
     const char *host = call->route.host[0] ? call->route.host : call->ns;
-    struct upstream *upstream =
-        host[0] ? upstreams_find(call->registry->settings.upstreams, text_of(host)) : NULL;
-    if (host[0] && !upstream) {
+    char canonical[HOST_LIMIT + 1];
+    if (host[0] && !upstreams_find(call->registry->settings.upstreams, text_of(host), canonical)) {
         call_fail(call, 404, "NAME_UNKNOWN", "no upstream is configured for %s", host);
         return;
     }
     cache_settle(call->registry->settings.cache);
     struct catalog catalog = {
-        .page = &page, .host = upstream ? upstream_host(upstream) : NULL, .names = json_array()};
+        .page = &page, .host = host[0] ? canonical : NULL, .names = json_array()};
     if (!store_repositories(call->registry->settings.store, catalog.host, add_repository, &catalog,
                             &error)) {
         json_decref(catalog.names);

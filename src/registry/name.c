@@ -25,13 +25,14 @@ static bool refuse_reference(struct call *call) {
 /* A name that begins with a domain ("example.com/project/app", as gcr.io has them), and not with an
  * upstream's host, is a repository of the default upstream. Docker Hub's names have no dots, so
  * there the domain can only be a registry that is not configured. */
-static bool is_domain_scoped(struct upstreams *upstreams, const char *name) {
-    struct upstream *upstream = upstreams_default(upstreams);
+static bool is_domain_scoped(const struct upstreams *upstreams, const char *name) {
+    const struct upstream *upstream = upstreams_default(upstreams);
+    char host[HOST_LIMIT + 1];
     struct text rest, first = text_cut(text_of(name), '/', &rest);
     const char *dot = memrchr(first.at, '.', first.length);
     bool is_domain = dot && dot[1] >= 'a' && dot[1] <= 'z'; /* else it is an address */
     return upstream && rest.at && is_domain && reference_is_repository(first) &&
-           !upstream_is_docker_hub(upstream) && !upstreams_find(upstreams, first);
+           !upstream_is_docker_hub(upstream) && !upstreams_find(upstreams, first, host);
 }
 
 bool call_name_upstream(struct call *call) {
@@ -40,7 +41,7 @@ bool call_name_upstream(struct call *call) {
     const char *ns = route->host[0] ? route->host : call->ns;
     struct error error = {0};
     if (!ns[0] && is_domain_scoped(upstreams, route->name))
-        ns = upstream_host(upstreams_default(upstreams));
+        ns = upstream_name(upstreams_default(upstreams));
     if (route->fault == ROUTE_BAD_NAME) {
         call_fail(call, 400, "NAME_INVALID", "the path holds no repository name");
         return false;

@@ -178,8 +178,8 @@ void call_handle_page(struct call *call) {
         "</style><h1>tarn</h1><p>A cache between container registries and the machines that pull "
         "from them. Version " TARN_VERSION ".</p><pre>docker pull %s/",
         host);
-    struct upstream *fallback = upstreams_default(registry->settings.upstreams);
-    append_html(&body, fallback                          ? upstream_host(fallback)
+    const struct upstream *fallback = upstreams_default(registry->settings.upstreams);
+    append_html(&body, fallback                          ? upstream_name(fallback)
                        : registry->settings.listed_count ? registry->settings.listed[0].host
                                                          : "docker.io");
     buffer_append_string(&body,

@@ -319,7 +319,7 @@ static bool await_first_byte(struct call *call, struct cache_blob *blob, uint64_
         return true;
     if (error->kind == ERROR_CLOSED && clock_ms() >= waiting.deadline_ms)
         error_set(error, ERROR_TIMEOUT, "upstream %s: no byte of the blob has arrived in time",
-                  upstream_host(call->repository.upstream));
+                  call->repository.name.host);
     return false;
 }
 

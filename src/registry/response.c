@@ -115,7 +115,7 @@ static void explain(struct call *call, const struct error *error,
                     char out[static HTTP_REASON_LIMIT + 1]) {
     if (!call->repository.upstream)
         return;
-    const char *host = upstream_host(call->repository.upstream);
+    const char *host = call->repository.name.host;
     if (error->kind == ERROR_UNAVAILABLE && error->status > 0)
         snprintf(out, HTTP_REASON_LIMIT + 1, "upstream %.60s: status %d", host, error->status);
     else

@@ -74,6 +74,7 @@ static enum client_verdict on_head(void *context, const struct client_response *
                                    struct error *error) {
     struct attempt *attempt = context;
     struct upstream_head head;
+    atomic_store(&attempt->peer->answered, true);
     count_response(attempt);
     if (response->status / 100 != 2)
         return CLIENT_COLLECT;

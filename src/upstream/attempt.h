@@ -16,6 +16,7 @@
 struct attempt {
     /* Set by the caller, the same for each attempt at one request. */
     struct upstream *upstream;
+    struct peer *peer; /* in use by this request */
     struct authorizer *authorizer;
     const struct upstream_request *request;
     const struct upstream_sink *sink;

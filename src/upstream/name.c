@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include "auth/docker_config.h"
 
 static bool refuse(struct error *error, enum error_kind kind, const char *code, const char *format,
                    ...) __attribute__((format(printf, 4, 5)));
@@ -22,10 +23,11 @@ static bool refuse(struct error *error, enum error_kind kind, const char *code, 
 
 /* The upstream whose host is the first part of the name, which is then cut off; NULL: there is
  * none. */
-static struct upstream *named_by_path(struct upstreams *upstreams, struct text *name) {
+static struct upstream *named_by_path(const struct upstreams *upstreams, struct text *name,
+                                      char host[static HOST_LIMIT + 1]) {
     struct text rest;
     struct text first = text_cut(*name, '/', &rest);
-    struct upstream *upstream = rest.at ? upstreams_find(upstreams, first) : NULL;
+    struct upstream *upstream = rest.at ? upstreams_find(upstreams, first, host) : NULL;
     if (upstream)
         *name = rest;
     return upstream;
@@ -33,27 +35,27 @@ static struct upstream *named_by_path(struct upstreams *upstreams, struct text *
 
 /* Cuts the upstream's host off the name, under any of the host's spellings: a mirror with a path
  * (/v2/HOST) names the host in the path and in `ns`. */
-static void cut_own_host(const struct upstream *upstream, struct text *name) {
+static void cut_own_host(const char *host, struct text *name) {
     char canonical[HOST_LIMIT + 1];
     struct text rest;
     struct text first = text_cut(*name, '/', &rest);
-    if (rest.at && upstream_canonical_host(first, canonical) &&
-        strcmp(canonical, upstream_host(upstream)) == 0)
+    if (rest.at && upstream_canonical_host(first, canonical) && strcmp(canonical, host) == 0)
         *name = rest;
 }
 
-static bool find_upstream(struct upstreams *upstreams, const char *ns, struct text *name,
-                          struct upstream **upstream, struct error *error) {
+static bool find_upstream(const struct upstreams *upstreams, const char *ns, struct text *name,
+                          struct upstream **upstream, char host[static HOST_LIMIT + 1],
+                          struct error *error) {
     struct text rest;
     if (ns[0]) {
-        *upstream = upstreams_find(upstreams, text_of(ns));
+        *upstream = upstreams_find(upstreams, text_of(ns), host);
         if (!*upstream)
             return refuse(error, ERROR_NOT_FOUND, "NAME_UNKNOWN",
                           "no upstream is configured for %s; add it under `upstreams:`", ns);
-        cut_own_host(*upstream, name);
+        cut_own_host(host, name);
         return true;
     }
-    *upstream = named_by_path(upstreams, name);
+    *upstream = named_by_path(upstreams, name, host);
     if (*upstream)
         return true;
     struct text first = text_cut(*name, '/', &rest);
@@ -62,42 +64,47 @@ static bool find_upstream(struct upstreams *upstreams, const char *ns, struct te
                       "no upstream is configured for %.*s; add it under `upstreams:`",
                       TEXT_PRINT(first));
     *upstream = upstreams_default(upstreams);
-    return *upstream || refuse(error, ERROR_NOT_FOUND, "NAME_UNKNOWN",
-                               "the name %.*s has no upstream's host in front, and no upstream is "
-                               "the default; set `default: true` on one",
-                               TEXT_PRINT(*name));
+    if (!*upstream)
+        return refuse(error, ERROR_NOT_FOUND, "NAME_UNKNOWN",
+                      "the name %.*s has no upstream's host in front, and no upstream is "
+                      "the default; set `default: true` on one",
+                      TEXT_PRINT(*name));
+    return text_copy(text_of(upstream_name(*upstream)), host, HOST_LIMIT + 1);
 }
 
 /* Docker Hub's official images are typed without their library/. */
-static bool add_library(const struct upstream *upstream, struct text name,
-                        char path[static NAME_LIMIT + 1], struct error *error) {
-    bool is_short = upstream_is_docker_hub(upstream) && !memchr(name.at, '/', name.length);
+static bool add_library(const char *host, struct text name, char path[static NAME_LIMIT + 1],
+                        struct error *error) {
+    bool is_short = docker_config_is_hub(host) && !memchr(name.at, '/', name.length);
     int length =
         snprintf(path, NAME_LIMIT + 1, "%s%.*s", is_short ? "library/" : "", TEXT_PRINT(name));
     return (length > 0 && length <= NAME_LIMIT) ||
            refuse(error, ERROR_INVALID, "NAME_INVALID", "the repository name is too long");
 }
 
-bool name_resolve(struct upstreams *upstreams, const char *ns, struct text name,
+bool name_resolve(const struct upstreams *upstreams, const char *ns, struct text name,
                   struct repository *repository, struct error *error) {
     struct upstream *upstream;
-    char path[NAME_LIMIT + 1];
+    char host[HOST_LIMIT + 1], path[NAME_LIMIT + 1];
     *repository = (struct repository){0};
-    if (!find_upstream(upstreams, ns, &name, &upstream, error))
+    if (!find_upstream(upstreams, ns, &name, &upstream, host, error))
         return false;
+    repository->upstream = upstream;
+    memcpy(repository->name.host, host, sizeof host);
     if (!reference_is_repository(name))
         return refuse(error, ERROR_INVALID, "NAME_INVALID",
                       "%.*s is not a repository name: it consists of lower-case letters, digits, "
                       "and . _ - between them, in parts separated by /",
                       TEXT_PRINT(name));
-    repository->upstream = upstream;
-    if (!add_library(upstream, name, path, error))
+    if (!add_library(host, name, path, error))
         return false;
-    if (!repository_name_parse(text_of(upstream_host(upstream)), text_of(path), &repository->name))
+    struct repository_name whole;
+    if (!repository_name_parse(text_of(host), text_of(path), &whole))
         return refuse(error, ERROR_INVALID, "NAME_INVALID", "%s is not a repository of %s", path,
-                      upstream_host(upstream));
+                      host);
+    repository->name = whole;
     return upstream_allows(upstream, path) ||
            refuse(error, ERROR_DENIED, "DENIED",
-                  "upstream %s: repository %s is outside the configured `repositories:`",
-                  upstream_host(upstream), path);
+                  "upstream %s: repository %s is outside the configured `repositories:`", host,
+                  path);
 }

@@ -111,17 +111,17 @@ static bool enter_queue(struct queue *queue, const struct attempt *attempt, stru
 }
 
 static bool run(struct attempt *attempt, struct error *error) {
-    struct upstream *upstream = attempt->upstream;
+    struct peer *peer = attempt->peer;
     make_range(attempt);
     if (!make_url(attempt, error) ||
         (!attempt_has_target(attempt) && !attempt_check_quiet(attempt, error)) ||
-        !enter_queue(&upstream->queue, attempt, error))
+        !enter_queue(&peer->queue, attempt, error))
         return false;
-    attempt->lane = lanes_take(&upstream->lanes);
+    attempt->lane = lanes_take(&peer->lanes);
     bool ok = attempt->lane ? run_attempts(attempt, error)
                             : error_set(error, ERROR_MEMORY, "out of memory");
-    lanes_give(&upstream->lanes, attempt->lane);
-    queue_leave(&upstream->queue);
+    lanes_give(&peer->lanes, attempt->lane);
+    queue_leave(&peer->queue);
     return ok;
 }
 
@@ -139,7 +139,7 @@ static void name_request(const struct attempt *attempt, struct error *error) {
     error_wrap(error, "%s %s%s%s", names[request->what], request->repository, separator, reference);
     if (request->location > 0)
         error_wrap(error, "mirror %s", attempt->authorizer->location.base);
-    error_wrap(error, "upstream %s", attempt->upstream->host);
+    error_wrap(error, "upstream %s", attempt->peer->host);
 }
 
 static void count_error(const struct attempt *attempt, const struct error *error) {
@@ -175,32 +175,45 @@ static bool translate(const struct location *location, const struct upstream_req
     return length > 0 && length < REPOSITORY_SIZE;
 }
 
-bool upstream_perform(struct upstream *upstream, const struct upstream_request *request,
-                      const struct upstream_sink *sink, struct error *error) {
-    struct error unwanted;
-    if (!error)
-        error = &unwanted;
-    if (request->location >= upstream->locations_count)
-        return error_set(error, ERROR_INVALID, "upstream %s: it has %u locations, none number %u",
-                         upstream->host, upstream->locations_count, request->location);
+/* Asks one peer, which the caller has taken for this request. */
+static bool perform(struct peer *peer, const struct upstream_request *request,
+                    const struct upstream_sink *sink, struct error *error) {
     char repository[REPOSITORY_SIZE];
     struct upstream_request translated;
-    if (!translate(&upstream->authorizers[request->location].location, request, &translated,
+    if (!translate(&peer->authorizers[request->location].location, request, &translated,
                    repository))
         return error_set(error, ERROR_INVALID, "upstream %s: the repository is too long",
-                         upstream->host);
+                         peer->host);
     struct attempt *attempt = calloc(1, sizeof *attempt);
     if (!attempt)
-        return error_set(error, ERROR_MEMORY, "upstream %s: out of memory", upstream->host);
-    attempt->upstream = upstream;
-    attempt->authorizer = &upstream->authorizers[request->location];
+        return error_set(error, ERROR_MEMORY, "upstream %s: out of memory", peer->host);
+    attempt->upstream = peer->upstream;
+    attempt->peer = peer;
+    attempt->authorizer = &peer->authorizers[request->location];
     attempt->request = &translated;
     attempt->sink = sink;
     attempt->deadline_ms = request->deadline_ms
                                ? request->deadline_ms
-                               : clock_ms() + upstream->settings.first_byte_timeout_ms;
+                               : clock_ms() + peer->upstream->settings.first_byte_timeout_ms;
     bool ok = run_and_report(attempt, error);
     attempt_finish(attempt);
     free(attempt);
+    return ok;
+}
+
+bool upstream_perform(struct upstream *upstream, const struct upstream_request *request,
+                      const struct upstream_sink *sink, struct error *error) {
+    struct error unwanted;
+    const char *host = upstream->own ? upstream->name : request->host;
+    if (!error)
+        error = &unwanted;
+    if (request->location >= upstream->locations_count)
+        return error_set(error, ERROR_INVALID, "upstream %s: it has %u locations, none number %u",
+                         host, upstream->locations_count, request->location);
+    struct peer *peer = peers_take(upstream->peers_of_all, upstream, host, error);
+    if (!peer)
+        return error_wrap(error, "upstream %s", host);
+    bool ok = perform(peer, request, sink, error);
+    peers_give(upstream->peers_of_all, peer);
     return ok;
 }

@@ -8,9 +8,10 @@
  * another host gets the credentials that Docker's config or a helper has for that host, and no
  * others.
  *
- * Threads: any thread may make any call. A request blocks the thread that makes it. Connections are
- * kept for each upstream. A token is kept for each repository, and one thread at a time asks for
- * it.
+ * Threads: any thread may make any call. A request blocks the thread that makes it. Connections,
+ * tokens and rate limits are kept for each host that answers; what is kept for the hosts of
+ * patterns is bounded (upstream/peer.h). A token is for one repository, and one thread at a time
+ * asks for it.
  */
 #ifndef UPSTREAM_UPSTREAM_H
 #define UPSTREAM_UPSTREAM_H
@@ -59,8 +60,8 @@ struct upstream_settings {
 /* Settings with every default, and without a host. */
 struct upstream_settings upstream_settings_default(void);
 
-struct upstreams; /* all upstreams: those of the configuration, and hosts that a pattern matched */
-struct upstream;
+struct upstreams;
+struct upstream; /* one entry of the configuration: a host, or all hosts that a pattern matches */
 
 /* Copies nothing out of `settings`, which must outlive the upstreams. Gives `client` to the
  * credential sources of the settings; the client outlives both. */
@@ -71,19 +72,24 @@ void upstreams_free(struct upstreams *upstreams);
 /*
  * The upstream that clients mean by `host`, in any case, and Docker Hub under each of its names.
  * NULL: none is configured for it. An exact host is preferred to a pattern, and an earlier pattern
- * to a later one. A pattern matches neither an IP address nor a name without a dot. Valid until
- * upstreams_free().
+ * to a later one. A pattern matches neither an IP address nor a name without a dot. Writes the
+ * canonical host, which upstream_perform() wants. Makes nothing, allocates nothing and takes no
+ * lock. Valid until upstreams_free().
  */
-struct upstream *upstreams_find(struct upstreams *upstreams, struct text host);
+struct upstream *upstreams_find(const struct upstreams *upstreams, struct text host,
+                                char canonical[static HOST_LIMIT + 1]);
 /* Whether `host` names a configured upstream, or a pattern matches it; ports do not count. Makes
  * nothing and takes no lock. */
 bool upstreams_know(const struct upstreams *upstreams, struct text host);
 /* Writes the one name by which tarn knows an upstream: lower case, without the port of https, and
  * "docker.io" for each of Docker Hub's names. False: `text` is not a host by the grammar. */
 bool upstream_canonical_host(struct text text, char out[static HOST_LIMIT + 1]);
-struct upstream *upstreams_default(struct upstreams *upstreams); /* NULL when there is none */
+/* It is a host and no pattern; NULL when there is none. */
+struct upstream *upstreams_default(const struct upstreams *upstreams);
 
-const char *upstream_host(const struct upstream *upstream); /* canonical: "docker.io" */
+/* The canonical host ("docker.io") or the pattern ("*.pkg.dev"). A pattern's hosts have their
+ * metrics in common under this name, because clients can name any number of hosts. */
+const char *upstream_name(const struct upstream *upstream);
 const struct upstream_settings *upstream_settings(const struct upstream *upstream);
 bool upstream_is_docker_hub(const struct upstream *upstream);
 bool upstream_allows(const struct upstream *upstream, const char *repository);
@@ -104,7 +110,7 @@ struct upstream_held *upstream_held(struct upstream *upstream);
 /* A repository at an upstream. A value; only name_resolve() (upstream/name.h) makes one. */
 struct repository {
     struct upstream *upstream;
-    struct repository_name name; /* host: upstream_host(); path: with library/ already added */
+    struct repository_name name; /* host: canonical; path: with library/ already added */
 };
 
 /* ---- requests ---- */
@@ -123,6 +129,7 @@ void upstream_target_finish(struct upstream_target *target);
 struct upstream_request {
     enum upstream_what what;
     bool head_only;         /* HEAD instead of GET */
+    const char *host;       /* which host of a pattern is asked; unused for any other upstream */
     const char *repository; /* with library/ already added */
     const char *reference;  /* tag or digest; unused for TAGS */
     const char *page;       /* TAGS, REFERRERS: the path-and-query of a next page, from `next` */
@@ -184,7 +191,7 @@ struct upstream_sink {
  *   RANGE         416; when upstream named the size, on_head got it (status 416, total)
  *   UNAVAILABLE   refused, reset, no such host, 5xx, malformed, or cut in mid-body
  *   TIMEOUT       no connection or no head in time, or silence for stall_timeout in mid-body
- *   BUSY          no free connection to this upstream in time
+ *   BUSY          no free connection to this upstream in time, or too many hosts asked at once
  *   CLOSED        cancelled
  * and whatever a function of the sink set. When the registry refused, error->status is its status
  * (not its token service's). Every text begins with "upstream HOST: ".

@@ -1,27 +1,26 @@
-/* Private to upstream/: what one upstream holds. */
+/* Private to upstream/: one entry of the configuration. */
 #ifndef UPSTREAM_UPSTREAM_PRIVATE_H
 #define UPSTREAM_UPSTREAM_PRIVATE_H
 
 #include <uthash.h>
 #include "base/metric.h"
-#include "client/lane.h"
-#include "upstream/authorizer.h"
-#include "upstream/queue.h"
+#include "upstream/peer.h"
 #include "upstream/upstream.h"
 
 struct upstream {
     struct client *client;
-    char host[ORIGIN_HOST_SIZE]; /* canonical, as clients know it */
+    struct peers *peers_of_all;
     struct upstream_settings settings;
-    struct authorizer *authorizers; /* one a location: url, then fallbacks */
-    unsigned locations_count;
-    struct queue queue;
-    struct lanes lanes;
-    char label[ORIGIN_HOST_SIZE + 16]; /* upstream="HOST" */
-    struct metric *bytes, *retries;
+    char name[HOST_LIMIT + 1];    /* the canonical host, or the pattern in lower case */
+    char pattern[HOST_LIMIT + 1]; /* the pattern as a glob of labels; "": it is a host */
+    unsigned locations_count;     /* of each peer */
+    struct peer *own;             /* the host's; NULL: it is a pattern */
+    struct peer *peers;           /* the pattern's, by host; guarded by the lock of peers_of_all */
+    char label[HOST_LIMIT + 17];  /* upstream="NAME" */
+    struct metric *bytes, *retries, *token_requests;
     _Atomic(struct metric *) counters[UPSTREAM_COUNTERS]; /* upstream_counters() */
     struct upstream_held held;                            /* upstream_held() */
-    UT_hash_handle hh;                                    /* in upstreams, by host */
+    UT_hash_handle hh;                                    /* in upstreams, by name */
 };
 
 #endif

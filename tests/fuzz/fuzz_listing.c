@@ -15,7 +15,7 @@ struct upstream {
     bool no_referrers;
 };
 
-const char *upstream_host(const struct upstream *upstream) {
+const char *upstream_name(const struct upstream *upstream) {
     (void)upstream;
     return "fuzz.test";
 }

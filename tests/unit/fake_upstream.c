@@ -11,15 +11,18 @@ bool upstream_canonical_host(struct text text, char out[static HOST_LIMIT + 1]) 
     return snprintf(out, HOST_LIMIT + 1, "%.*s", TEXT_PRINT(text)) <= HOST_LIMIT;
 }
 
-struct upstream *upstreams_find(struct upstreams *upstreams, struct text host) {
-    return text_is(host, upstreams->only->host) ? upstreams->only : NULL;
+struct upstream *upstreams_find(const struct upstreams *upstreams, struct text host,
+                                char canonical[static HOST_LIMIT + 1]) {
+    return text_is(host, upstreams->only->host) && text_copy(host, canonical, HOST_LIMIT + 1)
+               ? upstreams->only
+               : NULL;
 }
 
 bool upstreams_know(const struct upstreams *upstreams, struct text host) {
     return text_is(host, upstreams->only->host);
 }
 
-struct upstream *upstreams_default(struct upstreams *upstreams) {
+struct upstream *upstreams_default(const struct upstreams *upstreams) {
     return upstreams->only;
 }
 
@@ -33,7 +36,7 @@ bool upstream_allows(const struct upstream *upstream, const char *repository) {
     return true;
 }
 
-const char *upstream_host(const struct upstream *upstream) {
+const char *upstream_name(const struct upstream *upstream) {
     return upstream->host;
 }
 

@@ -87,6 +87,7 @@ static bool fetch(struct place *place, const struct place_request *asked,
     lock_release(&upstream->target_lock);
     const struct upstream_request request = {
         .what = UPSTREAM_BLOB,
+        .host = upstream->repository->name.host,
         .repository = upstream->repository->name.path,
         .reference = digest_format(asked->digest, digest),
         .has_range = !asked->plain,

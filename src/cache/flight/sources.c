@@ -1,8 +1,6 @@
 /* The sources of a flight: which repositories it may fetch through, and which place comes next. */
 #include "cache/flight/sources.h"
 
-#include <string.h>
-
 static struct flight_source *append(struct sources *sources, const struct repository *repository,
                                     enum source_state state) {
     struct flight_source *source = &sources->at[sources->count++];
@@ -28,9 +26,7 @@ struct flight_source *sources_current(struct sources *sources) {
 
 struct flight_source *sources_find(struct sources *sources, const struct repository *repository) {
     for (unsigned i = 0; i < sources->count; i++) {
-        const struct repository *known = &sources->at[i].repository;
-        if (known->upstream == repository->upstream &&
-            strcmp(known->name.path, repository->name.path) == 0)
+        if (repository_name_equal(&sources->at[i].repository.name, &repository->name))
             return &sources->at[i];
     }
     return NULL;

@@ -41,7 +41,8 @@ void bench_open(struct bench *bench, server_answer *answer, void *context) {
     bench->upstreams = upstreams_new(bench->client, &bench->settings, 1, &bench->error);
     if (!bench->upstreams)
         fail_msg("%s", bench->error.text);
-    bench->upstream = upstreams_find(bench->upstreams, text_of("origin.example"));
+    char host[HOST_LIMIT + 1];
+    bench->upstream = upstreams_find(bench->upstreams, text_of("origin.example"), host);
     assert_non_null(bench->upstream);
 }
 

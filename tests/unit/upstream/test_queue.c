@@ -37,7 +37,8 @@ static bool answer_when_all_have_come(struct server *server, int fd, const char 
     (void)head;
     while (now > most && !atomic_compare_exchange_weak(&at_once->most, &most, now))
         ;
-    while (server_count(server, "GET") + count_waiting(&at_once->bench->upstream->queue) < CROWD)
+    while (server_count(server, "GET") + count_waiting(&at_once->bench->upstream->own->queue) <
+           CROWD)
         clock_sleep_ms(1);
     atomic_fetch_sub(&at_once->now, 1);
     return server_reply(fd, 200, "", "hello");
@@ -57,7 +58,7 @@ static void test_no_place_in_time_is_busy(void **state) {
     struct bench *bench = *state;
     bench->settings.max_connections = 1;
     bench_open(bench, answer_hello, NULL);
-    struct queue *queue = &bench->upstream->queue;
+    struct queue *queue = &bench->upstream->own->queue;
     assert_true(queue_enter(queue, QUEUE_NAMES, clock_ms(), NULL)); /* another request's place */
     struct upstream_request request = bench_manifest;
     request.deadline_ms = clock_ms() + 100;

@@ -50,20 +50,23 @@ static void test_names_find_their_upstream(void **state) {
         {"evil.com#.pkg.dev", NULL},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct upstream *upstream = upstreams_find(upstreams, text_of(cases[i].name));
+        char host[HOST_LIMIT + 1];
+        struct upstream *upstream = upstreams_find(upstreams, text_of(cases[i].name), host);
         assert_int_equal(upstream != NULL, cases[i].host != NULL);
         if (upstream)
-            assert_string_equal(upstream_host(upstream), cases[i].host);
+            assert_string_equal(host, cases[i].host);
     }
-    struct upstream *matched = upstreams_find(upstreams, text_of("eu-docker.pkg.dev"));
+    char host[HOST_LIMIT + 1];
+    struct upstream *matched = upstreams_find(upstreams, text_of("eu-docker.pkg.dev"), host);
+    assert_string_equal(upstream_name(matched), "*-docker.pkg.dev");
     assert_int_equal(upstream_settings(matched)->max_connections, 7);
     assert_int_equal(upstream_settings(matched)->stall_timeout_ms, 10000);
-    assert_ptr_equal(matched, upstreams_find(upstreams, text_of("eu-docker.pkg.dev")));
-    struct upstream *hub = upstreams_find(upstreams, text_of("docker.io"));
+    assert_ptr_equal(matched, upstreams_find(upstreams, text_of("US2-docker.pkg.dev"), host));
+    struct upstream *hub = upstreams_find(upstreams, text_of("docker.io"), host);
     assert_true(upstream_is_docker_hub(hub));
     assert_true(upstream_allows(hub, "library/busybox"));
     assert_false(upstream_allows(hub, "org/app"));
-    assert_string_equal(upstream_host(upstreams_default(upstreams)), "us-docker.pkg.dev");
+    assert_string_equal(upstream_name(upstreams_default(upstreams)), "us-docker.pkg.dev");
     upstreams_free(upstreams);
 }
 
@@ -98,10 +101,13 @@ static void test_a_pattern_does_not_reach_this_machine(void **state) {
     struct error error = {0};
     struct upstreams *upstreams = upstreams_new(bench->client, &settings, 1, &error);
     assert_non_null(upstreams);
-    struct upstream *upstream = upstreams_find(upstreams, text_of("x.localhost"));
+    char host[HOST_LIMIT + 1];
+    struct upstream *upstream = upstreams_find(upstreams, text_of("x.localhost"), host);
     assert_non_null(upstream);
     const struct upstream_sink sink = {0};
-    assert_false(upstream_perform(upstream, &bench_blob, &sink, &error));
+    struct upstream_request request = bench_blob;
+    request.host = host;
+    assert_false(upstream_perform(upstream, &request, &sink, &error));
     assert_int_equal(error.kind, ERROR_DENIED);
     upstreams_free(upstreams);
 }
