@@ -76,8 +76,8 @@ struct credential_source *credential_source_new(const struct credential_source_k
     source->kind = *kind;
     source->kind.name = name;
     source->context = context;
-    once_table_init(&source->hosts, sizeof(struct host_credential), HOSTS_LIMIT,
-                    wipe_host_credential);
+    once_table_init(&source->hosts, sizeof(struct host_credential),
+                    &(struct once_bounds){.entries = HOSTS_LIMIT}, wipe_host_credential);
     return source;
 }
 

@@ -52,14 +52,23 @@ bool once_failed(const struct once *once, struct error *error) {
 
 /* ---- one asker for each key ---- */
 
-void once_table_init(struct once_table *table, size_t entry_size, size_t limit,
+void once_table_init(struct once_table *table, size_t entry_size, const struct once_bounds *bounds,
                      void (*wipe)(struct once_entry *entry)) {
-    *table = (struct once_table){.entry_size = entry_size, .limit = limit, .wipe = wipe};
+    *table = (struct once_table){.entry_size = entry_size, .bounds = *bounds, .wipe = wipe};
     lock_init(&table->entries_lock);
     condition_init(&table->ended);
 }
 
+/* Counts the entry as so many bytes from now on. */
+static void set_bytes(struct once_table *table, struct once_entry *entry, size_t bytes) {
+    if (table->bounds.pot)
+        atomic_fetch_add(&table->bounds.pot->bytes, bytes - entry->bytes);
+    table->bytes += bytes - entry->bytes;
+    entry->bytes = bytes;
+}
+
 static void entry_free(struct once_table *table, struct once_entry *entry) {
+    set_bytes(table, entry, 0);
     table->wipe(entry);
     free(entry->key);
     free(entry);
@@ -75,8 +84,9 @@ void once_table_finish(struct once_table *table) {
     lock_finish(&table->entries_lock);
 }
 
-/* Frees the entry that was entered longest ago, of those that no thread uses. */
-static void forget_one(struct once_table *table) {
+/* Frees the entry that was entered longest ago, of those that no thread uses. False: all are in
+ * use. */
+static bool forget_one(struct once_table *table) {
     struct once_entry *entry, *next, *oldest = NULL;
     HASH_ITER (hh, table->entries, entry, next) {
         if (entry->users == 0 && (!oldest || entry->entered_ms < oldest->entered_ms))
@@ -86,10 +96,24 @@ static void forget_one(struct once_table *table) {
         HASH_DEL(table->entries, oldest);
         entry_free(table, oldest);
     }
+    return oldest != NULL;
+}
+
+static bool holds_too_much(const struct once_table *table) {
+    const struct once_bounds *bounds = &table->bounds;
+    return (bounds->bytes && table->bytes > bounds->bytes) ||
+           (bounds->pot && table->bytes > bounds->share &&
+            atomic_load(&bounds->pot->bytes) > bounds->pot->limit);
+}
+
+void once_table_weigh(struct once_table *table, struct once_entry *entry, size_t held) {
+    set_bytes(table, entry, table->entry_size + strlen(entry->key) + 1 + held);
+    while (holds_too_much(table) && forget_one(table))
+        ;
 }
 
 static struct once_entry *add(struct once_table *table, const char *key) {
-    if (HASH_COUNT(table->entries) >= table->limit)
+    if (HASH_COUNT(table->entries) >= table->bounds.entries)
         forget_one(table);
     struct once_entry *entry = calloc(1, table->entry_size);
     if (!entry || !(entry->key = strdup(key))) {
@@ -109,7 +133,9 @@ struct once_entry *once_table_enter(struct once_table *table, const char *key) {
     if (!entry)
         entry = add(table, key);
     if (entry) {
-        entry->users++;
+        entry->users++; /* before the entry is weighed, which frees unused ones */
+        if (!entry->bytes)
+            once_table_weigh(table, entry, 0);
         entry->entered_ms = clock_ms();
     }
     return entry;

@@ -38,6 +38,7 @@
 #ifndef BASE_ONCE_H
 #define BASE_ONCE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -83,25 +84,41 @@ struct once_entry {
     char *key;
     unsigned users;     /* threads that use it: the entry stays in the table while there are any */
     int64_t entered_ms; /* clock_ms() of the last once_table_enter() */
+    size_t bytes;       /* of the entry with all that it holds, as once_table_weigh() was told */
     UT_hash_handle hh;
 };
 
+/* The bytes of all tables that share it. Zeroed, but for the limit. */
+struct once_pot {
+    size_t limit;
+    _Atomic size_t bytes;
+};
+
+/* How much a table may hold. */
+struct once_bounds {
+    size_t entries;
+    size_t bytes;         /* 0: any number */
+    struct once_pot *pot; /* NULL: none */
+    size_t share;         /* bytes that the table may hold however full the pot is */
+};
+
 /*
- * Entries by key, at most `limit`: to add one more, the table frees the entry that was entered
- * longest ago among those that no thread uses. While all are in use, the table grows beyond its
- * limit.
+ * Entries by key, within bounds: when they are exceeded, the table frees the entry that was entered
+ * longest ago among those that no thread uses, and so on. While all are in use, the table grows
+ * beyond its bounds.
  */
 struct once_table {
     struct lock entries_lock; /* guards the table and all entries; not held while asking */
     struct condition ended;   /* a request for any key has ended */
     struct once_entry *entries;
-    size_t entry_size, limit;
+    size_t entry_size, bytes;
+    struct once_bounds bounds;
     void (*wipe)(struct once_entry *entry); /* frees what the owner's struct holds, not the entry */
 };
 
 /* `entry_size` is the size of the owner's struct, whose bytes are zero when it is new. `wipe` is
  * called without other threads using the entry. */
-void once_table_init(struct once_table *table, size_t entry_size, size_t limit,
+void once_table_init(struct once_table *table, size_t entry_size, const struct once_bounds *bounds,
                      void (*wipe)(struct once_entry *entry));
 
 /* No thread may use the table any more. */
@@ -112,6 +129,10 @@ void once_table_finish(struct once_table *table);
 struct once_entry *once_table_enter(struct once_table *table, const char *key)
     REQUIRES(table->entries_lock);
 void once_table_leave(struct once_table *table, struct once_entry *entry)
+    REQUIRES(table->entries_lock);
+
+/* The owner's struct holds `held` bytes beside itself now. May free entries that no thread uses. */
+void once_table_weigh(struct once_table *table, struct once_entry *entry, size_t held)
     REQUIRES(table->entries_lock);
 
 #endif

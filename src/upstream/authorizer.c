@@ -6,10 +6,10 @@
 #include "base/buffer.h"
 #include "upstream/credential.h"
 
-void authorizer_init(struct authorizer *authorizer) {
+void authorizer_init(struct authorizer *authorizer, struct once_pot *pot) {
     lock_init(&authorizer->challenge_lock);
-    tokens_init(&authorizer->tokens);
-    tokens_init(&authorizer->elsewhere);
+    tokens_init(&authorizer->tokens, pot);
+    tokens_init(&authorizer->elsewhere, pot);
 }
 
 void authorizer_finish(struct authorizer *authorizer) {

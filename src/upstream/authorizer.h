@@ -18,8 +18,8 @@ struct authorizer {
     struct tokens elsewhere; /* of hosts to which the location led: anonymous ones */
 };
 
-/* `location` is initialised by the caller before, and finished here. */
-void authorizer_init(struct authorizer *authorizer);
+/* `location` is initialised by the caller before, and finished here. `pot`: of tokens_init(). */
+void authorizer_init(struct authorizer *authorizer, struct once_pot *pot);
 void authorizer_finish(struct authorizer *authorizer);
 
 /*

@@ -56,7 +56,7 @@ static bool add_location(struct peer *peer, const char *url, bool configured, st
         location_finish(location);
         return false;
     }
-    authorizer_init(authorizer);
+    authorizer_init(authorizer, &upstream->peers_of_all->tokens);
     peer->locations_count++;
     return true;
 }
@@ -106,7 +106,9 @@ struct peer *peer_new(struct upstream *upstream, const char *host, struct error 
 /* ---- the peers of patterns ---- */
 
 void peers_init(struct peers *peers) {
-    *peers = (struct peers){.limit = PEERS_LIMIT, .connected_limit = PEERS_CONNECTED};
+    *peers = (struct peers){.tokens.limit = PEERS_TOKEN_BYTES,
+                            .limit = PEERS_LIMIT,
+                            .connected_limit = PEERS_CONNECTED};
     lock_init(&peers->peers_lock);
 }
 

@@ -22,7 +22,11 @@
 #include "upstream/queue.h"
 #include "upstream/upstream.h"
 
-enum { PEERS_LIMIT = 1024, PEERS_CONNECTED = 64 };
+enum {
+    PEERS_LIMIT = 1024,
+    PEERS_CONNECTED = 64,
+    PEERS_TOKEN_BYTES = 16 << 20, /* tokens of all peers; a few more for each peer */
+};
 
 struct peer {
     struct upstream *upstream;
@@ -45,8 +49,9 @@ struct peer {
 struct peer *peer_new(struct upstream *upstream, const char *host, struct error *error);
 void peer_free(struct peer *peer); /* NULL is fine */
 
-/* The peers of all patterns. */
+/* The peers of all patterns, and what all peers share. */
 struct peers {
+    struct once_pot tokens;
     struct lock peers_lock; /* guards the lists, and `peers` of each upstream */
     unsigned limit, connected_limit;
     unsigned count GUARDED_BY(peers_lock);

@@ -7,11 +7,16 @@
 #include "base/secret.h"
 #include "upstream/token_fetch.h"
 
-enum { TOKENS_LIMIT = 1024 }; /* tokens remembered by one location */
+enum {
+    /* Of one location. Clients can name any number of repositories, and a token may be long. */
+    TOKENS_LIMIT = 1024,
+    BYTES_LIMIT = 4 << 20,
+    BYTES_SHARE = 16 << 10, /* kept even when all locations' tokens are too many */
+};
 
 struct token {
     struct once_entry entry; /* its key is the repository */
-    char scope[1024];        /* as a challenge named it; "": repository:NAME:pull */
+    char *scope;             /* as a challenge named it; NULL: repository:NAME:pull */
     char *value;             /* NULL: none held */
     int64_t expires_ms;
     bool anonymous;
@@ -21,12 +26,26 @@ struct token {
 /* The header of a request that carries a token. */
 #define BEARER "Authorization: Bearer "
 
+enum { SCOPE_SIZE = sizeof((struct challenge *)NULL)->scope };
+
 static void token_wipe(struct once_entry *entry) {
-    secret_free(&((struct token *)entry)->value);
+    struct token *token = (struct token *)entry;
+    secret_free(&token->value);
+    free(token->scope);
 }
 
-void tokens_init(struct tokens *tokens) {
-    once_table_init(&tokens->table, sizeof(struct token), TOKENS_LIMIT, token_wipe);
+void tokens_init(struct tokens *tokens, struct once_pot *pot) {
+    const struct once_bounds bounds = {
+        .entries = TOKENS_LIMIT, .bytes = BYTES_LIMIT, .pot = pot, .share = BYTES_SHARE};
+    once_table_init(&tokens->table, sizeof(struct token), &bounds, token_wipe);
+}
+
+/* Tells the table how much the token holds now. */
+static void weigh(struct once_table *table, struct token *token) REQUIRES(table->entries_lock);
+static void weigh(struct once_table *table, struct token *token) {
+    once_table_weigh(table, &token->entry,
+                     (token->value ? strlen(token->value) : 0) +
+                         (token->scope ? strlen(token->scope) : 0));
 }
 
 void tokens_finish(struct tokens *tokens) {
@@ -35,19 +54,22 @@ void tokens_finish(struct tokens *tokens) {
 
 /* ---- scopes ---- */
 
-static void scope_of(const struct token *token, char out[static sizeof token->scope]) {
-    if (token->scope[0])
-        memcpy(out, token->scope, sizeof token->scope);
+static void scope_of(const struct token *token, char out[static SCOPE_SIZE]) {
+    if (token->scope)
+        snprintf(out, SCOPE_SIZE, "%s", token->scope);
     else
-        snprintf(out, sizeof token->scope, "repository:%s:pull", token->entry.key);
+        snprintf(out, SCOPE_SIZE, "repository:%s:pull", token->entry.key);
 }
 
+/* Out of memory: the scope stays, and the registry refuses once more. */
 static bool change_scope(struct token *token, const char *scope) {
-    char held[sizeof token->scope];
+    char held[SCOPE_SIZE];
     scope_of(token, held);
-    if (strcmp(held, scope) == 0)
+    char *copy = strcmp(held, scope) == 0 ? NULL : strdup(scope);
+    if (!copy)
         return false;
-    snprintf(token->scope, sizeof token->scope, "%s", scope);
+    free(token->scope);
+    token->scope = copy;
     secret_free(&token->value);
     return true;
 }
@@ -57,8 +79,10 @@ bool tokens_change_scope(struct tokens *tokens, const char *repository, const ch
     lock_acquire(&table->entries_lock);
     struct once_entry *entry = once_table_enter(table, repository);
     bool changed = entry && change_scope((struct token *)entry, scope);
-    if (entry)
+    if (entry) {
+        weigh(table, (struct token *)entry);
         once_table_leave(table, entry);
+    }
     lock_release(&table->entries_lock);
     return changed;
 }
@@ -83,7 +107,7 @@ static void fetch_token(struct once_table *table, struct token *token, struct lo
                         const struct challenge *challenge, const struct authorization_need *need) {
     struct fetched_token fetched = {0};
     struct error error = {0};
-    char scope[sizeof token->scope];
+    char scope[SCOPE_SIZE];
     scope_of(token, scope);
     const struct token_wish wish = {
         .challenge = challenge,
@@ -99,6 +123,7 @@ static void fetch_token(struct once_table *table, struct token *token, struct lo
     token->expires_ms = fetched.expires_ms;
     token->anonymous = fetched.anonymous;
     memcpy(token->from, fetched.from, sizeof token->from);
+    weigh(table, token);
     once_publish(&token->entry.once, &table->ended, &error);
 }
 

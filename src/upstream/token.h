@@ -1,7 +1,8 @@
 /*
- * The Bearer tokens of one location (Docker's token spec), one for each repository. One thread at a
- * time asks for a token, and all who wait get its outcome. A token is used until shortly before its
- * end. Threads: any. Errors are not NULL here.
+ * The Bearer tokens of one location (Docker's token spec), one for each repository; bounded in
+ * number and in bytes, so that the ones used least recently go. One thread at a time asks for a
+ * token, and all who wait get its outcome. A token is used until shortly before its end. Threads:
+ * any. Errors are not NULL here.
  */
 #ifndef UPSTREAM_TOKEN_H
 #define UPSTREAM_TOKEN_H
@@ -14,7 +15,8 @@
 struct tokens {
     struct once_table table; /* of struct token, by repository */
 };
-void tokens_init(struct tokens *tokens);
+/* `pot` counts the bytes of all locations' tokens, and outlives the table. */
+void tokens_init(struct tokens *tokens, struct once_pot *pot);
 void tokens_finish(struct tokens *tokens);
 
 /* Sets header, fresh, anonymous and from of `out`. False: as authorizer_get(). */

@@ -221,7 +221,7 @@ static void word_wipe(struct once_entry *entry) {
 
 static void words_init(struct once_table *words, size_t limit) {
     wiped = 0;
-    once_table_init(words, sizeof(struct word), limit, word_wipe);
+    once_table_init(words, sizeof(struct word), &(struct once_bounds){.entries = limit}, word_wipe);
 }
 
 static struct word *enter(struct once_table *words, const char *key) {
@@ -280,6 +280,71 @@ static void test_a_full_table_forgets_the_entry_that_was_entered_longest_ago(voi
     leave(&words, fourth);
     once_table_finish(&words);
     assert_int_equal(wiped, 4);
+}
+
+static size_t bytes_of(const struct once_table *table) {
+    size_t bytes = 0;
+    for (struct once_entry *entry = table->entries; entry; entry = entry->hh.next)
+        bytes += entry->bytes;
+    return bytes;
+}
+
+static void weigh(struct once_table *words, struct word *word, size_t held) {
+    lock_acquire(&words->entries_lock);
+    once_table_weigh(words, &word->entry, held);
+    lock_release(&words->entries_lock);
+}
+
+static void test_a_table_is_bounded_in_bytes(void **state) {
+    (void)state;
+    struct once_table words;
+    wiped = 0;
+    once_table_init(&words, sizeof(struct word),
+                    &(struct once_bounds){.entries = 100, .bytes = 20000}, word_wipe);
+    for (unsigned i = 0; i < 50; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "word %u", i);
+        struct word *word = enter(&words, key);
+        word->entry.entered_ms = i;
+        weigh(&words, word, 4000);
+        leave(&words, word);
+        assert_true(words.bytes <= 20000);
+        assert_int_equal(words.bytes, bytes_of(&words));
+    }
+    assert_in_range(HASH_COUNT(words.entries), 3, 5);
+    struct word *last = enter(&words, "word 49"); /* it is one of those that stayed */
+    assert_true(last->entry.bytes > 4000);
+    weigh(&words, last, 30000); /* in use: it stays, and all others go */
+    assert_int_equal(HASH_COUNT(words.entries), 1);
+    weigh(&words, last, 10);
+    leave(&words, last);
+    once_table_finish(&words);
+    assert_int_equal(words.bytes, 0);
+}
+
+static void test_tables_share_a_pot(void **state) {
+    (void)state;
+    struct once_pot pot = {.limit = 100000};
+    struct once_table tables[20];
+    wiped = 0;
+    for (unsigned t = 0; t < 20; t++)
+        once_table_init(
+            &tables[t], sizeof(struct word),
+            &(struct once_bounds){.entries = 1000, .bytes = 60000, .pot = &pot, .share = 4000},
+            word_wipe);
+    for (unsigned i = 0; i < 2000; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "word %u", i / 20);
+        struct word *word = enter(&tables[i % 20], key);
+        weigh(&tables[i % 20], word, 1500);
+        leave(&tables[i % 20], word);
+        assert_true(pot.bytes <= 100000 + 20 * 4000);
+    }
+    for (unsigned t = 0; t < 20; t++) {
+        assert_true(HASH_COUNT(tables[t].entries) >= 1); /* each has its share */
+        once_table_finish(&tables[t]);
+    }
+    assert_int_equal(pot.bytes, 0);
 }
 
 /* Uses the table again and again: some values are thrown away at once, some requests fail, some
@@ -341,6 +406,8 @@ int main(void) {
         cmocka_unit_test(test_an_outcome_is_seen_though_the_next_request_has_begun),
         cmocka_unit_test(test_a_key_keeps_its_entry),
         cmocka_unit_test(test_a_full_table_forgets_the_entry_that_was_entered_longest_ago),
+        cmocka_unit_test(test_a_table_is_bounded_in_bytes),
+        cmocka_unit_test(test_tables_share_a_pot),
         cmocka_unit_test(test_one_thread_at_a_time_asks_for_a_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
