@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "auth/shown.h"
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -16,6 +17,7 @@ enum {
     FRESH_MS = 10000,  /* how long a credential is given again without asking the source */
     RENEWED_MS = 1000, /* how long a credential counts as renewed: concurrent renewals share it */
     HOSTS_LIMIT = 256, /* hosts whose credential is remembered */
+    ASKING_LIMIT = 64, /* threads that ask one source at once */
     PASSWORD_LIMIT = 65536, /* bytes of a password file */
     END_MS = 1000,          /* how long the end of a source waits for a thread that asks */
 };
@@ -37,12 +39,55 @@ static bool copy_credential(const struct credential *from, struct credential *to
     return true;
 }
 
+/* ---- namespaces ---- */
+
+bool credential_namespaces_add(struct credential_namespaces *namespaces, struct text path,
+                               struct credential *credential, const struct error *problem) {
+    struct credential_namespace *at =
+        reallocarray(namespaces->at, namespaces->count + 1, sizeof *at);
+    if (at)
+        namespaces->at = at;
+    char *copy = at ? text_dup(path) : NULL;
+    if (!copy)
+        return false;
+    at[namespaces->count++] = (struct credential_namespace){copy, *credential, *problem};
+    *credential = (struct credential){0};
+    return true;
+}
+
+static bool is_below(const char *path, const char *namespace) {
+    size_t length = strlen(namespace);
+    return strncmp(path, namespace, length) == 0 && (path[length] == '\0' || path[length] == '/');
+}
+
+const struct credential_namespace *
+credential_namespaces_find(const struct credential_namespaces *namespaces, const char *path) {
+    const struct credential_namespace *longest = NULL;
+    for (size_t i = 0; i < namespaces->count; i++) {
+        const struct credential_namespace *namespace = &namespaces->at[i];
+        if (is_below(path, namespace->path) &&
+            (!longest || strlen(namespace->path) > strlen(longest->path)))
+            longest = namespace;
+    }
+    return longest;
+}
+
+void credential_namespaces_wipe(struct credential_namespaces *namespaces) {
+    for (size_t i = 0; i < namespaces->count; i++) {
+        credential_wipe(&namespaces->at[i].credential);
+        free(namespaces->at[i].path);
+    }
+    free(namespaces->at);
+    *namespaces = (struct credential_namespaces){0};
+}
+
 /* ---- a source ---- */
 
-/* The last credential for a host. */
+/* The last credential for a host, and those for its namespaces. */
 struct host_credential {
     struct once_entry entry; /* first: the table's entry is this struct */
     struct credential credential;
+    struct credential_namespaces namespaces;
 };
 
 struct credential_source {
@@ -61,6 +106,7 @@ struct question {
 
 static void wipe_host_credential(struct once_entry *entry) {
     credential_wipe(&((struct host_credential *)entry)->credential);
+    credential_namespaces_wipe(&((struct host_credential *)entry)->namespaces);
 }
 
 struct credential_source *credential_source_new(const struct credential_source_kind *kind,
@@ -135,22 +181,41 @@ static bool is_fresh(const struct host_credential *held, bool renew) {
     return now - once->ended_ms < FRESH_MS;
 }
 
+static void log_failure(const struct credential_source *source, const char *host,
+                        const struct error *error) {
+    log_at(LOG_WARN, "no credentials", LOG_STRING("host", host),
+           LOG_STRING("source", source->kind.name), LOG_STRING("error", error->text));
+}
+
+static void get_namespaces(const struct credential_source *source, const char *host,
+                           struct credential_namespaces *out) {
+    if (source->kind.get_namespaces)
+        source->kind.get_namespaces(source->context, host, out);
+    for (size_t i = 0; i < out->count; i++) {
+        if (out->at[i].problem.kind != ERROR_NONE)
+            log_failure(source, host, &out->at[i].problem);
+    }
+}
+
 /* Asks the source without the lock, and publishes the outcome. */
 static void ask(struct credential_source *source, struct host_credential *held, bool renew)
     REQUIRES(source->hosts.entries_lock) {
     struct credential credential = {0};
+    struct credential_namespaces namespaces = {0};
     struct error error;
     error_set(&error, ERROR_UNAVAILABLE, "the source failed and gave no reason");
     lock_release(&source->hosts.entries_lock);
+    get_namespaces(source, held->entry.key, &namespaces);
     bool ok = source->kind.get(source->context, held->entry.key, renew, &credential, &error);
     if (!ok) {
         credential_wipe(&credential);
-        log_at(LOG_WARN, "no credentials", LOG_STRING("host", held->entry.key),
-               LOG_STRING("source", source->kind.name), LOG_STRING("error", error.text));
+        log_failure(source, held->entry.key, &error);
     }
     lock_acquire(&source->hosts.entries_lock);
     credential_wipe(&held->credential);
     held->credential = credential;
+    credential_namespaces_wipe(&held->namespaces);
+    held->namespaces = namespaces;
     once_publish(&held->entry.once, &source->hosts.ended, ok ? NULL : &error);
 }
 
@@ -214,22 +279,52 @@ static bool settle(struct credential_source *source, struct host_credential *hel
     return true;
 }
 
-bool credential_source_get(struct credential_source *source, const char *host, bool renew,
+/* Whether a question would need one thread more than may ask at once: each host that a client names
+ * is asked for by a thread of its own, and threads may hang. */
+static bool is_overrun(const struct credential_source *source, const struct host_credential *held,
+                       bool renew) REQUIRES(source->hosts.entries_lock) {
+    return source->kind.may_hang && source->asking >= ASKING_LIMIT && !held->entry.once.asking &&
+           !is_fresh(held, renew);
+}
+
+/* Takes the outcome for the repository at `path`; "": for the host. */
+static bool take_outcome(const struct host_credential *held, const char *path,
+                         struct credential *out, struct error *error) {
+    const struct credential_namespace *namespace =
+        credential_namespaces_find(&held->namespaces, path);
+    if (namespace && namespace->problem.kind != ERROR_NONE) {
+        if (error)
+            *error = namespace->problem;
+        return false;
+    }
+    if (!namespace && once_failed(&held->entry.once, error))
+        return false;
+    return copy_credential(namespace ? &namespace->credential : &held->credential, out) ||
+           error_set(error, ERROR_MEMORY, "out of memory");
+}
+
+bool credential_source_get(struct credential_source *source, const char *name, bool renew,
                            int64_t deadline_ms, struct credential *out, struct error *error) {
+    struct text path, host = text_cut(text_of(name), '/', &path);
     *out = (struct credential){0};
     if (!source)
         return true;
+    cleanup_free char *key = text_dup(host);
     lock_acquire(&source->hosts.entries_lock);
-    struct host_credential *held = (struct host_credential *)once_table_enter(&source->hosts, host);
+    struct host_credential *held =
+        key ? (struct host_credential *)once_table_enter(&source->hosts, key) : NULL;
     if (!held) {
         lock_release(&source->hosts.entries_lock);
         return error_set(error, ERROR_MEMORY, "out of memory");
     }
-    bool ok = settle(source, held, renew, deadline_ms)
-                  ? !once_failed(&held->entry.once, error)
-                  : error_set(error, ERROR_TIMEOUT, "the source of credentials does not answer");
-    if (ok && !copy_credential(&held->credential, out))
-        ok = error_set(error, ERROR_MEMORY, "out of memory");
+    bool ok;
+    if (is_overrun(source, held, renew))
+        ok = error_set(error, ERROR_BUSY, "credentials for %u other hosts are asked for just now",
+                       source->asking);
+    else if (!settle(source, held, renew, deadline_ms))
+        ok = error_set(error, ERROR_TIMEOUT, "the source of credentials does not answer");
+    else
+        ok = take_outcome(held, path.at ? path.at : "", out, error);
     once_table_leave(&source->hosts, &held->entry);
     lock_release(&source->hosts.entries_lock);
     return ok;

@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/error.h"
+#include "base/text.h"
 #include "client/client.h"
 
 enum credential_kind {
@@ -39,6 +40,24 @@ struct credential {
 void credential_wipe(struct credential *credential); /* wipes, frees, zeroes; safe on zeroed */
 
 #define cleanup_credential __attribute__((cleanup(credential_wipe)))
+
+/* Credentials for namespaces of one host, beside the host's own. */
+struct credential_namespaces {
+    struct credential_namespace {
+        char *path;                   /* owned: "org" is for org and for all below org/ */
+        struct credential credential; /* may be ANONYMOUS */
+        struct error problem;         /* kind NONE: there is none */
+    } * at;                           /* owned */
+    size_t count;
+};
+
+/* Adds one; takes over the content of `credential`. False: out of memory. */
+bool credential_namespaces_add(struct credential_namespaces *namespaces, struct text path,
+                               struct credential *credential, const struct error *problem);
+/* The longest namespace that `path` is in; NULL: none. Of equal ones the first. */
+const struct credential_namespace *
+credential_namespaces_find(const struct credential_namespaces *namespaces, const char *path);
+void credential_namespaces_wipe(struct credential_namespaces *namespaces);
 
 /* ---- sources; each function returns NULL when out of memory ---- */
 
@@ -79,13 +98,17 @@ bool credential_source_may_run_programs(const struct credential_source *source);
 void credential_source_set_client(struct credential_source *source, struct client *client);
 
 /*
- * The credential for `host` ("ghcr.io", "localhost:5001"), in *out, which the caller wipes.
+ * The credential for `name`, in *out, which the caller wipes. `name` is a host ("localhost:5001"),
+ * or a repository with its host in front ("ghcr.io/org/app"); then a credential of the longest
+ * namespace that the repository is in has priority over the host's. A source is asked for a whole
+ * host, however many repositories are named.
  * `renew`: the credential held was refused, so that the cache is passed by. A NULL source is
  * anonymous. False, with an anonymous *out: the source is configured but broken (an unreadable
  * file, a failing helper), or it did not answer until clock_ms() was `deadline_ms` (ERROR_TIMEOUT;
- * INT64_MAX: no deadline). A file or a helper that hangs holds no thread of the caller's.
+ * INT64_MAX: no deadline), or it is being asked for too many hosts at once (ERROR_BUSY). A file or
+ * a helper that hangs holds no thread of the caller's.
  */
-bool credential_source_get(struct credential_source *source, const char *host, bool renew,
+bool credential_source_get(struct credential_source *source, const char *name, bool renew,
                            int64_t deadline_ms, struct credential *out, struct error *error);
 
 /* ---- for those who make a source ---- */
@@ -99,6 +122,9 @@ struct credential_source_kind {
      * time for each host. `renew`: past any cache. */
     bool (*get)(void *context, const char *host, bool renew, struct credential *out,
                 struct error *error);
+    /* Adds the credentials that are for a part of the host's repositories. Called before get() on
+     * the same thread. NULL: there are none. */
+    void (*get_namespaces)(void *context, const char *host, struct credential_namespaces *out);
     void (*free_context)(void *context);  /* NULL: nothing to free */
     bool (*may_run)(const void *context); /* whether get() may start a program; NULL: never */
     void (*set_client)(void *context, struct client *client); /* NULL: it sends no HTTP requests */

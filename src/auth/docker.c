@@ -173,6 +173,24 @@ static bool docker_get(void *context, const char *host, bool renew, struct crede
     return ok;
 }
 
+/* What cannot be read is get()'s to report. */
+static void docker_get_namespaces(void *context, const char *host,
+                                  struct credential_namespaces *out) {
+    const struct docker *docker = context;
+    const char *inherited = getenv("DOCKER_AUTH_CONFIG");
+    char path[PATH_MAX];
+    bool missing;
+    size_t length;
+    if (!docker->file && inherited && *inherited)
+        docker_config_find_namespaces(inherited, strlen(inherited), host, out);
+    if (!config_path(docker, path, sizeof path))
+        return;
+    char *bytes = read_config(path, &length, &missing, NULL);
+    if (bytes)
+        docker_config_find_namespaces(bytes, length, host, out);
+    wipe_config(bytes, length);
+}
+
 /* A config that exists but cannot be read now counts as one with a helper, because it may be
  * readable later. */
 static bool docker_may_run(const void *context) {
@@ -199,6 +217,7 @@ struct credential_source *credential_source_docker(const char *file) {
                                                        .by_host = true,
                                                        .may_hang = true,
                                                        .get = docker_get,
+                                                       .get_namespaces = docker_get_namespaces,
                                                        .free_context = docker_free,
                                                        .may_run = docker_may_run};
     struct docker *docker = calloc(1, sizeof *docker);

@@ -1,6 +1,7 @@
 /* Docker's config.json: looking a host up, and reading its entries and what helpers print. */
 #include "auth/docker_config.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include "base/base64.h"
@@ -43,6 +44,17 @@ static struct text key_host(const char *key) {
     return text_cut(text, '/', &rest);
 }
 
+/* The namespace that a key is for ("org" in "quay.io/org"); empty: the key is for a whole host, as
+ * an old "HOST/v1/" and every URL are. */
+static struct text key_namespace(const char *key) {
+    struct text path;
+    text_cut(text_of(key), '/', &path);
+    while (path.at && text_ends(path, "/"))
+        path.length--;
+    bool whole = !path.at || strstr(key, "://") || text_is(path, "v1") || text_is(path, "v2");
+    return whole ? (struct text){key, 0} : path;
+}
+
 /* The member for `host`: its own key first, then one that differs in scheme, path or case. */
 static json_t *find_member(json_t *object, const char *host, bool loosely) {
     json_t *value, *found = json_object_get(object, host);
@@ -50,7 +62,7 @@ static json_t *find_member(json_t *object, const char *host, bool loosely) {
     if (found || !loosely)
         return found;
     json_object_foreach (object, key, value) {
-        if (text_is_nocase(key_host(key), host))
+        if (text_is_nocase(key_host(key), host) && key_namespace(key).length == 0)
             return value;
     }
     return NULL;
@@ -138,6 +150,40 @@ static bool is_object_or_absent(const json_t *root, const char *name, struct err
     const json_t *member = json_object_get(root, name);
     return !member || json_is_null(member) || json_is_object(member) ||
            error_set(error, ERROR_INVALID, "\"%s\" is no object", name);
+}
+
+/* Whether a key is for the host, or for a part of it. */
+static bool is_key_of(const char *key, const char *host) {
+    char name[256];
+    if (!docker_config_is_hub(host))
+        return text_is_nocase(key_host(key), host);
+    return text_copy(key_host(key), name, sizeof name) && docker_config_is_hub(name);
+}
+
+static void add_namespace(const char *key, const json_t *entry, struct credential_namespaces *out) {
+    struct credential credential = {0};
+    struct error problem = {0};
+    if (!take_auth(entry, &credential, &problem))
+        error_wrap(&problem, "entry of %.200s in \"auths\"", key);
+    if (credential.kind != CREDENTIAL_ANONYMOUS)
+        snprintf(credential.from, sizeof credential.from, "docker config, %.120s", key);
+    /* `{}` says that a helper holds the credential, and helpers are asked for whole hosts. */
+    if (credential.kind != CREDENTIAL_ANONYMOUS || problem.kind != ERROR_NONE)
+        credential_namespaces_add(out, key_namespace(key), &credential, &problem);
+    credential_wipe(&credential);
+}
+
+void docker_config_find_namespaces(const void *bytes, size_t length, const char *host,
+                                   struct credential_namespaces *out) {
+    cleanup_json json_t *root = bounded_json_load(bytes, length, NULL);
+    if (!json_is_object(root) || find_host(json_object_get(root, "credHelpers"), host, false))
+        return;
+    json_t *value, *auths = json_object_get(root, "auths");
+    const char *key;
+    json_object_foreach (auths, key, value) {
+        if (key_namespace(key).length && is_key_of(key, host))
+            add_namespace(key, value, out);
+    }
 }
 
 bool docker_config_find(const void *bytes, size_t length, const char *host,

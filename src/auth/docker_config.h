@@ -20,13 +20,23 @@ struct docker_config_entry {
 
 /*
  * Looks `host` up as Docker does: in credHelpers, then credsStore and auths. Keys of `auths` may be
- * old URLs ("https://HOST/v1/"). Docker Hub is found under any of its names. False (ERROR_INVALID):
+ * old URLs ("https://HOST/v1/"). A key with a path and without a scheme is for that namespace, and
+ * not for the host. Docker Hub is found under any of its names. False (ERROR_INVALID):
  * the config is no JSON object, or the entry of this host is broken; broken entries of other hosts
  * do not matter. The caller calls docker_config_entry_finish() either way.
  */
 bool docker_config_find(const void *bytes, size_t length, const char *host,
                         struct docker_config_entry *out, struct error *error);
 void docker_config_entry_finish(struct docker_config_entry *entry);
+
+/*
+ * Adds the entries of `auths` that are for a part of the host's repositories: keys with a path and
+ * without a scheme ("quay.io/org"), as podman writes them. None, if credHelpers names a helper for
+ * the host, because that decides for all of the host, or if docker_config_find() fails for every
+ * host.
+ */
+void docker_config_find_namespaces(const void *bytes, size_t length, const char *host,
+                                   struct credential_namespaces *out);
 
 #define cleanup_docker_config_entry __attribute__((cleanup(docker_config_entry_finish)))
 

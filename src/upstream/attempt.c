@@ -412,8 +412,8 @@ static bool go_on(struct attempt *attempt, const struct authorization *sent,
     bool refused = status == 401 || status == 403;
     if (*again || !refused || !sent->anonymous || sent->scheme == CHALLENGE_NONE)
         return true;
-    enum second_look look =
-        location_look_again(location_of(attempt), status, attempt->deadline_ms, error);
+    enum second_look look = location_look_again(location_of(attempt), need->repository, status,
+                                                attempt->deadline_ms, error);
     need->effort = TOKEN_NEW_CREDENTIAL;
     *again = look == LOOK_FOUND;
     return look != LOOK_FAILED;

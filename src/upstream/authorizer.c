@@ -44,7 +44,8 @@ static bool get_basic(struct location *location, const struct authorization_need
                       struct authorization *out, struct error *error) {
     cleanup_credential struct credential credential = {0};
     bool renew = need->effort != TOKEN_HELD;
-    if (!location_credential(location, renew, need->deadline_ms, &credential, error))
+    if (!location_credential(location, need->repository, renew, need->deadline_ms, &credential,
+                             error))
         return false;
     out->fresh = renew;
     out->anonymous = credential.kind != CREDENTIAL_BASIC;

@@ -7,17 +7,28 @@
 #include "base/buffer.h"
 #include "base/secret.h"
 
-bool location_credential(struct location *location, bool renew, int64_t deadline_ms,
-                         struct credential *out, struct error *error) {
+/* The repository as the credential's owner knows it: the upstream's own credentials go by the name
+ * that clients use, without the prefix that the location has in front. */
+static const char *known_as(const struct location *location, const char *repository) {
+    size_t length = location->prefix ? strlen(location->prefix) : 0;
+    bool is_prefixed = location->has_client_names && length &&
+                       strncmp(repository, location->prefix, length) == 0 &&
+                       repository[length] == '/';
+    return is_prefixed ? repository + length + 1 : repository;
+}
+
+bool location_credential(struct location *location, const char *repository, bool renew,
+                         int64_t deadline_ms, struct credential *out, struct error *error) {
+    char key[ORIGIN_HOST_SIZE + 2 * NAME_LIMIT + 2];
     *out = (struct credential){0};
     if (!location->credentials)
         return true;
-    if (credential_source_get(location->credentials, location->credential_host, renew, deadline_ms,
-                              out, error))
+    snprintf(key, sizeof key, "%s/%s", location->credential_host, known_as(location, repository));
+    if (credential_source_get(location->credentials, key, renew, deadline_ms, out, error))
         return true;
     /* Neither the client's fault nor upstream's verdict: tarn's own source is broken. */
     if (error->kind != ERROR_TIMEOUT && error->kind != ERROR_MEMORY &&
-        error->kind != ERROR_RATE_LIMITED)
+        error->kind != ERROR_RATE_LIMITED && error->kind != ERROR_BUSY)
         error->kind = ERROR_UNAVAILABLE;
     /* The reason is in the log. It names files of this machine, so clients do not get it. */
     const struct error reason = *error;
@@ -34,12 +45,12 @@ bool location_credential(struct location *location, bool renew, int64_t deadline
 
 enum { AWAITED_S = 2 }; /* pause before a request is tried again for which credentials may come */
 
-enum second_look location_look_again(struct location *location, int status, int64_t deadline_ms,
-                                     struct error *error) {
+enum second_look location_look_again(struct location *location, const char *repository, int status,
+                                     int64_t deadline_ms, struct error *error) {
     cleanup_credential struct credential credential = {0};
     if (!location->credentials)
         return LOOK_NOTHING;
-    if (!location_credential(location, true, deadline_ms, &credential, error))
+    if (!location_credential(location, repository, true, deadline_ms, &credential, error))
         return LOOK_FAILED;
     if (credential.kind != CREDENTIAL_ANONYMOUS)
         return LOOK_FOUND;

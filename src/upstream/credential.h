@@ -4,11 +4,12 @@
 
 #include "upstream/location.h"
 
-/* Asks the location's credential source; `renew` passes over what the source remembers. One that
+/* Asks the location's credential source for a repository, as requests to the location name it;
+ * `renew` passes over what the source remembers. One that
  * does not answer until `deadline_ms` (clock_ms()) is ERROR_TIMEOUT. A broken source is
  * ERROR_UNAVAILABLE, and never leads to an anonymous request. */
-bool location_credential(struct location *location, bool renew, int64_t deadline_ms,
-                         struct credential *out, struct error *error);
+bool location_credential(struct location *location, const char *repository, bool renew,
+                         int64_t deadline_ms, struct credential *out, struct error *error);
 
 /* What there is for a request that was refused because it carried no credential. */
 enum second_look {
@@ -20,8 +21,8 @@ enum second_look {
 
 /* Asks the source again, past what it remembers, because a refusal proves nothing about a machine
  * whose credentials are not there yet. `status` is the refusal's. */
-enum second_look location_look_again(struct location *location, int status, int64_t deadline_ms,
-                                     struct error *error);
+enum second_look location_look_again(struct location *location, const char *repository, int status,
+                                     int64_t deadline_ms, struct error *error);
 
 /* "Authorization: Basic ..." on the heap, for secret_free(); NULL when out of memory. */
 char *credential_basic_header(const struct credential *credential);

@@ -21,6 +21,7 @@ struct location {
     bool configured; /* the configuration names it, so it may be on this machine; false: it was
                       * made from a pattern */
     char credential_host[ORIGIN_HOST_SIZE];   /* under which credentials are looked up */
+    bool has_client_names;                    /* credential_host is the host that clients use */
     char service[ORIGIN_HOST_SIZE];           /* of a token, where the challenge names none */
     struct credential_source *credentials;    /* borrowed; NULL: anonymous */
     const struct upstream_settings *settings; /* the upstream's */

@@ -37,6 +37,7 @@ static void give_credentials(struct peer *peer) {
         if (own) {
             memcpy(location->credential_host, peer->host, sizeof peer->host);
             memcpy(location->service, peer->host, sizeof peer->host);
+            location->has_client_names = true;
         }
         if (own || credential_source_is_by_host(source))
             location->credentials = source;

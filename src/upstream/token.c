@@ -110,6 +110,7 @@ static void fetch_token(struct once_table *table, struct token *token, struct lo
     char scope[SCOPE_SIZE];
     scope_of(token, scope);
     const struct token_wish wish = {
+        .repository = need->repository,
         .challenge = challenge,
         .scope = scope,
         .renew = need->effort == TOKEN_NEW_CREDENTIAL,

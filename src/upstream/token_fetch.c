@@ -250,8 +250,8 @@ static bool check_credential(const struct realm_question *question,
     if (status != 401 && status != 403)
         return true;
     if (credential->kind == CREDENTIAL_ANONYMOUS) {
-        enum second_look look =
-            location_look_again(question->location, status, question->wish->deadline_ms, error);
+        enum second_look look = location_look_again(question->location, question->wish->repository,
+                                                    status, question->wish->deadline_ms, error);
         *again = look == LOOK_FOUND;
         return look != LOOK_FAILED;
     }
@@ -269,7 +269,8 @@ bool token_fetch(struct location *location, const struct token_wish *wish,
     for (bool renew = wish->renew;; renew = true) {
         cleanup_credential struct credential credential = {0};
         cleanup_client_response struct client_response response = {0};
-        if (!location_credential(location, renew, wish->deadline_ms, &credential, error))
+        if (!location_credential(location, wish->repository, renew, wish->deadline_ms, &credential,
+                                 error))
             return false;
         int64_t asked_ms = clock_ms();
         bool again = false;

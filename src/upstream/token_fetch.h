@@ -7,6 +7,7 @@
 
 /* Which token is wanted. */
 struct token_wish {
+    const char *repository;            /* whose credential is shown */
     const struct challenge *challenge; /* Bearer, whose realm nobody has checked yet */
     const char *scope;
     bool renew; /* with a credential that the source asks for anew */

@@ -18,6 +18,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
             check_credential(&entry.credential);
         }
         docker_config_entry_finish(&entry);
+        struct credential_namespaces namespaces = {0};
+        docker_config_find_namespaces(bytes, length, hosts[i], &namespaces);
+        for (size_t at = 0; at < namespaces.count; at++) {
+            MUST(namespaces.at[at].path[0] != '\0');
+            MUST(credential_namespaces_find(&namespaces, namespaces.at[at].path) != NULL);
+            if (namespaces.at[at].problem.kind == ERROR_NONE)
+                check_credential(&namespaces.at[at].credential);
+        }
+        credential_namespaces_wipe(&namespaces);
     }
     docker_config_has_helpers(bytes, length);
     struct credential credential = {0};

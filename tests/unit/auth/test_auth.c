@@ -126,6 +126,41 @@ static void test_docker_hub_is_found_under_its_legacy_key(void **state) {
     expect_basic("docker.io", "u", "p");
 }
 
+static void test_keys_with_a_path_are_for_that_namespace(void **state) {
+    (void)state;
+    write_file("config.json", 0600,
+               "{\"auths\":{"
+               "\"quay.io/org\":{\"auth\":\"b3JnOnA=\"},"
+               "\"quay.io/org/app\":{\"auth\":\"YXBwOnA=\"},"
+               "\"QUAY.io/slash/\":{\"auth\":\"c2xhc2g6cA==\"},"
+               "\"quay.io/broken\":{\"auth\":\"hunter2?\"},"
+               "\"quay.io/empty\":{},"
+               "\"quay.io\":{\"auth\":\"aG9zdDpw\"},"
+               "\"only.example:5000/a/b\":{\"auth\":\"b3JnOnA=\"},"
+               "\"url.example/v1/\":{\"auth\":\"aG9zdDpw\"},"
+               "\"https://scheme.example/org\":{\"auth\":\"aG9zdDpw\"},"
+               "\"index.docker.io/library\":{\"auth\":\"b3JnOnA=\"}}}");
+    expect_basic("quay.io", "host", "p");
+    expect_basic("quay.io/other/app", "host", "p");
+    expect_basic("quay.io/org", "org", "p");
+    expect_basic("quay.io/org/x", "org", "p");
+    expect_basic("quay.io/org/app", "app", "p");
+    expect_basic("quay.io/org/app/x/y", "app", "p");
+    expect_basic("quay.io/org/application", "org", "p");
+    expect_basic("quay.io/organisation/app", "host", "p");
+    expect_basic("quay.io/slash/x", "slash", "p");
+    expect_basic("quay.io/empty/x", "host", "p"); /* {} holds no credential */
+    expect_broken("quay.io/broken/x", "quay.io/broken");
+    expect_anonymous("only.example:5000");
+    expect_anonymous("only.example:5000/a");
+    expect_basic("only.example:5000/a/b/c", "org", "p");
+    expect_anonymous("only.example/a/b");
+    expect_basic("url.example/v1/x", "host", "p");
+    expect_basic("scheme.example/other", "host", "p");
+    expect_basic("docker.io/library/alpine", "org", "p");
+    expect_anonymous("docker.io/org/app");
+}
+
 static void test_no_config_is_anonymous_and_a_broken_one_is_not(void **state) {
     (void)state;
     expect_anonymous("ghcr.io");
@@ -204,6 +239,17 @@ static void test_helpers_are_asked(void **state) {
     assert_string_equal(credential.secret, "refresh");
     assert_string_equal(credential.from, "docker-credential-test");
     credential_wipe(&credential);
+}
+
+static void test_a_helper_of_the_host_decides_before_keys_with_a_path(void **state) {
+    (void)state;
+    write_file("docker-credential-test", 0700, HELPER);
+    write_file("config.json", 0600,
+               "{\"credHelpers\":{\"ok.example\":\"test\"},\"credsStore\":\"test\","
+               "\"auths\":{\"ok.example/org\":{\"auth\":\"b3JnOnA=\"},"
+               "\"stored.example/org\":{\"auth\":\"b3JnOnA=\"}}}");
+    expect_basic("ok.example/org/app", "user", "hunter2");
+    expect_basic("stored.example/org/app", "org", "p");
 }
 
 static void test_a_broken_helper_is_an_error(void **state) {
@@ -325,6 +371,34 @@ static void test_a_source_that_hangs_holds_nobody_past_the_deadline(void **state
     credential_source_free(source);
 }
 
+static void test_made_up_hosts_hold_a_bounded_number_of_threads(void **state) {
+    (void)state;
+    static const struct credential_source_kind kind = {
+        .name = "hanging", .may_hang = true, .get = hanging_get};
+    struct credential_source *source = credential_source_new(&kind, NULL);
+    struct credential credential;
+    struct error error = {0};
+    char host[32] = "";
+    unsigned hosts = 0;
+    atomic_store(&let_go, false);
+    for (; hosts < 1000 && error.kind != ERROR_BUSY; hosts++) {
+        snprintf(host, sizeof host, "host%u.example/org/app", hosts);
+        assert_false(
+            credential_source_get(source, host, false, clock_ms() + 1, &credential, &error));
+    }
+    assert_in_range(hosts, 2, 100);
+    assert_int_equal(error.kind, ERROR_BUSY);
+    /* One that is asked for already may still be waited for. */
+    assert_false(
+        credential_source_get(source, "host0.example", false, clock_ms() + 1, &credential, &error));
+    assert_int_equal(error.kind, ERROR_TIMEOUT);
+    atomic_store(&let_go, true);
+    assert_true(
+        credential_source_get(source, "host0.example/x", false, INT64_MAX, &credential, &error));
+    credential_wipe(&credential);
+    credential_source_free(source);
+}
+
 /* Neither a pipe that nobody writes to nor an endless device is read. */
 static void test_only_regular_files_are_read(void **state) {
     (void)state;
@@ -355,8 +429,11 @@ int main(void) {
         WITH_FOLDER(test_a_broken_helper_is_an_error),
         WITH_FOLDER(test_a_helper_that_leaves_a_process_behind_does_not_hold_us),
         WITH_FOLDER(test_a_password_file_is_read_anew),
+        WITH_FOLDER(test_keys_with_a_path_are_for_that_namespace),
+        WITH_FOLDER(test_a_helper_of_the_host_decides_before_keys_with_a_path),
         cmocka_unit_test(test_a_crowd_asks_one_question),
         cmocka_unit_test(test_a_source_that_hangs_holds_nobody_past_the_deadline),
+        cmocka_unit_test(test_made_up_hosts_hold_a_bounded_number_of_threads),
         WITH_FOLDER(test_only_regular_files_are_read),
     };
 #undef WITH_FOLDER
