@@ -64,10 +64,25 @@ static const char *canonical_host(struct config_reader *reader, const char *host
     return config_keep_text(reader, (struct text){lower, length});
 }
 
+static bool is_of(const struct entry *entry, const char *host) {
+    return entry->settings.host && strcmp(entry->settings.host, host) == 0;
+}
+
+/* The first entry of the host; there are several when they serve different repositories. */
 static struct entry *entry_find(const struct entries *entries, const char *host) {
     for (size_t i = 0; i < entries->count; i++) {
-        const char *known = entries->at[i].settings.host;
-        if (known && strcmp(known, host) == 0)
+        if (is_of(&entries->at[i], host))
+            return &entries->at[i];
+    }
+    return NULL;
+}
+
+/* The first entry of the host that serves the same repositories as `entry`. */
+static const struct entry *entry_find_same(const struct entries *entries, const char *host,
+                                           const struct entry *entry) {
+    for (size_t i = 0; i < entries->count; i++) {
+        if (is_of(&entries->at[i], host) &&
+            upstream_settings_same_repositories(&entries->at[i].settings, &entry->settings))
             return &entries->at[i];
     }
     return NULL;
@@ -115,17 +130,19 @@ static bool set_host(struct config_reader *reader, const struct entries *entries
         return false;
     }
     const char *given = entry->settings.host;
-    entry->settings.host = NULL; /* so that entry_find() does not find this entry */
+    entry->settings.host = NULL; /* so that this entry is not found */
     const char *canonical = given ? canonical_host(reader, given) : NULL;
     if (!canonical)
         return false;
     char key_path[KEY_PATH_SIZE];
     snprintf(key_path, sizeof key_path, "%.100s.host", path);
-    const struct entry *earlier = entry_find(entries, canonical);
+    const struct entry *earlier = entry_find_same(entries, canonical, entry);
     if (earlier)
-        config_problem_add(&reader->problems, host->place, key_path,
-                           "\"%s\" appears twice; first as upstreams[%zu]", canonical,
-                           earlier->index);
+        config_problem_add(
+            &reader->problems, host->place, key_path,
+            "\"%s\" appears twice; first as upstreams[%zu] (entries of one host must "
+            "differ in repositories)",
+            canonical, earlier->index);
     entry->settings.host = canonical;
     return true;
 }
@@ -141,7 +158,8 @@ static void check_default(struct config_reader *reader, const struct entries *en
         config_problem_add(&reader->problems, flag->place, key_path,
                            "a pattern cannot be the default; add an entry for one host");
     for (size_t i = 0; i < last; i++) {
-        if (entries->at[i].settings.is_default) {
+        if (entries->at[i].settings.is_default &&
+            !is_of(&entries->at[i], entries->at[last].settings.host)) {
             config_problem_add(&reader->problems, flag->place, key_path,
                                "upstreams[%zu] is the default already; only one upstream can be",
                                entries->at[i].index);
@@ -183,13 +201,35 @@ static void add_upstream(struct config_reader *reader, struct entries *entries, 
         entry = entry_add(reader, entries);
         entry->settings.host = canonical;
     }
-    if (url.at)
-        entry->settings.url = config_keep_text(reader, url);
+    const char *address = url.at ? config_keep_text(reader, url) : NULL;
+    for (size_t i = 0; address && i < entries->count; i++) {
+        if (is_of(&entries->at[i], canonical))
+            entries->at[i].settings.url = address;
+    }
 }
 
-/* Makes the upstream for the host `given` the default. A host that only a pattern matches gets an
- * entry of its own with the pattern's settings; any other unknown host gets one with the defaults.
- */
+/* Adds entries for the host with the settings of the first pattern that matches it; of as many
+ * entries as the pattern has. NULL: no pattern matches. */
+static struct entry *add_matched(struct entries *entries, const char *host) {
+    const char *pattern = NULL;
+    struct entry *first = NULL;
+    for (size_t i = 0, count = entries->count; i < count; i++) {
+        const char *listed = entries->at[i].settings.host;
+        bool matches = listed && strchr(listed, '*') && config_host_matches(listed, host);
+        if (!matches || (pattern && strcmp(listed, pattern) != 0))
+            continue;
+        pattern = listed;
+        struct entry *entry = &entries->at[entries->count++];
+        *entry = entries->at[i];
+        entry->settings.host = host;
+        first = first ? first : entry;
+    }
+    return first;
+}
+
+/* Makes the upstream for the host `given` the default. A host that only a pattern matches gets
+ * entries of its own with the pattern's settings; any other unknown host gets one with the
+ * defaults. */
 static void choose_default(struct config_reader *reader, struct entries *entries,
                            const char *given) {
     const char *host = canonical_host(reader, given);
@@ -198,13 +238,8 @@ static void choose_default(struct config_reader *reader, struct entries *entries
     for (size_t i = 0; i < entries->count; i++)
         entries->at[i].settings.is_default = false;
     struct entry *entry = entry_find(entries, host);
-    for (size_t i = 0; i < entries->count && !entry; i++) {
-        const char *pattern = entries->at[i].settings.host;
-        if (!pattern || !strchr(pattern, '*') || !config_host_matches(pattern, host))
-            continue;
-        entry = &entries->at[entries->count++];
-        *entry = entries->at[i];
-    }
+    if (!entry)
+        entry = add_matched(entries, host);
     if (!entry)
         entry = entry_add(reader, entries);
     entry->settings.host = host;
@@ -221,7 +256,7 @@ void config_read_upstreams(struct config_reader *reader, const struct config_nod
     size_t more = 0;
     while (loaded->more_upstreams && loaded->more_upstreams[more])
         more++;
-    size_t capacity = (node ? node->count : BUILT_IN) + more + 1;
+    size_t capacity = 2 * ((node ? node->count : BUILT_IN) + more) + 1; /* see add_matched() */
     struct entries entries = {config_keep(reader, capacity * sizeof *entries.at), 0};
     if (!entries.at)
         return;

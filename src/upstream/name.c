@@ -103,8 +103,10 @@ bool name_resolve(const struct upstreams *upstreams, const char *ns, struct text
         return refuse(error, ERROR_INVALID, "NAME_INVALID", "%s is not a repository of %s", path,
                       host);
     repository->name = whole;
-    return upstream_allows(upstream, path) ||
-           refuse(error, ERROR_DENIED, "DENIED",
-                  "upstream %s: repository %s is outside the configured `repositories:`", host,
-                  path);
+    struct upstream *serving = upstream_for(upstream, path);
+    if (serving)
+        repository->upstream = serving;
+    return serving || refuse(error, ERROR_DENIED, "DENIED",
+                             "upstream %s: repository %s is outside the configured `repositories:`",
+                             host, path);
 }

@@ -43,7 +43,7 @@ struct upstream_settings {
     const char *const *fallbacks; /* URLs of mirrors of the same registry; NULL-terminated */
     bool is_default;              /* serves names without a host */
     struct credential_source *credentials; /* for all hosts a pattern matches; NULL: anonymous */
-    const char *const *repositories;       /* allow list of globs; NULL: all; NULL-terminated */
+    const char *const *repositories;       /* served ones, as globs; NULL: all; NULL-terminated */
     const char *const *token_hosts; /* further hosts a Bearer realm may name; NULL-terminated */
     const char *ca_file;            /* PEM bundle instead of the system's */
     int64_t tag_ttl_ms;             /* 0: ask for the tag each time */
@@ -60,8 +60,15 @@ struct upstream_settings {
 /* Settings with every default, and without a host. */
 struct upstream_settings upstream_settings_default(void);
 
+/* Whether both serve the same repositories, in whatever order they are listed. Of one host there
+ * may be several entries, as long as no two serve the same ones. */
+bool upstream_settings_same_repositories(const struct upstream_settings *a,
+                                         const struct upstream_settings *b);
+
 struct upstreams;
-struct upstream; /* one entry of the configuration: a host, or all hosts that a pattern matches */
+/* One entry of the configuration: a host or all hosts that a pattern matches, or some of their
+ * repositories. */
+struct upstream;
 
 /* Copies nothing out of `settings`, which must outlive the upstreams. Gives `client` to the
  * credential sources of the settings; the client outlives both. */
@@ -72,7 +79,8 @@ void upstreams_free(struct upstreams *upstreams);
 /*
  * The upstream that clients mean by `host`, in any case, and Docker Hub under each of its names.
  * NULL: none is configured for it. An exact host is preferred to a pattern, and an earlier pattern
- * to a later one. A pattern matches neither an IP address nor a name without a dot. Writes the
+ * to a later one. A pattern matches neither an IP address nor a name without a dot. If there are
+ * several entries with this host or pattern, it is the first of them. Writes the
  * canonical host, which upstream_perform() wants. Makes nothing, allocates nothing and takes no
  * lock. Valid until upstreams_free().
  */
@@ -84,7 +92,7 @@ bool upstreams_know(const struct upstreams *upstreams, struct text host);
 /* Writes the one name by which tarn knows an upstream: lower case, without the port of https, and
  * "docker.io" for each of Docker Hub's names. False: `text` is not a host by the grammar. */
 bool upstream_canonical_host(struct text text, char out[static HOST_LIMIT + 1]);
-/* It is a host and no pattern; NULL when there is none. */
+/* The first entry of the default host, which is no pattern; NULL when there is none. */
 struct upstream *upstreams_default(const struct upstreams *upstreams);
 
 /* The canonical host ("docker.io") or the pattern ("*.pkg.dev"). A pattern's hosts have their
@@ -92,7 +100,10 @@ struct upstream *upstreams_default(const struct upstreams *upstreams);
 const char *upstream_name(const struct upstream *upstream);
 const struct upstream_settings *upstream_settings(const struct upstream *upstream);
 bool upstream_is_docker_hub(const struct upstream *upstream);
-bool upstream_allows(const struct upstream *upstream, const char *repository);
+/* Of all entries with this one's host or pattern, the one that serves the repository: the one with
+ * the longest glob that matches, an entry for all repositories last. Of equal ones the first. NULL:
+ * none serves it. */
+struct upstream *upstream_for(struct upstream *upstream, const char *repository);
 /* UPSTREAM_COUNTERS places, NULL at first, in which a caller keeps counters that it has made for
  * this upstream, so that it finds them again without a lock. They are registry/'s. */
 _Atomic(struct metric *) *upstream_counters(struct upstream *upstream);

@@ -11,6 +11,7 @@ struct upstream {
     struct client *client;
     struct peers *peers_of_all;
     struct upstream_settings settings;
+    struct upstream *next; /* the next entry with the same name, which serves other repositories */
     char name[HOST_LIMIT + 1];    /* the canonical host, or the pattern in lower case */
     char pattern[HOST_LIMIT + 1]; /* the pattern as a glob of labels; "": it is a host */
     unsigned locations_count;     /* of each peer */
@@ -20,7 +21,7 @@ struct upstream {
     struct metric *bytes, *retries, *token_requests;
     _Atomic(struct metric *) counters[UPSTREAM_COUNTERS]; /* upstream_counters() */
     struct upstream_held held;                            /* upstream_held() */
-    UT_hash_handle hh;                                    /* in upstreams, by name */
+    UT_hash_handle hh; /* in upstreams, by name; of the first entry with the name only */
 };
 
 #endif

@@ -23,12 +23,23 @@ struct upstreams {
 
 static void upstream_free(struct upstream *upstream) {
     struct peer *peer, *next;
+    if (!upstream)
+        return;
     HASH_ITER (hh, upstream->peers, peer, next) {
         HASH_DEL(upstream->peers, peer);
         peer_free(peer);
     }
     peer_free(upstream->own);
     free(upstream);
+}
+
+/* Frees an entry and the others of its name. */
+static void free_all(struct upstream *upstream) {
+    while (upstream) {
+        struct upstream *next = upstream->next;
+        upstream_free(upstream);
+        upstream = next;
+    }
 }
 
 static void make_metrics(struct upstream *upstream) {
@@ -160,26 +171,38 @@ static struct upstream *upstream_new(struct upstreams *upstreams,
     return NULL;
 }
 
-/* Takes over the upstream. */
+/* Adds an entry behind the others of its name. */
+static bool append(struct upstream *first, struct upstream *upstream, struct error *error) {
+    struct upstream *last = first;
+    for (struct upstream *earlier = first; earlier; earlier = earlier->next) {
+        if (upstream_settings_same_repositories(&earlier->settings, &upstream->settings))
+            return error_set(error, ERROR_INVALID,
+                             "upstream %s is configured twice for the same repositories",
+                             upstream->name);
+        last = earlier;
+    }
+    last->next = upstream;
+    return true;
+}
+
 static bool enter(struct upstreams *upstreams, struct upstream *upstream, struct error *error) {
-    struct upstream *earlier = NULL;
-    HASH_FIND_STR(upstreams->by_name, upstream->name, earlier);
-    if (earlier) {
-        error_set(error, ERROR_INVALID, "upstream %s is configured twice", upstream->name);
-    } else if (upstream->settings.is_default && upstreams->default_upstream) {
-        error_set(error, ERROR_INVALID, "upstreams %s and %s are both the default",
-                  upstreams->default_upstream->name, upstream->name);
+    struct upstream *first = NULL;
+    const struct upstream *chosen = upstreams->default_upstream;
+    HASH_FIND_STR(upstreams->by_name, upstream->name, first);
+    if (upstream->settings.is_default && chosen && chosen != first)
+        return error_set(error, ERROR_INVALID, "upstreams %s and %s are both the default",
+                         chosen->name, upstream->name);
+    if (first) {
+        if (!append(first, upstream, error))
+            return false;
     } else {
         HASH_ADD_STR(upstreams->by_name, name, upstream);
-        if (upstream->hh.tbl) {
-            if (upstream->settings.is_default)
-                upstreams->default_upstream = upstream;
-            return true;
-        }
-        error_set(error, ERROR_MEMORY, "out of memory");
+        if (!upstream->hh.tbl)
+            return error_set(error, ERROR_MEMORY, "out of memory");
     }
-    upstream_free(upstream);
-    return false;
+    if (upstream->settings.is_default)
+        upstreams->default_upstream = first ? first : upstream;
+    return true;
 }
 
 struct upstreams *upstreams_new(struct client *client, const struct upstream_settings *settings,
@@ -195,6 +218,7 @@ struct upstreams *upstreams_new(struct client *client, const struct upstream_set
         credential_source_set_client(settings[i].credentials, client);
         struct upstream *upstream = upstream_new(upstreams, &settings[i], error);
         if (!upstream || !enter(upstreams, upstream, error)) {
+            upstream_free(upstream);
             upstreams_free(upstreams);
             return NULL;
         }
@@ -208,7 +232,7 @@ void upstreams_free(struct upstreams *upstreams) {
     struct upstream *upstream, *next;
     HASH_ITER (hh, upstreams->by_name, upstream, next) {
         HASH_DEL(upstreams->by_name, upstream);
-        upstream_free(upstream);
+        free_all(upstream);
     }
     peers_finish(&upstreams->peers);
     free(upstreams);
@@ -286,15 +310,30 @@ bool upstream_is_docker_hub(const struct upstream *upstream) {
     return strcmp(upstream->name, HUB_HOST) == 0;
 }
 
-bool upstream_allows(const struct upstream *upstream, const char *repository) {
+/* The length of the longest glob that matches; 0: the entry serves all; -1: it does not serve this
+ * repository. */
+static int match_repository(const struct upstream *upstream, const char *repository) {
     const char *const *globs = upstream->settings.repositories;
-    if (!globs)
-        return true;
-    for (; *globs; globs++) {
-        if (text_matches_glob(*globs, text_of(repository)))
-            return true;
+    int longest = globs ? -1 : 0;
+    for (; globs && *globs; globs++) {
+        int length = (int)strlen(*globs);
+        if (length > longest && text_matches_glob(*globs, text_of(repository)))
+            longest = length;
     }
-    return false;
+    return longest;
+}
+
+struct upstream *upstream_for(struct upstream *upstream, const char *repository) {
+    struct upstream *best = NULL;
+    int longest = -1;
+    for (; upstream; upstream = upstream->next) {
+        int length = match_repository(upstream, repository);
+        if (length > longest) {
+            longest = length;
+            best = upstream;
+        }
+    }
+    return best;
 }
 
 void upstream_target_finish(struct upstream_target *target) {

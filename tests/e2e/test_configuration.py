@@ -51,7 +51,10 @@ MISTAKES = [
      ["host"]),
     ("no prefix", GOOD.replace("default: true", "prefix: /Up"), 7, ["prefix", "/Up"]),
     ("everybody's hosts", GOOD.replace("*.pkg.dev", "*.co.uk"), 12, ["co.uk", "everybody"]),
-    ("host twice", GOOD.replace('"*.pkg.dev"', "FAKE.test"), 12, ["fake.test"]),
+    ("host twice", GOOD.replace('"*.pkg.dev"', "FAKE.test").replace(
+        '    repositories: ["org/**"]\n', ""), 11, ["fake.test"]),
+    ("host twice for the same repositories", GOOD.replace(
+        '"*.pkg.dev"', 'FAKE.test\n    repositories: ["org/**"]'), 12, ["fake.test", "repositories"]),
     ("two defaults", GOOD.replace('"*.pkg.dev"', "b.test\n    default: true"), 13, ["default"]),
     ("no address", GOOD.replace("127.0.0.1:0", "everywhere"), 1, ["listen"]),
     ("no credentials", GOOD.replace("credentials: docker", "credentials: magic"), 13, ["magic"]),

@@ -7,6 +7,7 @@ import pathlib
 import re
 import ssl
 import time
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -234,6 +235,133 @@ def test_dockers_auths(start, upstream, image, tmp_path, key):
     pulls(start("docker", docker_environment(tmp_path, {
         "auths": {"else.test": {"auth": encoded("x", "y")},
                   key: {"auth": encoded(USER, PASSWORD)}}})))
+
+
+def shown_for(upstream):
+    """For each repository, the users whose credential its token requests carried; "": none."""
+    users = {}
+    for request in upstream.asked("^/token"):
+        repository = parse_qs(request.query)["scope"][0].split(":")[1]
+        value = request.headers.get("authorization", "Basic Og==").split()[1]
+        users.setdefault(repository, set()).add(base64.b64decode(value).decode().split(":")[0])
+    return users
+
+
+def carries_its_own_tokens_alone(upstream):
+    """Whether each request for content carried a token that was asked for for its repository."""
+    for request in upstream.asked("^/v2/.+"):
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        repository = re.match("/v2/(.+?)/(manifests|blobs|tags|referrers)/", request.path).group(1)
+        if kind and upstream.tokens.given[token][0] != f"repository:{repository}:pull":
+            return False
+    return True
+
+
+NAMESPACES = {"org": {"org/one", "org/deep/er", "org/apple"}, "app": {"org/app", "org/app/below"},
+              "all": {"organisation/x", "other/app"}}
+
+
+def images_of_namespaces(upstream):
+    upstream.tokens = TokenService(users={user: f"secret-{user}" for user in NAMESPACES},
+                                   anonymous=False)
+    for repositories in NAMESPACES.values():
+        for repository in repositories:
+            upstream.image(repository, [LAYER], tag="1")
+
+
+def pull_all_at_once(tarn):
+    """Pulls every repository twice, all at once, so that each could meet another's token."""
+    names = sorted(name for names in NAMESPACES.values() for name in names)
+    for _ in range(2):
+        for reply in at_once(*[lambda name=name: tarn.manifest(name, "1") for name in names]):
+            assert reply.status == 200, reply
+    for name in names:
+        assert tarn.blob(name, DIGEST).body == LAYER
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_dockers_auths_by_namespace(start, upstream, tmp_path, order):
+    """podman's auth.json: the longest key that the repository is in."""
+    images_of_namespaces(upstream)
+    keys = [("fake.test/org", "org"), ("fake.test", "all"), ("fake.test/org/app", "app"),
+            ("fake.test/org/app/none", "org"), ("else.test/other", "org")][::order]
+    tarn = start("docker", docker_environment(tmp_path, {
+        "auths": {key: {"auth": encoded(user, f"secret-{user}")} for key, user in keys}}))
+    pull_all_at_once(tarn)
+    assert shown_for(upstream) == {name: {user} for user, names in NAMESPACES.items()
+                                   for name in names}
+    assert carries_its_own_tokens_alone(upstream)
+
+
+def test_a_namespace_alone_says_nothing_about_the_host(start, upstream, tmp_path):
+    upstream.tokens = TokenService(users={"org": "secret"}, public=("public/",))
+    for name in ("org/app", "public/app"):
+        upstream.image(name, [LAYER], tag="1")
+    tarn = start("docker", docker_environment(tmp_path, {
+        "auths": {"fake.test/org": {"auth": encoded("org", "secret")}}}))
+    for name in ("public/app", "org/app"):
+        assert tarn.manifest(name, "1").status == 200
+    assert shown_for(upstream) == {"org/app": {"org"}, "public/app": {""}}
+
+
+def test_a_namespace_is_known_by_the_name_that_clients_use(start, upstream, tmp_path):
+    """Not by the name that a cache behind tarn wants."""
+    upstream.tokens = TokenService(users={"org": "secret"}, anonymous=False)
+    upstream.image("proj/org/app", [LAYER], tag="1")
+    tarn = start("docker", docker_environment(tmp_path, {"auths": {
+        "fake.test/org": {"auth": encoded("org", "secret")},
+        "fake.test/proj": {"auth": encoded("proj", "wrong")}}}), prefix="proj")
+    assert tarn.manifest("org/app", "1").status == 200
+    assert shown_for(upstream) == {"proj/org/app": {"org"}}
+
+
+def test_made_up_repositories_start_no_helpers(start, upstream, helper, tmp_path):
+    """The helper is asked for the host, whatever repositories clients name."""
+    upstream.tokens = TokenService(users={USER: PASSWORD}, anonymous=False)
+    environment, asked = helper()
+    environment.update(docker_environment(tmp_path, {
+        "auths": {"fake.test": {}, "fake.test/org": {"auth": encoded(USER, PASSWORD)}},
+        "credsStore": "lake"}))
+    tarn = start("docker", environment)
+    began = time.monotonic()
+    for replies in at_once(*[lambda client=client: [
+            tarn.manifest(f"made/up{client}x{number}", "1") for number in range(20)]
+            for client in range(4)]):
+        assert {reply.status for reply in replies} == {404}
+    # A credential is believed for ten seconds.
+    assert len(asked()) <= 1 + (time.monotonic() - began) // 10
+    assert {line.split()[1] for line in asked()} == {"fake.test"}
+
+
+def test_credentials_by_repositories(start_tarn, upstream, tmp_path):
+    """Entries of one host: the longest pattern decides."""
+    images_of_namespaces(upstream)
+    patterns = {"org": ["org/**"], "all": None, "app": ["org/app", "org/app/**"]}
+    entries = []
+    for user, repositories in patterns.items():
+        (tmp_path / user).write_text(f"secret-{user}")
+        entries.append({"host": "fake.test", "url": upstream.url, "tag_ttl": "0",
+                        "default": user == "all",
+                        "credentials": {"username": user, "password_file": str(tmp_path / user)},
+                        **({"repositories": repositories} if repositories else {})})
+    tarn = start_tarn(entries)
+    pull_all_at_once(tarn)
+    assert shown_for(upstream) == {name: {user} for user, names in NAMESPACES.items()
+                                   for name in names}
+    assert carries_its_own_tokens_alone(upstream)
+    served = [value for name, value in tarn.metrics().items()
+              if name.startswith('tarn_requests_total{upstream="fake.test"')]
+    assert sum(served) == 3 * sum(len(names) for names in NAMESPACES.values())
+
+
+def test_a_repository_of_no_entry_is_refused(start_tarn, upstream):
+    upstream.image("org/app", [LAYER], tag="1")
+    tarn = start_tarn([{"host": "fake.test", "url": upstream.url, "repositories": [pattern]}
+                       for pattern in ("org/*", "other/*")])
+    assert tarn.manifest("fake.test/org/app", "1").status == 200
+    reply = tarn.manifest("fake.test/third/app", "1")
+    assert (reply.status, reply.code) == (403, "DENIED")
+    assert not upstream.asked("third")
 
 
 def test_dockers_auths_with_username_and_password(start, upstream, image, tmp_path):

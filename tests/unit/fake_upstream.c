@@ -31,9 +31,9 @@ bool upstream_is_docker_hub(const struct upstream *upstream) {
     return false;
 }
 
-bool upstream_allows(const struct upstream *upstream, const char *repository) {
-    (void)upstream, (void)repository;
-    return true;
+struct upstream *upstream_for(struct upstream *upstream, const char *repository) {
+    (void)repository;
+    return upstream;
 }
 
 const char *upstream_name(const struct upstream *upstream) {

@@ -152,15 +152,18 @@ static void test_each_mistake_is_reported_with_its_place(void **state) {
          "f.yaml:1:36: upstreams[0].url: \"https://a.example/?x\" has more parts than scheme, host "
          "and path\n"},
         {"upstreams:\n- {host: a.example}\n- {host: A.example}\n",
-         "f.yaml:3:10: upstreams[1].host: \"a.example\" appears twice; first as upstreams[0]\n"},
+         "f.yaml:3:10: upstreams[1].host: \"a.example\" appears twice; first as upstreams[0] "
+         "(entries of one host must differ in repositories)\n"},
         {"upstreams:\n- {host: docker.io}\n- {host: registry-1.docker.io}\n",
-         "f.yaml:3:10: upstreams[1].host: \"docker.io\" appears twice; first as upstreams[0]\n"},
+         "f.yaml:3:10: upstreams[1].host: \"docker.io\" appears twice; first as upstreams[0] "
+         "(entries of one host must differ in repositories)\n"},
         {"upstreams:\n- {host: a.example, default: true}\n- {host: b.example, default: true}\n",
          "f.yaml:3:30: upstreams[1].default: upstreams[0] is the default already; only one "
          "upstream can be\n"},
         {"upstreams:\n- x\n- {host: a.example}\n- {host: a.example}\n",
          "f.yaml:2:3: upstreams[0]: expected a mapping (key: value), found a single value\n"
-         "f.yaml:4:10: upstreams[2].host: \"a.example\" appears twice; first as upstreams[1]\n"},
+         "f.yaml:4:10: upstreams[2].host: \"a.example\" appears twice; first as upstreams[1] "
+         "(entries of one host must differ in repositories)\n"},
         {"upstreams: [{host: '*.pkg.dev', default: true}]\n",
          "f.yaml:1:42: upstreams[0].default: a pattern cannot be the default; add an entry for one "
          "host\n"},

@@ -64,10 +64,55 @@ static void test_names_find_their_upstream(void **state) {
     assert_ptr_equal(matched, upstreams_find(upstreams, text_of("US2-docker.pkg.dev"), host));
     struct upstream *hub = upstreams_find(upstreams, text_of("docker.io"), host);
     assert_true(upstream_is_docker_hub(hub));
-    assert_true(upstream_allows(hub, "library/busybox"));
-    assert_false(upstream_allows(hub, "org/app"));
+    assert_ptr_equal(upstream_for(hub, "library/busybox"), hub);
+    assert_null(upstream_for(hub, "org/app"));
     assert_string_equal(upstream_name(upstreams_default(upstreams)), "us-docker.pkg.dev");
     upstreams_free(upstreams);
+}
+
+static void test_the_longest_glob_chooses_among_the_entries_of_a_host(void **state) {
+    struct bench *bench = *state;
+    static const char *const org[] = {"org/**", "few/*", NULL}, *const app[] = {"org/app/**", NULL},
+                             *const same[] = {"few/*", "org/**", NULL},
+                             *const other[] = {"org/??", "org/*", NULL};
+    static const struct {
+        const char *host;
+        const char *const *repositories;
+    } entries[] = {{"quay.io", org},  {"QUAY.io:443", app}, {"*.pkg.dev", org},
+                   {"quay.io", NULL}, {"quay.io", other},   {"*.PKG.dev", app}};
+    struct upstream_settings settings[7];
+    for (size_t i = 0; i < 6; i++) {
+        settings[i] = upstream_settings_default();
+        settings[i].host = entries[i].host;
+        settings[i].repositories = entries[i].repositories;
+        settings[i].max_connections = (unsigned)i + 1;
+    }
+    settings[3].is_default = settings[4].is_default = true;
+    struct upstreams *upstreams = upstreams_new(bench->client, settings, 6, &bench->error);
+    if (!upstreams)
+        fail_msg("%s", bench->error.text);
+    static const struct {
+        const char *host, *repository;
+        unsigned entry; /* from 1; 0: none */
+    } cases[] = {
+        {"quay.io", "org/x", 1},   {"quay.io", "org/app/x", 2},   {"quay.io", "org/app/x/y", 2},
+        {"quay.io", "few/x", 1},   {"quay.io", "few/x/y", 4},     {"quay.io", "organisation/x", 4},
+        {"quay.io", "org", 4},     {"quay.io", "org/ab", 1}, /* "org/??" is as long, and later */
+        {"a.pkg.dev", "org/x", 3}, {"b.pkg.dev", "org/app/x", 6}, {"a.pkg.dev", "other", 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char host[HOST_LIMIT + 1];
+        struct upstream *found = upstreams_find(upstreams, text_of(cases[i].host), host);
+        struct upstream *chosen = upstream_for(found, cases[i].repository);
+        assert_int_equal(chosen ? upstream_settings(chosen)->max_connections : 0, cases[i].entry);
+    }
+    assert_int_equal(upstream_settings(upstreams_default(upstreams))->max_connections, 1);
+    upstreams_free(upstreams);
+
+    settings[6] = settings[0];
+    settings[6].repositories = same;
+    assert_null(upstreams_new(bench->client, settings, 7, &bench->error));
+    assert_non_null(strstr(bench->error.text, "quay.io is configured twice"));
 }
 
 static void test_impossible_settings_are_refused(void **state) {
@@ -116,6 +161,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         WITH_BENCH(test_a_pattern_does_not_reach_this_machine),
         WITH_BENCH(test_names_find_their_upstream),
+        WITH_BENCH(test_the_longest_glob_chooses_among_the_entries_of_a_host),
         WITH_BENCH(test_impossible_settings_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
