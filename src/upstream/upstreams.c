@@ -250,13 +250,13 @@ static struct upstream *match(const struct upstreams *upstreams, const char *hos
     return NULL;
 }
 
-struct upstream *upstreams_find(const struct upstreams *upstreams, struct text text,
-                                char host[static HOST_LIMIT + 1]) {
+struct upstream *upstreams_find(const struct upstreams *upstreams, struct text host,
+                                char canonical[static HOST_LIMIT + 1]) {
     struct upstream *upstream = NULL;
-    if (!upstream_canonical_host(text, host))
+    if (!upstream_canonical_host(host, canonical))
         return NULL;
-    HASH_FIND_STR(upstreams->by_name, host, upstream);
-    return upstream ? upstream : match(upstreams, host);
+    HASH_FIND_STR(upstreams->by_name, canonical, upstream);
+    return upstream ? upstream : match(upstreams, canonical);
 }
 
 /* A name or a pattern without its port. */
