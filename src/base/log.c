@@ -21,7 +21,7 @@ enum {
     RESERVE_SIZE = 64 << 10, /* further bytes, for warnings and errors */
     KEPT_SIZE = 256 << 10,   /* the writer frees a larger buffer after a busy time */
     PIECE_SIZE = 16 << 10,   /* bytes written at a time, so that log_stop() can see progress */
-    STUCK_MS = 1000,         /* standard error takes nothing for so long: log_stop() gives up */
+    STUCK_MS = 300,          /* standard error takes nothing for so long: log_stop() gives up */
     STOP_MS = 5000,          /* the longest that log_stop() waits for a slow reader */
     OWN_SIZE = 16 << 10,     /* the lines of a thread that gathers */
     STACK_LINE_SIZE = 4096,  /* a longer line is composed on the heap */

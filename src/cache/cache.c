@@ -60,13 +60,21 @@ struct cache *cache_new(const struct cache_settings *settings, struct upkeep *up
     return cache;
 }
 
+void cache_stop(struct cache *cache) {
+    lock_acquire(&cache->questions_lock);
+    atomic_store(&cache->stopping, true);
+    condition_broadcast(&cache->answered);
+    lock_release(&cache->questions_lock);
+    flights_stop(cache->flights);
+}
+
 bool cache_free(struct cache *cache) {
     if (!cache)
         return true;
     int64_t deadline_ms = clock_ms() + LEAVE_MS;
     bool in_time = true;
+    cache_stop(cache);
     lock_acquire(&cache->questions_lock);
-    atomic_store(&cache->stopping, true);
     while ((cache->questions || cache->storing) && in_time)
         in_time = condition_wait_until(&cache->answered, &cache->questions_lock, deadline_ms);
     bool idle = !cache->questions && !cache->storing;

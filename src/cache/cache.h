@@ -62,6 +62,10 @@ void cache_set_workers(struct cache *cache, const struct pot *workers);
 /* Sets the gauges of the cache. */
 void cache_update_metrics(struct cache *cache);
 
+/* No call waits for an upstream any more: those that wait fail soon, and so does every later one
+ * that would have to ask. For the end of the process. */
+void cache_stop(struct cache *cache);
+
 /* Ends all flights (their partials stay, to be continued) and waits for them at most 5 s. False:
  * some would not end; the cache is then left as it is, for the process to exit with. */
 bool cache_free(struct cache *cache);

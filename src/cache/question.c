@@ -140,7 +140,7 @@ static void wait_for_answer(struct cache *cache, const struct question *question
     REQUIRES(cache->questions_lock);
 static void wait_for_answer(struct cache *cache, const struct question *question, bool has_held) {
     int64_t until = has_held ? question->started_ms + cache->stale_after_ms : INT64_MAX;
-    while (!question->done && clock_ms() < until)
+    while (!question->done && clock_ms() < until && !atomic_load(&cache->stopping))
         condition_wait_until(&cache->answered, &cache->questions_lock, until);
 }
 
@@ -175,6 +175,8 @@ bool question_ask(struct cache *cache, const struct inquiry *inquiry,
     if (ok) {
         result->document = document_keep(question->document);
         result->confirmed = question->confirmed;
+    } else if (!question->done && atomic_load(&cache->stopping)) {
+        error_set(error, ERROR_UNAVAILABLE, "tarn is stopping");
     } else if (!question->done) {
         error_set(error, ERROR_TIMEOUT, "upstream %s has not answered for %lld s", host,
                   (long long)cache->stale_after_ms / 1000);

@@ -15,7 +15,7 @@ enum {
     TOTAL_TIMEOUT_MS = 20000,
     RETRY_AFTER_LIMIT_S = 86400, /* a longer Retry-After is taken for a mistake */
     METHOD_LIMIT = 32,           /* bytes */
-    POLL_MS = 1000,
+    POLL_MS = 250,               /* how soon a request that is cancelled ends */
 };
 
 struct running {

@@ -6,8 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 #include "admin/service.h"
 #include "base/clock.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/secret.h"
 #include "base/thread.h"
@@ -26,6 +28,7 @@ enum {
     FREE_LIMIT = 4 << 20,         /* free bytes that the C library may keep for the next requests */
     OWN_DESCRIPTORS = 128,        /* of the log, the store, the listeners, the loops, helpers */
     OVER_LIMIT_DESCRIPTORS = 256, /* of connections over the limit, which http/ answers once */
+    SPARE_MS = 600,               /* that the end may take after `grace` */
     FILE_DESCRIPTORS = 4096, /* the most that are kept for the files of clients that download */
 };
 
@@ -46,7 +49,12 @@ struct serving {
     struct service_settings service_settings;
     struct service *service;
 
-    pthread_t signals; /* the thread that waits for them */
+    pthread_t signals;      /* the thread that waits for them, and then for the end */
+    struct lock end_lock;   /* guards what follows */
+    struct condition moved; /* some of it has changed */
+    bool ended;             /* all requests have ended */
+    bool closed;            /* all parts have */
+    bool is_used;           /* the signals' thread uses the parts */
 };
 
 /* Returns free memory to the system, because the C library would keep it after a busy hour. */
@@ -55,7 +63,59 @@ static void trim_memory(void) {
         malloc_trim(0);
 }
 
-/* Waits for a signal that ends the process. All other threads block these signals. */
+/* Waits until the requests have ended or `until_ms`. True: they have. */
+static bool wait_for_requests(struct serving *serving, int64_t until_ms) {
+    lock_acquire(&serving->end_lock);
+    while (!serving->ended && clock_ms() < until_ms)
+        condition_wait_until(&serving->moved, &serving->end_lock, until_ms);
+    bool ended = serving->ended;
+    lock_release(&serving->end_lock);
+    return ended;
+}
+
+/* Makes sure that the process ends in time. After `grace` nothing waits for an upstream any more. A
+ * thread that hangs in a system call or in a library (a resolver, a helper, a disk) cannot be
+ * ended: the process then ends without it, which costs no more than a crash. */
+static void watch_end(struct serving *serving) {
+    const int64_t grace_ends = clock_ms() + (int64_t)serving->config->grace_ms;
+    const int64_t until_ms = grace_ends + SPARE_MS;
+    if (!wait_for_requests(serving, grace_ends))
+        cache_stop(serving->cache);
+    lock_acquire(&serving->end_lock);
+    serving->is_used = false;
+    condition_broadcast(&serving->moved);
+    while (!serving->closed && clock_ms() < until_ms)
+        condition_wait_until(&serving->moved, &serving->end_lock, until_ms);
+    bool closed = serving->closed;
+    lock_release(&serving->end_lock);
+    if (closed)
+        return;
+    log_event(LOG_WARN, "stopped without waiting for threads that hang", NULL, 0);
+    log_stop();
+    _exit(0);
+}
+
+/* Says that the requests have ended, and waits until the parts may be closed. */
+static void announce_end(struct serving *serving) {
+    lock_acquire(&serving->end_lock);
+    serving->ended = true;
+    condition_broadcast(&serving->moved);
+    while (serving->is_used)
+        condition_wait(&serving->moved, &serving->end_lock);
+    lock_release(&serving->end_lock);
+}
+
+/* The parts are closed: ends the signals' thread. */
+static void end_watch(struct serving *serving) {
+    lock_acquire(&serving->end_lock);
+    serving->closed = true;
+    condition_broadcast(&serving->moved);
+    lock_release(&serving->end_lock);
+    pthread_join(serving->signals, NULL);
+}
+
+/* Waits for a signal that ends the process, and for the end. All other threads block these signals.
+ */
 static void wait_for_signal(void *context) {
     struct serving *serving = context;
     static const struct timespec pause = {.tv_sec = TRIM_PAUSE_S};
@@ -69,6 +129,7 @@ static void wait_for_signal(void *context) {
     log_at(LOG_INFO, "stopping", LOG_STRING("signal", strsignal(signal_number)));
     service_stop(serving->service);
     http_server_stop(serving->server);
+    watch_end(serving);
 }
 
 /* ---- building the parts: each step needs those above it ---- */
@@ -199,9 +260,8 @@ static bool start_threads(struct serving *serving, struct error *error) {
 }
 
 static void end_threads(struct serving *serving) {
-    pthread_kill(serving->signals,
-                 SIGTERM); /* no effect if the thread has ended by a signal already */
-    pthread_join(serving->signals, NULL);
+    pthread_kill(serving->signals, SIGTERM); /* no effect if the thread has got a signal already */
+    announce_end(serving);
     upkeep_stop(serving->upkeep);
 }
 
@@ -269,7 +329,7 @@ static bool run_parts(struct serving *serving) {
 }
 
 static int serve(const struct config *config, struct client *client) {
-    struct serving serving = {.config = config, .client = client};
+    struct serving serving = {.config = config, .client = client, .is_used = true};
     struct error error = {0};
     sigset_t signals;
     sigemptyset(&signals);
@@ -277,6 +337,8 @@ static int serve(const struct config *config, struct client *client) {
     sigaddset(&signals, SIGINT);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
+    lock_init(&serving.end_lock);
+    condition_init(&serving.moved);
     share_descriptors(&serving);
     bound_memory();
     secret_forbid_core_dumps(); /* this process holds other people's credentials */
@@ -289,6 +351,8 @@ static int serve(const struct config *config, struct client *client) {
     else
         ok = run_parts(&serving);
     bool closed = close_parts(&serving);
+    if (serving.ended)
+        end_watch(&serving);
     log_stop(); /* the parts may log until they are closed */
     if (!closed)
         _exit(ok ? 0 : 1);

@@ -319,8 +319,10 @@ static bool ask_elsewhere(struct attempt *attempt, const char *url,
                           const struct address_rule *addresses, struct authorization *sent,
                           struct error *error) {
     cleanup_free char *repository = repository_of(attempt, url), *refused = NULL;
-    struct authorization_need need = {
-        .repository = repository, .effort = TOKEN_HELD, .deadline_ms = attempt->deadline_ms};
+    struct authorization_need need = {.repository = repository,
+                                      .effort = TOKEN_HELD,
+                                      .deadline_ms = attempt->deadline_ms,
+                                      .stop = attempt->request->cancel.stop};
     if (!repository)
         return error_set(error, ERROR_MEMORY, "out of memory");
     for (unsigned challenges = 0;; challenges++) {
@@ -428,6 +430,7 @@ static bool ask_with_authorization(struct attempt *attempt, struct authorization
         .repository = attempt->request->repository,
         .effort = TOKEN_HELD,
         .deadline_ms = attempt->deadline_ms,
+        .stop = attempt->request->cancel.stop,
     };
     for (unsigned challenges = 0;; challenges++) {
         bool again;

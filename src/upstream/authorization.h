@@ -2,6 +2,7 @@
 #ifndef UPSTREAM_AUTHORIZATION_H
 #define UPSTREAM_AUTHORIZATION_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include "client/challenge.h"
@@ -19,6 +20,7 @@ struct authorization_need {
     enum token_effort effort;
     const char *refused; /* the header that upstream responded to with 401; NULL: none */
     int64_t deadline_ms;
+    const atomic_bool *stop; /* set: tarn stops, and nobody waits any more; NULL: never */
 };
 
 /* What a request carries, and where it came from. Zeroed: nothing. */

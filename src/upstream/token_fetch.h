@@ -12,6 +12,7 @@ struct token_wish {
     const char *scope;
     bool renew; /* with a credential that the source asks for anew */
     int64_t deadline_ms;
+    const atomic_bool *stop; /* of struct authorization_need */
 };
 
 struct fetched_token {

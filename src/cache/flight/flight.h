@@ -78,6 +78,8 @@ struct flights_settings {
 /* Flights into the upkeep's store. `upkeep` outlives them. NULL: no memory. */
 struct flights *flights_new(struct upkeep *upkeep, const struct flights_settings *settings);
 
+/* Ends all flights soon, as failed, and starts no more. */
+void flights_stop(struct flights *flights);
 /* Ends all flights (their partials stay and are continued by a later process) and waits for their
  * threads at most 5 s. False: some threads have not ended, and nothing is freed. */
 bool flights_free(struct flights *flights);

@@ -35,23 +35,23 @@ struct flights *flights_new(struct upkeep *upkeep, const struct flights_settings
     return flights;
 }
 
-static void fail_all(struct flights *flights, const struct error *error) {
+void flights_stop(struct flights *flights) {
+    struct error error;
+    atomic_store(&flights->stopping, true);
+    error_set(&error, ERROR_UNAVAILABLE, "tarn is stopping");
     lock_acquire(&flights->table_lock);
     for (struct flight *flight = flights->table; flight; flight = flight->hh.next) {
         lock_acquire(&flight->state_lock);
-        flight_fail(flight, error);
+        flight_fail(flight, &error);
         lock_release(&flight->state_lock);
     }
     lock_release(&flights->table_lock);
 }
 
 bool flights_free(struct flights *flights) {
-    struct error error;
     if (!flights)
         return true;
-    atomic_store(&flights->stopping, true);
-    error_set(&error, ERROR_UNAVAILABLE, "tarn is stopping");
-    fail_all(flights, &error);
+    flights_stop(flights);
     for (int waited = 0; waited < END_MS && atomic_load(&flights->threads); waited += 10)
         clock_sleep_ms(10);
     if (atomic_load(&flights->threads))
