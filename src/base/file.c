@@ -10,19 +10,16 @@
 
 /* ---- small files ---- */
 
-static int open_to_read(const char *path, unsigned rules, struct stat *status,
-                        struct error *error) {
+static int open_to_read(const char *path, unsigned rules, struct error *error) {
     int flags = O_RDONLY | O_CLOEXEC | O_NOCTTY;
     if (rules & FILE_REGULAR)
         flags |= O_NONBLOCK; /* opening a pipe must not wait for a writer */
     int fd = open(path, flags);
-    if (fd >= 0 && fstat(fd, status) == 0)
+    if (fd >= 0)
         return fd;
     error_set_errno(error, errno, "cannot be read");
-    if (error && fd < 0 && (errno == ENOENT || errno == ENOTDIR))
+    if (error && (errno == ENOENT || errno == ENOTDIR))
         error->kind = ERROR_NOT_FOUND;
-    if (fd >= 0)
-        close(fd);
     return -1;
 }
 
@@ -41,12 +38,13 @@ static ssize_t read_up_to(int fd, char *bytes, size_t size) {
     return (ssize_t)length;
 }
 
-char *file_read_small(const char *path, size_t limit, unsigned rules, size_t *length,
-                      struct stat *status, struct error *error) {
+char *file_read_open(int fd, size_t limit, unsigned rules, size_t *length, struct stat *status,
+                     struct error *error) {
     struct stat found;
-    cleanup_close int fd = open_to_read(path, rules, &found, error);
-    if (fd < 0)
+    if (fstat(fd, &found) < 0) {
+        error_set_errno(error, errno, "cannot be read");
         return NULL;
+    }
     if (status)
         *status = found;
     if ((rules & FILE_REGULAR) && !S_ISREG(found.st_mode)) {
@@ -75,6 +73,12 @@ char *file_read_small(const char *path, size_t limit, unsigned rules, size_t *le
     explicit_bzero(bytes, got < 0 ? size : (size_t)got);
     free(bytes);
     return NULL;
+}
+
+char *file_read_small(const char *path, size_t limit, unsigned rules, size_t *length,
+                      struct stat *status, struct error *error) {
+    cleanup_close int fd = open_to_read(path, rules, error);
+    return fd < 0 ? NULL : file_read_open(fd, limit, rules, length, status, error);
 }
 
 /* ---- descriptors ---- */

@@ -36,6 +36,10 @@ enum file_rule {
 char *file_read_small(const char *path, size_t limit, unsigned rules, size_t *length,
                       struct stat *status, struct error *error);
 
+/* The same for an open file, from its position on; the caller still closes `fd`. */
+char *file_read_open(int fd, size_t limit, unsigned rules, size_t *length, struct stat *status,
+                     struct error *error);
+
 /* Reads `length` bytes from `offset` on. Returns how many were read, fewer than `length` only when
  * the file ends too early; -1 with errno set when reading failed. */
 ssize_t file_read_at(int fd, void *bytes, size_t length, uint64_t offset);
