@@ -18,10 +18,10 @@ static json_t *describe_option(const struct command_option *option) {
         [OPTION_FLAG] = "flag", [OPTION_SWITCH] = "switch", [OPTION_STRING] = "string",
         [OPTION_LIST] = "list", [OPTION_SIZE] = "size",     [OPTION_DURATION] = "duration",
     };
-    return json_pack("{s:s, s:s, s:s?, s:s, s:o, s:s?}", "name", option->name, "type",
+    return json_pack("{s:s, s:s, s:s?, s:s, s:o, s:s?, s:s?}", "name", option->name, "type",
                      types[option->type], "value", option->value, "help", option->help,
                      "suggestions", list_words(option->suggestions), "setting",
-                     option->setting ? option->setting->key : NULL);
+                     option->setting ? option->setting->key : NULL, "variable", option->variable);
 }
 
 static json_t *describe_command(const struct command *command) {

@@ -48,6 +48,8 @@ def options(command, settings):
         text += roff.prose(roff.sentence(words), {option["value"]} if option["value"] else ())
         if setting:
             text += roff.prose(f"Variable: {setting['variable']}. Default: {setting['default']}.")
+        elif option["variable"]:
+            text += roff.prose(f"Variable: {option['variable']}.")
     return text
 
 

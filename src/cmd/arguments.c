@@ -105,19 +105,62 @@ static bool count_operands(const struct arguments *arguments, struct error *erro
     return true;
 }
 
+/* ---- the environment ---- */
+
+static bool is_given(const struct arguments *arguments, const char *name) {
+    for (size_t i = 0; i < arguments->given_count; i++) {
+        if (strcmp(arguments->given[i].option.name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Takes the value of the variable. An error then names the variable in place of the option. */
+static bool read_variable(struct reading *reading, const struct command_option *option) {
+    struct arguments *arguments = reading->arguments;
+    const char *value = option->variable ? getenv(option->variable) : NULL;
+    if (!value || !*value || is_given(arguments, option->name))
+        return true;
+    struct arguments_given *given = &arguments->given[arguments->given_count];
+    *given = (struct arguments_given){.option = *option, .value = value};
+    if (option->type == OPTION_FLAG) {
+        bool is_true = strcmp(value, "true") == 0;
+        given->value = NULL;
+        arguments->given_count += is_true;
+        return is_true || strcmp(value, "false") == 0 ||
+               error_set(reading->error, ERROR_INVALID, "%s: \"%s\" is neither true nor false",
+                         option->variable, value);
+    }
+    arguments->given_count++;
+    return parse_value(reading, given) || error_wrap(reading->error, "%s", option->variable);
+}
+
+static bool read_environment(struct reading *reading) {
+    struct command_option option;
+    for (size_t at = 0; command_option(reading->arguments->command, at, &option); at++) {
+        if (!read_variable(reading, &option))
+            return false;
+    }
+    return true;
+}
+
+/* ---- all of it ---- */
+
 bool arguments_read(struct arguments *arguments, const struct command *command, int argc,
                     char *const *argv, struct error *error) {
     size_t most = argc > 1 ? (size_t)argc : 1; /* calloc(0) may give NULL */
+    size_t most_given = most + command->option_count;
     *arguments = (struct arguments){
         .command = command,
         .operands = calloc(most, sizeof *arguments->operands),
-        .given = calloc(most, sizeof *arguments->given),
+        .given = calloc(most_given, sizeof *arguments->given),
     };
     struct reading reading = {arguments, argv + (argc > 0), error};
     if (!arguments->operands || !arguments->given)
         return error_set(error, ERROR_MEMORY, "out of memory");
     arguments->wants_help = !command->takes_anything && wants_help(reading.rest);
-    return arguments->wants_help || (read_all(&reading) && count_operands(arguments, error));
+    return arguments->wants_help ||
+           (read_all(&reading) && read_environment(&reading) && count_operands(arguments, error));
 }
 
 void arguments_finish(struct arguments *arguments) {

@@ -6,7 +6,8 @@
  *   --help  -h                   asks for help, at any place
  *   --                           all arguments behind it are operands
  *
- * Options and operands may be mixed. The values are borrowed from argv.
+ * Options and operands may be mixed. An option that is not given takes the value of its variable in
+ * the environment, if that is not empty. The values are borrowed from argv and the environment.
  */
 #ifndef CMD_ARGUMENTS_H
 #define CMD_ARGUMENTS_H

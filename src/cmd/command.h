@@ -33,6 +33,10 @@ struct command_option {
 
     /* The setting that the option stands for; NULL: none. config_load() checks its value. */
     const struct config_option *setting;
+
+    /* The variable of the environment that gives the value when the option is not given; NULL:
+     * none, or the setting's. A LIST is one value here too, and a FLAG is true or false. */
+    const char *variable;
 };
 
 struct command {

@@ -21,6 +21,8 @@ static void print_option(const struct command_option *option) {
     printf("\n        %s", option->help);
     if (option->setting)
         print_setting(option->setting);
+    else if (option->variable)
+        printf("\n        %s", option->variable);
     putchar('\n');
 }
 

@@ -31,6 +31,23 @@ static const struct command_option options[] = {
     {"age", OPTION_DURATION, "DURATION", "a duration"},
 };
 
+static const struct command_option variable_options[] = {
+    {"flag", OPTION_FLAG, NULL, "a flag", .variable = "TARN_TEST_FLAG"},
+    {"string", OPTION_STRING, "STRING", "a string", .variable = "TARN_TEST_STRING"},
+    {"list", OPTION_LIST, "ITEM", "a list", .variable = "TARN_TEST_LIST"},
+    {"age", OPTION_DURATION, "TIME", "a time", .variable = "TARN_TEST_AGE"},
+};
+
+/* Its options have variables. */
+static const struct command variable_command = {
+    .name = "vary",
+    .arguments = "",
+    .summary = "try variables",
+    .options = variable_options,
+    .option_count = 4,
+    .run = run_counting,
+};
+
 static const struct command command = {
     .name = "try",
     .arguments = "NAME…",
@@ -106,6 +123,45 @@ static void test_the_last_value_counts_but_of_a_list_each_one(void **state) {
     assert_string_equal(arguments_next(&arguments, "platform", &at), "x,y");
     assert_string_equal(arguments_next(&arguments, "platform", &at), "z");
     assert_null(arguments_next(&arguments, "platform", &at));
+}
+
+static void test_a_variable_gives_what_is_not_given(void **state) {
+    (void)state;
+    cleanup_arguments struct arguments arguments = {0}, given = {0};
+    size_t at = 0;
+    setenv("TARN_TEST_FLAG", "true", 1);
+    setenv("TARN_TEST_STRING", "a", 1);
+    setenv("TARN_TEST_LIST", "x,y", 1);
+    setenv("TARN_TEST_AGE", "2s", 1);
+    assert_true(read_as(&variable_command, &arguments, (const char *const[]){NULL}));
+    assert_true(arguments_flag(&arguments, "flag"));
+    assert_string_equal(arguments_string(&arguments, "string"), "a");
+    assert_string_equal(arguments_next(&arguments, "list", &at), "x,y");
+    assert_null(arguments_next(&arguments, "list", &at));
+    assert_int_equal(arguments_number(&arguments, "age", 0), 2000);
+    setenv("TARN_TEST_FLAG", "false", 1);
+    setenv("TARN_TEST_AGE", "", 1);
+    assert_true(read_as(&variable_command, &given,
+                        (const char *const[]){"--string=b", "--list", "z", NULL}));
+    assert_false(arguments_flag(&given, "flag"));
+    assert_string_equal(arguments_string(&given, "string"), "b");
+    at = 0;
+    assert_string_equal(arguments_next(&given, "list", &at), "z");
+    assert_null(arguments_next(&given, "list", &at));
+    assert_int_equal(arguments_number(&given, "age", -1), -1);
+}
+
+static void test_a_wrong_variable_is_named(void **state) {
+    (void)state;
+    setenv("TARN_TEST_FLAG", "1", 1);
+    assert_refused(&variable_command, (const char *const[]){NULL},
+                   "TARN_TEST_FLAG: \"1\" is neither true nor false");
+    setenv("TARN_TEST_FLAG", "", 1);
+    setenv("TARN_TEST_AGE", "soon", 1);
+    assert_refused(&variable_command, (const char *const[]){NULL},
+                   "TARN_TEST_AGE: --age: \"soon\" is no duration; write for example 30s, 12h, "
+                   "30d");
+    unsetenv("TARN_TEST_AGE");
 }
 
 static void test_a_switch_takes_its_value_only_behind_an_equals_sign(void **state) {
@@ -281,6 +337,8 @@ int main(void) {
         cmocka_unit_test(test_what_is_not_given_has_no_value),
         cmocka_unit_test(test_options_and_operands_are_mixed),
         cmocka_unit_test(test_the_last_value_counts_but_of_a_list_each_one),
+        cmocka_unit_test(test_a_variable_gives_what_is_not_given),
+        cmocka_unit_test(test_a_wrong_variable_is_named),
         cmocka_unit_test(test_a_switch_takes_its_value_only_behind_an_equals_sign),
         cmocka_unit_test(test_what_follows_two_dashes_are_operands),
         cmocka_unit_test(test_help_is_asked_for_anywhere),
