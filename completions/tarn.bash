@@ -9,7 +9,7 @@ _tarn() {
     fi
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        words='serve warm ls du rm prune verify check-config whoami print-access-token configure-docker kubelet-credential-provider docker-credential version help --help --version'
+        words='serve warm ls du rm prune verify check-config whoami print-access-token mirror configure-docker kubelet-credential-provider docker-credential version help --help --version'
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
         return
     fi
@@ -161,6 +161,25 @@ _tarn() {
         esac
         words='--impersonate-service-account --scopes --help'
         ;;
+    mirror)
+        case $before in
+        --config | --config= | --ca | --ca=)
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            return
+            ;;
+        --for | --for=)
+            mapfile -t COMPREPLY < <(compgen -W 'containerd docker containers' -- "$word")
+            return
+            ;;
+        --certs-dir | --certs-dir= | --destdir | --destdir=)
+            mapfile -t COMPREPLY < <(compgen -d -- "$word")
+            return
+            ;;
+        --dry-run | --json | --help | --) ;;
+        --*) return ;; # a value of which nothing is known
+        esac
+        words='--url --config --for --registry --certs-dir --dial-timeout --ca --destdir --listen --dry-run --json --help install remove watch'
+        ;;
     configure-docker)
         case $before in
         --dry-run | --help | --) ;;
@@ -178,7 +197,7 @@ _tarn() {
         words='--help'
         ;;
     help)
-        words='--help serve warm ls du rm prune verify check-config whoami print-access-token configure-docker kubelet-credential-provider docker-credential version help'
+        words='--help serve warm ls du rm prune verify check-config whoami print-access-token mirror configure-docker kubelet-credential-provider docker-credential version help'
         ;;
     *) return ;;
     esac

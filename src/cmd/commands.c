@@ -17,6 +17,7 @@ const struct command *const commands[] = {
     &check_config_command,
     &whoami_command,
     &print_access_token_command,
+    &mirror_command,
     &configure_docker_command,
     &kubelet_credential_provider_command,
     &docker_credential_command,

@@ -153,7 +153,8 @@ void config_read_flags(struct config_reader *reader, const struct config_flags *
 }
 
 /* An unknown variable is only a warning, because other programs set variables too: for a Service
- * named tarn, Kubernetes sets TARN_SERVICE_HOST, TARN_PORT_… */
+ * named tarn, Kubernetes sets TARN_SERVICE_HOST, TARN_PORT_… The TARN_MIRROR_… variables are
+ * options of tarn mirror. */
 void config_warn_of_variables(struct config_reader *reader, char *const *environment) {
     char spelled[OPTION_LIMIT + 1][CONFIG_NAME_SIZE] = {"TARN_CONFIG"};
     const char *known[OPTION_LIMIT + 2] = {spelled[0]};
@@ -169,7 +170,7 @@ void config_warn_of_variables(struct config_reader *reader, char *const *environ
         for (size_t j = 0; j < known_count && !ours; j++)
             ours = text_is(name, known[j]);
         if (ours || text_starts(name, "TARN_SERVICE_") || text_is(name, "TARN_PORT") ||
-            text_starts(name, "TARN_PORT_"))
+            text_starts(name, "TARN_PORT_") || text_starts(name, "TARN_MIRROR_"))
             continue;
         char word[CONFIG_NAME_SIZE], quoted[QUOTE_SIZE];
         const char *meant =

@@ -61,11 +61,13 @@ class Containerd:
 class Dockerd:
     """A dockerd of the test's own, used by docker. It uses the containerd that it is given."""
 
-    def __init__(self, directory, containerd, insecure):
+    def __init__(self, directory, containerd, insecure, config=None):
+        """`config` is the daemon.json; without it, an empty one in place of the machine's."""
         directory.mkdir()
         self.directory, self.socket = directory, directory / "docker.sock"
-        config = directory / "daemon.json"  # in place of the machine's configuration
-        config.write_text("{}")
+        if config is None:
+            config = directory / "daemon.json"
+            config.write_text("{}")
         self.process = Program(
             ["dockerd", "--config-file", config, "--data-root",
              directory / "root", "--exec-root", directory / "exec",
