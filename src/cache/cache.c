@@ -105,6 +105,10 @@ void cache_set_workers(struct cache *cache, const struct pot *workers) {
     cache->workers = workers;
 }
 
+bool cache_is_degraded(const struct cache *cache) {
+    return metric_value(cache->upkeep->space.degraded) != 0;
+}
+
 void cache_update_metrics(struct cache *cache) {
     metric_set(metric_get(METRIC_GAUGE, "tarn_requests_waiting",
                           "Requests of clients that wait for an upstream.", ""),

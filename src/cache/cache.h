@@ -59,6 +59,9 @@ struct cache *cache_new(const struct cache_settings *settings, struct upkeep *up
  * waiting_per_upstream binds nobody. `workers` outlives all requests. */
 void cache_set_workers(struct cache *cache, const struct pot *workers);
 
+/* Whether nothing new can be kept, because the disk is full, failing or read-only. Never waits. */
+bool cache_is_degraded(const struct cache *cache);
+
 /* Sets the gauges of the cache. */
 void cache_update_metrics(struct cache *cache);
 

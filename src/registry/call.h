@@ -111,5 +111,6 @@ void page_prepare(struct registry *registry); /* before the first request */
 void call_handle_page(struct call *call);
 void call_handle_flights(struct call *call);
 void call_handle_metrics(struct call *call);
+void call_handle_ready(struct call *call);
 
 #endif

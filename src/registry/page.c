@@ -149,17 +149,23 @@ static void append_figures(struct buffer *body, const struct registry *registry)
 }
 
 static void append_upstreams(struct buffer *body, const struct registry *registry) {
+    struct upstream *upstream = NULL;
+    char reason[UPSTREAM_REASON_SIZE];
     buffer_append_string(body, "<h2>Upstreams</h2><table><tr><th>Host<th>Where it is"
-                               "<th>Credentials");
-    for (size_t i = 0; i < registry->settings.listed_count; i++) {
-        const struct upstream_settings *listed = &registry->settings.listed[i];
+                               "<th>Credentials<th>State");
+    while ((upstream = upstreams_next(registry->settings.upstreams, upstream))) {
+        const struct upstream_settings *settings = upstream_settings(upstream);
         buffer_append_string(body, "<tr><td>");
-        append_html(body, listed->host);
-        buffer_append_string(body, listed->is_default ? " (default)<td>" : "<td>");
-        append_html(body, listed->url ? listed->url : "https");
+        append_html(body, upstream_name(upstream));
+        buffer_append_string(body, settings->is_default ? " (default)<td>" : "<td>");
+        append_html(body, settings->url ? settings->url : "https");
         buffer_append_string(body, "<td>");
-        append_html(body, listed->credentials ? credential_source_name(listed->credentials)
-                                              : "anonymous");
+        append_html(body, settings->credentials ? credential_source_name(settings->credentials)
+                                                : "anonymous");
+        buffer_append_string(body, "<td>");
+        bool is_asked = upstream_is_asked(upstream, reason);
+        append_html(body, is_asked ? "asked" : "left alone: ");
+        append_html(body, is_asked ? "" : reason);
     }
     buffer_append_string(body, "</table>");
 }

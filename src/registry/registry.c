@@ -79,8 +79,10 @@ static bool answer_fixed(struct call *call) {
         call_fail(call, 404, "NOT_FOUND", "no such path; the API is under /v2/");
         return true;
     case ROUTE_LIVE:
-    case ROUTE_READY:
         respond_text(call, 200, "ok\n");
+        return true;
+    case ROUTE_READY:
+        call_handle_ready(call);
         return true;
     case ROUTE_METRICS:
         call_handle_metrics(call);

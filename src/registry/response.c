@@ -102,7 +102,8 @@ static const char *failure_of(const struct error *error) {
         return "too many requests in progress";
     if (error->kind == ERROR_CORRUPT)
         return "wrong bytes";
-    static const char *const known[] = {"no connection", "no such host", "certificate"};
+    static const char *const known[] = {"got no response", "no connection", "no such host",
+                                        "certificate"};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (strstr(error->text, known[i]))
             return known[i];
@@ -123,8 +124,13 @@ static void explain(struct call *call, const struct error *error,
     http_set_reason(call->exchange, out);
 }
 
+/* Whether upstream was not asked, because it does not respond for now. */
+static bool is_left_alone(const struct error *error) {
+    return error->kind == ERROR_UNAVAILABLE && error->status == 0 && error->retry_after_s > 0;
+}
+
 void call_fail_error(struct call *call, const struct error *error) {
-    int retry_after_s = error->retry_after_s;
+    int retry_after_s = error->retry_after_s, status = is_left_alone(error) ? 503 : 502;
     char reason[HTTP_REASON_LIMIT + 1];
     switch (error->kind) {
     case ERROR_NOT_FOUND:
@@ -154,7 +160,9 @@ void call_fail_error(struct call *call, const struct error *error) {
     case ERROR_RANGE:
     case ERROR_UNSUPPORTED:
         explain(call, error, reason);
-        call_fail(call, 502, "UNAVAILABLE", "%s", error->text);
+        if (status == 503)
+            http_add_field(call->exchange, "Retry-After", "%d", retry_after_s);
+        call_fail(call, status, "UNAVAILABLE", "%s", error->text);
         return;
     case ERROR_NONE:
     case ERROR_NO_SPACE:

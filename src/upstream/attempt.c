@@ -75,6 +75,8 @@ static enum client_verdict on_head(void *context, const struct client_response *
     struct attempt *attempt = context;
     struct upstream_head head;
     atomic_store(&attempt->peer->answered, true);
+    if (attempt->url == attempt->registry_url)
+        attempt->contact = CONTACT_RESPONDED;
     count_response(attempt);
     if (response->status / 100 != 2)
         return CLIENT_COLLECT;
@@ -138,6 +140,8 @@ static bool run_transfer(struct attempt *attempt, const struct client_request *r
     };
     struct client_response *response = &attempt->response.http;
     attempt->url = request->url;
+    if (attempt->url == attempt->registry_url && attempt->contact == CONTACT_NONE)
+        attempt->contact = CONTACT_ASKED;
     bool ok = transfer_run(attempt->lane, request, &sink, response, error);
     metric_add(attempt->upstream->bytes, (int64_t)response->body.length);
     return ok;
@@ -490,6 +494,7 @@ static bool ask_target(struct attempt *attempt, bool *ok, struct error *error) {
 
 bool attempt_run(struct attempt *attempt, struct error *error) {
     bool ok;
+    attempt->contact = CONTACT_NONE;
     if (attempt_has_target(attempt) && ask_target(attempt, &ok, error))
         return ok;
     return ask_registry(attempt, error);

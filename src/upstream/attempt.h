@@ -8,6 +8,7 @@
 
 #include "client/lane.h"
 #include "upstream/authorizer.h"
+#include "upstream/health.h"
 #include "upstream/response.h"
 #include "upstream/upstream.h"
 #include "upstream/upstream_private.h"
@@ -37,8 +38,9 @@ struct attempt {
     bool authorized;    /* the transfer carried an Authorization, whoever's */
 
     /* What the caller looks at afterwards. */
-    bool head_given;  /* the sink has seen a head: no further attempt may follow */
-    bool sink_failed; /* the sink ended the request */
+    bool head_given;             /* the sink has seen a head: no further attempt may follow */
+    bool sink_failed;            /* the sink ended the request */
+    enum health_contact contact; /* with the registry itself, in this attempt */
 };
 
 /* Frees what an attempt holds; the caller frees the struct. */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/clock.h"
+#include "upstream/health.h"
 
 static bool begins_api(const char *path) {
     return strncmp(path, "/v2", 3) == 0 && (path[3] == '/' || path[3] == '\0');
@@ -30,6 +31,7 @@ static bool cut_prefix(struct location *location, struct error *error) {
 
 bool location_init(struct location *location, const char *url, const char *prefix,
                    struct error *error) {
+    breaker_init(&location->breaker);
     if (!origin_parse(url, &location->origin) || strpbrk(url, "?#"))
         return error_set(error, ERROR_INVALID,
                          "%.200s is not an http or https URL without user, query and fragment",
@@ -55,6 +57,8 @@ bool location_init(struct location *location, const char *url, const char *prefi
 }
 
 void location_finish(struct location *location) {
+    health_forget(location);
+    breaker_finish(&location->breaker);
     free(location->base);
     free(location->prefix);
     location->base = location->prefix = NULL;

@@ -11,7 +11,10 @@
 #include "auth/credential.h"
 #include "client/address.h"
 #include "client/origin.h"
+#include "upstream/breaker.h"
 #include "upstream/upstream.h"
+
+struct health;
 
 struct location {
     struct client *client;
@@ -29,15 +32,18 @@ struct location {
     const struct location *led_from; /* borrowed; not NULL: a redirect of that location led to this
                                       * one, which nobody configured and which has no credentials */
 
+    struct breaker breaker; /* health.h asks it */
+    struct health *health;  /* the upstream's, borrowed; NULL: nobody is told */
+
     _Atomic int64_t quiet_until_ms; /* clock_ms() until which upstream wants no requests */
     /* At which addresses it has responded. Its redirects lead into a private network, or to this
      * machine, only if it is there itself, and never once it has responded from a public one. */
     atomic_bool is_loopback, is_private, is_public;
 };
 
-/* `location` is zeroed before, but for client, settings and configured, which the caller sets. What
- * follows /v2/ in the URL is a prefix of repositories; `prefix` (NULL: none) is another form of it.
- * Afterwards the caller may change credential_host and service, and set credentials and
+/* `location` is zeroed before, but for client, settings, health and configured, which the caller
+ * sets. What follows /v2/ in the URL is a prefix of repositories; `prefix` (NULL: none) is another
+ * form of it. Afterwards the caller may change credential_host and service, and set credentials and
  * token_requests. location_finish() is owed either way. */
 bool location_init(struct location *location, const char *url, const char *prefix,
                    struct error *error);

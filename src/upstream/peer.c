@@ -50,6 +50,7 @@ static bool add_location(struct peer *peer, const char *url, bool configured, st
     struct location *location = &authorizer->location;
     location->client = upstream->client;
     location->settings = &upstream->settings;
+    location->health = &upstream->health;
     location->configured = configured;
     location->token_requests = upstream->token_requests;
     const char *prefix = peer->locations_count == 0 ? upstream->settings.prefix : NULL;

@@ -89,8 +89,19 @@ static bool may_try_again(const struct attempt *attempt, unsigned attempts, stru
     return wait >= 0 && cancel_sleep(&attempt->request->cancel, now + wait, error);
 }
 
+/* One attempt, unless the location is left alone for now. */
+static bool run_attempt(struct attempt *attempt, struct error *error) {
+    struct location *location = &attempt->authorizer->location;
+    struct breaker_pass pass;
+    if (!health_enter(location, attempt->request->insists, &pass, error))
+        return false;
+    bool ok = attempt_run(attempt, error);
+    health_leave(location, &pass, attempt->contact, ok ? NULL : error);
+    return ok;
+}
+
 static bool run_attempts(struct attempt *attempt, struct error *error) {
-    for (unsigned attempts = 1; !attempt_run(attempt, error); attempts++) {
+    for (unsigned attempts = 1; !run_attempt(attempt, error); attempts++) {
         if (!may_try_again(attempt, attempts, error))
             return false;
         metric_add(attempt->upstream->retries, 1);
@@ -115,6 +126,7 @@ static bool run(struct attempt *attempt, struct error *error) {
     make_range(attempt);
     if (!make_url(attempt, error) ||
         (!attempt_has_target(attempt) && !attempt_check_quiet(attempt, error)) ||
+        !health_may_ask(&attempt->authorizer->location, attempt->request->insists, error) ||
         !enter_queue(&peer->queue, attempt, error))
         return false;
     attempt->lane = lanes_take(&peer->lanes);

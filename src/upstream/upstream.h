@@ -124,6 +124,16 @@ struct repository {
     struct repository_name name; /* host: canonical; path: with library/ already added */
 };
 
+/* The upstreams in the order of the configuration: the one behind `before` (NULL: the first). NULL:
+ * there is no further one. */
+struct upstream *upstreams_next(const struct upstreams *upstreams, const struct upstream *before);
+
+enum { UPSTREAM_REASON_SIZE = 100 };
+
+/* Whether the upstream is asked at all of its locations. False: one is left alone for now, because
+ * it does not respond, and `reason` says what it did in a few words. Never waits. */
+bool upstream_is_asked(struct upstream *upstream, char reason[static UPSTREAM_REASON_SIZE]);
+
 /* ---- requests ---- */
 
 enum upstream_what { UPSTREAM_MANIFEST, UPSTREAM_BLOB, UPSTREAM_TAGS, UPSTREAM_REFERRERS };
@@ -152,6 +162,7 @@ struct upstream_request {
     unsigned location;                /* 0: url, 1..: fallbacks */
     struct upstream_target *target;   /* BLOB: asked first, set after a redirect; may be NULL */
     unsigned attempts;                /* before the first byte; 0: 3 attempts; 1: no retry */
+    bool insists; /* asks even a location that does not respond: the caller has waited already */
     int64_t deadline_ms;  /* clock_ms() by which the head must be here; 0: first_byte_timeout */
     struct cancel cancel; /* once it is cancelled, the request ends within a second (CLOSED) */
     /* While set, no client waits for the response: the request comes last in the queue for a
@@ -200,7 +211,9 @@ struct upstream_sink {
  *   RATE_LIMITED  429; retry_after_s is at least 1, and 30 when upstream named no time. Until that
  *                 time is over every further request fails at once, without asking upstream
  *   RANGE         416; when upstream named the size, on_head got it (status 416, total)
- *   UNAVAILABLE   refused, reset, no such host, 5xx, malformed, or cut in mid-body
+ *   UNAVAILABLE   refused, reset, no such host, 5xx, malformed, or cut in mid-body. With
+ *                 retry_after_s and without status: not asked, because the last requests to the
+ *                 location got no response
  *   TIMEOUT       no connection or no head in time, or silence for stall_timeout in mid-body
  *   BUSY          no free connection to this upstream in time, or too many hosts asked at once
  *   CLOSED        cancelled

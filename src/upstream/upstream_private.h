@@ -4,6 +4,7 @@
 
 #include <uthash.h>
 #include "base/metric.h"
+#include "upstream/health.h"
 #include "upstream/peer.h"
 #include "upstream/upstream.h"
 
@@ -20,8 +21,9 @@ struct upstream {
     char label[HOST_LIMIT + 17];  /* upstream="NAME" */
     struct metric *bytes, *retries, *token_requests;
     _Atomic(struct metric *) counters[UPSTREAM_COUNTERS]; /* upstream_counters() */
-    struct upstream_held held;                            /* upstream_held() */
-    UT_hash_handle hh; /* in upstreams, by name; of the first entry with the name only */
+    struct health health;
+    struct upstream_held held; /* upstream_held() */
+    UT_hash_handle hh;         /* in upstreams, by name; of the first entry with the name only */
 };
 
 #endif

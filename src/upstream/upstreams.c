@@ -30,6 +30,7 @@ static void upstream_free(struct upstream *upstream) {
         peer_free(peer);
     }
     peer_free(upstream->own);
+    health_finish(&upstream->health);
     free(upstream);
 }
 
@@ -50,6 +51,7 @@ static void make_metrics(struct upstream *upstream) {
                                    "Requests to upstream that were tried again.", upstream->label);
     upstream->token_requests = metric_get(METRIC_COUNTER, "tarn_token_requests_total",
                                           "Requests to token services.", upstream->label);
+    health_name(&upstream->health, upstream->name, upstream->label);
 }
 
 /* ---- names ---- */
@@ -156,6 +158,7 @@ static struct upstream *upstream_new(struct upstreams *upstreams,
         error_set(error, ERROR_MEMORY, "out of memory");
         return NULL;
     }
+    health_init(&upstream->health);
     upstream->client = upstreams->client;
     upstream->peers_of_all = &upstreams->peers;
     upstream->settings = *settings;
@@ -300,6 +303,20 @@ const struct upstream_settings *upstream_settings(const struct upstream *upstrea
 
 _Atomic(struct metric *) *upstream_counters(struct upstream *upstream) {
     return upstream->counters;
+}
+
+struct upstream *upstreams_next(const struct upstreams *upstreams, const struct upstream *before) {
+    if (!before)
+        return upstreams->by_name;
+    if (before->next)
+        return before->next;
+    struct upstream *first = NULL; /* with the same name; only that one is in the table */
+    HASH_FIND_STR(upstreams->by_name, before->name, first);
+    return first->hh.next;
+}
+
+bool upstream_is_asked(struct upstream *upstream, char reason[static UPSTREAM_REASON_SIZE]) {
+    return health_is_good(&upstream->health, reason);
 }
 
 struct upstream_held *upstream_held(struct upstream *upstream) {

@@ -40,6 +40,16 @@ const char *upstream_name(const struct upstream *upstream) {
     return upstream->host;
 }
 
+struct upstream *upstreams_next(const struct upstreams *upstreams, const struct upstream *before) {
+    return before ? NULL : upstreams->only;
+}
+
+bool upstream_is_asked(struct upstream *upstream, char reason[static UPSTREAM_REASON_SIZE]) {
+    (void)upstream;
+    reason[0] = '\0';
+    return true;
+}
+
 struct upstream_held *upstream_held(struct upstream *upstream) {
     return &upstream->held;
 }
