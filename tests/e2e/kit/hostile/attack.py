@@ -1,20 +1,18 @@
 """
 What every attack has: addresses of its own, clients, and often an upstream.
 
-Each attack is a process (__main__.py), so that neither the ordinary clients nor another attack wait
+Each attack is a process (process.py), so that neither the ordinary clients nor another attack wait
 for its work.
 """
 
 import asyncio
 import contextlib
-import json
 import random
 import re
 import socket
 import struct
-import sys
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from kit.content import KIB, digest_of, noise
 from kit.scripted_registry import ScriptedRegistry
@@ -39,14 +37,6 @@ class Target:
     manifest_digest: str
     large: str               # the digest of a large blob
     large_size: int
-
-
-@dataclass
-class Report:
-    """What an attack saw. Answers are statuses, or words where there was no status."""
-
-    answers: dict = field(default_factory=dict)
-    findings: dict = field(default_factory=dict)  # what no client should ever get -> times
 
 
 @dataclass
@@ -81,7 +71,8 @@ class Attack:
     def __init__(self, number, scale):
         self.number, self.scale = number, scale
         self.chance = random.Random(number)
-        self.report, self.counts = Report(), Counter()
+        self.answers = Counter()    # statuses, or words where there was no status -> times
+        self.findings = {}          # what no client should ever get -> times
         self.target, self.acted = None, set()
         self.registry = self.registry_class() if self.has_upstream else None
         if self.registry:
@@ -115,8 +106,10 @@ class Attack:
         return " ".join(cls.__doc__.split(". ")[0].split()).rstrip(".")
 
     @classmethod
-    def entries(cls, port):
+    def entries(cls, port, _directory):
         """The entries of its upstreams in the configuration of the open tarn."""
+        if port is None:
+            return []
         return [{"host": cls.host(), "url": f"http://127.0.0.1:{port}", **cls.settings}]
 
     def source(self, client=0):
@@ -142,11 +135,11 @@ class Attack:
     # ---- findings
 
     def wrong(self, what):
-        if what in self.report.findings or len(self.report.findings) < FINDINGS:
-            self.report.findings[what] = self.report.findings.get(what, 0) + 1
+        if what in self.findings or len(self.findings) < FINDINGS:
+            self.findings[what] = self.findings.get(what, 0) + 1
 
     def count(self, what):
-        self.counts[str(what)] += 1
+        self.answers[str(what)] += 1
 
     # ---- connections
 
@@ -235,10 +228,12 @@ class Attack:
 
     # ---- the process
 
-    async def run(self):
+    async def run(self, pipe):
+        """Acts until something comes through the pipe."""
+        self.pipe = pipe
         clients = [asyncio.create_task(self._client(number))
                    for number in range(self.crowd())]
-        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+        await asyncio.get_running_loop().run_in_executor(None, pipe.poll, None)
         for client in clients:
             client.cancel()
         await asyncio.gather(*clients, return_exceptions=True)
@@ -258,7 +253,7 @@ class Attack:
             if number not in self.acted:
                 self.acted.add(number)
                 if len(self.acted) == self.crowd():
-                    say({"acted": True})
+                    self.pipe.send(("acted", True))
             if self.registry and number == 0:
                 self.registry.forget_ended()
             await asyncio.sleep(self.pause)
@@ -270,7 +265,3 @@ def request_bytes(target, headers="", method="GET", connection="keep-alive"):
         headers = f"Host: 127.0.0.1\r\n{headers}"
     return (f"{method} {target} HTTP/1.1\r\n{headers}Connection: {connection}\r\n\r\n"
             ).encode("latin-1")
-
-
-def say(value):
-    print(json.dumps(value), flush=True)

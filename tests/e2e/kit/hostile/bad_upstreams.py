@@ -4,7 +4,8 @@ import json
 import socket
 import time
 
-from kit.content import KIB, MIB, OCI_INDEX, OCI_MANIFEST, OCTETS, digest_of, manifest, noise
+from kit.content import (KIB, MIB, OCI_INDEX, OCI_MANIFEST, OCTETS, descriptor, digest_of, manifest,
+                         noise)
 from kit.hostile.attack import LAYER, LAYER_DIGEST, Attack, request_bytes
 from kit.processes import bound
 from kit.scripted_registry import ScriptedRegistry
@@ -14,6 +15,7 @@ WAITING = "`limits.per_upstream.waiting`"
 FLIGHTS = "`limits.per_upstream.flights`"
 RETRY = "the rule of trying again"
 DEADLINE = "the deadline of a request"
+FIFO = "fifo"    # in the directory of the scene, which makes it
 
 
 class UpstreamAttack(Attack):
@@ -48,15 +50,24 @@ class SilentUpstream(UpstreamAttack):
 
 
 class SilentForBlobs(UpstreamAttack):
-    """Has manifests but never sends a blob, while hundreds of clients each want another one."""
+    """Has manifests of hundreds of layers but never sends a blob, while hundreds of clients each
+    want another one and tarn is told to prefetch them."""
 
     bulkhead = FLIGHTS
     clients = 520
+    settings = {"prefetch": True}
 
     def misbehave(self):
         self.registry.fault("/blobs/", black_hole=True, method=None)
+        layers = [descriptor(b"%d" % number, OCTETS) for number in range(300)]
+        self.many = json.dumps({"schemaVersion": 2, "mediaType": OCI_MANIFEST,
+                                "config": descriptor(b"{}", OCTETS), "layers": layers}).encode()
 
     async def act(self, number):
+        if number % 10 == 0:
+            tag = f"t{number}"
+            self.registry.repository("org/app").add_manifest(self.many, tag=tag)
+            await self.ask(self.path(f"manifests/{tag}"))
         await self.ask(self.path(f"blobs/{self.made_up(number, self.chance.random())}"))
 
 
@@ -140,7 +151,7 @@ class SilentTlsUpstream(UpstreamAttack):
     registry_class = Registry
 
     @classmethod
-    def entries(cls, port):
+    def entries(cls, port, _directory):
         return [{"host": cls.host(), "url": f"https://127.0.0.1:{port}"}]
 
     async def act(self, number):
@@ -172,10 +183,9 @@ class FifoPassword(UpstreamAttack):
     clients = 50
 
     @classmethod
-    def entries(cls, port):
-        # The scene makes the FIFO and sets its path.
-        return [{"host": cls.host(), "url": f"http://127.0.0.1:{port}",
-                 "credentials": {"username": "somebody", "password_file": "FIFO"}}]
+    def entries(cls, port, directory):
+        return [{"host": cls.host(), "url": f"http://127.0.0.1:{port}", "credentials": {
+            "username": "somebody", "password_file": str(directory / FIFO)}}]
 
     def misbehave(self):
         self.registry.basic = ("somebody", "secret")
@@ -314,7 +324,7 @@ class MadeUpHosts(UpstreamAttack):
     pause = 0.2
 
     @classmethod
-    def entries(cls, port):
+    def entries(cls, port, _directory):
         return [{"host": "*.made-up.invalid"},
                 {"host": "*.wild.test", "url": f"http://127.0.0.1:{port}"}]
 
@@ -403,6 +413,31 @@ class DefaultBackend(UpstreamAttack):
     def misbehave(self):
         self.registry.fault(".", status=404, body=b"default backend - 404", method=None,
                             headers={"Content-Type": "text/plain"})
+
+    async def act(self, number):
+        if number == 0:
+            await self.check_kept()
+        else:
+            await self.ask_for_everything(number)
+
+
+class LesserMirror(UpstreamAttack):
+    """Fails with 503 or 429, while its mirror answers 404 to everything."""
+
+    bulkhead = "a mirror's 404 outweighs no failure"
+    clients = 10
+
+    @classmethod
+    def entries(cls, port, _directory):
+        return [{"host": cls.host(), "url": f"http://127.0.0.1:{port}",
+                 "fallbacks": [f"http://127.0.0.1:{port}/mirror"]}]
+
+    def misbehave(self):
+        self.registry.fault("^/mirror", status=404, method=None, body=json.dumps(
+            {"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}).encode(),
+            headers={"Content-Type": "application/json"})
+        self.registry.fault("/manifests/[0-4]", status=429, method=None)
+        self.registry.fault(".", status=503, method=None)
 
     async def act(self, number):
         if number == 0:
@@ -604,9 +639,10 @@ class SlowUpstreamWithImpatientClients(UpstreamAttack):
         self.count("left")
 
 
-ATTACKS = [SilentUpstream, SilentForBlobs, UpstreamThatAcceptsNobody, UpstreamThatRefuses,
-           UpstreamThatResets, DrippingUpstream, SilentTlsUpstream, SilentTokenService,
-           FifoPassword, RangeNotSatisfiable, NotModifiedForEverybody, LaterInMidBlob, LimitOfADay,
-           ClaimedSizes, RefusedBlobs, MadeUpHosts, EndlessLists, Portal, DefaultBackend,
-           OddMediaTypes, InnerRedirects, RedirectLoops, EndlessResponses, ManyManifests,
-           ManySmallBlobs, LyingUpstream, SlowUpstreamWithImpatientClients]
+ATTACKS = [
+    SilentUpstream, SilentForBlobs, UpstreamThatAcceptsNobody, UpstreamThatRefuses,
+    UpstreamThatResets, DrippingUpstream, SilentTlsUpstream, SilentTokenService, FifoPassword,
+    RangeNotSatisfiable, NotModifiedForEverybody, LaterInMidBlob, LimitOfADay, ClaimedSizes,
+    RefusedBlobs, MadeUpHosts, EndlessLists, Portal, DefaultBackend, LesserMirror, OddMediaTypes,
+    InnerRedirects, RedirectLoops, EndlessResponses, ManyManifests, ManySmallBlobs, LyingUpstream,
+    SlowUpstreamWithImpatientClients]

@@ -2,21 +2,16 @@
 Ordinary clients of what is cached: each asks its question at an even pace and measures how long the
 answer takes.
 
-    python3 -m kit.hostile.hot_client      reads a list of Question as JSON from the standard input
-
-They run in a process of their own. One asks a control, a server that nobody attacks, so that the
-delays of this process and of the machine can be told from tarn's. The process prints what it
-measured as JSON when the standard input ends.
+They run in a process of their own (process.py). One asks a control, a server that nobody attacks,
+so that the delays of this process and of the machine can be told from tarn's.
 """
 
 import hashlib
 import http.client
-import json
 import ssl
-import sys
 import threading
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 SOURCE = "127.0.0.8"
 PATIENCE = 30        # seconds without an answer that count as none
@@ -72,6 +67,11 @@ class HotClient:
             turn += 1
         self._close()
 
+    def end(self):
+        """What it measured, after `stopping` was set."""
+        self.thread.join(PATIENCE + 5)
+        return self.measured
+
     def _close(self):
         if self.connection:
             self.connection.close()
@@ -113,17 +113,3 @@ class HotClient:
         if question.hit and "hit" not in (answer.headers["Cache-Status"] or ""):
             return f"not from the cache: {answer.headers['Cache-Status']}"
         return None
-
-
-def main():
-    stopping = threading.Event()
-    clients = [HotClient(Question(**one), stopping) for one in json.loads(sys.stdin.readline())]
-    sys.stdin.read()
-    stopping.set()
-    for client in clients:
-        client.thread.join(PATIENCE + 5)
-    print(json.dumps([asdict(client.measured) for client in clients]), flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -6,22 +6,18 @@ speaks TLS. The ordinary clients ask for what is cached (hot_client.py), and pul
 the good upstream (cold_client.py). verdict.py judges what happened.
 """
 
-import json
 import os
-import pathlib
-import subprocess
-import sys
-import threading
 import time
-from dataclasses import asdict
+from dataclasses import replace
 
 from kit.content import KIB, MIB, OCI_MANIFEST, digest_of, noise
 from kit.hostile import bad_clients, bad_upstreams
 from kit.hostile.attack import LAYER_DIGEST, Target
 from kit.hostile.cold_client import LAYERS, ColdClient
 from kit.hostile.hot_client import Question
+from kit.hostile.process import AttackProcess, HotProcess
 from kit.hostile.watch import LogReader, Watch
-from kit.processes import run, wait_until
+from kit.processes import run
 from kit.scripted_registry import ScriptedRegistry
 from kit.tarn import Tarn, TlsTarn, self_signed
 from kit.tokens import basic
@@ -35,112 +31,23 @@ COLD_CLIENTS = 2
 CONTROL = "control"         # the question to a server that nobody attacks
 HEALTH_SECONDS = 1.0        # of 99 % of health and metrics: the usual timeout of a kubelet's probe
 PASSWORD = ("ann", "correct horse")
-START_SECONDS = 60          # of all attacks, on a busy machine
-REPORT_SECONDS = 60
 
 assert max(LAYERS) <= LARGEST
-
-
-def python(module, *arguments, **more):
-    """A child process that runs a module of the kit and is spoken to by lines."""
-    folder = pathlib.Path(__file__).resolve().parents[2]
-    return subprocess.Popen(
-        [sys.executable, "-m", module, *map(str, arguments)], stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(folder)}, **more)
-
-
-class AttackProcess:
-    """The process of an attack, from its first line to its report."""
-
-    def __init__(self, kind, number, scale, directory):
-        self.kind, self.name = kind, kind.name()
-        self.log_path = directory / f"{self.name}.log"
-        with open(self.log_path, "ab") as log:
-            self.child = python("kit.hostile", f"{kind.__module__}.{kind.__name__}", number,
-                                scale, stderr=log)
-        self.lines, self.has_acted, self.report = [], False, None
-        self.thread = threading.Thread(target=self._read, daemon=True)
-        self.thread.start()
-
-    def _read(self):
-        for line in self.child.stdout:
-            value = json.loads(line)
-            self.has_acted = self.has_acted or "acted" in value
-            self.lines.append(value)
-
-    def port(self):
-        """That of its upstream, when it has started."""
-        wait_until(lambda: self.lines or not self.runs(), f"the attack {self.name} to start",
-                   START_SECONDS)
-        assert self.lines, f"the attack {self.name} did not start:\n{self.log()}"
-        return self.lines[0]["port"]
-
-    def runs(self):
-        return self.child.poll() is None
-
-    def log(self):
-        return self.log_path.read_text(errors="replace")[-3000:]
-
-    def begin(self, target):
-        self.child.stdin.write(json.dumps(asdict(target)) + "\n")
-        self.child.stdin.flush()
-
-    def end(self):
-        """Ends it; returns its report, or a finding that it had ended by itself."""
-        had_ended = not self.runs()
-        try:
-            self.child.stdin.close()
-        except OSError:
-            pass  # it has ended
-        try:
-            self.child.wait(REPORT_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.child.kill()
-            self.child.wait()
-        self.thread.join(10)
-        self.report = self.lines[-1] if self.lines and "answers" in self.lines[-1] else {
-            "answers": {}, "findings": {f"no report:\n{self.log()}": 1}}
-        if had_ended:
-            self.report["findings"]["the attack ended by itself"] = 1
-        return self.report
-
-    def entries(self, port, directory):
-        """Its upstreams in the configuration."""
-        entries = self.kind.entries(port) if port else []
-        for entry in entries:
-            if "FIFO" in str(entry.get("credentials")):
-                path = directory / "fifo"
-                os.mkfifo(path)
-                entry["credentials"]["password_file"] = str(path)
-        return entries
-
-
-class HotProcess:
-    """The process of the client that measures."""
-
-    def __init__(self, questions):
-        self.questions = questions
-        self.child = python("kit.hostile.hot_client")
-        self.child.stdin.write(json.dumps([asdict(question) for question in questions]) + "\n")
-        self.child.stdin.flush()
-
-    def end(self):
-        """What it measured."""
-        out, _ = self.child.communicate(timeout=REPORT_SECONDS)
-        return json.loads(out)
 
 
 class Scene:
     """
     `scale` is the share of the clients that each attack has. `settings` are those of the three
     tarns, `upstream_settings` those of each upstream. `control` is (port, path) of a server that
-    nobody attacks, for the measuring client.
+    nobody attacks, for the clients that measure; `pace` is how fast these ask. The readers of the
+    logs stand still for `stands_still` seconds and read for as many, in turn.
     """
 
     def __init__(self, program, directory, scale=1.0, settings=None, upstream_settings=None,
-                 control=None, stands_still=10.0, attacks=ATTACKS):
+                 control=None, stands_still=10.0, pace=1.0, attacks=ATTACKS):
         self.program, self.directory, self.scale = program, directory, scale
-        self.upstream_settings, self.control = upstream_settings or {}, control
+        self.upstream_settings = upstream_settings or {}
+        self.control, self.pace = control, pace
         self.registry = ScriptedRegistry()
         self.registry.image("org/app", [SMALL, LARGE], tag="1")
         repository = self.registry.repository("org/app")
@@ -161,9 +68,10 @@ class Scene:
         directory.mkdir(parents=True, exist_ok=True)
         self.attacks = [AttackProcess(kind, number, self.scale, directory)
                         for number, kind in enumerate(attacks)]
-        bad = []
-        for attack in self.attacks:
-            bad += attack.entries(attack.port(), directory)
+        fifo = directory / bad_upstreams.FIFO
+        os.mkfifo(fifo)
+        bad = [entry for attack in self.attacks
+               for entry in attack.kind.entries(attack.port(), directory)]
         users = directory / "htpasswd"
         run(["htpasswd", "-Bbc", users, *PASSWORD])
         certificate, key = self_signed(directory)
@@ -237,10 +145,11 @@ class Scene:
                                   sha256=digest[7:], hit=True, period=0.1))
         if self.control:
             asked.append(Question(CONTROL, self.control[0], self.control[1]))
-        return asked + [
+        asked += [
             Question(f"health and metrics, {name}", port, path, tls=name == "tls", period=0.5,
                      limit=HEALTH_SECONDS)
             for name, port in ports.items() for path in ("/livez", "/readyz", "/metrics")]
+        return [replace(question, period=question.period / self.pace) for question in asked]
 
     # ---- the attack
 
@@ -277,7 +186,8 @@ class Scene:
         for watch in self.watches.values():
             watch.stop()
         seen["ends"] = self._terminate(patience)
-        seen["reports"] = {attack.name: attack.end() for attack in self.attacks}
+        for attack in self.attacks:
+            attack.end()
         self.registry.stop()
         for log in self.logs:
             log.close()
@@ -305,8 +215,7 @@ class Scene:
         for client in self.cold:
             client.stopping.set()
         for process in [*self.attacks, *([self.hot] if self.hot else [])]:
-            process.child.kill()
-            process.child.wait()
+            process.kill()
         for tarn in self.tarns.values():
             if tarn.process and tarn.process.runs():
                 tarn.kill()

@@ -8,6 +8,7 @@ from kit.tarn import is_sanitized
 
 MORE_BYTES = 1.005        # that the good upstream may send, of what its clients got
 FLAT_SECONDS = 240        # of a run that can tell whether figures are flat
+SERIES = 100              # of metrics, for each upstream in the configuration
 SMALLEST_FILE = 4096      # of what a file takes on disk
 
 
@@ -38,9 +39,9 @@ class Verdict:
             if is_timed:
                 self._judge_flat(name)
         self._judge_disk_in_time()
-        for name, report in seen["reports"].items():
-            self.violations += [f"{name}: {finding}, {times} times"
-                                for finding, times in report["findings"].items()]
+        for attack in scene.attacks:
+            self.violations += [f"{attack.name}: {finding}, {times} times"
+                                for finding, times in attack.findings.items()]
 
     def _row(self, what, bound, found):
         self.rows.append((what, bound, found))
@@ -53,13 +54,13 @@ class Verdict:
         for question, measured in zip(self.scene.questions_asked, self.seen["hot"]):
             found.setdefault(question.name, []).append((question, measured))
         for name, pairs in found.items():
-            seconds = [one for _, measured in pairs for one in measured["seconds"]]
-            failures = sum(measured["failures"] for _, measured in pairs)
+            seconds = [one for _, measured in pairs for one in measured.seconds]
+            failures = sum(measured.failures for _, measured in pairs)
             for question, measured in pairs:
                 self.violations += [f"{question.method} {question.path} ({name}): {finding}, "
                                     f"{times} times of {len(measured['seconds'])}"
-                                    for finding, times in measured["findings"].items()]
-                if not measured["seconds"]:
+                                    for finding, times in measured.findings.items()]
+                if not measured.seconds:
                     self.violations.append(f"{name}: {question.path} was never asked")
             if seconds:
                 self._judge_seconds(name, pairs[0][0].limit, seconds, failures)
@@ -152,6 +153,11 @@ class Verdict:
             self.violations.append(f"the root takes {size:,} bytes on disk, {MOST_BYTES:,} allowed")
         if inodes > most_inodes:
             self.violations.append(f"the root takes {inodes:,} inodes, {most_inodes:,} allowed")
+        series = len(self.seen["metrics"])
+        most_series = SERIES * len(self.scene.tarns["open"].settings["upstreams"])
+        self._row("series of metrics", f"<= {most_series:,}", f"{series:,}")
+        if series > most_series:
+            self.violations.append(f"{series:,} series of metrics, {most_series:,} allowed")
         if self.seen["metrics"].get("tarn_store_degraded"):
             self.violations.append("tarn says that its disk fails")
 
@@ -164,7 +170,7 @@ class Verdict:
         lines += ["", "| attack | what it does | answered by | what it got |", "|---|---|---|---|"]
         for attack in self.scene.attacks:
             answers = ", ".join(f"{what} {times:,}" for what, times in sorted(
-                attack.report["answers"].items()))
+                attack.answers.items()))
             lines.append(f"| {attack.name} | {attack.kind.does()} | {attack.kind.bulkhead} | "
                          f"{answers} |")
         return "\n".join(lines)
