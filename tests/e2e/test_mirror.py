@@ -12,7 +12,7 @@ import pytest
 from kit.client import fetch
 from kit.containers import Containerd, Dockerd, environment, needs
 from kit.processes import Program, free_port, run, wait_until
-from kit.tarn import bare_environment, tarn_command
+from kit.tarn import TlsTarn, bare_environment, tarn_command
 
 # One process builds the images and runs the engines.
 pytestmark = pytest.mark.xdist_group("clients")
@@ -546,12 +546,12 @@ def test_docker_pulls_with_tarn_up_and_goes_on_without_it(lake, containerd, mirr
 class Watch:
     """A `tarn mirror watch` of the test."""
 
-    def __init__(self, program, node, config, url, directory):
+    def __init__(self, program, node, config, url, directory, options):
         self.port = free_port()
         self.process = Program(
             [program, "mirror", "watch", "--url", url, "--config", config, "--destdir", node,
-             "--listen", f"127.0.0.1:{self.port}"],
-            directory / "watch.log", bare_environment(directory), directory)
+             "--listen", f"127.0.0.1:{self.port}", *options],
+            directory / f"watch-{self.port}.log", bare_environment(directory), directory)
 
     def get(self, path):
         return fetch(f"http://127.0.0.1:{self.port}{path}")
@@ -573,8 +573,8 @@ class Watch:
 def start_watch(program, node, tmp_path):
     started = []
 
-    def start(lake):
-        started.append(Watch(program, node, lake.config_path, lake.url, tmp_path))
+    def start(lake, *options, url=None):
+        started.append(Watch(program, node, lake.config_path, url or lake.url, tmp_path, options))
         return started[-1]
 
     yield start
@@ -651,3 +651,53 @@ def test_the_watch_leaves_alone_what_is_somebody_elses(lake, start_watch, node):
     wait_until(lambda: "left alone" in watch.process.log(), "a line in the log")
     assert watch.process.stop() == 0
     assert mine.read_text() == "# mine\n"
+
+
+# ---- with TLS
+
+
+@pytest.fixture
+def secure_lake(program, images, node, tmp_path):
+    """A tarn whose certificate only `authority` vouches for, a file that node and machine have."""
+    certificate, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+         "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext",
+         "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate])
+    put(node, certificate.relative_to("/"), certificate.read_text())
+    lake = TlsTarn(program, tmp_path / "secure", {
+        "upstreams": [{"host": "lake.test", "url": images.url, "default": True}],
+        "tls": {"certificate": str(certificate), "key": str(key)}})
+    lake.authority, lake.secure_url = certificate, f"https://{lake.address}"
+    yield lake
+    lake.finish()
+
+
+@needs("containerd", "ctr", "skopeo")
+def test_clients_trust_the_authority_that_they_are_told(secure_lake, containerd, mirror, node,
+                                                        tmp_path):
+    before = tree(node)
+    options = {"url": secure_lake.secure_url, "config": secure_lake.config_path}
+    mirror("install", "--ca", secure_lake.authority, **options)
+    containerd.ctr("images", "pull", "--hosts-dir", node / HOSTS, "--all-platforms",
+                   "lake.test/lake/app:1")
+    containerd.ctr("images", "remove", "--sync", "lake.test/lake/app:1")
+    secure_lake.logged("lake/app")
+    mark = len(secure_lake.log())
+    home = tmp_path / "client"
+    (home / ".config").mkdir(parents=True)
+    (home / ".config/containers").symlink_to(node / "etc/containers")
+    copies(home, tmp_path / "copy")
+    wait_until(lambda: "lake/app" in secure_lake.log()[mark:], "skopeo's requests in the log")
+    mirror("remove", "--ca", secure_lake.authority, **options)
+    assert tree(node) == before
+
+
+def test_the_watch_trusts_the_authority_that_it_is_told(secure_lake, start_watch, node):
+    watch = start_watch(secure_lake, url=secure_lake.secure_url)
+    wait_until(lambda: "tarn is not ready" in watch.process.log(), "a refused certificate")
+    assert watch.process.stop() == 0
+    assert not (node / CONF).exists()
+    watch = start_watch(secure_lake, "--ca", secure_lake.authority, url=secure_lake.secure_url)
+    wait_until((node / CONF).exists, "the mirror to be in place")
+    assert watch.process.stop() == 0
+    assert not (node / CONF).exists()
