@@ -4,27 +4,32 @@
  * file is replaced as a whole or not at all.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include "auth/google/google.h"
 #include "base/cleanup.h"
-#include "base/file.h"
 #include "base/json.h"
 #include "base/secret.h"
 #include "cmd/arguments.h"
 #include "cmd/commands.h"
 #include "cmd/standard_streams.h"
+#include "node/tree.h"
 
 #define HELPER "tarn"
 
-enum { FILE_LIMIT = 4 << 20, HOSTS_LIMIT = 256, LINKS_LIMIT = 40 };
+enum { HOSTS_LIMIT = 256 };
 
 static bool print_failure(const char *path, const char *reason) {
     fprintf(stderr, "tarn: %s: %s\n", path, reason);
+    return false;
+}
+
+static bool print_error(const struct error *error) {
+    fprintf(stderr, "tarn: %s\n", error->text);
     return false;
 }
 
@@ -40,37 +45,25 @@ static bool config_path(char *out, size_t size) {
     return length > 0 && (size_t)length < size;
 }
 
-/* Finds the file at the end of a chain of symbolic links, so that the link itself stays a link. The
- * file need not exist. */
-static bool follow_links(const char *path, char *out, size_t size) {
-    char target[PATH_MAX];
-    if (!text_copy(text_of(path), out, size))
-        return false;
-    for (int i = 0; i < LINKS_LIMIT; i++) {
-        ssize_t length = readlink(out, target, sizeof target - 1);
-        if (length < 0)
-            return errno == EINVAL || errno == ENOENT || errno == ENOTDIR;
-        target[length] = '\0';
-        char *slash = strrchr(out, '/');
-        size_t folder = target[0] == '/' || !slash ? 0 : (size_t)(slash - out) + 1;
-        if (folder + (size_t)length >= size)
-            return false;
-        memcpy(out + folder, target, (size_t)length + 1);
-    }
-    errno = ELOOP;
-    return false;
+/* The path from the root of the file system on, as a tree wants it. */
+static bool absolute_path(const char *path, char *out, size_t size) {
+    char folder[PATH_MAX];
+    if (*path == '/')
+        return text_copy(text_of(path), out, size);
+    return getcwd(folder, sizeof folder) && snprintf(out, size, "%s/%s", folder, path) < (int)size;
 }
 
 /* ---- what it holds ---- */
 
 /* True, and *config is NULL: there is no such file. */
-static bool read_config(const char *path, json_t **config, struct stat *status) {
+static bool read_config(const struct tree *tree, const char *path, json_t **config,
+                        struct stat *status) {
     cleanup_secret_buffer struct buffer bytes = {0};
     struct error error;
     *config = NULL;
-    bytes.bytes = file_read_small(path, FILE_LIMIT, FILE_REGULAR, &bytes.length, status, &error);
+    bytes.bytes = tree_read(tree, path, TREE_FOLLOW, &bytes.length, status, &error);
     if (!bytes.bytes)
-        return error.kind == ERROR_NOT_FOUND || print_failure(path, error.text);
+        return error.kind == ERROR_NOT_FOUND || print_error(&error);
     bytes.capacity = bytes.length + 1;
     /* The parser's message is left out, because it would quote bytes that may be a password. */
     *config = bounded_json_load(bytes.bytes, bytes.length, NULL);
@@ -125,45 +118,14 @@ static char *write_text(const json_t *config) {
     return take(text.bytes);
 }
 
-/* ---- replacing it ---- */
-
-static bool make_folders(const char *path) {
-    char folder[PATH_MAX];
-    if (!text_copy(text_of(path), folder, sizeof folder))
-        return false;
-    for (char *slash = folder + 1; (slash = strchr(slash, '/')); slash++) {
-        *slash = '\0';
-        if (mkdir(folder, 0700) < 0 && errno != EEXIST)
-            return false;
-        *slash = '/';
-    }
-    return true;
-}
-
-/* `old` is the state of the old file; NULL: there is none, and the new file gets mode 0600. The new
- * file gets the old owner if this process may set it. */
-static bool replace(const char *path, const char *text, const struct stat *old) {
-    char temporary[PATH_MAX];
-    if (snprintf(temporary, sizeof temporary, "%s.XXXXXX", path) >= (int)sizeof temporary) {
-        errno = ENAMETOOLONG;
-        return false;
-    }
-    cleanup_close int fd = mkostemp(temporary, O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    bool ok = file_write_all(fd, text, strlen(text), NULL) && fsync(fd) == 0;
-    if (ok && old) {
-        if ((old->st_uid != geteuid() || old->st_gid != getegid()) &&
-            fchown(fd, old->st_uid, old->st_gid) < 0)
-            errno = 0; /* then the file belongs to this user, with the same mode */
-        ok = fchmod(fd, old->st_mode & 07777) == 0;
-    }
-    if (ok && rename(temporary, path) == 0)
-        return true;
-    int why = errno;
-    unlink(temporary);
-    errno = why;
-    return false;
+/* `old` is the state of the old file; NULL: there is none, and the new file gets mode 0600, because
+ * people keep passwords there. */
+static bool replace(struct tree *tree, const char *path, const char *text, const struct stat *old) {
+    const struct stat new = {.st_mode = 0600, .st_uid = geteuid(), .st_gid = getegid()};
+    struct error error;
+    tree->folder_mode = 0700;
+    return tree_write(tree, path, TREE_FOLLOW, text_of(text), old ? old : &new, &error) ||
+           print_error(&error);
 }
 
 /* ---- the command ---- */
@@ -185,12 +147,16 @@ static bool helper_on_path(void) {
 static bool configure(const char *const *hosts, bool dry_run) {
     char named[PATH_MAX], path[PATH_MAX];
     cleanup_secret_json json_t *config = NULL;
+    cleanup_tree struct tree tree = {.fd = -1};
     struct stat status = {0};
+    struct error error;
     if (!config_path(named, sizeof named))
         return print_failure("config.json", "neither DOCKER_CONFIG nor HOME says where it is");
-    if (!follow_links(named, path, sizeof path))
+    if (!absolute_path(named, path, sizeof path))
         return print_failure(named, strerror(errno));
-    if (!read_config(path, &config, &status))
+    if (!tree_open(&tree, NULL, &error))
+        return print_error(&error);
+    if (!read_config(&tree, path, &config, &status))
         return false;
     bool is_new = !config;
     if (is_new)
@@ -204,9 +170,8 @@ static bool configure(const char *const *hosts, bool dry_run) {
         return print_failure(named, "out of memory");
     if (dry_run)
         return fputs(text, stdout) >= 0 && fflush(stdout) == 0;
-    if ((changed || is_new) &&
-        (!make_folders(path) || !replace(path, text, is_new ? NULL : &status)))
-        return print_failure(named, strerror(errno));
+    if ((changed || is_new) && !replace(&tree, path, text, is_new ? NULL : &status))
+        return false;
     if (!helper_on_path())
         fputs("tarn: docker-credential-" HELPER " is not on PATH, where Docker looks for it\n",
               stderr);

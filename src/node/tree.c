@@ -10,9 +10,12 @@
 #include <sys/file.h>
 #include <unistd.h>
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
 
 enum { LINKS_LIMIT = 40, FOLDER_MODE = 0755, FILE_MODE = 0644 };
+/* How long to wait for the lock. Every user of the machine can take it, so the wait must end. */
+enum { LOCK_MS = 10000, LOCK_PAUSE_MS = 20 };
 
 /* Where folders are made before they get their name. */
 #define NEW_FOLDER ".tarn-mirror-new"
@@ -115,7 +118,8 @@ static bool step(struct way *way, enum tree_link link, bool *done) {
         *done = link == TREE_NO_FOLLOW || !follow(way, name, length);
         return !*done || link == TREE_NO_FOLLOW || errno == EINVAL || errno == ENOENT;
     }
-    int folder = openat(way_end(way), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    /* O_PATH, because a folder on the way need not be readable. */
+    int folder = openat(way_end(way), name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (folder >= 0) {
         drop(way, length);
         return go_down(way, folder);
@@ -172,7 +176,7 @@ bool tree_open(struct tree *tree, const char *folder, struct error *error) {
     struct text name = text_of(folder ? folder : "");
     while (text_ends(name, "/"))
         name.length--;
-    *tree = (struct tree){.fd = -1};
+    *tree = (struct tree){.fd = -1, .folder_mode = FOLDER_MODE};
     if (!text_copy(name, tree->folder, sizeof tree->folder))
         return error_set(error, ERROR_INVALID, "the name of the folder is too long");
     tree->fd = open(*tree->folder ? tree->folder : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -186,9 +190,16 @@ void tree_close(struct tree *tree) {
 }
 
 bool tree_lock(struct tree *tree, struct error *error) {
-    while (flock(tree->fd, LOCK_EX) < 0) {
-        if (errno != EINTR)
+    int64_t deadline = clock_ms() + LOCK_MS;
+    while (flock(tree->fd, LOCK_EX | LOCK_NB) < 0) {
+        if (errno != EINTR && errno != EWOULDBLOCK)
             return failed(tree, "/", "cannot be locked", error);
+        if (clock_ms() >= deadline)
+            return error_set(error, ERROR_TIMEOUT,
+                             "%s/: another process has locked this folder (flock) for %d s; try "
+                             "again, or find it with lslocks",
+                             tree->folder, LOCK_MS / 1000);
+        clock_sleep_ms(LOCK_PAUSE_MS);
     }
     return true;
 }
@@ -203,7 +214,10 @@ int tree_open_folder(const struct tree *tree, const char *path, struct error *er
         failed(tree, path, "cannot be opened", error);
         return -1;
     }
-    return fcntl(way_end(&way), F_DUPFD_CLOEXEC, 0);
+    int fd = openat(way_end(&way), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        failed(tree, path, "cannot be opened", error);
+    return fd;
 }
 
 /* ---- reading ---- */
@@ -239,6 +253,12 @@ bool tree_count_missing(const struct tree *tree, const char *path, unsigned *cou
 
 /* ---- writing ---- */
 
+/* Writes the names in the folder to the disk, as far as this user may and the file system can. */
+static bool sync_folder(int folder) {
+    cleanup_close int fd = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return (fd >= 0 && fsync(fd) == 0) || errno == EACCES || errno == EINVAL;
+}
+
 /* Fills the new file. The owner of the old one is kept if this process may set it. */
 static bool fill(int fd, struct text bytes, const struct stat *old) {
     if (!file_write_all(fd, bytes.at, bytes.length, NULL))
@@ -268,7 +288,7 @@ static bool write_in(int folder, const char *name, struct text bytes, const stru
     if (fd < 0)
         return false;
     if (fill(fd, bytes, old) && renameat(folder, temporary, folder, name) == 0)
-        return fsync(folder) == 0;
+        return sync_folder(folder);
     int why = errno;
     unlinkat(folder, temporary, 0);
     errno = why;
@@ -294,11 +314,11 @@ static void delete_rest(int folder, const char *name, unsigned depth) {
 }
 
 /* Makes a folder and opens it; -1: failed. */
-static int make_folder(int parent, const char *name) {
-    if (mkdirat(parent, name, FOLDER_MODE) < 0)
+static int make_folder(int parent, const char *name, mode_t mode) {
+    if (mkdirat(parent, name, mode) < 0)
         return -1;
     int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd >= 0 && fchmod(fd, FOLDER_MODE) < 0) {
+    if (fd >= 0 && fchmod(fd, mode) < 0) {
         close(fd);
         fd = -1;
     }
@@ -306,9 +326,10 @@ static int make_folder(int parent, const char *name) {
 }
 
 /* Writes `rest`, "a/b/file", in the new folder, which becomes `a`. */
-static bool write_inside(int folder, const char *rest, struct text bytes, const struct stat *old) {
+static bool write_inside(int folder, mode_t mode, const char *rest, struct text bytes,
+                         const struct stat *old) {
     char name[NAME_MAX + 1];
-    cleanup_close int inner = make_folder(folder, NEW_FOLDER);
+    cleanup_close int inner = make_folder(folder, NEW_FOLDER, mode);
     rest = strchr(rest, '/');
     for (const char *slash; inner >= 0; rest = slash) {
         rest += strspn(rest, "/");
@@ -319,14 +340,14 @@ static bool write_inside(int folder, const char *rest, struct text bytes, const 
             errno = ENAMETOOLONG;
             return false;
         }
-        int deeper = make_folder(inner, name);
+        int deeper = make_folder(inner, name, mode);
         close(inner);
         inner = deeper;
     }
     return false;
 }
 
-static bool write_with_folders(int folder, const char *rest, struct text bytes,
+static bool write_with_folders(int folder, mode_t mode, const char *rest, struct text bytes,
                                const struct stat *old) {
     char first[NAME_MAX + 1];
     enum { DEPTH = TREE_DEPTH_LIMIT };
@@ -335,8 +356,9 @@ static bool write_with_folders(int folder, const char *rest, struct text bytes,
         return false;
     }
     delete_rest(folder, NEW_FOLDER, DEPTH);
-    if (write_inside(folder, rest, bytes, old) && renameat(folder, NEW_FOLDER, folder, first) == 0)
-        return fsync(folder) == 0;
+    if (write_inside(folder, mode, rest, bytes, old) &&
+        renameat(folder, NEW_FOLDER, folder, first) == 0)
+        return sync_folder(folder);
     int why = errno;
     delete_rest(folder, NEW_FOLDER, DEPTH);
     errno = why;
@@ -347,8 +369,9 @@ bool tree_write(const struct tree *tree, const char *path, enum tree_link link, 
                 const struct stat *old, struct error *error) {
     cleanup_way struct way way;
     if (find_way(tree, path, link, &way) &&
-        (count_missing(&way) ? write_with_folders(way_end(&way), way.rest, bytes, old)
-                             : write_in(way_end(&way), way.rest, bytes, old)))
+        (count_missing(&way)
+             ? write_with_folders(way_end(&way), tree->folder_mode, way.rest, bytes, old)
+             : write_in(way_end(&way), way.rest, bytes, old)))
         return true;
     return failed(tree, path, "cannot be written", error);
 }
@@ -364,7 +387,7 @@ bool tree_delete(const struct tree *tree, const char *path, enum tree_link link,
         return true;
     if (unlinkat(way_end(&way), way.rest, 0) < 0)
         return errno == ENOENT || failed(tree, path, "cannot be deleted", error);
-    return fsync(way_end(&way)) == 0 || failed(tree, path, "cannot be deleted", error);
+    return sync_folder(way_end(&way)) || failed(tree, path, "cannot be deleted", error);
 }
 
 void tree_delete_folder(const struct tree *tree, const char *path) {

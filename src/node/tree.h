@@ -6,11 +6,11 @@
  * were "/", also when it is absolute or has "..". So the files of a mounted node are those that the
  * node itself would find, and a link cannot lead out of the mount.
  *
- * A file is replaced as a whole or not at all. New files have the mode 0644 and new folders 0755,
- * whatever the umask is. Folders that a new file needs appear together with the file, so that a
- * crash leaves no empty ones.
+ * A file is replaced as a whole or not at all. New files have the mode 0644 and new folders the
+ * tree's, whatever the umask is. Folders that a new file needs appear together with the file, so
+ * that a crash leaves no empty ones.
  *
- * Private to node/. Threads: one at a time for a tree. Errors name the file.
+ * Threads: one at a time for a tree. Errors name the file.
  */
 #ifndef NODE_TREE_H
 #define NODE_TREE_H
@@ -35,6 +35,7 @@ enum tree_link {
 
 struct tree {
     int fd;
+    mode_t folder_mode;    /* of new folders; tree_open() sets 0755 */
     char folder[PATH_MAX]; /* without the final '/'; "" is the root of the file system */
 };
 
@@ -43,7 +44,8 @@ bool tree_open(struct tree *tree, const char *folder, struct error *error);
 void tree_close(struct tree *tree); /* also releases the lock */
 #define cleanup_tree __attribute__((cleanup(tree_close)))
 
-/* Waits until no other process has locked the same folder. */
+/* Waits until no other process has locked the same folder. False: that took ten seconds
+ * (ERROR_TIMEOUT), or the file system has no locks. */
 bool tree_lock(struct tree *tree, struct error *error);
 
 /* The bytes with a NUL behind them, the caller's to free(). NULL: ERROR_NOT_FOUND (neither a file

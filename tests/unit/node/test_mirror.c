@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <limits.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -57,6 +58,19 @@ int __wrap_fsync(int fd);
 int __wrap_fsync(int fd) {
     (void)fd;
     return 0; /* the tests do not cut the power */
+}
+
+/* The clock goes on by pauses alone. */
+static int64_t now_ms;
+
+int64_t __wrap_clock_ms(void);
+int64_t __wrap_clock_ms(void) {
+    return now_ms;
+}
+
+void __wrap_clock_sleep_ms(int64_t ms);
+void __wrap_clock_sleep_ms(int64_t ms) {
+    now_ms += ms;
 }
 
 /* ---- a node ---- */
@@ -359,6 +373,19 @@ static void test_a_broken_record_stops_everything(void **state) {
     assert_non_null(strstr(error.text, MIRROR_DOCKER_RECORD));
 }
 
+static void test_a_lock_of_another_process_is_not_waited_for_without_end(void **state) {
+    (void)state;
+    const struct mirror_settings wanted = settings();
+    int fd = open(node, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_int_equal(flock(fd, LOCK_EX), 0);
+    int64_t begin = now_ms;
+    assert_false(mirror_install(&wanted, &error));
+    assert_int_equal(error.kind, ERROR_TIMEOUT);
+    assert_in_range(now_ms - begin, 10000, 11000);
+    close(fd);
+    install();
+}
+
 /* ---- the tree ---- */
 
 static void link_to(const char *path, const char *target) {
@@ -480,6 +507,7 @@ int main(void) {
         TEST(test_a_refused_daemon_json_is_reported_once_and_left_alone),
         TEST(test_what_is_no_regular_file_is_refused),
         TEST(test_a_broken_record_stops_everything),
+        TEST(test_a_lock_of_another_process_is_not_waited_for_without_end),
         TEST(test_links_stay_below_the_tree_s_folder),
         TEST(test_a_circle_of_links_is_an_error),
         TEST(test_a_way_through_a_missing_folder_does_not_lead_up),
