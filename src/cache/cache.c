@@ -56,14 +56,15 @@ struct cache *cache_new(const struct cache_settings *settings, struct upkeep *up
     lock_init(&cache->uses_lock);
     lock_init(&cache->slots_lock);
     lock_init(&cache->questions_lock);
-    condition_init(&cache->answered);
+    condition_init(&cache->questions_changed);
     return cache;
 }
 
 void cache_stop(struct cache *cache) {
     lock_acquire(&cache->questions_lock);
     atomic_store(&cache->stopping, true);
-    condition_broadcast(&cache->answered);
+    for (struct question *question = cache->questions; question; question = question->hh.next)
+        condition_broadcast(&question->answered);
     lock_release(&cache->questions_lock);
     flights_stop(cache->flights);
 }
@@ -76,7 +77,8 @@ bool cache_free(struct cache *cache) {
     cache_stop(cache);
     lock_acquire(&cache->questions_lock);
     while ((cache->questions || cache->storing) && in_time)
-        in_time = condition_wait_until(&cache->answered, &cache->questions_lock, deadline_ms);
+        in_time =
+            condition_wait_until(&cache->questions_changed, &cache->questions_lock, deadline_ms);
     bool idle = !cache->questions && !cache->storing;
     lock_release(&cache->questions_lock);
     if (!idle || !flights_free(cache->flights))
@@ -86,7 +88,7 @@ bool cache_free(struct cache *cache) {
     lock_finish(&cache->uses_lock);
     lock_finish(&cache->slots_lock);
     lock_finish(&cache->questions_lock);
-    condition_finish(&cache->answered);
+    condition_finish(&cache->questions_changed);
     free(cache);
     return true;
 }
@@ -96,7 +98,7 @@ void cache_settle(struct cache *cache) {
     lock_acquire(&cache->questions_lock);
     const uint64_t last = cache->stores;
     while (cache->storing && cache->storing->number <= last &&
-           condition_wait_until(&cache->answered, &cache->questions_lock, deadline_ms))
+           condition_wait_until(&cache->questions_changed, &cache->questions_lock, deadline_ms))
         ;
     lock_release(&cache->questions_lock);
 }

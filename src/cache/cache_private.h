@@ -35,8 +35,8 @@ struct cache {
     struct digest uses[USES_LIMIT];
     size_t uses_count;
 
-    struct lock questions_lock; /* guards questions, storing and the guarded part of each */
-    struct condition answered;  /* or stored */
+    struct lock questions_lock;         /* guards questions, storing and the guarded part of each */
+    struct condition questions_changed; /* one was answered or stored */
     struct question *questions;
     struct question *storing; /* answered, but not yet on the disk; in the order of their answers */
     uint64_t stores;          /* answers so far that are stored */

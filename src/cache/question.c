@@ -20,6 +20,7 @@ static void question_release(struct cache *cache, struct question *question) {
         return;
     document_release(question->held);
     document_release(question->document);
+    condition_finish(&question->answered);
     free(question);
 }
 
@@ -31,13 +32,13 @@ static void store_in_turn(struct cache *cache, struct question *question) {
     question->number = ++cache->stores;
     DL_APPEND(cache->storing, question);
     while (cache->storing != question)
-        condition_wait(&cache->answered, &cache->questions_lock);
+        condition_wait(&cache->questions_changed, &cache->questions_lock);
     lock_release(&cache->questions_lock);
     question->store(question);
     question->store = NULL;
     lock_acquire(&cache->questions_lock);
     DL_DELETE(cache->storing, question);
-    condition_broadcast(&cache->answered);
+    condition_broadcast(&cache->questions_changed);
 }
 
 /* Whether so many answers wait for the disk that the next ones have to wait with them. Otherwise a
@@ -64,7 +65,8 @@ static void run_question(void *argument) {
         question->document = NULL;
     }
     HASH_DEL(cache->questions, question);
-    condition_broadcast(&cache->answered);
+    condition_broadcast(&question->answered);
+    condition_broadcast(&cache->questions_changed);
     if (question->store)
         store_in_turn(cache, question);
     question_release(cache, question);
@@ -76,6 +78,7 @@ static struct question *question_new(struct cache *cache, const char *key,
     struct question *question = calloc(1, sizeof *question);
     if (!question)
         return NULL;
+    condition_init(&question->answered);
     question->cache = cache;
     question->answer = inquiry->answer;
     question->repository = *inquiry->repository;
@@ -136,12 +139,12 @@ static bool answered_meanwhile(struct cache *cache, const char *question_key,
 }
 
 /* Waits until the question is done, or until a held document is to be served in its place. */
-static void wait_for_answer(struct cache *cache, const struct question *question, bool has_held)
+static void wait_for_answer(struct cache *cache, struct question *question, bool has_held)
     REQUIRES(cache->questions_lock);
-static void wait_for_answer(struct cache *cache, const struct question *question, bool has_held) {
+static void wait_for_answer(struct cache *cache, struct question *question, bool has_held) {
     int64_t until = has_held ? question->started_ms + cache->stale_after_ms : INT64_MAX;
     while (!question->done && clock_ms() < until && !atomic_load(&cache->stopping))
-        condition_wait_until(&cache->answered, &cache->questions_lock, until);
+        condition_wait_until(&question->answered, &cache->questions_lock, until);
 }
 
 bool question_ask(struct cache *cache, const struct inquiry *inquiry,

@@ -11,6 +11,7 @@
 #define CACHE_QUESTION_H
 
 #include <uthash.h>
+#include "base/lock.h"
 #include "cache/slot.h"
 
 struct question;
@@ -45,6 +46,7 @@ struct question {
 
     /* Guarded by the cache's questions_lock: */
     unsigned references;
+    struct condition answered; /* its own, so that no other question's callers wake up */
     bool done;
     bool confirmed;            /* upstream confirmed `held` */
     struct document *document; /* the answer, owned; NULL when it failed */
