@@ -23,6 +23,12 @@ enum {
     METRIC_STRIPE_CELLS = 64 /* of one stripe, beside each other: a stripe shares no cache line */
 };
 
+/* The name and the help of the counter of all that was refused or cut because somebody had its
+ * share, with the label `reason`; for the rooms that refuse. */
+#define METRIC_REFUSED "tarn_refused_total"
+#define METRIC_REFUSED_HELP                                                                        \
+    "Requests and connections that were refused or cut to protect others, by reason."
+
 struct metric {
     _Atomic int64_t *cells; /* the cell in the first stripe; see metric_add() for the others */
     unsigned stripes_mask;  /* METRIC_STRIPES - 1, or 0 for a gauge */

@@ -12,10 +12,22 @@ void pot_take(struct pot *pot) {
     atomic_fetch_add_explicit(&pot->taken, 1, memory_order_relaxed);
 }
 
+bool pot_take_if_left(struct pot *pot) {
+    unsigned taken = atomic_load_explicit(&pot->taken, memory_order_relaxed);
+    while (taken < pot->capacity)
+        if (atomic_compare_exchange_weak(&pot->taken, &taken, taken + 1))
+            return true;
+    return false;
+}
+
 void pot_give_back(struct pot *pot) {
     unsigned before = atomic_fetch_sub_explicit(&pot->taken, 1, memory_order_relaxed);
     assert(before > 0);
     (void)before;
+}
+
+bool pot_is_empty(const struct pot *pot) {
+    return atomic_load_explicit(&pot->taken, memory_order_relaxed) >= pot->capacity;
 }
 
 bool pot_is_scarce(const struct pot *pot) {
@@ -24,6 +36,11 @@ bool pot_is_scarce(const struct pot *pot) {
 
 bool pot_may_take(const struct pot *pot, unsigned held, unsigned share) {
     return held < share || !pot_is_scarce(pot);
+}
+
+bool pot_may_keep(const struct pot *pot, unsigned held, unsigned share) {
+    return held < share ||
+           atomic_load_explicit(&pot->taken, memory_order_relaxed) <= pot->capacity / 2 + 1;
 }
 
 unsigned pot_share(const struct pot *pot, unsigned percent) {

@@ -25,14 +25,21 @@ struct pot {
 };
 
 void pot_init(struct pot *pot, unsigned capacity);
-void pot_take(struct pot *pot);      /* takes one; does not ask whether one is left */
+void pot_take(struct pot *pot); /* takes one; does not ask whether one is left */
+bool pot_take_if_left(struct pot *pot);
 void pot_give_back(struct pot *pot); /* one that was taken */
+
+/* Whether all of the pot is taken. */
+bool pot_is_empty(const struct pot *pot);
 
 /* Whether more than half of the pot is taken. */
 bool pot_is_scarce(const struct pot *pot);
 
 /* Whether a neighbour that holds `held` of the pot may take one more. */
 bool pot_may_take(const struct pot *pot, unsigned held, unsigned share);
+
+/* The same for one that is counted in the pot already, and not in `held`. */
+bool pot_may_keep(const struct pot *pot, unsigned held, unsigned share);
 
 /* A share of `percent` of the pot, which is at least 1. */
 unsigned pot_share(const struct pot *pot, unsigned percent);

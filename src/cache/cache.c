@@ -46,10 +46,8 @@ struct cache *cache_new(const struct cache_settings *settings, struct upkeep *up
     cache->waiting_per_upstream = settings->waiting_per_upstream;
     cache->pulled_bytes = metric_get(METRIC_COUNTER, "registry_proxy_pulled_bytes_total",
                                      "Bytes pulled from upstreams.", "type=\"manifest\"");
-    cache->refused = metric_get(
-        METRIC_COUNTER, "tarn_refused_total",
-        "Requests and connections that were refused or cut to protect others, by reason.",
-        "reason=\"upstream_waiting\"");
+    cache->refused = metric_get(METRIC_COUNTER, METRIC_REFUSED, METRIC_REFUSED_HELP,
+                                "reason=\"upstream_waiting\"");
     cache->uses_round = 1; /* a new document's round is 0: its use is not noted */
     if (getrandom(&cache->slots_secret, sizeof cache->slots_secret, GRND_NONBLOCK) < 0)
         cache->slots_secret.parts[0] = (uint64_t)clock_us(); /* still a correct table */

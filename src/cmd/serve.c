@@ -197,11 +197,13 @@ static bool open_server(struct serving *serving, struct error *error) {
     settings.idle_timeout_ms = (int)config->idle_timeout_ms;
     settings.send_timeout_ms = (int)config->send_timeout_ms;
     settings.grace_ms = (int)config->grace_ms;
+    settings.per_client = config->per_client;
     settings.tls_certificate = config->tls_certificate;
     settings.tls_key = config->tls_key;
     settings.handle = registry_handle;
     settings.handle_now = registry_handle_now;
     settings.error_body = error_body_of_status;
+    settings.refused = registry_refused;
     settings.context = serving->registry;
     serving->server = http_server_new(&settings, error);
     if (!serving->server)

@@ -11,58 +11,89 @@
 
 enum {
     ACCEPTS_AT_ONCE = 64,
-    PAUSE_MS = 100,        /* after running out of descriptors or memory */
-    OVER_LIMIT_MOST = 256, /* connections over the limit, of all loops together */
-    OVER_LIMIT_LEAST = 16,
+    PAUSE_MS = 100,      /* after running out of descriptors or memory */
+    NO_PLACE_MOST = 256, /* connections without a place, of all loops together */
+    NO_PLACE_LEAST = 16,
     PASSES_MOST = 8,      /* of a new connection from loop to loop */
     YOUNG_HEAD_MS = 1000, /* a head that began less long ago is not given up for a new client */
+    LOOKED_AT_MOST = 256, /* idle connections, to find one of a certain client */
 };
 
-/* Closes the connection that has been idle for longest, or one whose head has been arriving for
- * long. False: there is none. */
-static bool close_longest_idle(struct loop *loop) {
-    struct connection *idle = loop->waiting[WAIT_REQUEST], *head = loop->waiting[WAIT_HEAD];
-    const int64_t young = loop->now_ms + loop->shared->settings->head_timeout_ms - YOUNG_HEAD_MS;
-    if (!idle && head && head->deadline_ms < young)
-        idle = head;
-    if (!idle)
-        return false;
-    loop_close_connection(loop, idle);
+/* Which idle connection is looked for. */
+enum whose { OF_ANYBODY, OF_REMOTE, OF_ONE_WITH_ITS_SHARE };
+
+struct wanted_idle {
+    enum whose whose;
+    const struct remote *remote; /* OF_REMOTE */
+};
+
+static bool is_wanted(const struct loop *loop, const struct connection *connection,
+                      const struct wanted_idle *wanted) {
+    switch (wanted->whose) {
+    case OF_REMOTE:
+        return connection->remote == wanted->remote;
+    case OF_ONE_WITH_ITS_SHARE:
+        return bulkheads_has_its_share(loop->shared->bulkheads, connection->remote);
+    case OF_ANYBODY:
+        break;
+    }
     return true;
 }
 
-/* How many connections over the limit a loop may have: its share of a quarter of the limit, because
- * where few connections are allowed, descriptors are scarce. It is a share, so that a loop always
+/* The first of a list that is wanted and whose deadline is before `before_ms`. Looks at a bounded
+ * number, because each new connection may come here. */
+static struct connection *find_waiting(const struct loop *loop, enum connection_wait wait,
+                                       int64_t before_ms, const struct wanted_idle *wanted) {
+    struct connection *connection = loop->waiting[wait];
+    for (int i = 0; i < LOOKED_AT_MOST && connection && connection->deadline_ms < before_ms; i++) {
+        if (is_wanted(loop, connection, wanted))
+            return connection;
+        connection = connection->wait_next;
+    }
+    return NULL;
+}
+
+/* The connection that has been idle for longest, or one whose head has been arriving for long, of
+ * those that are wanted. NULL: there is none. */
+static struct connection *find_idle(const struct loop *loop, const struct wanted_idle *wanted) {
+    const int64_t young = loop->now_ms + loop->shared->settings->head_timeout_ms - YOUNG_HEAD_MS;
+    struct connection *idle = find_waiting(loop, WAIT_REQUEST, INT64_MAX, wanted);
+    return idle ? idle : find_waiting(loop, WAIT_HEAD, young, wanted);
+}
+
+/* Closes an idle connection for another. False: there is none. */
+static bool close_idle(struct loop *loop, enum whose whose) {
+    struct connection *idle = find_idle(loop, &(struct wanted_idle){.whose = whose});
+    if (idle)
+        loop_close_connection(loop, idle);
+    return idle != NULL;
+}
+
+/* How many connections without a place a loop may have: its part of a quarter of the limit, because
+ * where few connections are allowed, descriptors are scarce. It is a part, so that a loop always
  * has one of its own to close for a new one. */
-static unsigned over_limit_most(const struct loops *shared) {
+static unsigned no_place_most(const struct loops *shared) {
     unsigned quarter = shared->settings->max_connections / 4;
-    unsigned most = quarter < OVER_LIMIT_LEAST  ? OVER_LIMIT_LEAST
-                    : quarter > OVER_LIMIT_MOST ? OVER_LIMIT_MOST
-                                                : quarter;
+    unsigned most = quarter < NO_PLACE_LEAST  ? NO_PLACE_LEAST
+                    : quarter > NO_PLACE_MOST ? NO_PLACE_MOST
+                                              : quarter;
     return most > shared->count ? most / shared->count : 1;
 }
 
-static bool is_full(const struct loops *shared) {
-    return atomic_load(&shared->connections) >= shared->settings->max_connections;
-}
-
-/* Counts a connection within the limit. False: the limit is reached. */
-static bool take_place(struct loops *shared) {
-    unsigned taken = atomic_load(&shared->connections);
-    while (taken < shared->settings->max_connections)
-        if (atomic_compare_exchange_weak(&shared->connections, &taken, taken + 1))
-            return true;
-    return false;
-}
-
-/* Counts a connection over the limit. False: there are too many of those, too. */
-static bool take_place_over_limit(struct loop *loop) {
-    unsigned most = over_limit_most(loop->shared);
-    if (loop->over_limit >= most && loop->waiting[WAIT_OVER])
-        loop_close_connection(loop, loop->waiting[WAIT_OVER]);
-    if (loop->over_limit >= most)
+/* Counts a connection without a place. If there are too many of those, the oldest is closed, first
+ * of those over their share: they never push out one of a client that has done nothing. False:
+ * there is none to close. */
+static bool take_no_place(struct loop *loop, enum connection_place place) {
+    unsigned most = no_place_most(loop->shared);
+    const unsigned *places = loop->places;
+    bool is_full = places[PLACE_OVER_LIMIT] + places[PLACE_OVER_SHARE] >= most;
+    struct connection *oldest = loop->waiting[WAIT_OVER_SHARE];
+    if (!oldest && place == PLACE_OVER_LIMIT)
+        oldest = loop->waiting[WAIT_OVER_LIMIT];
+    if (is_full && !oldest)
         return false;
-    loop->over_limit++;
+    if (is_full)
+        loop_close_connection(loop, oldest);
     return true;
 }
 
@@ -91,6 +122,13 @@ static void assign(struct connection *connection, struct loop *loop) {
     atomic_fetch_add(&loop->count, 1);
 }
 
+static void pass_to(struct loop *other, struct loop *loop, struct connection *connection) {
+    connection->passes++;
+    atomic_fetch_sub(&loop->count, 1);
+    assign(connection, other);
+    loop_put(other, connection);
+}
+
 /* Gives a new connection to the loop that can close the one that has been idle for longest. What a
  * loop knows of the others is a little old, so that a connection may come to a loop that has none
  * to close any more; then it is passed on again. */
@@ -98,35 +136,72 @@ static bool pass_on(struct loop *loop, struct connection *connection) {
     struct loop *better = loop_with_longest_idle(loop);
     if (better == loop || connection->passes == PASSES_MOST)
         return false;
-    connection->passes++;
-    atomic_fetch_sub(&loop->count, 1);
-    assign(connection, better);
-    loop_put(better, connection);
+    pass_to(better, loop, connection);
+    return true;
+}
+
+/* Whether a connection whose address has its share may come in all the same, because the address
+ * has an idle one, which costs nobody a place: it is closed when no place is left. */
+static bool has_idle_one(struct loop *loop, const struct connection *connection) {
+    struct connection *idle =
+        find_idle(loop, &(struct wanted_idle){.whose = OF_REMOTE, .remote = connection->remote});
+    if (idle && pot_is_empty(&loop->shared->bulkheads->connections))
+        loop_close_connection(loop, idle);
+    return idle != NULL;
+}
+
+/* Gives a connection to the next loop, which may have an idle one of an address that has its share.
+ * False: all loops have been asked. */
+static bool ask_next_loop(struct loop *loop, struct connection *connection) {
+    struct loops *shared = loop->shared;
+    unsigned most = shared->count - 1 < PASSES_MOST ? shared->count - 1 : PASSES_MOST;
+    if (connection->passes >= most)
+        return false;
+    pass_to(&shared->each[((size_t)(loop - shared->each) + 1) % shared->count], loop, connection);
+    return true;
+}
+
+/* Finds a place for a connection. When none is left, an idle connection is closed: first one of an
+ * address that has its share, whichever loop it is in. False: another loop has the connection now.
+ */
+static bool find_place(struct loop *loop, struct connection *connection) {
+    struct bulkheads *bulkheads = loop->shared->bulkheads;
+    connection->place = PLACE_WITHIN;
+    if (!bulkheads_may_connect(bulkheads, connection->remote) && !has_idle_one(loop, connection)) {
+        connection->place = PLACE_OVER_SHARE;
+        return !ask_next_loop(loop, connection);
+    }
+    while (!bulkheads_take_connection(bulkheads, connection->remote)) {
+        bool is_one_greedy = bulkheads_has_anybody_its_share(bulkheads);
+        if (is_one_greedy && close_idle(loop, OF_ONE_WITH_ITS_SHARE))
+            continue;
+        if ((is_one_greedy && ask_next_loop(loop, connection)) || pass_on(loop, connection))
+            return false;
+        if (close_idle(loop, OF_ANYBODY))
+            continue;
+        connection->place = PLACE_OVER_LIMIT;
+        break;
+    }
     return true;
 }
 
 void loop_admit(struct loop *loop, struct connection *connection) {
-    bool within;
-    while (!(within = take_place(loop->shared))) {
-        if (pass_on(loop, connection))
-            return;
-        if (!close_longest_idle(loop))
-            break;
-    }
+    if (!find_place(loop, connection))
+        return;
     connection->is_new = false;
-    connection->over_limit = !within;
-    if (!within && !take_place_over_limit(loop)) {
+    if (connection->place != PLACE_WITHIN && !take_no_place(loop, connection->place)) {
         atomic_fetch_sub(&loop->count, 1);
         connection_finish(connection);
         free(connection);
         return;
     }
+    loop->places[connection->place]++;
     DL_APPEND(loop->all, connection);
     loop_wait_for_bytes(loop, connection);
 }
 
 static void add_connection(struct loop *loop, size_t listener, int fd,
-                           const struct sockaddr_storage *peer) {
+                           const struct sockaddr_storage *address) {
     const struct listeners *listeners = loop->shared->listeners;
     bool is_plain = listeners->paths[listener] || !loop->shared->terms.identity;
     struct connection *connection = malloc(sizeof *connection);
@@ -134,10 +209,16 @@ static void add_connection(struct loop *loop, size_t listener, int fd,
         close(fd);
         return;
     }
-    connection_init(connection, fd, peer, is_plain, loop->shared->settings->send_timeout_ms);
+    connection_init(connection, fd, address,
+                    remotes_enter(&loop->shared->bulkheads->remotes, address),
+                    loop->shared->settings->send_timeout_ms);
+    connection->plain = is_plain;
+    if (connection->remote)
+        connection->channel.bulkheads = loop->shared->bulkheads;
     connection->channel.loopback = listeners->loopback[listener];
     connection->is_new = true;
-    assign(connection, is_full(loop->shared) ? loop : loop_with_fewest(loop));
+    assign(connection,
+           pot_is_empty(&loop->shared->bulkheads->connections) ? loop : loop_with_fewest(loop));
     if (connection->loop == loop)
         loop_admit(loop, connection);
     else
@@ -176,19 +257,19 @@ void loop_accept_again(struct loop *loop) {
 static void accept_later(struct loop *loop, int why) {
     log_at(LOG_WARN, "cannot accept connections, trying again shortly",
            LOG_STRING("error", strerror(why)));
-    close_longest_idle(loop);
+    close_idle(loop, OF_ANYBODY);
     pause_accepting(loop);
 }
 
 void loop_accept(struct loop *loop, size_t listener) {
     const struct listeners *listeners = loop->shared->listeners;
     for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
-        struct sockaddr_storage peer = {0};
-        socklen_t size = sizeof peer;
-        int fd = accept4(listeners->fds[listener], (struct sockaddr *)&peer, &size,
+        struct sockaddr_storage address = {0};
+        socklen_t size = sizeof address;
+        int fd = accept4(listeners->fds[listener], (struct sockaddr *)&address, &size,
                          SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd >= 0) {
-            add_connection(loop, listener, fd, &peer);
+            add_connection(loop, listener, fd, &address);
             continue;
         }
         int why = errno;

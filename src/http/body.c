@@ -2,6 +2,7 @@
 #include <string.h>
 #include "base/clock.h"
 #include "http/exchange.h"
+#include "http/pace.h"
 
 /* Moves the part of the body that arrived together with the head to `body`. The head itself stays
  * in place, because the request's texts point at it. */
@@ -24,12 +25,18 @@ static bool send_continue(struct http_exchange *exchange, struct error *error) {
 
 static bool receive_rest(struct http_exchange *exchange, struct buffer *body, struct error *error) {
     struct channel *channel = exchange->channel;
+    struct pace pace = {0};
+    const uint64_t length = exchange->body_left;
     int64_t deadline = clock_ms() + exchange->body_wait_ms;
     while (exchange->body_left > 0) {
         char bytes[2048];
         size_t most =
             exchange->body_left < sizeof bytes ? (size_t)exchange->body_left : sizeof bytes;
-        int64_t wait_ms = deadline - clock_ms();
+        int64_t now = clock_ms(), wait_ms = deadline - now;
+        if (wait_ms > PACE_CHECK_MS)
+            wait_ms = PACE_CHECK_MS;
+        if (!pace_is_kept(&pace, channel->bulkheads, length - exchange->body_left, now))
+            return channel_client_is_slow(channel, error);
         ssize_t n =
             wait_ms > 0 ? channel_receive(channel, bytes, most, (int)wait_ms) : CHANNEL_NOTHING;
         if (n == CHANNEL_CLOSED)

@@ -2,6 +2,7 @@
 #include "http/channel.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -12,6 +13,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include "base/clock.h"
+#include "base/log.h"
+#include "http/pace.h"
 #include "http/tls.h"
 
 enum {
@@ -44,6 +47,20 @@ bool channel_client_left(const struct channel *channel, struct error *error) {
 bool channel_client_stalls(const struct channel *channel, struct error *error) {
     return error_set(error, ERROR_TIMEOUT, "client %s took nothing for %d ms", channel->peer,
                      channel->send_timeout_ms);
+}
+
+bool channel_client_is_slow(const struct channel *channel, struct error *error) {
+    const struct bulkheads *bulkheads = channel->bulkheads;
+    bulkheads_count_refusal(bulkheads, REFUSED_CLIENT_RATE);
+    log_at(LOG_INFO,
+           "a request was ended, because its client was slower than limits.per_client.least_rate "
+           "while all workers were busy",
+           LOG_STRING("client", channel->peer),
+           LOG_NUMBER("least_rate", (double)bulkheads->least_rate));
+    return error_set(error, ERROR_TIMEOUT,
+                     "client %s was slower than %" PRIu64
+                     " bytes/s while all workers were busy (limits.per_client.least_rate)",
+                     channel->peer, bulkheads->least_rate);
 }
 
 /* ---- receiving ---- */
@@ -138,7 +155,15 @@ int channel_unacknowledged(const struct channel *channel) {
 }
 
 static int stall_part_ms(const struct channel *channel) {
-    return channel->send_timeout_ms < STALL_PARTS ? 1 : channel->send_timeout_ms / STALL_PARTS;
+    int ms = channel->send_timeout_ms < STALL_PARTS ? 1 : channel->send_timeout_ms / STALL_PARTS;
+    return channel->bulkheads && ms > PACE_CHECK_MS ? PACE_CHECK_MS : ms;
+}
+
+/* Whether a client that has been given `sent` bytes takes them fast enough. */
+static bool keeps_pace(const struct channel *channel, struct pace *pace, uint64_t sent,
+                       int64_t now_ms) {
+    uint64_t waiting = (uint64_t)channel_unacknowledged(channel);
+    return pace_is_kept(pace, channel->bulkheads, sent > waiting ? sent - waiting : 0, now_ms);
 }
 
 /*
@@ -146,15 +171,20 @@ static int stall_part_ms(const struct channel *channel) {
  * kernel wakes a sender only when much of the buffer is free. So a client also makes progress while
  * the bytes that it has not acknowledged become fewer.
  */
-static bool wait_for_client(const struct channel *channel, struct error *error) {
+bool channel_wait_for_client(const struct channel *channel, struct pace *pace, uint64_t sent,
+                             struct error *error) {
     int64_t since_ms = clock_ms();
     int before = channel_unacknowledged(channel);
+    if (!keeps_pace(channel, pace, sent, since_ms))
+        return channel_client_is_slow(channel, error);
     while (!channel_wait_to_send(channel, stall_part_ms(channel))) {
         int bytes = channel_unacknowledged(channel);
         int64_t now = clock_ms();
         if (bytes < before)
             since_ms = now;
         before = bytes;
+        if (!keeps_pace(channel, pace, sent, now))
+            return channel_client_is_slow(channel, error);
         if (now - since_ms >= channel->send_timeout_ms)
             return channel_client_stalls(channel, error);
     }
@@ -163,12 +193,13 @@ static bool wait_for_client(const struct channel *channel, struct error *error) 
 
 bool channel_send(struct channel *channel, const void *bytes, size_t length, struct error *error) {
     struct iovec rest = {(void *)bytes, length};
+    struct pace pace = {0};
     while (rest.iov_len > 0) {
         ssize_t n = channel_send_now(channel, &rest, 1, false);
         if (n == CHANNEL_CLOSED)
             return channel_client_left(channel, error);
         if (n == CHANNEL_NOTHING) {
-            if (!wait_for_client(channel, error))
+            if (!channel_wait_for_client(channel, &pace, length - rest.iov_len, error))
                 return false;
             continue;
         }

@@ -18,6 +18,10 @@
 #include <sys/uio.h>
 #include "base/error.h"
 
+struct bulkheads;
+struct pace;
+struct remote;
+
 struct channel {
     int fd;
     SSL *tls;        /* NULL: plain */
@@ -25,8 +29,10 @@ struct channel {
     bool must_send;  /* the last receive got nothing, and can go on only when the socket takes bytes
                         of TLS itself; that the socket has bytes to receive means nothing then */
     int send_timeout_ms;
-    const char *peer; /* for errors; borrowed */
-    bool loopback;    /* it came by an address that only this machine reaches */
+    const char *peer;            /* for errors; borrowed */
+    bool loopback;               /* it came by an address that only this machine reaches */
+    const struct remote *from;   /* the client's address; NULL: none; borrowed */
+    struct bulkheads *bulkheads; /* for the least rate; NULL: there is none; borrowed */
 };
 
 /* Owns `fd` from now on, a socket that does not block; `peer` must outlive the channel. */
@@ -53,8 +59,8 @@ bool channel_has_pending(const struct channel *channel);
  */
 ssize_t channel_send_now(struct channel *channel, const struct iovec *pieces, int count, bool more);
 
-/* Sends all bytes. False: the client left (ERROR_CLOSED), or took nothing for send_timeout_ms
- * (ERROR_TIMEOUT). */
+/* Sends all bytes. False: the client left (ERROR_CLOSED), took nothing for send_timeout_ms, or was
+ * slower than the least rate (ERROR_TIMEOUT). */
 bool channel_send(struct channel *channel, const void *bytes, size_t length, struct error *error);
 
 /* While corked, the kernel sends full segments only, and what is left when the cork is taken off.
@@ -73,6 +79,11 @@ ssize_t channel_send_file_now(struct channel *channel, int file, uint64_t offset
 /* Waits until the socket takes bytes. False: not within that time. */
 bool channel_wait_to_send(const struct channel *channel, int ms);
 
+/* Waits until the socket takes bytes, of which the client has been given `sent` so far. False: as
+ * channel_send(). */
+bool channel_wait_for_client(const struct channel *channel, struct pace *pace, uint64_t sent,
+                             struct error *error);
+
 /* The number of bytes that the client has not acknowledged. A client that reads makes it smaller,
  * even while the socket takes no further bytes. */
 int channel_unacknowledged(const struct channel *channel);
@@ -80,6 +91,9 @@ int channel_unacknowledged(const struct channel *channel);
 /* Set the error to what is known about a client, and return false. */
 bool channel_client_left(const struct channel *channel, struct error *error);
 bool channel_client_stalls(const struct channel *channel, struct error *error);
+/* The same for a client that was too slow while all workers were taken, which is also logged and
+ * counted. */
+bool channel_client_is_slow(const struct channel *channel, struct error *error);
 
 /* Whether the connection is still open in both directions. Reads nothing, never blocks. */
 bool channel_peer_is_there(const struct channel *channel);

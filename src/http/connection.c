@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include "base/clock.h"
 #include "base/log.h"
+#include "http/bulkheads.h"
 #include "http/exchange.h"
 #include "http/tls.h"
 
@@ -34,11 +35,12 @@ void connection_scratch_finish(struct connection_scratch *scratch) {
     scratch->exchange = NULL;
 }
 
-void connection_init(struct connection *connection, int fd, const struct sockaddr_storage *peer,
-                     bool plain, int send_timeout_ms) {
-    *connection = (struct connection){.plain = plain};
-    listener_name(peer, connection->peer);
-    channel_init(&connection->channel, fd, send_timeout_ms, connection->peer);
+void connection_init(struct connection *connection, int fd, const struct sockaddr_storage *address,
+                     struct remote *remote, int send_timeout_ms) {
+    *connection = (struct connection){.remote = remote};
+    listener_name(address, connection->name);
+    channel_init(&connection->channel, fd, send_timeout_ms, connection->name);
+    connection->channel.from = remote;
 }
 
 void connection_finish(struct connection *connection) {
@@ -48,6 +50,8 @@ void connection_finish(struct connection *connection) {
     unsent_finish(&connection->unsent);
     free(connection->exchange);
     connection->exchange = NULL;
+    remote_leave(connection->remote);
+    connection->remote = NULL;
 }
 
 /* ---- one request ---- */
@@ -59,10 +63,34 @@ static enum connection_need refuse(struct http_exchange *exchange,
     return CONNECTION_NEEDS_END;
 }
 
-static enum connection_need refuse_busy(struct http_exchange *exchange,
-                                        const struct connection_terms *terms) {
+/* Refuses a request whose head could not be parsed. What an earlier request has left is forgotten.
+ */
+static enum connection_need refuse_unread(struct http_exchange *exchange,
+                                          const struct connection_terms *terms, int status,
+                                          const char *why) {
+    struct http_request *request = &exchange->request;
+    request->method = HTTP_OTHER;
+    request->method_name = request->path = request->query = text_of("");
+    request->field_count = 0;
+    return refuse(exchange, terms, status, why);
+}
+
+/* Refuses a request that another may get through in a moment. */
+static enum connection_need refuse_for_now(struct http_exchange *exchange,
+                                           const struct connection_terms *terms, enum refusal why) {
+    static const struct {
+        int status;
+        const char *message;
+    } responses[REFUSED_KINDS] = {
+        [REFUSED_CONNECTIONS] = {503, "too many connections at once, try again"},
+        [REFUSED_CLIENT_CONNECTIONS] = {429, "this client's address has too many connections open"},
+        [REFUSED_WORKERS] = {503, "too many requests at once, try again"},
+        [REFUSED_CLIENT_REQUESTS] = {429,
+                                     "this client's address has too many requests in progress"},
+    };
+    bulkheads_count_refusal(terms->bulkheads, why);
     http_add_field(exchange, "Retry-After", "%d", 1);
-    return refuse(exchange, terms, 503, "too many requests at once, try again");
+    return refuse(exchange, terms, responses[why].status, responses[why].message);
 }
 
 /* Whether the request may reach a handler; false: it was refused. */
@@ -136,6 +164,20 @@ static bool keep_arrived(struct connection *connection, const struct arrived *ar
     return buffer_append(received, arrived->at, arrived->length);
 }
 
+/* What a request needs that the loop cannot answer: a worker, unless it is refused one. */
+static enum connection_need ask_for_worker(const struct connection *connection,
+                                           const struct connection_terms *terms,
+                                           struct http_exchange *exchange) {
+    if (connection->place == PLACE_OVER_LIMIT)
+        return refuse_for_now(exchange, terms, REFUSED_CONNECTIONS);
+    if (connection->place == PLACE_OVER_SHARE ||
+        !bulkheads_may_be_busy(terms->bulkheads, connection->remote))
+        return refuse_for_now(exchange, terms, REFUSED_CLIENT_CONNECTIONS);
+    if (!bulkheads_may_request(terms->bulkheads, connection->remote))
+        return refuse_for_now(exchange, terms, REFUSED_CLIENT_REQUESTS);
+    return CONNECTION_NEEDS_WORKER;
+}
+
 /* Answers a whole request in place. CONNECTION_NEEDS_TURN: the next one may follow. */
 static enum connection_need answer_request(struct connection *connection,
                                            const struct connection_terms *terms,
@@ -143,11 +185,11 @@ static enum connection_need answer_request(struct connection *connection,
     const struct http_server_settings *settings = terms->settings;
     if (!is_acceptable(exchange, terms))
         return CONNECTION_NEEDS_END;
-    exchange->keep_alive = may_go_on(exchange) && !connection->over_limit;
+    exchange->keep_alive = may_go_on(exchange) && connection->place == PLACE_WITHIN;
     bool answered = !exchange->request.has_body && settings->handle_now &&
                     settings->handle_now(settings->context, exchange);
     if (!answered)
-        return connection->over_limit ? refuse_busy(exchange, terms) : CONNECTION_NEEDS_WORKER;
+        return ask_for_worker(connection, terms, exchange);
     if (!exchange_end(exchange, settings))
         return CONNECTION_NEEDS_CLOSE;
     return exchange->keep_alive ? CONNECTION_NEEDS_TURN : CONNECTION_NEEDS_END;
@@ -194,8 +236,7 @@ static enum connection_need answer_one(struct connection *connection,
     exchange_begin(exchange, &parts);
     enum connection_need need;
     if (parsed == HTTP_PARSE_BAD) {
-        exchange->request.method = HTTP_OTHER;
-        need = refuse(exchange, terms, status, why);
+        need = refuse_unread(exchange, terms, status, why);
     } else {
         need = answer_request(connection, terms, exchange);
     }
@@ -401,8 +442,7 @@ static enum connection_need refuse_plain_http(struct connection *connection,
     tls_session_free(connection->channel.tls);
     connection->channel.tls = NULL;
     connection->plain = true;
-    exchange->request.method = HTTP_OTHER;
-    refuse(exchange, terms, 400, "this port speaks TLS, and the client sent plain HTTP");
+    refuse_unread(exchange, terms, 400, "this port speaks TLS, and the client sent plain HTTP");
     enum connection_need need = end_exchange(connection, terms);
     connection->unread = true; /* OpenSSL has taken only a part of the request */
     return need;
@@ -411,6 +451,8 @@ static enum connection_need refuse_plain_http(struct connection *connection,
 enum connection_need connection_shake_hands(struct connection *connection,
                                             const struct connection_terms *terms) {
     struct channel *channel = &connection->channel;
+    if (!channel_peer_is_there(channel)) /* a step may take milliseconds */
+        return CONNECTION_NEEDS_CLOSE;
     tls_identity_refresh(terms->identity);
     if (!channel->tls)
         channel->tls = tls_session_new(terms->identity, channel->fd);
@@ -433,7 +475,7 @@ enum connection_need connection_refuse(struct connection *connection,
                                        const struct connection_terms *terms) {
     if (!begin_exchange(connection, terms))
         return CONNECTION_NEEDS_CLOSE;
-    refuse_busy(connection->exchange, terms);
+    refuse_for_now(connection->exchange, terms, REFUSED_WORKERS);
     return end_exchange(connection, terms);
 }
 

@@ -24,6 +24,7 @@ struct tls_identity;
 struct connection_terms {
     const struct http_server_settings *settings; /* timeouts, handlers, error bodies */
     struct tls_identity *identity;               /* NULL: no TLS */
+    struct bulkheads *bulkheads;                 /* what the clients share */
     const atomic_bool *stopping;                 /* once set, no connection goes on */
 };
 
@@ -39,20 +40,26 @@ enum connection_need {
 
 /* What a connection in a loop waits for. Each has its own deadline. */
 enum connection_wait {
-    WAIT_NOTHING, /* a pool holds the connection */
-    WAIT_REQUEST, /* the first byte of a request: the connection is idle */
-    WAIT_HEAD,    /* the rest of a head, a body or a handshake */
-    WAIT_SPACE,   /* the client to take more */
-    WAIT_OVER,    /* anything, over the limit of connections */
-    WAIT_END,     /* the client's end, after the last response */
+    WAIT_NOTHING,    /* a pool holds the connection */
+    WAIT_REQUEST,    /* the first byte of a request: the connection is idle */
+    WAIT_HEAD,       /* the rest of a head, a body or a handshake */
+    WAIT_SPACE,      /* the client to take more */
+    WAIT_OVER_LIMIT, /* anything, over the limit of connections */
+    WAIT_OVER_SHARE, /* anything, over the share of the client's address */
+    WAIT_END,        /* the client's end, after the last response */
     WAIT_KINDS
 };
 
+/* Whether a connection has a place among the connections. One that has none gets one answer in
+ * place; nothing else is served. */
+enum connection_place { PLACE_WITHIN, PLACE_OVER_LIMIT, PLACE_OVER_SHARE, PLACE_KINDS };
+
 struct connection {
     struct channel channel;
-    char peer[LISTENER_NAME_LIMIT];
-    bool plain;               /* no TLS: the server has none, or the client came by a Unix socket */
-    bool over_limit;          /* one answer is given in place; nothing else is served */
+    struct remote *remote;          /* its client's address; NULL: none */
+    char name[LISTENER_NAME_LIMIT]; /* of the client */
+    bool plain; /* no TLS: the server has none, or the client came by a Unix socket */
+    enum connection_place place;
     bool finishing;           /* the last response is made; what is unsent is still to be sent */
     bool unread;              /* the client may still be sending when the last response is sent */
     bool sends_handshake;     /* the handshake waits until it can send */
@@ -65,6 +72,8 @@ struct connection {
 
     /* For the loop, and for the pool that it gives the connection to: */
     struct pool_task task;
+    bool is_busy;              /* counted among its remote's busy connections */
+    bool counts_as_request;    /* among the workers' requests, until it is given back */
     enum connection_need need; /* as the worker left it */
     struct connection *inbox_next;
 
@@ -97,9 +106,10 @@ struct connection_scratch {
 bool connection_scratch_init(struct connection_scratch *scratch); /* false: out of memory */
 void connection_scratch_finish(struct connection_scratch *scratch);
 
-/* Owns `fd` from now on. The connection must not move in memory before connection_finish(). */
-void connection_init(struct connection *connection, int fd, const struct sockaddr_storage *peer,
-                     bool plain, int send_timeout_ms);
+/* Owns `fd` and the reference to `remote` from now on. The connection must not move in memory
+ * before connection_finish(). */
+void connection_init(struct connection *connection, int fd, const struct sockaddr_storage *address,
+                     struct remote *remote, int send_timeout_ms);
 void connection_finish(struct connection *connection); /* closes and frees what it holds */
 
 /* Receives what has arrived and answers in place as many requests as possible. On a loop: never

@@ -7,9 +7,16 @@
  * back to its loop. A response whose client takes no more for the moment waits in the loop, too,
  * and holds no worker.
  *
- * At the limit of connections, the one that has been idle for longest is closed for a new one. If
- * none is idle, the new one is over the limit: it gets one answer if the loop can give it, else
- * 503. A request that has waited for a worker for two seconds while none can be started gets 503.
+ * At the limit of connections, the one that has been idle for longest is closed for a new one;
+ * first those of a client address that has its share (struct http_client_limits). If none is idle,
+ * the new one is over the limit: it gets one answer if the loop can give it, else 503. A request
+ * that has waited for a worker for two seconds while none can be started gets 503.
+ *
+ * While more than half of the connections are taken, an address that has its share gets a further
+ * one only if it has an idle one, which can be closed; else the new one gets one answer if the loop
+ * can give it, else 429. A request that would keep more than the share of the connections busy gets
+ * 429, unless the loop can answer it. While more than half of the workers are taken, a further
+ * request of an address that has its share gets 429, unless the loop can answer it.
  *
  * The parser is strict: a head that could be read in two ways is refused with 400, and the
  * connection is closed. A request's body is read only if the handler asks for it.
@@ -113,6 +120,15 @@ struct http_exchange;
 
 const struct http_request *http_exchange_request(const struct http_exchange *exchange);
 const char *http_exchange_client(const struct http_exchange *exchange); /* "1.2.3.4:567", "unix" */
+
+/* What limits by client address count by: an IPv4 address, or the first 64 bits of an IPv6 address
+ * with zeros behind them. */
+struct http_address {
+    unsigned char bytes[16];
+};
+/* NULL: the client has no address, because it came by a Unix socket. Valid during the exchange. */
+const struct http_address *http_exchange_address(const struct http_exchange *exchange);
+
 /* Whether the request came to a TCP address that only clients on this machine can reach. */
 bool http_exchange_is_loopback(const struct http_exchange *exchange);
 
@@ -138,8 +154,8 @@ enum { HTTP_REASON_LIMIT = 100 };
 void http_set_reason(struct http_exchange *exchange, const char *reason);
 
 /* Sends the whole response, with a body from memory, which is copied if the client does not take it
- * at once; a worker waits for a client that does not take more than 64 KiB. To HEAD only the head
- * is sent, with the body's length. */
+ * at once. When 32 MiB of bodies longer than 64 KiB are kept for their clients, a worker waits for
+ * the client of a further one. To HEAD only the head is sent, with the body's length. */
 void http_respond(struct http_exchange *exchange, int status, const char *content_type,
                   const void *body, size_t length);
 
@@ -227,10 +243,11 @@ uint64_t http_exchange_sent(const struct http_exchange *exchange); /* body bytes
 
 /* What one client address may take while others want it, too (base/pot.h). */
 struct http_client_limits {
-    unsigned connections; /* percent of max_connections, 1 to 100 */
-    unsigned requests;    /* percent of max_workers, 1 to 100 */
-    uint64_t least_rate;  /* bytes a second that a client must take while all workers are taken; 0:
-                             none */
+    unsigned connections; /* percent of max_connections, 1 to 100; 100: no share */
+    unsigned requests;    /* percent of max_workers, 1 to 100; 100: no share */
+    /* Bytes a second that a client must send or take when a worker waits for it while all workers
+     * are taken; else the connection is cut. 0: none. */
+    uint64_t least_rate;
 };
 
 /* Begin with http_server_settings_default() and change what must differ: with a limit or a timeout
@@ -265,6 +282,10 @@ struct http_server_settings {
     /* Writes the JSON body of a response that `handle` does not make: for a refused head, or at a
      * limit. NULL: the body is plain text. */
     void (*error_body)(int status, const char *why, char *out, size_t size);
+    /* Called after each response that neither `handle` nor `handle_now` makes, on the thread of a
+     * loop or a worker; it must not wait. `why` is the message of the response. If the head could
+     * not be parsed, the method is HTTP_OTHER, and every text is empty. NULL: nobody is told. */
+    void (*refused)(void *context, struct http_exchange *exchange, const char *why);
     void *context;
 };
 

@@ -12,8 +12,8 @@
 
 enum {
     EVENTS_AT_ONCE = 64,
-    OVER_LIMIT_MS = 2000, /* how long a connection over the limit may take */
-    END_MS = 1000,        /* how long a client may go on sending after its end */
+    NO_PLACE_MS = 2000, /* how long a connection without a place may take */
+    END_MS = 1000,      /* how long a client may go on sending after its end */
 };
 
 /* ---- deadlines ---- */
@@ -28,8 +28,9 @@ static int64_t deadline_of(const struct loop *loop, const struct connection *con
         return connection->head_deadline_ms;
     case WAIT_SPACE:
         return loop->now_ms + settings->send_timeout_ms;
-    case WAIT_OVER:
-        return loop->now_ms + OVER_LIMIT_MS;
+    case WAIT_OVER_LIMIT:
+    case WAIT_OVER_SHARE:
+        return loop->now_ms + NO_PLACE_MS;
     default:
         return loop->now_ms + END_MS;
     }
@@ -62,14 +63,15 @@ static void insert_by_deadline(struct connection **list, struct connection *conn
         DL_PREPEND2(*list, connection, wait_prev, wait_next);
 }
 
-/* A connection over the limit keeps its first deadline, whatever it waits for. A connection whose
+/* A connection without a place keeps its first deadline, whatever it waits for. A connection whose
  * wait and deadline stay the same, as with a head that arrives byte by byte, also keeps its place,
  * because a search for that place would cost the more, the more clients do the same. */
 static void start_waiting(struct loop *loop, struct connection *connection,
                           enum connection_wait wait) {
-    bool keeps = connection->over_limit && connection->deadline_ms > 0;
-    if (connection->over_limit)
-        wait = WAIT_OVER;
+    bool has_place = connection->place == PLACE_WITHIN;
+    bool keeps = !has_place && connection->deadline_ms > 0;
+    if (!has_place)
+        wait = connection->place == PLACE_OVER_LIMIT ? WAIT_OVER_LIMIT : WAIT_OVER_SHARE;
     int64_t deadline = keeps ? connection->deadline_ms : deadline_of(loop, connection, wait);
     if (connection->wait == wait && connection->deadline_ms == deadline)
         return;
@@ -103,12 +105,23 @@ void loop_wake(int fd) {
     (void)written; /* it fails only when the eventfd is readable already */
 }
 
-static void count_out(struct loop *loop, const struct connection *connection) {
+/* Counts whether a connection carries a request. */
+static void set_busy(struct connection *connection, bool is_busy) {
+    if (connection->is_busy == is_busy)
+        return;
+    connection->is_busy = is_busy;
+    if (connection->remote && is_busy)
+        atomic_fetch_add_explicit(&connection->remote->busy, 1, memory_order_relaxed);
+    else if (connection->remote)
+        atomic_fetch_sub_explicit(&connection->remote->busy, 1, memory_order_relaxed);
+}
+
+static void count_out(struct loop *loop, struct connection *connection) {
+    set_busy(connection, false);
     atomic_fetch_sub(&loop->count, 1);
-    if (connection->over_limit)
-        loop->over_limit--;
-    else
-        atomic_fetch_sub(&loop->shared->connections, 1);
+    loop->places[connection->place]--;
+    if (connection->place == PLACE_WITHIN)
+        bulkheads_give_back_connection(loop->shared->bulkheads, connection->remote);
 }
 
 static void leave_turns(struct loop *loop, struct connection *connection) {
@@ -145,6 +158,9 @@ static void hand_over(struct loop *loop, struct connection *connection, struct p
     watch(loop, connection, 0);
     stop_waiting(loop, connection);
     connection->task.is_patient = connection->exchange != NULL;
+    connection->counts_as_request = pool == shared->workers;
+    if (connection->counts_as_request)
+        bulkheads_take_worker(shared->bulkheads, connection->remote);
     log_gather_flush(); /* the worker's lines come behind the loop's */
     pool_line_up(pool, &connection->task);
     if (atomic_exchange(&shared->server_sleeps, false))
@@ -163,6 +179,9 @@ void loop_put(struct loop *loop, struct connection *connection) {
 
 void loop_give_back(struct connection *connection, enum connection_need need) {
     connection->need = need;
+    if (connection->counts_as_request)
+        bulkheads_give_back_worker(connection->loop->shared->bulkheads, connection->remote);
+    connection->counts_as_request = false;
     loop_put(connection->loop, connection);
 }
 
@@ -212,6 +231,7 @@ static void end_connection(struct loop *loop, struct connection *connection) {
 }
 
 static void give(struct loop *loop, struct connection *connection, enum connection_need need) {
+    set_busy(connection, need == CONNECTION_NEEDS_WORKER || need == CONNECTION_NEEDS_SPACE);
     switch (need) {
     case CONNECTION_NEEDS_BYTES:
         loop_wait_for_bytes(loop, connection);
@@ -377,7 +397,8 @@ static void stop_accepting(struct loop *loop) {
 
 /* Closes the connections that could only bring another request. */
 static void close_idle(struct loop *loop) {
-    static const enum connection_wait idle[] = {WAIT_REQUEST, WAIT_HEAD, WAIT_OVER};
+    static const enum connection_wait idle[] = {WAIT_REQUEST, WAIT_HEAD, WAIT_OVER_LIMIT,
+                                                WAIT_OVER_SHARE};
     for (size_t i = 0; i < sizeof idle / sizeof *idle; i++)
         while (loop->waiting[idle[i]])
             loop_close_connection(loop, loop->waiting[idle[i]]);

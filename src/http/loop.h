@@ -11,6 +11,7 @@
 #define HTTP_LOOP_H
 
 #include "base/lock.h"
+#include "http/bulkheads.h"
 #include "http/connection.h"
 #include "http/listener.h"
 
@@ -22,16 +23,16 @@ struct loops {
     struct connection_terms terms;
     struct listeners *listeners;
     struct pool *workers, *handshakes;
+    struct bulkheads *bulkheads;
     int server_fd;             /* an eventfd that wakes the server's own thread */
     atomic_bool server_sleeps; /* that thread waits for it, however long it takes */
 
     struct loop *each; /* an array of `count` */
     unsigned count;
-    atomic_uint connections; /* within the limit */
-    atomic_uint unsent;      /* connections whose client must take more before they go on */
-    atomic_uint accepting;   /* loops that still accept; the last one closes the listeners */
-    atomic_uint running;     /* loops that have not ended */
-    atomic_uint cut;         /* requests that were cut by the stop */
+    atomic_uint unsent;    /* connections whose client must take more before they go on */
+    atomic_uint accepting; /* loops that still accept; the last one closes the listeners */
+    atomic_uint running;   /* loops that have not ended */
+    atomic_uint cut;       /* requests that were cut by the stop */
 };
 
 /* Makes `count` loops. False: loops_finish() must be called all the same. */

@@ -24,7 +24,7 @@ struct loop {
 
     /* For the loop's own thread: */
     struct connection *all;
-    unsigned over_limit;                    /* those of them that are over the limit */
+    unsigned places[PLACE_KINDS];           /* how many of them have which place */
     struct connection *waiting[WAIT_KINDS]; /* sorted by deadline */
     struct connection *turns;               /* those that go on without an event */
     struct connection *closed;              /* to be freed when no event can name them any more */

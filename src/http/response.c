@@ -3,11 +3,14 @@
 #include <string.h>
 #include "http/exchange.h"
 #include "http/head.h"
+#include "http/pace.h"
+#include "http/remotes.h"
 
 enum {
     ERROR_BODY_LIMIT = 1024,
     COPY_LIMIT = 64 << 10,        /* of a body that is copied for a client that does not take it */
     CONTENT_COPY_LIMIT = 8 << 10, /* larger shared content is not copied */
+    PATIENCE_MS = 10,             /* how long a worker waits for a client before the loop does */
 };
 
 /* ---- the exchange ---- */
@@ -40,6 +43,11 @@ const char *http_exchange_client(const struct http_exchange *exchange) {
     return exchange->channel->peer;
 }
 
+const struct http_address *http_exchange_address(const struct http_exchange *exchange) {
+    const struct remote *remote = exchange->channel->from;
+    return remote ? &remote->address : NULL;
+}
+
 bool http_exchange_is_loopback(const struct http_exchange *exchange) {
     return exchange->channel->loopback;
 }
@@ -67,10 +75,36 @@ static bool send_added(struct http_exchange *exchange, bool more) {
 
 /* ---- a response from memory ---- */
 
-/* Sends a body that is too large to be copied. The worker waits for the client. */
+static void keep_nothing(void *owner) {
+    (void)owner;
+}
+
+/* Sends what is added as far as the client takes it now, and keeps the rest for the loop. If there
+ * is no memory for that, the worker waits for the client. False: the client left, or is too slow.
+ */
+static bool send_or_keep(struct http_exchange *exchange) {
+    struct unsent *unsent = exchange->unsent;
+    struct channel *channel = exchange->channel;
+    struct pace pace = {0};
+    while (unsent_send(unsent, channel, false)) {
+        if (unsent_is_empty(unsent))
+            return true;
+        if (channel_wait_to_send(channel, PATIENCE_MS))
+            continue;
+        if (channel->bulkheads && unsent_own(unsent, channel->bulkheads))
+            return true;
+        if (!channel_wait_for_client(channel, &pace, unsent->content_taken, NULL))
+            return false;
+    }
+    return false;
+}
+
+/* Sends a body that is too large to be copied at once. */
 static bool send_large(struct http_exchange *exchange, const void *body, size_t length) {
-    bool sent =
-        exchange_send_all(exchange, NULL) && channel_send(exchange->channel, body, length, NULL);
+    const struct http_content content = {.bytes = body, .length = length, .keep = keep_nothing};
+    bool sent = unsent_share(exchange->unsent, &content) && send_or_keep(exchange);
+    if (!sent)
+        unsent_finish(exchange->unsent);
     exchange->cut = !sent;
     return sent;
 }
@@ -174,6 +208,8 @@ void exchange_refuse(struct http_exchange *exchange, const struct http_server_se
     const char *type = error_body(settings, status, why, body, sizeof body);
     exchange->keep_alive = false;
     http_respond(exchange, status, type, body, strnlen(body, sizeof body));
+    if (settings->refused)
+        settings->refused(settings->context, exchange, why);
 }
 
 bool exchange_end(struct http_exchange *exchange, const struct http_server_settings *settings) {

@@ -14,6 +14,8 @@
 
 enum {
     LINE_MS = 2000, /* how long a request may wait for a worker before it gets 503 */
+    HANDSHAKE_LINE_MS =
+        5000, /* how long a handshake may wait; nothing can be said before its end */
     TICK_MS = 500,
     LOOPS_LIMIT = 64,
 };
@@ -24,11 +26,11 @@ struct http_server {
     unsigned port;
     struct tls_identity *identity; /* NULL: plain */
     int wake;                      /* an eventfd for the server's own thread */
+    struct bulkheads bulkheads;
     struct loops loops;
     struct pool workers;
-    struct pot taken_workers; /* those that have a request */
-    struct pool
-        handshakes; /* as many threads as loops, so that handshakes leave time for the rest */
+    /* Has as many threads as there are loops, so that handshakes leave time for the rest. */
+    struct pool handshakes;
     atomic_bool stopping;
 };
 
@@ -41,10 +43,7 @@ static struct connection *connection_of(struct pool_task *task) {
 static void work(void *context, struct pool_task *task) {
     struct http_server *server = context;
     struct connection *connection = connection_of(task);
-    pot_take(&server->taken_workers);
-    enum connection_need need = connection_work(connection, &server->loops.terms);
-    pot_give_back(&server->taken_workers);
-    loop_give_back(connection, need);
+    loop_give_back(connection, connection_work(connection, &server->loops.terms));
 }
 
 static void shake_hands(void *context, struct pool_task *task) {
@@ -102,11 +101,14 @@ static unsigned processors(void) {
 static bool open_loops(struct http_server *server, struct error *error) {
     struct loops *loops = &server->loops;
     loops->settings = &server->settings;
-    loops->terms = (struct connection_terms){
-        .settings = &server->settings, .identity = server->identity, .stopping = &server->stopping};
+    loops->terms = (struct connection_terms){.settings = &server->settings,
+                                             .identity = server->identity,
+                                             .bulkheads = &server->bulkheads,
+                                             .stopping = &server->stopping};
     loops->listeners = &server->listeners;
     loops->workers = &server->workers;
     loops->handshakes = &server->handshakes;
+    loops->bulkheads = &server->bulkheads;
     loops->server_fd = server->wake;
     return loops_init(loops, server->settings.loops, error);
 }
@@ -134,11 +136,11 @@ struct http_server *http_server_new(const struct http_server_settings *settings,
     if (server->settings.loops == 0)
         server->settings.loops = processors();
     init_pools(server);
-    pot_init(&server->taken_workers, server->settings.max_workers);
     server->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (server->wake < 0)
         error_set_errno(error, errno, "setting up the server");
     else if (open_identity(server, error) && open_listeners(server, error) &&
+             bulkheads_init(&server->bulkheads, &server->settings, error) &&
              open_loops(server, error))
         return server;
     http_server_free(server);
@@ -150,6 +152,7 @@ void http_server_free(struct http_server *server) {
         return;
     listeners_close(&server->listeners);
     loops_finish(&server->loops);
+    bulkheads_finish(&server->bulkheads);
     tls_identity_free(server->identity);
     pool_finish(&server->handshakes);
     pool_finish(&server->workers);
@@ -163,12 +166,13 @@ unsigned http_server_port(const struct http_server *server) {
 }
 
 const struct pot *http_server_workers(const struct http_server *server) {
-    return &server->taken_workers;
+    return &server->bulkheads.workers;
 }
 
 struct http_server_figures http_server_figures(const struct http_server *shared) {
     struct http_server *server = (struct http_server *)shared; /* for its locks */
-    struct http_server_figures figures = {.connections = atomic_load(&server->loops.connections),
+    struct http_server_figures figures = {.connections =
+                                              atomic_load(&server->bulkheads.connections.taken),
                                           .unsent = atomic_load(&server->loops.unsent)};
     pool_figures(&server->workers, &figures.workers, &figures.workers_busy);
     return figures;
@@ -187,10 +191,14 @@ void http_server_stop(struct http_server *server) {
 
 static void refuse_overdue(struct http_server *server) {
     struct pool_task *task;
-    int64_t since_ms = clock_ms() - LINE_MS;
-    while ((task = pool_take_overdue(&server->workers, since_ms))) {
+    int64_t now = clock_ms();
+    while ((task = pool_take_overdue(&server->workers, now - LINE_MS))) {
         struct connection *connection = connection_of(task);
         loop_give_back(connection, connection_refuse(connection, &server->loops.terms));
+    }
+    while ((task = pool_take_overdue(&server->handshakes, now - HANDSHAKE_LINE_MS))) {
+        bulkheads_count_refusal(&server->bulkheads, REFUSED_HANDSHAKES);
+        loop_give_back(connection_of(task), CONNECTION_NEEDS_CLOSE);
     }
 }
 

@@ -1,6 +1,10 @@
 /* Gathers the bytes of responses, and sends them as far as the socket takes them. */
 #include "http/unsent.h"
 
+#include <stdlib.h>
+#include <string.h>
+#include "http/bulkheads.h"
+
 static void drop_content(struct unsent *unsent) {
     if (unsent->content.bytes && unsent->content.release)
         unsent->content.release(unsent->content.owner);
@@ -30,6 +34,37 @@ bool unsent_share(struct unsent *unsent, const struct http_content *content) {
     content->keep(content->owner);
     unsent->content = *content;
     unsent->content_taken = 0;
+    return true;
+}
+
+/* A copy of content, with the memory that it was counted as. */
+struct copy {
+    struct bulkheads *bulkheads;
+    size_t length;
+    char bytes[];
+};
+
+static void release_copy(void *owner) {
+    struct copy *copy = owner;
+    bulkheads_give_back_copied(copy->bulkheads, copy->length);
+    free(copy);
+}
+
+bool unsent_own(struct unsent *unsent, struct bulkheads *bulkheads) {
+    const size_t length = unsent->content.length - unsent->content_taken;
+    if (!bulkheads_take_copied(bulkheads, length))
+        return false;
+    struct copy *copy = malloc(sizeof *copy + length);
+    if (!copy) {
+        bulkheads_give_back_copied(bulkheads, length);
+        return false;
+    }
+    copy->bulkheads = bulkheads;
+    copy->length = length;
+    memcpy(copy->bytes, (const char *)unsent->content.bytes + unsent->content_taken, length);
+    drop_content(unsent);
+    unsent->content = (struct http_content){
+        .bytes = copy->bytes, .length = length, .owner = copy, .release = release_copy};
     return true;
 }
 

@@ -31,6 +31,10 @@ bool unsent_is_empty(const struct unsent *unsent);
 bool unsent_append(struct unsent *unsent, const void *bytes, size_t length);
 bool unsent_share(struct unsent *unsent, const struct http_content *content);
 
+/* Replaces shared content by a copy of what is left of it, because its owner cannot keep it. False:
+ * out of memory, or such copies are too long together (bulkheads_take_copied()). */
+bool unsent_own(struct unsent *unsent, struct bulkheads *bulkheads);
+
 /* Sends as much as the socket takes; `more`: further bytes follow at once. False: the client left.
  */
 bool unsent_send(struct unsent *unsent, struct channel *channel, bool more);

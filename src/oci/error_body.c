@@ -129,6 +129,8 @@ bool error_body_is_registrys(const void *bytes, size_t length) {
 }
 
 void error_body_of_status(int status, const char *why, char *out, size_t size) {
-    const char *code = status == 503 ? "UNAVAILABLE" : "UNSUPPORTED";
+    const char *code = status == 503   ? "UNAVAILABLE"
+                       : status == 429 ? "TOOMANYREQUESTS"
+                                       : "UNSUPPORTED";
     snprintf(out, size, "{\"errors\":[{\"code\":\"%s\",\"message\":\"%s\"}]}\n", code, why);
 }

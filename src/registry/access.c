@@ -65,8 +65,8 @@ static enum counted_method counted_method(enum http_method method) {
 }
 
 /* The statuses of tarn's responses, frequent ones first. 0: there was no response. */
-static const int statuses[] = {200, 206, 304, 404, 401, 0,   400, 403,
-                               405, 416, 421, 429, 500, 502, 503, 504};
+static const int statuses[] = {200, 206, 304, 404, 401, 0,   400, 403, 405, 416,
+                               421, 429, 500, 502, 503, 504, 414, 417, 431, 501};
 _Static_assert(sizeof statuses / sizeof *statuses <= COUNTED_STATUSES, "each has a place");
 
 /* NULL: the status is none of those. */

@@ -13,7 +13,7 @@ enum proxied { PROXIED_MANIFEST, PROXIED_BLOB, PROXIED_TYPES };
 
 /* How requests are counted: "get", "head", "other". */
 enum counted_method { COUNTED_GET, COUNTED_HEAD, COUNTED_OTHER, COUNTED_METHODS };
-enum { COUNTED_STATUSES = 16 }; /* the statuses of responses that have a place below */
+enum { COUNTED_STATUSES = 20 }; /* the statuses of responses that have a place below */
 
 struct registry {
     struct registry_settings settings;

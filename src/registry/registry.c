@@ -173,6 +173,13 @@ void registry_handle(void *context, struct http_exchange *exchange) {
         call_end(&call);
 }
 
+void registry_refused(void *context, struct http_exchange *exchange, const char *why) {
+    struct call call = {0};
+    begin(&call, context, exchange);
+    text_copy(text_of(why), call.error, sizeof call.error);
+    call_end(&call);
+}
+
 bool registry_handle_now(void *context, struct http_exchange *exchange) {
     struct call call = {.must_not_wait = true};
     begin(&call, context, exchange);

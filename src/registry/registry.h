@@ -33,8 +33,10 @@ void registry_set_server(struct registry *registry,
                          const struct http_server *server); /* for metrics */
 
 /* For struct http_server_settings: `context` is the registry. registry_handle_now() answers what is
- * in memory, health, metrics and errors. */
+ * in memory, health, metrics and errors. registry_refused() counts and logs what the server has
+ * answered itself. */
 void registry_handle(void *context, struct http_exchange *exchange);
 bool registry_handle_now(void *context, struct http_exchange *exchange);
+void registry_refused(void *context, struct http_exchange *exchange, const char *why);
 
 #endif

@@ -24,10 +24,8 @@ struct flights *flights_new(struct upkeep *upkeep, const struct flights_settings
     flights->failed_digests =
         metric_get(METRIC_COUNTER, "tarn_blob_digest_mismatches_total",
                    "Blobs that arrived with other bytes than their digest says.", "");
-    flights->refused = metric_get(
-        METRIC_COUNTER, "tarn_refused_total",
-        "Requests and connections that were refused or cut to protect others, by reason.",
-        "reason=\"upstream_flights\"");
+    flights->refused = metric_get(METRIC_COUNTER, METRIC_REFUSED, METRIC_REFUSED_HELP,
+                                  "reason=\"upstream_flights\"");
     pot_init(&flights->places, settings->max_flights);
     pot_init(&flights->background_places, settings->max_flights / BACKGROUND_PART + 1);
     lock_init(&flights->table_lock);

@@ -28,6 +28,32 @@ static void test_a_share_binds_only_while_more_than_half_is_taken(void **state) 
     assert_true(pot_may_take(&pot, held, 2));
 }
 
+static void test_one_that_is_counted_already_may_stay_where_it_could_come(void **state) {
+    (void)state;
+    struct pot pot;
+    pot_init(&pot, 10);
+    for (unsigned held = 0; held < 10; held++) {
+        bool may_take = pot_may_take(&pot, held, 2);
+        pot_take(&pot);
+        assert_true(may_take == pot_may_keep(&pot, held, 2));
+    }
+    assert_true(pot_may_keep(&pot, 1, 2));
+}
+
+static void test_all_of_a_pot_can_be_taken_and_no_more(void **state) {
+    (void)state;
+    struct pot pot;
+    pot_init(&pot, 3);
+    for (int i = 0; i < 3; i++) {
+        assert_false(pot_is_empty(&pot));
+        assert_true(pot_take_if_left(&pot));
+    }
+    assert_true(pot_is_empty(&pot));
+    assert_false(pot_take_if_left(&pot));
+    pot_give_back(&pot);
+    assert_true(pot_take_if_left(&pot));
+}
+
 static void test_a_small_pot_still_has_shares(void **state) {
     (void)state;
     struct pot pot;
@@ -54,6 +80,8 @@ static void test_a_percentage_of_a_pot_is_rounded_down_to_at_least_one(void **st
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_share_binds_only_while_more_than_half_is_taken),
+        cmocka_unit_test(test_one_that_is_counted_already_may_stay_where_it_could_come),
+        cmocka_unit_test(test_all_of_a_pot_can_be_taken_and_no_more),
         cmocka_unit_test(test_a_small_pot_still_has_shares),
         cmocka_unit_test(test_a_percentage_of_a_pot_is_rounded_down_to_at_least_one),
     };

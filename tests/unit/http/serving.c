@@ -36,7 +36,7 @@ const char *const listen_on_any_port[] = {"127.0.0.1:0"};
 atomic_int handled;
 atomic_bool held; /* /hold waits until it is false */
 atomic_int holding;
-atomic_int gone_seen, sending_failed_as, parked, large_kept, now_threads;
+atomic_int gone_seen, sending_failed_as, parked, large_kept, now_threads, copied_done;
 
 static char large[CONTENT_SIZE];
 static struct http_composed *composed;
@@ -130,6 +130,9 @@ static void handle(void *context, struct http_exchange *exchange) {
     } else if (text_is(path, "/large")) {
         const struct http_content content = {large, sizeof large, &large_kept, keep, release};
         http_respond_shared(exchange, 200, "text/plain", &content);
+    } else if (text_is(path, "/copied")) {
+        http_respond(exchange, 200, "text/plain", large, sizeof large);
+        atomic_fetch_add(&copied_done, 1);
     } else if (text_is(path, "/file")) {
         if (http_begin(exchange, 200, "application/octet-stream", FILE_SIZE, &error))
             send_on(calloc(1, sizeof(struct download)), exchange);
@@ -198,6 +201,8 @@ int serving_reset(void **state) {
     settings.listen = listen_on_any_port;
     settings.listen_count = 1;
     settings.loops = 2;
+    /* All clients of a test have one address, so that only a test of the shares sets one. */
+    settings.per_client = (struct http_client_limits){.connections = 100, .requests = 100};
     settings.handle = handle;
     settings.handle_now = handle_now;
     settings.error_body = error_body;
@@ -206,6 +211,7 @@ int serving_reset(void **state) {
     atomic_store(&gone_seen, 0);
     atomic_store(&parked, 0);
     atomic_store(&large_kept, 0);
+    atomic_store(&copied_done, 0);
     atomic_store(&now_threads, 0);
     atomic_store(&sending_failed_as, -1);
     return 0;
@@ -248,7 +254,7 @@ bool becomes(atomic_int *value, int wanted) {
 
 /* ---- a client ---- */
 
-int dial_with(int receive_buffer) {
+static int dial_as(const char *from, int receive_buffer) {
     struct sockaddr_in address = {.sin_family = AF_INET,
                                   .sin_port = htons((uint16_t)http_server_port(server)),
                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -258,8 +264,21 @@ int dial_with(int receive_buffer) {
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     if (receive_buffer)
         setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
+    if (from) {
+        struct sockaddr_in own = {.sin_family = AF_INET};
+        assert_int_equal(inet_pton(AF_INET, from, &own.sin_addr), 1);
+        assert_int_equal(bind(fd, (struct sockaddr *)&own, sizeof own), 0);
+    }
     assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
     return fd;
+}
+
+int dial_with(int receive_buffer) {
+    return dial_as(NULL, receive_buffer);
+}
+
+int dial_from(const char *address) {
+    return dial_as(address, 0);
 }
 
 int dial(void) {

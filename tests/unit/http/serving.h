@@ -7,9 +7,9 @@
  * The server's handler answers: /hello, /echo/..., /client (the client's address), /file (FILE_SIZE
  * bytes), /chunked, /nothing (304), in place /now, /now/count (how many requests were `handled`
  * before), /now/large (shared content) and /now/hold (after a wait while `held`), /large (shared
- * content, from a worker), /body (echoes the request's), /hold (waits while `held`), /watch (waits
- * until the client leaves), and in wrong ways /file/short, /abort, /incomplete and /toolong; for
- * any other path the handler makes no response.
+ * content, from a worker), /copied (the same content, without an owner), /body (echoes the
+ * request's), /hold (waits while `held`), /watch (waits until the client leaves), and in wrong ways
+ * /file/short, /abort, /incomplete and /toolong; for any other path the handler makes no response.
  */
 #ifndef TESTS_HTTP_SERVING_H
 #define TESTS_HTTP_SERVING_H
@@ -44,6 +44,7 @@ extern atomic_int holding;           /* requests that wait at /hold or /now/hold
 extern atomic_int gone_seen;         /* /watch has seen its client leave */
 extern atomic_int parked;            /* how often /file has waited without a worker */
 extern atomic_int now_threads;       /* threads that have answered /now */
+extern atomic_int copied_done;       /* requests for /copied that their worker has left */
 extern atomic_int large_kept;        /* responses that hold the content of /now/large */
 extern atomic_int sending_failed_as; /* the kind of error that ended /file; -1: it has not ended */
 
@@ -62,7 +63,8 @@ void workers_become_idle(void); /* all connections are parked; fails if they are
 /* ---- a client ---- */
 
 int dial(void);
-int dial_with(int receive_buffer); /* a small one stands for a slow client */
+int dial_with(int receive_buffer);  /* a small one stands for a slow client */
+int dial_from(const char *address); /* "127.0.0.2": another client's address */
 void send_text(int fd, const char *string);
 
 /* Reads until the server closes; *reset: it closed by an RST. The caller frees the result. */
