@@ -149,7 +149,7 @@ static bool open_upstreams(struct serving *serving, struct error *error) {
 
 static bool open_clients(struct serving *serving, struct error *error) {
     const char *htpasswd = serving->config->clients_htpasswd;
-    return !htpasswd || (serving->clients = clients_new(htpasswd, error));
+    return !htpasswd || (serving->clients = clients_new(htpasswd, &serving->config->logins, error));
 }
 
 static bool open_cache(struct serving *serving, struct error *error) {

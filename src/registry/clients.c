@@ -12,15 +12,20 @@
 #include "base/clock.h"
 #include "base/lock.h"
 #include "base/log.h"
+#include "base/metric.h"
 #include "base/siphash.h"
+#include "registry/failures.h"
 #include "registry/htpasswd.h"
+#include "registry/turns.h"
 
 enum {
     LOOK_MS = 1000,          /* the shortest time between two checks of the file */
     TRUST_MS = 3000,         /* the longest time without one in which clients_known() answers */
     REMEMBER_MS = 60 * 1000, /* how long a successful check holds */
+    REFUSE_MS = 10 * 1000,   /* how long a failed one holds */
     REMEMBERED = 1024,       /* slots; two users that share a slot cost one more hash */
     BASIC_LIMIT = 1024,      /* bytes of Basic credentials, in base64 */
+    USER_SHOWN = 64,         /* bytes of a user's name in the log */
 };
 
 struct remembered {
@@ -30,7 +35,7 @@ struct remembered {
 
 struct clients {
     char *file;
-    struct siphash_key secret;  /* keys the hashes in `remembered` */
+    struct siphash_key secret;  /* keys the hashes of logins */
     _Atomic int64_t looked_ms;  /* when the file was last checked */
     _Atomic int64_t claimed_ms; /* when clients_known() last left the check to a caller */
     atomic_bool looking;        /* a thread checks the file */
@@ -40,34 +45,45 @@ struct clients {
     struct htpasswd users;
     unsigned generation; /* counts the times `users` were replaced */
 
-    struct lock remembered_lock; /* guards remembered, remembered_generation; held for one slot */
-    struct remembered remembered[REMEMBERED];
-    unsigned remembered_generation; /* of the users that `remembered` is about */
+    struct lock remembered_lock; /* guards the next three; held for one slot */
+    struct remembered right[REMEMBERED], wrong[REMEMBERED];
+    unsigned remembered_generation; /* of the users that both are about */
 
-    struct lock hashing_lock; /* guards `hashing` */
-    struct condition hashing_ended;
-    long hashing, hashing_most;
+    struct turns turns;
+    struct failures failures;
+    struct metric *failed, *locked_out, *too_many;
 };
 
 struct clients_limits clients_limits_default(void) {
     return (struct clients_limits){.failures = 10, .within_ms = 60 * 1000, .waiting = 16};
 }
 
-struct clients *clients_new(const char *htpasswd_file, struct error *error) {
+static void prepare(struct clients *clients, const struct clients_limits *limits) {
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    lock_init(&clients->users_lock);
+    lock_init(&clients->remembered_lock);
+    turns_init(&clients->turns, processors > 0 ? (unsigned)processors : 1, limits->waiting);
+    clients->looked_ms = clients->claimed_ms = clock_ms();
+    clients->failed = metric_get(METRIC_COUNTER, "tarn_failed_logins_total",
+                                 "Logins with a wrong password or an unknown user.", "");
+    clients->locked_out = metric_get(METRIC_COUNTER, METRIC_REFUSED, METRIC_REFUSED_HELP,
+                                     "reason=\"login_failures\"");
+    clients->too_many = metric_get(METRIC_COUNTER, METRIC_REFUSED, METRIC_REFUSED_HELP,
+                                   "reason=\"logins_waiting\"");
+}
+
+struct clients *clients_new(const char *htpasswd_file, const struct clients_limits *limits,
+                            struct error *error) {
     struct clients *clients = calloc(1, sizeof *clients);
     if (!clients || !(clients->file = strdup(htpasswd_file))) {
         free(clients);
         error_set(error, ERROR_MEMORY, "out of memory");
         return NULL;
     }
-    lock_init(&clients->users_lock);
-    lock_init(&clients->remembered_lock);
-    lock_init(&clients->hashing_lock);
-    condition_init(&clients->hashing_ended);
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    clients->hashing_most = processors > 0 ? processors : 1;
-    clients->looked_ms = clients->claimed_ms = clock_ms();
-    if (RAND_bytes((unsigned char *)&clients->secret, sizeof clients->secret) != 1)
+    prepare(clients, limits);
+    bool has_secret = RAND_bytes((unsigned char *)&clients->secret, sizeof clients->secret) == 1;
+    failures_init(&clients->failures, limits->failures, limits->within_ms, &clients->secret);
+    if (!has_secret)
         error_set(error, ERROR_IO, "no random bytes for a key");
     else if (htpasswd_read(clients->file, &clients->users, error))
         return clients;
@@ -78,8 +94,8 @@ struct clients *clients_new(const char *htpasswd_file, struct error *error) {
 void clients_free(struct clients *clients) {
     if (!clients)
         return;
-    condition_finish(&clients->hashing_ended);
-    lock_finish(&clients->hashing_lock);
+    failures_finish(&clients->failures);
+    turns_finish(&clients->turns);
     lock_finish(&clients->remembered_lock);
     lock_finish(&clients->users_lock);
     htpasswd_finish(&clients->users);
@@ -98,7 +114,8 @@ static void replace_users(struct clients *clients, const struct htpasswd *fresh)
     unsigned generation = ++clients->generation;
     lock_release(&clients->users_lock);
     lock_acquire(&clients->remembered_lock);
-    memset(clients->remembered, 0, sizeof clients->remembered);
+    memset(clients->right, 0, sizeof clients->right);
+    memset(clients->wrong, 0, sizeof clients->wrong);
     clients->remembered_generation = generation;
     lock_release(&clients->remembered_lock);
     htpasswd_finish(&old);
@@ -129,14 +146,14 @@ void clients_look(struct clients *clients) {
 
 /* ---- one check ---- */
 
-struct login {
+struct credentials {
     char bytes[BASIC_LIMIT]; /* user NUL password NUL */
     const char *user, *password;
-    struct siphash_tag key; /* stands for both in `remembered` */
+    struct siphash_tag key; /* stands for both where they are remembered */
 };
 
 /* Reads "Basic dXNlcjpwYXNz" (RFC 7617), and makes the key. Allocates nothing. */
-static bool read_basic(const struct clients *clients, struct text header, struct login *out) {
+static bool read_basic(const struct clients *clients, struct text header, struct credentials *out) {
     struct text rest, scheme = text_cut(header, ' ', &rest);
     if (!rest.at || !text_is_nocase(scheme, "Basic"))
         return false;
@@ -168,45 +185,32 @@ static bool read_basic(const struct clients *clients, struct text header, struct
     return true;
 }
 
-static struct remembered *slot_of(struct clients *clients, const struct login *login) {
-    return &clients->remembered[login->key.parts[0] % REMEMBERED];
+static struct remembered *slot_of(struct remembered table[static REMEMBERED],
+                                  const struct credentials *credentials) {
+    return &table[credentials->key.parts[0] % REMEMBERED];
 }
 
-static bool is_remembered(struct clients *clients, const struct login *login) {
+static bool is_in(struct clients *clients, struct remembered table[static REMEMBERED],
+                  const struct credentials *credentials) {
     int64_t now = clock_ms();
     lock_acquire(&clients->remembered_lock);
-    const struct remembered *slot = slot_of(clients, login);
-    bool held =
-        now < slot->until_ms && CRYPTO_memcmp(&slot->key, &login->key, sizeof login->key) == 0;
+    const struct remembered *slot = slot_of(table, credentials);
+    bool held = now < slot->until_ms &&
+                CRYPTO_memcmp(&slot->key, &credentials->key, sizeof credentials->key) == 0;
     lock_release(&clients->remembered_lock);
     return held;
 }
 
-static void remember(struct clients *clients, const struct login *login, unsigned generation) {
-    int64_t until = clock_ms() + REMEMBER_MS;
+static void remember(struct clients *clients, bool right, const struct credentials *credentials,
+                     unsigned generation) {
+    int64_t until = clock_ms() + (right ? REMEMBER_MS : REFUSE_MS);
     lock_acquire(&clients->remembered_lock);
     if (generation == clients->remembered_generation) { /* else the users were replaced meanwhile */
-        struct remembered *slot = slot_of(clients, login);
-        slot->key = login->key;
+        struct remembered *slot = slot_of(right ? clients->right : clients->wrong, credentials);
+        slot->key = credentials->key;
         slot->until_ms = until;
     }
     lock_release(&clients->remembered_lock);
-}
-
-/* Waits until fewer than hashing_most threads compute a hash. */
-static void begin_hashing(struct clients *clients) {
-    lock_acquire(&clients->hashing_lock);
-    while (clients->hashing == clients->hashing_most)
-        condition_wait(&clients->hashing_ended, &clients->hashing_lock);
-    clients->hashing++;
-    lock_release(&clients->hashing_lock);
-}
-
-static void end_hashing(struct clients *clients) {
-    lock_acquire(&clients->hashing_lock);
-    clients->hashing--;
-    condition_signal(&clients->hashing_ended);
-    lock_release(&clients->hashing_lock);
 }
 
 static bool password_is(const char *password, const char *hash) {
@@ -222,41 +226,102 @@ static bool password_is(const char *password, const char *hash) {
     return same;
 }
 
-static bool check(struct clients *clients, const struct login *login) {
+/* Computes the hash, and remembers the result. */
+static bool check(struct clients *clients, const struct credentials *credentials) {
     char hash[HTPASSWD_HASH_SIZE];
+    const char *user = credentials->user;
+    uint64_t stand_in = siphash_of(&clients->secret, user, strlen(user));
     lock_acquire(&clients->users_lock);
     unsigned generation = clients->generation;
-    bool known = htpasswd_find(&clients->users, login->user, hash);
+    bool known = htpasswd_find(&clients->users, user, stand_in, hash);
     lock_release(&clients->users_lock);
     if (!*hash) /* there are no users */
         return false;
-    bool right = password_is(login->password, hash) && known;
+    bool right = password_is(credentials->password, hash) && known;
     OPENSSL_cleanse(hash, sizeof hash);
-    if (right)
-        remember(clients, login, generation);
+    remember(clients, right, credentials, generation);
     return right;
 }
 
-bool clients_allow(struct clients *clients, struct text authorization_header, char *user,
-                   size_t size) {
-    struct login login;
+/* The answer to a client that is locked out; CLIENTS_ALLOWED: it is not. */
+static struct clients_answer check_lock(struct clients *clients,
+                                        const struct clients_login *login) {
+    int64_t ms = failures_locked_ms(&clients->failures, login->address);
+    if (ms == 0)
+        return (struct clients_answer){CLIENTS_ALLOWED, 0};
+    metric_add(clients->locked_out, 1);
+    return (struct clients_answer){CLIENTS_LOCKED_OUT, (int)((ms + 999) / 1000)};
+}
+
+static struct clients_answer too_many(struct clients *clients) {
+    metric_add(clients->too_many, 1);
+    return (struct clients_answer){CLIENTS_TOO_MANY, 1};
+}
+
+/* Counts and logs a failed login. */
+static struct clients_answer fail(struct clients *clients, const struct clients_login *login,
+                                  const struct credentials *credentials) {
+    size_t length = strnlen(credentials->user, USER_SHOWN);
+    metric_add(clients->failed, 1);
+    log_at(LOG_INFO, "a login failed: wrong password or unknown user",
+           LOG_SLICE("user", ((struct text){credentials->user, length})),
+           LOG_STRING("client", login->client));
+    if (failures_count(&clients->failures, login->address))
+        log_at(LOG_WARN, "too many failed logins: this client's address is locked out for a while",
+               LOG_STRING("client", login->client),
+               LOG_NUMBER("seconds", (double)clients->failures.within_ms / 1000));
+    return (struct clients_answer){CLIENTS_REFUSED, 0};
+}
+
+/* Checks credentials whose turn has come. Another turn may have locked the address meanwhile. */
+static struct clients_answer take_turn(struct clients *clients, const struct clients_login *login,
+                                       const struct credentials *credentials) {
+    struct clients_answer answer = check_lock(clients, login);
+    if (answer.verdict != CLIENTS_ALLOWED || check(clients, credentials))
+        return answer;
+    return fail(clients, login, credentials);
+}
+
+static struct clients_answer allow(struct clients *clients, const struct clients_login *login,
+                                   const struct credentials *credentials) {
+    for (;;) {
+        struct clients_answer answer = check_lock(clients, login);
+        struct turn *turn;
+        if (answer.verdict != CLIENTS_ALLOWED || is_in(clients, clients->right, credentials))
+            return answer;
+        if (is_in(clients, clients->wrong, credentials))
+            return fail(clients, login, credentials);
+        switch (
+            turns_begin(&clients->turns, &credentials->key, login->address, login->cancel, &turn)) {
+        case TURNS_SHARED:
+            continue;
+        case TURNS_BEGINS:
+            answer = take_turn(clients, login, credentials);
+            turns_end(&clients->turns, turn);
+            return answer;
+        case TURNS_GONE:
+            return (struct clients_answer){CLIENTS_GONE, 0};
+        case TURNS_FULL:
+        case TURNS_NO_MEMORY:
+            return too_many(clients);
+        }
+    }
+}
+
+struct clients_answer clients_allow(struct clients *clients, const struct clients_login *login,
+                                    char *user, size_t size) {
+    struct credentials credentials;
+    struct clients_answer answer = {CLIENTS_REFUSED, 0};
     clients_look(clients);
     if (size)
         *user = '\0';
-    bool allowed = false;
-    if (authorization_header.at && read_basic(clients, authorization_header, &login)) {
-        allowed = is_remembered(clients, &login);
-        if (!allowed) {
-            begin_hashing(clients);
-            /* A client opens many connections at once, and one check serves them all. */
-            allowed = is_remembered(clients, &login) || check(clients, &login);
-            end_hashing(clients);
-        }
-        if (allowed)
-            text_copy(text_of(login.user), user, size);
+    if (login->authorization.at && read_basic(clients, login->authorization, &credentials)) {
+        answer = allow(clients, login, &credentials);
+        if (answer.verdict == CLIENTS_ALLOWED)
+            text_copy(text_of(credentials.user), user, size);
     }
-    OPENSSL_cleanse(&login, sizeof login);
-    return allowed;
+    OPENSSL_cleanse(&credentials, sizeof credentials);
+    return answer;
 }
 
 /* ---- without waiting ---- */
@@ -272,18 +337,32 @@ static bool has_looked(struct clients *clients) {
            !atomic_compare_exchange_strong(&clients->claimed_ms, &claimed, now);
 }
 
-enum clients_verdict clients_known(struct clients *clients, struct text authorization_header,
-                                   char *user, size_t size) {
-    struct login login;
-    enum clients_verdict verdict = CLIENTS_MUST_CHECK;
+/* The same as allow(), as far as it is known. */
+static struct clients_answer look_up(struct clients *clients, const struct clients_login *login,
+                                     const struct credentials *credentials) {
+    struct clients_answer answer = check_lock(clients, login);
+    if (answer.verdict != CLIENTS_ALLOWED)
+        return answer;
+    bool is_current = has_looked(clients);
+    if (is_current && is_in(clients, clients->right, credentials))
+        return answer;
+    if (is_current && !is_in(clients, clients->wrong, credentials) &&
+        turns_are_full(&clients->turns, &credentials->key, login->address))
+        return too_many(clients);
+    return (struct clients_answer){CLIENTS_MUST_CHECK, 0};
+}
+
+struct clients_answer clients_known(struct clients *clients, const struct clients_login *login,
+                                    char *user, size_t size) {
+    struct credentials credentials;
+    struct clients_answer answer = {CLIENTS_REFUSED, 0};
     if (size)
         *user = '\0';
-    if (!authorization_header.at || !read_basic(clients, authorization_header, &login)) {
-        verdict = CLIENTS_REFUSED;
-    } else if (has_looked(clients) && is_remembered(clients, &login)) {
-        verdict = CLIENTS_ALLOWED;
-        text_copy(text_of(login.user), user, size);
+    if (login->authorization.at && read_basic(clients, login->authorization, &credentials)) {
+        answer = look_up(clients, login, &credentials);
+        if (answer.verdict == CLIENTS_ALLOWED)
+            text_copy(text_of(credentials.user), user, size);
     }
-    OPENSSL_cleanse(&login, sizeof login);
-    return verdict;
+    OPENSSL_cleanse(&credentials, sizeof credentials);
+    return answer;
 }

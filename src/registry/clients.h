@@ -4,9 +4,11 @@
  * Every hash that libcrypt knows is accepted (bcrypt, as `htpasswd -B` writes it, is recommended).
  * A plain-text password is refused. The file is read again when it changes. If it has become
  * unreadable or wrong, that is logged, and the users known before stay. A successful check is
- * remembered for a minute under a keyed hash, so that an image's many requests cost one bcrypt; a
- * user that does not exist costs as much time as one that does. At most as many hashes are computed
- * at once as there are processors.
+ * remembered for a minute under a keyed hash, so that an image's many requests cost one bcrypt, and
+ * a failed one for ten seconds. A user that does not exist costs as much time as one that does. At
+ * most as many hashes are computed at once as there are processors, and a bounded number of logins
+ * waits for its turn (turns.h). A client address with too many failed logins is locked out for a
+ * while (failures.h). Each failed login is logged with its user and address.
  *
  * A changed file counts for every request that comes later than three seconds after the change.
  *
@@ -18,8 +20,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "base/cancel.h"
 #include "base/error.h"
 #include "base/text.h"
+#include "http/http.h"
 
 struct clients;
 
@@ -34,28 +38,44 @@ struct clients_limits {
 struct clients_limits clients_limits_default(void);
 
 /* ERROR_INVALID names the file, the line, and the right form. */
-struct clients *clients_new(const char *htpasswd_file, struct error *error);
+struct clients *clients_new(const char *htpasswd_file, const struct clients_limits *limits,
+                            struct error *error);
 void clients_free(struct clients *clients); /* NULL is allowed */
 
-/* Whether the value of an Authorization field (at == NULL: there was none) is Basic with a known
- * user and the right password. `user` gets the name, or "" when refused. May take the time of a
- * password hash. */
-bool clients_allow(struct clients *clients, struct text authorization_header, char *user,
-                   size_t size);
+struct clients_login {
+    struct text authorization;          /* the field's value; at == NULL: there is none */
+    const char *client;                 /* for the log: "1.2.3.4:567" */
+    const struct http_address *address; /* NULL: the client is never locked out */
+    const struct cancel *cancel;        /* whether the client still waits; NULL: it does */
+};
 
 enum clients_verdict {
-    CLIENTS_ALLOWED,   /* *user is the name */
-    CLIENTS_REFUSED,   /* no credentials, or malformed ones */
-    CLIENTS_MUST_CHECK /* only clients_allow() can tell */
+    CLIENTS_ALLOWED,
+    CLIENTS_REFUSED,    /* no credentials, malformed or wrong ones */
+    CLIENTS_MUST_CHECK, /* only clients_allow() can tell */
+    CLIENTS_LOCKED_OUT, /* too many failed logins from this address */
+    CLIENTS_TOO_MANY,   /* too many logins wait */
+    CLIENTS_GONE        /* the client has left */
 };
+
+struct clients_answer {
+    enum clients_verdict verdict;
+    int retry_after_s; /* LOCKED_OUT, TOO_MANY */
+};
+
+/* Whether the Authorization field is Basic with a known user and the right password. `user` gets
+ * the name, or "" unless it is allowed. May take the time of a password hash, and wait for the turn
+ * to compute it; never CLIENTS_MUST_CHECK. */
+struct clients_answer clients_allow(struct clients *clients, const struct clients_login *login,
+                                    char *user, size_t size);
 
 /* The same for a thread that must not wait, from memory alone: it makes no system call and does not
  * allocate, and no lock that it takes is held over I/O or a hash. A wrong password and an unknown
  * user are CLIENTS_MUST_CHECK, and cost the same. So is, once a second, one request, whose
  * clients_allow() then checks the file, and every request when nobody has checked it for three
  * seconds; unless clients_look() is called each second. */
-enum clients_verdict clients_known(struct clients *clients, struct text authorization_header,
-                                   char *user, size_t size);
+struct clients_answer clients_known(struct clients *clients, const struct clients_login *login,
+                                    char *user, size_t size);
 
 /* Checks whether the file has changed, if nobody has for a second. May wait for the disk.
  * clients_allow() begins with it. */

@@ -87,10 +87,10 @@ bool htpasswd_changed(const char *file, const struct htpasswd *htpasswd) {
            now.st_ctim.tv_sec != old->st_ctim.tv_sec || now.st_ctim.tv_nsec != old->st_ctim.tv_nsec;
 }
 
-bool htpasswd_find(const struct htpasswd *htpasswd, const char *name,
+bool htpasswd_find(const struct htpasswd *htpasswd, const char *name, uint64_t stand_in,
                    char hash[static HTPASSWD_HASH_SIZE]) {
     bool known = false;
-    size_t found = 0; /* the first user's hash stands in for an unknown one's */
+    size_t found = htpasswd->count ? (size_t)(stand_in % htpasswd->count) : 0;
     for (size_t i = 0; i < htpasswd->count; i++) {
         if (strcmp(htpasswd->users[i].name, name) == 0 && !known) {
             known = true;

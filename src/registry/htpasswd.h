@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/stat.h>
 #include "base/error.h"
 
@@ -27,9 +28,10 @@ void htpasswd_finish(struct htpasswd *htpasswd);
 bool htpasswd_changed(const char *file, const struct htpasswd *htpasswd);
 
 /* The user's hash (the first, if the name is there twice). False: the user is unknown, and `hash`
- * is another user's, so that checking it takes the same time; "" when there are no users at all.
- * The search takes the same time for every name. */
-bool htpasswd_find(const struct htpasswd *htpasswd, const char *name,
+ * is that of another user, whom `stand_in` chooses, so that checking it takes as much time; "" when
+ * there are no users at all. The same name has to come with the same secret `stand_in`, because the
+ * hashes of a file may cost differently. The search takes the same time for every name. */
+bool htpasswd_find(const struct htpasswd *htpasswd, const char *name, uint64_t stand_in,
                    char hash[static HTPASSWD_HASH_SIZE]);
 
 #endif

@@ -21,9 +21,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     for (size_t i = 0; i < htpasswd.count && i < 100; i++) {
         const struct htpasswd_user *user = &htpasswd.users[i];
         MUST(*user->name && strlen(user->name) <= HTPASSWD_NAME_LIMIT);
-        MUST(htpasswd_find(&htpasswd, user->name, hash) && *hash);
+        MUST(htpasswd_find(&htpasswd, user->name, i, hash) && *hash);
     }
-    MUST(!htpasswd_find(&htpasswd, "no:such:user", hash));
+    MUST(!htpasswd_find(&htpasswd, "no:such:user", length, hash));
     htpasswd_finish(&htpasswd);
     return 0;
 }

@@ -8,7 +8,9 @@
 #include <cmocka.h>
 
 #include <crypt.h>
+#include <openssl/evp.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +18,7 @@
 #include "base/buffer.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "registry/clients.h"
 #include "registry/htpasswd.h"
 
@@ -25,6 +28,7 @@ static char file[] = "/tmp/tarn-htpasswd-XXXXXX";
 
 static _Atomic int64_t later_ms;     /* added to the clock */
 static _Atomic unsigned hashes_made; /* how often a hash was computed */
+static atomic_bool hashing_is_held;  /* every hash waits until it is false */
 
 int64_t __real_clock_ms(void);
 int64_t __wrap_clock_ms(void);
@@ -36,6 +40,8 @@ char *__real_crypt_rn(const char *phrase, const char *setting, void *data, int s
 char *__wrap_crypt_rn(const char *phrase, const char *setting, void *data, int size);
 char *__wrap_crypt_rn(const char *phrase, const char *setting, void *data, int size) {
     hashes_made++;
+    while (hashing_is_held)
+        usleep(1000);
     return __real_crypt_rn(phrase, setting, data, size);
 }
 
@@ -88,20 +94,53 @@ static void write_text(const char *text) {
     fclose(out);
 }
 
+static struct clients_limits limits; /* of the next clients; every test finds the defaults */
+
+static int begin_test(void **state) {
+    (void)state;
+    limits = clients_limits_default();
+    later_ms = 0; /* a condition waits by the real clock */
+    return 0;
+}
+
 static struct clients *clients_of(const char *text) {
     struct error error = {0};
     write_text(text);
-    struct clients *clients = clients_new(file, &error);
+    struct clients *clients = clients_new(file, &limits, &error);
     if (!clients)
         fail_msg("refused: %s", error.text);
     return clients;
 }
 
-static bool allow(struct clients *clients, const char *header) {
+static enum clients_verdict allow_login(struct clients *clients,
+                                        const struct clients_login *login) {
     char user[64];
-    bool allowed = clients_allow(clients, text_of(header), user, sizeof user);
-    assert_true(allowed == (*user != '\0'));
-    return allowed;
+    struct clients_answer answer = clients_allow(clients, login, user, sizeof user);
+    assert_true((answer.verdict == CLIENTS_ALLOWED) == (*user != '\0'));
+    bool comes_again = answer.verdict == CLIENTS_LOCKED_OUT || answer.verdict == CLIENTS_TOO_MANY;
+    assert_true(comes_again == (answer.retry_after_s > 0));
+    return answer.verdict;
+}
+
+static struct clients_login login_of(const char *header) {
+    return (struct clients_login){.authorization = text_of(header), .client = "unix"};
+}
+
+static bool allow(struct clients *clients, const char *header) {
+    const struct clients_login login = login_of(header);
+    enum clients_verdict verdict = allow_login(clients, &login);
+    assert_true(verdict == CLIENTS_ALLOWED || verdict == CLIENTS_REFUSED);
+    return verdict == CLIENTS_ALLOWED;
+}
+
+/* The same from the address 10.0.0.`last`. */
+static enum clients_verdict allow_from(struct clients *clients, unsigned char last,
+                                       const char *header) {
+    const struct http_address address = {{[10] = 0xff, 0xff, 10, 0, 0, last}};
+    struct clients_login login = login_of(header);
+    login.address = &address;
+    login.client = "10.0.0.x:1";
+    return allow_login(clients, &login);
 }
 
 #define ANN_SESAME "Basic YW5uOnNlc2FtZQ==" /* ann:sesame */
@@ -117,7 +156,8 @@ static void test_the_right_password_and_no_other_is_let_in(void **state) {
     append_user(&text, "bob", "a:b", "$6$", 1000);
     struct clients *clients = clients_of(text.bytes);
     char user[64];
-    assert_true(clients_allow(clients, text_of(ANN_SESAME), user, sizeof user));
+    const struct clients_login right = login_of(ANN_SESAME);
+    assert_int_equal(clients_allow(clients, &right, user, sizeof user).verdict, CLIENTS_ALLOWED);
     assert_string_equal(user, "ann");
     for (int i = 0; i < 3; i++) { /* also after the right password is remembered */
         assert_true(allow(clients, ANN_SESAME));
@@ -150,7 +190,8 @@ static void test_malformed_credentials_are_refused(void **state) {
                                           "Basic YW5uOg=="};        /* an empty password */
     for (size_t i = 0; i < sizeof headers / sizeof *headers; i++)
         assert_false(allow(clients, headers[i]));
-    assert_false(clients_allow(clients, (struct text){NULL, 0}, NULL, 0));
+    const struct clients_login none = login_of(NULL);
+    assert_int_equal(clients_allow(clients, &none, NULL, 0).verdict, CLIENTS_REFUSED);
 
     cleanup_buffer struct buffer longest = {0};
     buffer_append_string(&longest, "Basic ");
@@ -176,13 +217,13 @@ static void test_only_hashes_may_stand_in_the_file(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct error error = {0};
         write_text(cases[i].text);
-        assert_null(clients_new(file, &error));
+        assert_null(clients_new(file, &limits, &error));
         assert_int_equal(error.kind, ERROR_INVALID);
         if (!strstr(error.text, cases[i].told) || !strstr(error.text, file))
             fail_msg("%s", error.text);
     }
     struct error error = {0};
-    assert_null(clients_new("/not/there", &error));
+    assert_null(clients_new("/not/there", &limits, &error));
     assert_int_equal(error.kind, ERROR_NOT_FOUND);
 
     struct clients *clients = clients_of(""); /* nobody may read */
@@ -240,6 +281,7 @@ static void test_an_unknown_user_costs_as_much_as_a_wrong_password(void **state)
         assert_int_equal(hashes_made - before, 1);
         assert_false(allow(clients, EVE_SESAME));
         assert_int_equal(hashes_made - before, 2);
+        later_ms += 10000; /* until then both are remembered, and cost none */
     }
     clients_free(clients);
 }
@@ -249,7 +291,8 @@ static void test_an_unknown_user_costs_as_much_as_a_wrong_password(void **state)
 static enum clients_verdict known(struct clients *clients, const char *header) {
     char user[64];
     forbidden = true;
-    enum clients_verdict verdict = clients_known(clients, text_of(header), user, sizeof user);
+    const struct clients_login login = login_of(header);
+    enum clients_verdict verdict = clients_known(clients, &login, user, sizeof user).verdict;
     forbidden = false;
     assert_true((verdict == CLIENTS_ALLOWED) == (*user != '\0'));
     return verdict;
@@ -266,11 +309,11 @@ static void test_a_remembered_password_is_known_without_a_hash_or_a_look_at_the_
     assert_int_equal(known(clients, ANN_WRONG), CLIENTS_MUST_CHECK);
     assert_int_equal(known(clients, EVE_SESAME), CLIENTS_MUST_CHECK);
     assert_int_equal(known(clients, "Basic YW5u"), CLIENTS_REFUSED);
-    assert_int_equal(clients_known(clients, (struct text){NULL, 0}, NULL, 0), CLIENTS_REFUSED);
+    assert_int_equal(known(clients, NULL), CLIENTS_REFUSED);
     assert_int_equal(hashes_made, before);
     assert_true(allow(clients, ANN_SESAME));
-    assert_int_equal(clients_known(clients, text_of(ANN_SESAME), user, sizeof user),
-                     CLIENTS_ALLOWED);
+    const struct clients_login right = login_of(ANN_SESAME);
+    assert_int_equal(clients_known(clients, &right, user, sizeof user).verdict, CLIENTS_ALLOWED);
     assert_string_equal(user, "ann");
     assert_int_equal(known(clients, ANN_WRONG), CLIENTS_MUST_CHECK);
     for (int i = 0; i < 70; i++) { /* the check holds for a minute */
@@ -342,8 +385,278 @@ static void test_many_threads_ask_at_once(void **state) {
     clients_free(clients);
 }
 
+/* ---- failed logins ---- */
+
+/* "Basic …" of ann and a wrong password, another one for each number. */
+static void wrong_login(unsigned number, char out[static 64]) {
+    char plain[32], coded[48];
+    int length = snprintf(plain, sizeof plain, "ann:wrong-%08u", number);
+    EVP_EncodeBlock((unsigned char *)coded, (const unsigned char *)plain, length);
+    snprintf(out, 64, "Basic %s", coded);
+}
+
+static struct clients *clients_with_ann(void) {
+    cleanup_buffer struct buffer text = {0};
+    append_user(&text, "ann", "sesame", "$2y$", 4);
+    return clients_of(text.bytes);
+}
+
+static void test_a_failed_login_costs_no_second_hash_for_some_seconds(void **state) {
+    (void)state;
+    struct clients *clients = clients_with_ann();
+    unsigned before = hashes_made;
+    for (int i = 0; i < 50; i++)
+        assert_false(allow(clients, ANN_WRONG));
+    assert_int_equal(hashes_made - before, 1);
+    later_ms += 10000;
+    assert_false(allow(clients, ANN_WRONG));
+    assert_int_equal(hashes_made - before, 2);
+    clients_free(clients);
+}
+
+static void test_a_new_password_is_right_although_it_was_wrong_a_moment_ago(void **state) {
+    (void)state;
+    cleanup_buffer struct buffer first = {0}, second = {0};
+    append_user(&first, "ann", "another", "$2y$", 4);
+    append_user(&second, "ann", "sesame", "$2y$", 4);
+    struct clients *clients = clients_of(first.bytes);
+    assert_false(allow(clients, ANN_SESAME));
+    write_text(second.bytes);
+    let_a_second_pass();
+    assert_true(allow(clients, ANN_SESAME));
+    clients_free(clients);
+}
+
+static void test_an_address_with_too_many_failures_is_locked_out_for_a_while(void **state) {
+    (void)state;
+    char wrong[64];
+    struct clients *clients = clients_with_ann();
+    assert_int_equal(allow_from(clients, 1, ANN_SESAME), CLIENTS_ALLOWED);
+    for (unsigned i = 0; i < 10; i++) { /* the same one counts again */
+        assert_int_equal(allow_from(clients, 1, ANN_SESAME), CLIENTS_ALLOWED);
+        assert_int_equal(allow_from(clients, 1, "Basic YW5u"), CLIENTS_REFUSED); /* malformed */
+        wrong_login(i / 2, wrong);
+        assert_int_equal(allow_from(clients, 1, wrong), CLIENTS_REFUSED);
+    }
+    unsigned before = hashes_made;
+    wrong_login(99, wrong);
+    assert_int_equal(allow_from(clients, 1, wrong), CLIENTS_LOCKED_OUT);
+    assert_int_equal(allow_from(clients, 1, ANN_SESAME), CLIENTS_LOCKED_OUT); /* no oracle */
+    assert_int_equal(hashes_made, before);
+    assert_int_equal(allow_from(clients, 2, ANN_SESAME), CLIENTS_ALLOWED);
+    assert_int_equal(allow_from(clients, 2, wrong), CLIENTS_REFUSED);
+    assert_true(allow(clients, ANN_SESAME)); /* by the Unix socket */
+    later_ms += limits.within_ms - 1000;
+    assert_int_equal(allow_from(clients, 1, ANN_SESAME), CLIENTS_LOCKED_OUT);
+    later_ms += 1000;
+    assert_int_equal(allow_from(clients, 1, ANN_SESAME), CLIENTS_ALLOWED);
+    assert_int_equal(allow_from(clients, 1, wrong), CLIENTS_REFUSED);
+    clients_free(clients);
+}
+
+static void test_a_loop_knows_who_is_locked_out(void **state) {
+    (void)state;
+    limits.failures = 1;
+    struct clients *clients = clients_with_ann();
+    const struct http_address address = {{[10] = 0xff, 0xff, 10, 0, 0, 1}};
+    struct clients_login login = login_of(ANN_SESAME);
+    login.address = &address;
+    assert_int_equal(allow_from(clients, 1, ANN_WRONG), CLIENTS_REFUSED);
+    forbidden = true;
+    struct clients_answer answer = clients_known(clients, &login, NULL, 0);
+    forbidden = false;
+    assert_int_equal(answer.verdict, CLIENTS_LOCKED_OUT);
+    assert_in_range(answer.retry_after_s, 50, 60);
+    clients_free(clients);
+}
+
+static void test_failures_that_are_long_ago_do_not_count(void **state) {
+    (void)state;
+    limits.failures = 3;
+    struct clients *clients = clients_with_ann();
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(allow_from(clients, 1, ANN_WRONG), CLIENTS_REFUSED);
+        assert_int_equal(allow_from(clients, 1, ANN_WRONG), CLIENTS_REFUSED);
+        later_ms += limits.within_ms;
+    }
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(allow_from(clients, 1, ANN_WRONG), CLIENTS_REFUSED);
+    assert_int_equal(allow_from(clients, 1, ANN_WRONG), CLIENTS_LOCKED_OUT);
+    clients_free(clients);
+}
+
+/* One login on a thread. */
+struct attempt {
+    struct clients *clients;
+    unsigned char from;
+    char header[64];
+    atomic_bool leaves; /* its client has left */
+    enum clients_verdict verdict;
+    pthread_t thread;
+};
+
+static bool is_there(void *context) {
+    const struct attempt *attempt = context;
+    return !attempt->leaves;
+}
+
+static void *attempt_login(void *context) {
+    struct attempt *attempt = context;
+    const struct http_address address = {{[10] = 0xff, 0xff, 10, 0, 0, attempt->from}};
+    const struct cancel cancel = {.is_wanted = is_there, .context = attempt};
+    const struct clients_login login = {.authorization = text_of(attempt->header),
+                                        .client = "10.0.0.x:1",
+                                        .address = &address,
+                                        .cancel = &cancel};
+    char user[64];
+    attempt->verdict = clients_allow(attempt->clients, &login, user, sizeof user).verdict;
+    return NULL;
+}
+
+static void begin_attempt(struct attempt *attempt, struct clients *clients, unsigned char from,
+                          const char *header) {
+    attempt->clients = clients;
+    attempt->from = from;
+    if (attempt->header != header)
+        snprintf(attempt->header, sizeof attempt->header, "%s", header);
+    assert_int_equal(pthread_create(&attempt->thread, NULL, attempt_login, attempt), 0);
+}
+
+static enum clients_verdict end_attempt(struct attempt *attempt) {
+    pthread_join(attempt->thread, NULL);
+    return attempt->verdict;
+}
+
+/* As many hashes as there are processors, each of another wrong password from the address 10.0.0.1.
+ */
+static unsigned occupy_processors(struct clients *clients, struct attempt attempts[static 64]) {
+    unsigned count = (unsigned)sysconf(_SC_NPROCESSORS_ONLN), before = hashes_made;
+    assert_in_range(count, 1, 64);
+    hashing_is_held = true;
+    for (unsigned i = 0; i < count; i++) {
+        wrong_login(i, attempts[i].header);
+        begin_attempt(&attempts[i], clients, 1, attempts[i].header);
+    }
+    while (hashes_made - before < count)
+        usleep(1000);
+    return count;
+}
+
+/* Waits until a login from this address would be one too many. */
+static void wait_until_full(struct clients *clients, unsigned char from) {
+    const struct http_address address = {{[10] = 0xff, 0xff, 10, 0, 0, from}};
+    struct clients_login login = login_of("Basic YW5uOm5vdGhpbmc=");
+    login.address = &address;
+    do {
+        usleep(1000);
+        clients_look(clients);
+    } while (clients_known(clients, &login, NULL, 0).verdict != CLIENTS_TOO_MANY);
+}
+
+static void test_a_bounded_number_of_logins_waits_and_one_address_leaves_room(void **state) {
+    (void)state;
+    static struct attempt running[64], waiting[8], other;
+    limits.failures = 1000;
+    limits.waiting = 4;
+    struct clients *clients = clients_with_ann();
+    unsigned count = occupy_processors(clients, running), before = hashes_made;
+    for (unsigned i = 0; i < 3; i++) { /* half, and one more */
+        wrong_login(100 + i, waiting[i].header);
+        begin_attempt(&waiting[i], clients, 1, waiting[i].header);
+    }
+    wait_until_full(clients, 1);
+    for (unsigned i = 0; i < 5; i++) { /* at once, and without a hash */
+        char wrong[64];
+        wrong_login(200 + i, wrong);
+        assert_int_equal(allow_from(clients, 1, wrong), CLIENTS_TOO_MANY);
+    }
+    begin_attempt(&other, clients, 2, ANN_SESAME); /* another address still has a place */
+    wait_until_full(clients, 3);
+    assert_int_equal(hashes_made, before);
+    hashing_is_held = false;
+    assert_int_equal(end_attempt(&other), CLIENTS_ALLOWED);
+    for (unsigned i = 0; i < count; i++)
+        assert_int_equal(end_attempt(&running[i]), CLIENTS_REFUSED);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(end_attempt(&waiting[i]), CLIENTS_REFUSED);
+    clients_free(clients);
+}
+
+static void test_a_client_that_has_left_costs_no_hash(void **state) {
+    (void)state;
+    static struct attempt running[64], gone;
+    limits.failures = 1000;
+    limits.waiting = 1;
+    struct clients *clients = clients_with_ann();
+    unsigned count = occupy_processors(clients, running), before = hashes_made;
+    wrong_login(100, gone.header);
+    begin_attempt(&gone, clients, 2, gone.header);
+    wait_until_full(clients, 3);
+    gone.leaves = true;
+    assert_int_equal(end_attempt(&gone), CLIENTS_GONE);
+    hashing_is_held = false;
+    for (unsigned i = 0; i < count; i++)
+        end_attempt(&running[i]);
+    assert_int_equal(hashes_made, before);
+    clients_free(clients);
+}
+
+static void test_the_same_login_of_many_requests_takes_one_turn(void **state) {
+    (void)state;
+    enum { CROWD = 20 };
+    static struct attempt running[64], crowd[CROWD];
+    limits.failures = 1000;
+    limits.waiting = 1;
+    struct clients *clients = clients_with_ann();
+    unsigned count = occupy_processors(clients, running), before = hashes_made;
+    for (unsigned i = 0; i < CROWD; i++)
+        begin_attempt(&crowd[i], clients, (unsigned char)(i + 2), ANN_SESAME);
+    wait_until_full(clients, 250);
+    hashing_is_held = false;
+    for (unsigned i = 0; i < CROWD; i++)
+        assert_int_equal(end_attempt(&crowd[i]), CLIENTS_ALLOWED);
+    for (unsigned i = 0; i < count; i++)
+        end_attempt(&running[i]);
+    assert_int_equal(hashes_made - before, 1);
+    clients_free(clients);
+}
+
+/* The hashes of one file may cost differently. */
+static void test_the_time_of_a_login_does_not_tell_who_is_a_user(void **state) {
+    (void)state;
+    static const struct htpasswd_user users[] = {{"ann", "cheap"}, {"bob", "dear"}};
+    const struct htpasswd htpasswd = {.users = (struct htpasswd_user *)users, .count = 2};
+    char hash[HTPASSWD_HASH_SIZE];
+    for (uint64_t secret = 0; secret < 8; secret++) {
+        assert_false(htpasswd_find(&htpasswd, "eve", secret, hash));
+        assert_string_equal(hash, users[secret % 2].hash);
+        assert_true(htpasswd_find(&htpasswd, "bob", secret, hash));
+        assert_string_equal(hash, "dear");
+    }
+    assert_false(htpasswd_find(&(struct htpasswd){0}, "eve", 7, hash));
+    assert_string_equal(hash, "");
+}
+
+static void test_the_table_of_addresses_is_bounded(void **state) {
+    (void)state;
+    limits.failures = 2;
+    struct clients *clients = clients_with_ann();
+    struct http_address address = {{0}};
+    struct clients_login login = login_of(ANN_WRONG);
+    login.address = &address;
+    assert_int_equal(allow_from(clients, 1, ANN_WRONG), CLIENTS_REFUSED);
+    assert_int_equal(allow_from(clients, 1, ANN_WRONG), CLIENTS_REFUSED);
+    for (unsigned i = 0; i < 50000; i++) { /* one failure each, by more than there are entries */
+        memcpy(address.bytes, &i, sizeof i);
+        assert_int_equal(allow_login(clients, &login), CLIENTS_REFUSED);
+    }
+    assert_int_equal(allow_from(clients, 1, ANN_SESAME), CLIENTS_LOCKED_OUT);
+    clients_free(clients);
+}
+
 static int make_file(void **state) {
     (void)state;
+    log_configure(LOG_ERROR, LOG_TEXT);
     int fd = mkstemp(file);
     return fd < 0 ? -1 : close(fd);
 }
@@ -355,16 +668,31 @@ static int remove_file(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_the_right_password_and_no_other_is_let_in),
-        cmocka_unit_test(test_malformed_credentials_are_refused),
-        cmocka_unit_test(test_only_hashes_may_stand_in_the_file),
-        cmocka_unit_test(test_the_file_is_read_again_when_it_changes),
-        cmocka_unit_test(test_a_right_password_costs_one_hash),
-        cmocka_unit_test(test_an_unknown_user_costs_as_much_as_a_wrong_password),
-        cmocka_unit_test(test_a_remembered_password_is_known_without_a_hash_or_a_look_at_the_file),
-        cmocka_unit_test(test_one_request_a_second_is_left_to_look_at_the_file),
-        cmocka_unit_test(test_a_changed_file_is_heeded_without_waiting_too),
-        cmocka_unit_test(test_many_threads_ask_at_once),
+        cmocka_unit_test_setup(test_the_right_password_and_no_other_is_let_in, begin_test),
+        cmocka_unit_test_setup(test_malformed_credentials_are_refused, begin_test),
+        cmocka_unit_test_setup(test_only_hashes_may_stand_in_the_file, begin_test),
+        cmocka_unit_test_setup(test_the_file_is_read_again_when_it_changes, begin_test),
+        cmocka_unit_test_setup(test_a_right_password_costs_one_hash, begin_test),
+        cmocka_unit_test_setup(test_an_unknown_user_costs_as_much_as_a_wrong_password, begin_test),
+        cmocka_unit_test_setup(
+            test_a_remembered_password_is_known_without_a_hash_or_a_look_at_the_file, begin_test),
+        cmocka_unit_test_setup(test_one_request_a_second_is_left_to_look_at_the_file, begin_test),
+        cmocka_unit_test_setup(test_a_changed_file_is_heeded_without_waiting_too, begin_test),
+        cmocka_unit_test_setup(test_many_threads_ask_at_once, begin_test),
+        cmocka_unit_test_setup(test_a_failed_login_costs_no_second_hash_for_some_seconds,
+                               begin_test),
+        cmocka_unit_test_setup(test_a_new_password_is_right_although_it_was_wrong_a_moment_ago,
+                               begin_test),
+        cmocka_unit_test_setup(test_an_address_with_too_many_failures_is_locked_out_for_a_while,
+                               begin_test),
+        cmocka_unit_test_setup(test_a_loop_knows_who_is_locked_out, begin_test),
+        cmocka_unit_test_setup(test_failures_that_are_long_ago_do_not_count, begin_test),
+        cmocka_unit_test_setup(test_a_bounded_number_of_logins_waits_and_one_address_leaves_room,
+                               begin_test),
+        cmocka_unit_test_setup(test_a_client_that_has_left_costs_no_hash, begin_test),
+        cmocka_unit_test_setup(test_the_same_login_of_many_requests_takes_one_turn, begin_test),
+        cmocka_unit_test_setup(test_the_time_of_a_login_does_not_tell_who_is_a_user, begin_test),
+        cmocka_unit_test_setup(test_the_table_of_addresses_is_bounded, begin_test),
     };
     return cmocka_run_group_tests(tests, make_file, remove_file);
 }

@@ -1,0 +1,74 @@
+/* The failed logins of each client address. */
+#include "registry/failures.h"
+
+#include <string.h>
+#include "base/clock.h"
+
+void failures_init(struct failures *failures, unsigned most, int64_t within_ms,
+                   const struct siphash_key *key) {
+    failures->most = most;
+    failures->within_ms = within_ms;
+    failures->key = *key;
+    atomic_init(&failures->locked_until_ms, 0);
+    lock_init(&failures->table_lock);
+}
+
+void failures_finish(struct failures *failures) {
+    lock_finish(&failures->table_lock);
+}
+
+static struct siphash_tag tag_of(const struct failures *failures,
+                                 const struct http_address *address) {
+    return siphash_tag_of(&failures->key, address->bytes, sizeof address->bytes);
+}
+
+/* NULL: the address has no entry that counts. */
+static struct failures_entry *find(struct failures *failures, const struct siphash_tag *tag,
+                                   int64_t now) REQUIRES(failures->table_lock) {
+    struct failures_entry *set = failures->table[tag->parts[0] % FAILURES_SETS];
+    for (int i = 0; i < FAILURES_WAYS; i++)
+        if (now < set[i].until_ms && memcmp(&set[i].address, tag, sizeof *tag) == 0)
+            return &set[i];
+    return NULL;
+}
+
+static struct failures_entry *add(struct failures *failures, const struct siphash_tag *tag,
+                                  int64_t now) REQUIRES(failures->table_lock) {
+    struct failures_entry *set = failures->table[tag->parts[0] % FAILURES_SETS], *chosen = set;
+    for (int i = 0; i < FAILURES_WAYS && now < chosen->until_ms; i++)
+        if (now >= set[i].until_ms || set[i].count < chosen->count)
+            chosen = &set[i];
+    *chosen = (struct failures_entry){.address = *tag, .until_ms = now + failures->within_ms};
+    return chosen;
+}
+
+int64_t failures_locked_ms(struct failures *failures, const struct http_address *address) {
+    int64_t now = clock_ms();
+    if (!address || now >= atomic_load(&failures->locked_until_ms))
+        return 0;
+    struct siphash_tag tag = tag_of(failures, address);
+    lock_acquire(&failures->table_lock);
+    const struct failures_entry *entry = find(failures, &tag, now);
+    int64_t left_ms = entry && entry->count >= failures->most ? entry->until_ms - now : 0;
+    lock_release(&failures->table_lock);
+    return left_ms;
+}
+
+bool failures_count(struct failures *failures, const struct http_address *address) {
+    if (!address)
+        return false;
+    int64_t now = clock_ms();
+    struct siphash_tag tag = tag_of(failures, address);
+    lock_acquire(&failures->table_lock);
+    struct failures_entry *entry = find(failures, &tag, now);
+    if (!entry)
+        entry = add(failures, &tag, now);
+    bool is_locked_now = ++entry->count == failures->most;
+    if (is_locked_now) {
+        entry->until_ms = now + failures->within_ms;
+        if (entry->until_ms > atomic_load(&failures->locked_until_ms))
+            atomic_store(&failures->locked_until_ms, entry->until_ms);
+    }
+    lock_release(&failures->table_lock);
+    return is_locked_now;
+}

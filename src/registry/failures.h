@@ -1,0 +1,50 @@
+/*
+ * Counts the failed logins of each client address, and locks an address out that has had too many.
+ *
+ * When an address has had `most` failures within `within_ms`, it is locked out for `within_ms`, as
+ * fail2ban and similar programs do: until then every login from it is refused, also with a right
+ * password. If a right one were let in, somebody who is locked out could go on guessing.
+ *
+ * The table has a fixed size, and its hash is keyed. A new address takes the entry that matters
+ * least of the few that it may have: one whose time is over, else the one with the fewest failures.
+ *
+ * Threads: any. No function waits for more than a short lock.
+ */
+#ifndef REGISTRY_FAILURES_H
+#define REGISTRY_FAILURES_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/lock.h"
+#include "base/siphash.h"
+#include "http/http.h"
+
+enum { FAILURES_SETS = 1024, FAILURES_WAYS = 4 };
+
+struct failures {
+    unsigned most;
+    int64_t within_ms;
+    struct siphash_key key;
+    _Atomic int64_t locked_until_ms; /* of all addresses; before it no lock is taken to look */
+    struct lock table_lock;
+    struct failures_entry {
+        struct siphash_tag address;
+        int64_t until_ms; /* when the entry no longer counts */
+        unsigned count;
+    } table[FAILURES_SETS][FAILURES_WAYS] GUARDED_BY(table_lock);
+};
+
+/* `key` is random. */
+void failures_init(struct failures *failures, unsigned most, int64_t within_ms,
+                   const struct siphash_key *key);
+void failures_finish(struct failures *failures);
+
+/* For how many milliseconds the address is still locked out; 0: it is not. An address of NULL never
+ * is, here and below. */
+int64_t failures_locked_ms(struct failures *failures, const struct http_address *address);
+
+/* Counts a failure. True: with this one the address is locked out. */
+bool failures_count(struct failures *failures, const struct http_address *address);
+
+#endif
