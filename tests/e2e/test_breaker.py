@@ -6,6 +6,7 @@ import time
 import pytest
 
 from kit.content import MIB, digest_of, noise
+from kit.crowd import silent_registry
 from kit.processes import wait_until
 
 LAYER = noise(4 * MIB)
@@ -69,6 +70,20 @@ def test_after_failures_in_a_row_requests_fail_at_once(tarn, upstream, fails, ta
         assert int(reply["Retry-After"]) >= 1
         assert "fake.test" in reply.message
         assert reply.seconds < 1
+
+
+@pytest.mark.parametrize("scheme, reason", [("http", "no response in time"),
+                                            ("https", "no response in time"),
+                                            ("nowhere", "no such host")])
+def test_no_kind_of_silence_is_waited_for_again_and_again(start_tarn, scheme, reason):
+    with silent_registry() as url:
+        where = {"http": url, "https": url.replace("http:", "https:"),
+                 "nowhere": "http://nowhere.invalid"}[scheme]
+        tarn = start_tarn([{"host": "fake.test", "url": where, "default": True, **SILENCE}])
+        wait_until(lambda: ask_many(tarn) and tarn.metrics()[OPEN] == 1, "the breaker to open", 60)
+        assert any(is_refused(tarn.get(f"/v2/org/{number}/tags/list", timeout=60))
+                   for number in range(4))
+        assert f"[-]upstream fake.test failed: {reason}" in tarn.get("/readyz?verbose").body.decode()
 
 
 def test_people_and_monitors_see_which_upstream_is_left_alone(tarn, upstream):

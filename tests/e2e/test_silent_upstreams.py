@@ -189,3 +189,29 @@ def test_prefetching_takes_no_place_that_a_client_needs(start_tarn, upstream, ma
         assert download.status == 200
         assert download.read(len(LAYER)) == LAYER
     tarn.kill()
+
+
+def test_health_and_hits_while_every_upstream_hangs_and_workers_and_connections_are_taken(
+        start_tarn, upstream, silent):
+    upstream.image("org/app", [LAYER], tag="1")
+    hosts = [f"silent{number}.test" for number in range(10)]
+    tarn = start_tarn([
+        {"host": "fake.test", "url": upstream.url, "default": True, "tag_ttl": "1h"},
+        *({"host": host, "url": silent, **PATIENT} for host in hosts)], max_connections=2200)
+    assert tarn.manifest("org/app", "1").status == 200
+    assert tarn.blob("org/app", DIGEST).body == LAYER
+    tarn.wait_cached("org/app", DIGEST)
+    upstream.fault(".*", black_hole=True, method=None)
+    waiting = [f"/v2/{host}/a/{number}/manifests/1" for number in range(256) for host in hosts]
+    with crowd(tarn, waiting[:2048], addresses=ADDRESSES):
+        wait_until(lambda: tarn.metrics()["tarn_requests_waiting"] >= 2048, "every worker waits", 60)
+        with crowd(tarn, waiting[2048:], addresses=ADDRESSES):
+            wait_until(lambda: tarn.metrics()["tarn_client_connections"] >= 2200,
+                       "every connection is taken", 60)
+            for _ in range(20):
+                for path in ("/livez", "/readyz", "/readyz?verbose", "/metrics", "/v2/", "/"):
+                    assert tarn.get(path).status == 200, path
+                for method in ("GET", "HEAD"):
+                    assert tarn.manifest("org/app", "1", method=method).status == 200
+                assert tarn.blob("org/app", DIGEST, method="HEAD").status == 200
+    tarn.kill()
