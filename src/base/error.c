@@ -40,6 +40,8 @@ bool error_set_errno(struct error *error, int errno_value, const char *format, .
         kind = ERROR_NO_SPACE;
     else if (errno_value == ENOMEM)
         kind = ERROR_MEMORY;
+    else if (errno_value == ENAMETOOLONG || errno_value == EILSEQ)
+        kind = ERROR_INVALID; /* the name is wrong, not the file system */
     va_list arguments;
     va_start(arguments, format);
     fill(error, kind, format, arguments);

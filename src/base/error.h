@@ -48,7 +48,8 @@ bool error_set(struct error *error, enum error_kind kind, const char *format, ..
     __attribute__((format(printf, 3, 4)));
 
 /* error_set() with ": " and strerror(errno_value) behind the text. ENOSPC, EDQUOT become
- * ERROR_NO_SPACE and ENOMEM becomes ERROR_MEMORY; every other errno is ERROR_IO. */
+ * ERROR_NO_SPACE, ENOMEM becomes ERROR_MEMORY, ENAMETOOLONG and EILSEQ become ERROR_INVALID; every
+ * other errno is ERROR_IO. */
 bool error_set_errno(struct error *error, int errno_value, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -22,6 +22,12 @@ static struct document *document_from(const struct digest *digest, const char *m
     return document;
 }
 
+/* What a client is told, and what the store can hold. For MEDIA_UNKNOWN the registry finds the type
+ * in the bytes. */
+static const char *media_type_from(const struct upstream_head *head) {
+    return manifest_is_media_type(text_of(head->content_type)) ? head->content_type : MEDIA_UNKNOWN;
+}
+
 /* A linked manifest from the store, or NULL. */
 static struct document *load(struct cache *cache, const struct repository *repository,
                              const struct digest *digest) {
@@ -247,12 +253,11 @@ static bool check_body(const struct asking *asking, struct body_digest *out, str
 static bool accept_manifest(struct asking *asking, struct error *error) {
     struct question *question = asking->context;
     const struct buffer *body = &asking->body;
-    const char *media_type = asking->head.content_type;
     struct body_digest named;
     if (!check_body(asking, &named, error))
         return false;
-    question->document = document_from(&named.digest, *media_type ? media_type : MEDIA_OCI_MANIFEST,
-                                       body->bytes, body->length);
+    question->document =
+        document_from(&named.digest, media_type_from(&asking->head), body->bytes, body->length);
     if (!question->document)
         return error_set(error, ERROR_MEMORY, "out of memory");
     question->document->is_schema1 = named.is_schema1;
@@ -278,8 +283,7 @@ static struct document *adopt(struct question *question, const struct digest *di
     cleanup_buffer struct buffer body = {0};
     if (!store_blob_read(question->cache->store, digest, MANIFEST_SIZE_LIMIT, &body, NULL))
         return NULL;
-    return document_from(digest, media_type[0] ? media_type : MEDIA_OCI_MANIFEST, body.bytes,
-                         body.length);
+    return document_from(digest, media_type, body.bytes, body.length);
 }
 
 /* Asks with HEAD whether a document that is here is still current. True: no GET is needed, because
@@ -301,7 +305,7 @@ static bool head_suffices(struct question *question, bool *failed, struct error 
     if (digest_equal(&head.digest, held) && question->held)
         question->document = document_keep(question->held);
     else if (!question->reference.is_digest || digest_equal(&head.digest, held))
-        question->document = adopt(question, &head.digest, head.content_type);
+        question->document = adopt(question, &head.digest, media_type_from(&head));
     question->confirmed = question->document != NULL;
     return question->document != NULL;
 }
@@ -341,7 +345,8 @@ static bool take_head(struct question *question, const struct upstream_head *hea
     if (held && digest_equal(&head->digest, &held->digest)) {
         question->document = document_keep(question->held);
         question->confirmed = true;
-    } else if (head->has_length && head->length > 0 && head->content_type[0]) {
+    } else if (head->has_length && head->length > 0 &&
+               manifest_is_media_type(text_of(head->content_type))) {
         question->document = document_new(&head->digest, head->content_type, head->length, false);
     }
     return question->document != NULL;

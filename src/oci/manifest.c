@@ -218,3 +218,26 @@ void manifest_finish(struct manifest *manifest) {
     free(manifest->descriptors);
     *manifest = (struct manifest){0};
 }
+
+/* A restricted-name of RFC 6838 §4.2. */
+static bool is_restricted_name(struct text name) {
+    for (size_t i = 0; i < name.length; i++) {
+        unsigned char c = (unsigned char)name.at[i];
+        bool alphanumeric =
+            (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+        if (!alphanumeric && (i == 0 || c == '\0' || !strchr("!#$&-^_.+", c)))
+            return false;
+    }
+    return name.length > 0;
+}
+
+bool manifest_is_media_type(struct text type) {
+    struct text parameters, subtype, top;
+    for (size_t i = 0; i < type.length; i++)
+        if (type.at[i] < 0x20 || type.at[i] > 0x7e)
+            return false;
+    if (type.length >= sizeof((struct manifest *)0)->media_type)
+        return false;
+    top = text_cut(text_trim(text_cut(type, ';', &parameters)), '/', &subtype);
+    return is_restricted_name(top) && subtype.at && is_restricted_name(subtype);
+}

@@ -11,12 +11,16 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/error.h"
+#include "base/text.h"
 #include "oci/digest.h"
 
 #define MEDIA_OCI_MANIFEST    "application/vnd.oci.image.manifest.v1+json"
 #define MEDIA_OCI_INDEX       "application/vnd.oci.image.index.v1+json"
 #define MEDIA_DOCKER_MANIFEST "application/vnd.docker.distribution.manifest.v2+json"
 #define MEDIA_DOCKER_LIST     "application/vnd.docker.distribution.manifest.list.v2+json"
+
+/* Stands for the media type of a manifest whose sender named none, or none that can be one. */
+#define MEDIA_UNKNOWN "application/octet-stream"
 
 /* The value of Accept that asks for any kind of manifest, without conversion. */
 #define MEDIA_ACCEPT_MANIFESTS                                                                     \
@@ -62,5 +66,9 @@ struct manifest {
  */
 bool manifest_parse(const void *bytes, size_t length, struct manifest *out, struct error *error);
 void manifest_finish(struct manifest *manifest); /* safe on an empty one */
+
+/* Whether `type` can be sent and stored as a media type, with or without parameters: printable
+ * ASCII, type and subtype by RFC 6838 §4.2, and short enough for struct manifest. */
+bool manifest_is_media_type(struct text type);
 
 #endif

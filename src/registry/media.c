@@ -11,7 +11,7 @@ enum { PARSED_IN_PLACE = 8 << 10 }; /* bytes that an event loop may parse */
  * type as a page or an image, so upstream's own is sent. */
 static bool is_manifest_type(const char *type) {
     struct text rest, name = text_trim(text_cut(text_of(type), ';', &rest));
-    return text_starts(name, "application/") &&
+    return manifest_is_media_type(text_of(type)) && text_starts(name, "application/") &&
            (text_ends(name, "+json") || text_ends(name, "+prettyjws") ||
             text_is(name, "application/json"));
 }
@@ -19,7 +19,7 @@ static bool is_manifest_type(const char *type) {
 /* Schema 1, which manifest_parse() does not know, has a member "fsLayers". */
 static const char *type_of_others(const struct document *document) {
     if (!memmem(document->bytes, document->length, "\"fsLayers\"", 10))
-        return "application/octet-stream";
+        return MEDIA_UNKNOWN;
     bool is_signed = memmem(document->bytes, document->length, "\"signatures\"", 12) != NULL;
     return is_signed ? DOCKER_SCHEMA_1 "+prettyjws" : DOCKER_SCHEMA_1 "+json";
 }

@@ -17,7 +17,7 @@ enum {
 void space_init(struct space *space, struct store *store, uint64_t max_size, uint64_t min_free,
                 int64_t max_age_s) {
     static const char *const reasons[UNKEPT_REASONS] = {"reason=\"too_large\"", "reason=\"full\"",
-                                                        "reason=\"failing\""};
+                                                        "reason=\"failing\"", "reason=\"unfit\""};
     *space = (struct space){
         .store = store, .max_size = max_size, .min_free = min_free, .max_age_s = max_age_s};
     lock_init(&space->evicting_lock);
@@ -251,7 +251,9 @@ void space_enforce(struct space *space, const struct cancel *cancel) {
 /* ---- what was kept and what was not ---- */
 
 enum unkept space_unkept_reason(const struct error *error) {
-    return error->kind == ERROR_NO_SPACE ? UNKEPT_FULL : UNKEPT_FAILING;
+    return error->kind == ERROR_NO_SPACE ? UNKEPT_FULL
+           : error->kind == ERROR_IO     ? UNKEPT_FAILING
+                                         : UNKEPT_UNFIT;
 }
 
 void space_record_unkept(struct space *space, enum unkept reason, uint64_t bytes,
@@ -259,6 +261,10 @@ void space_record_unkept(struct space *space, enum unkept reason, uint64_t bytes
     metric_add(space->unkept[reason], 1);
     if (reason == UNKEPT_TOO_LARGE) { /* as configured: the disk is fine */
         log_at(LOG_DEBUG, "blob passed through", LOG_STRING("reason", why->text));
+        return;
+    }
+    if (reason == UNKEPT_UNFIT) {
+        log_at(LOG_WARN, "not kept, though the disk is fine", LOG_STRING("error", why->text));
         return;
     }
     metric_set(space->degraded, 1);

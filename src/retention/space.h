@@ -30,6 +30,7 @@ enum unkept {
     UNKEPT_TOO_LARGE, /* larger than the whole cache */
     UNKEPT_FULL,      /* the disk is full, or all that is cached is pinned or in use */
     UNKEPT_FAILING,   /* the disk fails or is read-only */
+    UNKEPT_UNFIT,     /* the disk is fine: no memory, or a record that cannot be written */
     UNKEPT_REASONS
 };
 
@@ -83,7 +84,7 @@ bool space_free_after_full(struct space *space, uint64_t bytes);
 /* Counts and logs a blob or manifest of `bytes` (0: not known) that was not kept. */
 void space_record_unkept(struct space *space, enum unkept reason, uint64_t bytes,
                          const struct error *why);
-/* UNKEPT_FULL or UNKEPT_FAILING. */
+/* UNKEPT_FULL, UNKEPT_FAILING, or UNKEPT_UNFIT for an error that is not the disk's. */
 enum unkept space_unkept_reason(const struct error *error);
 /* A blob of `bytes` was kept: ends the degraded state if larger blobs would be kept too. */
 void space_record_kept(struct space *space, uint64_t bytes);

@@ -43,7 +43,8 @@ static bool is_disk_failure(const struct error *error, enum unkept *reason) {
     /* ERROR_BUSY: an earlier flight, which passes the blob through, still has the partial open. Its
      * reason was logged. */
     *reason = error->kind == ERROR_BUSY ? UNKEPT_TOO_LARGE : space_unkept_reason(error);
-    return error->kind == ERROR_NO_SPACE || error->kind == ERROR_IO || error->kind == ERROR_BUSY;
+    return error->kind == ERROR_NO_SPACE || error->kind == ERROR_IO || error->kind == ERROR_BUSY ||
+           error->kind == ERROR_INVALID;
 }
 
 /* The partial and a descriptor of our own on it; -1 with an error. */

@@ -34,10 +34,8 @@ static void test_an_errno_tells_its_kind_and_reason(void **state) {
     static const struct {
         int value;
         enum error_kind kind;
-    } cases[] = {{ENOSPC, ERROR_NO_SPACE},
-                 {EDQUOT, ERROR_NO_SPACE},
-                 {ENOMEM, ERROR_MEMORY},
-                 {EACCES, ERROR_IO}};
+    } cases[] = {{ENOSPC, ERROR_NO_SPACE}, {EDQUOT, ERROR_NO_SPACE}, {ENAMETOOLONG, ERROR_INVALID},
+                 {EILSEQ, ERROR_INVALID},  {ENOMEM, ERROR_MEMORY},   {EACCES, ERROR_IO}};
     for (size_t i = 0; i < LENGTH(cases); i++) {
         struct error error = {0};
         assert_false(error_set_errno(&error, cases[i].value, "writing %s", "x"));

@@ -284,6 +284,35 @@ static void test_an_error_may_be_ignored(void **state) {
     manifest_finish(&manifest);
 }
 
+static void test_a_media_type_is_printable_and_has_two_names(void **state) {
+    (void)state;
+    static const char *const good[] = {
+        MEDIA_OCI_MANIFEST, MEDIA_UNKNOWN, "text/html", "application/json; charset=utf-8", "a/b",
+        "x/y ;p=\"q r\""};
+    static const char *const bad[] = {"",
+                                      "application",
+                                      "/json",
+                                      "application/",
+                                      "application/\xe9+json",
+                                      "application/json; v=\xe9",
+                                      "application/a\tb",
+                                      "application/json\n",
+                                      "application/a b",
+                                      "+a/b",
+                                      "a/b/c",
+                                      "\x1b[0m/json"};
+    char longest[129];
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        assert_true(manifest_is_media_type(text_of(good[i])));
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_false(manifest_is_media_type(text_of(bad[i])));
+    assert_false(manifest_is_media_type((struct text){"a/b\0c", 5}));
+    memset(longest, 'a', sizeof longest);
+    longest[3] = '/';
+    assert_true(manifest_is_media_type((struct text){longest, 127}));
+    assert_false(manifest_is_media_type((struct text){longest, 128}));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_oci_manifest_refers_to_config_layers_and_subject),
@@ -299,6 +328,7 @@ int main(void) {
         cmocka_unit_test(test_malformed_digests_are_refused),
         cmocka_unit_test(test_texts_too_long_for_their_field_count_as_unsaid),
         cmocka_unit_test(test_hostile_sizes_are_bounded),
+        cmocka_unit_test(test_a_media_type_is_printable_and_has_two_names),
         cmocka_unit_test(test_an_error_may_be_ignored),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -219,6 +219,23 @@ static void test_a_blob_larger_than_the_cache_is_no_degraded_state(void **state)
     space_finish(&space);
 }
 
+static void test_only_the_disks_errors_are_the_disks(void **state) {
+    struct fixture *fixture = *state;
+    static const enum error_kind others[] = {ERROR_INVALID, ERROR_MEMORY, ERROR_CORRUPT,
+                                             ERROR_NOT_FOUND};
+    struct space space;
+    open_space(&space, fixture, 12);
+    int64_t unfit = metric_value(space.unkept[UNKEPT_UNFIT]);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        struct error why = {.kind = others[i]};
+        assert_int_equal(space_unkept_reason(&why), UNKEPT_UNFIT);
+        space_record_unkept(&space, space_unkept_reason(&why), 0, &why);
+    }
+    assert_int_equal(metric_value(space.unkept[UNKEPT_UNFIT]), unfit + 4);
+    assert_int_equal(metric_value(space.degraded), 0);
+    space_finish(&space);
+}
+
 static void test_a_disk_that_cannot_be_read_is_not_trusted_for_a_while(void **state) {
     struct fixture *fixture = *state;
     struct error why = {.kind = ERROR_IO};
@@ -244,6 +261,7 @@ int main(void) {
         STORE_TEST(test_the_keeper_evicts_what_it_can_even_if_that_is_not_enough),
         STORE_TEST(test_a_small_blob_that_is_kept_does_not_end_the_degraded_state),
         STORE_TEST(test_a_blob_larger_than_the_cache_is_no_degraded_state),
+        STORE_TEST(test_only_the_disks_errors_are_the_disks),
         STORE_TEST(test_a_disk_that_cannot_be_read_is_not_trusted_for_a_while),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
