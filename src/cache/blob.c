@@ -24,8 +24,6 @@ static bool answer_blob_head(struct question *question, struct error *error) {
                         question->cache->negative_ttl_ms);
     if (!ok)
         return false;
-    struct error ignored; /* a link that could not be kept costs another HEAD later */
-    store_link_blob(question->cache->store, &question->repository.name, digest, &ignored);
     uint64_t size = asking.head.length;
     if (!asking.head.has_length && !store_blob_has(question->cache->store, digest, &size))
         return error_set(error, ERROR_UNAVAILABLE, "upstream %s does not say the size of blob %s",
@@ -61,9 +59,13 @@ static bool ask_head(struct cache *cache, const struct repository *repository,
         document = result.document;
         *outcome = result.joined ? CACHE_JOINED : CACHE_MISS;
     }
+    uint64_t stored;
+    struct error ignored; /* a link that could not be kept costs another HEAD later */
+    if (store_blob_has(cache->store, digest, &stored))
+        store_link_blob(cache->store, &repository->name, digest, &ignored);
     /* Only a blob in the store is a hit. Otherwise the size comes from upstream's response to an
      * earlier request. */
-    if (*outcome == CACHE_HIT && !store_blob_has(cache->store, digest, size))
+    else if (*outcome == CACHE_HIT)
         *outcome = CACHE_JOINED;
     *size = document->length;
     document_release(document);

@@ -111,31 +111,19 @@ static uint64_t excess(struct space *space, struct need need) {
 /* One run of evicting. */
 struct evicting {
     uint64_t bytes;     /* deleted so far */
-    bool cleaned;       /* left-over partials are deleted already */
+    bool cleaned;       /* no left-over partial can be deleted any more */
     struct error error; /* why no more can be evicted */
 };
-
-/* Deletes the partials of transfers that nobody continues; returns their bytes. */
-static uint64_t clean_partials(struct space *space) {
-    struct store_usage before, after;
-    store_usage(space->store, &before);
-    if (before.partial_bytes == 0)
-        return 0;
-    store_partials_clean(space->store, 0);
-    store_usage(space->store, &after);
-    return before.partial_bytes > after.partial_bytes ? before.partial_bytes - after.partial_bytes
-                                                      : 0;
-}
 
 /* Deletes the least recently used blob, but left-over partials before any blob. False: nothing can
  * be deleted. Between begin_evicting() and end_evicting(). */
 static bool evict_one(struct space *space, int64_t before_s, struct evicting *evicting) {
     struct store_blob blob;
     if (before_s == INT64_MAX && !evicting->cleaned) {
-        uint64_t bytes = clean_partials(space);
-        evicting->cleaned = true;
+        uint64_t bytes;
+        evicting->cleaned = !store_partials_evict(space->store, &bytes) || bytes == 0;
         evicting->bytes += bytes;
-        if (bytes)
+        if (!evicting->cleaned)
             return true;
     }
     if (!store_evict(space->store, before_s, &blob, &evicting->error))
@@ -157,6 +145,12 @@ static uint64_t evictable(struct space *space) {
     return usage.bytes - usage.pinned_bytes + usage.partial_bytes;
 }
 
+static bool no_space(struct error *error) {
+    return error_set(error, ERROR_NO_SPACE,
+                     "no space: the cached blobs are pinned, in use or too small in total, or "
+                     "other files fill the disk");
+}
+
 /* Evicts until there is space for `need`. Evicts nothing if all evictable bytes would not suffice,
  * but the keeper (`keeps_on`) evicts what it can. Never evicts more bytes than were too many in the
  * beginning, because on a file system with snapshots deleting may free nothing. Between
@@ -172,31 +166,37 @@ static bool make_space(struct space *space, struct need need, bool keeps_on,
         return true;
     return evicting.error.kind == ERROR_IO
                ? error_set(error, ERROR_IO, "no space can be made: %s", evicting.error.text)
-               : error_set(
-                     error, ERROR_NO_SPACE,
-                     "no space: the cached blobs are pinned, in use or too small in total, or "
-                     "other files fill the disk");
+               : no_space(error);
 }
 
-bool space_reserve(struct space *space, struct partial *partial, uint64_t bytes, uint64_t missing,
+/* Whether the rest of a blob could be kept if all that may be evicted were. */
+static bool has_place_for(struct space *space, const struct space_wish *wish, struct error *error) {
+    uint64_t rest = wish->whole > wish->bytes ? wish->whole - wish->bytes : 0;
+    const struct need need = {.more = rest, .free = wish->missing + rest};
+    return excess(space, need) <= evictable(space) || no_space(error);
+}
+
+bool space_reserve(struct space *space, struct partial *partial, const struct space_wish *wish,
                    struct error *error) {
-    const struct need need = {.free = missing};
-    if (!space_can_hold(space, bytes, error)) {
+    const struct need need = {.free = wish->missing};
+    if (!space_can_hold(space, wish->whole, error)) {
         partial_reserve(partial, 0);
         return false;
     }
-    partial_reserve(partial, bytes);
+    partial_reserve(partial, wish->bytes);
     /* While eviction is not allowed go on without it: the blobs known so far were used just now, so
      * that the least recently used one is not among them. If the disk is full, a write will fail.
      */
-    if (!atomic_load(&space->may_evict) || excess(space, need) == 0)
+    if (!atomic_load(&space->may_evict))
+        return true;
+    if (excess(space, need) == 0 && has_place_for(space, wish, NULL))
         return true;
     /* Give the reservation back while waiting, so that of two flights competing for the last bytes
      * one succeeds. */
     partial_reserve(partial, 0);
     begin_evicting(space);
-    partial_reserve(partial, bytes);
-    bool made = make_space(space, need, false, NULL, error);
+    partial_reserve(partial, wish->bytes);
+    bool made = has_place_for(space, wish, error) && make_space(space, need, false, NULL, error);
     if (!made)
         partial_reserve(partial, 0);
     end_evicting(space);
@@ -215,15 +215,16 @@ bool space_ensure(struct space *space, uint64_t bytes, struct error *error) {
     return made;
 }
 
-bool space_free_after_full(struct space *space, uint64_t bytes) {
+bool space_free_after_full(struct space *space, uint64_t bytes, uint64_t whole) {
     struct evicting evicting = {0};
     uint64_t left = 0;
     if (!atomic_load(&space->may_evict))
         return false;
     begin_evicting(space);
     /* Another thread that met the same full disk may have made space meanwhile. */
-    bool made = store_free_bytes(space->store, &left, NULL) && left >= bytes;
-    bool enough = left + evictable(space) >= bytes;
+    bool knows = store_free_bytes(space->store, &left, NULL);
+    bool enough = left + evictable(space) >= whole;
+    bool made = knows && enough && left >= bytes;
     while (!made && enough && evicting.bytes < bytes && evict_one(space, INT64_MAX, &evicting))
         ;
     end_evicting(space);

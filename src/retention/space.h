@@ -66,18 +66,23 @@ void space_finish(struct space *space);
 /* Whether a blob of `size` bytes fits into the cache at all. ERROR_NO_SPACE */
 bool space_can_hold(const struct space *space, uint64_t size, struct error *error);
 
-/* Makes space for a partial that will be `bytes` long, of which `missing` bytes are still to be
- * written, and reserves it. ERROR_NO_SPACE, ERROR_IO: none can be made; the partial has then no
- * reservation any more. */
-bool space_reserve(struct space *space, struct partial *partial, uint64_t bytes, uint64_t missing,
+struct space_wish {
+    uint64_t bytes;   /* to be reserved for a partial, in place of what it has reserved */
+    uint64_t missing; /* of these, bytes that are still to be written */
+    uint64_t whole;   /* bytes that the blob claims to have; nothing is evicted for them */
+};
+
+/* Makes space for a partial and reserves it. ERROR_NO_SPACE, ERROR_IO: none can be made, or not for
+ * the whole blob later; the partial has then no reservation any more. */
+bool space_reserve(struct space *space, struct partial *partial, const struct space_wish *wish,
                    struct error *error);
 
 /* Makes space for `bytes` that are written at once. ERROR_NO_SPACE, ERROR_IO: none can be made. */
 bool space_ensure(struct space *space, uint64_t bytes, struct error *error);
 
-/* After the file system refused `bytes`: evicts as many, if so many can be evicted. True: trying to
- * write again makes sense. */
-bool space_free_after_full(struct space *space, uint64_t bytes);
+/* After the file system refused `bytes`: evicts as many, if `whole` bytes, which are still to come,
+ * could be made free. True: trying to write again makes sense. */
+bool space_free_after_full(struct space *space, uint64_t bytes, uint64_t whole);
 
 /* ---- what was kept and what was not ---- */
 

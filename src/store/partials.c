@@ -65,16 +65,38 @@ static void open_partials_leave(struct store *store, struct open_partial *entry)
     lock_release(&store->open_partials_lock);
 }
 
-static uint64_t bytes_on_disk(const struct stat *file) {
-    return (uint64_t)file->st_blocks * 512;
+/* What a partial has on disk: its data and its state. */
+struct footprint {
+    bool exists;
+    uint64_t bytes;
+    int64_t used_ns; /* wall time of the last write to either */
+};
+
+static struct footprint measure(struct store *store, const struct digest *digest) {
+    static const char *const suffixes[] = {"", STATE};
+    struct footprint footprint = {0};
+    for (size_t i = 0; i < 2; i++) {
+        char path[PATH_SIZE];
+        struct stat file;
+        if (!store_path_flat(path, PARTIALS, digest, suffixes[i]) || !root_stat(store, path, &file))
+            continue;
+        int64_t used_ns = (int64_t)file.st_mtim.tv_sec * 1000000000 + file.st_mtim.tv_nsec;
+        footprint.exists = true;
+        footprint.bytes += (uint64_t)file.st_blocks * 512;
+        footprint.used_ns = used_ns > footprint.used_ns ? used_ns : footprint.used_ns;
+    }
+    return footprint;
 }
 
-/* Adds a partial to the bytes that nobody has open, or takes it out again. */
-static void count_left(struct store *store, uint64_t bytes, bool left) {
-    uint64_t old = atomic_load(&store->partial_bytes), new;
-    do
-        new = left ? old + bytes : old > bytes ? old - bytes : 0;
-    while (!atomic_compare_exchange_weak(&store->partial_bytes, &old, new));
+/* Enters a partial among those that nobody has open, or takes it out again. */
+static void count_left(struct store *store, const struct footprint *footprint, bool left) {
+    if (!footprint->exists)
+        return;
+    lock_acquire(&store->open_partials_lock);
+    uint64_t bytes = store->left_bytes, sign = left ? 1 : UINT64_MAX; /* wraps: minus one */
+    store->left_partials += left || store->left_partials ? sign : 0;
+    store->left_bytes += left || bytes > footprint->bytes ? sign * footprint->bytes : sign * bytes;
+    lock_release(&store->open_partials_lock);
 }
 
 void partial_reserve(struct partial *partial, uint64_t bytes) {
@@ -94,13 +116,14 @@ static bool open_files(struct partial *partial, struct error *error) {
     char data[PATH_SIZE], state[PATH_SIZE];
     store_path_flat(data, PARTIALS, &partial->open.digest, "");
     store_path_flat(state, PARTIALS, &partial->open.digest, STATE);
+    const struct footprint footprint = measure(store, &partial->open.digest);
+    count_left(store, &footprint, false);
     partial->fd = root_open(store, data, O_RDWR | O_CREAT);
     struct stat file;
     if (partial->fd < 0 || fstat(partial->fd, &file) < 0)
         return error_set_errno(error, errno, "open %s/%s", store->path, data);
     if (!S_ISREG(file.st_mode))
         return error_set(error, ERROR_IO, "%s/%s is not a file (remove it)", store->path, data);
-    count_left(store, bytes_on_disk(&file), false);
     uint64_t size = SIZE_UNKNOWN;
     bool believed = file.st_size > 0 && partial_state_load(store, state, (uint64_t)file.st_size,
                                                            &size, &partial->extents);
@@ -133,6 +156,12 @@ struct partial *store_partial_open(struct store *store, const struct digest *dig
         return partial;
     partial_free(partial);
     return NULL;
+}
+
+bool store_partial_is_left(struct store *store, const struct digest *digest) {
+    char data[PATH_SIZE];
+    struct stat file;
+    return store_path_flat(data, PARTIALS, digest, "") && root_stat(store, data, &file);
 }
 
 int partial_fd(const struct partial *partial) {
@@ -231,13 +260,27 @@ void partial_drop(struct partial *partial) {
     unlist(partial);
 }
 
+/* The files of a partial stay if there are bytes in them. */
+static void leave_files(struct partial *partial) {
+    struct store *store = partial->store;
+    char data[PATH_SIZE];
+    struct stat file;
+    store_path_flat(data, PARTIALS, &partial->open.digest, "");
+    if (root_stat(store, data, &file) ? file.st_size == 0 : errno == ENOENT)
+        remove_files(store, &partial->open.digest);
+    const struct footprint footprint = measure(store, &partial->open.digest);
+    count_left(store, &footprint, true);
+}
+
+static void enforce_limit(struct store *store);
+
 void partial_free(struct partial *partial) {
     if (!partial)
         return;
-    struct stat file;
-    if (partial->listed && partial->fd >= 0 && fstat(partial->fd, &file) == 0 &&
-        S_ISREG(file.st_mode))
-        count_left(partial->store, bytes_on_disk(&file), true);
+    struct store *store = partial->store;
+    bool leaves = partial->listed;
+    if (leaves)
+        leave_files(partial);
     if (partial->fd >= 0)
         close(partial->fd);
     if (partial->state.fd >= 0)
@@ -246,6 +289,8 @@ void partial_free(struct partial *partial) {
     unlist(partial);
     extents_finish(&partial->extents);
     free(partial);
+    if (leaves)
+        enforce_limit(store);
 }
 
 /* The digest in the name of a partial or its state: "sha256-HEX" or "sha256-HEX.state". */
@@ -263,47 +308,126 @@ static bool parse_name(const char *name, struct digest *out) {
     return digest_parse(text_of(text), out);
 }
 
-/* Whether neither the data nor the state was written to for `age_s` seconds. */
-static bool is_untouched(struct store *store, const struct digest *digest, int64_t age_s) {
-    static const char *const suffixes[] = {"", STATE};
-    int64_t now_s = clock_wall_s();
-    for (size_t i = 0; i < 2; i++) {
-        char path[PATH_SIZE];
-        struct stat file;
-        if (store_path_flat(path, PARTIALS, digest, suffixes[i]) && root_stat(store, path, &file) &&
-            now_s - (int64_t)file.st_mtim.tv_sec < age_s)
-            return false;
-    }
-    return true;
-}
+/* A file of a partial that nobody has open. */
+struct left_file {
+    struct digest digest;
+    bool is_state;
+};
 
-/* Visits all partials that nobody has open. With `clean` deletes those untouched for `age_s`
- * seconds; counts the bytes of the rest. */
-static void visit(struct store *store, bool clean, int64_t age_s) {
+/* Calls `each` for every file of partials that nobody has open; nobody opens it meanwhile. */
+static void visit(struct store *store,
+                  void (*each)(void *context, struct store *store, const struct left_file *file),
+                  void *context) {
     DIR *directory = root_open_directory(store, PARTIALS);
-    uint64_t bytes = 0;
     for (struct dirent *entry; directory && (entry = readdir(directory));) {
-        struct open_partial cleaned = {.cleaning = true};
-        if (!parse_name(entry->d_name, &cleaned.digest) || !open_partials_enter(store, &cleaned))
+        struct open_partial visited = {.cleaning = true};
+        if (!parse_name(entry->d_name, &visited.digest) || !open_partials_enter(store, &visited))
             continue;
-        struct stat file;
-        if (clean && (!age_s || is_untouched(store, &cleaned.digest, age_s)))
-            remove_files(store, &cleaned.digest);
-        else if (fstatat(dirfd(directory), entry->d_name, &file, AT_SYMLINK_NOFOLLOW) == 0 &&
-                 S_ISREG(file.st_mode) && !text_ends(text_of(entry->d_name), STATE))
-            bytes += bytes_on_disk(&file);
-        open_partials_leave(store, &cleaned);
+        const struct left_file file = {visited.digest, text_ends(text_of(entry->d_name), STATE)};
+        each(context, store, &file);
+        open_partials_leave(store, &visited);
     }
     if (directory)
         closedir(directory);
-    atomic_store(&store->partial_bytes, bytes);
+}
+
+/* Deletes a partial that nobody has open, and that nobody opens meanwhile. */
+static uint64_t delete_left(struct store *store, const struct digest *digest) {
+    struct footprint before = measure(store, digest);
+    remove_files(store, digest);
+    const struct footprint after = measure(store, digest);
+    if (after.exists) /* the disk does not delete: it still counts */
+        return 0;
+    count_left(store, &before, false);
+    return before.bytes;
+}
+
+static void clean_one(void *context, struct store *store, const struct left_file *file) {
+    const int64_t *before_ns = context;
+    const struct footprint footprint = measure(store, &file->digest);
+    if (footprint.exists && footprint.used_ns <= *before_ns)
+        delete_left(store, &file->digest);
 }
 
 void store_partials_clean(struct store *store, int64_t age_s) {
+    int64_t before_ns = age_s ? (clock_wall_s() - age_s) * 1000000000 : INT64_MAX;
     root_clean_temporaries(store);
-    visit(store, true, age_s);
+    visit(store, clean_one, &before_ns);
+}
+
+struct oldest {
+    struct digest digest;
+    struct footprint footprint; /* exists is false: there is none */
+};
+
+static void find_oldest(void *context, struct store *store, const struct left_file *file) {
+    struct oldest *oldest = context;
+    const struct footprint footprint = measure(store, &file->digest);
+    if (footprint.exists &&
+        (!oldest->footprint.exists || footprint.used_ns < oldest->footprint.used_ns))
+        *oldest = (struct oldest){file->digest, footprint};
+}
+
+bool store_partials_evict(struct store *store, uint64_t *freed) {
+    struct oldest oldest = {0};
+    *freed = 0;
+    lock_acquire(&store->open_partials_lock);
+    bool any = store->left_partials > 0;
+    lock_release(&store->open_partials_lock);
+    if (!any)
+        return false;
+    visit(store, find_oldest, &oldest);
+    struct open_partial evicted = {.digest = oldest.digest, .cleaning = true};
+    if (!oldest.footprint.exists || !open_partials_enter(store, &evicted))
+        return false;
+    *freed = delete_left(store, &evicted.digest);
+    open_partials_leave(store, &evicted);
+    return true;
+}
+
+/* Keeps the number of left partials bounded. */
+static void enforce_limit(struct store *store) {
+    for (;;) {
+        uint64_t freed;
+        lock_acquire(&store->open_partials_lock);
+        bool over = store->left_partials > PARTIALS_LEFT_LIMIT;
+        lock_release(&store->open_partials_lock);
+        if (!over || !store_partials_evict(store, &freed) || !freed)
+            return;
+    }
+}
+
+struct counted {
+    uint64_t partials, bytes;
+};
+
+static void count_one(void *context, struct store *store, const struct left_file *file) {
+    struct counted *counted = context;
+    const struct footprint footprint = measure(store, &file->digest);
+    char data[PATH_SIZE];
+    struct stat state;
+    if (file->is_state) { /* counts with its data; without data it is of no use */
+        if (store_path_flat(data, PARTIALS, &file->digest, "") && !root_stat(store, data, &state))
+            remove_state(store, &file->digest);
+        return;
+    }
+    counted->partials++;
+    counted->bytes += footprint.bytes;
 }
 
 void store_partials_count(struct store *store) {
-    visit(store, false, 0);
+    struct counted counted = {0};
+    visit(store, count_one, &counted);
+    lock_acquire(&store->open_partials_lock);
+    store->left_partials = counted.partials;
+    store->left_bytes = counted.bytes;
+    lock_release(&store->open_partials_lock);
+    enforce_limit(store);
+}
+
+void store_partials_usage(struct store *store, struct store_usage *out) {
+    lock_acquire(&store->open_partials_lock);
+    out->partials = store->left_partials;
+    out->partial_bytes = store->left_bytes;
+    lock_release(&store->open_partials_lock);
 }

@@ -24,6 +24,8 @@ struct partial;
  * ERROR_BUSY: the partial is open already (until it is committed, dropped or freed). */
 struct partial *store_partial_open(struct store *store, const struct digest *digest,
                                    struct error *error);
+/* Whether there are bytes of the blob that a later transfer can continue. */
+bool store_partial_is_left(struct store *store, const struct digest *digest);
 int partial_fd(const struct partial *partial); /* read-write; owned by the partial */
 
 /* The bytes that were present when the partial was opened, none past the end of the file. Owned by
@@ -53,10 +55,19 @@ void partial_reserve(struct partial *partial, uint64_t bytes);
 bool partial_commit(struct partial *partial, struct error *error);
 /* Deletes the files of a partial whose bytes are wrong. No effect after a commit. */
 void partial_drop(struct partial *partial);
-void partial_free(struct partial *partial); /* closes; the files stay unless dropped */
+void partial_free(struct partial *partial); /* closes; bytes stay unless dropped */
 
-/* Counts the bytes on disk of the partials that nobody has open: store_usage.partial_bytes. */
+/* Partials that nobody has open, and that a later transfer may continue, are bounded: when there
+ * are more than PARTIALS_LEFT_LIMIT, the least recently written one goes. A partial without a byte
+ * does not stay. */
+enum { PARTIALS_LEFT_LIMIT = 256 };
+
+/* Counts the partials that nobody has open, with their states: store_usage.partial_bytes. */
 void store_partials_count(struct store *store);
+
+/* Deletes the least recently written partial that nobody has open; *freed are its bytes on disk, 0
+ * if the disk refuses. False: there is none. */
+bool store_partials_evict(struct store *store, uint64_t *freed);
 
 /* Deletes partials that nobody has open and nobody wrote to for `age_s` seconds (0: all of them),
  * and temporary files that earlier processes left. For a background thread. */

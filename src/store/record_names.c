@@ -121,7 +121,5 @@ bool store_link_delete(struct store *store, const struct repository_name *reposi
     if (!store_path_link(path, repository, kind_name(kind), digest))
         return error_set(error, ERROR_INVALID, "delete a link of %s/%s: not a digest",
                          repository->host, repository->path);
-    if (unlinkat(store->root, path, 0) < 0 && errno != ENOENT && errno != ENOTDIR)
-        return error_set_errno(error, errno, "delete %s/%s", store->path, path);
-    return true;
+    return root_delete_record(store, path, error);
 }

@@ -187,7 +187,5 @@ bool store_tag_delete(struct store *store, const struct repository_name *reposit
     char path[PATH_SIZE];
     if (!store_path_tag(path, repository, tag))
         return bad_tag(error, repository);
-    if (unlinkat(store->root, path, 0) < 0 && errno != ENOENT && errno != ENOTDIR)
-        return error_set_errno(error, errno, "delete %s/%s", store->path, path);
-    return true;
+    return root_delete_record(store, path, error);
 }

@@ -177,6 +177,27 @@ bool root_replace(struct store *store, const char *path, const void *bytes, size
     return ok;
 }
 
+/* Other threads may be making files there: a directory that is not empty stays, and root_open() and
+ * root_rename() make one that went too early again. */
+static void remove_empty_parents(struct store *store, const char *path) {
+    char parent[PATH_SIZE];
+    if (!text_copy(text_of(path), parent, sizeof parent))
+        return;
+    for (char *slash; (slash = strrchr(parent, '/')) && strchr(parent, '/') != slash;) {
+        *slash = '\0';
+        if (unlinkat(store->root, parent, AT_REMOVEDIR) < 0)
+            return;
+    }
+}
+
+bool root_delete_record(struct store *store, const char *path, struct error *error) {
+    if (unlinkat(store->root, path, 0) < 0)
+        return errno == ENOENT || errno == ENOTDIR ||
+               error_set_errno(error, errno, "delete %s/%s", store->path, path);
+    remove_empty_parents(store, path);
+    return true;
+}
+
 bool root_stat(struct store *store, const char *path, struct stat *out) {
     if (fstatat(store->root, path, out, AT_SYMLINK_NOFOLLOW) < 0)
         return false;

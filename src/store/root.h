@@ -48,6 +48,10 @@ int root_temporary(struct store *store, char path[static PATH_SIZE], struct erro
 bool root_rename(struct store *store, const char *from, const char *to, enum durability durability,
                  struct error *error);
 
+/* Deletes a record, and then the directories above it that are empty, up to the top one. True also
+ * if there is no such record. */
+bool root_delete_record(struct store *store, const char *path, struct error *error);
+
 /* Syncs a directory, which makes the names in it durable. */
 bool root_sync(struct store *store, const char *path, struct error *error);
 /* Syncs the directory that holds `path`, which makes that name durable. */

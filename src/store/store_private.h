@@ -17,15 +17,19 @@ struct store {
     char boot_id[BOOT_ID_SIZE];             /* of the machine's present boot, zero-padded */
     uint32_t session;                       /* begins the names of this process's temporary files */
     _Atomic uint64_t temporaries;           /* how many it has made */
-    struct lock open_partials_lock;         /* guards open_partials */
+    struct lock open_partials_lock;         /* guards open_partials and the two figures */
     struct condition open_partials_changed; /* an entry left open_partials */
     struct open_partial *open_partials;
-    struct index index;             /* of the blobs; has its own lock */
-    _Atomic uint64_t removals;      /* blobs that this process deleted or quarantined */
-    _Atomic bool scanned;           /* a scan has ended */
-    _Atomic unsigned unread;        /* directories and blobs that the last scan could not read */
-    _Atomic uint64_t partial_bytes; /* of partials that nobody has open, as of the last look */
-    _Atomic unsigned making;        /* threads that make directories which are not synced yet */
+    uint64_t left_partials, left_bytes; /* of partials that nobody has open; bytes on disk */
+    struct index index;                 /* of the blobs; has its own lock */
+    _Atomic uint64_t removals;          /* blobs that this process deleted or quarantined */
+    _Atomic bool scanned;               /* a scan has ended */
+    _Atomic unsigned unread; /* directories and blobs that the last scan could not read */
+    _Atomic unsigned making; /* threads that make directories which are not synced yet */
 };
+
+struct store_usage;
+/* Fills in what is known of the partials that nobody has open. */
+void store_partials_usage(struct store *store, struct store_usage *out);
 
 #endif

@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include "base/clock.h"
 #include "oci/reference.h"
+#include "store/partials.h"
 #include "store/record_names.h"
 #include "store/root.h"
 #include "store/store_private.h"
@@ -38,8 +39,7 @@ static bool stopped(const struct sweep *sweep) {
 static bool is_wanted(struct store *store, const struct digest *digest) {
     char path[PATH_SIZE];
     struct stat state;
-    return (store_path_flat(path, "partial", digest, "") && root_stat(store, path, &state)) ||
-           index_knows(&store->index, digest) ||
+    return store_partial_is_left(store, digest) || index_knows(&store->index, digest) ||
            /* The index does not know blobs in a directory that the scan could not read. */
            (store_path_blob(path, digest) && root_stat(store, path, &state));
 }

@@ -7,9 +7,9 @@
 
 void store_usage(struct store *store, struct store_usage *out) {
     *out = (struct store_usage){
-        .partial_bytes = atomic_load_explicit(&store->partial_bytes, memory_order_relaxed),
         .unread = atomic_load_explicit(&store->unread, memory_order_relaxed),
         .complete = atomic_load_explicit(&store->scanned, memory_order_acquire)};
+    store_partials_usage(store, out);
     index_usage(&store->index, out);
 }
 

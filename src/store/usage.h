@@ -25,7 +25,8 @@ struct store_usage {
     uint64_t bytes, blobs; /* of all complete blobs known */
     uint64_t pinned_bytes;
     uint64_t reserved_bytes; /* of partials that are open: partial_reserve() */
-    uint64_t partial_bytes;  /* on disk, of partials that nobody has open; as of the last look */
+    uint64_t partials;       /* that nobody has open */
+    uint64_t partial_bytes;  /* on disk, of their bytes and states */
     unsigned unread;         /* directories and blobs that the last scan could not read */
     bool complete;           /* a scan has ended */
 };

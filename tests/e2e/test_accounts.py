@@ -1,9 +1,13 @@
 """Accounting: what a foreign answer can make tarn keep, count or believe of its disk."""
 
+import random
+import time
+
 import pytest
 
-from kit.cache_files import is_held
-from kit.content import OCI_INDEX, OCI_MANIFEST, index, manifest
+from kit.cache_files import SizeWatch, held, is_held, wait_settled
+from kit.client import at_once
+from kit.content import MIB, OCI_INDEX, OCI_MANIFEST, index, manifest, noise
 from kit.processes import wait_until
 
 
@@ -32,3 +36,113 @@ def test_a_weird_media_type_is_no_failure_of_the_disk(tarn, upstream, media_type
     upstream.fault(".", status=503)
     reply = tarn.manifest("org/app", digest)
     assert (reply.status, reply.body, reply["Content-Type"]) == (200, content, usual)
+
+
+# ---- what is refused leaves nothing
+
+def leftovers(root):
+    """Files that the cache has of blobs that it does not hold."""
+    return [str(path) for folder in ("partial", "repositories", "tmp")
+            for path in (root / folder).rglob("*") if path.is_file()]
+
+
+REFUSALS = {
+    "404": {"status": 404}, "403": {"status": 403}, "429": {"status": 429}, "500": {"status": 500},
+    "503": {"status": 503}, "closed": {"drop": True}, "reset": {"reset": True},
+    "wrong digest": {"content": b"wrong bytes"}, "wrong type": {"status": 204},
+    "cut before a byte": {"cut_after": 0},
+}
+
+
+@pytest.mark.parametrize("fault", REFUSALS.values(), ids=REFUSALS.keys())
+def test_a_refused_blob_leaves_nothing(start_tarn, upstream, fault):
+    tarn = start_tarn([{"host": "fake.test", "url": upstream.url, "default": True,
+                        "stall_timeout": "1s"}])
+    upstream.fault("/blobs/", **fault)
+    digests = [upstream.repository("org/app").add_blob(noise(5000, f"refused {number}"))
+               for number in range(12)]
+
+    def ask(digest):
+        reply = tarn.blob("org/app", digest, timeout=60)
+        assert not (reply.status == 200 and reply.complete), reply
+
+    at_once(*[lambda digest=digest: ask(digest) for digest in digests], timeout=90)
+    wait_until(lambda: not leftovers(tarn.root), f"nothing to be left of {fault}", 60)
+
+
+def test_a_blob_that_never_comes_leaves_nothing(start_tarn, upstream):
+    tarn = start_tarn([{"host": "fake.test", "url": upstream.url, "default": True,
+                        "stall_timeout": "1s", "first_byte_timeout": "1s"}])
+    upstream.fault("/blobs/", black_hole=True)
+    digest = upstream.repository("org/app").add_blob(b"silent")
+    assert tarn.blob("org/app", digest, timeout=60).status in (502, 503, 504)
+    wait_until(lambda: not leftovers(tarn.root), "nothing to be left", 60)
+
+
+def test_a_flood_of_refused_digests_leaves_nothing(tarn, upstream):
+    upstream.repository("org/app")
+    flood = 3000
+    chance = random.Random(2)
+
+    def ask(count):
+        for _ in range(count):
+            reply = tarn.blob("org/app", f"sha256:{chance.randbytes(32).hex()}", timeout=60)
+            assert reply.status in (404, 429, 503)
+
+    at_once(*[lambda: ask(flood // 20)] * 20, timeout=120)
+    wait_until(lambda: not leftovers(tarn.root), "nothing to be left")
+    assert tarn.metrics()["tarn_store_degraded"] == 0
+
+
+# ---- a size that is only claimed
+
+def fill(tarn, upstream, count, size):
+    digests = [upstream.repository("org/app").add_blob(noise(size, f"held {number}"))
+               for number in range(count)]
+    for digest in digests:
+        assert tarn.blob("org/app", digest).status == 200
+        tarn.wait_cached("org/app", digest)
+    return digests
+
+
+@pytest.fixture
+def small(start_tarn, upstream):
+    return start_tarn([{"host": "fake.test", "url": upstream.url, "default": True,
+                        "stall_timeout": "1s"}], max_size=10 * MIB)
+
+
+@pytest.mark.parametrize("claim", [8 * MIB, 10 * MIB - 4096, 10 << 40])
+def test_a_size_that_is_only_claimed_evicts_nothing(small, upstream, claim):
+    held_before = fill(small, upstream, 9, MIB)
+    liar = upstream.repository("org/app").add_blob(b"x" * 100)
+    fault = upstream.fault(liar, content_length=claim, ignore_range=True, hold_after=1)
+    with small.download(f"/v2/org/app/blobs/{liar}"):
+        wait_until(lambda: upstream.asked(liar), "it to be asked for")
+        time.sleep(0.3)
+        assert held(small.root, held_before) == held_before
+    fault.gate.set()
+    reply = small.blob("org/app", liar, timeout=60)
+    assert not (reply.status == 200 and reply.complete)
+    assert held(small.root, held_before) == held_before
+    assert small.metrics()["tarn_evicted_blobs_total"] == 0
+
+
+def test_transfers_that_together_outgrow_the_limit_all_reach_their_clients(small, upstream):
+    """Each would fit alone. One is kept; another passes through; the limit holds."""
+    digests = [upstream.repository("org/app").add_blob(noise(6 * MIB, f"together {number}"))
+               for number in range(3)]
+    upstream.fault("/blobs/", bytes_per_second=6 * MIB)
+    contents = upstream.repository("org/app").blobs
+
+    def pull(digest):
+        reply = small.blob("org/app", digest, timeout=60)
+        assert (reply.status, reply.complete, reply.body) == (200, True, contents[digest])
+
+    with SizeWatch(small.root) as watch:
+        at_once(*[lambda digest=digest: pull(digest) for digest in digests], timeout=90)
+    assert watch.most_blobs <= 10 * MIB
+    wait_until(lambda: len(held(small.root, digests)) == 1, "one of them to be kept")
+    wait_settled(small.root, 10 * MIB)
+    upstream.heal()
+    for digest in digests:
+        pull(digest)

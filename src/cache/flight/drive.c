@@ -16,10 +16,13 @@
 #include "store/records.h"
 
 enum {
-    SPACE_STEP = 16 << 20, /* bytes of space reserved at a time for a blob of unknown size */
-    LOOK_MS = 1000,        /* how often the driver checks whether a fetcher must be started */
-    END_MS = 300,          /* how long a failed flight waits for its fetchers before it gives up the
-                              bytes it has */
+    /* Bytes of space that are reserved ahead of those that are here: as many as are here, within
+     * these bounds. A size that is only claimed reserves nothing. */
+    SPACE_LEAST = 64 << 10,
+    SPACE_MOST = 16 << 20,
+    LOOK_MS = 1000, /* how often the driver checks whether a fetcher must be started */
+    END_MS = 300,   /* how long a failed flight waits for its fetchers before it gives up the
+                       bytes it has */
 };
 
 /* ---- the partial ---- */
@@ -89,28 +92,32 @@ static bool open_partial(struct flight *flight, struct error *error) {
 
 /* ---- space on the disk ---- */
 
-/* How many bytes of space the blob needs, as far as that is known. */
-static uint64_t space_needed(struct flight *flight) REQUIRES(flight->state_lock) {
-    const struct body *body = &flight->body;
-    uint64_t present = extents_total(&body->present), ahead = present + SPACE_STEP;
-    if (body->size_known)
-        return body->size;
-    if (!flight->answered) /* a head may still tell the size */
-        return 0;
-    return space_can_hold(flight->flights->space, ahead, NULL) ? ahead : present;
+static uint64_t space_step(uint64_t present) {
+    return present < SPACE_LEAST ? SPACE_LEAST : present < SPACE_MOST ? present : SPACE_MOST;
 }
 
-/* Whether take_space() has something to do. */
-static bool is_space_due(struct flight *flight) REQUIRES(flight->state_lock) {
+/* How many bytes of space to reserve now that `present` are here. */
+static uint64_t space_needed(struct flight *flight, uint64_t present) REQUIRES(flight->state_lock) {
+    const struct body *body = &flight->body;
+    const struct space *space = flight->flights->space;
+    uint64_t ahead = present + space_step(present);
+    if (body->size_known && !space_can_hold(space, body->size, NULL))
+        return body->size; /* it is refused */
+    if (body->size_known)
+        return ahead < body->size ? ahead : body->size;
+    return space_can_hold(space, ahead, NULL) ? ahead : present;
+}
+
+bool flight_is_space_due(struct flight *flight) {
     const struct body *body = &flight->body;
     if (flight->state != FLIGHT_MOVING)
         return false;
     if (body->passing.on)
         return flight->answered && !flight->gave_up;
-    uint64_t needed = space_needed(flight);
-    if (body->size_known || flight->reserved == 0)
-        return flight->reserved < needed;
-    return flight->reserved + SPACE_STEP / 2 < needed; /* half of the last step is used */
+    uint64_t present = extents_total(&body->present);
+    if (present == 0 || flight->reserved >= space_needed(flight, present))
+        return false;
+    return flight->reserved < present + space_step(present) / 2; /* half of the step is used */
 }
 
 /* Logs once that the blob is not kept. Releases the lock meanwhile, which is safe because the
@@ -124,15 +131,19 @@ static void record_passing(struct flight *flight) REQUIRES(flight->state_lock) {
     lock_acquire(&flight->state_lock);
 }
 
-/* Reserves space for the whole blob. False: there is none, and the blob passes through. Releases
- * the lock meanwhile. */
+/* Reserves space for the bytes that are here and for some that follow. False: there is none, and
+ * the blob passes through. Releases the lock meanwhile. */
 static bool reserve_space(struct flight *flight) REQUIRES(flight->state_lock) {
     struct space *space = flight->flights->space;
     struct error error = {0};
-    uint64_t needed = space_needed(flight), present = extents_total(&flight->body.present);
+    uint64_t present = extents_total(&flight->body.present), needed = space_needed(flight, present);
+    const struct space_wish wish = {
+        .bytes = needed,
+        .missing = needed > present ? needed - present : 0,
+        .whole = flight->body.size_known ? flight->body.size : needed,
+    };
     lock_release(&flight->state_lock);
-    bool reserved = space_reserve(space, flight->partial, needed,
-                                  needed > present ? needed - present : 0, &error);
+    bool reserved = space_reserve(space, flight->partial, &wish, &error);
     lock_acquire(&flight->state_lock);
     if (reserved)
         flight->reserved = needed;
@@ -189,7 +200,7 @@ static bool is_waiting(struct flight *flight) REQUIRES(flight->state_lock) {
 /* Waits until there are bytes to hash, or no more will come. */
 static void wait_for_bytes(struct flight *flight) REQUIRES(flight->state_lock) {
     for (;;) {
-        while (is_space_due(flight))
+        while (flight_is_space_due(flight))
             take_space(flight);
         if (!is_waiting(flight))
             return;
@@ -272,6 +283,21 @@ static bool wait_for_fetchers(struct flight *flight) {
     return ended;
 }
 
+/* The links were made when places answered. Without the blob they are of no use. */
+static void drop_links(struct flight *flight) {
+    struct store *store = flight->flights->store;
+    if (store_blob_has(store, &flight->digest, NULL))
+        return;
+    for (unsigned i = 0; i < FLIGHT_SOURCES; i++) {
+        const struct flight_source *source = &flight->sources.at[i];
+        lock_acquire(&flight->state_lock);
+        bool linked = i < flight->sources.count && source->state == SOURCE_ANSWERED;
+        lock_release(&flight->state_lock);
+        if (linked)
+            store_link_delete(store, &source->repository.name, LINK_BLOB, &flight->digest, NULL);
+    }
+}
+
 /* The bytes of a failed flight stay for the next one, unless they are wrong or cannot be read back,
  * the blob passed through, or a fetcher may still write. */
 static void end_failed(struct flight *flight, const struct error *error) {
@@ -280,15 +306,15 @@ static void end_failed(struct flight *flight, const struct error *error) {
     if (error->kind == ERROR_CORRUPT)
         flights_distrust(flight->flights, flight);
     bool alone = wait_for_fetchers(flight);
-    if (!flight->partial)
-        return;
-    if (error->kind == ERROR_CORRUPT || error->kind == ERROR_IO || flight->body.passing.on ||
-        !alone)
+    if (flight->partial && (error->kind == ERROR_CORRUPT || error->kind == ERROR_IO ||
+                            flight->body.passing.on || !alone))
         partial_drop(flight->partial);
-    if (alone) {
+    if (flight->partial && alone) {
         partial_free(flight->partial);
         flight->partial = NULL;
     }
+    if (!store_partial_is_left(flight->flights->store, &flight->digest))
+        drop_links(flight);
 }
 
 /* The links were made when places answered. Now that the blob is kept, the links are synced and the
@@ -334,6 +360,7 @@ static void end_verified(struct flight *flight) {
                             &error);
     if (flight->partial)
         partial_drop(flight->partial);
+    drop_links(flight);
 }
 
 /* The state becomes VERIFIED or FAILED; *error is then the flight's failure. */

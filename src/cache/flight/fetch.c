@@ -251,6 +251,8 @@ static void record_piece(struct fetch *fetch, const struct piece *piece) {
         flight->failures = flight->at_once = 0;
         hashing_claim(&flight->hashing, &flight->body, piece->start);
     }
+    if (flight_is_space_due(flight))
+        condition_signal(&flight->driven);
     bool wakes = flight->spans.blocked > 0 || readers_are_served(&flight->readers, &flight->body);
     lock_release(&flight->state_lock);
     if (wakes) /* without the lock, for which those that wake up would wait at once */
@@ -287,7 +289,8 @@ static bool write_elsewhere(struct fetch *fetch, const char *bytes, struct piece
         return false;
     if (is_full) {
         uint64_t missing = missing_bytes(flight);
-        if (space_free_after_full(flight->flights->space, missing > length ? missing : length) &&
+        if (space_free_after_full(flight->flights->space, length,
+                                  missing > length ? missing : length) &&
             write_at(piece->fd, bytes, length, piece->start, error))
             return true;
     }

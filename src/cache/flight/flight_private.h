@@ -69,10 +69,7 @@ struct flight {
     atomic_bool background;     /* no client has asked for it; cleared by the first reader */
     struct upstream_held *held; /* of the upstream whose place it has */
 
-    /* The driver's alone. */
-    uint64_t reserved; /* bytes reserved of flights->space */
-    bool gave_up;      /* the driver logged that the blob passes through, and dropped the partial */
-    int stored_fd;     /* holds the blob in the store once it is there; -1: it is not */
+    int stored_fd; /* the driver's: holds the blob in the store once it is there; -1: it is not */
 
     struct lock state_lock;          /* guards all that follows */
     struct condition changed;        /* for fetchers, readers and callers */
@@ -84,6 +81,8 @@ struct flight {
     bool answered;           /* a place has sent a head: the size is known, or will be at the end */
     struct partial *partial; /* freed by the driver, or with the flight if a fetcher outlives it;
                                 NULL: none */
+    uint64_t reserved;       /* bytes reserved of flights->space; set by the driver */
+    bool gave_up; /* the driver logged that the blob passes through, and dropped the partial */
     struct body body;
     struct hashing hashing;
     struct spans spans;
@@ -186,6 +185,9 @@ bool flight_hash_next(struct flight *flight, struct error *error) REQUIRES(fligh
 /* ---- drive.c: the thread of a new flight, whose reference it takes over ---- */
 
 void flight_drive(void *flight);
+
+/* Whether the driver must reserve more space, or log that there is none. */
+bool flight_is_space_due(struct flight *flight) REQUIRES(flight->state_lock);
 
 /* ---- join.c ---- */
 

@@ -69,7 +69,7 @@ static void test_nothing_is_evicted_before_it_is_allowed(void **state) {
     space_allow_eviction(&space, false);
     put_text(fixture, "aaaa");
     assert_true(space_ensure(&space, 4, NULL));
-    assert_false(space_free_after_full(&space, 4));
+    assert_false(space_free_after_full(&space, 4, 4));
     put_text(fixture, "bbbb");
     space_enforce(&space, NULL);
     assert_true(has(fixture, "aaaa") && has(fixture, "bbbb"));
@@ -80,6 +80,12 @@ static void test_nothing_is_evicted_before_it_is_allowed(void **state) {
     space_finish(&space);
 }
 
+static bool reserve(struct space *space, struct partial *partial, uint64_t bytes, uint64_t missing,
+                    struct error *error) {
+    const struct space_wish wish = {.bytes = bytes, .missing = missing, .whole = bytes};
+    return space_reserve(space, partial, &wish, error);
+}
+
 static void test_a_partial_that_finds_no_space_has_no_reservation(void **state) {
     struct fixture *fixture = *state;
     struct digest digest = digest_of_text("coming");
@@ -88,15 +94,15 @@ static void test_a_partial_that_finds_no_space_has_no_reservation(void **state) 
     open_space(&space, fixture, 10);
     struct partial *partial = store_partial_open(fixture->store, &digest, NULL);
     assert_non_null(partial);
-    assert_true(space_reserve(&space, partial, 8, 8, NULL));
+    assert_true(reserve(&space, partial, 8, 8, NULL));
     assert_int_equal(usage_of(fixture).reserved_bytes, 8);
     assert_false(space_ensure(&space, 3, &error)); /* the reservation counts */
     assert_int_equal(error.kind, ERROR_NO_SPACE);
-    assert_false(space_reserve(&space, partial, 11, 3, &error)); /* larger than the cache */
+    assert_false(reserve(&space, partial, 11, 3, &error)); /* larger than the cache */
     assert_int_equal(usage_of(fixture).reserved_bytes, 0);
     put_text(fixture, "pinned");
     pin(fixture, "pinned");
-    assert_false(space_reserve(&space, partial, 5, 5, &error));
+    assert_false(reserve(&space, partial, 5, 5, &error));
     assert_int_equal(error.kind, ERROR_NO_SPACE);
     assert_int_equal(usage_of(fixture).reserved_bytes, 0);
     partial_drop(partial);
@@ -129,10 +135,10 @@ static void test_after_a_full_disk_as_much_is_evicted_as_did_not_fit(void **stat
     put_text(fixture, "aaaa");
     put_text(fixture, "bbbb");
     /* The file system has that much left, so that nothing need go. */
-    assert_true(space_free_after_full(&space, 1));
+    assert_true(space_free_after_full(&space, 1, 1));
     assert_true(has(fixture, "aaaa"));
     /* More than the file system and the cache have. */
-    assert_false(space_free_after_full(&space, UINT64_MAX / 2));
+    assert_false(space_free_after_full(&space, 1, UINT64_MAX / 2));
     assert_true(has(fixture, "aaaa") && has(fixture, "bbbb"));
     space_finish(&space);
 }

@@ -296,8 +296,10 @@ static void test_cleaning_takes_old_partials_but_none_that_is_open(void **state)
     struct fixture *fixture = *state;
     struct digest old = leave_partial(fixture), open = digest_of_text("open"),
                   young = digest_of_text("young"), orphan = digest_of_text("orphan");
-    partial_free(open_partial(fixture, &young));
-    struct partial *partial = open_partial(fixture, &open);
+    struct partial *partial = open_partial(fixture, &young);
+    assert_int_equal(pwrite(partial_fd(partial), "x", 1, 0), 1);
+    partial_free(partial);
+    partial = open_partial(fixture, &open);
     write_raw(fixture, flat_name("partial", &orphan, ".state"), "x", 1);
     write_raw(fixture, "partial/README", "x", 1);
     write_raw(fixture, "tmp/00000000-7", "x", 1);
@@ -317,6 +319,63 @@ static void test_cleaning_takes_old_partials_but_none_that_is_open(void **state)
     assert_true(exists(fixture, "partial/README"));
     assert_false(exists(fixture, "tmp/00000000-7"));
     partial_free(partial);
+}
+
+static void test_a_partial_without_a_byte_leaves_nothing(void **state) {
+    struct fixture *fixture = *state;
+    struct digest digest = digest_of_text(content);
+    struct store_usage usage;
+    struct partial *partial = open_partial(fixture, &digest);
+    assert_true(partial_set_size(partial, 1000, NULL));
+    partial_free(partial);
+    assert_false(exists(fixture, flat_name("partial", &digest, "")));
+    assert_false(exists(fixture, flat_name("partial", &digest, ".state")));
+    store_usage(fixture->store, &usage);
+    assert_int_equal(usage.partials, 0);
+    assert_int_equal(usage.partial_bytes, 0);
+}
+
+/* Leaves a partial of one byte that was last written `age_s` seconds ago. */
+static struct digest leave_byte(struct fixture *fixture, unsigned number, int64_t age_s) {
+    char text[32];
+    snprintf(text, sizeof text, "left %u", number);
+    struct digest digest = digest_of_text(text);
+    struct partial *partial = open_partial(fixture, &digest);
+    assert_int_equal(pwrite(partial_fd(partial), "x", 1, 0), 1);
+    assert_true(partial_record(partial, 0, 1, NULL));
+    set_age(fixture, flat_name("partial", &digest, ""), age_s);
+    set_age(fixture, flat_name("partial", &digest, ".state"), age_s);
+    partial_free(partial);
+    return digest;
+}
+
+static void test_left_partials_are_few_and_the_least_recently_written_goes_first(void **state) {
+    struct fixture *fixture = *state;
+    struct store_usage usage;
+    struct digest first[3];
+    uint64_t freed;
+    assert_false(store_partials_evict(fixture->store, &freed));
+    for (unsigned i = 0; i < 3; i++) /* the second is the oldest */
+        first[i] = leave_byte(fixture, i, i == 1 ? 9000 : 8000 - i);
+    for (unsigned i = 3; i < PARTIALS_LEFT_LIMIT + 1; i++)
+        leave_byte(fixture, i, 7000);
+    assert_false(exists(fixture, flat_name("partial", &first[1], "")));
+    assert_false(exists(fixture, flat_name("partial", &first[1], ".state")));
+    assert_true(exists(fixture, flat_name("partial", &first[0], "")));
+    store_usage(fixture->store, &usage);
+    assert_int_equal(usage.partials, PARTIALS_LEFT_LIMIT);
+    uint64_t bytes = usage.partial_bytes;
+    assert_true(store_partials_evict(fixture->store, &freed));
+    assert_false(exists(fixture, flat_name("partial", &first[0], "")));
+    store_usage(fixture->store, &usage);
+    assert_int_equal(usage.partials, PARTIALS_LEFT_LIMIT - 1);
+    assert_true(freed > 0);
+    assert_int_equal(usage.partial_bytes, bytes - freed);
+    store_partials_count(fixture->store);
+    struct store_usage again;
+    store_usage(fixture->store, &again);
+    assert_int_equal(again.partials, usage.partials);
+    assert_int_equal(again.partial_bytes, usage.partial_bytes);
 }
 
 /* ---- many threads ---- */
@@ -440,6 +499,8 @@ int main(void) {
         STORE_TEST(test_a_state_does_not_grow_without_bound),
         STORE_TEST(test_wrong_bytes_are_dropped),
         STORE_TEST(test_cleaning_takes_old_partials_but_none_that_is_open),
+        STORE_TEST(test_a_partial_without_a_byte_leaves_nothing),
+        STORE_TEST(test_left_partials_are_few_and_the_least_recently_written_goes_first),
         STORE_TEST(test_no_record_of_threads_that_record_at_once_is_lost),
         STORE_TEST(test_a_flight_never_meets_the_cleaner),
         STORE_TEST(test_threads_that_make_the_same_directories_do_not_disturb_each_other),

@@ -178,8 +178,10 @@ static void test_records_of_blobs_that_are_gone_are_swept(void **state) {
         store_link_manifest(store, repository_named(HOST, "deep/er/only/gone"), &gone, TYPE, NULL));
     assert_true(store_link_blob(store, repository_named("other.io", "x"), &gone, NULL));
     write_raw(fixture, "repositories/" HOST "/" NAME "/_tags/broken", "x", 1);
-    partial_free(store_partial_open(store, &left, NULL));
-    struct partial *partial = store_partial_open(store, &coming, NULL);
+    struct partial *partial = store_partial_open(store, &left, NULL);
+    assert_int_equal(pwrite(partial_fd(partial), "x", 1, 0), 1);
+    partial_free(partial);
+    partial = store_partial_open(store, &coming, NULL);
     uint64_t deleted;
     struct error error = {0};
     assert_false(store_sweep(store, 0, NULL, &deleted, &error)); /* not scanned yet */
