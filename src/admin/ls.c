@@ -245,11 +245,14 @@ bool order_du(struct order_target *target, const struct line_sink *sink, struct 
     store_usage(target->store, &usage);
     if (!measure_upstreams(target, sink, usage.blobs, upstreams, error))
         return false;
-    return line_write(sink,
-                      json_pack("{s:b, s:o, s:o, s:o, s:o, s:o, s:O}", "done", true, "bytes",
-                                line_size(usage.bytes), "blobs", line_size(usage.blobs), "limit",
-                                target->limit ? line_size(target->limit) : json_null(),
-                                "pinned_bytes", line_size(usage.pinned_bytes), "partial_bytes",
-                                line_size(usage.partial_bytes), "upstreams", upstreams),
-                      error);
+    return line_write(
+        sink,
+        json_pack("{s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O}", "done", true, "bytes",
+                  line_size(usage.bytes), "blobs", line_size(usage.blobs), "limit",
+                  target->limit ? line_size(target->limit) : json_null(), "pinned_bytes",
+                  line_size(usage.pinned_bytes), "partial_bytes", line_size(usage.partial_bytes),
+                  "record_bytes", line_size(usage.record_bytes), "records",
+                  line_size(usage.records), "bad_bytes", line_size(usage.bad_bytes), "disk_bytes",
+                  line_size(store_usage_on_disk(&usage)), "upstreams", upstreams),
+        error);
 }

@@ -15,8 +15,10 @@
 bool order_ls(struct order_target *target, const char *const *patterns,
               const struct line_sink *sink, struct error *error);
 
-/* Writes one line: {"bytes","blobs","limit","pinned_bytes","partial_bytes","upstreams":{HOST:
- * {"bytes","blobs"},…}}. A blob counts once for each upstream whose repositories link it. */
+/* Writes one line:
+ * {"bytes","blobs","limit","pinned_bytes","partial_bytes","record_bytes","records",
+ * "bad_bytes","disk_bytes","upstreams":{HOST:{"bytes","blobs"},…}}. A blob counts once for each
+ * upstream whose repositories link it. */
 bool order_du(struct order_target *target, const struct line_sink *sink, struct error *error);
 
 #endif

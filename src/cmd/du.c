@@ -31,6 +31,10 @@ static void print_for_people(const json_t *line) {
         print_sum("pinned", width, line, "pinned_bytes");
     if (order_line_number(line, "partial_bytes"))
         print_sum("unfinished", width, line, "partial_bytes");
+    if (order_line_number(line, "bad_bytes"))
+        print_sum("bad", width, line, "bad_bytes");
+    print_sum("records", width, line, "record_bytes");
+    print_sum("on disk", width, line, "disk_bytes");
     if (json_object_size(upstreams))
         putchar('\n');
     json_object_foreach (upstreams, host, sum)
@@ -62,7 +66,11 @@ const struct command du_command = {
     .text =
         "A blob that repositories of several upstreams hold counts for each of them, and once in\n"
         "the total. \"unfinished\" are the bytes of interrupted transfers; a later pull continues\n"
-        "such a transfer.\n",
+        "such a transfer. \"records\" are the tags, the links and all directories, \"bad\" are "
+        "blobs\n"
+        "whose bytes were wrong. \"on disk\" is all of that in whole blocks, as du(1) counts it; "
+        "it\n"
+        "is what the limit is about.\n",
     COMMAND_OPTIONS(options),
     .run = run,
 };

@@ -4,11 +4,16 @@
 #include <inttypes.h>
 #include "base/clock.h"
 #include "base/log.h"
+#include "store/blobs.h"
 #include "store/usage.h"
 
 enum {
     LOG_EVERY_MS = 60000,
-    CALM_MS = 300000,      /* after so long without an unkept blob the degraded state ends */
+    CALM_MS = 300000,     /* after so long without an unkept blob the next one kept ends degraded */
+    SOON_MS = 10000,      /* after so long it ends by itself, if the disk was only full */
+    FILES_A_BLOB = 4,     /* files that storing something takes: itself, link, tag, temporary */
+    UNCOUNTED_PART = 128, /* the part of max_size that records and directories may take beside it */
+    SWEEP_EACH = 8,       /* a sweep is due when so many blobs were evicted for 64 records */
     UNREADABLE_MS = 10000, /* a disk that could not read bytes back is tried again after this */
 };
 
@@ -34,7 +39,17 @@ void space_init(struct space *space, struct store *store, uint64_t max_size, uin
     space->degraded =
         metric_get(METRIC_GAUGE, "tarn_store_degraded",
                    "1 while the disk is full or failing and nothing new is kept.", "");
-    space->bytes = metric_get(METRIC_GAUGE, "tarn_store_bytes", "Bytes of all cached blobs.", "");
+    space->bytes =
+        metric_get(METRIC_GAUGE, "tarn_store_bytes",
+                   "Bytes that the cache takes on disk: blobs, records and transfers.", "");
+    space->record_bytes = metric_get(METRIC_GAUGE, "tarn_store_record_bytes",
+                                     "Bytes on disk of tags, links and directories.", "");
+    space->records =
+        metric_get(METRIC_GAUGE, "tarn_store_records", "Tags, links and directories on disk.", "");
+    space->partial_bytes = metric_get(METRIC_GAUGE, "tarn_store_partial_bytes",
+                                      "Bytes on disk of transfers that were interrupted.", "");
+    space->bad_bytes = metric_get(METRIC_GAUGE, "tarn_store_bad_bytes",
+                                  "Bytes on disk of blobs in quarantine.", "");
     space->blobs = metric_get(METRIC_GAUGE, "tarn_store_blobs", "Cached blobs.", "");
     space->pinned =
         metric_get(METRIC_GAUGE, "tarn_store_pinned_bytes", "Bytes of pinned blobs.", "");
@@ -52,7 +67,11 @@ void space_finish(struct space *space) {
 void space_update_metrics(struct space *space) {
     struct store_usage usage;
     store_usage(space->store, &usage);
-    metric_set(space->bytes, (int64_t)usage.bytes);
+    metric_set(space->bytes, (int64_t)store_usage_on_disk(&usage));
+    metric_set(space->record_bytes, (int64_t)usage.record_bytes);
+    metric_set(space->records, (int64_t)usage.records);
+    metric_set(space->partial_bytes, (int64_t)usage.partial_bytes);
+    metric_set(space->bad_bytes, (int64_t)usage.bad_bytes);
     metric_set(space->blobs, (int64_t)usage.blobs);
     metric_set(space->pinned, (int64_t)usage.pinned_bytes);
 }
@@ -93,25 +112,77 @@ struct need {
     uint64_t free; /* in total: they must fit on the file system */
 };
 
-/* How many bytes must be evicted; 0: none. */
-static uint64_t excess(struct space *space, struct need need) {
+/* What must be evicted. */
+struct over {
+    uint64_t bytes, files;
+};
+
+static bool is_any(struct over over) {
+    return over.bytes > 0 || over.files > 0;
+}
+
+static uint64_t whole_units(const struct store_usage *usage, uint64_t bytes) {
+    return (bytes + usage->unit - 1) / usage->unit * usage->unit;
+}
+
+/* The bytes that count against max_size: what is on disk and what is reserved. Records and
+ * directories count as far as they are more than a small part, so that a limit holds as many bytes
+ * of blobs as it says. */
+static uint64_t counted(const struct space *space, const struct store_usage *usage) {
+    uint64_t all = store_usage_on_disk(usage), part = space->max_size / UNCOUNTED_PART;
+    return all - (usage->record_bytes < part ? usage->record_bytes : part);
+}
+
+/* The files that stay free: the same share as min_free is of the file system's bytes. */
+static uint64_t files_kept(const struct space *space, const struct store_free *free) {
+    if (space->min_free == 0 || free->all_bytes == 0)
+        return 0;
+    double share = (double)space->min_free / (double)free->all_bytes;
+    return (uint64_t)((double)free->all_files * (share < 0.5 ? share : 0.5));
+}
+
+static struct over excess(struct space *space, struct need need) {
     struct store_usage usage;
-    uint64_t left, over = 0;
+    struct store_free free;
+    struct over over = {0};
     store_usage(space->store, &usage);
-    uint64_t counted = usage.bytes + usage.reserved_bytes + usage.partial_bytes + need.more;
-    if (space->max_size && counted > space->max_size)
-        over = counted - space->max_size;
+    uint64_t wanted = counted(space, &usage) + whole_units(&usage, need.more);
+    if (space->max_size && wanted > space->max_size)
+        over.bytes = wanted - space->max_size;
     /* If the file system does not tell what it has left, a write will fail when it is full. */
-    uint64_t free = space->min_free + need.free;
-    if (free && store_free_bytes(space->store, &left, NULL) && left < free && free - left > over)
-        over = free - left;
+    uint64_t least = space->min_free + need.free;
+    if (!least || !store_free(space->store, &free, NULL))
+        return over;
+    if (free.bytes < least && least - free.bytes > over.bytes)
+        over.bytes = least - free.bytes;
+    uint64_t files = files_kept(space, &free) + (need.free ? FILES_A_BLOB : 0);
+    if (free.counts_files && free.files < files)
+        over.files = files - free.files;
     return over;
+}
+
+/* Asks the keeper to sweep the records of blobs that are gone: when evicting has made many of them,
+ * and `now` when no blob is left to evict. */
+static void want_sweep(struct space *space, const struct store_usage *usage, bool now) {
+    uint64_t gone = store_blob_removals(space->store) - atomic_load(&space->swept_removals);
+    if (!now && gone * 64 / SWEEP_EACH < usage->records)
+        return;
+    atomic_store(&space->sweep_wanted, true);
+    if (space->wake)
+        space->wake(space->wake_context);
+}
+
+bool space_take_sweep(struct space *space) {
+    if (!atomic_exchange(&space->sweep_wanted, false))
+        return false;
+    atomic_store(&space->swept_removals, store_blob_removals(space->store));
+    return true;
 }
 
 /* One run of evicting. */
 struct evicting {
-    uint64_t bytes;     /* deleted so far */
-    bool cleaned;       /* no left-over partial can be deleted any more */
+    uint64_t bytes, files; /* deleted so far */
+    bool cleaned;       /* no left-over partial and no blob in quarantine can be deleted any more */
     struct error error; /* why no more can be evicted */
 };
 
@@ -121,15 +192,21 @@ static bool evict_one(struct space *space, int64_t before_s, struct evicting *ev
     struct store_blob blob;
     if (before_s == INT64_MAX && !evicting->cleaned) {
         uint64_t bytes;
-        evicting->cleaned = !store_partials_evict(space->store, &bytes) || bytes == 0;
+        bool partial = store_partials_evict(space->store, &bytes) && bytes > 0;
+        evicting->cleaned = !partial && !store_quarantine_evict(space->store, &bytes);
         evicting->bytes += bytes;
+        evicting->files += partial ? 2 : evicting->cleaned ? 0 : 1;
         if (!evicting->cleaned)
             return true;
     }
     if (!store_evict(space->store, before_s, &blob, &evicting->error))
         return false;
     char digest[DIGEST_STRING_SIZE];
-    evicting->bytes += blob.size;
+    struct store_usage usage;
+    store_usage(space->store, &usage);
+    evicting->bytes += whole_units(&usage, blob.size);
+    evicting->files++;
+    want_sweep(space, &usage, false);
     metric_add(space->evicted_blobs, 1);
     metric_add(space->evicted_bytes, (int64_t)blob.size);
     log_at(LOG_DEBUG, "blob evicted", LOG_STRING("digest", digest_format(&blob.digest, digest)),
@@ -138,11 +215,13 @@ static bool evict_one(struct space *space, int64_t before_s, struct evicting *ev
     return true;
 }
 
-/* The most bytes that evicting could delete. */
-static uint64_t evictable(struct space *space) {
+/* Whether evicting could delete so much. */
+static bool is_evictable(struct space *space, struct over over) {
     struct store_usage usage;
     store_usage(space->store, &usage);
-    return usage.bytes - usage.pinned_bytes + usage.partial_bytes;
+    return over.bytes <=
+               usage.disk_bytes - usage.pinned_disk_bytes + usage.partial_bytes + usage.bad_bytes &&
+           over.files <= usage.blobs + 2 * usage.partials;
 }
 
 static bool no_space(struct error *error) {
@@ -158,12 +237,17 @@ static bool no_space(struct error *error) {
 static bool make_space(struct space *space, struct need need, bool keeps_on,
                        const struct cancel *cancel, struct error *error) {
     struct evicting evicting = {0};
-    const uint64_t over = excess(space, need);
-    bool more = keeps_on || over <= evictable(space);
-    while (more && evicting.bytes < over && excess(space, need) > 0 && cancel_check(cancel, NULL))
+    const struct over over = excess(space, need);
+    bool more = keeps_on || is_evictable(space, over);
+    while (more && (evicting.bytes < over.bytes || evicting.files < over.files) &&
+           is_any(excess(space, need)) && cancel_check(cancel, NULL))
         more = evict_one(space, INT64_MAX, &evicting);
-    if (evicting.bytes >= over || excess(space, need) == 0)
+    if ((evicting.bytes >= over.bytes && evicting.files >= over.files) ||
+        !is_any(excess(space, need)))
         return true;
+    struct store_usage usage;
+    store_usage(space->store, &usage);
+    want_sweep(space, &usage, true);
     return evicting.error.kind == ERROR_IO
                ? error_set(error, ERROR_IO, "no space can be made: %s", evicting.error.text)
                : no_space(error);
@@ -173,7 +257,7 @@ static bool make_space(struct space *space, struct need need, bool keeps_on,
 static bool has_place_for(struct space *space, const struct space_wish *wish, struct error *error) {
     uint64_t rest = wish->whole > wish->bytes ? wish->whole - wish->bytes : 0;
     const struct need need = {.more = rest, .free = wish->missing + rest};
-    return excess(space, need) <= evictable(space) || no_space(error);
+    return is_evictable(space, excess(space, need)) || no_space(error);
 }
 
 bool space_reserve(struct space *space, struct partial *partial, const struct space_wish *wish,
@@ -189,7 +273,7 @@ bool space_reserve(struct space *space, struct partial *partial, const struct sp
      */
     if (!atomic_load(&space->may_evict))
         return true;
-    if (excess(space, need) == 0 && has_place_for(space, wish, NULL))
+    if (!is_any(excess(space, need)) && has_place_for(space, wish, NULL))
         return true;
     /* Give the reservation back while waiting, so that of two flights competing for the last bytes
      * one succeeds. */
@@ -207,7 +291,7 @@ bool space_ensure(struct space *space, uint64_t bytes, struct error *error) {
     const struct need need = {.more = bytes, .free = bytes};
     if (!space_can_hold(space, bytes, error))
         return false;
-    if (!atomic_load(&space->may_evict) || excess(space, need) == 0)
+    if (!atomic_load(&space->may_evict) || !is_any(excess(space, need)))
         return true;
     begin_evicting(space);
     bool made = make_space(space, need, false, NULL, error);
@@ -217,18 +301,47 @@ bool space_ensure(struct space *space, uint64_t bytes, struct error *error) {
 
 bool space_free_after_full(struct space *space, uint64_t bytes, uint64_t whole) {
     struct evicting evicting = {0};
-    uint64_t left = 0;
+    struct store_free left = {0};
     if (!atomic_load(&space->may_evict))
         return false;
     begin_evicting(space);
     /* Another thread that met the same full disk may have made space meanwhile. */
-    bool knows = store_free_bytes(space->store, &left, NULL);
-    bool enough = left + evictable(space) >= whole;
-    bool made = knows && enough && left >= bytes;
-    while (!made && enough && evicting.bytes < bytes && evict_one(space, INT64_MAX, &evicting))
+    bool knows = store_free(space->store, &left, NULL);
+    uint64_t files = knows && left.counts_files && left.files < FILES_A_BLOB ? FILES_A_BLOB : 0;
+    const struct over over = {left.bytes < whole ? whole - left.bytes : 0, files};
+    bool enough = is_evictable(space, over), made = knows && left.bytes >= bytes && !files;
+    while (!made && enough && (evicting.bytes < bytes || evicting.files < files) &&
+           evict_one(space, INT64_MAX, &evicting))
         ;
     end_evicting(space);
-    return made || evicting.bytes > 0;
+    if (!made && evicting.files == 0) {
+        struct store_usage usage;
+        store_usage(space->store, &usage);
+        want_sweep(space, &usage, true);
+    }
+    return enough && (made || evicting.files > 0);
+}
+
+static void be_well(struct space *space) {
+    lock_acquire(&space->unkept_lock);
+    space->largest_unkept = 0;
+    lock_release(&space->unkept_lock);
+    metric_set(space->degraded, 0);
+    if (log_enabled(LOG_INFO))
+        log_event(LOG_INFO, "new blobs are kept again", NULL, 0);
+}
+
+/* Ends the degraded state without a new blob, if for some time everything would have found space.
+ */
+static void end_degraded(struct space *space) {
+    if (metric_value(space->degraded) == 0)
+        return;
+    lock_acquire(&space->unkept_lock);
+    const struct need largest = {.more = space->largest_unkept, .free = space->largest_unkept + 1};
+    bool is_full = !space->failed, is_calm = clock_ms() - space->unkept_ms > SOON_MS;
+    lock_release(&space->unkept_lock);
+    if (is_full && is_calm && is_evictable(space, excess(space, largest)))
+        be_well(space);
 }
 
 void space_enforce(struct space *space, const struct cancel *cancel) {
@@ -241,11 +354,12 @@ void space_enforce(struct space *space, const struct cancel *cancel) {
             ;
         end_evicting(space);
     }
-    if (may_evict && excess(space, (struct need){0})) {
+    if (may_evict && is_any(excess(space, (struct need){0}))) {
         begin_evicting(space);
         make_space(space, (struct need){0}, true, cancel, NULL);
         end_evicting(space);
     }
+    end_degraded(space);
     space_update_metrics(space);
 }
 
@@ -274,6 +388,7 @@ void space_record_unkept(struct space *space, enum unkept reason, uint64_t bytes
     lock_acquire(&space->unkept_lock);
     space->largest_unkept = bytes > space->largest_unkept ? bytes : space->largest_unkept;
     space->unkept_ms = now;
+    space->failed = reason == UNKEPT_FAILING;
     bool due = space->logged_ms == 0 || now - space->logged_ms >= LOG_EVERY_MS;
     if (due) {
         more = space->unlogged;
@@ -300,14 +415,9 @@ void space_record_kept(struct space *space, uint64_t bytes) {
     lock_release(&space->unkept_lock);
     /* A small blob that fits does not prove that the large one that failed would fit now. Evictable
      * bytes count as free. */
-    if (!is_over && excess(space, largest) > evictable(space))
+    if (!is_over && !is_evictable(space, excess(space, largest)))
         return;
-    lock_acquire(&space->unkept_lock);
-    space->largest_unkept = 0;
-    lock_release(&space->unkept_lock);
-    metric_set(space->degraded, 0);
-    if (log_enabled(LOG_INFO))
-        log_event(LOG_INFO, "new blobs are kept again", NULL, 0);
+    be_well(space);
 }
 
 void space_record_unreadable(struct space *space) {

@@ -45,16 +45,23 @@ struct space {
     struct condition evicting_ended; /* evicting has become false */
     bool evicting;                   /* a thread evicts */
 
-    struct lock unkept_lock; /* guards the four below */
+    struct lock unkept_lock; /* guards the five below */
     int64_t logged_ms;       /* when a blob that was not kept was last logged; 0: never */
     uint64_t unlogged;       /* blobs not kept since then */
     uint64_t largest_unkept; /* bytes; of those that were not kept while degraded */
     int64_t unkept_ms;       /* when a blob was last not kept */
+    bool failed;             /* it was because the disk failed */
 
     _Atomic int64_t unreadable_until_ms; /* until then no new bytes are trusted to the disk */
 
     struct metric *evicted_blobs, *evicted_bytes, *degraded, *unkept[UNKEPT_REASONS];
     struct metric *bytes, *blobs, *limit, *pinned;
+    struct metric *record_bytes, *records, *partial_bytes, *bad_bytes;
+
+    atomic_bool sweep_wanted;         /* see space_take_sweep() */
+    _Atomic uint64_t swept_removals;  /* store_blob_removals() when a sweep was last begun */
+    void (*wake)(void *wake_context); /* wakes the keeper; NULL: there is none */
+    void *wake_context;
 };
 
 void space_init(struct space *space, struct store *store, uint64_t max_size, uint64_t min_free,
@@ -102,6 +109,9 @@ bool space_is_unreadable(const struct space *space);
 
 /* Whether blobs may be evicted: only while all blobs and pins are known. */
 void space_allow_eviction(struct space *space, bool allowed);
+
+/* Whether the records of blobs that are gone must be swept now. The caller does it. */
+bool space_take_sweep(struct space *space);
 
 /* Evicts what is over a limit or too old. Called by a background thread every few seconds. */
 void space_enforce(struct space *space, const struct cancel *cancel);

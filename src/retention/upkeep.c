@@ -18,6 +18,9 @@ enum {
     SWEEP_MS = 3600 * 1000,    /* between two sweeps of links and left-over transfers */
     SCAN_MS = 60 * 1000,       /* between a scan that missed something and the next; doubles */
     SWEEP_AGE_S = 3600,        /* the blob of a younger link may still arrive */
+    PRESSED_AGE_S = 2,         /* the same when space is needed; a lost link costs a request */
+    RECORDS_MOST = 4000000,    /* tags, links and their directories */
+    TAGS_MOST = 10000,         /* of one repository */
     PARTIAL_AGE_S = 24 * 3600, /* a partial that nobody continued for so long is deleted */
     SCRUB_LEAST = 256 << 10,   /* bytes a second */
     SCRUB_MOST = 64 << 20,
@@ -28,11 +31,20 @@ static bool is_stopping(const struct upkeep *upkeep) {
     return !cancel_check(&upkeep->cancel, NULL);
 }
 
-/* Waits for `ms`, or until the upkeep is to stop: then true. */
-static bool wait_ms(struct upkeep *upkeep, int64_t ms) {
+/* Lets the keeper look at the limits now. */
+static void wake(void *context) {
+    struct upkeep *upkeep = context;
+    lock_acquire(&upkeep->waiting_lock);
+    condition_broadcast(&upkeep->stops);
+    lock_release(&upkeep->waiting_lock);
+}
+
+/* Waits for `ms`, or until the upkeep is to stop: then true. The keeper also wakes up for wake().
+ */
+static bool wait_ms(struct upkeep *upkeep, int64_t ms, bool is_keeper) {
     const int64_t until_ms = clock_ms() + ms;
     lock_acquire(&upkeep->waiting_lock);
-    while (!is_stopping(upkeep) &&
+    while (!is_stopping(upkeep) && !(is_keeper && atomic_load(&upkeep->space.sweep_wanted)) &&
            condition_wait_until(&upkeep->stops, &upkeep->waiting_lock, until_ms))
         ;
     lock_release(&upkeep->waiting_lock);
@@ -64,20 +76,44 @@ static bool scan(struct upkeep *upkeep) {
     return usage.unread == 0;
 }
 
-static void sweep(struct upkeep *upkeep) {
+/* Deletes records of blobs that are gone and were not written for `age_s` seconds, and then those
+ * that are over a limit. */
+static void sweep(struct upkeep *upkeep, int64_t age_s) {
     struct error error = {0};
-    uint64_t deleted = 0;
-    store_partials_clean(upkeep->store, PARTIAL_AGE_S);
-    if (!store_sweep(upkeep->store, SWEEP_AGE_S, &upkeep->cancel, &deleted, &error) &&
+    uint64_t deleted = 0, trimmed = 0, max_size = upkeep->space.max_size;
+    const struct record_limits limits = {
+        .records = RECORDS_MOST, .bytes = max_size ? max_size / 2 : UINT64_MAX, .tags = TAGS_MOST};
+    const struct cancel *cancel = &upkeep->cancel;
+    if (!(store_sweep(upkeep->store, age_s, cancel, &deleted, &error) &&
+          store_records_trim(upkeep->store, &limits, cancel, &trimmed, &error)) &&
         !is_stopping(upkeep))
         log_at(LOG_WARN, "links were not swept", LOG_STRING("error", error.text));
-    if (deleted)
-        log_at(LOG_DEBUG, "links swept", LOG_NUMBER("deleted", deleted));
+    if (deleted || trimmed)
+        log_at(LOG_DEBUG, "links swept", LOG_NUMBER("deleted", deleted),
+               LOG_NUMBER("trimmed", trimmed));
+}
+
+static void clean(struct upkeep *upkeep) {
+    store_partials_clean(upkeep->store, PARTIAL_AGE_S);
+    sweep(upkeep, SWEEP_AGE_S);
+    store_records_count(upkeep->store, &upkeep->cancel, NULL);
+}
+
+/* Whether there are many more records than after the last sweep. */
+static bool has_grown(struct upkeep *upkeep, uint64_t *records) {
+    struct store_usage usage;
+    store_usage(upkeep->store, &usage);
+    bool grown = usage.records > *records + *records / 2 + TAGS_MOST / 2 ||
+                 (upkeep->space.max_size && usage.record_bytes > upkeep->space.max_size / 2);
+    if (grown)
+        *records = usage.records;
+    return grown;
 }
 
 static void keep(void *argument) {
     struct upkeep *upkeep = argument;
     lower_priority();
+    uint64_t records = 0;
     int64_t scan_ms = 0, scan_pause_ms = SCAN_MS, pins_ms = 0, sweep_ms = 0;
     for (int64_t now = clock_ms(); !is_stopping(upkeep); now = clock_ms()) {
         struct store_usage usage;
@@ -96,10 +132,13 @@ static void keep(void *argument) {
         }
         space_enforce(&upkeep->space, &upkeep->cancel);
         if (now >= sweep_ms) {
-            sweep(upkeep);
+            clean(upkeep);
             sweep_ms = now + SWEEP_MS;
+        } else if (space_take_sweep(&upkeep->space) || has_grown(upkeep, &records)) {
+            sweep(upkeep, PRESSED_AGE_S);
+            space_enforce(&upkeep->space, &upkeep->cancel);
         }
-        if (wait_ms(upkeep, LOOK_MS))
+        if (wait_ms(upkeep, LOOK_MS, true))
             break;
     }
 }
@@ -135,7 +174,7 @@ static void scrub(void *argument) {
     const int64_t period_ms = upkeep->scrub_s * 1000;
     uint32_t random = 0;
     lower_priority();
-    while (!wait_ms(upkeep, SCRUB_PAUSE_MS)) {
+    while (!wait_ms(upkeep, SCRUB_PAUSE_MS, false)) {
         struct store_usage usage;
         store_usage(upkeep->store, &usage);
         if (!usage.complete || !usage.blobs)
@@ -147,7 +186,7 @@ static void scrub(void *argument) {
         int64_t began_ms = clock_ms();
         scrub_round(upkeep, random % (uint32_t)usage.blobs);
         int64_t left_ms = period_ms - (clock_ms() - began_ms);
-        if (left_ms > 0 && wait_ms(upkeep, left_ms))
+        if (left_ms > 0 && wait_ms(upkeep, left_ms, false))
             break;
     }
 }
@@ -170,6 +209,8 @@ struct upkeep *upkeep_new(const struct upkeep_settings *settings, struct store *
     upkeep->cancel.stop = &upkeep->stopping;
     lock_init(&upkeep->waiting_lock);
     condition_init(&upkeep->stops);
+    upkeep->space.wake = wake;
+    upkeep->space.wake_context = upkeep;
     return upkeep;
 }
 

@@ -127,6 +127,8 @@ int store_blob_open_linked(struct store *store, const struct repository_name *re
     }
     int fd = store_blob_open(store, digest, &out->size, NULL);
     out->stored = fd >= 0 && is_as_long(out->size, verified);
+    if (out->stored)
+        store_link_touch(store, repository, LINK_BLOB, digest);
     if (fd < 0 || out->stored)
         return fd;
     quarantine_open(store, digest, fd);
@@ -215,6 +217,12 @@ bool store_blob_remove(struct store *store, const struct digest *digest, uint64_
     return ok;
 }
 
+/* In a small cache most directories are empty sooner or later. */
+static void remove_empty_directory(struct store *store, char *path) {
+    *strrchr(path, '/') = '\0';
+    root_remove_directory(store, path);
+}
+
 bool store_evict(struct store *store, int64_t before_s, struct store_blob *evicted,
                  struct error *error) {
     char path[PATH_SIZE];
@@ -227,6 +235,8 @@ bool store_evict(struct store *store, int64_t before_s, struct store_blob *evict
     atomic_fetch_add(&store->removals, ok);
     index_settle(&store->index, &hold, ok ? INDEX_ABSENT : hold.size);
     index_release(&store->index, &hold, false);
+    if (ok)
+        remove_empty_directory(store, path);
     return ok;
 }
 

@@ -39,9 +39,12 @@ struct index_chunk {
 _Static_assert(sizeof(struct index_entry) == 72, "what index.h says");
 _Static_assert(sizeof(struct index_chunk) == 76 * CHUNK, "what index.h says");
 
-bool index_init(struct index *index) {
-    *index = (struct index){
-        .free_slots = INDEX_NONE, .newest = INDEX_NONE, .oldest = INDEX_NONE, .pin_generation = 1};
+bool index_init(struct index *index, uint64_t unit) {
+    *index = (struct index){.free_slots = INDEX_NONE,
+                            .newest = INDEX_NONE,
+                            .oldest = INDEX_NONE,
+                            .unit = unit,
+                            .pin_generation = 1};
     lock_init(&index->entries_lock);
     condition_init(&index->settled);
     return getrandom(&index->key, sizeof index->key, 0) == sizeof index->key;
@@ -263,9 +266,13 @@ static void count(struct index *index, const struct index_entry *entry, bool mor
         return;
     uint64_t sign = more ? 1 : UINT64_MAX; /* unsigned arithmetic wraps: minus one */
     index->blobs += sign;
+    uint64_t units = (entry->size + index->unit - 1) / index->unit;
     index->bytes += sign * entry->size;
-    if (entry->pin)
+    index->disk_bytes += sign * units * index->unit;
+    if (entry->pin) {
         index->pinned_bytes += sign * entry->size;
+        index->pinned_disk_bytes += sign * units * index->unit;
+    }
 }
 
 /* ---- holding ---- */
@@ -500,6 +507,8 @@ void index_usage(struct index *index, struct store_usage *out) {
     out->bytes = index->bytes;
     out->blobs = index->blobs;
     out->pinned_bytes = index->pinned_bytes;
+    out->disk_bytes = index->disk_bytes;
+    out->pinned_disk_bytes = index->pinned_disk_bytes;
     out->reserved_bytes = index->reserved_bytes;
     lock_release(&index->entries_lock);
 }

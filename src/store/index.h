@@ -57,11 +57,13 @@ struct index {
     uint64_t key;            /* random, of the hash, so that nobody can aim blobs at one bucket */
     uint64_t departures;     /* how often a blob became absent */
     uint64_t bytes, blobs, pinned_bytes, reserved_bytes, wide_blobs;
+    uint64_t unit; /* bytes that the file system allocates at a time; constant */
+    uint64_t disk_bytes, pinned_disk_bytes; /* the same as bytes and pinned_bytes, in whole units */
     uint16_t pin_generation;
 };
 
-/* False: no random bytes, errno says why. */
-bool index_init(struct index *index);
+/* `unit`: see struct index. False: no random bytes, errno says why. */
+bool index_init(struct index *index, uint64_t unit);
 void index_finish(struct index *index);
 size_t index_bytes(struct index *index); /* the memory that entries and buckets take */
 

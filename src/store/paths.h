@@ -16,6 +16,8 @@
 /* "repositories/" HOST "/" NAME "/_manifests/sha512/" HEX is the longest: 673 with its NUL. */
 enum { PATH_SIZE = 704 };
 
+#define RECORDS "repositories" /* the directory of all records */
+
 /* The directories of a repository's links; what store_path_link() calls a kind. */
 #define LINKED_BLOBS     "_blobs"
 #define LINKED_MANIFESTS "_manifests"

@@ -12,7 +12,7 @@
 
 struct bad_file {
     char name[NAME_MAX + 1];
-    uint64_t size;
+    uint64_t size, bytes;  /* bytes are those on disk */
     struct timespec since; /* when it was quarantined: the inode's change time */
 };
 
@@ -38,11 +38,13 @@ static void enter(struct bad_files *files, int directory, const struct bad_file 
         unlinkat(directory, files->kept[--files->count].name, 0);
 }
 
-/* Deletes the oldest files until few enough files and bytes are left. */
-static void enforce_limits(struct store *store) {
+/* Deletes the oldest files until few enough files and bytes are left, and with `one` the oldest of
+ * those, too. Returns the bytes on disk of those that stay. */
+static uint64_t enforce_limits(struct store *store, bool one) {
     DIR *directory = root_open_directory(store, "bad");
+    uint64_t size = 0, kept = 0;
     if (!directory)
-        return;
+        return 0;
     cleanup_free struct bad_files *files = calloc(1, sizeof *files);
     for (struct dirent *entry; files && (entry = readdir(directory));) {
         struct bad_file file = {0};
@@ -52,16 +54,33 @@ static void enforce_limits(struct store *store) {
             !text_copy(text_of(entry->d_name), file.name, sizeof file.name))
             continue;
         file.size = (uint64_t)state.st_size;
+        file.bytes = (uint64_t)state.st_blocks * 512;
         file.since = state.st_ctim;
         enter(files, dirfd(directory), &file);
     }
-    uint64_t bytes = 0;
     for (size_t i = 0; files && i < files->count; i++) {
-        bytes += files->kept[i].size;
-        if (bytes > QUARANTINE_BYTES_LIMIT)
-            unlinkat(dirfd(directory), files->kept[i].name, 0);
+        size += files->kept[i].size;
+        bool stays = size <= QUARANTINE_BYTES_LIMIT && !(one && i + 1 == files->count);
+        if (stays || unlinkat(dirfd(directory), files->kept[i].name, 0) < 0)
+            kept += files->kept[i].bytes;
     }
     closedir(directory);
+    atomic_store(&store->bad_bytes, (int64_t)kept);
+    return kept;
+}
+
+void quarantine_count(struct store *store) {
+    enforce_limits(store, false);
+}
+
+bool store_quarantine_evict(struct store *store, uint64_t *freed) {
+    uint64_t before = (uint64_t)atomic_load(&store->bad_bytes);
+    *freed = 0;
+    if (before == 0)
+        return false;
+    uint64_t after = enforce_limits(store, true);
+    *freed = before > after ? before - after : 0;
+    return *freed > 0;
 }
 
 struct metric *quarantine_counter(void) {
@@ -85,6 +104,6 @@ bool quarantine_blob(struct store *store, const struct digest *digest, const cha
     atomic_fetch_add(&store->removals, 1);
     log_at(LOG_ERROR, kept ? "bad blob set aside" : "bad blob deleted", LOG_STRING("digest", text),
            LOG_STRING("file", bad));
-    enforce_limits(store);
+    enforce_limits(store, false);
     return true;
 }

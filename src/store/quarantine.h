@@ -22,6 +22,9 @@ enum { QUARANTINE_FILES_LIMIT = 16 };
 bool quarantine_blob(struct store *store, const struct digest *digest, const char *path,
                      struct error *error);
 
+/* Counts the bytes of the quarantine: store_usage.bad_bytes. Deletes what is over its limits. */
+void quarantine_count(struct store *store);
+
 /* The counter of bad blobs. Called once at the start, so that the metric is there before the first
  * bad blob. */
 struct metric *quarantine_counter(void);

@@ -2,8 +2,10 @@
 #include "store/record_names.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
+#include "base/clock.h"
 #include "store/root.h"
 #include "store/store_private.h"
 
@@ -122,4 +124,15 @@ bool store_link_delete(struct store *store, const struct repository_name *reposi
         return error_set(error, ERROR_INVALID, "delete a link of %s/%s: not a digest",
                          repository->host, repository->path);
     return root_delete_record(store, path, error);
+}
+
+void store_link_touch(struct store *store, const struct repository_name *repository,
+                      enum link_kind kind, const struct digest *digest) {
+    enum { GRANULARITY_S = 3600 };
+    char path[PATH_SIZE];
+    struct stat state;
+    if (store_path_link(path, repository, kind_name(kind), digest) &&
+        root_stat(store, path, &state) &&
+        clock_wall_s() - (int64_t)state.st_mtim.tv_sec >= GRANULARITY_S)
+        utimensat(store->root, path, NULL, AT_SYMLINK_NOFOLLOW);
 }

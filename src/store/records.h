@@ -78,6 +78,23 @@ bool store_links(struct store *store, const struct repository_name *repository, 
 bool store_link_delete(struct store *store, const struct repository_name *repository,
                        enum link_kind kind, const struct digest *digest, struct error *error);
 
+/* The repository's link was used: writes that down once an hour. */
+void store_link_touch(struct store *store, const struct repository_name *repository,
+                      enum link_kind kind, const struct digest *digest);
+
+/* ---- too many records ---- */
+
+struct record_limits {
+    uint64_t records; /* and directories, as store_usage.records counts them */
+    uint64_t bytes;   /* on disk; UINT64_MAX: no limit */
+    uint64_t tags;    /* of one repository */
+};
+
+/* Deletes the least recently used records that are over a limit, but none of a pinned blob. For a
+ * background thread. */
+bool store_records_trim(struct store *store, const struct record_limits *limits,
+                        const struct cancel *cancel, uint64_t *deleted, struct error *error);
+
 /* ---- the sweep ---- */
 
 /* Deletes links and tags whose blob is neither stored nor being fetched, and then the directories

@@ -78,13 +78,53 @@ static bool is_synced_later(const char *path) {
     return strstr(path, "/" LINKED_BLOBS) != NULL;
 }
 
+static void account(struct store *store, int64_t bytes, int64_t entries) {
+    atomic_fetch_add_explicit(&store->record_bytes, bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&store->record_entries, entries, memory_order_relaxed);
+}
+
+/* What a name has on disk. */
+struct allocated {
+    bool exists;
+    uint64_t bytes;
+};
+
+static struct allocated allocated(struct store *store, const char *path) {
+    struct stat state;
+    if (fstatat(store->root, path, &state, AT_SYMLINK_NOFOLLOW) < 0)
+        return (struct allocated){0};
+    return (struct allocated){true, (uint64_t)state.st_blocks * 512};
+}
+
+static void account_change(struct store *store, struct allocated before, struct allocated after) {
+    account(store, (int64_t)(after.bytes - before.bytes), after.exists - before.exists);
+}
+
+static bool is_record(const char *path) {
+    return text_starts(text_of(path), RECORDS "/");
+}
+
+/* The directory that holds `path`, and what it has on disk: it may grow by a name. Two threads that
+ * make it grow at once may both count that, until the records are counted anew. */
+static struct allocated allocated_parent(struct store *store, const char *path,
+                                         char parent[static PATH_SIZE]) {
+    text_copy(text_of(path), parent, PATH_SIZE);
+    char *slash = strrchr(parent, '/');
+    if (slash)
+        *slash = '\0';
+    return allocated(store, slash ? parent : ".");
+}
+
 /* Makes a directory and its name durable. `making` tells a thread that puts a file into the
  * directory meanwhile that the directory's name may not be synced yet. */
 static bool make_directory(struct store *store, const char *path) {
     atomic_fetch_add(&store->making, 1);
-    bool ok = mkdirat(store->root, path, DIRECTORY_MODE) == 0
-                  ? is_synced_later(path) || sync_parent(store, path, 0)
-                  : errno == EEXIST;
+    bool made = mkdirat(store->root, path, DIRECTORY_MODE) == 0;
+    bool ok = made ? is_synced_later(path) || sync_parent(store, path, 0) : errno == EEXIST;
+    int reason = errno;
+    if (made)
+        account_change(store, (struct allocated){0}, allocated(store, path));
+    errno = reason;
     atomic_fetch_sub(&store->making, 1);
     return ok;
 }
@@ -117,10 +157,20 @@ int root_open(struct store *store, const char *path, int flags) {
     /* O_NONBLOCK: so that open() does not wait if the file is a FIFO. No effect on regular files.
      */
     flags |= O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+    char parent[PATH_SIZE];
+    bool creates = (flags & O_EXCL) && is_record(path);
+    struct allocated before = {0};
+    if (creates)
+        before = allocated_parent(store, path, parent);
     int fd = openat(store->root, path, flags, FILE_MODE);
     for (int attempt = 0;
          fd < 0 && (flags & O_CREAT) && retry_after_making_parents(store, path, attempt); attempt++)
         fd = openat(store->root, path, flags, FILE_MODE);
+    if (creates && fd >= 0) {
+        account_change(store, (struct allocated){0}, allocated(store, path));
+        if (before.exists)
+            account_change(store, before, allocated(store, parent));
+    }
     return fd;
 }
 
@@ -149,11 +199,20 @@ int root_temporary(struct store *store, char path[static PATH_SIZE], struct erro
 
 bool root_rename(struct store *store, const char *from, const char *to, enum durability durability,
                  struct error *error) {
+    char parent[PATH_SIZE];
+    const struct allocated folder = allocated_parent(store, to, parent);
+    struct allocated old = {0};
+    if (is_record(to))
+        old = allocated(store, to);
     int result = renameat(store->root, from, store->root, to);
     for (int attempt = 0; result < 0 && retry_after_making_parents(store, to, attempt); attempt++)
         result = renameat(store->root, from, store->root, to);
     if (result < 0)
         return error_set_errno(error, errno, "rename %s/%s to %s", store->path, from, to);
+    if (folder.exists)
+        account_change(store, folder, allocated(store, parent));
+    if (is_record(to))
+        account_change(store, old, allocated(store, to));
     /* ENOENT: the sweep has deleted the new file and its directory already, so that there is no
      * name to make durable. */
     return durability != DURABILITY_DIRECTORY || sync_name(store, to) || errno == ENOENT ||
@@ -177,6 +236,22 @@ bool root_replace(struct store *store, const char *path, const void *bytes, size
     return ok;
 }
 
+bool root_remove_directory(struct store *store, const char *path) {
+    const struct allocated before = allocated(store, path);
+    if (unlinkat(store->root, path, AT_REMOVEDIR) < 0)
+        return false;
+    account_change(store, before, (struct allocated){0});
+    return true;
+}
+
+bool root_unlink_record(struct store *store, const char *path) {
+    const struct allocated before = allocated(store, path);
+    if (unlinkat(store->root, path, 0) < 0)
+        return false;
+    account_change(store, before, (struct allocated){0});
+    return true;
+}
+
 /* Other threads may be making files there: a directory that is not empty stays, and root_open() and
  * root_rename() make one that went too early again. */
 static void remove_empty_parents(struct store *store, const char *path) {
@@ -185,13 +260,13 @@ static void remove_empty_parents(struct store *store, const char *path) {
         return;
     for (char *slash; (slash = strrchr(parent, '/')) && strchr(parent, '/') != slash;) {
         *slash = '\0';
-        if (unlinkat(store->root, parent, AT_REMOVEDIR) < 0)
+        if (!root_remove_directory(store, parent))
             return;
     }
 }
 
 bool root_delete_record(struct store *store, const char *path, struct error *error) {
-    if (unlinkat(store->root, path, 0) < 0)
+    if (!root_unlink_record(store, path))
         return errno == ENOENT || errno == ENOTDIR ||
                error_set_errno(error, errno, "delete %s/%s", store->path, path);
     remove_empty_parents(store, path);
@@ -242,4 +317,71 @@ void root_clean_temporaries(struct store *store) {
         if (entry->d_name[0] != '.' && strncmp(entry->d_name, ours, TEMPORARY_PREFIX) != 0)
             unlinkat(dirfd(directory), entry->d_name, 0);
     closedir(directory);
+}
+
+/* ---- counting ---- */
+
+struct counting {
+    struct store *store;
+    const struct cancel *cancel;
+    char path[PATH_SIZE];
+    int64_t bytes, entries;
+};
+
+enum { DEPTH_LIMIT = 140 }; /* the deepest record: 128 parts of a name, and what surrounds them */
+
+static bool count_directory(struct counting *counting, bool with_files, int depth);
+
+static bool count_entry(struct counting *counting, int directory, const struct dirent *entry,
+                        bool with_files, int depth) {
+    struct stat state;
+    size_t length = strlen(counting->path), left = sizeof counting->path - length;
+    bool ok = true;
+    if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+        (!with_files && entry->d_type == DT_REG) ||
+        fstatat(directory, entry->d_name, &state, AT_SYMLINK_NOFOLLOW) < 0)
+        return true;
+    if (with_files && !S_ISDIR(state.st_mode)) {
+        counting->bytes += (int64_t)state.st_blocks * 512;
+        counting->entries++;
+    }
+    if (S_ISDIR(state.st_mode) && depth < DEPTH_LIMIT &&
+        (size_t)snprintf(counting->path + length, left, "/%s", entry->d_name) < left)
+        ok = count_directory(counting, with_files, depth + 1);
+    counting->path[length] = '\0';
+    return ok;
+}
+
+/* Adds the directory counting->path, and all below it. False: cancelled. */
+static bool count_directory(struct counting *counting, bool with_files, int depth) {
+    DIR *directory = root_open_directory(counting->store, counting->path);
+    struct stat state;
+    bool ok = true;
+    if (directory && fstat(dirfd(directory), &state) == 0) {
+        counting->bytes += (int64_t)state.st_blocks * 512;
+        counting->entries++;
+    }
+    for (struct dirent *entry; ok && directory && (entry = readdir(directory));)
+        ok = cancel_check(counting->cancel, NULL) &&
+             count_entry(counting, dirfd(directory), entry, with_files, depth);
+    if (directory)
+        closedir(directory);
+    return ok;
+}
+
+bool root_count_records(struct store *store, const struct cancel *cancel, struct error *error) {
+    static const char *const folders[] = {RECORDS, "blobs", "partial", "bad", "tmp"};
+    struct counting counting = {.store = store, .cancel = cancel};
+    const int64_t old_bytes = atomic_load(&store->record_bytes),
+                  old_entries = atomic_load(&store->record_entries);
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
+        snprintf(counting.path, sizeof counting.path, "%s", folders[i]);
+        if (!count_directory(&counting, i == 0, 0))
+            return cancel_check(cancel, error);
+    }
+    counting.bytes += (int64_t)(allocated(store, ".").bytes + allocated(store, "lock").bytes);
+    counting.entries += 2;
+    /* What changed meanwhile counts twice at worst, until the next time. */
+    account(store, counting.bytes - old_bytes, counting.entries - old_entries);
+    return true;
 }

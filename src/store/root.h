@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include "base/cancel.h"
 #include "base/error.h"
 #include "store/paths.h"
 #include "store/store.h"
@@ -48,6 +49,8 @@ int root_temporary(struct store *store, char path[static PATH_SIZE], struct erro
 bool root_rename(struct store *store, const char *from, const char *to, enum durability durability,
                  struct error *error);
 
+/* Deletes the file of a record. False: errno says why. */
+bool root_unlink_record(struct store *store, const char *path);
 /* Deletes a record, and then the directories above it that are empty, up to the top one. True also
  * if there is no such record. */
 bool root_delete_record(struct store *store, const char *path, struct error *error);
@@ -64,6 +67,12 @@ DIR *root_open_directory(struct store *store, const char *path);
 /* Reads a record of less than `size` bytes, NUL-terminated in `out`; -1 when it is absent, not a
  * regular file, empty, or too long. */
 ssize_t root_read_record(struct store *store, const char *path, char *out, size_t size);
+
+/* Deletes a directory if it is empty. */
+bool root_remove_directory(struct store *store, const char *path);
+
+/* Counts the records and all directories anew: store_usage.record_bytes. */
+bool root_count_records(struct store *store, const struct cancel *cancel, struct error *error);
 
 /* A regular file's state; false with errno set (ENOENT when it is no regular file). */
 bool root_stat(struct store *store, const char *path, struct stat *out);

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "store/partials.h"
+#include "store/quarantine.h"
 #include "store/root.h"
 #include "store/store_private.h"
 
@@ -141,7 +142,8 @@ bool store_scan(struct store *store, const struct cancel *cancel, struct error *
     syncfs(store->root);
     store_partials_count(store);
     struct scan scan = {.store = store, .cancel = cancel};
-    bool ok = scan_blobs(&scan, error);
+    bool ok = scan_blobs(&scan, error) && root_count_records(store, cancel, error);
+    quarantine_count(store);
     if (scan.count) /* also after an interrupted scan, so that all that is counted can be evicted */
         qsort(scan.found, scan.count, sizeof *scan.found, compare);
     if (!index_order(&store->index, scan.found, scan.count))

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/random.h>
+#include <sys/statvfs.h>
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "store/quarantine.h"
@@ -90,6 +91,16 @@ static bool make_root(const char *root, struct error *error) {
     return access(path, F_OK) == 0 || error_set_errno(error, reason, "make directory %s", path);
 }
 
+/* The bytes that the file system allocates at a time. */
+static uint64_t allocation_unit(const struct store *store) {
+    enum { USUAL = 4096, LEAST = 512, MOST = 1 << 20 };
+    struct statvfs state;
+    if (store->root < 0 || fstatvfs(store->root, &state) < 0 || state.f_frsize < LEAST ||
+        state.f_frsize > MOST)
+        return USUAL;
+    return state.f_frsize;
+}
+
 struct store *store_open(const char *root, struct error *error) {
     if (!root[0]) {
         error_set(error, ERROR_INVALID, "the store's root is empty (name a directory)");
@@ -104,15 +115,18 @@ struct store *store_open(const char *root, struct error *error) {
     store->root = store->lock_file = -1;
     lock_init(&store->open_partials_lock);
     condition_init(&store->open_partials_changed);
-    if (!index_init(&store->index)) {
+    bool made = make_root(root, error);
+    if (made)
+        store->root = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int reason = errno;
+    if (!index_init(&store->index, allocation_unit(store))) {
         error_set_errno(error, errno, "get random bytes");
         goto failed;
     }
-    if (!make_root(root, error))
+    if (!made)
         goto failed;
-    store->root = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (store->root < 0) {
-        error_set_errno(error, errno, "open store %s", root);
+        error_set_errno(error, reason, "open store %s", root);
         goto failed;
     }
     if (!root_check_owner(store, error))

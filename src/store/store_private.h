@@ -25,6 +25,8 @@ struct store {
     _Atomic uint64_t removals;          /* blobs that this process deleted or quarantined */
     _Atomic bool scanned;               /* a scan has ended */
     _Atomic unsigned unread; /* directories and blobs that the last scan could not read */
+    /* Of the records and of all directories; of blobs in quarantine. Bytes are those on disk. */
+    _Atomic int64_t record_bytes, record_entries, bad_bytes;
     _Atomic unsigned making; /* threads that make directories which are not synced yet */
 };
 

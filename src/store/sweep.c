@@ -47,7 +47,7 @@ static bool is_wanted(struct store *store, const struct digest *digest) {
 static void delete_old(struct sweep *sweep, const char *path) {
     struct stat state;
     if (root_stat(sweep->store, path, &state) && state.st_mtim.tv_sec <= sweep->until_s &&
-        unlinkat(sweep->store->root, path, 0) == 0)
+        root_unlink_record(sweep->store, path))
         sweep->deleted++;
 }
 
@@ -73,7 +73,7 @@ static bool sweep_tag(void *context, const char *tag) {
 
 /* ENOTEMPTY and ENOENT are expected. */
 static void remove_directory(struct sweep *sweep, const char *path) {
-    unlinkat(sweep->store->root, path, AT_REMOVEDIR);
+    root_remove_directory(sweep->store, path);
 }
 
 static void remove_record_directories(struct sweep *sweep) {

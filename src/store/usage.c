@@ -3,22 +3,43 @@
 
 #include <errno.h>
 #include <sys/statvfs.h>
+#include "store/root.h"
 #include "store/store_private.h"
 
 void store_usage(struct store *store, struct store_usage *out) {
     *out = (struct store_usage){
         .unread = atomic_load_explicit(&store->unread, memory_order_relaxed),
         .complete = atomic_load_explicit(&store->scanned, memory_order_acquire)};
+    int64_t record_bytes = atomic_load_explicit(&store->record_bytes, memory_order_relaxed),
+            records = atomic_load_explicit(&store->record_entries, memory_order_relaxed),
+            bad_bytes = atomic_load_explicit(&store->bad_bytes, memory_order_relaxed);
+    out->unit = store->index.unit;
+    out->record_bytes = record_bytes > 0 ? (uint64_t)record_bytes : 0;
+    out->records = records > 0 ? (uint64_t)records : 0;
+    out->bad_bytes = (uint64_t)bad_bytes;
     store_partials_usage(store, out);
     index_usage(&store->index, out);
 }
 
-bool store_free_bytes(struct store *store, uint64_t *bytes, struct error *error) {
+uint64_t store_usage_on_disk(const struct store_usage *usage) {
+    return usage->disk_bytes + usage->reserved_bytes + usage->partial_bytes + usage->record_bytes +
+           usage->bad_bytes;
+}
+
+bool store_free(struct store *store, struct store_free *out, struct error *error) {
     struct statvfs state;
     if (fstatvfs(store->root, &state) < 0)
         return error_set_errno(error, errno, "ask for the free space of %s", store->path);
-    *bytes = (uint64_t)state.f_bavail * state.f_frsize;
+    *out = (struct store_free){.bytes = (uint64_t)state.f_bavail * state.f_frsize,
+                               .all_bytes = (uint64_t)state.f_blocks * state.f_frsize,
+                               .counts_files = state.f_files > 0,
+                               .files = state.f_favail,
+                               .all_files = state.f_files};
     return true;
+}
+
+bool store_records_count(struct store *store, const struct cancel *cancel, struct error *error) {
+    return root_count_records(store, cancel, error);
 }
 
 bool store_blob_next(struct store *store, uint32_t *cursor, struct store_blob *out) {

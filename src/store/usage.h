@@ -24,16 +24,28 @@ bool store_scan(struct store *store, const struct cancel *cancel, struct error *
 struct store_usage {
     uint64_t bytes, blobs; /* of all complete blobs known */
     uint64_t pinned_bytes;
-    uint64_t reserved_bytes; /* of partials that are open: partial_reserve() */
-    uint64_t partials;       /* that nobody has open */
-    uint64_t partial_bytes;  /* on disk, of their bytes and states */
-    unsigned unread;         /* directories and blobs that the last scan could not read */
-    bool complete;           /* a scan has ended */
+    uint64_t unit;                          /* bytes that the file system allocates at a time */
+    uint64_t disk_bytes, pinned_disk_bytes; /* of the blobs, in whole units */
+    uint64_t record_bytes, records;         /* on disk: tags, links and all directories; how many */
+    uint64_t bad_bytes;                     /* on disk: blobs in quarantine */
+    uint64_t reserved_bytes;                /* of partials that are open: partial_reserve() */
+    uint64_t partials;                      /* that nobody has open */
+    uint64_t partial_bytes;                 /* on disk, of their bytes and states */
+    unsigned unread; /* directories and blobs that the last scan could not read */
+    bool complete;   /* a scan has ended */
 };
 void store_usage(struct store *store, struct store_usage *out);
 
-/* The bytes that the file system has left for us. */
-bool store_free_bytes(struct store *store, uint64_t *bytes, struct error *error);
+/* What `du` says of the root, with the reservations of transfers under way. */
+uint64_t store_usage_on_disk(const struct store_usage *usage);
+
+/* What the file system has left for us, and has in all. */
+struct store_free {
+    uint64_t bytes, all_bytes;
+    bool counts_files; /* false: the file system has no fixed number of files */
+    uint64_t files, all_files;
+};
+bool store_free(struct store *store, struct store_free *out, struct error *error);
 
 struct store_blob {
     struct digest digest;
@@ -59,6 +71,13 @@ bool store_evict(struct store *store, int64_t before_s, struct store_blob *evict
  * until `each` returns false. False: out of memory. */
 bool store_evictable(struct store *store, int64_t before_s,
                      bool (*each)(void *context, const struct store_blob *blob), void *context);
+
+/* Deletes the blob that was quarantined first; *freed are its bytes on disk. False: there is none,
+ * or it cannot be deleted. */
+bool store_quarantine_evict(struct store *store, uint64_t *freed);
+
+/* Counts the records and directories anew; for a background thread. False: cancelled. */
+bool store_records_count(struct store *store, const struct cancel *cancel, struct error *error);
 
 /* The pins are renewed as a whole: begin, pin each, end. A blob that was not pinned between begin
  * and end loses its pin at the end, and is then the most recently used. A blob that is not there

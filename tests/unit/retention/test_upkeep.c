@@ -16,9 +16,11 @@ enum { PATIENCE_MS = 30000, POLL_MS = 5 };
         assert_true(condition);                                                                    \
     } while (0)
 
-static bool has(struct fixture *fixture, const char *text) {
-    struct digest digest = digest_of_text(text);
-    return store_blob_has(fixture->store, &digest, NULL);
+static struct digest put(struct fixture *fixture, const char *bytes, size_t length) {
+    struct digest digest;
+    assert_true(digest_of(DIGEST_SHA256, bytes, length, &digest));
+    assert_true(store_blob_put(fixture->store, &digest, bytes, length, NULL));
+    return digest;
 }
 
 static bool has_thread(const char *name) {
@@ -39,9 +41,11 @@ static bool has_thread(const char *name) {
 static void test_a_cache_over_its_limit_is_brought_under_it_after_a_restart(void **state) {
     struct fixture *fixture = *state;
     static const char *const pin[] = {"h.io/app", NULL};
-    const struct upkeep_settings settings = {.max_size = 12, .pin = pin};
-    struct digest pinned = put_text(fixture, "pinned"), old = put_text(fixture, "old blob");
-    put_text(fixture, "new");
+    /* Space for one large blob, the small ones and the directories. */
+    const struct upkeep_settings settings = {.max_size = 300 << 10, .pin = pin};
+    static char large[200 << 10] = "old", newer[200 << 10] = "new";
+    struct digest pinned = put_text(fixture, "pinned"), old = put(fixture, large, sizeof large),
+                  new = put(fixture, newer, sizeof newer);
     assert_true(store_link_blob(fixture->store, repository_named("h.io", "app"), &pinned, NULL));
     set_age(fixture, blob_name(&pinned), 9000);
     set_age(fixture, blob_name(&old), 8000);
@@ -49,8 +53,9 @@ static void test_a_cache_over_its_limit_is_brought_under_it_after_a_restart(void
     struct upkeep *upkeep = upkeep_new(&settings, fixture->store);
     assert_non_null(upkeep);
     assert_true(upkeep_start(upkeep, NULL));
-    wait_until(!has(fixture, "old blob"));
-    assert_true(has(fixture, "pinned") && has(fixture, "new"));
+    wait_until(!store_blob_has(fixture->store, &old, NULL));
+    assert_true(store_blob_has(fixture->store, &pinned, NULL));
+    assert_true(store_blob_has(fixture->store, &new, NULL));
     upkeep_stop(upkeep);
     upkeep_free(upkeep);
 }
