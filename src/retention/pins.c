@@ -86,6 +86,14 @@ void pins_add(struct pins *pins, const struct repository_name *repository,
     }
 }
 
+bool pins_name_repository(void *context, const struct repository_name *repository) {
+    const struct pins *pins = context;
+    for (size_t i = 0; pins && i < pins->count; i++)
+        if (matches(&pins->patterns[i], repository))
+            return true;
+    return false;
+}
+
 bool pins_want_renewal(const struct pins *pins) {
     return pins && atomic_load(&pins->guessed);
 }

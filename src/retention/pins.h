@@ -34,6 +34,9 @@ void pins_free(struct pins *pins);
 void pins_add(struct pins *pins, const struct repository_name *repository,
               const struct digest *digest);
 
+/* Whether a pattern names the repository, with any tag. For struct record_limits. */
+bool pins_name_repository(void *pins, const struct repository_name *repository);
+
 /* Whether pins_add() has pinned something since the last renewal that no pattern may ask for. */
 bool pins_want_renewal(const struct pins *pins);
 

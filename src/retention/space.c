@@ -121,16 +121,22 @@ static bool is_any(struct over over) {
     return over.bytes > 0 || over.files > 0;
 }
 
+uint64_t space_record_bytes_most(const struct space *space) {
+    return space->max_size ? space->max_size / 2 : UINT64_MAX;
+}
+
 static uint64_t whole_units(const struct store_usage *usage, uint64_t bytes) {
     return (bytes + usage->unit - 1) / usage->unit * usage->unit;
 }
 
 /* The bytes that count against max_size: what is on disk and what is reserved. Records and
  * directories count as far as they are more than a small part, so that a limit holds as many bytes
- * of blobs as it says. */
+ * of blobs as it says; and they count for no more than the keeper lets them be, so that too many of
+ * them do not push all blobs out. */
 static uint64_t counted(const struct space *space, const struct store_usage *usage) {
-    uint64_t all = store_usage_on_disk(usage), part = space->max_size / UNCOUNTED_PART;
-    return all - (usage->record_bytes < part ? usage->record_bytes : part);
+    uint64_t part = space->max_size / UNCOUNTED_PART, most = space_record_bytes_most(space);
+    uint64_t records = usage->record_bytes < most ? usage->record_bytes : most;
+    return store_usage_on_disk(usage) - usage->record_bytes + (records > part ? records - part : 0);
 }
 
 /* The files that stay free: the same share as min_free is of the file system's bytes. */

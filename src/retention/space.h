@@ -110,6 +110,9 @@ bool space_is_unreadable(const struct space *space);
 /* Whether blobs may be evicted: only while all blobs and pins are known. */
 void space_allow_eviction(struct space *space, bool allowed);
 
+/* The bytes on disk that tags, links and directories may take; UINT64_MAX: no limit. */
+uint64_t space_record_bytes_most(const struct space *space);
+
 /* Whether the records of blobs that are gone must be swept now. The caller does it. */
 bool space_take_sweep(struct space *space);
 

@@ -80,9 +80,14 @@ static bool scan(struct upkeep *upkeep) {
  * that are over a limit. */
 static void sweep(struct upkeep *upkeep, int64_t age_s) {
     struct error error = {0};
-    uint64_t deleted = 0, trimmed = 0, max_size = upkeep->space.max_size;
+    uint64_t deleted = 0, trimmed = 0;
     const struct record_limits limits = {
-        .records = RECORDS_MOST, .bytes = max_size ? max_size / 2 : UINT64_MAX, .tags = TAGS_MOST};
+        .records = RECORDS_MOST,
+        .bytes = space_record_bytes_most(&upkeep->space),
+        .tags = TAGS_MOST,
+        .keeps = pins_name_repository,
+        .context = upkeep->pins,
+    };
     const struct cancel *cancel = &upkeep->cancel;
     if (!(store_sweep(upkeep->store, age_s, cancel, &deleted, &error) &&
           store_records_trim(upkeep->store, &limits, cancel, &trimmed, &error)) &&
@@ -104,7 +109,7 @@ static bool has_grown(struct upkeep *upkeep, uint64_t *records) {
     struct store_usage usage;
     store_usage(upkeep->store, &usage);
     bool grown = usage.records > *records + *records / 2 + TAGS_MOST / 2 ||
-                 (upkeep->space.max_size && usage.record_bytes > upkeep->space.max_size / 2);
+                 usage.record_bytes > space_record_bytes_most(&upkeep->space);
     if (grown)
         *records = usage.records;
     return grown;

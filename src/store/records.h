@@ -88,10 +88,12 @@ struct record_limits {
     uint64_t records; /* and directories, as store_usage.records counts them */
     uint64_t bytes;   /* on disk; UINT64_MAX: no limit */
     uint64_t tags;    /* of one repository */
+    /* NULL, or: whether a repository's records do not go, but for its number of tags. */
+    bool (*keeps)(void *context, const struct repository_name *repository);
+    void *context;
 };
 
-/* Deletes the least recently used records that are over a limit, but none of a pinned blob. For a
- * background thread. */
+/* Deletes the least recently used records that are over a limit. For a background thread. */
 bool store_records_trim(struct store *store, const struct record_limits *limits,
                         const struct cancel *cancel, uint64_t *deleted, struct error *error);
 

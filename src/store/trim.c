@@ -53,11 +53,6 @@ static unsigned find_oldest(const uint64_t ages[static AGES], uint64_t excess) {
     return at;
 }
 
-static bool is_pinned(const struct trim *trim, const struct digest *digest) {
-    struct store_blob blob;
-    return index_find(&trim->store->index, digest, &blob) && blob.pinned;
-}
-
 static bool goes_on(const struct trim *trim) {
     return cancel_check(trim->cancel, NULL) && !(trim->deletes && trim->excess == 0);
 }
@@ -80,7 +75,7 @@ static bool visit_link(void *context, const struct digest *digest) {
     unsigned class = age_class(trim, &record);
     if (!trim->deletes)
         trim->all[class]++;
-    else if (class >= trim->oldest && !is_pinned(trim, digest))
+    else if (class >= trim->oldest)
         delete_record(trim, path);
     return goes_on(trim);
 }
@@ -89,7 +84,6 @@ static bool visit_tag(void *context, const char *tag) {
     struct trim *trim = context;
     char path[PATH_SIZE];
     struct stat record;
-    struct tag_record named;
     if (!store_path_tag(path, trim->repository, tag) || !root_stat(trim->store, path, &record))
         return goes_on(trim);
     unsigned class = age_class(trim, &record);
@@ -97,9 +91,7 @@ static bool visit_tag(void *context, const char *tag) {
         trim->all[class]++;
         trim->tags[class]++;
         trim->tag_count++;
-    } else if (class >= trim->oldest &&
-               !(store_tag_get(trim->store, trim->repository, tag, &named) &&
-                 is_pinned(trim, &named.digest))) {
+    } else if (class >= trim->oldest) {
         delete_record(trim, path);
     }
     return goes_on(trim);
@@ -128,6 +120,10 @@ static bool visit_repository(void *context, const struct repository_name *reposi
     trim->repository = repository;
     memset(trim->tags, 0, sizeof trim->tags);
     trim->tag_count = 0;
+    const struct record_limits *limits = trim->limits;
+    bool keeps = limits->keeps && limits->keeps(limits->context, repository);
+    if (trim->deletes && keeps)
+        return goes_on(trim);
     trim->ok = visit_tags(trim) && (trim->deletes || trim_tags(trim));
     for (int kind = 0; kind < 2 && trim->ok; kind++) {
         trim->kind = kind ? LINK_MANIFEST : LINK_BLOB;

@@ -264,6 +264,86 @@ static void test_a_thread_that_links_does_not_notice_the_sweep(void **state) {
     assert_true(deleted + sweep(maker.fixture, 0) > 0);
 }
 
+/* ---- too many records ---- */
+
+static uint64_t trim(struct fixture *fixture, struct record_limits limits) {
+    uint64_t deleted;
+    struct error error = {0};
+    assert_true(store_records_trim(fixture->store, &limits, NULL, &deleted, &error));
+    return deleted;
+}
+
+static void put_aged_tag(struct fixture *fixture, const char *repository, const char *tag,
+                         const struct digest *digest, int64_t age_s) {
+    char path[256];
+    put_tag(fixture, repository, tag, digest);
+    snprintf(path, sizeof path, "repositories/" HOST "/%s/_tags/%s", repository, tag);
+    set_age(fixture, path, age_s);
+}
+
+static void test_of_too_many_tags_the_least_recently_used_go(void **state) {
+    struct fixture *fixture = *state;
+    struct digest digest = put_text(fixture, "manifest");
+    put_aged_tag(fixture, "many", "oldest", &digest, 90000);
+    put_aged_tag(fixture, "many", "old", &digest, 9000);
+    put_aged_tag(fixture, "many", "new", &digest, 9);
+    put_aged_tag(fixture, "many", "newest", &digest, 0);
+    put_aged_tag(fixture, "few", "oldest", &digest, 900000);
+    const struct record_limits limits = {.records = 1000, .bytes = UINT64_MAX, .tags = 2};
+    assert_int_equal(trim(fixture, limits), 2);
+    assert_false(has_tag(fixture, "many", "oldest"));
+    assert_false(has_tag(fixture, "many", "old"));
+    assert_true(has_tag(fixture, "many", "new"));
+    assert_true(has_tag(fixture, "many", "newest"));
+    assert_true(has_tag(fixture, "few", "oldest"));
+    assert_int_equal(trim(fixture, limits), 0);
+}
+
+static bool is_kept(void *context, const struct repository_name *repository) {
+    return strcmp(repository->path, context) == 0;
+}
+
+static void test_of_too_many_records_the_least_recently_used_go(void **state) {
+    struct fixture *fixture = *state;
+    struct digest digest = put_text(fixture, "manifest");
+    struct store_usage usage;
+    for (int i = 0; i < 20; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "r%d", i);
+        put_aged_tag(fixture, name, "t", &digest, 100000 - i * 4000);
+    }
+    put_aged_tag(fixture, "kept", "t", &digest, 900000);
+    scan(fixture);
+    store_usage(fixture->store, &usage);
+    const uint64_t each = usage.record_bytes / usage.records;
+    const struct record_limits by_number = {.records = usage.records - 5,
+                                            .bytes = UINT64_MAX,
+                                            .tags = 100,
+                                            .keeps = is_kept,
+                                            .context = (char[]){"kept"}};
+    assert_int_equal(trim(fixture, by_number), 5);
+    for (int i = 0; i < 20; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "r%d", i);
+        assert_int_equal(has_tag(fixture, name, "t"), i >= 5);
+    }
+    assert_true(has_tag(fixture, "kept", "t"));
+    assert_false(exists(fixture, "repositories/" HOST "/r0")); /* its directories go as well */
+    struct store_usage after;
+    store_usage(fixture->store, &after);
+    assert_int_equal(after.records, usage.records - 15); /* and are counted */
+    const struct record_limits by_bytes = {
+        .records = 1000, .bytes = after.record_bytes - 2 * each, .tags = 100};
+    assert_true(trim(fixture, by_bytes) >= 2);
+    store_usage(fixture->store, &after);
+    assert_true(after.record_bytes <= by_bytes.bytes);
+    const struct store_usage before = after;
+    assert_true(store_records_count(fixture->store, NULL, NULL)); /* nothing has drifted */
+    store_usage(fixture->store, &after);
+    assert_int_equal(after.record_bytes, before.record_bytes);
+    assert_int_equal(after.records, before.records);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         STORE_TEST(test_tags_are_listed_but_not_those_that_cannot_be_believed),
@@ -273,6 +353,8 @@ int main(void) {
         STORE_TEST(test_records_of_blobs_that_are_gone_are_swept),
         STORE_TEST(test_an_empty_root_and_the_deepest_repository_are_swept),
         STORE_TEST(test_a_thread_that_links_does_not_notice_the_sweep),
+        STORE_TEST(test_of_too_many_tags_the_least_recently_used_go),
+        STORE_TEST(test_of_too_many_records_the_least_recently_used_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
