@@ -74,17 +74,29 @@ static void keep_tag(struct question *question, const struct document *document)
         space_record_unkept(&cache->upkeep->space, space_unkept_reason(&error), 0, &error);
 }
 
+static bool put_stored(struct question *question, const struct document *document,
+                       struct error *error) {
+    struct store *store = question->cache->store;
+    const struct digest *digest = &document->digest;
+    return store_blob_put(store, digest, document->bytes, document->length, error) &&
+           store_link_manifest(store, &question->repository.name, digest, document->media_type,
+                               error);
+}
+
 /* Puts a manifest and its link into the store. */
 static bool keep_stored(struct question *question, const struct document *document,
                         struct error *error) {
     struct cache *cache = question->cache;
+    struct space *space = &cache->upkeep->space;
     const struct digest *digest = &document->digest;
     uint64_t size;
     bool there = store_blob_has(cache->store, digest, &size) && size == document->length;
-    if (!(there || space_ensure(&cache->upkeep->space, document->length, error)) ||
-        !store_blob_put(cache->store, digest, document->bytes, document->length, error) ||
-        !store_link_manifest(cache->store, &question->repository.name, digest, document->media_type,
-                             error))
+    if (!there && !space_ensure(space, document->length, error))
+        return false;
+    if (!put_stored(question, document, error) &&
+        !(error->kind == ERROR_NO_SPACE &&
+          space_free_after_full(space, document->length, document->length) &&
+          put_stored(question, document, error)))
         return false;
     space_record_kept(&cache->upkeep->space, document->length);
     pins_add(cache->upkeep->pins, &question->repository.name, digest);

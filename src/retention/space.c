@@ -426,6 +426,10 @@ void space_record_kept(struct space *space, uint64_t bytes) {
     be_well(space);
 }
 
+bool space_is_degraded(const struct space *space) {
+    return metric_value(space->degraded) != 0;
+}
+
 void space_record_unreadable(struct space *space) {
     atomic_store(&space->unreadable_until_ms, clock_ms() + UNREADABLE_MS);
 }

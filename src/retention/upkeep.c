@@ -18,7 +18,6 @@ enum {
     SWEEP_MS = 3600 * 1000,    /* between two sweeps of links and left-over transfers */
     SCAN_MS = 60 * 1000,       /* between a scan that missed something and the next; doubles */
     SWEEP_AGE_S = 3600,        /* the blob of a younger link may still arrive */
-    PRESSED_AGE_S = 2,         /* the same when space is needed; a lost link costs a request */
     RECORDS_MOST = 4000000,    /* tags, links and their directories */
     TAGS_MOST = 10000,         /* of one repository */
     PARTIAL_AGE_S = 24 * 3600, /* a partial that nobody continued for so long is deleted */
@@ -139,8 +138,9 @@ static void keep(void *argument) {
         if (now >= sweep_ms) {
             clean(upkeep);
             sweep_ms = now + SWEEP_MS;
-        } else if (space_take_sweep(&upkeep->space) || has_grown(upkeep, &records)) {
-            sweep(upkeep, PRESSED_AGE_S);
+        } else if (space_take_sweep(&upkeep->space) || has_grown(upkeep, &records) ||
+                   space_is_degraded(&upkeep->space)) {
+            sweep(upkeep, 0); /* a link that is lost costs a request */
             space_enforce(&upkeep->space, &upkeep->cancel);
         }
         if (wait_ms(upkeep, LOOK_MS, true))

@@ -9,6 +9,7 @@ import pytest
 from kit.cache_files import SizeWatch, held, is_held, wait_settled
 from kit.client import at_once
 from kit.content import MIB, OCI_INDEX, OCI_MANIFEST, index, manifest, noise
+from kit.disk import small_disk_or_skip
 from kit.processes import wait_until
 
 
@@ -222,3 +223,29 @@ def test_many_tags_of_one_manifest_do_not_push_everything_out(start_tarn, upstre
     wait_until(lambda: len(leftovers(tarn.root)) < 800, "the oldest tags to go", 60)
     assert tarn.manifest("org/many", "t1499").status == 200
     assert len(kept) == 1
+
+
+# ---- a file system that has no files left
+
+@pytest.fixture
+def few_files(tmp_path):
+    """A disk with space for bytes, but for 700 files only. Skipped only where nothing can be
+    mounted."""
+    disk = small_disk_or_skip(tmp_path / "few", "tmpfs", 64)
+    subprocess.run(["mount", "-o", "remount,nr_inodes=700", disk.mount], check=True)
+    yield disk
+    disk.detach()
+
+
+def test_a_disk_without_files_left_evicts_and_recovers_by_itself(start_tarn, upstream, few_files):
+    tarn = start_tarn([{"host": "fake.test", "url": upstream.url, "default": True}],
+                      root=str(few_files.root), max_size="48MiB")
+    images = add_images(upstream, 500, repositories=3)
+    pull_images(tarn, images)
+    wait_until(lambda: tarn.metrics()["tarn_store_degraded"] == 0, "it to be well", 60)
+    assert tarn.metrics()["tarn_evicted_blobs_total"] > 20
+    digest = upstream.repository("org/new").add_blob(noise(3 * MIB, "after all"))
+    reply = tarn.blob("org/new", digest)
+    assert (reply.status, reply.complete) == (200, True)
+    tarn.wait_cached("org/new", digest)
+    assert tarn.metrics()["tarn_store_degraded"] == 0

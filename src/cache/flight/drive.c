@@ -60,6 +60,9 @@ static int open_file(struct flights *flights, const struct digest *digest, struc
         return -1;
     }
     *partial = store_partial_open(flights->store, digest, error);
+    /* A file system may have bytes left, but no more files. */
+    if (!*partial && error->kind == ERROR_NO_SPACE && space_free_after_full(flights->space, 1, 1))
+        *partial = store_partial_open(flights->store, digest, error);
     if (!*partial)
         return -1;
     int fd = fcntl(partial_fd(*partial), F_DUPFD_CLOEXEC, 0);
