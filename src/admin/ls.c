@@ -100,10 +100,11 @@ static struct row *make_rows(const struct repository_records *records,
 }
 
 static json_t *names_of(const struct row *row) {
-    json_t *names = json_array();
+    cleanup_json json_t *names = json_array();
     for (size_t i = 0; i < row->tag_count; i++)
-        json_array_append_new(names, json_string(row->tags[i]->tag));
-    return names;
+        if (json_array_append_new(names, json_string(row->tags[i]->tag)) != 0)
+            return NULL; /* no memory: an image without some of its tags would be wrong */
+    return take(names);
 }
 
 static bool write_image(struct listing *listing, const struct repository_name *name,
@@ -230,9 +231,10 @@ static bool measure_upstreams(struct order_target *target, const struct line_sin
         }
         if (!ok)
             return false;
-        json_object_set_new(upstreams, host,
-                            json_pack("{s:o, s:o}", "bytes", line_size(measuring.bytes), "blobs",
-                                      line_size(measuring.blobs)));
+        json_t *sum = json_pack("{s:o, s:o}", "bytes", line_size(measuring.bytes), "blobs",
+                                line_size(measuring.blobs));
+        if (json_object_set_new(upstreams, host, sum) != 0)
+            return error_set(error, ERROR_MEMORY, "out of memory");
     }
     return true;
 }

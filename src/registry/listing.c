@@ -107,14 +107,19 @@ static enum cache_held find_referrers(struct call *call, struct cache_result *re
                                                                              : CACHE_HELD_ABSENT;
 }
 
-/* Adds to the first page what Google's registries say beside the tags. */
-static void add_more(json_t *list, const json_t *all) {
+/* Adds to the first page what Google's registries say beside the tags. False: no memory. */
+static bool add_more(json_t *list, const json_t *all) {
     static const char *const members[] = {"manifest", "child"};
     for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
         json_t *value = json_object_get(all, members[i]);
-        if (value)
-            json_object_set(list, members[i], value);
+        if (value && json_object_set(list, members[i], value) != 0)
+            return false;
     }
+    return true;
+}
+
+static void fail_for_memory(struct call *call) {
+    call_fail(call, 500, "UNKNOWN", "out of memory");
 }
 
 static void respond_tags(struct call *call, const struct page *page,
@@ -122,6 +127,11 @@ static void respond_tags(struct call *call, const struct page *page,
     cleanup_json json_t *json =
         json_loadb(result->document->bytes, result->document->length, 0, NULL);
     const char *next;
+    if (!json) { /* tarn made the text, so memory is what lacks: no list is better than an empty one
+                  */
+        fail_for_memory(call);
+        return;
+    }
     json_t *tags = tags_page(json_object_get(json, "tags"), page, &next);
     if (next) {
         char path[sizeof call->route.name + 16];
@@ -129,8 +139,11 @@ static void respond_tags(struct call *call, const struct page *page,
         add_next_link(call, path, page->n, next);
     }
     json_t *list = json_pack("{s:s,s:o}", "name", call->route.name, "tags", tags);
-    if (!page->last[0])
-        add_more(list, json);
+    if (!list || (!page->last[0] && !add_more(list, json))) {
+        json_decref(list);
+        fail_for_memory(call);
+        return;
+    }
     respond_json(call, "application/json", list);
 }
 
@@ -196,7 +209,7 @@ struct catalog {
     const struct page *page;
     const char *host; /* the client named the host, so names are sent without it; else NULL */
     json_t *names;
-    bool more;
+    bool more, failed; /* failed: no memory, so that the list would be cut */
 };
 
 static bool add_repository(void *context, const struct repository_name *repository) {
@@ -207,7 +220,10 @@ static bool add_repository(void *context, const struct repository_name *reposito
     if (catalog->page->last[0] && strcmp(name, catalog->page->last) <= 0)
         return true;
     catalog->more = json_array_size(catalog->names) >= catalog->page->n;
-    return !catalog->more && json_array_append_new(catalog->names, json_string(name)) == 0;
+    if (catalog->more)
+        return false;
+    catalog->failed = json_array_append_new(catalog->names, json_string(name)) != 0;
+    return !catalog->failed;
 }
 
 static void respond_catalog(struct call *call) {
@@ -232,6 +248,11 @@ static void respond_catalog(struct call *call) {
                             &error)) {
         json_decref(catalog.names);
         call_fail_error(call, &error);
+        return;
+    }
+    if (catalog.failed || !catalog.names) {
+        json_decref(catalog.names);
+        fail_for_memory(call);
         return;
     }
     size_t count = json_array_size(catalog.names);

@@ -82,10 +82,14 @@ static bool read_batch(struct walk *walk, struct level *level, bool is_hosts, st
         return errno == 0 ||
                error_set_errno(error, errno, "list %s/%s", walk->store->path, walk->path);
     bool ok = true;
-    for (struct dirent *entry; ok && (entry = readdir(directory));)
+    errno = 0;
+    for (struct dirent *entry; ok && (entry = readdir(directory)); errno = 0)
         ok = add_entry(level, entry, is_hosts);
+    int reason = ok ? errno : 0;
     closedir(directory);
     keep_smallest(level);
+    if (reason)
+        return error_set_errno(error, reason, "list %s/%s", walk->store->path, walk->path);
     return ok || error_set(error, ERROR_MEMORY, "list %s/%s: out of memory", walk->store->path,
                            walk->path);
 }
