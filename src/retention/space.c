@@ -179,9 +179,12 @@ static void want_sweep(struct space *space, const struct store_usage *usage, boo
 }
 
 bool space_take_sweep(struct space *space) {
-    if (!atomic_exchange(&space->sweep_wanted, false))
+    uint64_t removals = store_blob_removals(space->store);
+    bool wanted = atomic_exchange(&space->sweep_wanted, false);
+    /* While the disk is full, the files of a few records count as well. */
+    if (!wanted && (metric_value(space->degraded) == 0 || removals == space->swept_removals))
         return false;
-    atomic_store(&space->swept_removals, store_blob_removals(space->store));
+    atomic_store(&space->swept_removals, removals);
     return true;
 }
 
@@ -424,10 +427,6 @@ void space_record_kept(struct space *space, uint64_t bytes) {
     if (!is_over && !is_evictable(space, excess(space, largest)))
         return;
     be_well(space);
-}
-
-bool space_is_degraded(const struct space *space) {
-    return metric_value(space->degraded) != 0;
 }
 
 void space_record_unreadable(struct space *space) {

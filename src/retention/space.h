@@ -110,9 +110,6 @@ bool space_is_unreadable(const struct space *space);
 /* Whether blobs may be evicted: only while all blobs and pins are known. */
 void space_allow_eviction(struct space *space, bool allowed);
 
-/* Whether something was not kept a moment ago because the disk is full or failing. */
-bool space_is_degraded(const struct space *space);
-
 /* The bytes on disk that tags, links and directories may take; UINT64_MAX: no limit. */
 uint64_t space_record_bytes_most(const struct space *space);
 

@@ -138,8 +138,7 @@ static void keep(void *argument) {
         if (now >= sweep_ms) {
             clean(upkeep);
             sweep_ms = now + SWEEP_MS;
-        } else if (space_take_sweep(&upkeep->space) || has_grown(upkeep, &records) ||
-                   space_is_degraded(&upkeep->space)) {
+        } else if (space_take_sweep(&upkeep->space) || has_grown(upkeep, &records)) {
             sweep(upkeep, 0); /* a link that is lost costs a request */
             space_enforce(&upkeep->space, &upkeep->cancel);
         }
