@@ -280,3 +280,15 @@ void log_stop(void) {
     else if (ends)
         pthread_detach(process_log.writer);
 }
+
+enum { PAUSE_MS = 60000 };
+
+bool log_is_due(struct log_pause *pause, unsigned *more) {
+    int64_t now = clock_ms(), until = atomic_load(&pause->until_ms);
+    if (now < until || !atomic_compare_exchange_strong(&pause->until_ms, &until, now + PAUSE_MS)) {
+        atomic_fetch_add(&pause->left_out, 1);
+        return false;
+    }
+    *more = atomic_exchange(&pause->left_out, 0);
+    return true;
+}

@@ -18,6 +18,7 @@
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/text.h"
@@ -82,5 +83,16 @@ void log_event(enum log_level level, const char *message, const struct log_field
 void log_gather_begin(void);
 void log_gather_flush(void);
 void log_gather_end(void);
+
+/* Lets an event that any request may cause be logged once in a while. Zeroed at first; any thread.
+ */
+struct log_pause {
+    _Atomic int64_t until_ms; /* clock_ms() */
+    atomic_uint left_out;     /* events since the last one that was logged */
+};
+
+/* Whether to log this event: the first one, and then one a minute. *more: how many were left out
+ * before it. */
+bool log_is_due(struct log_pause *pause, unsigned *more);
 
 #endif

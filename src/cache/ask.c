@@ -33,6 +33,21 @@ int64_t ask_tag_ttl(const struct repository *repository) {
     return upstream_settings(repository->upstream)->tag_ttl_ms;
 }
 
+void ask_log_stale(const struct repository *repository, const char *message, const char *tag,
+                   const struct error *error) {
+    unsigned more, used = 0;
+    if (!log_is_due(&upstream_held(repository->upstream)->stale, &more))
+        return;
+    struct log_field fields[5];
+    fields[used++] = LOG_STRING("upstream", repository->name.host);
+    fields[used++] = LOG_STRING("repository", repository->name.path);
+    if (tag)
+        fields[used++] = LOG_STRING("tag", tag);
+    fields[used++] = LOG_STRING("error", error->text);
+    fields[used++] = LOG_NUMBER("more_since_last", more);
+    log_event(LOG_WARN, message, fields, used);
+}
+
 struct reference ask_reference(const struct digest *digest) {
     return (struct reference){.is_digest = true, .digest = *digest};
 }

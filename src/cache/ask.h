@@ -15,6 +15,11 @@ void ask_key(char key[static KEY_SIZE], const struct repository *repository, con
 /* How long upstream's response for a tag stays fresh. */
 int64_t ask_tag_ttl(const struct repository *repository);
 
+/* Logs that something stale is served because upstream failed: for each upstream once a minute.
+ * `tag` is NULL for a list. */
+void ask_log_stale(const struct repository *repository, const char *message, const char *tag,
+                   const struct error *error);
+
 /* A digest as a reference, for keys and requests. */
 struct reference ask_reference(const struct digest *digest);
 

@@ -391,9 +391,7 @@ static bool get(struct cache *cache, const struct inquiry *inquiry, const char *
         return true;
     }
     if (may_serve_stale(held, error)) {
-        const struct repository_name *name = &inquiry->repository->name;
-        log_at(LOG_WARN, "serving a stale list", LOG_STRING("upstream", name->host),
-               LOG_STRING("repository", name->path), LOG_STRING("error", error->text));
+        ask_log_stale(inquiry->repository, "serving a stale list", NULL, error);
         result->outcome = CACHE_STALE;
         return true;
     }

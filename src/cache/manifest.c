@@ -457,9 +457,7 @@ bool cache_manifest(struct cache *cache, const struct repository *repository,
         return true;
     }
     if (may_serve_stale(repository, held, error)) {
-        log_at(LOG_WARN, "serving a stale tag", LOG_STRING("upstream", repository->name.host),
-               LOG_STRING("repository", repository->name.path), LOG_STRING("tag", reference->tag),
-               LOG_STRING("error", error->text));
+        ask_log_stale(repository, "serving a stale tag", reference->tag, error);
         result->outcome = CACHE_STALE;
         return true;
     }

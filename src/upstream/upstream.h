@@ -23,6 +23,7 @@
 #include "auth/credential.h"
 #include "base/cancel.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "base/metric.h"
 #include "base/text.h"
 #include "client/client.h"
@@ -110,11 +111,13 @@ _Atomic(struct metric *) *upstream_counters(struct upstream *upstream);
 /* The number of locations at which the upstream may be asked: its url and its fallbacks. */
 unsigned upstream_places(const struct upstream *upstream);
 
-/* How much an upstream holds of what all upstreams share (base/pot.h). cache/ counts it. */
+/* How much an upstream holds of what all upstreams share (base/pot.h), and when its failures were
+ * logged. cache/ counts it. */
 struct upstream_held {
     atomic_uint waiting;    /* requests of clients that wait for the upstream */
     atomic_uint flights;    /* started for clients */
     atomic_uint background; /* flights that no client has asked for */
+    struct log_pause stale; /* answers from the cache because the upstream fails */
 };
 struct upstream_held *upstream_held(struct upstream *upstream);
 

@@ -53,6 +53,30 @@ def test_after_tag_ttl_a_head_asks_whether_it_moved(start, upstream, repository)
     assert [request.method for request in upstream.asked()] == ["HEAD"]
 
 
+def test_stale_answers_are_logged_once_for_each_upstream(start_tarn, make_upstream):
+    first, second = make_upstream(), make_upstream()
+    for one in (first, second):
+        for tag in "123":
+            one.image("org/app", [LAYER], tag=tag)
+    tarn = start_tarn([{"host": "first.test", "url": first.url, "tag_ttl": "0"},
+                       {"host": "second.test", "url": second.url, "tag_ttl": "0"}])
+    names = [f"{host}/org/app" for host in ("first.test", "second.test")]
+    for name in names:
+        for tag in "123":
+            assert tarn.manifest(name, tag).status == 200
+        assert tarn.get(f"/v2/{name}/tags/list").status == 200
+    for one in (first, second):
+        one.fault(".", status=500, method=None)
+    for name in names * 3:
+        for tag in "123":
+            assert "stale" in tarn.manifest(name, tag).cache_status
+        assert "stale" in tarn.get(f"/v2/{name}/tags/list").cache_status
+    tarn.logged("cache=stale")
+    lines = [line for line in tarn.log().splitlines() if "serving a stale" in line]
+    assert sorted(line.split("upstream=")[1].split()[0] for line in lines) == \
+        ["first.test", "second.test"], lines
+
+
 def test_a_tag_that_moved_is_fetched(start, upstream, repository):
     tarn = start("0")
     tarn.manifest("org/app", "1")
