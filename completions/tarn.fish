@@ -62,6 +62,7 @@ complete -c tarn -n '__tarn_runs serve' -l limits-logins-failures -x -d 'wrong p
 complete -c tarn -n '__tarn_runs serve' -l limits-logins-within -x -d 'time in which wrong passwords are counted'
 complete -c tarn -n '__tarn_runs serve' -l limits-logins-waiting -x -d 'logins that wait for the check of their password at the same time; a further one gets 429'
 complete -c tarn -n '__tarn_runs serve' -l tag-ttl -x -d 'time for which a tag is served without asking the upstream; 0 asks each time'
+complete -c tarn -n '__tarn_runs serve' -l link-ttl -x -d 'time after which the upstream is asked again whether a repository may have what is cached for it; 0 never asks'
 complete -c tarn -n '__tarn_runs serve' -l connect-timeout -x -d 'time an upstream may take to accept a connection'
 complete -c tarn -n '__tarn_runs serve' -l stall-timeout -x -d 'time without a byte after which the rest of a transfer is requested again'
 complete -c tarn -n '__tarn_runs serve' -l first-byte-timeout -x -d 'time an upstream may take to begin its response, and to send the whole of a manifest or of a page of a list; then the client gets 504'

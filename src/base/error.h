@@ -37,7 +37,7 @@ struct error {
     enum error_kind kind;
     int retry_after_s; /* seconds until another request makes sense; 0: unknown */
     int status;        /* of upstream's response that this error says; 0: none */
-    bool doubtful;     /* NOT_FOUND: something in front of upstream may have said so */
+    bool doubtful;     /* NOT_FOUND, DENIED: something in front of upstream may have said so */
     bool lasting;      /* UNAVAILABLE: the same request would fail the same way */
     char code[32];     /* OCI error code as upstream gave it, or "" */
     char text[600];    /* one or more clauses, printable, without a final newline */

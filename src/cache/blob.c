@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "cache/ask.h"
 #include "cache/cache_private.h"
+#include "cache/link.h"
 #include "cache/question.h"
 #include "cache/waiting.h"
 #include "store/blobs.h"
@@ -31,7 +32,8 @@ static bool answer_blob_head(struct question *question, struct error *error) {
     question->document = document_new(digest, "application/octet-stream", size, false);
     if (!question->document)
         return error_set(error, ERROR_MEMORY, "out of memory");
-    slot_put(question->cache, question->key, question->document, INT64_MAX);
+    link_confirm(question->cache, &question->repository, LINK_BLOB, digest);
+    slot_put(question->cache, question->key, question->document, link_ttl(&question->repository));
     return true;
 }
 
@@ -77,7 +79,7 @@ bool cache_blob_known(struct cache *cache, const struct repository *repository,
     char key[KEY_SIZE];
     struct reference reference = ask_reference(digest);
     ask_key(key, repository, "stored", &reference);
-    return slot_get_stored(cache, key, size);
+    return slot_get_stored(cache, key, size) && link_is_good(cache, repository, LINK_BLOB, digest);
 }
 
 /* Keeps in memory that the blob is stored and linked, unless that is known already. */
@@ -92,6 +94,18 @@ static void keep_known(struct cache *cache, const struct repository *repository,
         slot_put_stored(cache, key, size, moment);
 }
 
+/* Whether the repository's readers may still have the linked blob. */
+static bool may_read(struct cache *cache, const struct repository *repository,
+                     const struct digest *digest, enum cache_outcome *outcome,
+                     struct error *error) {
+    enum link_verdict verdict = link_check(cache, repository, LINK_BLOB, digest, error);
+    if (verdict == LINK_UNSURE) {
+        ask_log_stale(repository, "serving a stale blob", NULL, error);
+        *outcome = CACHE_STALE;
+    }
+    return verdict != LINK_REFUSED;
+}
+
 bool cache_blob_stat(struct cache *cache, const struct repository *repository,
                      const struct digest *digest, uint64_t *size, enum cache_outcome *outcome,
                      struct error *error) {
@@ -99,6 +113,8 @@ bool cache_blob_stat(struct cache *cache, const struct repository *repository,
     *outcome = CACHE_HIT;
     if (!store_blob_has_linked(cache->store, &repository->name, digest, size))
         return ask_head(cache, repository, digest, size, outcome, error);
+    if (!may_read(cache, repository, digest, outcome, error))
+        return false;
     keep_known(cache, repository, digest, *size, &moment);
     return true;
 }
@@ -209,6 +225,14 @@ static bool is_known_absent(struct cache *cache, const struct repository *reposi
     return absent;
 }
 
+void cache_blob_close(struct cache_blob *blob) {
+    if (blob->reader)
+        flight_reader_close(blob->reader);
+    else if (blob->fd >= 0)
+        store_blob_close(blob->store, &blob->digest, blob->fd);
+    *blob = (struct cache_blob){.fd = -1};
+}
+
 bool cache_blob_open(struct cache *cache, const struct repository *repository,
                      const struct digest *digest, const struct blob_range *range,
                      struct cache_blob *blob, struct error *error) {
@@ -218,6 +242,14 @@ bool cache_blob_open(struct cache *cache, const struct repository *repository,
     cache_record_uses(cache);
     const struct slot_moment moment = slot_moment_now(cache);
     blob->fd = store_blob_open_linked(cache->store, &repository->name, digest, &access);
+    if (blob->fd >= 0 && !may_read(cache, repository, digest, &blob->outcome, error)) {
+        cache_blob_close(blob);
+        return false;
+    }
+    /* A cold blob's own transfer asks upstream; another repository's may be joined by a good link.
+     */
+    if (blob->fd < 0 && !access.stored)
+        access.linked = access.linked && link_is_good(cache, repository, LINK_BLOB, digest);
     if (blob->fd >= 0)
         keep_known(cache, repository, digest, access.size, &moment);
     else if (access.stored && !access.linked) {
@@ -231,14 +263,6 @@ bool cache_blob_open(struct cache *cache, const struct repository *repository,
     blob->size = access.size;
     return blob->size_known || (!is_known_absent(cache, repository, digest, error) &&
                                 open_flight(cache, repository, range, access.linked, blob, error));
-}
-
-void cache_blob_close(struct cache_blob *blob) {
-    if (blob->reader)
-        flight_reader_close(blob->reader);
-    else if (blob->fd >= 0)
-        store_blob_close(blob->store, &blob->digest, blob->fd);
-    *blob = (struct cache_blob){.fd = -1};
 }
 
 void cache_blob_want(struct cache_blob *blob, uint64_t first, uint64_t end, bool whole) {

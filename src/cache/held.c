@@ -1,6 +1,7 @@
 /* Answers from memory alone, for threads that must not wait. cache_blob_known() is in blob.c. */
 #include "cache/ask.h"
 #include "cache/cache_private.h"
+#include "cache/link.h"
 
 /* What is held under the key, and may be served now. */
 static enum cache_held held(struct cache *cache, const char *key, bool needs_bytes,
@@ -24,7 +25,9 @@ enum cache_held cache_manifest_held(struct cache *cache, const struct repository
     char key[KEY_SIZE];
     ask_key(key, repository, "manifest", reference);
     enum cache_held found = held(cache, key, !head_only, result, error);
-    if (found != CACHE_HELD || uses_note(cache, result->document))
+    if (found != CACHE_HELD ||
+        (link_is_good(cache, repository, LINK_MANIFEST, &result->document->digest) &&
+         uses_note(cache, result->document)))
         return found;
     document_release(result->document);
     result->document = NULL;

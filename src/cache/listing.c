@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "cache/ask.h"
 #include "cache/cache_private.h"
+#include "cache/link.h"
 #include "oci/manifest.h"
 #include "oci/referrers.h"
 
@@ -363,7 +364,10 @@ bool listing_answer_referrers(struct question *question, struct error *error) {
 
 /* Whether upstream's failure may be hidden behind the held list. That nothing refers to an image is
  * only true as long as upstream says so. */
-static bool may_serve_stale(const struct document *held, const struct error *error) {
+static bool may_serve_stale(const struct repository *repository, const struct document *held,
+                            const struct error *error) {
+    if (link_ttl(repository) != INT64_MAX && link_is_refusal(error))
+        return false;
     return held && (error->kind != ERROR_NOT_FOUND || error->doubtful) && !is_empty_list(held);
 }
 
@@ -390,7 +394,7 @@ static bool get(struct cache *cache, const struct inquiry *inquiry, const char *
         result->outcome = answer.joined ? CACHE_JOINED : CACHE_MISS;
         return true;
     }
-    if (may_serve_stale(held, error)) {
+    if (may_serve_stale(inquiry->repository, held, error)) {
         ask_log_stale(inquiry->repository, "serving a stale list", NULL, error);
         result->outcome = CACHE_STALE;
         return true;

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "cache/ask.h"
 #include "cache/cache_private.h"
+#include "cache/link.h"
 #include "cache/question.h"
 #include "oci/schema1.h"
 #include "store/blobs.h"
@@ -424,6 +425,21 @@ static bool may_serve_stale(const struct repository *repository, const struct do
                     upstream_settings(repository->upstream)->keep_deleted);
 }
 
+/* Serves what is held, if the repository's readers may still have it. */
+static bool serve_held(struct cache *cache, const struct repository *repository,
+                       struct cache_result *result, struct error *error) {
+    enum link_verdict verdict =
+        link_check(cache, repository, LINK_MANIFEST, &result->document->digest, error);
+    if (verdict == LINK_REFUSED) {
+        document_release(result->document);
+        result->document = NULL;
+    } else if (verdict == LINK_UNSURE && result->outcome != CACHE_STALE) {
+        ask_log_stale(repository, "serving a stale manifest", NULL, error);
+        result->outcome = CACHE_STALE;
+    }
+    return verdict != LINK_REFUSED;
+}
+
 bool cache_manifest(struct cache *cache, const struct repository *repository,
                     const struct reference *reference, bool head_only, struct cache_result *result,
                     struct error *error) {
@@ -442,7 +458,7 @@ bool cache_manifest(struct cache *cache, const struct repository *repository,
     if (held) /* a manifest served from memory is used as well */
         store_blob_touch(cache->store, &held->digest);
     if (state == SLOT_FRESH)
-        return true;
+        return serve_held(cache, repository, result, error);
     if (state == SLOT_ABSENT)
         return false;
 
@@ -450,6 +466,7 @@ bool cache_manifest(struct cache *cache, const struct repository *repository,
     struct question_result answer;
     if (question_ask(cache, &inquiry, &answer, error)) {
         document_release(held);
+        link_confirm(cache, repository, LINK_MANIFEST, &answer.document->digest);
         result->document = answer.document;
         result->outcome = answer.joined      ? CACHE_JOINED
                           : answer.confirmed ? CACHE_REVALIDATED
@@ -459,7 +476,7 @@ bool cache_manifest(struct cache *cache, const struct repository *repository,
     if (may_serve_stale(repository, held, error)) {
         ask_log_stale(repository, "serving a stale tag", reference->tag, error);
         result->outcome = CACHE_STALE;
-        return true;
+        return serve_held(cache, repository, result, error);
     }
     document_release(held);
     result->document = NULL;

@@ -35,6 +35,10 @@ static const char *const confine_modes[] = {[CONFIG_CONFINE_AUTO] = "auto",
 #define TAG_TTL                                                                                    \
     .key = "tag_ttl", .type = CONFIG_DURATION,                                                     \
     .help = "time for which a tag is served without asking the upstream; 0 asks each time"
+#define LINK_TTL                                                                                   \
+    .key = "link_ttl", .type = CONFIG_DURATION,                                                    \
+    .help = "time after which the upstream is asked again whether a repository may have what is "  \
+            "cached for it; 0 never asks"
 #define CONNECT_TIMEOUT                                                                            \
     .key = "connect_timeout", .type = CONFIG_DURATION, UPSTREAM_TIME,                              \
     .help = "time an upstream may take to accept a connection"
@@ -268,6 +272,7 @@ const struct config_option config_options[] = {
              "gets 429"},
 
     {TAG_TTL, DEFAULTS(tag_ttl_ms)},
+    {LINK_TTL, DEFAULTS(link_ttl_ms)},
     {CONNECT_TIMEOUT, DEFAULTS(connect_timeout_ms)},
     {STALL_TIMEOUT, DEFAULTS(stall_timeout_ms)},
     {FIRST_BYTE_TIMEOUT, DEFAULTS(first_byte_timeout_ms)},
@@ -349,6 +354,7 @@ const struct config_option config_upstream_options[] = {
      .help = "further hosts that may issue tokens for the registry"},
     {CA, UPSTREAM(ca_file), AS_ABOVE},
     {TAG_TTL, UPSTREAM(tag_ttl_ms), AS_ABOVE},
+    {LINK_TTL, UPSTREAM(link_ttl_ms), AS_ABOVE},
     {CONNECT_TIMEOUT, UPSTREAM(connect_timeout_ms), AS_ABOVE},
     {STALL_TIMEOUT, UPSTREAM(stall_timeout_ms), AS_ABOVE},
     {FIRST_BYTE_TIMEOUT, UPSTREAM(first_byte_timeout_ms), AS_ABOVE},

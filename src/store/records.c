@@ -43,6 +43,34 @@ static bool next_line(struct text *rest, struct text *line) {
     return rest->at != NULL;
 }
 
+/* ---- all links ---- */
+
+static bool link_path(char path[static PATH_SIZE], const struct repository_name *repository,
+                      enum link_kind kind, const struct digest *digest) {
+    return store_path_link(path, repository, kind == LINK_BLOB ? LINKED_BLOBS : LINKED_MANIFESTS,
+                           digest);
+}
+
+void store_link_confirm(struct store *store, const struct repository_name *repository,
+                        enum link_kind kind, const struct digest *digest) {
+    char path[PATH_SIZE];
+    if (link_path(path, repository, kind, digest)) /* if it fails, upstream is asked sooner */
+        utimensat(store->root, path, NULL, AT_SYMLINK_NOFOLLOW);
+}
+
+bool store_link_age(struct store *store, const struct repository_name *repository,
+                    enum link_kind kind, const struct digest *digest, int64_t *age_ms) {
+    char path[PATH_SIZE];
+    struct stat state;
+    if (!link_path(path, repository, kind, digest) || !root_stat(store, path, &state))
+        return false;
+    int64_t age_s = clock_wall_s() - state.st_mtim.tv_sec;
+    *age_ms = age_s < 0 ? INT64_MAX : age_s * 1000; /* the clock was set back */
+    return true;
+}
+
+/* ---- links to blobs ---- */
+
 bool store_link_blob(struct store *store, const struct repository_name *repository,
                      const struct digest *digest, struct error *error) {
     char path[PATH_SIZE];

@@ -15,6 +15,18 @@
 #include "oci/reference.h"
 #include "store/store.h"
 
+/* ---- all links ---- */
+
+enum link_kind { LINK_BLOB, LINK_MANIFEST };
+/* Records that upstream has just said that the repository holds the digest. The time survives a
+ * restart, but perhaps not a power loss. Without a link nothing happens. */
+void store_link_confirm(struct store *store, const struct repository_name *repository,
+                        enum link_kind kind, const struct digest *digest);
+/* The time since the link was made or last confirmed; INT64_MAX if that time lies in the future,
+ * because the clock was set back. False: there is no link. */
+bool store_link_age(struct store *store, const struct repository_name *repository,
+                    enum link_kind kind, const struct digest *digest, int64_t *age_ms);
+
 /* ---- links to blobs ---- */
 
 #define STORE_SIZE_UNKNOWN UINT64_MAX
@@ -71,7 +83,6 @@ bool store_repositories_all(struct store *store, const char *host,
 bool store_tags(struct store *store, const struct repository_name *repository,
                 bool (*each)(void *context, const char *tag, const struct tag_record *record),
                 void *context, struct error *error);
-enum link_kind { LINK_BLOB, LINK_MANIFEST };
 bool store_links(struct store *store, const struct repository_name *repository, enum link_kind kind,
                  bool (*each)(void *context, const struct digest *digest), void *context,
                  struct error *error);

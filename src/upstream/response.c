@@ -115,8 +115,8 @@ bool upstream_response_error(const struct refusal *refusal, struct error *error)
     memcpy(error->code, code, sizeof code);
     error->status = refusal->status;
     bool has_version = refusal->api_version && *refusal->api_version;
-    error->doubtful = error->kind == ERROR_NOT_FOUND && !has_version &&
-                      !error_body_is_registrys(refusal->body, length);
+    error->doubtful = (error->kind == ERROR_NOT_FOUND || error->kind == ERROR_DENIED) &&
+                      !has_version && !error_body_is_registrys(refusal->body, length);
     error->lasting = error->kind == ERROR_UNAVAILABLE && refusal->status != 408 &&
                      (refusal->status < 500 || refusal->status == 501);
     error->retry_after_s = refusal->retry_after_s;

@@ -41,9 +41,9 @@ struct refusal {
 
 enum { REFUSAL_BODY_LIMIT = 64 * 1024, RETRY_AFTER_DEFAULT_S = 30 };
 
-/* Sets the error's kind, code, status, retry_after_s and text ("403 Forbidden: message (…)"). A 404
- * is doubtful unless it has the field of a registry or a registry's body. `error` is not NULL.
- * Returns false. */
+/* Sets the error's kind, code, status, retry_after_s and text ("403 Forbidden: message (…)").
+ * NOT_FOUND and DENIED are doubtful without the field of a registry and a registry's body. `error`
+ * is not NULL. Returns false. */
 bool upstream_response_error(const struct refusal *refusal, struct error *error);
 
 /* Turns the head of a 200 or 206 into what the caller of upstream_perform() gets. `url` is the URL

@@ -48,14 +48,16 @@ struct upstream_settings {
     const char *const *token_hosts; /* further hosts a Bearer realm may name; NULL-terminated */
     const char *ca_file;            /* PEM bundle instead of the system's */
     int64_t tag_ttl_ms;             /* 0: ask for the tag each time */
-    int64_t connect_timeout_ms;     /* this and the next two are never 0 */
-    int64_t stall_timeout_ms;       /* silence in a transfer after which it is tried again */
-    int64_t first_byte_timeout_ms;  /* the client gets 504 then */
-    unsigned connections;           /* range requests at once for one large blob; not 0 */
-    unsigned max_connections;       /* requests at once to this upstream; not 0 */
-    bool keep_deleted;              /* a real 404 does not end a cached tag */
-    bool range_fill;                /* after a range, the rest of the blob is fetched too */
-    bool prefetch;                  /* after a manifest, its layers are fetched too */
+    int64_t
+        link_ttl_ms; /* after this, upstream confirms that a repository holds a digest; 0: never */
+    int64_t connect_timeout_ms;    /* this and the next two are never 0 */
+    int64_t stall_timeout_ms;      /* silence in a transfer after which it is tried again */
+    int64_t first_byte_timeout_ms; /* the client gets 504 then */
+    unsigned connections;          /* range requests at once for one large blob; not 0 */
+    unsigned max_connections;      /* requests at once to this upstream; not 0 */
+    bool keep_deleted;             /* a real 404 does not end a cached tag */
+    bool range_fill;               /* after a range, the rest of the blob is fetched too */
+    bool prefetch;                 /* after a manifest, its layers are fetched too */
 };
 
 /* Settings with every default, and without a host. */
@@ -210,7 +212,8 @@ struct upstream_sink {
  * announced. False, by the error's kind:
  *   NOT_FOUND     404; `code` is upstream's. error->doubtful: the response does not look like a
  *                 registry's
- *   DENIED        401 or 403 after the credentials were tried; the text says which were used
+ *   DENIED        401 or 403 after the credentials were tried; the text says which were used;
+ *                 doubtful as NOT_FOUND
  *   RATE_LIMITED  429; retry_after_s is at least 1, and 30 when upstream named no time. Until that
  *                 time is over every further request fails at once, without asking upstream
  *   RANGE         416; when upstream named the size, on_head got it (status 416, total)

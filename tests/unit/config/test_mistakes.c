@@ -23,7 +23,8 @@ static void test_each_mistake_is_reported_with_its_place(void **state) {
          "f.yaml:1:7: log.zzzzzz: unknown key \"zzzzzz\"; possible keys: level, format\n"},
         {"upstreams:\n  - host: a.example\n    secret: x\n",
          "f.yaml:3:5: upstreams[0].secret: unknown key \"secret\"; possible keys: host, url, "
-         "prefix, fallbacks, default, repositories, token_hosts, ca, tag_ttl, connect_timeout, "
+         "prefix, fallbacks, default, repositories, token_hosts, ca, tag_ttl, link_ttl, "
+         "connect_timeout, "
          "stall_timeout, first_byte_timeout, connections, max_connections, keep_deleted, "
          "range_fill, prefetch, credentials\n"},
         {"default_upstream: a.example\n", NULL},
