@@ -31,10 +31,7 @@ static bool set_destination(struct lane *lane, const struct client_request *requ
               curl_easy_setopt(handle, CURLOPT_PROXY, proxy ? proxy : "") == CURLE_OK &&
               curl_easy_setopt(handle, CURLOPT_NOPROXY, "") == CURLE_OK &&
               curl_easy_setopt(handle, CURLOPT_USERAGENT, "tarn/" TARN_VERSION) == CURLE_OK;
-    if (ok && request->ca_file) /* in place of the system's file and directory */
-        ok = curl_easy_setopt(handle, CURLOPT_CAINFO, request->ca_file) == CURLE_OK &&
-             curl_easy_setopt(handle, CURLOPT_CAPATH, NULL) == CURLE_OK;
-    else if (ok && https)
+    if (ok && https && !request->ca_file)
         trust_apply(&lane->client->trust, handle);
     return ok;
 }
@@ -58,6 +55,8 @@ bool client_prepare(struct lane *lane, const struct client_request *request,
     curl_easy_reset(handle);
     if (!set_destination(lane, request, origin.https, proxy))
         return error_set(error, ERROR_MEMORY, "out of memory");
+    if (origin.https && request->ca_file && !trust_apply_file(handle, request->ca_file, error))
+        return false;
     long connect_timeout_ms =
         (long)(request->connect_timeout_ms ? request->connect_timeout_ms : CONNECT_TIMEOUT_MS);
     curl_easy_setopt(handle, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
@@ -119,9 +118,7 @@ bool client_failure(CURL *handle, CURLcode code, const struct client_call *call,
     case CURLE_PARTIAL_FILE:
         return error_set(error, ERROR_UNAVAILABLE, "the body was cut short (%s)", said);
     case CURLE_SSL_CACERT_BADFILE: /* libcurl's text names the file */
-        return error_set(error, ERROR_UNAVAILABLE,
-                         "no trusted TLS connection: tarn cannot read its trusted certificates "
-                         "(`ca:`, or the system's)");
+        return error_set(error, ERROR_UNAVAILABLE, TRUST_UNREADABLE);
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CONNECT_ERROR:
         return error_set(error, ERROR_UNAVAILABLE, "no trusted TLS connection: %s", said);

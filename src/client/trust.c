@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/log.h"
 
 void trust_init(struct trust *trust) {
     *trust = (struct trust){0};
@@ -39,12 +42,17 @@ static X509_STORE *read_store(const char *file) {
     return store;
 }
 
+/* Whether the file may be read: a pipe could keep its reader waiting. */
+static bool find(const char *file, struct stat *state) {
+    return file && stat(file, state) == 0 && S_ISREG(state->st_mode);
+}
+
 /* A reference to the store, the caller's to free; NULL: none. When the file cannot be read because
  * it is just being replaced, the store that was read before stays. */
 static X509_STORE *hold_store(struct trust *trust) {
     const char *file = system_file();
     struct stat now;
-    if (!file || stat(file, &now) < 0)
+    if (!find(file, &now))
         return NULL;
     lock_acquire(&trust->store_lock);
     bool changed = now.st_mtim.tv_sec != trust->changed.tv_sec ||
@@ -78,6 +86,10 @@ void trust_apply(struct trust *trust, CURL *handle) {
     if (!library || strncmp(library, "OpenSSL/3", 9) != 0)
         return;
     X509_STORE *store = hold_store(trust);
+    const char *file = system_file();
+    struct stat state;
+    if (!store && file && stat(file, &state) == 0 && !S_ISREG(state.st_mode))
+        curl_easy_setopt(handle, CURLOPT_CAINFO, "/dev/null"); /* libcurl reports that it is bad */
     if (!store)
         return;
     X509_STORE_free(store);
@@ -85,4 +97,30 @@ void trust_apply(struct trust *trust, CURL *handle) {
     curl_easy_setopt(handle, CURLOPT_CAPATH, NULL);
     curl_easy_setopt(handle, CURLOPT_SSL_CTX_FUNCTION, set_store);
     curl_easy_setopt(handle, CURLOPT_SSL_CTX_DATA, trust);
+}
+
+/* ---- a file of the configuration ---- */
+
+enum { FILE_LIMIT = 8 << 20 };
+
+bool trust_apply_file(CURL *handle, const char *file, struct error *error) {
+    static struct log_pause pause;
+    unsigned more;
+    size_t length;
+    struct error reason = {0};
+    cleanup_free char *bytes =
+        file_read_small(file, FILE_LIMIT, FILE_REGULAR, &length, NULL, &reason);
+    if (!bytes) {
+        if (log_is_due(&pause, &more))
+            log_at(LOG_WARN, "cannot read trusted certificates", LOG_STRING("file", file),
+                   LOG_STRING("error", reason.text), LOG_NUMBER("more_since_last", more));
+        return error_set(error, reason.kind == ERROR_MEMORY ? ERROR_MEMORY : ERROR_UNAVAILABLE,
+                         reason.kind == ERROR_MEMORY ? "out of memory" : TRUST_UNREADABLE);
+    }
+    /* libcurl shares a connection only between requests with equal bytes here. */
+    struct curl_blob blob = {.data = bytes, .len = length, .flags = CURL_BLOB_COPY};
+    bool ok = curl_easy_setopt(handle, CURLOPT_CAINFO_BLOB, &blob) == CURLE_OK &&
+              curl_easy_setopt(handle, CURLOPT_CAINFO, NULL) == CURLE_OK &&
+              curl_easy_setopt(handle, CURLOPT_CAPATH, NULL) == CURLE_OK;
+    return ok || error_set(error, ERROR_MEMORY, "out of memory");
 }

@@ -8,7 +8,9 @@
 
 #include <curl/curl.h>
 #include <openssl/types.h>
+#include <stdbool.h>
 #include <time.h>
+#include "base/error.h"
 #include "base/lock.h"
 
 struct trust {
@@ -24,5 +26,15 @@ void trust_finish(struct trust *trust); /* no handle uses it any more */
  * not OpenSSL 3, or the file cannot be read: libcurl then reads it itself and reports what is
  * wrong. */
 void trust_apply(struct trust *trust, CURL *handle);
+
+/* For clients: the path is in the log alone. */
+#define TRUST_UNREADABLE                                                                           \
+    "no trusted TLS connection: tarn cannot read its trusted certificates (`ca:`, or the "         \
+    "system's)"
+
+/* Makes a prepared handle trust the certificates in a file instead of the system's. The file is
+ * read here and not by libcurl, which would wait for ever for the writer of a pipe. False:
+ * ERROR_UNAVAILABLE, or ERROR_MEMORY. */
+bool trust_apply_file(CURL *handle, const char *file, struct error *error);
 
 #endif

@@ -150,6 +150,13 @@ void tls_identity_free(struct tls_identity *identity) {
     free(identity);
 }
 
+/* OpenSSL would wait for the writer of a pipe. */
+static bool check_regular(const char *path, struct error *error) {
+    struct stat status;
+    return stat(path, &status) != 0 || S_ISREG(status.st_mode) ||
+           error_set(error, ERROR_INVALID, "%s is no regular file", path);
+}
+
 static void refresh(struct tls_identity *identity) {
     tls_tickets_rotate(identity->tickets);
     struct stamp certificate = stamp_of(identity->certificate), key = stamp_of(identity->key);
@@ -159,7 +166,9 @@ static void refresh(struct tls_identity *identity) {
     identity->certificate_stamp = certificate;
     identity->key_stamp = key;
     struct error error = {0};
-    SSL_CTX *fresh = load_context(identity, &error);
+    bool is_regular =
+        check_regular(identity->certificate, &error) && check_regular(identity->key, &error);
+    SSL_CTX *fresh = is_regular ? load_context(identity, &error) : NULL;
     if (!fresh) {
         log_at(LOG_WARN,
                "the changed TLS certificate cannot be used, the previous one stays in use",

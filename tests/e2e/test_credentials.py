@@ -582,6 +582,35 @@ def test_a_ca_of_ones_own(start_tarn, secure, authority):
     pulls(tarn)
 
 
+@pytest.mark.parametrize("where", ["ca", "system"])
+def test_a_ca_that_is_a_pipe_does_not_hold_requests(start_tarn, secure, authority, tmp_path, where):
+    path = tmp_path / "ca.pem"
+    os.mkfifo(path)
+    entry = {"host": "fake.test", "url": secure.url, "default": True}
+    tarn = start_tarn([{**entry, "ca": str(path)}] if where == "ca" else [entry],
+                      {} if where == "ca" else {"SSL_CERT_FILE": str(path)})
+    for reply in at_once(*[lambda: tarn.manifest("org/app", "1")] * 10):
+        assert reply.status == 502
+        assert "trusted certificates" in reply.message
+        assert str(path) not in reply.message
+        assert reply.seconds < 8
+    if where == "ca":
+        tarn.logged("is no regular file")
+    path.unlink()
+    path.write_bytes(pathlib.Path(authority[0]).read_bytes())
+    pulls(tarn)
+
+
+def test_a_ca_that_changes_is_read_again(start_tarn, secure, authority, tmp_path):
+    path = tmp_path / "ca.pem"
+    path.write_text("no certificate\n")
+    tarn = start_tarn([{"host": "fake.test", "url": secure.url, "default": True, "tag_ttl": "0",
+                        "ca": str(path)}])
+    assert tarn.manifest("org/app", "1").status == 502
+    path.write_bytes(pathlib.Path(authority[0]).read_bytes())
+    pulls(tarn)
+
+
 def test_an_untrusted_certificate_is_502(start_tarn, secure):
     tarn = start_tarn([{"host": "fake.test", "url": secure.url, "default": True}])
     reply = tarn.manifest("org/app", "1")

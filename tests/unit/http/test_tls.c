@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
 #include "base/clock.h"
@@ -174,6 +175,15 @@ static void test_a_changed_certificate_is_taken_without_dropping_connections(voi
     fputs("broken", out);
     fclose(out);
     clock_sleep_ms(1100); /* the server looks at the files once a second */
+    new_fd = dial();
+    new = secure(context, new_fd);
+    name_is(new, "second");
+    SSL_free(new);
+    close(new_fd);
+    /* nor does a pipe, whose writer never comes */
+    unlink(certificate_path);
+    assert_int_equal(mkfifo(certificate_path, 0600), 0);
+    clock_sleep_ms(1100);
     new_fd = dial();
     new = secure(context, new_fd);
     name_is(new, "second");
