@@ -330,6 +330,7 @@ static void test_a_real_404_ends_a_tag(void **state) {
     struct error error;
     world->upstream.settings.tag_ttl_ms = 0;
     document_release(get_manifest(world, "v1", false, &outcome, &error));
+    cache_settle(world->cache); /* a 404 is stored behind it, within stale_after_ms */
     world->upstream.fail = ERROR_NOT_FOUND;
     assert_null(get_manifest(world, "v1", false, &outcome, &error));
     assert_int_equal(error.kind, ERROR_NOT_FOUND);
