@@ -5,6 +5,7 @@ import os
 import pytest
 
 from kit.content import KIB, digest_of, noise
+from kit.processes import wait_until
 
 LAYER = noise(30 * KIB, "linked")
 DIGEST = digest_of(LAYER)
@@ -128,7 +129,8 @@ def test_while_upstream_fails_it_is_served_stale(pulled, upstream, kind, fault):
         if kind == "blob":
             assert reply.body == LAYER
     upstream.heal()
-    assert ask(tarn, kind).cache_status.startswith("tarn; hit")
+    # An upstream that did not respond is left alone for a moment.
+    wait_until(lambda: ask(tarn, kind).cache_status.startswith("tarn; hit"), "it is confirmed")
 
 
 def test_a_registry_that_refuses_every_head_confirms_by_get(pulled, upstream):
