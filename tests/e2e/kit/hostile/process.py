@@ -6,6 +6,7 @@ Each speaks through a pipe and ends when the other end of its pipe is closed.
 """
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import resource
@@ -60,16 +61,15 @@ class AttackProcess:
     def log(self):
         return self.log_path.read_text(errors="replace")[-3000:]
 
-    def begin(self, target):
-        self.pipe.send(target)
+    def say(self, message):
+        """First a Target, at which it begins; then "tarn ends"; then "end"."""
+        with contextlib.suppress(OSError):  # it has ended
+            self.pipe.send(message)
 
     def end(self):
         """Takes its report: `answers` and `findings`."""
         had_ended = not self.process.is_alive()
-        try:
-            self.pipe.send("end")
-        except OSError:
-            pass  # it has ended
+        self.say("end")
         self.process.join(END_SECONDS)
         self.kill()
         self.thread.join(10)

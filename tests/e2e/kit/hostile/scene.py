@@ -164,7 +164,7 @@ class Scene:
         target = Target({name: tarn.port for name, tarn in self.tarns.items()}, "org/app", "1",
                         self.manifest_digest, digest_of(LARGE), len(LARGE))
         for attack in self.attacks:
-            attack.begin(target)
+            attack.say(target)
         self.began = time.monotonic()
 
     def waiting(self):
@@ -185,6 +185,8 @@ class Scene:
         seen["metrics"] = self.tarns["open"].metrics()
         for watch in self.watches.values():
             watch.stop()
+        for attack in self.attacks:
+            attack.say("tarn ends")
         seen["ends"] = self._terminate(patience)
         for attack in self.attacks:
             attack.end()

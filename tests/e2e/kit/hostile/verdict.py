@@ -158,7 +158,8 @@ class Verdict:
         self._row("series of metrics", f"<= {most_series:,}", f"{series:,}")
         if series > most_series:
             self.violations.append(f"{series:,} series of metrics, {most_series:,} allowed")
-        if self.seen["metrics"].get("tarn_store_degraded"):
+        told = "the disk is failing" in self.scene.tarns["open"].log()
+        if told or self.seen["metrics"].get("tarn_store_degraded"):
             self.violations.append("tarn says that its disk fails")
 
     # ---- for people
