@@ -10,7 +10,11 @@
 #include "cache/cache_private.h"
 #include "cache/waiting.h"
 
-enum { STORING_LIMIT = 16 }; /* answers that wait for the disk */
+enum {
+    STORING_LIMIT = 16, /* answers that wait for the disk before an upstream has only its share */
+    STORING_SHARE = 2,  /* of one upstream beyond that */
+    STORING_MOST = 256, /* of all upstreams */
+};
 
 static void question_release(struct cache *cache, struct question *question)
     REQUIRES(cache->questions_lock);
@@ -41,11 +45,19 @@ static void store_in_turn(struct cache *cache, struct question *question) {
     condition_broadcast(&cache->questions_changed);
 }
 
-/* Whether so many answers wait for the disk that the next ones have to wait with them. Otherwise a
- * client could make tarn hold any number of them. */
-static bool is_behind(const struct cache *cache) REQUIRES(cache->questions_lock);
-static bool is_behind(const struct cache *cache) {
-    return cache->storing && cache->stores - cache->storing->number >= STORING_LIMIT;
+/* Whether so many answers wait for the disk that this one has to wait with them before it is given.
+ * Otherwise a client could make tarn hold any number of them. While many wait, each upstream has a
+ * share, so that who pulls a lot from one does not hold up the others. */
+static bool is_behind(const struct cache *cache, const struct question *question)
+    REQUIRES(cache->questions_lock);
+static bool is_behind(const struct cache *cache, const struct question *question) {
+    unsigned all = 0, own = 0;
+    for (const struct question *other = cache->storing; other; other = other->next) {
+        own += other->repository.upstream == question->repository.upstream;
+        if (++all >= STORING_MOST)
+            return true;
+    }
+    return all > STORING_LIMIT && own >= STORING_SHARE;
 }
 
 static void run_question(void *argument) {
@@ -56,7 +68,7 @@ static void run_question(void *argument) {
     lock_acquire(&cache->questions_lock);
     /* A 404 is stored before it is answered, because the next request may not find the tag again.
      */
-    if (question->store && (!ok || is_behind(cache)))
+    if (question->store && (!ok || is_behind(cache, question)))
         store_in_turn(cache, question);
     question->done = true;
     question->error = error;

@@ -297,6 +297,59 @@ static void test_an_answer_does_not_wait_for_the_disk(void **state) {
     assert_true(store_blob_has(world->store, &first, &size));
 }
 
+/* A pull of a tag of one upstream on a thread of its own. */
+struct tag_pull {
+    struct world *world;
+    struct upstream *upstream;
+    char tag[16];
+    bool answered;
+    atomic_bool done;
+};
+
+static void *pull_a_tag(void *argument) {
+    struct tag_pull *one = argument;
+    struct cache_result result = {0};
+    struct error error = {0};
+    const struct reference tag = named(one->tag);
+    one->answered = cache_manifest(one->world->cache, fake_repository(one->upstream, "app"), &tag,
+                                   false, &result, &error);
+    document_release(result.document);
+    atomic_store(&one->done, true);
+    return NULL;
+}
+
+static void test_a_crowd_at_one_upstream_holds_up_no_answer_of_another(void **state) {
+    struct world *world = *state;
+    enum { CROWD = 24 };
+    struct tag_pull pulls[CROWD + 1];
+    pthread_t threads[CROWD + 1];
+    struct upstream other = world->upstream;
+    other.host = "other.test";
+    other.held = (struct upstream_held){0};
+    unsigned done = 0;
+    disk_stands_still = true;
+    for (int i = 0; i <= CROWD; i++) {
+        pulls[i] = (struct tag_pull){.world = world, .upstream = &world->upstream};
+        snprintf(pulls[i].tag, sizeof pulls[i].tag, "v%d", i);
+    }
+    for (int i = 0; i < CROWD; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, pull_a_tag, &pulls[i]), 0);
+    /* Some of the crowd have an answer, and the others wait for the disk. */
+    wait_until(world->upstream.gets == CROWD);
+    pulls[CROWD].upstream = &other;
+    assert_int_equal(pthread_create(&threads[CROWD], NULL, pull_a_tag, &pulls[CROWD]), 0);
+    wait_until(atomic_load(&pulls[CROWD].done));
+    for (int i = 0; i < CROWD; i++)
+        done += atomic_load(&pulls[i].done);
+    assert_true(done < CROWD);
+    disk_stands_still = false;
+    for (int i = 0; i <= CROWD; i++) {
+        pthread_join(threads[i], NULL);
+        assert_true(pulls[i].answered);
+    }
+    cache_settle(world->cache);
+}
+
 static void test_answers_about_a_tag_are_stored_in_their_order(void **state) {
     struct world *world = *state;
     const struct reference tag = named("v1");
@@ -589,6 +642,7 @@ int main(void) {
         held_test(test_lists_are_held_as_the_waiting_calls_left_them),
         held_test(test_another_repository_holds_nothing),
         held_test(test_an_answer_does_not_wait_for_the_disk),
+        held_test(test_a_crowd_at_one_upstream_holds_up_no_answer_of_another),
         held_test(test_answers_about_a_tag_are_stored_in_their_order),
         held_test(test_a_manifest_read_before_a_forget_is_not_kept_after_it),
         held_test(test_uses_are_told_to_the_store_by_the_next_call_that_may_wait),
