@@ -39,6 +39,8 @@ struct error {
     int status;        /* of upstream's response that this error says; 0: none */
     bool doubtful;     /* NOT_FOUND, DENIED: something in front of upstream may have said so */
     bool lasting;      /* UNAVAILABLE: the same request would fail the same way */
+    bool reached;      /* the server was there, but cut the connection or led to another that failed
+                        */
     char code[32];     /* OCI error code as upstream gave it, or "" */
     char text[600];    /* one or more clauses, printable, without a final newline */
 };

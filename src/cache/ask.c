@@ -82,14 +82,113 @@ static bool collect_bytes(void *context, const void *bytes, size_t length, struc
 }
 
 /* Asks the location that the request names. */
-static bool ask_location(struct cache *cache, struct upstream *upstream, struct asking *asking,
-                         struct error *error) {
+static bool ask_once(struct cache *cache, struct upstream *upstream, struct asking *asking,
+                     struct error *error) {
     struct collecting collecting = {cache, asking};
     const struct upstream_sink sink = {&collecting, collect_head, collect_bytes};
     buffer_clear(&asking->body);
     asking->body.limit = asking->limit;
     return upstream_perform(upstream, &asking->request, &sink, error) &&
-           (!asking->accept || asking->accept(asking, error));
+           (asking->request.head_only || !asking->accept || asking->accept(asking, error));
+}
+
+/* ---- HEAD, or GET where HEAD is refused ---- */
+
+struct first_byte {
+    struct asking *asking;
+    bool answered;
+};
+
+/* The size is known now, and a server that ignores ranges would send the whole blob. */
+static bool take_blob_head(void *context, const struct upstream_head *head, struct error *error) {
+    struct first_byte *first_byte = context;
+    struct asking *asking = first_byte->asking;
+    asking->head = *head;
+    asking->head.has_length = head->has_total;
+    asking->head.length = head->total;
+    first_byte->answered = true;
+    return head->status != 200 || error_set(error, ERROR_CLOSED, "the head is enough");
+}
+
+static bool drop_bytes(void *context, const void *bytes, size_t length, struct error *error) {
+    (void)context, (void)bytes, (void)length, (void)error;
+    return true;
+}
+
+/* Asks for the first byte of a blob, for its head. A blob without any byte is outside of every
+ * range, so that a 416 is an answer as well, if it tells the size. */
+static bool ask_first_byte(struct upstream *upstream, struct asking *asking, struct error *error) {
+    struct upstream_request request = asking->request;
+    struct first_byte first_byte = {.asking = asking};
+    const struct upstream_sink sink = {&first_byte, take_blob_head, drop_bytes};
+    request.head_only = false;
+    request.is_small = true;
+    request.has_range = true;
+    if (upstream_perform(upstream, &request, &sink, error) || first_byte.answered)
+        return true;
+    if (error->kind == ERROR_RANGE) /* nobody asked us for a range */
+        error->kind = ERROR_UNAVAILABLE;
+    return false;
+}
+
+static bool ask_by_get(struct cache *cache, struct upstream *upstream, struct asking *asking,
+                       struct error *error) {
+    asking->by_get = true;
+    if (asking->request.what == UPSTREAM_BLOB)
+        return ask_first_byte(upstream, asking, error);
+    asking->request.head_only = false;
+    bool ok = ask_once(cache, upstream, asking, error);
+    asking->request.head_only = true;
+    return ok;
+}
+
+/* Whether a GET is to be asked after the HEAD. False: *ok says how it ended. */
+static bool needs_get(struct cache *cache, struct upstream *upstream, struct asking *asking,
+                      bool *ok, struct error *error) {
+    const struct upstream_request *request = &asking->request;
+    *ok = ask_once(cache, upstream, asking, error);
+    if (*ok) {
+        upstream_note_head(upstream, request, NULL);
+        return asking->says_enough && !asking->says_enough(&asking->head);
+    }
+    enum head_refusal means = upstream_judge_head(error);
+    asking->refused = asking->needs_no_length && means == HEAD_NOT_OFFERED;
+    return means != HEAD_FAILED && (error->kind != ERROR_NOT_FOUND || asking->get_after_404);
+}
+
+/* Whether this GET proves that HEAD was refused for no other reason than its method. Without a GET
+ * only a status that says so does. */
+static bool proves_refusal(const struct asking *asking, const struct error *refusal) {
+    return refusal->kind != ERROR_NONE &&
+           (asking->by_get ? !asking->head.renewed
+                           : refusal->status == 405 || refusal->status == 501);
+}
+
+static bool ask_head(struct cache *cache, struct upstream *upstream, struct asking *asking,
+                     struct error *error) {
+    const struct upstream_request *request = &asking->request;
+    struct error refusal = {0};
+    bool ok;
+    asking->by_get = false;
+    asking->refused = asking->needs_no_length;
+    if (!upstream_refuses_head(upstream, request)) {
+        if (!needs_get(cache, upstream, asking, &ok, error))
+            return ok;
+        if (!ok)
+            refusal = *error;
+    }
+    asking->head = (struct upstream_head){0};
+    if (!asking->refused && !ask_by_get(cache, upstream, asking, error))
+        return false;
+    if (proves_refusal(asking, &refusal))
+        upstream_note_head(upstream, request, &refusal);
+    return true;
+}
+
+static bool ask_location(struct cache *cache, struct upstream *upstream, struct asking *asking,
+                         struct error *error) {
+    return asking->request.head_only ? ask_head(cache, upstream, asking, error)
+                                     : ask_once(cache, upstream, asking, error);
 }
 
 /* Whether another location may have what this one did not give. Only the first location can know
@@ -113,7 +212,7 @@ bool ask_get(struct cache *cache, const struct repository *repository, struct as
     request->repository = repository->name.path;
     request->cancel.stop = &cache->stopping;
     for (;;) {
-        if (places > 1 && patience) /* a silent location must leave time for the next one */
+        if (patience) /* a silent location must leave time for the next one */
             request->deadline_ms = began + patience * (request->location + 1) / places;
         if (ask_location(cache, upstream, asking, error))
             return true;

@@ -33,6 +33,16 @@ struct asking {
      * is asked. NULL: any response is right. */
     bool (*accept)(struct asking *asking, struct error *error);
     void *context; /* for accept */
+
+    /* For a HEAD. Where HEAD is refused, or was refused a moment ago, the same is asked by GET: a
+     * manifest is then in `body` (`limit` and `accept` count), and of a blob only the first byte
+     * comes. */
+    bool (*says_enough)(const struct upstream_head *head); /* false: GET as well; NULL: always */
+    bool get_after_404;                                    /* a GET decides after a 404, too */
+    bool needs_no_length; /* a refusal that says nothing of the name is good enough: no GET */
+    bool by_get;          /* result: it is a GET that was answered, or that failed; the length in
+                           * `head` is the whole blob's */
+    bool refused;         /* result, with needs_no_length: HEAD is refused, and `head` is empty */
 };
 
 /*

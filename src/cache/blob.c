@@ -10,25 +10,17 @@
 
 #include <stdlib.h>
 
-/* On the question's thread: upstream's HEAD says that the repository has the blob. */
-static bool answer_blob_head(struct question *question, struct error *error) {
-    char text[DIGEST_STRING_SIZE];
+#define SIZE_UNKNOWN UINT64_MAX /* a document's length, of a blob */
+
+/* An empty blob is rare, and a server that does not know the length of its response to HEAD may say
+ * 0. */
+static bool has_size(const struct upstream_head *head) {
+    return head->has_length && head->length > 0;
+}
+
+/* Makes upstream's answer a document without bytes. */
+static bool keep_answer(struct question *question, uint64_t size, struct error *error) {
     const struct digest *digest = &question->reference.digest;
-    cleanup_asking struct asking asking = {.request = {
-                                               .what = UPSTREAM_BLOB,
-                                               .head_only = true,
-                                               .reference = digest_format(digest, text),
-                                           }};
-    bool ok = ask_get(question->cache, &question->repository, &asking, error);
-    if (!ok && error->kind == ERROR_NOT_FOUND)
-        slot_put_absent(question->cache, question->key, error, true,
-                        question->cache->negative_ttl_ms);
-    if (!ok)
-        return false;
-    uint64_t size = asking.head.length;
-    if (!asking.head.has_length && !store_blob_has(question->cache->store, digest, &size))
-        return error_set(error, ERROR_UNAVAILABLE, "upstream %s does not say the size of blob %s",
-                         question->repository.name.host, text);
     question->document = document_new(digest, "application/octet-stream", size, false);
     if (!question->document)
         return error_set(error, ERROR_MEMORY, "out of memory");
@@ -37,10 +29,49 @@ static bool answer_blob_head(struct question *question, struct error *error) {
     return true;
 }
 
-/* Asks upstream whether the repository has the blob, unless that is known already. */
-static bool ask_head(struct cache *cache, const struct repository *repository,
-                     const struct digest *digest, uint64_t *size, enum cache_outcome *outcome,
-                     struct error *error) {
+/* On the question's thread: asks upstream whether the repository has the blob, and for its size. */
+static bool answer_blob_head(struct question *question, struct error *error) {
+    char text[DIGEST_STRING_SIZE];
+    struct cache *cache = question->cache;
+    const struct digest *digest = &question->reference.digest;
+    uint64_t size = SIZE_UNKNOWN, known = SIZE_UNKNOWN;
+    bool named = named_find(cache, &question->repository, digest, &known);
+    cleanup_asking struct asking asking = {
+        .request = {.what = UPSTREAM_BLOB,
+                    .head_only = true,
+                    .reference = digest_format(digest, text)},
+        .says_enough = has_size,
+        .get_after_404 = true,
+        .needs_no_length = named && known != SIZE_UNKNOWN,
+    };
+    bool ok = ask_get(cache, &question->repository, &asking, error);
+    if (!ok && error->kind == ERROR_NOT_FOUND)
+        slot_put_absent(cache, question->key, error, false, cache->negative_ttl_ms);
+    if (!ok)
+        return false;
+    if (asking.head.has_length)
+        size = asking.head.length;
+    else if (!store_blob_has(cache->store, digest, &size))
+        size = known;
+    return keep_answer(question, size, error);
+}
+
+/* Links a blob that the repository has, if it is stored, and says whether it is. A link that could
+ * not be kept costs another request later. */
+static bool link_stored(struct cache *cache, const struct repository *repository,
+                        const struct digest *digest, uint64_t *size) {
+    struct error ignored;
+    if (!store_blob_has(cache->store, digest, size))
+        return false;
+    store_link_blob(cache->store, &repository->name, digest, &ignored);
+    return true;
+}
+
+/* Asks upstream whether the repository has the blob, unless that is known already. *size is
+ * SIZE_UNKNOWN if upstream does not say it. */
+static bool ask_upstream(struct cache *cache, const struct repository *repository,
+                         const struct digest *digest, uint64_t *size, enum cache_outcome *outcome,
+                         struct error *error) {
     char key[KEY_SIZE];
     struct reference reference = ask_reference(digest);
     struct document *document;
@@ -61,15 +92,13 @@ static bool ask_head(struct cache *cache, const struct repository *repository,
         document = result.document;
         *outcome = result.joined ? CACHE_JOINED : CACHE_MISS;
     }
-    uint64_t stored;
-    struct error ignored; /* a link that could not be kept costs another HEAD later */
-    if (store_blob_has(cache->store, digest, &stored))
-        store_link_blob(cache->store, &repository->name, digest, &ignored);
+    bool is_stored = link_stored(cache, repository, digest, size);
     /* Only a blob in the store is a hit. Otherwise the size comes from upstream's response to an
      * earlier request. */
-    else if (*outcome == CACHE_HIT)
+    if (*outcome == CACHE_HIT && !is_stored)
         *outcome = CACHE_JOINED;
-    *size = document->length;
+    if (!is_stored || document->length != SIZE_UNKNOWN)
+        *size = document->length;
     document_release(document);
     return true;
 }
@@ -106,13 +135,37 @@ static bool may_read(struct cache *cache, const struct repository *repository,
     return verdict != LINK_REFUSED;
 }
 
+/* Whether a manifest that the repository holds names the blob: then the repository has it. */
+static bool is_named(struct cache *cache, const struct repository *repository,
+                     const struct digest *digest) {
+    uint64_t ignored;
+    bool lasts = link_ttl(repository) == INT64_MAX; /* else upstream is asked again and again */
+    if (!lasts || !named_find(cache, repository, digest, &ignored))
+        return false;
+    link_stored(cache, repository, digest, &ignored);
+    return true;
+}
+
+/* cache_blob_stat() of a blob that is not in the store, or came there through others alone. */
+static bool stat_elsewhere(struct cache *cache, const struct repository *repository,
+                           const struct digest *digest, uint64_t *size, enum cache_outcome *outcome,
+                           struct error *error) {
+    char text[DIGEST_STRING_SIZE];
+    if (store_blob_has(cache->store, digest, size) && is_named(cache, repository, digest))
+        return true;
+    return ask_upstream(cache, repository, digest, size, outcome, error) &&
+           (*size != SIZE_UNKNOWN ||
+            error_set(error, ERROR_UNAVAILABLE, "upstream %s does not say the size of blob %s",
+                      repository->name.host, digest_format(digest, text)));
+}
+
 bool cache_blob_stat(struct cache *cache, const struct repository *repository,
                      const struct digest *digest, uint64_t *size, enum cache_outcome *outcome,
                      struct error *error) {
     const struct slot_moment moment = slot_moment_now(cache);
     *outcome = CACHE_HIT;
     if (!store_blob_has_linked(cache->store, &repository->name, digest, size))
-        return ask_head(cache, repository, digest, size, outcome, error);
+        return stat_elsewhere(cache, repository, digest, size, outcome, error);
     if (!may_read(cache, repository, digest, outcome, error))
         return false;
     keep_known(cache, repository, digest, *size, &moment);
@@ -129,9 +182,12 @@ static bool permit(struct cache *cache, struct flight *flight, const struct repo
         return true;
     if (found)
         return false;
-    waiting_end(cache, repository->upstream); /* a question counts for itself */
-    bool ok = ask_head(cache, repository, digest, &size, &ignored, error);
-    waiting_go_on(cache, repository->upstream);
+    bool ok = is_named(cache, repository, digest);
+    if (!ok) {
+        waiting_end(cache, repository->upstream); /* a question counts for itself */
+        ok = ask_upstream(cache, repository, digest, &size, &ignored, error);
+        waiting_go_on(cache, repository->upstream);
+    }
     if (ok)
         flight_add_source(flight, repository);
     return ok;
@@ -253,8 +309,10 @@ bool cache_blob_open(struct cache *cache, const struct repository *repository,
     if (blob->fd >= 0)
         keep_known(cache, repository, digest, access.size, &moment);
     else if (access.stored && !access.linked) {
-        /* The blob came through another repository: upstream decides about this one. */
-        if (!ask_head(cache, repository, digest, &access.size, &blob->outcome, error))
+        /* The blob came through another repository. If no manifest of this one names it, upstream
+         * decides. */
+        if (!is_named(cache, repository, digest) &&
+            !ask_upstream(cache, repository, digest, &access.size, &blob->outcome, error))
             return false;
         access.linked = true;
         blob->fd = store_blob_open(cache->store, digest, &access.size, NULL);
@@ -333,6 +391,6 @@ bool cache_blob_fetch(struct cache *cache, const struct repository *repository,
                       const struct digest *digest, struct error *error) {
     const struct blob_range whole = {.kind = BLOB_WHOLE};
     const struct flight_wish wish = {repository, digest, &whole};
-    return store_blob_has(cache->store, digest, NULL) || /* the first read sends a HEAD if needed */
+    return store_blob_has(cache->store, digest, NULL) || /* the first read asks if needed */
            flights_fetch(cache->flights, &wish, error);
 }

@@ -34,7 +34,9 @@ struct cache *cache_new(const struct cache_settings *settings, struct upkeep *up
         .patience_ms = settings->patience_ms,
     };
     cache->flights = flights_new(upkeep, &flights_settings);
-    if (!cache->flights) {
+    if (!cache->flights || !named_init(&cache->named)) {
+        flights_free(cache->flights);
+        free(cache->named.facts);
         free(cache);
         return NULL;
     }
@@ -83,6 +85,7 @@ bool cache_free(struct cache *cache) {
         return false;
     cache_record_uses(cache);
     cache_forget(cache);
+    named_finish(&cache->named);
     lock_finish(&cache->uses_lock);
     lock_finish(&cache->slots_lock);
     lock_finish(&cache->questions_lock);

@@ -10,8 +10,9 @@
  * of readers, each at its own speed, committed only when its digest matches. The last bytes of a
  * whole body are held back until then (design, promise 1).
  *
- * A blob that came through one repository is not readable through another: the first read through
- * the other repository asks upstream with one HEAD (promise 8).
+ * A blob that came through one repository is readable through another only if that one has it too
+ * (promise 8): a manifest that the cache holds for the other repository names the blob, or upstream
+ * says so when it is asked with HEAD, or by a GET of the first byte where HEAD is refused.
  *
  * Threads: all calls from any thread. Each may block while upstream is asked, except those under
  * "without waiting".
@@ -206,7 +207,8 @@ void cache_blob_unreadable(struct cache_blob *blob, const struct error *why);
  * disk, or a blob larger than the cache), as the log says. */
 bool cache_blob_settle(struct cache_blob *blob, struct error *error);
 
-/* Size of a blob, for HEAD: from the store, or upstream's HEAD; never a download. */
+/* Size of a blob, for HEAD: from the store, else upstream's, else (where upstream refuses HEAD)
+ * what a manifest says; never a download. */
 bool cache_blob_stat(struct cache *cache, const struct repository *repository,
                      const struct digest *digest, uint64_t *size, enum cache_outcome *outcome,
                      struct error *error);

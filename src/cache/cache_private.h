@@ -7,6 +7,7 @@
 #include "base/siphash.h"
 #include "cache/cache.h"
 #include "cache/flight/flight.h"
+#include "cache/named.h"
 #include "cache/uses.h"
 
 struct question;
@@ -34,6 +35,8 @@ struct cache {
     struct lock uses_lock;  /* guards uses, uses_count; held alone */
     struct digest uses[USES_LIMIT];
     size_t uses_count;
+
+    struct named named;
 
     struct lock questions_lock;         /* guards questions, storing and the guarded part of each */
     struct condition questions_changed; /* one was answered or stored */

@@ -34,12 +34,16 @@ static struct document *load(struct cache *cache, const struct repository *repos
                              const struct digest *digest) {
     char media_type[128];
     cleanup_buffer struct buffer body = {0};
+    const unsigned forgets = atomic_load(&cache->forgets);
     if (!store_has_link_manifest(cache->store, &repository->name, digest, media_type,
                                  sizeof media_type) ||
         !store_blob_read(cache->store, digest, MANIFEST_SIZE_LIMIT, &body, NULL))
         return NULL;
     store_link_touch(cache->store, &repository->name, LINK_MANIFEST, digest);
-    return document_from(digest, media_type, body.bytes, body.length);
+    struct document *document = document_from(digest, media_type, body.bytes, body.length);
+    if (document)
+        named_note(cache, repository, document, forgets);
+    return document;
 }
 
 /* The manifest that a tag last named, or NULL; *age_ms: since upstream last confirmed the tag. */
@@ -166,6 +170,7 @@ static void keep(struct question *question) {
         struct reference by_digest = ask_reference(&document->digest);
         ask_key(key, &question->repository, "manifest", &by_digest);
         slot_put(cache, key, document, INT64_MAX);
+        named_note(cache, &question->repository, document, atomic_load(&cache->forgets));
     }
     ask_key(key, &question->repository, "manifest", &question->reference);
     slot_put(cache, key, document, is_tag ? ask_tag_ttl(&question->repository) : INT64_MAX);
@@ -187,19 +192,6 @@ static void keep_absent(struct question *question, bool by_head, const struct er
 static const char *reference_text(const struct reference *reference,
                                   char digest[static DIGEST_STRING_SIZE]) {
     return reference->is_digest ? digest_format(&reference->digest, digest) : reference->tag;
-}
-
-static bool ask_head(struct question *question, struct upstream_head *head, struct error *error) {
-    char digest[DIGEST_STRING_SIZE];
-    cleanup_asking struct asking asking = {
-        .request = {.what = UPSTREAM_MANIFEST,
-                    .head_only = true,
-                    .reference = reference_text(&question->reference, digest)},
-        .limit = MANIFEST_SIZE_LIMIT,
-    };
-    bool ok = ask_get(question->cache, &question->repository, &asking, error);
-    *head = asking.head;
-    return ok;
 }
 
 /* A page of a captive portal or a proxy is no manifest, even with status 200. */
@@ -278,6 +270,25 @@ static bool accept_manifest(struct asking *asking, struct error *error) {
     return true;
 }
 
+/* Asks with HEAD. Where the location refuses HEAD, it is asked by GET (*by_get), and the response
+ * is the question's document. */
+static bool ask_head(struct question *question, struct upstream_head *head, bool *by_get,
+                     struct error *error) {
+    char digest[DIGEST_STRING_SIZE];
+    cleanup_asking struct asking asking = {
+        .request = {.what = UPSTREAM_MANIFEST,
+                    .head_only = true,
+                    .reference = reference_text(&question->reference, digest)},
+        .limit = MANIFEST_SIZE_LIMIT,
+        .accept = accept_manifest,
+        .context = question,
+    };
+    bool ok = ask_get(question->cache, &question->repository, &asking, error);
+    *head = asking.head;
+    *by_get = asking.by_get;
+    return ok;
+}
+
 static bool ask_whole(struct question *question, struct error *error) {
     char digest[DIGEST_STRING_SIZE];
     cleanup_asking struct asking asking = {
@@ -300,33 +311,9 @@ static struct document *adopt(struct question *question, const struct digest *di
     return document_from(digest, media_type, body.bytes, body.length);
 }
 
-/* Asks with HEAD whether a document that is here is still current. True: no GET is needed, because
- * the document is found or (*failed) upstream failed. */
-static bool head_suffices(struct question *question, bool *failed, struct error *error) {
-    const struct digest *held = question->held                  ? &question->held->digest
-                                : question->reference.is_digest ? &question->reference.digest
-                                                                : NULL;
-    uint64_t size;
-    if (!held || (!question->held && !store_blob_has(question->cache->store, held, &size)))
-        return false;
-    struct upstream_head head = {0};
-    *failed = !ask_head(question, &head, error);
-    if (*failed) /* a 404 to a HEAD says neither why nor who says so */
-        return error->kind != ERROR_UNSUPPORTED && error->kind != ERROR_NOT_FOUND;
-    /* A response without a digest may come from anybody. */
-    if (!head.has_digest)
-        return false;
-    if (digest_equal(&head.digest, held) && question->held)
-        question->document = document_keep(question->held);
-    else if (!question->reference.is_digest || digest_equal(&head.digest, held))
-        question->document = adopt(question, &head.digest, media_type_from(&head));
-    question->confirmed = question->document != NULL;
-    return question->document != NULL;
-}
-
-/* Asks for the document itself. */
-static bool answer_by_get(struct question *question, struct error *error) {
-    if (ask_whole(question, error)) {
+/* Ends a question with the response to a GET, which was accepted or (`ok` false) failed. */
+static bool end_get(struct question *question, bool ok, struct error *error) {
+    if (ok) {
         question->fetched = true;
         keep(question);
         return true;
@@ -338,12 +325,48 @@ static bool answer_by_get(struct question *question, struct error *error) {
     return false;
 }
 
-static bool answer_manifest(struct question *question, struct error *error) {
-    bool failed = false;
-    if (!head_suffices(question, &failed, error))
-        return answer_by_get(question, error);
-    if (failed)
+static bool answer_by_get(struct question *question, struct error *error) {
+    return end_get(question, ask_whole(question, error), error);
+}
+
+/* What may still be current, so that a HEAD can spare the GET; NULL: nothing. */
+static const struct digest *confirmable(const struct question *question) {
+    const struct digest *held = question->held                  ? &question->held->digest
+                                : question->reference.is_digest ? &question->reference.digest
+                                                                : NULL;
+    uint64_t size;
+    bool is_here = held && (question->held || store_blob_has(question->cache->store, held, &size));
+    return is_here ? held : NULL;
+}
+
+/* Takes what is here for the document that the response to a HEAD names. False: it is not here. */
+static bool confirm(struct question *question, const struct upstream_head *head,
+                    const struct digest *held) {
+    /* A response without a digest may come from anybody. */
+    if (!head->has_digest)
         return false;
+    if (digest_equal(&head->digest, held) && question->held)
+        question->document = document_keep(question->held);
+    else if (!question->reference.is_digest || digest_equal(&head->digest, held))
+        question->document = adopt(question, &head->digest, media_type_from(head));
+    question->confirmed = question->document != NULL;
+    return question->confirmed;
+}
+
+static bool answer_manifest(struct question *question, struct error *error) {
+    const struct digest *held = confirmable(question);
+    struct upstream_head head = {0};
+    bool by_get;
+    if (!held)
+        return answer_by_get(question, error);
+    bool ok = ask_head(question, &head, &by_get, error);
+    if (by_get)
+        return end_get(question, ok, error);
+    if (!ok &&
+        error->kind != ERROR_NOT_FOUND) /* a 404 to a HEAD says neither why nor who says so */
+        return false;
+    if (!ok || !confirm(question, &head, held))
+        return answer_by_get(question, error);
     keep(question);
     return true;
 }
@@ -368,17 +391,21 @@ static bool take_head(struct question *question, const struct upstream_head *hea
 
 static bool answer_manifest_head(struct question *question, struct error *error) {
     struct upstream_head head = {0};
-    bool ok = ask_head(question, &head, error);
-    if (!ok && error->kind == ERROR_NOT_FOUND && !question->held) {
+    bool by_get;
+    bool ok = ask_head(question, &head, &by_get, error);
+    if (!by_get && !ok && error->kind == ERROR_NOT_FOUND && !question->held) {
         keep_absent(question, true, error);
         return false;
     }
-    if (!ok && error->kind != ERROR_UNSUPPORTED && error->kind != ERROR_NOT_FOUND)
+    if (!by_get && !ok && error->kind != ERROR_NOT_FOUND)
         return false;
-    if (!ok || !take_head(question, &head))
-        return answer_by_get(question, error);
-    keep(question);
-    return true;
+    if (!by_get && ok && take_head(question, &head)) {
+        keep(question);
+        return true;
+    }
+    ok = by_get ? end_get(question, ok, error) : answer_by_get(question, error);
+    question->fetched = false; /* a HEAD makes tarn fetch no blobs */
+    return ok;
 }
 
 /* ---- responses to clients ---- */

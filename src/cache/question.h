@@ -42,7 +42,8 @@ struct question {
      * answer, because syncs take longer than upstream, and for one question after the other. NULL:
      * nothing. */
     void (*store)(struct question *question);
-    bool fetched; /* upstream has sent the document's bytes */
+    bool
+        fetched; /* upstream has sent the document's bytes to a GET, whose client wants its blobs */
 
     /* Guarded by the cache's questions_lock: */
     unsigned references;

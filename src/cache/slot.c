@@ -131,6 +131,7 @@ void cache_forget(struct cache *cache) {
     atomic_fetch_add(&cache->forgets, 1);
     lock_release(&cache->slots_lock);
     free_slots(gone);
+    named_forget(&cache->named);
 }
 
 static struct slot *slot_new(const char *key, size_t length, const struct content *content) {

@@ -114,9 +114,15 @@ bool client_failure(CURL *handle, CURLcode code, const struct client_call *call,
     case CURLE_GOT_NOTHING:
     case CURLE_SEND_ERROR:
     case CURLE_RECV_ERROR:
-        return error_set(error, ERROR_UNAVAILABLE, "the connection was cut (%s)", said);
+    case CURLE_HTTP2:
+    case CURLE_HTTP2_STREAM:
+        error_set(error, ERROR_UNAVAILABLE, "the connection was cut (%s)", said);
+        error->reached = true;
+        return false;
     case CURLE_PARTIAL_FILE:
-        return error_set(error, ERROR_UNAVAILABLE, "the body was cut short (%s)", said);
+        error_set(error, ERROR_UNAVAILABLE, "the body was cut short (%s)", said);
+        error->reached = true;
+        return false;
     case CURLE_SSL_CACERT_BADFILE: /* libcurl's text names the file */
         return error_set(error, ERROR_UNAVAILABLE, TRUST_UNREADABLE);
     case CURLE_PEER_FAILED_VERIFICATION:

@@ -250,8 +250,10 @@ static bool run(struct lane *lane, struct running *running) {
     if (driven && !ok && !stopped)
         client_failure(lane->handle, code, &running->call, running->error);
     curl_multi_remove_handle(lane->multi, lane->handle);
-    if (ok && !running->head_done)
-        return error_set(running->error, ERROR_UNAVAILABLE, "a response without a head");
+    if (ok && !running->head_done) {
+        ok = error_set(running->error, ERROR_UNAVAILABLE, "a response without a head");
+        running->error->reached = true;
+    }
     return ok;
 }
 

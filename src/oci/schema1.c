@@ -54,3 +54,17 @@ bool schema1_digest(const void *bytes, size_t length, enum digest_algorithm algo
     return signed_part && json_equal(document, signed_part) &&
            digest_of(algorithm, payload.bytes, payload.length, digest);
 }
+
+void schema1_layers(const void *bytes, size_t length,
+                    void (*each)(void *context, const struct digest *digest), void *context) {
+    if (length > MANIFEST_SIZE_LIMIT)
+        return;
+    cleanup_json json_t *document = load(bytes, length);
+    const json_t *layers = json_object_get(document, "fsLayers");
+    for (size_t i = 0; i < json_array_size(layers) && i < MANIFEST_DESCRIPTOR_LIMIT; i++) {
+        const char *sum = json_string_value(json_object_get(json_array_get(layers, i), "blobSum"));
+        struct digest digest;
+        if (sum && digest_parse(text_of(sum), &digest))
+            each(context, &digest);
+    }
+}

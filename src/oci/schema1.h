@@ -18,4 +18,9 @@
 bool schema1_digest(const void *bytes, size_t length, enum digest_algorithm algorithm,
                     struct digest *digest);
 
+/* Calls `each` for every layer that the document names (`fsLayers`), at most
+ * MANIFEST_DESCRIPTOR_LIMIT of them. */
+void schema1_layers(const void *bytes, size_t length,
+                    void (*each)(void *context, const struct digest *digest), void *context);
+
 #endif

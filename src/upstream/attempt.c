@@ -80,8 +80,11 @@ static enum client_verdict on_head(void *context, const struct client_response *
     count_response(attempt);
     if (response->status / 100 != 2)
         return CLIENT_COLLECT;
-    if (!upstream_response_head(&attempt->response, attempt->request, attempt->url, &head, error))
+    if (!upstream_response_head(&attempt->response, attempt->request, attempt->url, &head, error)) {
+        error->reached = true;
         return CLIENT_STOP;
+    }
+    head.renewed = attempt->renewed;
     attempt->has_expected = head.has_length && !attempt->request->head_only;
     attempt->expected = head.length;
     keep_target(attempt);
@@ -223,6 +226,7 @@ static bool judge(struct attempt *attempt, const struct authorization *sent, boo
         .api_version = attempt->response.api_version,
     };
     upstream_response_error(&refusal, error);
+    error->reached = attempt->redirected;
     if (error->kind == ERROR_RATE_LIMITED && by_registry)
         location_quieten(location_of(attempt), error->retry_after_s);
     if (error->kind == ERROR_RANGE && !attempt->range[0]) { /* nobody asked for a range */
@@ -395,6 +399,9 @@ static bool try_harder(const struct attempt *attempt, const struct authorization
         return false;
     if (scope_changed || sent->scheme != wanted)
         return true; /* now it is known what the registry wants */
+    /* A registry that refuses HEAD alone must not cost the token that its GET accepts. */
+    if (attempt->request->head_only && sent->header)
+        return false;
     if (wanted == CHALLENGE_BEARER && *effort == TOKEN_HELD && !sent->fresh) {
         *effort = TOKEN_NEW;
         return true;
@@ -414,6 +421,7 @@ static bool go_on(struct attempt *attempt, const struct authorization *sent,
         bool changed = authorizer_challenged(attempt->authorizer, need->repository,
                                              &attempt->response.challenge);
         *again = try_harder(attempt, sent, changed, &need->effort);
+        attempt->renewed = attempt->renewed || (*again && sent->header);
     }
     bool refused = status == 401 || status == 403;
     if (*again || !refused || !sent->anonymous || sent->scheme == CHALLENGE_NONE)
@@ -454,9 +462,12 @@ static bool ask_with_authorization(struct attempt *attempt, struct authorization
 static bool ask_registry(struct attempt *attempt, struct error *error) {
     cleanup_authorization struct authorization sent = {0};
     attempt->redirected = false;
-    if (!attempt_check_quiet(attempt, error) || !ask_with_authorization(attempt, &sent, error) ||
-        !follow_redirects(attempt, &sent, error))
+    if (!attempt_check_quiet(attempt, error) || !ask_with_authorization(attempt, &sent, error))
         return false;
+    if (!follow_redirects(attempt, &sent, error)) {
+        error->reached = true;
+        return false;
+    }
     return judge(attempt, &sent, !attempt->redirected, error);
 }
 

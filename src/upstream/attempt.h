@@ -36,6 +36,7 @@ struct attempt {
     bool redirected;    /* the response comes from where the registry led */
     bool may_authorize; /* and the registry's Authorization could still be sent there */
     bool authorized;    /* the transfer carried an Authorization, whoever's */
+    bool renewed;       /* the registry refused the Authorization that was held */
 
     /* What the caller looks at afterwards. */
     bool head_given;             /* the sink has seen a head: no further attempt may follow */

@@ -12,6 +12,7 @@
 #include "client/address.h"
 #include "client/origin.h"
 #include "upstream/breaker.h"
+#include "upstream/heads.h"
 #include "upstream/upstream.h"
 
 struct health;
@@ -39,6 +40,8 @@ struct location {
     /* At which addresses it has responded. Its redirects lead into a private network, or to this
      * machine, only if it is there itself, and never once it has responded from a public one. */
     atomic_bool is_loopback, is_private, is_public;
+
+    struct heads manifest_heads, blob_heads; /* how it answers HEAD */
 };
 
 /* `location` is zeroed before, but for client, settings, health and configured, which the caller

@@ -110,7 +110,8 @@ static bool run_attempts(struct attempt *attempt, struct error *error) {
 }
 
 static enum queue_rank rank_of(const struct upstream_request *request) {
-    return request->what == UPSTREAM_BLOB && !request->head_only ? QUEUE_BLOBS : QUEUE_NAMES;
+    bool is_name = request->what != UPSTREAM_BLOB || request->head_only || request->is_small;
+    return is_name ? QUEUE_NAMES : QUEUE_BLOBS;
 }
 
 /* Waits for a connection. */

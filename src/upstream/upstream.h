@@ -173,6 +173,7 @@ struct upstream_request {
     /* While set, no client waits for the response: the request comes last in the queue for a
      * connection. May be cleared at any time. NULL: a client waits. */
     const atomic_bool *background;
+    bool is_small; /* of a blob a byte at most: comes before whole blobs in that queue */
 };
 
 /* The head of upstream's final response, after challenges and redirects. It is valid in on_head. */
@@ -186,6 +187,7 @@ struct upstream_head {
     uint64_t total; /* size of the whole content: from Content-Range, or the length of a 200 */
     char content_type[128];
     char etag[160];
+    bool renewed; /* the Authorization that was held was refused, and a new one was accepted */
     bool has_digest;
     struct digest digest; /* Docker-Content-Digest, if it is a digest */
     char next[2048]; /* path and query of Link rel="next", to be asked at the same location; "":
@@ -224,9 +226,33 @@ struct upstream_sink {
  *   BUSY          no free connection to this upstream in time, or too many hosts asked at once
  *   CLOSED        cancelled
  * and whatever a function of the sink set. When the registry refused, error->status is its status
- * (not its token service's). Every text begins with "upstream HOST: ".
+ * (not its token service's). error->reached: the server was reached, but cut the connection without
+ * a head, or led to another server that failed or refused. Every text begins with
+ * "upstream HOST: ".
+ *
+ * A HEAD that is refused with 401 asks for no new token in place of the held one, because some
+ * registries refuse HEAD alone. The GET of the same name then decides.
  */
 bool upstream_perform(struct upstream *upstream, const struct upstream_request *request,
                       const struct upstream_sink *sink, struct error *error);
+
+/* ---- servers that do not answer HEAD ---- */
+
+/* What the failure of a HEAD says about a GET of the same name. */
+enum head_refusal {
+    HEAD_FAILED,      /* a GET would fail as well */
+    HEAD_DOUBTFUL,    /* only a GET can tell */
+    HEAD_NOT_OFFERED, /* it is the method that was refused: nothing is known of the name */
+};
+enum head_refusal upstream_judge_head(const struct error *error);
+
+/* Whether the location of the request has refused HEAD for manifests or for blobs, whichever this
+ * is, in the last ten minutes, so that it is better asked by GET. */
+bool upstream_refuses_head(struct upstream *upstream, const struct upstream_request *request);
+/* Remembers that a HEAD was answered (`refusal` NULL), or that it was refused although a GET of the
+ * same name is answered. A refusal that may have had another reason (404, 5xx, a connection that
+ * was cut) counts only when it comes twice in a row. */
+void upstream_note_head(struct upstream *upstream, const struct upstream_request *request,
+                        const struct error *refusal);
 
 #endif

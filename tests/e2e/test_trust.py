@@ -3,13 +3,13 @@ A status is not believed for itself: what is held stays when a portal answers 20
 404, and bytes with the right digest are served whatever they are.
 """
 
-import base64
 import hashlib
 import json
 
 import pytest
 
-from kit.content import KIB, OCI_INDEX, OCI_MANIFEST, digest_of, manifest, noise
+from kit.content import (KIB, OCI_INDEX, OCI_MANIFEST, SCHEMA_1, digest_of, manifest, noise,
+                         schema_1)
 from kit.processes import wait_until
 from kit.tarn import tarn_command
 
@@ -225,23 +225,6 @@ def test_commands_say_that_they_cannot_read_a_manifest(tarn, upstream, repositor
 
 
 # ---- schema 1
-
-SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
-
-
-def schema_1(name="org/app"):
-    """(the signed document, its digest)"""
-    def encoded(content):
-        return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
-
-    front = json.dumps({"schemaVersion": 1, "name": name, "tag": "1", "fsLayers": []},
-                       indent=3).encode().removesuffix(b"\n}")
-    header = {"formatLength": len(front), "formatTail": encoded(b"\n}"), "time": "2015"}
-    signatures = [{"header": {"alg": "ES256"}, "signature": "x",
-                   "protected": encoded(json.dumps(header).encode())}]
-    document = front + b',\n   "signatures": ' + json.dumps(signatures).encode() + b"\n}"
-    return document, digest_of(front + b"\n}")
-
 
 @pytest.mark.parametrize("by", ["tag", "digest"])
 @pytest.mark.parametrize("named", [True, False])

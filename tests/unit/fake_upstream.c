@@ -81,12 +81,36 @@ static bool fail(struct error *error, enum error_kind kind) {
     return false;
 }
 
+/* It refuses HEAD only with 405; every other failure would befall a GET as well. */
+enum head_refusal upstream_judge_head(const struct error *error) {
+    return error->status == 405 ? HEAD_NOT_OFFERED : HEAD_FAILED;
+}
+
+bool upstream_refuses_head(struct upstream *upstream, const struct upstream_request *request) {
+    (void)request;
+    return upstream->refused_heads > 0;
+}
+
+void upstream_note_head(struct upstream *upstream, const struct upstream_request *request,
+                        const struct error *refusal) {
+    (void)request;
+    upstream->refused_heads += refusal != NULL;
+}
+
+static bool refuse_head(struct error *error) {
+    error_set(error, ERROR_UNAVAILABLE, "upstream fake: 405");
+    error->status = 405;
+    return false;
+}
+
 static bool serve_manifest(struct upstream *upstream, const struct upstream_request *request,
                            const struct upstream_sink *sink, struct error *error) {
     if (request->head_only)
         upstream->heads++;
     else
         upstream->gets++;
+    if (request->head_only && upstream->no_heads)
+        return refuse_head(error);
     if (!upstream->manifest)
         return fail(error, ERROR_NOT_FOUND);
     struct upstream_head head = {.status = 200,
@@ -144,7 +168,9 @@ static bool serve_blob(struct upstream *upstream, const struct upstream_request 
         upstream->blob_heads++;
     else if (upstream->blob_gets++ == 0)
         upstream->first_range = request->range_first;
-    while (upstream->hold && !request->head_only)
+    if (request->head_only && upstream->no_heads)
+        return refuse_head(error);
+    while (upstream->hold && !request->head_only && !request->is_small)
         clock_sleep_ms(2);
     redirect(upstream, request);
     if (request->has_range && !upstream->no_ranges && !request->head_only) {

@@ -20,6 +20,7 @@ struct upstream {
     uint64_t blob_size;
     bool no_ranges;           /* responds 200 to a range */
     bool no_length;           /* does not tell the size */
+    bool no_heads;            /* refuses HEAD with 405 */
     uint64_t pace;            /* bytes handed on at a time; 0: 64 KiB */
     int pause_ms;             /* before the next bytes are handed on */
     _Atomic int cuts;         /* so many requests end after half of their bytes, */
@@ -35,6 +36,7 @@ struct upstream {
     struct digest manifest_digest;
 
     atomic_uint heads, gets, blob_heads, blob_gets;
+    atomic_uint refused_heads;    /* that cache/ told it of */
     atomic_uint direct_gets;      /* of blob_gets, those that came with the redirect's target */
     _Atomic uint64_t blob_bytes;  /* handed on */
     _Atomic uint64_t first_range; /* first byte of the first range asked for */

@@ -1,5 +1,6 @@
 """Registry content made in memory: blobs, manifests, indexes, and their digests."""
 
+import base64
 import hashlib
 import json
 import random
@@ -12,6 +13,7 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 OCTETS = "application/octet-stream"
 
 KIB = 1 << 10
@@ -44,3 +46,18 @@ def index(entries, media_type=OCI_INDEX, **members):
     """The bytes of an index with these descriptors."""
     return json.dumps({"schemaVersion": 2, "mediaType": media_type,
                        "manifests": entries, **members}).encode()
+
+
+def schema_1(name="org/app", layers=()):
+    """A signed manifest of schema 1 over the digests of layers: (the document, its digest)"""
+    def encoded(content):
+        return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
+
+    front = json.dumps({"schemaVersion": 1, "name": name, "tag": "1",
+                        "fsLayers": [{"blobSum": digest} for digest in layers]},
+                       indent=3).encode().removesuffix(b"\n}")
+    header = {"formatLength": len(front), "formatTail": encoded(b"\n}"), "time": "2015"}
+    signatures = [{"header": {"alg": "ES256"}, "signature": "x",
+                   "protected": encoded(json.dumps(header).encode())}]
+    document = front + b',\n   "signatures": ' + json.dumps(signatures).encode() + b"\n}"
+    return document, digest_of(front + b"\n}")

@@ -86,11 +86,42 @@ static void test_what_is_not_signed_has_no_payload(void **state) {
     }
 }
 
+static void count_layer(void *context, const struct digest *digest) {
+    unsigned *count = context;
+    struct digest should;
+    assert_true(digest_of(DIGEST_SHA256, "layer", 5, &should));
+    assert_true(digest_equal(digest, &should));
+    ++*count;
+}
+
+static unsigned layers_of(const char *document) {
+    unsigned count = 0;
+    schema1_layers(document, strlen(document), count_layer, &count);
+    return count;
+}
+
+static void test_its_layers_are_listed(void **state) {
+    (void)state;
+    struct digest digest;
+    char text[DIGEST_STRING_SIZE], document[1024];
+    assert_true(digest_of(DIGEST_SHA256, "layer", 5, &digest));
+    digest_format(&digest, text);
+    snprintf(document, sizeof document,
+             "{\"fsLayers\":[{\"blobSum\":\"%s\"},{\"blobSum\":1},7,{},{\"blobSum\":\"x\"},"
+             "{\"blobSum\":\"%s\"}]}",
+             text, text);
+    assert_int_equal(layers_of(document), 2);
+    assert_int_equal(layers_of("{\"fsLayers\":{}}"), 0);
+    assert_int_equal(layers_of("[]"), 0);
+    assert_int_equal(layers_of(""), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_digest_is_that_of_the_payload),
         cmocka_unit_test(test_a_payload_that_says_something_else_is_refused),
         cmocka_unit_test(test_what_is_not_signed_has_no_payload),
+        cmocka_unit_test(test_its_layers_are_listed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
