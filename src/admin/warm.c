@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include "base/clock.h"
 #include "base/lock.h"
 #include "base/log.h"
@@ -178,9 +179,19 @@ static unsigned start_threads(struct fetching *fetching, pthread_t *threads, uns
     return started;
 }
 
+/* The error names the first part that failed, and says how many others did. */
+static void count_failures(const struct warm_parts *parts, struct error *failure) {
+    size_t failed = 0, length = strlen(failure->text);
+    for (size_t i = 0; i < parts->count; i++)
+        failed += parts->parts[i].state == WARM_FAILED;
+    if (failed > 1)
+        snprintf(failure->text + length, sizeof failure->text - length,
+                 " (%zu more of its manifests and blobs failed)", failed - 1);
+}
+
 static bool fetch_blobs(const struct warm_walk *walk, const struct warm_request *request,
                         struct error *error) {
-    struct fetching fetching = {.walk = walk, .request = request};
+    struct fetching fetching = {.walk = walk, .request = request, .failure = walk->failure};
     pthread_t threads[BLOBS_AT_ONCE];
     struct error closed = {0};
     lock_init(&fetching.parts_lock);
@@ -199,6 +210,8 @@ static bool fetch_blobs(const struct warm_walk *walk, const struct warm_request 
         error_set(&fetching.failure, ERROR_MEMORY, "no thread could be started");
     else if (closed.kind != ERROR_NONE || !cancel_check(&walk->cancel, &closed))
         fetching.failure = closed;
+    else
+        count_failures(walk->parts, &fetching.failure);
     report(&fetching);
     lock_finish(&fetching.parts_lock);
     condition_finish(&fetching.all_done);

@@ -39,7 +39,8 @@ struct warm_result {
 /*
  * Fetches all manifests and blobs of the image for the wanted platforms. A platform without a
  * variant means each of its variants; an image without an index is fetched whatever its platform.
- * False: something is missing, and the error says what; a blob that fails does not stop the others.
+ * False: something is missing, and the error names the first of it; a blob or a child of an index
+ * that fails does not stop the others.
  * *result is filled in any case. Logged.
  */
 bool warm_image(struct warmer *warmer, const struct warm_request *request,

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include "base/cleanup.h"
 #include "oci/manifest.h"
 
@@ -125,6 +126,37 @@ static bool list_blob(struct warm_walk *walk, const struct descriptor *blob, str
 static bool visit(struct warm_walk *walk, const struct reference *reference, unsigned depth,
                   struct error *error);
 
+/* Whether the image's other parts are worth fetching after this failure. */
+static bool ends_walk(struct warm_walk *walk, const struct error *error) {
+    return error->kind == ERROR_CLOSED || error->kind == ERROR_MEMORY ||
+           walk->parts->count == WARM_PARTS_LIMIT || !cancel_check(&walk->cancel, NULL);
+}
+
+/* Lists a child of an index that could not be had, unless it is listed because only what it names
+ * failed. */
+static bool list_failure(struct warm_walk *walk, const struct descriptor *entry,
+                         const struct error *failure, struct error *error) {
+    char digest[DIGEST_STRING_SIZE];
+    struct warm_parts *parts = walk->parts;
+    struct warm_part *part = NULL;
+    for (size_t i = 0; i < parts->count && !part; i++) {
+        if (digest_equal(&parts->parts[i].digest, &entry->digest))
+            part = &parts->parts[i];
+    }
+    if (!part && !(part = add_part(parts, &entry->digest, "manifest", error)))
+        return false;
+    free(part->error);
+    part->state = WARM_FAILED;
+    part->size = entry->size;
+    part->error = strdup(failure->text);
+    part->moved = true;
+    if (walk->failure.kind == ERROR_NONE) {
+        walk->failure = *failure;
+        error_wrap(&walk->failure, "manifest %s", digest_format(&entry->digest, digest));
+    }
+    return true;
+}
+
 static bool visit_entries(struct warm_walk *walk, const struct manifest *index, unsigned depth,
                           struct error *error) {
     for (size_t i = 0; i < index->count; i++) {
@@ -133,7 +165,14 @@ static bool visit_entries(struct warm_walk *walk, const struct manifest *index, 
             is_listed(walk->parts, &entry->digest))
             continue;
         const struct reference reference = {.is_digest = true, .digest = entry->digest};
-        if (!visit(walk, &reference, depth + 1, error))
+        struct error failure = {0};
+        if (visit(walk, &reference, depth + 1, &failure))
+            continue;
+        if (ends_walk(walk, &failure)) {
+            *error = failure;
+            return false;
+        }
+        if (!list_failure(walk, entry, &failure, error))
             return false;
     }
     return depth > 0 || check_platforms(walk, index, error);

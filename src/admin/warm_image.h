@@ -45,10 +45,12 @@ struct warm_walk {
     void *context;
     struct warm_parts *parts;
     uint64_t platforms_found; /* a bit for each of `platforms` */
+    struct error failure;     /* of the first child of an index that could not be had */
 };
 
 /* Gets the manifest, and the manifests that it names for the wanted platforms, through the cache.
- * Lists them and their blobs in walk->parts, each once. */
+ * Lists them and their blobs in walk->parts, each once. A child of an index that cannot be had is
+ * listed as FAILED, and the others go on: see walk->failure. `error` is not NULL. */
 bool warm_walk(struct warm_walk *walk, const struct reference *reference, struct error *error);
 
 #endif

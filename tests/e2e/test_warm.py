@@ -207,6 +207,36 @@ def test_a_blob_that_fails_is_named_and_the_others_are_brought_in(tarn, upstream
     assert tarn.blob("org/one", repository.add_blob(good)).cache_status == "tarn; hit"
 
 
+@pytest.mark.parametrize("fault", [{"status": 404}, {"status": 403}, {"status": 500},
+                                   {"drop": True}, {"flip": 5}, {"content": b"no manifest"}], ids=str)
+@pytest.mark.parametrize("missing", list(PLATFORMS))
+def test_a_child_that_fails_is_named_and_the_others_are_brought_in(tarn, upstream, platforms, warm,
+                                                                   missing, fault):
+    digest = platforms.manifests[missing]
+    upstream.fault(f"/manifests/{digest}", method=None, **fault)
+    code, lines, said = warm(tarn, "org/app:1")
+    assert code == 1
+    assert digest in said
+    failed = [line for line in lines if line["state"] == "failed" and "digest" in line]
+    assert [(line["digest"], line["role"]) for line in failed] == [(digest, "manifest")]
+    others = [name for name in PLATFORMS if name != missing]
+    for name in others:
+        assert tarn.manifest("org/app", platforms.manifests[name]).cache_status == "tarn; hit"
+        layer = digest_of(platforms.layers[name])
+        assert tarn.blob("org/app", layer).cache_status == "tarn; hit"
+    assert upstream.blob_bytes() == platforms.blob_bytes(*others)
+
+
+def test_when_all_children_fail_the_first_is_named_and_the_others_are_counted(tarn, upstream,
+                                                                             platforms, warm):
+    for digest in platforms.manifests.values():
+        upstream.fault(f"/manifests/{digest}", method=None, status=404)
+    code, lines, said = warm(tarn, "org/app:1")
+    assert code == 1
+    assert sum(line["state"] == "failed" and "digest" in line for line in lines) == len(PLATFORMS)
+    assert f"({len(PLATFORMS) - 1} more of its manifests and blobs failed)" in said
+
+
 def test_wrong_bytes_are_a_failure(tarn, upstream, warm):
     layer = noise(200 * KIB)
     upstream.image("org/one", [layer], tag="1")
