@@ -86,11 +86,20 @@ static const char *host_of(CURL *handle, char *out, size_t size) {
     return out;
 }
 
+/* libcurl's own words, but for those about a proxy that it does not understand: they quote the
+ * proxy's URL, which may hold a password. */
+static const char *words_of(CURLcode code, const struct client_call *call) {
+    if (strstr(call->reason, "nsupported proxy"))
+        return "the proxy of the environment (https_proxy, http_proxy, all_proxy) is no URL of a "
+               "proxy that tarn can use";
+    return call->reason[0] ? call->reason : curl_easy_strerror(code);
+}
+
 bool client_failure(CURL *handle, CURLcode code, const struct client_call *call,
                     struct error *error) {
     char host[256], reason[128];
     long number = 0;
-    const char *said = call->reason[0] ? call->reason : curl_easy_strerror(code);
+    const char *said = words_of(code, call);
     if (call->watch.refused)
         return error_set(error, ERROR_DENIED,
                          "refused to connect to %s: it resolves to %s, a private, loopback, "

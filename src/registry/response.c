@@ -129,6 +129,20 @@ static bool is_left_alone(const struct error *error) {
     return error->kind == ERROR_UNAVAILABLE && error->status == 0 && error->retry_after_s > 0;
 }
 
+/* A fault of tarn's own. Its text names files of this machine, so it goes to the log alone. */
+static void fail_inside(struct call *call, const struct error *error) {
+    const struct upstream *upstream = call->repository.upstream;
+    const char *what = error->kind == ERROR_MEMORY     ? "tarn is out of memory"
+                       : error->kind == ERROR_NO_SPACE ? "tarn's disk is full"
+                       : error->kind == ERROR_IO       ? "tarn's disk or system failed"
+                       : error->kind == ERROR_CLOSED   ? "tarn ended the request"
+                                                       : "tarn failed";
+    call_fail(call, 500, "UNKNOWN", "%s%s%s%s; its log says why", upstream ? "upstream " : "",
+              upstream ? call->repository.name.host : "", upstream ? ": " : "", what);
+    text_copy((struct text){error->text, strnlen(error->text, sizeof call->error - 1)}, call->error,
+              sizeof call->error);
+}
+
 void call_fail_error(struct call *call, const struct error *error) {
     int retry_after_s = error->retry_after_s, status = is_left_alone(error) ? 503 : 502;
     char reason[HTTP_REASON_LIMIT + 1];
@@ -171,7 +185,7 @@ void call_fail_error(struct call *call, const struct error *error) {
     case ERROR_MEMORY:
         break;
     }
-    call_fail(call, 500, "UNKNOWN", "%s", error->text);
+    fail_inside(call, error);
 }
 
 void call_record_outcome(struct call *call, enum cache_outcome outcome) {

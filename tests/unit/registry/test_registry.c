@@ -355,8 +355,35 @@ static void only_clients_with_a_password_get_responses(void **state) {
     stop();
 }
 
+/* The texts of such errors name files of this machine, so they are for the log. The upstream of the
+ * test says "upstream fake: io", and so on. */
+static void faults_of_our_own_are_told_by_their_kind(void **state) {
+    static const struct {
+        enum error_kind kind;
+        const char *said;
+    } faults[] = {
+        {ERROR_IO, "upstream fake.test: tarn's disk or system failed; its log says why\""},
+        {ERROR_NO_SPACE, "upstream fake.test: tarn's disk is full; its log says why\""},
+        {ERROR_MEMORY, "upstream fake.test: tarn is out of memory; its log says why\""},
+        {ERROR_CLOSED, "upstream fake.test: tarn ended the request; its log says why\""},
+    };
+    (void)state;
+    open_registry();
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        wanted_count = 0;
+        world->upstream.fail = faults[i].kind;
+        want("GET", 500, ANY_LENGTH, "/v2/app/manifests/latest")->part = faults[i].said;
+        want("GET", 500, ANY_LENGTH, "/v2/app/blobs/%s", digest)->part = faults[i].said;
+        want("GET", 500, ANY_LENGTH, "/v2/app/tags/list")->part = faults[i].said;
+        visit_all();
+    }
+    stop();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(faults_of_our_own_are_told_by_their_kind, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(many_clients_get_right_responses_at_once, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(only_clients_with_a_password_get_responses, set_up,
