@@ -306,9 +306,10 @@ bool cache_blob_open(struct cache *cache, const struct repository *repository,
      */
     if (blob->fd < 0 && !access.stored)
         access.linked = access.linked && link_is_good(cache, repository, LINK_BLOB, digest);
-    if (blob->fd >= 0)
+    if (blob->fd >= 0) {
+        link_note_use(cache, repository, LINK_BLOB, digest);
         keep_known(cache, repository, digest, access.size, &moment);
-    else if (access.stored && !access.linked) {
+    } else if (access.stored && !access.linked) {
         /* The blob came through another repository. If no manifest of this one names it, upstream
          * decides. */
         if (!is_named(cache, repository, digest) &&

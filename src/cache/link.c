@@ -42,6 +42,14 @@ void link_confirm(struct cache *cache, const struct repository *repository, enum
     store_link_confirm(cache->store, &repository->name, kind, digest);
 }
 
+/* A link has one time. With a link_ttl it says when upstream confirmed the link, which no link in
+ * use is without for long; else it says when the link was used. */
+void link_note_use(struct cache *cache, const struct repository *repository, enum link_kind kind,
+                   const struct digest *digest) {
+    if (link_ttl(repository) == INT64_MAX)
+        store_link_touch(cache->store, &repository->name, kind, digest);
+}
+
 static bool is_believed(struct cache *cache, const char *key) {
     struct document *mark;
     bool good = slot_get(cache, key, &mark, NULL) == SLOT_FRESH;

@@ -35,6 +35,10 @@ enum link_verdict link_check(struct cache *cache, const struct repository *repos
 void link_confirm(struct cache *cache, const struct repository *repository, enum link_kind kind,
                   const struct digest *digest);
 
+/* The repository's link was used. */
+void link_note_use(struct cache *cache, const struct repository *repository, enum link_kind kind,
+                   const struct digest *digest);
+
 /* Whether the registry itself refuses: 401, 403 or 404 with a registry's marks. */
 bool link_is_refusal(const struct error *error);
 

@@ -39,7 +39,7 @@ static struct document *load(struct cache *cache, const struct repository *repos
                                  sizeof media_type) ||
         !store_blob_read(cache->store, digest, MANIFEST_SIZE_LIMIT, &body, NULL))
         return NULL;
-    store_link_touch(cache->store, &repository->name, LINK_MANIFEST, digest);
+    link_note_use(cache, repository, LINK_MANIFEST, digest);
     struct document *document = document_from(digest, media_type, body.bytes, body.length);
     if (document)
         named_note(cache, repository, document, forgets);

@@ -127,8 +127,6 @@ int store_blob_open_linked(struct store *store, const struct repository_name *re
     }
     int fd = store_blob_open(store, digest, &out->size, NULL);
     out->stored = fd >= 0 && is_as_long(out->size, verified);
-    if (out->stored)
-        store_link_touch(store, repository, LINK_BLOB, digest);
     if (fd < 0 || out->stored)
         return fd;
     quarantine_open(store, digest, fd);

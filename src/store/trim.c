@@ -2,9 +2,9 @@
  * Deletes the least recently used records when there are too many of them, although their blobs are
  * there: any number of tags may name one manifest.
  *
- * A record's modification time is its last use, to the hour (store_link_touch()). The records are
- * visited twice, and only a histogram of their ages is held in memory, so that memory does not grow
- * with their number.
+ * A record's modification time is its last use, to the hour (store_link_touch()), or the time of
+ * its last confirmation (store_link_confirm()). The records are visited twice, and only a histogram
+ * of their ages is held in memory, so that memory does not grow with their number.
  */
 #include <stdlib.h>
 #include <string.h>
