@@ -38,23 +38,62 @@ static bool open_lock(struct store *store, struct error *error) {
     return error_set_errno(error, reason, "open %s/lock", store->path);
 }
 
+static bool is_in_use(const struct store *store, struct error *error) {
+    uint64_t pid = read_holder(store->lock_file);
+    if (!pid) /* the lock file was deleted, or its process id is not written yet */
+        return error_set(error, ERROR_BUSY,
+                         "%s is in use by another process (stop it, or name another root)",
+                         store->path);
+    return error_set(error, ERROR_BUSY,
+                     "%s is in use by process %llu (stop it, or name another root)", store->path,
+                     (unsigned long long)pid);
+}
+
+/* The directory is locked as well, because somebody may delete or replace the lock file of a
+ * running tarn, but not the directory itself. Network file systems cannot lock directories: the
+ * lock file must do there. */
+static bool lock_directory(const struct store *store, struct error *error) {
+    return flock(store->root, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK ||
+           is_in_use(store, error);
+}
+
+/* Whether the locked file is still the one that has the name. */
+static bool is_lock_current(const struct store *store) {
+    struct stat held, named;
+    return fstat(store->lock_file, &held) == 0 &&
+           fstatat(store->root, "lock", &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+           held.st_dev == named.st_dev && held.st_ino == named.st_ino;
+}
+
+/* Opens and locks the lock file and the directory; opens again while the file is being replaced. */
+static bool lock_root(struct store *store, struct error *error) {
+    enum { ATTEMPTS = 16 };
+    for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+        if (!open_lock(store, error))
+            return false;
+        if (store->lock_file < 0)
+            return true;
+        if (!lock_directory(store, error))
+            return false;
+        if (flock(store->lock_file, LOCK_EX | LOCK_NB) < 0)
+            return errno == EWOULDBLOCK
+                       ? is_in_use(store, error)
+                       : error_set_errno(error, errno, "lock %s/lock", store->path);
+        if (is_lock_current(store))
+            return true;
+        close(store->lock_file);
+        store->lock_file = -1;
+    }
+    return error_set(error, ERROR_BUSY,
+                     "lock %s/lock: the file is replaced again and again (stop what does that)",
+                     store->path);
+}
+
 static bool take_lock(struct store *store, struct error *error) {
-    if (!open_lock(store, error))
+    if (!lock_root(store, error))
         return false;
     if (store->lock_file < 0)
         return true;
-    if (flock(store->lock_file, LOCK_EX | LOCK_NB) < 0) {
-        if (errno != EWOULDBLOCK)
-            return error_set_errno(error, errno, "lock %s/lock", store->path);
-        uint64_t pid = read_holder(store->lock_file);
-        if (!pid) /* the holder has not written its process id yet */
-            return error_set(error, ERROR_BUSY,
-                             "%s is in use by another process (stop it, or name another root)",
-                             store->path);
-        return error_set(error, ERROR_BUSY,
-                         "%s is in use by process %llu (stop it, or name another root)",
-                         store->path, (unsigned long long)pid);
-    }
     char text[24];
     int length = snprintf(text, sizeof text, "%ld\n", (long)getpid());
     /* The process id is only information for people: if the disk is full, go on without it. */

@@ -2,8 +2,9 @@
  * Verified bytes and the records about them, on a local file system, crash-safe. The store knows no
  * HTTP and no upstream: a host and a repository are only names here.
  *
- *   ROOT/lock                                    the process that holds the root (flock, pid
- * inside) ROOT/blobs/sha256/ab/abcd…                   blobs: complete, verified, synced
+ *   ROOT/                                        locked (flock) by the process that holds it
+ *   ROOT/lock                                    locked as well; that process's id is inside
+ *   ROOT/blobs/sha256/ab/abcd…                   blobs: complete, verified, synced
  *   ROOT/partial/sha256-abcd…{,.state}           a flight's bytes, and which of them are present
  *   ROOT/repositories/HOST/NAME/_blobs/sha256/abcd…     link: NAME at HOST holds this blob
  *   ROOT/repositories/HOST/NAME/_manifests/sha256/abcd… link: … this manifest; holds its media type

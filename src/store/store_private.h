@@ -11,8 +11,8 @@
 enum { BOOT_ID_SIZE = 40 };
 
 struct store {
-    int root;      /* the directory; all paths are relative to it */
-    int lock_file; /* open, and holds the flock */
+    int root;      /* the directory; all paths are relative to it; holds a flock */
+    int lock_file; /* open, and holds a flock as well */
     char *path;
     char boot_id[BOOT_ID_SIZE];             /* of the machine's present boot, zero-padded */
     uint32_t session;                       /* begins the names of this process's temporary files */

@@ -24,6 +24,24 @@ static void test_a_second_opener_is_refused_and_told_who_holds_the_root(void **s
     reopen(fixture);
 }
 
+/* The running tarn's lock file is deleted, or another file gets its name. */
+static void test_a_deleted_or_replaced_lock_file_lets_nobody_else_in(void **state) {
+    struct fixture *fixture = *state;
+    char lock[1024];
+    path_in(fixture, "lock", lock);
+    for (int replaced = 0; replaced < 2; replaced++) {
+        struct error error = {0};
+        assert_int_equal(unlink(lock), 0);
+        if (replaced)
+            write_raw(fixture, "lock", "1\n", 2);
+        assert_null(store_open(fixture->root, &error));
+        assert_int_equal(error.kind, ERROR_BUSY);
+        assert_non_null(strstr(error.text, "is in use by"));
+        assert_non_null(strstr(error.text, fixture->root));
+    }
+    reopen(fixture);
+}
+
 static void test_a_root_is_made_with_its_parents(void **state) {
     struct fixture *fixture = *state;
     char path[1024];
@@ -556,6 +574,7 @@ static void test_the_deepest_repository_is_listed(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         STORE_TEST(test_a_second_opener_is_refused_and_told_who_holds_the_root),
+        STORE_TEST(test_a_deleted_or_replaced_lock_file_lets_nobody_else_in),
         STORE_TEST(test_a_root_is_made_with_its_parents),
         STORE_TEST(test_a_root_that_cannot_be_is_an_error_that_names_it),
         STORE_TEST(test_a_root_that_everybody_may_write_is_refused),
