@@ -16,6 +16,8 @@
 /* "repositories/" HOST "/" NAME "/_manifests/sha512/" HEX is the longest: 673 with its NUL. */
 enum { PATH_SIZE = 704 };
 
+enum { TAG_SIZE = TAG_LIMIT + 1 };
+
 #define RECORDS "repositories" /* the directory of all records */
 
 /* The directories of a repository's links; what store_path_link() calls a kind. */
@@ -32,7 +34,14 @@ void store_path_links(char out[static PATH_SIZE], const struct repository_name *
 bool store_path_link(char out[static PATH_SIZE], const struct repository_name *repository,
                      const char *kind, const struct digest *digest);
 void store_path_tags(char out[static PATH_SIZE], const struct repository_name *repository);
+/* `ignores_case`: the root's file system does, so that `V1` and `v1` would be one file there. The
+ * file's name is then the tag in lower case, '+', and a hexadecimal digit for each four characters
+ * whose bits say which of them are upper case (the lowest bit is the first character's), without
+ * the zeros at the end: "v1+" and "v1+1". A tag has no '+', so that no such file is taken for the
+ * record of another tag. */
 bool store_path_tag(char out[static PATH_SIZE], const struct repository_name *repository,
-                    const char *tag);
+                    const char *tag, bool ignores_case);
+/* The tag whose file has this name. False: no tag's. */
+bool store_path_tag_of_file(const char *name, bool ignores_case, char tag[static TAG_SIZE]);
 
 #endif

@@ -66,12 +66,44 @@ bool record_names_of_links(struct store *store, const struct repository_name *re
     return ok;
 }
 
+struct tag_names {
+    bool ignores_case;
+    const char *directory;
+    bool (*each)(void *context, const char *name);
+    void *context;
+};
+
+static bool give_tag_name(void *context, const char *name) {
+    const struct tag_names *names = context;
+    char tag[TAG_SIZE];
+    return !store_path_tag_of_file(name, names->ignores_case, tag) ||
+           names->each(names->context, tag);
+}
+
 bool record_names_of_tags(struct store *store, const struct repository_name *repository,
                           bool (*each)(void *context, const char *tag), void *context,
                           struct error *error) {
     char path[PATH_SIZE];
     store_path_tags(path, repository);
-    return each_name(store, path, error, each, context);
+    struct tag_names names = {store->ignores_case, path, each, context};
+    return each_name(store, path, error, give_tag_name, &names);
+}
+
+static bool give_lost_tag(void *context, const char *name) {
+    const struct tag_names *names = context;
+    char tag[TAG_SIZE], path[PATH_SIZE];
+    return name[0] == '.' || store_path_tag_of_file(name, names->ignores_case, tag) ||
+           snprintf(path, sizeof path, "%s/%s", names->directory, name) >= PATH_SIZE ||
+           names->each(names->context, path);
+}
+
+bool record_names_of_lost_tags(struct store *store, const struct repository_name *repository,
+                               bool (*each)(void *context, const char *path), void *context,
+                               struct error *error) {
+    char path[PATH_SIZE];
+    store_path_tags(path, repository);
+    struct tag_names names = {store->ignores_case, path, each, context};
+    return !store->ignores_case || each_name(store, path, error, give_lost_tag, &names);
 }
 
 struct tag_listing {

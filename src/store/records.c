@@ -164,7 +164,7 @@ bool store_has_link_manifest(struct store *store, const struct repository_name *
 bool store_tag_put(struct store *store, const struct repository_name *repository, const char *tag,
                    const struct tag_record *record, struct error *error) {
     char path[PATH_SIZE], text[RECORD_SIZE], digest[DIGEST_STRING_SIZE];
-    if (!store_path_tag(path, repository, tag))
+    if (!store_path_tag(path, repository, tag, store->ignores_case))
         return bad_tag(error, repository);
     struct text media_type = {record->media_type,
                               strnlen(record->media_type, sizeof record->media_type)};
@@ -204,7 +204,7 @@ static bool tag_record_parse(struct text text, struct tag_record *out) {
 bool store_tag_get(struct store *store, const struct repository_name *repository, const char *tag,
                    struct tag_record *out) {
     char path[PATH_SIZE], text[RECORD_SIZE];
-    if (!store_path_tag(path, repository, tag))
+    if (!store_path_tag(path, repository, tag, store->ignores_case))
         return false;
     ssize_t length = root_read_record(store, path, text, sizeof text);
     return length >= 0 && tag_record_parse((struct text){text, (size_t)length}, out);
@@ -213,7 +213,7 @@ bool store_tag_get(struct store *store, const struct repository_name *repository
 bool store_tag_delete(struct store *store, const struct repository_name *repository,
                       const char *tag, struct error *error) {
     char path[PATH_SIZE];
-    if (!store_path_tag(path, repository, tag))
+    if (!store_path_tag(path, repository, tag, store->ignores_case))
         return bad_tag(error, repository);
     return root_delete_record(store, path, error);
 }

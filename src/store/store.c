@@ -103,6 +103,19 @@ static bool take_lock(struct store *store, struct error *error) {
     return true;
 }
 
+/* Whether the root has the file `lower` under the name `upper` too. */
+static bool is_one_file(const struct store *store, const char *lower, const char *upper) {
+    struct stat one, other;
+    return fstatat(store->root, lower, &one, AT_SYMLINK_NOFOLLOW) == 0 &&
+           fstatat(store->root, upper, &other, AT_SYMLINK_NOFOLLOW) == 0 &&
+           one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+}
+
+/* Needs no file of its own. The directory is for a read-only root without a lock file. */
+static bool ignores_case(const struct store *store) {
+    return is_one_file(store, "lock", "LOCK") || is_one_file(store, "blobs", "BLOBS");
+}
+
 /* If the kernel does not say, a random one, so that partials of earlier processes are dropped. */
 static bool read_boot_id(struct store *store, struct error *error) {
     cleanup_close int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
@@ -175,8 +188,10 @@ struct store *store_open(const char *root, struct error *error) {
         goto failed;
     }
     quarantine_counter();
-    if (take_lock(store, error) && read_boot_id(store, error))
+    if (take_lock(store, error) && read_boot_id(store, error)) {
+        store->ignores_case = ignores_case(store);
         return store;
+    }
 failed:
     store_close(store);
     return NULL;

@@ -9,6 +9,7 @@
  *   ROOT/repositories/HOST/NAME/_blobs/sha256/abcd…     link: NAME at HOST holds this blob
  *   ROOT/repositories/HOST/NAME/_manifests/sha256/abcd… link: … this manifest; holds its media type
  *   ROOT/repositories/HOST/NAME/_tags/TAG        digest, media type, time of the last response
+ *                                                (another file name where case is ignored: paths.h)
  *   ROOT/bad/sha256-abcd…                        blobs whose bytes did not match their digest
  *   ROOT/tmp/                                    files that have no name yet
  *

@@ -14,6 +14,7 @@ struct store {
     int root;      /* the directory; all paths are relative to it; holds a flock */
     int lock_file; /* open, and holds a flock as well */
     char *path;
+    bool ignores_case;                      /* the file system: `V1` and `v1` are one name there */
     char boot_id[BOOT_ID_SIZE];             /* of the machine's present boot, zero-padded */
     uint32_t session;                       /* begins the names of this process's temporary files */
     _Atomic uint64_t temporaries;           /* how many it has made */

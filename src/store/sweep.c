@@ -66,8 +66,15 @@ static bool sweep_tag(void *context, const char *tag) {
     char path[PATH_SIZE];
     bool wanted = store_tag_get(sweep->store, &sweep->repository, tag, &record) &&
                   is_wanted(sweep->store, &record.digest);
-    if (!wanted && store_path_tag(path, &sweep->repository, tag))
+    if (!wanted && store_path_tag(path, &sweep->repository, tag, sweep->store->ignores_case))
         delete_old(sweep, path);
+    return !stopped(sweep);
+}
+
+/* Nothing reads such a file, so that its blob says nothing about it. */
+static bool sweep_lost_tag(void *context, const char *path) {
+    struct sweep *sweep = context;
+    delete_old(sweep, path);
     return !stopped(sweep);
 }
 
@@ -101,7 +108,9 @@ static bool sweep_records(struct sweep *sweep) {
         if (sweep->kind == LINK_MANIFEST)
             break;
     }
-    if (!record_names_of_tags(sweep->store, &sweep->repository, sweep_tag, sweep, sweep->error))
+    if (!record_names_of_tags(sweep->store, &sweep->repository, sweep_tag, sweep, sweep->error) ||
+        !record_names_of_lost_tags(sweep->store, &sweep->repository, sweep_lost_tag, sweep,
+                                   sweep->error))
         return false;
     remove_record_directories(sweep);
     return true;

@@ -84,7 +84,8 @@ static bool visit_tag(void *context, const char *tag) {
     struct trim *trim = context;
     char path[PATH_SIZE];
     struct stat record;
-    if (!store_path_tag(path, trim->repository, tag) || !root_stat(trim->store, path, &record))
+    if (!store_path_tag(path, trim->repository, tag, trim->store->ignores_case) ||
+        !root_stat(trim->store, path, &record))
         return goes_on(trim);
     unsigned class = age_class(trim, &record);
     if (!trim->deletes) {

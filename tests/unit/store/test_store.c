@@ -1,4 +1,5 @@
 /* The root, blobs, links, tags and the list of repositories. */
+#include <dirent.h>
 #include "store_root.h"
 
 #define HOST "ghcr.io"
@@ -491,6 +492,136 @@ static void test_a_corrupt_tag_reads_as_absent(void **state) {
     }
 }
 
+/* ---- a file system that ignores case ---- */
+
+/* Makes the store see such a file system: there the lock file has the name LOCK too. */
+static void ignore_case(struct fixture *fixture) {
+    char lock[1024], upper[1024];
+    path_in(fixture, "lock", lock);
+    path_in(fixture, "LOCK", upper);
+    assert_int_equal(link(lock, upper), 0);
+    reopen(fixture);
+}
+
+static const char *const mixed_tags[] = {"v1",       "V1",  "abcdE", "ABCDE", "abcde",
+                                         "1.0-RC_x", "_A.", "zzzz",  "ZZZZ"};
+enum { MIXED_TAGS = sizeof mixed_tags / sizeof *mixed_tags };
+
+static void put_mixed_tags(struct fixture *fixture) {
+    for (int i = 0; i < MIXED_TAGS; i++) {
+        struct tag_record record = {
+            .digest = digest_of_text(mixed_tags[i]), .media_type = TYPE, .checked_s = 1};
+        assert_true(store_tag_put(fixture->store, repository_named(HOST, NAME), mixed_tags[i],
+                                  &record, NULL));
+    }
+}
+
+static bool see_mixed_tag(void *context, const char *tag, const struct tag_record *record) {
+    int *seen = context;
+    struct digest digest = digest_of_text(tag);
+    assert_true(digest_equal(&record->digest, &digest));
+    for (int i = 0; i < MIXED_TAGS; i++)
+        seen[i] += strcmp(tag, mixed_tags[i]) == 0;
+    return true;
+}
+
+static void assert_mixed_tags(struct fixture *fixture) {
+    int seen[MIXED_TAGS] = {0};
+    assert_true(
+        store_tags(fixture->store, repository_named(HOST, NAME), see_mixed_tag, seen, NULL));
+    for (int i = 0; i < MIXED_TAGS; i++) {
+        struct tag_record record;
+        struct digest digest = digest_of_text(mixed_tags[i]);
+        assert_int_equal(seen[i], 1);
+        assert_true(
+            store_tag_get(fixture->store, repository_named(HOST, NAME), mixed_tags[i], &record));
+        assert_true(digest_equal(&record.digest, &digest));
+    }
+}
+
+static void count_files(struct fixture *fixture, int *count, bool *has_upper) {
+    char path[1024];
+    path_in(fixture, "repositories/" HOST "/" NAME "/_tags", path);
+    DIR *directory = opendir(path);
+    assert_non_null(directory);
+    *count = 0;
+    *has_upper = false;
+    for (struct dirent *entry; (entry = readdir(directory));) {
+        *count += entry->d_name[0] != '.';
+        for (const char *c = entry->d_name; *c; c++)
+            *has_upper = *has_upper || (*c >= 'A' && *c <= 'Z');
+    }
+    closedir(directory);
+}
+
+static void test_tags_that_differ_in_case_have_files_that_differ_in_more(void **state) {
+    struct fixture *fixture = *state;
+    int files;
+    bool has_upper;
+    ignore_case(fixture);
+    put_mixed_tags(fixture);
+    assert_mixed_tags(fixture);
+    count_files(fixture, &files, &has_upper);
+    assert_int_equal(files, MIXED_TAGS);
+    assert_false(has_upper);
+    assert_true(exists(fixture, "repositories/" HOST "/" NAME "/_tags/v1+"));
+    assert_true(exists(fixture, "repositories/" HOST "/" NAME "/_tags/v1+1"));
+    assert_true(exists(fixture, "repositories/" HOST "/" NAME "/_tags/abcde+f1"));
+    assert_true(exists(fixture, "repositories/" HOST "/" NAME "/_tags/abcde+01"));
+    assert_true(store_tag_delete(fixture->store, repository_named(HOST, NAME), "V1", NULL));
+    struct tag_record record;
+    assert_false(store_tag_get(fixture->store, repository_named(HOST, NAME), "V1", &record));
+    assert_true(store_tag_get(fixture->store, repository_named(HOST, NAME), "v1", &record));
+}
+
+static void test_the_longest_tag_in_upper_case_fits_where_case_is_ignored(void **state) {
+    struct fixture *fixture = *state;
+    ignore_case(fixture);
+    char tag[129];
+    memset(tag, 'A', 128);
+    tag[128] = '\0';
+    struct tag_record record = {.digest = digest_of_text("A"), .media_type = TYPE, .checked_s = 1};
+    assert_true(store_tag_put(fixture->store, repository_named(HOST, NAME), tag, &record, NULL));
+    assert_true(store_tag_get(fixture->store, repository_named(HOST, NAME), tag, &record));
+    tag[127] = 'a';
+    assert_false(store_tag_get(fixture->store, repository_named(HOST, NAME), tag, &record));
+}
+
+/* A file of an earlier version may be the record of either tag: it is read for neither, and the
+ * sweep deletes it. What is no name of a tag's file is not taken for one. */
+static void test_old_and_foreign_files_are_no_tags_where_case_is_ignored(void **state) {
+    struct fixture *fixture = *state;
+    static const char *const names[] = {"v1", "V1", "v1+0", "v1+3", "v1+01", "v1+g", "1+1", "v1++"};
+    char path[128];
+    struct tag_record record = {.digest = digest_of_text("a"), .media_type = TYPE, .checked_s = 1};
+    put_mixed_tags(fixture); /* as an earlier version did */
+    assert_mixed_tags(fixture);
+    ignore_case(fixture);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(path, sizeof path, "repositories/" HOST "/" NAME "/_tags/%s", names[i]);
+        write_raw(fixture, path, "tarn-tag 1\nsha256:" HEX "\ntext/plain\n5\n",
+                  strlen("tarn-tag 1\nsha256:" HEX "\ntext/plain\n5\n"));
+    }
+    int seen[MIXED_TAGS] = {0}, files;
+    bool has_upper;
+    assert_true(
+        store_tags(fixture->store, repository_named(HOST, NAME), see_mixed_tag, seen, NULL));
+    for (int i = 0; i < MIXED_TAGS; i++) {
+        assert_int_equal(seen[i], 0);
+        assert_false(
+            store_tag_get(fixture->store, repository_named(HOST, NAME), mixed_tags[i], &record));
+    }
+    struct digest kept = put_text(fixture, "kept");
+    record.digest = kept;
+    assert_true(store_tag_put(fixture->store, repository_named(HOST, NAME), "V1", &record, NULL));
+    scan(fixture);
+    uint64_t deleted;
+    assert_true(store_sweep(fixture->store, 0, NULL, &deleted, NULL));
+    count_files(fixture, &files, &has_upper);
+    assert_int_equal(files, 1);
+    assert_true(store_tag_get(fixture->store, repository_named(HOST, NAME), "V1", &record));
+}
+
 /* ---- repositories ---- */
 
 struct listing {
@@ -599,6 +730,9 @@ int main(void) {
         STORE_TEST(test_a_tag_checked_in_the_future_was_checked_now),
         STORE_TEST(test_a_tag_without_digest_or_with_a_broken_type_is_refused),
         STORE_TEST(test_a_corrupt_tag_reads_as_absent),
+        STORE_TEST(test_tags_that_differ_in_case_have_files_that_differ_in_more),
+        STORE_TEST(test_the_longest_tag_in_upper_case_fits_where_case_is_ignored),
+        STORE_TEST(test_old_and_foreign_files_are_no_tags_where_case_is_ignored),
         STORE_TEST(test_repositories_come_in_the_byte_order_of_their_whole_names),
         STORE_TEST(test_a_directory_of_many_repositories_is_listed_in_order_and_whole),
         STORE_TEST(test_the_deepest_repository_is_listed),
