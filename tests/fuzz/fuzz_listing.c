@@ -99,6 +99,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     struct cache cache = {.document_memory = 1 << 20};
     struct error error = {0};
     lock_init(&cache.slots_lock);
+    MUST(named_init(&cache.named));
     cache.pulled_bytes = metric_get(METRIC_COUNTER, "fuzz_pulled_bytes", "", "");
     struct question question = {.cache = &cache, .key = "key"};
     question.repository.upstream = &upstream;
@@ -114,6 +115,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
         (tags ? check_tags : check_referrers)(question.document);
     document_release(question.document);
     cache_forget(&cache);
+    named_finish(&cache.named);
     lock_finish(&cache.slots_lock);
     return 0;
 }
