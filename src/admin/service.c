@@ -53,6 +53,7 @@ static bool is_temporary(const struct error *error) {
     case ERROR_TIMEOUT:
     case ERROR_RATE_LIMITED:
     case ERROR_BUSY:
+    case ERROR_FILES:
         return true;
     default:
         return false;

@@ -40,6 +40,8 @@ bool error_set_errno(struct error *error, int errno_value, const char *format, .
         kind = ERROR_NO_SPACE;
     else if (errno_value == ENOMEM)
         kind = ERROR_MEMORY;
+    else if (errno_value == EMFILE || errno_value == ENFILE)
+        kind = ERROR_FILES; /* the disk is fine */
     else if (errno_value == ENAMETOOLONG || errno_value == EILSEQ)
         kind = ERROR_INVALID; /* the name is wrong, not the file system */
     va_list arguments;
@@ -105,6 +107,8 @@ const char *error_kind_name(enum error_kind kind) {
         return "unsupported";
     case ERROR_MEMORY:
         return "memory";
+    case ERROR_FILES:
+        return "files";
     }
     return "unknown";
 }

@@ -31,6 +31,7 @@ enum error_kind {
     ERROR_CLOSED,       /* the peer left, or tarn stops: nobody waits for the result */
     ERROR_UNSUPPORTED,  /* the request is understood, but tarn does not offer this */
     ERROR_MEMORY,       /* out of memory */
+    ERROR_FILES,        /* tarn, or the machine, has as many files open as it may */
 };
 
 struct error {
@@ -50,8 +51,8 @@ bool error_set(struct error *error, enum error_kind kind, const char *format, ..
     __attribute__((format(printf, 3, 4)));
 
 /* error_set() with ": " and strerror(errno_value) behind the text. ENOSPC, EDQUOT become
- * ERROR_NO_SPACE, ENOMEM becomes ERROR_MEMORY, ENAMETOOLONG and EILSEQ become ERROR_INVALID; every
- * other errno is ERROR_IO. */
+ * ERROR_NO_SPACE, ENOMEM becomes ERROR_MEMORY, EMFILE and ENFILE become ERROR_FILES, ENAMETOOLONG
+ * and EILSEQ become ERROR_INVALID; every other errno is ERROR_IO. */
 bool error_set_errno(struct error *error, int errno_value, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -30,6 +30,7 @@ enum retry_failure retry_classify(const struct error *error) {
     case ERROR_NO_SPACE:
     case ERROR_IO:
     case ERROR_MEMORY:
+    case ERROR_FILES:
     case ERROR_INVALID:
         return FAILURE_OWN_FAULT;
     case ERROR_CLOSED:

@@ -132,12 +132,17 @@ static bool is_left_alone(const struct error *error) {
 /* A fault of tarn's own. Its text names files of this machine, so it goes to the log alone. */
 static void fail_inside(struct call *call, const struct error *error) {
     const struct upstream *upstream = call->repository.upstream;
+    const bool passes = error->kind == ERROR_FILES; /* as soon as other requests have ended */
     const char *what = error->kind == ERROR_MEMORY     ? "tarn is out of memory"
+                       : error->kind == ERROR_FILES    ? "tarn has too many open files"
                        : error->kind == ERROR_NO_SPACE ? "tarn's disk is full"
                        : error->kind == ERROR_IO       ? "tarn's disk or system failed"
                        : error->kind == ERROR_CLOSED   ? "tarn ended the request"
                                                        : "tarn failed";
-    call_fail(call, 500, "UNKNOWN", "%s%s%s%s; its log says why", upstream ? "upstream " : "",
+    if (passes)
+        http_add_field(call->exchange, "Retry-After", "%d", 1);
+    call_fail(call, passes ? 503 : 500, passes ? "UNAVAILABLE" : "UNKNOWN",
+              "%s%s%s%s; its log says why", upstream ? "upstream " : "",
               upstream ? call->repository.name.host : "", upstream ? ": " : "", what);
     text_copy((struct text){error->text, strnlen(error->text, sizeof call->error - 1)}, call->error,
               sizeof call->error);
@@ -183,6 +188,7 @@ void call_fail_error(struct call *call, const struct error *error) {
     case ERROR_IO:
     case ERROR_CLOSED:
     case ERROR_MEMORY:
+    case ERROR_FILES:
         break;
     }
     fail_inside(call, error);

@@ -72,7 +72,7 @@ WRAPPED(int, openat64, int directory, const char *path, int flags, ...) {
     bool makes = (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE;
     int mode = makes ? va_arg(arguments, int) : 0;
     va_end(arguments);
-    if (fails(makes ? FAULT_DISK_WRITE : FAULT_DISK_READ))
+    if (fails(FAULT_OPEN | (makes ? FAULT_DISK_WRITE : FAULT_DISK_READ)))
         return -1;
     return makes ? __real_openat64(directory, path, flags, mode)
                  : __real_openat64(directory, path, flags);

@@ -14,7 +14,8 @@ enum {
     FAULT_THREAD = 2,
     FAULT_DISK_READ = 4,
     FAULT_DISK_WRITE = 8,
-    FAULT_ANY = 15
+    FAULT_ANY = 15,
+    FAULT_OPEN = 16 /* to open or make a file */
 };
 
 /* Which calls fail. */

@@ -47,7 +47,7 @@ static bool is_disk_failure(const struct error *error, enum unkept *reason) {
      * reason was logged. */
     *reason = error->kind == ERROR_BUSY ? UNKEPT_TOO_LARGE : space_unkept_reason(error);
     return error->kind == ERROR_NO_SPACE || error->kind == ERROR_IO || error->kind == ERROR_BUSY ||
-           error->kind == ERROR_INVALID;
+           error->kind == ERROR_INVALID || error->kind == ERROR_FILES;
 }
 
 /* The partial and a descriptor of our own on it; -1 with an error. */

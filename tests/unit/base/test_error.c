@@ -35,7 +35,8 @@ static void test_an_errno_tells_its_kind_and_reason(void **state) {
         int value;
         enum error_kind kind;
     } cases[] = {{ENOSPC, ERROR_NO_SPACE}, {EDQUOT, ERROR_NO_SPACE}, {ENAMETOOLONG, ERROR_INVALID},
-                 {EILSEQ, ERROR_INVALID},  {ENOMEM, ERROR_MEMORY},   {EACCES, ERROR_IO}};
+                 {EILSEQ, ERROR_INVALID},  {ENOMEM, ERROR_MEMORY},   {EMFILE, ERROR_FILES},
+                 {ENFILE, ERROR_FILES},    {EACCES, ERROR_IO}};
     for (size_t i = 0; i < LENGTH(cases); i++) {
         struct error error = {0};
         assert_false(error_set_errno(&error, cases[i].value, "writing %s", "x"));

@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <signal.h>
+#include "base/metric.h"
 #include "store/blobs.h"
 #include "store/partials.h"
 #include "store/records.h"
@@ -507,6 +508,19 @@ static void test_a_dead_disk_breaks_no_promise(void **state) {
     run_all(*state, FAULT_DISK_READ | FAULT_DISK_WRITE, true, EIO, 5);
 }
 
+static int64_t failures_of_the_disk(void) {
+    return metric_value(
+        metric_get(METRIC_COUNTER, "tarn_passed_through_blobs_total", "", "reason=\"failing\""));
+}
+
+static void test_too_many_open_files_are_no_failure_of_the_disk(void **state) {
+    int64_t before = failures_of_the_disk();
+    run_all(*state, FAULT_OPEN, true, EMFILE, 3);
+    assert_int_equal(failures_of_the_disk(), before);
+    run_all(*state, FAULT_OPEN, true, EIO, 7); /* the same calls do count when the disk fails */
+    assert_true(failures_of_the_disk() > before);
+}
+
 #define fault_test(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
@@ -520,6 +534,7 @@ int main(void) {
         fault_test(test_a_full_disk_breaks_no_promise),
         fault_test(test_a_disk_that_became_read_only_breaks_no_promise),
         fault_test(test_a_dead_disk_breaks_no_promise),
+        fault_test(test_too_many_open_files_are_no_failure_of_the_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

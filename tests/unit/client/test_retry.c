@@ -65,6 +65,7 @@ static void test_every_kind_of_error_has_its_row(void **state) {
         {ERROR_INVALID, false, FAILURE_OWN_FAULT},
         {ERROR_NO_SPACE, false, FAILURE_OWN_FAULT},
         {ERROR_IO, false, FAILURE_OWN_FAULT},
+        {ERROR_FILES, false, FAILURE_OWN_FAULT},
         {ERROR_MEMORY, false, FAILURE_OWN_FAULT},
         {ERROR_CLOSED, false, FAILURE_UNWANTED},
         {ERROR_RANGE, false, FAILURE_NO_RANGES},

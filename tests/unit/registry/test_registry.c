@@ -361,10 +361,12 @@ static void faults_of_our_own_are_told_by_their_kind(void **state) {
     static const struct {
         enum error_kind kind;
         const char *said;
+        int status; /* 0: 500 */
     } faults[] = {
         {ERROR_IO, "upstream fake.test: tarn's disk or system failed; its log says why\""},
         {ERROR_NO_SPACE, "upstream fake.test: tarn's disk is full; its log says why\""},
         {ERROR_MEMORY, "upstream fake.test: tarn is out of memory; its log says why\""},
+        {ERROR_FILES, "upstream fake.test: tarn has too many open files; its log says why\"", 503},
         {ERROR_CLOSED, "upstream fake.test: tarn ended the request; its log says why\""},
     };
     (void)state;
@@ -372,9 +374,10 @@ static void faults_of_our_own_are_told_by_their_kind(void **state) {
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
         wanted_count = 0;
         world->upstream.fail = faults[i].kind;
-        want("GET", 500, ANY_LENGTH, "/v2/app/manifests/latest")->part = faults[i].said;
-        want("GET", 500, ANY_LENGTH, "/v2/app/blobs/%s", digest)->part = faults[i].said;
-        want("GET", 500, ANY_LENGTH, "/v2/app/tags/list")->part = faults[i].said;
+        int status = faults[i].status ? faults[i].status : 500;
+        want("GET", status, ANY_LENGTH, "/v2/app/manifests/latest")->part = faults[i].said;
+        want("GET", status, ANY_LENGTH, "/v2/app/blobs/%s", digest)->part = faults[i].said;
+        want("GET", status, ANY_LENGTH, "/v2/app/tags/list")->part = faults[i].said;
         visit_all();
     }
     stop();
