@@ -148,8 +148,12 @@ static void fail_inside(struct call *call, const struct error *error) {
               sizeof call->error);
 }
 
+enum { RETRY_AFTER_MOST_S = 60 }; /* by then tarn asks upstream again */
+
 void call_fail_error(struct call *call, const struct error *error) {
-    int retry_after_s = error->retry_after_s, status = is_left_alone(error) ? 503 : 502;
+    int retry_after_s =
+        error->retry_after_s < RETRY_AFTER_MOST_S ? error->retry_after_s : RETRY_AFTER_MOST_S;
+    int status = is_left_alone(error) ? 503 : 502;
     char reason[HTTP_REASON_LIMIT + 1];
     switch (error->kind) {
     case ERROR_NOT_FOUND:
@@ -162,7 +166,7 @@ void call_fail_error(struct call *call, const struct error *error) {
         call_fail(call, 400, "UNSUPPORTED", "%s", error->text);
         return;
     case ERROR_RATE_LIMITED:
-        http_add_field(call->exchange, "Retry-After", "%d", retry_after_s > 0 ? retry_after_s : 30);
+        http_add_field(call->exchange, "Retry-After", "%d", retry_after_s > 0 ? retry_after_s : 1);
         call_fail(call, 429, "TOOMANYREQUESTS", "%s", error->text);
         return;
     case ERROR_TIMEOUT:
@@ -175,12 +179,13 @@ void call_fail_error(struct call *call, const struct error *error) {
         call_fail(call, 503, "UNAVAILABLE", "%s", error->text);
         return;
     case ERROR_UNAVAILABLE:
+        if (retry_after_s > 0)
+            http_add_field(call->exchange, "Retry-After", "%d", retry_after_s);
+        /* fall through */
     case ERROR_CORRUPT:
     case ERROR_RANGE:
     case ERROR_UNSUPPORTED:
         explain(call, error, reason);
-        if (status == 503)
-            http_add_field(call->exchange, "Retry-After", "%d", retry_after_s);
         call_fail(call, status, "UNAVAILABLE", "%s", error->text);
         return;
     case ERROR_NONE:

@@ -15,6 +15,7 @@
 enum {
     CHALLENGES_LIMIT = 4,  /* 401s of the registry: none, held token, new token, new credential */
     TARGET_CHALLENGES = 2, /* 401s of a redirect's target: none, held token */
+    REQUEST_NAME_SIZE = 1024,
 };
 
 void attempt_finish(struct attempt *attempt) {
@@ -208,12 +209,24 @@ static void give_size(struct attempt *attempt) {
     give_head(attempt, &head, &unwanted);
 }
 
+/* What a pause is for: the method, the kind of thing, the repository and the reference. */
+static const char *name_of(const struct attempt *attempt, char name[static REQUEST_NAME_SIZE]) {
+    const struct upstream_request *request = attempt->request;
+    snprintf(name, REQUEST_NAME_SIZE, "%s %d %s %s", request->head_only ? "HEAD" : "GET",
+             (int)request->what, request->repository,
+             request->what != UPSTREAM_TAGS && request->reference ? request->reference : "");
+    return name;
+}
+
 /* Judges the response at the end of a chain: true when it went to the sink. */
-static bool judge(struct attempt *attempt, const struct authorization *sent, bool by_registry,
-                  struct error *error) {
+static bool judge(struct attempt *attempt, const struct authorization *sent, struct error *error) {
     const struct client_response *response = &attempt->response.http;
-    if (attempt->head_given)
+    char name[REQUEST_NAME_SIZE];
+    if (attempt->head_given) {
+        if (!attempt->request->insists)
+            pauses_end(location_of(attempt)->pauses, name_of(attempt, name));
         return true;
+    }
     const struct refusal refusal = {
         .status = response->status,
         .retry_after_s = response->retry_after_s,
@@ -227,8 +240,10 @@ static bool judge(struct attempt *attempt, const struct authorization *sent, boo
     };
     upstream_response_error(&refusal, error);
     error->reached = attempt->redirected;
-    if (error->kind == ERROR_RATE_LIMITED && by_registry)
-        location_quieten(location_of(attempt), error->retry_after_s);
+    if (attempt->request->insists && error->kind == ERROR_RATE_LIMITED && !error->retry_after_s)
+        error->retry_after_s = 1;
+    if (!attempt->request->insists)
+        location_refused(location_of(attempt), name_of(attempt, name), error);
     if (error->kind == ERROR_RANGE && !attempt->range[0]) { /* nobody asked for a range */
         error->kind = ERROR_UNAVAILABLE;
         error->lasting = true;
@@ -238,24 +253,17 @@ static bool judge(struct attempt *attempt, const struct authorization *sent, boo
     return false;
 }
 
-bool attempt_check_quiet(const struct attempt *attempt, struct error *error) {
-    int seconds = location_quiet_for(location_of(attempt));
-    if (seconds == 0)
-        return true;
-    error_set(error, ERROR_RATE_LIMITED, "it asked for no requests in the next %d s (429)",
-              seconds);
-    error->retry_after_s = seconds;
-    return false;
+bool attempt_check_pause(const struct attempt *attempt, struct error *error) {
+    char name[REQUEST_NAME_SIZE];
+    return attempt->request->insists ||
+           location_check_pause(location_of(attempt), name_of(attempt, name), error);
 }
 
 /* ---- the Authorization ---- */
 
 static bool authorize(struct attempt *attempt, const struct authorization_need *need,
                       struct authorization *out, struct error *error) {
-    bool ok = authorizer_get(attempt->authorizer, need, out, error);
-    if (!ok && error->kind == ERROR_RATE_LIMITED)
-        location_quieten(location_of(attempt), error->retry_after_s);
-    return ok;
+    return authorizer_get(attempt->authorizer, need, out, error);
 }
 
 /* ---- redirects ---- */
@@ -462,13 +470,13 @@ static bool ask_with_authorization(struct attempt *attempt, struct authorization
 static bool ask_registry(struct attempt *attempt, struct error *error) {
     cleanup_authorization struct authorization sent = {0};
     attempt->redirected = false;
-    if (!attempt_check_quiet(attempt, error) || !ask_with_authorization(attempt, &sent, error))
+    if (!attempt_check_pause(attempt, error) || !ask_with_authorization(attempt, &sent, error))
         return false;
     if (!follow_redirects(attempt, &sent, error)) {
         error->reached = true;
         return false;
     }
-    return judge(attempt, &sent, !attempt->redirected, error);
+    return judge(attempt, &sent, error);
 }
 
 /* ---- a target known from an earlier redirect ---- */
@@ -495,7 +503,7 @@ static bool ask_target(struct attempt *attempt, bool *ok, struct error *error) {
         if (attempt->head_given)
             return true;
         if (*ok && (status == 416 || status == 429)) {
-            *ok = judge(attempt, &nothing, false, error);
+            *ok = judge(attempt, &nothing, error);
             return true;
         }
     }

@@ -50,8 +50,8 @@ void attempt_finish(struct attempt *attempt);
 /* Whether the attempt begins at a known target, so that the registry need not be asked. */
 bool attempt_has_target(const struct attempt *attempt);
 
-/* Fails with RATE_LIMITED while the location wants no requests. */
-bool attempt_check_quiet(const struct attempt *attempt, struct error *error);
+/* Fails while the location wants this request not to be repeated. */
+bool attempt_check_pause(const struct attempt *attempt, struct error *error);
 
 /* True: the whole body went to the sink. */
 bool attempt_run(struct attempt *attempt, struct error *error);

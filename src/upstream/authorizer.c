@@ -84,6 +84,7 @@ bool authorizer_get_elsewhere(struct authorizer *authorizer, const char *url,
     struct location there = {.client = from->client,
                              .settings = from->settings,
                              .token_requests = from->token_requests,
+                             .pauses = from->pauses,
                              .led_from = from};
     *out = (struct authorization){.scheme = CHALLENGE_BEARER, .anonymous = true};
     if (!origin_parse(url, &there.origin))

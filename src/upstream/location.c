@@ -1,4 +1,4 @@
-/* A location's addresses and its rate limit. */
+/* A location's addresses and the pauses that it asks for. */
 #include "upstream/location.h"
 
 #include <stdlib.h>
@@ -40,7 +40,10 @@ bool location_init(struct location *location, const char *url, const char *prefi
     while (text_ends(base, "/"))
         base.length--;
     location->base = text_dup(base);
-    if (!location->base)
+    location->pauses = malloc(sizeof *location->pauses);
+    if (location->pauses)
+        pauses_init(location->pauses);
+    if (!location->base || !location->pauses)
         return error_set(error, ERROR_MEMORY, "out of memory");
     if (!cut_prefix(location, error))
         return false;
@@ -61,6 +64,10 @@ void location_finish(struct location *location) {
     breaker_finish(&location->breaker);
     free(location->base);
     free(location->prefix);
+    if (location->pauses)
+        pauses_finish(location->pauses);
+    free(location->pauses);
+    location->pauses = NULL;
     location->base = location->prefix = NULL;
 }
 
@@ -103,14 +110,23 @@ void location_responded(struct location *location, enum address_class class) {
         atomic_store(&location->is_private, true);
 }
 
-void location_quieten(struct location *location, int seconds) {
-    int64_t until = clock_ms() + (int64_t)seconds * 1000;
-    int64_t held = atomic_load(&location->quiet_until_ms);
-    while (held < until && !atomic_compare_exchange_weak(&location->quiet_until_ms, &held, until))
-        ;
+void location_refused(struct location *location, const char *request, struct error *error) {
+    bool paused = error->kind == ERROR_RATE_LIMITED ||
+                  (error->kind == ERROR_UNAVAILABLE && error->retry_after_s > 0);
+    if (!paused)
+        return;
+    const int status = error->kind == ERROR_RATE_LIMITED ? 429 : 503;
+    error->retry_after_s =
+        pauses_begin(location->pauses, request, status, error->retry_after_s, clock_ms());
 }
 
-int location_quiet_for(const struct location *location) {
-    int64_t left = atomic_load(&location->quiet_until_ms) - clock_ms();
-    return left > 0 ? (int)((left + 999) / 1000) : 0;
+bool location_check_pause(struct location *location, const char *request, struct error *error) {
+    int status, seconds = pauses_left(location->pauses, request, &status, clock_ms());
+    if (seconds == 0)
+        return true;
+    error_set(error, status == 429 ? ERROR_RATE_LIMITED : ERROR_UNAVAILABLE,
+              "it wants this request not to be repeated in the next %d s (%d)", seconds, status);
+    error->retry_after_s = seconds;
+    error->status = status;
+    return false;
 }

@@ -13,6 +13,7 @@
 #include "client/origin.h"
 #include "upstream/breaker.h"
 #include "upstream/heads.h"
+#include "upstream/pauses.h"
 #include "upstream/upstream.h"
 
 struct health;
@@ -36,7 +37,7 @@ struct location {
     struct breaker breaker; /* health.h asks it */
     struct health *health;  /* the upstream's, borrowed; NULL: nobody is told */
 
-    _Atomic int64_t quiet_until_ms; /* clock_ms() until which upstream wants no requests */
+    struct pauses *pauses; /* owned, unless led_from */
     /* At which addresses it has responded. Its redirects lead into a private network, or to this
      * machine, only if it is there itself, and never once it has responded from a public one. */
     atomic_bool is_loopback, is_private, is_public;
@@ -60,9 +61,10 @@ struct address_rule location_addresses_elsewhere(const struct location *location
 /* It responded from such an address. */
 void location_responded(struct location *location, enum address_class class);
 
-/* Upstream responded with 429: no requests before `seconds` are over. */
-void location_quieten(struct location *location, int seconds);
-/* Seconds until requests make sense again, 0: now. */
-int location_quiet_for(const struct location *location);
+/* The location refused a request, as `error` says. If it wants the request not to be repeated for a
+ * while (upstream/pauses.h), that is remembered, and error->retry_after_s is set to that time. */
+void location_refused(struct location *location, const char *request, struct error *error);
+/* False, with such an error: the request is not to be repeated yet. */
+bool location_check_pause(struct location *location, const char *request, struct error *error);
 
 #endif

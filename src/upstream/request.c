@@ -126,7 +126,7 @@ static bool run(struct attempt *attempt, struct error *error) {
     struct peer *peer = attempt->peer;
     make_range(attempt);
     if (!make_url(attempt, error) ||
-        (!attempt_has_target(attempt) && !attempt_check_quiet(attempt, error)) ||
+        (!attempt_has_target(attempt) && !attempt_check_pause(attempt, error)) ||
         !health_may_ask(&attempt->authorizer->location, attempt->request->insists, error) ||
         !enter_queue(&peer->queue, attempt, error))
         return false;

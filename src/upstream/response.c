@@ -120,8 +120,6 @@ bool upstream_response_error(const struct refusal *refusal, struct error *error)
     error->lasting = error->kind == ERROR_UNAVAILABLE && refusal->status != 408 &&
                      (refusal->status < 500 || refusal->status == 501);
     error->retry_after_s = refusal->retry_after_s;
-    if (error->kind == ERROR_RATE_LIMITED && error->retry_after_s < 1)
-        error->retry_after_s = RETRY_AFTER_DEFAULT_S;
     return false;
 }
 

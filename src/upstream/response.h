@@ -39,7 +39,7 @@ struct refusal {
     const char *api_version;      /* Docker-Distribution-Api-Version; "" or NULL: absent */
 };
 
-enum { REFUSAL_BODY_LIMIT = 64 * 1024, RETRY_AFTER_DEFAULT_S = 30 };
+enum { REFUSAL_BODY_LIMIT = 64 * 1024 };
 
 /* Sets the error's kind, code, status, retry_after_s and text ("403 Forbidden: message (…)").
  * NOT_FOUND and DENIED are doubtful without the field of a registry and a registry's body. `error`

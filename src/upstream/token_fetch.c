@@ -19,7 +19,8 @@ enum {
     /* A token is no longer used this long before its end, or a tenth of its life if that is less.
      */
     MARGIN_LIMIT_MS = 30000,
-    TOKEN_LIMIT = 32 * 1024,     /* bytes */
+    TOKEN_LIMIT = 32 * 1024, /* bytes */
+    REQUEST_NAME_SIZE = 1100,
     RESPONSE_TIMEOUT_MS = 15000, /* or the time that is left, if that is less */
 };
 
@@ -202,6 +203,12 @@ static bool ask_once(const struct realm_question *question, const struct credent
                : ask_with_get(question, request, credential, response, error);
 }
 
+/* What a pause of the token service is for. */
+static const char *name_of(const struct token_wish *wish, char name[static REQUEST_NAME_SIZE]) {
+    snprintf(name, REQUEST_NAME_SIZE, "token %s", wish->scope);
+    return name;
+}
+
 /* Makes an error of the token service's refusal. */
 static bool refuse(const struct client_response *response, const struct credential *credential,
                    const struct location *location, struct error *error) {
@@ -231,12 +238,16 @@ static bool take_token(const struct realm_question *question,
                        const struct client_response *response, const struct credential *credential,
                        int64_t asked_ms, struct fetched_token *out, struct error *error) {
     int64_t life_s = LIFE_S;
+    char name[REQUEST_NAME_SIZE];
     bool ok = response->status == 200 ? token_read(response->body.bytes, response->body.length,
                                                    &out->value, &life_s, error)
                                       : refuse(response, credential, question->location, error);
     const char *realm = question->wish->challenge->realm;
+    if (!ok && response->status != 200)
+        location_refused(question->location, name_of(question->wish, name), error);
     if (!ok)
         return error_wrap(error, "token from %.*s", (int)strcspn(realm, "?#"), realm);
+    pauses_end(question->location->pauses, name_of(question->wish, name));
     out->expires_ms = usable_until(asked_ms, life_s, credential);
     out->anonymous = credential->kind == CREDENTIAL_ANONYMOUS;
     memcpy(out->from, credential->from, sizeof out->from);
@@ -266,8 +277,11 @@ bool token_fetch(struct location *location, const struct token_wish *wish,
                  struct fetched_token *out, struct error *error) {
     struct realm_question question = {.location = location, .wish = wish};
     *out = (struct fetched_token){0};
+    char name[REQUEST_NAME_SIZE];
     if (!check_realm(location, wish->challenge->realm, &question.addresses, error))
         return false;
+    if (!location_check_pause(location, name_of(wish, name), error))
+        return error_wrap(error, "token");
     for (bool renew = wish->renew;; renew = true) {
         cleanup_credential struct credential credential = {0};
         cleanup_client_response struct client_response response = {0};

@@ -107,6 +107,12 @@ bool upstream_is_docker_hub(const struct upstream *upstream);
  * the longest glob that matches, an entry for all repositories last. Of equal ones the first. NULL:
  * none serves it. */
 struct upstream *upstream_for(struct upstream *upstream, const char *repository);
+/* How many requests for one large blob the upstream may get at once: settings->connections, or
+ * fewer after it has refused a further one. Another one is allowed every half a minute. */
+unsigned upstream_connections(const struct upstream *upstream);
+/* The upstream has refused a further request (429, 503): it gets so many at once, and one at least.
+ */
+void upstream_lower_connections(struct upstream *upstream, unsigned connections);
 /* UPSTREAM_COUNTERS places, NULL at first, in which a caller keeps counters that it has made for
  * this upstream, so that it finds them again without a lock. They are registry/'s. */
 _Atomic(struct metric *) *upstream_counters(struct upstream *upstream);
@@ -167,7 +173,9 @@ struct upstream_request {
     unsigned location;                /* 0: url, 1..: fallbacks */
     struct upstream_target *target;   /* BLOB: asked first, set after a redirect; may be NULL */
     unsigned attempts;                /* before the first byte; 0: 3 attempts; 1: no retry */
-    bool insists; /* asks even a location that does not respond: the caller has waited already */
+    /* Of a transfer that has begun: the caller has waited already, and asks even a location that
+     * does not respond or that has asked for a pause. */
+    bool insists;
     int64_t deadline_ms;  /* clock_ms() by which the head must be here; 0: first_byte_timeout */
     struct cancel cancel; /* once it is cancelled, the request ends within a second (CLOSED) */
     /* While set, no client waits for the response: the request comes last in the queue for a
@@ -216,8 +224,9 @@ struct upstream_sink {
  *                 registry's
  *   DENIED        401 or 403 after the credentials were tried; the text says which were used;
  *                 doubtful as NOT_FOUND
- *   RATE_LIMITED  429; retry_after_s is at least 1, and 30 when upstream named no time. Until that
- *                 time is over every further request fails at once, without asking upstream
+ *   RATE_LIMITED  429; retry_after_s is from 1 to 60. Until that time is over the same request
+ *                 fails at once, without asking upstream (upstream/pauses.h); others are asked.
+ *                 With `insists` it is what upstream said, and nothing is remembered
  *   RANGE         416; when upstream named the size, on_head got it (status 416, total)
  *   UNAVAILABLE   refused, reset, no such host, 5xx, malformed, or cut in mid-body. With
  *                 retry_after_s and without status: not asked, because the last requests to the

@@ -2,6 +2,7 @@
 #ifndef UPSTREAM_UPSTREAM_PRIVATE_H
 #define UPSTREAM_UPSTREAM_PRIVATE_H
 
+#include <stdatomic.h>
 #include <uthash.h>
 #include "base/metric.h"
 #include "upstream/health.h"
@@ -22,8 +23,10 @@ struct upstream {
     struct metric *bytes, *retries, *token_requests;
     _Atomic(struct metric *) counters[UPSTREAM_COUNTERS]; /* upstream_counters() */
     struct health health;
-    struct upstream_held held; /* upstream_held() */
-    UT_hash_handle hh;         /* in upstreams, by name; of the first entry with the name only */
+    struct upstream_held held;  /* upstream_held() */
+    atomic_uint connections;    /* at once for one blob, when that was lowered; 0: never */
+    _Atomic int64_t lowered_ms; /* clock_ms() then */
+    UT_hash_handle hh;          /* in upstreams, by name; of the first entry with the name only */
 };
 
 #endif

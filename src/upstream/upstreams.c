@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <uthash.h>
 #include "auth/docker_config.h"
+#include "base/clock.h"
 #include "oci/reference.h"
 #include "upstream/upstream_private.h"
 
@@ -321,6 +322,22 @@ bool upstream_is_asked(struct upstream *upstream, char reason[static UPSTREAM_RE
 
 struct upstream_held *upstream_held(struct upstream *upstream) {
     return &upstream->held;
+}
+
+enum { RECOVER_MS = 30000 }; /* after which one more request at once is allowed again */
+
+unsigned upstream_connections(const struct upstream *upstream) {
+    const unsigned most = upstream->settings.connections;
+    const unsigned lowered = atomic_load(&upstream->connections);
+    if (lowered == 0)
+        return most;
+    int64_t recovered = (clock_ms() - atomic_load(&upstream->lowered_ms)) / RECOVER_MS;
+    return recovered < (int64_t)most - lowered ? lowered + (unsigned)recovered : most;
+}
+
+void upstream_lower_connections(struct upstream *upstream, unsigned connections) {
+    atomic_store(&upstream->lowered_ms, clock_ms());
+    atomic_store(&upstream->connections, connections > 0 ? connections : 1);
 }
 
 bool upstream_is_docker_hub(const struct upstream *upstream) {

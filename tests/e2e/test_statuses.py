@@ -91,14 +91,14 @@ def test_429_is_429_with_upstreams_retry_after(tarn, upstream, image, path):
                    body=oci_error("TOOMANYREQUESTS", "you have reached your limit"))
     reply = tarn.get(f"/v2/org/app/{path}")
     is_error(reply, 429, "TOOMANYREQUESTS", "fake.test", "you have reached your limit")
-    assert 70 <= int(reply["Retry-After"]) <= 77
+    assert 50 <= int(reply["Retry-After"]) <= 60  # then tarn asks again
 
 
-def test_429_without_retry_after_gets_30(tarn, upstream, image):
+def test_429_without_retry_after_gets_one_second(tarn, upstream, image):
     upstream.fault("/v2/", method=None, status=429)
     reply = tarn.manifest("org/app", "1")
     is_error(reply, 429, "TOOMANYREQUESTS", "fake.test")
-    assert 25 <= int(reply["Retry-After"]) <= 30
+    assert reply["Retry-After"] == "1"
 
 
 @pytest.mark.parametrize("path", ["manifests/1", f"blobs/{DIGEST}", "tags/list"])

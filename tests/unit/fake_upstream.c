@@ -70,6 +70,14 @@ unsigned upstream_places(const struct upstream *upstream) {
     return places;
 }
 
+unsigned upstream_connections(const struct upstream *upstream) {
+    return upstream->settings.connections;
+}
+
+void upstream_lower_connections(struct upstream *upstream, unsigned connections) {
+    (void)upstream, (void)connections;
+}
+
 void upstream_target_finish(struct upstream_target *target) {
     free(target->url);
     *target = (struct upstream_target){0};

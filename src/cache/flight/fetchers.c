@@ -102,11 +102,12 @@ static bool go_elsewhere(struct flight *flight, bool refused, struct error *erro
     return sources_next_place(&flight->sources, refused, error);
 }
 
-/* Ends this fetcher, if there are others. */
+/* Ends this fetcher, if there are others. Fewer are started from then on, for other blobs too. */
 static bool leave_to_others(struct flight *flight) REQUIRES(flight->state_lock) {
     if (flight->spans.fetchers < 2)
         return false;
-    flight->spans.allowed = flight->spans.fetchers - 1;
+    struct place *place = &sources_current(&flight->sources)->place;
+    place->kind->lower(place, flight->spans.fetchers - 1);
     return true;
 }
 
@@ -223,7 +224,7 @@ static void run_fetcher(void *argument) {
         fetch_span(flight, span, &plan);
         lock_acquire(&flight->state_lock);
         bool more = !atomic_load(&flights->stopping) &&
-                    flight->spans.fetchers <= flight->spans.allowed && flight_plan(flight, &plan);
+                    flight->spans.fetchers <= flight_allowed(flight) && flight_plan(flight, &plan);
         span = more ? spans_reserve(&flight->spans, &plan) : NULL;
         if (!span)
             flight->spans.fetchers--;

@@ -26,7 +26,7 @@ struct flight *flight_new(struct flights *flights, const struct flight_wish *wis
     body_init(&flight->body, &flights->held);
     hashing_init(&flight->hashing);
     sources_init(&flight->sources, wish->repository);
-    flight->spans.allowed = sources_current(&flight->sources)->place.connections;
+    flight->spans.allowed = UPSTREAM_CONNECTIONS_LIMIT;
     flight->readers.first = *wish->range;
     return flight;
 }

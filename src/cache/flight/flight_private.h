@@ -144,6 +144,9 @@ void flights_distrust(struct flights *flights, struct flight *flight);
 void flights_apply_distrust(struct flights *flights, struct flight *flight)
     REQUIRES(flights->table_lock);
 
+/* How many fetchers the flight may have now. */
+unsigned flight_allowed(struct flight *flight) REQUIRES(flight->state_lock);
+
 /* ---- plan.c: which span is fetched next ---- */
 
 /* The next span worth fetching. False: there is nothing to do now. */

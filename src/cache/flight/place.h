@@ -57,6 +57,10 @@ struct place_kind {
     bool (*fetch)(struct place *place, const struct place_request *request,
                   const struct place_sink *sink, struct error *error);
     enum retry_failure (*judge)(const struct error *error);
+    /* How many requests at once for one blob the place takes now. */
+    unsigned (*allowed)(const struct place *place);
+    /* It has refused a further request while `others` were at work. */
+    void (*lower)(struct place *place, unsigned others);
     /* Forgets what earlier requests learned about the way to the blob. */
     void (*reset)(struct place *place);
     void (*finish)(struct place *place);
@@ -72,7 +76,6 @@ struct place_upstream {
 struct place {
     const struct place_kind *kind;
     char label[HOST_LIMIT + 16]; /* for messages: "upstream docker.io" */
-    unsigned connections;        /* requests at the same time */
     int64_t first_byte_ms;       /* how long a first answer may take, of all locations together */
     bool fills;                  /* after a range, the rest of the blob is fetched as well */
     unsigned locations;          /* addresses that have the same bytes */

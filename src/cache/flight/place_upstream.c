@@ -108,6 +108,14 @@ static bool fetch(struct place *place, const struct place_request *asked,
     return ok;
 }
 
+static unsigned allowed(const struct place *place) {
+    return upstream_connections(place->upstream.repository->upstream);
+}
+
+static void lower(struct place *place, unsigned others) {
+    upstream_lower_connections(place->upstream.repository->upstream, others);
+}
+
 static void finish(struct place *place) {
     reset(place);
     lock_finish(&place->upstream.target_lock);
@@ -115,13 +123,13 @@ static void finish(struct place *place) {
 
 /* ---- the place ---- */
 
-static const struct place_kind upstream_kind = {fetch, retry_classify, reset, finish};
+static const struct place_kind upstream_kind = {fetch, retry_classify, allowed,
+                                                lower, reset,          finish};
 
 void place_init_upstream(struct place *place, const struct repository *repository) {
     const struct upstream_settings *settings = upstream_settings(repository->upstream);
     *place = (struct place){
         .kind = &upstream_kind,
-        .connections = settings->connections,
         .first_byte_ms = settings->first_byte_timeout_ms,
         .fills = settings->range_fill,
         .locations = upstream_places(repository->upstream),

@@ -32,12 +32,18 @@ static bool free_gap(struct flight *flight, uint64_t from, uint64_t limit, struc
     return false;
 }
 
+unsigned flight_allowed(struct flight *flight) {
+    const struct place *place = &sources_current(&flight->sources)->place;
+    unsigned allowed = place->kind->allowed(place);
+    return allowed < flight->spans.allowed ? allowed : flight->spans.allowed;
+}
+
 /* How long a span may be. */
 static uint64_t span_limit(struct flight *flight) REQUIRES(flight->state_lock) {
     const struct spans *spans = &flight->spans;
     uint64_t present = extents_total(&flight->body.present), size = flight->body.size;
     uint64_t left = size > present ? size - present : 0;
-    unsigned connections = spans->allowed ? spans->allowed : 1;
+    unsigned connections = flight_allowed(flight);
     uint64_t limit = spans->rate > 0 ? (uint64_t)spans->rate : 2 * LEAST_SPAN;
     if (limit > left / (2 * connections)) /* the last spans shrink, so that all end together */
         limit = left / (2 * connections);
@@ -153,5 +159,5 @@ bool flight_wants_fetcher(struct flight *flight, struct plan *plan) {
         return true;
     if (spans->plain || !flight->body.size_known || flight->failures)
         return false; /* a place that fails is not asked by more fetchers at once */
-    return spans->fetchers < spans->allowed;
+    return spans->fetchers < flight_allowed(flight);
 }

@@ -27,7 +27,7 @@ struct spans {
     struct span at[FLIGHT_SPANS];
     unsigned fetchers; /* threads that fetch */
     unsigned blocked;  /* fetchers that wait until they may write */
-    unsigned allowed;  /* fetchers at once; fewer after a place refused a further connection */
+    unsigned allowed;  /* fetchers at once; 1 after the blob came wrong */
     bool plain;        /* no ranges: one stream from the first byte */
     double rate;       /* bytes a second of one connection, smoothed; 0: not known */
 };

@@ -131,24 +131,38 @@ static bool answer_429(struct server *server, int fd, const char *head) {
                         "{\"errors\":[{\"code\":\"TOOMANYREQUESTS\",\"message\":\"slow\"}]}");
 }
 
-static void test_after_a_429_upstream_is_left_alone(void **state) {
+static void test_after_a_429_only_the_same_request_is_not_sent(void **state) {
     struct bench *bench = *state;
     bench_open(bench, answer_429, NULL);
     struct upstream_request request = bench_manifest;
     request.repository = "said/so";
+    for (int i = 0; i < 2; i++) {
+        assert_false(bench_ask(bench, &request));
+        assert_int_equal(bench->error.kind, ERROR_RATE_LIMITED);
+        assert_in_range(bench->error.retry_after_s, 5, 7);
+        assert_int_equal(bench->server->count, 1);
+    }
+    request.head_only = true;
     assert_false(bench_ask(bench, &request));
+    assert_int_equal(bench->server->count, 2);
+    assert_false(bench_ask(bench, &bench_manifest));
     assert_int_equal(bench->error.kind, ERROR_RATE_LIMITED);
-    assert_int_equal(bench->error.retry_after_s, 7);
+    assert_int_equal(bench->error.retry_after_s, 1);
     assert_string_equal(bench->error.code, "TOOMANYREQUESTS");
-    assert_false(bench_ask(bench, &bench_manifest));
-    assert_int_equal(bench->error.kind, ERROR_RATE_LIMITED);
-    assert_in_range(bench->error.retry_after_s, 5, 7);
-    assert_int_equal(bench->server->count, 1);
-    bench_close(bench);
+    assert_int_equal(bench->server->count, 3);
+}
 
+static void test_the_caller_paces_a_transfer_that_has_begun(void **state) {
+    struct bench *bench = *state;
     bench_open(bench, answer_429, NULL);
-    assert_false(bench_ask(bench, &bench_manifest));
-    assert_int_equal(bench->error.retry_after_s, 30);
+    struct upstream_request request = bench_manifest;
+    request.repository = "said/so";
+    request.insists = true;
+    for (unsigned i = 1; i < 3; i++) {
+        assert_false(bench_ask(bench, &request));
+        assert_int_equal(bench->error.retry_after_s, 7);
+        assert_int_equal(bench->server->count, i);
+    }
 }
 
 static void test_a_refused_connection_says_so(void **state) {
@@ -263,7 +277,8 @@ int main(void) {
         WITH_BENCH(test_a_404_without_a_registrys_marks_is_doubtful),
         WITH_BENCH(test_statuses_become_kinds),
         WITH_BENCH(test_a_416_is_about_the_range_that_was_asked_for),
-        WITH_BENCH(test_after_a_429_upstream_is_left_alone),
+        WITH_BENCH(test_after_a_429_only_the_same_request_is_not_sent),
+        WITH_BENCH(test_the_caller_paces_a_transfer_that_has_begun),
         WITH_BENCH(test_a_refused_connection_says_so),
         WITH_BENCH(test_the_environments_proxy_is_used),
         WITH_BENCH(test_a_sink_that_refuses_ends_the_request_with_its_error),
