@@ -19,7 +19,7 @@ struct attempt {
     struct upstream *upstream;
     struct peer *peer; /* in use by this request */
     struct authorizer *authorizer;
-    const struct upstream_request *request;
+    struct upstream_request *request;
     const struct upstream_sink *sink;
     struct lane *lane;
     int64_t deadline_ms;

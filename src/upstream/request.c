@@ -122,16 +122,26 @@ static bool enter_queue(struct queue *queue, const struct attempt *attempt, stru
     return queue_enter(queue, rank_of(request), attempt->deadline_ms, error);
 }
 
+/* The request has its connection: it asks for what is wanted of its range now. */
+static bool take_turn(struct attempt *attempt, struct error *error) {
+    struct upstream_request *request = attempt->request;
+    const struct upstream_sink *sink = attempt->sink;
+    attempt->sink_failed =
+        request->has_range && sink->on_turn &&
+        !sink->on_turn(sink->context, &request->range_first, &request->range_last, error);
+    make_range(attempt);
+    return !attempt->sink_failed;
+}
+
 static bool run(struct attempt *attempt, struct error *error) {
     struct peer *peer = attempt->peer;
-    make_range(attempt);
     if (!make_url(attempt, error) ||
         (!attempt_has_target(attempt) && !attempt_check_pause(attempt, error)) ||
         !health_may_ask(&attempt->authorizer->location, attempt->request->insists, error) ||
         !enter_queue(&peer->queue, attempt, error))
         return false;
     attempt->lane = lanes_take(&peer->lanes);
-    bool ok = attempt->lane ? run_attempts(attempt, error)
+    bool ok = attempt->lane ? take_turn(attempt, error) && run_attempts(attempt, error)
                             : error_set(error, ERROR_MEMORY, "out of memory");
     lanes_give(&peer->lanes, attempt->lane);
     queue_leave(&peer->queue);

@@ -214,6 +214,10 @@ struct upstream_sink {
     /* Called when all bytes that have come were handed on and more are not here yet: a sink that
      * gathers bytes writes them now. Not called at the end of the body. May be NULL. */
     bool (*on_idle)(void *context, struct error *error);
+    /* Called when the request has its connection and is sent next, with its range (inclusive),
+     * which it may change. May be NULL. */
+    bool (*on_turn)(void *context, uint64_t *range_first, uint64_t *range_last,
+                    struct error *error);
 };
 
 /*

@@ -216,6 +216,14 @@ static bool serve_blob(struct upstream *upstream, const struct upstream_request 
     return send_bytes(upstream, at, end, sink, error);
 }
 
+static bool serve_blob_in_turn(struct upstream *upstream, const struct upstream_request *request,
+                               const struct upstream_sink *sink, struct error *error) {
+    struct upstream_request asked = *request;
+    return (!asked.has_range || !sink->on_turn ||
+            sink->on_turn(sink->context, &asked.range_first, &asked.range_last, error)) &&
+           serve_blob(upstream, &asked, sink, error);
+}
+
 bool upstream_perform(struct upstream *upstream, const struct upstream_request *request,
                       const struct upstream_sink *sink, struct error *error) {
     if (upstream->fail)
@@ -229,7 +237,7 @@ bool upstream_perform(struct upstream *upstream, const struct upstream_request *
     if (request->what == UPSTREAM_MANIFEST)
         return serve_manifest(upstream, request, sink, error);
     if (request->what == UPSTREAM_BLOB)
-        return serve_blob(upstream, request, sink, error);
+        return serve_blob_in_turn(upstream, request, sink, error);
     return fail(error, ERROR_NOT_FOUND);
 }
 

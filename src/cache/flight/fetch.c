@@ -43,6 +43,20 @@ void fetch_finish(struct fetch *fetch) {
     free(fetch->gathered);
 }
 
+/* ---- the request ---- */
+
+bool fetch_take_turn(void *context, uint64_t *start, uint64_t *end, struct error *error) {
+    struct fetch *fetch = context;
+    struct flight *flight = fetch->flight;
+    struct span *span = fetch->span;
+    lock_acquire(&flight->state_lock);
+    bool wanted = span_send(span) && flight->state == FLIGHT_MOVING;
+    *start = span->at;
+    *end = span->end;
+    lock_release(&flight->state_lock);
+    return wanted || error_set(error, ERROR_CLOSED, "nothing left to ask for");
+}
+
 /* ---- the head ---- */
 
 static void move_span(struct span *span, uint64_t start, uint64_t end) {

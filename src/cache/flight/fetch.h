@@ -29,6 +29,7 @@ bool fetch_flush(struct fetch *fetch, struct error *error);
 void fetch_finish(struct fetch *fetch);
 
 /* The callbacks of struct place_sink; `context` is the struct fetch. */
+bool fetch_take_turn(void *context, uint64_t *start, uint64_t *end, struct error *error);
 bool fetch_take_head(void *context, const struct place_head *head, struct error *error);
 bool fetch_take_bytes(void *context, const void *bytes, size_t length, struct error *error);
 bool fetch_write_gathered(void *context, struct error *error);

@@ -60,7 +60,8 @@ static bool request_span(struct fetch *fetch, const struct plan *plan, struct er
         .background = &flight->background,
     };
     lock_release(&flight->state_lock);
-    const struct place_sink sink = {fetch, take_head, fetch_take_bytes, fetch_write_gathered};
+    const struct place_sink sink = {fetch, take_head, fetch_take_bytes, fetch_write_gathered,
+                                    fetch_take_turn};
     return place->kind->fetch(place, &request, &sink, error);
 }
 

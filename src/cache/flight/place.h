@@ -50,6 +50,9 @@ struct place_sink {
     /* All bytes that have arrived were handed on, and more are not here yet. Not called at the
      * end. */
     bool (*on_idle)(void *context, struct error *error);
+    /* The request has its turn and is sent next: makes *start and *end what is still wanted of the
+     * range. Not called for a plain or a suffix request. May be NULL. */
+    bool (*on_turn)(void *context, uint64_t *start, uint64_t *end, struct error *error);
 };
 
 struct place_kind {

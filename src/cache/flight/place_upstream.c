@@ -52,6 +52,14 @@ struct place_call {
     const struct place_sink *sink;
 };
 
+static bool on_turn(void *context, uint64_t *first, uint64_t *last, struct error *error) {
+    struct place_call *call = context;
+    uint64_t end = *last + 1;
+    bool ok = call->sink->on_turn(call->sink->context, first, &end, error);
+    *last = end - 1;
+    return ok;
+}
+
 static bool on_head(void *context, const struct upstream_head *head, struct error *error) {
     struct place_call *call = context;
     const struct place_head told = {
@@ -102,7 +110,9 @@ static bool fetch(struct place *place, const struct place_request *asked,
         .cancel.stop = asked->stop,
         .background = asked->background,
     };
-    const struct upstream_sink adapter = {&call, on_head, on_bytes, on_idle};
+    const struct upstream_sink adapter = {
+        &call, on_head, on_bytes, on_idle,
+        asked->plain || asked->suffix || !sink->on_turn ? NULL : on_turn};
     bool ok = upstream_perform(upstream->repository->upstream, &request, &adapter, error);
     keep_target(place, asked->location, &call.target);
     return ok;

@@ -15,7 +15,9 @@ enum {
                              blobs */
     LEAST_SPAN = 1 << 20,
     MOST_SPAN = 16 << 20,
-    FAR_SECONDS = 2, /* a span is cut before a byte for which a reader would wait longer */
+    /* A request under way is cut before a byte for which a reader would wait longer. */
+    FAR_SECONDS = 8,
+    WATCH_SECONDS = 2, /* but not before its rate is known */
 };
 
 /* The first stretch in [from, limit) that is neither present nor being fetched. */
@@ -131,6 +133,20 @@ bool flight_plan(struct flight *flight, struct plan *plan) {
     return true;
 }
 
+/* Whether the span should end at `offset`, where a reader waits. A request that has been sent is
+ * cut only if the reader would wait very long, because bytes that are under way are then sent
+ * twice. */
+static bool is_too_far(const struct span *span, uint64_t offset) {
+    double ahead = (double)(offset - span->at);
+    double seconds = (double)(clock_ms() - span->since_ms) / 1000;
+    if (ahead <= LEAST_SPAN)
+        return false;
+    if (!span->sent)
+        return true;
+    return seconds >= WATCH_SECONDS &&
+           ahead > (double)(span->at - span->start) / seconds * FAR_SECONDS;
+}
+
 /* Cuts a span before a reader's next byte if the reader would wait long for it. */
 static void shorten_for_readers(struct flight *flight) REQUIRES(flight->state_lock) {
     struct flight_reader *reader;
@@ -139,12 +155,8 @@ static void shorten_for_readers(struct flight *flight) REQUIRES(flight->state_lo
             reader->at >= reader->end)
             continue;
         struct span *span = spans_holding(&flight->spans, reader->at);
-        if (!span || span->end == UINT64_MAX || reader->at < span->writing_to)
-            continue;
-        double ahead = (double)(reader->at - span->at);
-        double seconds = (double)(clock_ms() - span->since_ms) / 1000 + 0.001;
-        double rate = (double)(span->at - span->start) / seconds;
-        if (ahead > LEAST_SPAN && ahead > rate * FAR_SECONDS)
+        if (span && span->end != UINT64_MAX && reader->at >= span->writing_to &&
+            is_too_far(span, reader->at))
             span->end = reader->at;
     }
 }

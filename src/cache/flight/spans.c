@@ -19,6 +19,12 @@ struct span *spans_reserve(struct spans *spans, const struct plan *plan) {
     return NULL;
 }
 
+bool span_send(struct span *span) {
+    span->sent = true;
+    span->since_ms = clock_ms();
+    return span->at < span->end;
+}
+
 unsigned spans_busy(const struct spans *spans) {
     unsigned busy = 0;
     for (size_t i = 0; i < FLIGHT_SPANS; i++)

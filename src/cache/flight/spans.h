@@ -18,9 +18,10 @@ enum {
 /* A stretch that one fetcher is getting: [start, at) is written, [at, end) is still to come. */
 struct span {
     bool busy;
+    bool sent;               /* its request has its connection: the place sends [at, end) */
     uint64_t start, at, end; /* end UINT64_MAX: as far as the place sends */
     uint64_t writing_to;     /* a write up to here is under way; otherwise equal to `at` */
-    int64_t since_ms;        /* clock_ms() when it was reserved */
+    int64_t since_ms;        /* clock_ms() when it was reserved, or sent */
 };
 
 struct spans {
@@ -42,6 +43,11 @@ struct plan {
 /* Reserves a span for the plan. NULL: none is free. */
 struct span *spans_reserve(struct spans *spans, const struct plan *plan);
 unsigned spans_busy(const struct spans *spans); /* how many are reserved */
+
+/* The span's request has its connection, and asks for [start, end) as they are now. Until then the
+ * end may be taken back at no cost; afterwards the place sends the bytes, and those behind an
+ * earlier end would be sent twice. False: nothing of the span is left to ask for. */
+bool span_send(struct span *span);
 
 /* The span that is going to write byte `offset`; NULL: none. */
 struct span *spans_holding(struct spans *spans, uint64_t offset);
