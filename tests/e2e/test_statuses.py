@@ -278,7 +278,8 @@ def test_writing_is_405(tarn, upstream, image, method, path):
 
 def test_too_many_busy_connections_are_503(start_tarn, upstream, image):
     tarn = start_tarn([{"host": "fake.test", "url": upstream.url, "default": True}],
-                      max_connections=8)
+                      max_connections=8,
+                      limits={"per_client": {"connections": "100%", "requests": "100%"}})
     held = upstream.fault("/blobs/", hold_after=1000)
     digest = upstream.repository("org/app").add_blob(noise(MIB, 7))
     busy = []
