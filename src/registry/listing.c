@@ -217,8 +217,6 @@ static bool add_repository(void *context, const struct repository_name *reposito
     char name[LAST_SIZE];
     snprintf(name, sizeof name, "%s%s%s", catalog->host ? "" : repository->host,
              catalog->host ? "" : "/", repository->path);
-    if (catalog->page->last[0] && strcmp(name, catalog->page->last) <= 0)
-        return true;
     catalog->more = json_array_size(catalog->names) >= catalog->page->n;
     if (catalog->more)
         return false;
@@ -244,8 +242,8 @@ static void respond_catalog(struct call *call) {
     cache_settle(call->registry->settings.cache);
     struct catalog catalog = {
         .page = &page, .host = host[0] ? canonical : NULL, .names = json_array()};
-    if (!store_repositories(call->registry->settings.store, catalog.host, add_repository, &catalog,
-                            &error)) {
+    if (!store_repositories(call->registry->settings.store, catalog.host,
+                            page.last[0] ? page.last : NULL, add_repository, &catalog, &error)) {
         json_decref(catalog.names);
         call_fail_error(call, &error);
         return;

@@ -69,11 +69,13 @@ bool store_tag_delete(struct store *store, const struct repository_name *reposit
 /* ---- lists ---- */
 
 /* Calls `each` for every repository that has a link to a manifest, in byte order of "HOST/NAME",
- * until `each` returns false. `host` NULL: of all hosts. */
-bool store_repositories(struct store *store, const char *host,
+ * until `each` returns false. `host` NULL: of all hosts. `after`: any text; only the repositories
+ * behind it in this order, which is that of "NAME" if there is a host; directories that stand
+ * before it are not read. NULL: all. */
+bool store_repositories(struct store *store, const char *host, const char *after,
                         bool (*each)(void *context, const struct repository_name *name),
                         void *context, struct error *error);
-/* The same for every repository that has a link or a tag. */
+/* The same for every repository that has a link or a tag, from the first one on. */
 bool store_repositories_all(struct store *store, const char *host,
                             bool (*each)(void *context, const struct repository_name *name),
                             void *context, struct error *error);

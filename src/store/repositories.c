@@ -2,6 +2,9 @@
  * Lists the repositories in byte order of "HOST/NAME" by walking their directories. Memory is
  * bounded however many there are: of each directory on the way only the next 1024 names are held,
  * and the directory is read again for the names behind them.
+ *
+ * A list that begins behind a name reads the directories on the way to that name, and none of those
+ * whose names all stand before it.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -28,13 +31,17 @@ struct level {
     char *keys[2 * BATCH]; /* sorted, owned */
     size_t count, next;
     bool more;           /* the directory has keys behind these */
-    char last[KEY_SIZE]; /* the key handed out last; "" before the first */
+    char last[KEY_SIZE]; /* the key handed out last, or before the first wanted; "": none */
+    bool wants_last;     /* `last` itself was not handed out, and is wanted */
+    const char *after;   /* only names behind this are wanted, below this directory; NULL: all */
     size_t path_length;  /* of this directory in walk->path */
 };
 
 struct walk {
     struct store *store;
-    bool all; /* also repositories without a manifest */
+    bool all;        /* also repositories without a manifest */
+    size_t names_at; /* where in `path` the host begins */
+    bool with_hosts; /* the outermost directory holds hosts */
     char path[PATH_SIZE];
     struct level *levels[DEPTH_LIMIT];
     size_t depth;
@@ -55,7 +62,8 @@ static void keep_smallest(struct level *level) {
 static bool add_key(struct level *level, const char *name, const char *suffix) {
     char key[KEY_SIZE];
     snprintf(key, sizeof key, "%s%s", name, suffix);
-    if (strcmp(key, level->last) <= 0)
+    int order = strcmp(key, level->last);
+    if (order < 0 || (order == 0 && !level->wants_last))
         return true;
     if (level->count == 2 * BATCH)
         keep_smallest(level);
@@ -127,34 +135,54 @@ static void level_free(struct level *level) {
     free(level);
 }
 
-static bool push(struct walk *walk, struct error *error) {
+/* Skips the keys whose names all stand before `after`. The key "a/" has names behind "a/b", the key
+ * "a" has none. No key is longer than level->last, so that the order is the same when a longer part
+ * is cut. */
+static void start_after(struct level *level, const char *after) {
+    const char *slash = strchr(after, '/');
+    size_t length = slash ? (size_t)(slash - after) + 1 : strlen(after);
+    level->after = after;
+    level->wants_last = slash != NULL;
+    snprintf(level->last, sizeof level->last, "%.*s", (int)length, after);
+}
+
+/* What `after` is below the directory of `key`; NULL: it stands before all names there. */
+static const char *after_below(const struct level *level, const char *key) {
+    bool is_on_the_way = level->after && text_starts(text_of(level->after), key);
+    return is_on_the_way ? level->after + strlen(key) : NULL;
+}
+
+/* `after` is borrowed until the walk ends; NULL: all names are wanted. */
+static bool push(struct walk *walk, const char *after, struct error *error) {
     struct level *level = calloc(1, sizeof *level);
     if (!level)
         return error_set(error, ERROR_MEMORY, "list %s/%s: out of memory", walk->store->path,
                          walk->path);
     level->path_length = strlen(walk->path);
     level->more = true; /* nothing is read yet */
+    if (after)
+        start_after(level, after);
     walk->levels[walk->depth++] = level;
     return true;
 }
 
 /* Goes into the directory named by `key`, "a/", unless the names below it would be too long. */
-static bool descend(struct walk *walk, size_t names_at, const char *key, struct error *error) {
+static bool descend(struct walk *walk, const char *key, struct error *error) {
+    const char *after = after_below(walk->levels[walk->depth - 1], key);
     size_t length = strlen(walk->path);
     size_t left = sizeof walk->path - length;
     int added = snprintf(walk->path + length, left, "/%.*s", (int)strlen(key) - 1, key);
     if (walk->depth < DEPTH_LIMIT && (size_t)added < left &&
-        strlen(walk->path) - names_at <= HOST_LIMIT + 1 + NAME_LIMIT)
-        return push(walk, error);
+        strlen(walk->path) - walk->names_at <= HOST_LIMIT + 1 + NAME_LIMIT)
+        return push(walk, after, error);
     walk->path[length] = '\0';
     return true;
 }
 
 /* Whether walk->path "/" key is HOST "/" NAME of a repository. */
-static bool parse_name(const struct walk *walk, size_t names_at, const char *key,
-                       struct repository_name *out) {
+static bool parse_name(const struct walk *walk, const char *key, struct repository_name *out) {
     char name[PATH_SIZE];
-    int length = snprintf(name, sizeof name, "%s/%s", walk->path + names_at, key);
+    int length = snprintf(name, sizeof name, "%s/%s", walk->path + walk->names_at, key);
     struct text host, path;
     if (length >= PATH_SIZE)
         return false;
@@ -163,7 +191,8 @@ static bool parse_name(const struct walk *walk, size_t names_at, const char *key
 }
 
 /* Hands out the next key of the innermost directory; NULL when there is none left. */
-static char *next_key(struct walk *walk, bool is_hosts, struct error *error, bool *ok) {
+static char *next_key(struct walk *walk, struct error *error, bool *ok) {
+    const bool is_hosts = walk->with_hosts && walk->depth == 1;
     struct level *level = walk->levels[walk->depth - 1];
     if (level->next == level->count && level->more)
         *ok = read_batch(walk, level, is_hosts, error);
@@ -171,15 +200,16 @@ static char *next_key(struct walk *walk, bool is_hosts, struct error *error, boo
         return NULL;
     char *key = level->keys[level->next++];
     text_copy(text_of(key), level->last, sizeof level->last);
+    level->wants_last = false;
     return key;
 }
 
-static bool run(struct walk *walk, size_t names_at, bool with_hosts,
+static bool run(struct walk *walk, const char *after,
                 bool (*each)(void *context, const struct repository_name *name), void *context,
                 struct error *error) {
-    bool ok = push(walk, error);
+    bool ok = push(walk, after, error);
     while (ok && walk->depth) {
-        cleanup_free char *key = next_key(walk, with_hosts && walk->depth == 1, error, &ok);
+        cleanup_free char *key = next_key(walk, error, &ok);
         if (!ok)
             break;
         if (!key) {
@@ -190,9 +220,8 @@ static bool run(struct walk *walk, size_t names_at, bool with_hosts,
         }
         struct repository_name name;
         if (text_ends(text_of(key), "/"))
-            ok = descend(walk, names_at, key, error);
-        else if (parse_name(walk, names_at, key, &name) && is_wanted(walk, key) &&
-                 !each(context, &name))
+            ok = descend(walk, key, error);
+        else if (parse_name(walk, key, &name) && is_wanted(walk, key) && !each(context, &name))
             break;
     }
     while (walk->depth)
@@ -200,29 +229,38 @@ static bool run(struct walk *walk, size_t names_at, bool with_hosts,
     return ok;
 }
 
-static bool list(struct store *store, const char *host, bool all,
-                 bool (*each)(void *context, const struct repository_name *name), void *context,
-                 struct error *error) {
-    static const char top[] = "repositories";
-    if (host && !reference_is_host(text_of(host)))
-        return error_set(error, ERROR_INVALID, "list the repositories of %.255s: not a host", host);
-    cleanup_free struct walk *walk = calloc(1, sizeof *walk);
-    if (!walk)
-        return error_set(error, ERROR_MEMORY, "list %s/%s: out of memory", store->path, top);
+static const char top[] = "repositories";
+
+/* A walk of the directory of one host, or of all; to be freed. NULL: an error. */
+static struct walk *walk_new(struct store *store, const char *host, struct error *error) {
+    if (host && !reference_is_host(text_of(host))) {
+        error_set(error, ERROR_INVALID, "list the repositories of %.255s: not a host", host);
+        return NULL;
+    }
+    struct walk *walk = calloc(1, sizeof *walk);
+    if (!walk) {
+        error_set(error, ERROR_MEMORY, "list %s/%s: out of memory", store->path, top);
+        return NULL;
+    }
     walk->store = store;
-    walk->all = all;
+    walk->names_at = sizeof top;
+    walk->with_hosts = !host;
     snprintf(walk->path, sizeof walk->path, "%s%s%s", top, host ? "/" : "", host ? host : "");
-    return run(walk, sizeof top, !host, each, context, error);
+    return walk;
 }
 
-bool store_repositories(struct store *store, const char *host,
+bool store_repositories(struct store *store, const char *host, const char *after,
                         bool (*each)(void *context, const struct repository_name *name),
                         void *context, struct error *error) {
-    return list(store, host, false, each, context, error);
+    cleanup_free struct walk *walk = walk_new(store, host, error);
+    return walk && run(walk, after, each, context, error);
 }
 
 bool store_repositories_all(struct store *store, const char *host,
                             bool (*each)(void *context, const struct repository_name *name),
                             void *context, struct error *error) {
-    return list(store, host, true, each, context, error);
+    cleanup_free struct walk *walk = walk_new(store, host, error);
+    if (walk)
+        walk->all = true;
+    return walk && run(walk, NULL, each, context, error);
 }

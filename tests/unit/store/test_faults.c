@@ -311,7 +311,7 @@ static void check(struct fixture *fixture, const struct digest *layer_digest,
     if (tagged)
         assert_true(digest_equal(&record.digest, manifest_digest));
     int repositories = 0;
-    assert_true(store_repositories(store, NULL, always, &repositories, NULL));
+    assert_true(store_repositories(store, NULL, NULL, always, &repositories, NULL));
     assert_int_equal(repositories, linked ? 1 : 0);
 }
 

@@ -1,5 +1,6 @@
 /* The root, blobs, links, tags and the list of repositories. */
 #include <dirent.h>
+#include <sys/inotify.h>
 #include "store_root.h"
 
 #define HOST "ghcr.io"
@@ -380,7 +381,7 @@ static void test_names_that_climb_out_are_refused(void **state) {
     for (size_t i = 0; i < sizeof hosts / sizeof *hosts; i++) {
         error = (struct error){0};
         assert_false(repository_name_parse(text_of(hosts[i]), text_of(NAME), &name));
-        assert_false(store_repositories(store, hosts[i], NULL, NULL, &error));
+        assert_false(store_repositories(store, hosts[i], NULL, NULL, NULL, &error));
         assert_int_equal(error.kind, ERROR_INVALID);
     }
     for (size_t i = 0; i < sizeof tags / sizeof *tags; i++) {
@@ -640,7 +641,16 @@ static const char *list(struct fixture *fixture, const char *host, int limit,
     buffer_finish(&listing->text);
     listing->left = limit;
     struct error error = {0};
-    assert_true(store_repositories(fixture->store, host, list_one, listing, &error));
+    assert_true(store_repositories(fixture->store, host, NULL, list_one, listing, &error));
+    return listing->text.bytes ? listing->text.bytes : "";
+}
+
+/* The same behind `after`. */
+static const char *list_after(struct fixture *fixture, const char *host, const char *after,
+                              struct listing *listing) {
+    buffer_finish(&listing->text);
+    listing->left = -1;
+    assert_true(store_repositories(fixture->store, host, after, list_one, listing, NULL));
     return listing->text.bytes ? listing->text.bytes : "";
 }
 
@@ -683,6 +693,95 @@ static void test_a_directory_of_many_repositories_is_listed_in_order_and_whole(v
         buffer_printf(&expected, "h.io/r%04d\n", i);
     }
     assert_string_equal(list(fixture, NULL, -1, &listing), expected.bytes);
+    buffer_finish(&listing.text);
+}
+
+/* Names that sort around '/' at every depth, and texts that are no names: what follows each of them
+ * is what a filter of the whole list leaves. */
+static void test_a_list_begins_behind_any_text(void **state) {
+    struct fixture *fixture = *state;
+    struct listing listing = {0};
+    static const char *const names[] = {"a",       "a-b",   "a-b/c", "a.b/c", "a/b",
+                                        "a/b-c",   "a/b/c", "a/b/d", "a/b0",  "a0",
+                                        "a_b/c/d", "b/a/a", "b/a/b", "c"};
+    static const char *const texts[] = {
+        "",     "a/",       "a/b/",     "a/b/cc", "a/b-",        "a//", "/",
+        "//",   "a.",       "a-",       "a!",     "a~",          "A",   "b",
+        "b/",   "b/a/aa/x", "b/a/b/c",  "\xff",   "zz",          "c/d", "a/b/c/d/e/f",
+        "h.io", "h.io/",    "h.io/a/b", "h.io:",  "h.io:5000/a", "i",   "g/x"};
+    char whole[4096], longer[600], expected[4096];
+    static const char *const hosts[] = {"h.io", "h.io-x.net", "h.io:5000"};
+    for (size_t i = 0; i < sizeof hosts / sizeof *hosts; i++)
+        for (size_t j = 0; j < sizeof names / sizeof *names; j++)
+            add_repository(fixture, hosts[i], names[j]);
+    memset(longer, 'a', sizeof longer - 1);
+    longer[sizeof longer - 1] = '\0';
+    enum { NAMES = sizeof names / sizeof *names, TEXTS = sizeof texts / sizeof *texts };
+    for (int with_host = 0; with_host < 2; with_host++) {
+        const char *host = with_host ? "h.io" : NULL;
+        snprintf(whole, sizeof whole, "%s", list(fixture, host, -1, &listing));
+        for (size_t i = 0; i < NAMES * 2 + TEXTS + 1; i++) {
+            char after[700];
+            snprintf(after, sizeof after, "%s%s",
+                     i < NAMES || with_host ? ""
+                     : i < 2 * NAMES        ? "h.io/"
+                                            : "",
+                     i < 2 * NAMES           ? names[i % NAMES]
+                     : i < 2 * NAMES + TEXTS ? texts[i - 2 * NAMES]
+                                             : longer);
+            expected[0] = '\0';
+            for (struct text rest = text_of(whole), line; rest.length;) {
+                line = text_cut(rest, '\n', &rest);
+                char name[600];
+                snprintf(name, sizeof name, "%.*s", TEXT_PRINT(line));
+                if (strcmp(name + (with_host ? strlen("h.io/") : 0), after) > 0)
+                    snprintf(expected + strlen(expected), sizeof expected - strlen(expected),
+                             "%s\n", name);
+            }
+            assert_string_equal(list_after(fixture, host, after, &listing), expected);
+        }
+    }
+    buffer_finish(&listing.text);
+}
+
+/* How often the watched directories were opened since the last call. */
+static int opened(int watch) {
+    char events[4096] __attribute__((aligned(8)));
+    int count = 0;
+    for (ssize_t length; (length = read(watch, events, sizeof events)) > 0;)
+        for (ssize_t at = 0; at < length; count++)
+            at += (ssize_t)(sizeof(struct inotify_event) +
+                            ((struct inotify_event *)(events + at))->len);
+    return count;
+}
+
+static void test_directories_before_the_page_are_not_read(void **state) {
+    struct fixture *fixture = *state;
+    struct listing listing = {0};
+    static const char *const before[] = {"a.io",     "h.io/a",   "h.io/b",
+                                         "h.io/b/c", "h.io/m/a", "h.io/m/a/b"};
+    add_repository(fixture, "a.io", "x");
+    add_repository(fixture, "h.io", "a/x");
+    add_repository(fixture, "h.io", "b/c/x");
+    add_repository(fixture, "h.io", "m/a/b/x");
+    add_repository(fixture, "h.io", "m/n");
+    add_repository(fixture, "h.io", "m/o/p");
+    add_repository(fixture, "i.io", "y");
+    int watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    assert_true(watch >= 0);
+    for (size_t i = 0; i < sizeof before / sizeof *before; i++) {
+        char name[128], path[1024];
+        snprintf(name, sizeof name, "repositories/%s", before[i]);
+        path_in(fixture, name, path);
+        assert_true(inotify_add_watch(watch, path, IN_OPEN | IN_ONLYDIR) >= 0);
+    }
+    list(fixture, NULL, -1, &listing);
+    assert_true(opened(watch) > 0);
+    assert_string_equal(list_after(fixture, NULL, "h.io/m/n", &listing), "h.io/m/o/p\ni.io/y\n");
+    assert_int_equal(opened(watch), 0);
+    assert_string_equal(list_after(fixture, "h.io", "m/n", &listing), "h.io/m/o/p\n");
+    assert_int_equal(opened(watch), 0);
+    close(watch);
     buffer_finish(&listing.text);
 }
 
@@ -735,6 +834,8 @@ int main(void) {
         STORE_TEST(test_old_and_foreign_files_are_no_tags_where_case_is_ignored),
         STORE_TEST(test_repositories_come_in_the_byte_order_of_their_whole_names),
         STORE_TEST(test_a_directory_of_many_repositories_is_listed_in_order_and_whole),
+        STORE_TEST(test_a_list_begins_behind_any_text),
+        STORE_TEST(test_directories_before_the_page_are_not_read),
         STORE_TEST(test_the_deepest_repository_is_listed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
