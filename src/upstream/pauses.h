@@ -24,7 +24,7 @@
 #include "base/siphash.h"
 
 enum {
-    PAUSES_LIMIT = 256, /* 12 KiB */
+    PAUSES_LIMIT = 256, /* 10 KiB */
     PAUSE_MOST_S = 60,
     PAUSE_BELIEVED_S = 600, /* a longer Retry-After counts as none */
 };
