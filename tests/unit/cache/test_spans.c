@@ -79,16 +79,15 @@ static void let_one_come(struct scene *scene) {
 /* Starts connections as long as the flight wants them. */
 static void start_connections(struct scene *scene) REQUIRES(scene->flight.state_lock);
 static void start_connections(struct scene *scene) {
-    struct flight *flight = &scene->flight;
     struct plan plan;
-    while (flight_wants_fetcher(flight, &plan)) {
+    while (flight_wants_fetcher(&scene->flight, &plan)) {
         struct connection *free_one = scene->connections;
         while (free_one->span)
             free_one++;
-        struct span *span = spans_reserve(&flight->spans, &plan);
+        struct span *span = spans_reserve(&scene->flight.spans, &plan);
         assert_non_null(span);
         *free_one = (struct connection){.span = span};
-        flight->spans.fetchers++;
+        scene->flight.spans.fetchers++;
     }
 }
 
