@@ -116,8 +116,9 @@ def test_a_silent_upstream_takes_no_more_than_its_share(neighbours, kind):
         wait_until(lambda: count_refused(tarn) + tarn.metrics()["tarn_workers_busy"] >= CROWD,
                    "every request waits or is refused", 60)
         check_that_others_are_served(tarn)
-        busy = tarn.metrics()["tarn_workers_busy"]
-        assert busy < 1100 + 256, f"{busy} workers wait"  # half, and a share of another upstream
+        # Half, and a share of another upstream. A request that is being refused has a worker, too.
+        wait_until(lambda: tarn.metrics()["tarn_workers_busy"] < 1100 + 256,
+                   "no more workers to wait than a share", 30)
     tarn.kill()  # the end of a tarn whose upstream hangs is not tested here
 
 
@@ -206,7 +207,8 @@ def test_health_and_hits_while_every_upstream_hangs_and_workers_and_connections_
     with crowd(tarn, waiting[:2048], addresses=ADDRESSES):
         wait_until(lambda: tarn.metrics()["tarn_requests_waiting"] >= 2048, "every worker waits", 60)
         with crowd(tarn, waiting[2048:], addresses=ADDRESSES):
-            wait_until(lambda: tarn.metrics()["tarn_client_connections"] >= 2200,
+            # While the crowd arrives, there may be no place for one more answer.
+            wait_until(lambda: tarn.metrics().get("tarn_client_connections", 0) >= 2200,
                        "every connection is taken", 60)
             for _ in range(20):
                 for path in ("/livez", "/readyz", "/readyz?verbose", "/metrics", "/v2/", "/"):
