@@ -46,7 +46,7 @@ static bool give_link(void *context, const char *name) {
     return listing->wanted;
 }
 
-static const char *kind_name(enum link_kind kind) {
+const char *record_names_folder(enum link_kind kind) {
     return kind == LINK_BLOB ? LINKED_BLOBS : LINKED_MANIFESTS;
 }
 
@@ -60,7 +60,7 @@ bool record_names_of_links(struct store *store, const struct repository_name *re
     for (size_t i = 0; i < 2 && ok && listing.wanted; i++) {
         char path[PATH_SIZE];
         listing.algorithm = algorithms[i];
-        store_path_links(path, repository, kind_name(kind), algorithms[i]);
+        store_path_links(path, repository, record_names_folder(kind), algorithms[i]);
         ok = each_name(store, path, error, give_link, &listing);
     }
     return ok;
@@ -152,7 +152,7 @@ bool store_links(struct store *store, const struct repository_name *repository, 
 bool store_link_delete(struct store *store, const struct repository_name *repository,
                        enum link_kind kind, const struct digest *digest, struct error *error) {
     char path[PATH_SIZE];
-    if (!store_path_link(path, repository, kind_name(kind), digest))
+    if (!store_path_link(path, repository, record_names_folder(kind), digest))
         return error_set(error, ERROR_INVALID, "delete a link of %s/%s: not a digest",
                          repository->host, repository->path);
     return root_delete_record(store, path, error);
@@ -163,7 +163,7 @@ void store_link_touch(struct store *store, const struct repository_name *reposit
     enum { GRANULARITY_S = 3600 };
     char path[PATH_SIZE];
     struct stat state;
-    if (store_path_link(path, repository, kind_name(kind), digest) &&
+    if (store_path_link(path, repository, record_names_folder(kind), digest) &&
         root_stat(store, path, &state) &&
         clock_wall_s() - (int64_t)state.st_mtim.tv_sec >= GRANULARITY_S)
         utimensat(store->root, path, NULL, AT_SYMLINK_NOFOLLOW);

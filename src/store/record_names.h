@@ -4,6 +4,9 @@
 
 #include "store/records.h"
 
+/* The name of the folder that holds a repository's links of this kind. */
+const char *record_names_folder(enum link_kind kind);
+
 /* All call `each` until it returns false; `each` may delete the record that it is given. */
 bool record_names_of_links(struct store *store, const struct repository_name *repository,
                            enum link_kind kind,

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "store/record_names.h"
 #include "store/root.h"
 #include "store/store_private.h"
 
@@ -47,8 +48,7 @@ static bool next_line(struct text *rest, struct text *line) {
 
 static bool link_path(char path[static PATH_SIZE], const struct repository_name *repository,
                       enum link_kind kind, const struct digest *digest) {
-    return store_path_link(path, repository, kind == LINK_BLOB ? LINKED_BLOBS : LINKED_MANIFESTS,
-                           digest);
+    return store_path_link(path, repository, record_names_folder(kind), digest);
 }
 
 void store_link_confirm(struct store *store, const struct repository_name *repository,

@@ -54,7 +54,7 @@ static void delete_old(struct sweep *sweep, const char *path) {
 static bool sweep_link(void *context, const struct digest *digest) {
     struct sweep *sweep = context;
     char path[PATH_SIZE];
-    const char *kind = sweep->kind == LINK_BLOB ? LINKED_BLOBS : LINKED_MANIFESTS;
+    const char *kind = record_names_folder(sweep->kind);
     if (!is_wanted(sweep->store, digest) && store_path_link(path, &sweep->repository, kind, digest))
         delete_old(sweep, path);
     return !stopped(sweep);

@@ -68,7 +68,7 @@ static bool visit_link(void *context, const struct digest *digest) {
     struct trim *trim = context;
     char path[PATH_SIZE];
     struct stat record;
-    const char *kind = trim->kind == LINK_BLOB ? LINKED_BLOBS : LINKED_MANIFESTS;
+    const char *kind = record_names_folder(trim->kind);
     if (!store_path_link(path, trim->repository, kind, digest) ||
         !root_stat(trim->store, path, &record))
         return goes_on(trim);
