@@ -3,6 +3,8 @@
 
 #include <endian.h>
 #include <string.h>
+#include <sys/random.h>
+#include "base/clock.h"
 
 struct state {
     uint64_t a, b, c, d;
@@ -55,6 +57,11 @@ static inline void absorb(struct state *state, int rounds, const void *bytes, si
 
 static uint64_t sum(const struct state *state) {
     return state->a ^ state->b ^ state->c ^ state->d;
+}
+
+void siphash_key_fill(struct siphash_key *key) {
+    if (getrandom(key, sizeof *key, GRND_NONBLOCK) < 0)
+        key->parts[0] = (uint64_t)clock_us();
 }
 
 uint64_t siphash_of(const struct siphash_key *key, const void *bytes, size_t length) {

@@ -2,7 +2,6 @@
 #include "cache/cache.h"
 
 #include <stdlib.h>
-#include <sys/random.h>
 #include "base/clock.h"
 #include "cache/cache_private.h"
 #include "cache/document.h"
@@ -51,8 +50,7 @@ struct cache *cache_new(const struct cache_settings *settings, struct upkeep *up
     cache->refused = metric_get(METRIC_COUNTER, METRIC_REFUSED, METRIC_REFUSED_HELP,
                                 "reason=\"upstream_waiting\"");
     cache->uses_round = 1; /* a new document's round is 0: its use is not noted */
-    if (getrandom(&cache->slots_secret, sizeof cache->slots_secret, GRND_NONBLOCK) < 0)
-        cache->slots_secret.parts[0] = (uint64_t)clock_us(); /* still a correct table */
+    siphash_key_fill(&cache->slots_secret);
     lock_init(&cache->uses_lock);
     lock_init(&cache->slots_lock);
     lock_init(&cache->questions_lock);

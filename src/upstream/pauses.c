@@ -3,7 +3,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include "base/clock.h"
 
 /* What is remembered of one request; began_ms 0: nothing. */
@@ -17,8 +16,7 @@ struct pause {
 void pauses_init(struct pauses *pauses) {
     memset(pauses, 0, sizeof *pauses);
     lock_init(&pauses->pauses_lock);
-    if (getrandom(&pauses->secret, sizeof pauses->secret, GRND_NONBLOCK) < 0)
-        pauses->secret.parts[0] = (uint64_t)clock_us(); /* still a correct table */
+    siphash_key_fill(&pauses->secret);
 }
 
 void pauses_finish(struct pauses *pauses) {
