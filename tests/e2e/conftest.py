@@ -10,6 +10,7 @@ runs them all.
 import fcntl
 import os
 import pathlib
+import resource
 
 import pytest
 
@@ -141,3 +142,10 @@ def images(origin, tmp_path_factory):
     origin.push_image(runnable, "lake/app:1")
     origin.push_image(platforms, "lake/platforms:1")
     return origin
+
+
+@pytest.fixture
+def enough_descriptors():
+    """For tests that open thousands of connections, and for the programs that they start."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

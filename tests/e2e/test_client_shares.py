@@ -2,14 +2,16 @@
 
 import contextlib
 import json
-import resource
 import socket
 
 import pytest
 
 from kit.client import read_to_end
 from kit.content import KIB, MIB, digest_of, noise
+from kit.crowd import silent_registry
 from kit.processes import wait_until
+
+pytestmark = pytest.mark.usefixtures("enough_descriptors")
 
 GREEDY, OTHER = "127.0.0.2", "127.0.0.3"
 HALF = 1024  # of the workers
@@ -18,17 +20,10 @@ LAYER = noise(MIB)
 DIGEST = digest_of(LAYER)
 
 
-@pytest.fixture(autouse=True)
-def enough_descriptors():
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 @pytest.fixture
 def silent():
-    """An upstream that takes connections and never says a word."""
-    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with silent_registry() as url:
+        yield url
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ each transfer, and after a busy time. The tests measure the resident memory of t
 import itertools
 import os
 import re
-import resource
 import socket
 import ssl
 
@@ -18,7 +17,7 @@ from kit.processes import wait_until
 from kit.release import release_build
 from kit.tarn import Tarn, TlsTarn, self_signed
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("enough_descriptors")]
 
 CROWD = 1000
 
@@ -36,12 +35,6 @@ SLACK = 4 * MIB
 
 BLOB = noise(8 * MIB)
 DIGEST = digest_of(BLOB)
-
-
-@pytest.fixture(autouse=True)
-def enough_descriptors():
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Promise 10: no client, no upstream and no log reader takes from the others what everybody needs."""
 
 import contextlib
-import resource
 import socket
 
 import pytest
@@ -10,17 +9,13 @@ from kit.content import MIB, digest_of, manifest, noise
 from kit.crowd import ADDRESSES, crowd, silent_registry
 from kit.processes import wait_until
 
+pytestmark = pytest.mark.usefixtures("enough_descriptors")
+
 # More than tarn has workers (2,048).
 CROWD = 2100
 
 LAYER = noise(4 * MIB)
 DIGEST = digest_of(LAYER)
-
-
-@pytest.fixture(autouse=True)
-def enough_descriptors():
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @pytest.fixture

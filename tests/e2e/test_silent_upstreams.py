@@ -4,7 +4,6 @@ and of the flights, whatever its clients ask for (promise 10).
 """
 
 import contextlib
-import resource
 
 import pytest
 
@@ -12,18 +11,12 @@ from kit.content import MIB, digest_of, noise
 from kit.crowd import ADDRESSES, crowd, silent_registry
 from kit.processes import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("enough_descriptors")]
 
 # More than tarn has workers (2,048).
 CROWD = 2100
 LAYER = noise(4 * MIB)
 DIGEST = digest_of(LAYER)
-
-
-@pytest.fixture(autouse=True)
-def enough_descriptors():
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @pytest.fixture
