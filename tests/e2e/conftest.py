@@ -10,6 +10,7 @@ runs them all.
 import fcntl
 import os
 import pathlib
+import reprlib
 import resource
 
 import pytest
@@ -34,6 +35,26 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: (item.get_closest_marker("serial") is not None,
                                  item.get_closest_marker("slow") is None))
+
+
+def first_difference(left, right):
+    return next((at for at, (one, other) in enumerate(zip(left, right)) if one != other),
+                min(len(left), len(right)))
+
+
+def pytest_assertrepr_compare(op, left, right):
+    """Says in a few lines where two bodies differ: whole ones would bury which tests failed."""
+    if len(repr(left)) + len(repr(right)) < 4000:
+        return None
+    short = reprlib.Repr()
+    short.maxother = short.maxstring = 200
+    lines = [f"{short.repr(left)} {op} {short.repr(right)}"]
+    both_are_lists = isinstance(left, (tuple, list)) and isinstance(right, (tuple, list))
+    for one, other in zip(left, right) if both_are_lists else [(left, right)]:
+        if isinstance(one, bytes) and isinstance(other, bytes) and one != other:
+            lines.append(f"{len(one)} and {len(other)} bytes, "
+                         f"which differ from byte {first_difference(one, other)} on")
+    return lines
 
 
 @pytest.hookimpl(hookwrapper=True)
