@@ -28,7 +28,7 @@
 #include "config/flags.h"
 #include "config/option_text.h"
 #include "http/http.h"
-#include "registry/clients.h"
+#include "login/clients.h"
 #include "upstream/upstream.h"
 
 #define CONFIG_DEFAULT_FILE "/etc/tarn/tarn.yaml"

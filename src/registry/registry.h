@@ -10,7 +10,7 @@
 
 #include "cache/cache.h"
 #include "http/http.h"
-#include "registry/clients.h"
+#include "login/clients.h"
 #include "store/store.h"
 #include "upstream/upstream.h"
 

@@ -5,7 +5,7 @@
 #include <sys/mman.h>
 #include "base/cleanup.h"
 #include "fuzz.h"
-#include "registry/htpasswd.h"
+#include "login/htpasswd.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     char path[64], hash[HTPASSWD_HASH_SIZE];

@@ -10,8 +10,8 @@
  *
  * Threads: any. No function waits for more than a short lock.
  */
-#ifndef REGISTRY_FAILURES_H
-#define REGISTRY_FAILURES_H
+#ifndef LOGIN_FAILURES_H
+#define LOGIN_FAILURES_H
 
 #include <stdatomic.h>
 #include <stdbool.h>

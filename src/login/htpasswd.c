@@ -1,5 +1,5 @@
 /* Reads htpasswd files. */
-#include "registry/htpasswd.h"
+#include "login/htpasswd.h"
 
 #include <crypt.h>
 #include <openssl/crypto.h>

@@ -14,8 +14,8 @@
  *
  * Threads: any number.
  */
-#ifndef REGISTRY_CLIENTS_H
-#define REGISTRY_CLIENTS_H
+#ifndef LOGIN_CLIENTS_H
+#define LOGIN_CLIENTS_H
 
 #include <stdbool.h>
 #include <stddef.h>

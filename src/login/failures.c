@@ -1,5 +1,5 @@
 /* The failed logins of each client address. */
-#include "registry/failures.h"
+#include "login/failures.h"
 
 #include <string.h>
 #include "base/clock.h"

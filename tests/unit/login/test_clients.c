@@ -19,8 +19,8 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "registry/clients.h"
-#include "registry/htpasswd.h"
+#include "login/clients.h"
+#include "login/htpasswd.h"
 
 static char file[] = "/tmp/tarn-htpasswd-XXXXXX";
 

@@ -9,8 +9,8 @@
  *
  * Threads: any.
  */
-#ifndef REGISTRY_TURNS_H
-#define REGISTRY_TURNS_H
+#ifndef LOGIN_TURNS_H
+#define LOGIN_TURNS_H
 
 #include <stdbool.h>
 #include "base/cancel.h"

@@ -1,5 +1,5 @@
 /* Checks users and passwords, remembers right ones, and reads the file again when it changes. */
-#include "registry/clients.h"
+#include "login/clients.h"
 
 #include <crypt.h>
 #include <openssl/crypto.h>
@@ -14,9 +14,9 @@
 #include "base/log.h"
 #include "base/metric.h"
 #include "base/siphash.h"
-#include "registry/failures.h"
-#include "registry/htpasswd.h"
-#include "registry/turns.h"
+#include "login/failures.h"
+#include "login/htpasswd.h"
+#include "login/turns.h"
 
 enum {
     LOOK_MS = 1000,          /* the shortest time between two checks of the file */

@@ -1,6 +1,6 @@
 /* An htpasswd file in memory: lines `USER:HASH`, with `#` comments. No locks of its own. */
-#ifndef REGISTRY_HTPASSWD_H
-#define REGISTRY_HTPASSWD_H
+#ifndef LOGIN_HTPASSWD_H
+#define LOGIN_HTPASSWD_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
 /* Gives each password its turn to be hashed. */
-#include "registry/turns.h"
+#include "login/turns.h"
 
 #include <stdlib.h>
 #include <string.h>
