@@ -9,7 +9,7 @@ _tarn() {
     fi
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        words='serve warm ls du rm prune verify check-config whoami print-access-token mirror configure-docker kubelet-credential-provider docker-credential version help --help --version'
+        words='serve warm ls du rm prune verify check-config convert-config whoami print-access-token mirror configure-docker kubelet-credential-provider docker-credential version help --help --version'
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
         return
     fi
@@ -18,6 +18,10 @@ _tarn() {
         case $before in
         --config | --config= | --tls-certificate | --tls-certificate= | --tls-key | --tls-key= | --clients-htpasswd | --clients-htpasswd= | --ca | --ca=)
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            return
+            ;;
+        --ignore-ns= | --log-requests= | --range-fill= | --keep-deleted= | --prefetch=)
+            mapfile -t COMPREPLY < <(compgen -W 'true false' -- "$word")
             return
             ;;
         --log-level | --log-level=)
@@ -36,14 +40,10 @@ _tarn() {
             mapfile -t COMPREPLY < <(compgen -d -- "$word")
             return
             ;;
-        --range-fill= | --keep-deleted= | --prefetch=)
-            mapfile -t COMPREPLY < <(compgen -W 'true false' -- "$word")
-            return
-            ;;
-        --range-fill | --keep-deleted | --prefetch | --help | --) ;;
+        --ignore-ns | --log-requests | --range-fill | --keep-deleted | --prefetch | --help | --) ;;
         --*) return ;; # a value of which nothing is known
         esac
-        words='--config --listen --server-names --max-connections --head-timeout --idle-timeout --send-timeout --grace --tls-certificate --tls-key --clients-htpasswd --log-level --log-format --confine --root --max-size --max-age --min-free --pin --scrub --manifest-memory --negative-ttl --max-flights --connections-total --limits-per-upstream-waiting --limits-per-upstream-flights --limits-per-client-connections --limits-per-client-requests --limits-per-client-least-rate --limits-logins-failures --limits-logins-within --limits-logins-waiting --tag-ttl --link-ttl --connect-timeout --stall-timeout --first-byte-timeout --connections --range-fill --keep-deleted --prefetch --ca --default-upstream --upstream --help'
+        words='--config --listen --server-names --ignore-ns --max-connections --head-timeout --idle-timeout --send-timeout --grace --tls-certificate --tls-key --clients-htpasswd --log-level --log-format --log-requests --confine --root --max-size --max-age --min-free --pin --scrub --manifest-memory --negative-ttl --max-flights --connections-total --limits-per-upstream-waiting --limits-per-upstream-flights --limits-per-client-connections --limits-per-client-requests --limits-per-client-least-rate --limits-logins-failures --limits-logins-within --limits-logins-waiting --tag-ttl --link-ttl --connect-timeout --stall-timeout --first-byte-timeout --connections --range-fill --keep-deleted --prefetch --ca --default-upstream --upstream --help'
         ;;
     warm)
         case $before in
@@ -147,6 +147,18 @@ _tarn() {
         words='--help'
         kinds=-f
         ;;
+    convert-config)
+        case $before in
+        --password-file | --password-file=)
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            return
+            ;;
+        --help | --) ;;
+        --*) return ;; # a value of which nothing is known
+        esac
+        words='--password-file --help'
+        kinds=-f
+        ;;
     whoami)
         case $before in
         --json | --help | --) ;;
@@ -197,7 +209,7 @@ _tarn() {
         words='--help'
         ;;
     help)
-        words='--help serve warm ls du rm prune verify check-config whoami print-access-token mirror configure-docker kubelet-credential-provider docker-credential version help'
+        words='--help serve warm ls du rm prune verify check-config convert-config whoami print-access-token mirror configure-docker kubelet-credential-provider docker-credential version help'
         ;;
     *) return ;;
     esac

@@ -14,6 +14,7 @@ function __tarn_commands
     printf '%s\t%s\n' prune 'delete the least recently used blobs from the cache'
     printf '%s\t%s\n' verify 'hash all blobs in the cache'
     printf '%s\t%s\n' check-config 'check a configuration file'
+    printf '%s\t%s\n' convert-config 'write a configuration of the CNCF registry as tarn\'s'
     printf '%s\t%s\n' whoami 'show which Google credentials are used, and why'
     printf '%s\t%s\n' print-access-token 'print a Google access token'
     printf '%s\t%s\n' mirror 'make container engines on this machine pull through tarn'
@@ -32,6 +33,7 @@ complete -c tarn -n 'test (count (commandline -opc)) -eq 1' -l version -d 'print
 complete -c tarn -n '__tarn_runs serve' -l config -r -F -d 'the configuration file; default: $TARN_CONFIG, else /etc/tarn/tarn.yaml, if it exists'
 complete -c tarn -n '__tarn_runs serve' -l listen -x -d 'addresses to serve on: HOST:PORT, [IPV6]:PORT or :PORT'
 complete -c tarn -n '__tarn_runs serve' -l server-names -x -d 'further names by which clients on this machine ask for tarn'
+complete -c tarn -n '__tarn_runs serve' -l ignore-ns -d 'whether the host that containerd names in ?ns= is ignored, so that the default upstream serves every name without a host'
 complete -c tarn -n '__tarn_runs serve' -l max-connections -x -d 'client connections open at the same time; for a further one, the longest idle is closed'
 complete -c tarn -n '__tarn_runs serve' -l head-timeout -x -d 'time a client may take to send the head of a request'
 complete -c tarn -n '__tarn_runs serve' -l idle-timeout -x -d 'time a client\'s connection stays open between requests'
@@ -42,6 +44,7 @@ complete -c tarn -n '__tarn_runs serve' -l tls-key -r -F -d 'PEM file with the k
 complete -c tarn -n '__tarn_runs serve' -l clients-htpasswd -r -F -d 'file of the users who may read, as htpasswd -B writes it; read again when it changes'
 complete -c tarn -n '__tarn_runs serve' -l log-level -x -a 'debug info warn error' -d 'the least important level that is logged'
 complete -c tarn -n '__tarn_runs serve' -l log-format -x -a 'text json' -d 'format of the log\'s lines, for people or for collectors'
+complete -c tarn -n '__tarn_runs serve' -l log-requests -d 'whether each request gets a line in the log'
 complete -c tarn -n '__tarn_runs serve' -l confine -x -a 'auto off require' -d 'whether tarn gives up the rights that it no longer needs once it has started'
 complete -c tarn -n '__tarn_runs serve' -l root -x -a '(__fish_complete_directories)' -d 'folder that holds the cache'
 complete -c tarn -n '__tarn_runs serve' -l max-size -x -d 'size that the cache stays below'
@@ -105,6 +108,9 @@ complete -c tarn -n '__tarn_runs verify' -l root -x -a '(__fish_complete_directo
 complete -c tarn -n '__tarn_runs verify' -l json -d 'print JSON'
 
 complete -c tarn -n '__tarn_runs check-config' -F
+
+complete -c tarn -n '__tarn_runs convert-config' -l password-file -r -F -d 'where the upstream\'s password is written; default: FILE.password, beside the file'
+complete -c tarn -n '__tarn_runs convert-config' -F
 
 complete -c tarn -n '__tarn_runs whoami' -l json -d 'print JSON'
 

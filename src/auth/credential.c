@@ -345,13 +345,16 @@ struct credential_source *credential_source_anonymous(void) {
 }
 
 struct fixed {
-    char *username, *password_file;
+    char *username;
+    char *password_file; /* NULL: the password does not come from a file */
+    char *password;      /* wiped at the end */
 };
 
 static void fixed_free(void *context) {
     struct fixed *fixed = context;
     free(fixed->username);
     free(fixed->password_file);
+    secret_free(&fixed->password);
     free(fixed);
 }
 
@@ -377,9 +380,13 @@ static bool fixed_get(void *context, const char *host, bool renew, struct creden
     const struct fixed *fixed = context;
     (void)host, (void)renew; /* the file is read each time */
     *out = (struct credential){.kind = CREDENTIAL_BASIC};
-    out->secret = read_password(fixed->password_file, error);
-    if (!out->secret)
-        return false;
+    if (fixed->password_file) {
+        out->secret = read_password(fixed->password_file, error);
+        if (!out->secret)
+            return false;
+    } else if (!(out->secret = strdup(fixed->password))) {
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    }
     snprintf(out->from, sizeof out->from, "user %.100s", shown_value(fixed->username));
     out->username = strdup(fixed->username);
     return out->username || error_set(error, ERROR_MEMORY, "out of memory");
@@ -395,6 +402,21 @@ struct credential_source *credential_source_static(const char *username,
     fixed->username = strdup(username);
     fixed->password_file = strdup(password_file);
     if (!fixed->username || !fixed->password_file) {
+        fixed_free(fixed);
+        return NULL;
+    }
+    return credential_source_new(&kind, fixed);
+}
+
+struct credential_source *credential_source_password(const char *username, const char *password) {
+    static const struct credential_source_kind kind = {
+        .name = "static", .get = fixed_get, .free_context = fixed_free};
+    struct fixed *fixed = calloc(1, sizeof *fixed);
+    if (!fixed)
+        return NULL;
+    fixed->username = strdup(username);
+    fixed->password = strdup(password);
+    if (!fixed->username || !fixed->password) {
         fixed_free(fixed);
         return NULL;
     }

@@ -69,13 +69,17 @@ struct credential_source *credential_source_anonymous(void);
  * line. */
 struct credential_source *credential_source_static(const char *username, const char *password_file);
 
+/* A fixed user with this password. */
+struct credential_source *credential_source_password(const char *username, const char *password);
+
 /* Docker's config.json: `file`, or NULL for $DOCKER_CONFIG/config.json, else
  * $HOME/.docker/config.json. In the order of Docker: credHelpers, credsStore, auths. Docker Hub is
  * also looked up as https://index.docker.io/v1/. Without a file or an entry: anonymous. */
 struct credential_source *credential_source_docker(const char *file);
 
-/* The program docker-credential-NAME on PATH. If it prints that it has no credentials: anonymous.
- * NULL also when `name` cannot be a part of a program's name. */
+/* The program docker-credential-NAME on PATH, or the program at the absolute path `name`. If it
+ * prints that it has no credentials: anonymous. NULL also when `name` cannot be a part of a
+ * program's name. */
 struct credential_source *credential_source_helper(const char *name);
 
 /* Nobody asks any more. NULL is allowed. */

@@ -16,12 +16,28 @@ enum { HELPER_TIMEOUT_MS = 15000 };
 /* What a helper without a credential prints; Docker compares with exactly this text. */
 #define NOT_FOUND "credentials not found in native keychain"
 
+enum { PROGRAM_SIZE = sizeof "docker-credential-" + DOCKER_HELPER_NAME_SIZE };
+
+/* The program of a helper, which `name` is itself if it is an absolute path. */
+static const char *helper_program(const char *name, char out[static PROGRAM_SIZE]) {
+    if (*name == '/')
+        return name;
+    snprintf(out, PROGRAM_SIZE, "docker-credential-%s", name);
+    return out;
+}
+
+/* The helper's program without its folders, which are no business of clients. */
+static const char *helper_shown(const char *name, char out[static PROGRAM_SIZE]) {
+    const char *program = helper_program(name, out), *slash = strrchr(program, '/');
+    return slash ? slash + 1 : program;
+}
+
 /* Runs the helper's `get` once. *found is false when the helper has nothing for this server. */
 static bool ask_helper(const char *name, const char *server, bool *found, struct credential *out,
                        struct error *error) {
-    char program[sizeof "docker-credential-" + DOCKER_HELPER_NAME_SIZE];
+    char buffer[PROGRAM_SIZE];
+    const char *program = helper_program(name, buffer);
     cleanup_program_result struct program_result result = {0};
-    snprintf(program, sizeof program, "docker-credential-%s", name);
     *found = false;
     if (!program_run((const char *const[]){program, "get", NULL}, server, HELPER_TIMEOUT_MS,
                      &result, error))
@@ -52,8 +68,9 @@ static bool ask_helper_for(const char *name, const char *host, struct credential
         return false;
     if (!found && hub && !ask_helper(name, "docker.io", &found, out, error))
         return false;
+    char buffer[PROGRAM_SIZE];
     if (found && out->kind != CREDENTIAL_ANONYMOUS)
-        snprintf(out->from, sizeof out->from, "docker-credential-%s", name);
+        snprintf(out->from, sizeof out->from, "%.100s", helper_shown(name, buffer));
     return true;
 }
 
@@ -69,19 +86,20 @@ static bool helper_may_run(const void *context) {
 }
 
 struct credential_source *credential_source_helper(const char *name) {
-    char label[sizeof "helper " + DOCKER_HELPER_NAME_SIZE];
+    char label[sizeof "helper " + PROGRAM_SIZE], buffer[PROGRAM_SIZE];
+    bool is_path = *name == '/';
     const struct credential_source_kind kind = {.name = label,
                                                 .by_host = true,
                                                 .may_hang = true,
                                                 .get = helper_get,
                                                 .free_context = free,
                                                 .may_run = helper_may_run};
-    if (!docker_config_is_helper_name(name))
+    if (!is_path && !docker_config_is_helper_name(name))
         return NULL;
     char *copy = strdup(name);
     if (!copy)
         return NULL;
-    snprintf(label, sizeof label, "helper %s", name);
+    snprintf(label, sizeof label, "helper %.60s", is_path ? helper_shown(name, buffer) : name);
     return credential_source_new(&kind, copy);
 }
 

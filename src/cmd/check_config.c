@@ -31,6 +31,7 @@ const struct command check_config_command = {
     .most = 1,
     .summary = "check a configuration file",
     .text =
+        "FILE is tarn's own, or one of the CNCF registry with version: 0.1.\n"
         "Prints \"FILE: ok\", or every mistake with its line and what would be right (exit 1).\n"
         "A warning does not change the exit status.\n"
         "The TARN_… variables of the environment are ignored.\n",

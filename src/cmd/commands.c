@@ -15,6 +15,7 @@ const struct command *const commands[] = {
     &prune_command,
     &verify_command,
     &check_config_command,
+    &convert_config_command,
     &whoami_command,
     &print_access_token_command,
     &mirror_command,

@@ -180,6 +180,8 @@ static bool open_registry(struct serving *serving, struct error *error) {
         .upstreams = serving->upstreams,
         .clients = serving->clients,
         .server_names = serving->config->server_names,
+        .ignore_ns = serving->config->ignore_ns,
+        .log_requests = serving->config->log_requests,
         .listed = serving->config->upstreams,
         .listed_count = serving->config->upstream_count,
     };

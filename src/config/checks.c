@@ -177,13 +177,26 @@ bool config_check_platform(const char *value, char *why, size_t size) {
                   size);
 }
 
+static bool check_program(const char *value, char *why, size_t size) {
+    char quoted[QUOTE_SIZE];
+    struct stat status;
+    if (stat(value, &status) == 0 && S_ISDIR(status.st_mode))
+        return refuse(value, "is a folder, but a program is expected", why, size);
+    if (access(value, X_OK) == 0)
+        return true;
+    snprintf(why, size, "%s cannot be executed: %s", config_quote(value, quoted), strerror(errno));
+    return false;
+}
+
 bool config_check_helper(const char *value, char *why, size_t size) {
+    if (*value == '/')
+        return check_program(value, why, size);
     for (const char *c = value; *c; c++) {
         bool letter = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z');
         if (!letter && !(*c >= '0' && *c <= '9') && !strchr("._-", *c))
             return refuse(value,
                           "is not a credential helper; write the NAME of a program "
-                          "docker-credential-NAME",
+                          "docker-credential-NAME, or the absolute path of a program",
                           why, size);
     }
     return true;

@@ -9,8 +9,10 @@
 #include <sys/statvfs.h>
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/secret.h"
 #include "config/credentials.h"
 #include "config/defaults.h"
+#include "config/distribution.h"
 #include "config/inputs.h"
 #include "config/map.h"
 #include "config/upstream_list.h"
@@ -95,6 +97,11 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
             root = NULL;
         }
     }
+    if (root && distribution_is(root)) {
+        struct config_node *own = distribution_translate(reader, root, environment);
+        config_node_free(root);
+        root = own;
+    }
     if (root) {
         config_read_file(reader, root);
         upstreams = root->kind == NODE_MAP ? config_map_get(root, "upstreams") : NULL;
@@ -131,7 +138,7 @@ struct config *config_load(const struct config_flags *flags, char *const *enviro
 
     struct text text = {0};
     struct error error = {0};
-    cleanup_free char *bytes =
+    cleanup_secret char *bytes = /* it may hold a password: config/distribution.h */
         file ? file_read_small(file, YAML_SIZE_LIMIT, FILE_ANY, &text.length, NULL, &error) : NULL;
     if (file && !bytes) {
         buffer_printf(problems, "%s: %s\n", file, error.text);

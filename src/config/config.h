@@ -52,8 +52,10 @@ struct config {
     int64_t head_timeout_ms, idle_timeout_ms, send_timeout_ms, grace_ms;
     const char *tls_certificate, *tls_key; /* both or neither */
     const char *clients_htpasswd;          /* NULL: everyone may read */
+    bool ignore_ns; /* each request without a host in its path is for the default upstream */
     enum log_level log_level;
     enum log_format log_format;
+    bool log_requests;
     enum config_confine confine;
 
     const char *root;

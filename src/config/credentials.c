@@ -22,6 +22,7 @@
 /* The values of the mapping, from which a source is made. */
 struct keys {
     const char *username, *password_file, *helper;
+    const char *password; /* only in the file of the CNCF registry */
     const char *docker_file;
     struct google_settings google;
 };
@@ -35,6 +36,7 @@ static const struct config_option basic_options[] = {
      .type = CONFIG_STRING,
      FIELD(password_file),
      .check = config_check_file},
+    {.key = "password", .type = CONFIG_STRING, FIELD(password)},
     {.key = "helper", .type = CONFIG_STRING, FIELD(helper), .check = config_check_helper},
     {.key = NULL},
 };
@@ -93,6 +95,8 @@ static struct credential_source *share(struct config_reader *reader, const char 
         shared->source = google_credential_source(&keys->google);
     else if (keys->helper)
         shared->source = credential_source_helper(keys->helper);
+    else if (keys->password)
+        shared->source = credential_source_password(keys->username, keys->password);
     else
         shared->source = credential_source_static(keys->username, keys->password_file);
     if (!shared->source) {
@@ -177,13 +181,15 @@ struct credential_source *config_read_credentials(struct config_reader *reader,
                                                   const char *path) {
     static const char *const known[] = {"username", "password_file", "helper",
                                         "docker",   "google",        NULL};
+    static const char *const translated[] = {"username", "password", "helper", NULL};
     if (node->kind == NODE_SCALAR)
         return read_word(reader, node, path);
-    if (!config_read_map(reader, node, path, known))
+    if (!config_read_map(reader, node, path, reader->is_distribution ? translated : known))
         return NULL;
 
     const struct config_node *username = config_map_get(node, "username");
-    const struct config_node *password = config_map_get(node, "password_file");
+    const struct config_node *password =
+        config_map_get(node, reader->is_distribution ? "password" : "password_file");
     const struct config_node *helper = config_map_get(node, "helper");
     const struct config_node *docker = config_map_get(node, "docker"),
                              *google = config_map_get(node, "google");
@@ -208,6 +214,8 @@ struct credential_source *config_read_credentials(struct config_reader *reader,
     cleanup_buffer struct buffer identity = {0};
     if (helper)
         buffer_printf(&identity, "helper\n%s", keys.helper);
+    else if (keys.password) /* there is one upstream, and so one password */
+        buffer_printf(&identity, "password\n%s", keys.username);
     else
         buffer_printf(&identity, "static\n%s\n%s", keys.username, keys.password_file);
     return share_built(reader, &identity, &keys);

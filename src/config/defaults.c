@@ -17,6 +17,7 @@ void config_set_defaults(struct config_loaded *loaded) {
     config->grace_ms = server.grace_ms;
     config->log_level = LOG_INFO;
     config->log_format = LOG_TEXT;
+    config->log_requests = true;
     config->confine = CONFIG_CONFINE_AUTO;
     config->manifest_memory = cache.document_memory;
     config->negative_ttl_ms = cache.negative_ttl_ms;

@@ -5,7 +5,7 @@
 #include <string.h>
 #include "config/words.h"
 
-static void join(const char *path, const char *key, char out[static KEY_PATH_SIZE]) {
+void config_path_join(const char *path, const char *key, char out[static KEY_PATH_SIZE]) {
     char shown[40]; /* a key in the file may hold any bytes */
     size_t length = 0;
     for (; key[length] && length < sizeof shown - 1; length++)
@@ -17,7 +17,7 @@ static void join(const char *path, const char *key, char out[static KEY_PATH_SIZ
 static void add_unknown_key(struct config_reader *reader, const struct config_node *value,
                             const char *path, const char *const *known) {
     char joined[KEY_PATH_SIZE], quoted[QUOTE_SIZE];
-    join(path, value->key, joined);
+    config_path_join(path, value->key, joined);
     const char *meant = config_nearest_word(value->key, known);
     if (meant) {
         config_problem_add(&reader->problems, value->key_place, joined,
@@ -33,6 +33,18 @@ static void add_unknown_key(struct config_reader *reader, const struct config_no
                        list.bytes ? list.bytes : "");
 }
 
+bool config_is_first(struct config_reader *reader, const struct config_node *map,
+                     const struct config_node *value, const char *path) {
+    const struct config_node *earlier = config_map_get(map, value->key);
+    if (earlier == value)
+        return true;
+    char joined[KEY_PATH_SIZE];
+    config_path_join(path, value->key, joined);
+    config_problem_add(&reader->problems, value->key_place, joined,
+                       "appears twice; first on line %u", earlier->key_place.line);
+    return false;
+}
+
 bool config_read_map(struct config_reader *reader, const struct config_node *node, const char *path,
                      const char *const *known) {
     if (node->kind != NODE_MAP) {
@@ -44,13 +56,7 @@ bool config_read_map(struct config_reader *reader, const struct config_node *nod
     for (const struct config_node *value = node->first; value; value = value->next) {
         if (!config_is_word(value->key, known))
             add_unknown_key(reader, value, path, known);
-        const struct config_node *earlier = config_map_get(node, value->key);
-        if (earlier != value) {
-            char joined[KEY_PATH_SIZE];
-            join(path, value->key, joined);
-            config_problem_add(&reader->problems, value->key_place, joined,
-                               "appears twice; first on line %u", earlier->key_place.line);
-        }
+        config_is_first(reader, node, value, path);
     }
     return true;
 }

@@ -10,6 +10,14 @@
 bool config_read_map(struct config_reader *reader, const struct config_node *node, const char *path,
                      const char *const *known);
 
+/* "PATH.KEY", or "KEY" below the top level. The key may hold any bytes: what is not printable ASCII
+ * becomes `?`. */
+void config_path_join(const char *path, const char *key, char out[static KEY_PATH_SIZE]);
+
+/* Whether `value` is the first of its key in the mapping. False: a problem was added. */
+bool config_is_first(struct config_reader *reader, const struct config_node *map,
+                     const struct config_node *value, const char *path);
+
 /* The value of the first `key`; NULL when absent. `map` is a mapping. */
 const struct config_node *config_map_get(const struct config_node *map, const char *key);
 

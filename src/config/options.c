@@ -85,6 +85,13 @@ const struct config_option config_options[] = {
                 "the host of a configured upstream, or one of these; any other is 421. "
                 "Otherwise a web "
                 "page whose name resolves to 127.0.0.1 could read images through tarn."},
+    {.key = "ignore_ns",
+     .type = CONFIG_BOOLEAN,
+     SERVER(ignore_ns),
+     .help = "whether the host that containerd names in ?ns= is ignored, so that the default "
+             "upstream serves every name without a host",
+     .details = "The CNCF registry does so. Set it if clients use one upstream as the mirror of "
+                "another registry."},
     {.key = "max_connections",
      .type = CONFIG_COUNT,
      SERVER(max_connections),
@@ -146,6 +153,10 @@ const struct config_option config_options[] = {
      SERVER(log_format),
      .choices = log_formats,
      .help = "format of the log's lines, for people or for collectors"},
+    {.key = "log.requests",
+     .type = CONFIG_BOOLEAN,
+     SERVER(log_requests),
+     .help = "whether each request gets a line in the log"},
     {.key = "confine",
      .type = CONFIG_CHOICE,
      .placeholder = "MODE",

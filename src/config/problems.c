@@ -6,6 +6,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The path as the file writes it. */
+static void write_path(const struct config_problems *problems, const char *path,
+                       char out[static KEY_PATH_SIZE]) {
+    const struct config_alias *alias = problems->aliases;
+    size_t length = 0;
+    for (; alias && alias->own; alias++) {
+        length = strlen(alias->own);
+        if (strncmp(path, alias->own, length) == 0 && (!path[length] || path[length] == '['))
+            break;
+    }
+    if (alias && alias->own)
+        snprintf(out, KEY_PATH_SIZE, "%s%s", alias->written, path + length);
+    else
+        snprintf(out, KEY_PATH_SIZE, "%s", path);
+}
+
 void config_problem_add(struct config_problems *problems, struct config_place place,
                         const char *path, const char *format, ...) {
     if (problems->count++ >= PROBLEM_LIMIT)
@@ -14,11 +30,13 @@ void config_problem_add(struct config_problems *problems, struct config_place pl
     problem->line = place.line;
     problem->column = place.column;
     int used;
+    char written[KEY_PATH_SIZE];
+    write_path(problems, path, written);
     if (place.line == 0)
         used = snprintf(problem->text, PROBLEM_SIZE, "%.200s: ", place.source);
     else
         used = snprintf(problem->text, PROBLEM_SIZE, "%.200s:%u:%u: %.150s%s", place.source,
-                        place.line, place.column, path, *path ? ": " : "");
+                        place.line, place.column, written, *path ? ": " : "");
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(problem->text + used, PROBLEM_SIZE - (size_t)used, format, arguments);

@@ -15,8 +15,14 @@ struct config_place {
     unsigned line, column; /* from 1, in characters */
 };
 
+/* A key that the file writes in another way than tarn's own files: problems name it as written. */
+struct config_alias {
+    const char *own, *written;
+};
+
 struct config_problems {
-    size_t count; /* of all problems; the first PROBLEM_LIMIT are kept */
+    const struct config_alias *aliases; /* ends with a zeroed one; NULL: none */
+    size_t count;                       /* of all problems; the first PROBLEM_LIMIT are kept */
     struct config_problem {
         unsigned line, column;
         char text[PROBLEM_SIZE];

@@ -28,6 +28,7 @@ struct config_reader {
     struct config_place
         set_at[OPTION_LIMIT]; /* where each option was last set; source NULL: nowhere */
     bool no_memory;
+    bool is_distribution; /* the file is one of the CNCF registry (distribution.h) */
     size_t warning_count, warning_places; /* of loaded->config.warnings */
 };
 

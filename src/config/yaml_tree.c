@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <yaml.h>
+#include "base/secret.h"
 
 static struct config_node *node_new(enum config_node_kind kind, struct config_place place) {
     struct config_node *node = calloc(1, sizeof *node);
@@ -27,6 +28,10 @@ struct config_node *config_node_new_list(struct config_place place) {
     return node_new(NODE_LIST, place);
 }
 
+struct config_node *config_node_new_map(struct config_place place) {
+    return node_new(NODE_MAP, place);
+}
+
 void config_node_append(struct config_node *parent, struct config_node *child) {
     if (parent->last)
         parent->last->next = child;
@@ -44,9 +49,49 @@ void config_node_free(struct config_node *node) {
         next = child->next;
         config_node_free(child);
     }
-    free(node->text);
+    secret_free(&node->text); /* it may be a password */
     free(node->key);
     free(node);
+}
+
+void config_node_replace(struct config_node *parent, struct config_node *old,
+                         struct config_node *child) {
+    struct config_node **link = &parent->first;
+    while (*link != old)
+        link = &(*link)->next;
+    child->next = old->next;
+    *link = child;
+    if (parent->last == old)
+        parent->last = child;
+    old->next = NULL;
+    config_node_free(old);
+}
+
+bool config_node_put(struct config_node *map, const char *key, struct config_node *child) {
+    free(child->key);
+    child->key = strdup(key);
+    child->key_place = child->place;
+    if (!child->key) {
+        config_node_free(child);
+        return false;
+    }
+    struct config_node *old = map->first;
+    while (old && strcmp(old->key, key) != 0)
+        old = old->next;
+    if (old)
+        config_node_replace(map, old, child);
+    else
+        config_node_append(map, child);
+    return true;
+}
+
+bool config_node_is_null(const struct config_node *node) {
+    static const char *const words[] = {"", "~", "null", "Null", "NULL"};
+    for (size_t i = 0; node->kind == NODE_SCALAR && i < sizeof words / sizeof *words; i++) {
+        if (strcmp(node->text, words[i]) == 0)
+            return true;
+    }
+    return false;
 }
 
 const char *config_node_kind_words(const struct config_node *node) {

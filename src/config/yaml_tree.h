@@ -39,8 +39,21 @@ bool config_yaml_read(struct text bytes, const char *source, struct config_probl
 /* Nodes for values that are not from a file. NULL: out of memory. */
 struct config_node *config_node_new_scalar(struct config_place place, struct text text);
 struct config_node *config_node_new_list(struct config_place place);
+struct config_node *config_node_new_map(struct config_place place);
 void config_node_append(struct config_node *parent,
                         struct config_node *child); /* owns `child` from now on */
+
+/* Makes `child` the value of `key` in a mapping, in place of the value that it had. Owns `child`
+ * from now on, even if it fails. False: out of memory. */
+bool config_node_put(struct config_node *map, const char *key, struct config_node *child);
+
+/* Puts `child` in place of `old`, a child of `parent`, and frees `old`. Owns `child` from now on.
+ */
+void config_node_replace(struct config_node *parent, struct config_node *old,
+                         struct config_node *child);
+
+/* Whether the value is left out, or written as YAML's null. */
+bool config_node_is_null(const struct config_node *node);
 
 /* "a list", for messages. */
 const char *config_node_kind_words(const struct config_node *node);

@@ -147,7 +147,7 @@ static struct text beginning(struct text text, size_t most) {
 
 void access_log(const struct call *call) {
     enum log_level level = access_level(call);
-    if (!log_enabled(level))
+    if (!call->registry->settings.log_requests || !log_enabled(level))
         return;
     struct log_field fields[12];
     unsigned used = 0;

@@ -81,6 +81,9 @@ static bool refuse_client(struct call *call, const struct clients_answer *answer
 
 static bool read_ns(struct call *call) {
     bool found;
+    call->ns[0] = '\0';
+    if (call->registry->settings.ignore_ns)
+        return true;
     if (http_query(call->request, "ns", call->ns, sizeof call->ns, &found) || !found)
         return true;
     call->ns[0] = '\0';

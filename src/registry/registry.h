@@ -20,6 +20,8 @@ struct registry_settings {
     struct upstreams *upstreams;
     struct clients *clients;                /* NULL: everyone may read */
     const char *const *server_names;        /* further names in Host on loopback; NULL: none */
+    bool ignore_ns;                         /* as if no request had the parameter ns */
+    bool log_requests;                      /* whether each request gets a line in the log */
     const struct upstream_settings *listed; /* the configured upstreams, for the page at / */
     size_t listed_count;
 };

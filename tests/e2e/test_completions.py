@@ -57,7 +57,7 @@ def test_bash_completes_commands():
 
 
 def test_bash_completes_options():
-    assert bash("tarn", "serve", "--log-") == ["--log-level", "--log-format"]
+    assert bash("tarn", "serve", "--log-") == ["--log-level", "--log-format", "--log-requests"]
     assert bash("tarn", "prune", "--") == ["--older-than", "--to-size", "--dry-run", "--config",
                                            "--root", "--json", "--help"]
     assert bash("tarn", "docker-credential", "g") == ["get"]
@@ -87,7 +87,7 @@ def test_bash_completes_files_and_folders(tmp_path):
 def test_fish_completes_commands_and_options():
     assert fish("tarn ver") == {"verify", "version"}
     assert fish("tarn help ver") == {"verify", "version"}
-    assert fish("tarn serve --log-") == {"--log-level", "--log-format"}
+    assert fish("tarn serve --log-") == {"--log-level", "--log-format", "--log-requests"}
     assert fish("tarn ls --dry") == set()
     assert fish("tarn docker-credential g") == {"get"}
 

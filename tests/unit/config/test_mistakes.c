@@ -19,8 +19,8 @@ static void test_each_mistake_is_reported_with_its_place(void **state) {
         {"tag_tll: 5s\n", "f.yaml:1:1: tag_tll: unknown key \"tag_tll\"; did you mean tag_ttl?\n"},
         {"\nlog: {levle: info}\n",
          "f.yaml:2:7: log.levle: unknown key \"levle\"; did you mean level?\n"},
-        {"log: {zzzzzz: info}\n",
-         "f.yaml:1:7: log.zzzzzz: unknown key \"zzzzzz\"; possible keys: level, format\n"},
+        {"log: {zzzzzz: info}\n", "f.yaml:1:7: log.zzzzzz: unknown key \"zzzzzz\"; possible keys: "
+                                  "level, format, requests\n"},
         {"upstreams:\n  - host: a.example\n    secret: x\n",
          "f.yaml:3:5: upstreams[0].secret: unknown key \"secret\"; possible keys: host, url, "
          "prefix, fallbacks, default, repositories, token_hosts, ca, tag_ttl, link_ttl, "
@@ -191,7 +191,7 @@ static void test_each_mistake_is_reported_with_its_place(void **state) {
          "password_file?\n"},
         {"upstreams: [{host: a.example, credentials: {helper: ../x}}]\n",
          "f.yaml:1:53: upstreams[0].credentials.helper: \"../x\" is not a credential helper; write "
-         "the NAME of a program docker-credential-NAME\n"},
+         "the NAME of a program docker-credential-NAME, or the absolute path of a program\n"},
         {"upstreams: [{host: a.example, credentials: {helper: a, docker: {}}}]\n",
          "f.yaml:1:44: upstreams[0].credentials: expected exactly one of docker, google, helper, "
          "or username with password_file\n"},

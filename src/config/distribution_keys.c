@@ -1,0 +1,121 @@
+/* The table of the CNCF registry's keys: configuration/configuration.go of distribution,
+ * versions 2.8 and 3. */
+#include "config/distribution_keys.h"
+
+#include <string.h>
+
+#define SECTION(key)                                                                               \
+    { key, DISTRIBUTION_SECTION, NULL, NULL }
+#define IGNORED(key, reason)                                                                       \
+    { key, DISTRIBUTION_IGNORED, NULL, reason }
+#define REFUSED(key, reason)                                                                       \
+    { key, DISTRIBUTION_REFUSED, NULL, reason }
+#define VALUE(key, type, theirs)                                                                   \
+    { key, DISTRIBUTION_##type, theirs, NULL }
+
+#define ONLY_PUSHED "it is about what clients push, and a cache takes no pushes"
+#define OTHER_STORE "tarn keeps the cache in a folder of this machine"
+#define NO_REPORTS  "tarn reports by its log and its metrics"
+
+const struct distribution_key distribution_keys[] = {
+    VALUE("version", TEXT, NULL),
+
+    SECTION("log"),
+    VALUE("log.level", TEXT, "log.level"),
+    VALUE("log.formatter", TEXT, "log.format"),
+    SECTION("log.accesslog"),
+    VALUE("log.accesslog.disabled", BOOLEAN, "log.requests"),
+    IGNORED("log.fields", "tarn's lines have their own fields"),
+    IGNORED("log.hooks", "tarn sends no mail"),
+    IGNORED("log.reportcaller", "tarn's lines do not name its functions"),
+    VALUE("loglevel", TEXT, NULL),
+
+    {"storage", DISTRIBUTION_CHOSEN, NULL, NULL},
+    SECTION("storage.filesystem"),
+    VALUE("storage.filesystem.rootdirectory", TEXT, "root"),
+    IGNORED("storage.filesystem.maxthreads", "tarn bounds its own threads"),
+    IGNORED("storage.inmemory", OTHER_STORE),
+    IGNORED("storage.s3", OTHER_STORE),
+    IGNORED("storage.s3aws", OTHER_STORE),
+    IGNORED("storage.azure", OTHER_STORE),
+    IGNORED("storage.gcs", OTHER_STORE),
+    IGNORED("storage.swift", OTHER_STORE),
+    IGNORED("storage.oss", OTHER_STORE),
+    IGNORED("storage.cache", "tarn keeps what it knows of blobs in memory anyway"),
+    IGNORED("storage.delete", "clients cannot delete from a cache; tarn rm does"),
+    IGNORED("storage.redirect", "tarn sends the bytes itself"),
+    IGNORED("storage.maintenance", "there are no uploads to clean up, and a cache is read-only"),
+    IGNORED("storage.tag", "tarn asks the upstream for lists of tags"),
+
+    {"auth", DISTRIBUTION_CHOSEN, NULL, NULL},
+    SECTION("auth.none"),
+    SECTION("auth.htpasswd"),
+    IGNORED("auth.htpasswd.realm", "tarn calls its realm \"tarn\""),
+    VALUE("auth.htpasswd.path", TEXT, "clients.htpasswd"),
+    REFUSED("auth.token", "tarn cannot check these tokens, and without the check everybody could "
+                          "read; use auth.htpasswd"),
+    REFUSED("auth.silly", "it is for tests only, and without it everybody could read; use "
+                          "auth.htpasswd"),
+
+    IGNORED("middleware", "tarn has no modules that could be loaded"),
+    IGNORED("reporting", NO_REPORTS),
+
+    SECTION("http"),
+    VALUE("http.addr", TEXT, "listen"),
+    VALUE("http.net", TEXT, NULL),
+    IGNORED("http.prefix", "tarn serves at the root of its address"),
+    IGNORED("http.host", "tarn's responses hold no URL of its own"),
+    IGNORED("http.secret", "tarn gives clients no state to keep"),
+    IGNORED("http.relativeurls", "all of tarn's links are relative"),
+    VALUE("http.draintimeout", TIME, "grace"),
+    SECTION("http.tls"),
+    VALUE("http.tls.certificate", TEXT, "tls.certificate"),
+    VALUE("http.tls.key", TEXT, "tls.key"),
+    REFUSED("http.tls.clientcas", "tarn cannot ask clients for a certificate, and without that "
+                                  "everybody could read; use auth.htpasswd"),
+    IGNORED("http.tls.clientauth", "it says what clientcas are for"),
+    VALUE("http.tls.minimumtls", TEXT, NULL),
+    IGNORED("http.tls.ciphersuites", "tarn offers OpenSSL's defaults"),
+    SECTION("http.tls.letsencrypt"),
+    REFUSED("http.tls.letsencrypt.cachefile",
+            "tarn fetches no certificates; let another program fetch them, and set "
+            "http.tls.certificate and http.tls.key"),
+    IGNORED("http.tls.letsencrypt.email", "tarn fetches no certificates"),
+    IGNORED("http.tls.letsencrypt.hosts", "tarn fetches no certificates"),
+    IGNORED("http.tls.letsencrypt.directoryurl", "tarn fetches no certificates"),
+    IGNORED("http.headers",
+            "tarn sends its own fields, X-Content-Type-Options: nosniff among them"),
+    IGNORED("http.debug", "/metrics, /livez and /readyz are at http.addr"),
+    IGNORED("http.http2", "tarn speaks HTTP/1.1 to clients"),
+    IGNORED("http.h2c", "tarn speaks HTTP/1.1 to clients"),
+
+    IGNORED("notifications", "tarn sends no events"),
+    IGNORED("redis", "tarn needs none"),
+    IGNORED("health", "tarn checks its disk and its upstreams itself"),
+    IGNORED("catalog", "tarn's catalog comes in pages as the client asks for them"),
+
+    SECTION("proxy"),
+    VALUE("proxy.remoteurl", TEXT, "upstreams[0].url"),
+    VALUE("proxy.username", TEXT, NULL),
+    VALUE("proxy.password", TEXT, NULL),
+    SECTION("proxy.exec"),
+    VALUE("proxy.exec.command", TEXT, "upstreams[0].credentials.helper"),
+    IGNORED("proxy.exec.lifetime", "tarn runs the program again when it needs credentials, at most "
+                                   "every ten seconds"),
+    VALUE("proxy.ttl", TIME, "max_age"),
+    VALUE("proxy.remotenamespace", TEXT, "upstreams[0].prefix"),
+
+    IGNORED("compatibility", ONLY_PUSHED),
+    IGNORED("validation", ONLY_PUSHED),
+    IGNORED("policy", ONLY_PUSHED),
+};
+const size_t distribution_key_count = sizeof distribution_keys / sizeof *distribution_keys;
+_Static_assert(sizeof distribution_keys / sizeof *distribution_keys <= DISTRIBUTION_KEY_LIMIT,
+               "raise DISTRIBUTION_KEY_LIMIT");
+
+size_t distribution_key_find(const char *name) {
+    size_t at = 0;
+    while (at < distribution_key_count && strcmp(distribution_keys[at].name, name) != 0)
+        at++;
+    return at;
+}
