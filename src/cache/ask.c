@@ -54,13 +54,8 @@ struct reference ask_reference(const struct digest *digest) {
 
 /* ---- one small body ---- */
 
-struct collecting {
-    struct cache *cache;
-    struct asking *asking;
-};
-
 static bool collect_head(void *context, const struct upstream_head *head, struct error *error) {
-    struct asking *asking = ((struct collecting *)context)->asking;
+    struct asking *asking = context;
     asking->head = *head;
     if (head->has_length && asking->limit && head->length > asking->limit)
         return error_set(error, ERROR_UNAVAILABLE,
@@ -70,9 +65,8 @@ static bool collect_head(void *context, const struct upstream_head *head, struct
 }
 
 static bool collect_bytes(void *context, const void *bytes, size_t length, struct error *error) {
-    struct collecting *collecting = context;
-    metric_add(collecting->cache->pulled_bytes, (int64_t)length);
-    struct buffer *body = &collecting->asking->body;
+    struct asking *asking = context;
+    struct buffer *body = &asking->body;
     if (buffer_append(body, bytes, length))
         return true;
     if (!body->limit || length <= body->limit - body->length)
@@ -82,10 +76,8 @@ static bool collect_bytes(void *context, const void *bytes, size_t length, struc
 }
 
 /* Asks the location that the request names. */
-static bool ask_once(struct cache *cache, struct upstream *upstream, struct asking *asking,
-                     struct error *error) {
-    struct collecting collecting = {cache, asking};
-    const struct upstream_sink sink = {&collecting, collect_head, collect_bytes};
+static bool ask_once(struct upstream *upstream, struct asking *asking, struct error *error) {
+    const struct upstream_sink sink = {asking, collect_head, collect_bytes};
     buffer_clear(&asking->body);
     asking->body.limit = asking->limit;
     return upstream_perform(upstream, &asking->request, &sink, error) &&
@@ -131,22 +123,21 @@ static bool ask_first_byte(struct upstream *upstream, struct asking *asking, str
     return false;
 }
 
-static bool ask_by_get(struct cache *cache, struct upstream *upstream, struct asking *asking,
-                       struct error *error) {
+static bool ask_by_get(struct upstream *upstream, struct asking *asking, struct error *error) {
     asking->by_get = true;
     if (asking->request.what == UPSTREAM_BLOB)
         return ask_first_byte(upstream, asking, error);
     asking->request.head_only = false;
-    bool ok = ask_once(cache, upstream, asking, error);
+    bool ok = ask_once(upstream, asking, error);
     asking->request.head_only = true;
     return ok;
 }
 
 /* Whether a GET is to be asked after the HEAD. False: *ok says how it ended. */
-static bool needs_get(struct cache *cache, struct upstream *upstream, struct asking *asking,
-                      bool *ok, struct error *error) {
+static bool needs_get(struct upstream *upstream, struct asking *asking, bool *ok,
+                      struct error *error) {
     const struct upstream_request *request = &asking->request;
-    *ok = ask_once(cache, upstream, asking, error);
+    *ok = ask_once(upstream, asking, error);
     if (*ok) {
         upstream_note_head(upstream, request, NULL);
         return asking->says_enough && !asking->says_enough(&asking->head);
@@ -164,31 +155,29 @@ static bool proves_refusal(const struct asking *asking, const struct error *refu
                            : refusal->status == 405 || refusal->status == 501);
 }
 
-static bool ask_head(struct cache *cache, struct upstream *upstream, struct asking *asking,
-                     struct error *error) {
+static bool ask_head(struct upstream *upstream, struct asking *asking, struct error *error) {
     const struct upstream_request *request = &asking->request;
     struct error refusal = {0};
     bool ok;
     asking->by_get = false;
     asking->refused = asking->needs_no_length;
     if (!upstream_refuses_head(upstream, request)) {
-        if (!needs_get(cache, upstream, asking, &ok, error))
+        if (!needs_get(upstream, asking, &ok, error))
             return ok;
         if (!ok)
             refusal = *error;
     }
     asking->head = (struct upstream_head){0};
-    if (!asking->refused && !ask_by_get(cache, upstream, asking, error))
+    if (!asking->refused && !ask_by_get(upstream, asking, error))
         return false;
     if (proves_refusal(asking, &refusal))
         upstream_note_head(upstream, request, &refusal);
     return true;
 }
 
-static bool ask_location(struct cache *cache, struct upstream *upstream, struct asking *asking,
-                         struct error *error) {
-    return asking->request.head_only ? ask_head(cache, upstream, asking, error)
-                                     : ask_once(cache, upstream, asking, error);
+static bool ask_location(struct upstream *upstream, struct asking *asking, struct error *error) {
+    return asking->request.head_only ? ask_head(upstream, asking, error)
+                                     : ask_once(upstream, asking, error);
 }
 
 /* Whether another location may have what this one did not give. Only the first location can know
@@ -214,7 +203,7 @@ bool ask_get(struct cache *cache, const struct repository *repository, struct as
     for (;;) {
         if (patience) /* a silent location must leave time for the next one */
             request->deadline_ms = began + patience * (request->location + 1) / places;
-        if (ask_location(cache, upstream, asking, error))
+        if (ask_location(upstream, asking, error))
             return true;
         if (first.kind == ERROR_NONE)
             first = *error;

@@ -45,8 +45,6 @@ struct cache *cache_new(const struct cache_settings *settings, struct upkeep *up
     cache->negative_ttl_ms = settings->negative_ttl_ms;
     cache->stale_after_ms = settings->stale_after_ms;
     cache->waiting_per_upstream = settings->waiting_per_upstream;
-    cache->pulled_bytes = metric_get(METRIC_COUNTER, "registry_proxy_pulled_bytes_total",
-                                     "Bytes pulled from upstreams.", "type=\"manifest\"");
     cache->refused = metric_get(METRIC_COUNTER, METRIC_REFUSED, METRIC_REFUSED_HELP,
                                 "reason=\"upstream_waiting\"");
     cache->uses_round = 1; /* a new document's round is 0: its use is not noted */

@@ -86,6 +86,7 @@ enum cache_outcome {
     CACHE_REVALIDATED, /* held; upstream confirmed it */
     CACHE_STALE        /* held and past its time; upstream failed or is silent */
 };
+enum { CACHE_OUTCOMES = CACHE_STALE + 1 };
 
 /* ---- documents ---- */
 

@@ -21,8 +21,7 @@ struct cache {
     int64_t negative_ttl_ms, stale_after_ms;
     const struct pot *workers; /* NULL: none */
     unsigned waiting_per_upstream;
-    atomic_uint waiting; /* requests that wait for any upstream */
-    struct metric *pulled_bytes;
+    atomic_uint waiting;    /* requests that wait for any upstream */
     struct metric *refused; /* requests, because too many wait for their upstream */
 
     struct siphash_key slots_secret; /* keys the hashes of `slots` */

@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 #include "admin/service.h"
+#include "auth/google/google.h"
 #include "base/clock.h"
 #include "base/lock.h"
 #include "base/log.h"
@@ -142,6 +143,7 @@ static bool open_store(struct serving *serving, struct error *error) {
 
 static bool open_upstreams(struct serving *serving, struct error *error) {
     const struct config *config = serving->config;
+    google_declare_metrics();
     serving->upstreams =
         upstreams_new(serving->client, config->upstreams, config->upstream_count, error);
     return serving->upstreams != NULL;

@@ -1,33 +1,19 @@
 /* Counts the requests, and writes their lines of the access log. */
 #include <stdio.h>
-#include "base/clock.h"
 #include "base/log.h"
 #include "registry/call.h"
 
 /* The most bytes of a method and of a path in the log. */
 enum { METHOD_MOST = 15, PATH_MOST = 255 };
 
-void access_prepare(struct registry *registry) {
-    static const char *const labels[PROXIED_TYPES] = {"type=\"manifest\"", "type=\"blob\""};
-    for (int type = 0; type < PROXIED_TYPES; type++) {
-        registry->proxied[type].requests =
-            metric_get(METRIC_COUNTER, "registry_proxy_requests_total",
-                       "Requests for manifests and blobs.", labels[type]);
-        registry->proxied[type].hits =
-            metric_get(METRIC_COUNTER, "registry_proxy_hits_total",
-                       "Requests answered from the cache.", labels[type]);
-        registry->proxied[type].misses = metric_get(METRIC_COUNTER, "registry_proxy_misses_total",
-                                                    "Requests that needed upstream.", labels[type]);
-        registry->proxied[type].pushed =
-            metric_get(METRIC_COUNTER, "registry_proxy_pushed_bytes_total",
-                       "Bytes sent to clients.", labels[type]);
-    }
-}
+/* How many counters of outcomes an upstream has; behind them are those of bytes. */
+enum { OUTCOME_COUNTERS = PROXIED_TYPES * CACHE_OUTCOMES };
+_Static_assert(OUTCOME_COUNTERS + PROXIED_TYPES == UPSTREAM_COUNTERS, "each has a place");
 
-static const char *outcome_name(const struct call *call) {
-    if (!call->has_outcome)
-        return "none";
-    switch (call->outcome) {
+static const char *const type_names[PROXIED_TYPES] = {"manifest", "blob"};
+
+static const char *outcome_name(enum cache_outcome outcome) {
+    switch (outcome) {
     case CACHE_HIT:
         return "hit";
     case CACHE_MISS:
@@ -39,7 +25,12 @@ static const char *outcome_name(const struct call *call) {
     case CACHE_STALE:
         return "stale";
     }
-    return "none";
+    return "miss";
+}
+
+/* A request that failed before its outcome was known is a miss. */
+static enum cache_outcome outcome_of(const struct call *call) {
+    return call->has_outcome ? call->outcome : CACHE_MISS;
 }
 
 /* ---- counting ---- */
@@ -79,6 +70,9 @@ static _Atomic(struct metric *) *place_of_response(const struct call *call, int 
     return NULL;
 }
 
+static const char responses_name[] = "registry_http_requests_total";
+static const char responses_help[] = "Requests answered.";
+
 static void count_response(const struct call *call) {
     static const char *const methods[COUNTED_METHODS] = {"get", "head", "other"};
     int status = http_exchange_status(call->exchange);
@@ -89,40 +83,131 @@ static void count_response(const struct call *call) {
         snprintf(labels, sizeof labels, "handler=\"%s\",method=\"%s\",code=\"%d\"",
                  route_name(call->route.kind), methods[counted_method(call->request->method)],
                  status);
-        counter = make_counter(place, "registry_http_requests_total", "Requests answered.", labels);
+        counter = make_counter(place, responses_name, responses_help, labels);
     }
     metric_add(counter, 1);
 }
 
-/* Counts by upstream, which keeps the places. The hosts of a pattern are counted together. */
-static void count_outcome(const struct call *call, enum proxied type) {
-    _Static_assert(PROXIED_TYPES * (CACHE_STALE + 1) == UPSTREAM_COUNTERS, "each has a place");
-    _Atomic(struct metric *) *place = &upstream_counters(
-        call->repository.upstream)[call->outcome * PROXIED_TYPES + (unsigned)type];
+/* The counter of an upstream, which keeps the places. The hosts of a pattern are counted together.
+ */
+static struct metric *upstream_counter(struct upstream *upstream, enum proxied type,
+                                       enum cache_outcome outcome) {
+    _Atomic(struct metric *) *place =
+        &upstream_counters(upstream)[(unsigned)outcome * PROXIED_TYPES + (unsigned)type];
     struct metric *counter = counter_at(place);
-    if (!counter) {
-        char labels[HOST_LIMIT + 80];
-        snprintf(labels, sizeof labels, "upstream=\"%s\",type=\"%s\",outcome=\"%s\"",
-                 upstream_name(call->repository.upstream), route_name(call->route.kind),
-                 outcome_name(call));
-        counter = make_counter(place, "tarn_requests_total",
-                               "Requests for manifests and blobs by upstream and outcome.", labels);
-    }
-    metric_add(counter, 1);
+    if (counter)
+        return counter;
+    char labels[HOST_LIMIT + 80];
+    snprintf(labels, sizeof labels, "upstream=\"%s\",type=\"%s\",outcome=\"%s\"",
+             upstream_name(upstream), type_names[type], outcome_name(outcome));
+    return make_counter(place, "tarn_requests_total",
+                        "Requests for manifests and blobs by upstream and outcome.", labels);
+}
+
+static struct metric *pushed_counter(struct upstream *upstream, enum proxied type) {
+    _Atomic(struct metric *) *place =
+        &upstream_counters(upstream)[OUTCOME_COUNTERS + (unsigned)type];
+    struct metric *counter = counter_at(place);
+    if (counter)
+        return counter;
+    char labels[HOST_LIMIT + 80];
+    snprintf(labels, sizeof labels, "upstream=\"%s\",type=\"%s\"", upstream_name(upstream),
+             type_names[type]);
+    return make_counter(place, "tarn_pushed_bytes_total",
+                        "Bytes of manifests and blobs sent to clients.", labels);
+}
+
+static bool is_success(int status) {
+    return status == 200 || status == 206 || status == 304;
+}
+
+/* Counts a request for a manifest or a blob. */
+static void count_proxied(const struct call *call, enum proxied type) {
+    const struct registry *registry = call->registry;
+    const enum cache_outcome outcome = outcome_of(call);
+    bool is_miss = outcome == CACHE_MISS || outcome == CACHE_JOINED;
+    metric_add(registry->proxied[type].requests, 1);
+    metric_add(is_miss ? registry->proxied[type].misses : registry->proxied[type].hits, 1);
+    metric_add(upstream_counter(call->repository.upstream, type, outcome), 1);
+    if (!is_success(http_exchange_status(call->exchange)))
+        return;
+    int64_t sent = (int64_t)http_exchange_sent(call->exchange);
+    metric_add(registry->proxied[type].pushed, sent);
+    metric_add(pushed_counter(call->repository.upstream, type), sent);
+    int64_t first_byte_us = call->first_byte_us ? call->first_byte_us : call->ended_us;
+    metric_observe(registry->first_byte[type][outcome], first_byte_us - call->began_us);
 }
 
 void access_count(const struct call *call) {
     count_response(call);
-    if (call->route.kind != ROUTE_MANIFEST && call->route.kind != ROUTE_BLOB)
+    if (!call->asks_cache)
         return;
-    enum proxied type = call->route.kind == ROUTE_BLOB ? PROXIED_BLOB : PROXIED_MANIFEST;
-    metric_add(call->registry->proxied[type].requests, 1);
-    metric_add(call->registry->proxied[type].pushed, (int64_t)http_exchange_sent(call->exchange));
-    if (!call->has_outcome)
-        return;
-    bool miss = call->outcome == CACHE_MISS || call->outcome == CACHE_JOINED;
-    metric_add(miss ? call->registry->proxied[type].misses : call->registry->proxied[type].hits, 1);
-    count_outcome(call, type);
+    struct metric *seconds = call->registry->seconds[call->route.kind];
+    if (seconds)
+        metric_observe(seconds, call->ended_us - call->began_us);
+    if (call->route.kind == ROUTE_MANIFEST)
+        count_proxied(call, PROXIED_MANIFEST);
+    else if (call->route.kind == ROUTE_BLOB)
+        count_proxied(call, PROXIED_BLOB);
+}
+
+/* ---- the start ---- */
+
+static void prepare_type(struct registry *registry, enum proxied type) {
+    char labels[80];
+    snprintf(labels, sizeof labels, "type=\"%s\"", type_names[type]);
+    registry->proxied[type].requests = metric_get(
+        METRIC_COUNTER, "registry_proxy_requests_total",
+        "Requests for manifests and blobs for which the cache was asked: hits and misses.", labels);
+    registry->proxied[type].hits = metric_get(METRIC_COUNTER, "registry_proxy_hits_total",
+                                              "Requests answered from the cache.", labels);
+    registry->proxied[type].misses = metric_get(METRIC_COUNTER, "registry_proxy_misses_total",
+                                                "Requests that needed upstream.", labels);
+    registry->proxied[type].pulled = metric_get(METRIC_COUNTER, "registry_proxy_pulled_bytes_total",
+                                                "Bytes pulled from upstreams.", labels);
+    registry->proxied[type].pushed = metric_get(METRIC_COUNTER, "registry_proxy_pushed_bytes_total",
+                                                "Bytes sent to clients.", labels);
+    for (int outcome = 0; outcome < CACHE_OUTCOMES; outcome++) {
+        snprintf(labels, sizeof labels, "type=\"%s\",cache=\"%s\"", type_names[type],
+                 outcome_name((enum cache_outcome)outcome));
+        registry->first_byte[type][outcome] =
+            metric_get(METRIC_HISTOGRAM, "tarn_first_byte_seconds",
+                       "Time from a request to the first byte of its content.", labels);
+    }
+}
+
+static void prepare_seconds(struct registry *registry) {
+    static const enum route_kind kinds[] = {ROUTE_MANIFEST, ROUTE_BLOB, ROUTE_TAGS,
+                                            ROUTE_REFERRERS};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        char labels[80];
+        snprintf(labels, sizeof labels, "type=\"%s\"", route_name(kinds[i]));
+        registry->seconds[kinds[i]] =
+            metric_get(METRIC_HISTOGRAM, "tarn_request_seconds",
+                       "Time from a request to the last byte of its response.", labels);
+    }
+}
+
+/* Makes the counters of each upstream, so that the first event is an increase. */
+static void prepare_upstream(struct upstream *upstream, enum proxied type) {
+    for (int outcome = 0; outcome < CACHE_OUTCOMES; outcome++)
+        upstream_counter(upstream, type, (enum cache_outcome)outcome);
+    pushed_counter(upstream, type);
+}
+
+void access_prepare(struct registry *registry) {
+    for (int type = 0; type < PROXIED_TYPES; type++) {
+        prepare_type(registry, (enum proxied)type);
+        struct upstream *upstream = NULL;
+        while (registry->settings.upstreams &&
+               (upstream = upstreams_next(registry->settings.upstreams, upstream)))
+            prepare_upstream(upstream, (enum proxied)type);
+    }
+    prepare_seconds(registry);
+    metric_declare(METRIC_COUNTER, responses_name, responses_help);
+    /* Nobody counts them while clients need no login. */
+    metric_declare(METRIC_COUNTER, "tarn_failed_logins_total",
+                   "Logins with a wrong password or an unknown user.");
 }
 
 /* ---- the access log ---- */
@@ -163,9 +248,9 @@ void access_log(const struct call *call) {
     }
     fields[used++] = LOG_NUMBER("status", http_exchange_status(call->exchange));
     fields[used++] = LOG_NUMBER("bytes", http_exchange_sent(call->exchange));
-    fields[used++] = LOG_NUMBER("seconds", (double)(clock_us() - call->began_us) / 1e6);
-    if (call->has_outcome)
-        fields[used++] = LOG_STRING("cache", outcome_name(call));
+    fields[used++] = LOG_NUMBER("seconds", (double)(call->ended_us - call->began_us) / 1e6);
+    if (call->asks_cache || call->has_outcome)
+        fields[used++] = LOG_STRING("cache", outcome_name(outcome_of(call)));
     if (call->error[0])
         fields[used++] = LOG_STRING("error", call->error);
     log_event(level, route_name(call->route.kind), fields, used);

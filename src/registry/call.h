@@ -21,9 +21,11 @@ struct registry {
     /* Counters of responses, each made when it is first needed; see access.c. */
     _Atomic(struct metric *) answered[ROUTE_KINDS][COUNTED_METHODS][COUNTED_STATUSES];
     struct {
-        struct metric *requests, *hits, *misses, *pushed;
-    } proxied[PROXIED_TYPES]; /* the CNCF registry's names */
-    char page_policy[320];    /* Content-Security-Policy of the page */
+        struct metric *requests, *hits, *misses, *pulled, *pushed;
+    } proxied[PROXIED_TYPES];            /* the CNCF registry's names */
+    struct metric *seconds[ROUTE_KINDS]; /* histograms of whole requests; NULL: not measured */
+    struct metric *first_byte[PROXIED_TYPES][CACHE_OUTCOMES]; /* histograms */
+    char page_policy[320]; /* Content-Security-Policy of the page */
 };
 
 struct call {
@@ -34,11 +36,12 @@ struct call {
     struct route route;
     char ns[HOST_LIMIT + 1];      /* the ns parameter, "" when there is none */
     struct repository repository; /* its upstream is NULL before call_name_upstream() */
+    bool asks_cache;              /* nothing refused the request before the cache was asked */
     bool has_outcome;
     enum cache_outcome outcome;
     char reference[DIGEST_STRING_SIZE]; /* tag or digest, for the log */
     char error[160]; /* the beginning of an error response's message, for the log */
-    int64_t began_us;
+    int64_t began_us, first_byte_us, ended_us; /* clock_us(); 0: not yet */
     bool is_handed_on; /* a copy of the call goes on, and call_end() is for that copy */
 };
 

@@ -1,4 +1,4 @@
-/* The page at /, the list of flights, and the metrics. */
+/* The page at / and the list of flights. */
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/base64.h"
@@ -7,34 +7,6 @@
 #include "registry/call.h"
 
 enum { FLIGHTS_SHOWN = 200 };
-
-void call_handle_metrics(struct call *call) {
-    cleanup_buffer struct buffer body = {0};
-    struct registry *registry = call->registry;
-    cache_update_metrics(registry->settings.cache);
-    metric_set(metric_get(METRIC_GAUGE, "tarn_flights", "Blobs being fetched from upstreams.", ""),
-               (int64_t)cache_flights(registry->settings.cache, NULL, 0));
-    metric_set(metric_get(METRIC_GAUGE, "tarn_build_info", "Always 1; the label tells the version.",
-                          "version=\"" TARN_VERSION "\""),
-               1);
-    if (registry->server) {
-        struct http_server_figures figures = http_server_figures(registry->server);
-        metric_set(metric_get(METRIC_GAUGE, "tarn_client_connections",
-                              "Open connections of clients, idle ones included.", ""),
-                   figures.connections);
-        metric_set(metric_get(METRIC_GAUGE, "tarn_responses_waiting",
-                              "Responses that wait, without a worker, until their client takes "
-                              "more.",
-                              ""),
-                   figures.unsent);
-        metric_set(metric_get(METRIC_GAUGE, "tarn_workers_busy",
-                              "Worker threads that carry a request.", ""),
-                   figures.workers_busy);
-    }
-    metric_write(&body);
-    http_respond(call->exchange, 200, "text/plain; version=0.0.4; charset=utf-8", body.bytes,
-                 body.length);
-}
 
 void call_handle_flights(struct call *call) {
     cleanup_free struct flight_figures *flights = calloc(FLIGHTS_SHOWN, sizeof *flights);

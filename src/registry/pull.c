@@ -261,6 +261,7 @@ static void send_blob(struct call *call, struct cache_blob *blob, uint64_t first
     download->last = blob->size_known ? first + length : UINT64_MAX;
     *blob = (struct cache_blob){.fd = -1};
     call->is_handed_on = true;
+    download->call.first_byte_us = clock_us(); /* its bytes are here */
     send_on(download, call->exchange);
 }
 

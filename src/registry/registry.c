@@ -145,6 +145,7 @@ static bool is_writing(const struct call *call) {
 static bool answer_named(struct call *call) {
     if (!call_name_upstream(call))
         return true;
+    call->asks_cache = true;
     switch (call->route.kind) {
     case ROUTE_MANIFEST:
         return call_handle_manifest(call);
@@ -177,6 +178,7 @@ static bool dispatch(struct call *call) {
 }
 
 void call_end(struct call *call) {
+    call->ended_us = clock_us();
     access_count(call);
     access_log(call);
 }

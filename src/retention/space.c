@@ -56,6 +56,9 @@ void space_init(struct space *space, struct store *store, uint64_t max_size, uin
     space->limit = metric_get(METRIC_GAUGE, "tarn_store_limit_bytes",
                               "Bytes that the cache stays under; 0: no limit.", "");
     metric_set(space->limit, (int64_t)max_size);
+    space->oldest =
+        metric_get(METRIC_GAUGE, "tarn_store_oldest_blob_seconds",
+                   "Time since the last use of the blob that would be evicted next.", "");
 }
 
 void space_finish(struct space *space) {
@@ -74,6 +77,8 @@ void space_update_metrics(struct space *space) {
     metric_set(space->bad_bytes, (int64_t)usage.bad_bytes);
     metric_set(space->blobs, (int64_t)usage.blobs);
     metric_set(space->pinned, (int64_t)usage.pinned_bytes);
+    const int64_t unused_s = clock_wall_s() - usage.oldest_used_s;
+    metric_set(space->oldest, usage.oldest_used_s && unused_s > 0 ? unused_s : 0);
 }
 
 /* ---- making space ---- */

@@ -55,7 +55,7 @@ struct space {
     _Atomic int64_t unreadable_until_ms; /* until then no new bytes are trusted to the disk */
 
     struct metric *evicted_blobs, *evicted_bytes, *degraded, *unkept[UNKEPT_REASONS];
-    struct metric *bytes, *blobs, *limit, *pinned;
+    struct metric *bytes, *blobs, *limit, *pinned, *oldest;
     struct metric *record_bytes, *records, *partial_bytes, *bad_bytes;
 
     atomic_bool sweep_wanted;         /* see space_take_sweep() */

@@ -324,12 +324,19 @@ static void describe(const struct index_entry *entry, struct store_blob *out) {
         memcpy(out->digest.bytes + NARROW, entry->wide, NARROW);
 }
 
-bool index_hold_oldest(struct index *index, int64_t before_s, struct index_hold *hold,
-                       struct store_blob *out) {
-    lock_acquire(&index->entries_lock);
+/* The blob to evict next; INDEX_NONE: there is none. */
+static uint32_t find_oldest(const struct index *index) REQUIRES(index->entries_lock);
+static uint32_t find_oldest(const struct index *index) {
     uint32_t slot = index->oldest;
     while (slot != INDEX_NONE && at(index, slot)->is_mark)
         slot = at(index, slot)->newer;
+    return slot;
+}
+
+bool index_hold_oldest(struct index *index, int64_t before_s, struct index_hold *hold,
+                       struct store_blob *out) {
+    lock_acquire(&index->entries_lock);
+    uint32_t slot = find_oldest(index);
     bool found = slot != INDEX_NONE && at(index, slot)->last_used_s < before_s;
     if (found) {
         describe(at(index, slot), out);
@@ -510,6 +517,8 @@ void index_usage(struct index *index, struct store_usage *out) {
     out->disk_bytes = index->disk_bytes;
     out->pinned_disk_bytes = index->pinned_disk_bytes;
     out->reserved_bytes = index->reserved_bytes;
+    uint32_t oldest = find_oldest(index);
+    out->oldest_used_s = oldest == INDEX_NONE ? 0 : at(index, oldest)->last_used_s;
     lock_release(&index->entries_lock);
 }
 

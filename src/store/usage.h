@@ -24,7 +24,8 @@ bool store_scan(struct store *store, const struct cancel *cancel, struct error *
 struct store_usage {
     uint64_t bytes, blobs; /* of all complete blobs known */
     uint64_t pinned_bytes;
-    uint64_t unit;                          /* bytes that the file system allocates at a time */
+    int64_t oldest_used_s; /* last use of the blob that would be evicted next; 0: there is none */
+    uint64_t unit;         /* bytes that the file system allocates at a time */
     uint64_t disk_bytes, pinned_disk_bytes; /* of the blobs, in whole units */
     uint64_t record_bytes, records;         /* on disk: tags, links and all directories; how many */
     uint64_t bad_bytes;                     /* on disk: blobs in quarantine */

@@ -30,24 +30,11 @@ static struct location *location_of(const struct attempt *attempt) {
 
 /* ---- the response as it comes ---- */
 
-static void set_gauge(const struct attempt *attempt, const char *name, const char *help,
-                      const char *field) {
-    int64_t value = upstream_response_ratelimit(field);
-    if (value >= 0)
-        metric_set(metric_get(METRIC_GAUGE, name, help, attempt->upstream->label), value);
-}
-
 static void count_response(struct attempt *attempt) {
-    char labels[sizeof attempt->upstream->label + 16];
-    snprintf(labels, sizeof labels, "%s,code=\"%d\"", attempt->upstream->label,
-             attempt->response.http.status);
-    metric_add(metric_get(METRIC_COUNTER, "tarn_upstream_requests_total",
-                          "Responses of upstream, redirects and challenges included.", labels),
-               1);
-    set_gauge(attempt, "tarn_upstream_ratelimit_limit", "Pulls that upstream allows in its window.",
-              attempt->response.ratelimit_limit);
-    set_gauge(attempt, "tarn_upstream_ratelimit_remaining", "Pulls that upstream still allows.",
-              attempt->response.ratelimit_remaining);
+    struct counts *counts = &attempt->upstream->counts;
+    counts_response(counts, attempt->response.http.status, clock_us() - attempt->asked_us);
+    counts_rate_limit(counts, upstream_response_ratelimit(attempt->response.ratelimit_limit),
+                      upstream_response_ratelimit(attempt->response.ratelimit_remaining));
 }
 
 static bool give_head(struct attempt *attempt, const struct upstream_head *head,
@@ -95,7 +82,7 @@ static enum client_verdict on_head(void *context, const struct client_response *
 static bool on_bytes(void *context, const void *bytes, size_t length, struct error *error) {
     struct attempt *attempt = context;
     const struct upstream_sink *sink = attempt->sink;
-    metric_add(attempt->upstream->bytes, (int64_t)length);
+    counts_body(&attempt->upstream->counts, attempt->request->what, length);
     if (attempt->has_expected && length > attempt->expected - attempt->delivered)
         return error_set(error, ERROR_UNAVAILABLE, "a body longer than the %llu bytes announced",
                          (unsigned long long)attempt->expected);
@@ -146,8 +133,11 @@ static bool run_transfer(struct attempt *attempt, const struct client_request *r
     attempt->url = request->url;
     if (attempt->url == attempt->registry_url && attempt->contact == CONTACT_NONE)
         attempt->contact = CONTACT_ASKED;
+    attempt->asked_us = clock_us();
     bool ok = transfer_run(attempt->lane, request, &sink, response, error);
-    metric_add(attempt->upstream->bytes, (int64_t)response->body.length);
+    metric_add(attempt->upstream->counts.bytes, (int64_t)response->body.length);
+    if (response->status == 0)
+        counts_response(&attempt->upstream->counts, 0, 0);
     return ok;
 }
 

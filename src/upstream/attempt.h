@@ -28,6 +28,7 @@ struct attempt {
 
     /* Of the transfer under way. */
     const char *url;
+    int64_t asked_us; /* clock_us() at its start */
     struct upstream_response response;
     uint64_t delivered; /* bytes that went to the sink */
     bool has_expected;

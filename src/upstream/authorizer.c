@@ -83,7 +83,7 @@ bool authorizer_get_elsewhere(struct authorizer *authorizer, const char *url,
     struct location *from = &authorizer->location;
     struct location there = {.client = from->client,
                              .settings = from->settings,
-                             .token_requests = from->token_requests,
+                             .counts = from->counts,
                              .pauses = from->pauses,
                              .led_from = from};
     *out = (struct authorization){.scheme = CHALLENGE_BEARER, .anonymous = true};

@@ -16,6 +16,7 @@
 #include "upstream/pauses.h"
 #include "upstream/upstream.h"
 
+struct counts;
 struct health;
 
 struct location {
@@ -30,7 +31,7 @@ struct location {
     char service[ORIGIN_HOST_SIZE];           /* of a token, where the challenge names none */
     struct credential_source *credentials;    /* borrowed; NULL: anonymous */
     const struct upstream_settings *settings; /* the upstream's */
-    struct metric *token_requests;
+    struct counts *counts;                    /* the upstream's, borrowed */
     const struct location *led_from; /* borrowed; not NULL: a redirect of that location led to this
                                       * one, which nobody configured and which has no credentials */
 
@@ -48,7 +49,7 @@ struct location {
 /* `location` is zeroed before, but for client, settings, health and configured, which the caller
  * sets. What follows /v2/ in the URL is a prefix of repositories; `prefix` (NULL: none) is another
  * form of it. Afterwards the caller may change credential_host and service, and set credentials and
- * token_requests. location_finish() is owed either way. */
+ * counts. location_finish() is owed either way. */
 bool location_init(struct location *location, const char *url, const char *prefix,
                    struct error *error);
 void location_finish(struct location *location);

@@ -52,7 +52,7 @@ static bool add_location(struct peer *peer, const char *url, bool configured, st
     location->settings = &upstream->settings;
     location->health = &upstream->health;
     location->configured = configured;
-    location->token_requests = upstream->token_requests;
+    location->counts = &upstream->counts;
     const char *prefix = peer->locations_count == 0 ? upstream->settings.prefix : NULL;
     if (!location_init(location, url, prefix, error)) {
         location_finish(location);

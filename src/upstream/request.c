@@ -104,7 +104,7 @@ static bool run_attempts(struct attempt *attempt, struct error *error) {
     for (unsigned attempts = 1; !run_attempt(attempt, error); attempts++) {
         if (!may_try_again(attempt, attempts, error))
             return false;
-        metric_add(attempt->upstream->retries, 1);
+        metric_add(attempt->upstream->counts.retries, 1);
     }
     return true;
 }
@@ -165,22 +165,13 @@ static void name_request(const struct attempt *attempt, struct error *error) {
     error_wrap(error, "upstream %s", attempt->peer->host);
 }
 
-static void count_error(const struct attempt *attempt, const struct error *error) {
-    char labels[sizeof attempt->upstream->label + 32];
-    snprintf(labels, sizeof labels, "%s,kind=\"%s\"", attempt->upstream->label,
-             error_kind_name(error->kind));
-    metric_add(metric_get(METRIC_COUNTER, "tarn_upstream_errors_total",
-                          "Requests to upstream that failed in the end.", labels),
-               1);
-}
-
 static bool run_and_report(struct attempt *attempt, struct error *error) {
     bool ok = run(attempt, error);
     if (ok) {
         error_clear(error); /* an earlier attempt's, or of a refusal that was overcome */
     } else {
         if (!attempt->sink_failed)
-            count_error(attempt, error);
+            counts_failure(&attempt->upstream->counts, error->kind);
         name_request(attempt, error);
     }
     return ok;

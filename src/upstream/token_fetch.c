@@ -9,6 +9,7 @@
 #include "base/metric.h"
 #include "base/secret.h"
 #include "client/request.h"
+#include "upstream/counts.h"
 #include "upstream/credential.h"
 #include "upstream/realm.h"
 #include "upstream/response.h"
@@ -197,10 +198,14 @@ static bool ask_once(const struct realm_question *question, const struct credent
         .total_timeout_ms = left_ms < RESPONSE_TIMEOUT_MS ? left_ms : RESPONSE_TIMEOUT_MS,
         .addresses = &question->addresses,
     };
-    metric_add(question->location->token_requests, 1);
-    return credential->kind == CREDENTIAL_IDENTITY_TOKEN
-               ? ask_with_post(question, request, credential, response, error)
-               : ask_with_get(question, request, credential, response, error);
+    struct counts *counts = question->location->counts;
+    metric_add(counts->token_requests, 1);
+    bool ok = credential->kind == CREDENTIAL_IDENTITY_TOKEN
+                  ? ask_with_post(question, request, credential, response, error)
+                  : ask_with_get(question, request, credential, response, error);
+    if (!ok || response->status != 200)
+        metric_add(counts->token_errors, 1);
+    return ok;
 }
 
 /* What a pause of the token service is for. */
@@ -249,6 +254,7 @@ static bool take_token(const struct realm_question *question,
         return error_wrap(error, "token from %.*s", (int)strcspn(realm, "?#"), realm);
     pauses_end(question->location->pauses, name_of(question->wish, name));
     out->expires_ms = usable_until(asked_ms, life_s, credential);
+    counts_token(question->location->counts, out->expires_ms);
     out->anonymous = credential->kind == CREDENTIAL_ANONYMOUS;
     memcpy(out->from, credential->from, sizeof out->from);
     return true;

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <uthash.h>
 #include "base/metric.h"
+#include "upstream/counts.h"
 #include "upstream/health.h"
 #include "upstream/peer.h"
 #include "upstream/upstream.h"
@@ -19,8 +20,7 @@ struct upstream {
     unsigned locations_count;     /* of each peer */
     struct peer *own;             /* the host's; NULL: it is a pattern */
     struct peer *peers;           /* the pattern's, by host; guarded by the lock of peers_of_all */
-    char label[HOST_LIMIT + 17];  /* upstream="NAME" */
-    struct metric *bytes, *retries, *token_requests;
+    struct counts counts;
     _Atomic(struct metric *) counters[UPSTREAM_COUNTERS]; /* upstream_counters() */
     struct health health;
     struct upstream_held held;  /* upstream_held() */

@@ -45,14 +45,8 @@ static void free_all(struct upstream *upstream) {
 }
 
 static void make_metrics(struct upstream *upstream) {
-    snprintf(upstream->label, sizeof upstream->label, "upstream=\"%s\"", upstream->name);
-    upstream->bytes = metric_get(METRIC_COUNTER, "tarn_upstream_bytes_total",
-                                 "Bytes of bodies received from upstream.", upstream->label);
-    upstream->retries = metric_get(METRIC_COUNTER, "tarn_upstream_retries_total",
-                                   "Requests to upstream that were tried again.", upstream->label);
-    upstream->token_requests = metric_get(METRIC_COUNTER, "tarn_token_requests_total",
-                                          "Requests to token services.", upstream->label);
-    health_name(&upstream->health, upstream->name, upstream->label);
+    counts_init(&upstream->counts, upstream->name);
+    health_name(&upstream->health, upstream->name, upstream->counts.label);
 }
 
 /* ---- names ---- */

@@ -100,7 +100,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     struct error error = {0};
     lock_init(&cache.slots_lock);
     MUST(named_init(&cache.named));
-    cache.pulled_bytes = metric_get(METRIC_COUNTER, "fuzz_pulled_bytes", "", "");
     struct question question = {.cache = &cache, .key = "key"};
     question.repository.upstream = &upstream;
     MUST(repository_name_parse(text_of("fuzz.test"), text_of("app"), &question.repository.name));

@@ -86,6 +86,9 @@ struct google_question {
 bool google_token_fetch(const struct google_question *question, struct google_token *out,
                         struct error *error);
 
+/* Names the metrics of tokens before there are any. */
+void google_declare_metrics(void);
+
 /* ---- hosts ---- */
 
 /* A host of Google's registries: gcr.io, *.gcr.io, LOCATION-docker.pkg.dev,

@@ -53,11 +53,24 @@ struct google {
 
 /* ---- asking ---- */
 
-static void count(bool ok) {
-    metric_add(metric_get(METRIC_COUNTER, "tarn_google_token_requests_total",
-                          "Access tokens asked for, by outcome.",
-                          ok ? "outcome=\"ok\"" : "outcome=\"error\""),
+static const char requests_name[] = "tarn_google_token_requests_total";
+static const char requests_help[] = "Access tokens asked for, by outcome.";
+static const char expiry_name[] = "tarn_google_token_expiry_timestamp_seconds";
+static const char expiry_help[] = "When the newest access token ends, in Unix time.";
+
+void google_declare_metrics(void) {
+    metric_declare(METRIC_COUNTER, requests_name, requests_help);
+    metric_declare(METRIC_GAUGE, expiry_name, expiry_help);
+}
+
+/* `token`: NULL, or what was fetched, which may be nothing. */
+static void count(const struct google_token *token) {
+    metric_add(metric_get(METRIC_COUNTER, requests_name, requests_help,
+                          token ? "outcome=\"ok\"" : "outcome=\"error\""),
                1);
+    if (token && token->secret)
+        metric_set(metric_get(METRIC_GAUGE, expiry_name, expiry_help, ""),
+                   clock_wall_s() + (token->expires_ms - clock_ms()) / 1000);
 }
 
 /* Whether a token came from a metadata server that nobody named. */
@@ -78,7 +91,7 @@ static void ask(struct google *google, bool background) REQUIRES(google->token_l
             error_set(&failure, ERROR_UNAVAILABLE,
                       "google credentials: the metadata server gave a token before, and gives none "
                       "now");
-    count(ok);
+    count(ok ? &token : NULL);
     if (!ok)
         log_at(background ? LOG_WARN : LOG_DEBUG, "no google access token",
                LOG_STRING("error", failure.text));

@@ -368,7 +368,6 @@ bool fetch_write_gathered(void *context, struct error *error) {
 
 bool fetch_take_bytes(void *context, const void *bytes, size_t length, struct error *error) {
     struct fetch *fetch = context;
-    metric_add(fetch->flight->flights->pulled_bytes, (int64_t)length);
     if (fetch->bytes == 0) {
         fetch->began_ms = clock_ms();
         fetch->recorded = fetch->span->at;

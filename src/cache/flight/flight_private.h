@@ -34,7 +34,7 @@ struct flights {
     struct space *space;
     struct pins *pins; /* may be NULL */
     struct flights_settings settings;
-    struct metric *pulled_bytes, *failed_digests;
+    struct metric *failed_digests;
     struct metric *refused; /* flights, because their upstream has its share */
 
     struct lock table_lock;

@@ -19,8 +19,6 @@ struct flights *flights_new(struct upkeep *upkeep, const struct flights_settings
     flights->space = &upkeep->space;
     flights->pins = upkeep->pins;
     flights->settings = *settings;
-    flights->pulled_bytes = metric_get(METRIC_COUNTER, "registry_proxy_pulled_bytes_total",
-                                       "Bytes pulled from upstreams.", "type=\"blob\"");
     flights->failed_digests =
         metric_get(METRIC_COUNTER, "tarn_blob_digest_mismatches_total",
                    "Blobs that arrived with other bytes than their digest says.", "");
