@@ -41,7 +41,7 @@ complete -c tarn -n '__tarn_runs serve' -l send-timeout -x -d 'time after which 
 complete -c tarn -n '__tarn_runs serve' -l grace -x -d 'time that requests get to finish after SIGTERM'
 complete -c tarn -n '__tarn_runs serve' -l tls-certificate -r -F -d 'PEM file with the server\'s certificate chain'
 complete -c tarn -n '__tarn_runs serve' -l tls-key -r -F -d 'PEM file with the key of the certificate'
-complete -c tarn -n '__tarn_runs serve' -l clients-htpasswd -r -F -d 'file of the users who may read, as htpasswd -B writes it; read again when it changes'
+complete -c tarn -n '__tarn_runs serve' -l clients-htpasswd -r -F -d 'file of users and their passwords, as htpasswd -B writes it; read again when it changes'
 complete -c tarn -n '__tarn_runs serve' -l log-level -x -a 'debug info warn error' -d 'the least important level that is logged'
 complete -c tarn -n '__tarn_runs serve' -l log-format -x -a 'text json' -d 'format of the log\'s lines, for people or for collectors'
 complete -c tarn -n '__tarn_runs serve' -l log-requests -d 'whether each request gets a line in the log'

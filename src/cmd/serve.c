@@ -45,6 +45,7 @@ struct serving {
     struct upkeep *upkeep;
     struct cache *cache;
     struct clients *clients;
+    struct rules *rules;
     struct registry *registry;
     struct http_server *server;
     struct service_settings service_settings;
@@ -150,8 +151,14 @@ static bool open_upstreams(struct serving *serving, struct error *error) {
 }
 
 static bool open_clients(struct serving *serving, struct error *error) {
-    const char *htpasswd = serving->config->clients_htpasswd;
-    return !htpasswd || (serving->clients = clients_new(htpasswd, &serving->config->logins, error));
+    const struct config *config = serving->config;
+    const struct clients_settings settings = {.htpasswd = config->clients_htpasswd,
+                                              .limits = config->logins};
+    if (clients_are_asked(&settings) && !(serving->clients = clients_new(&settings, error)))
+        return false;
+    if (config->rules && !(serving->rules = rules_new(config->rules, config->rule_count)))
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    return true;
 }
 
 static bool open_cache(struct serving *serving, struct error *error) {
@@ -181,6 +188,7 @@ static bool open_registry(struct serving *serving, struct error *error) {
         .store = serving->store,
         .upstreams = serving->upstreams,
         .clients = serving->clients,
+        .rules = serving->rules,
         .server_names = serving->config->server_names,
         .ignore_ns = serving->config->ignore_ns,
         .log_requests = serving->config->log_requests,
@@ -253,6 +261,7 @@ static bool close_parts(struct serving *serving) {
         return false;
     upkeep_free(serving->upkeep);
     registry_free(serving->registry);
+    rules_free(serving->rules);
     clients_free(serving->clients);
     upstreams_free(serving->upstreams);
     store_close(serving->store);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include "config/hosts.h"
 #include "config/words.h"
+#include "login/clients.h"
 #include "oci/reference.h"
 
 static bool refuse(const char *value, const char *rest, char *why, size_t size) {
@@ -153,6 +154,26 @@ bool config_check_glob(const char *value, char *why, size_t size) {
     }
     return (*value && *value != '/') ||
            refuse(value, "cannot begin with a slash; write for example my-project/**", why, size);
+}
+
+bool config_check_host_glob(const char *value, char *why, size_t size) {
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:-_*?[]";
+    size_t length = strlen(value);
+    return (length && length <= HOST_LIMIT && strspn(value, allowed) == length) ||
+           refuse(value, "is not a pattern of hosts; write for example ghcr.io or *.pkg.dev", why,
+                  size);
+}
+
+bool config_check_user(const char *value, char *why, size_t size) {
+    size_t length = strlen(value);
+    bool fine = length && length < CLIENTS_USER_SIZE;
+    for (const char *c = value; *c && fine; c++)
+        fine = (unsigned char)*c >= ' ' && *c != 0x7F;
+    return fine || refuse(value,
+                          "is not the name of a user; write 1 to 255 bytes without control "
+                          "characters, for example alice",
+                          why, size);
 }
 
 bool config_check_image(const char *value, char *why, size_t size) {

@@ -16,6 +16,8 @@ bool config_check_host_and_url(const char *value, char *why, size_t size); /* HO
 bool config_check_file(const char *value, char *why, size_t size);         /* can be read */
 bool config_check_prefix(const char *value, char *why, size_t size);       /* of repositories */
 bool config_check_glob(const char *value, char *why, size_t size);
+bool config_check_host_glob(const char *value, char *why, size_t size); /* of hosts */
+bool config_check_user(const char *value, char *why, size_t size);      /* of our own clients */
 bool config_check_image(const char *value, char *why, size_t size);
 bool config_check_platform(const char *value, char *why, size_t size);
 bool config_check_helper(const char *value, char *why, size_t size);

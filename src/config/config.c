@@ -15,6 +15,7 @@
 #include "config/distribution.h"
 #include "config/inputs.h"
 #include "config/map.h"
+#include "config/rule_list.h"
 #include "config/upstream_list.h"
 #include "config/value.h"
 #include "config/warm_list.h"
@@ -87,7 +88,7 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
     config_set_defaults(loaded);
 
     cleanup_config_node struct config_node *root = NULL;
-    const struct config_node *upstreams = NULL, *warm = NULL;
+    const struct config_node *upstreams = NULL, *warm = NULL, *rules = NULL;
     bool readable = true;
     if (name) {
         loaded->config.file = name = config_keep_text(reader, text_of(name));
@@ -106,6 +107,7 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
         config_read_file(reader, root);
         upstreams = root->kind == NODE_MAP ? config_map_get(root, "upstreams") : NULL;
         warm = root->kind == NODE_MAP ? config_map_get(root, "warm") : NULL;
+        rules = config_find_rules(root);
     }
     config_read_environment(reader, environment);
     config_read_flags(reader, flags);
@@ -114,6 +116,8 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
         config_read_upstreams(reader, upstreams);
         if (warm)
             config_read_warm(reader, warm);
+        if (rules)
+            config_read_rules(reader, rules);
         check_together(reader);
         config_warn_of_variables(reader, environment);
     }

@@ -29,6 +29,7 @@
 #include "config/option_text.h"
 #include "http/http.h"
 #include "login/clients.h"
+#include "registry/rules.h"
 #include "upstream/upstream.h"
 
 #define CONFIG_DEFAULT_FILE "/etc/tarn/tarn.yaml"
@@ -51,7 +52,9 @@ struct config {
     uint64_t max_connections;
     int64_t head_timeout_ms, idle_timeout_ms, send_timeout_ms, grace_ms;
     const char *tls_certificate, *tls_key; /* both or neither */
-    const char *clients_htpasswd;          /* NULL: everyone may read */
+    const char *clients_htpasswd;          /* NULL: nobody logs in by a password */
+    struct rule *rules;                    /* NULL: there are none, and no rule forbids anything */
+    size_t rule_count;
     bool ignore_ns; /* each request without a host in its path is for the default upstream */
     enum log_level log_level;
     enum log_format log_format;

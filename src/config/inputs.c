@@ -39,6 +39,8 @@ static void known_keys(struct config_reader *reader, const char *section,
         add_name(reader, names, &count, "upstreams", strlen("upstreams"));
         add_name(reader, names, &count, "warm", strlen("warm"));
     }
+    if (strcmp(section, "clients") == 0)
+        add_name(reader, names, &count, "rules", strlen("rules"));
     names[count] = NULL;
 }
 

@@ -139,7 +139,7 @@ const struct config_option config_options[] = {
      SERVER(clients_htpasswd),
      .check = config_check_file,
      .default_words = "none (everyone may read)",
-     .help = "file of the users who may read, as htpasswd -B writes it; read again when it "
+     .help = "file of users and their passwords, as htpasswd -B writes it; read again when it "
              "changes"},
     {.key = "log.level",
      .type = CONFIG_CHOICE,

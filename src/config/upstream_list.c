@@ -49,8 +49,7 @@ static struct entry *entry_add(const struct config_reader *reader, struct entrie
     return entry;
 }
 
-/* The host in lower case, and docker.io for every name of Docker Hub. */
-static const char *canonical_host(struct config_reader *reader, const char *host) {
+const char *config_canonical_host(struct config_reader *reader, const char *host) {
     static const char *const hub[] = {"index.docker.io", "registry-1.docker.io",
                                       "registry.hub.docker.com"};
     for (size_t i = 0; i < sizeof hub / sizeof *hub; i++) {
@@ -131,7 +130,7 @@ static bool set_host(struct config_reader *reader, const struct entries *entries
     }
     const char *given = entry->settings.host;
     entry->settings.host = NULL; /* so that this entry is not found */
-    const char *canonical = given ? canonical_host(reader, given) : NULL;
+    const char *canonical = given ? config_canonical_host(reader, given) : NULL;
     if (!canonical)
         return false;
     char key_path[KEY_PATH_SIZE];
@@ -193,7 +192,7 @@ static void read_entries(struct config_reader *reader, struct entries *entries,
 static void add_upstream(struct config_reader *reader, struct entries *entries, const char *given) {
     struct text url, host = text_cut(text_of(given), '=', &url);
     const char *name = config_keep_text(reader, host);
-    const char *canonical = name ? canonical_host(reader, name) : NULL;
+    const char *canonical = name ? config_canonical_host(reader, name) : NULL;
     if (!canonical)
         return;
     struct entry *entry = entry_find(entries, canonical);
@@ -232,7 +231,7 @@ static struct entry *add_matched(struct entries *entries, const char *host) {
  * defaults. */
 static void choose_default(struct config_reader *reader, struct entries *entries,
                            const char *given) {
-    const char *host = canonical_host(reader, given);
+    const char *host = config_canonical_host(reader, given);
     if (!host)
         return;
     for (size_t i = 0; i < entries->count; i++)

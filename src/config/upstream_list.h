@@ -5,6 +5,9 @@
 #include "config/reader.h"
 #include "config/yaml_tree.h"
 
+/* The host in lower case, and docker.io for every name of Docker Hub. NULL: out of memory. */
+const char *config_canonical_host(struct config_reader *reader, const char *host);
+
 /* Sets config->upstreams: the list in the file (`node`; NULL: the built-in list), changed by
  * --upstream and --default-upstream. The settings for all upstreams must have been read before. */
 void config_read_upstreams(struct config_reader *reader, const struct config_node *node);

@@ -1,16 +1,19 @@
 /*
- * Which clients may read: an htpasswd file of tarn's own clients.
+ * Who a client is: the user that it logs in as, or nobody.
+ *
+ * A client logs in by a password (RFC 7617 Basic, against an htpasswd file).
+ *
+ * A client that sends no credentials is anonymous. So is one that sends Basic credentials of an
+ * empty user and an empty password, as skopeo and podman do when they have none. What each may read
+ * is not decided here.
  *
  * Every hash that libcrypt knows is accepted (bcrypt, as `htpasswd -B` writes it, is recommended).
- * A plain-text password is refused. The file is read again when it changes. If it has become
- * unreadable or wrong, that is logged, and the users known before stay. A successful check is
- * remembered for a minute under a keyed hash, so that an image's many requests cost one bcrypt, and
- * a failed one for ten seconds. A user that does not exist costs as much time as one that does. At
- * most as many hashes are computed at once as there are processors, and a bounded number of logins
- * waits for its turn (turns.h). A client address with too many failed logins is locked out for a
- * while (failures.h). Each failed login is logged with its user and address.
- *
- * A changed file counts for every request that comes later than three seconds after the change.
+ * A plain-text password is refused. A successful check is remembered for a minute under a keyed
+ * hash, so that an image's many requests cost one bcrypt, and a failed one for ten seconds. A user
+ * that does not exist costs as much time as one that does. At most as many hashes are computed at
+ * once as there are processors, and a bounded number of logins waits for its turn (turns.h). A
+ * client address with too many failed logins is locked out for a while (failures.h). Each failed
+ * login is logged with its user and address. The file is read again when it changes (watched.h).
  *
  * Threads: any number.
  */
@@ -37,9 +40,17 @@ struct clients_limits {
 /* The limits with every default. */
 struct clients_limits clients_limits_default(void);
 
-/* ERROR_INVALID names the file, the line, and the right form. */
-struct clients *clients_new(const char *htpasswd_file, const struct clients_limits *limits,
-                            struct error *error);
+/* By what clients can log in. Zeroed: nobody can. */
+struct clients_settings {
+    const char *htpasswd; /* NULL: not by a password */
+    struct clients_limits limits;
+};
+
+/* Whether clients can log in with these settings. */
+bool clients_are_asked(const struct clients_settings *settings);
+
+/* Copies the settings. ERROR_INVALID names the file, the line, and the right form. */
+struct clients *clients_new(const struct clients_settings *settings, struct error *error);
 void clients_free(struct clients *clients); /* NULL is allowed */
 
 struct clients_login {
@@ -49,10 +60,18 @@ struct clients_login {
     const struct cancel *cancel;        /* whether the client still waits; NULL: it does */
 };
 
+enum { CLIENTS_USER_SIZE = 256 };
+
+/* Who a client is. Zeroed: anonymous. */
+struct clients_identity {
+    char user[CLIENTS_USER_SIZE]; /* "": anonymous */
+};
+
 enum clients_verdict {
-    CLIENTS_ALLOWED,
-    CLIENTS_REFUSED,    /* no credentials, malformed or wrong ones */
-    CLIENTS_MUST_CHECK, /* only clients_allow() can tell */
+    CLIENTS_LOGGED_IN,
+    CLIENTS_ANONYMOUS,  /* no credentials */
+    CLIENTS_REFUSED,    /* malformed or wrong credentials */
+    CLIENTS_MUST_CHECK, /* only clients_identify() can tell */
     CLIENTS_LOCKED_OUT, /* too many failed logins from this address */
     CLIENTS_TOO_MANY,   /* too many logins wait */
     CLIENTS_GONE        /* the client has left */
@@ -63,22 +82,21 @@ struct clients_answer {
     int retry_after_s; /* LOCKED_OUT, TOO_MANY */
 };
 
-/* Whether the Authorization field is Basic with a known user and the right password. `user` gets
- * the name, or "" unless it is allowed. May take the time of a password hash, and wait for the turn
- * to compute it; never CLIENTS_MUST_CHECK. */
-struct clients_answer clients_allow(struct clients *clients, const struct clients_login *login,
-                                    char *user, size_t size);
+/* Finds out who the client is. *identity is anonymous unless it is LOGGED_IN. May take the time of
+ * a password hash, and wait for the turn to compute it; never CLIENTS_MUST_CHECK. */
+struct clients_answer clients_identify(struct clients *clients, const struct clients_login *login,
+                                       struct clients_identity *identity);
 
 /* The same for a thread that must not wait, from memory alone: it makes no system call and does not
  * allocate, and no lock that it takes is held over I/O or a hash. A wrong password and an unknown
  * user are CLIENTS_MUST_CHECK, and cost the same. So is, once a second, one request, whose
- * clients_allow() then checks the file, and every request when nobody has checked it for three
- * seconds; unless clients_look() is called each second. */
+ * clients_identify() then looks at the file, and every request when nobody has for three seconds;
+ * unless clients_look() is called each second. */
 struct clients_answer clients_known(struct clients *clients, const struct clients_login *login,
-                                    char *user, size_t size);
+                                    struct clients_identity *identity);
 
-/* Checks whether the file has changed, if nobody has for a second. May wait for the disk.
- * clients_allow() begins with it. */
+/* Looks whether a file has changed, if nobody has for a second. May wait for the disk.
+ * clients_identify() begins with it. */
 void clients_look(struct clients *clients);
 
 #endif

@@ -1,14 +1,22 @@
 /* The failed logins of each client address. */
 #include "login/failures.h"
 
+#include <stdio.h>
 #include <string.h>
 #include "base/clock.h"
+#include "base/log.h"
+
+enum { USER_SHOWN = 64 /* bytes of a user's name in the log */ };
 
 void failures_init(struct failures *failures, unsigned most, int64_t within_ms,
                    const struct siphash_key *key) {
     failures->most = most;
     failures->within_ms = within_ms;
     failures->key = *key;
+    failures->failed = metric_get(METRIC_COUNTER, "tarn_failed_logins_total",
+                                  "Logins with a wrong password or an unknown user.", "");
+    failures->locked_out = metric_get(METRIC_COUNTER, METRIC_REFUSED, METRIC_REFUSED_HELP,
+                                      "reason=\"login_failures\"");
     atomic_init(&failures->locked_until_ms, 0);
     lock_init(&failures->table_lock);
 }
@@ -71,4 +79,25 @@ bool failures_count(struct failures *failures, const struct http_address *addres
     }
     lock_release(&failures->table_lock);
     return is_locked_now;
+}
+
+struct clients_answer failures_check(struct failures *failures, const struct clients_login *login) {
+    int64_t ms = failures_locked_ms(failures, login->address);
+    if (ms == 0)
+        return (struct clients_answer){CLIENTS_LOGGED_IN, 0};
+    metric_add(failures->locked_out, 1);
+    return (struct clients_answer){CLIENTS_LOCKED_OUT, (int)((ms + 999) / 1000)};
+}
+
+void failures_report(struct failures *failures, const struct clients_login *login, struct text user,
+                     const char *why) {
+    char message[128];
+    user.length = user.length < USER_SHOWN ? user.length : USER_SHOWN;
+    snprintf(message, sizeof message, "a login failed: %s", why);
+    metric_add(failures->failed, 1);
+    log_at(LOG_INFO, message, LOG_SLICE("user", user), LOG_STRING("client", login->client));
+    if (failures_count(failures, login->address))
+        log_at(LOG_WARN, "too many failed logins: this client's address is locked out for a while",
+               LOG_STRING("client", login->client),
+               LOG_NUMBER("seconds", (double)failures->within_ms / 1000));
 }

@@ -17,8 +17,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/lock.h"
+#include "base/metric.h"
 #include "base/siphash.h"
-#include "http/http.h"
+#include "login/clients.h"
 
 enum { FAILURES_SETS = 1024, FAILURES_WAYS = 4 };
 
@@ -26,6 +27,7 @@ struct failures {
     unsigned most;
     int64_t within_ms;
     struct siphash_key key;
+    struct metric *failed, *locked_out;
     _Atomic int64_t locked_until_ms; /* of all addresses; before it no lock is taken to look */
     struct lock table_lock;
     struct failures_entry {
@@ -39,6 +41,14 @@ struct failures {
 void failures_init(struct failures *failures, unsigned most, int64_t within_ms,
                    const struct siphash_key *key);
 void failures_finish(struct failures *failures);
+
+/* CLIENTS_LOGGED_IN: the client is not locked out. Else CLIENTS_LOCKED_OUT, which is counted. */
+struct clients_answer failures_check(struct failures *failures, const struct clients_login *login);
+
+/* Counts and logs a failed login, and locks the address out if it is one too many. `user` is as the
+ * client gave it; `why` is a few words. */
+void failures_report(struct failures *failures, const struct clients_login *login, struct text user,
+                     const char *why);
 
 /* For how many milliseconds the address is still locked out; 0: it is not. An address of NULL never
  * is, here and below. */

@@ -56,10 +56,11 @@ static bool read_line(struct htpasswd *out, char *line, const char *file, size_t
     return true;
 }
 
-bool htpasswd_read(const char *file, struct htpasswd *out, struct error *error) {
+bool htpasswd_read(const char *file, struct htpasswd *out, struct stat *identity,
+                   struct error *error) {
     *out = (struct htpasswd){0};
     out->bytes = file_read_small(file, HTPASSWD_SIZE_LIMIT, FILE_REGULAR | FILE_TEXT, &out->length,
-                                 &out->identity, error);
+                                 identity, error);
     if (!out->bytes)
         return error_wrap(error, "htpasswd file %s", file);
     bool fine = true;
@@ -74,17 +75,6 @@ bool htpasswd_read(const char *file, struct htpasswd *out, struct error *error) 
     if (!fine)
         htpasswd_finish(out);
     return fine;
-}
-
-bool htpasswd_changed(const char *file, const struct htpasswd *htpasswd) {
-    const struct stat *old = &htpasswd->identity;
-    struct stat now;
-    if (stat(file, &now) < 0)
-        return true; /* reading it again gives the reason */
-    return now.st_dev != old->st_dev || now.st_ino != old->st_ino || now.st_size != old->st_size ||
-           now.st_mtim.tv_sec != old->st_mtim.tv_sec ||
-           now.st_mtim.tv_nsec != old->st_mtim.tv_nsec ||
-           now.st_ctim.tv_sec != old->st_ctim.tv_sec || now.st_ctim.tv_nsec != old->st_ctim.tv_nsec;
 }
 
 bool htpasswd_find(const struct htpasswd *htpasswd, const char *name, uint64_t stand_in,

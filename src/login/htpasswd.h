@@ -17,15 +17,13 @@ struct htpasswd { /* zeroed is empty */
         const char *name, *hash;
     } * users;
     size_t count;
-    struct stat identity; /* of the file that was read */
 };
 
-/* False: *out is empty, and the error names file and line. */
-bool htpasswd_read(const char *file, struct htpasswd *out, struct error *error);
+/* *identity is that of the file that was read; NULL: nobody wants it. False: *out is empty, and the
+ * error names file and line. */
+bool htpasswd_read(const char *file, struct htpasswd *out, struct stat *identity,
+                   struct error *error);
 void htpasswd_finish(struct htpasswd *htpasswd);
-
-/* Whether `file` has changed, or is another file, since it was read. */
-bool htpasswd_changed(const char *file, const struct htpasswd *htpasswd);
 
 /* The user's hash (the first, if the name is there twice). False: the user is unknown, and `hash`
  * is that of another user, whom `stand_in` chooses, so that checking it takes as much time; "" when

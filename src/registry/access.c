@@ -237,6 +237,8 @@ void access_log(const struct call *call) {
     struct log_field fields[12];
     unsigned used = 0;
     fields[used++] = LOG_STRING("client", http_exchange_client(call->exchange));
+    if (call->who.user[0])
+        fields[used++] = LOG_STRING("user", call->who.user);
     fields[used++] = LOG_SLICE("method", beginning(call->request->method_name, METHOD_MOST));
     if (call->repository.upstream) {
         fields[used++] = LOG_STRING("upstream", call->repository.name.host);

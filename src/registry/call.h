@@ -32,7 +32,8 @@ struct call {
     struct registry *registry;
     struct http_exchange *exchange;
     const struct http_request *request;
-    bool must_not_wait; /* the call is on an event loop */
+    bool must_not_wait;          /* the call is on an event loop */
+    struct clients_identity who; /* who asks; anonymous before call_admit() */
     struct route route;
     char ns[HOST_LIMIT + 1];      /* the ns parameter, "" when there is none */
     struct repository repository; /* its upstream is NULL before call_name_upstream() */
@@ -46,6 +47,9 @@ struct call {
 };
 
 /* ---- registry.c ---- */
+
+/* Whether the request would change something. */
+bool call_is_writing(const struct call *call);
 
 /* Counts the call and writes its line of the access log, when its response has ended. */
 void call_end(struct call *call);
@@ -93,6 +97,26 @@ bool media_type_is_costly(const struct document *document);
 
 /* Whether the name in Host can be meant for this tarn. False: 421 was sent. Never waits. */
 bool call_check_host(struct call *call);
+
+/* ---- admit.c ---- */
+
+enum admission {
+    ADMISSION_GIVEN,
+    ADMISSION_REFUSED,   /* the refusal was sent */
+    ADMISSION_MUST_WAIT, /* only a worker can tell; nothing has been sent */
+};
+
+/* Finds out who asks. A client that has not logged in goes on where the rules may allow it. */
+enum admission call_admit(struct call *call);
+
+/* Whether the client may read the repository: what it may not read must not be listed either. Never
+ * waits. */
+bool call_may_read(const struct call *call, const struct repository_name *repository);
+/* Whether call_may_read() allows everything. */
+bool call_sees_all(const struct call *call);
+
+/* Whether the client may read the repository that the request names. False: 401 or 403 was sent. */
+bool call_check_rules(struct call *call);
 
 /* ---- name.c ---- */
 

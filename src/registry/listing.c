@@ -206,6 +206,7 @@ bool call_handle_referrers(struct call *call) {
 /* ---- the catalog of what is cached ---- */
 
 struct catalog {
+    const struct call *call;
     const struct page *page;
     const char *host; /* the client named the host, so names are sent without it; else NULL */
     json_t *names;
@@ -215,6 +216,8 @@ struct catalog {
 static bool add_repository(void *context, const struct repository_name *repository) {
     struct catalog *catalog = context;
     char name[LAST_SIZE];
+    if (!call_may_read(catalog->call, repository))
+        return true;
     snprintf(name, sizeof name, "%s%s%s", catalog->host ? "" : repository->host,
              catalog->host ? "" : "/", repository->path);
     catalog->more = json_array_size(catalog->names) >= catalog->page->n;
@@ -241,7 +244,7 @@ static void respond_catalog(struct call *call) {
     }
     cache_settle(call->registry->settings.cache);
     struct catalog catalog = {
-        .page = &page, .host = host[0] ? canonical : NULL, .names = json_array()};
+        .call = call, .page = &page, .host = host[0] ? canonical : NULL, .names = json_array()};
     if (!store_repositories(call->registry->settings.store, catalog.host,
                             page.last[0] ? page.last : NULL, add_repository, &catalog, &error)) {
         json_decref(catalog.names);

@@ -8,28 +8,50 @@
 
 enum { FLIGHTS_SHOWN = 200 };
 
+/* Keeps the flights of repositories that the client may read. Returns how many these are. */
+static size_t keep_readable(const struct call *call, struct flight_figures *flights, size_t count) {
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct repository_name name;
+        if (repository_name_parse(text_of(flights[i].upstream), text_of(flights[i].repository),
+                                  &name) &&
+            call_may_read(call, &name))
+            flights[kept++] = flights[i];
+    }
+    return kept;
+}
+
+static void append_flight(struct buffer *body, const struct flight_figures *flight) {
+    buffer_printf(body, "{\"digest\":\"%s\",\"upstream\":\"%s\",\"repository\":\"%s\",",
+                  flight->digest, flight->upstream, flight->repository);
+    if (flight->size)
+        buffer_printf(body, "\"size\":%llu,", (unsigned long long)flight->size);
+    else
+        buffer_append_string(body, "\"size\":null,");
+    buffer_printf(body,
+                  "\"bytes\":%llu,\"rate\":%.0f,\"connections\":%u,\"readers\":%u,"
+                  "\"retries\":%u,\"seconds\":%.3f}",
+                  (unsigned long long)flight->present, flight->rate, flight->connections,
+                  flight->readers, flight->retries, flight->seconds);
+}
+
 void call_handle_flights(struct call *call) {
-    cleanup_free struct flight_figures *flights = calloc(FLIGHTS_SHOWN, sizeof *flights);
+    struct cache *cache = call->registry->settings.cache;
+    /* Whoever does not see all gets those that he may see out of all. */
+    size_t most = call_sees_all(call) ? FLIGHTS_SHOWN : cache_flights(cache, NULL, 0);
+    cleanup_free struct flight_figures *flights = calloc(most + 1, sizeof *flights);
     cleanup_buffer struct buffer body = {0};
     if (!flights) {
         call_fail(call, 500, "UNKNOWN", "out of memory");
         return;
     }
-    size_t count = cache_flights(call->registry->settings.cache, flights, FLIGHTS_SHOWN);
+    size_t count = cache_flights(cache, flights, most);
+    if (!call_sees_all(call))
+        count = keep_readable(call, flights, count < most ? count : most);
     buffer_printf(&body, "{\"count\":%zu,\"flights\":[", count);
-    for (size_t i = 0; i < count && i < FLIGHTS_SHOWN; i++) {
-        const struct flight_figures *flight = &flights[i];
-        buffer_printf(&body, "%s{\"digest\":\"%s\",\"upstream\":\"%s\",\"repository\":\"%s\",",
-                      i ? "," : "", flight->digest, flight->upstream, flight->repository);
-        if (flight->size)
-            buffer_printf(&body, "\"size\":%llu,", (unsigned long long)flight->size);
-        else
-            buffer_append_string(&body, "\"size\":null,");
-        buffer_printf(&body,
-                      "\"bytes\":%llu,\"rate\":%.0f,\"connections\":%u,\"readers\":%u,"
-                      "\"retries\":%u,\"seconds\":%.3f}",
-                      (unsigned long long)flight->present, flight->rate, flight->connections,
-                      flight->readers, flight->retries, flight->seconds);
+    for (size_t i = 0; i < count && i < most && i < FLIGHTS_SHOWN; i++) {
+        buffer_append_string(&body, i ? "," : "");
+        append_flight(&body, &flights[i]);
     }
     buffer_append_string(&body, "]}\n");
     http_add_field(call->exchange, "Cache-Control", "no-store");

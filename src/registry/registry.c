@@ -25,60 +25,6 @@ void registry_set_server(struct registry *registry, const struct http_server *se
 
 /* ---- dispatching ---- */
 
-static bool is_probe(enum route_kind kind) {
-    return kind == ROUTE_LIVE || kind == ROUTE_READY || kind == ROUTE_METRICS;
-}
-
-static bool is_there(void *context) {
-    return http_client_is_there(context);
-}
-
-/* Whether the client may make this request. Health and metrics need no password, because probes
- * have none and learn no secret. */
-static struct clients_answer check_client(const struct call *call) {
-    char user[64];
-    struct clients *clients = call->registry->settings.clients;
-    if (!clients || is_probe(call->route.kind))
-        return (struct clients_answer){CLIENTS_ALLOWED, 0};
-    const struct cancel cancel = {.is_wanted = is_there, .context = call->exchange};
-    const struct clients_login login = {
-        .authorization = http_field(call->request, "Authorization"),
-        .client = http_exchange_client(call->exchange),
-        .address = http_exchange_address(call->exchange),
-        .cancel = &cancel,
-    };
-    if (call->must_not_wait)
-        return clients_known(clients, &login, user, sizeof user);
-    return clients_allow(clients, &login, user, sizeof user);
-}
-
-/* Answers a client that is not allowed. False: only a worker can tell whether it is. */
-static bool refuse_client(struct call *call, const struct clients_answer *answer) {
-    switch (answer->verdict) {
-    case CLIENTS_MUST_CHECK:
-        return false;
-    case CLIENTS_LOCKED_OUT:
-        http_add_field(call->exchange, "Retry-After", "%d", answer->retry_after_s);
-        call_fail(call, 429, "TOOMANYREQUESTS",
-                  "too many failed logins from this client's address");
-        return true;
-    case CLIENTS_TOO_MANY:
-        http_add_field(call->exchange, "Retry-After", "%d", answer->retry_after_s);
-        call_fail(call, 429, "TOOMANYREQUESTS", "too many logins at once");
-        return true;
-    case CLIENTS_GONE:
-        text_copy(text_of("the client has left"), call->error, sizeof call->error);
-        http_abort(call->exchange);
-        return true;
-    case CLIENTS_ALLOWED:
-    case CLIENTS_REFUSED:
-        break;
-    }
-    http_add_field(call->exchange, "WWW-Authenticate", "Basic realm=\"tarn\"");
-    call_fail(call, 401, "UNAUTHORIZED", "tarn needs a user and password (docker login)");
-    return true;
-}
-
 static bool read_ns(struct call *call) {
     bool found;
     call->ns[0] = '\0';
@@ -136,14 +82,14 @@ static bool answer_fixed(struct call *call) {
     }
 }
 
-static bool is_writing(const struct call *call) {
+bool call_is_writing(const struct call *call) {
     enum http_method method = call->request->method;
     return (method != HTTP_GET && method != HTTP_HEAD) || call->route.kind == ROUTE_UPLOAD;
 }
 
 /* Answers what is in a repository. False: the answer must wait, and the call may not. */
 static bool answer_named(struct call *call) {
-    if (!call_name_upstream(call))
+    if (!call_name_upstream(call) || !call_check_rules(call))
         return true;
     call->asks_cache = true;
     switch (call->route.kind) {
@@ -162,10 +108,10 @@ static bool answer_named(struct call *call) {
 static bool dispatch(struct call *call) {
     if (!call_check_host(call))
         return true;
-    const struct clients_answer answer = check_client(call);
-    if (answer.verdict != CLIENTS_ALLOWED)
-        return refuse_client(call, &answer);
-    if (is_writing(call) && call->route.kind != ROUTE_NONE) {
+    enum admission admission = call_admit(call);
+    if (admission != ADMISSION_GIVEN)
+        return admission != ADMISSION_MUST_WAIT;
+    if (call_is_writing(call) && call->route.kind != ROUTE_NONE) {
         http_add_field(call->exchange, "Allow", "GET, HEAD");
         call_fail(call, 405, "UNSUPPORTED", "tarn is a cache for reading; push to the registry");
         return true;

@@ -11,6 +11,7 @@
 #include "cache/cache.h"
 #include "http/http.h"
 #include "login/clients.h"
+#include "registry/rules.h"
 #include "store/store.h"
 #include "upstream/upstream.h"
 
@@ -18,7 +19,9 @@ struct registry_settings {
     struct cache *cache;
     struct store *store;
     struct upstreams *upstreams;
-    struct clients *clients;                /* NULL: everyone may read */
+    struct clients *clients;                /* NULL: nobody can log in */
+    const struct rules *rules;              /* NULL: whoever has logged in may read all, and without
+                                               `clients` everybody */
     const char *const *server_names;        /* further names in Host on loopback; NULL: none */
     bool ignore_ns;                         /* as if no request had the parameter ns */
     bool log_requests;                      /* whether each request gets a line in the log */

@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     cleanup_close int fd = memfd_create("htpasswd", MFD_CLOEXEC);
     MUST(fd >= 0 && write(fd, bytes, length) == (ssize_t)length);
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    if (!htpasswd_read(path, &htpasswd, &error)) {
+    if (!htpasswd_read(path, &htpasswd, NULL, &error)) {
         MUST(error.kind != ERROR_NONE && htpasswd.count == 0 && !htpasswd.bytes);
         return 0;
     }

@@ -21,6 +21,7 @@
 #include "base/log.h"
 #include "login/clients.h"
 #include "login/htpasswd.h"
+#include "login/watched.h"
 
 static char file[] = "/tmp/tarn-htpasswd-XXXXXX";
 
@@ -63,12 +64,12 @@ void *__wrap_calloc(size_t count, size_t size) {
     return __real_calloc(count, size);
 }
 
-bool __real_htpasswd_changed(const char *path, const struct htpasswd *htpasswd);
-bool __wrap_htpasswd_changed(const char *path, const struct htpasswd *htpasswd);
-bool __wrap_htpasswd_changed(const char *path, const struct htpasswd *htpasswd) {
+bool __real_watched_differs(const char *path, const struct stat *identity, bool *is_gone);
+bool __wrap_watched_differs(const char *path, const struct stat *identity, bool *is_gone);
+bool __wrap_watched_differs(const char *path, const struct stat *identity, bool *is_gone) {
     if (forbidden)
         abort();
-    return __real_htpasswd_changed(path, htpasswd);
+    return __real_watched_differs(path, identity, is_gone);
 }
 
 /* The file is checked at most once a second: moves the clock past that second. */
@@ -106,7 +107,8 @@ static int begin_test(void **state) {
 static struct clients *clients_of(const char *text) {
     struct error error = {0};
     write_text(text);
-    struct clients *clients = clients_new(file, &limits, &error);
+    const struct clients_settings settings = {.htpasswd = file, .limits = limits};
+    struct clients *clients = clients_new(&settings, &error);
     if (!clients)
         fail_msg("refused: %s", error.text);
     return clients;
@@ -114,9 +116,9 @@ static struct clients *clients_of(const char *text) {
 
 static enum clients_verdict allow_login(struct clients *clients,
                                         const struct clients_login *login) {
-    char user[64];
-    struct clients_answer answer = clients_allow(clients, login, user, sizeof user);
-    assert_true((answer.verdict == CLIENTS_ALLOWED) == (*user != '\0'));
+    struct clients_identity who;
+    struct clients_answer answer = clients_identify(clients, login, &who);
+    assert_true((answer.verdict == CLIENTS_LOGGED_IN) == (who.user[0] != '\0'));
     bool comes_again = answer.verdict == CLIENTS_LOCKED_OUT || answer.verdict == CLIENTS_TOO_MANY;
     assert_true(comes_again == (answer.retry_after_s > 0));
     return answer.verdict;
@@ -129,8 +131,18 @@ static struct clients_login login_of(const char *header) {
 static bool allow(struct clients *clients, const char *header) {
     const struct clients_login login = login_of(header);
     enum clients_verdict verdict = allow_login(clients, &login);
-    assert_true(verdict == CLIENTS_ALLOWED || verdict == CLIENTS_REFUSED);
-    return verdict == CLIENTS_ALLOWED;
+    assert_true(verdict == CLIENTS_LOGGED_IN || verdict == CLIENTS_REFUSED);
+    return verdict == CLIENTS_LOGGED_IN;
+}
+
+static enum clients_verdict known(struct clients *clients, const char *header) {
+    struct clients_identity who;
+    forbidden = true;
+    const struct clients_login login = login_of(header);
+    enum clients_verdict verdict = clients_known(clients, &login, &who).verdict;
+    forbidden = false;
+    assert_true((verdict == CLIENTS_LOGGED_IN) == (who.user[0] != '\0'));
+    return verdict;
 }
 
 /* The same from the address 10.0.0.`last`. */
@@ -155,10 +167,10 @@ static void test_the_right_password_and_no_other_is_let_in(void **state) {
     append_user(&text, "ann", "sesame", "$2y$", 4);
     append_user(&text, "bob", "a:b", "$6$", 1000);
     struct clients *clients = clients_of(text.bytes);
-    char user[64];
+    struct clients_identity who;
     const struct clients_login right = login_of(ANN_SESAME);
-    assert_int_equal(clients_allow(clients, &right, user, sizeof user).verdict, CLIENTS_ALLOWED);
-    assert_string_equal(user, "ann");
+    assert_int_equal(clients_identify(clients, &right, &who).verdict, CLIENTS_LOGGED_IN);
+    assert_string_equal(who.user, "ann");
     for (int i = 0; i < 3; i++) { /* also after the right password is remembered */
         assert_true(allow(clients, ANN_SESAME));
         assert_false(allow(clients, ANN_WRONG));
@@ -190,14 +202,30 @@ static void test_malformed_credentials_are_refused(void **state) {
                                           "Basic YW5uOg=="};        /* an empty password */
     for (size_t i = 0; i < sizeof headers / sizeof *headers; i++)
         assert_false(allow(clients, headers[i]));
-    const struct clients_login none = login_of(NULL);
-    assert_int_equal(clients_allow(clients, &none, NULL, 0).verdict, CLIENTS_REFUSED);
 
     cleanup_buffer struct buffer longest = {0};
     buffer_append_string(&longest, "Basic ");
     for (int i = 0; i < 2000; i++)
         buffer_append_string(&longest, "YW5u");
     assert_false(allow(clients, longest.bytes));
+    clients_free(clients);
+}
+
+static void test_a_client_without_credentials_is_anonymous(void **state) {
+    (void)state;
+    cleanup_buffer struct buffer text = {0};
+    append_user(&text, "ann", "sesame", "$2y$", 4);
+    struct clients *clients = clients_of(text.bytes);
+    /* skopeo and podman send an empty user and password when they have none. */
+    static const char *const headers[] = {NULL, "Basic Og==", "basic  Og== "};
+    unsigned before = hashes_made;
+    for (size_t i = 0; i < sizeof headers / sizeof *headers; i++) {
+        const struct clients_login login = login_of(headers[i]);
+        assert_int_equal(allow_login(clients, &login), CLIENTS_ANONYMOUS);
+        assert_int_equal(known(clients, headers[i]), CLIENTS_ANONYMOUS);
+    }
+    assert_int_equal(hashes_made, before);
+    assert_false(allow(clients, "Basic OmE=")); /* an empty user with a password */
     clients_free(clients);
 }
 
@@ -217,13 +245,15 @@ static void test_only_hashes_may_stand_in_the_file(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct error error = {0};
         write_text(cases[i].text);
-        assert_null(clients_new(file, &limits, &error));
+        const struct clients_settings settings = {.htpasswd = file, .limits = limits};
+        assert_null(clients_new(&settings, &error));
         assert_int_equal(error.kind, ERROR_INVALID);
         if (!strstr(error.text, cases[i].told) || !strstr(error.text, file))
             fail_msg("%s", error.text);
     }
     struct error error = {0};
-    assert_null(clients_new("/not/there", &limits, &error));
+    const struct clients_settings missing = {.htpasswd = "/not/there", .limits = limits};
+    assert_null(clients_new(&missing, &error));
     assert_int_equal(error.kind, ERROR_NOT_FOUND);
 
     struct clients *clients = clients_of(""); /* nobody may read */
@@ -243,16 +273,33 @@ static void test_the_file_is_read_again_when_it_changes(void **state) {
     assert_false(allow(clients, ANN_SESAME));
     assert_true(allow(clients, EVE_SESAME));
 
-    write_text("broken\n"); /* the users known before stay */
-    let_a_second_pass();
-    assert_true(allow(clients, EVE_SESAME));
-    unlink(file);
+    write_text("broken\n"); /* a mistake, or half written: the users known before stay */
     let_a_second_pass();
     assert_true(allow(clients, EVE_SESAME));
     write_text(first.bytes);
     let_a_second_pass();
     assert_true(allow(clients, ANN_SESAME));
     assert_false(allow(clients, EVE_SESAME));
+    clients_free(clients);
+}
+
+static void test_nobody_gets_in_while_the_file_is_gone(void **state) {
+    (void)state;
+    cleanup_buffer struct buffer text = {0};
+    append_user(&text, "ann", "sesame", "$2y$", 4);
+    struct clients *clients = clients_of(text.bytes);
+    assert_true(allow(clients, ANN_SESAME));
+    unlink(file);
+    let_a_second_pass();
+    for (int i = 0; i < 20; i++) /* which is nobody's fault: no address is locked out */
+        assert_int_equal(allow_from(clients, 1, ANN_SESAME), CLIENTS_REFUSED);
+    assert_int_equal(known(clients, ANN_SESAME), CLIENTS_MUST_CHECK);
+    write_text("broken\n"); /* it comes back, and says nothing yet */
+    let_a_second_pass();
+    assert_false(allow(clients, ANN_SESAME));
+    write_text(text.bytes);
+    let_a_second_pass();
+    assert_int_equal(allow_from(clients, 1, ANN_SESAME), CLIENTS_LOGGED_IN);
     clients_free(clients);
 }
 
@@ -288,33 +335,22 @@ static void test_an_unknown_user_costs_as_much_as_a_wrong_password(void **state)
 
 /* ---- without waiting ---- */
 
-static enum clients_verdict known(struct clients *clients, const char *header) {
-    char user[64];
-    forbidden = true;
-    const struct clients_login login = login_of(header);
-    enum clients_verdict verdict = clients_known(clients, &login, user, sizeof user).verdict;
-    forbidden = false;
-    assert_true((verdict == CLIENTS_ALLOWED) == (*user != '\0'));
-    return verdict;
-}
-
 static void test_a_remembered_password_is_known_without_a_hash_or_a_look_at_the_file(void **state) {
     (void)state;
     cleanup_buffer struct buffer text = {0};
     append_user(&text, "ann", "sesame", "$2y$", 4);
     struct clients *clients = clients_of(text.bytes);
-    char user[64];
+    struct clients_identity who;
     unsigned before = hashes_made;
     assert_int_equal(known(clients, ANN_SESAME), CLIENTS_MUST_CHECK);
     assert_int_equal(known(clients, ANN_WRONG), CLIENTS_MUST_CHECK);
     assert_int_equal(known(clients, EVE_SESAME), CLIENTS_MUST_CHECK);
     assert_int_equal(known(clients, "Basic YW5u"), CLIENTS_REFUSED);
-    assert_int_equal(known(clients, NULL), CLIENTS_REFUSED);
     assert_int_equal(hashes_made, before);
     assert_true(allow(clients, ANN_SESAME));
     const struct clients_login right = login_of(ANN_SESAME);
-    assert_int_equal(clients_known(clients, &right, user, sizeof user).verdict, CLIENTS_ALLOWED);
-    assert_string_equal(user, "ann");
+    assert_int_equal(clients_known(clients, &right, &who).verdict, CLIENTS_LOGGED_IN);
+    assert_string_equal(who.user, "ann");
     assert_int_equal(known(clients, ANN_WRONG), CLIENTS_MUST_CHECK);
     for (int i = 0; i < 70; i++) { /* the check holds for a minute */
         later_ms += 1000;
@@ -333,13 +369,13 @@ static void test_one_request_a_second_is_left_to_look_at_the_file(void **state) 
     for (int second = 0; second < 2; second++) {
         let_a_second_pass();
         assert_int_equal(known(clients, ANN_SESAME), CLIENTS_MUST_CHECK);
-        assert_int_equal(known(clients, ANN_SESAME), CLIENTS_ALLOWED);
+        assert_int_equal(known(clients, ANN_SESAME), CLIENTS_LOGGED_IN);
     }
     let_a_second_pass(); /* nobody has looked for three seconds */
     assert_int_equal(known(clients, ANN_SESAME), CLIENTS_MUST_CHECK);
     assert_int_equal(known(clients, ANN_SESAME), CLIENTS_MUST_CHECK);
     clients_look(clients);
-    assert_int_equal(known(clients, ANN_SESAME), CLIENTS_ALLOWED);
+    assert_int_equal(known(clients, ANN_SESAME), CLIENTS_LOGGED_IN);
     clients_free(clients);
 }
 
@@ -350,7 +386,7 @@ static void test_a_changed_file_is_heeded_without_waiting_too(void **state) {
     append_user(&second, "eve", "sesame", "$2y$", 4);
     struct clients *clients = clients_of(first.bytes);
     assert_true(allow(clients, ANN_SESAME));
-    assert_int_equal(known(clients, ANN_SESAME), CLIENTS_ALLOWED);
+    assert_int_equal(known(clients, ANN_SESAME), CLIENTS_LOGGED_IN);
     write_text(second.bytes);
     let_a_second_pass();
     clients_look(clients);
@@ -431,9 +467,9 @@ static void test_an_address_with_too_many_failures_is_locked_out_for_a_while(voi
     (void)state;
     char wrong[64];
     struct clients *clients = clients_with_ann();
-    assert_int_equal(allow_from(clients, 1, ANN_SESAME), CLIENTS_ALLOWED);
+    assert_int_equal(allow_from(clients, 1, ANN_SESAME), CLIENTS_LOGGED_IN);
     for (unsigned i = 0; i < 10; i++) { /* the same one counts again */
-        assert_int_equal(allow_from(clients, 1, ANN_SESAME), CLIENTS_ALLOWED);
+        assert_int_equal(allow_from(clients, 1, ANN_SESAME), CLIENTS_LOGGED_IN);
         assert_int_equal(allow_from(clients, 1, "Basic YW5u"), CLIENTS_REFUSED); /* malformed */
         wrong_login(i / 2, wrong);
         assert_int_equal(allow_from(clients, 1, wrong), CLIENTS_REFUSED);
@@ -443,13 +479,13 @@ static void test_an_address_with_too_many_failures_is_locked_out_for_a_while(voi
     assert_int_equal(allow_from(clients, 1, wrong), CLIENTS_LOCKED_OUT);
     assert_int_equal(allow_from(clients, 1, ANN_SESAME), CLIENTS_LOCKED_OUT); /* no oracle */
     assert_int_equal(hashes_made, before);
-    assert_int_equal(allow_from(clients, 2, ANN_SESAME), CLIENTS_ALLOWED);
+    assert_int_equal(allow_from(clients, 2, ANN_SESAME), CLIENTS_LOGGED_IN);
     assert_int_equal(allow_from(clients, 2, wrong), CLIENTS_REFUSED);
     assert_true(allow(clients, ANN_SESAME)); /* by the Unix socket */
     later_ms += limits.within_ms - 1000;
     assert_int_equal(allow_from(clients, 1, ANN_SESAME), CLIENTS_LOCKED_OUT);
     later_ms += 1000;
-    assert_int_equal(allow_from(clients, 1, ANN_SESAME), CLIENTS_ALLOWED);
+    assert_int_equal(allow_from(clients, 1, ANN_SESAME), CLIENTS_LOGGED_IN);
     assert_int_equal(allow_from(clients, 1, wrong), CLIENTS_REFUSED);
     clients_free(clients);
 }
@@ -463,7 +499,8 @@ static void test_a_loop_knows_who_is_locked_out(void **state) {
     login.address = &address;
     assert_int_equal(allow_from(clients, 1, ANN_WRONG), CLIENTS_REFUSED);
     forbidden = true;
-    struct clients_answer answer = clients_known(clients, &login, NULL, 0);
+    struct clients_identity who;
+    struct clients_answer answer = clients_known(clients, &login, &who);
     forbidden = false;
     assert_int_equal(answer.verdict, CLIENTS_LOCKED_OUT);
     assert_in_range(answer.retry_after_s, 50, 60);
@@ -508,8 +545,8 @@ static void *attempt_login(void *context) {
                                         .client = "10.0.0.x:1",
                                         .address = &address,
                                         .cancel = &cancel};
-    char user[64];
-    attempt->verdict = clients_allow(attempt->clients, &login, user, sizeof user).verdict;
+    struct clients_identity who;
+    attempt->verdict = clients_identify(attempt->clients, &login, &who).verdict;
     return NULL;
 }
 
@@ -546,11 +583,12 @@ static unsigned occupy_processors(struct clients *clients, struct attempt attemp
 static void wait_until_full(struct clients *clients, unsigned char from) {
     const struct http_address address = {{[10] = 0xff, 0xff, 10, 0, 0, from}};
     struct clients_login login = login_of("Basic YW5uOm5vdGhpbmc=");
+    struct clients_identity who;
     login.address = &address;
     do {
         usleep(1000);
         clients_look(clients);
-    } while (clients_known(clients, &login, NULL, 0).verdict != CLIENTS_TOO_MANY);
+    } while (clients_known(clients, &login, &who).verdict != CLIENTS_TOO_MANY);
 }
 
 static void test_a_bounded_number_of_logins_waits_and_one_address_leaves_room(void **state) {
@@ -574,7 +612,7 @@ static void test_a_bounded_number_of_logins_waits_and_one_address_leaves_room(vo
     wait_until_full(clients, 3);
     assert_int_equal(hashes_made, before);
     hashing_is_held = false;
-    assert_int_equal(end_attempt(&other), CLIENTS_ALLOWED);
+    assert_int_equal(end_attempt(&other), CLIENTS_LOGGED_IN);
     for (unsigned i = 0; i < count; i++)
         assert_int_equal(end_attempt(&running[i]), CLIENTS_REFUSED);
     for (unsigned i = 0; i < 3; i++)
@@ -614,7 +652,7 @@ static void test_the_same_login_of_many_requests_takes_one_turn(void **state) {
     wait_until_full(clients, 250);
     hashing_is_held = false;
     for (unsigned i = 0; i < CROWD; i++)
-        assert_int_equal(end_attempt(&crowd[i]), CLIENTS_ALLOWED);
+        assert_int_equal(end_attempt(&crowd[i]), CLIENTS_LOGGED_IN);
     for (unsigned i = 0; i < count; i++)
         end_attempt(&running[i]);
     assert_int_equal(hashes_made - before, 1);
@@ -670,8 +708,10 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_the_right_password_and_no_other_is_let_in, begin_test),
         cmocka_unit_test_setup(test_malformed_credentials_are_refused, begin_test),
+        cmocka_unit_test_setup(test_a_client_without_credentials_is_anonymous, begin_test),
         cmocka_unit_test_setup(test_only_hashes_may_stand_in_the_file, begin_test),
         cmocka_unit_test_setup(test_the_file_is_read_again_when_it_changes, begin_test),
+        cmocka_unit_test_setup(test_nobody_gets_in_while_the_file_is_gone, begin_test),
         cmocka_unit_test_setup(test_a_right_password_costs_one_hash, begin_test),
         cmocka_unit_test_setup(test_an_unknown_user_costs_as_much_as_a_wrong_password, begin_test),
         cmocka_unit_test_setup(

@@ -318,9 +318,9 @@ static struct clients *make_passwords(void) {
     assert_true(fd >= 0);
     assert_true(dprintf(fd, "ann:%s\n", hash) > 0);
     close(fd);
-    struct clients_limits limits = clients_limits_default();
-    limits.failures = 1000000; /* all visitors have one address */
-    struct clients *clients = clients_new(password_file, &limits, &error);
+    struct clients_settings login = {.htpasswd = password_file, .limits = clients_limits_default()};
+    login.limits.failures = 1000000; /* all visitors have one address */
+    struct clients *clients = clients_new(&login, &error);
     if (!clients)
         fail_msg("refused: %s", error.text);
     return clients;

@@ -1,0 +1,99 @@
+/* The list of rules: who may read what. */
+#include "config/rule_list.h"
+
+#include <stdio.h>
+#include "config/checks.h"
+#include "config/map.h"
+#include "config/upstream_list.h"
+#include "config/value.h"
+
+enum { RULE_USERS, RULE_ANONYMOUS, RULE_UPSTREAM, RULE_REPOSITORIES, RULE_KEYS };
+
+static const struct config_option rule_options[RULE_KEYS] = {
+    [RULE_USERS] = {.key = "users",
+                    .type = CONFIG_LIST,
+                    .offset = offsetof(struct rule, users),
+                    .least = 1,
+                    .check = config_check_user},
+    [RULE_ANONYMOUS] = {.key = "anonymous",
+                        .type = CONFIG_BOOLEAN,
+                        .offset = offsetof(struct rule, anonymous)},
+    [RULE_UPSTREAM] = {.key = "upstream",
+                       .type = CONFIG_STRING,
+                       .offset = offsetof(struct rule, upstream),
+                       .check = config_check_host_glob},
+    [RULE_REPOSITORIES] = {.key = "repositories",
+                           .type = CONFIG_LIST,
+                           .offset = offsetof(struct rule, repositories),
+                           .least = 1,
+                           .check = config_check_glob},
+};
+
+const struct config_node *config_find_rules(const struct config_node *root) {
+    const struct config_node *clients =
+        root->kind == NODE_MAP ? config_map_get(root, "clients") : NULL;
+    return clients && clients->kind == NODE_MAP ? config_map_get(clients, "rules") : NULL;
+}
+
+static bool somebody_can_log_in(const struct config *config) {
+    return config->clients_htpasswd;
+}
+
+/* Whether the rule says for whom it is. */
+static void check_for_whom(struct config_reader *reader, const struct config_node *entry,
+                           const struct rule *rule, const char *path) {
+    const struct config_node *users = config_map_get(entry, "users");
+    const struct config_node *anonymous = config_map_get(entry, "anonymous");
+    char key_path[KEY_PATH_SIZE];
+    snprintf(key_path, sizeof key_path, "%.100s.users", path);
+    if (!users && (!anonymous || !rule->anonymous))
+        config_problem_add(&reader->problems, entry->place, path,
+                           "users is missing; write for example users: [alice], or anonymous: true "
+                           "for everybody");
+    else if (users && rule->anonymous)
+        config_problem_add(&reader->problems, users->place, key_path,
+                           "anonymous: true is for everybody, also for users; leave one of the two "
+                           "out");
+    else if (users && !somebody_can_log_in(&reader->loaded->config))
+        config_problem_add(&reader->problems, users->place, key_path,
+                           "nobody can log in; set clients.htpasswd, or write anonymous: true in "
+                           "place of users");
+}
+
+static void read_rule(struct config_reader *reader, const struct config_node *entry,
+                      struct rule *rule, const char *path) {
+    char key_path[KEY_PATH_SIZE];
+    for (size_t i = 0; i < RULE_KEYS; i++) {
+        const struct config_node *value = config_map_get(entry, rule_options[i].key);
+        snprintf(key_path, sizeof key_path, "%.100s.%s", path, rule_options[i].key);
+        if (value)
+            config_read_value(reader, &rule_options[i], rule, value, key_path);
+    }
+    if (rule->upstream)
+        rule->upstream = config_canonical_host(reader, rule->upstream);
+    check_for_whom(reader, entry, rule, path);
+}
+
+void config_read_rules(struct config_reader *reader, const struct config_node *node) {
+    const char *known[RULE_KEYS + 1] = {0};
+    struct config *config = &reader->loaded->config;
+    for (size_t i = 0; i < RULE_KEYS; i++)
+        known[i] = rule_options[i].key;
+    if (node->kind != NODE_LIST || !node->first) {
+        config_problem_add(&reader->problems, node->place, "clients.rules",
+                           "%s; write for example - {users: [alice], repositories: [\"team/**\"]}, "
+                           "or leave rules out, and whoever logs in may read all",
+                           node->kind == NODE_LIST ? "without a rule nobody could read anything"
+                                                   : "expected a list");
+        return;
+    }
+    config->rules = config_keep(reader, (node->count + 1) * sizeof *config->rules);
+    size_t index = 0;
+    for (const struct config_node *entry = node->first; config->rules && entry;
+         entry = entry->next, index++) {
+        char path[KEY_PATH_SIZE];
+        snprintf(path, sizeof path, "clients.rules[%zu]", index);
+        if (config_read_map(reader, entry, path, known))
+            read_rule(reader, entry, &config->rules[config->rule_count++], path);
+    }
+}

@@ -1,0 +1,112 @@
+/* The rules of who may read what: read as they stand, and each mistake in them reported. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <string.h>
+#include "config/bench.h"
+
+#define PASSWORDS "ann:$2y$05$abcdefghijklmnopqrstuuabcdefghijklmnopqrstuvwxyz012345\n"
+
+static void test_rules_are_read_as_they_stand(void **state) {
+    struct bench *bench = *state;
+    char text[512];
+    snprintf(text, sizeof text,
+             "clients:\n"
+             "  htpasswd: %s\n"
+             "  rules:\n"
+             "    - {users: [alice, bob], upstream: GHCR.io, repositories: [\"team/**\", other]}\n"
+             "    - {anonymous: true, upstream: \"*.pkg.dev\"}\n"
+             "    - {users: carol, upstream: index.docker.io}\n",
+             write_file(bench, "htpasswd", PASSWORDS));
+    const struct config *config = load(bench, text);
+    assert_int_equal(config->rule_count, 3);
+    const struct rule *rules = config->rules;
+    assert_string_equal(rules[0].users[0], "alice");
+    assert_string_equal(rules[0].users[1], "bob");
+    assert_null(rules[0].users[2]);
+    assert_false(rules[0].anonymous);
+    assert_string_equal(rules[0].upstream, "ghcr.io");
+    assert_string_equal(rules[0].repositories[0], "team/**");
+    assert_string_equal(rules[0].repositories[1], "other");
+    assert_null(rules[0].repositories[2]);
+    assert_null(rules[1].users);
+    assert_true(rules[1].anonymous);
+    assert_string_equal(rules[1].upstream, "*.pkg.dev");
+    assert_null(rules[1].repositories);
+    assert_string_equal(rules[2].users[0], "carol");
+    assert_string_equal(rules[2].upstream, "docker.io");
+}
+
+static void test_without_rules_nothing_is_forbidden(void **state) {
+    struct bench *bench = *state;
+    assert_null(load(bench, "grace: 1s\n")->rules);
+}
+
+static void test_rules_for_everybody_need_no_login(void **state) {
+    struct bench *bench = *state;
+    const struct config *config =
+        load(bench, "clients: {rules: [{anonymous: true, repositories: \"public/**\"}]}\n");
+    assert_int_equal(config->rule_count, 1);
+}
+
+static void test_each_mistake_says_what_would_be_right(void **state) {
+    struct bench *bench = *state;
+    static const struct {
+        const char *rules, *told;
+    } cases[] = {
+        {"[]", "clients.rules: without a rule nobody could read anything; write for example"},
+        {"all", "clients.rules: expected a list; write for example"},
+        {"[alice]", "clients.rules[0]: expected a mapping"},
+        {"[{user: alice, anonymous: true}]",
+         "clients.rules[0].user: unknown key \"user\"; did you mean users?"},
+        {"[{upstream: ghcr.io}]", "clients.rules[0]: users is missing; write for example users: "
+                                  "[alice], or anonymous: true"},
+        {"[{anonymous: false}]", "clients.rules[0]: users is missing"},
+        {"[{users: [a], anonymous: true}]",
+         "clients.rules[0].users: anonymous: true is for everybody, also for users; leave one"},
+        {"[{users: []}]", "clients.rules[0].users: "},
+        {"[{users: ['']}]", "clients.rules[0].users[0]: "},
+        {"[{users: [a], upstream: ghcr.io/org}]",
+         "clients.rules[0].upstream: \"ghcr.io/org\" is not a pattern of hosts; write for example "
+         "ghcr.io or *.pkg.dev"},
+        {"[{users: [a], repositories: [/x]}]", "clients.rules[0].repositories[0]: "},
+        {"[{users: [a], anonymous: maybe}]", "clients.rules[0].anonymous: "},
+        {"[{anonymous: true}, {users: [a], users: [b]}]",
+         "clients.rules[1].users: appears twice; first on line"},
+    };
+    const char *file = write_file(bench, "htpasswd", PASSWORDS);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[512];
+        snprintf(text, sizeof text, "clients:\n  htpasswd: %s\n  rules: %s\n", file,
+                 cases[i].rules);
+        assert_null(try_load(bench, text));
+        const char *problems = bench->problems.bytes;
+        if (!strstr(problems, cases[i].told) || strncmp(problems, "f.yaml:3:", 9) != 0)
+            fail_msg("%s: %s", cases[i].rules, problems);
+    }
+}
+
+static void test_users_need_a_login(void **state) {
+    struct bench *bench = *state;
+    assert_null(try_load(bench, "clients:\n  rules:\n    - anonymous: true\n    - users: [a]\n"));
+    const char *problems = bench->problems.bytes;
+    if (strncmp(problems, "f.yaml:4:", 9) != 0 ||
+        !strstr(problems, "clients.rules[1].users: nobody can log in; set clients.htpasswd"))
+        fail_msg("%s", problems);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        with_bench(test_rules_are_read_as_they_stand),
+        with_bench(test_without_rules_nothing_is_forbidden),
+        with_bench(test_rules_for_everybody_need_no_login),
+        with_bench(test_each_mistake_says_what_would_be_right),
+        with_bench(test_users_need_a_login),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
