@@ -29,6 +29,7 @@ struct loop {
     struct connection *turns;               /* those that go on without an event */
     struct connection *closed;              /* to be freed when no event can name them any more */
     int64_t accept_again_ms;                /* accepting pauses until then; 0: no pause */
+    int64_t yield_again_us;                 /* the loop does not yield before */
     char listener_marks[LISTENER_LIMIT];    /* epoll names a listener by the address of its mark */
 };
 

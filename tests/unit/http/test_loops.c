@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,16 @@
 #include "base/buffer.h"
 #include "base/clock.h"
 #include "serving.h"
+
+static atomic_int yields;
+static atomic_int yield_ms; /* how long each takes */
+
+/* In place of the C library's: as if other threads waited for the processor. */
+int sched_yield(void) {
+    atomic_fetch_add(&yields, 1);
+    usleep((useconds_t)atomic_load(&yield_ms) * 1000);
+    return 0;
+}
 
 static void expect_body(int fd, const char *expected) {
     char head[1024], body[256] = "";
@@ -166,6 +177,25 @@ static void test_new_connections_go_to_the_loop_with_the_fewest(void **state) {
     stop();
 }
 
+static void test_a_loop_seldom_yields_a_processor_that_others_want(void **state) {
+    (void)state;
+    settings.loops = 1;
+    start();
+    int idle = dial(), fd = dial();
+    atomic_store(&yield_ms, 5);
+    atomic_store(&yields, 0);
+    int64_t began = clock_ms();
+    for (int i = 0; i < 300; i++) {
+        send_text(fd, GET("/now"));
+        expect_body(fd, "well");
+    }
+    assert_in_range(atomic_load(&yields), 1, 2 + (clock_ms() - began) / 1000);
+    atomic_store(&yield_ms, 0);
+    close(idle);
+    close(fd);
+    stop();
+}
+
 static void test_a_stop_sends_what_is_left_to_a_slow_client(void **state) {
     (void)state;
     start();
@@ -247,6 +277,7 @@ int main(void) {
         SERVING_TEST(test_a_request_with_a_body_never_stays_on_a_loop),
         SERVING_TEST(test_a_server_without_answers_in_place_gives_all_to_workers),
         SERVING_TEST(test_new_connections_go_to_the_loop_with_the_fewest),
+        SERVING_TEST(test_a_loop_seldom_yields_a_processor_that_others_want),
         SERVING_TEST(test_a_stop_sends_what_is_left_to_a_slow_client),
         SERVING_TEST(test_a_stop_answers_requests_on_connections_that_no_loop_has_admitted_yet),
         SERVING_TEST(test_a_client_with_many_requests_at_once_does_not_keep_others_waiting),
