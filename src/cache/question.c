@@ -25,6 +25,7 @@ static void question_release(struct cache *cache, struct question *question) {
     document_release(question->held);
     document_release(question->document);
     condition_finish(&question->answered);
+    condition_finish(&question->has_turn);
     free(question);
 }
 
@@ -36,12 +37,14 @@ static void store_in_turn(struct cache *cache, struct question *question) {
     question->number = ++cache->stores;
     DL_APPEND(cache->storing, question);
     while (cache->storing != question)
-        condition_wait(&cache->questions_changed, &cache->questions_lock);
+        condition_wait(&question->has_turn, &cache->questions_lock);
     lock_release(&cache->questions_lock);
     question->store(question);
     question->store = NULL;
     lock_acquire(&cache->questions_lock);
     DL_DELETE(cache->storing, question);
+    if (cache->storing)
+        condition_signal(&cache->storing->has_turn);
     condition_broadcast(&cache->questions_changed);
 }
 
@@ -91,6 +94,7 @@ static struct question *question_new(struct cache *cache, const char *key,
     if (!question)
         return NULL;
     condition_init(&question->answered);
+    condition_init(&question->has_turn);
     question->cache = cache;
     question->answer = inquiry->answer;
     question->repository = *inquiry->repository;

@@ -53,7 +53,8 @@ struct question {
     struct document *document; /* the answer, owned; NULL when it failed */
     struct error error;
     struct question *prev, *next; /* in the cache's `storing` */
-    uint64_t number;              /* of the answers that are stored, in their order */
+    struct condition has_turn; /* it is the first of them; waking all would take the processors */
+    uint64_t number;           /* of the answers that are stored, in their order */
 };
 
 struct question_result {
