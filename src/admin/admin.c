@@ -14,7 +14,7 @@ enum { BODY_LIMIT = 256 << 10, IMAGES_LIMIT = 1000 };
 
 static void fail(struct http_exchange *exchange, int status, const char *message) {
     cleanup_buffer struct buffer body = {0};
-    error_body_write(&body, "UNSUPPORTED", message);
+    error_body_write(&body, "UNSUPPORTED", message, NULL);
     http_respond(exchange, status, "application/json", body.bytes, body.length);
 }
 

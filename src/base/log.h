@@ -13,7 +13,7 @@
  * logs it, unless it gathers (log_gather_begin()). When the process is killed, the lines of the
  * last 100 ms are lost, and of each thread that gathers, the lines since its last flush.
  *
- * log_configure() is called once, early, while there is one thread. Any thread may call the others.
+ * log_configure() is called early, while there is one thread. Any thread may call the others.
  */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H

@@ -5,10 +5,12 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/trace.h"
 
 /* What a new thread needs to begin; it frees this itself. */
 struct beginning {
     char name[THREAD_NAME_SIZE];
+    char trace[TRACE_PARENT_SIZE];
     void (*run)(void *argument);
     void *argument;
 };
@@ -17,6 +19,7 @@ static void *begin(void *context) {
     struct beginning beginning = *(struct beginning *)context;
     free(context);
     pthread_setname_np(pthread_self(), beginning.name);
+    trace_set(beginning.trace);
     beginning.run(beginning.argument);
     return NULL;
 }
@@ -60,6 +63,7 @@ bool thread_start(const char *name, size_t stack_bytes, void (*run)(void *argume
         return error_set(error, ERROR_MEMORY, "no memory to start the thread %s", name);
     *beginning = (struct beginning){.run = run, .argument = argument};
     strncpy(beginning->name, name, sizeof beginning->name - 1);
+    memcpy(beginning->trace, trace_current(), sizeof beginning->trace);
     int failed = create(beginning, stack_bytes, thread);
     if (!failed)
         return true;

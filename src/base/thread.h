@@ -28,8 +28,8 @@ enum {
  * Starts a thread that calls `run(argument)` and ends when `run` returns. `name` has at most 15
  * characters and is copied. With `thread` the caller must call pthread_join(*thread, NULL) in the
  * end; `*thread` is set before the function returns, but perhaps after `run` has begun. With NULL
- * the thread is detached, and the caller needs a way of its own to learn of the thread's end. Any
- * thread may call this.
+ * the thread is detached, and the caller needs a way of its own to learn of the thread's end. The
+ * new thread works for the caller's trace (base/trace.h). Any thread may call this.
  *
  * False: no thread was started and `run` will not be called (ERROR_MEMORY, or ERROR_IO when the
  * system's limit on threads is reached); what `argument` points to is still the caller's.

@@ -343,6 +343,30 @@ static bool run_parts(struct serving *serving) {
     return ok;
 }
 
+/* Says why tarn does not serve: to people, or as a line of JSON to whoever collects these. Before
+ * the log's thread is started. */
+static void report_failure(enum log_format format, struct text why) {
+    if (format == LOG_JSON)
+        log_at(LOG_ERROR, "cannot start", LOG_SLICE("error", why));
+    else
+        fprintf(stderr, "tarn serve: %.*s\n", TEXT_PRINT(why));
+}
+
+/* The same for what is wrong with the configuration, a line for each mistake. */
+static void report_problems(enum log_format format, const struct buffer *problems) {
+    if (!problems->bytes) {
+        report_failure(format, text_of("out of memory"));
+    } else if (format == LOG_TEXT) {
+        fputs(problems->bytes, stderr);
+    } else {
+        for (struct text rest = {problems->bytes, problems->length}; rest.at;) {
+            struct text line = text_cut(rest, '\n', &rest);
+            if (line.length)
+                report_failure(format, line);
+        }
+    }
+}
+
 static int serve(const struct config *config, struct client *client) {
     struct serving serving = {.config = config, .client = client, .is_used = true};
     struct error error = {0};
@@ -362,7 +386,7 @@ static int serve(const struct config *config, struct client *client) {
     bool ok =
         open_parts(&serving, &error) && confine(config, &error) && start_threads(&serving, &error);
     if (!ok)
-        fprintf(stderr, "tarn serve: %s\n", error.text);
+        report_failure(config->log_format, text_of(error.text));
     else
         ok = run_parts(&serving);
     bool closed = close_parts(&serving);
@@ -389,10 +413,12 @@ static int run(const struct arguments *arguments) {
     struct config_flags flags = {0};
     cleanup_buffer struct buffer problems = {0};
     bool collected = collect_flags(&flags, arguments);
+    const enum log_format format = config_early_log_format(&flags, environ);
+    log_configure(LOG_INFO, format);
     struct config *config = collected ? config_load(&flags, environ, &problems) : NULL;
     config_flags_finish(&flags);
     if (!config) {
-        fputs(problems.bytes ? problems.bytes : "tarn serve: out of memory\n", stderr);
+        report_problems(format, &problems);
         return 1;
     }
     struct client *client = client_new();
@@ -400,7 +426,7 @@ static int run(const struct arguments *arguments) {
     if (client)
         status = serve(config, client);
     else
-        fputs("tarn serve: out of memory\n", stderr);
+        report_failure(format, text_of("out of memory"));
     config_free(config);
     client_free(client);
     return status;

@@ -99,6 +99,10 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
 
 void config_free(struct config *config); /* NULL is allowed */
 
+/* The form of lines that are logged before config_load(), or because it fails: as a flag or a
+ * variable says, else LOG_TEXT. What a file says that is not accepted does not count. */
+enum log_format config_early_log_format(const struct config_flags *flags, char *const *environment);
+
 /* The size limit of the cache in bytes: max_size, or 80 % of the file system of `root`. */
 bool config_max_size(const struct config *config, uint64_t *bytes, struct error *error);
 

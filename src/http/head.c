@@ -12,7 +12,8 @@
 enum {
     FIELDS_LIMIT = 8 << 10,
     FIELDS_START = 1 << 10,
-    HEAD_LIMIT = 384, /* status line, Date, lengths, Connection, NOSNIFF: 300 bytes at most */
+    /* status line, Date, lengths, Connection, NOSNIFF: 300 bytes at most; and X-Request-Id */
+    HEAD_LIMIT = 384 + HTTP_REQUEST_ID_LIMIT + 16,
 };
 
 /* In every response: no browser guesses a type for bytes that come from somebody else. */
@@ -200,6 +201,12 @@ static char *append_connection(char *at, const struct http_exchange *exchange) {
     return at;
 }
 
+static char *append_id(char *at, struct http_exchange *exchange) {
+    at = mempcpy(at, "X-Request-Id: ", 14);
+    at = stpcpy(at, http_exchange_id(exchange));
+    return mempcpy(at, "\r\n", 2);
+}
+
 static bool status_has_body(int status) {
     return status >= 200 && status != 204 && status != 304;
 }
@@ -220,7 +227,7 @@ static char *start_head(struct http_exchange *exchange, int status, int64_t leng
     begin_response(exchange, status, length);
     char *at = append_status(head, status, exchange->reason);
     at = mempcpy(at, NOSNIFF, strlen(NOSNIFF));
-    at = append_date(at);
+    at = append_id(append_date(at), exchange);
     if (!exchange->chunked && status_has_body(status)) {
         at = append_length(at, (uint64_t)length);
     } else if (exchange->chunked && status_has_body(status)) {
@@ -285,7 +292,7 @@ struct http_composed *http_compose(int status, const char *content_type, uint64_
 bool head_add_composed(struct http_exchange *exchange, const struct http_composed *composed) {
     begin_response(exchange, composed->status, (int64_t)composed->length);
     char varying[HEAD_LIMIT];
-    char *end = append_connection(append_date(varying), exchange);
+    char *end = append_id(append_connection(append_date(varying), exchange), exchange);
     if (unsent_append(exchange->unsent, composed->head, composed->head_length) &&
         unsent_append(exchange->unsent, varying, (size_t)(end - varying)) && end_fields(exchange))
         return true;

@@ -84,6 +84,9 @@ enum http_parse http_parse_head(const char *bytes, size_t length, struct http_re
  * Names compare without case. */
 struct text http_field(const struct http_request *request, const char *name);
 
+/* The same, but no value either if there are several fields of that name. */
+struct text http_field_alone(const struct http_request *request, const char *name);
+
 /* Decodes the value of a query parameter. False when it is absent (*found is then false), given
  * twice or malformed. */
 bool http_query(const struct http_request *request, const char *name, char *out, size_t size,
@@ -120,6 +123,13 @@ struct http_exchange;
 
 const struct http_request *http_exchange_request(const struct http_exchange *exchange);
 const char *http_exchange_client(const struct http_exchange *exchange); /* "1.2.3.4:567", "unix" */
+
+enum { HTTP_REQUEST_ID_LIMIT = 128 };
+
+/* The id of the request, which every response has as X-Request-Id: the client's own if it is at
+ * most HTTP_REQUEST_ID_LIMIT characters of printable ASCII without quotes, backslash and angle
+ * brackets, and given once, else a new one. It needs no escapes in a head, in JSON or in HTML. */
+const char *http_exchange_id(struct http_exchange *exchange);
 
 /* What limits by client address count by: an IPv4 address, or the first 64 bits of an IPv6 address
  * with zeros behind them. */
@@ -280,8 +290,8 @@ struct http_server_settings {
      */
     bool (*handle_now)(void *context, struct http_exchange *exchange);
     /* Writes the JSON body of a response that `handle` does not make: for a refused head, or at a
-     * limit. NULL: the body is plain text. */
-    void (*error_body)(int status, const char *why, char *out, size_t size);
+     * limit. `id` is the request's (http_exchange_id()). NULL: the body is plain text. */
+    void (*error_body)(int status, const char *why, const char *id, char *out, size_t size);
     /* Called after each response that neither `handle` nor `handle_now` makes, on the thread of a
      * loop or a worker; it must not wait. `why` is the message of the response. If the head could
      * not be parsed, the method is HTTP_OTHER, and every text is empty. NULL: nobody is told. */

@@ -322,6 +322,18 @@ struct text http_field(const struct http_request *request, const char *name) {
     return (struct text){NULL, 0};
 }
 
+struct text http_field_alone(const struct http_request *request, const char *name) {
+    struct text value = {NULL, 0};
+    for (size_t i = 0; i < request->field_count; i++) {
+        if (!text_is_nocase(request->fields[i].name, name))
+            continue;
+        if (value.at)
+            return (struct text){NULL, 0};
+        value = request->fields[i].value;
+    }
+    return value;
+}
+
 bool http_query(const struct http_request *request, const char *name, char *out, size_t size,
                 bool *found) {
     struct text value = {NULL, 0};

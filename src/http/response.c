@@ -22,6 +22,7 @@ void exchange_begin(struct http_exchange *exchange, const struct exchange_parts 
     exchange->unsent = parts->unsent;
     exchange->stopping = parts->stopping;
     exchange->on_loop = parts->on_loop;
+    exchange->id[0] = '\0';
     exchange->status = 0;
     exchange->reason = NULL;
     exchange->keep_alive = false;
@@ -191,11 +192,13 @@ bool http_begin(struct http_exchange *exchange, int status, const char *content_
 
 /* ---- the end of a response ---- */
 
-static const char *error_body(const struct http_server_settings *settings, int status,
-                              const char *why, char *out, size_t size) {
+static const char *error_body(struct http_exchange *exchange,
+                              const struct http_server_settings *settings, int status,
+                              const char *why, char out[static ERROR_BODY_LIMIT]) {
+    const size_t size = ERROR_BODY_LIMIT;
     out[0] = '\0';
     if (settings->error_body) {
-        settings->error_body(status, why, out, size);
+        settings->error_body(status, why, http_exchange_id(exchange), out, size);
         return "application/json";
     }
     snprintf(out, size, "%s\n", why);
@@ -205,7 +208,7 @@ static const char *error_body(const struct http_server_settings *settings, int s
 void exchange_refuse(struct http_exchange *exchange, const struct http_server_settings *settings,
                      int status, const char *why) {
     char body[ERROR_BODY_LIMIT];
-    const char *type = error_body(settings, status, why, body, sizeof body);
+    const char *type = error_body(exchange, settings, status, why, body);
     exchange->keep_alive = false;
     http_respond(exchange, status, type, body, strnlen(body, sizeof body));
     if (settings->refused)
@@ -216,7 +219,7 @@ bool exchange_end(struct http_exchange *exchange, const struct http_server_setti
     if (exchange->status == 0 && !exchange->cut) {
         char body[ERROR_BODY_LIMIT];
         const char *why = "the request got no response";
-        const char *type = error_body(settings, 500, why, body, sizeof body);
+        const char *type = error_body(exchange, settings, 500, why, body);
         buffer_clear(exchange->fields);
         http_respond(exchange, 500, type, body, strnlen(body, sizeof body));
     }

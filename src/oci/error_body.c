@@ -7,12 +7,21 @@
 
 enum { BODY_LIMIT = 64 * 1024 }; /* bytes; a longer body is no error body */
 
-bool error_body_write(struct buffer *out, const char *code, const char *message) {
+bool error_body_write(struct buffer *out, const char *code, const char *message, const char *id) {
     buffer_append_string(out, "{\"errors\":[{\"code\":\"");
     buffer_append_json(out, text_of(code));
     buffer_append_string(out, "\",\"message\":\"");
     buffer_append_json(out, text_of(message));
-    return buffer_append_string(out, "\"}]}\n");
+    if (id) {
+        buffer_append_string(out, " (request ");
+        buffer_append_json(out, text_of(id));
+        buffer_append_string(out, ")\",\"detail\":{\"request_id\":\"");
+        buffer_append_json(out, text_of(id));
+        buffer_append_string(out, "\"}");
+    } else {
+        buffer_append_string(out, "\"");
+    }
+    return buffer_append_string(out, "}]}\n");
 }
 
 static bool is_code_byte(char c) {
@@ -128,9 +137,12 @@ bool error_body_is_registrys(const void *bytes, size_t length) {
     return has_content(json_object_get(first, "code"));
 }
 
-void error_body_of_status(int status, const char *why, char *out, size_t size) {
+void error_body_of_status(int status, const char *why, const char *id, char *out, size_t size) {
     const char *code = status == 503   ? "UNAVAILABLE"
                        : status == 429 ? "TOOMANYREQUESTS"
                                        : "UNSUPPORTED";
-    snprintf(out, size, "{\"errors\":[{\"code\":\"%s\",\"message\":\"%s\"}]}\n", code, why);
+    snprintf(out, size,
+             "{\"errors\":[{\"code\":\"%s\",\"message\":\"%s (request %s)\","
+             "\"detail\":{\"request_id\":\"%s\"}}]}\n",
+             code, why, id, id);
 }

@@ -7,12 +7,16 @@
 #include <stddef.h>
 #include "base/buffer.h"
 
-/* Appends {"errors":[{"code":CODE,"message":MESSAGE}]} and a newline. */
-bool error_body_write(struct buffer *out, const char *code, const char *message);
+/*
+ * Appends {"errors":[{"code":CODE,"message":MESSAGE,"detail":{"request_id":ID}}]} and a newline.
+ * The id stands behind the message, too, in parentheses, because docker, containerd, podman and
+ * skopeo show people the code and the message, and never the detail. `id` NULL: there is none.
+ */
+bool error_body_write(struct buffer *out, const char *code, const char *message, const char *id);
 
 /* Writes the body of an error that the HTTP server itself reports, cut to `size` bytes with the
- * NUL. `why` is plain ASCII without quotes. */
-void error_body_of_status(int status, const char *why, char *out, size_t size);
+ * NUL. `why` and `id` are plain ASCII without quotes. */
+void error_body_of_status(int status, const char *why, const char *id, char *out, size_t size);
 
 /*
  * Reads the first error of an upstream's body, which may be anything (HTML, cut JSON). The forms

@@ -3,8 +3,8 @@
 #include "base/log.h"
 #include "registry/call.h"
 
-/* The most bytes of a method and of a path in the log. */
-enum { METHOD_MOST = 15, PATH_MOST = 255 };
+/* The most bytes of a method, of a user and of a path in the log. */
+enum { METHOD_MOST = 15, USER_MOST = 128, PATH_MOST = 255 };
 
 /* How many counters of outcomes an upstream has; behind them are those of bytes. */
 enum { OUTCOME_COUNTERS = PROXIED_TYPES * CACHE_OUTCOMES };
@@ -230,29 +230,43 @@ static struct text beginning(struct text text, size_t most) {
     return (struct text){text.at, text.length < most ? text.length : most};
 }
 
+/* The names that the request has, and the digest of the content once it is known. */
+static unsigned add_names(const struct call *call, char digest[static DIGEST_STRING_SIZE],
+                          struct log_field *out) {
+    unsigned used = 0;
+    if (!call->repository.upstream) {
+        out[used++] = LOG_SLICE("path", beginning(call->request->path, PATH_MOST));
+        return used;
+    }
+    digest[0] = '\0';
+    if (call->digest.algorithm)
+        digest_format(&call->digest, digest);
+    out[used++] = LOG_STRING("upstream", call->repository.name.host);
+    out[used++] = LOG_STRING("repository", call->repository.name.path);
+    out[used++] = LOG_STRING("reference", call->reference);
+    out[used++] = LOG_STRING("digest", digest);
+    return used;
+}
+
 void access_log(const struct call *call) {
     enum log_level level = access_level(call);
     if (!call->registry->settings.log_requests || !log_enabled(level))
         return;
-    struct log_field fields[12];
+    struct log_field fields[16];
+    char digest[DIGEST_STRING_SIZE];
     unsigned used = 0;
+    fields[used++] = LOG_STRING("request_id", http_exchange_id(call->exchange));
     fields[used++] = LOG_STRING("client", http_exchange_client(call->exchange));
-    if (call->who.user[0])
-        fields[used++] = LOG_STRING("user", call->who.user);
+    fields[used++] = LOG_SLICE("user", beginning(text_of(call->who.user), USER_MOST));
     fields[used++] = LOG_SLICE("method", beginning(call->request->method_name, METHOD_MOST));
-    if (call->repository.upstream) {
-        fields[used++] = LOG_STRING("upstream", call->repository.name.host);
-        fields[used++] = LOG_STRING("repository", call->repository.name.path);
-        fields[used++] =
-            LOG_STRING(call->route.reference.is_digest ? "digest" : "reference", call->reference);
-    } else {
-        fields[used++] = LOG_SLICE("path", beginning(call->request->path, PATH_MOST));
-    }
+    used += add_names(call, digest, &fields[used]);
     fields[used++] = LOG_NUMBER("status", http_exchange_status(call->exchange));
     fields[used++] = LOG_NUMBER("bytes", http_exchange_sent(call->exchange));
     fields[used++] = LOG_NUMBER("seconds", (double)(call->ended_us - call->began_us) / 1e6);
     if (call->asks_cache || call->has_outcome)
         fields[used++] = LOG_STRING("cache", outcome_name(outcome_of(call)));
+    if (call->trace[0])
+        fields[used++] = LOG_SLICE("trace_id", trace_id(call->trace));
     if (call->error[0])
         fields[used++] = LOG_STRING("error", call->error);
     log_event(level, route_name(call->route.kind), fields, used);

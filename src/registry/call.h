@@ -6,6 +6,7 @@
 #define REGISTRY_CALL_H
 
 #include "base/metric.h"
+#include "base/trace.h"
 #include "registry/registry.h"
 #include "registry/route.h"
 
@@ -40,7 +41,9 @@ struct call {
     bool asks_cache;              /* nothing refused the request before the cache was asked */
     bool has_outcome;
     enum cache_outcome outcome;
-    char reference[DIGEST_STRING_SIZE]; /* tag or digest, for the log */
+    char reference[DIGEST_STRING_SIZE]; /* tag or digest as asked, for the log */
+    struct digest digest;               /* of the content, for the log; algorithm 0: not known */
+    char trace[TRACE_PARENT_SIZE];      /* the client's traceparent; "": none */
     char error[160]; /* the beginning of an error response's message, for the log */
     int64_t began_us, first_byte_us, ended_us; /* clock_us(); 0: not yet */
     bool is_handed_on; /* a copy of the call goes on, and call_end() is for that copy */

@@ -81,6 +81,7 @@ static void respond_hit(struct call *call, struct document *document,
 }
 
 static void respond_document(struct call *call, struct document *document) {
+    call->digest = document->digest;
     if (call_not_modified(call, &document->digest))
         return;
     const struct http_composed *head = call->outcome == CACHE_HIT ? head_of(document) : NULL;
@@ -233,7 +234,9 @@ static void end_download(struct download *download) {
 static void send_on(void *state, struct http_exchange *exchange) {
     struct download *download = state;
     struct error error = {0};
+    trace_set(download->call.trace); /* the blob may have to be asked for again */
     enum progress progress = send_bytes(download, &error);
+    trace_set("");
     if (progress == PROGRESS_PARKED) {
         http_park(exchange, send_on, download);
         return;

@@ -134,8 +134,11 @@ static void begin(struct call *call, struct registry *registry, struct http_exch
     call->exchange = exchange;
     call->request = http_exchange_request(exchange);
     call->began_us = clock_us();
+    trace_parse(http_field_alone(call->request, "traceparent"), call->trace);
     route_parse(call->request->path, &call->route);
     const struct route *route = &call->route;
+    if (route->reference.is_digest && route->fault == ROUTE_FINE)
+        call->digest = route->reference.digest;
     if (route->reference.is_digest)
         digest_format(&route->reference.digest, call->reference);
     else
@@ -146,7 +149,9 @@ static void begin(struct call *call, struct registry *registry, struct http_exch
 void registry_handle(void *context, struct http_exchange *exchange) {
     struct call call = {0};
     begin(&call, context, exchange);
+    trace_set(call.trace);
     dispatch(&call);
+    trace_set("");
     if (!call.is_handed_on)
         call_end(&call);
 }

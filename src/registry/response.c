@@ -73,7 +73,7 @@ void call_fail(struct call *call, int status, const char *code, const char *form
     va_end(arguments);
     text_copy((struct text){message, strnlen(message, sizeof call->error - 1)}, call->error,
               sizeof call->error);
-    error_body_write(&body, code, message);
+    error_body_write(&body, code, message, http_exchange_id(call->exchange));
     call_add_fields(call);
     http_respond(call->exchange, status, "application/json", body.bytes, body.length);
 }

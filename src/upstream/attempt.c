@@ -6,6 +6,7 @@
 #include <string.h>
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/trace.h"
 #include "client/content_range.h"
 #include "client/redirect.h"
 #include "client/transfer.h"
@@ -145,7 +146,8 @@ static bool run_transfer(struct attempt *attempt, const struct client_request *r
 static bool transfer(struct attempt *attempt, const char *url, const char *authorization,
                      const struct address_rule *addresses, struct error *error) {
     const struct upstream_settings *settings = &attempt->upstream->settings;
-    const char *accept = accept_of(attempt->request->what), *headers[4] = {NULL};
+    const char *accept = accept_of(attempt->request->what), *headers[5] = {NULL};
+    char trace[sizeof "traceparent: " + TRACE_PARENT_LENGTH];
     size_t count = 0;
     attempt->authorized = authorization != NULL;
     if (authorization)
@@ -154,6 +156,10 @@ static bool transfer(struct attempt *attempt, const char *url, const char *autho
         headers[count++] = accept;
     if (attempt->range[0])
         headers[count++] = attempt->range;
+    if (trace_current()[0] && url == attempt->registry_url) { /* no business of other hosts */
+        snprintf(trace, sizeof trace, "traceparent: %s", trace_current());
+        headers[count++] = trace;
+    }
     int64_t left_ms = attempt->deadline_ms - clock_ms();
     const struct client_request request = {
         .method = attempt->request->head_only ? "HEAD" : "GET",

@@ -230,7 +230,7 @@ def check_sums(metrics):
 
 def test_requests_are_hits_and_misses_whatever_becomes_of_them(start_tarn, upstream, image):
     tarn = start_tarn([{"host": "fake.test", "url": upstream.url, "default": True,
-                        "tag_ttl": "1ms"}], negative_ttl="1ms")
+                        "tag_ttl": "0"}], negative_ttl="1ms")
     held = upstream.fault("/blobs/", hold_after=1000)
     at_once(*[lambda: tarn.blob("org/app", DIGEST) for _ in range(3)],
             lambda: (wait_until(lambda: upstream.asked("/blobs/"), "the transfer"),

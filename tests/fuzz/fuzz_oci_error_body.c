@@ -17,7 +17,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     MUST(found == (*code || *message));
 
     cleanup_buffer struct buffer out = {0};
-    MUST(error_body_write(&out, code, message));
+    MUST(error_body_write(&out, code, message, NULL));
     MUST(error_body_read(out.bytes, out.length, code_again, sizeof code_again, message_again,
                          sizeof message_again) == found);
     MUST(strcmp(code, code_again) == 0 && strcmp(message, message_again) == 0);

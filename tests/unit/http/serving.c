@@ -182,7 +182,8 @@ static void handle(void *context, struct http_exchange *exchange) {
     /* other paths get no response */
 }
 
-static void error_body(int status, const char *why, char *out, size_t size) {
+static void error_body(int status, const char *why, const char *id, char *out, size_t size) {
+    (void)id;
     snprintf(out, size, "{\"status\":%d,\"why\":\"%s\"}", status, why);
 }
 

@@ -17,6 +17,20 @@ static bool read_string(const char *body) {
     return read_bytes(body, strlen(body));
 }
 
+static void test_the_id_of_a_request_stands_behind_the_message_and_in_the_detail(void **state) {
+    (void)state;
+    cleanup_buffer struct buffer out = {0};
+    char body[200];
+    assert_true(error_body_write(&out, "DENIED", "no", "a-1"));
+    assert_string_equal(out.bytes,
+                        "{\"errors\":[{\"code\":\"DENIED\",\"message\":\"no (request a-1)\","
+                        "\"detail\":{\"request_id\":\"a-1\"}}]}\n");
+    error_body_of_status(429, "too many", "b-2", body, sizeof body);
+    assert_string_equal(
+        body, "{\"errors\":[{\"code\":\"TOOMANYREQUESTS\",\"message\":\"too many (request "
+              "b-2)\",\"detail\":{\"request_id\":\"b-2\"}}]}\n");
+}
+
 static void assert_reads(const char *body, const char *expected_code,
                          const char *expected_message) {
     assert_true(read_string(body));
@@ -27,7 +41,7 @@ static void assert_reads(const char *body, const char *expected_code,
 static void test_the_body_has_the_specs_form(void **state) {
     (void)state;
     cleanup_buffer struct buffer out = {0};
-    assert_true(error_body_write(&out, "MANIFEST_UNKNOWN", "ghcr.io: no \"1.0\"\\\n"));
+    assert_true(error_body_write(&out, "MANIFEST_UNKNOWN", "ghcr.io: no \"1.0\"\\\n", NULL));
     assert_string_equal(out.bytes, "{\"errors\":[{\"code\":\"MANIFEST_UNKNOWN\",\"message\":"
                                    "\"ghcr.io: no \\\"1.0\\\"\\\\\\u000a\"}]}\n");
 }
@@ -35,7 +49,7 @@ static void test_the_body_has_the_specs_form(void **state) {
 static void test_what_is_written_is_read_again(void **state) {
     (void)state;
     cleanup_buffer struct buffer out = {0};
-    assert_true(error_body_write(&out, "DENIED", "who \"are\" \xe2\x82\xac you"));
+    assert_true(error_body_write(&out, "DENIED", "who \"are\" \xe2\x82\xac you", NULL));
     assert_true(read_bytes(out.bytes, out.length));
     assert_string_equal(code, "DENIED");
     assert_string_equal(message, "who \"are\" \xe2\x82\xac you");
@@ -44,7 +58,7 @@ static void test_what_is_written_is_read_again(void **state) {
 static void test_running_out_of_room_is_said(void **state) {
     (void)state;
     cleanup_buffer struct buffer out = {.limit = 10};
-    assert_false(error_body_write(&out, "DENIED", "no"));
+    assert_false(error_body_write(&out, "DENIED", "no", NULL));
 }
 
 static void test_the_first_error_is_read(void **state) {
@@ -159,6 +173,7 @@ static void test_hostile_bodies_are_bounded(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_id_of_a_request_stands_behind_the_message_and_in_the_detail),
         cmocka_unit_test(test_the_body_has_the_specs_form),
         cmocka_unit_test(test_what_is_written_is_read_again),
         cmocka_unit_test(test_running_out_of_room_is_said),

@@ -363,11 +363,12 @@ static void faults_of_our_own_are_told_by_their_kind(void **state) {
         const char *said;
         int status; /* 0: 500 */
     } faults[] = {
-        {ERROR_IO, "upstream fake.test: tarn's disk or system failed; its log says why\""},
-        {ERROR_NO_SPACE, "upstream fake.test: tarn's disk is full; its log says why\""},
-        {ERROR_MEMORY, "upstream fake.test: tarn is out of memory; its log says why\""},
-        {ERROR_FILES, "upstream fake.test: tarn has too many open files; its log says why\"", 503},
-        {ERROR_CLOSED, "upstream fake.test: tarn ended the request; its log says why\""},
+        {ERROR_IO, "upstream fake.test: tarn's disk or system failed; its log says why (request "},
+        {ERROR_NO_SPACE, "upstream fake.test: tarn's disk is full; its log says why (request "},
+        {ERROR_MEMORY, "upstream fake.test: tarn is out of memory; its log says why (request "},
+        {ERROR_FILES,
+         "upstream fake.test: tarn has too many open files; its log says why (request ", 503},
+        {ERROR_CLOSED, "upstream fake.test: tarn ended the request; its log says why (request "},
     };
     (void)state;
     open_registry();

@@ -1,0 +1,17 @@
+/* traceparent: what is taken has the right form, and is taken again as it is. */
+#include <string.h>
+#include "base/trace.h"
+#include "fuzz.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
+    char parent[TRACE_PARENT_SIZE], again[TRACE_PARENT_SIZE];
+    if (!trace_parse((struct text){(const char *)bytes, length}, parent)) {
+        MUST(parent[0] == '\0' && trace_id(parent).length == 0);
+        return 0;
+    }
+    MUST(strlen(parent) == TRACE_PARENT_LENGTH);
+    MUST(strspn(parent, "0123456789abcdef-") == TRACE_PARENT_LENGTH);
+    MUST(trace_id(parent).length == TRACE_ID_LENGTH);
+    MUST(trace_parse(text_of(parent), again) && strcmp(parent, again) == 0);
+    return 0;
+}
