@@ -230,6 +230,6 @@ def test_nobody_gets_in_while_the_file_of_passwords_is_gone(start, users):
 def test_the_log_names_the_user(start):
     tarn = start(TEAM)
     assert tarn.get("/v2/team/app/manifests/1", headers=ALICE).status == 200
-    tarn.logged(r"user=alice .*reference=1 status=200")
+    tarn.logged(r"user=alice .*reference=1 digest=\S+ status=200")
     assert tarn.get("/v2/team/app/manifests/1", headers=BOB).status == 403
     tarn.logged(r"user=bob .*status=403")
