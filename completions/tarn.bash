@@ -43,7 +43,7 @@ _tarn() {
         --ignore-ns | --log-requests | --range-fill | --keep-deleted | --prefetch | --help | --) ;;
         --*) return ;; # a value of which nothing is known
         esac
-        words='--config --listen --server-names --ignore-ns --max-connections --head-timeout --idle-timeout --send-timeout --grace --tls-certificate --tls-key --clients-htpasswd --log-level --log-format --log-requests --confine --root --max-size --max-age --min-free --pin --scrub --manifest-memory --negative-ttl --max-flights --connections-total --limits-per-upstream-waiting --limits-per-upstream-flights --limits-per-client-connections --limits-per-client-requests --limits-per-client-least-rate --limits-logins-failures --limits-logins-within --limits-logins-waiting --tag-ttl --link-ttl --connect-timeout --stall-timeout --first-byte-timeout --connections --range-fill --keep-deleted --prefetch --ca --default-upstream --upstream --help'
+        words='--config --listen --metrics-listen --path-prefix --headers --server-names --ignore-ns --max-connections --head-timeout --idle-timeout --send-timeout --grace --tls-certificate --tls-key --clients-htpasswd --log-level --log-format --log-requests --confine --root --max-size --max-age --min-free --pin --scrub --manifest-memory --negative-ttl --max-flights --connections-total --limits-per-upstream-waiting --limits-per-upstream-flights --limits-per-client-connections --limits-per-client-requests --limits-per-client-least-rate --limits-logins-failures --limits-logins-within --limits-logins-waiting --tag-ttl --link-ttl --connect-timeout --stall-timeout --first-byte-timeout --connections --range-fill --keep-deleted --prefetch --ca --default-upstream --upstream --help'
         ;;
     warm)
         case $before in

@@ -32,6 +32,9 @@ complete -c tarn -n 'test (count (commandline -opc)) -eq 1' -l version -d 'print
 
 complete -c tarn -n '__tarn_runs serve' -l config -r -F -d 'the configuration file; default: $TARN_CONFIG, else /etc/tarn/tarn.yaml, if it exists'
 complete -c tarn -n '__tarn_runs serve' -l listen -x -d 'addresses to serve on: HOST:PORT, [IPV6]:PORT or :PORT'
+complete -c tarn -n '__tarn_runs serve' -l metrics-listen -x -d 'further addresses that serve /metrics, /livez and /readyz alone, always without TLS'
+complete -c tarn -n '__tarn_runs serve' -l path-prefix -x -d 'what stands in front of every path, when a proxy in front of tarn passes on such paths'
+complete -c tarn -n '__tarn_runs serve' -l headers -x -d 'fields that every response gets, written as "Name: value"'
 complete -c tarn -n '__tarn_runs serve' -l server-names -x -d 'further names by which clients on this machine ask for tarn'
 complete -c tarn -n '__tarn_runs serve' -l ignore-ns -d 'whether the host that containerd names in ?ns= is ignored, so that the default upstream serves every name without a host'
 complete -c tarn -n '__tarn_runs serve' -l max-connections -x -d 'client connections open at the same time; for a further one, the longest idle is closed'

@@ -190,6 +190,7 @@ static bool open_registry(struct serving *serving, struct error *error) {
         .clients = serving->clients,
         .rules = serving->rules,
         .server_names = serving->config->server_names,
+        .path_prefix = serving->config->path_prefix,
         .ignore_ns = serving->config->ignore_ns,
         .log_requests = serving->config->log_requests,
         .listed = serving->config->upstreams,
@@ -204,6 +205,9 @@ static bool open_server(struct serving *serving, struct error *error) {
     struct http_server_settings settings = http_server_settings_default();
     settings.listen = config->listen;
     settings.listen_count = config->listen_count;
+    settings.side_listen = config->metrics_listen;
+    settings.side_listen_count = config->metrics_listen_count;
+    settings.fields = config->headers;
     settings.max_connections = (unsigned)serving->max_connections;
     settings.head_timeout_ms = (int)config->head_timeout_ms;
     settings.idle_timeout_ms = (int)config->idle_timeout_ms;
@@ -296,6 +300,9 @@ static void announce(const struct serving *serving) {
                LOG_NUMBER("port", http_server_port(serving->server)),
                LOG_STRING("root", config->root), LOG_STRING("version", TARN_VERSION),
                LOG_STRING("config", config->file ? config->file : "built-in"));
+    for (size_t i = 0; i < config->metrics_listen_count; i++)
+        log_at(LOG_INFO, "listening for health and metrics",
+               LOG_STRING("address", config->metrics_listen[i]));
 }
 
 /* Allows as many descriptors as the system permits, and so many connections that blobs and

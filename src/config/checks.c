@@ -14,6 +14,8 @@
 #include "login/clients.h"
 #include "oci/reference.h"
 
+enum { PREFIX_LIMIT = 100, FIELD_LIMIT = 1000 };
+
 static bool refuse(const char *value, const char *rest, char *why, size_t size) {
     char quoted[QUOTE_SIZE];
     snprintf(why, size, "%s %s", config_quote(value, quoted), rest);
@@ -196,6 +198,71 @@ bool config_check_platform(const char *value, char *why, size_t size) {
     return (fine && slashes >= 1 && slashes <= 2 && strlen(value) < 64) ||
            refuse(value, "is not a platform; write for example linux/amd64 or linux/arm/v7", why,
                   size);
+}
+
+bool config_check_path(const char *value, char *why, size_t size) {
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                  "/-._~";
+    size_t length = strlen(value);
+    bool fine = *value == '/' && length > 1 && length <= PREFIX_LIMIT && value[length - 1] != '/' &&
+                strspn(value, allowed) == length && !strstr(value, "//") && !strstr(value, "/.");
+    return fine ||
+           refuse(value, "is not the beginning of a path; write for example /images", why, size);
+}
+
+bool config_is_own_field(struct text name) {
+    static const char *const reserved[] = {
+        "accept-ranges",
+        "allow",
+        "cache-status",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "content-type",
+        "date",
+        "docker-content-digest",
+        "docker-distribution-api-version",
+        "etag",
+        "keep-alive",
+        "last-modified",
+        "link",
+        "location",
+        "oci-filters-applied",
+        "oci-namespace",
+        "oci-subject",
+        "retry-after",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "www-authenticate",
+        "x-content-type-options",
+        "x-request-id",
+    };
+    for (size_t i = 0; i < sizeof reserved / sizeof *reserved; i++) {
+        if (text_is_nocase(name, reserved[i]))
+            return true;
+    }
+    return false;
+}
+
+bool config_check_field(const char *value, char *why, size_t size) {
+    static const char token[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                "!#$%&'*+-.^_`|~"; /* RFC 9110 §5.6.2 */
+    struct text content, name = text_cut(text_of(value), ':', &content);
+    content = text_trim(content);
+    bool fine = name.length && content.at && content.length && strlen(value) <= FIELD_LIMIT &&
+                strspn(value, token) == name.length;
+    for (size_t i = 0; fine && i < content.length; i++)
+        fine = (unsigned char)content.at[i] >= ' ' && content.at[i] != 0x7F;
+    if (!fine)
+        return refuse(value,
+                      "is not a field of a response; write for example "
+                      "\"Strict-Transport-Security: max-age=63072000\"",
+                      why, size);
+    return !config_is_own_field(name) ||
+           refuse(value, "is a field that tarn sets itself", why, size);
 }
 
 static bool check_program(const char *value, char *why, size_t size) {

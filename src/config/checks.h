@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include "base/text.h"
 
 /* Each is a config_option.check: false leaves in `why` one sentence that says what is wrong and
  * what would be right. */
@@ -20,6 +21,9 @@ bool config_check_host_glob(const char *value, char *why, size_t size); /* of ho
 bool config_check_user(const char *value, char *why, size_t size);      /* of our own clients */
 bool config_check_image(const char *value, char *why, size_t size);
 bool config_check_platform(const char *value, char *why, size_t size);
+bool config_check_path(const char *value, char *why, size_t size); /* a prefix of paths */
+bool config_is_own_field(struct text name); /* of a response that tarn or HTTP itself sets */
+bool config_check_field(const char *value, char *why, size_t size); /* of a response */
 bool config_check_helper(const char *value, char *why, size_t size);
 
 #endif

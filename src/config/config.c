@@ -65,6 +65,8 @@ static void check_together(struct config_reader *reader) {
                            "tls.certificate is missing; a key needs its certificate");
     while (config->listen && config->listen[config->listen_count])
         config->listen_count++;
+    while (config->metrics_listen && config->metrics_listen[config->metrics_listen_count])
+        config->metrics_listen_count++;
 }
 
 /* ---- loading ---- */

@@ -48,6 +48,10 @@ struct config {
 
     const char *const *listen; /* never empty */
     size_t listen_count;
+    const char *const *metrics_listen; /* for health and metrics alone */
+    size_t metrics_listen_count;
+    const char *const *headers;      /* "Name: value" */
+    const char *path_prefix;         /* "/a/b"; NULL: none */
     const char *const *server_names; /* that clients on loopback may use in Host */
     uint64_t max_connections;
     int64_t head_timeout_ms, idle_timeout_ms, send_timeout_ms, grace_ms;

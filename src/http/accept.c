@@ -203,7 +203,8 @@ void loop_admit(struct loop *loop, struct connection *connection) {
 static void add_connection(struct loop *loop, size_t listener, int fd,
                            const struct sockaddr_storage *address) {
     const struct listeners *listeners = loop->shared->listeners;
-    bool is_plain = listeners->paths[listener] || !loop->shared->terms.identity;
+    bool is_side = listener >= listeners->side;
+    bool is_plain = is_side || listeners->paths[listener] || !loop->shared->terms.identity;
     struct connection *connection = malloc(sizeof *connection);
     if (!connection) {
         close(fd);
@@ -216,6 +217,7 @@ static void add_connection(struct loop *loop, size_t listener, int fd,
     if (connection->remote)
         connection->channel.bulkheads = loop->shared->bulkheads;
     connection->channel.loopback = listeners->loopback[listener];
+    connection->channel.side = is_side;
     connection->is_new = true;
     assign(connection,
            pot_is_empty(&loop->shared->bulkheads->connections) ? loop : loop_with_fewest(loop));

@@ -31,6 +31,7 @@ struct channel {
     int send_timeout_ms;
     const char *peer;            /* for errors; borrowed */
     bool loopback;               /* it came by an address that only this machine reaches */
+    bool side;                   /* it came by an address of side_listen */
     const struct remote *from;   /* the client's address; NULL: none; borrowed */
     struct bulkheads *bulkheads; /* for the least rate; NULL: there is none; borrowed */
 };

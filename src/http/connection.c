@@ -225,6 +225,7 @@ static enum connection_need answer_one(struct connection *connection,
                                          .fields = &scratch->fields,
                                          .unsent = &scratch->unsent,
                                          .stopping = terms->stopping,
+                                         .more_fields = terms->more_fields,
                                          .on_loop = true};
     size_t used = 0;
     int status = 0;
@@ -360,7 +361,8 @@ static struct http_exchange *add_exchange(struct connection *connection,
                                          .received = &connection->received,
                                          .fields = &connection->fields,
                                          .unsent = &connection->unsent,
-                                         .stopping = terms->stopping};
+                                         .stopping = terms->stopping,
+                                         .more_fields = terms->more_fields};
     if (exchange)
         exchange_begin(exchange, &parts);
     connection->exchange = exchange;

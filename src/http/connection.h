@@ -26,6 +26,7 @@ struct connection_terms {
     struct tls_identity *identity;               /* NULL: no TLS */
     struct bulkheads *bulkheads;                 /* what the clients share */
     const atomic_bool *stopping;                 /* once set, no connection goes on */
+    struct text more_fields;                     /* settings->fields, as they are sent */
 };
 
 /* What a connection needs next. */

@@ -239,7 +239,9 @@ static char *start_head(struct http_exchange *exchange, int status, int64_t leng
 /* Adds the fields with the empty line behind them. */
 static bool end_fields(struct http_exchange *exchange) {
     const struct buffer *fields = exchange->fields;
-    return (fields->length == 0 ||
+    const struct text more = exchange->more_fields;
+    return (more.length == 0 || unsent_append(exchange->unsent, more.at, more.length)) &&
+           (fields->length == 0 ||
             unsent_append(exchange->unsent, fields->bytes, fields->length)) &&
            unsent_append(exchange->unsent, "\r\n", 2);
 }

@@ -140,6 +140,9 @@ struct http_address {
 const struct http_address *http_exchange_address(const struct http_exchange *exchange);
 
 /* Whether the request came to a TCP address that only clients on this machine can reach. */
+/* Whether the request came by an address of side_listen. */
+bool http_exchange_is_side(const struct http_exchange *exchange);
+
 bool http_exchange_is_loopback(const struct http_exchange *exchange);
 
 /*
@@ -267,6 +270,12 @@ struct http_server_settings {
      * only its owner can use, always without TLS; all its clients are called "unix". */
     const char *const *listen;
     size_t listen_count;
+    /* Further addresses of that kind, always without TLS. http_exchange_is_side() tells whether a
+     * request came by one of them. */
+    const char *const *side_listen;
+    size_t side_listen_count;
+    /* "Name: value" that each response gets. NULL-terminated; NULL: none. */
+    const char *const *fields;
     unsigned loops;           /* threads of event loops; 0: as many as there are processors */
     unsigned max_connections; /* open at once, idle ones included */
     unsigned max_workers;     /* requests in progress at once, those that a loop answers excepted */

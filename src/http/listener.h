@@ -16,6 +16,7 @@ struct listeners {
     int fds[LISTENER_LIMIT];
     const char *paths[LISTENER_LIMIT]; /* of a Unix socket's file, borrowed; NULL: TCP */
     bool loopback[LISTENER_LIMIT];     /* TCP, reached from this machine only */
+    size_t side;                       /* the sockets from this one on are of side_listen */
     size_t count;
 };
 

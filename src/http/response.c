@@ -23,6 +23,7 @@ void exchange_begin(struct http_exchange *exchange, const struct exchange_parts 
     exchange->stopping = parts->stopping;
     exchange->on_loop = parts->on_loop;
     exchange->id[0] = '\0';
+    exchange->more_fields = parts->more_fields;
     exchange->status = 0;
     exchange->reason = NULL;
     exchange->keep_alive = false;
@@ -47,6 +48,10 @@ const char *http_exchange_client(const struct http_exchange *exchange) {
 const struct http_address *http_exchange_address(const struct http_exchange *exchange) {
     const struct remote *remote = exchange->channel->from;
     return remote ? &remote->address : NULL;
+}
+
+bool http_exchange_is_side(const struct http_exchange *exchange) {
+    return exchange->channel->side;
 }
 
 bool http_exchange_is_loopback(const struct http_exchange *exchange) {

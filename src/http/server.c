@@ -24,6 +24,7 @@ struct http_server {
     struct http_server_settings settings;
     struct listeners listeners;
     unsigned port;
+    struct buffer fields;          /* settings.fields, as they are sent */
     struct tls_identity *identity; /* NULL: plain */
     int wake;                      /* an eventfd for the server's own thread */
     struct bulkheads bulkheads;
@@ -73,8 +74,14 @@ static bool open_listeners(struct http_server *server, struct error *error) {
     bool v4_wildcard = false;
     for (size_t i = 0; i < settings->listen_count; i++)
         v4_wildcard = v4_wildcard || text_starts(text_of(settings->listen[i]), "0.0.0.0:");
+    for (size_t i = 0; i < settings->side_listen_count; i++)
+        v4_wildcard = v4_wildcard || text_starts(text_of(settings->side_listen[i]), "0.0.0.0:");
     for (size_t i = 0; i < settings->listen_count; i++)
         if (!listeners_add(&server->listeners, settings->listen[i], v4_wildcard, error))
+            return false;
+    server->listeners.side = server->listeners.count;
+    for (size_t i = 0; i < settings->side_listen_count; i++)
+        if (!listeners_add(&server->listeners, settings->side_listen[i], v4_wildcard, error))
             return false;
     server->port = listeners_port(&server->listeners);
     for (size_t i = 0; i < server->listeners.count; i++)
@@ -92,6 +99,13 @@ static bool open_identity(struct http_server *server, struct error *error) {
     return server->identity != NULL;
 }
 
+static bool compose_fields(struct http_server *server, struct error *error) {
+    const char *const *field = server->settings.fields;
+    for (; field && *field; field++)
+        buffer_printf(&server->fields, "%s\r\n", *field);
+    return !server->fields.failed || error_set(error, ERROR_MEMORY, "no memory for the server");
+}
+
 static unsigned processors(void) {
     cpu_set_t set;
     int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
@@ -101,10 +115,12 @@ static unsigned processors(void) {
 static bool open_loops(struct http_server *server, struct error *error) {
     struct loops *loops = &server->loops;
     loops->settings = &server->settings;
-    loops->terms = (struct connection_terms){.settings = &server->settings,
-                                             .identity = server->identity,
-                                             .bulkheads = &server->bulkheads,
-                                             .stopping = &server->stopping};
+    loops->terms =
+        (struct connection_terms){.settings = &server->settings,
+                                  .identity = server->identity,
+                                  .bulkheads = &server->bulkheads,
+                                  .stopping = &server->stopping,
+                                  .more_fields = {server->fields.bytes, server->fields.length}};
     loops->listeners = &server->listeners;
     loops->workers = &server->workers;
     loops->handshakes = &server->handshakes;
@@ -139,7 +155,8 @@ struct http_server *http_server_new(const struct http_server_settings *settings,
     server->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (server->wake < 0)
         error_set_errno(error, errno, "setting up the server");
-    else if (open_identity(server, error) && open_listeners(server, error) &&
+    else if (compose_fields(server, error) && open_identity(server, error) &&
+             open_listeners(server, error) &&
              bulkheads_init(&server->bulkheads, &server->settings, error) &&
              open_loops(server, error))
         return server;
@@ -154,6 +171,7 @@ void http_server_free(struct http_server *server) {
     loops_finish(&server->loops);
     bulkheads_finish(&server->bulkheads);
     tls_identity_free(server->identity);
+    buffer_finish(&server->fields);
     pool_finish(&server->handshakes);
     pool_finish(&server->workers);
     if (server->wake >= 0)

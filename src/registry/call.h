@@ -36,6 +36,7 @@ struct call {
     bool must_not_wait;          /* the call is on an event loop */
     struct clients_identity who; /* who asks; anonymous before call_admit() */
     struct route route;
+    const char *prefix;           /* that was cut off the path; "": none */
     char ns[HOST_LIMIT + 1];      /* the ns parameter, "" when there is none */
     struct repository repository; /* its upstream is NULL before call_name_upstream() */
     bool asks_cache;              /* nothing refused the request before the cache was asked */

@@ -41,8 +41,9 @@ static bool read_page(struct call *call, struct page *page) {
 
 static void add_next_link(struct call *call, const char *path, uint64_t n, const char *last) {
     const char *host = call->route.host;
-    http_add_field(call->exchange, "Link", "<%s%s/v2/%s?n=%" PRIu64 "&last=%s%s%s>; rel=\"next\"",
-                   host[0] ? "/" : "", host, path, n, last, call->ns[0] ? "&ns=" : "", call->ns);
+    http_add_field(call->exchange, "Link", "<%s%s%s/v2/%s?n=%" PRIu64 "&last=%s%s%s>; rel=\"next\"",
+                   call->prefix, host[0] ? "/" : "", host, path, n, last, call->ns[0] ? "&ns=" : "",
+                   call->ns);
 }
 
 /* Sends `json` and releases it. */

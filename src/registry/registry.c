@@ -104,10 +104,18 @@ static bool answer_named(struct call *call) {
     }
 }
 
+static bool is_for_probes(enum route_kind kind) {
+    return kind == ROUTE_LIVE || kind == ROUTE_READY || kind == ROUTE_METRICS;
+}
+
 /* Answers the request. False: the answer must wait, and the call may not; nothing has been sent. */
 static bool dispatch(struct call *call) {
     if (!call_check_host(call))
         return true;
+    if (http_exchange_is_side(call->exchange) && !is_for_probes(call->route.kind)) {
+        call_fail(call, 404, "NOT_FOUND", "this address serves health and metrics only");
+        return true;
+    }
     enum admission admission = call_admit(call);
     if (admission != ADMISSION_GIVEN)
         return admission != ADMISSION_MUST_WAIT;
@@ -129,13 +137,24 @@ void call_end(struct call *call) {
     access_log(call);
 }
 
+/* The path without the configured prefix, which may stand in front of it. */
+static struct text cut_prefix(struct call *call) {
+    const struct text path = call->request->path;
+    const char *prefix = call->registry->settings.path_prefix;
+    size_t length = prefix ? strlen(prefix) : 0;
+    bool is_there =
+        length && text_starts(path, prefix) && path.length > length && path.at[length] == '/';
+    call->prefix = is_there ? prefix : "";
+    return is_there ? text_from(path, length) : path;
+}
+
 static void begin(struct call *call, struct registry *registry, struct http_exchange *exchange) {
     call->registry = registry;
     call->exchange = exchange;
     call->request = http_exchange_request(exchange);
     call->began_us = clock_us();
     trace_parse(http_field_alone(call->request, "traceparent"), call->trace);
-    route_parse(call->request->path, &call->route);
+    route_parse(cut_prefix(call), &call->route);
     const struct route *route = &call->route;
     if (route->reference.is_digest && route->fault == ROUTE_FINE)
         call->digest = route->reference.digest;

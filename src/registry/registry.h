@@ -19,12 +19,13 @@ struct registry_settings {
     struct cache *cache;
     struct store *store;
     struct upstreams *upstreams;
-    struct clients *clients;                /* NULL: nobody can log in */
-    const struct rules *rules;              /* NULL: whoever has logged in may read all, and without
-                                               `clients` everybody */
-    const char *const *server_names;        /* further names in Host on loopback; NULL: none */
-    bool ignore_ns;                         /* as if no request had the parameter ns */
-    bool log_requests;                      /* whether each request gets a line in the log */
+    struct clients *clients;         /* NULL: nobody can log in */
+    const struct rules *rules;       /* NULL: whoever has logged in may read all, and without
+                                        `clients` everybody */
+    const char *const *server_names; /* further names in Host on loopback; NULL: none */
+    const char *path_prefix;         /* in front of paths, without a slash at its end; NULL: none */
+    bool ignore_ns;                  /* as if no request had the parameter ns */
+    bool log_requests;               /* whether each request gets a line in the log */
     const struct upstream_settings *listed; /* the configured upstreams, for the page at / */
     size_t listed_count;
 };

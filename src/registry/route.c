@@ -17,6 +17,7 @@ static const struct {
     {"/", ROUTE_PAGE},
     {"/livez", ROUTE_LIVE},
     {"/readyz", ROUTE_READY},
+    {"/debug/health", ROUTE_READY}, /* as the CNCF registry calls it */
     {"/metrics", ROUTE_METRICS},
     {"/v2/", ROUTE_API},
     {"/v2", ROUTE_API},

@@ -35,6 +35,7 @@ class Server:
     environment names."""
 
     def __init__(self, command, name, file, directory, environment, listen):
+        self.environment = environment
         self.port = free_port()
         self.folder = directory / name
         self.folder.mkdir()
@@ -98,8 +99,10 @@ def start_server(program, tmp_path):
 @pytest.fixture
 def start_both(start_server):
     def start(settings, environment=None):
-        return Both(start_server(settings, environment=environment),
-                    start_server(settings, peer=True, environment=environment))
+        """`environment` may be a function, for values that must differ."""
+        each = environment if callable(environment) else lambda: environment
+        return Both(start_server(settings, environment=each()),
+                    start_server(settings, peer=True, environment=each()))
     return start
 
 
@@ -187,6 +190,48 @@ def test_a_name_that_appears_is_seen_at_once_by_both(images, start_both):
     assert both.check("/v2/lake/later/manifests/1", ACCEPT).status == 200
 
 
+def test_the_debug_server_is_where_the_peers_is(images, start_both):
+    settings = docker_config(images.url)
+    ports = iter((free_port(), free_port()))
+    both = start_both(settings, lambda: {
+        "REGISTRY_HTTP_DEBUG_ADDR": f"127.0.0.1:{next(ports)}",
+        "REGISTRY_HTTP_DEBUG_PROMETHEUS_ENABLED": "true"})
+    for server in (both.tarn, both.peer):
+        debug = f"http://{server.environment['REGISTRY_HTTP_DEBUG_ADDR']}"
+        wait_until(lambda debug=debug: accepts(int(debug.rpartition(":")[2])), "the debug server")
+        assert fetch(f"{debug}/debug/health").status == 200
+        metrics = fetch(f"{debug}/metrics")
+        assert metrics.status == 200 and b"# TYPE go_" in metrics.body or b"tarn_" in metrics.body
+        assert fetch(f"{debug}/v2/").status == 404
+        assert fetch(f"{debug}/v2/lake/app/manifests/1").status == 404
+
+
+def test_fields_of_responses_are_the_same(images, start_both):
+    both = start_both(docker_config(images.url), {
+        "REGISTRY_HTTP_HEADERS": "{X-Content-Type-Options: [nosniff], X-Lake: ['deep: \"yes\"'], "
+                                 "Access-Control-Allow-Origin: ['*']}"})
+    for path in ("/v2/", "/v2/lake/app/manifests/1", "/v2/lake/nothing/manifests/1",
+                 "/v2/lake/app/tags/list"):
+        both.check(path, ACCEPT, body=False,
+                   fields=["X-Lake", "Access-Control-Allow-Origin", "X-Content-Type-Options"])
+    app = json.loads(both.tarn.get("/v2/lake/app/manifests/1", ACCEPT).body)
+    both.check(f"/v2/lake/app/blobs/{app['config']['digest']}", fields=["X-Lake"])
+
+
+def test_a_prefix_of_paths_is_the_same(images, start_both):
+    both = start_both(docker_config(images.url), {"REGISTRY_HTTP_PREFIX": "/my/registry/"})
+    assert both.check("/my/registry/v2/").status == 200
+    assert both.check("/my/registry/v2/lake/app/manifests/1", ACCEPT).status == 200
+    page = both.tarn.get("/my/registry/v2/lake/app/tags/list?n=0")
+    link = page.headers.get("Link")
+    assert link is None or link.startswith("</my/registry/v2/"), link
+
+
+def test_the_name_in_host_may_be_asked_for_on_this_machine(images, start_both):
+    both = start_both(docker_config(images.url), {"REGISTRY_HTTP_HOST": "https://cache.example"})
+    assert both.check("/v2/", {"Host": "cache.example"}).status == 200
+
+
 def test_the_upstream_may_come_from_the_environment(images, start_both):
     both = start_both({"version": 0.1, "storage": {"filesystem": {}}, "http": {"addr": ":5000"}},
                       {"REGISTRY_PROXY_REMOTEURL": images.url})
@@ -203,7 +248,7 @@ def test_a_whole_section_may_come_from_the_environment(images, start_both):
 
 def test_each_key_that_is_not_used_is_logged_once(images, start_server):
     tarn = start_server(docker_config(images.url), environment={"REGISTRY_FOO_BAR": "1"})
-    for key in ("log.fields", "storage.cache", "storage.delete", "http.secret", "http.headers",
+    for key in ("log.fields", "storage.cache", "storage.delete", "http.secret",
                 "health", "REGISTRY_FOO_BAR"):
         lines = wait_until(lambda key=key: [line for line in tarn.log().splitlines()
                                             if re.search(rf"{re.escape(key)}\b.*ignored", line)],

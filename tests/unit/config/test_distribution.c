@@ -154,12 +154,10 @@ static void test_each_key_that_is_not_used_is_named_once(void **state) {
 
 static void test_keys_of_http_that_are_not_used_are_named_once(void **state) {
     static const char *const keys[] = {
-        "prefix: /a/",
-        "host: https://a.example",
         "secret: hunter2",
         "relativeurls: true",
-        "debug: {addr: ':5001', prometheus: {enabled: true}}",
-        "headers: {X-A: [b]}",
+        "debug: {prometheus: {path: /m}}",
+        "headers: {Content-Length: ['5']}",
         "http2: {disabled: true}",
         "h2c: {enabled: true}",
         "tls: {ciphersuites: [A]}",
@@ -180,6 +178,36 @@ static void test_keys_of_http_that_are_not_used_are_named_once(void **state) {
         assert_non_null(strstr(config->warnings[0], " is ignored: "));
         assert_null(strstr(config->warnings[0], "hunter2"));
     }
+}
+
+static void test_names_fields_and_metrics_are_used(void **state) {
+    const struct config *config = load(
+        *state, "version: 0.1\nproxy: {remoteurl: http://a.example}\nhttp:\n"
+                "  addr: :5000\n"
+                "  host: https://cache.example\n"
+                "  prefix: /my/registry/\n"
+                "  debug: {addr: 'localhost:5001', prometheus: {enabled: true, path: /metrics}}\n"
+                "  headers:\n"
+                "    X-Content-Type-Options: [nosniff]\n"
+                "    Access-Control-Allow-Origin: ['*', b]\n"
+                "    Strict-Transport-Security: max-age=5\n");
+    assert_int_equal(count_warnings(config), 0);
+    assert_string_equal(config->server_names[0], "cache.example");
+    assert_string_equal(config->path_prefix, "/my/registry");
+    assert_int_equal(config->metrics_listen_count, 1);
+    assert_string_equal(config->metrics_listen[0], "localhost:5001");
+    assert_string_equal(config->headers[0], "Access-Control-Allow-Origin: *");
+    assert_string_equal(config->headers[1], "Access-Control-Allow-Origin: b");
+    assert_string_equal(config->headers[2], "Strict-Transport-Security: max-age=5");
+    assert_null(config->headers[3]);
+
+    config = load(*state, "version: 0.1\nproxy: {remoteurl: http://a.example}\nhttp:\n"
+                          "  addr: :5000\n"
+                          "  prefix: /\n"
+                          "  headers: {X-Content-Type-Options: [nosniff]}\n");
+    assert_int_equal(count_warnings(config), 0);
+    assert_null(config->path_prefix);
+    assert_null(config->headers);
 }
 
 static void test_mistakes_name_the_line_and_the_registrys_key(void **state) {
@@ -240,6 +268,19 @@ static void test_mistakes_name_the_line_and_the_registrys_key(void **state) {
         {"version: 0.1\nproxy: {remoteurl: http://a.example}\nhttp: {net: unix, addr: /x}\n",
          "f.yaml:3:13: http.net: tarn serves over tcp only; remove the key, and set http.addr to "
          "an address such as :5000\n"},
+        {"version: 0.1\nproxy: {remoteurl: http://a.example}\n"
+         "http: {addr: ':5000', host: cache.example}\n",
+         "f.yaml:3:29: http.host: is not a URL; write for example https://cache.example\n"},
+        {"version: 0.1\nproxy: {remoteurl: http://a.example}\n"
+         "http: {addr: ':5000', headers: {X-A: [\"a\\r\\nB: c\"]}}\n",
+         "f.yaml:3:39: http.headers[0]: \"X-A: a\\x0d\\x0aB: c\" is not a field of a response; "
+         "write "
+         "for example \"Strict-Transport-Security: max-age=63072000\"\n"},
+        {"version: 0.1\nproxy: {remoteurl: http://a.example}\n"
+         "http: {addr: ':5000', prefix: 'my images'}\n",
+         "f.yaml:3:31: http.prefix: \"my images\" is not the beginning of a path; write for "
+         "example "
+         "/images\n"},
         {PROXY "http: {}\n", "f.yaml:4:1: http: appears twice; first on line 3\n"},
         {PROXY "a: &b 1\n",
          "f.yaml:4:4: anchors and aliases (& and *) are not supported; write the value itself, or "
@@ -530,6 +571,7 @@ int main(void) {
         with_bench(test_all_that_tarn_uses_is_used),
         with_bench(test_each_key_that_is_not_used_is_named_once),
         with_bench(test_keys_of_http_that_are_not_used_are_named_once),
+        with_bench(test_names_fields_and_metrics_are_used),
         with_bench(test_mistakes_name_the_line_and_the_registrys_key),
         with_bench(test_tls_is_never_given_up_silently),
         with_bench(test_variables_override_the_file),
