@@ -82,8 +82,10 @@ static bool follow(struct fetching *fetching, struct warm_part *part, struct cac
 static bool fetch_part(struct fetching *fetching, struct warm_part *part, struct error *error) {
     const struct warm_walk *walk = fetching->walk;
     const struct blob_range whole = {.kind = BLOB_WHOLE};
+    const struct cancel cancel = {.is_wanted = still_waiting, .context = fetching};
+    const struct cache_caller caller = {&walk->repository, &cancel};
     struct cache_blob blob;
-    if (!cache_blob_open(walk->cache, &walk->repository, &part->digest, &whole, &blob, error))
+    if (!cache_blob_open(walk->cache, &caller, &part->digest, &whole, &blob, error))
         return false;
     bool ok = true;
     if (blob.reader) {

@@ -207,12 +207,13 @@ static bool list_manifest(struct warm_walk *walk, const struct cache_result *fou
 
 static bool visit(struct warm_walk *walk, const struct reference *reference, unsigned depth,
                   struct error *error) {
+    const struct cache_caller caller = {&walk->repository, &walk->cancel};
     struct cache_result found;
     struct manifest manifest = {0};
     if (depth > DEPTH_LIMIT)
         return error_set(error, ERROR_INVALID, "indexes are nested more than %d deep", DEPTH_LIMIT);
     if (!cancel_check(&walk->cancel, error) ||
-        !cache_manifest(walk->cache, &walk->repository, reference, false, &found, error))
+        !cache_manifest(walk->cache, &caller, reference, false, &found, error))
         return false;
     bool ok = manifest_parse(found.document->bytes, found.document->length, &manifest, error) &&
               list_manifest(walk, &found, &manifest, error);

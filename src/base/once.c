@@ -10,7 +10,8 @@
 /* Whether a caller that waited shares the outcome that has just come. */
 static bool is_shared(const struct once *once, bool joined, int64_t deadline_ms) {
     bool askers_time_ran_out = once->failure.kind == ERROR_TIMEOUT && deadline_ms != INT64_MAX;
-    return joined && !askers_time_ran_out;
+    bool was_cancelled = once->failure.kind == ERROR_CLOSED;
+    return joined && !askers_time_ran_out && !was_cancelled;
 }
 
 enum once_turn once_take_turn(struct once *once, struct condition *ended, struct lock *lock,
@@ -27,8 +28,10 @@ enum once_turn once_take_turn(struct once *once, struct condition *ended, struct
     const uint64_t before = once->outcomes;
     const bool joined = once->renewing || !renew;
     bool in_time = true;
+    once->waiting++;
     while (once->outcomes == before && in_time)
         in_time = condition_wait_until(ended, lock, deadline_ms);
+    once->waiting--;
     if (once->outcomes == before)
         return ONCE_LATE;
     return is_shared(once, joined, deadline_ms) ? ONCE_SHARED : ONCE_LOOK;

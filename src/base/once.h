@@ -29,6 +29,8 @@
  * - A request that failed with ERROR_TIMEOUT ran until the deadline of the thread that asked. A
  *   waiting caller with a deadline of its own does not share that outcome, because its deadline may
  *   be later.
+ * - A request that was cancelled (ERROR_CLOSED) says nothing, and is not shared. The caller asks
+ *   itself.
  * - A request that ended before the caller came is not shared. The owner may look at `ended_ms` and
  *   decide otherwise.
  *
@@ -49,6 +51,7 @@
 struct once {
     bool asking;          /* a thread asks, without the lock */
     bool renewing;        /* the request under way renews; without one, the last request did */
+    unsigned waiting;     /* threads that wait for the request under way */
     uint64_t outcomes;    /* requests that have ended */
     int64_t began_ms;     /* clock_ms() when the last request began; 0: there was none */
     int64_t ended_ms;     /* clock_ms() when the last request ended; 0: none has ended */

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "cache/cache_private.h"
+#include "cache/question.h"
 #include "client/retry.h"
 
 void ask_key(char key[static KEY_SIZE], const struct repository *repository, const char *what,
@@ -189,8 +190,9 @@ static bool may_be_elsewhere(const struct asking *asking, const struct error *er
            retry_decide(failure, PHASE_UNANSWERED, 0) == RETRY_ELSEWHERE;
 }
 
-bool ask_get(struct cache *cache, const struct repository *repository, struct asking *asking,
-             struct error *error) {
+bool ask_get(struct question *question, struct asking *asking, struct error *error) {
+    struct cache *cache = question->cache;
+    const struct repository *repository = &question->repository;
     struct upstream *upstream = repository->upstream;
     struct upstream_request *request = &asking->request;
     const unsigned places = upstream_places(upstream);
@@ -199,7 +201,8 @@ bool ask_get(struct cache *cache, const struct repository *repository, struct as
     struct error first = {0};
     request->host = repository->name.host;
     request->repository = repository->name.path;
-    request->cancel.stop = &cache->stopping;
+    request->stop = &cache->stopping;
+    request->abandoned = &question->abandoned;
     for (;;) {
         if (patience) /* a silent location must leave time for the next one */
             request->deadline_ms = began + patience * (request->location + 1) / places;
@@ -207,7 +210,8 @@ bool ask_get(struct cache *cache, const struct repository *repository, struct as
             return true;
         if (first.kind == ERROR_NONE)
             first = *error;
-        if (!may_be_elsewhere(asking, error) || request->location + 1 >= places)
+        if (atomic_load(&question->abandoned) || !may_be_elsewhere(asking, error) ||
+            request->location + 1 >= places)
             break;
         request->location++;
     }

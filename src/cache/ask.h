@@ -8,6 +8,8 @@
 
 #include "cache/slot.h"
 
+struct question;
+
 /* The key under which the cache knows something: "HOST/REPOSITORY WHAT REFERENCE". */
 void ask_key(char key[static KEY_SIZE], const struct repository *repository, const char *what,
              const struct reference *reference);
@@ -25,7 +27,8 @@ struct reference ask_reference(const struct digest *digest);
 
 /* One request for a small body, and its response. */
 struct asking {
-    struct upstream_request request; /* repository, location, deadline and cancel are filled in */
+    struct upstream_request request; /* repository, location, deadline, stop and abandoned are
+                                        filled in */
     size_t limit;                    /* of the body, in bytes; 0: none */
     struct upstream_head head;       /* upstream's final head */
     struct buffer body;              /* ask_finish() frees it */
@@ -51,9 +54,11 @@ struct asking {
  * hold a part of it. So a fallback's refusal (404, 403) makes the next one be asked, and when all
  * have failed, the error is the first location's. A request for a further page goes to the location
  * in request.location alone, because another one's pages may begin elsewhere.
+ *
+ * Called on the question's thread, and asks for its repository. ERROR_CLOSED: tarn stops, or the
+ * question's callers have gone.
  */
-bool ask_get(struct cache *cache, const struct repository *repository, struct asking *asking,
-             struct error *error);
+bool ask_get(struct question *question, struct asking *asking, struct error *error);
 void ask_finish(struct asking *asking);
 #define cleanup_asking __attribute__((cleanup(ask_finish)))
 

@@ -44,7 +44,7 @@ static bool answer_blob_head(struct question *question, struct error *error) {
         .get_after_404 = true,
         .needs_no_length = named && known != SIZE_UNKNOWN,
     };
-    bool ok = ask_get(cache, &question->repository, &asking, error);
+    bool ok = ask_get(question, &asking, error);
     if (!ok && error->kind == ERROR_NOT_FOUND)
         slot_put_absent(cache, question->key, error, false, cache->negative_ttl_ms);
     if (!ok)
@@ -69,9 +69,10 @@ static bool link_stored(struct cache *cache, const struct repository *repository
 
 /* Asks upstream whether the repository has the blob, unless that is known already. *size is
  * SIZE_UNKNOWN if upstream does not say it. */
-static bool ask_upstream(struct cache *cache, const struct repository *repository,
+static bool ask_upstream(struct cache *cache, const struct cache_caller *caller,
                          const struct digest *digest, uint64_t *size, enum cache_outcome *outcome,
                          struct error *error) {
+    const struct repository *repository = caller->repository;
     char key[KEY_SIZE];
     struct reference reference = ask_reference(digest);
     struct document *document;
@@ -85,7 +86,8 @@ static bool ask_upstream(struct cache *cache, const struct repository *repositor
         const struct inquiry inquiry = {.key = key,
                                         .repository = repository,
                                         .reference = &reference,
-                                        .answer = answer_blob_head};
+                                        .answer = answer_blob_head,
+                                        .cancel = caller->cancel};
         struct question_result result;
         if (!question_ask(cache, &inquiry, &result, error))
             return false;
@@ -124,12 +126,12 @@ static void keep_known(struct cache *cache, const struct repository *repository,
 }
 
 /* Whether the repository's readers may still have the linked blob. */
-static bool may_read(struct cache *cache, const struct repository *repository,
+static bool may_read(struct cache *cache, const struct cache_caller *caller,
                      const struct digest *digest, enum cache_outcome *outcome,
                      struct error *error) {
-    enum link_verdict verdict = link_check(cache, repository, LINK_BLOB, digest, error);
+    enum link_verdict verdict = link_check(cache, caller, LINK_BLOB, digest, error);
     if (verdict == LINK_UNSURE) {
-        ask_log_stale(repository, "serving a stale blob", NULL, error);
+        ask_log_stale(caller->repository, "serving a stale blob", NULL, error);
         *outcome = CACHE_STALE;
     }
     return verdict != LINK_REFUSED;
@@ -147,45 +149,47 @@ static bool is_named(struct cache *cache, const struct repository *repository,
 }
 
 /* cache_blob_stat() of a blob that is not in the store, or came there through others alone. */
-static bool stat_elsewhere(struct cache *cache, const struct repository *repository,
+static bool stat_elsewhere(struct cache *cache, const struct cache_caller *caller,
                            const struct digest *digest, uint64_t *size, enum cache_outcome *outcome,
                            struct error *error) {
     char text[DIGEST_STRING_SIZE];
-    if (store_blob_has(cache->store, digest, size) && is_named(cache, repository, digest))
+    if (store_blob_has(cache->store, digest, size) && is_named(cache, caller->repository, digest))
         return true;
-    return ask_upstream(cache, repository, digest, size, outcome, error) &&
+    return ask_upstream(cache, caller, digest, size, outcome, error) &&
            (*size != SIZE_UNKNOWN ||
             error_set(error, ERROR_UNAVAILABLE, "upstream %s does not say the size of blob %s",
-                      repository->name.host, digest_format(digest, text)));
+                      caller->repository->name.host, digest_format(digest, text)));
 }
 
-bool cache_blob_stat(struct cache *cache, const struct repository *repository,
+bool cache_blob_stat(struct cache *cache, const struct cache_caller *caller,
                      const struct digest *digest, uint64_t *size, enum cache_outcome *outcome,
                      struct error *error) {
+    const struct repository *repository = caller->repository;
     const struct slot_moment moment = slot_moment_now(cache);
     *outcome = CACHE_HIT;
     if (!store_blob_has_linked(cache->store, &repository->name, digest, size))
-        return stat_elsewhere(cache, repository, digest, size, outcome, error);
-    if (!may_read(cache, repository, digest, outcome, error))
+        return stat_elsewhere(cache, caller, digest, size, outcome, error);
+    if (!may_read(cache, caller, digest, outcome, error))
         return false;
     keep_known(cache, repository, digest, *size, &moment);
     return true;
 }
 
 /* Makes sure that the flight may be read through this repository. */
-static bool permit(struct cache *cache, struct flight *flight, const struct repository *repository,
+static bool permit(struct cache *cache, struct flight *flight, const struct cache_caller *caller,
                    const struct digest *digest, struct error *error) {
+    const struct repository *repository = caller->repository;
     bool found;
     uint64_t size;
     enum cache_outcome ignored;
-    if (flight_wait_permission(flight, repository, &found, error))
+    if (flight_wait_permission(flight, repository, caller->cancel, &found, error))
         return true;
     if (found)
         return false;
     bool ok = is_named(cache, repository, digest);
     if (!ok) {
         waiting_end(cache, repository->upstream); /* a question counts for itself */
-        ok = ask_upstream(cache, repository, digest, &size, &ignored, error);
+        ok = ask_upstream(cache, caller, digest, &size, &ignored, error);
         waiting_go_on(cache, repository->upstream);
     }
     if (ok)
@@ -208,13 +212,13 @@ static struct blob_range clamp_range(const struct blob_range *range) {
 
 /* Follows a flight: makes sure that the repository may read it, and waits for its size. */
 static bool follow(struct cache *cache, struct flight *flight, bool linked,
-                   const struct repository *repository, struct cache_blob *blob,
+                   const struct cache_caller *caller, struct cache_blob *blob,
                    struct error *error) {
     if (linked)
-        flight_add_source(flight, repository);
-    else if (!permit(cache, flight, repository, &blob->digest, error))
+        flight_add_source(flight, caller->repository);
+    else if (!permit(cache, flight, caller, &blob->digest, error))
         return false;
-    if (!flight_wait_size(flight, error))
+    if (!flight_wait_size(flight, caller->cancel, error))
         return false;
     blob->size_known = flight_read_size(flight, &blob->size);
     return true;
@@ -232,9 +236,10 @@ static bool begin_to_wait(struct cache *cache, struct upstream *upstream,
 
 /* Joins or starts the flight of a cold blob and follows it. `linked`: the repository is known to
  * hold the blob. The request counts as waiting. */
-static bool enter_flight(struct cache *cache, const struct repository *repository,
+static bool enter_flight(struct cache *cache, const struct cache_caller *caller,
                          const struct blob_range *range, bool linked, struct cache_blob *blob,
                          struct error *error) {
+    const struct repository *repository = caller->repository;
     bool started;
     const struct blob_range first = clamp_range(range);
     const struct flight_wish wish = {repository, &blob->digest, &first};
@@ -245,7 +250,7 @@ static bool enter_flight(struct cache *cache, const struct repository *repositor
     blob->store = cache->store;
     blob->cache = cache;
     blob->upstream = repository->upstream;
-    if (follow(cache, flight_reader_flight(reader), linked, repository, blob, error)) {
+    if (follow(cache, flight_reader_flight(reader), linked, caller, blob, error)) {
         blob->reader = reader;
         return true;
     }
@@ -259,13 +264,15 @@ static bool enter_flight(struct cache *cache, const struct repository *repositor
     return false;
 }
 
-static bool open_flight(struct cache *cache, const struct repository *repository,
+static bool open_flight(struct cache *cache, const struct cache_caller *caller,
                         const struct blob_range *range, bool linked, struct cache_blob *blob,
                         struct error *error) {
-    if (!begin_to_wait(cache, repository->upstream, &blob->digest, error))
+    struct upstream *upstream = caller->repository->upstream;
+    if (!cancel_check(caller->cancel, error) ||
+        !begin_to_wait(cache, upstream, &blob->digest, error))
         return false;
-    bool ok = enter_flight(cache, repository, range, linked, blob, error);
-    waiting_end(cache, repository->upstream);
+    bool ok = enter_flight(cache, caller, range, linked, blob, error);
+    waiting_end(cache, upstream);
     return ok;
 }
 
@@ -289,16 +296,17 @@ void cache_blob_close(struct cache_blob *blob) {
     *blob = (struct cache_blob){.fd = -1};
 }
 
-bool cache_blob_open(struct cache *cache, const struct repository *repository,
+bool cache_blob_open(struct cache *cache, const struct cache_caller *caller,
                      const struct digest *digest, const struct blob_range *range,
                      struct cache_blob *blob, struct error *error) {
+    const struct repository *repository = caller->repository;
     *blob = (struct cache_blob){
         .fd = -1, .outcome = CACHE_HIT, .digest = *digest, .store = cache->store};
     struct store_access access;
     cache_record_uses(cache);
     const struct slot_moment moment = slot_moment_now(cache);
     blob->fd = store_blob_open_linked(cache->store, &repository->name, digest, &access);
-    if (blob->fd >= 0 && !may_read(cache, repository, digest, &blob->outcome, error)) {
+    if (blob->fd >= 0 && !may_read(cache, caller, digest, &blob->outcome, error)) {
         cache_blob_close(blob);
         return false;
     }
@@ -313,7 +321,7 @@ bool cache_blob_open(struct cache *cache, const struct repository *repository,
         /* The blob came through another repository. If no manifest of this one names it, upstream
          * decides. */
         if (!is_named(cache, repository, digest) &&
-            !ask_upstream(cache, repository, digest, &access.size, &blob->outcome, error))
+            !ask_upstream(cache, caller, digest, &access.size, &blob->outcome, error))
             return false;
         access.linked = true;
         blob->fd = store_blob_open(cache->store, digest, &access.size, NULL);
@@ -321,7 +329,7 @@ bool cache_blob_open(struct cache *cache, const struct repository *repository,
     blob->size_known = blob->fd >= 0;
     blob->size = access.size;
     return blob->size_known || (!is_known_absent(cache, repository, digest, error) &&
-                                open_flight(cache, repository, range, access.linked, blob, error));
+                                open_flight(cache, caller, range, access.linked, blob, error));
 }
 
 void cache_blob_want(struct cache_blob *blob, uint64_t first, uint64_t end, bool whole) {

@@ -88,6 +88,14 @@ enum cache_outcome {
 };
 enum { CACHE_OUTCOMES = CACHE_STALE + 1 };
 
+/* For whom something is looked up. Borrowed for the call. */
+struct cache_caller {
+    const struct repository *repository; /* through which it is asked for */
+    /* When nobody waits for the result any more: a call that waits for upstream then ends within a
+     * second with ERROR_CLOSED, and what others wait for goes on. NULL: never. */
+    const struct cancel *cancel;
+};
+
 /* ---- documents ---- */
 
 /*
@@ -141,17 +149,17 @@ struct cache_result {
  * HEAD, and the document may be without bytes. Errors: as upstream_perform(), when nothing held can
  * stand in.
  */
-bool cache_manifest(struct cache *cache, const struct repository *repository,
+bool cache_manifest(struct cache *cache, const struct cache_caller *caller,
                     const struct reference *reference, bool head_only, struct cache_result *result,
                     struct error *error);
 
 /* {"name":…,"tags":[…]} with all tags, in byte order, each once. */
-bool cache_tags(struct cache *cache, const struct repository *repository,
-                struct cache_result *result, struct error *error);
+bool cache_tags(struct cache *cache, const struct cache_caller *caller, struct cache_result *result,
+                struct error *error);
 
 /* The OCI index of all referrers of `subject`: upstream's own; where upstream has no such endpoint,
  * the index of the fallback tag, or an empty one. */
-bool cache_referrers(struct cache *cache, const struct repository *repository,
+bool cache_referrers(struct cache *cache, const struct cache_caller *caller,
                      const struct digest *subject, struct cache_result *result,
                      struct error *error);
 
@@ -181,7 +189,7 @@ struct cache_blob {
  * outside of the blob is no error here: the size is then known, and the caller checks the range.
  * ERROR_BUSY: too many flights, or the upstream has its share of flights or of waiting requests.
  */
-bool cache_blob_open(struct cache *cache, const struct repository *repository,
+bool cache_blob_open(struct cache *cache, const struct cache_caller *caller,
                      const struct digest *digest, const struct blob_range *range,
                      struct cache_blob *blob, struct error *error);
 void cache_blob_close(struct cache_blob *blob); /* safe after a failed open */
@@ -210,7 +218,7 @@ bool cache_blob_settle(struct cache_blob *blob, struct error *error);
 
 /* Size of a blob, for HEAD: from the store, else upstream's, else (where upstream refuses HEAD)
  * what a manifest says; never a download. */
-bool cache_blob_stat(struct cache *cache, const struct repository *repository,
+bool cache_blob_stat(struct cache *cache, const struct cache_caller *caller,
                      const struct digest *digest, uint64_t *size, enum cache_outcome *outcome,
                      struct error *error);
 

@@ -79,8 +79,7 @@ static bool ask(struct question *question, enum upstream_what what, bool head_on
                     .has_range = what == UPSTREAM_BLOB && !head_only}, /* its first byte */
         .limit = what == UPSTREAM_BLOB ? 1 : MANIFEST_SIZE_LIMIT,
     };
-    return ask_get(question->cache, &question->repository, &asking, error) ||
-           asking.head.status / 100 == 2;
+    return ask_get(question, &asking, error) || asking.head.status / 100 == 2;
 }
 
 /* A response to HEAD does not say who refuses and why, and some registries refuse every HEAD, so a
@@ -112,7 +111,7 @@ static bool answer_manifest(struct question *question, struct error *error) {
 
 /* ---- checking ---- */
 
-static bool ask_upstream(struct cache *cache, const struct repository *repository, const char *key,
+static bool ask_upstream(struct cache *cache, const struct cache_caller *caller, const char *key,
                          enum link_kind kind, const struct digest *digest, struct error *error) {
     struct question_result result;
     struct reference reference = ask_reference(digest);
@@ -120,10 +119,11 @@ static bool ask_upstream(struct cache *cache, const struct repository *repositor
     if (!held)
         return error_set(error, ERROR_MEMORY, "out of memory");
     const struct inquiry inquiry = {.key = key,
-                                    .repository = repository,
+                                    .repository = caller->repository,
                                     .reference = &reference,
                                     .answer = kind == LINK_BLOB ? answer_blob : answer_manifest,
-                                    .held = held};
+                                    .held = held,
+                                    .cancel = caller->cancel};
     bool ok = question_ask(cache, &inquiry, &result, error);
     document_release(held);
     if (ok)
@@ -131,9 +131,10 @@ static bool ask_upstream(struct cache *cache, const struct repository *repositor
     return ok;
 }
 
-enum link_verdict link_check(struct cache *cache, const struct repository *repository,
+enum link_verdict link_check(struct cache *cache, const struct cache_caller *caller,
                              enum link_kind kind, const struct digest *digest,
                              struct error *error) {
+    const struct repository *repository = caller->repository;
     char key[KEY_SIZE];
     struct error reason = {0};
     int64_t ttl_ms = link_ttl(repository), age_ms;
@@ -147,9 +148,10 @@ enum link_verdict link_check(struct cache *cache, const struct repository *repos
         believe(cache, key, digest, ttl_ms - age_ms);
         return LINK_GOOD;
     }
-    if (ask_upstream(cache, repository, key, kind, digest, &reason))
+    if (ask_upstream(cache, caller, key, kind, digest, &reason))
         return LINK_GOOD;
     if (error)
         *error = reason;
-    return is_linked && !link_is_refusal(&reason) ? LINK_UNSURE : LINK_REFUSED;
+    bool is_gone = reason.kind == ERROR_CLOSED; /* nobody is there to be served */
+    return is_linked && !link_is_refusal(&reason) && !is_gone ? LINK_UNSURE : LINK_REFUSED;
 }

@@ -17,7 +17,8 @@
 enum link_verdict {
     LINK_GOOD,
     LINK_UNSURE, /* there is a link, and upstream fails, as the error says */
-    LINK_REFUSED /* upstream refuses, or it fails and there is no link; the error is upstream's */
+    LINK_REFUSED /* upstream refuses, or it fails and there is no link; the error is upstream's. Or
+                    the caller was cancelled (ERROR_CLOSED). */
 };
 
 /* How long an answer of upstream about a digest is believed; INT64_MAX: for ever. */
@@ -28,7 +29,7 @@ bool link_is_good(struct cache *cache, const struct repository *repository, enum
                   const struct digest *digest);
 
 /* Finds out whether it is good, if need be by asking upstream. */
-enum link_verdict link_check(struct cache *cache, const struct repository *repository,
+enum link_verdict link_check(struct cache *cache, const struct cache_caller *caller,
                              enum link_kind kind, const struct digest *digest, struct error *error);
 
 /* Upstream has just said that the repository holds the digest. */

@@ -158,13 +158,16 @@ static bool is_about_request(int status) {
 
 static bool add_page(struct list *list, struct error *error) {
     struct question *question = list->question;
-    bool got = ask_get(question->cache, &question->repository, &list->asking, error);
+    const struct cancel cancel = question_cancel(question);
+    if (!cancel_check(&cancel, error)) /* a list may have many pages */
+        return false;
+    bool got = ask_get(question, &list->asking, error);
     bool is_first = list->pages == 0;
     if (!got && is_first && list->asking.request.page_size && is_about_request(error->status) &&
         error->kind != ERROR_NOT_FOUND) { /* some registries refuse that many entries */
         list->asking.request.page_size = 0;
         list->asking.request.location = 0;
-        got = ask_get(question->cache, &question->repository, &list->asking, error);
+        got = ask_get(question, &list->asking, error);
     }
     if (!got && !is_first) { /* the list exists, but not all of it can be had */
         error->status = 0;
@@ -332,12 +335,14 @@ static json_t *fallback_entries(const struct question *question, const struct do
 static json_t *fallback_referrers(struct question *question, bool *stale, struct error *error) {
     struct reference tag = {0};
     struct cache_result found;
+    const struct cancel cancel = question_cancel(question);
+    const struct cache_caller caller = {&question->repository, &cancel};
     char digest[DIGEST_STRING_SIZE];
     digest_format(&question->reference.digest, digest);
     char *colon = strchr(digest, ':');
     *colon = '-';
     text_copy((struct text){digest, strnlen(digest, TAG_LIMIT)}, tag.tag, sizeof tag.tag);
-    if (!cache_manifest(question->cache, &question->repository, &tag, false, &found, error))
+    if (!cache_manifest(question->cache, &caller, &tag, false, &found, error))
         return is_absence(question, error) ? json_array() : NULL;
     *stale = found.outcome == CACHE_STALE;
     json_t *entries = fallback_entries(question, found.document, error);
@@ -369,6 +374,8 @@ bool listing_answer_referrers(struct question *question, struct error *error) {
 static bool may_serve_stale(const struct repository *repository, const struct document *held,
                             const struct error *error) {
     if (link_ttl(repository) != INT64_MAX && link_is_refusal(error))
+        return false;
+    if (error->kind == ERROR_CLOSED) /* nobody is there to be served */
         return false;
     return held && (error->kind != ERROR_NOT_FOUND || error->doubtful) && !is_empty_list(held);
 }
@@ -406,17 +413,20 @@ static bool get(struct cache *cache, const struct inquiry *inquiry, const char *
     return false;
 }
 
-bool cache_tags(struct cache *cache, const struct repository *repository,
-                struct cache_result *result, struct error *error) {
-    struct inquiry inquiry = {.repository = repository, .answer = listing_answer_tags};
+bool cache_tags(struct cache *cache, const struct cache_caller *caller, struct cache_result *result,
+                struct error *error) {
+    struct inquiry inquiry = {
+        .repository = caller->repository, .answer = listing_answer_tags, .cancel = caller->cancel};
     return get(cache, &inquiry, "tags", result, error);
 }
 
-bool cache_referrers(struct cache *cache, const struct repository *repository,
+bool cache_referrers(struct cache *cache, const struct cache_caller *caller,
                      const struct digest *subject, struct cache_result *result,
                      struct error *error) {
     struct reference reference = ask_reference(subject);
-    struct inquiry inquiry = {
-        .repository = repository, .reference = &reference, .answer = listing_answer_referrers};
+    struct inquiry inquiry = {.repository = caller->repository,
+                              .reference = &reference,
+                              .answer = listing_answer_referrers,
+                              .cancel = caller->cancel};
     return get(cache, &inquiry, "referrers", result, error);
 }

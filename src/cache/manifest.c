@@ -283,7 +283,7 @@ static bool ask_head(struct question *question, struct upstream_head *head, bool
         .accept = accept_manifest,
         .context = question,
     };
-    bool ok = ask_get(question->cache, &question->repository, &asking, error);
+    bool ok = ask_get(question, &asking, error);
     *head = asking.head;
     *by_get = asking.by_get;
     return ok;
@@ -298,7 +298,7 @@ static bool ask_whole(struct question *question, struct error *error) {
         .accept = accept_manifest,
         .context = question,
     };
-    return ask_get(question->cache, &question->repository, &asking, error);
+    return ask_get(question, &asking, error);
 }
 
 /* The stored manifest, which another repository may have brought in. Upstream's response to a HEAD
@@ -448,28 +448,31 @@ static enum slot_state look(struct cache *cache, const struct inquiry *inquiry,
 /* Whether the held document is served although upstream failed. Only a real 404 ends a tag. */
 static bool may_serve_stale(const struct repository *repository, const struct document *held,
                             const struct error *error) {
-    return held && (error->kind != ERROR_NOT_FOUND ||
-                    upstream_settings(repository->upstream)->keep_deleted);
+    bool is_gone = error->kind == ERROR_CLOSED; /* nobody is there to be served */
+    return held && !is_gone &&
+           (error->kind != ERROR_NOT_FOUND ||
+            upstream_settings(repository->upstream)->keep_deleted);
 }
 
 /* Serves what is held, if the repository's readers may still have it. */
-static bool serve_held(struct cache *cache, const struct repository *repository,
+static bool serve_held(struct cache *cache, const struct cache_caller *caller,
                        struct cache_result *result, struct error *error) {
     enum link_verdict verdict =
-        link_check(cache, repository, LINK_MANIFEST, &result->document->digest, error);
+        link_check(cache, caller, LINK_MANIFEST, &result->document->digest, error);
     if (verdict == LINK_REFUSED) {
         document_release(result->document);
         result->document = NULL;
     } else if (verdict == LINK_UNSURE && result->outcome != CACHE_STALE) {
-        ask_log_stale(repository, "serving a stale manifest", NULL, error);
+        ask_log_stale(caller->repository, "serving a stale manifest", NULL, error);
         result->outcome = CACHE_STALE;
     }
     return verdict != LINK_REFUSED;
 }
 
-bool cache_manifest(struct cache *cache, const struct repository *repository,
+bool cache_manifest(struct cache *cache, const struct cache_caller *caller,
                     const struct reference *reference, bool head_only, struct cache_result *result,
                     struct error *error) {
+    const struct repository *repository = caller->repository;
     char key[KEY_SIZE];
     struct document *held;
     struct inquiry inquiry = {.key = key,
@@ -477,7 +480,8 @@ bool cache_manifest(struct cache *cache, const struct repository *repository,
                               .reference = reference,
                               .answer = head_only ? answer_manifest_head : answer_manifest,
                               .is_head = head_only,
-                              .needs_bytes = !head_only};
+                              .needs_bytes = !head_only,
+                              .cancel = caller->cancel};
     cache_record_uses(cache);
     ask_key(key, repository, "manifest", reference);
     enum slot_state state = look(cache, &inquiry, &held, error);
@@ -485,7 +489,7 @@ bool cache_manifest(struct cache *cache, const struct repository *repository,
     if (held) /* a manifest served from memory is used as well */
         store_blob_touch(cache->store, &held->digest);
     if (state == SLOT_FRESH)
-        return serve_held(cache, repository, result, error);
+        return serve_held(cache, caller, result, error);
     if (state == SLOT_ABSENT)
         return false;
 
@@ -503,7 +507,7 @@ bool cache_manifest(struct cache *cache, const struct repository *repository,
     if (may_serve_stale(repository, held, error)) {
         ask_log_stale(repository, "serving a stale tag", reference->tag, error);
         result->outcome = CACHE_STALE;
-        return serve_held(cache, repository, result, error);
+        return serve_held(cache, caller, result, error);
     }
     document_release(held);
     result->document = NULL;

@@ -14,6 +14,7 @@ enum {
     STORING_LIMIT = 16, /* answers that wait for the disk before an upstream has only its share */
     STORING_SHARE = 2,  /* of one upstream beyond that */
     STORING_MOST = 256, /* of all upstreams */
+    LOOK_MS = 500,      /* how often a caller that waits looks whether its client has gone */
 };
 
 static void question_release(struct cache *cache, struct question *question)
@@ -63,12 +64,35 @@ static bool is_behind(const struct cache *cache, const struct question *question
     return all > STORING_LIMIT && own >= STORING_SHARE;
 }
 
+/* Whether the question was given up because its callers had gone, and another has come since. */
+static bool is_wanted_again(struct cache *cache, struct question *question,
+                            const struct error *error) REQUIRES(cache->questions_lock);
+static bool is_wanted_again(struct cache *cache, struct question *question,
+                            const struct error *error) {
+    bool given_up = question->was_abandoned && error->kind == ERROR_CLOSED;
+    question->was_abandoned = false;
+    return given_up && question->waiting > 0 && !atomic_load(&cache->stopping);
+}
+
+/* Asks upstream. Returns with the lock held. */
+static bool answer(struct cache *cache, struct question *question, struct error *error)
+    ACQUIRE(cache->questions_lock);
+static bool answer(struct cache *cache, struct question *question, struct error *error) {
+    for (;;) {
+        error_clear(error);
+        bool ok = question->answer(question, error);
+        lock_acquire(&cache->questions_lock);
+        if (ok || !is_wanted_again(cache, question, error))
+            return ok;
+        lock_release(&cache->questions_lock);
+    }
+}
+
 static void run_question(void *argument) {
     struct question *question = argument;
     struct cache *cache = question->cache;
     struct error error = {0};
-    bool ok = question->answer(question, &error);
-    lock_acquire(&cache->questions_lock);
+    bool ok = answer(cache, question, &error);
     /* A 404 is stored before it is answered, because the next request may not find the tag again.
      */
     if (question->store && (!ok || is_behind(cache, question)))
@@ -154,13 +178,68 @@ static bool answered_meanwhile(struct cache *cache, const char *question_key,
     return false;
 }
 
-/* Waits until the question is done, or until a held document is to be served in its place. */
-static void wait_for_answer(struct cache *cache, struct question *question, bool has_held)
+/* Waits until the question is done, or until a held document is to be served in its place. False:
+ * the caller was cancelled. */
+static bool wait_for_answer(struct cache *cache, struct question *question,
+                            const struct inquiry *inquiry, struct error *error)
     REQUIRES(cache->questions_lock);
-static void wait_for_answer(struct cache *cache, struct question *question, bool has_held) {
-    int64_t until = has_held ? question->started_ms + cache->stale_after_ms : INT64_MAX;
-    while (!question->done && clock_ms() < until && !atomic_load(&cache->stopping))
-        condition_wait_until(&question->answered, &cache->questions_lock, until);
+static bool wait_for_answer(struct cache *cache, struct question *question,
+                            const struct inquiry *inquiry, struct error *error) {
+    int64_t until = inquiry->held ? question->started_ms + cache->stale_after_ms : INT64_MAX;
+    int64_t look_ms = clock_ms() + LOOK_MS;
+    while (!question->done && clock_ms() < until && !atomic_load(&cache->stopping)) {
+        condition_wait_until(&question->answered, &cache->questions_lock,
+                             look_ms < until ? look_ms : until);
+        if (question->done || clock_ms() < look_ms)
+            continue;
+        lock_release(&cache->questions_lock);
+        bool wanted = cancel_check(inquiry->cancel, error);
+        lock_acquire(&cache->questions_lock);
+        if (!wanted)
+            return false;
+        look_ms = clock_ms() + LOOK_MS;
+    }
+    return true;
+}
+
+/* Waits for the question's answer, as one of its callers. False: the caller was cancelled. */
+static bool wait_in(struct cache *cache, struct question *question, const struct inquiry *inquiry,
+                    struct error *error) REQUIRES(cache->questions_lock);
+static bool wait_in(struct cache *cache, struct question *question, const struct inquiry *inquiry,
+                    struct error *error) {
+    question->waiting++;
+    atomic_store(&question->abandoned, false);
+    bool wanted = wait_for_answer(cache, question, inquiry, error);
+    question->waiting--;
+    if (wanted)
+        question->is_for_all = true;
+    if (question->waiting == 0 && !question->is_for_all) {
+        question->was_abandoned = true;
+        atomic_store(&question->abandoned, true);
+    }
+    return wanted;
+}
+
+/* Takes the answer as the caller's result. False: there is none. */
+static bool take_answer(struct cache *cache, const struct question *question,
+                        struct question_result *result, struct error *error)
+    REQUIRES(cache->questions_lock);
+static bool take_answer(struct cache *cache, const struct question *question,
+                        struct question_result *result, struct error *error) {
+    const char *host = question->repository.name.host;
+    if (question->done && question->document) {
+        result->document = document_keep(question->document);
+        result->confirmed = question->confirmed;
+        return true;
+    }
+    if (!question->done && atomic_load(&cache->stopping))
+        return error_set(error, ERROR_UNAVAILABLE, "tarn is stopping");
+    if (!question->done)
+        return error_set(error, ERROR_TIMEOUT, "upstream %s has not answered for %lld s", host,
+                         (long long)cache->stale_after_ms / 1000);
+    if (error)
+        *error = question->error;
+    return false;
 }
 
 bool question_ask(struct cache *cache, const struct inquiry *inquiry,
@@ -171,6 +250,8 @@ bool question_ask(struct cache *cache, const struct inquiry *inquiry,
     /* A HEAD and a GET of the same document are two questions. */
     snprintf(key, sizeof key, "%.*s%s", KEY_SIZE - 3, inquiry->key, inquiry->is_head ? " ?" : "");
     *result = (struct question_result){0};
+    if (!cancel_check(inquiry->cancel, error))
+        return false;
     lock_acquire(&cache->questions_lock);
     if (answered_meanwhile(cache, key, inquiry, &result->document, error)) {
         lock_release(&cache->questions_lock);
@@ -188,21 +269,20 @@ bool question_ask(struct cache *cache, const struct inquiry *inquiry,
         lock_release(&cache->questions_lock);
         return error_set(error, ERROR_BUSY, "no memory or thread to ask upstream %s", host);
     }
-    wait_for_answer(cache, question, inquiry->held != NULL);
+    bool ok = wait_in(cache, question, inquiry, error);
     waiting_end(cache, upstream);
-    bool ok = question->done && question->document;
-    if (ok) {
-        result->document = document_keep(question->document);
-        result->confirmed = question->confirmed;
-    } else if (!question->done && atomic_load(&cache->stopping)) {
-        error_set(error, ERROR_UNAVAILABLE, "tarn is stopping");
-    } else if (!question->done) {
-        error_set(error, ERROR_TIMEOUT, "upstream %s has not answered for %lld s", host,
-                  (long long)cache->stale_after_ms / 1000);
-    } else if (error) {
-        *error = question->error;
-    }
+    ok = ok && take_answer(cache, question, result, error);
     question_release(cache, question);
     lock_release(&cache->questions_lock);
     return ok;
+}
+
+static bool is_wanted(void *context) {
+    const struct question *question = context;
+    return !atomic_load(&question->abandoned);
+}
+
+struct cancel question_cancel(struct question *question) {
+    return (struct cancel){
+        .stop = &question->cache->stopping, .is_wanted = is_wanted, .context = question};
 }

@@ -5,12 +5,19 @@
  * question, so that upstream is asked once. A question runs on a thread of its own, so that a
  * caller for whom a stale document is held need not wait for the end.
  *
+ * A caller whose client has gone leaves the question, which goes on for the others. When all have
+ * gone, the question is abandoned: it makes no further request, and leaves the upstream's queue for
+ * a connection. A request that has been sent goes on, because its response is kept for the next
+ * client, unless another one waits for its connection.
+ *
  * Threads: any.
  */
 #ifndef CACHE_QUESTION_H
 #define CACHE_QUESTION_H
 
+#include <stdatomic.h>
 #include <uthash.h>
+#include "base/cancel.h"
 #include "base/lock.h"
 #include "cache/slot.h"
 
@@ -27,6 +34,7 @@ struct inquiry {
     bool is_head;          /* an answer without bytes is enough; never joins a question for bytes */
     bool needs_bytes;      /* a document without bytes is no answer */
     struct document *held; /* a stale document that may stand in; NULL: none */
+    const struct cancel *cancel; /* of the caller, who has gone when it is cancelled; may be NULL */
 };
 
 struct question {
@@ -38,6 +46,7 @@ struct question {
     struct reference reference;
     struct document *held; /* what upstream may confirm; owned; may be NULL */
     int64_t started_ms;
+    atomic_bool abandoned; /* nobody waits; changed under questions_lock */
     /* Set by `answer`: what is to be done on the disk. It is called after the callers have their
      * answer, because syncs take longer than upstream, and for one question after the other. NULL:
      * nothing. */
@@ -47,6 +56,9 @@ struct question {
 
     /* Guarded by the cache's questions_lock: */
     unsigned references;
+    unsigned waiting;   /* callers */
+    bool was_abandoned; /* since it was asked the last time */
+    bool is_for_all;    /* a caller has taken what is held instead: the answer is for later ones */
     struct condition answered; /* its own, so that no other question's callers wake up */
     bool done;
     bool confirmed;            /* upstream confirmed `held` */
@@ -65,9 +77,14 @@ struct question_result {
 
 /*
  * Asks, or joins a question for the same key. If `held` is not NULL, the wait ends stale_after_ms
- * after the question began, with ERROR_TIMEOUT. ERROR_BUSY: waiting_begin().
+ * after the question began, with ERROR_TIMEOUT. ERROR_BUSY: waiting_begin(). ERROR_CLOSED: the
+ * caller was cancelled, which is noticed within half a second or so.
  */
 bool question_ask(struct cache *cache, const struct inquiry *inquiry,
                   struct question_result *result, struct error *error);
+
+/* When the question's own thread is to end its work: tarn stops, or the question is abandoned.
+ * Valid as long as the question. */
+struct cancel question_cancel(struct question *question);
 
 #endif

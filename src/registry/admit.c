@@ -7,18 +7,13 @@ static bool is_probe(enum route_kind kind) {
     return kind == ROUTE_LIVE || kind == ROUTE_READY || kind == ROUTE_METRICS;
 }
 
-static bool is_there(void *context) {
-    return http_client_is_there(context);
-}
-
 static struct clients_answer ask_who(struct call *call) {
     struct clients *clients = call->registry->settings.clients;
-    const struct cancel cancel = {.is_wanted = is_there, .context = call->exchange};
     const struct clients_login login = {
         .authorization = http_field(call->request, "Authorization"),
         .client = http_exchange_client(call->exchange),
         .address = http_exchange_address(call->exchange),
-        .cancel = &cancel,
+        .cancel = &call->cancel,
     };
     if (call->must_not_wait)
         return clients_known(clients, &login, &call->who);
@@ -72,8 +67,7 @@ enum admission call_admit(struct call *call) {
     case CLIENTS_TOO_MANY:
         return refuse_for_now(call, answer.retry_after_s, "too many logins at once");
     case CLIENTS_GONE:
-        text_copy(text_of("the client has left"), call->error, sizeof call->error);
-        http_abort(call->exchange);
+        call_drop(call);
         return ADMISSION_REFUSED;
     case CLIENTS_ANONYMOUS:
         return rules_decide(call) ? ADMISSION_GIVEN : challenge(call);

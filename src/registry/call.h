@@ -34,6 +34,7 @@ struct call {
     struct http_exchange *exchange;
     const struct http_request *request;
     bool must_not_wait;          /* the call is on an event loop */
+    struct cancel cancel;        /* of all that waits for the client */
     struct clients_identity who; /* who asks; anonymous before call_admit() */
     struct route route;
     const char *prefix;           /* that was cut off the path; "": none */
@@ -65,6 +66,9 @@ void access_prepare(struct registry *registry); /* before the first request */
 void access_count(const struct call *call);
 void access_log(const struct call *call); /* one line of the access log */
 
+/* Who asks the cache, for a call that may wait. Valid as long as the call. */
+struct cache_caller call_caller(const struct call *call);
+
 /* ---- response.c ---- */
 
 /* Adds the fields of every response of the API; before http_respond() or http_begin(). */
@@ -82,6 +86,8 @@ void call_fail(struct call *call, int status, const char *code, const char *form
     __attribute__((format(printf, 4, 5)));
 /* Sends the response to an error of a room below, as "Statuses" in docs/operations.md says. */
 void call_fail_error(struct call *call, const struct error *error);
+/* The client has left: cuts its connection, instead of a response. */
+void call_drop(struct call *call);
 void call_record_outcome(struct call *call, enum cache_outcome outcome);
 
 /* ---- media.c ---- */

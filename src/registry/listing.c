@@ -94,7 +94,8 @@ static enum cache_held find_tags(struct call *call, struct cache_result *result,
     struct cache *cache = call->registry->settings.cache;
     if (call->must_not_wait)
         return only_short(cache_tags_held(cache, &call->repository, result, error), result);
-    return cache_tags(cache, &call->repository, result, error) ? CACHE_HELD : CACHE_HELD_ABSENT;
+    const struct cache_caller caller = call_caller(call);
+    return cache_tags(cache, &caller, result, error) ? CACHE_HELD : CACHE_HELD_ABSENT;
 }
 
 static enum cache_held find_referrers(struct call *call, struct cache_result *result,
@@ -104,8 +105,8 @@ static enum cache_held find_referrers(struct call *call, struct cache_result *re
     if (call->must_not_wait)
         return only_short(cache_referrers_held(cache, &call->repository, subject, result, error),
                           result);
-    return cache_referrers(cache, &call->repository, subject, result, error) ? CACHE_HELD
-                                                                             : CACHE_HELD_ABSENT;
+    const struct cache_caller caller = call_caller(call);
+    return cache_referrers(cache, &caller, subject, result, error) ? CACHE_HELD : CACHE_HELD_ABSENT;
 }
 
 /* Adds to the first page what Google's registries say beside the tags. False: no memory. */

@@ -107,7 +107,8 @@ static enum cache_held find_manifest(struct call *call, struct cache_result *res
     if (call->must_not_wait)
         return cache_manifest_held(cache, &call->repository, &call->route.reference, is_head,
                                    result, error);
-    return cache_manifest(cache, &call->repository, &call->route.reference, is_head, result, error)
+    const struct cache_caller caller = call_caller(call);
+    return cache_manifest(cache, &caller, &call->route.reference, is_head, result, error)
                ? CACHE_HELD
                : CACHE_HELD_ABSENT;
 }
@@ -150,8 +151,9 @@ static void head_blob(struct call *call) {
     uint64_t size;
     enum cache_outcome outcome;
     struct error error = {0};
-    if (cache_blob_stat(call->registry->settings.cache, &call->repository,
-                        &call->route.reference.digest, &size, &outcome, &error))
+    const struct cache_caller caller = call_caller(call);
+    if (cache_blob_stat(call->registry->settings.cache, &caller, &call->route.reference.digest,
+                        &size, &outcome, &error))
         respond_head(call, size, outcome);
     else
         call_fail_error(call, &error);
@@ -362,8 +364,9 @@ static void get_blob(struct call *call) {
     struct error error = {0};
     struct http_range range = wanted_range(call);
     struct blob_range first = to_blob_range(&range);
-    if (!cache_blob_open(call->registry->settings.cache, &call->repository,
-                         &call->route.reference.digest, &first, &blob, &error)) {
+    const struct cache_caller caller = call_caller(call);
+    if (!cache_blob_open(call->registry->settings.cache, &caller, &call->route.reference.digest,
+                         &first, &blob, &error)) {
         call_fail_error(call, &error);
         return;
     }

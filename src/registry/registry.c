@@ -25,6 +25,10 @@ void registry_set_server(struct registry *registry, const struct http_server *se
 
 /* ---- dispatching ---- */
 
+static bool is_there(void *context) {
+    return http_client_is_there(context);
+}
+
 static bool read_ns(struct call *call) {
     bool found;
     call->ns[0] = '\0';
@@ -131,6 +135,10 @@ static bool dispatch(struct call *call) {
     return call->route.kind == ROUTE_CATALOG ? call_handle_catalog(call) : answer_named(call);
 }
 
+struct cache_caller call_caller(const struct call *call) {
+    return (struct cache_caller){&call->repository, &call->cancel};
+}
+
 void call_end(struct call *call) {
     call->ended_us = clock_us();
     access_count(call);
@@ -152,6 +160,7 @@ static void begin(struct call *call, struct registry *registry, struct http_exch
     call->registry = registry;
     call->exchange = exchange;
     call->request = http_exchange_request(exchange);
+    call->cancel = (struct cancel){.is_wanted = is_there, .context = exchange};
     call->began_us = clock_us();
     trace_parse(http_field_alone(call->request, "traceparent"), call->trace);
     route_parse(cut_prefix(call), &call->route);

@@ -148,6 +148,11 @@ static void fail_inside(struct call *call, const struct error *error) {
               sizeof call->error);
 }
 
+void call_drop(struct call *call) {
+    text_copy(text_of("the client has left"), call->error, sizeof call->error);
+    http_abort(call->exchange);
+}
+
 enum { RETRY_AFTER_MOST_S = 60 }; /* by then tarn asks upstream again */
 
 void call_fail_error(struct call *call, const struct error *error) {
@@ -188,10 +193,15 @@ void call_fail_error(struct call *call, const struct error *error) {
         explain(call, error, reason);
         call_fail(call, status, "UNAVAILABLE", "%s", error->text);
         return;
+    case ERROR_CLOSED:
+        if (!cancel_check(&call->cancel, NULL)) {
+            call_drop(call);
+            return;
+        }
+        break;
     case ERROR_NONE:
     case ERROR_NO_SPACE:
     case ERROR_IO:
-    case ERROR_CLOSED:
     case ERROR_MEMORY:
     case ERROR_FILES:
         break;

@@ -174,7 +174,7 @@ static bool transfer(struct attempt *attempt, const char *url, const char *autho
         .body_limit = REFUSAL_BODY_LIMIT,
         /* A manifest or a list is small: who sends it byte by byte holds its readers for ever. */
         .bounds_body = attempt->request->what != UPSTREAM_BLOB,
-        .cancel = &attempt->request->cancel,
+        .cancel = &attempt->cancel,
     };
     bool ok = run_transfer(attempt, &request, error);
     const struct client_response *response = &attempt->response.http;
@@ -334,7 +334,7 @@ static bool ask_elsewhere(struct attempt *attempt, const char *url,
     struct authorization_need need = {.repository = repository,
                                       .effort = TOKEN_HELD,
                                       .deadline_ms = attempt->deadline_ms,
-                                      .stop = attempt->request->cancel.stop};
+                                      .cancel = &attempt->cancel};
     if (!repository)
         return error_set(error, ERROR_MEMORY, "out of memory");
     for (unsigned challenges = 0;; challenges++) {
@@ -446,7 +446,7 @@ static bool ask_with_authorization(struct attempt *attempt, struct authorization
         .repository = attempt->request->repository,
         .effort = TOKEN_HELD,
         .deadline_ms = attempt->deadline_ms,
-        .stop = attempt->request->cancel.stop,
+        .cancel = &attempt->cancel,
     };
     for (unsigned challenges = 0;; challenges++) {
         bool again;

@@ -6,6 +6,7 @@
 #ifndef UPSTREAM_ATTEMPT_H
 #define UPSTREAM_ATTEMPT_H
 
+#include "base/cancel.h"
 #include "client/lane.h"
 #include "upstream/authorizer.h"
 #include "upstream/health.h"
@@ -23,8 +24,9 @@ struct attempt {
     const struct upstream_sink *sink;
     struct lane *lane;
     int64_t deadline_ms;
-    char *registry_url; /* owned */
-    char range[80];     /* "Range: bytes=..."; "": none */
+    struct cancel cancel; /* of everything that the request waits for, beside its connection */
+    char *registry_url;   /* owned */
+    char range[80];       /* "Range: bytes=..."; "": none */
 
     /* Of the transfer under way. */
     const char *url;

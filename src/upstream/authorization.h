@@ -2,9 +2,9 @@
 #ifndef UPSTREAM_AUTHORIZATION_H
 #define UPSTREAM_AUTHORIZATION_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include "base/cancel.h"
 #include "client/challenge.h"
 
 /* How much must be new, after a request was refused. */
@@ -20,7 +20,7 @@ struct authorization_need {
     enum token_effort effort;
     const char *refused; /* the header that upstream responded to with 401; NULL: none */
     int64_t deadline_ms;
-    const atomic_bool *stop; /* set: tarn stops, and nobody waits any more; NULL: never */
+    const struct cancel *cancel; /* when nobody waits any more; NULL: never */
 };
 
 /* What a request carries, and where it came from. Zeroed: nothing. */

@@ -58,13 +58,17 @@ bool health_enter(struct location *location, bool insists, struct breaker_pass *
 
 /* ---- how it ended ---- */
 
+/* `patience_ms`: after so long without a response, a request counts as failed even if it was ended
+ * because its client had left. Otherwise clients with little patience would keep a silent location
+ * from being noticed. */
 static enum breaker_outcome outcome_of(enum health_contact contact, const struct error *error,
-                                       int64_t elapsed_ms) {
+                                       int64_t elapsed_ms, int64_t patience_ms) {
     if (contact == CONTACT_RESPONDED)
         return BREAKER_RESPONDED;
     bool failed = contact == CONTACT_ASKED && error &&
                   (error->kind == ERROR_UNAVAILABLE ||
-                   (error->kind == ERROR_TIMEOUT && elapsed_ms >= LEAST_SILENCE_MS));
+                   (error->kind == ERROR_TIMEOUT && elapsed_ms >= LEAST_SILENCE_MS) ||
+                   (error->kind == ERROR_CLOSED && elapsed_ms >= patience_ms));
     return failed ? BREAKER_FAILED : BREAKER_UNKNOWN;
 }
 
@@ -103,7 +107,8 @@ void health_leave(struct location *location, const struct breaker_pass *pass,
                   enum health_contact contact, const struct error *error) {
     struct health *health = location->health;
     int64_t now = clock_ms();
-    enum breaker_outcome outcome = outcome_of(contact, error, now - pass->began_ms);
+    enum breaker_outcome outcome =
+        outcome_of(contact, error, now - pass->began_ms, location->settings->stall_timeout_ms);
     enum breaker_change change = breaker_leave(&location->breaker, pass, outcome, now);
     if (!health || change == BREAKER_STAYS)
         return;

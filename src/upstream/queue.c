@@ -4,7 +4,11 @@
 #include <string.h>
 #include "base/clock.h"
 
-enum { LOOK_MS = 50 }; /* how often a background request looks whether somebody waits for it now */
+enum {
+    BACKGROUND_LOOK_MS = 50, /* how often a background request looks whether somebody waits for it
+                                now */
+    LOOK_MS = 250,           /* how often another one looks whether nobody does any more */
+};
 
 void queue_init(struct queue *queue, unsigned places) {
     memset(queue, 0, sizeof *queue);
@@ -29,8 +33,12 @@ static void drop(struct queue_place **list, const struct queue_place *place) {
         *list = place->next;
 }
 
+static bool is_set(const atomic_bool *flag) {
+    return flag && atomic_load(flag);
+}
+
 static bool is_background(const struct queue_place *place) {
-    return place->background && atomic_load(place->background);
+    return is_set(place->wait->background);
 }
 
 /* Whether the request can have a place at once. */
@@ -39,80 +47,85 @@ static bool has_room(struct queue *queue, const struct queue_place *place)
     return queue->free > (is_background(place) ? queue->places / 2 : 0);
 }
 
-/* Waits until the place is called. A background request that has become urgent takes a free place,
- * because nobody tells it. False: the time is over. */
-static bool wait_for_call(struct queue *queue, struct queue_place *place, int64_t deadline_ms)
-    REQUIRES(queue->places_lock) {
-    while (!place->called) {
-        int64_t until = deadline_ms, look_ms = clock_ms() + LOOK_MS;
-        if (place->background && look_ms < until)
-            until = look_ms;
-        if (condition_wait_until(&place->called_changed, &queue->places_lock, until) ||
-            place->called)
-            continue;
-        if (place->background && has_room(queue, place)) {
-            queue->free--;
-            return true;
-        }
-        if (until == deadline_ms)
-            return false;
-    }
-    return true;
-}
-
-/* A place that becomes free is handed over to the next thread that waits, so that no thread that
- * comes later can take it. */
-static bool enter(struct queue *queue, enum queue_rank rank, struct queue_place *place,
-                  int64_t deadline_ms, struct error *error) {
-    lock_acquire(&queue->places_lock);
-    bool entered = has_room(queue, place);
-    if (entered) {
-        queue->free--;
-    } else {
-        condition_init(&place->called_changed);
-        append(&queue->first[rank], place);
-        entered = wait_for_call(queue, place, deadline_ms);
-        if (!place->called)
-            drop(&queue->first[rank], place);
-        condition_finish(&place->called_changed);
-    }
-    lock_release(&queue->places_lock);
-    if (entered)
-        return true;
+static bool fail_busy(struct error *error) {
     error_set(error, ERROR_BUSY, "no free connection in time (max_connections reached)");
     if (error)
         error->retry_after_s = 1;
     return false;
 }
 
-bool queue_enter(struct queue *queue, enum queue_rank rank, int64_t deadline_ms,
-                 struct error *error) {
-    struct queue_place place = {.called = false};
-    return enter(queue, rank, &place, deadline_ms, error);
+/* Waits until the place is called. A request that was passed over, and that somebody waits for now,
+ * takes a free place, because nobody tells it. */
+static bool wait_for_call(struct queue *queue, struct queue_place *place, struct error *error)
+    REQUIRES(queue->places_lock) {
+    const struct queue_wait *wait = place->wait;
+    while (!place->called) {
+        int64_t look_ms = clock_ms() + (wait->background ? BACKGROUND_LOOK_MS : LOOK_MS);
+        int64_t until = look_ms < wait->deadline_ms ? look_ms : wait->deadline_ms;
+        if (condition_wait_until(&place->called_changed, &queue->places_lock, until) ||
+            place->called)
+            continue;
+        if (is_set(wait->stop))
+            return error_set(error, ERROR_CLOSED, "tarn is stopping");
+        if (is_set(wait->abandoned))
+            return error_set(error, ERROR_CLOSED, "the clients left");
+        if (has_room(queue, place)) {
+            queue->free--;
+            return true;
+        }
+        if (until == wait->deadline_ms)
+            return fail_busy(error);
+    }
+    return true;
 }
 
-bool queue_enter_background(struct queue *queue, const atomic_bool *background, int64_t deadline_ms,
-                            struct error *error) {
-    struct queue_place place = {.background = background};
-    return enter(queue, QUEUE_BACKGROUND, &place, deadline_ms, error);
+/* A place that becomes free is handed over to the next thread that waits, so that no thread that
+ * comes later can take it. */
+bool queue_enter(struct queue *queue, enum queue_rank rank, const struct queue_wait *wait,
+                 struct error *error) {
+    struct queue_place place = {.wait = wait};
+    if (wait->background)
+        rank = QUEUE_BACKGROUND;
+    lock_acquire(&queue->places_lock);
+    bool entered = has_room(queue, &place);
+    if (entered) {
+        queue->free--;
+    } else {
+        condition_init(&place.called_changed);
+        append(&queue->first[rank], &place);
+        entered = wait_for_call(queue, &place, error);
+        if (!place.called)
+            drop(&queue->first[rank], &place);
+        condition_finish(&place.called_changed);
+    }
+    lock_release(&queue->places_lock);
+    return entered;
+}
+
+/* The first request of the rank that a client waits for, as far as is known; NULL: none. */
+static struct queue_place *first_wanted(struct queue *queue, enum queue_rank rank)
+    REQUIRES(queue->places_lock) {
+    struct queue_place *place = queue->first[rank];
+    while (place && (is_background(place) || is_set(place->wait->abandoned)))
+        place = place->next;
+    return place;
 }
 
 /* Whose turn it is to take a free place. A background request that somebody waits for now goes
  * before the other blobs, because it has waited already. NULL: nobody's. */
 static struct queue_place *next_in_line(struct queue *queue, enum queue_rank *rank)
     REQUIRES(queue->places_lock) {
-    *rank = QUEUE_NAMES;
-    if (queue->first[QUEUE_NAMES])
-        return queue->first[QUEUE_NAMES];
-    *rank = QUEUE_BACKGROUND;
-    for (struct queue_place *place = queue->first[QUEUE_BACKGROUND]; place; place = place->next)
-        if (!is_background(place))
-            return place;
-    *rank = QUEUE_BLOBS;
-    if (queue->first[QUEUE_BLOBS])
-        return queue->first[QUEUE_BLOBS];
+    static const enum queue_rank order[] = {QUEUE_NAMES, QUEUE_BACKGROUND, QUEUE_BLOBS};
+    for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
+        struct queue_place *wanted = first_wanted(queue, order[i]);
+        *rank = order[i];
+        if (wanted)
+            return wanted;
+    }
     *rank = QUEUE_BACKGROUND;
     struct queue_place *place = queue->first[QUEUE_BACKGROUND];
+    while (place && is_set(place->wait->abandoned))
+        place = place->next;
     return place && has_room(queue, place) ? place : NULL;
 }
 
@@ -128,4 +141,13 @@ void queue_leave(struct queue *queue) {
         condition_signal(&next->called_changed);
     }
     lock_release(&queue->places_lock);
+}
+
+bool queue_is_awaited(struct queue *queue) {
+    bool awaited = false;
+    lock_acquire(&queue->places_lock);
+    for (int rank = 0; rank < QUEUE_RANKS && !awaited && queue->free == 0; rank++)
+        awaited = first_wanted(queue, rank) != NULL;
+    lock_release(&queue->places_lock);
+    return awaited;
 }

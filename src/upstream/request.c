@@ -76,17 +76,28 @@ static void make_range(struct attempt *attempt) {
 
 /* ---- attempts ---- */
 
+static bool is_abandoned(const struct attempt *attempt) {
+    const atomic_bool *abandoned = attempt->request->abandoned;
+    return abandoned && atomic_load(abandoned);
+}
+
+/* Whether the request may keep its connection. */
+static bool is_wanted(void *context) {
+    const struct attempt *attempt = context;
+    return !is_abandoned(attempt) || !queue_is_awaited(&attempt->peer->queue);
+}
+
 /* Waits before the next attempt, if there is to be one. `error` is the last attempt's; a caller
  * that has left meanwhile puts another in its place. */
 static bool may_try_again(const struct attempt *attempt, unsigned attempts, struct error *error) {
     const unsigned limit = attempt->request->attempts ? attempt->request->attempts : RETRY_ATTEMPTS;
     const enum retry_failure failure = retry_classify(error);
-    if (attempt->head_given || attempts >= limit ||
+    if (attempt->head_given || attempts >= limit || is_abandoned(attempt) ||
         retry_decide(failure, PHASE_REQUEST, 0) != RETRY_LATER)
         return false;
     int64_t now = clock_ms();
     int64_t wait = retry_wait_ms(attempts, error->retry_after_s, now, attempt->deadline_ms);
-    return wait >= 0 && cancel_sleep(&attempt->request->cancel, now + wait, error);
+    return wait >= 0 && cancel_sleep(&attempt->cancel, now + wait, error);
 }
 
 /* One attempt, unless the location is left alone for now. */
@@ -117,9 +128,13 @@ static enum queue_rank rank_of(const struct upstream_request *request) {
 /* Waits for a connection. */
 static bool enter_queue(struct queue *queue, const struct attempt *attempt, struct error *error) {
     const struct upstream_request *request = attempt->request;
-    if (request->background)
-        return queue_enter_background(queue, request->background, attempt->deadline_ms, error);
-    return queue_enter(queue, rank_of(request), attempt->deadline_ms, error);
+    const struct queue_wait wait = {
+        .deadline_ms = attempt->deadline_ms,
+        .stop = request->stop,
+        .abandoned = request->abandoned,
+        .background = request->background,
+    };
+    return queue_enter(queue, rank_of(request), &wait, error);
 }
 
 /* The request has its connection: it asks for what is wanted of its range now. */
@@ -209,6 +224,8 @@ static bool perform(struct peer *peer, const struct upstream_request *request,
     attempt->deadline_ms = request->deadline_ms
                                ? request->deadline_ms
                                : clock_ms() + peer->upstream->settings.first_byte_timeout_ms;
+    attempt->cancel =
+        (struct cancel){.stop = request->stop, .is_wanted = is_wanted, .context = attempt};
     bool ok = run_and_report(attempt, error);
     attempt_finish(attempt);
     free(attempt);

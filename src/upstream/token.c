@@ -98,6 +98,26 @@ static bool is_usable(const struct token *token, const char *refused) {
     return token->value && clock_ms() < token->expires_ms && !is_refused(token, refused);
 }
 
+/* Whose request for a token it is. */
+struct asker {
+    const struct cancel *cancel; /* of the request to the registry; may be NULL */
+    struct once_table *table;
+    const struct token *token;
+};
+
+/* A request for a token goes on for the threads that wait for it, even if the one that asks for it
+ * has no client any more. */
+static bool is_wanted(void *context) {
+    const struct asker *asker = context;
+    struct once_table *table = asker->table;
+    if (cancel_check(asker->cancel, NULL))
+        return true;
+    lock_acquire(&table->entries_lock);
+    bool others_wait = asker->token->entry.once.waiting > 0;
+    lock_release(&table->entries_lock);
+    return others_wait;
+}
+
 /* Asks for a token without the lock. Every thread that waits takes the outcome from the entry. */
 static void fetch_token(struct once_table *table, struct token *token, struct location *location,
                         const struct challenge *challenge, const struct authorization_need *need)
@@ -109,13 +129,17 @@ static void fetch_token(struct once_table *table, struct token *token, struct lo
     struct error error = {0};
     char scope[SCOPE_SIZE];
     scope_of(token, scope);
+    struct asker asker = {need->cancel, table, token};
+    const struct cancel cancel = {.stop = need->cancel ? need->cancel->stop : NULL,
+                                  .is_wanted = is_wanted,
+                                  .context = &asker};
     const struct token_wish wish = {
         .repository = need->repository,
         .challenge = challenge,
         .scope = scope,
         .renew = need->effort == TOKEN_NEW_CREDENTIAL,
         .deadline_ms = need->deadline_ms,
-        .stop = need->stop,
+        .cancel = &cancel,
     };
     lock_release(&table->entries_lock);
     token_fetch(location, &wish, &fetched, &error);

@@ -190,9 +190,8 @@ static bool ask_once(const struct realm_question *question, const struct credent
     int64_t left_ms = question->wish->deadline_ms - clock_ms();
     if (left_ms <= 0)
         return error_set(error, ERROR_TIMEOUT, "no time left to ask for a token");
-    const struct cancel cancel = {.stop = question->wish->stop};
     const struct client_request request = {
-        .cancel = &cancel,
+        .cancel = question->wish->cancel,
         .ca_file = settings->ca_file,
         .connect_timeout_ms = settings->connect_timeout_ms,
         .total_timeout_ms = left_ms < RESPONSE_TIMEOUT_MS ? left_ms : RESPONSE_TIMEOUT_MS,

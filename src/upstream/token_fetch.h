@@ -2,6 +2,7 @@
 #ifndef UPSTREAM_TOKEN_FETCH_H
 #define UPSTREAM_TOKEN_FETCH_H
 
+#include "base/cancel.h"
 #include "client/challenge.h"
 #include "upstream/location.h"
 
@@ -12,7 +13,7 @@ struct token_wish {
     const char *scope;
     bool renew; /* with a credential that the source asks for anew */
     int64_t deadline_ms;
-    const atomic_bool *stop; /* of struct authorization_need */
+    const struct cancel *cancel; /* of struct authorization_need */
 };
 
 struct fetched_token {

@@ -21,7 +21,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "auth/credential.h"
-#include "base/cancel.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/metric.h"
@@ -176,8 +175,12 @@ struct upstream_request {
     /* Of a transfer that has begun: the caller has waited already, and asks even a location that
      * does not respond or that has asked for a pause. */
     bool insists;
-    int64_t deadline_ms;  /* clock_ms() by which the head must be here; 0: first_byte_timeout */
-    struct cancel cancel; /* once it is cancelled, the request ends within a second (CLOSED) */
+    int64_t deadline_ms;     /* clock_ms() by which the head must be here; 0: first_byte_timeout */
+    const atomic_bool *stop; /* set: the request ends within a second (CLOSED); NULL: never */
+    /* While set, nobody waits for the response. A request that has not been sent is then dropped
+     * within a second (CLOSED). One that has been sent goes on, because its response is useful to
+     * the next client, until another request waits for its connection. May be NULL. */
+    const atomic_bool *abandoned;
     /* While set, no client waits for the response: the request comes last in the queue for a
      * connection. May be cleared at any time. NULL: a client waits. */
     const atomic_bool *background;
@@ -237,7 +240,7 @@ struct upstream_sink {
  *                 location got no response
  *   TIMEOUT       no connection or no head in time, or silence for stall_timeout in mid-body
  *   BUSY          no free connection to this upstream in time, or too many hosts asked at once
- *   CLOSED        cancelled
+ *   CLOSED        stopped or abandoned
  * and whatever a function of the sink set. When the registry refused, error->status is its status
  * (not its token service's). error->reached: the server was reached, but cut the connection without
  * a head, or led to another server that failed or refused. Every text begins with

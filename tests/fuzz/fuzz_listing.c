@@ -53,14 +53,14 @@ bool upstream_perform(struct upstream *upstream, const struct upstream_request *
 }
 
 /* The fallback tag's manifest. It is JSON, because the cache checks that when it arrives. */
-bool __wrap_cache_manifest(struct cache *cache, const struct repository *repository,
+bool __wrap_cache_manifest(struct cache *cache, const struct cache_caller *caller,
                            const struct reference *reference, bool head_only,
                            struct cache_result *result, struct error *error);
-bool __wrap_cache_manifest(struct cache *cache, const struct repository *repository,
+bool __wrap_cache_manifest(struct cache *cache, const struct cache_caller *caller,
                            const struct reference *reference, bool head_only,
                            struct cache_result *result, struct error *error) {
     (void)cache, (void)head_only;
-    struct text body = repository->upstream->rest;
+    struct text body = caller->repository->upstream->rest;
     struct digest digest = {0};
     MUST(reference_is_tag(text_of(reference->tag)));
     *result = (struct cache_result){.document =

@@ -180,7 +180,7 @@ void *client_read(void *argument) {
     const char *path = client->repository ? client->repository : "app";
     struct cache_blob blob;
     uint64_t first, end;
-    client->opened = cache_blob_open(world->cache, fake_repository(&world->upstream, path),
+    client->opened = cache_blob_open(world->cache, CALLER(fake_repository(&world->upstream, path)),
                                      &world->digest, &client->range, &blob, &client->error);
     client->outcome = blob.outcome;
     if (!client->opened)

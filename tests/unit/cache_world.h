@@ -45,6 +45,9 @@ void world_open(struct world *world);
 void world_close(struct world *world);
 void world_reopen(struct world *world, uint64_t max_size);
 
+/* Asks for the repository, and never leaves. */
+#define CALLER(repository) (&(const struct cache_caller){(repository), NULL})
+
 /* Deletes what is in the root; the cache is closed. */
 void world_empty(struct world *world);
 

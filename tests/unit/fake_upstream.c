@@ -224,8 +224,30 @@ static bool serve_blob_in_turn(struct upstream *upstream, const struct upstream_
            serve_blob(upstream, &asked, sink, error);
 }
 
+static bool is_set(const atomic_bool *flag) {
+    return flag && atomic_load(flag);
+}
+
+/* Waits for a connection, as in the upstream's queue. */
+static bool wait_in_queue(struct upstream *upstream, const struct upstream_request *request,
+                          struct error *error) {
+    for (; upstream->in_queue; clock_sleep_ms(2)) {
+        if (is_set(request->stop))
+            return fail(error, ERROR_CLOSED);
+        if (!is_set(request->abandoned))
+            continue;
+        upstream->dropped++;
+        while (upstream->hold_drops)
+            clock_sleep_ms(2);
+        return fail(error, ERROR_CLOSED);
+    }
+    return true;
+}
+
 bool upstream_perform(struct upstream *upstream, const struct upstream_request *request,
                       const struct upstream_sink *sink, struct error *error) {
+    if (!wait_in_queue(upstream, request, error))
+        return false;
     if (upstream->fail)
         return fail(error, upstream->fail);
     if (strcmp(request->repository, upstream->repository) != 0 &&

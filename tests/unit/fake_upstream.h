@@ -28,6 +28,8 @@ struct upstream {
     bool wrong_bytes;         /* the last byte of the blob is wrong */
     _Atomic bool wrong_first; /* one of its first bytes is wrong */
     _Atomic bool hold;        /* while set, no bytes are handed on */
+    _Atomic bool in_queue;    /* while set, requests wait for a connection */
+    _Atomic bool hold_drops;  /* while set, those that nobody waits for do not leave the queue */
     enum error_kind fail;     /* every request fails with this error */
     bool etag_changes;        /* each request has another ETag */
     const char *redirect;     /* URL that blob requests are redirected to; NULL: none */
@@ -36,6 +38,7 @@ struct upstream {
     struct digest manifest_digest;
 
     atomic_uint heads, gets, blob_heads, blob_gets;
+    atomic_uint dropped;          /* requests that nobody waited for any more */
     atomic_uint refused_heads;    /* that cache/ told it of */
     atomic_uint direct_gets;      /* of blob_gets, those that came with the redirect's target */
     _Atomic uint64_t blob_bytes;  /* handed on */

@@ -58,6 +58,7 @@ static bool request_span(struct fetch *fetch, const struct plan *plan, struct er
         .deadline_ms = first_deadline(flight, place, location),
         .stop = &flight->flights->stopping,
         .background = &flight->background,
+        .abandoned = &flight->abandoned,
     };
     lock_release(&flight->state_lock);
     const struct place_sink sink = {fetch, take_head, fetch_take_bytes, fetch_write_gathered,
@@ -128,6 +129,8 @@ static bool wait_before_retry(struct flight *flight, struct error *error)
     log_retry(flight, error, wait_ms);
     int64_t due_ms = now + wait_ms;
     while (flight->state == FLIGHT_MOVING && clock_ms() < due_ms) {
+        if (atomic_load(&flight->abandoned))
+            return error_set(error, ERROR_CLOSED, "the clients left");
         condition_wait_until(&flight->changed, &flight->state_lock, due_ms);
         if (flight->arrivals != arrivals && due_ms > least_ms)
             due_ms = least_ms;
@@ -188,6 +191,10 @@ static void recover(struct flight *flight, const struct fetch *fetch, const stru
                     struct error *error) REQUIRES(flight->state_lock) {
     if (flight->state != FLIGHT_MOVING)
         return;
+    if (atomic_load(&flight->abandoned)) { /* no byte is here yet, so that nothing is lost */
+        flight_fail(flight, error);
+        return;
+    }
     enum retry_failure failure = judge(flight, fetch, plan, error);
     flight->retries += retry_counts(failure);
     enum retry_action action = retry_decide(failure, phase_of(flight), flight->at_once);

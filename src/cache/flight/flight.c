@@ -6,7 +6,10 @@
 #include "store/blobs.h"
 #include "store/partials.h"
 
-enum { MOVING_MS = 1000 }; /* how long a flight counts as moving after a byte */
+enum {
+    MOVING_MS = 1000, /* how long a flight counts as moving after a byte */
+    LOOK_MS = 500,    /* how often a caller that waits checks `cancel` */
+};
 
 /* ---- life ---- */
 
@@ -59,6 +62,7 @@ void flight_record_answer(struct flight *flight) {
     if (!flight->answered)
         atomic_fetch_sub(&flight->flights->unanswered, 1);
     flight->answered = true;
+    atomic_store(&flight->abandoned, false);
 }
 
 void flight_wake(struct flight *flight) {
@@ -91,38 +95,72 @@ void flight_give_up(struct flight *flight, const struct error *why) {
 
 /* ---- readers ---- */
 
+void flight_admit(struct flight *flight, struct flight_reader *reader) {
+    readers_enter(&flight->readers, reader);
+    atomic_store(&flight->abandoned, false);
+    flight->arrivals++;
+}
+
 void flight_enter(struct flight *flight, struct flight_reader *reader) {
     lock_acquire(&flight->state_lock);
-    readers_enter(&flight->readers, reader);
-    flight->arrivals++;
+    flight_admit(flight, reader);
     lock_release(&flight->state_lock);
 }
 
 void flight_leave(struct flight *flight, struct flight_reader *reader) {
     lock_acquire(&flight->state_lock);
     readers_leave(&flight->readers, reader);
+    if (flight->readers.count == 0 && !flight->readers.fill && !flight->answered)
+        atomic_store(&flight->abandoned, true);
     flight_wake(flight);
     lock_release(&flight->state_lock);
 }
 
 /* ---- what callers ask ---- */
 
-bool flight_wait_permission(struct flight *flight, const struct repository *repository, bool *found,
-                            struct error *error) {
+/* Waits for a change of the flight. `look_ms`: when `cancel` is due to be checked; 0 at first.
+ * False: cancelled. Releases the lock meanwhile. */
+static bool wait_for_change(struct flight *flight, const struct cancel *cancel, int64_t *look_ms,
+                            struct error *error) REQUIRES(flight->state_lock) {
+    if (*look_ms == 0)
+        *look_ms = clock_ms() + LOOK_MS;
+    condition_wait_until(&flight->changed, &flight->state_lock, *look_ms);
+    if (clock_ms() < *look_ms)
+        return true;
+    *look_ms = 0;
+    lock_release(&flight->state_lock);
+    bool wanted = cancel_check(cancel, error);
+    lock_acquire(&flight->state_lock);
+    return wanted;
+}
+
+/* flight_wait_permission() of a flight that fetches through the source. */
+static bool wait_for_source(struct flight *flight, const struct flight_source *source,
+                            const struct cancel *cancel, struct error *error)
+    REQUIRES(flight->state_lock) {
+    int64_t look_ms = 0;
+    while (source->state == SOURCE_ASKED && flight->state == FLIGHT_MOVING) {
+        if (!wait_for_change(flight, cancel, &look_ms, error))
+            return false;
+    }
+    bool allowed = source->state == SOURCE_ANSWERED;
+    if (!allowed && error)
+        *error = source->state == SOURCE_REFUSED ? source->refusal : flight->failure;
+    return allowed;
+}
+
+bool flight_wait_permission(struct flight *flight, const struct repository *repository,
+                            const struct cancel *cancel, bool *found, struct error *error) {
     bool allowed = false;
     *found = false;
     lock_acquire(&flight->state_lock);
-    while (!flight->opened && flight->state == FLIGHT_MOVING)
+    while (!flight->opened && flight->state == FLIGHT_MOVING) /* only the disk is waited for */
         condition_wait(&flight->changed, &flight->state_lock);
     const struct flight_source *source = sources_find(&flight->sources, repository);
     /* Bytes from an earlier flight do not prove that this repository may read them now. */
     if (source && !(flight->resumed && source->state == SOURCE_ASKED)) {
         *found = true;
-        while (source->state == SOURCE_ASKED && flight->state == FLIGHT_MOVING)
-            condition_wait(&flight->changed, &flight->state_lock);
-        allowed = source->state == SOURCE_ANSWERED;
-        if (!allowed && error)
-            *error = source->state == SOURCE_REFUSED ? source->refusal : flight->failure;
+        allowed = wait_for_source(flight, source, cancel, error);
     }
     lock_release(&flight->state_lock);
     return allowed;
@@ -141,13 +179,17 @@ struct repository flight_repository(struct flight *flight) {
     return repository;
 }
 
-bool flight_wait_size(struct flight *flight, struct error *error) {
+bool flight_wait_size(struct flight *flight, const struct cancel *cancel, struct error *error) {
+    int64_t look_ms = 0;
+    bool ok = true;
     lock_acquire(&flight->state_lock);
-    while (flight->state == FLIGHT_MOVING && !flight->body.size_known && !flight->answered)
-        condition_wait(&flight->changed, &flight->state_lock);
-    bool ok = flight->state != FLIGHT_FAILED;
-    if (!ok && error)
-        *error = flight->failure;
+    while (ok && flight->state == FLIGHT_MOVING && !flight->body.size_known && !flight->answered)
+        ok = wait_for_change(flight, cancel, &look_ms, error);
+    if (ok && flight->state == FLIGHT_FAILED) {
+        ok = false;
+        if (error)
+            *error = flight->failure;
+    }
     lock_release(&flight->state_lock);
     return ok;
 }

@@ -122,15 +122,17 @@ bool flights_is_moving(struct flights *flights, const struct digest *digest);
 bool flights_fetch(struct flights *flights, const struct flight_wish *wish, struct error *error);
 
 /* Waits until a place has answered for this repository. False: the repository does not hold the
- * blob, or the flight failed. *found is false if the flight does not fetch through this repository:
- * the caller asks the upstream itself. */
-bool flight_wait_permission(struct flight *flight, const struct repository *repository, bool *found,
-                            struct error *error);
+ * blob, the flight failed, or `cancel` (may be NULL; looked at about once a second) ended the wait.
+ * *found is false if the flight does not fetch through this repository: the caller asks the
+ * upstream itself. */
+bool flight_wait_permission(struct flight *flight, const struct repository *repository,
+                            const struct cancel *cancel, bool *found, struct error *error);
 /* Says that the repository holds the blob: the flight may fetch through it as well. */
 void flight_add_source(struct flight *flight, const struct repository *repository);
 
-/* Waits until the size is known, or is known to come only at the end. False: the flight failed. */
-bool flight_wait_size(struct flight *flight, struct error *error);
+/* Waits until the size is known, or is known to come only at the end. False: the flight failed, or
+ * `cancel` ended the wait. */
+bool flight_wait_size(struct flight *flight, const struct cancel *cancel, struct error *error);
 /* False: the size is not known yet. */
 bool flight_read_size(struct flight *flight, uint64_t *size);
 

@@ -67,6 +67,8 @@ struct flight {
     int64_t started_ms;         /* clock_ms() */
     bool in_background;         /* flights_fetch() started it: which places it has */
     atomic_bool background;     /* no client has asked for it; cleared by the first reader */
+    atomic_bool abandoned;      /* no place has answered, and all clients that asked for it have
+                                   gone; changed with the state_lock held */
     struct upstream_held *held; /* of the upstream whose place it has */
 
     int stored_fd; /* the driver's: holds the blob in the store once it is there; -1: it is not */
@@ -112,6 +114,8 @@ void flight_record_answer(struct flight *flight) REQUIRES(flight->state_lock);
 /* Wakes all that wait for a change of the flight, the driver too. */
 void flight_wake(struct flight *flight) REQUIRES(flight->state_lock);
 
+void flight_admit(struct flight *flight, struct flight_reader *reader) REQUIRES(flight->state_lock);
+/* The same, and takes the lock. */
 void flight_enter(struct flight *flight, struct flight_reader *reader) EXCLUDES(flight->state_lock);
 void flight_leave(struct flight *flight, struct flight_reader *reader) EXCLUDES(flight->state_lock);
 

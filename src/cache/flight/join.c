@@ -18,9 +18,8 @@ static enum join_result try_to_join(struct flight *flight, const struct blob_ran
     else if (!passing_accepts(&flight->body.passing, &flight->readers.first, range))
         result = JOIN_IMPOSSIBLE;
     else if (reader) {
-        readers_enter(&flight->readers, reader);
+        flight_admit(flight, reader);
         atomic_store(&flight->background, false);
-        flight->arrivals++;
         flight_wake(flight);
     }
     lock_release(&flight->state_lock);
@@ -115,6 +114,8 @@ bool flights_fetch(struct flights *flights, const struct flight_wish *wish, stru
         return false;
     lock_acquire(&flight->state_lock);
     flight->readers.fill = !flight->body.passing.on;
+    if (flight->readers.fill)
+        atomic_store(&flight->abandoned, false);
     flight_start_fetchers(flight);
     lock_release(&flight->state_lock);
     flight_release(flight);

@@ -28,6 +28,7 @@ struct place_request {
     int64_t deadline_ms;     /* clock_ms() by which a head must be here; 0: the place's own time */
     const atomic_bool *stop; /* set: the request soon ends with ERROR_CLOSED */
     const atomic_bool *background; /* while set, no client waits for the bytes */
+    const atomic_bool *abandoned;  /* of struct upstream_request */
 };
 
 /* The head of what a place sends. */

@@ -107,8 +107,9 @@ static bool fetch(struct place *place, const struct place_request *asked,
         .attempts = asked->is_first ? 0 : 1,
         .insists = !asked->is_first,
         .deadline_ms = asked->deadline_ms,
-        .cancel.stop = asked->stop,
+        .stop = asked->stop,
         .background = asked->background,
+        .abandoned = asked->abandoned,
     };
     const struct upstream_sink adapter = {
         &call, on_head, on_bytes, on_idle,

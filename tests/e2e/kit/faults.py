@@ -21,6 +21,7 @@ class Fault:
 
     # The head
     delay: float = 0.0           # seconds before the first byte
+    hold_head: bool = False      # silent until `gate` is set
     ignore_range: bool = False   # 200 with the whole content
     content_range: Optional[str] = None  # a wrong value
     content_length: Optional[int] = None  # a wrong value

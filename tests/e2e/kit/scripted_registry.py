@@ -129,7 +129,7 @@ class ScriptedRegistry:
     def fault(self, path, fault=None, method="GET", skip=0, times=None, when=None, **members):
         """Gives a fault to the requests whose target matches `path`; returns the Fault."""
         fault = fault or Fault(**members)
-        if fault.hold_after is not None and fault.gate is None:
+        if (fault.hold_head or fault.hold_after is not None) and fault.gate is None:
             fault.gate = threading.Event()
         if fault.gate is not None:
             self.gates.append(fault.gate)
@@ -302,6 +302,8 @@ class ScriptedRegistry:
         if fault.takeover:
             fault.takeover(connection, self.stopping.is_set)
             raise _Gone
+        if fault.hold_head:
+            fault.gate.wait()
         if fault.delay:
             self.stopping.wait(fault.delay)
         if fault.drop:

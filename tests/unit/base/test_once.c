@@ -160,6 +160,12 @@ static void test_the_askers_deadline_is_not_the_waiting_callers(void **state) {
     assert_true(patient.failed);
 }
 
+static void test_a_cancelled_request_is_not_shared(void **state) {
+    (void)state;
+    assert_int_equal(outcome_for(false, false, INT64_MAX, ERROR_CLOSED).turn, ONCE_LOOK);
+    assert_int_equal(outcome_for(true, true, clock_ms() + 60000, ERROR_CLOSED).turn, ONCE_LOOK);
+}
+
 static void test_a_caller_whose_deadline_comes_first_is_late(void **state) {
     (void)state;
     struct bench bench;
@@ -402,6 +408,7 @@ int main(void) {
         cmocka_unit_test(test_a_success_follows_a_failure),
         cmocka_unit_test(test_a_renewal_does_not_share_an_older_request),
         cmocka_unit_test(test_the_askers_deadline_is_not_the_waiting_callers),
+        cmocka_unit_test(test_a_cancelled_request_is_not_shared),
         cmocka_unit_test(test_a_caller_whose_deadline_comes_first_is_late),
         cmocka_unit_test(test_an_outcome_is_seen_though_the_next_request_has_begun),
         cmocka_unit_test(test_a_key_keeps_its_entry),

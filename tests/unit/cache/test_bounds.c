@@ -108,8 +108,8 @@ static void test_a_cache_full_of_evictable_blobs_is_not_degraded(void **state) {
     store_blob_close(world->store, &other, fd);
     /* The manifest is kept. The blob that was not kept would have space now, because the other blob
      * may be evicted. */
-    assert_true(cache_manifest(world->cache, fake_repository(&world->upstream, "app"), &tag, false,
-                               &result, &error));
+    assert_true(cache_manifest(world->cache, CALLER(fake_repository(&world->upstream, "app")), &tag,
+                               false, &result, &error));
     document_release(result.document);
     cache_settle(world->cache);
     assert_true(has(world, &other));
@@ -221,7 +221,7 @@ test_a_slow_reader_slows_a_blob_that_passes_through_and_holds_little_memory(void
     uint64_t end;
     unsigned char byte;
     world_reopen(world, 8 << 20);
-    assert_true(cache_blob_open(world->cache, fake_repository(&world->upstream, "app"),
+    assert_true(cache_blob_open(world->cache, CALLER(fake_repository(&world->upstream, "app")),
                                 &world->digest, &range, &blob, &error));
     cache_blob_want(&blob, 0, blob.size, true);
     assert_true(cache_blob_wait(&blob, 0, &end, NULL, &error));
@@ -246,7 +246,7 @@ static void test_a_transfer_that_passes_through_ends_with_its_last_reader(void *
     uint64_t end;
     world_reopen(world, 8 << 20);
     world->upstream.pause_ms = 1;
-    assert_true(cache_blob_open(world->cache, fake_repository(&world->upstream, "app"),
+    assert_true(cache_blob_open(world->cache, CALLER(fake_repository(&world->upstream, "app")),
                                 &world->digest, &range, &blob, &error));
     cache_blob_want(&blob, 0, blob.size, true);
     assert_true(cache_blob_wait(&blob, 0, &end, NULL, &error));

@@ -49,7 +49,7 @@ static void test_tail_is_held_back_until_the_digest_matches(void **state) {
     const struct blob_range range = {.kind = BLOB_WHOLE};
     world->upstream.no_ranges = true;
     world->upstream.wrong_bytes = true;
-    assert_true(cache_blob_open(world->cache, fake_repository(&world->upstream, "app"),
+    assert_true(cache_blob_open(world->cache, CALLER(fake_repository(&world->upstream, "app")),
                                 &world->digest, &range, &blob, &error));
     cache_blob_want(&blob, 0, blob.size, true);
     uint64_t at = 0, end;
@@ -108,7 +108,7 @@ static void test_the_transfer_goes_on_when_its_client_leaves(void **state) {
     struct cache_blob blob;
     struct error error = {0};
     const struct blob_range range = {.kind = BLOB_WHOLE};
-    assert_true(cache_blob_open(world->cache, fake_repository(&world->upstream, "app"),
+    assert_true(cache_blob_open(world->cache, CALLER(fake_repository(&world->upstream, "app")),
                                 &world->digest, &range, &blob, &error));
     cache_blob_want(&blob, 0, blob.size, true);
     cache_blob_close(&blob);
@@ -169,7 +169,7 @@ static void test_fetched_bytes_survive_a_restart(void **state) {
     const struct blob_range range = {.kind = BLOB_WHOLE};
     world->upstream.pace = 1 << 20;
     world->upstream.pause_ms = 5;
-    assert_true(cache_blob_open(world->cache, fake_repository(&world->upstream, "app"),
+    assert_true(cache_blob_open(world->cache, CALLER(fake_repository(&world->upstream, "app")),
                                 &world->digest, &range, &blob, &error));
     cache_blob_want(&blob, 0, blob.size, true);
     uint64_t end;
@@ -233,7 +233,7 @@ static void test_head_never_downloads(void **state) {
     uint64_t size;
     enum cache_outcome outcome;
     struct error error = {0};
-    assert_true(cache_blob_stat(world->cache, fake_repository(&world->upstream, "app"),
+    assert_true(cache_blob_stat(world->cache, CALLER(fake_repository(&world->upstream, "app")),
                                 &world->digest, &size, &outcome, &error));
     assert_int_equal(size, BLOB_SIZE);
     assert_int_equal(world->upstream.blob_gets, 0);
@@ -259,8 +259,8 @@ static struct document *get_manifest(struct world *world, const char *name, bool
     struct cache_result result;
     *error = (struct error){0};
     assert_true(reference_parse(text_of(name), &reference));
-    cache_manifest(world->cache, fake_repository(&world->upstream, "app"), &reference, head_only,
-                   &result, error);
+    cache_manifest(world->cache, CALLER(fake_repository(&world->upstream, "app")), &reference,
+                   head_only, &result, error);
     *outcome = result.outcome;
     return result.document;
 }

@@ -108,8 +108,8 @@ static void get_manifest(struct world *world, const char *name, bool head_only, 
     if (!name)
         name = digest_format(&world->upstream.manifest_digest, digest);
     assert_true(reference_parse(text_of(name), &reference));
-    bool ok = cache_manifest(world->cache, fake_repository(&world->upstream, "app"), &reference,
-                             head_only, &result, &error);
+    bool ok = cache_manifest(world->cache, CALLER(fake_repository(&world->upstream, "app")),
+                             &reference, head_only, &result, &error);
     assert_true(ok || !must);
     if (ok)
         check_document(result.document, world->upstream.manifest);
@@ -200,7 +200,7 @@ static void run_stored(struct world *world, bool must) {
     struct error error = {0};
     enum cache_outcome outcome;
     run_whole(world, must);
-    bool ok = cache_blob_stat(world->cache, fake_repository(&world->upstream, "app"),
+    bool ok = cache_blob_stat(world->cache, CALLER(fake_repository(&world->upstream, "app")),
                               &world->digest, &size, &outcome, &error);
     assert_true(ok || !must);
     if (ok)
@@ -248,7 +248,8 @@ static void run_prefetch(struct world *world, bool must) {
 static void run_tags(struct world *world, bool must) {
     struct cache_result result;
     struct error error = {0};
-    bool ok = cache_tags(world->cache, fake_repository(&world->upstream, "app"), &result, &error);
+    bool ok =
+        cache_tags(world->cache, CALLER(fake_repository(&world->upstream, "app")), &result, &error);
     assert_true(ok || !must);
     if (ok) {
         check_document(result.document, "{\"name\":\"app\",\"tags\":[\"v1\",\"v2\",\"v3\"]}");
@@ -261,7 +262,7 @@ static void run_tags(struct world *world, bool must) {
 static void run_referrers(struct world *world, bool must) {
     struct cache_result result;
     struct error error = {0};
-    bool ok = cache_referrers(world->cache, fake_repository(&world->upstream, "app"),
+    bool ok = cache_referrers(world->cache, CALLER(fake_repository(&world->upstream, "app")),
                               &world->digest, &result, &error);
     assert_true(ok || !must);
     if (ok) {
@@ -288,7 +289,7 @@ static void run_adopted(struct world *world, bool must) {
     enum cache_outcome outcome;
     struct error error = {0};
     world->upstream.second = "second";
-    bool ok = cache_blob_stat(world->cache, fake_repository(&world->upstream, "second"),
+    bool ok = cache_blob_stat(world->cache, CALLER(fake_repository(&world->upstream, "second")),
                               &world->digest, &size, &outcome, &error);
     assert_true(ok || !must);
     if (ok)

@@ -155,7 +155,7 @@ static struct reference by_digest(const struct digest *digest) {
 static int pull(struct world *world, const struct reference *reference, bool head_only) {
     struct cache_result result;
     struct error error;
-    if (!cache_manifest(world->cache, app(world), reference, head_only, &result, &error))
+    if (!cache_manifest(world->cache, CALLER(app(world)), reference, head_only, &result, &error))
         return -1;
     document_release(result.document);
     if (!disk_stands_still)
@@ -207,7 +207,8 @@ static bool head_blob(struct world *world) {
     uint64_t size = 0;
     enum cache_outcome outcome;
     struct error error;
-    return cache_blob_stat(world->cache, app(world), &world->digest, &size, &outcome, &error) &&
+    return cache_blob_stat(world->cache, CALLER(app(world)), &world->digest, &size, &outcome,
+                           &error) &&
            size == BLOB_SIZE && outcome == CACHE_HIT;
 }
 
@@ -255,8 +256,8 @@ static void test_lists_are_held_as_the_waiting_calls_left_them(void **state) {
     assert_int_equal(cache_tags_held(world->cache, repository, &result, &error), CACHE_NOT_HELD);
     assert_int_equal(cache_referrers_held(world->cache, repository, subject, &result, &error),
                      CACHE_NOT_HELD);
-    assert_false(cache_tags(world->cache, repository, &result, &error));
-    assert_true(cache_referrers(world->cache, repository, subject, &result, &error));
+    assert_false(cache_tags(world->cache, CALLER(repository), &result, &error));
+    assert_true(cache_referrers(world->cache, CALLER(repository), subject, &result, &error));
     document_release(result.document);
     forbidden = true;
     enum cache_held tags = cache_tags_held(world->cache, repository, &result, &error);
@@ -311,8 +312,8 @@ static void *pull_a_tag(void *argument) {
     struct cache_result result = {0};
     struct error error = {0};
     const struct reference tag = named(one->tag);
-    one->answered = cache_manifest(one->world->cache, fake_repository(one->upstream, "app"), &tag,
-                                   false, &result, &error);
+    one->answered = cache_manifest(one->world->cache, CALLER(fake_repository(one->upstream, "app")),
+                                   &tag, false, &result, &error);
     document_release(result.document);
     atomic_store(&one->done, true);
     return NULL;
@@ -614,7 +615,7 @@ static void test_an_answer_from_memory_makes_no_system_call(void **state) {
     store_blob(world);
     assert_int_equal(pull(world, &tag, false), CACHE_MISS);
     assert_true(head_blob(world));
-    assert_false(cache_tags(world->cache, repository, &result, &error));
+    assert_false(cache_tags(world->cache, CALLER(repository), &result, &error));
     fflush(NULL);
     pid_t child = fork();
     assert_true(child >= 0);

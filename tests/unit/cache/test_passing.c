@@ -29,8 +29,8 @@ static void *open_follower(void *argument) {
     struct follower *follower = argument;
     struct world *world = follower->world;
     follower->opened =
-        cache_blob_open(world->cache, fake_repository(&world->upstream, "app"), &world->digest,
-                        &follower->range, &follower->blob, &follower->error);
+        cache_blob_open(world->cache, CALLER(fake_repository(&world->upstream, "app")),
+                        &world->digest, &follower->range, &follower->blob, &follower->error);
     return NULL;
 }
 
@@ -265,7 +265,7 @@ static void test_a_blob_that_was_shortened_meanwhile_is_no_hit(void **state) {
     world_open(world);
     enum cache_outcome outcome;
     struct error error = {0};
-    assert_true(cache_blob_stat(world->cache, fake_repository(&world->upstream, "app"),
+    assert_true(cache_blob_stat(world->cache, CALLER(fake_repository(&world->upstream, "app")),
                                 &world->digest, &size, &outcome, &error));
     assert_int_equal(size, BLOB_SIZE);
     client = world_read_whole(world);

@@ -32,8 +32,8 @@ static bool open_blob(struct world *world, struct upstream *upstream, const stru
                       struct cache_blob *blob, struct error *error) {
     const struct blob_range whole = {.kind = BLOB_WHOLE};
     *error = (struct error){0};
-    return cache_blob_open(world->cache, fake_repository(upstream, "app"), digest, &whole, blob,
-                           error);
+    return cache_blob_open(world->cache, CALLER(fake_repository(upstream, "app")), digest, &whole,
+                           blob, error);
 }
 
 /* A client of the world's blob on a thread of its own, which begins to wait. */
@@ -106,20 +106,20 @@ static void test_a_stale_manifest_is_served_over_the_share(void **state) {
     world_open(world);
     cache_set_workers(world->cache, &workers);
     world->upstream.settings.tag_ttl_ms = 0;
-    assert_true(cache_manifest(world->cache, app, &tag, false, &result, &error));
+    assert_true(cache_manifest(world->cache, CALLER(app), &tag, false, &result, &error));
     document_release(result.document);
     cache_settle(world->cache);
 
     pot_take(&workers);
     world->upstream.held.waiting = 1; /* somebody waits for it already */
-    assert_true(cache_manifest(world->cache, app, &tag, false, &result, &error));
+    assert_true(cache_manifest(world->cache, CALLER(app), &tag, false, &result, &error));
     assert_int_equal(result.outcome, CACHE_STALE);
     document_release(result.document);
     struct reference unknown = {.tag = "2"};
-    assert_false(cache_manifest(world->cache, app, &unknown, false, &result, &error));
+    assert_false(cache_manifest(world->cache, CALLER(app), &unknown, false, &result, &error));
     assert_int_equal(error.kind, ERROR_BUSY);
     world->upstream.held.waiting = 0;
-    assert_true(cache_manifest(world->cache, app, &tag, false, &result, &error));
+    assert_true(cache_manifest(world->cache, CALLER(app), &tag, false, &result, &error));
     assert_int_equal(result.outcome, CACHE_REVALIDATED);
     document_release(result.document);
     assert_int_equal(world->upstream.held.waiting, 0);

@@ -11,6 +11,10 @@
 #include "upstream/bench.h"
 #include "upstream/upstream_private.h"
 
+#define UNTIL(deadline) (&(const struct queue_wait){.deadline_ms = (deadline)})
+#define WHILE(flag, deadline)                                                                      \
+    (&(const struct queue_wait){.deadline_ms = (deadline), .background = (flag)})
+
 /* How many threads wait for a place. */
 static unsigned count_waiting(struct queue *queue) {
     unsigned count = 0;
@@ -59,7 +63,8 @@ static void test_no_place_in_time_is_busy(void **state) {
     bench->settings.max_connections = 1;
     bench_open(bench, answer_hello, NULL);
     struct queue *queue = &bench->upstream->own->queue;
-    assert_true(queue_enter(queue, QUEUE_NAMES, clock_ms(), NULL)); /* another request's place */
+    assert_true(
+        queue_enter(queue, QUEUE_NAMES, UNTIL(clock_ms()), NULL)); /* another request's place */
     struct upstream_request request = bench_manifest;
     request.deadline_ms = clock_ms() + 100;
     assert_false(bench_ask(bench, &request));
@@ -81,9 +86,7 @@ struct in_line {
 static void *stand_in_line(void *context) {
     struct in_line *in_line = context;
     struct error error;
-    if (in_line->background
-            ? queue_enter_background(in_line->queue, in_line->background, INT64_MAX, &error)
-            : queue_enter(in_line->queue, in_line->rank, INT64_MAX, &error)) {
+    if (queue_enter(in_line->queue, in_line->rank, WHILE(in_line->background, INT64_MAX), &error)) {
         in_line->came = ++*in_line->order;
         queue_leave(in_line->queue);
     }
@@ -102,7 +105,7 @@ static void test_manifests_come_before_blobs_and_background_last(void **state) {
                              {&queue, QUEUE_BLOBS, &order, 0, NULL},
                              {&queue, QUEUE_NAMES, &order, 0, NULL}};
     pthread_t threads[4];
-    assert_true(queue_enter(&queue, QUEUE_NAMES, clock_ms(), &error));
+    assert_true(queue_enter(&queue, QUEUE_NAMES, UNTIL(clock_ms()), &error));
     for (int i = 0; i < 4; i++) {
         pthread_create(&threads[i], NULL, stand_in_line, &line[i]);
         while (count_waiting(&queue) <= (unsigned)i)
@@ -125,16 +128,16 @@ static void test_background_requests_leave_half_of_the_places_free(void **state)
     atomic_bool background = true;
     queue_init(&queue, 4);
     for (int i = 0; i < 2; i++)
-        assert_true(queue_enter_background(&queue, &background, clock_ms(), &error));
-    assert_false(queue_enter_background(&queue, &background, clock_ms() + 1, &error));
+        assert_true(queue_enter(&queue, QUEUE_BACKGROUND, WHILE(&background, clock_ms()), &error));
+    assert_false(queue_enter(&queue, QUEUE_BACKGROUND, WHILE(&background, clock_ms() + 1), &error));
     assert_int_equal(error.kind, ERROR_BUSY);
     for (int i = 0; i < 2; i++)
-        assert_true(queue_enter(&queue, QUEUE_BLOBS, clock_ms(), &error));
+        assert_true(queue_enter(&queue, QUEUE_BLOBS, UNTIL(clock_ms()), &error));
     queue_leave(&queue);
-    assert_false(queue_enter_background(&queue, &background, clock_ms() + 1, &error));
+    assert_false(queue_enter(&queue, QUEUE_BACKGROUND, WHILE(&background, clock_ms() + 1), &error));
     for (int i = 0; i < 2; i++)
         queue_leave(&queue);
-    assert_true(queue_enter_background(&queue, &background, clock_ms(), &error));
+    assert_true(queue_enter(&queue, QUEUE_BACKGROUND, WHILE(&background, clock_ms()), &error));
     queue_finish(&queue);
 }
 
@@ -150,7 +153,7 @@ test_a_background_request_that_a_client_waits_for_comes_before_other_blobs(void 
                              {&queue, QUEUE_BACKGROUND, &order, 0, &wanted},
                              {&queue, QUEUE_BLOBS, &order, 0, NULL}};
     pthread_t threads[3];
-    assert_true(queue_enter(&queue, QUEUE_NAMES, clock_ms(), &error));
+    assert_true(queue_enter(&queue, QUEUE_NAMES, UNTIL(clock_ms()), &error));
     for (int i = 0; i < 3; i++) {
         pthread_create(&threads[i], NULL, stand_in_line, &line[i]);
         while (count_waiting(&queue) <= (unsigned)i)
@@ -173,7 +176,7 @@ static void test_a_background_request_that_a_client_waits_for_takes_a_free_place
     atomic_bool background = true;
     _Atomic unsigned order = 0;
     queue_init(&queue, 2);
-    assert_true(queue_enter_background(&queue, &background, clock_ms(), &error));
+    assert_true(queue_enter(&queue, QUEUE_BACKGROUND, WHILE(&background, clock_ms()), &error));
     struct in_line line = {&queue, QUEUE_BACKGROUND, &order, 0, &background};
     pthread_t thread;
     pthread_create(&thread, NULL, stand_in_line, &line);
@@ -186,6 +189,75 @@ static void test_a_background_request_that_a_client_waits_for_takes_a_free_place
     queue_finish(&queue);
 }
 
+/* A request that waits for a place, with a flag of its own. */
+struct flagged {
+    struct queue *queue;
+    struct queue_wait wait;
+    atomic_bool flag;
+    struct error error;
+    bool entered;
+};
+
+static void *wait_with_flag(void *context) {
+    struct flagged *flagged = context;
+    flagged->entered = queue_enter(flagged->queue, QUEUE_NAMES, &flagged->wait, &flagged->error);
+    return NULL;
+}
+
+static void start_waiting(pthread_t *thread, struct flagged *flagged, unsigned waiting) {
+    pthread_create(thread, NULL, wait_with_flag, flagged);
+    while (count_waiting(flagged->queue) < waiting)
+        clock_sleep_ms(1);
+}
+
+static void test_a_request_that_nobody_waits_for_leaves_the_queue(void **state) {
+    (void)state;
+    struct queue queue;
+    queue_init(&queue, 1);
+    assert_true(queue_enter(&queue, QUEUE_NAMES, UNTIL(clock_ms()), NULL));
+    struct flagged gone = {.queue = &queue}, stopped = {.queue = &queue};
+    gone.wait = (struct queue_wait){.deadline_ms = INT64_MAX, .abandoned = &gone.flag};
+    stopped.wait = (struct queue_wait){.deadline_ms = INT64_MAX, .stop = &stopped.flag};
+    pthread_t threads[2];
+    assert_false(queue_is_awaited(&queue));
+    start_waiting(&threads[0], &gone, 1);
+    assert_true(queue_is_awaited(&queue));
+    atomic_store(&gone.flag, true);
+    assert_false(queue_is_awaited(&queue)); /* though it may still be in the queue */
+    queue_leave(&queue);
+    assert_true(queue_enter(&queue, QUEUE_NAMES, UNTIL(clock_ms()), NULL));
+    pthread_join(threads[0], NULL);
+    start_waiting(&threads[1], &stopped, 1);
+    atomic_store(&stopped.flag, true);
+    pthread_join(threads[1], NULL);
+    assert_false(gone.entered || stopped.entered);
+    assert_int_equal(gone.error.kind, ERROR_CLOSED);
+    assert_int_equal(stopped.error.kind, ERROR_CLOSED);
+    assert_int_equal(count_waiting(&queue), 0);
+    queue_leave(&queue);
+    assert_true(queue_enter(&queue, QUEUE_NAMES, UNTIL(clock_ms()), NULL));
+    queue_finish(&queue);
+}
+
+static void test_only_clients_requests_make_a_queue_awaited(void **state) {
+    (void)state;
+    struct queue queue;
+    queue_init(&queue, 1);
+    assert_true(queue_enter(&queue, QUEUE_NAMES, UNTIL(clock_ms()), NULL));
+    struct flagged background = {.queue = &queue, .flag = true};
+    background.wait = (struct queue_wait){.deadline_ms = INT64_MAX, .background = &background.flag};
+    pthread_t thread;
+    start_waiting(&thread, &background, 1);
+    assert_false(queue_is_awaited(&queue));
+    atomic_store(&background.flag, false);
+    assert_true(queue_is_awaited(&queue));
+    queue_leave(&queue);
+    pthread_join(thread, NULL);
+    assert_true(background.entered);
+    assert_false(queue_is_awaited(&queue));
+    queue_finish(&queue);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         WITH_BENCH(test_no_more_requests_at_once_than_allowed),
@@ -195,6 +267,8 @@ int main(void) {
         cmocka_unit_test(
             test_a_background_request_that_a_client_waits_for_comes_before_other_blobs),
         cmocka_unit_test(test_a_background_request_that_a_client_waits_for_takes_a_free_place),
+        cmocka_unit_test(test_a_request_that_nobody_waits_for_leaves_the_queue),
+        cmocka_unit_test(test_only_clients_requests_make_a_queue_awaited),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
