@@ -55,6 +55,32 @@ bool error_set_errno(struct error *error, int errno_value, const char *format, .
     return false;
 }
 
+bool error_because(struct error *error, enum error_reason reason) {
+    if (error)
+        error->reason = reason;
+    return false;
+}
+
+const char *error_reason_text(enum error_reason reason) {
+    switch (reason) {
+    case ERROR_REASON_NONE:
+        break;
+    case ERROR_REASON_NO_HOST:
+        return "no such host";
+    case ERROR_REASON_NO_CONNECTION:
+        return "no connection";
+    case ERROR_REASON_TLS:
+        return "no TLS connection";
+    case ERROR_REASON_CERTIFICATE:
+        return "certificate";
+    case ERROR_REASON_ADDRESS:
+        return "address not allowed";
+    case ERROR_REASON_NOT_ASKED:
+        return "got no response";
+    }
+    return NULL;
+}
+
 bool error_wrap(struct error *error, const char *format, ...) {
     if (!error)
         return false;

@@ -34,8 +34,21 @@ enum error_kind {
     ERROR_FILES,        /* tarn, or the machine, has as many files open as it may */
 };
 
+/* What failed on the way to upstream, for people in a few words: a status line, the page and
+ * `/readyz` show no more. */
+enum error_reason {
+    ERROR_REASON_NONE = 0,
+    ERROR_REASON_NO_HOST,       /* a name could not be looked up */
+    ERROR_REASON_NO_CONNECTION, /* refused, or unreachable */
+    ERROR_REASON_TLS,           /* no TLS connection */
+    ERROR_REASON_CERTIFICATE,   /* the other side's is not trusted */
+    ERROR_REASON_ADDRESS,       /* an address that must not be connected to */
+    ERROR_REASON_NOT_ASKED,     /* upstream is left alone for now, because it does not respond */
+};
+
 struct error {
     enum error_kind kind;
+    enum error_reason reason;
     int retry_after_s; /* seconds until another request makes sense; 0: unknown */
     int status;        /* of upstream's response that this error says; 0: none */
     bool doubtful;     /* NOT_FOUND, DENIED: something in front of upstream may have said so */
@@ -56,7 +69,13 @@ bool error_set(struct error *error, enum error_kind kind, const char *format, ..
 bool error_set_errno(struct error *error, int errno_value, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Puts "<formatted>: " in front of the text; kind, code and retry_after_s stay. Returns false. */
+/* Adds a reason to an error that was set. Returns false. */
+bool error_because(struct error *error, enum error_reason reason);
+
+/* The reason in words that may be shown to everybody: "no such host". NULL: there is none. */
+const char *error_reason_text(enum error_reason reason);
+
+/* Puts "<formatted>: " in front of the text; all other members stay. Returns false. */
 bool error_wrap(struct error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Makes the error "no error". */

@@ -173,8 +173,6 @@ static bool add_page(struct list *list, struct error *error) {
         error->status = 0;
         if (error->kind == ERROR_NOT_FOUND)
             error->kind = ERROR_UNAVAILABLE;
-        if (error->kind == ERROR_UNAVAILABLE) /* it was asked, and is not to be left alone */
-            error->retry_after_s = 0;
     }
     list->pages++;
     return got && add_entries(list, error);

@@ -17,10 +17,11 @@ static bool check_host(const struct origin *origin, const struct address_rule *r
     enum address_class class = address_classify_host(origin->host);
     if (address_allowed(class, rule))
         return true;
-    return error_set(error, ERROR_DENIED, "refused to connect to %s: it is %s", origin->host,
-                     class == ADDRESS_LOOPBACK  ? "this machine itself"
-                     : class == ADDRESS_PRIVATE ? "an address of a private network"
-                                                : "a link-local or metadata address");
+    error_set(error, ERROR_DENIED, "refused to connect to %s: it is %s", origin->host,
+              class == ADDRESS_LOOPBACK  ? "this machine itself"
+              : class == ADDRESS_PRIVATE ? "an address of a private network"
+                                         : "a link-local or metadata address");
+    return error_because(error, ERROR_REASON_ADDRESS);
 }
 
 static bool set_destination(struct lane *lane, const struct client_request *request, bool https,
@@ -100,24 +101,30 @@ bool client_failure(CURL *handle, CURLcode code, const struct client_call *call,
     char host[256], reason[128];
     long number = 0;
     const char *said = words_of(code, call);
-    if (call->watch.refused)
-        return error_set(error, ERROR_DENIED,
-                         "refused to connect to %s: it resolves to %s, a private, loopback, "
-                         "link-local or metadata address",
-                         host_of(handle, host, sizeof host), call->watch.refused_address);
+    if (call->watch.refused) {
+        error_set(error, ERROR_DENIED,
+                  "refused to connect to %s: it resolves to %s, a private, loopback, "
+                  "link-local or metadata address",
+                  host_of(handle, host, sizeof host), call->watch.refused_address);
+        return error_because(error, ERROR_REASON_ADDRESS);
+    }
     switch (code) {
     case CURLE_COULDNT_RESOLVE_HOST:
-        return error_set(error, ERROR_UNAVAILABLE, "no such host %s (name lookup failed)",
-                         host_of(handle, host, sizeof host));
+        error_set(error, ERROR_UNAVAILABLE, "no such host %s (name lookup failed)",
+                  host_of(handle, host, sizeof host));
+        return error_because(error, ERROR_REASON_NO_HOST);
     case CURLE_COULDNT_RESOLVE_PROXY:
-        return error_set(error, ERROR_UNAVAILABLE, "no such host as the proxy's: %s", said);
+        error_set(error, ERROR_UNAVAILABLE, "no such host as the proxy's: %s", said);
+        return error_because(error, ERROR_REASON_NO_HOST);
     case CURLE_COULDNT_CONNECT:
         curl_easy_getinfo(handle, CURLINFO_OS_ERRNO, &number);
         if (number == 0)
-            return error_set(error, ERROR_UNAVAILABLE, "%s", said);
-        return error_set(error, ERROR_UNAVAILABLE, "no connection to %s: %s",
-                         host_of(handle, host, sizeof host),
-                         strerror_r((int)number, reason, sizeof reason));
+            error_set(error, ERROR_UNAVAILABLE, "%s", said);
+        else
+            error_set(error, ERROR_UNAVAILABLE, "no connection to %s: %s",
+                      host_of(handle, host, sizeof host),
+                      strerror_r((int)number, reason, sizeof reason));
+        return error_because(error, ERROR_REASON_NO_CONNECTION);
     case CURLE_OPERATION_TIMEDOUT:
         return error_set(error, ERROR_TIMEOUT, "%s", said);
     case CURLE_GOT_NOTHING:
@@ -133,10 +140,13 @@ bool client_failure(CURL *handle, CURLcode code, const struct client_call *call,
         error->reached = true;
         return false;
     case CURLE_SSL_CACERT_BADFILE: /* libcurl's text names the file */
-        return error_set(error, ERROR_UNAVAILABLE, TRUST_UNREADABLE);
+        error_set(error, ERROR_UNAVAILABLE, TRUST_UNREADABLE);
+        return error_because(error, ERROR_REASON_CERTIFICATE);
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CONNECT_ERROR:
-        return error_set(error, ERROR_UNAVAILABLE, "no trusted TLS connection: %s", said);
+        error_set(error, ERROR_UNAVAILABLE, "no trusted TLS connection: %s", said);
+        return error_because(error, code == CURLE_SSL_CONNECT_ERROR ? ERROR_REASON_TLS
+                                                                    : ERROR_REASON_CERTIFICATE);
     case CURLE_OUT_OF_MEMORY:
         return error_set(error, ERROR_MEMORY, "out of memory");
     default:

@@ -4,6 +4,8 @@
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <strings.h>
 #include "base/text.h"
 #include "client/url.h"
 
@@ -48,6 +50,31 @@ bool origin_parse(const char *text, struct origin *out) {
 
 bool origin_equal(const struct origin *a, const struct origin *b) {
     return a->https == b->https && a->port == b->port && strcmp(a->host, b->host) == 0;
+}
+
+static enum origin_listing is_named(const struct origin *origin, const char *listed) {
+    struct origin exact;
+    char url[ORIGIN_HOST_SIZE + 16];
+    bool has_port = strchr(listed, ':') && (listed[0] != '[' || strstr(listed, "]:"));
+    if (strcasecmp(listed, origin->host) == 0)
+        return ORIGIN_LISTED;
+    /* Ports are compared as numbers, because "host:443" is the same as "host" over https. */
+    if (strlen(listed) >= ORIGIN_HOST_SIZE || !strchr(listed, ':'))
+        return ORIGIN_UNLISTED;
+    snprintf(url, sizeof url, "%s://%s", origin->https ? "https" : "http", listed);
+    if (!origin_parse(url, &exact) || !origin_equal(&exact, origin))
+        return ORIGIN_UNLISTED;
+    return has_port ? ORIGIN_LISTED_WITH_PORT : ORIGIN_LISTED;
+}
+
+enum origin_listing origin_is_listed(const struct origin *origin, const char *const *list) {
+    enum origin_listing best = ORIGIN_UNLISTED;
+    for (; list && *list; list++) {
+        enum origin_listing listing = is_named(origin, *list);
+        if (listing > best)
+            best = listing;
+    }
+    return best;
 }
 
 const char *origin_host(const struct origin *origin, char out[static ORIGIN_HOST_SIZE]) {

@@ -17,6 +17,11 @@ struct origin {
 bool origin_parse(const char *url, struct origin *out);
 bool origin_equal(const struct origin *a, const struct origin *b);
 
+/* Whether a list of the configuration ("HOST" or "HOST:PORT"; NULL-terminated; NULL: empty) names
+ * the host of the origin, and whether it does so with the port. */
+enum origin_listing { ORIGIN_UNLISTED, ORIGIN_LISTED, ORIGIN_LISTED_WITH_PORT };
+enum origin_listing origin_is_listed(const struct origin *origin, const char *const *list);
+
 /* Writes "host", or "host:port" when the port is not the scheme's own, with brackets around an IPv6
  * address. Returns `out`. */
 enum { ORIGIN_HOST_SIZE = 256 + 2 + 6 };

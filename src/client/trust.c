@@ -114,8 +114,10 @@ bool trust_apply_file(CURL *handle, const char *file, struct error *error) {
         if (log_is_due(&pause, &more))
             log_at(LOG_WARN, "cannot read trusted certificates", LOG_STRING("file", file),
                    LOG_STRING("error", reason.text), LOG_NUMBER("more_since_last", more));
-        return error_set(error, reason.kind == ERROR_MEMORY ? ERROR_MEMORY : ERROR_UNAVAILABLE,
-                         reason.kind == ERROR_MEMORY ? "out of memory" : TRUST_UNREADABLE);
+        if (reason.kind == ERROR_MEMORY)
+            return error_set(error, ERROR_MEMORY, "out of memory");
+        error_set(error, ERROR_UNAVAILABLE, TRUST_UNREADABLE);
+        return error_because(error, ERROR_REASON_CERTIFICATE);
     }
     /* libcurl shares a connection only between requests with equal bytes here. */
     struct curl_blob blob = {.data = bytes, .len = length, .flags = CURL_BLOB_COPY};

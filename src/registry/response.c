@@ -102,13 +102,8 @@ static const char *failure_of(const struct error *error) {
         return "too many requests in progress";
     if (error->kind == ERROR_CORRUPT)
         return "wrong bytes";
-    static const char *const known[] = {"got no response", "no connection", "no such host",
-                                        "certificate"};
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        if (strstr(error->text, known[i]))
-            return known[i];
-    }
-    return "failed";
+    const char *reason = error_reason_text(error->reason);
+    return reason ? reason : "failed";
 }
 
 /* Writes the reason phrase of a 502, 503 or 504: kubelet shows people the status line only. */
@@ -122,11 +117,6 @@ static void explain(struct call *call, const struct error *error,
     else
         snprintf(out, HTTP_REASON_LIMIT + 1, "upstream %.60s: %s", host, failure_of(error));
     http_set_reason(call->exchange, out);
-}
-
-/* Whether upstream was not asked, because it does not respond for now. */
-static bool is_left_alone(const struct error *error) {
-    return error->kind == ERROR_UNAVAILABLE && error->status == 0 && error->retry_after_s > 0;
 }
 
 /* A fault of tarn's own. Its text names files of this machine, so it goes to the log alone. */
@@ -158,7 +148,7 @@ enum { RETRY_AFTER_MOST_S = 60 }; /* by then tarn asks upstream again */
 void call_fail_error(struct call *call, const struct error *error) {
     int retry_after_s =
         error->retry_after_s < RETRY_AFTER_MOST_S ? error->retry_after_s : RETRY_AFTER_MOST_S;
-    int status = is_left_alone(error) ? 503 : 502;
+    int status = error->reason == ERROR_REASON_NOT_ASKED ? 503 : 502;
     char reason[HTTP_REASON_LIMIT + 1];
     switch (error->kind) {
     case ERROR_NOT_FOUND:

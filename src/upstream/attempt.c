@@ -291,9 +291,8 @@ static char *next_url(const struct attempt *attempt, const char *from, struct er
 
 static struct address_rule addresses_of(const struct location *location,
                                         const struct origin *origin) {
-    return origin_equal(&location->origin, origin)
-               ? location_addresses_own(location)
-               : location_addresses_elsewhere(location, origin->host);
+    return origin_equal(&location->origin, origin) ? location_addresses_own(location)
+                                                   : location_addresses_redirect(location, origin);
 }
 
 /* The repository that a URL of the distribution API names; else the request's. */
@@ -334,6 +333,7 @@ static bool ask_elsewhere(struct attempt *attempt, const char *url,
     struct authorization_need need = {.repository = repository,
                                       .effort = TOKEN_HELD,
                                       .deadline_ms = attempt->deadline_ms,
+                                      .insists = attempt->request->insists,
                                       .cancel = &attempt->cancel};
     if (!repository)
         return error_set(error, ERROR_MEMORY, "out of memory");
@@ -355,6 +355,15 @@ static bool ask_elsewhere(struct attempt *attempt, const char *url,
         if (!authorize_target(attempt, url, &need, sent, error))
             return false;
     }
+}
+
+/* Says how to allow a redirect to an address that was refused. */
+static void add_hint(const struct origin *origin, struct error *error) {
+    char host[ORIGIN_HOST_SIZE];
+    size_t length = strlen(error->text);
+    snprintf(error->text + length, sizeof error->text - length,
+             " (if it is right, add it to the upstream's settings: redirect_hosts: [\"%s\"])",
+             origin_host(origin, host));
 }
 
 /* Follows the redirects that the registry's response began. `sent` is then what the last request
@@ -387,8 +396,11 @@ static bool follow_redirects(struct attempt *attempt, struct authorization *sent
             sent->anonymous = true;
         }
         struct address_rule addresses = addresses_of(location, &origin);
-        if (!ask_elsewhere(attempt, url, &addresses, sent, error))
+        if (!ask_elsewhere(attempt, url, &addresses, sent, error)) {
+            if (error->reason == ERROR_REASON_ADDRESS)
+                add_hint(&origin, error);
             return error_wrap(error, "redirected to %s", origin.host);
+        }
     }
     return true;
 }
@@ -446,6 +458,7 @@ static bool ask_with_authorization(struct attempt *attempt, struct authorization
         .repository = attempt->request->repository,
         .effort = TOKEN_HELD,
         .deadline_ms = attempt->deadline_ms,
+        .insists = attempt->request->insists,
         .cancel = &attempt->cancel,
     };
     for (unsigned challenges = 0;; challenges++) {

@@ -20,6 +20,7 @@ struct authorization_need {
     enum token_effort effort;
     const char *refused; /* the header that upstream responded to with 401; NULL: none */
     int64_t deadline_ms;
+    bool insists;                /* of struct upstream_request */
     const struct cancel *cancel; /* when nobody waits any more; NULL: never */
 };
 

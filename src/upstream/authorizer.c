@@ -5,14 +5,23 @@
 #include <string.h>
 #include "base/buffer.h"
 #include "upstream/credential.h"
+#include "upstream/health.h"
 
 void authorizer_init(struct authorizer *authorizer, struct once_pot *pot) {
     lock_init(&authorizer->challenge_lock);
     tokens_init(&authorizer->tokens, pot);
     tokens_init(&authorizer->elsewhere, pot);
+    breaker_init(&authorizer->token_breaker);
+    breaker_init(&authorizer->elsewhere_breaker);
+    authorizer->location.token_breaker = &authorizer->token_breaker;
 }
 
 void authorizer_finish(struct authorizer *authorizer) {
+    struct health *health = authorizer->location.health;
+    health_forget(health, &authorizer->elsewhere_breaker);
+    health_forget(health, &authorizer->token_breaker);
+    breaker_finish(&authorizer->elsewhere_breaker);
+    breaker_finish(&authorizer->token_breaker);
     tokens_finish(&authorizer->elsewhere);
     tokens_finish(&authorizer->tokens);
     lock_finish(&authorizer->challenge_lock);
@@ -69,7 +78,8 @@ bool authorizer_get(struct authorizer *authorizer, const struct authorization_ne
         ok = get_basic(&authorizer->location, need, out, error);
     else
         out->anonymous = true;
-    if (!ok)
+    /* A token service that was not asked says nothing about the challenge. */
+    if (!ok && error->reason != ERROR_REASON_NOT_ASKED)
         forget_challenge(authorizer, &challenge);
     return ok;
 }
@@ -85,6 +95,8 @@ bool authorizer_get_elsewhere(struct authorizer *authorizer, const char *url,
                              .settings = from->settings,
                              .counts = from->counts,
                              .pauses = from->pauses,
+                             .token_breaker = &authorizer->elsewhere_breaker,
+                             .health = from->health,
                              .led_from = from};
     *out = (struct authorization){.scheme = CHALLENGE_BEARER, .anonymous = true};
     if (!origin_parse(url, &there.origin))

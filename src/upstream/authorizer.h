@@ -15,7 +15,9 @@ struct authorizer {
     struct lock challenge_lock;
     struct challenge challenge GUARDED_BY(challenge_lock); /* the last one; NONE at first */
     struct tokens tokens;
-    struct tokens elsewhere; /* of hosts to which the location led: anonymous ones */
+    struct breaker token_breaker;     /* of the token service, health.h asks it */
+    struct tokens elsewhere;          /* of hosts to which the location led: anonymous ones */
+    struct breaker elsewhere_breaker; /* of their token services */
 };
 
 /* `location` is initialised by the caller before, and finished here. `pot`: of tokens_init(). */

@@ -16,7 +16,8 @@ void health_name(struct health *health, const char *name, const char *label) {
     health->name = name;
     health->open_gauge = metric_get(
         METRIC_GAUGE, "tarn_upstream_breaker_open",
-        "Locations of the upstream that are not asked for now, because they do not respond.",
+        "Locations and token services of the upstream that are not asked for now, because they do "
+        "not respond.",
         label);
 }
 
@@ -32,35 +33,60 @@ bool health_is_good(struct health *health, char reason[static UPSTREAM_REASON_SI
     return good;
 }
 
+/* ---- whom to ask ---- */
+
+struct health_server health_location(struct location *location) {
+    return (struct health_server){
+        .breaker = &location->breaker,
+        .health = location->health,
+        .url = location->base,
+        .patience_ms = location->settings->stall_timeout_ms,
+    };
+}
+
+struct health_server health_token_service(struct location *location, const char *realm) {
+    return (struct health_server){
+        .breaker = location->token_breaker,
+        .health = location->health,
+        .url = realm,
+        .issues_tokens = true,
+        .patience_ms = location->settings->stall_timeout_ms,
+    };
+}
+
+/* Without the query, which may hold a secret. */
+static int shown_length(const char *url) {
+    return (int)strcspn(url, "?#");
+}
+
 /* ---- whether to ask ---- */
 
-static bool refuse(int wait_s, struct error *error) {
+static bool refuse(const struct health_server *server, int wait_s, struct error *error) {
     error_set(error, ERROR_UNAVAILABLE,
               "the last requests got no response; it is asked again in %d s", wait_s);
+    if (server->issues_tokens)
+        error_wrap(error, "its token service %.*s", shown_length(server->url), server->url);
     error->retry_after_s = wait_s;
     error->lasting = true;
-    return false;
+    return error_because(error, ERROR_REASON_NOT_ASKED);
 }
 
-bool health_may_ask(struct location *location, bool insists, struct error *error) {
-    int wait_s = insists ? 0 : breaker_wait_s(&location->breaker, clock_ms());
-    return wait_s == 0 || refuse(wait_s, error);
+bool health_may_ask(const struct health_server *server, bool insists, struct error *error) {
+    int wait_s = insists ? 0 : breaker_wait_s(server->breaker, clock_ms());
+    return wait_s == 0 || refuse(server, wait_s, error);
 }
 
-bool health_enter(struct location *location, bool insists, struct breaker_pass *pass,
+bool health_enter(const struct health_server *server, bool insists, struct breaker_pass *pass,
                   struct error *error) {
     int64_t now = clock_ms();
-    if (breaker_enter(&location->breaker, now, insists, pass))
+    if (breaker_enter(server->breaker, now, insists, pass))
         return true;
-    int wait_s = breaker_wait_s(&location->breaker, now);
-    return refuse(wait_s > 0 ? wait_s : 1, error);
+    int wait_s = breaker_wait_s(server->breaker, now);
+    return refuse(server, wait_s > 0 ? wait_s : 1, error);
 }
 
 /* ---- how it ended ---- */
 
-/* `patience_ms`: after so long without a response, a request counts as failed even if it was ended
- * because its client had left. Otherwise clients with little patience would keep a silent location
- * from being noticed. */
 static enum breaker_outcome outcome_of(enum health_contact contact, const struct error *error,
                                        int64_t elapsed_ms, int64_t patience_ms) {
     if (contact == CONTACT_RESPONDED)
@@ -74,25 +100,27 @@ static enum breaker_outcome outcome_of(enum health_contact contact, const struct
 
 /* In words that may be shown to everybody: without addresses and without what upstream sent. */
 static const char *reason_of(const struct error *error) {
-    static const char *const known[] = {"no such host", "certificate", "no connection"};
+    const char *reason = error_reason_text(error->reason);
     if (error->kind == ERROR_TIMEOUT)
         return "no response in time";
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        if (strstr(error->text, known[i]))
-            return known[i];
-    }
-    return "no response";
+    return reason ? reason : "no response";
 }
 
-static void record_open(struct health *health, const struct location *location,
-                        const struct error *error) {
+static void record_open(const struct health_server *server, const struct error *error) {
+    struct health *health = server->health;
+    struct text url = {server->url, (size_t)shown_length(server->url)};
     lock_acquire(&health->open_lock);
     health->open++;
-    snprintf(health->reason, sizeof health->reason, "%s", reason_of(error));
+    snprintf(health->reason, sizeof health->reason, "%s%s",
+             server->issues_tokens ? "token service: " : "", reason_of(error));
     lock_release(&health->open_lock);
     metric_add(health->open_gauge, 1);
-    log_at(LOG_WARN, "upstream does not respond; its requests fail at once until a probe succeeds",
-           LOG_STRING("upstream", health->name), LOG_STRING("url", location->base),
+    log_at(LOG_WARN,
+           server->issues_tokens ? "token service does not respond; requests that need a token "
+                                   "fail at once until a probe succeeds"
+                                 : "upstream does not respond; its requests fail at once until a "
+                                   "probe succeeds",
+           LOG_STRING("upstream", health->name), LOG_SLICE("url", url),
            LOG_STRING("error", error->text));
 }
 
@@ -103,25 +131,27 @@ static void record_closed(struct health *health) {
     metric_add(health->open_gauge, -1);
 }
 
-void health_leave(struct location *location, const struct breaker_pass *pass,
+void health_leave(const struct health_server *server, const struct breaker_pass *pass,
                   enum health_contact contact, const struct error *error) {
-    struct health *health = location->health;
+    struct health *health = server->health;
     int64_t now = clock_ms();
     enum breaker_outcome outcome =
-        outcome_of(contact, error, now - pass->began_ms, location->settings->stall_timeout_ms);
-    enum breaker_change change = breaker_leave(&location->breaker, pass, outcome, now);
+        outcome_of(contact, error, now - pass->began_ms, server->patience_ms);
+    enum breaker_change change = breaker_leave(server->breaker, pass, outcome, now);
     if (!health || change == BREAKER_STAYS)
         return;
     if (change == BREAKER_OPENS) {
-        record_open(health, location, error);
+        record_open(server, error);
         return;
     }
     record_closed(health);
-    log_at(LOG_INFO, "upstream responds again", LOG_STRING("upstream", health->name),
-           LOG_STRING("url", location->base));
+    struct text url = {server->url, (size_t)shown_length(server->url)};
+    log_at(LOG_INFO,
+           server->issues_tokens ? "token service responds again" : "upstream responds again",
+           LOG_STRING("upstream", health->name), LOG_SLICE("url", url));
 }
 
-void health_forget(struct location *location) {
-    if (location->health && breaker_is_open(&location->breaker))
-        record_closed(location->health);
+void health_forget(struct health *health, struct breaker *breaker) {
+    if (health && breaker_is_open(breaker))
+        record_closed(health);
 }

@@ -60,7 +60,7 @@ bool location_init(struct location *location, const char *url, const char *prefi
 }
 
 void location_finish(struct location *location) {
-    health_forget(location);
+    health_forget(location->health, &location->breaker);
     breaker_finish(&location->breaker);
     free(location->base);
     free(location->prefix);
@@ -80,7 +80,7 @@ static bool own_is_link_local(const struct location *location) {
 
 struct address_rule location_addresses_own(const struct location *location) {
     if (location->led_from)
-        return location_addresses_elsewhere(location->led_from, location->origin.host);
+        return location_addresses_redirect(location->led_from, &location->origin);
     return (struct address_rule){
         .allow_private = true,
         .allow_loopback = location->configured,
@@ -99,6 +99,17 @@ struct address_rule location_addresses_elsewhere(const struct location *location
         .allow_loopback = is_loopback,
         .allow_link_local = own_is_link_local(location) && strcmp(host, location->origin.host) == 0,
     };
+}
+
+struct address_rule location_addresses_redirect(const struct location *location,
+                                                const struct origin *target) {
+    struct address_rule rule = location_addresses_elsewhere(location, target->host);
+    if (origin_is_listed(target, location->settings->redirect_hosts) == ORIGIN_UNLISTED)
+        return rule;
+    rule.allow_private = rule.allow_loopback = true;
+    /* A name may resolve to any address, but an address that is written down is meant. */
+    rule.allow_link_local |= address_classify_host(target->host) == ADDRESS_LINK_LOCAL;
+    return rule;
 }
 
 void location_responded(struct location *location, enum address_class class) {

@@ -35,8 +35,9 @@ struct location {
     const struct location *led_from; /* borrowed; not NULL: a redirect of that location led to this
                                       * one, which nobody configured and which has no credentials */
 
-    struct breaker breaker; /* health.h asks it */
-    struct health *health;  /* the upstream's, borrowed; NULL: nobody is told */
+    struct breaker breaker;        /* health.h asks it */
+    struct breaker *token_breaker; /* borrowed: of the token service; NULL: none is asked */
+    struct health *health;         /* the upstream's, borrowed; NULL: nobody is told */
 
     struct pauses *pauses; /* owned, unless led_from */
     /* At which addresses it has responded. Its redirects lead into a private network, or to this
@@ -54,9 +55,11 @@ bool location_init(struct location *location, const char *url, const char *prefi
                    struct error *error);
 void location_finish(struct location *location);
 
-/* Which addresses a request may connect to: `own` for the location itself, `elsewhere` for where it
- * leads (`host` is a redirect's or a realm's). */
+/* Which addresses a request may connect to: `own` for the location itself, `redirect` for where its
+ * redirects lead, `elsewhere` for the host of a realm. */
 struct address_rule location_addresses_own(const struct location *location);
+struct address_rule location_addresses_redirect(const struct location *location,
+                                                const struct origin *target);
 struct address_rule location_addresses_elsewhere(const struct location *location, const char *host);
 
 /* It responded from such an address. */

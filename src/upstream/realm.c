@@ -2,8 +2,7 @@
 #include "upstream/realm.h"
 
 #include <libpsl.h>
-#include <stdio.h>
-#include <strings.h>
+#include <string.h>
 #include "base/text.h"
 #include "client/address.h"
 
@@ -22,33 +21,16 @@ static bool same_registered_domain(const char *a, const char *b) {
     return domain_a && domain_b && strcmp(domain_a, domain_b) == 0;
 }
 
-static bool is_listed(const struct realm_rule *rule, const struct origin *realm) {
-    bool downgrade = rule->upstream.https && !realm->https;
-    for (size_t i = 0; rule->token_hosts && rule->token_hosts[i]; i++) {
-        const char *listed = rule->token_hosts[i];
-        struct origin exact;
-        char url[ORIGIN_HOST_SIZE + 16];
-        if (strcasecmp(listed, realm->host) == 0 && !downgrade)
-            return true;
-        /* Ports are compared as numbers, because "host:443" is the same as "host" over https. */
-        if (strlen(listed) >= ORIGIN_HOST_SIZE || !strchr(listed, ':'))
-            continue;
-        snprintf(url, sizeof url, "%s://%s", realm->https ? "https" : "http", listed);
-        if (origin_parse(url, &exact) && origin_equal(&exact, realm) &&
-            (listed[0] != '[' || strstr(listed, "]:") || !downgrade))
-            return true;
-    }
-    return false;
-}
-
 enum realm_verdict realm_judge(const struct realm_rule *rule, const struct origin *realm) {
     if (origin_equal(&rule->upstream, realm))
         return REALM_OWN;
     if (rule->own_only)
         return REALM_REFUSED;
-    if (is_listed(rule, realm))
+    const bool in_clear = rule->upstream.https && !realm->https;
+    const enum origin_listing listing = origin_is_listed(realm, rule->token_hosts);
+    if (listing == ORIGIN_LISTED_WITH_PORT || (listing == ORIGIN_LISTED && !in_clear))
         return REALM_LISTED;
-    if (rule->upstream.https && !realm->https)
+    if (in_clear)
         return REALM_IN_CLEAR;
     return same_registered_domain(rule->upstream.host, realm->host) ? REALM_DOMAIN : REALM_REFUSED;
 }

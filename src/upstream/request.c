@@ -102,12 +102,12 @@ static bool may_try_again(const struct attempt *attempt, unsigned attempts, stru
 
 /* One attempt, unless the location is left alone for now. */
 static bool run_attempt(struct attempt *attempt, struct error *error) {
-    struct location *location = &attempt->authorizer->location;
+    const struct health_server server = health_location(&attempt->authorizer->location);
     struct breaker_pass pass;
-    if (!health_enter(location, attempt->request->insists, &pass, error))
+    if (!health_enter(&server, attempt->request->insists, &pass, error))
         return false;
     bool ok = attempt_run(attempt, error);
-    health_leave(location, &pass, attempt->contact, ok ? NULL : error);
+    health_leave(&server, &pass, attempt->contact, ok ? NULL : error);
     return ok;
 }
 
@@ -150,9 +150,10 @@ static bool take_turn(struct attempt *attempt, struct error *error) {
 
 static bool run(struct attempt *attempt, struct error *error) {
     struct peer *peer = attempt->peer;
+    const struct health_server server = health_location(&attempt->authorizer->location);
     if (!make_url(attempt, error) ||
         (!attempt_has_target(attempt) && !attempt_check_pause(attempt, error)) ||
-        !health_may_ask(&attempt->authorizer->location, attempt->request->insists, error) ||
+        !health_may_ask(&server, attempt->request->insists, error) ||
         !enter_queue(&peer->queue, attempt, error))
         return false;
     attempt->lane = lanes_take(&peer->lanes);

@@ -139,6 +139,7 @@ static void fetch_token(struct once_table *table, struct token *token, struct lo
         .scope = scope,
         .renew = need->effort == TOKEN_NEW_CREDENTIAL,
         .deadline_ms = need->deadline_ms,
+        .insists = need->insists,
         .cancel = &cancel,
     };
     lock_release(&table->entries_lock);

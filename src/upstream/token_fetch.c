@@ -11,6 +11,7 @@
 #include "client/request.h"
 #include "upstream/counts.h"
 #include "upstream/credential.h"
+#include "upstream/health.h"
 #include "upstream/realm.h"
 #include "upstream/response.h"
 
@@ -197,11 +198,17 @@ static bool ask_once(const struct realm_question *question, const struct credent
         .total_timeout_ms = left_ms < RESPONSE_TIMEOUT_MS ? left_ms : RESPONSE_TIMEOUT_MS,
         .addresses = &question->addresses,
     };
+    const struct health_server server =
+        health_token_service(question->location, question->wish->challenge->realm);
+    struct breaker_pass pass;
+    if (!health_enter(&server, question->wish->insists, &pass, error))
+        return false;
     struct counts *counts = question->location->counts;
     metric_add(counts->token_requests, 1);
     bool ok = credential->kind == CREDENTIAL_IDENTITY_TOKEN
                   ? ask_with_post(question, request, credential, response, error)
                   : ask_with_get(question, request, credential, response, error);
+    health_leave(&server, &pass, ok ? CONTACT_RESPONDED : CONTACT_ASKED, ok ? NULL : error);
     if (!ok || response->status != 200)
         metric_add(counts->token_errors, 1);
     return ok;

@@ -13,7 +13,8 @@ struct token_wish {
     const char *scope;
     bool renew; /* with a credential that the source asks for anew */
     int64_t deadline_ms;
-    const struct cancel *cancel; /* of struct authorization_need */
+    bool insists; /* of struct authorization_need, and so is the next one */
+    const struct cancel *cancel;
 };
 
 struct fetched_token {

@@ -45,8 +45,10 @@ struct upstream_settings {
     struct credential_source *credentials; /* for all hosts a pattern matches; NULL: anonymous */
     const char *const *repositories;       /* served ones, as globs; NULL: all; NULL-terminated */
     const char *const *token_hosts; /* further hosts a Bearer realm may name; NULL-terminated */
-    const char *ca_file;            /* PEM bundle instead of the system's */
-    int64_t tag_ttl_ms;             /* 0: ask for the tag each time */
+    /* Hosts to which redirects may lead whatever their address is; NULL-terminated */
+    const char *const *redirect_hosts;
+    const char *ca_file; /* PEM bundle instead of the system's */
+    int64_t tag_ttl_ms;  /* 0: ask for the tag each time */
     int64_t
         link_ttl_ms; /* after this, upstream confirms that a repository holds a digest; 0: never */
     int64_t connect_timeout_ms;    /* this and the next two are never 0 */

@@ -8,6 +8,7 @@ import pytest
 from kit.content import MIB, digest_of, noise
 from kit.crowd import silent_registry
 from kit.processes import wait_until
+from kit.tokens import TokenService
 
 LAYER = noise(4 * MIB)
 DIGEST = digest_of(LAYER)
@@ -175,3 +176,77 @@ def test_a_transfer_under_way_goes_on_once_upstream_is_back(tarn, upstream):
     download.read(len(LAYER) - MIB // 2)
     assert download.body == LAYER
     download.close()
+
+
+# ---- a token service that does not respond
+
+@pytest.fixture
+def with_tokens(start_tarn, upstream):
+    upstream.image("org/app", [LAYER], tag="1")
+    upstream.image("org/held", [LAYER], tag="1")
+    upstream.tokens = TokenService()
+    return start_tarn([{"host": "fake.test", "url": upstream.url, "default": True, "tag_ttl": "0",
+                        **SILENCE}])
+
+
+def silent_tokens(upstream):
+    upstream.fault("/token", black_hole=True, method=None)
+
+
+def cut_tokens(upstream):
+    upstream.fault("/token", reset=True, method=None)
+
+
+def is_refused_for_its_tokens(reply):
+    return is_refused(reply) and "token service" in reply.message and "/token" in reply.message
+
+
+@pytest.mark.parametrize("fails", [silent_tokens, cut_tokens])
+@pytest.mark.parametrize("target", ["manifests/1", "tags/list", f"blobs/{DIGEST}",
+                                    f"referrers/{DIGEST}"])
+def test_without_tokens_requests_fail_at_once(with_tokens, upstream, fails, target):
+    tarn = with_tokens
+    assert tarn.manifest("org/held", "1").status == 200
+    open_breaker(tarn, upstream, fails)
+    replies = [tarn.get(f"/v2/org/more{number}/{target}", timeout=60) for number in range(8)]
+    refused = [reply for reply in replies if is_refused_for_its_tokens(reply)]
+    assert refused, replies  # one may have been the probe
+    for reply in refused:
+        assert reply.code == "UNAVAILABLE" and int(reply["Retry-After"]) >= 1
+        assert "fake.test" in reply.message
+        assert reply.seconds < 1
+    told = tarn.get("/readyz?verbose").body.decode()
+    assert "[-]upstream fake.test failed: token service: no " in told
+    tarn.logged(r"token service does not respond.* upstream=fake\.test")
+    # What has a token needs no other one.
+    assert tarn.manifest("org/held", "1")["Cache-Status"] == "tarn; fwd=stale; fwd-status=304"
+
+
+@pytest.mark.parametrize("fails", [silent_tokens, cut_tokens])
+def test_one_token_ends_it(with_tokens, upstream, fails):
+    tarn = with_tokens
+    open_breaker(tarn, upstream, fails)
+    upstream.heal()
+    wait_until(lambda: tarn.manifest("org/app", "1").status == 200, "a token", 40, pause=0.1)
+    assert tarn.metrics()[OPEN] == 0
+    assert tarn.blob("org/app", DIGEST).body == LAYER
+    assert "[+]upstream fake.test ok" in tarn.get("/readyz?verbose").body.decode()
+    tarn.logged(r"token service responds again.* upstream=fake\.test")
+
+
+def test_one_probe_at_a_time_asks_a_silent_token_service(with_tokens, upstream):
+    open_breaker(with_tokens, upstream, silent_tokens)
+    upstream.forget_requests()
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        assert set(ask_many(with_tokens)) <= {503, 504}
+    assert len(upstream.asked("/token")) <= 3
+
+
+@pytest.mark.parametrize("status", [500, 503, 429, 404, 401])
+def test_a_refused_token_is_no_silence(with_tokens, upstream, status):
+    upstream.fault("/token", status=status, method=None)
+    for _ in range(3):
+        ask_many(with_tokens)
+        time.sleep(0.5)
+    assert with_tokens.metrics()[OPEN] == 0

@@ -295,11 +295,11 @@ def test_a_blob_that_upstream_denies_is_not_read_from_the_cache_by_another_name(
 PUBLIC, PRIVATE = pod.PUBLIC_ADDRESSES, pod.PRIVATE_ADDRESSES
 
 
-def through_a_redirect(start_tarn, make_upstream, own, elsewhere, what):
+def through_a_redirect(start_tarn, make_upstream, own, elsewhere, what, **settings):
     """The response to a blob, or to a manifest, that is somewhere else; and that other host."""
     upstream = make_upstream(host=own, elsewhere=elsewhere)
     digest = upstream.image("org/app", [LAYER], tag="1")
-    tarn = start_tarn([{"host": "fake.test", "url": upstream.url, "default": True}])
+    tarn = start_tarn([{"host": "fake.test", "url": upstream.url, "default": True, **settings}])
     if what == "blob":
         upstream.redirect = "elsewhere"
         reply = tarn.blob("org/app", DIGEST)
@@ -323,6 +323,28 @@ def test_a_public_upstream_leads_to_public_addresses_only(start_tarn, make_upstr
     reply, asked = through_a_redirect(start_tarn, make_upstream, PUBLIC[0], elsewhere, what)
     assert reply.status == 403 and elsewhere in reply.message
     assert asked == []
+    assert "redirect_hosts" in reply.message or "metadata" in reply.message
+
+
+@pytest.mark.parametrize("what", ["blob", "manifest"])
+@pytest.mark.parametrize("elsewhere", [*PRIVATE, "127.0.0.9"])
+def test_redirect_hosts_lists_the_exceptions(start_tarn, make_upstream, request, what, elsewhere):
+    if not pod.is_here(request):
+        return
+    reply, asked = through_a_redirect(start_tarn, make_upstream, PUBLIC[0], elsewhere, what,
+                                      redirect_hosts=["other.example", elsewhere])
+    assert reply.status == 200 and asked
+    assert not any("authorization" in one.headers for one in asked)
+
+
+@pytest.mark.parametrize("listed", ["other.example", PUBLIC[1], f"{PRIVATE[0]}:1"])
+def test_redirect_hosts_allows_no_other_host_and_no_other_port(start_tarn, make_upstream, request,
+                                                               listed):
+    if not pod.is_here(request):
+        return
+    reply, asked = through_a_redirect(start_tarn, make_upstream, PUBLIC[0], PRIVATE[0], "blob",
+                                      redirect_hosts=[listed])
+    assert reply.status == 403 and asked == []
 
 
 @pytest.mark.parametrize("what", ["blob", "manifest"])

@@ -23,8 +23,8 @@ static void test_each_mistake_is_reported_with_its_place(void **state) {
                                   "level, format, requests\n"},
         {"upstreams:\n  - host: a.example\n    secret: x\n",
          "f.yaml:3:5: upstreams[0].secret: unknown key \"secret\"; possible keys: host, url, "
-         "prefix, fallbacks, default, repositories, token_hosts, ca, tag_ttl, link_ttl, "
-         "connect_timeout, "
+         "prefix, fallbacks, default, repositories, token_hosts, redirect_hosts, ca, tag_ttl, "
+         "link_ttl, connect_timeout, "
          "stall_timeout, first_byte_timeout, connections, max_connections, keep_deleted, "
          "range_fill, prefetch, credentials\n"},
         {"default_upstream: a.example\n", NULL},
@@ -171,6 +171,7 @@ static void test_each_mistake_is_reported_with_its_place(void **state) {
         {"upstreams: [{host: a.example, repositories: []}]\n",
          "f.yaml:1:45: upstreams[0].repositories: the list is empty; remove the key to get the "
          "default\n"},
+        {"upstreams: [{host: a.example, redirect_hosts: ['10.0.0.0/8']}]\n", NULL},
         {"upstreams: [{host: a.example, token_hosts: ['*.b.example']}]\n",
          "f.yaml:1:45: upstreams[0].token_hosts[0]: \"*.b.example\" is a pattern, but one host is "
          "expected\n"},

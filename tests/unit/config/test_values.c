@@ -76,6 +76,7 @@ static void test_an_upstream_overrides_the_top_level(void **state) {
                     "    keep_deleted: true\n"
                     "    repositories: 'org/**'\n"
                     "    token_hosts: [auth.example, auth.example:8443]\n"
+                    "    redirect_hosts: [s3.internal, '10.1.2.3:9000']\n"
                     "    fallbacks: [https://a.example, 'http://b.example:5000/sub']\n"
                     "  - host: '*.registry.example:5000'\n"
                     "  - {host: ghcr.io, default: true}\n"
@@ -90,6 +91,9 @@ static void test_an_upstream_overrides_the_top_level(void **state) {
     assert_string_equal(quay->repositories[0], "org/**");
     assert_null(quay->repositories[1]);
     assert_string_equal(quay->token_hosts[1], "auth.example:8443");
+    assert_string_equal(quay->redirect_hosts[0], "s3.internal");
+    assert_string_equal(quay->redirect_hosts[1], "10.1.2.3:9000");
+    assert_null(quay->redirect_hosts[2]);
     assert_string_equal(quay->fallbacks[1], "http://b.example:5000/sub");
     assert_int_equal(upstream(config, "ghcr.io")->tag_ttl_ms, 120000);
     assert_int_equal(upstream(config, "ghcr.io")->connections, UPSTREAM_CONNECTIONS_LIMIT);
