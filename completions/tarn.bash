@@ -16,7 +16,7 @@ _tarn() {
     case ${COMP_WORDS[1]} in
     serve)
         case $before in
-        --config | --config= | --tls-certificate | --tls-certificate= | --tls-key | --tls-key= | --clients-htpasswd | --clients-htpasswd= | --ca | --ca=)
+        --config | --config= | --tls-certificate | --tls-certificate= | --tls-key | --tls-key= | --clients-htpasswd | --clients-htpasswd= | --clients-ca | --clients-ca= | --clients-token-jwks | --clients-token-jwks= | --ca | --ca=)
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             return
             ;;
@@ -43,7 +43,7 @@ _tarn() {
         --ignore-ns | --log-requests | --range-fill | --keep-deleted | --prefetch | --help | --) ;;
         --*) return ;; # a value of which nothing is known
         esac
-        words='--config --listen --metrics-listen --path-prefix --headers --server-names --ignore-ns --max-connections --head-timeout --idle-timeout --send-timeout --grace --tls-certificate --tls-key --clients-htpasswd --log-level --log-format --log-requests --confine --root --max-size --max-age --min-free --pin --scrub --manifest-memory --negative-ttl --max-flights --connections-total --limits-per-upstream-waiting --limits-per-upstream-flights --limits-per-client-connections --limits-per-client-requests --limits-per-client-least-rate --limits-logins-failures --limits-logins-within --limits-logins-waiting --tag-ttl --link-ttl --connect-timeout --stall-timeout --first-byte-timeout --connections --range-fill --keep-deleted --prefetch --ca --default-upstream --upstream --help'
+        words='--config --listen --metrics-listen --path-prefix --headers --server-names --ignore-ns --max-connections --head-timeout --idle-timeout --send-timeout --grace --tls-certificate --tls-key --clients-htpasswd --clients-ca --clients-token-realm --clients-token-service --clients-token-issuer --clients-token-jwks --log-level --log-format --log-requests --confine --root --max-size --max-age --min-free --pin --scrub --manifest-memory --negative-ttl --max-flights --connections-total --limits-per-upstream-waiting --limits-per-upstream-flights --limits-per-client-connections --limits-per-client-requests --limits-per-client-least-rate --limits-logins-failures --limits-logins-within --limits-logins-waiting --tag-ttl --link-ttl --connect-timeout --stall-timeout --first-byte-timeout --connections --range-fill --keep-deleted --prefetch --ca --default-upstream --upstream --help'
         ;;
     warm)
         case $before in

@@ -1,4 +1,4 @@
-/* Base64 (RFC 4648 §4), both ways. */
+/* Base64 (RFC 4648 §4 and §5), both ways. */
 #include "base/base64.h"
 
 #include <stdint.h>
@@ -26,21 +26,19 @@ char *base64_encode(const void *bytes, size_t length) {
     return out;
 }
 
-static int value_of(char c) {
+/* -1: the character is not one of the alphabet, whose last two letters are `extra`. */
+static int value_of(char c, const char extra[static 2]) {
     if (c >= 'A' && c <= 'Z')
         return c - 'A';
     if (c >= 'a' && c <= 'z')
         return c - 'a' + 26;
     if (c >= '0' && c <= '9')
         return c - '0' + 52;
-    return c == '+' ? 62 : c == '/' ? 63 : -1;
+    return c == extra[0] ? 62 : c == extra[1] ? 63 : -1;
 }
 
-char *base64_decode(struct text text, size_t *length) {
-    if (text.length % 4 == 0 && text_ends(text, "=="))
-        text.length -= 2;
-    else if (text.length % 4 == 0 && text_ends(text, "="))
-        text.length--;
+/* Decodes a text without padding. */
+static char *decode(struct text text, const char extra[static 2], size_t *length) {
     if (text.length % 4 == 1)
         return NULL;
     char *out = malloc(text.length / 4 * 3 + 3);
@@ -49,7 +47,7 @@ char *base64_decode(struct text text, size_t *length) {
     uint32_t group = 0;
     size_t written = 0;
     for (size_t i = 0; i < text.length; i++) {
-        int value = value_of(text.at[i]);
+        int value = value_of(text.at[i], extra);
         if (value < 0) {
             free(out);
             return NULL;
@@ -61,4 +59,16 @@ char *base64_decode(struct text text, size_t *length) {
     out[written] = '\0';
     *length = written;
     return out;
+}
+
+char *base64_decode(struct text text, size_t *length) {
+    if (text.length % 4 == 0 && text_ends(text, "=="))
+        text.length -= 2;
+    else if (text.length % 4 == 0 && text_ends(text, "="))
+        text.length--;
+    return decode(text, "+/", length);
+}
+
+char *base64_decode_url(struct text text, size_t *length) {
+    return decode(text, "-_", length);
 }

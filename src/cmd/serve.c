@@ -153,6 +153,8 @@ static bool open_upstreams(struct serving *serving, struct error *error) {
 static bool open_clients(struct serving *serving, struct error *error) {
     const struct config *config = serving->config;
     const struct clients_settings settings = {.htpasswd = config->clients_htpasswd,
+                                              .token = config->clients_token,
+                                              .certificates = config->clients_ca != NULL,
                                               .limits = config->logins};
     if (clients_are_asked(&settings) && !(serving->clients = clients_new(&settings, error)))
         return false;
@@ -216,6 +218,7 @@ static bool open_server(struct serving *serving, struct error *error) {
     settings.per_client = config->per_client;
     settings.tls_certificate = config->tls_certificate;
     settings.tls_key = config->tls_key;
+    settings.tls_client_ca = config->clients_ca;
     settings.handle = registry_handle;
     settings.handle_now = registry_handle_now;
     settings.error_body = error_body_of_status;

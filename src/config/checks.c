@@ -167,6 +167,27 @@ bool config_check_host_glob(const char *value, char *why, size_t size) {
                   size);
 }
 
+bool config_check_quotable(const char *value, char *why, size_t size) {
+    bool fine = *value && strlen(value) <= 255;
+    for (const char *c = value; *c && fine; c++)
+        fine = *c >= ' ' && *c < 0x7F && *c != '"' && *c != '\\';
+    return fine || refuse(value,
+                          "cannot stand in a field; write 1 to 255 printable ASCII characters "
+                          "without quotes and backslashes, for example tarn.example",
+                          why, size);
+}
+
+bool config_check_realm(const char *value, char *why, size_t size) {
+    struct text host, path;
+    bool is_url = strlen(value) <= 500 && config_url_split(value, &host, &path) && host.length;
+    for (const char *c = value; *c && is_url; c++)
+        is_url = *c > ' ' && *c < 0x7F && *c != '"' && *c != '\\';
+    return is_url || refuse(value,
+                            "is not the URL of a token service; write for example "
+                            "https://auth.example/token",
+                            why, size);
+}
+
 bool config_check_user(const char *value, char *why, size_t size) {
     size_t length = strlen(value);
     bool fine = length && length < CLIENTS_USER_SIZE;

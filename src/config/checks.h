@@ -18,7 +18,9 @@ bool config_check_file(const char *value, char *why, size_t size);         /* ca
 bool config_check_prefix(const char *value, char *why, size_t size);       /* of repositories */
 bool config_check_glob(const char *value, char *why, size_t size);
 bool config_check_host_glob(const char *value, char *why, size_t size); /* of hosts */
-bool config_check_user(const char *value, char *why, size_t size);      /* of our own clients */
+bool config_check_realm(const char *value, char *why, size_t size);
+bool config_check_quotable(const char *value, char *why, size_t size); /* between quotes */
+bool config_check_user(const char *value, char *why, size_t size);     /* of our own clients */
 bool config_check_image(const char *value, char *why, size_t size);
 bool config_check_platform(const char *value, char *why, size_t size);
 bool config_check_path(const char *value, char *why, size_t size); /* a prefix of paths */

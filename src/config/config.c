@@ -54,6 +54,32 @@ static size_t option_index(const char *key) {
     return i;
 }
 
+/* A token can be checked only by all that is known of its service. */
+static void check_token(struct config_reader *reader) {
+    static const struct {
+        const char *key, *example;
+    } parts[] = {{"clients.token.realm", "https://auth.example/token"},
+                 {"clients.token.service", "tarn.example"},
+                 {"clients.token.issuer", "auth.example"},
+                 {"clients.token.jwks", "/etc/tarn/jwks.json"}};
+    enum { PARTS = sizeof parts / sizeof *parts };
+    const struct config_place *given[PARTS], *first = NULL;
+    const char *first_key = NULL;
+    for (size_t i = 0; i < PARTS; i++) {
+        given[i] = &reader->set_at[option_index(parts[i].key)];
+        if (given[i]->source && !first) {
+            first = given[i];
+            first_key = parts[i].key;
+        }
+    }
+    for (size_t i = 0; i < PARTS && first; i++) {
+        if (!given[i]->source)
+            config_problem_add(&reader->problems, *first, first_key,
+                               "%s is missing; write for example %s: %s", parts[i].key,
+                               strrchr(parts[i].key, '.') + 1, parts[i].example);
+    }
+}
+
 static void check_together(struct config_reader *reader) {
     struct config *config = &reader->loaded->config;
     size_t certificate = option_index("tls.certificate"), key = option_index("tls.key");
@@ -63,6 +89,12 @@ static void check_together(struct config_reader *reader) {
     if (config->tls_key && !config->tls_certificate && !reader->set_at[certificate].source)
         config_problem_add(&reader->problems, reader->set_at[key], "tls.key",
                            "tls.certificate is missing; a key needs its certificate");
+    if (config->clients_ca && !reader->set_at[certificate].source)
+        config_problem_add(&reader->problems, reader->set_at[option_index("clients.ca")],
+                           "clients.ca",
+                           "clients send certificates only with TLS; set tls.certificate and "
+                           "tls.key");
+    check_token(reader);
     while (config->listen && config->listen[config->listen_count])
         config->listen_count++;
     while (config->metrics_listen && config->metrics_listen[config->metrics_listen_count])

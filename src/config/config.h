@@ -55,9 +55,11 @@ struct config {
     const char *const *server_names; /* that clients on loopback may use in Host */
     uint64_t max_connections;
     int64_t head_timeout_ms, idle_timeout_ms, send_timeout_ms, grace_ms;
-    const char *tls_certificate, *tls_key; /* both or neither */
-    const char *clients_htpasswd;          /* NULL: nobody logs in by a password */
-    struct rule *rules;                    /* NULL: there are none, and no rule forbids anything */
+    const char *tls_certificate, *tls_key;       /* both or neither */
+    const char *clients_htpasswd;                /* NULL: nobody logs in by a password */
+    const char *clients_ca;                      /* NULL: nobody logs in by a certificate */
+    struct clients_token_settings clients_token; /* all of it or nothing */
+    struct rule *rules; /* NULL: there are none, and no rule forbids anything */
     size_t rule_count;
     bool ignore_ns; /* each request without a host in its path is for the default upstream */
     enum log_level log_level;

@@ -36,7 +36,7 @@ const struct config_node *config_find_rules(const struct config_node *root) {
 }
 
 static bool somebody_can_log_in(const struct config *config) {
-    return config->clients_htpasswd;
+    return config->clients_htpasswd || config->clients_ca || config->clients_token.jwks;
 }
 
 /* Whether the rule says for whom it is. */
@@ -55,9 +55,10 @@ static void check_for_whom(struct config_reader *reader, const struct config_nod
                            "anonymous: true is for everybody, also for users; leave one of the two "
                            "out");
     else if (users && !somebody_can_log_in(&reader->loaded->config))
-        config_problem_add(&reader->problems, users->place, key_path,
-                           "nobody can log in; set clients.htpasswd, or write anonymous: true in "
-                           "place of users");
+        config_problem_add(
+            &reader->problems, users->place, key_path,
+            "nobody can log in; set clients.htpasswd, clients.token or clients.ca, or "
+            "write anonymous: true in place of users");
 }
 
 static void read_rule(struct config_reader *reader, const struct config_node *entry,

@@ -139,6 +139,10 @@ struct http_address {
 /* NULL: the client has no address, because it came by a Unix socket. Valid during the exchange. */
 const struct http_address *http_exchange_address(const struct http_exchange *exchange);
 
+/* The user that the client's certificate names: the common name of its subject. NULL: the client
+ * has sent none, it names nobody, or it has expired. Valid during the exchange; never waits. */
+const char *http_exchange_certificate_user(const struct http_exchange *exchange);
+
 /* Whether the request came to a TCP address that only clients on this machine can reach. */
 /* Whether the request came by an address of side_listen. */
 bool http_exchange_is_side(const struct http_exchange *exchange);
@@ -286,6 +290,9 @@ struct http_server_settings {
     struct http_client_limits per_client;
     const char *tls_certificate,
         *tls_key; /* PEM files, read again when they change; NULL: no TLS */
+    /* PEM file of the authorities that clients' certificates are checked against, with TLS only;
+     * read again, too. NULL: clients are not asked for certificates. */
+    const char *tls_client_ca;
     /* Answers one request; called on worker threads, many at once. If it begins no response, the
      * client gets 500. */
     void (*handle)(void *context, struct http_exchange *exchange);

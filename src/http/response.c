@@ -5,6 +5,7 @@
 #include "http/head.h"
 #include "http/pace.h"
 #include "http/remotes.h"
+#include "http/tls_clients.h"
 
 enum {
     ERROR_BODY_LIMIT = 1024,
@@ -52,6 +53,10 @@ const struct http_address *http_exchange_address(const struct http_exchange *exc
 
 bool http_exchange_is_side(const struct http_exchange *exchange) {
     return exchange->channel->side;
+}
+
+const char *http_exchange_certificate_user(const struct http_exchange *exchange) {
+    return exchange->channel->tls ? tls_clients_user(exchange->channel->tls) : NULL;
 }
 
 bool http_exchange_is_loopback(const struct http_exchange *exchange) {

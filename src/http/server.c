@@ -95,7 +95,8 @@ static bool open_identity(struct http_server *server, struct error *error) {
         return true;
     if (!settings->tls_certificate || !settings->tls_key)
         return error_set(error, ERROR_INVALID, "TLS needs both a certificate and a key");
-    server->identity = tls_identity_new(settings->tls_certificate, settings->tls_key, error);
+    server->identity = tls_identity_new(settings->tls_certificate, settings->tls_key,
+                                        settings->tls_client_ca, error);
     return server->identity != NULL;
 }
 

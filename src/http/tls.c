@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/lock.h"
 #include "base/log.h"
+#include "http/tls_clients.h"
 #include "http/tls_tickets.h"
 
 enum { REFRESH_MS = 1000 };
@@ -24,10 +25,12 @@ struct stamp {
 
 struct tls_identity {
     const char *certificate, *key;
+    const char *client_ca;                     /* NULL: clients are not asked for certificates */
     atomic_bool refreshing;                    /* one thread looks at the files */
     int64_t refreshed_ms;                      /* for that thread, as the stamps */
     struct stamp certificate_stamp, key_stamp; /* at the last attempt */
-    struct tls_tickets *tickets;               /* the keys of all contexts */
+    struct stamp client_ca_stamp;
+    struct tls_tickets *tickets; /* the keys of all contexts */
     struct lock context_lock;
     SSL_CTX *context GUARDED_BY(context_lock); /* each session holds a reference of its own */
 };
@@ -111,7 +114,8 @@ static SSL_CTX *load_context(const struct tls_identity *identity, struct error *
          refused_by_openssl(error, "TLS certificate", certificate)) &&
         (SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) == 1 ||
          refused_by_openssl(error, "TLS key", key)) &&
-        (SSL_CTX_check_private_key(context) == 1 || refused_by_openssl(error, "TLS key", key));
+        (SSL_CTX_check_private_key(context) == 1 || refused_by_openssl(error, "TLS key", key)) &&
+        (!identity->client_ca || tls_clients_use(context, identity->client_ca, error));
     if (!loaded) {
         SSL_CTX_free(context);
         return NULL;
@@ -120,7 +124,7 @@ static SSL_CTX *load_context(const struct tls_identity *identity, struct error *
 }
 
 struct tls_identity *tls_identity_new(const char *certificate, const char *key,
-                                      struct error *error) {
+                                      const char *client_ca, struct error *error) {
     struct tls_identity *identity = calloc(1, sizeof *identity);
     if (!identity) {
         error_set(error, ERROR_MEMORY, "no memory for TLS");
@@ -128,6 +132,8 @@ struct tls_identity *tls_identity_new(const char *certificate, const char *key,
     }
     identity->certificate = certificate;
     identity->key = key;
+    identity->client_ca = client_ca;
+    identity->client_ca_stamp = client_ca ? stamp_of(client_ca) : (struct stamp){0};
     identity->certificate_stamp = stamp_of(certificate);
     identity->key_stamp = stamp_of(key);
     identity->tickets = tls_tickets_new(error);
@@ -160,9 +166,13 @@ static bool check_regular(const char *path, struct error *error) {
 static void refresh(struct tls_identity *identity) {
     tls_tickets_rotate(identity->tickets);
     struct stamp certificate = stamp_of(identity->certificate), key = stamp_of(identity->key);
+    struct stamp client_ca =
+        identity->client_ca ? stamp_of(identity->client_ca) : (struct stamp){0};
     if (stamps_equal(&certificate, &identity->certificate_stamp) &&
-        stamps_equal(&key, &identity->key_stamp))
+        stamps_equal(&key, &identity->key_stamp) &&
+        stamps_equal(&client_ca, &identity->client_ca_stamp))
         return;
+    identity->client_ca_stamp = client_ca;
     identity->certificate_stamp = certificate;
     identity->key_stamp = key;
     struct error error = {0};
@@ -220,8 +230,10 @@ void tls_session_free(SSL *session) {
 enum tls_step tls_handshake(SSL *session) {
     ERR_clear_error();
     int result = SSL_do_handshake(session);
-    if (result == 1)
+    if (result == 1) {
+        tls_clients_note(session);
         return TLS_DONE;
+    }
     switch (SSL_get_error(session, result)) {
     case SSL_ERROR_WANT_READ:
         return TLS_WAITS_TO_READ;

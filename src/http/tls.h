@@ -15,9 +15,10 @@
 /* A certificate and its key, as read from their files. */
 struct tls_identity;
 
-/* Reads both PEM files. The paths must outlive the identity. */
+/* Reads the PEM files. `client_ca` has the authorities of clients' certificates (tls_clients.h);
+ * NULL: clients are not asked for one. The paths must outlive the identity. */
 struct tls_identity *tls_identity_new(const char *certificate, const char *key,
-                                      struct error *error);
+                                      const char *client_ca, struct error *error);
 void tls_identity_free(struct tls_identity *identity); /* after the last of its sessions */
 
 /* To be called before each handshake. Replaces an old key of session tickets, and reads the files

@@ -5,11 +5,15 @@
 #include <stdlib.h>
 #include "login/failures.h"
 #include "login/passwords.h"
+#include "login/tokens.h"
 
 struct clients {
     struct siphash_key secret; /* keys the hashes of logins */
     struct failures failures;
     struct passwords *passwords; /* NULL: nobody logs in by a password */
+    struct tokens *tokens;       /* NULL: nobody logs in by a token */
+    char *realm, *service;       /* of the tokens; NULL: there are none */
+    bool has_certificates;
 };
 
 struct clients_limits clients_limits_default(void) {
@@ -17,15 +21,28 @@ struct clients_limits clients_limits_default(void) {
 }
 
 bool clients_are_asked(const struct clients_settings *settings) {
-    return settings->htpasswd;
+    return settings->htpasswd || settings->token.jwks || settings->certificates;
 }
 
-static bool open_parts(struct clients *clients, const struct clients_settings *settings,
-                       struct error *error) {
-    const struct clients_limits *limits = &settings->limits;
-    return !settings->htpasswd ||
-           (clients->passwords = passwords_new(settings->htpasswd, limits->waiting,
-                                               &clients->failures, &clients->secret, error));
+static bool open_passwords(struct clients *clients, const struct clients_settings *settings,
+                           struct error *error) {
+    clients->passwords = settings->htpasswd
+                             ? passwords_new(settings->htpasswd, settings->limits.waiting,
+                                             &clients->failures, &clients->secret, error)
+                             : NULL;
+    return !settings->htpasswd || clients->passwords;
+}
+
+static bool open_tokens(struct clients *clients, const struct clients_token_settings *settings,
+                        struct error *error) {
+    if (!settings->jwks)
+        return true;
+    clients->realm = strdup(settings->realm);
+    clients->service = strdup(settings->service);
+    if (!clients->realm || !clients->service)
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    clients->tokens = tokens_new(settings, &clients->failures, &clients->secret, error);
+    return clients->tokens;
 }
 
 struct clients *clients_new(const struct clients_settings *settings, struct error *error) {
@@ -34,12 +51,14 @@ struct clients *clients_new(const struct clients_settings *settings, struct erro
         error_set(error, ERROR_MEMORY, "out of memory");
         return NULL;
     }
+    clients->has_certificates = settings->certificates;
     bool has_secret = RAND_bytes((unsigned char *)&clients->secret, sizeof clients->secret) == 1;
     failures_init(&clients->failures, settings->limits.failures, settings->limits.within_ms,
                   &clients->secret);
     if (!has_secret)
         error_set(error, ERROR_IO, "no random bytes for a key");
-    else if (open_parts(clients, settings, error))
+    else if (open_passwords(clients, settings, error) &&
+             open_tokens(clients, &settings->token, error))
         return clients;
     clients_free(clients);
     return NULL;
@@ -49,6 +68,9 @@ void clients_free(struct clients *clients) {
     if (!clients)
         return;
     passwords_free(clients->passwords);
+    tokens_free(clients->tokens);
+    free(clients->realm);
+    free(clients->service);
     failures_finish(&clients->failures);
     free(clients);
 }
@@ -56,55 +78,104 @@ void clients_free(struct clients *clients) {
 void clients_look(struct clients *clients) {
     if (clients->passwords)
         passwords_look(clients->passwords);
+    if (clients->tokens)
+        tokens_look(clients->tokens);
 }
 
 /* ---- what a client sent ---- */
 
-enum scheme {
-    SCHEME_NONE, /* no credentials at all */
-    SCHEME_BASIC,
-    SCHEME_OTHER,
+/* The part that can check the credentials. */
+enum checker {
+    CHECKER_NONE, /* there are no credentials */
+    CHECKER_PASSWORDS,
+    CHECKER_TOKENS,
+    CHECKER_ABSENT, /* nobody can log in by such credentials */
 };
 
-static enum scheme scheme_of(struct text authorization) {
+static enum checker checker_of(const struct clients *clients, struct text authorization) {
     struct text rest, scheme = text_cut(authorization, ' ', &rest);
     if (!authorization.at)
-        return SCHEME_NONE;
+        return CHECKER_NONE;
+    if (text_is_nocase(scheme, "Bearer"))
+        return clients->tokens ? CHECKER_TOKENS : CHECKER_ABSENT;
     if (!text_is_nocase(scheme, "Basic"))
-        return SCHEME_OTHER;
+        return CHECKER_ABSENT;
     /* skopeo and podman send an empty user and an empty password when they have none. */
-    return rest.at && text_is(text_trim(rest), "Og==") ? SCHEME_NONE : SCHEME_BASIC;
+    if (rest.at && text_is(text_trim(rest), "Og=="))
+        return CHECKER_NONE;
+    return clients->passwords ? CHECKER_PASSWORDS : CHECKER_ABSENT;
+}
+
+/* The answer to a request whose credentials nobody checks. */
+static struct clients_answer without_check(const struct clients *clients, enum checker checker,
+                                           const struct clients_login *login,
+                                           struct clients_identity *identity) {
+    if (clients->has_certificates && login->certificate && *login->certificate &&
+        text_copy(text_of(login->certificate), identity->user, sizeof identity->user))
+        return (struct clients_answer){CLIENTS_LOGGED_IN, 0};
+    return (struct clients_answer){checker == CHECKER_NONE ? CLIENTS_ANONYMOUS : CLIENTS_REFUSED,
+                                   0};
+}
+
+/* The beginning only: the rest of an identity counts by its numbers. */
+static void make_anonymous(struct clients_identity *identity) {
+    identity->user[0] = '\0';
+    identity->is_by_token = identity->may_list = false;
+    identity->grant_count = 0;
 }
 
 struct clients_answer clients_identify(struct clients *clients, const struct clients_login *login,
                                        struct clients_identity *identity) {
-    *identity = (struct clients_identity){0};
+    enum checker checker = checker_of(clients, login->authorization);
+    make_anonymous(identity);
     clients_look(clients);
-    switch (scheme_of(login->authorization)) {
-    case SCHEME_NONE:
-        return (struct clients_answer){CLIENTS_ANONYMOUS, 0};
-    case SCHEME_BASIC:
-        if (clients->passwords)
-            return passwords_check(clients->passwords, login, identity);
-        break;
-    case SCHEME_OTHER:
-        break;
-    }
-    return (struct clients_answer){CLIENTS_REFUSED, 0};
+    if (checker == CHECKER_PASSWORDS)
+        return passwords_check(clients->passwords, login, identity);
+    if (checker == CHECKER_TOKENS)
+        return tokens_check(clients->tokens, login, identity);
+    return without_check(clients, checker, login, identity);
 }
 
 struct clients_answer clients_known(struct clients *clients, const struct clients_login *login,
                                     struct clients_identity *identity) {
-    *identity = (struct clients_identity){0};
-    switch (scheme_of(login->authorization)) {
-    case SCHEME_NONE:
-        return (struct clients_answer){CLIENTS_ANONYMOUS, 0};
-    case SCHEME_BASIC:
-        if (clients->passwords)
-            return passwords_known(clients->passwords, login, identity);
-        break;
-    case SCHEME_OTHER:
-        break;
-    }
-    return (struct clients_answer){CLIENTS_REFUSED, 0};
+    enum checker checker = checker_of(clients, login->authorization);
+    make_anonymous(identity);
+    if (checker == CHECKER_PASSWORDS)
+        return passwords_known(clients->passwords, login, identity);
+    if (checker == CHECKER_TOKENS)
+        return tokens_known(clients->tokens, login, identity);
+    return without_check(clients, checker, login, identity);
+}
+
+bool clients_grants(const struct clients *clients, const struct clients_identity *identity,
+                    struct text name) {
+    if (!identity->is_by_token)
+        return true;
+    struct siphash_tag tag = siphash_tag_of(&clients->secret, name.at, name.length);
+    for (unsigned i = 0; i < identity->grant_count; i++)
+        if (memcmp(&identity->grants[i], &tag, sizeof tag) == 0)
+            return true;
+    return false;
+}
+
+/* ---- the challenge ---- */
+
+bool clients_challenge(const struct clients *clients, struct text scope, const char *fault,
+                       bool by_people, struct buffer *out) {
+    if (!clients->tokens || (by_people && clients->passwords))
+        return buffer_append_string(out, "Basic realm=\"tarn\"");
+    buffer_printf(out, "Bearer realm=\"%s\",service=\"%s\"", clients->realm, clients->service);
+    if (scope.length)
+        buffer_printf(out, ",scope=\"%.*s\"", TEXT_PRINT(scope));
+    if (fault)
+        buffer_printf(out, ",error=\"%s\"", fault);
+    return !out->failed;
+}
+
+const char *clients_advice(const struct clients *clients) {
+    if (clients->passwords)
+        return "tarn needs a user and password (docker login)";
+    if (clients->tokens)
+        return "tarn needs a token of its token service that grants this (docker login)";
+    return "tarn needs a client certificate";
 }

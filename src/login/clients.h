@@ -1,7 +1,9 @@
 /*
  * Who a client is: the user that it logs in as, or nobody.
  *
- * A client logs in by a password (RFC 7617 Basic, against an htpasswd file).
+ * A client logs in by a password (RFC 7617 Basic, against an htpasswd file), by a token (RFC 6750
+ * Bearer, as the Docker registry's token protocol has it, against a JWK set), or by a certificate
+ * that the TLS server has verified. What the request says itself goes before the certificate.
  *
  * A client that sends no credentials is anonymous. So is one that sends Basic credentials of an
  * empty user and an empty password, as skopeo and podman do when they have none. What each may read
@@ -13,7 +15,12 @@
  * that does not exist costs as much time as one that does. At most as many hashes are computed at
  * once as there are processors, and a bounded number of logins waits for its turn (turns.h). A
  * client address with too many failed logins is locked out for a while (failures.h). Each failed
- * login is logged with its user and address. The file is read again when it changes (watched.h).
+ * login is logged with its user and address. The files are read again when they change (watched.h).
+ *
+ * A token is signed with RS256 or ES256, names the issuer and the service, and is not past its end
+ * (jwt.h). It is remembered until its end. It opens only those repositories that it grants, and its
+ * user is its subject; a token without one is an anonymous client's. A token that has been made up
+ * counts as a failed login, one that has expired does not.
  *
  * Threads: any number.
  */
@@ -23,8 +30,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "base/buffer.h"
 #include "base/cancel.h"
 #include "base/error.h"
+#include "base/siphash.h"
 #include "base/text.h"
 #include "http/http.h"
 
@@ -40,9 +49,19 @@ struct clients_limits {
 /* The limits with every default. */
 struct clients_limits clients_limits_default(void);
 
+/* Whose tokens are accepted. */
+struct clients_token_settings {
+    const char *realm;   /* URL of the service that issues tokens; the clients ask it */
+    const char *service; /* what tarn is called there: `aud` of its tokens */
+    const char *issuer;  /* `iss` of its tokens */
+    const char *jwks;    /* file with its public keys; NULL: no tokens, and the rest is not read */
+};
+
 /* By what clients can log in. Zeroed: nobody can. */
 struct clients_settings {
     const char *htpasswd; /* NULL: not by a password */
+    struct clients_token_settings token;
+    bool certificates; /* by the certificate that struct clients_login names */
     struct clients_limits limits;
 };
 
@@ -55,20 +74,25 @@ void clients_free(struct clients *clients); /* NULL is allowed */
 
 struct clients_login {
     struct text authorization;          /* the field's value; at == NULL: there is none */
+    const char *certificate;            /* the user that a verified certificate names, or NULL */
     const char *client;                 /* for the log: "1.2.3.4:567" */
     const struct http_address *address; /* NULL: the client is never locked out */
     const struct cancel *cancel;        /* whether the client still waits; NULL: it does */
 };
 
-enum { CLIENTS_USER_SIZE = 256 };
+enum { CLIENTS_USER_SIZE = 256, CLIENTS_GRANTS_LIMIT = 32 /* repositories of one token */ };
 
 /* Who a client is. Zeroed: anonymous. */
 struct clients_identity {
     char user[CLIENTS_USER_SIZE]; /* "": anonymous */
+    bool is_by_token;             /* what follows limits what the client may read */
+    bool may_list;                /* the catalog */
+    unsigned grant_count;
+    struct siphash_tag grants[CLIENTS_GRANTS_LIMIT]; /* names of repositories: clients_grants() */
 };
 
 enum clients_verdict {
-    CLIENTS_LOGGED_IN,
+    CLIENTS_LOGGED_IN,  /* the credentials are right */
     CLIENTS_ANONYMOUS,  /* no credentials */
     CLIENTS_REFUSED,    /* malformed or wrong credentials */
     CLIENTS_MUST_CHECK, /* only clients_identify() can tell */
@@ -98,5 +122,20 @@ struct clients_answer clients_known(struct clients *clients, const struct client
 /* Looks whether a file has changed, if nobody has for a second. May wait for the disk.
  * clients_identify() begins with it. */
 void clients_look(struct clients *clients);
+
+/* Whether the client may pull from the repository that it calls `name`, as far as its token is
+ * concerned. Never waits. */
+bool clients_grants(const struct clients *clients, const struct clients_identity *identity,
+                    struct text name);
+
+/* Appends the value of WWW-Authenticate for a request without right credentials. `scope` is what a
+ * token has to grant ("repository:org/app:pull"; may be empty), `fault` is what is wrong with the
+ * token that was sent (RFC 6750 §3.1; NULL: nothing). `by_people`: a browser asks, which knows no
+ * tokens. False: out of memory. */
+bool clients_challenge(const struct clients *clients, struct text scope, const char *fault,
+                       bool by_people, struct buffer *out);
+
+/* What a client without right credentials needs, as a sentence for people. */
+const char *clients_advice(const struct clients *clients);
 
 #endif

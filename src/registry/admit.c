@@ -1,4 +1,6 @@
 /* Who asks, and what he may read. */
+#include <stdio.h>
+#include <string.h>
 #include "login/clients.h"
 #include "registry/call.h"
 
@@ -11,6 +13,7 @@ static struct clients_answer ask_who(struct call *call) {
     struct clients *clients = call->registry->settings.clients;
     const struct clients_login login = {
         .authorization = http_field(call->request, "Authorization"),
+        .certificate = http_exchange_certificate_user(call->exchange),
         .client = http_exchange_client(call->exchange),
         .address = http_exchange_address(call->exchange),
         .cancel = &call->cancel,
@@ -20,10 +23,60 @@ static struct clients_answer ask_who(struct call *call) {
     return clients_identify(clients, &login, &call->who);
 }
 
-/* Asks for a login. */
-static enum admission challenge(struct call *call) {
-    http_add_field(call->exchange, "WWW-Authenticate", "Basic realm=\"tarn\"");
-    call_fail(call, 401, "UNAUTHORIZED", "tarn needs a user and password (docker login)");
+/* ---- what a token has to grant ---- */
+
+enum { SCOPED_NAME_SIZE = 2 * (HOST_LIMIT + 1) + NAME_LIMIT + 1 };
+
+/* The repository as the client names it: the name in the path, and in front of it the host that the
+ * request names elsewhere. So a token for a name means one repository, whatever else a request
+ * says. False: the request names none. */
+static bool name_as_asked(const struct call *call, char out[static SCOPED_NAME_SIZE]) {
+    const struct route *route = &call->route;
+    const char *host = route->host[0] ? route->host : call->ns;
+    size_t length = strlen(host);
+    bool has_host = strncmp(route->name, host, length) == 0 && route->name[length] == '/';
+    snprintf(out, SCOPED_NAME_SIZE, "%s%s%s", has_host ? "" : host, length && !has_host ? "/" : "",
+             route->name);
+    return route->name[0] && route->fault != ROUTE_BAD_NAME;
+}
+
+/* The scope of a challenge: "repository:org/app:pull". Characters that a name cannot have would end
+ * the field's quotes, so such a name gets no scope. */
+static void write_scope(const struct call *call, char *out, size_t size) {
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/:[]";
+    char name[SCOPED_NAME_SIZE];
+    *out = '\0';
+    if (call->route.kind == ROUTE_CATALOG)
+        snprintf(out, size, "registry:catalog:*");
+    else if (name_as_asked(call, name) && strspn(name, allowed) == strlen(name))
+        snprintf(out, size, "repository:%s:pull", name);
+}
+
+/* Whether the client's token, if it has one, grants the repository that the request names. */
+static bool is_granted(const struct call *call) {
+    const struct clients *clients = call->registry->settings.clients;
+    char asked[SCOPED_NAME_SIZE], whole[SCOPED_NAME_SIZE];
+    if (!call->who.is_by_token)
+        return true;
+    snprintf(whole, sizeof whole, "%s/%s", call->repository.name.host, call->repository.name.path);
+    return clients_grants(clients, &call->who, text_of(whole)) ||
+           (name_as_asked(call, asked) && clients_grants(clients, &call->who, text_of(asked)));
+}
+
+/* ---- refusals ---- */
+
+/* Asks for a login. `fault` is what is wrong with a token that was sent, or NULL. */
+static enum admission challenge(struct call *call, const char *fault) {
+    const struct clients *clients = call->registry->settings.clients;
+    const enum route_kind kind = call->route.kind;
+    cleanup_buffer struct buffer value = {0};
+    char scope[SCOPED_NAME_SIZE + 32];
+    write_scope(call, scope, sizeof scope);
+    if (clients_challenge(clients, text_of(scope), fault,
+                          kind == ROUTE_PAGE || kind == ROUTE_FLIGHTS, &value))
+        http_add_field(call->exchange, "WWW-Authenticate", "%s", value.bytes);
+    call_fail(call, 401, "UNAUTHORIZED", "%s", clients_advice(clients));
     return ADMISSION_REFUSED;
 }
 
@@ -58,7 +111,9 @@ enum admission call_admit(struct call *call) {
     const struct clients_answer answer = ask_who(call);
     switch (answer.verdict) {
     case CLIENTS_LOGGED_IN:
-        return ADMISSION_GIVEN;
+        return call->route.kind == ROUTE_CATALOG && call->who.is_by_token && !call->who.may_list
+                   ? challenge(call, "insufficient_scope")
+                   : ADMISSION_GIVEN;
     case CLIENTS_MUST_CHECK:
         return ADMISSION_MUST_WAIT;
     case CLIENTS_LOCKED_OUT:
@@ -70,30 +125,46 @@ enum admission call_admit(struct call *call) {
         call_drop(call);
         return ADMISSION_REFUSED;
     case CLIENTS_ANONYMOUS:
-        return rules_decide(call) ? ADMISSION_GIVEN : challenge(call);
+        return rules_decide(call) ? ADMISSION_GIVEN : challenge(call, NULL);
     case CLIENTS_REFUSED:
         break;
     }
-    return challenge(call);
+    return challenge(call, "invalid_token");
 }
 
-bool call_may_read(const struct call *call, const struct repository_name *repository) {
+/* What the client's token says about a repository that is to be listed. */
+static bool may_see_by_token(const struct call *call, const struct repository_name *repository) {
+    char name[SCOPED_NAME_SIZE];
+    snprintf(name, sizeof name, "%s/%s", repository->host, repository->path);
+    return call->who.may_list ||
+           clients_grants(call->registry->settings.clients, &call->who, text_of(name));
+}
+
+static bool rules_let_read(const struct call *call, const struct repository_name *repository) {
     const struct rules *rules = call->registry->settings.rules;
     return !rules || rules_allow(rules, call->who.user, repository);
 }
 
+bool call_may_read(const struct call *call, const struct repository_name *repository) {
+    return (!call->who.is_by_token || may_see_by_token(call, repository)) &&
+           rules_let_read(call, repository);
+}
+
 bool call_sees_all(const struct call *call) {
-    return !call->registry->settings.rules;
+    return !call->registry->settings.rules && !call->who.is_by_token;
 }
 
 bool call_check_rules(struct call *call) {
     const struct registry_settings *settings = &call->registry->settings;
     const struct repository_name *name = &call->repository.name;
-    if (call_may_read(call, name))
+    bool is_let = rules_let_read(call, name), has_user = call->who.user[0];
+    if (is_let && is_granted(call))
         return true;
-    if (settings->clients && !call->who.user[0] && rules_allow_somebody(settings->rules, name))
-        challenge(call);
-    else if (call->who.user[0])
+    if (is_let) /* another token would do */
+        challenge(call, "insufficient_scope");
+    else if (settings->clients && !has_user && rules_allow_somebody(settings->rules, name))
+        challenge(call, call->who.is_by_token ? "insufficient_scope" : NULL);
+    else if (has_user)
         call_fail(call, 403, "DENIED", "user %.64s may not read %s/%s: no rule of tarn allows it",
                   call->who.user, name->host, name->path);
     else

@@ -120,6 +120,8 @@ static bool dispatch(struct call *call) {
         call_fail(call, 404, "NOT_FOUND", "this address serves health and metrics only");
         return true;
     }
+    if (call->route.kind != ROUTE_NONE && (!read_ns(call) || !check_ns(call)))
+        return true;
     enum admission admission = call_admit(call);
     if (admission != ADMISSION_GIVEN)
         return admission != ADMISSION_MUST_WAIT;
@@ -128,8 +130,6 @@ static bool dispatch(struct call *call) {
         call_fail(call, 405, "UNSUPPORTED", "tarn is a cache for reading; push to the registry");
         return true;
     }
-    if (call->route.kind != ROUTE_NONE && (!read_ns(call) || !check_ns(call)))
-        return true;
     if (answer_fixed(call))
         return true;
     return call->route.kind == ROUTE_CATALOG ? call_handle_catalog(call) : answer_named(call);

@@ -1,4 +1,4 @@
-/* The rules of who may read what: read as they stand, and each mistake in them reported. */
+/* How clients log in and who may read what: read as it stands, and each mistake reported. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -100,6 +100,62 @@ static void test_users_need_a_login(void **state) {
         fail_msg("%s", problems);
 }
 
+/* ---- how clients log in ---- */
+
+static void test_tokens_need_all_that_is_known_of_their_service(void **state) {
+    struct bench *bench = *state;
+    const char *jwks = write_file(bench, "jwks", "{}");
+    char text[512];
+    snprintf(text, sizeof text,
+             "clients:\n  token:\n    realm: https://auth.example/token\n    service: tarn\n"
+             "    issuer: auth\n    jwks: %s\n  rules: [{users: [a]}]\n",
+             jwks);
+    const struct config *config = load(bench, text);
+    assert_string_equal(config->clients_token.realm, "https://auth.example/token");
+    assert_string_equal(config->clients_token.service, "tarn");
+    assert_string_equal(config->clients_token.issuer, "auth");
+    assert_string_equal(config->clients_token.jwks, jwks);
+    assert_null(try_load(bench, "clients:\n  token:\n    service: tarn\n    issuer: auth\n"));
+    const char *problems = bench->problems.bytes;
+    if (!strstr(problems, "clients.token.service: clients.token.realm is missing; write for "
+                          "example realm: https://auth.example/token") ||
+        !strstr(problems, "clients.token.service: clients.token.jwks is missing; write for "
+                          "example jwks: /etc/tarn/jwks.json"))
+        fail_msg("%s", problems);
+}
+
+static void test_what_stands_in_a_challenge_has_no_quotes(void **state) {
+    struct bench *bench = *state;
+    static const struct {
+        const char *member, *told;
+    } cases[] = {
+        {"realm: auth.example", "clients.token.realm: \"auth.example\" is not the URL of a token "
+                                "service; write for example https://auth.example/token"},
+        {"realm: 'https://auth.example/\"x'", "is not the URL of a token service"},
+        {"service: 'a\"b'", "cannot stand in a field; write 1 to 255 printable ASCII characters"},
+        {"issuer: ''", "clients.token.issuer: "},
+        {"jwks: /not/there", "clients.token.jwks: "},
+        {"key: x", "clients.token.key: unknown key"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[256];
+        snprintf(text, sizeof text, "clients:\n  token: {%s}\n", cases[i].member);
+        assert_null(try_load(bench, text));
+        if (!strstr(bench->problems.bytes, cases[i].told))
+            fail_msg("%s: %s", cases[i].member, bench->problems.bytes);
+    }
+}
+
+static void test_certificates_of_clients_need_tls(void **state) {
+    struct bench *bench = *state;
+    char text[256];
+    snprintf(text, sizeof text, "clients: {ca: %s}\n", write_file(bench, "ca", "x"));
+    assert_null(try_load(bench, text));
+    if (!strstr(bench->problems.bytes, "clients.ca: clients send certificates only with TLS; set "
+                                       "tls.certificate and tls.key"))
+        fail_msg("%s", bench->problems.bytes);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         with_bench(test_rules_are_read_as_they_stand),
@@ -107,6 +163,9 @@ int main(void) {
         with_bench(test_rules_for_everybody_need_no_login),
         with_bench(test_each_mistake_says_what_would_be_right),
         with_bench(test_users_need_a_login),
+        with_bench(test_tokens_need_all_that_is_known_of_their_service),
+        with_bench(test_what_stands_in_a_challenge_has_no_quotes),
+        with_bench(test_certificates_of_clients_need_tls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,129 @@
+/* Certificates of clients. */
+#include "http/tls_clients.h"
+
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/file.h"
+
+enum { CA_SIZE_LIMIT = 1 << 20, USER_SIZE = 256 };
+
+/* What is noted of a session. */
+struct peer {
+    char user[USER_SIZE];
+    int64_t until_s; /* wall time of the certificate's end */
+};
+
+/* ---- the place for it in a session ---- */
+
+static int peer_index = -1;
+static pthread_once_t peer_index_once = PTHREAD_ONCE_INIT;
+
+static void free_peer(void *parent, void *peer, CRYPTO_EX_DATA *data, int index, long number,
+                      void *pointer) {
+    (void)parent;
+    (void)data;
+    (void)index;
+    (void)number;
+    (void)pointer;
+    free(peer);
+}
+
+static void make_index(void) {
+    peer_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, free_peer);
+}
+
+/* ---- the authorities ---- */
+
+static bool refused_by_openssl(struct error *error, const char *ca) {
+    const char *reason = ERR_reason_error_string(ERR_peek_error());
+    error_set(error, ERROR_INVALID, "authorities of clients %s: %s", ca,
+              reason ? reason : "unusable");
+    ERR_clear_error();
+    return false;
+}
+
+/* Ties sessions to the authorities: one that began under others cannot be resumed. */
+static bool tie_sessions(SSL_CTX *context, const char *ca, struct error *error) {
+    unsigned char hash[EVP_MAX_MD_SIZE];
+    unsigned hash_length;
+    size_t length;
+    cleanup_free char *bytes =
+        file_read_small(ca, CA_SIZE_LIMIT, FILE_REGULAR, &length, NULL, error);
+    if (!bytes)
+        return error_wrap(error, "authorities of clients %s", ca);
+    return (EVP_Digest(bytes, length, hash, &hash_length, EVP_sha256(), NULL) == 1 &&
+            SSL_CTX_set_session_id_context(context, hash, hash_length) == 1) ||
+           refused_by_openssl(error, ca);
+}
+
+bool tls_clients_use(SSL_CTX *context, const char *ca, struct error *error) {
+    pthread_once(&peer_index_once, make_index);
+    if (!tie_sessions(context, ca, error)) /* it refuses a pipe, which OpenSSL would wait for */
+        return false;
+    STACK_OF(X509_NAME) *names = SSL_load_client_CA_file(ca);
+    if (!names || SSL_CTX_load_verify_file(context, ca) != 1) {
+        sk_X509_NAME_pop_free(names, X509_NAME_free);
+        return refused_by_openssl(error, ca);
+    }
+    SSL_CTX_set_client_CA_list(context, names); /* owns the names from now on */
+    SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
+    return true;
+}
+
+/* ---- one client ---- */
+
+/* Copies the only common name of the subject. */
+static bool common_name(const X509 *certificate, char out[static USER_SIZE]) {
+    const X509_NAME *subject = X509_get_subject_name(certificate);
+    int index = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
+    if (index < 0 || X509_NAME_get_index_by_NID(subject, NID_commonName, index) >= 0)
+        return false;
+    unsigned char *text = NULL;
+    int length =
+        ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, index)));
+    bool is_fine = length > 0 && length < USER_SIZE;
+    for (int i = 0; is_fine && i < length; i++)
+        is_fine =
+            text[i] >= ' ' && text[i] != 0x7F; /* also no NUL, behind which more could stand */
+    if (is_fine) {
+        memcpy(out, text, (size_t)length);
+        out[length] = '\0';
+    }
+    OPENSSL_free(text);
+    return is_fine;
+}
+
+static bool end_of(const X509 *certificate, int64_t *until_s) {
+    struct tm end = {0};
+    if (ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &end) != 1)
+        return false;
+    *until_s = timegm(&end);
+    return true;
+}
+
+void tls_clients_note(SSL *session) {
+    if (SSL_get_verify_mode(session) == SSL_VERIFY_NONE ||
+        SSL_get_verify_result(session) != X509_V_OK)
+        return;
+    X509 *certificate = SSL_get1_peer_certificate(session);
+    struct peer *peer = certificate ? calloc(1, sizeof *peer) : NULL;
+    if (peer && !(common_name(certificate, peer->user) && end_of(certificate, &peer->until_s) &&
+                  SSL_set_ex_data(session, peer_index, peer) == 1))
+        free(peer);
+    X509_free(certificate);
+    ERR_clear_error();
+}
+
+const char *tls_clients_user(SSL *session) {
+    const struct peer *peer = peer_index >= 0 ? SSL_get_ex_data(session, peer_index) : NULL;
+    return peer && clock_wall_s() < peer->until_s ? peer->user : NULL;
+}
