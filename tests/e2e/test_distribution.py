@@ -8,7 +8,7 @@ import pytest
 from kit.client import fetch
 from kit.content import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, digest_of
 from kit.processes import Program, accepts, free_port, run, wait_until
-from kit.tarn import bare_environment, serve_that_fails, tarn_command
+from kit.tarn import bare_environment, self_signed, serve_that_fails, tarn_command
 from kit.tokens import basic
 from kit.yaml_text import yaml_text
 
@@ -216,6 +216,31 @@ def test_fields_of_responses_are_the_same(images, start_both):
                    fields=["X-Lake", "Access-Control-Allow-Origin", "X-Content-Type-Options"])
     app = json.loads(both.tarn.get("/v2/lake/app/manifests/1", ACCEPT).body)
     both.check(f"/v2/lake/app/blobs/{app['config']['digest']}", fields=["X-Lake"])
+
+
+def test_tls_may_come_from_the_environment(images, start_both, tmp_path):
+    certificate, key = self_signed(tmp_path)
+    both = start_both(docker_config(images.url), {
+        "REGISTRY_HTTP_TLS_CERTIFICATE": str(certificate), "REGISTRY_HTTP_TLS_KEY": str(key),
+        "REGISTRY_HTTP_TLS_MINIMUMTLS": "tls1.2"})
+    for server in (both.tarn, both.peer):
+        copied = tmp_path / f"copy-{server.port}"
+        run(["skopeo", "copy", "--quiet", "--src-tls-verify=false",
+             f"docker://127.0.0.1:{server.port}/lake/app:1", f"oci:{copied}:1"])
+        assert (copied / "index.json").exists()
+    old = run(["openssl", "s_client", "-connect", f"127.0.0.1:{both.tarn.port}", "-tls1_1",
+               "-cipher", "ALL:@SECLEVEL=0"], check=False)
+    assert old.returncode != 0
+
+
+def test_a_file_that_needs_the_environment_passes_the_check(program, tmp_path):
+    file = tmp_path / "config.yml"
+    file.write_text("version: 0.1\nhttp: {addr: ':5000'}\n")
+    done = tarn_command(program, "check-config", file, home=tmp_path)
+    assert done.returncode == 1 and "proxy.remoteurl" in done.stderr
+    tarn_command(program, "check-config", file, home=tmp_path, check=True,
+                 environment={"REGISTRY_PROXY_REMOTEURL": "https://registry-1.docker.io",
+                              "TARN_ROOT": ""})
 
 
 def test_a_prefix_of_paths_is_the_same(images, start_both):

@@ -421,6 +421,50 @@ static void test_tarns_flags_and_variables_override_both(void **state) {
     assert_string_equal(config->root, "/srv/tarn");
 }
 
+static void test_hostile_files_and_variables_are_bounded(void **state) {
+    struct bench *bench = *state;
+    cleanup_buffer struct buffer text = {0}, variable = {0};
+    buffer_printf(&text, PROXY);
+    for (int i = 0; i < 40; i++)
+        buffer_printf(&text, "%*sa:\n", i, "");
+    assert_null(try_load(bench, text.bytes));
+    assert_non_null(strstr(bench->problems.bytes, "nested too deeply"));
+
+    buffer_clear(&text);
+    buffer_printf(&text, PROXY);
+    for (int i = 0; i < 200; i++)
+        buffer_printf(&text, "key%d: 1\n", i);
+    assert_null(try_load(bench, text.bytes));
+    assert_non_null(strstr(bench->problems.bytes, "too many entries"));
+
+    buffer_printf(&variable, "REGISTRY_PROXY");
+    for (int i = 0; i < 60; i++)
+        buffer_printf(&variable, "_A");
+    buffer_printf(&variable, "=1");
+    with_variables(bench, variable.bytes);
+    assert_non_null(warning(load(bench, PROXY), "proxy.a"));
+
+    buffer_clear(&variable);
+    buffer_printf(&variable, "REGISTRY_PROXY");
+    for (int i = 0; i < 5000; i++)
+        buffer_printf(&variable, "_A");
+    buffer_printf(&variable, "=hunter2");
+    with_variables(bench, variable.bytes);
+    assert_non_null(warning(load(bench, PROXY), "its name is too long"));
+    assert_null(warning(bench->config, "hunter2"));
+
+    const char *many[1200] = {"HOME=/home/someone"};
+    for (int i = 1; i < 1199; i++)
+        many[i] = "REGISTRY_FOO=hunter2";
+    give_environment(bench, many);
+    assert_non_null(warning(load(bench, PROXY), "more than 1000"));
+    assert_null(warning(bench->config, "hunter2"));
+
+    with_variables(bench, "REGISTRY_HTTP_TLS_CLIENTCAS_99999999999999999999=/x",
+                   "REGISTRY_STORAGE_FILESYSTEM_0=1", "REGISTRY_HTTP_HEADERS_X-A_0=1");
+    assert_null(try_load(bench, PROXY)); /* clientcas is refused, whatever it holds */
+}
+
 /* ---- durations ---- */
 
 static void test_durations_are_gos(void **state) {
@@ -582,6 +626,7 @@ int main(void) {
         with_bench(test_an_empty_variable_removes_a_value),
         with_bench(test_variables_are_not_read_with_a_file_of_tarns_own),
         with_bench(test_tarns_flags_and_variables_override_both),
+        with_bench(test_hostile_files_and_variables_are_bounded),
         cmocka_unit_test(test_durations_are_gos),
         cmocka_unit_test(test_the_documentation_has_every_key),
         with_bench(test_the_converted_file_loads_as_the_same),
