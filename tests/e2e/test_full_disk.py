@@ -20,6 +20,7 @@ from kit.tarn import is_sanitized
 DISK_MIB = 64
 PASSING = re.compile(r"pass through without being kept")
 MEMORY_MAX = 128 * MIB
+TRIED_AGAIN = 10  # seconds after which a disk that could not read is tried again
 
 
 @pytest.fixture(params=KINDS)
@@ -396,7 +397,10 @@ def test_the_nth_call_fails_in_mid_flight(failing, upstream, cold, kind, after):
 @pytest.mark.parametrize("kinds", [("read",), ("sendfile",), ("read", "sendfile")],
                          ids=lambda kinds: "+".join(kinds))
 def test_bytes_that_cannot_be_read_back_are_fetched_again(failing, upstream, cold, kinds):
-    """A body may be cut, once. No whole body is wrong. Then the blob is fetched again."""
+    """
+    The body that notices it is cut, and no whole body is wrong. Then the blob is fetched again, and
+    for a while nothing is written to that disk: so each time at which the disk is tried again costs one body.
+    """
     tarn, shim = failing
     kept = cold.blob(3 * MIB)
     kept_manifest = cold.manifest()
@@ -405,14 +409,17 @@ def test_bytes_that_cannot_be_read_back_are_fetched_again(failing, upstream, col
     tarn.wait_cached("org/cold", kept)
     tarn.restart()  # so that the manifest is not in memory
     shim.fail(*kinds)
+    started, cut = time.monotonic(), 0
     for digest in (kept, cold.blob(5 * MIB), cold.blob(100 * KIB), kept):
-        right = cold.repository.blobs[digest]
-        answers = [tarn.blob("org/cold", digest) for _ in range(3)]
-        for reply in answers:
-            assert reply.body == right or not reply.complete or reply.status >= 500, reply
-            assert right.startswith(reply.body) or reply.status >= 500
-        assert answers[-1].status == 200 and answers[-1].body == right, \
-            f"the third time upstream has it still: {answers}"
+        right, whole = cold.repository.blobs[digest], 0
+        while whole < 3:
+            reply = tarn.blob("org/cold", digest)
+            assert right.startswith(reply.body) or reply.status >= 500, reply
+            assert not reply.complete or len(reply.body) == len(right) or reply.status >= 500, reply
+            is_right = reply.status == 200 and reply.complete
+            whole += is_right
+            cut += not is_right
+            assert cut <= 2 + (time.monotonic() - started) / TRIED_AGAIN, reply
     reply = tarn.manifest("org/cold", kept_manifest)
     assert (reply.status, digest_of(reply.body)) == (200, kept_manifest), reply
     assert tarn.get("/readyz").status == 200

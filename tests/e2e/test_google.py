@@ -539,7 +539,7 @@ def dumps_core(program, arguments, environment, ready):
                              stdin=subprocess.DEVNULL, preexec_fn=no_limit,
                              cwd=environment["HOME"])
     wait_until(ready, "the program at work")
-    child.send_signal(signal.SIGQUIT)
+    child.send_signal(signal.SIGABRT)  # a job in the background may ignore SIGQUIT
     _, status = os.waitpid(child.pid, 0)
     child.returncode = status
     return os.WCOREDUMP(status)
