@@ -2,22 +2,15 @@
 #include "admin/ls.h"
 
 #include <stdlib.h>
-#include "admin/image.h"
 #include "admin/image_pattern.h"
-#include "admin/repository.h"
 #include "base/cleanup.h"
 #include "base/json.h"
+#include "cache/image.h"
+#include "cache/repository.h"
 #include "store/records.h"
 #include "store/usage.h"
 
 /* ---- ls ---- */
-
-/* An image of a repository: a manifest and its tags, a run of the tags sorted by digest. */
-struct row {
-    struct digest digest;
-    const struct repository_tag *const *tags; /* in the order of their names */
-    size_t tag_count;
-};
 
 struct listing {
     struct order_target *target;
@@ -35,7 +28,8 @@ static bool matches_repository(const struct listing *listing, const struct repos
     return listing->pattern_count == 0;
 }
 
-static bool has_matching_tag(const struct row *row, const struct image_pattern *pattern) {
+static bool has_matching_tag(const struct repository_image *row,
+                             const struct image_pattern *pattern) {
     for (size_t i = 0; i < row->tag_count; i++) {
         if (image_pattern_matches_tag(pattern, row->tags[i]->tag, &row->digest))
             return true;
@@ -44,7 +38,7 @@ static bool has_matching_tag(const struct row *row, const struct image_pattern *
 }
 
 static bool matches_image(const struct listing *listing, const struct repository_name *repository,
-                          const struct row *row) {
+                          const struct repository_image *row) {
     for (size_t i = 0; i < listing->pattern_count; i++) {
         const struct image_pattern *pattern = &listing->patterns[i];
         if (image_pattern_matches_repository(pattern, repository) &&
@@ -55,51 +49,7 @@ static bool matches_image(const struct listing *listing, const struct repository
     return listing->pattern_count == 0;
 }
 
-static int compare_by_digest(const void *left, const void *right) {
-    const struct repository_tag *const *a = left, *const *b = right;
-    int order = memcmp(&(*a)->digest, &(*b)->digest, sizeof(*a)->digest);
-    return order ? order : strcmp((*a)->tag, (*b)->tag);
-}
-
-/* The tags by digest; the list is the caller's. NULL: out of memory. */
-static const struct repository_tag **sort_tags(const struct repository_records *records) {
-    const struct repository_tag **tags = calloc(records->tag_count + 1, sizeof(void *));
-    for (size_t i = 0; tags && i < records->tag_count; i++)
-        tags[i] = &records->tags[i];
-    if (tags)
-        qsort(tags, records->tag_count, sizeof(void *), compare_by_digest);
-    return tags;
-}
-
-static int compare_rows(const void *left, const void *right) {
-    const struct row *a = left, *b = right;
-    int order = strcmp(a->tag_count ? a->tags[0]->tag : "", b->tag_count ? b->tags[0]->tag : "");
-    return order ? order : memcmp(&a->digest, &b->digest, sizeof a->digest);
-}
-
-/* Makes one row for each image, sorted by first tag; images without a tag come first. */
-static struct row *make_rows(const struct repository_records *records,
-                             const struct repository_tag *const *tags, size_t *count) {
-    struct row *rows = calloc(records->manifests.count + 1, sizeof *rows);
-    const struct digest *digest;
-    *count = 0;
-    for (size_t i = 0, end; rows && i < records->tag_count; i = end) {
-        digest = &tags[i]->digest;
-        for (end = i; end < records->tag_count && digest_equal(&tags[end]->digest, digest);)
-            end++;
-        rows[(*count)++] = (struct row){*digest, &tags[i], end - i};
-    }
-    for (size_t at = 0; rows && (digest = digest_set_next(&records->manifests, &at));) {
-        if (!digest_set_has(&records->tagged, digest) &&
-            !digest_set_has(&records->children, digest))
-            rows[(*count)++] = (struct row){.digest = *digest};
-    }
-    if (rows)
-        qsort(rows, *count, sizeof *rows, compare_rows);
-    return rows;
-}
-
-static json_t *names_of(const struct row *row) {
+static json_t *names_of(const struct repository_image *row) {
     cleanup_json json_t *names = json_array();
     for (size_t i = 0; i < row->tag_count; i++)
         if (json_array_append_new(names, json_string(row->tags[i]->tag)) != 0)
@@ -108,7 +58,7 @@ static json_t *names_of(const struct row *row) {
 }
 
 static bool write_image(struct listing *listing, const struct repository_name *name,
-                        const struct row *row, struct error *error) {
+                        const struct repository_image *row, struct error *error) {
     cleanup_image struct image image = {0};
     if (!image_read(listing->target->store, &row->digest, &image, error))
         return false;
@@ -127,18 +77,16 @@ static bool write_image(struct listing *listing, const struct repository_name *n
 static bool list_repository(struct listing *listing, const struct repository_name *name,
                             struct error *error) {
     cleanup_repository_records struct repository_records records = {0};
+    cleanup_repository_images struct repository_images images = {0};
     if (!repository_records_read(listing->target->store, name, &records, error))
         return false;
-    size_t count;
-    cleanup_free const struct repository_tag **tags = sort_tags(&records);
-    cleanup_free struct row *rows = tags ? make_rows(&records, tags, &count) : NULL;
-    if (!rows)
-        return error_set(error, ERROR_MEMORY, "out of memory");
-    for (size_t i = 0; i < count; i++) {
-        if (!matches_image(listing, name, &rows[i]))
+    if (!repository_images_make(&records, &images, error))
+        return false;
+    for (size_t i = 0; i < images.count; i++) {
+        if (!matches_image(listing, name, &images.images[i]))
             continue;
         if (!order_target_check(listing->target, listing->sink, error) ||
-            !write_image(listing, name, &rows[i], error))
+            !write_image(listing, name, &images.images[i], error))
             return false;
     }
     return true;

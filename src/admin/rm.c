@@ -6,11 +6,11 @@
  */
 #include "admin/rm.h"
 
-#include "admin/image.h"
 #include "admin/image_pattern.h"
-#include "admin/repository.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "cache/image.h"
+#include "cache/repository.h"
 #include "store/blobs.h"
 #include "store/records.h"
 

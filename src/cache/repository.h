@@ -1,9 +1,9 @@
 /*
- * The repositories of a store, and the tags and manifests of one. Private to admin/. One thread at
- * a time for each struct.
+ * The repositories of a store, and the tags, manifests and images of one. One thread at a time for
+ * each struct.
  */
-#ifndef ADMIN_REPOSITORY_H
-#define ADMIN_REPOSITORY_H
+#ifndef CACHE_REPOSITORY_H
+#define CACHE_REPOSITORY_H
 
 #include "oci/digest_set.h"
 #include "oci/reference.h"
@@ -39,5 +39,25 @@ bool repository_records_read(struct store *store, const struct repository_name *
                              struct repository_records *out, struct error *error);
 void repository_records_finish(struct repository_records *records);
 #define cleanup_repository_records __attribute__((cleanup(repository_records_finish)))
+
+/* ---- the images of one repository ---- */
+
+/* A manifest that has a tag, or that no index of the repository names; with its tags. */
+struct repository_image {
+    struct digest digest;
+    const struct repository_tag *const *tags; /* in the order of their names */
+    size_t tag_count;
+};
+
+struct repository_images {                /* zeroed is empty; borrows the tags of the records */
+    struct repository_image *images;      /* by first tag; those without a tag come first */
+    const struct repository_tag **sorted; /* all tags, by digest */
+    size_t count;
+};
+/* ERROR_MEMORY. */
+bool repository_images_make(const struct repository_records *records, struct repository_images *out,
+                            struct error *error);
+void repository_images_finish(struct repository_images *images);
+#define cleanup_repository_images __attribute__((cleanup(repository_images_finish)))
 
 #endif

@@ -1,5 +1,5 @@
 /* Reads an image's parts from its manifests in the store. */
-#include "admin/image.h"
+#include "cache/image.h"
 
 #include <stdlib.h>
 #include "base/cleanup.h"

@@ -1,9 +1,9 @@
-/* Reads which repositories the store has, and the tags and manifests of one. */
-#include "admin/repository.h"
+/* Reads which repositories the store has, and the tags, manifests and images of one. */
+#include "cache/repository.h"
 
 #include <stdlib.h>
-#include "admin/image.h"
 #include "base/cleanup.h"
+#include "cache/image.h"
 #include "oci/manifest.h"
 #include "store/records.h"
 
@@ -140,4 +140,58 @@ void repository_records_finish(struct repository_records *records) {
     digest_set_finish(&records->tagged);
     digest_set_finish(&records->children);
     *records = (struct repository_records){0};
+}
+
+/* ---- the images of one repository ---- */
+
+static int compare_by_digest(const void *left, const void *right) {
+    const struct repository_tag *const *a = left, *const *b = right;
+    int order = memcmp(&(*a)->digest, &(*b)->digest, sizeof(*a)->digest);
+    return order ? order : strcmp((*a)->tag, (*b)->tag);
+}
+
+/* The tags by digest. NULL: out of memory. */
+static const struct repository_tag **sort_tags(const struct repository_records *records) {
+    const struct repository_tag **tags = calloc(records->tag_count + 1, sizeof(void *));
+    for (size_t i = 0; tags && i < records->tag_count; i++)
+        tags[i] = &records->tags[i];
+    if (tags)
+        qsort(tags, records->tag_count, sizeof(void *), compare_by_digest);
+    return tags;
+}
+
+static int compare_images(const void *left, const void *right) {
+    const struct repository_image *a = left, *b = right;
+    int order = strcmp(a->tag_count ? a->tags[0]->tag : "", b->tag_count ? b->tags[0]->tag : "");
+    return order ? order : memcmp(&a->digest, &b->digest, sizeof a->digest);
+}
+
+bool repository_images_make(const struct repository_records *records, struct repository_images *out,
+                            struct error *error) {
+    const struct digest *digest;
+    *out = (struct repository_images){.sorted = sort_tags(records)};
+    out->images = calloc(records->manifests.count + 1, sizeof *out->images);
+    if (!out->sorted || !out->images) {
+        repository_images_finish(out);
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    }
+    for (size_t i = 0, end; i < records->tag_count; i = end) {
+        digest = &out->sorted[i]->digest;
+        for (end = i; end < records->tag_count && digest_equal(&out->sorted[end]->digest, digest);)
+            end++;
+        out->images[out->count++] = (struct repository_image){*digest, &out->sorted[i], end - i};
+    }
+    for (size_t at = 0; (digest = digest_set_next(&records->manifests, &at));) {
+        if (!digest_set_has(&records->tagged, digest) &&
+            !digest_set_has(&records->children, digest))
+            out->images[out->count++] = (struct repository_image){.digest = *digest};
+    }
+    qsort(out->images, out->count, sizeof *out->images, compare_images);
+    return true;
+}
+
+void repository_images_finish(struct repository_images *images) {
+    free(images->images);
+    free(images->sorted);
+    *images = (struct repository_images){0};
 }

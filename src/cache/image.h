@@ -1,7 +1,7 @@
-/* An image in the store: its parts, their size and their last use. Private to admin/. One thread at
- * a time for each struct. */
-#ifndef ADMIN_IMAGE_H
-#define ADMIN_IMAGE_H
+/* An image in the store: its parts, their size and their last use. One thread at a time for each
+ * struct. */
+#ifndef CACHE_IMAGE_H
+#define CACHE_IMAGE_H
 
 #include "oci/digest_set.h"
 #include "oci/manifest.h"
