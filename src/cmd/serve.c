@@ -195,8 +195,8 @@ static bool open_registry(struct serving *serving, struct error *error) {
         .path_prefix = serving->config->path_prefix,
         .ignore_ns = serving->config->ignore_ns,
         .log_requests = serving->config->log_requests,
-        .listed = serving->config->upstreams,
-        .listed_count = serving->config->upstream_count,
+        .max_size = serving->max_size,
+        .is_tls = serving->config->tls_certificate != NULL,
     };
     serving->registry = registry_new(&settings);
     return serving->registry || error_set(error, ERROR_MEMORY, "out of memory");
@@ -278,12 +278,14 @@ static bool close_parts(struct serving *serving) {
 static bool start_threads(struct serving *serving, struct error *error) {
     return thread_start("signals", THREAD_STACK, wait_for_signal, serving, &serving->signals,
                         error) &&
-           upkeep_start(serving->upkeep, error) && service_start(serving->service, error);
+           upkeep_start(serving->upkeep, error) && registry_start(serving->registry, error) &&
+           service_start(serving->service, error);
 }
 
 static void end_threads(struct serving *serving) {
     pthread_kill(serving->signals, SIGTERM); /* no effect if the thread has got a signal already */
     announce_end(serving);
+    registry_stop(serving->registry);
     upkeep_stop(serving->upkeep);
 }
 

@@ -219,6 +219,8 @@ static enum log_level access_level(const struct call *call) {
     case ROUTE_READY:
     case ROUTE_METRICS:
     case ROUTE_FLIGHTS:
+    case ROUTE_PAGE:
+    case ROUTE_PAGE_FILE:
         return LOG_DEBUG;
     default:
         return LOG_INFO;

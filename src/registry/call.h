@@ -7,6 +7,7 @@
 
 #include "base/metric.h"
 #include "base/trace.h"
+#include "registry/page/page.h"
 #include "registry/registry.h"
 #include "registry/route.h"
 
@@ -26,7 +27,7 @@ struct registry {
     } proxied[PROXIED_TYPES];            /* the CNCF registry's names */
     struct metric *seconds[ROUTE_KINDS]; /* histograms of whole requests; NULL: not measured */
     struct metric *first_byte[PROXIED_TYPES][CACHE_OUTCOMES]; /* histograms */
-    char page_policy[320]; /* Content-Security-Policy of the page */
+    struct page *page;
 };
 
 struct call {
@@ -47,6 +48,7 @@ struct call {
     struct digest digest;               /* of the content, for the log; algorithm 0: not known */
     char trace[TRACE_PARENT_SIZE];      /* the client's traceparent; "": none */
     char error[160]; /* the beginning of an error response's message, for the log */
+    bool is_failing; /* the next error response is for a failure of the upstream or of tarn */
     int64_t began_us, first_byte_us, ended_us; /* clock_us(); 0: not yet */
     bool is_handed_on; /* a copy of the call goes on, and call_end() is for that copy */
 };
@@ -88,6 +90,8 @@ void call_fail(struct call *call, int status, const char *code, const char *form
 void call_fail_error(struct call *call, const struct error *error);
 /* The client has left: cuts its connection, instead of a response. */
 void call_drop(struct call *call);
+/* Tells the page of a body that is cut because of this error. */
+void call_note_cut(struct call *call, const struct error *error);
 void call_record_outcome(struct call *call, enum cache_outcome outcome);
 
 /* ---- media.c ---- */
@@ -143,9 +147,12 @@ bool call_handle_tags(struct call *call);
 bool call_handle_referrers(struct call *call);
 bool call_handle_catalog(struct call *call); /* it always waits for the disk */
 
+bool call_handle_page(struct call *call);
+
+struct page *page_make(struct registry *registry); /* NULL: out of memory */
+
 /* These never wait. */
-void page_prepare(struct registry *registry); /* before the first request */
-void call_handle_page(struct call *call);
+void call_handle_page_file(struct call *call);
 void call_handle_flights(struct call *call);
 void call_handle_metrics(struct call *call);
 void call_handle_ready(struct call *call);

@@ -1,10 +1,9 @@
-/* The page at / and the list of flights. */
+/* The page at / with its files, and the list of flights. */
 #include <stdio.h>
 #include <stdlib.h>
-#include "base/base64.h"
 #include "base/cleanup.h"
-#include "base/units.h"
 #include "registry/call.h"
+#include "registry/page/files.h"
 
 enum { FLIGHTS_SHOWN = 200 };
 
@@ -58,140 +57,97 @@ void call_handle_flights(struct call *call) {
     http_respond(call->exchange, 200, "application/json", body.bytes, body.length);
 }
 
-static const char page_head[] =
-    "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>tarn</title>"
-    "<meta name=\"viewport\" content=\"width=device-width\"><style>";
+/* ---- the page ---- */
 
-static const char page_style[] =
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;"
-    "color:#123;background:#f7fafb}h1{font-weight:600}code,td,pre{font-family:ui-monospace,"
-    "monospace;font-size:.9em}pre{background:#e6eff2;padding:.8rem;overflow:auto}"
-    "table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.2rem .8rem .2rem 0;"
-    "border-bottom:1px solid #d5e3e8}progress{width:8rem}";
+/* Nothing from elsewhere is loaded, nothing is sent elsewhere but a search, and no page of others
+ * shows this one in a frame. The script copies to the clipboard by itself alone. */
+static const char policy[] =
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-static const char page_flights[] =
-    "<h2>On its way from upstream</h2><table><thead><tr><th>Blob<th>Repository<th>Progress"
-    "<th>Rate<th>Connections<th>Readers<th>Retries</thead><tbody id=\"flights\"><tr>"
-    "<td colspan=\"7\">Nothing.</tbody></table><script>";
-
-static const char page_script[] =
-    "const mb=n=>(n/1048576).toFixed(1)+' MiB',cell=(r,t)=>{const c=r.insertCell();"
-    "if(t instanceof Node)c.append(t);else c.textContent=t};"
-    "async function show(){try{const a=await(await fetch('tarn/v1/flights')).json(),"
-    "b=document.getElementById('flights');b.replaceChildren();"
-    "for(const f of a.flights){const r=b.insertRow(),p=document.createElement('progress');"
-    "if(f.size){p.max=f.size;p.value=f.bytes}cell(r,f.digest.slice(0,19));"
-    "cell(r,f.upstream+'/'+f.repository);cell(r,p);p.after(' '+mb(f.bytes)+(f.size?' of '"
-    "+mb(f.size):''));cell(r,mb(f.rate)+'/s');cell(r,f.connections);cell(r,f.readers);"
-    "cell(r,f.retries)}if(!a.flights.length){const r=b.insertRow();cell(r,'Nothing.');"
-    "r.cells[0].colSpan=7}}catch(e){}setTimeout(show,1000)}show()";
-
-/* The source 'sha256-…' of Content-Security-Policy for one inline text. Out of memory: 'none'. */
-static void write_source(const char *text, char *out, size_t size) {
-    struct digest digest;
-    cleanup_free char *hash = digest_of(DIGEST_SHA256, text, strlen(text), &digest)
-                                  ? base64_encode(digest.bytes, 32)
-                                  : NULL;
-    if (hash)
-        snprintf(out, size, "'sha256-%s'", hash);
-    else
-        snprintf(out, size, "'none'");
+static void add_first_bytes(struct history_figures *out, const struct metric *metric,
+                            enum history_source source) {
+    struct metric_durations durations;
+    metric_durations(metric, &durations);
+    for (size_t i = 0; i < METRIC_BUCKETS; i++)
+        out->first_byte[source][i] += (uint64_t)durations.buckets[i];
 }
 
-void page_prepare(struct registry *registry) {
-    char style[64], script[64];
-    write_source(page_style, style, sizeof style);
-    write_source(page_script, script, sizeof script);
-    snprintf(registry->page_policy, sizeof registry->page_policy,
-             "default-src 'none'; style-src %s; script-src %s; connect-src 'self'; "
-             "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-             style, script);
-}
-
-static void append_html(struct buffer *body, const char *text) {
-    for (; *text; text++) {
-        switch (*text) {
-        case '<':
-            buffer_append_string(body, "&lt;");
-            break;
-        case '&':
-            buffer_append_string(body, "&amp;");
-            break;
-        case '"':
-            buffer_append_string(body, "&quot;");
-            break;
-        default:
-            buffer_append(body, text, 1);
-        }
-    }
-}
-
-static void append_figures(struct buffer *body, const struct registry *registry) {
-    static const char *const names[PROXIED_TYPES] = {"Manifests", "Blobs"};
-    buffer_append_string(body, "<h2>Since the start</h2><table><tr><th><th>Requests<th>From the "
-                               "cache<th>Needed upstream<th>Sent to clients");
+static void read_figures(void *context, struct history_figures *out) {
+    const struct registry *registry = context;
+    *out = (struct history_figures){0};
     for (int type = 0; type < PROXIED_TYPES; type++) {
-        char sent[24];
-        units_format_size((uint64_t)metric_value(registry->proxied[type].pushed), sent,
-                          sizeof sent);
-        buffer_printf(body, "<tr><th>%s<td>%lld<td>%lld<td>%lld<td>%s", names[type],
-                      (long long)metric_value(registry->proxied[type].requests),
-                      (long long)metric_value(registry->proxied[type].hits),
-                      (long long)metric_value(registry->proxied[type].misses), sent);
+        out->requests += (uint64_t)metric_value(registry->proxied[type].requests);
+        out->hits += (uint64_t)metric_value(registry->proxied[type].hits);
+        out->misses += (uint64_t)metric_value(registry->proxied[type].misses);
+        out->pulled += (uint64_t)metric_value(registry->proxied[type].pulled);
+        out->pushed += (uint64_t)metric_value(registry->proxied[type].pushed);
+        for (int outcome = 0; outcome < CACHE_OUTCOMES; outcome++)
+            add_first_bytes(out, registry->first_byte[type][outcome],
+                            outcome == CACHE_MISS || outcome == CACHE_JOINED ? HISTORY_FETCHED
+                                                                             : HISTORY_CACHED);
     }
-    buffer_append_string(body, "</table>");
 }
 
-static void append_upstreams(struct buffer *body, const struct registry *registry) {
-    struct upstream *upstream = NULL;
-    char reason[UPSTREAM_REASON_SIZE];
-    buffer_append_string(body, "<h2>Upstreams</h2><table><tr><th>Host<th>Where it is"
-                               "<th>Credentials<th>State");
-    while ((upstream = upstreams_next(registry->settings.upstreams, upstream))) {
-        const struct upstream_settings *settings = upstream_settings(upstream);
-        buffer_append_string(body, "<tr><td>");
-        append_html(body, upstream_name(upstream));
-        buffer_append_string(body, settings->is_default ? " (default)<td>" : "<td>");
-        append_html(body, settings->url ? settings->url : "https");
-        buffer_append_string(body, "<td>");
-        append_html(body, settings->credentials ? credential_source_name(settings->credentials)
-                                                : "anonymous");
-        buffer_append_string(body, "<td>");
-        bool is_asked = upstream_is_asked(upstream, reason);
-        append_html(body, is_asked ? "asked" : "left alone: ");
-        append_html(body, is_asked ? "" : reason);
-    }
-    buffer_append_string(body, "</table>");
+struct page *page_make(struct registry *registry) {
+    const struct registry_settings *settings = &registry->settings;
+    const struct page_settings page_settings = {.cache = settings->cache,
+                                                .store = settings->store,
+                                                .upstreams = settings->upstreams,
+                                                .max_size = settings->max_size,
+                                                .is_tls = settings->is_tls,
+                                                .read_figures = read_figures,
+                                                .context = registry};
+    return page_new(&page_settings);
 }
 
-void call_handle_page(struct call *call) {
+static void add_page_fields(struct call *call) {
+    http_add_field(call->exchange, "Cache-Control", "no-store");
+    http_add_field(call->exchange, "Content-Security-Policy", "%s", policy);
+    http_add_field(call->exchange, "Referrer-Policy", "no-referrer");
+    http_add_field(call->exchange, "Cross-Origin-Resource-Policy", "same-origin");
+    http_add_field(call->exchange, "Cross-Origin-Opener-Policy", "same-origin");
+}
+
+bool call_handle_page(struct call *call) {
     cleanup_buffer struct buffer body = {0};
     char host[HOST_LIMIT + 1];
-    const struct registry *registry = call->registry;
     if (!text_copy(http_field(call->request, "Host"), host, sizeof host) ||
         !reference_is_host(text_of(host)))
         snprintf(host, sizeof host, "localhost:5000");
-    buffer_append_string(&body, page_head);
-    buffer_append_string(&body, page_style);
-    buffer_printf(
-        &body,
-        "</style><h1>tarn</h1><p>A cache between container registries and the machines that pull "
-        "from them. Version " TARN_VERSION ".</p><pre>docker pull %s/",
-        host);
-    const struct upstream *fallback = upstreams_default(registry->settings.upstreams);
-    append_html(&body, fallback                          ? upstream_name(fallback)
-                       : registry->settings.listed_count ? registry->settings.listed[0].host
-                                                         : "docker.io");
-    buffer_append_string(&body,
-                         "/NAME:TAG</pre><p>Every response says in <code>Cache-Status</code> "
-                         "whether it was a <code>hit</code>. More: <a href=\"metrics\">"
-                         "metrics</a>, <a href=\"v2/_catalog\">what is cached</a>.</p>");
-    append_figures(&body, registry);
-    buffer_append_string(&body, page_flights);
-    buffer_append_string(&body, page_script);
-    buffer_append_string(&body, "</script>");
-    append_upstreams(&body, registry);
-    http_add_field(call->exchange, "Cache-Control", "no-store");
-    http_add_field(call->exchange, "Content-Security-Policy", "%s", registry->page_policy);
-    http_respond(call->exchange, 200, "text/html; charset=utf-8", body.bytes, body.length);
+    const struct page_visitor visitor = {.host = host};
+    const enum page_result result = page_write(call->registry->page, &visitor, call->request->query,
+                                               call->must_not_wait, &body);
+    if (result == PAGE_MUST_WAIT)
+        return false;
+    if (result == PAGE_BUSY || body.failed) {
+        http_add_field(call->exchange, "Retry-After", "%d", 1);
+        call_fail(call, 503, "UNAVAILABLE", "too many visitors of the page at once; try again");
+        return true;
+    }
+    add_page_fields(call);
+    http_respond(call->exchange, result == PAGE_NOT_FOUND ? 404 : 200, "text/html; charset=utf-8",
+                 body.bytes, body.length);
+    return true;
+}
+
+/* The name of a file's version is its hash, which the page puts behind the path, so that a browser
+ * may keep it for ever; under another name or none it asks each time. */
+void call_handle_page_file(struct call *call) {
+    const struct files_file *file =
+        files_find(text_from(call->request->path, strlen(call->prefix)));
+    const struct text wanted = http_field(call->request, "If-None-Match");
+    if (!file) {
+        call_fail(call, 404, "NOT_FOUND", "no such file");
+        return;
+    }
+    const bool is_named = text_is(call->request->query, file->hash);
+    http_add_field(call->exchange, "ETag", "\"%s\"", file->hash);
+    http_add_field(call->exchange, "Cache-Control",
+                   is_named ? "private, max-age=31536000, immutable" : "no-cache");
+    http_add_field(call->exchange, "Cross-Origin-Resource-Policy", "same-origin");
+    if (wanted.at && memmem(wanted.at, wanted.length, file->hash, strlen(file->hash)))
+        http_respond(call->exchange, 304, NULL, NULL, 0);
+    else
+        http_respond(call->exchange, 200, file->media_type, file->content.at, file->content.length);
 }

@@ -84,6 +84,8 @@ static void respond_document(struct call *call, struct document *document) {
     call->digest = document->digest;
     if (call_not_modified(call, &document->digest))
         return;
+    if (call->request->method == HTTP_GET)
+        page_note_pull(call->registry->page, &call->repository.name, &document->digest);
     const struct http_composed *head = call->outcome == CACHE_HIT ? head_of(document) : NULL;
     if (head) {
         respond_hit(call, document, head);
@@ -203,8 +205,10 @@ static enum progress send_bytes(struct download *download, struct error *error) 
     const struct cancel cancel = {.is_wanted = still_waiting, .context = &waiting};
     while (download->at < download->last) {
         uint64_t end = download->at, sent;
-        if (!cache_blob_wait(blob, download->at, &end, &cancel, error))
+        if (!cache_blob_wait(blob, download->at, &end, &cancel, error)) {
+            call_note_cut(&download->call, error);
             return PROGRESS_FAILED;
+        }
         if (end == download->at)
             return PROGRESS_DONE; /* the end of a blob of unknown size; or nothing is wanted */
         if (end > download->last)

@@ -11,12 +11,26 @@ struct registry *registry_new(const struct registry_settings *settings) {
         return NULL;
     registry->settings = *settings;
     access_prepare(registry);
-    page_prepare(registry);
-    return registry;
+    registry->page = page_make(registry);
+    if (registry->page)
+        return registry;
+    free(registry);
+    return NULL;
 }
 
 void registry_free(struct registry *registry) {
+    if (!registry)
+        return;
+    page_free(registry->page);
     free(registry);
+}
+
+bool registry_start(struct registry *registry, struct error *error) {
+    return page_start(registry->page, error);
+}
+
+void registry_stop(struct registry *registry) {
+    page_stop(registry->page);
 }
 
 void registry_set_server(struct registry *registry, const struct http_server *server) {
@@ -71,8 +85,8 @@ static bool answer_fixed(struct call *call) {
     case ROUTE_METRICS:
         call_handle_metrics(call);
         return true;
-    case ROUTE_PAGE:
-        call_handle_page(call);
+    case ROUTE_PAGE_FILE:
+        call_handle_page_file(call);
         return true;
     case ROUTE_FLIGHTS:
         call_handle_flights(call);
@@ -132,7 +146,14 @@ static bool dispatch(struct call *call) {
     }
     if (answer_fixed(call))
         return true;
-    return call->route.kind == ROUTE_CATALOG ? call_handle_catalog(call) : answer_named(call);
+    switch (call->route.kind) {
+    case ROUTE_PAGE:
+        return call_handle_page(call);
+    case ROUTE_CATALOG:
+        return call_handle_catalog(call);
+    default:
+        return answer_named(call);
+    }
 }
 
 struct cache_caller call_caller(const struct call *call) {

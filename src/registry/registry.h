@@ -26,15 +26,19 @@ struct registry_settings {
     const char *path_prefix;         /* in front of paths, without a slash at its end; NULL: none */
     bool ignore_ns;                  /* as if no request had the parameter ns */
     bool log_requests;               /* whether each request gets a line in the log */
-    const struct upstream_settings *listed; /* the configured upstreams, for the page at / */
-    size_t listed_count;
+    uint64_t max_size;               /* bytes of the cache, for the page; 0: no limit */
+    bool is_tls;                     /* clients come with https; for the page */
 };
 
 struct registry;
 
 /* Everything in `settings` must outlive the registry. NULL when out of memory. */
 struct registry *registry_new(const struct registry_settings *settings);
-void registry_free(struct registry *registry);
+void registry_free(struct registry *registry); /* stops it first */
+/* Starts the thread of the page at /, after the process is confined. registry_stop() waits for its
+ * end; it is allowed without a start. */
+bool registry_start(struct registry *registry, struct error *error);
+void registry_stop(struct registry *registry);
 void registry_set_server(struct registry *registry,
                          const struct http_server *server); /* for metrics */
 

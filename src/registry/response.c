@@ -73,6 +73,8 @@ void call_fail(struct call *call, int status, const char *code, const char *form
     va_end(arguments);
     text_copy((struct text){message, strnlen(message, sizeof call->error - 1)}, call->error,
               sizeof call->error);
+    if (call->is_failing)
+        page_note_error(call->registry->page, &call->repository, call->reference, status, message);
     error_body_write(&body, code, message, http_exchange_id(call->exchange));
     call_add_fields(call);
     http_respond(call->exchange, status, "application/json", body.bytes, body.length);
@@ -119,16 +121,31 @@ static void explain(struct call *call, const struct error *error,
     http_set_reason(call->exchange, out);
 }
 
+/* A fault of tarn's own in words for everybody; NULL: the error is none. */
+static const char *inside_of(const struct error *error) {
+    switch (error->kind) {
+    case ERROR_MEMORY:
+        return "tarn is out of memory";
+    case ERROR_FILES:
+        return "tarn has too many open files";
+    case ERROR_NO_SPACE:
+        return "tarn's disk is full";
+    case ERROR_IO:
+        return "tarn's disk or system failed";
+    case ERROR_CLOSED:
+        return "tarn ended the request";
+    case ERROR_NONE:
+        return "tarn failed";
+    default:
+        return NULL;
+    }
+}
+
 /* A fault of tarn's own. Its text names files of this machine, so it goes to the log alone. */
 static void fail_inside(struct call *call, const struct error *error) {
     const struct upstream *upstream = call->repository.upstream;
     const bool passes = error->kind == ERROR_FILES; /* as soon as other requests have ended */
-    const char *what = error->kind == ERROR_MEMORY     ? "tarn is out of memory"
-                       : error->kind == ERROR_FILES    ? "tarn has too many open files"
-                       : error->kind == ERROR_NO_SPACE ? "tarn's disk is full"
-                       : error->kind == ERROR_IO       ? "tarn's disk or system failed"
-                       : error->kind == ERROR_CLOSED   ? "tarn ended the request"
-                                                       : "tarn failed";
+    const char *what = inside_of(error);
     if (passes)
         http_add_field(call->exchange, "Retry-After", "%d", 1);
     call_fail(call, passes ? 503 : 500, passes ? "UNAVAILABLE" : "UNKNOWN",
@@ -145,7 +162,7 @@ void call_drop(struct call *call) {
 
 enum { RETRY_AFTER_MOST_S = 60 }; /* by then tarn asks upstream again */
 
-void call_fail_error(struct call *call, const struct error *error) {
+static void answer_error(struct call *call, const struct error *error) {
     int retry_after_s =
         error->retry_after_s < RETRY_AFTER_MOST_S ? error->retry_after_s : RETRY_AFTER_MOST_S;
     int status = error->reason == ERROR_REASON_NOT_ASKED ? 503 : 502;
@@ -197,6 +214,25 @@ void call_fail_error(struct call *call, const struct error *error) {
         break;
     }
     fail_inside(call, error);
+}
+
+/* Whether people who look after tarn should know of it. */
+static bool is_failure(const struct call *call, const struct error *error) {
+    return call->repository.upstream && error->kind != ERROR_NOT_FOUND &&
+           error->kind != ERROR_INVALID && error->kind != ERROR_CLOSED;
+}
+
+void call_fail_error(struct call *call, const struct error *error) {
+    call->is_failing = is_failure(call, error);
+    answer_error(call, error);
+    call->is_failing = false;
+}
+
+void call_note_cut(struct call *call, const struct error *error) {
+    if (is_failure(call, error))
+        page_note_error(call->registry->page, &call->repository, call->reference,
+                        http_exchange_status(call->exchange),
+                        inside_of(error) ? inside_of(error) : error->text);
 }
 
 void call_record_outcome(struct call *call, enum cache_outcome outcome) {

@@ -23,6 +23,9 @@ static const struct {
     {"/v2", ROUTE_API},
     {"/v2/_catalog", ROUTE_CATALOG},
     {"/tarn/v1/flights", ROUTE_FLIGHTS},
+    {"/tarn/page.css", ROUTE_PAGE_FILE},
+    {"/tarn/page.js", ROUTE_PAGE_FILE},
+    {"/tarn/page.svg", ROUTE_PAGE_FILE},
 };
 
 static void read_reference(struct text text, struct route *route) {
@@ -160,6 +163,8 @@ const char *route_name(enum route_kind kind) {
         return "none";
     case ROUTE_PAGE:
         return "page";
+    case ROUTE_PAGE_FILE:
+        return "page-file";
     case ROUTE_LIVE:
         return "livez";
     case ROUTE_READY:

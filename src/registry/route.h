@@ -8,14 +8,15 @@
 #include "oci/reference.h"
 
 enum route_kind {
-    ROUTE_NONE,    /* no such path */
-    ROUTE_PAGE,    /* / */
-    ROUTE_LIVE,    /* /livez */
-    ROUTE_READY,   /* /readyz */
-    ROUTE_METRICS, /* /metrics */
-    ROUTE_FLIGHTS, /* /tarn/v1/flights */
-    ROUTE_API,     /* /v2/ */
-    ROUTE_CATALOG, /* /v2/_catalog */
+    ROUTE_NONE,      /* no such path */
+    ROUTE_PAGE,      /* / */
+    ROUTE_PAGE_FILE, /* /tarn/page.css and its like */
+    ROUTE_LIVE,      /* /livez */
+    ROUTE_READY,     /* /readyz */
+    ROUTE_METRICS,   /* /metrics */
+    ROUTE_FLIGHTS,   /* /tarn/v1/flights */
+    ROUTE_API,       /* /v2/ */
+    ROUTE_CATALOG,   /* /v2/_catalog */
     ROUTE_MANIFEST,
     ROUTE_BLOB,
     ROUTE_TAGS,

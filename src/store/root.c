@@ -100,8 +100,9 @@ static void account_change(struct store *store, struct allocated before, struct 
     account(store, (int64_t)(after.bytes - before.bytes), after.exists - before.exists);
 }
 
+/* Whether the bytes of a file count as those of the records. */
 static bool is_record(const char *path) {
-    return text_starts(text_of(path), RECORDS "/");
+    return text_starts(text_of(path), RECORDS "/") || strcmp(path, HISTORY) == 0;
 }
 
 /* The directory that holds `path`, and what it has on disk: it may grow by a name. Two threads that
@@ -379,8 +380,12 @@ bool root_count_records(struct store *store, const struct cancel *cancel, struct
         if (!count_directory(&counting, i == 0, 0))
             return cancel_check(cancel, error);
     }
-    counting.bytes += (int64_t)(allocated(store, ".").bytes + allocated(store, "lock").bytes);
-    counting.entries += 2;
+    static const char *const files[] = {".", "lock", HISTORY};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        const struct allocated file = allocated(store, files[i]);
+        counting.bytes += (int64_t)file.bytes;
+        counting.entries += file.exists;
+    }
     /* What changed meanwhile counts twice at worst, until the next time. */
     account(store, counting.bytes - old_bytes, counting.entries - old_entries);
     return true;

@@ -1,8 +1,6 @@
 """/livez, /readyz, /metrics, the page at / and the access log."""
 
-import base64
 import contextlib
-import hashlib
 import http.client
 import json
 import re
@@ -137,38 +135,8 @@ def test_failures_of_an_upstream_are_counted(tarn, upstream, image):
             and after[name] > before.get(name, 0)]
 
 
-def test_the_page_says_what_this_is_and_how_to_use_it(tarn, upstream, image):
-    page = tarn.get("/")
-    text = page.body.decode()
-    assert page.status == 200
-    assert page["Content-Type"].startswith("text/html")
-    assert "tarn" in text
-    assert "fake.test" in text
-    assert str(tarn.port) in text
-
-
-def test_the_page_cannot_be_written_by_a_client(tarn, upstream):
-    tarn.get("/v2/x/manifests/1?ns=<script>alert(1)</script>")
-    for host in ("<script>alert(1)</script>", "127.0.0.1:<script>alert(1)</script>"):
-        page = tarn.get("/", {"Host": host})
-        assert page.status == 400 and page["Content-Type"] == "application/json"
-
-
-def test_the_page_runs_only_its_own_script(tarn):
-    page = tarn.get("/")
-    policy = dict(part.strip().split(" ", 1) for part in page["Content-Security-Policy"].split(";"))
-    text = page.body.decode()
-    for element, directive in (("script", "script-src"), ("style", "style-src")):
-        inline = re.findall(f"<{element}>(.*?)</{element}>", text, re.DOTALL)
-        assert len(inline) == 1
-        digest = base64.b64encode(hashlib.sha256(inline[0].encode()).digest()).decode()
-        assert policy[directive] == f"'sha256-{digest}'"
-    assert policy["default-src"] == policy["frame-ancestors"] == "'none'"
-    assert policy["connect-src"] == "'self'"
-    assert not re.search(r"\son[a-z]+=|\sstyle=", text)
-
-
-@pytest.mark.parametrize("path", ["/", "/livez", "/metrics", "/tarn/v1/flights", "/v2/", "/nothing",
+@pytest.mark.parametrize("path", ["/", "/tarn/page.css", "/?image=x",
+                                  "/livez", "/metrics", "/tarn/v1/flights", "/v2/", "/nothing",
                                   "/v2/_catalog", "/v2/org/app/manifests/1",
                                   "/v2/org/app/tags/list", "/v2/org/nope/manifests/1",
                                   f"/v2/org/app/blobs/{digest_of(LAYER)}", "/%zz"])
@@ -201,7 +169,7 @@ def test_the_head_of_a_manifest_never_has_the_type_of_a_page(tarn, upstream):
     assert "html" not in (head["Content-Type"] or "")
 
 
-def test_the_page_and_the_flights_show_a_blob_under_way(tarn, upstream):
+def test_the_flights_show_a_blob_under_way(tarn, upstream):
     big = noise(8 * MIB)
     upstream.image("org/app", [big], tag="1")
     assert tarn.get("/tarn/v1/flights").status == 200

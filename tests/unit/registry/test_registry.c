@@ -38,9 +38,7 @@ static void open_registry(void) {
                                                         .store = world->store,
                                                         .upstreams = &upstreams,
                                                         .clients = passwords,
-                                                        .server_names = names,
-                                                        .listed = &world->upstream.settings,
-                                                        .listed_count = 1};
+                                                        .server_names = names};
     registry = registry_new(&registry_settings);
     assert_non_null(registry);
     settings.handle = registry_handle;
