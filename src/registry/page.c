@@ -109,13 +109,18 @@ static void add_page_fields(struct call *call) {
     http_add_field(call->exchange, "Cross-Origin-Opener-Policy", "same-origin");
 }
 
+static bool may_see(void *context, const struct repository_name *repository) {
+    return call_may_read(context, repository);
+}
+
 bool call_handle_page(struct call *call) {
     cleanup_buffer struct buffer body = {0};
     char host[HOST_LIMIT + 1];
     if (!text_copy(http_field(call->request, "Host"), host, sizeof host) ||
         !reference_is_host(text_of(host)))
         snprintf(host, sizeof host, "localhost:5000");
-    const struct page_visitor visitor = {.host = host};
+    const struct page_visitor visitor = {
+        .host = host, .may_see = call_sees_all(call) ? NULL : may_see, .context = call};
     const enum page_result result = page_write(call->registry->page, &visitor, call->request->query,
                                                call->must_not_wait, &body);
     if (result == PAGE_MUST_WAIT)

@@ -233,3 +233,39 @@ def test_the_log_names_the_user(start):
     tarn.logged(r"user=alice .*reference=1 digest=\S+ status=200")
     assert tarn.get("/v2/team/app/manifests/1", headers=BOB).status == 403
     tarn.logged(r"user=bob .*status=403")
+
+
+def test_the_page_says_nothing_of_what_its_visitor_may_not_read(start, upstream):
+    all_for_bob = {"users": ["bob"]}
+    tarn = start(TEAM, PUBLIC, all_for_bob)
+    big = upstream.repository("secret/app").add_blob(noise(1024 * KIB, 3))
+    for repository in REPOSITORIES:
+        assert tarn.get(f"/v2/{repository}/manifests/1", headers=BOB).status == 200
+    upstream.fault("/v2/secret/broken", method=None, status=500)
+    upstream.fault("/v2/team/broken", method=None, status=500)
+    for repository in ("secret/broken", "team/broken"):
+        assert tarn.get(f"/v2/{repository}/manifests/1", headers=BOB).status == 502
+    held = upstream.fault(f"/blobs/{big}", hold_after=1000)
+    with tarn.download(f"/v2/secret/app/blobs/{big}", BOB) as download:
+        download.read(100)
+        for words in ("secret/app:1", "secret/broken", "aria-label=\"Progress of secret/app"):
+            wait_until(lambda words=words: words in tarn.get("/", BOB).body.decode()
+                       .replace("<wbr>", ""), f"{words} on bob's page", 20)
+        for path in ("/", "/?search=", "/?search=secret", f"/?search={DIGEST[7:20]}"):
+            page = tarn.get(path, ALICE)
+            assert page.status == 200
+            assert b"secret/" not in page.body, path
+            assert "secret/" not in tarn.get(path, ALICE).body.decode()
+        assert b"team/broken" in tarn.get("/", ALICE).body
+        held.gate.set()
+    wait_until(lambda: b"team/app" in tarn.get("/?search=", ALICE).body.replace(b"<wbr>", b""),
+               "alice's image", 20)
+    digest = upstream.repository("secret/app").tags["1"]
+    for name in ("secret/app:1", f"secret/app@{digest}"):
+        assert tarn.get(f"/?image=fake.test/{name}", BOB).status == 200
+        page = tarn.get(f"/?image=fake.test/{name}", ALICE)
+        none = tarn.get("/?image=fake.test/nothing/here:1", ALICE)
+        assert page.status == none.status == 404
+        assert b"secret" not in page.body
+    assert tarn.get("/?image=fake.test/team/app:1", ALICE).status == 200
+    assert tarn.get("/").status == tarn.get("/", WRONG).status == 401

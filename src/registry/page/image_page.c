@@ -301,9 +301,10 @@ static void write_content(struct image_view *image, struct buffer *out) {
 
 static void fill(void *context, struct text name, struct buffer *out) {
     struct image_view *image = context;
-    char repository[HOST_LIMIT + NAME_LIMIT + 2];
-    snprintf(repository, sizeof repository, "%s%s%s", image->repository.host,
-             image->repository.host[0] ? "/" : "", image->repository.path);
+    char repository[HOST_LIMIT + NAME_LIMIT + 2] = "";
+    if (image->is_found)
+        snprintf(repository, sizeof repository, "%s/%s", image->repository.host,
+                 image->repository.path);
     if (text_is(name, "heading"))
         html_text(out, image->is_found ? image->name : "No such image");
     else if (text_is(name, "repository"))
