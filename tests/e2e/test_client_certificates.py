@@ -5,6 +5,7 @@ import ssl
 
 import pytest
 
+from kit.authority import Authority
 from kit.content import KIB, noise
 from kit.processes import run, wait_until
 from kit.tarn import TlsTarn, self_signed
@@ -14,27 +15,6 @@ LAYER = noise(4 * KIB)
 HASH = "$2b$04$afZFdHnsI8TtC6W31syeou6cKFZ33VGXOQB3rxW8uscUo61BVO5o6"  # "secret"
 MANIFEST = "/v2/team/app/manifests/1"
 BOB = {"Authorization": basic("bob", "secret")}
-
-
-class Authority:
-    """Issues certificates for clients."""
-
-    def __init__(self, directory, name):
-        self.directory, self.name = directory, name
-        self.certificate, self.key = directory / f"{name}.pem", directory / f"{name}.key"
-        run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-             "-nodes", "-keyout", self.key, "-out", self.certificate, "-days", "2", "-subj",
-             f"/CN={name}"])
-
-    def issue(self, subject, days=2):
-        """The files of a new certificate and its key."""
-        stem = self.directory / f"{self.name}-{abs(hash(subject))}"
-        request, certificate, key = (stem.with_suffix(s) for s in (".csr", ".crt", ".key"))
-        run(["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-             "-keyout", key, "-out", request, "-subj", subject, "-multivalue-rdn"])
-        run(["openssl", "x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey",
-             self.key, "-CAcreateserial", "-days", str(days), "-out", certificate])
-        return certificate, key
 
 
 class Client:
@@ -97,7 +77,7 @@ def test_a_certificate_is_a_login(start, authority):
     for _ in range(3):  # a new connection each, and the session may be resumed
         assert alice.get(MANIFEST) == 200
     assert alice.get("/v2/") == 200
-    tarn.logged(r"user=alice .*reference=1 status=200")
+    tarn.logged(r"user=alice .*reference=1 .*status=200")
     nobody = Client(tarn)
     assert nobody.get(MANIFEST) == 401
     assert nobody.get("/v2/") == 401

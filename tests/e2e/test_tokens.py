@@ -59,7 +59,7 @@ def test_a_token_opens_what_it_grants(start, issuer, upstream, kind):
     assert refused["WWW-Authenticate"] == challenge("repository:org/other:pull",
                                                     "insufficient_scope")
     assert len(upstream.asked()) == asked
-    tarn.logged(r"user=alice .*reference=1 status=200")
+    tarn.logged(r"user=alice .*reference=1 .*status=200")
 
 
 def test_a_client_without_a_token_learns_where_to_get_one(start):

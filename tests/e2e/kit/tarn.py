@@ -206,11 +206,12 @@ class TlsTarn(Tarn):
         return accepts(self.port)
 
 
-def self_signed(directory):
-    """The files of a new certificate for localhost and of its key."""
+def self_signed(directory, names="DNS:localhost"):
+    """The files of a new certificate for localhost, or other names, and of its key."""
     certificate, key = directory / "tls.crt", directory / "tls.key"
     run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-         "-nodes", "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=localhost"])
+         "-nodes", "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=localhost",
+         "-addext", f"subjectAltName={names}"])
     return certificate, key
 
 
