@@ -161,7 +161,7 @@ const struct config_option config_options[] = {
      .placeholder = "FILE",
      SERVER(clients_htpasswd),
      .check = config_check_file,
-     .default_words = "none (everyone may read)",
+     .default_words = "none (nobody logs in by a password)",
      .help = "file of users and their passwords, as htpasswd -B writes it; read again when it "
              "changes"},
     {.key = "clients.ca",
