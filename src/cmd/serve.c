@@ -153,6 +153,7 @@ static bool open_upstreams(struct serving *serving, struct error *error) {
 static bool open_clients(struct serving *serving, struct error *error) {
     const struct config *config = serving->config;
     const struct clients_settings settings = {.htpasswd = config->clients_htpasswd,
+                                              .realm = config->clients_realm,
                                               .token = config->clients_token,
                                               .certificates = config->clients_ca != NULL,
                                               .limits = config->logins};

@@ -57,6 +57,7 @@ struct config {
     int64_t head_timeout_ms, idle_timeout_ms, send_timeout_ms, grace_ms;
     const char *tls_certificate, *tls_key;       /* both or neither */
     const char *clients_htpasswd;                /* NULL: nobody logs in by a password */
+    const char *clients_realm;                   /* NULL: the usual one */
     const char *clients_ca;                      /* NULL: nobody logs in by a certificate */
     struct clients_token_settings clients_token; /* all of it or nothing */
     struct rule *rules; /* NULL: there are none, and no rule forbids anything */

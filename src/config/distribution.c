@@ -67,6 +67,7 @@ static void translate_auth(struct translation *translation) {
         translation_add_problem(translation, chosen, "auth.htpasswd",
                                 "path is missing; it names the file of the users who may read");
     translation_pass(translation, "auth.htpasswd.path");
+    translation_pass(translation, "auth.htpasswd.realm");
 }
 
 static void translate_tls(struct translation *translation) {

@@ -50,7 +50,7 @@ const struct distribution_key distribution_keys[] = {
     {"auth", DISTRIBUTION_CHOSEN, NULL, NULL},
     SECTION("auth.none"),
     SECTION("auth.htpasswd"),
-    IGNORED("auth.htpasswd.realm", "tarn calls its realm \"tarn\""),
+    VALUE("auth.htpasswd.realm", TEXT, "clients.realm"),
     VALUE("auth.htpasswd.path", TEXT, "clients.htpasswd"),
     REFUSED("auth.token", "tarn cannot check these tokens, and without the check everybody could "
                           "read; use auth.htpasswd"),

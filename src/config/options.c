@@ -164,6 +164,13 @@ const struct config_option config_options[] = {
      .default_words = "none (nobody logs in by a password)",
      .help = "file of users and their passwords, as htpasswd -B writes it; read again when it "
              "changes"},
+    {.key = "clients.realm",
+     .type = CONFIG_STRING,
+     .placeholder = "NAME",
+     SERVER(clients_realm),
+     .check = config_check_quotable,
+     .default_words = "tarn",
+     .help = "what clients that are asked for a password are told it is for"},
     {.key = "clients.ca",
      .type = CONFIG_STRING,
      .placeholder = "FILE",

@@ -6,6 +6,7 @@
 #include "config/map.h"
 #include "config/upstream_list.h"
 #include "config/value.h"
+#include "login/htpasswd.h"
 
 enum { RULE_USERS, RULE_ANONYMOUS, RULE_UPSTREAM, RULE_REPOSITORIES, RULE_KEYS };
 
@@ -61,6 +62,26 @@ static void check_for_whom(struct config_reader *reader, const struct config_nod
             "write anonymous: true in place of users");
 }
 
+/* Warns of users of the rules that the file of passwords does not have, if there is no other login:
+ * such a name is a slip, or is added to the file later. */
+static void warn_of_users(struct config_reader *reader) {
+    const struct config *config = &reader->loaded->config;
+    struct htpasswd htpasswd;
+    char hash[HTPASSWD_HASH_SIZE];
+    if (config->clients_ca || config->clients_token.jwks || !config->clients_htpasswd ||
+        !htpasswd_read(config->clients_htpasswd, &htpasswd, NULL, NULL))
+        return;
+    for (size_t i = 0; i < config->rule_count; i++) {
+        const char *const *user = config->rules[i].users;
+        for (; user && *user; user++) {
+            if (!htpasswd_find(&htpasswd, *user, 0, hash))
+                config_warn(reader, "clients.rules[%zu] is for %.80s, whom %s does not have", i,
+                            *user, config->clients_htpasswd);
+        }
+    }
+    htpasswd_finish(&htpasswd);
+}
+
 static void read_rule(struct config_reader *reader, const struct config_node *entry,
                       struct rule *rule, const char *path) {
     char key_path[KEY_PATH_SIZE];
@@ -97,4 +118,6 @@ void config_read_rules(struct config_reader *reader, const struct config_node *n
         if (config_read_map(reader, entry, path, known))
             read_rule(reader, entry, &config->rules[config->rule_count++], path);
     }
+    if (reader->problems.count == 0)
+        warn_of_users(reader);
 }

@@ -10,9 +10,10 @@
 struct clients {
     struct siphash_key secret; /* keys the hashes of logins */
     struct failures failures;
-    struct passwords *passwords; /* NULL: nobody logs in by a password */
-    struct tokens *tokens;       /* NULL: nobody logs in by a token */
-    char *realm, *service;       /* of the tokens; NULL: there are none */
+    struct passwords *passwords;       /* NULL: nobody logs in by a password */
+    struct tokens *tokens;             /* NULL: nobody logs in by a token */
+    char *realm;                       /* of passwords */
+    char *token_realm, *token_service; /* NULL: there are no tokens */
     bool has_certificates;
 };
 
@@ -37,9 +38,9 @@ static bool open_tokens(struct clients *clients, const struct clients_token_sett
                         struct error *error) {
     if (!settings->jwks)
         return true;
-    clients->realm = strdup(settings->realm);
-    clients->service = strdup(settings->service);
-    if (!clients->realm || !clients->service)
+    clients->token_realm = strdup(settings->realm);
+    clients->token_service = strdup(settings->service);
+    if (!clients->token_realm || !clients->token_service)
         return error_set(error, ERROR_MEMORY, "out of memory");
     clients->tokens = tokens_new(settings, &clients->failures, &clients->secret, error);
     return clients->tokens;
@@ -52,11 +53,14 @@ struct clients *clients_new(const struct clients_settings *settings, struct erro
         return NULL;
     }
     clients->has_certificates = settings->certificates;
+    clients->realm = strdup(settings->realm ? settings->realm : "tarn");
     bool has_secret = RAND_bytes((unsigned char *)&clients->secret, sizeof clients->secret) == 1;
     failures_init(&clients->failures, settings->limits.failures, settings->limits.within_ms,
                   &clients->secret);
     if (!has_secret)
         error_set(error, ERROR_IO, "no random bytes for a key");
+    else if (!clients->realm)
+        error_set(error, ERROR_MEMORY, "out of memory");
     else if (open_passwords(clients, settings, error) &&
              open_tokens(clients, &settings->token, error))
         return clients;
@@ -70,7 +74,8 @@ void clients_free(struct clients *clients) {
     passwords_free(clients->passwords);
     tokens_free(clients->tokens);
     free(clients->realm);
-    free(clients->service);
+    free(clients->token_realm);
+    free(clients->token_service);
     failures_finish(&clients->failures);
     free(clients);
 }
@@ -163,8 +168,9 @@ bool clients_grants(const struct clients *clients, const struct clients_identity
 bool clients_challenge(const struct clients *clients, struct text scope, const char *fault,
                        bool by_people, struct buffer *out) {
     if (!clients->tokens || (by_people && clients->passwords))
-        return buffer_append_string(out, "Basic realm=\"tarn\"");
-    buffer_printf(out, "Bearer realm=\"%s\",service=\"%s\"", clients->realm, clients->service);
+        return buffer_printf(out, "Basic realm=\"%s\"", clients->realm);
+    buffer_printf(out, "Bearer realm=\"%s\",service=\"%s\"", clients->token_realm,
+                  clients->token_service);
     if (scope.length)
         buffer_printf(out, ",scope=\"%.*s\"", TEXT_PRINT(scope));
     if (fault)

@@ -60,6 +60,7 @@ struct clients_token_settings {
 /* By what clients can log in. Zeroed: nobody can. */
 struct clients_settings {
     const char *htpasswd; /* NULL: not by a password */
+    const char *realm;    /* what the password is for; NULL: "tarn" */
     struct clients_token_settings token;
     bool certificates; /* by the certificate that struct clients_login names */
     struct clients_limits limits;

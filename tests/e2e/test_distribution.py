@@ -160,7 +160,9 @@ def test_a_login_is_asked_for_by_both(images, start_both, htpasswd):
     both = start_both(docker_config(
         images.url, auth={"htpasswd": {"realm": "basic-realm", "path": str(htpasswd)}}))
     for path in ("/v2/", "/v2/lake/app/manifests/1", "/v2/lake/nothing/manifests/1"):
-        assert both.check(path, ACCEPT).status == 401
+        asked = both.check(path, ACCEPT, fields=["WWW-Authenticate"])
+        assert asked.status == 401
+        assert asked["WWW-Authenticate"] == 'Basic realm="basic-realm"'
         assert both.check(path, {**ACCEPT, **login("wrong")}).status == 401
     assert both.check("/v2/lake/app/manifests/1",
                       {**ACCEPT, **login("secret")}).status == 200

@@ -137,6 +137,11 @@ def test_the_api_and_the_page_want_a_login(start, rules):
             assert tarn.get(path, headers=who).status == 200
 
 
+def test_the_realm_may_have_another_name(start_tarn, users):
+    tarn = start_tarn(clients={"htpasswd": str(users), "realm": "Our images"})
+    assert tarn.get("/v2/")["WWW-Authenticate"] == 'Basic realm="Our images"'
+
+
 def catalog(tarn, who, path="/v2/_catalog"):
     got = tarn.get(path, headers=who)
     return got.json()["repositories"] if got.status == 200 else got.status

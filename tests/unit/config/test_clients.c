@@ -40,6 +40,11 @@ static void test_rules_are_read_as_they_stand(void **state) {
     assert_null(rules[1].repositories);
     assert_string_equal(rules[2].users[0], "carol");
     assert_string_equal(rules[2].upstream, "docker.io");
+    /* The file of passwords has ann alone. */
+    assert_non_null(strstr(config->warnings[0], "clients.rules[0] is for alice, whom "));
+    assert_non_null(strstr(config->warnings[1], "clients.rules[0] is for bob, whom "));
+    assert_non_null(strstr(config->warnings[2], "clients.rules[2] is for carol, whom "));
+    assert_null(config->warnings[3]);
 }
 
 static void test_without_rules_nothing_is_forbidden(void **state) {
