@@ -114,7 +114,8 @@ const struct config_option config_options[] = {
      .help = "whether the host that containerd names in ?ns= is ignored, so that the default "
              "upstream serves every name without a host",
      .details = "The CNCF registry does so. Set it if clients use one upstream as the mirror of "
-                "another registry."},
+                "another registry. /v2/_catalog then lists that upstream's repositories, without "
+                "its host."},
     {.key = "max_connections",
      .type = CONFIG_COUNT,
      SERVER(max_connections),

@@ -229,6 +229,17 @@ static bool add_repository(void *context, const struct repository_name *reposito
     return !catalog->failed;
 }
 
+/* The host whose repositories are listed, without the host in their names; "": all upstreams. If
+ * `ns` is ignored, there is one upstream for clients that name no host. */
+static const char *catalog_host(const struct call *call) {
+    const struct registry_settings *settings = &call->registry->settings;
+    const struct upstream *only =
+        settings->ignore_ns ? upstreams_default(settings->upstreams) : NULL;
+    if (call->route.host[0])
+        return call->route.host;
+    return only ? upstream_name(only) : call->ns;
+}
+
 static void respond_catalog(struct call *call) {
     struct page page;
     struct error error = {0};
@@ -238,7 +249,7 @@ static void respond_catalog(struct call *call) {
         page.n = CATALOG_PAGE;
     if (page.n > CATALOG_MOST)
         page.n = CATALOG_MOST;
-    const char *host = call->route.host[0] ? call->route.host : call->ns;
+    const char *host = catalog_host(call);
     char canonical[HOST_LIMIT + 1];
     if (host[0] && !upstreams_find(call->registry->settings.upstreams, text_of(host), canonical)) {
         call_fail(call, 404, "NAME_UNKNOWN", "no upstream is configured for %s", host);

@@ -220,6 +220,18 @@ def test_fields_of_responses_are_the_same(images, start_both):
     both.check(f"/v2/lake/app/blobs/{app['config']['digest']}", fields=["X-Lake"])
 
 
+def test_the_catalog_lists_what_was_pulled_by_its_name_at_the_upstream(images, start_server):
+    tarn = start_server(docker_config(images.url))
+    for path in ("/v2/lake/platforms/manifests/1", "/v2/lake/app/manifests/1"):
+        assert tarn.get(path, ACCEPT).status == 200
+    assert json.loads(tarn.get("/v2/_catalog").body) == \
+        {"repositories": ["lake/app", "lake/platforms"]}
+    page = tarn.get("/v2/_catalog?n=1")
+    assert json.loads(page.body) == {"repositories": ["lake/app"]}
+    assert json.loads(tarn.get(page["Link"].partition(">")[0][1:]).body) == \
+        {"repositories": ["lake/platforms"]}
+
+
 def test_tls_may_come_from_the_environment(images, start_both, tmp_path):
     certificate, key = self_signed(tmp_path)
     both = start_both(docker_config(images.url), {
