@@ -51,6 +51,31 @@ static void translate_storage(struct translation *translation) {
         translation_put(translation, translation->own, "root", filesystem, DEFAULT_ROOT);
 }
 
+/* The keys of tokens come in a JWK set, which version 3 knows, or in certificates. */
+static void translate_token(struct translation *translation) {
+    const struct config_node *token = translation_find(translation, "auth.token"),
+                             *redirect = translation_find(translation, "auth.token.autoredirect"),
+                             *bundle = translation_find(translation, "auth.token.rootcertbundle");
+    bool redirects;
+    if (!token)
+        return;
+    if (!translation_find(translation, "auth.token.jwks"))
+        translation_add_problem(translation, token, "auth.token",
+                                "jwks is missing; tarn reads the keys of tokens from a JWK set, "
+                                "not from certificates");
+    else if (bundle)
+        translation_warn_ignored(translation, bundle, "auth.token.rootcertbundle",
+                                 "the keys are in jwks");
+    if (translation_read_boolean(translation, "auth.token.autoredirect", &redirects) && redirects)
+        translation_add_problem(translation, redirect, "auth.token.autoredirect",
+                                "tarn cannot derive the realm from the request; remove the key and "
+                                "set auth.token.realm to the URL of the token service");
+    translation_pass(translation, "auth.token.realm");
+    translation_pass(translation, "auth.token.service");
+    translation_pass(translation, "auth.token.issuer");
+    translation_pass(translation, "auth.token.jwks");
+}
+
 static void translate_auth(struct translation *translation) {
     const struct config_node *auth = translation_find(translation, "auth"),
                              *chosen = translation_find(translation, "auth.htpasswd");
@@ -68,6 +93,38 @@ static void translate_auth(struct translation *translation) {
                                 "path is missing; it names the file of the users who may read");
     translation_pass(translation, "auth.htpasswd.path");
     translation_pass(translation, "auth.htpasswd.realm");
+    translate_token(translation);
+}
+
+/* The CNCF registry takes no connection without a certificate; tarn then refuses the requests. With
+ * a login besides, it wants both, and tarn would be content with one. */
+static void translate_client_certificates(struct translation *translation) {
+    static const char *const modes[] = {"require-and-verify-client-cert", "request-client-cert",
+                                        "verify-client-cert-if-given", "require-any-client-cert",
+                                        NULL};
+    const struct config_node *files = translation_find(translation, "http.tls.clientcas"),
+                             *one = files && files->kind == NODE_LIST ? files->first : files;
+    const char *mode = translation_read_word(translation, "http.tls.clientauth", modes);
+    if (!one)
+        return;
+    if (mode == modes[1] || mode == modes[2])
+        translation_warn_ignored(translation, files, "http.tls.clientcas",
+                                 "clients need no certificate");
+    else if (mode == modes[3])
+        translation_add_problem(translation, translation_find(translation, "http.tls.clientauth"),
+                                "http.tls.clientauth",
+                                "tarn takes no certificate without checking it; write "
+                                "require-and-verify-client-cert");
+    else if (files->kind == NODE_LIST && files->count > 1)
+        translation_add_problem(translation, files, "http.tls.clientcas",
+                                "tarn reads one file; put all authorities into it");
+    else if (translation_find(translation, "auth.htpasswd") ||
+             translation_find(translation, "auth.token"))
+        translation_add_problem(translation, files, "http.tls.clientcas",
+                                "there is auth as well, and tarn would let clients in by either; "
+                                "remove one of them");
+    else
+        translation_put(translation, translation->own, "clients.ca", one, one->text);
 }
 
 static void translate_tls(struct translation *translation) {
@@ -76,6 +133,7 @@ static void translate_tls(struct translation *translation) {
     const struct config_node *node = translation_find(translation, "http.tls.minimumtls");
     translation_pass(translation, "http.tls.certificate");
     translation_pass(translation, "http.tls.key");
+    translate_client_certificates(translation);
     if (minimum && strcmp(minimum, "tls1.3") == 0)
         translation_add_problem(translation, node, "http.tls.minimumtls",
                                 "tarn speaks TLS 1.2 too; set tls1.2 if that may be");

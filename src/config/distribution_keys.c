@@ -52,8 +52,15 @@ const struct distribution_key distribution_keys[] = {
     SECTION("auth.htpasswd"),
     VALUE("auth.htpasswd.realm", TEXT, "clients.realm"),
     VALUE("auth.htpasswd.path", TEXT, "clients.htpasswd"),
-    REFUSED("auth.token", "tarn cannot check these tokens, and without the check everybody could "
-                          "read; use auth.htpasswd"),
+    SECTION("auth.token"),
+    VALUE("auth.token.realm", TEXT, "clients.token.realm"),
+    VALUE("auth.token.service", TEXT, "clients.token.service"),
+    VALUE("auth.token.issuer", TEXT, "clients.token.issuer"),
+    VALUE("auth.token.jwks", TEXT, "clients.token.jwks"),
+    VALUE("auth.token.rootcertbundle", TEXT, NULL),
+    VALUE("auth.token.autoredirect", BOOLEAN, NULL),
+    IGNORED("auth.token.autoredirectpath", "tarn names the realm only"),
+    IGNORED("auth.token.signingalgorithms", "tarn accepts RS256 and ES256"),
     REFUSED("auth.silly", "it is for tests only, and without it everybody could read; use "
                           "auth.htpasswd"),
 
@@ -71,9 +78,8 @@ const struct distribution_key distribution_keys[] = {
     SECTION("http.tls"),
     VALUE("http.tls.certificate", TEXT, "tls.certificate"),
     VALUE("http.tls.key", TEXT, "tls.key"),
-    REFUSED("http.tls.clientcas", "tarn cannot ask clients for a certificate, and without that "
-                                  "everybody could read; use auth.htpasswd"),
-    IGNORED("http.tls.clientauth", "it says what clientcas are for"),
+    VALUE("http.tls.clientcas", TEXTS, "clients.ca"),
+    VALUE("http.tls.clientauth", TEXT, NULL),
     VALUE("http.tls.minimumtls", TEXT, NULL),
     IGNORED("http.tls.ciphersuites", "tarn offers OpenSSL's defaults"),
     SECTION("http.tls.letsencrypt"),

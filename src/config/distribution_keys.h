@@ -9,6 +9,7 @@ enum distribution_kind {
     DISTRIBUTION_SECTION, /* a mapping */
     DISTRIBUTION_CHOSEN,  /* a mapping that holds what was chosen, or the name of it alone */
     DISTRIBUTION_TEXT,
+    DISTRIBUTION_TEXTS,  /* a list of strings, or one */
     DISTRIBUTION_FIELDS, /* a mapping of lists of strings */
     DISTRIBUTION_BOOLEAN,
     DISTRIBUTION_TIME,    /* Go's notation, or a number of nanoseconds */

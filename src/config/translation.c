@@ -61,6 +61,13 @@ static void read_key(struct translation *translation, const struct config_node *
                                      "a mapping (key: value)"))
             translation_read_section(translation, node, key->name);
         return;
+    case DISTRIBUTION_TEXTS:
+        for (const struct config_node *item = node->first; item; item = item->next) {
+            if (translation_refuse_kind(translation, item, NODE_SCALAR, key->name,
+                                        "a single value"))
+                translation->found[at] = NULL;
+        }
+        return;
     case DISTRIBUTION_FIELDS:
         if (translation_refuse_kind(translation, node, NODE_MAP, key->name,
                                     "a mapping (key: value)"))

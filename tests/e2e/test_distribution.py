@@ -172,7 +172,7 @@ def test_a_login_may_come_from_the_environment(images, start_both, htpasswd):
     both = start_both(docker_config(images.url), {
         "REGISTRY_AUTH": "htpasswd", "REGISTRY_AUTH_HTPASSWD_REALM": "Registry Realm",
         "REGISTRY_AUTH_HTPASSWD_PATH": str(htpasswd)})
-    assert both.check("/v2/").status == 401
+    assert both.check("/v2/", fields=["WWW-Authenticate"]).status == 401
     assert both.check("/v2/", login("secret")).status == 200
 
 

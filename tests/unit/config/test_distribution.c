@@ -77,7 +77,7 @@ static void test_all_that_tarn_uses_is_used(void **state) {
                   "loglevel: info\n"
                   "log: {level: ERROR, formatter: json, accesslog: {disabled: true}}\n"
                   "storage: {filesystem: {rootdirectory: /srv/cache}}\n"
-                  "auth: {htpasswd: {path: %s}}\n"
+                  "auth: {htpasswd: {path: %s, realm: My Realm}}\n"
                   "http:\n"
                   "  addr: localhost:443\n"
                   "  net: tcp\n"
@@ -96,6 +96,7 @@ static void test_all_that_tarn_uses_is_used(void **state) {
     assert_false(config->log_requests);
     assert_string_equal(config->root, "/srv/cache");
     assert_string_equal(config->clients_htpasswd, file);
+    assert_string_equal(config->clients_realm, "My Realm");
     assert_string_equal(config->listen[0], "localhost:443");
     assert_int_equal(config->grace_ms, 90000);
     assert_string_equal(config->tls_certificate, file);
@@ -163,7 +164,7 @@ static void test_keys_of_http_that_are_not_used_are_named_once(void **state) {
         "tls: {ciphersuites: [A]}",
         "tls: {minimumtls: tls1.0}",
         "tls: {letsencrypt: {email: a@b}}",
-        "tls: {clientauth: verify-client-cert-if-given}",
+        "tls: {clientauth: verify-client-cert-if-given, clientcas: [/nonexistent]}",
     };
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         cleanup_buffer struct buffer text = {0};
@@ -246,9 +247,14 @@ static void test_mistakes_name_the_line_and_the_registrys_key(void **state) {
         {PROXY "auth: {htpasswd: {path: /nonexistent}}\n",
          "f.yaml:4:25: auth.htpasswd.path: \"/nonexistent\" cannot be read: No such file or "
          "directory\n"},
-        {PROXY "auth: {token: {realm: a}}\n",
-         "f.yaml:4:15: auth.token: tarn cannot check these tokens, and without the check everybody "
-         "could read; use auth.htpasswd\n"},
+        {PROXY "auth: {token: {realm: 'https://a.example/t', service: s, issuer: i}}\n",
+         "f.yaml:4:15: auth.token: jwks is missing; tarn reads the keys of tokens from a JWK set, "
+         "not from certificates\n"
+         "f.yaml:4:23: auth.token.realm: clients.token.jwks is missing; write for example jwks: "
+         "/etc/tarn/jwks.json\n"},
+        {PROXY "auth: {silly: {realm: a}}\n",
+         "f.yaml:4:15: auth.silly: it is for tests only, and without it everybody could read; use "
+         "auth.htpasswd\n"},
         {PROXY "auth: {ldap: {realm: a}}\n",
          "f.yaml:4:14: auth.ldap: tarn does not know it; use auth.htpasswd\n"},
         {"version: 0.1\nproxy: {remoteurl: http://a.example, ttl: soon}\n",
@@ -290,10 +296,41 @@ static void test_mistakes_name_the_line_and_the_registrys_key(void **state) {
         assert_refused(*state, cases[i].text, cases[i].problems);
 }
 
+static void test_tokens_and_certificates_of_clients_are_asked_for(void **state) {
+    struct bench *bench = *state;
+    const char *file = write_file(bench, "pem", "");
+    cleanup_buffer struct buffer text = {0};
+    buffer_printf(&text,
+                  PROXY "auth: {token: {realm: 'https://a.example/t', service: s, issuer: i, "
+                        "jwks: %s, rootcertbundle: /x, signingalgorithms: [RS256]}}\n",
+                  file);
+    const struct config *config = load(bench, text.bytes);
+    assert_string_equal(config->clients_token.realm, "https://a.example/t");
+    assert_string_equal(config->clients_token.service, "s");
+    assert_string_equal(config->clients_token.issuer, "i");
+    assert_string_equal(config->clients_token.jwks, file);
+    assert_non_null(warning(config, "auth.token.rootcertbundle is ignored"));
+
+    buffer_clear(&text);
+    buffer_printf(&text,
+                  "version: 0.1\nproxy: {remoteurl: http://a.example}\nhttp:\n  addr: :5000\n"
+                  "  tls: {certificate: %s, key: %s, clientcas: [%s]}\n",
+                  file, file, file);
+    assert_string_equal(load(bench, text.bytes)->clients_ca, file);
+    buffer_printf(&text, "auth: {htpasswd: {path: %s}}\n", file);
+    assert_null(try_load(bench, text.bytes));
+    assert_non_null(strstr(bench->problems.bytes, "http.tls.clientcas: there is auth as well"));
+}
+
 static void test_tls_is_never_given_up_silently(void **state) {
     static const char *const keys[] = {
-        "clientcas: [/ca.pem]", "letsencrypt: {cachefile: /c}", "minimumtls: tls1.3",
-        "minimumtls: tls9",     "certificate: /nonexistent",
+        "clientcas: [/ca.pem]",
+        "clientcas: [/a, /b]",
+        "clientcas: [/a], clientauth: require-any-client-cert",
+        "letsencrypt: {cachefile: /c}",
+        "minimumtls: tls1.3",
+        "minimumtls: tls9",
+        "certificate: /nonexistent",
     };
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         cleanup_buffer struct buffer text = {0};
@@ -353,8 +390,8 @@ static void test_auth_may_come_from_variables_alone(void **state) {
     assert_string_equal(load(bench, PROXY)->clients_htpasswd, strchr(path, '=') + 1);
     with_variables(bench, "REGISTRY_AUTH=token");
     assert_refused(bench, PROXY,
-                   "REGISTRY_AUTH: tarn cannot check these tokens, and without the check everybody "
-                   "could read; use auth.htpasswd\n");
+                   "REGISTRY_AUTH: jwks is missing; tarn reads the keys of tokens from a JWK set, "
+                   "not from certificates\n");
 }
 
 static void test_variables_are_named_in_mistakes(void **state) {
@@ -617,6 +654,7 @@ int main(void) {
         with_bench(test_keys_of_http_that_are_not_used_are_named_once),
         with_bench(test_names_fields_and_metrics_are_used),
         with_bench(test_mistakes_name_the_line_and_the_registrys_key),
+        with_bench(test_tokens_and_certificates_of_clients_are_asked_for),
         with_bench(test_tls_is_never_given_up_silently),
         with_bench(test_variables_override_the_file),
         with_bench(test_variables_may_hold_whole_sections),
