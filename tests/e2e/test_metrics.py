@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import socket
 import subprocess
 import time
 
@@ -282,6 +283,24 @@ def test_what_is_refused_before_the_cache_is_asked_counts_in_none(start_tarn, up
     assert of(metrics, "tarn_request_seconds_count") == 1
     assert of(metrics, "tarn_pushed_bytes_total") == len(upstream.repository("org/app")
                                                          .manifests[image][0])
+
+
+def test_a_client_that_leaves_is_a_miss_and_no_error_of_the_upstream(start_tarn, upstream, image):
+    tarn = start_tarn([{"host": "fake.test", "url": upstream.url, "default": True}],
+                      log={"level": "info", "format": "json"})
+    held = upstream.fault("/manifests/", method=None, hold_after=0)
+    with socket.create_connection((tarn.address.split(":")[0], tarn.port)) as client:
+        client.sendall(b"GET /v2/org/app/manifests/1 HTTP/1.1\r\nHost: a\r\n"
+                       b"X-Request-Id: gone\r\n\r\n")
+        wait_until(lambda: upstream.asked("/manifests/"), "the request to upstream")
+    metrics = counted(tarn, 1)
+    check_sums(metrics)
+    assert of(metrics, "registry_proxy_misses_total", type="manifest") == 1
+    assert of(metrics, "tarn_upstream_errors_total") == 0
+    assert of(metrics, "tarn_first_byte_seconds_count") == 0
+    line = json.loads(tarn.logged('.*"request_id":"gone".*').group())
+    assert (line["status"], line["cache"], line["reference"]) == (0, "miss", "1")
+    held.gate.set()
 
 
 def test_a_login_that_is_refused_counts_in_none(start_tarn, upstream, image, tmp_path):
