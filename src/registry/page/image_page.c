@@ -284,7 +284,7 @@ static void write_content(struct image_view *image, struct buffer *out) {
         return;
     }
     write_facts(image, out);
-    buffer_append_string(out, "<div class=\"clients\">");
+    buffer_append_string(out, "<h2>Commands</h2><div class=\"clients\">");
     commands_write_image(&image->view, image->name, out);
     buffer_append_string(out, "</div>");
     write_tags(image, true, "Tags", out);

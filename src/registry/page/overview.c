@@ -112,7 +112,8 @@ static void write_flights(const struct view *view, struct buffer *out) {
         return;
     }
     buffer_append_string(
-        out, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Transfers\"><table>"
+        out, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Table of "
+             "transfers\"><table>"
              "<thead><tr><th scope=\"col\">Blob<th scope=\"col\">Progress<th scope=\"col\" "
              "class=\"number\">Rate<th scope=\"col\" class=\"number\">Readers<th scope=\"col\" "
              "class=\"number\">Connections<th scope=\"col\" class=\"number\">Retries</thead>"
@@ -177,7 +178,8 @@ static void write_upstream(const struct view *view, struct upstream *upstream, s
 static void write_upstreams(const struct view *view, struct buffer *out) {
     struct upstream *upstream = NULL;
     buffer_append_string(
-        out, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Upstreams\"><table>"
+        out, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Table of "
+             "upstreams\"><table>"
              "<thead><tr><th scope=\"col\">Registry<th scope=\"col\">Health<th scope=\"col\">Last "
              "error<th scope=\"col\">What to do</thead><tbody>\n");
     while ((upstream = upstreams_next(view->page->settings.upstreams, upstream)))

@@ -131,7 +131,7 @@ static void write_table(const struct view *view, const struct finding *finding,
     if (!finding->count)
         return;
     buffer_append_string(out, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" "
-                              "aria-label=\"Images\"><table><thead><tr>");
+                              "aria-label=\"Table of images\"><table><thead><tr>");
     write_heads(view, out);
     buffer_append_string(out, "</thead><tbody>\n");
     for (size_t i = 0; i < finding->count && i < FOUND_SHOWN; i++)

@@ -58,7 +58,7 @@ static double scale(struct chart *chart) {
 }
 
 static void begin_figure(struct buffer *out, const char *heading, const char *top) {
-    buffer_printf(out, "<figure><figcaption><h4>%s</h4><span class=\"top\">%s</span></figcaption>",
+    buffer_printf(out, "<figure><figcaption><h4>%s</h4><span class=\"most\">%s</span></figcaption>",
                   heading, top);
 }
 
