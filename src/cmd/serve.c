@@ -1,4 +1,5 @@
 /* tarn serve: builds every part from the configuration and serves until a signal ends it. */
+#include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
@@ -311,6 +312,16 @@ static void announce(const struct serving *serving) {
                LOG_STRING("address", config->metrics_listen[i]));
 }
 
+/* The kernel enlarges the table of descriptors when a new one does not fit, and whoever needs that
+ * one waits until all processors have noticed: tens of milliseconds on a busy machine, in an event
+ * loop that accepts a connection. One descriptor far up makes the table large before there are
+ * threads. */
+static void enlarge_descriptor_table(uint64_t descriptors) {
+    int far = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, (int)(descriptors - 1));
+    if (far >= 0)
+        close(far);
+}
+
 /* Allows as many descriptors as the system permits, and so many connections that blobs and
  * upstreams still get theirs when all connections are taken. */
 static void share_descriptors(struct serving *serving) {
@@ -332,6 +343,8 @@ static void share_descriptors(struct serving *serving) {
     uint64_t most = rest / 2 < FILE_DESCRIPTORS ? rest / 2 : rest - FILE_DESCRIPTORS;
     if (most < serving->max_connections)
         serving->max_connections = most > 0 ? most : 1;
+    uint64_t wanted = kept + FILE_DESCRIPTORS + serving->max_connections;
+    enlarge_descriptor_table(wanted < limit.rlim_cur ? wanted : limit.rlim_cur);
 }
 
 static void bound_memory(void) {
