@@ -320,11 +320,26 @@ static void translate_upstream(struct translation *translation, const struct con
     translation_put(translation, translation->own, "ignore_ns", url, "true");
 }
 
+static void translate_ttl(struct translation *translation) {
+    const struct config_node *ttl = translation_find(translation, "proxy.ttl");
+    int64_t ms;
+    if (!ttl) {
+        translation_put(translation, translation->own, "max_age", NULL, DEFAULT_TTL);
+        return;
+    }
+    if (!translation_read_time(translation, "proxy.ttl", &ms))
+        return;
+    if (ms > 0 && ms < 1000)
+        config_warn(translation->reader,
+                    "proxy.ttl is less than a second, so that nothing stays in the cache; a number "
+                    "without a unit is of nanoseconds");
+    translation_put_time(translation, "max_age", ttl, ms > 0 ? ms : 0);
+}
+
 static void translate_proxy(struct translation *translation) {
     const struct config_node *proxy = translation_find(translation, "proxy"),
                              *url = translation_find(translation, "proxy.remoteurl");
     char why[400];
-    int64_t ms;
     if (!url)
         translation_add_problem(
             translation, proxy, "proxy.remoteurl",
@@ -335,11 +350,7 @@ static void translate_proxy(struct translation *translation) {
         translation_add_problem(translation, url, "proxy.remoteurl", why);
     else
         translate_upstream(translation, url);
-    if (!translation_find(translation, "proxy.ttl"))
-        translation_put(translation, translation->own, "max_age", NULL, DEFAULT_TTL);
-    else if (translation_read_time(translation, "proxy.ttl", &ms))
-        translation_put_time(translation, "max_age", translation_find(translation, "proxy.ttl"),
-                             ms > 0 ? ms : 0);
+    translate_ttl(translation);
 }
 
 /* ---- all of it ---- */

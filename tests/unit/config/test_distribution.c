@@ -60,6 +60,18 @@ static void test_the_proxy_is_the_only_and_default_upstream(void **state) {
     assert_int_equal(count_warnings(config), 0);
 }
 
+static void test_a_ttl_without_a_unit_is_of_nanoseconds_and_a_warning(void **state) {
+    const struct config *config =
+        load(*state, "version: 0.1\nhttp: {addr: ':5000'}\n"
+                     "proxy: {remoteurl: http://a.example, ttl: 604800}\n");
+    assert_int_equal(config->max_age_ms, 1);
+    assert_non_null(warning(config, "nanoseconds"));
+    config = load(*state, "version: 0.1\nhttp: {addr: ':5000'}\n"
+                          "proxy: {remoteurl: http://a.example, ttl: 604800000000000}\n");
+    assert_int_equal(config->max_age_ms, INT64_C(168) * 3600 * 1000);
+    assert_int_equal(count_warnings(config), 0);
+}
+
 static void test_docker_hub_has_its_usual_name(void **state) {
     const struct config *config =
         load(*state, "version: 0.1\nproxy: {remoteurl: https://registry-1.docker.io/}\n");
@@ -648,6 +660,7 @@ static void test_a_helper_is_a_program_by_its_path(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         with_bench(test_the_proxy_is_the_only_and_default_upstream),
+        with_bench(test_a_ttl_without_a_unit_is_of_nanoseconds_and_a_warning),
         with_bench(test_docker_hub_has_its_usual_name),
         with_bench(test_all_that_tarn_uses_is_used),
         with_bench(test_each_key_that_is_not_used_is_named_once),
