@@ -109,46 +109,46 @@ static bool keep_stored(struct question *question, const struct document *docume
 }
 
 /* Starts to fetch the blobs that a client will ask for next. */
-static void prefetch(struct question *question) {
-    struct manifest manifest;
-    const struct document *document = question->document;
-    if (!upstream_settings(question->repository.upstream)->prefetch ||
-        !manifest_parse(document->bytes, document->length, &manifest, NULL))
-        return;
-    for (size_t i = 0; i < manifest.count; i++) {
-        enum descriptor_role role = manifest.descriptors[i].role;
+static void prefetch(struct question *question, const struct manifest *manifest) {
+    for (size_t i = 0; i < manifest->count; i++) {
+        enum descriptor_role role = manifest->descriptors[i].role;
         if (role == DESCRIPTOR_CONFIG || role == DESCRIPTOR_LAYER)
             cache_blob_fetch(question->cache, &question->repository,
-                             &manifest.descriptors[i].digest, NULL);
+                             &manifest->descriptors[i].digest, NULL);
     }
-    manifest_finish(&manifest);
 }
 
-/* Pins again the blobs that the document names, now that the store holds it: a renewal of the pins
+/* Pins again the blobs that the manifest names, now that the store holds it: a renewal of the pins
  * that did not find it yet may have dropped theirs. */
-static void pin_named(struct question *question, const struct document *document) {
-    struct pins *pins = question->cache->upkeep->pins;
-    struct manifest manifest;
-    if (!pins || !manifest_parse(document->bytes, document->length, &manifest, NULL))
-        return;
-    for (size_t i = 0; i < manifest.count; i++) {
-        if (manifest.descriptors[i].role != DESCRIPTOR_SUBJECT)
-            pins_add(pins, &question->repository.name, &manifest.descriptors[i].digest);
+static void pin_named(struct question *question, const struct manifest *manifest) {
+    for (size_t i = 0; i < manifest->count; i++) {
+        if (manifest->descriptors[i].role != DESCRIPTOR_SUBJECT)
+            pins_add(question->cache->upkeep->pins, &question->repository.name,
+                     &manifest->descriptors[i].digest);
     }
-    manifest_finish(&manifest);
 }
 
 /* The answer stands even if the document cannot be kept. */
 static void store_document(struct question *question) {
     struct cache *cache = question->cache;
+    const struct document *document = question->document;
+    const bool prefetches =
+        question->fetched && upstream_settings(question->repository.upstream)->prefetch;
+    struct manifest manifest = {0}; /* names nothing, unless it is needed and can be read */
     struct error error = {0};
-    if (question->fetched)
-        prefetch(question);
-    if (!keep_stored(question, question->document, &error))
+    if ((prefetches || cache->upkeep->pins) &&
+        !manifest_parse(document->bytes, document->length, &manifest, NULL))
+        manifest = (struct manifest){0};
+    if (prefetches)
+        prefetch(question, &manifest);
+    if (keep_stored(question, document, &error)) {
+        if (!question->reference.is_digest)
+            keep_tag(question, document);
+        pin_named(question, &manifest);
+    } else {
         space_record_unkept(&cache->upkeep->space, space_unkept_reason(&error), 0, &error);
-    else if (!question->reference.is_digest)
-        keep_tag(question, question->document);
-    pin_named(question, question->document);
+    }
+    manifest_finish(&manifest);
 }
 
 static void delete_tag(struct question *question) {
