@@ -56,7 +56,8 @@ bool client_prepare(struct lane *lane, const struct client_request *request,
     curl_easy_reset(handle);
     if (!set_destination(lane, request, origin.https, proxy))
         return error_set(error, ERROR_MEMORY, "out of memory");
-    if (origin.https && request->ca_file && !trust_apply_file(handle, request->ca_file, error))
+    if (origin.https && request->ca_file &&
+        !trust_apply_file(&lane->client->trust, handle, request->ca_file, error))
         return false;
     long connect_timeout_ms =
         (long)(request->connect_timeout_ms ? request->connect_timeout_ms : CONNECT_TIMEOUT_MS);

@@ -7,17 +7,19 @@
 #include <string.h>
 #include <sys/stat.h>
 #include "base/cleanup.h"
-#include "base/file.h"
+#include "base/file_reader.h"
 #include "base/log.h"
 
 void trust_init(struct trust *trust) {
     *trust = (struct trust){0};
     lock_init(&trust->store_lock);
+    trust->files = file_reader_new();
 }
 
 void trust_finish(struct trust *trust) {
     X509_STORE_free(trust->store);
     trust->store = NULL;
+    file_reader_free(trust->files);
     lock_finish(&trust->store_lock);
 }
 
@@ -101,15 +103,20 @@ void trust_apply(struct trust *trust, CURL *handle) {
 
 /* ---- a file of the configuration ---- */
 
-enum { FILE_LIMIT = 8 << 20 };
+enum {
+    FILE_LIMIT = 8 << 20,
+    FILE_PATIENCE_MS = 5000, /* then the file system counts as hung */
+};
 
-bool trust_apply_file(CURL *handle, const char *file, struct error *error) {
+bool trust_apply_file(struct trust *trust, CURL *handle, const char *file, struct error *error) {
     static struct log_pause pause;
     unsigned more;
     size_t length;
     struct error reason = {0};
+    if (!trust->files)
+        return error_set(error, ERROR_MEMORY, "out of memory");
     cleanup_free char *bytes =
-        file_read_small(file, FILE_LIMIT, FILE_REGULAR, &length, NULL, &reason);
+        file_reader_read(trust->files, file, FILE_LIMIT, FILE_PATIENCE_MS, &length, &reason);
     if (!bytes) {
         if (log_is_due(&pause, &more))
             log_at(LOG_WARN, "cannot read trusted certificates", LOG_STRING("file", file),

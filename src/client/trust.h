@@ -17,6 +17,7 @@ struct trust {
     struct lock store_lock; /* held while the file is read: no connection can be made without it */
     X509_STORE *store GUARDED_BY(store_lock);
     struct timespec changed GUARDED_BY(store_lock); /* the file's, when it was read */
+    struct file_reader *files; /* reads the configuration's files; NULL: out of memory */
 };
 
 void trust_init(struct trust *trust);
@@ -33,8 +34,8 @@ void trust_apply(struct trust *trust, CURL *handle);
     "system's)"
 
 /* Makes a prepared handle trust the certificates in a file instead of the system's. The file is
- * read here and not by libcurl, which would wait for ever for the writer of a pipe. False:
- * ERROR_UNAVAILABLE, or ERROR_MEMORY. */
-bool trust_apply_file(CURL *handle, const char *file, struct error *error);
+ * read here and not by libcurl, which would wait for ever for the writer of a pipe, or for a file
+ * system that hangs. False: ERROR_UNAVAILABLE, or ERROR_MEMORY. */
+bool trust_apply_file(struct trust *trust, CURL *handle, const char *file, struct error *error);
 
 #endif

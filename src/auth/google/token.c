@@ -307,6 +307,7 @@ static void google_set_client(void *context, struct client *client) {
 
 struct credential_source *google_credential_source(const struct google_settings *settings) {
     static const struct credential_source_kind kind = {.name = "google",
+                                                       .may_hang = true, /* files of keys */
                                                        .get = google_get,
                                                        .free_context = google_free,
                                                        .may_run = google_may_run,

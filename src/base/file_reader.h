@@ -1,0 +1,32 @@
+/*
+ * Reads small files whose file system may hang.
+ *
+ * A call that reads from a network file system whose server has gone ends when the server comes
+ * back, and nothing can interrupt it. So a thread of its own reads, and the caller waits for it no
+ * longer than it wants. While a file hangs, it has that one thread: all who want it wait for the
+ * same outcome, and whoever comes after the file has hung for as long as that fails at once.
+ *
+ * Threads: any.
+ */
+#ifndef BASE_FILE_READER_H
+#define BASE_FILE_READER_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include "base/error.h"
+
+struct file_reader;
+
+struct file_reader *file_reader_new(void); /* NULL: out of memory */
+/* Nobody waits for a file any more. Threads that hang go on, and free what they have in the end. */
+void file_reader_free(struct file_reader *reader); /* NULL is allowed */
+
+/*
+ * As file_read_small() with FILE_REGULAR: the bytes are the caller's to free(). ERROR_TIMEOUT: they
+ * are not here after `patience_ms`. The bytes are copied once for each caller, and the copies are
+ * not wiped, so this is not for secrets.
+ */
+char *file_reader_read(struct file_reader *reader, const char *path, size_t limit,
+                       int64_t patience_ms, size_t *length, struct error *error);
+
+#endif
