@@ -1,5 +1,6 @@
 """Promise 5: several connections for a large blob; a broken transfer continues where it broke."""
 
+import socket
 import threading
 import time
 
@@ -209,3 +210,51 @@ def test_many_blobs_at_once_do_not_become_a_flood(start_tarn, upstream, reposito
     assert upstream.most_at_once("/blobs/") <= 5
     for digest in blobs:
         assert tarn.blob("org/app", digest).status == 200
+
+
+# ---- transfers that end after a few bytes
+
+FEW = [0, 1, 2, 511]
+
+
+@pytest.mark.parametrize("how", ["cut_after", "reset_after"])
+@pytest.mark.parametrize("few", FEW)
+def test_a_transfer_that_is_cut_after_a_few_bytes_goes_on(tarn, upstream, repository, how, few):
+    upstream.fault("/blobs/", **{how: few}, times=3)
+    is_the_blob(tarn.get(PATH, timeout=60))
+    assert SIZE <= upstream.blob_bytes() <= SIZE + 3 * few
+    tarn.wait_cached("org/app", DIGEST)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 700])
+@pytest.mark.parametrize("how", ["cut_after", "reset_after"])
+def test_a_tiny_blob_that_is_cut_after_its_first_byte_is_whole(tarn, upstream, how, size):
+    tiny = noise(size)
+    digest = upstream.repository("org/app").add_blob(tiny)
+    upstream.fault("/blobs/", **{how: min(1, size - 1)}, times=2)
+    reply = tarn.blob("org/app", digest, timeout=60)
+    assert (reply.status, reply.complete, reply.body) == (200, True, tiny)
+    tarn.wait_cached("org/app", digest)
+    assert tarn.blob("org/app", digest).body == tiny
+
+
+@pytest.mark.parametrize("kill", [True, False], ids=["killed", "stopped"])
+@pytest.mark.parametrize("few", FEW)
+def test_a_partial_of_a_few_bytes_is_continued_after_a_restart(tarn, upstream, repository, few,
+                                                              kill):
+    """The first bytes came, and then nothing until tarn ended."""
+    held = upstream.fault("/blobs/", hold_after=few)
+    with socket.create_connection(("127.0.0.1", tarn.port), 60) as client:
+        client.sendall(f"GET {PATH} HTTP/1.1\r\nHost: tarn\r\n\r\n".encode())
+        wait_until(lambda: any(flight["size"] and flight["bytes"] >= few for flight in
+                               tarn.get("/tarn/v1/flights").json()["flights"]), "its bytes", 60)
+        if kill:
+            tarn.kill()
+        else:
+            tarn.stop()
+    held.gate.set()
+    upstream.heal()
+    tarn.start()
+    is_the_blob(tarn.get(PATH, timeout=60))
+    tarn.wait_cached("org/app", DIGEST)
+    is_the_blob(tarn.get(PATH, timeout=60))

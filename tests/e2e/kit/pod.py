@@ -1,6 +1,7 @@
 """
 A network like a pod's, where a test may put servers at addresses that mean something: a network
-namespace with the loopback device alone, which has those addresses too.
+namespace with the loopback device alone, which has those addresses too. Its only name server is at
+NAME_SERVER, where nobody answers unless the test does.
 """
 
 import ctypes
@@ -10,6 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -19,7 +21,10 @@ PUBLIC_ADDRESSES = ("203.0.113.7", "198.51.100.7")
 PRIVATE_ADDRESSES = ("10.77.0.7", "192.168.77.7")
 NOT_ALLOWED = 77
 INSIDE = "TARN_TEST_INSIDE_A_POD"
-NEW_USER, NEW_NET = 0x10000000, 0x40000000
+NAME_SERVER = "127.0.0.53"
+RESOLVER = f"nameserver {NAME_SERVER}\noptions timeout:30 attempts:5\n"
+NEW_MOUNTS, NEW_USER, NEW_NET = 0x00020000, 0x10000000, 0x40000000
+BIND, PRIVATE_MOUNTS = 0x1000, 0x44000
 SET_ADDRESS, SET_FLAGS, UP_AND_RUNNING = 0x8916, 0x8914, 0x41
 
 
@@ -37,8 +42,16 @@ def is_here(request):
 def _enter():
     """Moves this process into a network of its own. False: the system does not let it."""
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(NEW_NET) != 0 and libc.unshare(NEW_USER | NEW_NET) != 0:
+    if libc.unshare(NEW_NET | NEW_MOUNTS) != 0 and \
+            libc.unshare(NEW_USER | NEW_NET | NEW_MOUNTS) != 0:
         return False
+    with tempfile.NamedTemporaryFile("w", delete=False) as resolver:
+        resolver.write(RESOLVER)
+    os.chmod(resolver.name, 0o644)
+    if libc.mount(None, b"/", None, PRIVATE_MOUNTS, None) != 0 or \
+            libc.mount(resolver.name.encode(), b"/etc/resolv.conf", None, BIND, None) != 0:
+        return False
+    os.unlink(resolver.name)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
         fcntl.ioctl(one, SET_FLAGS, struct.pack("16sH14x", b"lo", UP_AND_RUNNING))
         addresses = (METADATA_ADDRESS, OTHER_METADATA_ADDRESS, *PUBLIC_ADDRESSES,
