@@ -1,10 +1,13 @@
 /* Finds the command that the first argument names, and runs it. */
 #include <stdio.h>
+#include <stdlib.h>
+#include "base/json.h"
 #include "base/text.h"
 #include "cmd/commands.h"
 #include "cmd/run.h"
 
 int main(int argc, char **argv) {
+    bounded_json_watch(malloc);
     if (argc > 0 && text_ends(text_of(argv[0]), "docker-credential-tarn"))
         return run_command(&docker_credential_command, argc, argv);
     if (argc < 2) {

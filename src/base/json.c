@@ -1,6 +1,38 @@
 /* Bounds JSON before jansson reads it. */
 #include "base/json.h"
 
+#include <stdlib.h>
+
+/* ---- memory ---- */
+
+static void *(*allocate)(size_t size) = malloc;
+static _Thread_local unsigned failures; /* allocations of this thread that failed */
+
+static void *watched_malloc(size_t size) {
+    void *bytes = allocate(size);
+    failures += !bytes;
+    return bytes;
+}
+
+void bounded_json_watch(void *(*allocate_by)(size_t size)) {
+    allocate = allocate_by;
+    json_set_alloc_funcs(watched_malloc, free);
+}
+
+/* As json_loadb(). NULL with *no_memory: an allocation failed, though jansson may say nothing. */
+static json_t *load(const void *bytes, size_t length, size_t flags, json_error_t *fault,
+                    bool *no_memory) {
+    const unsigned before = failures;
+    json_t *json = json_loadb(bytes ? bytes : "", length, flags, fault);
+    *no_memory = failures != before;
+    if (!*no_memory)
+        return json;
+    json_decref(json);
+    return NULL;
+}
+
+/* ---- reading ---- */
+
 /* `i` is the index behind a string's opening quote; returns the index behind its closing quote. */
 static size_t skip_string(const char *bytes, size_t length, size_t i) {
     while (i < length && bytes[i] != '"')
@@ -41,9 +73,11 @@ json_t *bounded_json_load_by(size_t flags, const void *bytes, size_t length, str
     json_error_t fault;
     if (!is_bounded(bytes, length, error))
         return NULL;
-    json_t *json = json_loadb(bytes ? bytes : "", length, flags, &fault);
+    bool no_memory;
+    json_t *json = load(bytes, length, flags, &fault, &no_memory);
     /* jansson 2.14 says nothing when an allocation of its parser fails. */
-    bool no_memory = json_error_code(&fault) == json_error_out_of_memory || !fault.text[0];
+    if (!json && !no_memory)
+        no_memory = json_error_code(&fault) == json_error_out_of_memory || !fault.text[0];
     if (!json && no_memory)
         error_set(error, ERROR_MEMORY, "out of memory reading JSON");
     else if (!json)
@@ -54,6 +88,12 @@ json_t *bounded_json_load_by(size_t flags, const void *bytes, size_t length, str
 
 static int append_piece(const char *piece, size_t length, void *out) {
     return buffer_append(out, piece, length) ? 0 : -1;
+}
+
+json_t *json_load_own(const void *bytes, size_t length) {
+    json_error_t fault;
+    bool no_memory;
+    return load(bytes, length, 0, &fault, &no_memory);
 }
 
 bool bounded_json_dump(const json_t *json, size_t flags, struct buffer *out) {

@@ -18,6 +18,11 @@ enum {
     JSON_VALUE_LIMIT = 200000, /* 10,000 descriptors of 20 members; at worst some 50 MB of memory */
 };
 
+/* Makes the functions below notice each allocation that fails. Without this, jansson 2.14 drops a
+ * character of a long string when memory runs out in it, and takes some other failures for invalid
+ * JSON. Called once, before any other thread. `allocate`: malloc(), or a test's own. */
+void bounded_json_watch(void *(*allocate)(size_t size));
+
 /* The object or array that `bytes` holds, the caller's to json_decref(). NULL: ERROR_INVALID with
  * line and column (also for bytes that are not UTF-8), or ERROR_MEMORY. Strings may hold NUL bytes.
  */
@@ -26,6 +31,9 @@ json_t *bounded_json_load(const void *bytes, size_t length, struct error *error)
 /* The same with jansson's `flags` (JSON_REJECT_DUPLICATES, ...) in place of JSON_ALLOW_NUL. Without
  * JSON_ALLOW_NUL in `flags`, a string with a NUL byte is ERROR_INVALID. */
 json_t *bounded_json_load_by(size_t flags, const void *bytes, size_t length, struct error *error);
+
+/* The same for JSON that tarn wrote itself, without bounds. NULL: out of memory. */
+json_t *json_load_own(const void *bytes, size_t length);
 
 /* Appends `json` as text, written by jansson's `flags`. False: `json` is NULL, or out of memory.
  * json_dumps() of jansson 2.14 is not used, because it returns the text without a member's name

@@ -51,14 +51,6 @@ static bool fail_list(const struct list *list, struct error *error, const char *
                      list->member, name->path, why);
 }
 
-/* Reads JSON twice before it calls it invalid, because jansson 2.14 takes some allocations that
- * fail for invalid tokens, and what is no JSON would mean that nothing refers to an image. */
-static json_t *read_json(const void *bytes, size_t length, struct error *error) {
-    json_t *json = bounded_json_load_by(0, bytes, length, error);
-    return json || error->kind == ERROR_MEMORY ? json
-                                               : bounded_json_load_by(0, bytes, length, error);
-}
-
 /* A page of a captive portal or a proxy is no list, even with status 200. */
 static bool is_tags_page(const json_t *json) {
     const json_t *tags = json_object_get(json, "tags");
@@ -69,7 +61,7 @@ static bool is_tags_page(const json_t *json) {
 static bool accept_page(struct asking *asking, struct error *error) {
     struct list *list = asking->context;
     json_decref(list->page);
-    list->page = read_json(asking->body.bytes, asking->body.length, error);
+    list->page = bounded_json_load_by(0, asking->body.bytes, asking->body.length, error);
     if (!list->page && error->kind == ERROR_MEMORY)
         return false;
     bool is_tags = asking->request.what == UPSTREAM_TAGS;
@@ -316,7 +308,7 @@ static bool is_absence(const struct question *question, const struct error *erro
  * is the subject itself, which some registries find under that tag. */
 static json_t *fallback_entries(const struct question *question, const struct document *document,
                                 struct error *error) {
-    cleanup_json json_t *json = read_json(document->bytes, document->length, error);
+    cleanup_json json_t *json = bounded_json_load_by(0, document->bytes, document->length, error);
     if (!json && error->kind == ERROR_MEMORY)
         return NULL;
     json_t *manifests = json_object_get(json, "manifests");

@@ -126,11 +126,9 @@ static void fail_for_memory(struct call *call) {
 
 static void respond_tags(struct call *call, const struct page *page,
                          const struct cache_result *result) {
-    cleanup_json json_t *json =
-        json_loadb(result->document->bytes, result->document->length, 0, NULL);
+    cleanup_json json_t *json = json_load_own(result->document->bytes, result->document->length);
     const char *next;
-    if (!json) { /* tarn made the text, so memory is what lacks: no list is better than an empty one
-                  */
+    if (!json) { /* no list is better than an empty one */
         fail_for_memory(call);
         return;
     }

@@ -9,6 +9,7 @@
 #include <jansson.h>
 #include <openssl/evp.h>
 #include <sys/stat.h>
+#include "base/json.h"
 #include "store/partials.h"
 
 /* ---- the faults ---- */
@@ -179,7 +180,7 @@ static void *failing_json_malloc(size_t size) {
 
 void fault_prepare(void) {
     client_pread = __real_pread64;
-    json_set_alloc_funcs(failing_json_malloc, free);
+    bounded_json_watch(failing_json_malloc);
 }
 
 int fault_start_client(pthread_t *thread, struct client *client) {

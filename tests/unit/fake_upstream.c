@@ -224,6 +224,14 @@ static bool serve_blob_in_turn(struct upstream *upstream, const struct upstream_
            serve_blob(upstream, &asked, sink, error);
 }
 
+static bool serve_list(const char *list, const struct upstream_sink *sink, struct error *error) {
+    if (!list)
+        return fail(error, ERROR_NOT_FOUND);
+    const struct upstream_head head = {.status = 200, .has_length = true, .length = strlen(list)};
+    return sink->on_head(sink->context, &head, error) &&
+           sink->on_bytes(sink->context, list, head.length, error);
+}
+
 static bool is_set(const atomic_bool *flag) {
     return flag && atomic_load(flag);
 }
@@ -260,7 +268,8 @@ bool upstream_perform(struct upstream *upstream, const struct upstream_request *
         return serve_manifest(upstream, request, sink, error);
     if (request->what == UPSTREAM_BLOB)
         return serve_blob_in_turn(upstream, request, sink, error);
-    return fail(error, ERROR_NOT_FOUND);
+    return serve_list(request->what == UPSTREAM_TAGS ? upstream->tags : upstream->referrers, sink,
+                      error);
 }
 
 const struct repository *fake_repository(struct upstream *upstream, const char *path) {

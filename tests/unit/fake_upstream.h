@@ -34,6 +34,7 @@ struct upstream {
     bool etag_changes;        /* each request has another ETag */
     const char *redirect;     /* URL that blob requests are redirected to; NULL: none */
 
+    const char *tags, *referrers;      /* what requests for these lists get; NULL: 404 */
     const char *manifest, *media_type; /* what manifest requests get */
     struct digest manifest_digest;
 

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <strings.h>
 #include "base/cleanup.h"
+#include "base/json.h"
 #include "base/metric.h"
 #include "http/serving.h"
 #include "registry/registry.h"
@@ -382,6 +383,85 @@ static void faults_of_our_own_are_told_by_their_kind(void **state) {
     stop();
 }
 
+/* ---- lists while memory runs out ---- */
+
+static atomic_int until_failure; /* allocations of JSON that succeed; negative: all */
+
+static void *failing_malloc(size_t size) {
+    int left = atomic_load(&until_failure);
+    while (left >= 0 && !atomic_compare_exchange_weak(&until_failure, &left, left - 1))
+        ;
+    return left == 0 ? NULL : malloc(size);
+}
+
+/* The body of the response, on the heap. */
+static char *get(const char *path, int *status) {
+    char request[500];
+    bool reset;
+    size_t length;
+    int fd = dial();
+    snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+             path);
+    send_text(fd, request);
+    char *response = receive_all(fd, &length, &reset);
+    close(fd);
+    assert_false(reset);
+    assert_int_equal(sscanf(response, "HTTP/1.1 %d", status), 1);
+    const char *body = strstr(response, "\r\n\r\n");
+    assert_non_null(body);
+    char *copy = strdup(body + 4);
+    free(response);
+    return copy;
+}
+
+/* Lets the first allocation of JSON fail, then the second, and so on, until all succeed. */
+static void ask_with_failures(const char *path) {
+    int status, failures = 0;
+    atomic_store(&until_failure, -1);
+    char *whole = get(path, &status);
+    assert_int_equal(status, 200);
+    for (int n = 0, left = -1; left < 0; n++) {
+        atomic_store(&until_failure, n);
+        char *body = get(path, &status);
+        left = atomic_exchange(&until_failure, -1);
+        if (status == 200)
+            assert_string_equal(body, whole);
+        else
+            assert_true(status >= 400 && status != 404);
+        failures += status != 200;
+        free(body);
+    }
+    assert_true(failures > 0);
+    free(whole);
+}
+
+static void lists_are_whole_or_an_error_when_memory_runs_out(void **state) {
+    char path[300];
+    (void)state;
+    world->upstream.settings.tag_ttl_ms = 0; /* each time the list is gathered anew */
+    world->upstream.tags = "{\"name\":\"app\",\"tags\":[\"a\",\"b\",\"c\",\"latest\"],"
+                           "\"child\":[\"x\"],\"manifest\":{\"sha256:0\":{\"tag\":[\"a\"]}}}";
+    world->upstream.referrers =
+        "{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.index.v1+json\","
+        "\"manifests\":[{\"artifactType\":\"t\",\"size\":1},{\"artifactType\":\"u\",\"size\":2},"
+        "{\"artifactType\":\"t\",\"size\":3}]}";
+    open_registry();
+    int status;
+    free(get("/v2/app/manifests/latest", &status)); /* for the catalog */
+    cache_settle(world->cache);
+    bounded_json_watch(failing_malloc);
+    ask_with_failures("/v2/app/tags/list");
+    ask_with_failures("/v2/app/tags/list?n=2");
+    ask_with_failures("/v2/app/tags/list?n=2&last=b");
+    snprintf(path, sizeof path, "/v2/app/referrers/%s", digest);
+    ask_with_failures(path);
+    snprintf(path, sizeof path, "/v2/app/referrers/%s?artifactType=t", digest);
+    ask_with_failures(path);
+    ask_with_failures("/v2/_catalog");
+    stop();
+    bounded_json_watch(malloc);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(faults_of_our_own_are_told_by_their_kind, set_up,
@@ -389,6 +469,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(many_clients_get_right_responses_at_once, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(only_clients_with_a_password_get_responses, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(lists_are_whole_or_an_error_when_memory_runs_out, set_up,
                                         tear_down),
     };
     return cmocka_run_group_tests_name("registry", tests, NULL, NULL);
