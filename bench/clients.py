@@ -16,12 +16,12 @@ REPOSITORY = "bench/app"
 ACCEPT = "application/vnd.oci.image.manifest.v1+json, */*"
 
 
-def manifest_path(reference):
-    return f"/v2/{REPOSITORY}/manifests/{reference}"
+def manifest_path(reference, repository=REPOSITORY):
+    return f"/v2/{repository}/manifests/{reference}"
 
 
-def blob_path(hex_digest):
-    return f"/v2/{REPOSITORY}/blobs/sha256:{hex_digest}"
+def blob_path(hex_digest, repository=REPOSITORY):
+    return f"/v2/{repository}/blobs/sha256:{hex_digest}"
 
 
 class Download:

@@ -59,6 +59,38 @@ def first_byte(bench):
     bench.upstream.set()
 
 
+def added_time(bench):
+    """how much later than upstream's own the first byte of a miss arrives: median and 99 %"""
+    pairs = 100 if bench.quick else 400
+    blobs = [bench.content.blob(4096, seed=100 + index) for index in range(pairs)]
+    misses = {
+        # Upstream has its image in every repository, so each of them is a miss of its own.
+        "manifest": [clients.manifest_path(bench.content.tag, f"bench/cold{index}")
+                     for index in range(pairs)],
+        "blob of 4 KiB": [clients.blob_path(blob) for blob in blobs],
+    }
+    for what, paths in misses.items():
+        found, watch = {}, bench.watch()
+        for server in bench.caches:
+            server.fresh()
+            bench.upstream.set()
+            found[server.name] = [_added(bench, server, path) for path in paths]
+        for share, name in ((50, "median"), (99, "99 %")):
+            values = {server: statistics.quantiles(times, n=100)[share - 1]
+                      for server, times in found.items()}
+            yield Row(f"cold {what}: first byte after upstream's own, {name}", "ms", values, None,
+                      ("<=", 5.0), doubt=watch.doubt())
+
+
+def _added(bench, server, path):
+    """The milliseconds between the two of one pair: upstream's own response, and then the cache's,
+    so that both meet with the same machine."""
+    direct = clients.download(bench.upstream.port, path)
+    cold = clients.download(server.port, path)
+    bench.check(direct.is_whole and cold.is_whole, server, path)
+    return (cold.first_byte - direct.first_byte) * 1000
+
+
 def capped(bench):
     """a large cold blob from an upstream that caps each connection at 20 MB/s"""
     size, rate = (64 if bench.quick else 256) * MIB, 20_000_000

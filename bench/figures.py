@@ -8,7 +8,7 @@ import tempfile
 import time
 
 import clients
-from cold import capped, cold_cpu, cuts, first_byte, head, one_transfer
+from cold import added_time, capped, cold_cpu, cuts, first_byte, head, one_transfer
 from hot import hot_blob, hot_manifest, hot_manifest_tls, hot_manifest_without_log
 from memory import idle_connections, idle_connections_tls, memory
 from rows import Row
@@ -69,5 +69,5 @@ def binary(bench):
 
 ALL = {figure.__name__.replace("_", "-"): figure for figure in (
     hot_manifest, hot_manifest_without_log, hot_manifest_tls, hot_blob, one_transfer, head,
-    first_byte, capped, cuts, cold_cpu, memory, idle_connections, idle_connections_tls, start,
+    first_byte, added_time, capped, cuts, cold_cpu, memory, idle_connections, idle_connections_tls, start,
     binary)}
