@@ -9,7 +9,7 @@ _tarn() {
     fi
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        words='serve warm ls du rm prune verify check-config convert-config whoami print-access-token mirror configure-docker kubelet-credential-provider docker-credential version help --help --version'
+        words='serve warm ls du rm prune verify reload check-config convert-config whoami print-access-token mirror configure-docker kubelet-credential-provider docker-credential version help --help --version'
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
         return
     fi
@@ -143,6 +143,21 @@ _tarn() {
         esac
         words='--repair --rate --config --root --json --help'
         ;;
+    reload)
+        case $before in
+        --config | --config=)
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            return
+            ;;
+        --root | --root=)
+            mapfile -t COMPREPLY < <(compgen -d -- "$word")
+            return
+            ;;
+        --help | --) ;;
+        --*) return ;; # a value of which nothing is known
+        esac
+        words='--config --root --help'
+        ;;
     check-config)
         words='--help'
         kinds=-f
@@ -209,7 +224,7 @@ _tarn() {
         words='--help'
         ;;
     help)
-        words='--help serve warm ls du rm prune verify check-config convert-config whoami print-access-token mirror configure-docker kubelet-credential-provider docker-credential version help'
+        words='--help serve warm ls du rm prune verify reload check-config convert-config whoami print-access-token mirror configure-docker kubelet-credential-provider docker-credential version help'
         ;;
     *) return ;;
     esac

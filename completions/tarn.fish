@@ -13,6 +13,7 @@ function __tarn_commands
     printf '%s\t%s\n' rm 'remove images from the cache'
     printf '%s\t%s\n' prune 'delete the least recently used blobs from the cache'
     printf '%s\t%s\n' verify 'hash all blobs in the cache'
+    printf '%s\t%s\n' reload 'have the running tarn take a changed configuration'
     printf '%s\t%s\n' check-config 'check a configuration file'
     printf '%s\t%s\n' convert-config 'write a configuration of the CNCF registry as tarn\'s'
     printf '%s\t%s\n' whoami 'show which Google credentials are used, and why'
@@ -115,6 +116,9 @@ complete -c tarn -n '__tarn_runs verify' -l rate -x -d 'read at most SIZE a seco
 complete -c tarn -n '__tarn_runs verify' -l config -r -F -d 'work on the cache that this configuration file names'
 complete -c tarn -n '__tarn_runs verify' -l root -x -a '(__fish_complete_directories)' -d 'work on the cache in this folder'
 complete -c tarn -n '__tarn_runs verify' -l json -d 'print JSON'
+
+complete -c tarn -n '__tarn_runs reload' -l config -r -F -d 'the file that tarn takes; default: the one that it uses, read again'
+complete -c tarn -n '__tarn_runs reload' -l root -x -a '(__fish_complete_directories)' -d 'the folder of the cache that tarn runs on; default: the one that the configuration names'
 
 complete -c tarn -n '__tarn_runs check-config' -F
 

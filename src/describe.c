@@ -52,12 +52,13 @@ static json_t *describe_setting(const struct config_option *setting) {
     config_option_variable(setting, variable);
     config_option_default(setting, standard);
     config_option_limits(setting, limits);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:s, s:o, s:b}", "key",
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:s, s:o, s:b, s:b}", "key",
                      setting->key, "group", groups[setting->group], "type", types[setting->type],
                      "flag", flag, "variable", variable, "value",
                      config_option_placeholder(setting), "help", setting->help, "details",
                      setting->details, "default", standard, "limits", limits, "choices",
-                     list_words(setting->choices), "in_file", !setting->not_in_file);
+                     list_words(setting->choices), "in_file", !setting->not_in_file,
+                     "needs_restart", setting->needs_restart);
 }
 
 static json_t *describe_settings(const struct config_option *settings, size_t count) {

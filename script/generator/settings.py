@@ -5,6 +5,8 @@ import textwrap
 from . import markers, roff
 
 # The tables by the group of their settings, in the order of the documents.
+RESTART = "A change needs a restart"
+
 GROUPS = ["server", "cache", "limits", "upstreams", "upstream"]
 
 
@@ -22,12 +24,17 @@ def kind(setting):
     return setting["type"] + (f", {setting['limits']}" if setting["limits"] else "")
 
 
+def meaning(setting):
+    """Help, details, and whether a reload can change it: sentences without the last full stop."""
+    sentences = [setting["help"], setting["details"], RESTART if setting["needs_restart"] else None]
+    return ". ".join(each.rstrip(".") for each in sentences if each)
+
+
 def row(setting):
     cells = [f"`{setting['key']}`" if setting["in_file"] else "(none)"]
     if setting["group"] != "upstream":
         cells += [f"`{setting['flag']}`", f"`{setting['variable']}`"]
-    meaning = setting["help"] + (". " + setting["details"].rstrip(".") if setting["details"] else "")
-    cells += [kind(setting), setting["default"], meaning.replace("*", "\\*")]
+    cells += [kind(setting), setting["default"], meaning(setting).replace("*", "\\*")]
     return "| " + " | ".join(cells) + " |\n"
 
 
@@ -55,6 +62,8 @@ def entry(setting):
     text = f".TP\n.B {setting['key']}\n" + lines(roff.sentence(setting["help"]))
     if setting["details"]:
         text += lines(setting["details"])
+    if setting["needs_restart"]:
+        text += lines(RESTART + ".")
     if setting["choices"]:
         text += lines(f"One of {', '.join(setting['choices'])}.")
     elif setting["type"] not in ("string", "boolean"):

@@ -242,6 +242,50 @@ static void handle_verify(struct admin *admin, struct http_exchange *exchange) {
     handle_with_body(admin, exchange, "verify");
 }
 
+/* ---- reload ---- */
+
+/* {"config":FILE}, or {}. False: an error response was sent. */
+static bool read_file_name(struct http_exchange *exchange, const json_t *order, const char **file) {
+    const json_t *name = json_object_get(order, "config");
+    *file = json_string_value(name);
+    bool is_absolute = *file && **file == '/';
+    if (json_object_size(order) == (name ? 1 : 0) && json_is_object(order) &&
+        (!name || is_absolute))
+        return true;
+    fail(exchange, 400, "expected {\"config\":\"/FILE\"}, with an absolute path, or {}");
+    return false;
+}
+
+static void respond_reload(struct http_exchange *exchange, bool reloaded, struct text problems) {
+    cleanup_buffer struct buffer body = {0};
+    while (problems.length) {
+        struct text line = text_cut(problems, '\n', &problems);
+        buffer_append_string(&body, "{\"problem\":\"");
+        buffer_append_json(&body, line);
+        buffer_append_string(&body, "\"}\n");
+    }
+    buffer_printf(&body, "{\"done\":true,\"reloaded\":%s}\n", reloaded ? "true" : "false");
+    if (body.failed)
+        fail(exchange, 503, "out of memory");
+    else
+        http_respond(exchange, 200, "application/x-ndjson", body.bytes, body.length);
+}
+
+static void handle_reload(struct admin *admin, struct http_exchange *exchange) {
+    const struct service_settings *settings = admin->settings;
+    cleanup_buffer struct buffer problems = {0};
+    const char *file;
+    cleanup_json json_t *order = read_json(exchange);
+    if (!order || !read_file_name(exchange, order, &file))
+        return;
+    if (!settings->reload) {
+        fail(exchange, 404, "this tarn cannot take another configuration");
+        return;
+    }
+    bool reloaded = settings->reload(settings->context, file, &problems);
+    respond_reload(exchange, reloaded, (struct text){problems.bytes, problems.length});
+}
+
 /* ---- routes ---- */
 
 static const struct admin_route {
@@ -255,6 +299,7 @@ static const struct admin_route {
     {"/tarn/v1/rm", "POST", HTTP_POST, handle_rm},
     {"/tarn/v1/prune", "POST", HTTP_POST, handle_prune},
     {"/tarn/v1/verify", "POST", HTTP_POST, handle_verify},
+    {"/tarn/v1/reload", "POST", HTTP_POST, handle_reload},
 };
 
 void admin_handle(void *context, struct http_exchange *exchange) {
@@ -266,7 +311,8 @@ void admin_handle(void *context, struct http_exchange *exchange) {
     }
     if (!route) {
         fail(exchange, 404,
-             "no such path; this socket takes /tarn/v1/ with warm, ls, du, rm, prune or verify");
+             "no such path; this socket takes /tarn/v1/ with warm, ls, du, rm, prune, verify or "
+             "reload");
         return;
     }
     if (request->method != route->method) {

@@ -22,11 +22,18 @@
  * show or remove what is cached, and respond with lines of JSON (ls.h, rm.h, prune.h, verify.h).
  * The last line has "done":true. A failure before the first line has a status and an OCI error
  * body; a later failure has a last line {"error":WHY}. When the client leaves, the order ends.
+ *
+ *   POST /tarn/v1/reload  {"config":"/etc/tarn/tarn.yaml"}
+ *
+ * takes another configuration: this file, or without "config" the one in use, read again. The
+ * response has a line {"problem":TEXT} for each reason why nothing was changed, and at last
+ * {"done":true,"reloaded":BOOL}.
  */
 #ifndef ADMIN_ADMIN_H
 #define ADMIN_ADMIN_H
 
 #include "admin/order.h"
+#include "admin/service.h"
 #include "admin/warm.h"
 #include "http/http.h"
 
@@ -34,7 +41,8 @@
 
 struct admin {
     struct warmer *warmer;
-    struct order_target *target; /* of all orders but warm */
+    struct order_target *target; /* of all orders but warm and reload */
+    const struct service_settings *settings;
 };
 
 /* For struct http_server_settings; `context` is a struct admin. */

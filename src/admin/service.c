@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "admin/admin.h"
+#include "admin/schedule.h"
 #include "base/clock.h"
 #include "base/lock.h"
 #include "base/log.h"
@@ -13,18 +14,10 @@
 #include "oci/error_body.h"
 
 enum {
-    RETRY_FIRST_MS = 60 * 1000, /* pause after a temporary failure; doubled each time */
-    RETRY_MOST_MS = 3600 * 1000,
     /* An order notices within about a second that tarn stops, and then still says so to its client.
      */
     GRACE_MS = 3000,
     END_MS = 5000, /* how long service_free() waits for the threads */
-};
-
-/* When an entry of the schedule is due, and whether it failed the last time. */
-struct turn {
-    int64_t due_ms;   /* clock_ms(); INT64_MAX: never again */
-    int64_t retry_ms; /* the pause after the last failure; 0: it did not fail */
 };
 
 struct service {
@@ -34,10 +27,11 @@ struct service {
     struct admin admin; /* points to warmer and target */
     char *address;      /* "unix:ROOT/tarn.sock" */
     const char *listen[1];
-    struct http_server *server; /* NULL: the socket could not be made */
-    struct turn *turns;         /* one for each entry; only the schedule's thread uses them */
-    struct lock ending_lock;    /* guards stopping and running */
-    struct condition ending;    /* either has changed */
+    struct http_server *server;          /* NULL: the socket could not be made */
+    struct warm_schedule *schedule;      /* its own thread's */
+    struct lock ending_lock;             /* guards what follows, down to `running` */
+    struct condition ending;             /* some of it has changed */
+    struct warm_schedule *next_schedule; /* takes the place of `schedule`; NULL: none */
     bool stopping;
     unsigned running; /* threads that have not ended */
     pthread_t threads[2];
@@ -74,30 +68,6 @@ static bool warm_images(struct service *service, const struct warm_entry *entry)
     return again;
 }
 
-static void run_entry(struct service *service, const struct warm_entry *entry, struct turn *turn) {
-    int64_t pause_ms = entry->every_ms ? entry->every_ms : INT64_MAX;
-    if (warm_images(service, entry)) {
-        turn->retry_ms = turn->retry_ms ? turn->retry_ms * 2 : RETRY_FIRST_MS;
-        if (turn->retry_ms > RETRY_MOST_MS)
-            turn->retry_ms = RETRY_MOST_MS;
-        if (turn->retry_ms < pause_ms)
-            pause_ms = turn->retry_ms;
-    } else {
-        turn->retry_ms = 0;
-    }
-    turn->due_ms = pause_ms == INT64_MAX ? INT64_MAX : clock_ms() + pause_ms;
-}
-
-/* Sleeps until clock_ms() reaches `due_ms`. False: the service stops. */
-static bool sleep_until(struct service *service, int64_t due_ms) {
-    lock_acquire(&service->ending_lock);
-    while (!service->stopping && clock_ms() < due_ms)
-        condition_wait_until(&service->ending, &service->ending_lock, due_ms);
-    bool goes_on = !service->stopping;
-    lock_release(&service->ending_lock);
-    return goes_on;
-}
-
 static void end_thread(struct service *service) {
     lock_acquire(&service->ending_lock);
     service->running--;
@@ -105,20 +75,47 @@ static void end_thread(struct service *service) {
     lock_release(&service->ending_lock);
 }
 
+/* Waits until a turn is due, or for another schedule, and takes it. NULL: the service stops. */
+static struct warm_turn *await_turn(struct service *service) {
+    struct warm_turn *turn = NULL;
+    lock_acquire(&service->ending_lock);
+    while (!service->stopping) {
+        if (service->next_schedule) {
+            schedule_take_times(service->next_schedule, service->schedule);
+            service_give_up_schedule(service->schedule);
+            service->schedule = service->next_schedule;
+            service->next_schedule = NULL;
+        }
+        turn = schedule_next(service->schedule);
+        int64_t due_ms = turn ? turn->due_ms : INT64_MAX;
+        if (clock_ms() >= due_ms)
+            break;
+        condition_wait_until(&service->ending, &service->ending_lock, due_ms);
+    }
+    turn = service->stopping ? NULL : turn;
+    lock_release(&service->ending_lock);
+    return turn;
+}
+
 static void run_schedule(void *context) {
     struct service *service = context;
-    for (;;) {
-        size_t next = 0;
-        for (size_t i = 1; i < service->settings->warm_count; i++) {
-            if (service->turns[i].due_ms < service->turns[next].due_ms)
-                next = i;
-        }
-        if (service->turns[next].due_ms == INT64_MAX ||
-            !sleep_until(service, service->turns[next].due_ms))
-            break;
-        run_entry(service, &service->settings->warm[next], &service->turns[next]);
-    }
+    struct warm_turn *turn;
+    while ((turn = await_turn(service)))
+        schedule_note(turn, warm_images(service, &turn->entry));
     end_thread(service);
+}
+
+void service_change_schedule(struct service *service, struct warm_schedule *prepared) {
+    lock_acquire(&service->ending_lock);
+    struct warm_schedule *passed_over = service->next_schedule;
+    service->next_schedule = prepared;
+    condition_broadcast(&service->ending);
+    lock_release(&service->ending_lock);
+    service_give_up_schedule(passed_over);
+}
+
+void service_change_limit(struct service *service, uint64_t max_size) {
+    service->target.limit = max_size;
 }
 
 /* ---- the socket ---- */
@@ -136,8 +133,9 @@ static void serve_socket(void *context) {
 static bool set_up(struct service *service, struct error *error) {
     if (asprintf(&service->address, "unix:%s/" ADMIN_SOCKET, service->settings->root) < 0)
         service->address = NULL;
-    service->turns = calloc(service->settings->warm_count + 1, sizeof *service->turns);
-    if (!service->address || !service->turns)
+    service->schedule =
+        service_prepare_schedule(service->settings->warm, service->settings->warm_count);
+    if (!service->address || !service->schedule)
         return error_set(error, ERROR_MEMORY, "out of memory");
     service->listen[0] = service->address;
     struct http_server_settings settings = http_server_settings_default();
@@ -153,9 +151,10 @@ static bool set_up(struct service *service, struct error *error) {
     struct error why;
     service->server = http_server_new(&settings, &why);
     if (!service->server) /* not fatal: clients can be served without the socket */
-        log_at(LOG_WARN,
-               "orders are not taken: tarn warm, ls, du, rm, prune and verify will not work",
-               LOG_STRING("error", why.text));
+        log_at(
+            LOG_WARN,
+            "orders are not taken: tarn warm, ls, du, rm, prune, verify and reload will not work",
+            LOG_STRING("error", why.text));
     return true;
 }
 
@@ -164,7 +163,8 @@ static void destroy(struct service *service) {
     lock_finish(&service->ending_lock);
     condition_finish(&service->ending);
     free(service->address);
-    free(service->turns);
+    service_give_up_schedule(service->schedule);
+    service_give_up_schedule(service->next_schedule);
     free(service);
 }
 
@@ -181,7 +181,7 @@ struct service *service_new(const struct service_settings *settings, struct erro
                                             .cache = settings->cache,
                                             .limit = settings->max_size,
                                             .stopping = &service->warmer.stopping};
-    service->admin = (struct admin){&service->warmer, &service->target};
+    service->admin = (struct admin){&service->warmer, &service->target, settings};
     lock_init(&service->ending_lock);
     condition_init(&service->ending);
     if (set_up(service, error))
@@ -206,8 +206,7 @@ static bool start_thread(struct service *service, const char *name, void (*run)(
 
 bool service_start(struct service *service, struct error *error) {
     return (!service->server || start_thread(service, "orders", serve_socket, error)) &&
-           (service->settings->warm_count == 0 ||
-            start_thread(service, "warm schedule", run_schedule, error));
+           start_thread(service, "warm schedule", run_schedule, error);
 }
 
 void service_stop(struct service *service) {

@@ -17,7 +17,7 @@
 struct order_target {
     struct store *store;
     struct cache *cache;         /* the cache that runs on the store; NULL: none does */
-    uint64_t limit;              /* bytes that the cache stays under; 0: not known */
+    _Atomic uint64_t limit;      /* bytes that the cache stays under; 0: not known */
     const atomic_bool *stopping; /* set: every order ends soon, with ERROR_CLOSED; may be NULL */
 };
 

@@ -241,8 +241,11 @@ static bool warm(struct warmer *warmer, const struct warm_request *request,
     if (!image_name_parse(text_of(request->image), &image, error))
         return false;
     snprintf(name, sizeof name, "%s%s%s", image.host, image.host[0] ? "/" : "", image.repository);
-    return name_resolve(warmer->upstreams, "", text_of(name), &walk.repository, error) &&
-           warm_walk(&walk, &image.reference, error) && fetch_blobs(&walk, request, error);
+    const struct upstreams *upstreams = current_upstreams_hold(warmer->upstreams);
+    bool ok = name_resolve(upstreams, "", text_of(name), &walk.repository, error) &&
+              warm_walk(&walk, &image.reference, error) && fetch_blobs(&walk, request, error);
+    upstreams_release(upstreams);
+    return ok;
 }
 
 static void sum_up(const struct warm_parts *parts, int64_t began_ms, struct warm_result *result) {

@@ -14,7 +14,7 @@
 
 struct warmer {
     struct cache *cache;
-    struct upstreams *upstreams;
+    struct current_upstreams *upstreams;
     atomic_bool stopping; /* set: every call ends soon, with ERROR_CLOSED */
 };
 

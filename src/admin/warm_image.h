@@ -9,7 +9,7 @@
 #include <stdatomic.h>
 #include "base/cancel.h"
 #include "cache/cache.h"
-#include "upstream/upstream.h"
+#include "upstream/current.h"
 
 enum {
     WARM_PARTS_LIMIT = 10000, /* of one image */

@@ -2,6 +2,7 @@
  * short cache. */
 #include "auth/credential.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include "auth/shown.h"
@@ -93,6 +94,9 @@ struct host_credential {
 struct credential_source {
     struct credential_source_kind kind; /* its name is an owned copy */
     void *context;
+    char *identity; /* credential_source_identify(); NULL: unknown */
+    atomic_uint references;
+    bool has_client;
     struct once_table hosts; /* of struct host_credential */
     unsigned asking;         /* threads that ask; guarded by the table's lock */
 };
@@ -122,6 +126,7 @@ struct credential_source *credential_source_new(const struct credential_source_k
     source->kind = *kind;
     source->kind.name = name;
     source->context = context;
+    atomic_init(&source->references, 1);
     once_table_init(&source->hosts, sizeof(struct host_credential),
                     &(struct once_bounds){.entries = HOSTS_LIMIT}, wipe_host_credential);
     return source;
@@ -141,13 +146,31 @@ static bool wait_for_threads(struct credential_source *source) {
     return ended;
 }
 
+struct credential_source *credential_source_keep(struct credential_source *source) {
+    if (source)
+        atomic_fetch_add(&source->references, 1);
+    return source;
+}
+
+bool credential_source_identify(struct credential_source *source, const char *identity) {
+    source->identity = strdup(identity);
+    return source->identity != NULL;
+}
+
+bool credential_source_equal(const struct credential_source *a, const struct credential_source *b) {
+    return a == b ||
+           (a && b && a->identity && b->identity && strcmp(a->identity, b->identity) == 0);
+}
+
 void credential_source_free(struct credential_source *source) {
-    if (!source || !wait_for_threads(source)) /* the thread that hangs still uses it */
+    if (!source || atomic_fetch_sub(&source->references, 1) > 1 ||
+        !wait_for_threads(source)) /* the thread that hangs still uses it */
         return;
     once_table_finish(&source->hosts);
     if (source->kind.free_context)
         source->kind.free_context(source->context);
     free((char *)source->kind.name);
+    free(source->identity);
     free(source);
 }
 
@@ -164,8 +187,10 @@ bool credential_source_may_run_programs(const struct credential_source *source) 
 }
 
 void credential_source_set_client(struct credential_source *source, struct client *client) {
-    if (source && source->kind.set_client)
+    if (source && source->kind.set_client && !source->has_client)
         source->kind.set_client(source->context, client);
+    if (source)
+        source->has_client = true;
 }
 
 /* Whether the last credential may be given again. */

@@ -82,8 +82,17 @@ struct credential_source *credential_source_docker(const char *file);
  * program's name. */
 struct credential_source *credential_source_helper(const char *name);
 
-/* Nobody asks any more. NULL is allowed. */
+/* One more reference. NULL is allowed. */
+struct credential_source *credential_source_keep(struct credential_source *source);
+/* One reference less. With the last one nobody asks any more, and the source is freed, which may
+ * wait for a second. NULL is allowed. */
 void credential_source_free(struct credential_source *source);
+
+/* Says from which settings the source was made, so that a source of another configuration can be
+ * found to be the same. Called before others use the source. False: out of memory. */
+bool credential_source_identify(struct credential_source *source, const char *identity);
+/* Whether both are the same source, or were made from the same settings. */
+bool credential_source_equal(const struct credential_source *a, const struct credential_source *b);
 
 /* For people and logs: "anonymous", "docker", "google", ... NULL is "anonymous". */
 const char *credential_source_name(const struct credential_source *source);
@@ -97,8 +106,8 @@ bool credential_source_is_by_host(const struct credential_source *source);
 bool credential_source_may_run_programs(const struct credential_source *source);
 
 /* Gives the source the client over which it sends HTTP requests; most sources send none. The user
- * of a source calls this once, before the source is asked, and frees the client after the source.
- */
+ * of a source calls this before the source is asked, and frees the client after the source. A
+ * further call does nothing. One thread at a time. */
 void credential_source_set_client(struct credential_source *source, struct client *client);
 
 /*

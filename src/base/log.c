@@ -37,8 +37,8 @@ struct own_lines {
 static _Thread_local struct own_lines *own_lines; /* NULL: the thread does not gather */
 
 static struct {
-    enum log_level least;
-    enum log_format format;
+    _Atomic enum log_level least;
+    _Atomic enum log_format format;
     struct lock lines_lock; /* guards the members down to `stopping` */
     struct condition wake;  /* for the writer: there is something to do */
     struct condition ended; /* `running` has become false */
@@ -59,12 +59,12 @@ static struct {
 };
 
 void log_configure(enum log_level least, enum log_format format) {
-    process_log.least = least;
-    process_log.format = format;
+    atomic_store_explicit(&process_log.least, least, memory_order_relaxed);
+    atomic_store_explicit(&process_log.format, format, memory_order_relaxed);
 }
 
 bool log_enabled(enum log_level level) {
-    return level >= process_log.least;
+    return level >= atomic_load_explicit(&process_log.least, memory_order_relaxed);
 }
 
 /* ---- writing ---- */

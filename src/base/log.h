@@ -13,7 +13,8 @@
  * logs it, unless it gathers (log_gather_begin()). When the process is killed, the lines of the
  * last 100 ms are lost, and of each thread that gathers, the lines since its last flush.
  *
- * log_configure() is called early, while there is one thread. Any thread may call the others.
+ * Any thread may make any call. log_configure() may come again: lines that follow are of the new
+ * format.
  */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H

@@ -20,11 +20,14 @@
 #include <stdbool.h>
 
 struct pot {
-    unsigned capacity; /* how much there is to take; constant */
+    atomic_uint capacity; /* how much there is to take */
     atomic_uint taken;
 };
 
 void pot_init(struct pot *pot, unsigned capacity);
+/* From now on there is so much to take. What is taken already stays taken, also beyond that. */
+void pot_resize(struct pot *pot, unsigned capacity);
+unsigned pot_capacity(const struct pot *pot);
 void pot_take(struct pot *pot); /* takes one; does not ask whether one is left */
 bool pot_take_if_left(struct pot *pot);
 void pot_give_back(struct pot *pot); /* one that was taken */

@@ -83,6 +83,30 @@ char *text_dup(struct text text) {
     return copy;
 }
 
+bool text_lists_equal(const char *const *a, const char *const *b) {
+    size_t i = 0;
+    while (a && b && a[i] && b[i] && strcmp(a[i], b[i]) == 0)
+        i++;
+    return (!a || !a[i]) && (!b || !b[i]);
+}
+
+const char *const *text_list_dup(const char *const *list) {
+    size_t count = 0, size = 0;
+    for (; list && list[count]; count++)
+        size += strlen(list[count]) + 1;
+    const char **copy = malloc((count + 1) * sizeof *copy + size);
+    if (!copy)
+        return NULL;
+    char *at = (char *)(copy + count + 1);
+    for (size_t i = 0; i < count; i++) {
+        size_t length = strlen(list[i]) + 1;
+        copy[i] = memcpy(at, list[i], length);
+        at += length;
+    }
+    copy[count] = NULL;
+    return copy;
+}
+
 static int hex_value(char c) {
     if (c >= '0' && c <= '9')
         return c - '0';

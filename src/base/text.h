@@ -49,6 +49,13 @@ bool text_copy(struct text text, char *out, size_t size);
 /* A NUL-terminated copy on the heap, the caller's to free; NULL when out of memory. */
 char *text_dup(struct text text);
 
+/* Whether two lists of strings that end with NULL have the same strings in the same order. NULL is
+ * like an empty list. */
+bool text_lists_equal(const char *const *a, const char *const *b);
+/* A copy with its strings in one piece of memory, the caller's to free; of NULL an empty list. NULL
+ * when out of memory. */
+const char *const *text_list_dup(const char *const *list);
+
 /* Percent-decodes (RFC 3986 §2.1) into `out` and adds a NUL; `+` stays `+`. False: an escape is
  * malformed or stands for a NUL byte, or the result does not fit. */
 bool text_percent_decode(struct text text, char *out, size_t size);

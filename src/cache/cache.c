@@ -22,16 +22,20 @@ struct cache_settings cache_settings_default(void) {
     };
 }
 
-struct cache *cache_new(const struct cache_settings *settings, struct upkeep *upkeep) {
-    struct cache *cache = calloc(1, sizeof *cache);
-    if (!cache)
-        return NULL;
-    const struct flights_settings flights_settings = {
+static struct flights_settings flights_settings_of(const struct cache_settings *settings) {
+    return (struct flights_settings){
         .max_flights = settings->max_flights,
         .max_connections = settings->max_connections,
         .flights_per_upstream = settings->flights_per_upstream,
         .patience_ms = settings->patience_ms,
     };
+}
+
+struct cache *cache_new(const struct cache_settings *settings, struct upkeep *upkeep) {
+    struct cache *cache = calloc(1, sizeof *cache);
+    if (!cache)
+        return NULL;
+    const struct flights_settings flights_settings = flights_settings_of(settings);
     cache->flights = flights_new(upkeep, &flights_settings);
     if (!cache->flights || !named_init(&cache->named)) {
         flights_free(cache->flights);
@@ -54,6 +58,14 @@ struct cache *cache_new(const struct cache_settings *settings, struct upkeep *up
     lock_init(&cache->questions_lock);
     condition_init(&cache->questions_changed);
     return cache;
+}
+
+void cache_change(struct cache *cache, const struct cache_settings *settings) {
+    const struct flights_settings flights_settings = flights_settings_of(settings);
+    cache->document_memory = settings->document_memory;
+    cache->negative_ttl_ms = settings->negative_ttl_ms;
+    cache->waiting_per_upstream = settings->waiting_per_upstream;
+    flights_change(cache->flights, &flights_settings);
 }
 
 void cache_stop(struct cache *cache) {

@@ -52,9 +52,13 @@ struct cache_settings {
 /* Settings with every default. */
 struct cache_settings cache_settings_default(void);
 
-/* A cache on the upkeep's store. `upkeep` must outlive the cache; so must every upstream passed in.
- * NULL when out of memory. */
+/* A cache on the upkeep's store. `upkeep` must outlive the cache. A call needs its upstream until
+ * it returns; what goes on after that refers to the upstream. NULL when out of memory. */
 struct cache *cache_new(const struct cache_settings *settings, struct upkeep *upkeep);
+
+/* Takes the settings from now on, but stale_after_ms and patience_ms, which stay. What is taken
+ * beyond a lower limit is given back when it ends. Any thread. */
+void cache_change(struct cache *cache, const struct cache_settings *settings);
 
 /* The pot of the workers that clients' requests run on. Called before the first request; without it
  * waiting_per_upstream binds nobody. `workers` outlives all requests. */

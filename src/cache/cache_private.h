@@ -17,10 +17,11 @@ struct cache {
     struct store *store;
     struct upkeep *upkeep;
     struct flights *flights;
-    size_t document_memory;
-    int64_t negative_ttl_ms, stale_after_ms;
+    _Atomic size_t document_memory;
+    _Atomic int64_t negative_ttl_ms;
+    int64_t stale_after_ms;
     const struct pot *workers; /* NULL: none */
-    unsigned waiting_per_upstream;
+    atomic_uint waiting_per_upstream;
     atomic_uint waiting;    /* requests that wait for any upstream */
     struct metric *refused; /* requests, because too many wait for their upstream */
 

@@ -25,6 +25,7 @@ static void question_release(struct cache *cache, struct question *question) {
         return;
     document_release(question->held);
     document_release(question->document);
+    upstream_release(question->repository.upstream);
     condition_finish(&question->answered);
     condition_finish(&question->has_turn);
     free(question);
@@ -122,6 +123,7 @@ static struct question *question_new(struct cache *cache, const char *key,
     question->cache = cache;
     question->answer = inquiry->answer;
     question->repository = *inquiry->repository;
+    upstream_keep(question->repository.upstream);
     question->held = inquiry->held ? document_keep(inquiry->held) : NULL;
     question->started_ms = clock_ms();
     question->references = 2; /* its thread's and the caller's */

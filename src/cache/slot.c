@@ -152,13 +152,13 @@ static void put(struct cache *cache, const char *key, struct content content, un
     size_t length = strlen(key);
     unsigned hash = hash_of(cache, key, length);
     struct slot *fresh = slot_new(key, length, &content), *gone = NULL;
+    const size_t most = cache->document_memory; /* which may change meanwhile */
     lock_acquire(&cache->slots_lock);
     struct slot *old = find(cache, key, length, hash);
     if (old)
         take_out(cache, old, &gone);
     bool known = content.document || content.absence || content.stored;
-    bool fits = fresh && known && fresh->cost <= cache->document_memory &&
-                forgets == atomic_load(&cache->forgets);
+    bool fits = fresh && known && fresh->cost <= most && forgets == atomic_load(&cache->forgets);
     if (fits) {
         HASH_ADD_KEYPTR_BYHASHVALUE(hh, cache->slots, fresh->key, length, hash, fresh);
         fits = fresh->hh.tbl != NULL; /* else no memory for the table */
@@ -166,7 +166,7 @@ static void put(struct cache *cache, const char *key, struct content content, un
     if (fits) {
         DL_PREPEND(cache->recent, fresh);
         cache->used += fresh->cost;
-        while (cache->used > cache->document_memory) /* recent->prev is the least recent */
+        while (cache->used > most) /* recent->prev is the least recent */
             take_out(cache, cache->recent->prev, &gone);
     }
     lock_release(&cache->slots_lock);

@@ -14,6 +14,7 @@ const struct command *const commands[] = {
     &rm_command,
     &prune_command,
     &verify_command,
+    &reload_command,
     &check_config_command,
     &convert_config_command,
     &whoami_command,

@@ -12,6 +12,7 @@ extern const struct command du_command;
 extern const struct command rm_command;
 extern const struct command prune_command;
 extern const struct command verify_command;
+extern const struct command reload_command;
 extern const struct command check_config_command;
 extern const struct command convert_config_command;
 extern const struct command whoami_command;

@@ -130,8 +130,11 @@ static bool open_target(struct order_target *target, const struct chosen_cache *
         return false;
     if (!chosen->config)
         return true;
-    return config_max_size(chosen->config, &target->limit, error) &&
-           pins_apply(target->store, chosen->config->pin, error);
+    uint64_t limit;
+    if (!config_max_size(chosen->config, &limit, error))
+        return false;
+    target->limit = limit;
+    return pins_apply(target->store, chosen->config->pin, error);
 }
 
 static int run_here(struct run *run, const struct chosen_cache *chosen, const json_t *order) {

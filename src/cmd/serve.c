@@ -8,56 +8,21 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
-#include "admin/service.h"
 #include "auth/google/google.h"
 #include "base/clock.h"
-#include "base/lock.h"
 #include "base/log.h"
 #include "base/secret.h"
 #include "base/thread.h"
-#include "cache/cache.h"
-#include "client/client.h"
 #include "cmd/arguments.h"
 #include "cmd/commands.h"
 #include "cmd/confine.h"
-#include "config/config.h"
-#include "http/http.h"
+#include "cmd/serving.h"
 #include "oci/error_body.h"
-#include "registry/registry.h"
 
 enum {
     TRIM_PAUSE_S = 15,
-    FREE_LIMIT = 4 << 20,         /* free bytes that the C library may keep for the next requests */
-    OWN_DESCRIPTORS = 128,        /* of the log, the store, the listeners, the loops, helpers */
-    OVER_LIMIT_DESCRIPTORS = 256, /* of connections over the limit, which http/ answers once */
-    SPARE_MS = 600,               /* that the end may take after `grace` */
-    FILE_DESCRIPTORS = 4096, /* the most that are kept for the files of clients that download */
-};
-
-/* Everything that a running tarn is made of. */
-struct serving {
-    const struct config *config;
-    struct client *client;    /* also used by the credential sources in config */
-    uint64_t max_size;        /* the limit of the cache in bytes */
-    uint64_t max_connections; /* as configured, or as many as the limit of open files allows */
-    uint64_t descriptors;     /* that limit */
-    struct store *store;
-    struct upstreams *upstreams;
-    struct upkeep *upkeep;
-    struct cache *cache;
-    struct clients *clients;
-    struct rules *rules;
-    struct registry *registry;
-    struct http_server *server;
-    struct service_settings service_settings;
-    struct service *service;
-
-    pthread_t signals;      /* the thread that waits for them, and then for the end */
-    struct lock end_lock;   /* guards what follows */
-    struct condition moved; /* some of it has changed */
-    bool ended;             /* all requests have ended */
-    bool closed;            /* all parts have */
-    bool is_used;           /* the signals' thread uses the parts */
+    FREE_LIMIT = 4 << 20, /* free bytes that the C library may keep for the next requests */
+    SPARE_MS = 600,       /* that the end may take after `grace` */
 };
 
 /* Returns free memory to the system, because the C library would keep it after a busy hour. */
@@ -80,7 +45,7 @@ static bool wait_for_requests(struct serving *serving, int64_t until_ms) {
  * thread that hangs in a system call or in a library (a resolver, a helper, a disk) cannot be
  * ended: the process then ends without it, which costs no more than a crash. */
 static void watch_end(struct serving *serving) {
-    const int64_t grace_ends = clock_ms() + (int64_t)serving->config->grace_ms;
+    const int64_t grace_ends = clock_ms() + serving->grace_ms;
     const int64_t until_ms = grace_ends + SPARE_MS;
     if (!wait_for_requests(serving, grace_ends))
         cache_stop(serving->cache);
@@ -117,18 +82,27 @@ static void end_watch(struct serving *serving) {
     pthread_join(serving->signals, NULL);
 }
 
-/* Waits for a signal that ends the process, and for the end. All other threads block these signals.
- */
+/* The signals that one thread waits for, and all others block. */
+static void fill_signals(sigset_t *signals) {
+    sigemptyset(signals);
+    sigaddset(signals, SIGTERM);
+    sigaddset(signals, SIGINT);
+    sigaddset(signals, SIGHUP);
+}
+
+/* Waits for a signal that ends the process, and for the end. */
 static void wait_for_signal(void *context) {
     struct serving *serving = context;
     static const struct timespec pause = {.tv_sec = TRIM_PAUSE_S};
     sigset_t signals;
     int signal_number;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    while ((signal_number = sigtimedwait(&signals, NULL, &pause)) < 0)
-        trim_memory();
+    fill_signals(&signals);
+    while ((signal_number = sigtimedwait(&signals, NULL, &pause)) < 0 || signal_number == SIGHUP) {
+        if (signal_number == SIGHUP)
+            reloader_signal(serving->reloader);
+        else
+            trim_memory();
+    }
     log_at(LOG_INFO, "stopping", LOG_STRING("signal", strsignal(signal_number)));
     service_stop(serving->service);
     http_server_stop(serving->server);
@@ -147,7 +121,7 @@ static bool open_upstreams(struct serving *serving, struct error *error) {
     const struct config *config = serving->config;
     google_declare_metrics();
     serving->upstreams =
-        upstreams_new(serving->client, config->upstreams, config->upstream_count, error);
+        current_upstreams_new(serving->client, config->upstreams, config->upstream_count, error);
     return serving->upstreams != NULL;
 }
 
@@ -158,29 +132,14 @@ static bool open_clients(struct serving *serving, struct error *error) {
                                               .token = config->clients_token,
                                               .certificates = config->clients_ca != NULL,
                                               .limits = config->logins};
-    if (clients_are_asked(&settings) && !(serving->clients = clients_new(&settings, error)))
-        return false;
-    if (config->rules && !(serving->rules = rules_new(config->rules, config->rule_count)))
-        return error_set(error, ERROR_MEMORY, "out of memory");
-    return true;
+    return !clients_are_asked(&settings) || (serving->clients = clients_new(&settings, error));
 }
 
 static bool open_cache(struct serving *serving, struct error *error) {
     const struct config *config = serving->config;
-    const struct upkeep_settings upkeep_settings = {
-        .max_size = serving->max_size,
-        .min_free = config->min_free,
-        .max_age_s = (config->max_age_ms + 999) / 1000,
-        .scrub_s = (config->scrub_ms + 999) / 1000,
-        .pin = config->pin,
-    };
-    struct cache_settings cache_settings = cache_settings_default();
-    cache_settings.document_memory = config->manifest_memory;
-    cache_settings.negative_ttl_ms = config->negative_ttl_ms;
-    cache_settings.max_flights = (unsigned)config->max_flights;
-    cache_settings.max_connections = (unsigned)config->connections_total;
-    cache_settings.waiting_per_upstream = config->waiting_per_upstream;
-    cache_settings.flights_per_upstream = config->flights_per_upstream;
+    const struct upkeep_settings upkeep_settings =
+        serving_upkeep_settings(config, serving->max_size);
+    const struct cache_settings cache_settings = serving_cache_settings(config);
     serving->upkeep = upkeep_new(&upkeep_settings, serving->store);
     serving->cache = serving->upkeep ? cache_new(&cache_settings, serving->upkeep) : NULL;
     return serving->cache || error_set(error, ERROR_MEMORY, "out of memory");
@@ -192,12 +151,8 @@ static bool open_registry(struct serving *serving, struct error *error) {
         .store = serving->store,
         .upstreams = serving->upstreams,
         .clients = serving->clients,
-        .rules = serving->rules,
-        .server_names = serving->config->server_names,
         .path_prefix = serving->config->path_prefix,
-        .ignore_ns = serving->config->ignore_ns,
-        .log_requests = serving->config->log_requests,
-        .max_size = serving->max_size,
+        .view = serving_view_settings(serving->config, serving->max_size),
         .is_tls = serving->config->tls_certificate != NULL,
     };
     serving->registry = registry_new(&settings);
@@ -205,22 +160,8 @@ static bool open_registry(struct serving *serving, struct error *error) {
 }
 
 static bool open_server(struct serving *serving, struct error *error) {
-    const struct config *config = serving->config;
-    struct http_server_settings settings = http_server_settings_default();
-    settings.listen = config->listen;
-    settings.listen_count = config->listen_count;
-    settings.side_listen = config->metrics_listen;
-    settings.side_listen_count = config->metrics_listen_count;
-    settings.fields = config->headers;
-    settings.max_connections = (unsigned)serving->max_connections;
-    settings.head_timeout_ms = (int)config->head_timeout_ms;
-    settings.idle_timeout_ms = (int)config->idle_timeout_ms;
-    settings.send_timeout_ms = (int)config->send_timeout_ms;
-    settings.grace_ms = (int)config->grace_ms;
-    settings.per_client = config->per_client;
-    settings.tls_certificate = config->tls_certificate;
-    settings.tls_key = config->tls_key;
-    settings.tls_client_ca = config->clients_ca;
+    struct http_server_settings settings =
+        serving_http_settings(serving->config, serving->max_connections);
     settings.handle = registry_handle;
     settings.handle_now = registry_handle_now;
     settings.error_body = error_body_of_status;
@@ -236,6 +177,10 @@ static bool open_server(struct serving *serving, struct error *error) {
 
 static bool open_service(struct serving *serving, struct error *error) {
     const struct config *config = serving->config;
+    const struct reloader_work work = {serving_reload, serving_sweep, serving};
+    serving->reloader = reloader_new(&work);
+    if (!serving->reloader)
+        return error_set(error, ERROR_MEMORY, "out of memory");
     serving->service_settings = (struct service_settings){
         .root = config->root,
         .max_size = serving->max_size,
@@ -244,6 +189,8 @@ static bool open_service(struct serving *serving, struct error *error) {
         .upstreams = serving->upstreams,
         .warm = config->warm,
         .warm_count = config->warm_count,
+        .reload = reloader_ask,
+        .context = serving->reloader,
     };
     serving->service = service_new(&serving->service_settings, error);
     return serving->service != NULL;
@@ -261,6 +208,7 @@ static bool open_parts(struct serving *serving, struct error *error) {
 /* Frees the parts in reverse order; a part that was never built is NULL. False: a transfer hangs in
  * a system call. The remaining parts are then not freed, because the process ends. */
 static bool close_parts(struct serving *serving) {
+    reloader_end(serving->reloader);
     if (serving->service)
         service_stop(serving->service);
     if (!service_free(serving->service))
@@ -270,9 +218,8 @@ static bool close_parts(struct serving *serving) {
         return false;
     upkeep_free(serving->upkeep);
     registry_free(serving->registry);
-    rules_free(serving->rules);
     clients_free(serving->clients);
-    upstreams_free(serving->upstreams);
+    current_upstreams_free(serving->upstreams);
     store_close(serving->store);
     return true;
 }
@@ -286,6 +233,7 @@ static bool start_threads(struct serving *serving, struct error *error) {
 
 static void end_threads(struct serving *serving) {
     pthread_kill(serving->signals, SIGTERM); /* no effect if the thread has got a signal already */
+    reloader_end(serving->reloader);
     announce_end(serving);
     registry_stop(serving->registry);
     upkeep_stop(serving->upkeep);
@@ -293,15 +241,7 @@ static void end_threads(struct serving *serving) {
 
 static void announce(const struct serving *serving) {
     const struct config *config = serving->config;
-    for (size_t i = 0; config->warnings && config->warnings[i]; i++)
-        log_event(LOG_WARN, config->warnings[i], NULL, 0);
-    if (serving->max_connections < config->max_connections)
-        log_at(LOG_WARN,
-               "max_connections is lowered, because the process may open too few files; raise the "
-               "hard limit (ulimit -Hn, LimitNOFILE=), or set max_connections",
-               LOG_NUMBER("max_connections", (double)serving->max_connections),
-               LOG_NUMBER("configured", (double)config->max_connections),
-               LOG_NUMBER("open_files", (double)serving->descriptors));
+    serving_log_warnings(serving);
     for (size_t i = 0; i < config->listen_count; i++)
         log_at(LOG_INFO, "listening", LOG_STRING("address", config->listen[i]),
                LOG_NUMBER("port", http_server_port(serving->server)),
@@ -322,29 +262,18 @@ static void enlarge_descriptor_table(uint64_t descriptors) {
         close(far);
 }
 
-/* Allows as many descriptors as the system permits, and so many connections that blobs and
- * upstreams still get theirs when all connections are taken. */
+/* Allows as many descriptors as the system permits. */
 static void share_descriptors(struct serving *serving) {
-    const struct config *config = serving->config;
     struct rlimit limit;
-    serving->max_connections = config->max_connections;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-        return;
-    limit.rlim_cur = limit.rlim_max;
-    if (setrlimit(RLIMIT_NOFILE, &limit) != 0 && getrlimit(RLIMIT_NOFILE, &limit) != 0)
-        return;
-    serving->descriptors = limit.rlim_cur;
-    if (limit.rlim_cur == RLIM_INFINITY)
-        return;
-    uint64_t kept = OWN_DESCRIPTORS + OVER_LIMIT_DESCRIPTORS + config->connections_total;
-    if (kept > limit.rlim_cur / 2)
-        kept = limit.rlim_cur / 2;
-    uint64_t rest = limit.rlim_cur - kept;
-    uint64_t most = rest / 2 < FILE_DESCRIPTORS ? rest / 2 : rest - FILE_DESCRIPTORS;
-    if (most < serving->max_connections)
-        serving->max_connections = most > 0 ? most : 1;
-    uint64_t wanted = kept + FILE_DESCRIPTORS + serving->max_connections;
-    enlarge_descriptor_table(wanted < limit.rlim_cur ? wanted : limit.rlim_cur);
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        if (setrlimit(RLIMIT_NOFILE, &limit) == 0 || getrlimit(RLIMIT_NOFILE, &limit) == 0)
+            serving->descriptors = limit.rlim_cur == RLIM_INFINITY ? 0 : limit.rlim_cur;
+    }
+    serving->max_connections = serving_max_connections(serving->config, serving->descriptors);
+    uint64_t wanted = serving_wanted_descriptors(serving->config, serving->max_connections);
+    if (serving->descriptors)
+        enlarge_descriptor_table(wanted < serving->descriptors ? wanted : serving->descriptors);
 }
 
 static void bound_memory(void) {
@@ -361,7 +290,8 @@ static bool run_parts(struct serving *serving) {
     struct error error = {0};
     log_start();
     announce(serving);
-    bool ok = http_server_run(serving->server, &error);
+    bool ok = reloader_start(serving->reloader, &error) && /* from here on the config may change */
+              http_server_run(serving->server, &error);
     end_threads(serving);
     if (!ok)
         log_at(LOG_ERROR, "cannot serve", LOG_STRING("error", error.text));
@@ -393,13 +323,16 @@ static void report_problems(enum log_format format, const struct buffer *problem
     }
 }
 
-static int serve(const struct config *config, struct client *client) {
-    struct serving serving = {.config = config, .client = client, .is_used = true};
+static int serve(struct config *config, const struct config_flags *flags, struct client *client) {
+    struct serving serving = {.config = config,
+                              .first = config,
+                              .flags = flags,
+                              .grace_ms = config->grace_ms,
+                              .client = client,
+                              .is_used = true};
     struct error error = {0};
     sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
+    fill_signals(&signals);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
     lock_init(&serving.end_lock);
@@ -421,6 +354,11 @@ static int serve(const struct config *config, struct client *client) {
     log_stop(); /* the parts may log until they are closed */
     if (!closed)
         _exit(ok ? 0 : 1);
+    reloader_free(serving.reloader);
+    if (serving.config != serving.first)
+        config_free(serving.config);
+    config_free(serving.first);
+    free(serving.file);
     return ok ? 0 : 1;
 }
 
@@ -442,19 +380,19 @@ static int run(const struct arguments *arguments) {
     const enum log_format format = config_early_log_format(&flags, environ);
     log_configure(LOG_INFO, format);
     struct config *config = collected ? config_load(&flags, environ, &problems) : NULL;
-    config_flags_finish(&flags);
-    if (!config) {
-        report_problems(format, &problems);
-        return 1;
-    }
-    struct client *client = client_new();
+    struct client *client = config ? client_new() : NULL;
     int status = 1;
-    if (client)
-        status = serve(config, client);
-    else
-        report_failure(format, text_of("out of memory"));
-    config_free(config);
+    if (client) {
+        status = serve(config, &flags, client);
+    } else {
+        if (config)
+            report_failure(format, text_of("out of memory"));
+        else
+            report_problems(format, &problems);
+        config_free(config);
+    }
     client_free(client);
+    config_flags_finish(&flags);
     return status;
 }
 
@@ -469,7 +407,9 @@ const struct command serve_command = {
     .summary = "serve images, and fetch those that are not cached yet",
     .text =
         "Without any option tarn serves well-known public registries and Google Artifact Registry\n"
-        "on 127.0.0.1:5000. SIGTERM ends it after the requests in progress.\n",
+        "on 127.0.0.1:5000. SIGTERM ends it after the requests in progress. SIGHUP and tarn "
+        "reload\n"
+        "make it take a changed configuration file.\n",
     COMMAND_OPTIONS(options),
     .takes_settings = true,
     .run = run,

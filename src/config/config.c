@@ -66,7 +66,7 @@ static void check_token(struct config_reader *reader) {
     const struct config_place *given[PARTS], *first = NULL;
     const char *first_key = NULL;
     for (size_t i = 0; i < PARTS; i++) {
-        given[i] = &reader->set_at[option_index(parts[i].key)];
+        given[i] = &reader->loaded->set_at[option_index(parts[i].key)];
         if (given[i]->source && !first) {
             first = given[i];
             first_key = parts[i].key;
@@ -80,21 +80,40 @@ static void check_token(struct config_reader *reader) {
     }
 }
 
+/* Whether a server can use the pair of files. It may be broken although each can be read. */
+static void check_certificate(struct config_reader *reader) {
+    const struct config *config = &reader->loaded->config;
+    enum http_pair_fault fault;
+    struct error error = {0};
+    if (!config->tls_certificate || !config->tls_key ||
+        http_check_certificate(config->tls_certificate, config->tls_key, &fault, &error))
+        return;
+    const char *key = fault == HTTP_PAIR_KEY ? "tls.key" : "tls.certificate";
+    const char *right = fault == HTTP_PAIR_KEY
+                            ? "write the PEM file of the key that the certificate was made for, "
+                              "without a passphrase"
+                            : "write a PEM file with the server's certificate, and those of its "
+                              "authorities behind it";
+    config_problem_add(&reader->problems, reader->loaded->set_at[option_index(key)], key, "%s; %s",
+                       error.text, right);
+}
+
 static void check_together(struct config_reader *reader) {
     struct config *config = &reader->loaded->config;
     size_t certificate = option_index("tls.certificate"), key = option_index("tls.key");
-    if (config->tls_certificate && !config->tls_key && !reader->set_at[key].source)
-        config_problem_add(&reader->problems, reader->set_at[certificate], "tls.certificate",
-                           "tls.key is missing; a certificate needs its key");
-    if (config->tls_key && !config->tls_certificate && !reader->set_at[certificate].source)
-        config_problem_add(&reader->problems, reader->set_at[key], "tls.key",
+    if (config->tls_certificate && !config->tls_key && !reader->loaded->set_at[key].source)
+        config_problem_add(&reader->problems, reader->loaded->set_at[certificate],
+                           "tls.certificate", "tls.key is missing; a certificate needs its key");
+    if (config->tls_key && !config->tls_certificate && !reader->loaded->set_at[certificate].source)
+        config_problem_add(&reader->problems, reader->loaded->set_at[key], "tls.key",
                            "tls.certificate is missing; a key needs its certificate");
-    if (config->clients_ca && !reader->set_at[certificate].source)
-        config_problem_add(&reader->problems, reader->set_at[option_index("clients.ca")],
+    if (config->clients_ca && !reader->loaded->set_at[certificate].source)
+        config_problem_add(&reader->problems, reader->loaded->set_at[option_index("clients.ca")],
                            "clients.ca",
                            "clients send certificates only with TLS; set tls.certificate and "
                            "tls.key");
     check_token(reader);
+    check_certificate(reader);
     while (config->listen && config->listen[config->listen_count])
         config->listen_count++;
     while (config->metrics_listen && config->metrics_listen[config->metrics_listen_count])
@@ -167,9 +186,9 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
 
 struct config *config_load(const struct config_flags *flags, char *const *environment,
                            struct buffer *problems) {
-    const char *file = flags ? flags->file : NULL;
-    if (!file)
-        file = config_variable(environment, "TARN_CONFIG");
+    const char *file = flags ? flags->file : NULL, *given_by = "";
+    if (!file && (file = config_variable(environment, "TARN_CONFIG")))
+        given_by = "TARN_CONFIG: ";
     struct stat status;
     if (!file && (stat(CONFIG_DEFAULT_FILE, &status) == 0 || errno != ENOENT))
         file = CONFIG_DEFAULT_FILE;
@@ -179,7 +198,7 @@ struct config *config_load(const struct config_flags *flags, char *const *enviro
     cleanup_secret char *bytes = /* it may hold a password: config/distribution.h */
         file ? file_read_small(file, YAML_SIZE_LIMIT, FILE_ANY, &text.length, NULL, &error) : NULL;
     if (file && !bytes) {
-        buffer_printf(problems, "%s: %s\n", file, error.text);
+        buffer_printf(problems, "%s%s: %s\n", given_by, file, error.text);
         return NULL;
     }
     text.at = bytes;

@@ -7,10 +7,10 @@
  * If an upstream's entry in the file has a setting, that entry overrides the setting of the same
  * name at the top level, even a flag.
  *
- * An unknown key, a wrong type or an impossible value stops the start. Loading reports up to ten
- * mistakes at once, each with its place and with what would be right:
+ * An unknown key, a wrong type or an impossible value stops the start, or a reload. Loading reports
+ * up to ten mistakes at once, each with its place and with what would be right:
  *
- *   /etc/tarn/tarn.yaml:7:14: upstreams[0].tag_ttl: "5 parsecs" is not a duration; write for …
+ *   /etc/tarn/tarn.yaml:7: upstreams[0].tag_ttl: "5 parsecs" is not a duration; write for …
  *   --tag-ttl: "5 parsecs" is not a duration; write for example 30s, 5m, 168h
  *
  * Threads: one thread loads a config; any number may read it afterwards.
@@ -105,6 +105,11 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
                             char *const *environment, struct buffer *problems);
 
 void config_free(struct config *config); /* NULL is allowed */
+
+/* Whether a tarn that runs with `now` can take `next`. False: one line for each setting that can
+ * change only by a restart was added to `problems`. */
+bool config_check_change(const struct config *now, const struct config *next,
+                         struct buffer *problems);
 
 /* The form of lines that are logged before config_load(), or because it fails: as a flag or a
  * variable says, else LOG_TEXT. What a file says that is not accepted does not count. */

@@ -105,6 +105,8 @@ static struct credential_source *share(struct config_reader *reader, const char 
     }
     shared->next = loaded->sources;
     loaded->sources = shared;
+    if (!credential_source_identify(shared->source, kept))
+        reader->no_memory = true;
     return shared->source;
 }
 

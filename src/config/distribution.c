@@ -387,7 +387,7 @@ struct config_node *distribution_translate(struct config_reader *reader, struct 
     struct translation translation = {
         .reader = reader, .environment = environment, .start = root->place};
     translation.own = config_node_new_map(root->place);
-    reader->problems.aliases = make_aliases(reader);
+    reader->loaded->aliases = reader->problems.aliases = make_aliases(reader);
     reader->is_distribution = true;
     if (!translation.own || !reader->problems.aliases) {
         config_node_free(translation.own);

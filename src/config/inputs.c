@@ -83,7 +83,7 @@ void config_read_file(struct config_reader *reader, const struct config_node *ro
         const struct config_node *node = option->not_in_file ? NULL : find_key(root, option->key);
         if (!node)
             continue;
-        reader->set_at[i] = node->place;
+        reader->loaded->set_at[i] = node->place;
         config_read_value(reader, option, reader->loaded, node, option->key);
     }
 }
@@ -113,7 +113,7 @@ static void read_given(struct config_reader *reader, size_t index, const char *s
         reader->no_memory = true;
         return;
     }
-    reader->set_at[index] = place;
+    reader->loaded->set_at[index] = place;
     config_read_value(reader, option, reader->loaded, node, "");
 }
 

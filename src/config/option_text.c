@@ -77,21 +77,15 @@ static void join(const char *const *items, char out[static CONFIG_VALUE_SIZE]) {
             (size_t)snprintf(out + used, CONFIG_VALUE_SIZE - used, "%s%s", i ? ", " : "", items[i]);
 }
 
-void config_option_default(const struct config_option *option, char out[static CONFIG_VALUE_SIZE]) {
-    struct config_loaded loaded = {0};
-    config_set_defaults(&loaded);
-    const void *base = &loaded;
-    if (option->group == CONFIG_UPSTREAM)
-        base = &loaded.defaults;
+void config_option_show(const struct config_option *option, const void *base,
+                        char out[static CONFIG_VALUE_SIZE]) {
     const void *field = (const char *)base + option->offset;
-    if (option->default_words) {
-        snprintf(out, CONFIG_VALUE_SIZE, "%s", option->default_words);
+    switch (option->type) {
+    case CONFIG_STRING: {
+        const char *value = *(const char *const *)field;
+        snprintf(out, CONFIG_VALUE_SIZE, "%s", value ? value : "");
         return;
     }
-    switch (option->type) {
-    case CONFIG_STRING:
-        snprintf(out, CONFIG_VALUE_SIZE, "%s", *(const char *const *)field);
-        return;
     case CONFIG_LIST:
         join(*(const char *const *const *)field, out);
         return;
@@ -110,6 +104,17 @@ void config_option_default(const struct config_option *option, char out[static C
     uint64_t number =
         option->size == sizeof number ? *(const uint64_t *)field : *(const unsigned *)field;
     config_option_format(option, number, out);
+}
+
+void config_option_default(const struct config_option *option, char out[static CONFIG_VALUE_SIZE]) {
+    struct config_loaded loaded = {0};
+    config_set_defaults(&loaded);
+    if (option->default_words)
+        snprintf(out, CONFIG_VALUE_SIZE, "%s", option->default_words);
+    else if (option->group == CONFIG_UPSTREAM)
+        config_option_show(option, &loaded.defaults, out);
+    else
+        config_option_show(option, &loaded, out);
 }
 
 void config_option_limits(const struct config_option *option, char out[static CONFIG_VALUE_SIZE]) {

@@ -13,6 +13,11 @@ const char *config_option_placeholder(const struct config_option *option); /* "F
 /* "4", "1m", or words if the default is computed or there is none. */
 void config_option_default(const struct config_option *option, char out[static CONFIG_VALUE_SIZE]);
 
+/* The option's value in the struct that its offset is in, as it may stand in the file; what is too
+ * long is cut. An unset string is "". */
+void config_option_show(const struct config_option *option, const void *base,
+                        char out[static CONFIG_VALUE_SIZE]);
+
 /* "1 to 16", "at least 1"; "" if there are none. */
 void config_option_limits(const struct config_option *option, char out[static CONFIG_VALUE_SIZE]);
 

@@ -70,6 +70,7 @@ const struct config_option config_options[] = {
      .type = CONFIG_LIST,
      .placeholder = "ADDRESS",
      SERVER(listen),
+     .needs_restart = true,
      .least = 1,
      .check = config_check_address,
      .help = "addresses to serve on: HOST:PORT, [IPV6]:PORT or :PORT"},
@@ -77,6 +78,7 @@ const struct config_option config_options[] = {
      .type = CONFIG_LIST,
      .placeholder = "ADDRESS",
      SERVER(metrics_listen),
+     .needs_restart = true,
      .check = config_check_address,
      .default_words = "none",
      .help = "further addresses that serve /metrics, /livez and /readyz alone, always without TLS"},
@@ -84,6 +86,7 @@ const struct config_option config_options[] = {
      .type = CONFIG_STRING,
      .placeholder = "PATH",
      SERVER(path_prefix),
+     .needs_restart = true,
      .check = config_check_path,
      .default_words = "none",
      .help = "what stands in front of every path, when a proxy in front of tarn passes on such "
@@ -93,6 +96,7 @@ const struct config_option config_options[] = {
      .type = CONFIG_LIST,
      .placeholder = "FIELD",
      SERVER(headers),
+     .needs_restart = true,
      .check = config_check_field,
      .default_words = "none",
      .help = "fields that every response gets, written as \"Name: value\""},
@@ -161,6 +165,7 @@ const struct config_option config_options[] = {
      .type = CONFIG_STRING,
      .placeholder = "FILE",
      SERVER(clients_htpasswd),
+     .needs_restart = true,
      .check = config_check_file,
      .default_words = "none (nobody logs in by a password)",
      .help = "file of users and their passwords, as htpasswd -B writes it; read again when it "
@@ -169,6 +174,7 @@ const struct config_option config_options[] = {
      .type = CONFIG_STRING,
      .placeholder = "NAME",
      SERVER(clients_realm),
+     .needs_restart = true,
      .check = config_check_quotable,
      .default_words = "tarn",
      .help = "what clients that are asked for a password are told it is for"},
@@ -176,6 +182,7 @@ const struct config_option config_options[] = {
      .type = CONFIG_STRING,
      .placeholder = "FILE",
      SERVER(clients_ca),
+     .needs_restart = true,
      .check = config_check_file,
      .default_words = "none (clients are not asked for certificates)",
      .help = "PEM file of the authorities whose certificates clients may log in by; the user is "
@@ -185,6 +192,7 @@ const struct config_option config_options[] = {
      .type = CONFIG_STRING,
      .placeholder = "URL",
      SERVER(clients_token.realm),
+     .needs_restart = true,
      .check = config_check_realm,
      .default_words = "none",
      .help = "URL of the service that issues tokens to clients"},
@@ -192,6 +200,7 @@ const struct config_option config_options[] = {
      .type = CONFIG_STRING,
      .placeholder = "NAME",
      SERVER(clients_token.service),
+     .needs_restart = true,
      .check = config_check_quotable,
      .default_words = "none",
      .help = "name of tarn at that service: the aud of its tokens"},
@@ -199,6 +208,7 @@ const struct config_option config_options[] = {
      .type = CONFIG_STRING,
      .placeholder = "NAME",
      SERVER(clients_token.issuer),
+     .needs_restart = true,
      .check = config_check_quotable,
      .default_words = "none",
      .help = "name of that service: the iss of its tokens"},
@@ -206,6 +216,7 @@ const struct config_option config_options[] = {
      .type = CONFIG_STRING,
      .placeholder = "FILE",
      SERVER(clients_token.jwks),
+     .needs_restart = true,
      .check = config_check_file,
      .default_words = "none",
      .help = "JWK set with the public keys of that service; read again when it changes"},
@@ -229,6 +240,7 @@ const struct config_option config_options[] = {
      .type = CONFIG_CHOICE,
      .placeholder = "MODE",
      SERVER(confine),
+     .needs_restart = true,
      .choices = confine_modes,
      .help = "whether tarn gives up the rights that it no longer needs once it has started",
      .details =
@@ -240,6 +252,7 @@ const struct config_option config_options[] = {
      .type = CONFIG_STRING,
      .placeholder = "FOLDER",
      CACHE(root),
+     .needs_restart = true,
      .check = config_check_any,
      .default_words = "$XDG_CACHE_HOME/tarn or $HOME/.cache/tarn; for root /var/lib/tarn",
      .help = "folder that holds the cache"},
@@ -333,6 +346,7 @@ const struct config_option config_options[] = {
     {.key = "limits.logins.failures",
      .type = CONFIG_COUNT,
      LIMIT(logins.failures),
+     .needs_restart = true,
      .least = 1,
      .most = 1000000,
      .help = "wrong passwords from one client address within limits.logins.within before its "
@@ -340,11 +354,13 @@ const struct config_option config_options[] = {
     {.key = "limits.logins.within",
      .type = CONFIG_DURATION,
      LIMIT(logins.within_ms),
+     .needs_restart = true,
      SERVER_TIME,
      .help = "time in which wrong passwords are counted"},
     {.key = "limits.logins.waiting",
      .type = CONFIG_COUNT,
      LIMIT(logins.waiting),
+     .needs_restart = true,
      .least = 1,
      .most = 100000,
      .help = "logins that wait for the check of their password at the same time; a further one "
@@ -379,7 +395,7 @@ const struct config_option config_options[] = {
 };
 const size_t config_option_count = sizeof config_options / sizeof *config_options;
 _Static_assert(sizeof config_options / sizeof *config_options <= OPTION_LIMIT,
-               "config_reader.set_at is too small");
+               "config_loaded.set_at is too small");
 
 #define AS_ABOVE .default_words = "as at top level"
 

@@ -34,6 +34,7 @@ struct config_option {
     const char *key; /* in the file: "log.level"; each dot is one level down */
     enum config_type type;
     enum config_group group;
+    bool needs_restart;         /* a running tarn cannot take another value */
     bool not_in_file;           /* only flag and variable, whose names are made of `key` too */
     size_t offset, size;        /* of the field: in struct upstream_settings for CONFIG_UPSTREAM, in
                                    struct config_loaded for the others */

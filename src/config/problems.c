@@ -35,8 +35,8 @@ void config_problem_add(struct config_problems *problems, struct config_place pl
     if (place.line == 0)
         used = snprintf(problem->text, PROBLEM_SIZE, "%.200s: ", place.source);
     else
-        used = snprintf(problem->text, PROBLEM_SIZE, "%.200s:%u:%u: %.150s%s", place.source,
-                        place.line, place.column, written, *path ? ": " : "");
+        used = snprintf(problem->text, PROBLEM_SIZE, "%.200s:%u: %.150s%s", place.source,
+                        place.line, written, *path ? ": " : "");
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(problem->text + used, PROBLEM_SIZE - (size_t)used, format, arguments);

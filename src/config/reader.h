@@ -13,6 +13,10 @@ struct config_loaded {
     struct upstream_settings defaults; /* the settings for all upstreams */
     const char *default_upstream;      /* --default-upstream */
     const char *const *more_upstreams; /* --upstream: HOST or HOST=URL */
+    /* Where each option was last set; source NULL: nowhere. */
+    struct config_place set_at[OPTION_LIMIT];
+
+    const struct config_alias *aliases; /* of the keys, for problems; NULL: none */
 
     struct kept *memory; /* all strings, lists and structs */
     struct shared_source {
@@ -25,8 +29,6 @@ struct config_loaded {
 struct config_reader {
     struct config_loaded *loaded;
     struct config_problems problems;
-    struct config_place
-        set_at[OPTION_LIMIT]; /* where each option was last set; source NULL: nowhere */
     bool no_memory;
     bool is_distribution; /* the file is one of the CNCF registry (distribution.h) */
     size_t warning_count, warning_places; /* of loaded->config.warnings */

@@ -25,17 +25,22 @@ static void make_metrics(struct bulkheads *bulkheads) {
 /* With 100 % an address has no share, and waits in line as all others do. Where there is place for
  * a few connections only, a part of them would be too few for any client. */
 static unsigned share_of(const struct pot *pot, unsigned percent) {
-    return percent >= 100 || pot->capacity < SHARED_LEAST ? UINT_MAX : pot_share(pot, percent);
+    return percent >= 100 || pot_capacity(pot) < SHARED_LEAST ? UINT_MAX : pot_share(pot, percent);
+}
+
+void bulkheads_change(struct bulkheads *bulkheads, const struct http_server_settings *settings) {
+    pot_resize(&bulkheads->connections, settings->max_connections);
+    bulkheads->connections_share =
+        share_of(&bulkheads->connections, settings->per_client.connections);
+    bulkheads->requests_share = share_of(&bulkheads->workers, settings->per_client.requests);
+    bulkheads->least_rate = settings->per_client.least_rate;
 }
 
 bool bulkheads_init(struct bulkheads *bulkheads, const struct http_server_settings *settings,
                     struct error *error) {
     pot_init(&bulkheads->connections, settings->max_connections);
     pot_init(&bulkheads->workers, settings->max_workers);
-    bulkheads->connections_share =
-        share_of(&bulkheads->connections, settings->per_client.connections);
-    bulkheads->requests_share = share_of(&bulkheads->workers, settings->per_client.requests);
-    bulkheads->least_rate = settings->per_client.least_rate;
+    bulkheads_change(bulkheads, settings);
     make_metrics(bulkheads);
     return remotes_init(&bulkheads->remotes, settings->max_connections, error);
 }
@@ -78,13 +83,16 @@ bool bulkheads_has_anybody_its_share(const struct bulkheads *bulkheads) {
 bool bulkheads_take_connection(struct bulkheads *bulkheads, struct remote *remote) {
     if (!pot_take_if_left(&bulkheads->connections))
         return false;
-    if (remote && atomic_fetch_add(&remote->connections, 1) + 1 == bulkheads->connections_share)
+    if (remote && atomic_fetch_add(&remote->connections, 1) + 1 >= bulkheads->connections_share &&
+        !atomic_exchange(&remote->has_its_share, true))
         atomic_fetch_add(&bulkheads->remotes_with_their_share, 1);
     return true;
 }
 
 void bulkheads_give_back_connection(struct bulkheads *bulkheads, struct remote *remote) {
-    if (remote && atomic_fetch_sub(&remote->connections, 1) == bulkheads->connections_share)
+    /* The share may have changed since the address was counted. */
+    if (remote && atomic_fetch_sub(&remote->connections, 1) <= bulkheads->connections_share &&
+        atomic_exchange(&remote->has_its_share, false))
         atomic_fetch_sub(&bulkheads->remotes_with_their_share, 1);
     pot_give_back(&bulkheads->connections);
 }

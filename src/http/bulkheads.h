@@ -23,10 +23,10 @@ enum refusal {
 };
 
 struct bulkheads {
-    struct pot connections;                     /* within the limit */
-    struct pot workers;                         /* requests that have one or wait for one */
-    unsigned connections_share, requests_share; /* of one address */
-    uint64_t least_rate; /* bytes a second, while all workers are taken; 0: none */
+    struct pot connections;                        /* within the limit */
+    struct pot workers;                            /* requests that have one or wait for one */
+    atomic_uint connections_share, requests_share; /* of one address */
+    _Atomic uint64_t least_rate; /* bytes a second, while all workers are taken; 0: none */
     struct remotes remotes;
     atomic_uint remotes_with_their_share; /* of connections */
     atomic_size_t copied; /* bytes of bodies that are kept for slow clients; see unsent_own() */
@@ -36,6 +36,8 @@ struct bulkheads {
 /* False: bulkheads_finish() must be called all the same. */
 bool bulkheads_init(struct bulkheads *bulkheads, const struct http_server_settings *settings,
                     struct error *error);
+/* Takes max_connections and per_client of the settings from now on. */
+void bulkheads_change(struct bulkheads *bulkheads, const struct http_server_settings *settings);
 void bulkheads_finish(struct bulkheads *bulkheads); /* no connection is left */
 
 void bulkheads_count_refusal(const struct bulkheads *bulkheads, enum refusal why);

@@ -455,7 +455,6 @@ enum connection_need connection_shake_hands(struct connection *connection,
     struct channel *channel = &connection->channel;
     if (!channel_peer_is_there(channel)) /* a step may take milliseconds */
         return CONNECTION_NEEDS_CLOSE;
-    tls_identity_refresh(terms->identity);
     if (!channel->tls)
         channel->tls = tls_session_new(terms->identity, channel->fd);
     enum tls_step step = channel->tls ? tls_handshake(channel->tls) : TLS_FAILED;

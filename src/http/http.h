@@ -27,6 +27,7 @@
 #ifndef HTTP_HTTP_H
 #define HTTP_HTTP_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -280,16 +281,17 @@ struct http_server_settings {
     size_t side_listen_count;
     /* "Name: value" that each response gets. NULL-terminated; NULL: none. */
     const char *const *fields;
-    unsigned loops;           /* threads of event loops; 0: as many as there are processors */
-    unsigned max_connections; /* open at once, idle ones included */
-    unsigned max_workers;     /* requests in progress at once, those that a loop answers excepted */
-    int head_timeout_ms;      /* from a head's first byte to its last */
-    int idle_timeout_ms;      /* between requests */
-    int send_timeout_ms;      /* a client that accepts nothing for so long is cut */
-    int grace_ms;             /* how long http_server_run() lets requests finish; may be 0 */
+    unsigned loops; /* threads of event loops; 0: as many as there are processors */
+    /* http_server_change() changes this and the four times below. */
+    atomic_uint max_connections; /* open at once, idle ones included */
+    unsigned max_workers; /* requests in progress at once, those that a loop answers excepted */
+    atomic_int head_timeout_ms; /* from a head's first byte to its last */
+    atomic_int idle_timeout_ms; /* between requests */
+    atomic_int send_timeout_ms; /* a client that accepts nothing for so long is cut */
+    atomic_int grace_ms;        /* how long http_server_run() lets requests finish; may be 0 */
     struct http_client_limits per_client;
     const char *tls_certificate,
-        *tls_key; /* PEM files, read again when they change; NULL: no TLS */
+        *tls_key; /* PEM files, read again when they change; NULL: no TLS; copied */
     /* PEM file of the authorities that clients' certificates are checked against, with TLS only;
      * read again, too. NULL: clients are not asked for certificates. */
     const char *tls_client_ca;
@@ -319,6 +321,14 @@ struct http_server_settings {
  * and the handler. */
 struct http_server_settings http_server_settings_default(void);
 
+/* Which file of a certificate and its key is wrong. */
+enum http_pair_fault { HTTP_PAIR_CERTIFICATE, HTTP_PAIR_KEY };
+
+/* Whether a server can use the two PEM files. False: *fault and `error` say which it cannot use,
+ * and why; a key that belongs to another certificate is a wrong key. */
+bool http_check_certificate(const char *certificate, const char *key, enum http_pair_fault *fault,
+                            struct error *error);
+
 struct http_server;
 
 /* Binds and listens, but accepts no connection yet. The texts that `settings` points to must
@@ -332,6 +342,17 @@ unsigned http_server_port(const struct http_server *server); /* of the first add
  * grace_ms, cuts the rest and returns. False: the server could not begin. */
 bool http_server_run(struct http_server *server, struct error *error);
 void http_server_stop(struct http_server *server); /* async-signal-safe */
+
+/* Takes from now on the limits of `settings`: max_connections, the four times and per_client.
+ * Connections that are open keep the send timeout with which they began, and those over a lower
+ * limit stay until they end. Any thread. */
+void http_server_change(struct http_server *server, const struct http_server_settings *settings);
+
+/* Takes other files for TLS from now on; connections keep the certificate with which they began.
+ * False: they cannot be used, or the server has no TLS, and nothing has changed. Any thread, one at
+ * a time. */
+bool http_server_use_certificate(struct http_server *server, const char *certificate,
+                                 const char *key, struct error *error);
 
 /* The pot of all workers, for the shares of the rooms below (base/pot.h). As old as the server. */
 const struct pot *http_server_workers(const struct http_server *server);

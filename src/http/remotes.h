@@ -29,6 +29,7 @@ struct remote {
     atomic_uint connections;     /* within the limit of connections */
     atomic_uint busy;            /* those of them that carry a request, also without a worker */
     atomic_uint requests;        /* that have a worker or wait for one */
+    atomic_bool has_its_share;   /* of connections, as bulkheads counted it last */
 
     struct remotes *table;
     struct remote *next GUARDED_BY(table_lock); /* in its bucket */

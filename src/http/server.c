@@ -184,6 +184,21 @@ unsigned http_server_port(const struct http_server *server) {
     return server->port;
 }
 
+void http_server_change(struct http_server *server, const struct http_server_settings *settings) {
+    server->settings.max_connections = settings->max_connections;
+    server->settings.head_timeout_ms = settings->head_timeout_ms;
+    server->settings.idle_timeout_ms = settings->idle_timeout_ms;
+    server->settings.send_timeout_ms = settings->send_timeout_ms;
+    server->settings.grace_ms = settings->grace_ms;
+    bulkheads_change(&server->bulkheads, settings);
+}
+
+bool http_server_use_certificate(struct http_server *server, const char *certificate,
+                                 const char *key, struct error *error) {
+    return server->identity ? tls_identity_use(server->identity, certificate, key, error)
+                            : error_set(error, ERROR_INVALID, "the server has no TLS");
+}
+
 const struct pot *http_server_workers(const struct http_server *server) {
     return &server->bulkheads.workers;
 }
@@ -263,7 +278,8 @@ static void unblock_sigpipe(void) {
 bool http_server_run(struct http_server *server, struct error *error) {
     struct loops *loops = &server->loops;
     bool unblock = block_sigpipe();
-    bool started = loops_start(loops, error);
+    bool started = (!server->identity || tls_identity_watch(server->identity, error)) &&
+                   loops_start(loops, error);
     if (!started)
         atomic_store(&server->stopping, true);
     while (!atomic_load(&server->stopping))
@@ -274,6 +290,8 @@ bool http_server_run(struct http_server *server, struct error *error) {
     loops_join(loops);
     pool_stop(&server->workers);
     pool_stop(&server->handshakes);
+    if (server->identity)
+        tls_identity_unwatch(server->identity);
     unsigned cut = atomic_load(&loops->cut);
     if (cut > 0)
         log_at(LOG_WARN, "requests were cut by the stop", LOG_NUMBER("requests", cut));

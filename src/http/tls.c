@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,40 +12,86 @@
 #include "base/clock.h"
 #include "base/lock.h"
 #include "base/log.h"
+#include "base/thread.h"
+#include "http/http.h"
 #include "http/tls_clients.h"
 #include "http/tls_tickets.h"
 
 enum { REFRESH_MS = 1000 };
 
-/* The state of a file. It differs from an earlier one when the file has changed. */
+/* The state of a file. It differs from an earlier one when the file has changed. A new file may
+ * have the inode, the size and the time of a deleted one; then the time of its entry differs. */
 struct stamp {
-    struct timespec modified;
+    struct timespec modified, entered;
     off_t size;
+    dev_t device;
     ino_t inode;
 };
 
+/* A certificate and its key, and the authorities of clients' certificates. */
+struct pair {
+    char *certificate, *key; /* paths, owned */
+    char *client_ca;         /* owned; NULL: clients are not asked for certificates */
+    struct stamp certificate_stamp, key_stamp, client_ca_stamp; /* at the last attempt */
+};
+
 struct tls_identity {
-    const char *certificate, *key;
-    const char *client_ca;                     /* NULL: clients are not asked for certificates */
-    atomic_bool refreshing;                    /* one thread looks at the files */
-    int64_t refreshed_ms;                      /* for that thread, as the stamps */
-    struct stamp certificate_stamp, key_stamp; /* at the last attempt */
-    struct stamp client_ca_stamp;
+    atomic_bool refreshing; /* one thread looks at the files: `pair` is that thread's */
+    struct pair pair;
     struct tls_tickets *tickets; /* the keys of all contexts */
     struct lock context_lock;
     SSL_CTX *context GUARDED_BY(context_lock); /* each session holds a reference of its own */
+
+    pthread_t watcher;
+    bool is_watched;
+    struct lock end_lock;
+    struct condition end; /* `ends` has become true */
+    bool ends GUARDED_BY(end_lock);
 };
 
+/* The stamp of a file that cannot be looked at, or of no file, is zeroed. */
 static struct stamp stamp_of(const char *path) {
     struct stat status;
-    if (stat(path, &status) != 0)
-        return (struct stamp){{0, 0}, -1, 0};
-    return (struct stamp){status.st_mtim, status.st_size, status.st_ino};
+    if (!path || stat(path, &status) != 0)
+        return (struct stamp){0};
+    return (struct stamp){
+        .modified = status.st_mtim,
+        .entered = status.st_ctim,
+        .size = status.st_size,
+        .device = status.st_dev,
+        .inode = status.st_ino,
+    };
+}
+
+static bool times_equal(const struct timespec *a, const struct timespec *b) {
+    return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
 }
 
 static bool stamps_equal(const struct stamp *a, const struct stamp *b) {
-    return a->modified.tv_sec == b->modified.tv_sec && a->modified.tv_nsec == b->modified.tv_nsec &&
-           a->size == b->size && a->inode == b->inode;
+    return times_equal(&a->modified, &b->modified) && times_equal(&a->entered, &b->entered) &&
+           a->size == b->size && a->device == b->device && a->inode == b->inode;
+}
+
+static void pair_finish(struct pair *pair) {
+    free(pair->certificate);
+    free(pair->key);
+    free(pair->client_ca);
+    *pair = (struct pair){0};
+}
+
+/* The files as they are now. Without memory the paths are NULL. */
+static void pair_init(struct pair *pair, const char *certificate, const char *key,
+                      const char *client_ca) {
+    *pair = (struct pair){
+        .certificate = strdup(certificate),
+        .key = strdup(key),
+        .client_ca = client_ca ? strdup(client_ca) : NULL,
+        .certificate_stamp = stamp_of(certificate),
+        .key_stamp = stamp_of(key),
+        .client_ca_stamp = stamp_of(client_ca),
+    };
+    if (!pair->certificate || !pair->key || (client_ca && !pair->client_ca))
+        pair_finish(pair);
 }
 
 /* ---- the context ---- */
@@ -98,29 +145,46 @@ static void set_rules(SSL_CTX *context) {
     SSL_CTX_set_default_passwd_cb(context, no_passphrase);
 }
 
-/* The pair of files as the identity names them. */
-static SSL_CTX *load_context(const struct tls_identity *identity, struct error *error) {
-    const char *certificate = identity->certificate, *key = identity->key;
+/* OpenSSL would wait for the writer of a pipe. */
+static bool check_regular(const char *what, const char *path, struct error *error) {
+    struct stat status;
+    if (stat(path, &status) != 0)
+        return error_set_errno(error, errno, "%s %s", what, path);
+    return S_ISREG(status.st_mode) ||
+           error_set(error, ERROR_INVALID, "%s %s: it is no regular file", what, path);
+}
+
+static bool load_certificate(SSL_CTX *context, const char *path, struct error *error) {
+    return check_regular("TLS certificate", path, error) &&
+           (SSL_CTX_use_certificate_chain_file(context, path) == 1 ||
+            refused_by_openssl(error, "TLS certificate", path));
+}
+
+static bool load_key(SSL_CTX *context, const char *path, struct error *error) {
+    return check_regular("TLS key", path, error) &&
+           (SSL_CTX_use_PrivateKey_file(context, path, SSL_FILETYPE_PEM) == 1 ||
+            refused_by_openssl(error, "TLS key", path)) &&
+           (SSL_CTX_check_private_key(context) == 1 || refused_by_openssl(error, "TLS key", path));
+}
+
+/* `tickets` NULL: the context is for a check only. */
+static SSL_CTX *load_context(const struct pair *pair, struct tls_tickets *tickets,
+                             struct error *error) {
     ERR_clear_error();
-    SSL_CTX *context = SSL_CTX_new(TLS_server_method());
+    SSL_CTX *context = pair->key ? SSL_CTX_new(TLS_server_method()) : NULL;
     if (!context) {
         error_set(error, ERROR_MEMORY, "no memory for TLS");
         return NULL;
     }
     set_rules(context);
-    tls_tickets_use(identity->tickets, context);
-    bool loaded =
-        (SSL_CTX_use_certificate_chain_file(context, certificate) == 1 ||
-         refused_by_openssl(error, "TLS certificate", certificate)) &&
-        (SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) == 1 ||
-         refused_by_openssl(error, "TLS key", key)) &&
-        (SSL_CTX_check_private_key(context) == 1 || refused_by_openssl(error, "TLS key", key)) &&
-        (!identity->client_ca || tls_clients_use(context, identity->client_ca, error));
-    if (!loaded) {
-        SSL_CTX_free(context);
-        return NULL;
-    }
-    return context;
+    if (tickets)
+        tls_tickets_use(tickets, context);
+    if (load_certificate(context, pair->certificate, error) &&
+        load_key(context, pair->key, error) &&
+        (!pair->client_ca || tls_clients_use(context, pair->client_ca, error)))
+        return context;
+    SSL_CTX_free(context);
+    return NULL;
 }
 
 struct tls_identity *tls_identity_new(const char *certificate, const char *key,
@@ -130,79 +194,138 @@ struct tls_identity *tls_identity_new(const char *certificate, const char *key,
         error_set(error, ERROR_MEMORY, "no memory for TLS");
         return NULL;
     }
-    identity->certificate = certificate;
-    identity->key = key;
-    identity->client_ca = client_ca;
-    identity->client_ca_stamp = client_ca ? stamp_of(client_ca) : (struct stamp){0};
-    identity->certificate_stamp = stamp_of(certificate);
-    identity->key_stamp = stamp_of(key);
-    identity->tickets = tls_tickets_new(error);
-    identity->context = identity->tickets ? load_context(identity, error) : NULL;
-    if (!identity->context) {
-        tls_tickets_free(identity->tickets);
-        free(identity);
-        return NULL;
-    }
     lock_init(&identity->context_lock);
-    return identity;
+    lock_init(&identity->end_lock);
+    condition_init(&identity->end);
+    pair_init(&identity->pair, certificate, key, client_ca);
+    identity->tickets = tls_tickets_new(error);
+    if (identity->tickets)
+        identity->context = load_context(&identity->pair, identity->tickets, error);
+    if (identity->context)
+        return identity;
+    tls_identity_free(identity);
+    return NULL;
 }
 
 void tls_identity_free(struct tls_identity *identity) {
     if (!identity)
         return;
+    tls_identity_unwatch(identity);
     SSL_CTX_free(identity->context);
     tls_tickets_free(identity->tickets);
+    pair_finish(&identity->pair);
     lock_finish(&identity->context_lock);
+    lock_finish(&identity->end_lock);
+    condition_finish(&identity->end);
     free(identity);
 }
 
-/* OpenSSL would wait for the writer of a pipe. */
-static bool check_regular(const char *path, struct error *error) {
-    struct stat status;
-    return stat(path, &status) != 0 || S_ISREG(status.st_mode) ||
-           error_set(error, ERROR_INVALID, "%s is no regular file", path);
+bool http_check_certificate(const char *certificate, const char *key, enum http_pair_fault *fault,
+                            struct error *error) {
+    struct pair pair;
+    pair_init(&pair, certificate, key, NULL);
+    SSL_CTX *context = load_context(&pair, NULL, error);
+    bool is_sound = context != NULL;
+    *fault = HTTP_PAIR_KEY;
+    if (!is_sound && (context = SSL_CTX_new(TLS_server_method()))) {
+        set_rules(context);
+        if (!load_certificate(context, certificate, NULL))
+            *fault = HTTP_PAIR_CERTIFICATE;
+    }
+    SSL_CTX_free(context);
+    pair_finish(&pair);
+    return is_sound;
+}
+
+/* ---- changes ---- */
+
+static void take_context(struct tls_identity *identity, SSL_CTX *fresh) {
+    lock_acquire(&identity->context_lock);
+    SSL_CTX *old = identity->context;
+    identity->context = fresh;
+    lock_release(&identity->context_lock);
+    SSL_CTX_free(old);
 }
 
 static void refresh(struct tls_identity *identity) {
+    struct pair *pair = &identity->pair;
+    struct stamp certificate = stamp_of(pair->certificate), key = stamp_of(pair->key);
+    struct stamp client_ca = stamp_of(pair->client_ca);
     tls_tickets_rotate(identity->tickets);
-    struct stamp certificate = stamp_of(identity->certificate), key = stamp_of(identity->key);
-    struct stamp client_ca =
-        identity->client_ca ? stamp_of(identity->client_ca) : (struct stamp){0};
-    if (stamps_equal(&certificate, &identity->certificate_stamp) &&
-        stamps_equal(&key, &identity->key_stamp) &&
-        stamps_equal(&client_ca, &identity->client_ca_stamp))
+    if (stamps_equal(&certificate, &pair->certificate_stamp) &&
+        stamps_equal(&key, &pair->key_stamp) && stamps_equal(&client_ca, &pair->client_ca_stamp))
         return;
-    identity->client_ca_stamp = client_ca;
-    identity->certificate_stamp = certificate;
-    identity->key_stamp = key;
+    pair->certificate_stamp = certificate;
+    pair->key_stamp = key;
+    pair->client_ca_stamp = client_ca;
     struct error error = {0};
-    bool is_regular =
-        check_regular(identity->certificate, &error) && check_regular(identity->key, &error);
-    SSL_CTX *fresh = is_regular ? load_context(identity, &error) : NULL;
+    SSL_CTX *fresh = load_context(pair, identity->tickets, &error);
     if (!fresh) {
         log_at(LOG_WARN,
                "the changed TLS certificate cannot be used, the previous one stays in use",
                LOG_STRING("error", error.text));
         return;
     }
-    lock_acquire(&identity->context_lock);
-    SSL_CTX *old = identity->context;
-    identity->context = fresh;
-    lock_release(&identity->context_lock);
-    SSL_CTX_free(old);
+    take_context(identity, fresh);
     log_at(LOG_INFO, "the TLS certificate was read again",
-           LOG_STRING("certificate", identity->certificate));
+           LOG_STRING("certificate", pair->certificate));
 }
 
 void tls_identity_refresh(struct tls_identity *identity) {
     if (atomic_exchange(&identity->refreshing, true))
         return;
-    int64_t now = clock_ms();
-    if (now - identity->refreshed_ms >= REFRESH_MS) {
-        identity->refreshed_ms = now;
-        refresh(identity);
-    }
+    refresh(identity);
     atomic_store(&identity->refreshing, false);
+}
+
+bool tls_identity_use(struct tls_identity *identity, const char *certificate, const char *key,
+                      struct error *error) {
+    struct pair pair; /* only this thread exchanges it, so that the path of `client_ca` stays */
+    pair_init(&pair, certificate, key, identity->pair.client_ca);
+    SSL_CTX *fresh = load_context(&pair, identity->tickets, error);
+    if (!fresh) {
+        pair_finish(&pair);
+        return false;
+    }
+    while (atomic_exchange(&identity->refreshing, true)) /* a look takes a moment */
+        clock_sleep_ms(1);
+    pair_finish(&identity->pair);
+    identity->pair = pair;
+    take_context(identity, fresh);
+    atomic_store(&identity->refreshing, false);
+    return true;
+}
+
+static void watch(void *argument) {
+    struct tls_identity *identity = argument;
+    lock_acquire(&identity->end_lock);
+    while (!identity->ends) {
+        const int64_t until_ms = clock_ms() + REFRESH_MS;
+        while (!identity->ends &&
+               condition_wait_until(&identity->end, &identity->end_lock, until_ms))
+            ;
+        lock_release(&identity->end_lock);
+        tls_identity_refresh(identity);
+        lock_acquire(&identity->end_lock);
+    }
+    lock_release(&identity->end_lock);
+}
+
+bool tls_identity_watch(struct tls_identity *identity, struct error *error) {
+    identity->is_watched =
+        thread_start("tls-files", THREAD_STACK, watch, identity, &identity->watcher, error);
+    return identity->is_watched;
+}
+
+void tls_identity_unwatch(struct tls_identity *identity) {
+    if (!identity->is_watched)
+        return;
+    lock_acquire(&identity->end_lock);
+    identity->ends = true;
+    condition_broadcast(&identity->end);
+    lock_release(&identity->end_lock);
+    pthread_join(identity->watcher, NULL);
+    identity->is_watched = false;
 }
 
 /* ---- a session ---- */

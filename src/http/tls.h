@@ -16,16 +16,25 @@
 struct tls_identity;
 
 /* Reads the PEM files. `client_ca` has the authorities of clients' certificates (tls_clients.h);
- * NULL: clients are not asked for one. The paths must outlive the identity. */
+ * NULL: clients are not asked for one. */
 struct tls_identity *tls_identity_new(const char *certificate, const char *key,
                                       const char *client_ca, struct error *error);
 void tls_identity_free(struct tls_identity *identity); /* after the last of its sessions */
 
-/* To be called before each handshake. Replaces an old key of session tickets, and reads the files
- * again if they have changed, but looks at most once a second. If they cannot be
- * used, that is logged and the previous pair stays in use. Sessions keep the certificate that they
- * began with. Any thread. */
+/* Replaces an old key of session tickets, and reads the files again if they have changed. If they
+ * cannot be used, that is logged and the previous pair stays in use. Sessions keep the certificate
+ * that they began with. Any thread; while one does it, the others return at once. */
 void tls_identity_refresh(struct tls_identity *identity);
+
+/* Starts a thread that refreshes the identity each second until tls_identity_unwatch(). It is a
+ * thread of its own, because a file may be on a file system that hangs. */
+bool tls_identity_watch(struct tls_identity *identity, struct error *error);
+void tls_identity_unwatch(struct tls_identity *identity); /* does nothing if it is not watched */
+
+/* Takes other files from now on. False: they cannot be used, and nothing has changed. Any thread,
+ * but one at a time. */
+bool tls_identity_use(struct tls_identity *identity, const char *certificate, const char *key,
+                      struct error *error);
 
 /* Begins a session on a socket; NULL when out of memory. May be called during a refresh. */
 SSL *tls_session_new(struct tls_identity *identity, int fd);

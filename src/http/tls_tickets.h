@@ -25,7 +25,7 @@ void tls_tickets_free(struct tls_tickets *tickets); /* NULL is allowed */
  * Several contexts may share the keys, so that a new certificate leaves old tickets valid. */
 void tls_tickets_use(struct tls_tickets *tickets, SSL_CTX *context);
 
-/* Makes a new key if the newest is an hour old; to be called before each handshake. If OpenSSL has
+/* Makes a new key if the newest is an hour old; to be called every few seconds. If OpenSSL has
  * no random bytes, the keys stay, and the next call tries again. */
 void tls_tickets_rotate(struct tls_tickets *tickets);
 

@@ -195,14 +195,17 @@ static void prepare_upstream(struct upstream *upstream, enum proxied type) {
     pushed_counter(upstream, type);
 }
 
-void access_prepare(struct registry *registry) {
-    for (int type = 0; type < PROXIED_TYPES; type++) {
-        prepare_type(registry, (enum proxied)type);
-        struct upstream *upstream = NULL;
-        while (registry->settings.upstreams &&
-               (upstream = upstreams_next(registry->settings.upstreams, upstream)))
+void access_prepare_upstreams(const struct upstreams *upstreams) {
+    struct upstream *upstream = NULL;
+    while ((upstream = upstreams_next(upstreams, upstream))) {
+        for (int type = 0; type < PROXIED_TYPES; type++)
             prepare_upstream(upstream, (enum proxied)type);
     }
+}
+
+void access_prepare(struct registry *registry) {
+    for (int type = 0; type < PROXIED_TYPES; type++)
+        prepare_type(registry, (enum proxied)type);
     prepare_seconds(registry);
     metric_declare(METRIC_COUNTER, responses_name, responses_help);
     /* Nobody counts them while clients need no login. */
@@ -252,7 +255,7 @@ static unsigned add_names(const struct call *call, char digest[static DIGEST_STR
 
 void access_log(const struct call *call) {
     enum log_level level = access_level(call);
-    if (!call->registry->settings.log_requests || !log_enabled(level))
+    if (!call->view->settings.log_requests || !log_enabled(level))
         return;
     struct log_field fields[16];
     char digest[DIGEST_STRING_SIZE];

@@ -89,7 +89,7 @@ static enum admission refuse_for_now(struct call *call, int retry_after_s, const
 /* Whether the rules say what a client without a login gets. Clients learn at /v2/ that there is a
  * login, so that always wants one; and the pages for people want one. */
 static bool rules_decide(const struct call *call) {
-    const struct rules *rules = call->registry->settings.rules;
+    const struct rules *rules = call->view->rules;
     if (!rules || call_is_writing(call))
         return false;
     switch (call->route.kind) {
@@ -141,7 +141,7 @@ static bool may_see_by_token(const struct call *call, const struct repository_na
 }
 
 static bool rules_let_read(const struct call *call, const struct repository_name *repository) {
-    const struct rules *rules = call->registry->settings.rules;
+    const struct rules *rules = call->view->rules;
     return !rules || rules_allow(rules, call->who.user, repository);
 }
 
@@ -151,18 +151,18 @@ bool call_may_read(const struct call *call, const struct repository_name *reposi
 }
 
 bool call_sees_all(const struct call *call) {
-    return !call->registry->settings.rules && !call->who.is_by_token;
+    return !call->view->rules && !call->who.is_by_token;
 }
 
 bool call_check_rules(struct call *call) {
-    const struct registry_settings *settings = &call->registry->settings;
     const struct repository_name *name = &call->repository.name;
     bool is_let = rules_let_read(call, name), has_user = call->who.user[0];
     if (is_let && is_granted(call))
         return true;
     if (is_let) /* another token would do */
         challenge(call, "insufficient_scope");
-    else if (settings->clients && !has_user && rules_allow_somebody(settings->rules, name))
+    else if (call->registry->settings.clients && !has_user &&
+             rules_allow_somebody(call->view->rules, name))
         challenge(call, call->who.is_by_token ? "insufficient_scope" : NULL);
     else if (has_user)
         call_fail(call, 403, "DENIED", "user %.64s may not read %s/%s: no rule of tarn allows it",

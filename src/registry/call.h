@@ -6,6 +6,7 @@
 #define REGISTRY_CALL_H
 
 #include "base/metric.h"
+#include "base/shared.h"
 #include "base/trace.h"
 #include "registry/page/page.h"
 #include "registry/registry.h"
@@ -17,8 +18,17 @@ enum proxied { PROXIED_MANIFEST, PROXIED_BLOB, PROXIED_TYPES };
 enum counted_method { COUNTED_GET, COUNTED_HEAD, COUNTED_OTHER, COUNTED_METHODS };
 enum { COUNTED_STATUSES = 20 }; /* the statuses of responses that have a place below */
 
+/* What of the configuration a request needs. It never changes. */
+struct registry_view {
+    struct shared_value value;              /* the first member */
+    const struct upstreams *upstreams;      /* held */
+    struct rules *rules;                    /* owned; NULL: see the settings */
+    struct registry_view_settings settings; /* its list of names is owned */
+};
+
 struct registry {
-    struct registry_settings settings;
+    struct registry_settings settings; /* without those of the view */
+    struct shared view;                /* of struct registry_view */
     const struct http_server *server;
     /* Counters of responses, each made when it is first needed; see access.c. */
     _Atomic(struct metric *) answered[ROUTE_KINDS][COUNTED_METHODS][COUNTED_STATUSES];
@@ -34,9 +44,10 @@ struct call {
     struct registry *registry;
     struct http_exchange *exchange;
     const struct http_request *request;
-    bool must_not_wait;          /* the call is on an event loop */
-    struct cancel cancel;        /* of all that waits for the client */
-    struct clients_identity who; /* who asks; anonymous before call_admit() */
+    bool must_not_wait;               /* the call is on an event loop */
+    struct cancel cancel;             /* of all that waits for the client */
+    struct clients_identity who;      /* who asks; anonymous before call_admit() */
+    const struct registry_view *view; /* held until call_end() */
     struct route route;
     const char *prefix;           /* that was cut off the path; "": none */
     char ns[HOST_LIMIT + 1];      /* the ns parameter, "" when there is none */
@@ -58,12 +69,23 @@ struct call {
 /* Whether the request would change something. */
 bool call_is_writing(const struct call *call);
 
-/* Counts the call and writes its line of the access log, when its response has ended. */
+/* Counts the call and writes its line of the access log, when its response has ended. The call no
+ * longer has a view after that. */
 void call_end(struct call *call);
+
+/* ---- view.c ---- */
+
+/* Makes the registry's first view. False: no memory. */
+bool view_init(struct registry *registry);
+void view_finish(struct registry *registry); /* no call is left */
+const struct registry_view *view_hold(struct registry *registry);
+void view_release(const struct registry_view *view);
 
 /* ---- access.c ---- */
 
 void access_prepare(struct registry *registry); /* before the first request */
+/* Before the first request to one of the upstreams. */
+void access_prepare_upstreams(const struct upstreams *upstreams);
 /* Each is called once for each request, after its response. */
 void access_count(const struct call *call);
 void access_log(const struct call *call); /* one line of the access log */

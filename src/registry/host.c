@@ -37,8 +37,8 @@ static bool is_address(struct text name) {
            inet_pton(six ? AF_INET6 : AF_INET, string, address) == 1;
 }
 
-static bool is_server_name(const struct registry *registry, struct text name) {
-    const char *const *listed = registry->settings.server_names;
+static bool is_server_name(const struct registry_view *view, struct text name) {
+    const char *const *listed = view->settings.server_names;
     for (; listed && *listed; listed++) {
         struct text own = name_in(text_of(*listed));
         if (own.length == name.length && strncasecmp(own.at, name.at, name.length) == 0)
@@ -48,13 +48,12 @@ static bool is_server_name(const struct registry *registry, struct text name) {
 }
 
 bool call_check_host(struct call *call) {
-    const struct registry *registry = call->registry;
     struct text host = http_field(call->request, "Host");
     if (!host.at || !http_exchange_is_loopback(call->exchange)) /* HTTP/1.0 has no Host */
         return true;
     struct text name = name_in(host);
-    if (text_is_nocase(name, "localhost") || is_address(name) || is_server_name(registry, name) ||
-        upstreams_know(registry->settings.upstreams, name))
+    if (text_is_nocase(name, "localhost") || is_address(name) || is_server_name(call->view, name) ||
+        upstreams_know(call->view->upstreams, name))
         return true;
     call_fail(call, 421, "DENIED",
               "\"%.*s\" is no name of this tarn, which listens for this machine only: ask for "

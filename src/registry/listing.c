@@ -230,9 +230,9 @@ static bool add_repository(void *context, const struct repository_name *reposito
 /* The host whose repositories are listed, without the host in their names; "": all upstreams. If
  * `ns` is ignored, there is one upstream for clients that name no host. */
 static const char *catalog_host(const struct call *call) {
-    const struct registry_settings *settings = &call->registry->settings;
+    const struct registry_view *view = call->view;
     const struct upstream *only =
-        settings->ignore_ns ? upstreams_default(settings->upstreams) : NULL;
+        view->settings.ignore_ns ? upstreams_default(view->upstreams) : NULL;
     if (call->route.host[0])
         return call->route.host;
     return only ? upstream_name(only) : call->ns;
@@ -249,7 +249,7 @@ static void respond_catalog(struct call *call) {
         page.n = CATALOG_MOST;
     const char *host = catalog_host(call);
     char canonical[HOST_LIMIT + 1];
-    if (host[0] && !upstreams_find(call->registry->settings.upstreams, text_of(host), canonical)) {
+    if (host[0] && !upstreams_find(call->view->upstreams, text_of(host), canonical)) {
         call_fail(call, 404, "NAME_UNKNOWN", "no upstream is configured for %s", host);
         return;
     }

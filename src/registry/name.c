@@ -36,7 +36,7 @@ static bool is_domain_scoped(const struct upstreams *upstreams, const char *name
 }
 
 bool call_name_upstream(struct call *call) {
-    struct upstreams *upstreams = call->registry->settings.upstreams;
+    const struct upstreams *upstreams = call->view->upstreams;
     struct route *route = &call->route;
     const char *ns = route->host[0] ? route->host : call->ns;
     struct error error = {0};

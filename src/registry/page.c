@@ -93,8 +93,6 @@ struct page *page_make(struct registry *registry) {
     const struct registry_settings *settings = &registry->settings;
     const struct page_settings page_settings = {.cache = settings->cache,
                                                 .store = settings->store,
-                                                .upstreams = settings->upstreams,
-                                                .max_size = settings->max_size,
                                                 .is_tls = settings->is_tls,
                                                 .read_figures = read_figures,
                                                 .context = registry};
@@ -120,7 +118,12 @@ bool call_handle_page(struct call *call) {
         !reference_is_host(text_of(host)))
         snprintf(host, sizeof host, "localhost:5000");
     const struct page_visitor visitor = {
-        .host = host, .may_see = call_sees_all(call) ? NULL : may_see, .context = call};
+        .host = host,
+        .upstreams = call->view->upstreams,
+        .max_size = call->view->settings.max_size,
+        .may_see = call_sees_all(call) ? NULL : may_see,
+        .context = call,
+    };
     const enum page_result result = page_write(call->registry->page, &visitor, call->request->query,
                                                call->must_not_wait, &body);
     if (result == PAGE_MUST_WAIT)

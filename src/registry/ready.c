@@ -8,15 +8,14 @@ static void append_check(struct buffer *body, const char *kind, const char *name
     buffer_printf(body, reason ? "failed: %s\n" : "ok\n", reason);
 }
 
-static void append_checks(struct buffer *body, const struct registry *registry) {
-    const struct registry_settings *settings = &registry->settings;
+static void append_checks(struct buffer *body, const struct call *call) {
     struct upstream *upstream = NULL;
     char reason[UPSTREAM_REASON_SIZE];
     append_check(body, "store", "",
-                 cache_is_degraded(settings->cache)
+                 cache_is_degraded(call->registry->settings.cache)
                      ? "nothing new can be kept; the log says why, and blobs pass through"
                      : NULL);
-    while ((upstream = upstreams_next(settings->upstreams, upstream)))
+    while ((upstream = upstreams_next(call->view->upstreams, upstream)))
         append_check(body, "upstream", upstream_name(upstream),
                      upstream_is_asked(upstream, reason) ? NULL : reason);
 }
@@ -28,7 +27,7 @@ void call_handle_ready(struct call *call) {
     bool is_verbose;
     http_query(call->request, "verbose", value, sizeof value, &is_verbose);
     if (is_verbose)
-        append_checks(&body, call->registry);
+        append_checks(&body, call);
     buffer_append_string(&body, is_verbose ? "readyz check passed\n" : "ok\n");
     http_respond(call->exchange, 200, "text/plain; charset=utf-8", body.bytes, body.length);
 }

@@ -10,11 +10,15 @@ struct registry *registry_new(const struct registry_settings *settings) {
     if (!registry)
         return NULL;
     registry->settings = *settings;
+    if (!view_init(registry)) {
+        free(registry);
+        return NULL;
+    }
     access_prepare(registry);
     registry->page = page_make(registry);
     if (registry->page)
         return registry;
-    free(registry);
+    registry_free(registry);
     return NULL;
 }
 
@@ -22,6 +26,7 @@ void registry_free(struct registry *registry) {
     if (!registry)
         return;
     page_free(registry->page);
+    view_finish(registry);
     free(registry);
 }
 
@@ -46,7 +51,7 @@ static bool is_there(void *context) {
 static bool read_ns(struct call *call) {
     bool found;
     call->ns[0] = '\0';
-    if (call->registry->settings.ignore_ns)
+    if (call->view->settings.ignore_ns)
         return true;
     if (http_query(call->request, "ns", call->ns, sizeof call->ns, &found) || !found)
         return true;
@@ -164,6 +169,7 @@ void call_end(struct call *call) {
     call->ended_us = clock_us();
     access_count(call);
     access_log(call);
+    view_release(call->view);
 }
 
 /* The path without the configured prefix, which may stand in front of it. */
@@ -182,6 +188,7 @@ static void begin(struct call *call, struct registry *registry, struct http_exch
     call->exchange = exchange;
     call->request = http_exchange_request(exchange);
     call->cancel = (struct cancel){.is_wanted = is_there, .context = exchange};
+    call->view = view_hold(registry);
     call->began_us = clock_us();
     trace_parse(http_field_alone(call->request, "traceparent"), call->trace);
     route_parse(cut_prefix(call), &call->route);
@@ -215,8 +222,10 @@ void registry_refused(void *context, struct http_exchange *exchange, const char 
 bool registry_handle_now(void *context, struct http_exchange *exchange) {
     struct call call = {.must_not_wait = true};
     begin(&call, context, exchange);
-    if (!dispatch(&call))
-        return false;
-    call_end(&call);
-    return true;
+    bool is_answered = dispatch(&call);
+    if (is_answered)
+        call_end(&call);
+    else
+        view_release(call.view);
+    return is_answered;
 }

@@ -13,21 +13,27 @@
 #include "login/clients.h"
 #include "registry/rules.h"
 #include "store/store.h"
-#include "upstream/upstream.h"
+#include "upstream/current.h"
+
+/* What of the settings may change while the registry runs. */
+struct registry_view_settings {
+    const char *const *server_names; /* further names in Host on loopback; NULL: none; copied */
+    bool ignore_ns;                  /* as if no request had the parameter ns */
+    bool log_requests;               /* whether each request gets a line in the log */
+    const struct rule *rules; /* NULL: whoever has logged in may read all, and without `clients`
+                                 everybody; copied */
+    size_t rule_count;
+    uint64_t max_size; /* bytes of the cache, for the page; 0: no limit */
+};
 
 struct registry_settings {
     struct cache *cache;
     struct store *store;
-    struct upstreams *upstreams;
-    struct clients *clients;         /* NULL: nobody can log in */
-    const struct rules *rules;       /* NULL: whoever has logged in may read all, and without
-                                        `clients` everybody */
-    const char *const *server_names; /* further names in Host on loopback; NULL: none */
-    const char *path_prefix;         /* in front of paths, without a slash at its end; NULL: none */
-    bool ignore_ns;                  /* as if no request had the parameter ns */
-    bool log_requests;               /* whether each request gets a line in the log */
-    uint64_t max_size;               /* bytes of the cache, for the page; 0: no limit */
-    bool is_tls;                     /* clients come with https; for the page */
+    struct current_upstreams *upstreams;
+    struct clients *clients; /* NULL: nobody can log in */
+    const char *path_prefix; /* in front of paths, without a slash at its end; NULL: none */
+    bool is_tls;             /* clients come with https; for the page */
+    struct registry_view_settings view;
 };
 
 struct registry;
@@ -41,6 +47,19 @@ bool registry_start(struct registry *registry, struct error *error);
 void registry_stop(struct registry *registry);
 void registry_set_server(struct registry *registry,
                          const struct http_server *server); /* for metrics */
+
+/*
+ * The view is what of the configuration a request needs: the upstreams and the settings above. A
+ * request holds the view that it found when it began (base/shared.h). registry_prepare() makes
+ * another one, NULL without memory. registry_change() takes it over, with the set of upstreams that
+ * is then the current one, and cannot fail. registry_sweep() frees what no request holds any more.
+ * From one thread at a time.
+ */
+struct registry_view;
+struct registry_view *registry_prepare(const struct registry_view_settings *settings);
+void registry_give_up(struct registry_view *prepared); /* NULL is allowed */
+void registry_change(struct registry *registry, struct registry_view *prepared);
+void registry_sweep(struct registry *registry);
 
 /* For struct http_server_settings: `context` is the registry. registry_handle_now() answers what is
  * in memory, health, metrics and errors. registry_refused() counts and logs what the server has

@@ -24,10 +24,18 @@
 
 struct pins;
 
-/* `patterns` is NULL-terminated, or NULL, and must outlive the pins. NULL: there are no patterns,
- * or out of memory (*ok is then false). All calls below but pins_apply() take NULL for no pins. */
-struct pins *pins_new(struct store *store, const char *const *patterns, bool *ok);
-void pins_free(struct pins *pins);
+/* `patterns` is NULL-terminated, or NULL for none, and is copied. NULL: out of memory. */
+struct pins *pins_new(struct store *store, const char *const *patterns);
+void pins_free(struct pins *pins); /* NULL is allowed */
+
+/* A list of patterns that was read beforehand, so that pins_take() cannot fail. NULL: no memory. */
+struct pin_patterns *pins_prepare(const char *const *patterns);
+void pins_give_up(struct pin_patterns *prepared); /* NULL is allowed */
+/* Whether the prepared patterns are others than those in use. */
+bool pins_differ(struct pins *pins, const struct pin_patterns *prepared);
+/* The prepared patterns say from now on what is pinned; if they are others, a renewal is wanted.
+ * From one thread at a time. */
+void pins_take(struct pins *pins, struct pin_patterns *prepared);
 
 /* Pins a blob or manifest that has arrived through `repository`, if a pattern names that
  * repository. */
@@ -37,7 +45,8 @@ void pins_add(struct pins *pins, const struct repository_name *repository,
 /* Whether a pattern names the repository, with any tag. For struct record_limits. */
 bool pins_name_repository(void *pins, const struct repository_name *repository);
 
-/* Whether pins_add() has pinned something since the last renewal that no pattern may ask for. */
+/* Whether pins_add() has pinned something since the last renewal that no pattern may ask for, or
+ * the patterns are new. */
 bool pins_want_renewal(const struct pins *pins);
 
 /* Finds all pins from the store alone. False: not all were found (logged), or cancelled; every pin

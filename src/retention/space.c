@@ -23,8 +23,7 @@ void space_init(struct space *space, struct store *store, uint64_t max_size, uin
                 int64_t max_age_s) {
     static const char *const reasons[UNKEPT_REASONS] = {"reason=\"too_large\"", "reason=\"full\"",
                                                         "reason=\"failing\"", "reason=\"unfit\""};
-    *space = (struct space){
-        .store = store, .max_size = max_size, .min_free = min_free, .max_age_s = max_age_s};
+    *space = (struct space){.store = store};
     lock_init(&space->evicting_lock);
     condition_init(&space->evicting_ended);
     lock_init(&space->unkept_lock);
@@ -55,6 +54,14 @@ void space_init(struct space *space, struct store *store, uint64_t max_size, uin
         metric_get(METRIC_GAUGE, "tarn_store_pinned_bytes", "Bytes of pinned blobs.", "");
     space->limit = metric_get(METRIC_GAUGE, "tarn_store_limit_bytes",
                               "Bytes that the cache stays under; 0: no limit.", "");
+    space_set_limits(space, max_size, min_free, max_age_s);
+}
+
+void space_set_limits(struct space *space, uint64_t max_size, uint64_t min_free,
+                      int64_t max_age_s) {
+    atomic_store(&space->max_size, max_size);
+    atomic_store(&space->min_free, min_free);
+    atomic_store(&space->max_age_s, max_age_s);
     metric_set(space->limit, (int64_t)max_size);
     space->oldest =
         metric_get(METRIC_GAUGE, "tarn_store_oldest_blob_seconds",
@@ -84,11 +91,12 @@ void space_update_metrics(struct space *space) {
 /* ---- making space ---- */
 
 bool space_can_hold(const struct space *space, uint64_t size, struct error *error) {
-    return space->max_size == 0 || size <= space->max_size ||
+    const uint64_t max_size = space->max_size;
+    return max_size == 0 || size <= max_size ||
            error_set(error, ERROR_NO_SPACE,
                      "%" PRIu64 " bytes are more than the whole cache may hold (max_size %" PRIu64
                      ")",
-                     size, space->max_size);
+                     size, max_size);
 }
 
 void space_allow_eviction(struct space *space, bool allowed) {
@@ -127,7 +135,8 @@ static bool is_any(struct over over) {
 }
 
 uint64_t space_record_bytes_most(const struct space *space) {
-    return space->max_size ? space->max_size / 2 : UINT64_MAX;
+    const uint64_t max_size = space->max_size;
+    return max_size ? max_size / 2 : UINT64_MAX;
 }
 
 static uint64_t whole_units(const struct store_usage *usage, uint64_t bytes) {
@@ -146,9 +155,10 @@ static uint64_t counted(const struct space *space, const struct store_usage *usa
 
 /* The files that stay free: the same share as min_free is of the file system's bytes. */
 static uint64_t files_kept(const struct space *space, const struct store_free *free) {
-    if (space->min_free == 0 || free->all_bytes == 0)
+    const uint64_t min_free = space->min_free;
+    if (min_free == 0 || free->all_bytes == 0)
         return 0;
-    double share = (double)space->min_free / (double)free->all_bytes;
+    double share = (double)min_free / (double)free->all_bytes;
     return (uint64_t)((double)free->all_files * (share < 0.5 ? share : 0.5));
 }
 
@@ -156,10 +166,11 @@ static struct over excess(struct space *space, struct need need) {
     struct store_usage usage;
     struct store_free free;
     struct over over = {0};
+    const uint64_t max_size = space->max_size;
     store_usage(space->store, &usage);
     uint64_t wanted = counted(space, &usage) + whole_units(&usage, need.more);
-    if (space->max_size && wanted > space->max_size)
-        over.bytes = wanted - space->max_size;
+    if (max_size && wanted > max_size)
+        over.bytes = wanted - max_size;
     /* If the file system does not tell what it has left, a write will fail when it is full. */
     uint64_t least = space->min_free + need.free;
     if (!least || !store_free(space->store, &free, NULL))

@@ -36,10 +36,11 @@ enum unkept {
 
 struct space {
     struct store *store;
-    uint64_t max_size;     /* bytes; 0: no limit */
-    uint64_t min_free;     /* bytes left free on the file system */
-    int64_t max_age_s;     /* since last use; 0: no limit */
-    atomic_bool may_evict; /* what space_allow_eviction() said last */
+    /* The limits, which may change at any time (space_set_limits()). */
+    _Atomic uint64_t max_size; /* bytes; 0: no limit */
+    _Atomic uint64_t min_free; /* bytes left free on the file system */
+    _Atomic int64_t max_age_s; /* since last use; 0: no limit */
+    atomic_bool may_evict;     /* what space_allow_eviction() said last */
 
     struct lock evicting_lock;       /* guards evicting */
     struct condition evicting_ended; /* evicting has become false */
@@ -67,6 +68,9 @@ struct space {
 void space_init(struct space *space, struct store *store, uint64_t max_size, uint64_t min_free,
                 int64_t max_age_s);
 void space_finish(struct space *space);
+
+/* Keeps other limits from now on. What is over them is evicted by the next space_enforce(). */
+void space_set_limits(struct space *space, uint64_t max_size, uint64_t min_free, int64_t max_age_s);
 
 /* ---- before writing ---- */
 

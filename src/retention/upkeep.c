@@ -34,20 +34,19 @@ static bool is_stopping(const struct upkeep *upkeep) {
 static void wake(void *context) {
     struct upkeep *upkeep = context;
     lock_acquire(&upkeep->waiting_lock);
-    condition_broadcast(&upkeep->stops);
+    condition_broadcast(&upkeep->wakes);
     lock_release(&upkeep->waiting_lock);
 }
 
-/* Waits for `ms`, or until the upkeep is to stop: then true. The keeper also wakes up for wake().
- */
-static bool wait_ms(struct upkeep *upkeep, int64_t ms, bool is_keeper) {
-    const int64_t until_ms = clock_ms() + ms;
+/* Waits until `until_ms`, or until the upkeep is to stop or its settings are not those of number
+ * `seen` any more. The keeper also wakes up for wake(). */
+static void wait_until(struct upkeep *upkeep, int64_t until_ms, unsigned seen, bool is_keeper) {
     lock_acquire(&upkeep->waiting_lock);
-    while (!is_stopping(upkeep) && !(is_keeper && atomic_load(&upkeep->space.sweep_wanted)) &&
-           condition_wait_until(&upkeep->stops, &upkeep->waiting_lock, until_ms))
+    while (!is_stopping(upkeep) && atomic_load(&upkeep->changes) == seen &&
+           !(is_keeper && atomic_load(&upkeep->space.sweep_wanted)) &&
+           condition_wait_until(&upkeep->wakes, &upkeep->waiting_lock, until_ms))
         ;
     lock_release(&upkeep->waiting_lock);
-    return is_stopping(upkeep);
 }
 
 /* Background work runs at low priority. */
@@ -120,6 +119,7 @@ static void keep(void *argument) {
     uint64_t records = 0;
     int64_t scan_ms = 0, scan_pause_ms = SCAN_MS, pins_ms = 0, sweep_ms = 0;
     for (int64_t now = clock_ms(); !is_stopping(upkeep); now = clock_ms()) {
+        const unsigned seen = atomic_load(&upkeep->changes);
         struct store_usage usage;
         if (now >= scan_ms) {
             space_allow_eviction(&upkeep->space, false); /* a blob that it finds may be pinned */
@@ -142,8 +142,7 @@ static void keep(void *argument) {
             sweep(upkeep, 0); /* a link that is lost costs a request */
             space_enforce(&upkeep->space, &upkeep->cancel);
         }
-        if (wait_ms(upkeep, LOOK_MS, true))
-            break;
+        wait_until(upkeep, now + LOOK_MS, seen, true);
     }
 }
 
@@ -154,7 +153,8 @@ static void scrub_blob(struct upkeep *upkeep, const struct digest *digest) {
     struct error error = {0};
     struct store_usage usage;
     store_usage(upkeep->store, &usage);
-    uint64_t rate = usage.bytes / (uint64_t)upkeep->scrub_s;
+    const int64_t scrub_s = upkeep->scrub_s;
+    uint64_t rate = scrub_s > 0 ? usage.bytes / (uint64_t)scrub_s : 0;
     rate = rate < SCRUB_LEAST ? SCRUB_LEAST : rate > SCRUB_MOST ? SCRUB_MOST : rate;
     bool quarantined = true;
     store_blob_verify(upkeep->store, digest, rate, &upkeep->cancel, &quarantined, &error);
@@ -162,36 +162,55 @@ static void scrub_blob(struct upkeep *upkeep, const struct digest *digest) {
         log_at(LOG_ERROR, "bad blob stays", LOG_STRING("error", error.text));
 }
 
-/* Verifies every blob once, from the place `start` to the end, and then from the beginning. */
+/* Verifies every blob once, from the place `start` to the end, and then from the beginning. Ends
+ * early when scrubbing is turned off. */
 static void scrub_round(struct upkeep *upkeep, uint32_t start) {
     for (int half = 0; half < 2; half++) {
         uint32_t cursor = half == 0 ? start : 0;
         struct store_blob blob;
         while (store_blob_next(upkeep->store, &cursor, &blob) && (half == 0 || cursor <= start) &&
-               !is_stopping(upkeep))
+               !is_stopping(upkeep) && upkeep->scrub_s > 0)
             scrub_blob(upkeep, &blob.digest);
     }
 }
 
+/* One round, from a random blob: a process that is often restarted would otherwise never reach the
+ * last ones. */
+static void scrub_all(struct upkeep *upkeep) {
+    struct store_usage usage;
+    uint32_t random = 0;
+    store_usage(upkeep->store, &usage);
+    if (!usage.complete || !usage.blobs)
+        return;
+    if (getrandom(&random, sizeof random, 0) != sizeof random)
+        random = 0;
+    scrub_round(upkeep, random % (uint32_t)usage.blobs);
+}
+
+/* When the next round begins after one that began at `began_ms`. A round that has found no blobs,
+ * because not all are known yet, is tried again soon. */
+static int64_t next_round_ms(struct upkeep *upkeep, int64_t began_ms) {
+    struct store_usage usage;
+    store_usage(upkeep->store, &usage);
+    const int64_t least_ms = clock_ms() + SCRUB_PAUSE_MS;
+    const int64_t due_ms = began_ms + upkeep->scrub_s * 1000;
+    return usage.complete && usage.blobs && due_ms > least_ms ? due_ms : least_ms;
+}
+
 static void scrub(void *argument) {
     struct upkeep *upkeep = argument;
-    const int64_t period_ms = upkeep->scrub_s * 1000;
-    uint32_t random = 0;
+    int64_t due_ms = clock_ms() + SCRUB_PAUSE_MS, began_ms = clock_ms();
     lower_priority();
-    while (!wait_ms(upkeep, SCRUB_PAUSE_MS, false)) {
-        struct store_usage usage;
-        store_usage(upkeep->store, &usage);
-        if (!usage.complete || !usage.blobs)
+    while (!is_stopping(upkeep)) {
+        const unsigned seen = atomic_load(&upkeep->changes);
+        wait_until(upkeep, upkeep->scrub_s > 0 ? due_ms : INT64_MAX, seen, false);
+        if (is_stopping(upkeep) || upkeep->scrub_s <= 0)
             continue;
-        /* Start at a random blob: a process that is often restarted would otherwise never reach the
-         * last ones. */
-        if (getrandom(&random, sizeof random, 0) != sizeof random)
-            random = 0;
-        int64_t began_ms = clock_ms();
-        scrub_round(upkeep, random % (uint32_t)usage.blobs);
-        int64_t left_ms = period_ms - (clock_ms() - began_ms);
-        if (left_ms > 0 && wait_ms(upkeep, left_ms, false))
-            break;
+        if (clock_ms() >= due_ms) {
+            began_ms = clock_ms();
+            scrub_all(upkeep);
+        }
+        due_ms = next_round_ms(upkeep, began_ms); /* with the period as it is now */
     }
 }
 
@@ -199,11 +218,10 @@ static void scrub(void *argument) {
 
 struct upkeep *upkeep_new(const struct upkeep_settings *settings, struct store *store) {
     struct upkeep *upkeep = calloc(1, sizeof *upkeep);
-    bool ok;
     if (!upkeep)
         return NULL;
-    upkeep->pins = pins_new(store, settings->pin, &ok);
-    if (!ok) {
+    upkeep->pins = pins_new(store, settings->pin);
+    if (!upkeep->pins) {
         free(upkeep);
         return NULL;
     }
@@ -212,7 +230,7 @@ struct upkeep *upkeep_new(const struct upkeep_settings *settings, struct store *
     space_init(&upkeep->space, store, settings->max_size, settings->min_free, settings->max_age_s);
     upkeep->cancel.stop = &upkeep->stopping;
     lock_init(&upkeep->waiting_lock);
-    condition_init(&upkeep->stops);
+    condition_init(&upkeep->wakes);
     upkeep->space.wake = wake;
     upkeep->space.wake_context = upkeep;
     return upkeep;
@@ -225,7 +243,7 @@ void upkeep_free(struct upkeep *upkeep) {
     pins_free(upkeep->pins);
     space_finish(&upkeep->space);
     lock_finish(&upkeep->waiting_lock);
-    condition_finish(&upkeep->stops);
+    condition_finish(&upkeep->wakes);
     free(upkeep);
 }
 
@@ -233,17 +251,29 @@ bool upkeep_start(struct upkeep *upkeep, struct error *error) {
     /* A large stack for the keeper, because the sweep calls itself once for each part of a name. */
     upkeep->has_keeper =
         thread_start("keeper", THREAD_STACK_SYSTEM, keep, upkeep, &upkeep->keeper, error);
-    if (!upkeep->has_keeper || upkeep->scrub_s <= 0)
-        return upkeep->has_keeper;
-    upkeep->has_scrubber =
-        thread_start("scrubber", THREAD_STACK, scrub, upkeep, &upkeep->scrubber, error);
+    upkeep->has_scrubber = upkeep->has_keeper && thread_start("scrubber", THREAD_STACK, scrub,
+                                                              upkeep, &upkeep->scrubber, error);
     return upkeep->has_scrubber;
+}
+
+void upkeep_change(struct upkeep *upkeep, const struct upkeep_settings *settings,
+                   struct pin_patterns *pins) {
+    /* Nothing is evicted before it is known what is pinned now. */
+    if (pins_differ(upkeep->pins, pins))
+        space_allow_eviction(&upkeep->space, false);
+    pins_take(upkeep->pins, pins);
+    space_set_limits(&upkeep->space, settings->max_size, settings->min_free, settings->max_age_s);
+    lock_acquire(&upkeep->waiting_lock);
+    atomic_store(&upkeep->scrub_s, settings->scrub_s);
+    atomic_fetch_add(&upkeep->changes, 1);
+    condition_broadcast(&upkeep->wakes);
+    lock_release(&upkeep->waiting_lock);
 }
 
 void upkeep_stop(struct upkeep *upkeep) {
     lock_acquire(&upkeep->waiting_lock);
     atomic_store(&upkeep->stopping, true);
-    condition_broadcast(&upkeep->stops);
+    condition_broadcast(&upkeep->wakes);
     lock_release(&upkeep->waiting_lock);
     if (upkeep->has_keeper)
         pthread_join(upkeep->keeper, NULL);

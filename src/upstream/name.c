@@ -103,7 +103,7 @@ bool name_resolve(const struct upstreams *upstreams, const char *ns, struct text
         return refuse(error, ERROR_INVALID, "NAME_INVALID", "%s is not a repository of %s", path,
                       host);
     repository->name = whole;
-    struct upstream *serving = upstream_for(upstream, path);
+    struct upstream *serving = upstream_for(upstreams, upstream, path);
     if (serving)
         repository->upstream = serving;
     return serving || refuse(error, ERROR_DENIED, "DENIED",

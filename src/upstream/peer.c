@@ -128,13 +128,23 @@ static void move(struct peers *peers, struct peer *peer, enum peer_list list) {
     DL_APPEND(peers->lists[list], peer);
 }
 
+static void leave_lists(struct peers *peers, struct peer *peer) REQUIRES(peers->peers_lock);
+static void leave_lists(struct peers *peers, struct peer *peer) {
+    DL_DELETE(peers->lists[peer->list], peer);
+    peers->connected -= peer->list == PEER_CONNECTED;
+    peers->count--;
+}
+
 /* Nobody uses the peer. The caller frees it without the lock, because that closes connections. */
 static void forget(struct peers *peers, struct peer *peer) REQUIRES(peers->peers_lock);
 static void forget(struct peers *peers, struct peer *peer) {
-    DL_DELETE(peers->lists[peer->list], peer);
-    peers->connected -= peer->list == PEER_CONNECTED;
+    leave_lists(peers, peer);
     HASH_DEL(peer->upstream->peers, peer);
-    peers->count--;
+}
+
+void peers_forget(struct peers *peers, struct upstream *upstream) {
+    for (struct peer *peer = upstream->peers; peer; peer = peer->hh.next)
+        leave_lists(peers, peer);
 }
 
 /* Makes place for one more peer. *gone is then the caller's to free; NULL: there was place. */
@@ -195,13 +205,14 @@ struct peer *peers_take(struct peers *peers, struct upstream *upstream, const ch
 }
 
 /* The peer whose connections are to be closed, because others were used later; NULL: none. The
- * caller uses it from now on. */
+ * caller uses it from now on, and refers to its upstream. */
 static struct peer *take_overdue(struct peers *peers) REQUIRES(peers->peers_lock);
 static struct peer *take_overdue(struct peers *peers) {
     struct peer *peer = peers->lists[PEER_CONNECTED];
     if (peers->connected <= peers->connected_limit)
         return NULL;
     peer->users++;
+    upstream_keep(peer->upstream);
     peer->is_closed = true;
     move(peers, peer, PEER_USED);
     return peer;
@@ -231,7 +242,9 @@ void peers_give(struct peers *peers, struct peer *peer) {
     if (!overdue)
         return;
     lanes_close(&overdue->lanes);
+    struct upstream *upstream = overdue->upstream;
     lock_acquire(&peers->peers_lock);
-    leave(peers, overdue);
+    leave(peers, overdue); /* keeps the peer, because its host has answered */
     lock_release(&peers->peers_lock);
+    upstream_release(upstream);
 }

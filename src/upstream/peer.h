@@ -68,4 +68,8 @@ struct peer *peers_take(struct peers *peers, struct upstream *upstream, const ch
                         struct error *error);
 void peers_give(struct peers *peers, struct peer *peer);
 
+/* The peers of an upstream that nobody uses any more leave the lists; upstream->peers keeps them.
+ */
+void peers_forget(struct peers *peers, struct upstream *upstream) REQUIRES(peers->peers_lock);
+
 #endif

@@ -1,7 +1,9 @@
-/* The default settings of an upstream. */
+/* The settings of an upstream: their defaults, copies, and which are equal. */
 #include "upstream/upstream.h"
 
+#include <stdlib.h>
 #include <string.h>
+#include "upstream/upstream_private.h"
 
 static bool holds(const char *const *globs, const char *glob) {
     for (; *globs; globs++) {
@@ -37,4 +39,83 @@ struct upstream_settings upstream_settings_default(void) {
         .max_connections = 64,
         .range_fill = true,
     };
+}
+
+/* ---- equal ---- */
+
+static bool strings_equal(const char *a, const char *b) {
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+bool upstream_settings_equal(const struct upstream_settings *a, const struct upstream_settings *b) {
+    return strings_equal(a->host, b->host) && strings_equal(a->url, b->url) &&
+           strings_equal(a->prefix, b->prefix) && text_lists_equal(a->fallbacks, b->fallbacks) &&
+           a->is_default == b->is_default &&
+           credential_source_equal(a->credentials, b->credentials) &&
+           text_lists_equal(a->repositories, b->repositories) &&
+           text_lists_equal(a->token_hosts, b->token_hosts) &&
+           strings_equal(a->ca_file, b->ca_file) && a->tag_ttl_ms == b->tag_ttl_ms &&
+           a->link_ttl_ms == b->link_ttl_ms && a->connect_timeout_ms == b->connect_timeout_ms &&
+           a->stall_timeout_ms == b->stall_timeout_ms &&
+           a->first_byte_timeout_ms == b->first_byte_timeout_ms &&
+           a->connections == b->connections && a->max_connections == b->max_connections &&
+           a->keep_deleted == b->keep_deleted && a->range_fill == b->range_fill &&
+           a->prefetch == b->prefetch;
+}
+
+/* ---- a copy ---- */
+
+/* Memory from which the copied strings and lists are taken. With `at` NULL it only counts. */
+struct strings {
+    char *at;
+    size_t used;
+};
+
+static void *take(struct strings *strings, size_t size, size_t align) {
+    strings->used = (strings->used + align - 1) / align * align;
+    void *taken = strings->at ? strings->at + strings->used : NULL;
+    strings->used += size;
+    return taken;
+}
+
+static const char *copy_string(struct strings *strings, const char *from) {
+    size_t size = from ? strlen(from) + 1 : 0;
+    char *copy = from ? take(strings, size, 1) : NULL;
+    return copy ? memcpy(copy, from, size) : NULL;
+}
+
+static const char *const *copy_list(struct strings *strings, const char *const *from) {
+    size_t count = 0;
+    if (!from)
+        return NULL;
+    while (from[count])
+        count++;
+    const char **copy = take(strings, (count + 1) * sizeof *copy, _Alignof(char *));
+    for (size_t i = 0; i <= count; i++) {
+        const char *string = copy_string(strings, from[i]);
+        if (copy)
+            copy[i] = string;
+    }
+    return copy;
+}
+
+static void copy_all(struct strings *strings, const struct upstream_settings *from,
+                     struct upstream_settings *out) {
+    *out = *from;
+    out->host = copy_string(strings, from->host);
+    out->url = copy_string(strings, from->url);
+    out->prefix = copy_string(strings, from->prefix);
+    out->ca_file = copy_string(strings, from->ca_file);
+    out->fallbacks = copy_list(strings, from->fallbacks);
+    out->repositories = copy_list(strings, from->repositories);
+    out->token_hosts = copy_list(strings, from->token_hosts);
+}
+
+void *upstream_settings_copy(const struct upstream_settings *from, struct upstream_settings *out) {
+    struct strings strings = {0};
+    copy_all(&strings, from, out);
+    strings = (struct strings){.at = malloc(strings.used + 1)};
+    if (strings.at)
+        copy_all(&strings, from, out);
+    return strings.at;
 }

@@ -34,8 +34,7 @@ enum {
     UPSTREAM_COUNTERS = 12,
 };
 
-/* What the configuration says about one upstream or one pattern of them. Strings are owned by the
- * configuration, which outlives every upstream. */
+/* What the configuration says about one upstream or one pattern of them. */
 struct upstream_settings {
     const char *host;             /* "docker.io", or a pattern "*.pkg.dev": `*` within one label */
     const char *url;              /* where it really is; NULL: https://HOST (Docker Hub: its own) */
@@ -69,16 +68,16 @@ struct upstream_settings upstream_settings_default(void);
 bool upstream_settings_same_repositories(const struct upstream_settings *a,
                                          const struct upstream_settings *b);
 
+/* The entries of one configuration. It never changes; see current.h for how it is exchanged. */
 struct upstreams;
 /* One entry of the configuration: a host or all hosts that a pattern matches, or some of their
- * repositories. */
+ * repositories. It lives as long as a set has it, or somebody refers to it. */
 struct upstream;
 
-/* Copies nothing out of `settings`, which must outlive the upstreams. Gives `client` to the
- * credential sources of the settings; the client outlives both. */
-struct upstreams *upstreams_new(struct client *client, const struct upstream_settings *settings,
-                                size_t count, struct error *error);
-void upstreams_free(struct upstreams *upstreams);
+/* One more reference to an upstream that the caller has from a set or by a reference. Neither call
+ * waits. */
+struct upstream *upstream_keep(struct upstream *upstream);
+void upstream_release(struct upstream *upstream); /* NULL is allowed */
 
 /*
  * The upstream that clients mean by `host`, in any case, and Docker Hub under each of its names.
@@ -86,7 +85,7 @@ void upstreams_free(struct upstreams *upstreams);
  * to a later one. A pattern matches neither an IP address nor a name without a dot. If there are
  * several entries with this host or pattern, it is the first of them. Writes the
  * canonical host, which upstream_perform() wants. Makes nothing, allocates nothing and takes no
- * lock. Valid until upstreams_free().
+ * lock.
  */
 struct upstream *upstreams_find(const struct upstreams *upstreams, struct text host,
                                 char canonical[static HOST_LIMIT + 1]);
@@ -104,10 +103,11 @@ struct upstream *upstreams_default(const struct upstreams *upstreams);
 const char *upstream_name(const struct upstream *upstream);
 const struct upstream_settings *upstream_settings(const struct upstream *upstream);
 bool upstream_is_docker_hub(const struct upstream *upstream);
-/* Of all entries with this one's host or pattern, the one that serves the repository: the one with
- * the longest glob that matches, an entry for all repositories last. Of equal ones the first. NULL:
- * none serves it. */
-struct upstream *upstream_for(struct upstream *upstream, const char *repository);
+/* Of all entries with the host or pattern of `named`, the one that serves the repository: the one
+ * with the longest glob that matches, an entry for all repositories last. Of equal ones the first.
+ * NULL: none serves it. */
+struct upstream *upstream_for(const struct upstreams *upstreams, const struct upstream *named,
+                              const char *repository);
 /* How many requests for one large blob the upstream may get at once: settings->connections, or
  * fewer after it has refused a further one. Another one is allowed every half a minute. */
 unsigned upstream_connections(const struct upstream *upstream);

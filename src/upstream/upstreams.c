@@ -1,247 +1,177 @@
-/* All upstreams: the entries of the configuration, and which of them a host means. */
+/* A set of upstreams: the entries of one configuration, and which of them a host means. */
 #include "upstream/upstream.h"
 
-#include <ctype.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <uthash.h>
-#include "auth/docker_config.h"
-#include "base/clock.h"
+#include <string.h>
 #include "oci/reference.h"
+#include "upstream/set.h"
 #include "upstream/upstream_private.h"
 
-#define HUB_HOST "docker.io"
+/* ---- by name ---- */
 
-struct upstreams {
-    struct client *client;
-    /* Made once: a host is looked up without a lock. */
-    struct upstream *by_name;
-    struct upstream *default_upstream;
-    struct peers peers;
-};
-
-/* ---- one upstream ---- */
-
-static void upstream_free(struct upstream *upstream) {
-    struct peer *peer, *next;
-    if (!upstream)
-        return;
-    HASH_ITER (hh, upstream->peers, peer, next) {
-        HASH_DEL(upstream->peers, peer);
-        peer_free(peer);
+/* Where the entries of this name begin in `named`, or where they would be. */
+static size_t place_of(const struct upstreams *upstreams, const char *name) {
+    size_t low = 0, high = upstreams->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (strcmp(upstreams->named[middle]->name, name) < 0)
+            low = middle + 1;
+        else
+            high = middle;
     }
-    peer_free(upstream->own);
-    health_finish(&upstream->health);
-    free(upstream);
+    return low;
 }
 
-/* Frees an entry and the others of its name. */
-static void free_all(struct upstream *upstream) {
-    while (upstream) {
-        struct upstream *next = upstream->next;
-        upstream_free(upstream);
-        upstream = next;
-    }
+/* The entry at a place in `named`, if it has the name; else NULL. */
+static struct upstream *named_at(const struct upstreams *upstreams, size_t place,
+                                 const char *name) {
+    bool has_name = place < upstreams->count && strcmp(upstreams->named[place]->name, name) == 0;
+    return has_name ? upstreams->named[place] : NULL;
 }
 
-static void make_metrics(struct upstream *upstream) {
-    counts_init(&upstream->counts, upstream->name);
-    health_name(&upstream->health, upstream->name, upstream->counts.label);
-}
+/* ---- making a set ---- */
 
-/* ---- names ---- */
-
-static void lower(char *text) {
-    for (; *text; text++)
-        *text = (char)tolower((unsigned char)*text);
-}
-
-bool upstream_canonical_host(struct text text, char out[static HOST_LIMIT + 1]) {
-    if (!reference_is_host(text) || !text_copy(text, out, HOST_LIMIT + 1))
-        return false;
-    lower(out);
-    if (text_ends(text_of(out), ":443"))
-        out[strlen(out) - 4] = '\0';
-    if (docker_config_is_hub(out))
-        memcpy(out, HUB_HOST, sizeof HUB_HOST);
-    return true;
-}
-
-static bool is_pattern(const char *host) {
-    return strchr(host, '*') != NULL;
-}
-
-static void swap_dots(char *name) {
-    for (; *name; name++) {
-        if (*name == '.')
-            *name = '/';
-    }
-}
-
-/* A host as patterns are compared with it: labels take the place of a path's parts, because a `*`
- * stands for letters within one label. False: no pattern matches it, because it is an address or a
- * name without a dot. */
-static bool labels_of(const char *host, char out[static HOST_LIMIT + 1]) {
-    snprintf(out, HOST_LIMIT + 1, "%.*s", (int)strcspn(host, ":"), host);
-    if (host[0] == '[' || address_is_literal(out) || !strchr(out, '.'))
-        return false;
-    snprintf(out, HOST_LIMIT + 1, "%s", host);
-    swap_dots(out);
-    return true;
-}
-
-/* Whether the pattern is a host with stars in it: no "**", and at least one dot. */
-static bool pattern_is_sound(const char *pattern) {
-    char host[HOST_LIMIT + 1];
-    if (strlen(pattern) >= sizeof host || strstr(pattern, "**") || strchr(pattern, '?') ||
-        !strchr(pattern, '.'))
-        return false;
-    snprintf(host, sizeof host, "%s", pattern);
-    for (char *c = host; *c; c++)
-        *c = *c == '*' ? 'a' : *c;
-    return reference_is_host(text_of(host));
-}
-
-/* ---- all of them ---- */
-
-static bool check_pattern(const struct upstream_settings *settings, struct error *error) {
-    if (!pattern_is_sound(settings->host))
-        return error_set(error, ERROR_INVALID,
-                         "upstream \"%.100s\": neither a host nor a pattern of hosts (a * stands "
-                         "for letters within one label, as in *.pkg.dev)",
-                         settings->host);
-    return !settings->is_default ||
-           error_set(error, ERROR_INVALID, "upstream \"%.100s\": a pattern cannot be the default",
-                     settings->host);
-}
-
-/* Sets name and pattern. */
-static bool name_upstream(struct upstream *upstream, struct error *error) {
-    const struct upstream_settings *settings = &upstream->settings;
-    if (!is_pattern(settings->host))
-        return upstream_canonical_host(text_of(settings->host), upstream->name) ||
-               error_set(error, ERROR_INVALID,
-                         "upstream \"%.100s\": neither a host name nor an address", settings->host);
-    if (!check_pattern(settings, error))
-        return false;
-    snprintf(upstream->name, sizeof upstream->name, "%s", settings->host);
-    lower(upstream->name);
-    memcpy(upstream->pattern, upstream->name, sizeof upstream->name);
-    swap_dots(upstream->pattern);
-    return true;
-}
-
-/* Makes the one peer of a host, or tries a pattern's settings, so that a wrong URL is an error now
- * and not at the first request. */
-static bool make_peer(struct upstream *upstream, struct error *error) {
-    const char *host = upstream->pattern[0] ? "pattern.invalid" : upstream->name;
-    struct peer *peer = peer_new(upstream, host, error);
-    if (!peer)
-        return false;
-    if (upstream->pattern[0])
-        peer_free(peer);
-    else
-        upstream->own = peer;
-    return true;
-}
-
-static struct upstream *upstream_new(struct upstreams *upstreams,
-                                     const struct upstream_settings *settings,
-                                     struct error *error) {
-    struct upstream *upstream = calloc(1, sizeof *upstream);
-    if (!upstream) {
-        error_set(error, ERROR_MEMORY, "out of memory");
+static struct upstreams *set_new(struct upstream_commons *commons, size_t capacity) {
+    struct upstreams *upstreams = calloc(1, sizeof *upstreams);
+    if (!upstreams)
         return NULL;
-    }
-    health_init(&upstream->health);
-    upstream->client = upstreams->client;
-    upstream->peers_of_all = &upstreams->peers;
-    upstream->settings = *settings;
-    upstream->locations_count = 1;
-    while (settings->fallbacks && settings->fallbacks[upstream->locations_count - 1])
-        upstream->locations_count++;
-    if (name_upstream(upstream, error)) {
-        make_metrics(upstream);
-        if (make_peer(upstream, error))
-            return upstream;
-    }
-    upstream_free(upstream);
+    upstreams->commons = commons;
+    upstreams->all = calloc(capacity + 1, sizeof *upstreams->all);
+    upstreams->named = calloc(capacity + 1, sizeof *upstreams->named);
+    if (upstreams->all && upstreams->named)
+        return upstreams;
+    upstreams_drop(upstreams);
     return NULL;
 }
 
-/* Adds an entry behind the others of its name. */
-static bool append(struct upstream *first, struct upstream *upstream, struct error *error) {
-    struct upstream *last = first;
-    for (struct upstream *earlier = first; earlier; earlier = earlier->next) {
+void upstreams_drop(struct upstreams *upstreams) {
+    if (!upstreams)
+        return;
+    for (size_t i = 0; i < upstreams->count; i++)
+        upstream_release(upstreams->all[i]);
+    free(upstreams->all);
+    free(upstreams->named);
+    free(upstreams);
+}
+
+/* Checks that an entry fits to those before it. */
+static bool check_entry(const struct upstreams *upstreams, const struct upstream *upstream,
+                        struct error *error) {
+    const struct upstream *chosen = upstreams->default_upstream, *earlier;
+    size_t place = place_of(upstreams, upstream->name);
+    if (upstream->settings.is_default && chosen && strcmp(chosen->name, upstream->name) != 0)
+        return error_set(error, ERROR_INVALID, "upstreams %s and %s are both the default",
+                         chosen->name, upstream->name);
+    while ((earlier = named_at(upstreams, place++, upstream->name))) {
         if (upstream_settings_same_repositories(&earlier->settings, &upstream->settings))
             return error_set(error, ERROR_INVALID,
                              "upstream %s is configured twice for the same repositories",
                              upstream->name);
-        last = earlier;
     }
-    last->next = upstream;
     return true;
 }
 
+/* Adds an entry behind the others of its name. Takes over the caller's reference, also when it
+ * returns false. */
 static bool enter(struct upstreams *upstreams, struct upstream *upstream, struct error *error) {
-    struct upstream *first = NULL;
-    const struct upstream *chosen = upstreams->default_upstream;
-    HASH_FIND_STR(upstreams->by_name, upstream->name, first);
-    if (upstream->settings.is_default && chosen && chosen != first)
-        return error_set(error, ERROR_INVALID, "upstreams %s and %s are both the default",
-                         chosen->name, upstream->name);
-    if (first) {
-        if (!append(first, upstream, error))
-            return false;
-    } else {
-        HASH_ADD_STR(upstreams->by_name, name, upstream);
-        if (!upstream->hh.tbl)
-            return error_set(error, ERROR_MEMORY, "out of memory");
+    if (!check_entry(upstreams, upstream, error)) {
+        upstream_release(upstream);
+        return false;
     }
+    size_t first = place_of(upstreams, upstream->name), place = first;
+    while (named_at(upstreams, place, upstream->name))
+        place++;
+    memmove(&upstreams->named[place + 1], &upstreams->named[place],
+            (upstreams->count - place) * sizeof(struct upstream *));
+    upstreams->named[place] = upstream;
+    upstreams->all[upstreams->count++] = upstream;
     if (upstream->settings.is_default)
-        upstreams->default_upstream = first ? first : upstream;
+        upstreams->default_upstream = upstreams->named[first];
     return true;
 }
 
-struct upstreams *upstreams_new(struct client *client, const struct upstream_settings *settings,
-                                size_t count, struct error *error) {
-    struct upstreams *upstreams = calloc(1, sizeof *upstreams);
+/* The entry of an earlier set with the same settings. It is taken over, with all that is known of
+ * its hosts: connections, tokens, health. NULL: there is none. */
+static struct upstream *find_unchanged(const struct upstreams *before,
+                                       const struct upstream_settings *settings) {
+    char name[HOST_LIMIT + 1];
+    struct upstream *upstream;
+    if (!before || !upstream_name_of(settings, name))
+        return NULL;
+    size_t place = place_of(before, name);
+    while ((upstream = named_at(before, place++, name))) {
+        if (upstream_settings_equal(&upstream->settings, settings))
+            return upstream;
+    }
+    return NULL;
+}
+
+/* The source that an earlier set has for the same credentials, with the tokens that it holds; else
+ * the settings' own. */
+static struct credential_source *find_credentials(const struct upstreams *before,
+                                                  const struct upstream_settings *settings) {
+    for (size_t i = 0; before && i < before->count; i++) {
+        struct credential_source *known = before->all[i]->settings.credentials;
+        if (known && credential_source_equal(known, settings->credentials))
+            return known;
+    }
+    return settings->credentials;
+}
+
+static bool add(struct upstreams *upstreams, const struct upstreams *before,
+                const struct upstream_settings *settings, struct error *error) {
+    struct upstream *upstream = find_unchanged(before, settings);
+    if (upstream)
+        return enter(upstreams, upstream_keep(upstream), error);
+    struct upstream_settings changed = *settings;
+    changed.credentials = find_credentials(before, settings);
+    upstream = upstream_new(upstreams->commons, &changed, error);
+    return upstream && enter(upstreams, upstream, error);
+}
+
+struct upstreams *upstreams_make(struct upstream_commons *commons, const struct upstreams *before,
+                                 const struct upstream_settings *settings, size_t count,
+                                 struct error *error) {
+    struct upstreams *upstreams = set_new(commons, count);
     if (!upstreams) {
         error_set(error, ERROR_MEMORY, "out of memory");
         return NULL;
     }
-    upstreams->client = client;
-    peers_init(&upstreams->peers);
     for (size_t i = 0; i < count; i++) {
-        credential_source_set_client(settings[i].credentials, client);
-        struct upstream *upstream = upstream_new(upstreams, &settings[i], error);
-        if (!upstream || !enter(upstreams, upstream, error)) {
-            upstream_free(upstream);
-            upstreams_free(upstreams);
+        if (!add(upstreams, before, &settings[i], error)) {
+            upstreams_drop(upstreams);
             return NULL;
         }
     }
     return upstreams;
 }
 
-void upstreams_free(struct upstreams *upstreams) {
-    if (!upstreams)
-        return;
-    struct upstream *upstream, *next;
-    HASH_ITER (hh, upstreams->by_name, upstream, next) {
-        HASH_DEL(upstreams->by_name, upstream);
-        free_all(upstream);
+static bool holds(const struct upstreams *upstreams, const struct upstream *entry) {
+    const struct upstream *upstream;
+    size_t place = place_of(upstreams, entry->name);
+    while ((upstream = named_at(upstreams, place++, entry->name))) {
+        if (upstream == entry)
+            return true;
     }
-    peers_finish(&upstreams->peers);
-    free(upstreams);
+    return false;
 }
 
-/* The first pattern that matches. uthash iterates in the order of the configuration. */
+size_t upstreams_count_missing(const struct upstreams *in, const struct upstreams *from) {
+    size_t missing = 0;
+    for (size_t i = 0; i < from->count; i++)
+        missing += !holds(in, from->all[i]);
+    return missing;
+}
+
+/* ---- which upstream is meant ---- */
+
+/* The first pattern that matches. */
 static struct upstream *match(const struct upstreams *upstreams, const char *host) {
     char labels[HOST_LIMIT + 1];
-    if (!labels_of(host, labels))
+    if (!upstream_labels_of(host, labels))
         return NULL;
-    for (struct upstream *upstream = upstreams->by_name; upstream; upstream = upstream->hh.next) {
+    for (size_t i = 0; i < upstreams->count; i++) {
+        struct upstream *upstream = upstreams->all[i];
         if (upstream->pattern[0] && text_matches_glob(upstream->pattern, text_of(labels)))
             return upstream;
     }
@@ -250,10 +180,9 @@ static struct upstream *match(const struct upstreams *upstreams, const char *hos
 
 struct upstream *upstreams_find(const struct upstreams *upstreams, struct text host,
                                 char canonical[static HOST_LIMIT + 1]) {
-    struct upstream *upstream = NULL;
     if (!upstream_canonical_host(host, canonical))
         return NULL;
-    HASH_FIND_STR(upstreams->by_name, canonical, upstream);
+    struct upstream *upstream = named_at(upstreams, place_of(upstreams, canonical), canonical);
     return upstream ? upstream : match(upstreams, canonical);
 }
 
@@ -269,9 +198,9 @@ bool upstreams_know(const struct upstreams *upstreams, struct text text) {
     if (!upstream_canonical_host(text, host))
         return false;
     cut_port(host);
-    bool may_match = labels_of(host, labels);
-    for (const struct upstream *upstream = upstreams->by_name; upstream;
-         upstream = upstream->hh.next) {
+    bool may_match = upstream_labels_of(host, labels);
+    for (size_t i = 0; i < upstreams->count; i++) {
+        const struct upstream *upstream = upstreams->all[i];
         bool is_host = upstream->pattern[0] == '\0';
         memcpy(name, is_host ? upstream->name : upstream->pattern, sizeof name);
         cut_port(name);
@@ -286,57 +215,14 @@ struct upstream *upstreams_default(const struct upstreams *upstreams) {
     return upstreams->default_upstream;
 }
 
-/* ---- one upstream's properties ---- */
-
-const char *upstream_name(const struct upstream *upstream) {
-    return upstream->name;
-}
-
-const struct upstream_settings *upstream_settings(const struct upstream *upstream) {
-    return &upstream->settings;
-}
-
-_Atomic(struct metric *) *upstream_counters(struct upstream *upstream) {
-    return upstream->counters;
-}
-
 struct upstream *upstreams_next(const struct upstreams *upstreams, const struct upstream *before) {
-    if (!before)
-        return upstreams->by_name;
-    if (before->next)
-        return before->next;
-    struct upstream *first = NULL; /* with the same name; only that one is in the table */
-    HASH_FIND_STR(upstreams->by_name, before->name, first);
-    return first->hh.next;
+    size_t i = 0;
+    while (before && upstreams->all[i++] != before)
+        ;
+    return upstreams->all[i]; /* NULL stands behind the last */
 }
 
-bool upstream_is_asked(struct upstream *upstream, char reason[static UPSTREAM_REASON_SIZE]) {
-    return health_is_good(&upstream->health, reason);
-}
-
-struct upstream_held *upstream_held(struct upstream *upstream) {
-    return &upstream->held;
-}
-
-enum { RECOVER_MS = 30000 }; /* after which one more request at once is allowed again */
-
-unsigned upstream_connections(const struct upstream *upstream) {
-    const unsigned most = upstream->settings.connections;
-    const unsigned lowered = atomic_load(&upstream->connections);
-    if (lowered == 0)
-        return most;
-    int64_t recovered = (clock_ms() - atomic_load(&upstream->lowered_ms)) / RECOVER_MS;
-    return recovered < (int64_t)most - lowered ? lowered + (unsigned)recovered : most;
-}
-
-void upstream_lower_connections(struct upstream *upstream, unsigned connections) {
-    atomic_store(&upstream->lowered_ms, clock_ms());
-    atomic_store(&upstream->connections, connections > 0 ? connections : 1);
-}
-
-bool upstream_is_docker_hub(const struct upstream *upstream) {
-    return strcmp(upstream->name, HUB_HOST) == 0;
-}
+/* ---- which entry of a name ---- */
 
 /* The length of the longest glob that matches; 0: the entry serves all; -1: it does not serve this
  * repository. */
@@ -351,10 +237,12 @@ static int match_repository(const struct upstream *upstream, const char *reposit
     return longest;
 }
 
-struct upstream *upstream_for(struct upstream *upstream, const char *repository) {
-    struct upstream *best = NULL;
+struct upstream *upstream_for(const struct upstreams *upstreams, const struct upstream *named,
+                              const char *repository) {
+    struct upstream *best = NULL, *upstream;
+    size_t place = place_of(upstreams, named->name);
     int longest = -1;
-    for (; upstream; upstream = upstream->next) {
+    while ((upstream = named_at(upstreams, place++, named->name))) {
         int length = match_repository(upstream, repository);
         if (length > longest) {
             longest = length;
@@ -362,13 +250,4 @@ struct upstream *upstream_for(struct upstream *upstream, const char *repository)
         }
     }
     return best;
-}
-
-void upstream_target_finish(struct upstream_target *target) {
-    free(target->url);
-    *target = (struct upstream_target){0};
-}
-
-unsigned upstream_places(const struct upstream *upstream) {
-    return upstream->locations_count;
 }

@@ -372,7 +372,7 @@ def test_a_registry_of_its_own_is_refused(program, tmp_path):
                     "http: {addr: ':5000'}\n")
     done = serve_that_fails(program, "--config", file, home=tmp_path)
     assert done.returncode == 1
-    assert "config.yml:1:1: proxy.remoteurl: is missing" in done.stderr
+    assert "config.yml:1: proxy.remoteurl: is missing" in done.stderr
     done = tarn_command(program, "convert-config", file, home=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
 

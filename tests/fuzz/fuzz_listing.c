@@ -30,6 +30,14 @@ struct upstream_held *upstream_held(struct upstream *upstream) {
     return &held;
 }
 
+struct upstream *upstream_keep(struct upstream *upstream) {
+    return upstream;
+}
+
+void upstream_release(struct upstream *upstream) {
+    (void)upstream;
+}
+
 unsigned upstream_places(const struct upstream *upstream) {
     (void)upstream;
     return 1;

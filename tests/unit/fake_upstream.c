@@ -31,9 +31,28 @@ bool upstream_is_docker_hub(const struct upstream *upstream) {
     return false;
 }
 
-struct upstream *upstream_for(struct upstream *upstream, const char *repository) {
-    (void)repository;
+struct upstream *upstream_for(const struct upstreams *upstreams, const struct upstream *named,
+                              const char *repository) {
+    (void)named, (void)repository;
+    return upstreams->only;
+}
+
+struct upstream *upstream_keep(struct upstream *upstream) {
+    atomic_fetch_add(&upstream->references, 1);
     return upstream;
+}
+
+void upstream_release(struct upstream *upstream) {
+    if (upstream)
+        atomic_fetch_sub(&upstream->references, 1);
+}
+
+const struct upstreams *current_upstreams_hold(struct current_upstreams *current) {
+    return &current->set;
+}
+
+void upstreams_release(const struct upstreams *upstreams) {
+    (void)upstreams;
 }
 
 const char *upstream_name(const struct upstream *upstream) {

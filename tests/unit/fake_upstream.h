@@ -6,13 +6,14 @@
 #define TESTS_UNIT_FAKE_UPSTREAM_H
 
 #include <stdatomic.h>
-#include "upstream/upstream.h"
+#include "upstream/current.h"
 
 struct upstream {
     const char *host;
     struct upstream_settings settings;
     _Atomic(struct metric *) counters[UPSTREAM_COUNTERS];
     struct upstream_held held;
+    atomic_uint references; /* by upstream_keep() */
     const char *repository; /* has everything; requests for others are 404 */
     const char *second;     /* another repository that has everything; may be NULL */
 
@@ -49,6 +50,9 @@ struct upstream {
 /* For the rooms above cache/: the only upstream, which is also the default. */
 struct upstreams {
     struct upstream *only;
+};
+struct current_upstreams {
+    struct upstreams set;
 };
 
 /* The repository `path` at this upstream, valid until the same thread calls it again. */

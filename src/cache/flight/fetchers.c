@@ -118,7 +118,7 @@ static bool leave_to_others(struct flight *flight) REQUIRES(flight->state_lock) 
 static bool wait_before_retry(struct flight *flight, struct error *error)
     REQUIRES(flight->state_lock) {
     const int64_t now = clock_ms();
-    const int64_t until_ms = flight->progress_ms + flight->flights->settings.patience_ms;
+    const int64_t until_ms = flight->progress_ms + flight->flights->patience_ms;
     int64_t wait_ms = retry_wait_ms(flight->failures + 1, error->retry_after_s, now, until_ms);
     if (wait_ms < 0)
         return leave_to_others(flight);
@@ -281,7 +281,7 @@ void flight_start_fetchers(struct flight *flight) {
          * that one, hold back nobody's. */
         if (spans->fetchers > 0 &&
             atomic_load(&flights->connections) >=
-                flights->settings.max_connections + atomic_load(&flights->unanswered))
+                atomic_load(&flights->max_connections) + atomic_load(&flights->unanswered))
             return;
         struct error error = {0};
         if (start_fetcher(flight, &plan, &error))

@@ -78,6 +78,10 @@ struct flights_settings {
 /* Flights into the upkeep's store. `upkeep` outlives them. NULL: no memory. */
 struct flights *flights_new(struct upkeep *upkeep, const struct flights_settings *settings);
 
+/* Takes the settings from now on, but patience_ms, which stays. Flights under way go on. Any
+ * thread. */
+void flights_change(struct flights *flights, const struct flights_settings *settings);
+
 /* Ends all flights soon, as failed, and starts no more. */
 void flights_stop(struct flights *flights);
 /* Ends all flights (their partials stay and are continued by a later process) and waits for their

@@ -32,8 +32,9 @@ struct distrusted {
 struct flights {
     struct store *store;
     struct space *space;
-    struct pins *pins; /* may be NULL */
-    struct flights_settings settings;
+    struct pins *pins;
+    atomic_uint max_connections, flights_per_upstream; /* flights_settings */
+    int64_t patience_ms;
     struct metric *failed_digests;
     struct metric *refused; /* flights, because their upstream has its share */
 

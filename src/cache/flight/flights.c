@@ -18,17 +18,23 @@ struct flights *flights_new(struct upkeep *upkeep, const struct flights_settings
     flights->store = upkeep->store;
     flights->space = &upkeep->space;
     flights->pins = upkeep->pins;
-    flights->settings = *settings;
+    flights->patience_ms = settings->patience_ms;
+    flights_change(flights, settings);
     flights->failed_digests =
         metric_get(METRIC_COUNTER, "tarn_blob_digest_mismatches_total",
                    "Blobs that arrived with other bytes than their digest says.", "");
     flights->refused = metric_get(METRIC_COUNTER, METRIC_REFUSED, METRIC_REFUSED_HELP,
                                   "reason=\"upstream_flights\"");
-    pot_init(&flights->places, settings->max_flights);
-    pot_init(&flights->background_places, settings->max_flights / BACKGROUND_PART + 1);
     lock_init(&flights->table_lock);
     condition_init(&flights->ended);
     return flights;
+}
+
+void flights_change(struct flights *flights, const struct flights_settings *settings) {
+    pot_resize(&flights->places, settings->max_flights);
+    pot_resize(&flights->background_places, settings->max_flights / BACKGROUND_PART + 1);
+    atomic_store(&flights->max_connections, settings->max_connections);
+    atomic_store(&flights->flights_per_upstream, settings->flights_per_upstream);
 }
 
 void flights_stop(struct flights *flights) {
@@ -120,17 +126,17 @@ bool flights_take_place(struct flights *flights, struct upstream_held *held, boo
                         struct error *error) {
     struct pot *places = places_of(flights, background);
     atomic_uint *own = held_of(held, background);
-    const unsigned share = background ? places->capacity / BACKGROUND_PART + 1
-                                      : flights->settings.flights_per_upstream;
-    if (atomic_load(&places->taken) >= places->capacity)
+    const unsigned share = background ? pot_capacity(places) / BACKGROUND_PART + 1
+                                      : atomic_load(&flights->flights_per_upstream);
+    if (atomic_load(&places->taken) >= pot_capacity(places))
         error_set(error, ERROR_BUSY, "too many blobs are being fetched (max_flights %u)",
-                  flights->settings.max_flights);
+                  pot_capacity(&flights->places));
     else if (!pot_may_take(places, atomic_load(own), share)) {
         metric_add(flights->refused, !background);
         error_set(error, ERROR_BUSY,
                   "too many blobs of this upstream are being fetched "
                   "(limits.per_upstream.flights %u)",
-                  flights->settings.flights_per_upstream);
+                  share);
     } else {
         pot_take(places);
         atomic_fetch_add(own, 1);

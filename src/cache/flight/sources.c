@@ -5,6 +5,7 @@ static struct flight_source *append(struct sources *sources, const struct reposi
                                     enum source_state state) {
     struct flight_source *source = &sources->at[sources->count++];
     source->repository = *repository;
+    upstream_keep(repository->upstream);
     source->state = state;
     place_init_upstream(&source->place, &source->repository);
     return source;
@@ -18,6 +19,8 @@ void sources_init(struct sources *sources, const struct repository *repository) 
 void sources_finish(struct sources *sources) {
     for (unsigned i = 0; i < sources->count; i++)
         place_finish(&sources->at[i].place);
+    for (unsigned i = 0; i < sources->count; i++)
+        upstream_release(sources->at[i].repository.upstream);
 }
 
 struct flight_source *sources_current(struct sources *sources) {

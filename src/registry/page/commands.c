@@ -62,9 +62,9 @@ static void find_example(const struct view *view, char *out, size_t size) {
             return;
         }
     }
-    const struct upstream *upstream = upstreams_default(view->page->settings.upstreams);
+    const struct upstream *upstream = upstreams_default(view->visitor->upstreams);
     if (!upstream)
-        upstream = upstreams_next(view->page->settings.upstreams, NULL);
+        upstream = upstreams_next(view->visitor->upstreams, NULL);
     if (upstream && upstream_is_docker_hub(upstream))
         snprintf(out, size, "docker.io/library/alpine:latest");
     else

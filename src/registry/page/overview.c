@@ -61,7 +61,7 @@ static void read_overview(struct view *view) {
 
 static void write_stored_note(const struct view *view, struct buffer *out) {
     const struct store_usage *usage = &view->overview->usage;
-    const uint64_t limit = view->page->settings.max_size;
+    const uint64_t limit = view->visitor->max_size;
     if (!usage->complete)
         buffer_append_string(out, "counted so far; the store is still being read");
     else if (limit) {
@@ -182,7 +182,7 @@ static void write_upstreams(const struct view *view, struct buffer *out) {
              "upstreams\"><table>"
              "<thead><tr><th scope=\"col\">Registry<th scope=\"col\">Health<th scope=\"col\">Last "
              "error<th scope=\"col\">What to do</thead><tbody>\n");
-    while ((upstream = upstreams_next(view->page->settings.upstreams, upstream)))
+    while ((upstream = upstreams_next(view->visitor->upstreams, upstream)))
         write_upstream(view, upstream, out);
     buffer_append_string(out, "</tbody></table></div>");
 }
@@ -231,7 +231,7 @@ static void write_shares(const struct view *view, uint64_t whole, struct buffer 
 
 static void write_storage(const struct view *view, struct buffer *out) {
     const struct store_usage *usage = &view->overview->usage;
-    const uint64_t limit = view->page->settings.max_size;
+    const uint64_t limit = view->visitor->max_size;
     uint64_t whole = limit;
     buffer_append_string(out, "<p>");
     html_size(out, usage->bytes);
@@ -378,7 +378,7 @@ static void write_errors(const struct view *view, struct buffer *out) {
 /* ---- all of it ---- */
 
 static void write_default(const struct view *view, struct buffer *out) {
-    const struct upstream *fallback = upstreams_default(view->page->settings.upstreams);
+    const struct upstream *fallback = upstreams_default(view->visitor->upstreams);
     if (!fallback)
         return;
     buffer_append_string(out, " A name without a registry is one of ");

@@ -27,9 +27,7 @@ struct page;
 struct page_settings {
     struct cache *cache;
     struct store *store;
-    struct upstreams *upstreams;
-    uint64_t max_size; /* bytes of the cache; 0: no limit */
-    bool is_tls;       /* clients come with https */
+    bool is_tls; /* clients come with https */
     /* Reads what was counted since the start. `errors` is left out. Called under a lock; must
      * neither wait nor take one. */
     void (*read_figures)(void *context, struct history_figures *out);
@@ -58,6 +56,8 @@ void page_note_error(struct page *page, const struct repository *repository, con
 
 struct page_visitor {
     const char *host; /* name and port by which the visitor knows this tarn */
+    const struct upstreams *upstreams;
+    uint64_t max_size; /* bytes of the cache; 0: no limit */
     /* Whether the visitor may pull from the repository; NULL: from all. Must not wait. */
     bool (*may_see)(void *context, const struct repository_name *repository);
     void *context;

@@ -5,11 +5,12 @@
 #include "registry/page/page_private.h"
 
 /* How many upstreams there are, and how many of them are not asked for now. */
-static void count_upstreams(const struct page *page, unsigned *all, unsigned *left_alone) {
+static void count_upstreams(const struct upstreams *upstreams, unsigned *all,
+                            unsigned *left_alone) {
     struct upstream *upstream = NULL;
     char reason[UPSTREAM_REASON_SIZE];
     *all = *left_alone = 0;
-    while ((upstream = upstreams_next(page->settings.upstreams, upstream))) {
+    while ((upstream = upstreams_next(upstreams, upstream))) {
         ++*all;
         *left_alone += !upstream_is_asked(upstream, reason);
     }
@@ -17,7 +18,7 @@ static void count_upstreams(const struct page *page, unsigned *all, unsigned *le
 
 static void write_state(const struct view *view, bool as_class, struct buffer *out) {
     unsigned all, left_alone;
-    count_upstreams(view->page, &all, &left_alone);
+    count_upstreams(view->visitor->upstreams, &all, &left_alone);
     const bool degraded = cache_is_degraded(view->page->settings.cache);
     if (as_class)
         buffer_append_string(out, degraded ? "bad" : left_alone ? "warn" : "good");

@@ -11,7 +11,7 @@ int image_world_set_up(void **state) {
     world_set_up(&world);
     image->world = world;
     struct upstream *upstream = &image->world->upstream;
-    image->upstreams.only = upstream;
+    image->upstreams.set.only = upstream;
     int length =
         snprintf(image->manifest, sizeof image->manifest,
                  "{\"schemaVersion\":2,\"mediaType\":\"" MEDIA_OCI_MANIFEST "\",\"layers\":"

@@ -8,7 +8,7 @@
 
 struct image_world {
     struct world *world;
-    struct upstreams upstreams;
+    struct current_upstreams upstreams;
     char manifest[512];
     uint64_t size; /* of the manifest and the blob */
 };

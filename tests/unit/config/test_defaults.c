@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "certificate.h"
 #include "config/bench.h"
 
 static void test_an_empty_file_gives_the_documented_defaults(void **state) {
@@ -124,18 +125,28 @@ static void read_document(const char *name, struct buffer *out) {
     fclose(file);
 }
 
+/* The file that stands for one of the example's. */
+static const char *stand_in(const char *path, const char *certificate, const char *key) {
+    return strncmp(path, "/etc/tarn/tls.crt", 17) == 0   ? certificate
+           : strncmp(path, "/etc/tarn/tls.key", 17) == 0 ? key
+                                                         : "/dev/null";
+}
+
 /* The example as it is; then with the settings that are commented out (`#key: value`, while a
- * comment has a space after the `#`), and with /dev/null for each of its files. */
+ * comment has a space after the `#`), and with other files for its own. */
 static void test_the_example_is_accepted(void **state) {
     struct bench *bench = *state;
     cleanup_buffer struct buffer example = {0}, whole = {0};
     read_document("tarn.example.yaml", &example);
     load(bench, example.bytes);
+    const char *certificate = write_file(bench, "tls.crt", ""),
+               *key = write_file(bench, "tls.key", "");
+    certificate_write(certificate, key, "localhost");
 
     bool indent = true;
     for (const char *at = example.bytes; *at; at++) {
         if (strncmp(at, "/etc/tarn/", 10) == 0) {
-            buffer_append_string(&whole, "/dev/null");
+            buffer_append_string(&whole, stand_in(at, certificate, key));
             at += strcspn(at, ",} \n");
         }
         if (!(indent && *at == '#' && at[1] != ' ' && at[1] != '\n'))

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "certificate.h"
 #include "config/bench.h"
 #include "config/convert.h"
 #include "config/distribution_keys.h"
@@ -82,7 +83,9 @@ static void test_docker_hub_has_its_usual_name(void **state) {
 
 static void test_all_that_tarn_uses_is_used(void **state) {
     struct bench *bench = *state;
-    const char *file = write_file(bench, "pem", "");
+    const char *file = write_file(bench, "users", "");
+    const char *certificate = write_file(bench, "crt", ""), *key = write_file(bench, "key", "");
+    certificate_write(certificate, key, "localhost");
     cleanup_buffer struct buffer text = {0};
     buffer_printf(&text,
                   "version: 0.1\n"
@@ -101,7 +104,7 @@ static void test_all_that_tarn_uses_is_used(void **state) {
                   "  password: hunter2\n"
                   "  ttl: 36h\n"
                   "  remotenamespace: team\n",
-                  file, file, file);
+                  file, certificate, key);
     const struct config *config = load(bench, text.bytes);
     assert_int_equal(config->log_level, LOG_ERROR);
     assert_int_equal(config->log_format, LOG_JSON);
@@ -111,8 +114,8 @@ static void test_all_that_tarn_uses_is_used(void **state) {
     assert_string_equal(config->clients_realm, "My Realm");
     assert_string_equal(config->listen[0], "localhost:443");
     assert_int_equal(config->grace_ms, 90000);
-    assert_string_equal(config->tls_certificate, file);
-    assert_string_equal(config->tls_key, file);
+    assert_string_equal(config->tls_certificate, certificate);
+    assert_string_equal(config->tls_key, key);
     const struct upstream_settings *settings = upstream(config, "mirror.example");
     assert_string_equal(settings->url, "https://mirror.example/path");
     assert_string_equal(settings->prefix, "team");
@@ -227,81 +230,81 @@ static void test_mistakes_name_the_line_and_the_registrys_key(void **state) {
     static const struct {
         const char *text, *problems;
     } cases[] = {
-        {"version: 0.2\n", "f.yaml:1:10: version: \"0.2\" is not a version that tarn knows; a file "
+        {"version: 0.2\n", "f.yaml:1: version: \"0.2\" is not a version that tarn knows; a file "
                            "of the CNCF registry has version: 0.1, and a file of tarn's own has no "
                            "version\n"},
-        {"version: [0.1]\n", "f.yaml:1:10: version: expected 0.1, found a list\n"},
+        {"version: [0.1]\n", "f.yaml:1: version: expected 0.1, found a list\n"},
         {"version: 0.1\nproxy: {remoteurl: registry.example}\n",
-         "f.yaml:2:20: proxy.remoteurl: \"registry.example\" is not the URL of a registry; write "
+         "f.yaml:2: proxy.remoteurl: \"registry.example\" is not the URL of a registry; write "
          "for example https://registry.example or http://127.0.0.1:5001\n"},
         {"version: 0.1\nproxy: {remoteurl: 'https://me:hunter2@a.example'}\n",
-         "f.yaml:2:20: proxy.remoteurl: the URL contains a user name or password; put them under "
+         "f.yaml:2: proxy.remoteurl: the URL contains a user name or password; put them under "
          "credentials\n"},
         {"version: 0.1\nproxy: {remoteurl: [http://a.example]}\n",
-         "f.yaml:2:8: proxy.remoteurl: is missing, so this is a registry that keeps images of its "
+         "f.yaml:2: proxy.remoteurl: is missing, so this is a registry that keeps images of its "
          "own; tarn is a cache and serves only files with a proxy, for example proxy: {remoteurl: "
          "https://registry-1.docker.io}\n"
-         "f.yaml:2:20: proxy.remoteurl: expected a single value, found a list\n"},
+         "f.yaml:2: proxy.remoteurl: expected a single value, found a list\n"},
         {PROXY "log: info\n",
-         "f.yaml:4:6: log: expected a mapping (key: value), found a single value\n"},
+         "f.yaml:4: log: expected a mapping (key: value), found a single value\n"},
         {PROXY "log: {level: loud}\n",
-         "f.yaml:4:14: log.level: \"loud\" is not one of error, warn, info, debug\n"},
+         "f.yaml:4: log.level: \"loud\" is not one of error, warn, info, debug\n"},
         {PROXY "loglevel: loud\n",
-         "f.yaml:4:11: loglevel: \"loud\" is not one of error, warn, info, debug\n"},
+         "f.yaml:4: loglevel: \"loud\" is not one of error, warn, info, debug\n"},
         {PROXY "log: {formatter: xml}\n",
-         "f.yaml:4:18: log.formatter: \"xml\" is not one of text, json, logstash\n"},
+         "f.yaml:4: log.formatter: \"xml\" is not one of text, json, logstash\n"},
         {PROXY "log: {accesslog: {disabled: perhaps}}\n",
-         "f.yaml:4:29: log.accesslog.disabled: \"perhaps\" is neither true nor false\n"},
+         "f.yaml:4: log.accesslog.disabled: \"perhaps\" is neither true nor false\n"},
         {PROXY "log: {level: info, level: warn}\n",
-         "f.yaml:4:20: log.level: appears twice; first on line 4\n"},
-        {PROXY "auth: htpasswd\n", "f.yaml:4:7: auth.htpasswd: path is missing; it names the file "
+         "f.yaml:4: log.level: appears twice; first on line 4\n"},
+        {PROXY "auth: htpasswd\n", "f.yaml:4: auth.htpasswd: path is missing; it names the file "
                                    "of the users who may read\n"},
         {PROXY "auth: {htpasswd: {path: /nonexistent}}\n",
-         "f.yaml:4:25: auth.htpasswd.path: \"/nonexistent\" cannot be read: No such file or "
+         "f.yaml:4: auth.htpasswd.path: \"/nonexistent\" cannot be read: No such file or "
          "directory\n"},
         {PROXY "auth: {token: {realm: 'https://a.example/t', service: s, issuer: i}}\n",
-         "f.yaml:4:15: auth.token: jwks is missing; tarn reads the keys of tokens from a JWK set, "
+         "f.yaml:4: auth.token: jwks is missing; tarn reads the keys of tokens from a JWK set, "
          "not from certificates\n"
-         "f.yaml:4:23: auth.token.realm: clients.token.jwks is missing; write for example jwks: "
+         "f.yaml:4: auth.token.realm: clients.token.jwks is missing; write for example jwks: "
          "/etc/tarn/jwks.json\n"},
         {PROXY "auth: {silly: {realm: a}}\n",
-         "f.yaml:4:15: auth.silly: it is for tests only, and without it everybody could read; use "
+         "f.yaml:4: auth.silly: it is for tests only, and without it everybody could read; use "
          "auth.htpasswd\n"},
         {PROXY "auth: {ldap: {realm: a}}\n",
-         "f.yaml:4:14: auth.ldap: tarn does not know it; use auth.htpasswd\n"},
+         "f.yaml:4: auth.ldap: tarn does not know it; use auth.htpasswd\n"},
         {"version: 0.1\nproxy: {remoteurl: http://a.example, ttl: soon}\n",
-         "f.yaml:2:43: proxy.ttl: \"soon\" is not a duration; write for example 90s, 24h, or 0\n"},
+         "f.yaml:2: proxy.ttl: \"soon\" is not a duration; write for example 90s, 24h, or 0\n"},
         {"version: 0.1\nproxy: {remoteurl: http://a.example, exec: {lifetime: 1h}}\n",
-         "f.yaml:2:44: proxy.exec: command is missing; it names a program that prints "
+         "f.yaml:2: proxy.exec: command is missing; it names a program that prints "
          "credentials\n"},
         {"version: 0.1\nproxy: {remoteurl: http://a.example, exec: {command: /nonexistent}}\n",
-         "f.yaml:2:54: proxy.exec.command: there is no program \"/nonexistent\"; write the path of "
+         "f.yaml:2: proxy.exec.command: there is no program \"/nonexistent\"; write the path of "
          "a credential helper\n"},
         {"version: 0.1\nproxy: {remoteurl: http://a.example, remotenamespace: A}\n",
-         "f.yaml:2:55: proxy.remotenamespace: \"A\" is no beginning of repository names; write for "
+         "f.yaml:2: proxy.remotenamespace: \"A\" is no beginning of repository names; write for "
          "example my-project/docker-remote\n"},
         {"version: 0.1\nproxy: {remoteurl: http://a.example}\nhttp: {addr: 5000}\n",
-         "f.yaml:3:14: http.addr: \"5000\" is not an address to listen on; write for example "
+         "f.yaml:3: http.addr: \"5000\" is not an address to listen on; write for example "
          "0.0.0.0:5000, [::]:5000 or :5000\n"},
         {"version: 0.1\nproxy: {remoteurl: http://a.example}\nhttp: {net: unix, addr: /x}\n",
-         "f.yaml:3:13: http.net: tarn serves over tcp only; remove the key, and set http.addr to "
+         "f.yaml:3: http.net: tarn serves over tcp only; remove the key, and set http.addr to "
          "an address such as :5000\n"},
         {"version: 0.1\nproxy: {remoteurl: http://a.example}\n"
          "http: {addr: ':5000', host: cache.example}\n",
-         "f.yaml:3:29: http.host: is not a URL; write for example https://cache.example\n"},
+         "f.yaml:3: http.host: is not a URL; write for example https://cache.example\n"},
         {"version: 0.1\nproxy: {remoteurl: http://a.example}\n"
          "http: {addr: ':5000', headers: {X-A: [\"a\\r\\nB: c\"]}}\n",
-         "f.yaml:3:39: http.headers[0]: \"X-A: a\\x0d\\x0aB: c\" is not a field of a response; "
+         "f.yaml:3: http.headers[0]: \"X-A: a\\x0d\\x0aB: c\" is not a field of a response; "
          "write "
          "for example \"Strict-Transport-Security: max-age=63072000\"\n"},
         {"version: 0.1\nproxy: {remoteurl: http://a.example}\n"
          "http: {addr: ':5000', prefix: 'my images'}\n",
-         "f.yaml:3:31: http.prefix: \"my images\" is not the beginning of a path; write for "
+         "f.yaml:3: http.prefix: \"my images\" is not the beginning of a path; write for "
          "example "
          "/images\n"},
-        {PROXY "http: {}\n", "f.yaml:4:1: http: appears twice; first on line 3\n"},
+        {PROXY "http: {}\n", "f.yaml:4: http: appears twice; first on line 3\n"},
         {PROXY "a: &b 1\n",
-         "f.yaml:4:4: anchors and aliases (& and *) are not supported; write the value itself, or "
+         "f.yaml:4: anchors and aliases (& and *) are not supported; write the value itself, or "
          "put it in quotes if it begins with such a character\n"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -311,6 +314,8 @@ static void test_mistakes_name_the_line_and_the_registrys_key(void **state) {
 static void test_tokens_and_certificates_of_clients_are_asked_for(void **state) {
     struct bench *bench = *state;
     const char *file = write_file(bench, "pem", "");
+    const char *certificate = write_file(bench, "crt", ""), *key = write_file(bench, "key", "");
+    certificate_write(certificate, key, "localhost");
     cleanup_buffer struct buffer text = {0};
     buffer_printf(&text,
                   PROXY "auth: {token: {realm: 'https://a.example/t', service: s, issuer: i, "
@@ -327,7 +332,7 @@ static void test_tokens_and_certificates_of_clients_are_asked_for(void **state) 
     buffer_printf(&text,
                   "version: 0.1\nproxy: {remoteurl: http://a.example}\nhttp:\n  addr: :5000\n"
                   "  tls: {certificate: %s, key: %s, clientcas: [%s]}\n",
-                  file, file, file);
+                  certificate, key, file);
     assert_string_equal(load(bench, text.bytes)->clients_ca, file);
     buffer_printf(&text, "auth: {htpasswd: {path: %s}}\n", file);
     assert_null(try_load(bench, text.bytes));

@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include "certificate.h"
 #include "config/bench.h"
 
 static void test_every_kind_of_value_is_read(void **state) {
@@ -15,6 +16,7 @@ static void test_every_kind_of_value_is_read(void **state) {
     char text[2000];
     const char *ca = write_file(bench, "ca.pem", "x");
     const char *key = write_file(bench, "key.pem", "x");
+    certificate_write(ca, key, "localhost");
     const char *users = write_file(bench, "users", "");
     snprintf(text, sizeof text,
              "listen: [0.0.0.0:5000, '[::]:5000', localhost:5001, ':0']\n"

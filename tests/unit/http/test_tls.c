@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <openssl/err.h>
-#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <stdio.h>
@@ -18,37 +17,15 @@
 #include <unistd.h>
 #include <cmocka.h>
 #include "base/clock.h"
+#include "certificate.h"
 #include "serving.h"
 
 static char certificate_path[64], key_path[64];
 
-static void make_certificate(const char *name) {
-    EVP_PKEY *key = EVP_EC_gen("P-256");
-    X509 *certificate = X509_new();
-    assert_non_null(key);
-    X509_set_version(certificate, X509_VERSION_3);
-    ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);
-    X509_gmtime_adj(X509_getm_notBefore(certificate), -60);
-    X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
-    X509_set_pubkey(certificate, key);
-    X509_NAME *subject = X509_get_subject_name(certificate);
-    X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0);
-    X509_set_issuer_name(certificate, subject);
-    assert_true(X509_sign(certificate, key, EVP_sha256()) > 0);
-    FILE *out = fopen(certificate_path, "w");
-    PEM_write_X509(out, certificate);
-    fclose(out);
-    out = fopen(key_path, "w");
-    PEM_write_PrivateKey(out, key, NULL, NULL, 0, NULL, NULL);
-    fclose(out);
-    X509_free(certificate);
-    EVP_PKEY_free(key);
-}
-
 static void start_tls(void) {
     snprintf(certificate_path, sizeof certificate_path, "/tmp/test-http-%d.crt", (int)getpid());
     snprintf(key_path, sizeof key_path, "/tmp/test-http-%d.key", (int)getpid());
-    make_certificate("first");
+    certificate_write(certificate_path, key_path, "first");
     settings.tls_certificate = certificate_path;
     settings.tls_key = key_path;
     start();
@@ -160,7 +137,7 @@ static void test_a_changed_certificate_is_taken_without_dropping_connections(voi
     int old_fd = dial();
     SSL *old = secure(context, old_fd);
     name_is(old, "first");
-    make_certificate("second");
+    certificate_write(certificate_path, key_path, "second");
     while (!new_sessions_name(context, "second"))
         clock_sleep_ms(50);
     int new_fd = dial();
@@ -232,7 +209,7 @@ static void test_a_slow_handshake_is_cut(void **state) {
     (void)state;
     snprintf(certificate_path, sizeof certificate_path, "/tmp/test-http-%d.crt", (int)getpid());
     snprintf(key_path, sizeof key_path, "/tmp/test-http-%d.key", (int)getpid());
-    make_certificate("first");
+    certificate_write(certificate_path, key_path, "first");
     settings.tls_certificate = certificate_path;
     settings.tls_key = key_path;
     settings.head_timeout_ms = 200;

@@ -8,7 +8,6 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
-#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <pthread.h>
@@ -19,6 +18,7 @@
 #include <unistd.h>
 #include "base/clock.h"
 #include "base/log.h"
+#include "certificate.h"
 #include "http/tls.h"
 
 enum { HOUR_MS = 60 * 60 * 1000, ALMOST_MS = HOUR_MS - 60 * 1000 };
@@ -31,25 +31,6 @@ int64_t __real_clock_ms(void);
 int64_t __wrap_clock_ms(void);
 int64_t __wrap_clock_ms(void) {
     return __real_clock_ms() + later_ms;
-}
-
-static void make_certificate(void) {
-    EVP_PKEY *key = EVP_EC_gen("P-256");
-    X509 *certificate = X509_new();
-    assert_non_null(key);
-    X509_set_version(certificate, X509_VERSION_3);
-    X509_gmtime_adj(X509_getm_notBefore(certificate), -60);
-    X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
-    X509_set_pubkey(certificate, key);
-    assert_true(X509_sign(certificate, key, EVP_sha256()) > 0);
-    FILE *out = fopen(certificate_path, "w");
-    PEM_write_X509(out, certificate);
-    fclose(out);
-    out = fopen(key_path, "w");
-    PEM_write_PrivateKey(out, key, NULL, NULL, 0, NULL, NULL);
-    fclose(out);
-    X509_free(certificate);
-    EVP_PKEY_free(key);
 }
 
 /* ---- a client that keeps its newest ticket ---- */
@@ -248,7 +229,7 @@ static void test_a_new_certificate_leaves_tickets_valid(void **state) {
     client_begin(&client, TLS1_3_VERSION);
     assert_false(connect_with(&client, NULL));
     SSL_SESSION *ticket = ticket_of(&client);
-    make_certificate();
+    certificate_write(certificate_path, key_path, "localhost");
     later_ms += 2000; /* the files are looked at once a second */
     assert_true(connect_with(&client, ticket));
     SSL_SESSION_free(ticket);
@@ -304,7 +285,7 @@ static int set_up(void **state) {
     (void)state;
     snprintf(certificate_path, sizeof certificate_path, "/tmp/test-tickets-%d.crt", (int)getpid());
     snprintf(key_path, sizeof key_path, "/tmp/test-tickets-%d.key", (int)getpid());
-    make_certificate();
+    certificate_write(certificate_path, key_path, "localhost");
     return 0;
 }
 

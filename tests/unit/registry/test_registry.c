@@ -26,7 +26,7 @@ enum {
 /* ---- the registry under test ---- */
 
 static struct world *world;
-static struct upstreams upstreams;
+static struct current_upstreams upstreams;
 static struct clients *passwords; /* NULL: everyone may read */
 static char password_file[] = "/tmp/tarn-htpasswd-XXXXXX";
 static struct registry *registry;
@@ -35,11 +35,12 @@ static char manifest_digest[DIGEST_STRING_SIZE]; /* the manifest's */
 
 static void open_registry(void) {
     static const char *const names[] = {"a", NULL};
-    const struct registry_settings registry_settings = {.cache = world->cache,
-                                                        .store = world->store,
-                                                        .upstreams = &upstreams,
-                                                        .clients = passwords,
-                                                        .server_names = names};
+    const struct registry_settings registry_settings = {
+        .cache = world->cache,
+        .store = world->store,
+        .upstreams = &upstreams,
+        .clients = passwords,
+        .view = {.server_names = names, .log_requests = true}};
     registry = registry_new(&registry_settings);
     assert_non_null(registry);
     settings.handle = registry_handle;
@@ -56,7 +57,7 @@ static int set_up(void **state) {
     world = world_new("/tmp", BLOB_SIZE);
     world->upstream.pause_ms = 1; /* so that clients meet at a flight */
     world_open(world);
-    upstreams.only = &world->upstream;
+    upstreams.set.only = &world->upstream;
     digest_format(&world->digest, digest);
     digest_format(&world->upstream.manifest_digest, manifest_digest);
     return 0;

@@ -14,9 +14,7 @@ static bool is_pinned(struct fixture *fixture, const struct digest *digest) {
 }
 
 static struct pins *pins_of(struct fixture *fixture, const char *const *patterns) {
-    bool ok;
-    struct pins *pins = pins_new(fixture->store, patterns, &ok);
-    assert_true(ok);
+    struct pins *pins = pins_new(fixture->store, patterns);
     assert_non_null(pins);
     return pins;
 }
@@ -43,17 +41,45 @@ static struct digest put_image(struct fixture *fixture, const char *repository, 
 static void test_without_patterns_there_are_no_pins(void **state) {
     struct fixture *fixture = *state;
     static const char *const none[] = {NULL};
-    bool ok;
-    assert_null(pins_new(fixture->store, none, &ok));
-    assert_true(ok);
-    assert_null(pins_new(fixture->store, NULL, &ok));
-    assert_true(ok);
     struct digest digest = put_text(fixture, "a");
-    pins_add(NULL, repository_named(HOST, "a"), &digest);
-    assert_false(is_pinned(fixture, &digest));
-    assert_false(pins_want_renewal(NULL));
-    assert_true(pins_renew(NULL, NULL));
+    for (int i = 0; i < 2; i++) {
+        struct pins *pins = pins_of(fixture, i ? none : NULL);
+        pins_add(pins, repository_named(HOST, "a"), &digest);
+        assert_false(is_pinned(fixture, &digest));
+        assert_false(pins_want_renewal(pins));
+        assert_true(pins_renew(pins, NULL));
+        pins_free(pins);
+    }
     pins_free(NULL);
+}
+
+static void test_other_patterns_take_the_place_of_those_before(void **state) {
+    struct fixture *fixture = *state;
+    static const char *const patterns[][2] = {{HOST "/one", NULL}, {HOST "/two:v?", NULL}, {NULL}};
+    struct digest one, two, three;
+    put_image(fixture, "one", "v1", "1", &one);
+    put_image(fixture, "two", "v1", "2", &two);
+    three = put_text(fixture, "3");
+    struct pins *pins = pins_of(fixture, patterns[0]);
+    assert_true(pins_renew(pins, NULL));
+    assert_true(is_pinned(fixture, &one));
+    assert_false(is_pinned(fixture, &two));
+    pins_take(pins, pins_prepare(patterns[0]));
+    assert_false(pins_want_renewal(pins)); /* they are the same */
+    pins_take(pins, pins_prepare(patterns[1]));
+    pins_add(pins, repository_named(HOST, "two"), &three);
+    assert_true(is_pinned(fixture, &three)); /* at once, also before a renewal */
+    assert_true(pins_want_renewal(pins));
+    assert_true(pins_renew(pins, NULL));
+    assert_false(is_pinned(fixture, &one));
+    assert_true(is_pinned(fixture, &two));
+    pins_take(pins, pins_prepare(patterns[2]));
+    assert_true(pins_want_renewal(pins));
+    assert_true(pins_renew(pins, NULL));
+    assert_false(is_pinned(fixture, &two));
+    assert_false(is_pinned(fixture, &three));
+    pins_give_up(pins_prepare(patterns[1]));
+    pins_free(pins);
 }
 
 static void test_a_pattern_without_a_tag_pins_all_that_the_repository_holds(void **state) {
@@ -138,6 +164,7 @@ int main(void) {
     log_configure(LOG_ERROR + 1, LOG_TEXT);
     const struct CMUnitTest tests[] = {
         STORE_TEST(test_without_patterns_there_are_no_pins),
+        STORE_TEST(test_other_patterns_take_the_place_of_those_before),
         STORE_TEST(test_a_pattern_without_a_tag_pins_all_that_the_repository_holds),
         STORE_TEST(test_a_pattern_with_a_tag_pins_what_matching_tags_name),
         STORE_TEST(test_what_arrives_is_pinned_until_a_renewal_knows_better),

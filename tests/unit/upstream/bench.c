@@ -32,14 +32,26 @@ int bench_setup(void **state) {
     return 0;
 }
 
+bool bench_make(struct bench *bench, const struct upstream_settings *settings, size_t count) {
+    bench->current = current_upstreams_new(bench->client, settings, count, &bench->error);
+    bench->upstreams = bench->current ? current_upstreams_hold(bench->current) : NULL;
+    return bench->current != NULL;
+}
+
+static void drop_upstreams(struct bench *bench) {
+    upstreams_release(bench->upstreams);
+    current_upstreams_free(bench->current);
+    bench->upstreams = NULL;
+    bench->current = NULL;
+}
+
 void bench_open(struct bench *bench, server_answer *answer, void *context) {
     bench->server = server_start(answer, context);
     snprintf(bench->url, sizeof bench->url, "http://127.0.0.1:%u", bench->server->port);
     bench->settings.host = "origin.example";
     if (!bench->settings.url)
         bench->settings.url = bench->url;
-    bench->upstreams = upstreams_new(bench->client, &bench->settings, 1, &bench->error);
-    if (!bench->upstreams)
+    if (!bench_make(bench, &bench->settings, 1))
         fail_msg("%s", bench->error.text);
     char host[HOST_LIMIT + 1];
     bench->upstream = upstreams_find(bench->upstreams, text_of("origin.example"), host);
@@ -47,8 +59,7 @@ void bench_open(struct bench *bench, server_answer *answer, void *context) {
 }
 
 void bench_close(struct bench *bench) {
-    upstreams_free(bench->upstreams);
-    bench->upstreams = NULL;
+    drop_upstreams(bench);
     if (bench->server)
         server_stop(bench->server);
     bench->server = NULL;

@@ -5,7 +5,7 @@
 
 #include "client/client.h"
 #include "scripted_server.h"
-#include "upstream/upstream.h"
+#include "upstream/current.h"
 
 #define DIGEST "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 #define BLOB   "/v2/org/app/blobs/" DIGEST
@@ -27,7 +27,8 @@ struct bench {
     char url[64];           /* the server's */
     struct server *other;   /* another host, which is another port here */
     char password_file[32]; /* "": there is none */
-    struct upstreams *upstreams;
+    struct current_upstreams *current;
+    const struct upstreams *upstreams; /* its set, held */
     struct upstream *upstream;
     struct got got; /* of the last bench_ask() */
     struct error error;
@@ -40,6 +41,8 @@ int bench_teardown(void **state);
 
 /* Starts the server and makes the upstream of `bench->settings`. */
 void bench_open(struct bench *bench, server_answer *answer, void *context);
+/* Makes the upstreams of `settings`, until bench_close(). False: bench->error says why. */
+bool bench_make(struct bench *bench, const struct upstream_settings *settings, size_t count);
 /* Stops and frees both, and forgets the settings: another bench_open() may follow. */
 void bench_close(struct bench *bench);
 

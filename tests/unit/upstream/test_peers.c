@@ -21,8 +21,7 @@ static struct upstream *open_pattern(struct bench *bench, server_answer *answer,
     snprintf(bench->url, sizeof bench->url, "http://127.0.0.1:%u", bench->server->port);
     bench->settings.host = "*.peers.example";
     bench->settings.url = bench->url;
-    bench->upstreams = upstreams_new(bench->client, &bench->settings, 1, &bench->error);
-    assert_non_null(bench->upstreams);
+    assert_true(bench_make(bench, &bench->settings, 1));
     bench->upstream = upstreams_find(bench->upstreams, text_of("a.peers.example"), host);
     assert_non_null(bench->upstream);
     return bench->upstream;

@@ -7,6 +7,13 @@
 
 #include "upstream/bench.h"
 
+static const struct upstreams *make(struct bench *bench, const struct upstream_settings *settings,
+                                    size_t count) {
+    if (!bench_make(bench, settings, count))
+        fail_msg("%s", bench->error.text);
+    return bench->upstreams;
+}
+
 static void test_names_find_their_upstream(void **state) {
     struct bench *bench = *state;
     static const char *const allowed[] = {"library/*", NULL};
@@ -21,10 +28,7 @@ static void test_names_find_their_upstream(void **state) {
     settings[0].repositories = allowed;
     settings[1].is_default = true;
     settings[2].max_connections = 7;
-    struct error error = {0};
-    struct upstreams *upstreams = upstreams_new(bench->client, settings, 7, &error);
-    if (!upstreams)
-        fail_msg("%s", error.text);
+    const struct upstreams *upstreams = make(bench, settings, 7);
     static const struct {
         const char *name, *host;
     } cases[] = {
@@ -64,10 +68,9 @@ static void test_names_find_their_upstream(void **state) {
     assert_ptr_equal(matched, upstreams_find(upstreams, text_of("US2-docker.pkg.dev"), host));
     struct upstream *hub = upstreams_find(upstreams, text_of("docker.io"), host);
     assert_true(upstream_is_docker_hub(hub));
-    assert_ptr_equal(upstream_for(hub, "library/busybox"), hub);
-    assert_null(upstream_for(hub, "org/app"));
+    assert_ptr_equal(upstream_for(upstreams, hub, "library/busybox"), hub);
+    assert_null(upstream_for(upstreams, hub, "org/app"));
     assert_string_equal(upstream_name(upstreams_default(upstreams)), "us-docker.pkg.dev");
-    upstreams_free(upstreams);
 }
 
 static void test_the_longest_glob_chooses_among_the_entries_of_a_host(void **state) {
@@ -88,9 +91,7 @@ static void test_the_longest_glob_chooses_among_the_entries_of_a_host(void **sta
         settings[i].max_connections = (unsigned)i + 1;
     }
     settings[3].is_default = settings[4].is_default = true;
-    struct upstreams *upstreams = upstreams_new(bench->client, settings, 6, &bench->error);
-    if (!upstreams)
-        fail_msg("%s", bench->error.text);
+    const struct upstreams *upstreams = make(bench, settings, 6);
     static const struct {
         const char *host, *repository;
         unsigned entry; /* from 1; 0: none */
@@ -103,15 +104,15 @@ static void test_the_longest_glob_chooses_among_the_entries_of_a_host(void **sta
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char host[HOST_LIMIT + 1];
         struct upstream *found = upstreams_find(upstreams, text_of(cases[i].host), host);
-        struct upstream *chosen = upstream_for(found, cases[i].repository);
+        struct upstream *chosen = upstream_for(upstreams, found, cases[i].repository);
         assert_int_equal(chosen ? upstream_settings(chosen)->max_connections : 0, cases[i].entry);
     }
     assert_int_equal(upstream_settings(upstreams_default(upstreams))->max_connections, 1);
-    upstreams_free(upstreams);
 
     settings[6] = settings[0];
     settings[6].repositories = same;
-    assert_null(upstreams_new(bench->client, settings, 7, &bench->error));
+    bench_close(bench);
+    assert_false(bench_make(bench, settings, 7));
     assert_non_null(strstr(bench->error.text, "quay.io is configured twice"));
 }
 
@@ -131,12 +132,12 @@ static void test_impossible_settings_are_refused(void **state) {
         {.host = "x.example", .fallbacks = bad_fallback},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct error error = {0};
-        assert_null(upstreams_new(bench->client, &cases[i], 1, &error));
-        assert_int_equal(error.kind, ERROR_INVALID);
+        bench->error = (struct error){0};
+        assert_false(bench_make(bench, &cases[i], 1));
+        assert_int_equal(bench->error.kind, ERROR_INVALID);
     }
     const struct upstream_settings twice[] = {{.host = "docker.io"}, {.host = "index.docker.io"}};
-    assert_null(upstreams_new(bench->client, twice, 2, NULL));
+    assert_false(bench_make(bench, twice, 2));
 }
 
 static void test_a_pattern_does_not_reach_this_machine(void **state) {
@@ -144,8 +145,7 @@ static void test_a_pattern_does_not_reach_this_machine(void **state) {
     struct upstream_settings settings = upstream_settings_default();
     settings.host = "*.localhost";
     struct error error = {0};
-    struct upstreams *upstreams = upstreams_new(bench->client, &settings, 1, &error);
-    assert_non_null(upstreams);
+    const struct upstreams *upstreams = make(bench, &settings, 1);
     char host[HOST_LIMIT + 1];
     struct upstream *upstream = upstreams_find(upstreams, text_of("x.localhost"), host);
     assert_non_null(upstream);
@@ -154,7 +154,6 @@ static void test_a_pattern_does_not_reach_this_machine(void **state) {
     request.host = host;
     assert_false(upstream_perform(upstream, &request, &sink, &error));
     assert_int_equal(error.kind, ERROR_DENIED);
-    upstreams_free(upstreams);
 }
 
 int main(void) {

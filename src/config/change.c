@@ -1,0 +1,118 @@
+/* Which changes of the configuration a running tarn can take. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/cleanup.h"
+#include "config/config.h"
+#include "config/reader.h"
+
+/* The credentials of an upstream that may run programs, and that no upstream had before. NULL:
+ * there are none. */
+static const struct upstream_settings *find_new_program(const struct config *now,
+                                                        const struct config *next) {
+    for (size_t i = 0; i < next->upstream_count; i++) {
+        const struct credential_source *source = next->upstreams[i].credentials;
+        bool is_known = !credential_source_may_run_programs(source);
+        for (size_t j = 0; j < now->upstream_count && !is_known; j++)
+            is_known = credential_source_equal(now->upstreams[j].credentials, source);
+        if (!is_known)
+            return &next->upstreams[i];
+    }
+    return NULL;
+}
+
+static bool runs_programs(const struct config *config) {
+    for (size_t i = 0; i < config->upstream_count; i++) {
+        if (credential_source_may_run_programs(config->upstreams[i].credentials))
+            return true;
+    }
+    return false;
+}
+
+/* Adds a problem. A setting that is no longer set has no place but its file. */
+static void refuse(struct config_problems *problems, const struct config_loaded *next, size_t index,
+                   const char *key, const char *why) {
+    const struct config_place *place = &next->set_at[index];
+    const char *file = next->config.file ? next->config.file : "tarn";
+    if (place->source)
+        config_problem_add(problems, *place, key, "%s", why);
+    else
+        config_problem_add(problems, (struct config_place){file, 0, 0}, "", "%s: %s", key, why);
+}
+
+static bool strings_equal(const char *a, const char *b) {
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+static bool is_equal(const struct config_option *option, const void *a, const void *b) {
+    const void *left = (const char *)a + option->offset, *right = (const char *)b + option->offset;
+    if (option->type == CONFIG_STRING)
+        return strings_equal(*(const char *const *)left, *(const char *const *)right);
+    if (option->type == CONFIG_LIST)
+        return text_lists_equal(*(const char *const *const *)left,
+                                *(const char *const *const *)right);
+    return memcmp(left, right, option->size) == 0;
+}
+
+static void check_option(struct config_problems *problems, const struct config_loaded *now,
+                         const struct config_loaded *next, size_t index) {
+    const struct config_option *option = &config_options[index];
+    char before[CONFIG_VALUE_SIZE], after[CONFIG_VALUE_SIZE], why[2 * CONFIG_VALUE_SIZE + 100];
+    if (is_equal(option, now, next))
+        return;
+    config_option_show(option, now, before);
+    config_option_show(option, next, after);
+    snprintf(why, sizeof why,
+             "cannot change from \"%s\" to \"%s\" while tarn runs; restart tarn, or change it back",
+             before, after);
+    refuse(problems, next, index, option->key, why);
+}
+
+static size_t index_of(const char *key) {
+    size_t i = 0;
+    while (strcmp(config_options[i].key, key) != 0)
+        i++;
+    return i;
+}
+
+static void check_tls(struct config_problems *problems, const struct config_loaded *now,
+                      const struct config_loaded *next) {
+    bool had = now->config.tls_certificate, has = next->config.tls_certificate;
+    if (had != has)
+        refuse(problems, next, index_of("tls.certificate"), "tls.certificate",
+               has ? "TLS cannot begin while tarn runs; restart tarn, or remove tls"
+                   : "TLS cannot end while tarn runs; restart tarn, or set tls again");
+}
+
+/* A confined tarn has given up the right to start programs, unless it had a reason to keep it. */
+static void check_programs(struct config_problems *problems, const struct config_loaded *now,
+                           const struct config_loaded *next) {
+    const struct upstream_settings *upstream = find_new_program(&now->config, &next->config);
+    if (now->config.confine == CONFIG_CONFINE_OFF || !upstream || runs_programs(&now->config))
+        return;
+    const char *file = next->config.file ? next->config.file : "tarn";
+    config_problem_add(problems, (struct config_place){file, 0, 0}, "",
+                       "upstreams: the credentials (%s) of %s may start programs, and the running "
+                       "tarn has given up the right to; restart tarn",
+                       credential_source_name(upstream->credentials), upstream->host);
+}
+
+bool config_check_change(const struct config *now, const struct config *next,
+                         struct buffer *problems) {
+    const struct config_loaded *before = (const struct config_loaded *)now,
+                               *after = (const struct config_loaded *)next;
+    cleanup_free struct config_problems *found = calloc(1, sizeof *found); /* large for a stack */
+    if (!found) {
+        buffer_append_string(problems, "tarn: out of memory\n");
+        return false;
+    }
+    found->aliases = after->aliases;
+    for (size_t i = 0; i < config_option_count; i++) {
+        if (config_options[i].needs_restart)
+            check_option(found, before, after, i);
+    }
+    check_tls(found, before, after);
+    check_programs(found, before, after);
+    config_problems_write(found, problems);
+    return found->count == 0;
+}
