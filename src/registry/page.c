@@ -111,6 +111,10 @@ static bool may_see(void *context, const struct repository_name *repository) {
     return call_may_read(context, repository);
 }
 
+static bool workers_are_scarce(const struct registry *registry) {
+    return registry->server && pot_is_scarce(http_server_workers(registry->server));
+}
+
 bool call_handle_page(struct call *call) {
     cleanup_buffer struct buffer body = {0};
     char host[HOST_LIMIT + 1];
@@ -121,6 +125,7 @@ bool call_handle_page(struct call *call) {
         .host = host,
         .upstreams = call->view->upstreams,
         .max_size = call->view->settings.max_size,
+        .is_hurried = workers_are_scarce(call->registry),
         .may_see = call_sees_all(call) ? NULL : may_see,
         .context = call,
     };

@@ -377,8 +377,8 @@ enum page_result page_write(struct page *page, const struct page_visitor *visito
     if (must_not_wait && (is_image || is_search || visitor->may_see))
         return PAGE_MUST_WAIT;
     struct view view = {.page = page, .visitor = visitor, .now_s = clock_wall_s()};
-    view.catalog = take_catalog(page, must_not_wait, &is_old);
-    if (is_old) {
+    view.catalog = take_catalog(page, must_not_wait && !visitor->is_hurried, &is_old);
+    if (is_old && !visitor->is_hurried) {
         catalog_release(view.catalog);
         if (must_not_wait)
             return PAGE_MUST_WAIT;

@@ -58,6 +58,8 @@ struct page_visitor {
     const char *host; /* name and port by which the visitor knows this tarn */
     const struct upstreams *upstreams;
     uint64_t max_size; /* bytes of the cache; 0: no limit */
+    bool is_hurried;   /* takes the list of images that is there, however old, because workers are
+                          scarce */
     /* Whether the visitor may pull from the repository; NULL: from all. Must not wait. */
     bool (*may_see)(void *context, const struct repository_name *repository);
     void *context;
