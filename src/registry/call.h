@@ -44,8 +44,9 @@ struct call {
     struct registry *registry;
     struct http_exchange *exchange;
     const struct http_request *request;
-    bool must_not_wait;               /* the call is on an event loop */
-    struct cancel cancel;             /* of all that waits for the client */
+    bool must_not_wait;    /* the call is on an event loop */
+    struct cancel cancel;  /* of all that waits for the client */
+    int64_t gone_since_ms; /* when the client was first seen to have closed its side; 0: never */
     struct clients_identity who;      /* who asks; anonymous before call_admit() */
     const struct registry_view *view; /* held until call_end() */
     struct route route;

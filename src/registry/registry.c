@@ -44,8 +44,18 @@ void registry_set_server(struct registry *registry, const struct http_server *se
 
 /* ---- dispatching ---- */
 
+enum { GONE_MS = 1000 /* after which a client that has closed its side counts as gone */ };
+
+/* Whether the client still waits. One that has only closed its own side of the connection, as `nc
+ * -N` does, cannot be told from one that has left, and gets the answer if that takes less than
+ * GONE_MS. */
 static bool is_there(void *context) {
-    return http_client_is_there(context);
+    struct call *call = context;
+    if (http_client_is_there(call->exchange))
+        return true;
+    if (!call->gone_since_ms)
+        call->gone_since_ms = clock_ms();
+    return clock_ms() - call->gone_since_ms < GONE_MS;
 }
 
 static bool read_ns(struct call *call) {
@@ -187,7 +197,7 @@ static void begin(struct call *call, struct registry *registry, struct http_exch
     call->registry = registry;
     call->exchange = exchange;
     call->request = http_exchange_request(exchange);
-    call->cancel = (struct cancel){.is_wanted = is_there, .context = exchange};
+    call->cancel = (struct cancel){.is_wanted = is_there, .context = call};
     call->view = view_hold(registry);
     call->began_us = clock_us();
     trace_parse(http_field_alone(call->request, "traceparent"), call->trace);
