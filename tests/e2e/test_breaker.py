@@ -214,7 +214,7 @@ def test_without_tokens_requests_fail_at_once(with_tokens, upstream, fails, targ
     for reply in refused:
         assert reply.code == "UNAVAILABLE" and int(reply["Retry-After"]) >= 1
         assert "fake.test" in reply.message
-        assert reply.seconds < 1
+        assert reply.seconds < 3  # a silent one would take 4
     told = tarn.get("/readyz?verbose").body.decode()
     assert "[-]upstream fake.test failed: token service: no " in told
     tarn.logged(r"token service does not respond.* upstream=fake\.test")

@@ -788,6 +788,7 @@ def test_a_client_that_leaves_ends_verify(tarn, upstream):
     upstream.image("org/app", [layer], tag="1")
     tarn.blob("org/app", digest_of(layer))
     tarn.wait_cached("org/app", digest_of(layer))
+    wait_until(lambda: not reads(tarn.process.pid, layer), "the transfer to end")
     child = subprocess.Popen([tarn.program, "verify", "--rate", "100KiB", "--root", str(tarn.root)],
                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                              stderr=subprocess.DEVNULL, env=tarn.environment)

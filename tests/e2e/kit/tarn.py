@@ -101,7 +101,7 @@ class Tarn:
     def log(self):
         return self.process.log()
 
-    def logged(self, pattern, seconds=3):
+    def logged(self, pattern, seconds=30):
         """Waits until the log has a line that matches (lines are written a little later)."""
         return wait_until(lambda: re.search(pattern, self.log()), f"a log line like {pattern}",
                           seconds)
