@@ -71,6 +71,7 @@ def test_made_up_hosts_take_no_real_host_s_place(mirror, upstream):
         reply = mirror.manifest(f"{host}/org/app", "1")
         assert reply.status == 200, reply
         assert mirror.blob(f"{host}/org/app", DIGEST).body == LAYER
+    mirror.settle()
     assert folders(mirror) == {REAL, "other.mirror.test"}
     # Some hosts keep a connection, so that the next request to them is fast.
     assert connections(mirror) < open_before + 160

@@ -493,13 +493,17 @@ class ScriptedRegistry:
             if fault.bytes_per_second:
                 due = started + end / fault.bytes_per_second
                 self.stopping.wait(max(0.0, due - time.monotonic()))
-            if end == len(content):
-                request.ended = time.monotonic()  # the client may send its next request at the last byte
-            if fault.chunked:
-                connection.sendall(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
-            else:
-                connection.sendall(piece)
-            request.sent += len(piece)
+            is_last = end == len(content)
+            if is_last:  # counted before: at the last byte the client's test may look
+                request.ended = time.monotonic()
+                request.sent += len(piece)
+            try:
+                connection.sendall(f"{len(piece):x}\r\n".encode() + piece + b"\r\n"
+                                   if fault.chunked else piece)
+            except OSError:
+                request.sent -= len(piece) if is_last else 0
+                raise
+            request.sent += 0 if is_last else len(piece)
             position = end
         if fault.chunked:
             connection.sendall(b"0\r\n\r\n")
