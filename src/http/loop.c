@@ -13,7 +13,7 @@
 enum {
     EVENTS_AT_ONCE = 64,
     NO_PLACE_MS = 2000,   /* how long a connection without a place may take */
-    LONG_YIELD_US = 1000, /* a processor for which more than one other thread waits */
+    LONG_YIELD_US = 6000, /* a processor for which more than two other threads wait */
     YIELD_PAUSE = 200,    /* the pause after a long yield, in yields of that length */
     END_MS = 1000,        /* how long a client may go on sending after its end */
 };

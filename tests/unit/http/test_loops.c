@@ -182,7 +182,7 @@ static void test_a_loop_seldom_yields_a_processor_that_others_want(void **state)
     settings.loops = 1;
     start();
     int idle = dial(), fd = dial();
-    atomic_store(&yield_ms, 5);
+    atomic_store(&yield_ms, 10);
     atomic_store(&yields, 0);
     int64_t began = clock_ms();
     for (int i = 0; i < 300; i++) {
