@@ -24,6 +24,10 @@ _tarn() {
             mapfile -t COMPREPLY < <(compgen -W 'true false' -- "$word")
             return
             ;;
+        --tls-minimum | --tls-minimum=)
+            mapfile -t COMPREPLY < <(compgen -W '1.2 1.3' -- "$word")
+            return
+            ;;
         --log-level | --log-level=)
             mapfile -t COMPREPLY < <(compgen -W 'debug info warn error' -- "$word")
             return
@@ -43,7 +47,7 @@ _tarn() {
         --ignore-ns | --log-requests | --range-fill | --keep-deleted | --prefetch | --help | --) ;;
         --*) return ;; # a value of which nothing is known
         esac
-        words='--config --listen --metrics-listen --path-prefix --headers --server-names --ignore-ns --max-connections --head-timeout --idle-timeout --send-timeout --grace --tls-certificate --tls-key --clients-htpasswd --clients-realm --clients-ca --clients-token-realm --clients-token-service --clients-token-issuer --clients-token-jwks --log-level --log-format --log-requests --confine --root --max-size --max-age --min-free --pin --scrub --manifest-memory --negative-ttl --max-flights --connections-total --limits-per-upstream-waiting --limits-per-upstream-flights --limits-per-client-connections --limits-per-client-requests --limits-per-client-least-rate --limits-logins-failures --limits-logins-within --limits-logins-waiting --tag-ttl --link-ttl --connect-timeout --stall-timeout --first-byte-timeout --connections --range-fill --keep-deleted --prefetch --ca --default-upstream --upstream --help'
+        words='--config --listen --metrics-listen --path-prefix --headers --server-names --ignore-ns --max-connections --head-timeout --idle-timeout --send-timeout --grace --tls-certificate --tls-key --tls-minimum --clients-htpasswd --clients-realm --clients-ca --clients-token-realm --clients-token-service --clients-token-issuer --clients-token-jwks --log-level --log-format --log-requests --confine --root --max-size --max-age --min-free --pin --scrub --manifest-memory --negative-ttl --max-flights --connections-total --limits-per-upstream-waiting --limits-per-upstream-flights --limits-per-client-connections --limits-per-client-requests --limits-per-client-least-rate --limits-logins-failures --limits-logins-within --limits-logins-waiting --tag-ttl --link-ttl --connect-timeout --stall-timeout --first-byte-timeout --connections --range-fill --keep-deleted --prefetch --ca --default-upstream --upstream --help'
         ;;
     warm)
         case $before in

@@ -45,6 +45,7 @@ complete -c tarn -n '__tarn_runs serve' -l send-timeout -x -d 'time after which 
 complete -c tarn -n '__tarn_runs serve' -l grace -x -d 'time that requests get to finish after SIGTERM'
 complete -c tarn -n '__tarn_runs serve' -l tls-certificate -r -F -d 'PEM file with the server\'s certificate chain'
 complete -c tarn -n '__tarn_runs serve' -l tls-key -r -F -d 'PEM file with the key of the certificate'
+complete -c tarn -n '__tarn_runs serve' -l tls-minimum -x -a '1.2 1.3' -d 'the least version of TLS that clients may speak'
 complete -c tarn -n '__tarn_runs serve' -l clients-htpasswd -r -F -d 'file of users and their passwords, as htpasswd -B writes it; read again when it changes'
 complete -c tarn -n '__tarn_runs serve' -l clients-realm -x -d 'what clients that are asked for a password are told it is for'
 complete -c tarn -n '__tarn_runs serve' -l clients-ca -r -F -d 'PEM file of the authorities whose certificates clients may log in by; the user is the certificate\'s common name; read again when it changes'

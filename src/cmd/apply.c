@@ -63,13 +63,14 @@ static bool make_parts(const struct serving *serving, struct prepared *prepared,
            error_set(error, ERROR_MEMORY, "out of memory");
 }
 
-/* Reads the certificate again also when the paths are what they were, so that a reload is as good
- * as a restart. This is the last step that can fail, because it cannot be taken back. */
+/* Takes the certificate and the least version of TLS. Reads the files again also when the paths are
+ * what they were, so that a reload is as good as a restart. This is the last step that can fail,
+ * because it cannot be taken back. */
 static bool take_certificate(const struct serving *serving, const struct config *config,
                              struct error *error) {
     return !config->tls_certificate ||
            http_server_use_certificate(serving->server, config->tls_certificate, config->tls_key,
-                                       error);
+                                       config->tls_minimum, error);
 }
 
 static bool prepare(const struct serving *serving, const char *file, struct prepared *prepared,

@@ -81,6 +81,7 @@ struct http_server_settings serving_http_settings(const struct config *config,
     settings.tls_certificate = config->tls_certificate;
     settings.tls_key = config->tls_key;
     settings.tls_client_ca = config->clients_ca;
+    settings.tls_minimum = config->tls_minimum;
     return settings;
 }
 

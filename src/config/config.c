@@ -98,6 +98,16 @@ static void check_certificate(struct config_reader *reader) {
                        error.text, right);
 }
 
+/* Whoever asks for TLS 1.3 would otherwise get plain HTTP. */
+static void check_minimum(struct config_reader *reader) {
+    const struct config_loaded *loaded = reader->loaded;
+    if (loaded->config.tls_minimum != HTTP_TLS_1_2 &&
+        !loaded->set_at[option_index("tls.certificate")].source)
+        config_problem_add(
+            &reader->problems, loaded->set_at[option_index("tls.minimum")], "tls.minimum",
+            "there is no TLS without a certificate; set tls.certificate and tls.key");
+}
+
 static void check_together(struct config_reader *reader) {
     struct config *config = &reader->loaded->config;
     size_t certificate = option_index("tls.certificate"), key = option_index("tls.key");
@@ -112,6 +122,7 @@ static void check_together(struct config_reader *reader) {
                            "clients.ca",
                            "clients send certificates only with TLS; set tls.certificate and "
                            "tls.key");
+    check_minimum(reader);
     check_token(reader);
     check_certificate(reader);
     while (config->listen && config->listen[config->listen_count])

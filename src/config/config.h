@@ -56,6 +56,7 @@ struct config {
     uint64_t max_connections;
     int64_t head_timeout_ms, idle_timeout_ms, send_timeout_ms, grace_ms;
     const char *tls_certificate, *tls_key;       /* both or neither */
+    enum http_tls_version tls_minimum;           /* HTTP_TLS_1_2 without a certificate */
     const char *clients_htpasswd;                /* NULL: nobody logs in by a password */
     const char *clients_realm;                   /* NULL: the usual one */
     const char *clients_ca;                      /* NULL: nobody logs in by a certificate */

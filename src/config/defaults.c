@@ -15,6 +15,7 @@ void config_set_defaults(struct config_loaded *loaded) {
     config->idle_timeout_ms = server.idle_timeout_ms;
     config->send_timeout_ms = server.send_timeout_ms;
     config->grace_ms = server.grace_ms;
+    config->tls_minimum = server.tls_minimum;
     config->log_level = LOG_INFO;
     config->log_format = LOG_TEXT;
     config->log_requests = true;

@@ -134,9 +134,9 @@ static void translate_tls(struct translation *translation) {
     translation_pass(translation, "http.tls.certificate");
     translation_pass(translation, "http.tls.key");
     translate_client_certificates(translation);
-    if (minimum && strcmp(minimum, "tls1.3") == 0)
-        translation_add_problem(translation, node, "http.tls.minimumtls",
-                                "tarn speaks TLS 1.2 too; set tls1.2 if that may be");
+    if (minimum == versions[2] || minimum == versions[3])
+        translation_put(translation, translation->own, "tls.minimum", node,
+                        minimum + strlen("tls"));
     else if (minimum)
         translation_warn_ignored(translation, node, "http.tls.minimumtls",
                                  "tarn speaks TLS 1.2 and later only");

@@ -80,7 +80,7 @@ const struct distribution_key distribution_keys[] = {
     VALUE("http.tls.key", TEXT, "tls.key"),
     VALUE("http.tls.clientcas", TEXTS, "clients.ca"),
     VALUE("http.tls.clientauth", TEXT, NULL),
-    VALUE("http.tls.minimumtls", TEXT, NULL),
+    VALUE("http.tls.minimumtls", TEXT, "tls.minimum"),
     IGNORED("http.tls.ciphersuites", "tarn offers OpenSSL's defaults"),
     SECTION("http.tls.letsencrypt"),
     REFUSED("http.tls.letsencrypt.cachefile",

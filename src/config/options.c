@@ -26,6 +26,8 @@ static const char *const log_levels[] = {
     [LOG_DEBUG] = "debug", [LOG_INFO] = "info", [LOG_WARN] = "warn", [LOG_ERROR] = "error", NULL};
 static const char *const log_formats[] = {[LOG_TEXT] = "text", [LOG_JSON] = "json", NULL};
 
+static const char *const tls_versions[] = {[HTTP_TLS_1_2] = "1.2", [HTTP_TLS_1_3] = "1.3", NULL};
+
 static const char *const confine_modes[] = {[CONFIG_CONFINE_AUTO] = "auto",
                                             [CONFIG_CONFINE_OFF] = "off",
                                             [CONFIG_CONFINE_REQUIRE] = "require",
@@ -161,6 +163,11 @@ const struct config_option config_options[] = {
      .check = config_check_file,
      .default_words = "none",
      .help = "PEM file with the key of the certificate"},
+    {.key = "tls.minimum",
+     .type = CONFIG_CHOICE,
+     SERVER(tls_minimum),
+     .choices = tls_versions,
+     .help = "the least version of TLS that clients may speak"},
     {.key = "clients.htpasswd",
      .type = CONFIG_STRING,
      .placeholder = "FILE",

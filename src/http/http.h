@@ -268,6 +268,9 @@ struct http_client_limits {
     uint64_t least_rate;
 };
 
+/* Versions of TLS. The server speaks none older. */
+enum http_tls_version { HTTP_TLS_1_2, HTTP_TLS_1_3 };
+
 /* Begin with http_server_settings_default() and change what must differ: with a limit or a timeout
  * of 0 a server cannot work. */
 struct http_server_settings {
@@ -295,6 +298,7 @@ struct http_server_settings {
     /* PEM file of the authorities that clients' certificates are checked against, with TLS only;
      * read again, too. NULL: clients are not asked for certificates. */
     const char *tls_client_ca;
+    enum http_tls_version tls_minimum; /* clients that speak older versions only are refused */
     /* Answers one request; called on worker threads, many at once. If it begins no response, the
      * client gets 500. */
     void (*handle)(void *context, struct http_exchange *exchange);
@@ -348,11 +352,12 @@ void http_server_stop(struct http_server *server); /* async-signal-safe */
  * limit stay until they end. Any thread. */
 void http_server_change(struct http_server *server, const struct http_server_settings *settings);
 
-/* Takes other files for TLS from now on; connections keep the certificate with which they began.
- * False: they cannot be used, or the server has no TLS, and nothing has changed. Any thread, one at
- * a time. */
+/* Takes other files and another least version for TLS from now on; connections keep the certificate
+ * and the version with which they began. False: the files cannot be used, or the server has no TLS,
+ * and nothing has changed. Any thread, one at a time. */
 bool http_server_use_certificate(struct http_server *server, const char *certificate,
-                                 const char *key, struct error *error);
+                                 const char *key, enum http_tls_version minimum,
+                                 struct error *error);
 
 /* The pot of all workers, for the shares of the rooms below (base/pot.h). As old as the server. */
 const struct pot *http_server_workers(const struct http_server *server);

@@ -96,7 +96,7 @@ static bool open_identity(struct http_server *server, struct error *error) {
     if (!settings->tls_certificate || !settings->tls_key)
         return error_set(error, ERROR_INVALID, "TLS needs both a certificate and a key");
     server->identity = tls_identity_new(settings->tls_certificate, settings->tls_key,
-                                        settings->tls_client_ca, error);
+                                        settings->tls_client_ca, settings->tls_minimum, error);
     return server->identity != NULL;
 }
 
@@ -194,8 +194,9 @@ void http_server_change(struct http_server *server, const struct http_server_set
 }
 
 bool http_server_use_certificate(struct http_server *server, const char *certificate,
-                                 const char *key, struct error *error) {
-    return server->identity ? tls_identity_use(server->identity, certificate, key, error)
+                                 const char *key, enum http_tls_version minimum,
+                                 struct error *error) {
+    return server->identity ? tls_identity_use(server->identity, certificate, key, minimum, error)
                             : error_set(error, ERROR_INVALID, "the server has no TLS");
 }
 

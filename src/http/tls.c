@@ -28,10 +28,11 @@ struct stamp {
     ino_t inode;
 };
 
-/* A certificate and its key, and the authorities of clients' certificates. */
+/* A certificate and its key, the authorities of clients' certificates, and the least version. */
 struct pair {
     char *certificate, *key; /* paths, owned */
     char *client_ca;         /* owned; NULL: clients are not asked for certificates */
+    enum http_tls_version minimum;
     struct stamp certificate_stamp, key_stamp, client_ca_stamp; /* at the last attempt */
 };
 
@@ -81,11 +82,12 @@ static void pair_finish(struct pair *pair) {
 
 /* The files as they are now. Without memory the paths are NULL. */
 static void pair_init(struct pair *pair, const char *certificate, const char *key,
-                      const char *client_ca) {
+                      const char *client_ca, enum http_tls_version minimum) {
     *pair = (struct pair){
         .certificate = strdup(certificate),
         .key = strdup(key),
         .client_ca = client_ca ? strdup(client_ca) : NULL,
+        .minimum = minimum,
         .certificate_stamp = stamp_of(certificate),
         .key_stamp = stamp_of(key),
         .client_ca_stamp = stamp_of(client_ca),
@@ -127,8 +129,9 @@ static int no_passphrase(char *out, int size, int writing, void *context) {
     return 0;
 }
 
-static void set_rules(SSL_CTX *context) {
-    SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
+static void set_rules(SSL_CTX *context, enum http_tls_version minimum) {
+    SSL_CTX_set_min_proto_version(context,
+                                  minimum == HTTP_TLS_1_3 ? TLS1_3_VERSION : TLS1_2_VERSION);
     SSL_CTX_set_options(context, SSL_OP_ENABLE_KTLS | SSL_OP_NO_RENEGOTIATION |
                                      SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE);
     /* Idle sessions hold no buffers, and a send may take a part of the bytes. */
@@ -176,7 +179,7 @@ static SSL_CTX *load_context(const struct pair *pair, struct tls_tickets *ticket
         error_set(error, ERROR_MEMORY, "no memory for TLS");
         return NULL;
     }
-    set_rules(context);
+    set_rules(context, pair->minimum);
     if (tickets)
         tls_tickets_use(tickets, context);
     if (load_certificate(context, pair->certificate, error) &&
@@ -188,7 +191,8 @@ static SSL_CTX *load_context(const struct pair *pair, struct tls_tickets *ticket
 }
 
 struct tls_identity *tls_identity_new(const char *certificate, const char *key,
-                                      const char *client_ca, struct error *error) {
+                                      const char *client_ca, enum http_tls_version minimum,
+                                      struct error *error) {
     struct tls_identity *identity = calloc(1, sizeof *identity);
     if (!identity) {
         error_set(error, ERROR_MEMORY, "no memory for TLS");
@@ -197,7 +201,7 @@ struct tls_identity *tls_identity_new(const char *certificate, const char *key,
     lock_init(&identity->context_lock);
     lock_init(&identity->end_lock);
     condition_init(&identity->end);
-    pair_init(&identity->pair, certificate, key, client_ca);
+    pair_init(&identity->pair, certificate, key, client_ca, minimum);
     identity->tickets = tls_tickets_new(error);
     if (identity->tickets)
         identity->context = load_context(&identity->pair, identity->tickets, error);
@@ -223,12 +227,12 @@ void tls_identity_free(struct tls_identity *identity) {
 bool http_check_certificate(const char *certificate, const char *key, enum http_pair_fault *fault,
                             struct error *error) {
     struct pair pair;
-    pair_init(&pair, certificate, key, NULL);
+    pair_init(&pair, certificate, key, NULL, HTTP_TLS_1_2);
     SSL_CTX *context = load_context(&pair, NULL, error);
     bool is_sound = context != NULL;
     *fault = HTTP_PAIR_KEY;
     if (!is_sound && (context = SSL_CTX_new(TLS_server_method()))) {
-        set_rules(context);
+        set_rules(context, pair.minimum);
         if (!load_certificate(context, certificate, NULL))
             *fault = HTTP_PAIR_CERTIFICATE;
     }
@@ -279,9 +283,9 @@ void tls_identity_refresh(struct tls_identity *identity) {
 }
 
 bool tls_identity_use(struct tls_identity *identity, const char *certificate, const char *key,
-                      struct error *error) {
+                      enum http_tls_version minimum, struct error *error) {
     struct pair pair; /* only this thread exchanges it, so that the path of `client_ca` stays */
-    pair_init(&pair, certificate, key, identity->pair.client_ca);
+    pair_init(&pair, certificate, key, identity->pair.client_ca, minimum);
     SSL_CTX *fresh = load_context(&pair, identity->tickets, error);
     if (!fresh) {
         pair_finish(&pair);

@@ -11,14 +11,16 @@
 #include <stddef.h>
 #include <sys/types.h>
 #include "base/error.h"
+#include "http/http.h"
 
 /* A certificate and its key, as read from their files. */
 struct tls_identity;
 
 /* Reads the PEM files. `client_ca` has the authorities of clients' certificates (tls_clients.h);
- * NULL: clients are not asked for one. */
+ * NULL: clients are not asked for one. `minimum` is the least version of TLS. */
 struct tls_identity *tls_identity_new(const char *certificate, const char *key,
-                                      const char *client_ca, struct error *error);
+                                      const char *client_ca, enum http_tls_version minimum,
+                                      struct error *error);
 void tls_identity_free(struct tls_identity *identity); /* after the last of its sessions */
 
 /* Replaces an old key of session tickets, and reads the files again if they have changed. If they
@@ -31,10 +33,10 @@ void tls_identity_refresh(struct tls_identity *identity);
 bool tls_identity_watch(struct tls_identity *identity, struct error *error);
 void tls_identity_unwatch(struct tls_identity *identity); /* does nothing if it is not watched */
 
-/* Takes other files from now on. False: they cannot be used, and nothing has changed. Any thread,
- * but one at a time. */
+/* Takes other files and another least version from now on. False: the files cannot be used, and
+ * nothing has changed. Any thread, but one at a time. */
 bool tls_identity_use(struct tls_identity *identity, const char *certificate, const char *key,
-                      struct error *error);
+                      enum http_tls_version minimum, struct error *error);
 
 /* Begins a session on a socket; NULL when out of memory. May be called during a refresh. */
 SSL *tls_session_new(struct tls_identity *identity, int fd);

@@ -249,6 +249,33 @@ def test_tls_may_come_from_the_environment(images, start_both, tmp_path):
     assert old.returncode != 0
 
 
+def handshakes(server):
+    """Whether the server takes TLS 1.2, and TLS 1.3."""
+    return [run(["openssl", "s_client", "-connect", f"127.0.0.1:{server.port}", version],
+                check=False).returncode == 0 for version in ("-tls1_2", "-tls1_3")]
+
+
+@pytest.mark.parametrize("least,wanted", [("tls1.2", [True, True]), ("tls1.3", [False, True])])
+def test_the_least_version_of_tls_is_the_same(upstream, start_both, start_server, program, tmp_path,
+                                              least, wanted):
+    certificate, key = self_signed(tmp_path)
+    settings = docker_config(upstream.url)
+    both = start_both(settings, {
+        "REGISTRY_HTTP_TLS_CERTIFICATE": str(certificate), "REGISTRY_HTTP_TLS_KEY": str(key),
+        "REGISTRY_HTTP_TLS_MINIMUMTLS": least})
+    assert (handshakes(both.tarn), handshakes(both.peer)) == (wanted, wanted)
+
+    settings["http"]["tls"] = {"certificate": str(certificate), "key": str(key),
+                               "minimumtls": least}
+    assert handshakes(start_server(settings)) == wanted
+    file = tmp_path / "config.yml"
+    file.write_text(yaml_text(settings))
+    done = tarn_command(program, "convert-config", file, home=tmp_path, check=True)
+    assert handshakes(start_server(done.stdout,
+                                   environment={"TARN_ROOT": str(tmp_path / "converted")},
+                                   listen="TARN_LISTEN")) == wanted
+
+
 def test_a_file_that_needs_the_environment_passes_the_check(program, tmp_path):
     file = tmp_path / "config.yml"
     file.write_text("version: 0.1\nhttp: {addr: ':5000'}\n")

@@ -10,8 +10,9 @@ import time
 import pytest
 
 from kit.content import MIB, noise
-from kit.processes import free_port, wait_until
-from kit.tarn import TlsTarn, serve_that_fails, self_signed, tarn_command
+from kit.processes import free_port, run, wait_until
+from kit.tarn import (TlsTarn, bare_environment, serve_that_fails, self_signed,
+                      tarn_command)
 from kit.yaml_text import yaml_text
 
 BLOB = noise(24 * MIB)
@@ -107,6 +108,43 @@ def test_tls_1_1_is_refused(start_secure, first_pair):
     with pytest.raises(OSError):
         connect(tarn, old)
     served(tarn)
+
+
+def accepts_version(tarn, version):
+    """Whether OpenSSL's own client gets through a handshake of this version."""
+    done = run(["openssl", "s_client", "-connect", f"127.0.0.1:{tarn.port}", f"-tls{version}"],
+               check=False)
+    return done.returncode == 0
+
+
+def reload(tarn, tls):
+    tarn.config_path.write_text(yaml_text({**tarn.settings, "tls": tls}))
+    done = run([tarn.program, "reload", "--config", str(tarn.config_path)],
+               environment=bare_environment(tarn.directory / "home"), check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_least_version_refuses_older_ones_and_a_reload_changes_it(start_secure, first_pair,
+                                                                    tmp_path):
+    live = tmp_path / "live"
+    shutil.copytree(first_pair, live)
+    pair = {"certificate": str(live / "tls.crt"), "key": str(live / "tls.key")}
+    tarn = start_secure(**pair, tls={**pair, "minimum": "1.3"})
+    assert (accepts_version(tarn, "1_2"), accepts_version(tarn, "1_3")) == (False, True)
+    second = make_pair(tmp_path, "second")
+    for name in ("tls.crt", "tls.key"):
+        shutil.copy(second / name, live / name)
+    is_taken(tarn, second)
+    assert (accepts_version(tarn, "1_2"), accepts_version(tarn, "1_3")) == (False, True)
+    reload(tarn, pair)
+    old = unchecked(maximum_version=ssl.TLSVersion.TLSv1_2)
+    with connect(tarn, old) as connection:
+        session = connection.session
+        reload(tarn, {**pair, "minimum": "1.3"})
+        assert ask(connection, "/livez").startswith(b"HTTP/1.1 200 ")
+    with pytest.raises(OSError):
+        connect(tarn, old, session)
+    assert (accepts_version(tarn, "1_2"), accepts_version(tarn, "1_3")) == (False, True)
 
 
 @pytest.mark.parametrize("offered,chosen", [

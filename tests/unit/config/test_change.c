@@ -69,7 +69,7 @@ static void test_a_flag_hides_a_change(void **state) {
 
 static void test_tls_stays_on_or_off(void **state) {
     struct bench *bench = *state;
-    char with[400], other[400];
+    char with[400], other[500];
     const char *paths[4];
     static const char *const names[] = {"1.crt", "1.key", "2.crt", "2.key"};
     for (int i = 0; i < 4; i++)
@@ -79,6 +79,9 @@ static void test_tls_stays_on_or_off(void **state) {
     snprintf(with, sizeof with, "tls:\n  certificate: %s\n  key: %s\n", paths[0], paths[1]);
     snprintf(other, sizeof other, "tls:\n  certificate: %s\n  key: %s\n", paths[2], paths[3]);
     assert_string_equal(change(bench, with, other), "");
+    snprintf(other, sizeof other, "%s  minimum: 1.3\n", with);
+    assert_string_equal(change(bench, with, other), "");
+    assert_string_equal(change(bench, other, with), "");
     assert_string_equal(
         change(bench, "", with),
         "f.yaml:2: tls.certificate: TLS cannot begin while tarn runs; restart tarn, "

@@ -42,6 +42,7 @@ static void test_an_empty_file_gives_the_documented_defaults(void **state) {
         assert_null(config->pin);
         assert_null(config->clients_htpasswd);
         assert_null(config->tls_certificate);
+        assert_int_equal(config->tls_minimum, HTTP_TLS_1_2);
         assert_int_equal(config->log_level, LOG_INFO);
         assert_int_equal(config->log_format, LOG_TEXT);
         assert_int_equal(config->warm_count, 0);

@@ -362,6 +362,43 @@ static void test_tls_is_never_given_up_silently(void **state) {
     }
 }
 
+static void test_the_least_version_of_tls_is_kept(void **state) {
+    struct bench *bench = *state;
+    static const struct {
+        const char *word;
+        enum http_tls_version minimum;
+        size_t warnings;
+    } cases[] = {{"tls1.3", HTTP_TLS_1_3, 0},
+                 {"TLS1.3", HTTP_TLS_1_3, 0},
+                 {"tls1.2", HTTP_TLS_1_2, 0},
+                 {"tls1.1", HTTP_TLS_1_2, 1},
+                 {"tls1.0", HTTP_TLS_1_2, 1}};
+    static const char *const plain[] = {"HOME=/home/someone", NULL};
+    const char *certificate = write_file(bench, "crt", ""), *key = write_file(bench, "key", "");
+    certificate_write(certificate, key, "localhost");
+    cleanup_buffer struct buffer start = {0};
+    buffer_printf(&start,
+                  "version: 0.1\nproxy: {remoteurl: http://a.example}\n"
+                  "http: {addr: ':5000', tls: {certificate: %s, key: %s",
+                  certificate, key);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        cleanup_buffer struct buffer text = {0}, variable = {0};
+        buffer_printf(&text, "%s, minimumtls: %s}}\n", start.bytes, cases[i].word);
+        const struct config *config = load(bench, text.bytes);
+        assert_int_equal(config->tls_minimum, cases[i].minimum);
+        assert_int_equal(count_warnings(config), cases[i].warnings);
+
+        buffer_printf(&variable, "REGISTRY_HTTP_TLS_MINIMUMTLS=%s", cases[i].word);
+        buffer_clear(&text);
+        buffer_printf(&text, "%s}}\n", start.bytes);
+        with_variables(bench, variable.bytes);
+        config = load(bench, text.bytes);
+        assert_int_equal(config->tls_minimum, cases[i].minimum);
+        assert_int_equal(count_warnings(config), cases[i].warnings);
+        give_environment(bench, plain);
+    }
+}
+
 /* ---- the environment ---- */
 
 static void test_variables_override_the_file(void **state) {
@@ -674,6 +711,7 @@ int main(void) {
         with_bench(test_mistakes_name_the_line_and_the_registrys_key),
         with_bench(test_tokens_and_certificates_of_clients_are_asked_for),
         with_bench(test_tls_is_never_given_up_silently),
+        with_bench(test_the_least_version_of_tls_is_kept),
         with_bench(test_variables_override_the_file),
         with_bench(test_variables_may_hold_whole_sections),
         with_bench(test_auth_may_come_from_variables_alone),

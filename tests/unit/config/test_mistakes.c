@@ -221,6 +221,9 @@ static void test_each_mistake_is_reported_with_its_place(void **state) {
          "f.yaml:1: tls.certificate: tls.key is missing; a certificate needs its key\n"},
         {"tls: {key: /dev/null}\n",
          "f.yaml:1: tls.key: tls.certificate is missing; a key needs its certificate\n"},
+        {"tls: {minimum: 1.3}\n", "f.yaml:1: tls.minimum: there is no TLS without a certificate; "
+                                  "set tls.certificate and tls.key\n"},
+        {"tls: {minimum: 1.1}\n", "f.yaml:1: tls.minimum: \"1.1\" is not one of 1.2, 1.3\n"},
         /* YAML */
         {"grace: &a 1s\n",
          "f.yaml:1: anchors and aliases (& and *) are not supported; write the value itself, or "

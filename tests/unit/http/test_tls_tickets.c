@@ -53,7 +53,7 @@ static int take_ticket(SSL *session, SSL_SESSION *ticket) {
 static void client_begin(struct ticket_client *client, int version) {
     struct error error = {0};
     *client = (struct ticket_client){0};
-    client->identity = tls_identity_new(certificate_path, key_path, NULL, &error);
+    client->identity = tls_identity_new(certificate_path, key_path, NULL, HTTP_TLS_1_2, &error);
     assert_string_equal(error.text, "");
     client->context = SSL_CTX_new(TLS_client_method());
     SSL_CTX_set_min_proto_version(client->context, version);
