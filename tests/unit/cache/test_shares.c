@@ -68,6 +68,7 @@ static void test_over_its_share_nobody_waits_for_a_silent_upstream(void **state)
     }
     pot_take(&workers);
     /* Now neither who joins nor who asks for another blob may wait, and nothing is asked. */
+    wait_until(world->upstream.blob_gets > 0); /* a client waits before its flight has asked */
     unsigned asked = world->upstream.blob_gets;
     struct digest digest = made_up(1);
     assert_false(open_blob(world, &world->upstream, &world->digest, &blob, &error));
