@@ -4,11 +4,6 @@
 #include "login/clients.h"
 #include "registry/call.h"
 
-/* Health and metrics need no login, because probes have none and learn no secret. */
-static bool is_probe(enum route_kind kind) {
-    return kind == ROUTE_LIVE || kind == ROUTE_READY || kind == ROUTE_METRICS;
-}
-
 static struct clients_answer ask_who(struct call *call) {
     struct clients *clients = call->registry->settings.clients;
     const struct clients_login login = {
@@ -106,7 +101,8 @@ static bool rules_decide(const struct call *call) {
 }
 
 enum admission call_admit(struct call *call) {
-    if (!call->registry->settings.clients || is_probe(call->route.kind))
+    /* Probes have no login, and learn no secret. */
+    if (!call->registry->settings.clients || route_is_for_probes(call->route.kind))
         return ADMISSION_GIVEN;
     const struct clients_answer answer = ask_who(call);
     switch (answer.verdict) {

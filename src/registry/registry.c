@@ -137,15 +137,11 @@ static bool answer_named(struct call *call) {
     }
 }
 
-static bool is_for_probes(enum route_kind kind) {
-    return kind == ROUTE_LIVE || kind == ROUTE_READY || kind == ROUTE_METRICS;
-}
-
 /* Answers the request. False: the answer must wait, and the call may not; nothing has been sent. */
 static bool dispatch(struct call *call) {
     if (!call_check_host(call))
         return true;
-    if (http_exchange_is_side(call->exchange) && !is_for_probes(call->route.kind)) {
+    if (http_exchange_is_side(call->exchange) && !route_is_for_probes(call->route.kind)) {
         call_fail(call, 404, "NOT_FOUND", "this address serves health and metrics only");
         return true;
     }

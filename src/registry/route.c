@@ -157,6 +157,10 @@ void route_parse(struct text path, struct route *route) {
         read_resource(text_from(rest, strlen("/v2/")), route);
 }
 
+bool route_is_for_probes(enum route_kind kind) {
+    return kind == ROUTE_LIVE || kind == ROUTE_READY || kind == ROUTE_METRICS;
+}
+
 const char *route_name(enum route_kind kind) {
     switch (kind) {
     case ROUTE_NONE:

@@ -41,4 +41,7 @@ void route_parse(struct text path, struct route *route);
 /* The short name of a kind for metrics: "manifest", "blob", "tags", … */
 const char *route_name(enum route_kind kind);
 
+/* Whether it is health or metrics: what probes ask for, and what needs no login. */
+bool route_is_for_probes(enum route_kind kind);
+
 #endif
