@@ -19,23 +19,16 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "login/bench.h"
 #include "login/clients.h"
 #include "login/htpasswd.h"
-#include "login/watched.h"
 
 static char file[] = "/tmp/tarn-htpasswd-XXXXXX";
 
-/* ---- the clock and the hash, as clients.c sees them ---- */
+/* ---- the hash, as clients.c sees it ---- */
 
-static _Atomic int64_t later_ms;     /* added to the clock */
 static _Atomic unsigned hashes_made; /* how often a hash was computed */
 static atomic_bool hashing_is_held;  /* every hash waits until it is false */
-
-int64_t __real_clock_ms(void);
-int64_t __wrap_clock_ms(void);
-int64_t __wrap_clock_ms(void) {
-    return __real_clock_ms() + later_ms;
-}
 
 char *__real_crypt_rn(const char *phrase, const char *setting, void *data, int size);
 char *__wrap_crypt_rn(const char *phrase, const char *setting, void *data, int size);
@@ -44,32 +37,6 @@ char *__wrap_crypt_rn(const char *phrase, const char *setting, void *data, int s
     while (hashing_is_held)
         usleep(1000);
     return __real_crypt_rn(phrase, setting, data, size);
-}
-
-static _Thread_local bool forbidden; /* this thread may neither allocate nor look at a file */
-
-void *__real_malloc(size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_malloc(size_t size) {
-    if (forbidden)
-        abort();
-    return __real_malloc(size);
-}
-
-void *__real_calloc(size_t count, size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_calloc(size_t count, size_t size) {
-    if (forbidden)
-        abort();
-    return __real_calloc(count, size);
-}
-
-bool __real_watched_differs(const char *path, const struct stat *identity, bool *is_gone);
-bool __wrap_watched_differs(const char *path, const struct stat *identity, bool *is_gone);
-bool __wrap_watched_differs(const char *path, const struct stat *identity, bool *is_gone) {
-    if (forbidden)
-        abort();
-    return __real_watched_differs(path, identity, is_gone);
 }
 
 /* The file is checked at most once a second: moves the clock past that second. */

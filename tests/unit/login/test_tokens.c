@@ -22,22 +22,14 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "login/bench.h"
 #include "login/clients.h"
 #include "login/jwt.h"
-#include "login/watched.h"
 
 static char file[] = "/tmp/tarn-jwks-XXXXXX";
 static EVP_PKEY *rsa, *other_rsa, *ec;
 
-/* ---- the clocks ---- */
-
-static int64_t later_ms; /* added to both clocks */
-
-int64_t __real_clock_ms(void);
-int64_t __wrap_clock_ms(void);
-int64_t __wrap_clock_ms(void) {
-    return __real_clock_ms() + later_ms;
-}
+/* ---- the other clock, and the signatures ---- */
 
 int64_t __real_clock_wall_s(void);
 int64_t __wrap_clock_wall_s(void);
@@ -55,32 +47,6 @@ int __wrap_EVP_DigestVerify(EVP_MD_CTX *context, const unsigned char *signature,
                             const unsigned char *bytes, size_t bytes_length) {
     verified++;
     return __real_EVP_DigestVerify(context, signature, length, bytes, bytes_length);
-}
-
-static _Thread_local bool forbidden; /* this thread may neither allocate nor look at a file */
-
-void *__real_malloc(size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_malloc(size_t size) {
-    if (forbidden)
-        abort();
-    return __real_malloc(size);
-}
-
-void *__real_calloc(size_t count, size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_calloc(size_t count, size_t size) {
-    if (forbidden)
-        abort();
-    return __real_calloc(count, size);
-}
-
-bool __real_watched_differs(const char *path, const struct stat *identity, bool *is_gone);
-bool __wrap_watched_differs(const char *path, const struct stat *identity, bool *is_gone);
-bool __wrap_watched_differs(const char *path, const struct stat *identity, bool *is_gone) {
-    if (forbidden)
-        abort();
-    return __real_watched_differs(path, identity, is_gone);
 }
 
 /* ---- keys and tokens ---- */
