@@ -16,6 +16,8 @@ import resource
 import pytest
 
 from kit.scripted_registry import ScriptedRegistry
+from kit.containers import Containerd, Dockerd
+from kit.htpasswd import write_htpasswd
 from kit.images import build_platforms, build_runnable
 from kit.origin import Origin
 from kit.tarn import Tarn
@@ -163,6 +165,28 @@ def images(origin, tmp_path_factory):
     origin.push_image(runnable, "lake/app:1")
     origin.push_image(platforms, "lake/platforms:1")
     return origin
+
+
+@pytest.fixture
+def users(tmp_path):
+    """The file of alice and bob, whose password is "secret"."""
+    return write_htpasswd(tmp_path / "htpasswd", "alice", "bob")
+
+
+@pytest.fixture(scope="module")
+def containerd(tmp_path_factory):
+    """Short paths: a socket's may have 107 bytes."""
+    daemon = Containerd(tmp_path_factory.mktemp("c") / "d")
+    yield daemon
+    daemon.stop()
+
+
+@pytest.fixture(scope="module")
+def dockerd(containerd, tmp_path_factory):
+    daemon = Dockerd(tmp_path_factory.mktemp("d") / "d", containerd,
+                     ["--insecure-registry", "127.0.0.0/8"])
+    yield daemon
+    daemon.stop()
 
 
 @pytest.fixture

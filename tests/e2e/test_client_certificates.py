@@ -7,12 +7,12 @@ import pytest
 
 from kit.authority import Authority
 from kit.content import KIB, noise
+from kit.htpasswd import write_htpasswd
 from kit.processes import run, wait_until
 from kit.tarn import TlsTarn, self_signed
 from kit.tokens import basic
 
 LAYER = noise(4 * KIB)
-HASH = "$2b$04$afZFdHnsI8TtC6W31syeou6cKFZ33VGXOQB3rxW8uscUo61BVO5o6"  # "secret"
 MANIFEST = "/v2/team/app/manifests/1"
 BOB = {"Authorization": basic("bob", "secret")}
 
@@ -57,7 +57,7 @@ def start(program, upstream, authority, tmp_path):
         if rules:
             clients["rules"] = list(rules)
         if htpasswd:
-            (tmp_path / "htpasswd").write_text(f"bob:{HASH}\n")
+            write_htpasswd(tmp_path / "htpasswd", "bob")
             clients["htpasswd"] = str(tmp_path / "htpasswd")
         tarn = TlsTarn(program, tmp_path / "tarn", {
             "upstreams": [{"host": "fake.test", "url": upstream.url, "default": True}],

@@ -10,7 +10,7 @@ import tempfile
 import pytest
 
 from kit.authority import Authority
-from kit.containers import Containerd, Dockerd, Podman, needs
+from kit.containers import Podman, needs
 from kit.issuer import TokenServer
 from kit.processes import run
 from kit.tarn import TlsTarn, self_signed
@@ -18,15 +18,7 @@ from kit.tarn import TlsTarn, self_signed
 # One process builds the images and runs the engines.
 pytestmark = pytest.mark.xdist_group("clients")
 
-HASH = "$2b$04$afZFdHnsI8TtC6W31syeou6cKFZ33VGXOQB3rxW8uscUo61BVO5o6"  # "secret"
 NAME = "lake.test/lake/app:1"
-
-
-@pytest.fixture
-def users(tmp_path):
-    path = tmp_path / "htpasswd"
-    path.write_text(f"alice:{HASH}\nbob:{HASH}\n")
-    return path
 
 
 @pytest.fixture
@@ -83,22 +75,6 @@ def test_podman_logs_in(lake, tmp_path):
     finally:
         podman.podman("rmi", "--all", "--force", check=False)
         shutil.rmtree(podman.directory, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
-def containerd(tmp_path_factory):
-    """Short paths: a socket's may have 107 bytes."""
-    daemon = Containerd(tmp_path_factory.mktemp("c") / "d")
-    yield daemon
-    daemon.stop()
-
-
-@pytest.fixture(scope="module")
-def dockerd(containerd, tmp_path_factory):
-    daemon = Dockerd(tmp_path_factory.mktemp("d") / "d", containerd,
-                     ["--insecure-registry", "127.0.0.0/8"])
-    yield daemon
-    daemon.stop()
 
 
 @needs("dockerd", "docker", "containerd")

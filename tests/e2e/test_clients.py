@@ -7,7 +7,7 @@ import tempfile
 
 import pytest
 
-from kit.containers import Containerd, Dockerd, Podman, needs
+from kit.containers import Podman, needs
 from kit.content import (DOCKER_CONFIG, DOCKER_LAYER, DOCKER_LIST, DOCKER_MANIFEST, KIB, MIB,
                          OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, descriptor, digest_of, index,
                          manifest, noise)
@@ -96,14 +96,6 @@ def test_podman_pulls(lake):
 # ---- containerd and Docker
 
 
-@pytest.fixture(scope="module")
-def containerd(tmp_path_factory):
-    """Short paths: a socket's may have 107 bytes."""
-    daemon = Containerd(tmp_path_factory.mktemp("c") / "d")
-    yield daemon
-    daemon.stop()
-
-
 @needs("containerd", "ctr")
 def test_containerd_pulls_through_a_mirror(lake, containerd, tmp_path):
     """containerd names the registry by ?ns=: docker pull of lake.test/… comes from tarn."""
@@ -141,14 +133,6 @@ def test_containerd_pulls_through_a_mirror_with_a_path(lake, containerd, tmp_pat
     assert lake.origin.manifest("lake/app", "1")["Docker-Content-Digest"] in listed
     containerd.ctr("images", "remove", "--sync", "lake.test/lake/app:1")
     containerd.ctr("content", "prune", "references", check=False)
-
-
-@pytest.fixture(scope="module")
-def dockerd(containerd, tmp_path_factory):
-    daemon = Dockerd(tmp_path_factory.mktemp("d") / "d", containerd,
-                     ["--insecure-registry", "127.0.0.0/8"])
-    yield daemon
-    daemon.stop()
 
 
 @needs("dockerd", "docker", "containerd", "runc")

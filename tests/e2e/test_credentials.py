@@ -13,6 +13,7 @@ import pytest
 
 from kit.client import at_once
 from kit.content import KIB, digest_of, noise
+from kit.htpasswd import write_htpasswd
 from kit.processes import run, wait_until
 from kit.tokens import TokenService, basic
 
@@ -625,9 +626,7 @@ def test_an_untrusted_certificate_is_502(start_tarn, secure):
 @pytest.fixture
 def htpasswd(tmp_path):
     """A file with reader:secret in bcrypt, as htpasswd -B writes it."""
-    path = tmp_path / "htpasswd"
-    path.write_text("reader:$2b$04$afZFdHnsI8TtC6W31syeou6cKFZ33VGXOQB3rxW8uscUo61BVO5o6\n")
-    return str(path)
+    return str(write_htpasswd(tmp_path / "htpasswd", "reader"))
 
 
 def test_htpasswd_keeps_others_out(start_tarn, upstream, image, htpasswd):

@@ -10,6 +10,7 @@ import pytest
 
 from kit.client import read_to_end
 from kit.content import KIB, digest_of, noise
+from kit.htpasswd import HASH
 from kit.processes import wait_until
 
 GREEDY, OTHER = "127.0.0.2", "127.0.0.3"
@@ -31,7 +32,7 @@ def start(start_tarn, upstream, tmp_path):
 
 
 # Both of "secret".
-CHEAP = "$2b$04$afZFdHnsI8TtC6W31syeou6cKFZ33VGXOQB3rxW8uscUo61BVO5o6"
+CHEAP = HASH
 DEAR = "$2b$09$afZFdHnsI8TtC6W31syeou1WURTZphLfb7ES0azxaHJxCFd5PwxWO"
 
 

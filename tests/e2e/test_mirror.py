@@ -10,7 +10,7 @@ import tempfile
 import pytest
 
 from kit.client import fetch
-from kit.containers import Containerd, Dockerd, environment, needs
+from kit.containers import Dockerd, environment, needs
 from kit.processes import Program, free_port, run, wait_until
 from kit.tarn import TlsTarn, bare_environment, tarn_command
 
@@ -431,13 +431,6 @@ def lake(start_tarn, images):
                        {"host": "*.pattern.test"}])
     lake.origin = images
     return lake
-
-
-@pytest.fixture(scope="module")
-def containerd(tmp_path_factory):
-    daemon = Containerd(tmp_path_factory.mktemp("c") / "d")
-    yield daemon
-    daemon.stop()
 
 
 def agents(origin, mark):

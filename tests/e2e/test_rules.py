@@ -13,21 +13,11 @@ LAYER = noise(4 * KIB)
 DIGEST = digest_of(LAYER)
 REPOSITORIES = ("team/app", "public/app", "secret/app")
 
-# bcrypt of "secret", of the least cost.
-HASH = "$2b$04$afZFdHnsI8TtC6W31syeou6cKFZ33VGXOQB3rxW8uscUo61BVO5o6"
-
 NOBODY = {}
 NO_CREDENTIALS = {"Authorization": "Basic Og=="}  # as skopeo and podman say it
 ALICE = {"Authorization": basic("alice", "secret")}
 BOB = {"Authorization": basic("bob", "secret")}
 WRONG = {"Authorization": basic("alice", "wrong")}
-
-
-@pytest.fixture
-def users(tmp_path):
-    path = tmp_path / "htpasswd"
-    path.write_text(f"alice:{HASH}\nbob:{HASH}\n")
-    return path
 
 
 @pytest.fixture

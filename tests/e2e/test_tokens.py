@@ -7,13 +7,13 @@ import pytest
 
 from kit.client import fetch
 from kit.content import KIB, digest_of, noise
+from kit.htpasswd import write_htpasswd
 from kit.issuer import Issuer, url_text
 from kit.processes import wait_until
 from kit.tokens import basic
 
 LAYER = noise(4 * KIB)
 DIGEST = digest_of(LAYER)
-HASH = "$2b$04$afZFdHnsI8TtC6W31syeou6cKFZ33VGXOQB3rxW8uscUo61BVO5o6"  # "secret"
 MANIFEST = "/v2/org/app/manifests/1"
 
 
@@ -32,7 +32,7 @@ def start(start_tarn, upstream, issuer, tmp_path):
             clients["rules"] = list(rules)
         if htpasswd:
             clients["htpasswd"] = str(tmp_path / "htpasswd")
-            (tmp_path / "htpasswd").write_text(f"bob:{HASH}\n")
+            write_htpasswd(tmp_path / "htpasswd", "bob")
         return start_tarn([{"host": "fake.test", "url": upstream.url, "default": True},
                            {"host": "second.test", "url": upstream.url}], clients=clients)
     return start_it

@@ -10,11 +10,11 @@ import pytest
 from kit.authority import Authority
 from kit.containers import environment
 from kit.content import OCI_MANIFEST, manifest
+from kit.htpasswd import write_htpasswd
 from kit.issuer import TokenServer
 from kit.processes import free_port, run
 from kit.tarn import TlsTarn, self_signed
 
-HASH = "$2b$04$afZFdHnsI8TtC6W31syeou6cKFZ33VGXOQB3rxW8uscUo61BVO5o6"  # "secret"
 CHART = {"apiVersion": "v2", "name": "lake", "version": "1.0.0"}
 
 
@@ -62,7 +62,7 @@ def upstreams(upstream):
 
 
 def test_helm_logs_in_by_a_password(start_tarn, upstream, chart, helm, tmp_path):
-    (tmp_path / "htpasswd").write_text(f"alice:{HASH}\nbob:{HASH}\n")
+    write_htpasswd(tmp_path / "htpasswd", "alice", "bob")
     tarn = start_tarn(upstreams(upstream), clients={
         "htpasswd": str(tmp_path / "htpasswd"),
         "rules": [{"users": ["alice"], "repositories": ["charts/*"]}]})
