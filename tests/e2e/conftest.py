@@ -15,6 +15,8 @@ import resource
 
 import pytest
 
+from google_emulator import Google, Key
+from kit.artifact_registry import ArtifactRegistry
 from kit.scripted_registry import ScriptedRegistry
 from kit.containers import Containerd, Dockerd
 from kit.htpasswd import write_htpasswd
@@ -146,6 +148,30 @@ def tarn(start_tarn, upstream):
     """A tarn whose default upstream is the fake one; it asks upstream about a tag each time."""
     return start_tarn([{"host": "fake.test", "url": upstream.url, "default": True,
                         "tag_ttl": "0"}])
+
+
+@pytest.fixture(scope="session")
+def key(tmp_path_factory):
+    """The key of a Google service account."""
+    return Key(tmp_path_factory.mktemp("key"))
+
+
+@pytest.fixture
+def google(key):
+    """Google's services that give tokens."""
+    one = Google(key)
+    yield one
+    one.stop()
+    assert one.problems == []
+
+
+@pytest.fixture
+def artifact_registry(google):
+    """The REST API of Artifact Registry, which knows the tokens that `google` gives."""
+    one = ArtifactRegistry(google)
+    yield one
+    one.stop()
+    assert one.problems == []
 
 
 @pytest.fixture(scope="session")

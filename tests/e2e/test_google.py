@@ -50,11 +50,6 @@ NOT_FOUND = "credentials not found in native keychain"
 # ---- fixtures
 
 
-@pytest.fixture(scope="session")
-def key(tmp_path_factory):
-    return Key(tmp_path_factory.mktemp("key"))
-
-
 @pytest.fixture
 def google(key):
     one = Google(key)
