@@ -32,12 +32,12 @@ static bool runs_programs(const struct config *config) {
 /* Adds a problem. A setting that is no longer set has no place but its file. */
 static void refuse(struct config_problems *problems, const struct config_loaded *next, size_t index,
                    const char *key, const char *why) {
-    const struct config_place *place = &next->set_at[index];
+    const struct yaml_place *place = &next->set_at[index];
     const char *file = next->config.file ? next->config.file : "tarn";
     if (place->source)
         config_problem_add(problems, *place, key, "%s", why);
     else
-        config_problem_add(problems, (struct config_place){file, 0, 0}, "", "%s: %s", key, why);
+        config_problem_add(problems, (struct yaml_place){file, 0, 0}, "", "%s: %s", key, why);
 }
 
 static bool strings_equal(const char *a, const char *b) {
@@ -91,7 +91,7 @@ static void check_programs(struct config_problems *problems, const struct config
     if (now->config.confine == CONFIG_CONFINE_OFF || !upstream || runs_programs(&now->config))
         return;
     const char *file = next->config.file ? next->config.file : "tarn";
-    config_problem_add(problems, (struct config_place){file, 0, 0}, "",
+    config_problem_add(problems, (struct yaml_place){file, 0, 0}, "",
                        "upstreams: the credentials (%s) of %s may start programs, and the running "
                        "tarn has given up the right to; restart tarn",
                        credential_source_name(upstream->credentials), upstream->host);

@@ -36,7 +36,7 @@ static void set_default_root(struct config_reader *reader, char *const *environm
         rest = "/.cache/tarn";
     }
     if (!base) {
-        config_problem_add(&reader->problems, (struct config_place){"--root", 0, 0}, "",
+        config_problem_add(&reader->problems, (struct yaml_place){"--root", 0, 0}, "",
                            "no folder for the cache is known, because HOME is not set; set root");
         return;
     }
@@ -63,7 +63,7 @@ static void check_token(struct config_reader *reader) {
                  {"clients.token.issuer", "auth.example"},
                  {"clients.token.jwks", "/etc/tarn/jwks.json"}};
     enum { PARTS = sizeof parts / sizeof *parts };
-    const struct config_place *given[PARTS], *first = NULL;
+    const struct yaml_place *given[PARTS], *first = NULL;
     const char *first_key = NULL;
     for (size_t i = 0; i < PARTS; i++) {
         given[i] = &reader->loaded->set_at[option_index(parts[i].key)];
@@ -151,26 +151,26 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
     reader->loaded = loaded;
     config_set_defaults(loaded);
 
-    cleanup_config_node struct config_node *root = NULL;
-    const struct config_node *upstreams = NULL, *warm = NULL, *rules = NULL;
+    cleanup_yaml_node struct yaml_node *root = NULL;
+    const struct yaml_node *upstreams = NULL, *warm = NULL, *rules = NULL;
     bool readable = true;
     if (name) {
         loaded->config.file = name = config_keep_text(reader, text_of(name));
         readable = name && config_yaml_read(bytes, name, &reader->problems, &root);
-        if (root && root->kind == NODE_SCALAR && !*root->text) { /* the file has only `---` */
-            config_node_free(root);
+        if (root && root->kind == YAML_SCALAR && !*root->text) { /* the file has only `---` */
+            yaml_node_free(root);
             root = NULL;
         }
     }
     if (root && distribution_is(root)) {
-        struct config_node *own = distribution_translate(reader, root, environment);
-        config_node_free(root);
+        struct yaml_node *own = distribution_translate(reader, root, environment);
+        yaml_node_free(root);
         root = own;
     }
     if (root) {
         config_read_file(reader, root);
-        upstreams = root->kind == NODE_MAP ? config_map_get(root, "upstreams") : NULL;
-        warm = root->kind == NODE_MAP ? config_map_get(root, "warm") : NULL;
+        upstreams = root->kind == YAML_MAP ? config_map_get(root, "upstreams") : NULL;
+        warm = root->kind == YAML_MAP ? config_map_get(root, "warm") : NULL;
         rules = config_find_rules(root);
     }
     config_read_environment(reader, environment);

@@ -6,8 +6,8 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/secret.h"
+#include "base/yaml_tree.h"
 #include "config/distribution.h"
-#include "config/yaml_tree.h"
 
 #define PASSWORD "password" /* the key that only a translated tree has */
 
@@ -41,10 +41,10 @@ static void indent(struct buffer *out, unsigned depth) {
 }
 
 /* Writes the children of a mapping or a list. `continues`: the first stands behind a dash. */
-static void write_children(struct config_conversion *out, const struct config_node *parent,
+static void write_children(struct config_conversion *out, const struct yaml_node *parent,
                            unsigned depth, bool continues, const char *password_file) {
-    for (const struct config_node *node = parent->first; node; node = node->next) {
-        bool is_item = parent->kind == NODE_LIST;
+    for (const struct yaml_node *node = parent->first; node; node = node->next) {
+        bool is_item = parent->kind == YAML_LIST;
         const char *key = node->key, *value = node->text;
         if (!is_item && strcmp(key, PASSWORD) == 0) {
             key = "password_file";
@@ -56,13 +56,13 @@ static void write_children(struct config_conversion *out, const struct config_no
             buffer_append_string(&out->yaml, "- ");
         else
             buffer_printf(&out->yaml, "%s:", key);
-        if (node->kind == NODE_SCALAR) {
+        if (node->kind == YAML_SCALAR) {
             buffer_append_string(&out->yaml, is_item ? "" : " ");
             write_scalar(&out->yaml, value);
         }
-        if (node->kind == NODE_SCALAR || !is_item)
+        if (node->kind == YAML_SCALAR || !is_item)
             buffer_append_string(&out->yaml, "\n");
-        if (node->kind != NODE_SCALAR)
+        if (node->kind != YAML_SCALAR)
             write_children(out, node, depth + 1, is_item, password_file);
     }
 }
@@ -70,11 +70,11 @@ static void write_children(struct config_conversion *out, const struct config_no
 /* ---- converting ---- */
 
 /* The tree's password, or NULL. */
-static const char *find_password(const struct config_node *node) {
+static const char *find_password(const struct yaml_node *node) {
     if (node->key && strcmp(node->key, PASSWORD) == 0)
         return node->text;
     const char *found = NULL;
-    for (const struct config_node *child = node->first; child && !found; child = child->next)
+    for (const struct yaml_node *child = node->first; child && !found; child = child->next)
         found = find_password(child);
     return found;
 }
@@ -83,7 +83,7 @@ static const char *find_password(const struct config_node *node) {
 static bool write_yaml(struct config_reader *reader, struct text bytes, const char *file,
                        const char *password_file, char *const *environment,
                        struct config_conversion *out) {
-    cleanup_config_node struct config_node *root = NULL, *own = NULL;
+    cleanup_yaml_node struct yaml_node *root = NULL, *own = NULL;
     if (!config_yaml_read(bytes, file, &reader->problems, &root) || !root ||
         !(own = distribution_translate(reader, root, environment)))
         return false;
@@ -112,7 +112,7 @@ static bool convert(struct config_reader *reader, struct text bytes, const char 
     out->config = config_parse(bytes, file, NULL, environment, problems);
     if (!out->config)
         return false;
-    cleanup_config_node struct config_node *root = NULL;
+    cleanup_yaml_node struct yaml_node *root = NULL;
     if (!config_yaml_read(bytes, file, &reader->problems, &root) || !root || !distribution_is(root))
         return refuse(problems, file,
                       "is not a configuration of the CNCF registry, which has version: 0.1 at its "

@@ -62,10 +62,10 @@ static const struct config_option google_options[] = {
 
 /* Reads the `options` that are in the mapping. False: one of them is wrong. */
 static bool read_options(struct config_reader *reader, const struct config_option *options,
-                         struct keys *keys, const struct config_node *map, const char *path) {
+                         struct keys *keys, const struct yaml_node *map, const char *path) {
     bool fine = true;
     for (; options->key; options++) {
-        const struct config_node *value = config_map_get(map, options->key);
+        const struct yaml_node *value = config_map_get(map, options->key);
         char value_path[KEY_PATH_SIZE];
         snprintf(value_path, sizeof value_path, "%.120s.%s", path, options->key);
         if (value && !config_read_value(reader, options, keys, value, value_path))
@@ -118,15 +118,14 @@ share_built(struct config_reader *reader, const struct buffer *identity, const s
     return NULL;
 }
 
-static struct credential_source *refuse(struct config_reader *reader,
-                                        const struct config_node *node, const char *path,
-                                        const char *why) {
+static struct credential_source *refuse(struct config_reader *reader, const struct yaml_node *node,
+                                        const char *path, const char *why) {
     config_problem_add(&reader->problems, node->place, path, "%s", why);
     return NULL;
 }
 
 static struct credential_source *read_word(struct config_reader *reader,
-                                           const struct config_node *node, const char *path) {
+                                           const struct yaml_node *node, const char *path) {
     static const char *const words[] = {"anonymous", "docker", "google", NULL};
     for (size_t i = 0; words[i]; i++) {
         if (strcmp(node->text, words[i]) == 0)
@@ -142,7 +141,7 @@ static struct credential_source *read_word(struct config_reader *reader,
 }
 
 static struct credential_source *read_docker(struct config_reader *reader,
-                                             const struct config_node *node, const char *path) {
+                                             const struct yaml_node *node, const char *path) {
     static const char *const known[] = {"file", NULL};
     struct keys keys = {0};
     if (!config_read_map(reader, node, path, known) ||
@@ -156,7 +155,7 @@ static struct credential_source *read_docker(struct config_reader *reader,
 }
 
 static struct credential_source *read_google(struct config_reader *reader,
-                                             const struct config_node *node, const char *path) {
+                                             const struct yaml_node *node, const char *path) {
     static const char *const known[] = {"file",        "metadata", "gcloud",
                                         "impersonate", "scopes",   NULL};
     struct keys keys = {0};
@@ -179,22 +178,21 @@ static struct credential_source *read_google(struct config_reader *reader,
 }
 
 struct credential_source *config_read_credentials(struct config_reader *reader,
-                                                  const struct config_node *node,
-                                                  const char *path) {
+                                                  const struct yaml_node *node, const char *path) {
     static const char *const known[] = {"username", "password_file", "helper",
                                         "docker",   "google",        NULL};
     static const char *const translated[] = {"username", "password", "helper", NULL};
-    if (node->kind == NODE_SCALAR)
+    if (node->kind == YAML_SCALAR)
         return read_word(reader, node, path);
     if (!config_read_map(reader, node, path, reader->is_distribution ? translated : known))
         return NULL;
 
-    const struct config_node *username = config_map_get(node, "username");
-    const struct config_node *password =
+    const struct yaml_node *username = config_map_get(node, "username");
+    const struct yaml_node *password =
         config_map_get(node, reader->is_distribution ? "password" : "password_file");
-    const struct config_node *helper = config_map_get(node, "helper");
-    const struct config_node *docker = config_map_get(node, "docker"),
-                             *google = config_map_get(node, "google");
+    const struct yaml_node *helper = config_map_get(node, "helper");
+    const struct yaml_node *docker = config_map_get(node, "docker"),
+                           *google = config_map_get(node, "google");
     if ((username || password) + (helper != NULL) + (docker != NULL) + (google != NULL) != 1)
         return refuse(reader, node, path,
                       "expected exactly one of docker, google, helper, or "

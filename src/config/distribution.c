@@ -19,8 +19,8 @@
 #define DEFAULT_ROOT "/var/lib/registry" /* registry/storage/driver/filesystem/driver.go */
 #define DEFAULT_TTL  "168h"              /* registry/proxy/proxyregistry.go: repositoryTTL */
 
-bool distribution_is(const struct config_node *root) {
-    return root->kind == NODE_MAP && config_map_get(root, "version") != NULL;
+bool distribution_is(const struct yaml_node *root) {
+    return root->kind == YAML_MAP && config_map_get(root, "version") != NULL;
 }
 
 static void translate_log(struct translation *translation) {
@@ -45,7 +45,7 @@ static void translate_log(struct translation *translation) {
 }
 
 static void translate_storage(struct translation *translation) {
-    const struct config_node *filesystem = translation_find(translation, "storage.filesystem");
+    const struct yaml_node *filesystem = translation_find(translation, "storage.filesystem");
     translation_pass(translation, "storage.filesystem.rootdirectory");
     if (filesystem && !translation_find(translation, "storage.filesystem.rootdirectory"))
         translation_put(translation, translation->own, "root", filesystem, DEFAULT_ROOT);
@@ -53,9 +53,9 @@ static void translate_storage(struct translation *translation) {
 
 /* The keys of tokens come in a JWK set, which version 3 knows, or in certificates. */
 static void translate_token(struct translation *translation) {
-    const struct config_node *token = translation_find(translation, "auth.token"),
-                             *redirect = translation_find(translation, "auth.token.autoredirect"),
-                             *bundle = translation_find(translation, "auth.token.rootcertbundle");
+    const struct yaml_node *token = translation_find(translation, "auth.token"),
+                           *redirect = translation_find(translation, "auth.token.autoredirect"),
+                           *bundle = translation_find(translation, "auth.token.rootcertbundle");
     bool redirects;
     if (!token)
         return;
@@ -77,10 +77,10 @@ static void translate_token(struct translation *translation) {
 }
 
 static void translate_auth(struct translation *translation) {
-    const struct config_node *auth = translation_find(translation, "auth"),
-                             *chosen = translation_find(translation, "auth.htpasswd");
+    const struct yaml_node *auth = translation_find(translation, "auth"),
+                           *chosen = translation_find(translation, "auth.htpasswd");
     /* What tarn does not know would let everybody read. */
-    for (const struct config_node *node = auth && auth->kind == NODE_MAP ? auth->first : NULL; node;
+    for (const struct yaml_node *node = auth && auth->kind == YAML_MAP ? auth->first : NULL; node;
          node = node->next) {
         char path[KEY_PATH_SIZE];
         config_path_join("auth", node->key, path);
@@ -102,8 +102,8 @@ static void translate_client_certificates(struct translation *translation) {
     static const char *const modes[] = {"require-and-verify-client-cert", "request-client-cert",
                                         "verify-client-cert-if-given", "require-any-client-cert",
                                         NULL};
-    const struct config_node *files = translation_find(translation, "http.tls.clientcas"),
-                             *one = files && files->kind == NODE_LIST ? files->first : files;
+    const struct yaml_node *files = translation_find(translation, "http.tls.clientcas"),
+                           *one = files && files->kind == YAML_LIST ? files->first : files;
     const char *mode = translation_read_word(translation, "http.tls.clientauth", modes);
     if (!one)
         return;
@@ -115,7 +115,7 @@ static void translate_client_certificates(struct translation *translation) {
                                 "http.tls.clientauth",
                                 "tarn takes no certificate without checking it; write "
                                 "require-and-verify-client-cert");
-    else if (files->kind == NODE_LIST && files->count > 1)
+    else if (files->kind == YAML_LIST && files->count > 1)
         translation_add_problem(translation, files, "http.tls.clientcas",
                                 "tarn reads one file; put all authorities into it");
     else if (translation_find(translation, "auth.htpasswd") ||
@@ -130,7 +130,7 @@ static void translate_client_certificates(struct translation *translation) {
 static void translate_tls(struct translation *translation) {
     static const char *const versions[] = {"tls1.0", "tls1.1", "tls1.2", "tls1.3", NULL};
     const char *minimum = translation_read_word(translation, "http.tls.minimumtls", versions);
-    const struct config_node *node = translation_find(translation, "http.tls.minimumtls");
+    const struct yaml_node *node = translation_find(translation, "http.tls.minimumtls");
     translation_pass(translation, "http.tls.certificate");
     translation_pass(translation, "http.tls.key");
     translate_client_certificates(translation);
@@ -143,12 +143,12 @@ static void translate_tls(struct translation *translation) {
 }
 
 /* Adds "name: value" to a list, unless tarn sends that field itself. */
-static void add_field(struct translation *translation, struct config_node *list, const char *name,
-                      const struct config_node *value) {
+static void add_field(struct translation *translation, struct yaml_node *list, const char *name,
+                      const struct yaml_node *value) {
     cleanup_buffer struct buffer field = {0};
     char shown[KEY_PATH_SIZE];
     config_path_join("http.headers", name, shown);
-    if (translation_refuse_kind(translation, value, NODE_SCALAR, shown, "a string"))
+    if (translation_refuse_kind(translation, value, YAML_SCALAR, shown, "a string"))
         return;
     if (strcasecmp(name, "X-Content-Type-Options") == 0 && strcmp(value->text, "nosniff") == 0)
         return;
@@ -156,38 +156,38 @@ static void add_field(struct translation *translation, struct config_node *list,
         translation_warn_at(translation, &value->place, shown, "tarn sets this field itself");
         return;
     }
-    struct config_node *item = buffer_printf(&field, "%s: %s", name, value->text)
-                                   ? config_node_new_scalar(value->place, text_of(field.bytes))
-                                   : NULL;
+    struct yaml_node *item = buffer_printf(&field, "%s: %s", name, value->text)
+                                 ? yaml_node_new_scalar(value->place, text_of(field.bytes))
+                                 : NULL;
     if (item)
-        config_node_append(list, item);
+        yaml_node_append(list, item);
     else
         translation->reader->no_memory = true;
 }
 
 static void translate_headers(struct translation *translation) {
-    const struct config_node *fields = translation_find(translation, "http.headers");
-    struct config_node *list = fields ? config_node_new_list(fields->place) : NULL;
+    const struct yaml_node *fields = translation_find(translation, "http.headers");
+    struct yaml_node *list = fields ? yaml_node_new_list(fields->place) : NULL;
     if (!fields)
         return;
-    for (const struct config_node *field = fields->first; list && field; field = field->next) {
+    for (const struct yaml_node *field = fields->first; list && field; field = field->next) {
         if (!config_is_first(translation->reader, fields, field, "http.headers"))
             continue;
-        if (field->kind != NODE_LIST)
+        if (field->kind != YAML_LIST)
             add_field(translation, list, field->key, field);
-        for (const struct config_node *value = field->first; field->kind == NODE_LIST && value;
+        for (const struct yaml_node *value = field->first; field->kind == YAML_LIST && value;
              value = value->next)
             add_field(translation, list, field->key, value);
     }
     if (list && list->count == 0)
-        config_node_free(list);
-    else if (!list || !config_node_put(translation->own, "headers", list))
+        yaml_node_free(list);
+    else if (!list || !yaml_node_put(translation->own, "headers", list))
         translation->reader->no_memory = true;
 }
 
 /* The debug server serves the metrics and the health, and profiles of the program. */
 static void translate_debug(struct translation *translation) {
-    const struct config_node *path = translation_find(translation, "http.debug.prometheus.path");
+    const struct yaml_node *path = translation_find(translation, "http.debug.prometheus.path");
     bool enabled;
     translation_pass(translation, "http.debug.addr");
     translation_read_boolean(translation, "http.debug.prometheus.enabled",
@@ -200,8 +200,8 @@ static void translate_debug(struct translation *translation) {
 /* Clients on this machine may ask for tarn by the name in `host`. The prefix has a slash at its
  * end. */
 static void translate_names(struct translation *translation) {
-    const struct config_node *host = translation_find(translation, "http.host"),
-                             *prefix = translation_find(translation, "http.prefix");
+    const struct yaml_node *host = translation_find(translation, "http.host"),
+                           *prefix = translation_find(translation, "http.prefix");
     struct text name, path;
     char copy[300];
     if (host && config_url_split(host->text, &name, &path) && text_copy(name, copy, sizeof copy))
@@ -217,7 +217,7 @@ static void translate_names(struct translation *translation) {
 }
 
 static void translate_http(struct translation *translation) {
-    const struct config_node *net = translation_find(translation, "http.net");
+    const struct yaml_node *net = translation_find(translation, "http.net");
     int64_t ms;
     if (net && strcmp(net->text, "tcp") != 0)
         translation_add_problem(
@@ -256,7 +256,7 @@ static bool find_program(const struct translation *translation, const char *comm
     return false;
 }
 
-static void translate_helper(struct translation *translation, const struct config_node *command) {
+static void translate_helper(struct translation *translation, const struct yaml_node *command) {
     char program[PATH_MAX], quoted[QUOTE_SIZE];
     if (find_program(translation, command->text, program))
         translation_put(translation, translation->upstream, "credentials.helper", command, program);
@@ -268,10 +268,10 @@ static void translate_helper(struct translation *translation, const struct confi
 
 /* Who has no credentials in the CNCF registry's file uses none: Docker's are not asked. */
 static void translate_credentials(struct translation *translation) {
-    const struct config_node *username = translation_find(translation, "proxy.username"),
-                             *password = translation_find(translation, "proxy.password"),
-                             *exec = translation_find(translation, "proxy.exec"),
-                             *command = translation_find(translation, "proxy.exec.command");
+    const struct yaml_node *username = translation_find(translation, "proxy.username"),
+                           *password = translation_find(translation, "proxy.password"),
+                           *exec = translation_find(translation, "proxy.exec"),
+                           *command = translation_find(translation, "proxy.exec.command");
     if (exec && !command)
         translation_add_problem(translation, exec, "proxy.exec",
                                 "command is missing; it names a program that prints credentials");
@@ -295,17 +295,17 @@ static void translate_credentials(struct translation *translation) {
 
 /* The one upstream. The CNCF registry asks for each tag again, keeps no 404, and does not know
  * `ns`. */
-static void translate_upstream(struct translation *translation, const struct config_node *url) {
-    const struct config_node *prefix = translation_find(translation, "proxy.remotenamespace");
-    struct config_node *list = config_node_new_list(url->place);
-    struct config_node *upstream = list ? config_node_new_map(url->place) : NULL;
+static void translate_upstream(struct translation *translation, const struct yaml_node *url) {
+    const struct yaml_node *prefix = translation_find(translation, "proxy.remotenamespace");
+    struct yaml_node *list = yaml_node_new_list(url->place);
+    struct yaml_node *upstream = list ? yaml_node_new_map(url->place) : NULL;
     struct text host, path;
     char name[300];
-    if (!upstream || !config_node_put(translation->own, "upstreams", list)) {
+    if (!upstream || !yaml_node_put(translation->own, "upstreams", list)) {
         translation->reader->no_memory = true;
         return;
     }
-    config_node_append(list, upstream);
+    yaml_node_append(list, upstream);
     translation->upstream = upstream;
     config_url_split(url->text, &host, &path);
     text_copy(host, name, sizeof name);
@@ -321,7 +321,7 @@ static void translate_upstream(struct translation *translation, const struct con
 }
 
 static void translate_ttl(struct translation *translation) {
-    const struct config_node *ttl = translation_find(translation, "proxy.ttl");
+    const struct yaml_node *ttl = translation_find(translation, "proxy.ttl");
     int64_t ms;
     if (!ttl) {
         translation_put(translation, translation->own, "max_age", NULL, DEFAULT_TTL);
@@ -337,8 +337,8 @@ static void translate_ttl(struct translation *translation) {
 }
 
 static void translate_proxy(struct translation *translation) {
-    const struct config_node *proxy = translation_find(translation, "proxy"),
-                             *url = translation_find(translation, "proxy.remoteurl");
+    const struct yaml_node *proxy = translation_find(translation, "proxy"),
+                           *url = translation_find(translation, "proxy.remoteurl");
     char why[400];
     if (!url)
         translation_add_problem(
@@ -368,10 +368,10 @@ static const struct config_alias *make_aliases(struct config_reader *reader) {
     return aliases;
 }
 
-static bool check_version(struct translation *translation, const struct config_node *root) {
-    const struct config_node *version = config_map_get(root, "version");
+static bool check_version(struct translation *translation, const struct yaml_node *root) {
+    const struct yaml_node *version = config_map_get(root, "version");
     char quoted[QUOTE_SIZE];
-    if (translation_refuse_kind(translation, version, NODE_SCALAR, "version", "0.1"))
+    if (translation_refuse_kind(translation, version, YAML_SCALAR, "version", "0.1"))
         return false;
     if (strcmp(version->text, "0.1") == 0)
         return true;
@@ -382,15 +382,15 @@ static bool check_version(struct translation *translation, const struct config_n
     return false;
 }
 
-struct config_node *distribution_translate(struct config_reader *reader, struct config_node *root,
-                                           char *const *environment) {
+struct yaml_node *distribution_translate(struct config_reader *reader, struct yaml_node *root,
+                                         char *const *environment) {
     struct translation translation = {
         .reader = reader, .environment = environment, .start = root->place};
-    translation.own = config_node_new_map(root->place);
+    translation.own = yaml_node_new_map(root->place);
     reader->loaded->aliases = reader->problems.aliases = make_aliases(reader);
     reader->is_distribution = true;
     if (!translation.own || !reader->problems.aliases) {
-        config_node_free(translation.own);
+        yaml_node_free(translation.own);
         reader->no_memory = true;
         return NULL;
     }

@@ -9,12 +9,12 @@
 #ifndef CONFIG_DISTRIBUTION_H
 #define CONFIG_DISTRIBUTION_H
 
+#include "base/yaml_tree.h"
 #include "config/reader.h"
-#include "config/yaml_tree.h"
 
 /* Whether the file is one of the CNCF registry: its top level has `version`, as no file of tarn's
  * has. */
-bool distribution_is(const struct config_node *root);
+bool distribution_is(const struct yaml_node *root);
 
 /*
  * Adds a warning with the word `ignored` for each key that tarn does not use, and a problem for
@@ -23,7 +23,7 @@ bool distribution_is(const struct config_node *root);
  * Returns tarn's tree, which is the caller's; NULL when out of memory (reader->no_memory). A
  * password stands at upstreams[0].credentials.password, which only such a tree may have.
  */
-struct config_node *distribution_translate(struct config_reader *reader, struct config_node *root,
-                                           char *const *environment);
+struct yaml_node *distribution_translate(struct config_reader *reader, struct yaml_node *root,
+                                         char *const *environment);
 
 #endif

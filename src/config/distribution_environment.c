@@ -37,20 +37,20 @@ static void ignore(struct config_reader *reader, const char *name, const char *w
 }
 
 /* A variable has no line. */
-static void forget_lines(struct config_node *node, const char *name) {
-    node->place = node->key_place = (struct config_place){name, 0, 0};
-    for (struct config_node *child = node->first; child; child = child->next)
+static void forget_lines(struct yaml_node *node, const char *name) {
+    node->place = node->key_place = (struct yaml_place){name, 0, 0};
+    for (struct yaml_node *child = node->first; child; child = child->next)
         forget_lines(child, name);
 }
 
 /* The tree of the value; NULL: a problem was added, or memory ran out. */
-static struct config_node *read_payload(struct config_reader *reader, const char *name,
-                                        const char *value) {
-    struct config_node *node = NULL;
+static struct yaml_node *read_payload(struct config_reader *reader, const char *name,
+                                      const char *value) {
+    struct yaml_node *node = NULL;
     if (!config_yaml_read(text_of(value), name, &reader->problems, &node))
         return NULL;
     if (!node)
-        node = config_node_new_scalar((struct config_place){name, 0, 0}, text_of(""));
+        node = yaml_node_new_scalar((struct yaml_place){name, 0, 0}, text_of(""));
     if (node)
         forget_lines(node, name);
     else
@@ -60,67 +60,67 @@ static struct config_node *read_payload(struct config_reader *reader, const char
 
 /* ---- where a value belongs ---- */
 
-static struct config_node *child_of_map(const struct config_node *map, struct text part) {
-    struct config_node *child = map->first;
+static struct yaml_node *child_of_map(const struct yaml_node *map, struct text part) {
+    struct yaml_node *child = map->first;
     while (child && !is_key(part, child->key))
         child = child->next;
     return child;
 }
 
-static struct config_node *item_of_list(const struct config_node *list, struct text part) {
+static struct yaml_node *item_of_list(const struct yaml_node *list, struct text part) {
     uint64_t index;
     if (!text_to_u64(part, &index))
         return NULL;
-    struct config_node *child = list->first;
+    struct yaml_node *child = list->first;
     while (child && index-- > 0)
         child = child->next;
     return child;
 }
 
 /* Puts `child`, which it owns, below `parent`. False: there is no such place, or no memory. */
-static bool put_child(struct config_reader *reader, struct config_node *parent, struct text part,
-                      struct config_node *child) {
+static bool put_child(struct config_reader *reader, struct yaml_node *parent, struct text part,
+                      struct yaml_node *child) {
     char key[NAME_SIZE];
     uint64_t index;
-    if (parent->kind == NODE_MAP) {
-        struct config_node *old = child_of_map(parent, part);
+    if (parent->kind == YAML_MAP) {
+        struct yaml_node *old = child_of_map(parent, part);
         text_copy(old ? text_of(old->key) : part, key, sizeof key);
         for (char *c = key; !old && *c; c++)
             *c = (char)tolower((unsigned char)*c);
-        if (config_node_put(parent, key, child))
+        if (yaml_node_put(parent, key, child))
             return true;
         reader->no_memory = true;
         return false;
     }
-    struct config_node *old = item_of_list(parent, part);
+    struct yaml_node *old = item_of_list(parent, part);
     if (old) {
-        config_node_replace(parent, old, child);
+        yaml_node_replace(parent, old, child);
         return true;
     }
     if (text_to_u64(part, &index) && index == parent->count) {
-        config_node_append(parent, child);
+        yaml_node_append(parent, child);
         return true;
     }
-    config_node_free(child);
+    yaml_node_free(child);
     return false;
 }
 
 /* What `part` of `parent` is. Nothing becomes a mapping, and so does, if it `may_be_word`, one word
  * (storage: filesystem). NULL: there is no such place, or no memory. */
-static struct config_node *descend(struct config_reader *reader, struct config_node *parent,
-                                   struct text part, bool may_be_word, const char *name) {
-    struct config_node *child =
-        parent->kind == NODE_MAP ? child_of_map(parent, part) : item_of_list(parent, part);
-    if (child && child->kind != NODE_SCALAR)
+static struct yaml_node *descend(struct config_reader *reader, struct yaml_node *parent,
+                                 struct text part, bool may_be_word, const char *name) {
+    struct yaml_node *child =
+        parent->kind == YAML_MAP ? child_of_map(parent, part) : item_of_list(parent, part);
+    if (child && child->kind != YAML_SCALAR)
         return child;
-    bool is_word = child && !config_node_is_null(child);
+    bool is_word = child && !yaml_node_is_null(child);
     if (is_word && !may_be_word)
         return NULL;
-    const struct config_place place = {name, 0, 0};
-    struct config_node *map = config_node_new_map(place);
-    struct config_node *chosen = map && is_word ? config_node_new_scalar(place, text_of("")) : NULL;
-    if (!map || (is_word && (!chosen || !config_node_put(map, child->text, chosen)))) {
-        config_node_free(map);
+    const struct yaml_place place = {name, 0, 0};
+    struct yaml_node *map = yaml_node_new_map(place);
+    struct yaml_node *chosen = map && is_word ? yaml_node_new_scalar(place, text_of("")) : NULL;
+    if (!map || (is_word && (!chosen || !yaml_node_put(map, child->text, chosen)))) {
+        yaml_node_free(map);
         reader->no_memory = true;
         return NULL;
     }
@@ -129,7 +129,7 @@ static struct config_node *descend(struct config_reader *reader, struct config_n
 
 /* ---- all variables ---- */
 
-static void read_variable(struct config_reader *reader, struct config_node *root,
+static void read_variable(struct config_reader *reader, struct yaml_node *root,
                           const char *variable) {
     char shown[NAME_SIZE];
     struct text value, rest, name = text_cut(text_of(variable), '=', &value);
@@ -144,10 +144,10 @@ static void read_variable(struct config_reader *reader, struct config_node *root
         return;
     }
     const char *source = config_keep_text(reader, name);
-    struct config_node *payload = source ? read_payload(reader, source, value.at) : NULL;
+    struct yaml_node *payload = source ? read_payload(reader, source, value.at) : NULL;
     if (!payload)
         return;
-    struct config_node *parent = root;
+    struct yaml_node *parent = root;
     while (parent && rest.at) {
         bool may_be_word = parent == root && key->kind == DISTRIBUTION_CHOSEN;
         parent = descend(reader, parent, part, may_be_word, source);
@@ -155,7 +155,7 @@ static void read_variable(struct config_reader *reader, struct config_node *root
     }
     bool is_put = parent && put_child(reader, parent, part, payload);
     if (!parent)
-        config_node_free(payload);
+        yaml_node_free(payload);
     if (!is_put && !reader->no_memory)
         ignore(reader, shown, "the CNCF registry has no such setting");
 }
@@ -171,7 +171,7 @@ static int by_name(const void *left, const void *right) {
                  : (names[0].length > names[1].length) - (names[0].length < names[1].length);
 }
 
-void distribution_read_environment(struct config_reader *reader, struct config_node *root,
+void distribution_read_environment(struct config_reader *reader, struct yaml_node *root,
                                    char *const *environment) {
     const char *found[VARIABLE_LIMIT];
     size_t count = 0;

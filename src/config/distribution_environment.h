@@ -2,8 +2,8 @@
 #ifndef CONFIG_DISTRIBUTION_ENVIRONMENT_H
 #define CONFIG_DISTRIBUTION_ENVIRONMENT_H
 
+#include "base/yaml_tree.h"
 #include "config/reader.h"
-#include "config/yaml_tree.h"
 
 /*
  * Sets in `root`, a mapping, what the variables say. Each `_` of a name is one level down, the last
@@ -11,7 +11,7 @@
  * REGISTRY_STORAGE='{filesystem: {rootdirectory: /x}}'. A variable for a whole section takes effect
  * before those for its keys. A variable that names no place is ignored with a warning.
  */
-void distribution_read_environment(struct config_reader *reader, struct config_node *root,
+void distribution_read_environment(struct config_reader *reader, struct yaml_node *root,
                                    char *const *environment);
 
 #endif

@@ -45,25 +45,25 @@ static void known_keys(struct config_reader *reader, const char *section,
 }
 
 /* The value of `key` ("log.level"); NULL: the file does not set it. */
-static const struct config_node *find_key(const struct config_node *root, const char *key) {
-    const struct config_node *node = root;
+static const struct yaml_node *find_key(const struct yaml_node *root, const char *key) {
+    const struct yaml_node *node = root;
     for (struct text name, rest = text_of(key); node && rest.at;) {
         char word[CONFIG_NAME_SIZE];
         name = text_cut(rest, '.', &rest);
         text_copy(name, word, sizeof word);
-        node = node->kind == NODE_MAP ? config_map_get(node, word) : NULL;
+        node = node->kind == YAML_MAP ? config_map_get(node, word) : NULL;
     }
     return node;
 }
 
 /* Checks the keys of a section and of those in it. False: it is no mapping. */
-static bool check_section(struct config_reader *reader, const struct config_node *node,
+static bool check_section(struct config_reader *reader, const struct yaml_node *node,
                           const char *section) {
     const char *known[OPTION_LIMIT + 3], *below[OPTION_LIMIT + 3];
     known_keys(reader, section, known);
     if (!config_read_map(reader, node, section, known))
         return false;
-    for (const struct config_node *child = node->first; child; child = child->next) {
+    for (const struct yaml_node *child = node->first; child; child = child->next) {
         if (!config_is_word(child->key, known)) /* config_read_map() has refused it */
             continue;
         char path[KEY_PATH_SIZE];
@@ -75,12 +75,12 @@ static bool check_section(struct config_reader *reader, const struct config_node
     return true;
 }
 
-void config_read_file(struct config_reader *reader, const struct config_node *root) {
+void config_read_file(struct config_reader *reader, const struct yaml_node *root) {
     if (!check_section(reader, root, ""))
         return;
     for (size_t i = 0; i < config_option_count; i++) {
         const struct config_option *option = &config_options[i];
-        const struct config_node *node = option->not_in_file ? NULL : find_key(root, option->key);
+        const struct yaml_node *node = option->not_in_file ? NULL : find_key(root, option->key);
         if (!node)
             continue;
         reader->loaded->set_at[i] = node->place;
@@ -94,19 +94,19 @@ void config_read_file(struct config_reader *reader, const struct config_node *ro
 static void read_given(struct config_reader *reader, size_t index, const char *source,
                        const char *const *values, size_t count) {
     const struct config_option *option = &config_options[index];
-    struct config_place place = {source, 0, 0};
+    struct yaml_place place = {source, 0, 0};
     bool is_list = option->type == CONFIG_LIST;
-    cleanup_config_node struct config_node *node =
-        is_list ? config_node_new_list(place)
-                : config_node_new_scalar(place, text_of(values[count - 1]));
+    cleanup_yaml_node struct yaml_node *node =
+        is_list ? yaml_node_new_list(place)
+                : yaml_node_new_scalar(place, text_of(values[count - 1]));
     for (size_t i = 0; node && is_list && i < count; i++) {
         for (struct text rest = text_of(values[i]); rest.at;) {
             struct text part = text_trim(text_cut(rest, ',', &rest));
-            struct config_node *item = config_node_new_scalar(place, part);
+            struct yaml_node *item = yaml_node_new_scalar(place, part);
             if (!item)
                 reader->no_memory = true;
             else
-                config_node_append(node, item);
+                yaml_node_append(node, item);
         }
     }
     if (!node) {

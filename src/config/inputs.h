@@ -3,13 +3,13 @@
 #ifndef CONFIG_INPUTS_H
 #define CONFIG_INPUTS_H
 
+#include "base/yaml_tree.h"
 #include "config/flags.h"
 #include "config/reader.h"
-#include "config/yaml_tree.h"
 
 /* Each of these sets the options that its input gives, and so overrides what an earlier call set.
  */
-void config_read_file(struct config_reader *reader, const struct config_node *root);
+void config_read_file(struct config_reader *reader, const struct yaml_node *root);
 void config_read_environment(struct config_reader *reader, char *const *environment);
 void config_read_flags(struct config_reader *reader, const struct config_flags *flags);
 

@@ -14,7 +14,7 @@ void config_path_join(const char *path, const char *key, char out[static KEY_PAT
     snprintf(out, KEY_PATH_SIZE, "%.100s%s%s", path, *path ? "." : "", shown);
 }
 
-static void add_unknown_key(struct config_reader *reader, const struct config_node *value,
+static void add_unknown_key(struct config_reader *reader, const struct yaml_node *value,
                             const char *path, const char *const *known) {
     char joined[KEY_PATH_SIZE], quoted[QUOTE_SIZE];
     config_path_join(path, value->key, joined);
@@ -33,9 +33,9 @@ static void add_unknown_key(struct config_reader *reader, const struct config_no
                        list.bytes ? list.bytes : "");
 }
 
-bool config_is_first(struct config_reader *reader, const struct config_node *map,
-                     const struct config_node *value, const char *path) {
-    const struct config_node *earlier = config_map_get(map, value->key);
+bool config_is_first(struct config_reader *reader, const struct yaml_node *map,
+                     const struct yaml_node *value, const char *path) {
+    const struct yaml_node *earlier = config_map_get(map, value->key);
     if (earlier == value)
         return true;
     char joined[KEY_PATH_SIZE];
@@ -45,15 +45,14 @@ bool config_is_first(struct config_reader *reader, const struct config_node *map
     return false;
 }
 
-bool config_read_map(struct config_reader *reader, const struct config_node *node, const char *path,
+bool config_read_map(struct config_reader *reader, const struct yaml_node *node, const char *path,
                      const char *const *known) {
-    if (node->kind != NODE_MAP) {
+    if (node->kind != YAML_MAP) {
         config_problem_add(&reader->problems, node->place, path,
-                           "expected a mapping (key: value), found %s",
-                           config_node_kind_words(node));
+                           "expected a mapping (key: value), found %s", yaml_node_kind_words(node));
         return false;
     }
-    for (const struct config_node *value = node->first; value; value = value->next) {
+    for (const struct yaml_node *value = node->first; value; value = value->next) {
         if (!config_is_word(value->key, known))
             add_unknown_key(reader, value, path, known);
         config_is_first(reader, node, value, path);
@@ -61,8 +60,8 @@ bool config_read_map(struct config_reader *reader, const struct config_node *nod
     return true;
 }
 
-const struct config_node *config_map_get(const struct config_node *map, const char *key) {
-    for (const struct config_node *value = map->first; value; value = value->next) {
+const struct yaml_node *config_map_get(const struct yaml_node *map, const char *key) {
+    for (const struct yaml_node *value = map->first; value; value = value->next) {
         if (strcmp(value->key, key) == 0)
             return value;
     }

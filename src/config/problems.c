@@ -22,8 +22,8 @@ static void write_path(const struct config_problems *problems, const char *path,
         snprintf(out, KEY_PATH_SIZE, "%s", path);
 }
 
-void config_problem_add(struct config_problems *problems, struct config_place place,
-                        const char *path, const char *format, ...) {
+void config_problem_add(struct config_problems *problems, struct yaml_place place, const char *path,
+                        const char *format, ...) {
     if (problems->count++ >= PROBLEM_LIMIT)
         return;
     struct config_problem *problem = &problems->kept[problems->count - 1];
@@ -41,6 +41,15 @@ void config_problem_add(struct config_problems *problems, struct config_place pl
     va_start(arguments, format);
     vsnprintf(problem->text + used, PROBLEM_SIZE - (size_t)used, format, arguments);
     va_end(arguments);
+}
+
+bool config_yaml_read(struct text bytes, const char *source, struct config_problems *problems,
+                      struct yaml_node **root) {
+    struct yaml_problem problem;
+    if (yaml_read(bytes, source, &problem, root))
+        return true;
+    config_problem_add(problems, problem.place, "", "%s", problem.text);
+    return false;
 }
 
 static int by_place(const void *left, const void *right) {

@@ -6,14 +6,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include "base/buffer.h"
+#include "base/yaml_tree.h"
 
 enum { PROBLEM_LIMIT = 10, PROBLEM_SIZE = 700, KEY_PATH_SIZE = 160 };
-
-/* Where a value was given. Line 0: not in a file; `source` is the flag or the variable. */
-struct config_place {
-    const char *source;
-    unsigned line, column; /* from 1, in characters */
-};
 
 /* A key that the file writes in another way than tarn's own files: problems name it as written. */
 struct config_alias {
@@ -31,9 +26,12 @@ struct config_problems {
 
 /* `path` is the key ("upstreams[0].tag_ttl") or "". The message leaves it out if the value is not
  * from a file, because the flag or variable has the same name. */
-void config_problem_add(struct config_problems *problems, struct config_place place,
-                        const char *path, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
+void config_problem_add(struct config_problems *problems, struct yaml_place place, const char *path,
+                        const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+/* yaml_read() that adds what is wrong with the document. */
+bool config_yaml_read(struct text bytes, const char *source, struct config_problems *problems,
+                      struct yaml_node **root);
 
 /* One line for each problem, in the order of their places. */
 void config_problems_write(struct config_problems *problems, struct buffer *out);

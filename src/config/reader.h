@@ -14,7 +14,7 @@ struct config_loaded {
     const char *default_upstream;      /* --default-upstream */
     const char *const *more_upstreams; /* --upstream: HOST or HOST=URL */
     /* Where each option was last set; source NULL: nowhere. */
-    struct config_place set_at[OPTION_LIMIT];
+    struct yaml_place set_at[OPTION_LIMIT];
 
     const struct config_alias *aliases; /* of the keys, for problems; NULL: none */
 

@@ -30,10 +30,10 @@ static const struct config_option rule_options[RULE_KEYS] = {
                            .check = config_check_glob},
 };
 
-const struct config_node *config_find_rules(const struct config_node *root) {
-    const struct config_node *clients =
-        root->kind == NODE_MAP ? config_map_get(root, "clients") : NULL;
-    return clients && clients->kind == NODE_MAP ? config_map_get(clients, "rules") : NULL;
+const struct yaml_node *config_find_rules(const struct yaml_node *root) {
+    const struct yaml_node *clients =
+        root->kind == YAML_MAP ? config_map_get(root, "clients") : NULL;
+    return clients && clients->kind == YAML_MAP ? config_map_get(clients, "rules") : NULL;
 }
 
 static bool somebody_can_log_in(const struct config *config) {
@@ -41,10 +41,10 @@ static bool somebody_can_log_in(const struct config *config) {
 }
 
 /* Whether the rule says for whom it is. */
-static void check_for_whom(struct config_reader *reader, const struct config_node *entry,
+static void check_for_whom(struct config_reader *reader, const struct yaml_node *entry,
                            const struct rule *rule, const char *path) {
-    const struct config_node *users = config_map_get(entry, "users");
-    const struct config_node *anonymous = config_map_get(entry, "anonymous");
+    const struct yaml_node *users = config_map_get(entry, "users");
+    const struct yaml_node *anonymous = config_map_get(entry, "anonymous");
     char key_path[KEY_PATH_SIZE];
     snprintf(key_path, sizeof key_path, "%.100s.users", path);
     if (!users && (!anonymous || !rule->anonymous))
@@ -82,11 +82,11 @@ static void warn_of_users(struct config_reader *reader) {
     htpasswd_finish(&htpasswd);
 }
 
-static void read_rule(struct config_reader *reader, const struct config_node *entry,
+static void read_rule(struct config_reader *reader, const struct yaml_node *entry,
                       struct rule *rule, const char *path) {
     char key_path[KEY_PATH_SIZE];
     for (size_t i = 0; i < RULE_KEYS; i++) {
-        const struct config_node *value = config_map_get(entry, rule_options[i].key);
+        const struct yaml_node *value = config_map_get(entry, rule_options[i].key);
         snprintf(key_path, sizeof key_path, "%.100s.%s", path, rule_options[i].key);
         if (value)
             config_read_value(reader, &rule_options[i], rule, value, key_path);
@@ -96,22 +96,22 @@ static void read_rule(struct config_reader *reader, const struct config_node *en
     check_for_whom(reader, entry, rule, path);
 }
 
-void config_read_rules(struct config_reader *reader, const struct config_node *node) {
+void config_read_rules(struct config_reader *reader, const struct yaml_node *node) {
     const char *known[RULE_KEYS + 1] = {0};
     struct config *config = &reader->loaded->config;
     for (size_t i = 0; i < RULE_KEYS; i++)
         known[i] = rule_options[i].key;
-    if (node->kind != NODE_LIST || !node->first) {
+    if (node->kind != YAML_LIST || !node->first) {
         config_problem_add(&reader->problems, node->place, "clients.rules",
                            "%s; write for example - {users: [alice], repositories: [\"team/**\"]}, "
                            "or leave rules out, and whoever logs in may read all",
-                           node->kind == NODE_LIST ? "without a rule nobody could read anything"
+                           node->kind == YAML_LIST ? "without a rule nobody could read anything"
                                                    : "expected a list");
         return;
     }
     config->rules = config_keep(reader, (node->count + 1) * sizeof *config->rules);
     size_t index = 0;
-    for (const struct config_node *entry = node->first; config->rules && entry;
+    for (const struct yaml_node *entry = node->first; config->rules && entry;
          entry = entry->next, index++) {
         char path[KEY_PATH_SIZE];
         snprintf(path, sizeof path, "clients.rules[%zu]", index);

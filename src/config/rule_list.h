@@ -2,13 +2,13 @@
 #ifndef CONFIG_RULE_LIST_H
 #define CONFIG_RULE_LIST_H
 
+#include "base/yaml_tree.h"
 #include "config/reader.h"
-#include "config/yaml_tree.h"
 
 /* The value of `clients.rules` in the file; NULL: there is none. */
-const struct config_node *config_find_rules(const struct config_node *root);
+const struct yaml_node *config_find_rules(const struct yaml_node *root);
 
 /* Sets config->rules from that value. How clients log in must have been read before. */
-void config_read_rules(struct config_reader *reader, const struct config_node *node);
+void config_read_rules(struct config_reader *reader, const struct yaml_node *node);
 
 #endif

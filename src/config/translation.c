@@ -11,13 +11,13 @@
 
 /* ---- what is wrong ---- */
 
-void translation_add_problem(struct translation *translation, const struct config_node *node,
+void translation_add_problem(struct translation *translation, const struct yaml_node *node,
                              const char *path, const char *why) {
     config_problem_add(&translation->reader->problems, node ? node->place : translation->start,
                        path, "%s", why);
 }
 
-void translation_warn_at(struct translation *translation, const struct config_place *place,
+void translation_warn_at(struct translation *translation, const struct yaml_place *place,
                          const char *shown, const char *why) {
     if (place->line)
         config_warn(translation->reader, "%.200s:%u: %s is ignored: %s", place->source, place->line,
@@ -26,30 +26,30 @@ void translation_warn_at(struct translation *translation, const struct config_pl
         config_warn(translation->reader, "%.100s: %s is ignored: %s", place->source, shown, why);
 }
 
-void translation_warn_ignored(struct translation *translation, const struct config_node *node,
+void translation_warn_ignored(struct translation *translation, const struct yaml_node *node,
                               const char *shown, const char *why) {
     translation_warn_at(translation, &node->key_place, shown, why);
 }
 
-bool translation_refuse_kind(struct translation *translation, const struct config_node *node,
-                             enum config_node_kind kind, const char *path, const char *wanted) {
+bool translation_refuse_kind(struct translation *translation, const struct yaml_node *node,
+                             enum yaml_node_kind kind, const char *path, const char *wanted) {
     if (node->kind == kind)
         return false;
     config_problem_add(&translation->reader->problems, node->place, path, "expected %s, found %s",
-                       wanted, config_node_kind_words(node));
+                       wanted, yaml_node_kind_words(node));
     return true;
 }
 
 /* ---- which keys are set ---- */
 
-static void read_key(struct translation *translation, const struct config_node *node, size_t at) {
+static void read_key(struct translation *translation, const struct yaml_node *node, size_t at) {
     const struct distribution_key *key = &distribution_keys[at];
     if (key->kind == DISTRIBUTION_IGNORED) {
         translation_warn_ignored(translation, node, key->name, key->why);
         return;
     }
     translation->found[at] = node; /* `auth: {htpasswd: }` chooses htpasswd, too */
-    if (config_node_is_null(node)) {
+    if (yaml_node_is_null(node)) {
         if (key->kind != DISTRIBUTION_SECTION)
             translation->found[at] = NULL;
         return;
@@ -57,26 +57,26 @@ static void read_key(struct translation *translation, const struct config_node *
     switch (key->kind) {
     case DISTRIBUTION_CHOSEN:
     case DISTRIBUTION_SECTION:
-        if (!translation_refuse_kind(translation, node, NODE_MAP, key->name,
+        if (!translation_refuse_kind(translation, node, YAML_MAP, key->name,
                                      "a mapping (key: value)"))
             translation_read_section(translation, node, key->name);
         return;
     case DISTRIBUTION_TEXTS:
-        for (const struct config_node *item = node->first; item; item = item->next) {
-            if (translation_refuse_kind(translation, item, NODE_SCALAR, key->name,
+        for (const struct yaml_node *item = node->first; item; item = item->next) {
+            if (translation_refuse_kind(translation, item, YAML_SCALAR, key->name,
                                         "a single value"))
                 translation->found[at] = NULL;
         }
         return;
     case DISTRIBUTION_FIELDS:
-        if (translation_refuse_kind(translation, node, NODE_MAP, key->name,
+        if (translation_refuse_kind(translation, node, YAML_MAP, key->name,
                                     "a mapping (key: value)"))
             translation->found[at] = NULL;
         return;
     case DISTRIBUTION_TEXT:
     case DISTRIBUTION_BOOLEAN:
     case DISTRIBUTION_TIME:
-        if (translation_refuse_kind(translation, node, NODE_SCALAR, key->name, "a single value"))
+        if (translation_refuse_kind(translation, node, YAML_SCALAR, key->name, "a single value"))
             translation->found[at] = NULL;
         return;
     case DISTRIBUTION_REFUSED:
@@ -88,10 +88,10 @@ static void read_key(struct translation *translation, const struct config_node *
 }
 
 /* `storage: filesystem`: the name of what was chosen, without any of its keys. */
-static bool read_word(struct translation *translation, const struct config_node *node, size_t at) {
+static bool read_word(struct translation *translation, const struct yaml_node *node, size_t at) {
     char path[KEY_PATH_SIZE];
-    if (distribution_keys[at].kind != DISTRIBUTION_CHOSEN || node->kind != NODE_SCALAR ||
-        config_node_is_null(node))
+    if (distribution_keys[at].kind != DISTRIBUTION_CHOSEN || node->kind != YAML_SCALAR ||
+        yaml_node_is_null(node))
         return false;
     config_path_join(distribution_keys[at].name, node->text, path);
     size_t chosen = distribution_key_find(path);
@@ -104,9 +104,9 @@ static bool read_word(struct translation *translation, const struct config_node 
     return true;
 }
 
-void translation_read_section(struct translation *translation, const struct config_node *map,
+void translation_read_section(struct translation *translation, const struct yaml_node *map,
                               const char *path) {
-    for (const struct config_node *node = map->first; node; node = node->next) {
+    for (const struct yaml_node *node = map->first; node; node = node->next) {
         char joined[KEY_PATH_SIZE], quoted[QUOTE_SIZE];
         config_path_join(path, node->key, joined);
         size_t at = distribution_key_find(joined);
@@ -121,8 +121,7 @@ void translation_read_section(struct translation *translation, const struct conf
 
 /* ---- what was read ---- */
 
-const struct config_node *translation_find(const struct translation *translation,
-                                           const char *name) {
+const struct yaml_node *translation_find(const struct translation *translation, const char *name) {
     return translation->found[distribution_key_find(name)];
 }
 
@@ -130,7 +129,7 @@ const struct config_node *translation_find(const struct translation *translation
 bool translation_read_boolean(struct translation *translation, const char *name, bool *out) {
     static const char *const yes[] = {"true", "y", "yes", "on", NULL};
     static const char *const no[] = {"false", "n", "no", "off", NULL};
-    const struct config_node *node = translation_find(translation, name);
+    const struct yaml_node *node = translation_find(translation, name);
     char word[8] = "", quoted[QUOTE_SIZE];
     if (!node)
         return false;
@@ -145,7 +144,7 @@ bool translation_read_boolean(struct translation *translation, const char *name,
 }
 
 bool translation_read_time(struct translation *translation, const char *name, int64_t *ms) {
-    const struct config_node *node = translation_find(translation, name);
+    const struct yaml_node *node = translation_find(translation, name);
     char quoted[QUOTE_SIZE];
     if (!node)
         return false;
@@ -159,7 +158,7 @@ bool translation_read_time(struct translation *translation, const char *name, in
 
 const char *translation_read_word(struct translation *translation, const char *name,
                                   const char *const *words) {
-    const struct config_node *node = translation_find(translation, name);
+    const struct yaml_node *node = translation_find(translation, name);
     char quoted[QUOTE_SIZE];
     if (!node)
         return NULL;
@@ -177,20 +176,20 @@ const char *translation_read_word(struct translation *translation, const char *n
 
 /* ---- writing tarn's tree ---- */
 
-void translation_put(struct translation *translation, struct config_node *map, const char *key,
-                     const struct config_node *from, const char *value) {
-    const struct config_place place = from ? from->place : translation->start;
+void translation_put(struct translation *translation, struct yaml_node *map, const char *key,
+                     const struct yaml_node *from, const char *value) {
+    const struct yaml_place place = from ? from->place : translation->start;
     struct text rest = text_of(key);
     for (;;) {
         char word[64];
         text_copy(text_cut(rest, '.', &rest), word, sizeof word);
-        struct config_node *child = NULL;
-        for (struct config_node *node = map->first; node && !child; node = node->next)
+        struct yaml_node *child = NULL;
+        for (struct yaml_node *node = map->first; node && !child; node = node->next)
             child = strcmp(node->key, word) == 0 ? node : NULL;
         if (!child || !rest.at) {
-            child = rest.at ? config_node_new_map(place)
-                            : config_node_new_scalar(place, text_of(value));
-            if (!child || !config_node_put(map, word, child)) {
+            child =
+                rest.at ? yaml_node_new_map(place) : yaml_node_new_scalar(place, text_of(value));
+            if (!child || !yaml_node_put(map, word, child)) {
                 translation->reader->no_memory = true;
                 return;
             }
@@ -202,14 +201,14 @@ void translation_put(struct translation *translation, struct config_node *map, c
 }
 
 void translation_pass(struct translation *translation, const char *name) {
-    const struct config_node *node = translation_find(translation, name);
+    const struct yaml_node *node = translation_find(translation, name);
     if (node)
         translation_put(translation, translation->own,
                         distribution_keys[distribution_key_find(name)].own, node, node->text);
 }
 
 void translation_put_time(struct translation *translation, const char *key,
-                          const struct config_node *from, int64_t ms) {
+                          const struct yaml_node *from, int64_t ms) {
     char text[40];
     snprintf(text, sizeof text, "%" PRId64 "%s", ms % 1000 ? ms : ms / 1000,
              ms % 1000 ? "ms" : "s");

@@ -90,7 +90,7 @@ static const struct entry *entry_find_same(const struct entries *entries, const 
 /* ---- the file's list ---- */
 
 /* Whether `node` is a mapping. */
-static bool check_keys(struct config_reader *reader, const struct config_node *node,
+static bool check_keys(struct config_reader *reader, const struct yaml_node *node,
                        const char *path) {
     const char *known[OPTION_LIMIT];
     size_t count = 0;
@@ -102,16 +102,16 @@ static bool check_keys(struct config_reader *reader, const struct config_node *n
 }
 
 static void read_settings(struct config_reader *reader, struct entry *entry,
-                          const struct config_node *node, const char *path) {
+                          const struct yaml_node *node, const char *path) {
     char key_path[KEY_PATH_SIZE];
     for (size_t i = 0; i < config_upstream_option_count; i++) {
         const struct config_option *option = &config_upstream_options[i];
-        const struct config_node *value = config_map_get(node, option->key);
+        const struct yaml_node *value = config_map_get(node, option->key);
         snprintf(key_path, sizeof key_path, "%.100s.%s", path, option->key);
         if (value)
             config_read_value(reader, option, &entry->settings, value, key_path);
     }
-    const struct config_node *credentials = config_map_get(node, "credentials");
+    const struct yaml_node *credentials = config_map_get(node, "credentials");
     snprintf(key_path, sizeof key_path, "%.100s.credentials", path);
     if (credentials) {
         entry->has_credentials = true;
@@ -121,8 +121,8 @@ static void read_settings(struct config_reader *reader, struct entry *entry,
 
 /* Makes the entry's host canonical. False: it has none. */
 static bool set_host(struct config_reader *reader, const struct entries *entries,
-                     struct entry *entry, const struct config_node *node, const char *path) {
-    const struct config_node *host = config_map_get(node, "host");
+                     struct entry *entry, const struct yaml_node *node, const char *path) {
+    const struct yaml_node *host = config_map_get(node, "host");
     if (!host) {
         config_problem_add(&reader->problems, node->place, path,
                            "host is missing; write for example host: ghcr.io");
@@ -148,8 +148,8 @@ static bool set_host(struct config_reader *reader, const struct entries *entries
 
 /* Checks that the last entry, which has `default: true`, can be the default. */
 static void check_default(struct config_reader *reader, const struct entries *entries,
-                          const struct config_node *node, const char *path) {
-    const struct config_node *flag = config_map_get(node, "default");
+                          const struct yaml_node *node, const char *path) {
+    const struct yaml_node *flag = config_map_get(node, "default");
     size_t last = entries->count - 1;
     char key_path[KEY_PATH_SIZE];
     snprintf(key_path, sizeof key_path, "%.100s.default", path);
@@ -168,7 +168,7 @@ static void check_default(struct config_reader *reader, const struct entries *en
 }
 
 static void read_entry(struct config_reader *reader, struct entries *entries,
-                       const struct config_node *node, size_t index) {
+                       const struct yaml_node *node, size_t index) {
     char path[KEY_PATH_SIZE];
     snprintf(path, sizeof path, "upstreams[%zu]", index);
     if (!check_keys(reader, node, path))
@@ -181,9 +181,9 @@ static void read_entry(struct config_reader *reader, struct entries *entries,
 }
 
 static void read_entries(struct config_reader *reader, struct entries *entries,
-                         const struct config_node *node) {
+                         const struct yaml_node *node) {
     size_t index = 0;
-    for (const struct config_node *item = node->first; item; item = item->next)
+    for (const struct yaml_node *item = node->first; item; item = item->next)
         read_entry(reader, entries, item, index++);
 }
 
@@ -245,9 +245,9 @@ static void choose_default(struct config_reader *reader, struct entries *entries
     entry->settings.is_default = true;
 }
 
-void config_read_upstreams(struct config_reader *reader, const struct config_node *node) {
+void config_read_upstreams(struct config_reader *reader, const struct yaml_node *node) {
     struct config_loaded *loaded = reader->loaded;
-    if (node && node->kind != NODE_LIST) {
+    if (node && node->kind != YAML_LIST) {
         config_problem_add(&reader->problems, node->place, "upstreams",
                            "expected a list; write for example - host: ghcr.io");
         return;

@@ -7,7 +7,7 @@
 #include "config/option_text.h"
 #include "config/words.h"
 
-static bool refuse(struct config_reader *reader, const struct config_node *node, const char *path,
+static bool refuse(struct config_reader *reader, const struct yaml_node *node, const char *path,
                    const char *value, const char *rest) {
     char quoted[QUOTE_SIZE];
     config_problem_add(&reader->problems, node->place, path, "%s %s", config_quote(value, quoted),
@@ -16,11 +16,11 @@ static bool refuse(struct config_reader *reader, const struct config_node *node,
 }
 
 /* The text of a scalar; NULL: a problem was added. */
-static const char *scalar(struct config_reader *reader, const struct config_node *node,
+static const char *scalar(struct config_reader *reader, const struct yaml_node *node,
                           const char *path, const char *wanted) {
-    if (node->kind != NODE_SCALAR) {
+    if (node->kind != YAML_SCALAR) {
         config_problem_add(&reader->problems, node->place, path, "expected %s, found %s", wanted,
-                           config_node_kind_words(node));
+                           yaml_node_kind_words(node));
         return NULL;
     }
     if (!*node->text) {
@@ -33,7 +33,7 @@ static const char *scalar(struct config_reader *reader, const struct config_node
 
 /* A checked copy of one string; NULL: a problem was added, or memory ran out. */
 static const char *read_string(struct config_reader *reader, const struct config_option *option,
-                               const struct config_node *node, const char *path) {
+                               const struct yaml_node *node, const char *path) {
     const char *value = scalar(reader, node, path, "a string");
     if (!value)
         return NULL;
@@ -46,13 +46,13 @@ static const char *read_string(struct config_reader *reader, const struct config
 }
 
 static bool read_list(struct config_reader *reader, const struct config_option *option,
-                      const char *const **field, const struct config_node *node, const char *path) {
-    if (node->kind == NODE_MAP) {
+                      const char *const **field, const struct yaml_node *node, const char *path) {
+    if (node->kind == YAML_MAP) {
         config_problem_add(&reader->problems, node->place, path,
                            "expected a list, found a mapping");
         return false;
     }
-    size_t count = node->kind == NODE_LIST ? node->count : 1;
+    size_t count = node->kind == YAML_LIST ? node->count : 1;
     if (count < option->least) {
         config_problem_add(&reader->problems, node->place, path,
                            "the list is empty; remove the key to get the default");
@@ -62,11 +62,11 @@ static bool read_list(struct config_reader *reader, const struct config_option *
     if (!items)
         return false;
     size_t read = 0;
-    if (node->kind == NODE_SCALAR) {
+    if (node->kind == YAML_SCALAR) {
         read += (items[0] = read_string(reader, option, node, path)) != NULL;
     } else {
         size_t index = 0;
-        for (const struct config_node *item = node->first; item; item = item->next, index++) {
+        for (const struct yaml_node *item = node->first; item; item = item->next, index++) {
             char item_path[KEY_PATH_SIZE];
             snprintf(item_path, sizeof item_path, "%.120s[%zu]", path, index);
             read += (items[read] = read_string(reader, option, item, item_path)) != NULL;
@@ -77,7 +77,7 @@ static bool read_list(struct config_reader *reader, const struct config_option *
 }
 
 static bool read_number(struct config_reader *reader, const struct config_option *option,
-                        const struct config_node *node, const char *path, uint64_t *out) {
+                        const struct yaml_node *node, const char *path, uint64_t *out) {
     static const char *const wanted[] = {
         [CONFIG_SIZE] = "a size",
         [CONFIG_DURATION] = "a duration",
@@ -114,7 +114,7 @@ static bool read_number(struct config_reader *reader, const struct config_option
     return refuse(reader, node, path, value, rest);
 }
 
-static bool read_boolean(struct config_reader *reader, const struct config_node *node,
+static bool read_boolean(struct config_reader *reader, const struct yaml_node *node,
                          const char *path, bool *out) {
     static const char *const yes[] = {"true", "yes", "on", "1", NULL};
     static const char *const no[] = {"false", "no", "off", "0", NULL};
@@ -127,7 +127,7 @@ static bool read_boolean(struct config_reader *reader, const struct config_node 
 }
 
 static bool read_choice(struct config_reader *reader, const struct config_option *option,
-                        const struct config_node *node, const char *path, int *out) {
+                        const struct yaml_node *node, const char *path, int *out) {
     char list[100] = "";
     size_t used = 0;
     for (size_t i = 0; option->choices[i]; i++)
@@ -148,7 +148,7 @@ static bool read_choice(struct config_reader *reader, const struct config_option
 }
 
 bool config_read_value(struct config_reader *reader, const struct config_option *option, void *base,
-                       const struct config_node *node, const char *path) {
+                       const struct yaml_node *node, const char *path) {
     void *field = (char *)base + option->offset;
     switch (option->type) {
     case CONFIG_STRING: {

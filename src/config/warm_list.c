@@ -24,9 +24,9 @@ static const struct config_option warm_options[] = {
      .least = 1000},
 };
 
-void config_read_warm(struct config_reader *reader, const struct config_node *node) {
+void config_read_warm(struct config_reader *reader, const struct yaml_node *node) {
     static const char *const known[] = {"images", "platforms", "every", NULL};
-    if (node->kind != NODE_LIST) {
+    if (node->kind != YAML_LIST) {
         config_problem_add(&reader->problems, node->place, "warm",
                            "expected a list; write for example - images: [alpine:3.20]");
         return;
@@ -36,14 +36,14 @@ void config_read_warm(struct config_reader *reader, const struct config_node *no
     if (!config->warm)
         return;
     size_t index = 0;
-    for (const struct config_node *entry = node->first; entry; entry = entry->next, index++) {
+    for (const struct yaml_node *entry = node->first; entry; entry = entry->next, index++) {
         char path[KEY_PATH_SIZE];
         snprintf(path, sizeof path, "warm[%zu]", index);
         if (!config_read_map(reader, entry, path, known))
             continue;
         struct warm_entry *warm = &config->warm[config->warm_count++];
         for (size_t i = 0; i < sizeof warm_options / sizeof *warm_options; i++) {
-            const struct config_node *value = config_map_get(entry, warm_options[i].key);
+            const struct yaml_node *value = config_map_get(entry, warm_options[i].key);
             char value_path[KEY_PATH_SIZE];
             snprintf(value_path, sizeof value_path, "%.100s.%s", path, warm_options[i].key);
             if (value)

@@ -2,10 +2,10 @@
 #ifndef CONFIG_WARM_LIST_H
 #define CONFIG_WARM_LIST_H
 
+#include "base/yaml_tree.h"
 #include "config/reader.h"
-#include "config/yaml_tree.h"
 
 /* Sets config->warm from the value of `warm` in the file. */
-void config_read_warm(struct config_reader *reader, const struct config_node *node);
+void config_read_warm(struct config_reader *reader, const struct yaml_node *node);
 
 #endif

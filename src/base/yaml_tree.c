@@ -1,13 +1,14 @@
 /* A YAML document as a tree: libyaml's events put together. */
-#include "config/yaml_tree.h"
+#include "base/yaml_tree.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <yaml.h>
 #include "base/secret.h"
 
-static struct config_node *node_new(enum config_node_kind kind, struct config_place place) {
-    struct config_node *node = calloc(1, sizeof *node);
+static struct yaml_node *node_new(enum yaml_node_kind kind, struct yaml_place place) {
+    struct yaml_node *node = calloc(1, sizeof *node);
     if (node) {
         node->kind = kind;
         node->place = place;
@@ -15,8 +16,8 @@ static struct config_node *node_new(enum config_node_kind kind, struct config_pl
     return node;
 }
 
-struct config_node *config_node_new_scalar(struct config_place place, struct text text) {
-    struct config_node *node = node_new(NODE_SCALAR, place);
+struct yaml_node *yaml_node_new_scalar(struct yaml_place place, struct text text) {
+    struct yaml_node *node = node_new(YAML_SCALAR, place);
     if (node && !(node->text = text_dup(text))) {
         free(node);
         return NULL;
@@ -24,15 +25,15 @@ struct config_node *config_node_new_scalar(struct config_place place, struct tex
     return node;
 }
 
-struct config_node *config_node_new_list(struct config_place place) {
-    return node_new(NODE_LIST, place);
+struct yaml_node *yaml_node_new_list(struct yaml_place place) {
+    return node_new(YAML_LIST, place);
 }
 
-struct config_node *config_node_new_map(struct config_place place) {
-    return node_new(NODE_MAP, place);
+struct yaml_node *yaml_node_new_map(struct yaml_place place) {
+    return node_new(YAML_MAP, place);
 }
 
-void config_node_append(struct config_node *parent, struct config_node *child) {
+void yaml_node_append(struct yaml_node *parent, struct yaml_node *child) {
     if (parent->last)
         parent->last->next = child;
     else
@@ -41,22 +42,21 @@ void config_node_append(struct config_node *parent, struct config_node *child) {
     parent->count++;
 }
 
-void config_node_free(struct config_node *node) {
+void yaml_node_free(struct yaml_node *node) {
     if (!node)
         return;
-    for (struct config_node *child = node->first, *next; child;
+    for (struct yaml_node *child = node->first, *next; child;
          child = next) { /* the depth is limited */
         next = child->next;
-        config_node_free(child);
+        yaml_node_free(child);
     }
     secret_free(&node->text); /* it may be a password */
     free(node->key);
     free(node);
 }
 
-void config_node_replace(struct config_node *parent, struct config_node *old,
-                         struct config_node *child) {
-    struct config_node **link = &parent->first;
+void yaml_node_replace(struct yaml_node *parent, struct yaml_node *old, struct yaml_node *child) {
+    struct yaml_node **link = &parent->first;
     while (*link != old)
         link = &(*link)->next;
     child->next = old->next;
@@ -64,40 +64,40 @@ void config_node_replace(struct config_node *parent, struct config_node *old,
     if (parent->last == old)
         parent->last = child;
     old->next = NULL;
-    config_node_free(old);
+    yaml_node_free(old);
 }
 
-bool config_node_put(struct config_node *map, const char *key, struct config_node *child) {
+bool yaml_node_put(struct yaml_node *map, const char *key, struct yaml_node *child) {
     free(child->key);
     child->key = strdup(key);
     child->key_place = child->place;
     if (!child->key) {
-        config_node_free(child);
+        yaml_node_free(child);
         return false;
     }
-    struct config_node *old = map->first;
+    struct yaml_node *old = map->first;
     while (old && strcmp(old->key, key) != 0)
         old = old->next;
     if (old)
-        config_node_replace(map, old, child);
+        yaml_node_replace(map, old, child);
     else
-        config_node_append(map, child);
+        yaml_node_append(map, child);
     return true;
 }
 
-bool config_node_is_null(const struct config_node *node) {
+bool yaml_node_is_null(const struct yaml_node *node) {
     static const char *const words[] = {"", "~", "null", "Null", "NULL"};
-    for (size_t i = 0; node->kind == NODE_SCALAR && i < sizeof words / sizeof *words; i++) {
+    for (size_t i = 0; node->kind == YAML_SCALAR && i < sizeof words / sizeof *words; i++) {
         if (strcmp(node->text, words[i]) == 0)
             return true;
     }
     return false;
 }
 
-const char *config_node_kind_words(const struct config_node *node) {
-    if (node->kind == NODE_SCALAR)
+const char *yaml_node_kind_words(const struct yaml_node *node) {
+    if (node->kind == YAML_SCALAR)
         return *node->text ? "a single value" : "nothing";
-    return node->kind == NODE_LIST ? "a list" : "a mapping";
+    return node->kind == YAML_LIST ? "a list" : "a mapping";
 }
 
 /* A tree that is being built: the open collections, from the root down, and the key that waits for
@@ -105,51 +105,51 @@ const char *config_node_kind_words(const struct config_node *node) {
 struct builder {
     const char *source;
     struct text bytes;
-    struct config_problems *problems;
-    struct config_node *root;
-    struct config_node *open[YAML_DEPTH_LIMIT];
+    struct yaml_problem *problem;
+    struct yaml_node *root;
+    struct yaml_node *open[YAML_DEPTH_LIMIT];
     unsigned depth;
     char *key;
-    struct config_place key_place;
+    struct yaml_place key_place;
     bool ended; /* the first document is complete */
 };
 
-static struct config_place place_of(const struct builder *builder, yaml_mark_t mark) {
-    return (struct config_place){builder->source, (unsigned)mark.line + 1,
-                                 (unsigned)mark.column + 1};
+static struct yaml_place place_of(const struct builder *builder, yaml_mark_t mark) {
+    return (struct yaml_place){builder->source, (unsigned)mark.line + 1, (unsigned)mark.column + 1};
 }
 
-static bool refuse(struct builder *builder, struct config_place place, const char *why) {
-    config_problem_add(builder->problems, place, "", "%s", why);
+static bool refuse(struct builder *builder, struct yaml_place place, const char *why) {
+    builder->problem->place = place;
+    snprintf(builder->problem->text, sizeof builder->problem->text, "%s", why);
     return false;
 }
 
 /* Adds a scalar or a collection that was just opened to its parent. Owns `node` from now on, even
  * if it fails. */
-static bool place_node(struct builder *builder, struct config_node *node) {
+static bool place_node(struct builder *builder, struct yaml_node *node) {
     if (builder->depth == 0) {
         builder->root = node;
         return true;
     }
-    struct config_node *parent = builder->open[builder->depth - 1];
-    if (parent->kind == NODE_MAP) {
+    struct yaml_node *parent = builder->open[builder->depth - 1];
+    if (parent->kind == YAML_MAP) {
         node->key = builder->key;
         node->key_place = builder->key_place;
         builder->key = NULL;
     }
-    config_node_append(parent, node);
-    if (parent->count > (parent->kind == NODE_MAP ? YAML_MAP_LIMIT : YAML_LIST_LIMIT))
+    yaml_node_append(parent, node);
+    if (parent->count > (parent->kind == YAML_MAP ? YAML_MAP_LIMIT : YAML_LIST_LIMIT))
         return refuse(builder, node->place, "too many entries");
     return true;
 }
 
 static bool expects_key(const struct builder *builder) {
-    return builder->depth > 0 && builder->open[builder->depth - 1]->kind == NODE_MAP &&
+    return builder->depth > 0 && builder->open[builder->depth - 1]->kind == YAML_MAP &&
            !builder->key;
 }
 
 static bool add_scalar(struct builder *builder, const yaml_event_t *event) {
-    struct config_place place = place_of(builder, event->start_mark);
+    struct yaml_place place = place_of(builder, event->start_mark);
     struct text text = {(const char *)event->data.scalar.value, event->data.scalar.length};
     if (memchr(text.at, '\0', text.length))
         return refuse(builder, place, "a NUL character is not allowed");
@@ -158,20 +158,21 @@ static bool add_scalar(struct builder *builder, const yaml_event_t *event) {
         builder->key_place = place;
         return builder->key || refuse(builder, place, "out of memory");
     }
-    struct config_node *node = config_node_new_scalar(place, text);
+    struct yaml_node *node = yaml_node_new_scalar(place, text);
     if (!node)
         return refuse(builder, place, "out of memory");
+    node->plain = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
     return place_node(builder, node);
 }
 
 static bool open_collection(struct builder *builder, const yaml_event_t *event,
-                            enum config_node_kind kind) {
-    struct config_place place = place_of(builder, event->start_mark);
+                            enum yaml_node_kind kind) {
+    struct yaml_place place = place_of(builder, event->start_mark);
     if (expects_key(builder))
         return refuse(builder, place, "a key must be a plain word, not a list or a mapping");
     if (builder->depth == YAML_DEPTH_LIMIT)
         return refuse(builder, place, "nested too deeply: more than 16 levels");
-    struct config_node *node = node_new(kind, place);
+    struct yaml_node *node = node_new(kind, place);
     if (!node)
         return refuse(builder, place, "out of memory");
     if (!place_node(builder, node))
@@ -192,7 +193,7 @@ static bool handle_event(struct builder *builder, const yaml_event_t *event) {
         anchor = event->data.mapping_start.anchor;
         tag = event->data.mapping_start.tag;
     }
-    struct config_place place = place_of(builder, event->start_mark);
+    struct yaml_place place = place_of(builder, event->start_mark);
     if (anchor || event->type == YAML_ALIAS_EVENT)
         return refuse(
             builder, place,
@@ -214,9 +215,9 @@ static bool handle_event(struct builder *builder, const yaml_event_t *event) {
     case YAML_SCALAR_EVENT:
         return add_scalar(builder, event);
     case YAML_SEQUENCE_START_EVENT:
-        return open_collection(builder, event, NODE_LIST);
+        return open_collection(builder, event, YAML_LIST);
     case YAML_MAPPING_START_EVENT:
-        return open_collection(builder, event, NODE_MAP);
+        return open_collection(builder, event, YAML_MAP);
     case YAML_SEQUENCE_END_EVENT:
     case YAML_MAPPING_END_EVENT:
         builder->depth--;
@@ -227,7 +228,7 @@ static bool handle_event(struct builder *builder, const yaml_event_t *event) {
 }
 
 /* Whether there is a tab at `place` or in the indentation of its line. */
-static bool has_tab(struct text bytes, struct config_place place) {
+static bool has_tab(struct text bytes, struct yaml_place place) {
     size_t at = 0;
     for (unsigned line = 1; line < place.line && at < bytes.length; at++)
         line += bytes.at[at] == '\n';
@@ -242,9 +243,9 @@ static bool has_tab(struct text bytes, struct config_place place) {
 }
 
 static void add_syntax_error(struct builder *builder, const yaml_parser_t *parser) {
-    struct config_place place = place_of(builder, parser->problem_mark);
+    struct yaml_place place = place_of(builder, parser->problem_mark);
     if (parser->error == YAML_MEMORY_ERROR) {
-        refuse(builder, (struct config_place){builder->source, 1, 1}, "out of memory");
+        refuse(builder, (struct yaml_place){builder->source, 1, 1}, "out of memory");
         return;
     }
     if (parser->error ==
@@ -258,20 +259,21 @@ static void add_syntax_error(struct builder *builder, const yaml_parser_t *parse
         refuse(builder, place, "not valid YAML: a tab cannot indent; use spaces");
         return;
     }
-    config_problem_add(builder->problems, place, "", "not valid YAML: %s%s%s",
-                       parser->problem ? parser->problem : "it cannot be read",
-                       parser->context ? " " : "", parser->context ? parser->context : "");
+    builder->problem->place = place;
+    snprintf(builder->problem->text, sizeof builder->problem->text, "not valid YAML: %s%s%s",
+             parser->problem ? parser->problem : "it cannot be read", parser->context ? " " : "",
+             parser->context ? parser->context : "");
 }
 
-bool config_yaml_read(struct text bytes, const char *source, struct config_problems *problems,
-                      struct config_node **root) {
+bool yaml_read(struct text bytes, const char *source, struct yaml_problem *problem,
+               struct yaml_node **root) {
     *root = NULL;
-    struct builder builder = {.source = source, .bytes = bytes, .problems = problems};
+    struct builder builder = {.source = source, .bytes = bytes, .problem = problem};
     if (bytes.length > YAML_SIZE_LIMIT)
-        return refuse(&builder, (struct config_place){source, 1, 1}, "larger than 1 MiB");
+        return refuse(&builder, (struct yaml_place){source, 1, 1}, "larger than 1 MiB");
     yaml_parser_t parser;
     if (!yaml_parser_initialize(&parser))
-        return refuse(&builder, (struct config_place){source, 1, 1}, "out of memory");
+        return refuse(&builder, (struct yaml_place){source, 1, 1}, "out of memory");
     yaml_parser_set_input_string(&parser, (const unsigned char *)(bytes.at ? bytes.at : ""),
                                  bytes.length);
     bool fine = true;
@@ -291,6 +293,6 @@ bool config_yaml_read(struct text bytes, const char *source, struct config_probl
     if (fine)
         *root = builder.root;
     else
-        config_node_free(builder.root);
+        yaml_node_free(builder.root);
     return fine;
 }
