@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/wait.h>
@@ -31,7 +32,14 @@ static bool fill_input(const char *input, int pipe_fds[2], struct error *error) 
     return true;
 }
 
-static int spawn(const char *const *arguments, int in, int out, int err, pid_t *pid) {
+/* What is to be started. */
+struct program {
+    const char *const *arguments;
+    char *const *environment;
+    const char *input;
+};
+
+static int spawn(const struct program *program, int in, int out, int err, pid_t *pid) {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     sigset_t none, defaults;
@@ -57,14 +65,14 @@ static int spawn(const char *const *arguments, int in, int out, int err, pid_t *
     if (code == 0)
         code = posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
     if (code == 0)
-        code = posix_spawnp(pid, arguments[0], &actions, &attributes, (char *const *)arguments,
-                            environ);
+        code = posix_spawnp(pid, program->arguments[0], &actions, &attributes,
+                            (char *const *)program->arguments, program->environment);
     posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&actions);
     return code;
 }
 
-static bool start(const char *const *arguments, const char *input, struct running_program *running,
+static bool start(const struct program *program, struct running_program *running,
                   struct error *error) {
     cleanup_close int in_read = -1;
     cleanup_close int in_write = -1;
@@ -75,7 +83,7 @@ static bool start(const char *const *arguments, const char *input, struct runnin
         return error_set_errno(error, errno, "make a pipe");
     in_read = fds[0];
     in_write = fds[1];
-    if (!fill_input(input, fds, error))
+    if (!fill_input(program->input, fds, error))
         return false;
     if (pipe2(fds, O_CLOEXEC) < 0)
         return error_set_errno(error, errno, "make a pipe");
@@ -87,7 +95,7 @@ static bool start(const char *const *arguments, const char *input, struct runnin
     err_write = fds[1];
     fcntl(running->out, F_SETFL, O_NONBLOCK);
     fcntl(running->err, F_SETFL, O_NONBLOCK);
-    int code = spawn(arguments, in_read, out_write, err_write, &running->pid);
+    int code = spawn(program, in_read, out_write, err_write, &running->pid);
     if (code == ENOENT)
         return error_set(error, ERROR_IO, "no such program on PATH");
     if (code == EPERM) /* see cmd/confine.h */
@@ -159,12 +167,12 @@ static void close_running(struct running_program *running) {
 
 #define cleanup_running __attribute__((cleanup(close_running)))
 
-bool program_run(const char *const *arguments, const char *input, int timeout_ms,
-                 struct program_result *result, struct error *error) {
+static bool run(const struct program *program, int timeout_ms, struct program_result *result,
+                struct error *error) {
     cleanup_running struct running_program running = {.pidfd = -1, .out = -1, .err = -1};
     *result = (struct program_result){.out.limit = PROGRAM_OUTPUT_LIMIT};
-    if (!start(arguments, input, &running, error))
-        return error_wrap(error, "%s", arguments[0]);
+    if (!start(program, &running, error))
+        return error_wrap(error, "%s", program->arguments[0]);
     cleanup_buffer struct buffer complaint = {.limit = 16384};
     bool ok = running.pidfd >= 0 || error_set_errno(error, errno, "watch it");
     ok = ok && follow(&running, timeout_ms, result, &complaint, error);
@@ -177,7 +185,44 @@ bool program_run(const char *const *arguments, const char *input, int timeout_ms
         line.length = sizeof result->complaint - 1;
     if (line.length)
         text_copy(line, result->complaint, sizeof result->complaint);
-    return ok || error_wrap(error, "%s", arguments[0]);
+    return ok || error_wrap(error, "%s", program->arguments[0]);
+}
+
+bool program_run(const char *const *arguments, const char *input, int timeout_ms,
+                 struct program_result *result, struct error *error) {
+    const struct program program = {arguments, environ, input};
+    return run(&program, timeout_ms, result, error);
+}
+
+/* Whether one of the variables has the name of `assignment`. */
+static bool has_name(const char *const *variables, const char *assignment) {
+    size_t length = strcspn(assignment, "=") + 1;
+    for (; *variables; variables++) {
+        if (strncmp(*variables, assignment, length) == 0)
+            return true;
+    }
+    return false;
+}
+
+bool program_run_in(const char *const *arguments, const char *const *variables, const char *input,
+                    int timeout_ms, struct program_result *result, struct error *error) {
+    size_t count = 1, used = 0;
+    for (char **own = environ; *own; own++)
+        count++;
+    for (const char *const *more = variables; *more; more++)
+        count++;
+    *result = (struct program_result){0};
+    cleanup_free char **environment = calloc(count, sizeof *environment);
+    if (!environment)
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    for (char **own = environ; *own; own++) {
+        if (!has_name(variables, *own))
+            environment[used++] = *own;
+    }
+    for (const char *const *more = variables; *more; more++)
+        environment[used++] = (char *)*more;
+    const struct program program = {arguments, environment, input};
+    return run(&program, timeout_ms, result, error);
 }
 
 void program_result_finish(struct program_result *result) {

@@ -25,6 +25,10 @@ struct program_result {
  * The caller calls program_result_finish() either way. */
 bool program_run(const char *const *arguments, const char *input, int timeout_ms,
                  struct program_result *result, struct error *error);
+/* The same with more variables in the program's environment: "NAME=VALUE", NULL-terminated, each in
+ * the place of tarn's own of that name. */
+bool program_run_in(const char *const *arguments, const char *const *variables, const char *input,
+                    int timeout_ms, struct program_result *result, struct error *error);
 void program_result_finish(struct program_result *result); /* wipes the output */
 
 #define cleanup_program_result __attribute__((cleanup(program_result_finish)))

@@ -6,6 +6,7 @@
 #include "client/client_private.h"
 #include "client/origin.h"
 #include "client/proxy.h"
+#include "client/tls.h"
 
 enum { CONNECT_TIMEOUT_MS = 5000 };
 
@@ -32,9 +33,30 @@ static bool set_destination(struct lane *lane, const struct client_request *requ
               curl_easy_setopt(handle, CURLOPT_PROXY, proxy ? proxy : "") == CURLE_OK &&
               curl_easy_setopt(handle, CURLOPT_NOPROXY, "") == CURLE_OK &&
               curl_easy_setopt(handle, CURLOPT_USERAGENT, "tarn/" TARN_VERSION) == CURLE_OK;
-    if (ok && https && !request->ca_file)
+    bool own = request->tls ? request->tls->authorities.length || request->tls->insecure
+                            : request->ca_file != NULL;
+    if (ok && https && !own)
         trust_apply(&lane->client->trust, handle);
+    if (ok && request->accepts_gzip)
+        ok = curl_easy_setopt(handle, CURLOPT_ACCEPT_ENCODING, "gzip") == CURLE_OK;
     return ok;
+}
+
+/* The proxy to use; NULL: none. */
+static const char *choose_proxy(const struct client_request *request, const struct origin *origin) {
+    if (request->no_proxy)
+        return NULL;
+    if (request->proxy)
+        return request->proxy;
+    return proxy_for(origin->https ? "https" : "http", origin->host, origin->port);
+}
+
+static bool set_trust(struct lane *lane, const struct client_request *request,
+                      struct client_call *call, struct error *error) {
+    if (request->tls)
+        return client_tls_apply(lane->handle, request, call, error);
+    return !request->ca_file ||
+           trust_apply_file(&lane->client->trust, lane->handle, request->ca_file, error);
 }
 
 bool client_prepare(struct lane *lane, const struct client_request *request,
@@ -48,16 +70,14 @@ bool client_prepare(struct lane *lane, const struct client_request *request,
         return error_set(error, ERROR_INVALID, "no http or https URL without a user in it");
     if (!check_host(&origin, &call->watch.rule, error))
         return false;
-    const char *proxy = request->no_proxy
-                            ? NULL
-                            : proxy_for(origin.https ? "https" : "http", origin.host, origin.port);
+    const char *proxy = choose_proxy(request, &origin);
+    call->url = request->url;
     call->watch.proxied = proxy != NULL;
 
     curl_easy_reset(handle);
     if (!set_destination(lane, request, origin.https, proxy))
         return error_set(error, ERROR_MEMORY, "out of memory");
-    if (origin.https && request->ca_file &&
-        !trust_apply_file(&lane->client->trust, handle, request->ca_file, error))
+    if (origin.https && !set_trust(lane, request, call, error))
         return false;
     long connect_timeout_ms =
         (long)(request->connect_timeout_ms ? request->connect_timeout_ms : CONNECT_TIMEOUT_MS);
@@ -78,11 +98,14 @@ bool client_prepare(struct lane *lane, const struct client_request *request,
     return true;
 }
 
-static const char *host_of(CURL *handle, char *out, size_t size) {
-    char *url = NULL;
+void client_call_finish(struct client_call *call) {
+    curl_slist_free_all(call->connect_to);
+    call->connect_to = NULL;
+}
+
+static const char *host_of(const struct client_call *call, char *out, size_t size) {
     struct origin origin;
-    if (curl_easy_getinfo(handle, CURLINFO_EFFECTIVE_URL, &url) != CURLE_OK || !url ||
-        !origin_parse(url, &origin))
+    if (!origin_parse(call->url, &origin))
         return "its host";
     snprintf(out, size, "%s", origin.host);
     return out;
@@ -92,8 +115,9 @@ static const char *host_of(CURL *handle, char *out, size_t size) {
  * proxy's URL, which may hold a password. */
 static const char *words_of(CURLcode code, const struct client_call *call) {
     if (strstr(call->reason, "nsupported proxy"))
-        return "the proxy of the environment (https_proxy, http_proxy, all_proxy) is no URL of a "
-               "proxy that tarn can use";
+        return "the proxy (proxy-url, or the environment's https_proxy, http_proxy, all_proxy) is "
+               "no "
+               "URL of a proxy that tarn can use";
     return call->reason[0] ? call->reason : curl_easy_strerror(code);
 }
 
@@ -106,13 +130,13 @@ bool client_failure(CURL *handle, CURLcode code, const struct client_call *call,
         error_set(error, ERROR_DENIED,
                   "refused to connect to %s: it resolves to %s, a private, loopback, "
                   "link-local or metadata address",
-                  host_of(handle, host, sizeof host), call->watch.refused_address);
+                  host_of(call, host, sizeof host), call->watch.refused_address);
         return error_because(error, ERROR_REASON_ADDRESS);
     }
     switch (code) {
     case CURLE_COULDNT_RESOLVE_HOST:
         error_set(error, ERROR_UNAVAILABLE, "no such host %s (name lookup failed)",
-                  host_of(handle, host, sizeof host));
+                  host_of(call, host, sizeof host));
         return error_because(error, ERROR_REASON_NO_HOST);
     case CURLE_COULDNT_RESOLVE_PROXY:
         error_set(error, ERROR_UNAVAILABLE, "no such host as the proxy's: %s", said);
@@ -123,7 +147,7 @@ bool client_failure(CURL *handle, CURLcode code, const struct client_call *call,
             error_set(error, ERROR_UNAVAILABLE, "%s", said);
         else
             error_set(error, ERROR_UNAVAILABLE, "no connection to %s: %s",
-                      host_of(handle, host, sizeof host),
+                      host_of(call, host, sizeof host),
                       strerror_r((int)number, reason, sizeof reason));
         return error_because(error, ERROR_REASON_NO_CONNECTION);
     case CURLE_OPERATION_TIMEDOUT:

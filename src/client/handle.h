@@ -18,6 +18,8 @@
 /* Everything that must stay valid while the handle is at work. */
 struct client_call {
     struct address_watch watch;
+    const char *url; /* the request's */
+    struct curl_slist *connect_to;
     char reason[CURL_ERROR_SIZE];
 };
 
@@ -25,6 +27,8 @@ struct client_call {
  * is no http or https URL, or its host's literal address is refused by the rule (ERROR_DENIED). */
 bool client_prepare(struct lane *lane, const struct client_request *request,
                     struct client_call *call, struct error *error);
+/* Frees what the call holds, when the handle is at rest. */
+void client_call_finish(struct client_call *call);
 
 /* Why a request failed: ERROR_TIMEOUT, ERROR_DENIED for a refused address, or ERROR_UNAVAILABLE;
  * the text is the reason alone ("no such host ghcr.io", "connection refused"). */

@@ -12,10 +12,21 @@
 #include <stdbool.h>
 #include "base/cancel.h"
 #include "base/error.h"
+#include "base/text.h"
 #include "client/address.h"
 #include "client/body.h"
 #include "client/client.h"
 #include "client/response.h"
+
+/* How a server is trusted and how the client shows who it is, where that is not as everywhere. All
+ * of it is in memory and outlives the request. */
+struct client_tls {
+    struct text authorities; /* PEM: the certificates to trust; empty: the system's */
+    struct text certificate; /* PEM: the client's, with its chain; empty: none */
+    struct text key;         /* PEM, for `certificate` */
+    const char *server_name; /* which the server's certificate must have; NULL: the URL's host */
+    bool insecure;           /* any certificate will do */
+};
 
 struct client_request {
     const char *method;          /* "GET", "HEAD", "PUT": a token (RFC 9110 §9.1) */
@@ -24,7 +35,10 @@ struct client_request {
     struct client_body body;     /* POST, PUT and PATCH always have one, others when it has bytes */
     struct client_wanted wanted; /* of the response */
     const char *ca_file;         /* PEM bundle; NULL: the system's */
-    bool no_proxy;               /* never through a proxy (the metadata server) */
+    const struct client_tls *tls; /* https only; then `ca_file` does not count; may be NULL */
+    bool no_proxy;                /* never through a proxy (the metadata server) */
+    const char *proxy;            /* a URL, in place of the environment's proxies; may be NULL */
+    bool accepts_gzip; /* the body may come compressed, and is handed on as it was before that */
     const struct address_rule *addresses; /* which may be connected to; NULL: all */
     int64_t connect_timeout_ms;           /* 0: 5 s */
     /* For the whole response; where the caller streams it, for its head. 0: 20 s. */

@@ -4,6 +4,7 @@
 #include <string.h>
 #include "base/clock.h"
 #include "client/handle.h"
+#include "client/tls.h"
 
 enum {
     /* Bytes asked of the socket at once. Measured over loopback, CPU s/GB of the whole server for a
@@ -142,6 +143,7 @@ static bool set_up(CURL *handle, struct running *running, struct curl_slist **he
     bool sends = has_body(request), ok = true;
     if (sends) /* the body follows at once: no round trip for "100 Continue" */
         ok = client_add_header(headers, "Expect:");
+    ok = ok && client_tls_add_host(request, headers);
     for (size_t i = 0; ok && request->headers && request->headers[i]; i++)
         ok = client_add_header(headers, request->headers[i]);
     if (!ok || curl_easy_setopt(handle, CURLOPT_HTTPHEADER, *headers) != CURLE_OK ||
@@ -234,7 +236,8 @@ static bool drive(CURLM *multi, struct running *running, CURLcode *code) {
     }
 }
 
-static bool run(struct lane *lane, struct running *running) {
+/* Sets up, drives and takes down; the call's memory is the caller's. */
+static bool run_call(struct lane *lane, struct running *running) {
     cleanup_client_headers struct curl_slist *headers = NULL;
     CURLcode code = CURLE_OK;
     if (!is_token(running->request->method))
@@ -253,6 +256,15 @@ static bool run(struct lane *lane, struct running *running) {
     if (ok && !running->head_done) {
         ok = error_set(running->error, ERROR_UNAVAILABLE, "a response without a head");
         running->error->reached = true;
+    }
+    return ok;
+}
+
+static bool run(struct lane *lane, struct running *running) {
+    bool ok = run_call(lane, running);
+    if (running->call.connect_to) {
+        curl_easy_setopt(lane->handle, CURLOPT_CONNECT_TO, NULL);
+        client_call_finish(&running->call);
     }
     return ok;
 }
