@@ -85,6 +85,14 @@ bool yaml_node_put(struct yaml_node *map, const char *key, struct yaml_node *chi
     return true;
 }
 
+const struct yaml_node *yaml_node_get(const struct yaml_node *map, const char *key) {
+    for (const struct yaml_node *value = map->first; value; value = value->next) {
+        if (strcmp(value->key, key) == 0)
+            return value;
+    }
+    return NULL;
+}
+
 bool yaml_node_is_null(const struct yaml_node *node) {
     static const char *const words[] = {"", "~", "null", "Null", "NULL"};
     for (size_t i = 0; node->kind == YAML_SCALAR && i < sizeof words / sizeof *words; i++) {

@@ -65,6 +65,9 @@ bool yaml_node_put(struct yaml_node *map, const char *key, struct yaml_node *chi
  */
 void yaml_node_replace(struct yaml_node *parent, struct yaml_node *old, struct yaml_node *child);
 
+/* The value of the first `key`; NULL when absent. `map` is a mapping. */
+const struct yaml_node *yaml_node_get(const struct yaml_node *map, const char *key);
+
 /* Whether the value is left out, or written as YAML's null. */
 bool yaml_node_is_null(const struct yaml_node *node);
 

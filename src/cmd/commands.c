@@ -20,6 +20,7 @@ const struct command *const commands[] = {
     &whoami_command,
     &print_access_token_command,
     &mirror_command,
+    &keep_command,
     &configure_docker_command,
     &kubelet_credential_provider_command,
     &docker_credential_command,

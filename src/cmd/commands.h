@@ -18,6 +18,7 @@ extern const struct command convert_config_command;
 extern const struct command whoami_command;
 extern const struct command print_access_token_command;
 extern const struct command mirror_command;
+extern const struct command keep_command;
 extern const struct command configure_docker_command;
 extern const struct command kubelet_credential_provider_command;
 extern const struct command docker_credential_command; /* the program docker-credential-tarn too */

@@ -169,8 +169,8 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
     }
     if (root) {
         config_read_file(reader, root);
-        upstreams = root->kind == YAML_MAP ? config_map_get(root, "upstreams") : NULL;
-        warm = root->kind == YAML_MAP ? config_map_get(root, "warm") : NULL;
+        upstreams = root->kind == YAML_MAP ? yaml_node_get(root, "upstreams") : NULL;
+        warm = root->kind == YAML_MAP ? yaml_node_get(root, "warm") : NULL;
         rules = config_find_rules(root);
     }
     config_read_environment(reader, environment);

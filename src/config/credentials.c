@@ -65,7 +65,7 @@ static bool read_options(struct config_reader *reader, const struct config_optio
                          struct keys *keys, const struct yaml_node *map, const char *path) {
     bool fine = true;
     for (; options->key; options++) {
-        const struct yaml_node *value = config_map_get(map, options->key);
+        const struct yaml_node *value = yaml_node_get(map, options->key);
         char value_path[KEY_PATH_SIZE];
         snprintf(value_path, sizeof value_path, "%.120s.%s", path, options->key);
         if (value && !config_read_value(reader, options, keys, value, value_path))
@@ -187,12 +187,12 @@ struct credential_source *config_read_credentials(struct config_reader *reader,
     if (!config_read_map(reader, node, path, reader->is_distribution ? translated : known))
         return NULL;
 
-    const struct yaml_node *username = config_map_get(node, "username");
+    const struct yaml_node *username = yaml_node_get(node, "username");
     const struct yaml_node *password =
-        config_map_get(node, reader->is_distribution ? "password" : "password_file");
-    const struct yaml_node *helper = config_map_get(node, "helper");
-    const struct yaml_node *docker = config_map_get(node, "docker"),
-                           *google = config_map_get(node, "google");
+        yaml_node_get(node, reader->is_distribution ? "password" : "password_file");
+    const struct yaml_node *helper = yaml_node_get(node, "helper");
+    const struct yaml_node *docker = yaml_node_get(node, "docker"),
+                           *google = yaml_node_get(node, "google");
     if ((username || password) + (helper != NULL) + (docker != NULL) + (google != NULL) != 1)
         return refuse(reader, node, path,
                       "expected exactly one of docker, google, helper, or "

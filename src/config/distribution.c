@@ -20,7 +20,7 @@
 #define DEFAULT_TTL  "168h"              /* registry/proxy/proxyregistry.go: repositoryTTL */
 
 bool distribution_is(const struct yaml_node *root) {
-    return root->kind == YAML_MAP && config_map_get(root, "version") != NULL;
+    return root->kind == YAML_MAP && yaml_node_get(root, "version") != NULL;
 }
 
 static void translate_log(struct translation *translation) {
@@ -369,7 +369,7 @@ static const struct config_alias *make_aliases(struct config_reader *reader) {
 }
 
 static bool check_version(struct translation *translation, const struct yaml_node *root) {
-    const struct yaml_node *version = config_map_get(root, "version");
+    const struct yaml_node *version = yaml_node_get(root, "version");
     char quoted[QUOTE_SIZE];
     if (translation_refuse_kind(translation, version, YAML_SCALAR, "version", "0.1"))
         return false;

@@ -51,7 +51,7 @@ static const struct yaml_node *find_key(const struct yaml_node *root, const char
         char word[CONFIG_NAME_SIZE];
         name = text_cut(rest, '.', &rest);
         text_copy(name, word, sizeof word);
-        node = node->kind == YAML_MAP ? config_map_get(node, word) : NULL;
+        node = node->kind == YAML_MAP ? yaml_node_get(node, word) : NULL;
     }
     return node;
 }

@@ -35,7 +35,7 @@ static void add_unknown_key(struct config_reader *reader, const struct yaml_node
 
 bool config_is_first(struct config_reader *reader, const struct yaml_node *map,
                      const struct yaml_node *value, const char *path) {
-    const struct yaml_node *earlier = config_map_get(map, value->key);
+    const struct yaml_node *earlier = yaml_node_get(map, value->key);
     if (earlier == value)
         return true;
     char joined[KEY_PATH_SIZE];
@@ -58,12 +58,4 @@ bool config_read_map(struct config_reader *reader, const struct yaml_node *node,
         config_is_first(reader, node, value, path);
     }
     return true;
-}
-
-const struct yaml_node *config_map_get(const struct yaml_node *map, const char *key) {
-    for (const struct yaml_node *value = map->first; value; value = value->next) {
-        if (strcmp(value->key, key) == 0)
-            return value;
-    }
-    return NULL;
 }

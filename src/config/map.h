@@ -18,7 +18,4 @@ void config_path_join(const char *path, const char *key, char out[static KEY_PAT
 bool config_is_first(struct config_reader *reader, const struct yaml_node *map,
                      const struct yaml_node *value, const char *path);
 
-/* The value of the first `key`; NULL when absent. `map` is a mapping. */
-const struct yaml_node *config_map_get(const struct yaml_node *map, const char *key);
-
 #endif

@@ -32,8 +32,8 @@ static const struct config_option rule_options[RULE_KEYS] = {
 
 const struct yaml_node *config_find_rules(const struct yaml_node *root) {
     const struct yaml_node *clients =
-        root->kind == YAML_MAP ? config_map_get(root, "clients") : NULL;
-    return clients && clients->kind == YAML_MAP ? config_map_get(clients, "rules") : NULL;
+        root->kind == YAML_MAP ? yaml_node_get(root, "clients") : NULL;
+    return clients && clients->kind == YAML_MAP ? yaml_node_get(clients, "rules") : NULL;
 }
 
 static bool somebody_can_log_in(const struct config *config) {
@@ -43,8 +43,8 @@ static bool somebody_can_log_in(const struct config *config) {
 /* Whether the rule says for whom it is. */
 static void check_for_whom(struct config_reader *reader, const struct yaml_node *entry,
                            const struct rule *rule, const char *path) {
-    const struct yaml_node *users = config_map_get(entry, "users");
-    const struct yaml_node *anonymous = config_map_get(entry, "anonymous");
+    const struct yaml_node *users = yaml_node_get(entry, "users");
+    const struct yaml_node *anonymous = yaml_node_get(entry, "anonymous");
     char key_path[KEY_PATH_SIZE];
     snprintf(key_path, sizeof key_path, "%.100s.users", path);
     if (!users && (!anonymous || !rule->anonymous))
@@ -86,7 +86,7 @@ static void read_rule(struct config_reader *reader, const struct yaml_node *entr
                       struct rule *rule, const char *path) {
     char key_path[KEY_PATH_SIZE];
     for (size_t i = 0; i < RULE_KEYS; i++) {
-        const struct yaml_node *value = config_map_get(entry, rule_options[i].key);
+        const struct yaml_node *value = yaml_node_get(entry, rule_options[i].key);
         snprintf(key_path, sizeof key_path, "%.100s.%s", path, rule_options[i].key);
         if (value)
             config_read_value(reader, &rule_options[i], rule, value, key_path);

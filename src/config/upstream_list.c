@@ -106,12 +106,12 @@ static void read_settings(struct config_reader *reader, struct entry *entry,
     char key_path[KEY_PATH_SIZE];
     for (size_t i = 0; i < config_upstream_option_count; i++) {
         const struct config_option *option = &config_upstream_options[i];
-        const struct yaml_node *value = config_map_get(node, option->key);
+        const struct yaml_node *value = yaml_node_get(node, option->key);
         snprintf(key_path, sizeof key_path, "%.100s.%s", path, option->key);
         if (value)
             config_read_value(reader, option, &entry->settings, value, key_path);
     }
-    const struct yaml_node *credentials = config_map_get(node, "credentials");
+    const struct yaml_node *credentials = yaml_node_get(node, "credentials");
     snprintf(key_path, sizeof key_path, "%.100s.credentials", path);
     if (credentials) {
         entry->has_credentials = true;
@@ -122,7 +122,7 @@ static void read_settings(struct config_reader *reader, struct entry *entry,
 /* Makes the entry's host canonical. False: it has none. */
 static bool set_host(struct config_reader *reader, const struct entries *entries,
                      struct entry *entry, const struct yaml_node *node, const char *path) {
-    const struct yaml_node *host = config_map_get(node, "host");
+    const struct yaml_node *host = yaml_node_get(node, "host");
     if (!host) {
         config_problem_add(&reader->problems, node->place, path,
                            "host is missing; write for example host: ghcr.io");
@@ -149,7 +149,7 @@ static bool set_host(struct config_reader *reader, const struct entries *entries
 /* Checks that the last entry, which has `default: true`, can be the default. */
 static void check_default(struct config_reader *reader, const struct entries *entries,
                           const struct yaml_node *node, const char *path) {
-    const struct yaml_node *flag = config_map_get(node, "default");
+    const struct yaml_node *flag = yaml_node_get(node, "default");
     size_t last = entries->count - 1;
     char key_path[KEY_PATH_SIZE];
     snprintf(key_path, sizeof key_path, "%.100s.default", path);

@@ -43,13 +43,13 @@ void config_read_warm(struct config_reader *reader, const struct yaml_node *node
             continue;
         struct warm_entry *warm = &config->warm[config->warm_count++];
         for (size_t i = 0; i < sizeof warm_options / sizeof *warm_options; i++) {
-            const struct yaml_node *value = config_map_get(entry, warm_options[i].key);
+            const struct yaml_node *value = yaml_node_get(entry, warm_options[i].key);
             char value_path[KEY_PATH_SIZE];
             snprintf(value_path, sizeof value_path, "%.100s.%s", path, warm_options[i].key);
             if (value)
                 config_read_value(reader, &warm_options[i], warm, value, value_path);
         }
-        if (!config_map_get(entry, "images"))
+        if (!yaml_node_get(entry, "images"))
             config_problem_add(&reader->problems, entry->place, path,
                                "images is missing; write for example images: [alpine:3.20]");
     }
