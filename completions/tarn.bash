@@ -9,7 +9,7 @@ _tarn() {
     fi
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        words='serve warm ls du rm prune verify reload check-config convert-config whoami print-access-token mirror configure-docker kubelet-credential-provider docker-credential version help --help --version'
+        words='serve warm ls du rm prune verify reload check-config convert-config whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help --help --version'
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
         return
     fi
@@ -211,6 +211,17 @@ _tarn() {
         esac
         words='--url --config --for --registry --certs-dir --dial-timeout --ca --destdir --listen --dry-run --json --help install remove watch'
         ;;
+    keep)
+        case $before in
+        --kubeconfig | --kubeconfig=)
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            return
+            ;;
+        --whoami | --json | --help | --) ;;
+        --*) return ;; # a value of which nothing is known
+        esac
+        words='--whoami --kubeconfig --namespace --json --help'
+        ;;
     configure-docker)
         case $before in
         --dry-run | --help | --) ;;
@@ -228,7 +239,7 @@ _tarn() {
         words='--help'
         ;;
     help)
-        words='--help serve warm ls du rm prune verify reload check-config convert-config whoami print-access-token mirror configure-docker kubelet-credential-provider docker-credential version help'
+        words='--help serve warm ls du rm prune verify reload check-config convert-config whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help'
         ;;
     *) return ;;
     esac

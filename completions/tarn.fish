@@ -19,6 +19,7 @@ function __tarn_commands
     printf '%s\t%s\n' whoami 'show which Google credentials are used, and why'
     printf '%s\t%s\n' print-access-token 'print a Google access token'
     printf '%s\t%s\n' mirror 'make container engines on this machine pull through tarn'
+    printf '%s\t%s\n' keep 'show as whom tarn asks a Kubernetes cluster, and with which rights'
     printf '%s\t%s\n' configure-docker 'make Docker use tarn\'s credential helper'
     printf '%s\t%s\n' kubelet-credential-provider 'give the kubelet the credentials that it requests'
     printf '%s\t%s\n' docker-credential 'give Docker the credentials that it requests'
@@ -143,6 +144,11 @@ complete -c tarn -n '__tarn_runs mirror' -l listen -x -d 'where watch serves /li
 complete -c tarn -n '__tarn_runs mirror' -l dry-run -d 'print the files and change nothing'
 complete -c tarn -n '__tarn_runs mirror' -l json -d 'print a line of JSON for each file'
 complete -c tarn -n '__tarn_runs mirror' -a 'install remove watch'
+
+complete -c tarn -n '__tarn_runs keep' -l whoami -d 'show which cluster is asked as whom, and which rights are missing'
+complete -c tarn -n '__tarn_runs keep' -l kubeconfig -r -F -d 'ask the cluster of this kubeconfig file'
+complete -c tarn -n '__tarn_runs keep' -l namespace -x -d 'the namespace of the puller pods, in place of our own'
+complete -c tarn -n '__tarn_runs keep' -l json -d 'print JSON'
 
 complete -c tarn -n '__tarn_runs configure-docker' -l registries -x -d 'the registries that use the helper; default: the registries of Google'
 complete -c tarn -n '__tarn_runs configure-docker' -l dry-run -d 'print the new config.json and change nothing'
