@@ -10,67 +10,29 @@
 #include "cache/link.h"
 #include "oci/manifest.h"
 #include "oci/referrers.h"
+#include "upstream/pages.h"
 
 enum {
-    PAGE_LIMIT = 1000,          /* pages of one list; with more, upstream probably repeats itself */
-    PAGE_SIZE_LIMIT = 16 << 20, /* bytes of one page */
-    TAGS_LIMIT = 16 << 20,      /* bytes of all tags of a list, each with TAG_COST */
-    TAG_COST = 48,              /* memory of a string beside its characters, roughly */
+    TAGS_LIMIT = 16 << 20,                 /* bytes of all tags of a list, each with TAG_COST */
+    TAG_COST = 48,                         /* memory of a string beside its characters, roughly */
     REFERRERS_LIMIT = MANIFEST_SIZE_LIMIT, /* bytes of all pages; an index is no larger */
-    TAGS_PAGE = 1000, /* tags that a page should have; unasked, some registries send 50 */
 };
 
 /* ---- the pages of a list ---- */
 
-/* A list under way. On the heap, because a head is large. */
+/* A list under way. */
 struct list {
-    struct asking asking;
+    struct pages *pages; /* owned */
     struct question *question;
-    const char *member; /* an array in each page, whose entries are gathered */
-    json_t *all, *page; /* owned */
+    json_t *all;        /* owned: the entries of the pages so far */
     json_t *more;       /* owned: what Google's registries add to a list of tags; may be empty */
-    unsigned pages;
-    size_t cost, limit;                                 /* of `all`, in bytes */
-    char next[sizeof((struct upstream_head *)0)->next]; /* "": no further page */
-    char last[TAG_LIMIT + 1];                           /* the last tag so far */
+    size_t cost, limit; /* of `all`, in bytes */
 };
 
-static void list_free(struct list *list) {
-    if (!list)
-        return;
+static void list_finish(struct list *list) {
+    pages_free(list->pages);
     json_decref(list->all);
-    json_decref(list->page);
     json_decref(list->more);
-    ask_finish(&list->asking);
-    free(list);
-}
-
-static bool fail_list(const struct list *list, struct error *error, const char *why) {
-    const struct repository_name *name = &list->question->repository.name;
-    return error_set(error, ERROR_UNAVAILABLE, "upstream %s: the list of %s of %s %s", name->host,
-                     list->member, name->path, why);
-}
-
-/* A page of a captive portal or a proxy is no list, even with status 200. */
-static bool is_tags_page(const json_t *json) {
-    const json_t *tags = json_object_get(json, "tags");
-    return json_is_array(tags) || json_is_null(tags) ||
-           (!tags && json_is_string(json_object_get(json, "name")));
-}
-
-static bool accept_page(struct asking *asking, struct error *error) {
-    struct list *list = asking->context;
-    json_decref(list->page);
-    list->page = bounded_json_load_by(0, asking->body.bytes, asking->body.length, error);
-    if (!list->page && error->kind == ERROR_MEMORY)
-        return false;
-    bool is_tags = asking->request.what == UPSTREAM_TAGS;
-    if (is_tags ? is_tags_page(list->page) : referrers_is_index(list->page))
-        return true;
-    fail_list(list, error, "is malformed");
-    if (!is_tags && list->pages == 0)
-        error->kind = ERROR_UNSUPPORTED; /* whatever responded is no referrers API */
-    return false;
 }
 
 static bool adds_more(const json_t *page) {
@@ -95,10 +57,11 @@ static bool add_more(json_t *more, const json_t *page) {
 }
 
 static size_t cost_of(const struct list *list, const json_t *entries) {
+    const struct asking *asking = &list->pages->asking;
     size_t cost = 0, index;
     const json_t *entry;
-    if (list->asking.request.what == UPSTREAM_REFERRERS || adds_more(list->page))
-        return list->asking.body.length;
+    if (asking->request.what == UPSTREAM_REFERRERS || adds_more(list->pages->page))
+        return asking->body.length;
     json_array_foreach (entries, index, entry)
         cost += TAG_COST + json_string_length(entry);
     return cost;
@@ -106,113 +69,57 @@ static size_t cost_of(const struct list *list, const json_t *entries) {
 
 /* Adds the page's entries. */
 static bool add_entries(struct list *list, struct error *error) {
-    json_t *entries = json_object_get(list->page, list->member);
+    const struct pages *pages = list->pages;
+    json_t *entries = json_object_get(pages->page, pages->member);
     list->cost += cost_of(list, entries);
     if (list->cost > list->limit)
-        return fail_list(list, error, "is longer than tarn's limit of bytes");
+        return pages_fail(pages, error, "is longer than tarn's limit of bytes");
     if (json_is_array(entries) && json_array_extend(list->all, entries) != 0)
         return error_set(error, ERROR_MEMORY, "out of memory");
-    bool is_tags = list->asking.request.what == UPSTREAM_TAGS;
-    if (is_tags && !add_more(list->more, list->page))
+    bool is_tags = pages->asking.request.what == UPSTREAM_TAGS;
+    if (is_tags && !add_more(list->more, pages->page))
         return error_set(error, ERROR_MEMORY, "out of memory");
     return true;
-}
-
-/*
- * Finds what to ask for next: the page that the response names, or, when it names none but is as
- * long as was asked for, the tags after its last one, because some registries cut a list without
- * saying so. False: nothing more.
- */
-static bool find_next(struct list *list) {
-    const json_t *tags = json_object_get(list->page, list->member);
-    size_t count = json_array_size(tags);
-    struct upstream_request *request = &list->asking.request;
-    memcpy(list->next, list->asking.head.next, sizeof list->next);
-    request->page = list->next[0] ? list->next : NULL;
-    if (request->page)
-        return true;
-    if (request->page_size == 0 || count != request->page_size)
-        return false;
-    const json_t *last = json_array_get(tags, count - 1);
-    struct text name = {json_string_value(last), json_string_length(last)};
-    if (!name.at || !reference_is_tag(name) || text_is(name, list->last) ||
-        !text_copy(name, list->last, sizeof list->last))
-        return false;
-    request->last = list->last;
-    return true;
-}
-
-/* Whether a refusal is about the request, not about who sends it or how often. */
-static bool is_about_request(int status) {
-    return status / 100 == 4 && status != 401 && status != 403 && status != 407 && status != 408 &&
-           status != 425 && status != 429;
 }
 
 static bool add_page(struct list *list, struct error *error) {
-    struct question *question = list->question;
-    const struct cancel cancel = question_cancel(question);
-    if (!cancel_check(&cancel, error)) /* a list may have many pages */
-        return false;
-    bool got = ask_get(question, &list->asking, error);
-    bool is_first = list->pages == 0;
-    if (!got && is_first && list->asking.request.page_size && is_about_request(error->status) &&
-        error->kind != ERROR_NOT_FOUND) { /* some registries refuse that many entries */
-        list->asking.request.page_size = 0;
-        list->asking.request.location = 0;
-        got = ask_get(question, &list->asking, error);
-    }
-    if (!got && !is_first) { /* the list exists, but not all of it can be had */
-        error->status = 0;
-        if (error->kind == ERROR_NOT_FOUND)
-            error->kind = ERROR_UNAVAILABLE;
-    }
-    list->pages++;
-    return got && add_entries(list, error);
+    const struct cancel cancel = question_cancel(list->question);
+    return cancel_check(&cancel, error) && /* a list may have many pages */
+           pages_get(list->pages, error) && add_entries(list, error);
 }
 
-static struct list *list_new(struct question *question, enum upstream_what what,
-                             const char *reference) {
-    struct list *list = calloc(1, sizeof *list);
-    if (!list)
-        return NULL;
-    bool is_tags = what == UPSTREAM_TAGS;
+static bool list_begin(struct list *list, struct question *question, enum upstream_what what,
+                       const char *reference) {
     *list = (struct list){
-        .asking = {.request = {.what = what,
-                               .reference = reference,
-                               .page_size = is_tags ? TAGS_PAGE : 0},
-                   .limit = PAGE_SIZE_LIMIT,
-                   .accept = accept_page,
-                   .context = list},
+        .pages = pages_new(&question->repository, what, reference),
         .question = question,
-        .member = is_tags ? "tags" : "manifests",
         .all = json_array(),
         .more = json_object(),
-        .limit = is_tags ? TAGS_LIMIT : REFERRERS_LIMIT,
+        .limit = what == UPSTREAM_TAGS ? TAGS_LIMIT : REFERRERS_LIMIT,
     };
-    return list;
+    if (!list->pages || !list->all || !list->more)
+        return false;
+    list->pages->asking.request.stop = &question->cache->stopping;
+    list->pages->asking.request.abandoned = &question->abandoned;
+    return true;
 }
 
 /* Gets a list page by page, wholly or not at all. The result is an array. `more` (may be NULL) gets
  * an object, the caller's. */
 static json_t *gather(struct question *question, enum upstream_what what, const char *reference,
                       json_t **more, struct error *error) {
-    struct list *list = list_new(question, what, reference);
+    struct list list;
     json_t *all = NULL;
-    bool ok = list && list->all && list->more;
+    bool ok = list_begin(&list, question, what, reference), goes_on = ok;
     if (!ok)
         error_set(error, ERROR_MEMORY, "out of memory");
-    while (ok) {
-        ok = add_page(list, error);
-        if (!ok || !find_next(list))
-            break;
-        if (list->pages == PAGE_LIMIT)
-            ok = fail_list(list, error, "has more pages than tarn's limit of 1000");
-    }
+    while (goes_on && ok)
+        ok = add_page(&list, error) && pages_find_next(list.pages, &goes_on, error);
     if (ok)
-        all = take(list->all);
+        all = take(list.all);
     if (ok && more)
-        *more = take(list->more);
-    list_free(list);
+        *more = take(list.more);
+    list_finish(&list);
     return all;
 }
 
@@ -290,7 +197,7 @@ bool listing_answer_tags(struct question *question, struct error *error) {
  */
 static bool has_no_api(const struct error *error) {
     return error->kind == ERROR_UNSUPPORTED || error->status == 401 || error->status == 403 ||
-           error->status == 501 || is_about_request(error->status);
+           error->status == 501 || pages_is_about_request(error->status);
 }
 
 static bool is_empty_list(const struct document *list) {

@@ -1,5 +1,6 @@
 /* Tag lists, referrers and the index of the fallback tag, as pages that upstream sends: the first
  * byte chooses which, and a NUL byte ends a page. The result is one list that can be parsed. */
+#include <stdio.h>
 #include <string.h>
 #include "base/cleanup.h"
 #include "base/json.h"
@@ -13,6 +14,7 @@ struct upstream {
     struct upstream_settings settings;
     struct text rest; /* pages to come */
     bool no_referrers;
+    unsigned pages; /* that were asked for */
 };
 
 const char *upstream_name(const struct upstream *upstream) {
@@ -55,7 +57,7 @@ bool upstream_perform(struct upstream *upstream, const struct upstream_request *
     struct text page = text_cut(upstream->rest, '\0', &upstream->rest);
     MUST(request->what == UPSTREAM_TAGS || request->what == UPSTREAM_REFERRERS);
     if (upstream->rest.at)
-        strcpy(head.next, "/v2/app/tags/list?last=x");
+        snprintf(head.next, sizeof head.next, "/v2/app/tags/list?last=%u", ++upstream->pages);
     return sink->on_head(sink->context, &head, error) &&
            sink->on_bytes(sink->context, page.at, page.length, error);
 }
