@@ -14,6 +14,7 @@
 #include "config/defaults.h"
 #include "config/distribution.h"
 #include "config/inputs.h"
+#include "config/keep_section.h"
 #include "config/map.h"
 #include "config/rule_list.h"
 #include "config/upstream_list.h"
@@ -152,7 +153,7 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
     config_set_defaults(loaded);
 
     cleanup_yaml_node struct yaml_node *root = NULL;
-    const struct yaml_node *upstreams = NULL, *warm = NULL, *rules = NULL;
+    const struct yaml_node *upstreams = NULL, *warm = NULL, *rules = NULL, *keep = NULL;
     bool readable = true;
     if (name) {
         loaded->config.file = name = config_keep_text(reader, text_of(name));
@@ -171,6 +172,7 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
         config_read_file(reader, root);
         upstreams = root->kind == YAML_MAP ? yaml_node_get(root, "upstreams") : NULL;
         warm = root->kind == YAML_MAP ? yaml_node_get(root, "warm") : NULL;
+        keep = root->kind == YAML_MAP ? yaml_node_get(root, "keep") : NULL;
         rules = config_find_rules(root);
     }
     config_read_environment(reader, environment);
@@ -180,6 +182,8 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
         config_read_upstreams(reader, upstreams);
         if (warm)
             config_read_warm(reader, warm);
+        if (keep)
+            config_read_keep(reader, keep);
         if (rules)
             config_read_rules(reader, rules);
         check_together(reader);

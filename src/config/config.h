@@ -28,6 +28,7 @@
 #include "config/flags.h"
 #include "config/option_text.h"
 #include "http/http.h"
+#include "keep/settings.h"
 #include "login/clients.h"
 #include "registry/rules.h"
 #include "upstream/upstream.h"
@@ -85,6 +86,8 @@ struct config {
     struct clients_limits logins;
     struct warm_entry *warm;
     size_t warm_count;
+
+    struct keep_settings keep;
 
     struct upstream_settings *upstreams; /* with all defaults */
     size_t upstream_count;

@@ -24,7 +24,7 @@ static void add_name(struct config_reader *reader, const char **names, size_t *c
 
 /* The keys that are allowed in `section` ("log", "limits.per_client"; "": the top level). */
 static void known_keys(struct config_reader *reader, const char *section,
-                       const char *names[static OPTION_LIMIT + 3]) {
+                       const char *names[static OPTION_LIMIT + 4]) {
     size_t count = 0, length = strlen(section);
     for (size_t i = 0; i < config_option_count; i++) {
         const char *key = config_options[i].key;
@@ -38,6 +38,7 @@ static void known_keys(struct config_reader *reader, const char *section,
     if (!length) {
         add_name(reader, names, &count, "upstreams", strlen("upstreams"));
         add_name(reader, names, &count, "warm", strlen("warm"));
+        add_name(reader, names, &count, "keep", strlen("keep"));
     }
     if (strcmp(section, "clients") == 0)
         add_name(reader, names, &count, "rules", strlen("rules"));
@@ -59,7 +60,7 @@ static const struct yaml_node *find_key(const struct yaml_node *root, const char
 /* Checks the keys of a section and of those in it. False: it is no mapping. */
 static bool check_section(struct config_reader *reader, const struct yaml_node *node,
                           const char *section) {
-    const char *known[OPTION_LIMIT + 3], *below[OPTION_LIMIT + 3];
+    const char *known[OPTION_LIMIT + 4], *below[OPTION_LIMIT + 4];
     known_keys(reader, section, known);
     if (!config_read_map(reader, node, section, known))
         return false;

@@ -262,7 +262,6 @@ bool keep_plan_set_pod(struct keep_plan *plan, const json_t *json, struct keep_n
         pod = add_pod(plan, &seen, now);
     if (!pod || !name_pod(pod, seen.name, seen.uid))
         return false;
-    pod->is_marked = true;
     pod->deleting = seen.deleting;
     const char *phase =
         json_string_value(json_object_get(json_object_get(json, "status"), "phase"));
@@ -277,21 +276,6 @@ void keep_plan_remove_pod(struct keep_plan *plan, const char *uid, struct keep_n
             plan_pod_vanished(plan, pod, now);
             plan_pod_free(plan, pod);
             return;
-        }
-    }
-}
-
-void keep_plan_begin_pods(struct keep_plan *plan) {
-    for (struct plan_pod *pod = plan->pods; pod; pod = pod->next)
-        pod->is_marked = pod->uid == NULL;
-}
-
-void keep_plan_end_pods(struct keep_plan *plan, struct keep_now now) {
-    for (struct plan_pod *pod = plan->pods, *next; pod; pod = next) {
-        next = pod->next;
-        if (!pod->is_marked) {
-            plan_pod_vanished(plan, pod, now);
-            plan_pod_free(plan, pod);
         }
     }
 }
@@ -413,7 +397,7 @@ bool keep_plan_set_node(struct keep_plan *plan, const json_t *json, struct keep_
     bool rebooted = !is_new && strcmp(node->node->boot_id, read->boot_id) != 0;
     keep_node_free(node->node, &plan->names);
     node->node = read;
-    node->is_dirty = node->is_marked = true;
+    node->is_dirty = true;
     plan_observe(plan, node, rebooted, now);
     if (is_new)
         bind_pods(plan);
@@ -426,18 +410,6 @@ void keep_plan_remove_node(struct keep_plan *plan, const char *uid) {
     HASH_FIND(hh, plan->by_uid, &key, sizeof key, node);
     if (node)
         remove_node(plan, node);
-}
-
-void keep_plan_begin_nodes(struct keep_plan *plan) {
-    for (size_t i = 0; i < plan->node_count; i++)
-        plan->nodes[i]->is_marked = false;
-}
-
-void keep_plan_end_nodes(struct keep_plan *plan) {
-    for (size_t i = plan->node_count; i-- > 0;) {
-        if (!plan->nodes[i]->is_marked)
-            remove_node(plan, plan->nodes[i]);
-    }
 }
 
 /* ---- keeps ---- */

@@ -77,12 +77,6 @@ void keep_plan_remove_node(struct keep_plan *plan, const char *uid);
 bool keep_plan_set_pod(struct keep_plan *plan, const json_t *json, struct keep_now now);
 void keep_plan_remove_pod(struct keep_plan *plan, const char *uid, struct keep_now now);
 
-/* Around a list from the beginning: what is not set between the two is gone. */
-void keep_plan_begin_nodes(struct keep_plan *plan);
-void keep_plan_end_nodes(struct keep_plan *plan);
-void keep_plan_begin_pods(struct keep_plan *plan);
-void keep_plan_end_pods(struct keep_plan *plan, struct keep_now now);
-
 /* ---- what to do ---- */
 
 enum keep_action_kind {

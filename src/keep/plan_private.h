@@ -33,7 +33,7 @@ struct plan_node {
     size_t cell_count, cell_capacity;
     size_t pods;
     size_t most_images; /* the longest list that it ever had */
-    bool is_dirty, is_marked;
+    bool is_dirty;
     /* One for each keep: the first image to pull now (-1: none), and when to look again. */
     struct plan_next {
         int32_t image;
@@ -80,7 +80,7 @@ struct plan_pod {
     bool unwanted;        /* to be deleted */
     bool ended;           /* its pull has */
     bool terminal;        /* the API deletes it at once */
-    bool deleting, is_marked;
+    bool deleting;
     struct plan_pod *next;
 };
 

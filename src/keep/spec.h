@@ -102,6 +102,10 @@ struct keep_spec {
     struct keep_pull pull;
 };
 
+/* Whether it can be the name of a keep, which is the value of a label and a part of paths: at most
+ * 63 letters, digits and `-_.`, with a letter or digit at both ends. */
+bool keep_name_is_valid(const char *name);
+
 /* By tag, 20 minutes, 20 pods, one a node, 60 % of the disk. */
 struct keep_pull keep_pull_default(void);
 

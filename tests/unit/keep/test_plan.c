@@ -525,12 +525,10 @@ static void test_pods_of_an_earlier_process_are_taken_up_or_deleted(void **state
     (void)state;
     struct bench bench;
     open_bench(&bench);
-    keep_plan_begin_pods(bench.plan);
     pod_of(&bench, "u1", "n1", "h/app:v1", A, "\"phase\":\"Pending\"");
     pod_of(&bench, "u2", "n1", "h/app:v2", B, "\"phase\":\"Pending\"");
     pod_of(&bench, "u3", "n1", "h/app:v1", A, "\"phase\":\"Pending\"");
     pod_of(&bench, "u4", "gone", "h/app:v1", A, "\"phase\":\"Pending\"");
-    keep_plan_end_pods(bench.plan, bench.now);
     assert_int_equal(step(&bench), 0); /* what is wanted is not known yet */
     NODE(&bench, "n1", "");
     assert_int_equal(step(&bench), 0);
@@ -628,25 +626,22 @@ static void test_who_may_not_act_only_watches(void **state) {
     close_bench(&bench);
 }
 
-static void test_nodes_and_pods_that_a_fresh_list_lacks_are_gone(void **state) {
+static void test_a_node_that_is_gone_is_forgotten_with_its_pulls(void **state) {
     (void)state;
     struct bench bench;
     open_bench(&bench);
     wants(&bench, &image_a, 1);
     NODE(&bench, "n1", "");
-    NODE(&bench, "n2", "");
-    bench.spec.pull.nodes_at_once = 1;
+    NODE(&bench, "n2", LIST_A);
     keep_plan_created(bench.plan, expect_create(&bench, "n1", "v1"), "p", "u1", bench.now);
-    keep_plan_begin_pods(bench.plan);
-    keep_plan_end_pods(bench.plan, bench.now);
-    CHECK_STATE(&bench, 0, 0, "pending");
-    keep_plan_begin_nodes(bench.plan);
-    NODE(&bench, "n2", "");
-    keep_plan_end_nodes(bench.plan);
+    keep_plan_remove_node(bench.plan, "uid-n1");
     assert_int_equal(keep_plan_node_count(bench.plan), 1);
-    expect_create(&bench, "n2", "v1");
-    keep_plan_remove_node(bench.plan, "uid-n2");
-    assert_int_equal(keep_plan_node_count(bench.plan), 0);
+    assert_int_equal(step(&bench), 1);
+    assert_string_equal(bench.actions.list[0].uid, "u1");
+    keep_plan_remove_pod(bench.plan, "u1", bench.now);
+    NODE(&bench, "n1", ""); /* another node of that name */
+    CHECK_STATE(&bench, 0, 1, "pending");
+    expect_create(&bench, "n1", "v1");
     close_bench(&bench);
 }
 
@@ -676,7 +671,7 @@ int main(void) {
         cmocka_unit_test(test_a_refused_creation_is_repeated_later),
         cmocka_unit_test(test_what_is_wanted_no_more_is_ended),
         cmocka_unit_test(test_who_may_not_act_only_watches),
-        cmocka_unit_test(test_nodes_and_pods_that_a_fresh_list_lacks_are_gone),
+        cmocka_unit_test(test_a_node_that_is_gone_is_forgotten_with_its_pulls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
