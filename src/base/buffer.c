@@ -80,3 +80,15 @@ bool buffer_append_json(struct buffer *buffer, struct text text) {
     }
     return !buffer->failed;
 }
+
+bool buffer_append_percent(struct buffer *buffer, const char *string, const char *plain) {
+    static const char unreserved[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
+    for (; *string; string++) {
+        if (strchr(unreserved, *string) || strchr(plain, *string))
+            buffer_append(buffer, string, 1);
+        else
+            buffer_printf(buffer, "%%%02X", (unsigned char)*string);
+    }
+    return !buffer->failed;
+}

@@ -34,6 +34,9 @@ bool buffer_printf(struct buffer *buffer, const char *format, ...)
 /* Appends `text` as the inside of a JSON string, without the quotes around it: text_escape_json().
  */
 bool buffer_append_json(struct buffer *buffer, struct text text);
+/* Appends `string` percent-encoded (RFC 3986 §2.1): letters, digits, "-._~" and the characters of
+ * `plain` stay as they are. */
+bool buffer_append_percent(struct buffer *buffer, const char *string, const char *plain);
 
 #define cleanup_buffer __attribute__((cleanup(buffer_finish)))
 

@@ -74,15 +74,9 @@ struct realm_question {
     struct address_rule addresses; /* which may be connected to */
 };
 
+/* ':' and '/' are easier to read in logs. */
 static void append_escaped(struct buffer *out, const char *value) {
-    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-                                "0123456789-._~:/"; /* ':' and '/' are easier to read in logs */
-    for (const char *c = value; *c; c++) {
-        if (strchr(plain, *c))
-            buffer_append(out, c, 1);
-        else
-            buffer_printf(out, "%%%02X", (unsigned char)*c);
-    }
+    buffer_append_percent(out, value, ":/");
 }
 
 /* What belongs into the query, or into the body of an identity token's request. */

@@ -199,18 +199,11 @@ bool google_request_perform(const struct google_request *request, struct client_
 /* ---- forms ---- */
 
 void google_form_append(struct buffer *form, const char *key, const char *value) {
-    static const char plain[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
     if (form->length)
         buffer_append_string(form, "&");
     buffer_append_string(form, key);
     buffer_append_string(form, "=");
-    for (const char *c = value; *c; c++) {
-        if (strchr(plain, *c))
-            buffer_append(form, c, 1);
-        else
-            buffer_printf(form, "%%%02X", (unsigned char)*c);
-    }
+    buffer_append_percent(form, value, "");
 }
 
 bool google_client_header(const char *id, const char *secret, struct buffer *header) {

@@ -45,14 +45,7 @@ void html_text(struct buffer *out, const char *text) {
 }
 
 void html_parameter(struct buffer *out, const char *text) {
-    static const char plain[] =
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~/:@";
-    for (; *text; text++) {
-        if (strchr(plain, *text))
-            buffer_append(out, text, 1);
-        else
-            buffer_printf(out, "%%%02X", (unsigned char)*text);
-    }
+    buffer_append_percent(out, text, "/:@");
 }
 
 void html_number(struct buffer *out, uint64_t number) {

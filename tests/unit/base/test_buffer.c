@@ -71,12 +71,26 @@ static void test_bytes_that_are_no_utf8_are_replaced_in_json(void **state) {
     assert_json("\xf4\x8f\xbf\xbf", "\xf4\x8f\xbf\xbf");
 }
 
+static void test_what_is_not_plain_is_percent_encoded(void **state) {
+    (void)state;
+    cleanup_buffer struct buffer buffer = {0};
+    assert_true(buffer_append_percent(&buffer, "aZ09-._~ /:@&=+%\"\xc3\xa4", ""));
+    assert_string_equal(buffer.bytes, "aZ09-._~%20%2F%3A%40%26%3D%2B%25%22%C3%A4");
+    buffer_clear(&buffer);
+    assert_true(buffer_append_percent(&buffer, "a/b:c?", "/:"));
+    assert_string_equal(buffer.bytes, "a/b:c%3F");
+    buffer_clear(&buffer);
+    assert_true(buffer_append_percent(&buffer, "", ""));
+    assert_int_equal(buffer.length, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_buffer_grows_and_stays_a_string),
         cmocka_unit_test(test_a_buffer_stops_at_its_limit_and_says_so),
         cmocka_unit_test(test_json_strings_are_escaped),
         cmocka_unit_test(test_bytes_that_are_no_utf8_are_replaced_in_json),
+        cmocka_unit_test(test_what_is_not_plain_is_percent_encoded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
