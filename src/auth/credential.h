@@ -35,6 +35,10 @@ struct credential {
                          * ANONYMOUS one wants to be asked again; 0: unknown */
     bool provisional;   /* ANONYMOUS: the source cannot be sure yet that it has nothing. A registry
                          * that refuses the request says nothing about this machine's rights. */
+
+    /* Of a Google access token, for Google's APIs beside the registry. */
+    char quota_project[64]; /* whose quota pays for requests; "": nobody is named */
+    char universe[64];      /* the domain of the APIs: "googleapis.com"; "": not known */
 };
 
 void credential_wipe(struct credential *credential); /* wipes, frees, zeroes; safe on zeroed */

@@ -27,6 +27,19 @@ static bool join_scopes(const char *const *scopes, struct buffer *out) {
     return !out->failed;
 }
 
+/* Which universe the token is of, and whose quota pays. `document` NULL: no file says so, and what
+ * is wrong in the environment does not matter to a registry. */
+static bool read_api(const json_t *document, struct google_token *out, struct error *error) {
+    const char *universe;
+    if (!document)
+        document_quota_project(NULL, out, NULL);
+    else if (!document_quota_project(document, out, error))
+        return false;
+    return document_universe(document, &universe, error) &&
+           (text_copy(text_of(universe), out->universe, sizeof out->universe) ||
+            error_set(error, ERROR_INVALID, "universe_domain is too long"));
+}
+
 /* Whether the file holds a key or a login; a federation's file only says where an identity is. */
 static bool holds_secret(const char *kind) {
     return strcmp(kind, "external_account") != 0;
@@ -36,7 +49,8 @@ static bool from_file(const struct found *found, const struct ask *ask, struct g
                       struct error *error) {
     bool others_read = false;
     cleanup_secret_json json_t *document = document_read(found->place, &others_read, error);
-    if (!document || !credential_file_token(document, ask, out, error))
+    if (!document || !credential_file_token(document, ask, out, error) ||
+        !read_api(document, out, error))
         return false;
     if (others_read && holds_secret(out->kind))
         log_at(LOG_WARN, "credential file is readable by everybody on this machine: chmod o-r",
@@ -59,7 +73,7 @@ static bool from_metadata(const struct found *found, const struct google_questio
         return error_set(error, ERROR_INVALID, "is not host[:port]");
     if (metadata_token(ask->client, found->place, narrowed ? ask->scope : NULL, question->account,
                        out, error))
-        return true;
+        return read_api(NULL, out, error);
     if (error->kind != ERROR_NOT_FOUND)
         return false;
     /* A metadata server without a service account counts as absent, unless the configuration names
@@ -83,7 +97,7 @@ static bool ask_source(const struct found *found, const struct google_question *
         return from_metadata(found, question, ask, out, error);
     case FOUND_GCLOUD:
         text_copy(text_of("gcloud"), out->kind, sizeof out->kind);
-        return gcloud_token(out, error);
+        return gcloud_token(out, error) && read_api(NULL, out, error);
     case FOUND_NOTHING:
         break;
     }

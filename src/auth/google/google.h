@@ -55,7 +55,8 @@ struct google_token {
     char from[400];     /* where it was read: a file, a host */
     char account[256];  /* e-mail address or principal; "" when it is unknown */
     char quota_project[64];
-    bool unsettled; /* no source is present, but the metadata server may still come */
+    char universe[64]; /* the domain of Google's APIs: "googleapis.com" */
+    bool unsettled;    /* no source is present, but the metadata server may still come */
 };
 void google_token_wipe(struct google_token *token); /* wipes, frees, zeroes; safe on zeroed */
 

@@ -217,6 +217,8 @@ static bool fill(const struct google *google, struct credential *out, struct err
     out->secret = strdup(token->secret);
     out->expires_ms = token->expires_ms;
     snprintf(out->from, sizeof out->from, "google %.100s", token->kind);
+    snprintf(out->quota_project, sizeof out->quota_project, "%s", token->quota_project);
+    snprintf(out->universe, sizeof out->universe, "%s", token->universe);
     if (out->username && out->secret)
         return true;
     credential_wipe(out);
