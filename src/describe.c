@@ -15,13 +15,16 @@ static json_t *list_words(const char *const *words) {
 
 static json_t *describe_option(const struct command_option *option) {
     static const char *const types[] = {
-        [OPTION_FLAG] = "flag", [OPTION_SWITCH] = "switch", [OPTION_STRING] = "string",
-        [OPTION_LIST] = "list", [OPTION_SIZE] = "size",     [OPTION_DURATION] = "duration",
+        [OPTION_FLAG] = "flag",   [OPTION_SWITCH] = "switch", [OPTION_STRING] = "string",
+        [OPTION_LIST] = "list",   [OPTION_SIZE] = "size",     [OPTION_DURATION] = "duration",
+        [OPTION_COUNT] = "count",
     };
-    return json_pack("{s:s, s:s, s:s?, s:s, s:o, s:s?, s:s?}", "name", option->name, "type",
+    const char letter[] = {option->letter, '\0'};
+    return json_pack("{s:s, s:s, s:s?, s:s, s:o, s:s?, s:s?, s:s}", "name", option->name, "type",
                      types[option->type], "value", option->value, "help", option->help,
                      "suggestions", list_words(option->suggestions), "setting",
-                     option->setting ? option->setting->key : NULL, "variable", option->variable);
+                     option->setting ? option->setting->key : NULL, "variable", option->variable,
+                     "letter", letter);
 }
 
 static json_t *describe_command(const struct command *command) {

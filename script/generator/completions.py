@@ -20,6 +20,11 @@ def takes(command, what):
     return command["arguments"].strip("[]…") == what
 
 
+def letter(option):
+    """The option's letter as it is typed, "-q"; "" when it has none."""
+    return f"-{option['letter']}" if option["letter"] else ""
+
+
 def values(option):
     """The words that an option's value may be."""
     return option["suggestions"] or (["true", "false"] if option["type"] == "switch" else [])
@@ -48,6 +53,8 @@ def bash_values(command):
         name = f"--{option['name']}"
         if option["type"] in ("flag", "switch"):
             without.append(name)
+            if letter(option):
+                without.append(letter(option))
         if option["type"] == "switch":
             cases.setdefault(bash_reply(option), []).append(f"{name}=")
         elif option["type"] != "flag" and bash_reply(option):
@@ -62,6 +69,7 @@ def bash_values(command):
 def bash_words(command, names):
     """What completes a word that is no value."""
     words = [f"--{option['name']}" for option in command["options"]] + ["--help"]
+    words += [letter(option) for option in command["options"] if letter(option)]
     words += operand_words(command)
     if takes(command, "COMMAND"):
         words += names
@@ -129,6 +137,10 @@ def zsh_option(option):
     return f"{star}{name}=[{message}]:{value}:{action}"
 
 
+def zsh_letter(option):
+    return letter(option) + zsh_option(option).removeprefix(f"--{option['name']}")
+
+
 def zsh_operand(command):
     arguments = command["arguments"].replace(":", "\\:")
     if takes(command, "COMMAND"):
@@ -154,6 +166,7 @@ def zsh(commands):
 """
     for command in commands:
         lines = [zsh_option(option) for option in command["options"]]
+        lines += [zsh_letter(option) for option in command["options"] if letter(option)]
         lines.append("(- *)--help[print this help]")
         if command["arguments"]:
             lines.append(zsh_operand(command))
@@ -179,6 +192,8 @@ def fish_quote(text):
 
 def fish_option(command, option):
     line = f"complete -c tarn -n '__tarn_runs {command['name']}' -l {option['name']}"
+    if option["letter"]:
+        line += f" -s {option['letter']}"
     if option["value"] == "FILE":
         line += " -r -F"
     elif option["value"] == "FOLDER":

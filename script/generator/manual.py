@@ -29,6 +29,8 @@ def introduction(command):
 
 def option_name(option):
     name = f"\\fB{roff.escape('--' + option['name'])}\\fP"
+    if option["letter"]:
+        name += f", \\fB{roff.escape('-' + option['letter'])}\\fP"
     if option["type"] == "flag":
         return name
     value = roff.placeholders(option["value"])

@@ -25,11 +25,22 @@ static bool wants_help(char *const *rest) {
     return false;
 }
 
+/* Finds the option by its letter, as in "-q". */
+static bool find_letter(const struct command *command, const char *argument,
+                        struct command_option *option) {
+    for (size_t at = 0; command_option(command, at, option); at++) {
+        if (option->letter && argument[1] == option->letter && !argument[2])
+            return true;
+    }
+    return false;
+}
+
 /* Finds the option that `argument` names; *value is the part behind `=`, or NULL. */
 static bool find_option(const struct command *command, const char *argument,
                         struct command_option *option, const char **value) {
+    *value = NULL;
     if (strncmp(argument, "--", 2) != 0)
-        return false;
+        return find_letter(command, argument, option);
     size_t length = strcspn(argument + 2, "=");
     *value = argument[2 + length] ? argument + 2 + length + 1 : NULL;
     for (size_t at = 0; command_option(command, at, option); at++) {
@@ -64,7 +75,11 @@ static bool parse_value(struct reading *reading, struct arguments_given *given) 
         return error_set(reading->error, ERROR_INVALID,
                          "--%s: \"%s\" is no size; write for example 10GiB, 500MB, or bytes",
                          given->option.name, given->value);
-    if (given->option.type == OPTION_SIZE)
+    if (given->option.type == OPTION_COUNT &&
+        (!text_to_u64(value, &bytes) || bytes == 0 || bytes > INT32_MAX))
+        return error_set(reading->error, ERROR_INVALID, "--%s: \"%s\" is no whole number from 1 on",
+                         given->option.name, given->value);
+    if (given->option.type == OPTION_SIZE || given->option.type == OPTION_COUNT)
         given->number = (int64_t)bytes;
     return true;
 }

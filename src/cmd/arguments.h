@@ -3,6 +3,7 @@
  *
  *   --name VALUE  --name=VALUE   an option with a value
  *   --name                       an option without one
+ *   -n                           the same, where the option has a letter
  *   --help  -h                   asks for help, at any place
  *   --                           all arguments behind it are operands
  *
@@ -22,7 +23,7 @@
 struct arguments_given {
     struct command_option option;
     const char *value; /* NULL: a FLAG */
-    int64_t number;    /* the value of a SIZE in bytes, of a DURATION in milliseconds */
+    int64_t number;    /* the value of a SIZE in bytes, of a DURATION in milliseconds, of a COUNT */
 };
 
 struct arguments {

@@ -21,6 +21,7 @@ enum command_option_type {
     OPTION_LIST,     /* takes a value; given several times, each one counts */
     OPTION_SIZE,     /* takes a number of bytes: 50GiB; the last one counts */
     OPTION_DURATION, /* takes a time: 30d; the last one counts */
+    OPTION_COUNT,    /* takes a whole number, at least 1; the last one counts */
 };
 
 struct command_option {
@@ -37,6 +38,8 @@ struct command_option {
     /* The variable of the environment that gives the value when the option is not given; NULL:
      * none, or the setting's. A LIST is one value here too, and a FLAG is true or false. */
     const char *variable;
+
+    char letter; /* of a FLAG: "-q" stands for it as well; 0: none does */
 };
 
 struct command {

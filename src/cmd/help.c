@@ -14,6 +14,8 @@ static void print_setting(const struct config_option *setting) {
 
 static void print_option(const struct command_option *option) {
     printf("  --%s", option->name);
+    if (option->letter)
+        printf(", -%c", option->letter);
     if (option->type == OPTION_SWITCH)
         printf("[=%s]", option->value);
     else if (option->value)

@@ -1,6 +1,5 @@
 /* tarn ls: lists the images in the cache. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include "base/buffer.h"
 #include "base/cleanup.h"
@@ -8,56 +7,9 @@
 #include "cmd/commands.h"
 #include "cmd/order_command.h"
 #include "cmd/order_line.h"
+#include "cmd/table.h"
 
-enum { COLUMNS = 4, DIGEST_SHOWN = 12, TAGS_SHOWN = 3, SPACE = 3 };
-
-/* All lines are kept, because a column is as wide as its longest cell. */
-struct table {
-    char *(*rows)[COLUMNS];
-    size_t count, capacity;
-    bool failed;
-};
-
-static void free_table(struct table *table) {
-    for (size_t i = 0; i < table->count; i++) {
-        for (size_t column = 0; column < COLUMNS; column++)
-            free(table->rows[i][column]);
-    }
-    free(table->rows);
-}
-
-static void add_row(struct table *table, const char *const cells[static COLUMNS]) {
-    if (table->count == table->capacity) {
-        size_t capacity = table->capacity ? table->capacity * 2 : 64;
-        void *grown = reallocarray(table->rows, capacity, sizeof *table->rows);
-        if (!grown) {
-            table->failed = true;
-            return;
-        }
-        table->rows = grown;
-        table->capacity = capacity;
-    }
-    char **row = table->rows[table->count++];
-    for (size_t column = 0; column < COLUMNS; column++) {
-        row[column] = strdup(cells[column]);
-        table->failed = table->failed || !row[column];
-    }
-}
-
-static void print_table(const struct table *table) {
-    size_t widths[COLUMNS] = {0};
-    for (size_t i = 0; i < table->count; i++) {
-        for (size_t column = 0; column < COLUMNS; column++) {
-            size_t width = strlen(table->rows[i][column]);
-            widths[column] = width > widths[column] ? width : widths[column];
-        }
-    }
-    for (size_t i = 0; i < table->count; i++) {
-        for (size_t column = 0; column + 1 < COLUMNS; column++)
-            printf("%-*s", (int)widths[column] + SPACE, table->rows[i][column]);
-        puts(table->rows[i][COLUMNS - 1]);
-    }
-}
+enum { COLUMNS = 4, DIGEST_SHOWN = 12, TAGS_SHOWN = 3 };
 
 /* 2997 as "2,997" */
 static void write_count(size_t count, struct buffer *out) {
@@ -110,7 +62,7 @@ static void add_image(struct ls_output *listing, const json_t *line) {
     order_line_format_size(line, "size", size);
     order_line_format_age(line, "last_used", used);
     const char *const cells[COLUMNS] = {name.bytes ? name.bytes : "", digest, size, used};
-    add_row(&listing->table, cells);
+    table_add(&listing->table, cells);
 }
 
 static void on_line(void *context, json_t *line) {
@@ -128,17 +80,18 @@ static void print_end(const struct ls_output *listing, int status) {
     if (listing->json && (listing->images || status == 0))
         puts(listing->images ? "\n]" : "[]");
     else if (!listing->json && status == 0 && !listing->table.failed)
-        print_table(&listing->table);
+        table_print(&listing->table, 0, 0);
 }
 
 static int run(const struct arguments *arguments) {
     static const char *const head[COLUMNS] = {"IMAGE", "DIGEST", "SIZE", "LAST USED"};
-    struct ls_output listing = {.json = arguments_flag(arguments, "json")};
+    struct ls_output listing = {.table = {.columns = COLUMNS},
+                                .json = arguments_flag(arguments, "json")};
     cleanup_json json_t *names = order_command_names(arguments);
     if (!names)
         return 2;
     if (!listing.json)
-        add_row(&listing.table, head);
+        table_add(&listing.table, head);
     int status =
         order_command_run(arguments, json_pack("{s:O}", "names", names), on_line, &listing);
     print_end(&listing, status);
@@ -146,7 +99,7 @@ static int run(const struct arguments *arguments) {
         fputs("tarn ls: out of memory\n", stderr);
         status = 1;
     }
-    free_table(&listing.table);
+    table_finish(&listing.table);
     return order_command_end(arguments, status);
 }
 

@@ -29,6 +29,8 @@ static const struct command_option options[] = {
     {"platform", OPTION_LIST, "PLATFORM", "a list"},
     {"size", OPTION_SIZE, "SIZE", "a size"},
     {"age", OPTION_DURATION, "DURATION", "a duration"},
+    {"limit", OPTION_COUNT, "NUMBER", "a count"},
+    {"quiet", OPTION_FLAG, NULL, "a flag with a letter", .letter = 'q'},
 };
 
 static const struct command_option variable_options[] = {
@@ -195,6 +197,32 @@ static void test_help_is_asked_for_anywhere(void **state) {
     }
 }
 
+static void test_a_count_is_a_whole_number(void **state) {
+    (void)state;
+    cleanup_arguments struct arguments arguments = {0};
+    assert_true(READ(&arguments, "--limit", "1", "--limit=2147483647", "image"));
+    assert_int_equal(arguments_number(&arguments, "limit", 0), 2147483647);
+    static const char *const wrong[] = {"0", "-1", "1.5",        "1k",
+                                        "",  " 1", "2147483648", "99999999999999999999"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        cleanup_buffer struct buffer reason = {0};
+        buffer_printf(&reason, "--limit: \"%s\" is no whole number from 1 on", wrong[i]);
+        REFUSED(reason.bytes, "--limit", wrong[i], "image");
+    }
+}
+
+static void test_a_letter_stands_for_its_option(void **state) {
+    (void)state;
+    cleanup_arguments struct arguments arguments = {0}, whole = {0};
+    assert_true(READ(&arguments, "image", "-q"));
+    assert_true(arguments_flag(&arguments, "quiet"));
+    assert_true(READ(&whole, "--quiet", "image"));
+    assert_true(arguments_flag(&whole, "quiet"));
+    REFUSED("there is no option -qq", "image", "-qq");
+    REFUSED("there is no option -q=1", "image", "-q=1");
+    REFUSED("there is no option -", "image", "-");
+}
+
 static void test_bad_usage_is_refused_with_a_reason(void **state) {
     (void)state;
     REFUSED("--root needs a value", "image", "--root");
@@ -342,6 +370,8 @@ int main(void) {
         cmocka_unit_test(test_a_switch_takes_its_value_only_behind_an_equals_sign),
         cmocka_unit_test(test_what_follows_two_dashes_are_operands),
         cmocka_unit_test(test_help_is_asked_for_anywhere),
+        cmocka_unit_test(test_a_count_is_a_whole_number),
+        cmocka_unit_test(test_a_letter_stands_for_its_option),
         cmocka_unit_test(test_bad_usage_is_refused_with_a_reason),
         cmocka_unit_test(test_nothing_at_all_is_read_as_well),
         cmocka_unit_test(test_a_command_may_take_anything),
