@@ -9,7 +9,7 @@ _tarn() {
     fi
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        words='serve warm ls du rm prune verify reload check-config convert-config whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help --help --version'
+        words='serve warm ls du rm prune verify reload check-config convert-config images whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help --help --version'
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
         return
     fi
@@ -178,6 +178,25 @@ _tarn() {
         words='--password-file --help'
         kinds=-f
         ;;
+    images)
+        case $before in
+        --config | --config=)
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            return
+            ;;
+        --sort | --sort=)
+            mapfile -t COMPREPLY < <(compgen -W 'uploaded tag size' -- "$word")
+            return
+            ;;
+        --source | --source=)
+            mapfile -t COMPREPLY < <(compgen -W 'auto artifact-registry docker' -- "$word")
+            return
+            ;;
+        --all | --no-digests | --sizes | --json | --quiet | -q | --help | --) ;;
+        --*) return ;; # a value of which nothing is known
+        esac
+        words='--config --all --tags --newer-than --sort --limit --source --no-digests --sizes --jobs --json --quiet --help -q'
+        ;;
     whoami)
         case $before in
         --json | --help | --) ;;
@@ -239,7 +258,7 @@ _tarn() {
         words='--help'
         ;;
     help)
-        words='--help serve warm ls du rm prune verify reload check-config convert-config whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help'
+        words='--help serve warm ls du rm prune verify reload check-config convert-config images whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help'
         ;;
     *) return ;;
     esac

@@ -16,6 +16,7 @@ function __tarn_commands
     printf '%s\t%s\n' reload 'have the running tarn take a changed configuration'
     printf '%s\t%s\n' check-config 'check a configuration file'
     printf '%s\t%s\n' convert-config 'write a configuration of the CNCF registry as tarn\'s'
+    printf '%s\t%s\n' images 'list what a repository holds: every image with all its tags'
     printf '%s\t%s\n' whoami 'show which Google credentials are used, and why'
     printf '%s\t%s\n' print-access-token 'print a Google access token'
     printf '%s\t%s\n' mirror 'make container engines on this machine pull through tarn'
@@ -126,6 +127,19 @@ complete -c tarn -n '__tarn_runs check-config' -F
 
 complete -c tarn -n '__tarn_runs convert-config' -l password-file -r -F -d 'where the upstream\'s password is written; default: FILE.password, beside the file'
 complete -c tarn -n '__tarn_runs convert-config' -F
+
+complete -c tarn -n '__tarn_runs images' -l config -r -F -d 'ask the upstreams of this configuration file'
+complete -c tarn -n '__tarn_runs images' -l all -d 'also list untagged images, such as the images that an index consists of'
+complete -c tarn -n '__tarn_runs images' -l tags -x -d 'only images of which a tag matches, with all their tags'
+complete -c tarn -n '__tarn_runs images' -l newer-than -x -d 'only images that were uploaded so recently'
+complete -c tarn -n '__tarn_runs images' -l sort -x -a 'uploaded tag size' -d 'order by uploaded (newest first, the default), tag (descending) or size (largest first)'
+complete -c tarn -n '__tarn_runs images' -l limit -x -d 'the first so many images of each REPOSITORY'
+complete -c tarn -n '__tarn_runs images' -l source -x -a 'auto artifact-registry docker' -d 'who is asked: artifact-registry, docker, or auto (the default), which asks Artifact Registry where it can'
+complete -c tarn -n '__tarn_runs images' -l no-digests -d 'Docker API: list the tags alone, without a request for the digest of each'
+complete -c tarn -n '__tarn_runs images' -l sizes -d 'Docker API: one more request for each image, for its size'
+complete -c tarn -n '__tarn_runs images' -l jobs -x -d 'Docker API: so many requests at once; 8 by default'
+complete -c tarn -n '__tarn_runs images' -l json -d 'print one JSON object a line'
+complete -c tarn -n '__tarn_runs images' -l quiet -s q -d 'print references HOST/NAME@DIGEST alone'
 
 complete -c tarn -n '__tarn_runs whoami' -l json -d 'print JSON'
 

@@ -42,6 +42,7 @@ struct catalog_question {
     void *digest_context;
 
     const struct cancel *cancel; /* looked at between requests and in waits; may be NULL */
+    int64_t deadline_ms; /* clock_ms() beyond which nothing is tried again; 0: there is none */
 };
 
 enum catalog_outcome {

@@ -17,6 +17,7 @@ const struct command *const commands[] = {
     &reload_command,
     &check_config_command,
     &convert_config_command,
+    &images_command,
     &whoami_command,
     &print_access_token_command,
     &mirror_command,

@@ -15,6 +15,7 @@ extern const struct command verify_command;
 extern const struct command reload_command;
 extern const struct command check_config_command;
 extern const struct command convert_config_command;
+extern const struct command images_command;
 extern const struct command whoami_command;
 extern const struct command print_access_token_command;
 extern const struct command mirror_command;
