@@ -216,7 +216,7 @@ static void read_consumer(const json_t *detail, struct artifact_failure *out) {
     text_copy(consumer, out->consumer, sizeof out->consumer);
 }
 
-void artifact_failure_read(const void *bytes, size_t length, struct artifact_failure *out) {
+void artifact_page_read_failure(const void *bytes, size_t length, struct artifact_failure *out) {
     size_t at;
     json_t *detail;
     *out = (struct artifact_failure){0};

@@ -40,6 +40,6 @@ struct artifact_failure {
     char reason[64];   /* "SERVICE_DISABLED" */
     char consumer[80]; /* the project that a SERVICE_DISABLED is about: an id, or a number */
 };
-void artifact_failure_read(const void *bytes, size_t length, struct artifact_failure *out);
+void artifact_page_read_failure(const void *bytes, size_t length, struct artifact_failure *out);
 
 #endif

@@ -260,7 +260,7 @@ static enum error_kind kind_of(int status) {
 static bool refuse(const struct listing *listing, struct error *error) {
     struct artifact_failure failure;
     char hint[400];
-    artifact_failure_read(listing->body.bytes, listing->body.length, &failure);
+    artifact_page_read_failure(listing->body.bytes, listing->body.length, &failure);
     hide_secret(failure.message, listing->credential->secret);
     write_hint(listing, &failure, hint, sizeof hint);
     error_set(error, kind_of(listing->status), "%d%s%s%s%.200s%s%s%s%s%.200s", listing->status,

@@ -51,7 +51,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     struct artifact_failure failure;
     read_page(bytes, length, "p/app");
     read_page(bytes, length, "p");
-    artifact_failure_read(bytes, length, &failure);
+    artifact_page_read_failure(bytes, length, &failure);
     must_be_printable(failure.message, sizeof failure.message);
     must_be_printable(failure.status, sizeof failure.status);
     must_be_printable(failure.reason, sizeof failure.reason);

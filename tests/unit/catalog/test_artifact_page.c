@@ -169,7 +169,7 @@ static void test_what_google_s_error_says(void **state) {
         "\"PERMISSION_DENIED\",\"details\":[7,{\"@type\":\"x\"},{\"reason\":\"SERVICE_DISABLED\","
         "\"metadata\":{\"consumer\":\"projects/123\"}},{\"reason\":\"SECOND\"}]}}";
     struct artifact_failure failure;
-    artifact_failure_read(json, strlen(json), &failure);
+    artifact_page_read_failure(json, strlen(json), &failure);
     assert_string_equal(failure.message, "Not  [2J used");
     assert_string_equal(failure.status, "PERMISSION_DENIED");
     assert_string_equal(failure.reason, "SERVICE_DISABLED");
@@ -187,7 +187,7 @@ static void test_an_error_that_is_none_of_google_s_says_nothing(void **state) {
         "{\"error\":{\"details\":[{\"reason\":\"\",\"metadata\":{\"consumer\":\"x\"}}]}}"};
     for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
         struct artifact_failure failure;
-        artifact_failure_read(bodies[i], strlen(bodies[i]), &failure);
+        artifact_page_read_failure(bodies[i], strlen(bodies[i]), &failure);
         assert_string_equal(failure.message, "");
         assert_string_equal(failure.reason, "");
         assert_string_equal(failure.consumer, "");
@@ -195,7 +195,7 @@ static void test_an_error_that_is_none_of_google_s_says_nothing(void **state) {
     static const char odd[] = "{\"error\":{\"details\":[{\"reason\":\"A\",\"metadata\":"
                               "{\"consumer\":\"projects/a; rm -rf ~\"}}]}}";
     struct artifact_failure failure;
-    artifact_failure_read(odd, strlen(odd), &failure);
+    artifact_page_read_failure(odd, strlen(odd), &failure);
     assert_string_equal(failure.consumer, "");
 }
 
