@@ -30,11 +30,14 @@ static bool take_buffer(struct fetch *fetch, struct error *error) {
     return fetch->gathered || error_set(error, ERROR_MEMORY, "no memory to fetch a blob");
 }
 
-bool fetch_init(struct fetch *fetch, struct flight *flight, struct span *span, bool plain,
-                struct error *error) {
-    *fetch = (struct fetch){.flight = flight, .span = span, .plain = plain};
+bool fetch_init(struct fetch *fetch, struct flight *flight, struct span *span,
+                const struct plan *plan, struct error *error) {
+    *fetch = (struct fetch){.flight = flight, .span = span, .plain = plan->plain};
     lock_acquire(&flight->state_lock);
-    fetch->source = sources_current(&flight->sources);
+    struct sources *sources = &flight->sources;
+    fetch->source = plan->contends ? &sources->at[plan->source] : sources_current(sources);
+    if (fetch->source->asked_ms == 0)
+        fetch->source->asked_ms = clock_ms();
     lock_release(&flight->state_lock);
     return take_buffer(fetch, error);
 }
@@ -45,12 +48,19 @@ void fetch_finish(struct fetch *fetch) {
 
 /* ---- the request ---- */
 
+/* Whether the bytes come from another source: it has won, or it was silent and is not any more. */
+static bool is_beaten(const struct flight *flight, const struct fetch *fetch)
+    REQUIRES(flight->state_lock) {
+    const struct span *span = fetch->span;
+    return span->beaten || (span->contends && flight->silent_ms > fetch->source->contended_ms);
+}
+
 bool fetch_take_turn(void *context, uint64_t *start, uint64_t *end, struct error *error) {
     struct fetch *fetch = context;
     struct flight *flight = fetch->flight;
     struct span *span = fetch->span;
     lock_acquire(&flight->state_lock);
-    bool wanted = span_send(span) && flight->state == FLIGHT_MOVING;
+    bool wanted = span_send(span) && flight->state == FLIGHT_MOVING && !is_beaten(flight, fetch);
     *start = span->at;
     *end = span->end;
     lock_release(&flight->state_lock);
@@ -109,6 +119,45 @@ static bool accept_head(struct flight *flight, struct fetch *fetch, const struct
     return true;
 }
 
+/* accept_head() of a source that contends: the flight turns to it. */
+static bool accept_contender(struct flight *flight, struct fetch *fetch,
+                             const struct place_head *head, struct error *error)
+    REQUIRES(flight->state_lock) {
+    struct body *body = &flight->body;
+    char etag[sizeof body->etag];
+    text_copy(text_of(body->etag), etag, sizeof etag);
+    body->etag[0] = '\0'; /* this source may use another one */
+    bool ok = accept_head(flight, fetch, head, error);
+    if (!ok || head->is_outside) {
+        text_copy(text_of(etag), body->etag, sizeof body->etag);
+        return ok;
+    }
+    fetch->span->contends = false;
+    sources_turn_to(&flight->sources, fetch->source);
+    return true;
+}
+
+/* The first source that answers brings the bytes, and one that contends if it answers while the
+ * others are silent. */
+static bool judge_head(struct flight *flight, struct fetch *fetch, const struct place_head *head,
+                       struct error *error) REQUIRES(flight->state_lock) {
+    struct span *span = fetch->span;
+    if (is_beaten(flight, fetch)) { /* whose repository may be read now, too */
+        if (flight->state != FLIGHT_FAILED)
+            fetch->source->state = SOURCE_ANSWERED;
+        flight_wake(flight);
+        return error_set(error, ERROR_CLOSED, "another source has answered");
+    }
+    const bool contends = span->contends, is_first = !flight->answered;
+    bool ok = contends ? accept_contender(flight, fetch, head, error)
+                       : accept_head(flight, fetch, head, error);
+    if (ok)
+        fetch->source->state = SOURCE_ANSWERED;
+    if (ok && !head->is_outside && (contends || is_first))
+        spans_beat_others(&flight->spans, span);
+    return ok;
+}
+
 bool fetch_take_head(void *context, const struct place_head *head, struct error *error) {
     struct fetch *fetch = context;
     struct flight *flight = fetch->flight;
@@ -117,29 +166,25 @@ bool fetch_take_head(void *context, const struct place_head *head, struct error 
     struct error why;
     lock_acquire(&flight->state_lock);
     bool was_known = body->size_known, was_answered = source->state == SOURCE_ANSWERED;
-    bool ok = accept_head(flight, fetch, head, error);
+    bool ok = judge_head(flight, fetch, head, error);
     bool new_size = ok && body->size_known && !was_known;
     uint64_t size = body->size;
     if (new_size && !space_can_hold(flight->flights->space, size, &why))
         flight_pass(flight, UNKEPT_TOO_LARGE, &why);
-    if (ok) {
-        source->state = SOURCE_ANSWERED;
-        if (!head->is_outside)
-            flight_record_answer(flight);
-    }
+    if (ok && !head->is_outside)
+        flight_record_answer(flight);
+    bool answers = source->state == SOURCE_ANSWERED && !was_answered;
     lock_release(&flight->state_lock);
-    if (!ok)
-        return false;
 
     /* Record link and size before any bytes. If the link is lost in a crash the next read costs one
      * HEAD; if the size is lost the blob is fetched from the start. */
     const struct repository_name *name = &source->repository.name;
     struct error ignored;
-    if (!was_answered)
+    if (answers)
         store_link_blob(flight->flights->store, name, &flight->digest, &ignored);
     if (new_size && flight->partial)
         partial_set_size(flight->partial, size, &ignored);
-    return true;
+    return ok;
 }
 
 /* ---- the bytes ---- */
@@ -197,7 +242,8 @@ static void wait_for_turn(struct flight *flight, struct span *span, size_t lengt
         condition_wait(&flight->changed, &flight->state_lock);
         flight->spans.blocked--;
         if (!may)
-            flight->progress_ms = clock_ms(); /* the readers were slow, not the place */
+            /* The readers were slow, not the place. */
+            flight->progress_ms = flight->silent_ms = clock_ms();
     }
 }
 
@@ -262,8 +308,13 @@ static void record_piece(struct fetch *fetch, const struct piece *piece) {
     span->at = span->writing_to = piece->end;
     if (!piece->present) { /* bytes that were sent a second time are no progress */
         flight->progress_ms = now;
+        flight->paced += (unsigned)(piece->end - piece->start);
         flight->failures = flight->at_once = 0;
         hashing_claim(&flight->hashing, &flight->body, piece->start);
+    }
+    if (flight->paced >= FLIGHT_PACE) {
+        flight->silent_ms = now;
+        flight->paced = 0;
     }
     if (flight_is_space_due(flight))
         condition_signal(&flight->driven);

@@ -21,9 +21,10 @@ struct fetch {
     uint64_t bytes;    /* that have arrived */
 };
 
-/* A request to the flight's current source. False: no memory; fetch_finish() is called even so. */
-bool fetch_init(struct fetch *fetch, struct flight *flight, struct span *span, bool plain,
-                struct error *error);
+/* A request for the plan's span, to the plan's source. False: no memory; fetch_finish() is called
+ * even so. */
+bool fetch_init(struct fetch *fetch, struct flight *flight, struct span *span,
+                const struct plan *plan, struct error *error);
 /* Writes what was gathered and records what was written. False: that failed. */
 bool fetch_flush(struct fetch *fetch, struct error *error);
 void fetch_finish(struct fetch *fetch);

@@ -32,13 +32,14 @@ static bool take_head(void *context, const struct place_head *head, struct error
     return true;
 }
 
-/* When the first head must be here; 0: a place has answered already. Each location gets its share
- * of the time, so that a silent one leaves some for the next. */
-static int64_t first_deadline(struct flight *flight, const struct place *place, unsigned location)
-    REQUIRES(flight->state_lock) {
+/* When the source's first head must be here; 0: a place has answered already. Each location gets
+ * its share of the time, so that a silent one leaves some for the next. */
+static int64_t first_deadline(struct flight *flight, const struct flight_source *source,
+                              unsigned location) REQUIRES(flight->state_lock) {
+    const struct place *place = &source->place;
     if (flight->answered)
         return 0;
-    return flight->started_ms + place->first_byte_ms * (location + 1) / place->locations;
+    return source->asked_ms + place->first_byte_ms * (location + 1) / place->locations;
 }
 
 /* Asks the place for the span. */
@@ -55,7 +56,7 @@ static bool request_span(struct fetch *fetch, const struct plan *plan, struct er
         .end = plan->end,
         .location = location,
         .is_first = !flight->answered,
-        .deadline_ms = first_deadline(flight, place, location),
+        .deadline_ms = first_deadline(flight, fetch->source, location),
         .stop = &flight->flights->stopping,
         .background = &flight->background,
         .abandoned = &flight->abandoned,
@@ -106,10 +107,11 @@ static bool go_elsewhere(struct flight *flight, bool refused, struct error *erro
 
 /* Ends this fetcher, if there are others. Fewer are started from then on, for other blobs too. */
 static bool leave_to_others(struct flight *flight) REQUIRES(flight->state_lock) {
-    if (flight->spans.fetchers < 2)
+    const unsigned at_work = spans_counted_on(&flight->spans);
+    if (at_work < 2)
         return false;
     struct place *place = &sources_current(&flight->sources)->place;
-    place->kind->lower(place, flight->spans.fetchers - 1);
+    place->kind->lower(place, at_work - 1);
     return true;
 }
 
@@ -159,7 +161,7 @@ static enum retry_failure judge(struct flight *flight, const struct fetch *fetch
 static enum retry_phase phase_of(const struct flight *flight) REQUIRES(flight->state_lock) {
     if (!flight->answered)
         return PHASE_UNANSWERED;
-    return flight->spans.fetchers > 1 ? PHASE_WITH_OTHERS : PHASE_ALONE;
+    return spans_counted_on(&flight->spans) > 1 ? PHASE_WITH_OTHERS : PHASE_ALONE;
 }
 
 /* Performs the action of the table in retry.h. False: the flight cannot go on. */
@@ -202,17 +204,33 @@ static void recover(struct flight *flight, const struct fetch *fetch, const stru
         flight_fail(flight, error);
 }
 
+/* The failure of a request that the flight does not count on. False: it counts on the request. */
+static bool pass_over(struct flight *flight, const struct fetch *fetch, const struct error *error)
+    REQUIRES(flight->state_lock) {
+    const struct span *span = fetch->span;
+    struct flight_source *source = fetch->source;
+    if (span->contends && spans_busy(&flight->spans) == 0 && flight->state == FLIGHT_MOVING) {
+        /* The silent one has ended meanwhile. */
+        sources_turn_to(&flight->sources, source);
+        return false;
+    }
+    if (!span->contends && !span->beaten)
+        return false;
+    if (error->kind != ERROR_CLOSED)
+        sources_give_up(source, error);
+    return true;
+}
+
 /* Fetches the span, and handles a failure. */
 static void fetch_span(struct flight *flight, struct span *span, const struct plan *plan) {
     struct fetch fetch;
     struct error error = {0}, late;
-    bool ok =
-        fetch_init(&fetch, flight, span, plan->plain, &error) && request_span(&fetch, plan, &error);
+    bool ok = fetch_init(&fetch, flight, span, plan, &error) && request_span(&fetch, plan, &error);
     /* Of two errors the first is the cause. */
     if (!fetch_flush(&fetch, ok ? &error : &late))
         ok = false;
     lock_acquire(&flight->state_lock);
-    if (!end_span(flight, &fetch, ok, &error))
+    if (!end_span(flight, &fetch, ok, &error) && !pass_over(flight, &fetch, &error))
         recover(flight, &fetch, plan, &error);
     lock_release(&flight->state_lock);
     fetch_finish(&fetch);
@@ -232,7 +250,8 @@ static void run_fetcher(void *argument) {
         fetch_span(flight, span, &plan);
         lock_acquire(&flight->state_lock);
         bool more = !atomic_load(&flights->stopping) &&
-                    flight->spans.fetchers <= flight_allowed(flight) && flight_plan(flight, &plan);
+                    spans_counted_on(&flight->spans) <= flight_allowed(flight) &&
+                    flight_plan(flight, &plan);
         span = more ? spans_reserve(&flight->spans, &plan) : NULL;
         if (!span)
             flight->spans.fetchers--;
@@ -255,6 +274,8 @@ static bool start_fetcher(struct flight *flight, const struct plan *plan, struct
         return error_set(error, ERROR_MEMORY, "no memory to fetch a blob");
     }
     *fetcher = (struct fetcher){flight, span, *plan};
+    if (flight->spans.fetchers == 0) /* nobody was asked until now */
+        flight->silent_ms = clock_ms();
     flight_keep(flight);
     atomic_fetch_add(&flights->connections, 1);
     atomic_fetch_add(&flights->threads, 1);
@@ -270,16 +291,28 @@ static bool start_fetcher(struct flight *flight, const struct plan *plan, struct
     return false;
 }
 
+/* Asks another source beside a silent one, in time for the readers of the other. */
+static void start_contender(struct flight *flight) REQUIRES(flight->state_lock) {
+    struct plan plan;
+    struct error ignored;
+    if (!flight->opened || atomic_load(&flight->flights->stopping) ||
+        !flight_wants_contender(flight, &plan))
+        return;
+    flight->sources.at[plan.source].contended_ms = clock_ms();
+    start_fetcher(flight, &plan, &ignored);
+}
+
 void flight_start_fetchers(struct flight *flight) {
     struct flights *flights = flight->flights;
     const struct spans *spans = &flight->spans;
     struct plan plan;
+    start_contender(flight);
     while (flight->opened && !atomic_load(&flights->stopping) &&
            flight_wants_fetcher(flight, &plan)) {
         /* max_connections holds back further connections of a flight, never its only one: that one
          * waits for its turn at the upstream. Flights of a silent upstream, which have no more than
          * that one, hold back nobody's. */
-        if (spans->fetchers > 0 &&
+        if (spans_counted_on(spans) > 0 &&
             atomic_load(&flights->connections) >=
                 atomic_load(&flights->max_connections) + atomic_load(&flights->unanswered))
             return;

@@ -21,7 +21,7 @@ struct flight *flight_new(struct flights *flights, const struct flight_wish *wis
     atomic_fetch_add(&flights->unanswered, 1);
     flight->digest = *wish->digest;
     flight->references = 2; /* the driver's and the caller's */
-    flight->started_ms = flight->progress_ms = clock_ms();
+    flight->started_ms = flight->progress_ms = flight->silent_ms = clock_ms();
     flight->stored_fd = -1;
     lock_init(&flight->state_lock);
     condition_init(&flight->changed);
@@ -29,6 +29,7 @@ struct flight *flight_new(struct flights *flights, const struct flight_wish *wis
     body_init(&flight->body, &flights->held);
     hashing_init(&flight->hashing);
     sources_init(&flight->sources, wish->repository);
+    flight->sources.at[0].asked_ms = flight->started_ms;
     flight->spans.allowed = UPSTREAM_CONNECTIONS_LIMIT;
     flight->readers.first = *wish->range;
     return flight;
@@ -136,7 +137,7 @@ static bool wait_for_change(struct flight *flight, const struct cancel *cancel, 
 
 /* flight_wait_permission() of a flight that fetches through the source. */
 static bool wait_for_source(struct flight *flight, const struct flight_source *source,
-                            const struct cancel *cancel, struct error *error)
+                            const struct cancel *cancel, bool *found, struct error *error)
     REQUIRES(flight->state_lock) {
     int64_t look_ms = 0;
     while (source->state == SOURCE_ASKED && flight->state == FLIGHT_MOVING) {
@@ -144,8 +145,11 @@ static bool wait_for_source(struct flight *flight, const struct flight_source *s
             return false;
     }
     bool allowed = source->state == SOURCE_ANSWERED;
+    bool is_asked = source->state == SOURCE_ASKED;
+    /* Another source brought the blob before this one has answered. */
+    *found = !(is_asked && flight->state == FLIGHT_VERIFIED);
     if (!allowed && error)
-        *error = source->state == SOURCE_REFUSED ? source->refusal : flight->failure;
+        *error = is_asked ? flight->failure : source->refusal;
     return allowed;
 }
 
@@ -158,9 +162,10 @@ bool flight_wait_permission(struct flight *flight, const struct repository *repo
         condition_wait(&flight->changed, &flight->state_lock);
     const struct flight_source *source = sources_find(&flight->sources, repository);
     /* Bytes from an earlier flight do not prove that this repository may read them now. */
-    if (source && !(flight->resumed && source->state == SOURCE_ASKED)) {
+    if (source && source->state != SOURCE_FAILED &&
+        !(flight->resumed && source->state == SOURCE_ASKED)) {
         *found = true;
-        allowed = wait_for_source(flight, source, cancel, error);
+        allowed = wait_for_source(flight, source, cancel, found, error);
     }
     lock_release(&flight->state_lock);
     return allowed;
@@ -169,6 +174,7 @@ bool flight_wait_permission(struct flight *flight, const struct repository *repo
 void flight_add_source(struct flight *flight, const struct repository *repository) {
     lock_acquire(&flight->state_lock);
     sources_add(&flight->sources, repository);
+    flight_wake(flight); /* the flight may turn to this source at once */
     lock_release(&flight->state_lock);
 }
 

@@ -21,7 +21,12 @@
 #include "cache/flight/sources.h"
 #include "cache/flight/spans.h"
 
-enum { FLIGHTS_DISTRUSTED = 16 };
+enum {
+    FLIGHTS_DISTRUSTED = 16,
+    FLIGHT_PACE = 4 << 10,   /* fewer bytes than this in FLIGHT_SILENT_MS are silence, too */
+    FLIGHT_SILENT_MS = 2000, /* of silence after which another source is asked beside; much longer
+                                than a quick upstream takes for its first byte */
+};
 
 /* A blob that came with wrong bytes, and the location of its place that sent them. */
 struct distrusted {
@@ -92,6 +97,9 @@ struct flight {
     struct sources sources;
     struct readers readers;
     int64_t progress_ms; /* clock_ms() of the last new byte, or of the start */
+    int64_t silent_ms;   /* clock_ms() of the start, or of the last time that bytes worth the name
+                            had come (FLIGHT_PACE): since then the current source is silent */
+    unsigned paced;      /* bytes that have come since */
     unsigned failures;   /* in a row, without a byte between */
     unsigned at_once;    /* tries at once in a row, without a byte between */
     unsigned arrivals;   /* readers that have come */
@@ -156,6 +164,9 @@ unsigned flight_allowed(struct flight *flight) REQUIRES(flight->state_lock);
 
 /* The next span worth fetching. False: there is nothing to do now. */
 bool flight_plan(struct flight *flight, struct plan *plan) REQUIRES(flight->state_lock);
+/* If the current source has been silent for a while and another repository is known to hold the
+ * blob: what to ask that one for, beside. */
+bool flight_wants_contender(struct flight *flight, struct plan *plan) REQUIRES(flight->state_lock);
 /* Whether one more fetcher is worth starting, and for which span. May shorten a span if a reader
  * would have to wait too long for the bytes at its end. */
 bool flight_wants_fetcher(struct flight *flight, struct plan *plan) REQUIRES(flight->state_lock);

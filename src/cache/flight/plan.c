@@ -20,10 +20,13 @@ enum {
     WATCH_SECONDS = 2, /* but not before its rate is known */
 };
 
-/* The first stretch in [from, limit) that is neither present nor being fetched. */
-static bool free_gap(struct flight *flight, uint64_t from, uint64_t limit, struct extent *gap)
-    REQUIRES(flight->state_lock) {
+/* The first stretch in [from, limit) that is neither present nor being fetched. `beside`: even one
+ * that is being fetched. */
+static bool free_gap(struct flight *flight, uint64_t from, uint64_t limit, bool beside,
+                     struct extent *gap) REQUIRES(flight->state_lock) {
     while (extents_gap(&flight->body.present, from, limit, gap)) {
+        if (beside)
+            return true;
         const struct span *holder = spans_holding(&flight->spans, gap->start);
         if (!holder) {
             gap->end = spans_next(&flight->spans, gap->start, gap->end);
@@ -59,7 +62,8 @@ static uint64_t span_limit(struct flight *flight) REQUIRES(flight->state_lock) {
  * Of readers that are equally near, the one that wants the fewest bytes, so that a range goes
  * before a whole blob.
  */
-static bool reader_gap(struct flight *flight, struct extent *best) REQUIRES(flight->state_lock) {
+static bool reader_gap(struct flight *flight, bool beside, struct extent *best)
+    REQUIRES(flight->state_lock) {
     const struct body *body = &flight->body;
     bool found = false;
     uint64_t nearest = UINT64_MAX, least_wanted = UINT64_MAX;
@@ -68,7 +72,7 @@ static bool reader_gap(struct flight *flight, struct extent *best) REQUIRES(flig
         struct extent gap;
         uint64_t end = reader->end < body->size ? reader->end : body->size;
         uint64_t at = reader_front(reader, body);
-        if (at >= end || !free_gap(flight, at, end, &gap))
+        if (at >= end || !free_gap(flight, at, end, beside, &gap))
             continue;
         uint64_t distance = gap.start - at, wanted = end - at;
         if (distance < nearest || (distance == nearest && wanted < least_wanted)) {
@@ -82,14 +86,12 @@ static bool reader_gap(struct flight *flight, struct extent *best) REQUIRES(flig
 }
 
 /* The span of a flight whose size is not known. The head of its response will tell the size. */
-static bool plan_first(struct flight *flight, struct plan *plan) REQUIRES(flight->state_lock) {
+static void plan_first(struct flight *flight, struct plan *plan) REQUIRES(flight->state_lock) {
     const struct blob_range *range = &flight->readers.first;
-    if (spans_busy(&flight->spans))
-        return false;
     *plan = (struct plan){.start = extents_run_end(&flight->body.present, 0)};
     plan->end = plan->start + FIRST_SPAN;
     if (flight->answered)
-        return true; /* a stream of unknown length broke: it continues where it broke */
+        return; /* a stream of unknown length broke: it continues where it broke */
     switch (range->kind) {
     case BLOB_WHOLE:
         break;
@@ -106,30 +108,66 @@ static bool plan_first(struct flight *flight, struct plan *plan) REQUIRES(flight
                               .end = range->count < MOST_SPAN ? range->count : MOST_SPAN};
         break;
     }
-    return true;
 }
 
-bool flight_plan(struct flight *flight, struct plan *plan) {
-    const struct body *body = &flight->body;
+/* The span of a flight whose size is known. */
+static bool plan_gap(struct flight *flight, bool beside, struct plan *plan)
+    REQUIRES(flight->state_lock) {
     struct extent gap;
-    if (flight->state != FLIGHT_MOVING || body_is_complete(body))
-        return false;
-    if (body->passing.on && flight->readers.count == 0)
-        return false; /* nobody would get the bytes */
-    if (flight->spans.plain) {
-        *plan = (struct plan){.plain = true, .end = UINT64_MAX};
-        return spans_busy(&flight->spans) == 0;
-    }
-    if (!body->size_known)
-        return plan_first(flight, plan);
-    if (!reader_gap(flight, &gap) &&
-        !(flight->readers.fill && free_gap(flight, 0, body->size, &gap)))
+    if (!reader_gap(flight, beside, &gap) &&
+        !(flight->readers.fill && free_gap(flight, 0, flight->body.size, beside, &gap)))
         return false;
     uint64_t limit = span_limit(flight);
     *plan = (struct plan){.start = gap.start, .end = gap.end};
     /* Extend the span by up to half if that finishes the gap. */
     if (gap.end - gap.start > limit + limit / 2)
         plan->end = gap.start + limit;
+    return true;
+}
+
+/* `beside`: whatever other spans are getting. */
+static bool make_plan(struct flight *flight, bool beside, struct plan *plan)
+    REQUIRES(flight->state_lock) {
+    const struct body *body = &flight->body;
+    if (flight->state != FLIGHT_MOVING || body_is_complete(body))
+        return false;
+    if (body->passing.on && flight->readers.count == 0)
+        return false; /* nobody would get the bytes */
+    if (!flight->spans.plain && body->size_known)
+        return plan_gap(flight, beside, plan);
+    if (!beside && spans_busy(&flight->spans) > 0)
+        return false; /* one stream, whose head or end tells the size */
+    if (flight->spans.plain)
+        *plan = (struct plan){.plain = true, .end = UINT64_MAX};
+    else
+        plan_first(flight, plan);
+    return true;
+}
+
+bool flight_plan(struct flight *flight, struct plan *plan) {
+    return make_plan(flight, false, plan);
+}
+
+/* Nothing is asked beside a silence that is not the source's: readers that are slow, a disk that
+ * is, or nobody who wants bytes. */
+bool flight_wants_contender(struct flight *flight, struct plan *plan) {
+    const struct spans *spans = &flight->spans;
+    struct sources *sources = &flight->sources;
+    if (sources->count < 2 || spans->fetchers == 0 || spans->blocked > 0 ||
+        atomic_load(&flight->abandoned) || spans_write(spans))
+        return false;
+    const int64_t now = clock_ms();
+    const struct flight_source *source = sources_contender(sources, flight->silent_ms);
+    if (!source || now - flight->silent_ms < FLIGHT_SILENT_MS)
+        return false;
+    for (unsigned i = 0; i < sources->count; i++) {
+        if (now - sources->at[i].contended_ms < FLIGHT_SILENT_MS)
+            return false; /* the last one has its turn first */
+    }
+    if (!make_plan(flight, true, plan))
+        return false;
+    plan->contends = true;
+    plan->source = (unsigned)(source - sources->at);
     return true;
 }
 
@@ -167,9 +205,10 @@ bool flight_wants_fetcher(struct flight *flight, struct plan *plan) {
         shorten_for_readers(flight);
     if (!flight_plan(flight, plan))
         return false;
-    if (spans->fetchers == 0)
+    const unsigned at_work = spans_counted_on(spans);
+    if (at_work == 0)
         return true;
     if (spans->plain || !flight->body.size_known || flight->failures)
         return false; /* a place that fails is not asked by more fetchers at once */
-    return spans->fetchers < flight_allowed(flight);
+    return at_work < flight_allowed(flight);
 }

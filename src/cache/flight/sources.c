@@ -43,6 +43,27 @@ void sources_add(struct sources *sources, const struct repository *repository) {
         append(sources, repository, SOURCE_ANSWERED);
 }
 
+struct flight_source *sources_contender(struct sources *sources, int64_t silent_ms) {
+    for (unsigned i = 0; i < sources->count; i++) {
+        struct flight_source *source = &sources->at[i];
+        if (i != sources->current && source->state == SOURCE_ANSWERED &&
+            source->contended_ms <= silent_ms)
+            return source;
+    }
+    return NULL;
+}
+
+void sources_turn_to(struct sources *sources, const struct flight_source *source) {
+    sources->current = (unsigned)(source - sources->at);
+}
+
+void sources_give_up(struct flight_source *source, const struct error *error) {
+    if (source->state != SOURCE_ASKED)
+        return;
+    source->state = SOURCE_FAILED;
+    source->refusal = *error;
+}
+
 bool sources_next_place(struct sources *sources, bool refused, struct error *error) {
     struct flight_source *source = sources_current(sources);
     unsigned location = atomic_load(&source->place.location), next = location + 1;
@@ -62,6 +83,7 @@ bool sources_next_place(struct sources *sources, bool refused, struct error *err
     place_move(&source->place, 0);
     if (sources->current + 1 == sources->count)
         return false;
+    sources_give_up(source, error);
     sources->current++;
     return true;
 }

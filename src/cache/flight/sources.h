@@ -15,7 +15,8 @@ enum { FLIGHT_SOURCES = 8 }; /* repositories that a flight remembers */
 enum source_state {
     SOURCE_ASKED,    /* the repository has not answered yet */
     SOURCE_ANSWERED, /* it holds the blob: a client of the repository may read the blob */
-    SOURCE_REFUSED   /* it does not, or does not give it to us: `refusal` */
+    SOURCE_REFUSED,  /* it does not, or does not give it to us: `refusal` */
+    SOURCE_FAILED    /* it has not answered, and is not waited for any more: `refusal` */
 };
 
 struct flight_source {
@@ -24,6 +25,8 @@ struct flight_source {
     enum source_state state;
     struct error refusal;
     struct error failure; /* of the place's first location, while a later one is asked */
+    int64_t asked_ms;     /* clock_ms() when it was asked first; 0: not yet */
+    int64_t contended_ms; /* clock_ms() when it was last asked beside a silent one; 0: never */
 };
 
 struct sources {
@@ -38,6 +41,15 @@ void sources_finish(struct sources *sources);
 struct flight_source *sources_current(struct sources *sources);
 /* NULL: the flight does not know the repository. */
 struct flight_source *sources_find(struct sources *sources, const struct repository *repository);
+/* The source that may be asked beside the current one, which has been silent since `silent_ms`
+ * (clock_ms()): a repository that is known to hold the blob and has not contended since then. NULL:
+ * none. */
+struct flight_source *sources_contender(struct sources *sources, int64_t silent_ms);
+/* The source is the current one from now on. */
+void sources_turn_to(struct sources *sources, const struct flight_source *source);
+/* A request to the source failed and no other will follow soon: who waits for its answer gets the
+ * error. */
+void sources_give_up(struct flight_source *source, const struct error *error);
 /* The repository holds the blob. It is not remembered if there are too many. */
 void sources_add(struct sources *sources, const struct repository *repository);
 

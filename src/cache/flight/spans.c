@@ -11,7 +11,8 @@ struct span *spans_reserve(struct spans *spans, const struct plan *plan) {
         struct span *span = &spans->at[i];
         if (span->busy)
             continue;
-        *span = (struct span){.busy = true, .since_ms = clock_ms(), .end = plan->end};
+        *span = (struct span){
+            .busy = true, .since_ms = clock_ms(), .end = plan->end, .contends = plan->contends};
         if (!plan->suffix)
             span->start = span->at = span->writing_to = plan->start;
         return span;
@@ -30,6 +31,34 @@ unsigned spans_busy(const struct spans *spans) {
     for (size_t i = 0; i < FLIGHT_SPANS; i++)
         busy += spans->at[i].busy;
     return busy;
+}
+
+unsigned spans_counted_on(const struct spans *spans) {
+    unsigned counted_on = spans->fetchers;
+    for (size_t i = 0; i < FLIGHT_SPANS; i++) {
+        const struct span *span = &spans->at[i];
+        counted_on -= span->busy && (span->contends || span->beaten);
+    }
+    return counted_on;
+}
+
+bool spans_write(const struct spans *spans) {
+    for (size_t i = 0; i < FLIGHT_SPANS; i++) {
+        const struct span *span = &spans->at[i];
+        if (span->busy && span->writing_to > span->at)
+            return true;
+    }
+    return false;
+}
+
+void spans_beat_others(struct spans *spans, const struct span *winner) {
+    for (size_t i = 0; i < FLIGHT_SPANS; i++) {
+        struct span *span = &spans->at[i];
+        if (!span->busy || span == winner)
+            continue;
+        span->end = span->writing_to;
+        span->beaten = true;
+    }
 }
 
 struct span *spans_holding(struct spans *spans, uint64_t offset) {
@@ -54,7 +83,9 @@ bool spans_write_within(const struct spans *spans, const struct span *self, uint
                         uint64_t end) {
     for (size_t i = 0; i < FLIGHT_SPANS; i++) {
         const struct span *span = &spans->at[i];
-        if (span->busy && span != self && span->at < end && start < span->writing_to)
+        uint64_t from = span->at > start ? span->at : start;
+        uint64_t to = span->writing_to < end ? span->writing_to : end;
+        if (span->busy && span != self && from < to)
             return true;
     }
     return false;

@@ -19,6 +19,10 @@ enum {
 struct span {
     bool busy;
     bool sent;               /* its request has its connection: the place sends [at, end) */
+    bool contends;           /* another source is asked for what others are silent about; until it
+                                sends a head that is accepted */
+    bool beaten;             /* another source brings the bytes: what becomes of the request does
+                                not matter to the flight */
     uint64_t start, at, end; /* end UINT64_MAX: as far as the place sends */
     uint64_t writing_to;     /* a write up to here is under way; otherwise equal to `at` */
     int64_t since_ms;        /* clock_ms() when it was reserved, or sent */
@@ -38,11 +42,20 @@ struct plan {
     bool plain;  /* ask without a range */
     bool suffix; /* ask for the last `end` bytes, because the size is not known yet */
     uint64_t start, end;
+    bool contends;   /* ask source number `source`, whatever other spans are getting */
+    unsigned source; /* otherwise the current source is asked */
 };
 
 /* Reserves a span for the plan. NULL: none is free. */
 struct span *spans_reserve(struct spans *spans, const struct plan *plan);
 unsigned spans_busy(const struct spans *spans); /* how many are reserved */
+/* Fetchers whose bytes the flight counts on: those that neither contend nor are beaten. */
+unsigned spans_counted_on(const struct spans *spans);
+/* Whether a write is under way. */
+bool spans_write(const struct spans *spans);
+/* The source of `winner` brings the bytes from now on: all other spans end at what they are
+ * writing. */
+void spans_beat_others(struct spans *spans, const struct span *winner);
 
 /* The span's request has its connection, and asks for [start, end) as they are now. Until then the
  * end may be taken back at no cost; afterwards the place sends the bytes, and those behind an

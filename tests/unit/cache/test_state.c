@@ -194,6 +194,29 @@ static void test_a_span_belongs_to_one_fetcher(void **state) {
     assert_null(spans_reserve(&spans, &(struct plan){.end = 1}));
 }
 
+static void test_a_span_that_is_beaten_ends_at_what_it_is_writing(void **state) {
+    (void)state;
+    struct spans spans = {.fetchers = 3};
+    struct span *silent = spans_reserve(&spans, &(struct plan){.start = 0, .end = 100});
+    struct span *writing = spans_reserve(&spans, &(struct plan){.start = 100, .end = 200});
+    struct span *contends =
+        spans_reserve(&spans, &(struct plan){.start = 0, .end = 100, .contends = true});
+    silent->at = silent->writing_to = 50;
+    writing->writing_to = 120;
+    assert_int_equal(spans_counted_on(&spans), 2);
+    assert_true(spans_write(&spans));
+    /* A span that writes nothing now is in nobody's way, wherever it stands. */
+    assert_false(spans_write_within(&spans, contends, 0, 100));
+    assert_true(spans_write_within(&spans, contends, 90, 110));
+    contends->contends = false;
+    spans_beat_others(&spans, contends);
+    assert_int_equal(spans_counted_on(&spans), 1);
+    assert_int_equal(silent->end, 50);
+    assert_int_equal(writing->end, 120);
+    assert_int_equal(contends->end, 100);
+    assert_ptr_equal(spans_holding(&spans, 60), contends);
+}
+
 /* ---- sources ---- */
 
 static void test_a_place_that_fails_is_followed_by_its_fallbacks_and_then_a_source(void **state) {
@@ -214,12 +237,34 @@ static void test_a_place_that_fails_is_followed_by_its_fallbacks_and_then_a_sour
     assert_true(sources_next_place(&sources, false, &gone));
     assert_ptr_equal(sources_current(&sources), &sources.at[1]);
     assert_int_equal(place->location, 0);
-    assert_int_equal(sources.at[0].state, SOURCE_ASKED);
+    assert_int_equal(sources.at[0].state, SOURCE_FAILED); /* nobody waits for its answer */
     for (int i = 0; i < 2; i++)
         assert_true(sources_next_place(&sources, false, &gone));
     assert_false(sources_next_place(&sources, false, &gone));
     sources_start_over(&sources);
     assert_ptr_equal(sources_current(&sources), &sources.at[0]);
+    sources_finish(&sources);
+}
+
+static void test_a_source_contends_once_in_a_silence(void **state) {
+    (void)state;
+    struct upstream upstream = {.host = "fake.test"};
+    struct sources sources;
+    sources_init(&sources, fake_repository(&upstream, "app"));
+    assert_null(sources_contender(&sources, 100));
+    sources_add(&sources, fake_repository(&upstream, "other"));
+    sources_add(&sources, fake_repository(&upstream, "third"));
+    struct flight_source *other = sources_contender(&sources, 100);
+    assert_ptr_equal(other, &sources.at[1]);
+    other->contended_ms = 150;
+    assert_ptr_equal(sources_contender(&sources, 100), &sources.at[2]);
+    sources.at[2].contended_ms = 180;
+    assert_null(sources_contender(&sources, 100));
+    assert_ptr_equal(sources_contender(&sources, 200), other); /* bytes have come between */
+    sources_turn_to(&sources, other);
+    assert_ptr_equal(sources_current(&sources), other);
+    /* The first has not answered: its repository is not known to hold the blob. */
+    assert_ptr_equal(sources_contender(&sources, 200), &sources.at[2]);
     sources_finish(&sources);
 }
 
@@ -357,7 +402,9 @@ int main(void) {
         cmocka_unit_test(test_the_last_bytes_of_a_whole_blob_are_held_back_until_it_is_verified),
         cmocka_unit_test(test_readers_are_woken_for_bytes_that_one_of_them_waits_for),
         cmocka_unit_test(test_a_span_belongs_to_one_fetcher),
+        cmocka_unit_test(test_a_span_that_is_beaten_ends_at_what_it_is_writing),
         cmocka_unit_test(test_a_place_that_fails_is_followed_by_its_fallbacks_and_then_a_source),
+        cmocka_unit_test(test_a_source_contends_once_in_a_silence),
         cmocka_unit_test(test_a_place_that_refuses_is_not_asked_at_its_fallbacks),
         cmocka_unit_test(
             test_a_fallback_that_refuses_does_not_outweigh_the_first_locations_failure),
