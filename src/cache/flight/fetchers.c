@@ -291,7 +291,7 @@ static bool start_fetcher(struct flight *flight, const struct plan *plan, struct
     return false;
 }
 
-/* Asks another source beside a silent one, in time for the readers of the other. */
+/* Asks another source beside a silent one, so that the readers of the other do not wait. */
 static void start_contender(struct flight *flight) REQUIRES(flight->state_lock) {
     struct plan plan;
     struct error ignored;
