@@ -240,21 +240,27 @@ static bool enter_flight(struct cache *cache, const struct cache_caller *caller,
                          const struct blob_range *range, bool linked, struct cache_blob *blob,
                          struct error *error) {
     const struct repository *repository = caller->repository;
-    bool started;
+    bool started, misled;
+    unsigned tries = 0;
     const struct blob_range first = clamp_range(range);
     const struct flight_wish wish = {repository, &blob->digest, &first};
-    struct flight_reader *reader = flight_reader_open(cache->flights, &wish, &started, error);
-    if (!reader)
-        return false;
-    blob->outcome = started ? CACHE_MISS : CACHE_JOINED;
     blob->store = cache->store;
     blob->cache = cache;
     blob->upstream = repository->upstream;
-    if (follow(cache, flight_reader_flight(reader), linked, caller, blob, error)) {
-        blob->reader = reader;
-        return true;
-    }
-    flight_reader_close(reader);
+    do {
+        struct flight_reader *reader = flight_reader_open(cache->flights, &wish, &started, error);
+        if (!reader)
+            return false;
+        blob->outcome = started ? CACHE_MISS : CACHE_JOINED;
+        struct flight *flight = flight_reader_flight(reader);
+        if (follow(cache, flight, linked, caller, blob, error)) {
+            blob->reader = reader;
+            return true;
+        }
+        /* What another repository sends says nothing about this one, which is asked once more. */
+        misled = flight_was_misled(flight, repository);
+        flight_reader_close(reader);
+    } while (misled && ++tries < 2);
     if (started && error->kind == ERROR_NOT_FOUND) {
         char key[KEY_SIZE];
         struct reference reference = ask_reference(&blob->digest);

@@ -1,9 +1,11 @@
 """Promise 2: upstream sends each byte once, however many clients ask for it."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from kit.client import at_once
 from kit.content import KIB, MIB, digest_of, manifest, noise
+from kit.processes import wait_until
 from kit.tokens import TokenService
 
 TIMEOUTS = {}  # bytes of the upstream are counted (conftest.py)
@@ -40,6 +42,21 @@ def test_clients_through_two_repositories_follow_one_transfer(tarn, upstream, re
     calls = [lambda name=name: tarn.blob(name, DIGEST).body == BLOB
              for name in ("org/app", "org/other") * 4]
     assert all(at_once(*calls))
+    assert upstream.blob_bytes() == len(BLOB)
+
+
+def test_a_transfer_that_is_continued_gets_each_byte_once(start_tarn, upstream, repository):
+    """Its size is known, so that several connections ask before any of them has an answer."""
+    tarn = start_tarn([{"host": "fake.test", "url": upstream.url, "default": True,
+                        "range_fill": False}])
+    assert tarn.get(PATH, {"Range": "bytes=1000-1999"}).body == BLOB[1000:2000]
+    wait_until(lambda: tarn.metrics()["tarn_flights"] == 0, "the first transfer to end", 20)
+    held = upstream.fault("/blobs/", hold_head=True)
+    with ThreadPoolExecutor() as clients:
+        reply = clients.submit(tarn.get, PATH)
+        wait_until(lambda: len(upstream.asked("/blobs/")) >= 4, "several connections", 20)
+        held.gate.set()
+        assert digest_of(reply.result(60).body) == DIGEST
     assert upstream.blob_bytes() == len(BLOB)
 
 

@@ -34,12 +34,13 @@ bool fetch_init(struct fetch *fetch, struct flight *flight, struct span *span,
                 const struct plan *plan, struct error *error) {
     *fetch = (struct fetch){.flight = flight, .span = span, .plain = plan->plain};
     lock_acquire(&flight->state_lock);
-    struct sources *sources = &flight->sources;
-    fetch->source = plan->contends ? &sources->at[plan->source] : sources_current(sources);
-    if (fetch->source->asked_ms == 0)
-        fetch->source->asked_ms = clock_ms();
+    if (!span->contends && !span->beaten) /* the flight may have gone on to another source */
+        span->source = flight->sources.current;
+    fetch->source = &flight->sources.at[span->source];
+    const bool beaten = span->beaten;
     lock_release(&flight->state_lock);
-    return take_buffer(fetch, error);
+    return beaten ? error_set(error, ERROR_CLOSED, "another source has answered")
+                  : take_buffer(fetch, error);
 }
 
 void fetch_finish(struct fetch *fetch) {
@@ -48,7 +49,8 @@ void fetch_finish(struct fetch *fetch) {
 
 /* ---- the request ---- */
 
-/* Whether the bytes come from another source: it has won, or it was silent and is not any more. */
+/* Whether the bytes come from another source: it has won, or it was silent and is not silent any
+ * more. */
 static bool is_beaten(const struct flight *flight, const struct fetch *fetch)
     REQUIRES(flight->state_lock) {
     const struct span *span = fetch->span;
@@ -127,35 +129,46 @@ static bool accept_contender(struct flight *flight, struct fetch *fetch,
     char etag[sizeof body->etag];
     text_copy(text_of(body->etag), etag, sizeof etag);
     body->etag[0] = '\0'; /* this source may use another one */
-    bool ok = accept_head(flight, fetch, head, error);
-    if (!ok || head->is_outside) {
+    /* No size is learned from a source to which the flight does not turn. */
+    bool ok = head->is_outside ? error_set(error, ERROR_RANGE, "the range is outside of the blob")
+                               : accept_head(flight, fetch, head, error);
+    if (!ok) {
         text_copy(text_of(etag), body->etag, sizeof body->etag);
-        return ok;
+        return false;
     }
-    fetch->span->contends = false;
-    sources_turn_to(&flight->sources, fetch->source);
+    const unsigned source = fetch->span->source;
+    spans_take_turn(&flight->spans, source);
+    spans_beat_others(&flight->spans, source);
+    sources_turn_to(&flight->sources, &flight->spans, source);
     return true;
 }
 
-/* The first source that answers brings the bytes, and one that contends if it answers while the
- * others are silent. */
+/* The head of a source that does not bring the bytes: its repository may be read now, too. */
+static bool hear_beaten(struct flight *flight, struct fetch *fetch, const struct place_head *head,
+                        struct error *error) REQUIRES(flight->state_lock) {
+    const struct body *body = &flight->body;
+    if (head->has_total && body->size_known && head->total != body->size)
+        return error_set(error, ERROR_CORRUPT, "another source says another size");
+    if (!head->is_outside && flight->state != FLIGHT_FAILED)
+        fetch->source->state = SOURCE_ANSWERED;
+    flight_wake(flight);
+    return error_set(error, ERROR_CLOSED, "another source has answered");
+}
+
+/* The current source brings the bytes; one that contends does if its head comes while the current
+ * one is silent. */
 static bool judge_head(struct flight *flight, struct fetch *fetch, const struct place_head *head,
                        struct error *error) REQUIRES(flight->state_lock) {
-    struct span *span = fetch->span;
-    if (is_beaten(flight, fetch)) { /* whose repository may be read now, too */
-        if (flight->state != FLIGHT_FAILED)
-            fetch->source->state = SOURCE_ANSWERED;
-        flight_wake(flight);
-        return error_set(error, ERROR_CLOSED, "another source has answered");
-    }
-    const bool contends = span->contends, is_first = !flight->answered;
-    bool ok = contends ? accept_contender(flight, fetch, head, error)
-                       : accept_head(flight, fetch, head, error);
-    if (ok)
-        fetch->source->state = SOURCE_ANSWERED;
-    if (ok && !head->is_outside && (contends || is_first))
-        spans_beat_others(&flight->spans, span);
-    return ok;
+    if (is_beaten(flight, fetch))
+        return hear_beaten(flight, fetch, head, error);
+    bool ok = fetch->span->contends ? accept_contender(flight, fetch, head, error)
+                                    : accept_head(flight, fetch, head, error);
+    if (!ok)
+        return false;
+    fetch->source->state = SOURCE_ANSWERED;
+    if (!flight->answered && !head->is_outside) /* the first head ends a silence as bytes do */
+        flight->silent_ms = clock_ms();
+    return true;
 }
 
 bool fetch_take_head(void *context, const struct place_head *head, struct error *error) {

@@ -33,13 +33,17 @@ static bool take_head(void *context, const struct place_head *head, struct error
 }
 
 /* When the source's first head must be here; 0: a place has answered already. Each location gets
- * its share of the time, so that a silent one leaves some for the next. */
-static int64_t first_deadline(struct flight *flight, const struct flight_source *source,
-                              unsigned location) REQUIRES(flight->state_lock) {
+ * its share of the time, so that a silent one leaves some for the next. The clients of a source
+ * that contends wait since the flight knows of it, and it is asked later. */
+static int64_t first_deadline(struct flight *flight, const struct fetch *fetch, unsigned location)
+    REQUIRES(flight->state_lock) {
+    const struct flight_source *source = fetch->source;
     const struct place *place = &source->place;
+    const int64_t least_ms = clock_ms() + FLIGHT_SILENT_MS;
     if (flight->answered)
         return 0;
-    return source->asked_ms + place->first_byte_ms * (location + 1) / place->locations;
+    int64_t due_ms = source->since_ms + place->first_byte_ms * (location + 1) / place->locations;
+    return fetch->span->contends && due_ms < least_ms ? least_ms : due_ms;
 }
 
 /* Asks the place for the span. */
@@ -56,7 +60,7 @@ static bool request_span(struct fetch *fetch, const struct plan *plan, struct er
         .end = plan->end,
         .location = location,
         .is_first = !flight->answered,
-        .deadline_ms = first_deadline(flight, fetch->source, location),
+        .deadline_ms = first_deadline(flight, fetch, location),
         .stop = &flight->flights->stopping,
         .background = &flight->background,
         .abandoned = &flight->abandoned,
@@ -101,8 +105,17 @@ static void log_retry(struct flight *flight, const struct error *error, int64_t 
 /* Goes to the next place. False: there is none. */
 static bool go_elsewhere(struct flight *flight, bool refused, struct error *error)
     REQUIRES(flight->state_lock) {
+    struct sources *sources = &flight->sources;
     flight->body.etag[0] = '\0'; /* the next place may use another ETag */
-    return sources_next_place(&flight->sources, refused, error);
+    bool goes = sources_next_place(sources, refused, error);
+    spans_take_turn(&flight->spans, sources->current);
+    return goes;
+}
+
+/* Goes back to the first source. */
+static void start_over(struct flight *flight) REQUIRES(flight->state_lock) {
+    sources_start_over(&flight->sources);
+    spans_take_turn(&flight->spans, flight->sources.current);
 }
 
 /* Ends this fetcher, if there are others. Fewer are started from then on, for other blobs too. */
@@ -127,7 +140,7 @@ static bool wait_before_retry(struct flight *flight, struct error *error)
     int64_t least_ms = now + retry_backoff_ms(flight->failures + 1);
     const unsigned arrivals = flight->arrivals;
     if (flight->failures++ > 0 && !go_elsewhere(flight, false, error))
-        sources_start_over(&flight->sources);
+        start_over(flight);
     log_retry(flight, error, wait_ms);
     int64_t due_ms = now + wait_ms;
     while (flight->state == FLIGHT_MOVING && clock_ms() < due_ms) {
@@ -204,25 +217,23 @@ static void recover(struct flight *flight, const struct fetch *fetch, const stru
         flight_fail(flight, error);
 }
 
-/* The failure of a request that the flight does not count on. False: it counts on the request. */
-static bool pass_over(struct flight *flight, const struct fetch *fetch, const struct error *error)
-    REQUIRES(flight->state_lock) {
-    const struct span *span = fetch->span;
-    struct flight_source *source = fetch->source;
-    if (span->contends && spans_busy(&flight->spans) == 0 && flight->state == FLIGHT_MOVING) {
-        /* The silent one has ended meanwhile. */
-        sources_turn_to(&flight->sources, source);
-        return false;
-    }
+/* The request failed. False: the flight counts on its bytes. The caller holds the state_lock. */
+static bool pass_over(const struct span *span, struct flight_source *source,
+                      const struct error *error) {
+    const bool was_cut = error->kind == ERROR_CLOSED; /* by us */
     if (!span->contends && !span->beaten)
         return false;
-    if (error->kind != ERROR_CLOSED)
-        sources_give_up(source, error);
+    /* Of two sources that contradict each other, the end of the flight shows which is right. */
+    if (span->beaten && error->kind != ERROR_CORRUPT)
+        sources_give_up(source, was_cut ? NULL : error);
+    else if (span->contends && !was_cut)
+        sources_pass_over(source, source->place.kind->judge(error) == FAILURE_REFUSED);
     return true;
 }
 
-/* Fetches the span, and handles a failure. */
-static void fetch_span(struct flight *flight, struct span *span, const struct plan *plan) {
+/* Fetches the span, and handles a failure. False: the request failed, and the flight goes on
+ * without it. */
+static bool fetch_span(struct flight *flight, struct span *span, const struct plan *plan) {
     struct fetch fetch;
     struct error error = {0}, late;
     bool ok = fetch_init(&fetch, flight, span, plan, &error) && request_span(&fetch, plan, &error);
@@ -230,10 +241,13 @@ static void fetch_span(struct flight *flight, struct span *span, const struct pl
     if (!fetch_flush(&fetch, ok ? &error : &late))
         ok = false;
     lock_acquire(&flight->state_lock);
-    if (!end_span(flight, &fetch, ok, &error) && !pass_over(flight, &fetch, &error))
+    bool failed = !end_span(flight, &fetch, ok, &error);
+    bool passed_over = failed && pass_over(span, fetch.source, &error);
+    if (failed && !passed_over)
         recover(flight, &fetch, plan, &error);
     lock_release(&flight->state_lock);
     fetch_finish(&fetch);
+    return !passed_over;
 }
 
 /* ---- the threads ---- */
@@ -247,9 +261,9 @@ static void run_fetcher(void *argument) {
     free(fetcher);
 
     while (span) {
-        fetch_span(flight, span, &plan);
+        bool goes_on = fetch_span(flight, span, &plan);
         lock_acquire(&flight->state_lock);
-        bool more = !atomic_load(&flights->stopping) &&
+        bool more = goes_on && !atomic_load(&flights->stopping) &&
                     spans_counted_on(&flight->spans) <= flight_allowed(flight) &&
                     flight_plan(flight, &plan);
         span = more ? spans_reserve(&flight->spans, &plan) : NULL;
@@ -274,7 +288,7 @@ static bool start_fetcher(struct flight *flight, const struct plan *plan, struct
         return error_set(error, ERROR_MEMORY, "no memory to fetch a blob");
     }
     *fetcher = (struct fetcher){flight, span, *plan};
-    if (flight->spans.fetchers == 0) /* nobody was asked until now */
+    if (!plan->contends && spans_counted_on(&flight->spans) == 0) /* nobody was asked until now */
         flight->silent_ms = clock_ms();
     flight_keep(flight);
     atomic_fetch_add(&flights->connections, 1);

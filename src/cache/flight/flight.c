@@ -29,7 +29,6 @@ struct flight *flight_new(struct flights *flights, const struct flight_wish *wis
     body_init(&flight->body, &flights->held);
     hashing_init(&flight->hashing);
     sources_init(&flight->sources, wish->repository);
-    flight->sources.at[0].asked_ms = flight->started_ms;
     flight->spans.allowed = UPSTREAM_CONNECTIONS_LIMIT;
     flight->readers.first = *wish->range;
     return flight;
@@ -146,8 +145,8 @@ static bool wait_for_source(struct flight *flight, const struct flight_source *s
     }
     bool allowed = source->state == SOURCE_ANSWERED;
     bool is_asked = source->state == SOURCE_ASKED;
-    /* Another source brought the blob before this one has answered. */
-    *found = !(is_asked && flight->state == FLIGHT_VERIFIED);
+    /* Another source brings the blob or has brought it, and this one was not asked to the end. */
+    *found = !(source->state == SOURCE_LEFT || (is_asked && flight->state == FLIGHT_VERIFIED));
     if (!allowed && error)
         *error = is_asked ? flight->failure : source->refusal;
     return allowed;
@@ -162,13 +161,22 @@ bool flight_wait_permission(struct flight *flight, const struct repository *repo
         condition_wait(&flight->changed, &flight->state_lock);
     const struct flight_source *source = sources_find(&flight->sources, repository);
     /* Bytes from an earlier flight do not prove that this repository may read them now. */
-    if (source && source->state != SOURCE_FAILED &&
+    if (source && source->state != SOURCE_FAILED && source->state != SOURCE_LEFT &&
         !(flight->resumed && source->state == SOURCE_ASKED)) {
         *found = true;
         allowed = wait_for_source(flight, source, cancel, found, error);
     }
     lock_release(&flight->state_lock);
     return allowed;
+}
+
+bool flight_was_misled(struct flight *flight, const struct repository *repository) {
+    lock_acquire(&flight->state_lock);
+    const struct repository *last = &sources_current(&flight->sources)->repository;
+    bool misled = flight->state == FLIGHT_FAILED && flight->failure.kind == ERROR_CORRUPT &&
+                  !repository_name_equal(&last->name, &repository->name);
+    lock_release(&flight->state_lock);
+    return misled;
 }
 
 void flight_add_source(struct flight *flight, const struct repository *repository) {

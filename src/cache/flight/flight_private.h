@@ -28,9 +28,10 @@ enum {
                                 than a quick upstream takes for its first byte */
 };
 
-/* A blob that came with wrong bytes, and the location of its place that sent them. */
+/* A blob that came with wrong bytes, and the location of the upstream that sent them. */
 struct distrusted {
     struct digest digest;
+    char host[HOST_LIMIT + 1];
     unsigned location;
 };
 
@@ -150,8 +151,8 @@ bool flights_take_place(struct flights *flights, struct upstream_held *held, boo
 void flights_give_back_place(struct flights *flights, struct upstream_held *held, bool background)
     REQUIRES(flights->table_lock);
 
-/* The blob came with wrong bytes: the next flight for it begins at another location, with one plain
- * stream. */
+/* The blob came with wrong bytes: the next flight for it through the same upstream begins at
+ * another location, with one plain stream. */
 void flights_distrust(struct flights *flights, struct flight *flight);
 /* For a new flight, which no other thread knows yet. */
 void flights_apply_distrust(struct flights *flights, struct flight *flight)

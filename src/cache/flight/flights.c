@@ -1,5 +1,6 @@
 /* The table of all flights of a cache, and which blobs came with wrong bytes lately. */
 #include <stdlib.h>
+#include <string.h>
 #include "base/clock.h"
 #include "cache/flight/flight_private.h"
 
@@ -165,21 +166,25 @@ static struct distrusted *find_distrusted(struct flights *flights, const struct 
 }
 
 void flights_distrust(struct flights *flights, struct flight *flight) {
+    struct distrusted distrusted = {.digest = flight->digest};
     lock_acquire(&flight->state_lock);
-    unsigned location = atomic_load(&sources_current(&flight->sources)->place.location);
+    const struct flight_source *source = sources_current(&flight->sources);
+    text_copy(text_of(source->repository.name.host), distrusted.host, sizeof distrusted.host);
+    distrusted.location = atomic_load(&source->place.location);
     lock_release(&flight->state_lock);
     lock_acquire(&flights->table_lock);
     struct distrusted *entry = find_distrusted(flights, &flight->digest);
     if (!entry) /* the oldest entry goes */
         entry = &flights->distrusted[flights->distrusted_next++ % FLIGHTS_DISTRUSTED];
-    *entry = (struct distrusted){flight->digest, location};
+    *entry = distrusted;
     lock_release(&flights->table_lock);
 }
 
 void flights_apply_distrust(struct flights *flights, struct flight *flight) {
-    struct place *place = &sources_current(&flight->sources)->place;
+    struct flight_source *source = sources_current(&flight->sources);
+    struct place *place = &source->place;
     const struct distrusted *entry = find_distrusted(flights, &flight->digest);
-    if (!entry)
+    if (!entry || strcmp(entry->host, source->repository.name.host) != 0)
         return;
     flight->spans.plain = true;
     place_move(place, (entry->location + 1) % place->locations);

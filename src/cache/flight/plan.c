@@ -145,7 +145,10 @@ static bool make_plan(struct flight *flight, bool beside, struct plan *plan)
 }
 
 bool flight_plan(struct flight *flight, struct plan *plan) {
-    return make_plan(flight, false, plan);
+    if (!make_plan(flight, false, plan))
+        return false;
+    plan->source = flight->sources.current;
+    return true;
 }
 
 /* Nothing is asked beside a silence that is not the source's: readers that are slow, a disk that
@@ -153,11 +156,11 @@ bool flight_plan(struct flight *flight, struct plan *plan) {
 bool flight_wants_contender(struct flight *flight, struct plan *plan) {
     const struct spans *spans = &flight->spans;
     struct sources *sources = &flight->sources;
-    if (sources->count < 2 || spans->fetchers == 0 || spans->blocked > 0 ||
+    if (sources->count < 2 || spans_counted_on(spans) == 0 || spans->blocked > 0 ||
         atomic_load(&flight->abandoned) || spans_write(spans))
         return false;
     const int64_t now = clock_ms();
-    const struct flight_source *source = sources_contender(sources, flight->silent_ms);
+    const struct flight_source *source = sources_contender(sources, spans, flight->silent_ms);
     if (!source || now - flight->silent_ms < FLIGHT_SILENT_MS)
         return false;
     for (unsigned i = 0; i < sources->count; i++) {
@@ -166,8 +169,8 @@ bool flight_wants_contender(struct flight *flight, struct plan *plan) {
     }
     if (!make_plan(flight, true, plan))
         return false;
-    plan->contends = true;
     plan->source = (unsigned)(source - sources->at);
+    plan->contends = true;
     return true;
 }
 

@@ -1,12 +1,15 @@
 /* The sources of a flight: which repositories it may fetch through, and which place comes next. */
 #include "cache/flight/sources.h"
 
+#include "base/clock.h"
+
 static struct flight_source *append(struct sources *sources, const struct repository *repository,
                                     enum source_state state) {
     struct flight_source *source = &sources->at[sources->count++];
     source->repository = *repository;
     upstream_keep(repository->upstream);
     source->state = state;
+    source->since_ms = clock_ms();
     place_init_upstream(&source->place, &source->repository);
     return source;
 }
@@ -43,25 +46,41 @@ void sources_add(struct sources *sources, const struct repository *repository) {
         append(sources, repository, SOURCE_ANSWERED);
 }
 
-struct flight_source *sources_contender(struct sources *sources, int64_t silent_ms) {
+struct flight_source *sources_contender(struct sources *sources, const struct spans *spans,
+                                        int64_t silent_ms) {
     for (unsigned i = 0; i < sources->count; i++) {
         struct flight_source *source = &sources->at[i];
         if (i != sources->current && source->state == SOURCE_ANSWERED &&
-            source->contended_ms <= silent_ms)
+            source->contended_ms <= silent_ms && !spans_ask(spans, i, true))
             return source;
     }
     return NULL;
 }
 
-void sources_turn_to(struct sources *sources, const struct flight_source *source) {
-    sources->current = (unsigned)(source - sources->at);
+void sources_turn_to(struct sources *sources, const struct spans *spans, unsigned source) {
+    sources->current = source;
+    for (unsigned i = 0; i < sources->count; i++) {
+        struct flight_source *other = &sources->at[i];
+        /* A request that is under way asks one location. Another may know the blob. */
+        if (i != source && (other->place.locations > 1 || !spans_ask(spans, i, false)))
+            sources_give_up(other, NULL);
+    }
 }
 
 void sources_give_up(struct flight_source *source, const struct error *error) {
     if (source->state != SOURCE_ASKED)
         return;
-    source->state = SOURCE_FAILED;
-    source->refusal = *error;
+    source->state = error ? SOURCE_FAILED : SOURCE_LEFT;
+    if (error)
+        source->refusal = *error;
+}
+
+void sources_pass_over(struct flight_source *source, bool refused) {
+    unsigned next = atomic_load(&source->place.location) + 1;
+    const bool has_next = next < source->place.locations && !(refused && next == 1);
+    place_move(&source->place, has_next ? next : 0);
+    if (has_next)
+        source->contended_ms = 0;
 }
 
 bool sources_next_place(struct sources *sources, bool refused, struct error *error) {

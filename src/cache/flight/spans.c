@@ -11,8 +11,11 @@ struct span *spans_reserve(struct spans *spans, const struct plan *plan) {
         struct span *span = &spans->at[i];
         if (span->busy)
             continue;
-        *span = (struct span){
-            .busy = true, .since_ms = clock_ms(), .end = plan->end, .contends = plan->contends};
+        *span = (struct span){.busy = true,
+                              .contends = plan->contends,
+                              .source = plan->source,
+                              .end = plan->end,
+                              .since_ms = clock_ms()};
         if (!plan->suffix)
             span->start = span->at = span->writing_to = plan->start;
         return span;
@@ -26,10 +29,15 @@ bool span_send(struct span *span) {
     return span->at < span->end;
 }
 
+/* Whether the flight counts on the span's bytes. */
+static bool is_counted_on(const struct span *span) {
+    return span->busy && !span->contends && !span->beaten;
+}
+
 unsigned spans_busy(const struct spans *spans) {
     unsigned busy = 0;
     for (size_t i = 0; i < FLIGHT_SPANS; i++)
-        busy += spans->at[i].busy;
+        busy += is_counted_on(&spans->at[i]);
     return busy;
 }
 
@@ -37,9 +45,25 @@ unsigned spans_counted_on(const struct spans *spans) {
     unsigned counted_on = spans->fetchers;
     for (size_t i = 0; i < FLIGHT_SPANS; i++) {
         const struct span *span = &spans->at[i];
-        counted_on -= span->busy && (span->contends || span->beaten);
+        counted_on -= span->busy && !is_counted_on(span);
     }
     return counted_on;
+}
+
+bool spans_ask(const struct spans *spans, unsigned source, bool beside) {
+    for (size_t i = 0; i < FLIGHT_SPANS; i++) {
+        const struct span *span = &spans->at[i];
+        if (span->busy && span->source == source && (!beside || span->contends))
+            return true;
+    }
+    return false;
+}
+
+void spans_take_turn(struct spans *spans, unsigned source) {
+    for (size_t i = 0; i < FLIGHT_SPANS; i++) {
+        if (spans->at[i].source == source)
+            spans->at[i].contends = false;
+    }
 }
 
 bool spans_write(const struct spans *spans) {
@@ -51,10 +75,10 @@ bool spans_write(const struct spans *spans) {
     return false;
 }
 
-void spans_beat_others(struct spans *spans, const struct span *winner) {
+void spans_beat_others(struct spans *spans, unsigned source) {
     for (size_t i = 0; i < FLIGHT_SPANS; i++) {
         struct span *span = &spans->at[i];
-        if (!span->busy || span == winner)
+        if (!span->busy || span->source == source)
             continue;
         span->end = span->writing_to;
         span->beaten = true;
@@ -64,7 +88,7 @@ void spans_beat_others(struct spans *spans, const struct span *winner) {
 struct span *spans_holding(struct spans *spans, uint64_t offset) {
     for (size_t i = 0; i < FLIGHT_SPANS; i++) {
         struct span *span = &spans->at[i];
-        if (span->busy && span->at <= offset && offset < span->end)
+        if (is_counted_on(span) && span->at <= offset && offset < span->end)
             return span;
     }
     return NULL;
@@ -73,7 +97,7 @@ struct span *spans_holding(struct spans *spans, uint64_t offset) {
 uint64_t spans_next(const struct spans *spans, uint64_t from, uint64_t to) {
     for (size_t i = 0; i < FLIGHT_SPANS; i++) {
         const struct span *span = &spans->at[i];
-        if (span->busy && span->at > from && span->at < to)
+        if (is_counted_on(span) && span->at > from && span->at < to)
             to = span->at;
     }
     return to;
@@ -104,7 +128,7 @@ void spans_keep_first(struct spans *spans) {
     const struct span *first = NULL;
     for (size_t i = 0; i < FLIGHT_SPANS; i++) {
         const struct span *span = &spans->at[i];
-        if (span->busy && (!first || span->at < first->at))
+        if (is_counted_on(span) && (!first || span->at < first->at))
             first = span;
     }
     for (size_t i = 0; i < FLIGHT_SPANS; i++) {

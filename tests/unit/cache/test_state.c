@@ -200,7 +200,7 @@ static void test_a_span_that_is_beaten_ends_at_what_it_is_writing(void **state) 
     struct span *silent = spans_reserve(&spans, &(struct plan){.start = 0, .end = 100});
     struct span *writing = spans_reserve(&spans, &(struct plan){.start = 100, .end = 200});
     struct span *contends =
-        spans_reserve(&spans, &(struct plan){.start = 0, .end = 100, .contends = true});
+        spans_reserve(&spans, &(struct plan){.end = 100, .source = 1, .contends = true});
     silent->at = silent->writing_to = 50;
     writing->writing_to = 120;
     assert_int_equal(spans_counted_on(&spans), 2);
@@ -208,13 +208,42 @@ static void test_a_span_that_is_beaten_ends_at_what_it_is_writing(void **state) 
     /* A span that writes nothing now is in nobody's way, wherever it stands. */
     assert_false(spans_write_within(&spans, contends, 0, 100));
     assert_true(spans_write_within(&spans, contends, 90, 110));
-    contends->contends = false;
-    spans_beat_others(&spans, contends);
+    spans_take_turn(&spans, 1);
+    assert_false(contends->contends);
+    spans_beat_others(&spans, 1);
     assert_int_equal(spans_counted_on(&spans), 1);
+    assert_int_equal(spans_busy(&spans), 1);
     assert_int_equal(silent->end, 50);
     assert_int_equal(writing->end, 120);
     assert_int_equal(contends->end, 100);
     assert_ptr_equal(spans_holding(&spans, 60), contends);
+}
+
+static void test_the_spans_of_one_source_do_not_beat_each_other(void **state) {
+    (void)state;
+    struct spans spans = {.fetchers = 2};
+    const struct span *first = spans_reserve(&spans, &(struct plan){.start = 0, .end = 100});
+    const struct span *second = spans_reserve(&spans, &(struct plan){.start = 100, .end = 200});
+    spans_beat_others(&spans, 0);
+    assert_int_equal(first->end, 100);
+    assert_int_equal(second->end, 200);
+    assert_int_equal(spans_busy(&spans), 2);
+}
+
+static void test_a_span_that_contends_keeps_no_bytes_from_the_others(void **state) {
+    (void)state;
+    struct spans spans = {.fetchers = 1};
+    spans_reserve(&spans, &(struct plan){.end = 100, .source = 1, .contends = true});
+    assert_int_equal(spans_busy(&spans), 0);
+    assert_null(spans_holding(&spans, 50));
+    assert_int_equal(spans_next(&spans, 0, 1000), 1000);
+    assert_true(spans_ask(&spans, 1, true));
+    assert_false(spans_ask(&spans, 0, false));
+    spans_take_turn(&spans, 1); /* the silent one has failed */
+    assert_int_equal(spans_busy(&spans), 1);
+    assert_non_null(spans_holding(&spans, 50));
+    assert_false(spans_ask(&spans, 1, true));
+    assert_true(spans_ask(&spans, 1, false));
 }
 
 /* ---- sources ---- */
@@ -250,22 +279,74 @@ static void test_a_source_contends_once_in_a_silence(void **state) {
     (void)state;
     struct upstream upstream = {.host = "fake.test"};
     struct sources sources;
+    struct spans spans = {0};
     sources_init(&sources, fake_repository(&upstream, "app"));
-    assert_null(sources_contender(&sources, 100));
+    assert_null(sources_contender(&sources, &spans, 100));
     sources_add(&sources, fake_repository(&upstream, "other"));
     sources_add(&sources, fake_repository(&upstream, "third"));
-    struct flight_source *other = sources_contender(&sources, 100);
+    struct flight_source *other = sources_contender(&sources, &spans, 100);
     assert_ptr_equal(other, &sources.at[1]);
     other->contended_ms = 150;
-    assert_ptr_equal(sources_contender(&sources, 100), &sources.at[2]);
+    assert_ptr_equal(sources_contender(&sources, &spans, 100), &sources.at[2]);
     sources.at[2].contended_ms = 180;
-    assert_null(sources_contender(&sources, 100));
-    assert_ptr_equal(sources_contender(&sources, 200), other); /* bytes have come between */
-    sources_turn_to(&sources, other);
+    assert_null(sources_contender(&sources, &spans, 100));
+    assert_ptr_equal(sources_contender(&sources, &spans, 200), other); /* bytes came between */
+    struct span *asked = spans_reserve(&spans, &(struct plan){.source = 1, .contends = true});
+    assert_ptr_equal(sources_contender(&sources, &spans, 200), &sources.at[2]); /* is asked still */
+    asked->busy = false;
+    sources_turn_to(&sources, &spans, 1);
     assert_ptr_equal(sources_current(&sources), other);
     /* The first has not answered: its repository is not known to hold the blob. */
-    assert_ptr_equal(sources_contender(&sources, 200), &sources.at[2]);
+    assert_ptr_equal(sources_contender(&sources, &spans, 200), &sources.at[2]);
     sources_finish(&sources);
+}
+
+static void test_the_next_location_of_a_source_contends_after_a_failure(void **state) {
+    (void)state;
+    const char *const fallbacks[] = {"https://one.test", NULL};
+    struct upstream upstream = {.host = "fake.test", .settings = {.fallbacks = fallbacks}};
+    struct sources sources;
+    struct spans spans = {0};
+    sources_init(&sources, fake_repository(&upstream, "app"));
+    sources_add(&sources, fake_repository(&upstream, "other"));
+    struct flight_source *other = &sources.at[1];
+    other->contended_ms = 150;
+    sources_pass_over(other, false);
+    assert_int_equal(other->place.location, 1);
+    assert_ptr_equal(sources_contender(&sources, &spans, 100), other);
+    other->contended_ms = 160;
+    sources_pass_over(other, false);
+    assert_int_equal(other->place.location, 0);
+    assert_null(sources_contender(&sources, &spans, 100));
+    other->contended_ms = 170;
+    sources_pass_over(other, true); /* its first location says that it has no such blob */
+    assert_int_equal(other->place.location, 0);
+    assert_null(sources_contender(&sources, &spans, 100));
+    sources_finish(&sources);
+}
+
+/* A source that has not answered, when the flight turns to another one. */
+static enum source_state state_after_turn(const char *const *fallbacks, bool is_asked) {
+    struct upstream upstream = {.host = "fake.test", .settings = {.fallbacks = fallbacks}};
+    struct sources sources;
+    struct spans spans = {0};
+    sources_init(&sources, fake_repository(&upstream, "app"));
+    sources_add(&sources, fake_repository(&upstream, "other"));
+    if (is_asked)
+        spans_reserve(&spans, &(struct plan){.end = 100});
+    sources_turn_to(&sources, &spans, 1);
+    enum source_state state = sources.at[0].state;
+    assert_int_equal(sources.at[1].state, SOURCE_ANSWERED);
+    sources_finish(&sources);
+    return state;
+}
+
+static void test_who_waits_for_a_source_that_is_not_asked_any_more_asks_it_himself(void **state) {
+    (void)state;
+    const char *const fallbacks[] = {"https://one.test", NULL};
+    assert_int_equal(state_after_turn(NULL, true), SOURCE_ASKED);
+    assert_int_equal(state_after_turn(NULL, false), SOURCE_LEFT);
+    assert_int_equal(state_after_turn(fallbacks, true), SOURCE_LEFT);
 }
 
 static void test_a_place_that_refuses_is_not_asked_at_its_fallbacks(void **state) {
@@ -403,8 +484,12 @@ int main(void) {
         cmocka_unit_test(test_readers_are_woken_for_bytes_that_one_of_them_waits_for),
         cmocka_unit_test(test_a_span_belongs_to_one_fetcher),
         cmocka_unit_test(test_a_span_that_is_beaten_ends_at_what_it_is_writing),
+        cmocka_unit_test(test_the_spans_of_one_source_do_not_beat_each_other),
+        cmocka_unit_test(test_a_span_that_contends_keeps_no_bytes_from_the_others),
         cmocka_unit_test(test_a_place_that_fails_is_followed_by_its_fallbacks_and_then_a_source),
         cmocka_unit_test(test_a_source_contends_once_in_a_silence),
+        cmocka_unit_test(test_the_next_location_of_a_source_contends_after_a_failure),
+        cmocka_unit_test(test_who_waits_for_a_source_that_is_not_asked_any_more_asks_it_himself),
         cmocka_unit_test(test_a_place_that_refuses_is_not_asked_at_its_fallbacks),
         cmocka_unit_test(
             test_a_fallback_that_refuses_does_not_outweigh_the_first_locations_failure),
