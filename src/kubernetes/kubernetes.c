@@ -102,6 +102,12 @@ static const char *method_of(const char *verb) {
     return "GET";
 }
 
+static const char *type_of(const struct kubernetes_call *call) {
+    if (call->content_type)
+        return call->content_type;
+    return strcmp(call->verb, "patch") == 0 ? "application/merge-patch+json" : "application/json";
+}
+
 /* Counts a request by what came of it. The labels are few, whatever a server sends. */
 static void count_request(const struct kubernetes_call *call, int status) {
     static const int known[] = {200, 201, 202, 400, 401, 403, 404, 405, 409,
@@ -120,14 +126,18 @@ static void count_request(const struct kubernetes_call *call, int status) {
 
 /* Where a body goes that is not collected. */
 struct stream {
+    const struct kubernetes_call *call;
     bool (*on_bytes)(void *context, const void *bytes, size_t length, struct error *error);
     void *context;
 };
 
 static enum client_verdict on_head(void *context, const struct client_response *response,
                                    struct error *error) {
-    (void)context, (void)error;
-    return response->status == 200 ? CLIENT_STREAM : CLIENT_COLLECT;
+    const struct stream *stream = context;
+    count_request(stream->call, response->status); /* now, because a watch ends late */
+    if (response->status != 200)
+        return CLIENT_COLLECT;
+    return stream->on_bytes(stream->context, NULL, 0, error) ? CLIENT_STREAM : CLIENT_STOP;
 }
 
 static bool on_bytes(void *context, const void *bytes, size_t length, struct error *error) {
@@ -142,8 +152,7 @@ static bool send_request(struct kubernetes *kubernetes, const struct kubernetes_
     cleanup_buffer struct buffer url = {0}, type = {0};
     const char *headers[] = {"Accept: application/json", NULL, NULL, NULL};
     size_t count = 1;
-    buffer_printf(&type, "Content-Type: %s",
-                  call->content_type ? call->content_type : "application/json");
+    buffer_printf(&type, "Content-Type: %s", type_of(call));
     if (!buffer_printf(&url, "%s%s", kubernetes_server(kubernetes), call->path) || type.failed)
         return error_set(error, ERROR_MEMORY, "out of memory");
     if (call->body.length)
@@ -170,7 +179,8 @@ static bool send_request(struct kubernetes *kubernetes, const struct kubernetes_
         return error_set(error, ERROR_MEMORY, "out of memory");
     bool ok = transfer_run(lane, &request, stream ? &sink : NULL, response, error);
     lanes_give(&kubernetes->lanes, lane);
-    count_request(call, response->status);
+    if (!stream || response->status == 0)
+        count_request(call, response->status);
     return ok;
 }
 
@@ -215,7 +225,7 @@ bool kubernetes_stream(struct kubernetes *kubernetes, const struct kubernetes_ca
                                            struct error *error),
                        void *context, json_t **status, struct error *error) {
     cleanup_client_response struct client_response response = {0};
-    struct stream stream = {on_bytes_of, context};
+    struct stream stream = {call, on_bytes_of, context};
     struct error unwanted;
     error = error ? error : &unwanted;
     error_clear(error);

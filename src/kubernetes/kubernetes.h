@@ -59,7 +59,7 @@ struct kubernetes_call {
     const char *verb;
     const char *resource;        /* "pods": for errors and metrics; a literal */
     const char *path;            /* "/api/v1/namespaces/x/pods?limit=50" */
-    const char *content_type;    /* of the body; NULL: application/json */
+    const char *content_type;    /* of the body; NULL: JSON, and of a patch JSON Merge Patch */
     struct text body;            /* empty: none */
     int64_t timeout_ms;          /* for all of it, the second request after 401 included; 0: 20 s */
     const struct cancel *cancel; /* may be NULL */
@@ -81,7 +81,8 @@ bool kubernetes_append_escaped(struct buffer *out, const char *text);
 
 /* ---- private to kubernetes/ ---- */
 
-/* kubernetes_call() whose body of a status 200 goes to `on_bytes` as it comes. `timeout_ms` is then
+/* kubernetes_call() whose body of a status 200 goes to `on_bytes` as it comes, after a first call
+ * without bytes when the head is here. `timeout_ms` is then
  * for the whole response. *status: the metav1.Status of a refusal, the caller's to json_decref();
  * NULL: there is none. */
 bool kubernetes_stream(struct kubernetes *kubernetes, const struct kubernetes_call *call,

@@ -11,16 +11,19 @@ import base64
 import gzip
 import itertools
 import json
-import queue
+import pathlib
 import socket
 import ssl
 import struct
+import subprocess
 import threading
+import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
 
 from kit.processes import run, wait_until
+from kit.tarn import bare_environment
 
 GZIP_FROM = 128 << 10    # the real server compresses larger bodies only
 VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
@@ -49,6 +52,7 @@ class Request:
     user: str
     body: object = None
     status: int = 0
+    at: float = field(default_factory=time.monotonic)
 
 
 @dataclass
@@ -152,6 +156,7 @@ class KubernetesApi:
         self.requests, self.faults, self.connections, self.watches = [], [], [], []
         self.lingering = False            # deletions of running pods wait for finish_deletion()
         self.hooks = []                   # called with (verb, resource, object) after each change
+        self.before = []                  # called with the verb before each request is performed
         self.stopped = threading.Event()
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
@@ -316,8 +321,8 @@ class KubernetesApi:
                           {key.lower(): value for key, value in handler.headers.items()}, "")
         request.namespace, request.name = namespace, name
         if body:
-            if request.headers.get("content-type", "").split(";")[0] not in (
-                    "application/json", "application/merge-patch+json"):
+            wanted = "application/merge-patch+json" if verb == "patch" else "application/json"
+            if request.headers.get("content-type", "").split(";")[0] != wanted:
                 raise Refusal(415, "UnsupportedMediaType", "the body of the request was in an "
                               "unknown format")
             request.body = json.loads(body)
@@ -379,6 +384,8 @@ class KubernetesApi:
 
     def _perform(self, handler, request):
         request.status = 200
+        for before in self.before:
+            before(request.verb)
         if request.resource in REVIEWS:
             handler.reply(201, self._review(request))
         elif request.verb == "list":
@@ -570,3 +577,78 @@ class Kubeconfig:
         }
         path.write_text(json.dumps(content))
         return path
+
+
+def build_driver(program):
+    """The driver of src/kubernetes/ (kubernetes_driver.c) from the build that `program` is of."""
+    folder = pathlib.Path(program).parent
+    run(["ninja", "-C", folder, "tests/e2e/kubernetes_driver"], seconds=600)
+    return folder / "tests" / "e2e" / "kubernetes_driver"
+
+
+class Follower:
+    """A follow of the driver: what its sink was told, and what it says about itself."""
+
+    def __init__(self, driver, config, resource, path, directory):
+        self.log_path = directory / f"{resource}.log"
+        self.told, self.objects, self.names = [], {}, {}
+        self.changed = threading.Condition()
+        with open(self.log_path, "wb") as log:
+            self.child = subprocess.Popen(
+                [str(one) for one in (driver, config, "follow", resource, path)], text=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+                env=bare_environment(directory))
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self.child.stdout:
+            with self.changed:
+                told = json.loads(line)
+                self.told.append(told)
+                if "changed" in told:
+                    self.objects[told["changed"]] = told["name"]
+                elif "gone" in told:
+                    del self.objects[told["gone"]]
+                self.changed.notify_all()
+
+    def wait(self, condition, what, seconds=30):
+        """Waits until `condition(self)` is true, looking after each line."""
+        deadline = time.monotonic() + seconds
+        with self.changed:
+            while not condition(self):
+                assert time.monotonic() < deadline and self.child.poll() is None, \
+                    f"{what}: not within {seconds} s; {self.told[-20:]}\n{self.log()}"
+                self.changed.wait(0.2)
+
+    @property
+    def lists(self):
+        return sum("listed" in told for told in self.told)
+
+    def wait_lists(self, count, seconds=30):
+        self.wait(lambda one: one.lists >= count, f"{count} lists", seconds)
+
+    def wait_names(self, names, seconds=30):
+        self.wait(lambda one: sorted(one.objects.values()) == sorted(names), f"objects {names}",
+                  seconds)
+
+    def ask(self, word, key):
+        with self.changed:
+            before = len(self.told)
+        self.child.stdin.write(word + "\n")
+        self.child.stdin.flush()
+        self.wait(lambda one: any(key in told for told in one.told[before:]), word)
+        return next(told for told in self.told[before:] if key in told)
+
+    def state(self):
+        return self.ask("state", "state_listed")
+
+    def metrics(self):
+        return self.ask("metrics", "metrics")["metrics"]
+
+    def log(self):
+        return self.log_path.read_text()
+
+    def stop(self):
+        self.child.stdin.close()
+        assert self.child.wait(30) == 0, self.log()
+        assert "Sanitizer" not in self.log(), self.log()
