@@ -42,8 +42,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     cleanup_json json_t *whole =
         bounded_json_load_by(JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, bytes, length, NULL);
     const json_t *items = json_object_get(whole, "items");
-    /* An escape in the name hides the items: whoever takes the list apart finds them in the rest. */
-    if (rest && whole && json_is_array(items) && json_array_size(json_object_get(rest, "items")) == 0)
+    /* An escape in the name hides the items: whoever takes the list apart finds them in the rest.
+     */
+    if (rest && whole && json_is_array(items) &&
+        json_array_size(json_object_get(rest, "items")) == 0)
         MUST(json_equal((json_t *)items, found));
     struct lines lines;
     lines_init(&lines, on_line, &seen);

@@ -52,6 +52,7 @@ class Request:
     user: str
     body: object = None
     status: int = 0
+    silenced: bool = False       # a fault of the test left it without a response
     at: float = field(default_factory=time.monotonic)
 
 
@@ -369,6 +370,7 @@ class KubernetesApi:
         if fault.cut:
             handler.reset()
         elif fault.silent:
+            request.silenced = True
             self.stopped.wait()
         elif fault.status:
             raise Refusal(fault.status, fault.reason, f"the test says {fault.status}",
@@ -586,16 +588,18 @@ def build_driver(program):
     return folder / "tests" / "e2e" / "kubernetes_driver"
 
 
-class Follower:
-    """A follow of the driver: what its sink was told, and what it says about itself."""
+class Driven:
+    """A driver that runs, and the lines of JSON that it has printed."""
 
-    def __init__(self, driver, config, resource, path, directory):
-        self.log_path = directory / f"{resource}.log"
-        self.told, self.objects, self.names = [], {}, {}
+    numbers = itertools.count()
+
+    def __init__(self, driver, config, directory, *arguments):
+        self.log_path = directory / f"driver-{next(self.numbers)}.log"
+        self.told = []
         self.changed = threading.Condition()
         with open(self.log_path, "wb") as log:
             self.child = subprocess.Popen(
-                [str(one) for one in (driver, config, "follow", resource, path)], text=True,
+                [str(one) for one in (driver, config, *arguments)], text=True,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
                 env=bare_environment(directory))
         threading.Thread(target=self._read, daemon=True).start()
@@ -603,13 +607,12 @@ class Follower:
     def _read(self):
         for line in self.child.stdout:
             with self.changed:
-                told = json.loads(line)
-                self.told.append(told)
-                if "changed" in told:
-                    self.objects[told["changed"]] = told["name"]
-                elif "gone" in told:
-                    del self.objects[told["gone"]]
+                self.told.append(json.loads(line))
+                self.take(self.told[-1])
                 self.changed.notify_all()
+
+    def take(self, told):
+        """A line, with the lock held."""
 
     def wait(self, condition, what, seconds=30):
         """Waits until `condition(self)` is true, looking after each line."""
@@ -619,6 +622,28 @@ class Follower:
                 assert time.monotonic() < deadline and self.child.poll() is None, \
                     f"{what}: not within {seconds} s; {self.told[-20:]}\n{self.log()}"
                 self.changed.wait(0.2)
+
+    def log(self):
+        return self.log_path.read_text()
+
+    def stop(self):
+        self.child.stdin.close()
+        assert self.child.wait(30) == 0, self.log()
+        assert "Sanitizer" not in self.log(), self.log()
+
+
+class Follower(Driven):
+    """A follow of the driver: what its sink was told, and what it says about itself."""
+
+    def __init__(self, driver, config, resource, path, directory):
+        self.objects = {}
+        super().__init__(driver, config, directory, "follow", resource, path)
+
+    def take(self, told):
+        if "changed" in told:
+            self.objects[told["changed"]] = told["name"]
+        elif "gone" in told:
+            del self.objects[told["gone"]]
 
     @property
     def lists(self):
@@ -644,11 +669,3 @@ class Follower:
 
     def metrics(self):
         return self.ask("metrics", "metrics")["metrics"]
-
-    def log(self):
-        return self.log_path.read_text()
-
-    def stop(self):
-        self.child.stdin.close()
-        assert self.child.wait(30) == 0, self.log()
-        assert "Sanitizer" not in self.log(), self.log()

@@ -2,13 +2,17 @@
  * Drives src/kubernetes/ from a test:
  *
  *     kubernetes_driver KUBECONFIG follow RESOURCE PATH
+ *     kubernetes_driver KUBECONFIG lease NAMESPACE NAME
  *     kubernetes_driver KUBECONFIG call VERB RESOURCE PATH [BODY]
  *
  * follow prints a line of JSON for each call of its sink, and answers the lines `state` and
- * `metrics` of its standard input; it ends with that input.
+ * `metrics` of its standard input; it ends with that input. lease prints each change, and every
+ * 20 ms at which clock_ms() it holds the lease.
  */
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/lock.h"
@@ -16,6 +20,7 @@
 #include "base/metric.h"
 #include "kubernetes/follow.h"
 #include "kubernetes/kubernetes.h"
+#include "kubernetes/lease.h"
 
 static struct lock output_lock = LOCK_INITIALIZER;
 
@@ -80,6 +85,31 @@ static int run_follow(struct kubernetes *kubernetes, char *const *arguments) {
     return follow ? 0 : 1;
 }
 
+static void led(void *context, bool leading) {
+    (void)context;
+    print(json_pack("{s:b, s:I}", "leading", leading, "at", (json_int_t)clock_ms()));
+}
+
+/* Whether standard input has ended. */
+static bool has_ended(void) {
+    struct pollfd input = {STDIN_FILENO, POLLIN, 0};
+    return poll(&input, 1, 20) != 0;
+}
+
+static int run_lease(struct kubernetes *kubernetes, char *const *arguments) {
+    struct error error = {0};
+    const struct lease_settings settings = {
+        .namespace = arguments[0], .name = arguments[1], .on_change = led};
+    struct lease *lease = lease_start(kubernetes, &settings, &error);
+    while (lease && !has_ended()) {
+        int64_t now = clock_ms();
+        if (lease_holds(lease))
+            print(json_pack("{s:I}", "acts", (json_int_t)now));
+    }
+    lease_stop(lease);
+    return lease ? 0 : 1;
+}
+
 static int run_call(struct kubernetes *kubernetes, char *const *arguments) {
     struct error error = {0};
     json_t *answer = NULL;
@@ -109,6 +139,8 @@ int main(int count, char **arguments) {
     }
     if (strcmp(arguments[2], "follow") == 0)
         return run_follow(kubernetes, arguments + 3);
+    if (strcmp(arguments[2], "lease") == 0)
+        return run_lease(kubernetes, arguments + 3);
     if (strcmp(arguments[2], "call") == 0 && count > 5)
         return run_call(kubernetes, arguments + 3);
     return 2;

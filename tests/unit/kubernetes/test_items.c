@@ -86,9 +86,23 @@ static void test_a_list_comes_apart_however_it_arrives(void **state) {
 static void test_what_is_no_list_is_refused(void **state) {
     (void)state;
     static const char *const cases[] = {
-        "", "{", "[", "}", "{}}", "7", "{\"items\":[", "{\"items\":[{}", "{\"items\":[7]}",
-        "{\"items\":[[]]}", "{\"items\":[{} {}]}", "{\"items\":[,{}]}", "{\"items\":[{}]",
-        "{\"items\":[{]]}", "{\"items\":[{\"a\"}]}", "{\"items\":[{}]}x", "{\"items\":[{\"stop\":1}]}",
+        "",
+        "{",
+        "[",
+        "}",
+        "{}}",
+        "7",
+        "{\"items\":[",
+        "{\"items\":[{}",
+        "{\"items\":[7]}",
+        "{\"items\":[[]]}",
+        "{\"items\":[{} {}]}",
+        "{\"items\":[,{}]}",
+        "{\"items\":[{}]",
+        "{\"items\":[{]]}",
+        "{\"items\":[{\"a\"}]}",
+        "{\"items\":[{}]}x",
+        "{\"items\":[{\"stop\":1}]}",
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         for (size_t piece = 1; piece <= 8; piece++) {
@@ -144,7 +158,8 @@ static void test_a_line_has_a_limit(void **state) {
     memset(line, 'x', LINES_LIMIT + 1);
     line[LINES_LIMIT + 1] = '\n';
     lines_init(&lines, on_line, &seen);
-    assert_true(lines_take(&lines, line + 1, LINES_LIMIT + 1, NULL)); /* just as long as it may be */
+    assert_true(
+        lines_take(&lines, line + 1, LINES_LIMIT + 1, NULL)); /* just as long as it may be */
     assert_false(lines_take(&lines, line, LINES_LIMIT + 2, &error));
     assert_int_equal(error.kind, ERROR_INVALID);
     assert_true(lines.begun.length <= LINES_LIMIT);
