@@ -1,6 +1,7 @@
 """Keeping up with the objects of a cluster: lists in pages, watches, and all that goes wrong."""
 
 import json
+import os
 import time
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from kit.kubernetes_api import (ALL_RIGHTS, Fault, Follower, Kubeconfig, KubernetesApi,
                                 build_driver)
 from kit.processes import run, wait_until
+from kit.release import release_build
 from kit.tarn import bare_environment
 
 NODES = "/api/v1/nodes"
@@ -332,6 +334,49 @@ def test_requests_are_counted_by_verb_resource_and_status(api, follow):
                    'verb="watch",resource="nodes",code="200"'):
         assert f"tarn_kube_requests_total{{{labels}}} 1" in metrics
     assert "tarn_kube_last_event_seconds{" in metrics
+
+
+# ---- what it costs
+
+def put_large_node(api, number):
+    """A node as kubelets report it: 50 images of five names, 26 KB."""
+    images = [{"names": [f"us-central1-docker.pkg.dev/project/repository/image-{image}:tag-{name}-"
+                         + "x" * 40 for name in range(5)], "sizeBytes": 10 ** 9 + image}
+              for image in range(50)]
+    api.put("nodes", f"node-{number:04}", status={"images": images})
+
+
+def peak_kib(follower):
+    with open(f"/proc/{follower.child.pid}/status", encoding="ascii") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+
+
+def cpu_s(follower):
+    with open(f"/proc/{follower.child.pid}/stat", encoding="ascii") as stat:
+        return sum(map(int, stat.read().rsplit(")", 1)[1].split()[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.serial
+def test_a_thousand_nodes_cost_little(program, tmp_path):
+    peaks, driver = {}, build_driver(release_build(program))
+    for count in (1, 1000):
+        api = KubernetesApi(tmp_path / f"api-{count}", tls=False)
+        for number in range(count):
+            put_large_node(api, number)
+        config = Kubeconfig(api).write(tmp_path / f"config-{count}")
+        follower = Follower(driver, config, "nodes", NODES, tmp_path)
+        follower.wait_lists(1, 120)
+        api.wait_asked("watch", "nodes")
+        before, told = cpu_s(follower), len(follower.told)
+        for number in range(300):
+            put_large_node(api, number % count)
+        follower.wait(lambda one, told=told: len(one.told) >= told + 300, "300 changes", 120)
+        # 0.7 ms was measured; twice as slow a processor may run this.
+        assert (cpu_s(follower) - before) / 300 < 0.002
+        peaks[count] = peak_kib(follower)
+        follower.stop()
+        api.stop()
+    assert peaks[1000] - peaks[1] < 16 << 10 and peaks[1000] < 48 << 10, peaks
 
 
 # ---- single requests
