@@ -232,14 +232,14 @@ _tarn() {
         ;;
     keep)
         case $before in
-        --kubeconfig | --kubeconfig=)
+        --config | --config= | --kubeconfig | --kubeconfig=)
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             return
             ;;
-        --whoami | --json | --help | --) ;;
+        --once | --dry-run | --whoami | --json | --help | --) ;;
         --*) return ;; # a value of which nothing is known
         esac
-        words='--whoami --kubeconfig --namespace --json --help'
+        words='--config --once --dry-run --timeout --whoami --kubeconfig --namespace --json --help'
         ;;
     configure-docker)
         case $before in

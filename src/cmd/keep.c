@@ -4,21 +4,38 @@
 #include "base/secret.h"
 #include "cmd/arguments.h"
 #include "cmd/commands.h"
+#include "cmd/keep_run.h"
 #include "cmd/keep_whoami.h"
+#include "config/config.h"
 
 static int run(const struct arguments *arguments) {
     secret_forbid_core_dumps();
-    if (!arguments_flag(arguments, "whoami"))
-        return command_refuse(&keep_command, "give --whoami");
-    const struct keep_whoami_settings settings = {
+    const struct keep_run_settings settings = {
+        .config = arguments_string(arguments, "config"),
         .kubeconfig = arguments_string(arguments, "kubeconfig"),
         .namespace = arguments_string(arguments, "namespace"),
+        .once = arguments_flag(arguments, "once"),
+        .dry_run = arguments_flag(arguments, "dry-run"),
         .json = arguments_flag(arguments, "json"),
+        .timeout_ms = arguments_number(arguments, "timeout", 0),
     };
-    return keep_whoami(&settings);
+    const struct keep_whoami_settings whoami = {
+        .kubeconfig = settings.kubeconfig, .namespace = settings.namespace, .json = settings.json};
+    if (arguments_flag(arguments, "whoami"))
+        return keep_whoami(&whoami);
+    if (settings.json && !settings.dry_run)
+        return command_refuse(&keep_command, "--json is for --whoami and --dry-run");
+    if (settings.timeout_ms && !settings.once && !settings.dry_run)
+        return command_refuse(&keep_command, "--timeout is for --once and --dry-run");
+    return keep_run(&settings);
 }
 
 static const struct command_option options[] = {
+    {"config", OPTION_STRING, "FILE",
+     "the configuration file; default: $TARN_CONFIG, else " CONFIG_DEFAULT_FILE ", if it exists"},
+    {"once", OPTION_FLAG, NULL, "end when every image is on every node, or cannot be pulled"},
+    {"dry-run", OPTION_FLAG, NULL, "print what would be pulled where and why, and create nothing"},
+    {"timeout", OPTION_DURATION, "TIME", "give up after this time; for --once and --dry-run"},
     {"whoami", OPTION_FLAG, NULL,
      "show which cluster is asked as whom, and which rights are missing"},
     {"kubeconfig", OPTION_STRING, "FILE", "ask the cluster of this kubeconfig file"},
@@ -29,9 +46,13 @@ static const struct command_option options[] = {
 const struct command keep_command = {
     .name = "keep",
     .arguments = "",
-    .summary = "show as whom tarn asks a Kubernetes cluster, and with which rights",
+    .summary = "keep images on the nodes of a Kubernetes cluster",
     .text =
-        "The cluster is that of --kubeconfig, of the files in KUBECONFIG, of the pod that tarn\n"
+        "Sees to it that the images of the section keep of the configuration are on the nodes of\n"
+        "a cluster, and serves what is there and what is not yet. With --once tarn ends with 0\n"
+        "when everything is kept, and with 1 when something failed or the time is over, and\n"
+        "says what and why. The cluster is that of --kubeconfig, of the files in KUBECONFIG, of "
+        "the pod that tarn\n"
         "runs in, or of ~/.kube/config: the first that is there. With --whoami tarn prints the\n"
         "cluster, the user, and each right that tarn lacks for keeping images on nodes. Exit 1\n"
         "when a right is missing without which no image can be kept, or when the cluster does\n"

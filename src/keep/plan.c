@@ -590,6 +590,13 @@ bool keep_plan_node_list_is_cut(const struct keep_plan *plan, size_t index) {
     return plan_list_is_cut(plan->nodes[index]);
 }
 
+size_t keep_plan_pod_count(const struct keep_plan *plan) {
+    size_t count = 0;
+    for (const struct plan_pod *pod = plan->pods; pod; pod = pod->next)
+        count++;
+    return count;
+}
+
 int keep_plan_find(const struct keep_plan *plan, const char *keep) {
     for (size_t i = 0; i < plan->keep_count; i++) {
         if (strcmp(plan->keeps[i].name, keep) == 0)

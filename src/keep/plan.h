@@ -148,6 +148,8 @@ size_t keep_plan_node_count(const struct keep_plan *plan);
 const struct keep_node *keep_plan_node(const struct keep_plan *plan, size_t index);
 bool keep_plan_node_list_is_cut(const struct keep_plan *plan, size_t index);
 
+size_t keep_plan_pod_count(const struct keep_plan *plan); /* our own, ended ones included */
+
 /* -1: there is no such keep. */
 int keep_plan_find(const struct keep_plan *plan, const char *keep);
 /* Whether the keep's images have been set. */
@@ -158,6 +160,8 @@ void keep_plan_image(const struct keep_plan *plan, size_t keep, size_t index,
 /* The index of the keep's image with this digest, or with this name if `digest` is NULL; -1. */
 int keep_plan_image_index(const struct keep_plan *plan, size_t keep, const char *digest,
                           const char *name, const char *tag);
+/* Whether the image is kept on the node, which is eligible. */
+bool keep_plan_is_kept(const struct keep_plan *plan, size_t keep, size_t image, size_t node);
 /* The node is eligible for the keep. */
 void keep_plan_cell(const struct keep_plan *plan, size_t keep, size_t image, size_t node,
                     struct keep_now now, struct keep_cell_view *out);

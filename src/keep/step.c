@@ -33,6 +33,12 @@ static enum keep_state state_of(const struct plan_keep *keep, const struct plan_
     return KEEP_PENDING;
 }
 
+bool keep_plan_is_kept(const struct keep_plan *plan, size_t keep, size_t image, size_t node) {
+    const struct plan_wanted *wanted = &plan->keeps[keep].wanted[image];
+    const struct plan_cell *cell = plan_cell_find(plan->nodes[node], wanted->key);
+    return plan_is_there(&plan->keeps[keep], wanted, plan->nodes[node], cell);
+}
+
 /* "120 GiB" rather than "120.0 GiB". */
 static void format_size(uint64_t bytes, char *out, size_t size) {
     units_format_size(bytes, out, size);

@@ -1,0 +1,97 @@
+/* The parts of a keeper. Private to keeper.c, lister.c, puller.c, machines.c and the pages. */
+#ifndef KEEP_KEEPER_PRIVATE_H
+#define KEEP_KEEPER_PRIVATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include "base/lock.h"
+#include "keep/keeper.h"
+#include "kubernetes/follow.h"
+#include "kubernetes/lease.h"
+
+enum keep_origin { KEEP_CONFIGURED, KEEP_OF_FILE, KEEP_POSTED };
+
+/* A keep in service. */
+struct kept {
+    const struct keep_spec *spec;
+    struct keep_machine *machine; /* NULL: of the configuration */
+    enum keep_origin origin;
+    struct keep_list *list; /* NULL: not made yet */
+    int64_t list_ms;        /* clock_ms(): when to list again */
+    unsigned failures;
+    bool is_stopped; /* DELETEd, until the next start */
+    bool is_hidden;  /* it is stopped, or another of its name comes first */
+};
+
+/* A request to the cluster. */
+struct keeper_job {
+    bool is_create;
+    uint64_t id;
+    char *uid, *name; /* of the pod to delete */
+    struct buffer body;
+    struct keeper_job *next;
+};
+
+/* What was replaced, and what the lister may still read. */
+struct keeper_retired {
+    struct keep_machine *machine;
+    struct keep_list *list;
+    struct keeper_retired *next;
+};
+
+struct keeper {
+    struct keeper_settings settings;
+    struct lock state_lock;
+    struct condition changed; /* for the thread that steps */
+    struct condition stepped; /* for those who wait for what becomes known */
+    struct condition jobs_changed;
+    struct condition lists_changed;
+    struct keep_plan *plan GUARDED_BY(state_lock);
+    struct kept *kepts GUARDED_BY(state_lock);
+    size_t kept_count GUARDED_BY(state_lock);
+    size_t kept_capacity GUARDED_BY(state_lock);
+    struct keeper_retired *retired GUARDED_BY(state_lock);
+    struct keeper_job *jobs GUARDED_BY(state_lock), **last_job;
+    bool has_changed GUARDED_BY(state_lock);
+    uint64_t steps GUARDED_BY(state_lock);
+    struct keep_actions actions; /* of the thread that steps */
+
+    atomic_bool stop;
+    atomic_bool posted_known;        /* which machines were POSTed, or nobody may know */
+    struct condition posted_changed; /* never; wakes the thread that reads them, at the end */
+    struct follow *nodes, *pods;
+    struct lease *lease; /* NULL: this process is the only one */
+    pthread_t stepper, lister, poster, pullers[KEEPER_REQUESTS];
+    unsigned puller_count;
+    bool has_stepper, has_lister, has_poster;
+};
+
+struct keep_now keeper_now(void);
+
+/* Tells the thread that steps that the plan has changed. */
+void keeper_touch(struct keeper *keeper) REQUIRES(keeper->state_lock);
+
+/* machines.c */
+bool keeper_read_machines(struct keeper *keeper, struct error *error);
+/* Which keeps are served has changed: hides what is overridden, and tells the plan. */
+bool keeper_serve_keeps(struct keeper *keeper) REQUIRES(keeper->state_lock);
+struct kept *keeper_find(struct keeper *keeper, const char *name) REQUIRES(keeper->state_lock);
+struct kept *keeper_add(struct keeper *keeper) REQUIRES(keeper->state_lock);
+
+/* lister.c */
+void keeper_list(void *keeper); /* a thread */
+void keeper_free_retired(struct keeper *keeper) REQUIRES(keeper->state_lock);
+
+/* posted.c */
+void keeper_read_posted(void *keeper); /* a thread */
+
+/* puller.c */
+void keeper_send(void *keeper); /* a thread */
+bool keeper_add_job(struct keeper *keeper, const struct keep_action *action)
+    REQUIRES(keeper->state_lock);
+void keeper_free_jobs(struct keeper *keeper);
+
+/* Whether this process may create and delete pods now. Any thread, with or without the lock. */
+bool keeper_may_act(struct keeper *keeper);
+
+#endif

@@ -1,0 +1,290 @@
+/* What the repositories of a keep hold, and what of it is to be kept. */
+#include "keep/list.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/cleanup.h"
+#include "keep/choice.h"
+
+static void item_finish(struct keep_item *item) {
+    char *strings[] = {item->pull, item->tag,        item->digest,   item->url,
+                       item->name, item->short_name, item->flat_name};
+    for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
+        free(strings[i]);
+    for (size_t i = 0; i < item->platform_count; i++)
+        free(item->platforms[i]);
+    free(item->platforms);
+}
+
+void keep_list_free(struct keep_list *list) {
+    if (!list)
+        return;
+    for (size_t i = 0; i < list->desired_count; i++)
+        item_finish(&list->desired[i]);
+    for (size_t i = 0; i < list->all_count; i++)
+        item_finish(&list->all[i]);
+    free(list->desired);
+    free(list->all);
+    free(list->sources);
+    free(list);
+}
+
+/* ---- adding ---- */
+
+static struct keep_item *add_item(struct keep_item **list, size_t *count) {
+    if (*count % 64 == 0) {
+        struct keep_item *more = reallocarray(*list, *count + 64, sizeof *more);
+        if (!more)
+            return NULL;
+        *list = more;
+    }
+    (*list)[*count] = (struct keep_item){0};
+    return &(*list)[(*count)++];
+}
+
+static bool copy(const char *from, char **to) {
+    *to = from ? strdup(from) : NULL;
+    return *to || !from;
+}
+
+static bool copy_platforms(const char *const *platforms, size_t count, struct keep_item *out) {
+    out->platforms = calloc(count + 1, sizeof(char *));
+    for (size_t i = 0; out->platforms && i < count; i++) {
+        if (!copy(platforms[i], &out->platforms[i]))
+            return false;
+        out->platform_count++;
+    }
+    return out->platforms != NULL;
+}
+
+/* A copy with its own strings. */
+static bool copy_item(const struct keep_item *from, struct keep_item *out) {
+    out->entry = from->entry;
+    out->kind = from->kind;
+    out->size = from->size;
+    return copy(from->pull, &out->pull) && copy(from->tag, &out->tag) &&
+           copy(from->digest, &out->digest) && copy(from->url, &out->url) &&
+           copy(from->name, &out->name) && copy(from->short_name, &out->short_name) &&
+           copy(from->flat_name, &out->flat_name) &&
+           copy_platforms((const char *const *)from->platforms, from->platform_count, out);
+}
+
+static const char *pull_name(const struct keep_entry *entry) {
+    return entry->pull_as ? entry->pull_as : entry->repository;
+}
+
+/* ---- repositories ---- */
+
+/* The images of a catalog's list as the choice takes them. */
+struct listed {
+    struct keep_listed *images;
+    char (*digests)[DIGEST_STRING_SIZE];
+    size_t count;
+};
+
+static bool listed_of(const struct catalog_list *list, struct listed *out) {
+    out->images = calloc(list->count + 1, sizeof *out->images);
+    out->digests = calloc(list->count + 1, sizeof *out->digests);
+    if (!out->images || !out->digests)
+        return false;
+    for (size_t i = 0; i < list->count; i++) {
+        const struct catalog_image *image = &list->images[i];
+        digest_format(&image->digest, out->digests[i]);
+        out->images[i] = (struct keep_listed){
+            .digest = *out->digests[i] ? out->digests[i] : NULL,
+            .tags = image->tags,
+            .tag_count = image->tag_count,
+            .uploaded_s = image->uploaded_us > 0 ? image->uploaded_us / 1000000 : 0,
+            .size = image->size > 0 ? (uint64_t)image->size : 0,
+            .platforms = image->platforms,
+            .platform_count = image->platform_count,
+        };
+    }
+    out->count = list->count;
+    return true;
+}
+
+static void listed_finish(struct listed *listed) {
+    free(listed->images);
+    free(listed->digests);
+}
+
+static bool add_chosen(const struct keep_spec *spec, size_t entry, const struct keep_chosen *chosen,
+                       const struct keep_listed *image, struct keep_item *out) {
+    char url[1024];
+    if (!out)
+        return false;
+    out->entry = entry;
+    out->kind = chosen->kind;
+    out->size = image->size;
+    snprintf(url, sizeof url, "%s:%s", pull_name(&spec->entries[entry]), chosen->tag);
+    return copy(pull_name(&spec->entries[entry]), &out->pull) && copy(chosen->tag, &out->tag) &&
+           copy(image->digest, &out->digest) && copy(url, &out->url) &&
+           copy(chosen->name, &out->name) && copy(chosen->short_name, &out->short_name) &&
+           copy(chosen->flat_name, &out->flat_name) &&
+           copy_platforms(image->platforms, image->platform_count, out);
+}
+
+static bool add_choice(struct keep_list *list, const struct keep_spec *spec, size_t entry,
+                       const struct keep_choice *choice, const struct listed *listed) {
+    for (size_t i = 0; i < choice->desired_count; i++) {
+        const struct keep_chosen *chosen = &choice->desired[i];
+        if (!add_chosen(spec, entry, chosen, &listed->images[chosen->image],
+                        add_item(&list->desired, &list->desired_count)))
+            return false;
+    }
+    for (size_t i = 0; i < choice->all_count; i++) {
+        const struct keep_chosen *chosen = &choice->all[i];
+        if (!add_chosen(spec, entry, chosen, &listed->images[chosen->image],
+                        add_item(&list->all, &list->all_count)))
+            return false;
+    }
+    return true;
+}
+
+/* Lists the repository of an entry. False: the error says why; the list is as it was. */
+static bool list_repository(const struct keep_list_asker *asker, const struct keep_spec *spec,
+                            size_t entry, struct keep_list *out, struct error *error) {
+    cleanup_catalog_list struct catalog_list list = {0};
+    struct catalog_question question = {.digest_of = asker->digest_of,
+                                        .digest_context = asker->digest_context,
+                                        .cancel = asker->cancel};
+    struct catalog_answer answer = {0};
+    const char *repository = spec->entries[entry].repository;
+    if (!catalog_resolve(asker->upstreams, text_of(repository), &question, error))
+        return error_wrap(error, "%s", repository);
+    if (question.whole)
+        return error_set(error, ERROR_INVALID,
+                         "%s: is a repository of Artifact Registry; write the name of an image "
+                         "behind it",
+                         repository);
+    enum catalog_outcome outcome =
+        catalog_list_images(asker->catalog, &question, &list, &answer, error);
+    out->sources[entry].source = answer.source;
+    if (outcome != CATALOG_COMPLETE)
+        return error_wrap(error, "%s", repository);
+    struct listed listed = {0};
+    struct keep_choice choice = {0};
+    bool done = listed_of(&list, &listed);
+    if (!done)
+        error_set(error, ERROR_MEMORY, "out of memory");
+    done = done && keep_choose(&spec->entries[entry], listed.images, listed.count,
+                               out->sources[entry].listed_s, &choice, error);
+    if (done && !add_choice(out, spec, entry, &choice, &listed))
+        done = error_set(error, ERROR_MEMORY, "out of memory");
+    if (done && choice.without_times && choice.desired_count == 0)
+        snprintf(out->sources[entry].error, sizeof out->sources[entry].error,
+                 "%s: newer_than keeps nothing, because the registry tells no times of upload",
+                 repository);
+    keep_choice_finish(&choice);
+    listed_finish(&listed);
+    return done;
+}
+
+/* ---- single images ---- */
+
+static bool add_image(const struct keep_list_asker *asker, const struct keep_spec *spec,
+                      size_t entry, struct keep_list *out, struct error *error) {
+    const struct keep_entry *image = &spec->entries[entry];
+    struct keep_item *item = add_item(&out->desired, &out->desired_count);
+    char digest[DIGEST_STRING_SIZE] = "", url[1024];
+    struct catalog_question question = {0};
+    struct digest found = {0};
+    bool done = true;
+    if (!image->digest && asker->digest_of) {
+        done = catalog_resolve(asker->upstreams, text_of(image->repository), &question, error) &&
+               asker->digest_of(asker->digest_context, &question.repository, image->tag, &found,
+                                error);
+        digest_format(&found, digest);
+    }
+    const char *known = image->digest ? image->digest : *digest ? digest : NULL;
+    snprintf(url, sizeof url, "%s%s%s", pull_name(image), image->tag ? ":" : "@",
+             image->tag ? image->tag : image->digest);
+    const char *name = image->name ? image->name : image->tag ? image->tag : image->digest;
+    if (!item || !copy(pull_name(image), &item->pull) || !copy(image->tag, &item->tag) ||
+        !copy(known, &item->digest) || !copy(image->url ? image->url : url, &item->url) ||
+        !copy(name, &item->name) || !copy(name, &item->short_name) ||
+        !copy(name, &item->flat_name) || !copy_platforms(NULL, 0, item))
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    item->entry = entry;
+    item->kind = KEEP_TAG_UNKNOWN;
+    return done || error_wrap(error, "%s", url);
+}
+
+/* ---- lists ---- */
+
+/* What an entry had in the list before stays. */
+static bool take_over(struct keep_list *list, const struct keep_list *before, size_t entry) {
+    for (size_t i = 0; before && i < before->desired_count; i++) {
+        struct keep_item *item = NULL;
+        if (before->desired[i].entry == entry &&
+            (!(item = add_item(&list->desired, &list->desired_count)) ||
+             !copy_item(&before->desired[i], item)))
+            return false;
+    }
+    for (size_t i = 0; before && i < before->all_count; i++) {
+        struct keep_item *item = NULL;
+        if (before->all[i].entry == entry &&
+            (!(item = add_item(&list->all, &list->all_count)) || !copy_item(&before->all[i], item)))
+            return false;
+    }
+    return true;
+}
+
+static bool fill_entry(const struct keep_list_asker *asker, const struct keep_spec *spec,
+                       size_t entry, const struct keep_list *before, struct keep_list *list) {
+    struct keep_list_source *source = &list->sources[entry];
+    struct error error = {0};
+    bool is_image = spec->entries[entry].kind == KEEP_ENTRY_IMAGE;
+    bool done = is_image ? add_image(asker, spec, entry, list, &error)
+                         : list_repository(asker, spec, entry, list, &error);
+    if (done || error.kind == ERROR_MEMORY)
+        return error.kind != ERROR_MEMORY;
+    snprintf(source->error, sizeof source->error, "%.390s", error.text);
+    source->listed_s = before && entry < before->source_count ? before->sources[entry].listed_s : 0;
+    list->failed = true;
+    if (!is_image)
+        return take_over(list, before, entry);
+    /* An image whose digest nobody tells is still pulled by its tag. */
+    struct keep_item *item = &list->desired[list->desired_count - 1];
+    for (size_t i = 0; before && i < before->desired_count && !item->digest; i++) {
+        if (before->desired[i].entry == entry && !copy(before->desired[i].digest, &item->digest))
+            return false;
+    }
+    return true;
+}
+
+struct keep_list *keep_list_make(const struct keep_list_asker *asker, const struct keep_spec *spec,
+                                 const struct keep_list *before, int64_t now_s) {
+    struct keep_list *list = calloc(1, sizeof *list);
+    if (!list)
+        return NULL;
+    list->sources = calloc(spec->entry_count + 1, sizeof *list->sources);
+    list->source_count = spec->entry_count;
+    bool done = list->sources != NULL;
+    for (size_t i = 0; done && i < spec->entry_count; i++) {
+        list->sources[i].listed_s = now_s;
+        done = fill_entry(asker, spec, i, before, list);
+    }
+    if (done)
+        return list;
+    keep_list_free(list);
+    return NULL;
+}
+
+bool keep_list_plan(const struct keep_list *list, const char *keep, struct keep_plan *plan,
+                    struct keep_now now) {
+    size_t count = list->desired_count < KEEP_IMAGE_LIMIT ? list->desired_count : KEEP_IMAGE_LIMIT;
+    cleanup_free struct keep_image *images = calloc(count + 1, sizeof *images);
+    for (size_t i = 0; images && i < count; i++) {
+        const struct keep_item *item = &list->desired[i];
+        images[i] = (struct keep_image){.name = item->pull,
+                                        .tag = item->tag,
+                                        .digest = item->digest,
+                                        .size = item->size,
+                                        .platforms = (const char *const *)item->platforms,
+                                        .platform_count = item->platform_count};
+    }
+    return images && keep_plan_set_images(plan, keep, images, count, now);
+}
