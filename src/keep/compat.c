@@ -196,3 +196,11 @@ bool keep_compat_machine(struct keeper *keeper, const char *name, enum keep_mach
     json_decref(lists.missing);
     return bounded_json_dump(json, JSON_ENSURE_ASCII, out);
 }
+
+bool keep_compat_new_machine(const struct keep_spec *spec, struct buffer *out) {
+    cleanup_json json_t *json =
+        json_pack("{s:s, s:o, s:[], s:[], s:[], s:[], s:[]}", "name", spec->name, "labels",
+                  keep_machine_labels(spec), "common_cache", "all_images", "available_images",
+                  "desired_images", "images_to_cache");
+    return bounded_json_dump(json, JSON_ENSURE_ASCII, out);
+}

@@ -117,8 +117,11 @@ void plan_pod_changed(struct keep_plan *plan, struct plan_pod *pod, const struct
     if (pod->ended)
         return;
     if (seen->verdict != KEEP_PULLING && !pod->cell) {
-        /* Nobody waits for it, or nobody does yet: what it pulled is on the node's list. */
         pod->unwanted |= !pod->owner || pod->owner->is_listed;
+        if (!pod->held && !(pod->held = malloc(sizeof *pod->held)))
+            plan->no_memory = true;
+        if (pod->held && pod->held != seen)
+            *pod->held = *seen;
         return;
     }
     switch (seen->verdict) {

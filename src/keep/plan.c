@@ -149,6 +149,7 @@ void plan_pod_free(struct keep_plan *plan, struct plan_pod *pod) {
     free(pod->image);
     free(pod->digest);
     free(pod->node);
+    free(pod->held);
     free(pod);
 }
 
@@ -201,10 +202,12 @@ static void bind_pod(struct keep_plan *plan, struct plan_pod *pod) {
     }
 }
 
-static void bind_pods(struct keep_plan *plan) {
+static void bind_pods(struct keep_plan *plan, struct keep_now now) {
     for (struct plan_pod *pod = plan->pods; pod; pod = pod->next) {
         if (!pod->ended)
             bind_pod(plan, pod);
+        if (pod->cell && pod->held)
+            plan_pod_changed(plan, pod, pod->held, now);
     }
 }
 
@@ -400,7 +403,7 @@ bool keep_plan_set_node(struct keep_plan *plan, const json_t *json, struct keep_
     node->is_dirty = true;
     plan_observe(plan, node, rebooted, now);
     if (is_new)
-        bind_pods(plan);
+        bind_pods(plan, now);
     return !plan->no_memory || error_set(error, ERROR_MEMORY, "out of memory");
 }
 
@@ -453,7 +456,7 @@ void keep_plan_free(struct keep_plan *plan) {
 }
 
 /* Pods lose the keep that they point to, and look for it again. */
-static void rebind_all(struct keep_plan *plan) {
+static void rebind_all(struct keep_plan *plan, struct keep_now now) {
     for (size_t i = 0; i < plan->keep_count; i++)
         plan->keeps[i].pods = 0;
     for (struct plan_pod *pod = plan->pods; pod; pod = pod->next) {
@@ -471,7 +474,7 @@ static void rebind_all(struct keep_plan *plan) {
             keep->pods++;
         }
     }
-    bind_pods(plan);
+    bind_pods(plan, now);
     plan_touch(plan);
 }
 
@@ -495,7 +498,6 @@ static void drop_cells(struct keep_plan *plan) {
 
 bool keep_plan_set_keeps(struct keep_plan *plan, const struct keep_spec *const *specs, size_t count,
                          struct keep_now now) {
-    (void)now;
     struct plan_keep *keeps = calloc(count + 1, sizeof *keeps);
     bool done = keeps != NULL;
     for (size_t i = 0; done && i < count; i++) {
@@ -533,7 +535,7 @@ bool keep_plan_set_keeps(struct keep_plan *plan, const struct keep_spec *const *
     free(plan->keeps);
     plan->keeps = keeps;
     plan->keep_count = count;
-    rebind_all(plan);
+    rebind_all(plan, now);
     drop_cells(plan);
     return true;
 }
@@ -569,7 +571,7 @@ bool keep_plan_set_images(struct keep_plan *plan, const char *name, const struct
     keep->wanted = made.wanted;
     keep->count = made.count;
     keep->is_listed = true;
-    rebind_all(plan);
+    rebind_all(plan, now);
     drop_cells(plan);
     for (size_t i = 0; i < plan->node_count; i++)
         plan_observe(plan, plan->nodes[i], false, now);

@@ -74,6 +74,7 @@ struct plan_pod {
     uint64_t node_key;      /* of the node's uid; 0: no such node */
     struct plan_cell *cell; /* that it pulls for; NULL: nobody wants it */
     struct plan_keep *owner;
+    struct keep_pod *held; /* how it ended, before it was known what it pulls for; NULL */
     int64_t created_ms;
     int64_t timeout_ms;
     int64_t delete_at_ms; /* not before */

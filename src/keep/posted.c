@@ -246,11 +246,12 @@ bool keeper_post(struct keeper *keeper, struct text json, struct buffer *answer,
         keep_machine_free(machine);
         return false;
     }
+    /* As cachemachine, which has not looked at any node or registry yet. */
+    done = keep_compat_new_machine(&machine->spec, answer);
     lock_acquire(&keeper->state_lock);
-    done = put_posted(keeper, machine) || error_set(error, ERROR_MEMORY, "out of memory");
+    done = put_posted(keeper, machine) && done;
     lock_release(&keeper->state_lock);
-    return done && (keep_compat_machine(keeper, name, KEEP_MACHINE_WHOLE, answer) ||
-                    error_set(error, ERROR_MEMORY, "out of memory"));
+    return done || error_set(error, ERROR_MEMORY, "out of memory");
 }
 
 bool keeper_delete(struct keeper *keeper, const char *name, struct error *error) {

@@ -4,8 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool fill(struct keep_survey *survey) REQUIRES(survey->keeper->state_lock) {
-    const struct keep_plan *plan = survey->keeper->plan;
+static bool fill(struct keep_survey *survey, const struct keep_plan *plan) {
     size_t images = keep_plan_image_count(plan, (size_t)survey->keep);
     survey->nodes = calloc(keep_plan_node_count(plan) + 1, sizeof *survey->nodes);
     survey->kept_on = calloc(images + 1, sizeof *survey->kept_on);
@@ -36,7 +35,7 @@ bool keep_survey_begin(struct keeper *keeper, const char *name, struct keep_surv
     out->keep = out->kept ? keep_plan_find(keeper->plan, out->kept->spec->name) : -1;
     if (out->keep < 0)
         return error_set(error, ERROR_NOT_FOUND, "there is no keep of this name");
-    if (fill(out))
+    if (fill(out, keeper->plan))
         return true;
     keep_survey_finish(out);
     return error_set(error, ERROR_MEMORY, "out of memory");

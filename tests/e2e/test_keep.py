@@ -190,3 +190,273 @@ def test_nublados_pages(keeper, kubelets, registry):
     assert prepulls["nodes"][1] == {
         "name": "n2", "eligible": False, "cached": [],
         "comment": "Node is tainted (NoSchedule, some-taint = other-value)"}
+
+
+# ---- machines
+
+MACHINE = {"name": "machine", "labels": {"pool": "user"}, "repomen": [
+    {"type": "RubinRepoMan", "registry_url": "fake.test", "repo": "org/lab", "num_releases": 0,
+     "num_weeklies": 1, "num_dailies": 0}]}
+
+
+def post(keeper, body):
+    return keeper.get("/cachemachine/", {"Content-Type": "application/json"}, method="POST",
+                      body=body if isinstance(body, bytes) else json.dumps(body).encode())
+
+
+def test_a_posted_machine_survives_a_restart_and_ends_with_delete(keeper, kubelets, api):
+    kubelets.node("n1", {"pool": "user"})
+    kubelets.node("n2", {"pool": "other"})
+    one = keeper(images=[{"image": "fake.test/org/lab:w_2024_01"}], operators="anyone").start()
+    answer = post(one, MACHINE)
+    assert answer.status == 200
+    assert json.loads(answer.body) == {"name": "machine", "labels": {"pool": "user"},
+                                       "common_cache": [], "all_images": [], "available_images": [],
+                                       "desired_images": [], "images_to_cache": []}
+    one.wait_all(keep="machine")
+    assert one.json("/cachemachine/") == ["labs", "machine"]
+    held = api.objects[("configmaps", "tarn", "tarn-keep")]["data"]
+    assert json.loads(held["machine"]) == MACHINE
+    one.stop()
+    one.start()
+    wait_until(lambda: "machine" in one.json("/cachemachine/"), "the machine to be there again")
+    one.wait_all(keep="machine")
+    assert one.get("/cachemachine/machine", method="DELETE").status == 200
+    assert one.json("/cachemachine/") == ["labs"]
+    assert api.objects[("configmaps", "tarn", "tarn-keep")]["data"] == {}
+    assert one.get("/cachemachine/labs", method="DELETE").body == b"200: OK"
+    assert one.json("/cachemachine/") == []
+    kubelets.wait_no_pods()
+    one.stop()
+    one.start()
+    assert one.json("/cachemachine/") == ["labs"]
+
+
+def test_a_machine_that_is_taken_away_while_it_pulls_leaves_no_pod(keeper, kubelets, api):
+    kubelets.node("n1", {"pool": "user"})
+    kubelets.outcomes.append(("", lambda pod, node: None))
+    one = keeper(nodes={"labels": {"pool": "none"}}, operators="anyone").start()
+    assert post(one, MACHINE).status == 200
+    wait_until(kubelets.pods, "a pod")
+    api.put("pods", "stranger", "tarn", metadata={"name": "stranger", "labels": {"tarn/keep": "x"}},
+            spec={"nodeName": "n1"}, status={"phase": "Succeeded"})
+    assert one.get("/cachemachine/machine", method="DELETE").status == 200
+    wait_until(lambda: [pod["metadata"]["name"] for pod in kubelets.pods()] == ["stranger"],
+               "the stranger's pod alone to be left")
+
+
+@pytest.mark.parametrize("body, why", [
+    (b"", b"400: "),
+    (b"{", b"400: "),
+    ({**MACHINE, "labels": 7}, b"400: labels: is not an object"),
+    ({**MACHINE, "repomen": [{"type": "Other"}]}, b"400: repomen[0].type: is not one of"),
+    ({**MACHINE, "more": 1}, b"400: more: is not a key of this object"),
+])
+def test_a_wrong_machine_is_refused_with_its_place(keeper, kubelets, api, body, why):
+    one = keeper(operators="anyone").start()
+    answer = post(one, body)
+    assert answer.status == 400
+    assert answer.body.startswith(why)
+    assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert ("configmaps", "tarn", "tarn-keep") not in api.objects
+    assert one.json("/cachemachine/") == ["labs"]
+
+
+def test_what_does_not_fit_is_413_and_changes_nothing(keeper, kubelets, api):
+    one = keeper(operators="anyone").start()
+    assert post(one, b"x" * (1 << 20) + b"y").status == 413
+    big = {**MACHINE, "name": "big", "labels": {f"k{i}": "v" * 60000 for i in range(14)}}
+    assert post(one, big).status == 200
+    assert post(one, {**MACHINE, "labels": {"k": "v" * 100000}}).status == 413
+    assert one.json("/cachemachine/") == ["labs", "big"]
+    assert list(api.objects[("configmaps", "tarn", "tarn-keep")]["data"]) == ["big"]
+
+
+def test_nobody_posts_unless_it_is_said(keeper, kubelets, tmp_path):
+    one = keeper().start()
+    assert post(one, MACHINE).status == 403
+    assert one.get("/cachemachine/labs", method="DELETE").status == 403
+    one.stop()
+    operators = tmp_path / "operators"
+    operators.write_text("op:$2y$05$" + "c" * 53 + "\n")
+    one = keeper(name="two", operators=str(operators)).start()
+    answer = post(one, MACHINE)
+    assert answer.status == 401
+    assert answer.headers["WWW-Authenticate"].startswith("Basic ")
+
+
+def test_machines_of_a_folder_are_keeps(keeper, kubelets, registry, tmp_path):
+    folder = tmp_path / "specs"
+    folder.mkdir()
+    (folder / "machine").write_text(json.dumps(MACHINE))
+    (folder / "..data").mkdir()
+    kubelets.node("n1", {"pool": "user"})
+    one = keeper(images=[{"image": "fake.test/org/lab:w_2024_01"}], machines=folder,
+                 environment={"DOCKER_SECRET_NAME": "pull-secret"}).start()
+    one.wait_all(keep="machine")
+    assert one.json("/cachemachine/") == ["machine", "labs"]
+    assert one.json("/cachemachine/machine")["labels"] == {"pool": "user"}
+    assert ("n1", f"{LAB}:w_2024_03") in kubelets.pulls
+    one.stop()
+    (folder / "bad").write_text("{")
+    done = keeper(name="bad", machines=folder).once()
+    assert done.returncode == 1
+    assert f"the machine {folder}/bad" in done.stderr
+
+
+# ---- failures
+
+def test_once_says_what_failed_and_why(keeper, kubelets):
+    kubelets.node("n1")
+    kubelets.outcomes.append(("w_2024_02", lambda pod, node: waiting("ErrImagePull", "no such tag")))
+    done = keeper().once()
+    assert done.returncode == 1
+    assert done.stderr == (f"labs: {LAB}:w_2024_02 on n1: failed: ErrImagePull: no such tag\n")
+    kubelets.wait_no_pods()
+
+
+def test_once_gives_up_after_its_time(keeper, kubelets):
+    kubelets.node("n1")
+    kubelets.outcomes.append(("", lambda pod, node: None))
+    done = keeper().once("--timeout", "3s")
+    assert done.returncode == 1
+    assert f"labs: {LAB}:recommended on n1: pulling\n" in done.stderr
+
+
+def test_a_dry_run_prints_the_plan_and_creates_nothing(keeper, kubelets, api, registry):
+    kubelets.node("n1", images=[listed(f"{LAB}@{digest(registry, 'w_2024_02')}", f"{LAB}:w_2024_02")])
+    done = keeper().once("--dry-run")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"labs: n1: {LAB}:recommended: pending: is not on the node\n"
+    line = json.loads(keeper(name="json").once("--dry-run", "--json").stdout)
+    assert line == {"keep": "labs", "node": "n1", "image": f"{LAB}:recommended",
+                    "digest": digest(registry, "recommended"), "state": "pending",
+                    "why": "is not on the node"}
+    assert not api.asked("create", "pods")
+
+
+def test_three_equal_refusals_stop_the_other_nodes(keeper, kubelets):
+    for i in range(6):
+        kubelets.node(f"n{i}")
+    kubelets.outcomes.append(("", lambda pod, node: waiting("ErrImagePull", "denied")))
+    one = keeper(images=[{"image": "fake.test/org/lab:w_2024_01"}], pull={"nodes_at_once": 1}).start()
+    one.wait_all("failed", count=6)
+    assert len(kubelets.pulls) == 3
+    page = one.json("/tarn/v1/keeps/labs")["images"][0]["nodes"]
+    assert all("denied" in cell["reason"] for cell in page.values())
+
+
+@pytest.mark.parametrize("status, state, reason", [
+    ({"phase": "Failed", "containerStatuses": [
+        {"imageID": "x@sha256:1", "state": {"terminated": {"reason": "StartError", "exitCode": 128}}}]},
+     "kept", None),
+    (waiting("CreateContainerConfigError"), "kept", None),
+    (waiting("CreateContainerError"), "kept", None),
+    (waiting("RunContainerError"), "kept", None),
+    (waiting("InvalidImageName"), "failed", "InvalidImageName: why not"),
+    (waiting("SignatureValidationFailed"), "failed", "SignatureValidationFailed: why not"),
+    ({"phase": "Failed", "reason": "OutOfpods", "message": "too many"}, "failed",
+     "OutOfpods: too many"),
+    ({"phase": "Failed", "reason": "DeadlineExceeded", "containerStatuses": [
+        {"imageID": "", "state": {"terminated": {"reason": "ContainerStatusUnknown",
+                                                 "exitCode": 137}}}]}, "failed", "timeout"),
+])
+def test_what_a_pod_says_is_what_is_known(keeper, kubelets, status, state, reason):
+    kubelets.node("n1")
+    kubelets.outcomes.append(("", lambda pod, node: status))
+    one = keeper(images=[{"image": "fake.test/org/lab:w_2024_01"}]).start()
+    one.wait_all(state)
+    kubelets.wait_no_pods()
+    cell = one.json("/tarn/v1/keeps/labs")["images"][0]["nodes"]["n1"]
+    assert cell["reason"] == reason
+
+
+def test_a_registry_that_is_down_keeps_what_was_listed(keeper, kubelets, registry):
+    kubelets.node("n1")
+    one = keeper(refresh="1s").start()
+    one.wait_all(count=2)
+    registry.fault("/tags/list", status=503)
+    wait_until(lambda: one.json("/tarn/v1/keeps/labs")["source"]["error"], "the failure to be told")
+    assert len(one.states()) == 2
+    assert one.json("/tarn/v1/keeps/labs")["source"]["stale"] is True
+    registry.heal()
+    wait_until(lambda: not one.json("/tarn/v1/keeps/labs")["source"]["error"], "the list to be fresh")
+
+
+def test_a_tag_that_moves_is_pulled_again(keeper, kubelets, registry):
+    kubelets.node("n1")
+    one = keeper(images=[{"image": "fake.test/org/lab:recommended"}], refresh="1s").start()
+    one.wait_all()
+    old = digest(registry, "recommended")
+    registry.repository("org/lab").tags["recommended"] = digest(registry, "w_2024_01")
+    wait_until(lambda: len(kubelets.pulls) == 2, "a second pull")
+    one.wait_all()
+    assert old not in json.dumps(one.json("/cachemachine/labs"))
+    pods = api_creations(one, kubelets)
+    assert [pod["spec"]["containers"][0]["imagePullPolicy"] for pod in pods] == ["Always", "Always"]
+
+
+def api_creations(_, kubelets):
+    return [request.body for request in kubelets.api.asked("create", "pods")]
+
+
+# ---- the cluster
+
+def test_without_a_list_it_is_not_ready_and_then_it_is(keeper, kubelets, api):
+    kubelets.node("n1")
+    api.faults.append(Fault("list", "nodes", status=500, times=3))
+    one = keeper().start(ready=False)
+    answer = one.get("/readyz")
+    assert answer.status in (200, 503)
+    if answer.status == 503:
+        assert b"nodes were not listed yet" in answer.body
+    one.wait_all(count=2)
+    assert one.get("/readyz").status == 200
+
+
+def test_the_least_rights_suffice(keeper, kubelets, api):
+    api.rights["tester"] = {("list", "nodes"), ("list", "pods"), ("create", "pods"),
+                            ("delete", "pods")}
+    kubelets.node("n1")
+    done = keeper(images=[{"image": "fake.test/org/lab:w_2024_01"}]).once("--timeout", "100s")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_after_kill_nothing_is_pulled_twice_and_no_pod_is_left(keeper, kubelets):
+    for i in range(3):
+        kubelets.node(f"n{i}")
+    kubelets.outcomes.append(("n[12]", lambda pod, node: None))
+    one = keeper(images=[{"image": "fake.test/org/lab:w_2024_01"}]).start()
+    wait_until(lambda: len(kubelets.pulls) == 3, "three pulls")
+    one.process.kill()
+    waiting_pods = kubelets.pods()
+    first = next(pod for pod in waiting_pods if pod["spec"]["nodeName"] == "n1")
+    image, of = first["spec"]["containers"][0]["image"], first["metadata"]["annotations"]["tarn/digest"]
+    kubelets.set_status(first, succeeded(image, of))
+    one.start()
+    wait_until(lambda: one.states() == {(f"{LAB}:w_2024_01", "n0"): "kept",
+                                        (f"{LAB}:w_2024_01", "n1"): "kept",
+                                        (f"{LAB}:w_2024_01", "n2"): "pulling"}, "the states")
+    second = next(pod for pod in kubelets.pods() if pod["spec"]["nodeName"] == "n2")
+    kubelets.set_status(second, succeeded(image, of))
+    one.wait_all(count=3)
+    kubelets.wait_no_pods()
+    assert len(kubelets.pulls) == 3
+
+
+def test_of_two_replicas_one_creates_and_both_show(keeper, kubelets, api):
+    for i in range(4):
+        kubelets.node(f"n{i}")
+    first = keeper(lease="tarn-keep", operators="anyone").start()
+    second = keeper(name="second", lease="tarn-keep", operators="anyone").start()
+    first.wait_all(count=8)
+    second.wait_all(count=8)
+    assert len(kubelets.pulls) == 8
+    leaders = [one.json("/tarn/v1/keeps")["leader"]["me"] for one in (first, second)]
+    assert sorted(leaders) == [False, True]
+    leader, other = (first, second) if leaders[0] else (second, first)
+    leader.stop()
+    kubelets.node("n9")
+    wait_until(lambda: other.json("/tarn/v1/keeps")["leader"]["me"], "the other to lead")
+    other.wait_all(count=10)
+    assert len(kubelets.pulls) == 10

@@ -545,6 +545,20 @@ static void test_pods_of_an_earlier_process_are_taken_up_or_deleted(void **state
     close_bench(&bench);
 }
 
+static void test_a_pull_that_ended_before_its_image_was_known_counts(void **state) {
+    (void)state;
+    struct bench bench;
+    open_bench(&bench);
+    pod_of(&bench, "u1", "n1", "h/app:v1", A, DONE(A));
+    NODE(&bench, "n1", "");
+    assert_int_equal(step(&bench), 0);
+    wants(&bench, &image_a, 1);
+    CHECK_STATE(&bench, 0, 0, "kept");
+    assert_int_equal(step(&bench), 2);
+    assert_int_equal(bench.actions.list[0].kind, KEEP_DELETE);
+    close_bench(&bench);
+}
+
 static void test_an_event_before_the_response_makes_no_second_pod(void **state) {
     (void)state;
     struct bench bench;
@@ -666,6 +680,7 @@ int main(void) {
         cmocka_unit_test(test_a_pull_that_takes_too_long_fails),
         cmocka_unit_test(test_a_pod_that_somebody_deletes_is_made_again),
         cmocka_unit_test(test_pods_of_an_earlier_process_are_taken_up_or_deleted),
+        cmocka_unit_test(test_a_pull_that_ended_before_its_image_was_known_counts),
         cmocka_unit_test(test_an_event_before_the_response_makes_no_second_pod),
         cmocka_unit_test(test_a_pod_whose_creation_nobody_answered_is_taken_up_when_it_shows),
         cmocka_unit_test(test_a_refused_creation_is_repeated_later),
