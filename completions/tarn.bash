@@ -239,7 +239,7 @@ _tarn() {
         --once | --dry-run | --whoami | --json | --help | --) ;;
         --*) return ;; # a value of which nothing is known
         esac
-        words='--config --once --dry-run --timeout --whoami --kubeconfig --namespace --json --help'
+        words='--config --once --dry-run --timeout --whoami --kubeconfig --namespace --url --json --help'
         ;;
     configure-docker)
         case $before in

@@ -166,6 +166,7 @@ complete -c tarn -n '__tarn_runs keep' -l timeout -x -d 'give up after this time
 complete -c tarn -n '__tarn_runs keep' -l whoami -d 'show which cluster is asked as whom, and which rights are missing'
 complete -c tarn -n '__tarn_runs keep' -l kubeconfig -r -F -d 'ask the cluster of this kubeconfig file'
 complete -c tarn -n '__tarn_runs keep' -l namespace -x -d 'the namespace of the puller pods, in place of our own'
+complete -c tarn -n '__tarn_runs keep' -l url -x -d 'where the tarn keep runs whose table status prints; default: http://127.0.0.1:8080'
 complete -c tarn -n '__tarn_runs keep' -l json -d 'print JSON'
 
 complete -c tarn -n '__tarn_runs configure-docker' -l registries -x -d 'the registries that use the helper; default: the registries of Google'

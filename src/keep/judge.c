@@ -40,6 +40,12 @@ static struct plan_wanted *wanted_of(const struct plan_pod *pod) {
     return NULL;
 }
 
+static struct plan_node *node_of(const struct keep_plan *plan, const struct plan_pod *pod) {
+    struct plan_node *node = NULL;
+    HASH_FIND(hh, plan->by_uid, &pod->node_key, sizeof pod->node_key, node);
+    return node;
+}
+
 static void set_reason(struct plan_cell *cell, const char *reason, const char *message) {
     char text[KEEP_REASON_SIZE + KEEP_MESSAGE_SIZE + 4];
     snprintf(text, sizeof text, "%s%s%s", reason, *reason && *message ? ": " : "", message);
@@ -58,7 +64,9 @@ static void pulled(struct keep_plan *plan, struct plan_pod *pod, const struct ke
     cell->pulled_digest = *seen->pulled ? keep_names_key(&plan->names, text_of(seen->pulled)) : 0;
     cell->pulled_tag =
         wanted && pod->owner->spec->pull.by == KEEP_PULL_BY_TAG ? wanted->tag_key : 0;
-    cell->was_listed = cell->unlisted = cell->failed = cell->evicted = cell->was_pending = false;
+    cell->unlisted = cell->failed = cell->evicted = cell->was_pending = false;
+    struct plan_node *node = node_of(plan, pod);
+    cell->was_listed = wanted && node && plan_is_listed(wanted, node, cell);
     cell->attempts = cell->deletions = 0;
     cell->retry_ms = cell->retry_s = 0;
     free(cell->reason);
@@ -102,8 +110,7 @@ static void count_refusal(struct plan_pod *pod, const struct keep_pod *seen) {
 }
 
 static void end_pod(struct keep_plan *plan, struct plan_pod *pod, struct keep_now now) {
-    struct plan_node *node = NULL;
-    HASH_FIND(hh, plan->by_uid, &pod->node_key, sizeof pod->node_key, node);
+    struct plan_node *node = node_of(plan, pod);
     if (node)
         node->is_dirty = true;
     pod->ended = pod->unwanted = true;

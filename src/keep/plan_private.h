@@ -119,6 +119,9 @@ void plan_touch(struct keep_plan *plan); /* every node is looked at again */
 /* Brings the cells up to date with a node's new list. */
 void plan_observe(struct keep_plan *plan, struct plan_node *node, bool rebooted,
                   struct keep_now now);
+/* Whether the image is in the node's list now. */
+bool plan_is_listed(const struct plan_wanted *wanted, const struct plan_node *node,
+                    const struct plan_cell *cell);
 /* Whether the keep's image is there: its digest, and its tag where that is wanted. */
 bool plan_is_there(const struct plan_keep *keep, const struct plan_wanted *wanted,
                    const struct plan_node *node, const struct plan_cell *cell);

@@ -29,6 +29,11 @@ static const struct keep_node_image *find_listed(const struct plan_wanted *wante
     return image;
 }
 
+bool plan_is_listed(const struct plan_wanted *wanted, const struct plan_node *node,
+                    const struct plan_cell *cell) {
+    return find_listed(wanted, node, cell) != NULL;
+}
+
 static void set_there(struct plan_cell *cell, struct keep_now now) {
     if (!cell->there) {
         cell->there = true;

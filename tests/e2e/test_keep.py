@@ -6,7 +6,7 @@ import pytest
 
 from kit.kubelets import Keeper, Kubelets, listed, succeeded, waiting
 from kit.kubernetes_api import ALL_RIGHTS, Fault, KubernetesApi
-from kit.processes import wait_until
+from kit.processes import run, wait_until
 
 
 @pytest.fixture
@@ -460,3 +460,81 @@ def test_of_two_replicas_one_creates_and_both_show(keeper, kubelets, api):
     wait_until(lambda: other.json("/tarn/v1/keeps")["leader"]["me"], "the other to lead")
     other.wait_all(count=10)
     assert len(kubelets.pulls) == 10
+
+
+# ---- what is told
+
+def test_status_prints_the_table_of_a_running_one(keeper, kubelets, program):
+    kubelets.node("n1")
+    kubelets.outcomes.append(("w_2024_02", lambda pod, node: waiting("ErrImagePull", "denied")))
+    one = keeper().start()
+    one.wait_states({(f"{LAB}:recommended", "n1"): "kept", (f"{LAB}:w_2024_02", "n1"): "failed"})
+    def ask(*arguments):
+        return run([program, "keep", "status", *arguments], check=False)
+    url = f"http://127.0.0.1:{one.port}"
+    done = ask("--url", url)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines[0] == "labs: 0 of 1 nodes complete".split()
+    assert lines[1] == ["IMAGE", "SIZE", "KEPT", "PENDING", "PULLING", "FAILED", "SKIPPED"]
+    assert lines[2] == [f"{LAB}:recommended", "1000", "B", "1", "0", "0", "0", "0"]
+    assert done.stdout.splitlines()[-1] == \
+        f"failed: {LAB}:w_2024_02 on n1: ErrImagePull: denied"
+    assert json.loads(ask("--url", url, "--json", "labs").stdout)["name"] == "labs"
+    gone = ask("--url", url, "none")
+    assert (gone.returncode, gone.stdout) == (1, "")
+    assert "keeps nothing of the name none" in gone.stderr
+    assert ask("--url", "http://127.0.0.1:1").returncode == 1
+
+
+def test_metrics_count_images_pulls_and_evictions(keeper, kubelets):
+    kubelets.node("n1")
+    one = keeper(images=[{"image": "fake.test/org/lab:w_2024_01"}]).start()
+    one.wait_all()
+    kubelets.wait_no_pods()
+    def metric(name):
+        found = [line for line in one.get("/metrics").body.decode().splitlines()
+                 if line.startswith(name + " ")]
+        return float(found[0].split()[-1]) if found else None
+    assert metric('tarn_keep_images{keep="labs",state="kept"}') == 1
+    assert metric('tarn_keep_images{keep="labs",state="pending"}') == 0
+    assert metric('tarn_keep_nodes{keep="labs",state="complete"}') == 1
+    assert metric('tarn_keep_pulls_total{keep="labs",outcome="kept"}') == 1
+    assert metric('tarn_keep_pull_seconds_count{keep="labs"}') == 1
+    assert metric("tarn_keep_leader") == 1
+    assert metric('tarn_keep_oldest_pending_seconds{keep="labs"}') == 0
+    assert metric('tarn_keep_listed_seconds{keep="labs"}') < 60
+    kubelets.images("n1", [])
+    wait_until(lambda: len(kubelets.pulls) == 2, "another pull")
+    one.wait_all()
+    wait_until(lambda: kubelets.images("n1"), "the image to be listed")
+    wait_until(lambda: one.json("/tarn/v1/keeps/labs")["images"][0]["nodes"]["n1"]["bytes"],
+               "the list to be known")
+    kubelets.images("n1", [])
+    one.wait_all("skipped")
+    assert metric('tarn_keep_evictions_total{keep="labs"}') == 1
+    cell = one.json("/tarn/v1/keeps/labs")["images"][0]["nodes"]["n1"]
+    assert cell["reason"] == "evicted by the node"
+    assert cell["retry_at"]
+
+
+def test_requests_want_a_login_when_clients_have_one(keeper, kubelets, tmp_path):
+    users = tmp_path / "users"
+    users.write_text("me:$2y$05$" + "c" * 53 + "\n")
+    one = keeper(settings={"clients": {"htpasswd": str(users)}}).start()
+    for path in ("/livez", "/readyz", "/metrics"):
+        assert one.get(path).status == 200
+    for path in ("/", "/cachemachine/", "/tarn/v1/keeps", "/nublado/spawner/v1/images"):
+        assert one.get(path).status == 401
+
+
+def test_at_rest_only_the_watches_ask(keeper, kubelets, api):
+    kubelets.node("n1")
+    one = keeper().start()
+    one.wait_all(count=2)
+    kubelets.wait_no_pods()
+    before = [(r.verb, r.resource) for r in api.requests]
+    wait_until(lambda: one.get("/metrics").status == 200, "metrics")
+    api.stopped.wait(5)
+    assert [(r.verb, r.resource) for r in api.requests] == before
+    assert before.count(("create", "pods")) == before.count(("delete", "pods")) == 2

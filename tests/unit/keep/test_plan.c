@@ -376,6 +376,22 @@ static void test_an_image_that_goes_twice_within_a_day_is_left_alone_for_six_hou
     close_bench(&bench);
 }
 
+static void test_an_image_that_was_listed_before_its_pull_ended_may_go_at_once(void **state) {
+    (void)state;
+    struct bench bench;
+    open_bench(&bench);
+    wants(&bench, &image_a, 1);
+    NODE(&bench, "n1", "");
+    keep_plan_created(bench.plan, expect_create(&bench, "n1", "v1"), "p", "u", bench.now);
+    NODE(&bench, "n1", LIST_A);
+    pod_of(&bench, "u", "n1", "h/app:v1", A, DONE(A));
+    step(&bench);
+    keep_plan_deleted(bench.plan, "u", true, bench.now);
+    NODE(&bench, "n1", "");
+    expect_create(&bench, "n1", "v1");
+    close_bench(&bench);
+}
+
 static void test_after_a_reboot_only_the_list_counts(void **state) {
     (void)state;
     struct bench bench;
@@ -672,6 +688,7 @@ int main(void) {
         cmocka_unit_test(test_a_list_with_a_smaller_image_says_that_it_is_gone),
         cmocka_unit_test(test_an_image_that_fell_off_the_list_is_asked_for_again_after_six_hours),
         cmocka_unit_test(test_an_image_that_goes_twice_within_a_day_is_left_alone_for_six_hours),
+        cmocka_unit_test(test_an_image_that_was_listed_before_its_pull_ended_may_go_at_once),
         cmocka_unit_test(test_after_a_reboot_only_the_list_counts),
         cmocka_unit_test(test_the_digest_of_a_child_counts_once_a_pull_has_told_it),
         cmocka_unit_test(test_failures_are_repeated_ever_later),
