@@ -15,17 +15,22 @@ struct prepared {
     struct config *config;
     uint64_t max_size;
     struct upstreams *upstreams;
+    struct clients *clients;
     struct registry_view *view;
     struct pin_patterns *pins;
     struct warm_schedule *schedule;
+    struct http_change *http;
+    uint64_t max_connections;
     char *file; /* the one that was named; NULL: none was */
 };
 
 static void prepared_finish(struct prepared *prepared) {
     current_upstreams_give_up(prepared->upstreams);
     registry_give_up(prepared->view);
+    clients_release(prepared->clients);
     pins_give_up(prepared->pins);
     service_give_up_schedule(prepared->schedule);
+    http_server_give_up(prepared->http);
     config_free(prepared->config);
     free(prepared->file);
 }
@@ -52,9 +57,11 @@ static bool make_parts(const struct serving *serving, struct prepared *prepared,
         return false;
     prepared->upstreams = current_upstreams_prepare(serving->upstreams, config->upstreams,
                                                     config->upstream_count, error);
-    if (!prepared->upstreams)
+    if (!prepared->upstreams ||
+        !serving_make_clients(config, serving->clients, &prepared->clients, error))
         return false;
-    const struct registry_view_settings view = serving_view_settings(config, prepared->max_size);
+    const struct registry_view_settings view =
+        serving_view_settings(config, prepared->clients, prepared->max_size);
     prepared->view = registry_prepare(&view);
     prepared->pins = pins_prepare(config->pin);
     prepared->schedule = service_prepare_schedule(config->warm, config->warm_count);
@@ -63,14 +70,14 @@ static bool make_parts(const struct serving *serving, struct prepared *prepared,
            error_set(error, ERROR_MEMORY, "out of memory");
 }
 
-/* Takes the certificate and the least version of TLS. Reads the files again also when the paths are
- * what they were, so that a reload is as good as a restart. This is the last step that can fail,
- * because it cannot be taken back. */
-static bool take_certificate(const struct serving *serving, const struct config *config,
-                             struct error *error) {
-    return !config->tls_certificate ||
-           http_server_use_certificate(serving->server, config->tls_certificate, config->tls_key,
-                                       config->tls_minimum, error);
+static bool make_http(const struct serving *serving, struct prepared *prepared,
+                      struct error *error) {
+    const struct config *config = prepared->config;
+    prepared->max_connections = serving_max_connections(config, serving->descriptors);
+    const struct http_server_settings settings =
+        serving_http_settings(config, prepared->max_connections);
+    prepared->http = http_server_prepare(serving->server, &settings, error);
+    return prepared->http;
 }
 
 static bool prepare(const struct serving *serving, const char *file, struct prepared *prepared,
@@ -79,8 +86,7 @@ static bool prepare(const struct serving *serving, const char *file, struct prep
     prepared->config = load(serving, file, problems);
     if (!prepared->config || !config_check_change(serving->config, prepared->config, problems))
         return false;
-    if (make_parts(serving, prepared, file, &error) &&
-        take_certificate(serving, prepared->config, &error))
+    if (make_parts(serving, prepared, file, &error) && make_http(serving, prepared, &error))
         return true;
     buffer_printf(problems, "%s: %s\n", prepared->config->file ? prepared->config->file : "tarn",
                   error.text);
@@ -94,13 +100,10 @@ static void change_limits(struct serving *serving, struct prepared *prepared) {
     const struct upkeep_settings upkeep = serving_upkeep_settings(config, prepared->max_size);
     const struct cache_settings cache = serving_cache_settings(config);
     serving->max_size = prepared->max_size;
-    serving->max_connections = serving_max_connections(config, serving->descriptors);
+    serving->max_connections = prepared->max_connections;
     serving->grace_ms = config->grace_ms;
-    const struct http_server_settings http =
-        serving_http_settings(config, serving->max_connections);
     upkeep_change(serving->upkeep, &upkeep, take(prepared->pins));
     cache_change(serving->cache, &cache);
-    http_server_change(serving->server, &http);
     service_change_limit(serving->service, serving->max_size);
 }
 
@@ -108,6 +111,8 @@ static void change_limits(struct serving *serving, struct prepared *prepared) {
 static void change_upstreams(struct serving *serving, struct prepared *prepared) {
     current_upstreams_exchange(serving->upstreams, take(prepared->upstreams));
     registry_change(serving->registry, take(prepared->view));
+    clients_release(serving->clients);
+    serving->clients = take(prepared->clients);
 }
 
 static void apply(struct serving *serving, struct prepared *prepared) {
@@ -115,6 +120,7 @@ static void apply(struct serving *serving, struct prepared *prepared) {
     current_upstreams_compare(serving->upstreams, prepared->upstreams, &added, &removed);
     change_limits(serving, prepared);
     change_upstreams(serving, prepared);
+    http_server_change(serving->server, take(prepared->http));
     service_change_schedule(serving->service, take(prepared->schedule));
     struct config *before = serving->config;
     serving->config = take(prepared->config);

@@ -102,10 +102,10 @@ static bool open_clients(struct keep_server *server, const struct config *config
     const struct clients_settings operators = {
         .htpasswd = server->keep->operators, .realm = "tarn keep", .limits = config->logins};
     server->may_anyone = server->keep->operators && strcmp(server->keep->operators, "anyone") == 0;
-    if (clients_are_asked(&settings) && !(server->clients = clients_new(&settings, error)))
+    if (clients_are_asked(&settings) && !(server->clients = clients_new(&settings, NULL, error)))
         return false;
     return !server->keep->operators || server->may_anyone ||
-           (server->operators = clients_new(&operators, error));
+           (server->operators = clients_new(&operators, NULL, error));
 }
 
 static bool open_http(struct keep_server *server, const struct config *config,
@@ -150,8 +150,8 @@ void keep_server_free(struct keep_server *server) {
     if (!server)
         return;
     http_server_free(server->http);
-    clients_free(server->clients);
-    clients_free(server->operators);
+    clients_release(server->clients);
+    clients_release(server->operators);
     free(server);
 }
 

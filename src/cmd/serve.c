@@ -125,16 +125,6 @@ static bool open_upstreams(struct serving *serving, struct error *error) {
     return serving->upstreams != NULL;
 }
 
-static bool open_clients(struct serving *serving, struct error *error) {
-    const struct config *config = serving->config;
-    const struct clients_settings settings = {.htpasswd = config->clients_htpasswd,
-                                              .realm = config->clients_realm,
-                                              .token = config->clients_token,
-                                              .certificates = config->clients_ca != NULL,
-                                              .limits = config->logins};
-    return !clients_are_asked(&settings) || (serving->clients = clients_new(&settings, error));
-}
-
 static bool open_cache(struct serving *serving, struct error *error) {
     const struct config *config = serving->config;
     const struct upkeep_settings upkeep_settings =
@@ -150,9 +140,7 @@ static bool open_registry(struct serving *serving, struct error *error) {
         .cache = serving->cache,
         .store = serving->store,
         .upstreams = serving->upstreams,
-        .clients = serving->clients,
-        .path_prefix = serving->config->path_prefix,
-        .view = serving_view_settings(serving->config, serving->max_size),
+        .view = serving_view_settings(serving->config, serving->clients, serving->max_size),
         .is_tls = serving->config->tls_certificate != NULL,
     };
     serving->registry = registry_new(&settings);
@@ -198,9 +186,9 @@ static bool open_service(struct serving *serving, struct error *error) {
 
 static bool open_parts(struct serving *serving, struct error *error) {
     return open_store(serving, error) && open_upstreams(serving, error) &&
-           open_clients(serving, error) && open_cache(serving, error) &&
-           open_registry(serving, error) && open_server(serving, error) &&
-           open_service(serving, error);
+           serving_make_clients(serving->config, NULL, &serving->clients, error) &&
+           open_cache(serving, error) && open_registry(serving, error) &&
+           open_server(serving, error) && open_service(serving, error);
 }
 
 /* ---- running and ending ---- */
@@ -218,7 +206,7 @@ static bool close_parts(struct serving *serving) {
         return false;
     upkeep_free(serving->upkeep);
     registry_free(serving->registry);
-    clients_free(serving->clients);
+    clients_release(serving->clients);
     current_upstreams_free(serving->upstreams);
     store_close(serving->store);
     return true;

@@ -30,7 +30,7 @@ struct serving {
     struct current_upstreams *upstreams;
     struct upkeep *upkeep;
     struct cache *cache;
-    struct clients *clients;
+    struct clients *clients; /* of the configuration in use; NULL: nobody can log in */
     struct registry *registry;
     struct http_server *server;
     struct service_settings service_settings;
@@ -54,7 +54,11 @@ uint64_t serving_max_connections(const struct config *config, uint64_t descripto
 uint64_t serving_wanted_descriptors(const struct config *config, uint64_t max_connections);
 struct upkeep_settings serving_upkeep_settings(const struct config *config, uint64_t max_size);
 struct cache_settings serving_cache_settings(const struct config *config);
-struct registry_view_settings serving_view_settings(const struct config *config, uint64_t max_size);
+/* Makes the clients that can log in, in place of `before`. *clients is NULL when nobody can. */
+bool serving_make_clients(const struct config *config, const struct clients *before,
+                          struct clients **clients, struct error *error);
+struct registry_view_settings serving_view_settings(const struct config *config,
+                                                    struct clients *clients, uint64_t max_size);
 /* Of the server for clients; without what is called for a request. */
 struct http_server_settings serving_http_settings(const struct config *config,
                                                   uint64_t max_connections);

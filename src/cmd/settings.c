@@ -52,9 +52,22 @@ struct cache_settings serving_cache_settings(const struct config *config) {
     return settings;
 }
 
+bool serving_make_clients(const struct config *config, const struct clients *before,
+                          struct clients **clients, struct error *error) {
+    const struct clients_settings settings = {.htpasswd = config->clients_htpasswd,
+                                              .realm = config->clients_realm,
+                                              .token = config->clients_token,
+                                              .certificates = config->clients_ca != NULL,
+                                              .limits = config->logins};
+    *clients = NULL;
+    return !clients_are_asked(&settings) || (*clients = clients_new(&settings, before, error));
+}
+
 struct registry_view_settings serving_view_settings(const struct config *config,
-                                                    uint64_t max_size) {
+                                                    struct clients *clients, uint64_t max_size) {
     return (struct registry_view_settings){
+        .clients = clients,
+        .path_prefix = config->path_prefix,
         .server_names = config->server_names,
         .ignore_ns = config->ignore_ns,
         .log_requests = config->log_requests,

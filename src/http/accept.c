@@ -202,9 +202,8 @@ void loop_admit(struct loop *loop, struct connection *connection) {
 
 static void add_connection(struct loop *loop, size_t listener, int fd,
                            const struct sockaddr_storage *address) {
-    const struct listeners *listeners = loop->shared->listeners;
-    bool is_side = listener >= listeners->side;
-    bool is_plain = is_side || listeners->paths[listener] || !loop->shared->terms.identity;
+    const struct listener *from = &loop->listeners->each[listener];
+    bool is_plain = from->is_side || from->path || !loop->shared->terms.identity;
     struct connection *connection = malloc(sizeof *connection);
     if (!connection) {
         close(fd);
@@ -216,8 +215,8 @@ static void add_connection(struct loop *loop, size_t listener, int fd,
     connection->plain = is_plain;
     if (connection->remote)
         connection->channel.bulkheads = loop->shared->bulkheads;
-    connection->channel.loopback = listeners->loopback[listener];
-    connection->channel.side = is_side;
+    connection->channel.loopback = from->is_loopback;
+    connection->channel.side = from->is_side;
     connection->is_new = true;
     assign(connection,
            pot_is_empty(&loop->shared->bulkheads->connections) ? loop : loop_with_fewest(loop));
@@ -228,20 +227,20 @@ static void add_connection(struct loop *loop, size_t listener, int fd,
 }
 
 bool loop_watch_listeners(struct loop *loop) {
-    const struct listeners *listeners = loop->shared->listeners;
+    const struct listeners *listeners = loop->listeners;
     for (size_t i = 0; i < listeners->count; i++) {
         struct epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE,
                                     .data.ptr = &loop->listener_marks[i]};
-        if (epoll_ctl(loop->epoll, EPOLL_CTL_ADD, listeners->fds[i], &event) != 0)
+        if (epoll_ctl(loop->epoll, EPOLL_CTL_ADD, listeners->each[i].fd, &event) != 0)
             return false;
     }
     return true;
 }
 
 void loop_unwatch_listeners(struct loop *loop) {
-    const struct listeners *listeners = loop->shared->listeners;
+    const struct listeners *listeners = loop->listeners;
     for (size_t i = 0; i < listeners->count; i++)
-        epoll_ctl(loop->epoll, EPOLL_CTL_DEL, listeners->fds[i], NULL);
+        epoll_ctl(loop->epoll, EPOLL_CTL_DEL, listeners->each[i].fd, NULL);
 }
 
 static void pause_accepting(struct loop *loop) {
@@ -264,11 +263,11 @@ static void accept_later(struct loop *loop, int why) {
 }
 
 void loop_accept(struct loop *loop, size_t listener) {
-    const struct listeners *listeners = loop->shared->listeners;
+    const struct listeners *listeners = loop->listeners;
     for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
         struct sockaddr_storage address = {0};
         socklen_t size = sizeof address;
-        int fd = accept4(listeners->fds[listener], (struct sockaddr *)&address, &size,
+        int fd = accept4(listeners->each[listener].fd, (struct sockaddr *)&address, &size,
                          SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd >= 0) {
             add_connection(loop, listener, fd, &address);
@@ -280,4 +279,29 @@ void loop_accept(struct loop *loop, size_t listener) {
         if (why != ECONNABORTED && why != EINTR)
             return;
     }
+}
+
+static void set_listeners(struct loop *loop, struct listeners *listeners) {
+    lock_acquire(&loop->shared->listeners_lock);
+    loop->listeners = listeners;
+    lock_release(&loop->shared->listeners_lock);
+}
+
+/* What waits at the sockets that go is accepted first. The others are watched again, because their
+ * marks have changed. */
+void loop_change_listeners(struct loop *loop, struct listeners *next) {
+    const struct listeners *before = loop->listeners;
+    for (size_t i = 0; i < before->count; i++)
+        if (!listeners_have(next, before->each[i].fd))
+            loop_accept(loop, i);
+    loop_unwatch_listeners(loop);
+    set_listeners(loop, next);
+    if (!loop->accept_again_ms && !loop_watch_listeners(loop))
+        pause_accepting(loop);
+}
+
+void loop_leave_listeners(struct loop *loop) {
+    loop_unwatch_listeners(loop);
+    loop->accept_again_ms = 0;
+    set_listeners(loop, NULL);
 }

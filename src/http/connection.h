@@ -14,6 +14,7 @@
 #include "http/channel.h"
 #include "http/http.h"
 #include "http/listener.h"
+#include "http/more_fields.h"
 #include "http/pool.h"
 #include "http/unsent.h"
 
@@ -26,7 +27,7 @@ struct connection_terms {
     struct tls_identity *identity;               /* NULL: no TLS */
     struct bulkheads *bulkheads;                 /* what the clients share */
     const atomic_bool *stopping;                 /* once set, no connection goes on */
-    struct text more_fields;                     /* settings->fields, as they are sent */
+    struct more_fields *more_fields;             /* that each response gets */
 };
 
 /* What a connection needs next. */

@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include "http/channel.h"
 #include "http/http.h"
+#include "http/more_fields.h"
 #include "http/unsent.h"
 
 struct http_exchange {
@@ -26,7 +27,7 @@ struct http_exchange {
     bool expects;                       /* the client waits for 100 before it sends that body */
     int body_wait_ms;                   /* how long the whole of that body may take to arrive */
     int status;                         /* 0: no response has begun */
-    struct text more_fields;            /* that each response gets, as they are sent */
+    struct more_fields *more_fields;    /* that each response gets */
     const char *reason;                 /* the reason phrase, borrowed; NULL: the usual one */
     bool keep_alive;                    /* may the connection go on after the response? */
     const atomic_bool *stopping;        /* once set, no connection goes on */
@@ -48,7 +49,7 @@ struct exchange_parts {
     struct buffer *received, *fields;
     struct unsent *unsent;
     const atomic_bool *stopping;
-    struct text more_fields;
+    struct more_fields *more_fields;
     bool on_loop;
 };
 

@@ -8,6 +8,7 @@
 #include <time.h>
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "http/tls.h"
 
 enum {
     FIELDS_LIMIT = 8 << 10,
@@ -214,7 +215,9 @@ static bool status_has_body(int status) {
 /* Sets what the status and the length of the body mean for the exchange. */
 static void begin_response(struct http_exchange *exchange, int status, int64_t length) {
     exchange->status = status;
-    exchange->keep_alive = exchange->keep_alive && !atomic_load(exchange->stopping);
+    exchange->keep_alive =
+        exchange->keep_alive && !atomic_load(exchange->stopping) &&
+        !(exchange->channel->tls && tls_session_is_outdated(exchange->channel->tls));
     exchange->without_body = exchange->request.method == HTTP_HEAD || !status_has_body(status);
     exchange->chunked = length == HTTP_UNKNOWN_LENGTH;
     exchange->length = exchange->chunked || exchange->without_body ? 0 : (uint64_t)length;
@@ -239,8 +242,7 @@ static char *start_head(struct http_exchange *exchange, int status, int64_t leng
 /* Adds the fields with the empty line behind them. */
 static bool end_fields(struct http_exchange *exchange) {
     const struct buffer *fields = exchange->fields;
-    const struct text more = exchange->more_fields;
-    return (more.length == 0 || unsent_append(exchange->unsent, more.at, more.length)) &&
+    return more_fields_append(exchange->more_fields, exchange->unsent) &&
            (fields->length == 0 ||
             unsent_append(exchange->unsent, fields->bytes, fields->length)) &&
            unsent_append(exchange->unsent, "\r\n", 2);

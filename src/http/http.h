@@ -284,8 +284,7 @@ struct http_server_settings {
     size_t side_listen_count;
     /* "Name: value" that each response gets. NULL-terminated; NULL: none. */
     const char *const *fields;
-    unsigned loops; /* threads of event loops; 0: as many as there are processors */
-    /* http_server_change() changes this and the four times below. */
+    unsigned loops;              /* threads of event loops; 0: as many as there are processors */
     atomic_uint max_connections; /* open at once, idle ones included */
     unsigned max_workers; /* requests in progress at once, those that a loop answers excepted */
     atomic_int head_timeout_ms; /* from a head's first byte to its last */
@@ -335,8 +334,8 @@ bool http_check_certificate(const char *certificate, const char *key, enum http_
 
 struct http_server;
 
-/* Binds and listens, but accepts no connection yet. The texts that `settings` points to must
- * outlive the server. */
+/* Binds and listens, but accepts no connection yet. The texts that `settings` points to need not
+ * outlive the call. */
 struct http_server *http_server_new(const struct http_server_settings *settings,
                                     struct error *error);
 void http_server_free(struct http_server *server);
@@ -347,17 +346,22 @@ unsigned http_server_port(const struct http_server *server); /* of the first add
 bool http_server_run(struct http_server *server, struct error *error);
 void http_server_stop(struct http_server *server); /* async-signal-safe */
 
-/* Takes from now on the limits of `settings`: max_connections, the four times and per_client.
- * Connections that are open keep the send timeout with which they began, and those over a lower
- * limit stay until they end. Any thread. */
-void http_server_change(struct http_server *server, const struct http_server_settings *settings);
-
-/* Takes other files and another least version for TLS from now on; connections keep the certificate
- * and the version with which they began. False: the files cannot be used, or the server has no TLS,
- * and nothing has changed. Any thread, one at a time. */
-bool http_server_use_certificate(struct http_server *server, const char *certificate,
-                                 const char *key, enum http_tls_version minimum,
-                                 struct error *error);
+/*
+ * Other settings for a server that runs: the addresses, the fields, max_connections, the four
+ * times, per_client, and what TLS has. Whether there is TLS, the threads and the handlers stay.
+ *
+ * http_server_prepare() opens the new addresses and reads the files. NULL: something of it cannot
+ * be used, and nothing has changed. http_server_give_up() closes and frees it all (NULL is
+ * allowed). http_server_change() takes it over and cannot fail: connections that are open stay,
+ * with the certificate, the version of TLS and the send timeout with which they began; sockets of
+ * addresses that are gone are closed when it returns. One thread at a time, any thread.
+ */
+struct http_change;
+struct http_change *http_server_prepare(const struct http_server *server,
+                                        const struct http_server_settings *settings,
+                                        struct error *error);
+void http_server_give_up(struct http_change *change);
+void http_server_change(struct http_server *server, struct http_change *change);
 
 /* The pot of all workers, for the shares of the rooms below (base/pot.h). As old as the server. */
 const struct pot *http_server_workers(const struct http_server *server);

@@ -12,28 +12,50 @@ enum {
     LISTENER_NAME_LIMIT = 64, /* bytes of "[address]:port", with its NUL */
 };
 
+struct listener {
+    int fd;
+    char *address;    /* as it was written; owned */
+    const char *path; /* of a Unix socket's file, in `address`; NULL: TCP */
+    bool other_v4;    /* listeners_open() opened an IPv4 wildcard as well */
+    bool is_loopback; /* TCP, reached from this machine only */
+    bool is_side;     /* of side_listen */
+    bool is_borrowed; /* the descriptor is still that of the listeners before */
+};
+
 struct listeners {
-    int fds[LISTENER_LIMIT];
-    const char *paths[LISTENER_LIMIT]; /* of a Unix socket's file, borrowed; NULL: TCP */
-    bool loopback[LISTENER_LIMIT];     /* TCP, reached from this machine only */
-    size_t side;                       /* the sockets from this one on are of side_listen */
     size_t count;
+    struct listener each[LISTENER_LIMIT];
+    bool are_closed;
+    struct listeners *older; /* for server.c */
+};
+
+/* The addresses of a server; see struct http_server_settings. */
+struct listener_addresses {
+    const char *const *listen, *const *side_listen;
+    size_t listen_count, side_count;
 };
 
 /*
- * Binds and listens on every address of "host:port", "[v6]:port" or ":port" (all addresses), where
- * host may be a name. "[::]" takes IPv4 connections too, unless `other_v4` says that an IPv4
- * wildcard is listened on as well. Port 0 takes a free port, the same for all addresses of the
- * name. False: no socket was added.
+ * Binds and listens on every address: "host:port", "[v6]:port" or ":port" (all addresses), where
+ * host may be a name. "[::]" takes IPv4 connections too, unless an IPv4 wildcard is among the
+ * addresses. Port 0 takes a free port, the same for all addresses of the name.
  *
  * "unix:/path" is a Unix socket whose file only its owner may use. The socket file of a process
- * that has ended is replaced; if a process still accepts there, the error is ERROR_BUSY. `address`
- * must outlive the listeners.
+ * that has ended is replaced; if a process still accepts there, the error is ERROR_BUSY.
+ *
+ * `before` (NULL: none) are open listeners whose place the new ones are to take. The sockets of an
+ * address that stays are borrowed from them. One that goes does not stand in the way of a new one
+ * ("127.0.0.1:5000" and ":5000"). NULL: nothing was opened, and `before` is what it was.
  */
-bool listeners_add(struct listeners *listeners, const char *address, bool other_v4,
-                   struct error *error);
-/* Closes all of them and removes the files of Unix sockets. */
+struct listeners *listeners_open(const struct listener_addresses *addresses,
+                                 const struct listeners *before, struct error *error);
+/* The new listeners own from now on what they have borrowed. */
+void listeners_take_over(struct listeners *listeners, struct listeners *before);
+/* Closes all of them that are not borrowed, and removes the files of their Unix sockets. What else
+ * is known of them stays, because another thread may read it. */
 void listeners_close(struct listeners *listeners);
+void listeners_free(struct listeners *listeners); /* closes them; NULL is allowed */
+bool listeners_have(const struct listeners *listeners, int fd);
 
 /* The port that the first socket is bound to; 0 when there is none. */
 unsigned listeners_port(const struct listeners *listeners);

@@ -382,6 +382,10 @@ static int wait_for_events(struct loop *loop, struct epoll_event events[static E
  */
 static bool turn(struct loop *loop, int64_t until_ms) {
     struct epoll_event events[EVENTS_AT_ONCE];
+    struct listeners *listeners =
+        atomic_load_explicit(&loop->shared->listeners, memory_order_acquire);
+    if (loop->listeners && loop->listeners != listeners)
+        loop_change_listeners(loop, listeners);
     int count = wait_for_events(loop, events, until_ms);
     loop->now_ms = clock_ms();
     for (int i = 0; i < count; i++) {
@@ -404,10 +408,9 @@ static bool turn(struct loop *loop, int64_t until_ms) {
 /* ---- the stop ---- */
 
 static void stop_accepting(struct loop *loop) {
-    loop_unwatch_listeners(loop);
-    loop->accept_again_ms = 0;
+    loop_leave_listeners(loop);
     if (atomic_fetch_sub(&loop->shared->accepting, 1) == 1)
-        listeners_close(loop->shared->listeners);
+        loops_close_listeners(loop->shared);
 }
 
 /* Closes the connections that could only bring another request. */

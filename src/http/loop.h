@@ -21,11 +21,14 @@ struct loop;
 struct loops {
     const struct http_server_settings *settings;
     struct connection_terms terms;
-    struct listeners *listeners;
     struct pool *workers, *handshakes;
     struct bulkheads *bulkheads;
     int server_fd;             /* an eventfd that wakes the server's own thread */
     atomic_bool server_sleeps; /* that thread waits for it, however long it takes */
+
+    struct lock listeners_lock;
+    _Atomic(struct listeners *) listeners; /* those to watch; changed under listeners_lock */
+    bool are_closed GUARDED_BY(listeners_lock);
 
     struct loop *each; /* an array of `count` */
     unsigned count;
@@ -41,6 +44,13 @@ void loops_finish(struct loops *loops); /* every thread has ended */
 
 /* Starts the threads. False: loops_wake() and loops_join() must be called all the same. */
 bool loops_start(struct loops *loops, struct error *error);
+
+/* Makes all loops watch other listeners, which belong to the caller as those before do. False: the
+ * loops have stopped, and nothing has changed. */
+bool loops_change_listeners(struct loops *loops, struct listeners *next);
+/* Whether no loop watches those any more. */
+bool loops_have_left(struct loops *loops, const struct listeners *listeners);
+void loops_close_listeners(struct loops *loops); /* when no loop watches them any more */
 
 /* Wakes all loops, so that they see that the server stops. */
 void loops_wake(struct loops *loops);

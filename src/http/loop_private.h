@@ -19,6 +19,10 @@ struct loop {
     struct lock inbox_lock;
     struct connection *inbox GUARDED_BY(inbox_lock); /* the last one first */
 
+    /* Those that it watches; NULL: none any more. Changed by the loop's own thread, under
+     * shared->listeners_lock. */
+    struct listeners *listeners;
+
     atomic_uint count;             /* connections of this loop */
     _Atomic int64_t idle_since_ms; /* of the one that has been idle for longest; INT64_MAX: none */
 
@@ -52,6 +56,8 @@ void loop_wake(int eventfd);
 
 bool loop_watch_listeners(struct loop *loop); /* before the thread starts, too */
 void loop_unwatch_listeners(struct loop *loop);
+void loop_change_listeners(struct loop *loop, struct listeners *next);
+void loop_leave_listeners(struct loop *loop);
 void loop_accept(struct loop *loop, size_t listener); /* what waits at that listener */
 void loop_accept_again(struct loop *loop);            /* after a pause */
 

@@ -23,6 +23,7 @@ static bool init_loop(struct loops *loops, struct loop *loop, struct error *erro
 }
 
 bool loops_init(struct loops *loops, unsigned count, struct error *error) {
+    lock_init(&loops->listeners_lock);
     loops->each = calloc(count, sizeof *loops->each);
     if (!loops->each)
         return error_set(error, ERROR_MEMORY, "no memory for the event loops");
@@ -58,6 +59,8 @@ void loops_finish(struct loops *loops) {
         if (loop->epoll >= 0)
             close(loop->epoll);
     }
+    if (loops->each)
+        lock_finish(&loops->listeners_lock);
     free(loops->each);
     loops->each = NULL;
     loops->count = 0;
@@ -68,6 +71,9 @@ bool loops_start(struct loops *loops, struct error *error) {
     for (unsigned i = 0; i < loops->count; i++) {
         struct loop *loop = &loops->each[i];
         loop->now_ms = clock_ms();
+        lock_acquire(&loops->listeners_lock);
+        loop->listeners = atomic_load(&loops->listeners);
+        lock_release(&loops->listeners_lock);
         if (!loop_watch_listeners(loop))
             return error_set_errno(error, errno, "watching the listening sockets");
     }
@@ -87,6 +93,34 @@ bool loops_start(struct loops *loops, struct error *error) {
 void loops_wake(struct loops *loops) {
     for (unsigned i = 0; i < loops->count; i++)
         loop_wake(loops->each[i].wake);
+}
+
+bool loops_change_listeners(struct loops *loops, struct listeners *next) {
+    lock_acquire(&loops->listeners_lock);
+    bool can = !loops->are_closed;
+    if (can) {
+        listeners_take_over(next, atomic_load(&loops->listeners));
+        atomic_store(&loops->listeners, next);
+    }
+    lock_release(&loops->listeners_lock);
+    loops_wake(loops);
+    return can;
+}
+
+bool loops_have_left(struct loops *loops, const struct listeners *listeners) {
+    bool have = true;
+    lock_acquire(&loops->listeners_lock);
+    for (unsigned i = 0; i < loops->count; i++)
+        have = have && loops->each[i].listeners != listeners;
+    lock_release(&loops->listeners_lock);
+    return have;
+}
+
+void loops_close_listeners(struct loops *loops) {
+    lock_acquire(&loops->listeners_lock);
+    listeners_close(atomic_load(&loops->listeners));
+    loops->are_closed = true;
+    lock_release(&loops->listeners_lock);
 }
 
 void loops_join(struct loops *loops) {

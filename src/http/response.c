@@ -5,7 +5,7 @@
 #include "http/head.h"
 #include "http/pace.h"
 #include "http/remotes.h"
-#include "http/tls_clients.h"
+#include "http/tls.h"
 
 enum {
     ERROR_BODY_LIMIT = 1024,
@@ -56,7 +56,7 @@ bool http_exchange_is_side(const struct http_exchange *exchange) {
 }
 
 const char *http_exchange_certificate_user(const struct http_exchange *exchange) {
-    return exchange->channel->tls ? tls_clients_user(exchange->channel->tls) : NULL;
+    return exchange->channel->tls ? tls_session_user(exchange->channel->tls) : NULL;
 }
 
 bool http_exchange_is_loopback(const struct http_exchange *exchange) {

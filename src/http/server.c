@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "http/loop.h"
@@ -22,9 +23,9 @@ enum {
 
 struct http_server {
     struct http_server_settings settings;
-    struct listeners listeners;
-    unsigned port;
-    struct buffer fields;          /* settings.fields, as they are sent */
+    struct listeners *listeners; /* those of now; `older` are those before */
+    atomic_uint port;
+    struct more_fields fields;     /* settings.fields */
     struct tls_identity *identity; /* NULL: plain */
     int wake;                      /* an eventfd for the server's own thread */
     struct bulkheads bulkheads;
@@ -67,26 +68,23 @@ struct http_server_settings http_server_settings_default(void) {
     };
 }
 
+static struct listeners *make_listeners(const struct http_server_settings *settings,
+                                        const struct listeners *before, struct error *error) {
+    const struct listener_addresses addresses = {.listen = settings->listen,
+                                                 .listen_count = settings->listen_count,
+                                                 .side_listen = settings->side_listen,
+                                                 .side_count = settings->side_listen_count};
+    struct listeners *listeners = listeners_open(&addresses, before, error);
+    for (size_t i = 0; listeners && i < listeners->count; i++)
+        channel_prepare_listener(listeners->each[i].fd);
+    return listeners;
+}
+
 static bool open_listeners(struct http_server *server, struct error *error) {
-    const struct http_server_settings *settings = &server->settings;
-    if (settings->listen_count == 0)
-        return error_set(error, ERROR_INVALID, "no address to listen on");
-    bool v4_wildcard = false;
-    for (size_t i = 0; i < settings->listen_count; i++)
-        v4_wildcard = v4_wildcard || text_starts(text_of(settings->listen[i]), "0.0.0.0:");
-    for (size_t i = 0; i < settings->side_listen_count; i++)
-        v4_wildcard = v4_wildcard || text_starts(text_of(settings->side_listen[i]), "0.0.0.0:");
-    for (size_t i = 0; i < settings->listen_count; i++)
-        if (!listeners_add(&server->listeners, settings->listen[i], v4_wildcard, error))
-            return false;
-    server->listeners.side = server->listeners.count;
-    for (size_t i = 0; i < settings->side_listen_count; i++)
-        if (!listeners_add(&server->listeners, settings->side_listen[i], v4_wildcard, error))
-            return false;
-    server->port = listeners_port(&server->listeners);
-    for (size_t i = 0; i < server->listeners.count; i++)
-        channel_prepare_listener(server->listeners.fds[i]);
-    return true;
+    server->listeners = make_listeners(&server->settings, NULL, error);
+    if (server->listeners)
+        server->port = listeners_port(server->listeners);
+    return server->listeners != NULL;
 }
 
 static bool open_identity(struct http_server *server, struct error *error) {
@@ -101,10 +99,11 @@ static bool open_identity(struct http_server *server, struct error *error) {
 }
 
 static bool compose_fields(struct http_server *server, struct error *error) {
-    const char *const *field = server->settings.fields;
-    for (; field && *field; field++)
-        buffer_printf(&server->fields, "%s\r\n", *field);
-    return !server->fields.failed || error_set(error, ERROR_MEMORY, "no memory for the server");
+    struct composed_fields *fields = more_fields_compose(server->settings.fields);
+    if (!fields)
+        return error_set(error, ERROR_MEMORY, "no memory for the server");
+    more_fields_init(&server->fields, fields);
+    return true;
 }
 
 static unsigned processors(void) {
@@ -116,13 +115,12 @@ static unsigned processors(void) {
 static bool open_loops(struct http_server *server, struct error *error) {
     struct loops *loops = &server->loops;
     loops->settings = &server->settings;
-    loops->terms =
-        (struct connection_terms){.settings = &server->settings,
-                                  .identity = server->identity,
-                                  .bulkheads = &server->bulkheads,
-                                  .stopping = &server->stopping,
-                                  .more_fields = {server->fields.bytes, server->fields.length}};
-    loops->listeners = &server->listeners;
+    loops->terms = (struct connection_terms){.settings = &server->settings,
+                                             .identity = server->identity,
+                                             .bulkheads = &server->bulkheads,
+                                             .stopping = &server->stopping,
+                                             .more_fields = &server->fields};
+    atomic_init(&loops->listeners, server->listeners);
     loops->workers = &server->workers;
     loops->handshakes = &server->handshakes;
     loops->bulkheads = &server->bulkheads;
@@ -168,11 +166,15 @@ struct http_server *http_server_new(const struct http_server_settings *settings,
 void http_server_free(struct http_server *server) {
     if (!server)
         return;
-    listeners_close(&server->listeners);
+    while (server->listeners) {
+        struct listeners *listeners = server->listeners;
+        server->listeners = listeners->older;
+        listeners_free(listeners);
+    }
     loops_finish(&server->loops);
     bulkheads_finish(&server->bulkheads);
     tls_identity_free(server->identity);
-    buffer_finish(&server->fields);
+    more_fields_finish(&server->fields);
     pool_finish(&server->handshakes);
     pool_finish(&server->workers);
     if (server->wake >= 0)
@@ -184,20 +186,97 @@ unsigned http_server_port(const struct http_server *server) {
     return server->port;
 }
 
-void http_server_change(struct http_server *server, const struct http_server_settings *settings) {
+/* ---- another configuration ---- */
+
+struct http_change {
+    struct http_server_settings settings; /* the numbers */
+    struct listeners *listeners;
+    struct composed_fields *fields;
+    struct tls_change *tls; /* NULL: the server has none */
+};
+
+static bool prepare_tls(const struct http_server *server, struct http_change *change,
+                        const struct http_server_settings *settings, struct error *error) {
+    if (!server->identity)
+        return true;
+    if (!settings->tls_certificate)
+        return error_set(error, ERROR_INVALID, "TLS cannot end while the server runs");
+    change->tls = tls_change_new(server->identity, settings->tls_certificate, settings->tls_key,
+                                 settings->tls_client_ca, settings->tls_minimum, error);
+    return change->tls;
+}
+
+struct http_change *http_server_prepare(const struct http_server *server,
+                                        const struct http_server_settings *settings,
+                                        struct error *error) {
+    struct http_change *change = calloc(1, sizeof *change);
+    if (!change) {
+        error_set(error, ERROR_MEMORY, "no memory for the server");
+        return NULL;
+    }
+    change->settings = *settings;
+    change->fields = more_fields_compose(settings->fields);
+    if (!change->fields)
+        error_set(error, ERROR_MEMORY, "no memory for the server");
+    else if (prepare_tls(server, change, settings, error) &&
+             (change->listeners = make_listeners(settings, server->listeners, error)))
+        return change;
+    http_server_give_up(change);
+    return NULL;
+}
+
+void http_server_give_up(struct http_change *change) {
+    if (!change)
+        return;
+    listeners_free(change->listeners);
+    more_fields_drop(change->fields);
+    tls_change_free(change->tls);
+    free(change);
+}
+
+/* Frees the listeners that no loop watches any more. */
+static void free_old_listeners(struct http_server *server) {
+    struct listeners **place = &server->listeners->older;
+    while (*place) {
+        struct listeners *old = *place;
+        if (!loops_have_left(&server->loops, old)) {
+            place = &old->older;
+            continue;
+        }
+        *place = old->older;
+        listeners_free(old);
+    }
+}
+
+/* Waits until the sockets that go are closed: then nobody can connect to them any more. A loop
+ * takes a moment, unless the server stops. */
+static void change_listeners(struct http_server *server, struct listeners *next) {
+    struct listeners *before = server->listeners;
+    if (!loops_change_listeners(&server->loops, next)) {
+        listeners_free(next);
+        return;
+    }
+    next->older = before;
+    server->listeners = next;
+    server->port = listeners_port(next);
+    while (!loops_have_left(&server->loops, before) && !atomic_load(&server->stopping))
+        clock_sleep_ms(1);
+    free_old_listeners(server);
+}
+
+void http_server_change(struct http_server *server, struct http_change *change) {
+    const struct http_server_settings *settings = &change->settings;
     server->settings.max_connections = settings->max_connections;
     server->settings.head_timeout_ms = settings->head_timeout_ms;
     server->settings.idle_timeout_ms = settings->idle_timeout_ms;
     server->settings.send_timeout_ms = settings->send_timeout_ms;
     server->settings.grace_ms = settings->grace_ms;
     bulkheads_change(&server->bulkheads, settings);
-}
-
-bool http_server_use_certificate(struct http_server *server, const char *certificate,
-                                 const char *key, enum http_tls_version minimum,
-                                 struct error *error) {
-    return server->identity ? tls_identity_use(server->identity, certificate, key, minimum, error)
-                            : error_set(error, ERROR_INVALID, "the server has no TLS");
+    more_fields_change(&server->fields, take(change->fields));
+    if (change->tls)
+        tls_identity_change(server->identity, take(change->tls));
+    change_listeners(server, take(change->listeners));
+    http_server_give_up(change);
 }
 
 const struct pot *http_server_workers(const struct http_server *server) {

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/lock.h"
 #include "base/log.h"
@@ -42,6 +43,7 @@ struct tls_identity {
     struct tls_tickets *tickets; /* the keys of all contexts */
     struct lock context_lock;
     SSL_CTX *context GUARDED_BY(context_lock); /* each session holds a reference of its own */
+    _Atomic uint64_t authorities;              /* tls_clients_authorities() of that context */
 
     pthread_t watcher;
     bool is_watched;
@@ -170,8 +172,26 @@ static bool load_key(SSL_CTX *context, const char *path, struct error *error) {
            (SSL_CTX_check_private_key(context) == 1 || refused_by_openssl(error, "TLS key", path));
 }
 
-/* `tickets` NULL: the context is for a check only. */
-static SSL_CTX *load_context(const struct pair *pair, struct tls_tickets *tickets,
+/* The place for its identity in a context. */
+static int identity_index;
+static pthread_once_t identity_index_once = PTHREAD_ONCE_INIT;
+
+static void make_index(void) {
+    identity_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+}
+
+static struct tls_identity *identity_of(const SSL *session) {
+    return SSL_CTX_get_ex_data(SSL_get_SSL_CTX(session), identity_index);
+}
+
+/* Before the first session of the context. False: no memory. */
+static bool own_context(struct tls_identity *identity, SSL_CTX *context) {
+    pthread_once(&identity_index_once, make_index);
+    return SSL_CTX_set_ex_data(context, identity_index, identity) == 1;
+}
+
+/* `identity` NULL: the context is for a check only. */
+static SSL_CTX *load_context(const struct pair *pair, struct tls_identity *identity,
                              struct error *error) {
     ERR_clear_error();
     SSL_CTX *context = pair->key ? SSL_CTX_new(TLS_server_method()) : NULL;
@@ -180,14 +200,21 @@ static SSL_CTX *load_context(const struct pair *pair, struct tls_tickets *ticket
         return NULL;
     }
     set_rules(context, pair->minimum);
-    if (tickets)
-        tls_tickets_use(tickets, context);
-    if (load_certificate(context, pair->certificate, error) &&
+    if (identity)
+        tls_tickets_use(identity->tickets, context);
+    if ((!identity || own_context(identity, context)) &&
+        load_certificate(context, pair->certificate, error) &&
         load_key(context, pair->key, error) &&
         (!pair->client_ca || tls_clients_use(context, pair->client_ca, error)))
         return context;
     SSL_CTX_free(context);
     return NULL;
+}
+
+/* The caller has the lock, or nobody else knows the identity. */
+static void set_context(struct tls_identity *identity, SSL_CTX *context) {
+    identity->context = context;
+    atomic_store(&identity->authorities, tls_clients_authorities(context));
 }
 
 struct tls_identity *tls_identity_new(const char *certificate, const char *key,
@@ -204,9 +231,11 @@ struct tls_identity *tls_identity_new(const char *certificate, const char *key,
     pair_init(&identity->pair, certificate, key, client_ca, minimum);
     identity->tickets = tls_tickets_new(error);
     if (identity->tickets)
-        identity->context = load_context(&identity->pair, identity->tickets, error);
-    if (identity->context)
+        identity->context = load_context(&identity->pair, identity, error);
+    if (identity->context) {
+        set_context(identity, identity->context);
         return identity;
+    }
     tls_identity_free(identity);
     return NULL;
 }
@@ -246,7 +275,7 @@ bool http_check_certificate(const char *certificate, const char *key, enum http_
 static void take_context(struct tls_identity *identity, SSL_CTX *fresh) {
     lock_acquire(&identity->context_lock);
     SSL_CTX *old = identity->context;
-    identity->context = fresh;
+    set_context(identity, fresh);
     lock_release(&identity->context_lock);
     SSL_CTX_free(old);
 }
@@ -263,7 +292,7 @@ static void refresh(struct tls_identity *identity) {
     pair->key_stamp = key;
     pair->client_ca_stamp = client_ca;
     struct error error = {0};
-    SSL_CTX *fresh = load_context(pair, identity->tickets, &error);
+    SSL_CTX *fresh = load_context(pair, identity, &error);
     if (!fresh) {
         log_at(LOG_WARN,
                "the changed TLS certificate cannot be used, the previous one stays in use",
@@ -282,22 +311,44 @@ void tls_identity_refresh(struct tls_identity *identity) {
     atomic_store(&identity->refreshing, false);
 }
 
-bool tls_identity_use(struct tls_identity *identity, const char *certificate, const char *key,
-                      enum http_tls_version minimum, struct error *error) {
-    struct pair pair; /* only this thread exchanges it, so that the path of `client_ca` stays */
-    pair_init(&pair, certificate, key, identity->pair.client_ca, minimum);
-    SSL_CTX *fresh = load_context(&pair, identity->tickets, error);
-    if (!fresh) {
-        pair_finish(&pair);
-        return false;
+struct tls_change {
+    struct pair pair;
+    SSL_CTX *context;
+};
+
+struct tls_change *tls_change_new(struct tls_identity *identity, const char *certificate,
+                                  const char *key, const char *client_ca,
+                                  enum http_tls_version minimum, struct error *error) {
+    struct tls_change *change = calloc(1, sizeof *change);
+    if (!change) {
+        error_set(error, ERROR_MEMORY, "no memory for TLS");
+        return NULL;
     }
+    pair_init(&change->pair, certificate, key, client_ca, minimum);
+    change->context = load_context(&change->pair, identity, error);
+    if (change->context)
+        return change;
+    tls_change_free(change);
+    return NULL;
+}
+
+void tls_change_free(struct tls_change *change) {
+    if (!change)
+        return;
+    SSL_CTX_free(change->context);
+    pair_finish(&change->pair);
+    free(change);
+}
+
+void tls_identity_change(struct tls_identity *identity, struct tls_change *change) {
     while (atomic_exchange(&identity->refreshing, true)) /* a look takes a moment */
         clock_sleep_ms(1);
-    pair_finish(&identity->pair);
-    identity->pair = pair;
-    take_context(identity, fresh);
+    struct pair before = identity->pair;
+    identity->pair = change->pair;
+    change->pair = before;
+    take_context(identity, take(change->context));
     atomic_store(&identity->refreshing, false);
-    return true;
+    tls_change_free(change);
 }
 
 static void watch(void *argument) {
@@ -334,11 +385,17 @@ void tls_identity_unwatch(struct tls_identity *identity) {
 
 /* ---- a session ---- */
 
-SSL *tls_session_new(struct tls_identity *identity, int fd) {
+/* The caller frees it. */
+static SSL_CTX *hold_context(struct tls_identity *identity) {
     lock_acquire(&identity->context_lock);
     SSL_CTX *context = identity->context;
     SSL_CTX_up_ref(context);
     lock_release(&identity->context_lock);
+    return context;
+}
+
+SSL *tls_session_new(struct tls_identity *identity, int fd) {
+    SSL_CTX *context = hold_context(identity);
     SSL *session = SSL_new(context);
     SSL_CTX_free(context);
     if (session && SSL_set_fd(session, fd) != 1) {
@@ -348,6 +405,23 @@ SSL *tls_session_new(struct tls_identity *identity, int fd) {
     if (session)
         SSL_set_accept_state(session);
     return session;
+}
+
+const char *tls_session_user(SSL *session) {
+    struct tls_identity *identity = identity_of(session);
+    uint64_t authorities = atomic_load(&identity->authorities);
+    if (!tls_clients_is_checked(session, authorities)) {
+        SSL_CTX *context = hold_context(identity);
+        tls_clients_check_again(session, context);
+        SSL_CTX_free(context);
+    }
+    return tls_clients_user(session);
+}
+
+bool tls_session_is_outdated(SSL *session) {
+    struct tls_identity *identity = identity_of(session);
+    uint64_t authorities = atomic_load_explicit(&identity->authorities, memory_order_relaxed);
+    return authorities != 0 && authorities != tls_clients_authorities(SSL_get_SSL_CTX(session));
 }
 
 void tls_session_free(SSL *session) {

@@ -33,14 +33,27 @@ void tls_identity_refresh(struct tls_identity *identity);
 bool tls_identity_watch(struct tls_identity *identity, struct error *error);
 void tls_identity_unwatch(struct tls_identity *identity); /* does nothing if it is not watched */
 
-/* Takes other files and another least version from now on. False: the files cannot be used, and
- * nothing has changed. Any thread, but one at a time. */
-bool tls_identity_use(struct tls_identity *identity, const char *certificate, const char *key,
-                      enum http_tls_version minimum, struct error *error);
+/* Other files and another least version, which the identity may take. */
+struct tls_change;
+/* NULL: the files cannot be used. */
+struct tls_change *tls_change_new(struct tls_identity *identity, const char *certificate,
+                                  const char *key, const char *client_ca,
+                                  enum http_tls_version minimum, struct error *error);
+void tls_change_free(struct tls_change *change); /* NULL is allowed */
+/* Takes them from now on, and frees `change`. Sessions stay what they are, except that a client's
+ * certificate counts only if the authorities of now have issued it. One thread at a time. */
+void tls_identity_change(struct tls_identity *identity, struct tls_change *change);
 
 /* Begins a session on a socket; NULL when out of memory. May be called during a refresh. */
 SSL *tls_session_new(struct tls_identity *identity, int fd);
 void tls_session_free(SSL *session);
+
+/* The user that the client's certificate names by the authorities of now; NULL: none. Makes no
+ * system call. */
+const char *tls_session_user(SSL *session);
+/* Whether the client should begin a new session, because clients are asked for certificates of
+ * other authorities now. */
+bool tls_session_is_outdated(SSL *session);
 
 enum tls_step {
     TLS_DONE,

@@ -19,12 +19,14 @@ enum { CA_SIZE_LIMIT = 1 << 20, USER_SIZE = 256 };
 /* What is noted of a session. */
 struct peer {
     char user[USER_SIZE];
-    int64_t until_s; /* wall time of the certificate's end */
+    int64_t until_s;      /* wall time of the certificate's end */
+    uint64_t authorities; /* by which it was checked last */
+    bool is_refused;      /* they have not issued it */
 };
 
 /* ---- the place for it in a session ---- */
 
-static int peer_index = -1;
+static int peer_index = -1, authorities_index = -1;
 static pthread_once_t peer_index_once = PTHREAD_ONCE_INIT;
 
 static void free_peer(void *parent, void *peer, CRYPTO_EX_DATA *data, int index, long number,
@@ -39,6 +41,7 @@ static void free_peer(void *parent, void *peer, CRYPTO_EX_DATA *data, int index,
 
 static void make_index(void) {
     peer_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, free_peer);
+    authorities_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, NULL);
 }
 
 /* ---- the authorities ---- */
@@ -60,9 +63,17 @@ static bool tie_sessions(SSL_CTX *context, const char *ca, struct error *error) 
         file_read_small(ca, CA_SIZE_LIMIT, FILE_REGULAR, &length, NULL, error);
     if (!bytes)
         return error_wrap(error, "authorities of clients %s", ca);
-    return (EVP_Digest(bytes, length, hash, &hash_length, EVP_sha256(), NULL) == 1 &&
-            SSL_CTX_set_session_id_context(context, hash, hash_length) == 1) ||
+    if (EVP_Digest(bytes, length, hash, &hash_length, EVP_sha256(), NULL) != 1 ||
+        SSL_CTX_set_session_id_context(context, hash, hash_length) != 1)
+        return refused_by_openssl(error, ca);
+    uintptr_t authorities;
+    memcpy(&authorities, hash, sizeof authorities);
+    return SSL_CTX_set_ex_data(context, authorities_index, (void *)(authorities | 1)) == 1 ||
            refused_by_openssl(error, ca);
+}
+
+uint64_t tls_clients_authorities(const SSL_CTX *context) {
+    return authorities_index < 0 ? 0 : (uintptr_t)SSL_CTX_get_ex_data(context, authorities_index);
 }
 
 bool tls_clients_use(SSL_CTX *context, const char *ca, struct error *error) {
@@ -116,6 +127,8 @@ void tls_clients_note(SSL *session) {
         return;
     X509 *certificate = SSL_get1_peer_certificate(session);
     struct peer *peer = certificate ? calloc(1, sizeof *peer) : NULL;
+    if (peer)
+        peer->authorities = tls_clients_authorities(SSL_get_SSL_CTX(session));
     if (peer && !(common_name(certificate, peer->user) && end_of(certificate, &peer->until_s) &&
                   SSL_set_ex_data(session, peer_index, peer) == 1))
         free(peer);
@@ -123,7 +136,35 @@ void tls_clients_note(SSL *session) {
     ERR_clear_error();
 }
 
+static struct peer *peer_of(SSL *session) {
+    return peer_index >= 0 ? SSL_get_ex_data(session, peer_index) : NULL;
+}
+
 const char *tls_clients_user(SSL *session) {
-    const struct peer *peer = peer_index >= 0 ? SSL_get_ex_data(session, peer_index) : NULL;
-    return peer && clock_wall_s() < peer->until_s ? peer->user : NULL;
+    const struct peer *peer = peer_of(session);
+    return peer && !peer->is_refused && clock_wall_s() < peer->until_s ? peer->user : NULL;
+}
+
+bool tls_clients_is_checked(SSL *session, uint64_t authorities) {
+    const struct peer *peer = peer_of(session);
+    return !peer || peer->authorities == authorities;
+}
+
+/* A session that was resumed has no certificates but the client's own. */
+static bool is_issued_by(SSL *session, SSL_CTX *context) {
+    X509_STORE_CTX *check = X509_STORE_CTX_new();
+    bool is = tls_clients_authorities(context) && check &&
+              X509_STORE_CTX_init(check, SSL_CTX_get_cert_store(context),
+                                  SSL_get0_peer_certificate(session),
+                                  SSL_get_peer_cert_chain(session)) == 1 &&
+              X509_STORE_CTX_set_default(check, "ssl_client") == 1 && X509_verify_cert(check) == 1;
+    X509_STORE_CTX_free(check);
+    ERR_clear_error();
+    return is;
+}
+
+void tls_clients_check_again(SSL *session, SSL_CTX *context) {
+    struct peer *peer = peer_of(session);
+    peer->authorities = tls_clients_authorities(context);
+    peer->is_refused = !is_issued_by(session, context);
 }

@@ -12,10 +12,15 @@
 
 #include <openssl/types.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include "base/error.h"
 
 /* Makes the context ask for certificates of the authorities in the PEM file `ca`. */
 bool tls_clients_use(SSL_CTX *context, const char *ca, struct error *error);
+
+/* Stands for the authorities of the context, which are other ones when it differs; 0: clients are
+ * not asked for certificates. */
+uint64_t tls_clients_authorities(const SSL_CTX *context);
 
 /* Notes the user of a session whose handshake has ended. Allocates. */
 void tls_clients_note(SSL *session);
@@ -23,5 +28,11 @@ void tls_clients_note(SSL *session);
 /* The user of the session; NULL: it has none, or the certificate has expired meanwhile. As old as
  * the session. Makes no system call. */
 const char *tls_clients_user(SSL *session);
+
+/* Whether the certificate of the session, if there is one, was checked by those authorities. */
+bool tls_clients_is_checked(SSL *session, uint64_t authorities);
+/* Checks the certificate by the authorities of another context. If it is not theirs, the session
+ * has no user, until it is checked by others. */
+void tls_clients_check_again(SSL *session, SSL_CTX *context);
 
 #endif

@@ -1,17 +1,19 @@
 /* Finds out who a client is: takes what it sent to the part that can check it. */
 #include "login/clients.h"
 
-#include <openssl/rand.h>
+#include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include "login/failures.h"
 #include "login/passwords.h"
 #include "login/tokens.h"
 
 struct clients {
-    struct siphash_key secret; /* keys the hashes of logins */
-    struct failures failures;
-    struct passwords *passwords;       /* NULL: nobody logs in by a password */
-    struct tokens *tokens;             /* NULL: nobody logs in by a token */
+    atomic_uint references;
+    struct failures *failures;         /* a reference */
+    struct passwords *passwords;       /* a reference; NULL: nobody logs in by a password */
+    struct tokens *tokens;             /* a reference; NULL: nobody logs in by a token */
+    struct clients_limits limits;      /* for clients_begin() */
     char *realm;                       /* of passwords */
     char *token_realm, *token_service; /* NULL: there are no tokens */
     bool has_certificates;
@@ -25,58 +27,88 @@ bool clients_are_asked(const struct clients_settings *settings) {
     return settings->htpasswd || settings->token.jwks || settings->certificates;
 }
 
+/* Takes the failed logins of `before`, because whoever is locked out stays locked out. */
+static bool open_failures(struct clients *clients, const struct clients *before,
+                          struct error *error) {
+    clients->failures = before ? failures_hold(before->failures) : failures_new(error);
+    return clients->failures;
+}
+
+/* What is remembered of passwords and tokens stays if they are checked by the same files. */
 static bool open_passwords(struct clients *clients, const struct clients_settings *settings,
-                           struct error *error) {
-    clients->passwords = settings->htpasswd
-                             ? passwords_new(settings->htpasswd, settings->limits.waiting,
-                                             &clients->failures, &clients->secret, error)
-                             : NULL;
-    return !settings->htpasswd || clients->passwords;
+                           const struct clients *before, struct error *error) {
+    if (!settings->htpasswd)
+        return true;
+    bool stay =
+        before && before->passwords && passwords_are_of(before->passwords, settings->htpasswd);
+    clients->passwords = stay ? passwords_hold(before->passwords)
+                              : passwords_new(settings->htpasswd, clients->failures, error);
+    return clients->passwords;
 }
 
 static bool open_tokens(struct clients *clients, const struct clients_token_settings *settings,
-                        struct error *error) {
+                        const struct clients *before, struct error *error) {
     if (!settings->jwks)
         return true;
     clients->token_realm = strdup(settings->realm);
     clients->token_service = strdup(settings->service);
     if (!clients->token_realm || !clients->token_service)
         return error_set(error, ERROR_MEMORY, "out of memory");
-    clients->tokens = tokens_new(settings, &clients->failures, &clients->secret, error);
+    bool stay = before && before->tokens && tokens_are_of(before->tokens, settings);
+    clients->tokens =
+        stay ? tokens_hold(before->tokens) : tokens_new(settings, clients->failures, error);
     return clients->tokens;
 }
 
-struct clients *clients_new(const struct clients_settings *settings, struct error *error) {
+void clients_begin(struct clients *clients) {
+    failures_change(clients->failures, clients->limits.failures, clients->limits.within_ms);
+    if (clients->passwords) {
+        passwords_change(clients->passwords, clients->limits.waiting);
+        passwords_look_now(clients->passwords);
+    }
+    if (clients->tokens)
+        tokens_look_now(clients->tokens);
+}
+
+struct clients *clients_new(const struct clients_settings *settings, const struct clients *before,
+                            struct error *error) {
     struct clients *clients = calloc(1, sizeof *clients);
     if (!clients) {
         error_set(error, ERROR_MEMORY, "out of memory");
         return NULL;
     }
+    atomic_init(&clients->references, 1);
+    clients->limits = settings->limits;
     clients->has_certificates = settings->certificates;
     clients->realm = strdup(settings->realm ? settings->realm : "tarn");
-    bool has_secret = RAND_bytes((unsigned char *)&clients->secret, sizeof clients->secret) == 1;
-    failures_init(&clients->failures, settings->limits.failures, settings->limits.within_ms,
-                  &clients->secret);
-    if (!has_secret)
-        error_set(error, ERROR_IO, "no random bytes for a key");
-    else if (!clients->realm)
+    if (!clients->realm)
         error_set(error, ERROR_MEMORY, "out of memory");
-    else if (open_passwords(clients, settings, error) &&
-             open_tokens(clients, &settings->token, error))
+    else if (open_failures(clients, before, error) &&
+             open_passwords(clients, settings, before, error) &&
+             open_tokens(clients, &settings->token, before, error)) {
+        if (!before)
+            clients_begin(clients);
         return clients;
-    clients_free(clients);
+    }
+    clients_release(clients);
     return NULL;
 }
 
-void clients_free(struct clients *clients) {
-    if (!clients)
+struct clients *clients_hold(struct clients *clients) {
+    if (clients)
+        atomic_fetch_add(&clients->references, 1);
+    return clients;
+}
+
+void clients_release(struct clients *clients) {
+    if (!clients || atomic_fetch_sub(&clients->references, 1) > 1)
         return;
-    passwords_free(clients->passwords);
-    tokens_free(clients->tokens);
+    passwords_release(clients->passwords);
+    tokens_release(clients->tokens);
+    failures_release(clients->failures);
     free(clients->realm);
     free(clients->token_realm);
     free(clients->token_service);
-    failures_finish(&clients->failures);
     free(clients);
 }
 
@@ -156,7 +188,7 @@ bool clients_grants(const struct clients *clients, const struct clients_identity
                     struct text name) {
     if (!identity->is_by_token)
         return true;
-    struct siphash_tag tag = siphash_tag_of(&clients->secret, name.at, name.length);
+    struct siphash_tag tag = siphash_tag_of(&clients->failures->key, name.at, name.length);
     for (unsigned i = 0; i < identity->grant_count; i++)
         if (memcmp(&identity->grants[i], &tag, sizeof tag) == 0)
             return true;

@@ -69,9 +69,22 @@ struct clients_settings {
 /* Whether clients can log in with these settings. */
 bool clients_are_asked(const struct clients_settings *settings);
 
-/* Copies the settings. ERROR_INVALID names the file, the line, and the right form. */
-struct clients *clients_new(const struct clients_settings *settings, struct error *error);
-void clients_free(struct clients *clients); /* NULL is allowed */
+/*
+ * Copies the settings. The caller has the one reference. ERROR_INVALID names the file, the line,
+ * and the right form.
+ *
+ * `before` (NULL: nobody could log in) are the clients whose place these are to take. What is known
+ * stays: the failed logins, and the passwords and tokens of files that are the same. Nothing
+ * changes for `before` until clients_begin().
+ */
+struct clients *clients_new(const struct clients_settings *settings, const struct clients *before,
+                            struct error *error);
+struct clients *clients_hold(struct clients *clients); /* one more reference, unless it is NULL */
+void clients_release(struct clients *clients);         /* NULL is allowed */
+
+/* Takes the limits of these clients' settings, and looks whether their files have changed: from now
+ * on they are in the place of those before. Clients without any before have begun. */
+void clients_begin(struct clients *clients);
 
 struct clients_login {
     struct text authorization;          /* the field's value; at == NULL: there is none */

@@ -1,28 +1,55 @@
 /* The failed logins of each client address. */
 #include "login/failures.h"
 
+#include <limits.h>
+#include <openssl/crypto.h>
+#include <openssl/rand.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "base/clock.h"
 #include "base/log.h"
 
 enum { USER_SHOWN = 64 /* bytes of a user's name in the log */ };
 
-void failures_init(struct failures *failures, unsigned most, int64_t within_ms,
-                   const struct siphash_key *key) {
-    failures->most = most;
-    failures->within_ms = within_ms;
-    failures->key = *key;
+struct failures *failures_new(struct error *error) {
+    struct failures *failures = calloc(1, sizeof *failures);
+    if (!failures) {
+        error_set(error, ERROR_MEMORY, "out of memory");
+        return NULL;
+    }
+    if (RAND_bytes((unsigned char *)&failures->key, sizeof failures->key) != 1) {
+        error_set(error, ERROR_IO, "no random bytes for a key");
+        free(failures);
+        return NULL;
+    }
+    atomic_init(&failures->references, 1);
+    failures_change(failures, UINT_MAX, 0);
     failures->failed = metric_get(METRIC_COUNTER, "tarn_failed_logins_total",
                                   "Logins with a wrong password or an unknown user.", "");
     failures->locked_out = metric_get(METRIC_COUNTER, METRIC_REFUSED, METRIC_REFUSED_HELP,
                                       "reason=\"login_failures\"");
     atomic_init(&failures->locked_until_ms, 0);
     lock_init(&failures->table_lock);
+    return failures;
 }
 
-void failures_finish(struct failures *failures) {
+struct failures *failures_hold(struct failures *failures) {
+    atomic_fetch_add(&failures->references, 1);
+    return failures;
+}
+
+void failures_release(struct failures *failures) {
+    if (!failures || atomic_fetch_sub(&failures->references, 1) > 1)
+        return;
     lock_finish(&failures->table_lock);
+    OPENSSL_cleanse(failures, sizeof *failures);
+    free(failures);
+}
+
+void failures_change(struct failures *failures, unsigned most, int64_t within_ms) {
+    atomic_store(&failures->most, most);
+    atomic_store(&failures->within_ms, within_ms);
 }
 
 static struct siphash_tag tag_of(const struct failures *failures,
@@ -57,7 +84,7 @@ int64_t failures_locked_ms(struct failures *failures, const struct http_address 
     struct siphash_tag tag = tag_of(failures, address);
     lock_acquire(&failures->table_lock);
     const struct failures_entry *entry = find(failures, &tag, now);
-    int64_t left_ms = entry && entry->count >= failures->most ? entry->until_ms - now : 0;
+    int64_t left_ms = entry && entry->is_locked_out ? entry->until_ms - now : 0;
     lock_release(&failures->table_lock);
     return left_ms;
 }
@@ -71,8 +98,9 @@ bool failures_count(struct failures *failures, const struct http_address *addres
     struct failures_entry *entry = find(failures, &tag, now);
     if (!entry)
         entry = add(failures, &tag, now);
-    bool is_locked_now = ++entry->count == failures->most;
+    bool is_locked_now = ++entry->count >= failures->most && !entry->is_locked_out;
     if (is_locked_now) {
+        entry->is_locked_out = true;
         entry->until_ms = now + failures->within_ms;
         if (entry->until_ms > atomic_load(&failures->locked_until_ms))
             atomic_store(&failures->locked_until_ms, entry->until_ms);

@@ -8,6 +8,8 @@
  * The table has a fixed size, and its hash is keyed. A new address takes the entry that matters
  * least of the few that it may have: one whose time is over, else the one with the fewest failures.
  *
+ * The limits may change. Who is locked out stays locked out for the time that was said.
+ *
  * Threads: any. No function waits for more than a short lock.
  */
 #ifndef LOGIN_FAILURES_H
@@ -24,9 +26,10 @@
 enum { FAILURES_SETS = 1024, FAILURES_WAYS = 4 };
 
 struct failures {
-    unsigned most;
-    int64_t within_ms;
-    struct siphash_key key;
+    atomic_uint references;
+    atomic_uint most;
+    _Atomic int64_t within_ms;
+    struct siphash_key key; /* random; also keys what else is remembered of logins */
     struct metric *failed, *locked_out;
     _Atomic int64_t locked_until_ms; /* of all addresses; before it no lock is taken to look */
     struct lock table_lock;
@@ -34,13 +37,17 @@ struct failures {
         struct siphash_tag address;
         int64_t until_ms; /* when the entry no longer counts */
         unsigned count;
+        bool is_locked_out;
     } table[FAILURES_SETS][FAILURES_WAYS] GUARDED_BY(table_lock);
 };
 
-/* `key` is random. */
-void failures_init(struct failures *failures, unsigned most, int64_t within_ms,
-                   const struct siphash_key *key);
-void failures_finish(struct failures *failures);
+/* The caller has the one reference. NULL: an error is set. */
+struct failures *failures_new(struct error *error);
+struct failures *failures_hold(struct failures *failures); /* one more reference */
+void failures_release(struct failures *failures);          /* NULL is allowed */
+
+/* From now on `most` failures within `within_ms` lock an address out. */
+void failures_change(struct failures *failures, unsigned most, int64_t within_ms);
 
 /* CLIENTS_LOGGED_IN: the client is not locked out. Else CLIENTS_LOCKED_OUT, which is counted. */
 struct clients_answer failures_check(struct failures *failures, const struct clients_login *login);

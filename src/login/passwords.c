@@ -27,9 +27,9 @@ struct remembered {
 };
 
 struct passwords {
+    atomic_uint references;
     struct watched file;
-    const struct siphash_key *secret; /* keys the hashes of logins */
-    struct failures *failures;
+    struct failures *failures; /* a reference */
 
     struct lock users_lock; /* never held for I/O or a hash */
     struct htpasswd users GUARDED_BY(users_lock);
@@ -74,8 +74,8 @@ static void forget_users(void *owner) {
     replace_users(owner, &(struct htpasswd){0});
 }
 
-struct passwords *passwords_new(const char *htpasswd, unsigned waiting, struct failures *failures,
-                                const struct siphash_key *secret, struct error *error) {
+struct passwords *passwords_new(const char *htpasswd, struct failures *failures,
+                                struct error *error) {
     struct passwords *passwords = calloc(1, sizeof *passwords);
     if (!passwords) {
         error_set(error, ERROR_MEMORY, "out of memory");
@@ -84,33 +84,51 @@ struct passwords *passwords_new(const char *htpasswd, unsigned waiting, struct f
     const struct watched_use use = {
         .what = "passwords", .read = read_users, .forget = forget_users, .owner = passwords};
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    passwords->secret = secret;
-    passwords->failures = failures;
+    atomic_init(&passwords->references, 1);
+    passwords->failures = failures_hold(failures);
     lock_init(&passwords->users_lock);
     lock_init(&passwords->remembered_lock);
-    turns_init(&passwords->turns, processors > 0 ? (unsigned)processors : 1, waiting);
+    turns_init(&passwords->turns, processors > 0 ? (unsigned)processors : 1, 1);
     passwords->too_many = metric_get(METRIC_COUNTER, METRIC_REFUSED, METRIC_REFUSED_HELP,
                                      "reason=\"logins_waiting\"");
     if (watched_init(&passwords->file, htpasswd, &use, error))
         return passwords;
-    passwords_free(passwords);
+    passwords_release(passwords);
     return NULL;
 }
 
-void passwords_free(struct passwords *passwords) {
-    if (!passwords)
+struct passwords *passwords_hold(struct passwords *passwords) {
+    atomic_fetch_add(&passwords->references, 1);
+    return passwords;
+}
+
+void passwords_release(struct passwords *passwords) {
+    if (!passwords || atomic_fetch_sub(&passwords->references, 1) > 1)
         return;
     watched_finish(&passwords->file);
     turns_finish(&passwords->turns);
     forget_users(passwords);
     lock_finish(&passwords->remembered_lock);
     lock_finish(&passwords->users_lock);
+    failures_release(passwords->failures);
     OPENSSL_cleanse(passwords, sizeof *passwords);
     free(passwords);
 }
 
 void passwords_look(struct passwords *passwords) {
     watched_look(&passwords->file);
+}
+
+void passwords_look_now(struct passwords *passwords) {
+    watched_look_now(&passwords->file);
+}
+
+bool passwords_are_of(const struct passwords *passwords, const char *htpasswd) {
+    return strcmp(passwords->file.path, htpasswd) == 0;
+}
+
+void passwords_change(struct passwords *passwords, unsigned waiting) {
+    turns_change(&passwords->turns, waiting);
 }
 
 /* ---- one check ---- */
@@ -151,7 +169,7 @@ static bool read_basic(const struct passwords *passwords, struct text header,
     *colon = '\0';
     out->user = out->bytes;
     out->password = colon + 1;
-    out->key = siphash_tag_of(passwords->secret, out->bytes, length);
+    out->key = siphash_tag_of(&passwords->failures->key, out->bytes, length);
     return true;
 }
 
@@ -210,7 +228,7 @@ static bool password_is(const char *password, const char *hash) {
 static bool check(struct passwords *passwords, const struct credentials *credentials) {
     char hash[HTPASSWD_HASH_SIZE];
     const char *user = credentials->user;
-    uint64_t stand_in = siphash_of(passwords->secret, user, strlen(user));
+    uint64_t stand_in = siphash_of(&passwords->failures->key, user, strlen(user));
     lock_acquire(&passwords->users_lock);
     unsigned generation = passwords->generation;
     bool known = htpasswd_find(&passwords->users, user, stand_in, hash);

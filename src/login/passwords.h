@@ -3,17 +3,22 @@
 #ifndef LOGIN_PASSWORDS_H
 #define LOGIN_PASSWORDS_H
 
-#include "base/siphash.h"
 #include "login/clients.h"
 #include "login/failures.h"
 
 struct passwords;
 
-/* `failures` and `secret` must outlive the passwords. `waiting` as in struct clients_limits. NULL:
- * an error is set. */
-struct passwords *passwords_new(const char *htpasswd, unsigned waiting, struct failures *failures,
-                                const struct siphash_key *secret, struct error *error);
-void passwords_free(struct passwords *passwords); /* NULL is allowed */
+/* The caller has the one reference. They hold a reference to `failures`, whose key hides what they
+ * remember. NULL: an error is set. */
+struct passwords *passwords_new(const char *htpasswd, struct failures *failures,
+                                struct error *error);
+struct passwords *passwords_hold(struct passwords *passwords); /* one more reference */
+void passwords_release(struct passwords *passwords);           /* NULL is allowed */
+
+/* Whether they are those of this file. */
+bool passwords_are_of(const struct passwords *passwords, const char *htpasswd);
+/* From now on so many requests may wait, as in struct clients_limits. */
+void passwords_change(struct passwords *passwords, unsigned waiting);
 
 /* For clients_identify(), clients_known() and clients_look(), when the field is one of the scheme
  * Basic. */
@@ -24,5 +29,7 @@ struct clients_answer passwords_known(struct passwords *passwords,
                                       const struct clients_login *login,
                                       struct clients_identity *identity);
 void passwords_look(struct passwords *passwords);
+/* Looks also if somebody has looked a moment ago. */
+void passwords_look_now(struct passwords *passwords);
 
 #endif

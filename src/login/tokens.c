@@ -30,10 +30,10 @@ struct remembered {
 };
 
 struct tokens {
+    atomic_uint references;
     struct watched file;
     char *issuer, *service;
-    const struct siphash_key *secret; /* keys the hashes of tokens and of names */
-    struct failures *failures;
+    struct failures *failures; /* a reference */
 
     struct lock keys_lock; /* never held for I/O or a signature */
     struct keys *keys GUARDED_BY(keys_lock);
@@ -101,7 +101,7 @@ static void forget_keys(void *owner) {
 }
 
 struct tokens *tokens_new(const struct clients_token_settings *settings, struct failures *failures,
-                          const struct siphash_key *secret, struct error *error) {
+                          struct error *error) {
     struct tokens *tokens = calloc(1, sizeof *tokens);
     if (!tokens) {
         error_set(error, ERROR_MEMORY, "out of memory");
@@ -111,25 +111,31 @@ struct tokens *tokens_new(const struct clients_token_settings *settings, struct 
         .what = "keys of tokens", .read = read_keys, .forget = forget_keys, .owner = tokens};
     lock_init(&tokens->keys_lock);
     lock_init(&tokens->remembered_lock);
-    tokens->secret = secret;
-    tokens->failures = failures;
+    atomic_init(&tokens->references, 1);
+    tokens->failures = failures_hold(failures);
     tokens->issuer = strdup(settings->issuer);
     tokens->service = strdup(settings->service);
     if (!tokens->issuer || !tokens->service)
         error_set(error, ERROR_MEMORY, "out of memory");
     else if (watched_init(&tokens->file, settings->jwks, &use, error))
         return tokens;
-    tokens_free(tokens);
+    tokens_release(tokens);
     return NULL;
 }
 
-void tokens_free(struct tokens *tokens) {
-    if (!tokens)
+struct tokens *tokens_hold(struct tokens *tokens) {
+    atomic_fetch_add(&tokens->references, 1);
+    return tokens;
+}
+
+void tokens_release(struct tokens *tokens) {
+    if (!tokens || atomic_fetch_sub(&tokens->references, 1) > 1)
         return;
     watched_finish(&tokens->file);
     forget_keys(tokens);
     lock_finish(&tokens->remembered_lock);
     lock_finish(&tokens->keys_lock);
+    failures_release(tokens->failures);
     free(tokens->issuer);
     free(tokens->service);
     free(tokens);
@@ -137,6 +143,16 @@ void tokens_free(struct tokens *tokens) {
 
 void tokens_look(struct tokens *tokens) {
     watched_look(&tokens->file);
+}
+
+void tokens_look_now(struct tokens *tokens) {
+    watched_look_now(&tokens->file);
+}
+
+bool tokens_are_of(const struct tokens *tokens, const struct clients_token_settings *settings) {
+    return strcmp(tokens->file.path, settings->jwks) == 0 &&
+           strcmp(tokens->issuer, settings->issuer) == 0 &&
+           strcmp(tokens->service, settings->service) == 0;
 }
 
 /* ---- what a token grants ---- */
@@ -165,7 +181,8 @@ static bool add_grant(const struct tokens *tokens, const json_t *access,
         return true;
     if (identity->grant_count == CLIENTS_GRANTS_LIMIT)
         return false;
-    identity->grants[identity->grant_count++] = siphash_tag_of(tokens->secret, name, strlen(name));
+    identity->grants[identity->grant_count++] =
+        siphash_tag_of(&tokens->failures->key, name, strlen(name));
     return true;
 }
 
@@ -234,7 +251,7 @@ static struct clients_answer refuse(struct tokens *tokens, const struct clients_
 static struct clients_answer verify(struct tokens *tokens, const struct clients_login *login,
                                     struct text token, struct clients_identity *identity) {
     struct jwt_claims claims = {0};
-    struct siphash_tag key = siphash_tag_of(tokens->secret, token.at, token.length);
+    struct siphash_tag key = siphash_tag_of(&tokens->failures->key, token.at, token.length);
     const struct jwt_rules rules = {
         .issuer = tokens->issuer, .service = tokens->service, .now_s = clock_wall_s()};
     unsigned generation;
@@ -274,7 +291,7 @@ struct clients_answer tokens_known(struct tokens *tokens, const struct clients_l
     if (answer.verdict != CLIENTS_LOGGED_IN)
         return answer;
     if (watched_is_current(&tokens->file) && read_bearer(login->authorization, &token)) {
-        struct siphash_tag key = siphash_tag_of(tokens->secret, token.at, token.length);
+        struct siphash_tag key = siphash_tag_of(&tokens->failures->key, token.at, token.length);
         if (is_remembered(tokens, &key, identity))
             return answer;
     }

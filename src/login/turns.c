@@ -27,6 +27,10 @@ void turns_finish(struct turns *turns) {
     lock_finish(&turns->turns_lock);
 }
 
+void turns_change(struct turns *turns, unsigned waiting) {
+    pot_resize(&turns->waiting, waiting);
+}
+
 static struct turn *find(struct turns *turns, const struct siphash_tag *login)
     REQUIRES(turns->turns_lock) {
     struct turn *turn;

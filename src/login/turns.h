@@ -31,6 +31,8 @@ struct turns {
 
 void turns_init(struct turns *turns, unsigned at_once, unsigned waiting);
 void turns_finish(struct turns *turns); /* no turn is left */
+/* From now on so many may wait. Those that wait already stay. */
+void turns_change(struct turns *turns, unsigned waiting);
 
 enum turns_answer {
     TURNS_BEGINS, /* compute the hash, and call turns_end() */

@@ -71,11 +71,15 @@ static void read_again(struct watched *watched) {
 }
 
 void watched_look(struct watched *watched) {
+    if (clock_ms() >= atomic_load(&watched->looked_ms) + LOOK_MS)
+        watched_look_now(watched);
+}
+
+void watched_look_now(struct watched *watched) {
     int64_t now = clock_ms();
-    if (now < atomic_load(&watched->looked_ms) + LOOK_MS ||
-        atomic_exchange(&watched->is_looking, true))
-        return;
     bool is_gone;
+    if (atomic_exchange(&watched->is_looking, true))
+        return;
     bool differs = watched_differs(watched->path, &watched->identity, &is_gone);
     if (is_gone)
         forget(watched);

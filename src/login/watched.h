@@ -44,8 +44,10 @@ bool watched_init(struct watched *watched, const char *path, const struct watche
                   struct error *error);
 void watched_finish(struct watched *watched); /* zeroed is allowed */
 
-/* Looks whether the file has changed, if nobody has for a second. May wait for the disk. */
+/* Looks whether the file has changed, if nobody has for a second. May wait for the disk.
+ * watched_look_now() looks also if somebody has. */
 void watched_look(struct watched *watched);
+void watched_look_now(struct watched *watched);
 
 /* Whether somebody has looked at the file a moment ago. Once a second one caller is told that
  * nobody has, so that it does; and every caller, when nobody has for three seconds. No system call.

@@ -5,7 +5,7 @@
 #include "registry/call.h"
 
 static struct clients_answer ask_who(struct call *call) {
-    struct clients *clients = call->registry->settings.clients;
+    struct clients *clients = call->view->settings.clients;
     const struct clients_login login = {
         .authorization = http_field(call->request, "Authorization"),
         .certificate = http_exchange_certificate_user(call->exchange),
@@ -50,7 +50,7 @@ static void write_scope(const struct call *call, char *out, size_t size) {
 
 /* Whether the client's token, if it has one, grants the repository that the request names. */
 static bool is_granted(const struct call *call) {
-    const struct clients *clients = call->registry->settings.clients;
+    const struct clients *clients = call->view->settings.clients;
     char asked[SCOPED_NAME_SIZE], whole[SCOPED_NAME_SIZE];
     if (!call->who.is_by_token)
         return true;
@@ -63,7 +63,7 @@ static bool is_granted(const struct call *call) {
 
 /* Asks for a login. `fault` is what is wrong with a token that was sent, or NULL. */
 static enum admission challenge(struct call *call, const char *fault) {
-    const struct clients *clients = call->registry->settings.clients;
+    const struct clients *clients = call->view->settings.clients;
     const enum route_kind kind = call->route.kind;
     cleanup_buffer struct buffer value = {0};
     char scope[SCOPED_NAME_SIZE + 32];
@@ -102,7 +102,7 @@ static bool rules_decide(const struct call *call) {
 
 enum admission call_admit(struct call *call) {
     /* Probes have no login, and learn no secret. */
-    if (!call->registry->settings.clients || route_is_for_probes(call->route.kind))
+    if (!call->view->settings.clients || route_is_for_probes(call->route.kind))
         return ADMISSION_GIVEN;
     const struct clients_answer answer = ask_who(call);
     switch (answer.verdict) {
@@ -133,7 +133,7 @@ static bool may_see_by_token(const struct call *call, const struct repository_na
     char name[SCOPED_NAME_SIZE];
     snprintf(name, sizeof name, "%s/%s", repository->host, repository->path);
     return call->who.may_list ||
-           clients_grants(call->registry->settings.clients, &call->who, text_of(name));
+           clients_grants(call->view->settings.clients, &call->who, text_of(name));
 }
 
 static bool rules_let_read(const struct call *call, const struct repository_name *repository) {
@@ -157,7 +157,7 @@ bool call_check_rules(struct call *call) {
         return true;
     if (is_let) /* another token would do */
         challenge(call, "insufficient_scope");
-    else if (call->registry->settings.clients && !has_user &&
+    else if (call->view->settings.clients && !has_user &&
              rules_allow_somebody(call->view->rules, name))
         challenge(call, call->who.is_by_token ? "insufficient_scope" : NULL);
     else if (has_user)

@@ -23,7 +23,7 @@ struct registry_view {
     struct shared_value value;              /* the first member */
     const struct upstreams *upstreams;      /* held */
     struct rules *rules;                    /* owned; NULL: see the settings */
-    struct registry_view_settings settings; /* its list of names is owned */
+    struct registry_view_settings settings; /* what it points to is owned */
 };
 
 struct registry {

@@ -181,7 +181,7 @@ void call_end(struct call *call) {
 /* The path without the configured prefix, which may stand in front of it. */
 static struct text cut_prefix(struct call *call) {
     const struct text path = call->request->path;
-    const char *prefix = call->registry->settings.path_prefix;
+    const char *prefix = call->view->settings.path_prefix;
     size_t length = prefix ? strlen(prefix) : 0;
     bool is_there =
         length && text_starts(path, prefix) && path.length > length && path.at[length] == '/';

@@ -17,6 +17,8 @@
 
 /* What of the settings may change while the registry runs. */
 struct registry_view_settings {
+    struct clients *clients; /* NULL: nobody can log in; the view holds a reference */
+    const char *path_prefix; /* in front of paths, without a slash at its end; NULL: none; copied */
     const char *const *server_names; /* further names in Host on loopback; NULL: none; copied */
     bool ignore_ns;                  /* as if no request had the parameter ns */
     bool log_requests;               /* whether each request gets a line in the log */
@@ -30,9 +32,7 @@ struct registry_settings {
     struct cache *cache;
     struct store *store;
     struct current_upstreams *upstreams;
-    struct clients *clients; /* NULL: nobody can log in */
-    const char *path_prefix; /* in front of paths, without a slash at its end; NULL: none */
-    bool is_tls;             /* clients come with https; for the page */
+    bool is_tls; /* clients come with https; for the page */
     struct registry_view_settings view;
 };
 

@@ -1,5 +1,6 @@
 /* Exchanges what of the configuration a request needs. */
 #include <stdlib.h>
+#include <string.h>
 #include "registry/call.h"
 
 struct registry_view *registry_prepare(const struct registry_view_settings *settings) {
@@ -8,9 +9,12 @@ struct registry_view *registry_prepare(const struct registry_view_settings *sett
         return NULL;
     view->settings = *settings;
     view->settings.server_names = text_list_dup(settings->server_names);
+    view->settings.clients = clients_hold(settings->clients);
+    view->settings.path_prefix = settings->path_prefix ? strdup(settings->path_prefix) : NULL;
     if (settings->rules)
         view->rules = rules_new(settings->rules, settings->rule_count);
-    if (view->settings.server_names && (view->rules || !settings->rules))
+    if (view->settings.server_names && (view->rules || !settings->rules) &&
+        (view->settings.path_prefix || !settings->path_prefix))
         return view;
     registry_give_up(view);
     return NULL;
@@ -21,7 +25,9 @@ void registry_give_up(struct registry_view *prepared) {
         return;
     upstreams_release(prepared->upstreams);
     rules_free(prepared->rules);
+    clients_release(prepared->settings.clients);
     free((void *)prepared->settings.server_names);
+    free((void *)prepared->settings.path_prefix);
     free(prepared);
 }
 
@@ -58,6 +64,8 @@ void view_release(const struct registry_view *view) {
 
 void registry_change(struct registry *registry, struct registry_view *prepared) {
     take_upstreams(registry, prepared);
+    if (prepared->settings.clients)
+        clients_begin(prepared->settings.clients);
     shared_exchange(&registry->view, &prepared->value);
 }
 

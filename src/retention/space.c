@@ -54,6 +54,9 @@ void space_init(struct space *space, struct store *store, uint64_t max_size, uin
         metric_get(METRIC_GAUGE, "tarn_store_pinned_bytes", "Bytes of pinned blobs.", "");
     space->limit = metric_get(METRIC_GAUGE, "tarn_store_limit_bytes",
                               "Bytes that the cache stays under; 0: no limit.", "");
+    space->oldest =
+        metric_get(METRIC_GAUGE, "tarn_store_oldest_blob_seconds",
+                   "Time since the last use of the blob that would be evicted next.", "");
     space_set_limits(space, max_size, min_free, max_age_s);
 }
 
@@ -63,9 +66,6 @@ void space_set_limits(struct space *space, uint64_t max_size, uint64_t min_free,
     atomic_store(&space->min_free, min_free);
     atomic_store(&space->max_age_s, max_age_s);
     metric_set(space->limit, (int64_t)max_size);
-    space->oldest =
-        metric_get(METRIC_GAUGE, "tarn_store_oldest_blob_seconds",
-                   "Time since the last use of the blob that would be evicted next.", "");
 }
 
 void space_finish(struct space *space) {

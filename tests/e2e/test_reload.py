@@ -1,64 +1,21 @@
 """SIGHUP and tarn reload: another configuration without a dropped connection, transfer or request."""
 
 import hashlib
-import http.client
 import json
 import re
 import signal
-import threading
 
 import pytest
 
 from kit.client import at_once, fetch
 from kit.content import KIB, MIB, digest_of, noise
-from kit.processes import run, wait_until
-from kit.tarn import Tarn, bare_environment, tarn_command
-from kit.yaml_text import yaml_text
+from kit.processes import wait_until
+from kit.reloadable import Load, Reloadable, entry
+from kit.tarn import Tarn, tarn_command
 
 BLOB = noise(6 * MIB)
-TIMEOUTS = {}
-
-
-class Reloadable:
-    """A tarn whose file is changed and taken again."""
-
-    def __init__(self, tarn, upstream):
-        self.tarn, self.upstream = tarn, upstream
-
-    def write(self, **changes):
-        self.tarn.settings = {**self.tarn.settings, **changes}
-        self.tarn.config_path.write_text(
-            yaml_text({key: value for key, value in self.tarn.settings.items() if value is not None}))
-
-    def command(self, *more):
-        return run([self.tarn.program, "reload", "--config", str(self.tarn.config_path), *more],
-                   environment=bare_environment(self.tarn.directory / "home"), check=False)
-
-    def reload(self, **changes):
-        self.write(**changes)
-        done = self.command()
-        assert done.returncode == 0, done
-        assert (done.stdout, done.stderr) == ("", "")
-
-    def refused(self, **changes):
-        """Reloads what must be refused; gives the reasons."""
-        self.write(**changes)
-        done = self.command()
-        assert done.returncode == 1, done
-        assert done.stdout == ""
-        return done.stderr
-
-    def hang_up(self, times=1):
-        """SIGHUP; waits for the outcome in the log."""
-        pattern = r"the configuration was (not )?reloaded"
-        before = len(re.findall(pattern, self.tarn.log()))
-        self.tarn.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: len(re.findall(pattern, self.tarn.log())) >= before + times,
-                   "the outcome of SIGHUP", 60)
-
-
-def entry(upstream, host="fake.test", **more):
-    return {"host": host, "url": upstream.url, "credentials": "anonymous", **more}
+TIMEOUTS = {}  # of start_tarn: the upstreams of a file are then those of entry()
+PATHS = ["/v2/org/app/manifests/1", f"/v2/org/app/blobs/{digest_of(BLOB[:KIB])}", "/v2/"]
 
 
 @pytest.fixture
@@ -211,42 +168,6 @@ def test_a_download_and_its_flight_survive_the_end_of_their_upstream(running, ma
     assert "hit" in tarn.blob("org/app", digest_of(BLOB)).cache_status
 
 
-class Load:
-    """Clients that ask all the time, on connections that stay open."""
-
-    def __init__(self, tarn, clients=3):
-        self.tarn, self.ends, self.failed, self.count = tarn, threading.Event(), [], 0
-        self.threads = [threading.Thread(target=self._ask) for _ in range(clients)]
-
-    def _ask(self):
-        connection = http.client.HTTPConnection("127.0.0.1", self.tarn.port, timeout=60)
-        paths = ["/v2/org/app/manifests/1", f"/v2/org/app/blobs/{digest_of(BLOB[:KIB])}", "/v2/"]
-        while not self.ends.is_set():
-            for path in paths:
-                try:
-                    connection.request("GET", path, headers={"Accept": "*/*"})
-                    answer = connection.getresponse()
-                    answer.read()
-                    if answer.status != 200:
-                        self.failed.append((path, answer.status))
-                except OSError as failure:
-                    self.failed.append((path, failure))
-                    return
-                self.count += 1
-        connection.close()
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        wait_until(lambda: self.count > 10, "the load")
-        return self
-
-    def __exit__(self, *_):
-        self.ends.set()
-        for thread in self.threads:
-            thread.join()
-
-
 @pytest.mark.slow
 def test_a_hundred_reloads_under_load_fail_no_request_and_leave_no_memory(running):
     tarn, upstream = running.tarn, running.upstream
@@ -257,7 +178,7 @@ def test_a_hundred_reloads_under_load_fail_no_request_and_leave_no_memory(runnin
                 *({**entry(upstream, f"h{number}-{i}.test"), "url": f"http://127.0.0.1:{1 + i}"}
                   for i in range(20))]
 
-    with Load(tarn) as load:
+    with Load(tarn, PATHS) as load:
         for number in range(20):
             running.reload(upstreams=turn(number))
         before = tarn.figures()
@@ -280,7 +201,7 @@ def test_a_thousand_upstreams_are_taken_under_load(running):
     tarn, upstream = running.tarn, running.upstream
     upstream.repository("org/app").add_blob(BLOB[:KIB])
     many = [entry(upstream, default=True), *(entry(upstream, f"h{i}.test") for i in range(999))]
-    with Load(tarn) as load:
+    with Load(tarn, PATHS) as load:
         running.reload(upstreams=many)
         assert fetch(f"{tarn.url}/v2/h998.test/org/app/manifests/1").status == 200
         many[500] = entry(upstream, "h499.test", tag_ttl="2s")

@@ -75,7 +75,7 @@ static struct clients *clients_of(const char *text) {
     struct error error = {0};
     write_text(text);
     const struct clients_settings settings = {.htpasswd = file, .limits = limits};
-    struct clients *clients = clients_new(&settings, &error);
+    struct clients *clients = clients_new(&settings, NULL, &error);
     if (!clients)
         fail_msg("refused: %s", error.text);
     return clients;
@@ -144,7 +144,7 @@ static void test_the_right_password_and_no_other_is_let_in(void **state) {
         assert_true(allow(clients, BOB_COLON));
         assert_false(allow(clients, EVE_SESAME));
     }
-    clients_free(clients);
+    clients_release(clients);
 }
 
 static void test_malformed_credentials_are_refused(void **state) {
@@ -175,7 +175,7 @@ static void test_malformed_credentials_are_refused(void **state) {
     for (int i = 0; i < 2000; i++)
         buffer_append_string(&longest, "YW5u");
     assert_false(allow(clients, longest.bytes));
-    clients_free(clients);
+    clients_release(clients);
 }
 
 static void test_a_client_without_credentials_is_anonymous(void **state) {
@@ -193,7 +193,7 @@ static void test_a_client_without_credentials_is_anonymous(void **state) {
     }
     assert_int_equal(hashes_made, before);
     assert_false(allow(clients, "Basic OmE=")); /* an empty user with a password */
-    clients_free(clients);
+    clients_release(clients);
 }
 
 static void test_only_hashes_may_stand_in_the_file(void **state) {
@@ -213,19 +213,19 @@ static void test_only_hashes_may_stand_in_the_file(void **state) {
         struct error error = {0};
         write_text(cases[i].text);
         const struct clients_settings settings = {.htpasswd = file, .limits = limits};
-        assert_null(clients_new(&settings, &error));
+        assert_null(clients_new(&settings, NULL, &error));
         assert_int_equal(error.kind, ERROR_INVALID);
         if (!strstr(error.text, cases[i].told) || !strstr(error.text, file))
             fail_msg("%s", error.text);
     }
     struct error error = {0};
     const struct clients_settings missing = {.htpasswd = "/not/there", .limits = limits};
-    assert_null(clients_new(&missing, &error));
+    assert_null(clients_new(&missing, NULL, &error));
     assert_int_equal(error.kind, ERROR_NOT_FOUND);
 
     struct clients *clients = clients_of(""); /* nobody may read */
     assert_false(allow(clients, ANN_SESAME));
-    clients_free(clients);
+    clients_release(clients);
 }
 
 static void test_the_file_is_read_again_when_it_changes(void **state) {
@@ -247,7 +247,7 @@ static void test_the_file_is_read_again_when_it_changes(void **state) {
     let_a_second_pass();
     assert_true(allow(clients, ANN_SESAME));
     assert_false(allow(clients, EVE_SESAME));
-    clients_free(clients);
+    clients_release(clients);
 }
 
 static void test_nobody_gets_in_while_the_file_is_gone(void **state) {
@@ -267,7 +267,7 @@ static void test_nobody_gets_in_while_the_file_is_gone(void **state) {
     write_text(text.bytes);
     let_a_second_pass();
     assert_int_equal(allow_from(clients, 1, ANN_SESAME), CLIENTS_LOGGED_IN);
-    clients_free(clients);
+    clients_release(clients);
 }
 
 static void test_a_right_password_costs_one_hash(void **state) {
@@ -279,7 +279,7 @@ static void test_a_right_password_costs_one_hash(void **state) {
     for (int i = 0; i < 50; i++)
         assert_true(allow(clients, ANN_SESAME));
     assert_int_equal(hashes_made - before, 1); /* and not fifty */
-    clients_free(clients);
+    clients_release(clients);
 }
 
 /* The hash takes nearly all of the time. A wrong password and an unknown user cost one hash each,
@@ -297,7 +297,7 @@ static void test_an_unknown_user_costs_as_much_as_a_wrong_password(void **state)
         assert_int_equal(hashes_made - before, 2);
         later_ms += 10000; /* until then both are remembered, and cost none */
     }
-    clients_free(clients);
+    clients_release(clients);
 }
 
 /* ---- without waiting ---- */
@@ -324,7 +324,7 @@ static void test_a_remembered_password_is_known_without_a_hash_or_a_look_at_the_
         clients_look(clients);
     }
     assert_int_equal(known(clients, ANN_SESAME), CLIENTS_MUST_CHECK);
-    clients_free(clients);
+    clients_release(clients);
 }
 
 static void test_one_request_a_second_is_left_to_look_at_the_file(void **state) {
@@ -343,7 +343,7 @@ static void test_one_request_a_second_is_left_to_look_at_the_file(void **state) 
     assert_int_equal(known(clients, ANN_SESAME), CLIENTS_MUST_CHECK);
     clients_look(clients);
     assert_int_equal(known(clients, ANN_SESAME), CLIENTS_LOGGED_IN);
-    clients_free(clients);
+    clients_release(clients);
 }
 
 static void test_a_changed_file_is_heeded_without_waiting_too(void **state) {
@@ -359,7 +359,7 @@ static void test_a_changed_file_is_heeded_without_waiting_too(void **state) {
     clients_look(clients);
     assert_int_equal(known(clients, ANN_SESAME), CLIENTS_MUST_CHECK);
     assert_false(allow(clients, ANN_SESAME));
-    clients_free(clients);
+    clients_release(clients);
 }
 
 static void *ask(void *context) {
@@ -385,7 +385,7 @@ static void test_many_threads_ask_at_once(void **state) {
         pthread_join(threads[i], &result);
         assert_ptr_equal(result, clients);
     }
-    clients_free(clients);
+    clients_release(clients);
 }
 
 /* ---- failed logins ---- */
@@ -414,7 +414,7 @@ static void test_a_failed_login_costs_no_second_hash_for_some_seconds(void **sta
     later_ms += 10000;
     assert_false(allow(clients, ANN_WRONG));
     assert_int_equal(hashes_made - before, 2);
-    clients_free(clients);
+    clients_release(clients);
 }
 
 static void test_a_new_password_is_right_although_it_was_wrong_a_moment_ago(void **state) {
@@ -427,7 +427,7 @@ static void test_a_new_password_is_right_although_it_was_wrong_a_moment_ago(void
     write_text(second.bytes);
     let_a_second_pass();
     assert_true(allow(clients, ANN_SESAME));
-    clients_free(clients);
+    clients_release(clients);
 }
 
 static void test_an_address_with_too_many_failures_is_locked_out_for_a_while(void **state) {
@@ -454,7 +454,7 @@ static void test_an_address_with_too_many_failures_is_locked_out_for_a_while(voi
     later_ms += 1000;
     assert_int_equal(allow_from(clients, 1, ANN_SESAME), CLIENTS_LOGGED_IN);
     assert_int_equal(allow_from(clients, 1, wrong), CLIENTS_REFUSED);
-    clients_free(clients);
+    clients_release(clients);
 }
 
 static void test_a_loop_knows_who_is_locked_out(void **state) {
@@ -471,7 +471,7 @@ static void test_a_loop_knows_who_is_locked_out(void **state) {
     forbidden = false;
     assert_int_equal(answer.verdict, CLIENTS_LOCKED_OUT);
     assert_in_range(answer.retry_after_s, 50, 60);
-    clients_free(clients);
+    clients_release(clients);
 }
 
 static void test_failures_that_are_long_ago_do_not_count(void **state) {
@@ -486,7 +486,7 @@ static void test_failures_that_are_long_ago_do_not_count(void **state) {
     for (int i = 0; i < 3; i++)
         assert_int_equal(allow_from(clients, 1, ANN_WRONG), CLIENTS_REFUSED);
     assert_int_equal(allow_from(clients, 1, ANN_WRONG), CLIENTS_LOCKED_OUT);
-    clients_free(clients);
+    clients_release(clients);
 }
 
 /* One login on a thread. */
@@ -584,7 +584,7 @@ static void test_a_bounded_number_of_logins_waits_and_one_address_leaves_room(vo
         assert_int_equal(end_attempt(&running[i]), CLIENTS_REFUSED);
     for (unsigned i = 0; i < 3; i++)
         assert_int_equal(end_attempt(&waiting[i]), CLIENTS_REFUSED);
-    clients_free(clients);
+    clients_release(clients);
 }
 
 static void test_a_client_that_has_left_costs_no_hash(void **state) {
@@ -603,7 +603,7 @@ static void test_a_client_that_has_left_costs_no_hash(void **state) {
     for (unsigned i = 0; i < count; i++)
         end_attempt(&running[i]);
     assert_int_equal(hashes_made, before);
-    clients_free(clients);
+    clients_release(clients);
 }
 
 static void test_the_same_login_of_many_requests_takes_one_turn(void **state) {
@@ -623,7 +623,7 @@ static void test_the_same_login_of_many_requests_takes_one_turn(void **state) {
     for (unsigned i = 0; i < count; i++)
         end_attempt(&running[i]);
     assert_int_equal(hashes_made - before, 1);
-    clients_free(clients);
+    clients_release(clients);
 }
 
 /* The hashes of one file may cost differently. */
@@ -656,7 +656,52 @@ static void test_the_table_of_addresses_is_bounded(void **state) {
         assert_int_equal(allow_login(clients, &login), CLIENTS_REFUSED);
     }
     assert_int_equal(allow_from(clients, 1, ANN_SESAME), CLIENTS_LOCKED_OUT);
-    clients_free(clients);
+    clients_release(clients);
+}
+
+/* The clients of another configuration, with the same file. */
+static struct clients *next_clients(const struct clients *before) {
+    struct error error = {0};
+    const struct clients_settings settings = {.htpasswd = file, .limits = limits};
+    struct clients *clients = clients_new(&settings, before, &error);
+    if (!clients)
+        fail_msg("refused: %s", error.text);
+    return clients;
+}
+
+static void test_other_clients_know_what_those_before_them_knew(void **state) {
+    (void)state;
+    limits.failures = 3;
+    struct clients *before = clients_with_ann();
+    assert_int_equal(allow_from(before, 1, ANN_SESAME), CLIENTS_LOGGED_IN);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(allow_from(before, 2, ANN_WRONG), CLIENTS_REFUSED);
+    unsigned hashes = hashes_made;
+    limits.failures = 100;
+    struct clients *clients = next_clients(before);
+    clients_begin(clients);
+    clients_release(before);
+    assert_int_equal(known(clients, ANN_SESAME), CLIENTS_LOGGED_IN);
+    assert_int_equal(allow_from(clients, 2, ANN_SESAME), CLIENTS_LOCKED_OUT);
+    assert_int_equal(hashes_made, hashes);
+    clients_release(clients);
+}
+
+static void test_clients_that_have_not_begun_change_nothing(void **state) {
+    (void)state;
+    limits.failures = 3;
+    struct clients *before = clients_with_ann();
+    limits.failures = 1;
+    struct clients *clients = next_clients(before);
+    assert_int_equal(allow_from(before, 1, ANN_WRONG), CLIENTS_REFUSED);
+    assert_int_equal(allow_from(before, 1, ANN_WRONG), CLIENTS_REFUSED);
+    clients_begin(clients); /* an address that has had more failures than it may have now */
+    assert_int_equal(allow_from(clients, 1, ANN_SESAME), CLIENTS_LOGGED_IN);
+    assert_int_equal(allow_from(clients, 1, ANN_WRONG), CLIENTS_REFUSED);
+    assert_int_equal(allow_from(clients, 1, ANN_SESAME), CLIENTS_LOCKED_OUT);
+    clients_release(clients);
+    assert_int_equal(allow_from(before, 1, ANN_SESAME), CLIENTS_LOCKED_OUT);
+    clients_release(before);
 }
 
 static int make_file(void **state) {
@@ -700,6 +745,8 @@ int main(void) {
         cmocka_unit_test_setup(test_the_same_login_of_many_requests_takes_one_turn, begin_test),
         cmocka_unit_test_setup(test_the_time_of_a_login_does_not_tell_who_is_a_user, begin_test),
         cmocka_unit_test_setup(test_the_table_of_addresses_is_bounded, begin_test),
+        cmocka_unit_test_setup(test_other_clients_know_what_those_before_them_knew, begin_test),
+        cmocka_unit_test_setup(test_clients_that_have_not_begun_change_nothing, begin_test),
     };
     return cmocka_run_group_tests(tests, make_file, remove_file);
 }

@@ -164,7 +164,7 @@ static struct clients *open_clients(void) {
                                                         .jwks = file},
                                               .limits = clients_limits_default()};
     struct error error = {0};
-    struct clients *clients = clients_new(&settings, &error);
+    struct clients *clients = clients_new(&settings, NULL, &error);
     if (!clients)
         fail_msg("refused: %s", error.text);
     return clients;
@@ -212,7 +212,7 @@ static void test_a_right_token_names_its_user(void **state) {
     /* A token need not name its key. */
     assert_int_equal(login_by(clients, rsa, "{\"alg\":\"RS256\"}", claims_of("")),
                      CLIENTS_LOGGED_IN);
-    clients_free(clients);
+    clients_release(clients);
 }
 
 static void test_only_a_key_of_the_set_can_sign(void **state) {
@@ -244,7 +244,7 @@ static void test_only_a_key_of_the_set_can_sign(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         if (login_by(clients, *cases[i].key, cases[i].header, claims_of("")) != CLIENTS_REFUSED)
             fail_msg("%s was accepted", cases[i].header);
-    clients_free(clients);
+    clients_release(clients);
 }
 
 /* The set is public, so whoever wants can compute an HMAC with what stands in it. */
@@ -263,7 +263,7 @@ static void test_a_public_key_is_no_secret(void **state) {
     buffer_printf(&token, "Bearer %s.", out.bytes);
     append_url(&token, mac, sizeof mac);
     assert_int_equal(login(clients, token.bytes), CLIENTS_REFUSED);
-    clients_free(clients);
+    clients_release(clients);
 }
 
 static void test_malformed_tokens_are_refused(void **state) {
@@ -297,7 +297,7 @@ static void test_malformed_tokens_are_refused(void **state) {
     for (int i = 0; i < JWT_SIZE_LIMIT; i++)
         buffer_append_string(&longest, "e30.");
     assert_int_equal(login(clients, longest.bytes), CLIENTS_REFUSED);
-    clients_free(clients);
+    clients_release(clients);
 }
 
 static void test_a_token_is_for_this_service_by_this_issuer(void **state) {
@@ -329,7 +329,7 @@ static void test_a_token_is_for_this_service_by_this_issuer(void **state) {
     };
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         assert_int_equal(login_by(clients, rsa, RS256, others[i]), CLIENTS_REFUSED);
-    clients_free(clients);
+    clients_release(clients);
 }
 
 static void test_a_token_is_valid_in_its_time(void **state) {
@@ -350,7 +350,7 @@ static void test_a_token_is_valid_in_its_time(void **state) {
     };
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         assert_int_equal(login_by(clients, rsa, RS256, others[i]), CLIENTS_REFUSED);
-    clients_free(clients);
+    clients_release(clients);
 }
 
 static void test_a_token_opens_what_it_grants(void **state) {
@@ -382,7 +382,7 @@ static void test_a_token_opens_what_it_grants(void **state) {
                      CLIENTS_LOGGED_IN);
     assert_true(who.may_list);
     assert_false(grants(clients, "org/app"));
-    clients_free(clients);
+    clients_release(clients);
 }
 
 static void test_a_token_without_a_subject_is_anonymous(void **state) {
@@ -394,7 +394,7 @@ static void test_a_token_without_a_subject_is_anonymous(void **state) {
     assert_string_equal(who.user, "");
     assert_true(who.is_by_token);
     assert_false(grants(clients, "org/app"));
-    clients_free(clients);
+    clients_release(clients);
 }
 
 static void test_a_token_with_too_much_is_refused_and_not_cut(void **state) {
@@ -414,7 +414,7 @@ static void test_a_token_with_too_much_is_refused_and_not_cut(void **state) {
                          ",{\"type\":\"repository\",\"name\":\"x\",\"actions\":[\"pull\"]}]");
     assert_int_equal(login_by(clients, rsa, RS256, claims_of(more.bytes)), CLIENTS_REFUSED);
     assert_false(who.is_by_token);
-    clients_free(clients);
+    clients_release(clients);
 }
 
 static void test_a_right_token_is_remembered_until_its_end(void **state) {
@@ -439,7 +439,7 @@ static void test_a_right_token_is_remembered_until_its_end(void **state) {
     clients_look(clients);
     assert_int_equal(known(clients, token), CLIENTS_MUST_CHECK);
     assert_int_equal(login(clients, token), CLIENTS_REFUSED);
-    clients_free(clients);
+    clients_release(clients);
 }
 
 static void test_the_keys_are_read_again_when_they_change(void **state) {
@@ -465,7 +465,7 @@ static void test_the_keys_are_read_again_when_they_change(void **state) {
     write_both();
     later_ms += 1100;
     assert_int_equal(login(clients, token), CLIENTS_LOGGED_IN);
-    clients_free(clients);
+    clients_release(clients);
 }
 
 /* Expired tokens come in the course of things; made-up ones do not. */
@@ -488,7 +488,7 @@ static void test_only_made_up_tokens_lock_an_address_out(void **state) {
     assert_int_equal(clients_known(clients, &attempt, &who).verdict, CLIENTS_LOCKED_OUT);
     attempt.address = NULL;
     assert_int_equal(clients_identify(clients, &attempt, &who).verdict, CLIENTS_LOGGED_IN);
-    clients_free(clients);
+    clients_release(clients);
 }
 
 static void test_sets_that_are_none_are_refused(void **state) {
@@ -538,7 +538,7 @@ static void test_the_challenge_says_where_tokens_are(void **state) {
     assert_true(clients_challenge(clients, text_of(""), "invalid_token", true, &out));
     assert_string_equal(out.bytes, "Bearer realm=\"https://auth.example/token\",service=\"tarn\","
                                    "error=\"invalid_token\"");
-    clients_free(clients);
+    clients_release(clients);
 }
 
 static int begin_test(void **state) {

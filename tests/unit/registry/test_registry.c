@@ -39,8 +39,7 @@ static void open_registry(void) {
         .cache = world->cache,
         .store = world->store,
         .upstreams = &upstreams,
-        .clients = passwords,
-        .view = {.server_names = names, .log_requests = true}};
+        .view = {.clients = passwords, .server_names = names, .log_requests = true}};
     registry = registry_new(&registry_settings);
     assert_non_null(registry);
     settings.handle = registry_handle;
@@ -68,7 +67,7 @@ static int tear_down(void **state) {
     registry_free(registry);
     if (passwords)
         unlink(password_file);
-    clients_free(passwords);
+    clients_release(passwords);
     passwords = NULL;
     world_close(world);
     world_free(world);
@@ -320,7 +319,7 @@ static struct clients *make_passwords(void) {
     close(fd);
     struct clients_settings login = {.htpasswd = password_file, .limits = clients_limits_default()};
     login.limits.failures = 1000000; /* all visitors have one address */
-    struct clients *clients = clients_new(&login, &error);
+    struct clients *clients = clients_new(&login, NULL, &error);
     if (!clients)
         fail_msg("refused: %s", error.text);
     return clients;
