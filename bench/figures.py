@@ -10,6 +10,7 @@ import time
 import clients
 from cold import added_time, capped, cold_cpu, cuts, first_byte, head, one_transfer
 from hot import hot_blob, hot_manifest, hot_manifest_tls, hot_manifest_without_log
+from images import images
 from memory import idle_connections, idle_connections_tls, memory
 from rows import Row
 
@@ -70,4 +71,4 @@ def binary(bench):
 ALL = {figure.__name__.replace("_", "-"): figure for figure in (
     hot_manifest, hot_manifest_without_log, hot_manifest_tls, hot_blob, one_transfer, head,
     first_byte, added_time, capped, cuts, cold_cpu, memory, idle_connections, idle_connections_tls, start,
-    binary)}
+    images, binary)}
