@@ -180,13 +180,15 @@ static bool read_token(const json_t *page, struct buffer *token, struct error *e
 bool artifact_page_read(const void *bytes, size_t length, const struct artifact_wanted *wanted,
                         struct catalog_list *list, struct buffer *token, struct error *error) {
     struct error reason = {0};
+    char why[200]; /* quotes the page */
     size_t at;
     json_t *entry;
     cleanup_json json_t *page = bounded_json_load(bytes, length, &reason);
     if (!page && reason.kind == ERROR_MEMORY)
         return error_set(error, ERROR_MEMORY, "out of memory");
+    copy_printable(text_of(reason.text), why, sizeof why);
     if (!page)
-        return refuse(error, "it is %.200s", reason.text);
+        return refuse(error, "it is %s", why);
     if (!json_is_object(page))
         return refuse(error, "it is no JSON object");
     if (json_object_get(page, "error"))

@@ -240,6 +240,10 @@ static void write_hint(const struct listing *listing, const struct artifact_fail
         snprintf(out, size, "see that project, location and repository exist");
     else if (listing->status == 429)
         snprintf(out, size, "ask again in a minute");
+    else if (listing->status >= 500 || listing->status == 408)
+        snprintf(out, size, "ask again later, or the registry itself: source docker");
+    else if (listing->status < 400)
+        snprintf(out, size, "see what answers at %.150s", listing->base);
 }
 
 static enum error_kind kind_of(int status) {
@@ -269,6 +273,18 @@ static bool refuse(const struct listing *listing, struct error *error) {
               failure.reason[0] ? ")" : "", hint[0] ? "; " : "", hint);
     error->status = listing->status;
     error->retry_after_s = listing->retry_after_s;
+    return false;
+}
+
+/* No response came. Says what to do about that behind the reason. */
+static bool give_up(struct error *error) {
+    char reason[400];
+    if (error->kind != ERROR_UNAVAILABLE && error->kind != ERROR_TIMEOUT)
+        return false;
+    snprintf(reason, sizeof reason, "%.399s", error->text);
+    snprintf(error->text, sizeof error->text,
+             "%s; see that this machine reaches the API, or ask the registry itself: source docker",
+             reason);
     return false;
 }
 
@@ -303,7 +319,7 @@ static bool ask(struct listing *listing, struct error *error) {
         if (answered && listing->status == 200)
             return true;
         if (!is_passing(listing, answered, error) || !may_try_again(listing, failures))
-            return answered ? refuse(listing, error) : false;
+            return answered ? refuse(listing, error) : give_up(error);
     }
 }
 
@@ -346,7 +362,9 @@ static bool take_page(struct listing *listing, bool *done, struct error *error) 
     };
     if (!artifact_page_read(listing->body.bytes, listing->body.length, &wanted, listing->list,
                             &token, error))
-        return error_wrap(error, "page %zu is no list of images", listing->token_count + 1);
+        return error_wrap(error,
+                          "page %zu of %.150s is no list of images (a proxy may answer there)",
+                          listing->token_count + 1, listing->base);
     *done = token.length == 0;
     return *done || add_token(listing, &token, error);
 }
