@@ -12,8 +12,8 @@ from google_emulator import CLOUD_PLATFORM
 from kit.artifact_registry import Answer, google_error, html, rate_limited, service_disabled, \
     unavailable
 from kit.content import OCI_INDEX, OCI_MANIFEST
-from kit.tarn import SANITIZER_REPORT, bare_environment
-from kit.yaml_text import yaml_text
+from kit.images_command import Images
+from kit.processes import free_port
 
 HOST = "us-docker.pkg.dev"
 APP = f"{HOST}/project/repo/app"
@@ -22,61 +22,13 @@ KEYS = ["repository", "digest", "tags", "uploaded", "created", "size", "media_ty
 OVERRIDE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_ARTIFACTREGISTRY"
 
 
-class Done:
-    """A command that has ended."""
-
-    def __init__(self, process):
-        self.status, self.out, self.err = process.returncode, process.stdout, process.stderr
-
-    @property
-    def lines(self):
-        """The lines of JSON but the last ones of the repositories."""
-        return [line for line in map(json.loads, self.out.splitlines()) if "listed" not in line]
-
-    @property
-    def ends(self):
-        return [line for line in map(json.loads, self.out.splitlines()) if "listed" in line]
-
-    @property
-    def tags(self):
-        return [line["tags"] for line in self.lines]
-
-
-class Images:
-    """The command on a machine with a metadata server, with a configuration of its own."""
-
-    def __init__(self, program, google, api, folder):
-        self.program, self.google, self.folder = program, google, folder
-        folder.mkdir()
-        self.environment = bare_environment(folder)
-        self.environment["GCE_METADATA_HOST"] = google.host
-        self.environment[OVERRIDE] = api.url + "/"
-        self.configure({"host": HOST, "credentials": "google"})
-
-    def configure(self, *upstreams):
-        self.file = self.folder / "tarn.yaml"
-        self.file.write_text(yaml_text({"upstreams": list(upstreams)}))
-
-    def command(self, *arguments):
-        return [self.program, "images", "--config", str(self.file), *map(str, arguments)]
-
-    def run(self, *arguments, status=0):
-        done = Done(subprocess.run(self.command(*arguments), capture_output=True, text=True,
-                                   env=self.environment, timeout=120, check=False,
-                                   cwd=self.folder, stdin=subprocess.DEVNULL))
-        assert not SANITIZER_REPORT.search(done.err), done.err
-        for secret in self.google.all_secrets():
-            assert secret not in done.err + done.out
-        assert done.status == status, done.err
-        return done
-
-    def json(self, *arguments, status=0):
-        return self.run("--json", *arguments, status=status)
-
-
 @pytest.fixture
 def images(program, google, artifact_registry, tmp_path):
-    return Images(program, google, artifact_registry, tmp_path / "images")
+    one = Images(program, tmp_path / "images", GCE_METADATA_HOST=google.host,
+                 **{OVERRIDE: artifact_registry.url + "/"})
+    one.secrets = google.all_secrets
+    one.configure({"host": HOST, "credentials": "google"})
+    return one
 
 
 @pytest.fixture
@@ -441,6 +393,13 @@ def test_429_is_waited_for_as_long_as_it_says(images, artifact_registry, reposit
     done = images.run(APP, status=1)
     assert "429 RESOURCE_EXHAUSTED" in done.err and "RATE_LIMIT_EXCEEDED" in done.err
     assert artifact_registry.count() == 1
+
+
+def test_an_api_that_cannot_be_reached(images):
+    images.environment[OVERRIDE] = f"http://127.0.0.1:{free_port()}"
+    done = images.run(APP, status=1)
+    assert f"upstream {HOST}" in done.err and "Connection refused" in done.err
+    assert "source docker" in done.err
 
 
 @pytest.mark.parametrize("answer, words", [
