@@ -77,7 +77,7 @@ bool keeper_may_act(struct keeper *keeper) {
            is_fresh(keeper->nodes) && is_fresh(keeper->pods);
 }
 
-static struct metric *pulls_metric(const char *keep, enum keep_outcome outcome) {
+struct metric *keeper_pulls_metric(const char *keep, enum keep_outcome outcome) {
     static const char *const outcomes[] = {"kept", "refused", "node", "timeout"};
     char labels[KEEP_NAME_LIMIT + 60];
     snprintf(labels, sizeof labels, "keep=\"%s\",outcome=\"%s\"", keep, outcomes[outcome]);
@@ -87,7 +87,7 @@ static struct metric *pulls_metric(const char *keep, enum keep_outcome outcome) 
 
 static void tell_end(const struct keep_action *action) {
     char labels[KEEP_NAME_LIMIT + 20];
-    metric_add(pulls_metric(action->keep, action->outcome), 1);
+    metric_add(keeper_pulls_metric(action->keep, action->outcome), 1);
     if (action->outcome != KEEP_OUTCOME_KEPT) {
         log_at(LOG_WARN, "a pull failed", LOG_STRING("keep", action->keep),
                LOG_STRING("node", action->node), LOG_STRING("image", action->image),

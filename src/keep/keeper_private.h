@@ -71,6 +71,9 @@ struct keep_now keeper_now(void);
 /* Tells the thread that steps that the plan has changed. */
 void keeper_touch(struct keeper *keeper) REQUIRES(keeper->state_lock);
 
+/* How many pulls of the keep ended in this way. */
+struct metric *keeper_pulls_metric(const char *keep, enum keep_outcome outcome);
+
 /* machines.c */
 bool keeper_read_machines(struct keeper *keeper, struct error *error);
 /* Which keeps are served has changed: hides what is overridden, and tells the plan. */

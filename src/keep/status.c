@@ -284,6 +284,9 @@ static void update_keep(const struct keep_survey *survey) {
         }
         complete += kept == images;
     }
+    /* Before anything has ended, so that the first end is an increase. */
+    for (int outcome = KEEP_OUTCOME_KEPT; outcome <= KEEP_OUTCOME_TIMEOUT; outcome++)
+        keeper_pulls_metric(name, (enum keep_outcome)outcome);
     for (int state = 0; state < KEEP_STATES; state++)
         set_gauge("tarn_keep_images", "Images on eligible nodes, by state.", name,
                   keep_state_name((enum keep_state)state), counts[state]);

@@ -1,8 +1,12 @@
 """`tarn keep` on a cluster of stand-ins: images come onto the nodes, and stay known there."""
 
 import json
+import pathlib
+import re
+import subprocess
 
 import pytest
+import yaml
 
 from kit.kubelets import Keeper, Kubelets, listed, succeeded, waiting
 from kit.kubernetes_api import ALL_RIGHTS, Fault, KubernetesApi
@@ -54,6 +58,8 @@ def keeper(program, tmp_path, api, registry):
 
 
 LAB = "fake.test/org/lab"
+TREE = pathlib.Path(__file__).resolve().parents[2]
+RULES = TREE / "deploy" / "prometheus" / "tarn-keep.rules.yml"
 
 
 def digest(registry, tag):
@@ -538,3 +544,28 @@ def test_at_rest_only_the_watches_ask(keeper, kubelets, api):
     api.stopped.wait(5)
     assert [(r.verb, r.resource) for r in api.requests] == before
     assert before.count(("create", "pods")) == before.count(("delete", "pods")) == 2
+
+
+def exported(keeper):
+    return set(re.findall(r"^# TYPE (\S+) ", keeper.get("/metrics").body.decode(), re.MULTILINE))
+
+
+def test_every_metric_of_the_documentation_and_the_alerts_is_there_from_the_start(keeper, kubelets):
+    kubelets.node("n1")
+    one = keeper().start()
+    one.wait_all(count=2)
+    written = set(re.findall(r"^\| `(tarn_[a-z_]+)", (TREE / "docs" / "keep.md").read_text(),
+                             re.MULTILINE))
+    rules = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+    assert written <= exported(one)
+    anchors = (TREE / "docs" / "keep.md").read_text()
+    for rule in rules:
+        assert set(re.findall(r"\btarn_[a-z_]+", rule["expr"])) <= written, rule["alert"]
+        assert f"### {rule['alert']}\n" in anchors
+
+
+def test_each_alert_fires_and_stays_silent_in_the_tests_of_rules():
+    for command in (["check", "rules", RULES], ["test", "rules", RULES.with_suffix(".test.yml")]):
+        done = subprocess.run(["promtool", *command], capture_output=True, text=True, timeout=60,
+                              check=False)
+        assert done.returncode == 0, done.stdout + done.stderr

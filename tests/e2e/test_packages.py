@@ -94,7 +94,7 @@ def test_the_package_has_the_same_files_where_debian_wants_them(package, tmp_pat
     assert files - documents == expected | {"etc/tarn/tarn.yaml"}
     assert {pathlib.Path(name).name for name in documents} >= {
         "copyright", "changelog.gz", "changelog.Debian.gz", "tarn.example.yaml", "README.md",
-        "tarn.rules.yml", "tarn.json"}
+        "tarn.rules.yml", "tarn-keep.rules.yml", "tarn.json"}
     assert (tmp_path / "usr/share/man/man1/docker-credential-tarn.1.gz").exists()
     assert "ExecStart=/usr/bin/tarn serve\n" in \
         (tmp_path / "usr/lib/systemd/system/tarn.service").read_text("utf-8")
