@@ -26,6 +26,15 @@ char *base64_encode(const void *bytes, size_t length) {
     return out;
 }
 
+char *base64_encode_url(const void *bytes, size_t length) {
+    char *out = base64_encode(bytes, length), *end = out;
+    for (; end && *end && *end != '='; end++)
+        *end = *end == '+' ? '-' : *end == '/' ? '_' : *end;
+    if (end)
+        *end = '\0';
+    return out;
+}
+
 /* -1: the character is not one of the alphabet, whose last two letters are `extra`. */
 static int value_of(char c, const char extra[static 2]) {
     if (c >= 'A' && c <= 'Z')

@@ -23,6 +23,10 @@ struct shared_value *shared_hold(struct shared *shared) {
     return value;
 }
 
+void shared_keep(struct shared_value *value) {
+    atomic_fetch_add_explicit(&value->holders, 1, memory_order_relaxed);
+}
+
 void shared_release(struct shared_value *value) {
     atomic_fetch_sub_explicit(&value->holders, 1, memory_order_release);
 }

@@ -33,6 +33,8 @@ void shared_init(struct shared *shared, struct shared_value *first);
 void shared_finish(struct shared *shared, void (*free_value)(struct shared_value *value));
 
 struct shared_value *shared_hold(struct shared *shared);
+/* One more hold on a value that the caller holds. */
+void shared_keep(struct shared_value *value);
 void shared_release(struct shared_value *value); /* never waits */
 
 /* Readers that come now get `value`. */

@@ -41,9 +41,23 @@ static void test_base64(void **state) {
     }
 }
 
+static void test_base64_of_urls(void **state) {
+    (void)state;
+    static const unsigned char bytes[] = {0xfb, 0xff, 0xfe, 0xfb};
+    size_t length;
+    char *encoded = base64_encode_url(bytes, sizeof bytes);
+    assert_string_equal(encoded, "-__--w");
+    char *plain = base64_decode_url(text_of(encoded), &length);
+    assert_int_equal(length, sizeof bytes);
+    assert_memory_equal(plain, bytes, sizeof bytes);
+    free(plain);
+    free(encoded);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_base64),
+        cmocka_unit_test(test_base64_of_urls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
