@@ -67,6 +67,7 @@ complete -c tarn -n '__tarn_runs serve' -l pin -x -d 'patterns of HOST/REPOSITOR
 complete -c tarn -n '__tarn_runs serve' -l scrub -x -d 'time in which every cached blob is read and checked once, in the background'
 complete -c tarn -n '__tarn_runs serve' -l manifest-memory -x -d 'memory for manifests that are served without reading the disk'
 complete -c tarn -n '__tarn_runs serve' -l negative-ttl -x -d 'time for which an upstream\'s 404 is served without asking again'
+complete -c tarn -n '__tarn_runs serve' -l images-ttl -x -d 'time for which a list of a repository\'s images is served without asking again'
 complete -c tarn -n '__tarn_runs serve' -l max-flights -x -d 'blobs fetched at the same time; a request for a further one gets 503'
 complete -c tarn -n '__tarn_runs serve' -l connections-total -x -d 'connections that fetch blobs at the same time, over all upstreams'
 complete -c tarn -n '__tarn_runs serve' -l limits-per-upstream-waiting -x -d 'requests that may wait for one upstream while more than half of all workers are busy'

@@ -1,5 +1,6 @@
 /*
- * Clients' requests that wait for an upstream, each with a worker. Private to cache/.
+ * Clients' requests that wait for an upstream, each with a worker. For cache/, and for registry/,
+ * where clients wait for a list of images.
  *
  * A request waits while a question about the upstream is under way, whether it began the question
  * or joined it, and while a flight has no byte for it. One upstream may hold its share of the

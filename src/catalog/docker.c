@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "catalog/docker_manifest.h"
 #include "catalog/docker_page.h"
 #include "catalog/jobs.h"
@@ -25,6 +26,14 @@ static bool wrap(const struct docker *docker, struct error *error, const char *w
                       docker->question->repository.name.path);
 }
 
+/* Whether there is time for a further request. */
+static bool is_in_time(const struct docker *docker, struct error *error) {
+    const struct catalog_question *question = docker->question;
+    return !question->deadline_ms || clock_ms() < question->deadline_ms ||
+           error_set(error, ERROR_TIMEOUT, "upstream %s: the images of %s were not told in time",
+                     question->repository.name.host, question->repository.name.path);
+}
+
 /* ---- the pages ---- */
 
 /* Gathers the tags, and the images where a page tells them. */
@@ -35,7 +44,8 @@ static bool read_pages(struct docker *docker, struct error *error) {
     if (ok && question->cancel)
         pages->asking.request.stop = question->cancel->stop;
     while (ok && more) {
-        ok = cancel_check(question->cancel, error) && pages_get(pages, error);
+        ok = cancel_check(question->cancel, error) && is_in_time(docker, error) &&
+             pages_get(pages, error);
         if (ok &&
             !docker_page_read(pages->page, docker->repository, docker->list, &docker->tags, error))
             ok = wrap(docker, error, "the list of tags");
@@ -50,6 +60,8 @@ static bool read_pages(struct docker *docker, struct error *error) {
 static bool find_digest(struct jobs *jobs, size_t number, struct error *error) {
     struct docker *docker = jobs->context;
     const struct catalog_question *question = docker->question;
+    if (!is_in_time(docker, error))
+        return false;
     if (question->digest_of(question->digest_context, &question->repository,
                             docker->tags.names[number], &docker->digests[number], error))
         return true;
@@ -181,6 +193,8 @@ static bool read_manifest(struct jobs *jobs, size_t number, struct error *error)
         .accept = check_digest,
         .context = &digest,
     };
+    if (!is_in_time(docker, error))
+        return false;
     if (!asking_get(&docker->question->repository, &asking, error))
         return error->kind == ERROR_NOT_FOUND && !error->doubtful;
     lock_acquire(&jobs->state_lock);

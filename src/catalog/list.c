@@ -17,9 +17,13 @@ struct catalog_piece {
 
 /* ---- memory ---- */
 
-static bool too_large(struct error *error) {
-    error_set(error, ERROR_UNAVAILABLE, "the list of images takes more than %d MiB",
-              CATALOG_LIST_BYTES >> 20);
+static size_t limit_of(const struct catalog_list *list) {
+    return list->limit ? list->limit : CATALOG_LIST_BYTES;
+}
+
+static bool too_large(const struct catalog_list *list, struct error *error) {
+    error_set(error, ERROR_UNAVAILABLE, "the list of images takes more than %zu MiB",
+              limit_of(list) >> 20);
     if (error)
         error->lasting = true;
     return false;
@@ -27,8 +31,8 @@ static bool too_large(struct error *error) {
 
 /* Counts `more` bytes that are about to be allocated. */
 static bool count_bytes(struct catalog_list *list, size_t more, struct error *error) {
-    if (more > CATALOG_LIST_BYTES - list->bytes)
-        return too_large(error);
+    if (more > limit_of(list) - list->bytes)
+        return too_large(list, error);
     list->bytes += more;
     return true;
 }
@@ -87,7 +91,7 @@ void catalog_list_finish(struct catalog_list *list) {
     free(list->words);
     free(list->image_table.slots);
     free(list->word_table.slots);
-    *list = (struct catalog_list){0};
+    *list = (struct catalog_list){.limit = list->limit};
 }
 
 /* ---- tables ---- */

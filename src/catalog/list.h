@@ -27,6 +27,7 @@ struct catalog_table {
 };
 
 struct catalog_list {
+    size_t limit; /* bytes; 0: CATALOG_LIST_BYTES */
     struct catalog_image *images;
     size_t count;
 
@@ -41,7 +42,7 @@ struct catalog_list {
     bool is_keyed;
 };
 
-/* Frees everything: empty again. */
+/* Frees everything: empty again, with the same limit. */
 void catalog_list_finish(struct catalog_list *list);
 
 #define cleanup_catalog_list __attribute__((cleanup(catalog_list_finish)))

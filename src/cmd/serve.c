@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/secret.h"
 #include "base/thread.h"
+#include "catalog/catalog.h"
 #include "cmd/arguments.h"
 #include "cmd/commands.h"
 #include "cmd/confine.h"
@@ -47,8 +48,10 @@ static bool wait_for_requests(struct serving *serving, int64_t until_ms) {
 static void watch_end(struct serving *serving) {
     const int64_t grace_ends = clock_ms() + serving->grace_ms;
     const int64_t until_ms = grace_ends + SPARE_MS;
-    if (!wait_for_requests(serving, grace_ends))
+    if (!wait_for_requests(serving, grace_ends)) {
         cache_stop(serving->cache);
+        registry_end_waits(serving->registry);
+    }
     lock_acquire(&serving->end_lock);
     serving->is_used = false;
     condition_broadcast(&serving->moved);
@@ -136,10 +139,14 @@ static bool open_cache(struct serving *serving, struct error *error) {
 }
 
 static bool open_registry(struct serving *serving, struct error *error) {
+    serving->catalog = catalog_new(serving->client, catalog_endpoint());
+    if (!serving->catalog)
+        return error_set(error, ERROR_MEMORY, "out of memory");
     const struct registry_settings settings = {
         .cache = serving->cache,
         .store = serving->store,
         .upstreams = serving->upstreams,
+        .catalog = serving->catalog,
         .view = serving_view_settings(serving->config, serving->clients, serving->max_size),
         .is_tls = serving->config->tls_certificate != NULL,
     };
@@ -202,10 +209,11 @@ static bool close_parts(struct serving *serving) {
     if (!service_free(serving->service))
         return false;
     http_server_free(serving->server);
-    if (!cache_free(serving->cache))
+    if ((serving->registry && !registry_stop(serving->registry)) || !cache_free(serving->cache))
         return false;
     upkeep_free(serving->upkeep);
     registry_free(serving->registry);
+    catalog_free(serving->catalog);
     clients_release(serving->clients);
     current_upstreams_free(serving->upstreams);
     store_close(serving->store);
@@ -223,7 +231,7 @@ static void end_threads(struct serving *serving) {
     pthread_kill(serving->signals, SIGTERM); /* no effect if the thread has got a signal already */
     reloader_end(serving->reloader);
     announce_end(serving);
-    registry_stop(serving->registry);
+    (void)registry_stop(serving->registry); /* close_parts() asks again */
     upkeep_stop(serving->upkeep);
 }
 

@@ -31,6 +31,7 @@ struct serving {
     struct upkeep *upkeep;
     struct cache *cache;
     struct clients *clients; /* of the configuration in use; NULL: nobody can log in */
+    struct catalog *catalog;
     struct registry *registry;
     struct http_server *server;
     struct service_settings service_settings;

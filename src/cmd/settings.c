@@ -74,6 +74,7 @@ struct registry_view_settings serving_view_settings(const struct config *config,
         .rules = config->rules,
         .rule_count = config->rule_count,
         .max_size = max_size,
+        .images_ttl_ms = config->images_ttl_ms,
     };
 }
 

@@ -78,6 +78,7 @@ struct config {
     int64_t scrub_ms;       /* every blob is hashed again once in this time; 0: never */
     uint64_t manifest_memory;
     int64_t negative_ttl_ms;
+    int64_t images_ttl_ms;
 
     uint64_t max_flights;
     uint64_t connections_total; /* of all flights, over all upstreams */

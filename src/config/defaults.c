@@ -3,11 +3,13 @@
 
 #include "cache/cache.h"
 #include "http/http.h"
+#include "registry/registry.h"
 
 void config_set_defaults(struct config_loaded *loaded) {
     static const char *const listen[] = {"127.0.0.1:5000", NULL};
     const struct http_server_settings server = http_server_settings_default();
     const struct cache_settings cache = cache_settings_default();
+    const struct registry_view_settings view = registry_view_settings_default();
     struct config *config = &loaded->config;
     config->listen = listen;
     config->max_connections = server.max_connections;
@@ -18,10 +20,11 @@ void config_set_defaults(struct config_loaded *loaded) {
     config->tls_minimum = server.tls_minimum;
     config->log_level = LOG_INFO;
     config->log_format = LOG_TEXT;
-    config->log_requests = true;
+    config->log_requests = view.log_requests;
     config->confine = CONFIG_CONFINE_AUTO;
     config->manifest_memory = cache.document_memory;
     config->negative_ttl_ms = cache.negative_ttl_ms;
+    config->images_ttl_ms = view.images_ttl_ms;
     config->max_flights = cache.max_flights;
     config->connections_total = cache.max_connections;
     config->waiting_per_upstream = cache.waiting_per_upstream;

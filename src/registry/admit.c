@@ -92,6 +92,7 @@ static bool rules_decide(const struct call *call) {
     case ROUTE_BLOB:
     case ROUTE_TAGS:
     case ROUTE_REFERRERS:
+    case ROUTE_IMAGES:
         return true;
     case ROUTE_CATALOG:
         return rules_allow_anonymous(rules);
@@ -148,6 +149,29 @@ bool call_may_read(const struct call *call, const struct repository_name *reposi
 
 bool call_sees_all(const struct call *call) {
     return !call->view->rules && !call->who.is_by_token;
+}
+
+bool call_may_list_some(struct call *call) {
+    const struct rules *rules = call->view->rules;
+    if (!call->view->settings.clients || call->who.user[0] || call->who.is_by_token || !rules ||
+        rules_allow_anonymous(rules))
+        return true;
+    challenge(call, NULL);
+    return false;
+}
+
+bool call_check_rules_of_list(struct call *call) {
+    const struct repository_name *name = &call->repository.name;
+    if (rules_let_read(call, name) && is_granted(call))
+        return true;
+    if (call->who.is_by_token)
+        challenge(call, "insufficient_scope");
+    else if (call->view->settings.clients && !call->who.user[0])
+        challenge(call, NULL);
+    else
+        call_fail(call, 403, "DENIED", "no rule of tarn allows you to read any image of %s/%s",
+                  name->host, name->path);
+    return false;
 }
 
 bool call_check_rules(struct call *call) {

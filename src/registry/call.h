@@ -38,7 +38,11 @@ struct registry {
     struct metric *seconds[ROUTE_KINDS]; /* histograms of whole requests; NULL: not measured */
     struct metric *first_byte[PROXIED_TYPES][CACHE_OUTCOMES]; /* histograms */
     struct page *page;
+    struct image_lists *image_lists;
 };
+
+struct catalog_question;
+struct image_lists_result;
 
 struct call {
     struct registry *registry;
@@ -80,6 +84,8 @@ void call_end(struct call *call);
 bool view_init(struct registry *registry);
 void view_finish(struct registry *registry); /* no call is left */
 const struct registry_view *view_hold(struct registry *registry);
+/* One more hold on a view that the caller holds. */
+const struct registry_view *view_keep(const struct registry_view *view);
 void view_release(const struct registry_view *view);
 
 /* ---- access.c ---- */
@@ -155,10 +161,20 @@ bool call_sees_all(const struct call *call);
 /* Whether the client may read the repository that the request names. False: 401 or 403 was sent. */
 bool call_check_rules(struct call *call);
 
+/* The same for a list of a whole Artifact Registry repository, of whose images the client may read
+ * some. Before upstream is asked: whether there may be any. False: a login was asked for. */
+bool call_may_list_some(struct call *call);
+/* When the client may read none of them: whether it may read the repository itself, so that the
+ * list is empty. False: 401 or 403 was sent. */
+bool call_check_rules_of_list(struct call *call);
+
 /* ---- name.c ---- */
 
 /* Finds the repository that the route's name means. False: an error was sent. */
 bool call_name_upstream(struct call *call);
+
+/* Sends the error of a name that means no repository. */
+void call_fail_name(struct call *call, const struct error *error);
 
 /* ---- handlers ---- */
 
@@ -169,6 +185,11 @@ bool call_handle_blob(struct call *call);
 bool call_handle_tags(struct call *call);
 bool call_handle_referrers(struct call *call);
 bool call_handle_catalog(struct call *call); /* it always waits for the disk */
+
+/* The list of images of the repository that `question` names, by its source. */
+bool call_find_images(struct call *call, const struct catalog_question *question,
+                      struct image_lists_result *result, struct error *error);
+bool call_handle_images(struct call *call);
 
 bool call_handle_page(struct call *call);
 

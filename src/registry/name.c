@@ -3,8 +3,9 @@
 #include <string.h>
 #include "registry/call.h"
 
-static int status_of(enum error_kind kind) {
-    return kind == ERROR_NOT_FOUND ? 404 : kind == ERROR_DENIED ? 403 : 400;
+void call_fail_name(struct call *call, const struct error *error) {
+    int status = error->kind == ERROR_NOT_FOUND ? 404 : error->kind == ERROR_DENIED ? 403 : 400;
+    call_fail(call, status, error->code, "%s", error->text);
 }
 
 static bool refuse_reference(struct call *call) {
@@ -47,7 +48,7 @@ bool call_name_upstream(struct call *call) {
         return false;
     }
     if (!name_resolve(upstreams, ns, text_of(route->name), &call->repository, &error)) {
-        call_fail(call, status_of(error.kind), error.code, "%s", error.text);
+        call_fail_name(call, &error);
         return false;
     }
     return route->fault == ROUTE_FINE || refuse_reference(call);

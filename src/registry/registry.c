@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include "base/clock.h"
 #include "registry/call.h"
+#include "registry/image_lists.h"
 
 struct registry *registry_new(const struct registry_settings *settings) {
     struct registry *registry = calloc(1, sizeof *registry);
@@ -16,7 +17,8 @@ struct registry *registry_new(const struct registry_settings *settings) {
     }
     access_prepare(registry);
     registry->page = page_make(registry);
-    if (registry->page)
+    registry->image_lists = image_lists_new(registry);
+    if (registry->page && registry->image_lists)
         return registry;
     registry_free(registry);
     return NULL;
@@ -26,6 +28,7 @@ void registry_free(struct registry *registry) {
     if (!registry)
         return;
     page_free(registry->page);
+    image_lists_free(registry->image_lists);
     view_finish(registry);
     free(registry);
 }
@@ -34,8 +37,14 @@ bool registry_start(struct registry *registry, struct error *error) {
     return page_start(registry->page, error);
 }
 
-void registry_stop(struct registry *registry) {
+void registry_end_waits(struct registry *registry) {
+    image_lists_stop(registry->image_lists);
+}
+
+bool registry_stop(struct registry *registry) {
     page_stop(registry->page);
+    image_lists_stop(registry->image_lists);
+    return image_lists_wait(registry->image_lists);
 }
 
 void registry_set_server(struct registry *registry, const struct http_server *server) {
@@ -162,6 +171,8 @@ static bool dispatch(struct call *call) {
         return call_handle_page(call);
     case ROUTE_CATALOG:
         return call_handle_catalog(call);
+    case ROUTE_IMAGES:
+        return call_handle_images(call);
     default:
         return answer_named(call);
     }

@@ -25,14 +25,19 @@ struct registry_view_settings {
     const struct rule *rules; /* NULL: whoever has logged in may read all, and without `clients`
                                  everybody; copied */
     size_t rule_count;
-    uint64_t max_size; /* bytes of the cache, for the page; 0: no limit */
+    uint64_t max_size;     /* bytes of the cache, for the page; 0: no limit */
+    int64_t images_ttl_ms; /* how long a list of images is served without asking upstream */
 };
+
+/* Settings with every default. */
+struct registry_view_settings registry_view_settings_default(void);
 
 struct registry_settings {
     struct cache *cache;
     struct store *store;
     struct current_upstreams *upstreams;
-    bool is_tls; /* clients come with https; for the page */
+    struct catalog *catalog; /* lists the images of repositories */
+    bool is_tls;             /* clients come with https; for the page */
     struct registry_view_settings view;
 };
 
@@ -42,9 +47,12 @@ struct registry;
 struct registry *registry_new(const struct registry_settings *settings);
 void registry_free(struct registry *registry); /* stops it first */
 /* Starts the thread of the page at /, after the process is confined. registry_stop() waits for its
- * end; it is allowed without a start. */
+ * end, and for questions about images; it is allowed without a start. False: a question would not
+ * end in some seconds, so nothing that it uses may be freed. */
 bool registry_start(struct registry *registry, struct error *error);
-void registry_stop(struct registry *registry);
+bool registry_stop(struct registry *registry);
+/* As cache_stop(): no request waits for a list of images any more. */
+void registry_end_waits(struct registry *registry);
 void registry_set_server(struct registry *registry,
                          const struct http_server *server); /* for metrics */
 

@@ -135,10 +135,23 @@ static struct text cut_host(struct text path, struct route *route) {
     return text_from(path, 1 + host.length);
 }
 
+/* HOST/NAME behind /tarn/v1/images/. */
+static bool read_images(struct text path, struct route *route) {
+    static const char prefix[] = "/tarn/v1/images/";
+    if (!text_starts(path, prefix))
+        return false;
+    route->kind = ROUTE_IMAGES;
+    if (!text_percent_decode(text_from(path, strlen(prefix)), route->name, sizeof route->name)) {
+        route->name[0] = '\0';
+        route->fault = ROUTE_BAD_NAME;
+    }
+    return true;
+}
+
 void route_parse(struct text path, struct route *route) {
     char decoded[PATH_LIMIT * 2];
     *route = (struct route){.kind = ROUTE_NONE};
-    if (path.length == 0 || read_fixed(path, route))
+    if (path.length == 0 || read_fixed(path, route) || read_images(path, route))
         return;
     if (!decode(path, decoded, sizeof decoded)) {
         /* Longer than any name and reference, or a malformed percent escape in the name. */
@@ -177,6 +190,8 @@ const char *route_name(enum route_kind kind) {
         return "metrics";
     case ROUTE_FLIGHTS:
         return "flights";
+    case ROUTE_IMAGES:
+        return "images";
     case ROUTE_API:
         return "base";
     case ROUTE_CATALOG:

@@ -15,6 +15,7 @@ enum route_kind {
     ROUTE_READY,     /* /readyz */
     ROUTE_METRICS,   /* /metrics */
     ROUTE_FLIGHTS,   /* /tarn/v1/flights */
+    ROUTE_IMAGES,    /* /tarn/v1/images/HOST/NAME */
     ROUTE_API,       /* /v2/ */
     ROUTE_CATALOG,   /* /v2/_catalog */
     ROUTE_MANIFEST,

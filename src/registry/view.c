@@ -3,6 +3,10 @@
 #include <string.h>
 #include "registry/call.h"
 
+struct registry_view_settings registry_view_settings_default(void) {
+    return (struct registry_view_settings){.log_requests = true, .images_ttl_ms = 60000};
+}
+
 struct registry_view *registry_prepare(const struct registry_view_settings *settings) {
     struct registry_view *view = calloc(1, sizeof *view);
     if (!view)
@@ -56,6 +60,11 @@ void view_finish(struct registry *registry) {
 
 const struct registry_view *view_hold(struct registry *registry) {
     return (const struct registry_view *)shared_hold(&registry->view);
+}
+
+const struct registry_view *view_keep(const struct registry_view *view) {
+    shared_keep(&((struct registry_view *)view)->value);
+    return view;
 }
 
 void view_release(const struct registry_view *view) {

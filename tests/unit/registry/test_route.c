@@ -128,8 +128,21 @@ static void test_uploads_are_recognised(void **state) {
     assert_int_equal(parse("/v2/a/blobs/uploads/some-id").kind, ROUTE_UPLOAD);
 }
 
+static void test_images(void **state) {
+    (void)state;
+    struct route route = parse("/tarn/v1/images/ghcr.io/org/app");
+    assert_int_equal(route.kind, ROUTE_IMAGES);
+    assert_int_equal(route.fault, ROUTE_FINE);
+    assert_string_equal(route.name, "ghcr.io/org/app");
+    assert_string_equal(parse("/tarn/v1/images/localhost%3A5000/app").name, "localhost:5000/app");
+    assert_string_equal(parse("/tarn/v1/images/").name, "");
+    assert_int_equal(parse("/tarn/v1/images/a%00b").fault, ROUTE_BAD_NAME);
+    assert_int_equal(parse("/tarn/v1/images").kind, ROUTE_NONE);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_images),
         cmocka_unit_test(test_fixed_paths),
         cmocka_unit_test(test_manifests_by_tag_and_digest),
         cmocka_unit_test(test_names_may_hold_the_words_of_routes),
