@@ -1,23 +1,31 @@
 /* Chooses the source of a list of images, and asks it. */
 #include "catalog/catalog.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "auth/google/google.h"
+#include "base/base64.h"
+#include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/secret.h"
 #include "catalog/artifact_registry.h"
 #include "upstream/name.h"
 
 enum { CREDENTIAL_MS = 60000 }; /* how long a source of credentials may take */
 
 struct catalog {
+    struct client *client;
     struct artifact_registry *artifact_registry;
+    atomic_bool token_refused; /* the API said 401: the next token is not the one that is held */
 };
 
 struct catalog *catalog_new(struct client *client, const char *endpoint) {
     struct catalog *catalog = calloc(1, sizeof *catalog);
     if (!catalog)
         return NULL;
+    catalog->client = client;
     catalog->artifact_registry = artifact_registry_new(client, endpoint);
     if (catalog->artifact_registry)
         return catalog;
@@ -134,15 +142,46 @@ static bool fail(struct error *error, enum error_kind kind, const struct catalog
     return error_set(error, kind, "upstream %s: %s", question->repository.name.host, why);
 }
 
+/* The key in the password of _json_key or _json_key_base64, for secret_free(). NULL: it is another
+ * user's, or malformed. */
+static char *key_in(const struct credential *credential) {
+    const char *user = credential->kind == CREDENTIAL_BASIC ? credential->username : "";
+    size_t length;
+    if (strcmp(user, "_json_key") == 0)
+        return strdup(credential->secret);
+    if (strcmp(user, "_json_key_base64") == 0)
+        return base64_decode(text_trim(text_of(credential->secret)), &length);
+    return NULL;
+}
+
+/* Takes a token of the service account in place of its key. */
+static bool exchange_key(const struct catalog *catalog, struct credential *credential,
+                         struct error *error) {
+    cleanup_google_token struct google_token token = {0};
+    cleanup_secret char *key = key_in(credential);
+    if (!key)
+        return true;
+    if (!google_token_from_key(catalog->client, key, &token, error))
+        return false;
+    credential_wipe(credential);
+    credential->kind = CREDENTIAL_BASIC;
+    credential->username = strdup(GOOGLE_USERNAME);
+    credential->secret = take(token.secret);
+    memcpy(credential->quota_project, token.quota_project, sizeof token.quota_project);
+    memcpy(credential->universe, token.universe, sizeof token.universe);
+    return credential->username || error_set(error, ERROR_MEMORY, "out of memory");
+}
+
 /* The upstream's own credential for the repository. */
-static bool get_credential(const struct catalog_question *question, struct credential *credential,
-                           struct error *error) {
+static bool get_credential(struct catalog *catalog, const struct catalog_question *question,
+                           struct credential *credential, struct error *error) {
     const struct repository *repository = &question->repository;
     char name[HOST_LIMIT + NAME_LIMIT + 2];
     int64_t deadline_ms =
         question->deadline_ms ? question->deadline_ms : clock_ms() + CREDENTIAL_MS;
     snprintf(name, sizeof name, "%s/%s", repository->name.host, repository->name.path);
-    return credential_source_get(upstream_settings(repository->upstream)->credentials, name, false,
+    bool renew = atomic_exchange(&catalog->token_refused, false);
+    return credential_source_get(upstream_settings(repository->upstream)->credentials, name, renew,
                                  deadline_ms, credential, error) ||
            error_wrap(error, "upstream %s", repository->name.host);
 }
@@ -150,11 +189,6 @@ static bool get_credential(const struct catalog_question *question, struct crede
 /* The API that can tell everything refuses to: another one may answer. */
 static bool is_refused(const struct error *error) {
     return error->status == 403 || error->status == 404 || error->status == 501;
-}
-
-/* Whether the Docker API is asked after Artifact Registry has failed. */
-static bool may_fall_back(const struct catalog_question *question, const struct error *error) {
-    return question->source == CATALOG_AUTO && !question->whole && is_refused(error);
 }
 
 static enum catalog_outcome ask_docker(const struct catalog_question *question,
@@ -168,6 +202,17 @@ static enum catalog_outcome ask_docker(const struct catalog_question *question,
     }
     answer->source = CATALOG_DOCKER;
     return docker_list_images(question, list, error);
+}
+
+/* After a failure that another API need not share, `auto` asks that one. */
+static enum catalog_outcome fall_back(const struct catalog_question *question,
+                                      struct catalog_list *list, struct catalog_answer *answer,
+                                      struct error *error) {
+    if (question->source != CATALOG_AUTO || question->whole)
+        return CATALOG_FAILED;
+    answer->fallback = *error;
+    catalog_list_finish(list);
+    return ask_docker(question, list, answer, error);
 }
 
 /* Without a token the API cannot be asked. */
@@ -187,19 +232,21 @@ ask_artifact_registry(struct catalog *catalog, const struct catalog_question *qu
                       const struct artifact_name *name, struct catalog_list *list,
                       struct catalog_answer *answer, struct error *error) {
     cleanup_credential struct credential credential = {0};
-    if (!get_credential(question, &credential, error))
+    if (!get_credential(catalog, question, &credential, error))
         return CATALOG_FAILED;
+    if (!exchange_key(catalog, &credential, error)) {
+        error_wrap(error, "upstream %s", question->repository.name.host);
+        return fall_back(question, list, answer, error);
+    }
     if (!artifact_registry_accepts(&credential))
         return ask_without_token(question, list, answer, error);
     answer->source = CATALOG_ARTIFACT_REGISTRY;
     if (artifact_registry_list_images(catalog->artifact_registry, question, name, &credential, list,
                                       error))
         return CATALOG_COMPLETE;
-    if (!may_fall_back(question, error))
-        return CATALOG_FAILED;
-    answer->fallback = *error;
-    catalog_list_finish(list);
-    return ask_docker(question, list, answer, error);
+    if (error->status == 401)
+        atomic_store(&catalog->token_refused, true);
+    return is_refused(error) ? fall_back(question, list, answer, error) : CATALOG_FAILED;
 }
 
 static enum catalog_outcome ask(struct catalog *catalog, const struct catalog_question *question,

@@ -47,8 +47,8 @@ bool catalog_resolve(const struct upstreams *upstreams, struct text name,
 /* How a list came about. */
 struct catalog_answer {
     enum catalog_source source; /* the one that was asked last; AUTO: none could be */
-    /* `auto` asked Artifact Registry first, which failed with 403, 404 or 501, as this says. Kind
-     * NONE: it did not. */
+    /* `auto` asked Artifact Registry first, which failed with 403, 404 or 501, or got no token for
+     * the key that it has, as this says. Kind NONE: it did not. */
     struct error fallback;
 };
 

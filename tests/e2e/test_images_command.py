@@ -1,5 +1,6 @@
 """tarn images: what a repository holds, by the REST API of Artifact Registry."""
 
+import base64
 import json
 import os
 import pty
@@ -348,6 +349,24 @@ def test_docker_s_login_with_an_access_token_is_used(images, google, repository)
     assert images.run("-q", APP).out == f"{APP}@{digest}\n"
 
 
+@pytest.mark.parametrize("user", ["_json_key", "_json_key_base64"])
+def test_docker_s_login_with_a_key_is_exchanged_for_a_token(images, google, artifact_registry,
+                                                            repository, user):
+    digest = repository.add("app", ["a"])
+    key = json.dumps(google.service_account(quota_project_id="quota-project"))
+    password = images.folder / "password"
+    password.write_text(key if user == "_json_key" else base64.b64encode(key.encode()).decode())
+    images.configure({"host": HOST, "credentials": {"username": user,
+                                                    "password_file": str(password)}})
+    assert images.run("-q", APP).out == f"{APP}@{digest}\n"
+    assert artifact_registry.asked[-1].headers["x-goog-user-project"] == "quota-project"
+    assert google.count("oauth") == 1
+    password.write_text("{}")
+    if user == "_json_key":
+        assert "no service account's key" in images.run(APP, status=1).err
+        assert artifact_registry.count() == 1
+
+
 def test_without_a_google_token_the_api_is_not_asked(images, artifact_registry, repository):
     repository.add("app", ["a"])
     images.configure({"host": HOST, "credentials": "anonymous"})
@@ -417,6 +436,15 @@ def test_every_other_status_is_final(images, artifact_registry, repository, answ
     assert artifact_registry.count() == 1
     assert words in done.err and f"upstream {HOST}" in done.err and "\x1b" not in done.err
     assert done.out == ""
+
+
+def test_a_refused_token_is_replaced_for_the_next_list(images, artifact_registry, google, repository):
+    repository.add("app", ["a"])
+    artifact_registry.queue = [google_error(401, "no", "ACCESS_TOKEN_EXPIRED")]
+    done = images.json(APP, APP, status=1)
+    assert done.tags == [["a"]] and [end["listed"] for end in done.ends] == [False, True]
+    refused, taken = [one.headers["authorization"] for one in artifact_registry.asked]
+    assert refused != taken
 
 
 def test_a_disabled_api_is_told_with_the_line_that_enables_it(images, artifact_registry, repository):

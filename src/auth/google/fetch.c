@@ -11,6 +11,7 @@
 #include "auth/google/impersonation.h"
 #include "auth/google/metadata.h"
 #include "auth/shown.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/secret.h"
 
@@ -184,6 +185,26 @@ bool google_token_fetch(const struct google_question *question, struct google_to
     google_token_wipe(out);
     error_wrap(&reason, "google credentials");
     /* Whatever the reason, to a client that waits for an image the source is unavailable. */
+    reason.kind = ERROR_UNAVAILABLE;
+    if (error)
+        *error = reason;
+    return false;
+}
+
+bool google_token_from_key(struct client *client, const char *key, struct google_token *out,
+                           struct error *error) {
+    const struct ask ask = {.client = client, .scope = GOOGLE_SCOPE};
+    struct error reason = {0};
+    *out = (struct google_token){0};
+    cleanup_secret_json json_t *document = bounded_json_load(key, strlen(key), NULL);
+    const char *type = json_string_value(json_object_get(document, "type"));
+    if (!type || strcmp(type, "service_account") != 0)
+        error_set(&reason, ERROR_INVALID, "is no service account's key in JSON");
+    else if (credential_file_token(document, &ask, out, &reason) &&
+             read_api(document, out, &reason))
+        return true;
+    google_token_wipe(out);
+    error_wrap(&reason, "google credentials: the password of the user _json_key");
     reason.kind = ERROR_UNAVAILABLE;
     if (error)
         *error = reason;

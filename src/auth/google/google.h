@@ -87,6 +87,13 @@ struct google_question {
 bool google_token_fetch(const struct google_question *question, struct google_token *out,
                         struct error *error);
 
+/*
+ * The token of a service account's key in JSON, which registries take as the password of the user
+ * _json_key. `client` and the errors are those of google_token_fetch().
+ */
+bool google_token_from_key(struct client *client, const char *key, struct google_token *out,
+                           struct error *error);
+
 /* Names the metrics of tokens before there are any. */
 void google_declare_metrics(void);
 
