@@ -20,6 +20,8 @@
 #include "config/upstream_list.h"
 #include "config/value.h"
 #include "config/warm_list.h"
+#include "login/htpasswd.h"
+#include "login/jwks.h"
 
 /* ---- settings that depend on others ---- */
 
@@ -99,6 +101,31 @@ static void check_certificate(struct config_reader *reader) {
                        error.text, right);
 }
 
+/* Adds what is wrong inside the file of a setting. `right`: what the error does not say. */
+static void refuse_file(struct config_reader *reader, const char *key, const struct error *error,
+                        const char *right) {
+    config_problem_add(&reader->problems, reader->loaded->set_at[option_index(key)], key, "%s%s",
+                       error->text, right);
+}
+
+/* Whether clients can log in by the files. Each may be wrong although it can be read. */
+static void check_logins(struct config_reader *reader) {
+    const struct config *config = &reader->loaded->config;
+    struct error error = {0};
+    struct htpasswd htpasswd = {0};
+    struct jwks jwks = {0};
+    if (config->clients_htpasswd &&
+        !htpasswd_read(config->clients_htpasswd, &htpasswd, NULL, &error))
+        refuse_file(reader, "clients.htpasswd", &error, "");
+    if (config->clients_token.jwks && !jwks_read(config->clients_token.jwks, &jwks, NULL, &error))
+        refuse_file(reader, "clients.token.jwks", &error, "");
+    if (config->clients_ca && !http_check_authorities(config->clients_ca, &error))
+        refuse_file(reader, "clients.ca", &error,
+                    "; write a PEM file with the certificates of the authorities");
+    htpasswd_finish(&htpasswd);
+    jwks_finish(&jwks);
+}
+
 /* Whoever asks for TLS 1.3 would otherwise get plain HTTP. */
 static void check_minimum(struct config_reader *reader) {
     const struct config_loaded *loaded = reader->loaded;
@@ -126,6 +153,7 @@ static void check_together(struct config_reader *reader) {
     check_minimum(reader);
     check_token(reader);
     check_certificate(reader);
+    check_logins(reader);
     while (config->listen && config->listen[config->listen_count])
         config->listen_count++;
     while (config->metrics_listen && config->metrics_listen[config->metrics_listen_count])

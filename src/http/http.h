@@ -332,6 +332,9 @@ enum http_pair_fault { HTTP_PAIR_CERTIFICATE, HTTP_PAIR_KEY };
 bool http_check_certificate(const char *certificate, const char *key, enum http_pair_fault *fault,
                             struct error *error);
 
+/* Whether a server can check clients' certificates by this PEM file of authorities. */
+bool http_check_authorities(const char *client_ca, struct error *error);
+
 struct http_server;
 
 /* Binds and listens, but accepts no connection yet. The texts that `settings` points to need not

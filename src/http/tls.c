@@ -270,6 +270,15 @@ bool http_check_certificate(const char *certificate, const char *key, enum http_
     return is_sound;
 }
 
+bool http_check_authorities(const char *client_ca, struct error *error) {
+    ERR_clear_error();
+    SSL_CTX *context = SSL_CTX_new(TLS_server_method());
+    bool are_sound = context ? tls_clients_use(context, client_ca, error)
+                             : error_set(error, ERROR_MEMORY, "no memory for TLS");
+    SSL_CTX_free(context);
+    return are_sound;
+}
+
 /* ---- changes ---- */
 
 static void take_context(struct tls_identity *identity, SSL_CTX *fresh) {

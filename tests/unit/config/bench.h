@@ -26,6 +26,12 @@ int bench_teardown(void **state);
 #define give_flags(bench, ...) bench_give_flags(bench, (const char *const[]){__VA_ARGS__, NULL})
 void bench_give_flags(struct bench *bench, const char *const *arguments);
 
+/* A JWK set with one key. */
+#define BENCH_JWKS                                                                                 \
+    "{\"keys\": [{\"kty\": \"EC\", \"crv\": \"P-256\", "                                           \
+    "\"x\": \"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4\", "                                     \
+    "\"y\": \"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM\"}]}"
+
 /* Loads `text` as a file named f.yaml. NULL: it was refused. */
 const struct config *try_load(struct bench *bench, const char *text);
 /* The same; the test fails if it is refused. */

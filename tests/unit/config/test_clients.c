@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include "certificate.h"
 #include "config/bench.h"
 
 #define PASSWORDS "ann:$2y$05$abcdefghijklmnopqrstuuabcdefghijklmnopqrstuvwxyz012345\n"
@@ -109,7 +110,7 @@ static void test_users_need_a_login(void **state) {
 
 static void test_tokens_need_all_that_is_known_of_their_service(void **state) {
     struct bench *bench = *state;
-    const char *jwks = write_file(bench, "jwks", "{}");
+    const char *jwks = write_file(bench, "jwks", BENCH_JWKS);
     char text[512];
     snprintf(text, sizeof text,
              "clients:\n  token:\n    realm: https://auth.example/token\n    service: tarn\n"
@@ -127,6 +128,33 @@ static void test_tokens_need_all_that_is_known_of_their_service(void **state) {
         !strstr(problems, "clients.token.service: clients.token.jwks is missing; write for "
                           "example jwks: /etc/tarn/jwks.json"))
         fail_msg("%s", problems);
+}
+
+/* check-config, the start and a reload find the same mistakes, because all of them load. */
+static void test_what_is_wrong_inside_a_file_is_found_with_its_place(void **state) {
+    struct bench *bench = *state;
+    const char *certificate = write_file(bench, "tls.crt", ""),
+               *key = write_file(bench, "tls.key", ""),
+               *file = write_file(bench, "wrong", "\nann:secret\n");
+    certificate_write(certificate, key, "localhost");
+    char text[1024], told[512];
+    snprintf(text, sizeof text,
+             "tls: {certificate: %s, key: %s}\nclients:\n  htpasswd: %s\n  ca: %s\n  token:\n"
+             "    realm: https://auth.example/token\n    service: tarn\n    issuer: auth\n"
+             "    jwks: %s\n",
+             certificate, key, file, file, file);
+    assert_null(try_load(bench, text));
+    const char *problems = bench->problems.bytes;
+    snprintf(told, sizeof told, "f.yaml:3: clients.htpasswd: %s:2: ", file);
+    assert_non_null(strstr(problems, told));
+    snprintf(told, sizeof told, "f.yaml:4: clients.ca: authorities of clients %s: ", file);
+    assert_non_null(strstr(problems, told));
+    snprintf(told, sizeof told, "f.yaml:9: clients.token.jwks: JWK set %s: not JSON", file);
+    assert_non_null(strstr(problems, told));
+    assert_null(try_load(bench, "clients: {htpasswd: /nonexistent}\n"));
+    assert_string_equal(bench->problems.bytes,
+                        "f.yaml:1: clients.htpasswd: \"/nonexistent\" cannot be read: No such file "
+                        "or directory\n");
 }
 
 static void test_what_stands_in_a_challenge_has_no_quotes(void **state) {
@@ -169,6 +197,7 @@ int main(void) {
         with_bench(test_each_mistake_says_what_would_be_right),
         with_bench(test_users_need_a_login),
         with_bench(test_tokens_need_all_that_is_known_of_their_service),
+        with_bench(test_what_is_wrong_inside_a_file_is_found_with_its_place),
         with_bench(test_what_stands_in_a_challenge_has_no_quotes),
         with_bench(test_certificates_of_clients_need_tls),
     };

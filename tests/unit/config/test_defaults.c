@@ -126,11 +126,21 @@ static void read_document(const char *name, struct buffer *out) {
     fclose(file);
 }
 
+struct stand_ins {
+    const char *certificate, *key, *jwks, *htpasswd;
+};
+
+static bool is_at(const char *at, const char *path) {
+    return strncmp(at, path, strlen(path)) == 0;
+}
+
 /* The file that stands for one of the example's. */
-static const char *stand_in(const char *path, const char *certificate, const char *key) {
-    return strncmp(path, "/etc/tarn/tls.crt", 17) == 0   ? certificate
-           : strncmp(path, "/etc/tarn/tls.key", 17) == 0 ? key
-                                                         : "/dev/null";
+static const char *stand_in(const char *at, const struct stand_ins *files) {
+    return is_at(at, "/etc/tarn/tls.crt") || is_at(at, "/etc/tarn/clients.pem") ? files->certificate
+           : is_at(at, "/etc/tarn/tls.key")                                     ? files->key
+           : is_at(at, "/etc/tarn/jwks.json")                                   ? files->jwks
+           : is_at(at, "/etc/tarn/htpasswd")                                    ? files->htpasswd
+                                                                                : "/dev/null";
 }
 
 /* The example as it is; then with the settings that are commented out (`#key: value`, while a
@@ -140,14 +150,15 @@ static void test_the_example_is_accepted(void **state) {
     cleanup_buffer struct buffer example = {0}, whole = {0};
     read_document("tarn.example.yaml", &example);
     load(bench, example.bytes);
-    const char *certificate = write_file(bench, "tls.crt", ""),
-               *key = write_file(bench, "tls.key", "");
-    certificate_write(certificate, key, "localhost");
+    const struct stand_ins files = {
+        write_file(bench, "tls.crt", ""), write_file(bench, "tls.key", ""),
+        write_file(bench, "jwks.json", BENCH_JWKS), write_file(bench, "htpasswd", "")};
+    certificate_write(files.certificate, files.key, "localhost");
 
     bool indent = true;
     for (const char *at = example.bytes; *at; at++) {
         if (strncmp(at, "/etc/tarn/", 10) == 0) {
-            buffer_append_string(&whole, stand_in(at, certificate, key));
+            buffer_append_string(&whole, stand_in(at, &files));
             at += strcspn(at, ",} \n");
         }
         if (!(indent && *at == '#' && at[1] != ' ' && at[1] != '\n'))

@@ -313,7 +313,7 @@ static void test_mistakes_name_the_line_and_the_registrys_key(void **state) {
 
 static void test_tokens_and_certificates_of_clients_are_asked_for(void **state) {
     struct bench *bench = *state;
-    const char *file = write_file(bench, "pem", "");
+    const char *file = write_file(bench, "jwks", BENCH_JWKS);
     const char *certificate = write_file(bench, "crt", ""), *key = write_file(bench, "key", "");
     certificate_write(certificate, key, "localhost");
     cleanup_buffer struct buffer text = {0};
@@ -332,8 +332,8 @@ static void test_tokens_and_certificates_of_clients_are_asked_for(void **state) 
     buffer_printf(&text,
                   "version: 0.1\nproxy: {remoteurl: http://a.example}\nhttp:\n  addr: :5000\n"
                   "  tls: {certificate: %s, key: %s, clientcas: [%s]}\n",
-                  certificate, key, file);
-    assert_string_equal(load(bench, text.bytes)->clients_ca, file);
+                  certificate, key, certificate);
+    assert_string_equal(load(bench, text.bytes)->clients_ca, certificate);
     buffer_printf(&text, "auth: {htpasswd: {path: %s}}\n", file);
     assert_null(try_load(bench, text.bytes));
     assert_non_null(strstr(bench->problems.bytes, "http.tls.clientcas: there is auth as well"));
