@@ -6,6 +6,7 @@
 #include <string.h>
 #include "base/cleanup.h"
 #include "keep/choice.h"
+#include "keep/inspect.h"
 
 static void item_finish(struct keep_item *item) {
     char *strings[] = {item->pull, item->tag,        item->digest,   item->url,
@@ -15,6 +16,7 @@ static void item_finish(struct keep_item *item) {
     for (size_t i = 0; i < item->platform_count; i++)
         free(item->platforms[i]);
     free(item->platforms);
+    free(item->children);
 }
 
 void keep_list_free(struct keep_list *list) {
@@ -49,6 +51,7 @@ static bool copy(const char *from, char **to) {
 }
 
 static bool copy_platforms(const char *const *platforms, size_t count, struct keep_item *out) {
+    free(out->platforms);
     out->platforms = calloc(count + 1, sizeof(char *));
     for (size_t i = 0; out->platforms && i < count; i++) {
         if (!copy(platforms[i], &out->platforms[i]))
@@ -56,6 +59,24 @@ static bool copy_platforms(const char *const *platforms, size_t count, struct ke
         out->platform_count++;
     }
     return out->platforms != NULL;
+}
+
+/* Takes over what the manifest of the same image has told. */
+static bool copy_inspection(const struct keep_item *from, struct keep_item *out) {
+    if (!from->is_inspected)
+        return true;
+    struct keep_child *children = calloc(from->child_count + 1, sizeof *children);
+    if (!children)
+        return false;
+    if (from->child_count)
+        memcpy(children, from->children, from->child_count * sizeof *children);
+    free(out->children);
+    out->children = children;
+    out->child_count = from->child_count;
+    out->size = from->size;
+    out->is_inspected = true;
+    return out->platform_count > 0 ||
+           copy_platforms((const char *const *)from->platforms, from->platform_count, out);
 }
 
 /* A copy with its own strings. */
@@ -67,7 +88,8 @@ static bool copy_item(const struct keep_item *from, struct keep_item *out) {
            copy(from->digest, &out->digest) && copy(from->url, &out->url) &&
            copy(from->name, &out->name) && copy(from->short_name, &out->short_name) &&
            copy(from->flat_name, &out->flat_name) &&
-           copy_platforms((const char *const *)from->platforms, from->platform_count, out);
+           copy_platforms((const char *const *)from->platforms, from->platform_count, out) &&
+           copy_inspection(from, out);
 }
 
 static const char *pull_name(const struct keep_entry *entry) {
@@ -255,6 +277,72 @@ static bool fill_entry(const struct keep_list_asker *asker, const struct keep_sp
     return true;
 }
 
+/* ---- manifests ---- */
+
+static const struct keep_item *find_inspected(const struct keep_item *items, size_t count,
+                                              const char *digest) {
+    for (size_t i = 0; i < count; i++) {
+        if (items[i].is_inspected && strcmp(items[i].digest, digest) == 0)
+            return &items[i];
+    }
+    return NULL;
+}
+
+static bool take_inspection(const struct keep_inspection *told, struct keep_item *item) {
+    const char *platforms[KEEP_INSPECT_CHILDREN];
+    item->children = calloc(told->count + 1, sizeof *item->children);
+    if (!item->children)
+        return false;
+    memcpy(item->children, told->children, told->count * sizeof *item->children);
+    item->child_count = told->count;
+    if (told->size > 0)
+        item->size = told->size;
+    item->is_inspected = true;
+    for (size_t i = 0; i < told->count; i++)
+        platforms[i] = told->platforms[i];
+    return item->platform_count > 0 || copy_platforms(platforms, told->count, item);
+}
+
+/* Asks for the manifest of an item, unless the image was inspected already. *ask becomes false when
+ * the registry fails, so that the other images of the entry do not wait for it as well. */
+static bool inspect(const struct keep_list_asker *asker, const struct keep_spec *spec,
+                    const struct keep_list *before, struct keep_list *list, size_t index,
+                    bool *ask) {
+    struct keep_item *item = &list->desired[index];
+    const struct keep_item *known = find_inspected(list->desired, index, item->digest);
+    struct catalog_question question = {0};
+    struct error error = {0};
+    if (!known && before)
+        known = find_inspected(before->desired, before->desired_count, item->digest);
+    if (known)
+        return copy_inspection(known, item);
+    if (!*ask)
+        return true;
+    cleanup_free struct keep_inspection *told = malloc(sizeof *told);
+    if (!told)
+        return false;
+    *ask = catalog_resolve(asker->upstreams, text_of(spec->entries[item->entry].repository),
+                           &question, &error) &&
+           keep_inspect(&question.repository, item->digest, asker->cancel, told, &error);
+    return !*ask || take_inspection(told, item);
+}
+
+/* Artifact Registry tells sizes and platforms in its list. */
+static bool inspect_all(const struct keep_list_asker *asker, const struct keep_spec *spec,
+                        const struct keep_list *before, struct keep_list *list) {
+    bool ask = true;
+    for (size_t i = 0; i < list->desired_count; i++) {
+        const struct keep_item *item = &list->desired[i];
+        if (i > 0 && item->entry != list->desired[i - 1].entry)
+            ask = true;
+        if (item->digest && !item->is_inspected &&
+            list->sources[item->entry].source != CATALOG_ARTIFACT_REGISTRY &&
+            !inspect(asker, spec, before, list, i, &ask))
+            return false;
+    }
+    return true;
+}
+
 struct keep_list *keep_list_make(const struct keep_list_asker *asker, const struct keep_spec *spec,
                                  const struct keep_list *before, int64_t now_s) {
     struct keep_list *list = calloc(1, sizeof *list);
@@ -267,7 +355,7 @@ struct keep_list *keep_list_make(const struct keep_list_asker *asker, const stru
         list->sources[i].listed_s = now_s;
         done = fill_entry(asker, spec, i, before, list);
     }
-    if (done)
+    if (done && inspect_all(asker, spec, before, list))
         return list;
     keep_list_free(list);
     return NULL;
@@ -284,7 +372,9 @@ bool keep_list_plan(const struct keep_list *list, const char *keep, struct keep_
                                         .digest = item->digest,
                                         .size = item->size,
                                         .platforms = (const char *const *)item->platforms,
-                                        .platform_count = item->platform_count};
+                                        .platform_count = item->platform_count,
+                                        .children = item->children,
+                                        .child_count = item->child_count};
     }
     return images && keep_plan_set_images(plan, keep, images, count, now);
 }

@@ -28,6 +28,9 @@ struct keep_item {
     uint64_t size; /* 0: not known */
     char **platforms;
     size_t platform_count;
+    struct keep_child *children; /* of an index */
+    size_t child_count;
+    bool is_inspected; /* its manifest has told size, platforms and children */
 };
 
 struct keep_list_source {

@@ -69,6 +69,7 @@ static void wanted_finish(struct plan_wanted *wanted) {
     for (size_t i = 0; i < wanted->platform_count; i++)
         free(wanted->platforms[i]);
     free(wanted->platforms);
+    free(wanted->children);
     free(wanted->refusal_text);
 }
 
@@ -105,7 +106,13 @@ static bool wanted_init(const struct keep_plan *plan, const struct keep_image *i
     if (out->digest)
         out->digest_key = keep_names_key(&plan->names, text_of(out->digest));
     out->key = out->digest_key ? out->digest_key : out->tag_key;
-    return out->platforms != NULL;
+    out->children = calloc(image->child_count + 1, sizeof *out->children);
+    for (size_t i = 0; out->children && i < image->child_count; i++) {
+        struct plan_child *child = &out->children[out->child_count++];
+        memcpy(child->architecture, image->children[i].architecture, sizeof child->architecture);
+        child->digest_key = keep_names_key(&plan->names, text_of(image->children[i].digest));
+    }
+    return out->platforms && out->children;
 }
 
 static struct plan_keep *find_keep(const struct keep_plan *plan, const char *name) {

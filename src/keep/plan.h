@@ -41,6 +41,12 @@ struct keep_now {
     int64_t ms, wall_s;
 };
 
+/* A manifest that an index names. */
+struct keep_child {
+    char architecture[32]; /* of Linux; "": of another system */
+    char digest[136];
+};
+
 /* An image that a keep wants; copied. */
 struct keep_image {
     const char *name;   /* "HOST/NAME", as nodes pull it */
@@ -48,7 +54,9 @@ struct keep_image {
     const char *digest; /* NULL: not known */
     uint64_t size;      /* bytes; 0: not known */
     const char *const *platforms;
-    size_t platform_count; /* 0: not known */
+    size_t platform_count;             /* 0: not known */
+    const struct keep_child *children; /* of an index */
+    size_t child_count;
 };
 
 struct keep_plan;

@@ -42,10 +42,17 @@ struct plan_node {
     UT_hash_handle hh; /* by uid_key */
 };
 
+struct plan_child {
+    char architecture[32];
+    uint64_t digest_key;
+};
+
 struct plan_wanted {
     char *name, *tag, *digest;
     char **platforms;
     size_t platform_count;
+    struct plan_child *children;
+    size_t child_count;
     uint64_t key;        /* the digest's, else that of the name with tag */
     uint64_t digest_key; /* 0: not known */
     uint64_t tag_key;    /* of "NAME:TAG"; 0: without tag */

@@ -24,6 +24,10 @@ static const struct keep_node_image *find_listed(const struct plan_wanted *wante
         image = keep_node_find(node->node, wanted->digest_key);
     else
         image = keep_node_find_name(node->node, wanted->tag_key);
+    for (size_t i = 0; !image && i < wanted->child_count; i++) {
+        if (strcmp(wanted->children[i].architecture, node->node->architecture) == 0)
+            image = keep_node_find(node->node, wanted->children[i].digest_key);
+    }
     if (!image && cell && cell->pulled_digest)
         image = keep_node_find(node->node, cell->pulled_digest);
     return image;
@@ -143,7 +147,7 @@ bool plan_must_ask(const struct plan_wanted *wanted, const struct plan_node *nod
     if (!wanted->tag_key || !wanted->digest_key)
         return true;
     const struct keep_node_image *image = keep_node_find_name(node->node, wanted->tag_key);
-    return !image || image != keep_node_find(node->node, wanted->digest_key);
+    return !image || image != find_listed(wanted, node, NULL);
 }
 
 /* ---- room and architecture ---- */

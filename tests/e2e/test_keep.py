@@ -8,6 +8,7 @@ import subprocess
 import pytest
 import yaml
 
+from kit.content import OCI_INDEX, OCI_MANIFEST
 from kit.kubelets import Keeper, Kubelets, listed, succeeded, waiting
 from kit.kubernetes_api import ALL_RIGHTS, Fault, KubernetesApi
 from kit.processes import run, wait_until
@@ -404,6 +405,44 @@ def test_a_tag_that_moves_is_pulled_again(keeper, kubelets, registry):
 
 def api_creations(_, kubelets):
     return [request.body for request in kubelets.api.asked("create", "pods")]
+
+
+def add_index(registry, platforms, tag="multi"):
+    """An index of an image for each platform; returns its digest, and those of its images."""
+    repository, children = registry.repository("org/lab"), {}
+    for platform in platforms:
+        children[platform] = registry.image("org/lab", [platform.encode() * 100], tag=None)
+    index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [
+        {"mediaType": OCI_MANIFEST, "digest": of, "size": len(repository.manifests[of][0]),
+         "platform": dict(zip(("os", "architecture"), platform.split("/")))}
+        for platform, of in children.items()]}).encode()
+    return repository.add_manifest(index, OCI_INDEX, tag), children
+
+
+def test_an_index_is_there_by_the_image_of_the_nodes_architecture(keeper, kubelets, registry):
+    of, children = add_index(registry, ["linux/amd64", "linux/arm64"])
+    names = [f"{LAB}@{children['linux/amd64']}", f"{LAB}:multi"]
+    kubelets.node("n1", images=[listed(*names)])
+    kubelets.node("n2", status={"nodeInfo": {"architecture": "arm64", "operatingSystem": "linux"},
+                                "images": [listed(*names)]})
+    kubelets.node("n3", status={"nodeInfo": {"architecture": "s390x", "operatingSystem": "linux"}})
+    done = keeper(images=[{"image": f"{LAB}:multi"}]).once()
+    assert done.returncode == 0
+    assert done.stderr == (f"labs: {LAB}:multi on n3: skipped: the image has no platform "
+                           "linux/s390x\n")
+    assert kubelets.pulls == [("n2", f"{LAB}:multi")]
+    assert kubelets.api.asked("create", "pods")[0].body["metadata"]["annotations"]["tarn/digest"] == of
+
+
+def test_what_does_not_fit_on_the_disk_is_skipped(keeper, kubelets, registry):
+    registry.image("org/lab", [bytes(3000)], tag="large")
+    registry.image("org/lab", [bytes(100)], tag="small")
+    kubelets.node("n1", status={"capacity": {"ephemeral-storage": "4000"}})
+    one = keeper(images=[{"image": f"{LAB}:large"}, {"image": f"{LAB}:small"}],
+                 pull={"disk": "50%"}).start()
+    one.wait_states({(f"{LAB}:large", "n1"): "skipped", (f"{LAB}:small", "n1"): "kept"})
+    reason = one.json("/tarn/v1/keeps/labs")["images"][0]["nodes"]["n1"]["reason"]
+    assert re.fullmatch(r"no room \(needs 3\.\d KiB of 3\.9 KiB x 50%\)", reason)
 
 
 # ---- the cluster

@@ -435,6 +435,22 @@ static void fail_once(struct bench *bench, const char *node, const char *status)
     keep_plan_remove_pod(bench->plan, uid, bench->now);
 }
 
+static void test_the_child_of_an_index_counts_for_its_architecture(void **state) {
+    (void)state;
+    const struct keep_child children[] = {{"arm64", B}, {"amd64", C}};
+    struct keep_image image = image_a;
+    image.children = children;
+    image.child_count = 2;
+    struct bench bench;
+    open_bench(&bench);
+    wants(&bench, &image, 1);
+    NODE(&bench, "n1", LISTED("\"h/app@" C "\",\"h/app:v1\"", "90"));
+    CHECK_STATE(&bench, 0, 0, "kept");
+    NODE(&bench, "n2", LISTED("\"h/app@" B "\",\"h/app:v1\"", "90"));
+    expect_create(&bench, "n2", "v1");
+    close_bench(&bench);
+}
+
 static void test_failures_are_repeated_ever_later(void **state) {
     (void)state;
     struct bench bench;
@@ -691,6 +707,7 @@ int main(void) {
         cmocka_unit_test(test_an_image_that_was_listed_before_its_pull_ended_may_go_at_once),
         cmocka_unit_test(test_after_a_reboot_only_the_list_counts),
         cmocka_unit_test(test_the_digest_of_a_child_counts_once_a_pull_has_told_it),
+        cmocka_unit_test(test_the_child_of_an_index_counts_for_its_architecture),
         cmocka_unit_test(test_failures_are_repeated_ever_later),
         cmocka_unit_test(test_three_equal_refusals_stop_the_other_nodes_until_the_next_refresh),
         cmocka_unit_test(test_a_nodes_refusals_stop_no_other_node),
