@@ -15,6 +15,7 @@ enum {
     LONGEST_PAUSE_MS = 30000,
     PERIOD_MS = 30000,    /* of the lists where a watch is forbidden */
     PERIODS = 20,         /* after so many of them a watch is tried again */
+    FORBIDDEN_TRIES = 6,  /* about a minute */
     SHORT_MS = 1000,      /* a watch that ends sooner and without an event is a failure */
     LIST_REST_MS = 30000, /* lists that follow each other sooner are paused between */
     VERSION_LIMIT = 1024, /* bytes */
@@ -262,6 +263,10 @@ static const char *watch_once(struct follow *follow, struct pace *pace) {
         cancel_sleep(&follow->cancel, clock_ms() + (int64_t)error.retry_after_s * 1000, NULL);
         return "broken";
     case FOLLOW_FORBIDDEN:
+        /* A server that has just started refuses for some seconds, because it has not read the
+         * rights yet (seen with kube-apiserver 1.37). */
+        if (follow->watched && pace->failures < FORBIDDEN_TRIES)
+            break;
         list_for_a_while(follow, pace, &error);
         return NULL;
     case FOLLOW_ENDED:

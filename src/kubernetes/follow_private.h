@@ -29,6 +29,7 @@ struct follow {
     uint64_t lists; /* how many were begun */
     char *version;  /* of what is known; opaque. NULL: list first */
     bool broken;    /* what came cannot be right */
+    bool watched;   /* a watch has been open */
     bool forbidden_told;
 
     struct lock state_lock;

@@ -69,7 +69,7 @@ static bool on_line(void *context, struct text line, struct error *error) {
 static bool on_bytes(void *context, const void *bytes, size_t length, struct error *error) {
     struct watching *watching = context;
     if (length == 0) {
-        watching->heard = true;
+        watching->heard = watching->follow->watched = true;
         follow_heard(watching->follow, true);
     }
     if (length == 0 || lines_take(&watching->lines, bytes, length, error))

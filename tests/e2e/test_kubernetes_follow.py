@@ -321,6 +321,18 @@ def test_without_the_right_to_watch_all_is_listed_every_30_seconds(api, follow):
     assert 'reason="no_watch"} 1' in follower.metrics()
 
 
+def test_a_server_that_refuses_a_watch_for_a_moment_is_watched_all_the_same(api, follow):
+    names = fill(api, 1)
+    follower = follow()
+    wait_until(lambda: follower.state()["connected"], "a watch")
+    api.faults = [Fault("watch", "nodes", 403, "Forbidden", times=2)]
+    api.cut_watches()
+    api.wait_asked("watch", "nodes", 4)
+    api.put("nodes", "new")
+    follower.wait_names([*names, "new"])
+    assert not follower.state()["lists_only"] and follower.lists == 1
+
+
 def test_requests_are_counted_by_verb_resource_and_status(api, follow):
     api.faults = [Fault("list", "nodes", 500), Fault("watch", "nodes", 503)]
     follower = follow()
