@@ -210,6 +210,10 @@ static bool call_idle(struct running *running) {
 static bool drive(CURLM *multi, struct running *running, CURLcode *code) {
     int active = 1, left, ready;
     for (;;) {
+        /* First, because the process may have been stopped for a while: what is cancelled meanwhile
+         * is not sent. */
+        if (!cancel_check(running->request->cancel, running->error))
+            return false;
         CURLMcode multi_code = curl_multi_perform(multi, &active);
         if (multi_code != CURLM_OK)
             return error_set(running->error, ERROR_UNAVAILABLE, "%s",
@@ -219,8 +223,6 @@ static bool drive(CURLM *multi, struct running *running, CURLcode *code) {
             *code = message->data.result;
             return true;
         }
-        if (!cancel_check(running->request->cancel, running->error))
-            return false;
         if (running->request->bounds_body && clock_ms() >= running->deadline_ms)
             return time_out(running); /* however often bytes come */
         ready = 0;

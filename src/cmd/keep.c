@@ -20,8 +20,10 @@ static int run(const struct arguments *arguments) {
         .json = arguments_flag(arguments, "json"),
         .timeout_ms = arguments_number(arguments, "timeout", 0),
     };
-    const struct keep_whoami_settings whoami = {
-        .kubeconfig = settings.kubeconfig, .namespace = settings.namespace, .json = settings.json};
+    const struct keep_whoami_settings whoami = {.config = settings.config,
+                                                .kubeconfig = settings.kubeconfig,
+                                                .namespace = settings.namespace,
+                                                .json = settings.json};
     const struct keep_status_settings status = {
         .url = arguments_string(arguments, "url"),
         .name = arguments->operand_count > 1 ? arguments->operands[1] : NULL,

@@ -3,51 +3,74 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/json.h"
 #include "client/client.h"
 #include "cmd/standard_streams.h"
+#include "config/config.h"
 #include "kubernetes/kubernetes.h"
 #include "kubernetes/rights.h"
 
-#define LEASE   "coordination.k8s.io"
-#define OBJECTS "tarn-keep" /* the name of the Lease and of the ConfigMap */
+#define LEASES    "coordination.k8s.io"
+#define CONFIGMAP "tarn-keep"
+#define NO_LEASE  "set keep.lease: none, and run one tarn keep"
+
+/* Where the objects of a right are. */
+enum place {
+    PLACE_CLUSTER,
+    PLACE_PODS, /* the namespace of the puller pods */
+    PLACE_OWN,  /* our own namespace */
+};
 
 /* A right that `tarn keep` uses, and what it does without. */
 struct keep_right {
-    struct right right;
-    bool in_namespace;
+    struct right right; /* without its namespace */
+    enum place place;
     const char *without; /* NULL: no image can be kept */
 };
 
+/* The name of the Lease is a setting. */
 static const struct keep_right rights[] = {
-    {{"", "nodes", "list"}, false, NULL},
-    {{"", "pods", "list"}, true, NULL},
-    {{"", "pods", "create"}, true, NULL},
-    {{"", "pods", "delete"}, true, NULL},
-    {{"", "nodes", "watch"}, false, "nodes are listed every 30 s instead"},
-    {{"", "pods", "watch"}, true, "pods are listed every 30 s instead"},
-    {{"", "nodes", "get"}, false, "nothing changes"},
-    {{"", "pods", "get"}, true, "nothing changes"},
-    {{LEASE, "leases", "create"}, true, "create the Lease " OBJECTS ", or set keep.lease: none"},
-    {{LEASE, "leases", "get", .name = OBJECTS},
-     true,
-     "set keep.lease: none, and run one tarn keep"},
-    {{LEASE, "leases", "update", .name = OBJECTS},
-     true,
-     "set keep.lease: none, and run one tarn keep"},
-    {{"", "configmaps", "create"}, true, "create the ConfigMap " OBJECTS ", or nobody can POST"},
-    {{"", "configmaps", "get", .name = OBJECTS}, true, "machines that were POSTed are not known"},
-    {{"", "configmaps", "update", .name = OBJECTS}, true, "nobody can POST"},
+    {{"", "nodes", "list"}, PLACE_CLUSTER, NULL},
+    {{"", "pods", "list"}, PLACE_PODS, NULL},
+    {{"", "pods", "create"}, PLACE_PODS, NULL},
+    {{"", "pods", "delete"}, PLACE_PODS, NULL},
+    {{"", "nodes", "watch"}, PLACE_CLUSTER, "nodes are listed every 30 s instead"},
+    {{"", "pods", "watch"}, PLACE_PODS, "pods are listed every 30 s instead"},
+    {{"", "nodes", "get"}, PLACE_CLUSTER, "nothing changes"},
+    {{"", "pods", "get"}, PLACE_PODS, "nothing changes"},
+    {{LEASES, "leases", "create"}, PLACE_OWN, "create the Lease yourself, or " NO_LEASE},
+    {{LEASES, "leases", "get"}, PLACE_OWN, NO_LEASE},
+    {{LEASES, "leases", "update"}, PLACE_OWN, NO_LEASE},
+    {{"", "configmaps", "create"}, PLACE_OWN, "create the ConfigMap yourself, or nobody can POST"},
+    {{"", "configmaps", "get", .name = CONFIGMAP}, PLACE_OWN, "POSTed machines are not known"},
+    {{"", "configmaps", "update", .name = CONFIGMAP}, PLACE_OWN, "nobody can POST"},
 };
 enum { RIGHT_COUNT = sizeof rights / sizeof *rights };
 
 struct report {
     struct kubernetes *kubernetes;
-    const char *namespace;
-    char user[256]; /* "": the server does not say */
+    const char *namespace; /* of the puller pods */
+    const char *lease;     /* its name, or "none" */
+    char user[256];        /* "": the server does not say */
     bool allowed[RIGHT_COUNT];
     unsigned asked; /* of the rights */
 };
+
+/* Right number `at` with all its names. False: it is not used. */
+static bool right_of(const struct report *report, unsigned at, struct right *out) {
+    const struct keep_right *known = &rights[at];
+    bool is_lease = strcmp(known->right.resource, "leases") == 0;
+    *out = known->right;
+    if (is_lease && strcmp(report->lease, "none") == 0)
+        return false;
+    if (is_lease && strcmp(out->verb, "create") != 0) /* RBAC knows no name of what is created */
+        out->name = report->lease;
+    out->namespace = known->place == PLACE_PODS  ? report->namespace
+                     : known->place == PLACE_OWN ? kubernetes_namespace(report->kubernetes)
+                                                 : NULL;
+    return true;
+}
 
 /* ---- asking ---- */
 
@@ -61,10 +84,10 @@ static bool ask(struct report *report, struct error *error) {
         }
     }
     for (; report->asked < RIGHT_COUNT; report->asked++) {
-        struct right right = rights[report->asked].right;
-        if (rights[report->asked].in_namespace)
-            right.namespace = report->namespace;
-        if (!rights_check(report->kubernetes, &right, &report->allowed[report->asked], error))
+        struct right right;
+        bool *allowed = &report->allowed[report->asked];
+        if (right_of(report, report->asked, &right) &&
+            !rights_check(report->kubernetes, &right, allowed, error))
             return false;
     }
     return true;
@@ -81,11 +104,13 @@ static bool has_least(const struct report *report) {
 /* ---- printing ---- */
 
 static void write_right(const struct report *report, unsigned at, struct buffer *out) {
-    const struct keep_right *known = &rights[at];
-    buffer_printf(out, "missing:    %s %s%s%s%s%s (%s)\n", known->right.verb, known->right.resource,
-                  known->right.name ? " " : "", known->right.name ? known->right.name : "",
-                  known->in_namespace ? " in " : "", known->in_namespace ? report->namespace : "",
-                  known->without ? known->without : "needed: without it no image can be kept");
+    struct right right;
+    right_of(report, at, &right);
+    buffer_printf(out, "missing:    %s %s%s%s%s%s (%s)\n", right.verb, right.resource,
+                  right.name ? " " : "", right.name ? right.name : "",
+                  right.namespace ? " in " : "", right.namespace ? right.namespace : "",
+                  rights[at].without ? rights[at].without
+                                     : "needed: without it no image can be kept");
 }
 
 static void write_text(const struct report *report, struct buffer *out) {
@@ -104,7 +129,8 @@ static void write_text(const struct report *report, struct buffer *out) {
                   kubernetes_credential(kubernetes, credential, sizeof credential),
                   report->namespace);
     for (unsigned i = 0; i < report->asked; i++) {
-        if (!report->allowed[i]) {
+        struct right right;
+        if (!report->allowed[i] && right_of(report, i, &right)) {
             missing++;
             write_right(report, i, out);
         }
@@ -113,12 +139,11 @@ static void write_text(const struct report *report, struct buffer *out) {
         buffer_append_string(out, "rights:     all that tarn keep uses\n");
 }
 
-static json_t *right_json(const struct report *report, unsigned at) {
-    const struct keep_right *known = &rights[at];
-    return json_pack("{s:s, s:s, s:s, s:s*, s:s*, s:b, s:b}", "verb", known->right.verb, "group",
-                     known->right.group, "resource", known->right.resource, "namespace",
-                     known->in_namespace ? report->namespace : NULL, "name", known->right.name,
-                     "needed", !known->without, "allowed", report->allowed[at]);
+static json_t *right_json(const struct report *report, unsigned at, const struct right *right) {
+    return json_pack("{s:s, s:s, s:s, s:s*, s:s*, s:b, s:b}", "verb", right->verb, "group",
+                     right->group, "resource", right->resource, "namespace", right->namespace,
+                     "name", right->name, "needed", !rights[at].without, "allowed",
+                     report->allowed[at]);
 }
 
 static void write_json(const struct report *report, const struct error *error, struct buffer *out) {
@@ -130,34 +155,60 @@ static void write_json(const struct report *report, const struct error *error, s
                   kubernetes_credential(kubernetes, credential, sizeof credential), "namespace",
                   report->namespace, "user", *report->user ? report->user : NULL, "error",
                   error->kind != ERROR_NONE ? error->text : NULL, "rights");
-    for (unsigned i = 0; i < report->asked; i++)
-        json_array_append_new(json_object_get(json, "rights"), right_json(report, i));
+    for (unsigned i = 0; i < report->asked; i++) {
+        struct right right;
+        if (right_of(report, i, &right))
+            json_array_append_new(json_object_get(json, "rights"), right_json(report, i, &right));
+    }
     if (!bounded_json_dump(json, JSON_COMPACT, out) || !buffer_append_string(out, "\n"))
         out->failed = true;
 }
 
-int keep_whoami(const struct keep_whoami_settings *settings) {
-    cleanup_client struct client *client = client_new();
-    struct error error = {0};
-    cleanup_kubernetes struct kubernetes *kubernetes = kubernetes_open(
-        &(struct kubernetes_settings){.kubeconfig = settings->kubeconfig}, client, &error);
-    if (!kubernetes) {
-        fprintf(stderr, "tarn keep: %s\n", error.text);
-        return 1;
-    }
+static int print_report(const struct keep_whoami_settings *settings, struct report *report) {
     cleanup_buffer struct buffer out = {0};
-    struct report report = {
-        .kubernetes = kubernetes,
-        .namespace = settings->namespace ? settings->namespace : kubernetes_namespace(kubernetes),
-    };
-    bool ok = ask(&report, &error);
+    struct error error = {0};
+    bool ok = ask(report, &error);
     if (settings->json)
-        write_json(&report, &error, &out);
+        write_json(report, &error, &out);
     else
-        write_text(&report, &out);
+        write_text(report, &out);
     if (!standard_output_write(&out))
         return 1;
     if (!ok)
         fprintf(stderr, "tarn keep: %s\n", error.text);
-    return ok && has_least(&report) ? 0 : 1;
+    return ok && has_least(report) ? 0 : 1;
+}
+
+/* The report for these settings of the configuration. */
+static int whoami(const struct keep_whoami_settings *settings, const struct keep_settings *keep) {
+    cleanup_client struct client *client = client_new();
+    struct error error = {0};
+    const struct kubernetes_settings cluster = {
+        .kubeconfig = settings->kubeconfig ? settings->kubeconfig : keep->kubeconfig};
+    cleanup_kubernetes struct kubernetes *kubernetes = kubernetes_open(&cluster, client, &error);
+    if (!kubernetes) {
+        fprintf(stderr, "tarn keep: %s\n", error.text);
+        return 1;
+    }
+    struct report report = {
+        .kubernetes = kubernetes,
+        .namespace = settings->namespace ? settings->namespace
+                     : keep->namespace   ? keep->namespace
+                                         : kubernetes_namespace(kubernetes),
+        .lease = keep->lease,
+    };
+    return print_report(settings, &report);
+}
+
+int keep_whoami(const struct keep_whoami_settings *settings) {
+    const struct config_flags flags = {.file = settings->config};
+    cleanup_buffer struct buffer problems = {0};
+    struct config *config = config_load(&flags, environ, &problems);
+    if (!config) {
+        fputs(problems.bytes ? problems.bytes : "tarn keep: out of memory\n", stderr);
+        return 1;
+    }
+    int status = whoami(settings, &config->keep);
+    config_free(config);
+    return status;
 }

@@ -5,8 +5,9 @@
 #include <stdbool.h>
 
 struct keep_whoami_settings {
-    const char *kubeconfig; /* NULL: search */
-    const char *namespace;  /* of the puller pods; NULL: the cluster's own for us */
+    const char *config;     /* tarn's configuration file; NULL: the usual one, if it is there */
+    const char *kubeconfig; /* in place of the configuration's; may be NULL */
+    const char *namespace;  /* of the puller pods, in place of the configuration's; may be NULL */
     bool json;
 };
 

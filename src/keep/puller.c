@@ -65,7 +65,14 @@ static bool was_refused(const struct error *error) {
     return error->status >= 400 && error->status < 500;
 }
 
+/* Whether a pod may still be created: a process that was stopped for a while leads no more when it
+ * wakes up. */
+static bool still_may_act(void *keeper) {
+    return keeper_may_act(keeper);
+}
+
 static void create(struct keeper *keeper, const struct keeper_job *job) {
+    const struct cancel cancel = {.is_wanted = still_may_act, .context = keeper};
     char path[300];
     struct error error = {0};
     cleanup_json json_t *pod = NULL;
@@ -74,7 +81,8 @@ static void create(struct keeper *keeper, const struct keeper_job *job) {
                                          .resource = "pods",
                                          .path = path,
                                          .body = {job->body.bytes, job->body.length},
-                                         .timeout_ms = KEEPER_CREATE_MS};
+                                         .timeout_ms = KEEPER_CREATE_MS,
+                                         .cancel = &cancel};
     bool may_act = keeper_may_act(keeper);
     bool done = may_act && kubernetes_call(keeper->settings.kubernetes, &call, &pod, &error);
     const json_t *metadata = json_object_get(pod, "metadata");

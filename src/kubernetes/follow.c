@@ -88,18 +88,22 @@ bool follow_set_version(struct follow *follow, const json_t *meta, struct error 
 
 /* ---- the state ---- */
 
-void follow_heard(struct follow *follow, bool connected) {
+void follow_heard(struct follow *follow) {
     lock_acquire(&follow->state_lock);
     follow->word_ms = clock_ms();
-    if (connected && !follow->state.connected && follow->state.error[0])
+    lock_release(&follow->state_lock);
+}
+
+void follow_connect(struct follow *follow) {
+    lock_acquire(&follow->state_lock);
+    bool again = !follow->state.connected && follow->state.error[0];
+    follow->state.connected = true;
+    follow->state.error[0] = '\0';
+    follow->word_ms = follow->state.true_ms = clock_ms();
+    lock_release(&follow->state_lock);
+    if (again)
         log_at(LOG_INFO, "Kubernetes answers again",
                LOG_STRING("resource", follow->settings.resource));
-    follow->state.connected = connected;
-    if (connected) {
-        follow->state.error[0] = '\0';
-        follow->state.true_ms = follow->word_ms;
-    }
-    lock_release(&follow->state_lock);
 }
 
 /* A list is whole. */
@@ -229,14 +233,14 @@ static void list_for_a_while(struct follow *follow, struct pace *pace, const str
     lock_acquire(&follow->state_lock);
     follow->state.lists_only = true;
     lock_release(&follow->state_lock);
-    follow_heard(follow, true);
+    follow_connect(follow);
     for (unsigned i = 0; i < PERIODS; i++) {
         if (!cancel_sleep(&follow->cancel, clock_ms() + PERIOD_MS, NULL))
             return;
         pace->listed_ms = 0; /* this one may follow soon */
         list_all(follow, pace, "no_watch");
         if (!atomic_load(&follow->stopping))
-            follow_heard(follow, true);
+            follow_connect(follow);
     }
     lock_acquire(&follow->state_lock);
     follow->state.lists_only = false;

@@ -42,7 +42,7 @@ static bool write_path(const struct listing *listing, struct buffer *out) {
         buffer_printf(out, "&%s", settings->query);
     if (listing->token) {
         buffer_append_string(out, "&continue=");
-        kubernetes_append_escaped(out, listing->token);
+        buffer_append_percent(out, listing->token, "");
     }
     return !out->failed;
 }
@@ -123,7 +123,7 @@ bool follow_list(struct follow *follow, struct error *error) {
         cleanup_json json_t *status = NULL;
         bool continued = listing.token != NULL;
         if (ask_page(&listing, &status, error)) {
-            follow_heard(follow, false);
+            follow_heard(follow);
             if (listing.token)
                 continue;
             remove_unlisted(follow);

@@ -47,8 +47,10 @@ void follow_remove(struct follow *follow, const char *uid);
 /* Replaces the version. False: it is none (broken), or out of memory. */
 bool follow_set_version(struct follow *follow, const json_t *meta, struct error *error);
 
-/* The server said something just now; `connected` is how it is from now on. */
-void follow_heard(struct follow *follow, bool connected);
+/* The server said something just now. */
+void follow_heard(struct follow *follow);
+/* The same, and what is known is kept up from now on. */
+void follow_connect(struct follow *follow);
 
 /* follow_list.c: lists all objects. False: the error says why; follow->broken may be set. */
 bool follow_list(struct follow *follow, struct error *error);

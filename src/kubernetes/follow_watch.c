@@ -45,7 +45,7 @@ static bool take_event(struct watching *watching, const char *type, const json_t
         follow->broken = true;
         return error_set(error, ERROR_INVALID, "an event of the unknown type %.40s", type);
     }
-    follow_heard(follow, true);
+    follow_connect(follow);
     return follow_set_version(follow, json_object_get(object, "metadata"), error);
 }
 
@@ -70,7 +70,7 @@ static bool on_bytes(void *context, const void *bytes, size_t length, struct err
     struct watching *watching = context;
     if (length == 0) {
         watching->heard = watching->follow->watched = true;
-        follow_heard(watching->follow, true);
+        follow_connect(watching->follow);
     }
     if (length == 0 || lines_take(&watching->lines, bytes, length, error))
         return true;
@@ -86,7 +86,7 @@ static bool write_path(const struct follow *follow, uint32_t timeout_s, struct b
     if (settings->query)
         buffer_printf(out, "&%s", settings->query);
     buffer_append_string(out, "&resourceVersion=");
-    return kubernetes_append_escaped(out, follow->version);
+    return buffer_append_percent(out, follow->version, "");
 }
 
 /* What an end of the watch means. */

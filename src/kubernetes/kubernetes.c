@@ -262,12 +262,3 @@ bool kubernetes_call(struct kubernetes *kubernetes, const struct kubernetes_call
                                         : status_read(&response, &status, error);
     return ok || error_wrap(error, "Kubernetes: %s %s", call->verb, call->resource);
 }
-
-bool kubernetes_append_escaped(struct buffer *out, const char *text) {
-    for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
-        bool plain = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') ||
-                     (*c >= '0' && *c <= '9') || strchr("-._~", *c);
-        buffer_printf(out, plain ? "%c" : "%%%02X", *c);
-    }
-    return !out->failed;
-}

@@ -76,9 +76,6 @@ struct kubernetes_call {
 bool kubernetes_call(struct kubernetes *kubernetes, const struct kubernetes_call *call,
                      json_t **answer, struct error *error);
 
-/* Appends `text` percent-encoded, as a value in a query (RFC 3986 §2.1). */
-bool kubernetes_append_escaped(struct buffer *out, const char *text);
-
 /* ---- private to kubernetes/ ---- */
 
 /* kubernetes_call() whose body of a status 200 goes to `on_bytes` as it comes, after a first call

@@ -102,7 +102,22 @@ def test_the_namespace_may_be_another(api, whoami, config):
     assert done.returncode == 0 and "namespace:  pullers" in done.stdout
     asked = [request.body["spec"]["resourceAttributes"].get("namespace")
              for request in api.asked("create", "selfsubjectaccessreviews")]
-    assert set(asked) == {None, "pullers"}
+    assert set(asked) == {None, "pullers", "tarn"}
+
+
+def test_the_configuration_names_cluster_namespace_and_lease(api, whoami, config, tmp_path):
+    api.rights["tester"] = ALL_RIGHTS - {("get", "leases")}
+    tarn = tmp_path / "tarn.yaml"
+    tarn.write_text(f"keep: {{kubeconfig: {config()}, namespace: pullers, lease: one}}\n")
+    done = whoami("--config", tarn)
+    assert done.returncode == 0, done.stderr
+    assert "missing:    get leases one in tarn (" in done.stdout
+    asked = [request.body["spec"]["resourceAttributes"]
+             for request in api.asked("create", "selfsubjectaccessreviews")]
+    assert {attributes["namespace"] for attributes in asked
+            if attributes["resource"] == "pods"} == {"pullers"}
+    tarn.write_text(f"keep: {{kubeconfig: {config()}, lease: none}}\n")
+    assert "rights:     all that tarn keep uses" in whoami("--config", tarn).stdout
 
 
 # ---- where the cluster is found
