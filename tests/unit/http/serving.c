@@ -248,7 +248,7 @@ int serving_end(void **state) {
 }
 
 bool becomes(atomic_int *value, int wanted) {
-    for (int i = 0; i < 2500 && atomic_load(value) != wanted; i++)
+    for (int i = 0; i < 15000 && atomic_load(value) != wanted; i++)
         clock_sleep_ms(2);
     return atomic_load(value) == wanted;
 }
