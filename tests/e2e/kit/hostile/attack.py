@@ -74,6 +74,7 @@ class Attack:
         self.answers = Counter()    # statuses, or words where there was no status -> times
         self.findings = {}          # what no client should ever get -> times
         self.target, self.acted, self.is_ending = None, set(), False
+        self.last_end = ""
         self.registry = self.registry_class() if self.has_upstream else None
         if self.registry:
             self.prepare()
@@ -177,7 +178,8 @@ class Attack:
         return first
 
     async def ask(self, target, headers="", method="GET", limit=1 << 20, **where):
-        """One request on a connection of its own, with the answer counted; None without one.
+        """One request on a connection of its own, with the answer counted; None without one, and
+        `last_end` says why.
         `limit` is how much of the body is read."""
         request = request_bytes(target, headers, method, "close")
         try:
@@ -186,8 +188,10 @@ class Attack:
                 answer = await self._read_answer(connection, method, limit)
         except asyncio.TimeoutError:
             self.count("silence")
+            self.last_end = f"not answered within {PATIENCE} s"
             return None
         self.count(answer.status if answer else "closed")
+        self.last_end = "answered" if answer else "closed without an answer"
         return answer
 
     async def _read_answer(self, connection, method, limit):
@@ -222,7 +226,7 @@ class Attack:
         if self.is_ending and (answer is None or answer.status == 503):
             return  # tarn ends
         if answer is None:
-            self.wrong("a cached tag of the upstream that turned bad is not answered")
+            self.wrong(f"a cached tag of the upstream that turned bad is {self.last_end}")
         elif answer.status != 200:
             self.wrong("a cached tag of the upstream that turned bad is "
                        f"{answer.status}: {answer.body[:200]}")
@@ -239,6 +243,7 @@ class Attack:
         with contextlib.suppress(EOFError):
             while await loop.run_in_executor(None, pipe.recv) == "tarn ends":
                 self.is_ending = True
+                pipe.send(("knows of the end", True))
         for client in clients:
             client.cancel()
         await asyncio.gather(*clients, return_exceptions=True)

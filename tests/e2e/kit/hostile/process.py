@@ -50,6 +50,11 @@ class AttackProcess:
         """Whether each of its clients has acted once."""
         return "acted" in self.said
 
+    @property
+    def knows_of_the_end(self):
+        """Whether it has heard that tarn ends, or does not listen any more."""
+        return "knows of the end" in self.said or not self.process.is_alive()
+
     def port(self):
         """That of its upstream, when it has started; None when it has no upstream."""
         wait_until(lambda: "port" in self.said or not self.process.is_alive(),

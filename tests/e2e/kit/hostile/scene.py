@@ -17,7 +17,7 @@ from kit.hostile.cold_client import LAYERS, ColdClient
 from kit.hostile.hot_client import Question
 from kit.hostile.process import AttackProcess, HotProcess
 from kit.hostile.watch import LogReader, Watch
-from kit.processes import run
+from kit.processes import run, wait_until
 from kit.scripted_registry import ScriptedRegistry
 from kit.tarn import Tarn, TlsTarn, self_signed
 from kit.tokens import basic
@@ -187,6 +187,10 @@ class Scene:
             watch.stop()
         for attack in self.attacks:
             attack.say("tarn ends")
+        # Tarn closes connections when it ends. An attack that does not know it yet, because other
+        # processes go before it, would take that for a fault.
+        wait_until(lambda: all(attack.knows_of_the_end for attack in self.attacks),
+                   "the attacks to hear of the end", 120)
         seen["ends"] = self._terminate(patience)
         for attack in self.attacks:
             attack.end()
