@@ -72,7 +72,7 @@ class Program:
     def runs(self):
         return self.child.poll() is None
 
-    def wait_ready(self, condition, seconds=20.0):
+    def wait_ready(self, condition, seconds=60.0):
         """Waits for `condition()`; fails with the log when the program ends before that."""
         deadline = time.monotonic() + seconds
         while not condition():
