@@ -18,6 +18,7 @@ struct kept {
     enum keep_origin origin;
     struct keep_list *list; /* NULL: not made yet */
     int64_t list_ms;        /* clock_ms(): when to list again */
+    int64_t digests_ms;     /* clock_ms(): when to ask for every digest again */
     unsigned failures;
     bool is_stopped; /* DELETEd, until the next start */
     bool is_hidden;  /* it is stopped, or another of its name comes first */

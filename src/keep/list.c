@@ -7,6 +7,7 @@
 #include "base/cleanup.h"
 #include "keep/choice.h"
 #include "keep/inspect.h"
+#include "keep/version.h"
 
 static void item_finish(struct keep_item *item) {
     char *strings[] = {item->pull, item->tag,        item->digest,   item->url,
@@ -165,13 +166,63 @@ static bool add_choice(struct keep_list *list, const struct keep_spec *spec, siz
     return true;
 }
 
+/* What the digests of one repository are found by. */
+struct finding {
+    const struct keep_list_asker *asker;
+    const struct keep_list *before;
+    size_t entry;
+};
+
+static bool is_kept(const struct finding *finding, const char *tag) {
+    for (size_t i = 0; i < finding->before->desired_count; i++) {
+        const struct keep_item *item = &finding->before->desired[i];
+        if (item->entry == finding->entry && item->tag && strcmp(item->tag, tag) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* The items of an entry stand together, by tag, descending. */
+static const struct keep_item *find_listed_tag(const struct finding *finding, const char *tag) {
+    const struct keep_list *list = finding->before;
+    size_t low = 0, high = list->all_count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        const struct keep_item *item = &list->all[middle];
+        int order = item->entry != finding->entry ? (item->entry < finding->entry ? -1 : 1)
+                                                  : strcmp(tag, item->tag);
+        if (order == 0)
+            return item;
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return NULL;
+}
+
+/* A catalog_digest_of. */
+static bool find_digest(void *context, const struct repository *repository, const char *tag,
+                        struct digest *out, struct error *error) {
+    const struct finding *finding = context;
+    const struct keep_item *known =
+        finding->before && finding->asker->reuses_digests ? find_listed_tag(finding, tag) : NULL;
+    bool is_version = known && (keep_version_is(text_of(tag)) ||
+                                (known->kind != KEEP_TAG_ALIAS && known->kind != KEEP_TAG_UNKNOWN));
+    if (is_version && known->digest && !is_kept(finding, tag) &&
+        digest_parse(text_of(known->digest), out))
+        return true;
+    return finding->asker->digest_of(finding->asker->digest_context, repository, tag, out, error);
+}
+
 /* Lists the repository of an entry. False: the error says why; the list is as it was. */
-static bool list_repository(const struct keep_list_asker *asker, const struct keep_spec *spec,
-                            size_t entry, struct keep_list *out, struct error *error) {
+static bool list_repository(const struct finding *finding, const struct keep_spec *spec,
+                            struct keep_list *out, struct error *error) {
     cleanup_catalog_list struct catalog_list list = {0};
-    struct catalog_question question = {.digest_of = asker->digest_of,
-                                        .digest_context = asker->digest_context,
-                                        .cancel = asker->cancel};
+    const struct keep_list_asker *asker = finding->asker;
+    const size_t entry = finding->entry;
+    struct catalog_question question = {
+        .digest_of = find_digest, .digest_context = (void *)finding, .cancel = asker->cancel};
     struct catalog_answer answer = {0};
     const char *repository = spec->entries[entry].repository;
     if (!catalog_resolve(asker->upstreams, text_of(repository), &question, error))
@@ -259,8 +310,9 @@ static bool fill_entry(const struct keep_list_asker *asker, const struct keep_sp
     struct keep_list_source *source = &list->sources[entry];
     struct error error = {0};
     bool is_image = spec->entries[entry].kind == KEEP_ENTRY_IMAGE;
+    const struct finding finding = {asker, before, entry};
     bool done = is_image ? add_image(asker, spec, entry, list, &error)
-                         : list_repository(asker, spec, entry, list, &error);
+                         : list_repository(&finding, spec, list, &error);
     if (done || error.kind == ERROR_MEMORY)
         return error.kind != ERROR_MEMORY;
     snprintf(source->error, sizeof source->error, "%.390s", error.text);

@@ -53,6 +53,9 @@ struct keep_list_asker {
     const struct cancel *cancel;
     catalog_digest_of *digest_of;
     void *digest_context;
+    /* The digest of a tag that is not kept, and whose name is a version, is taken from the list
+     * before: with the Docker API it costs a request for each tag. */
+    bool reuses_digests;
 };
 
 /* `before` is the list of the same spec that is in use; NULL: none. NULL: out of memory. */

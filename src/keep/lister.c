@@ -5,7 +5,10 @@
 #include "base/metric.h"
 #include "keep/keeper_private.h"
 
-enum { RETRY_FIRST_MS = 5000 }; /* after a failure; doubling, to `refresh` at most */
+enum {
+    RETRY_FIRST_MS = 5000,       /* after a failure; doubling, to `refresh` at most */
+    DIGESTS_MS = 60 * 60 * 1000, /* how long the digest of a tag that is not kept is reused */
+};
 
 void keeper_free_retired(struct keeper *keeper) {
     while (keeper->retired) {
@@ -73,14 +76,18 @@ static void take_list(struct keeper *keeper, const struct keep_spec *spec, struc
 static void list_one(struct keeper *keeper, struct kept *kept) REQUIRES(keeper->state_lock) {
     const struct keep_spec *spec = kept->spec;
     const struct keep_list *before = kept->list;
+    const bool reuses = clock_ms() < kept->digests_ms;
     kept->list_ms = INT64_MAX;
+    if (!reuses)
+        kept->digests_ms = clock_ms() + DIGESTS_MS;
     lock_release(&keeper->state_lock);
     const struct cancel cancel = {.stop = &keeper->stop};
     const struct upstreams *upstreams = current_upstreams_hold(keeper->settings.upstreams);
     const struct keep_list_asker asker = {.catalog = keeper->settings.catalog,
                                           .upstreams = upstreams,
                                           .cancel = &cancel,
-                                          .digest_of = docker_digest_by_head};
+                                          .digest_of = docker_digest_by_head,
+                                          .reuses_digests = reuses};
     struct keep_list *list = keep_list_make(&asker, spec, before, clock_wall_s());
     upstreams_release(upstreams);
     if (list)

@@ -390,6 +390,18 @@ def test_a_registry_that_is_down_keeps_what_was_listed(keeper, kubelets, registr
     wait_until(lambda: not one.json("/tarn/v1/keeps/labs")["source"]["error"], "the list to be fresh")
 
 
+def test_only_the_digests_that_matter_are_asked_for_again(keeper, kubelets, registry):
+    kubelets.node("n1")
+    one = keeper(refresh="1s").start()
+    def heads(tag):
+        return len(registry.asked(f"/manifests/{tag}$", "HEAD"))
+    wait_until(lambda: heads("w_2024_02") >= 3 and heads("recommended") >= 3, "three lists")
+    assert heads("w_2024_01") == 1
+    registry.image("org/lab", [b"new"], tag="w_2024_04")
+    wait_until(lambda: ("n1", f"{LAB}:w_2024_04") in kubelets.pulls, "the new weekly to be pulled")
+    one.wait_all(count=2)
+
+
 def test_a_tag_that_moves_is_pulled_again(keeper, kubelets, registry):
     kubelets.node("n1")
     one = keeper(images=[{"image": "fake.test/org/lab:recommended"}], refresh="1s").start()
