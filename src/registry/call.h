@@ -191,7 +191,12 @@ bool call_find_images(struct call *call, const struct catalog_question *question
                       struct image_lists_result *result, struct error *error);
 bool call_handle_images(struct call *call);
 
+/* /?images=HOST/NAME */
+bool call_handle_images_page(struct call *call, const struct page_visitor *visitor);
+
 bool call_handle_page(struct call *call);
+/* Sends a page with the fields that each has. */
+void call_respond_page(struct call *call, int status, const struct buffer *body);
 
 struct page *page_make(struct registry *registry); /* NULL: out of memory */
 

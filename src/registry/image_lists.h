@@ -21,6 +21,7 @@
 #include "catalog/catalog.h"
 
 struct image_lists;
+struct call;
 struct registry;
 struct registry_view;
 
@@ -56,6 +57,16 @@ struct image_lists_result {
     struct image_list *list; /* the caller's to release */
     enum cache_outcome outcome;
 };
+
+/* Which images of a list a client may see. A list of a whole Artifact Registry repository has
+ * images of several names, and the client may not read each of them. */
+struct images_visible {
+    const struct call *call;
+    const char *repository; /* the one that was checked last; lists keep each once */
+    bool may_read;
+};
+/* (images.c) */
+bool call_may_see_image(struct images_visible *visible, const struct catalog_image *image);
 
 /* Finds the list that is kept, or asks upstream. False: the error is of the kinds of
  * upstream_perform(), or BUSY. */

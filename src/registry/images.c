@@ -152,20 +152,10 @@ static bool read_query(struct call *call, struct images_query *query) {
 
 /* ---- which images the client may see ---- */
 
-/* A list of a whole Artifact Registry repository has images of several names, and the client may
- * not read each of them. */
-struct visible {
-    const struct call *call;
-    bool is_all;
-    const char *repository; /* the one that was checked last; lists keep each once */
-    bool may_read;
-    size_t count; /* of visible images so far */
-};
-
-static bool is_visible(struct visible *visible, const struct catalog_image *image) {
+bool call_may_see_image(struct images_visible *visible, const struct catalog_image *image) {
     struct repository_name name;
     struct text path;
-    if (visible->is_all)
+    if (call_sees_all(visible->call))
         return true;
     if (visible->repository != image->repository) {
         struct text host = text_cut(text_of(image->repository), '/', &path);
@@ -179,11 +169,11 @@ static bool is_visible(struct visible *visible, const struct catalog_image *imag
 /* Whether the client may know of the list at all. False: a refusal was sent. Whoever may read no
  * image of a whole repository gets the same answer as for an image that he may not read. */
 static bool check_rules(struct call *call, bool whole, const struct image_list *list) {
-    struct visible visible = {.call = call, .is_all = call_sees_all(call)};
-    if (!whole || visible.is_all)
+    struct images_visible visible = {.call = call};
+    if (!whole || call_sees_all(call))
         return true;
     for (size_t i = 0; i < list->images.count; i++) {
-        if (is_visible(&visible, &list->images.images[i]))
+        if (call_may_see_image(&visible, &list->images.images[i]))
             return true;
     }
     return call_check_rules_of_list(call);
@@ -218,14 +208,14 @@ static const struct catalog_image *append_images(const struct call *call,
     const char *const globs[] = {query->glob, NULL};
     const struct catalog_selection selection = {.all = query->all,
                                                 .tags = query->has_glob ? globs : NULL};
-    struct visible visible = {.call = call, .is_all = call_sees_all(call)};
+    struct images_visible visible = {.call = call};
     const struct catalog_image *last = NULL;
     uint64_t count = 0;
     for (size_t i = 0; i < list->count; i++) {
         const struct catalog_image *image = &list->images[i];
         if ((query->has_last &&
              catalog_image_compare(&query->last, image, CATALOG_BY_UPLOAD) >= 0) ||
-            !catalog_selects(&selection, image) || !is_visible(&visible, image))
+            !catalog_selects(&selection, image) || !call_may_see_image(&visible, image))
             continue;
         if (count == query->most)
             return last;

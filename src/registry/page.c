@@ -115,6 +115,19 @@ static bool workers_are_scarce(const struct registry *registry) {
     return registry->server && pot_is_scarce(http_server_workers(registry->server));
 }
 
+void call_respond_page(struct call *call, int status, const struct buffer *body) {
+    add_page_fields(call);
+    http_respond(call->exchange, status, "text/html; charset=utf-8", body->bytes, body->length);
+}
+
+/* Whether the page of a repository's images is asked for. */
+static bool is_of_images(const struct call *call) {
+    char name[8];
+    bool found;
+    (void)http_query(call->request, "images", name, sizeof name, &found);
+    return found;
+}
+
 bool call_handle_page(struct call *call) {
     cleanup_buffer struct buffer body = {0};
     char host[HOST_LIMIT + 1];
@@ -129,6 +142,8 @@ bool call_handle_page(struct call *call) {
         .may_see = call_sees_all(call) ? NULL : may_see,
         .context = call,
     };
+    if (is_of_images(call))
+        return call_handle_images_page(call, &visitor);
     const enum page_result result = page_write(call->registry->page, &visitor, call->request->query,
                                                call->must_not_wait, &body);
     if (result == PAGE_MUST_WAIT)
@@ -138,9 +153,7 @@ bool call_handle_page(struct call *call) {
         call_fail(call, 503, "UNAVAILABLE", "too many visitors of the page at once; try again");
         return true;
     }
-    add_page_fields(call);
-    http_respond(call->exchange, result == PAGE_NOT_FOUND ? 404 : 200, "text/html; charset=utf-8",
-                 body.bytes, body.length);
+    call_respond_page(call, result == PAGE_NOT_FOUND ? 404 : 200, &body);
     return true;
 }
 

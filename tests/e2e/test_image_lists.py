@@ -1,7 +1,9 @@
 """GET /tarn/v1/images/HOST/NAME: what a repository holds, through tarn."""
 
 import base64
+import html
 import json
+import re
 import signal
 import socket
 import threading
@@ -486,3 +488,75 @@ def test_googles_addition_is_used_where_it_comes(docker, upstream):
                      "uploaded": "2021-04-09T20:26:40Z", "created": None, "size": 12345,
                      "media_type": OCI_MANIFEST, "platforms": None, "artifact_type": None}
     assert len(upstream.asked()) == 1
+
+
+# ---- the view for people
+
+
+def rows_of(page):
+    """The cells of each row of the table, as words."""
+    rows = re.findall(r"(?s)<tr><th scope=\"row\">(.*?)</tr>", page.body.decode())
+    return [[" ".join(html.unescape(re.sub(r"<[^>]*>", "", cell)).split())
+             for cell in re.split(r"<td[^>]*>", row)] for row in rows]
+
+
+def test_the_page_links_to_a_view_of_a_repository(lists, repository):
+    repository.add_index("app", ["latest", "w_2024_01"], imageSizeBytes=str(3 << 20),
+                         uploadTime="2030-01-01T00:00:00Z")
+    repository.add("app", ["old"], uploadTime=None, imageSizeBytes=None)
+    tarn = lists.serve().tarn
+    assert 'href="./?images="' in tarn.get("/").body.decode()
+    empty = tarn.get("/?images=")
+    assert empty.status == 200 and 'name="images"' in empty.body.decode()
+    assert lists.api.count() == 0
+    page = tarn.get(f"/?images={APP}")
+    assert page.status == 200
+    assert "script-src 'self'" in page["Content-Security-Policy"]
+    new, old = rows_of(page)
+    assert (new[0], new[2], new[4]) == ("latest, w_2024_01", "3.0 MiB", "linux/amd64, linux/arm64/v8")
+    assert (old[0], old[2], old[3]) == ("old", "", "")
+    assert lists.api.count() == 1
+
+
+def test_the_view_is_sorted_and_filtered(lists, repository):
+    repository.add("app", ["a"], imageSizeBytes="3", uploadTime="2024-01-01T00:00:00Z")
+    repository.add("app", ["b"], imageSizeBytes="1", uploadTime="2024-01-03T00:00:00Z")
+    repository.add("app", ["ab"], imageSizeBytes="2", uploadTime="2024-01-02T00:00:00Z")
+    tarn = lists.serve().tarn
+
+    def tags(query):
+        return [row[0] for row in rows_of(tarn.get(f"/?images={APP}{query}"))]
+
+    assert tags("") == ["b", "ab", "a"]
+    assert tags("&order=tag") == ["b", "ab", "a"]
+    assert tags("&order=size") == ["a", "ab", "b"]
+    assert tags("&filter=b") == ["b", "ab"]
+    assert tags("&filter=a*") == ["ab", "a"]
+    assert tags("&filter=none") == []
+    assert 'aria-sort="descending"' in tarn.get(f"/?images={APP}&order=size").body.decode()
+
+
+def test_the_view_says_what_went_wrong_and_writes_nothing_of_others(lists, repository):
+    repository.add("app", ["1"])
+    tarn = lists.serve().tarn
+    assert tarn.get("/?images=elsewhere.test/a").status == 404
+    odd = tarn.get("/?images=%3Cscript%3E%22&filter=%22%3E%3Cb%3E")
+    assert odd.status in (400, 404)
+    assert "<script>\"" not in odd.body.decode() and "<b>" not in odd.body.decode()
+    lists.api.always = google_error(403, "<i>no</i>", "IAM_PERMISSION_DENIED")
+    failed = tarn.get(f"/?images={HOST}/project/repo")
+    assert failed.status == 403
+    assert "<i>" not in failed.body.decode() and "no" in failed.body.decode()
+
+
+def test_the_view_is_behind_login_and_rules(lists, repository, users):
+    repository.add("app", ["1"])
+    repository.add("secret", ["2"])
+    tarn = lists.serve(clients={"htpasswd": str(users), "rules": [
+        {"users": ["alice"], "upstream": HOST, "repositories": ["project/repo/app"]}]}).tarn
+    alice = {"Authorization": basic("alice", "secret")}
+    assert tarn.get(f"/?images={APP}").status == 401
+    assert tarn.get(f"/?images={HOST}/project/repo/secret", alice).status == 404
+    assert lists.api.count() == 0
+    whole = tarn.get(f"/?images={HOST}/project/repo", alice)
+    assert [row[0] for row in rows_of(whole)] == [f"{APP}1"]

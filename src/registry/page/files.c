@@ -17,10 +17,9 @@ static const struct {
     const char *name;
     struct text content;
 } templates[] = {
-    {"page", TEXT_OF_ARRAY(page_html)},
-    {"overview", TEXT_OF_ARRAY(overview_html)},
-    {"search", TEXT_OF_ARRAY(search_html)},
-    {"image", TEXT_OF_ARRAY(image_html)},
+    {"page", TEXT_OF_ARRAY(page_html)},     {"overview", TEXT_OF_ARRAY(overview_html)},
+    {"search", TEXT_OF_ARRAY(search_html)}, {"image", TEXT_OF_ARRAY(image_html)},
+    {"images", TEXT_OF_ARRAY(images_html)},
 };
 
 const struct files_file *files_find(struct text path) {

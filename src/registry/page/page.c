@@ -398,3 +398,34 @@ enum page_result page_write(struct page *page, const struct page_visitor *visito
     catalog_release(view.catalog);
     return result;
 }
+
+/* ---- pages that others write ---- */
+
+struct framed {
+    struct view view; /* first: the same address */
+    const char *heading;
+    struct text content;
+};
+
+static void fill_framed(void *context, struct text name, struct buffer *out) {
+    const struct framed *framed = context;
+    if (text_is(name, "heading"))
+        html_text(out, framed->heading);
+    else if (text_is(name, "content"))
+        buffer_append(out, framed->content.at, framed->content.length);
+}
+
+void page_write_framed(struct page *page, const struct page_visitor *visitor, const char *heading,
+                       struct text content, struct buffer *out) {
+    struct framed framed = {
+        .view = {.page = page,
+                 .visitor = visitor,
+                 .now_s = clock_wall_s(),
+                 .title = "Images of a repository - tarn",
+                 .main = "images",
+                 .fill = fill_framed},
+        .heading = heading,
+        .content = content,
+    };
+    view_write(&framed.view, out);
+}

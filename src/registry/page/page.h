@@ -77,4 +77,8 @@ enum page_result {
 enum page_result page_write(struct page *page, const struct page_visitor *visitor,
                             struct text query, bool must_not_wait, struct buffer *out);
 
+/* Writes a page with this heading and this content, which is HTML. Never waits. */
+void page_write_framed(struct page *page, const struct page_visitor *visitor, const char *heading,
+                       struct text content, struct buffer *out);
+
 #endif

@@ -91,7 +91,8 @@ let timer = 0;
 
 async function run() {
   clearTimeout(timer);
-  if (document.hidden) return;
+  // A list of a registry stays as it is, because tarn would ask the registry again.
+  if (document.hidden || document.querySelector("[data-still]")) return;
   try {
     await refresh();
     pause = PAUSE_MS;

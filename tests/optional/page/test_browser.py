@@ -17,7 +17,8 @@ IMAGES = [("docker.io", "library/alpine", "3.20", 1), ("docker.io", "library/pos
           ("docker.io", "library/nginx", "1.27", 6), ("ghcr.io", "org/app", "1.2.3", 4),
           ("ghcr.io", "team/tool-with-a-long-name/component", "2026.11.26-rc1", 2)]
 PAGES = {"overview": "/", "search": "/?search=", "nothing found": "/?search=nothing-like-it",
-         "image": "/?image=ghcr.io/org/app:1.2.3", "no image": "/?image=ghcr.io/none:1"}
+         "image": "/?image=ghcr.io/org/app:1.2.3", "no image": "/?image=ghcr.io/none:1",
+         "repository": "/?images=ghcr.io/org/app", "no repository": "/?images=nowhere.test/app"}
 
 
 def add_image(registry, name, tag, mebibytes, seed):
@@ -101,7 +102,7 @@ def test_axe_finds_nothing(world, page, scheme, size):
     assert seen["violations"] == []
 
 
-@pytest.mark.parametrize("page", ["overview", "search", "image"])
+@pytest.mark.parametrize("page", ["overview", "search", "image", "repository"])
 def test_no_page_is_wider_than_a_phone(world, page):
     backgrounds = set()
     for scheme in ("light", "dark"):
