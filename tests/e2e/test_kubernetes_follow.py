@@ -305,6 +305,23 @@ def test_a_token_that_is_replaced_is_taken(api, follow, tmp_path):
     assert "secret" not in follower.log()
 
 
+def test_authorities_that_are_replaced_are_taken_at_once(driver, tmp_path):
+    api, other = KubernetesApi(tmp_path / "api"), KubernetesApi(tmp_path / "other")
+    fill(api, 1)
+    trusted = tmp_path / "ca.crt"
+    trusted.write_bytes(other.authority.read_bytes())
+    config = Kubeconfig(api).write(tmp_path / "config",
+                                   cluster={"certificate-authority": str(trusted)})
+    follower = Follower(driver, config, "nodes", NODES, tmp_path)
+    wait_until(lambda: "TLS" in follower.state()["error"], "an error about TLS")
+    assert api.requests == []
+    trusted.write_bytes(api.authority.read_bytes())
+    follower.wait_names(["n000"])
+    follower.stop()
+    api.stop()
+    other.stop()
+
+
 @pytest.mark.slow
 def test_without_the_right_to_watch_all_is_listed_every_30_seconds(api, follow):
     api.rights["tester"] = ALL_RIGHTS - {("watch", "nodes")}
