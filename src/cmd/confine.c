@@ -78,6 +78,7 @@ static bool allow_below(int rules, const char *path, uint64_t rights, struct err
            error_set_errno(error, errno, "allowing writes below %s", path);
 }
 
+/* `root`: below which files may be written; NULL: nowhere. */
 static bool restrict_files(const char *root, struct error *error) {
     long abi =
         syscall(SYS_landlock_create_ruleset, NULL, (size_t)0, LANDLOCK_CREATE_RULESET_VERSION);
@@ -97,7 +98,7 @@ static bool restrict_files(const char *root, struct error *error) {
     cleanup_close int rules = (int)syscall(SYS_landlock_create_ruleset, &set, size, 0);
     if (rules < 0)
         return error_set_errno(error, errno, "making the rules");
-    if (!allow_below(rules, root, writing_rights & known, error))
+    if (root && !allow_below(rules, root, writing_rights & known, error))
         return false;
     if (access("/dev/null", F_OK) == 0 &&
         !allow_below(rules, "/dev/null", (LANDLOCK_ACCESS_FS_WRITE_FILE | RIGHT_TRUNCATE) & known,
@@ -250,25 +251,28 @@ static const char *program_source(const struct config *config) {
     return NULL;
 }
 
-bool confine(const struct config *config, struct error *error) {
+/* `source`: what may start a program; NULL: nothing. */
+static bool confine_to(const struct config *config, const char *root, const char *source,
+                       struct error *error) {
     bool privileged = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0;
     if (config->confine == CONFIG_CONFINE_OFF) {
         log_at(LOG_INFO, "not confined", LOG_STRING("reason", "confine: off"));
         return true;
     }
-    const char *source = program_source(config);
     struct error files = {0}, calls = {0};
     if (source)
         error_set(&files, ERROR_UNSUPPORTED, "credentials (%s) may run programs", source);
     else
-        restrict_files(config->root, &files);
+        restrict_files(root, &files);
     restrict_calls(source != NULL, &calls);
 
     bool all = !privileged && !files.kind && !calls.kind;
     bool missed = privileged || calls.kind || (files.kind && !source);
     char files_text[160], calls_text[160];
     snprintf(files_text, sizeof files_text, "%s%.150s", files.kind ? "off: " : "",
-             files.kind ? files.text : "writes only below root");
+             files.kind ? files.text
+             : root     ? "writes only below root"
+                        : "writes nowhere");
     snprintf(calls_text, sizeof calls_text, "%s%.150s", calls.kind ? "off: " : "",
              calls.kind ? calls.text : "on");
     if (config->confine == CONFIG_CONFINE_REQUIRE && !all)
@@ -279,4 +283,12 @@ bool confine(const struct config *config, struct error *error) {
            LOG_STRING("landlock", files_text), LOG_STRING("seccomp", calls_text),
            LOG_STRING("programs", source || (calls.kind && files.kind) ? "allowed" : "denied"));
     return true;
+}
+
+bool confine(const struct config *config, struct error *error) {
+    return confine_to(config, config->root, program_source(config), error);
+}
+
+bool confine_keep(const struct config *config, const char *program, struct error *error) {
+    return confine_to(config, NULL, program ? program : program_source(config), error);
 }

@@ -1,8 +1,8 @@
 /*
  * Takes away the rights that the serving process no longer needs, so that an intruder who gets in
- * through a parser can do little. It is not a command, but a step of tarn serve. Afterwards the
- * process may write only below the cache's root, start no program, gain no privilege and use no
- * system call that a cache never needs.
+ * through a parser can do little. It is not a command, but a step of tarn serve and tarn keep.
+ * Afterwards the process may write only below the cache's root, start no program, gain no privilege
+ * and use no system call that a cache never needs.
  *
  *   no new privileges  always, `confine: off` included
  *   Landlock           making, writing, removing and renaming files below the root and nowhere else
@@ -32,5 +32,9 @@
  * would not have them. False: `confine: require`, and a restriction is not available.
  */
 bool confine(const struct config *config, struct error *error);
+
+/* The same for tarn keep, which has no root and so writes nowhere. `program` is what may be started
+ * to get the cluster's credential; NULL: nothing. */
+bool confine_keep(const struct config *config, const char *program, struct error *error);
 
 #endif

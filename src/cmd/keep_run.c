@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/thread.h"
 #include "catalog/catalog.h"
+#include "cmd/confine.h"
 #include "cmd/keep_server.h"
 #include "config/config.h"
 #include "keep/keeper.h"
@@ -173,6 +174,12 @@ static int serve(struct keep_process *process) {
     fill_signals(&signals);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
+    const char *program =
+        kubernetes_may_run_programs(process->kubernetes) ? "the kubeconfig's exec" : NULL;
+    if (!confine_keep(process->config, program, &error)) {
+        fprintf(stderr, "tarn keep: %s\n", error.text);
+        return 1;
+    }
     process->server = keep_server_new(process->keeper, process->config, &process->keep, &error);
     bool ok =
         process->server && keeper_start(process->keeper, &error) &&

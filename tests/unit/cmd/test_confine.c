@@ -62,6 +62,18 @@ static void confine_with(struct credential_source *credentials) {
     credential_source_free(credentials);
 }
 
+/* Confines a process as tarn keep does. */
+static void confine_as_keep(const char *program) {
+    const struct config config = {.confine =
+                                      program ? CONFIG_CONFINE_AUTO : CONFIG_CONFINE_REQUIRE};
+    struct error error = {0};
+    log_configure(LOG_ERROR, LOG_TEXT);
+    if (!confine_keep(&config, program, &error)) {
+        fprintf(stderr, "# %s\n", error.text);
+        _exit(1);
+    }
+}
+
 /* Runs `body` in a process of its own. The test fails unless that process ends with status 0. */
 static void in_child(void (*body)(void)) {
     pid_t pid = fork();
@@ -308,6 +320,29 @@ static void test_require_is_not_kept_with_a_helper_and_says_so(void **state) {
     in_child(refuse_with_a_helper);
 }
 
+static void write_nowhere(void) {
+    confine_as_keep(NULL);
+    CHECK(!can_make(at(root, "kept")) && !can_make(at(outside, "kept")));
+    CHECK(run_shell("exit 3") == -1 && errno == EPERM);
+    CHECK(socket(AF_INET, SOCK_STREAM, 0) >= 0);
+}
+
+static void test_keep_writes_nowhere_and_starts_nothing(void **state) {
+    (void)state;
+    in_child(write_nowhere);
+}
+
+static void start_what_the_kubeconfig_names(void) {
+    confine_as_keep("the kubeconfig's exec");
+    CHECK(run_shell("exit 3") == 3);
+    CHECK(is_denied(SYS_keyctl, 0, 0, 0));
+}
+
+static void test_keep_starts_the_program_of_its_kubeconfig(void **state) {
+    (void)state;
+    in_child(start_what_the_kubeconfig_names);
+}
+
 static void off_is_off(void) {
     struct config config = {.root = root, .confine = CONFIG_CONFINE_OFF};
     log_configure(LOG_ERROR, LOG_TEXT);
@@ -347,6 +382,8 @@ int main(void) {
         cmocka_unit_test(test_no_program_is_started),
         cmocka_unit_test(test_a_helper_program_runs_and_writes_where_it_likes),
         cmocka_unit_test(test_require_is_not_kept_with_a_helper_and_says_so),
+        cmocka_unit_test(test_keep_writes_nowhere_and_starts_nothing),
+        cmocka_unit_test(test_keep_starts_the_program_of_its_kubeconfig),
         cmocka_unit_test(test_off_leaves_all_but_new_privileges),
     };
     return cmocka_run_group_tests(tests, make_folders, remove_folders);
