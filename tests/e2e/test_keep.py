@@ -1,8 +1,10 @@
 """`tarn keep` on a cluster of stand-ins: images come onto the nodes, and stay known there."""
 
 import json
+import os
 import pathlib
 import re
+import signal
 import subprocess
 
 import pytest
@@ -620,3 +622,25 @@ def test_each_alert_fires_and_stays_silent_in_the_tests_of_rules():
         done = subprocess.run(["promtool", *command], capture_output=True, text=True, timeout=60,
                               check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_leader_that_was_stopped_for_a_while_creates_nothing_more(keeper, kubelets, api):
+    kubelets.node("n0")
+    first = keeper(lease="tarn-keep").start()
+    first.wait_all(count=2)
+    second = keeper(name="second", lease="tarn-keep").start()
+    os.kill(first.process.child.pid, signal.SIGSTOP)
+    try:
+        wait_until(lambda: second.json("/tarn/v1/keeps")["leader"]["me"], "the second to lead", 60)
+        for i in range(5):
+            kubelets.node(f"n{i + 1}")
+        second.wait_all(count=12)
+        before = len(api.asked("create", "pods"))
+        assert before == 12
+    finally:
+        os.kill(first.process.child.pid, signal.SIGCONT)
+    first.wait_all(count=12)
+    assert first.json("/tarn/v1/keeps")["leader"]["me"] is False
+    assert len(api.asked("create", "pods")) == before
+    assert len(kubelets.pulls) == len(set(kubelets.pulls))
