@@ -1,4 +1,4 @@
-"""The figures of tarn images: what a list of images costs in requests, memory and processor time.
+"""The figures of tarn images and of its HTTP API: what a list of images costs in requests, memory and processor time.
 
 The registries are those of the end-to-end tests. They are slow programs, so that only what tarn
 itself needs is measured.
@@ -35,6 +35,7 @@ def images(bench):
     with tempfile.TemporaryDirectory(dir=bench.folder) as folder, _kit() as kit:
         yield from _artifact_registry(bench, kit, pathlib.Path(folder))
         yield from _docker(bench, kit, pathlib.Path(folder))
+        yield from _clients(bench, kit, pathlib.Path(folder))
 
 
 @contextlib.contextmanager
@@ -43,8 +44,8 @@ def _kit():
     sys.path.insert(0, str(KIT))
     try:
         import google_emulator
-        from kit import artifact_registry, scripted_registry
-        yield google_emulator, artifact_registry, scripted_registry
+        from kit import artifact_registry, client, scripted_registry, tarn
+        yield google_emulator, artifact_registry, scripted_registry, client, tarn
     finally:
         sys.path.remove(str(KIT))
 
@@ -65,7 +66,7 @@ def _list(bench, folder, upstream, environment, *flags):
 
 
 def _artifact_registry(bench, kit, folder):
-    google_emulator, artifact_registry, _ = kit
+    google_emulator, artifact_registry, *_ = kit
     for count in (5_000, 50_000):
         google = google_emulator.Google(google_emulator.Key(folder))
         api = artifact_registry.ArtifactRegistry(google)
@@ -102,3 +103,32 @@ def _docker(bench, kit, folder):
         registry.stop()
     yield Row("Docker API, names of 5,000 tags in pages of 100: requests", "requests",
               {"tarn": requests}, None, ("<=", 50))
+
+
+def _clients(bench, kit, folder):
+    """100 clients of the HTTP API at once, for 5,000 images that tarn has not listed before."""
+    google_emulator, artifact_registry, _, client, tarn = kit
+    google = google_emulator.Google(google_emulator.Key(folder))
+    api = artifact_registry.ArtifactRegistry(google)
+    served = None
+    try:
+        api.repository().add_many("app", 5000)
+        served = tarn.Tarn(bench.program, folder / "tarn",
+                           {"upstreams": [{"host": HOST, "credentials": "google"}],
+                            "log": {"level": "warn"}},
+                           {"GCE_METADATA_HOST": google.host,
+                            "CLOUDSDK_API_ENDPOINT_OVERRIDES_ARTIFACTREGISTRY": api.url})
+        url = f"{served.url}/tarn/v1/images/{HOST}/{NAME}"
+        replies = client.at_once(*[lambda: client.fetch(url) for _ in range(100)])
+        requests = api.count()
+        wrong = [reply.status for reply in replies
+                 if reply.status != 200 or len(reply.json()["images"]) != 5000]
+    finally:
+        if served:
+            served.finish()
+        api.stop()
+        google.stop()
+    if wrong:
+        raise RuntimeError(f"{len(wrong)} of 100 clients got no list: {wrong[0]}")
+    yield Row("list of 5,000 images, 100 clients of the HTTP API at once: requests", "requests",
+              {"tarn": requests}, None, ("<=", 5))
