@@ -74,6 +74,14 @@ static void forget_users(void *owner) {
     replace_users(owner, &(struct htpasswd){0});
 }
 
+static void hold(void *owner) {
+    passwords_hold(owner);
+}
+
+static void release(void *owner) {
+    passwords_release(owner);
+}
+
 struct passwords *passwords_new(const char *htpasswd, struct failures *failures,
                                 struct error *error) {
     struct passwords *passwords = calloc(1, sizeof *passwords);
@@ -81,8 +89,12 @@ struct passwords *passwords_new(const char *htpasswd, struct failures *failures,
         error_set(error, ERROR_MEMORY, "out of memory");
         return NULL;
     }
-    const struct watched_use use = {
-        .what = "passwords", .read = read_users, .forget = forget_users, .owner = passwords};
+    const struct watched_use use = {.what = "passwords",
+                                    .read = read_users,
+                                    .forget = forget_users,
+                                    .hold = hold,
+                                    .release = release,
+                                    .owner = passwords};
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
     atomic_init(&passwords->references, 1);
     passwords->failures = failures_hold(failures);

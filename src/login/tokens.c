@@ -100,6 +100,14 @@ static void forget_keys(void *owner) {
     replace_keys(owner, NULL);
 }
 
+static void hold(void *owner) {
+    tokens_hold(owner);
+}
+
+static void release(void *owner) {
+    tokens_release(owner);
+}
+
 struct tokens *tokens_new(const struct clients_token_settings *settings, struct failures *failures,
                           struct error *error) {
     struct tokens *tokens = calloc(1, sizeof *tokens);
@@ -107,8 +115,12 @@ struct tokens *tokens_new(const struct clients_token_settings *settings, struct 
         error_set(error, ERROR_MEMORY, "out of memory");
         return NULL;
     }
-    const struct watched_use use = {
-        .what = "keys of tokens", .read = read_keys, .forget = forget_keys, .owner = tokens};
+    const struct watched_use use = {.what = "keys of tokens",
+                                    .read = read_keys,
+                                    .forget = forget_keys,
+                                    .hold = hold,
+                                    .release = release,
+                                    .owner = tokens};
     lock_init(&tokens->keys_lock);
     lock_init(&tokens->remembered_lock);
     atomic_init(&tokens->references, 1);

@@ -6,24 +6,21 @@
 #include <string.h>
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 
 enum {
-    LOOK_MS = 1000,  /* the shortest time between two looks */
-    TRUST_MS = 3000, /* the longest time without one in which the file counts as current */
+    LOOK_MS = 1000,     /* the shortest time between two looks */
+    TRUST_MS = 3000,    /* the longest time without one in which the file counts as current */
+    PATIENCE_MS = 2000, /* how long a caller waits for a look */
+    FIRST_PATIENCE_MS = 10000, /* for the first one, without which nobody can log in */
 };
 
-bool watched_init(struct watched *watched, const char *path, const struct watched_use *use,
-                  struct error *error) {
-    watched->use = *use;
-    watched->path = strdup(path);
-    watched->looked_ms = watched->claimed_ms = clock_ms();
-    if (!watched->path)
-        return error_set(error, ERROR_MEMORY, "out of memory");
-    return use->read(use->owner, watched->path, &watched->identity, error);
-}
-
 void watched_finish(struct watched *watched) {
+    if (!watched->use.owner)
+        return;
     free(watched->path);
+    condition_finish(&watched->looked);
+    lock_finish(&watched->look_lock);
 }
 
 static bool times_differ(const struct timespec *a, const struct timespec *b) {
@@ -70,23 +67,87 @@ static void read_again(struct watched *watched) {
     }
 }
 
-void watched_look(struct watched *watched) {
-    if (clock_ms() >= atomic_load(&watched->looked_ms) + LOOK_MS)
-        watched_look_now(watched);
-}
-
-void watched_look_now(struct watched *watched) {
-    int64_t now = clock_ms();
+static void look(struct watched *watched) {
     bool is_gone;
-    if (atomic_exchange(&watched->is_looking, true))
-        return;
     bool differs = watched_differs(watched->path, &watched->identity, &is_gone);
     if (is_gone)
         forget(watched);
     else if (differs || watched->is_gone)
         read_again(watched);
+}
+
+/* The thread of one look. The owner may be freed with the reference that it gives back. */
+static void run_look(void *argument) {
+    struct watched *watched = argument;
+    const struct watched_use use = watched->use;
+    int64_t now = clock_ms();
+    if (watched->was_read)
+        look(watched);
+    else
+        watched->was_read =
+            use.read(use.owner, watched->path, &watched->identity, &watched->failure);
     atomic_store(&watched->looked_ms, now);
+    lock_acquire(&watched->look_lock);
+    watched->looks++;
     atomic_store(&watched->is_looking, false);
+    condition_broadcast(&watched->looked);
+    lock_release(&watched->look_lock);
+    use.release(use.owner);
+}
+
+/* Lets a thread look, and waits for it. True: it has looked. */
+static bool look_beside(struct watched *watched, int64_t patience_ms, struct error *error) {
+    const int64_t until_ms = clock_ms() + patience_ms;
+    lock_acquire(&watched->look_lock);
+    const unsigned looks = watched->looks;
+    bool begins = !atomic_exchange(&watched->is_looking, true);
+    lock_release(&watched->look_lock);
+    if (!begins)
+        return error_set(error, ERROR_BUSY, "another thread looks at the file");
+    watched->use.hold(watched->use.owner);
+    if (!thread_start("file-look", THREAD_STACK, run_look, watched, NULL, error)) {
+        atomic_store(&watched->is_looking, false);
+        watched->use.release(watched->use.owner);
+        return false;
+    }
+    lock_acquire(&watched->look_lock);
+    while (watched->looks == looks && clock_ms() < until_ms)
+        condition_wait_until(&watched->looked, &watched->look_lock, until_ms);
+    bool has_looked = watched->looks != looks;
+    lock_release(&watched->look_lock);
+    return has_looked ||
+           error_set(error, ERROR_TIMEOUT, "%s: its file system has not answered for %lld s",
+                     watched->path, (long long)patience_ms / 1000);
+}
+
+bool watched_init(struct watched *watched, const char *path, const struct watched_use *use,
+                  struct error *error) {
+    watched->use = *use;
+    lock_init(&watched->look_lock);
+    condition_init(&watched->looked);
+    watched->path = strdup(path);
+    watched->looked_ms = watched->claimed_ms = clock_ms();
+    if (!watched->path)
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    if (!look_beside(watched, FIRST_PATIENCE_MS, error))
+        return false;
+    if (!watched->was_read && error)
+        *error = watched->failure;
+    return watched->was_read;
+}
+
+void watched_look_now(struct watched *watched) {
+    struct error error = {0};
+    if (!look_beside(watched, PATIENCE_MS, &error) && error.kind != ERROR_BUSY)
+        log_at(LOG_WARN,
+               "cannot look at a file of the clients' logins; what was read before stays "
+               "in use",
+               LOG_STRING("of", watched->use.what), LOG_STRING("error", error.text));
+}
+
+void watched_look(struct watched *watched) {
+    if (clock_ms() >= atomic_load(&watched->looked_ms) + LOOK_MS)
+        watched_look_now(watched);
 }
 
 bool watched_is_current(struct watched *watched) {
