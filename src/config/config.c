@@ -205,6 +205,7 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
     }
     config_read_environment(reader, environment);
     config_read_flags(reader, flags);
+    config_read_fallbacks(reader, environment);
     if (readable) {
         set_default_root(reader, environment);
         config_read_upstreams(reader, upstreams);

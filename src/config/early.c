@@ -12,5 +12,7 @@ enum log_format config_early_log_format(const struct config_flags *flags,
     }
     if (!given)
         given = config_variable(environment, "TARN_LOG_FORMAT");
+    if (!given)
+        given = config_variable(environment, "TARN_FALLBACK_LOG_FORMAT");
     return given && strcmp(given, "json") == 0 ? LOG_JSON : LOG_TEXT;
 }

@@ -8,6 +8,8 @@
 #include "config/value.h"
 #include "config/words.h"
 
+#define FALLBACK "TARN_FALLBACK_"
+
 /* ---- the file ---- */
 
 /* Adds the first `length` bytes of `key` to `names`, unless `names` has them. */
@@ -128,14 +130,29 @@ const char *config_variable(char *const *environment, const char *name) {
     return NULL;
 }
 
+static void read_variable(struct config_reader *reader, size_t index, const char *name,
+                          char *const *environment) {
+    const char *value = config_variable(environment, name);
+    const char *source = value ? config_keep_text(reader, text_of(name)) : NULL;
+    if (source)
+        read_given(reader, index, source, &value, 1);
+}
+
 void config_read_environment(struct config_reader *reader, char *const *environment) {
     for (size_t i = 0; i < config_option_count; i++) {
         char name[CONFIG_NAME_SIZE];
         config_option_variable(&config_options[i], name);
-        const char *value = config_variable(environment, name);
-        const char *source = value ? config_keep_text(reader, text_of(name)) : NULL;
-        if (source)
-            read_given(reader, i, source, &value, 1);
+        read_variable(reader, i, name, environment);
+    }
+}
+
+void config_read_fallbacks(struct config_reader *reader, char *const *environment) {
+    for (size_t i = 0; i < config_option_count; i++) {
+        char name[CONFIG_NAME_SIZE], fallback[CONFIG_NAME_SIZE + sizeof FALLBACK];
+        config_option_variable(&config_options[i], name);
+        snprintf(fallback, sizeof fallback, FALLBACK "%s", name + strlen("TARN_"));
+        if (!reader->loaded->set_at[i].source)
+            read_variable(reader, i, fallback, environment);
     }
 }
 
@@ -170,6 +187,12 @@ void config_warn_of_variables(struct config_reader *reader, char *const *environ
         struct text name = text_of(environment[i]);
         name = text_cut(name, '=', &(struct text){0});
         bool ours = !text_starts(name, "TARN_");
+        char plain[CONFIG_NAME_SIZE];
+        if (text_starts(name, FALLBACK)) {
+            snprintf(plain, sizeof plain, "TARN_%.*s",
+                     TEXT_PRINT(text_from(name, strlen(FALLBACK))));
+            name = text_of(plain);
+        }
         for (size_t j = 0; j < known_count && !ours; j++)
             ours = text_is(name, known[j]);
         if (ours || text_starts(name, "TARN_SERVICE_") || text_is(name, "TARN_PORT") ||

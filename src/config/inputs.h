@@ -13,6 +13,10 @@ void config_read_file(struct config_reader *reader, const struct yaml_node *root
 void config_read_environment(struct config_reader *reader, char *const *environment);
 void config_read_flags(struct config_reader *reader, const struct config_flags *flags);
 
+/* Sets what none of the others has set, by variables TARN_FALLBACK_LISTEN and so on: an image has
+ * defaults of its own, which a file without these settings leaves as they are. */
+void config_read_fallbacks(struct config_reader *reader, char *const *environment);
+
 /* Adds a warning for each variable that begins with TARN_ and is not a setting. */
 void config_warn_of_variables(struct config_reader *reader, char *const *environment);
 

@@ -88,9 +88,11 @@ def test_containerd_runs_the_image_and_pulls_through_it(image, images, container
     root.mkdir()
     os.chown(root, 65532, 65532)
     root.chmod(0o700)
+    file = PLACE / "tarn.yaml"  # it is what counts, and the image says the rest
+    file.write_text(f"listen: 127.0.0.1:{port}\n")
     containerd.ctr("run", "--detach", "--net-host", "--read-only", "--no-pivot",
                    "--mount", f"type=bind,src={root},dst=/var/lib/tarn,options=rbind:rw",
-                   "--env", f"TARN_LISTEN=127.0.0.1:{port}",
+                   "--mount", f"type=bind,src={file},dst=/etc/tarn/tarn.yaml,options=rbind:ro",
                    "--env", f"TARN_UPSTREAM=lake.test={images.url}",
                    "--env", "TARN_DEFAULT_UPSTREAM=lake.test", name, "tarn")
     try:

@@ -88,10 +88,42 @@ static void test_upstreams_are_added_by_flag_and_variable(void **state) {
     assert_string_equal(upstream(config, "b.example")->url, "https://c.example");
 }
 
+/* The defaults of a container image: a file that is mounted has priority, also in part. */
+static void test_a_fallback_counts_where_nothing_else_says_anything(void **state) {
+    struct bench *bench = *state;
+    const char *const environment[] = {"HOME=/h",
+                                       "TARN_FALLBACK_LISTEN=:5000",
+                                       "TARN_FALLBACK_ROOT=/fallback",
+                                       "TARN_FALLBACK_LOG_FORMAT=json",
+                                       "TARN_MAX_SIZE=7",
+                                       "TARN_FALLBACK_MAX_SIZE=8",
+                                       NULL};
+    bench->environment = environment;
+    const struct config *config = load(bench, "");
+    assert_string_equal(config->listen[0], ":5000");
+    assert_null(config->listen[1]);
+    assert_string_equal(config->root, "/fallback");
+    assert_int_equal(config->log_format, LOG_JSON);
+    assert_int_equal(config->max_size, 7);
+    assert_null(config->warnings);
+    config = load(bench, "listen: [127.0.0.1:1]\nlog: {format: text}\n");
+    assert_string_equal(config->listen[0], "127.0.0.1:1");
+    assert_string_equal(config->root, "/fallback");
+    assert_int_equal(config->log_format, LOG_TEXT);
+    give_flags(bench, "--root=/flag");
+    assert_string_equal(load(bench, "")->root, "/flag");
+
+    const char *const wrong[] = {"HOME=/h", "TARN_FALLBACK_LISTEN=5000", NULL};
+    bench->environment = wrong;
+    assert_null(try_load(bench, ""));
+    assert_non_null(strstr(bench->problems.bytes, "TARN_FALLBACK_LISTEN: "));
+}
+
 static void test_unknown_variables_only_warn(void **state) {
     struct bench *bench = *state;
     const char *const environment[] = {"HOME=/h",
                                        "TARN_ROOTS=/x",
+                                       "TARN_FALLBACK_ROOTS=/x",
                                        "TARN_CONFIG=/not/read/here",
                                        "TARN_SERVICE_HOST=10.0.0.1",
                                        "TARN_PORT=tcp://10.0.0.1:5000",
@@ -103,7 +135,8 @@ static void test_unknown_variables_only_warn(void **state) {
     assert_string_equal(
         config->warnings[0],
         "\"TARN_ROOTS\" in the environment is not a setting of tarn; did you mean TARN_ROOT?");
-    assert_null(config->warnings[1]);
+    assert_non_null(config->warnings[1]);
+    assert_null(config->warnings[2]);
 }
 
 static void test_the_file_is_found_by_flag_then_variable(void **state) {
@@ -148,6 +181,7 @@ int main(void) {
         with_bench(test_flag_over_environment_over_file_over_default),
         with_bench(test_the_default_upstream_is_chosen_or_added),
         with_bench(test_upstreams_are_added_by_flag_and_variable),
+        with_bench(test_a_fallback_counts_where_nothing_else_says_anything),
         with_bench(test_unknown_variables_only_warn),
         with_bench(test_the_file_is_found_by_flag_then_variable),
         with_bench(test_an_unreadable_or_huge_file_is_refused),
