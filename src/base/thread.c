@@ -10,7 +10,7 @@
 /* What a new thread needs to begin; it frees this itself. */
 struct beginning {
     char name[THREAD_NAME_SIZE];
-    char trace[TRACE_PARENT_SIZE];
+    struct trace trace;
     void (*run)(void *argument);
     void *argument;
 };
@@ -19,7 +19,7 @@ static void *begin(void *context) {
     struct beginning beginning = *(struct beginning *)context;
     free(context);
     pthread_setname_np(pthread_self(), beginning.name);
-    trace_set(beginning.trace);
+    trace_set(&beginning.trace);
     beginning.run(beginning.argument);
     return NULL;
 }
@@ -63,7 +63,7 @@ bool thread_start(const char *name, size_t stack_bytes, void (*run)(void *argume
         return error_set(error, ERROR_MEMORY, "no memory to start the thread %s", name);
     *beginning = (struct beginning){.run = run, .argument = argument};
     strncpy(beginning->name, name, sizeof beginning->name - 1);
-    memcpy(beginning->trace, trace_current(), sizeof beginning->trace);
+    beginning->trace = *trace_current();
     int failed = create(beginning, stack_bytes, thread);
     if (!failed)
         return true;

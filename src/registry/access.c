@@ -270,8 +270,8 @@ void access_log(const struct call *call) {
     fields[used++] = LOG_NUMBER("seconds", (double)(call->ended_us - call->began_us) / 1e6);
     if (call->asks_cache || call->has_outcome)
         fields[used++] = LOG_STRING("cache", outcome_name(outcome_of(call)));
-    if (call->trace[0])
-        fields[used++] = LOG_SLICE("trace_id", trace_id(call->trace));
+    if (call->trace.parent[0])
+        fields[used++] = LOG_SLICE("trace_id", trace_id(call->trace.parent));
     if (call->error[0])
         fields[used++] = LOG_STRING("error", call->error);
     log_event(level, route_name(call->route.kind), fields, used);

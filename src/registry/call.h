@@ -62,7 +62,7 @@ struct call {
     enum cache_outcome outcome;
     char reference[DIGEST_STRING_SIZE]; /* tag or digest as asked, for the log */
     struct digest digest;               /* of the content, for the log; algorithm 0: not known */
-    char trace[TRACE_PARENT_SIZE];      /* the client's traceparent; "": none */
+    struct trace trace;                 /* the client's */
     char error[160]; /* the beginning of an error response's message, for the log */
     bool is_failing; /* the next error response is for a failure of the upstream or of tarn */
     int64_t began_us, first_byte_us, ended_us; /* clock_us(); 0: not yet */

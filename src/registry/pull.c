@@ -240,9 +240,9 @@ static void end_download(struct download *download) {
 static void send_on(void *state, struct http_exchange *exchange) {
     struct download *download = state;
     struct error error = {0};
-    trace_set(download->call.trace); /* the blob may have to be asked for again */
+    trace_set(&download->call.trace); /* the blob may have to be asked for again */
     enum progress progress = send_bytes(download, &error);
-    trace_set("");
+    trace_set(NULL);
     if (progress == PROGRESS_PARKED) {
         http_park(exchange, send_on, download);
         return;

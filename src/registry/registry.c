@@ -200,6 +200,16 @@ static struct text cut_prefix(struct call *call) {
     return is_there ? text_from(path, length) : path;
 }
 
+/* `tracestate` may come in several fields, and means nothing without a right `traceparent`. */
+static void read_trace(struct call *call) {
+    const struct http_request *request = call->request;
+    struct trace *trace = &call->trace;
+    bool is_right = trace_parse(http_field_alone(request, "traceparent"), trace->parent);
+    for (size_t i = 0; is_right && i < request->field_count; i++)
+        if (text_is_nocase(request->fields[i].name, "tracestate"))
+            is_right = trace_add_state(request->fields[i].value, trace->state);
+}
+
 static void begin(struct call *call, struct registry *registry, struct http_exchange *exchange) {
     call->registry = registry;
     call->exchange = exchange;
@@ -207,7 +217,7 @@ static void begin(struct call *call, struct registry *registry, struct http_exch
     call->cancel = (struct cancel){.is_wanted = is_there, .context = call};
     call->view = view_hold(registry);
     call->began_us = clock_us();
-    trace_parse(http_field_alone(call->request, "traceparent"), call->trace);
+    read_trace(call);
     route_parse(cut_prefix(call), &call->route);
     const struct route *route = &call->route;
     if (route->reference.is_digest && route->fault == ROUTE_FINE)
@@ -222,9 +232,9 @@ static void begin(struct call *call, struct registry *registry, struct http_exch
 void registry_handle(void *context, struct http_exchange *exchange) {
     struct call call = {0};
     begin(&call, context, exchange);
-    trace_set(call.trace);
+    trace_set(&call.trace);
     dispatch(&call);
-    trace_set("");
+    trace_set(NULL);
     if (!call.is_handed_on)
         call_end(&call);
 }

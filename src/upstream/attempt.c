@@ -146,8 +146,10 @@ static bool run_transfer(struct attempt *attempt, const struct client_request *r
 static bool transfer(struct attempt *attempt, const char *url, const char *authorization,
                      const struct address_rule *addresses, struct error *error) {
     const struct upstream_settings *settings = &attempt->upstream->settings;
-    const char *accept = accept_of(attempt->request->what), *headers[5] = {NULL};
-    char trace[sizeof "traceparent: " + TRACE_PARENT_LENGTH];
+    const char *accept = accept_of(attempt->request->what), *headers[6] = {NULL};
+    char parent[sizeof "traceparent: " + TRACE_PARENT_LENGTH];
+    char state[sizeof "tracestate: " + TRACE_STATE_LENGTH];
+    const struct trace *trace = trace_current();
     size_t count = 0;
     attempt->authorized = authorization != NULL;
     if (authorization)
@@ -156,9 +158,12 @@ static bool transfer(struct attempt *attempt, const char *url, const char *autho
         headers[count++] = accept;
     if (attempt->range[0])
         headers[count++] = attempt->range;
-    if (trace_current()[0] && url == attempt->registry_url) { /* no business of other hosts */
-        snprintf(trace, sizeof trace, "traceparent: %s", trace_current());
-        headers[count++] = trace;
+    if (trace->parent[0] && url == attempt->registry_url) { /* no business of other hosts */
+        snprintf(parent, sizeof parent, "traceparent: %s", trace->parent);
+        headers[count++] = parent;
+        snprintf(state, sizeof state, "tracestate: %s", trace->state);
+        if (trace->state[0])
+            headers[count++] = state;
     }
     int64_t left_ms = attempt->deadline_ms - clock_ms();
     const struct client_request request = {

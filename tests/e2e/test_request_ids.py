@@ -254,6 +254,23 @@ def test_the_trace_goes_upstream_and_into_the_log(logging, upstream, image):
     assert [request.headers.get("traceparent") for request in upstream.asked("/manifests/")] == [None]
 
 
+def test_the_state_of_a_trace_goes_with_it(logging, upstream):
+    def passed_on(fields):
+        upstream.forget_requests()
+        raw(logging.port, "GET /v2/org/app/manifests/1 HTTP/1.1\r\nHost: a\r\n"
+            f"{fields}Connection: close\r\n\r\n".encode())
+        return upstream.asked("/manifests/")[0].headers.get("tracestate")
+
+    right = f"traceparent: {PARENT}\r\n"
+    assert passed_on(right + "tracestate: rojo=1,congo=t61\r\n") == "rojo=1,congo=t61"
+    assert passed_on(right + "tracestate: a=1\r\nTraceState: b=2\r\n") == "a=1,b=2"
+    assert passed_on(right) is None
+    assert passed_on(right + "tracestate: A=1\r\n") is None
+    assert passed_on(right + "tracestate: a=1\r\ntracestate: nothing\r\n") is None
+    assert passed_on("tracestate: a=1\r\n") is None
+    assert passed_on(f"traceparent: {PARENT[:-1]}\r\ntracestate: a=1\r\n") is None
+
+
 def test_a_later_version_is_read_as_far_as_it_is_known(logging, upstream):
     upstream.forget_requests()
     line = log_of(logging, "/v2/org/app/manifests/1", traceparent="cc" + PARENT[2:] + "-more")

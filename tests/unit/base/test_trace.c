@@ -1,4 +1,4 @@
-/* traceparent: which values count, and which threads work for it. */
+/* traceparent and tracestate: which values count, and which threads work for it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -58,23 +58,73 @@ static void test_a_wrong_parent_is_none(void **state) {
     assert_false(trace_parse((struct text){NULL, 0}, parent));
 }
 
+static void test_right_entries_of_the_state_are_joined(void **state) {
+    (void)state;
+    char joined[TRACE_STATE_SIZE] = "";
+    assert_true(trace_add_state(text_of(" rojo=00f067aa0ba902b7 ,\t, congo=t61 a~!"), joined));
+    assert_string_equal(joined, "rojo=00f067aa0ba902b7,congo=t61 a~!");
+    assert_true(trace_add_state(text_of("0fw@dt-x=a/b:c,a_-*/9= x"), joined));
+    assert_string_equal(joined, "rojo=00f067aa0ba902b7,congo=t61 a~!,0fw@dt-x=a/b:c,a_-*/9= x");
+    assert_true(trace_add_state(text_of(""), joined));
+}
+
+static void test_a_wrong_entry_makes_the_state_none(void **state) {
+    (void)state;
+    static const char *const wrong[] = {
+        "a",          "=b",       "a=",     "A=b",
+        "1=b",        "a=b=c",    "a b=c",  "a=\x01",
+        "a=\xc3\xa9", "a@=b",     "@a=b",   "a@1=b",
+        "a@b@c=d",    "a=b;\"c=", "a=\x7f", "a@abcdefghijklmno=b",
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char joined[TRACE_STATE_SIZE] = "right=1";
+        if (trace_add_state(text_of(wrong[i]), joined) || joined[0])
+            fail_msg("\"%s\" was taken", wrong[i]);
+    }
+    char joined[TRACE_STATE_SIZE] = "", many[200] = "";
+    for (int i = 0; i < 33; i++)
+        strcat(many, "a=b,");
+    assert_false(trace_add_state(text_of(many), joined));
+}
+
+static void test_entries_that_do_not_fit_are_left_out_from_the_right(void **state) {
+    (void)state;
+    char joined[TRACE_STATE_SIZE] = "", value[1000] = "a=";
+    memset(value + 2, 'x', 250);
+    strcat(value, ",b=");
+    memset(value + strlen(value), 'y', 255);
+    strcat(value, ",c=d");
+    assert_true(trace_add_state(text_of(value), joined));
+    *strrchr(value, ',') = '\0';
+    assert_int_equal(strlen(joined), 252 + 1 + 257);
+    assert_string_equal(joined, value);
+    char none[TRACE_STATE_SIZE] = "", long_value[300] = "a=";
+    memset(long_value + 2, 'x', 257);
+    assert_false(trace_add_state(text_of(long_value), none));
+}
+
 static void copy_current(void *argument) {
-    strcpy(argument, trace_current());
+    memcpy(argument, trace_current(), sizeof(struct trace));
 }
 
 static void test_a_new_thread_works_for_the_trace_of_the_thread_that_starts_it(void **state) {
     (void)state;
-    char seen[TRACE_PARENT_SIZE] = "", later[TRACE_PARENT_SIZE] = "x";
+    const struct trace trace = {.parent = PARENT, .state = "a=b"}, only_state = {.state = "a=b"};
+    struct trace seen = {0}, later = {.parent = "x", .state = "y"};
     pthread_t thread;
-    assert_string_equal(trace_current(), "");
-    trace_set(PARENT);
-    assert_true(thread_start("traced", THREAD_STACK, copy_current, seen, &thread, NULL));
+    assert_string_equal(trace_current()->parent, "");
+    trace_set(&trace);
+    assert_true(thread_start("traced", THREAD_STACK, copy_current, &seen, &thread, NULL));
     pthread_join(thread, NULL);
-    assert_string_equal(seen, PARENT);
-    trace_set("");
-    assert_true(thread_start("untraced", THREAD_STACK, copy_current, later, &thread, NULL));
+    assert_string_equal(seen.parent, PARENT);
+    assert_string_equal(seen.state, "a=b");
+    trace_set(&only_state);
+    assert_string_equal(trace_current()->state, "");
+    trace_set(NULL);
+    assert_true(thread_start("untraced", THREAD_STACK, copy_current, &later, &thread, NULL));
     pthread_join(thread, NULL);
-    assert_string_equal(later, "");
+    assert_string_equal(later.parent, "");
+    assert_string_equal(later.state, "");
 }
 
 int main(void) {
@@ -82,6 +132,9 @@ int main(void) {
         cmocka_unit_test(test_a_right_parent_is_read),
         cmocka_unit_test(test_a_later_version_is_passed_on_as_this_one),
         cmocka_unit_test(test_a_wrong_parent_is_none),
+        cmocka_unit_test(test_right_entries_of_the_state_are_joined),
+        cmocka_unit_test(test_a_wrong_entry_makes_the_state_none),
+        cmocka_unit_test(test_entries_that_do_not_fit_are_left_out_from_the_right),
         cmocka_unit_test(test_a_new_thread_works_for_the_trace_of_the_thread_that_starts_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
