@@ -265,7 +265,7 @@ static void start_asking(struct credential_source *source, struct host_credentia
     source->asking++;
     if (question) {
         *question = (struct question){source, held, renew};
-        if (thread_start("credentials", THREAD_STACK, ask_in_thread, question, NULL, NULL))
+        if (thread_start_detached("credentials", ask_in_thread, question, NULL))
             return;
         free(question);
     }

@@ -113,7 +113,7 @@ static struct reading *join(struct file_reader *reader, const char *path, size_t
         return NULL;
     }
     DL_APPEND(reader->readings, reading);
-    if (thread_start("file-reader", THREAD_STACK, read_file, reading, NULL, error))
+    if (thread_start_detached("file-reader", read_file, reading, error))
         return reading;
     DL_DELETE(reader->readings, reading);
     free(reading->path);

@@ -26,15 +26,30 @@ enum {
 
 /*
  * Starts a thread that calls `run(argument)` and ends when `run` returns. `name` has at most 15
- * characters and is copied. With `thread` the caller must call pthread_join(*thread, NULL) in the
- * end; `*thread` is set before the function returns, but perhaps after `run` has begun. With NULL
- * the thread is detached, and the caller needs a way of its own to learn of the thread's end. The
- * new thread works for the caller's trace (base/trace.h). Any thread may call this.
+ * characters and is copied. The caller must call pthread_join(*thread, NULL) in the end; `*thread`
+ * is set before the function returns, but perhaps after `run` has begun. The new thread works for
+ * the caller's trace (base/trace.h). Any thread may call this.
  *
  * False: no thread was started and `run` will not be called (ERROR_MEMORY, or ERROR_IO when the
  * system's limit on threads is reached); what `argument` points to is still the caller's.
  */
 bool thread_start(const char *name, size_t stack_bytes, void (*run)(void *argument), void *argument,
                   pthread_t *thread, struct error *error);
+
+/*
+ * The same for short work that nobody joins: the caller needs a way of its own to learn of its end.
+ * The stack has THREAD_STACK bytes. Once threads may rest, a thread that has done such work waits a
+ * few seconds for the next, so that this costs a wakeup instead of a new thread. A server that many
+ * clients ask for what is cold starts thousands a second.
+ */
+bool thread_start_detached(const char *name, void (*run)(void *argument), void *argument,
+                           struct error *error);
+
+/* From now on detached threads may rest. A process that gives up rights calls this afterwards,
+ * because a thread keeps the rights with which it began (cmd/confine.h). */
+void thread_allow_rest(void);
+
+/* How many threads rest now. */
+unsigned thread_count_resting(void);
 
 #endif

@@ -150,7 +150,7 @@ static struct question *join(struct cache *cache, const char *key, const struct 
         return NULL;
     HASH_ADD_STR(cache->questions, key, question);
     bool added = question->hh.tbl != NULL; /* else no memory for the table */
-    if (added && thread_start("question", THREAD_STACK, run_question, question, NULL, NULL))
+    if (added && thread_start_detached("question", run_question, question, NULL))
         return question;
     if (added)
         HASH_DEL(cache->questions, question);

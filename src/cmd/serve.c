@@ -221,6 +221,7 @@ static bool close_parts(struct serving *serving) {
 }
 
 static bool start_threads(struct serving *serving, struct error *error) {
+    thread_allow_rest(); /* from here on a thread begins with the rights that are left */
     return thread_start("signals", THREAD_STACK, wait_for_signal, serving, &serving->signals,
                         error) &&
            upkeep_start(serving->upkeep, error) && registry_start(serving->registry, error) &&

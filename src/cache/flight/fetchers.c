@@ -294,7 +294,7 @@ static bool start_fetcher(struct flight *flight, const struct plan *plan, struct
     atomic_fetch_add(&flights->connections, 1);
     atomic_fetch_add(&flights->threads, 1);
     flight->spans.fetchers++;
-    if (thread_start("blob-fetcher", THREAD_STACK_SYSTEM, run_fetcher, fetcher, NULL, error))
+    if (thread_start_detached("blob-fetcher", run_fetcher, fetcher, error))
         return true;
     flight->spans.fetchers--;
     atomic_fetch_sub(&flights->threads, 1);

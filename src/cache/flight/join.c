@@ -68,7 +68,7 @@ static struct flight *start(struct flights *flights, const struct flight_wish *w
         return NULL;
     }
     atomic_fetch_add(&flights->threads, 1);
-    if (thread_start("flight-driver", THREAD_STACK_SYSTEM, flight_drive, flight, NULL, NULL))
+    if (thread_start_detached("flight-driver", flight_drive, flight, NULL))
         return flight;
     atomic_fetch_sub(&flights->threads, 1);
     flights_leave(flights, flight);

@@ -1,6 +1,7 @@
 /* A started thread: its name, its stack, its signals, its end. */
 #include <errno.h>
 #include <limits.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -9,11 +10,14 @@
 #include <cmocka.h>
 #include "base/lock.h"
 #include "base/thread.h"
+#include "base/trace.h"
 
 struct seen {
     char name[THREAD_NAME_SIZE];
     size_t stack;
     sigset_t blocked;
+    struct trace trace;
+    pthread_t self;
     bool detached;
     struct lock ended_lock;
     struct condition changed;
@@ -30,6 +34,8 @@ static void look(void *argument) {
     pthread_attr_getdetachstate(&attributes, &detach_state);
     pthread_attr_destroy(&attributes);
     pthread_sigmask(SIG_SETMASK, NULL, &seen->blocked);
+    seen->trace = *trace_current();
+    seen->self = pthread_self();
     seen->detached = detach_state == PTHREAD_CREATE_DETACHED;
     lock_acquire(&seen->ended_lock);
     seen->ended = true;
@@ -77,15 +83,48 @@ static void test_a_thread_blocks_the_processes_signals_but_not_its_own_faults(vo
         assert_int_equal(sigismember(&before, signal), sigismember(&after, signal));
 }
 
-static void test_a_thread_may_be_nobodys_to_join(void **state) {
-    (void)state;
+/* Lets a detached thread look, and waits until it has. */
+static struct seen look_detached(const char *name) {
     struct seen seen = {.ended_lock = LOCK_INITIALIZER, .changed = CONDITION_INITIALIZER};
-    assert_true(thread_start("test", THREAD_STACK, look, &seen, NULL, NULL));
+    assert_true(thread_start_detached(name, look, &seen, NULL));
     lock_acquire(&seen.ended_lock);
     while (!seen.ended)
         condition_wait(&seen.changed, &seen.ended_lock);
     lock_release(&seen.ended_lock);
+    return seen;
+}
+
+static void test_a_thread_may_be_nobodys_to_join(void **state) {
+    (void)state;
+    struct seen seen = look_detached("test");
     assert_true(seen.detached);
+    assert_in_range(seen.stack, THREAD_STACK / 2, THREAD_STACK * 2);
+    assert_int_equal(thread_count_resting(), 0);
+}
+
+static void wait_for_rest(void) {
+    while (thread_count_resting() == 0)
+        sched_yield();
+}
+
+static void test_a_thread_at_rest_takes_the_next_work(void **state) {
+    static const struct trace trace = {
+        .parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"};
+    static const struct trace none = {0};
+    (void)state;
+    thread_allow_rest();
+    trace_set(&trace);
+    struct seen first = look_detached("first");
+    wait_for_rest();
+    trace_set(&none);
+    struct seen second = look_detached("second");
+    assert_true(pthread_equal(first.self, second.self));
+    assert_string_equal(first.name, "first");
+    assert_string_equal(second.name, "second");
+    assert_string_equal(first.trace.parent, trace.parent);
+    assert_string_equal(second.trace.parent, "");
+    wait_for_rest();
+    assert_int_equal(thread_count_resting(), 1);
 }
 
 static void test_a_stack_that_no_thread_can_have_is_an_error(void **state) {
@@ -107,6 +146,7 @@ int main(void) {
         cmocka_unit_test(test_a_thread_may_have_the_systems_stack),
         cmocka_unit_test(test_a_thread_blocks_the_processes_signals_but_not_its_own_faults),
         cmocka_unit_test(test_a_thread_may_be_nobodys_to_join),
+        cmocka_unit_test(test_a_thread_at_rest_takes_the_next_work),
         cmocka_unit_test(test_a_stack_that_no_thread_can_have_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
