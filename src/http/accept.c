@@ -126,7 +126,7 @@ static void pass_to(struct loop *other, struct loop *loop, struct connection *co
     connection->passes++;
     atomic_fetch_sub(&loop->count, 1);
     assign(connection, other);
-    loop_put(other, connection);
+    loop_pass(other, connection);
 }
 
 /* Gives a new connection to the loop that can close the one that has been idle for longest. What a
@@ -223,7 +223,7 @@ static void add_connection(struct loop *loop, size_t listener, int fd,
     if (connection->loop == loop)
         loop_admit(loop, connection);
     else
-        loop_put(connection->loop, connection);
+        loop_pass(connection->loop, connection);
 }
 
 bool loop_watch_listeners(struct loop *loop) {

@@ -155,28 +155,59 @@ static void free_closed(struct loop *loop) {
 
 /* ---- to a pool and back ---- */
 
+/* The connection leaves at the end of the turn, with all others that leave then: each worker that
+ * wakes up may take the processor from the loop, which has answers to give before. */
 static void hand_over(struct loop *loop, struct connection *connection, struct pool *pool) {
     struct loops *shared = loop->shared;
+    struct pool_task *task = &connection->task;
     watch(loop, connection, 0);
     stop_waiting(loop, connection);
-    connection->task.is_patient = connection->exchange != NULL;
+    task->is_patient = connection->exchange != NULL;
     connection->counts_as_request = pool == shared->workers;
     if (connection->counts_as_request)
         bulkheads_take_worker(shared->bulkheads, connection->remote);
-    log_gather_flush(); /* the worker's lines come behind the loop's */
-    pool_line_up(pool, &connection->task);
-    if (atomic_exchange(&shared->server_sleeps, false))
+    if (connection->counts_as_request)
+        DL_APPEND(loop->to_workers, task);
+    else
+        DL_APPEND(loop->to_handshakes, task);
+}
+
+static void line_up_leaving(struct loop *loop) {
+    struct loops *shared = loop->shared;
+    struct pool_task *to_workers = loop->to_workers, *to_handshakes = loop->to_handshakes;
+    loop->to_workers = loop->to_handshakes = NULL;
+    if (to_workers)
+        pool_line_up(shared->workers, to_workers);
+    if (to_handshakes)
+        pool_line_up(shared->handshakes, to_handshakes);
+    if ((to_workers || to_handshakes) && atomic_exchange(&shared->server_sleeps, false))
         loop_wake(shared->server_fd);
 }
 
-void loop_put(struct loop *loop, struct connection *connection) {
+/* Returns whether the loop has to be woken for it. */
+static bool put(struct loop *loop, struct connection *connection) {
     lock_acquire(&loop->inbox_lock);
     bool was_empty = loop->inbox == NULL;
     connection->inbox_next = loop->inbox;
     loop->inbox = connection;
     lock_release(&loop->inbox_lock);
-    if (was_empty)
-        loop_wake(loop->wake);
+    return was_empty;
+}
+
+void loop_pass(struct loop *other, struct connection *connection) {
+    if (put(other, connection))
+        atomic_store(&other->is_to_wake, true);
+}
+
+/* Wakes the loops that have got connections in this turn, once each. */
+static void wake_others(struct loop *loop) {
+    struct loops *shared = loop->shared;
+    for (unsigned i = 0; i < shared->count; i++) {
+        struct loop *other = &shared->each[i];
+        if (atomic_load_explicit(&other->is_to_wake, memory_order_relaxed) &&
+            atomic_exchange(&other->is_to_wake, false))
+            loop_wake(other->wake);
+    }
 }
 
 void loop_give_back(struct connection *connection, enum connection_need need) {
@@ -184,7 +215,8 @@ void loop_give_back(struct connection *connection, enum connection_need need) {
     if (connection->counts_as_request)
         bulkheads_give_back_worker(connection->loop->shared->bulkheads, connection->remote);
     connection->counts_as_request = false;
-    loop_put(connection->loop, connection);
+    if (put(connection->loop, connection))
+        loop_wake(connection->loop->wake);
 }
 
 /* ---- what a connection needs ---- */
@@ -401,7 +433,9 @@ static bool turn(struct loop *loop, int64_t until_ms) {
     expire(loop);
     loop_publish_idle(loop);
     free_closed(loop);
-    log_gather_flush();
+    log_gather_flush(); /* before the lines of the workers that go on */
+    line_up_leaving(loop);
+    wake_others(loop);
     return count > 0 || loop->turns;
 }
 

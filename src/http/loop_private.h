@@ -23,18 +23,20 @@ struct loop {
      * shared->listeners_lock. */
     struct listeners *listeners;
 
+    atomic_bool is_to_wake;        /* another loop has filled the inbox, and has not woken it yet */
     atomic_uint count;             /* connections of this loop */
     _Atomic int64_t idle_since_ms; /* of the one that has been idle for longest; INT64_MAX: none */
 
     /* For the loop's own thread: */
     struct connection *all;
-    unsigned places[PLACE_KINDS];           /* how many of them have which place */
-    struct connection *waiting[WAIT_KINDS]; /* sorted by deadline */
-    struct connection *turns;               /* those that go on without an event */
-    struct connection *closed;              /* to be freed when no event can name them any more */
-    int64_t accept_again_ms;                /* accepting pauses until then; 0: no pause */
-    int64_t yield_again_us;                 /* the loop does not yield before */
-    char listener_marks[LISTENER_LIMIT];    /* epoll names a listener by the address of its mark */
+    unsigned places[PLACE_KINDS];                 /* how many of them have which place */
+    struct connection *waiting[WAIT_KINDS];       /* sorted by deadline */
+    struct connection *turns;                     /* those that go on without an event */
+    struct pool_task *to_workers, *to_handshakes; /* connections that leave in this turn */
+    struct connection *closed;           /* to be freed when no event can name them any more */
+    int64_t accept_again_ms;             /* accepting pauses until then; 0: no pause */
+    int64_t yield_again_us;              /* the loop does not yield before */
+    char listener_marks[LISTENER_LIMIT]; /* epoll names a listener by the address of its mark */
 };
 
 /* ---- loop.c: for the loop's own thread unless they say otherwise ---- */
@@ -46,8 +48,8 @@ void loop_wait_for_bytes(struct loop *loop, struct connection *connection);
 /* Tells the other loops since when a connection of this one has been idle; done in each turn. */
 void loop_publish_idle(struct loop *loop);
 
-/* Gives a connection to a loop. Any thread that holds the connection. */
-void loop_put(struct loop *loop, struct connection *connection);
+/* Gives a connection to another loop, which is woken at the end of the caller's turn. */
+void loop_pass(struct loop *other, struct connection *connection);
 
 /* Makes an eventfd readable. Any thread. */
 void loop_wake(int eventfd);

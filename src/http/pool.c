@@ -7,24 +7,28 @@
 #include "base/log.h"
 #include "base/thread.h"
 
-enum { IDLE_WORKER_MS = 10000 };
+enum {
+    IDLE_WORKER_MS = 10000,
+    CALLS_MOST = 2, /* workers that one worker calls to the line */
+};
 
 struct worker {
     pthread_t thread;
     struct pool *pool;
     struct worker *prev, *next;
+    struct condition called_up; /* it is called, or the pool ends */
+    bool is_called;
+    struct worker *rest_prev, *rest_next;
 };
 
 void pool_init(struct pool *pool, const struct pool_settings *settings) {
     *pool = (struct pool){.settings = *settings};
     lock_init(&pool->line_lock);
-    condition_init(&pool->line_moved);
     condition_init(&pool->workers_ended);
 }
 
 void pool_finish(struct pool *pool) {
     condition_finish(&pool->workers_ended);
-    condition_finish(&pool->line_moved);
     lock_finish(&pool->line_lock);
 }
 
@@ -35,28 +39,91 @@ static void remove_from_line(struct pool *pool, struct pool_task *task) REQUIRES
     atomic_fetch_sub(&pool->line_length, 1);
 }
 
-/* Waits for a task. NULL: the worker ends. */
-static struct pool_task *next_in_line(struct pool *pool) REQUIRES(pool->line_lock) {
+static void free_worker(struct worker *worker) {
+    condition_finish(&worker->called_up);
+    free(worker);
+}
+
+static void leave_rest(struct pool *pool, struct worker *worker) REQUIRES(pool->line_lock) {
+    DL_DELETE2(pool->resting, worker, rest_prev, rest_next);
+    atomic_fetch_sub(&pool->idle, 1);
+}
+
+/* Waits until the worker is called. Returns at once when the pool ends, and after a while without a
+ * call. */
+static void rest(struct pool *pool, struct worker *worker) REQUIRES(pool->line_lock) {
     int64_t deadline = clock_ms() + IDLE_WORKER_MS;
-    while (!pool->line && !pool->ending) {
-        atomic_fetch_add(&pool->idle, 1);
-        bool in_time = condition_wait_until(&pool->line_moved, &pool->line_lock, deadline);
-        atomic_fetch_sub(&pool->idle, 1);
-        if (!in_time && !pool->line)
-            return NULL;
+    bool in_time = true;
+    worker->is_called = false;
+    DL_PREPEND2(pool->resting, worker, rest_prev, rest_next);
+    atomic_fetch_add(&pool->idle, 1);
+    while (!worker->is_called && !pool->ending && in_time)
+        in_time = condition_wait_until(&worker->called_up, &pool->line_lock, deadline);
+    if (worker->is_called)
+        pool->coming--;
+    else
+        leave_rest(pool, worker);
+}
+
+static bool start_worker(struct pool *pool, struct error *error) REQUIRES(pool->line_lock);
+
+/* Calls a worker that rests, or starts one, unless enough are coming. False: the system refused a
+ * thread. */
+static bool call_worker(struct pool *pool, struct error *error) REQUIRES(pool->line_lock) {
+    struct worker *worker = pool->resting;
+    if (atomic_load(&pool->line_length) <= pool->coming)
+        return true;
+    if (worker) {
+        leave_rest(pool, worker);
+        worker->is_called = true;
+        pool->coming++;
+        condition_signal(&worker->called_up);
+        return true;
     }
+    return atomic_load(&pool->worker_count) >= pool->settings.most_workers ||
+           start_worker(pool, error);
+}
+
+static void report_refused(const struct pool *pool, const struct error *error) {
+    log_at(LOG_WARN, "cannot start a worker thread", LOG_STRING("error", error->text),
+           LOG_NUMBER("workers", atomic_load(&pool->worker_count)));
+}
+
+/* The first task of the line, after calling further workers for the others. NULL: there is none. */
+static struct pool_task *take_first(struct pool *pool) REQUIRES(pool->line_lock) {
     struct pool_task *first = pool->line;
-    if (first)
-        remove_from_line(pool, first);
+    struct error error = {0};
+    bool called = true;
+    if (!first)
+        return NULL;
+    remove_from_line(pool, first);
+    for (int i = 0; i < CALLS_MOST && called; i++)
+        called = call_worker(pool, &error);
+    if (!called)
+        report_refused(pool, &error);
     return first;
+}
+
+/* Waits for a task. NULL: the worker ends. */
+static struct pool_task *next_in_line(struct pool *pool, struct worker *worker)
+    REQUIRES(pool->line_lock) {
+    struct pool_task *task = take_first(pool);
+    while (!task && !pool->ending) {
+        rest(pool, worker);
+        task = take_first(pool);
+        if (!task && !worker->is_called)
+            break;
+    }
+    return task;
 }
 
 static void work(void *argument) {
     struct worker *worker = argument;
     struct pool *pool = worker->pool;
     lock_acquire(&pool->line_lock);
+    pool->coming--;
     for (;;) {
-        struct pool_task *task = next_in_line(pool);
+        struct pool_task *task = next_in_line(pool, worker);
         if (!task)
             break;
         lock_release(&pool->line_lock);
@@ -71,19 +138,22 @@ static void work(void *argument) {
 }
 
 /* The new worker takes line_lock first, so that it finds itself in the list of workers. */
-static bool start_worker(struct pool *pool, struct error *error) REQUIRES(pool->line_lock) {
+static bool start_worker(struct pool *pool, struct error *error) {
     struct worker *worker = calloc(1, sizeof *worker);
     bool started = worker || error_set(error, ERROR_MEMORY, "no memory for a worker");
     if (started) {
         worker->pool = pool;
+        condition_init(&worker->called_up);
         started =
             thread_start(pool->settings.name, THREAD_STACK, work, worker, &worker->thread, error);
     }
     atomic_store(&pool->start_failed, !started);
     if (!started) {
-        free(worker);
+        if (worker)
+            free_worker(worker);
         return false;
     }
+    pool->coming++;
     atomic_fetch_add(&pool->worker_count, 1);
     DL_APPEND(pool->workers, worker);
     return true;
@@ -91,22 +161,21 @@ static bool start_worker(struct pool *pool, struct error *error) REQUIRES(pool->
 
 /* ---- the line ---- */
 
-void pool_line_up(struct pool *pool, struct pool_task *task) {
+void pool_line_up(struct pool *pool, struct pool_task *tasks) {
     struct error error = {0};
-    bool failed = false;
+    int64_t now_ms = clock_ms();
+    unsigned count = 0;
+    for (struct pool_task *task = tasks; task; task = task->next) {
+        task->in_line_since_ms = now_ms;
+        count++;
+    }
     lock_acquire(&pool->line_lock);
-    task->in_line_since_ms = clock_ms();
-    DL_APPEND(pool->line, task);
-    unsigned length = atomic_fetch_add(&pool->line_length, 1) + 1;
-    unsigned workers = atomic_load(&pool->worker_count);
-    if (length > atomic_load(&pool->idle) && workers < pool->settings.most_workers)
-        failed = !start_worker(pool, &error);
-    else
-        condition_signal(&pool->line_moved);
+    DL_CONCAT(pool->line, tasks);
+    atomic_fetch_add(&pool->line_length, count);
+    bool called = call_worker(pool, &error);
     lock_release(&pool->line_lock);
-    if (failed)
-        log_at(LOG_WARN, "cannot start a worker thread", LOG_STRING("error", error.text),
-               LOG_NUMBER("workers", workers));
+    if (!called)
+        report_refused(pool, &error);
 }
 
 static bool can_grow(const struct pool *pool) {
@@ -157,14 +226,16 @@ void pool_tend(struct pool *pool) {
     struct worker *worker, *following;
     DL_FOREACH_SAFE (finished, worker, following) {
         pthread_join(worker->thread, NULL);
-        free(worker);
+        free_worker(worker);
     }
 }
 
 void pool_stop(struct pool *pool) {
     lock_acquire(&pool->line_lock);
     pool->ending = true;
-    condition_broadcast(&pool->line_moved);
+    struct worker *resting;
+    DL_FOREACH2(pool->resting, resting, rest_next)
+    condition_signal(&resting->called_up);
     while (pool->workers)
         condition_wait(&pool->workers_ended, &pool->line_lock);
     lock_release(&pool->line_lock);

@@ -3,7 +3,8 @@
  *
  * A task is a member of the struct that a worker works on. The pool calls `serve` with the task on
  * a worker, and knows nothing else about it. Workers are started when the line needs them, up to a
- * limit, and a worker that gets no task for a while ends.
+ * limit, and a worker that gets no task for a while ends. The worker that has rested for the
+ * shortest time comes first, because its stack is still in the processor's cache.
  *
  * Threads: pool_stop() and pool_tend() belong to the thread that owns the pool; every other
  * function may be called by any thread.
@@ -36,9 +37,10 @@ struct worker;
 struct pool {
     struct pool_settings settings;
     struct lock line_lock;
-    struct condition line_moved;    /* a task joined the line, or the pool ends */
     struct condition workers_ended; /* no worker is left */
     struct pool_task *line GUARDED_BY(line_lock);
+    struct worker *resting GUARDED_BY(line_lock);  /* those without a task, the last one first */
+    unsigned coming GUARDED_BY(line_lock);         /* called or started, and not yet at the line */
     struct worker *workers GUARDED_BY(line_lock);  /* running */
     struct worker *finished GUARDED_BY(line_lock); /* ended, to be joined */
     bool ending GUARDED_BY(line_lock);
@@ -53,8 +55,10 @@ void pool_init(struct pool *pool, const struct pool_settings *settings);
 void pool_stop(struct pool *pool);
 void pool_finish(struct pool *pool);
 
-/* Puts a task at the end of the line. */
-void pool_line_up(struct pool *pool, struct pool_task *task);
+/* Puts tasks at the end of the line: a list of utlist's DL kind. The caller wakes or starts one
+ * worker at most; that one, and each that comes after it, calls two more while tasks wait. So a
+ * loop that lines up many tasks is interrupted once and not by each of their workers. */
+void pool_line_up(struct pool *pool, struct pool_task *tasks);
 
 /*
  * Takes the task that waits longest out of the line, if it joined before `since_ms`, is not

@@ -5,12 +5,13 @@
 #include <stdint.h>
 
 #include <string.h>
+#include <utlist.h>
 #include <cmocka.h>
 #include "base/log.h"
 #include "base/thread.h"
 #include "http/pool.h"
 
-static struct pool pools[5],
+static struct pool pools[6],
     *pool; /* one for each test, because workers that never ran never end */
 static struct pool_task tasks[3];
 static unsigned started;
@@ -43,19 +44,25 @@ static int set_up(void **state) {
     return 0;
 }
 
+static void line_up(struct pool_task *task) {
+    struct pool_task *list = NULL;
+    DL_APPEND(list, task);
+    pool_line_up(pool, list);
+}
+
 static void test_a_task_is_not_overdue_while_a_worker_is_on_its_way(void **state) {
     (void)state;
-    pool_line_up(pool, &tasks[0]);
+    line_up(&tasks[0]);
     assert_int_equal(started, 1);
     assert_null(pool_take_overdue(pool, INT64_MAX));
-    pool_line_up(pool, &tasks[1]);
+    line_up(&tasks[1]);
     assert_int_equal(started, 2);
 }
 
 static void test_a_task_is_overdue_when_no_worker_can_be_started(void **state) {
     (void)state;
     for (int i = 0; i < 3; i++)
-        pool_line_up(pool, &tasks[i]);
+        line_up(&tasks[i]);
     assert_int_equal(started, 2);
     assert_null(pool_take_overdue(pool, 0));
     for (int i = 0; i < 3; i++)
@@ -66,10 +73,10 @@ static void test_a_task_is_overdue_when_no_worker_can_be_started(void **state) {
 static void test_a_task_is_overdue_when_the_system_refuses_threads(void **state) {
     (void)state;
     refuse = true;
-    pool_line_up(pool, &tasks[0]);
+    line_up(&tasks[0]);
     assert_ptr_equal(pool_take_overdue(pool, INT64_MAX), &tasks[0]);
     refuse = false;
-    pool_line_up(pool, &tasks[0]);
+    line_up(&tasks[0]);
     assert_null(pool_take_overdue(pool, INT64_MAX));
 }
 
@@ -77,17 +84,26 @@ static void test_a_patient_task_is_never_overdue(void **state) {
     (void)state;
     refuse = true;
     tasks[0].is_patient = true;
-    pool_line_up(pool, &tasks[0]);
+    line_up(&tasks[0]);
     assert_null(pool_take_overdue(pool, INT64_MAX));
-    pool_line_up(pool, &tasks[1]);
+    line_up(&tasks[1]);
     assert_ptr_equal(pool_take_overdue(pool, INT64_MAX), &tasks[1]);
     assert_null(pool_take_overdue(pool, INT64_MAX));
+}
+
+static void test_a_list_of_tasks_calls_one_worker_which_calls_the_others(void **state) {
+    (void)state;
+    struct pool_task *list = NULL;
+    for (int i = 0; i < 3; i++)
+        DL_APPEND(list, &tasks[i]);
+    pool_line_up(pool, list);
+    assert_int_equal(started, 1);
 }
 
 static void test_a_task_gets_a_worker_as_soon_as_the_system_allows_one(void **state) {
     (void)state;
     refuse = true;
-    pool_line_up(pool, &tasks[0]);
+    line_up(&tasks[0]);
     assert_false(pool_is_stable(pool)); /* the server goes on looking after the pool */
     pool_tend(pool);
     assert_int_equal(started, 0);
@@ -104,6 +120,8 @@ int main(void) {
         cmocka_unit_test_setup(test_a_task_is_overdue_when_no_worker_can_be_started, set_up),
         cmocka_unit_test_setup(test_a_task_is_overdue_when_the_system_refuses_threads, set_up),
         cmocka_unit_test_setup(test_a_patient_task_is_never_overdue, set_up),
+        cmocka_unit_test_setup(test_a_list_of_tasks_calls_one_worker_which_calls_the_others,
+                               set_up),
         cmocka_unit_test_setup(test_a_task_gets_a_worker_as_soon_as_the_system_allows_one, set_up),
     };
     return cmocka_run_group_tests_name("http_pool", tests, NULL, NULL);
