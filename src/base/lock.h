@@ -37,6 +37,8 @@
 #define RELEASE(...)              LOCK_ATTRIBUTE(release_capability(__VA_ARGS__))
 /* The caller must not hold the lock, because the function takes it. */
 #define EXCLUDES(...)             LOCK_ATTRIBUTE(locks_excluded(__VA_ARGS__))
+/* The caller does not hold the lock, and holds it after a call that returned true. */
+#define TRY_ACQUIRE(...)          LOCK_ATTRIBUTE(try_acquire_capability(true, __VA_ARGS__))
 /* The function is not checked. The reason stands beside it. */
 #define NO_THREAD_SAFETY_ANALYSIS LOCK_ATTRIBUTE(no_thread_safety_analysis)
 /* Which lock guards a member; for readers only. It is empty because clang resolves the name of a
@@ -59,6 +61,8 @@ void lock_finish(struct lock *lock);
 
 /* Waits until no other thread holds the lock. */
 void lock_acquire(struct lock *lock) ACQUIRE(*lock);
+/* Takes the lock if no other thread holds it; never waits. */
+bool lock_try(struct lock *lock) TRY_ACQUIRE(*lock);
 void lock_release(struct lock *lock) RELEASE(*lock);
 
 /* What a thread waits for under a lock. All threads that wait for one condition hold the same lock.

@@ -11,7 +11,10 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#include "base/clock.h"
 #include "base/metric.h"
+
+enum { UPDATE_MS = 100 };
 
 static void set(enum metric_type type, const char *name, const char *help, int64_t value) {
     metric_set(metric_get(type, name, help, ""), value);
@@ -104,7 +107,18 @@ static void update_start(void) {
         atomic_load(&start_us));
 }
 
+/* Whether the last update is so old that the caller makes the next one. Reading the CPU time takes
+ * the longer, the more threads there are, and anybody may ask for the metrics again and again. */
+static bool is_time_to_update(void) {
+    static _Atomic int64_t updated_ms = INT64_MIN / 2;
+    int64_t now_ms = clock_ms(), last_ms = atomic_load(&updated_ms);
+    return now_ms - last_ms >= UPDATE_MS &&
+           atomic_compare_exchange_strong(&updated_ms, &last_ms, now_ms);
+}
+
 void process_update_metrics(void) {
+    if (!is_time_to_update())
+        return;
     update_cpu();
     update_memory();
     update_files();

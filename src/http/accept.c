@@ -1,6 +1,5 @@
 /* Accepts connections, and finds each a loop and a place within the limit. */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -192,7 +191,7 @@ void loop_admit(struct loop *loop, struct connection *connection) {
     if (connection->place != PLACE_WITHIN && !take_no_place(loop, connection->place)) {
         atomic_fetch_sub(&loop->count, 1);
         connection_finish(connection);
-        free(connection);
+        loop_free_connection(loop, connection);
         return;
     }
     loop->places[connection->place]++;
@@ -204,7 +203,7 @@ static void add_connection(struct loop *loop, size_t listener, int fd,
                            const struct sockaddr_storage *address) {
     const struct listener *from = &loop->listeners->each[listener];
     bool is_plain = from->is_side || from->path || !loop->shared->terms.identity;
-    struct connection *connection = malloc(sizeof *connection);
+    struct connection *connection = loop_allocate_connection(loop);
     if (!connection) {
         close(fd);
         return;

@@ -12,6 +12,7 @@
 
 enum {
     EVENTS_AT_ONCE = 64,
+    SPARE_MOST = 256,     /* connections' memory that a loop keeps */
     NO_PLACE_MS = 2000,   /* how long a connection without a place may take */
     LONG_YIELD_US = 6000, /* a processor for which more than two other threads wait */
     YIELD_PAUSE = 200,    /* the pause after a long yield, in yields of that length */
@@ -145,11 +146,30 @@ void loop_close_connection(struct loop *loop, struct connection *connection) {
     loop->closed = connection;
 }
 
+void loop_free_connection(struct loop *loop, struct connection *connection) {
+    if (loop->spare_count == SPARE_MOST) {
+        free(connection);
+        return;
+    }
+    connection->inbox_next = loop->spare;
+    loop->spare = connection;
+    loop->spare_count++;
+}
+
+struct connection *loop_allocate_connection(struct loop *loop) {
+    struct connection *spare = loop->spare;
+    if (!spare)
+        return malloc(sizeof *spare);
+    loop->spare = spare->inbox_next;
+    loop->spare_count--;
+    return spare;
+}
+
 static void free_closed(struct loop *loop) {
     while (loop->closed) {
         struct connection *connection = loop->closed;
         loop->closed = connection->inbox_next;
-        free(connection);
+        loop_free_connection(loop, connection);
     }
 }
 

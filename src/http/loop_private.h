@@ -33,7 +33,9 @@ struct loop {
     struct connection *waiting[WAIT_KINDS];       /* sorted by deadline */
     struct connection *turns;                     /* those that go on without an event */
     struct pool_task *to_workers, *to_handshakes; /* connections that leave in this turn */
-    struct connection *closed;           /* to be freed when no event can name them any more */
+    struct connection *closed; /* to be freed when no event can name them any more */
+    struct connection *spare; /* memory for new ones, because malloc() may wait for other threads */
+    unsigned spare_count;
     int64_t accept_again_ms;             /* accepting pauses until then; 0: no pause */
     int64_t yield_again_us;              /* the loop does not yield before */
     char listener_marks[LISTENER_LIMIT]; /* epoll names a listener by the address of its mark */
@@ -53,6 +55,10 @@ void loop_pass(struct loop *other, struct connection *connection);
 
 /* Makes an eventfd readable. Any thread. */
 void loop_wake(int eventfd);
+
+/* Frees a connection that is finished, or keeps its memory for loop_allocate_connection(). */
+void loop_free_connection(struct loop *loop, struct connection *connection);
+struct connection *loop_allocate_connection(struct loop *loop); /* NULL: out of memory */
 
 /* ---- accept.c ---- */
 

@@ -48,10 +48,19 @@ static void drop_inbox(struct loop *loop) {
     lock_release(&loop->inbox_lock);
 }
 
+static void drop_spare(struct loop *loop) {
+    while (loop->spare) {
+        struct connection *connection = loop->spare;
+        loop->spare = connection->inbox_next;
+        free(connection);
+    }
+}
+
 void loops_finish(struct loops *loops) {
     for (unsigned i = 0; i < loops->count; i++) {
         struct loop *loop = &loops->each[i];
         drop_inbox(loop);
+        drop_spare(loop);
         connection_scratch_finish(&loop->scratch);
         lock_finish(&loop->inbox_lock);
         if (loop->wake >= 0)

@@ -16,8 +16,10 @@ struct worker {
     pthread_t thread;
     struct pool *pool;
     struct worker *prev, *next;
-    struct condition called_up; /* it is called, or the pool ends */
+    /* Written under line_lock and rest_lock, and read under either. */
     bool is_called;
+    struct lock rest_lock; /* taken under line_lock, too */
+    struct condition called_up;
     struct worker *rest_prev, *rest_next;
 };
 
@@ -32,15 +34,16 @@ void pool_finish(struct pool *pool) {
     lock_finish(&pool->line_lock);
 }
 
-/* ---- a worker ---- */
-
-static void remove_from_line(struct pool *pool, struct pool_task *task) REQUIRES(pool->line_lock) {
-    DL_DELETE(pool->line, task);
-    atomic_fetch_sub(&pool->line_length, 1);
+static void report_refused(const struct pool *pool, const struct error *error) {
+    log_at(LOG_WARN, "cannot start a worker thread", LOG_STRING("error", error->text),
+           LOG_NUMBER("workers", atomic_load(&pool->worker_count)));
 }
+
+/* ---- calling workers ---- */
 
 static void free_worker(struct worker *worker) {
     condition_finish(&worker->called_up);
+    lock_finish(&worker->rest_lock);
     free(worker);
 }
 
@@ -49,58 +52,100 @@ static void leave_rest(struct pool *pool, struct worker *worker) REQUIRES(pool->
     atomic_fetch_sub(&pool->idle, 1);
 }
 
-/* Waits until the worker is called. Returns at once when the pool ends, and after a while without a
- * call. */
-static void rest(struct pool *pool, struct worker *worker) REQUIRES(pool->line_lock) {
-    int64_t deadline = clock_ms() + IDLE_WORKER_MS;
-    bool in_time = true;
-    worker->is_called = false;
-    DL_PREPEND2(pool->resting, worker, rest_prev, rest_next);
-    atomic_fetch_add(&pool->idle, 1);
-    while (!worker->is_called && !pool->ending && in_time)
-        in_time = condition_wait_until(&worker->called_up, &pool->line_lock, deadline);
-    if (worker->is_called)
-        pool->coming--;
-    else
-        leave_rest(pool, worker);
+static void call_up(struct pool *pool, struct worker *worker) REQUIRES(pool->line_lock) {
+    leave_rest(pool, worker);
+    pool->coming++;
+    lock_acquire(&worker->rest_lock);
+    worker->is_called = true;
+    condition_signal(&worker->called_up);
+    lock_release(&worker->rest_lock);
 }
 
 static bool start_worker(struct pool *pool, struct error *error) REQUIRES(pool->line_lock);
 
 /* Calls a worker that rests, or starts one, unless enough are coming. False: the system refused a
- * thread. */
-static bool call_worker(struct pool *pool, struct error *error) REQUIRES(pool->line_lock) {
-    struct worker *worker = pool->resting;
+ * thread, which is logged. */
+static bool call_worker(struct pool *pool) REQUIRES(pool->line_lock) {
+    struct error error = {0};
     if (atomic_load(&pool->line_length) <= pool->coming)
         return true;
-    if (worker) {
-        leave_rest(pool, worker);
-        worker->is_called = true;
-        pool->coming++;
-        condition_signal(&worker->called_up);
+    if (pool->resting) {
+        call_up(pool, pool->resting);
         return true;
     }
-    return atomic_load(&pool->worker_count) >= pool->settings.most_workers ||
-           start_worker(pool, error);
+    if (atomic_load(&pool->worker_count) >= pool->settings.most_workers ||
+        start_worker(pool, &error))
+        return true;
+    report_refused(pool, &error);
+    return false;
 }
 
-static void report_refused(const struct pool *pool, const struct error *error) {
-    log_at(LOG_WARN, "cannot start a worker thread", LOG_STRING("error", error->text),
-           LOG_NUMBER("workers", atomic_load(&pool->worker_count)));
+/* ---- at the line ---- */
+
+/* Puts those that have arrived at the end of the line. */
+static void take_arrived(struct pool *pool) REQUIRES(pool->line_lock) {
+    struct pool_task *last_first = atomic_exchange(&pool->arrived, NULL), *first = NULL;
+    while (last_first) {
+        struct pool_task *next = last_first->next;
+        last_first->next = first;
+        first = last_first;
+        last_first = next;
+    }
+    while (first) {
+        struct pool_task *next = first->next;
+        DL_APPEND(pool->line, first);
+        first = next;
+    }
+}
+
+/* Releases line_lock. Whoever arrives meanwhile and finds the lock taken relies on this function to
+ * look once more. */
+static void leave_line(struct pool *pool) RELEASE(pool->line_lock);
+static void leave_line(struct pool *pool) {
+    lock_release(&pool->line_lock);
+    while (atomic_load(&pool->arrived) && lock_try(&pool->line_lock)) {
+        take_arrived(pool);
+        call_worker(pool);
+        lock_release(&pool->line_lock);
+    }
+}
+
+static void remove_from_line(struct pool *pool, struct pool_task *task) REQUIRES(pool->line_lock) {
+    DL_DELETE(pool->line, task);
+    atomic_fetch_sub(&pool->line_length, 1);
+}
+
+/* ---- a worker ---- */
+
+/* Waits until the worker is called. False: it was not called for a while. */
+static bool rest(struct pool *pool, struct worker *worker) REQUIRES(pool->line_lock) {
+    int64_t deadline = clock_ms() + IDLE_WORKER_MS;
+    bool in_time = true;
+    worker->is_called = false;
+    DL_PREPEND2(pool->resting, worker, rest_prev, rest_next);
+    atomic_fetch_add(&pool->idle, 1);
+    leave_line(pool);
+    lock_acquire(&worker->rest_lock);
+    while (!worker->is_called && in_time)
+        in_time = condition_wait_until(&worker->called_up, &worker->rest_lock, deadline);
+    lock_release(&worker->rest_lock);
+    lock_acquire(&pool->line_lock);
+    if (worker->is_called)
+        pool->coming--;
+    else
+        leave_rest(pool, worker);
+    return worker->is_called;
 }
 
 /* The first task of the line, after calling further workers for the others. NULL: there is none. */
 static struct pool_task *take_first(struct pool *pool) REQUIRES(pool->line_lock) {
+    take_arrived(pool);
     struct pool_task *first = pool->line;
-    struct error error = {0};
-    bool called = true;
     if (!first)
         return NULL;
     remove_from_line(pool, first);
-    for (int i = 0; i < CALLS_MOST && called; i++)
-        called = call_worker(pool, &error);
-    if (!called)
-        report_refused(pool, &error);
+    for (int i = 0; i < CALLS_MOST && call_worker(pool); i++)
+        ;
     return first;
 }
 
@@ -108,11 +153,10 @@ static struct pool_task *take_first(struct pool *pool) REQUIRES(pool->line_lock)
 static struct pool_task *next_in_line(struct pool *pool, struct worker *worker)
     REQUIRES(pool->line_lock) {
     struct pool_task *task = take_first(pool);
-    while (!task && !pool->ending) {
-        rest(pool, worker);
+    bool is_called = true;
+    while (!task && is_called && !pool->ending) {
+        is_called = rest(pool, worker);
         task = take_first(pool);
-        if (!task && !worker->is_called)
-            break;
     }
     return task;
 }
@@ -126,7 +170,7 @@ static void work(void *argument) {
         struct pool_task *task = next_in_line(pool, worker);
         if (!task)
             break;
-        lock_release(&pool->line_lock);
+        leave_line(pool);
         pool->settings.serve(pool->settings.context, task);
         lock_acquire(&pool->line_lock);
     }
@@ -134,7 +178,7 @@ static void work(void *argument) {
     DL_APPEND(pool->finished, worker);
     if (atomic_fetch_sub(&pool->worker_count, 1) == 1)
         condition_broadcast(&pool->workers_ended);
-    lock_release(&pool->line_lock);
+    leave_line(pool);
 }
 
 /* The new worker takes line_lock first, so that it finds itself in the list of workers. */
@@ -143,6 +187,7 @@ static bool start_worker(struct pool *pool, struct error *error) {
     bool started = worker || error_set(error, ERROR_MEMORY, "no memory for a worker");
     if (started) {
         worker->pool = pool;
+        lock_init(&worker->rest_lock);
         condition_init(&worker->called_up);
         started =
             thread_start(pool->settings.name, THREAD_STACK, work, worker, &worker->thread, error);
@@ -161,21 +206,28 @@ static bool start_worker(struct pool *pool, struct error *error) {
 
 /* ---- the line ---- */
 
-void pool_line_up(struct pool *pool, struct pool_task *tasks) {
-    struct error error = {0};
+/* Adds tasks to those that have arrived. */
+static void arrive(struct pool *pool, struct pool_task *tasks) {
     int64_t now_ms = clock_ms();
-    unsigned count = 0;
-    for (struct pool_task *task = tasks; task; task = task->next) {
+    while (tasks) {
+        struct pool_task *task = tasks;
+        tasks = task->next;
         task->in_line_since_ms = now_ms;
-        count++;
+        atomic_fetch_add(&pool->line_length, 1);
+        struct pool_task *before = atomic_load(&pool->arrived);
+        do
+            task->next = before;
+        while (!atomic_compare_exchange_weak(&pool->arrived, &before, task));
     }
-    lock_acquire(&pool->line_lock);
-    DL_CONCAT(pool->line, tasks);
-    atomic_fetch_add(&pool->line_length, count);
-    bool called = call_worker(pool, &error);
-    lock_release(&pool->line_lock);
-    if (!called)
-        report_refused(pool, &error);
+}
+
+void pool_line_up(struct pool *pool, struct pool_task *tasks) {
+    arrive(pool, tasks);
+    if (!lock_try(&pool->line_lock))
+        return;
+    take_arrived(pool);
+    call_worker(pool);
+    leave_line(pool);
 }
 
 static bool can_grow(const struct pool *pool) {
@@ -195,22 +247,22 @@ struct pool_task *pool_take_overdue(struct pool *pool, int64_t since_ms) {
         remove_from_line(pool, first);
     else
         first = NULL;
-    lock_release(&pool->line_lock);
+    leave_line(pool);
     return first;
 }
 
 bool pool_is_stable(struct pool *pool) {
     lock_acquire(&pool->line_lock);
-    bool stable = atomic_load(&pool->worker_count) == 0 && !pool->finished && !pool->line;
-    lock_release(&pool->line_lock);
+    bool stable = atomic_load(&pool->worker_count) == 0 && !pool->finished &&
+                  atomic_load(&pool->line_length) == 0;
+    leave_line(pool);
     return stable;
 }
 
-void pool_figures(struct pool *pool, unsigned *workers, unsigned *busy) {
-    lock_acquire(&pool->line_lock);
+void pool_figures(const struct pool *pool, unsigned *workers, unsigned *busy) {
+    unsigned idle = atomic_load(&pool->idle);
     *workers = atomic_load(&pool->worker_count);
-    *busy = *workers - atomic_load(&pool->idle);
-    lock_release(&pool->line_lock);
+    *busy = *workers > idle ? *workers - idle : 0;
 }
 
 /* ---- beginning and end ---- */
@@ -222,7 +274,7 @@ void pool_tend(struct pool *pool) {
         start_worker(pool, NULL);
     struct worker *finished = pool->finished;
     pool->finished = NULL;
-    lock_release(&pool->line_lock);
+    leave_line(pool);
     struct worker *worker, *following;
     DL_FOREACH_SAFE (finished, worker, following) {
         pthread_join(worker->thread, NULL);
@@ -233,9 +285,8 @@ void pool_tend(struct pool *pool) {
 void pool_stop(struct pool *pool) {
     lock_acquire(&pool->line_lock);
     pool->ending = true;
-    struct worker *resting;
-    DL_FOREACH2(pool->resting, resting, rest_next)
-    condition_signal(&resting->called_up);
+    while (pool->resting)
+        call_up(pool, pool->resting);
     while (pool->workers)
         condition_wait(&pool->workers_ended, &pool->line_lock);
     lock_release(&pool->line_lock);

@@ -20,7 +20,7 @@
 
 struct pool_task {
     /* Guarded by the pool's line_lock. */
-    struct pool_task *prev, *next;
+    struct pool_task *prev, *next; /* and of the caller before it joins the line */
     int64_t in_line_since_ms;
     bool is_patient; /* set before it joins the line: it is never overdue */
 };
@@ -36,6 +36,7 @@ struct worker;
 
 struct pool {
     struct pool_settings settings;
+    _Atomic(struct pool_task *) arrived; /* to join the line, the last one first */
     struct lock line_lock;
     struct condition workers_ended; /* no worker is left */
     struct pool_task *line GUARDED_BY(line_lock);
@@ -45,8 +46,8 @@ struct pool {
     struct worker *finished GUARDED_BY(line_lock); /* ended, to be joined */
     bool ending GUARDED_BY(line_lock);
     /* Changed under line_lock, and read without it where an old value does no harm. */
-    atomic_uint line_length, worker_count, idle;
-    atomic_bool start_failed; /* the system refused the last thread */
+    atomic_uint line_length, worker_count, idle; /* line_length counts those that arrive, too */
+    atomic_bool start_failed;                    /* the system refused the last thread */
 };
 
 void pool_init(struct pool *pool, const struct pool_settings *settings);
@@ -55,9 +56,14 @@ void pool_init(struct pool *pool, const struct pool_settings *settings);
 void pool_stop(struct pool *pool);
 void pool_finish(struct pool *pool);
 
-/* Puts tasks at the end of the line: a list of utlist's DL kind. The caller wakes or starts one
- * worker at most; that one, and each that comes after it, calls two more while tasks wait. So a
- * loop that lines up many tasks is interrupted once and not by each of their workers. */
+/*
+ * Puts tasks at the end of the line: a list of utlist's DL kind.
+ *
+ * The caller wakes or starts one worker at most; that one, and each that comes after it, calls two
+ * more while tasks wait. So a loop that lines up many tasks is interrupted once and not by each of
+ * their workers. It never waits: when another thread is at the line, that thread lines up the tasks
+ * when it leaves. On a busy machine such a thread may have to wait for a processor.
+ */
 void pool_line_up(struct pool *pool, struct pool_task *tasks);
 
 /*
@@ -75,7 +81,7 @@ void pool_tend(struct pool *pool);
  * pool_tend(). */
 bool pool_is_stable(struct pool *pool);
 
-/* All workers, and those that have a task. */
-void pool_figures(struct pool *pool, unsigned *workers, unsigned *busy);
+/* All workers, and those that have a task. Never waits; the two may belong to different moments. */
+void pool_figures(const struct pool *pool, unsigned *workers, unsigned *busy);
 
 #endif

@@ -95,9 +95,11 @@ void flight_wait_end(struct flight *flight) {
 
 size_t flights_describe(struct flights *flights, struct flight_figures *out, size_t limit) {
     size_t filled = 0;
-    lock_acquire(&flights->table_lock);
     size_t count =
         atomic_load(&flights->places.taken) + atomic_load(&flights->background_places.taken);
+    if (limit == 0)
+        return count;
+    lock_acquire(&flights->table_lock);
     struct flight *flight = flights->table; /* uthash keeps the order in which they were added */
     for (; flight && filled < limit; flight = flight->hh.next)
         flight_describe(flight, &out[filled++]);
