@@ -274,8 +274,9 @@ static void share_descriptors(struct serving *serving) {
 }
 
 static void bound_memory(void) {
-    /* The C library would make a heap for each thread, and each request has a thread. */
-    mallopt(M_ARENA_MAX, 2);
+    /* The C library would make a heap for each thread, and each request has a thread. With too few
+     * heaps, an event loop waits for a thread that has lost the processor while it allocates. */
+    mallopt(M_ARENA_MAX, 4);
     /* With the defaults the C library keeps up to 64 MiB once a large buffer has been freed. */
     mallopt(M_MMAP_THRESHOLD, 128 << 10);
     mallopt(M_TRIM_THRESHOLD, 1 << 20);

@@ -436,8 +436,10 @@ static bool turn(struct loop *loop, int64_t until_ms) {
     struct epoll_event events[EVENTS_AT_ONCE];
     struct listeners *listeners =
         atomic_load_explicit(&loop->shared->listeners, memory_order_acquire);
-    if (loop->listeners && loop->listeners != listeners)
+    if (loop->listeners && loop->listeners != listeners) {
         loop_change_listeners(loop, listeners);
+        wake_others(loop); /* it has accepted what waited */
+    }
     int count = wait_for_events(loop, events, until_ms);
     loop->now_ms = clock_ms();
     for (int i = 0; i < count; i++) {
