@@ -111,6 +111,20 @@ bool bulkheads_may_request(const struct bulkheads *bulkheads, const struct remot
                                    bulkheads->requests_share);
 }
 
+bool bulkheads_begin_request(struct bulkheads *bulkheads, struct remote *remote) {
+    if (!remote) {
+        pot_take(&bulkheads->workers);
+        return true;
+    }
+    unsigned own = atomic_fetch_add_explicit(&remote->requests, 1, memory_order_relaxed);
+    if (pot_may_take(&bulkheads->workers, own, bulkheads->requests_share)) {
+        pot_take(&bulkheads->workers);
+        return true;
+    }
+    atomic_fetch_sub_explicit(&remote->requests, 1, memory_order_relaxed);
+    return false;
+}
+
 void bulkheads_take_worker(struct bulkheads *bulkheads, struct remote *remote) {
     pot_take(&bulkheads->workers);
     if (remote)

@@ -63,6 +63,10 @@ bool bulkheads_may_be_busy(const struct bulkheads *bulkheads, const struct remot
 
 /* Whether the address may have one more request on a worker. */
 bool bulkheads_may_request(const struct bulkheads *bulkheads, const struct remote *remote);
+/* Counts a request that a worker begins. False: the address has its share. Requests in the line do
+ * not count, because a burst of short ones is no use of workers. */
+bool bulkheads_begin_request(struct bulkheads *bulkheads, struct remote *remote);
+/* The same for a response that goes on; it is never refused. */
 void bulkheads_take_worker(struct bulkheads *bulkheads, struct remote *remote);
 void bulkheads_give_back_worker(struct bulkheads *bulkheads, struct remote *remote);
 

@@ -473,10 +473,10 @@ enum connection_need connection_shake_hands(struct connection *connection,
 }
 
 enum connection_need connection_refuse(struct connection *connection,
-                                       const struct connection_terms *terms) {
+                                       const struct connection_terms *terms, enum refusal why) {
     if (!begin_exchange(connection, terms))
         return CONNECTION_NEEDS_CLOSE;
-    refuse_for_now(connection->exchange, terms, REFUSED_WORKERS);
+    refuse_for_now(connection->exchange, terms, why);
     return end_exchange(connection, terms);
 }
 

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/buffer.h"
+#include "http/bulkheads.h"
 #include "http/channel.h"
 #include "http/http.h"
 #include "http/listener.h"
@@ -75,7 +76,7 @@ struct connection {
     /* For the loop, and for the pool that it gives the connection to: */
     struct pool_task task;
     bool is_busy;              /* counted among its remote's busy connections */
-    bool counts_as_request;    /* among the workers' requests, until it is given back */
+    bool counts_as_request;    /* a worker has it: among its remote's requests */
     enum connection_need need; /* as the worker left it */
     struct connection *inbox_next;
 
@@ -129,9 +130,9 @@ enum connection_need connection_work(struct connection *connection,
 enum connection_need connection_shake_hands(struct connection *connection,
                                             const struct connection_terms *terms);
 
-/* Makes a response of 503 to a request that gets no worker, and ends the connection. */
+/* Makes a response of 503 or 429 to a request that gets no worker, and ends the connection. */
 enum connection_need connection_refuse(struct connection *connection,
-                                       const struct connection_terms *terms);
+                                       const struct connection_terms *terms, enum refusal why);
 
 /* Makes the sends of a parked response fail, because its client takes nothing. */
 void connection_stall(struct connection *connection);

@@ -178,15 +178,11 @@ static void free_closed(struct loop *loop) {
 /* The connection leaves at the end of the turn, with all others that leave then: each worker that
  * wakes up may take the processor from the loop, which has answers to give before. */
 static void hand_over(struct loop *loop, struct connection *connection, struct pool *pool) {
-    struct loops *shared = loop->shared;
     struct pool_task *task = &connection->task;
     watch(loop, connection, 0);
     stop_waiting(loop, connection);
     task->is_patient = connection->exchange != NULL;
-    connection->counts_as_request = pool == shared->workers;
-    if (connection->counts_as_request)
-        bulkheads_take_worker(shared->bulkheads, connection->remote);
-    if (connection->counts_as_request)
+    if (pool == loop->shared->workers)
         DL_APPEND(loop->to_workers, task);
     else
         DL_APPEND(loop->to_handshakes, task);

@@ -45,7 +45,15 @@ static struct connection *connection_of(struct pool_task *task) {
 static void work(void *context, struct pool_task *task) {
     struct http_server *server = context;
     struct connection *connection = connection_of(task);
-    loop_give_back(connection, connection_work(connection, &server->loops.terms));
+    const struct connection_terms *terms = &server->loops.terms;
+    if (connection->exchange)
+        bulkheads_take_worker(&server->bulkheads, connection->remote);
+    else if (!bulkheads_begin_request(&server->bulkheads, connection->remote)) {
+        loop_give_back(connection, connection_refuse(connection, terms, REFUSED_CLIENT_REQUESTS));
+        return;
+    }
+    connection->counts_as_request = true;
+    loop_give_back(connection, connection_work(connection, terms));
 }
 
 static void shake_hands(void *context, struct pool_task *task) {
@@ -308,7 +316,8 @@ static void refuse_overdue(struct http_server *server) {
     int64_t now = clock_ms();
     while ((task = pool_take_overdue(&server->workers, now - LINE_MS))) {
         struct connection *connection = connection_of(task);
-        loop_give_back(connection, connection_refuse(connection, &server->loops.terms));
+        loop_give_back(connection,
+                       connection_refuse(connection, &server->loops.terms, REFUSED_WORKERS));
     }
     while ((task = pool_take_overdue(&server->handshakes, now - HANDSHAKE_LINE_MS))) {
         bulkheads_count_refusal(&server->bulkheads, REFUSED_HANDSHAKES);
