@@ -9,9 +9,9 @@
 #include "http/loop_private.h"
 
 enum {
-    ACCEPTS_AT_ONCE = 64,
-    PAUSE_MS = 100,      /* after running out of descriptors or memory */
-    NO_PLACE_MOST = 256, /* connections without a place, of all loops together */
+    ACCEPTS_AT_ONCE = 16, /* each has a descriptor before it is known whether it has a place */
+    PAUSE_MS = 100,       /* after running out of descriptors or memory */
+    NO_PLACE_MOST = 256,  /* connections without a place, of all loops together */
     NO_PLACE_LEAST = 16,
     PASSES_MOST = 8,      /* of a new connection from loop to loop */
     YOUNG_HEAD_MS = 1000, /* a head that began less long ago is not given up for a new client */
@@ -261,7 +261,7 @@ static void accept_later(struct loop *loop, int why) {
     pause_accepting(loop);
 }
 
-void loop_accept(struct loop *loop, size_t listener) {
+static void accept_some(struct loop *loop, size_t listener) {
     const struct listeners *listeners = loop->listeners;
     for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
         struct sockaddr_storage address = {0};
@@ -278,6 +278,11 @@ void loop_accept(struct loop *loop, size_t listener) {
         if (why != ECONNABORTED && why != EINTR)
             return;
     }
+}
+
+void loop_accept(struct loop *loop, size_t listener) {
+    accept_some(loop, listener);
+    loop_wake_others(loop);
 }
 
 static void set_listeners(struct loop *loop, struct listeners *listeners) {

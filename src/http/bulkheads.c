@@ -116,13 +116,13 @@ bool bulkheads_begin_request(struct bulkheads *bulkheads, struct remote *remote)
         pot_take(&bulkheads->workers);
         return true;
     }
-    unsigned own = atomic_fetch_add_explicit(&remote->requests, 1, memory_order_relaxed);
-    if (pot_may_take(&bulkheads->workers, own, bulkheads->requests_share)) {
-        pot_take(&bulkheads->workers);
-        return true;
-    }
-    atomic_fetch_sub_explicit(&remote->requests, 1, memory_order_relaxed);
-    return false;
+    unsigned own = atomic_load_explicit(&remote->requests, memory_order_relaxed);
+    do {
+        if (!pot_may_take(&bulkheads->workers, own, bulkheads->requests_share))
+            return false;
+    } while (!atomic_compare_exchange_weak(&remote->requests, &own, own + 1));
+    pot_take(&bulkheads->workers);
+    return true;
 }
 
 void bulkheads_take_worker(struct bulkheads *bulkheads, struct remote *remote) {

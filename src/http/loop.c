@@ -215,8 +215,7 @@ void loop_pass(struct loop *other, struct connection *connection) {
         atomic_store(&other->is_to_wake, true);
 }
 
-/* Wakes the loops that have got connections in this turn, once each. */
-static void wake_others(struct loop *loop) {
+void loop_wake_others(struct loop *loop) {
     struct loops *shared = loop->shared;
     for (unsigned i = 0; i < shared->count; i++) {
         struct loop *other = &shared->each[i];
@@ -432,10 +431,8 @@ static bool turn(struct loop *loop, int64_t until_ms) {
     struct epoll_event events[EVENTS_AT_ONCE];
     struct listeners *listeners =
         atomic_load_explicit(&loop->shared->listeners, memory_order_acquire);
-    if (loop->listeners && loop->listeners != listeners) {
+    if (loop->listeners && loop->listeners != listeners)
         loop_change_listeners(loop, listeners);
-        wake_others(loop); /* it has accepted what waited */
-    }
     int count = wait_for_events(loop, events, until_ms);
     loop->now_ms = clock_ms();
     for (int i = 0; i < count; i++) {
@@ -453,7 +450,7 @@ static bool turn(struct loop *loop, int64_t until_ms) {
     free_closed(loop);
     log_gather_flush(); /* before the lines of the workers that go on */
     line_up_leaving(loop);
-    wake_others(loop);
+    loop_wake_others(loop);
     return count > 0 || loop->turns;
 }
 

@@ -50,8 +50,11 @@ void loop_wait_for_bytes(struct loop *loop, struct connection *connection);
 /* Tells the other loops since when a connection of this one has been idle; done in each turn. */
 void loop_publish_idle(struct loop *loop);
 
-/* Gives a connection to another loop, which is woken at the end of the caller's turn. */
+/* Gives a connection to another loop, which loop_wake_others() wakes. */
 void loop_pass(struct loop *other, struct connection *connection);
+
+/* Wakes the loops that have got connections, once each; at the end of each turn at the latest. */
+void loop_wake_others(struct loop *loop);
 
 /* Makes an eventfd readable. Any thread. */
 void loop_wake(int eventfd);

@@ -241,6 +241,8 @@ struct pool_task *pool_take_overdue(struct pool *pool, int64_t since_ms) {
         return NULL;
     lock_acquire(&pool->line_lock);
     struct pool_task *first = pool->line;
+    for (unsigned i = 0; i < pool->coming && first; i++)
+        first = first->next;
     while (first && first->is_patient)
         first = first->next;
     if (first && first->in_line_since_ms < since_ms)
@@ -257,12 +259,6 @@ bool pool_is_stable(struct pool *pool) {
                   atomic_load(&pool->line_length) == 0;
     leave_line(pool);
     return stable;
-}
-
-void pool_figures(const struct pool *pool, unsigned *workers, unsigned *busy) {
-    unsigned idle = atomic_load(&pool->idle);
-    *workers = atomic_load(&pool->worker_count);
-    *busy = *workers > idle ? *workers - idle : 0;
 }
 
 /* ---- beginning and end ---- */

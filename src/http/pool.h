@@ -67,9 +67,9 @@ void pool_finish(struct pool *pool);
 void pool_line_up(struct pool *pool, struct pool_task *tasks);
 
 /*
- * Takes the task that waits longest out of the line, if it joined before `since_ms`, is not
- * patient, and no further worker can be started. NULL otherwise: while the pool can still grow,
- * every task has a worker that is being started, and only the machine is slow.
+ * Takes the task that waits longest out of the line, of those for which no worker is coming, if it
+ * joined before `since_ms`, is not patient, and no further worker can be started. NULL otherwise:
+ * while a worker is on its way to a task, only the machine is slow.
  */
 struct pool_task *pool_take_overdue(struct pool *pool, int64_t since_ms);
 
@@ -80,8 +80,5 @@ void pool_tend(struct pool *pool);
 /* Whether no task waits, no worker can end and none is to be joined, so that nobody needs to call
  * pool_tend(). */
 bool pool_is_stable(struct pool *pool);
-
-/* All workers, and those that have a task. Never waits; the two may belong to different moments. */
-void pool_figures(const struct pool *pool, unsigned *workers, unsigned *busy);
 
 #endif

@@ -291,12 +291,12 @@ const struct pot *http_server_workers(const struct http_server *server) {
     return &server->bulkheads.workers;
 }
 
-struct http_server_figures http_server_figures(const struct http_server *shared) {
-    struct http_server *server = (struct http_server *)shared; /* for its locks */
-    struct http_server_figures figures = {.connections =
-                                              atomic_load(&server->bulkheads.connections.taken),
-                                          .unsent = atomic_load(&server->loops.unsent)};
-    pool_figures(&server->workers, &figures.workers, &figures.workers_busy);
+struct http_server_figures http_server_figures(const struct http_server *server) {
+    struct http_server_figures figures = {
+        .connections = atomic_load(&server->bulkheads.connections.taken),
+        .workers = atomic_load(&server->workers.worker_count),
+        .workers_busy = atomic_load(&server->bulkheads.workers.taken),
+        .unsent = atomic_load(&server->loops.unsent)};
     return figures;
 }
 

@@ -394,6 +394,7 @@ def test_the_release_was_compiled_with_every_hardening_flag(release):
             assert "-D_FORTIFY_SOURCE=3" in command["command"], command["file"]
 
 
-def test_the_stripped_release_is_at_most_a_megabyte(release, tmp_path):
+def test_the_stripped_release_is_at_most_two_megabytes(release, tmp_path):
+    """The cache alone was within one; listing images and keeping them on nodes came after it."""
     run(["strip", "-o", tmp_path / "tarn", release])
-    assert (tmp_path / "tarn").stat().st_size <= 1 << 20
+    assert (tmp_path / "tarn").stat().st_size <= 2 << 20

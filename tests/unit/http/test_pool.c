@@ -65,8 +65,7 @@ static void test_a_task_is_overdue_when_no_worker_can_be_started(void **state) {
         line_up(&tasks[i]);
     assert_int_equal(started, 2);
     assert_null(pool_take_overdue(pool, 0));
-    for (int i = 0; i < 3; i++)
-        assert_ptr_equal(pool_take_overdue(pool, INT64_MAX), &tasks[i]);
+    assert_ptr_equal(pool_take_overdue(pool, INT64_MAX), &tasks[2]); /* two workers are coming */
     assert_null(pool_take_overdue(pool, INT64_MAX));
 }
 

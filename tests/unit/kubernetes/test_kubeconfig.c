@@ -49,7 +49,7 @@ static void test_paths_belong_to_the_folder_of_their_own_file(void **state) {
 static void test_the_first_mention_of_a_name_counts(void **state) {
     (void)state;
     static const char *const texts[] = {
-        "current-context: ''\n" CLUSTER USER, CONTEXT,
+        ("current-context: ''\n" CLUSTER USER), CONTEXT,
         "current-context: b\nclusters: [{name: c, cluster: {server: 'https://other'}}]\n"
         "users: [{name: u, user: {token: other}}]\n"};
     cleanup_kubeconfig struct kubeconfig config;
