@@ -212,7 +212,8 @@ static void read_consumer(const json_t *detail, struct artifact_failure *out) {
         return;
     consumer = text_from(consumer, strlen("projects/"));
     for (size_t i = 0; i < consumer.length; i++) {
-        if (!isalnum((unsigned char)consumer.at[i]) && !memchr("-.:_", consumer.at[i], 4))
+        char c = consumer.at[i];
+        if (!isalnum((unsigned char)c) && (c == '\0' || !strchr("-.:_", c)))
             return;
     }
     text_copy(consumer, out->consumer, sizeof out->consumer);

@@ -306,7 +306,8 @@ static bool is_platform(struct text platform) {
         text_is(platform, "unknown/unknown"))
         return false;
     for (size_t i = 0; i < platform.length; i++) {
-        if (!isalnum((unsigned char)platform.at[i]) && !memchr("._-/", platform.at[i], 4))
+        char c = platform.at[i];
+        if (!isalnum((unsigned char)c) && (c == '\0' || !strchr("._-/", c)))
             return false;
     }
     return true;

@@ -1,6 +1,7 @@
 /* Tables on standard output. */
 #include "cmd/table.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,7 @@ static bool make_room(struct table *table) {
 
 void table_add(struct table *table, const char *const *cells) {
     size_t lengths[TABLE_COLUMNS_LIMIT], size = 0;
+    assert(table->columns > 0);
     for (size_t i = 0; i < table->columns; i++) {
         lengths[i] = strlen(cells[i]);
         size += lengths[i] + 1;

@@ -19,18 +19,18 @@ struct http_exchange {
     struct buffer *received; /* the request's head, and further bytes from the client */
     struct buffer *fields;   /* the response's fields, while it is being made */
     struct unsent *unsent;   /* bytes of the response that wait to be sent */
-    bool on_loop;            /* nothing may be waited for */
     struct http_request request;
     char id[HTTP_REQUEST_ID_LIMIT + 1]; /* "": not needed yet; see http_exchange_id() */
     size_t head_length;                 /* the request's, at the start of `received` */
     uint64_t body_left;                 /* bytes of the request's body that are not read yet */
-    bool expects;                       /* the client waits for 100 before it sends that body */
     int body_wait_ms;                   /* how long the whole of that body may take to arrive */
     int status;                         /* 0: no response has begun */
     struct more_fields *more_fields;    /* that each response gets */
     const char *reason;                 /* the reason phrase, borrowed; NULL: the usual one */
-    bool keep_alive;                    /* may the connection go on after the response? */
     const atomic_bool *stopping;        /* once set, no connection goes on */
+    bool on_loop;                       /* nothing may be waited for */
+    bool expects;                       /* the client waits for 100 before it sends the body */
+    bool keep_alive;                    /* may the connection go on after the response? */
     bool without_body;                  /* the response to a HEAD, or a status that has no body */
     bool chunked;
     bool cut;        /* the client must see that the body is not complete */

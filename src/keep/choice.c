@@ -216,7 +216,7 @@ static size_t of_kind(const struct choosing *choosing, enum keep_tag_kind kind,
         if (choosing->items[i].listed && choosing->items[i].tag.kind == kind)
             out[count++] = &choosing->items[i];
     }
-    qsort(out, count, sizeof *out, by_age);
+    qsort(out, count, sizeof(struct item *), by_age);
     return count;
 }
 
@@ -337,9 +337,9 @@ static bool choose_tags(struct choosing *choosing, const struct item **sorted) {
             sorted[count++] = item;
     }
     if (tags->order == KEEP_ORDER_UPLOADED)
-        qsort_r(sorted, count, sizeof *sorted, by_upload, choosing);
+        qsort_r(sorted, count, sizeof(struct item *), by_upload, choosing);
     else
-        qsort(sorted, count, sizeof *sorted,
+        qsort(sorted, count, sizeof(struct item *),
               tags->order == KEEP_ORDER_VERSION ? by_version : by_name);
     for (size_t i = 0; i < count && (!tags->has_newest || i < tags->newest); i++) {
         if (!add_desired(choosing, sorted[i]))

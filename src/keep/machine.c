@@ -34,8 +34,9 @@ static void *keep(struct reading *reading, size_t size) {
 }
 
 static const char *keep_text(struct reading *reading, const char *text) {
-    char *copy = keep(reading, strlen(text) + 1);
-    return copy ? strcpy(copy, text) : NULL;
+    size_t size = strlen(text) + 1;
+    char *copy = keep(reading, size);
+    return copy ? memcpy(copy, text, size) : NULL;
 }
 
 void keep_machine_free(struct keep_machine *machine) {

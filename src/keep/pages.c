@@ -140,13 +140,12 @@ static void respond_machine(struct keeper *keeper, struct http_exchange *exchang
         views = KEEP_MACHINE_DESIRED;
     else if (view.at)
         part.length = 0;
-    if (part.length == 0 || !text_percent_decode(part, name, sizeof name))
-        keep_pages_refuse(exchange, 404, NULL);
-    else if (!view.at && method == HTTP_DELETE)
+    bool is_named = part.length > 0 && text_percent_decode(part, name, sizeof name);
+    if (is_named && !view.at && method == HTTP_DELETE)
         delete (keeper, exchange, name);
-    else if (!is_read(exchange))
+    else if (is_named && !is_read(exchange))
         refuse_method(exchange, view.at ? "GET, HEAD" : "GET, HEAD, DELETE");
-    else if (keep_compat_machine(keeper, name, views, &out) || out.failed)
+    else if (is_named && (keep_compat_machine(keeper, name, views, &out) || out.failed))
         respond(exchange, 200, TYPE_JSON, &out);
     else
         keep_pages_refuse(exchange, 404, NULL);

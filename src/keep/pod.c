@@ -187,12 +187,11 @@ static void judge_status(struct keep_pod *out, const json_t *status) {
     const json_t *container = json_array_get(json_object_get(status, "containerStatuses"), 0);
     const json_t *state = json_object_get(container, "state");
     const char *phase = string_of(status, "phase");
-    if (strcmp(phase, "Succeeded") == 0)
-        judge(out, KEEP_PULLED, "", "");
-    else if (strcmp(phase, "Failed") == 0)
+    bool has_run = json_object_get(state, "running") ||
+                   (json_object_get(state, "terminated") && *string_of(container, "imageID"));
+    if (strcmp(phase, "Failed") == 0)
         judge_failed(out, status, container);
-    else if (json_object_get(state, "running") ||
-             (json_object_get(state, "terminated") && *string_of(container, "imageID")))
+    else if (strcmp(phase, "Succeeded") == 0 || has_run)
         judge(out, KEEP_PULLED, "", "");
     else
         judge_waiting(out, json_object_get(state, "waiting"));

@@ -65,7 +65,7 @@ static bool choose(struct images_view *view, const struct image_list *list) {
     const char *const globs[] = {view->glob, NULL};
     const struct catalog_selection selection = {.tags = view->filter[0] ? globs : NULL};
     struct images_visible visible = {.call = view->call};
-    view->rows = calloc(list->images.count + 1, sizeof *view->rows);
+    view->rows = calloc(list->images.count + 1, sizeof(struct catalog_image *));
     if (!view->rows)
         return false;
     for (size_t i = 0; i < list->images.count; i++) {
@@ -73,7 +73,7 @@ static bool choose(struct images_view *view, const struct image_list *list) {
         if (catalog_selects(&selection, image) && call_may_see_image(&visible, image))
             view->rows[view->count++] = image;
     }
-    qsort_r(view->rows, view->count, sizeof *view->rows, compare, &view->order);
+    qsort_r(view->rows, view->count, sizeof(struct catalog_image *), compare, &view->order);
     return true;
 }
 

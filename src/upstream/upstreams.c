@@ -36,8 +36,8 @@ static struct upstreams *set_new(struct upstream_commons *commons, size_t capaci
     if (!upstreams)
         return NULL;
     upstreams->commons = commons;
-    upstreams->all = calloc(capacity + 1, sizeof *upstreams->all);
-    upstreams->named = calloc(capacity + 1, sizeof *upstreams->named);
+    upstreams->all = calloc(capacity + 1, sizeof(struct upstream *));
+    upstreams->named = calloc(capacity + 1, sizeof(struct upstream *));
     if (upstreams->all && upstreams->named)
         return upstreams;
     upstreams_drop(upstreams);

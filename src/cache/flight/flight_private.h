@@ -69,9 +69,9 @@ struct flight {
     struct flights *flights;
     struct digest digest;
     UT_hash_handle hh;
-    bool in_table;              /* guarded by the flights' table_lock */
     atomic_uint references;     /* the driver's, each fetcher's, each reader's and caller's */
     int64_t started_ms;         /* clock_ms() */
+    bool in_table;              /* guarded by the flights' table_lock */
     bool in_background;         /* flights_fetch() started it: which places it has */
     atomic_bool background;     /* no client has asked for it; cleared by the first reader */
     atomic_bool abandoned;      /* no place has answered, and all clients that asked for it have
@@ -85,13 +85,13 @@ struct flight {
     struct condition driven;         /* for the driver: see flight_wake() */
     _Atomic enum flight_state state; /* also read without the lock, by readers that were evicted */
     struct error failure;
-    bool opened;             /* the driver has opened the partial */
-    bool resumed;            /* an earlier flight's bytes were found */
-    bool answered;           /* a place has sent a head: the size is known, or will be at the end */
+    bool opened;   /* the driver has opened the partial */
+    bool resumed;  /* an earlier flight's bytes were found */
+    bool answered; /* a place has sent a head: the size is known, or will be at the end */
+    bool gave_up;  /* the driver logged that the blob passes through, and dropped the partial */
     struct partial *partial; /* freed by the driver, or with the flight if a fetcher outlives it;
                                 NULL: none */
     uint64_t reserved;       /* bytes reserved of flights->space; set by the driver */
-    bool gave_up; /* the driver logged that the blob passes through, and dropped the partial */
     struct body body;
     struct hashing hashing;
     struct spans spans;
