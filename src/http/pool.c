@@ -49,7 +49,6 @@ static void free_worker(struct worker *worker) {
 
 static void leave_rest(struct pool *pool, struct worker *worker) REQUIRES(pool->line_lock) {
     DL_DELETE2(pool->resting, worker, rest_prev, rest_next);
-    atomic_fetch_sub(&pool->idle, 1);
 }
 
 static void call_up(struct pool *pool, struct worker *worker) REQUIRES(pool->line_lock) {
@@ -123,7 +122,6 @@ static bool rest(struct pool *pool, struct worker *worker) REQUIRES(pool->line_l
     bool in_time = true;
     worker->is_called = false;
     DL_PREPEND2(pool->resting, worker, rest_prev, rest_next);
-    atomic_fetch_add(&pool->idle, 1);
     leave_line(pool);
     lock_acquire(&worker->rest_lock);
     while (!worker->is_called && in_time)

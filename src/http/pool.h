@@ -46,8 +46,9 @@ struct pool {
     struct worker *finished GUARDED_BY(line_lock); /* ended, to be joined */
     bool ending GUARDED_BY(line_lock);
     /* Changed under line_lock, and read without it where an old value does no harm. */
-    atomic_uint line_length, worker_count, idle; /* line_length counts those that arrive, too */
-    atomic_bool start_failed;                    /* the system refused the last thread */
+    atomic_uint line_length; /* with those that arrive */
+    atomic_uint worker_count;
+    atomic_bool start_failed; /* the system refused the last thread */
 };
 
 void pool_init(struct pool *pool, const struct pool_settings *settings);

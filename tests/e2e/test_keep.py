@@ -630,7 +630,7 @@ def test_a_leader_that_was_stopped_for_a_while_creates_nothing_more(keeper, kube
     first = keeper(lease="tarn-keep").start()
     first.wait_all(count=2)
     second = keeper(name="second", lease="tarn-keep").start()
-    os.kill(first.process.child.pid, signal.SIGSTOP)
+    first.process.send_signal(signal.SIGSTOP)
     try:
         wait_until(lambda: second.json("/tarn/v1/keeps")["leader"]["me"], "the second to lead", 60)
         for i in range(5):
@@ -639,7 +639,7 @@ def test_a_leader_that_was_stopped_for_a_while_creates_nothing_more(keeper, kube
         before = len(api.asked("create", "pods"))
         assert before == 12
     finally:
-        os.kill(first.process.child.pid, signal.SIGCONT)
+        first.process.send_signal(signal.SIGCONT)
     first.wait_all(count=12)
     assert first.json("/tarn/v1/keeps")["leader"]["me"] is False
     assert len(api.asked("create", "pods")) == before

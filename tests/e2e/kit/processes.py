@@ -84,7 +84,8 @@ class Program:
             time.sleep(0.02)
 
     def send_signal(self, number):
-        os.kill(self.pid, number)
+        """Nothing happens when the program has ended, because another may have its number."""
+        self.child.send_signal(number)
 
     def stop(self, seconds=20.0):
         """Sends SIGTERM, and SIGKILL if that does not end it; returns the exit code."""
