@@ -230,8 +230,9 @@ void loop_give_back(struct connection *connection, enum connection_need need) {
     if (connection->counts_as_request)
         bulkheads_give_back_worker(connection->loop->shared->bulkheads, connection->remote);
     connection->counts_as_request = false;
-    if (put(connection->loop, connection))
-        loop_wake(connection->loop->wake);
+    struct loop *loop = connection->loop;
+    if (put(loop, connection)) /* it is the loop's from here on */
+        loop_wake(loop->wake);
 }
 
 /* ---- what a connection needs ---- */
