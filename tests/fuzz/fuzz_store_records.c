@@ -53,6 +53,10 @@ static void begin(void) {
     struct tag_record record = {.digest = digest, .media_type = "a/b", .checked_s = 1};
     MUST(store_tag_put(store, &name, "t", &record, NULL));
     MUST(store_link_manifest(store, &name, &digest, "a/b", NULL));
+    struct partial *partial = store_partial_open(store, &digest, NULL); /* makes its folder */
+    MUST(partial);
+    partial_drop(partial);
+    partial_free(partial);
 }
 
 static void write_file(const char *path, const void *bytes, size_t length) {
