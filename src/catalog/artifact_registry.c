@@ -246,20 +246,6 @@ static void write_hint(const struct listing *listing, const struct artifact_fail
         snprintf(out, size, "see what answers at %.150s", listing->base);
 }
 
-static enum error_kind kind_of(int status) {
-    switch (status) {
-    case 401:
-    case 403:
-        return ERROR_DENIED;
-    case 404:
-        return ERROR_NOT_FOUND;
-    case 429:
-        return ERROR_RATE_LIMITED;
-    default:
-        return ERROR_UNAVAILABLE;
-    }
-}
-
 /* Turns the response into an error: "403 PERMISSION_DENIED: message (REASON): hint". */
 static bool refuse(const struct listing *listing, struct error *error) {
     struct artifact_failure failure;
@@ -267,10 +253,10 @@ static bool refuse(const struct listing *listing, struct error *error) {
     artifact_page_read_failure(listing->body.bytes, listing->body.length, &failure);
     hide_secret(failure.message, listing->credential->secret);
     write_hint(listing, &failure, hint, sizeof hint);
-    error_set(error, kind_of(listing->status), "%d%s%s%s%.200s%s%s%s%s%.200s", listing->status,
-              failure.status[0] ? " " : "", failure.status, failure.message[0] ? ": " : "",
-              failure.message, failure.reason[0] ? " (" : "", failure.reason,
-              failure.reason[0] ? ")" : "", hint[0] ? "; " : "", hint);
+    error_set(error, client_response_error_kind(listing->status), "%d%s%s%s%.200s%s%s%s%s%.200s",
+              listing->status, failure.status[0] ? " " : "", failure.status,
+              failure.message[0] ? ": " : "", failure.message, failure.reason[0] ? " (" : "",
+              failure.reason, failure.reason[0] ? ")" : "", hint[0] ? "; " : "", hint);
     error->status = listing->status;
     error->retry_after_s = listing->retry_after_s;
     return false;

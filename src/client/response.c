@@ -10,6 +10,20 @@ void client_response_wipe(struct client_response *response) {
     *response = (struct client_response){0};
 }
 
+enum error_kind client_response_error_kind(int status) {
+    switch (status) {
+    case 401:
+    case 403:
+        return ERROR_DENIED;
+    case 404:
+        return ERROR_NOT_FOUND;
+    case 429:
+        return ERROR_RATE_LIMITED;
+    default:
+        return ERROR_UNAVAILABLE;
+    }
+}
+
 void client_response_begin(struct client_response *response, const struct client_wanted *wanted) {
     response->status = 0;
     response->has_length = false;

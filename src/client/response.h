@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/buffer.h"
+#include "base/error.h"
 #include "base/text.h"
 #include "client/address.h"
 #include "client/challenge.h"
@@ -24,6 +25,10 @@ struct client_response {
 };
 void client_response_wipe(struct client_response *response); /* wipes and frees the body */
 #define cleanup_client_response __attribute__((cleanup(client_response_wipe)))
+
+/* What a refusal by its status means, whatever kind of server sent it; ERROR_UNAVAILABLE for each
+ * status that says nothing about the request. */
+enum error_kind client_response_error_kind(int status);
 
 /* A field that the caller wants to read. */
 struct client_field {

@@ -4,19 +4,11 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/json.h"
+#include "client/response.h"
 
 static enum error_kind kind_of(int status) {
-    switch (status) {
-    case 401:
-    case 403:
-        return ERROR_DENIED;
-    case 404:
-        return ERROR_NOT_FOUND;
-    case 429:
-        return ERROR_RATE_LIMITED;
-    default:
-        return status >= 400 && status < 500 ? ERROR_INVALID : ERROR_UNAVAILABLE;
-    }
+    enum error_kind kind = client_response_error_kind(status);
+    return kind == ERROR_UNAVAILABLE && status >= 400 && status < 500 ? ERROR_INVALID : kind;
 }
 
 static bool is_status(const json_t *json) {

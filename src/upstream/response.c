@@ -6,6 +6,7 @@
 #include <string.h>
 #include "client/content_range.h"
 #include "client/redirect.h"
+#include "client/response.h"
 #include "oci/error_body.h"
 
 struct client_wanted upstream_response_wanted(struct upstream_response *response) {
@@ -70,19 +71,7 @@ static const char *status_name(int status) {
 }
 
 static enum error_kind kind_of(int status) {
-    switch (status) {
-    case 401:
-    case 403:
-        return ERROR_DENIED;
-    case 404:
-        return ERROR_NOT_FOUND;
-    case 416:
-        return ERROR_RANGE;
-    case 429:
-        return ERROR_RATE_LIMITED;
-    default:
-        return ERROR_UNAVAILABLE;
-    }
+    return status == 416 ? ERROR_RANGE : client_response_error_kind(status);
 }
 
 /* Says at the end of a refusal which credentials upstream refused. */
