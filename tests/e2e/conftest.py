@@ -21,6 +21,7 @@ from kit.scripted_registry import ScriptedRegistry
 from kit.containers import Containerd, Dockerd
 from kit.htpasswd import write_htpasswd
 from kit.images import build_platforms, build_runnable
+from kit.kubernetes_api import KubernetesApi, build_driver
 from kit.origin import Origin
 from kit.tarn import Tarn
 
@@ -220,3 +221,17 @@ def enough_descriptors():
     """For tests that open thousands of connections, and for the programs that they start."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@pytest.fixture(scope="session")
+def driver(program):
+    """The program that follows a cluster, or wants a lease, as a test tells it."""
+    return build_driver(program)
+
+
+@pytest.fixture
+def api(request, tmp_path):
+    """A stand-in for the API server; without TLS in a file that sets API_TLS = False."""
+    api = KubernetesApi(tmp_path / "api", tls=getattr(request.module, "API_TLS", True))
+    yield api
+    api.stop()

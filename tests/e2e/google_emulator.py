@@ -17,6 +17,8 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
+from kit.relay import relay
+
 CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 FLAVOR = {"Metadata-Flavor": "Google"}
 GRANT = "urn:ietf:params:oauth:grant-type:"
@@ -581,14 +583,4 @@ class TlsFront:
             return
         target = socket.create_connection(self.server.server_address)
         client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-        threading.Thread(target=self.pump, args=(target, client), daemon=True).start()
-        self.pump(client, target)
-
-    @staticmethod
-    def pump(source, sink):
-        try:
-            while data := source.recv(65536):
-                sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
+        relay(client, target)

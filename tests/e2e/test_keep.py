@@ -12,15 +12,8 @@ import yaml
 
 from kit.content import OCI_INDEX, OCI_MANIFEST
 from kit.kubelets import Keeper, Kubelets, listed, succeeded, waiting
-from kit.kubernetes_api import ALL_RIGHTS, Fault, KubernetesApi
+from kit.kubernetes_api import ALL_RIGHTS, Fault
 from kit.processes import run, wait_until
-
-
-@pytest.fixture
-def api(tmp_path):
-    api = KubernetesApi(tmp_path / "api")
-    yield api
-    api.stop()
 
 
 @pytest.fixture

@@ -13,14 +13,8 @@ import pytest
 
 from kit.kubernetes_api import ALL_RIGHTS, Fault, Kubeconfig, KubernetesApi
 from kit.processes import run
+from kit.relay import relay
 from kit.tarn import bare_environment
-
-
-@pytest.fixture
-def api(tmp_path):
-    api = KubernetesApi(tmp_path / "api")
-    yield api
-    api.stop()
 
 
 @pytest.fixture
@@ -391,17 +385,7 @@ class Proxy:
         host, port = target.rsplit(":", 1)
         other = socket.create_connection((host, int(port)))
         client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-        threading.Thread(target=self._copy, args=(other, client), daemon=True).start()
-        self._copy(client, other)
-
-    @staticmethod
-    def _copy(source, sink):
-        try:
-            while data := source.recv(65536):
-                sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
+        relay(client, other)
 
 
 def test_the_proxy_of_the_cluster_is_used(api, whoami, config):

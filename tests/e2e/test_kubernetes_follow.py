@@ -12,19 +12,8 @@ from kit.processes import run, wait_until
 from kit.release import release_build
 from kit.tarn import bare_environment
 
+API_TLS = False
 NODES = "/api/v1/nodes"
-
-
-@pytest.fixture(scope="session")
-def driver(program, tmp_path_factory):
-    return build_driver(program)
-
-
-@pytest.fixture
-def api(tmp_path):
-    api = KubernetesApi(tmp_path / "api", tls=False)
-    yield api
-    api.stop()
 
 
 @pytest.fixture

@@ -5,22 +5,11 @@ import time
 
 import pytest
 
-from kit.kubernetes_api import ALL_RIGHTS, Driven, Fault, Kubeconfig, KubernetesApi, build_driver
+from kit.kubernetes_api import ALL_RIGHTS, Driven, Fault, Kubeconfig
 from kit.processes import wait_until
 
+API_TLS = False
 LEASES = ("leases", "tarn", "tarn-keep")
-
-
-@pytest.fixture(scope="session")
-def driver(program, tmp_path_factory):
-    return build_driver(program)
-
-
-@pytest.fixture
-def api(tmp_path):
-    api = KubernetesApi(tmp_path / "api", tls=False)
-    yield api
-    api.stop()
 
 
 class Process(Driven):
