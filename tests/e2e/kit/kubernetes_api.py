@@ -8,6 +8,7 @@ recorded.
 """
 
 import base64
+import fcntl
 import gzip
 import itertools
 import json
@@ -584,7 +585,10 @@ class Kubeconfig:
 def build_driver(program):
     """The driver of src/kubernetes/ (kubernetes_driver.c) from the build that `program` is of."""
     folder = pathlib.Path(program).parent
-    run(["ninja", "-C", folder, "tests/e2e/kubernetes_driver"], seconds=600)
+    with open(folder / "build.ninja", "rb") as held:
+        # Ninja does not know of other ninjas: one process of pytest would start what another links.
+        fcntl.flock(held, fcntl.LOCK_EX)
+        run(["ninja", "-C", folder, "tests/e2e/kubernetes_driver"], seconds=600)
     return folder / "tests" / "e2e" / "kubernetes_driver"
 
 
