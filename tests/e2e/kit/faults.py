@@ -40,6 +40,18 @@ class Fault:
     piece: Optional[int] = None  # so many bytes at a time
     extra: bytes = b""           # sent after the announced end
 
+    # The body of the request, for an object store
+    early: bool = False          # responds without having read the body, and closes
+    upload_reset_after: Optional[int] = None  # RST after so many bytes were read
+    upload_hold_after: Optional[int] = None   # reads no more after so many bytes, until `gate` is set
+    upload_bytes_per_second: Optional[float] = None
+    late_code: Optional[str] = None  # 200, and then an error of this code in the body
+
+    def holds(self):
+        """Whether it waits for `gate`."""
+        return (self.hold_head or self.hold_after is not None
+                or self.upload_hold_after is not None)
+
 
 @dataclass
 class Rule:
