@@ -22,6 +22,7 @@ from kit.containers import Containerd, Dockerd
 from kit.htpasswd import write_htpasswd
 from kit.images import build_platforms, build_runnable
 from kit.kubernetes_api import KubernetesApi, build_driver
+from kit.object_store import ObjectStore
 from kit.origin import Origin
 from kit.tarn import Tarn
 
@@ -173,6 +174,30 @@ def artifact_registry(google):
     yield one
     one.stop()
     assert one.problems == []
+
+
+@pytest.fixture
+def make_object_store():
+    """
+    Starts any number of object stores: make_object_store("gcs", bucket=…). The test fails if a
+    client sent one what it must never send, unless the test clears `problems`.
+    """
+    made = []
+
+    def make(*arguments, **options):
+        made.append(ObjectStore(*arguments, **options))
+        return made[-1]
+
+    yield make
+    for store in made:
+        store.stop()
+    assert [store.problems for store in made] == [[]] * len(made)
+
+
+@pytest.fixture
+def object_store(make_object_store):
+    """An object store that speaks S3, with the empty bucket `cache`."""
+    return make_object_store()
 
 
 @pytest.fixture(scope="session")
