@@ -1,6 +1,7 @@
 /*
  * The body of a request: bytes in memory, or a range of a file, which is read as it is sent.
- * Libcurl may send a body a second time, when a kept connection turns out to be closed.
+ * Libcurl may send a body a second time, when a kept connection turns out to be closed; see
+ * client_request.once.
  */
 #ifndef CLIENT_BODY_H
 #define CLIENT_BODY_H

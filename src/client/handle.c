@@ -154,6 +154,7 @@ bool client_failure(CURL *handle, CURLcode code, const struct client_call *call,
         return error_set(error, ERROR_TIMEOUT, "%s", said);
     case CURLE_GOT_NOTHING:
     case CURLE_SEND_ERROR:
+    case CURLE_SEND_FAIL_REWIND: /* client_request.once */
     case CURLE_RECV_ERROR:
     case CURLE_HTTP2:
     case CURLE_HTTP2_STREAM:

@@ -38,6 +38,9 @@ struct client_request {
     const struct client_tls *tls; /* https only; then `ca_file` does not count; may be NULL */
     bool no_proxy;                /* never through a proxy (the metadata server) */
     const char *proxy;            /* a URL, in place of the environment's proxies; may be NULL */
+    /* A second request would count twice (RFC 9110 §9.2.2): what was begun to be sent is not sent
+     * again when a kept connection turns out to be closed. Needs a body. */
+    bool once;
     bool accepts_gzip; /* the body may come compressed, and is handed on as it was before that */
     const struct address_rule *addresses; /* which may be connected to; NULL: all */
     int64_t connect_timeout_ms;           /* 0: 5 s */

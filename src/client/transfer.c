@@ -134,6 +134,8 @@ static void set_body(CURL *handle, struct running *running) {
     curl_easy_setopt(handle, CURLOPT_INFILESIZE_LARGE, (curl_off_t)running->request->body.length);
     curl_easy_setopt(handle, CURLOPT_READFUNCTION, body_read);
     curl_easy_setopt(handle, CURLOPT_READDATA, &running->body);
+    if (running->request->once)
+        return; /* libcurl cannot go back, so it fails instead of sending the body again */
     curl_easy_setopt(handle, CURLOPT_SEEKFUNCTION, body_seek);
     curl_easy_setopt(handle, CURLOPT_SEEKDATA, &running->body);
 }

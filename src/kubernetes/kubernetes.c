@@ -166,6 +166,8 @@ static bool send_request(struct kubernetes *kubernetes, const struct kubernetes_
         .body = {.bytes = call->body.at, .length = call->body.length},
         .tls = &proof->tls,
         .proxy = kubernetes->cluster.config.proxy,
+        /* An object whose name the server makes would be there twice. */
+        .once = strcmp(call->verb, "create") == 0,
         /* A watch is never compressed, and a decoder could hold back an event. */
         .accepts_gzip = strcmp(call->verb, "watch") != 0,
         .total_timeout_ms = call->timeout_ms,

@@ -207,6 +207,34 @@ static void test_what_changes_something_is_not_asked_twice(void **state) {
     assert_int_equal(server_count(bench->server, ""), 2);
 }
 
+/* The second request is cut off without a response. */
+static bool cut_the_second(struct server *server, int fd, const char *head) {
+    (void)head;
+    return server_count(server, "") != 2 && server_reply(fd, 200, "", "alive");
+}
+
+static void send_twice(struct bench *bench, bool once) {
+    cleanup_client_response struct client_response response = {0};
+    struct error error = {0};
+    const struct client_request request = {
+        .method = "POST", .body = {.bytes = "{}", .length = 2}, .once = once};
+    bench->answer = cut_the_second;
+    assert_true(ask(bench, "/", request, &response, &error));
+    client_response_wipe(&response);
+    assert_int_equal(ask(bench, "/", request, &response, &error), !once);
+    assert_int_equal(server_count(bench->server, ""), once ? 2 : 3);
+    assert_int_equal(error.kind, once ? ERROR_UNAVAILABLE : ERROR_NONE);
+    assert_int_equal(error.reached, once);
+}
+
+static void test_a_request_on_a_connection_that_is_cut_is_sent_again(void **state) {
+    send_twice(*state, false);
+}
+
+static void test_a_request_that_would_count_twice_is_not_sent_again(void **state) {
+    send_twice(*state, true);
+}
+
 /* Silence on a connection of its own is the server's. */
 static void test_a_new_connection_that_is_silent_is_not_replaced(void **state) {
     struct bench *bench = *state;
@@ -598,6 +626,8 @@ int main(void) {
         WITH_BENCH(test_a_response_is_bounded),
         WITH_BENCH(test_a_silent_server_is_given_up),
         WITH_BENCH(test_a_kept_connection_that_died_is_replaced),
+        WITH_BENCH(test_a_request_on_a_connection_that_is_cut_is_sent_again),
+        WITH_BENCH(test_a_request_that_would_count_twice_is_not_sent_again),
         WITH_BENCH(test_what_changes_something_is_not_asked_twice),
         WITH_BENCH(test_a_new_connection_that_is_silent_is_not_replaced),
         WITH_BENCH(test_a_body_that_stops_is_given_up),
