@@ -72,9 +72,20 @@ static bool is_fresh(struct follow *follow) {
     return state.listed && (state.connected || clock_ms() - state.true_ms < KEEPER_STALE_MS);
 }
 
+/* Whether the pods that the leader before us created are known. */
+static bool knows_pods(struct keeper *keeper) {
+    struct follow_state state;
+    follow_look(keeper->pods, &state);
+    return !keeper->lease || state.began_ms >= atomic_load(&keeper->led_ms);
+}
+
+bool keeper_leads(struct keeper *keeper) {
+    return !keeper->settings.dry_run && lease_holds(keeper->lease);
+}
+
 bool keeper_may_act(struct keeper *keeper) {
-    return !atomic_load(&keeper->stop) && !keeper->settings.dry_run && lease_holds(keeper->lease) &&
-           is_fresh(keeper->nodes) && is_fresh(keeper->pods);
+    return !atomic_load(&keeper->stop) && keeper_leads(keeper) && is_fresh(keeper->nodes) &&
+           is_fresh(keeper->pods) && knows_pods(keeper);
 }
 
 struct metric *keeper_pulls_metric(const char *keep, enum keep_outcome outcome) {
@@ -112,10 +123,12 @@ static int64_t step(struct keeper *keeper, bool may_act) REQUIRES(keeper->state_
     }
     for (size_t i = 0; i < actions->count; i++) {
         const struct keep_action *action = &actions->list[i];
-        if (action->kind == KEEP_ENDED)
-            tell_end(action);
-        else if (!keeper_add_job(keeper, action) && action->kind == KEEP_CREATE)
+        if (action->kind == KEEP_ENDED) {
+            if (keeper_leads(keeper)) /* each end is told by one process */
+                tell_end(action);
+        } else if (!keeper_add_job(keeper, action) && action->kind == KEEP_CREATE) {
             keep_plan_not_created(keeper->plan, action->id, true, "out of memory", now);
+        }
     }
     keeper->steps++;
     condition_broadcast(&keeper->stepped);
@@ -170,10 +183,15 @@ struct keeper *keeper_new(const struct keeper_settings *settings, struct error *
     return NULL;
 }
 
-/* The thread that steps takes over at once, and gives up at its next creation. */
+/* Who leads from now on lists the pods first, because a watch may be behind: what the leader before
+ * created last must not be created again. Who leads no more gives up at the next creation. */
 static void lead_changed(void *context, bool leading) {
-    (void)leading;
-    all_listed(context);
+    struct keeper *keeper = context;
+    if (leading) {
+        atomic_store(&keeper->led_ms, clock_ms());
+        follow_refresh(keeper->pods);
+    }
+    all_listed(keeper);
 }
 
 static bool start_lease(struct keeper *keeper, struct error *error) {
@@ -208,7 +226,7 @@ static bool start_follows(struct keeper *keeper, struct error *error) {
 }
 
 bool keeper_start(struct keeper *keeper, struct error *error) {
-    if (!start_lease(keeper, error) || !start_follows(keeper, error))
+    if (!start_follows(keeper, error) || !start_lease(keeper, error))
         return false;
     keeper->has_lister =
         thread_start("lister", THREAD_STACK, keeper_list, keeper, &keeper->lister, error);
@@ -242,9 +260,9 @@ void keeper_stop(struct keeper *keeper) {
     if (keeper->has_poster)
         pthread_join(keeper->poster, NULL);
     keeper->has_stepper = keeper->has_lister = keeper->has_poster = false;
+    lease_stop(keeper->lease); /* first, because it refreshes the pods */
     follow_stop(keeper->nodes);
     follow_stop(keeper->pods);
-    lease_stop(keeper->lease);
     keeper->nodes = keeper->pods = NULL;
     keeper->lease = NULL;
 }

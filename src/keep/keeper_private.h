@@ -58,6 +58,7 @@ struct keeper {
     struct keep_actions actions; /* of the thread that steps */
 
     atomic_bool stop;
+    _Atomic int64_t led_ms;          /* clock_ms() since when this process leads; 0: never yet */
     atomic_bool posted_known;        /* which machines were POSTed, or nobody may know */
     struct condition posted_changed; /* never; wakes the thread that reads them, at the end */
     struct follow *nodes, *pods;
@@ -95,7 +96,11 @@ bool keeper_add_job(struct keeper *keeper, const struct keep_action *action)
     REQUIRES(keeper->state_lock);
 void keeper_free_jobs(struct keeper *keeper);
 
-/* Whether this process may create and delete pods now. Any thread, with or without the lock. */
+/* Whether this process is the one that creates and deletes pods. Any thread, with or without the
+ * lock. */
+bool keeper_leads(struct keeper *keeper);
+
+/* Whether it leads and knows enough to do so now. Any thread, with or without the lock. */
 bool keeper_may_act(struct keeper *keeper);
 
 #endif

@@ -81,7 +81,7 @@ static void create(struct keeper *keeper, const struct keeper_job *job) {
                                          .resource = "pods",
                                          .path = path,
                                          .body = {job->body.bytes, job->body.length},
-                                         .timeout_ms = KEEPER_CREATE_MS,
+                                         .timeout_ms = KEEPER_REQUEST_MS,
                                          .cancel = &cancel};
     bool may_act = keeper_may_act(keeper);
     bool done = may_act && kubernetes_call(keeper->settings.kubernetes, &call, &pod, &error);
@@ -101,7 +101,12 @@ static void create(struct keeper *keeper, const struct keeper_job *job) {
         log_at(LOG_WARN, "a pod was not created", LOG_STRING("error", error.text));
 }
 
+static bool still_leads(void *keeper) {
+    return keeper_leads(keeper);
+}
+
 static void delete (struct keeper *keeper, const struct keeper_job *job) {
+    const struct cancel cancel = {.is_wanted = still_leads, .context = keeper};
     char path[600];
     struct error error = {0};
     snprintf(path, sizeof path, "/api/v1/namespaces/%s/pods/%s", keeper->settings.namespace,
@@ -109,8 +114,11 @@ static void delete (struct keeper *keeper, const struct keeper_job *job) {
     const struct kubernetes_call call = {.verb = "delete",
                                          .resource = "pods",
                                          .path = path,
-                                         .body = {job->body.bytes, job->body.length}};
-    bool done = kubernetes_call(keeper->settings.kubernetes, &call, NULL, &error);
+                                         .body = {job->body.bytes, job->body.length},
+                                         .timeout_ms = KEEPER_REQUEST_MS,
+                                         .cancel = &cancel};
+    bool leads = keeper_leads(keeper);
+    bool done = leads && kubernetes_call(keeper->settings.kubernetes, &call, NULL, &error);
     /* 409: there is another pod of that name, so ours is gone. */
     bool is_gone = error.kind == ERROR_NOT_FOUND || error.status == 409;
     lock_acquire(&keeper->state_lock);
@@ -120,7 +128,7 @@ static void delete (struct keeper *keeper, const struct keeper_job *job) {
         keep_plan_deleted(keeper->plan, job->uid, done, keeper_now());
     keeper_touch(keeper);
     lock_release(&keeper->state_lock);
-    if (!done && !is_gone)
+    if (leads && !done && !is_gone)
         log_at(LOG_WARN, "a pod was not deleted", LOG_STRING("pod", job->name),
                LOG_STRING("error", error.text));
 }

@@ -107,9 +107,10 @@ void follow_connect(struct follow *follow) {
 }
 
 /* A list is whole. */
-static void set_listed(struct follow *follow) {
+static void set_listed(struct follow *follow, int64_t began_ms) {
     lock_acquire(&follow->state_lock);
     follow->state.listed = true;
+    follow->state.began_ms = began_ms;
     follow->state.true_ms = clock_ms();
     lock_release(&follow->state_lock);
 }
@@ -211,12 +212,17 @@ static void list_all(struct follow *follow, struct pace *pace, const char *reaso
     pause_before_list(follow, pace);
     while (!atomic_load(&follow->stopping)) {
         struct error error = {0};
+        int64_t began_ms = clock_ms();
+        if (atomic_exchange(&follow->refreshing, false))
+            reason = "refresh";
         count_list(follow, reason);
         if (follow_list(follow, &error)) {
             pace->failures = 0;
-            set_listed(follow);
+            set_listed(follow, began_ms);
             return;
         }
+        if (atomic_load(&follow->refreshing))
+            continue;
         if (atomic_load(&follow->stopping))
             return;
         pause_after(follow, pace, &error);
@@ -235,7 +241,8 @@ static void list_for_a_while(struct follow *follow, struct pace *pace, const str
     lock_release(&follow->state_lock);
     follow_connect(follow);
     for (unsigned i = 0; i < PERIODS; i++) {
-        if (!cancel_sleep(&follow->cancel, clock_ms() + PERIOD_MS, NULL))
+        cancel_sleep(&follow->cancel, clock_ms() + PERIOD_MS, NULL);
+        if (atomic_load(&follow->stopping))
             return;
         pace->listed_ms = 0; /* this one may follow soon */
         list_all(follow, pace, "no_watch");
@@ -258,6 +265,10 @@ static const char *watch_once(struct follow *follow, struct pace *pace) {
     free(before);
     if (atomic_load(&follow->stopping))
         return NULL;
+    if (atomic_load(&follow->refreshing)) {
+        set_over(follow, NULL);
+        return "refresh";
+    }
     switch (end) {
     case FOLLOW_EXPIRED:
         set_over(follow, NULL);
@@ -318,6 +329,16 @@ static void follow_free(struct follow *follow) {
     free(follow);
 }
 
+/* Whether a request that is under way goes on. */
+static bool is_wanted(void *context) {
+    struct follow *follow = context;
+    return !atomic_load(&follow->refreshing);
+}
+
+void follow_refresh(struct follow *follow) {
+    atomic_store(&follow->refreshing, true);
+}
+
 struct follow *follow_start(struct kubernetes *kubernetes, const struct follow_settings *settings,
                             struct error *error) {
     struct follow *follow = calloc(1, sizeof *follow);
@@ -330,7 +351,7 @@ struct follow *follow_start(struct kubernetes *kubernetes, const struct follow_s
     follow->settings = *settings;
     follow->settings.path = strdup(settings->path);
     follow->settings.query = settings->query ? strdup(settings->query) : NULL;
-    follow->cancel.stop = &follow->stopping;
+    follow->cancel = (struct cancel){&follow->stopping, is_wanted, follow};
     if (!follow->settings.path || (settings->query && !follow->settings.query)) {
         error_set(error, ERROR_MEMORY, "out of memory");
     } else {

@@ -47,7 +47,8 @@ struct follow_state {
     bool lists_only; /* a watch is forbidden */
     /* clock_ms() until which what is known was true for sure; while connected: now. 0: never */
     int64_t true_ms;
-    char error[400]; /* why it is not connected; "": no failure yet */
+    int64_t began_ms; /* clock_ms() when the last whole list began; 0: there was none */
+    char error[400];  /* why it is not connected; "": no failure yet */
 };
 
 /* Copies the settings, but not the sink's context. The connection outlives it. NULL: no memory, or
@@ -57,6 +58,10 @@ struct follow *follow_start(struct kubernetes *kubernetes, const struct follow_s
 /* Ends the thread, which ends a request within half a second. No function of the sink is called any
  * more. NULL is fine. */
 void follow_stop(struct follow *follow);
+
+/* All objects are listed anew, at once, although a watch may be open: follow_state.began_ms tells
+ * when that is done. Any thread. */
+void follow_refresh(struct follow *follow);
 
 void follow_look(struct follow *follow, struct follow_state *out);
 

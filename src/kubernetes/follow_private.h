@@ -22,6 +22,7 @@ struct follow {
     struct follow_settings settings; /* path and query owned */
     pthread_t thread;
     atomic_bool stopping;
+    atomic_bool refreshing; /* a list is asked for: the request under way ends */
     struct cancel cancel;
 
     /* For the thread. */
