@@ -1,5 +1,6 @@
 """Nodes with kubelets on the stand-in for kube-apiserver: they pull, fail, are slow, and forget."""
 
+import collections
 import concurrent.futures
 import json
 import re
@@ -34,6 +35,7 @@ class Kubelets:
         self.list_limit, self.lists_pulls = 50, True
         self.pulls = []                       # (node, image) of each pod that was created
         self.running, self.most = {}, {}      # by node: pods at once
+        self.most_at_once = {}                # by node, by keep ("keep NAME"), by (node, image)
         self.lock = threading.Lock()
         self.pool = concurrent.futures.ThreadPoolExecutor(32)
         api.hooks.append(self._hook)
@@ -66,11 +68,23 @@ class Kubelets:
         if resource != "pods" or verb != "create":
             return
         node, image = item["spec"]["nodeName"], item["spec"]["containers"][0]["image"]
+        self._count_pods()
         with self.lock:
             self.pulls.append((node, image))
             self.running[node] = self.running.get(node, 0) + 1
             self.most[node] = max(self.most.get(node, 0), self.running[node])
         self.pool.submit(self._pull, item, node, image)
+
+    def _count_pods(self):
+        """The most pods that were there at the same time, whatever their phase."""
+        with self.lock, self.api.lock:
+            counts = collections.Counter()
+            for pod in self.pods():
+                node, image = pod["spec"]["nodeName"], pod["spec"]["containers"][0]["image"]
+                keep = pod["metadata"]["labels"]["tarn/keep"]
+                counts.update((node, f"keep {keep}", (node, image)))
+            for key, count in counts.items():
+                self.most_at_once[key] = max(count, self.most_at_once.get(key, 0))
 
     def _pull(self, pod, node, image):
         outcome = next((function for pattern, function in reversed(self.outcomes)
@@ -125,11 +139,12 @@ def waiting(reason, message="why not"):
 class Keeper:
     """A `tarn keep` that serves."""
 
-    def __init__(self, program, directory, api, keep, settings=None, environment=None):
+    def __init__(self, program, directory, api, keep, settings=None, environment=None,
+                 token="secret-token"):
         self.program, self.directory = program, directory
         directory.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
-        kubeconfig = Kubeconfig(api).write(directory / "kubeconfig")
+        kubeconfig = Kubeconfig(api).write(directory / "kubeconfig", {"token": token})
         self.config = directory / "tarn.yaml"
         self.settings = {"log": {"level": "debug", "format": "text"}, "grace": "2s",
                          **(settings or {}),

@@ -74,6 +74,41 @@ class Fault:
     times: int = 1
 
 
+class Gate:
+    """
+    Holds request `number` (from 1) of this verb and resource: before it is performed, or `after`
+    that, before its response. What becomes of it is said by go_on(), or by drop(): then it has no
+    effect (if it was not performed), and no response.
+    """
+
+    def __init__(self, verb, resource, number=1, after=False):
+        self.verb, self.resource, self.after = verb, resource, after
+        self.left = number
+        self.reached, self.decided = threading.Event(), threading.Event()
+        self.dropped = False
+
+    def takes(self, request, after):
+        """Whether it is this request; with the lock of the stand-in held."""
+        if (request.verb, request.resource, after) != (self.verb, self.resource, self.after):
+            return False
+        self.left -= 1
+        return self.left == 0
+
+    def wait(self, seconds=60):
+        assert self.reached.wait(seconds), f"no request to {self.verb} {self.resource} came"
+
+    def go_on(self):
+        self.decided.set()
+
+    def drop(self):
+        self.dropped = True
+        self.decided.set()
+
+
+class Dropped(Exception):
+    """The connection ends without a response."""
+
+
 class Refusal(Exception):
     def __init__(self, code, reason, message, headers=None, meta=None):
         super().__init__(message)
@@ -156,6 +191,8 @@ class KubernetesApi:
         self.tokens, self.passwords, self.rights = {"secret-token": "tester"}, {}, {}
         self.knows_self_review = True
         self.requests, self.faults, self.connections, self.watches = [], [], [], []
+        self.gates = []
+        self.cut_off = {}                 # user -> (how, resources; None: all): see _cut()
         self.lingering = False            # deletions of running pods wait for finish_deletion()
         self.hooks = []                   # called with (verb, resource, object) after each change
         self.before = []                  # called with the verb before each request is performed
@@ -293,8 +330,11 @@ class KubernetesApi:
         try:
             request = self._parse(handler, body)
             self._admit(handler, request)
-            if not self._fail(handler, request):
+            if not self._cut(handler, request) and not self._fail(handler, request):
+                self._hold(request, False)
                 self._perform(handler, request)
+        except Dropped:
+            handler.reset()
         except Refusal as refusal:
             if request:
                 request.status = refusal.code
@@ -356,6 +396,41 @@ class KubernetesApi:
     def may(self, user, verb, resource):
         return (verb, resource) in self.rights.get(user, ALL_RIGHTS)
 
+    def _is_cut(self, request):
+        """How this user is cut off from this resource; None: not at all."""
+        how, resources = self.cut_off.get(request.user, (None, None))
+        return how if resources is None or request.resource in resources else None
+
+    def _cut(self, handler, request):
+        """Whether the user is cut off: "refuse" resets connections, "swallow" leaves requests
+        without a response, "deny" is a 503."""
+        how = self._is_cut(request)
+        if how == "refuse":
+            handler.reset()
+        elif how == "swallow":
+            request.silenced = True
+            self.stopped.wait()
+        elif how == "deny":
+            raise Refusal(503, "ServiceUnavailable", "the test says so")
+        return how is not None
+
+    def _hold(self, request, after):
+        """A gate of the test may hold the request."""
+        with self.lock:
+            gate = next((one for one in self.gates if one.takes(request, after)), None)
+        if gate:
+            gate.reached.set()
+            while not gate.decided.wait(0.1) and not self.stopped.is_set():
+                pass
+            if gate.dropped:
+                raise Dropped
+
+    def hold(self, *arguments, **more):
+        """A gate (see there) that is in place now."""
+        with self.lock:
+            self.gates.append(Gate(*arguments, **more))
+            return self.gates[-1]
+
     def _fail(self, handler, request):
         """Whether a fault of the test took the request."""
         page = request.query.get("continue")
@@ -398,6 +473,7 @@ class KubernetesApi:
         else:
             status, answer = self._change(request)
             request.status = status
+            self._hold(request, True)
             handler.reply(status, answer)
 
     # ---- reviews
@@ -487,6 +563,10 @@ class KubernetesApi:
             self._end_watch(handler)
             return
         while not self.stopped.is_set() and handler in self.watches:
+            if self._is_cut(request):
+                if self._is_cut(request) == "swallow":
+                    self._stay(handler)
+                raise Dropped
             with self.lock:
                 news = [event for event in self.events if event[0] > at]
                 if not news:
