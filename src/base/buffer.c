@@ -56,17 +56,34 @@ bool buffer_append_string(struct buffer *buffer, const char *string) {
     return buffer_append(buffer, string, strlen(string));
 }
 
+bool buffer_append_number(struct buffer *buffer, int64_t number) {
+    char digits[20]; /* INT64_MIN has 19 and a sign */
+    size_t at = sizeof digits;
+    uint64_t rest = number < 0 ? -(uint64_t)number : (uint64_t)number;
+    do
+        digits[--at] = (char)('0' + rest % 10);
+    while (rest /= 10);
+    if (number < 0)
+        digits[--at] = '-';
+    return buffer_append(buffer, digits + at, sizeof digits - at);
+}
+
+/* What fits into the memory that is there is formatted once. */
 bool buffer_printf(struct buffer *buffer, const char *format, ...) {
     va_list arguments, again;
+    const size_t room = buffer->bytes ? buffer->capacity - buffer->length : 0;
+    char *end = buffer->bytes ? buffer->bytes + buffer->length : NULL;
     va_start(arguments, format);
     va_copy(again, arguments);
-    int length = vsnprintf(NULL, 0, format, arguments);
+    int length = vsnprintf(end, room, format, arguments);
     va_end(arguments);
     bool ok = length >= 0 && buffer_reserve(buffer, (size_t)length);
-    if (ok) {
+    if (ok && (size_t)length >= room)
         vsnprintf(buffer->bytes + buffer->length, (size_t)length + 1, format, again);
+    if (ok)
         buffer->length += (size_t)length;
-    }
+    else if (end)
+        *end = '\0';
     va_end(again);
     return ok;
 }

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include "base/text.h"
 
 struct buffer {
@@ -29,6 +30,7 @@ bool buffer_reserve(struct buffer *buffer, size_t more);
 /* Each appends; false: the buffer is failed. */
 bool buffer_append(struct buffer *buffer, const void *bytes, size_t length);
 bool buffer_append_string(struct buffer *buffer, const char *string);
+bool buffer_append_number(struct buffer *buffer, int64_t number); /* in decimal */
 bool buffer_printf(struct buffer *buffer, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 /* Appends `text` as the inside of a JSON string, without the quotes around it: text_escape_json().

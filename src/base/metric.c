@@ -1,4 +1,9 @@
-/* The process's metrics: families of series in two lists that only grow, and their cells. */
+/*
+ * The process's metrics: families of series in lists that only grow, and their cells.
+ *
+ * Readers follow the lists without a lock, so that nobody who counts ever waits for a thread that
+ * writes all metrics. An entry is complete before a list leads to it.
+ */
 #include "base/metric.h"
 
 #include <stdlib.h>
@@ -7,14 +12,14 @@
 struct series {
     struct metric metric; /* first: a metric's address is its series' address */
     char *labels;
-    struct series *next;
+    _Atomic(struct series *) next;
 };
 
 struct family {
     enum metric_type type;
     const char *name, *help;
-    struct series *first;
-    struct family *next;
+    _Atomic(struct series *) first;
+    _Atomic(struct family *) next;
 };
 
 enum { CACHE_LINE = 64 };
@@ -29,9 +34,13 @@ enum { HISTOGRAM_CELLS = METRIC_BUCKETS + 1 }; /* the last one is the sum */
 const int64_t metric_bounds_us[METRIC_BOUNDS] = {
     100,    250,    500,     1000,    2500,    5000,     10000,    25000,     50000,     100000,
     250000, 500000, 1000000, 2500000, 5000000, 10000000, 30000000, 100000000, 1000000000};
+/* The same in seconds, as the metrics show them. */
+static const char *const bounds_s[METRIC_BOUNDS] = {
+    "0.0001", "0.00025", "0.0005", "0.001", "0.0025", "0.005", "0.01", "0.025", "0.05", "0.1",
+    "0.25",   "0.5",     "1",      "2.5",   "5",      "10",    "30",   "100",   "1000"};
 
-static struct lock families_lock = LOCK_INITIALIZER; /* guards the lists and blocks, not values */
-static struct family *families GUARDED_BY(families_lock);
+static struct lock families_lock = LOCK_INITIALIZER; /* held to add to the lists and blocks */
+static _Atomic(struct family *) families;
 static struct block *
     last_block GUARDED_BY(families_lock); /* where the next metric gets its cells */
 static unsigned last_block_used GUARDED_BY(families_lock); /* cells of a stripe */
@@ -59,17 +68,32 @@ static _Atomic int64_t *take_cells(unsigned count) REQUIRES(families_lock) {
     return &last_block->cells[last_block_used - count];
 }
 
+/* Where the list leads to the family of that name, or ends. */
+static _Atomic(struct family *) *find_family(const char *name) {
+    _Atomic(struct family *) *slot = &families;
+    const struct family *family;
+    while ((family = atomic_load(slot)) && strcmp(family->name, name) != 0)
+        slot = &atomic_load(slot)->next;
+    return slot;
+}
+
+static _Atomic(struct series *) *find_series(struct family *family, const char *labels) {
+    _Atomic(struct series *) *slot = &family->first;
+    const struct series *series;
+    while ((series = atomic_load(slot)) && strcmp(series->labels, labels) != 0)
+        slot = &atomic_load(slot)->next;
+    return slot;
+}
+
 static struct family *find_or_add_family(enum metric_type type, const char *name, const char *help)
     REQUIRES(families_lock) {
-    struct family **slot = &families;
-    for (; *slot; slot = &(*slot)->next) {
-        if (strcmp((*slot)->name, name) == 0)
-            return *slot;
-    }
+    _Atomic(struct family *) *slot = find_family(name);
+    if (atomic_load(slot))
+        return atomic_load(slot);
     struct family *family = calloc(1, sizeof *family);
     if (family) {
         *family = (struct family){.type = type, .name = name, .help = help};
-        *slot = family;
+        atomic_store(slot, family);
     }
     return family;
 }
@@ -94,22 +118,29 @@ static struct series *make_series(enum metric_type type, const char *labels)
 
 static struct series *find_or_add_series(struct family *family, const char *labels)
     REQUIRES(families_lock) {
-    struct series **slot = &family->first;
-    for (; *slot; slot = &(*slot)->next) {
-        if (strcmp((*slot)->labels, labels) == 0)
-            return *slot;
-    }
-    return *slot = make_series(family->type, labels);
+    _Atomic(struct series *) *slot = find_series(family, labels);
+    if (!atomic_load(slot))
+        atomic_store(slot, make_series(family->type, labels));
+    return atomic_load(slot);
+}
+
+static struct series *add_series(enum metric_type type, const char *name, const char *help,
+                                 const char *labels) {
+    lock_acquire(&families_lock);
+    struct family *family = find_or_add_family(type, name, help);
+    struct series *series = family ? find_or_add_series(family, labels) : NULL;
+    lock_release(&families_lock);
+    return series;
 }
 
 struct metric *metric_get(enum metric_type type, const char *name, const char *help,
                           const char *labels) {
     static _Atomic int64_t unseen_cells[HISTOGRAM_CELLS];
     static struct metric unseen = {.cells = unseen_cells}; /* not shown, because memory is out */
-    lock_acquire(&families_lock);
-    struct family *family = find_or_add_family(type, name, help);
-    struct series *series = family ? find_or_add_series(family, labels) : NULL;
-    lock_release(&families_lock);
+    struct family *family = atomic_load(find_family(name));
+    struct series *series = family ? atomic_load(find_series(family, labels)) : NULL;
+    if (!series)
+        series = add_series(type, name, help, labels);
     return series ? &series->metric : &unseen;
 }
 
@@ -160,20 +191,38 @@ static const char *type_name(enum metric_type type) {
 
 /* Microseconds as seconds, exactly. */
 static void write_seconds(struct buffer *out, int64_t us) {
-    uint64_t size = us < 0 ? -(uint64_t)us : (uint64_t)us;
-    buffer_printf(out, "%s%llu.%06llu\n", us < 0 ? "-" : "", (unsigned long long)(size / 1000000),
-                  (unsigned long long)(size % 1000000));
+    const uint64_t size = us < 0 ? -(uint64_t)us : (uint64_t)us;
+    char part[] = ".000000\n";
+    uint64_t rest = size % 1000000;
+    for (int i = 6; i > 0; i--, rest /= 10)
+        part[i] = (char)('0' + rest % 10);
+    buffer_append(out, "-", us < 0);
+    buffer_append_number(out, (int64_t)(size / 1000000));
+    buffer_append(out, part, sizeof part - 1);
+}
+
+static void write_strings(struct buffer *out, const char *const *strings) {
+    for (; *strings; strings++)
+        buffer_append_string(out, *strings);
+}
+/* Appends one string after the other. printf() would take most of the time that a page of metrics
+ * takes, and event loops write it. */
+#define WRITE(out, ...) write_strings(out, (const char *const[]){__VA_ARGS__, NULL})
+
+static void write_count(struct buffer *out, int64_t count) {
+    buffer_append_number(out, count);
+    buffer_append(out, "\n", 1);
 }
 
 static void write_value(struct buffer *out, const struct family *family,
                         const struct series *series) {
-    const char *open = *series->labels ? "{" : "", *close = *series->labels ? "}" : "";
+    const char *open = *series->labels ? "{" : "", *close = *series->labels ? "} " : " ";
     const int64_t value = metric_value(&series->metric);
-    buffer_printf(out, "%s%s%s%s ", family->name, open, series->labels, close);
+    WRITE(out, family->name, open, series->labels, close);
     if (family->type == METRIC_SECONDS_COUNTER || family->type == METRIC_SECONDS_GAUGE)
         write_seconds(out, value);
     else
-        buffer_printf(out, "%lld\n", (long long)value);
+        write_count(out, value);
 }
 
 static void write_histogram(struct buffer *out, const struct family *family,
@@ -181,32 +230,32 @@ static void write_histogram(struct buffer *out, const struct family *family,
     struct metric_durations durations;
     metric_durations(&series->metric, &durations);
     const char *labels = series->labels, *comma = *labels ? "," : "";
-    const char *open = *labels ? "{" : "", *close = *labels ? "}" : "";
-    long long below = 0;
+    const char *open = *labels ? "{" : "", *close = *labels ? "} " : " ";
+    int64_t below = 0;
     for (unsigned i = 0; i < METRIC_BOUNDS; i++) {
         below += durations.buckets[i];
-        buffer_printf(out, "%s_bucket{%s%sle=\"%g\"} %lld\n", family->name, labels, comma,
-                      (double)metric_bounds_us[i] / 1e6, below);
+        WRITE(out, family->name, "_bucket{", labels, comma, "le=\"", bounds_s[i], "\"} ");
+        write_count(out, below);
     }
-    buffer_printf(out, "%s_bucket{%s%sle=\"+Inf\"} %lld\n", family->name, labels, comma,
-                  (long long)durations.count);
-    buffer_printf(out, "%s_sum%s%s%s ", family->name, open, labels, close);
+    WRITE(out, family->name, "_bucket{", labels, comma, "le=\"+Inf\"} ");
+    write_count(out, durations.count);
+    WRITE(out, family->name, "_sum", open, labels, close);
     write_seconds(out, durations.sum_us);
-    buffer_printf(out, "%s_count%s%s%s %lld\n", family->name, open, labels, close,
-                  (long long)durations.count);
+    WRITE(out, family->name, "_count", open, labels, close);
+    write_count(out, durations.count);
 }
 
 void metric_write(struct buffer *out) {
-    lock_acquire(&families_lock);
-    for (struct family *family = families; family; family = family->next) {
-        buffer_printf(out, "# HELP %s %s\n# TYPE %s %s\n", family->name, family->help, family->name,
-                      type_name(family->type));
-        for (struct series *series = family->first; series; series = series->next) {
+    const struct family *family = atomic_load(&families);
+    for (; family; family = atomic_load(&family->next)) {
+        WRITE(out, "# HELP ", family->name, " ", family->help, "\n# TYPE ", family->name, " ",
+              type_name(family->type), "\n");
+        const struct series *series = atomic_load(&family->first);
+        for (; series; series = atomic_load(&series->next)) {
             if (family->type == METRIC_HISTOGRAM)
                 write_histogram(out, family, series);
             else
                 write_value(out, family, series);
         }
     }
-    lock_release(&families_lock);
 }

@@ -2,6 +2,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <cmocka.h>
 #include "base/buffer.h"
@@ -41,6 +42,34 @@ static void assert_json(const char *text, const char *expected) {
     cleanup_buffer struct buffer buffer = {0};
     assert_true(buffer_append_json(&buffer, text_of(text)));
     assert_string_equal(buffer.bytes ? buffer.bytes : "", expected);
+}
+
+static void test_numbers_are_written_in_decimal(void **state) {
+    (void)state;
+    static const int64_t numbers[] = {0, 7, -7, 10, 1234567890, INT64_MAX, INT64_MIN};
+    cleanup_buffer struct buffer buffer = {0};
+    char expected[32];
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        buffer_clear(&buffer);
+        assert_true(buffer_append_number(&buffer, numbers[i]));
+        snprintf(expected, sizeof expected, "%lld", (long long)numbers[i]);
+        assert_string_equal(buffer.bytes, expected);
+    }
+}
+
+/* Whether the text just fits, lacks one byte of room or is far too long. */
+static void test_text_of_each_length_is_formatted_whole(void **state) {
+    (void)state;
+    char word[700];
+    memset(word, 'w', sizeof word);
+    for (int length = 0; length < (int)sizeof word; length++) {
+        cleanup_buffer struct buffer buffer = {.limit = 600};
+        assert_true(buffer_append_string(&buffer, "begin "));
+        bool fits = buffer_printf(&buffer, "%.*s", length, word);
+        assert_true(fits == (length <= 600 - 6));
+        assert_int_equal(buffer.length, fits ? 6 + length : 6);
+        assert_int_equal(strlen(buffer.bytes), buffer.length);
+    }
 }
 
 static void test_json_strings_are_escaped(void **state) {
@@ -88,6 +117,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_buffer_grows_and_stays_a_string),
         cmocka_unit_test(test_a_buffer_stops_at_its_limit_and_says_so),
+        cmocka_unit_test(test_numbers_are_written_in_decimal),
+        cmocka_unit_test(test_text_of_each_length_is_formatted_whole),
         cmocka_unit_test(test_json_strings_are_escaped),
         cmocka_unit_test(test_bytes_that_are_no_utf8_are_replaced_in_json),
         cmocka_unit_test(test_what_is_not_plain_is_percent_encoded),
