@@ -213,7 +213,7 @@ _tarn() {
         ;;
     mirror)
         case $before in
-        --config | --config= | --ca | --ca=)
+        --config | --config= | --containerd-config | --containerd-config= | --ca | --ca=)
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             return
             ;;
@@ -228,7 +228,7 @@ _tarn() {
         --dry-run | --json | --help | --) ;;
         --*) return ;; # a value of which nothing is known
         esac
-        words='--url --config --for --registry --certs-dir --dial-timeout --ca --destdir --listen --dry-run --json --help install remove watch'
+        words='--url --config --for --registry --certs-dir --containerd-config --dial-timeout --ca --destdir --listen --every --after --dry-run --json --help install remove watch'
         ;;
     keep)
         case $before in

@@ -15,7 +15,7 @@
 
 #define DOCKER_HUB "docker.io"
 
-enum { REGISTRY_LIMIT = 1000 };
+enum { REGISTRY_LIMIT = 1000, EVERY_MOST_MS = 60000, AFTER_MOST = 1000 };
 
 /* What a command line asks for. */
 struct order {
@@ -109,6 +109,16 @@ static int check_verb(const struct order *order) {
                               arguments->operands[0]);
     if (!is_watch && arguments_string(arguments, "listen"))
         return command_refuse(arguments->command, "--listen is for tarn mirror watch");
+    if (!is_watch &&
+        (arguments_number(arguments, "every", 0) || arguments_number(arguments, "after", 0)))
+        return command_refuse(arguments->command, "--every and --after are for tarn mirror watch");
+    if (is_watch && arguments_number(arguments, "every", EVERY_MOST_MS) < WATCH_EVERY_LEAST_MS)
+        return command_refuse(arguments->command, "--every is at least %d ms",
+                              WATCH_EVERY_LEAST_MS);
+    if (is_watch && (arguments_number(arguments, "every", 1) > EVERY_MOST_MS ||
+                     arguments_number(arguments, "after", 1) > AFTER_MOST))
+        return command_refuse(arguments->command, "--every is at most 1m, and --after at most %d",
+                              AFTER_MOST);
     if (is_watch && (arguments_flag(arguments, "dry-run") || arguments_flag(arguments, "json")))
         return command_refuse(arguments->command,
                               "--dry-run and --json are not for tarn mirror watch");
@@ -120,6 +130,8 @@ static int read_options(struct order *order) {
     status = status ? status : read_url(order);
     status = status ? status : read_engines(order);
     status = status ? status : read_path(order, "certs-dir", &order->settings.certs_dir);
+    status =
+        status ? status : read_path(order, "containerd-config", &order->settings.containerd_config);
     status = status ? status : read_path(order, "ca", &order->settings.ca_file);
     order->settings.folder = arguments_string(order->arguments, "destdir");
     order->settings.dial_timeout_ms = arguments_number(order->arguments, "dial-timeout", 0);
@@ -272,6 +284,8 @@ static int watch(const struct order *order) {
         .mirror = order->settings,
         .listen = arguments_string(order->arguments, "listen"),
         .client = client_new(),
+        .every_ms = arguments_number(order->arguments, "every", 0),
+        .after = (unsigned)arguments_number(order->arguments, "after", 0),
     };
     log_configure(order->config->log_level, order->config->log_format);
     mirror_report_log_advice(&order->settings);
@@ -338,6 +352,10 @@ static const struct command_option options[] = {
     {"certs-dir", OPTION_STRING, "FOLDER",
      "the folder of containerd's hosts.toml files; default: " MIRROR_CERTS_DIR,
      .variable = "TARN_MIRROR_CERTS_DIR"},
+    {"containerd-config", OPTION_STRING, "FILE",
+     "containerd's own configuration, which must name that folder; default: config.toml beside the "
+     "folder, in /etc/containerd, or where k3s and RKE2 have it",
+     .variable = "TARN_MIRROR_CONTAINERD_CONFIG"},
     {"dial-timeout", OPTION_DURATION, "TIME",
      "how long containerd 2.1 and newer wait for a connection to tarn",
      .variable = "TARN_MIRROR_DIAL_TIMEOUT"},
@@ -350,6 +368,11 @@ static const struct command_option options[] = {
     {"listen", OPTION_STRING, "ADDRESS",
      "where watch serves /livez, /readyz and /metrics: HOST:PORT; default: nowhere",
      .variable = "TARN_MIRROR_LISTEN"},
+    {"every", OPTION_DURATION, "TIME", "how often watch asks tarn; default: 5s",
+     .variable = "TARN_MIRROR_EVERY"},
+    {"after", OPTION_COUNT, "N",
+     "after how many failures in a row watch takes the files out; default: 3",
+     .variable = "TARN_MIRROR_AFTER"},
     {"dry-run", OPTION_FLAG, NULL, "print the files and change nothing",
      .variable = "TARN_MIRROR_DRY_RUN"},
     {"json", OPTION_FLAG, NULL, "print a line of JSON for each file",
@@ -373,7 +396,11 @@ const struct command mirror_command = {
         "whichever tarn they lead to.\n"
         "With watch, the files are in place while tarn's /readyz says 200. They are taken out "
         "when\n"
-        "it fails three times in 15 s, and when SIGTERM ends the watch.\n"
+        "it fails three times in 15 s, and when SIGTERM ends the watch. What somebody edits there "
+        "is\n"
+        "put back. A configuration of containerd that does not name the files' folder is "
+        "reported;\n"
+        "nothing is restarted.\n"
         "Docker and CRI-O read their files only when they are reloaded.\n",
     COMMAND_OPTIONS(options),
     .run = run,

@@ -21,6 +21,8 @@ static const char *action_name(enum mirror_action action) {
     switch (action) {
     case MIRROR_WRITE:
         return "write";
+    case MIRROR_RESTORE:
+        return "restore";
     case MIRROR_DELETE:
         return "delete";
     case MIRROR_KEEP:
@@ -46,9 +48,12 @@ static void print_json(const struct mirror_report *report, const struct mirror_c
 }
 
 static void print_text(const struct mirror_report *report, const struct mirror_change *change) {
-    static const char *const done[] = {
-        [MIRROR_WRITE] = "wrote", [MIRROR_DELETE] = "deleted", [MIRROR_KEEP] = "unchanged"};
+    static const char *const done[] = {[MIRROR_WRITE] = "wrote",
+                                       [MIRROR_RESTORE] = "restored",
+                                       [MIRROR_DELETE] = "deleted",
+                                       [MIRROR_KEEP] = "unchanged"};
     static const char *const planned[] = {[MIRROR_WRITE] = "would write",
+                                          [MIRROR_RESTORE] = "would restore",
                                           [MIRROR_DELETE] = "would delete",
                                           [MIRROR_KEEP] = "unchanged"};
     if (change->action == MIRROR_REFUSE) {
@@ -74,25 +79,24 @@ void mirror_report_change(void *context, const struct mirror_change *change) {
 
 void mirror_report_advice(const struct mirror_report *report,
                           const struct mirror_settings *settings) {
-    char lines[MIRROR_ADVICE_SIZE];
+    struct mirror_containerd containerd;
     fflush(stdout);
-    if ((settings->engines & MIRROR_CONTAINERD) && !mirror_is_read_by_containerd(settings, lines))
-        fprintf(stderr,
-                "tarn mirror: containerd's config.toml does not name %s, so that pulls of the "
-                "kubelet may not use the mirror; if `containerd config dump` does not name it "
-                "either, add these lines and restart containerd:\n%s",
-                settings->certs_dir, lines);
+    if (settings->engines & MIRROR_CONTAINERD) {
+        mirror_check_containerd(settings, &containerd);
+        if (*containerd.why)
+            fprintf(stderr, "tarn mirror: %s\n", containerd.why);
+        if (*containerd.advice)
+            fprintf(
+                stderr,
+                "tarn mirror: if `containerd config dump` does not name %s either, pulls of the "
+                "kubelet do not use the mirror; add these lines and restart containerd:\n%s",
+                settings->certs_dir, containerd.advice);
+    }
     if (report->changed_docker && !report->dry_run)
         fputs("tarn mirror: Docker reads daemon.json after: systemctl reload docker\n", stderr);
 }
 
 void mirror_report_log_advice(const struct mirror_settings *settings) {
-    char lines[MIRROR_ADVICE_SIZE];
-    if ((settings->engines & MIRROR_CONTAINERD) && !mirror_is_read_by_containerd(settings, lines))
-        log_at(LOG_WARN,
-               "containerd's config.toml does not name the folder of the mirror's files, so that "
-               "pulls of the kubelet may not use the mirror",
-               LOG_STRING("folder", settings->certs_dir), LOG_STRING("lines", lines));
     if (settings->engines & MIRROR_DOCKER)
         log_event(LOG_WARN,
                   "Docker reads daemon.json only when it is reloaded (systemctl reload docker)",

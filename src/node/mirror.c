@@ -12,8 +12,6 @@
 #include "node/plan.h"
 #include "node/render.h"
 
-#define CONFIG_FILE "/etc/containerd/config.toml"
-
 static bool no_memory(struct error *error) {
     return error_set(error, ERROR_MEMORY, "out of memory");
 }
@@ -245,24 +243,4 @@ bool mirror_remove(const struct mirror_settings *settings, struct error *error) 
     bool ok = plan_apply(&plan, error) && (!docker_is_meant || docker_apply(&docker, &plan, error));
     plan_delete_folders(&plan);
     return ok && fail_refused(&plan, "not all could be removed", error);
-}
-
-/* ---- containerd's own configuration ---- */
-
-bool mirror_is_read_by_containerd(const struct mirror_settings *settings,
-                                  char advice[static MIRROR_ADVICE_SIZE]) {
-    cleanup_tree struct tree tree = {.fd = -1};
-    cleanup_buffer struct buffer lines = {0};
-    struct error error;
-    size_t length = 0;
-    cleanup_free char *bytes = NULL;
-    *advice = '\0';
-    if (tree_open(&tree, settings->folder, &error))
-        bytes = tree_read(&tree, CONFIG_FILE, TREE_FOLLOW, &length, NULL, &error);
-    struct text config = {bytes ? bytes : "", length};
-    if (render_reads_folder(config, settings->certs_dir))
-        return true;
-    if (render_config_path(config, settings->certs_dir, &lines))
-        snprintf(advice, MIRROR_ADVICE_SIZE, "%s", lines.bytes);
-    return false;
 }

@@ -46,10 +46,11 @@ struct mirror_registry {
 };
 
 enum mirror_action {
-    MIRROR_WRITE,  /* made or replaced */
-    MIRROR_DELETE, /* deleted */
-    MIRROR_KEEP,   /* right already */
-    MIRROR_REFUSE, /* somebody else's: not touched */
+    MIRROR_WRITE,   /* made or replaced */
+    MIRROR_RESTORE, /* replaced, because somebody had edited it */
+    MIRROR_DELETE,  /* deleted */
+    MIRROR_KEEP,    /* right already */
+    MIRROR_REFUSE,  /* somebody else's: not touched */
 };
 
 /* What was done to one file, or in a dry run would be. */
@@ -66,6 +67,7 @@ struct mirror_settings {
     unsigned engines;   /* of enum mirror_engine, joined by | */
     const char *folder; /* of the tree; NULL: the root of the file system */
     const char *certs_dir;
+    const char *containerd_config; /* containerd's own configuration; NULL: where it usually is */
     const struct mirror_registry *registries;
     size_t registry_count;
     bool has_default;        /* containerd's _default, for all other registries */
@@ -75,6 +77,11 @@ struct mirror_settings {
     bool only_listed;        /* mirror_remove(): other registries keep their mirror */
     bool dry_run;
     bool skip_refused; /* what is somebody else's stops only its own file */
+    bool
+        restore_edited; /* a file that somebody edited since tarn wrote it is tarn's all the same */
+    /* Whether this process wrote the file `path`, which has the folder of the tree in front. Then
+     * it is restored also when it has no mark any more. NULL: never. */
+    bool (*is_own)(void *context, const char *path);
     void (*on_change)(void *context, const struct mirror_change *change);
     void *context;
 };
@@ -91,10 +98,21 @@ bool mirror_install(const struct mirror_settings *settings, struct error *error)
  * those of the settings. False: as above, but all that is tarn's own was removed. */
 bool mirror_remove(const struct mirror_settings *settings, struct error *error);
 
-/* Whether containerd's configuration /etc/containerd/config.toml names the folder of hosts.toml
- * files. False: *advice (at least MIRROR_ADVICE_SIZE bytes) has the lines that do it. */
-enum { MIRROR_ADVICE_SIZE = 1024 };
-bool mirror_is_read_by_containerd(const struct mirror_settings *settings,
-                                  char advice[static MIRROR_ADVICE_SIZE]);
+/* Whether containerd reads the folder of hosts.toml files for the kubelet's pulls. */
+enum mirror_read {
+    MIRROR_READ_UNKNOWN, /* containerd's configuration is not there, or cannot be read */
+    MIRROR_READ,
+    MIRROR_NOT_READ,
+};
+enum { MIRROR_ADVICE_SIZE = 4096, MIRROR_WHY_SIZE = 8192 };
+struct mirror_containerd {
+    enum mirror_read state;
+    char why[MIRROR_WHY_SIZE];       /* a clause; READ: "", or what may still go wrong */
+    char advice[MIRROR_ADVICE_SIZE]; /* lines that containerd's configuration lacks; "": none */
+};
+
+/* Looks at containerd's configuration, with all that it imports: the file of the settings, else
+ * config.toml beside the folder, in /etc/containerd, or where k3s and RKE2 have it. */
+void mirror_check_containerd(const struct mirror_settings *settings, struct mirror_containerd *out);
 
 #endif

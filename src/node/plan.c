@@ -166,6 +166,17 @@ static void file_finish(struct plan_file *file) {
     buffer_finish(&file->body);
 }
 
+/* Whether a file that is not as tarn wrote it is tarn's all the same. */
+static bool may_restore(const struct plan *plan, const struct plan_file *file,
+                        enum mark_found found) {
+    const struct mirror_settings *settings = plan->settings;
+    char full[2 * PATH_MAX];
+    if (found == MARK_EDITED)
+        return settings->restore_edited;
+    snprintf(full, sizeof full, "%s%s", plan->tree.folder, file->path);
+    return settings->is_own && settings->is_own(settings->context, full);
+}
+
 /* Reads the file, and finds out whose it is. False: it cannot be known. */
 static bool examine(const struct plan *plan, struct plan_file *file, struct error *error) {
     struct error why;
@@ -178,17 +189,14 @@ static bool examine(const struct plan *plan, struct plan_file *file, struct erro
         snprintf(file->why, sizeof file->why, "it is no regular file of tarn's");
         return why.kind == ERROR_INVALID;
     }
-    switch (mark_read((struct text){file->bytes, file->length}, &file->mark)) {
-    case MARK_MISSING:
-        snprintf(file->why, sizeof file->why, "tarn did not write it");
-        break;
-    case MARK_EDITED:
-        snprintf(file->why, sizeof file->why, "it was edited since tarn wrote it");
-        break;
-    case MARK_FOUND:
+    enum mark_found found = mark_read((struct text){file->bytes, file->length}, &file->mark);
+    file->is_edited = found != MARK_FOUND;
+    if (found == MARK_FOUND || may_restore(plan, file, found))
         file->state = PLAN_OURS;
-        break;
-    }
+    else
+        snprintf(file->why, sizeof file->why, "%s",
+                 found == MARK_MISSING ? "tarn did not write it"
+                                       : "it was edited since tarn wrote it");
     return true;
 }
 
@@ -320,7 +328,8 @@ static bool write_file(struct plan *plan, const struct plan_file *file, struct e
     if (!is_right && !plan->settings->dry_run &&
         !tree_write(&plan->tree, file->path, TREE_NO_FOLLOW, text, NULL, error))
         return false;
-    plan_report(plan, file->engine, is_right ? MIRROR_KEEP : MIRROR_WRITE, file->path, text);
+    enum mirror_action action = file->is_edited ? MIRROR_RESTORE : MIRROR_WRITE;
+    plan_report(plan, file->engine, is_right ? MIRROR_KEEP : action, file->path, text);
     return true;
 }
 

@@ -24,6 +24,7 @@ struct plan_file {
     char *path;
     enum plan_state state;
     char why[160];    /* FOREIGN: a clause */
+    bool is_edited;   /* OURS: it is not as tarn wrote it, and is to be restored */
     struct mark mark; /* OURS */
     char *bytes;      /* OURS: what it holds; owned */
     size_t length;

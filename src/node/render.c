@@ -67,88 +67,6 @@ bool render_hosts_toml(const struct mirror_settings *settings,
     return !out->failed;
 }
 
-/* ---- containerd's own configuration ---- */
-
-/* The table and key of each version of the file. Version 1 is what a file without `version` has. */
-static const char *const old_table = "plugins.\"io.containerd.grpc.v1.cri\".registry";
-static const char *const new_table = "plugins.\"io.containerd.cri.v1.images\".registry";
-
-/* The value of the line `key = value`, without its comment and quotes; at NULL: another line. */
-static struct text value_of(struct text line, const char *key) {
-    struct text value, name = text_trim(text_cut(line, '=', &value));
-    if (!value.at || !text_is(name, key))
-        return (struct text){0};
-    value = text_trim(text_cut(text_trim(value), '#', &(struct text){0}));
-    if (value.length >= 2 && (*value.at == '"' || *value.at == '\''))
-        value = (struct text){value.at + 1, value.length - 2};
-    return value;
-}
-
-/* The table that a line begins; at NULL: another line. */
-static struct text table_of(struct text line) {
-    line = text_trim(text_cut(line, '#', &(struct text){0}));
-    if (!text_starts(line, "[") || !text_ends(line, "]"))
-        return (struct text){0};
-    return text_trim((struct text){line.at + 1, line.length - 2});
-}
-
-/* Whether the table is that of the registries: the CRI plugin's, under each of its names. */
-static bool is_registry_table(struct text table) {
-    return text_ends(table, ".registry") && (memmem(table.at, table.length, "cri", 3) != NULL);
-}
-
-/* A line of the text without white space around it. */
-static struct text next_line(struct text *rest) {
-    struct text line = text_cut(*rest, '\n', rest);
-    if (text_ends(line, "\r"))
-        line.length--;
-    return text_trim(line);
-}
-
-static bool list_has(struct text list, const char *folder) {
-    struct text wanted = text_of(folder);
-    while (wanted.length > 1 && text_ends(wanted, "/"))
-        wanted.length--;
-    while (list.at) {
-        struct text item = text_cut(list, ':', &list);
-        while (item.length > 1 && text_ends(item, "/"))
-            item.length--;
-        if (item.length == wanted.length && memcmp(item.at, wanted.at, item.length) == 0)
-            return true;
-    }
-    return false;
-}
-
-bool render_reads_folder(struct text config, const char *folder) {
-    bool inside = false;
-    while (config.at) {
-        struct text line = next_line(&config), table = table_of(line);
-        if (table.at)
-            inside = is_registry_table(table);
-        if (inside && list_has(value_of(line, "config_path"), folder))
-            return true;
-    }
-    return false;
-}
-
-bool render_config_path(struct text config, const char *folder, struct buffer *out) {
-    struct text version = {0};
-    while (config.at && !version.at) {
-        struct text line = next_line(&config);
-        if (table_of(line).at)
-            break;
-        version = value_of(line, "version");
-    }
-    bool both = !text_is(version, "2") && !text_is(version, "3");
-    if (both || text_is(version, "2"))
-        buffer_printf(out, "%s[%s]\n  config_path = \"%s\"\n",
-                      both ? "# containerd 1.x, version = 2:\n" : "", old_table, folder);
-    if (both || text_is(version, "3"))
-        buffer_printf(out, "%s[%s]\n  config_path = \"%s\"\n",
-                      both ? "# containerd 2.x, version = 3:\n" : "", new_table, folder);
-    return !out->failed;
-}
-
 /* ---- Podman, CRI-O, skopeo, Buildah ---- */
 
 /* Whether the clients reach the registry by its name alone. Docker Hub's other name is known to
@@ -201,6 +119,17 @@ bool render_registries_conf(const struct mirror_settings *settings, struct buffe
         buffer_append_string(out, https ? "\"\n" : "\"\ninsecure = true\n");
     }
     return !out->failed;
+}
+
+/* The value of the line `key = value`, without its comment and quotes; at NULL: another line. */
+static struct text value_of(struct text line, const char *key) {
+    struct text value, name = text_trim(text_cut(line, '=', &value));
+    if (!value.at || !text_is(name, key))
+        return (struct text){0};
+    value = text_trim(text_cut(text_trim(value), '#', &(struct text){0}));
+    if (value.length >= 2 && (*value.at == '"' || *value.at == '\''))
+        value = (struct text){value.at + 1, value.length - 2};
+    return value;
 }
 
 /* Whether a block, whose first line names the registry, is of one in the settings. */

@@ -19,11 +19,4 @@ bool render_registries_conf(const struct mirror_settings *settings, struct buffe
 bool render_without_listed(const struct mirror_settings *settings, struct text file,
                            struct buffer *out);
 
-/* Whether the text of containerd's config.toml names `folder` as the config_path of its registries.
- * Each version of the file has its own name for that table. */
-bool render_reads_folder(struct text config, const char *folder);
-
-/* The lines for config.toml that do it, for the version that the file has. */
-bool render_config_path(struct text config, const char *folder, struct buffer *out);
-
 #endif

@@ -10,6 +10,7 @@
 #include <time.h>
 #include "base/cancel.h"
 #include "base/clock.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/metric.h"
 #include "base/thread.h"
@@ -19,10 +20,10 @@
 
 /* Three questions, one every five seconds at most, and the third's answer: less than 15 s. */
 enum {
-    PAUSE_MS = 5000,
-    PAUSE_JITTER_MS = 500, /* so that the nodes of a cluster do not ask all at once */
+    EVERY_MS = 5000,
+    JITTER = 10, /* a tenth of it, so that the nodes of a cluster do not ask all at once */
     CONNECT_MS = 2000,
-    ANSWER_MS = 4000,
+    ANSWER_MS = 4000, /* and at most four fifths of the time between two questions */
     FAILURES = 3,
     CONNECTIONS = 64,
     WORKERS = 4,
@@ -32,7 +33,7 @@ void watch_judge(struct watch_verdict *verdict, bool is_ready) {
     verdict->failures = is_ready ? 0 : verdict->failures + (verdict->failures < UINT_MAX);
     if (is_ready)
         verdict->state = WATCH_IN_PLACE;
-    else if (verdict->failures >= FAILURES)
+    else if (verdict->failures >= (verdict->after ? verdict->after : FAILURES))
         verdict->state = WATCH_TAKEN_OUT;
 }
 
@@ -45,6 +46,7 @@ struct watch {
     struct watch_verdict verdict;
     enum watch_state done;        /* the state that the files have */
     struct buffer refused, known; /* lines: what is somebody else's, now and a round before */
+    struct buffer own, next_own;  /* paths with a NUL behind each: the files, before and after */
     char failure[sizeof((struct error *)0)->text]; /* the last one that was logged; "": none */
     unsigned changes;                              /* of this round */
 
@@ -53,7 +55,13 @@ struct watch {
     _Atomic(enum watch_state) shown; /* for /readyz: what `done` was after the last round */
     atomic_bool has_failed;          /* the files could not be changed */
 
-    struct metric *up, *in_place, *refused_files, *ready, *unready, *writes, *deletions, *errors;
+    /* What containerd's configuration said in the last round. The watch's own thread writes it. */
+    struct lock containerd_lock;
+    struct mirror_containerd containerd GUARDED_BY(containerd_lock);
+    bool has_looked;
+
+    struct metric *up, *in_place, *refused_files, *not_read, *ready, *unready;
+    struct metric *writes, *restores, *deletions, *errors;
 };
 
 /* ---- what is served ---- */
@@ -62,18 +70,41 @@ static void respond(struct http_exchange *exchange, int status, const char *text
     http_respond(exchange, status, "text/plain; charset=utf-8", text, strlen(text));
 }
 
-static void respond_ready(const struct watch *watch, struct http_exchange *exchange) {
-    if (atomic_load(&watch->has_failed))
+/* Appends what containerd's configuration lacks. Returns whether it is known to lack something. */
+static bool append_containerd(struct watch *watch, bool is_in_place, struct buffer *out) {
+    lock_acquire(&watch->containerd_lock);
+    const struct mirror_containerd *containerd = &watch->containerd;
+    bool lacks = containerd->state == MIRROR_NOT_READ;
+    if (lacks)
+        buffer_append_string(out, "containerd does not read the files: ");
+    if (*containerd->why && (lacks || is_in_place))
+        buffer_printf(out, "%s\n%s", containerd->why, containerd->advice);
+    lock_release(&watch->containerd_lock);
+    return lacks;
+}
+
+static void respond_ready(struct watch *watch, struct http_exchange *exchange) {
+    enum watch_state shown = atomic_load(&watch->shown);
+    cleanup_buffer struct buffer text = {0};
+    if (atomic_load(&watch->has_failed)) {
         respond(exchange, 503, "the files cannot be changed; the log says why\n");
-    else if (atomic_load(&watch->shown) == WATCH_UNDECIDED)
+        return;
+    }
+    if (shown == WATCH_UNDECIDED) {
         respond(exchange, 503, "tarn has not been asked often enough yet\n");
+        return;
+    }
+    buffer_append_string(&text, shown == WATCH_IN_PLACE ? "in place\n" : "taken out\n");
+    bool lacks = append_containerd(watch, shown == WATCH_IN_PLACE, &text);
+    if (text.failed)
+        respond(exchange, 503, "out of memory\n");
     else
-        respond(exchange, 200,
-                atomic_load(&watch->shown) == WATCH_IN_PLACE ? "in place\n" : "taken out\n");
+        http_respond(exchange, lacks ? 503 : 200, "text/plain; charset=utf-8", text.bytes,
+                     text.length);
 }
 
 static bool handle_now(void *context, struct http_exchange *exchange) {
-    const struct watch *watch = context;
+    struct watch *watch = context;
     const struct http_request *request = http_exchange_request(exchange);
     cleanup_buffer struct buffer metrics = {0};
     if (request->method != HTTP_GET && request->method != HTTP_HEAD) {
@@ -138,12 +169,43 @@ static void stop_server(struct watch *watch) {
 
 /* ---- the files ---- */
 
+/* Whether this watch wrote the file in the round before. */
+static bool is_own(void *context, const char *path) {
+    const struct watch *watch = context;
+    for (size_t at = 0; at < watch->own.length;) {
+        const char *own = watch->own.bytes + at;
+        if (strcmp(own, path) == 0)
+            return true;
+        at += strlen(own) + 1;
+    }
+    return false;
+}
+
+static void remember(struct watch *watch, const struct mirror_change *change) {
+    if (change->engine != MIRROR_DOCKER)
+        buffer_append(&watch->next_own, change->path, strlen(change->path) + 1);
+}
+
+static void swap(struct buffer *a, struct buffer *b) {
+    struct buffer old = *a;
+    *a = *b;
+    *b = old;
+}
+
 static void on_change(void *context, const struct mirror_change *change) {
     struct watch *watch = context;
     switch (change->action) {
     case MIRROR_WRITE:
         metric_add(watch->writes, 1);
         log_at(LOG_INFO, "file written", LOG_STRING("file", change->path));
+        remember(watch, change);
+        watch->changes++;
+        break;
+    case MIRROR_RESTORE:
+        metric_add(watch->restores, 1);
+        log_at(LOG_WARN, "file put back, because somebody had changed it",
+               LOG_STRING("file", change->path));
+        remember(watch, change);
         watch->changes++;
         break;
     case MIRROR_DELETE:
@@ -155,6 +217,7 @@ static void on_change(void *context, const struct mirror_change *change) {
         buffer_printf(&watch->refused, "%s: %s\n", change->path, change->why);
         break;
     case MIRROR_KEEP:
+        remember(watch, change);
         break;
     }
 }
@@ -173,9 +236,7 @@ static void log_refused(struct watch *watch) {
             log_at(LOG_WARN, "file left alone", LOG_SLICE("reason", line));
     }
     metric_set(watch->refused_files, count);
-    struct buffer old = watch->known;
-    watch->known = watch->refused;
-    watch->refused = old;
+    swap(&watch->known, &watch->refused);
     buffer_clear(&watch->refused);
 }
 
@@ -190,6 +251,7 @@ static void log_failure(struct watch *watch, const struct error *error) {
  * again. */
 static bool bring_about(struct watch *watch, enum watch_state state, struct error *error) {
     watch->changes = 0;
+    buffer_clear(&watch->next_own);
     bool ok = state == WATCH_IN_PLACE ? mirror_install(&watch->mirror, error)
                                       : mirror_remove(&watch->mirror, error);
     log_refused(watch);
@@ -199,6 +261,7 @@ static bool bring_about(struct watch *watch, enum watch_state state, struct erro
         return false;
     }
     watch->failure[0] = '\0';
+    swap(&watch->own, &watch->next_own);
     if (watch->done != state)
         log_at(LOG_INFO, state == WATCH_IN_PLACE ? "mirror in place" : "mirror taken out",
                LOG_STRING("url", watch->mirror.url), LOG_NUMBER("files", watch->changes));
@@ -206,6 +269,38 @@ static bool bring_about(struct watch *watch, enum watch_state state, struct erro
     atomic_store(&watch->shown, state);
     metric_set(watch->in_place, state == WATCH_IN_PLACE);
     return true;
+}
+
+/* ---- containerd's own configuration ---- */
+
+/* Logs what containerd's configuration says, when that has changed. */
+static void log_containerd(const struct mirror_containerd *now, const char *folder) {
+    if (now->state == MIRROR_READ)
+        log_at(now->why[0] ? LOG_WARN : LOG_INFO, "containerd reads the folder",
+               LOG_STRING("folder", folder), LOG_STRING("note", now->why));
+    else
+        log_at(LOG_WARN,
+               now->state == MIRROR_NOT_READ
+                   ? "containerd does not read the folder, so that the kubelet's pulls do not use "
+                     "the mirror; add the lines and restart containerd"
+                   : "containerd's configuration does not say whether it reads the folder",
+               LOG_STRING("folder", folder), LOG_STRING("reason", now->why),
+               LOG_STRING("lines", now->advice));
+}
+
+static void look_at_containerd(struct watch *watch) {
+    struct mirror_containerd now;
+    if (!(watch->mirror.engines & MIRROR_CONTAINERD))
+        return;
+    mirror_check_containerd(&watch->mirror, &now);
+    const struct mirror_containerd *before = &watch->containerd;
+    if (!watch->has_looked || before->state != now.state || strcmp(before->why, now.why) != 0)
+        log_containerd(&now, watch->mirror.certs_dir);
+    watch->has_looked = true;
+    metric_set(watch->not_read, now.state == MIRROR_NOT_READ);
+    lock_acquire(&watch->containerd_lock);
+    watch->containerd = now;
+    lock_release(&watch->containerd_lock);
 }
 
 /* ---- the questions ---- */
@@ -219,14 +314,19 @@ static bool goes_on(void *context) {
            !(sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1);
 }
 
+static int64_t every_ms(const struct watch *watch) {
+    return watch->settings->every_ms ? watch->settings->every_ms : EVERY_MS;
+}
+
 static bool ask(struct watch *watch, struct error *error) {
     const struct cancel cancel = {.is_wanted = goes_on, .context = watch};
+    int64_t answer_ms = every_ms(watch) * 4 / 5;
     const struct client_request request = {
         .method = "GET",
         .url = watch->readyz,
         .ca_file = *watch->ca_file ? watch->ca_file : NULL,
         .connect_timeout_ms = CONNECT_MS,
-        .total_timeout_ms = ANSWER_MS,
+        .total_timeout_ms = answer_ms < ANSWER_MS ? answer_ms : ANSWER_MS,
         .cancel = &cancel,
     };
     cleanup_client_response struct client_response response = {0};
@@ -245,7 +345,7 @@ static void go_round(struct watch *watch) {
     watch_judge(&watch->verdict, is_ready);
     metric_add(is_ready ? watch->ready : watch->unready, 1);
     metric_set(watch->up, is_ready);
-    if (!is_ready && watch->verdict.failures <= FAILURES)
+    if (!is_ready && watch->done != WATCH_TAKEN_OUT)
         log_at(LOG_WARN, "tarn is not ready", LOG_STRING("error", error.text),
                LOG_NUMBER("failures", watch->verdict.failures));
     if (watch->verdict.state == WATCH_IN_PLACE && is_ready)
@@ -267,7 +367,8 @@ static int wait_until(const struct watch *watch, int64_t when_ms) {
 static bool go_rounds(struct watch *watch, struct error *error) {
     int number = 0;
     while (!number) {
-        int64_t next = clock_ms() + PAUSE_MS - clock_jitter(PAUSE_JITTER_MS);
+        int64_t next = clock_ms() + every_ms(watch) - clock_jitter(every_ms(watch) / JITTER);
+        look_at_containerd(watch);
         go_round(watch);
         number = wait_until(watch, next);
     }
@@ -287,10 +388,16 @@ static void make_metrics(struct watch *watch) {
         metric_get(METRIC_GAUGE, "tarn_mirror_in_place", "1 while the node uses the mirror.", "");
     watch->refused_files = metric_get(METRIC_GAUGE, "tarn_mirror_refused_files",
                                       "Files left alone, because tarn did not write them.", "");
+    watch->not_read = metric_get(METRIC_GAUGE, "tarn_mirror_config_path_missing",
+                                 "1 when containerd's configuration does not name the folder of "
+                                 "the files, so that pulls do not use the mirror.",
+                                 "");
     watch->ready = metric_get(METRIC_COUNTER, name, answers, "result=\"ready\"");
     watch->unready = metric_get(METRIC_COUNTER, name, answers, "result=\"failed\"");
     watch->writes =
         metric_get(METRIC_COUNTER, "tarn_mirror_changes_total", changes, "action=\"write\"");
+    watch->restores =
+        metric_get(METRIC_COUNTER, "tarn_mirror_changes_total", changes, "action=\"restore\"");
     watch->deletions =
         metric_get(METRIC_COUNTER, "tarn_mirror_changes_total", changes, "action=\"delete\"");
     watch->errors = metric_get(METRIC_COUNTER, "tarn_mirror_errors_total",
@@ -298,11 +405,18 @@ static void make_metrics(struct watch *watch) {
 }
 
 bool watch_run(const struct watch_settings *settings, struct error *error) {
-    struct watch watch = {.settings = settings, .mirror = settings->mirror};
+    struct watch watch = {
+        .settings = settings,
+        .mirror = settings->mirror,
+        .verdict.after = settings->after,
+    };
     const char *folder = settings->mirror.folder ? settings->mirror.folder : "";
     watch.mirror.on_change = on_change;
     watch.mirror.context = &watch;
     watch.mirror.skip_refused = true;
+    watch.mirror.restore_edited = true;
+    watch.mirror.is_own = is_own;
+    lock_init(&watch.containerd_lock);
     snprintf(watch.readyz, sizeof watch.readyz, "%s/readyz", settings->mirror.url);
     if (settings->mirror.ca_file)
         snprintf(watch.ca_file, sizeof watch.ca_file, "%s%s", folder, settings->mirror.ca_file);
@@ -320,6 +434,9 @@ bool watch_run(const struct watch_settings *settings, struct error *error) {
     }
     buffer_finish(&watch.refused);
     buffer_finish(&watch.known);
+    buffer_finish(&watch.own);
+    buffer_finish(&watch.next_own);
+    lock_finish(&watch.containerd_lock);
     log_stop();
     return ok;
 }

@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import stat
 import tempfile
+import tomllib
 
 import pytest
 
@@ -358,6 +359,11 @@ def test_links_do_not_lead_out_of_the_node(mirror, node, tmp_path):
     (["install", "--url", URL, "--dial-timeout", "soon"], "--dial-timeout"),
     (["install", "--url", URL, "--ca", "/ca.pem"], "--ca"),
     (["install", "--url", URL, "--listen", ":1"], "--listen"),
+    (["install", "--url", URL, "--every", "1s"], "--every"),
+    (["install", "--url", URL, "--after", "2"], "--after"),
+    (["watch", "--url", URL, "--every", "1ms"], "--every"),
+    (["watch", "--url", URL, "--every", "1h"], "--every"),
+    (["install", "--url", URL, "--containerd-config", "etc"], "--containerd-config"),
     (["watch", "--url", URL, "--dry-run"], "--dry-run"),
     (["install", "--url", URL, "more"], "unexpected"),
 ])
@@ -418,6 +424,37 @@ def test_it_says_what_containerd_needs(mirror, node, text, said):
         assert (f'[plugins."{table}".registry]' in stderr) == (table in said)
     if text is not None:
         assert (node / "etc/containerd/config.toml").read_text() == text
+
+
+OLD = '[plugins."io.containerd.grpc.v1.cri".registry]\n'
+NAMED = '  config_path = "/etc/containerd/certs.d"\n'
+
+
+@needs("containerd")
+@pytest.mark.parametrize("files", [
+    {"config.toml": ""},
+    {"config.toml": "version = 2\n" + OLD + NAMED},
+    {"config.toml": 'version = 2\nplugins."io.containerd.grpc.v1.cri".registry = '
+                    "{ config_path = '/etc/containerd/certs.d' }\n"},
+    {"config.toml": "version = 1\n[plugins.cri.registry]\n" + NAMED},
+    {"config.toml": "version = 2\nimports = ['conf.d/a.toml']\n",
+     "conf.d/a.toml": "version = 2\n" + OLD + NAMED},
+    {"config.toml": "version = 2\nimports = ['b.toml', 'a.toml']\n",
+     "a.toml": "version = 2\n" + OLD + NAMED,
+     "b.toml": "version = 2\n" + OLD + "  config_path = '/other'\n"},
+    {"config.toml": "version = 2\nimports = ['a.toml']\n" + OLD + NAMED,
+     "a.toml": 'version = 2\n[plugins."io.containerd.grpc.v1.cri"]\n  sandbox_image = "x"\n'},
+    {"config.toml": "version = 2\nimports = ['a.toml']\n" + OLD + NAMED,
+     "a.toml": "version = 2\n" + OLD + "  config_path = ''\n"},
+], ids=range(8))
+def test_containerd_and_tarn_read_its_configuration_alike(mirror, node, files):
+    for path, text in files.items():
+        put(node, pathlib.Path("etc/containerd") / path, text)
+    dump = run(["containerd", "--config", node / "etc/containerd/config.toml", "config",
+                "dump"]).stdout
+    plugins = tomllib.loads(dump)["plugins"]
+    is_read = plugins["io.containerd.grpc.v1.cri"]["registry"]["config_path"] == f"/{HOSTS}"
+    assert ("config.toml" not in mirror("install", "--for", "containerd").stderr) == is_read
 
 
 # ---- real clients
@@ -598,6 +635,72 @@ def test_the_watch_takes_the_mirror_out_while_tarn_is_down(lake, start_watch, no
 
     lake.start()
     wait_until(hosts.exists, "the mirror to be back", 60)
+    assert watch.process.stop() == 0
+    assert tree(node) == before
+
+
+def test_the_watch_puts_back_what_somebody_changes(lake, start_watch, node):
+    """Also when the mark is gone: the watch knows the files that it wrote."""
+    hosts, default = (node / HOSTS / name / "hosts.toml" for name in ("lake.test", "_default"))
+    watch = start_watch(lake, "--every", "200ms", "--for", "containerd")
+    wait_until(default.exists, "the mirror to be in place")
+    wait_until(lambda: watch.status("/readyz") == 200, "the first round's end")
+    written = [path.read_text() for path in (hosts, default)]
+    hosts.write_text(written[0] + "# mine\n")
+    default.write_text("mine = true\n")
+    wait_until(lambda: [path.read_text() for path in (hosts, default)] == written,
+               "the files to be put back")
+    wait_until(lambda: watch.process.log().count("file put back") == 2, "two lines in the log")
+    assert str(hosts) in watch.process.log()
+    wait_until(lambda: watch.metric('tarn_mirror_changes_total{action="restore"}') == 2,
+               "the count")
+    hosts.write_text(written[0] + "# mine\n")
+    assert watch.process.stop() == 0
+    assert tree(node) == {}
+
+
+def test_the_watch_says_when_containerd_does_not_read_the_files(lake, start_watch, node):
+    config = put(node, "etc/containerd/config.toml", "version = 3\n")
+    watch = start_watch(lake, "--every", "200ms", "--for", "containerd")
+    lines = '[plugins."io.containerd.cri.v1.images".registry]\n' + NAMED
+    wait_until((node / HOSTS / "lake.test/hosts.toml").exists, "the mirror to be in place")
+    wait_until(lambda: lines in watch.get("/readyz").body.decode(), "the lines to be said")
+    answer = watch.get("/readyz")
+    assert answer.status == 503
+    assert answer.body.decode().startswith("in place\n")
+    assert f"config_path is not set in {config}" in answer.body.decode()
+    assert watch.status("/livez") == 200
+    assert watch.metric("tarn_mirror_config_path_missing") == 1
+    assert "config_path is not set" in watch.process.log()
+    assert (node / HOSTS / "lake.test/hosts.toml").exists()
+
+    config.write_text("version = 3\n" + lines)
+    wait_until(lambda: watch.status("/readyz") == 200, "the watch to see the change")
+    assert watch.get("/readyz").body == b"in place\n"
+    assert watch.metric("tarn_mirror_config_path_missing") == 0
+    assert config.read_text() == "version = 3\n" + lines
+    assert watch.process.stop() == 0
+
+
+def test_how_often_the_watch_asks_can_be_chosen(lake, start_watch, node):
+    watch = start_watch(lake, "--every", "200ms", "--after", "5", "--for", "containerd")
+    wait_until((node / HOSTS).exists, "the mirror to be in place")
+    lake.kill()
+    wait_until(lambda: not (node / HOSTS).exists(), "the mirror to be taken out")
+    wait_until(lambda: watch.process.log().count("tarn is not ready") == 5, "five warnings")
+    lake.start()
+    wait_until((node / HOSTS).exists, "the mirror to be back")
+    assert watch.process.stop() == 0
+
+
+def test_remove_beside_a_watch_takes_exactly_the_entries_of_tarn(lake, start_watch, mirror, node):
+    """As a DaemonSet ends: `tarn mirror remove` as preStop, then SIGTERM for the watch."""
+    put(node, HOSTS / "quay.io/hosts.toml", "# mine\n")
+    before = tree(node)
+    watch = start_watch(lake, "--for", "containerd")
+    wait_until((node / HOSTS / "lake.test/hosts.toml").exists, "the mirror to be in place")
+    mirror("remove", "--for", "containerd", url=lake.url, config=lake.config_path)
+    assert tree(node) == before
     assert watch.process.stop() == 0
     assert tree(node) == before
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include "base/json.h"
 #include "fuzz.h"
+#include "node/containerd.h"
 #include "node/daemon_json.h"
 #include "node/mark.h"
 #include "node/render.h"
@@ -46,10 +47,20 @@ static void check_render(struct text text) {
     static const struct mirror_registry registry = {"a", "https://a", NULL, NULL};
     const struct mirror_settings settings = {
         .url = VALUE, .registries = &registry, .registry_count = 1};
-    cleanup_buffer struct buffer rest = {0}, lines = {0};
-    render_reads_folder(text, "/etc/containerd/certs.d");
-    MUST(render_config_path(text, "/etc/containerd/certs.d", &lines) && lines.length > 0);
+    cleanup_buffer struct buffer rest = {0};
     MUST(render_without_listed(&settings, text, &rest) && rest.length <= 2 * text.length + 1);
+}
+
+static void check_containerd(struct text text) {
+    cleanup_containerd_file struct containerd_file file = {0};
+    struct error error;
+    for (int is_template = 0; is_template <= 1; is_template++) {
+        bool ok = containerd_read_file(text, is_template, &file, &error);
+        MUST(ok || error.kind == ERROR_INVALID);
+        MUST(strlen(file.config_path) < sizeof file.config_path);
+        containerd_names_folder(text_of(file.config_path), "/etc/containerd/certs.d");
+        containerd_file_finish(&file);
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
@@ -62,6 +73,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     check_edits(text);
     check_mark(text);
     check_render(text);
+    check_containerd(text);
     free(copy);
     return 0;
 }

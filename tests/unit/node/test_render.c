@@ -116,29 +116,6 @@ static void test_registries_are_taken_out_of_the_file(void **state) {
     assert_int_equal(none.length, 0);
 }
 
-static void test_the_folder_is_found_in_each_version_of_config_toml(void **state) {
-    (void)state;
-    static const char *const reads[] = {
-        "[plugins.\"io.containerd.grpc.v1.cri\".registry]\nconfig_path = \"/c\"",
-        "[plugins.'io.containerd.cri.v1.images'.registry]\r\n  config_path='/x:/c/' # y\r\n",
-        "[plugins.cri.registry]\nconfig_path = \"/c\"\n",
-        " [ plugins.\"io.containerd.grpc.v1.cri\".registry ] # x\n\n\tconfig_path = \"/c\"\n[x]\n",
-    };
-    static const char *const does_not[] = {
-        "",
-        "config_path = \"/c\"",
-        "[plugins.\"io.containerd.grpc.v1.cri\".registry]\n# config_path = \"/c\"\n",
-        "[plugins.\"io.containerd.grpc.v1.cri\".registry]\nconfig_path = \"/c/d\"\n",
-        "[plugins.\"io.containerd.grpc.v1.cri\".registry]\nconfig_path = \"\"\n",
-        "[plugins.\"io.containerd.grpc.v1.cri\".registry.mirrors]\nconfig_path = \"/c\"\n",
-        "[plugins.\"io.containerd.transfer.v1.local\"]\nconfig_path = \"/c\"\n",
-    };
-    for (size_t i = 0; i < sizeof reads / sizeof *reads; i++)
-        assert_true(render_reads_folder(text_of(reads[i]), "/c"));
-    for (size_t i = 0; i < sizeof does_not / sizeof *does_not; i++)
-        assert_false(render_reads_folder(text_of(does_not[i]), "/c"));
-}
-
 /* ---- the mark ---- */
 
 static void test_a_mark_tells_what_was_written(void **state) {
@@ -211,7 +188,6 @@ int main(void) {
         cmocka_unit_test(test_a_prefix_is_part_of_the_server),
         cmocka_unit_test(test_registries_conf_says_where_each_registry_is),
         cmocka_unit_test(test_registries_are_taken_out_of_the_file),
-        cmocka_unit_test(test_the_folder_is_found_in_each_version_of_config_toml),
         cmocka_unit_test(test_a_mark_tells_what_was_written),
         cmocka_unit_test(test_any_change_behind_the_mark_is_seen),
         cmocka_unit_test(test_a_file_without_the_mark_is_somebody_else_s),
