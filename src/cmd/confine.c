@@ -241,16 +241,6 @@ static bool restrict_calls(bool programs, struct error *error) {
 
 /* ---- all of it ---- */
 
-/* The name of the first credential source that may start a program; NULL: there is none. */
-static const char *program_source(const struct config *config) {
-    for (size_t i = 0; i < config->upstream_count; i++) {
-        const struct credential_source *source = config->upstreams[i].credentials;
-        if (credential_source_may_run_programs(source))
-            return credential_source_name(source);
-    }
-    return NULL;
-}
-
 /* `source`: what may start a program; NULL: nothing. */
 static bool confine_to(const struct config *config, const char *root, const char *source,
                        struct error *error) {
@@ -286,9 +276,9 @@ static bool confine_to(const struct config *config, const char *root, const char
 }
 
 bool confine(const struct config *config, struct error *error) {
-    return confine_to(config, config->root, program_source(config), error);
+    return confine_to(config, config->root, config_program_source(config), error);
 }
 
 bool confine_keep(const struct config *config, const char *program, struct error *error) {
-    return confine_to(config, NULL, program ? program : program_source(config), error);
+    return confine_to(config, NULL, program ? program : config_program_source(config), error);
 }

@@ -2,6 +2,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "auth/aws/aws.h"
+#include "auth/google/google.h"
 #include "base/cleanup.h"
 #include "config/config.h"
 #include "config/reader.h"
@@ -21,12 +23,30 @@ static const struct upstream_settings *find_new_program(const struct config *now
     return NULL;
 }
 
-static bool runs_programs(const struct config *config) {
-    for (size_t i = 0; i < config->upstream_count; i++) {
-        if (credential_source_may_run_programs(config->upstreams[i].credentials))
-            return true;
+/* Whether the bucket's credentials may start a program. */
+static bool bucket_runs_programs(const struct bucket_settings *bucket) {
+    enum bucket_credentials credentials = bucket_settings_credentials(bucket);
+    if (bucket->address.kind == BUCKET_NONE)
+        return false;
+    if (credentials == BUCKET_CREDENTIALS_AWS) {
+        const struct aws_settings aws = {.profile = bucket->aws_profile, .file = bucket->aws_file};
+        return aws_settings_may_run(&aws);
     }
-    return false;
+    if (credentials != BUCKET_CREDENTIALS_GOOGLE)
+        return false;
+    struct credential_source *google = google_credential_source(&bucket->google);
+    bool runs = credential_source_may_run_programs(google);
+    credential_source_free(google);
+    return runs;
+}
+
+const char *config_program_source(const struct config *config) {
+    for (size_t i = 0; i < config->upstream_count; i++) {
+        const struct credential_source *source = config->upstreams[i].credentials;
+        if (credential_source_may_run_programs(source))
+            return credential_source_name(source);
+    }
+    return bucket_runs_programs(&config->bucket) ? "bucket" : NULL;
 }
 
 /* Adds a problem. A setting that is no longer set has no place but its file. */
@@ -68,18 +88,29 @@ static void check_option(struct config_problems *problems, const struct config_l
     refuse(problems, next, index, option->key, why);
 }
 
-static size_t index_of(const char *key) {
-    size_t i = 0;
-    while (strcmp(config_options[i].key, key) != 0)
-        i++;
-    return i;
+/* The rows of the bucket's settings are compared one by one, but for a mapping of credentials. */
+static void check_bucket(struct config_problems *problems, const struct config_loaded *now,
+                         const struct config_loaded *next) {
+    struct bucket_settings same = now->config.bucket;
+    const struct bucket_settings *bucket = &next->config.bucket;
+    same.credentials = bucket->credentials;
+    same.aws_profile = bucket->aws_profile;
+    same.aws_file = bucket->aws_file;
+    same.google = bucket->google;
+    same.key_id = bucket->key_id;
+    same.secret_file = bucket->secret_file;
+    if (bucket_settings_equal(&same, bucket) &&
+        !bucket_settings_equal(&now->config.bucket, bucket) &&
+        strings_equal(now->bucket_credentials, next->bucket_credentials))
+        refuse(problems, next, config_option_index("bucket.credentials"), "bucket.credentials",
+               "cannot change while tarn runs; restart tarn, or change it back");
 }
 
 static void check_tls(struct config_problems *problems, const struct config_loaded *now,
                       const struct config_loaded *next) {
     bool had = now->config.tls_certificate, has = next->config.tls_certificate;
     if (had != has)
-        refuse(problems, next, index_of("tls.certificate"), "tls.certificate",
+        refuse(problems, next, config_option_index("tls.certificate"), "tls.certificate",
                has ? "TLS cannot begin while tarn runs; restart tarn, or remove tls"
                    : "TLS cannot end while tarn runs; restart tarn, or set tls again");
 }
@@ -88,7 +119,8 @@ static void check_tls(struct config_problems *problems, const struct config_load
 static void check_programs(struct config_problems *problems, const struct config_loaded *now,
                            const struct config_loaded *next) {
     const struct upstream_settings *upstream = find_new_program(&now->config, &next->config);
-    if (now->config.confine == CONFIG_CONFINE_OFF || !upstream || runs_programs(&now->config))
+    if (now->config.confine == CONFIG_CONFINE_OFF || !upstream ||
+        config_program_source(&now->config))
         return;
     const char *file = next->config.file ? next->config.file : "tarn";
     config_problem_add(problems, (struct yaml_place){file, 0, 0}, "",
@@ -111,6 +143,7 @@ bool config_check_change(const struct config *now, const struct config *next,
         if (config_options[i].needs_restart)
             check_option(found, before, after, i);
     }
+    check_bucket(found, before, after);
     check_tls(found, before, after);
     check_programs(found, before, after);
     config_problems_write(found, problems);

@@ -26,6 +26,8 @@ bool config_check_platform(const char *value, char *why, size_t size);
 bool config_check_path(const char *value, char *why, size_t size); /* a prefix of paths */
 bool config_is_own_field(struct text name); /* of a response that tarn or HTTP itself sets */
 bool config_check_field(const char *value, char *why, size_t size); /* of a response */
+bool config_check_bucket_url(const char *value, char *why, size_t size);
+bool config_check_bucket_word(const char *value, char *why, size_t size); /* of credentials */
 bool config_check_helper(const char *value, char *why, size_t size);
 
 #endif

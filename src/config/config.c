@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/secret.h"
+#include "config/bucket_section.h"
 #include "config/credentials.h"
 #include "config/defaults.h"
 #include "config/distribution.h"
@@ -50,13 +51,6 @@ static void set_default_root(struct config_reader *reader, char *const *environm
         reader->no_memory = true;
 }
 
-static size_t option_index(const char *key) {
-    size_t i = 0;
-    while (strcmp(config_options[i].key, key) != 0)
-        i++;
-    return i;
-}
-
 /* A token can be checked only by all that is known of its service. */
 static void check_token(struct config_reader *reader) {
     static const struct {
@@ -69,7 +63,7 @@ static void check_token(struct config_reader *reader) {
     const struct yaml_place *given[PARTS], *first = NULL;
     const char *first_key = NULL;
     for (size_t i = 0; i < PARTS; i++) {
-        given[i] = &reader->loaded->set_at[option_index(parts[i].key)];
+        given[i] = &reader->loaded->set_at[config_option_index(parts[i].key)];
         if (given[i]->source && !first) {
             first = given[i];
             first_key = parts[i].key;
@@ -97,15 +91,15 @@ static void check_certificate(struct config_reader *reader) {
                               "without a passphrase"
                             : "write a PEM file with the server's certificate, and those of its "
                               "authorities behind it";
-    config_problem_add(&reader->problems, reader->loaded->set_at[option_index(key)], key, "%s; %s",
-                       error.text, right);
+    config_problem_add(&reader->problems, reader->loaded->set_at[config_option_index(key)], key,
+                       "%s; %s", error.text, right);
 }
 
 /* Adds what is wrong inside the file of a setting. `right`: what the error does not say. */
 static void refuse_file(struct config_reader *reader, const char *key, const struct error *error,
                         const char *right) {
-    config_problem_add(&reader->problems, reader->loaded->set_at[option_index(key)], key, "%s%s",
-                       error->text, right);
+    config_problem_add(&reader->problems, reader->loaded->set_at[config_option_index(key)], key,
+                       "%s%s", error->text, right);
 }
 
 /* Whether clients can log in by the files. Each may be wrong although it can be read. */
@@ -130,15 +124,16 @@ static void check_logins(struct config_reader *reader) {
 static void check_minimum(struct config_reader *reader) {
     const struct config_loaded *loaded = reader->loaded;
     if (loaded->config.tls_minimum != HTTP_TLS_1_2 &&
-        !loaded->set_at[option_index("tls.certificate")].source)
+        !loaded->set_at[config_option_index("tls.certificate")].source)
         config_problem_add(
-            &reader->problems, loaded->set_at[option_index("tls.minimum")], "tls.minimum",
+            &reader->problems, loaded->set_at[config_option_index("tls.minimum")], "tls.minimum",
             "there is no TLS without a certificate; set tls.certificate and tls.key");
 }
 
 static void check_together(struct config_reader *reader) {
     struct config *config = &reader->loaded->config;
-    size_t certificate = option_index("tls.certificate"), key = option_index("tls.key");
+    size_t certificate = config_option_index("tls.certificate"),
+           key = config_option_index("tls.key");
     if (config->tls_certificate && !config->tls_key && !reader->loaded->set_at[key].source)
         config_problem_add(&reader->problems, reader->loaded->set_at[certificate],
                            "tls.certificate", "tls.key is missing; a certificate needs its key");
@@ -146,8 +141,8 @@ static void check_together(struct config_reader *reader) {
         config_problem_add(&reader->problems, reader->loaded->set_at[key], "tls.key",
                            "tls.certificate is missing; a key needs its certificate");
     if (config->clients_ca && !reader->loaded->set_at[certificate].source)
-        config_problem_add(&reader->problems, reader->loaded->set_at[option_index("clients.ca")],
-                           "clients.ca",
+        config_problem_add(&reader->problems,
+                           reader->loaded->set_at[config_option_index("clients.ca")], "clients.ca",
                            "clients send certificates only with TLS; set tls.certificate and "
                            "tls.key");
     check_minimum(reader);
@@ -181,7 +176,8 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
     config_set_defaults(loaded);
 
     cleanup_yaml_node struct yaml_node *root = NULL;
-    const struct yaml_node *upstreams = NULL, *warm = NULL, *rules = NULL, *keep = NULL;
+    const struct yaml_node *upstreams = NULL, *warm = NULL, *rules = NULL, *keep = NULL,
+                           *bucket = NULL;
     bool readable = true;
     if (name) {
         loaded->config.file = name = config_keep_text(reader, text_of(name));
@@ -201,6 +197,7 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
         upstreams = root->kind == YAML_MAP ? yaml_node_get(root, "upstreams") : NULL;
         warm = root->kind == YAML_MAP ? yaml_node_get(root, "warm") : NULL;
         keep = root->kind == YAML_MAP ? yaml_node_get(root, "keep") : NULL;
+        bucket = root->kind == YAML_MAP ? yaml_node_get(root, "bucket") : NULL;
         rules = config_find_rules(root);
     }
     config_read_environment(reader, environment);
@@ -215,6 +212,7 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
             config_read_keep(reader, keep);
         if (rules)
             config_read_rules(reader, rules);
+        config_read_bucket(reader, bucket);
         check_together(reader);
         config_warn_of_variables(reader, environment);
     }

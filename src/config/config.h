@@ -25,6 +25,7 @@
 #include "base/buffer.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "bucket/settings.h"
 #include "config/flags.h"
 #include "config/option_text.h"
 #include "http/http.h"
@@ -90,6 +91,8 @@ struct config {
 
     struct keep_settings keep;
 
+    struct bucket_settings bucket; /* its address is zeroed: there is no bucket */
+
     struct upstream_settings *upstreams; /* with all defaults */
     size_t upstream_count;
 
@@ -110,6 +113,10 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
                             char *const *environment, struct buffer *problems);
 
 void config_free(struct config *config); /* NULL is allowed */
+
+/* What of the configuration may start programs: the name of a source of credentials. NULL: nothing.
+ */
+const char *config_program_source(const struct config *config);
 
 /* Whether a tarn that runs with `now` can take `next`. False: one line for each setting that can
  * change only by a restart was added to `problems`. */

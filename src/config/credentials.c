@@ -154,17 +154,29 @@ static struct credential_source *read_docker(struct config_reader *reader,
     return share_built(reader, &identity, &keys);
 }
 
-static struct credential_source *read_google(struct config_reader *reader,
-                                             const struct yaml_node *node, const char *path) {
+bool config_read_google(struct config_reader *reader, const struct yaml_node *node,
+                        const char *path, struct google_settings *out) {
     static const char *const known[] = {"file",        "metadata", "gcloud",
                                         "impersonate", "scopes",   NULL};
     struct keys keys = {0};
     if (!config_read_map(reader, node, path, known) ||
         !read_options(reader, google_options, &keys, node, path))
-        return NULL;
+        return false;
     const struct google_settings *google = &keys.google;
-    if ((google->file != NULL) + (google->metadata != NULL) + google->gcloud > 1)
-        return refuse(reader, node, path, "only one of file, metadata and gcloud may be set");
+    if ((google->file != NULL) + (google->metadata != NULL) + google->gcloud > 1) {
+        refuse(reader, node, path, "only one of file, metadata and gcloud may be set");
+        return false;
+    }
+    *out = *google;
+    return true;
+}
+
+static struct credential_source *read_google(struct config_reader *reader,
+                                             const struct yaml_node *node, const char *path) {
+    struct keys keys = {0};
+    const struct google_settings *google = &keys.google;
+    if (!config_read_google(reader, node, path, &keys.google))
+        return NULL;
     if (node->count == 0)
         return share(reader, "google", &keys);
 

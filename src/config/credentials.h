@@ -2,12 +2,17 @@
 #ifndef CONFIG_CREDENTIALS_H
 #define CONFIG_CREDENTIALS_H
 
+#include "auth/google/google.h"
 #include "base/yaml_tree.h"
 #include "config/reader.h"
 
 /* The source that `node` describes; NULL when a problem was added. The config owns the source. */
 struct credential_source *config_read_credentials(struct config_reader *reader,
                                                   const struct yaml_node *node, const char *path);
+
+/* Reads the mapping of `google`. False: a problem was added. */
+bool config_read_google(struct config_reader *reader, const struct yaml_node *node,
+                        const char *path, struct google_settings *out);
 
 /* The source of an upstream without `credentials`: Google's for Google's registries, Docker's for
  * all others. If `url` (may be NULL) has another host than `host`, and not this machine: anonymous.

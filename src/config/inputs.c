@@ -87,6 +87,8 @@ void config_read_file(struct config_reader *reader, const struct yaml_node *root
         if (!node)
             continue;
         reader->loaded->set_at[i] = node->place;
+        if (option->is_section_too && node->kind == YAML_MAP)
+            continue; /* whoever knows the section reads it */
         config_read_value(reader, option, reader->loaded, node, option->key);
     }
 }

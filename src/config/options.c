@@ -2,16 +2,21 @@
 #include "config/options.h"
 
 #include <limits.h>
+#include <string.h>
 #include "config/checks.h"
 #include "config/reader.h"
 
 #define FIELD(type, member) .offset = offsetof(type, member), .size = sizeof(((type *)0)->member)
 #define SERVER(member)      .group = CONFIG_SERVER, FIELD(struct config_loaded, config.member)
 #define CACHE(member)       .group = CONFIG_CACHE, FIELD(struct config_loaded, config.member)
-#define LIMIT(member)       .group = CONFIG_LIMITS, FIELD(struct config_loaded, config.member)
-#define LOADED(member)      .group = CONFIG_UPSTREAMS, FIELD(struct config_loaded, member)
-#define DEFAULTS(member)    LOADED(defaults.member)
-#define UPSTREAM(member)    .group = CONFIG_UPSTREAM, FIELD(struct upstream_settings, member)
+#define BUCKET(member)                                                                             \
+    .group = CONFIG_BUCKET, .needs_restart = true, FIELD(struct config_loaded, config.bucket.member)
+#define BUCKET_TEXT(member)                                                                        \
+    .group = CONFIG_BUCKET, .needs_restart = true, FIELD(struct config_loaded, member)
+#define LIMIT(member)    .group = CONFIG_LIMITS, FIELD(struct config_loaded, config.member)
+#define LOADED(member)   .group = CONFIG_UPSTREAMS, FIELD(struct config_loaded, member)
+#define DEFAULTS(member) LOADED(defaults.member)
+#define UPSTREAM(member) .group = CONFIG_UPSTREAM, FIELD(struct upstream_settings, member)
 
 /* Times of the server: http/ counts milliseconds in an int. */
 #define SERVER_TIME .least = 1, .most = INT_MAX
@@ -27,6 +32,11 @@ static const char *const log_levels[] = {
 static const char *const log_formats[] = {[LOG_TEXT] = "text", [LOG_JSON] = "json", NULL};
 
 static const char *const tls_versions[] = {[HTTP_TLS_1_2] = "1.2", [HTTP_TLS_1_3] = "1.3", NULL};
+
+static const char *const bucket_styles[] = {[BUCKET_STYLE_AUTO] = "auto",
+                                            [BUCKET_STYLE_PATH] = "true",
+                                            [BUCKET_STYLE_HOST] = "false",
+                                            NULL};
 
 static const char *const confine_modes[] = {[CONFIG_CONFINE_AUTO] = "auto",
                                             [CONFIG_CONFINE_OFF] = "off",
@@ -310,6 +320,107 @@ const struct config_option config_options[] = {
      .most = 10000,
      .help = "connections that fetch blobs at the same time, over all upstreams"},
 
+    {.key = "bucket.url",
+     .type = CONFIG_STRING,
+     .placeholder = "URL",
+     BUCKET_TEXT(bucket_url),
+     .check = config_check_bucket_url,
+     .default_words = "none (there is no bucket)",
+     .help = "bucket that tarn reads from before it asks an upstream, and keeps what it fetched "
+             "in: s3://NAME[/PREFIX] or gs://NAME[/PREFIX]"},
+    {.key = "bucket.endpoint",
+     .type = CONFIG_STRING,
+     .placeholder = "URL",
+     BUCKET(endpoint),
+     .default_words = "AWS's for the region, or Google's",
+     .help = "URL of a server that speaks S3: scheme, host and port"},
+    {.key = "bucket.region",
+     .type = CONFIG_STRING,
+     .placeholder = "NAME",
+     BUCKET(region),
+     .default_words = "of the environment, the profile or the machine, else asked of the bucket",
+     .help = "region of the bucket"},
+    {.key = "bucket.path_style",
+     .type = CONFIG_CHOICE,
+     BUCKET(path_style),
+     .choices = bucket_styles,
+     .help = "whether the bucket's name is in the path of a request, not in its host",
+     .details = "auto: with an endpoint, with a dot in the name, and with gs://."},
+    {.key = "bucket.credentials",
+     .type = CONFIG_STRING,
+     .placeholder = "WORD",
+     BUCKET_TEXT(bucket_credentials),
+     .is_section_too = true,
+     .check = config_check_bucket_word,
+     .default_words = "aws for s3://, google for gs://",
+     .help = "whose credentials are used: aws, google or anonymous; the file also takes "
+             "{aws: {profile: NAME, file: FILE}}, {google: ...} and {key_id: ID, secret_file: "
+             "FILE}"},
+    {.key = "bucket.ca",
+     .type = CONFIG_STRING,
+     .placeholder = "FILE",
+     BUCKET(ca_file),
+     .check = config_check_file,
+     .default_words = "the system's",
+     .help = "PEM file with the certificate authorities to trust for the bucket"},
+    {.key = "bucket.connections",
+     .type = CONFIG_COUNT,
+     BUCKET(connections),
+     .least = 1,
+     .most = BUCKET_CONNECTIONS_LIMIT,
+     .help = "range requests at the same time for one large blob from the bucket"},
+    {.key = "bucket.uploads",
+     .type = CONFIG_COUNT,
+     BUCKET(uploads),
+     .least = 1,
+     .most = BUCKET_UPLOADS_LIMIT,
+     .help = "blobs that are uploaded at the same time"},
+    {.key = "bucket.part_size",
+     .type = CONFIG_SIZE,
+     BUCKET(part_size),
+     .least = BUCKET_PART_SIZE_LEAST,
+     .most = BUCKET_PART_SIZE_MOST,
+     .help = "size of a part of a large blob's upload",
+     .details = "An upload has 10000 parts at most, so that 16MiB are enough for blobs of 156GiB."},
+    {.key = "bucket.patience",
+     .type = CONFIG_DURATION,
+     BUCKET(patience_ms),
+     UPSTREAM_TIME,
+     .help = "time that the bucket may take to begin its response before the upstream is asked"},
+    {.key = "bucket.read_only",
+     .type = CONFIG_BOOLEAN,
+     BUCKET(read_only),
+     .help = "whether nothing is written to the bucket, and nothing deleted"},
+    {.key = "bucket.retention",
+     .type = CONFIG_DURATION,
+     BUCKET(retention_ms),
+     .help =
+         "time without use by any tarn after which a blob is deleted from the bucket; 0: never"},
+    {.key = "bucket.max_size",
+     .type = CONFIG_SIZE,
+     BUCKET(max_size),
+     .default_words = "0 (no limit)",
+     .help = "size of all blobs in the bucket; beyond it those are deleted that are unused for "
+             "longest"},
+    {.key = "bucket.storage_class",
+     .type = CONFIG_STRING,
+     .placeholder = "NAME",
+     BUCKET(storage_class),
+     .default_words = "the bucket's",
+     .help = "storage class of what tarn writes: STANDARD_IA, for example"},
+    {.key = "bucket.encryption",
+     .type = CONFIG_STRING,
+     .placeholder = "NAME",
+     BUCKET(encryption),
+     .default_words = "the bucket's",
+     .help = "how the service encrypts what tarn writes: AES256, aws:kms or aws:kms:dsse"},
+    {.key = "bucket.kms_key",
+     .type = CONFIG_STRING,
+     .placeholder = "ARN",
+     BUCKET(kms_key),
+     .default_words = "the account's",
+     .help = "key of the encryption aws:kms"},
+
     {.key = "limits.per_upstream.waiting",
      .type = CONFIG_COUNT,
      LIMIT(waiting_per_upstream),
@@ -393,6 +504,13 @@ const struct config_option config_options[] = {
 const size_t config_option_count = sizeof config_options / sizeof *config_options;
 _Static_assert(sizeof config_options / sizeof *config_options <= OPTION_LIMIT,
                "config_loaded.set_at is too small");
+
+size_t config_option_index(const char *key) {
+    size_t i = 0;
+    while (strcmp(config_options[i].key, key) != 0)
+        i++;
+    return i;
+}
 
 #define AS_ABOVE .default_words = "as at top level"
 

@@ -25,6 +25,7 @@ enum config_type {
 enum config_group {
     CONFIG_SERVER,
     CONFIG_CACHE,
+    CONFIG_BUCKET,    /* the object store behind the cache */
     CONFIG_LIMITS,    /* how much of what all share one neighbour may take */
     CONFIG_UPSTREAMS, /* for all upstreams */
     CONFIG_UPSTREAM,  /* of one upstream */
@@ -35,6 +36,7 @@ struct config_option {
     enum config_type type;
     enum config_group group;
     bool needs_restart;         /* a running tarn cannot take another value */
+    bool is_section_too;        /* the file may have a mapping in place of the value */
     bool not_in_file;           /* only flag and variable, whose names are made of `key` too */
     size_t offset, size;        /* of the field: in struct upstream_settings for CONFIG_UPSTREAM, in
                                    struct config_loaded for the others */
@@ -51,6 +53,9 @@ struct config_option {
 
 extern const struct config_option config_options[];
 extern const size_t config_option_count;
+
+/* The number of the option with this key, which there is. */
+size_t config_option_index(const char *key);
 
 /* The fields of one entry of `upstreams`. They have neither flag nor variable. */
 extern const struct config_option config_upstream_options[];

@@ -34,6 +34,9 @@ void config_problem_add(struct config_problems *problems, struct yaml_place plac
     write_path(problems, path, written);
     if (place.line == 0)
         used = snprintf(problem->text, PROBLEM_SIZE, "%.200s: ", place.source);
+    else if (text_starts(text_of(written), "bucket."))
+        used = snprintf(problem->text, PROBLEM_SIZE, "%.200s:%u:%u: %.150s: ", place.source,
+                        place.line, place.column, written);
     else
         used = snprintf(problem->text, PROBLEM_SIZE, "%.200s:%u: %.150s%s", place.source,
                         place.line, written, *path ? ": " : "");

@@ -5,7 +5,7 @@
 #include "config/config.h"
 #include "config/problems.h"
 
-enum { OPTION_LIMIT = 64 };
+enum { OPTION_LIMIT = 96 };
 
 /* The config, and members that only loading and freeing need. */
 struct config_loaded {
@@ -13,6 +13,8 @@ struct config_loaded {
     struct upstream_settings defaults; /* the settings for all upstreams */
     const char *default_upstream;      /* --default-upstream */
     const char *const *more_upstreams; /* --upstream: HOST or HOST=URL */
+    const char *bucket_url;            /* what config.bucket.address is read from */
+    const char *bucket_credentials;    /* a word, by flag or variable */
     /* Where each option was last set; source NULL: nowhere. */
     struct yaml_place set_at[OPTION_LIMIT];
 
