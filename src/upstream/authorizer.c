@@ -11,8 +11,8 @@ void authorizer_init(struct authorizer *authorizer, struct once_pot *pot) {
     lock_init(&authorizer->challenge_lock);
     tokens_init(&authorizer->tokens, pot);
     tokens_init(&authorizer->elsewhere, pot);
-    breaker_init(&authorizer->token_breaker);
-    breaker_init(&authorizer->elsewhere_breaker);
+    breaker_init(&authorizer->token_breaker, &location_breaker_rule);
+    breaker_init(&authorizer->elsewhere_breaker, &location_breaker_rule);
     authorizer->location.token_breaker = &authorizer->token_breaker;
 }
 

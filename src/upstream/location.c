@@ -29,9 +29,16 @@ static bool cut_prefix(struct location *location, struct error *error) {
     return true;
 }
 
+const struct breaker_rule location_breaker_rule = {
+    .failures = 5,
+    .span_ms = 1000,
+    .first_pause_ms = 1000,
+    .most_pause_ms = 30000,
+};
+
 bool location_init(struct location *location, const char *url, const char *prefix,
                    struct error *error) {
-    breaker_init(&location->breaker);
+    breaker_init(&location->breaker, &location_breaker_rule);
     if (!origin_parse(url, &location->origin) || strpbrk(url, "?#"))
         return error_set(error, ERROR_INVALID,
                          "%.200s is not an http or https URL without user, query and fragment",

@@ -10,14 +10,19 @@
 #include <stdint.h>
 #include "auth/credential.h"
 #include "client/address.h"
+#include "client/breaker.h"
 #include "client/origin.h"
-#include "upstream/breaker.h"
 #include "upstream/heads.h"
 #include "upstream/pauses.h"
 #include "upstream/upstream.h"
 
 struct counts;
 struct health;
+
+/* When a location, or a token service, is left alone: after five failures in a row that took at
+ * least a second together; for a second, doubling to thirty. Every response counts as one, whatever
+ * its status. */
+extern const struct breaker_rule location_breaker_rule;
 
 struct location {
     struct client *client;

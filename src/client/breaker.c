@@ -1,10 +1,10 @@
 /* The state of a circuit breaker. */
-#include "upstream/breaker.h"
+#include "client/breaker.h"
 
 #include "base/clock.h"
 
-void breaker_init(struct breaker *breaker) {
-    *breaker = (struct breaker){.is_open = false};
+void breaker_init(struct breaker *breaker, const struct breaker_rule *rule) {
+    *breaker = (struct breaker){.rule = rule};
     lock_init(&breaker->state_lock);
 }
 
@@ -18,15 +18,19 @@ static int64_t wait_ms(const struct breaker *breaker, int64_t now_ms)
     if (!breaker->is_open)
         return 0;
     if (breaker->is_probing) /* nobody knows how long the probe takes */
-        return BREAKER_FIRST_PAUSE_MS;
+        return breaker->rule->first_pause_ms;
     return breaker->next_probe_ms > now_ms ? breaker->next_probe_ms - now_ms : 0;
 }
 
-int breaker_wait_s(struct breaker *breaker, int64_t now_ms) {
+int64_t breaker_wait_ms(struct breaker *breaker, int64_t now_ms) {
     lock_acquire(&breaker->state_lock);
     int64_t wait = wait_ms(breaker, now_ms);
     lock_release(&breaker->state_lock);
-    return (int)((wait + 999) / 1000);
+    return wait;
+}
+
+int breaker_wait_s(struct breaker *breaker, int64_t now_ms) {
+    return (int)((breaker_wait_ms(breaker, now_ms) + 999) / 1000);
 }
 
 bool breaker_enter(struct breaker *breaker, int64_t now_ms, bool insists,
@@ -44,7 +48,7 @@ bool breaker_enter(struct breaker *breaker, int64_t now_ms, bool insists,
  * not ask at the same moment. */
 static void pause(struct breaker *breaker, int64_t pause_ms, int64_t now_ms)
     REQUIRES(breaker->state_lock) {
-    const int64_t most = (int64_t)BREAKER_MOST_PAUSE_MS * 4 / 5;
+    const int64_t most = breaker->rule->most_pause_ms * 4 / 5;
     breaker->pause_ms = pause_ms < most ? pause_ms : most;
     breaker->next_probe_ms =
         now_ms + breaker->pause_ms + clock_jitter((uint32_t)breaker->pause_ms / 4);
@@ -59,11 +63,11 @@ static enum breaker_change record_failure(struct breaker *breaker, const struct 
     }
     if (breaker->failures++ == 0)
         breaker->first_failure_ms = pass->began_ms;
-    if (breaker->failures < BREAKER_FAILURES ||
-        now_ms - breaker->first_failure_ms < BREAKER_SPAN_MS)
+    if (breaker->failures < breaker->rule->failures ||
+        now_ms - breaker->first_failure_ms < breaker->rule->span_ms)
         return BREAKER_STAYS;
     breaker->is_open = true;
-    pause(breaker, BREAKER_FIRST_PAUSE_MS, now_ms);
+    pause(breaker, breaker->rule->first_pause_ms, now_ms);
     return BREAKER_OPENS;
 }
 

@@ -5,9 +5,12 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "upstream/breaker.h"
+#include "client/breaker.h"
 
+enum { FAILURES = 5, SPAN_MS = 1000, FIRST_PAUSE_MS = 1000, MOST_PAUSE_MS = 30000 };
 enum { FIRST = 1000000 }; /* any time */
+
+static const struct breaker_rule rule = {FAILURES, SPAN_MS, FIRST_PAUSE_MS, MOST_PAUSE_MS};
 
 /* One request that takes no time. The result is whether it could ask. */
 static bool ask(struct breaker *breaker, int64_t now_ms, enum breaker_outcome outcome,
@@ -24,39 +27,39 @@ static bool ask(struct breaker *breaker, int64_t now_ms, enum breaker_outcome ou
 static int64_t open_breaker(struct breaker *breaker) {
     enum breaker_change change;
     int64_t now = FIRST;
-    breaker_init(breaker);
-    for (int i = 0; i < BREAKER_FAILURES; i++, now += BREAKER_SPAN_MS)
+    breaker_init(breaker, &rule);
+    for (int i = 0; i < FAILURES; i++, now += SPAN_MS)
         assert_true(ask(breaker, now, BREAKER_FAILED, &change));
     assert_int_equal(change, BREAKER_OPENS);
     assert_true(breaker_is_open(breaker));
-    return now - BREAKER_SPAN_MS;
+    return now - SPAN_MS;
 }
 
 static void test_it_opens_after_five_failures_in_a_row_and_a_second(void **state) {
     (void)state;
     struct breaker breaker;
     enum breaker_change change;
-    breaker_init(&breaker);
+    breaker_init(&breaker, &rule);
     for (int i = 0; i < 100; i++) { /* many at the same moment, as while a registry restarts */
         assert_true(ask(&breaker, FIRST + i, BREAKER_FAILED, &change));
         assert_int_equal(change, BREAKER_STAYS);
     }
-    assert_true(ask(&breaker, FIRST + BREAKER_SPAN_MS, BREAKER_FAILED, &change));
+    assert_true(ask(&breaker, FIRST + SPAN_MS, BREAKER_FAILED, &change));
     assert_int_equal(change, BREAKER_OPENS);
-    assert_false(ask(&breaker, FIRST + BREAKER_SPAN_MS, BREAKER_FAILED, &change));
-    assert_in_range(breaker_wait_s(&breaker, FIRST + BREAKER_SPAN_MS), 1, 2);
+    assert_false(ask(&breaker, FIRST + SPAN_MS, BREAKER_FAILED, &change));
+    assert_in_range(breaker_wait_s(&breaker, FIRST + SPAN_MS), 1, 2);
     breaker_finish(&breaker);
 }
 
 static void test_a_silence_counts_from_its_beginning(void **state) {
     (void)state;
     struct breaker breaker;
-    struct breaker_pass passes[BREAKER_FAILURES];
-    breaker_init(&breaker);
-    for (int i = 0; i < BREAKER_FAILURES; i++)
+    struct breaker_pass passes[FAILURES];
+    breaker_init(&breaker, &rule);
+    for (int i = 0; i < FAILURES; i++)
         assert_true(breaker_enter(&breaker, FIRST, false, &passes[i]));
     enum breaker_change change = BREAKER_STAYS;
-    for (int i = 0; i < BREAKER_FAILURES; i++) {
+    for (int i = 0; i < FAILURES; i++) {
         assert_int_equal(change, BREAKER_STAYS);
         change = breaker_leave(&breaker, &passes[i], BREAKER_FAILED, FIRST + 25000);
     }
@@ -68,15 +71,15 @@ static void test_a_response_between_failures_keeps_it_closed(void **state) {
     (void)state;
     struct breaker breaker;
     enum breaker_change change;
-    breaker_init(&breaker);
-    for (int i = 0; i < 10 * BREAKER_FAILURES; i++) {
-        bool responds = i % BREAKER_FAILURES == BREAKER_FAILURES - 1;
-        assert_true(ask(&breaker, FIRST + i * BREAKER_SPAN_MS,
+    breaker_init(&breaker, &rule);
+    for (int i = 0; i < 10 * FAILURES; i++) {
+        bool responds = i % FAILURES == FAILURES - 1;
+        assert_true(ask(&breaker, FIRST + i * SPAN_MS,
                         responds ? BREAKER_RESPONDED : BREAKER_FAILED, &change));
         assert_int_equal(change, BREAKER_STAYS);
     }
     for (int i = 0; i < 100; i++) { /* who was cancelled says nothing */
-        assert_true(ask(&breaker, FIRST + i * BREAKER_SPAN_MS, BREAKER_UNKNOWN, &change));
+        assert_true(ask(&breaker, FIRST + i * SPAN_MS, BREAKER_UNKNOWN, &change));
         assert_int_equal(change, BREAKER_STAYS);
     }
     breaker_finish(&breaker);
@@ -88,8 +91,8 @@ static void test_one_probe_at_a_time_goes_out(void **state) {
     enum breaker_change change;
     struct breaker_pass probe, other;
     int64_t now = open_breaker(&breaker);
-    assert_false(breaker_enter(&breaker, now + BREAKER_FIRST_PAUSE_MS - 1, false, &probe));
-    now += 2 * BREAKER_FIRST_PAUSE_MS;
+    assert_false(breaker_enter(&breaker, now + FIRST_PAUSE_MS - 1, false, &probe));
+    now += 2 * FIRST_PAUSE_MS;
     assert_true(breaker_enter(&breaker, now, false, &probe));
     assert_true(probe.is_probe);
     assert_false(breaker_enter(&breaker, now + 20000, false, &other)); /* a silent probe */
@@ -108,16 +111,15 @@ static void test_the_pauses_grow_to_half_a_minute(void **state) {
     (void)state;
     struct breaker breaker;
     enum breaker_change change;
-    int64_t now = open_breaker(&breaker), pause = BREAKER_FIRST_PAUSE_MS;
+    int64_t now = open_breaker(&breaker), pause = FIRST_PAUSE_MS;
     for (int probes = 0; probes < 12; probes++) {
         int64_t began = now;
         while (!ask(&breaker, now, BREAKER_FAILED, &change))
             now += 10;
         assert_true(now - began >= pause);
         assert_true(now - began <= pause + pause / 4 + 10);
-        assert_true(now - began <= BREAKER_MOST_PAUSE_MS);
-        pause =
-            2 * pause < BREAKER_MOST_PAUSE_MS * 4 / 5 ? 2 * pause : BREAKER_MOST_PAUSE_MS * 4 / 5;
+        assert_true(now - began <= MOST_PAUSE_MS);
+        pause = 2 * pause < MOST_PAUSE_MS * 4 / 5 ? 2 * pause : MOST_PAUSE_MS * 4 / 5;
     }
     breaker_finish(&breaker);
 }

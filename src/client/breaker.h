@@ -1,28 +1,27 @@
 /*
- * A circuit breaker: it decides whether a location may be asked, by how the last requests ended.
+ * A circuit breaker: it decides whether a server may be asked, by how the last requests ended.
  *
- * Closed, it lets every request pass. After five failures in a row that took at least a second
- * together it opens: requests are refused, but for one probe at a time. The first probe may go
- * after a second, and the pause doubles after each probe that fails, up to thirty seconds. One
- * response closes the breaker.
+ * Closed, it lets every request pass. After some failures in a row that took some time together it
+ * opens: requests are refused, but for one probe at a time. The first probe may go after a pause,
+ * which doubles after each probe that fails, up to a limit. One response closes the breaker.
  *
- * A failure is a connection that could not be made, or no response in time. Every response counts
- * as one, whatever its status. The second that failures must take lets a registry be restarted.
+ * A failure is a connection that could not be made, or no response in time; what else counts is the
+ * caller's to say. The time that failures must take lets a server be restarted.
  *
- * Private to upstream/. Threads: any. A breaker waits for nothing, and its times are clock_ms().
+ * Threads: any. A breaker waits for nothing, and its times are clock_ms().
  */
-#ifndef UPSTREAM_BREAKER_H
-#define UPSTREAM_BREAKER_H
+#ifndef CLIENT_BREAKER_H
+#define CLIENT_BREAKER_H
 
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/lock.h"
 
-enum {
-    BREAKER_FAILURES = 5,          /* in a row */
-    BREAKER_SPAN_MS = 1000,        /* that they must take together */
-    BREAKER_FIRST_PAUSE_MS = 1000, /* before the first probe */
-    BREAKER_MOST_PAUSE_MS = 30000,
+struct breaker_rule {
+    unsigned failures;      /* in a row */
+    int64_t span_ms;        /* that they must take together */
+    int64_t first_pause_ms; /* before the first probe */
+    int64_t most_pause_ms;
 };
 
 enum breaker_outcome {
@@ -35,6 +34,7 @@ enum breaker_outcome {
 enum breaker_change { BREAKER_STAYS, BREAKER_OPENS, BREAKER_CLOSES };
 
 struct breaker {
+    const struct breaker_rule *rule;
     struct lock state_lock;
     unsigned failures GUARDED_BY(state_lock);        /* in a row */
     int64_t first_failure_ms GUARDED_BY(state_lock); /* when the first of them began */
@@ -50,10 +50,13 @@ struct breaker_pass {
     bool is_probe;
 };
 
-void breaker_init(struct breaker *breaker); /* closed */
+/* Closed. The rule outlives the breaker. */
+void breaker_init(struct breaker *breaker, const struct breaker_rule *rule);
 void breaker_finish(struct breaker *breaker);
 
-/* How many seconds a request should wait before it asks, at least 1; 0: it may ask now. */
+/* How long a request should wait before it asks, in milliseconds; 0: it may ask now. */
+int64_t breaker_wait_ms(struct breaker *breaker, int64_t now_ms);
+/* The same in seconds, at least 1; 0: it may ask now. */
 int breaker_wait_s(struct breaker *breaker, int64_t now_ms);
 
 /* Whether the request may ask; it may be the probe. It then calls breaker_leave(). `insists`: it
