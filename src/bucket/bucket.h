@@ -54,7 +54,7 @@ const char *bucket_label(const struct bucket *bucket); /* "s3://NAME": begins ev
 /* Whether the breaker is closed. Never waits. */
 bool bucket_is_up(const struct bucket *bucket);
 /* When the next call may ask: clock_ms() of the next probe, or 0: now. Never waits. */
-int64_t bucket_asks_from_ms(const struct bucket *bucket);
+int64_t bucket_asks_from_ms(struct bucket *bucket);
 
 /* ---- what came of a call ---- */
 
@@ -110,7 +110,7 @@ struct bucket_range {
     uint64_t first, last; /* inclusive; last UINT64_MAX: to the end */
 };
 
-/* The head of a GET's answer. */
+/* The head of an answer to GET. */
 struct bucket_head {
     int status; /* 200 or 206; 416: the range lies outside, only `total` and the times count */
     bool has_length;
@@ -190,7 +190,8 @@ bool bucket_upload_begin(struct bucket *bucket, struct bucket_upload *upload,
 /* Sends the part `number` (1 to BUCKET_PARTS_LIMIT). */
 bool bucket_upload_part(struct bucket *bucket, const struct bucket_upload *upload, unsigned number,
                         const struct client_body *body, struct bucket_part *part,
-                        const struct bucket_limits *limits, struct error *error);
+                        const struct bucket_limits *limits, struct bucket_answer *answer,
+                        struct error *error);
 /* parts[0] is part 1. DONE only when the body of the answer says so; it may take minutes. */
 bool bucket_upload_complete(struct bucket *bucket, const struct bucket_upload *upload,
                             const struct bucket_part *parts, unsigned count,

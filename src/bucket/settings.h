@@ -61,7 +61,7 @@ struct bucket_settings {
     const char *aws_file;          /* AWS: the shared credentials file; NULL: the usual one */
     struct google_settings google; /* GOOGLE: zeroed: search */
     const char *key_id;            /* KEY */
-    const char *secret_file;       /* KEY: holds the secret, read again when it is refused */
+    const char *secret_file;       /* KEY: holds the secret; read again when it is refused */
     const char *ca_file;           /* PEM bundle; NULL: the system's */
     unsigned connections;          /* ranges at once for one blob; not 0 */
     unsigned uploads;              /* blobs uploaded at once; not 0 */
