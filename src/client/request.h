@@ -75,10 +75,11 @@ struct client_sink {
 };
 
 /*
- * True: a whole response is here, whatever its status. False: TIMEOUT, CLOSED (cancelled),
- * UNAVAILABLE (no connection, no response, or one beyond the limits), DENIED (an address), INVALID
- * (the request), IO (the file to send), or what a callback set. The error names method and URL
- * without its query. client_response_wipe() is owed either way.
+ * True: a whole response is here, whatever its status; only the body of a refusal (400 and above)
+ * of a request with a body may be cut short. False: TIMEOUT, CLOSED (cancelled), UNAVAILABLE (no
+ * connection, no response, or one beyond the limits), DENIED (an address), INVALID (the request),
+ * IO (the file to send), or what a callback set. The error names method and URL without its query.
+ * client_response_wipe() is owed either way.
  */
 bool client_request(struct client *client, const struct client_request *request,
                     struct client_response *response, struct error *error);

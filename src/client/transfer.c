@@ -240,6 +240,16 @@ static bool drive(CURLM *multi, struct running *running, CURLcode *code) {
     }
 }
 
+/* A server may refuse a request before it has read its body, and end the connection. The response
+ * counts all the same (RFC 9113 §8.1), although its own body may be lost: libcurl 7.88 loses that
+ * of kube-apiserver's 401 half of the time, because GOAWAY comes with it. */
+static bool is_refusal(const struct running *running, CURLcode code) {
+    bool was_cut = code == CURLE_PARTIAL_FILE || code == CURLE_HTTP2_STREAM ||
+                   code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR;
+    return was_cut && running->head_done && !running->streaming &&
+           running->response->status >= 400 && has_body(running->request);
+}
+
 /* Sets up, drives and takes down; the call's memory is the caller's. */
 static bool run_call(struct lane *lane, struct running *running) {
     cleanup_client_headers struct curl_slist *headers = NULL;
@@ -253,7 +263,7 @@ static bool run_call(struct lane *lane, struct running *running) {
         return error_set(running->error, ERROR_MEMORY, "out of memory");
     bool driven = drive(lane->multi, running, &code);
     bool stopped = running->stopped || running->body.failed;
-    bool ok = driven && code == CURLE_OK && !stopped;
+    bool ok = driven && (code == CURLE_OK || is_refusal(running, code)) && !stopped;
     if (driven && !ok && !stopped)
         client_failure(lane->handle, code, &running->call, running->error);
     curl_multi_remove_handle(lane->multi, lane->handle);

@@ -235,6 +235,27 @@ static void test_a_request_that_would_count_twice_is_not_sent_again(void **state
     send_twice(*state, true);
 }
 
+static bool refuse_and_break_off(struct server *server, int fd, const char *head) {
+    (void)server, (void)head;
+    server_printf(fd, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 100\r\n\r\nwho");
+    return false;
+}
+
+static void test_a_refusal_counts_although_its_body_is_cut(void **state) {
+    struct bench *bench = *state;
+    cleanup_client_response struct client_response response = {0};
+    struct error error = {0};
+    bench->answer = refuse_and_break_off;
+    const struct client_request request = {.method = "POST", .body = {.bytes = "{}", .length = 2}};
+    if (!ask(bench, "/", request, &response, &error))
+        fail_msg("%s", error.text);
+    assert_int_equal(response.status, 401);
+    assert_int_equal(response.body.length, 3);
+    client_response_wipe(&response);
+    assert_false(ask(bench, "/", (struct client_request){0}, &response, &error));
+    assert_true(error.kind == ERROR_UNAVAILABLE && error.reached);
+}
+
 /* Silence on a connection of its own is the server's. */
 static void test_a_new_connection_that_is_silent_is_not_replaced(void **state) {
     struct bench *bench = *state;
@@ -627,6 +648,7 @@ int main(void) {
         WITH_BENCH(test_a_silent_server_is_given_up),
         WITH_BENCH(test_a_kept_connection_that_died_is_replaced),
         WITH_BENCH(test_a_request_on_a_connection_that_is_cut_is_sent_again),
+        WITH_BENCH(test_a_refusal_counts_although_its_body_is_cut),
         WITH_BENCH(test_a_request_that_would_count_twice_is_not_sent_again),
         WITH_BENCH(test_what_changes_something_is_not_asked_twice),
         WITH_BENCH(test_a_new_connection_that_is_silent_is_not_replaced),
