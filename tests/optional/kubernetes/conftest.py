@@ -12,7 +12,8 @@ import urllib.request
 import pytest
 
 from kit.kubernetes_api import build_driver
-from kit.processes import Program, free_port, run
+from kit.processes import Program, free_port, run, wait_until
+from real_kubelets import RealApi, RealKubelets
 
 PLACE = pathlib.Path(__file__).parents[2] / "e2e" / "conftest.py"
 SPECIFICATION = importlib.util.spec_from_file_location("e2e_fixtures", PLACE)
@@ -20,6 +21,8 @@ FIXTURES = importlib.util.module_from_spec(SPECIFICATION)
 SPECIFICATION.loader.exec_module(FIXTURES)
 
 program = FIXTURES.program
+make_upstream = FIXTURES.make_upstream
+upstream = FIXTURES.upstream
 ASSETS = pathlib.Path(os.environ["KUBEBUILDER_ASSETS"])
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 NODE_RULES = [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]}]
@@ -58,7 +61,7 @@ class Cluster:
              "-addext", "basicConstraints=critical,CA:TRUE"])
         run(["openssl", "genrsa", "-out", self.directory / "sa.key", "2048"])
         (self.directory / "tokens.csv").write_text(
-            'admin-token,admin,1,"system:masters"\nkeeper-token,keeper,2\nother-token,other,3\n')
+            'admin-token,admin,1,"system:masters"\nkeeper-token,keeper,2\nsecret-token,keeper,2\nother-token,other,3\n')
 
     def issue(self, name):
         """The files of a client's certificate and its key."""
@@ -95,13 +98,14 @@ class Cluster:
         self.server.stop(60)
         self.etcd.stop()
 
-    def ask(self, method, path, body=None, token="admin-token", parse=True):
+    def ask(self, method, path, body=None, token="admin-token", parse=True,
+            kind="application/json"):
         """Status and object of a request, by default as the administrator."""
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         request = urllib.request.Request(
             self.url + path, method=method, data=json.dumps(body).encode() if body else None,
-            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"})
+            headers={"Authorization": f"Bearer {token}", "Content-Type": kind})
         try:
             with urllib.request.urlopen(request, context=context, timeout=60) as response:
                 return response.status, json.load(response) if parse else response.read()
@@ -134,7 +138,8 @@ class Cluster:
 
 def make_rights(cluster):
     cluster.make("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace",
-                                        "metadata": {"name": "tarn"}})
+                                        "metadata": {"name": "tarn", "labels": {
+                                            "pod-security.kubernetes.io/enforce": "restricted"}}})
     user = [{"kind": "User", "name": "keeper", "apiGroup": "rbac.authorization.k8s.io"}]
     for kind, folder, rules in (("ClusterRole", "", NODE_RULES),
                                 ("Role", "/namespaces/tarn", RULES)):
@@ -145,6 +150,69 @@ def make_rights(cluster):
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind + "Binding",
             "metadata": {"name": "tarn-keep"}, "subjects": user,
             "roleRef": {"kind": kind, "name": "tarn-keep", "apiGroup": "rbac.authorization.k8s.io"}})
+
+
+class Rights:
+    """The rules of user `keeper`, which a test takes away one by one."""
+
+    PLACES = (("nodes", f"{RBAC}/clusterroles/tarn-keep", NODE_RULES),
+              ("", f"{RBAC}/namespaces/tarn/roles/tarn-keep", RULES))
+
+    def __init__(self, cluster):
+        self.cluster = cluster
+
+    def _write(self, path, rules):
+        role = self.cluster.ask("GET", path)[1]
+        status, answer = self.cluster.ask("PUT", path, {**role, "rules": rules})
+        assert status == 200, answer
+
+    def take_away(self, resource, verb):
+        _, path, rules = self.PLACES[0 if resource == "nodes" else 1]
+        self._write(path, [{**rule, "verbs": [one for one in rule["verbs"] if one != verb
+                                              or rule["resources"] != [resource]]}
+                           for rule in rules
+                           if rule["verbs"] != [verb] or rule["resources"] != [resource]])
+
+    def _is_denied(self, resource, verb):
+        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+                  "spec": {"resourceAttributes": {"resource": resource, "verb": verb,
+                                                  "namespace": "tarn"}}}
+        status, answer = self.cluster.ask(
+            "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review, "keeper-token")
+        assert status == 201, answer
+        return not answer["status"]["allowed"]
+
+    def wait_denied(self, resource, verb):
+        """The server reads rules some time after they were written."""
+        wait_until(lambda: self._is_denied(resource, verb), "the right to be gone", 60)
+
+    def restore(self):
+        for _, path, rules in self.PLACES:
+            self._write(path, rules)
+        wait_until(lambda: not any(self._is_denied("pods", verb) for verb in RULES[0]["verbs"])
+                   and not any(self._is_denied("nodes", verb) for verb in NODE_RULES[0]["verbs"]),
+                   "the rights to be back", 60)
+
+
+@pytest.fixture
+def rights(cluster):
+    rights = Rights(cluster)
+    yield rights
+    rights.restore()
+
+
+@pytest.fixture
+def api(cluster):
+    return RealApi(cluster)
+
+
+@pytest.fixture
+def kubelets(cluster):
+    for node in cluster.ask("GET", "/api/v1/nodes")[1]["items"]:
+        cluster.ask("DELETE", f"/api/v1/nodes/{node['metadata']['name']}")
+    kubelets = RealKubelets(cluster)
+    yield kubelets
+    kubelets.finish()
 
 
 @pytest.fixture(scope="session")

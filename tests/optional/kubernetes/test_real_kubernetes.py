@@ -7,6 +7,8 @@ from kit.processes import run, wait_until
 from kit.tarn import bare_environment
 
 PODS = "/api/v1/namespaces/tarn/pods"
+RESTRICTED = {"runAsNonRoot": True, "runAsUser": 65532, "allowPrivilegeEscalation": False,
+              "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"}}
 
 
 def put_node(cluster, name):
@@ -89,7 +91,8 @@ def test_pods_are_created_and_deleted(driver, config, tmp_path):
                     *([json.dumps(body)] if body else [])], environment=bare_environment(tmp_path))
         return json.loads(done.stdout)
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "keep-"},
-           "spec": {"nodeName": "page-001", "containers": [{"name": "pull", "image": "x"}]}}
+           "spec": {"nodeName": "page-001", "containers": [
+               {"name": "pull", "image": "x", "securityContext": RESTRICTED}]}}
     name = call("create", PODS, pod)["answer"]["metadata"]["name"]
     assert name.startswith("keep-")
     assert call("get", f"{PODS}/{name}")["answer"]["spec"]["nodeName"] == "page-001"
