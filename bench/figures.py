@@ -11,6 +11,7 @@ import clients
 from cold import added_time, capped, cold_cpu, cuts, first_byte, head, one_transfer
 from hot import hot_blob, hot_manifest, hot_manifest_tls, hot_manifest_without_log
 from images import images
+from keep import keep
 from memory import idle_connections, idle_connections_tls, memory
 from rows import Row
 
@@ -71,4 +72,4 @@ def binary(bench):
 ALL = {figure.__name__.replace("_", "-"): figure for figure in (
     hot_manifest, hot_manifest_without_log, hot_manifest_tls, hot_blob, one_transfer, head,
     first_byte, added_time, capped, cuts, cold_cpu, memory, idle_connections, idle_connections_tls, start,
-    images, binary)}
+    images, keep, binary)}
