@@ -2,9 +2,12 @@
 #include "base/thread.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 #include <utlist.h>
 #include "base/clock.h"
 #include "base/lock.h"
@@ -23,6 +26,7 @@ struct work {
     struct trace trace;
     void (*run)(void *argument);
     void *argument;
+    int raised; /* the nice value by which the starting thread is raised; its new thread is not */
 };
 
 /* A thread at rest; it lies on that thread's stack. */
@@ -52,6 +56,29 @@ unsigned thread_count_resting(void) {
     unsigned count = resting.count;
     lock_release(&resting.lock);
     return count;
+}
+
+static _Thread_local int raised; /* by thread_raise() */
+
+/* Lowers the calling thread's nice value; a negative `by` raises the value. */
+static bool change_nice(int by) {
+    const id_t self = (id_t)gettid();
+    errno = 0;
+    int nice = getpriority(PRIO_PROCESS, self); /* on Linux, a thread has a value of its own */
+    return (nice != -1 || errno == 0) && setpriority(PRIO_PROCESS, self, nice - by) == 0;
+}
+
+bool thread_raise(int by) {
+    if (!change_nice(by))
+        return false;
+    raised += by;
+    return true;
+}
+
+/* In a new thread, which has inherited the nice value of the thread that started it. */
+static void settle_nice(const struct work *work) {
+    if (work->raised)
+        change_nice(-work->raised);
 }
 
 static void do_work(const struct work *work) {
@@ -105,6 +132,7 @@ static bool wake(const struct work *work) {
 static void *run_once(void *context) {
     struct work work = *(struct work *)context;
     free(context);
+    settle_nice(&work);
     do_work(&work);
     return NULL;
 }
@@ -112,6 +140,7 @@ static void *run_once(void *context) {
 static void *run_detached(void *context) {
     struct work work = *(struct work *)context;
     free(context);
+    settle_nice(&work);
     do
         do_work(&work);
     while (take_rest(&work));
@@ -151,7 +180,7 @@ static int create(struct work *work, size_t stack_bytes, pthread_t *thread) {
 }
 
 static struct work work_for(const char *name, void (*run)(void *argument), void *argument) {
-    struct work work = {.run = run, .argument = argument};
+    struct work work = {.run = run, .argument = argument, .raised = raised};
     assert(strlen(name) < THREAD_NAME_SIZE);
     strncpy(work.name, name, sizeof work.name - 1);
     work.trace = *trace_current();

@@ -45,6 +45,11 @@ bool thread_start(const char *name, size_t stack_bytes, void (*run)(void *argume
 bool thread_start_detached(const char *name, void (*run)(void *argument), void *argument,
                            struct error *error);
 
+/* Lets the calling thread, and none that it starts, come before others that want a processor: its
+ * nice value becomes lower by `by`. False: the system does not allow it (RLIMIT_NICE,
+ * CAP_SYS_NICE), and nothing has changed. */
+bool thread_raise(int by);
+
 /* From now on detached threads may rest. A process that gives up rights calls this afterwards,
  * because a thread keeps the rights with which it began (cmd/confine.h). */
 void thread_allow_rest(void);

@@ -7,6 +7,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 #include <cmocka.h>
 #include "base/lock.h"
 #include "base/thread.h"
@@ -127,6 +129,38 @@ static void test_a_thread_at_rest_takes_the_next_work(void **state) {
     assert_int_equal(thread_count_resting(), 1);
 }
 
+struct raised {
+    bool is_raised;
+    int own, started; /* nice values */
+};
+
+static void look_at_nice(void *argument) {
+    *(int *)argument = getpriority(PRIO_PROCESS, (id_t)gettid());
+}
+
+static void raise_and_start(void *argument) {
+    struct raised *seen = argument;
+    pthread_t thread;
+    seen->is_raised = thread_raise(3);
+    look_at_nice(&seen->own);
+    assert_true(thread_start("started", THREAD_STACK, look_at_nice, &seen->started, &thread, NULL));
+    pthread_join(thread, NULL);
+}
+
+static void test_a_raised_thread_raises_no_other(void **state) {
+    (void)state;
+    struct raised seen;
+    int before, after;
+    pthread_t thread;
+    look_at_nice(&before);
+    assert_true(thread_start("raised", THREAD_STACK, raise_and_start, &seen, &thread, NULL));
+    pthread_join(thread, NULL);
+    look_at_nice(&after);
+    assert_int_equal(seen.own, seen.is_raised ? before - 3 : before);
+    assert_int_equal(seen.started, before);
+    assert_int_equal(after, before);
+}
+
 static void test_a_stack_that_no_thread_can_have_is_an_error(void **state) {
     (void)state;
     struct seen seen = {0};
@@ -148,6 +182,7 @@ int main(void) {
         /* before any other test starts a detached thread, which may come to rest, too */
         cmocka_unit_test(test_a_thread_at_rest_takes_the_next_work),
         cmocka_unit_test(test_a_thread_may_be_nobodys_to_join),
+        cmocka_unit_test(test_a_raised_thread_raises_no_other),
         cmocka_unit_test(test_a_stack_that_no_thread_can_have_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
