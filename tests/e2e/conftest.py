@@ -48,6 +48,24 @@ def first_difference(left, right):
                 min(len(left), len(right)))
 
 
+def pytest_sessionfinish(session):
+    """A run in which more tests were skipped than TARN_MOST_SKIPPED has failed, because a suite of
+    which nothing can run must not look as if all were well."""
+    most = os.environ.get("TARN_MOST_SKIPPED")
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not most or not reporter or hasattr(session.config, "workerinput"):
+        return
+    skipped = reporter.stats.get("skipped", [])
+    if len(skipped) > int(most):
+        reasons = {report.longrepr[2] for report in skipped}
+        reporter.write_line("")
+        reporter.write_line(f"{len(skipped)} tests were skipped, more than TARN_MOST_SKIPPED="
+                            f"{most} allows:")
+        for reason in sorted(reasons):
+            reporter.write_line(f"  {reason}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def pytest_assertrepr_compare(op, left, right):
     """Says in a few lines where two bodies differ: whole ones would bury which tests failed."""
     if len(repr(left)) + len(repr(right)) < 4000:
