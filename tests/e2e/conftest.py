@@ -19,9 +19,10 @@ from google_emulator import Google, Key
 from kit.artifact_registry import ArtifactRegistry
 from kit.scripted_registry import ScriptedRegistry
 from kit.containers import Containerd, Dockerd
+from kit.driver import build_driver
 from kit.htpasswd import write_htpasswd
 from kit.images import build_platforms, build_runnable
-from kit.kubernetes_api import KubernetesApi, build_driver
+from kit.kubernetes_api import KubernetesApi
 from kit.object_store import ObjectStore
 from kit.origin import Origin
 from kit.tarn import Tarn
@@ -269,7 +270,7 @@ def enough_descriptors():
 @pytest.fixture(scope="session")
 def driver(program):
     """The program that follows a cluster, or wants a lease, as a test tells it."""
-    return build_driver(program)
+    return build_driver(program, "kubernetes_driver")
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from kit.kubernetes_api import (ALL_RIGHTS, Fault, Follower, Kubeconfig, KubernetesApi,
-                                build_driver)
+from kit.driver import build_driver
+from kit.kubernetes_api import ALL_RIGHTS, Fault, Follower, Kubeconfig, KubernetesApi
 from kit.processes import run, wait_until
 from kit.release import release_build
 from kit.tarn import bare_environment
@@ -376,7 +376,7 @@ def cpu_s(follower):
 
 @pytest.mark.serial
 def test_a_thousand_nodes_cost_little(program, tmp_path):
-    peaks, driver = {}, build_driver(release_build(program))
+    peaks, driver = {}, build_driver(release_build(program), "kubernetes_driver")
     for count in (1, 1000):
         api = KubernetesApi(tmp_path / f"api-{count}", tls=False)
         for number in range(count):

@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from kit.kubernetes_api import ALL_RIGHTS, Driven, Fault, Kubeconfig
+from kit.driver import Driven
+from kit.kubernetes_api import ALL_RIGHTS, Fault, Kubeconfig
 from kit.processes import wait_until
 
 API_TLS = False

@@ -11,7 +11,7 @@ import urllib.request
 
 import pytest
 
-from kit.kubernetes_api import build_driver
+from kit.driver import build_driver
 from kit.processes import Program, free_port, run, wait_until
 from real_kubelets import RealApi, RealKubelets
 
@@ -225,7 +225,7 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def driver(program):
-    return build_driver(program)
+    return build_driver(program, "kubernetes_driver")
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 import json
 
-from kit.kubernetes_api import Driven, Follower
+from kit.driver import Driven
+from kit.kubernetes_api import Follower
 from kit.processes import run, wait_until
 from kit.tarn import bare_environment
 
