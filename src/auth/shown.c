@@ -1,4 +1,4 @@
-/* Tells paths and names from credentials that were put in their place. */
+/* Tells paths and names from credentials that were put in their place, and hides what was sent. */
 #include "auth/shown.h"
 
 #include <stddef.h>
@@ -30,4 +30,12 @@ bool shown_is_secret(const char *value) {
 const char *shown_value(const char *value) {
     return shown_is_secret(value) ? "(a value that is not shown, because it looks like a secret)"
                                   : value;
+}
+
+void shown_black_out(char *text, const char *secret) {
+    size_t length = secret ? strlen(secret) : 0;
+    if (length < 4)
+        return;
+    for (char *at = text; (at = strstr(at, secret)); at += length)
+        memset(at, '*', length);
 }

@@ -1,4 +1,4 @@
-/* What of a configured value may stand in a message. Pure. */
+/* What of a configured value, or of a server's text, may stand in a message. Pure. */
 #ifndef AUTH_SHOWN_H
 #define AUTH_SHOWN_H
 
@@ -10,5 +10,9 @@ bool shown_is_secret(const char *value);
 
 /* The value itself, or words that take its place. */
 const char *shown_value(const char *value);
+
+/* Overwrites each place where the text holds the secret with stars of the same length. A secret of
+ * less than four bytes stays, and NULL is fine. */
+void shown_black_out(char *text, const char *secret);
 
 #endif

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "auth/google/token_response.h"
+#include "auth/shown.h"
 #include "base/base64.h"
 #include "base/clock.h"
 #include "base/json.h"
@@ -19,15 +20,6 @@ enum {
 };
 
 /* ---- what a refusal says ---- */
-
-/* Overwrites a secret with stars of the same length. */
-static void black_out(char *text, const char *secret) {
-    size_t length = secret ? strlen(secret) : 0;
-    if (length < 4)
-        return;
-    for (char *at = text; (at = strstr(at, secret)); at += length)
-        memset(at, '*', length);
-}
 
 /* Anything that begins like a token of Google (ya29.) or a JWT (eyJ) counts as a token. */
 static void black_out_tokens(char *text) {
@@ -46,10 +38,10 @@ static void black_out_tokens(char *text) {
 static void hide_secrets(char *text, const struct google_request *request) {
     for (size_t i = 0; i < GOOGLE_REQUEST_SECRETS_LIMIT && request->secrets[i]; i++) {
         cleanup_secret_buffer struct buffer encoded = {0};
-        black_out(text, request->secrets[i]);
+        shown_black_out(text, request->secrets[i]);
         google_form_append(&encoded, "", request->secrets[i]); /* also as the form encodes it */
         if (!encoded.failed)
-            black_out(text, encoded.bytes + 1);
+            shown_black_out(text, encoded.bytes + 1);
     }
     black_out_tokens(text);
 }
