@@ -35,7 +35,7 @@ struct aws_answer {
  */
 bool aws_search(const struct aws_question *question, struct aws_answer *out, struct error *error);
 
-/* The region by settings, environment and profile. Returns `out`, which may be "". */
+/* The region by settings and environment. Returns `out`, which may be "". */
 const char *aws_region_known(const struct aws_settings *settings, char out[static AWS_REGION_SIZE]);
 
 /* A copy of the three texts. False: one has a character that does not fit into a header field

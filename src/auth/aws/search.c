@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "auth/aws/finding.h"
+#include "auth/aws/sources.h"
 #include "auth/shown.h"
 #include "base/file.h"
 #include "base/secret.h"
@@ -92,8 +92,6 @@ const char *aws_region_known(const struct aws_settings *settings,
 static enum aws_finding from_settings(const struct aws_question *question, struct aws_answer *out,
                                       struct error *error) {
     const struct aws_settings *settings = question->settings;
-    if (!settings->key_id)
-        return AWS_ABSENT;
     const char *path = settings->secret_file ? settings->secret_file : "";
     snprintf(out->from, sizeof out->from, "secret_file %.300s", shown_value(path));
     cleanup_secret char *bytes =
@@ -112,8 +110,8 @@ static enum aws_finding from_settings(const struct aws_question *question, struc
 
 /* ---- the environment ---- */
 
-static enum aws_finding from_environment(const struct aws_question *question,
-                                         struct aws_answer *out, struct error *error) {
+enum aws_finding aws_environment_look(const struct aws_question *question, struct aws_answer *out,
+                                      struct error *error) {
     const char *key_id = aws_variable("AWS_ACCESS_KEY_ID");
     const char *secret = aws_variable("AWS_SECRET_ACCESS_KEY");
     const char *token = aws_variable("AWS_SESSION_TOKEN");
@@ -137,28 +135,52 @@ static enum aws_finding from_environment(const struct aws_question *question,
 typedef enum aws_finding look(const struct aws_question *question, struct aws_answer *out,
                               struct error *error);
 
+static enum aws_finding look_around(const struct aws_question *question, struct aws_answer *out,
+                                    struct error *error) {
+    static look *const sources[] = {aws_environment_look, aws_web_identity_look, aws_shared_look,
+                                    aws_container_look, aws_instance_look};
+    const struct aws_settings *settings = question->settings;
+    enum aws_finding finding = AWS_ABSENT;
+    if (settings->key_id)
+        return from_settings(question, out, error);
+    if (settings->profile || settings->file)
+        return aws_shared_look(question, out, error);
+    for (size_t i = 0; finding == AWS_ABSENT && i < sizeof sources / sizeof *sources; i++) {
+        *out->from = '\0';
+        finding = sources[i](question, out, error);
+    }
+    return finding;
+}
+
 bool aws_search(const struct aws_question *question, struct aws_answer *out, struct error *error) {
-    static look *const sources[] = {from_settings, from_environment};
     struct error reason = {0};
     *out = (struct aws_answer){0};
-    enum aws_finding finding = AWS_ABSENT;
-    for (size_t i = 0; finding == AWS_ABSENT && i < sizeof sources / sizeof *sources; i++)
-        finding = sources[i](question, out, &reason);
+    enum aws_finding finding = look_around(question, out, &reason);
     if (finding == AWS_FOUND)
         return true;
     aws_credentials_wipe(&out->credentials);
+    if (!cancel_check(question->cancel, error))
+        return false;
     if (finding == AWS_BROKEN)
         error_wrap(&reason, "aws credentials: %s", out->from);
     else
-        error_set(&reason, ERROR_UNAVAILABLE, "aws credentials: no source is configured");
-    if (reason.kind != ERROR_CLOSED && reason.kind != ERROR_MEMORY)
+        error_set(&reason, ERROR_UNAVAILABLE,
+                  "aws credentials: there are none in environment, web identity, shared files, "
+                  "container and instance%s%s%s",
+                  *out->from ? " (" : "", out->from, *out->from ? " does not respond)" : "");
+    /* Whatever the reason, to a caller that waits for credentials the source is unavailable. */
+    if (reason.kind != ERROR_MEMORY)
         reason.kind = ERROR_UNAVAILABLE;
+    *out->from = finding == AWS_BROKEN ? *out->from : '\0';
     if (error)
         *error = reason;
     return false;
 }
 
 bool aws_settings_may_run(const struct aws_settings *settings) {
-    (void)settings;
-    return false;
+    bool comes_first =
+        !settings->profile && !settings->file &&
+        (aws_variable("AWS_ACCESS_KEY_ID") || aws_variable("AWS_SECRET_ACCESS_KEY") ||
+         aws_variable("AWS_WEB_IDENTITY_TOKEN_FILE"));
+    return !settings->key_id && !comes_first && aws_shared_may_run(settings);
 }

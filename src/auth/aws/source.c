@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "auth/aws/finding.h"
+#include "auth/aws/sources.h"
 #include "base/clock.h"
 #include "base/lock.h"
 #include "base/log.h"
@@ -118,7 +118,8 @@ static void ask(struct aws_source *source) REQUIRES(source->held_lock) {
     struct aws_answer answer;
     struct error failure = {0};
     lock_release(&source->held_lock);
-    aws_region_known(&source->settings, question.region);
+    if (!*aws_region_known(&source->settings, question.region))
+        aws_shared_region(&source->settings, question.region);
     bool ok = aws_search(&question, &answer, &failure);
     lock_acquire(&source->held_lock);
     source->asked_ms = clock_ms();
