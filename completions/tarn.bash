@@ -9,7 +9,7 @@ _tarn() {
     fi
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        words='serve warm ls du rm prune verify reload check-config convert-config images whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help --help --version'
+        words='serve warm ls du rm prune verify reload check-config check-bucket convert-config images whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help --help --version'
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
         return
     fi
@@ -170,6 +170,17 @@ _tarn() {
         words='--help'
         kinds=-f
         ;;
+    check-bucket)
+        case $before in
+        --config | --config=)
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            return
+            ;;
+        --json | --help | --) ;;
+        --*) return ;; # a value of which nothing is known
+        esac
+        words='--json --config --help'
+        ;;
     convert-config)
         case $before in
         --password-file | --password-file=)
@@ -262,7 +273,7 @@ _tarn() {
         words='--help'
         ;;
     help)
-        words='--help serve warm ls du rm prune verify reload check-config convert-config images whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help'
+        words='--help serve warm ls du rm prune verify reload check-config check-bucket convert-config images whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help'
         ;;
     *) return ;;
     esac

@@ -15,6 +15,7 @@ function __tarn_commands
     printf '%s\t%s\n' verify 'hash all blobs in the cache'
     printf '%s\t%s\n' reload 'have the running tarn take a changed configuration'
     printf '%s\t%s\n' check-config 'check a configuration file'
+    printf '%s\t%s\n' check-bucket 'try what tarn needs of the configured bucket'
     printf '%s\t%s\n' convert-config 'write a configuration of the CNCF registry as tarn\'s'
     printf '%s\t%s\n' images 'list what a repository holds: every image with all its tags'
     printf '%s\t%s\n' whoami 'show which Google credentials are used, and why'
@@ -141,6 +142,9 @@ complete -c tarn -n '__tarn_runs reload' -l config -r -F -d 'the file that tarn 
 complete -c tarn -n '__tarn_runs reload' -l root -x -a '(__fish_complete_directories)' -d 'the folder of the cache that tarn runs on; default: the one that the configuration names'
 
 complete -c tarn -n '__tarn_runs check-config' -F
+
+complete -c tarn -n '__tarn_runs check-bucket' -l json -d 'print JSON'
+complete -c tarn -n '__tarn_runs check-bucket' -l config -r -F -d 'the configuration file; default: $TARN_CONFIG, else /etc/tarn/tarn.yaml, if it exists'
 
 complete -c tarn -n '__tarn_runs convert-config' -l password-file -r -F -d 'where the upstream\'s password is written; default: FILE.password, beside the file'
 complete -c tarn -n '__tarn_runs convert-config' -F

@@ -140,7 +140,6 @@ static bool find_out(struct bucket_ask *ask) {
 /* Does what helps once. True: ask again at once. */
 static bool take_step(struct bucket_ask *ask, enum bucket_step step) {
     struct bucket *bucket = ask->bucket;
-    char region[BUCKET_REGION_SIZE];
     bool *once;
     switch (step) {
     case STEP_RENEW:
@@ -153,8 +152,7 @@ static bool take_step(struct bucket_ask *ask, enum bucket_step step) {
         break;
     case STEP_MOVE:
         once = &ask->moved;
-        bucket_region(bucket, region);
-        if (*once || strcmp(region, ask->fault.region) == 0)
+        if (*once)
             return false;
         bucket_learn_region(bucket, ask->fault.region);
         break;

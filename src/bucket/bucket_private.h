@@ -81,7 +81,6 @@ struct bucket_ask {
     bool conditional;    /* only if the key is absent */
     const struct bucket_range *range;
     const struct bucket_sink *sink; /* NULL: the answer comes whole */
-    size_t body_limit;              /* of an answer that comes whole; 0: 1 MiB */
     int64_t deadline_ms;
     unsigned tries;
     const struct cancel *cancel;
@@ -99,7 +98,8 @@ struct bucket_ask {
     bool head_given;  /* the sink has a head */
     bool is_cut;      /* the sink itself ended the request */
     uint64_t received;
-    unsigned keys_number; /* of the credentials that signed the last request */
+    char signed_region[BUCKET_REGION_SIZE]; /* for which the last request was signed */
+    unsigned keys_number;                   /* of the credentials that signed the last request */
     bool renewed, moved, corrected, unconditioned, surveyed; /* each helps once */
 };
 

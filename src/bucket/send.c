@@ -82,7 +82,7 @@ static bool make_path(const struct bucket_ask *ask, const struct bucket_endpoint
 static bool compose(struct bucket_ask *ask, const struct bucket_proof *proof, struct buffer *url,
                     struct lines *lines, struct sigv4_fields *signature) {
     cleanup_buffer struct buffer path = {0};
-    char region[BUCKET_REGION_SIZE], origin[BUCKET_ENDPOINT_URL_SIZE];
+    char *region = ask->signed_region, origin[BUCKET_ENDPOINT_URL_SIZE];
     struct bucket_endpoint endpoint;
     struct bucket_learnt learnt;
     size_t own_fields = ask->field_count;
@@ -252,7 +252,7 @@ static bool transfer(struct bucket_ask *ask, const char *url, const char *const 
         .body = ask->body,
         .wanted = {.fields = fields, .count = sizeof fields / sizeof *fields},
         .ca_file = ask->bucket->settings.ca_file,
-        .body_limit = ask->body_limit ? ask->body_limit : ANSWER_LIMIT,
+        .body_limit = ANSWER_LIMIT,
         .cancel = ask->cancel,
     };
     const struct client_sink sink = {ask, on_head, on_bytes, on_idle};
@@ -265,6 +265,16 @@ static bool transfer(struct bucket_ask *ask, const char *url, const char *const 
     bucket_count(ask, clock_us() - began);
     lanes_give(&ask->bucket->lanes, lane);
     return ok;
+}
+
+/* Reads what an answer that is a refusal says. The region is kept if it is another one. */
+static void read_fault(struct bucket_ask *ask) {
+    const struct buffer *body = &ask->response.body;
+    bucket_document_fault((struct text){body->bytes, body->length}, &ask->fault);
+    if (!ask->fault.region[0] && bucket_region_is_valid(text_of(ask->region)))
+        memcpy(ask->fault.region, ask->region, sizeof ask->fault.region);
+    if (strcmp(ask->fault.region, ask->signed_region) == 0)
+        ask->fault.region[0] = '\0';
 }
 
 bool bucket_send(struct bucket_ask *ask) {
@@ -290,10 +300,6 @@ bool bucket_send(struct bucket_ask *ask) {
         return false;
     bucket_note_date(ask->bucket, bucket_date_parse(ask->date));
     if (ask->response.status / 100 != 2)
-        bucket_document_fault((struct text){ask->response.body.bytes, ask->response.body.length},
-                              &ask->fault);
-    if (ask->response.status / 100 != 2 && bucket_region_is_valid(text_of(ask->region)) &&
-        !ask->fault.region[0])
-        memcpy(ask->fault.region, ask->region, sizeof ask->fault.region);
+        read_fault(ask);
     return true;
 }

@@ -16,6 +16,7 @@ const struct command *const commands[] = {
     &verify_command,
     &reload_command,
     &check_config_command,
+    &check_bucket_command,
     &convert_config_command,
     &images_command,
     &whoami_command,

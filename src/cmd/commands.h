@@ -14,6 +14,7 @@ extern const struct command prune_command;
 extern const struct command verify_command;
 extern const struct command reload_command;
 extern const struct command check_config_command;
+extern const struct command check_bucket_command;
 extern const struct command convert_config_command;
 extern const struct command images_command;
 extern const struct command whoami_command;

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/secret.h"
 #include "base/thread.h"
+#include "bucket/bucket.h"
 #include "catalog/catalog.h"
 #include "cmd/arguments.h"
 #include "cmd/commands.h"
@@ -123,6 +124,7 @@ static bool open_store(struct serving *serving, struct error *error) {
 static bool open_upstreams(struct serving *serving, struct error *error) {
     const struct config *config = serving->config;
     google_declare_metrics();
+    bucket_declare_metrics();
     serving->upstreams =
         current_upstreams_new(serving->client, config->upstreams, config->upstream_count, error);
     return serving->upstreams != NULL;

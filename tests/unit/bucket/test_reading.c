@@ -101,7 +101,7 @@ static void test_a_bucket_that_is_absent_is_no_absent_key(void **state) {
 static void test_absent_keys_look_forbidden_without_the_right_to_list(void **state) {
     struct bench *bench = *state;
     bench_open(bench);
-    bench_line_up(bench, 403, NULL, FAULT("AccessDenied"));
+    bench_line_up(bench, 403, "x-amz-bucket-region: us-east-1\r\n", FAULT("AccessDenied"));
     assert_false(bench_get(bench, NULL, NULL));
     assert_int_equal(bench->answer.outcome, BUCKET_ABSENT);
     assert_int_equal(bench_requests(bench), 2); /* the second one tries to list */
@@ -246,6 +246,26 @@ static void test_a_body_that_breaks_off_is_cut(void **state) {
     assert_int_equal(bench_requests(bench), 1); /* the rest is the caller's */
 }
 
+static void test_a_small_object_is_read_whole(void **state) {
+    struct bench *bench = *state;
+    cleanup_buffer struct buffer out = {0};
+    buffer_append_string(&out, ">");
+    bench_open(bench);
+    bench_line_up_raw(bench, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe");
+    bench_line_up(bench, 200, NULL, "hello");
+    bench_line_up(bench, 404, NULL, FAULT("NoSuchKey"));
+    assert_true(bucket_read(bench->bucket, "x", 5, &out, NULL, NULL, &bench->error));
+    assert_string_equal(out.bytes, ">hello");
+    /* The limit is for the object, not for the words about one that is absent. */
+    assert_false(bucket_read(bench->bucket, "x", 5, &out, NULL, &bench->answer, &bench->error));
+    assert_int_equal(bench->answer.outcome, BUCKET_ABSENT);
+    bench->next = 1;
+    assert_false(bucket_read(bench->bucket, "x", 4, &out, NULL, &bench->answer, &bench->error));
+    assert_int_equal(bench->answer.outcome, BUCKET_REFUSED);
+    assert_int_equal(out.length, 6);
+    assert_true(bucket_is_up(bench->bucket));
+}
+
 static void test_three_faults_in_a_row_open_the_breaker(void **state) {
     struct bench *bench = *state;
     const struct bucket_limits once = {.tries = 1};
@@ -342,6 +362,7 @@ int main(void) {
         WITH_BENCH(test_a_busy_bucket_is_asked_again),
         WITH_BENCH(test_a_deadline_bounds_the_tries),
         WITH_BENCH(test_a_body_that_breaks_off_is_cut),
+        WITH_BENCH(test_a_small_object_is_read_whole),
         WITH_BENCH(test_three_faults_in_a_row_open_the_breaker),
         WITH_BENCH(test_a_list_goes_on_page_by_page),
         WITH_BENCH(test_a_list_that_goes_in_a_circle_ends),
