@@ -1,0 +1,242 @@
+"""The chart on a real API server: every object is admitted, and every change of values succeeds."""
+
+import os
+
+import pytest
+import yaml
+
+from kit.chart import CHART, VALUE_FILES, objects, pods, rendered, value_file
+from kit.processes import Program, free_port, run, wait_until
+from kit.tarn import bare_environment
+
+TARN = os.environ["TARN"]
+CLUSTER_WIDE = ("ClusterRole", "ClusterRoleBinding")
+PLURALS = {"Ingress": "ingresses", "NetworkPolicy": "networkpolicies"}
+PRIVILEGED = {("each-node", "cache"), ("each-node", "nodes"), ("nodes", "nodes")}
+CLAIMS = "/api/v1/namespaces/{}/persistentvolumeclaims"
+
+
+def path_of(thing, namespace=None):
+    """Where the API has an object."""
+    version = thing["apiVersion"]
+    place = "" if thing["kind"] in CLUSTER_WIDE else \
+        f"/namespaces/{namespace or thing['metadata']['namespace']}"
+    plural = PLURALS.get(thing["kind"], thing["kind"].lower() + "s")
+    return f"/{'apis' if '/' in version else 'api'}/{version}{place}/{plural}"
+
+
+def values(name):
+    return ("--values", value_file(name))
+
+
+@pytest.mark.parametrize("name", VALUE_FILES)
+def test_the_api_admits_every_object(cluster, make_namespace, name):
+    for namespace in ("tarn", "tarn-nodes"):
+        make_namespace(namespace)
+    for thing in rendered(name):
+        path = f"{path_of(thing)}/{thing['metadata']['name']}"
+        if thing["kind"] == "Pod":
+            thing["spec"]["serviceAccountName"] = "default"
+        status, answer = cluster.ask(
+            "PATCH", f"{path}?dryRun=All&fieldManager=test&fieldValidation=Strict", thing,
+            kind="application/apply-patch+yaml")
+        assert status in (200, 201), answer
+
+
+@pytest.mark.parametrize("name", VALUE_FILES)
+def test_pods_pass_restricted_but_those_of_a_node(cluster, make_namespace, name):
+    make_namespace("restricted", "restricted")
+    make_namespace("privileged", "privileged")
+    for thing, pod in pods(rendered(name)):
+        part = thing["metadata"]["labels"]["app.kubernetes.io/component"]
+        spec = {**pod["spec"], "serviceAccountName": "default"}
+        for claim in thing["spec"].get("volumeClaimTemplates", []):
+            spec["volumes"] = [*spec["volumes"], {
+                "name": claim["metadata"]["name"], "persistentVolumeClaim": {"claimName": "claim"}}]
+        for level, expected in (("privileged", 201),
+                                ("restricted", 403 if (name, part) in PRIVILEGED else 201)):
+            status, answer = cluster.ask("POST", f"/api/v1/namespaces/{level}/pods?dryRun=All", {
+                "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "one"}, "spec": spec})
+            assert status == expected, f"{part} in {level}: {answer}"
+
+
+# ---- install, upgrade, rollback, uninstall ----
+
+
+def circuit(nodes):
+    """A walk that goes from each node to each other one exactly once."""
+    left = {one: [other for other in nodes if other != one] for one in nodes}
+    walk, stack = [], [nodes[0]]
+    while stack:
+        if left[stack[-1]]:
+            stack.append(left[stack[-1]].pop())
+        else:
+            walk.append(stack.pop())
+    return walk[::-1]
+
+
+def claims_of(name):
+    return [each["spec"].get("volumeClaimTemplates") for each in rendered(name)
+            if each["kind"] == "StatefulSet"]
+
+
+def orphan(cluster, namespace, name):
+    """kubectl delete statefulset NAME --cascade=orphan"""
+    path = f"/apis/apps/v1/namespaces/{namespace}/statefulsets/{name}"
+    cluster.ask("DELETE", path, {"apiVersion": "v1", "kind": "DeleteOptions",
+                                 "propagationPolicy": "Orphan"})
+    wait_until(lambda: cluster.ask("GET", path)[0] == 404, "the deletion", 60)
+
+
+@pytest.mark.parametrize("side", ["true", "false"])
+def test_upgrades_between_every_pair_of_value_files(cluster, manager, helm, side):
+    if not manager:
+        pytest.skip("it needs kube-controller-manager: a StatefulSet is deleted on the way")
+    walk = circuit(VALUE_FILES)
+    assert len(walk) == len(VALUE_FILES) * (len(VALUE_FILES) - 1) + 1
+    option = [f"--server-side={side}"] if "v4" in run(["helm", "version", "--short"]).stdout else []
+    if side == "true" and not option:
+        pytest.skip("this helm applies on its own side only")
+    helm("install", "cache", CHART, *values(walk[0]), *option)
+    for one, other in zip(walk, walk[1:]):
+        before, after = claims_of(one), claims_of(other)
+        if before and after and before != after:
+            orphan(cluster, helm.namespace, "cache-tarn")
+        done = helm("upgrade", "cache", CHART, *values(other), *option, check=False)
+        assert done.returncode == 0, f"from {one} to {other}: {done.stderr}"
+
+
+def stored(cluster, thing, namespace):
+    status, answer = cluster.ask(
+        "GET", f"{path_of(thing, namespace)}/{thing['metadata']['name']}")
+    assert status == 200, answer
+    return answer
+
+
+def test_a_rollback_gives_back_what_was_there(cluster, helm):
+    helm("install", "cache", CHART, *values("default"))
+    things = objects(helm("get", "manifest", "cache").stdout)
+    before = [stored(cluster, thing, helm.namespace) for thing in things]
+    helm("upgrade", "cache", CHART, *values("node-port"), "--set", "config.tag_ttl=5m")
+    helm("rollback", "cache", "1")
+    for one in before:
+        now = stored(cluster, one, helm.namespace)
+        for section in ("spec", "data"):
+            assert now.get(section) == one.get(section), one["metadata"]["name"]
+
+
+@pytest.mark.parametrize("setting", ["storage.size=300Gi", "storage.storageClass=fast",
+                                     "storage.accessModes={ReadWriteMany}", "storage.annotations.a=b"])
+def test_claims_of_a_statefulset_change_by_the_two_commands_of_the_readme(
+        cluster, manager, helm, setting):
+    helm("install", "cache", CHART, *values("default"))
+    refused = helm("upgrade", "cache", CHART, *values("default"), "--set", setting, check=False)
+    assert refused.returncode != 0 and "spec" in refused.stderr
+    if not manager:
+        pytest.skip("it needs kube-controller-manager to delete a StatefulSet alone")
+    pod = f"/api/v1/namespaces/{helm.namespace}/pods/cache-tarn-0"
+    wait_until(lambda: cluster.ask("GET", pod)[0] == 200, "the pod", 60)
+    uid = cluster.ask("GET", pod)[1]["metadata"]["uid"]
+    orphan(cluster, helm.namespace, "cache-tarn")
+    helm("upgrade", "cache", CHART, *values("default"), "--set", setting)
+    assert cluster.ask("GET", pod)[1]["metadata"]["uid"] == uid
+    helm("uninstall", "cache")
+
+
+def claim_names(cluster, namespace):
+    return {one["metadata"]["name"]
+            for one in cluster.ask("GET", CLAIMS.format(namespace))[1]["items"]
+            if "deletionTimestamp" not in one["metadata"]}
+
+
+@pytest.mark.parametrize("kind, claim", [("StatefulSet", "cache-cache-tarn-0"),
+                                         ("Deployment", "cache-tarn")])
+def test_an_uninstall_leaves_the_volume_unless_it_is_not_to_be_retained(
+        cluster, manager, helm, kind, claim):
+    if not manager:
+        pytest.skip("it needs kube-controller-manager to make the claims of a StatefulSet")
+    for retain in ("true", "false"):
+        helm("install", "cache", CHART, *values("default"), "--set",
+             f"kind={kind},storage.retain={retain}")
+        wait_until(lambda: claim in claim_names(cluster, helm.namespace), "the claim", 60)
+        helm("uninstall", "cache")
+        if retain == "true":
+            path = f"/apis/apps/v1/namespaces/{helm.namespace}/{kind.lower()}s/cache-tarn"
+            wait_until(lambda: cluster.ask("GET", path)[0] == 404, "the end of the cache", 60)
+            assert claim in claim_names(cluster, helm.namespace)
+    wait_until(lambda: claim not in claim_names(cluster, helm.namespace), "the claim's end", 60)
+
+
+def test_an_uninstall_leaves_nothing_else(cluster, helm):
+    helm("install", "cache", CHART, *values("everything"))
+    things = objects(helm("get", "manifest", "cache").stdout)
+    assert len(things) > 20
+    helm("uninstall", "cache")
+    for thing in things:
+        path = f"{path_of(thing)}/{thing['metadata']['name']}"
+        wait_until(lambda path=path: cluster.ask("GET", path)[0] == 404, path, 60)
+
+
+def test_what_is_wrong_is_refused_before_anything_is_made(cluster, helm):
+    refused = helm("install", "cache", CHART, *values("default"), "--set", "replcas=2", check=False)
+    assert refused.returncode != 0 and "replcas" in refused.stderr
+    assert not helm("list", "--short").stdout
+
+
+# ---- the rights of keep ----
+
+
+@pytest.fixture
+def keep(cluster, helm):
+    """A kubeconfig for the controller's account, as the chart makes it."""
+    helm("install", "cache", CHART, *values("keep"))
+    account = f"/api/v1/namespaces/{helm.namespace}/serviceaccounts/cache-tarn-keep/token"
+    status, answer = cluster.ask("POST", account, {
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}})
+    assert status == 201, answer
+    return cluster.kubeconfig(answer["status"]["token"], helm.namespace)
+
+
+def whoami(keep, tmp_path):
+    return run([TARN, "keep", "--whoami", "--kubeconfig", keep], check=False,
+               environment=bare_environment(tmp_path))
+
+
+def test_keep_has_every_right_that_it_uses(keep, helm, tmp_path):
+    done = whoami(keep, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"system:serviceaccount:{helm.namespace}:cache-tarn-keep" in done.stdout
+    assert "missing" not in done.stdout and "rights:     all that tarn keep uses" in done.stdout
+
+
+def test_keep_says_which_right_is_gone(cluster, keep, helm, tmp_path):
+    things = objects(helm("get", "manifest", "cache").stdout)
+    for role in (one for one in things if one["kind"] in ("ClusterRole", "Role")):
+        path = f"{path_of(role)}/{role['metadata']['name']}"
+        for index, rule in enumerate(role["rules"]):
+            less = {**role, "rules": role["rules"][:index] + role["rules"][index + 1:]}
+            assert cluster.ask("PUT", path, less)[0] == 200
+            wait_until(lambda rule=rule: any(
+                line.startswith("missing:") and rule["resources"][0] in line
+                for line in whoami(keep, tmp_path).stdout.splitlines()), f"word of {rule}", 60)
+            assert cluster.ask("PUT", path, role)[0] == 200
+        wait_until(lambda: "missing" not in whoami(keep, tmp_path).stdout, "all rights", 60)
+
+
+def test_keep_leads_with_these_rights(cluster, keep, helm, tmp_path):
+    things = objects(helm("get", "manifest", "cache").stdout)
+    text = next(one["data"]["tarn.yaml"] for one in things if one["kind"] == "ConfigMap"
+                and one["metadata"]["name"] == "cache-tarn-keep")
+    config = yaml.safe_load(text)
+    port = free_port()
+    config["keep"]["listen"] = f"127.0.0.1:{port}"
+    (tmp_path / "tarn.yaml").write_text(yaml.safe_dump(config))
+    program = Program([TARN, "keep", "--config", tmp_path / "tarn.yaml", "--kubeconfig", keep],
+                      tmp_path / "keep.log", bare_environment(tmp_path))
+    lease = f"/apis/coordination.k8s.io/v1/namespaces/{helm.namespace}/leases/tarn-keep"
+    try:
+        program.wait_ready(lambda: cluster.ask("GET", lease)[0] == 200)
+        ready = ["curl", "-sf", f"http://127.0.0.1:{port}/readyz"]
+        program.wait_ready(lambda: run(ready, check=False).returncode == 0)
+    finally:
+        assert program.stop() == 0, program.log()
