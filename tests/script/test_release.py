@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 TREE = pathlib.Path(__file__).resolve().parents[2]
+DEPLOYED = ["helm/tarn/Chart.yaml", "kubernetes/kustomization.yaml"]
 CHANGELOG = """# Changelog
 
 ## [Unreleased]
@@ -32,6 +33,9 @@ class Repository:
         (directory / "docs").mkdir()
         (directory / "docs" / "tarn.1").write_text(
             '.TH TARN 1 2026-01-15 "tarn 0.1.0" "User commands"\n')
+        for name in DEPLOYED:
+            (directory / "deploy" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(TREE / "deploy" / name, directory / "deploy" / name)
         self.changelog.write_text(CHANGELOG)
         self.git("init", "--quiet")
         for key, value in (("user.name", "A"), ("user.email", "a@example.com"),
@@ -78,6 +82,10 @@ def test_a_release_has_a_version_a_dated_section_and_a_tag(repository):
     assert repository.version == "0.2.0"
     page = (repository.directory / "docs" / "tarn.1").read_text()
     assert '"tarn 0.2.0"' in page and "2026-01-15" not in page
+    chart, kustomization = ((repository.directory / "deploy" / name).read_text()
+                            for name in DEPLOYED)
+    assert "\nversion: 0.2.0\nappVersion: 0.2.0\n" in chart
+    assert 'newTag: "0.2.0"' in kustomization
     text = repository.changelog.read_text()
     head, _, rest = text.partition("## [Unreleased]\n\n## [0.2.0] - 20")
     assert head == "# Changelog\n\n"
