@@ -183,14 +183,14 @@ _tarn() {
         ;;
     convert-config)
         case $before in
-        --password-file | --password-file=)
+        --password-file | --password-file= | --secret-file | --secret-file=)
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             return
             ;;
         --help | --) ;;
         --*) return ;; # a value of which nothing is known
         esac
-        words='--password-file --help'
+        words='--password-file --secret-file --help'
         kinds=-f
         ;;
     images)

@@ -147,6 +147,7 @@ complete -c tarn -n '__tarn_runs check-bucket' -l json -d 'print JSON'
 complete -c tarn -n '__tarn_runs check-bucket' -l config -r -F -d 'the configuration file; default: $TARN_CONFIG, else /etc/tarn/tarn.yaml, if it exists'
 
 complete -c tarn -n '__tarn_runs convert-config' -l password-file -r -F -d 'where the upstream\'s password is written; default: FILE.password, beside the file'
+complete -c tarn -n '__tarn_runs convert-config' -l secret-file -r -F -d 'where the secret of the bucket\'s key is written; default: FILE.secret, beside the file'
 complete -c tarn -n '__tarn_runs convert-config' -F
 
 complete -c tarn -n '__tarn_runs images' -l config -r -F -d 'ask the upstreams of this configuration file'

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/clock.h"
+#include "base/secret.h"
 #include "bucket/bucket_private.h"
 
 static const struct breaker_rule breaker_rule = {
@@ -26,6 +27,7 @@ static const char **string_of(struct bucket_settings *settings, size_t index) {
         &settings->google.impersonate,
         &settings->key_id,
         &settings->secret_file,
+        &settings->secret,
         &settings->ca_file,
         &settings->storage_class,
         &settings->encryption,
@@ -50,6 +52,9 @@ static bool copy_settings(const struct bucket_settings *from, struct bucket_sett
 
 static void free_settings(struct bucket_settings *settings) {
     const char **string;
+    char *secret = (char *)settings->secret;
+    secret_free(&secret);
+    settings->secret = NULL;
     for (size_t i = 0; (string = string_of(settings, i)); i++)
         free((void *)*string);
     free((void *)settings->google.scopes);
@@ -67,6 +72,7 @@ static bool make_sources(struct bucket *bucket) {
     const struct aws_settings aws = {
         .key_id = settings->key_id,
         .secret_file = settings->secret_file,
+        .secret = settings->secret,
         .profile = settings->aws_profile,
         .file = settings->aws_file,
         .region = settings->region,

@@ -211,7 +211,7 @@ static bool same_credentials(const struct bucket_settings *a, const struct bucke
     return bucket_settings_credentials(a) == bucket_settings_credentials(b) &&
            same(a->aws_profile, b->aws_profile) && same(a->aws_file, b->aws_file) &&
            same_google(&a->google, &b->google) && same(a->key_id, b->key_id) &&
-           same(a->secret_file, b->secret_file);
+           same(a->secret_file, b->secret_file) && same(a->secret, b->secret);
 }
 
 bool bucket_settings_equal(const struct bucket_settings *a, const struct bucket_settings *b) {

@@ -62,6 +62,7 @@ struct bucket_settings {
     struct google_settings google; /* GOOGLE: zeroed: search */
     const char *key_id;            /* KEY */
     const char *secret_file;       /* KEY: holds the secret; read again when it is refused */
+    const char *secret;            /* KEY: in place of secret_file, as CNCF's registry gives it */
     const char *ca_file;           /* PEM bundle; NULL: the system's */
     unsigned connections;          /* ranges at once for one blob; not 0 */
     unsigned uploads;              /* blobs uploaded at once; not 0 */

@@ -98,13 +98,15 @@ static void read_key(struct config_reader *reader, const struct yaml_node *node)
          .type = CONFIG_STRING,
          BUCKET(secret_file),
          .check = config_check_file},
+        {.key = "secret", .type = CONFIG_STRING, BUCKET(secret)},
         {.key = NULL},
     };
+    bool is_whole = reader->is_distribution; /* its translation gives both or none */
     reader->loaded->config.bucket.credentials = BUCKET_CREDENTIALS_KEY;
-    if (!yaml_node_get(node, "key_id"))
+    if (!is_whole && !yaml_node_get(node, "key_id"))
         refuse(reader, node, CREDENTIALS ".key_id",
                "is missing; it is the name of the key in secret_file");
-    if (!yaml_node_get(node, "secret_file"))
+    if (!is_whole && !yaml_node_get(node, "secret_file"))
         refuse(reader, node, CREDENTIALS ".secret_file",
                "is missing; it names a file with the secret of the key");
     read_options(reader, options, node, CREDENTIALS);
@@ -112,7 +114,8 @@ static void read_key(struct config_reader *reader, const struct yaml_node *node)
 
 static void read_credentials(struct config_reader *reader, const struct yaml_node *node) {
     static const char *const known[] = {"aws", "google", "key_id", "secret_file", NULL};
-    if (!config_read_map(reader, node, CREDENTIALS, known))
+    static const char *const translated[] = {"google", "key_id", "secret", NULL};
+    if (!config_read_map(reader, node, CREDENTIALS, reader->is_distribution ? translated : known))
         return;
     const struct yaml_node *aws = yaml_node_get(node, "aws"),
                            *google = yaml_node_get(node, "google");

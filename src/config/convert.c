@@ -9,7 +9,9 @@
 #include "base/yaml_tree.h"
 #include "config/distribution.h"
 
-#define PASSWORD "password" /* the key that only a translated tree has */
+/* The keys that only a translated tree has. */
+#define PASSWORD "password"
+#define SECRET   "secret"
 
 /* ---- the tree as YAML ---- */
 
@@ -42,13 +44,17 @@ static void indent(struct buffer *out, unsigned depth) {
 
 /* Writes the children of a mapping or a list. `continues`: the first stands behind a dash. */
 static void write_children(struct config_conversion *out, const struct yaml_node *parent,
-                           unsigned depth, bool continues, const char *password_file) {
+                           unsigned depth, bool continues,
+                           const struct config_conversion_files *files) {
     for (const struct yaml_node *node = parent->first; node; node = node->next) {
         bool is_item = parent->kind == YAML_LIST;
         const char *key = node->key, *value = node->text;
         if (!is_item && strcmp(key, PASSWORD) == 0) {
             key = "password_file";
-            value = password_file;
+            value = files->password;
+        } else if (!is_item && strcmp(key, SECRET) == 0) {
+            key = "secret_file";
+            value = files->secret;
         }
         if (!continues || node != parent->first)
             indent(&out->yaml, depth);
@@ -63,32 +69,33 @@ static void write_children(struct config_conversion *out, const struct yaml_node
         if (node->kind == YAML_SCALAR || !is_item)
             buffer_append_string(&out->yaml, "\n");
         if (node->kind != YAML_SCALAR)
-            write_children(out, node, depth + 1, is_item, password_file);
+            write_children(out, node, depth + 1, is_item, files);
     }
 }
 
 /* ---- converting ---- */
 
-/* The tree's password, or NULL. */
-static const char *find_password(const struct yaml_node *node) {
-    if (node->key && strcmp(node->key, PASSWORD) == 0)
+/* The value of a key anywhere in the tree, or NULL. */
+static const char *find(const struct yaml_node *node, const char *key) {
+    if (node->key && strcmp(node->key, key) == 0)
         return node->text;
     const char *found = NULL;
     for (const struct yaml_node *child = node->first; child && !found; child = child->next)
-        found = find_password(child);
+        found = find(child, key);
     return found;
 }
 
 /* Translates the file once more, which has been found right. */
 static bool write_yaml(struct config_reader *reader, struct text bytes, const char *file,
-                       const char *password_file, char *const *environment,
+                       const struct config_conversion_files *files, char *const *environment,
                        struct config_conversion *out) {
     cleanup_yaml_node struct yaml_node *root = NULL, *own = NULL;
     if (!config_yaml_read(bytes, file, &reader->problems, &root) || !root ||
         !(own = distribution_translate(reader, root, environment)))
         return false;
-    const char *password = find_password(own);
-    if (password && !(out->password = strdup(password)))
+    const char *password = find(own, PASSWORD), *secret = find(own, SECRET);
+    if ((password && !(out->password = strdup(password))) ||
+        (secret && !(out->secret = strdup(secret))))
         return false;
     buffer_printf(&out->yaml,
                   "# Made by `tarn convert-config` from a configuration of the CNCF registry.\n");
@@ -97,7 +104,10 @@ static bool write_yaml(struct config_reader *reader, struct text bytes, const ch
             &out->yaml,
             "# The password is in password_file, which only tarn's user should be able to "
             "read.\n");
-    write_children(out, own, 0, false, password_file);
+    if (secret)
+        buffer_printf(&out->yaml, "# The bucket's secret is in secret_file, which only tarn's user "
+                                  "should be able to read.\n");
+    write_children(out, own, 0, false, files);
     return !out->yaml.failed;
 }
 
@@ -107,7 +117,7 @@ static bool refuse(struct buffer *problems, const char *file, const char *why) {
 }
 
 static bool convert(struct config_reader *reader, struct text bytes, const char *file,
-                    const char *password_file, char *const *environment,
+                    const struct config_conversion_files *files, char *const *environment,
                     struct config_conversion *out, struct buffer *problems) {
     out->config = config_parse(bytes, file, NULL, environment, problems);
     if (!out->config)
@@ -117,12 +127,13 @@ static bool convert(struct config_reader *reader, struct text bytes, const char 
         return refuse(problems, file,
                       "is not a configuration of the CNCF registry, which has version: 0.1 at its "
                       "top level");
-    return write_yaml(reader, bytes, file, password_file, environment, out) ||
+    return write_yaml(reader, bytes, file, files, environment, out) ||
            refuse(problems, file, "out of memory");
 }
 
-bool config_convert(const char *file, const char *password_file, char *const *environment,
-                    struct config_conversion *out, struct buffer *problems) {
+bool config_convert(const char *file, const struct config_conversion_files *files,
+                    char *const *environment, struct config_conversion *out,
+                    struct buffer *problems) {
     *out = (struct config_conversion){0};
     struct text text = {0};
     struct error error = {0};
@@ -138,7 +149,7 @@ bool config_convert(const char *file, const char *password_file, char *const *en
         return refuse(problems, file, "out of memory");
     }
     reader->loaded = loaded;
-    bool ok = convert(reader, text, file, password_file, environment, out, problems);
+    bool ok = convert(reader, text, file, files, environment, out, problems);
     config_loaded_free(loaded);
     return ok;
 }
@@ -147,5 +158,6 @@ void config_conversion_finish(struct config_conversion *conversion) {
     config_free(conversion->config);
     buffer_finish(&conversion->yaml);
     secret_free(&conversion->password);
+    secret_free(&conversion->secret);
     *conversion = (struct config_conversion){0};
 }

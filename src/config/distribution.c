@@ -10,14 +10,14 @@
 #include "base/cleanup.h"
 #include "config/checks.h"
 #include "config/distribution_environment.h"
+#include "config/distribution_storage.h"
 #include "config/hosts.h"
 #include "config/inputs.h"
 #include "config/map.h"
 #include "config/translation.h"
 #include "config/words.h"
 
-#define DEFAULT_ROOT "/var/lib/registry" /* registry/storage/driver/filesystem/driver.go */
-#define DEFAULT_TTL  "168h"              /* registry/proxy/proxyregistry.go: repositoryTTL */
+#define DEFAULT_TTL "168h" /* registry/proxy/proxyregistry.go: repositoryTTL */
 
 bool distribution_is(const struct yaml_node *root) {
     return root->kind == YAML_MAP && yaml_node_get(root, "version") != NULL;
@@ -42,13 +42,6 @@ static void translate_log(struct translation *translation) {
         translation_put(translation, translation->own, "log.requests",
                         translation_find(translation, "log.accesslog.disabled"),
                         disabled ? "false" : "true");
-}
-
-static void translate_storage(struct translation *translation) {
-    const struct yaml_node *filesystem = translation_find(translation, "storage.filesystem");
-    translation_pass(translation, "storage.filesystem.rootdirectory");
-    if (filesystem && !translation_find(translation, "storage.filesystem.rootdirectory"))
-        translation_put(translation, translation->own, "root", filesystem, DEFAULT_ROOT);
 }
 
 /* The keys of tokens come in a JWK set, which version 3 knows, or in certificates. */
@@ -355,17 +348,18 @@ static void translate_proxy(struct translation *translation) {
 
 /* ---- all of it ---- */
 
-/* The names that the file has for tarn's keys. */
-static const struct config_alias *make_aliases(struct config_reader *reader) {
-    struct config_alias *aliases =
-        config_keep(reader, (distribution_key_count + 1) * sizeof *aliases);
+/* The names that the file has for tarn's keys. Where there are several, the one that is set is
+ * first. */
+static void make_aliases(const struct translation *translation, struct config_alias *aliases) {
     size_t count = 0;
-    for (size_t i = 0; aliases && i < distribution_key_count; i++) {
-        if (distribution_keys[i].own)
-            aliases[count++] =
-                (struct config_alias){distribution_keys[i].own, distribution_keys[i].name};
+    for (int round = 0; round < 2; round++) {
+        for (size_t i = 0; i < distribution_key_count; i++) {
+            bool is_set = translation->found[i] != NULL;
+            if (distribution_keys[i].own && is_set == (round == 0))
+                aliases[count++] =
+                    (struct config_alias){distribution_keys[i].own, distribution_keys[i].name};
+        }
     }
-    return aliases;
 }
 
 static bool check_version(struct translation *translation, const struct yaml_node *root) {
@@ -387,9 +381,10 @@ struct yaml_node *distribution_translate(struct config_reader *reader, struct ya
     struct translation translation = {
         .reader = reader, .environment = environment, .start = root->place};
     translation.own = yaml_node_new_map(root->place);
-    reader->loaded->aliases = reader->problems.aliases = make_aliases(reader);
+    struct config_alias *aliases =
+        config_keep(reader, (distribution_key_count + 1) * sizeof *aliases);
     reader->is_distribution = true;
-    if (!translation.own || !reader->problems.aliases) {
+    if (!translation.own || !aliases) {
         yaml_node_free(translation.own);
         reader->no_memory = true;
         return NULL;
@@ -398,8 +393,10 @@ struct yaml_node *distribution_translate(struct config_reader *reader, struct ya
         return translation.own;
     distribution_read_environment(reader, root, environment);
     translation_read_section(&translation, root, "");
+    make_aliases(&translation, aliases);
+    reader->loaded->aliases = reader->problems.aliases = aliases;
     translate_log(&translation);
-    translate_storage(&translation);
+    distribution_translate_storage(&translation);
     translate_auth(&translation);
     translate_http(&translation);
     translate_proxy(&translation);

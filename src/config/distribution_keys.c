@@ -13,9 +13,46 @@
 #define VALUE(key, type, theirs)                                                                   \
     { key, DISTRIBUTION_##type, theirs, NULL }
 
+/* The keys of the driver s3, which version 2 also knows by another name, and of gcs. */
+#define S3(name)                                                                                   \
+    SECTION(name), VALUE(name ".bucket", TEXT, "bucket.url"),                                      \
+        VALUE(name ".rootdirectory", TEXT, NULL), VALUE(name ".region", TEXT, "bucket.region"),    \
+        VALUE(name ".regionendpoint", TEXT, "bucket.endpoint"),                                    \
+        VALUE(name ".forcepathstyle", BOOLEAN, "bucket.path_style"),                               \
+        VALUE(name ".accesskey", TEXT, "bucket.credentials.key_id"),                               \
+        VALUE(name ".secretkey", TEXT, "bucket.credentials.secret"),                               \
+        VALUE(name ".encrypt", BOOLEAN, "bucket.encryption"),                                      \
+        VALUE(name ".keyid", TEXT, "bucket.kms_key"),                                              \
+        VALUE(name ".storageclass", TEXT, "bucket.storage_class"),                                 \
+        VALUE(name ".chunksize", TEXT, "bucket.part_size"), VALUE(name ".secure", BOOLEAN, NULL),  \
+        VALUE(name ".skipverify", BOOLEAN, NULL), VALUE(name ".v4auth", BOOLEAN, NULL),            \
+        IGNORED(name ".sessiontoken", "a session ends, and tarn's credentials are kept fresh; "    \
+                                      "leave the keys out to use those of the environment"),       \
+        IGNORED(name ".multipartcopychunksize", NO_COPY),                                          \
+        IGNORED(name ".multipartcopymaxconcurrency", NO_COPY),                                     \
+        IGNORED(name ".multipartcopythresholdsize", NO_COPY),                                      \
+        IGNORED(name ".useragent", "tarn sends its own"),                                          \
+        IGNORED(name ".objectacl", "the bucket's own policy says who may read"),                   \
+        IGNORED(name ".usedualstack", "tarn uses the usual endpoint; set regionendpoint to use "   \
+                                      "another"),                                                  \
+        IGNORED(name ".accelerate", "tarn uses the usual endpoint; set regionendpoint to use "     \
+                                    "another"),                                                    \
+        IGNORED(name ".loglevel", "log.level says what tarn logs"),                                \
+        IGNORED(name ".logs3apirequests", "log.level says what tarn logs"),                        \
+        IGNORED(name ".logs3apiresponseheaders", "log.level says what tarn logs")
+#define GCS(name)                                                                                  \
+    SECTION(name), VALUE(name ".bucket", TEXT, "bucket.url"),                                      \
+        VALUE(name ".rootdirectory", TEXT, NULL),                                                  \
+        VALUE(name ".keyfile", TEXT, "bucket.credentials.google.file"),                            \
+        VALUE(name ".chunksize", TEXT, "bucket.part_size"),                                        \
+        IGNORED(name ".credentials", "tarn reads a key from a file; set keyfile"),                 \
+        IGNORED(name ".maxconcurrency", "tarn bounds its own requests")
+#define NO_COPY "tarn copies no objects"
+
 #define ONLY_PUSHED "it is about what clients push, and a cache takes no pushes"
-#define OTHER_STORE "tarn keeps the cache in a folder of this machine"
-#define NO_REPORTS  "tarn reports by its log and its metrics"
+#define OTHER_STORE                                                                                \
+    "tarn keeps the cache in a folder of this machine, and in buckets of S3 and Google only"
+#define NO_REPORTS "tarn reports by its log and its metrics"
 
 const struct distribution_key distribution_keys[] = {
     VALUE("version", TEXT, NULL),
@@ -35,10 +72,10 @@ const struct distribution_key distribution_keys[] = {
     VALUE("storage.filesystem.rootdirectory", TEXT, "root"),
     IGNORED("storage.filesystem.maxthreads", "tarn bounds its own threads"),
     IGNORED("storage.inmemory", OTHER_STORE),
-    IGNORED("storage.s3", OTHER_STORE),
-    IGNORED("storage.s3aws", OTHER_STORE),
+    S3("storage.s3"),
+    S3("storage.s3aws"),
+    GCS("storage.gcs"),
     IGNORED("storage.azure", OTHER_STORE),
-    IGNORED("storage.gcs", OTHER_STORE),
     IGNORED("storage.swift", OTHER_STORE),
     IGNORED("storage.oss", OTHER_STORE),
     IGNORED("storage.cache", "tarn keeps what it knows of blobs in memory anyway"),

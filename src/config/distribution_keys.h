@@ -24,7 +24,7 @@ struct distribution_key {
     const char *why; /* IGNORED, REFUSED: the reason, as the end of a sentence */
 };
 
-enum { DISTRIBUTION_KEY_LIMIT = 96 };
+enum { DISTRIBUTION_KEY_LIMIT = 160 };
 
 extern const struct distribution_key distribution_keys[];
 extern const size_t distribution_key_count;

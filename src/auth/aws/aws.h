@@ -27,8 +27,9 @@
 
 /* Zeroed: search. Every string may be NULL. */
 struct aws_settings {
-    const char *key_id;      /* together with `secret_file`: these credentials and no others */
+    const char *key_id;      /* with `secret_file` or `secret`: these credentials and no others */
     const char *secret_file; /* read again after a renewal, without white space at its ends */
+    const char *secret;      /* in place of `secret_file` */
     const char *profile;     /* of the shared files, which are then the only source */
     const char *file;        /* in place of ~/.aws/credentials; then the only source, too */
     const char *region;      /* "eu-central-1": before the environment's and the profile's */

@@ -92,6 +92,12 @@ const char *aws_region_known(const struct aws_settings *settings,
 static enum aws_finding from_settings(const struct aws_question *question, struct aws_answer *out,
                                       struct error *error) {
     const struct aws_settings *settings = question->settings;
+    if (settings->secret) {
+        snprintf(out->from, sizeof out->from, "configuration");
+        bool fits = aws_credentials_fill(&out->credentials, text_of(settings->key_id),
+                                         text_of(settings->secret), (struct text){"", 0}, error);
+        return fits ? AWS_FOUND : AWS_BROKEN;
+    }
     const char *path = settings->secret_file ? settings->secret_file : "";
     snprintf(out->from, sizeof out->from, "secret_file %.300s", shown_value(path));
     cleanup_secret char *bytes =

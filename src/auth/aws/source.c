@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/lock.h"
 #include "base/log.h"
+#include "base/secret.h"
 #include "base/thread.h"
 
 enum {
@@ -261,6 +262,8 @@ const char *aws_source_region(struct aws_source *source, char out[static AWS_REG
 static void settings_free(struct aws_settings *settings) {
     free((void *)settings->key_id);
     free((void *)settings->secret_file);
+    char *secret = (char *)settings->secret;
+    secret_free(&secret);
     free((void *)settings->profile);
     free((void *)settings->file);
     free((void *)settings->region);
@@ -279,6 +282,7 @@ struct aws_source *aws_source_new(const struct aws_settings *settings, struct cl
     struct aws_settings *own = &source->settings;
     if (!copy_string(settings->key_id, &own->key_id) ||
         !copy_string(settings->secret_file, &own->secret_file) ||
+        !copy_string(settings->secret, &own->secret) ||
         !copy_string(settings->profile, &own->profile) ||
         !copy_string(settings->file, &own->file) || !copy_string(settings->region, &own->region)) {
         settings_free(own);

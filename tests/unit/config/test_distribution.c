@@ -143,7 +143,7 @@ static void test_each_key_that_is_not_used_is_named_once(void **state) {
         "storage: {maintenance: {readonly: {enabled: true}}}",
         "storage: {tag: {concurrencylimit: 8}}",
         "storage: {inmemory: }",
-        "storage: {s3: {secretkey: hunter2}}",
+        "storage: {azure: {accountkey: hunter2}}",
         "storage: {other: {secretkey: hunter2}}",
         "middleware: {storage: [{name: a}], storage: [{name: b}]}",
         "reporting: {bugsnag: {apikey: hunter2}}",
@@ -609,9 +609,179 @@ static void test_the_documentation_has_every_key(void **state) {
         snprintf(quoted, sizeof quoted, "`%s`", key->name);
         bool is_section = key->kind == DISTRIBUTION_CHOSEN ||
                           (key->kind == DISTRIBUTION_SECTION && strcmp(key->name, "auth.none"));
+        if (text_starts(text_of(key->name), "storage.s3aws."))
+            continue; /* the same keys as storage.s3 */
         if (!is_section && !strstr(text, quoted))
             fail_msg("docs/distribution.md says nothing of %s", quoted);
     }
+}
+
+/* ---- buckets ---- */
+
+static void test_the_driver_s3_becomes_a_bucket(void **state) {
+    struct bench *bench = *state;
+    static const char *const names[] = {"s3", "s3aws"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char text[700];
+        snprintf(text, sizeof text,
+                 PROXY "storage: {%s: {bucket: kept, rootdirectory: /a/b/, region: eu-central-1,\n"
+                       "  regionendpoint: 'https://s3.example:9000', forcepathstyle: false,\n"
+                       "  accesskey: AKID, secretkey: hunter2, encrypt: true, keyid: 'arn:x',\n"
+                       "  storageclass: STANDARD_IA, chunksize: 8388608, secure: true,\n"
+                       "  skipverify: false, v4auth: true}}\n",
+                 names[i]);
+        const struct config *config = load(bench, text);
+        const struct bucket_settings *bucket = &config->bucket;
+        assert_int_equal(bucket->address.kind, BUCKET_S3);
+        assert_string_equal(bucket->address.name, "kept");
+        assert_string_equal(bucket->address.prefix, "a/b");
+        assert_string_equal(bucket->region, "eu-central-1");
+        assert_string_equal(bucket->endpoint, "https://s3.example:9000");
+        assert_int_equal(bucket->path_style, BUCKET_STYLE_HOST);
+        assert_int_equal(bucket->credentials, BUCKET_CREDENTIALS_KEY);
+        assert_string_equal(bucket->key_id, "AKID");
+        assert_string_equal(bucket->secret, "hunter2");
+        assert_string_equal(bucket->encryption, "aws:kms");
+        assert_string_equal(bucket->kms_key, "arn:x");
+        assert_string_equal(bucket->storage_class, "STANDARD_IA");
+        assert_int_equal(bucket->part_size, 8 << 20);
+        assert_int_equal(count_warnings(config), 0);
+    }
+}
+
+static void test_the_driver_gcs_becomes_a_bucket(void **state) {
+    struct bench *bench = *state;
+    const char *key = write_file(bench, "key.json", "{}");
+    char text[300];
+    snprintf(text, sizeof text,
+             PROXY "storage: {gcs: {bucket: kept_1, keyfile: %s, rootdirectory: /x}}\n", key);
+    const struct bucket_settings *bucket = &load(bench, text)->bucket;
+    assert_int_equal(bucket->address.kind, BUCKET_GOOGLE);
+    assert_string_equal(bucket->address.name, "kept_1");
+    assert_string_equal(bucket->address.prefix, "x");
+    assert_int_equal(bucket->credentials, BUCKET_CREDENTIALS_GOOGLE);
+    assert_string_equal(bucket->google.file, key);
+    bucket = &load(bench, PROXY "storage: {gcs: {bucket: kept}}\n")->bucket;
+    assert_int_equal(bucket_settings_credentials(bucket), BUCKET_CREDENTIALS_GOOGLE);
+}
+
+static void test_an_endpoint_gets_its_scheme_from_secure(void **state) {
+    static const struct {
+        const char *keys, *endpoint;
+    } cases[] = {
+        {"regionendpoint: 'minio:9000', secure: false", "http://minio:9000"},
+        {"regionendpoint: 'minio:9000'", "https://minio:9000"},
+        {"regionendpoint: 'http://minio:9000/', secure: true", "http://minio:9000"},
+        {"region: eu-west-1, secure: false", "http://s3.eu-west-1.amazonaws.com"},
+        {"region: eu-west-1", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[300];
+        snprintf(text, sizeof text, PROXY "storage: {s3: {bucket: kept, %s}}\n", cases[i].keys);
+        const struct bucket_settings *bucket = &load(*state, text)->bucket;
+        if (cases[i].endpoint)
+            assert_string_equal(bucket->endpoint, cases[i].endpoint);
+        else
+            assert_null(bucket->endpoint);
+    }
+}
+
+static void test_encryption_follows_encrypt(void **state) {
+    struct bench *bench = *state;
+    const struct config *config =
+        load(bench, PROXY "storage: {s3: {bucket: kept, encrypt: true, storageclass: NONE}}\n");
+    assert_string_equal(config->bucket.encryption, "AES256");
+    assert_null(config->bucket.storage_class);
+    config = load(bench, PROXY "storage: {s3: {bucket: kept, keyid: k}}\n");
+    assert_null(config->bucket.encryption);
+    assert_null(config->bucket.kms_key);
+    assert_non_null(strstr(config->warnings[0], "storage.s3.keyid is ignored"));
+}
+
+static void test_what_a_bucket_does_not_use_is_named(void **state) {
+    static const char *const keys[] = {
+        "s3: {bucket: kept, sessiontoken: hunter2}",
+        "s3: {bucket: kept, objectacl: x}",
+        "s3: {bucket: kept, useragent: x}",
+        "s3: {bucket: kept, accelerate: true}",
+        "s3: {bucket: kept, accesskey: a}",
+        "s3: {bucket: kept, secretkey: hunter2}",
+        "s3: {bucket: kept, new: x}",
+        "gcs: {bucket: kept, credentials: {a: b}}",
+        "gcs: {bucket: kept, maxconcurrency: 5}",
+        "redirect: {disable: false}",
+    };
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        char text[300];
+        snprintf(text, sizeof text, PROXY "storage: {%s}\n", keys[i]);
+        const struct config *config = load(*state, text);
+        if (count_warnings(config) != 1)
+            fail_msg("%zu warnings for %s", count_warnings(config), keys[i]);
+        assert_non_null(strstr(config->warnings[0], " is ignored: "));
+        assert_null(strstr(config->warnings[0], "hunter2"));
+    }
+}
+
+static void test_mistakes_of_a_bucket_name_the_registrys_key(void **state) {
+    static const struct {
+        const char *keys, *problem;
+    } cases[] = {
+        {"s3: {bucket: kept, skipverify: true}", "f.yaml:4: storage.s3.skipverify: "},
+        {"s3: {bucket: kept, v4auth: false}", "f.yaml:4: storage.s3.v4auth: "},
+        {"s3: {region: x}", "f.yaml:4: storage.s3.bucket: is missing"},
+        {"s3: {bucket: Kept}", "f.yaml:4: storage.s3.bucket: the bucket's name"},
+        {"s3: {bucket: kept/x}", "f.yaml:4: storage.s3.bucket: is no name"},
+        {"s3: {bucket: kept, rootdirectory: /a//b}", "f.yaml:4: storage.s3.rootdirectory: "},
+        {"s3: {bucket: kept, chunksize: 1024}", "f.yaml:4: storage.s3.chunksize: "},
+        {"s3: {bucket: kept, regionendpoint: 'http://u@x'}", "storage.s3.regionendpoint: "},
+        {"s3: {bucket: kept, secure: false}", "f.yaml:4: storage.s3.secure: "},
+        {"s3aws: {bucket: kept, chunksize: x}", "f.yaml:4: storage.s3aws.chunksize: "},
+        {"gcs: {bucket: kept, chunksize: x}", "f.yaml:4: storage.gcs.chunksize: "},
+        {"gcs: {bucket: kept, keyfile: /not/there}", "f.yaml:4: storage.gcs.keyfile: "},
+        {"gcs: {bucket: kept}, s3: {bucket: kept}", "there is another bucket"},
+    };
+    struct bench *bench = *state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[300];
+        snprintf(text, sizeof text, PROXY "storage: {%s}\n", cases[i].keys);
+        assert_null(try_load(bench, text));
+        if (!strstr(bench->problems.bytes, cases[i].problem))
+            fail_msg("%s: %s", cases[i].keys, bench->problems.bytes);
+        assert_null(strstr(bench->problems.bytes, "\n\n"));
+    }
+}
+
+static void test_a_bucket_may_come_from_variables(void **state) {
+    struct bench *bench = *state;
+    with_variables(bench, "REGISTRY_STORAGE=s3", "REGISTRY_STORAGE_S3_BUCKET=kept",
+                   "REGISTRY_STORAGE_S3_REGION=here");
+    const struct bucket_settings *bucket = &load(bench, PROXY)->bucket;
+    assert_string_equal(bucket->address.name, "kept");
+    assert_string_equal(bucket->region, "here");
+}
+
+static void test_the_secret_of_a_bucket_is_converted_to_a_file(void **state) {
+    struct bench *bench = *state;
+    const char *secret = write_file(bench, "secret", "hunter2\n");
+    const char *file = write_file(
+        bench, "config.yml",
+        PROXY "storage: {s3: {bucket: kept, accesskey: AKID, secretkey: hunter2, region: r}}\n");
+    struct config_conversion conversion;
+    const struct config_conversion_files files = {"/p", secret};
+    char *const environment[] = {(char[]){"HOME=/"}, NULL};
+    buffer_clear(&bench->problems);
+    if (!config_convert(file, &files, environment, &conversion, &bench->problems))
+        fail_msg("%s", bench->problems.bytes);
+    assert_string_equal(conversion.secret, "hunter2");
+    assert_null(conversion.password);
+    assert_null(strstr(conversion.yaml.bytes, "hunter2"));
+    const struct config *config = load(bench, conversion.yaml.bytes);
+    struct bucket_settings same = conversion.config->bucket;
+    assert_string_equal(config->bucket.secret_file, secret);
+    same.secret = NULL;
+    same.secret_file = secret;
+    assert_true(bucket_settings_equal(&config->bucket, &same));
+    config_conversion_finish(&conversion);
 }
 
 /* ---- convert-config ---- */
@@ -631,7 +801,8 @@ static void test_the_converted_file_loads_as_the_same(void **state) {
     struct config_conversion conversion;
     char *const environment[] = {(char[]){"HOME=/"}, (char[]){"REGISTRY_PROXY_TTL=2h"}, NULL};
     buffer_clear(&bench->problems);
-    if (!config_convert(file, password, environment, &conversion, &bench->problems))
+    if (!config_convert(file, &(struct config_conversion_files){.password = password}, environment,
+                        &conversion, &bench->problems))
         fail_msg("%s", bench->problems.bytes);
     assert_string_equal(conversion.password, "hunter2");
     assert_null(strstr(conversion.yaml.bytes, "hunter2"));
@@ -665,11 +836,13 @@ static void test_only_the_registrys_files_are_converted(void **state) {
     struct bench *bench = *state;
     struct config_conversion conversion;
     char *const environment[] = {(char[]){"HOME=/"}, NULL};
+    const struct config_conversion_files files = {"/p", "/s"};
     const char *file = write_file(bench, "tarn.yaml", "root: /srv\n");
-    assert_false(config_convert(file, "/p", environment, &conversion, &bench->problems));
+    assert_false(config_convert(file, &files, environment, &conversion, &bench->problems));
     assert_non_null(strstr(bench->problems.bytes, "version: 0.1"));
     config_conversion_finish(&conversion);
-    assert_false(config_convert("/nonexistent", "/p", environment, &conversion, &bench->problems));
+    assert_false(
+        config_convert("/nonexistent", &files, environment, &conversion, &bench->problems));
     config_conversion_finish(&conversion);
 }
 
@@ -705,6 +878,14 @@ int main(void) {
         with_bench(test_a_ttl_without_a_unit_is_of_nanoseconds_and_a_warning),
         with_bench(test_docker_hub_has_its_usual_name),
         with_bench(test_all_that_tarn_uses_is_used),
+        with_bench(test_the_driver_s3_becomes_a_bucket),
+        with_bench(test_the_driver_gcs_becomes_a_bucket),
+        with_bench(test_an_endpoint_gets_its_scheme_from_secure),
+        with_bench(test_encryption_follows_encrypt),
+        with_bench(test_what_a_bucket_does_not_use_is_named),
+        with_bench(test_mistakes_of_a_bucket_name_the_registrys_key),
+        with_bench(test_a_bucket_may_come_from_variables),
+        with_bench(test_the_secret_of_a_bucket_is_converted_to_a_file),
         with_bench(test_each_key_that_is_not_used_is_named_once),
         with_bench(test_keys_of_http_that_are_not_used_are_named_once),
         with_bench(test_names_fields_and_metrics_are_used),
