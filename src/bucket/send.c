@@ -212,7 +212,8 @@ static void set_times(const struct bucket_ask *ask, struct client_request *reque
     if (ask->operation == OPERATION_COMPLETE) {
         request->stall_timeout_ms = COMPLETE_STALL_MS;
     } else if (ask->body.length) {
-        request->stall_timeout_ms = SEND_STALL_MS;
+        request->stall_timeout_ms =
+            left < SEND_STALL_MS ? request->total_timeout_ms : SEND_STALL_MS;
         if (left > ANSWER_MS)
             request->total_timeout_ms = ANSWER_MS;
     }

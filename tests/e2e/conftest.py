@@ -8,6 +8,7 @@ runs them all.
 """
 
 import fcntl
+import functools
 import os
 import pathlib
 import reprlib
@@ -17,6 +18,7 @@ import pytest
 
 from google_emulator import Google, Key
 from kit.artifact_registry import ArtifactRegistry
+from kit.bucket_report import bucket_report
 from kit.scripted_registry import ScriptedRegistry
 from kit.containers import Containerd, Dockerd
 from kit.driver import build_driver
@@ -25,6 +27,7 @@ from kit.images import build_platforms, build_runnable
 from kit.kubernetes_api import KubernetesApi
 from kit.object_store import ObjectStore
 from kit.origin import Origin
+from kit.processes import run
 from kit.tarn import Tarn
 
 # How long tarn waits for an upstream: long enough for a busy machine of two cores, short enough for a
@@ -193,6 +196,22 @@ def artifact_registry(google):
     yield one
     one.stop()
     assert one.problems == []
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory):
+    """A certificate for 127.0.0.1 that no system trusts: (certificate, key)."""
+    folder = tmp_path_factory.mktemp("authority")
+    run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+         "-keyout", folder / "key.pem", "-out", folder / "cert.pem"])
+    return str(folder / "cert.pem"), str(folder / "key.pem")
+
+
+@pytest.fixture
+def check_bucket(program, tmp_path):
+    """check_bucket(store, environment=…, **settings): what `tarn check-bucket` says of a store."""
+    return functools.partial(bucket_report, program, tmp_path)
 
 
 @pytest.fixture

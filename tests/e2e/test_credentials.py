@@ -14,7 +14,7 @@ import pytest
 from kit.client import at_once
 from kit.content import KIB, digest_of, noise
 from kit.htpasswd import write_htpasswd
-from kit.processes import run, wait_until
+from kit.processes import wait_until
 from kit.tokens import TokenService, basic
 
 LAYER = noise(100 * KIB)
@@ -556,16 +556,6 @@ def test_what_is_cached_is_served_while_credentials_are_broken(start, upstream, 
 
 
 # ---- TLS to the upstream
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    """A certificate for 127.0.0.1 that no system trusts: (certificate, key)."""
-    folder = tmp_path_factory.mktemp("authority")
-    run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
-         "-keyout", folder / "key.pem", "-out", folder / "cert.pem"])
-    return str(folder / "cert.pem"), str(folder / "key.pem")
 
 
 @pytest.fixture
