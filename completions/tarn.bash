@@ -264,7 +264,19 @@ _tarn() {
         words='--registries --dry-run --help'
         ;;
     kubelet-credential-provider)
-        words='--help get-credentials'
+        case $before in
+        --destdir | --destdir= | --bin-dir | --bin-dir=)
+            mapfile -t COMPREPLY < <(compgen -d -- "$word")
+            return
+            ;;
+        --config | --config= | --credentials | --credentials=)
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            return
+            ;;
+        --help | --) ;;
+        --*) return ;; # a value of which nothing is known
+        esac
+        words='--destdir --bin-dir --config --credentials --pod-audience --image --help get-credentials install'
         ;;
     docker-credential)
         words='--help get store erase list version'

@@ -197,7 +197,13 @@ complete -c tarn -n '__tarn_runs keep' -l json -d 'print JSON'
 complete -c tarn -n '__tarn_runs configure-docker' -l registries -x -d 'the registries that use the helper; default: the registries of Google'
 complete -c tarn -n '__tarn_runs configure-docker' -l dry-run -d 'print the new config.json and change nothing'
 
-complete -c tarn -n '__tarn_runs kubelet-credential-provider' -a 'get-credentials'
+complete -c tarn -n '__tarn_runs kubelet-credential-provider' -l destdir -x -a '(__fish_complete_directories)' -d 'with install: the folder where the node\'s files are; all paths are below it'
+complete -c tarn -n '__tarn_runs kubelet-credential-provider' -l bin-dir -x -a '(__fish_complete_directories)' -d 'with install: where the kubelet finds the program; default: /usr/local/lib/kubelet-credential-providers'
+complete -c tarn -n '__tarn_runs kubelet-credential-provider' -l config -r -F -d 'with install: the configuration for the kubelet; default: /etc/kubernetes/credential-provider.yaml'
+complete -c tarn -n '__tarn_runs kubelet-credential-provider' -l credentials -r -F -d 'with install: Google\'s credentials on the node; default: the metadata server'
+complete -c tarn -n '__tarn_runs kubelet-credential-provider' -l pod-audience -x -d 'with install: pods that opted in pull with tokens of their own for this audience'
+complete -c tarn -n '__tarn_runs kubelet-credential-provider' -l image -x -d 'with install: for which images; default: those of Google\'s registries'
+complete -c tarn -n '__tarn_runs kubelet-credential-provider' -a 'get-credentials install'
 
 complete -c tarn -n '__tarn_runs docker-credential' -a 'get store erase list version'
 

@@ -23,8 +23,7 @@ void trust_finish(struct trust *trust) {
     lock_finish(&trust->store_lock);
 }
 
-/* The file that other users of OpenSSL and libcurl read; NULL: not known. */
-static const char *system_file(void) {
+const char *trust_system_file(void) {
     const char *file = getenv("SSL_CERT_FILE");
     if (file && *file)
         return file;
@@ -52,7 +51,7 @@ static bool find(const char *file, struct stat *state) {
 /* A reference to the store, the caller's to free; NULL: none. When the file cannot be read because
  * it is just being replaced, the store that was read before stays. */
 static X509_STORE *hold_store(struct trust *trust) {
-    const char *file = system_file();
+    const char *file = trust_system_file();
     struct stat now;
     if (!find(file, &now))
         return NULL;
@@ -88,7 +87,7 @@ void trust_apply(struct trust *trust, CURL *handle) {
     if (!library || strncmp(library, "OpenSSL/3", 9) != 0)
         return;
     X509_STORE *store = hold_store(trust);
-    const char *file = system_file();
+    const char *file = trust_system_file();
     struct stat state;
     if (!store && file && stat(file, &state) == 0 && !S_ISREG(state.st_mode))
         curl_easy_setopt(handle, CURLOPT_CAINFO, "/dev/null"); /* libcurl reports that it is bad */

@@ -23,6 +23,10 @@ struct trust {
 void trust_init(struct trust *trust);
 void trust_finish(struct trust *trust); /* no handle uses it any more */
 
+/* The file with the system's trusted certificates, which other users of OpenSSL and libcurl read,
+ * too; NULL: not known. It need not exist. */
+const char *trust_system_file(void);
+
 /* Makes a prepared handle use the shared certificates. Does nothing where libcurl's TLS library is
  * not OpenSSL 3, or the file cannot be read: libcurl then reads it itself and reports what is
  * wrong. */

@@ -12,6 +12,9 @@
 #include "cmd/arguments.h"
 #include "cmd/commands.h"
 #include "cmd/standard_streams.h"
+#include "node/kubelet.h"
+#include "node/provider.h"
+#include "node/tree.h"
 
 #define COMMAND     "tarn kubelet-credential-provider"
 #define API         "credentialprovider.kubelet.k8s.io/"
@@ -22,6 +25,7 @@ enum {
     INPUT_LIMIT = 1 << 20,
     /* The token must outlast a pull that begins when the kubelet's cached credentials end. */
     MARGIN_MS = 225000,
+    IMAGES_LIMIT = 100, /* patterns of images */
 };
 
 struct asked {
@@ -112,10 +116,7 @@ static int respond_to(const struct buffer *input) {
     return print_response(&asked, &token);
 }
 
-static int run(const struct arguments *arguments) {
-    /* Credential providers are usually called with this argument. */
-    if (arguments->operand_count == 1 && strcmp(arguments->operands[0], "get-credentials") != 0)
-        return command_refuse(arguments->command, "unknown argument %s", arguments->operands[0]);
+static int respond(void) {
     secret_forbid_core_dumps();
     cleanup_secret_buffer struct buffer input = {0};
     if (!standard_input_read(INPUT_LIMIT, &input))
@@ -123,12 +124,119 @@ static int run(const struct arguments *arguments) {
     return respond_to(&input);
 }
 
+/* ---- its installation on a node ---- */
+
+static const char *path_option(const struct arguments *arguments, const char *name,
+                               const char *otherwise) {
+    const char *value = arguments_string(arguments, name);
+    return value ? value : otherwise;
+}
+
+/* Prints what is to be done about one flag of the kubelet. */
+static void print_flag(const char *name, const char *wanted, const struct kubelet_flag *flag) {
+    if (flag->state == KUBELET_FLAG_MISSING)
+        fprintf(stderr, COMMAND ": the kubelet's flag %s is missing: %s=%s\n", name, name, wanted);
+    else if (flag->state == KUBELET_FLAG_OTHER)
+        fprintf(stderr, COMMAND ": the kubelet's flag %s is %s, not %s\n", name, flag->value,
+                wanted);
+}
+
+/* Says which flags the kubelet needs, and whether it has to be restarted. */
+static void print_kubelet(const struct provider_settings *settings,
+                          const struct provider_result *result) {
+    struct kubelet kubelet;
+    kubelet_look(settings->folder, settings->bin_dir, settings->config, &kubelet);
+    if (kubelet.is_running || kubelet.is_configured)
+        fprintf(stderr, COMMAND ": looked at the kubelet's flags in %s\n", kubelet.where);
+    else
+        fputs(COMMAND ": the kubelet's flags are not known: neither its process nor its files "
+                      "were found\n",
+              stderr);
+    print_flag("--image-credential-provider-bin-dir", settings->bin_dir, &kubelet.bin_dir);
+    print_flag("--image-credential-provider-config", settings->config, &kubelet.config);
+    bool is_complete =
+        kubelet.bin_dir.state == KUBELET_FLAG_RIGHT && kubelet.config.state == KUBELET_FLAG_RIGHT;
+    if (kubelet.needs_restart)
+        fputs(COMMAND ": the kubelet's files have the flags: restart the kubelet\n", stderr);
+    else if (!is_complete)
+        fputs(COMMAND ": the kubelet uses the provider when it has the flags and is restarted\n",
+              stderr);
+    else if (result->wrote_config)
+        fputs(COMMAND ": the kubelet reads the new configuration when it is restarted\n", stderr);
+}
+
+static int install(const struct arguments *arguments) {
+    const char *images[IMAGES_LIMIT];
+    struct error error = {0};
+    struct provider_result result;
+    struct provider_settings settings = {
+        .folder = arguments_string(arguments, "destdir"),
+        .bin_dir = path_option(arguments, "bin-dir", PROVIDER_BIN_DIR),
+        .config = path_option(arguments, "config", PROVIDER_CONFIG),
+        .credentials = arguments_string(arguments, "credentials"),
+        .pod_audience = arguments_string(arguments, "pod-audience"),
+        .images = images,
+    };
+    size_t at = 0;
+    for (const char *image; (image = arguments_next(arguments, "image", &at));) {
+        if (settings.image_count == IMAGES_LIMIT)
+            return command_refuse(arguments->command, "--image: more than %d patterns",
+                                  IMAGES_LIMIT);
+        images[settings.image_count++] = image;
+    }
+    if (!tree_is_path(settings.bin_dir) || !tree_is_path(settings.config))
+        return command_refuse(arguments->command,
+                              "--bin-dir and --config are paths from / on without \"..\"");
+    if (!provider_install(&settings, &result, &error)) {
+        fprintf(stderr, COMMAND ": %s\n", error.text);
+        return 1;
+    }
+    const char *folder = settings.folder ? settings.folder : "";
+    printf("%s %s%s/tarn\n", result.wrote_program ? "wrote" : "unchanged", folder,
+           settings.bin_dir);
+    printf("%s %s%s\n", result.wrote_config ? "wrote" : "unchanged", folder, settings.config);
+    fflush(stdout);
+    print_kubelet(&settings, &result);
+    return 0;
+}
+
+static int run(const struct arguments *arguments) {
+    const char *verb = arguments->operand_count ? arguments->operands[0] : "get-credentials";
+    if (strcmp(verb, "install") == 0)
+        return install(arguments);
+    /* Credential providers are usually called with this argument. */
+    if (strcmp(verb, "get-credentials") != 0)
+        return command_refuse(arguments->command, "unknown argument %s", verb);
+    if (arguments->given_count > 0)
+        return command_refuse(arguments->command, "options are for install");
+    return respond();
+}
+
+static const struct command_option options[] = {
+    {"destdir", OPTION_STRING, "FOLDER",
+     "with install: the folder where the node's files are; all paths are below it"},
+    {"bin-dir", OPTION_STRING, "FOLDER",
+     "with install: where the kubelet finds the program; default: " PROVIDER_BIN_DIR},
+    {"config", OPTION_STRING, "FILE",
+     "with install: the configuration for the kubelet; default: " PROVIDER_CONFIG},
+    {"credentials", OPTION_STRING, "FILE",
+     "with install: Google's credentials on the node; default: the metadata server"},
+    {"pod-audience", OPTION_STRING, "AUDIENCE",
+     "with install: pods that opted in pull with tokens of their own for this audience"},
+    {"image", OPTION_LIST, "PATTERN",
+     "with install: for which images; default: those of Google's registries"},
+};
+
 const struct command kubelet_credential_provider_command = {
     .name = "kubelet-credential-provider",
-    .arguments = "[get-credentials]",
+    .arguments = "[get-credentials|install]",
     .most = 1,
     .summary = "give the kubelet the credentials that it requests",
     .text = "The kubelet runs this command. It reads a CredentialProviderRequest (v1 or v1beta1)\n"
-            "from standard input, and prints a CredentialProviderResponse.\n",
+            "from standard input, and prints a CredentialProviderResponse.\n"
+            "With install, it copies itself to a node, with its libraries and its loader, so that\n"
+            "the copy needs nothing of the node; it writes the configuration for the kubelet, and\n"
+            "says which flags the kubelet lacks. It restarts nothing.\n",
+    COMMAND_OPTIONS(options),
     .run = run,
 };

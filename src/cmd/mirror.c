@@ -9,6 +9,7 @@
 #include "cmd/commands.h"
 #include "cmd/mirror_report.h"
 #include "config/config.h"
+#include "node/tree.h"
 #include "node/watch.h"
 #include "oci/reference.h"
 #include "upstream/upstream.h"
@@ -75,10 +76,7 @@ static int read_path(const struct order *order, const char *option, const char *
     const char *value = arguments_string(order->arguments, option);
     if (!value)
         return 0;
-    bool leads_up = false;
-    for (struct text rest = text_of(value); rest.at;)
-        leads_up |= text_is(text_cut(rest, '/', &rest), "..");
-    if (value[0] != '/' || leads_up || strlen(value) > 1000)
+    if (!tree_is_path(value))
         return command_refuse(order->arguments->command,
                               "--%s: \"%.200s\" is no path from / on without \"..\"", option,
                               value);

@@ -162,6 +162,15 @@ static unsigned count_missing(const struct way *way) {
 
 /* ---- the tree ---- */
 
+bool tree_is_path(const char *path) {
+    enum { PATH_LIMIT = 1000 };
+    for (struct text rest = text_of(path); rest.at;) {
+        if (text_is(text_cut(rest, '/', &rest), ".."))
+            return false;
+    }
+    return path[0] == '/' && strlen(path) <= PATH_LIMIT;
+}
+
 /* Sets the error of a system call, with the file's name in front. */
 static bool failed(const struct tree *tree, const char *path, const char *what,
                    struct error *error) {
@@ -277,17 +286,21 @@ static bool name_temporary(const char *name, char out[static NAME_MAX + 1]) {
     return false;
 }
 
+/* Writes a new file. It is closed afterwards, because the kernel starts no program while somebody
+ * has its file open for writing. */
+static bool write_new(int folder, const char *name, struct text bytes, const struct stat *old) {
+    cleanup_close int fd =
+        openat(folder, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    return fd >= 0 && fill(fd, bytes, old);
+}
+
 /* Writes the file beside its place and gives it its name. What an interrupted run left is replaced,
  * because the lock keeps other runs away. */
 static bool write_in(int folder, const char *name, struct text bytes, const struct stat *old) {
     char temporary[NAME_MAX + 1];
     if (!name_temporary(name, temporary) || (unlinkat(folder, temporary, 0) < 0 && errno != ENOENT))
         return false;
-    cleanup_close int fd =
-        openat(folder, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return false;
-    if (fill(fd, bytes, old) && renameat(folder, temporary, folder, name) == 0)
+    if (write_new(folder, temporary, bytes, old) && renameat(folder, temporary, folder, name) == 0)
         return sync_folder(folder);
     int why = errno;
     unlinkat(folder, temporary, 0);
@@ -394,6 +407,12 @@ void tree_delete_folder(const struct tree *tree, const char *path) {
     cleanup_way struct way way;
     if (find_way(tree, path, TREE_NO_FOLLOW, &way) && !count_missing(&way))
         unlinkat(way_end(&way), way.rest, AT_REMOVEDIR);
+}
+
+void tree_delete_all(const struct tree *tree, const char *path) {
+    cleanup_way struct way way;
+    if (find_way(tree, path, TREE_NO_FOLLOW, &way) && !count_missing(&way))
+        delete_rest(way_end(&way), way.rest, TREE_DEPTH_LIMIT);
 }
 
 void tree_clean(const struct tree *tree, const char *path) {

@@ -39,6 +39,10 @@ struct tree {
     char folder[PATH_MAX]; /* without the final '/'; "" is the root of the file system */
 };
 
+/* Whether `path` begins with '/', has no "..", and is short enough to have names added: what people
+ * may give as a path on a node. Pure. */
+bool tree_is_path(const char *path);
+
 /* `folder` NULL or "": the root of the file system. The folder must exist. */
 bool tree_open(struct tree *tree, const char *folder, struct error *error);
 void tree_close(struct tree *tree); /* also releases the lock */
@@ -69,6 +73,9 @@ bool tree_delete(const struct tree *tree, const char *path, enum tree_link link,
 
 /* Deletes what a write of the file that was interrupted left, in all folders on its way. */
 void tree_clean(const struct tree *tree, const char *path);
+
+/* Deletes the folder with all that is in it, as far as that is possible. */
+void tree_delete_all(const struct tree *tree, const char *path);
 
 /* Deletes the folder if it is empty. */
 void tree_delete_folder(const struct tree *tree, const char *path);
