@@ -11,94 +11,10 @@
 #include "base/base64.h"
 #include "base/buffer.h"
 
-enum {
-    KEY_ID_SIZE = 9,
-};
-
 /* The label of the signature in both fields. */
 #define LABEL   "tarn="
 /* What is covered. */
 #define COVERED "(\"@method\" \"@path\" \"@query\" \"tarn-ask\")"
-
-struct secret {
-    char key_id[KEY_ID_SIZE];
-    size_t length;
-    unsigned char bytes[SECRET_MOST];
-};
-
-struct secrets {
-    size_t count;
-    struct secret each[SECRETS_LIMIT];
-};
-
-/* ---- secrets ---- */
-
-static void write_key_id(struct secret *secret) {
-    unsigned char hash[SHA256_DIGEST_LENGTH];
-    SHA256(secret->bytes, secret->length, hash);
-    snprintf(secret->key_id, sizeof secret->key_id, "%02x%02x%02x%02x", hash[0], hash[1], hash[2],
-             hash[3]);
-}
-
-static bool add_secret(struct secrets *secrets, struct text line, struct error *error) {
-    const size_t number = secrets->count + 1;
-    if (line.length < SECRET_LEAST)
-        return error_set(
-            error, ERROR_INVALID,
-            "line %zu has %zu bytes; a secret has at least %d (write one with: openssl "
-            "rand -hex 32)",
-            number, line.length, SECRET_LEAST);
-    if (line.length > SECRET_MOST)
-        return error_set(error, ERROR_INVALID, "line %zu has more than %d bytes", number,
-                         SECRET_MOST);
-    if (secrets->count == SECRETS_LIMIT)
-        return error_set(error, ERROR_INVALID, "there are more than %d lines", SECRETS_LIMIT);
-    struct secret *secret = &secrets->each[secrets->count++];
-    memcpy(secret->bytes, line.at, line.length);
-    secret->length = line.length;
-    write_key_id(secret);
-    return true;
-}
-
-static struct text without_line_end(struct text text) {
-    while (text.length && (text.at[text.length - 1] == '\n' || text.at[text.length - 1] == '\r'))
-        text.length--;
-    return text;
-}
-
-struct secrets *secrets_parse(struct text text, struct error *error) {
-    struct secrets *secrets = calloc(1, sizeof *secrets);
-    if (!secrets) {
-        error_set(error, ERROR_MEMORY, "no memory for secrets");
-        return NULL;
-    }
-    struct text rest = without_line_end(text);
-    bool ok = rest.length || error_set(error, ERROR_INVALID, "the file is empty");
-    while (ok && rest.at) {
-        struct text line = text_cut(rest, '\n', &rest);
-        ok = add_secret(secrets, text_ends(line, "\r") ? without_line_end(line) : line, error);
-    }
-    if (ok)
-        return secrets;
-    secrets_free(secrets);
-    return NULL;
-}
-
-void secrets_free(struct secrets *secrets) {
-    if (secrets)
-        OPENSSL_cleanse(secrets, sizeof *secrets);
-    free(secrets);
-}
-
-static const struct secret *find_secret(const struct secrets *secrets, struct text key_id) {
-    for (size_t i = 0; i < secrets->count; i++) {
-        if (text_is(key_id, secrets->each[i].key_id))
-            return &secrets->each[i];
-    }
-    return NULL;
-}
-
-/* ---- signatures ---- */
 
 /* A line of the signature base (RFC 9421 §2.5). */
 static void add_line(struct buffer *base, const char *name, const char *before, struct text value) {
@@ -147,13 +63,13 @@ static void write_input(char out[static SIGNATURE_INPUT_SIZE], int64_t created_s
                         const struct secret *secret) {
     snprintf(out, SIGNATURE_INPUT_SIZE,
              LABEL COVERED ";created=%" PRId64 ";keyid=\"%s\";alg=\"hmac-sha256\"", created_s,
-             secret->key_id);
+             secret->id);
 }
 
 bool signature_make(const struct secrets *secrets, const struct signed_request *request,
                     int64_t now_s, char input[static SIGNATURE_INPUT_SIZE],
                     char signature[static SIGNATURE_SIZE]) {
-    const struct secret *secret = &secrets->each[0];
+    const struct secret *secret = secrets_first(secrets);
     write_input(input, now_s, secret);
     return sign(secret, request, input, signature);
 }
@@ -171,9 +87,9 @@ static bool read_input(const struct secrets *secrets, struct text input, int64_t
         !text_starts(key_id, "keyid=\""))
         return false;
     key_id = text_from(key_id, strlen("keyid=\""));
-    key_id.length = key_id.length < KEY_ID_SIZE - 1 ? key_id.length : KEY_ID_SIZE - 1;
+    key_id.length = key_id.length < SECRET_ID_SIZE - 1 ? key_id.length : SECRET_ID_SIZE - 1;
     *created_s = (int64_t)number;
-    *secret = find_secret(secrets, key_id);
+    *secret = secrets_find(secrets, key_id);
     return *secret != NULL;
 }
 

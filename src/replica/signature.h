@@ -4,36 +4,22 @@
  *
  * The signature covers the method, the path, the query and what is asked (the field Tarn-Ask), in
  * this order and nothing else, and it is good for a minute before and after the second in which it
- * was made. A file has a secret in each line: the first signs, all are accepted, so that one can be
- * exchanged for another while the replicas run. A signature names its secret by the first 8 digits
- * of the secret's SHA-256.
+ * was made. Signatures are compared in constant time.
  *
- * Pure; any thread. Secrets are wiped when they are freed, and compared in constant time.
+ * Pure; any thread.
  */
 #ifndef REPLICA_SIGNATURE_H
 #define REPLICA_SIGNATURE_H
 
 #include <stdbool.h>
 #include <stdint.h>
-#include "base/error.h"
-#include "base/text.h"
+#include "replica/secrets.h"
 
 enum {
-    SECRET_LEAST = 32,          /* bytes of a line */
-    SECRET_MOST = 1024,         /* the same */
-    SECRETS_LIMIT = 8,          /* lines */
     SIGNATURE_INPUT_SIZE = 160, /* of a Signature-Input field with its NUL */
     SIGNATURE_SIZE = 64,        /* of a Signature field with its NUL */
     SIGNATURE_SKEW_S = 60,
 };
-
-struct secrets;
-
-/* Reads the lines of a file; the caller wipes the text. Empty lines at the end are none; the line
- * end ("\n" or "\r\n") belongs to no secret. NULL: there is no secret, one is too short or too
- * long, there are too many, or out of memory; the error says which line. */
-struct secrets *secrets_parse(struct text text, struct error *error);
-void secrets_free(struct secrets *secrets); /* NULL is fine */
 
 /* What is signed. Every text is as it stands in the request. */
 struct signed_request {
