@@ -83,8 +83,9 @@ class ObjectStore(ScriptedServer):
     main = "store"
     piece = 1 << 20
 
-    def __init__(self, dialect="s3", bucket="cache", region="us-east-1", host="127.0.0.1", tls=None):
-        super().__init__(host, tls)
+    def __init__(self, dialect="s3", bucket="cache", region="us-east-1", host="127.0.0.1", tls=None,
+                 port=None):
+        super().__init__(host, tls, port)
         self.dialect, self.bucket, self.region = dialect, bucket, region
         self.objects = {}             # key -> Object
         self.uploads = {}             # upload id -> Upload

@@ -59,7 +59,7 @@ class ScriptedServer:
     main = "main"                       # the name of the first listener
     piece = PIECE                       # bytes that are sent at a time
 
-    def __init__(self, host="127.0.0.1", tls=None):
+    def __init__(self, host="127.0.0.1", tls=None, port=None):
         self.host = host
         self.tls = tls                  # an ssl.SSLContext: the first listener speaks TLS
         self.requests = []
@@ -70,7 +70,7 @@ class ScriptedServer:
         self.stopping = threading.Event()
         self.listeners = {}
         self.sockets = set()
-        self.port = self._listen(self.main, host, free_port(host))
+        self.port = self._listen(self.main, host, port or free_port(host))
 
     # ---- for tests
 
