@@ -44,7 +44,7 @@ def test_check_config_asks_nobody(check, make_object_store, credentials):
     ("bucket: {url: 's3://cache', credentials: {key_id: k, secret_file: /none}}\n",
      ":1:67: bucket.credentials.secret_file: "),
     ("bucket: {url: 's3://cache', credentials: {sso: x}}\n", ":1:43: bucket.credentials.sso: "),
-    ("bucket: {url: 's3://cache', conections: 3}\n", ":1:29: bucket.conections: "),
+    ("bucket: {url: 's3://cache', conexions: 3}\n", ":1:29: bucket.conexions: "),
 ])
 def test_a_mistake_stops_the_start_with_its_place(check, program, tmp_path, text, problem):
     done = check(text)

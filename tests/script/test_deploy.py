@@ -213,8 +213,8 @@ def test_an_unknown_key_is_refused_by_its_name(path):
     at = values
     for key in path:
         at = at.setdefault(key, {})
-    at["unknwon"] = 1
-    with pytest.raises(jsonschema.ValidationError, match="unknwon"):
+    at["nokey"] = 1
+    with pytest.raises(jsonschema.ValidationError, match="nokey"):
         jsonschema.validate(values, SCHEMA)
 
 
