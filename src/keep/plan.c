@@ -77,6 +77,7 @@ static void keep_finish(struct plan_keep *keep) {
     for (size_t i = 0; i < keep->count; i++)
         wanted_finish(&keep->wanted[i]);
     free(keep->wanted);
+    free(keep->by_key);
     free(keep->name);
 }
 
@@ -88,7 +89,7 @@ static bool copy_string(const char *from, char **to) {
 static bool wanted_init(const struct keep_plan *plan, const struct keep_image *image,
                         struct plan_wanted *out) {
     char name[1024];
-    *out = (struct plan_wanted){.size = image->size};
+    *out = (struct plan_wanted){.size = plan_size(image->size)};
     if (!copy_string(image->name, &out->name) || !copy_string(image->tag, &out->tag) ||
         !copy_string(image->digest, &out->digest))
         return false;
@@ -121,11 +122,38 @@ static struct plan_keep *find_keep(const struct keep_plan *plan, const char *nam
 }
 
 static struct plan_wanted *find_wanted(const struct plan_keep *keep, uint64_t key) {
-    for (size_t i = 0; i < keep->count; i++) {
+    size_t low = 0, high = keep->by_key ? keep->count : 0;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        struct plan_wanted *wanted = &keep->wanted[keep->by_key[middle]];
+        if (wanted->key == key)
+            return wanted;
+        if (wanted->key < key)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    for (size_t i = 0; !keep->by_key && i < keep->count; i++) {
         if (keep->wanted[i].key == key)
             return &keep->wanted[i];
     }
     return NULL;
+}
+
+static int by_key(const void *a, const void *b, void *context) {
+    const struct plan_wanted *wanted = context;
+    uint64_t left = wanted[*(const uint32_t *)a].key, right = wanted[*(const uint32_t *)b].key;
+    return (left > right) - (left < right);
+}
+
+/* Makes find_wanted() fast. Out of memory: it stays slow. */
+static void index_keep(struct plan_keep *keep) {
+    free(keep->by_key);
+    keep->by_key = calloc(keep->count + 1, sizeof *keep->by_key);
+    for (size_t i = 0; keep->by_key && i < keep->count; i++)
+        keep->by_key[i] = (uint32_t)i;
+    if (keep->by_key)
+        qsort_r(keep->by_key, keep->count, sizeof *keep->by_key, by_key, keep->wanted);
 }
 
 void plan_touch(struct keep_plan *plan) {
@@ -532,6 +560,9 @@ bool keep_plan_set_keeps(struct keep_plan *plan, const struct keep_spec *const *
             continue;
         keeps[i].wanted = old->wanted;
         keeps[i].count = old->count;
+        keeps[i].bytes = old->bytes;
+        keeps[i].by_key = old->by_key;
+        old->by_key = NULL;
         keeps[i].is_listed = old->is_listed;
         keeps[i].evictions = old->evictions;
         old->wanted = NULL;
@@ -571,12 +602,15 @@ bool keep_plan_set_images(struct keep_plan *plan, const char *name, const struct
         const struct plan_wanted *old = find_wanted(keep, made.wanted[i].key);
         if (old && old->size > 0)
             made.wanted[i].size = old->size;
+        made.bytes += made.wanted[i].size;
     }
     for (size_t i = 0; i < keep->count; i++)
         wanted_finish(&keep->wanted[i]);
     free(keep->wanted);
     keep->wanted = made.wanted;
     keep->count = made.count;
+    keep->bytes = made.bytes;
+    index_keep(keep);
     keep->is_listed = true;
     rebind_all(plan, now);
     drop_cells(plan);
@@ -638,12 +672,9 @@ int keep_plan_image_index(const struct keep_plan *plan, size_t keep, const char 
     const struct plan_keep *of = &plan->keeps[keep];
     char text[1024];
     snprintf(text, sizeof text, "%s:%s", name ? name : "", tag ? tag : "");
-    uint64_t key = keep_names_key(&plan->names, text_of(digest ? digest : text));
-    for (size_t i = 0; i < of->count; i++) {
-        if (of->wanted[i].key == key)
-            return (int)i;
-    }
-    return -1;
+    const struct plan_wanted *found =
+        find_wanted(of, keep_names_key(&plan->names, text_of(digest ? digest : text)));
+    return found ? (int)(found - of->wanted) : -1;
 }
 
 uint64_t keep_plan_evictions(const struct keep_plan *plan, size_t keep) {

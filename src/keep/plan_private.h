@@ -68,6 +68,8 @@ struct plan_keep {
     char *name;
     struct plan_wanted *wanted;
     size_t count;
+    uint32_t *by_key; /* indexes of the images, rising by key; NULL: not made yet */
+    uint64_t bytes;   /* of all images */
     bool is_listed;
     size_t pods;
     uint64_t evictions;
@@ -135,6 +137,11 @@ bool plan_is_there(const struct plan_keep *keep, const struct plan_wanted *wante
 /* Whether a pull by tag must ask the registry even if the node has the tag. */
 bool plan_must_ask(const struct plan_wanted *wanted, const struct plan_node *node);
 bool plan_list_is_cut(const struct plan_node *node);
+/* A size in bytes that a registry or a node tells, without what cannot be: the sum of a keep's is
+ * no more than 64 bits hold. */
+static inline uint64_t plan_size(uint64_t size) {
+    return size < UINT64_C(1) << 50 ? size : UINT64_C(1) << 50;
+}
 /* What of the node's disk the keep's images up to this one would take beyond what they may. */
 bool plan_has_room(const struct plan_keep *keep, size_t image, const struct plan_node *node);
 bool plan_has_platform(const struct plan_wanted *wanted, const struct plan_node *node);

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/metric.h"
 #include "keep/survey.h"
@@ -83,14 +84,16 @@ static void append_cell(struct buffer *out, const struct keep_node *node,
     buffer_append_string(out, "}");
 }
 
-/* The tags of the list's items that are this image, and the name of the first. */
-static void append_tags(struct buffer *out, const struct keep_survey *survey, size_t image) {
+/* The tags of the list's items that are this image, and the name of the first. `items` has the
+ * image of each item. */
+static void append_tags(struct buffer *out, const struct keep_survey *survey, const int *items,
+                        size_t image) {
     const struct keep_list *list = survey->kept->list;
     const struct keep_item *first = NULL;
     buffer_append_string(out, "\"tags\":[");
     for (size_t i = 0; list && i < list->desired_count; i++) {
         const struct keep_item *item = &list->desired[i];
-        if (keep_survey_image(survey, item) != (int)image)
+        if (items[i] != (int)image)
             continue;
         if (item->tag) {
             buffer_append_string(out, first ? ",\"" : "\"");
@@ -106,7 +109,8 @@ static void append_tags(struct buffer *out, const struct keep_survey *survey, si
     append_string(out, "pull_as", entry ? entry->pull_as : NULL);
 }
 
-static void append_image(struct buffer *out, const struct keep_survey *survey, size_t index) {
+static void append_image(struct buffer *out, const struct keep_survey *survey, const int *items,
+                         size_t index) {
     const struct keep_plan *plan = survey->keeper->plan;
     size_t counts[KEEP_STATES] = {0};
     struct keep_image image;
@@ -123,7 +127,7 @@ static void append_image(struct buffer *out, const struct keep_survey *survey, s
     buffer_append_string(out, "\",");
     append_string(out, "digest", image.digest);
     buffer_append_string(out, ",");
-    append_tags(out, survey, index);
+    append_tags(out, survey, items, index);
     buffer_append_string(out, ",");
     append_number(out, "size", image.size);
     buffer_append_string(out, ",\"platforms\":[");
@@ -207,13 +211,18 @@ static void append_keep(struct buffer *out, const struct keep_survey *survey) {
     static const char *const origins[] = {
         [KEEP_CONFIGURED] = "config", [KEEP_OF_FILE] = "file", [KEEP_POSTED] = "posted"};
     size_t images = keep_plan_image_count(survey->keeper->plan, (size_t)survey->keep);
+    const struct keep_list *list = survey->kept->list;
+    cleanup_free int *items = calloc((list ? list->desired_count : 0) + 1, sizeof *items);
+    out->failed |= !items;
+    for (size_t i = 0; items && list && i < list->desired_count; i++)
+        items[i] = keep_survey_image(survey, &list->desired[i]);
     append_string(out, "name", survey->kept->spec->name);
     buffer_printf(out, ",\"origin\":\"%s\",", origins[survey->kept->origin]);
     append_nodes(out, survey);
     buffer_append_string(out, ",\"images\":[");
-    for (size_t i = 0; i < images; i++) {
+    for (size_t i = 0; items && i < images; i++) {
         buffer_append_string(out, i ? "," : "");
-        append_image(out, survey, i);
+        append_image(out, survey, items, i);
     }
     buffer_append_string(out, "],");
     append_source(out, survey->kept);

@@ -103,8 +103,10 @@ void plan_observe(struct keep_plan *plan, struct plan_node *node, bool rebooted,
                 observe_missing(keep, wanted, node, cell, now);
                 continue;
             }
-            if (image->size > 0)
-                wanted->size = image->size;
+            if (image->size > 0) {
+                keep->bytes += plan_size(image->size) - wanted->size;
+                wanted->size = plan_size(image->size);
+            }
             if (!cell)
                 cell = plan_cell_make(plan, node, wanted->key);
             if (cell)
@@ -171,6 +173,8 @@ bool plan_has_room(const struct plan_keep *keep, size_t image, const struct plan
     if (percent == 0 || node->node->storage == 0)
         return true;
     uint64_t most = node->node->storage / 100 * percent;
+    if (keep->bytes <= most) /* which is usual, and soon said */
+        return true;
     for (size_t i = 0; i <= image; i++) {
         const struct plan_wanted *wanted = &keep->wanted[i];
         if (!plan_has_platform(wanted, node))
