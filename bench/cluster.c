@@ -1,9 +1,9 @@
 /*
  * A fast stand-in for kube-apiserver and its kubelets, and a bare client of it. For bench/keep.py.
  *
- *     cluster serve NODES       prints its port; ends with standard input
- *     cluster loop PORT COUNT CONNECTIONS FILE
- *                               creates and deletes the pods of FILE, a line each, COUNT in all
+ *     cluster serve NODES DELAY prints its port; ends with standard input. Whoever creates or
+ * deletes a pod gets the response after DELAY ms cluster loop PORT COUNT CONNECTIONS FILE creates
+ * and deletes the pods of FILE, a line each, COUNT in all
  *
  * One thread answers plain HTTP on loopback: nodes in pages and by watch, pods to create, watch and
  * delete, a Lease. Each pod has pulled at once, unless its node is called "slow-…"; then the order
@@ -38,6 +38,7 @@ struct connection {
     struct bytes in, out;
     size_t sent;
     int watches; /* 0: nothing; 'n' or 'p' */
+    double due;  /* when `out` may be sent */
 };
 
 struct pod {
@@ -54,6 +55,7 @@ static unsigned long version = 1000;
 static size_t created, deleted, most, twice, requests, lease_requests;
 static double first_created, last_deleted, node_added, node_first_pod, updates_per_s, next_update;
 static size_t updates;
+static double delay;
 static json_t *lease, *seen; /* "NODE IMAGE" of each pod */
 static char added_node[64];
 
@@ -134,8 +136,8 @@ static void tell(int kind, const char *type, json_t *object) {
 static void respond(struct connection *connection, int status, const char *body) {
     char head[160];
     snprintf(head, sizeof head,
-             "HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n", status,
-             strlen(body));
+             "HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
+             status, strlen(body));
     append(&connection->out, head, strlen(head));
     append(&connection->out, body, strlen(body));
 }
@@ -194,10 +196,10 @@ static void end_pull(struct pod *pod) {
     json_t *metadata = json_object_get(pod->object, "metadata");
     char id[300];
     snprintf(id, sizeof id, "pulled@%s", text_in(metadata, "annotations", "tarn/digest"));
-    json_object_set_new(
-        pod->object, "status",
-        json_pack("{s:s, s:[{s:s, s:{s:{s:s, s:i}}}]}", "phase", "Succeeded", "containerStatuses",
-                  "imageID", id, "state", "terminated", "reason", "Completed", "exitCode", 0));
+    json_object_set_new(pod->object, "status",
+                        json_pack("{s:s, s:[{s:s, s:{s:{s:s, s:i}}}]}", "phase", "Succeeded",
+                                  "containerStatuses", "imageID", id, "state", "terminated",
+                                  "reason", "Completed", "exitCode", 0));
     put_version(pod->object);
     tell('p', "MODIFIED", pod->object);
 }
@@ -267,9 +269,9 @@ static void add_node(const char *name) {
 
 static void update_a_node(void) {
     json_t *node = nodes[updates % node_count];
-    json_t *fresh = make_node(json_string_value(json_object_get(json_object_get(node, "metadata"),
-                                                                "name")),
-                              (unsigned)(updates / node_count % 2));
+    json_t *fresh =
+        make_node(json_string_value(json_object_get(json_object_get(node, "metadata"), "name")),
+                  (unsigned)(updates / node_count % 2));
     put_version(fresh);
     json_decref(node);
     nodes[updates++ % node_count] = fresh;
@@ -283,8 +285,8 @@ static void order(struct connection *connection, const char *word) {
         updates_per_s = strtod(word + 8, NULL), next_update = now();
     else if (strncmp(word, "end", 3) == 0) {
         for (size_t i = 0; i < created; i++) {
-            if (pods[i].object && !json_object_get(json_object_get(pods[i].object, "status"),
-                                                   "containerStatuses"))
+            if (pods[i].object &&
+                !json_object_get(json_object_get(pods[i].object, "status"), "containerStatuses"))
                 end_pull(&pods[i]);
         }
     }
@@ -330,9 +332,9 @@ static void answer(struct connection *connection, const char *head, const char *
     else if (strncmp(path, pod_path, sizeof pod_path - 1) != 0)
         respond(connection, 404, "{\"kind\":\"Status\",\"code\":404,\"reason\":\"NotFound\"}");
     else if (strncmp(head, "POST", 4) == 0)
-        create_pod(connection, body);
+        connection->due = now() + delay, create_pod(connection, body);
     else if (strncmp(head, "DELETE", 6) == 0)
-        delete_pod(connection, path + sizeof pod_path);
+        connection->due = now() + delay, delete_pod(connection, path + sizeof pod_path);
     else
         watches ? watch(connection, 'p') : list_pods(connection);
 }
@@ -401,10 +403,16 @@ static void accept_one(int listener) {
 
 static void turn(int listener) {
     struct pollfd polled[CONNECTIONS + 2] = {{listener, POLLIN, 0}, {STDIN_FILENO, POLLIN, 0}};
-    for (int i = 0; i < CONNECTIONS; i++)
-        polled[2 + i] = (struct pollfd){
-            connections[i].fd, POLLIN | (connections[i].out.length ? POLLOUT : 0), 0};
-    poll(polled, CONNECTIONS + 2, updates_per_s > 0 ? 2 : 1000);
+    int wait = updates_per_s > 0 ? 2 : 1000;
+    for (int i = 0; i < CONNECTIONS; i++) {
+        bool sends = connections[i].fd >= 0 && connections[i].out.length;
+        double left = sends ? connections[i].due - now() : 0;
+        if (left > 0 && left * 1000 < wait)
+            wait = (int)(left * 1000);
+        polled[2 + i] =
+            (struct pollfd){connections[i].fd, POLLIN | (sends && left <= 0 ? POLLOUT : 0), 0};
+    }
+    poll(polled, CONNECTIONS + 2, wait);
     if (polled[1].revents)
         exit(0);
     if (polled[0].revents)
@@ -416,7 +424,7 @@ static void turn(int listener) {
     for (; updates_per_s > 0 && now() >= next_update; next_update += 1 / updates_per_s)
         update_a_node();
     for (int i = 0; i < CONNECTIONS; i++) {
-        if (connections[i].fd >= 0 && connections[i].out.length)
+        if (connections[i].fd >= 0 && connections[i].out.length && connections[i].due <= now())
             send_out(&connections[i]);
     }
 }
@@ -526,8 +534,10 @@ static int run_loop(char **arguments) {
 }
 
 int main(int count, char **arguments) {
-    if (count == 3 && strcmp(arguments[1], "serve") == 0)
+    if (count == 4 && strcmp(arguments[1], "serve") == 0) {
+        delay = atof(arguments[3]) / 1000;
         return serve(strtoul(arguments[2], NULL, 10));
+    }
     if (count == 6 && strcmp(arguments[1], "loop") == 0)
         return run_loop(arguments + 2);
     return 2;
