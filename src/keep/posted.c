@@ -155,8 +155,12 @@ static void read_once(struct keeper *keeper, bool *has_warned) {
         return;
     }
     /* Without the right there are no machines but those of files. */
-    if (error.kind == ERROR_DENIED && error.status == 403)
+    if (error.kind == ERROR_DENIED && error.status == 403) {
         atomic_store(&keeper->posted_known, true);
+        lock_acquire(&keeper->state_lock);
+        keeper_touch(keeper);
+        lock_release(&keeper->state_lock);
+    }
     if (!*has_warned)
         log_at(LOG_WARN, "machines that were POSTed are not known",
                LOG_STRING("error", error.text));

@@ -106,13 +106,15 @@ void follow_connect(struct follow *follow) {
                LOG_STRING("resource", follow->settings.resource));
 }
 
-/* A list is whole. */
+/* A list is whole. The sink is told last, so that it finds that in the state. */
 static void set_listed(struct follow *follow, int64_t began_ms) {
     lock_acquire(&follow->state_lock);
     follow->state.listed = true;
     follow->state.began_ms = began_ms;
     follow->state.true_ms = clock_ms();
     lock_release(&follow->state_lock);
+    if (follow->settings.sink.listed)
+        follow->settings.sink.listed(follow->settings.sink.context);
 }
 
 /* The connection is over, and why, if that is a failure. */

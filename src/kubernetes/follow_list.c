@@ -129,8 +129,6 @@ bool follow_list(struct follow *follow, struct error *error) {
             remove_unlisted(follow);
             free(follow->version);
             follow->version = take(listing.version);
-            if (follow->settings.sink.listed)
-                follow->settings.sink.listed(follow->settings.sink.context);
             return true;
         }
         if (!continued || error->status != 410 || !go_on(&listing, status))
