@@ -395,6 +395,18 @@ static bool inspect_all(const struct keep_list_asker *asker, const struct keep_s
     return true;
 }
 
+/* A keep has so many images at most; the page tells which repository has more. */
+static void cut(const struct keep_spec *spec, struct keep_list *list) {
+    if (list->desired_count <= KEEP_IMAGE_LIMIT)
+        return;
+    size_t entry = list->desired[KEEP_IMAGE_LIMIT].entry;
+    snprintf(list->sources[entry].error, sizeof list->sources[entry].error,
+             "%.250s: the keep has more than %d images; those after them are not kept",
+             spec->entries[entry].repository, KEEP_IMAGE_LIMIT);
+    while (list->desired_count > KEEP_IMAGE_LIMIT)
+        item_finish(&list->desired[--list->desired_count]);
+}
+
 struct keep_list *keep_list_make(const struct keep_list_asker *asker, const struct keep_spec *spec,
                                  const struct keep_list *before, int64_t now_s) {
     struct keep_list *list = calloc(1, sizeof *list);
@@ -407,6 +419,7 @@ struct keep_list *keep_list_make(const struct keep_list_asker *asker, const stru
         list->sources[i].listed_s = now_s;
         done = fill_entry(asker, spec, i, before, list);
     }
+    cut(spec, list);
     if (done && inspect_all(asker, spec, before, list))
         return list;
     keep_list_free(list);

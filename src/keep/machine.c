@@ -301,12 +301,14 @@ static bool read_labels(struct reading *reading, const json_t *labels) {
     return nodes->labels != NULL;
 }
 
-/* How many entries the repomen make at most. */
+/* How many entries the repomen make. */
 static size_t count_entries(const json_t *repomen) {
     size_t count = 0, index;
     const json_t *repoman;
-    json_array_foreach (repomen, index, repoman)
-        count += 1 + json_array_size(json_object_get(repoman, "images"));
+    json_array_foreach (repomen, index, repoman) {
+        const json_t *images = json_object_get(repoman, "images");
+        count += images ? json_array_size(images) : 1;
+    }
     return count;
 }
 
@@ -329,7 +331,8 @@ static bool read_machine(struct reading *reading, const char *secret) {
         return refuse(reading, "repomen", repomen ? "is not a list" : "is missing");
     size_t entries = count_entries(repomen), index;
     if (entries > KEEP_IMAGE_LIMIT)
-        return refuse(reading, "repomen", "has more than 1000 images");
+        return error_set(reading->error, ERROR_NO_SPACE, "repomen: has more than %d images",
+                         KEEP_IMAGE_LIMIT);
     spec->entries = keep(reading, (entries + 1) * sizeof *spec->entries);
     spec->pull = keep_pull_default();
     spec->pull.secret = secret;

@@ -26,7 +26,7 @@ struct keep_machine {
 };
 
 /* `secret`: the name of a pull secret for the machine's pods; NULL: none; outlives the machine.
- * NULL: ERROR_INVALID or ERROR_MEMORY. */
+ * NULL: ERROR_INVALID, ERROR_NO_SPACE (too many images) or ERROR_MEMORY. */
 struct keep_machine *keep_machine_read(struct text bytes, const char *secret, struct error *error);
 void keep_machine_free(struct keep_machine *machine); /* NULL is allowed */
 

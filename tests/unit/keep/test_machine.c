@@ -110,10 +110,35 @@ static void test_mistakes_are_told_with_their_place(void **state) {
     assert_int_equal(error.kind, ERROR_INVALID);
 }
 
+static void test_a_machine_has_1000_images_at_most(void **state) {
+    (void)state;
+    for (int count = 1000; count <= 1001; count++) {
+        cleanup_buffer struct buffer text = {0};
+        struct error error = {0};
+        buffer_append_string(&text, "{\"name\":\"a\",\"labels\":{},\"repomen\":[{\"type\":"
+                                    "\"SimpleRepoMan\",\"images\":[");
+        for (int i = 0; i < count; i++)
+            buffer_printf(&text, "%s{\"name\":\"x\",\"image_url\":\"h.test/a/b:%d\"}", i ? "," : "",
+                          i);
+        buffer_append_string(&text, "]}]}");
+        struct keep_machine *machine = read_machine(text.bytes, &error);
+        if (count == 1000) {
+            assert_non_null(machine);
+            assert_int_equal(machine->spec.entry_count, 1000);
+        } else {
+            assert_null(machine);
+            assert_int_equal(error.kind, ERROR_NO_SPACE);
+            assert_string_equal(error.text, "repomen: has more than 1000 images");
+        }
+        keep_machine_free(machine);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_machine_is_a_keep),
         cmocka_unit_test(test_mistakes_are_told_with_their_place),
+        cmocka_unit_test(test_a_machine_has_1000_images_at_most),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
