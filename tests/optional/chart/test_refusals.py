@@ -86,6 +86,11 @@ def test_without_an_image_there_is_no_chart():
     ({"nodes": {"enabled": True}, "service": {"type": "NodePort", "nodePort": 30500},
       "tls": {"existingSecret": "a"}}, ["nodes.url"]),
     ({"nodes": {"enabled": True, "url": "10.0.0.1:5000"}}, ["/nodes/url"]),
+    ({"nodes": {"credentialProvider": {"enabled": True}}},
+     ["nodes.credentialProvider.enabled", "nodes.enabled"]),
+    ({"nodes": {"enabled": True, "url": "http://10.0.0.1:5000",
+                "credentialProvider": {"enabled": True, "perPod": True}}},
+     ["nodes.credentialProvider.perPod", "nodes.credentialProvider.audience"]),
     ({"nodes": {"enabled": True, "url": "http://10.0.0.1:5000", "ca": "/etc/ca.pem"}}, ["nodes.ca"]),
 ])
 def test_what_cannot_work_is_refused_by_name(values, words):

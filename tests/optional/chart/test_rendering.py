@@ -353,8 +353,20 @@ def test_tarn_takes_the_commands_of_the_nodes(tmp_path):
     assert [word for word in watch if not word.startswith("--listen")][2:] == install[2:]
 
 
-def test_only_the_folders_of_containerd_are_mounted_on_a_node():
+def test_tarn_takes_the_command_of_the_credential_provider(tmp_path):
     spec = find(rendered("nodes"), "DaemonSet")["spec"]["template"]["spec"]
+    provider = next(one for one in spec["initContainers"] if one["name"] == "credential-provider")
+    command = [word.replace("--destdir=/host", f"--destdir={tmp_path}") for word in provider["args"]]
+    for mount in provider["volumeMounts"]:
+        (tmp_path / mount["mountPath"].removeprefix("/host/")).mkdir(parents=True, exist_ok=True)
+    run([TARN, *command])
+    assert (tmp_path / "usr/local/lib/kubelet-credential-providers/tarn").exists()
+    config = yaml.safe_load((tmp_path / "etc/kubernetes/credential-provider.yaml").read_text())
+    assert "//iam.googleapis.com/projects/1/" in json.dumps(config)
+
+
+def test_only_the_folders_of_containerd_are_mounted_on_a_node():
+    spec = find(render(NODES), "DaemonSet")["spec"]["template"]["spec"]
     paths = {one["hostPath"]["path"]: one["name"] for one in spec["volumes"] if "hostPath" in one}
     assert set(paths) == {"/etc/containerd", "/etc/containerd/certs.d"}
     mounts = {one["name"]: one for one in spec["containers"][0]["volumeMounts"]}

@@ -214,6 +214,12 @@
 {{- fail "nodes.enabled with TLS needs nodes.url, because the certificate is not for 127.0.0.1" -}}
 {{- end -}}
 {{- end -}}
+{{- if and .credentialProvider.enabled (not .enabled) -}}
+{{- fail "nodes.credentialProvider.enabled needs nodes.enabled: its DaemonSet installs the provider" -}}
+{{- end -}}
+{{- if and .credentialProvider.perPod (not (or .credentialProvider.audience $.Values.google.audience)) -}}
+{{- fail "nodes.credentialProvider.perPod needs nodes.credentialProvider.audience, or google.audience" -}}
+{{- end -}}
 {{- if and .ca (not (hasPrefix "https://" .url)) -}}
 {{- fail "nodes.ca needs nodes.url to begin with https://" -}}
 {{- end -}}

@@ -26,9 +26,7 @@ env:
   - name: TARN_CONFIG
     value: /etc/tarn/config/tarn.yaml
 securityContext:
-  allowPrivilegeEscalation: false
-  readOnlyRootFilesystem: true
-  capabilities: {drop: [ALL], add: [DAC_OVERRIDE]}
+  {{- include "tarn.nodes.rights" $root | nindent 2 }}
 resources:
   {{- toYaml $root.Values.nodes.resources | nindent 2 }}
 volumeMounts:
@@ -41,4 +39,11 @@ volumeMounts:
     readOnly: true
   - name: certs
     mountPath: /host{{ $root.Values.nodes.certsDir }}
+{{- end -}}
+
+{{/* Root, but with no right beyond the files of a node. */}}
+{{- define "tarn.nodes.rights" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL], add: [DAC_OVERRIDE]}
 {{- end -}}
