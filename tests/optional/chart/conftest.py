@@ -85,7 +85,7 @@ def make_namespace(cluster, manager):
 def helm(cluster, make_namespace, tmp_path):
     """helm in a namespace of this test's own. What was installed there goes with the test."""
     name = make_namespace(f"test-{next(NUMBERS)}")
-    make_namespace("tarn-nodes")
+    make_namespace("tarn-nodes", "privileged")
     helm = Helm(cluster, name, tmp_path)
     yield helm
     for release in helm("list", "--short").stdout.split():

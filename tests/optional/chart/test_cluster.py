@@ -31,10 +31,11 @@ def values(name):
 
 @pytest.mark.parametrize("name", VALUE_FILES)
 def test_the_api_admits_every_object(cluster, make_namespace, name):
-    for namespace in ("tarn", "tarn-nodes"):
-        make_namespace(namespace)
+    make_namespace("admitted")
     for thing in rendered(name):
-        path = f"{path_of(thing)}/{thing['metadata']['name']}"
+        path = f"{path_of(thing, 'admitted')}/{thing['metadata']['name']}"
+        if "namespace" in thing["metadata"]:
+            thing["metadata"]["namespace"] = "admitted"
         if thing["kind"] == "Pod":
             thing["spec"]["serviceAccountName"] = "default"
         status, answer = cluster.ask(
@@ -139,8 +140,42 @@ def test_claims_of_a_statefulset_change_by_the_two_commands_of_the_readme(
     uid = cluster.ask("GET", pod)[1]["metadata"]["uid"]
     orphan(cluster, helm.namespace, "cache-tarn")
     helm("upgrade", "cache", CHART, *values("default"), "--set", setting)
-    assert cluster.ask("GET", pod)[1]["metadata"]["uid"] == uid
-    helm("uninstall", "cache")
+    # Another size is another max_size, for which the pod is replaced.
+    if "size" not in setting:
+        assert cluster.ask("GET", pod)[1]["metadata"]["uid"] == uid
+
+
+def test_a_claim_grows_by_the_command_of_the_readme(cluster, manager, helm):
+    if not manager:
+        pytest.skip("it needs kube-controller-manager to bind the claim")
+    cluster.make("/apis/storage.k8s.io/v1/storageclasses", {
+        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "grows"},
+        "provisioner": "test.example/none", "allowVolumeExpansion": True})
+    cluster.make("/api/v1/persistentvolumes", {
+        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": helm.namespace},
+        "spec": {"capacity": {"storage": "200Gi"}, "accessModes": ["ReadWriteOnce"],
+                 "storageClassName": "grows", "hostPath": {"path": "/nowhere"},
+                 "claimRef": {"namespace": helm.namespace, "name": "cache-cache-tarn-0"}}})
+    helm("install", "cache", CHART, *values("default"), "--set", "storage.storageClass=grows")
+    claim = f"{CLAIMS.format(helm.namespace)}/cache-cache-tarn-0"
+    wait_until(lambda: cluster.ask("GET", claim)[1].get("status", {}).get("phase") == "Bound",
+               "the claim to be bound", 60)
+    status, answer = cluster.ask("PATCH", claim, {"spec": {"resources": {"requests": {
+        "storage": "300Gi"}}}}, kind="application/merge-patch+json")
+    assert status == 200, answer
+    orphan(cluster, helm.namespace, "cache-tarn")
+    helm("upgrade", "cache", CHART, *values("default"), "--set",
+         "storage.storageClass=grows,storage.size=300Gi")
+
+
+def test_an_address_of_the_service_changes_when_the_service_is_deleted(cluster, helm):
+    setting = ("--set", "service.clusterIP=10.0.0.77")
+    helm("install", "cache", CHART, *values("default"))
+    assert helm("upgrade", "cache", CHART, *values("default"), *setting, check=False).returncode != 0
+    service = f"/api/v1/namespaces/{helm.namespace}/services/cache-tarn"
+    assert cluster.ask("DELETE", service)[0] == 200
+    helm("upgrade", "cache", CHART, *values("default"), *setting)
+    assert cluster.ask("GET", service)[1]["spec"]["clusterIP"] == "10.0.0.77"
 
 
 def claim_names(cluster, namespace):
