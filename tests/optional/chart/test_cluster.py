@@ -5,7 +5,7 @@ import os
 import pytest
 import yaml
 
-from kit.chart import CHART, VALUE_FILES, objects, pods, rendered, value_file
+from kit.chart import CHART, IMAGE, VALUE_FILES, objects, pods, rendered, value_file
 from kit.processes import Program, free_port, run, wait_until
 from kit.tarn import bare_environment
 
@@ -105,6 +105,70 @@ def test_upgrades_between_every_pair_of_value_files(cluster, manager, helm, side
             orphan(cluster, helm.namespace, "cache-tarn")
         done = helm("upgrade", "cache", CHART, *values(other), *option, check=False)
         assert done.returncode == 0, f"from {one} to {other}: {done.stderr}"
+
+
+KEEP = {"keep": {"enabled": True, "config": {"keeps": []}}}
+NODES = {"service": {"type": "NodePort", "nodePort": 30511}, "nodes": {"enabled": True}}
+CHANGES = [
+    {"replicas": 0}, {"replicas": 3}, {"replicas": 3, "podDisruptionBudget": {"maxUnavailable": "50%"}},
+    {"image": {"tag": "2"}}, {"image": {"pullPolicy": "Always"}}, {"imagePullSecrets": [{"name": "a"}]},
+    {"nameOverride": "cache2"}, {"fullnameOverride": "b"}, {"commonLabels": {"a": "b"}},
+    {"serviceAccount": {"create": False}}, {"serviceAccount": {"name": "other"}},
+    {"serviceAccount": {"annotations": {"a": "b"}}},
+    {"kind": "Deployment"}, {"kind": "Deployment", "storage": {"emptyDir": {"enabled": True}}},
+    {"kind": "Deployment", "replicas": 2, "storage": {"emptyDir": {"enabled": True}},
+     "updateStrategy": {"type": "Recreate"}},
+    {"kind": "DaemonSet", "storage": {"hostPath": "/srv/tarn"}, "hostPort": 5000},
+    {"kind": "DaemonSet", "storage": {"emptyDir": {"enabled": True}}, "updateStrategy": {"type": "OnDelete"}},
+    {"config": {"tag_ttl": "5m"}}, {"config": {"listen": ":8080", "metrics_listen": ":8081"}},
+    {"config": {"version": 0.1, "proxy": {"remoteurl": "https://registry-1.docker.io"}}},
+    {"existingConfigMap": "mine"}, {"clients": {"existingSecret": "users", "key": "a"}},
+    {"files": [{"secret": "a", "at": "/etc/tarn/a"}, {"configMap": "b", "at": "/etc/tarn/b"}]},
+    {"google": {"audience": "//iam.googleapis.com/a"}}, {"tls": {"existingSecret": "a"}},
+    {"storage": {"retain": False}},
+    {"service": {"port": 80}}, {"service": {"sessionAffinity": "ClientIP"}},
+    {"service": {"internalTrafficPolicy": "Local"}}, {"service": {"internalTrafficPolicy": ""}},
+    {"service": {"type": "NodePort"}}, {"service": {"type": "NodePort", "nodePort": 30512}},
+    {"service": {"type": "NodePort", "externalTrafficPolicy": "Local"}},
+    {"service": {"type": "LoadBalancer", "loadBalancerSourceRanges": ["10.0.0.0/8"]}},
+    {"service": {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}},
+    {"service": {"trafficDistribution": "PreferClose"}},
+    {"service": {"annotations": {"a": "b"}, "labels": {"c": "d"}}},
+    {"ingress": {"enabled": True, "hosts": ["a.example"]}},
+    {"resources": {"limits": {"memory": "2Gi"}}}, {"podSecurityContext": {"fsGroup": 1000}},
+    {"securityContext": {"readOnlyRootFilesystem": False}}, {"updateStrategy": {"type": "OnDelete"}},
+    {"updateStrategy": {"rollingUpdate": {"partition": 1}}}, {"topologySpreadConstraints": []},
+    {"priorityClassName": "system-cluster-critical"}, {"nodeSelector": {"pool": "a"}},
+    {"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}},
+    {"tolerations": [{"operator": "Exists"}]}, {"podAnnotations": {"a": "b"}, "podLabels": {"c": "d"}},
+    {"extraEnv": [{"name": "A", "value": "b"}]},
+    {"extraVolumes": [{"name": "a", "emptyDir": {}}],
+     "extraVolumeMounts": [{"name": "a", "mountPath": "/a"}]},
+    {"initContainers": [{"name": "a", "image": "a.example/b"}]},
+    {"extraContainers": [{"name": "a", "image": "a.example/b"}]}, {"networkPolicy": {"enabled": True}},
+    {"monitoring": {"podMonitor": {"enabled": True}, "dashboard": {"enabled": True}}},
+    KEEP, {"keep": {**KEEP["keep"], "replicas": 1}}, {"keep": {**KEEP["keep"], "namespace": "tarn-nodes"}},
+    {"keep": {**KEEP["keep"], "machines": {"a": {"name": "a"}}, "pullSecret": "b", "denyPullers": False}},
+    {"keep": {"enabled": True, "config": {"keeps": [], "lease": "mine", "listen": ":9090"}}},
+    {"keep": {**KEEP["keep"], "service": {"type": "NodePort", "port": 80}}},
+    NODES, {**NODES, "nodes": {"enabled": True, "namespace": "tarn-nodes", "listen": ":5002"}},
+    {**NODES, "nodes": {"enabled": True, "credentialProvider": {"enabled": True}}}]
+
+
+@pytest.mark.parametrize("base", [{}, {**KEEP, **NODES, "clients": {"existingSecret": "users"}}],
+                         ids=["default", "with-keep-and-nodes"])
+def test_any_value_changes_and_changes_back(helm, tmp_path, base):
+    path = tmp_path / "values.yaml"
+
+    def change(verb, given):
+        image = {**IMAGE["image"], **given.get("image", {})}
+        path.write_text(yaml.safe_dump({**given, "image": image}))
+        done = helm(verb, "cache", CHART, "--values", path, check=False)
+        assert done.returncode == 0, f"{given}: {done.stderr}"
+    change("install", base)
+    for one in CHANGES:
+        change("upgrade", {**base, **one} if not set(base) & set(one) else one)
+        change("upgrade", base)
 
 
 def stored(cluster, thing, namespace):

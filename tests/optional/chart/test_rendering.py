@@ -138,6 +138,14 @@ def test_a_configuration_of_somebody_else_is_left_as_it_is(config, variables, tm
         run([TARN, "check-config", tmp_path / "tarn.yaml"])
 
 
+def test_ports_follow_a_configuration_of_the_cncf_registry():
+    things = render({"config": {"version": 0.1, "proxy": {"remoteurl": "https://a.example"},
+                                "http": {"addr": ":8000", "debug": {"addr": ":8001"}}}})
+    container = cache(things)["spec"]["template"]["spec"]["containers"][0]
+    assert {one["name"]: one["containerPort"] for one in container["ports"]} == {
+        "registry": 8000, "metrics": 8001}
+
+
 # ---- secrets ----
 
 

@@ -54,6 +54,8 @@
 {{- include "tarn.checkNoSecret" (list "config" .Values.config) -}}
 {{- include "tarn.checkAddress" (list "config.listen" .Values.config.listen) -}}
 {{- include "tarn.checkAddress" (list "config.metrics_listen" .Values.config.metrics_listen) -}}
+{{- include "tarn.checkAddress" (list "config.http.addr" (dig "http" "addr" "" .Values.config)) -}}
+{{- include "tarn.checkAddress" (list "config.http.debug.addr" (dig "http" "debug" "addr" "" .Values.config)) -}}
 {{- if hasKey .Values.config "root" -}}
 {{- $root := .Values.config.root | toString | trimSuffix "/" -}}
 {{- if eq $root "/var/lib/tarn" -}}

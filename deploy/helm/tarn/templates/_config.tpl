@@ -80,12 +80,13 @@ tls:
 {{- end -}}
 {{- end -}}
 
+{{/* A configuration of the CNCF registry has its addresses under `http`. */}}
 {{- define "tarn.port" -}}
-{{- include "tarn.portOf" (list .Values.config.listen "5000") -}}
+{{- include "tarn.portOf" (list (.Values.config.listen | default (dig "http" "addr" "" .Values.config)) "5000") -}}
 {{- end -}}
 
 {{- define "tarn.metricsPort" -}}
-{{- include "tarn.portOf" (list .Values.config.metrics_listen "5001") -}}
+{{- include "tarn.portOf" (list (.Values.config.metrics_listen | default (dig "http" "debug" "addr" "" .Values.config)) "5001") -}}
 {{- end -}}
 
 {{/* The configuration of `tarn keep`: which registries there are, who may read, and what is kept. */}}
