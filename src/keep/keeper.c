@@ -127,7 +127,9 @@ static int64_t step(struct keeper *keeper, bool may_act) REQUIRES(keeper->state_
             if (keeper_leads(keeper)) /* each end is told by one process */
                 tell_end(action);
         } else if (!keeper_add_job(keeper, action) && action->kind == KEEP_CREATE) {
-            keep_plan_not_created(keeper->plan, action->id, true, "out of memory", now);
+            keep_plan_not_created(keeper->plan, action->id,
+                                  &(struct keep_failure){KEEP_FAILURE_REFUSED, "out of memory", 0},
+                                  now);
         }
     }
     keeper->steps++;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/clock.h"
 #include "keep/plan_private.h"
 
 /* ---- cells ---- */
@@ -321,32 +322,53 @@ void keep_plan_remove_pod(struct keep_plan *plan, const char *uid, struct keep_n
 void keep_plan_created(struct keep_plan *plan, uint64_t id, const char *name, const char *uid,
                        struct keep_now now) {
     (void)now;
-    plan->create_refusals = 0;
     for (struct plan_pod *pod = plan->pods; pod; pod = pod->next) {
-        if (pod->id == id && !name_pod(pod, name, uid))
+        if (pod->id != id)
+            continue;
+        if (pod->owner)
+            pod->owner->create_failures = 0;
+        if (!name_pod(pod, name, uid))
             plan->no_memory = true;
     }
 }
 
-void keep_plan_not_created(struct keep_plan *plan, uint64_t id, bool refused, const char *why,
+/* A server that is in trouble, or that refuses this keep's pods, is not asked for one after the
+ * other. */
+static void pause_creations(struct plan_keep *keep, const struct keep_failure *failure,
+                            struct keep_now now) {
+    if (now.ms < keep->create_after_ms - KEEP_CREATE_PAUSE_MS / 2)
+        return; /* it was sent before the pause began */
+    int64_t pause = KEEP_CREATE_PAUSE_MS;
+    for (unsigned i = 0; i < keep->create_failures && pause < KEEP_CREATE_PAUSE_LAST_MS; i++)
+        pause *= 2;
+    if (keep->create_failures < 100)
+        keep->create_failures++;
+    if (pause > KEEP_CREATE_PAUSE_LAST_MS)
+        pause = KEEP_CREATE_PAUSE_LAST_MS;
+    pause = pause * 4 / 5 + clock_jitter((uint32_t)(pause * 2 / 5));
+    if (failure->pause_ms > pause)
+        pause = failure->pause_ms;
+    keep->create_after_ms = now.ms + pause;
+}
+
+void keep_plan_not_created(struct keep_plan *plan, uint64_t id, const struct keep_failure *failure,
                            struct keep_now now) {
     struct plan_pod *pod = plan->pods;
     while (pod && pod->id != id)
         pod = pod->next;
     if (!pod || pod->uid)
         return; /* an event has shown that it was created */
-    if (pod->cell) {
+    bool refused = failure->kind == KEEP_FAILURE_REFUSED;
+    if (pod->cell && failure->kind != KEEP_FAILURE_NOT_SENT) {
         struct plan_cell *cell = pod->cell;
         free(cell->reason);
-        cell->reason = strdup(why);
+        cell->reason = strdup(failure->why);
         cell->failed = refused;
         cell->since_s = now.wall_s;
         plan_cell_retry_later(cell, refused ? cell->attempts : 1, now);
     }
-    if (refused) {
-        int64_t pause = INT64_C(1000) << (plan->create_refusals < 5 ? plan->create_refusals++ : 5);
-        plan->create_after_ms = now.ms + (pause < 30000 ? pause : 30000);
-    }
+    if (pod->owner && failure->kind != KEEP_FAILURE_NOT_SENT)
+        pause_creations(pod->owner, failure, now);
     plan_pod_free(plan, pod);
 }
 
@@ -565,6 +587,8 @@ bool keep_plan_set_keeps(struct keep_plan *plan, const struct keep_spec *const *
         old->by_key = NULL;
         keeps[i].is_listed = old->is_listed;
         keeps[i].evictions = old->evictions;
+        keeps[i].create_after_ms = old->create_after_ms;
+        keeps[i].create_failures = old->create_failures;
         old->wanted = NULL;
         old->count = 0;
     }

@@ -32,7 +32,9 @@ enum {
     KEEP_LIST_LAG_MS = 60 * 1000, /* a list this soon after a pull may not have the image yet */
     KEEP_WHOLE_LIST = 25,         /* a list with fewer images is not cut */
     KEEP_SAME_REFUSALS = 3,       /* nodes, before no further one tries an image */
-    KEEP_DELETE_AGAIN_MS = 2000,  /* after a pod could not be deleted */
+    KEEP_CREATE_PAUSE_MS = 1000,  /* after a creation that failed; then doubling */
+    KEEP_CREATE_PAUSE_LAST_MS = 30 * 1000,
+    KEEP_DELETE_AGAIN_MS = 2000,       /* after a pod could not be deleted */
     KEEP_TIMEOUT_GRACE_MS = 30 * 1000, /* for the kubelet to say that the time is over */
 };
 
@@ -125,9 +127,20 @@ bool keep_plan_step(struct keep_plan *plan, struct keep_now now, bool may_act, s
 
 void keep_plan_created(struct keep_plan *plan, uint64_t id, const char *name, const char *uid,
                        struct keep_now now);
-/* `refused`: the server said no, so there is no pod. Else there may be one, and it is taken up when
- * it shows. */
-void keep_plan_not_created(struct keep_plan *plan, uint64_t id, bool refused, const char *why,
+
+/* Why a pod was not created. */
+enum keep_failure_kind {
+    KEEP_FAILURE_NOT_SENT, /* there is no pod, and it may be tried again at once */
+    KEEP_FAILURE_REFUSED,  /* the server said no, so there is no pod */
+    KEEP_FAILURE_UNKNOWN,  /* there may be one, and it is taken up when it shows */
+};
+struct keep_failure {
+    enum keep_failure_kind kind;
+    const char *why;
+    int64_t pause_ms; /* that the server asks for; 0: none */
+};
+/* A failure that was sent lets the keep pause: 1 s, doubling to 30 s until a creation succeeds. */
+void keep_plan_not_created(struct keep_plan *plan, uint64_t id, const struct keep_failure *failure,
                            struct keep_now now);
 void keep_plan_deleted(struct keep_plan *plan, const char *uid, bool done, struct keep_now now);
 

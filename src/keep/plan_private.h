@@ -73,6 +73,8 @@ struct plan_keep {
     bool is_listed;
     size_t pods;
     uint64_t evictions;
+    int64_t create_after_ms;  /* the server does not create the keep's pods */
+    unsigned create_failures; /* one after the other */
 };
 
 /* One of our own pods, from the moment that it is to be created. */
@@ -112,9 +114,7 @@ struct keep_plan {
     struct plan_pod *pods;
     uint64_t last_id;
     struct plan_end *ends, **last_end;
-    struct plan_end *told;   /* by the last step: its strings are still in use */
-    int64_t create_after_ms; /* the server refuses pods */
-    unsigned create_refusals;
+    struct plan_end *told; /* by the last step: its strings are still in use */
     bool no_memory;
 };
 

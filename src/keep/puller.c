@@ -60,9 +60,12 @@ bool keeper_add_job(struct keeper *keeper, const struct keep_action *action) {
     return true;
 }
 
-/* Whether the server has said that it does not create the pod; else nobody knows. */
-static bool was_refused(const struct error *error) {
-    return error->status >= 400 && error->status < 500;
+static struct keep_failure failure_of(bool was_sent, const struct error *error) {
+    bool refused = error->status >= 400 && error->status < 500;
+    return (struct keep_failure){!was_sent ? KEEP_FAILURE_NOT_SENT
+                                 : refused ? KEEP_FAILURE_REFUSED
+                                           : KEEP_FAILURE_UNKNOWN,
+                                 error->text, (int64_t)error->retry_after_s * 1000};
 }
 
 /* Whether a pod may still be created: a process that was stopped for a while leads no more when it
@@ -88,13 +91,12 @@ static void create(struct keeper *keeper, const struct keeper_job *job) {
     const json_t *metadata = json_object_get(pod, "metadata");
     const char *name = json_string_value(json_object_get(metadata, "name"));
     const char *uid = json_string_value(json_object_get(metadata, "uid"));
+    const struct keep_failure failure = failure_of(may_act, &error);
     lock_acquire(&keeper->state_lock);
     if (done && name && uid)
         keep_plan_created(keeper->plan, job->id, name, uid, keeper_now());
     else
-        keep_plan_not_created(keeper->plan, job->id, may_act && was_refused(&error),
-                              may_act ? error.text : "this process may not create pods now",
-                              keeper_now());
+        keep_plan_not_created(keeper->plan, job->id, &failure, keeper_now());
     keeper_touch(keeper);
     lock_release(&keeper->state_lock);
     if (may_act && !done)

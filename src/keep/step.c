@@ -262,14 +262,14 @@ static struct plan_node *choose_node(const struct keep_plan *plan, size_t k) {
 
 static bool create_all(struct keep_plan *plan, struct keep_now now, size_t limit,
                        struct keep_actions *out) {
-    if (plan->create_after_ms > now.ms) {
-        if (plan->create_after_ms < out->wake_ms)
-            out->wake_ms = plan->create_after_ms;
-        return true;
-    }
     for (size_t k = 0; k < plan->keep_count; k++) {
         struct plan_keep *keep = &plan->keeps[k];
         struct plan_node *node;
+        if (keep->create_after_ms > now.ms) {
+            if (keep->create_after_ms < out->wake_ms)
+                out->wake_ms = keep->create_after_ms;
+            continue;
+        }
         while (limit > 0 && keep->pods < keep->spec->pull.nodes_at_once &&
                (node = choose_node(plan, k)) != NULL) {
             if (!create(plan, keep, node, now, out))

@@ -613,8 +613,8 @@ static void test_a_pod_whose_creation_nobody_answered_is_taken_up_when_it_shows(
     open_bench(&bench);
     wants(&bench, &image_a, 1);
     NODE(&bench, "n1", "");
-    keep_plan_not_created(bench.plan, expect_create(&bench, "n1", "v1"), false, "timeout",
-                          bench.now);
+    keep_plan_not_created(bench.plan, expect_create(&bench, "n1", "v1"),
+                          &(struct keep_failure){KEEP_FAILURE_UNKNOWN, "timeout", 0}, bench.now);
     CHECK_STATE(&bench, 0, 0, "pending");
     assert_int_equal(step(&bench), 0);
     pod_of(&bench, "u1", "n1", "h/app:v1", A, "\"phase\":\"Pending\"");
@@ -630,13 +630,87 @@ static void test_a_refused_creation_is_repeated_later(void **state) {
     open_bench(&bench);
     wants(&bench, &image_a, 1);
     NODE(&bench, "n1", "");
-    keep_plan_not_created(bench.plan, expect_create(&bench, "n1", "v1"), true, "exceeded quota",
+    keep_plan_not_created(bench.plan, expect_create(&bench, "n1", "v1"),
+                          &(struct keep_failure){KEEP_FAILURE_REFUSED, "exceeded quota", 0},
                           bench.now);
     CHECK_STATE(&bench, 0, 0, "failed");
     assert_string_equal(cell(&bench, 0, 0).reason, "exceeded quota");
     assert_int_equal(step(&bench), 0);
     pass(&bench, 2 * MINUTE);
     expect_create(&bench, "n1", "v1");
+    close_bench(&bench);
+}
+
+static void test_what_was_not_sent_is_tried_again_at_once(void **state) {
+    (void)state;
+    struct bench bench;
+    open_bench(&bench);
+    wants(&bench, &image_a, 1);
+    NODE(&bench, "n1", "");
+    for (int i = 0; i < 3; i++)
+        keep_plan_not_created(bench.plan, expect_create(&bench, "n1", "v1"),
+                              &(struct keep_failure){.why = "does not lead"}, bench.now);
+    CHECK_STATE(&bench, 0, 0, "pending");
+    close_bench(&bench);
+}
+
+/* How long the keep creates nothing after this failure of the pod that the last step creates. */
+static int64_t pause_after(struct bench *bench, struct keep_failure failure) {
+    int64_t began = bench->now.ms;
+    assert_int_equal(bench->actions.list[0].kind, KEEP_CREATE);
+    keep_plan_not_created(bench->plan, bench->actions.list[0].id, &failure, bench->now);
+    while (step(bench) == 0)
+        pass(bench, bench->actions.wake_ms - bench->now.ms);
+    return bench->now.ms - began;
+}
+
+static void test_a_server_in_trouble_is_asked_ever_later(void **state) {
+    (void)state;
+    struct bench bench;
+    struct keep_failure failure = {KEEP_FAILURE_UNKNOWN, "503", 0};
+    open_bench(&bench);
+    bench.spec.pull.nodes_at_once = 1;
+    wants(&bench, &image_a, 1);
+    for (int i = 0; i < 40; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "n%d", i);
+        NODE(&bench, name, "");
+    }
+    assert_int_equal(step(&bench), 1);
+    for (int64_t pause = 1000; pause < 64000; pause *= 2) {
+        int64_t wanted = pause < 30000 ? pause : 30000;
+        assert_in_range(pause_after(&bench, failure), wanted * 4 / 5, wanted * 6 / 5 + 1);
+    }
+    failure.pause_ms = 45000;
+    assert_int_equal(pause_after(&bench, failure), 45000);
+    keep_plan_created(bench.plan, bench.actions.list[0].id, "pod", "u1", bench.now);
+    pod_of(&bench, "u1", bench.actions.list[0].wish.node, "h/app:v1", A, DONE(A));
+    step(&bench); /* deletes it */
+    keep_plan_deleted(bench.plan, "u1", true, bench.now);
+    assert_int_equal(step(&bench), 1);
+    failure.pause_ms = 0;
+    assert_in_range(pause_after(&bench, failure), 800, 1201);
+    close_bench(&bench);
+}
+
+static void test_a_keep_whose_pods_are_refused_stops_no_other_keep(void **state) {
+    (void)state;
+    struct bench bench;
+    struct keep_spec other = {.name = "other", .pull = keep_pull_default()};
+    open_bench(&bench);
+    const struct keep_spec *const specs[] = {&bench.spec, &other};
+    assert_true(keep_plan_set_keeps(bench.plan, specs, 2, bench.now));
+    wants(&bench, &image_a, 1);
+    NODE(&bench, "n1", "");
+    NODE(&bench, "n2", "");
+    assert_int_equal(step(&bench), 2);
+    for (size_t i = 0; i < 2; i++)
+        keep_plan_not_created(bench.plan, bench.actions.list[i].id,
+                              &(struct keep_failure){KEEP_FAILURE_REFUSED, "no account", 0},
+                              bench.now);
+    assert_true(keep_plan_set_images(bench.plan, "other", &image_b, 1, bench.now));
+    assert_int_equal(step(&bench), 2);
+    assert_string_equal(bench.actions.list[0].wish.keep, "other");
     close_bench(&bench);
 }
 
@@ -718,6 +792,9 @@ int main(void) {
         cmocka_unit_test(test_an_event_before_the_response_makes_no_second_pod),
         cmocka_unit_test(test_a_pod_whose_creation_nobody_answered_is_taken_up_when_it_shows),
         cmocka_unit_test(test_a_refused_creation_is_repeated_later),
+        cmocka_unit_test(test_what_was_not_sent_is_tried_again_at_once),
+        cmocka_unit_test(test_a_server_in_trouble_is_asked_ever_later),
+        cmocka_unit_test(test_a_keep_whose_pods_are_refused_stops_no_other_keep),
         cmocka_unit_test(test_what_is_wanted_no_more_is_ended),
         cmocka_unit_test(test_who_may_not_act_only_watches),
         cmocka_unit_test(test_a_node_that_is_gone_is_forgotten_with_its_pulls),
