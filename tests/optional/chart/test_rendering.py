@@ -373,6 +373,15 @@ def test_tarn_takes_the_command_of_the_credential_provider(tmp_path):
     assert "//iam.googleapis.com/projects/1/" in json.dumps(config)
 
 
+def test_the_daemonset_may_be_alone_in_a_namespace():
+    values = {**NODES, "nodes": {"enabled": True, "namespace": "alone"}}
+    for each in render(values):
+        expected = "alone" if component(each) == "nodes" else "tarn"
+        assert each["metadata"]["namespace"] == expected
+        kinds = {"ServiceAccount", "ConfigMap", "DaemonSet"}
+        assert component(each) != "nodes" or each["kind"] in kinds
+
+
 def test_only_the_folders_of_containerd_are_mounted_on_a_node():
     spec = find(render(NODES), "DaemonSet")["spec"]["template"]["spec"]
     paths = {one["hostPath"]["path"]: one["name"] for one in spec["volumes"] if "hostPath" in one}
@@ -388,7 +397,7 @@ def test_only_the_folders_of_containerd_are_mounted_on_a_node():
 
 
 def test_promtool_takes_the_rules(tmp_path):
-    rule = find(rendered("keep"), "PrometheusRule")
+    rule = find(render({**KEEP, "monitoring": {"rules": {"enabled": True}}}), "PrometheusRule")
     path = tmp_path / "rules.yml"
     path.write_text(yaml.safe_dump(rule["spec"]))
     run(["promtool", "check", "rules", path])
@@ -412,10 +421,11 @@ def test_the_dashboard_is_that_of_deploy_grafana():
 
 
 def test_monitors_name_the_job_that_the_alerts_expect():
-    for name in ("everything", "ingress", "each-node"):
-        things = rendered(name)
+    for kind in ("podMonitor", "serviceMonitor"):
+        things = render({**KEEP, **NODES, "nodes": {"enabled": True, "listen": ":5002"},
+                         "monitoring": {kind: {"enabled": True}}})
         monitors = [one for one in things if one["kind"] in ("PodMonitor", "ServiceMonitor")]
-        assert monitors
+        assert {component(one) for one in monitors} == {"cache", "keep", "nodes"}
         for monitor in monitors:
             label = monitor["spec"]["jobLabel"]
             assert monitor["spec"]["selector"]["matchLabels"][label] == "tarn"
