@@ -167,6 +167,8 @@ def test_any_value_changes_and_changes_back(helm, tmp_path, base):
         assert done.returncode == 0, f"{given}: {done.stderr}"
     change("install", base)
     for one in CHANGES:
+        if "service" in base and {"nameOverride", "fullnameOverride"} & set(one):
+            continue  # the old Service has the port of the node: README.md, "Another name"
         change("upgrade", {**base, **one} if not set(base) & set(one) else one)
         change("upgrade", base)
 
