@@ -154,7 +154,7 @@ spec:
     - name: folder
       image: {{ include "tarn.image" . }}
       imagePullPolicy: {{ .Values.image.pullPolicy }}
-      command: [install, -d, -m, "0700", -o, {{ .Values.podSecurityContext.runAsUser | toString | quote }}, /var/lib/tarn/cache]
+      command: [install, -d, -m, "0700", -o, {{ .Values.podSecurityContext.runAsUser | default 65532 | int64 | toString | quote }}, {{ .Values.config.root | default "/var/lib/tarn/cache" }}]
       securityContext:
         runAsNonRoot: false
         runAsUser: 0
