@@ -16,7 +16,11 @@
 #include "client/lane.h"
 #include "client/response.h"
 
-enum { BUCKET_DATE_SIZE = 64, BUCKET_RANGE_SIZE = 96 };
+enum {
+    BUCKET_DATE_SIZE = 64,
+    BUCKET_RANGE_SIZE = 96,
+    REFUSALS = 16, /* kinds of refusals, each of which is logged once a minute */
+};
 
 enum bucket_operation {
     OPERATION_GET,
@@ -58,7 +62,7 @@ struct bucket {
     struct bucket_learnt learnt GUARDED_BY(learnt_lock);
     _Atomic int64_t ahead_s; /* of our clock, when the bucket last said its time */
     atomic_bool region_told, clock_told, lists_told, conditions_told;
-    struct log_pause refused, down;
+    struct log_pause refused[REFUSALS], down;
 };
 
 /* ---- one call ---- */

@@ -169,11 +169,19 @@ void bucket_tell_failure(const struct bucket_ask *ask) {
 
 /* ---- the log ---- */
 
+/* The pause of refusals of this kind. */
+static struct log_pause *pause_of(const struct bucket_ask *ask) {
+    unsigned kind = (unsigned)ask->operation + (unsigned)ask->response.status;
+    for (const char *at = ask->fault.code; *at; at++)
+        kind = 31 * kind + (unsigned char)*at;
+    return &ask->bucket->refused[kind % REFUSALS];
+}
+
 void bucket_log_refusal(const struct bucket_ask *ask) {
     unsigned more = 0;
     /* Who deletes says once a day that it may not. */
     if (ask->inside || ask->operation == OPERATION_DELETE || ask->operation == OPERATION_ABORT ||
-        !log_is_due(&ask->bucket->refused, &more))
+        !log_is_due(pause_of(ask), &more))
         return;
     log_at(LOG_WARN, "the bucket refuses a request", LOG_STRING("error", ask->error->text),
            LOG_NUMBER("more", more));

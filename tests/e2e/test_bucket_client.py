@@ -53,6 +53,21 @@ def test_google_takes_a_key_too(make_object_store, check_bucket):
                    for name in request.headers)
 
 
+@pytest.mark.parametrize("dialect", ["s3", "gcs"])
+def test_a_public_bucket_needs_no_key(make_object_store, check_bucket, dialect):
+    store = make_object_store(dialect)
+    store.public = True
+    code, report, _ = check_bucket(store, environment={}, credentials="anonymous")
+    assert (code, report["credentials"]) == (0, "anonymous")
+    assert not any("authorization" in request.headers for request in store.requests_of())
+
+
+def test_a_session_token_is_signed(object_store, check_bucket):
+    object_store.identities[KEY_ID].session_token = "FwoGZXIvYXdzEToken"
+    code, report, _ = check_bucket(object_store)
+    assert (code, failed(report)) == (0, {})
+
+
 @pytest.mark.parametrize("style", [True, False])
 def test_both_styles(object_store, check_bucket, style):
     host = "127.0.0.1" if style else "localhost"
