@@ -226,7 +226,7 @@ static bool read_completion(struct bucket_ask *ask) {
         return true;
     if (!bucket_document_completion((struct text){body->bytes, body->length}, &ask->fault,
                                     ask->error)) {
-        ask->outcome = BUCKET_UNREACHABLE;
+        ask->outcome = ask->error->kind == ERROR_MEMORY ? BUCKET_STOPPED : BUCKET_UNREACHABLE;
         return false;
     }
     if (ask->fault.code[0])

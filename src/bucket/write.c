@@ -77,7 +77,7 @@ bool bucket_upload_begin(struct bucket *bucket, struct bucket_upload *upload,
         ok = false;
         bucket_tell_failure(&ask);
         if (answer)
-            answer->outcome = BUCKET_UNREACHABLE;
+            answer->outcome = ask.error->kind == ERROR_MEMORY ? BUCKET_STOPPED : BUCKET_UNREACHABLE;
     }
     bucket_ask_finish(&ask);
     return ok;

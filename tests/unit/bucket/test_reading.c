@@ -9,6 +9,7 @@
 #include <string.h>
 #include "base/buffer.h"
 #include "base/clock.h"
+#include "base/thread.h"
 #include "bucket/bench.h"
 
 #define FAULT(code)                                                                                \
@@ -334,6 +335,37 @@ static void test_a_list_that_goes_in_a_circle_ends(void **state) {
     bucket_list_finish(&list);
 }
 
+/* Many threads learn the region, the clock and the missing right at the same time. */
+static void ask_often(void *context) {
+    struct bench *bench = context;
+    for (int i = 0; i < 12; i++) {
+        struct bucket_answer answer;
+        struct bucket_facts facts;
+        struct error error = {0};
+        bucket_head(bench->bucket, "x", NULL, &answer, &error);
+        bucket_look(bench->bucket, &facts);
+        bucket_is_up(bench->bucket);
+        bucket_asks_from_ms(bench->bucket);
+    }
+}
+
+static void test_threads_share_what_is_learnt(void **state) {
+    struct bench *bench = *state;
+    enum { THREADS = 4 };
+    pthread_t threads[THREADS];
+    bench_open(bench);
+    bench_line_up(bench, 400, "x-amz-bucket-region: eu-north-1\r\n", "");
+    for (int i = 0; i < 8; i++)
+        bench_line_up(bench, 403, "Date: Fri, 24 May 2013 00:00:00 GMT\r\n",
+                      i % 2 ? FAULT("RequestTimeTooSkewed") : FAULT("AccessDenied"));
+    bench_line_up(bench, 404, NULL, FAULT("NoSuchKey"));
+    for (int i = 0; i < THREADS; i++)
+        assert_true(thread_start("asks", THREAD_STACK, ask_often, bench, &threads[i], NULL));
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    assert_true(bucket_is_up(bench->bucket));
+}
+
 static void test_no_secret_is_in_an_error(void **state) {
     struct bench *bench = *state;
     bench_open(bench);
@@ -366,6 +398,7 @@ int main(void) {
         WITH_BENCH(test_three_faults_in_a_row_open_the_breaker),
         WITH_BENCH(test_a_list_goes_on_page_by_page),
         WITH_BENCH(test_a_list_that_goes_in_a_circle_ends),
+        WITH_BENCH(test_threads_share_what_is_learnt),
         WITH_BENCH(test_no_secret_is_in_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
