@@ -179,6 +179,7 @@ struct service *service_new(const struct service_settings *settings, struct erro
     service->warmer.upstreams = settings->upstreams;
     service->target = (struct order_target){.store = settings->store,
                                             .cache = settings->cache,
+                                            .bucket = settings->bucket,
                                             .limit = settings->max_size,
                                             .stopping = &service->warmer.stopping};
     service->admin = (struct admin){&service->warmer, &service->target, settings};

@@ -23,6 +23,7 @@ struct service_settings {
     uint64_t max_size; /* bytes that the cache stays under; 0: not known */
     struct store *store;
     struct cache *cache;
+    struct bucket *bucket; /* NULL: none */
     struct current_upstreams *upstreams;
     const struct warm_entry *warm; /* copied */
     size_t warm_count;

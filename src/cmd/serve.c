@@ -14,6 +14,7 @@
 #include "base/secret.h"
 #include "base/thread.h"
 #include "bucket/bucket.h"
+#include "cache/janitor.h"
 #include "catalog/catalog.h"
 #include "cmd/arguments.h"
 #include "cmd/commands.h"
@@ -130,14 +131,33 @@ static bool open_upstreams(struct serving *serving, struct error *error) {
     return serving->upstreams != NULL;
 }
 
+static bool open_bucket(struct serving *serving, struct error *error) {
+    const struct bucket_settings *settings = &serving->config->bucket;
+    if (settings->address.kind == BUCKET_NONE)
+        return true;
+    bucket_declare_metrics();
+    serving->bucket = bucket_new(settings, serving->client);
+    return serving->bucket || error_set(error, ERROR_MEMORY, "out of memory");
+}
+
 static bool open_cache(struct serving *serving, struct error *error) {
     const struct config *config = serving->config;
     const struct upkeep_settings upkeep_settings =
         serving_upkeep_settings(config, serving->max_size);
+    if (!open_bucket(serving, error))
+        return false;
     const struct cache_settings cache_settings = serving_cache_settings(config);
     serving->upkeep = upkeep_new(&upkeep_settings, serving->store);
     serving->cache = serving->upkeep ? cache_new(&cache_settings, serving->upkeep) : NULL;
     return serving->cache || error_set(error, ERROR_MEMORY, "out of memory");
+}
+
+static bool open_janitor(struct serving *serving, struct error *error) {
+    if (!serving->bucket)
+        return true;
+    janitor_declare_metrics();
+    serving->janitor = janitor_new(serving->bucket);
+    return serving->janitor || error_set(error, ERROR_MEMORY, "out of memory");
 }
 
 static bool open_registry(struct serving *serving, struct error *error) {
@@ -183,6 +203,7 @@ static bool open_service(struct serving *serving, struct error *error) {
         .max_size = serving->max_size,
         .store = serving->store,
         .cache = serving->cache,
+        .bucket = serving->bucket,
         .upstreams = serving->upstreams,
         .warm = config->warm,
         .warm_count = config->warm_count,
@@ -196,8 +217,9 @@ static bool open_service(struct serving *serving, struct error *error) {
 static bool open_parts(struct serving *serving, struct error *error) {
     return open_store(serving, error) && open_upstreams(serving, error) &&
            serving_make_clients(serving->config, NULL, &serving->clients, error) &&
-           open_cache(serving, error) && open_registry(serving, error) &&
-           open_server(serving, error) && open_service(serving, error);
+           open_cache(serving, error) && open_janitor(serving, error) &&
+           open_registry(serving, error) && open_server(serving, error) &&
+           open_service(serving, error);
 }
 
 /* ---- running and ending ---- */
@@ -210,10 +232,12 @@ static bool close_parts(struct serving *serving) {
         service_stop(serving->service);
     if (!service_free(serving->service))
         return false;
+    janitor_free(serving->janitor);
     http_server_free(serving->server);
     if ((serving->registry && !registry_stop(serving->registry)) || !cache_free(serving->cache))
         return false;
     upkeep_free(serving->upkeep);
+    bucket_free(serving->bucket);
     registry_free(serving->registry);
     catalog_free(serving->catalog);
     clients_release(serving->clients);
@@ -226,8 +250,9 @@ static bool start_threads(struct serving *serving, struct error *error) {
     thread_allow_rest(); /* from here on a thread begins with the rights that are left */
     return thread_start("signals", THREAD_STACK, wait_for_signal, serving, &serving->signals,
                         error) &&
-           upkeep_start(serving->upkeep, error) && registry_start(serving->registry, error) &&
-           service_start(serving->service, error);
+           upkeep_start(serving->upkeep, error) &&
+           (!serving->janitor || janitor_start(serving->janitor, error)) &&
+           registry_start(serving->registry, error) && service_start(serving->service, error);
 }
 
 static void end_threads(struct serving *serving) {

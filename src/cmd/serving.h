@@ -8,7 +8,9 @@
 #include <pthread.h>
 #include "admin/service.h"
 #include "base/lock.h"
+#include "bucket/bucket.h"
 #include "cache/cache.h"
+#include "cache/janitor.h"
 #include "client/client.h"
 #include "cmd/reloader.h"
 #include "config/config.h"
@@ -29,9 +31,11 @@ struct serving {
     struct store *store;
     struct current_upstreams *upstreams;
     struct upkeep *upkeep;
+    struct bucket *bucket; /* NULL: there is none */
     struct cache *cache;
     struct clients *clients; /* of the configuration in use; NULL: nobody can log in */
     struct catalog *catalog;
+    struct janitor *janitor; /* of the bucket; NULL: there is none */
     struct registry *registry;
     struct http_server *server;
     struct service_settings service_settings;

@@ -1,0 +1,160 @@
+/* Cleans the bucket once a day. */
+#include "cache/janitor.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <time.h>
+#include "base/clock.h"
+#include "base/lock.h"
+#include "base/log.h"
+#include "base/metric.h"
+#include "base/thread.h"
+#include "cache/cleaning.h"
+#include "cache/share.h"
+
+enum {
+    FIRST_LOOK_MS = 10000,
+    FIRST_JITTER_MS = 2000, /* so that tarns that start together do not all clean */
+    LOOK_AGAIN_MS = 3600000,
+    DAY_S = 86400,
+};
+
+struct janitor {
+    struct bucket *bucket;
+    atomic_bool stopping;
+    struct lock rest_lock; /* guards `changed` alone */
+    struct condition changed;
+    bool runs;
+    pthread_t thread;
+};
+
+static const char blobs_name[] = "tarn_bucket_stored_blobs";
+static const char blobs_help[] = "Blobs in the bucket when this tarn's janitor last ran.";
+static const char bytes_name[] = "tarn_bucket_stored_bytes";
+static const char bytes_help[] = "Bytes of these blobs.";
+
+void janitor_declare_metrics(void) {
+    cleaning_declare_metrics();
+    metric_declare(METRIC_GAUGE, blobs_name, blobs_help);
+    metric_declare(METRIC_GAUGE, bytes_name, bytes_help);
+}
+
+/* ---- the day's work ---- */
+
+/* Whether nobody has cleaned for a day. A bucket that does not say is asked again in an hour. */
+static bool is_due(struct janitor *janitor, const struct cancel *cancel) {
+    const struct bucket_limits limits = {.cancel = cancel};
+    struct bucket_answer answer = {0};
+    struct error error = {0};
+    if (bucket_head(janitor->bucket, SHARE_JANITOR, &limits, &answer, &error)) {
+        int64_t now_s = answer.date_s ? answer.date_s : clock_wall_s();
+        return answer.modified_s && now_s - answer.modified_s > DAY_S;
+    }
+    return answer.outcome == BUCKET_ABSENT;
+}
+
+static bool write_report(struct janitor *janitor, const struct cleaning_result *result,
+                         const struct cancel *cancel, struct error *error) {
+    char finished[sizeof "2026-11-21T03:55:00Z"], text[256];
+    time_t now_s = (time_t)(result->now_s ? result->now_s : clock_wall_s());
+    struct tm parts;
+    if (!gmtime_r(&now_s, &parts) ||
+        !strftime(finished, sizeof finished, "%Y-%m-%dT%H:%M:%SZ", &parts))
+        return error_set(error, ERROR_UNAVAILABLE, "the bucket's clock has an impossible time");
+    int length = snprintf(text, sizeof text,
+                          "{\"finished\":\"%s\",\"blobs\":%" PRIu64 ",\"bytes\":%" PRIu64
+                          ",\"removed_blobs\":%" PRIu64 ",\"removed_bytes\":%" PRIu64 "}\n",
+                          finished, result->blobs, result->bytes, result->removed_blobs,
+                          result->removed_bytes);
+    const struct bucket_put put = {.key = SHARE_JANITOR,
+                                   .body = {.bytes = text, .length = (uint64_t)length},
+                                   .content_type = "application/json"};
+    const struct bucket_limits limits = {.cancel = cancel};
+    return bucket_put(janitor->bucket, &put, &limits, NULL, error);
+}
+
+static void report(const struct janitor *janitor, const struct cleaning_result *result) {
+    metric_set(metric_get(METRIC_GAUGE, blobs_name, blobs_help, ""), (int64_t)result->blobs);
+    metric_set(metric_get(METRIC_GAUGE, bytes_name, bytes_help, ""), (int64_t)result->bytes);
+    if (result->forbidden)
+        log_at(LOG_WARN,
+               "the bucket keeps what ought to go: tarn may not delete there (s3:DeleteObject is "
+               "missing)",
+               LOG_STRING("bucket", bucket_label(janitor->bucket)));
+    log_at(LOG_INFO, "bucket cleaned", LOG_STRING("bucket", bucket_label(janitor->bucket)),
+           LOG_NUMBER("blobs", (double)result->blobs), LOG_NUMBER("bytes", (double)result->bytes),
+           LOG_NUMBER("removed_blobs", (double)result->removed_blobs),
+           LOG_NUMBER("removed_bytes", (double)result->removed_bytes),
+           LOG_NUMBER("aborted_uploads", (double)result->aborted));
+}
+
+static void clean(struct janitor *janitor, const struct cancel *cancel) {
+    const struct bucket_settings *settings = bucket_settings(janitor->bucket);
+    const struct cleaning_rule rule = {
+        .older_than_s = settings->retention_ms ? settings->retention_ms / 1000 : -1,
+        .to_size = settings->max_size && settings->max_size <= INT64_MAX
+                       ? (int64_t)settings->max_size
+                       : -1,
+        .cancel = cancel,
+    };
+    struct cleaning_result result;
+    struct error error = {0};
+    if (cleaning_run(janitor->bucket, &rule, &result, &error) &&
+        write_report(janitor, &result, cancel, &error))
+        report(janitor, &result);
+    else if (error.kind != ERROR_CLOSED)
+        log_at(LOG_WARN, "the bucket was not cleaned", LOG_STRING("error", error.text));
+}
+
+/* ---- its thread ---- */
+
+/* False: the janitor ends. */
+static bool rest_until(struct janitor *janitor, int64_t until_ms) {
+    lock_acquire(&janitor->rest_lock);
+    while (!atomic_load(&janitor->stopping) && clock_ms() < until_ms)
+        condition_wait_until(&janitor->changed, &janitor->rest_lock, until_ms);
+    lock_release(&janitor->rest_lock);
+    return !atomic_load(&janitor->stopping);
+}
+
+static void run(void *context) {
+    struct janitor *janitor = context;
+    const struct cancel cancel = {.stop = &janitor->stopping};
+    int64_t next_ms = clock_ms() + FIRST_LOOK_MS + clock_jitter(FIRST_JITTER_MS);
+    while (rest_until(janitor, next_ms)) {
+        if (is_due(janitor, &cancel))
+            clean(janitor, &cancel);
+        next_ms = clock_ms() + LOOK_AGAIN_MS;
+    }
+}
+
+struct janitor *janitor_new(struct bucket *bucket) {
+    struct janitor *janitor = calloc(1, sizeof *janitor);
+    if (!janitor)
+        return NULL;
+    janitor->bucket = bucket;
+    lock_init(&janitor->rest_lock);
+    condition_init(&janitor->changed);
+    return janitor;
+}
+
+bool janitor_start(struct janitor *janitor, struct error *error) {
+    if (bucket_settings(janitor->bucket)->read_only)
+        return true;
+    janitor->runs = thread_start("janitor", THREAD_STACK, run, janitor, &janitor->thread, error);
+    return janitor->runs;
+}
+
+void janitor_free(struct janitor *janitor) {
+    if (!janitor)
+        return;
+    lock_acquire(&janitor->rest_lock);
+    atomic_store(&janitor->stopping, true);
+    condition_broadcast(&janitor->changed);
+    lock_release(&janitor->rest_lock);
+    if (janitor->runs)
+        pthread_join(janitor->thread, NULL);
+    condition_finish(&janitor->changed);
+    lock_finish(&janitor->rest_lock);
+    free(janitor);
+}
