@@ -82,10 +82,10 @@ _tarn() {
             mapfile -t COMPREPLY < <(compgen -d -- "$word")
             return
             ;;
-        --json | --help | --) ;;
+        --bucket | --json | --help | --) ;;
         --*) return ;; # a value of which nothing is known
         esac
-        words='--config --root --json --help'
+        words='--bucket --config --root --json --help'
         ;;
     du)
         case $before in
@@ -97,10 +97,10 @@ _tarn() {
             mapfile -t COMPREPLY < <(compgen -d -- "$word")
             return
             ;;
-        --json | --help | --) ;;
+        --bucket | --json | --help | --) ;;
         --*) return ;; # a value of which nothing is known
         esac
-        words='--config --root --json --help'
+        words='--bucket --config --root --json --help'
         ;;
     rm)
         case $before in
@@ -131,10 +131,10 @@ _tarn() {
             mapfile -t COMPREPLY < <(compgen -d -- "$word")
             return
             ;;
-        --dry-run | --json | --help | --) ;;
+        --dry-run | --bucket | --json | --help | --) ;;
         --*) return ;; # a value of which nothing is known
         esac
-        words='--older-than --to-size --dry-run --config --root --json --help'
+        words='--older-than --to-size --dry-run --bucket --config --root --json --help'
         ;;
     verify)
         case $before in
@@ -146,10 +146,10 @@ _tarn() {
             mapfile -t COMPREPLY < <(compgen -d -- "$word")
             return
             ;;
-        --repair | --json | --help | --) ;;
+        --repair | --bucket | --json | --help | --) ;;
         --*) return ;; # a value of which nothing is known
         esac
-        words='--repair --rate --config --root --json --help'
+        words='--repair --bucket --rate --config --root --json --help'
         ;;
     reload)
         case $before in

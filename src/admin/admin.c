@@ -194,6 +194,19 @@ static void handle_order(struct admin *admin, struct http_exchange *exchange, co
         send_failure(&lines, &error);
 }
 
+/* Adds "bucket":true for the query's bucket=1. False: an error response was sent. */
+static bool read_bucket(struct http_exchange *exchange, json_t *order) {
+    char value[8];
+    bool found;
+    bool ok = http_query(http_exchange_request(exchange), "bucket", value, sizeof value, &found);
+    if (!ok && !found)
+        return true;
+    if (ok && strcmp(value, "1") == 0)
+        return json_object_set_new(order, "bucket", json_true()) == 0;
+    fail(exchange, 400, "expected no bucket in the query, or bucket=1 once");
+    return false;
+}
+
 /* Makes {"names":[…]} of the query's names=A,B. NULL: an error response was sent. */
 static json_t *read_query(struct http_exchange *exchange) {
     char names[HTTP_TARGET_LIMIT];
@@ -214,13 +227,14 @@ static json_t *read_query(struct http_exchange *exchange) {
 
 static void handle_ls(struct admin *admin, struct http_exchange *exchange) {
     cleanup_json json_t *order = read_query(exchange);
-    if (order)
+    if (order && read_bucket(exchange, order))
         handle_order(admin, exchange, "ls", order);
 }
 
 static void handle_du(struct admin *admin, struct http_exchange *exchange) {
     cleanup_json json_t *order = json_object();
-    handle_order(admin, exchange, "du", order);
+    if (read_bucket(exchange, order))
+        handle_order(admin, exchange, "du", order);
 }
 
 static void handle_with_body(struct admin *admin, struct http_exchange *exchange,

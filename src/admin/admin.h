@@ -13,13 +13,15 @@
  * image; its state is done, or failed with "error". When the client leaves, the order ends, but the
  * transfers under way go on.
  *
- *   GET  /tarn/v1/ls[?names=NAME,…]
- *   GET  /tarn/v1/du
+ *   GET  /tarn/v1/ls[?names=NAME,…][&bucket=1]
+ *   GET  /tarn/v1/du[?bucket=1]
  *   POST /tarn/v1/rm      {"names":["docker.io/library/alpine:3.20",…]}
  *   POST /tarn/v1/prune   {"older_than_ms":N,"to_size":N,"dry_run":false}
  *   POST /tarn/v1/verify  {"repair":false,"rate":BYTES_A_SECOND}
  *
  * show or remove what is cached, and respond with lines of JSON (ls.h, rm.h, prune.h, verify.h).
+ * With bucket=1, or with a member "bucket":true in the body of prune and verify, the order is about
+ * the bucket (bucket_orders.h).
  * The last line has "done":true. A failure before the first line has a status and an OCI error
  * body; a later failure has a last line {"error":WHY}. When the client leaves, the order ends.
  *

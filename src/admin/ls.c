@@ -2,6 +2,7 @@
 #include "admin/ls.h"
 
 #include <stdlib.h>
+#include "admin/bucket_orders.h"
 #include "admin/image_pattern.h"
 #include "base/cleanup.h"
 #include "base/json.h"
@@ -187,22 +188,33 @@ static bool measure_upstreams(struct order_target *target, const struct line_sin
     return true;
 }
 
-bool order_du(struct order_target *target, const struct line_sink *sink, struct error *error) {
+/* What the store itself knows. NULL: out of memory. */
+static json_t *sum_of(const struct order_target *target, const struct store_usage *usage,
+                      json_t *upstreams) {
+    return json_pack("{s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O}", "done", true,
+                     "bytes", line_size(usage->bytes), "blobs", line_size(usage->blobs), "limit",
+                     target->limit ? line_size(target->limit) : json_null(), "pinned_bytes",
+                     line_size(usage->pinned_bytes), "partial_bytes",
+                     line_size(usage->partial_bytes), "record_bytes",
+                     line_size(usage->record_bytes), "records", line_size(usage->records),
+                     "bad_bytes", line_size(usage->bad_bytes), "disk_bytes",
+                     line_size(store_usage_on_disk(usage)), "upstreams", upstreams);
+}
+
+bool order_du(struct order_target *target, bool with_bucket, const struct line_sink *sink,
+              struct error *error) {
     struct store_usage usage;
-    cleanup_json json_t *upstreams = json_object();
+    cleanup_json json_t *upstreams = json_object(), *bucket = NULL;
     if (!order_target_wait_for_scan(target, sink, error))
         return false;
     store_usage(target->store, &usage);
-    if (!measure_upstreams(target, sink, usage.blobs, upstreams, error))
+    if (!measure_upstreams(target, sink, usage.blobs, upstreams, error) ||
+        (with_bucket && !bucket_orders_du(target, sink, &bucket, error)))
         return false;
-    return line_write(
-        sink,
-        json_pack("{s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O}", "done", true, "bytes",
-                  line_size(usage.bytes), "blobs", line_size(usage.blobs), "limit",
-                  target->limit ? line_size(target->limit) : json_null(), "pinned_bytes",
-                  line_size(usage.pinned_bytes), "partial_bytes", line_size(usage.partial_bytes),
-                  "record_bytes", line_size(usage.record_bytes), "records",
-                  line_size(usage.records), "bad_bytes", line_size(usage.bad_bytes), "disk_bytes",
-                  line_size(store_usage_on_disk(&usage)), "upstreams", upstreams),
-        error);
+    json_t *line = sum_of(target, &usage, upstreams);
+    if (bucket && json_object_set(line, "bucket", bucket) != 0) {
+        json_decref(line);
+        line = NULL;
+    }
+    return line_write(sink, line, error);
 }

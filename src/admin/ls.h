@@ -18,7 +18,9 @@ bool order_ls(struct order_target *target, const char *const *patterns,
 /* Writes one line:
  * {"bytes","blobs","limit","pinned_bytes","partial_bytes","record_bytes","records",
  * "bad_bytes","disk_bytes","upstreams":{HOST:{"bytes","blobs"},…}}. A blob counts once for each
- * upstream whose repositories link it. */
-bool order_du(struct order_target *target, const struct line_sink *sink, struct error *error);
+ * upstream whose repositories link it. `with_bucket`: also "bucket":{"bytes","blobs","as_of"}, what
+ * lies in the bucket now. */
+bool order_du(struct order_target *target, bool with_bucket, const struct line_sink *sink,
+              struct error *error);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include "admin/bucket_orders.h"
 #include "admin/ls.h"
 #include "admin/prune.h"
 #include "admin/rm.h"
@@ -57,16 +58,23 @@ static const char **read_names(const json_t *order) {
 
 static bool perform_ls(struct order_target *target, const json_t *order,
                        const struct line_sink *sink, struct error *error) {
-    static const char *const known[] = {"names", NULL};
-    cleanup_free const char **names = has_only(order, known) ? read_names(order) : NULL;
-    return names ? order_ls(target, names, sink, error)
-                 : expected(error, "{\"names\":[\"UPSTREAM/REPOSITORY\",…]}");
+    static const char *const known[] = {"names", "bucket", NULL};
+    bool bucket;
+    bool sound = has_only(order, known) && read_boolean(order, "bucket", &bucket);
+    cleanup_free const char **names = sound ? read_names(order) : NULL;
+    if (!names)
+        return expected(error, "{\"names\":[\"UPSTREAM/REPOSITORY\",…],\"bucket\":false}");
+    return bucket ? bucket_orders_ls(target, names, sink, error)
+                  : order_ls(target, names, sink, error);
 }
 
 static bool perform_du(struct order_target *target, const json_t *order,
                        const struct line_sink *sink, struct error *error) {
-    static const char *const known[] = {NULL};
-    return has_only(order, known) ? order_du(target, sink, error) : expected(error, "{}");
+    static const char *const known[] = {"bucket", NULL};
+    bool bucket;
+    return has_only(order, known) && read_boolean(order, "bucket", &bucket)
+               ? order_du(target, bucket, sink, error)
+               : expected(error, "{\"bucket\":false}");
 }
 
 static bool perform_rm(struct order_target *target, const json_t *order,
@@ -79,26 +87,30 @@ static bool perform_rm(struct order_target *target, const json_t *order,
 
 static bool perform_prune(struct order_target *target, const json_t *order,
                           const struct line_sink *sink, struct error *error) {
-    static const char *const known[] = {"older_than_ms", "to_size", "dry_run", NULL};
+    static const char *const known[] = {"older_than_ms", "to_size", "dry_run", "bucket", NULL};
     struct prune_options what;
+    bool bucket;
     if (!has_only(order, known) ||
         !read_whole_number(order, "older_than_ms", &what.older_than_ms) ||
         !read_whole_number(order, "to_size", &what.to_size) ||
-        !read_boolean(order, "dry_run", &what.dry_run) ||
-        (what.older_than_ms < 0 && what.to_size < 0))
-        return expected(error, "{\"older_than_ms\":N,\"to_size\":N,\"dry_run\":false}, one of the "
-                               "first two at least");
-    return order_prune(target, &what, sink, error);
+        !read_boolean(order, "dry_run", &what.dry_run) || !read_boolean(order, "bucket", &bucket) ||
+        (!bucket && what.older_than_ms < 0 && what.to_size < 0))
+        return expected(error, "{\"older_than_ms\":N,\"to_size\":N,\"dry_run\":false,"
+                               "\"bucket\":false}, one of the first two at least");
+    return bucket ? bucket_orders_prune(target, &what, sink, error)
+                  : order_prune(target, &what, sink, error);
 }
 
 static bool perform_verify(struct order_target *target, const json_t *order,
                            const struct line_sink *sink, struct error *error) {
-    static const char *const known[] = {"repair", "rate", NULL};
+    static const char *const known[] = {"repair", "rate", "bucket", NULL};
     struct verify_options what;
+    bool bucket;
     if (!has_only(order, known) || !read_boolean(order, "repair", &what.repair) ||
-        !read_whole_number(order, "rate", &what.rate))
-        return expected(error, "{\"repair\":false,\"rate\":BYTES_A_SECOND}");
-    return order_verify(target, &what, sink, error);
+        !read_boolean(order, "bucket", &bucket) || !read_whole_number(order, "rate", &what.rate))
+        return expected(error, "{\"repair\":false,\"rate\":BYTES_A_SECOND,\"bucket\":false}");
+    return bucket ? bucket_orders_verify(target, &what, sink, error)
+                  : order_verify(target, &what, sink, error);
 }
 
 bool order_run(struct order_target *target, const char *what, const json_t *order,

@@ -6,6 +6,7 @@
  */
 #include "admin/rm.h"
 
+#include "admin/bucket_orders.h"
 #include "admin/image_pattern.h"
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -21,6 +22,8 @@ struct removal {
     const struct line_sink *sink;
     struct digest_set unlinked; /* a repository linked them before this order */
     uint64_t images, blobs, bytes;
+    uint64_t in_bucket;          /* images that went from the bucket */
+    struct error bucket_failure; /* kind NONE: the bucket has done what it was asked */
 };
 
 static bool no_memory(struct error *error) {
@@ -262,10 +265,25 @@ static bool remove_from(struct removal *removal, const struct repository_name *r
                                            : remove_named(removal, &records, pattern, error);
 }
 
+/* A bucket that fails does not keep the order from removing what is here; it fails at its end. */
+static bool remove_in_bucket(struct removal *removal, const struct image_pattern *pattern,
+                             struct error *error) {
+    struct error why = {0};
+    if (bucket_orders_rm(removal->target, pattern, removal->sink, &removal->in_bucket, &why))
+        return true;
+    if (why.kind != ERROR_CLOSED) {
+        removal->bucket_failure = why;
+        return true;
+    }
+    if (error)
+        *error = why;
+    return false;
+}
+
 static bool remove_all(struct removal *removal, const struct image_pattern *pattern,
                        const char *text, struct error *error) {
     cleanup_repository_names struct repository_names names = {0};
-    uint64_t before = removal->images;
+    uint64_t before = removal->images, before_in_bucket = removal->in_bucket;
     if (!repository_names_read(removal->target->store, &names, error))
         return false;
     for (size_t i = 0; i < names.count; i++) {
@@ -274,7 +292,10 @@ static bool remove_all(struct removal *removal, const struct image_pattern *patt
             !remove_from(removal, repository, pattern, error))
             return false;
     }
-    return removal->images > before ||
+    if (!remove_in_bucket(removal, pattern, error))
+        return false;
+    return removal->images > before || removal->in_bucket > before_in_bucket ||
+           removal->bucket_failure.kind != ERROR_NONE ||
            line_write(removal->sink, json_pack("{s:s}", "unmatched", text), error);
 }
 
@@ -297,6 +318,11 @@ bool order_rm(struct order_target *target, const char *const *texts, const struc
     }
     if (names && target->cache)
         cache_forget(target->cache);
+    if (ok && removal.bucket_failure.kind != ERROR_NONE) {
+        ok = false;
+        if (error)
+            *error = removal.bucket_failure;
+    }
     return ok && line_write(sink,
                             json_pack("{s:b, s:o, s:o}", "done", true, "blobs",
                                       line_size(removal.blobs), "bytes", line_size(removal.bytes)),

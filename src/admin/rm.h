@@ -12,6 +12,9 @@
  * Writes one line for each removed image, {"upstream","repository","tag","digest"} (tag null: it
  * had none), and one for each pattern that matches nothing: {"unmatched":PATTERN}. The last line
  * has "blobs" and "bytes", the number and size of what was deleted from disk.
+ *
+ * Where a bucket is configured, the links of these images go there, too: a line for each image with
+ * "bucket":true. When the bucket fails, the rest is done, and then the order fails.
  */
 bool order_rm(struct order_target *target, const char *const *patterns,
               const struct line_sink *sink, struct error *error);

@@ -35,6 +35,9 @@ static void print_for_people(const json_t *line) {
         print_sum("bad", width, line, "bad_bytes");
     print_sum("records", width, line, "record_bytes");
     print_sum("on disk", width, line, "disk_bytes");
+    const json_t *bucket = json_object_get(line, "bucket");
+    if (bucket)
+        print_counted("bucket", width, bucket);
     if (json_object_size(upstreams))
         putchar('\n');
     json_object_foreach (upstreams, host, sum)
@@ -53,11 +56,15 @@ static void on_line(void *context, json_t *line) {
 
 static int run(const struct arguments *arguments) {
     bool json = arguments_flag(arguments, "json");
-    int status = order_command_run(arguments, json_object(), on_line, &json);
+    json_t *order = order_command_with_bucket(arguments, json_object());
+    int status = order_command_run(arguments, order, on_line, &json);
     return order_command_end(arguments, status);
 }
 
-static const struct command_option options[] = {ORDER_COMMAND_OPTIONS};
+static const struct command_option options[] = {
+    ORDER_COMMAND_BUCKET("also count what is in the bucket"),
+    ORDER_COMMAND_OPTIONS,
+};
 
 const struct command du_command = {
     .name = "du",

@@ -45,7 +45,7 @@ static void shorten(const char *digest, char *out, size_t size) {
 
 struct ls_output {
     struct table table;
-    bool json;
+    bool json, bucket;
     size_t images;
 };
 
@@ -65,12 +65,20 @@ static void add_image(struct ls_output *listing, const json_t *line) {
     table_add(&listing->table, cells);
 }
 
+/* A line of --bucket. */
+static void print_tag(const json_t *line) {
+    printf("%s/%s:%s\n", order_line_string(line, "upstream"), order_line_string(line, "repository"),
+           order_line_string(line, "tag"));
+}
+
 static void on_line(void *context, json_t *line) {
     struct ls_output *listing = context;
     if (order_line_is_last(line))
         return;
     if (listing->json)
         print_json(listing, line);
+    else if (listing->bucket)
+        print_tag(line);
     else
         add_image(listing, line);
 }
@@ -79,21 +87,22 @@ static void on_line(void *context, json_t *line) {
 static void print_end(const struct ls_output *listing, int status) {
     if (listing->json && (listing->images || status == 0))
         puts(listing->images ? "\n]" : "[]");
-    else if (!listing->json && status == 0 && !listing->table.failed)
+    else if (!listing->json && !listing->bucket && status == 0 && !listing->table.failed)
         table_print(&listing->table, 0, 0);
 }
 
 static int run(const struct arguments *arguments) {
     static const char *const head[COLUMNS] = {"IMAGE", "DIGEST", "SIZE", "LAST USED"};
     struct ls_output listing = {.table = {.columns = COLUMNS},
-                                .json = arguments_flag(arguments, "json")};
+                                .json = arguments_flag(arguments, "json"),
+                                .bucket = arguments_flag(arguments, "bucket")};
     cleanup_json json_t *names = order_command_names(arguments);
     if (!names)
         return 2;
     if (!listing.json)
         table_add(&listing.table, head);
-    int status =
-        order_command_run(arguments, json_pack("{s:O}", "names", names), on_line, &listing);
+    json_t *order = order_command_with_bucket(arguments, json_pack("{s:O}", "names", names));
+    int status = order_command_run(arguments, order, on_line, &listing);
     print_end(&listing, status);
     if (listing.table.failed) {
         fputs("tarn ls: out of memory\n", stderr);
@@ -103,7 +112,10 @@ static int run(const struct arguments *arguments) {
     return order_command_end(arguments, status);
 }
 
-static const struct command_option options[] = {ORDER_COMMAND_OPTIONS};
+static const struct command_option options[] = {
+    ORDER_COMMAND_BUCKET("list the tags in the bucket instead, as HOST/NAME:TAG"),
+    ORDER_COMMAND_OPTIONS,
+};
 
 const struct command ls_command = {
     .name = "ls",

@@ -42,6 +42,14 @@ json_t *order_command_names(const struct arguments *arguments) {
     return take(names);
 }
 
+json_t *order_command_with_bucket(const struct arguments *arguments, json_t *order) {
+    if (!arguments_flag(arguments, "bucket") ||
+        json_object_set_new(order, "bucket", json_true()) == 0)
+        return order;
+    json_decref(order);
+    return NULL;
+}
+
 /* ---- the response ---- */
 
 struct run {
@@ -80,7 +88,11 @@ static int exit_status(const struct run *run) {
 
 /* ---- over the socket ---- */
 
-/* "/tarn/v1/ls?names=A,B": an order that only reads has no body. */
+static bool is_about_bucket(const json_t *order) {
+    return json_is_true(json_object_get(order, "bucket"));
+}
+
+/* "/tarn/v1/ls?names=A,B&bucket=1": an order that only reads has no body. */
 static bool write_target(const struct run *run, const json_t *order, struct buffer *target) {
     const json_t *names = json_object_get(order, "names");
     buffer_printf(target, "/tarn/v1/%s", run->command);
@@ -89,6 +101,8 @@ static bool write_target(const struct run *run, const json_t *order, struct buff
         buffer_printf(target, "%s%s", i ? "," : "?names=", name ? name : "");
         target->failed = target->failed || !name;
     }
+    if (is_about_bucket(order))
+        buffer_printf(target, "%sbucket=1", json_array_size(names) ? "&" : "?");
     return !target->failed;
 }
 
@@ -137,13 +151,33 @@ static bool open_target(struct order_target *target, const struct chosen_cache *
     return pins_apply(target->store, chosen->config->pin, error);
 }
 
+/* Whether the order needs the cache's own files. */
+static bool needs_store(const struct run *run, const json_t *order) {
+    return !is_about_bucket(order) || strcmp(run->command, "du") == 0;
+}
+
+static bool open_bucket(struct order_target *target, const struct chosen_cache *chosen,
+                        struct client *client, bool is_needed, struct error *error) {
+    if (!chosen->config)
+        return !is_needed || error_set(error, ERROR_INVALID,
+                                       "--root names no bucket: name the configuration that does, "
+                                       "with --config");
+    if (chosen->config->bucket.address.kind == BUCKET_NONE)
+        return true;
+    target->bucket = bucket_new(&chosen->config->bucket, client);
+    return target->bucket || error_set(error, ERROR_MEMORY, "out of memory");
+}
+
 static int run_here(struct run *run, const struct chosen_cache *chosen, const json_t *order) {
     struct order_target target = {0};
     struct error error = {0};
     const struct line_sink sink = {.write = pass_bytes, .context = run};
+    cleanup_client struct client *client = client_new();
     log_configure(LOG_ERROR, LOG_TEXT);
-    bool ok = open_target(&target, chosen, &error) &&
+    bool ok = (!needs_store(run, order) || open_target(&target, chosen, &error)) &&
+              open_bucket(&target, chosen, client, is_about_bucket(order), &error) &&
               order_run(&target, run->command, order, &sink, &error);
+    bucket_free(target.bucket);
     store_close(target.store);
     return ok ? exit_status(run) : print_failure(run, error.text);
 }
@@ -160,7 +194,10 @@ static int run_at(struct run *run, const struct chosen_cache *chosen, const json
     struct stat state;
     struct error error;
     int error_number = 0;
-    if (stat(chosen->root, &state) < 0 && errno == ENOENT) {
+    bool is_there = stat(chosen->root, &state) == 0 || errno != ENOENT;
+    if (!is_there && !needs_store(run, order))
+        return run_here(run, chosen, order);
+    if (!is_there) {
         error_set(&error, ERROR_NOT_FOUND,
                   "there is no cache at %s; name its folder with --root, or its configuration with "
                   "--config",

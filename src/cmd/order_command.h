@@ -16,6 +16,13 @@
         "json", OPTION_FLAG, NULL, "print JSON"                                                    \
     }
 
+/* The option of those that can be about the bucket. */
+#define ORDER_COMMAND_BUCKET(text)                                                                 \
+    { "bucket", OPTION_FLAG, NULL, text }
+
+/* Adds "bucket":true to the order when the arguments have --bucket. Returns the order. */
+json_t *order_command_with_bucket(const struct arguments *arguments, json_t *order);
+
 /* The command's operands as an array of names of images; NULL: one of them cannot be a name, and
  * the reason is on standard error (bad usage). */
 json_t *order_command_names(const struct arguments *arguments);

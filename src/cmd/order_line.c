@@ -21,9 +21,13 @@ const char *order_line_string(const json_t *line, const char *member) {
     return string ? string : "";
 }
 
+void order_line_print_whole(const json_t *line) {
+    json_dumpf(line, stdout, JSON_COMPACT);
+}
+
 void order_line_print(json_t *line) {
     json_object_del(line, "done");
-    json_dumpf(line, stdout, JSON_COMPACT);
+    order_line_print_whole(line);
 }
 
 void order_line_format_size(const json_t *line, const char *member,

@@ -20,6 +20,9 @@ const char *order_line_string(const json_t *line, const char *member); /* "": th
  * from the line) and without a newline. */
 void order_line_print(json_t *line);
 
+/* The same with the member "done". */
+void order_line_print_whole(const json_t *line);
+
 /* A number of bytes as "1.5 GiB". */
 void order_line_format_size(const json_t *line, const char *member,
                             char out[static ORDER_LINE_SIZE]);

@@ -6,7 +6,7 @@
 
 struct prune_output {
     int64_t to_size; /* bytes; -1: not given */
-    bool dry_run, json;
+    bool dry_run, json, bucket;
     bool short_of_size; /* more than `to_size` is left */
 };
 
@@ -23,18 +23,26 @@ static void print_end(const struct prune_output *pruning, const json_t *line) {
     order_line_format_blobs(line, blobs);
     order_line_format_size(line, "bytes", size);
     order_line_format_size(line, "remaining_bytes", left);
+    if (pruning->bucket) {
+        printf("%s, %s %s\n", blobs, size, pruning->dry_run ? "would be freed" : "freed");
+        return;
+    }
     printf("%s, %s %s; %s %s\n", blobs, size, pruning->dry_run ? "would be freed" : "freed", left,
            pruning->dry_run ? "would be left" : "left");
 }
 
 static void print_last(struct prune_output *pruning, json_t *line) {
-    pruning->short_of_size = pruning->to_size >= 0 && order_line_number(line, "remaining_bytes") >
-                                                          (uint64_t)pruning->to_size;
+    pruning->short_of_size =
+        pruning->to_size >= 0 && !pruning->bucket &&
+        order_line_number(line, "remaining_bytes") > (uint64_t)pruning->to_size;
     if (!pruning->json) {
         print_end(pruning, line);
         return;
     }
-    order_line_print(line);
+    if (pruning->bucket)
+        order_line_print_whole(line);
+    else
+        order_line_print(line);
     putchar('\n');
 }
 
@@ -61,11 +69,12 @@ static int run(const struct arguments *arguments) {
         .to_size = arguments_number(arguments, "to-size", -1),
         .dry_run = arguments_flag(arguments, "dry-run"),
         .json = arguments_flag(arguments, "json"),
+        .bucket = arguments_flag(arguments, "bucket"),
     };
-    if (older_than_ms < 0 && pruning.to_size < 0)
+    if (older_than_ms < 0 && pruning.to_size < 0 && !pruning.bucket)
         return command_refuse(arguments->command, "--older-than, --to-size or both are needed");
-    int status =
-        order_command_run(arguments, make_order(&pruning, older_than_ms), on_line, &pruning);
+    json_t *order = order_command_with_bucket(arguments, make_order(&pruning, older_than_ms));
+    int status = order_command_run(arguments, order, on_line, &pruning);
     if (status == 0 && pruning.short_of_size) {
         fflush(stdout);
         fputs("tarn prune: --to-size could not be reached: the rest is pinned or in use\n", stderr);
@@ -82,6 +91,7 @@ static const struct command_option options[] = {
     {"to-size", OPTION_SIZE, "SIZE",
      "then delete the least recently used blobs until at most SIZE is left, for example 50GiB"},
     {"dry-run", OPTION_FLAG, NULL, "delete nothing; print what would be deleted"},
+    ORDER_COMMAND_BUCKET("delete from the bucket instead, and abort uploads older than a day"),
     ORDER_COMMAND_OPTIONS,
 };
 
@@ -90,9 +100,12 @@ const struct command prune_command = {
     .arguments = "",
     .summary = "delete the least recently used blobs from the cache",
     .text =
-        "--older-than, --to-size or both are needed. Pinned blobs, and blobs that are being read\n"
+        "--older-than, --to-size or both are needed, but with --bucket. Pinned blobs, and blobs "
+        "that are being read\n"
         "or fetched, stay. The pins of a stopped tarn come from its configuration: with --root\n"
-        "alone they are not known. Exit 1 when SIZE could not be reached.\n",
+        "alone they are not known. Exit 1 when SIZE could not be reached.\n"
+        "\n"
+        "With --bucket the last use by any tarn that shares the bucket counts.\n",
     COMMAND_OPTIONS(options),
     .run = run,
 };

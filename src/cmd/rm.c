@@ -16,9 +16,11 @@ struct rm_output {
 
 static void print_removed(const json_t *line) {
     const char *tag = order_line_string(line, "tag");
-    printf("removed %s/%s%s%s@%s\n", order_line_string(line, "upstream"),
-           order_line_string(line, "repository"), *tag ? ":" : "", tag,
-           order_line_string(line, "digest"));
+    const char *from = json_is_true(json_object_get(line, "bucket")) ? " from the bucket" : "";
+    const char *digest = order_line_string(line, "digest");
+    printf("removed %s/%s%s%s%s%s%s\n", order_line_string(line, "upstream"),
+           order_line_string(line, "repository"), *tag ? ":" : "", tag, *digest ? "@" : "", digest,
+           from);
 }
 
 static void print_unmatched(const json_t *line) {
@@ -81,7 +83,9 @@ const struct command rm_command = {
         "all images of a repository. Each part may contain * (any characters within one part of\n"
         "the path), ** (any characters across parts) and ? (one character): 'ghcr.io/org/**'.\n"
         "Blobs that another tag or repository uses stay. The next pull of a removed image fetches\n"
-        "it again. Exit 1 when a NAME matches nothing.\n",
+        "it again. Where a bucket is configured, the image's tags and links go there, too. Exit 1 "
+        "when\n"
+        "a NAME matches nothing.\n",
     COMMAND_OPTIONS(options),
     .run = run,
 };

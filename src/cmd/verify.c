@@ -9,7 +9,7 @@
 #include "cmd/order_line.h"
 
 struct verify_output {
-    bool repair, json;
+    bool repair, json, bucket;
     bool on_terminal;         /* progress is shown */
     bool drawn;               /* a line of progress is on the terminal now */
     json_t *bad, *unreadable; /* digests, borrowed */
@@ -52,12 +52,15 @@ static void record_unreadable(struct verify_output *verification, const json_t *
 
 static void print_bad(const struct verify_output *verification) {
     size_t bad = json_array_size(verification->bad), set_aside = verification->set_aside;
-    static const char later[] = "set aside; they will be fetched again when asked for";
+    const char *done = verification->bucket ? "deleted" : "set aside";
+    char later[80];
+    snprintf(later, sizeof later, "%s; they will be fetched again when asked for", done);
     fprintf(stderr, "%zu bad", bad);
     if (!verification->repair)
-        fputs(" (--repair sets them aside)", stderr);
+        fputs(verification->bucket ? " (--repair deletes them)" : " (--repair sets them aside)",
+              stderr);
     else if (set_aside == 0)
-        fputs(", not set aside", stderr);
+        fprintf(stderr, ", not %s", done);
     else if (set_aside == bad)
         fprintf(stderr, ", %s", later);
     else
@@ -118,6 +121,7 @@ static int run(const struct arguments *arguments) {
     struct verify_output verification = {
         .repair = arguments_flag(arguments, "repair"),
         .json = arguments_flag(arguments, "json"),
+        .bucket = arguments_flag(arguments, "bucket"),
         .on_terminal = isatty(STDERR_FILENO),
         .bad = bad,
         .unreadable = unreadable,
@@ -125,6 +129,7 @@ static int run(const struct arguments *arguments) {
     json_t *order = json_pack("{s:b}", "repair", verification.repair);
     if (rate >= 0)
         json_object_set_new(order, "rate", json_integer(rate));
+    order = order_command_with_bucket(arguments, order);
     int status = order_command_run(arguments, order, on_line, &verification);
     wipe(&verification);
     bool found = json_array_size(bad) > 0 || json_array_size(unreadable) > 0;
@@ -134,6 +139,7 @@ static int run(const struct arguments *arguments) {
 static const struct command_option options[] = {
     {"repair", OPTION_FLAG, NULL,
      "move blobs whose bytes are wrong to ROOT/bad; they are fetched again when needed"},
+    ORDER_COMMAND_BUCKET("read the blobs of the bucket instead; --repair deletes the wrong ones"),
     {"rate", OPTION_SIZE, "SIZE",
      "read at most SIZE a second; 0: no limit; default: 64MiB while tarn runs, else no limit"},
     ORDER_COMMAND_OPTIONS,

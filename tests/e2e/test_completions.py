@@ -58,8 +58,8 @@ def test_bash_completes_commands():
 
 def test_bash_completes_options():
     assert bash("tarn", "serve", "--log-") == ["--log-level", "--log-format", "--log-requests"]
-    assert bash("tarn", "prune", "--") == ["--older-than", "--to-size", "--dry-run", "--config",
-                                           "--root", "--json", "--help"]
+    assert bash("tarn", "prune", "--") == ["--older-than", "--to-size", "--dry-run", "--bucket",
+                                           "--config", "--root", "--json", "--help"]
     assert bash("tarn", "docker-credential", "g") == ["get"]
 
 

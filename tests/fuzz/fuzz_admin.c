@@ -110,11 +110,11 @@ bool __wrap_order_ls(struct order_target *target, const char *const *names,
     return take_names(names, sink, error);
 }
 
-bool __wrap_order_du(struct order_target *target, const struct line_sink *sink,
+bool __wrap_order_du(struct order_target *target, bool with_bucket, const struct line_sink *sink,
                      struct error *error);
-bool __wrap_order_du(struct order_target *target, const struct line_sink *sink,
+bool __wrap_order_du(struct order_target *target, bool with_bucket, const struct line_sink *sink,
                      struct error *error) {
-    (void)target, (void)error;
+    (void)target, (void)with_bucket, (void)error;
     return finish(sink);
 }
 
