@@ -8,6 +8,8 @@ import tempfile
 import time
 
 import clients
+from bucket import (bucket_blob, bucket_first_byte, bucket_memory, bucket_miss, bucket_requests,
+                    bucket_visible)
 from cold import added_time, capped, cold_cpu, cuts, first_byte, head, one_transfer
 from hot import hot_blob, hot_manifest, hot_manifest_tls, hot_manifest_without_log
 from images import images
@@ -72,4 +74,5 @@ def binary(bench):
 ALL = {figure.__name__.replace("_", "-"): figure for figure in (
     hot_manifest, hot_manifest_without_log, hot_manifest_tls, hot_blob, one_transfer, head,
     first_byte, added_time, capped, cuts, cold_cpu, memory, idle_connections, idle_connections_tls, start,
-    images, keep, binary)}
+    images, keep, bucket_blob, bucket_first_byte, bucket_miss, bucket_visible, bucket_memory,
+    bucket_requests, binary)}

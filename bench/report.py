@@ -3,7 +3,7 @@ import os
 import textwrap
 import time
 
-COLUMNS = ["tarn", "nginx", "docker-registry", "curl", "SHA-256 alone"]
+COLUMNS = ["tarn", "nginx", "docker-registry", "curl", "s3transfer", "SHA-256 alone"]
 
 
 def number(value):

@@ -177,6 +177,13 @@ static void test_a_mistake_in_a_flag_names_the_flag(void **state) {
 
 static void test_programs_are_told_of(void **state) {
     struct bench *bench = *state;
+    const char *file = write_file(bench, "keys", "[default]\ncredential_process = /bin/true\n");
+    char text[300];
+    snprintf(text, sizeof text,
+             "upstreams: [{host: a.example, credentials: anonymous, default: true}]\n"
+             "bucket: {url: 's3://abc', credentials: {aws: {file: %s}}}\n",
+             file);
+    assert_string_equal(config_program_source(load(bench, text)), "bucket");
     assert_null(config_program_source(
         load(bench, "upstreams: [{host: a.example, credentials: anonymous, default: true}]\n"
                     "bucket: {url: 's3://abc', credentials: anonymous}\n")));
