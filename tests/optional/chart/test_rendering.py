@@ -11,7 +11,7 @@ import yaml
 
 from kit.chart import (CHART, TREE, VALUE_FILES, cache, component, configuration, find, leaves, objects,
                        pods, render, rendered, rendered_text, template, value_file)
-from kit.processes import run
+from kit.processes import Program, free_port, run
 from kit.tarn import self_signed
 
 TARN = os.environ["TARN"]
@@ -359,6 +359,22 @@ def test_tarn_takes_the_commands_of_the_nodes(tmp_path):
     run([TARN, *placed(remove[1:])], environment)
     assert not files.exists() or not list(files.iterdir())
     assert [word for word in watch if not word.startswith("--listen")][2:] == install[2:]
+
+
+def test_tarn_takes_the_command_of_the_watch(tmp_path):
+    spec = find(rendered("each-node"), "DaemonSet", "cache-tarn-nodes")["spec"]["template"]["spec"]
+    port = free_port()
+    command = [word.replace("--destdir=/host", f"--destdir={tmp_path}").replace(
+        "--listen=:5002", f"--listen=127.0.0.1:{port}") for word in spec["containers"][0]["args"]]
+    (tmp_path / "tarn.yaml").write_text("{}")
+    assert "--after=2" in command and "--every=10s" in command
+    watch = Program([TARN, *command], tmp_path / "watch.log",
+                    {"TARN_CONFIG": str(tmp_path / "tarn.yaml"), "PATH": "/usr/bin:/bin"})
+    alive = ["curl", "-sf", f"http://127.0.0.1:{port}/livez"]
+    try:
+        watch.wait_ready(lambda: run(alive, check=False).returncode == 0)
+    finally:
+        assert watch.stop() == 0, watch.log()
 
 
 def test_tarn_takes_the_command_of_the_credential_provider(tmp_path):
