@@ -105,6 +105,8 @@ def test_what_cannot_work_is_refused_by_name(values, words):
     ({"config": {"upstreams": [{"host": "a.example", "credentials": {"password": "geheim"}}]}},
      "config.upstreams[0].credentials.password"),
     ({"config": {"http": {"secret": "geheim"}}}, "config.http.secret"),
+    ({"config": {"version": 0.1, "storage": {"s3": {"accesskey": "a", "secretkey": "geheim"}}}},
+     "config.storage.s3.secretkey"),
     ({"config": {"upstreams": [{"host": "a.example", "url": "https://me:geheim@a.example"}]}},
      "config.upstreams[0].url"),
     ({"google": {"credentialConfig": '{"type": "service_account", "private_key": "geheim"}'}},

@@ -103,6 +103,16 @@ def test_the_cache_takes_nine_tenths_of_its_volume(size, most):
     assert config["max_size"] == f"{most >> 20}MiB"
 
 
+def test_the_recipes_of_the_readme_render(tmp_path):
+    text = (CHART / "README.md").read_text()
+    recipes = [part.split("```", 1)[0] for part in text.split("```yaml\n")[1:]]
+    assert len(recipes) >= 5
+    for recipe in recipes:
+        (tmp_path / "values.yaml").write_text(recipe.replace("$2y$05$…", HASH))
+        done = template("--values", str(tmp_path / "values.yaml"))
+        assert done.returncode == 0, f"{recipe}{done.stderr}"
+
+
 def test_what_the_configuration_says_counts():
     config = yaml.safe_load(configuration(render({"config": {
         "max_size": "7GiB", "listen": ":8443", "log": {"level": "debug"}, "max_connections": 1000000}})))

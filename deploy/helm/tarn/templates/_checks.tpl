@@ -6,7 +6,8 @@
 {{- $value := index . 1 -}}
 {{- if kindIs "map" $value -}}
 {{- range $key, $inner := $value -}}
-{{- if and (has (lower $key) (list "password" "secret" "accesskey" "secretkey" "private_key" "client_secret")) $inner -}}
+{{- $known := list "password" "secret" "secretkey" "accountkey" "private_key" "client_secret" "secret_access_key" -}}
+{{- if and (has (lower $key) $known) $inner -}}
 {{- fail (printf "%s.%s would stand in a ConfigMap, which many may read: put it into a Secret, mount that by `files`, and name the file" $path $key) -}}
 {{- end -}}
 {{- include "tarn.checkNoSecret" (list (printf "%s.%s" $path $key) $inner) -}}

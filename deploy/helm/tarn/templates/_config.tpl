@@ -91,7 +91,7 @@ tls:
 
 {{/* The configuration of `tarn keep`: which registries there are, who may read, and what is kept. */}}
 {{- define "tarn.keep.config" -}}
-{{- $config := omit .Values.config "listen" "metrics_listen" "root" "max_size" "warm" "tls" "path_prefix" -}}
+{{- $config := omit .Values.config "listen" "metrics_listen" "root" "max_size" "warm" "tls" "path_prefix" "bucket" -}}
 {{- $known := pick (include "tarn.known" . | fromYaml) "clients" -}}
 {{- $config = merge (deepCopy $config) $known -}}
 {{- if hasKey $config "clients" -}}
