@@ -72,7 +72,6 @@ enum { BUCKET_FIELDS = 12, BUCKET_QUERY = 8 };
 /* What is asked, and the last answer. */
 struct bucket_ask {
     struct bucket *bucket;
-    enum bucket_operation operation;
     const char *key;   /* with the configured prefix; "": the bucket itself */
     const char *shown; /* for people */
     struct sigv4_pair query[BUCKET_QUERY];
@@ -81,30 +80,30 @@ struct bucket_ask {
     size_t field_count;
     struct client_body body;
     const char *payload; /* the body's SHA-256 in hex, SIGV4_UNSIGNED; NULL: of an empty body */
-    bool stores;         /* an object: storage class and encryption are said */
-    bool conditional;    /* only if the key is absent */
     const struct bucket_range *range;
     const struct bucket_sink *sink; /* NULL: the answer comes whole */
-    int64_t deadline_ms;
-    unsigned tries;
     const struct cancel *cancel;
-    bool inside; /* another call asks this: the breaker has let that pass */
-
-    struct client_response response;
-    char etag[BUCKET_ETAG_SIZE], modified[BUCKET_DATE_SIZE], date[BUCKET_DATE_SIZE];
-    char region[BUCKET_REGION_SIZE], content_range[BUCKET_RANGE_SIZE];
-    struct bucket_fault fault;
-    enum bucket_outcome outcome;
-    struct error *error, unwanted;
+    int64_t deadline_ms;
+    enum bucket_operation operation;
+    unsigned tries;
+    bool stores;      /* an object: storage class and encryption are said */
+    bool conditional; /* only if the key is absent */
+    bool inside;      /* another call asks this: the breaker has let that pass */
 
     bool conditioned; /* the last request had a condition */
     bool in_doubt;    /* a completion was sent whose answer does not say what became of it */
     bool head_given;  /* the sink has a head */
     bool is_cut;      /* the sink itself ended the request */
-    uint64_t received;
-    char signed_region[BUCKET_REGION_SIZE]; /* for which the last request was signed */
-    unsigned keys_number;                   /* of the credentials that signed the last request */
     bool renewed, moved, corrected, unconditioned, surveyed; /* each helps once */
+    enum bucket_outcome outcome;
+    unsigned keys_number; /* of the credentials that signed the last request */
+    struct client_response response;
+    uint64_t received;
+    struct error *error, unwanted;
+    struct bucket_fault fault;
+    char signed_region[BUCKET_REGION_SIZE]; /* for which the last request was signed */
+    char etag[BUCKET_ETAG_SIZE], modified[BUCKET_DATE_SIZE], date[BUCKET_DATE_SIZE];
+    char region[BUCKET_REGION_SIZE], content_range[BUCKET_RANGE_SIZE];
 };
 
 /* Prepares a call for the key below the configured prefix. `full` keeps the whole key. False:
