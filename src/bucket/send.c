@@ -9,6 +9,7 @@
 #include "client/transfer.h"
 
 enum {
+    SHORT_MS = 5000,            /* a patience that is for one request alone */
     STALL_MS = 5000,            /* silence in the body of an object */
     SEND_STALL_MS = 20000,      /* of a bucket that takes no byte of ours */
     ANSWER_MS = 30000,          /* for the answer, when all is sent */
@@ -217,8 +218,10 @@ static void set_times(const struct bucket_ask *ask, struct client_request *reque
         if (left > ANSWER_MS)
             request->total_timeout_ms = ANSWER_MS;
     }
-    if (request->total_timeout_ms < 5000) /* a connection that is not made by then is of no use */
+    if (request->total_timeout_ms < SHORT_MS) {
         request->connect_timeout_ms = request->total_timeout_ms;
+        request->asks_once = true; /* a second request would come too late */
+    }
 }
 
 /* Names what has come of a transfer that failed. */

@@ -50,6 +50,9 @@ struct client_request {
      * the request's body is being sent, and for this long after each of its bytes, the request does
      * not end by total_timeout_ms. */
     int64_t stall_timeout_ms;
+    /* A kept connection that brings no head for a while is not taken for dead: the request is never
+     * sent a second time over a new one. */
+    bool asks_once;
     size_t body_limit;           /* bytes of a response that comes whole; 0: 1 MiB */
     bool bounds_body;            /* total_timeout_ms is for the whole response, streamed or not */
     const struct cancel *cancel; /* looked at once a second or more often; may be NULL */

@@ -299,7 +299,7 @@ static void note_address(struct running *running) {
 static int64_t doubt_from(const struct running *running) {
     const struct client_request *request = running->request;
     int64_t half = (running->deadline_ms - running->started_ms) / 2;
-    if (!request->stall_timeout_ms ||
+    if (!request->stall_timeout_ms || request->asks_once ||
         (strcmp(request->method, "GET") != 0 && strcmp(request->method, "HEAD") != 0))
         return INT64_MAX;
     return running->started_ms +

@@ -223,6 +223,14 @@ def test_a_silent_store_is_waited_for_as_long_as_said(bucket, object_store, faul
     assert told["ms"] < 1500 + 1000  # the machine of the test may be busy
 
 
+def test_a_slow_store_is_asked_once(bucket, object_store):
+    object_store.put("tarn/x", b"x")
+    assert bucket.get("x")[1] == b"x"  # the connection is kept
+    object_store.fault("get", delay=1.5)
+    assert bucket.get("x", within_ms=2900)[1] == b"x"
+    assert object_store.count("get") == 2
+
+
 @pytest.mark.parametrize("fault", [{"cut_after": MIB}, {"reset_after": MIB}], ids=str)
 def test_the_rest_of_a_body_that_breaks_off_is_the_callers(bucket, object_store, fault):
     object_store.put("tarn/x", BLOB)
