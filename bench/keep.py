@@ -20,7 +20,7 @@ REPOSITORY = "org/lab"
 TAGS = [f"v{number}" for number in range(6)]
 # Of a write. kube-apiserver 1.37 with etcd creates and deletes 83 pods a second on one connection.
 DELAY_MS = 5
-REQUESTS = 8  # that tarn keep sends at once, and so does the bare client
+REQUESTS = 16  # that tarn keep sends at once, and so does the bare client
 
 
 class Registry:

@@ -17,7 +17,7 @@
 #include "upstream/current.h"
 
 enum {
-    KEEPER_REQUESTS = 8,             /* at once, to create and delete pods */
+    KEEPER_REQUESTS = 16,            /* at once, to create and delete pods */
     KEEPER_STALE_MS = 5 * 60 * 1000, /* knowledge older than this creates nothing */
     KEEPER_REQUEST_MS = 4000,        /* for one that creates or deletes; see lease.h */
     KEEPER_POSTED_BYTES = 900 << 10, /* of all machines that were POSTed */
