@@ -299,13 +299,13 @@ def _how_soon(cluster, keep):
 
 
 def _memory(place):
-    most = {}
+    most, watch = {}, place.bench.watch()
     for count in (1, 1000):
         with place.cluster(count) as cluster, place.keep(cluster) as keep:
             if count == 1000:
                 first = _until(lambda: cluster.order()["created"] and time.monotonic(), pause=0.01)
                 yield Row("keep: from the start to the first pod of 1,000 nodes", "s",
-                          {"tarn": first - keep.started}, None, ("<=", 5.0))
+                          {"tarn": first - keep.started}, None, ("<=", 5.0), doubt=watch.doubt())
             _until(lambda: cluster.order()["deleted"] == 6 * count)
             for _ in range(5):
                 keep.page()
