@@ -197,6 +197,18 @@ def test_lists_come_in_pages_and_in_order(bucket, object_store):
                                                    if key.encode() > b"blobs/d+e"]
 
 
+def test_a_page_that_is_too_long_is_asked_for_in_smaller_ones(bucket, object_store):
+    keys = [f"{number:04d}{'k' * 950}" for number in range(1010)]
+    for key in keys:
+        object_store.put("tarn/" + key, b"")
+    told = bucket.call("list")
+    assert told["outcome"] == "done", told["error"]
+    assert [one[0] for one in told["entries"]] == keys
+    assert 5 <= object_store.count("list") <= 10
+    assert bucket.call("look")["up"] is True
+    assert "refuses" not in bucket.log()
+
+
 def test_unfinished_uploads_are_listed(bucket, object_store):
     object_store.page_size = 1
     begun = {bucket.call("begin", key)["id"]: key for key in ("a/x", "a/x", "a/y", "b")}
