@@ -156,6 +156,13 @@ def test_ports_follow_a_configuration_of_the_cncf_registry():
         "registry": 8000, "metrics": 8001}
 
 
+@pytest.mark.parametrize("grace, seconds", [(None, 45), ("30s", 45), ("2m", 135), ("1m30s", 105),
+                                            ("500ms", 15), ("1h", 3615)])
+def test_a_pod_has_the_time_that_its_tarn_wants_for_its_end(grace, seconds):
+    config = {} if grace is None else {"grace": grace}
+    assert template_of({"config": config})["spec"]["terminationGracePeriodSeconds"] == seconds
+
+
 # ---- secrets ----
 
 

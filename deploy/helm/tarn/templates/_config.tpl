@@ -69,6 +69,17 @@ tls:
 {{- end -}}
 {{- end -}}
 
+{{/* A duration of tarn ("1m30s") in whole seconds. */}}
+{{- define "tarn.seconds" -}}
+{{- $units := dict "ms" 0 "s" 1 "m" 60 "h" 3600 "d" 86400 -}}
+{{- $total := 0 -}}
+{{- range regexFindAll "[0-9]+(ms|s|m|h|d)" (toString .) -1 -}}
+{{- $number := regexFind "^[0-9]+" . -}}
+{{- $total = add $total (mul (int64 $number) (get $units (trimPrefix $number .))) -}}
+{{- end -}}
+{{- $total -}}
+{{- end -}}
+
 {{/* (list VALUE PORT): the port of the first address in `listen` or `metrics_listen`. */}}
 {{- define "tarn.portOf" -}}
 {{- $value := index . 0 -}}

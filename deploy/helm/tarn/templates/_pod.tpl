@@ -136,8 +136,8 @@ spec:
   serviceAccountName: {{ include "tarn.serviceAccountName" . }}
   automountServiceAccountToken: false
   enableServiceLinks: false
-  # tarn's `grace` is 30 s.
-  terminationGracePeriodSeconds: 45
+  # tarn's `grace`, and 15 s for what comes before and after it.
+  terminationGracePeriodSeconds: {{ add 15 (include "tarn.seconds" (.Values.config.grace | default "30s") | int64) }}
   {{- with .Values.imagePullSecrets }}
   imagePullSecrets:
     {{- toYaml . | nindent 4 }}
