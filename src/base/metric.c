@@ -39,6 +39,17 @@ static const char *const bounds_s[METRIC_BOUNDS] = {
     "0.0001", "0.00025", "0.0005", "0.001", "0.0025", "0.005", "0.01", "0.025", "0.05", "0.1",
     "0.25",   "0.5",     "1",      "2.5",   "5",      "10",    "30",   "100",   "1000"};
 
+#define SECONDS(count) ((count)*INT64_C(1000000))
+const int64_t metric_long_bounds_us[METRIC_BOUNDS] = {
+    SECONDS(1),   SECONDS(2),    SECONDS(3),    SECONDS(5),   SECONDS(10),
+    SECONDS(15),  SECONDS(20),   SECONDS(30),   SECONDS(45),  SECONDS(60),
+    SECONDS(90),  SECONDS(120),  SECONDS(180),  SECONDS(300), SECONDS(450),
+    SECONDS(600), SECONDS(1200), SECONDS(1800), SECONDS(3600)};
+#undef SECONDS
+static const char *const long_bounds_s[METRIC_BOUNDS] = {
+    "1",  "2",   "3",   "5",   "10",  "15",  "20",   "30",   "45",  "60",
+    "90", "120", "180", "300", "450", "600", "1200", "1800", "3600"};
+
 static struct lock families_lock = LOCK_INITIALIZER; /* held to add to the lists and blocks */
 static _Atomic(struct family *) families;
 static struct block *
@@ -98,6 +109,10 @@ static struct family *find_or_add_family(enum metric_type type, const char *name
     return family;
 }
 
+static bool is_histogram(enum metric_type type) {
+    return type == METRIC_HISTOGRAM || type == METRIC_LONG_HISTOGRAM;
+}
+
 /* NULL when out of memory. */
 static struct series *make_series(enum metric_type type, const char *labels)
     REQUIRES(families_lock) {
@@ -105,8 +120,8 @@ static struct series *make_series(enum metric_type type, const char *labels)
     if (!series)
         return NULL;
     series->labels = strdup(labels);
-    const bool is_added_to = type == METRIC_COUNTER || type == METRIC_HISTOGRAM;
-    const unsigned count = type == METRIC_HISTOGRAM ? HISTOGRAM_CELLS : 1;
+    const bool is_added_to = type == METRIC_COUNTER || is_histogram(type);
+    const unsigned count = is_histogram(type) ? HISTOGRAM_CELLS : 1;
     series->metric.cells = series->labels ? take_cells(count) : NULL;
     series->metric.stripes_mask = is_added_to ? METRIC_STRIPES - 1 : 0;
     if (series->metric.cells)
@@ -181,6 +196,7 @@ static const char *type_name(enum metric_type type) {
     case METRIC_SECONDS_COUNTER:
         return "counter";
     case METRIC_HISTOGRAM:
+    case METRIC_LONG_HISTOGRAM:
         return "histogram";
     case METRIC_GAUGE:
     case METRIC_SECONDS_GAUGE:
@@ -227,6 +243,7 @@ static void write_value(struct buffer *out, const struct family *family,
 
 static void write_histogram(struct buffer *out, const struct family *family,
                             const struct series *series) {
+    const char *const *bounds = family->type == METRIC_HISTOGRAM ? bounds_s : long_bounds_s;
     struct metric_durations durations;
     metric_durations(&series->metric, &durations);
     const char *labels = series->labels, *comma = *labels ? "," : "";
@@ -234,7 +251,7 @@ static void write_histogram(struct buffer *out, const struct family *family,
     int64_t below = 0;
     for (unsigned i = 0; i < METRIC_BOUNDS; i++) {
         below += durations.buckets[i];
-        WRITE(out, family->name, "_bucket{", labels, comma, "le=\"", bounds_s[i], "\"} ");
+        WRITE(out, family->name, "_bucket{", labels, comma, "le=\"", bounds[i], "\"} ");
         write_count(out, below);
     }
     WRITE(out, family->name, "_bucket{", labels, comma, "le=\"+Inf\"} ");
@@ -252,7 +269,7 @@ void metric_write(struct buffer *out) {
               type_name(family->type), "\n");
         const struct series *series = atomic_load(&family->first);
         for (; series; series = atomic_load(&series->next)) {
-            if (family->type == METRIC_HISTOGRAM)
+            if (is_histogram(family->type))
                 write_histogram(out, family, series);
             else
                 write_value(out, family, series);

@@ -24,6 +24,7 @@ enum metric_type {
     METRIC_COUNTER,
     METRIC_GAUGE,
     METRIC_HISTOGRAM,       /* of durations; metric_observe() alone changes it */
+    METRIC_LONG_HISTOGRAM,  /* of durations from 1 s to 1 h; metric_observe_long() changes it */
     METRIC_SECONDS_COUNTER, /* its value is in microseconds and is shown in seconds; metric_set() */
     METRIC_SECONDS_GAUGE,   /* the same */
 };
@@ -37,6 +38,9 @@ enum {
 
 /* The upper bounds of the buckets in microseconds, 100 us to 1000 s, rising. */
 extern const int64_t metric_bounds_us[METRIC_BOUNDS];
+
+/* Those of a METRIC_LONG_HISTOGRAM, 1 s to 1 h. */
+extern const int64_t metric_long_bounds_us[METRIC_BOUNDS];
 
 /* The name and the help of the counter of all that was refused or cut because somebody had its
  * share, with the label `reason`; for the rooms that refuse. */
@@ -78,14 +82,22 @@ static inline void metric_add(struct metric *metric, int64_t amount) {
     atomic_fetch_add_explicit(metric_own_cells(metric), amount, memory_order_relaxed);
 }
 
-/* For histograms: counts a duration. A request that takes long pays for the longer search. */
-static inline void metric_observe(struct metric *metric, int64_t duration_us) {
+static inline void metric_observe_by(struct metric *metric, const int64_t *bounds_us,
+                                     int64_t duration_us) {
     _Atomic int64_t *cells = metric_own_cells(metric);
     unsigned bucket = 0;
-    while (bucket < METRIC_BOUNDS && duration_us > metric_bounds_us[bucket])
+    while (bucket < METRIC_BOUNDS && duration_us > bounds_us[bucket])
         bucket++;
     atomic_fetch_add_explicit(&cells[bucket], 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&cells[METRIC_BUCKETS], duration_us, memory_order_relaxed);
+}
+
+/* For histograms: counts a duration. A request that takes long pays for the longer search. */
+static inline void metric_observe(struct metric *metric, int64_t duration_us) {
+    metric_observe_by(metric, metric_bounds_us, duration_us);
+}
+static inline void metric_observe_long(struct metric *metric, int64_t duration_us) {
+    metric_observe_by(metric, metric_long_bounds_us, duration_us);
 }
 
 /* For gauges and counters of seconds only. */

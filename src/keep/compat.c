@@ -140,10 +140,12 @@ static json_t *element(const struct keep_survey *survey, const struct keep_item 
                      "name", name);
 }
 
-/* By the Docker API, cachemachine learns from the nodes what an alias stands for. */
+/* By the Docker API, cachemachine learns from the nodes what an alias stands for: as soon as all
+ * have its image, by whatever tag. */
 static const char *name_of(const struct keep_survey *survey, const struct keep_item *item) {
     bool is_docker = survey->kept->list->sources[item->entry].source == CATALOG_DOCKER;
-    return is_docker && !keep_survey_is_everywhere(survey, item) ? item->short_name : item->name;
+    return is_docker && !keep_survey_digest_is_everywhere(survey, item) ? item->short_name
+                                                                        : item->name;
 }
 
 struct machine_lists {

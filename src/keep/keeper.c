@@ -65,11 +65,15 @@ static void all_listed(void *context) {
 
 /* ---- stepping ---- */
 
-/* Whether what is known of nodes and pods is young enough to act on. */
+bool keeper_is_fresh(const struct follow_state *state, int64_t now_ms) {
+    return state->listed && (state->connected || now_ms - state->true_ms < KEEPER_STALE_MS);
+}
+
+/* Whether what is known of nodes or pods is young enough to act on. */
 static bool is_fresh(struct follow *follow) {
     struct follow_state state;
     follow_look(follow, &state);
-    return state.listed && (state.connected || clock_ms() - state.true_ms < KEEPER_STALE_MS);
+    return keeper_is_fresh(&state, clock_ms());
 }
 
 /* Whether the pods that the leader before us created are known. */
@@ -106,9 +110,10 @@ static void tell_end(const struct keep_action *action) {
         return;
     }
     snprintf(labels, sizeof labels, "keep=\"%s\"", action->keep);
-    metric_observe(metric_get(METRIC_HISTOGRAM, "tarn_keep_pull_seconds",
-                              "Time from the creation of a pod to the end of its pull.", labels),
-                   action->took_ms * 1000);
+    metric_observe_long(metric_get(METRIC_LONG_HISTOGRAM, "tarn_keep_pull_seconds",
+                                   "Time from the creation of a pod to the end of its pull.",
+                                   labels),
+                        action->took_ms * 1000);
     log_at(LOG_INFO, "pulled", LOG_STRING("keep", action->keep), LOG_STRING("node", action->node),
            LOG_STRING("image", action->image), LOG_NUMBER("seconds", action->took_ms / 1000.0));
 }

@@ -96,6 +96,9 @@ bool keeper_add_job(struct keeper *keeper, const struct keep_action *action)
     REQUIRES(keeper->state_lock);
 void keeper_free_jobs(struct keeper *keeper);
 
+/* Whether what is known in this state is young enough at `now_ms` to create a pod by it. */
+bool keeper_is_fresh(const struct follow_state *state, int64_t now_ms);
+
 /* Whether this process is the one that creates and deletes pods. Any thread, with or without the
  * lock. */
 bool keeper_leads(struct keeper *keeper);

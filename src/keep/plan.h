@@ -183,6 +183,8 @@ int keep_plan_image_index(const struct keep_plan *plan, size_t keep, const char 
                           const char *name, const char *tag);
 /* Whether the image is kept on the node, which is eligible. */
 bool keep_plan_is_kept(const struct keep_plan *plan, size_t keep, size_t image, size_t node);
+/* Whether the image is on the node by whatever tag, as far as is known. */
+bool keep_plan_is_held(const struct keep_plan *plan, size_t keep, size_t image, size_t node);
 /* The node is eligible for the keep. */
 void keep_plan_cell(const struct keep_plan *plan, size_t keep, size_t image, size_t node,
                     struct keep_now now, struct keep_cell_view *out);

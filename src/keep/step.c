@@ -39,6 +39,12 @@ bool keep_plan_is_kept(const struct keep_plan *plan, size_t keep, size_t image, 
     return plan_is_there(&plan->keeps[keep], wanted, plan->nodes[node], cell);
 }
 
+bool keep_plan_is_held(const struct keep_plan *plan, size_t keep, size_t image, size_t node) {
+    const struct plan_cell *cell =
+        plan_cell_find(plan->nodes[node], plan->keeps[keep].wanted[image].key);
+    return cell && cell->there;
+}
+
 /* "120 GiB" rather than "120.0 GiB". */
 static void format_size(uint64_t bytes, char *out, size_t size) {
     units_format_size(bytes, out, size);

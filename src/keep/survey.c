@@ -52,14 +52,10 @@ int keep_survey_image(const struct keep_survey *survey, const struct keep_item *
                                  item->pull, item->tag);
 }
 
-bool keep_survey_is_everywhere(const struct keep_survey *survey, const struct keep_item *item) {
+/* Whether every eligible node, of which there is one at least, lists the item's digest. */
+static bool is_listed_everywhere(const struct keep_survey *survey, const struct keep_item *item) {
     const struct keep_plan *plan = survey->keeper->plan;
-    int image = keep_survey_image(survey, item);
-    if (survey->node_count == 0)
-        return false;
-    if (image >= 0)
-        return survey->kept_on[image] == survey->node_count;
-    if (!item->digest)
+    if (!item->digest || survey->node_count == 0)
         return false;
     uint64_t key = keep_names_key(keep_plan_names(plan), text_of(item->digest));
     for (size_t i = 0; i < survey->node_count; i++) {
@@ -67,4 +63,24 @@ bool keep_survey_is_everywhere(const struct keep_survey *survey, const struct ke
             return false;
     }
     return true;
+}
+
+bool keep_survey_is_everywhere(const struct keep_survey *survey, const struct keep_item *item) {
+    int image = keep_survey_image(survey, item);
+    if (image < 0)
+        return is_listed_everywhere(survey, item);
+    return survey->node_count > 0 && survey->kept_on[image] == survey->node_count;
+}
+
+bool keep_survey_digest_is_everywhere(const struct keep_survey *survey,
+                                      const struct keep_item *item) {
+    int image = keep_survey_image(survey, item);
+    if (image < 0 || !item->digest)
+        return is_listed_everywhere(survey, item);
+    for (size_t i = 0; i < survey->node_count; i++) {
+        if (!keep_plan_is_held(survey->keeper->plan, (size_t)survey->keep, (size_t)image,
+                               survey->nodes[i]))
+            return false;
+    }
+    return survey->node_count > 0;
 }

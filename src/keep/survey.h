@@ -27,4 +27,8 @@ int keep_survey_image(const struct keep_survey *survey, const struct keep_item *
 /* Whether the item's image is on every eligible node, of which there is one at least. */
 bool keep_survey_is_everywhere(const struct keep_survey *survey, const struct keep_item *item);
 
+/* The same of its digest, whatever the tags by which the nodes have it. */
+bool keep_survey_digest_is_everywhere(const struct keep_survey *survey,
+                                      const struct keep_item *item);
+
 #endif

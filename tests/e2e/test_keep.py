@@ -85,6 +85,24 @@ def test_cachemachines_pages_tell_before_and_after(keeper, kubelets, registry):
     assert one.get("/cachemachine/").body == b'["labs"]'
 
 
+def test_an_alias_says_what_it_stands_for_as_soon_as_all_nodes_have_its_image(keeper, kubelets,
+                                                                              registry):
+    of = digest(registry, "w_2024_03")
+    here = [listed(f"{LAB}@{of}", f"{LAB}:w_2024_03")]
+    kubelets.node("n1", images=here)
+    kubelets.node("n2")
+    kubelets.outcomes.append(("", lambda pod, node: None))
+    one = keeper().start()
+    def names():
+        return [image["name"] for image in one.json("/cachemachine/labs")["desired_images"]]
+    wait_until(lambda: len(names()) == 3, "a list")
+    assert names()[0] == "Recommended"
+    kubelets.images("n2", here)
+    wait_until(lambda: names()[0] == "Recommended (Weekly 2024_03)", "the alias's name")
+    urls = [image["image_url"] for image in one.json("/cachemachine/labs")["images_to_cache"]]
+    assert f"{LAB}:recommended" in urls
+
+
 @pytest.mark.parametrize("method, path, status, body", [
     ("GET", "/cachemachine/none", 404, "404: Not Found"),
     ("GET", "/cachemachine/none/available", 404, "404: Not Found"),
@@ -511,6 +529,7 @@ def test_metrics_count_images_pulls_and_evictions(keeper, kubelets):
     assert metric('tarn_keep_nodes{keep="labs",state="complete"}') == 1
     assert metric('tarn_keep_pulls_total{keep="labs",outcome="kept"}') == 1
     assert metric('tarn_keep_pull_seconds_count{keep="labs"}') == 1
+    assert metric('tarn_keep_pull_seconds_bucket{keep="labs",le="3600"}') == 1
     assert metric("tarn_keep_leader") == 1
     assert metric('tarn_keep_oldest_pending_seconds{keep="labs"}') == 0
     assert metric('tarn_keep_listed_seconds{keep="labs"}') < 60

@@ -133,6 +133,25 @@ static void test_durations_are_written_in_seconds_and_buckets_include_those_belo
     assert_written(&out, "# HELP test_unknown_yet Declared.\n# TYPE test_unknown_yet gauge\n");
 }
 
+static void test_a_long_histogram_tells_minutes_apart_up_to_an_hour(void **state) {
+    (void)state;
+    cleanup_buffer struct buffer out = {0};
+    struct metric *metric = metric_get(METRIC_LONG_HISTOGRAM, "test_pull_seconds", "Pulls.", "");
+    metric_observe_long(metric, 999999);
+    metric_observe_long(metric, INT64_C(1300) * 1000000);
+    metric_observe_long(metric, INT64_C(3600) * 1000000);
+    metric_observe_long(metric, INT64_C(3601) * 1000000);
+    metric_write(&out);
+    assert_written(&out, "# TYPE test_pull_seconds histogram\n"
+                         "test_pull_seconds_bucket{le=\"1\"} 1\n");
+    assert_written(&out, "test_pull_seconds_bucket{le=\"1200\"} 1\n"
+                         "test_pull_seconds_bucket{le=\"1800\"} 2\n"
+                         "test_pull_seconds_bucket{le=\"3600\"} 3\n"
+                         "test_pull_seconds_bucket{le=\"+Inf\"} 4\n");
+    for (unsigned i = 1; i < METRIC_BOUNDS; i++)
+        assert_true(metric_long_bounds_us[i] > metric_long_bounds_us[i - 1]);
+}
+
 static void test_a_histogram_touches_no_other_metric(void **state) {
     (void)state;
     char labels[32];
@@ -161,6 +180,7 @@ int main(void) {
         cmocka_unit_test(test_metrics_do_not_touch_each_others_values),
         cmocka_unit_test(test_a_histogram_counts_durations_by_length),
         cmocka_unit_test(test_durations_are_written_in_seconds_and_buckets_include_those_below),
+        cmocka_unit_test(test_a_long_histogram_tells_minutes_apart_up_to_an_hour),
         cmocka_unit_test(test_a_histogram_touches_no_other_metric),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
