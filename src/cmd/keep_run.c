@@ -68,6 +68,7 @@ static bool open_keeper(struct keep_process *process, struct error *error) {
         .own_namespace = own,
         .machine_secret = secret && *secret ? secret : NULL,
         .dry_run = process->settings->dry_run,
+        .once = process->settings->once || process->settings->dry_run,
     };
     /* An owner must be in the namespace of what it owns. */
     if (strcmp(own, pods) == 0) {

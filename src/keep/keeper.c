@@ -178,6 +178,7 @@ struct keeper *keeper_new(const struct keeper_settings *settings, struct error *
     }
     keeper->settings = *settings;
     keeper->last_job = &keeper->jobs;
+    keeper->must_clear_stops = true;
     lock_init(&keeper->state_lock);
     condition_init(&keeper->changed);
     condition_init(&keeper->stepped);
@@ -194,17 +195,22 @@ struct keeper *keeper_new(const struct keeper_settings *settings, struct error *
  * created last must not be created again. Who leads no more gives up at the next creation. */
 static void lead_changed(void *context, bool leading) {
     struct keeper *keeper = context;
+    lock_acquire(&keeper->state_lock);
     if (leading) {
         atomic_store(&keeper->led_ms, clock_ms());
         follow_refresh(keeper->pods);
+        keeper_read_posted_again(keeper);
     }
-    all_listed(keeper);
+    keeper_touch(keeper);
+    lock_release(&keeper->state_lock);
 }
 
 static bool start_lease(struct keeper *keeper, struct error *error) {
     const struct lease_settings settings = {.namespace = keeper->settings.own_namespace,
                                             .name = keeper->settings.keep->lease,
                                             .on_change = lead_changed,
+                                            .mark = KEEPER_MARK,
+                                            .on_mark = keeper_posted_marked,
                                             .context = keeper};
     if (keeper->settings.dry_run || strcmp(settings.name, "none") == 0)
         return true;

@@ -33,6 +33,7 @@ struct keeper_settings {
     const char *owner_name, *owner_uid; /* our own pod, in that namespace; or NULL */
     const char *machine_secret;         /* pull.secret of machines; NULL: none */
     bool dry_run;                       /* creates and deletes nothing */
+    bool once;                          /* the process ends when all is done; it stops no keep */
 };
 
 struct keeper;
@@ -67,7 +68,8 @@ bool keeper_write_plan(struct keeper *keeper, int64_t deadline_ms, bool json, st
  * too many; other kinds: the cluster did not keep it, and nothing has changed. */
 bool keeper_post(struct keeper *keeper, struct text json, struct buffer *answer,
                  struct error *error);
-/* Takes a machine away, or stops a configured keep until the next start. */
+/* Takes a machine away, or stops a configured keep until a process starts or is reloaded; with a
+ * lease for all processes. A name that nobody has is no error. */
 bool keeper_delete(struct keeper *keeper, const char *name, struct error *error);
 
 #endif

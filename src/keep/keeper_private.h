@@ -20,7 +20,7 @@ struct kept {
     int64_t list_ms;        /* clock_ms(): when to list again */
     int64_t digests_ms;     /* clock_ms(): when to ask for every digest again */
     unsigned failures;
-    bool is_stopped; /* DELETEd, until the next start */
+    bool is_stopped; /* DELETEd, until the next start or reload */
     bool is_hidden;  /* it is stopped, or another of its name comes first */
 };
 
@@ -58,9 +58,13 @@ struct keeper {
     struct keep_actions actions; /* of the thread that steps */
 
     atomic_bool stop;
-    _Atomic int64_t led_ms;          /* clock_ms() since when this process leads; 0: never yet */
-    atomic_bool posted_known;        /* which machines were POSTed, or nobody may know */
-    struct condition posted_changed; /* never; wakes the thread that reads them, at the end */
+    _Atomic int64_t led_ms; /* clock_ms() since when this process leads; 0: never yet */
+    atomic_bool posted_known;                /* which machines were POSTed, or nobody may know */
+    struct condition posted_changed;         /* some of what follows */
+    bool posted_busy GUARDED_BY(state_lock); /* a thread asks the cluster for them */
+    bool must_read_posted GUARDED_BY(state_lock); /* they may be others now */
+    bool must_clear_stops GUARDED_BY(state_lock); /* this process has started or was reloaded */
+    char posted_version[LEASE_MARK_LIMIT + 1] GUARDED_BY(state_lock); /* as last read; "" */
     struct follow *nodes, *pods;
     struct lease *lease; /* NULL: this process is the only one */
     pthread_t stepper, lister, poster, pullers[KEEPER_REQUESTS];
@@ -88,7 +92,10 @@ void keeper_list(void *keeper); /* a thread */
 void keeper_free_retired(struct keeper *keeper) REQUIRES(keeper->state_lock);
 
 /* posted.c */
-void keeper_read_posted(void *keeper); /* a thread */
+#define KEEPER_MARK "tarn/machines" /* the annotation of the lease with the ConfigMap's version */
+void keeper_read_posted(void *keeper);                     /* a thread */
+void keeper_posted_marked(void *keeper, const char *mark); /* the lease has another mark */
+void keeper_read_posted_again(struct keeper *keeper) REQUIRES(keeper->state_lock);
 
 /* puller.c */
 void keeper_send(void *keeper); /* a thread */

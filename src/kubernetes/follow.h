@@ -30,7 +30,7 @@ struct follow_sink {
     /* An object is no more; it was handed to changed() before. */
     void (*gone)(void *context, const char *uid);
     /* Every object that is there has been handed over, and all others are gone. Called after each
-     * list. May be NULL. */
+     * list, when follow_look() tells of it. May be NULL. */
     void (*listed)(void *context);
 };
 

@@ -23,8 +23,8 @@ enum {
     GIVE_UP_MS = 10000, /* after the start of the last renewal that succeeded */
     RETRY_MS = 2000,    /* between looks at another's lease, and after a failure */
     RELEASE_MS = 2000,
-    NAME_LIMIT = 253,     /* RFC 1123 subdomain */
-    VERSION_LIMIT = 1024, /* bytes */
+    NAME_LIMIT = 253, /* RFC 1123 subdomain */
+    MARK_TRIES = 8,   /* while others write at the same time */
 };
 
 struct lease {
@@ -37,10 +37,10 @@ struct lease {
     struct cancel cancel;
 
     /* For the thread. */
-    json_t *object;              /* the Lease as last read or written; NULL: none */
-    char version[VERSION_LIMIT]; /* of what was observed last */
-    int64_t observed_ms;         /* clock_ms() when it last changed */
-    int64_t transitions;         /* of `object` */
+    json_t *object;                  /* the Lease as last read or written; NULL: none */
+    int64_t observed_ms;             /* clock_ms() when its spec last changed */
+    int64_t transitions;             /* of `object` */
+    char mark[LEASE_MARK_LIMIT + 1]; /* as last seen; "": there is none */
 
     struct lock state_lock;
     struct lease_state state GUARDED_BY(state_lock);
@@ -123,21 +123,32 @@ static const char *holder_of(const json_t *object) {
     return holder ? holder : "";
 }
 
-/* Takes over the Lease that the server sent. */
+static const char *mark_of(const struct lease *lease, const json_t *object) {
+    const json_t *annotations = json_object_get(json_object_get(object, "metadata"), "annotations");
+    const char *mark = lease->settings.mark
+                           ? json_string_value(json_object_get(annotations, lease->settings.mark))
+                           : NULL;
+    return mark ? mark : "";
+}
+
+/* Takes over the Lease that the server sent. What stands beside its spec is no sign of life of its
+ * holder. */
 static void observe(struct lease *lease, json_t *object) {
-    const json_t *meta = json_object_get(object, "metadata");
-    const char *version = json_string_value(json_object_get(meta, "resourceVersion"));
+    const json_t *spec = json_object_get(object, "spec");
+    const char *mark = mark_of(lease, object);
+    if (!lease->object || !json_equal(json_object_get(lease->object, "spec"), spec))
+        lease->observed_ms = clock_ms();
     json_decref(lease->object);
     lease->object = object;
-    lease->transitions =
-        json_integer_value(json_object_get(json_object_get(object, "spec"), "leaseTransitions"));
-    if (strncmp(lease->version, version ? version : "", sizeof lease->version - 1) != 0) {
-        snprintf(lease->version, sizeof lease->version, "%s", version ? version : "");
-        lease->observed_ms = clock_ms();
-    }
+    lease->transitions = json_integer_value(json_object_get(spec, "leaseTransitions"));
     lock_acquire(&lease->state_lock);
     snprintf(lease->state.holder, sizeof lease->state.holder, "%s", holder_of(object));
     lock_release(&lease->state_lock);
+    if (strncmp(lease->mark, mark, LEASE_MARK_LIMIT) == 0)
+        return;
+    snprintf(lease->mark, sizeof lease->mark, "%s", mark);
+    if (lease->settings.on_mark)
+        lease->settings.on_mark(lease->settings.context, lease->mark);
 }
 
 /* Whether the lease is another's, and that one may still lead. */
@@ -200,21 +211,28 @@ static int64_t request_ms(struct lease *lease) {
     return left > LEASE_REQUEST_MS ? LEASE_REQUEST_MS : left > 1 ? left : 1;
 }
 
-static bool read_lease(struct lease *lease, struct error *error) {
+/* NULL: the error says why. */
+static json_t *get_lease(const struct lease *lease, int64_t timeout_ms, struct error *error) {
     json_t *answer = NULL;
     const struct kubernetes_call call = {.verb = "get",
                                          .resource = "leases",
                                          .path = lease->path,
-                                         .timeout_ms = request_ms(lease),
+                                         .timeout_ms = timeout_ms,
                                          .cancel = &lease->cancel};
     if (!kubernetes_call(lease->kubernetes, &call, &answer, error))
-        return false;
-    if (!json_is_object(answer)) {
-        json_decref(answer);
-        return error_set(error, ERROR_UNAVAILABLE, "Kubernetes: get leases: no object came");
-    }
-    observe(lease, answer);
-    return true;
+        return NULL;
+    if (json_is_object(answer))
+        return answer;
+    json_decref(answer);
+    error_set(error, ERROR_UNAVAILABLE, "Kubernetes: get leases: no object came");
+    return NULL;
+}
+
+static bool read_lease(struct lease *lease, struct error *error) {
+    json_t *answer = get_lease(lease, request_ms(lease), error);
+    if (answer)
+        observe(lease, answer);
+    return answer != NULL;
 }
 
 /* Writes the Lease with this holder. `cancel` may be NULL. */
@@ -328,6 +346,46 @@ static void run(void *argument) {
     /* Somebody else need not wait then. If this fails, they wait. */
     if (holds && lease->object)
         write_lease(lease, "", RELEASE_MS, NULL, NULL);
+}
+
+/* ---- marks ---- */
+
+/* False: it was not written, and the error says why; status 409: somebody else wrote meanwhile. */
+static bool write_mark(const struct lease *lease, json_t *object, const char *mark,
+                       struct error *error) {
+    json_t *meta = json_object_get(object, "metadata");
+    json_t *annotations = json_object_get(meta, "annotations");
+    cleanup_buffer struct buffer body = {0};
+    if (!json_is_object(annotations))
+        json_object_set_new(meta, "annotations", annotations = json_object());
+    if (json_object_set_new(annotations, lease->settings.mark, json_string(mark)) != 0 ||
+        !bounded_json_dump(object, JSON_COMPACT, &body))
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    const struct kubernetes_call call = {.verb = "update",
+                                         .resource = "leases",
+                                         .path = lease->path,
+                                         .body = {body.bytes, body.length},
+                                         .timeout_ms = LEASE_REQUEST_MS,
+                                         .cancel = &lease->cancel};
+    return kubernetes_call(lease->kubernetes, &call, NULL, error);
+}
+
+bool lease_mark(struct lease *lease, const char *mark, struct error *error) {
+    char wanted[LEASE_MARK_LIMIT + 1];
+    snprintf(wanted, sizeof wanted, "%s", mark);
+    for (int i = 0; lease && i < MARK_TRIES; i++) {
+        *error = (struct error){0};
+        cleanup_json json_t *object = get_lease(lease, LEASE_REQUEST_MS, error);
+        if (!object && error->status == 404)
+            error_clear(error);
+        if (!object || strcmp(mark_of(lease, object), wanted) == 0)
+            return error->kind == ERROR_NONE;
+        if (write_mark(lease, object, wanted, error))
+            return true;
+        if (error->status != 409)
+            return false;
+    }
+    return !lease;
 }
 
 /* ---- life ---- */

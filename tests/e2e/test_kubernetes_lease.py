@@ -179,3 +179,22 @@ def test_without_the_right_nobody_leads_and_the_reason_is_told_once(api, process
     api.wait_asked("get", "leases", 3)
     assert one.changes() == []
     assert one.log().count("cannot use the lease") == 1 and "forbidden" in one.log()
+
+
+def test_what_stands_beside_the_record_is_no_sign_of_life(api, process):
+    one = process()
+    one.wait_leading()
+    other = process("other-secret")
+    api.wait_asked("get", "leases", 3)
+    one.child.kill()
+    killed = time.monotonic()
+    stamps = iter(range(1000))
+    def mark():
+        held = api.objects[LEASES]
+        if held["spec"]["holderIdentity"]:
+            api.put("leases", "tarn-keep", "tarn", spec=held["spec"], metadata={
+                "annotations": {"tarn/machines": str(next(stamps))}})
+        return other.changes() == [True]
+    wait_until(mark, "the other to lead", 40)
+    assert time.monotonic() - killed < 30
+    assert api.objects[LEASES]["metadata"]["annotations"]["tarn/machines"]
