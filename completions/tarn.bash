@@ -247,14 +247,18 @@ _tarn() {
         ;;
     keep)
         case $before in
-        --config | --config= | --kubeconfig | --kubeconfig=)
+        --config | --config= | --operators | --operators= | --kubeconfig | --kubeconfig= | --docker-config | --docker-config=)
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            return
+            ;;
+        --machines | --machines=)
+            mapfile -t COMPREPLY < <(compgen -d -- "$word")
             return
             ;;
         --once | --dry-run | --whoami | --json | --help | --) ;;
         --*) return ;; # a value of which nothing is known
         esac
-        words='--config --once --dry-run --timeout --whoami --kubeconfig --namespace --url --json --help'
+        words='--config --once --dry-run --timeout --whoami --url --json --listen --namespace --refresh --operators --lease --machines --nublado --prefix --kubeconfig --docker-config --help'
         ;;
     configure-docker)
         case $before in

@@ -84,7 +84,8 @@ static bool prepare(const struct serving *serving, const char *file, struct prep
                     struct buffer *problems) {
     struct error error = {0};
     prepared->config = load(serving, file, problems);
-    if (!prepared->config || !config_check_change(serving->config, prepared->config, problems))
+    if (!prepared->config ||
+        !config_check_change(CONFIG_OF_SERVE, serving->config, prepared->config, problems))
         return false;
     if (make_parts(serving, prepared, file, &error) && make_http(serving, prepared, &error))
         return true;

@@ -229,3 +229,12 @@ const char *arguments_next(const struct arguments *arguments, const char *name, 
     }
     return NULL;
 }
+
+bool arguments_settings(const struct arguments *arguments, struct config_flags *flags) {
+    for (size_t i = 0; i < arguments->given_count; i++) {
+        const struct arguments_given *given = &arguments->given[i];
+        if (given->option.setting && !config_flags_add(flags, given->option.setting, given->value))
+            return false;
+    }
+    return true;
+}

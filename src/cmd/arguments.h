@@ -18,6 +18,7 @@
 #include <stdint.h>
 #include "base/error.h"
 #include "cmd/command.h"
+#include "config/flags.h"
 
 /* An option on the command line. */
 struct arguments_given {
@@ -46,6 +47,9 @@ void arguments_finish(struct arguments *arguments);
 bool arguments_flag(const struct arguments *arguments, const char *name);
 const char *arguments_string(const struct arguments *arguments, const char *name); /* or NULL */
 int64_t arguments_number(const struct arguments *arguments, const char *name, int64_t otherwise);
+
+/* Adds the settings that were given to the flags of the configuration. False: out of memory. */
+bool arguments_settings(const struct arguments *arguments, struct config_flags *flags);
 
 /* The next value of a LIST, beginning with *at 0; NULL: there is none left. */
 const char *arguments_next(const struct arguments *arguments, const char *name, size_t *at);

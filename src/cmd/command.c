@@ -23,16 +23,24 @@ static struct command_option option_of(const struct config_option *setting) {
     return option;
 }
 
+static bool takes(const struct command *command, const struct config_option *setting) {
+    const bool is_of_keep = setting->group == CONFIG_KEEP;
+    return command->settings == (is_of_keep ? COMMAND_KEEP_SETTINGS : COMMAND_SERVE_SETTINGS);
+}
+
 bool command_option(const struct command *command, size_t at, struct command_option *out) {
     if (at < command->option_count) {
         *out = command->options[at];
         return true;
     }
     at -= command->option_count;
-    if (!command->takes_settings || at >= config_option_count)
-        return false;
-    *out = option_of(&config_options[at]);
-    return true;
+    for (size_t i = 0; i < config_option_count; i++) {
+        if (takes(command, &config_options[i]) && at-- == 0) {
+            *out = option_of(&config_options[i]);
+            return true;
+        }
+    }
+    return false;
 }
 
 int command_refuse(const struct command *command, const char *format, ...) {

@@ -42,6 +42,13 @@ struct command_option {
     char letter; /* of a FLAG: "-q" stands for it as well; 0: none does */
 };
 
+/* Which settings of the configuration are options of a command as well. */
+enum command_settings {
+    COMMAND_NO_SETTINGS,
+    COMMAND_SERVE_SETTINGS, /* all but those of tarn keep */
+    COMMAND_KEEP_SETTINGS,  /* those of tarn keep alone */
+};
+
 struct command {
     const char *name;
     /* The operands as the help shows them: "IMAGE…", "[HOST]", "". Shells complete FILE, COMMAND
@@ -53,7 +60,7 @@ struct command {
 
     const struct command_option *options; /* without --help, which every command has */
     size_t option_count;
-    bool takes_settings; /* every setting of the configuration is an option as well */
+    enum command_settings settings;
     bool takes_anything; /* all arguments are operands: the protocol of another program */
 
     /* The exit status: 0 done; 1 failed, and the reason is on standard error; 2 bad usage. */

@@ -276,9 +276,11 @@ static bool confine_to(const struct config *config, const char *root, const char
 }
 
 bool confine(const struct config *config, struct error *error) {
-    return confine_to(config, config->root, config_program_source(config), error);
+    return confine_to(config, config->root, config_program_source(CONFIG_OF_SERVE, config), error);
 }
 
 bool confine_keep(const struct config *config, const char *program, struct error *error) {
-    return confine_to(config, NULL, program ? program : config_program_source(config), error);
+    if (!program)
+        program = config_program_source(CONFIG_OF_KEEP, config);
+    return confine_to(config, NULL, program, error);
 }

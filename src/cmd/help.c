@@ -30,7 +30,13 @@ static void print_option(const struct command_option *option) {
 
 static void print_options(const struct command *command) {
     struct command_option option;
-    if (command->takes_settings)
+    if (command->settings == COMMAND_KEEP_SETTINGS)
+        fputs("\nThe options with a variable are keys of the configuration file as well, in the "
+              "section\n"
+              "keep, and the file has further settings (tarn.yaml(5)). An option overrides its\n"
+              "variable, and a variable overrides the file.\n",
+              stdout);
+    if (command->settings == COMMAND_SERVE_SETTINGS)
         fputs("\nEach option is also an environment variable. Nearly all options are keys of the\n"
               "configuration file as well, and the file has further settings (tarn.yaml(5)). An\n"
               "option overrides its variable, and a variable overrides the file.\n",
@@ -49,7 +55,7 @@ int help_end(void) {
 }
 
 int help_print_command(const struct command *command) {
-    bool has_options = command->option_count > 0 || command->takes_settings;
+    bool has_options = command->option_count > 0 || command->settings != COMMAND_NO_SETTINGS;
     printf("Usage: tarn %s%s%s%s\n\n%c%s.\n", command->name, has_options ? " [OPTION…]" : "",
            *command->arguments ? " " : "", command->arguments, command->summary[0] - 'a' + 'A',
            command->summary + 1);

@@ -9,21 +9,15 @@
 #include "cmd/keep_whoami.h"
 #include "config/config.h"
 
-static int run(const struct arguments *arguments) {
-    secret_forbid_core_dumps();
+static int run_with(const struct arguments *arguments, const struct config_flags *flags) {
     const struct keep_run_settings settings = {
-        .config = arguments_string(arguments, "config"),
-        .kubeconfig = arguments_string(arguments, "kubeconfig"),
-        .namespace = arguments_string(arguments, "namespace"),
+        .flags = flags,
         .once = arguments_flag(arguments, "once"),
         .dry_run = arguments_flag(arguments, "dry-run"),
         .json = arguments_flag(arguments, "json"),
         .timeout_ms = arguments_number(arguments, "timeout", 0),
     };
-    const struct keep_whoami_settings whoami = {.config = settings.config,
-                                                .kubeconfig = settings.kubeconfig,
-                                                .namespace = settings.namespace,
-                                                .json = settings.json};
+    const struct keep_whoami_settings whoami = {.flags = flags, .json = settings.json};
     const struct keep_status_settings status = {
         .url = arguments_string(arguments, "url"),
         .name = arguments->operand_count > 1 ? arguments->operands[1] : NULL,
@@ -43,6 +37,18 @@ static int run(const struct arguments *arguments) {
     return keep_run(&settings);
 }
 
+static int run(const struct arguments *arguments) {
+    struct config_flags flags = {.file = arguments_string(arguments, "config")};
+    int status = 1;
+    secret_forbid_core_dumps();
+    if (arguments_settings(arguments, &flags))
+        status = run_with(arguments, &flags);
+    else
+        fputs("tarn keep: out of memory\n", stderr);
+    config_flags_finish(&flags);
+    return status;
+}
+
 static const struct command_option options[] = {
     {"config", OPTION_STRING, "FILE",
      "the configuration file; default: $TARN_CONFIG, else " CONFIG_DEFAULT_FILE ", if it exists"},
@@ -51,8 +57,6 @@ static const struct command_option options[] = {
     {"timeout", OPTION_DURATION, "TIME", "give up after this time; for --once and --dry-run"},
     {"whoami", OPTION_FLAG, NULL,
      "show which cluster is asked as whom, and which rights are missing"},
-    {"kubeconfig", OPTION_STRING, "FILE", "ask the cluster of this kubeconfig file"},
-    {"namespace", OPTION_STRING, "NAME", "the namespace of the puller pods, in place of our own"},
     {"url", OPTION_STRING, "URL",
      "where the tarn keep runs whose table status prints; default: http://127.0.0.1:8080"},
     {"json", OPTION_FLAG, NULL, "print JSON"},
@@ -74,5 +78,6 @@ const struct command keep_command = {
         "when a right is missing without which no image can be kept, or when the cluster does\n"
         "not say.\n",
     COMMAND_OPTIONS(options),
+    .settings = COMMAND_KEEP_SETTINGS,
     .run = run,
 };

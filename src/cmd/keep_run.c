@@ -12,55 +12,19 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/thread.h"
-#include "catalog/catalog.h"
 #include "cmd/confine.h"
-#include "cmd/keep_server.h"
-#include "config/config.h"
-#include "keep/keeper.h"
+#include "cmd/keep_process.h"
 
 enum { DRY_RUN_MS = 60 * 1000 };
-
-struct keep_process {
-    const struct keep_run_settings *settings;
-    struct config *config;
-    struct keep_settings keep;
-    struct client *client;
-    struct kubernetes *kubernetes;
-    struct current_upstreams *upstreams;
-    struct catalog *catalog;
-    struct keeper *keeper;
-    struct keep_server *server;
-    pthread_t signals;
-};
-
-static bool load(struct keep_process *process) {
-    const struct config_flags flags = {.file = process->settings->config};
-    cleanup_buffer struct buffer problems = {0};
-    process->config = config_load(&flags, environ, &problems);
-    if (!process->config) {
-        fputs(problems.bytes ? problems.bytes : "tarn keep: out of memory\n", stderr);
-        return false;
-    }
-    process->keep = process->config->keep;
-    if (process->settings->kubeconfig)
-        process->keep.kubeconfig = process->settings->kubeconfig;
-    if (process->settings->namespace)
-        process->keep.namespace = process->settings->namespace;
-    const char *prefix = getenv("SAFIR_NAME"); /* cachemachine's own name for it */
-    if (prefix && *prefix && keep_name_is_valid(prefix) &&
-        strcmp(process->keep.prefix, KEEP_DEFAULT_PREFIX) == 0)
-        process->keep.prefix = prefix;
-    return true;
-}
 
 /* ---- building the parts ---- */
 
 static bool open_keeper(struct keep_process *process, struct error *error) {
     const char *own = kubernetes_namespace(process->kubernetes);
-    const char *pods = process->keep.namespace ? process->keep.namespace : own;
+    const char *pods = process->config->keep.namespace ? process->config->keep.namespace : own;
     const char *secret = getenv("DOCKER_SECRET_NAME");
     struct keeper_settings settings = {
-        .keep = &process->keep,
+        .keep = &process->config->keep,
         .kubernetes = process->kubernetes,
         .catalog = process->catalog,
         .upstreams = process->upstreams,
@@ -80,16 +44,16 @@ static bool open_keeper(struct keep_process *process, struct error *error) {
 }
 
 static bool open_parts(struct keep_process *process, struct error *error) {
-    const struct config *config = process->config;
-    const struct kubernetes_settings cluster = {.kubeconfig = process->keep.kubeconfig};
+    const struct config *config = process->config->config;
+    const struct kubernetes_settings cluster = {.kubeconfig = process->config->keep.kubeconfig};
     google_declare_metrics();
     kubernetes_declare_metrics();
     process->client = client_new();
     process->kubernetes = kubernetes_open(&cluster, process->client, error);
     if (!process->kubernetes)
         return false;
-    process->upstreams =
-        current_upstreams_new(process->client, config->upstreams, config->upstream_count, error);
+    process->upstreams = current_upstreams_new(process->client, config->keep_upstreams,
+                                               config->keep_upstream_count, error);
     if (!process->upstreams)
         return false;
     process->catalog = catalog_new(process->client, catalog_endpoint());
@@ -99,13 +63,16 @@ static bool open_parts(struct keep_process *process, struct error *error) {
 }
 
 static void close_parts(struct keep_process *process) {
+    reloader_free(process->reloader);
     keep_server_free(process->server);
     keeper_free(process->keeper);
     catalog_free(process->catalog);
     if (process->upstreams)
         current_upstreams_free(process->upstreams);
     kubernetes_close(process->kubernetes);
-    config_free(process->config);
+    if (process->config != process->first)
+        keep_config_free(process->config);
+    keep_config_free(process->first);
     client_free(process->client);
 }
 
@@ -157,16 +124,42 @@ static void fill_signals(sigset_t *signals) {
     sigemptyset(signals);
     sigaddset(signals, SIGTERM);
     sigaddset(signals, SIGINT);
+    sigaddset(signals, SIGHUP);
 }
 
 static void wait_for_signal(void *context) {
     struct keep_process *process = context;
     sigset_t signals;
-    int signal_number;
+    int signal_number = 0;
     fill_signals(&signals);
-    if (sigwait(&signals, &signal_number) == 0)
-        log_at(LOG_INFO, "stopping", LOG_STRING("signal", strsignal(signal_number)));
+    while (sigwait(&signals, &signal_number) == 0 && signal_number == SIGHUP)
+        reloader_signal(process->reloader);
+    log_at(LOG_INFO, "stopping", LOG_STRING("signal", strsignal(signal_number)));
     keep_server_stop(process->server);
+}
+
+static void announce(const struct keep_process *process) {
+    const struct config *config = process->config->config;
+    const char *const *listen = process->config->keep.listen;
+    for (size_t i = 0; config->warnings && config->warnings[i]; i++)
+        log_event(LOG_WARN, config->warnings[i], NULL, 0);
+    for (size_t i = 0; listen[i]; i++)
+        log_at(LOG_INFO, "listening", LOG_STRING("address", listen[i]),
+               LOG_NUMBER("port", keep_server_port(process->server)),
+               LOG_STRING("cluster", kubernetes_server(process->kubernetes)),
+               LOG_STRING("version", TARN_VERSION));
+}
+
+static bool start(struct keep_process *process, struct error *error) {
+    const struct reloader_work work = {keep_reload, keep_sweep, process};
+    process->server =
+        keep_server_new(process->keeper, process->config->config, &process->config->keep, error);
+    process->reloader = process->server ? reloader_new(&work) : NULL;
+    if (process->server && !process->reloader)
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    return process->server && keeper_start(process->keeper, error) &&
+           thread_start("signals", THREAD_STACK, wait_for_signal, process, &process->signals,
+                        error);
 }
 
 static int serve(struct keep_process *process) {
@@ -177,30 +170,20 @@ static int serve(struct keep_process *process) {
     signal(SIGPIPE, SIG_IGN);
     const char *program =
         kubernetes_may_run_programs(process->kubernetes) ? "the kubeconfig's exec" : NULL;
-    if (!confine_keep(process->config, program, &error)) {
-        fprintf(stderr, "tarn keep: %s\n", error.text);
-        return 1;
-    }
-    process->server = keep_server_new(process->keeper, process->config, &process->keep, &error);
-    bool ok =
-        process->server && keeper_start(process->keeper, &error) &&
-        thread_start("signals", THREAD_STACK, wait_for_signal, process, &process->signals, &error);
-    if (!ok) {
+    if (!confine_keep(process->config->config, program, &error) || !start(process, &error)) {
         fprintf(stderr, "tarn keep: %s\n", error.text);
         keeper_stop(process->keeper);
         return 1;
     }
     log_start();
-    for (size_t i = 0; process->keep.listen[i]; i++)
-        log_at(LOG_INFO, "listening", LOG_STRING("address", process->keep.listen[i]),
-               LOG_NUMBER("port", keep_server_port(process->server)),
-               LOG_STRING("cluster", kubernetes_server(process->kubernetes)),
-               LOG_STRING("version", TARN_VERSION));
-    ok = keep_server_run(process->server, &error);
+    announce(process);
+    bool ok = reloader_start(process->reloader, &error) && /* from here on it may change */
+              keep_server_run(process->server, &error);
     if (!ok)
         log_at(LOG_ERROR, "cannot serve", LOG_STRING("error", error.text));
     pthread_kill(process->signals, SIGTERM); /* no effect if the thread has got a signal already */
     pthread_join(process->signals, NULL);
+    reloader_end(process->reloader);
     keeper_stop(process->keeper);
     log_event(LOG_INFO, "stopped", NULL, 0);
     log_stop();
@@ -208,16 +191,21 @@ static int serve(struct keep_process *process) {
 }
 
 int keep_run(const struct keep_run_settings *settings) {
+    cleanup_buffer struct buffer problems = {0};
     struct keep_process process = {.settings = settings};
     struct error error = {0};
     int status = 1;
     mallopt(M_ARENA_MAX, 2); /* the C library would make a heap for each thread */
     mallopt(M_MMAP_THRESHOLD, 128 << 10);
     mallopt(M_TRIM_THRESHOLD, 1 << 20);
-    if (!load(&process))
+    process.config = process.first = keep_config_load(settings->flags, &problems);
+    if (!process.config) {
+        fputs(problems.bytes ? problems.bytes : "tarn keep: out of memory\n", stderr);
         return 1;
-    log_configure(settings->once || settings->dry_run ? LOG_ERROR : process.config->log_level,
-                  process.config->log_format);
+    }
+    log_configure(settings->once || settings->dry_run ? LOG_ERROR
+                                                      : process.config->config->log_level,
+                  process.config->config->log_format);
     if (!open_parts(&process, &error))
         fprintf(stderr, "tarn keep: %s\n", error.text);
     else

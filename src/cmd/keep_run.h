@@ -4,13 +4,12 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "config/flags.h"
 
 struct keep_run_settings {
-    const char *config;     /* the file; NULL: as for tarn serve */
-    const char *kubeconfig; /* in place of keep.kubeconfig; NULL: that */
-    const char *namespace;  /* in place of keep.namespace; NULL: that */
-    bool once;              /* end when everything is kept, or cannot be */
-    bool dry_run;           /* print what would be pulled, and create nothing */
+    const struct config_flags *flags;
+    bool once;    /* end when everything is kept, or cannot be */
+    bool dry_run; /* print what would be pulled, and create nothing */
     bool json;
     int64_t timeout_ms; /* of once and dry_run; 0: none, and a minute */
 };

@@ -183,8 +183,7 @@ static int print_report(const struct keep_whoami_settings *settings, struct repo
 static int whoami(const struct keep_whoami_settings *settings, const struct keep_settings *keep) {
     cleanup_client struct client *client = client_new();
     struct error error = {0};
-    const struct kubernetes_settings cluster = {
-        .kubeconfig = settings->kubeconfig ? settings->kubeconfig : keep->kubeconfig};
+    const struct kubernetes_settings cluster = {.kubeconfig = keep->kubeconfig};
     cleanup_kubernetes struct kubernetes *kubernetes = kubernetes_open(&cluster, client, &error);
     if (!kubernetes) {
         fprintf(stderr, "tarn keep: %s\n", error.text);
@@ -192,18 +191,15 @@ static int whoami(const struct keep_whoami_settings *settings, const struct keep
     }
     struct report report = {
         .kubernetes = kubernetes,
-        .namespace = settings->namespace ? settings->namespace
-                     : keep->namespace   ? keep->namespace
-                                         : kubernetes_namespace(kubernetes),
+        .namespace = keep->namespace ? keep->namespace : kubernetes_namespace(kubernetes),
         .lease = keep->lease,
     };
     return print_report(settings, &report);
 }
 
 int keep_whoami(const struct keep_whoami_settings *settings) {
-    const struct config_flags flags = {.file = settings->config};
     cleanup_buffer struct buffer problems = {0};
-    struct config *config = config_load(&flags, environ, &problems);
+    struct config *config = config_load(settings->flags, environ, &problems);
     if (!config) {
         fputs(problems.bytes ? problems.bytes : "tarn keep: out of memory\n", stderr);
         return 1;

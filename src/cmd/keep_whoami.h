@@ -3,11 +3,10 @@
 #define CMD_KEEP_WHOAMI_H
 
 #include <stdbool.h>
+#include "config/flags.h"
 
 struct keep_whoami_settings {
-    const char *config;     /* tarn's configuration file; NULL: the usual one, if it is there */
-    const char *kubeconfig; /* in place of the configuration's; may be NULL */
-    const char *namespace;  /* of the puller pods, in place of the configuration's; may be NULL */
+    const struct config_flags *flags;
     bool json;
 };
 

@@ -387,21 +387,10 @@ static int serve(struct config *config, const struct config_flags *flags, struct
     return ok ? 0 : 1;
 }
 
-/* Passes the options to the configuration. False: out of memory. */
-static bool collect_flags(struct config_flags *flags, const struct arguments *arguments) {
-    flags->file = arguments_string(arguments, "config");
-    for (size_t i = 0; i < arguments->given_count; i++) {
-        const struct arguments_given *given = &arguments->given[i];
-        if (given->option.setting && !config_flags_add(flags, given->option.setting, given->value))
-            return false;
-    }
-    return true;
-}
-
 static int run(const struct arguments *arguments) {
-    struct config_flags flags = {0};
+    struct config_flags flags = {.file = arguments_string(arguments, "config")};
     cleanup_buffer struct buffer problems = {0};
-    bool collected = collect_flags(&flags, arguments);
+    bool collected = arguments_settings(arguments, &flags);
     const enum log_format format = config_early_log_format(&flags, environ);
     log_configure(LOG_INFO, format);
     struct config *config = collected ? config_load(&flags, environ, &problems) : NULL;
@@ -436,6 +425,6 @@ const struct command serve_command = {
         "reload\n"
         "make it take a changed configuration file.\n",
     COMMAND_OPTIONS(options),
-    .takes_settings = true,
+    .settings = COMMAND_SERVE_SETTINGS,
     .run = run,
 };

@@ -8,17 +8,29 @@
 #include "config/config.h"
 #include "config/reader.h"
 
+/* The upstreams that the process uses. */
+struct used {
+    const struct upstream_settings *at;
+    size_t count;
+};
+
+static struct used used_by(enum config_user user, const struct config *config) {
+    return user == CONFIG_OF_KEEP
+               ? (struct used){config->keep_upstreams, config->keep_upstream_count}
+               : (struct used){config->upstreams, config->upstream_count};
+}
+
 /* The credentials of an upstream that may run programs, and that no upstream had before. NULL:
  * there are none. */
-static const struct upstream_settings *find_new_program(const struct config *now,
-                                                        const struct config *next) {
-    for (size_t i = 0; i < next->upstream_count; i++) {
-        const struct credential_source *source = next->upstreams[i].credentials;
+static const struct upstream_settings *find_new_program(const struct used *now,
+                                                        const struct used *next) {
+    for (size_t i = 0; i < next->count; i++) {
+        const struct credential_source *source = next->at[i].credentials;
         bool is_known = !credential_source_may_run_programs(source);
-        for (size_t j = 0; j < now->upstream_count && !is_known; j++)
-            is_known = credential_source_equal(now->upstreams[j].credentials, source);
+        for (size_t j = 0; j < now->count && !is_known; j++)
+            is_known = credential_source_equal(now->at[j].credentials, source);
         if (!is_known)
-            return &next->upstreams[i];
+            return &next->at[i];
     }
     return NULL;
 }
@@ -40,13 +52,14 @@ static bool bucket_runs_programs(const struct bucket_settings *bucket) {
     return runs;
 }
 
-const char *config_program_source(const struct config *config) {
-    for (size_t i = 0; i < config->upstream_count; i++) {
-        const struct credential_source *source = config->upstreams[i].credentials;
+const char *config_program_source(enum config_user user, const struct config *config) {
+    const struct used used = used_by(user, config);
+    for (size_t i = 0; i < used.count; i++) {
+        const struct credential_source *source = used.at[i].credentials;
         if (credential_source_may_run_programs(source))
             return credential_source_name(source);
     }
-    return bucket_runs_programs(&config->bucket) ? "bucket" : NULL;
+    return user == CONFIG_OF_SERVE && bucket_runs_programs(&config->bucket) ? "bucket" : NULL;
 }
 
 /* Adds a problem. A setting that is no longer set has no place but its file. */
@@ -116,11 +129,12 @@ static void check_tls(struct config_problems *problems, const struct config_load
 }
 
 /* A confined tarn has given up the right to start programs, unless it had a reason to keep it. */
-static void check_programs(struct config_problems *problems, const struct config_loaded *now,
-                           const struct config_loaded *next) {
-    const struct upstream_settings *upstream = find_new_program(&now->config, &next->config);
+static void check_programs(struct config_problems *problems, enum config_user user,
+                           const struct config_loaded *now, const struct config_loaded *next) {
+    const struct used before = used_by(user, &now->config), after = used_by(user, &next->config);
+    const struct upstream_settings *upstream = find_new_program(&before, &after);
     if (now->config.confine == CONFIG_CONFINE_OFF || !upstream ||
-        config_program_source(&now->config))
+        config_program_source(user, &now->config))
         return;
     const char *file = next->config.file ? next->config.file : "tarn";
     config_problem_add(problems, (struct yaml_place){file, 0, 0}, "",
@@ -129,7 +143,14 @@ static void check_programs(struct config_problems *problems, const struct config
                        credential_source_name(upstream->credentials), upstream->host);
 }
 
-bool config_check_change(const struct config *now, const struct config *next,
+/* Whether a change of the option matters to the process. tarn keep has no cache. */
+static bool is_used(const struct config_option *option, enum config_user user) {
+    if (user == CONFIG_OF_KEEP)
+        return option->group == CONFIG_KEEP || option->group == CONFIG_SERVER;
+    return option->group != CONFIG_KEEP;
+}
+
+bool config_check_change(enum config_user user, const struct config *now, const struct config *next,
                          struct buffer *problems) {
     const struct config_loaded *before = (const struct config_loaded *)now,
                                *after = (const struct config_loaded *)next;
@@ -140,12 +161,13 @@ bool config_check_change(const struct config *now, const struct config *next,
     }
     found->aliases = after->aliases;
     for (size_t i = 0; i < config_option_count; i++) {
-        if (config_options[i].needs_restart)
+        if (config_options[i].needs_restart && is_used(&config_options[i], user))
             check_option(found, before, after, i);
     }
-    check_bucket(found, before, after);
+    if (user == CONFIG_OF_SERVE)
+        check_bucket(found, before, after);
     check_tls(found, before, after);
-    check_programs(found, before, after);
+    check_programs(found, user, before, after);
     config_problems_write(found, problems);
     return found->count == 0;
 }

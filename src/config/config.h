@@ -95,6 +95,10 @@ struct config {
 
     struct upstream_settings *upstreams; /* with all defaults */
     size_t upstream_count;
+    /* Those of tarn keep: the same, but for default credentials, and behind them patterns that
+     * match every other name of a host with a dot. */
+    struct upstream_settings *keep_upstreams;
+    size_t keep_upstream_count;
 
     const char **warnings; /* to be logged once the log is configured; may be NULL */
 };
@@ -114,13 +118,15 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
 
 void config_free(struct config *config); /* NULL is allowed */
 
-/* What of the configuration may start programs: the name of a source of credentials. NULL: nothing.
- */
-const char *config_program_source(const struct config *config);
+enum config_user { CONFIG_OF_SERVE, CONFIG_OF_KEEP };
 
-/* Whether a tarn that runs with `now` can take `next`. False: one line for each setting that can
+/* What of the configuration may start programs in the process: the name of a source of credentials.
+ * NULL: nothing. */
+const char *config_program_source(enum config_user user, const struct config *config);
+
+/* Whether a process that runs with `now` can take `next`. False: one line for each setting that can
  * change only by a restart was added to `problems`. */
-bool config_check_change(const struct config *now, const struct config *next,
+bool config_check_change(enum config_user user, const struct config *now, const struct config *next,
                          struct buffer *problems);
 
 /* The form of lines that are logged before config_load(), or because it fails: as a flag or a

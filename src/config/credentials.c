@@ -118,6 +118,15 @@ share_built(struct config_reader *reader, const struct buffer *identity, const s
     return NULL;
 }
 
+static struct credential_source *share_docker(struct config_reader *reader, const char *file) {
+    const struct keys keys = {.docker_file = file};
+    if (!file)
+        return share(reader, "docker", &keys);
+    cleanup_buffer struct buffer identity = {0};
+    buffer_printf(&identity, "docker\n%s", file);
+    return share_built(reader, &identity, &keys);
+}
+
 static struct credential_source *refuse(struct config_reader *reader, const struct yaml_node *node,
                                         const char *path, const char *why) {
     config_problem_add(&reader->problems, node->place, path, "%s", why);
@@ -147,11 +156,7 @@ static struct credential_source *read_docker(struct config_reader *reader,
     if (!config_read_map(reader, node, path, known) ||
         !read_options(reader, docker_options, &keys, node, path))
         return NULL;
-    if (!keys.docker_file)
-        return share(reader, "docker", &keys);
-    cleanup_buffer struct buffer identity = {0};
-    buffer_printf(&identity, "docker\n%s", keys.docker_file);
-    return share_built(reader, &identity, &keys);
+    return share_docker(reader, keys.docker_file);
 }
 
 bool config_read_google(struct config_reader *reader, const struct yaml_node *node,
@@ -234,7 +239,7 @@ struct credential_source *config_read_credentials(struct config_reader *reader,
 }
 
 struct credential_source *config_default_credentials(struct config_reader *reader, const char *host,
-                                                     const char *url) {
+                                                     const char *url, const char *docker_file) {
     char elsewhere[300];
     const struct keys nothing = {0};
     if (url && config_url_host(url, elsewhere, sizeof elsewhere)) {
@@ -244,7 +249,8 @@ struct credential_source *config_default_credentials(struct config_reader *reade
         if (!same && !config_host_is_loopback(elsewhere))
             return share(reader, "anonymous", &nothing);
     }
-    return share(reader, config_host_is_google(host) ? "google" : "docker", &nothing);
+    return config_host_is_google(host) ? share(reader, "google", &nothing)
+                                       : share_docker(reader, docker_file);
 }
 
 /* ---- where credentials go ---- */

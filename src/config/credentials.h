@@ -16,9 +16,9 @@ bool config_read_google(struct config_reader *reader, const struct yaml_node *no
 
 /* The source of an upstream without `credentials`: Google's for Google's registries, Docker's for
  * all others. If `url` (may be NULL) has another host than `host`, and not this machine: anonymous.
- */
+ * `docker_file`: in place of Docker's own config.json; NULL: that. */
 struct credential_source *config_default_credentials(struct config_reader *reader, const char *host,
-                                                     const char *url);
+                                                     const char *url, const char *docker_file);
 
 /* Warns of credentials that the file gives to an upstream and that go where they hardly should: a
  * Google token to a host that is not Google's, a secret over http. */

@@ -40,10 +40,11 @@ static void known_keys(struct config_reader *reader, const char *section,
     if (!length) {
         add_name(reader, names, &count, "upstreams", strlen("upstreams"));
         add_name(reader, names, &count, "warm", strlen("warm"));
-        add_name(reader, names, &count, "keep", strlen("keep"));
     }
     if (strcmp(section, "clients") == 0)
         add_name(reader, names, &count, "rules", strlen("rules"));
+    if (strcmp(section, "keep") == 0)
+        add_name(reader, names, &count, "keeps", strlen("keeps"));
     names[count] = NULL;
 }
 
@@ -174,9 +175,20 @@ void config_read_flags(struct config_reader *reader, const struct config_flags *
     }
 }
 
-/* An unknown variable is only a warning, because other programs set variables too: for a Service
- * named tarn, Kubernetes sets TARN_SERVICE_HOST, TARN_PORT_… The TARN_MIRROR_… variables are
- * options of tarn mirror. */
+/* Whether Kubernetes sets the variable for a Service named tarn or tarn-keep. */
+static bool is_of_service(struct text name) {
+    static const char *const services[] = {"TARN_", "TARN_KEEP_"};
+    for (size_t i = 0; i < sizeof services / sizeof *services; i++) {
+        struct text rest = text_starts(name, services[i]) ? text_from(name, strlen(services[i]))
+                                                          : (struct text){0};
+        if (text_starts(rest, "SERVICE_") || text_is(rest, "PORT") || text_starts(rest, "PORT_"))
+            return true;
+    }
+    return false;
+}
+
+/* An unknown variable is only a warning, because other programs set variables too. The
+ * TARN_MIRROR_… variables are options of tarn mirror. */
 void config_warn_of_variables(struct config_reader *reader, char *const *environment) {
     char spelled[OPTION_LIMIT + 1][CONFIG_NAME_SIZE] = {"TARN_CONFIG"};
     const char *known[OPTION_LIMIT + 2] = {spelled[0]};
@@ -197,8 +209,7 @@ void config_warn_of_variables(struct config_reader *reader, char *const *environ
         }
         for (size_t j = 0; j < known_count && !ours; j++)
             ours = text_is(name, known[j]);
-        if (ours || text_starts(name, "TARN_SERVICE_") || text_is(name, "TARN_PORT") ||
-            text_starts(name, "TARN_PORT_") || text_starts(name, "TARN_MIRROR_"))
+        if (ours || is_of_service(name) || text_starts(name, "TARN_MIRROR_"))
             continue;
         char word[CONFIG_NAME_SIZE], quoted[QUOTE_SIZE];
         const char *meant =

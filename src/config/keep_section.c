@@ -28,7 +28,7 @@ static bool refuse(const char *value, const char *what, char *why, size_t size) 
     return false;
 }
 
-static bool check_name(const char *value, char *why, size_t size) {
+bool config_check_keep_name(const char *value, char *why, size_t size) {
     return keep_name_is_valid(value) ||
            refuse(value,
                   "is not the name of a keep; write at most 63 letters, digits, \"-\", \"_\" or "
@@ -36,9 +36,17 @@ static bool check_name(const char *value, char *why, size_t size) {
                   why, size);
 }
 
-static bool check_prefix(const char *value, char *why, size_t size) {
+bool config_check_keep_prefix(const char *value, char *why, size_t size) {
     return keep_name_is_valid(value) ||
            refuse(value, "is not one part of a path; write for example cachemachine", why, size);
+}
+
+bool config_check_operators(const char *value, char *why, size_t size) {
+    char fault[300];
+    if (strcmp(value, "anyone") == 0 || config_check_file(value, fault, sizeof fault))
+        return true;
+    snprintf(why, size, "%s; write an htpasswd file, or anyone", fault);
+    return false;
 }
 
 /* ---- pairs and tolerations ---- */
@@ -220,7 +228,7 @@ static void read_one(struct config_reader *reader, const struct yaml_node *node,
     static const struct config_option options[] = {{.key = "name",
                                                     .type = CONFIG_STRING,
                                                     .offset = offsetof(struct keep_spec, name),
-                                                    .check = check_name}};
+                                                    .check = config_check_keep_name}};
     static const char *const known[] = {"name", "nodes", "images", "pull", NULL};
     const struct config_table table = {options, 1, known};
     char key_path[KEY_PATH_SIZE];
@@ -278,42 +286,7 @@ static void read_keeps(struct config_reader *reader, const struct yaml_node *nod
 }
 
 void config_read_keep(struct config_reader *reader, const struct yaml_node *node) {
-#define KEEP(name) .offset = offsetof(struct keep_settings, name)
-    static const struct config_option options[] = {
-        {.key = "listen",
-         .type = CONFIG_LIST,
-         KEEP(listen),
-         .least = 1,
-         .check = config_check_address},
-        {.key = "namespace", .type = CONFIG_STRING, KEEP(namespace), .check = check_name},
-        {.key = "refresh",
-         .type = CONFIG_DURATION,
-         KEEP(refresh_ms),
-         .size = sizeof(int64_t),
-         .least = 1000,
-         .most = 86400000},
-        {.key = "operators", .type = CONFIG_STRING, KEEP(operators), .check = config_check_any},
-        {.key = "lease", .type = CONFIG_STRING, KEEP(lease), .check = check_name},
-        {.key = "machines", .type = CONFIG_STRING, KEEP(machines), .check = config_check_any},
-        {.key = "nublado", .type = CONFIG_STRING, KEEP(nublado), .check = check_name},
-        {.key = "prefix", .type = CONFIG_STRING, KEEP(prefix), .check = check_prefix},
-        {.key = "kubeconfig", .type = CONFIG_STRING, KEEP(kubeconfig), .check = config_check_file},
-    };
-#undef KEEP
-    static const char *const known[] = {"listen",     "namespace", "refresh", "operators",
-                                        "lease",      "machines",  "nublado", "prefix",
-                                        "kubeconfig", "keeps",     NULL};
-    const struct config_table table = {options, sizeof options / sizeof *options, known};
-    struct keep_settings *keep = &reader->loaded->config.keep;
-    if (!config_read_table(reader, &table, keep, node, "keep"))
-        return;
-    const struct yaml_node *keeps = yaml_node_get(node, "keeps");
+    const struct yaml_node *keeps = node->kind == YAML_MAP ? yaml_node_get(node, "keeps") : NULL;
     if (keeps)
         read_keeps(reader, keeps);
-    const struct yaml_node *operators = yaml_node_get(node, "operators");
-    char why[400];
-    if (keep->operators && strcmp(keep->operators, "anyone") != 0 &&
-        !config_check_file(keep->operators, why, sizeof why))
-        config_problem_add(&reader->problems, operators->place, "keep.operators",
-                           "%s; write an htpasswd file, or anyone", why);
 }

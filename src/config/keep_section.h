@@ -5,8 +5,14 @@
 #include "base/yaml_tree.h"
 #include "config/reader.h"
 
-/* Sets config->keep from the value of `keep` in the file. */
+/* Sets the keeps of config->keep from the value of `keep` in the file. Its other keys are options.
+ */
 void config_read_keep(struct config_reader *reader, const struct yaml_node *node);
+
+/* Checks of single values, as struct config_option wants them. */
+bool config_check_keep_name(const char *value, char *why, size_t size);
+bool config_check_keep_prefix(const char *value, char *why, size_t size);
+bool config_check_operators(const char *value, char *why, size_t size); /* a file, or "anyone" */
 
 /* ---- shared by keep_section.c and keep_images.c ---- */
 

@@ -20,7 +20,10 @@ static void spell(const char *prefix, const char *key, char separator, int (*let
 }
 
 void config_option_flag(const struct config_option *option, char out[static CONFIG_NAME_SIZE]) {
-    spell("--", option->key, '-', tolower, out);
+    const char *key = option->key;
+    if (option->group == CONFIG_KEEP)
+        key += strlen("keep.");
+    spell("--", key, '-', tolower, out);
 }
 
 void config_option_variable(const struct config_option *option, char out[static CONFIG_NAME_SIZE]) {

@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <string.h>
 #include "config/checks.h"
+#include "config/keep_section.h"
 #include "config/reader.h"
 
 #define FIELD(type, member) .offset = offsetof(type, member), .size = sizeof(((type *)0)->member)
@@ -16,6 +17,7 @@
 #define LIMIT(member)    .group = CONFIG_LIMITS, FIELD(struct config_loaded, config.member)
 #define LOADED(member)   .group = CONFIG_UPSTREAMS, FIELD(struct config_loaded, member)
 #define DEFAULTS(member) LOADED(defaults.member)
+#define KEEP(member)     .group = CONFIG_KEEP, FIELD(struct config_loaded, config.keep.member)
 #define UPSTREAM(member) .group = CONFIG_UPSTREAM, FIELD(struct upstream_settings, member)
 
 /* Times of the server: http/ counts milliseconds in an int. */
@@ -500,6 +502,80 @@ const struct config_option config_options[] = {
      .check = config_check_host_and_url,
      .default_words = "none",
      .help = "one more upstream: HOST, or HOST=URL if its URL is not https://HOST"},
+
+    {.key = "keep.listen",
+     .type = CONFIG_LIST,
+     .placeholder = "ADDRESS",
+     KEEP(listen),
+     .least = 1,
+     .check = config_check_address,
+     .help = "addresses to serve the pages on: HOST:PORT, [IPV6]:PORT or :PORT"},
+    {.key = "keep.namespace",
+     .type = CONFIG_STRING,
+     .placeholder = "NAME",
+     KEEP(namespace),
+     .needs_restart = true,
+     .check = config_check_keep_name,
+     .default_words = "tarn's own",
+     .help = "namespace of the puller pods"},
+    {.key = "keep.refresh",
+     .type = CONFIG_DURATION,
+     KEEP(refresh_ms),
+     .least = 1000,
+     .most = 86400000,
+     .help = "time after which the repositories are listed again"},
+    {.key = "keep.operators",
+     .type = CONFIG_STRING,
+     .placeholder = "FILE",
+     KEEP(operators),
+     .check = config_check_operators,
+     .default_words = "none (nobody)",
+     .help = "htpasswd file of those who may POST and DELETE machines; anyone: everybody who may "
+             "read"},
+    {.key = "keep.lease",
+     .type = CONFIG_STRING,
+     .placeholder = "NAME",
+     KEEP(lease),
+     .needs_restart = true,
+     .check = config_check_keep_name,
+     .help = "name of the Lease by which one of several processes leads; none: this process is "
+             "the only one"},
+    {.key = "keep.machines",
+     .type = CONFIG_STRING,
+     .placeholder = "FOLDER",
+     KEEP(machines),
+     .check = config_check_any,
+     .default_words = KEEP_DEFAULT_MACHINES ", if it is there",
+     .help = "folder with cachemachine's machine files"},
+    {.key = "keep.nublado",
+     .type = CONFIG_STRING,
+     .placeholder = "NAME",
+     KEEP(nublado),
+     .check = config_check_keep_name,
+     .default_words = "the first keep",
+     .help = "the keep that /nublado/spawner/v1 shows"},
+    {.key = "keep.prefix",
+     .type = CONFIG_STRING,
+     .placeholder = "NAME",
+     KEEP(prefix),
+     .check = config_check_keep_prefix,
+     .help = "first part of the paths of cachemachine's pages",
+     .details = "While it is cachemachine, SAFIR_NAME in the environment is another name."},
+    {.key = "keep.kubeconfig",
+     .type = CONFIG_STRING,
+     .placeholder = "FILE",
+     KEEP(kubeconfig),
+     .needs_restart = true,
+     .check = config_check_file,
+     .default_words = "the first of $KUBECONFIG, the pod's account, ~/.kube/config",
+     .help = "kubeconfig file of the cluster"},
+    {.key = "keep.docker_config",
+     .type = CONFIG_STRING,
+     .placeholder = "FILE",
+     KEEP(docker_config),
+     .check = config_check_file,
+     .default_words = KEEP_DEFAULT_DOCKER_CONFIG ", if it is there, else Docker's own",
+     .help = "Docker's config.json with the credentials for upstreams that have none of their own"},
 };
 const size_t config_option_count = sizeof config_options / sizeof *config_options;
 _Static_assert(sizeof config_options / sizeof *config_options <= OPTION_LIMIT,

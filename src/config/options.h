@@ -29,6 +29,7 @@ enum config_group {
     CONFIG_LIMITS,    /* how much of what all share one neighbour may take */
     CONFIG_UPSTREAMS, /* for all upstreams */
     CONFIG_UPSTREAM,  /* of one upstream */
+    CONFIG_KEEP,      /* of tarn keep alone, whose flags have no `keep-` in front */
 };
 
 struct config_option {

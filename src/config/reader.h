@@ -5,7 +5,7 @@
 #include "config/config.h"
 #include "config/problems.h"
 
-enum { OPTION_LIMIT = 96 };
+enum { OPTION_LIMIT = 128 };
 
 /* The config, and members that only loading and freeing need. */
 struct config_loaded {

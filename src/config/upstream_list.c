@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 #include "config/credentials.h"
 #include "config/hosts.h"
 #include "config/map.h"
@@ -30,6 +31,16 @@ static const char *const built_in[] = {
     "cgr.dev",
 };
 enum { BUILT_IN = sizeof built_in / sizeof *built_in };
+
+/* What tarn keep asks besides: it is told hosts by machines that nobody knows beforehand. Google's
+ * stand first, because they get Google's credentials. A host without a dot and an IP address are
+ * left out, because these are places of this network, and whoever may POST a machine could have
+ * tarn ask them. */
+static const char *const others[] = {
+    "gcr.io", "*.gcr.io", "*.pkg.dev", "docker.*.rep.pkg.dev", "*.*",
+    "*.*.*",  "*.*.*.*",  "*.*.*.*.*", "*.*.*.*.*.*",
+};
+enum { OTHERS = sizeof others / sizeof *others };
 
 /* One upstream while the list is read. The config gets only the settings. */
 struct entry {
@@ -245,6 +256,50 @@ static void choose_default(struct config_reader *reader, struct entries *entries
     entry->settings.is_default = true;
 }
 
+/* ---- what the configuration gets ---- */
+
+static void set_upstreams(struct config_reader *reader, const struct entries *entries) {
+    struct config *config = &reader->loaded->config;
+    config->upstreams = config_keep(reader, entries->count * sizeof *config->upstreams);
+    if (!config->upstreams)
+        return;
+    for (size_t i = 0; i < entries->count; i++) {
+        struct entry *entry = &entries->at[i];
+        if (entry->settings.host && !entry->has_credentials)
+            entry->settings.credentials =
+                config_default_credentials(reader, entry->settings.host, entry->settings.url, NULL);
+        else if (entry->settings.host)
+            config_warn_of_credentials(reader, &entry->settings);
+        config->upstreams[config->upstream_count++] = entry->settings;
+    }
+}
+
+static void set_keep_upstreams(struct config_reader *reader, const struct entries *entries) {
+    struct config *config = &reader->loaded->config;
+    const char *docker_file = config->keep.docker_config;
+    if (!docker_file && access(KEEP_DEFAULT_DOCKER_CONFIG, R_OK) == 0)
+        docker_file = KEEP_DEFAULT_DOCKER_CONFIG;
+    config->keep_upstreams =
+        config_keep(reader, (entries->count + OTHERS) * sizeof *config->keep_upstreams);
+    if (!config->keep_upstreams)
+        return;
+    for (size_t i = 0; i < entries->count; i++) {
+        struct upstream_settings settings = entries->at[i].settings;
+        if (settings.host && !entries->at[i].has_credentials)
+            settings.credentials =
+                config_default_credentials(reader, settings.host, settings.url, docker_file);
+        config->keep_upstreams[config->keep_upstream_count++] = settings;
+    }
+    for (size_t i = 0; i < OTHERS; i++) {
+        if (entry_find(entries, others[i]))
+            continue;
+        struct upstream_settings settings = reader->loaded->defaults;
+        settings.host = others[i];
+        settings.credentials = config_default_credentials(reader, others[i], NULL, docker_file);
+        config->keep_upstreams[config->keep_upstream_count++] = settings;
+    }
+}
+
 void config_read_upstreams(struct config_reader *reader, const struct yaml_node *node) {
     struct config_loaded *loaded = reader->loaded;
     if (node && node->kind != YAML_LIST) {
@@ -272,17 +327,6 @@ void config_read_upstreams(struct config_reader *reader, const struct yaml_node 
     if (loaded->default_upstream)
         choose_default(reader, &entries, loaded->default_upstream);
 
-    loaded->config.upstreams =
-        config_keep(reader, entries.count * sizeof *loaded->config.upstreams);
-    if (!loaded->config.upstreams)
-        return;
-    for (size_t i = 0; i < entries.count; i++) {
-        struct entry *entry = &entries.at[i];
-        if (entry->settings.host && !entry->has_credentials)
-            entry->settings.credentials =
-                config_default_credentials(reader, entry->settings.host, entry->settings.url);
-        else if (entry->settings.host)
-            config_warn_of_credentials(reader, &entry->settings);
-        loaded->config.upstreams[loaded->config.upstream_count++] = entry->settings;
-    }
+    set_upstreams(reader, &entries);
+    set_keep_upstreams(reader, &entries);
 }

@@ -21,8 +21,8 @@ bool keep_compat_machine(struct keeper *keeper, const char *name, enum keep_mach
 /* A machine that nothing is known of yet: all its lists are empty. */
 bool keep_compat_new_machine(const struct keep_spec *spec, struct buffer *out);
 
-/* `name` NULL: the first keep. */
-bool keep_compat_spawner_images(struct keeper *keeper, const char *name, struct buffer *out);
-bool keep_compat_prepulls(struct keeper *keeper, const char *name, struct buffer *out);
+/* Of the keep that the settings name for it, else of the first. */
+bool keep_compat_spawner_images(struct keeper *keeper, struct buffer *out);
+bool keep_compat_prepulls(struct keeper *keeper, struct buffer *out);
 
 #endif

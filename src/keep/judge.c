@@ -169,6 +169,8 @@ void plan_pod_vanished(struct keep_plan *plan, struct plan_pod *pod, struct keep
     if (!cell || pod->ended)
         return;
     cell->since_s = now.wall_s;
+    if (pod->given_up)
+        return;
     cell->failed = false;
     free(cell->reason);
     cell->reason = strdup("its pod was deleted by somebody");

@@ -185,8 +185,12 @@ struct keeper *keeper_new(const struct keeper_settings *settings, struct error *
     condition_init(&keeper->jobs_changed);
     condition_init(&keeper->lists_changed);
     condition_init(&keeper->posted_changed);
-    if (keeper_read_machines(keeper, error))
+    struct keeper_change *change = keeper_prepare(keeper, settings->keep, error);
+    if (change && keeper_change(keeper, change, NULL, NULL))
         return keeper;
+    if (change)
+        error_set(error, ERROR_MEMORY, "out of memory");
+    keeper_give_up(change);
     keeper_free(keeper);
     return NULL;
 }
@@ -301,10 +305,6 @@ void keeper_free(struct keeper *keeper) {
     condition_finish(&keeper->posted_changed);
     lock_finish(&keeper->state_lock);
     free(keeper);
-}
-
-const char *keeper_nublado(const struct keeper *keeper) {
-    return keeper->settings.keep->nublado;
 }
 
 /* ---- what is known ---- */

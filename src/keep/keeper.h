@@ -24,7 +24,7 @@ enum {
 };
 
 struct keeper_settings {
-    const struct keep_settings *keep; /* outlives the keeper */
+    const struct keep_settings *keep; /* outlive the keeper, or keeper_change() */
     struct kubernetes *kubernetes;
     struct catalog *catalog;
     struct current_upstreams *upstreams;
@@ -44,8 +44,22 @@ bool keeper_start(struct keeper *keeper, struct error *error);
 void keeper_stop(struct keeper *keeper); /* ends the threads; gives the lease up */
 void keeper_free(struct keeper *keeper); /* stopped, or never started; NULL is allowed */
 
-/* The keep that nublado's pages show; NULL: the first. */
-const char *keeper_nublado(const struct keeper *keeper);
+/*
+ * Other settings for a keeper that may run; its namespace and its lease stay. keeper_prepare()
+ * reads the files of machines. NULL: one is wrong, as the error says with its place.
+ *
+ * keeper_change() takes it over and lists every repository anew. A keep that has gone or has
+ * changed ends its pulls, and its pods are deleted; one that has not changed goes on. What DELETE
+ * has stopped is there again. `release` is called for `before` when nobody reads the settings of
+ * before any more: by any thread, with the keeper's lock held, at the latest by keeper_free(). May
+ * be NULL. False: out of memory, nothing has changed, and the change is the caller's to give up.
+ */
+struct keeper_change;
+struct keeper_change *keeper_prepare(const struct keeper *keeper, const struct keep_settings *keep,
+                                     struct error *error);
+void keeper_give_up(struct keeper_change *change); /* NULL is allowed */
+bool keeper_change(struct keeper *keeper, struct keeper_change *change,
+                   void (*release)(void *before), void *before);
 
 /* ---- what is known; see also pages.h ---- */
 

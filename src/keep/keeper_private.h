@@ -37,7 +37,16 @@ struct keeper_job {
 struct keeper_retired {
     struct keep_machine *machine;
     struct keep_list *list;
+    void (*release)(void *before); /* of settings; NULL: there are none */
+    void *before;
     struct keeper_retired *next;
+};
+
+/* Other settings, with the keeps that they bring. */
+struct keeper_change {
+    const struct keep_settings *keep;
+    struct kept *kepts; /* of files, and of the settings; they own their machines */
+    size_t count;
 };
 
 struct keeper {
@@ -58,10 +67,10 @@ struct keeper {
     struct keep_actions actions; /* of the thread that steps */
 
     atomic_bool stop;
-    _Atomic int64_t led_ms; /* clock_ms() since when this process leads; 0: never yet */
-    atomic_bool posted_known;                /* which machines were POSTed, or nobody may know */
-    struct condition posted_changed;         /* some of what follows */
-    bool posted_busy GUARDED_BY(state_lock); /* a thread asks the cluster for them */
+    _Atomic int64_t led_ms;          /* clock_ms() since when this process leads; 0: never yet */
+    atomic_bool posted_known;        /* which machines were POSTed, or nobody may know */
+    struct condition posted_changed; /* some of what follows */
+    bool posted_busy GUARDED_BY(state_lock);      /* a thread asks the cluster for them */
     bool must_read_posted GUARDED_BY(state_lock); /* they may be others now */
     bool must_clear_stops GUARDED_BY(state_lock); /* this process has started or was reloaded */
     char posted_version[LEASE_MARK_LIMIT + 1] GUARDED_BY(state_lock); /* as last read; "" */
@@ -81,7 +90,6 @@ void keeper_touch(struct keeper *keeper) REQUIRES(keeper->state_lock);
 struct metric *keeper_pulls_metric(const char *keep, enum keep_outcome outcome);
 
 /* machines.c */
-bool keeper_read_machines(struct keeper *keeper, struct error *error);
 /* Which keeps are served has changed: hides what is overridden, and tells the plan. */
 bool keeper_serve_keeps(struct keeper *keeper) REQUIRES(keeper->state_lock);
 struct kept *keeper_find(struct keeper *keeper, const char *name) REQUIRES(keeper->state_lock);
@@ -90,6 +98,7 @@ struct kept *keeper_add(struct keeper *keeper) REQUIRES(keeper->state_lock);
 /* lister.c */
 void keeper_list(void *keeper); /* a thread */
 void keeper_free_retired(struct keeper *keeper) REQUIRES(keeper->state_lock);
+void keeper_drop_retired(struct keeper_retired *first);
 
 /* posted.c */
 #define KEEPER_MARK "tarn/machines" /* the annotation of the lease with the ConfigMap's version */

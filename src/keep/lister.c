@@ -10,14 +10,21 @@ enum {
     DIGESTS_MS = 60 * 60 * 1000, /* how long the digest of a tag that is not kept is reused */
 };
 
-void keeper_free_retired(struct keeper *keeper) {
-    while (keeper->retired) {
-        struct keeper_retired *retired = keeper->retired;
-        keeper->retired = retired->next;
+void keeper_drop_retired(struct keeper_retired *first) {
+    while (first) {
+        struct keeper_retired *retired = first;
+        first = retired->next;
         keep_machine_free(retired->machine);
         keep_list_free(retired->list);
+        if (retired->release)
+            retired->release(retired->before);
         free(retired);
     }
+}
+
+void keeper_free_retired(struct keeper *keeper) {
+    keeper_drop_retired(keeper->retired);
+    keeper->retired = NULL;
 }
 
 /* The keep that is to be listed next; NULL: there is none. */

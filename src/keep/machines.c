@@ -100,8 +100,28 @@ static bool list_folder(const char *folder, char ***names, size_t *count, struct
     return true;
 }
 
-static bool read_file(struct keeper *keeper, const char *folder, const char *name,
-                      struct error *error) REQUIRES(keeper->state_lock) {
+/* ---- what a configuration brings ---- */
+
+void keeper_give_up(struct keeper_change *change) {
+    if (!change)
+        return;
+    for (size_t i = 0; i < change->count; i++)
+        keep_machine_free(change->kepts[i].machine);
+    free(change->kepts);
+    free(change);
+}
+
+static bool add_kept(struct keeper_change *change, const struct kept *kept, struct error *error) {
+    struct kept *kepts = reallocarray(change->kepts, change->count + 1, sizeof *kepts);
+    if (!kepts)
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    change->kepts = kepts;
+    kepts[change->count++] = *kept;
+    return true;
+}
+
+static bool read_file(struct keeper_change *change, const char *secret, const char *folder,
+                      const char *name, struct error *error) {
     char path[4096];
     size_t length;
     struct stat status;
@@ -110,31 +130,24 @@ static bool read_file(struct keeper *keeper, const char *folder, const char *nam
         return true;
     cleanup_free char *bytes =
         file_read_small(path, KEEP_MACHINE_BYTES, FILE_REGULAR, &length, NULL, error);
-    struct keep_machine *machine = bytes ? keep_machine_read((struct text){bytes, length},
-                                                             keeper->settings.machine_secret, error)
-                                         : NULL;
-    if (!machine)
-        return error_wrap(error, "the machine %s", path);
-    for (size_t i = 0; i < keeper->kept_count; i++) {
-        if (keeper->kepts[i].origin == KEEP_OF_FILE &&
-            strcmp(keeper->kepts[i].spec->name, machine->spec.name) == 0) {
-            error_set(error, ERROR_INVALID, "the machine %s: another file has the name %s", path,
-                      machine->spec.name);
-            keep_machine_free(machine);
-            return false;
-        }
+    struct keep_machine *machine =
+        bytes ? keep_machine_read((struct text){bytes, length}, secret, error) : NULL;
+    bool done = machine || error_wrap(error, "%s", path);
+    for (size_t i = 0; done && i < change->count; i++) {
+        if (strcmp(change->kepts[i].spec->name, machine->spec.name) == 0)
+            done = error_set(error, ERROR_INVALID, "%s: name: another file has the name %s", path,
+                             machine->spec.name);
     }
-    struct kept *kept = keeper_add(keeper);
-    if (!kept) {
-        keep_machine_free(machine);
-        return error_set(error, ERROR_MEMORY, "out of memory");
-    }
-    *kept = (struct kept){.spec = &machine->spec, .machine = machine, .origin = KEEP_OF_FILE};
-    return true;
+    const struct kept kept = {
+        .spec = machine ? &machine->spec : NULL, .machine = machine, .origin = KEEP_OF_FILE};
+    if (done && add_kept(change, &kept, error))
+        return true;
+    keep_machine_free(machine);
+    return false;
 }
 
-static bool read_folder(struct keeper *keeper, struct error *error) REQUIRES(keeper->state_lock) {
-    const char *folder = keeper->settings.keep->machines;
+static bool read_folder(struct keeper_change *change, const char *folder, const char *secret,
+                        struct error *error) {
     char **names = NULL;
     size_t count = 0;
     struct stat status;
@@ -144,30 +157,132 @@ static bool read_folder(struct keeper *keeper, struct error *error) REQUIRES(kee
         folder = KEEP_DEFAULT_MACHINES;
     bool done = list_folder(folder, &names, &count, error);
     for (size_t i = 0; done && i < count; i++)
-        done = read_file(keeper, folder, names[i], error);
+        done = read_file(change, secret, folder, names[i], error);
     free_names(names, count);
     return done;
 }
 
-static bool read_all(struct keeper *keeper, struct error *error) REQUIRES(keeper->state_lock) {
-    const struct keep_settings *settings = keeper->settings.keep;
-    if (!read_folder(keeper, error))
-        return false;
-    for (size_t i = 0; i < settings->keep_count; i++) {
-        struct kept *kept = keeper_add(keeper);
-        if (!kept)
-            return error_set(error, ERROR_MEMORY, "out of memory");
-        *kept = (struct kept){.spec = &settings->keeps[i], .origin = KEEP_CONFIGURED};
+struct keeper_change *keeper_prepare(const struct keeper *keeper, const struct keep_settings *keep,
+                                     struct error *error) {
+    struct keeper_change *change = calloc(1, sizeof *change);
+    bool done = change || error_set(error, ERROR_MEMORY, "out of memory");
+    if (done) {
+        change->keep = keep;
+        done = read_folder(change, keep->machines, keeper->settings.machine_secret, error);
     }
-    if (keeper->kept_count > KEEP_LIMIT)
-        return error_set(error, ERROR_INVALID, "there are %zu keeps and machines; the most is %d",
-                         keeper->kept_count, KEEP_LIMIT);
-    return keeper_serve_keeps(keeper) || error_set(error, ERROR_MEMORY, "out of memory");
+    for (size_t i = 0; done && i < keep->keep_count; i++)
+        done = add_kept(change, &(struct kept){.spec = &keep->keeps[i], .origin = KEEP_CONFIGURED},
+                        error);
+    if (done && change->count > KEEP_LIMIT)
+        done = error_set(error, ERROR_INVALID, "there are %zu keeps and machines; the most is %d",
+                         change->count, KEEP_LIMIT);
+    if (done)
+        return change;
+    keeper_give_up(change);
+    return NULL;
 }
 
-bool keeper_read_machines(struct keeper *keeper, struct error *error) {
+/* ---- taking it ---- */
+
+/* A keep that has not changed goes on with what was listed, and lists again at once. */
+static void take_over(struct kept *before, size_t count, struct kept *kept) {
+    for (size_t i = 0; i < count; i++) {
+        if (before[i].origin != kept->origin || !keep_spec_equal(before[i].spec, kept->spec))
+            continue;
+        kept->list = before[i].list;
+        kept->digests_ms = before[i].digests_ms;
+        before[i].list = NULL;
+    }
+}
+
+/* Everything that is to be freed later, one for each keep of before and one for the settings. NULL:
+ * out of memory. */
+static struct keeper_retired *retire_all(struct keeper *keeper, void (*release)(void *before),
+                                         void *before) REQUIRES(keeper->state_lock) {
+    struct keeper_retired *all = NULL;
+    for (size_t i = 0; i <= keeper->kept_count; i++) {
+        struct keeper_retired *retired = calloc(1, sizeof *retired);
+        if (!retired) {
+            keeper_drop_retired(all);
+            return NULL;
+        }
+        retired->next = all;
+        all = retired;
+    }
+    all->release = release;
+    all->before = before;
+    return all;
+}
+
+/* Makes the table of keeps: those of the change, and behind them those that were POSTed. NULL: out
+ * of memory. */
+static struct kept *make_table(struct keeper *keeper, const struct keeper_change *change,
+                               size_t *count) REQUIRES(keeper->state_lock) {
+    struct kept *kepts = calloc(change->count + keeper->kept_count + 1, sizeof *kepts);
+    *count = change->count;
+    if (!kepts)
+        return NULL;
+    if (change->count)
+        memcpy(kepts, change->kepts, change->count * sizeof *kepts);
+    for (size_t i = 0; i < keeper->kept_count; i++) {
+        if (keeper->kepts[i].origin == KEEP_POSTED)
+            kepts[(*count)++] = keeper->kepts[i];
+    }
+    return kepts;
+}
+
+/* Takes the new keeps, and puts what was before them into `retired`, which is long enough. False:
+ * out of memory, and nothing has changed. */
+static bool exchange(struct keeper *keeper, struct keeper_change *change,
+                     struct keeper_retired *retired) REQUIRES(keeper->state_lock) {
+    size_t count, before_count = keeper->kept_count, before_capacity = keeper->kept_capacity;
+    struct kept *before = keeper->kepts, *kepts = make_table(keeper, change, &count);
+    if (!kepts)
+        return false;
+    keeper->kepts = kepts;
+    keeper->kept_count = count;
+    keeper->kept_capacity = change->count + before_count + 1;
+    if (!keeper_serve_keeps(keeper)) {
+        keeper->kepts = before;
+        keeper->kept_count = before_count;
+        keeper->kept_capacity = before_capacity;
+        free(kepts);
+        return false;
+    }
+    for (size_t i = 0; i < change->count; i++)
+        take_over(before, before_count, &kepts[i]);
+    for (size_t i = 0; i < before_count; i++) {
+        if (before[i].origin == KEEP_POSTED)
+            continue;
+        retired->machine = before[i].machine;
+        retired->list = before[i].list;
+        retired = retired->next;
+    }
+    free(before);
+    return true;
+}
+
+bool keeper_change(struct keeper *keeper, struct keeper_change *change,
+                   void (*release)(void *before), void *before) {
     lock_acquire(&keeper->state_lock);
-    bool done = read_all(keeper, error);
+    struct keeper_retired *retired = retire_all(keeper, release, before), *last = retired;
+    bool done = retired && exchange(keeper, change, retired);
+    if (done) {
+        while (last->next)
+            last = last->next;
+        last->next = keeper->retired;
+        keeper->retired = retired;
+        keeper->settings.keep = change->keep;
+        keeper->must_clear_stops = true;
+        keeper_read_posted_again(keeper);
+        change->count = 0; /* the keeper has the machines */
+    }
     lock_release(&keeper->state_lock);
+    if (!done && retired) {
+        retired->release = NULL;
+        keeper_drop_retired(retired);
+    }
+    if (done)
+        keeper_give_up(change);
     return done;
 }

@@ -122,11 +122,11 @@ static json_t *spawner_images(const struct keep_survey *survey) {
                      "all", images);
 }
 
-bool keep_compat_spawner_images(struct keeper *keeper, const char *name, struct buffer *out) {
+bool keep_compat_spawner_images(struct keeper *keeper, struct buffer *out) {
     struct keep_survey survey;
     cleanup_json json_t *json = NULL;
     lock_acquire(&keeper->state_lock);
-    bool found = keep_survey_begin(keeper, name, &survey, NULL);
+    bool found = keep_survey_begin(keeper, keeper->settings.keep->nublado, &survey, NULL);
     if (found) {
         json = spawner_images(&survey);
         keep_survey_finish(&survey);
@@ -269,11 +269,11 @@ static json_t *prepull_nodes(const struct keep_survey *survey) {
     return nodes;
 }
 
-bool keep_compat_prepulls(struct keeper *keeper, const char *name, struct buffer *out) {
+bool keep_compat_prepulls(struct keeper *keeper, struct buffer *out) {
     struct keep_survey survey;
     cleanup_json json_t *json = NULL;
     lock_acquire(&keeper->state_lock);
-    bool found = keep_survey_begin(keeper, name, &survey, NULL);
+    bool found = keep_survey_begin(keeper, keeper->settings.keep->nublado, &survey, NULL);
     if (found) {
         json = json_pack("{s:o, s:o, s:o}", "config", config_of(&survey), "images",
                          prepull_images(&survey), "nodes", prepull_nodes(&survey));

@@ -207,9 +207,8 @@ static void respond_keeps(struct keeper *keeper, struct http_exchange *exchange,
 static void respond_nublado(struct keeper *keeper, struct http_exchange *exchange,
                             bool wants_images) {
     cleanup_buffer struct buffer out = {0};
-    const char *name = keeper_nublado(keeper);
-    bool found = wants_images ? keep_compat_spawner_images(keeper, name, &out)
-                              : keep_compat_prepulls(keeper, name, &out);
+    bool found = wants_images ? keep_compat_spawner_images(keeper, &out)
+                              : keep_compat_prepulls(keeper, &out);
     if (found || out.failed)
         respond(exchange, 200, "application/json", &out);
     else

@@ -231,10 +231,10 @@ static void bind_pod(struct keep_plan *plan, struct plan_pod *pod) {
     if (cell && !cell->pod) {
         cell->pod = pod;
         pod->cell = cell;
-        pod->unwanted = false;
+        pod->unwanted = pod->given_up;
     } else {
         /* A pod of a keep whose images are not known yet may be wanted. */
-        pod->unwanted = !keep || keep->is_listed;
+        pod->unwanted = pod->given_up || !keep || keep->is_listed;
     }
 }
 
@@ -535,6 +535,15 @@ static void rebind_all(struct keep_plan *plan, struct keep_now now) {
     plan_touch(plan);
 }
 
+/* The keep's spec is another one. A pod that still pulls stays with its image until it is gone, so
+ * that no second one is created beside it. */
+static void give_up_pods(struct keep_plan *plan, const char *keep) {
+    for (struct plan_pod *pod = plan->pods; pod; pod = pod->next) {
+        if (strcmp(pod->keep, keep) == 0)
+            pod->given_up = pod->unwanted = true;
+    }
+}
+
 /* A cell that no keep wants any more is forgotten. */
 static void drop_cells(struct keep_plan *plan) {
     for (size_t n = 0; n < plan->node_count; n++) {
@@ -551,6 +560,28 @@ static void drop_cells(struct keep_plan *plan) {
         }
         node->cell_count = left;
     }
+}
+
+/* A keep of a name that was there goes on with its images. */
+static void inherit(struct keep_plan *plan, struct plan_keep *keep) {
+    struct plan_keep *old = find_keep(plan, keep->name);
+    if (!old)
+        return;
+    bool changes = old->spec != keep->spec && !keep_spec_equal(old->spec, keep->spec);
+    keep->wanted = old->wanted;
+    keep->count = old->count;
+    keep->bytes = old->bytes;
+    keep->by_key = old->by_key;
+    keep->is_listed = old->is_listed;
+    keep->is_outdated = old->is_outdated || changes;
+    keep->evictions = old->evictions;
+    keep->create_after_ms = old->create_after_ms;
+    keep->create_failures = old->create_failures;
+    old->wanted = NULL;
+    old->by_key = NULL;
+    old->count = 0;
+    if (changes)
+        give_up_pods(plan, keep->name);
 }
 
 bool keep_plan_set_keeps(struct keep_plan *plan, const struct keep_spec *const *specs, size_t count,
@@ -576,22 +607,8 @@ bool keep_plan_set_keeps(struct keep_plan *plan, const struct keep_spec *const *
         free(keeps);
         return false;
     }
-    for (size_t i = 0; i < count; i++) {
-        struct plan_keep *old = find_keep(plan, specs[i]->name);
-        if (!old)
-            continue;
-        keeps[i].wanted = old->wanted;
-        keeps[i].count = old->count;
-        keeps[i].bytes = old->bytes;
-        keeps[i].by_key = old->by_key;
-        old->by_key = NULL;
-        keeps[i].is_listed = old->is_listed;
-        keeps[i].evictions = old->evictions;
-        keeps[i].create_after_ms = old->create_after_ms;
-        keeps[i].create_failures = old->create_failures;
-        old->wanted = NULL;
-        old->count = 0;
-    }
+    for (size_t i = 0; i < count; i++)
+        inherit(plan, &keeps[i]);
     for (size_t i = 0; i < plan->keep_count; i++)
         keep_finish(&plan->keeps[i]);
     free(plan->keeps);
@@ -636,6 +653,7 @@ bool keep_plan_set_images(struct keep_plan *plan, const char *name, const struct
     keep->bytes = made.bytes;
     index_keep(keep);
     keep->is_listed = true;
+    keep->is_outdated = false;
     rebind_all(plan, now);
     drop_cells(plan);
     for (size_t i = 0; i < plan->node_count; i++)

@@ -69,7 +69,9 @@ void keep_plan_free(struct keep_plan *plan);
 /* ---- what happens ---- */
 
 /* The keeps, in the order in which they are served, are now these. The specs live until the next
- * call. A keep of a name that was there keeps its images until they are set again. */
+ * call. A keep of a name that was there keeps its images until they are set again. If its spec is
+ * another one (keep_spec_equal()), its pods are to be deleted, and nothing is pulled for it until
+ * its images are set. */
 bool keep_plan_set_keeps(struct keep_plan *plan, const struct keep_spec *const *specs, size_t count,
                          struct keep_now now);
 

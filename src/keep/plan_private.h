@@ -71,6 +71,7 @@ struct plan_keep {
     uint32_t *by_key; /* indexes of the images, rising by key; NULL: not made yet */
     uint64_t bytes;   /* of all images */
     bool is_listed;
+    bool is_outdated; /* its images are those of an earlier spec: none is pulled */
     size_t pods;
     uint64_t evictions;
     int64_t create_after_ms;  /* the server does not create the keep's pods */
@@ -90,6 +91,7 @@ struct plan_pod {
     int64_t timeout_ms;
     int64_t delete_at_ms; /* not before */
     bool unwanted;        /* to be deleted */
+    bool given_up;        /* by another spec of its keep, so that it is never wanted again */
     bool ended;           /* its pull has */
     bool terminal;        /* the API deletes it at once */
     bool deleting;

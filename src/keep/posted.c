@@ -133,7 +133,8 @@ static void retire(struct keeper *keeper, struct kept *kept) REQUIRES(keeper->st
     struct keeper_retired *retired = calloc(1, sizeof *retired);
     if (!retired)
         return;
-    *retired = (struct keeper_retired){kept->machine, kept->list, keeper->retired};
+    *retired = (struct keeper_retired){
+        .machine = kept->machine, .list = kept->list, .next = keeper->retired};
     keeper->retired = retired;
 }
 

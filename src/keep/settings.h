@@ -4,8 +4,10 @@
 
 #include "keep/spec.h"
 
-#define KEEP_DEFAULT_MACHINES "/etc/cachemachine"
-#define KEEP_DEFAULT_PREFIX   "cachemachine"
+#define KEEP_DEFAULT_MACHINES      "/etc/cachemachine"
+#define KEEP_DEFAULT_PREFIX        "cachemachine"
+/* Where cachemachine's pod has its pull secret. */
+#define KEEP_DEFAULT_DOCKER_CONFIG "/etc/secrets/.dockerconfigjson"
 
 struct keep_settings {
     const char *const *listen; /* ends with NULL */
@@ -17,6 +19,7 @@ struct keep_settings {
     const char *nublado;       /* the keep that nublado's pages show; NULL: the first */
     const char *prefix;        /* of cachemachine's pages, without slashes */
     const char *kubeconfig;    /* NULL: search */
+    const char *docker_config; /* for upstreams without credentials; NULL: see config/ */
     struct keep_spec *keeps;
     size_t keep_count;
 };

@@ -106,6 +106,9 @@ struct keep_spec {
  * 63 letters, digits and `-_.`, with a letter or digit at both ends. */
 bool keep_name_is_valid(const char *name);
 
+/* Whether both keeps do the same. */
+bool keep_spec_equal(const struct keep_spec *a, const struct keep_spec *b);
+
 /* By tag, 20 minutes, 20 pods, one a node, 60 % of the disk. */
 struct keep_pull keep_pull_default(void);
 

@@ -132,6 +132,8 @@ static void look(struct keep_plan *plan, size_t k, struct plan_node *node, struc
     struct plan_next *next = &node->next[k];
     char comment[KEEP_COMMENT_SIZE];
     *next = (struct plan_next){.image = -1, .wake_ms = INT64_MAX};
+    if (keep->is_outdated)
+        return;
     if (keep_node_eligible(node->node, &keep->spec->nodes, comment) != KEEP_NODE_ELIGIBLE)
         return;
     uint64_t percent = keep->spec->pull.disk_percent, taken = 0;

@@ -185,10 +185,12 @@ static void test_programs_are_told_of(void **state) {
              file);
     assert_string_equal(config_program_source(load(bench, text)), "bucket");
     assert_null(config_program_source(
+        CONFIG_OF_SERVE,
         load(bench, "upstreams: [{host: a.example, credentials: anonymous, default: true}]\n"
                     "bucket: {url: 's3://abc', credentials: anonymous}\n")));
     assert_string_equal(
         config_program_source(
+            CONFIG_OF_SERVE,
             load(bench, "upstreams: [{host: a.example, credentials: anonymous, default: true}]\n"
                         "bucket: {url: 'gs://abc', credentials: {google: {gcloud: true}}}\n")),
         "bucket");

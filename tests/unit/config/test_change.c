@@ -17,7 +17,7 @@ static const char *change(struct bench *bench, const char *now, const char *next
     bench->config = NULL;
     load(bench, next);
     buffer_clear(&bench->problems);
-    bool ok = config_check_change(before, bench->config, &bench->problems);
+    bool ok = config_check_change(CONFIG_OF_SERVE, before, bench->config, &bench->problems);
     config_free(before);
     assert_int_equal(ok, bench->problems.length == 0);
     return bench->problems.length ? bench->problems.bytes : "";
