@@ -11,16 +11,36 @@
 #include "config/bench.h"
 
 /* What is said when a tarn with the file `now` is to take `next`. */
-static const char *change(struct bench *bench, const char *now, const char *next) {
+static const char *change_of(enum config_user user, struct bench *bench, const char *now,
+                             const char *next) {
     load(bench, now);
     struct config *before = bench->config;
     bench->config = NULL;
     load(bench, next);
     buffer_clear(&bench->problems);
-    bool ok = config_check_change(CONFIG_OF_SERVE, before, bench->config, &bench->problems);
+    bool ok = config_check_change(user, before, bench->config, &bench->problems);
     config_free(before);
     assert_int_equal(ok, bench->problems.length == 0);
     return bench->problems.length ? bench->problems.bytes : "";
+}
+
+static const char *change(struct bench *bench, const char *now, const char *next) {
+    return change_of(CONFIG_OF_SERVE, bench, now, next);
+}
+
+static void test_each_process_refuses_only_what_it_uses(void **state) {
+    struct bench *bench = *state;
+    static const char now[] = "root: /a\nkeep: {lease: one, namespace: n, refresh: 1m}\n";
+    static const char next[] = "root: /b\nkeep: {lease: two, namespace: n, refresh: 2m}\n";
+    assert_string_equal(change(bench, now, next),
+                        "f.yaml:1: root: cannot change from \"/a\" to \"/b\" while tarn runs; "
+                        "restart tarn, or change it back\n");
+    assert_string_equal(change_of(CONFIG_OF_KEEP, bench, now, next),
+                        "f.yaml:2: keep.lease: cannot change from \"one\" to \"two\" while tarn "
+                        "runs; restart tarn, or change it back\n");
+    assert_string_equal(change_of(CONFIG_OF_KEEP, bench, "confine: off\n", ""),
+                        "f.yaml: confine: cannot change from \"off\" to \"auto\" while tarn runs; "
+                        "restart tarn, or change it back\n");
 }
 
 static void test_most_settings_can_change(void **state) {
@@ -110,6 +130,7 @@ static void test_a_confined_tarn_cannot_begin_to_run_programs(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        with_bench(test_each_process_refuses_only_what_it_uses),
         with_bench(test_most_settings_can_change),
         with_bench(test_what_cannot_change_is_named_with_its_place),
         with_bench(test_long_values_are_compared_to_their_end),

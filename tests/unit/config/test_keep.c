@@ -145,6 +145,16 @@ static void test_mistakes_are_told_with_their_place(void **state) {
         {"keep: 1\n", "f.yaml:1: keep: expected a mapping (key: value), found a single value\n"},
         {"keep:\n  lisen: a\n",
          "f.yaml:2: keep.lisen: unknown key \"lisen\"; did you mean listen?\n"},
+        {"keep: {keps: []}\n", "f.yaml:1: keep.keps: unknown key \"keps\"; did you mean keeps?\n"},
+        {"keep: {listen: [], lease: 'a/b'}\n",
+         "f.yaml:1: keep.listen: the list is empty; remove the key to get the default\n"
+         "f.yaml:1: keep.lease: \"a/b\" is not the name of a keep; write at most 63 letters, "
+         "digits, \"-\", \"_\" or \".\", with a letter or digit at both ends\n"},
+        {"keep: {operators: /absent}\n", "f.yaml:1: keep.operators: \"/absent\" cannot be read: No "
+                                         "such file or directory; write an htpasswd "
+                                         "file, or anyone\n"},
+        {"keep:\n  kubeconfig: /absent\n",
+         "f.yaml:2: keep.kubeconfig: \"/absent\" cannot be read: No such file or directory\n"},
         {"keep: {refresh: 1ms}\n",
          "f.yaml:1: keep.refresh: \"1ms\" is too small; the minimum is 1s\n"},
         {"keep: {keeps: {}}\n",
@@ -221,6 +231,92 @@ static void test_more_than_a_hundred_keeps_are_refused(void **state) {
     buffer_finish(&text);
 }
 
+static void test_a_variable_overrides_the_file_and_a_flag_overrides_both(void **state) {
+    struct bench *bench = *state;
+    static const char *const environment[] = {"HOME=/home/u",
+                                              "TARN_KEEP_LISTEN=127.0.0.1:1,127.0.0.1:2",
+                                              "TARN_KEEP_REFRESH=2m",
+                                              "TARN_KEEP_LEASE=one",
+                                              "TARN_KEEP_NUBLADO=lab",
+                                              "TARN_KEEP_PORT=tcp://10.0.0.1:80",
+                                              "TARN_KEEP_SERVICE_HOST=10.0.0.1",
+                                              "TARN_FALLBACK_KEEP_MACHINES=/m",
+                                              "TARN_KEEP_NAMESPACE=of-variable",
+                                              "TARN_KEEP_OPERATORS=anyone",
+                                              "TARN_KEEP_PREFIX=c",
+                                              NULL};
+    bench->environment = environment;
+    give_flags(bench, "--refresh=3m", "--namespace=of-flag");
+    const struct config *config =
+        load(bench, "keep: {refresh: 1m, lease: other, namespace: of-file, prefix: p}\n");
+    const struct keep_settings *keep = &config->keep;
+    assert_string_equal(keep->listen[0], "127.0.0.1:1");
+    assert_string_equal(keep->listen[1], "127.0.0.1:2");
+    assert_null(keep->listen[2]);
+    assert_int_equal(keep->refresh_ms, 180000);
+    assert_string_equal(keep->lease, "one");
+    assert_string_equal(keep->nublado, "lab");
+    assert_string_equal(keep->namespace, "of-flag");
+    assert_string_equal(keep->operators, "anyone");
+    assert_string_equal(keep->prefix, "c");
+    assert_string_equal(keep->machines, "/m");
+    assert_null(config->warnings); /* of a Service's variables */
+}
+
+static void test_mistakes_in_flags_and_variables_name_them(void **state) {
+    struct bench *bench = *state;
+    static const char *const environment[] = {"HOME=/home/u", "TARN_KEEP_REFRESH=1ms", NULL};
+    bench->environment = environment;
+    assert_refused(bench, "", "TARN_KEEP_REFRESH: \"1ms\" is too small; the minimum is 1s\n");
+    static const char *const nothing[] = {"HOME=/home/u", NULL};
+    bench->environment = nothing;
+    give_flags(bench, "--operators=/absent");
+    assert_refused(bench, "",
+                   "--operators: \"/absent\" cannot be read: No such file or directory; write an "
+                   "htpasswd file, "
+                   "or anyone\n");
+    give_flags(bench, "--prefix=a/b");
+    assert_refused(bench, "",
+                   "--prefix: \"a/b\" is not one part of a path; write for example "
+                   "cachemachine\n");
+}
+
+static const struct upstream_settings *of_keep(const struct config *config, const char *host) {
+    for (size_t i = 0; i < config->keep_upstream_count; i++) {
+        if (strcmp(config->keep_upstreams[i].host, host) == 0)
+            return &config->keep_upstreams[i];
+    }
+    fail_msg("no upstream for %s", host);
+    return NULL;
+}
+
+static void test_hosts_that_no_upstream_names_have_their_credentials(void **state) {
+    struct bench *bench = *state;
+    const char *file = write_file(bench, "docker.json", "{}");
+    char text[400];
+    snprintf(text, sizeof text,
+             "keep: {docker_config: %s}\n"
+             "upstreams: [{host: a.example}, {host: b.example, credentials: anonymous}]\n",
+             file);
+    const struct config *config = load(bench, text);
+    const struct credential_source *docker = of_keep(config, "*.*.*")->credentials;
+    assert_string_equal(credential_source_name(docker), "docker");
+    assert_ptr_equal(of_keep(config, "*.*")->credentials, docker);
+    assert_ptr_equal(of_keep(config, "a.example")->credentials, docker);
+    assert_string_equal(credential_source_name(of_keep(config, "b.example")->credentials),
+                        "anonymous");
+    assert_string_equal(credential_source_name(of_keep(config, "*.pkg.dev")->credentials),
+                        "google");
+    /* tarn serve has its own. */
+    assert_ptr_not_equal(upstream(config, "a.example")->credentials, docker);
+    assert_int_equal(config->upstream_count, 2);
+    assert_ptr_equal(of_keep(config, "a.example"), &config->keep_upstreams[0]);
+    /* What an upstream says stays. */
+    config = load(bench, "upstreams: [{host: '*.pkg.dev', credentials: anonymous}]\n");
+    assert_string_equal(credential_source_name(of_keep(config, "*.pkg.dev")->credentials),
+                        "anonymous");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         with_bench(test_every_setting_is_read),
@@ -228,6 +324,9 @@ int main(void) {
         with_bench(test_without_a_section_there_are_defaults),
         with_bench(test_mistakes_are_told_with_their_place),
         with_bench(test_more_than_a_hundred_keeps_are_refused),
+        with_bench(test_a_variable_overrides_the_file_and_a_flag_overrides_both),
+        with_bench(test_mistakes_in_flags_and_variables_name_them),
+        with_bench(test_hosts_that_no_upstream_names_have_their_credentials),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -733,6 +733,60 @@ static void test_what_is_wanted_no_more_is_ended(void **state) {
     close_bench(&bench);
 }
 
+static void test_a_changed_keep_ends_its_pulls_and_begins_anew_with_its_list(void **state) {
+    (void)state;
+    struct bench bench;
+    open_bench(&bench);
+    wants(&bench, &image_a, 1);
+    NODE(&bench, "n1", "");
+    keep_plan_created(bench.plan, expect_create(&bench, "n1", "v1"), "p", "u1", bench.now);
+    struct keep_spec same = bench.spec;
+    const struct keep_spec *specs[] = {&same};
+    assert_true(keep_plan_set_keeps(bench.plan, specs, 1, bench.now));
+    assert_int_equal(step(&bench), 0);
+    struct keep_spec other = bench.spec;
+    other.pull.secret = "secret";
+    other.pull.node_limit = 2;
+    specs[0] = &other;
+    assert_true(keep_plan_set_keeps(bench.plan, specs, 1, bench.now));
+    assert_int_equal(step(&bench), 1);
+    assert_int_equal(bench.actions.list[0].kind, KEEP_DELETE);
+    assert_string_equal(bench.actions.list[0].uid, "u1");
+    keep_plan_deleted(bench.plan, "u1", true, bench.now);
+    /* The kubelet still pulls: the pod is there until it agrees. */
+    wants(&bench, &image_a, 1);
+    NODE(&bench, "n2", "");
+    keep_plan_created(bench.plan, expect_create(&bench, "n2", "v1"), "p", "u2", bench.now);
+    CHECK_STATE(&bench, 0, 0, "pulling");
+    keep_plan_remove_pod(bench.plan, "u1", bench.now);
+    assert_int_equal(step(&bench), 1);
+    assert_string_equal(bench.actions.list[0].wish.node, "n1");
+    assert_string_equal(bench.actions.list[0].wish.pull->secret, "secret");
+    assert_string_equal(cell(&bench, 0, 0).reason, "");
+    close_bench(&bench);
+}
+
+static void test_the_pull_of_a_changed_keep_that_ends_in_time_counts(void **state) {
+    (void)state;
+    struct bench bench;
+    open_bench(&bench);
+    wants(&bench, &image_a, 1);
+    NODE(&bench, "n1", "");
+    keep_plan_created(bench.plan, expect_create(&bench, "n1", "v1"), "p", "u1", bench.now);
+    struct keep_spec other = bench.spec;
+    other.pull.disk_percent = 0;
+    const struct keep_spec *specs[] = {&other};
+    assert_true(keep_plan_set_keeps(bench.plan, specs, 1, bench.now));
+    step(&bench);
+    pod_of(&bench, "u1", "n1", "h/app:v1", A, DONE(A));
+    step(&bench);
+    keep_plan_remove_pod(bench.plan, "u1", bench.now);
+    wants(&bench, &image_a, 1);
+    CHECK_STATE(&bench, 0, 0, "kept");
+    assert_int_equal(step(&bench), 0);
+    close_bench(&bench);
+}
+
 static void test_who_may_not_act_only_watches(void **state) {
     (void)state;
     struct bench bench;
@@ -796,6 +850,8 @@ int main(void) {
         cmocka_unit_test(test_a_server_in_trouble_is_asked_ever_later),
         cmocka_unit_test(test_a_keep_whose_pods_are_refused_stops_no_other_keep),
         cmocka_unit_test(test_what_is_wanted_no_more_is_ended),
+        cmocka_unit_test(test_a_changed_keep_ends_its_pulls_and_begins_anew_with_its_list),
+        cmocka_unit_test(test_the_pull_of_a_changed_keep_that_ends_in_time_counts),
         cmocka_unit_test(test_who_may_not_act_only_watches),
         cmocka_unit_test(test_a_node_that_is_gone_is_forgotten_with_its_pulls),
     };
