@@ -279,7 +279,7 @@ def test_machines_of_a_folder_are_keeps(keeper, kubelets, registry, tmp_path):
     (folder / "bad").write_text("{")
     done = keeper(name="bad", machines=folder).once()
     assert done.returncode == 1
-    assert f"the machine {folder}/bad" in done.stderr
+    assert f"{folder}/bad: not JSON" in done.stderr
 
 
 # ---- failures

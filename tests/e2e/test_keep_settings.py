@@ -83,7 +83,7 @@ def test_upstreams_without_credentials_have_those_of_cachemachines_secret(
                  docker_config=str(docker_config(tmp_path / "pull.json", "fake.test"))).start()
     wait_until(lambda: one.json("/tarn/v1/keeps/labs")["images"][0]["digest"], "the digest")
     assert basic("robot", "secret") in [
-        request.headers.get("Authorization") for request in registry.asked("/manifests/w_2024_01")]
+        request.headers.get("authorization") for request in registry.asked("/manifests/w_2024_01")]
 
 
 def test_a_host_that_no_upstream_names_is_asked_over_https(keeper, kubelets):
