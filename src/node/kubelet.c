@@ -26,9 +26,7 @@ static bool is_end(char c) {
     return strchr(" \t\r\n\"'\\,;]", c) != NULL; /* also of a NUL */
 }
 
-/* The value behind the flag's last mention in the text; at NULL: there is none. Lines that begin
- * with '#' do not count. */
-static struct text find_value(struct text text, const char *flag) {
+struct text kubelet_find_flag(struct text text, const char *flag) {
     struct text found = {0};
     while (text.at) {
         struct text line = text_cut(text, '\n', &text);
@@ -58,7 +56,7 @@ static bool is_same_path(struct text value, const char *path) {
 /* Sets what the text says about the flag. Returns whether it is there. */
 static bool judge(struct text text, const char *flag, const char *wanted, const char * or,
                   struct kubelet_flag *out) {
-    struct text value = find_value(text, flag);
+    struct text value = kubelet_find_flag(text, flag);
     if (!value.at || !value.length)
         return false;
     bool is_right = is_same_path(value, wanted) || (or &&is_same_path(value, or));

@@ -9,6 +9,7 @@
 
 #include <limits.h>
 #include <stdbool.h>
+#include "base/text.h"
 
 enum kubelet_flag_state {
     KUBELET_FLAG_MISSING,
@@ -33,5 +34,9 @@ struct kubelet {
  * whose files are below `folder` (NULL: this machine). They are right when they lead to `bin_dir`
  * and to `config` or its folder. */
 void kubelet_look(const char *folder, const char *bin_dir, const char *config, struct kubelet *out);
+
+/* The value behind the last mention of the flag, which is given without dashes, in a file of any
+ * form; at NULL: there is none. Lines that begin with '#' do not count. Pure. */
+struct text kubelet_find_flag(struct text text, const char *flag);
 
 #endif

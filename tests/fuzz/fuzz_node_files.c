@@ -5,6 +5,7 @@
 #include "fuzz.h"
 #include "node/containerd.h"
 #include "node/daemon_json.h"
+#include "node/kubelet.h"
 #include "node/mark.h"
 #include "node/render.h"
 
@@ -63,6 +64,12 @@ static void check_containerd(struct text text) {
     }
 }
 
+static void check_kubelet(struct text text) {
+    struct text value = kubelet_find_flag(text, "flag");
+    MUST(!value.at || (value.at > text.at && value.at + value.length <= text.at + text.length));
+    MUST(!value.length || !memchr(value.at, ' ', value.length));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     char *copy = malloc(length + 1);
     if (!copy)
@@ -74,6 +81,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     check_mark(text);
     check_render(text);
     check_containerd(text);
+    check_kubelet(text);
     free(copy);
     return 0;
 }
