@@ -1,6 +1,7 @@
 """Where AWS's credentials come from: the order of the sources, each source, what is broken, renewal."""
 
 import json
+import math
 import pathlib
 import textwrap
 import threading
@@ -660,8 +661,18 @@ def test_refused_credentials_are_replaced_once_and_the_file_is_read_again(machin
     machine.credentials("[default]\naws_access_key_id = AKIATHREE\naws_secret_access_key = s3\n")
     source.tell("renew", number=first["number"])  # these are gone already
     assert source.key() == "AKIATWO"
-    source.tell("renew", number=second["number"])  # too soon: a bucket that refuses everything
-    assert source.key() == "AKIATWO"
+    source.tell("renew", number=second["number"])
+    assert source.key() == "AKIATHREE"
+
+
+def test_a_bucket_that_refuses_everything_does_not_cause_a_question_with_each_request(machine):
+    machine.has_keys()
+    source = machine.source()
+    began = time.monotonic()
+    for _ in range(30):
+        source.tell("renew", number=source.get()["number"])
+    allowed = 3 + math.log2(2 + time.monotonic() - began)
+    assert 3 <= source.get()["number"] <= 1 + allowed
 
 
 def test_a_source_ends_while_it_is_asking(machine, services):

@@ -255,6 +255,20 @@ def test_lists_that_are_not_in_order_delete_nothing(either):
     assert len(either.blobs()) == 2
 
 
+def test_a_cleaning_lists_each_thousand_keys_twice(either):
+    for number in range(2500):
+        content = b"%06d" % number
+        either.store.put(blob_key(content), content, age=number * 3600)
+        if number % 2:
+            either.store.put(mark_key(content), b"", age=number * 1800)
+    either.begin()
+    done = either.last_line("prune", "--bucket", "--to-size", "14760")
+    by_use = sorted(range(2500), key=lambda number: number * (1800 if number % 2 else 3600))
+    left = sorted(int(either.store.get(key)) for key in either.store.keys(f"tarn/{BLOBS}"))
+    assert left == sorted(by_use[:2460]) and done["blobs"] == 40
+    assert either.walks() == 2 * (3 + 2)
+
+
 # ---- ls, du ----
 
 def test_ls_shows_the_tags_in_the_bucket(either):

@@ -69,8 +69,8 @@ bool aws_source_get(struct aws_source *source, int64_t deadline_ms, const struct
 /*
  * The credentials with this number were refused (ExpiredToken, InvalidToken): the source is asked
  * again, and its files are read again. Does not wait; the next aws_source_get() does. Nothing
- * happens when there are newer ones already, or when a refusal had the source asked less than ten
- * seconds ago.
+ * happens when there are newer ones already, or when several refusals in a row have had the source
+ * asked just now.
  */
 void aws_source_renew(struct aws_source *source, unsigned number);
 

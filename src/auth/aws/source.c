@@ -20,8 +20,12 @@ enum {
     HARD_MARGIN_MS = 600000, /* callers wait for new ones */
     LEAST_PAUSE_MS = 1000,   /* between two questions; after a failure it doubles */
     MOST_PAUSE_MS = 10000,
-    RENEW_AGAIN_MS = 10000, /* between two questions because of a refusal */
-    LOOK_AROUND_MS = 200,   /* how often a waiting caller looks whether it is cancelled */
+    /* Two refusals in a row have the source asked at once; then the pause doubles, because a bucket
+     * that refuses everything would otherwise cause a question with each request. */
+    RENEW_AT_ONCE = 2,
+    MOST_RENEW_PAUSE_MS = 64000,
+    RENEW_FORGOTTEN_MS = 120000, /* so long after a refusal, another one is the first again */
+    LOOK_AROUND_MS = 200,        /* how often a waiting caller looks whether it is cancelled */
     COMPLAIN_AGAIN_MS = 60000,
 };
 
@@ -41,6 +45,7 @@ struct aws_source {
     unsigned failures;    /* in a row */
     int64_t asked_ms;     /* when the last question ended; 0: there was none */
     int64_t renewed_ms;   /* when a refusal last had it asked; 0: never */
+    unsigned renewals;    /* because of refusals in a row */
     int64_t complained_ms;
     unsigned waiting; /* callers */
     bool thread_runs, stopping;
@@ -230,12 +235,22 @@ bool aws_source_get(struct aws_source *source, int64_t deadline_ms, const struct
     return ok;
 }
 
+static int64_t renew_pause_ms(const struct aws_source *source) {
+    int64_t pause = source->renewals < RENEW_AT_ONCE ? 0 : LEAST_PAUSE_MS;
+    for (unsigned i = RENEW_AT_ONCE; i < source->renewals && pause < MOST_RENEW_PAUSE_MS; i++)
+        pause *= 2;
+    return pause;
+}
+
 void aws_source_renew(struct aws_source *source, unsigned number) {
     lock_acquire(&source->held_lock);
     int64_t now_ms = clock_ms();
+    if (now_ms - source->renewed_ms > RENEW_FORGOTTEN_MS)
+        source->renewals = 0;
     if (source->held.key_id && source->held.number == number && !source->refused &&
-        (!source->renewed_ms || now_ms - source->renewed_ms >= RENEW_AGAIN_MS)) {
+        now_ms - source->renewed_ms >= renew_pause_ms(source)) {
         source->renewed_ms = now_ms;
+        source->renewals++;
         source->refused = true;
         source->failures = 0;
         condition_signal(&source->wanted);
