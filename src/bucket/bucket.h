@@ -131,7 +131,9 @@ struct bucket_sink {
     /* Called once, before any byte; not for an answer that is asked for again. May be NULL. */
     bool (*on_head)(void *context, const struct bucket_head *head, struct error *error);
     bool (*on_bytes)(void *context, const void *bytes, size_t length, struct error *error);
-    /* All bytes that have come were handed on; also called before the head. May be NULL. */
+    /* All bytes that have come were handed on; also called before the head. A caller that has
+     * waited for too long fails with ERROR_TIMEOUT: this counts as the bucket's silence. May be
+     * NULL. */
     bool (*on_idle)(void *context, struct error *error);
 };
 

@@ -200,7 +200,8 @@ static bool on_idle(void *context, struct error *error) {
         return error_set(error, ERROR_TIMEOUT, "no byte behind the head in time");
     if (!ask->sink->on_idle || ask->sink->on_idle(ask->sink->context, error))
         return true;
-    ask->is_cut = true;
+    /* A caller that has waited for too long tells of the bucket's silence. */
+    ask->is_cut = error->kind != ERROR_TIMEOUT;
     return false;
 }
 

@@ -121,7 +121,7 @@ static bool check_endpoint(const struct bucket_settings *settings, struct error 
     const char *host = strstr(settings->endpoint, "://") + 3, *end = strpbrk(host, "/?#");
     if (end && strcmp(end, "/") != 0)
         return error_set(error, ERROR_INVALID,
-                         "must end after the host or the port: a prefix belongs into url");
+                         "must end after the host or the port: a prefix belongs in url");
     if (!origin.https && bucket_settings_credentials(settings) == BUCKET_CREDENTIALS_GOOGLE &&
         address_classify_host(origin.host) != ADDRESS_LOOPBACK)
         return error_set(error, ERROR_INVALID,

@@ -20,6 +20,10 @@ static bool answer(struct server *server, int fd, const char *head) {
     if (bench->next + 1 < bench->count)
         bench->next++;
     pthread_mutex_unlock(&server->requests_lock);
+    if (reply.silent) {
+        sem_wait(&bench->ended);
+        return false;
+    }
     if (reply.raw) {
         server_send(fd, reply.body, strlen(reply.body));
         return false;
@@ -42,6 +46,7 @@ int bench_setup(void **state) {
     assert_non_null(bench);
     bench->client = client_new();
     assert_non_null(bench->client);
+    sem_init(&bench->ended, 0, 0);
     bench->server = server_start(answer, bench);
     snprintf(bench->endpoint, sizeof bench->endpoint, "http://127.0.0.1:%u", bench->server->port);
     snprintf(bench->secret_file, sizeof bench->secret_file, "/tmp/bucket-secret-XXXXXX");
@@ -63,7 +68,10 @@ int bench_teardown(void **state) {
     struct bench *bench = *state;
     bucket_free(bench->bucket);
     client_free(bench->client);
+    for (int i = 0; i < REPLIES; i++)
+        sem_post(&bench->ended);
     server_stop(bench->server);
+    sem_destroy(&bench->ended);
     unlink(bench->secret_file);
     free(bench);
     return 0;
@@ -78,7 +86,13 @@ void bench_open(struct bench *bench) {
 
 void bench_line_up(struct bench *bench, int status, const char *headers, const char *body) {
     assert_true(bench->count < REPLIES);
-    bench->replies[bench->count++] = (struct reply){status, headers, body, false};
+    bench->replies[bench->count++] =
+        (struct reply){.status = status, .headers = headers, .body = body};
+}
+
+void bench_line_up_silence(struct bench *bench) {
+    assert_true(bench->count < REPLIES);
+    bench->replies[bench->count++] = (struct reply){.silent = true};
 }
 
 void bench_line_up_raw(struct bench *bench, const char *bytes) {

@@ -3,6 +3,7 @@
 #ifndef TESTS_BUCKET_BENCH_H
 #define TESTS_BUCKET_BENCH_H
 
+#include <semaphore.h>
 #include "bucket/bucket.h"
 #include "client/client.h"
 #include "scripted_server.h"
@@ -14,7 +15,8 @@ struct reply {
     int status;
     const char *headers; /* whole lines; NULL: none */
     const char *body;
-    bool raw; /* `body` is sent as it is, head and all, and the connection is cut */
+    bool raw;    /* `body` is sent as it is, head and all, and the connection is cut */
+    bool silent; /* no answer comes */
 };
 
 struct bench {
@@ -25,6 +27,7 @@ struct bench {
     struct bucket *bucket;
     struct reply replies[REPLIES]; /* in turn; behind the last one, that one again */
     unsigned count, next;
+    sem_t ended; /* posted for answers that do not come */
     struct bucket_answer answer;
     struct error error;
     char body[4096]; /* of the last bench_get() */
@@ -40,6 +43,7 @@ int bench_teardown(void **state);
 /* Makes the bucket of the settings. */
 void bench_open(struct bench *bench);
 void bench_line_up(struct bench *bench, int status, const char *headers, const char *body);
+void bench_line_up_silence(struct bench *bench);
 void bench_line_up_raw(struct bench *bench, const char *bytes);
 /* Gets "blobs/x" into bench->body. */
 bool bench_get(struct bench *bench, const struct bucket_range *range,

@@ -288,6 +288,34 @@ static void test_three_faults_in_a_row_open_the_breaker(void **state) {
     assert_int_equal(bench_requests(bench), 6);
 }
 
+/* Waits no longer than the time in its context says. */
+static bool wait_until(void *context, struct error *error) {
+    const int64_t *until_ms = context;
+    return clock_ms() < *until_ms || error_set(error, ERROR_TIMEOUT, "no byte in time");
+}
+
+static bool drop(void *context, const void *bytes, size_t length, struct error *error) {
+    (void)context, (void)bytes, (void)length, (void)error;
+    return true;
+}
+
+static void test_a_caller_that_waits_no_longer_tells_of_a_silence(void **state) {
+    struct bench *bench = *state;
+    int64_t until_ms = 0;
+    const struct bucket_sink sink = {&until_ms, NULL, drop, wait_until};
+    bench_open(bench);
+    bench_line_up_silence(bench);
+    for (int i = 0; i < 3; i++) {
+        until_ms = clock_ms() + 100;
+        const struct bucket_limits limits = {.deadline_ms = until_ms};
+        assert_true(bucket_is_up(bench->bucket));
+        assert_false(
+            bucket_get(bench->bucket, "x", NULL, &sink, &limits, &bench->answer, &bench->error));
+        assert_int_equal(bench->answer.outcome, BUCKET_UNREACHABLE);
+    }
+    assert_false(bucket_is_up(bench->bucket));
+}
+
 static bool take_entry(void *context, const struct bucket_entry *entry, struct error *error) {
     (void)error;
     return buffer_printf(context, "%s=%llu ", entry->key, (unsigned long long)entry->size);
@@ -396,6 +424,7 @@ int main(void) {
         WITH_BENCH(test_a_body_that_breaks_off_is_cut),
         WITH_BENCH(test_a_small_object_is_read_whole),
         WITH_BENCH(test_three_faults_in_a_row_open_the_breaker),
+        WITH_BENCH(test_a_caller_that_waits_no_longer_tells_of_a_silence),
         WITH_BENCH(test_a_list_goes_on_page_by_page),
         WITH_BENCH(test_a_list_that_goes_in_a_circle_ends),
         WITH_BENCH(test_threads_share_what_is_learnt),
