@@ -6,6 +6,8 @@
 #include <string.h>
 #include "base/json.h"
 
+#define CONTAINER "pull" /* its name */
+
 /* ---- writing ---- */
 
 void keep_pod_prefix(const char *tag, const char *digest, char out[static KEEP_POD_PREFIX_SIZE]) {
@@ -80,7 +82,7 @@ static json_t *container_of(const char *image, bool always) {
     json_t *amount = json_pack("{s:s, s:s}", "cpu", "1m", "memory", "16Mi");
     json_t *container = json_pack(
         "{s:s, s:s, s:s, s:[s], s:s, s:{s:O, s:o}, s:{s:b, s:b, s:{s:[s]}, s:b, s:i}}", "name",
-        "pull", "image", image, "imagePullPolicy", always ? "Always" : "IfNotPresent", "command",
+        CONTAINER, "image", image, "imagePullPolicy", always ? "Always" : "IfNotPresent", "command",
         "/bin/true", "workingDir", "/", "resources", "requests", amount, "limits", amount,
         "securityContext", "allowPrivilegeEscalation", 0, "readOnlyRootFilesystem", 1,
         "capabilities", "drop", "ALL", "runAsNonRoot", 1, "runAsUser", 65532);
@@ -183,8 +185,19 @@ static void judge_failed(struct keep_pod *out, const json_t *status, const json_
               *message ? message : string_of(terminated, "message"));
 }
 
+/* The status of our container. Webhooks may have put others beside it. NULL: there is none yet. */
+static const json_t *container_in(const json_t *status) {
+    const json_t *list = json_object_get(status, "containerStatuses"), *container;
+    size_t index;
+    json_array_foreach (list, index, container) {
+        if (strcmp(string_of(container, "name"), CONTAINER) == 0)
+            return container;
+    }
+    return json_array_size(list) == 1 ? json_array_get(list, 0) : NULL;
+}
+
 static void judge_status(struct keep_pod *out, const json_t *status) {
-    const json_t *container = json_array_get(json_object_get(status, "containerStatuses"), 0);
+    const json_t *container = container_in(status);
     const json_t *state = json_object_get(container, "state");
     const char *phase = string_of(status, "phase");
     bool has_run = json_object_get(state, "running") ||

@@ -53,6 +53,17 @@ static const struct {
      "RegistryUnavailable", ""},
     {"\"phase\":\"Pending\"," CONTAINER("", WAITING("SignatureValidationFailed")), KEEP_REFUSED,
      "SignatureValidationFailed", ""},
+    {"\"phase\":\"Pending\",\"containerStatuses\":[{\"name\":\"istio\",\"imageID\":\"x@sha256:1\","
+     "\"state\":{\"running\":{}}},{\"name\":\"pull\",\"imageID\":\"\",\"state\":{" WAITING(
+         "ErrImagePull") "}}]",
+     KEEP_REFUSED, "ErrImagePull", ""},
+    {"\"phase\":\"Running\",\"containerStatuses\":[{\"name\":\"istio\",\"imageID\":\"x@sha256:1\","
+     "\"state\":{\"running\":{}}},{\"name\":\"pull\",\"imageID\":\"" ID
+     "\",\"state\":{" ENDED("Completed") "}}]",
+     KEEP_PULLED, "", "sha256:abc"},
+    {"\"phase\":\"Running\",\"containerStatuses\":[{\"name\":\"istio\",\"imageID\":\"x@sha256:1\","
+     "\"state\":{\"running\":{}}},{\"name\":\"other\",\"state\":{}}]",
+     KEEP_PULLING, "", ""},
     {"\"phase\":\"Failed\",\"reason\":\"OutOfpods\"", KEEP_NODE_FAILED, "OutOfpods", ""},
     {"\"phase\":\"Failed\",\"reason\":\"OutOfcpu\"", KEEP_NODE_FAILED, "OutOfcpu", ""},
     {"\"phase\":\"Failed\",\"reason\":\"TaintToleration\"", KEEP_NODE_FAILED, "TaintToleration",
