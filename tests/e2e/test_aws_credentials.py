@@ -11,6 +11,7 @@ import pytest
 
 from kit.aws_services import ROLE, AwsServices, time_text
 from kit.driver import Driven, build_driver
+from kit.object_signature import Identity
 from kit.processes import wait_until
 
 
@@ -691,3 +692,41 @@ def test_a_source_ends_while_it_is_asking(machine, services):
 def test_every_row_of_the_table_of_broken_sources_is_tried():
     text = pathlib.Path(__file__).read_text(encoding="utf-8")
     assert len(BROKEN) == text.count("\ndef break_") > 20
+
+
+# ---- with a bucket ----
+
+@pytest.fixture
+def trusted(services, object_store):
+    """A store that knows the credentials that the services give, and no others."""
+    def learn(made):
+        object_store.identities[made["AccessKeyId"]] = Identity(made["SecretAccessKey"],
+                                                                made["Token"])
+
+    object_store.identities.clear()
+    services.on_made = learn
+    return object_store
+
+
+@pytest.mark.parametrize("has, words", [
+    (Machine.has_web_identity, "web identity "), (Machine.has_container, "container 127.0.0.1:"),
+    (Machine.has_instance, "instance http://127.0.0.1:")])
+def test_a_bucket_is_asked_with_what_a_source_gives(machine, trusted, check_bucket, has, words):
+    has(machine)
+    status, report, _ = check_bucket(trusted, environment=machine.environment)
+    assert status == 0 and report["reads"] and report["writes"], report
+    assert report["credentials"].startswith(words)
+    used = {request.identity for request in trusted.requests}
+    assert used == {machine.services.given[0]["AccessKeyId"]}
+
+
+def test_nothing_is_sent_to_the_bucket_while_the_source_is_broken(machine, trusted, start_tarn,
+                                                                  services):
+    path = machine.has_web_identity("another-token")
+    tarn = start_tarn([], bucket=trusted.settings(), environment=machine.environment)
+    tarn.logged("no aws credentials")  # the janitor's first look
+    assert f"web identity {path}" in tarn.log() and "InvalidIdentityToken" in tarn.log()
+    assert trusted.requests == [] and services.count("/latest/") == 0
+    assert tarn.get("/readyz").status == 200
+    for secret in services.all_secrets():
+        assert secret not in tarn.log()

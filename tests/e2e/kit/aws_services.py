@@ -42,6 +42,7 @@ class AwsServices:
         self.date_offset = 0     # of the services' clock
         self.answers = []        # (status, headers, body) that come first, one for each request
         self.before = None       # called before each answer
+        self.on_made = None      # called with each credentials that are given
         self.web_tokens = {"web-token-1"}
         self.container_token = None
         self.instance_tokens = set()
@@ -124,6 +125,8 @@ class AwsServices:
                 "Token": "session+" + secrets.token_urlsafe(32),
                 "Expiration": time_text(time.time() + self.date_offset + self.life)}
         self.given.append(made)
+        if self.on_made:
+            self.on_made(made)
         self.known[made["AccessKeyId"]] = (made["SecretAccessKey"], made["Token"])
         return made
 
