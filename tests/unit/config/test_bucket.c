@@ -183,7 +183,7 @@ static void test_programs_are_told_of(void **state) {
              "upstreams: [{host: a.example, credentials: anonymous, default: true}]\n"
              "bucket: {url: 's3://abc', credentials: {aws: {file: %s}}}\n",
              file);
-    assert_string_equal(config_program_source(load(bench, text)), "bucket");
+    assert_string_equal(config_program_source(CONFIG_OF_SERVE, load(bench, text)), "bucket");
     assert_null(config_program_source(
         CONFIG_OF_SERVE,
         load(bench, "upstreams: [{host: a.example, credentials: anonymous, default: true}]\n"
