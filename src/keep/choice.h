@@ -19,6 +19,7 @@ struct keep_listed {
     uint64_t size;                /* bytes; 0: not known */
     const char *const *platforms; /* "linux/amd64" */
     size_t platform_count;        /* 0: not known */
+    bool may_be_index;            /* it is one, or nobody has said what it is */
 };
 
 /* A tag that was chosen or listed. Owned by the choice. */

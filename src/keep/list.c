@@ -8,6 +8,7 @@
 #include "keep/choice.h"
 #include "keep/inspect.h"
 #include "keep/version.h"
+#include "oci/manifest.h"
 
 static void item_finish(struct keep_item *item) {
     char *strings[] = {item->pull, item->tag,        item->digest,   item->url,
@@ -85,6 +86,7 @@ static bool copy_item(const struct keep_item *from, struct keep_item *out) {
     out->entry = from->entry;
     out->kind = from->kind;
     out->size = from->size;
+    out->may_be_index = from->may_be_index;
     return copy(from->pull, &out->pull) && copy(from->tag, &out->tag) &&
            copy(from->digest, &out->digest) && copy(from->url, &out->url) &&
            copy(from->name, &out->name) && copy(from->short_name, &out->short_name) &&
@@ -106,6 +108,11 @@ struct listed {
     size_t count;
 };
 
+static bool may_be_index(const struct catalog_image *image) {
+    return !image->media_type || strcmp(image->media_type, MEDIA_OCI_INDEX) == 0 ||
+           strcmp(image->media_type, MEDIA_DOCKER_LIST) == 0;
+}
+
 static bool listed_of(const struct catalog_list *list, struct listed *out) {
     out->images = calloc(list->count + 1, sizeof *out->images);
     out->digests = calloc(list->count + 1, sizeof *out->digests);
@@ -122,6 +129,7 @@ static bool listed_of(const struct catalog_list *list, struct listed *out) {
             .size = image->size > 0 ? (uint64_t)image->size : 0,
             .platforms = image->platforms,
             .platform_count = image->platform_count,
+            .may_be_index = may_be_index(image),
         };
     }
     out->count = list->count;
@@ -141,6 +149,7 @@ static bool add_chosen(const struct keep_spec *spec, size_t entry, const struct 
     out->entry = entry;
     out->kind = chosen->kind;
     out->size = image->size;
+    out->may_be_index = image->may_be_index;
     snprintf(url, sizeof url, "%s:%s", pull_name(&spec->entries[entry]), chosen->tag);
     return copy(pull_name(&spec->entries[entry]), &out->pull) && copy(chosen->tag, &out->tag) &&
            copy(image->digest, &out->digest) && copy(url, &out->url) &&
@@ -379,7 +388,13 @@ static bool inspect(const struct keep_list_asker *asker, const struct keep_spec 
     return !*ask || take_inspection(told, item);
 }
 
-/* Artifact Registry tells sizes and platforms in its list. */
+/* Whether the manifest of the item can tell more than the list. Artifact Registry's has sizes and
+ * platforms, but not the digests by which a node may have an image of an index. */
+static bool is_to_be_inspected(const struct keep_list *list, const struct keep_item *item) {
+    return item->digest && !item->is_inspected &&
+           (item->may_be_index || list->sources[item->entry].source != CATALOG_ARTIFACT_REGISTRY);
+}
+
 static bool inspect_all(const struct keep_list_asker *asker, const struct keep_spec *spec,
                         const struct keep_list *before, struct keep_list *list) {
     bool ask = true;
@@ -387,9 +402,7 @@ static bool inspect_all(const struct keep_list_asker *asker, const struct keep_s
         const struct keep_item *item = &list->desired[i];
         if (i > 0 && item->entry != list->desired[i - 1].entry)
             ask = true;
-        if (item->digest && !item->is_inspected &&
-            list->sources[item->entry].source != CATALOG_ARTIFACT_REGISTRY &&
-            !inspect(asker, spec, before, list, i, &ask))
+        if (is_to_be_inspected(list, item) && !inspect(asker, spec, before, list, i, &ask))
             return false;
     }
     return true;

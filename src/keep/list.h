@@ -30,6 +30,7 @@ struct keep_item {
     size_t platform_count;
     struct keep_child *children; /* of an index */
     size_t child_count;
+    bool may_be_index; /* it is one, or nobody has said what it is */
     bool is_inspected; /* its manifest has told size, platforms and children */
 };
 
