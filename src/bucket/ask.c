@@ -121,7 +121,8 @@ static bool find_out(struct bucket_ask *ask) {
         ask->outcome = BUCKET_ABSENT;
         return false;
     }
-    if (ask->surveyed || (lists == LISTS_ALLOWED && ask->fault.code[0]))
+    bool told = ask->fault.code[0] && (lists == LISTS_ALLOWED || !is_about_rights(ask->fault.code));
+    if (ask->surveyed || told)
         return false;
     ask->surveyed = true;
     lists = survey(ask, &fault);

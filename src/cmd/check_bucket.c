@@ -31,7 +31,8 @@ static bool write_json(const struct report *report, struct buffer *out) {
                   "writes", report->checks.writes, "checks");
     for (size_t i = 0; i < BUCKET_CHECKS; i++)
         json_array_append_new(json_object_get(json, "checks"), check_json(&report->checks.all[i]));
-    return json && bounded_json_dump(json, JSON_COMPACT, out) && buffer_append_string(out, "\n");
+    return json && bounded_json_dump(json, JSON_COMPACT | JSON_REAL_PRECISION(6), out) &&
+           buffer_append_string(out, "\n");
 }
 
 static bool write_text(const struct report *report, struct buffer *out) {

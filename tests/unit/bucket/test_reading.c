@@ -133,6 +133,15 @@ static void test_forbidden_is_forbidden_with_the_right_to_list(void **state) {
     assert_int_equal(bench_requests(bench), 3);
 }
 
+static void test_a_refusal_that_tells_its_reason_is_not_asked_about(void **state) {
+    struct bench *bench = *state;
+    bench_open(bench);
+    bench_line_up(bench, 403, NULL, FAULT("InsufficientScope"));
+    assert_false(bench_get(bench, NULL, NULL));
+    assert_int_equal(bench->answer.outcome, BUCKET_FORBIDDEN);
+    assert_int_equal(bench_requests(bench), 1);
+}
+
 static void test_a_wrong_secret_is_told_and_not_tried_again(void **state) {
     struct bench *bench = *state;
     bench_open(bench);
@@ -413,6 +422,7 @@ int main(void) {
         WITH_BENCH(test_a_bucket_that_is_absent_is_no_absent_key),
         WITH_BENCH(test_absent_keys_look_forbidden_without_the_right_to_list),
         WITH_BENCH(test_forbidden_is_forbidden_with_the_right_to_list),
+        WITH_BENCH(test_a_refusal_that_tells_its_reason_is_not_asked_about),
         WITH_BENCH(test_a_wrong_secret_is_told_and_not_tried_again),
         WITH_BENCH(test_the_region_is_learnt_once),
         WITH_BENCH(test_a_redirect_teaches_the_region_and_is_not_followed),
