@@ -265,13 +265,11 @@ static enum aws_finding take_profile(const struct chain *chain, const char *prof
 
 /* A file that is named must be there, unless the other one has what is wanted. */
 static bool check_named(const struct files *files, struct error *error) {
-    const struct shared_file *both[] = {&files->credentials, &files->config};
-    for (size_t i = 0; i < sizeof both / sizeof *both; i++) {
-        if (both[i]->named && !both[i]->is_there)
-            return error_set(error, ERROR_NOT_FOUND, "%.300s: no such file",
-                             shown_value(both[i]->path));
-    }
-    return true;
+    const struct shared_file *file = &files->credentials;
+    if (!file->named || file->is_there)
+        file = &files->config;
+    return !file->named || file->is_there ||
+           error_set(error, ERROR_NOT_FOUND, "%.300s: no such file", shown_value(file->path));
 }
 
 static void describe(const struct files *files, struct aws_answer *out) {
