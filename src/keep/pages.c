@@ -64,6 +64,9 @@ void keep_pages_refuse(struct http_exchange *exchange, int status, const char *w
 /* ---- machines ---- */
 
 static int status_of(const struct error *error) {
+    /* What the cluster says of our own request is no fault of the client's, but for the length. */
+    if (error->status != 0)
+        return error->status == 413 ? 413 : 503;
     switch (error->kind) {
     case ERROR_INVALID:
         return 400;

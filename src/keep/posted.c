@@ -25,7 +25,7 @@
 enum {
     RETRY_MS = 2000, /* after a failed read; doubling */
     RETRY_LAST_MS = 30 * 1000,
-    TRIES = 4, /* while others write at the same time */
+    TRIES = 10, /* while others write at the same time */
 };
 
 /* ---- the ConfigMap ---- */
@@ -288,6 +288,9 @@ static bool change_map(struct keeper *keeper, const struct edit *edit, json_t **
             return true;
         if (error->status != 409)
             return false;
+        /* Another process writes at the same time. */
+        const struct cancel cancel = {.stop = &keeper->stop};
+        cancel_sleep(&cancel, clock_ms() + clock_jitter(20U << (i < 4 ? i : 4)), NULL);
     }
     return false;
 }
