@@ -201,8 +201,9 @@ void keep_server_free(struct keep_server *server) {
         return;
     http_server_free(server->http);
     lock_acquire(&server->door_lock);
-    door_close(&server->door);
+    struct door door = server->door;
     lock_release(&server->door_lock);
+    door_close(&door);
     lock_finish(&server->door_lock);
     free(server);
 }

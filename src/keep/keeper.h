@@ -51,8 +51,8 @@ void keeper_free(struct keeper *keeper); /* stopped, or never started; NULL is a
  * keeper_change() takes it over and lists every repository anew. A keep that has gone or has
  * changed ends its pulls, and its pods are deleted; one that has not changed goes on. What DELETE
  * has stopped is there again. `release` is called for `before` when nobody reads the settings of
- * before any more: by any thread, with the keeper's lock held, at the latest by keeper_free(). May
- * be NULL. False: out of memory, nothing has changed, and the change is the caller's to give up.
+ * before any more: by another thread, at the latest by keeper_free(). May be NULL. False: out of
+ * memory, nothing has changed, and the change is the caller's to give up.
  */
 struct keeper_change;
 struct keeper_change *keeper_prepare(const struct keeper *keeper, const struct keep_settings *keep,

@@ -97,6 +97,7 @@ struct kept *keeper_add(struct keeper *keeper) REQUIRES(keeper->state_lock);
 
 /* lister.c */
 void keeper_list(void *keeper); /* a thread */
+/* Releases the lock meanwhile. Only by the thread that lists, or when that has ended. */
 void keeper_free_retired(struct keeper *keeper) REQUIRES(keeper->state_lock);
 void keeper_drop_retired(struct keeper_retired *first);
 

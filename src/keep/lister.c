@@ -23,8 +23,13 @@ void keeper_drop_retired(struct keeper_retired *first) {
 }
 
 void keeper_free_retired(struct keeper *keeper) {
-    keeper_drop_retired(keeper->retired);
+    struct keeper_retired *retired = keeper->retired;
+    if (!retired)
+        return;
     keeper->retired = NULL;
+    lock_release(&keeper->state_lock); /* settings may take a moment to end */
+    keeper_drop_retired(retired);
+    lock_acquire(&keeper->state_lock);
 }
 
 /* The keep that is to be listed next; NULL: there is none. */
