@@ -32,13 +32,13 @@ static const char *const built_in[] = {
 };
 enum { BUILT_IN = sizeof built_in / sizeof *built_in };
 
-/* What tarn keep asks besides: it is told hosts by machines that nobody knows beforehand. Google's
- * stand first, because they get Google's credentials. A host without a dot and an IP address are
- * left out, because these are places of this network, and whoever may POST a machine could have
- * tarn ask them. */
+/* What tarn keep asks besides: it is told hosts by machines that nobody knows beforehand. Docker
+ * Hub and Google's stand first, because they have URLs and credentials of their own. A host without
+ * a dot and an IP address are left out, because these are places of this network, and whoever may
+ * POST a machine could have tarn ask them. */
 static const char *const others[] = {
-    "gcr.io", "*.gcr.io", "*.pkg.dev", "docker.*.rep.pkg.dev", "*.*",
-    "*.*.*",  "*.*.*.*",  "*.*.*.*.*", "*.*.*.*.*.*",
+    "docker.io", "gcr.io", "*.gcr.io", "*.pkg.dev", "docker.*.rep.pkg.dev",
+    "*.*",       "*.*.*",  "*.*.*.*",  "*.*.*.*.*", "*.*.*.*.*.*",
 };
 enum { OTHERS = sizeof others / sizeof *others };
 

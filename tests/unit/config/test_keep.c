@@ -311,6 +311,7 @@ static void test_hosts_that_no_upstream_names_have_their_credentials(void **stat
     assert_ptr_not_equal(upstream(config, "a.example")->credentials, docker);
     assert_int_equal(config->upstream_count, 2);
     assert_ptr_equal(of_keep(config, "a.example"), &config->keep_upstreams[0]);
+    assert_ptr_equal(of_keep(config, "docker.io")->credentials, docker);
     /* What an upstream says stays. */
     config = load(bench, "upstreams: [{host: '*.pkg.dev', credentials: anonymous}]\n");
     assert_string_equal(credential_source_name(of_keep(config, "*.pkg.dev")->credentials),
