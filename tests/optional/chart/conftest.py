@@ -31,8 +31,8 @@ def define(cluster, group, version, kind, plural):
                  "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
                  "versions": [{"name": version, "served": True, "storage": True,
                                "schema": {"openAPIV3Schema": schema}}]}})
-    wait_until(lambda: cluster.ask("GET", f"/apis/{group}/{version}/{plural}")[0] == 200,
-               f"the kind {kind}")
+    path = f"/apis/{group}/{version}/{plural}"  # until it is served, the answer is no JSON
+    wait_until(lambda: cluster.ask("GET", path, parse=False)[0] == 200, f"the kind {kind}", 120)
 
 
 class Helm:
