@@ -381,7 +381,7 @@ def test_a_tag_that_moves_is_pulled_again(keeper, kubelets, registry):
     registry.repository("org/lab").tags["recommended"] = digest(registry, "w_2024_01")
     wait_until(lambda: len(kubelets.pulls) == 2, "a second pull")
     one.wait_all()
-    assert old not in json.dumps(one.json("/cachemachine/labs"))
+    wait_until(lambda: old not in json.dumps(one.json("/cachemachine/labs")), "the node's new list")
     pods = api_creations(one, kubelets)
     assert [pod["spec"]["containers"][0]["imagePullPolicy"] for pod in pods] == ["Always", "Always"]
 

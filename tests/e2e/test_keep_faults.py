@@ -331,9 +331,11 @@ def test_every_end_of_a_pod_is_what_it_means(keeper, kubelets, status, state, re
 
 def test_a_pod_that_somebody_deletes_is_pending_and_made_again(keeper, kubelets, api):
     kubelets.node("n1")
-    kubelets.outcomes.append(("", lambda pod, node: None))
+    pulling = threading.Event()
+    kubelets.outcomes.append(("", lambda pod, node: pulling.set()))
     one = keeper(ONE).start()
     pod = wait_until(kubelets.pods, "a pod")[0]
+    assert pulling.wait(60)
     kubelets.outcomes.clear()
     api.remove("pods", pod["metadata"]["name"], "tarn")
     one.wait_all()
