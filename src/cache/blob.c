@@ -64,6 +64,26 @@ static bool link_stored(struct cache *cache, const struct repository *repository
     if (!store_blob_has(cache->store, digest, size))
         return false;
     store_link_blob(cache->store, &repository->name, digest, &ignored);
+    tier_note_link(cache->tier, &repository->name, digest);
+    return true;
+}
+
+/* Whether the bucket's link says that the repository holds the blob. The link says nothing about
+ * when that was confirmed, so it is no proof for an upstream whose links are to be confirmed. */
+static bool is_linked_in_bucket(struct cache *cache, const struct cache_caller *caller,
+                                const struct digest *digest) {
+    return cache->tier && link_ttl(caller->repository) == INT64_MAX &&
+           tier_has_link(cache->tier, &caller->repository->name, LINK_BLOB, digest, NULL,
+                         caller->cancel);
+}
+
+/* The same of a blob that is stored, which is then linked here, too. */
+static bool adopt_link(struct cache *cache, const struct cache_caller *caller,
+                       const struct digest *digest) {
+    struct error ignored;
+    if (!is_linked_in_bucket(cache, caller, digest))
+        return false;
+    store_link_blob(cache->store, &caller->repository->name, digest, &ignored);
     return true;
 }
 
@@ -148,13 +168,39 @@ static bool is_named(struct cache *cache, const struct repository *repository,
     return true;
 }
 
+/* Whether upstream has told a moment ago what there is to say of the blob. */
+static bool is_answered(struct cache *cache, const struct repository *repository,
+                        const struct digest *digest) {
+    char key[KEY_SIZE];
+    struct document *document;
+    const struct reference reference = ask_reference(digest);
+    ask_key(key, repository, "blob", &reference);
+    enum slot_state state = slot_get(cache, key, &document, NULL);
+    document_release(document);
+    return state != SLOT_EMPTY && state != SLOT_STALE;
+}
+
+/* Whether the bucket has the blob for this repository. */
+static bool stat_in_bucket(struct cache *cache, const struct cache_caller *caller,
+                           const struct digest *digest, uint64_t *size) {
+    const struct repository *repository = caller->repository;
+    return cache->tier && !is_answered(cache, repository, digest) &&
+           tier_has_blob(cache->tier, digest, size, caller->cancel) &&
+           (is_named(cache, repository, digest) || is_linked_in_bucket(cache, caller, digest));
+}
+
 /* cache_blob_stat() of a blob that is not in the store, or came there through others alone. */
 static bool stat_elsewhere(struct cache *cache, const struct cache_caller *caller,
                            const struct digest *digest, uint64_t *size, enum cache_outcome *outcome,
                            struct error *error) {
     char text[DIGEST_STRING_SIZE];
-    if (store_blob_has(cache->store, digest, size) && is_named(cache, caller->repository, digest))
+    if (store_blob_has(cache->store, digest, size)) {
+        if (is_named(cache, caller->repository, digest) || adopt_link(cache, caller, digest))
+            return true;
+    } else if (stat_in_bucket(cache, caller, digest, size)) {
+        *outcome = CACHE_BUCKET;
         return true;
+    }
     return ask_upstream(cache, caller, digest, size, outcome, error) &&
            (*size != SIZE_UNKNOWN ||
             error_set(error, ERROR_UNAVAILABLE, "upstream %s does not say the size of blob %s",
@@ -186,7 +232,9 @@ static bool permit(struct cache *cache, struct flight *flight, const struct cach
         return true;
     if (found)
         return false;
-    bool ok = is_named(cache, repository, digest);
+    const bool from_bucket = flight_is_from_bucket(flight);
+    bool linked = from_bucket && is_linked_in_bucket(cache, caller, digest);
+    bool ok = linked || is_named(cache, repository, digest);
     if (!ok) {
         waiting_end(cache, repository->upstream); /* a question counts for itself */
         ok = ask_upstream(cache, caller, digest, &size, &ignored, error);
@@ -194,6 +242,8 @@ static bool permit(struct cache *cache, struct flight *flight, const struct cach
     }
     if (ok)
         flight_add_source(flight, repository);
+    if (ok && from_bucket && !linked)
+        tier_note_link(cache->tier, &repository->name, digest);
     return ok;
 }
 
@@ -255,6 +305,8 @@ static bool enter_flight(struct cache *cache, const struct cache_caller *caller,
         struct flight *flight = flight_reader_flight(reader);
         if (follow(cache, flight, linked, caller, blob, error)) {
             blob->reader = reader;
+            if (started && flight_is_from_bucket(flight))
+                blob->outcome = CACHE_BUCKET;
             return true;
         }
         /* What another repository sends says nothing about this one, which is asked once more. */
@@ -322,11 +374,12 @@ bool cache_blob_open(struct cache *cache, const struct cache_caller *caller,
         access.linked = access.linked && link_is_good(cache, repository, LINK_BLOB, digest);
     if (blob->fd >= 0) {
         link_note_use(cache, repository, LINK_BLOB, digest);
+        tier_note_use(cache->tier, digest);
         keep_known(cache, repository, digest, access.size, &moment);
     } else if (access.stored && !access.linked) {
         /* The blob came through another repository. If no manifest of this one names it, upstream
          * decides. */
-        if (!is_named(cache, repository, digest) &&
+        if (!is_named(cache, repository, digest) && !adopt_link(cache, caller, digest) &&
             !ask_upstream(cache, caller, digest, &access.size, &blob->outcome, error))
             return false;
         access.linked = true;

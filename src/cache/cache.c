@@ -31,20 +31,31 @@ static struct flights_settings flights_settings_of(const struct cache_settings *
     };
 }
 
+/* The flights, and the bucket that they ask first. */
+static bool make_flights(struct cache *cache, const struct cache_settings *settings) {
+    struct flights_settings flights = flights_settings_of(settings);
+    if (settings->bucket && !(cache->tier = tier_new(settings->bucket, cache->store)))
+        return false;
+    flights.tier = cache->tier ? &cache->tier->flights : NULL;
+    cache->flights = flights_new(cache->upkeep, &flights);
+    if (cache->tier)
+        tier_set_flights(cache->tier, cache->flights);
+    return cache->flights != NULL;
+}
+
 struct cache *cache_new(const struct cache_settings *settings, struct upkeep *upkeep) {
     struct cache *cache = calloc(1, sizeof *cache);
     if (!cache)
         return NULL;
-    const struct flights_settings flights_settings = flights_settings_of(settings);
-    cache->flights = flights_new(upkeep, &flights_settings);
-    if (!cache->flights || !named_init(&cache->named)) {
+    cache->upkeep = upkeep;
+    cache->store = upkeep->store;
+    if (!make_flights(cache, settings) || !named_init(&cache->named)) {
         flights_free(cache->flights);
+        tier_free(cache->tier);
         free(cache->named.facts);
         free(cache);
         return NULL;
     }
-    cache->upkeep = upkeep;
-    cache->store = upkeep->store;
     cache->document_memory = settings->document_memory;
     cache->negative_ttl_ms = settings->negative_ttl_ms;
     cache->stale_after_ms = settings->stale_after_ms;
@@ -68,6 +79,12 @@ void cache_change(struct cache *cache, const struct cache_settings *settings) {
     flights_change(cache->flights, &flights_settings);
 }
 
+void cache_declare_metrics(void) {
+    metric_declare(METRIC_COUNTER, METRIC_WRONG, METRIC_WRONG_HELP);
+    metric_declare(METRIC_COUNTER, METRIC_UPLOADS, METRIC_UPLOADS_HELP);
+    metric_declare(METRIC_GAUGE, METRIC_PENDING, METRIC_PENDING_HELP);
+}
+
 void cache_stop(struct cache *cache) {
     lock_acquire(&cache->questions_lock);
     atomic_store(&cache->stopping, true);
@@ -75,6 +92,20 @@ void cache_stop(struct cache *cache) {
         condition_broadcast(&question->answered);
     lock_release(&cache->questions_lock);
     flights_stop(cache->flights);
+    if (cache->tier && cache->tier->uploads)
+        uploads_stop(cache->tier->uploads);
+}
+
+void cache_start(struct cache *cache) {
+    if (cache->tier && cache->tier->uploads)
+        uploads_start(cache->tier->uploads);
+}
+
+void cache_drain(struct cache *cache, int64_t until_ms) {
+    if (!cache->tier || !cache->tier->uploads)
+        return;
+    cache_settle(cache); /* what was answered a moment ago has to be pending first */
+    uploads_drain(cache->tier->uploads, until_ms);
 }
 
 bool cache_free(struct cache *cache) {
@@ -89,9 +120,11 @@ bool cache_free(struct cache *cache) {
             condition_wait_until(&cache->questions_changed, &cache->questions_lock, deadline_ms);
     bool idle = !cache->questions && !cache->storing;
     lock_release(&cache->questions_lock);
-    if (!idle || !flights_free(cache->flights))
+    if (!idle || !tier_end(cache->tier, deadline_ms) || !flights_free(cache->flights))
         return false;
     cache_record_uses(cache);
+    tier_free(cache->tier);
+    cache->tier = NULL;
     cache_forget(cache);
     named_finish(&cache->named);
     lock_finish(&cache->uses_lock);
@@ -125,6 +158,8 @@ void cache_update_metrics(struct cache *cache) {
                           "Requests of clients that wait for an upstream.", ""),
                atomic_load(&cache->waiting));
     space_update_metrics(&cache->upkeep->space);
+    if (cache->tier && cache->tier->uploads)
+        uploads_update_metrics(cache->tier->uploads);
 }
 
 size_t cache_flights(struct cache *cache, struct flight_figures *out, size_t limit) {

@@ -34,6 +34,7 @@
 #include "store/store.h"
 #include "upstream/upstream.h"
 
+struct bucket;
 struct cache;
 
 struct cache_settings {
@@ -47,17 +48,26 @@ struct cache_settings {
     /* What one upstream may take while others want it, too (base/pot.h). */
     unsigned waiting_per_upstream; /* requests of clients that wait for it */
     unsigned flights_per_upstream; /* of max_flights */
+    struct bucket *bucket; /* that is looked into before upstream is asked; outlives the cache;
+                              NULL: none */
 };
 
 /* Settings with every default. */
 struct cache_settings cache_settings_default(void);
 
+/* Names the metrics about the bucket before there are any. */
+void cache_declare_metrics(void);
+
 /* A cache on the upkeep's store. `upkeep` must outlive the cache. A call needs its upstream until
  * it returns; what goes on after that refers to the upstream. NULL when out of memory. */
 struct cache *cache_new(const struct cache_settings *settings, struct upkeep *upkeep);
 
-/* Takes the settings from now on, but stale_after_ms and patience_ms, which stay. What is taken
- * beyond a lower limit is given back when it ends. Any thread. */
+/* Begins what the cache does in the background: what is pending goes to the bucket. Without it,
+ * nothing is written to the bucket. After the process has given up rights. */
+void cache_start(struct cache *cache);
+
+/* Takes the settings from now on, but stale_after_ms, patience_ms and the bucket, which stay. What
+ * is taken beyond a lower limit is given back when it ends. Any thread. */
 void cache_change(struct cache *cache, const struct cache_settings *settings);
 
 /* The pot of the workers that clients' requests run on. Called before the first request; without it
@@ -74,6 +84,11 @@ void cache_update_metrics(struct cache *cache);
  * that would have to ask. For the end of the process. */
 void cache_stop(struct cache *cache);
 
+/* Waits until what is pending for the bucket is there, as far as that can be done at once, or until
+ * `until_ms` (clock_ms()). For the end of the process; what is not done is done after the next
+ * start. */
+void cache_drain(struct cache *cache, int64_t until_ms);
+
 /* Ends all flights (their partials stay, to be continued) and waits for them at most 5 s. False:
  * some would not end; the cache is then left as it is, for the process to exit with. */
 bool cache_free(struct cache *cache);
@@ -88,9 +103,10 @@ enum cache_outcome {
     CACHE_MISS,        /* this request made upstream send it */
     CACHE_JOINED,      /* another request had already asked */
     CACHE_REVALIDATED, /* held; upstream confirmed it */
-    CACHE_STALE        /* held and past its time; upstream failed or is silent */
+    CACHE_STALE,       /* held and past its time; upstream failed or is silent */
+    CACHE_BUCKET       /* this request made the bucket send it */
 };
-enum { CACHE_OUTCOMES = CACHE_STALE + 1 };
+enum { CACHE_OUTCOMES = CACHE_BUCKET + 1 };
 
 /* For whom something is looked up. Borrowed for the call. */
 struct cache_caller {

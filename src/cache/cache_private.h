@@ -8,6 +8,7 @@
 #include "cache/cache.h"
 #include "cache/flight/flight.h"
 #include "cache/named.h"
+#include "cache/tier.h"
 #include "cache/uses.h"
 
 struct question;
@@ -17,6 +18,7 @@ struct cache {
     struct store *store;
     struct upkeep *upkeep;
     struct flights *flights;
+    struct tier *tier; /* NULL: there is no bucket */
     _Atomic size_t document_memory;
     _Atomic int64_t negative_ttl_ms;
     int64_t stale_after_ms;

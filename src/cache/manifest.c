@@ -25,8 +25,8 @@ static struct document *document_from(const struct digest *digest, const char *m
 
 /* What a client is told, and what the store can hold. For MEDIA_UNKNOWN the registry finds the type
  * in the bytes. */
-static const char *media_type_from(const struct upstream_head *head) {
-    return manifest_is_media_type(text_of(head->content_type)) ? head->content_type : MEDIA_UNKNOWN;
+static const char *media_type_of(const char *told) {
+    return manifest_is_media_type(text_of(told)) ? told : MEDIA_UNKNOWN;
 }
 
 /* A linked manifest from the store, or NULL. */
@@ -128,10 +128,33 @@ static void pin_named(struct question *question, const struct manifest *manifest
     }
 }
 
+/* What upstream has sent or confirmed goes to the bucket, too, unless that was done when it was
+ * linked and tagged here. */
+static void note_in_tier(const struct question *question, bool was_linked, bool was_tagged) {
+    const struct document *document = question->document;
+    const bool is_tag = !question->reference.is_digest;
+    if (question->from_bucket || (was_linked && (was_tagged || !is_tag)))
+        return;
+    tier_note_manifest(question->cache->tier, &question->repository.name, &document->digest,
+                       document->media_type, is_tag ? question->reference.tag : NULL);
+}
+
+/* Whether the tag is known to name the document. */
+static bool is_tagged(const struct question *question) {
+    struct tag_record record;
+    return !question->reference.is_digest &&
+           store_tag_get(question->cache->store, &question->repository.name,
+                         question->reference.tag, &record) &&
+           digest_equal(&record.digest, &question->document->digest);
+}
+
 /* The answer stands even if the document cannot be kept. */
 static void store_document(struct question *question) {
     struct cache *cache = question->cache;
     const struct document *document = question->document;
+    const bool was_linked = store_has_link_manifest(cache->store, &question->repository.name,
+                                                    &document->digest, NULL, 0);
+    const bool was_tagged = is_tagged(question);
     const bool prefetches =
         question->fetched && upstream_settings(question->repository.upstream)->prefetch;
     struct manifest manifest = {0}; /* names nothing, unless it is needed and can be read */
@@ -145,6 +168,9 @@ static void store_document(struct question *question) {
         if (!question->reference.is_digest)
             keep_tag(question, document);
         pin_named(question, &manifest);
+        note_in_tier(question, was_linked, was_tagged);
+        if (question->found_s)
+            store_blob_set_marked(cache->store, &document->digest, question->found_s);
     } else {
         space_record_unkept(&cache->upkeep->space, space_unkept_reason(&error), 0, &error);
     }
@@ -262,8 +288,8 @@ static bool accept_manifest(struct asking *asking, struct error *error) {
     struct body_digest named;
     if (!check_body(asking, &named, error))
         return false;
-    question->document =
-        document_from(&named.digest, media_type_from(&asking->head), body->bytes, body->length);
+    question->document = document_from(&named.digest, media_type_of(asking->head.content_type),
+                                       body->bytes, body->length);
     if (!question->document)
         return error_set(error, ERROR_MEMORY, "out of memory");
     question->document->is_schema1 = named.is_schema1;
@@ -348,12 +374,102 @@ static bool confirm(struct question *question, const struct upstream_head *head,
     if (digest_equal(&head->digest, held) && question->held)
         question->document = document_keep(question->held);
     else if (!question->reference.is_digest || digest_equal(&head->digest, held))
-        question->document = adopt(question, &head->digest, media_type_from(head));
+        question->document = adopt(question, &head->digest, media_type_of(head->content_type));
     question->confirmed = question->document != NULL;
     return question->confirmed;
 }
 
+/* ---- the bucket's; on the question's thread ---- */
+
+/* The bytes of the manifest, from the store or else from the bucket. */
+static bool read_body(struct question *question, const struct digest *digest, struct buffer *body,
+                      bool *is_stored) {
+    struct cache *cache = question->cache;
+    const struct cancel cancel = question_cancel(question);
+    *is_stored = store_blob_read(cache->store, digest, MANIFEST_SIZE_LIMIT, body, NULL);
+    if (*is_stored)
+        return true;
+    buffer_clear(body);
+    return tier_read(cache->tier, digest, body, &question->found_s, &cancel);
+}
+
+/* Stores bytes for which upstream has to say first whether the repository holds them. */
+static void put_unlinked(struct cache *cache, const struct digest *digest,
+                         const struct buffer *body) {
+    struct error ignored;
+    if (space_ensure(&cache->upkeep->space, body->length, &ignored))
+        store_blob_put(cache->store, digest, body->bytes, body->length, &ignored);
+}
+
+/* Makes the bucket's manifest the question's document, if a link says that the repository holds it.
+ * Without a link its bytes go to the store, where they spare a request if upstream names them. */
+static bool take_from_bucket(struct question *question, const struct digest *digest) {
+    struct cache *cache = question->cache;
+    const struct cancel cancel = question_cancel(question);
+    cleanup_buffer struct buffer body = {0};
+    char media_type[128];
+    bool is_stored;
+    if (!cache->tier || question->held || !read_body(question, digest, &body, &is_stored))
+        return false;
+    if (link_ttl(&question->repository) != INT64_MAX ||
+        !tier_has_link(cache->tier, &question->repository.name, LINK_MANIFEST, digest, media_type,
+                       &cancel)) {
+        if (!is_stored)
+            put_unlinked(cache, digest, &body);
+        return false;
+    }
+    question->document = document_from(digest, media_type_of(media_type), body.bytes, body.length);
+    question->from_bucket = question->document != NULL;
+    return question->from_bucket;
+}
+
+/* The answer to a question by digest, if the bucket has it. */
+static bool answer_from_bucket(struct question *question) {
+    if (!question->reference.is_digest || !take_from_bucket(question, &question->reference.digest))
+        return false;
+    keep(question);
+    return true;
+}
+
+/* Stores the manifest and the tag, which counts as past its time: upstream has not confirmed it. */
+static void store_bucket_tag(struct question *question) {
+    struct cache *cache = question->cache;
+    const struct document *document = question->document;
+    struct tag_record record = {.digest = document->digest, .checked_s = 1};
+    struct error error;
+    memcpy(record.media_type, document->media_type, sizeof record.media_type);
+    if (!keep_stored(question, document, &error) ||
+        !store_tag_put(cache->store, &question->repository.name, question->reference.tag, &record,
+                       &error))
+        space_record_unkept(&cache->upkeep->space, space_unkept_reason(&error), 0, &error);
+}
+
+/* What the bucket's tag names. */
+static bool answer_bucket_tag(struct question *question, struct error *error) {
+    struct cache *cache = question->cache;
+    const struct repository *repository = &question->repository;
+    const struct cancel cancel = question_cancel(question);
+    struct digest digest;
+    char key[KEY_SIZE];
+    if (!tier_read_tag(cache->tier, &repository->name, question->reference.tag, &digest, &cancel))
+        return error_set(error, ERROR_UNAVAILABLE, "the bucket does not know the tag");
+    question->document = load(cache, repository, &digest);
+    if (!question->document && !take_from_bucket(question, &digest))
+        return error_set(error, ERROR_UNAVAILABLE, "the bucket does not have the tag's manifest");
+    question->from_bucket = true;
+    question->store = store_bucket_tag;
+    const struct reference by_digest = ask_reference(&digest);
+    ask_key(key, repository, "manifest", &by_digest);
+    slot_put(cache, key, question->document, INT64_MAX);
+    named_note(cache, repository, question->document, atomic_load(&cache->forgets));
+    return true;
+}
+
+/* ---- both ---- */
+
 static bool answer_manifest(struct question *question, struct error *error) {
+    if (answer_from_bucket(question))
+        return true;
     const struct digest *held = confirmable(question);
     struct upstream_head head = {0};
     bool by_get;
@@ -390,6 +506,8 @@ static bool take_head(struct question *question, const struct upstream_head *hea
 }
 
 static bool answer_manifest_head(struct question *question, struct error *error) {
+    if (answer_from_bucket(question))
+        return true;
     struct upstream_head head = {0};
     bool by_get;
     bool ok = ask_head(question, &head, &by_get, error);
@@ -469,6 +587,53 @@ static bool serve_held(struct cache *cache, const struct cache_caller *caller,
     return verdict != LINK_REFUSED;
 }
 
+/* Takes the answer to a question. */
+static void take_result(struct cache *cache, const struct repository *repository,
+                        const struct question_result *answer, struct cache_result *result) {
+    if (!answer->from_bucket) /* upstream has just named it */
+        link_confirm(cache, repository, LINK_MANIFEST, &answer->document->digest);
+    result->document = answer->document;
+    result->outcome = answer->from_bucket ? CACHE_BUCKET
+                      : answer->joined    ? CACHE_JOINED
+                      : answer->confirmed ? CACHE_REVALIDATED
+                                          : CACHE_MISS;
+}
+
+/* Upstream failed or is silent, and nothing is held: looks for the tag in the bucket. Only a real
+ * 404 ends a tag there, too. */
+static bool ask_bucket_tag(struct cache *cache, const struct inquiry *about,
+                           const struct error *why, struct question_result *answer) {
+    char key[KEY_SIZE];
+    struct error ignored;
+    if (!about->is_impatient || why->kind == ERROR_NOT_FOUND || why->kind == ERROR_CLOSED)
+        return false;
+    ask_key(key, about->repository, "bucket-tag", about->reference);
+    const struct inquiry inquiry = {.key = key,
+                                    .repository = about->repository,
+                                    .reference = about->reference,
+                                    .answer = answer_bucket_tag,
+                                    .needs_bytes = true,
+                                    .cancel = about->cancel};
+    if (!question_ask(cache, &inquiry, answer, &ignored))
+        return false;
+    ask_log_stale(about->repository, "serving the bucket's tag", about->reference->tag, why);
+    return true;
+}
+
+/* Asks upstream; and the bucket for a tag that upstream does not tell. */
+static bool ask_all(struct cache *cache, struct inquiry *inquiry, struct question_result *answer,
+                    struct error *error) {
+    if (question_ask(cache, inquiry, answer, error))
+        return true;
+    const bool goes_on = answer->goes_on;
+    if (ask_bucket_tag(cache, inquiry, error, answer))
+        return true;
+    if (!inquiry->is_impatient || !goes_on)
+        return false;
+    inquiry->is_impatient = false; /* only upstream can tell */
+    return question_ask(cache, inquiry, answer, error);
+}
+
 bool cache_manifest(struct cache *cache, const struct cache_caller *caller,
                     const struct reference *reference, bool head_only, struct cache_result *result,
                     struct error *error) {
@@ -487,21 +652,18 @@ bool cache_manifest(struct cache *cache, const struct cache_caller *caller,
     enum slot_state state = look(cache, &inquiry, &held, error);
     *result = (struct cache_result){.document = held, .outcome = CACHE_HIT};
     if (held) /* a manifest served from memory is used as well */
-        store_blob_touch(cache->store, &held->digest);
+        uses_record(cache, &held->digest);
     if (state == SLOT_FRESH)
         return serve_held(cache, caller, result, error);
     if (state == SLOT_ABSENT)
         return false;
 
     inquiry.held = held;
+    inquiry.is_impatient = cache->tier && !held && !reference->is_digest;
     struct question_result answer;
-    if (question_ask(cache, &inquiry, &answer, error)) {
+    if (ask_all(cache, &inquiry, &answer, error)) {
         document_release(held);
-        link_confirm(cache, repository, LINK_MANIFEST, &answer.document->digest);
-        result->document = answer.document;
-        result->outcome = answer.joined      ? CACHE_JOINED
-                          : answer.confirmed ? CACHE_REVALIDATED
-                                             : CACHE_MISS;
+        take_result(cache, repository, &answer, result);
         return true;
     }
     if (may_serve_stale(repository, held, error)) {

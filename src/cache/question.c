@@ -187,7 +187,8 @@ static bool wait_for_answer(struct cache *cache, struct question *question,
     REQUIRES(cache->questions_lock);
 static bool wait_for_answer(struct cache *cache, struct question *question,
                             const struct inquiry *inquiry, struct error *error) {
-    int64_t until = inquiry->held ? question->started_ms + cache->stale_after_ms : INT64_MAX;
+    const bool is_bounded = inquiry->held || inquiry->is_impatient;
+    int64_t until = is_bounded ? question->started_ms + cache->stale_after_ms : INT64_MAX;
     int64_t look_ms = clock_ms() + LOOK_MS;
     while (!question->done && clock_ms() < until && !atomic_load(&cache->stopping)) {
         condition_wait_until(&question->answered, &cache->questions_lock,
@@ -232,8 +233,10 @@ static bool take_answer(struct cache *cache, const struct question *question,
     if (question->done && question->document) {
         result->document = document_keep(question->document);
         result->confirmed = question->confirmed;
+        result->from_bucket = question->from_bucket;
         return true;
     }
+    result->goes_on = !question->done;
     if (!question->done && atomic_load(&cache->stopping))
         return error_set(error, ERROR_UNAVAILABLE, "tarn is stopping");
     if (!question->done)

@@ -33,6 +33,7 @@ struct inquiry {
     bool (*answer)(struct question *question, struct error *error);
     bool is_head;          /* an answer without bytes is enough; never joins a question for bytes */
     bool needs_bytes;      /* a document without bytes is no answer */
+    bool is_impatient;     /* the wait ends as if there were `held`: another place may know */
     struct document *held; /* a stale document that may stand in; NULL: none */
     const struct cancel *cancel; /* of the caller, who has gone when it is cancelled; may be NULL */
 };
@@ -51,6 +52,8 @@ struct question {
      * answer, because syncs take longer than upstream, and for one question after the other. NULL:
      * nothing. */
     void (*store)(struct question *question);
+    bool from_bucket; /* the document came from the bucket; `found_s`: the time of its object */
+    int64_t found_s;
     bool
         fetched; /* upstream has sent the document's bytes to a GET, whose client wants its blobs */
 
@@ -72,13 +75,16 @@ struct question {
 struct question_result {
     struct document *document; /* the caller's to release */
     bool confirmed;            /* it is `held`, confirmed by upstream */
+    bool from_bucket;          /* upstream was not asked */
+    bool goes_on;              /* the question was not answered yet */
     bool joined;               /* another caller had asked already */
 };
 
 /*
- * Asks, or joins a question for the same key. If `held` is not NULL, the wait ends stale_after_ms
- * after the question began, with ERROR_TIMEOUT. ERROR_BUSY: waiting_begin(). ERROR_CLOSED: the
- * caller was cancelled, which is noticed within half a second or so.
+ * Asks, or joins a question for the same key. If `held` is not NULL or the inquiry is impatient,
+ * the wait ends stale_after_ms after the question began, with ERROR_TIMEOUT. ERROR_BUSY:
+ * waiting_begin(). ERROR_CLOSED: the caller was cancelled, which is noticed within half a second or
+ * so.
  */
 bool question_ask(struct cache *cache, const struct inquiry *inquiry,
                   struct question_result *result, struct error *error);

@@ -34,12 +34,17 @@ static size_t take_batch(struct cache *cache, struct digest batch[static BATCH])
     return count;
 }
 
+void uses_record(struct cache *cache, const struct digest *digest) {
+    store_blob_touch(cache->store, digest);
+    tier_note_use(cache->tier, digest);
+}
+
 void cache_record_uses(struct cache *cache) {
     struct digest batch[BATCH];
     size_t count = BATCH;
     for (unsigned batches = 0; count == BATCH && batches < USES_LIMIT / BATCH; batches++) {
         count = take_batch(cache, batch);
         for (size_t i = 0; i < count; i++)
-            store_blob_touch(cache->store, &batch[i]);
+            uses_record(cache, &batch[i]);
     }
 }

@@ -21,4 +21,7 @@ enum { USES_LIMIT = 256 };
  * lock either. False: there is no room, so a caller that may wait has to serve this request. */
 bool uses_note(struct cache *cache, struct document *document);
 
+/* The manifest was used: the store and the bucket's marks learn of it. May wait for the disk. */
+void uses_record(struct cache *cache, const struct digest *digest);
+
 #endif

@@ -68,6 +68,10 @@ enum retry_action retry_decide(enum retry_failure failure, enum retry_phase phas
     return action == RETRY_NOW && at_once >= RETRY_AT_ONCE ? RETRY_LATER : action;
 }
 
+bool retry_blames_place(enum retry_failure failure) {
+    return failure >= FAILURE_NO_RANGES;
+}
+
 bool retry_counts(enum retry_failure failure) {
     return failure >= FAILURE_WRONG_RANGES;
 }

@@ -87,6 +87,9 @@ enum retry_failure retry_refine(enum retry_failure failure, const struct retry_r
 enum retry_action retry_decide(enum retry_failure failure, enum retry_phase phase,
                                unsigned at_once);
 
+/* Whether the failure lies with the place: another one may do better. */
+bool retry_blames_place(enum retry_failure failure);
+
 /* Whether the failure is counted as a retry of a transfer. */
 bool retry_counts(enum retry_failure failure);
 

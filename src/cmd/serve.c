@@ -49,6 +49,7 @@ static bool wait_for_requests(struct serving *serving, int64_t until_ms) {
  * ended: the process then ends without it, which costs no more than a crash. */
 static void watch_end(struct serving *serving) {
     const int64_t grace_ends = clock_ms() + serving->grace_ms;
+    serving->grace_ends_ms = grace_ends; /* announce_end() returns only after this */
     const int64_t until_ms = grace_ends + SPARE_MS;
     if (!wait_for_requests(serving, grace_ends)) {
         cache_stop(serving->cache);
@@ -126,6 +127,8 @@ static bool open_upstreams(struct serving *serving, struct error *error) {
     const struct config *config = serving->config;
     google_declare_metrics();
     bucket_declare_metrics();
+    cache_declare_metrics();
+    janitor_declare_metrics();
     serving->upstreams =
         current_upstreams_new(serving->client, config->upstreams, config->upstream_count, error);
     return serving->upstreams != NULL;
@@ -135,7 +138,6 @@ static bool open_bucket(struct serving *serving, struct error *error) {
     const struct bucket_settings *settings = &serving->config->bucket;
     if (settings->address.kind == BUCKET_NONE)
         return true;
-    bucket_declare_metrics();
     serving->bucket = bucket_new(settings, serving->client);
     return serving->bucket || error_set(error, ERROR_MEMORY, "out of memory");
 }
@@ -144,9 +146,10 @@ static bool open_cache(struct serving *serving, struct error *error) {
     const struct config *config = serving->config;
     const struct upkeep_settings upkeep_settings =
         serving_upkeep_settings(config, serving->max_size);
+    struct cache_settings cache_settings = serving_cache_settings(config);
     if (!open_bucket(serving, error))
         return false;
-    const struct cache_settings cache_settings = serving_cache_settings(config);
+    cache_settings.bucket = serving->bucket;
     serving->upkeep = upkeep_new(&upkeep_settings, serving->store);
     serving->cache = serving->upkeep ? cache_new(&cache_settings, serving->upkeep) : NULL;
     return serving->cache || error_set(error, ERROR_MEMORY, "out of memory");
@@ -155,7 +158,6 @@ static bool open_cache(struct serving *serving, struct error *error) {
 static bool open_janitor(struct serving *serving, struct error *error) {
     if (!serving->bucket)
         return true;
-    janitor_declare_metrics();
     serving->janitor = janitor_new(serving->bucket);
     return serving->janitor || error_set(error, ERROR_MEMORY, "out of memory");
 }
@@ -259,6 +261,7 @@ static void end_threads(struct serving *serving) {
     pthread_kill(serving->signals, SIGTERM); /* no effect if the thread has got a signal already */
     reloader_end(serving->reloader);
     announce_end(serving);
+    cache_drain(serving->cache, serving->grace_ends_ms);
     (void)registry_stop(serving->registry); /* close_parts() asks again */
     upkeep_stop(serving->upkeep);
 }
@@ -315,6 +318,7 @@ static bool run_parts(struct serving *serving) {
     struct error error = {0};
     log_start();
     announce(serving);
+    cache_start(serving->cache);
     bool ok = reloader_start(serving->reloader, &error) && /* from here on the config may change */
               http_server_run(serving->server, &error);
     end_threads(serving);

@@ -45,6 +45,7 @@ struct serving {
     pthread_t signals;      /* the thread that waits for them, and then for the end */
     struct lock end_lock;   /* guards what follows */
     struct condition moved; /* some of it has changed */
+    int64_t grace_ends_ms;  /* clock_ms(); set by the signals' thread before is_used is false */
     bool ended;             /* all requests have ended */
     bool closed;            /* all parts have */
     bool is_used;           /* the signals' thread uses the parts */

@@ -24,6 +24,8 @@ static const char *outcome_name(enum cache_outcome outcome) {
         return "revalidated";
     case CACHE_STALE:
         return "stale";
+    case CACHE_BUCKET:
+        return "bucket";
     }
     return "miss";
 }

@@ -29,6 +29,8 @@ const char *call_cache_status(enum cache_outcome outcome) {
         return "tarn; fwd=stale; fwd-status=304";
     case CACHE_STALE:
         return "tarn; fwd=stale; detail=upstream-failed";
+    case CACHE_BUCKET:
+        return "tarn; fwd=miss; detail=bucket";
     }
     return "tarn";
 }

@@ -95,6 +95,15 @@ void store_blob_touch(struct store *store, const struct digest *digest) {
         utimensat(store->root, path, NULL, AT_SYMLINK_NOFOLLOW);
 }
 
+bool store_blob_mark_due(struct store *store, const struct digest *digest, int64_t now_s,
+                         int64_t period_s, bool *known) {
+    return index_mark_due(&store->index, digest, now_s, period_s, known);
+}
+
+void store_blob_set_marked(struct store *store, const struct digest *digest, int64_t at_s) {
+    index_set_marked(&store->index, digest, at_s);
+}
+
 bool store_blob_has(struct store *store, const struct digest *digest, uint64_t *size) {
     char path[PATH_SIZE];
     struct stat state;

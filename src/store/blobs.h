@@ -27,6 +27,15 @@ void store_blob_close(struct store *store, const struct digest *digest, int fd);
 /* Counts as a use without opening: for bytes that are served again from memory. Cheap. */
 void store_blob_touch(struct store *store, const struct digest *digest);
 
+/* Whether it is time to make a use of the blob known to others: the last time that this was done is
+ * not known (then *known is false) or more than `period_s` before `now_s` (wall seconds). If it is
+ * time, the blob counts as marked now, so that one caller in a period is told. False also if the
+ * blob is not there. Only reads and writes memory; a restart forgets the marks. */
+bool store_blob_mark_due(struct store *store, const struct digest *digest, int64_t now_s,
+                         int64_t period_s, bool *known);
+/* The blob was marked at `at_s`; 0: that is not known. */
+void store_blob_set_marked(struct store *store, const struct digest *digest, int64_t at_s);
+
 /* Whether the blob's file is there, and its size. One look at the disk; no use. */
 bool store_blob_has(struct store *store, const struct digest *digest, uint64_t *size);
 

@@ -34,10 +34,11 @@ struct index_entry {
 struct index_chunk {
     struct index_entry entries[CHUNK];
     uint32_t buckets[CHUNK];
+    uint32_t marked_s[CHUNK]; /* of each entry; 0: not known */
 };
 
 _Static_assert(sizeof(struct index_entry) == 72, "what index.h says");
-_Static_assert(sizeof(struct index_chunk) == 76 * CHUNK, "what index.h says");
+_Static_assert(sizeof(struct index_chunk) == 80 * CHUNK, "what index.h says");
 
 bool index_init(struct index *index, uint64_t unit) {
     *index = (struct index){.free_slots = INDEX_NONE,
@@ -52,6 +53,10 @@ bool index_init(struct index *index, uint64_t unit) {
 
 static struct index_entry *at(const struct index *index, uint32_t slot) {
     return &index->chunks[slot >> CHUNK_BITS]->entries[slot & (CHUNK - 1)];
+}
+
+static uint32_t *mark_at(const struct index *index, uint32_t slot) {
+    return &index->chunks[slot >> CHUNK_BITS]->marked_s[slot & (CHUNK - 1)];
 }
 
 void index_finish(struct index *index) {
@@ -171,6 +176,7 @@ static uint32_t take_slot(struct index *index) REQUIRES(index->entries_lock) {
         split_bucket(index);
     }
     *at(index, slot) = (struct index_entry){.size = INDEX_ABSENT};
+    *mark_at(index, slot) = 0;
     return slot;
 }
 
@@ -409,6 +415,30 @@ bool index_touch(struct index *index, const struct digest *digest) {
     }
     lock_release(&index->entries_lock);
     return due;
+}
+
+bool index_mark_due(struct index *index, const struct digest *digest, int64_t now_s,
+                    int64_t period_s, bool *known) {
+    lock_acquire(&index->entries_lock);
+    uint32_t slot;
+    bool due = false;
+    if (find_present(index, digest, &slot)) {
+        uint32_t *marked_s = mark_at(index, slot);
+        *known = *marked_s != 0;
+        due = !*known || now_s - (int64_t)*marked_s > period_s;
+        if (due)
+            *marked_s = (uint32_t)now_s;
+    }
+    lock_release(&index->entries_lock);
+    return due;
+}
+
+void index_set_marked(struct index *index, const struct digest *digest, int64_t at_s) {
+    lock_acquire(&index->entries_lock);
+    uint32_t slot;
+    if (find_present(index, digest, &slot))
+        *mark_at(index, slot) = at_s > 0 ? (uint32_t)at_s : 0;
+    lock_release(&index->entries_lock);
 }
 
 /* ---- looking ---- */

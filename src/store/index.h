@@ -1,16 +1,17 @@
 /*
  * Private to store/: which blobs there are, in memory. Each has an entry of 72 bytes: its digest,
- * size, last use, how many hold it, and its place in the order of last use. No function here does
+ * size, last use, how many hold it, and its place in the order of last use; and the time of its
+ * mark (blobs.h) in 4 bytes. No function here does
  * I/O, and nobody holds the one lock while doing I/O.
  *
  * Why a structure of our own: a million blobs must be cheap to hold, and nothing may stall a
  * request for long.
  *
  *   - Entries refer to each other by number (4 bytes), not by pointer (8), and hold the digest
- *     itself. A blob costs 72 bytes and one bucket of 4: index_bytes() / blobs comes to 76 at a
+ *     itself. A blob costs 76 bytes and one bucket of 4: index_bytes() / blobs comes to 80 at a
  *     million, against about 190 with uthash and utlist (56 bytes of handle, three pointers more,
  *     a heap block of its own, and buckets). SHA-512 costs a heap block of 32 bytes more.
- *   - Entries lie in chunks of 4096 that never move, so that growing is one allocation of 304 KiB
+ *   - Entries lie in chunks of 4096 that never move, so that growing is one allocation of 320 KiB
  *     and never a copy. An entry's number is its slot; a freed slot is used again.
  *   - The hash table grows with the slots, one bucket for each, by linear hashing (Litwin 1980):
  *     bucket n is made by splitting bucket n - 2^k, a chain of about one entry. A table that
@@ -99,6 +100,14 @@ void index_release_digest(struct index *index, const struct digest *digest);
 /* Marks the blob as used now. Returns true at most once an hour, when the caller should update the
  * file's modification time. */
 bool index_touch(struct index *index, const struct digest *digest);
+
+/* Whether the last mark of the blob is not known or more than `period_s` before `now_s`. If so, the
+ * blob counts as marked at `now_s` from then on. False also if the blob is not there. *known: there
+ * was a mark. All times are wall seconds. */
+bool index_mark_due(struct index *index, const struct digest *digest, int64_t now_s,
+                    int64_t period_s, bool *known);
+/* The blob was marked at `at_s`; 0: that is not known. */
+void index_set_marked(struct index *index, const struct digest *digest, int64_t at_s);
 
 /* ---- looking ---- */
 

@@ -295,17 +295,10 @@ void partial_free(struct partial *partial) {
 
 /* The digest in the name of a partial or its state: "sha256-HEX" or "sha256-HEX.state". */
 static bool parse_name(const char *name, struct digest *out) {
-    char text[DIGEST_STRING_SIZE];
     struct text stem = text_of(name);
     if (text_ends(stem, STATE))
         stem.length -= strlen(STATE);
-    if (!text_copy(stem, text, sizeof text))
-        return false;
-    char *dash = strchr(text, '-');
-    if (!dash)
-        return false;
-    *dash = ':';
-    return digest_parse(text_of(text), out);
+    return store_path_flat_digest(stem, out);
 }
 
 /* A file of a partial that nobody has open. */

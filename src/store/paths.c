@@ -37,6 +37,17 @@ bool store_path_flat(char out[static PATH_SIZE], const char *folder, const struc
                               hex, suffix);
 }
 
+bool store_path_flat_digest(struct text name, struct digest *out) {
+    char text[DIGEST_STRING_SIZE];
+    if (!text_copy(name, text, sizeof text))
+        return false;
+    char *dash = strchr(text, '-');
+    if (!dash)
+        return false;
+    *dash = ':';
+    return digest_parse(text_of(text), out);
+}
+
 /* The directory of a repository's records; `format` continues it. */
 #define REPOSITORY        "repositories/%s/%s/"
 #define NAMES(repository) (repository)->host, (repository)->path

@@ -20,15 +20,19 @@ enum { TAG_SIZE = TAG_LIMIT + 1 };
 
 #define RECORDS "repositories" /* the directory of all records */
 #define HISTORY "history"      /* store/history.h */
+#define PENDING "pending"      /* store/pending.h */
 
 /* The directories of a repository's links; what store_path_link() calls a kind. */
 #define LINKED_BLOBS     "_blobs"
 #define LINKED_MANIFESTS "_manifests"
 
 bool store_path_blob(char out[static PATH_SIZE], const struct digest *digest);
-/* `folder` "/sha256-" HEX `suffix`: partials, their states, blobs in quarantine. */
+/* `folder` "/sha256-" HEX `suffix`: partials, their states, blobs in quarantine, what is pending.
+ */
 bool store_path_flat(char out[static PATH_SIZE], const char *folder, const struct digest *digest,
                      const char *suffix);
+/* The digest in a name "sha256-HEX". */
+bool store_path_flat_digest(struct text name, struct digest *out);
 /* The directory of a repository's links of one kind and algorithm. */
 void store_path_links(char out[static PATH_SIZE], const struct repository_name *repository,
                       const char *kind, enum digest_algorithm algorithm);

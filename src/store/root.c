@@ -102,7 +102,8 @@ static void account_change(struct store *store, struct allocated before, struct 
 
 /* Whether the bytes of a file count as those of the records. */
 static bool is_record(const char *path) {
-    return text_starts(text_of(path), RECORDS "/") || strcmp(path, HISTORY) == 0;
+    return text_starts(text_of(path), RECORDS "/") || text_starts(text_of(path), PENDING "/") ||
+           strcmp(path, HISTORY) == 0;
 }
 
 /* The directory that holds `path`, and what it has on disk: it may grow by a name. Two threads that
@@ -371,13 +372,13 @@ static bool count_directory(struct counting *counting, bool with_files, int dept
 }
 
 bool root_count_records(struct store *store, const struct cancel *cancel, struct error *error) {
-    static const char *const folders[] = {RECORDS, "blobs", "partial", "bad", "tmp"};
+    static const char *const folders[] = {RECORDS, PENDING, "blobs", "partial", "bad", "tmp"};
     struct counting counting = {.store = store, .cancel = cancel};
     const int64_t old_bytes = atomic_load(&store->record_bytes),
                   old_entries = atomic_load(&store->record_entries);
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
         snprintf(counting.path, sizeof counting.path, "%s", folders[i]);
-        if (!count_directory(&counting, i == 0, 0))
+        if (!count_directory(&counting, i < 2, 0))
             return cancel_check(cancel, error);
     }
     static const char *const files[] = {".", "lock", HISTORY};

@@ -11,6 +11,7 @@
  *   ROOT/repositories/HOST/NAME/_tags/TAG        digest, media type, time of the last response
  *                                                (another file name where case is ignored: paths.h)
  *   ROOT/bad/sha256-abcd…                        blobs whose bytes did not match their digest
+ *   ROOT/pending/sha256-abcd…                    what a room above still has to do (pending.h)
  *   ROOT/history                                 what the page at / shows of earlier times
  *   ROOT/tmp/                                    files that have no name yet
  *
@@ -22,7 +23,7 @@
  *   blobs.h     open, keep, verify and delete blobs
  *   partials.h  a blob that is being fetched
  *   records.h   links, tags and the repositories that have them
- *   history.h   what rooms above keep for themselves
+ *   pending.h, history.h   what rooms above keep for themselves
  *   usage.h     which blobs there are, how much they take, and which to evict first
  *
  * Threads: all calls from any thread. Different partials are independent; one partial belongs to

@@ -185,7 +185,8 @@ static bool is_idle(struct flight *flight) REQUIRES(flight->state_lock) {
     /* A flight that passes through is used by readers only; other references (flight_wait_end()) do
      * not keep it fetching. */
     return flight->spans.fetchers == 0 && flight->readers.count == 0 &&
-           (flight->body.passing.on || atomic_load(&flight->references) == 1) &&
+           (flight->body.passing.on ||
+            atomic_load(&flight->references) == 1 + (unsigned)flight->followed) &&
            !flight_plan(flight, &plan);
 }
 
@@ -247,10 +248,14 @@ static bool check_digest(struct flight *flight, struct error *error) {
     if (digest.algorithm == 0) /* hashing failed; the upstream did nothing wrong */
         return error_set(error, ERROR_MEMORY, "no memory to hash a blob");
     metric_add(flight->flights->failed_digests, 1);
-    const struct repository repository = flight_repository(flight);
+    lock_acquire(&flight->state_lock);
+    const char *label = flight->sources.bucket_sent
+                            ? flight->sources.bucket.label
+                            : sources_current(&flight->sources)->place.label;
+    lock_release(&flight->state_lock);
     return error_set(error, ERROR_CORRUPT,
-                     "upstream %s sent wrong bytes: their digest is %s; nothing is kept",
-                     repository.name.host, digest_format(&digest, is));
+                     "%s sent wrong bytes: their digest is %s; nothing is kept", label,
+                     digest_format(&digest, is));
 }
 
 /* ---- the end ---- */
@@ -301,13 +306,28 @@ static void drop_links(struct flight *flight) {
     }
 }
 
+/* Remembers who sent wrong bytes. Of a blob that came from the bucket in part, the bucket is asked
+ * no more first: if upstream is wrong as well, the next flight shows it. */
+static void distrust(struct flight *flight, const struct error *error) {
+    struct flights *flights = flight->flights;
+    const struct sources *sources = &flight->sources;
+    lock_acquire(&flight->state_lock);
+    const bool blames_bucket = sources->in_bucket || sources->bucket_sent;
+    lock_release(&flight->state_lock);
+    if (blames_bucket)
+        flights_record_wrong(flights, &flight->digest, error);
+    else
+        flights_distrust(flights, flight);
+    flight->heals = blames_bucket && flights->tier->heals;
+}
+
 /* The bytes of a failed flight stay for the next one, unless they are wrong or cannot be read back,
  * the blob passed through, or a fetcher may still write. */
 static void end_failed(struct flight *flight, const struct error *error) {
     if (error->kind != ERROR_CLOSED)
         log_end(flight, error);
     if (error->kind == ERROR_CORRUPT)
-        flights_distrust(flight->flights, flight);
+        distrust(flight, error);
     bool alone = wait_for_fetchers(flight);
     if (flight->partial && (error->kind == ERROR_CORRUPT || error->kind == ERROR_IO ||
                             flight->body.passing.on || !alone))
@@ -354,8 +374,11 @@ static bool commit(struct flight *flight, struct error *error) {
 }
 
 static void end_verified(struct flight *flight) {
+    const struct flights_tier *tier = flight->flights->tier;
     struct error error = {0};
     bool passing = flight->body.passing.on;
+    if (tier)
+        tier->on_verified(tier->context, flight);
     if (!passing && commit(flight, &error))
         return;
     if (!passing)
@@ -382,6 +405,19 @@ static void end_hashing(struct flight *flight, bool verified, struct error *erro
     lock_release(&flight->state_lock);
 }
 
+/* The flight has ended: goes on with what is to be done about the bucket. */
+static void end_in_tier(struct flight *flight) {
+    static const struct blob_range whole = {.kind = BLOB_WHOLE};
+    struct flights *flights = flight->flights;
+    const struct flights_tier *tier = flights->tier;
+    const struct repository repository = flight_repository(flight);
+    const struct flight_wish wish = {&repository, &flight->digest, &whole};
+    struct error ignored;
+    tier->on_end(tier->context, flight, flight->stored_fd >= 0);
+    if (flight->heals) /* the right bytes are fetched even if no client asks again */
+        flights_fetch(flights, &wish, &ignored);
+}
+
 void flight_drive(void *argument) {
     struct flight *flight = argument;
     struct flights *flights = flight->flights;
@@ -403,6 +439,8 @@ void flight_drive(void *argument) {
     flights_leave(flights, flight);
     condition_broadcast(&flights->ended);
     lock_release(&flights->table_lock);
+    if (flights->tier)
+        end_in_tier(flight);
     flight_release(flight);
     atomic_fetch_sub(&flights->threads, 1);
 }

@@ -37,6 +37,7 @@ bool fetch_init(struct fetch *fetch, struct flight *flight, struct span *span,
     if (!span->contends && !span->beaten) /* the flight may have gone on to another source */
         span->source = flight->sources.current;
     fetch->source = &flight->sources.at[span->source];
+    fetch->place = span->contends ? &fetch->source->place : sources_place(&flight->sources);
     const bool beaten = span->beaten;
     lock_release(&flight->state_lock);
     return beaten ? error_set(error, ERROR_CLOSED, "another source has answered")
@@ -110,7 +111,7 @@ static bool accept_head(struct flight *flight, struct fetch *fetch, const struct
                         struct error *error) REQUIRES(flight->state_lock) {
     if (flight->state != FLIGHT_MOVING)
         return error_set(error, ERROR_CLOSED, "flight ended");
-    const char *label = fetch->source->place.label;
+    const char *label = fetch->place->label;
     if (head->has_total && !body_learn_size(&flight->body, head->total, label, error))
         return false;
     if (head->is_outside) /* this request brings the size only */
@@ -155,6 +156,11 @@ static bool hear_beaten(struct flight *flight, struct fetch *fetch, const struct
     return error_set(error, ERROR_CLOSED, "another source has answered");
 }
 
+/* Whether the request went to the bucket. */
+static bool asks_bucket(const struct fetch *fetch) {
+    return fetch->place == &fetch->flight->sources.bucket;
+}
+
 /* The current source brings the bytes; one that contends does if its head comes while the current
  * one is silent. */
 static bool judge_head(struct flight *flight, struct fetch *fetch, const struct place_head *head,
@@ -165,7 +171,10 @@ static bool judge_head(struct flight *flight, struct fetch *fetch, const struct 
                                     : accept_head(flight, fetch, head, error);
     if (!ok)
         return false;
-    fetch->source->state = SOURCE_ANSWERED;
+    if (asks_bucket(fetch))
+        sources_find_in_bucket(&flight->sources);
+    else
+        fetch->source->state = SOURCE_ANSWERED;
     if (!flight->answered && !head->is_outside) /* the first head ends a silence as bytes do */
         flight->silent_ms = clock_ms();
     return true;
@@ -186,7 +195,10 @@ bool fetch_take_head(void *context, const struct place_head *head, struct error 
         flight_pass(flight, UNKEPT_TOO_LARGE, &why);
     if (ok && !head->is_outside)
         flight_record_answer(flight);
-    bool answers = source->state == SOURCE_ANSWERED && !was_answered;
+    bool answers = source->state == SOURCE_ANSWERED && !was_answered && !asks_bucket(fetch);
+    bool tells =
+        ok && !head->is_outside && body->size_known && !asks_bucket(fetch) && !flight->told_size;
+    flight->told_size |= tells;
     lock_release(&flight->state_lock);
 
     /* Record link and size before any bytes. If the link is lost in a crash the next read costs one
@@ -197,6 +209,9 @@ bool fetch_take_head(void *context, const struct place_head *head, struct error 
         store_link_blob(flight->flights->store, name, &flight->digest, &ignored);
     if (new_size && flight->partial)
         partial_set_size(flight->partial, size, &ignored);
+    const struct flights_tier *tier = flight->flights->tier;
+    if (tells && tier)
+        tier->on_sized(tier->context, flight, size);
     return ok;
 }
 
@@ -320,6 +335,7 @@ static void record_piece(struct fetch *fetch, const struct piece *piece) {
     }
     span->at = span->writing_to = piece->end;
     if (!piece->present) { /* bytes that were sent a second time are no progress */
+        flight->sources.bucket_sent |= asks_bucket(fetch);
         flight->progress_ms = now;
         flight->paced += (unsigned)(piece->end - piece->start);
         flight->failures = flight->at_once = 0;

@@ -38,9 +38,9 @@ static bool take_head(void *context, const struct place_head *head, struct error
 static int64_t first_deadline(struct flight *flight, const struct fetch *fetch, unsigned location)
     REQUIRES(flight->state_lock) {
     const struct flight_source *source = fetch->source;
-    const struct place *place = &source->place;
+    const struct place *place = fetch->place;
     const int64_t least_ms = clock_ms() + FLIGHT_SILENT_MS;
-    if (flight->answered)
+    if (flight->answered || place != &source->place) /* the bucket has its own patience */
         return 0;
     int64_t due_ms = source->since_ms + place->first_byte_ms * (location + 1) / place->locations;
     return fetch->span->contends && due_ms < least_ms ? least_ms : due_ms;
@@ -49,7 +49,7 @@ static int64_t first_deadline(struct flight *flight, const struct fetch *fetch, 
 /* Asks the place for the span. */
 static bool request_span(struct fetch *fetch, const struct plan *plan, struct error *error) {
     struct flight *flight = fetch->flight;
-    struct place *place = &fetch->source->place;
+    struct place *place = fetch->place;
     lock_acquire(&flight->state_lock);
     unsigned location = atomic_load(&place->location);
     const struct place_request request = {
@@ -80,11 +80,11 @@ static bool end_span(struct flight *flight, const struct fetch *fetch, bool ok, 
     if (ok && span->end == UINT64_MAX && !flight->body.size_known) {
         /* A stream of unknown length has ended. */
         flight_wake(flight);
-        return body_learn_size(&flight->body, span->at, fetch->source->place.label, error);
+        return body_learn_size(&flight->body, span->at, fetch->place->label, error);
     }
     if (ok && span->end != UINT64_MAX && span->at < span->end)
         return error_set(error, ERROR_UNAVAILABLE, "%s: the body ended %llu bytes too early",
-                         fetch->source->place.label, (unsigned long long)(span->end - span->at));
+                         fetch->place->label, (unsigned long long)(span->end - span->at));
     /* The span was shortened, or its request was cut after the last byte. */
     bool has_all = fetch->bytes && span->at >= span->end;
     return ok || (has_all && error->kind != ERROR_CORRUPT);
@@ -123,7 +123,7 @@ static bool leave_to_others(struct flight *flight) REQUIRES(flight->state_lock) 
     const unsigned at_work = spans_counted_on(&flight->spans);
     if (at_work < 2)
         return false;
-    struct place *place = &sources_current(&flight->sources)->place;
+    struct place *place = sources_place(&flight->sources);
     place->kind->lower(place, at_work - 1);
     return true;
 }
@@ -166,7 +166,7 @@ static enum retry_failure judge(struct flight *flight, const struct fetch *fetch
     };
     if (atomic_load(&flight->flights->stopping))
         return FAILURE_OWN_FAULT;
-    enum retry_failure failure = fetch->source->place.kind->judge(error);
+    enum retry_failure failure = fetch->place->kind->judge(error);
     /* Of a flight that goes on, nothing but a span is unwanted. */
     return failure == FAILURE_UNWANTED ? FAILURE_TAKEN_BACK : retry_refine(failure, &range);
 }
@@ -201,6 +201,20 @@ static bool act(struct flight *flight, enum retry_action action, bool refused, s
     return true;
 }
 
+/* The request went to the bucket, and the bucket is at fault: what is missing comes from upstream.
+ * Bytes of an object that is wrong are never continued with right ones: the flight fails then. */
+static void leave_bucket(struct flight *flight, struct error *error) REQUIRES(flight->state_lock) {
+    struct sources *sources = &flight->sources;
+    const bool is_wrong = error->kind == ERROR_CORRUPT;
+    if (sources->in_bucket && !is_wrong)
+        log_retry(flight, error, 0);
+    sources->bucket_wrong |= is_wrong;
+    sources_leave_bucket(sources);
+    flight->silent_ms = clock_ms(); /* nobody else was asked until now */
+    if (is_wrong && (sources->in_bucket || sources->bucket_sent))
+        flight_fail(flight, error);
+}
+
 /* A request failed: does what retry.h decides, which may end the flight. */
 static void recover(struct flight *flight, const struct fetch *fetch, const struct plan *plan,
                     struct error *error) REQUIRES(flight->state_lock) {
@@ -212,6 +226,10 @@ static void recover(struct flight *flight, const struct fetch *fetch, const stru
     }
     enum retry_failure failure = judge(flight, fetch, plan, error);
     flight->retries += retry_counts(failure);
+    if (fetch->place == &flight->sources.bucket && retry_blames_place(failure)) {
+        leave_bucket(flight, error);
+        return;
+    }
     enum retry_action action = retry_decide(failure, phase_of(flight), flight->at_once);
     if (!act(flight, action, failure == FAILURE_REFUSED, error))
         flight_fail(flight, error);
@@ -245,7 +263,13 @@ static bool fetch_span(struct flight *flight, struct span *span, const struct pl
     bool passed_over = failed && pass_over(span, fetch.source, &error);
     if (failed && !passed_over)
         recover(flight, &fetch, plan, &error);
+    /* The end of a flight that has failed is recorded by the driver. */
+    bool is_news = flight->state == FLIGHT_MOVING && flight->sources.bucket_wrong &&
+                   !flight->sources.wrong_known;
+    flight->sources.wrong_known |= is_news;
     lock_release(&flight->state_lock);
+    if (is_news)
+        flights_record_wrong(flight->flights, &flight->digest, &error);
     fetch_finish(&fetch);
     return !passed_over;
 }
@@ -309,7 +333,7 @@ static bool start_fetcher(struct flight *flight, const struct plan *plan, struct
 static void start_contender(struct flight *flight) REQUIRES(flight->state_lock) {
     struct plan plan;
     struct error ignored;
-    if (!flight->opened || atomic_load(&flight->flights->stopping) ||
+    if (!flight->opened || atomic_load(&flight->flights->stopping) || flight->sources.asks_bucket ||
         !flight_wants_contender(flight, &plan))
         return;
     flight->sources.at[plan.source].contended_ms = clock_ms();

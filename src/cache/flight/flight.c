@@ -28,7 +28,7 @@ struct flight *flight_new(struct flights *flights, const struct flight_wish *wis
     condition_init(&flight->driven);
     body_init(&flight->body, &flights->held);
     hashing_init(&flight->hashing);
-    sources_init(&flight->sources, wish->repository);
+    sources_init(&flight->sources, wish->repository, flights->tier);
     flight->spans.allowed = UPSTREAM_CONNECTIONS_LIMIT;
     flight->readers.first = *wish->range;
     return flight;

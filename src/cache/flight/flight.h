@@ -64,22 +64,53 @@
 #include "retention/upkeep.h"
 #include "upstream/upstream.h"
 
+struct bucket;
 struct flights; /* all flights of a cache */
 struct flight;
+
+#define METRIC_WRONG      "tarn_bucket_wrong_total"
+#define METRIC_WRONG_HELP "Objects of the bucket whose bytes were wrong."
+
+enum {
+    FLIGHT_KEY_SIZE = 768,
+    FLIGHT_REPOSITORIES = 8, /* that a flight remembers */
+};
+
+/*
+ * The bucket that flights ask before upstream, and who is told what flights find out. The functions
+ * are called without any lock, by threads of the flight that the call is about.
+ */
+struct flights_tier {
+    struct bucket *bucket;
+    int64_t patience_ms;  /* a first byte that is not here by then is not waited for */
+    unsigned connections; /* ranges at once for one blob */
+    bool
+        heals; /* a blob of which the object is wrong is fetched again at once, for on_verified() */
+    void *context;
+    /* Writes the key of the blob's object. Returns `out`. */
+    const char *(*key)(char out[static FLIGHT_KEY_SIZE], const struct digest *digest);
+    /* The flight gets bytes from upstream, and knows the size. Called once for a flight. */
+    void (*on_sized)(void *context, struct flight *flight, uint64_t size);
+    /* All bytes are here and right. The blob is not in the store yet. */
+    void (*on_verified)(void *context, struct flight *flight);
+    /* The flight has left the table. `kept`: the blob is in the store. */
+    void (*on_end)(void *context, struct flight *flight, bool kept);
+};
 
 struct flights_settings {
     unsigned max_flights;     /* blobs under way at once for clients; background flights (those that
                                  flights_fetch() starts) have a quarter as many places beside */
     unsigned max_connections; /* of all flights together */
-    unsigned flights_per_upstream; /* of max_flights, while more than half of it is taken */
-    int64_t patience_ms;           /* how long a flight without progress keeps trying */
+    unsigned flights_per_upstream;   /* of max_flights, while more than half of it is taken */
+    int64_t patience_ms;             /* how long a flight without progress keeps trying */
+    const struct flights_tier *tier; /* outlives the flights; NULL: there is no bucket */
 };
 
 /* Flights into the upkeep's store. `upkeep` outlives them. NULL: no memory. */
 struct flights *flights_new(struct upkeep *upkeep, const struct flights_settings *settings);
 
-/* Takes the settings from now on, but patience_ms, which stays. Flights under way go on. Any
- * thread. */
+/* Takes the settings from now on, but patience_ms and `tier`, which stay. Flights under way go on.
+ * Any thread. */
 void flights_change(struct flights *flights, const struct flights_settings *settings);
 
 /* Ends all flights soon, as failed, and starts no more. */
@@ -152,6 +183,55 @@ void flight_wait_end(struct flight *flight);
 /* A reader could not read bytes that were written: the flight fails, and the disk is not trusted
  * for a while. */
 void flight_give_up(struct flight *flight, const struct error *why);
+
+/* ---- the bucket ---- */
+
+/* Whether the bytes come from the bucket. */
+bool flight_is_from_bucket(struct flight *flight);
+
+/* What is to be done about the bucket, of a flight that is verified. */
+struct flight_findings {
+    const struct digest *digest;
+    bool is_absent;  /* the bucket has not the blob, as far as the flight knows */
+    bool was_wrong;  /* what the bucket has is wrong: it must be overwritten */
+    int64_t found_s; /* the time of the bucket's object, by our own clock; 0: not known */
+    /* The repositories that are known to hold the blob. */
+    struct repository_name repositories[FLIGHT_REPOSITORIES];
+    unsigned count;
+};
+void flight_find(struct flight *flight, struct flight_findings *out);
+
+/* The bucket has right bytes again. */
+void flights_trust_bucket(struct flights *flights, const struct digest *digest);
+/* Counts and logs that the bucket's object is wrong, and asks the bucket for it no more until
+ * flights_trust_bucket(). For objects that no flight has read. */
+void flights_distrust_bucket(struct flights *flights, const struct digest *digest,
+                             const struct error *why);
+/* Whether the bucket's object was wrong lately. */
+bool flights_distrusts_bucket(struct flights *flights, const struct digest *digest);
+
+/*
+ * An upload that follows a flight from its beginning. It keeps the flight's files open. Of a blob
+ * that passes through, bytes are kept for the upload from `at` on, as long as it keeps pace with
+ * the clients: it slows nobody down. One upload at a time.
+ */
+void flight_follow(struct flight *flight);
+void flight_unfollow(struct flight *flight);
+bool flight_is_passing(struct flight *flight);
+
+enum flight_part {
+    FLIGHT_PART_COMING,
+    FLIGHT_PART_HERE,
+    FLIGHT_PART_LOST, /* the upload was too slow, or the bytes are in two files */
+};
+/* Whether all of [start, end) is here, and in which file, at the blob's own offsets. */
+enum flight_part flight_look_at_part(struct flight *flight, uint64_t start, uint64_t end, int *fd);
+/* Bytes below `at` are not needed any more. False: the upload has lost bytes, perhaps while it read
+ * them. */
+bool flight_follow_to(struct flight *flight, uint64_t at);
+
+enum flight_fate { FLIGHT_FATE_OPEN, FLIGHT_FATE_VERIFIED, FLIGHT_FATE_FAILED };
+enum flight_fate flight_fate(struct flight *flight);
 
 /* ---- readers ---- */
 

@@ -3,8 +3,8 @@
  *
  * The files, each calling only those before it: extents (base/), passing, body, hashing, spans,
  * place, sources, readers (the state's parts, without a lock of their own); flight (one flight),
- * flights (the table); plan, pass (what to do next); hash, fetch, fetchers, drive (the
- * threads); join, reader (the clients).
+ * flights (the table), tier (the bucket); plan, pass (what to do next); hash, fetch, fetchers,
+ * drive (the threads); join, reader (the clients).
  */
 #ifndef FLIGHT_FLIGHT_PRIVATE_H
 #define FLIGHT_FLIGHT_PRIVATE_H
@@ -23,6 +23,7 @@
 
 enum {
     FLIGHTS_DISTRUSTED = 16,
+    FLIGHTS_WRONG = 64,
     FLIGHT_PACE = 4 << 10,   /* fewer bytes than this in FLIGHT_SILENT_MS are silence, too */
     FLIGHT_SILENT_MS = 2000, /* of silence after which another source is asked beside; much longer
                                 than a quick upstream takes for its first byte */
@@ -41,6 +42,8 @@ struct flights {
     struct pins *pins;
     atomic_uint max_connections, flights_per_upstream; /* flights_settings */
     int64_t patience_ms;
+    const struct flights_tier *tier; /* NULL: there is no bucket */
+    struct metric *wrong_objects;    /* of the bucket */
     struct metric *failed_digests;
     struct metric *refused; /* flights, because their upstream has its share */
 
@@ -51,6 +54,8 @@ struct flights {
                                              table_lock */
     struct distrusted distrusted[FLIGHTS_DISTRUSTED] GUARDED_BY(table_lock);
     unsigned distrusted_next GUARDED_BY(table_lock);
+    struct digest wrong[FLIGHTS_WRONG] GUARDED_BY(table_lock); /* blobs that the bucket has wrong */
+    unsigned wrong_next GUARDED_BY(table_lock);
 
     atomic_uint connections; /* fetchers of all flights */
     atomic_uint unanswered;  /* flights under way without any head yet */
@@ -78,6 +83,7 @@ struct flight {
                                    gone; changed with the state_lock held */
     struct upstream_held *held; /* of the upstream whose place it has */
 
+    bool heals;    /* the driver's: the bucket's object was wrong, and is to be overwritten */
     int stored_fd; /* the driver's: holds the blob in the store once it is there; -1: it is not */
 
     struct lock state_lock;          /* guards all that follows */
@@ -103,7 +109,11 @@ struct flight {
     unsigned paced;      /* bytes that have come since */
     unsigned failures;   /* in a row, without a byte between */
     unsigned at_once;    /* tries at once in a row, without a byte between */
-    unsigned arrivals;   /* readers that have come */
+    bool told_size;      /* on_sized() of the bucket's tier was called */
+    bool followed;       /* by an upload, which needs the bytes from `follow_at` on */
+    bool follow_lost;    /* the upload was too slow: bytes that it needs may be gone */
+    uint64_t follow_at;
+    unsigned arrivals; /* readers that have come */
     unsigned retries;
 };
 
@@ -160,6 +170,15 @@ void flights_apply_distrust(struct flights *flights, struct flight *flight)
 
 /* How many fetchers the flight may have now. */
 unsigned flight_allowed(struct flight *flight) REQUIRES(flight->state_lock);
+
+/* ---- tier.c: the bucket ---- */
+
+/* What the bucket has of the blob is wrong. The next flight for it does not ask the bucket. */
+void flights_record_wrong(struct flights *flights, const struct digest *digest,
+                          const struct error *why) EXCLUDES(flights->table_lock);
+/* For a new flight, which no other thread knows yet: whether the bucket is to be asked. */
+void flights_choose_tier(struct flights *flights, struct flight *flight)
+    REQUIRES(flights->table_lock);
 
 /* ---- plan.c: which span is fetched next ---- */
 

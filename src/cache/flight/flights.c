@@ -20,6 +20,9 @@ struct flights *flights_new(struct upkeep *upkeep, const struct flights_settings
     flights->space = &upkeep->space;
     flights->pins = upkeep->pins;
     flights->patience_ms = settings->patience_ms;
+    flights->tier = settings->tier;
+    if (flights->tier)
+        flights->wrong_objects = metric_get(METRIC_COUNTER, METRIC_WRONG, METRIC_WRONG_HELP, "");
     flights_change(flights, settings);
     flights->failed_digests =
         metric_get(METRIC_COUNTER, "tarn_blob_digest_mismatches_total",

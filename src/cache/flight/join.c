@@ -61,6 +61,7 @@ static struct flight *start(struct flights *flights, const struct flight_wish *w
     atomic_store(&flight->background, !reader);
     flight->held = upstream_held(wish->repository->upstream);
     flights_apply_distrust(flights, flight);
+    flights_choose_tier(flights, flight);
     if (reader)
         flight_enter(flight, reader);
     if (!flights_enter(flights, flight)) {

@@ -7,7 +7,8 @@
  * readers have and that the driver has hashed are dropped when memory runs short. If nothing can be
  * dropped, the fetcher waits until the readers have read on: a slow client slows the transfer down,
  * because there is no place to put the bytes. If one reader falls far behind another, the slow one
- * is evicted, so that it neither stops the other nor holds more memory than BEHIND_MOST.
+ * is evicted, so that it neither stops the other nor holds more memory than BEHIND_MOST. An upload
+ * to the bucket that follows goes before any reader: it then gives up.
  *
  * A reader that is evicted, or one that arrives after bytes were dropped, starts a flight of its
  * own, which fetches the blob from byte 0 because the whole must be hashed.
@@ -56,6 +57,13 @@ static bool is_needed(struct flight *flight, uint64_t offset, uint64_t *end)
     uint64_t until = UINT64_MAX;
     struct extent wanted = {body->hashed, extents_run_end(&body->present, body->hashed)};
     const struct flight_reader *reader = flight->readers.list;
+    if (flight->followed && !flight->follow_lost) {
+        if (offset >= flight->follow_at) {
+            *end = UINT64_MAX;
+            return true;
+        }
+        until = flight->follow_at;
+    }
     for (;;) {
         if (wanted.start <= offset && offset < wanted.end) {
             *end = wanted.end;
@@ -104,6 +112,11 @@ static bool is_awaited(struct flight *flight, uint64_t at, uint64_t end)
 
 /* Evicts the reader that is farthest behind. A reader that has not said what it wants is at 0. */
 static void evict_slowest(struct flight *flight) REQUIRES(flight->state_lock) {
+    if (flight->followed && !flight->follow_lost) { /* an upload goes before any client */
+        flight->follow_lost = true;
+        drop_unneeded(flight);
+        return;
+    }
     struct flight_reader *reader, *slowest = NULL;
     DL_FOREACH (flight->readers.list, reader) {
         if (!reader->evicted && (!slowest || reader->at < slowest->at))

@@ -1,9 +1,10 @@
 /*
  * A place from which the bytes of blobs can be fetched. Private to cache/flight/.
  *
- * A flight fetches from a place and does not know of which kind the place is. One kind exists: a
- * repository at an upstream (place_upstream.c). A kind says how a range is fetched, and what an
- * error of such a request means.
+ * A flight fetches from a place and does not know of which kind the place is. Two kinds exist: a
+ * repository at an upstream (place_upstream.c), and the bucket (place_bucket.c). A kind says how a
+ * range is fetched, and what an error of such a request means. Which place is asked next is said in
+ * sources.h.
  *
  * Threads: several fetchers use one place at the same time.
  */
@@ -12,6 +13,7 @@
 
 #include <stdatomic.h>
 #include "base/lock.h"
+#include "cache/flight/flight.h"
 #include "client/retry.h"
 #include "upstream/upstream.h"
 
@@ -68,6 +70,8 @@ struct place_kind {
     /* Forgets what earlier requests learned about the way to the blob. */
     void (*reset)(struct place *place);
     void (*finish)(struct place *place);
+    uint64_t first_span; /* bytes of the first range; 0: the planner's own measure */
+    uint64_t most_span;  /* bytes of each further range; 0: the same */
 };
 
 /* A repository at an upstream, as place_upstream.c knows it. */
@@ -75,6 +79,12 @@ struct place_upstream {
     const struct repository *repository;
     struct lock target_lock;
     struct upstream_target target GUARDED_BY(target_lock);
+};
+
+/* The bucket, as place_bucket.c knows it. */
+struct place_bucket {
+    const struct flights_tier *tier;
+    _Atomic int64_t found_s; /* the time of the object, by our own clock; 0: not known */
 };
 
 struct place {
@@ -86,10 +96,13 @@ struct place {
     atomic_uint location;        /* the one that is asked now; changed with the flight's state_lock
                                     held */
     struct place_upstream upstream;
+    struct place_bucket bucket;
 };
 
 /* `repository` outlives the place. */
 void place_init_upstream(struct place *place, const struct repository *repository);
+/* `tier` outlives the place. */
+void place_init_bucket(struct place *place, const struct flights_tier *tier);
 void place_finish(struct place *place);
 
 /* From now on requests go to this location, and nothing is known about the way there. */

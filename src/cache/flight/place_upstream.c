@@ -134,8 +134,14 @@ static void finish(struct place *place) {
 
 /* ---- the place ---- */
 
-static const struct place_kind upstream_kind = {fetch, retry_classify, allowed,
-                                                lower, reset,          finish};
+static const struct place_kind upstream_kind = {
+    .fetch = fetch,
+    .judge = retry_classify,
+    .allowed = allowed,
+    .lower = lower,
+    .reset = reset,
+    .finish = finish,
+};
 
 void place_init_upstream(struct place *place, const struct repository *repository) {
     const struct upstream_settings *settings = upstream_settings(repository->upstream);

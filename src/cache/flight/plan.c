@@ -38,7 +38,7 @@ static bool free_gap(struct flight *flight, uint64_t from, uint64_t limit, bool 
 }
 
 unsigned flight_allowed(struct flight *flight) {
-    const struct place *place = &sources_current(&flight->sources)->place;
+    const struct place *place = sources_place(&flight->sources);
     unsigned allowed = place->kind->allowed(place);
     return allowed < flight->spans.allowed ? allowed : flight->spans.allowed;
 }
@@ -49,6 +49,9 @@ static uint64_t span_limit(struct flight *flight) REQUIRES(flight->state_lock) {
     uint64_t present = extents_total(&flight->body.present), size = flight->body.size;
     uint64_t left = size > present ? size - present : 0;
     unsigned connections = flight_allowed(flight);
+    const struct place *place = sources_place(&flight->sources);
+    if (place->kind->most_span)
+        return place->kind->most_span;
     uint64_t limit = spans->rate > 0 ? (uint64_t)spans->rate : 2 * LEAST_SPAN;
     if (limit > left / (2 * connections)) /* the last spans shrink, so that all end together */
         limit = left / (2 * connections);
@@ -88,15 +91,17 @@ static bool reader_gap(struct flight *flight, bool beside, struct extent *best)
 /* The span of a flight whose size is not known. The head of its response will tell the size. */
 static void plan_first(struct flight *flight, struct plan *plan) REQUIRES(flight->state_lock) {
     const struct blob_range *range = &flight->readers.first;
+    const uint64_t own = sources_place(&flight->sources)->kind->first_span;
+    const uint64_t first_span = own ? own : FIRST_SPAN;
     *plan = (struct plan){.start = extents_run_end(&flight->body.present, 0)};
-    plan->end = plan->start + FIRST_SPAN;
+    plan->end = plan->start + first_span;
     if (flight->answered)
         return; /* a stream of unknown length broke: it continues where it broke */
     switch (range->kind) {
     case BLOB_WHOLE:
         break;
     case BLOB_FROM:
-        *plan = (struct plan){.start = range->first, .end = range->first + FIRST_SPAN};
+        *plan = (struct plan){.start = range->first, .end = range->first + first_span};
         break;
     case BLOB_FROM_TO:
         *plan = (struct plan){.start = range->first, .end = range->last + 1};

@@ -14,12 +14,18 @@ static struct flight_source *append(struct sources *sources, const struct reposi
     return source;
 }
 
-void sources_init(struct sources *sources, const struct repository *repository) {
+void sources_init(struct sources *sources, const struct repository *repository,
+                  const struct flights_tier *tier) {
     sources->count = sources->current = 0;
     append(sources, repository, SOURCE_ASKED);
+    sources->has_bucket = sources->asks_bucket = tier != NULL;
+    if (tier)
+        place_init_bucket(&sources->bucket, tier);
 }
 
 void sources_finish(struct sources *sources) {
+    if (sources->has_bucket)
+        place_finish(&sources->bucket);
     for (unsigned i = 0; i < sources->count; i++)
         place_finish(&sources->at[i].place);
     for (unsigned i = 0; i < sources->count; i++)
@@ -28,6 +34,20 @@ void sources_finish(struct sources *sources) {
 
 struct flight_source *sources_current(struct sources *sources) {
     return &sources->at[sources->current];
+}
+
+struct place *sources_place(struct sources *sources) {
+    return sources->asks_bucket ? &sources->bucket : &sources_current(sources)->place;
+}
+
+void sources_find_in_bucket(struct sources *sources) {
+    sources->in_bucket = true;
+    for (unsigned i = 0; i < sources->count; i++)
+        sources_give_up(&sources->at[i], NULL);
+}
+
+void sources_leave_bucket(struct sources *sources) {
+    sources->asks_bucket = false;
 }
 
 struct flight_source *sources_find(struct sources *sources, const struct repository *repository) {

@@ -1,6 +1,12 @@
 /*
  * The sources of a flight: the repositories through which its blob may be fetched and read, and
- * the place of each. Private to cache/flight/.
+ * the place of each; and the bucket, from which the blob may be fetched for all of them. Private to
+ * cache/flight/.
+ *
+ * The course of a flight: if there is a bucket, it is asked first. What it does not have, does not
+ * give in time, or gives wrong comes from the sources, one after the other, each from its first
+ * location on. A flight that has left the bucket does not come back to it. The bucket's answer says
+ * nothing about who may read the blob: the repositories that were not asked are SOURCE_LEFT then.
  *
  * Part of struct flight. The owner holds the flight's state_lock. A source never moves or goes
  * before its flight does, so that its place can be used without the lock.
@@ -11,7 +17,7 @@
 #include "cache/flight/place.h"
 #include "cache/flight/spans.h"
 
-enum { FLIGHT_SOURCES = 8 }; /* repositories that a flight remembers */
+enum { FLIGHT_SOURCES = FLIGHT_REPOSITORIES };
 
 enum source_state {
     SOURCE_ASKED,    /* the repository has not answered yet */
@@ -37,12 +43,27 @@ struct sources {
     struct flight_source at[FLIGHT_SOURCES];
     unsigned count;
     unsigned current; /* index of the source that is asked now */
+    struct place bucket;
+    bool has_bucket;   /* `bucket` is initialised */
+    bool asks_bucket;  /* the bucket is asked now, in place of the current source */
+    bool in_bucket;    /* the bucket has sent a head that was accepted */
+    bool bucket_sent;  /* bytes of the bucket are here */
+    bool bucket_wrong; /* what the bucket has is wrong */
+    bool wrong_known;  /* that was recorded */
 };
 
-void sources_init(struct sources *sources, const struct repository *repository);
+/* `tier` NULL: there is no bucket. */
+void sources_init(struct sources *sources, const struct repository *repository,
+                  const struct flights_tier *tier);
 void sources_finish(struct sources *sources);
 
 struct flight_source *sources_current(struct sources *sources);
+/* The place that is asked now: the bucket, or the current source's. */
+struct place *sources_place(struct sources *sources);
+/* The bucket has the blob. No source is asked meanwhile. */
+void sources_find_in_bucket(struct sources *sources);
+/* The bucket is not asked any more. */
+void sources_leave_bucket(struct sources *sources);
 /* NULL: the flight does not know the repository. */
 struct flight_source *sources_find(struct sources *sources, const struct repository *repository);
 /* The source that may be asked beside the current one, which has been silent since `silent_ms`

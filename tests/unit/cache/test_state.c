@@ -254,7 +254,7 @@ static void test_a_place_that_fails_is_followed_by_its_fallbacks_and_then_a_sour
     struct upstream upstream = {.host = "fake.test", .settings = {.fallbacks = fallbacks}};
     struct error gone = {.kind = ERROR_UNAVAILABLE};
     struct sources sources;
-    sources_init(&sources, fake_repository(&upstream, "app"));
+    sources_init(&sources, fake_repository(&upstream, "app"), NULL);
     sources_add(&sources, fake_repository(&upstream, "other"));
     struct place *place = &sources.at[0].place;
     assert_string_equal(place->label, "upstream fake.test");
@@ -280,7 +280,7 @@ static void test_a_source_contends_once_in_a_silence(void **state) {
     struct upstream upstream = {.host = "fake.test"};
     struct sources sources;
     struct spans spans = {0};
-    sources_init(&sources, fake_repository(&upstream, "app"));
+    sources_init(&sources, fake_repository(&upstream, "app"), NULL);
     assert_null(sources_contender(&sources, &spans, 100));
     sources_add(&sources, fake_repository(&upstream, "other"));
     sources_add(&sources, fake_repository(&upstream, "third"));
@@ -307,7 +307,7 @@ static void test_the_next_location_of_a_source_contends_after_a_failure(void **s
     struct upstream upstream = {.host = "fake.test", .settings = {.fallbacks = fallbacks}};
     struct sources sources;
     struct spans spans = {0};
-    sources_init(&sources, fake_repository(&upstream, "app"));
+    sources_init(&sources, fake_repository(&upstream, "app"), NULL);
     sources_add(&sources, fake_repository(&upstream, "other"));
     struct flight_source *other = &sources.at[1];
     other->contended_ms = 150;
@@ -330,7 +330,7 @@ static enum source_state state_after_turn(const char *const *fallbacks, bool is_
     struct upstream upstream = {.host = "fake.test", .settings = {.fallbacks = fallbacks}};
     struct sources sources;
     struct spans spans = {0};
-    sources_init(&sources, fake_repository(&upstream, "app"));
+    sources_init(&sources, fake_repository(&upstream, "app"), NULL);
     sources_add(&sources, fake_repository(&upstream, "other"));
     if (is_asked)
         spans_reserve(&spans, &(struct plan){.end = 100});
@@ -355,7 +355,7 @@ static void test_a_place_that_refuses_is_not_asked_at_its_fallbacks(void **state
     struct upstream upstream = {.host = "fake.test", .settings = {.fallbacks = fallbacks}};
     struct error denied = {.kind = ERROR_DENIED, .text = "no"};
     struct sources sources;
-    sources_init(&sources, fake_repository(&upstream, "app"));
+    sources_init(&sources, fake_repository(&upstream, "app"), NULL);
     sources_add(&sources, fake_repository(&upstream, "other"));
     assert_true(sources_next_place(&sources, true, &denied));
     assert_ptr_equal(sources_current(&sources), &sources.at[1]);
@@ -375,7 +375,7 @@ test_a_fallback_that_refuses_does_not_outweigh_the_first_locations_failure(void 
     struct error down = {.kind = ERROR_UNAVAILABLE, .text = "503"};
     struct error absent = {.kind = ERROR_NOT_FOUND, .text = "404"};
     struct sources sources;
-    sources_init(&sources, fake_repository(&upstream, "app"));
+    sources_init(&sources, fake_repository(&upstream, "app"), NULL);
     assert_true(sources_next_place(&sources, false, &down));
     assert_true(sources_next_place(&sources, true, &absent)); /* the second fallback may have it */
     assert_int_equal(sources.at[0].place.location, 2);

@@ -500,7 +500,7 @@ static void test_every_blob_is_given_once_and_costs_little(void **state) {
     scan(fixture);
     assert_int_equal(usage_of(fixture).blobs, MANY);
     assert_int_equal(usage_of(fixture).bytes, MANY / 10 * 45);
-    assert_in_range(index_bytes(&fixture->store->index), 76 * MANY, 96 * MANY);
+    assert_in_range(index_bytes(&fixture->store->index), 80 * MANY, 100 * MANY);
     struct store_blob blob;
     unsigned count = 0;
     uint64_t sum = 0;

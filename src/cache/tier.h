@@ -1,0 +1,70 @@
+/*
+ * The bucket as the cache's second tier: what it holds is looked for before upstream is asked, and
+ * what upstream sends is brought there in the background (upload.h). Private to cache/.
+ *
+ * Nothing waits for the bucket longer than its patience. A bucket that is down, forbidden or not
+ * there counts as empty. What it sends is believed only with the right digest. A link says that a
+ * repository of an upstream holds a digest, as the store's links do; it is written only by a tarn
+ * to which upstream has said so.
+ *
+ * Threads: any. The functions that ask the bucket block.
+ */
+#ifndef CACHE_TIER_H
+#define CACHE_TIER_H
+
+#include "base/buffer.h"
+#include "bucket/bucket.h"
+#include "cache/flight/flight.h"
+#include "cache/upload.h"
+#include "store/records.h"
+
+struct tier {
+    struct bucket *bucket;
+    struct store *store;
+    struct flights *table;
+    int64_t mark_period_s;       /* 0: uses are not marked */
+    struct uploads *uploads;     /* NULL: nothing is written */
+    struct flights_tier flights; /* what the flights know of the tier */
+};
+
+/* NULL: no memory. `bucket` and `store` outlive the tier. */
+struct tier *tier_new(struct bucket *bucket, struct store *store);
+/* Before any other call: the flights that were made with tier->flights. */
+void tier_set_flights(struct tier *tier, struct flights *table);
+/* Ends the uploads, as uploads_end(). Called before the flights are freed; NULL is allowed. */
+bool tier_end(struct tier *tier, int64_t until_ms);
+void tier_free(struct tier *tier); /* after the flights were freed; NULL is allowed */
+
+/* ---- reading ---- */
+
+/* Whether the repository has a link to the digest in the bucket. `media_type` (of at least 128
+ * bytes, may be NULL) is that of a manifest, "" if the link does not say. */
+bool tier_has_link(struct tier *tier, const struct repository_name *name, enum link_kind kind,
+                   const struct digest *digest, char *media_type, const struct cancel *cancel);
+
+/* Whether the bucket has the blob, and its size. */
+bool tier_has_blob(struct tier *tier, const struct digest *digest, uint64_t *size,
+                   const struct cancel *cancel);
+
+/* Reads a manifest whole, and checks its digest. *found_s: the time of the object, by our own
+ * clock; 0: not known. */
+bool tier_read(struct tier *tier, const struct digest *digest, struct buffer *out, int64_t *found_s,
+               const struct cancel *cancel);
+
+/* What the tag named when a tarn last asked upstream. */
+bool tier_read_tag(struct tier *tier, const struct repository_name *name, const char *tag,
+                   struct digest *digest, const struct cancel *cancel);
+
+/* ---- writing; a tier that is not written to ignores all of it ---- */
+
+/* Upstream has said that the repository holds the blob. */
+void tier_note_link(struct tier *tier, const struct repository_name *name,
+                    const struct digest *digest);
+/* Upstream has sent the manifest, which is in the store; `tag` (may be NULL) names it now. */
+void tier_note_manifest(struct tier *tier, const struct repository_name *name,
+                        const struct digest *digest, const char *media_type, const char *tag);
+
+/* The blob was used. Cheap: memory alone, but once in a while. */
+void tier_note_use(struct tier *tier, const struct digest *digest);
+
+#endif
