@@ -22,6 +22,11 @@ static void write_path(const struct config_problems *problems, const char *path,
         snprintf(out, KEY_PATH_SIZE, "%s", path);
 }
 
+/* Whether the column is told as well, because the section is often written on one line. */
+static bool tells_column(struct text path) {
+    return text_starts(path, "bucket.") || text_starts(path, "keep.") || text_is(path, "keep");
+}
+
 void config_problem_add(struct config_problems *problems, struct yaml_place place, const char *path,
                         const char *format, ...) {
     if (problems->count++ >= PROBLEM_LIMIT)
@@ -34,7 +39,7 @@ void config_problem_add(struct config_problems *problems, struct yaml_place plac
     write_path(problems, path, written);
     if (place.line == 0)
         used = snprintf(problem->text, PROBLEM_SIZE, "%.200s: ", place.source);
-    else if (text_starts(text_of(written), "bucket."))
+    else if (tells_column(text_of(written)))
         used = snprintf(problem->text, PROBLEM_SIZE, "%.200s:%u:%u: %.150s: ", place.source,
                         place.line, place.column, written);
     else

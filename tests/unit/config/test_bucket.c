@@ -143,7 +143,7 @@ static void test_each_mistake_is_reported_with_line_and_column(void **state) {
         {"bucket:\n  url: gs://ab\n  endpoint: http://s3.example/x\n  encryption: rot13\n"
          "  region: 'a b'\n",
          "f.yaml:2:8: bucket.url: \"gs://ab\": the bucket's name must have 3 to 63 characters\n"
-         "f.yaml:3:13: bucket.endpoint: must end after the host or the port: a prefix belongs into "
+         "f.yaml:3:13: bucket.endpoint: must end after the host or the port: a prefix belongs in "
          "url\n"
          "f.yaml:4:15: bucket.encryption: must be AES256, aws:kms or aws:kms:dsse\n"
          "f.yaml:5:11: bucket.region: must be the name of a region, of a-z, 0-9 and '-', as "

@@ -36,7 +36,7 @@ static void test_each_process_refuses_only_what_it_uses(void **state) {
                         "f.yaml:1: root: cannot change from \"/a\" to \"/b\" while tarn runs; "
                         "restart tarn, or change it back\n");
     assert_string_equal(change_of(CONFIG_OF_KEEP, bench, now, next),
-                        "f.yaml:2: keep.lease: cannot change from \"one\" to \"two\" while tarn "
+                        "f.yaml:2:15: keep.lease: cannot change from \"one\" to \"two\" while tarn "
                         "runs; restart tarn, or change it back\n");
     assert_string_equal(change_of(CONFIG_OF_KEEP, bench, "confine: off\n", ""),
                         "f.yaml: confine: cannot change from \"off\" to \"auto\" while tarn runs; "

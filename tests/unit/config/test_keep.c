@@ -142,76 +142,81 @@ static void test_mistakes_are_told_with_their_place(void **state) {
     static const struct {
         const char *text, *problems;
     } cases[] = {
-        {"keep: 1\n", "f.yaml:1: keep: expected a mapping (key: value), found a single value\n"},
+        {"keep: 1\n", "f.yaml:1:7: keep: expected a mapping (key: value), found a single value\n"},
         {"keep:\n  lisen: a\n",
-         "f.yaml:2: keep.lisen: unknown key \"lisen\"; did you mean listen?\n"},
-        {"keep: {keps: []}\n", "f.yaml:1: keep.keps: unknown key \"keps\"; did you mean keeps?\n"},
+         "f.yaml:2:3: keep.lisen: unknown key \"lisen\"; did you mean listen?\n"},
+        {"keep: {keps: []}\n",
+         "f.yaml:1:8: keep.keps: unknown key \"keps\"; did you mean keeps?\n"},
         {"keep: {listen: [], lease: 'a/b'}\n",
-         "f.yaml:1: keep.listen: the list is empty; remove the key to get the default\n"
-         "f.yaml:1: keep.lease: \"a/b\" is not the name of a keep; write at most 63 letters, "
+         "f.yaml:1:16: keep.listen: the list is empty; remove the key to get the default\n"
+         "f.yaml:1:27: keep.lease: \"a/b\" is not the name of a keep; write at most 63 letters, "
          "digits, \"-\", \"_\" or \".\", with a letter or digit at both ends\n"},
-        {"keep: {operators: /absent}\n", "f.yaml:1: keep.operators: \"/absent\" cannot be read: No "
-                                         "such file or directory; write an htpasswd "
-                                         "file, or anyone\n"},
+        {"keep: {operators: /absent}\n",
+         "f.yaml:1:19: keep.operators: \"/absent\" cannot be read: No "
+         "such file or directory; write an htpasswd "
+         "file, or anyone\n"},
         {"keep:\n  kubeconfig: /absent\n",
-         "f.yaml:2: keep.kubeconfig: \"/absent\" cannot be read: No such file or directory\n"},
+         "f.yaml:2:15: keep.kubeconfig: \"/absent\" cannot be read: No such file or directory\n"},
         {"keep: {refresh: 1ms}\n",
-         "f.yaml:1: keep.refresh: \"1ms\" is too small; the minimum is 1s\n"},
+         "f.yaml:1:17: keep.refresh: \"1ms\" is too small; the minimum is 1s\n"},
         {"keep: {keeps: {}}\n",
-         "f.yaml:1: keep.keeps: expected a list; write for example - {name: jupyter, images: "
+         "f.yaml:1:15: keep.keeps: expected a list; write for example - {name: jupyter, images: "
          "[{image: docker.io/library/python:3.12}]}\n"},
         {"keep: {keeps: [{name: a, images: [{image: b}]}, {name: a, images: [{image: b}]}]}\n",
-         "f.yaml:1: keep.keeps[1]: the name \"a\" appears twice; first as keep.keeps[0]\n"},
+         "f.yaml:1:49: keep.keeps[1]: the name \"a\" appears twice; first as keep.keeps[0]\n"},
         {"keep: {keeps: [{images: [{image: b}]}]}\n",
-         "f.yaml:1: keep.keeps[0]: name is missing; write for example name: jupyter\n"},
+         "f.yaml:1:16: keep.keeps[0]: name is missing; write for example name: jupyter\n"},
         {"keep: {keeps: [{name: -a, images: [{image: b}]}]}\n",
-         "f.yaml:1: keep.keeps[0].name: \"-a\" is not the name of a keep; write at most 63 "
+         "f.yaml:1:23: keep.keeps[0].name: \"-a\" is not the name of a keep; write at most 63 "
          "letters, "
          "digits, \"-\", \"_\" or \".\", with a letter or digit at both ends\n"},
         {"keep: {keeps: [{name: a}]}\n",
-         "f.yaml:1: keep.keeps[0]: images is missing; write for example images: [{image: "
+         "f.yaml:1:16: keep.keeps[0]: images is missing; write for example images: [{image: "
          "docker.io/library/python:3.12}]\n"},
-        {KEEP("nodes: {labels: [x]}"), "f.yaml:1: keep.keeps[0].nodes.labels: expected a mapping; "
-                                       "write for example {pool: user}\n"},
+        {KEEP("nodes: {labels: [x]}"),
+         "f.yaml:1:64: keep.keeps[0].nodes.labels: expected a mapping; "
+         "write for example {pool: user}\n"},
         {KEEP("nodes: {labels: {a: [x]}}"),
-         "f.yaml:1: keep.keeps[0].nodes.labels.a: expected a string, found a list\n"},
+         "f.yaml:1:68: keep.keeps[0].nodes.labels.a: expected a string, found a list\n"},
         {KEEP("nodes: {tolerations: [{value: x}]}"),
-         "f.yaml:1: keep.keeps[0].nodes.tolerations[0]: key is missing; without a key, write "
+         "f.yaml:1:70: keep.keeps[0].nodes.tolerations[0]: key is missing; without a key, write "
          "operator: Exists\n"},
         {KEEP("nodes: {tolerations: [{key: x, effect: None}]}"),
-         "f.yaml:1: keep.keeps[0].nodes.tolerations[0].effect: \"None\" is not one of NoSchedule, "
+         "f.yaml:1:87: keep.keeps[0].nodes.tolerations[0].effect: \"None\" is not one of "
+         "NoSchedule, "
          "PreferNoSchedule, NoExecute\n"},
         {KEEP("pull: {by: name}"),
-         "f.yaml:1: keep.keeps[0].pull.by: \"name\" is not one of tag, digest\n"},
+         "f.yaml:1:59: keep.keeps[0].pull.by: \"name\" is not one of tag, digest\n"},
         {KEEP("pull: {disk: 101%}"),
-         "f.yaml:1: keep.keeps[0].pull.disk: \"101%\" is too large; the maximum is 100%\n"},
+         "f.yaml:1:61: keep.keeps[0].pull.disk: \"101%\" is too large; the maximum is 100%\n"},
         {KEEP("pull: {nodes_at_once: 0}"),
-         "f.yaml:1: keep.keeps[0].pull.nodes_at_once: \"0\" is too small; the minimum is 1\n"},
-        {IMAGE("image: b, repository: c.d/e"),
-         "f.yaml:1: keep.keeps[0].images[0]: an entry needs either repository or image; write for "
-         "example image: docker.io/library/python:3.12\n"},
+         "f.yaml:1:70: keep.keeps[0].pull.nodes_at_once: \"0\" is too small; the minimum is 1\n"},
+        {IMAGE("image: b, repository: c.d/e"), "f.yaml:1:35: keep.keeps[0].images[0]: an entry "
+                                               "needs either repository or image; write for "
+                                               "example image: docker.io/library/python:3.12\n"},
         {IMAGE("repository: c/d, tags: {newest: 1}"),
-         "f.yaml:1: keep.keeps[0].images[0].repository: \"c/d\" is not a repository; write "
+         "f.yaml:1:48: keep.keeps[0].images[0].repository: \"c/d\" is not a repository; write "
          "HOST/NAME "
          "without a tag, for example ghcr.io/org/app\n"},
         {IMAGE("repository: c.d/e"),
-         "f.yaml:1: keep.keeps[0].images[0]: a repository needs either rubin or tags, which say "
+         "f.yaml:1:35: keep.keeps[0].images[0]: a repository needs either rubin or tags, which say "
          "which of its images are kept; write for example tags: {matching: \"v*\", newest: 3}\n"},
         {IMAGE("repository: c.d/e, tags: {order: age}"),
-         "f.yaml:1: keep.keeps[0].images[0].tags.order: \"age\" is not one of version, uploaded, "
+         "f.yaml:1:69: keep.keeps[0].images[0].tags.order: \"age\" is not one of version, "
+         "uploaded, "
          "name\n"},
         {IMAGE("repository: c.d/e, rubin: {cycle: x}"),
-         "f.yaml:1: keep.keeps[0].images[0].rubin.cycle: \"x\" is not a whole number; write for "
+         "f.yaml:1:70: keep.keeps[0].images[0].rubin.cycle: \"x\" is not a whole number; write for "
          "example 4\n"},
         {IMAGE("repository: c.d/e, rubin: {filter: {weekly: {cutoff_date: May}}}"),
-         "f.yaml:1: keep.keeps[0].images[0].rubin.filter.weekly.cutoff_date: \"May\" is not a "
+         "f.yaml:1:94: keep.keeps[0].images[0].rubin.filter.weekly.cutoff_date: \"May\" is not a "
          "date; "
          "write for example 2024-05-01\n"},
         {IMAGE("repository: c.d/e, tags: {newest: 1}, filter: {weekly: {number: 1}}"),
-         "f.yaml:1: keep.keeps[0].images[0].filter: filter is for rubin; tags has newest and "
+         "f.yaml:1:82: keep.keeps[0].images[0].filter: filter is for rubin; tags has newest and "
          "newer_than\n"},
         {IMAGE("image: b, tags: {newest: 1}"),
-         "f.yaml:1: keep.keeps[0].images[0]: rubin and tags choose among the images of a "
+         "f.yaml:1:35: keep.keeps[0].images[0]: rubin and tags choose among the images of a "
          "repository; write repository in place of image\n"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -227,7 +232,7 @@ static void test_more_than_a_hundred_keeps_are_refused(void **state) {
     assert_int_equal(load(bench, text.bytes)->keep.keep_count, 100);
     buffer_append_string(&text, "    - {name: k100, images: [{image: a}]}\n");
     assert_refused(bench, text.bytes,
-                   "f.yaml:3: keep.keeps: 101 keeps are too many; the most is 100\n");
+                   "f.yaml:3:5: keep.keeps: 101 keeps are too many; the most is 100\n");
     buffer_finish(&text);
 }
 
