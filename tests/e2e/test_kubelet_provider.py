@@ -140,7 +140,8 @@ def test_what_is_there_is_not_written_again_and_what_is_missing_is(release, node
     install(release, node)
     times = {path: path.stat().st_mtime_ns for path in node.rglob("*") if path.is_file()}
     done = install(release, node)
-    assert done.stdout.splitlines() == [f"unchanged {node}/{BIN}/tarn", f"unchanged {node}/{CONFIG}"]
+    assert done.stdout.splitlines() == [f"unchanged {node}/{BIN}/tarn",
+                                        f"unchanged {node}/{CONFIG}"]
     assert {path: path.stat().st_mtime_ns for path in node.rglob("*")
             if path.is_file()} == times
     (folder,) = folders(node)

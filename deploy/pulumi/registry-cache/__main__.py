@@ -36,7 +36,8 @@ def text(config, key, otherwise):
 def make(config):
     """Makes all resources of the stack."""
     users = config.get_secret("registryHtpasswd")
-    account = workload_identity.make(config.get_object("gcp") or {}, config.get("gcpServiceAccount"))
+    account = workload_identity.make(config.get_object("gcp") or {},
+                                     config.get("gcpServiceAccount"))
     settings = objects.Settings(
         image=config.require("image"),
         node_port=number(config, "registryNodePort"),

@@ -39,8 +39,8 @@ class Settings:
         """Raises Wrong."""
         if not re.fullmatch(r"[^\s@]+/[^\s@/:]+(:[\w.-]+|(:[\w.-]+)?@sha256:[0-9a-f]{64})",
                             self.image):
-            raise Wrong(f"image: {self.image!r} is no image with a registry and a tag or digest, as in "
-                        "us-central1-docker.pkg.dev/PROJECT/REPOSITORY/tarn:0.1.0")
+            raise Wrong(f"image: {self.image!r} is no image with a registry and a tag or digest, "
+                        "as in us-central1-docker.pkg.dev/PROJECT/REPOSITORY/tarn:0.1.0")
         if not 30000 <= self.node_port <= 32767:
             raise Wrong(f"registryNodePort: {self.node_port} is not within 30000 to 32767")
         if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]+)?", self.upstream):

@@ -6,10 +6,11 @@ import objects
 
 
 def make(settings, account):
-    """Makes what `gcp.enabled` asks for. Returns the service account's address; None: there is none."""
+    """Makes what `gcp.enabled` asks for. Returns the service account's address, or None."""
     if not isinstance(settings, dict) or not settings.keys() <= {"enabled", "project", "location",
                                                                  "repository"}:
-        raise objects.Wrong("gcp: is no mapping with enabled, project, location and repository alone")
+        raise objects.Wrong("gcp: is no mapping with enabled, project, location and repository "
+                            "alone")
     if not settings.get("enabled"):
         return account
     for key in ("project", "location", "repository"):
@@ -18,8 +19,8 @@ def make(settings, account):
     project = settings["project"]
     name, _, domain = (account or f"{objects.NAME}@").partition("@")
     if domain not in ("", f"{project}.iam.gserviceaccount.com"):
-        raise objects.Wrong(f"gcpServiceAccount: {account} is not of the project {project}, in which "
-                            "gcp.enabled makes it")
+        raise objects.Wrong(f"gcpServiceAccount: {account} is not of the project {project}, in "
+                            "which gcp.enabled makes it")
     made = gcp.serviceaccount.Account(
         "account", account_id=name, project=project, display_name="tarn, a cache for registries")
     gcp.artifactregistry.RepositoryIamMember(

@@ -1,4 +1,4 @@
-"""A node of one machine: containerd with its CRI plugin, and a kubelet that runs static pods alone."""
+"""A node: containerd with its CRI plugin, and a kubelet that runs static pods alone."""
 
 import json
 import os

@@ -180,7 +180,8 @@ def test_google_gets_an_account_that_may_read_the_repository():
         "gcp:serviceaccount/iAMMember:IAMMember"]
     reader, account, identity = (inputs for _, inputs in google)
     assert (account["accountId"], account["project"]) == ("tarn", "p")
-    assert {key: reader[key] for key in ("project", "location", "repository", "role", "member")} == {
+    assert {key: reader[key]
+            for key in ("project", "location", "repository", "role", "member")} == {
         "project": "p", "location": "us-central1", "repository": "r",
         "role": "roles/artifactregistry.reader", "member": f"serviceAccount:{ACCOUNT}"}
     (ours,) = [thing for thing in things if thing["kind"] == "ServiceAccount"]
