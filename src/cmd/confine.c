@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "base/cleanup.h"
+#include "base/clock.h"
 
 /* LeakSanitizer uses ptrace on its own process; ThreadSanitizer runs a thread of its own. */
 #ifndef __has_feature
@@ -42,6 +43,8 @@
 
 enum { ABI_RENAMES = 2, ABI_TRUNCATE = 3, ABI_IOCTL = 5, ABI_SCOPES = 6 };
 
+enum { ENDING_MS = 2000 }; /* how long threads that are done may take to be gone */
+
 /* The kernel accepts a struct that is longer than the one it knows if the rest is 0. */
 struct ruleset {
     uint64_t handled_access_fs, handled_access_net, scoped;
@@ -57,16 +60,29 @@ static const uint64_t dropped_rights =
     LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_BLOCK |
     LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_SYM | RIGHT_IOCTL_DEV;
 
-/* Landlock restricts the calling thread and the threads that it starts later, and no other. */
-static bool is_only_thread(void) {
+/* How many threads there are; 0: they cannot be counted without /proc. */
+static unsigned count_threads(void) {
     DIR *tasks = opendir("/proc/self/task");
     if (!tasks)
-        return true; /* without /proc the threads cannot be counted */
+        return 0;
     unsigned count = 0;
     for (struct dirent *entry; (entry = readdir(tasks));)
         count += entry->d_name[0] != '.';
     closedir(tasks);
-    return count <= 1 || HAS_OWN_THREAD;
+    return count;
+}
+
+/* Landlock restricts the calling thread and the threads that it starts later, and no other. A
+ * thread that has read a file for the configuration is done before the kernel has taken it away,
+ * so that is waited for. A thread that hangs with its file does not end. */
+static bool is_only_thread(void) {
+    const int64_t until_ms = clock_ms() + ENDING_MS;
+    while (!HAS_OWN_THREAD && count_threads() > 1) {
+        if (clock_ms() >= until_ms)
+            return false;
+        clock_sleep_ms(1);
+    }
+    return true;
 }
 
 static bool allow_below(int rules, const char *path, uint64_t rights, struct error *error) {

@@ -136,8 +136,9 @@ static void keep(void *argument) {
         }
         space_enforce(&upkeep->space, &upkeep->cancel);
         if (now >= sweep_ms) {
-            clean(upkeep);
+            clean(upkeep); /* it counts the records, which may be more than was known */
             sweep_ms = now + SWEEP_MS;
+            space_enforce(&upkeep->space, &upkeep->cancel);
         } else if (space_take_sweep(&upkeep->space) || has_grown(upkeep, &records)) {
             sweep(upkeep, 0); /* a link that is lost costs a request */
             space_enforce(&upkeep->space, &upkeep->cancel);
