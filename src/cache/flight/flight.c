@@ -170,11 +170,23 @@ bool flight_wait_permission(struct flight *flight, const struct repository *repo
     return allowed;
 }
 
+/* Whether the flight never asked the repository, which holds the blob, because the sources before
+ * it failed while the repository was asked for permission. */
+static bool is_unasked(struct flight *flight, const struct repository *repository)
+    REQUIRES(flight->state_lock) {
+    const struct flight_source *source = sources_find(&flight->sources, repository);
+    return source && source->state == SOURCE_ANSWERED &&
+           source > sources_current(&flight->sources) &&
+           retry_blames_place(retry_classify(&flight->failure));
+}
+
 bool flight_was_misled(struct flight *flight, const struct repository *repository) {
     lock_acquire(&flight->state_lock);
     const struct repository *last = &sources_current(&flight->sources)->repository;
-    bool misled = flight->state == FLIGHT_FAILED && flight->failure.kind == ERROR_CORRUPT &&
-                  !repository_name_equal(&last->name, &repository->name);
+    const bool sent_wrong_bytes = flight->failure.kind == ERROR_CORRUPT &&
+                                  !repository_name_equal(&last->name, &repository->name);
+    bool misled =
+        flight->state == FLIGHT_FAILED && (sent_wrong_bytes || is_unasked(flight, repository));
     lock_release(&flight->state_lock);
     return misled;
 }

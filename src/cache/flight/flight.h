@@ -162,7 +162,8 @@ bool flights_fetch(struct flights *flights, const struct flight_wish *wish, stru
  * upstream itself. */
 bool flight_wait_permission(struct flight *flight, const struct repository *repository,
                             const struct cancel *cancel, bool *found, struct error *error);
-/* Whether the flight has failed because another repository than this one sent wrong bytes. */
+/* Whether the flight has failed because of other repositories than this one: one sent wrong bytes,
+ * or none gave the blob and this one was not asked for it. */
 bool flight_was_misled(struct flight *flight, const struct repository *repository);
 /* Says that the repository holds the blob: the flight may fetch through it as well. */
 void flight_add_source(struct flight *flight, const struct repository *repository);
