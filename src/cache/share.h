@@ -4,18 +4,19 @@
  * A blob, a link and a tag lie as the CNCF registry's own storage has them, so that a plain
  * registry can serve the same bucket (distribution, registry/storage/paths.go):
  *
- *   docker/registry/v2/blobs/sha256/AB/HEX/data                          the bytes
- *   docker/registry/v2/repositories/HOST/NAME/_layers/sha256/HEX/link    NAME at HOST has the blob
- *   …/HOST/NAME/_manifests/revisions/sha256/HEX/link                     … this manifest; the
- * link's Content-Type is its type …/HOST/NAME/_manifests/tags/TAG/current/link what the tag names
+ * - docker/registry/v2/blobs/sha256/AB/HEX/data: the bytes
+ * - docker/registry/v2/repositories/HOST/NAME/_layers/sha256/HEX/link: NAME at HOST has the blob
+ * - …/HOST/NAME/_manifests/revisions/sha256/HEX/link: it has the manifest, and the link's
+ *   Content-Type is the manifest's type
+ * - …/HOST/NAME/_manifests/tags/TAG/current/link: what the tag names
  *
  * The bytes of a link are "sha256:HEX" without a line end. In HOST, a ':' is written as '_',
  * because no part of a repository's name has a ':', and letters are lower case. No host has a '_',
  * so the host can be read back. What is tarn's own lies elsewhere:
  *
- *   tarn/v1/used/sha256/AB/HEX    empty; its date says when the blob was used (marks.h)
- *   tarn/v1/janitor.json          when the janitor last ran
- *   tarn/v1/probe/                what check-bucket writes and deletes
+ * - tarn/v1/used/sha256/AB/HEX: empty; its date says when the blob was used
+ * - tarn/v1/janitor.json: when the janitor last ran
+ * - tarn/v1/probe/: what check-bucket writes and deletes
  *
  * All keys are without the bucket's configured prefix, as bucket/bucket.h takes them.
  */
