@@ -28,6 +28,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/cancel.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "bucket/settings.h"
 #include "client/body.h"
@@ -123,6 +124,12 @@ struct bucket_head {
     int64_t modified_s; /* as in struct bucket_answer */
     int64_t date_s;
 };
+
+/* When an object was written, by this machine's clock: its age counts by the bucket's own. 0: not
+ * known. */
+static inline int64_t bucket_written_s(int64_t date_s, int64_t modified_s) {
+    return date_s && modified_s ? clock_wall_s() - (date_s - modified_s) : 0;
+}
 
 /* Takes a body as it comes. A function that returns false ends the call with the error that it set
  * (BUCKET_STOPPED). All are called by the thread that asked. */

@@ -261,20 +261,13 @@ enum errand_result errand_run(struct errand *errand, struct error *error) {
 
 /* ---- marks ---- */
 
-/* When the object was written, by our own clock; 0: not known. */
-static int64_t written_here(const struct bucket_answer *answer) {
-    if (!answer->date_s || !answer->modified_s)
-        return 0;
-    return clock_wall_s() - (answer->date_s - answer->modified_s);
-}
-
 /* Whether the object is old enough for a (new) mark. *at_s: when it was written. */
 static enum errand_result look_at_age(struct errand *errand, const char *key, int64_t *at_s,
                                       struct error *error) {
     struct bucket_answer answer;
     bool there;
     enum errand_result result = look(errand, key, &there, &answer, error);
-    *at_s = result == ERRAND_DONE && there ? written_here(&answer) : 0;
+    *at_s = result == ERRAND_DONE && there ? bucket_written_s(answer.date_s, answer.modified_s) : 0;
     return result;
 }
 

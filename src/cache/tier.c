@@ -177,8 +177,7 @@ bool tier_read(struct tier *tier, const struct digest *digest, struct buffer *ou
         !bucket_read(tier->bucket, share_key_blob(key, digest), MANIFEST_SIZE_LIMIT, out, &limits,
                      &answer, &error))
         return false;
-    const bool is_dated = answer.date_s && answer.modified_s;
-    *found_s = is_dated ? clock_wall_s() - (answer.date_s - answer.modified_s) : 0;
+    *found_s = bucket_written_s(answer.date_s, answer.modified_s);
     if (!digest_of(digest->algorithm, out->bytes, out->length, &is) || digest_equal(&is, digest))
         return digest_equal(&is, digest);
     error_set(&error, ERROR_CORRUPT, "bucket %s: wrong bytes: their digest is %s",

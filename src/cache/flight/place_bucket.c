@@ -63,13 +63,6 @@ static bool take_outside(const struct bucket_call *call, const struct bucket_hea
     return call->sink->on_head(call->sink->context, &told, error);
 }
 
-/* When the object was written, by our own clock. */
-static int64_t modified_here(const struct bucket_head *head) {
-    if (!head->modified_s || !head->date_s)
-        return 0;
-    return clock_wall_s() - (head->date_s - head->modified_s);
-}
-
 static bool on_head(void *context, const struct bucket_head *head, struct error *error) {
     struct bucket_call *call = context;
     if (head->status == 416)
@@ -82,7 +75,7 @@ static bool on_head(void *context, const struct bucket_head *head, struct error 
         .total = head->has_total ? head->total : head->length,
         .etag = "",
     };
-    atomic_store(&call->place->bucket.found_s, modified_here(head));
+    atomic_store(&call->place->bucket.found_s, bucket_written_s(head->date_s, head->modified_s));
     return call->sink->on_head(call->sink->context, &told, error);
 }
 
