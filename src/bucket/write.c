@@ -40,21 +40,27 @@ bool bucket_put(struct bucket *bucket, const struct bucket_put *put,
     return ok;
 }
 
+/* What is not there (`gone`) is removed already. */
+static bool run_removal(struct bucket_ask *ask, enum bucket_outcome gone,
+                        struct bucket_answer *answer) {
+    bool ok = bucket_ask_run(ask, answer);
+    if (ask->outcome == gone) {
+        error_clear(ask->error);
+        ok = true;
+        if (answer)
+            answer->outcome = BUCKET_DONE;
+    }
+    bucket_ask_finish(ask);
+    return ok;
+}
+
 bool bucket_delete(struct bucket *bucket, const char *key, const struct bucket_limits *limits,
                    struct bucket_answer *answer, struct error *error) {
     struct bucket_ask ask;
     char full[BUCKET_KEY_LIMIT + 1];
     if (!bucket_ask_init(&ask, bucket, OPERATION_DELETE, key, full, limits, error))
         return bucket_ask_give_up(&ask, answer);
-    bool ok = bucket_ask_run(&ask, answer);
-    if (ask.outcome == BUCKET_ABSENT) {
-        error_clear(ask.error);
-        ok = true;
-        if (answer)
-            answer->outcome = BUCKET_DONE;
-    }
-    bucket_ask_finish(&ask);
-    return ok;
+    return run_removal(&ask, BUCKET_ABSENT, answer);
 }
 
 /* ---- parts ---- */
@@ -183,13 +189,5 @@ bool bucket_upload_abort(struct bucket *bucket, const char *key, const char *id,
     if (!bucket_ask_init(&ask, bucket, OPERATION_ABORT, key, full, limits, error))
         return bucket_ask_give_up(&ask, answer);
     bucket_ask_query(&ask, "uploadId", id);
-    bool ok = bucket_ask_run(&ask, answer);
-    if (ask.outcome == BUCKET_NO_UPLOAD) {
-        error_clear(ask.error);
-        ok = true;
-        if (answer)
-            answer->outcome = BUCKET_DONE;
-    }
-    bucket_ask_finish(&ask);
-    return ok;
+    return run_removal(&ask, BUCKET_NO_UPLOAD, answer);
 }
