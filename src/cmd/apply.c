@@ -139,22 +139,12 @@ static void apply(struct serving *serving, struct prepared *prepared) {
     serving_log_warnings(serving);
 }
 
-static void log_problems(struct text problems) {
-    while (problems.length) {
-        struct text line = text_cut(problems, '\n', &problems);
-        log_at(LOG_ERROR, "the configuration was not reloaded, and the one before stays in use",
-               LOG_SLICE("error", line));
-    }
-}
-
 bool serving_reload(void *context, const char *file, struct buffer *problems) {
     struct serving *serving = context;
     struct prepared prepared = {0};
     bool ok = prepare(serving, file, &prepared, problems);
     if (ok)
         apply(serving, &prepared);
-    else
-        log_problems((struct text){problems->bytes, problems->length});
     prepared_finish(&prepared);
     return ok;
 }

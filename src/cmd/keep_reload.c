@@ -90,20 +90,11 @@ static bool apply(struct keep_process *process, struct prepared *prepared) {
     const struct config *config = process->config->config;
     keep_server_change(process->server, take(prepared->server));
     log_configure(config->log_level, config->log_format);
-    for (size_t i = 0; config->warnings && config->warnings[i]; i++)
-        log_event(LOG_WARN, config->warnings[i], NULL, 0);
+    config_log_warnings(config);
     log_at(LOG_INFO, "the configuration was reloaded",
            LOG_STRING("config", config->file ? config->file : "built-in"),
            LOG_NUMBER("keeps", (double)config->keep.keep_count));
     return true;
-}
-
-static void log_problems(struct text problems) {
-    while (problems.length) {
-        struct text line = text_cut(problems, '\n', &problems);
-        log_at(LOG_ERROR, "the configuration was not reloaded, and the one before stays in use",
-               LOG_SLICE("error", line));
-    }
 }
 
 bool keep_reload(void *context, const char *file, struct buffer *problems) {
@@ -115,8 +106,6 @@ bool keep_reload(void *context, const char *file, struct buffer *problems) {
         buffer_append_string(problems, "out of memory\n");
         done = false;
     }
-    if (!done)
-        log_problems((struct text){problems->bytes, problems->length});
     prepared_finish(&prepared);
     return done;
 }

@@ -141,8 +141,7 @@ static void wait_for_signal(void *context) {
 static void announce(const struct keep_process *process) {
     const struct config *config = process->config->config;
     const char *const *listen = process->config->keep.listen;
-    for (size_t i = 0; config->warnings && config->warnings[i]; i++)
-        log_event(LOG_WARN, config->warnings[i], NULL, 0);
+    config_log_warnings(config);
     for (size_t i = 0; listen[i]; i++)
         log_at(LOG_INFO, "listening", LOG_STRING("address", listen[i]),
                LOG_NUMBER("port", keep_server_port(process->server)),

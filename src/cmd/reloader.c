@@ -6,6 +6,7 @@
 #include <utlist.h>
 #include "base/clock.h"
 #include "base/lock.h"
+#include "base/log.h"
 #include "base/thread.h"
 
 enum { SWEEP_MS = 5000 };
@@ -39,6 +40,22 @@ static bool wait_for_work(struct reloader *reloader) {
     return !reloader->ends;
 }
 
+static void log_problems(struct text problems) {
+    while (problems.length) {
+        struct text line = text_cut(problems, '\n', &problems);
+        log_at(LOG_ERROR, "the configuration was not reloaded, and the one before stays in use",
+               LOG_SLICE("error", line));
+    }
+}
+
+/* Whoever asks, the log has the outcome. */
+static bool reload(const struct reloader_work *work, const char *file, struct buffer *problems) {
+    if (work->reload(work->context, file, problems))
+        return true;
+    log_problems((struct text){problems->bytes, problems->length});
+    return false;
+}
+
 /* The callers' turn comes before the signal's, because they wait. The lock is not held meanwhile.
  */
 static void reload_once(struct reloader *reloader) REQUIRES(reloader->asked_lock);
@@ -53,8 +70,7 @@ static void reload_once(struct reloader *reloader) {
     }
     lock_release(&reloader->asked_lock);
     cleanup_buffer struct buffer unread = {0};
-    bool reloaded =
-        work->reload(work->context, asked ? asked->file : NULL, asked ? asked->problems : &unread);
+    bool reloaded = reload(work, asked ? asked->file : NULL, asked ? asked->problems : &unread);
     lock_acquire(&reloader->asked_lock);
     if (!asked)
         return;

@@ -11,7 +11,7 @@
 
 struct reloader_work {
     /* Takes the configuration of `file`; NULL: the one in use, read again. False: nothing has
-     * changed, and `problems` has a line for each reason. */
+     * changed, and `problems` has a line for each reason, which the reloader logs. */
     bool (*reload)(void *context, const char *file, struct buffer *problems);
     /* Called after each reload and every few seconds: frees what is not used any more. */
     void (*sweep)(void *context);

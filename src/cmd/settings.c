@@ -101,8 +101,7 @@ struct http_server_settings serving_http_settings(const struct config *config,
 
 void serving_log_warnings(const struct serving *serving) {
     const struct config *config = serving->config;
-    for (size_t i = 0; config->warnings && config->warnings[i]; i++)
-        log_event(LOG_WARN, config->warnings[i], NULL, 0);
+    config_log_warnings(config);
     if (serving->max_connections < config->max_connections)
         log_at(LOG_WARN,
                "max_connections is lowered, because the process may open too few files; raise the "

@@ -9,6 +9,7 @@
 #include <sys/statvfs.h>
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/secret.h"
 #include "config/bucket_section.h"
 #include "config/credentials.h"
@@ -156,6 +157,11 @@ static void check_together(struct config_reader *reader) {
 }
 
 /* ---- loading ---- */
+
+void config_log_warnings(const struct config *config) {
+    for (size_t i = 0; config->warnings && config->warnings[i]; i++)
+        log_event(LOG_WARN, config->warnings[i], NULL, 0);
+}
 
 void config_free(struct config *config) {
     if (config)

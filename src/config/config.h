@@ -100,7 +100,7 @@ struct config {
     struct upstream_settings *keep_upstreams;
     size_t keep_upstream_count;
 
-    const char **warnings; /* to be logged once the log is configured; may be NULL */
+    const char **warnings; /* ends with NULL; may be NULL */
 };
 
 /* ---- loading ---- */
@@ -117,6 +117,8 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
                             char *const *environment, struct buffer *problems);
 
 void config_free(struct config *config); /* NULL is allowed */
+
+void config_log_warnings(const struct config *config); /* once the log is configured */
 
 enum config_user { CONFIG_OF_SERVE, CONFIG_OF_KEEP };
 
