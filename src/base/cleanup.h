@@ -8,6 +8,7 @@
 #ifndef BASE_CLEANUP_H
 #define BASE_CLEANUP_H
 
+#include <dirent.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -20,10 +21,17 @@ static inline void cleanup_close_call(int *fd) {
         close(*fd);
 }
 
+static inline void cleanup_directory_call(DIR **directory) {
+    if (*directory)
+        closedir(*directory);
+}
+
 /* free() at the end of the scope. */
-#define cleanup_free  __attribute__((cleanup(cleanup_free_call)))
+#define cleanup_free      __attribute__((cleanup(cleanup_free_call)))
 /* close() at the end of the scope, unless negative. */
-#define cleanup_close __attribute__((cleanup(cleanup_close_call)))
+#define cleanup_close     __attribute__((cleanup(cleanup_close_call)))
+/* closedir() at the end of the scope, unless NULL. */
+#define cleanup_directory __attribute__((cleanup(cleanup_directory_call)))
 
 /* The value of a marked pointer, which becomes NULL. The receiver then owns the memory. */
 #define take(pointer)                                                                              \

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include "base/cleanup.h"
 #include "node/mirror.h"
 #include "node/toml.h"
@@ -159,10 +158,7 @@ static bool add_matches(struct configuration *all, const char *folder, const cha
     char *names[FILES_LIMIT];
     size_t count = 0;
     bool ok = true;
-    int fd = tree_open_folder(all->tree, folder, NULL);
-    DIR *entries = fd < 0 ? NULL : fdopendir(fd);
-    if (!entries && fd >= 0)
-        close(fd);
+    cleanup_directory DIR *entries = tree_open_entries(all->tree, folder, NULL);
     size_t seen = 0;
     for (struct dirent *entry; entries && (entry = readdir(entries)) && seen < ENTRIES_LIMIT;
          seen++) {
@@ -170,8 +166,6 @@ static bool add_matches(struct configuration *all, const char *folder, const cha
             (names[count] = strdup(entry->d_name)))
             count++;
     }
-    if (entries)
-        closedir(entries);
     if (count > 1)
         qsort(names, count, sizeof *names, compare_strings);
     for (size_t i = 0; i < count; i++) {

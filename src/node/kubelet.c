@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include "base/cleanup.h"
 #include "node/tree.h"
 
@@ -115,10 +114,7 @@ static bool look_at_process(const struct tree *tree, const char *name, const str
 
 static void look_at_processes(const struct tree *tree, const struct wanted *wanted,
                               struct kubelet *out) {
-    int fd = tree_open_folder(tree, "/proc", NULL);
-    DIR *entries = fd < 0 ? NULL : fdopendir(fd);
-    if (!entries && fd >= 0)
-        close(fd);
+    cleanup_directory DIR *entries = tree_open_entries(tree, "/proc", NULL);
     size_t seen = 0;
     for (struct dirent *entry; entries && (entry = readdir(entries)) && seen < ENTRIES_LIMIT;
          seen++) {
@@ -126,8 +122,6 @@ static void look_at_processes(const struct tree *tree, const struct wanted *want
             look_at_process(tree, entry->d_name, wanted, out))
             break;
     }
-    if (entries)
-        closedir(entries);
 }
 
 /* ---- the files ---- */
@@ -148,10 +142,7 @@ static void look_at_file(const struct tree *tree, const char *path, const struct
 static void look_at_folder(const struct tree *tree, const char *folder, const char *suffix,
                            const struct wanted *wanted, struct kubelet *out) {
     char path[PATH_MAX];
-    int fd = tree_open_folder(tree, folder, NULL);
-    DIR *entries = fd < 0 ? NULL : fdopendir(fd);
-    if (!entries && fd >= 0)
-        close(fd);
+    cleanup_directory DIR *entries = tree_open_entries(tree, folder, NULL);
     size_t seen = 0;
     for (struct dirent *entry; entries && (entry = readdir(entries)) && seen < ENTRIES_LIMIT;
          seen++) {
@@ -159,8 +150,6 @@ static void look_at_folder(const struct tree *tree, const char *folder, const ch
             snprintf(path, sizeof path, "%s/%s", folder, entry->d_name) < (int)sizeof path)
             look_at_file(tree, path, wanted, out);
     }
-    if (entries)
-        closedir(entries);
 }
 
 static void look_at_files(const struct tree *tree, const struct wanted *wanted,

@@ -59,17 +59,12 @@ static void find_folder(const struct plan *plan, const char *host, char *out, si
 
 /* Whether the folder has certificates in Docker's form. */
 static bool has_certificates(const struct plan *plan, const char *folder) {
-    int fd = tree_open_folder(&plan->tree, folder, NULL);
-    DIR *entries = fd < 0 ? NULL : fdopendir(fd);
+    cleanup_directory DIR *entries = tree_open_entries(&plan->tree, folder, NULL);
     bool found = false;
-    if (!entries && fd >= 0)
-        close(fd);
     for (struct dirent *entry; entries && !found && (entry = readdir(entries));) {
         struct text name = text_of(entry->d_name);
         found = text_ends(name, ".crt") || text_ends(name, ".cert") || text_ends(name, ".key");
     }
-    if (entries)
-        closedir(entries);
     return found;
 }
 

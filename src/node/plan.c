@@ -226,13 +226,10 @@ static bool scan(struct plan *plan, enum mirror_engine engine, const char *folde
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/_default/%s", folder, name);
     clean(plan, path);
-    int fd = tree_open_folder(&plan->tree, folder, &why);
-    DIR *entries = fd < 0 ? NULL : fdopendir(fd);
+    cleanup_directory DIR *entries = tree_open_entries(&plan->tree, folder, &why);
     if (!entries) {
-        if (fd >= 0)
-            close(fd);
         *error = why;
-        return fd < 0 && why.kind == ERROR_NOT_FOUND;
+        return why.kind == ERROR_NOT_FOUND;
     }
     bool ok = true;
     size_t count = 0;
@@ -244,7 +241,6 @@ static bool scan(struct plan *plan, enum mirror_engine engine, const char *folde
         clean(plan, path);
         ok = discover(plan, engine, path, error);
     }
-    closedir(entries);
     return ok;
 }
 

@@ -203,10 +203,7 @@ static bool is_same(const char *now, size_t length, const struct buffer *wanted)
 static void delete_old(const struct job *job) {
     const char *parent = job->settings->bin_dir;
     char path[PATH_MAX];
-    int fd = tree_open_folder(&job->tree, parent, NULL);
-    DIR *entries = fd < 0 ? NULL : fdopendir(fd);
-    if (!entries && fd >= 0)
-        close(fd);
+    cleanup_directory DIR *entries = tree_open_entries(&job->tree, parent, NULL);
     size_t seen = 0;
     for (struct dirent *entry; entries && (entry = readdir(entries)) && seen < ENTRIES_LIMIT;
          seen++) {
@@ -215,8 +212,6 @@ static void delete_old(const struct job *job) {
             snprintf(path, sizeof path, "%s/%s", parent, entry->d_name) < (int)sizeof path)
             tree_delete_all(&job->tree, path);
     }
-    if (entries)
-        closedir(entries);
 }
 
 static bool write_program(struct job *job, struct provider_result *result, struct error *error) {

@@ -229,6 +229,16 @@ int tree_open_folder(const struct tree *tree, const char *path, struct error *er
     return fd;
 }
 
+DIR *tree_open_entries(const struct tree *tree, const char *path, struct error *error) {
+    int fd = tree_open_folder(tree, path, error);
+    DIR *entries = fd < 0 ? NULL : fdopendir(fd);
+    if (entries || fd < 0)
+        return entries;
+    failed(tree, path, "cannot be read", error);
+    close(fd);
+    return NULL;
+}
+
 /* ---- reading ---- */
 
 char *tree_read(const struct tree *tree, const char *path, enum tree_link link, size_t *length,

@@ -15,6 +15,7 @@
 #ifndef NODE_TREE_H
 #define NODE_TREE_H
 
+#include <dirent.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -82,5 +83,8 @@ void tree_delete_folder(const struct tree *tree, const char *path);
 
 /* Opens the folder `path`; -1: ERROR_NOT_FOUND or another error. */
 int tree_open_folder(const struct tree *tree, const char *path, struct error *error);
+
+/* The same for readdir(); NULL: ERROR_NOT_FOUND or another error. The caller calls closedir(). */
+DIR *tree_open_entries(const struct tree *tree, const char *path, struct error *error);
 
 #endif
