@@ -9,14 +9,6 @@
     "# Written by \"tarn mirror\". \"tarn mirror remove\" deletes it; do not edit it.\n"
 #define SECOND_LINE "# tarn-mirror "
 
-static bool digest_body(struct text body, char out[static DIGEST_STRING_SIZE]) {
-    struct digest digest;
-    if (!digest_of(DIGEST_SHA256, body.at, body.length, &digest))
-        return false;
-    digest_format(&digest, out);
-    return true;
-}
-
 void mark_finish(struct mark *mark) {
     json_decref(mark->folders);
     mark->folders = NULL;
@@ -25,7 +17,7 @@ void mark_finish(struct mark *mark) {
 bool mark_write(const char *url, json_t *folders, struct text body, struct buffer *out) {
     char digest[DIGEST_STRING_SIZE];
     cleanup_json json_t *fields = NULL;
-    if (digest_body(body, digest))
+    if (digest_format_text(body, digest))
         fields = json_pack("{s:s, s:O, s:s}", "url", url, "folders", folders, "digest", digest);
     return buffer_append_string(out, FIRST_LINE SECOND_LINE) &&
            bounded_json_dump(fields, JSON_PRESERVE_ORDER, out) && buffer_append_string(out, "\n") &&
@@ -45,5 +37,6 @@ enum mark_found mark_read(struct text file, struct mark *out) {
     out->folders = json_incref(json_object_get(fields, "folders"));
     if (!url || !written || !body.at || !text_copy(text_of(url), out->url, sizeof out->url))
         return MARK_EDITED;
-    return digest_body(body, digest) && strcmp(digest, written) == 0 ? MARK_FOUND : MARK_EDITED;
+    return digest_format_text(body, digest) && strcmp(digest, written) == 0 ? MARK_FOUND
+                                                                            : MARK_EDITED;
 }

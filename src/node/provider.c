@@ -105,14 +105,6 @@ static bool read_launcher(struct job *job, struct error *error) {
 
 /* ---- the configuration ---- */
 
-static bool digest_body(struct text body, char out[static DIGEST_STRING_SIZE]) {
-    struct digest digest;
-    if (!digest_of(DIGEST_SHA256, body.at, body.length, &digest))
-        return false;
-    digest_format(&digest, out);
-    return true;
-}
-
 /* A string of YAML in quotes, which JSON's escapes suit. */
 static void append_quoted(struct buffer *out, const char *before, const char *value,
                           const char *after) {
@@ -162,7 +154,7 @@ static bool render_config(struct job *job, struct error *error) {
     cleanup_buffer struct buffer body = {0};
     char digest[DIGEST_STRING_SIZE];
     append_body(&body, job->settings);
-    if (body.failed || !digest_body((struct text){body.bytes, body.length}, digest))
+    if (body.failed || !digest_format_text((struct text){body.bytes, body.length}, digest))
         return no_memory(error);
     buffer_printf(&job->config, FIRST_LINE SECOND_LINE "%s\n", digest);
     return buffer_append(&job->config, body.bytes, body.length) || no_memory(error);
@@ -181,7 +173,7 @@ static bool read_config(struct job *job, struct error *error) {
     bool is_ours = text_starts(rest, FIRST_LINE SECOND_LINE);
     if (is_ours) {
         struct text line = text_cut(text_from(rest, strlen(FIRST_LINE SECOND_LINE)), '\n', &rest);
-        if (!digest_body(rest, digest))
+        if (!digest_format_text(rest, digest))
             return no_memory(error);
         is_ours = text_is(line, digest);
     }

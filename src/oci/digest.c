@@ -126,3 +126,11 @@ bool digest_of(enum digest_algorithm algorithm, const void *bytes, size_t length
     digest_hash_free(hash);
     return out->algorithm != 0;
 }
+
+bool digest_format_text(struct text text, char out[static DIGEST_STRING_SIZE]) {
+    struct digest digest;
+    if (!digest_of(DIGEST_SHA256, text.at, text.length, &digest))
+        return false;
+    digest_format(&digest, out);
+    return true;
+}

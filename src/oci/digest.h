@@ -50,4 +50,7 @@ void digest_hash_finish(struct digest_hash *hash, struct digest *out);
 bool digest_of(enum digest_algorithm algorithm, const void *bytes, size_t length,
                struct digest *out);
 
+/* Writes the SHA-256 digest of the text as digest_format() does. False: out of memory. */
+bool digest_format_text(struct text text, char out[static DIGEST_STRING_SIZE]);
+
 #endif
