@@ -57,15 +57,10 @@ bool buffer_append_string(struct buffer *buffer, const char *string) {
 }
 
 bool buffer_append_number(struct buffer *buffer, int64_t number) {
-    char digits[20]; /* INT64_MIN has 19 and a sign */
-    size_t at = sizeof digits;
-    uint64_t rest = number < 0 ? -(uint64_t)number : (uint64_t)number;
-    do
-        digits[--at] = (char)('0' + rest % 10);
-    while (rest /= 10);
-    if (number < 0)
-        digits[--at] = '-';
-    return buffer_append(buffer, digits + at, sizeof digits - at);
+    char digits[TEXT_NUMBER_LIMIT];
+    const uint64_t size = number < 0 ? -(uint64_t)number : (uint64_t)number;
+    const struct text text = text_of_number(size, digits);
+    return buffer_append(buffer, "-", number < 0) && buffer_append(buffer, text.at, text.length);
 }
 
 /* What fits into the memory that is there is formatted once. */

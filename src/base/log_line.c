@@ -34,12 +34,9 @@ static char *put(char *at, const char *string) {
 /* ---- numbers ---- */
 
 static char *put_whole(char *at, uint64_t number) {
-    char digits[20];
-    size_t first = sizeof digits;
-    do
-        digits[--first] = (char)('0' + number % 10);
-    while (number /= 10);
-    return mempcpy(at, digits + first, sizeof digits - first);
+    char digits[TEXT_NUMBER_LIMIT];
+    const struct text text = text_of_number(number, digits);
+    return mempcpy(at, text.at, text.length);
 }
 
 /* Millionths behind the point, without zeros at the end. */

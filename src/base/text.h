@@ -37,6 +37,17 @@ struct text text_trim(struct text text); /* without spaces and tabs at both ends
 /* Decimal digits only, without sign, space or overflow. False: *out stays as it was. */
 bool text_to_u64(struct text text, uint64_t *out);
 
+enum { TEXT_NUMBER_LIMIT = 20 }; /* digits of the largest number */
+
+/* The number in decimal, written to the end of `digits`. Inline, because every response has one. */
+static inline struct text text_of_number(uint64_t number, char digits[static TEXT_NUMBER_LIMIT]) {
+    size_t first = TEXT_NUMBER_LIMIT;
+    do
+        digits[--first] = (char)('0' + number % 10);
+    while (number /= 10);
+    return (struct text){digits + first, TEXT_NUMBER_LIMIT - first};
+}
+
 /* Returns the part of `text` before the first `separator`, and sets *rest to what follows it.
  * Without a separator it returns all of `text`, and rest->at is NULL. `rest` may be the address of
  * the variable that was passed as `text`. */

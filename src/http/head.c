@@ -163,13 +163,9 @@ static char *append_date(char *at) {
 }
 
 static char *append_number(char *at, uint64_t number) {
-    char digits[20];
-    size_t count = 0;
-    do {
-        digits[sizeof digits - ++count] = (char)('0' + number % 10);
-        number /= 10;
-    } while (number > 0);
-    return mempcpy(at, digits + sizeof digits - count, count);
+    char digits[TEXT_NUMBER_LIMIT];
+    const struct text text = text_of_number(number, digits);
+    return mempcpy(at, text.at, text.length);
 }
 
 static char *append_reason(char *at, const char *reason) {
