@@ -250,8 +250,6 @@ static void settings_free(struct google_settings *settings) {
     free((char *)settings->file);
     free((char *)settings->metadata);
     free((char *)settings->impersonate);
-    for (size_t i = 0; settings->scopes && settings->scopes[i]; i++)
-        free((char *)settings->scopes[i]);
     free((void *)settings->scopes);
     *settings = (struct google_settings){0};
 }
@@ -266,16 +264,8 @@ static bool settings_copy(const struct google_settings *from, struct google_sett
     if (!copy_string(from->file, &to->file) || !copy_string(from->metadata, &to->metadata) ||
         !copy_string(from->impersonate, &to->impersonate))
         return false;
-    size_t count = 0;
-    while (from->scopes && from->scopes[count])
-        count++;
-    const char **scopes = count ? calloc(count + 1, sizeof *scopes) : NULL;
-    to->scopes = scopes;
-    for (size_t i = 0; scopes && i < count; i++) {
-        if (!copy_string(from->scopes[i], &scopes[i]))
-            return false;
-    }
-    return !count || scopes;
+    to->scopes = from->scopes ? text_list_dup(from->scopes) : NULL;
+    return to->scopes || !from->scopes;
 }
 
 /* Waits for a request that is under way. */
