@@ -7,8 +7,8 @@ import pytest
 from kit.client import raw
 from kit.content import KIB, MIB, OCI_MANIFEST, digest_of, manifest, noise
 from kit.processes import wait_until
-from kit.shared_bucket import (data_key, layer_key, put_blob, put_manifest, revision_key, tag_key,
-                               wait_settled, wait_stored)
+from kit.shared_bucket import (data_key, layer_key, put_blob, put_manifest, revision_key, starter,
+                               tag_key, wait_settled, wait_stored)
 
 LAYER = noise(300 * KIB)
 DIGEST = digest_of(LAYER)
@@ -19,13 +19,7 @@ REPOSITORY = "fake.test/org/app"
 
 @pytest.fixture
 def start(start_tarn, upstream, object_store):
-    """A tarn on the bucket."""
-    def one(bucket=None, upstream_settings=None, **settings):
-        return start_tarn([{"host": "fake.test", "url": upstream.url, "default": True,
-                            "tag_ttl": "0", **(upstream_settings or {})}],
-                          environment=object_store.environment,
-                          bucket=object_store.settings(**(bucket or {})), **settings)
-    return one
+    return starter(start_tarn, upstream, object_store)
 
 
 def get_ranges(store, digest):

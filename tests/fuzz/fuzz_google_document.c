@@ -13,13 +13,7 @@
 #include "base/secret.h"
 #include "client/request.h"
 #include "fuzz.h"
-
-static struct text rest;
-
-static struct text next_piece(void) {
-    struct text piece = text_cut(rest, '\0', &rest);
-    return piece.at ? piece : (struct text){"", 0};
-}
+#include "pieces.h"
 
 bool __wrap_client_request(struct client *client, const struct client_request *request,
                            struct client_response *response, struct error *error);

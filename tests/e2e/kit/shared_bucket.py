@@ -6,6 +6,16 @@ PREFIX = "tarn/docker/registry/v2"
 USED = "tarn/tarn/v1/used"
 
 
+def starter(start_tarn, upstream, store):
+    """start(bucket=…, upstream_settings=…, **settings): a tarn on the bucket."""
+    def start(bucket=None, upstream_settings=None, **settings):
+        return start_tarn([{"host": "fake.test", "url": upstream.url, "default": True,
+                            "tag_ttl": "0", **(upstream_settings or {})}],
+                          environment=store.environment,
+                          bucket=store.settings(**(bucket or {})), **settings)
+    return start
+
+
 def _hex(digest):
     return digest.partition(":")[2]
 

@@ -114,6 +114,14 @@ static struct keep_cell_view cell(struct bench *bench, size_t image, size_t node
 #define CHECK_STATE(bench, image, node, expected)                                                  \
     assert_string_equal(keep_state_name(cell(bench, image, node).state), expected)
 
+/* A bench on which the pod u1 pulls v1 on n1. */
+static void open_pulling(struct bench *bench) {
+    open_bench(bench);
+    wants(bench, &image_a, 1);
+    NODE(bench, "n1", "");
+    keep_plan_created(bench->plan, expect_create(bench, "n1", "v1"), "p", "u1", bench->now);
+}
+
 /* Pulls v1 on n1 to its end; the pod is gone afterwards. */
 static void pull_a(struct bench *bench) {
     char uid[16];
@@ -538,10 +546,7 @@ static void test_a_pull_that_takes_too_long_fails(void **state) {
 static void test_a_pod_that_somebody_deletes_is_made_again(void **state) {
     (void)state;
     struct bench bench;
-    open_bench(&bench);
-    wants(&bench, &image_a, 1);
-    NODE(&bench, "n1", "");
-    keep_plan_created(bench.plan, expect_create(&bench, "n1", "v1"), "p", "u1", bench.now);
+    open_pulling(&bench);
     keep_plan_remove_pod(bench.plan, "u1", bench.now);
     CHECK_STATE(&bench, 0, 0, "pending");
     keep_plan_created(bench.plan, expect_create(&bench, "n1", "v1"), "p", "u2", bench.now);
@@ -717,10 +722,7 @@ static void test_a_keep_whose_pods_are_refused_stops_no_other_keep(void **state)
 static void test_what_is_wanted_no_more_is_ended(void **state) {
     (void)state;
     struct bench bench;
-    open_bench(&bench);
-    wants(&bench, &image_a, 1);
-    NODE(&bench, "n1", "");
-    keep_plan_created(bench.plan, expect_create(&bench, "n1", "v1"), "p", "u1", bench.now);
+    open_pulling(&bench);
     wants(&bench, &image_b, 1);
     assert_int_equal(step(&bench), 1);
     assert_int_equal(bench.actions.list[0].kind, KEEP_DELETE);
@@ -736,10 +738,7 @@ static void test_what_is_wanted_no_more_is_ended(void **state) {
 static void test_a_changed_keep_ends_its_pulls_and_begins_anew_with_its_list(void **state) {
     (void)state;
     struct bench bench;
-    open_bench(&bench);
-    wants(&bench, &image_a, 1);
-    NODE(&bench, "n1", "");
-    keep_plan_created(bench.plan, expect_create(&bench, "n1", "v1"), "p", "u1", bench.now);
+    open_pulling(&bench);
     struct keep_spec same = bench.spec;
     const struct keep_spec *specs[] = {&same};
     assert_true(keep_plan_set_keeps(bench.plan, specs, 1, bench.now));
@@ -769,10 +768,7 @@ static void test_a_changed_keep_ends_its_pulls_and_begins_anew_with_its_list(voi
 static void test_the_pull_of_a_changed_keep_that_ends_in_time_counts(void **state) {
     (void)state;
     struct bench bench;
-    open_bench(&bench);
-    wants(&bench, &image_a, 1);
-    NODE(&bench, "n1", "");
-    keep_plan_created(bench.plan, expect_create(&bench, "n1", "v1"), "p", "u1", bench.now);
+    open_pulling(&bench);
     struct keep_spec other = bench.spec;
     other.pull.disk_percent = 0;
     const struct keep_spec *specs[] = {&other};

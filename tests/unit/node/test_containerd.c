@@ -11,9 +11,9 @@
 
 #include <cmocka.h>
 
-#include <ftw.h>
 #include <limits.h>
 #include <sys/stat.h>
+#include "node/bench.h"
 #include "node/containerd.h"
 #include "node/mirror.h"
 
@@ -24,36 +24,14 @@
 #define NEW   "[plugins.\"io.containerd.cri.v1.images\".registry]\n"
 #define NAMED "  config_path = \"" CERTS "\"\n"
 
-static char node[] = "/tmp/tarn-node-XXXXXX";
-
 static int make_node(void **state) {
     (void)state;
-    strcpy(node, "/tmp/tarn-node-XXXXXX");
-    return mkdtemp(node) ? 0 : -1;
-}
-
-static int delete_entry(const char *path, const struct stat *status, int type, struct FTW *ftw) {
-    (void)status, (void)type, (void)ftw;
-    return remove(path);
+    return node_make();
 }
 
 static int delete_node(void **state) {
     (void)state;
-    return nftw(node, delete_entry, 16, FTW_DEPTH | FTW_PHYS);
-}
-
-static void put(const char *path, const char *text) {
-    char full[PATH_MAX];
-    snprintf(full, sizeof full, "%s%s", node, path);
-    for (char *slash = full + strlen(node) + 1; (slash = strchr(slash, '/')); slash++) {
-        *slash = '\0';
-        mkdir(full, 0755);
-        *slash = '/';
-    }
-    FILE *file = fopen(full, "w");
-    assert_non_null(file);
-    fputs(text, file);
-    fclose(file);
+    return node_delete();
 }
 
 static struct mirror_containerd found;

@@ -20,6 +20,7 @@
 #include "base/buffer.h"
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "node/bench.h"
 #include "node/mirror.h"
 #include "node/tree.h"
 
@@ -75,7 +76,6 @@ void __wrap_clock_sleep_ms(int64_t ms) {
 
 /* ---- a node ---- */
 
-static char node[64];
 static struct buffer seen; /* what look_at() has found */
 static bool files_only;
 static struct error error;
@@ -86,34 +86,13 @@ static int make_node(void **state) {
     (void)state;
     steps_left = -1;
     registry_count = 2;
-    strcpy(node, "/tmp/tarn-node-XXXXXX");
-    return mkdtemp(node) ? 0 : -1;
-}
-
-static int delete_entry(const char *path, const struct stat *status, int type, struct FTW *ftw) {
-    (void)status, (void)type, (void)ftw;
-    return remove(path);
+    return node_make();
 }
 
 static int delete_node(void **state) {
     (void)state;
     buffer_finish(&seen);
-    return nftw(node, delete_entry, 16, FTW_DEPTH | FTW_PHYS);
-}
-
-static void put(const char *path, const char *text) {
-    char full[PATH_MAX];
-    snprintf(full, sizeof full, "%s%s", node, path);
-    for (char *slash = full + strlen(node) + 1; (slash = strchr(slash, '/')); slash++) {
-        *slash = '\0';
-        mkdir(full, 0755);
-        *slash = '/';
-    }
-    FILE *file = text ? fopen(full, "w") : NULL;
-    if (file) {
-        fputs(text, file);
-        fclose(file);
-    }
+    return node_delete();
 }
 
 static int look_at(const char *path, const struct stat *status, int type, struct FTW *ftw) {
