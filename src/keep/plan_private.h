@@ -1,4 +1,4 @@
-/* The parts of a plan. Private to plan.c, view.c and step.c. */
+/* The parts of a plan. Private to plan.c, plan_pods.c, view.c, judge.c and step.c. */
 #ifndef KEEP_PLAN_PRIVATE_H
 #define KEEP_PLAN_PRIVATE_H
 
@@ -123,8 +123,15 @@ struct keep_plan {
 /* plan.c */
 struct plan_cell *plan_cell_find(const struct plan_node *node, uint64_t image);
 struct plan_cell *plan_cell_make(struct keep_plan *plan, struct plan_node *node, uint64_t image);
-void plan_pod_free(struct keep_plan *plan, struct plan_pod *pod);
+struct plan_keep *plan_find_keep(const struct keep_plan *plan, const char *name); /* NULL: none */
 void plan_touch(struct keep_plan *plan); /* every node is looked at again */
+
+/* plan_pods.c */
+void plan_pod_free(struct keep_plan *plan, struct plan_pod *pod);
+/* The image of the keep that the pod pulls, by its annotations; NULL: none. */
+struct plan_wanted *plan_wanted_of_pod(const struct plan_keep *keep, const struct plan_pod *pod);
+/* Takes up the pods that nothing of ours belongs to, or finds that nobody wants them. */
+void plan_bind_pods(struct keep_plan *plan, struct keep_now now);
 
 /* view.c */
 /* Brings the cells up to date with a node's new list. */
