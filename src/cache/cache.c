@@ -85,6 +85,11 @@ void cache_declare_metrics(void) {
     metric_declare(METRIC_GAUGE, METRIC_PENDING, METRIC_PENDING_HELP);
 }
 
+/* What goes to the bucket; NULL: nothing does. */
+static struct uploads *uploads_of(const struct cache *cache) {
+    return cache->tier ? cache->tier->uploads : NULL;
+}
+
 void cache_stop(struct cache *cache) {
     lock_acquire(&cache->questions_lock);
     atomic_store(&cache->stopping, true);
@@ -92,20 +97,20 @@ void cache_stop(struct cache *cache) {
         condition_broadcast(&question->answered);
     lock_release(&cache->questions_lock);
     flights_stop(cache->flights);
-    if (cache->tier && cache->tier->uploads)
-        uploads_stop(cache->tier->uploads);
+    if (uploads_of(cache))
+        uploads_stop(uploads_of(cache));
 }
 
 void cache_start(struct cache *cache) {
-    if (cache->tier && cache->tier->uploads)
-        uploads_start(cache->tier->uploads);
+    if (uploads_of(cache))
+        uploads_start(uploads_of(cache));
 }
 
 void cache_drain(struct cache *cache, int64_t until_ms) {
-    if (!cache->tier || !cache->tier->uploads)
+    if (!uploads_of(cache))
         return;
     cache_settle(cache); /* what was answered a moment ago has to be pending first */
-    uploads_drain(cache->tier->uploads, until_ms);
+    uploads_drain(uploads_of(cache), until_ms);
 }
 
 bool cache_free(struct cache *cache) {
@@ -158,8 +163,8 @@ void cache_update_metrics(struct cache *cache) {
                           "Requests of clients that wait for an upstream.", ""),
                atomic_load(&cache->waiting));
     space_update_metrics(&cache->upkeep->space);
-    if (cache->tier && cache->tier->uploads)
-        uploads_update_metrics(cache->tier->uploads);
+    if (uploads_of(cache))
+        uploads_update_metrics(uploads_of(cache));
 }
 
 size_t cache_flights(struct cache *cache, struct flight_figures *out, size_t limit) {
