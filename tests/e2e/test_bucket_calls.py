@@ -9,7 +9,7 @@ import time
 import pytest
 
 from kit.bucket_driver import BucketDriver
-from kit.content import MIB, digest_of, noise
+from kit.content import MIB, assert_same, digest_of, noise
 from kit.driver import build_driver
 from kit.processes import free_port
 
@@ -48,10 +48,6 @@ def blob(tmp_path):
     path = tmp_path / "blob"
     path.write_bytes(BLOB)
     return path
-
-
-def assert_same(got, wanted):
-    assert (len(got), digest_of(got)) == (len(wanted), digest_of(wanted))
 
 
 # ---- whole objects

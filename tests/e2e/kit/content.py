@@ -61,3 +61,8 @@ def schema_1(name="org/app", layers=()):
                    "protected": encoded(json.dumps(header).encode())}]
     document = front + b',\n   "signatures": ' + json.dumps(signatures).encode() + b"\n}"
     return document, digest_of(front + b"\n}")
+
+
+def assert_same(got, wanted):
+    """Two bodies, without their bytes in the message."""
+    assert (len(got), digest_of(got)) == (len(wanted), digest_of(wanted))

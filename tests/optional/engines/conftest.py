@@ -1,17 +1,12 @@
 """The fixtures of the end-to-end tests, and a real object store in place of the scripted one."""
 
-import importlib.util
 import os
 import pathlib
 
 import pytest
 
+from kit.e2e_fixtures import FIXTURES
 from kit.object_engines import SeaweedFS, VersityGateway
-
-PLACE = pathlib.Path(__file__).parents[2] / "e2e" / "conftest.py"
-SPECIFICATION = importlib.util.spec_from_file_location("e2e_fixtures", PLACE)
-FIXTURES = importlib.util.module_from_spec(SPECIFICATION)
-SPECIFICATION.loader.exec_module(FIXTURES)
 
 program = FIXTURES.program
 make_upstream = FIXTURES.make_upstream

@@ -6,7 +6,7 @@ import pytest
 
 from kit.bucket_driver import BucketDriver
 from kit.bucket_report import bucket_report, failed
-from kit.content import MIB, digest_of, noise
+from kit.content import MIB, assert_same, digest_of, noise
 from kit.driver import build_driver
 
 BLOB = noise(12 * MIB)
@@ -50,10 +50,6 @@ def blob(tmp_path):
     path = tmp_path / "blob"
     path.write_bytes(BLOB)
     return path
-
-
-def assert_same(got, wanted):
-    assert (len(got), digest_of(got)) == (len(wanted), digest_of(wanted))
 
 
 def test_check_bucket_finds_all_well(store, program, tmp_path):

@@ -1,20 +1,15 @@
 """The fixtures of the end-to-end tests, and a node."""
 
-import importlib.util
 import pathlib
 import shutil
 import tempfile
 
 import pytest
 
+from kit.e2e_fixtures import FIXTURES
 from kit.images import build_runnable
 from kit.processes import run
 from node import Node
-
-PLACE = pathlib.Path(__file__).parents[2] / "e2e" / "conftest.py"
-SPECIFICATION = importlib.util.spec_from_file_location("e2e_fixtures", PLACE)
-FIXTURES = importlib.util.module_from_spec(SPECIFICATION)
-SPECIFICATION.loader.exec_module(FIXTURES)
 
 for name in ("program", "start_tarn", "origin", "images", "key", "google"):
     globals()[name] = getattr(FIXTURES, name)

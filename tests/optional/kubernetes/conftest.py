@@ -1,6 +1,5 @@
 """A kube-apiserver with etcd for each session, and the fixtures of the end-to-end tests."""
 
-import importlib.util
 import json
 import os
 import pathlib
@@ -8,14 +7,10 @@ import pathlib
 import pytest
 
 from kit.driver import build_driver
+from kit.e2e_fixtures import FIXTURES
 from kit.processes import wait_until
 from kit.real_kubernetes import Cluster
 from real_kubelets import RealApi, RealKubelets
-
-PLACE = pathlib.Path(__file__).parents[2] / "e2e" / "conftest.py"
-SPECIFICATION = importlib.util.spec_from_file_location("e2e_fixtures", PLACE)
-FIXTURES = importlib.util.module_from_spec(SPECIFICATION)
-SPECIFICATION.loader.exec_module(FIXTURES)
 
 program = FIXTURES.program
 make_upstream = FIXTURES.make_upstream
