@@ -107,11 +107,18 @@ static struct loop *loop_with_longest_idle(struct loop *self) {
     return chosen;
 }
 
+/* Whether another loop takes a new connection. One that has not come to look at the last ones does
+ * not, because each holds a descriptor while it waits. */
+static bool takes_more(const struct loop *other) {
+    return atomic_load(&other->passed) < no_place_most(other->shared);
+}
+
 static struct loop *loop_with_fewest(struct loop *self) {
     struct loops *shared = self->shared;
     struct loop *chosen = self;
     for (unsigned i = 0; i < shared->count; i++)
-        if (atomic_load(&shared->each[i].count) < atomic_load(&chosen->count))
+        if (atomic_load(&shared->each[i].count) < atomic_load(&chosen->count) &&
+            takes_more(&shared->each[i]))
             chosen = &shared->each[i];
     return chosen;
 }
@@ -133,7 +140,7 @@ static void pass_to(struct loop *other, struct loop *loop, struct connection *co
  * to close any more; then it is passed on again. */
 static bool pass_on(struct loop *loop, struct connection *connection) {
     struct loop *better = loop_with_longest_idle(loop);
-    if (better == loop || connection->passes == PASSES_MOST)
+    if (better == loop || connection->passes == PASSES_MOST || !takes_more(better))
         return false;
     pass_to(better, loop, connection);
     return true;
@@ -150,13 +157,14 @@ static bool has_idle_one(struct loop *loop, const struct connection *connection)
 }
 
 /* Gives a connection to the next loop, which may have an idle one of an address that has its share.
- * False: all loops have been asked. */
+ * False: all loops have been asked, or the next one takes no more. */
 static bool ask_next_loop(struct loop *loop, struct connection *connection) {
     struct loops *shared = loop->shared;
     unsigned most = shared->count - 1 < PASSES_MOST ? shared->count - 1 : PASSES_MOST;
-    if (connection->passes >= most)
+    struct loop *next = &shared->each[((size_t)(loop - shared->each) + 1) % shared->count];
+    if (connection->passes >= most || !takes_more(next))
         return false;
-    pass_to(&shared->each[((size_t)(loop - shared->each) + 1) % shared->count], loop, connection);
+    pass_to(next, loop, connection);
     return true;
 }
 

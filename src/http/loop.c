@@ -215,6 +215,7 @@ static bool put(struct loop *loop, struct connection *connection) {
 }
 
 void loop_pass(struct loop *other, struct connection *connection) {
+    atomic_fetch_add(&other->passed, 1);
     if (put(other, connection))
         atomic_store(&other->is_to_wake, true);
 }
@@ -339,9 +340,10 @@ static void take_from_inbox(struct loop *loop) {
     while (first) {
         struct connection *connection = first;
         first = connection->inbox_next;
-        if (connection->is_new)
-            loop_admit(loop, connection); /* by another loop */
-        else
+        if (connection->is_new) { /* another loop has accepted it */
+            atomic_fetch_sub(&loop->passed, 1);
+            loop_admit(loop, connection);
+        } else
             give(loop, connection, connection->need);
     }
 }

@@ -25,6 +25,7 @@ struct loop {
 
     atomic_bool is_to_wake;        /* another loop has filled the inbox, and has not woken it yet */
     atomic_uint count;             /* connections of this loop */
+    atomic_uint passed;            /* new ones in the inbox, which other loops have accepted */
     _Atomic int64_t idle_since_ms; /* of the one that has been idle for longest; INT64_MAX: none */
 
     /* For the loop's own thread: */
