@@ -73,9 +73,12 @@ static bool write_report(struct janitor *janitor, const struct cleaning_result *
     return bucket_put(janitor->bucket, &put, &limits, NULL, error);
 }
 
-static void report(const struct janitor *janitor, const struct cleaning_result *result) {
+static void count(const struct cleaning_result *result) {
     metric_set(metric_get(METRIC_GAUGE, blobs_name, blobs_help, ""), (int64_t)result->blobs);
     metric_set(metric_get(METRIC_GAUGE, bytes_name, bytes_help, ""), (int64_t)result->bytes);
+}
+
+static void report(const struct janitor *janitor, const struct cleaning_result *result) {
     if (result->forbidden)
         log_at(LOG_WARN,
                "the bucket keeps what ought to go: tarn may not delete there (s3:DeleteObject is "
@@ -99,8 +102,10 @@ static void clean(struct janitor *janitor, const struct cancel *cancel) {
     };
     struct cleaning_result result;
     struct error error = {0};
-    if (cleaning_run(janitor->bucket, &rule, &result, &error) &&
-        write_report(janitor, &result, cancel, &error))
+    bool done = cleaning_run(janitor->bucket, &rule, &result, &error);
+    if (done)
+        count(&result); /* first, so that who sees the file sees these numbers, too */
+    if (done && write_report(janitor, &result, cancel, &error))
         report(janitor, &result);
     else if (error.kind != ERROR_CLOSED)
         log_at(LOG_WARN, "the bucket was not cleaned", LOG_STRING("error", error.text));
