@@ -11,7 +11,10 @@
 #include "cache/waiting.h"
 
 enum {
-    STORING_LIMIT = 16, /* answers that wait for the disk before an upstream has only its share */
+    /* So many answers wait for the disk, or so many bytes, before an upstream has only its share.
+     */
+    STORING_LIMIT = 96,
+    STORING_BYTES = 8 << 20,
     STORING_SHARE = 2,  /* of one upstream beyond that */
     STORING_MOST = 256, /* of all upstreams */
     LOOK_MS = 500,      /* how often a caller that waits looks whether its client has gone */
@@ -57,12 +60,15 @@ static bool is_behind(const struct cache *cache, const struct question *question
     REQUIRES(cache->questions_lock);
 static bool is_behind(const struct cache *cache, const struct question *question) {
     unsigned all = 0, own = 0;
+    uint64_t bytes = 0;
     for (const struct question *other = cache->storing; other; other = other->next) {
         own += other->repository.upstream == question->repository.upstream;
+        if (other->document)
+            bytes += other->document->length;
         if (++all >= STORING_MOST)
             return true;
     }
-    return all > STORING_LIMIT && own >= STORING_SHARE;
+    return (all > STORING_LIMIT || bytes > STORING_BYTES) && own >= STORING_SHARE;
 }
 
 /* Whether the question was given up because its callers had gone, and another has come since. */

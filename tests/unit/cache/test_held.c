@@ -321,7 +321,7 @@ static void *pull_a_tag(void *argument) {
 
 static void test_a_crowd_at_one_upstream_holds_up_no_answer_of_another(void **state) {
     struct world *world = *state;
-    enum { CROWD = 24 };
+    enum { CROWD = 160 };
     struct tag_pull pulls[CROWD + 1];
     pthread_t threads[CROWD + 1];
     struct upstream other = world->upstream;
