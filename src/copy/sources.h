@@ -1,0 +1,17 @@
+/* The kinds of sources, and what they share. Private to copy/. */
+#ifndef COPY_SOURCES_H
+#define COPY_SOURCES_H
+
+#include "copy/source.h"
+
+/* As copy_source_open(), of the one kind. */
+struct copy_source *copy_registry_source_open(struct copy_hosts *hosts,
+                                              const struct copy_reference *reference,
+                                              struct error *error);
+struct copy_source *copy_layout_source_open(const struct copy_reference *reference,
+                                            struct error *error);
+
+/* Sorts the names, and drops those that repeat. */
+void copy_names_settle(struct copy_names *names);
+
+#endif
