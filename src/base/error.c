@@ -77,6 +77,8 @@ const char *error_reason_text(enum error_reason reason) {
         return "address not allowed";
     case ERROR_REASON_NOT_ASKED:
         return "got no response";
+    case ERROR_REASON_STOPPING:
+        return "tarn is stopping";
     }
     return NULL;
 }

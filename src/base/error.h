@@ -44,6 +44,7 @@ enum error_reason {
     ERROR_REASON_CERTIFICATE,   /* the other side's is not trusted */
     ERROR_REASON_ADDRESS,       /* an address that must not be connected to */
     ERROR_REASON_NOT_ASKED,     /* upstream is left alone for now, because it does not respond */
+    ERROR_REASON_STOPPING,      /* tarn itself stops: upstream has not failed */
 };
 
 struct error {

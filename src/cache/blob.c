@@ -387,6 +387,8 @@ bool cache_blob_open(struct cache *cache, const struct cache_caller *caller,
     }
     blob->size_known = blob->fd >= 0;
     blob->size = access.size;
+    if (caller->ask != REPLICA_ASK_NONE)
+        blob->answer = blob->size_known ? REPLICA_ANSWER_HELD : REPLICA_ANSWER_ARRIVING;
     return blob->size_known || (!is_known_absent(cache, repository, digest, error) &&
                                 open_flight(cache, caller, range, access.linked, blob, error));
 }

@@ -30,6 +30,7 @@
 #include "cache/flight/flight.h"
 #include "oci/digest.h"
 #include "oci/reference.h"
+#include "replica/ask.h"
 #include "retention/upkeep.h"
 #include "store/store.h"
 #include "upstream/upstream.h"
@@ -99,21 +100,32 @@ void cache_settle(struct cache *cache);
 
 /* How a document or blob was found; for Cache-Status, log and metrics. */
 enum cache_outcome {
-    CACHE_HIT,         /* held, and fresh or immutable */
-    CACHE_MISS,        /* this request made upstream send it */
-    CACHE_JOINED,      /* another request had already asked */
-    CACHE_REVALIDATED, /* held; upstream confirmed it */
-    CACHE_STALE,       /* held and past its time; upstream failed or is silent */
-    CACHE_BUCKET       /* this request made the bucket send it */
+    CACHE_HIT,           /* held, and fresh or immutable */
+    CACHE_MISS,          /* this request made upstream send it */
+    CACHE_JOINED,        /* another request had already asked */
+    CACHE_REVALIDATED,   /* held; upstream confirmed it */
+    CACHE_STALE,         /* held and past its time; upstream failed or is silent */
+    CACHE_BUCKET,        /* this request made the bucket send it */
+    CACHE_REPLICA,       /* this request made another replica send it */
+    CACHE_REPLICA_JOINED /* the same, and another request had already asked */
 };
-enum { CACHE_OUTCOMES = CACHE_BUCKET + 1 };
+enum { CACHE_OUTCOMES = CACHE_REPLICA_JOINED + 1 };
 
-/* For whom something is looked up. Borrowed for the call. */
+/*
+ * For whom something is looked up. Borrowed for the call.
+ *
+ * A replica that asks is served from what is held here, or from what this tarn itself gets from
+ * the bucket or from upstream, and never from what a replica sends. A flight that it asks for
+ * follows no replica, and leaves one that it follows. REPLICA_ASK_ARRIVING is for
+ * cache_blob_open() alone; REPLICA_ASK_FETCH_ABSENT counts as REPLICA_ASK_FETCH elsewhere. After a
+ * failure, replica_answer_of() says whose word the error is.
+ */
 struct cache_caller {
     const struct repository *repository; /* through which it is asked for */
     /* When nobody waits for the result any more: a call that waits for upstream then ends within a
      * second with ERROR_CLOSED, and what others wait for goes on. NULL: never. */
     const struct cancel *cancel;
+    enum replica_ask ask; /* REPLICA_ASK_NONE: a client asks */
 };
 
 /* ---- documents ---- */
@@ -162,6 +174,10 @@ void cache_forget(struct cache *cache);
 struct cache_result {
     struct document *document; /* the caller's to release; NULL after a failure */
     enum cache_outcome outcome;
+    /* For a replica that asks: how long ago upstream was asked, and how long what it said then may
+     * be served from that moment on; INT64_MAX: for ever. Set after a real 404 as well. What is
+     * stale is older than it may be. */
+    int64_t age_ms, max_age_ms;
 };
 
 /*
@@ -188,6 +204,8 @@ bool cache_referrers(struct cache *cache, const struct cache_caller *caller,
 /* An open blob: a stored file, or a flight to follow. */
 struct cache_blob {
     enum cache_outcome outcome;
+    enum replica_answer answer; /* to a replica that asks; also after a failed open, where
+                                   REPLICA_ANSWER_NO comes with ERROR_NOT_FOUND */
     int fd; /* for sendfile; the blob's, not the caller's; of a flight it may be another after each
                cache_blob_wait() */
     bool must_copy; /* the bytes just waited for are to be copied, not to be sent by reference

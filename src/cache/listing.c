@@ -233,7 +233,8 @@ static json_t *fallback_referrers(struct question *question, bool *stale, struct
     struct reference tag = {0};
     struct cache_result found;
     const struct cancel cancel = question_cancel(question);
-    const struct cache_caller caller = {&question->repository, &cancel};
+    /* The question may be a replica's, which must not wait for what another replica sends. */
+    const struct cache_caller caller = {&question->repository, &cancel, REPLICA_ASK_FETCH};
     char digest[DIGEST_STRING_SIZE];
     digest_format(&question->reference.digest, digest);
     char *colon = strchr(digest, ':');
@@ -310,11 +311,23 @@ static bool get(struct cache *cache, const struct inquiry *inquiry, const char *
     return false;
 }
 
+/* get() for the caller, who may be a replica. */
+static bool get_for(struct cache *cache, const struct cache_caller *caller,
+                    const struct inquiry *inquiry, const char *what, struct cache_result *result,
+                    struct error *error) {
+    char key[KEY_SIZE];
+    bool ok = get(cache, inquiry, what, result, error);
+    ask_key(key, inquiry->repository, what, inquiry->reference);
+    if (caller->ask != REPLICA_ASK_NONE)
+        slot_read_life(cache, key, &result->age_ms, &result->max_age_ms);
+    return ok;
+}
+
 bool cache_tags(struct cache *cache, const struct cache_caller *caller, struct cache_result *result,
                 struct error *error) {
     struct inquiry inquiry = {
         .repository = caller->repository, .answer = listing_answer_tags, .cancel = caller->cancel};
-    return get(cache, &inquiry, "tags", result, error);
+    return get_for(cache, caller, &inquiry, "tags", result, error);
 }
 
 bool cache_referrers(struct cache *cache, const struct cache_caller *caller,
@@ -325,5 +338,5 @@ bool cache_referrers(struct cache *cache, const struct cache_caller *caller,
                               .reference = &reference,
                               .answer = listing_answer_referrers,
                               .cancel = caller->cancel};
-    return get(cache, &inquiry, "referrers", result, error);
+    return get_for(cache, caller, &inquiry, "referrers", result, error);
 }

@@ -559,7 +559,7 @@ static enum slot_state look(struct cache *cache, const struct inquiry *inquiry,
     if (age_ms >= ttl || (known && !reference->is_digest && age_ms > 0))
         return SLOT_STALE;
     slot_put_loaded(cache, inquiry->key, stored, reference->is_digest ? INT64_MAX : ttl - age_ms,
-                    &moment);
+                    age_ms, &moment);
     return SLOT_FRESH;
 }
 
@@ -634,9 +634,9 @@ static bool ask_all(struct cache *cache, struct inquiry *inquiry, struct questio
     return question_ask(cache, inquiry, answer, error);
 }
 
-bool cache_manifest(struct cache *cache, const struct cache_caller *caller,
-                    const struct reference *reference, bool head_only, struct cache_result *result,
-                    struct error *error) {
+static bool find_manifest(struct cache *cache, const struct cache_caller *caller,
+                          const struct reference *reference, bool head_only,
+                          struct cache_result *result, struct error *error) {
     const struct repository *repository = caller->repository;
     char key[KEY_SIZE];
     struct document *held;
@@ -674,4 +674,15 @@ bool cache_manifest(struct cache *cache, const struct cache_caller *caller,
     document_release(held);
     result->document = NULL;
     return false;
+}
+
+bool cache_manifest(struct cache *cache, const struct cache_caller *caller,
+                    const struct reference *reference, bool head_only, struct cache_result *result,
+                    struct error *error) {
+    char key[KEY_SIZE];
+    bool ok = find_manifest(cache, caller, reference, head_only, result, error);
+    ask_key(key, caller->repository, "manifest", reference);
+    if (caller->ask != REPLICA_ASK_NONE)
+        slot_read_life(cache, key, &result->age_ms, &result->max_age_ms);
+    return ok;
 }

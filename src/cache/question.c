@@ -244,7 +244,8 @@ static bool take_answer(struct cache *cache, const struct question *question,
     }
     result->goes_on = !question->done;
     if (!question->done && atomic_load(&cache->stopping))
-        return error_set(error, ERROR_UNAVAILABLE, "tarn is stopping");
+        return error_set(error, ERROR_UNAVAILABLE, "tarn is stopping") ||
+               error_because(error, ERROR_REASON_STOPPING);
     if (!question->done)
         return error_set(error, ERROR_TIMEOUT, "upstream %s has not answered for %lld s", host,
                          (long long)cache->stale_after_ms / 1000);

@@ -21,6 +21,7 @@ struct content {
     bool by_head; /* the absence is known from a HEAD alone */
     bool stored;
     uint64_t stored_size, removals; /* removals: store_blob_removals() when the store was asked */
+    int64_t since_ms;               /* when upstream said it */
     int64_t until_ms;               /* fresh, or believed, until then */
 };
 
@@ -91,6 +92,22 @@ enum slot_state slot_get(struct cache *cache, const char *key, struct document *
         move_to_front(cache, slot);
     lock_release(&cache->slots_lock);
     return state;
+}
+
+void slot_read_life(struct cache *cache, const char *key, int64_t *age_ms, int64_t *max_age_ms) {
+    const int64_t now = clock_ms();
+    const size_t length = strlen(key);
+    const unsigned hash = hash_of(cache, key, length);
+    *age_ms = *max_age_ms = 0;
+    lock_acquire(&cache->slots_lock);
+    const struct slot *slot = find(cache, key, length, hash);
+    if (slot && (slot->content.document || slot->content.absence)) {
+        const struct content *content = &slot->content;
+        *age_ms = now - content->since_ms;
+        *max_age_ms =
+            content->until_ms == INT64_MAX ? INT64_MAX : content->until_ms - content->since_ms;
+    }
+    lock_release(&cache->slots_lock);
 }
 
 bool slot_get_stored(struct cache *cache, const char *key, uint64_t *size) {
@@ -187,13 +204,15 @@ struct slot_moment slot_moment_now(const struct cache *cache) {
 
 void slot_put(struct cache *cache, const char *key, struct document *document, int64_t fresh_ms) {
     const struct content content = {.document = document_keep(document),
+                                    .since_ms = clock_ms(),
                                     .until_ms = from_now(fresh_ms)};
     put(cache, key, content, atomic_load(&cache->forgets));
 }
 
 void slot_put_loaded(struct cache *cache, const char *key, struct document *document,
-                     int64_t fresh_ms, const struct slot_moment *moment) {
+                     int64_t fresh_ms, int64_t age_ms, const struct slot_moment *moment) {
     const struct content content = {.document = document_keep(document),
+                                    .since_ms = clock_ms() - age_ms,
                                     .until_ms = from_now(fresh_ms)};
     put(cache, key, content, moment->forgets);
 }
@@ -204,8 +223,10 @@ void slot_put_absent(struct cache *cache, const char *key, const struct error *e
     if (absence)
         *absence = *error;
     /* If there is no memory to record the absence, at least the old document is dropped. */
-    const struct content content = {
-        .absence = absence, .by_head = by_head, .until_ms = from_now(ttl_ms)};
+    const struct content content = {.absence = absence,
+                                    .by_head = by_head,
+                                    .since_ms = clock_ms(),
+                                    .until_ms = from_now(ttl_ms)};
     put(cache, key, content, atomic_load(&cache->forgets));
 }
 

@@ -26,6 +26,9 @@ enum slot_state {
 };
 enum slot_state slot_get(struct cache *cache, const char *key, struct document **document,
                          struct error *error);
+/* How old the document or the 404 of the key is, and how old it may be to be believed; INT64_MAX:
+ * as old as it likes. Both are 0 if nothing is known. */
+void slot_read_life(struct cache *cache, const char *key, int64_t *age_ms, int64_t *max_age_ms);
 /* `fresh_ms` from now; INT64_MAX: for ever. Takes a reference of its own. */
 void slot_put(struct cache *cache, const char *key, struct document *document, int64_t fresh_ms);
 /* `by_head`: the 404 answered a HEAD, so it had no code. A GET does not believe it. */
@@ -42,10 +45,10 @@ struct slot_moment {
 };
 struct slot_moment slot_moment_now(const struct cache *cache);
 
-/* slot_put() of a document that was read from the store. After a cache_forget() since `moment`
- * nothing is kept. */
+/* slot_put() of a document that was read from the store and is `age_ms` old. After a
+ * cache_forget() since `moment` nothing is kept. */
 void slot_put_loaded(struct cache *cache, const char *key, struct document *document,
-                     int64_t fresh_ms, const struct slot_moment *moment);
+                     int64_t fresh_ms, int64_t age_ms, const struct slot_moment *moment);
 
 /* The store holds the blob for the key's repository. That is believed for STORED_MS, but only until
  * the store deletes any blob, or cache_forget() is called. */

@@ -26,6 +26,10 @@ static const char *outcome_name(enum cache_outcome outcome) {
         return "stale";
     case CACHE_BUCKET:
         return "bucket";
+    case CACHE_REPLICA:
+        return "replica";
+    case CACHE_REPLICA_JOINED:
+        return "replica_joined";
     }
     return "miss";
 }
@@ -127,7 +131,8 @@ static bool is_success(int status) {
 static void count_proxied(const struct call *call, enum proxied type) {
     const struct registry *registry = call->registry;
     const enum cache_outcome outcome = outcome_of(call);
-    bool is_miss = outcome == CACHE_MISS || outcome == CACHE_JOINED;
+    bool is_miss = outcome == CACHE_MISS || outcome == CACHE_JOINED || outcome == CACHE_REPLICA ||
+                   outcome == CACHE_REPLICA_JOINED;
     metric_add(registry->proxied[type].requests, 1);
     metric_add(is_miss ? registry->proxied[type].misses : registry->proxied[type].hits, 1);
     metric_add(upstream_counter(call->repository.upstream, type, outcome), 1);

@@ -31,6 +31,10 @@ const char *call_cache_status(enum cache_outcome outcome) {
         return "tarn; fwd=stale; detail=upstream-failed";
     case CACHE_BUCKET:
         return "tarn; fwd=miss; detail=bucket";
+    case CACHE_REPLICA:
+        return "tarn; fwd=miss; detail=replica";
+    case CACHE_REPLICA_JOINED:
+        return "tarn; fwd=miss; collapsed; detail=replica";
     }
     return "tarn";
 }

@@ -31,7 +31,7 @@
 
 enum {
     UPSTREAM_CONNECTIONS_LIMIT = 16, /* the most that upstream_settings.connections may be */
-    UPSTREAM_COUNTERS = 14,
+    UPSTREAM_COUNTERS = 18,
 };
 
 /* What the configuration says about one upstream or one pattern of them. */

@@ -45,6 +45,7 @@ void flights_stop(struct flights *flights) {
     struct error error;
     atomic_store(&flights->stopping, true);
     error_set(&error, ERROR_UNAVAILABLE, "tarn is stopping");
+    error_because(&error, ERROR_REASON_STOPPING);
     lock_acquire(&flights->table_lock);
     for (struct flight *flight = flights->table; flight; flight = flight->hh.next) {
         lock_acquire(&flight->state_lock);
