@@ -7,12 +7,36 @@
 #include "base/clock.h"
 #include "base/file.h"
 
+/* From the source, at most `size` bytes. */
+static size_t read_source(struct body_reader *reader, char *out, size_t size) {
+    const struct client_body *body = reader->body;
+    ssize_t got = size ? body->source->read(body->source->context, body->offset + reader->sent, out,
+                                            size, reader->error)
+                       : 0;
+    reader->waits = got == CLIENT_SOURCE_NOTHING;
+    if (reader->waits)
+        return CURL_READFUNC_PAUSE;
+    if (got == 0 && size && body->length != CLIENT_LENGTH_UNKNOWN)
+        error_set(reader->error, ERROR_IO, "the source of the body ends too early");
+    else if (got >= 0) {
+        reader->sent += (uint64_t)got;
+        reader->ended = got == 0 || reader->sent == body->length;
+        return (size_t)got;
+    }
+    reader->failed = true;
+    return CURL_READFUNC_ABORT;
+}
+
 size_t body_read(char *out, size_t size, size_t count, void *context) {
     struct body_reader *reader = context;
     const struct client_body *body = reader->body;
     uint64_t left = body->length - reader->sent;
     size_t wanted = size * count < left ? size * count : (size_t)left;
     reader->read_ms = clock_ms();
+    if (reader->closed)
+        return CURL_READFUNC_ABORT;
+    if (body->source)
+        return read_source(reader, out, wanted);
     if (body->bytes) {
         memcpy(out, (const char *)body->bytes + reader->sent, wanted);
     } else if (wanted) {
@@ -37,5 +61,6 @@ int body_seek(void *context, curl_off_t offset, int origin) {
     if (origin != SEEK_SET || offset < 0 || (uint64_t)offset > reader->body->length)
         return CURL_SEEKFUNC_FAIL;
     reader->sent = (uint64_t)offset;
+    reader->ended = reader->waits = false;
     return CURL_SEEKFUNC_OK;
 }

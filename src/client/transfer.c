@@ -14,9 +14,11 @@ enum {
     HEAD_LIMIT = 128 * 1024, /* bytes of all head lines of one request's responses */
     BODY_LIMIT = 1 << 20,
     TOTAL_TIMEOUT_MS = 20000,
-    RETRY_AFTER_LIMIT_S = 86400, /* a longer Retry-After is taken for a mistake */
-    METHOD_LIMIT = 32,           /* bytes */
-    POLL_MS = 250,               /* how soon a request that is cancelled ends */
+    RETRY_AFTER_LIMIT_S = 86400,   /* a longer Retry-After is taken for a mistake */
+    METHOD_LIMIT = 32,             /* bytes */
+    POLL_MS = 250,                 /* how soon a request that is cancelled ends */
+    SOURCE_POLL_MS = 10,           /* how often a source without a wake_fd is asked */
+    SENDING_READ_SIZE = 16 * 1024, /* of READ_SIZE, where the body that goes the other way counts */
 };
 
 struct running {
@@ -30,6 +32,7 @@ struct running {
     size_t head_bytes;
     bool head_done;
     bool stopped; /* by a callback, which set the error */
+    bool early;   /* a success came before the end of the body, of which no more is sent */
     bool streaming;
     int64_t started_ms;
     int64_t deadline_ms; /* total_timeout_ms from the start */
@@ -57,6 +60,9 @@ static bool finish_head(struct running *running) {
         response->retry_after_s =
             retry_after > RETRY_AFTER_LIMIT_S ? RETRY_AFTER_LIMIT_S : (int)retry_after;
     running->head_done = true;
+    running->body.closed = running->request->body.source && !running->body.ended;
+    /* libcurl ends the sending itself when a refusal comes, but goes on after a success. */
+    running->early = running->body.closed && status / 100 == 2;
     if (running->sink) {
         enum client_verdict verdict =
             running->sink->on_head(running->sink->context, response, running->error);
@@ -64,7 +70,7 @@ static bool finish_head(struct running *running) {
         running->streaming = verdict == CLIENT_STREAM;
     }
     running->heard_ms = clock_ms();
-    return !running->stopped;
+    return !running->stopped && !running->early;
 }
 
 static size_t on_header(char *bytes, size_t size, size_t count, void *context) {
@@ -130,8 +136,10 @@ static bool has_body(const struct client_request *request) {
 }
 
 static void set_body(CURL *handle, struct running *running) {
+    const struct client_body *body = &running->request->body;
     curl_easy_setopt(handle, CURLOPT_UPLOAD, 1L);
-    curl_easy_setopt(handle, CURLOPT_INFILESIZE_LARGE, (curl_off_t)running->request->body.length);
+    curl_easy_setopt(handle, CURLOPT_INFILESIZE_LARGE,
+                     body->length == CLIENT_LENGTH_UNKNOWN ? -1 : (curl_off_t)body->length);
     curl_easy_setopt(handle, CURLOPT_READFUNCTION, body_read);
     curl_easy_setopt(handle, CURLOPT_READDATA, &running->body);
     if (running->request->once)
@@ -156,7 +164,8 @@ static bool set_up(CURL *handle, struct running *running, struct curl_slist **he
     if (strcmp(request->method, "HEAD") == 0)
         curl_easy_setopt(handle, CURLOPT_NOBODY, 1L);
     curl_easy_setopt(handle, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-    curl_easy_setopt(handle, CURLOPT_BUFFERSIZE, (long)READ_SIZE);
+    curl_easy_setopt(handle, CURLOPT_BUFFERSIZE,
+                     (long)(request->body.source ? SENDING_READ_SIZE : READ_SIZE));
     curl_easy_setopt(handle, CURLOPT_HEADERFUNCTION, on_header);
     curl_easy_setopt(handle, CURLOPT_HEADERDATA, running);
     curl_easy_setopt(handle, CURLOPT_WRITEFUNCTION, on_body);
@@ -177,6 +186,13 @@ static int64_t time_ends(const struct running *running) {
     int64_t due = running->deadline_ms, silent = stall ? running->heard_ms + stall : INT64_MAX;
     if (running->streaming && !running->request->bounds_body)
         return silent;
+    if (running->request->body.source && running->body.read_ms && !running->head_done) {
+        /* While the source has nothing, the silence is ours. Once all is sent, the whole time for a
+         * response begins. */
+        int64_t total = running->deadline_ms - running->started_ms;
+        int64_t allowed = running->body.ended ? total : stall ? stall : total;
+        return running->body.waits ? INT64_MAX : running->body.read_ms + allowed;
+    }
     if (running->body.read_ms && running->body.read_ms + stall > due)
         due = running->body.read_ms + stall;
     if (is_doubtful(running) && running->doubt_ms < due)
@@ -208,6 +224,25 @@ static bool call_idle(struct running *running) {
     return true;
 }
 
+/* Waits until the connection or the source has something, or for `wait_ms`. */
+static void wait_for_more(CURLM *multi, const struct running *running, int64_t wait_ms) {
+    const struct client_source *source = running->body.waits ? running->request->body.source : NULL;
+    struct curl_waitfd fd = {.fd = source ? source->wake_fd : -1, .events = CURL_WAIT_POLLIN};
+    int64_t most = source && source->wake_fd < 0 ? SOURCE_POLL_MS : POLL_MS;
+    curl_multi_poll(multi, &fd, source && source->wake_fd >= 0,
+                    (int)(wait_ms < most ? wait_ms : most), NULL);
+}
+
+/* Asks a source that had nothing once more. False: libcurl has failed. */
+static bool ask_source(struct running *running) {
+    if (!running->body.waits)
+        return true;
+    running->body.waits = false;
+    return curl_easy_pause(running->handle, CURLPAUSE_CONT) == CURLE_OK || running->body.failed ||
+           running->head_done ||
+           error_set(running->error, ERROR_UNAVAILABLE, "the body could not be sent on");
+}
+
 /* Drives the handle until it is done, stopped or out of time. True: *code is libcurl's verdict. */
 static bool drive(CURLM *multi, struct running *running, CURLcode *code) {
     int active = 1, left, ready;
@@ -236,7 +271,9 @@ static bool drive(CURLM *multi, struct running *running, CURLcode *code) {
         int64_t wait = time_ends(running) - clock_ms();
         if (wait <= 0)
             return time_out(running);
-        curl_multi_poll(multi, NULL, 0, (int)(wait < POLL_MS ? wait : POLL_MS), NULL);
+        wait_for_more(multi, running, wait);
+        if (!ask_source(running))
+            return false;
     }
 }
 
@@ -246,6 +283,8 @@ static bool drive(CURLM *multi, struct running *running, CURLcode *code) {
 static bool is_refusal(const struct running *running, CURLcode code) {
     bool was_cut = code == CURLE_PARTIAL_FILE || code == CURLE_HTTP2_STREAM ||
                    code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR;
+    if (running->request->body.source && running->head_done && !running->streaming)
+        return was_cut || code == CURLE_ABORTED_BY_CALLBACK || code == CURLE_WRITE_ERROR;
     return was_cut && running->head_done && !running->streaming &&
            running->response->status >= 400 && has_body(running->request);
 }
@@ -263,7 +302,8 @@ static bool run_call(struct lane *lane, struct running *running) {
         return error_set(running->error, ERROR_MEMORY, "out of memory");
     bool driven = drive(lane->multi, running, &code);
     bool stopped = running->stopped || running->body.failed;
-    bool ok = driven && (code == CURLE_OK || is_refusal(running, code)) && !stopped;
+    bool ok =
+        driven && (code == CURLE_OK || running->early || is_refusal(running, code)) && !stopped;
     if (driven && !ok && !stopped)
         client_failure(lane->handle, code, &running->call, running->error);
     curl_multi_remove_handle(lane->multi, lane->handle);
@@ -311,7 +351,7 @@ static void begin(struct running *running, struct lane *lane) {
     struct client_response *response = running->response;
     running->body = (struct body_reader){.body = &running->request->body, .error = running->error};
     running->head_bytes = 0;
-    running->dead = false;
+    running->dead = running->early = false;
     running->handle = lane->handle;
     running->heard_ms = clock_ms();
     client_response_begin(response, &running->request->wanted);

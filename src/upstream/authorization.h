@@ -17,6 +17,10 @@ enum token_effort {
 /* What a request needs an Authorization for. */
 struct authorization_need {
     const char *repository;
+    /* What a token must be for, when that is more than to pull from `repository`: one or more
+     * scopes with a space between ("repository:NAME:pull,push"). A token for it is another one than
+     * that for pulls. NULL: to pull. */
+    const char *scope;
     enum token_effort effort;
     const char *refused; /* the header that upstream responded to with 401; NULL: none */
     int64_t deadline_ms;

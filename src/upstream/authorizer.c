@@ -28,7 +28,7 @@ void authorizer_finish(struct authorizer *authorizer) {
     location_finish(&authorizer->location);
 }
 
-bool authorizer_challenged(struct authorizer *authorizer, const char *repository,
+bool authorizer_challenged(struct authorizer *authorizer, const char *key,
                            const struct challenge *challenge) {
     if (challenge->scheme == CHALLENGE_NONE)
         return false;
@@ -36,7 +36,7 @@ bool authorizer_challenged(struct authorizer *authorizer, const char *repository
     authorizer->challenge = *challenge;
     lock_release(&authorizer->challenge_lock);
     return challenge->scheme == CHALLENGE_BEARER && challenge->scope[0] &&
-           tokens_change_scope(&authorizer->tokens, repository, challenge->scope);
+           tokens_change_scope(&authorizer->tokens, key, challenge->scope);
 }
 
 /* A challenge that could not be answered is forgotten, because it may have been a portal's or a

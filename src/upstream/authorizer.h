@@ -43,9 +43,10 @@ bool authorizer_get_elsewhere(struct authorizer *authorizer, const char *url,
                               const struct authorization_need *need, struct authorization *out,
                               struct error *error);
 
-/* Remembers the challenge that a request to `repository` was responded to with. True: it wants
- * another scope than the token was for. */
-bool authorizer_challenged(struct authorizer *authorizer, const char *repository,
+/* Remembers the challenge that a request was responded to with; `key` is its repository, or the
+ * scope that it needs (authorization_need.scope). True: it wants another scope than the token was
+ * for. */
+bool authorizer_challenged(struct authorizer *authorizer, const char *key,
                            const struct challenge *challenge);
 
 #endif

@@ -14,6 +14,7 @@
 #include "client/origin.h"
 #include "upstream/heads.h"
 #include "upstream/pauses.h"
+#include "upstream/push_learnt.h"
 #include "upstream/upstream.h"
 
 struct counts;
@@ -50,6 +51,7 @@ struct location {
     atomic_bool is_loopback, is_private, is_public;
 
     struct heads manifest_heads, blob_heads; /* how it answers HEAD */
+    struct push_learnt push_learnt;          /* how it takes blobs */
 };
 
 /* `location` is zeroed before, but for client, settings, health and configured, which the caller

@@ -15,8 +15,8 @@ enum {
 };
 
 struct token {
-    struct once_entry entry; /* its key is the repository */
-    char *scope;             /* as a challenge named it; NULL: repository:NAME:pull */
+    struct once_entry entry; /* its key is the repository, or the scope that is needed */
+    char *scope;             /* as a challenge named it; NULL: the key, or repository:NAME:pull */
     char *value;             /* NULL: none held */
     int64_t expires_ms;
     bool anonymous;
@@ -54,17 +54,52 @@ void tokens_finish(struct tokens *tokens) {
 
 /* ---- scopes ---- */
 
+/* Whether the key is a scope. No repository has a ':' in its name. */
+static bool is_scope(const char *key) {
+    static const char start[] = "repository:";
+    return strncmp(key, start, sizeof start - 1) == 0;
+}
+
 static void scope_of(const struct token *token, char out[static SCOPE_SIZE]) {
     if (token->scope)
         snprintf(out, SCOPE_SIZE, "%s", token->scope);
+    else if (is_scope(token->entry.key))
+        snprintf(out, SCOPE_SIZE, "%s", token->entry.key);
     else
         snprintf(out, SCOPE_SIZE, "repository:%s:pull", token->entry.key);
 }
 
+/* Whether each scope of the list `wanted` (spaces between) is one of `held`. */
+static bool holds_scopes(const char *held, const char *wanted) {
+    for (struct text rest = text_of(wanted); rest.at;) {
+        struct text one = text_cut(rest, ' ', &rest);
+        bool found = one.length == 0;
+        for (struct text left = text_of(held); left.at && !found;) {
+            struct text other = text_cut(left, ' ', &left);
+            found = other.length == one.length && memcmp(other.at, one.at, one.length) == 0;
+        }
+        if (!found)
+            return false;
+    }
+    return true;
+}
+
+/* The scope to ask for after a challenge: what the challenge names, and what is needed in any case.
+ */
+static void join_scopes(const char *key, const char *named, char out[static SCOPE_SIZE]) {
+    if (!is_scope(key) || holds_scopes(named, key))
+        snprintf(out, SCOPE_SIZE, "%s", named);
+    else if (holds_scopes(key, named))
+        snprintf(out, SCOPE_SIZE, "%s", key);
+    else
+        snprintf(out, SCOPE_SIZE, "%s %s", key, named);
+}
+
 /* Out of memory: the scope stays, and the registry refuses once more. */
-static bool change_scope(struct token *token, const char *scope) {
-    char held[SCOPE_SIZE];
+static bool change_scope(struct token *token, const char *named) {
+    char held[SCOPE_SIZE], scope[SCOPE_SIZE];
     scope_of(token, held);
+    join_scopes(token->entry.key, named, scope);
     char *copy = strcmp(held, scope) == 0 ? NULL : strdup(scope);
     if (!copy)
         return false;
@@ -74,10 +109,10 @@ static bool change_scope(struct token *token, const char *scope) {
     return true;
 }
 
-bool tokens_change_scope(struct tokens *tokens, const char *repository, const char *scope) {
+bool tokens_change_scope(struct tokens *tokens, const char *key, const char *scope) {
     struct once_table *table = &tokens->table;
     lock_acquire(&table->entries_lock);
-    struct once_entry *entry = once_table_enter(table, repository);
+    struct once_entry *entry = once_table_enter(table, key);
     bool changed = entry && change_scope((struct token *)entry, scope);
     if (entry) {
         weigh(table, (struct token *)entry);
@@ -206,7 +241,8 @@ bool tokens_get(struct tokens *tokens, struct location *location, const struct c
                 struct error *error) {
     struct once_table *table = &tokens->table;
     lock_acquire(&table->entries_lock);
-    struct once_entry *entry = once_table_enter(table, need->repository);
+    struct once_entry *entry =
+        once_table_enter(table, need->scope ? need->scope : need->repository);
     bool ok = false;
     if (!entry) {
         error_set(error, ERROR_MEMORY, "out of memory");

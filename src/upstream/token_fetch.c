@@ -79,13 +79,23 @@ static void append_escaped(struct buffer *out, const char *value) {
     buffer_append_percent(out, value, ":/");
 }
 
-/* What belongs into the query, or into the body of an identity token's request. */
-static void append_question(struct buffer *out, const struct realm_question *question) {
+/* What belongs into the body of an identity token's request, where a list of scopes is one value
+ * (RFC 6749 §3.3), or into the query, where each scope has a parameter (Docker's token spec). */
+static void append_question(struct buffer *out, const struct realm_question *question,
+                            bool is_query) {
     const struct challenge *challenge = question->wish->challenge;
     buffer_append_string(out, "service=");
     append_escaped(out, challenge->service[0] ? challenge->service : question->location->service);
     buffer_append_string(out, "&scope=");
-    append_escaped(out, question->wish->scope);
+    for (const char *at = question->wish->scope; *at; at += *at == ' ') {
+        char one[sizeof challenge->scope];
+        size_t length = is_query ? strcspn(at, " ") : strlen(at);
+        text_copy((struct text){at, length}, one, sizeof one);
+        append_escaped(out, one);
+        at += length;
+        if (*at && at[1])
+            buffer_append_string(out, "&scope=");
+    }
 }
 
 /* GET REALM?service=&scope= with Basic, or without a credential. */
@@ -96,7 +106,7 @@ static bool ask_with_get(const struct realm_question *question, struct client_re
     cleanup_buffer struct buffer url = {0};
     cleanup_secret char *header = NULL;
     buffer_printf(&url, "%.*s%c", (int)strcspn(realm, "#"), realm, strchr(realm, '?') ? '&' : '?');
-    append_question(&url, question);
+    append_question(&url, question, true);
     if (credential->kind == CREDENTIAL_BASIC)
         header = credential_basic_header(credential);
     if (url.failed || (credential->kind == CREDENTIAL_BASIC && !header))
@@ -114,7 +124,7 @@ static bool ask_with_post(const struct realm_question *question, struct client_r
     cleanup_secret_buffer struct buffer body = {0};
     buffer_reserve(&body, 3 * strlen(credential->secret) + 4096);
     buffer_append_string(&body, "grant_type=refresh_token&client_id=tarn&");
-    append_question(&body, question);
+    append_question(&body, question, false);
     buffer_append_string(&body, "&refresh_token=");
     append_escaped(&body, credential->secret);
     if (body.failed)
