@@ -48,7 +48,7 @@ static json_t *describe_setting(const struct config_option *setting) {
         [CONFIG_SERVER] = "server",       [CONFIG_CACHE] = "cache",
         [CONFIG_BUCKET] = "bucket",       [CONFIG_LIMITS] = "limits",
         [CONFIG_UPSTREAMS] = "upstreams", [CONFIG_UPSTREAM] = "upstream",
-        [CONFIG_KEEP] = "keep",
+        [CONFIG_KEEP] = "keep",           [CONFIG_REPLICAS] = "replicas",
     };
     char flag[CONFIG_NAME_SIZE], variable[CONFIG_NAME_SIZE];
     char standard[CONFIG_VALUE_SIZE], limits[CONFIG_VALUE_SIZE];

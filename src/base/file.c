@@ -148,3 +148,21 @@ bool file_write_all_at(int fd, const void *bytes, size_t length, uint64_t offset
     }
     return true;
 }
+
+/* ---- changes ---- */
+
+static bool times_differ(const struct timespec *a, const struct timespec *b) {
+    return a->tv_sec != b->tv_sec || a->tv_nsec != b->tv_nsec;
+}
+
+bool file_differs(const char *path, const struct stat *identity, bool *is_gone) {
+    struct stat now;
+    *is_gone = false;
+    if (stat(path, &now) < 0) {
+        *is_gone = errno == ENOENT || errno == ENOTDIR;
+        return true; /* reading it again gives the reason */
+    }
+    return now.st_dev != identity->st_dev || now.st_ino != identity->st_ino ||
+           now.st_size != identity->st_size || times_differ(&now.st_mtim, &identity->st_mtim) ||
+           times_differ(&now.st_ctim, &identity->st_ctim);
+}

@@ -142,6 +142,14 @@ static bool open_bucket(struct serving *serving, struct error *error) {
     return serving->bucket || error_set(error, ERROR_MEMORY, "out of memory");
 }
 
+static bool open_replicas(struct serving *serving, struct error *error) {
+    const struct replicas_settings *settings = &serving->config->replicas;
+    if (!replicas_settings_are_given(settings))
+        return true;
+    serving->replicas = replicas_new(settings, error);
+    return serving->replicas != NULL;
+}
+
 static bool open_cache(struct serving *serving, struct error *error) {
     const struct config *config = serving->config;
     const struct upkeep_settings upkeep_settings =
@@ -219,7 +227,7 @@ static bool open_service(struct serving *serving, struct error *error) {
 static bool open_parts(struct serving *serving, struct error *error) {
     return open_store(serving, error) && open_upstreams(serving, error) &&
            serving_make_clients(serving->config, NULL, &serving->clients, error) &&
-           open_cache(serving, error) && open_janitor(serving, error) &&
+           open_replicas(serving, error) && open_cache(serving, error) && open_janitor(serving, error) &&
            open_registry(serving, error) && open_server(serving, error) &&
            open_service(serving, error);
 }
@@ -239,6 +247,8 @@ static bool close_parts(struct serving *serving) {
     if ((serving->registry && !registry_stop(serving->registry)) || !cache_free(serving->cache))
         return false;
     upkeep_free(serving->upkeep);
+    if (!replicas_free(serving->replicas))
+        return false;
     bucket_free(serving->bucket);
     registry_free(serving->registry);
     catalog_free(serving->catalog);
@@ -253,6 +263,7 @@ static bool start_threads(struct serving *serving, struct error *error) {
     return thread_start("signals", THREAD_STACK, wait_for_signal, serving, &serving->signals,
                         error) &&
            upkeep_start(serving->upkeep, error) &&
+           (!serving->replicas || replicas_start(serving->replicas, error)) &&
            (!serving->janitor || janitor_start(serving->janitor, error)) &&
            registry_start(serving->registry, error) && service_start(serving->service, error);
 }

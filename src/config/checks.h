@@ -28,6 +28,9 @@ bool config_is_own_field(struct text name); /* of a response that tarn or HTTP i
 bool config_check_field(const char *value, char *why, size_t size); /* of a response */
 bool config_check_bucket_url(const char *value, char *why, size_t size);
 bool config_check_bucket_word(const char *value, char *why, size_t size); /* of credentials */
+bool config_check_dns(const char *value, char *why, size_t size);
+bool config_check_member(const char *value, char *why, size_t size);     /* ADDRESS:PORT */
+bool config_check_own_member(const char *value, char *why, size_t size); /* or ADDRESS */
 bool config_check_helper(const char *value, char *why, size_t size);
 
 #endif

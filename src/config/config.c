@@ -18,6 +18,7 @@
 #include "config/inputs.h"
 #include "config/keep_section.h"
 #include "config/map.h"
+#include "config/replicas_section.h"
 #include "config/rule_list.h"
 #include "config/upstream_list.h"
 #include "config/value.h"
@@ -183,7 +184,7 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
 
     cleanup_yaml_node struct yaml_node *root = NULL;
     const struct yaml_node *upstreams = NULL, *warm = NULL, *rules = NULL, *keep = NULL,
-                           *bucket = NULL;
+                           *bucket = NULL, *replicas = NULL;
     bool readable = true;
     if (name) {
         loaded->config.file = name = config_keep_text(reader, text_of(name));
@@ -204,6 +205,7 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
         warm = root->kind == YAML_MAP ? yaml_node_get(root, "warm") : NULL;
         keep = root->kind == YAML_MAP ? yaml_node_get(root, "keep") : NULL;
         bucket = root->kind == YAML_MAP ? yaml_node_get(root, "bucket") : NULL;
+        replicas = root->kind == YAML_MAP ? yaml_node_get(root, "replicas") : NULL;
         rules = config_find_rules(root);
     }
     config_read_environment(reader, environment);
@@ -219,6 +221,7 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
         if (rules)
             config_read_rules(reader, rules);
         config_read_bucket(reader, bucket);
+        config_read_replicas(reader, replicas);
         check_together(reader);
         config_warn_of_variables(reader, environment);
     }

@@ -32,6 +32,7 @@
 #include "keep/settings.h"
 #include "login/clients.h"
 #include "registry/rules.h"
+#include "replica/replicas.h"
 #include "upstream/upstream.h"
 
 #define CONFIG_DEFAULT_FILE "/etc/tarn/tarn.yaml"
@@ -92,6 +93,7 @@ struct config {
     struct keep_settings keep;
 
     struct bucket_settings bucket; /* its address is zeroed: there is no bucket */
+    struct replicas_settings replicas;
 
     struct upstream_settings *upstreams; /* with all defaults */
     size_t upstream_count;

@@ -14,6 +14,9 @@
     .group = CONFIG_BUCKET, .needs_restart = true, FIELD(struct config_loaded, config.bucket.member)
 #define BUCKET_TEXT(member)                                                                        \
     .group = CONFIG_BUCKET, .needs_restart = true, FIELD(struct config_loaded, member)
+#define REPLICAS(member)                                                                           \
+    .group = CONFIG_REPLICAS, .needs_restart = true,                                               \
+    FIELD(struct config_loaded, config.replicas.member)
 #define LIMIT(member)    .group = CONFIG_LIMITS, FIELD(struct config_loaded, config.member)
 #define LOADED(member)   .group = CONFIG_UPSTREAMS, FIELD(struct config_loaded, member)
 #define DEFAULTS(member) LOADED(defaults.member)
@@ -422,6 +425,61 @@ const struct config_option config_options[] = {
      BUCKET(kms_key),
      .default_words = "the account's",
      .help = "key of the encryption aws:kms"},
+
+    {.key = "replicas.dns",
+     .type = CONFIG_STRING,
+     .placeholder = "NAME",
+     REPLICAS(dns),
+     .check = config_check_dns,
+     .default_words = "none",
+     .help = "name whose addresses are those of all replicas; it is resolved every 5s"},
+    {.key = "replicas.peers",
+     .type = CONFIG_LIST,
+     .placeholder = "ADDRESS:PORT",
+     REPLICAS(peers),
+     .least = 1,
+     .check = config_check_member,
+     .default_words = "none (there are no replicas)",
+     .help = "addresses of all replicas, this one included, in place of dns",
+     .details = "Each replica has the same list."},
+    {.key = "replicas.port",
+     .type = CONFIG_COUNT,
+     REPLICAS(port),
+     .least = 1,
+     .most = 65535,
+     .default_words = "that of listen",
+     .help = "port at which the addresses of replicas.dns are reached"},
+    {.key = "replicas.secret_file",
+     .type = CONFIG_STRING,
+     .placeholder = "FILE",
+     REPLICAS(secret_file),
+     .check = config_check_file,
+     .default_words = "required with replicas",
+     .help = "file that all replicas have, with a secret of at least 32 bytes in each line",
+     .details = "The first line signs the requests between replicas, and all lines are accepted. "
+                "The file is read again when it changes."},
+    {.key = "replicas.self",
+     .type = CONFIG_STRING,
+     .placeholder = "ADDRESS[:PORT]",
+     REPLICAS(self),
+     .check = config_check_own_member,
+     .default_words = "the one of listen, else the one of a network interface",
+     .help = "address by which the replicas know this one"},
+    {.key = "replicas.tls.ca",
+     .type = CONFIG_STRING,
+     .placeholder = "FILE",
+     REPLICAS(tls_ca),
+     .check = config_check_file,
+     .default_words = "none",
+     .help = "PEM file with the certificate authorities to trust for replicas",
+     .details = "With this setting or replicas.tls.name, replicas ask each other by https."},
+    {.key = "replicas.tls.name",
+     .type = CONFIG_STRING,
+     .placeholder = "NAME",
+     REPLICAS(tls_name),
+     .check = config_check_dns,
+     .default_words = "the address of the replica",
+     .help = "name that the certificates of the replicas have"},
 
     {.key = "limits.per_upstream.waiting",
      .type = CONFIG_COUNT,

@@ -26,6 +26,7 @@ enum config_group {
     CONFIG_SERVER,
     CONFIG_CACHE,
     CONFIG_BUCKET,    /* the object store behind the cache */
+    CONFIG_REPLICAS,  /* the other tarns that share the work */
     CONFIG_LIMITS,    /* how much of what all share one neighbour may take */
     CONFIG_UPSTREAMS, /* for all upstreams */
     CONFIG_UPSTREAM,  /* of one upstream */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/thread.h"
 
@@ -21,22 +22,6 @@ void watched_finish(struct watched *watched) {
     free(watched->path);
     condition_finish(&watched->looked);
     lock_finish(&watched->look_lock);
-}
-
-static bool times_differ(const struct timespec *a, const struct timespec *b) {
-    return a->tv_sec != b->tv_sec || a->tv_nsec != b->tv_nsec;
-}
-
-bool watched_differs(const char *path, const struct stat *identity, bool *is_gone) {
-    struct stat now;
-    *is_gone = false;
-    if (stat(path, &now) < 0) {
-        *is_gone = errno == ENOENT || errno == ENOTDIR;
-        return true; /* reading it again gives the reason */
-    }
-    return now.st_dev != identity->st_dev || now.st_ino != identity->st_ino ||
-           now.st_size != identity->st_size || times_differ(&now.st_mtim, &identity->st_mtim) ||
-           times_differ(&now.st_ctim, &identity->st_ctim);
 }
 
 static void forget(struct watched *watched) {
@@ -69,7 +54,7 @@ static void read_again(struct watched *watched) {
 
 static void look(struct watched *watched) {
     bool is_gone;
-    bool differs = watched_differs(watched->path, &watched->identity, &is_gone);
+    bool differs = file_differs(watched->path, &watched->identity, &is_gone);
     if (is_gone)
         forget(watched);
     else if (differs || watched->is_gone)

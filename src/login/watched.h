@@ -69,7 +69,4 @@ void watched_look_now(struct watched *watched);
  */
 bool watched_is_current(struct watched *watched);
 
-/* Whether the file is another one than when it was read. For watched.c alone, and for its test. */
-bool watched_differs(const char *path, const struct stat *identity, bool *is_gone);
-
 #endif

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <sys/socket.h>
 
 static bool write_v4(const struct in_addr *address, unsigned port, struct member *out) {
     char text[INET_ADDRSTRLEN];

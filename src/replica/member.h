@@ -9,7 +9,6 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <sys/socket.h>
 #include "base/text.h"
 
 enum {
@@ -30,6 +29,7 @@ struct member_list {
  * a port. False: it is no address (a name is none), or the port is not 1 to 65535. */
 bool member_parse(struct text text, unsigned port, struct member *out);
 
+struct sockaddr;
 /* False: neither IPv4 nor IPv6. An IPv4 address inside an IPv6 address is an IPv4 address. */
 bool member_of_socket(const struct sockaddr *address, unsigned port, struct member *out);
 

@@ -30,10 +30,10 @@ void *__wrap_calloc(size_t count, size_t size) {
     return __real_calloc(count, size);
 }
 
-bool __real_watched_differs(const char *path, const struct stat *identity, bool *is_gone);
-bool __wrap_watched_differs(const char *path, const struct stat *identity, bool *is_gone);
-bool __wrap_watched_differs(const char *path, const struct stat *identity, bool *is_gone) {
+bool __real_file_differs(const char *path, const struct stat *identity, bool *is_gone);
+bool __wrap_file_differs(const char *path, const struct stat *identity, bool *is_gone);
+bool __wrap_file_differs(const char *path, const struct stat *identity, bool *is_gone) {
     if (forbidden)
         abort();
-    return __real_watched_differs(path, identity, is_gone);
+    return __real_file_differs(path, identity, is_gone);
 }

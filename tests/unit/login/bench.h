@@ -1,6 +1,6 @@
 /*
  * What the tests of who a client is have in common: a clock that can be moved, and a thread that
- * may not wait. The linker hands clock_ms(), malloc(), calloc() and watched_differs() to bench.c.
+ * may not wait. The linker hands clock_ms(), malloc(), calloc() and file_differs() to bench.c.
  */
 #ifndef TESTS_LOGIN_BENCH_H
 #define TESTS_LOGIN_BENCH_H
