@@ -227,9 +227,9 @@ static bool open_service(struct serving *serving, struct error *error) {
 static bool open_parts(struct serving *serving, struct error *error) {
     return open_store(serving, error) && open_upstreams(serving, error) &&
            serving_make_clients(serving->config, NULL, &serving->clients, error) &&
-           open_replicas(serving, error) && open_cache(serving, error) && open_janitor(serving, error) &&
-           open_registry(serving, error) && open_server(serving, error) &&
-           open_service(serving, error);
+           open_replicas(serving, error) && open_cache(serving, error) &&
+           open_janitor(serving, error) && open_registry(serving, error) &&
+           open_server(serving, error) && open_service(serving, error);
 }
 
 /* ---- running and ending ---- */

@@ -32,7 +32,7 @@ struct serving {
     struct store *store;
     struct current_upstreams *upstreams;
     struct upkeep *upkeep;
-    struct bucket *bucket; /* NULL: there is none */
+    struct bucket *bucket;     /* NULL: there is none */
     struct replicas *replicas; /* NULL: there are none */
     struct cache *cache;
     struct clients *clients; /* of the configuration in use; NULL: nobody can log in */

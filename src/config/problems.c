@@ -24,7 +24,8 @@ static void write_path(const struct config_problems *problems, const char *path,
 
 /* Whether the column is told as well, because the section is often written on one line. */
 static bool tells_column(struct text path) {
-    return text_starts(path, "bucket.") || text_starts(path, "keep.") || text_is(path, "keep");
+    return text_starts(path, "bucket.") || text_starts(path, "keep.") || text_is(path, "keep") ||
+           text_starts(path, "replicas.") || text_is(path, "replicas");
 }
 
 void config_problem_add(struct config_problems *problems, struct yaml_place place, const char *path,

@@ -88,8 +88,9 @@ static void check_secrets(struct config_reader *reader, const struct yaml_place 
     bool is_open = false;
     if (!given->source) {
         config_problem_add(&reader->problems, *place, SECTION ".secret_file",
-                           "is missing; it names a file that all replicas have, with a secret of "
-                           "at least 32 bytes in each line (write one with: openssl rand -hex 32)");
+                           "no file of secrets is named; name one that all replicas have, with a "
+                           "secret of at least 32 bytes in each line (write one with: openssl "
+                           "rand -hex 32)");
         return;
     }
     if (!file) /* its row has said why */
@@ -117,8 +118,8 @@ static void check_port(struct config_reader *reader, const struct yaml_place *pl
         replicas->port = first_port(reader->loaded->config.listen);
     if (!replicas->port && replicas->dns)
         config_problem_add(&reader->problems, *place, SECTION ".port",
-                           "is missing; no address of listen names a port, so write the one that "
-                           "the replicas are reached at");
+                           "no address of listen names a port; write the one that the replicas are "
+                           "reached at under replicas.port");
 }
 
 static void check_tls(struct config_reader *reader) {

@@ -43,7 +43,7 @@ struct replicas {
     struct lock rest_lock;
     struct condition changed;
     bool stopping GUARDED_BY(rest_lock);
-    bool has_answer GUARDED_BY(rest_lock); /* to dns, be it a failure */
+    bool has_answer GUARDED_BY(rest_lock);   /* to dns, be it a failure */
     bool has_resolved GUARDED_BY(rest_lock); /* the thread that resolves is about to end */
     bool watches, resolves;
     pthread_t watcher, resolver;
@@ -238,7 +238,8 @@ static void note_failure(struct replicas *replicas, const struct error *error) {
 
 static void warn_of_length(struct replicas *replicas, size_t left_out) {
     if (left_out && !replicas->is_long)
-        log_at(LOG_WARN, "there are too many replicas; those whose addresses come last are left out",
+        log_at(LOG_WARN,
+               "there are too many replicas; those whose addresses come last are left out",
                LOG_NUMBER("limit", MEMBERS_LIMIT), LOG_NUMBER("left_out", left_out));
     replicas->is_long = left_out > 0;
 }
@@ -336,8 +337,8 @@ struct replicas *replicas_new(const struct replicas_settings *settings, struct e
 }
 
 bool replicas_start(struct replicas *replicas, struct error *error) {
-    replicas->watches = thread_start("replicas", THREAD_STACK, run_watcher, replicas,
-                                     &replicas->watcher, error);
+    replicas->watches =
+        thread_start("replicas", THREAD_STACK, run_watcher, replicas, &replicas->watcher, error);
     if (!replicas->watches || !replicas->settings->dns)
         return replicas->watches;
     replicas->resolves = thread_start("replicas-dns", THREAD_STACK, run_resolver, replicas,

@@ -20,11 +20,11 @@
 #include "replica/signature.h"
 
 struct replicas_settings {
-    const char *dns;          /* the name of all members; NULL: there are peers */
-    const char *const *peers; /* their addresses, NULL at the end; NULL: there is dns */
-    unsigned port;            /* of the members that dns names, 1 to 65535 */
-    const char *secret_file;  /* NULL: there are no replicas, and nothing else is set */
-    const char *self;         /* "ADDRESS" or "ADDRESS:PORT"; NULL: see above */
+    const char *dns;           /* the name of all members; NULL: there are peers */
+    const char *const *peers;  /* their addresses, NULL at the end; NULL: there is dns */
+    unsigned port;             /* of the members that dns names, 1 to 65535 */
+    const char *secret_file;   /* NULL: there are no replicas, and nothing else is set */
+    const char *self;          /* "ADDRESS" or "ADDRESS:PORT"; NULL: see above */
     const char *const *listen; /* the server's own addresses, NULL at the end */
     const char *tls_ca;        /* PEM file of authorities to trust between replicas; NULL: none */
     const char *tls_name;      /* the name in the members' certificates; NULL: their address */

@@ -35,8 +35,7 @@ bool resolve_members(const char *name, unsigned port, struct member_list *list, 
         return true;
     if (code == EAI_SYSTEM)
         return error_set_errno(error, errno, "resolving %s", name);
-    return error_set(error,
-                     code == 0 || code == EAI_NONAME ? ERROR_NOT_FOUND : ERROR_UNAVAILABLE,
+    return error_set(error, code == 0 || code == EAI_NONAME ? ERROR_NOT_FOUND : ERROR_UNAVAILABLE,
                      "%s: %s", name, code ? gai_strerror(code) : "no address");
 }
 

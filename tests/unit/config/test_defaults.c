@@ -127,7 +127,7 @@ static void read_document(const char *name, struct buffer *out) {
 }
 
 struct stand_ins {
-    const char *certificate, *key, *jwks, *htpasswd;
+    const char *certificate, *key, *jwks, *htpasswd, *replicas;
 };
 
 static bool is_at(const char *at, const char *path) {
@@ -140,6 +140,7 @@ static const char *stand_in(const char *at, const struct stand_ins *files) {
            : is_at(at, "/etc/tarn/tls.key")                                     ? files->key
            : is_at(at, "/etc/tarn/jwks.json")                                   ? files->jwks
            : is_at(at, "/etc/tarn/htpasswd")                                    ? files->htpasswd
+           : is_at(at, "/etc/tarn/replicas")                                    ? files->replicas
                                                                                 : "/dev/null";
 }
 
@@ -152,7 +153,8 @@ static void test_the_example_is_accepted(void **state) {
     load(bench, example.bytes);
     const struct stand_ins files = {
         write_file(bench, "tls.crt", ""), write_file(bench, "tls.key", ""),
-        write_file(bench, "jwks.json", BENCH_JWKS), write_file(bench, "htpasswd", "")};
+        write_file(bench, "jwks.json", BENCH_JWKS), write_file(bench, "htpasswd", ""),
+        write_file(bench, "replicas", "0123456789abcdef0123456789abcdef\n")};
     certificate_write(files.certificate, files.key, "localhost");
 
     bool indent = true;
@@ -169,6 +171,8 @@ static void test_the_example_is_accepted(void **state) {
     assert_non_null(config->tls_key);
     assert_non_null(config->clients_htpasswd);
     assert_true(config->warm_count > 0);
+    assert_non_null(config->replicas.dns);
+    assert_int_equal(config->replicas.port, 5000);
 }
 
 int main(void) {

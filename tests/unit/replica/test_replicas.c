@@ -53,8 +53,8 @@ static bool signs_with(struct replicas *replicas, const char *secret) {
     char input[SIGNATURE_INPUT_SIZE], signature[SIGNATURE_SIZE];
     struct secrets *own = secrets_parse(text_of(secret), NULL);
     assert_true(replicas_sign(replicas, &request, input, signature));
-    const bool is_good = signature_is_good(own, &request, text_of(input), text_of(signature),
-                                           clock_wall_s());
+    const bool is_good =
+        signature_is_good(own, &request, text_of(input), text_of(signature), clock_wall_s());
     secrets_free(own);
     return is_good;
 }
