@@ -175,6 +175,13 @@ static bool is_control(const unsigned char *at, size_t length, unsigned *code) {
     return length <= 2 && (*code < 0x20 || (*code >= 0x7f && *code <= 0x9f));
 }
 
+bool text_is_utf8(struct text text) {
+    for (size_t taken; text.length; text = text_from(text, taken))
+        if ((taken = utf8_length((const unsigned char *)text.at, text.length)) == 0)
+            return false;
+    return true;
+}
+
 size_t text_escape_json(struct text text, char out[static TEXT_ESCAPE_LIMIT], size_t *length) {
     static const char digits[] = "0123456789abcdef";
     const unsigned char *at = (const unsigned char *)text.at;

@@ -71,6 +71,9 @@ const char *const *text_list_dup(const char *const *list);
  * malformed or stands for a NUL byte, or the result does not fit. */
 bool text_percent_decode(struct text text, char *out, size_t size);
 
+/* Whether all of it is well-formed UTF-8 (RFC 3629). */
+bool text_is_utf8(struct text text);
+
 enum { TEXT_ESCAPE_LIMIT = 6 };
 /* Writes the first character of `text`, which is not empty, as it stands inside a JSON string:
  * quotes, backslashes and control characters are escaped, and a byte that is not UTF-8 is replaced
