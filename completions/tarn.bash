@@ -9,7 +9,7 @@ _tarn() {
     fi
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        words='serve warm ls du rm prune verify reload check-config check-bucket convert-config images whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help --help --version'
+        words='serve warm ls du rm prune verify reload check-config check-bucket convert-config images build whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help --help --version'
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
         return
     fi
@@ -212,6 +212,17 @@ _tarn() {
         esac
         words='--config --all --tags --newer-than --sort --limit --source --no-digests --sizes --jobs --json --quiet --help -q'
         ;;
+    build)
+        case $before in
+        --file | --file= | --build-file | --build-file=)
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            return
+            ;;
+        --keep-symlinks | --cache | --async | --cancel-on-interrupt | --dry-run | --follow | --json | --help | --) ;;
+        --*) return ;; # a value of which nothing is known
+        esac
+        words='--to --file --build-arg --target --platform --build-file --substitution --project --region --machine-type --disk-size --timeout --service-account --pool --secret --build-tag --staging-bucket --logs-bucket --keep-symlinks --max-context --cache --async --cancel-on-interrupt --dry-run --filter --follow --ref --json --help'
+        ;;
     whoami)
         case $before in
         --json | --help | --) ;;
@@ -289,7 +300,7 @@ _tarn() {
         words='--help'
         ;;
     help)
-        words='--help serve warm ls du rm prune verify reload check-config check-bucket convert-config images whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help'
+        words='--help serve warm ls du rm prune verify reload check-config check-bucket convert-config images build whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help'
         ;;
     *) return ;;
     esac

@@ -19,6 +19,7 @@ const struct command *const commands[] = {
     &check_bucket_command,
     &convert_config_command,
     &images_command,
+    &build_command,
     &whoami_command,
     &print_access_token_command,
     &mirror_command,

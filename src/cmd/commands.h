@@ -17,6 +17,7 @@ extern const struct command check_config_command;
 extern const struct command check_bucket_command;
 extern const struct command convert_config_command;
 extern const struct command images_command;
+extern const struct command build_command;
 extern const struct command whoami_command;
 extern const struct command print_access_token_command;
 extern const struct command mirror_command;

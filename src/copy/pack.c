@@ -22,6 +22,7 @@
 struct level {
     struct folder folder;
     size_t path_length; /* of the folder's path in the image */
+    bool is_packed;     /* it is an entry */
 };
 
 struct walk {
@@ -121,9 +122,53 @@ static int open_listed(int parent, const char *name, int flags, struct stat *sta
     return take_fd(fd);
 }
 
+/* ---- the filter ---- */
+
+static enum pack_verdict judge(struct walk *walk, const struct stat *status, const char *target,
+                               struct error *error) {
+    const struct pack_filter *filter = walk->archive.settings->filter;
+    return filter ? filter->judge(filter->context,
+                                  &(struct pack_candidate){walk->path.bytes, status, target}, error)
+                  : PACK_TAKE;
+}
+
+/* Packs the folders around the next entry that are no entries yet. */
+static bool pack_around(struct walk *walk, struct error *error) {
+    const struct pack_filter *filter = walk->archive.settings->filter;
+    for (size_t i = 1; i < walk->depth; i++) {
+        struct level *level = &walk->levels[i];
+        if (level->is_packed)
+            continue;
+        char *end = walk->path.bytes + level->path_length, cut = *end;
+        *end = '\0';
+        const struct tar_entry entry = entry_of(walk, TAR_FOLDER, &level->folder.status);
+        level->is_packed =
+            filter->on_entry(
+                filter->context,
+                &(struct pack_candidate){walk->path.bytes, &level->folder.status, NULL}, error) &&
+            pack_header(&walk->archive, &entry, error);
+        *end = cut;
+        if (!level->is_packed)
+            return false;
+    }
+    return true;
+}
+
+/* Before each entry. */
+static bool announce(struct walk *walk, const struct stat *status, const char *target,
+                     struct error *error) {
+    const struct pack_filter *filter = walk->archive.settings->filter;
+    return !filter ||
+           (pack_around(walk, error) &&
+            filter->on_entry(filter->context,
+                             &(struct pack_candidate){walk->path.bytes, status, target}, error));
+}
+
 static bool pack_with_attributes(struct walk *walk, int fd, struct tar_entry *entry,
                                  struct error *error) {
     struct attributes attributes = {0};
+    if (walk->archive.settings->is_no_layer)
+        return pack_header(&walk->archive, entry, error);
     const bool ok = attributes_read(&attributes, fd, error);
     entry->attributes = attributes.list;
     entry->attribute_count = attributes.count;
@@ -138,7 +183,7 @@ static bool pack_subfolder(struct walk *walk, int parent, const char *name, stru
     if (fd < 0)
         return false;
     struct tar_entry entry = entry_of(walk, TAR_FOLDER, status);
-    return pack_with_attributes(walk, fd, &entry, error);
+    return announce(walk, status, NULL, error) && pack_with_attributes(walk, fd, &entry, error);
 }
 
 static bool pack_file(struct walk *walk, int parent, const char *name, struct stat *status,
@@ -152,22 +197,25 @@ static bool pack_file(struct walk *walk, int parent, const char *name, struct st
         return fail(errno, "read its status", error);
     struct tar_entry entry = entry_of(walk, TAR_FILE, status);
     entry.size = (uint64_t)status->st_size;
-    return pack_with_attributes(walk, fd, &entry, error) &&
+    return announce(walk, status, NULL, error) && pack_with_attributes(walk, fd, &entry, error) &&
            content_write(fd, status, walk->bytes, walk->archive.sink, error) &&
            sink_write_zeros(walk->archive.sink, tar_padding(entry.size), error) &&
-           hard_links_add(&walk->links, status, walk->path.bytes, error);
+           (walk->archive.settings->is_no_layer ||
+            hard_links_add(&walk->links, status, walk->path.bytes, error));
 }
 
 /* A regular file: a link to the same file under an earlier name, or its content. */
 static bool pack_regular(struct walk *walk, int parent, const char *name, struct stat *status,
                          struct error *error) {
     cleanup_buffer struct buffer first = {0};
+    if (walk->archive.settings->is_no_layer)
+        return pack_file(walk, parent, name, status, error);
     if (!hard_links_find(&walk->links, status, &first))
         return first.failed ? error_set(error, ERROR_MEMORY, "out of memory")
                             : pack_file(walk, parent, name, status, error);
     struct tar_entry entry = entry_of(walk, TAR_HARD_LINK, status);
     entry.target = first.bytes;
-    return pack_header(&walk->archive, &entry, error);
+    return announce(walk, status, NULL, error) && pack_header(&walk->archive, &entry, error);
 }
 
 static bool pack_symlink(struct walk *walk, int parent, const char *name, const struct stat *status,
@@ -183,7 +231,15 @@ static bool pack_symlink(struct walk *walk, int parent, const char *name, const 
     walk->bytes[length] = '\0';
     entry.target = walk->bytes;
     entry.mode = 0777; /* what Linux says of each; some file systems keep another */
-    return pack_header(&walk->archive, &entry, error);
+    switch (judge(walk, status, entry.target, error)) {
+    case PACK_TAKE:
+        return announce(walk, status, entry.target, error) &&
+               pack_header(&walk->archive, &entry, error);
+    case PACK_REFUSE:
+        return false;
+    default:
+        return true;
+    }
 }
 
 static bool pack_special(struct walk *walk, enum tar_type type, const struct stat *status,
@@ -193,18 +249,24 @@ static bool pack_special(struct walk *walk, enum tar_type type, const struct sta
         entry.major = major(status->st_rdev);
         entry.minor = minor(status->st_rdev);
     }
-    return pack_header(&walk->archive, &entry, error);
+    return announce(walk, status, NULL, error) && pack_header(&walk->archive, &entry, error);
 }
 
 /* One item of a folder itself, whatever it is. */
 static bool pack_item(struct walk *walk, int parent, const char *name, struct error *error) {
     struct stat status;
-    if (strncmp(name, PACK_WHITEOUT, strlen(PACK_WHITEOUT)) == 0)
+    if (!walk->archive.settings->is_no_layer &&
+        strncmp(name, PACK_WHITEOUT, strlen(PACK_WHITEOUT)) == 0)
         return error_set(error, ERROR_UNSUPPORTED,
                          "in a layer, a name that begins with \"" PACK_WHITEOUT
                          "\" removes a file; rename it");
     if (fstatat(parent, name, &status, AT_SYMLINK_NOFOLLOW) != 0)
         return fail(errno, "read its status", error);
+    /* A symlink is judged with its target. */
+    const enum pack_verdict verdict =
+        S_ISLNK(status.st_mode) ? PACK_TAKE : judge(walk, &status, NULL, error);
+    if (verdict != PACK_TAKE)
+        return verdict != PACK_REFUSE;
     switch (status.st_mode & S_IFMT) {
     case S_IFREG:
         return pack_regular(walk, parent, name, &status, error);
@@ -240,8 +302,17 @@ static bool enter(struct walk *walk, int fd, struct error *error) {
 }
 
 static bool enter_subfolder(struct walk *walk, int parent, const char *name, struct error *error) {
-    const int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    return fd >= 0 ? enter(walk, fd, error) : fail(errno, "open the folder", error);
+    cleanup_close int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    struct stat status;
+    if (fd < 0 || fstat(fd, &status) != 0)
+        return fail(errno, "open the folder", error);
+    const enum pack_verdict verdict = judge(walk, &status, NULL, error);
+    if (verdict == PACK_REFUSE || verdict == PACK_LEAVE_OUT)
+        return verdict == PACK_LEAVE_OUT;
+    if (!enter(walk, take_fd(fd), error))
+        return false;
+    walk->levels[walk->depth - 1].is_packed = verdict == PACK_TAKE;
+    return true;
 }
 
 /* A folder is done: no name may have come or gone since its names were read. */

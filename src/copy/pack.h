@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include "base/buffer.h"
 #include "base/error.h"
 #include "base/text.h"
@@ -31,9 +32,36 @@ enum {
     PACK_DEPTH_LIMIT = 512
 }; /* folders within folders: each has a descriptor while it is open */
 
+/* Something that may become an entry. Borrowed for the call. */
+struct pack_candidate {
+    const char *path; /* in the archive */
+    const struct stat *status;
+    const char *target; /* of a symlink; else NULL */
+};
+
+enum pack_verdict {
+    PACK_TAKE,
+    PACK_LEAVE_OUT, /* and all that is in it */
+    PACK_ENTER,     /* a folder: it is an entry only if something in it is */
+    PACK_REFUSE,    /* the error is set */
+};
+
+/* Says which files become entries. */
+struct pack_filter {
+    void *context;
+    /* Asked twice about a folder: for itself, and before it is entered. */
+    enum pack_verdict (*judge)(void *context, const struct pack_candidate *candidate,
+                               struct error *error);
+    /* An entry is packed next; a file's status is that of the open file. False ends the packing. */
+    bool (*on_entry)(void *context, const struct pack_candidate *candidate, struct error *error);
+};
+
 struct pack_settings {
-    int64_t time;  /* of all entries, in seconds since 1970 */
-    bool preserve; /* owners and times of files are their own; made-up parents have `time` */
+    int64_t time;     /* of all entries, in seconds since 1970 */
+    bool preserve;    /* owners and times of files are their own; made-up parents have `time` */
+    bool is_no_layer; /* names that mean a removal in a layer are ordinary ones, each name of a file
+                       * with several is a file, and there are no extended attributes */
+    const struct pack_filter *filter; /* NULL: all files become entries */
 };
 
 /* Writes the path of an image that `text` names, relative and without empty parts and ".": of

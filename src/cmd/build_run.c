@@ -1,0 +1,146 @@
+/* The command line of tarn build, and what its files have in common. */
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "auth/google/google.h"
+#include "base/log.h"
+#include "base/secret.h"
+#include "cmd/build.h"
+#include "cmd/commands.h"
+#include "oci/reference.h"
+
+static atomic_bool interrupted;
+
+static void on_interrupt(int number) {
+    (void)number;
+    atomic_store(&interrupted, true);
+}
+
+int build_complain(const char *format, ...) {
+    va_list list;
+    va_start(list, format);
+    fputs("tarn build: ", stderr);
+    vfprintf(stderr, format, list);
+    fputc('\n', stderr);
+    va_end(list);
+    return 1;
+}
+
+/* The values of an option as a list that ends with NULL. False: out of memory. */
+static bool read_list(const struct arguments *arguments, const char *name, const char ***out) {
+    size_t count = 0, at = 0;
+    const char *value;
+    while (arguments_next(arguments, name, &at))
+        count++;
+    *out = calloc(count + 1, sizeof **out);
+    at = count = 0;
+    while (*out && (value = arguments_next(arguments, name, &at)))
+        (*out)[count++] = value;
+    return *out != NULL;
+}
+
+/* The project that an image of Artifact Registry or Container Registry is in. NULL: none. */
+static char *project_of_image(const char *image) {
+    struct text path, host = text_cut(text_of(image), '/', &path);
+    struct text rest, project = text_cut(path, '/', &rest);
+    bool is_google =
+        text_ends(host, ".pkg.dev") || text_is(host, "gcr.io") || text_ends(host, ".gcr.io");
+    return is_google && rest.at && project.length > 0 ? text_dup(project) : NULL;
+}
+
+/* The first that is given: --project, the environment, the first image's. */
+static char *choose_project(const struct build_run *run) {
+    static const char *const variables[] = {"GOOGLE_CLOUD_PROJECT", "CLOUDSDK_CORE_PROJECT"};
+    const char *given = arguments_string(run->arguments, "project");
+    if (given && *given)
+        return strdup(given);
+    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) {
+        const char *value = getenv(variables[i]);
+        if (value && *value)
+            return strdup(value);
+    }
+    for (size_t i = 0; run->images[i]; i++) {
+        char *project = project_of_image(run->images[i]);
+        if (project)
+            return project;
+    }
+    return NULL;
+}
+
+static bool is_project(const char *text) {
+    size_t length = strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-.:");
+    return length > 0 && length <= 100 && !text[length];
+}
+
+static int check_place(struct build_run *run) {
+    const char *region = arguments_string(run->arguments, "region");
+    run->region = region && *region ? region : "global";
+    run->project = choose_project(run);
+    if (!run->project)
+        return build_complain("no project: name it with --project, GOOGLE_CLOUD_PROJECT, or an "
+                              "image of Artifact Registry (--to REGION-docker.pkg.dev/PROJECT/…)");
+    if (!is_project(run->project))
+        return command_refuse(run->arguments->command, "--project %.60s is no project's name",
+                              run->project);
+    if (run->region[strspn(run->region, "abcdefghijklmnopqrstuvwxyz0123456789-")])
+        return command_refuse(run->arguments->command, "--region %.60s is no region", run->region);
+    return 0;
+}
+
+static void watch_interrupts(struct build_run *run) {
+    const struct sigaction action = {.sa_handler = on_interrupt};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    run->cancel = (struct cancel){.stop = &interrupted};
+}
+
+static int open_api(struct build_run *run) {
+    static const struct google_settings search;
+    struct error error = {0};
+    run->client = client_new();
+    run->source = google_credential_source(&search);
+    if (!run->client || !run->source)
+        return build_complain("out of memory");
+    credential_source_set_client(run->source, run->client);
+    run->api = api_new(run->client, run->source, &run->cancel, &error);
+    return run->api ? 0 : build_complain("%s", error.text);
+}
+
+int build_run_begin(struct build_run *run, const struct arguments *arguments) {
+    *run = (struct build_run){.arguments = arguments};
+    run->json = arguments_flag(arguments, "json") || !isatty(STDOUT_FILENO);
+    secret_forbid_core_dumps();
+    log_configure(LOG_ERROR, LOG_TEXT); /* what goes wrong is told in one sentence at the end */
+    if (!read_list(arguments, "to", &run->images) ||
+        !read_list(arguments, "build-arg", &run->build_args) ||
+        !read_list(arguments, "substitution", &run->substitutions) ||
+        !read_list(arguments, "secret", &run->secrets) ||
+        !read_list(arguments, "build-tag", &run->tags))
+        return build_complain("out of memory");
+    watch_interrupts(run);
+    return 0;
+}
+
+int build_run_open(struct build_run *run) {
+    int status = check_place(run);
+    return status ? status : open_api(run);
+}
+
+void build_run_end(struct build_run *run) {
+    api_free(run->api);
+    credential_source_free(run->source);
+    client_free(run->client);
+    free(run->images);
+    free(run->build_args);
+    free(run->substitutions);
+    free(run->secrets);
+    free(run->tags);
+    free(run->project);
+}
+
+struct cloudbuild build_run_cloudbuild(const struct build_run *run) {
+    return (struct cloudbuild){.api = run->api, .project = run->project, .region = run->region};
+}
