@@ -42,6 +42,7 @@ bool bucket_ask_init(struct bucket_ask *ask, struct bucket *bucket, enum bucket_
         .tries = limits->tries ? limits->tries
                  : reads       ? READ_TRIES
                                : WRITE_TRIES,
+        .insists = limits->insists,
         .cancel = limits->cancel,
     };
     ask->error = error ? error : &ask->unwanted;
@@ -271,12 +272,20 @@ static enum breaker_outcome health_of(enum bucket_outcome outcome) {
 }
 
 static void leave(struct bucket_ask *ask, const struct breaker_pass *pass) {
+    unsigned more;
     struct bucket *bucket = ask->bucket;
-    switch (breaker_leave(&bucket->breaker, pass, health_of(ask->outcome), clock_ms())) {
+    enum breaker_outcome health = health_of(ask->outcome);
+    /* A caller that insists waits longer than others do: that the bucket answers it in the end does
+     * not mean that the others need not leave it alone. */
+    if (ask->insists && !pass->is_probe && health == BREAKER_RESPONDED)
+        health = BREAKER_UNKNOWN;
+    switch (breaker_leave(&bucket->breaker, pass, health, clock_ms())) {
     case BREAKER_OPENS:
         bucket_show_up(bucket, false);
         log_at(LOG_WARN, "the bucket fails: it is left alone for a while",
                LOG_STRING("error", ask->error->text));
+        log_is_due(&bucket->down, &more); /* the next warning is due in a minute */
+        bucket_call_watcher(bucket);
         break;
     case BREAKER_CLOSES:
         bucket_show_up(bucket, true);
@@ -305,12 +314,12 @@ static void fill_answer(const struct bucket_ask *ask, struct bucket_answer *answ
 bool bucket_ask_run(struct bucket_ask *ask, struct bucket_answer *answer) {
     struct breaker_pass pass = {0};
     unsigned failures = 0;
-    if (!ask->inside && !breaker_enter(&ask->bucket->breaker, clock_ms(), false, &pass)) {
+    if (!ask->inside && !breaker_enter(&ask->bucket->breaker, clock_ms(), ask->insists, &pass)) {
         ask->outcome = BUCKET_DOWN;
         error_set(ask->error, ERROR_UNAVAILABLE, "not asked, because it does not work");
         error_because(ask->error, ERROR_REASON_NOT_ASKED);
         bucket_tell_failure(ask);
-        bucket_log_down(ask->bucket);
+        bucket_warn_down(ask->bucket);
     } else {
         while (try_once(ask, &failures)) {
         }

@@ -89,6 +89,8 @@ struct bucket *bucket_new(const struct bucket_settings *settings, struct client 
     snprintf(bucket->label, sizeof bucket->label, "%s://%s",
              settings->address.kind == BUCKET_GOOGLE ? "gs" : "s3", settings->address.name);
     lock_init(&bucket->learnt_lock);
+    lock_init(&bucket->watch_lock);
+    condition_init(&bucket->watch_changed);
     lanes_init(&bucket->lanes, client);
     breaker_init(&bucket->breaker, &breaker_rule);
     if (!copy_settings(settings, &bucket->settings) || !make_sources(bucket)) {
@@ -107,6 +109,8 @@ void bucket_free(struct bucket *bucket) {
     lanes_finish(&bucket->lanes);
     breaker_finish(&bucket->breaker);
     lock_finish(&bucket->learnt_lock);
+    condition_finish(&bucket->watch_changed);
+    lock_finish(&bucket->watch_lock);
     free_settings(&bucket->settings);
     free(bucket);
 }
@@ -121,6 +125,21 @@ const char *bucket_label(const struct bucket *bucket) {
 
 bool bucket_is_up(const struct bucket *bucket) {
     return atomic_load(&bucket->is_up);
+}
+
+void bucket_watch(struct bucket *bucket, int64_t until_ms) {
+    lock_acquire(&bucket->watch_lock);
+    while (!bucket->watcher_called && clock_ms() < until_ms)
+        condition_wait_until(&bucket->watch_changed, &bucket->watch_lock, until_ms);
+    bucket->watcher_called = false;
+    lock_release(&bucket->watch_lock);
+}
+
+void bucket_call_watcher(struct bucket *bucket) {
+    lock_acquire(&bucket->watch_lock);
+    bucket->watcher_called = true;
+    condition_broadcast(&bucket->watch_changed);
+    lock_release(&bucket->watch_lock);
 }
 
 int64_t bucket_asks_from_ms(struct bucket *bucket) {

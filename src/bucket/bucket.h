@@ -16,7 +16,9 @@
  *
  * A bucket that cannot be reached, forbids everything or does not exist is no reason to fail:
  * bucket_new() asks nothing. Three faults in a row open the breaker: for 5 s, doubling to 60 s,
- * calls end with BUCKET_DOWN at once, but for one probe at a time.
+ * calls end with BUCKET_DOWN at once, but for one probe at a time. The room itself asks nothing by
+ * itself: a probe is somebody's call. Who watches the bucket (bucket_watch()) makes one when there
+ * is no other.
  *
  * Metrics of this room: tarn_bucket_requests_total, tarn_bucket_request_seconds,
  * tarn_bucket_bytes_total, tarn_bucket_up. Threads: any.
@@ -56,6 +58,12 @@ const char *bucket_label(const struct bucket *bucket); /* "s3://NAME": begins ev
 bool bucket_is_up(const struct bucket *bucket);
 /* When the next call may ask: clock_ms() of the next probe, or 0: now. Never waits. */
 int64_t bucket_asks_from_ms(struct bucket *bucket);
+/* The bucket is down still: warns of it, once a minute at most. */
+void bucket_warn_down(struct bucket *bucket);
+/* For one thread that watches the bucket: rests until `until_ms` (clock_ms()), or until the breaker
+ * opens, or bucket_call_watcher() is called. What has happened before the call ends it at once. */
+void bucket_watch(struct bucket *bucket, int64_t until_ms);
+void bucket_call_watcher(struct bucket *bucket);
 
 /* ---- what came of a call ---- */
 
@@ -101,6 +109,7 @@ struct bucket_limits {
         deadline_ms; /* clock_ms() by which the head must be here (GET), or by which the whole
                         call must be done; 0: 20 s from now, and of what sends bytes 10 minutes */
     unsigned tries;  /* 0: 3; of what writes 8; 1: no retry */
+    bool insists;    /* asks even while the breaker is open, because nobody else is left to ask */
     const struct cancel *cancel; /* may be NULL */
 };
 

@@ -63,6 +63,9 @@ struct bucket {
     _Atomic int64_t ahead_s; /* of our clock, when the bucket last said its time */
     atomic_bool region_told, clock_told, lists_told, conditions_told;
     struct log_pause refused[REFUSALS], down;
+    struct lock watch_lock;
+    struct condition watch_changed;
+    bool watcher_called GUARDED_BY(watch_lock);
 };
 
 /* ---- one call ---- */
@@ -89,6 +92,7 @@ struct bucket_ask {
     bool stores;      /* an object: storage class and encryption are said */
     bool conditional; /* only if the key is absent */
     bool inside;      /* another call asks this: the breaker has let that pass */
+    bool insists;     /* it asks although the breaker is open */
 
     bool conditioned; /* the last request had a condition */
     bool in_doubt;    /* a completion was sent whose answer does not say what became of it */
@@ -184,7 +188,6 @@ void bucket_tell_status(const struct bucket_ask *ask);
 void bucket_tell_failure(const struct bucket_ask *ask);
 void bucket_log_refusal(const struct bucket_ask *ask);
 void bucket_log_lists(const struct bucket_ask *ask);
-void bucket_log_down(struct bucket *bucket);
 void bucket_show_up(struct bucket *bucket, bool up);
 
 /* Seconds since 1970 of an HTTP date (RFC 9110 §5.6.7); 0: none. */

@@ -198,7 +198,7 @@ void bucket_log_lists(const struct bucket_ask *ask) {
     log_at(LOG_WARN, "the bucket may not be listed", LOG_STRING("error", text));
 }
 
-void bucket_log_down(struct bucket *bucket) {
+void bucket_warn_down(struct bucket *bucket) {
     unsigned more = 0;
     if (log_is_due(&bucket->down, &more))
         log_at(LOG_WARN, "the bucket does not work: it is left alone for a while",

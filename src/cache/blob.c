@@ -71,17 +71,20 @@ static bool link_stored(struct cache *cache, const struct repository *repository
 /* Whether the bucket's link says that the repository holds the blob. The link says nothing about
  * when that was confirmed, so it is no proof for an upstream whose links are to be confirmed. */
 static bool is_linked_in_bucket(struct cache *cache, const struct cache_caller *caller,
-                                const struct digest *digest) {
+                                const struct digest *digest, struct tier_visit *visit) {
     return cache->tier && link_ttl(caller->repository) == INT64_MAX &&
-           tier_has_link(cache->tier, &caller->repository->name, LINK_BLOB, digest, NULL,
-                         caller->cancel);
+           tier_has_link(cache->tier, &caller->repository->name, LINK_BLOB, digest, NULL, visit);
+}
+
+static struct tier_visit visit_of(const struct cache_caller *caller) {
+    return (struct tier_visit){.cancel = caller->cancel ? *caller->cancel : (struct cancel){0}};
 }
 
 /* The same of a blob that is stored, which is then linked here, too. */
 static bool adopt_link(struct cache *cache, const struct cache_caller *caller,
-                       const struct digest *digest) {
+                       const struct digest *digest, struct tier_visit *visit) {
     struct error ignored;
-    if (!is_linked_in_bucket(cache, caller, digest))
+    if (!is_linked_in_bucket(cache, caller, digest, visit))
         return false;
     store_link_blob(cache->store, &caller->repository->name, digest, &ignored);
     return true;
@@ -180,13 +183,39 @@ static bool is_answered(struct cache *cache, const struct repository *repository
     return state != SLOT_EMPTY && state != SLOT_STALE;
 }
 
+/* Whether the repository may read a blob that came to the store through another one. If no manifest
+ * of this one names it, upstream decides; or a link in the bucket. */
+static bool permit_stored(struct cache *cache, const struct cache_caller *caller,
+                          const struct digest *digest, uint64_t *size, enum cache_outcome *outcome,
+                          struct error *error) {
+    struct tier_visit visit = visit_of(caller);
+    return is_named(cache, caller->repository, digest) ||
+           adopt_link(cache, caller, digest, &visit) ||
+           ask_upstream(cache, caller, digest, size, outcome, error) ||
+           (tier_visit_again(&visit, error) && adopt_link(cache, caller, digest, &visit));
+}
+
 /* Whether the bucket has the blob for this repository. */
 static bool stat_in_bucket(struct cache *cache, const struct cache_caller *caller,
-                           const struct digest *digest, uint64_t *size) {
+                           const struct digest *digest, uint64_t *size, struct tier_visit *visit) {
     const struct repository *repository = caller->repository;
     return cache->tier && !is_answered(cache, repository, digest) &&
-           tier_has_blob(cache->tier, digest, size, caller->cancel) &&
-           (is_named(cache, repository, digest) || is_linked_in_bucket(cache, caller, digest));
+           tier_has_blob(cache->tier, digest, size, visit) &&
+           (is_named(cache, repository, digest) ||
+            is_linked_in_bucket(cache, caller, digest, visit));
+}
+
+/* What is known without upstream of a blob that is in the store, or (*outcome) in the bucket. */
+static bool stat_without_upstream(struct cache *cache, const struct cache_caller *caller,
+                                  const struct digest *digest, uint64_t *size,
+                                  enum cache_outcome *outcome, struct tier_visit *visit) {
+    if (store_blob_has(cache->store, digest, size))
+        return is_named(cache, caller->repository, digest) ||
+               adopt_link(cache, caller, digest, visit);
+    if (!stat_in_bucket(cache, caller, digest, size, visit))
+        return false;
+    *outcome = CACHE_BUCKET;
+    return true;
 }
 
 /* cache_blob_stat() of a blob that is not in the store, or came there through others alone. */
@@ -194,17 +223,20 @@ static bool stat_elsewhere(struct cache *cache, const struct cache_caller *calle
                            const struct digest *digest, uint64_t *size, enum cache_outcome *outcome,
                            struct error *error) {
     char text[DIGEST_STRING_SIZE];
-    if (store_blob_has(cache->store, digest, size)) {
-        if (is_named(cache, caller->repository, digest) || adopt_link(cache, caller, digest))
-            return true;
-    } else if (stat_in_bucket(cache, caller, digest, size)) {
-        *outcome = CACHE_BUCKET;
+    struct tier_visit visit = visit_of(caller);
+    struct error why = {0};
+    if (stat_without_upstream(cache, caller, digest, size, outcome, &visit))
         return true;
-    }
-    return ask_upstream(cache, caller, digest, size, outcome, error) &&
-           (*size != SIZE_UNKNOWN ||
-            error_set(error, ERROR_UNAVAILABLE, "upstream %s does not say the size of blob %s",
-                      caller->repository->name.host, digest_format(digest, text)));
+    if (ask_upstream(cache, caller, digest, size, outcome, &why))
+        return *size != SIZE_UNKNOWN ||
+               error_set(error, ERROR_UNAVAILABLE, "upstream %s does not say the size of blob %s",
+                         caller->repository->name.host, digest_format(digest, text));
+    if (tier_visit_again(&visit, &why) &&
+        stat_without_upstream(cache, caller, digest, size, outcome, &visit))
+        return true;
+    if (error)
+        *error = why;
+    return false;
 }
 
 bool cache_blob_stat(struct cache *cache, const struct cache_caller *caller,
@@ -233,11 +265,15 @@ static bool permit(struct cache *cache, struct flight *flight, const struct cach
     if (found)
         return false;
     const bool from_bucket = flight_is_from_bucket(flight);
-    bool linked = from_bucket && is_linked_in_bucket(cache, caller, digest);
+    struct tier_visit visit = visit_of(caller);
+    visit.is_last = flight_is_at_last_stop(flight);
+    bool linked = from_bucket && is_linked_in_bucket(cache, caller, digest, &visit);
     bool ok = linked || is_named(cache, repository, digest);
     if (!ok) {
         waiting_end(cache, repository->upstream); /* a question counts for itself */
         ok = ask_upstream(cache, caller, digest, &size, &ignored, error);
+        if (!ok && tier_visit_again(&visit, error))
+            ok = linked = is_linked_in_bucket(cache, caller, digest, &visit);
         waiting_go_on(cache, repository->upstream);
     }
     if (ok)
@@ -377,10 +413,7 @@ bool cache_blob_open(struct cache *cache, const struct cache_caller *caller,
         tier_note_use(cache->tier, digest);
         keep_known(cache, repository, digest, access.size, &moment);
     } else if (access.stored && !access.linked) {
-        /* The blob came through another repository. If no manifest of this one names it, upstream
-         * decides. */
-        if (!is_named(cache, repository, digest) && !adopt_link(cache, caller, digest) &&
-            !ask_upstream(cache, caller, digest, &access.size, &blob->outcome, error))
+        if (!permit_stored(cache, caller, digest, &access.size, &blob->outcome, error))
             return false;
         access.linked = true;
         blob->fd = store_blob_open(cache->store, digest, &access.size, NULL);

@@ -1,11 +1,10 @@
-/* Cleans the bucket once a day. */
+/* Cleans the bucket once a day, and watches over one that is down. */
 #include "cache/janitor.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <time.h>
 #include "base/clock.h"
-#include "base/lock.h"
 #include "base/log.h"
 #include "base/metric.h"
 #include "base/thread.h"
@@ -16,14 +15,14 @@ enum {
     FIRST_LOOK_MS = 10000,
     FIRST_JITTER_MS = 2000, /* so that tarns that start together do not all clean */
     LOOK_AGAIN_MS = 3600000,
+    PROBE_MS = 5000,      /* that a bucket that was down has for an answer */
+    WARN_LOOK_MS = 10000, /* how often is looked whether the next warning is due */
     DAY_S = 86400,
 };
 
 struct janitor {
     struct bucket *bucket;
     atomic_bool stopping;
-    struct lock rest_lock; /* guards `changed` alone */
-    struct condition changed;
     bool runs;
     pthread_t thread;
 };
@@ -41,9 +40,12 @@ void janitor_declare_metrics(void) {
 
 /* ---- the day's work ---- */
 
-/* Whether nobody has cleaned for a day. A bucket that does not say is asked again in an hour. */
+/* Whether nobody has cleaned for a day. A bucket that does not say is asked again in an hour. Of a
+ * bucket that is down, this is the probe. */
 static bool is_due(struct janitor *janitor, const struct cancel *cancel) {
-    const struct bucket_limits limits = {.cancel = cancel};
+    const bool is_up = bucket_is_up(janitor->bucket);
+    const struct bucket_limits limits = {.deadline_ms = is_up ? 0 : clock_ms() + PROBE_MS,
+                                         .cancel = cancel};
     struct bucket_answer answer = {0};
     struct error error = {0};
     if (bucket_head(janitor->bucket, SHARE_JANITOR, &limits, &answer, &error)) {
@@ -113,23 +115,41 @@ static void clean(struct janitor *janitor, const struct cancel *cancel) {
 
 /* ---- its thread ---- */
 
-/* False: the janitor ends. */
-static bool rest_until(struct janitor *janitor, int64_t until_ms) {
-    lock_acquire(&janitor->rest_lock);
-    while (!atomic_load(&janitor->stopping) && clock_ms() < until_ms)
-        condition_wait_until(&janitor->changed, &janitor->rest_lock, until_ms);
-    lock_release(&janitor->rest_lock);
-    return !atomic_load(&janitor->stopping);
+/* When there is something to do: the next look at `next_ms`, or a probe or a warning. */
+static int64_t next_work_ms(struct janitor *janitor, int64_t next_ms) {
+    const int64_t look_ms = clock_ms() + WARN_LOOK_MS;
+    if (bucket_is_up(janitor->bucket))
+        return next_ms;
+    const int64_t probe_ms = bucket_asks_from_ms(janitor->bucket);
+    return probe_ms < look_ms ? probe_ms : look_ms;
+}
+
+/* Warns of a bucket that is down. True: it is not asked yet. */
+static bool is_left_alone(struct janitor *janitor) {
+    if (bucket_is_up(janitor->bucket))
+        return false;
+    bucket_warn_down(janitor->bucket);
+    return bucket_asks_from_ms(janitor->bucket) > 0;
 }
 
 static void run(void *context) {
     struct janitor *janitor = context;
+    const bool cleans = !bucket_settings(janitor->bucket)->read_only;
     const struct cancel cancel = {.stop = &janitor->stopping};
-    int64_t next_ms = clock_ms() + FIRST_LOOK_MS + clock_jitter(FIRST_JITTER_MS);
-    while (rest_until(janitor, next_ms)) {
-        if (is_due(janitor, &cancel))
+    int64_t next_ms =
+        cleans ? clock_ms() + FIRST_LOOK_MS + clock_jitter(FIRST_JITTER_MS) : INT64_MAX;
+    for (;;) {
+        bucket_watch(janitor->bucket, next_work_ms(janitor, next_ms));
+        if (atomic_load(&janitor->stopping))
+            return;
+        const bool is_time = clock_ms() >= next_ms;
+        if (is_left_alone(janitor) || (!is_time && bucket_is_up(janitor->bucket)))
+            continue;
+        const bool cleans_now = is_due(janitor, &cancel) && is_time;
+        if (cleans_now)
             clean(janitor, &cancel);
-        next_ms = clock_ms() + LOOK_AGAIN_MS;
+        if (is_time && bucket_is_up(janitor->bucket))
+            next_ms = clock_ms() + LOOK_AGAIN_MS;
     }
 }
 
@@ -138,14 +158,10 @@ struct janitor *janitor_new(struct bucket *bucket) {
     if (!janitor)
         return NULL;
     janitor->bucket = bucket;
-    lock_init(&janitor->rest_lock);
-    condition_init(&janitor->changed);
     return janitor;
 }
 
 bool janitor_start(struct janitor *janitor, struct error *error) {
-    if (bucket_settings(janitor->bucket)->read_only)
-        return true;
     janitor->runs = thread_start("janitor", THREAD_STACK, run, janitor, &janitor->thread, error);
     return janitor->runs;
 }
@@ -153,13 +169,9 @@ bool janitor_start(struct janitor *janitor, struct error *error) {
 void janitor_free(struct janitor *janitor) {
     if (!janitor)
         return;
-    lock_acquire(&janitor->rest_lock);
     atomic_store(&janitor->stopping, true);
-    condition_broadcast(&janitor->changed);
-    lock_release(&janitor->rest_lock);
+    bucket_call_watcher(janitor->bucket);
     if (janitor->runs)
         pthread_join(janitor->thread, NULL);
-    condition_finish(&janitor->changed);
-    lock_finish(&janitor->rest_lock);
     free(janitor);
 }

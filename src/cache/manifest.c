@@ -13,6 +13,9 @@
 #include "store/blobs.h"
 #include "store/records.h"
 
+/* How long a request to the bucket may take while upstream is silent. Three of them tell a tag. */
+enum { BUCKET_WITHIN_MS = 2000 };
+
 /* ---- manifests in the store ---- */
 
 static struct document *document_from(const struct digest *digest, const char *media_type,
@@ -383,14 +386,13 @@ static bool confirm(struct question *question, const struct upstream_head *head,
 
 /* The bytes of the manifest, from the store or else from the bucket. */
 static bool read_body(struct question *question, const struct digest *digest, struct buffer *body,
-                      bool *is_stored) {
+                      bool *is_stored, struct tier_visit *visit) {
     struct cache *cache = question->cache;
-    const struct cancel cancel = question_cancel(question);
     *is_stored = store_blob_read(cache->store, digest, MANIFEST_SIZE_LIMIT, body, NULL);
     if (*is_stored)
         return true;
     buffer_clear(body);
-    return tier_read(cache->tier, digest, body, &question->found_s, &cancel);
+    return tier_read(cache->tier, digest, body, &question->found_s, visit);
 }
 
 /* Stores bytes for which upstream has to say first whether the repository holds them. */
@@ -403,17 +405,17 @@ static void put_unlinked(struct cache *cache, const struct digest *digest,
 
 /* Makes the bucket's manifest the question's document, if a link says that the repository holds it.
  * Without a link its bytes go to the store, where they spare a request if upstream names them. */
-static bool take_from_bucket(struct question *question, const struct digest *digest) {
+static bool take_from_bucket(struct question *question, const struct digest *digest,
+                             struct tier_visit *visit) {
     struct cache *cache = question->cache;
-    const struct cancel cancel = question_cancel(question);
     cleanup_buffer struct buffer body = {0};
     char media_type[128];
     bool is_stored;
-    if (!cache->tier || question->held || !read_body(question, digest, &body, &is_stored))
+    if (!cache->tier || question->held || !read_body(question, digest, &body, &is_stored, visit))
         return false;
     if (link_ttl(&question->repository) != INT64_MAX ||
         !tier_has_link(cache->tier, &question->repository.name, LINK_MANIFEST, digest, media_type,
-                       &cancel)) {
+                       visit)) {
         if (!is_stored)
             put_unlinked(cache, digest, &body);
         return false;
@@ -424,8 +426,9 @@ static bool take_from_bucket(struct question *question, const struct digest *dig
 }
 
 /* The answer to a question by digest, if the bucket has it. */
-static bool answer_from_bucket(struct question *question) {
-    if (!question->reference.is_digest || !take_from_bucket(question, &question->reference.digest))
+static bool answer_from_bucket(struct question *question, struct tier_visit *visit) {
+    if (!question->reference.is_digest ||
+        !take_from_bucket(question, &question->reference.digest, visit))
         return false;
     keep(question);
     return true;
@@ -445,16 +448,16 @@ static void store_bucket_tag(struct question *question) {
 }
 
 /* What the bucket's tag names. */
-static bool answer_bucket_tag(struct question *question, struct error *error) {
+static bool take_bucket_tag(struct question *question, struct tier_visit *visit,
+                            struct error *error) {
     struct cache *cache = question->cache;
     const struct repository *repository = &question->repository;
-    const struct cancel cancel = question_cancel(question);
     struct digest digest;
     char key[KEY_SIZE];
-    if (!tier_read_tag(cache->tier, &repository->name, question->reference.tag, &digest, &cancel))
+    if (!tier_read_tag(cache->tier, &repository->name, question->reference.tag, &digest, visit))
         return error_set(error, ERROR_UNAVAILABLE, "the bucket does not know the tag");
     question->document = load(cache, repository, &digest);
-    if (!question->document && !take_from_bucket(question, &digest))
+    if (!question->document && !take_from_bucket(question, &digest, visit))
         return error_set(error, ERROR_UNAVAILABLE, "the bucket does not have the tag's manifest");
     question->from_bucket = true;
     question->store = store_bucket_tag;
@@ -465,11 +468,21 @@ static bool answer_bucket_tag(struct question *question, struct error *error) {
     return true;
 }
 
+/* Upstream has failed: only the bucket can tell. */
+static bool answer_last_bucket_tag(struct question *question, struct error *error) {
+    struct tier_visit visit = {.cancel = question_cancel(question), .is_last = true};
+    return take_bucket_tag(question, &visit, error);
+}
+
+/* Upstream is silent and may answer yet: a bucket that counts as down is not waited for. */
+static bool answer_bucket_tag(struct question *question, struct error *error) {
+    struct tier_visit visit = {.cancel = question_cancel(question), .within_ms = BUCKET_WITHIN_MS};
+    return take_bucket_tag(question, &visit, error);
+}
+
 /* ---- both ---- */
 
-static bool answer_manifest(struct question *question, struct error *error) {
-    if (answer_from_bucket(question))
-        return true;
+static bool answer_from_upstream(struct question *question, struct error *error) {
     const struct digest *held = confirmable(question);
     struct upstream_head head = {0};
     bool by_get;
@@ -505,9 +518,7 @@ static bool take_head(struct question *question, const struct upstream_head *hea
     return question->document != NULL;
 }
 
-static bool answer_manifest_head(struct question *question, struct error *error) {
-    if (answer_from_bucket(question))
-        return true;
+static bool answer_head_from_upstream(struct question *question, struct error *error) {
     struct upstream_head head = {0};
     bool by_get;
     bool ok = ask_head(question, &head, &by_get, error);
@@ -524,6 +535,23 @@ static bool answer_manifest_head(struct question *question, struct error *error)
     ok = by_get ? end_get(question, ok, error) : answer_by_get(question, error);
     question->fetched = false; /* a HEAD makes tarn fetch no blobs */
     return ok;
+}
+
+/* The bucket; upstream; and, if upstream fails, a bucket that did not answer in time. */
+static bool answer_by(struct question *question,
+                      bool (*ask_upstream)(struct question *question, struct error *error),
+                      struct error *error) {
+    struct tier_visit visit = {.cancel = question_cancel(question)};
+    return answer_from_bucket(question, &visit) || ask_upstream(question, error) ||
+           (tier_visit_again(&visit, error) && answer_from_bucket(question, &visit));
+}
+
+static bool answer_manifest(struct question *question, struct error *error) {
+    return answer_by(question, answer_from_upstream, error);
+}
+
+static bool answer_manifest_head(struct question *question, struct error *error) {
+    return answer_by(question, answer_head_from_upstream, error);
 }
 
 /* ---- responses to clients ---- */
@@ -603,15 +631,17 @@ static void take_result(struct cache *cache, const struct repository *repository
  * 404 ends a tag there, too. */
 static bool ask_bucket_tag(struct cache *cache, const struct inquiry *about,
                            const struct error *why, struct question_result *answer) {
+    const bool is_silent = answer->goes_on;
     char key[KEY_SIZE];
     struct error ignored;
-    if (!about->is_impatient || why->kind == ERROR_NOT_FOUND || why->kind == ERROR_CLOSED)
+    if (why->kind == ERROR_NOT_FOUND || why->kind == ERROR_CLOSED)
         return false;
     ask_key(key, about->repository, "bucket-tag", about->reference);
     const struct inquiry inquiry = {.key = key,
                                     .repository = about->repository,
                                     .reference = about->reference,
-                                    .answer = answer_bucket_tag,
+                                    .answer =
+                                        is_silent ? answer_bucket_tag : answer_last_bucket_tag,
                                     .needs_bytes = true,
                                     .cancel = about->cancel};
     if (!question_ask(cache, &inquiry, answer, &ignored))
@@ -623,15 +653,17 @@ static bool ask_bucket_tag(struct cache *cache, const struct inquiry *about,
 /* Asks upstream; and the bucket for a tag that upstream does not tell. */
 static bool ask_all(struct cache *cache, struct inquiry *inquiry, struct question_result *answer,
                     struct error *error) {
-    if (question_ask(cache, inquiry, answer, error))
-        return true;
-    const bool goes_on = answer->goes_on;
-    if (ask_bucket_tag(cache, inquiry, error, answer))
-        return true;
-    if (!inquiry->is_impatient || !goes_on)
-        return false;
-    inquiry->is_impatient = false; /* only upstream can tell */
-    return question_ask(cache, inquiry, answer, error);
+    const bool asks_bucket = inquiry->is_impatient;
+    bool goes_on = true;
+    while (goes_on) {
+        if (question_ask(cache, inquiry, answer, error))
+            return true;
+        goes_on = answer->goes_on && asks_bucket && inquiry->is_impatient;
+        if (asks_bucket && ask_bucket_tag(cache, inquiry, error, answer))
+            return true;
+        inquiry->is_impatient = false; /* from now on upstream is waited for to the end */
+    }
+    return false;
 }
 
 static bool find_manifest(struct cache *cache, const struct cache_caller *caller,

@@ -124,18 +124,38 @@ void tier_free(struct tier *tier) {
 
 /* ---- reading ---- */
 
-static struct bucket_limits patience(const struct tier *tier, const struct cancel *cancel) {
-    return (struct bucket_limits){.deadline_ms = clock_ms() + tier->flights.patience_ms,
-                                  .cancel = cancel};
+static struct bucket_limits limits_of(const struct tier *tier, const struct tier_visit *visit) {
+    const int64_t patience_ms = tier->flights.patience_ms;
+    const int64_t within_ms = visit->within_ms > patience_ms ? visit->within_ms : patience_ms;
+    return (struct bucket_limits){.deadline_ms = visit->is_last ? 0 : clock_ms() + within_ms,
+                                  .insists = visit->is_last,
+                                  .cancel = &visit->cancel};
+}
+
+/* A request has ended with the outcome. */
+static void note_outcome(struct tier_visit *visit, enum bucket_outcome outcome) {
+    visit->unanswered |= outcome == BUCKET_BUSY || outcome == BUCKET_UNREACHABLE ||
+                         outcome == BUCKET_CUT || outcome == BUCKET_DOWN;
+}
+
+bool tier_visit_again(struct tier_visit *visit, const struct error *why) {
+    if (!visit->unanswered || visit->is_last || why->kind == ERROR_NOT_FOUND ||
+        why->kind == ERROR_DENIED || why->kind == ERROR_CLOSED)
+        return false;
+    visit->is_last = true;
+    visit->unanswered = false;
+    return true;
 }
 
 static bool read_link(struct tier *tier, const char *key, struct digest *digest, char *media_type,
-                      const struct cancel *cancel) {
+                      struct tier_visit *visit) {
     cleanup_buffer struct buffer bytes = {0};
-    const struct bucket_limits limits = patience(tier, cancel);
+    const struct bucket_limits limits = limits_of(tier, visit);
     struct bucket_answer answer;
     struct error ignored;
-    if (!bucket_read(tier->bucket, key, LINK_LIMIT, &bytes, &limits, &answer, &ignored))
+    bool ok = bucket_read(tier->bucket, key, LINK_LIMIT, &bytes, &limits, &answer, &ignored);
+    note_outcome(visit, answer.outcome);
+    if (!ok)
         return false;
     if (media_type)
         memcpy(media_type, answer.content_type, sizeof answer.content_type);
@@ -143,39 +163,43 @@ static bool read_link(struct tier *tier, const char *key, struct digest *digest,
 }
 
 bool tier_has_link(struct tier *tier, const struct repository_name *name, enum link_kind kind,
-                   const struct digest *digest, char *media_type, const struct cancel *cancel) {
+                   const struct digest *digest, char *media_type, struct tier_visit *visit) {
     char key[SHARE_KEY_SIZE];
     struct digest linked;
     if (kind == LINK_BLOB)
         share_key_layer(key, name, digest);
     else
         share_key_revision(key, name, digest);
-    return read_link(tier, key, &linked, media_type, cancel) && digest_equal(&linked, digest);
+    return read_link(tier, key, &linked, media_type, visit) && digest_equal(&linked, digest);
 }
 
 bool tier_has_blob(struct tier *tier, const struct digest *digest, uint64_t *size,
-                   const struct cancel *cancel) {
+                   struct tier_visit *visit) {
     char key[SHARE_KEY_SIZE];
-    const struct bucket_limits limits = patience(tier, cancel);
+    const struct bucket_limits limits = limits_of(tier, visit);
     struct bucket_answer answer;
     struct error ignored;
-    if (flights_distrusts_bucket(tier->table, digest) ||
-        !bucket_head(tier->bucket, share_key_blob(key, digest), &limits, &answer, &ignored))
+    if (flights_distrusts_bucket(tier->table, digest))
         return false;
+    bool ok = bucket_head(tier->bucket, share_key_blob(key, digest), &limits, &answer, &ignored);
+    note_outcome(visit, answer.outcome);
     *size = answer.length;
-    return answer.has_length;
+    return ok && answer.has_length;
 }
 
 bool tier_read(struct tier *tier, const struct digest *digest, struct buffer *out, int64_t *found_s,
-               const struct cancel *cancel) {
+               struct tier_visit *visit) {
     char key[SHARE_KEY_SIZE], text[DIGEST_STRING_SIZE];
-    const struct bucket_limits limits = patience(tier, cancel);
+    const struct bucket_limits limits = limits_of(tier, visit);
     struct bucket_answer answer;
     struct digest is;
     struct error error;
-    if (flights_distrusts_bucket(tier->table, digest) ||
-        !bucket_read(tier->bucket, share_key_blob(key, digest), MANIFEST_SIZE_LIMIT, out, &limits,
-                     &answer, &error))
+    if (flights_distrusts_bucket(tier->table, digest))
+        return false;
+    bool ok = bucket_read(tier->bucket, share_key_blob(key, digest), MANIFEST_SIZE_LIMIT, out,
+                          &limits, &answer, &error);
+    note_outcome(visit, answer.outcome);
+    if (!ok)
         return false;
     *found_s = bucket_written_s(answer.date_s, answer.modified_s);
     if (!digest_of(digest->algorithm, out->bytes, out->length, &is) || digest_equal(&is, digest))
@@ -187,9 +211,9 @@ bool tier_read(struct tier *tier, const struct digest *digest, struct buffer *ou
 }
 
 bool tier_read_tag(struct tier *tier, const struct repository_name *name, const char *tag,
-                   struct digest *digest, const struct cancel *cancel) {
+                   struct digest *digest, struct tier_visit *visit) {
     char key[SHARE_KEY_SIZE];
-    return read_link(tier, share_key_tag(key, name, tag), digest, NULL, cancel);
+    return read_link(tier, share_key_tag(key, name, tag), digest, NULL, visit);
 }
 
 /* ---- writing ---- */

@@ -2,10 +2,11 @@
  * The bucket as the cache's second tier: what it holds is looked for before upstream is asked, and
  * what upstream sends is brought there in the background (upload.h). Private to cache/.
  *
- * Nothing waits for the bucket longer than its patience. A bucket that is down, forbidden or not
- * there counts as empty. What it sends is believed only with the right digest. A link says that a
- * repository of an upstream holds a digest, as the store's links do; it is written only by a tarn
- * to which upstream has said so.
+ * Nothing waits for the bucket longer than its patience, unless upstream has failed: then a late
+ * answer is better than none. A bucket that is down, forbidden or not there counts as empty. What
+ * it sends is believed only with the right digest. A link says that a repository of an upstream
+ * holds a digest, as the store's links do; it is written only by a tarn to which upstream has said
+ * so.
  *
  * Threads: any. The functions that ask the bucket block.
  */
@@ -37,23 +38,36 @@ void tier_free(struct tier *tier); /* after the flights were freed; NULL is allo
 
 /* ---- reading ---- */
 
+/* How long the bucket is waited for, and whether it has answered. For one or several calls. */
+struct tier_visit {
+    struct cancel cancel;
+    int64_t within_ms; /* for each answer, if that is more than the patience */
+    bool is_last;      /* upstream gives nothing: an answer may take longer than the patience, and a
+                          bucket that counts as down is asked all the same */
+    bool unanswered;   /* set: the bucket has not answered, so that it may know after all */
+};
+
+/* Upstream has failed with `why`: whether it is of use to ask the bucket again, which *visit then
+ * does. Upstream's own word (404, or a refusal) is final. */
+bool tier_visit_again(struct tier_visit *visit, const struct error *why);
+
 /* Whether the repository has a link to the digest in the bucket. `media_type` (of at least 128
  * bytes, may be NULL) is that of a manifest, "" if the link does not say. */
 bool tier_has_link(struct tier *tier, const struct repository_name *name, enum link_kind kind,
-                   const struct digest *digest, char *media_type, const struct cancel *cancel);
+                   const struct digest *digest, char *media_type, struct tier_visit *visit);
 
 /* Whether the bucket has the blob, and its size. */
 bool tier_has_blob(struct tier *tier, const struct digest *digest, uint64_t *size,
-                   const struct cancel *cancel);
+                   struct tier_visit *visit);
 
 /* Reads a manifest whole, and checks its digest. *found_s: the time of the object, by our own
  * clock; 0: not known. */
 bool tier_read(struct tier *tier, const struct digest *digest, struct buffer *out, int64_t *found_s,
-               const struct cancel *cancel);
+               struct tier_visit *visit);
 
 /* What the tag named when a tarn last asked upstream. */
 bool tier_read_tag(struct tier *tier, const struct repository_name *name, const char *tag,
-                   struct digest *digest, const struct cancel *cancel);
+                   struct digest *digest, struct tier_visit *visit);
 
 /* ---- writing; a tier that is not written to ignores all of it ---- */
 

@@ -239,6 +239,83 @@ def test_after_a_fault_in_mid_body_the_rest_comes_from_upstream(start, upstream,
     assert tarn.metrics()["tarn_bucket_wrong_total"] == 0
 
 
+# ---- what is waited for, because nobody else gives it
+
+def slow_image(object_store, delay=1.6):
+    """An image in a bucket each of whose answers takes longer than the patience."""
+    image = manifest(b"{}", [LAYER])
+    put_manifest(object_store, image, digest_of(image), REPOSITORY, OCI_MANIFEST, "1")
+    for content in (b"{}", LAYER):
+        put_blob(object_store, content, digest_of(content), REPOSITORY)
+    object_store.fault("get|head", "", delay=delay)
+    return image
+
+
+def test_all_of_a_slow_bucket_is_served_when_upstream_is_dead(start, upstream, object_store):
+    """Late bytes are better than none, also when the breaker is open by then."""
+    image = slow_image(object_store)
+    upstream.stop()
+    tarn = start({"patience": "1s"})
+    assert tarn.manifest("org/app", "1").body == image
+    assert tarn.manifest("org/app", digest_of(image)).body == image
+    assert tarn.blob("org/app", DIGEST).body == LAYER
+    assert tarn.head(f"/v2/org/app/blobs/{digest_of(b'{}')}").status == 200
+    assert tarn.blob("org/app", digest_of(b"{}")).body == b"{}"
+    assert "asking the bucket once more" in tarn.log()
+
+
+@pytest.mark.parametrize("what", ["manifest", "blob", "head"])
+def test_what_a_slow_bucket_has_is_served_when_upstream_fails(start, upstream, object_store, what):
+    image = slow_image(object_store)
+    upstream.fault("", method=None, status=503)
+    tarn = start({"patience": "1s"})
+    if what == "manifest":
+        assert tarn.manifest("org/app", digest_of(image)).body == image
+    elif what == "blob":
+        assert tarn.blob("org/app", DIGEST).body == LAYER
+    else:
+        assert tarn.head(f"/v2/org/app/blobs/{DIGEST}").status == 200
+
+
+def test_what_upstream_refuses_does_not_come_from_a_slow_bucket(start, upstream, object_store):
+    slow_image(object_store)
+    upstream.repository("org/app")
+    assert start({"patience": "1s"}).blob("org/app", DIGEST).status == 404
+
+
+def test_a_fault_in_mid_body_is_survived_without_an_upstream(start, upstream, object_store):
+    """The bucket is the last place as well as the first."""
+    put_blob(object_store, BIG, BIG_DIGEST, REPOSITORY)
+    object_store.fault("get", data_key(BIG_DIGEST), reset_after=3 * MIB, times=2)
+    upstream.stop()
+    tarn = start()
+    assert digest_of(tarn.blob("org/app", BIG_DIGEST).body) == BIG_DIGEST
+    assert tarn.metrics()["tarn_bucket_wrong_total"] == 0
+
+
+def test_a_dead_bucket_and_a_dead_upstream_are_an_error_of_upstream(start, upstream, object_store):
+    object_store.stop()
+    upstream.stop()
+    tarn = start()
+    began = time.monotonic()
+    for _ in range(3): # 503: upstream's own breaker is open
+        answer = tarn.blob("org/app", DIGEST)
+        assert answer.status in (502, 503, 504) and b"fake.test" in answer.body
+        assert tarn.manifest("org/app", "1").status in (502, 503, 504)
+    assert time.monotonic() - began < 30
+
+
+def test_wrong_bytes_that_come_late_are_never_whole(start, upstream, object_store):
+    put_blob(object_store, LAYER[:-1] + b"\0", DIGEST, REPOSITORY)
+    object_store.fault("get", "", delay=1.6)
+    upstream.stop()
+    tarn = start({"patience": "1s"})
+    first = raw(tarn.port, f"GET /v2/org/app/blobs/{DIGEST} HTTP/1.1\r\nHost: x\r\n"
+                           "Connection: close\r\n\r\n".encode())
+    assert len(first.partition(b"\r\n\r\n")[2]) < len(LAYER)
+    assert tarn.metrics()["tarn_bucket_wrong_total"] == 1
+
+
 # ---- wrong bytes
 
 def healed(store, content, digest):
@@ -318,6 +395,25 @@ def test_everything_is_served_while_the_bucket_is_not_there(start, upstream, obj
     assert tarn.blob("org/app", DIGEST).body == LAYER
     assert tarn.get("/readyz").status == 200
     assert image
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_bucket_that_was_down_is_found_up_without_traffic(start, upstream, object_store,
+                                                            read_only):
+    upstream.image("org/app", [LAYER])
+    object_store.fault(code="InternalError")
+    tarn = start({"read_only": read_only})
+    tarn.manifest("org/app", "latest")
+    for seed in range(3):
+        tarn.blob("org/app", digest_of(noise(10, seed=seed)))
+    wait_until(lambda: tarn.metrics()["tarn_bucket_up"] == 0, "the bucket down")
+    seen = object_store.count()
+    wait_until(lambda: object_store.count() > seen, "a probe", 30)
+    assert tarn.metrics()["tarn_bucket_up"] == 0
+    object_store.heal()
+    wait_until(lambda: tarn.metrics()["tarn_bucket_up"] == 1, "the bucket up", 60)
+    wait_until(lambda: tarn.log().count("the bucket works again") == 1, "the line", 10)
 
 
 def test_the_second_tarn_serves_all_that_the_first_had(start, upstream, object_store):

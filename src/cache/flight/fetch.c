@@ -38,6 +38,7 @@ bool fetch_init(struct fetch *fetch, struct flight *flight, struct span *span,
         span->source = flight->sources.current;
     fetch->source = &flight->sources.at[span->source];
     fetch->place = span->contends ? &fetch->source->place : sources_place(&flight->sources);
+    fetch->is_last_stop = !span->contends && flight->sources.is_last_stop;
     const bool beaten = span->beaten;
     lock_release(&flight->state_lock);
     return beaten ? error_set(error, ERROR_CLOSED, "another source has answered")

@@ -12,6 +12,7 @@ struct fetch {
     struct span *span;
     struct flight_source *source; /* the source that is asked, or would be without the bucket */
     struct place *place;          /* that is asked: the source's, or the bucket */
+    bool is_last_stop;            /* the bucket, after all sources have failed */
     bool plain;                   /* asked without a range */
     char *gathered; /* owned, of FLIGHT_BUFFER bytes: what has arrived but is not written yet; NULL:
                        handed over */

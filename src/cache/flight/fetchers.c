@@ -60,6 +60,7 @@ static bool request_span(struct fetch *fetch, const struct plan *plan, struct er
         .end = plan->end,
         .location = location,
         .is_first = !flight->answered,
+        .is_last = fetch->is_last_stop,
         .deadline_ms = first_deadline(flight, fetch, location),
         .stop = &flight->flights->stopping,
         .background = &flight->background,
@@ -102,6 +103,14 @@ static void log_retry(struct flight *flight, const struct error *error, int64_t 
            LOG_NUMBER("retry_in_ms", wait_ms));
 }
 
+static void log_last_stop(struct flight *flight, const struct error *error)
+    REQUIRES(flight->state_lock) {
+    char digest[DIGEST_STRING_SIZE];
+    log_at(LOG_WARN, "no upstream gives the blob; asking the bucket once more, for longer",
+           LOG_STRING("digest", digest_format(&flight->digest, digest)),
+           LOG_STRING("bucket", flight->sources.bucket.label), LOG_STRING("error", error->text));
+}
+
 /* Goes to the next place. False: there is none. */
 static bool go_elsewhere(struct flight *flight, bool refused, struct error *error)
     REQUIRES(flight->state_lock) {
@@ -109,6 +118,8 @@ static bool go_elsewhere(struct flight *flight, bool refused, struct error *erro
     flight->body.etag[0] = '\0'; /* the next place may use another ETag */
     bool goes = sources_next_place(sources, refused, error);
     spans_take_turn(&flight->spans, sources->current);
+    if (goes && sources->is_last_stop)
+        log_last_stop(flight, error);
     return goes;
 }
 
@@ -203,13 +214,19 @@ static bool act(struct flight *flight, enum retry_action action, bool refused, s
 
 /* The request went to the bucket, and the bucket is at fault: what is missing comes from upstream.
  * Bytes of an object that is wrong are never continued with right ones: the flight fails then. */
-static void leave_bucket(struct flight *flight, struct error *error) REQUIRES(flight->state_lock) {
+static void leave_bucket(struct flight *flight, const struct fetch *fetch, struct error *error)
+    REQUIRES(flight->state_lock) {
     struct sources *sources = &flight->sources;
     const bool is_wrong = error->kind == ERROR_CORRUPT;
+    /* What it lacks, forbids or has wrong does not change while other places are asked. */
+    const bool may_return = error->kind == ERROR_TIMEOUT || error->kind == ERROR_UNAVAILABLE ||
+                            error->kind == ERROR_RATE_LIMITED;
     if (sources->in_bucket && !is_wrong)
         log_retry(flight, error, 0);
     sources->bucket_wrong |= is_wrong;
-    sources_leave_bucket(sources);
+    /* A request of the first stop may end when the flight has come back. */
+    if (is_wrong || fetch->is_last_stop == sources->is_last_stop)
+        sources_leave_bucket(sources, may_return);
     flight->silent_ms = clock_ms(); /* nobody else was asked until now */
     if (is_wrong && (sources->in_bucket || sources->bucket_sent))
         flight_fail(flight, error);
@@ -226,8 +243,9 @@ static void recover(struct flight *flight, const struct fetch *fetch, const stru
     }
     enum retry_failure failure = judge(flight, fetch, plan, error);
     flight->retries += retry_counts(failure);
-    if (fetch->place == &flight->sources.bucket && retry_blames_place(failure)) {
-        leave_bucket(flight, error);
+    if (fetch->place == &flight->sources.bucket && retry_blames_place(failure) &&
+        (!fetch->is_last_stop || error->kind == ERROR_CORRUPT)) {
+        leave_bucket(flight, fetch, error);
         return;
     }
     enum retry_action action = retry_decide(failure, phase_of(flight), flight->at_once);

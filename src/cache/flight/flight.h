@@ -189,6 +189,8 @@ void flight_give_up(struct flight *flight, const struct error *why);
 
 /* Whether the bytes come from the bucket. */
 bool flight_is_from_bucket(struct flight *flight);
+/* Whether the bucket brings the bytes because no upstream does. */
+bool flight_is_at_last_stop(struct flight *flight);
 
 /* What is to be done about the bucket, of a flight that is verified. */
 struct flight_findings {

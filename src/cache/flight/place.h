@@ -27,6 +27,7 @@ struct place_request {
     uint64_t start, end;     /* `end` UINT64_MAX: to the end of the blob */
     unsigned location;       /* which of the place's locations is asked */
     bool is_first;           /* no place has answered yet: the kind may try several times */
+    bool is_last;            /* no other place is left: this one may take longer than usual */
     int64_t deadline_ms;     /* clock_ms() by which a head must be here; 0: the place's own time */
     const atomic_bool *stop; /* set: the request soon ends with ERROR_CLOSED */
     const atomic_bool *background; /* while set, no client waits for the bytes */

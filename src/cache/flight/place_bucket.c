@@ -2,8 +2,9 @@
  * The bucket as a place. One object holds the blob, under a key that depends on the digest alone.
  *
  * A place further on may be quicker than a bucket that hesitates. So the first byte is waited for
- * no longer than the bucket's patience, and in mid-body no longer than STALL_MS. The object's ETag
- * is no identity (two uploads of the same bytes have two ETags), so that it is not told.
+ * no longer than the bucket's patience, and in mid-body no longer than STALL_MS. When there is no
+ * place further on, it is waited for as any other server. The object's ETag is no identity (two
+ * uploads of the same bytes have two ETags), so that it is not told.
  */
 #include "cache/flight/place.h"
 
@@ -18,6 +19,7 @@ enum {
     FIRST_SPAN = (16 << 20) - (4 << 10),
     SPAN = 8 << 20, /* bytes of each further range: services advise 8 to 16 MiB */
     STALL_MS = 2000,
+    LAST_MS = 20000, /* in place of both times, when no other place is left */
 };
 
 struct bucket_call {
@@ -83,7 +85,8 @@ static bool on_bytes(void *context, const void *bytes, size_t length, struct err
     struct bucket_call *call = context;
     call->has_bytes = true;
     bool ok = call->sink->on_bytes(call->sink->context, bytes, length, error);
-    call->until_ms = clock_ms() + STALL_MS; /* the time in our own callback is not silence */
+    /* The time in our own callback is not silence. */
+    call->until_ms = clock_ms() + (call->request->is_last ? LAST_MS : STALL_MS);
     return ok;
 }
 
@@ -103,7 +106,8 @@ static bool fetch(struct place *place, const struct place_request *request,
     char key[FLIGHT_KEY_SIZE];
     uint64_t start = request->start, end = request->end;
     const bool whole = request->plain || is_empty_blob(request->digest);
-    struct bucket_call call = {request, sink, place, .until_ms = clock_ms() + tier->patience_ms};
+    const int64_t patience_ms = request->is_last ? LAST_MS : tier->patience_ms;
+    struct bucket_call call = {request, sink, place, .until_ms = clock_ms() + patience_ms};
     call.cancel = (struct cancel){.is_wanted = is_wanted, .context = (void *)request};
     if (request->suffix) { /* the head of any range tells the size */
         start = 0;
@@ -115,7 +119,8 @@ static bool fetch(struct place *place, const struct place_request *request,
     const struct bucket_range range = {
         .given = !whole, .first = start, .last = end == UINT64_MAX ? end : end - 1};
     const struct bucket_sink adapter = {&call, on_head, on_bytes, on_idle};
-    const struct bucket_limits limits = {.deadline_ms = call.until_ms, .cancel = &call.cancel};
+    const struct bucket_limits limits = {
+        .deadline_ms = call.until_ms, .insists = request->is_last, .cancel = &call.cancel};
     return bucket_get(tier->bucket, tier->key(key, request->digest), &range, &adapter, &limits,
                       NULL, error);
 }

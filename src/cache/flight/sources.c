@@ -16,7 +16,7 @@ static struct flight_source *append(struct sources *sources, const struct reposi
 
 void sources_init(struct sources *sources, const struct repository *repository,
                   const struct flights_tier *tier) {
-    sources->count = sources->current = 0;
+    *sources = (struct sources){0};
     append(sources, repository, SOURCE_ASKED);
     sources->has_bucket = sources->asks_bucket = tier != NULL;
     if (tier)
@@ -46,8 +46,9 @@ void sources_find_in_bucket(struct sources *sources) {
         sources_give_up(&sources->at[i], NULL);
 }
 
-void sources_leave_bucket(struct sources *sources) {
-    sources->asks_bucket = false;
+void sources_leave_bucket(struct sources *sources, bool may_return) {
+    sources->asks_bucket = sources->is_last_stop = false;
+    sources->may_return = may_return;
 }
 
 struct flight_source *sources_find(struct sources *sources, const struct repository *repository) {
@@ -103,7 +104,21 @@ void sources_pass_over(struct flight_source *source, bool refused) {
         source->contended_ms = 0;
 }
 
+/* All sources have failed: the bucket is asked once more, if it may know better. */
+static bool return_to_bucket(struct sources *sources, const struct error *error) {
+    if (!sources->may_return)
+        return false;
+    sources->asks_bucket = sources->is_last_stop = true;
+    sources->failure = *error;
+    return true;
+}
+
 bool sources_next_place(struct sources *sources, bool refused, struct error *error) {
+    if (sources->is_last_stop) {
+        sources_leave_bucket(sources, true);
+        *error = sources->failure;
+        return false;
+    }
     struct flight_source *source = sources_current(sources);
     unsigned location = atomic_load(&source->place.location), next = location + 1;
     if (location == 0)
@@ -121,7 +136,7 @@ bool sources_next_place(struct sources *sources, bool refused, struct error *err
         *error = source->failure;
     place_move(&source->place, 0);
     if (sources->current + 1 == sources->count)
-        return false;
+        return !refused && return_to_bucket(sources, error);
     sources_give_up(source, error);
     sources->current++;
     return true;

@@ -5,8 +5,10 @@
  *
  * The course of a flight: if there is a bucket, it is asked first. What it does not have, does not
  * give in time, or gives wrong comes from the sources, one after the other, each from its first
- * location on. A flight that has left the bucket does not come back to it. The bucket's answer says
- * nothing about who may read the blob: the repositories that were not asked are SOURCE_LEFT then.
+ * location on. When all of them have failed, a flight comes back to a bucket that was only too slow
+ * or failing: late bytes are better than none. The bucket is then waited for as a source is. The
+ * bucket's answer says nothing about who may read the blob: the repositories that were not asked
+ * are SOURCE_LEFT then.
  *
  * Part of struct flight. The owner holds the flight's state_lock. A source never moves or goes
  * before its flight does, so that its place can be used without the lock.
@@ -46,6 +48,9 @@ struct sources {
     struct place bucket;
     bool has_bucket;   /* `bucket` is initialised */
     bool asks_bucket;  /* the bucket is asked now, in place of the current source */
+    bool is_last_stop; /* with asks_bucket: because all sources have failed, with `failure` */
+    bool may_return;   /* the bucket was left because it was slow or failed */
+    struct error failure;
     bool in_bucket;    /* the bucket has sent a head that was accepted */
     bool bucket_sent;  /* bytes of the bucket are here */
     bool bucket_wrong; /* what the bucket has is wrong */
@@ -62,8 +67,8 @@ struct flight_source *sources_current(struct sources *sources);
 struct place *sources_place(struct sources *sources);
 /* The bucket has the blob. No source is asked meanwhile. */
 void sources_find_in_bucket(struct sources *sources);
-/* The bucket is not asked any more. */
-void sources_leave_bucket(struct sources *sources);
+/* The bucket is not asked any more. `may_return`: unless all sources fail. */
+void sources_leave_bucket(struct sources *sources, bool may_return);
 /* NULL: the flight does not know the repository. */
 struct flight_source *sources_find(struct sources *sources, const struct repository *repository);
 /* The source that may be asked beside the current one, which has been silent since `silent_ms`
@@ -85,8 +90,9 @@ void sources_add(struct sources *sources, const struct repository *repository);
 
 /*
  * The current place failed with `error`: goes on to its next location; or, if it has none or
- * `refused`, to the next source. False: there is none; the current source is then asked again from
- * its first location.
+ * `refused`, to the next source; or, after the last source unless it has refused, back to the
+ * bucket. False: there is none; the current source is then asked again from its first location, and
+ * after the bucket's last stop *error becomes the failure of the sources.
  *
  * A later location (a fallback) may hold a part of the blobs, so it refuses for nobody: its refusal
  * counts as a failure, and the first location's failure becomes *error in place of a later one's.

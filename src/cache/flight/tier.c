@@ -53,7 +53,7 @@ void flights_choose_tier(struct flights *flights, struct flight *flight) {
     if (!flights->tier || !find_wrong(flights, &flight->digest))
         return;
     flight->sources.bucket_wrong = flight->sources.wrong_known = true;
-    sources_leave_bucket(&flight->sources);
+    sources_leave_bucket(&flight->sources, false);
 }
 
 /* ---- what a flight found out ---- */
@@ -61,6 +61,13 @@ void flights_choose_tier(struct flights *flights, struct flight *flight) {
 bool flight_is_from_bucket(struct flight *flight) {
     lock_acquire(&flight->state_lock);
     bool is = flight->sources.in_bucket && flight->sources.asks_bucket;
+    lock_release(&flight->state_lock);
+    return is;
+}
+
+bool flight_is_at_last_stop(struct flight *flight) {
+    lock_acquire(&flight->state_lock);
+    bool is = flight->sources.is_last_stop;
     lock_release(&flight->state_lock);
     return is;
 }

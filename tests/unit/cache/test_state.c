@@ -275,6 +275,32 @@ static void test_a_place_that_fails_is_followed_by_its_fallbacks_and_then_a_sour
     sources_finish(&sources);
 }
 
+/* The bucket is asked once more after all sources, if it was only late. */
+static void test_a_bucket_that_was_late_is_the_last_place(void **state) {
+    (void)state;
+    struct upstream upstream = {.host = "fake.test"};
+    struct sources sources;
+    struct error late = {0}, down = {0}, refused = {0};
+    error_set(&late, ERROR_TIMEOUT, "late");
+    error_set(&refused, ERROR_NOT_FOUND, "refused");
+    sources_init(&sources, fake_repository(&upstream, "app"), NULL);
+    for (unsigned may_return = 0; may_return < 2; may_return++) {
+        error_set(&down, ERROR_UNAVAILABLE, "down");
+        sources_leave_bucket(&sources, may_return);
+        assert_false(sources_next_place(&sources, true, &refused));
+        assert_int_equal(sources_next_place(&sources, false, &down), may_return);
+        assert_int_equal(sources.asks_bucket, may_return);
+        assert_int_equal(sources.is_last_stop, may_return);
+    }
+    /* If it fails again, the failure is that of the sources, and they are asked again. */
+    assert_false(sources_next_place(&sources, false, &late));
+    assert_string_equal(late.text, "down");
+    assert_false(sources.asks_bucket);
+    assert_true(sources_next_place(&sources, false, &down));
+    assert_true(sources.asks_bucket);
+    sources_finish(&sources);
+}
+
 static void test_a_source_contends_once_in_a_silence(void **state) {
     (void)state;
     struct upstream upstream = {.host = "fake.test"};
@@ -487,6 +513,7 @@ int main(void) {
         cmocka_unit_test(test_the_spans_of_one_source_do_not_beat_each_other),
         cmocka_unit_test(test_a_span_that_contends_keeps_no_bytes_from_the_others),
         cmocka_unit_test(test_a_place_that_fails_is_followed_by_its_fallbacks_and_then_a_source),
+        cmocka_unit_test(test_a_bucket_that_was_late_is_the_last_place),
         cmocka_unit_test(test_a_source_contends_once_in_a_silence),
         cmocka_unit_test(test_the_next_location_of_a_source_contends_after_a_failure),
         cmocka_unit_test(test_who_waits_for_a_source_that_is_not_asked_any_more_asks_it_himself),
