@@ -10,6 +10,7 @@ _tarn() {
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
         words='serve warm ls du rm prune verify reload check-config check-bucket convert-config images build whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help --help --version'
+        words='serve warm ls du rm prune verify reload check-config check-bucket convert-config images digest manifest config tags referrers whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help --help --version'
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
         return
     fi
@@ -222,6 +223,60 @@ _tarn() {
         --*) return ;; # a value of which nothing is known
         esac
         words='--to --file --build-arg --target --platform --build-file --substitution --project --region --machine-type --disk-size --timeout --service-account --pool --secret --build-tag --staging-bucket --logs-bucket --keep-symlinks --max-context --cache --async --cancel-on-interrupt --dry-run --filter --follow --ref --json --help'
+    digest)
+        case $before in
+        --config | --config=)
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            return
+            ;;
+        --plain-http | --help | --) ;;
+        --*) return ;; # a value of which nothing is known
+        esac
+        words='--config --via --plain-http --help'
+        ;;
+    manifest)
+        case $before in
+        --config | --config=)
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            return
+            ;;
+        --plain-http | --help | --) ;;
+        --*) return ;; # a value of which nothing is known
+        esac
+        words='--platform --config --via --plain-http --help'
+        ;;
+    config)
+        case $before in
+        --config | --config=)
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            return
+            ;;
+        --plain-http | --help | --) ;;
+        --*) return ;; # a value of which nothing is known
+        esac
+        words='--platform --config --via --plain-http --help'
+        ;;
+    tags)
+        case $before in
+        --config | --config=)
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            return
+            ;;
+        --plain-http | --help | --) ;;
+        --*) return ;; # a value of which nothing is known
+        esac
+        words='--config --via --plain-http --help'
+        ;;
+    referrers)
+        case $before in
+        --config | --config=)
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            return
+            ;;
+        --json | --plain-http | --help | --) ;;
+        --*) return ;; # a value of which nothing is known
+        esac
+        words='--json --config --via --plain-http --help'
         ;;
     whoami)
         case $before in
@@ -301,6 +356,7 @@ _tarn() {
         ;;
     help)
         words='--help serve warm ls du rm prune verify reload check-config check-bucket convert-config images build whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help'
+        words='--help serve warm ls du rm prune verify reload check-config check-bucket convert-config images digest manifest config tags referrers whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help'
         ;;
     *) return ;;
     esac

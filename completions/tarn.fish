@@ -19,6 +19,11 @@ function __tarn_commands
     printf '%s\t%s\n' convert-config 'write a configuration of the CNCF registry as tarn\'s'
     printf '%s\t%s\n' images 'list what a repository holds: every image with all its tags'
     printf '%s\t%s\n' build 'build an image with Cloud Build'
+    printf '%s\t%s\n' digest 'print the digest of an image at its registry'
+    printf '%s\t%s\n' manifest 'print the manifest of an image, byte for byte'
+    printf '%s\t%s\n' config 'print the config of an image, byte for byte'
+    printf '%s\t%s\n' tags 'print the tags of a repository at its registry, one a line'
+    printf '%s\t%s\n' referrers 'print what refers to an image: signatures, SBOMs, attestations'
     printf '%s\t%s\n' whoami 'show which Google credentials are used, and why'
     printf '%s\t%s\n' print-access-token 'print a Google access token'
     printf '%s\t%s\n' mirror 'make container engines on this machine pull through tarn'
@@ -203,6 +208,28 @@ complete -c tarn -n '__tarn_runs build' -l filter -x -d 'list: only these builds
 complete -c tarn -n '__tarn_runs build' -l follow -d 'logs: go on until the build has ended'
 complete -c tarn -n '__tarn_runs build' -l ref -x -d 'triggers run: this branch, tag (refs/tags/…) or commit'
 complete -c tarn -n '__tarn_runs build' -l json -d 'print lines of JSON, as without a terminal'
+complete -c tarn -n '__tarn_runs digest' -l config -r -F -d 'use the settings of the upstreams of this configuration file; default: /etc/tarn/tarn.yaml, if it is there'
+complete -c tarn -n '__tarn_runs digest' -l via -x -d 'ask everything through the tarn at this URL, as URL/v2/HOST/NAME'
+complete -c tarn -n '__tarn_runs digest' -l plain-http -d 'ask hosts that are not configured by http; localhost always is'
+
+complete -c tarn -n '__tarn_runs manifest' -l platform -x -d 'of an index, the manifest of its image for this platform: linux/arm64, linux/arm/v7'
+complete -c tarn -n '__tarn_runs manifest' -l config -r -F -d 'use the settings of the upstreams of this configuration file; default: /etc/tarn/tarn.yaml, if it is there'
+complete -c tarn -n '__tarn_runs manifest' -l via -x -d 'ask everything through the tarn at this URL, as URL/v2/HOST/NAME'
+complete -c tarn -n '__tarn_runs manifest' -l plain-http -d 'ask hosts that are not configured by http; localhost always is'
+
+complete -c tarn -n '__tarn_runs config' -l platform -x -d 'of an index, the config of its image for this platform; default: that of this machine'
+complete -c tarn -n '__tarn_runs config' -l config -r -F -d 'use the settings of the upstreams of this configuration file; default: /etc/tarn/tarn.yaml, if it is there'
+complete -c tarn -n '__tarn_runs config' -l via -x -d 'ask everything through the tarn at this URL, as URL/v2/HOST/NAME'
+complete -c tarn -n '__tarn_runs config' -l plain-http -d 'ask hosts that are not configured by http; localhost always is'
+
+complete -c tarn -n '__tarn_runs tags' -l config -r -F -d 'use the settings of the upstreams of this configuration file; default: /etc/tarn/tarn.yaml, if it is there'
+complete -c tarn -n '__tarn_runs tags' -l via -x -d 'ask everything through the tarn at this URL, as URL/v2/HOST/NAME'
+complete -c tarn -n '__tarn_runs tags' -l plain-http -d 'ask hosts that are not configured by http; localhost always is'
+
+complete -c tarn -n '__tarn_runs referrers' -l json -d 'print the index of the referrers'
+complete -c tarn -n '__tarn_runs referrers' -l config -r -F -d 'use the settings of the upstreams of this configuration file; default: /etc/tarn/tarn.yaml, if it is there'
+complete -c tarn -n '__tarn_runs referrers' -l via -x -d 'ask everything through the tarn at this URL, as URL/v2/HOST/NAME'
+complete -c tarn -n '__tarn_runs referrers' -l plain-http -d 'ask hosts that are not configured by http; localhost always is'
 
 complete -c tarn -n '__tarn_runs whoami' -l json -d 'print JSON'
 

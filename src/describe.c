@@ -49,6 +49,7 @@ static json_t *describe_setting(const struct config_option *setting) {
         [CONFIG_BUCKET] = "bucket",       [CONFIG_LIMITS] = "limits",
         [CONFIG_UPSTREAMS] = "upstreams", [CONFIG_UPSTREAM] = "upstream",
         [CONFIG_KEEP] = "keep",           [CONFIG_REPLICAS] = "replicas",
+        [CONFIG_COMMANDS] = "commands",
     };
     char flag[CONFIG_NAME_SIZE], variable[CONFIG_NAME_SIZE];
     char standard[CONFIG_VALUE_SIZE], limits[CONFIG_VALUE_SIZE];

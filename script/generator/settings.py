@@ -7,7 +7,7 @@ from . import markers, roff
 # The tables by the group of their settings, in the order of the documents.
 RESTART = "A change needs a restart"
 
-GROUPS = ["server", "cache", "bucket", "replicas", "limits", "upstreams", "upstream", "keep"]
+GROUPS = ["server", "cache", "bucket", "replicas", "limits", "upstreams", "upstream", "commands", "keep"]
 
 
 def is_for_one(settings):

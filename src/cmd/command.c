@@ -25,7 +25,8 @@ static struct command_option option_of(const struct config_option *setting) {
 
 static bool takes(const struct command *command, const struct config_option *setting) {
     const bool is_of_keep = setting->group == CONFIG_KEEP;
-    return command->settings == (is_of_keep ? COMMAND_KEEP_SETTINGS : COMMAND_SERVE_SETTINGS);
+    return setting->group != CONFIG_COMMANDS &&
+           command->settings == (is_of_keep ? COMMAND_KEEP_SETTINGS : COMMAND_SERVE_SETTINGS);
 }
 
 bool command_option(const struct command *command, size_t at, struct command_option *out) {

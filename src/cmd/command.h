@@ -45,7 +45,7 @@ struct command_option {
 /* Which settings of the configuration are options of a command as well. */
 enum command_settings {
     COMMAND_NO_SETTINGS,
-    COMMAND_SERVE_SETTINGS, /* all but those of tarn keep */
+    COMMAND_SERVE_SETTINGS, /* all but those of tarn keep and of other commands */
     COMMAND_KEEP_SETTINGS,  /* those of tarn keep alone */
 };
 

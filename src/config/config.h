@@ -90,6 +90,8 @@ struct config {
     struct warm_entry *warm;
     size_t warm_count;
 
+    const char *via; /* of the commands that ask registries; NULL: none */
+
     struct keep_settings keep;
 
     struct bucket_settings bucket; /* its address is zeroed: there is no bucket */

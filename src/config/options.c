@@ -561,6 +561,17 @@ const struct config_option config_options[] = {
      .default_words = "none",
      .help = "one more upstream: HOST, or HOST=URL if its URL is not https://HOST"},
 
+    {.key = "via",
+     .type = CONFIG_STRING,
+     .group = CONFIG_COMMANDS,
+     .placeholder = "URL",
+     FIELD(struct config_loaded, config.via),
+     .check = config_check_url,
+     .default_words = "none",
+     .help = "URL of a tarn through which registries are asked, with Docker's credentials for its "
+             "host",
+     .details = "tarn copy, digest, manifest and the like then ask URL/v2/HOST/NAME."},
+
     {.key = "keep.listen",
      .type = CONFIG_LIST,
      .placeholder = "ADDRESS",

@@ -30,6 +30,7 @@ enum config_group {
     CONFIG_LIMITS,    /* how much of what all share one neighbour may take */
     CONFIG_UPSTREAMS, /* for all upstreams */
     CONFIG_UPSTREAM,  /* of one upstream */
+    CONFIG_COMMANDS,  /* of the commands that read and write images at registries */
     CONFIG_KEEP,      /* of tarn keep alone, whose flags have no `keep-` in front */
 };
 

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "base/clock.h"
 #include "base/json.h"
+#include "catalog/source.h"
 #include "copy/describe.h"
 #include "copy/hosts.h"
 #include "copy/patience.h"
@@ -65,6 +66,22 @@ static bool get_manifest(struct copy_source *source, const char *reference,
     struct error why = {0};
     copy_patience_reset(&patience);
     while (!ask_manifest(&own->repository, reference, out, &why)) {
+        if (copy_patience_wait(&patience, &why))
+            continue;
+        if (error)
+            *error = why;
+        return false;
+    }
+    return true;
+}
+
+static bool find_digest(struct copy_source *source, const char *reference, struct digest *out,
+                        struct error *error) {
+    struct registry_source *own = own_of(source);
+    struct copy_patience patience = {.limit_ms = own->patience_ms};
+    struct error why = {0};
+    copy_patience_reset(&patience);
+    while (!docker_digest_by_head(NULL, &own->repository, reference, out, &why)) {
         if (copy_patience_wait(&patience, &why))
             continue;
         if (error)
@@ -266,6 +283,7 @@ static void free_source(struct copy_source *source) {
 
 static const struct copy_source_kind kind = {
     .get_manifest = get_manifest,
+    .find_digest = find_digest,
     .read_blob = read_blob,
     .get_referrers = get_referrers,
     .list_tags = list_tags,

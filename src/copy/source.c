@@ -50,6 +50,17 @@ void copy_names_settle(struct copy_names *names) {
     names->count = kept;
 }
 
+bool copy_source_find_digest(struct copy_source *source, const char *reference, struct digest *out,
+                             struct error *error) {
+    cleanup_copy_manifest struct copy_manifest manifest = {0};
+    if (source->kind->find_digest)
+        return source->kind->find_digest(source, reference, out, error);
+    if (!copy_source_get_manifest(source, reference, &manifest, error))
+        return false;
+    *out = manifest.digest;
+    return true;
+}
+
 void copy_source_free(struct copy_source *source) {
     if (source)
         source->kind->free(source);

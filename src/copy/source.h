@@ -58,6 +58,9 @@ struct copy_source;
 struct copy_source_kind {
     bool (*get_manifest)(struct copy_source *source, const char *reference,
                          struct copy_manifest *out, struct error *error);
+    /* NULL: the manifest is read. */
+    bool (*find_digest)(struct copy_source *source, const char *reference, struct digest *out,
+                        struct error *error);
     bool (*read_blob)(struct copy_source *source, const struct copy_read *read,
                       struct error *error);
     bool (*get_referrers)(struct copy_source *source, const struct digest *subject,
@@ -91,6 +94,10 @@ static inline bool copy_source_get_manifest(struct copy_source *source, const ch
                                             struct copy_manifest *out, struct error *error) {
     return source->kind->get_manifest(source, reference, out, error);
 }
+
+/* The digest of the manifest that a tag or digest means. A registry is asked with HEAD. */
+bool copy_source_find_digest(struct copy_source *source, const char *reference, struct digest *out,
+                             struct error *error);
 
 /* Reads a part of a blob once. True: all of it was handed on. The bytes are not checked against the
  * digest, because nobody can do that with a part. */
