@@ -11,6 +11,7 @@ _tarn() {
     if ((COMP_CWORD == 1)); then
         words='serve warm ls du rm prune verify reload check-config check-bucket convert-config images build whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help --help --version'
         words='serve warm ls du rm prune verify reload check-config check-bucket convert-config images digest manifest config tags referrers whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help --help --version'
+        words='serve warm ls du rm prune verify reload check-config check-bucket convert-config images copy tag delete digest manifest config tags referrers whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help --help --version'
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
         return
     fi
@@ -223,6 +224,39 @@ _tarn() {
         --*) return ;; # a value of which nothing is known
         esac
         words='--to --file --build-arg --target --platform --build-file --substitution --project --region --machine-type --disk-size --timeout --service-account --pool --secret --build-tag --staging-bucket --logs-bucket --keep-symlinks --max-context --cache --async --cancel-on-interrupt --dry-run --filter --follow --ref --json --help'
+    copy)
+        case $before in
+        --config | --config=)
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            return
+            ;;
+        --all | --referrers | --dry-run | --sync | --yes | --json | --plain-http | --help | --) ;;
+        --*) return ;; # a value of which nothing is known
+        esac
+        words='--platform --all --referrers --jobs --dry-run --sync --yes --json --config --via --plain-http --help'
+        ;;
+    tag)
+        case $before in
+        --config | --config=)
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            return
+            ;;
+        --plain-http | --help | --) ;;
+        --*) return ;; # a value of which nothing is known
+        esac
+        words='--config --via --plain-http --help'
+        ;;
+    delete)
+        case $before in
+        --config | --config=)
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            return
+            ;;
+        --plain-http | --help | --) ;;
+        --*) return ;; # a value of which nothing is known
+        esac
+        words='--config --via --plain-http --help'
+        ;;
     digest)
         case $before in
         --config | --config=)
@@ -357,6 +391,7 @@ _tarn() {
     help)
         words='--help serve warm ls du rm prune verify reload check-config check-bucket convert-config images build whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help'
         words='--help serve warm ls du rm prune verify reload check-config check-bucket convert-config images digest manifest config tags referrers whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help'
+        words='--help serve warm ls du rm prune verify reload check-config check-bucket convert-config images copy tag delete digest manifest config tags referrers whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help'
         ;;
     *) return ;;
     esac

@@ -1,6 +1,6 @@
 /*
- * Many small requests at once, each of which is one of the numbers from 0 to count - 1. Private to
- * catalog/.
+ * Many small requests at once, each of which is one of the numbers from 0 to count - 1. For
+ * catalog/ and copy/.
  *
  * Threads: jobs_run() is called by one thread, which does a part of the work itself. It returns
  * when no other thread works any more.

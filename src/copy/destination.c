@@ -28,11 +28,11 @@ void copy_destination_free(struct copy_destination *destination) {
 struct copy_destination *copy_destination_open(struct copy_hosts *hosts,
                                                const struct copy_reference *reference,
                                                struct error *error) {
-    (void)hosts;
     switch (reference->kind) {
     case COPY_LAYOUT:
         return copy_layout_destination_open(reference, error);
     case COPY_REGISTRY:
+        return copy_registry_destination_open(hosts, reference, error);
     case COPY_ARCHIVE:
         break;
     }

@@ -11,6 +11,7 @@
 #ifndef COPY_DESTINATION_H
 #define COPY_DESTINATION_H
 
+#include <jansson.h>
 #include "copy/source.h"
 
 /*
@@ -56,6 +57,11 @@ struct copy_destination_kind {
                           struct digest *digest, struct error *error);
     bool (*put_manifest)(struct copy_destination *destination, const struct copy_manifest *manifest,
                          const char *tag, bool *has_referrers, struct error *error);
+    /* NULL: manifests are found by the subject that they name. */
+    bool (*add_referrer)(struct copy_destination *destination, const struct digest *subject,
+                         json_t *descriptor, struct error *error);
+    bool (*delete_manifest)(struct copy_destination *destination, const char *reference,
+                            struct error *error); /* of a registry; NULL: it cannot */
     bool (*finish)(struct copy_destination *destination, struct error *error);
     void (*free)(struct copy_destination *destination);
 };
@@ -76,7 +82,7 @@ struct copy_destination *copy_destination_open(struct copy_hosts *hosts,
 void copy_destination_free(struct copy_destination *destination); /* NULL is allowed */
 
 /* Finds out whether blobs may be written, before any is read: of a registry by a session that is
- * deleted at once. */
+ * deleted at once. Nothing may be written before this call. A layout's folder is made by it. */
 static inline bool copy_destination_check_rights(struct copy_destination *destination,
                                                  struct error *error) {
     return destination->kind->check_rights(destination, error);
@@ -129,6 +135,23 @@ static inline bool copy_destination_put_manifest(struct copy_destination *destin
     bool unwanted;
     return destination->kind->put_manifest(destination, manifest, tag,
                                            has_referrers ? has_referrers : &unwanted, error);
+}
+
+/* Adds the descriptor of a manifest, which stays the caller's, to the fallback tag of its subject
+ * (distribution-spec, "Pushing Manifests with Subject"). */
+static inline bool copy_destination_add_referrer(struct copy_destination *destination,
+                                                 const struct digest *subject, json_t *descriptor,
+                                                 struct error *error) {
+    return !destination->kind->add_referrer ||
+           destination->kind->add_referrer(destination, subject, descriptor, error);
+}
+
+/* Deletes a tag, or the manifest of a digest, at a registry. */
+static inline bool copy_destination_delete(struct copy_destination *destination,
+                                           const char *reference, struct error *error) {
+    return destination->kind->delete_manifest
+               ? destination->kind->delete_manifest(destination, reference, error)
+               : error_set(error, ERROR_UNSUPPORTED, "only images of registries can be deleted");
 }
 
 /* Ends the writing when everything was written: an archive gets its name now. Without this call

@@ -5,6 +5,9 @@
 #include "copy/destination.h"
 
 /* As copy_destination_open(), of the one kind. */
+struct copy_destination *copy_registry_destination_open(struct copy_hosts *hosts,
+                                                        const struct copy_reference *reference,
+                                                        struct error *error);
 struct copy_destination *copy_layout_destination_open(const struct copy_reference *reference,
                                                       struct error *error);
 

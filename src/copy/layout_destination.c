@@ -18,9 +18,10 @@ enum { PIECE = 128 << 10, NAME_SIZE = 64 };
 
 struct layout_destination {
     struct copy_destination destination;
-    struct copy_layout layout;
-    atomic_uint written;    /* number of temporary files so far, for their names */
-    struct lock index_lock; /* held while index.json is changed by this process */
+    struct copy_layout layout; /* opened for writing by check_rights(), made if need be */
+    bool is_new;               /* nothing is there yet, and nothing was made yet */
+    atomic_uint written;       /* number of temporary files so far, for their names */
+    struct lock index_lock;    /* held while index.json is changed by this process */
 };
 
 static struct layout_destination *own_of(struct copy_destination *destination) {
@@ -28,7 +29,17 @@ static struct layout_destination *own_of(struct copy_destination *destination) {
 }
 
 static bool check_rights(struct copy_destination *destination, struct error *error) {
-    const struct copy_layout *layout = &own_of(destination)->layout;
+    struct layout_destination *own = own_of(destination);
+    const struct copy_layout *layout = &own->layout;
+    if (own->is_new) {
+        char *path = take(own->layout.path);
+        copy_layout_close(&own->layout);
+        bool made = copy_layout_open(&own->layout, path, true, error);
+        free(path);
+        if (!made)
+            return false;
+        own->is_new = false;
+    }
     cleanup_close int blobs = copy_layout_blobs(layout, DIGEST_SHA256, true, error);
     if (blobs < 0)
         return false;
@@ -42,6 +53,9 @@ static bool has_blob(struct copy_destination *destination, const struct digest *
                      uint64_t size, bool *has, struct error *error) {
     struct error why = {0};
     uint64_t is;
+    *has = false;
+    if (own_of(destination)->is_new)
+        return true;
     int fd = copy_layout_open_blob(&own_of(destination)->layout, digest, &is, &why);
     *has = fd >= 0 && is == size;
     if (fd >= 0)
@@ -106,6 +120,8 @@ static bool find_manifest(struct copy_destination *destination, const char *refe
     bool has = false;
     uint64_t size;
     *digest = (struct digest){0};
+    if (own->is_new)
+        return true;
     if (digest_parse(text_of(reference), &wanted)) {
         int fd = copy_layout_open_blob(&own->layout, &wanted, &size, NULL);
         if (fd >= 0) {
@@ -239,10 +255,16 @@ struct copy_destination *copy_layout_destination_open(const struct copy_referenc
         error_set(error, ERROR_MEMORY, "out of memory");
         return NULL;
     }
+    struct error why = {0};
     own->destination = (struct copy_destination){.kind = &kind, .takes_index = true};
     lock_init(&own->index_lock);
-    if (copy_layout_open(&own->layout, reference->path, true, error))
+    bool is_open = copy_layout_open(&own->layout, reference->path, false, &why);
+    /* A folder that is no layout becomes one. */
+    own->is_new = !is_open && (why.kind == ERROR_NOT_FOUND || own->layout.folder >= 0);
+    if (is_open || own->is_new)
         return &own->destination;
+    if (error)
+        *error = why;
     free_destination(&own->destination);
     return NULL;
 }

@@ -13,6 +13,7 @@ struct copy_patience {
     const atomic_bool *stop; /* may be NULL */
     int64_t since_ms;        /* clock_ms() of the last progress; 0: not begun */
     unsigned failures;       /* in a row */
+    struct error cause;      /* the last failure that tells what is wrong */
 };
 
 /* Something has moved. */

@@ -114,7 +114,6 @@ static bool take_head(void *context, const struct upstream_head *head, struct er
 static bool take_bytes(void *context, const void *bytes, size_t length, struct error *error) {
     struct reading *reading = context;
     const struct copy_read *read = reading->read;
-    copy_patience_reset(&reading->patience);
     /* A registry without ranges sends what lies behind `last` as well. */
     if (read->last != UINT64_MAX && length > read->last + 1 - reading->next)
         length = (size_t)(read->last + 1 - reading->next);
@@ -122,6 +121,7 @@ static bool take_bytes(void *context, const void *bytes, size_t length, struct e
         return error_set(error, ERROR_CLOSED, "enough");
     reading->failed = !read->on_bytes(read->context, bytes, length, error);
     reading->next += length;
+    copy_patience_reset(&reading->patience); /* our own waiting does not count either */
     return !reading->failed;
 }
 
@@ -290,19 +290,24 @@ static const struct copy_source_kind kind = {
     .free = free_source,
 };
 
-struct copy_source *copy_registry_source_open(struct copy_hosts *hosts,
-                                              const struct copy_reference *reference,
-                                              struct error *error) {
+struct copy_source *copy_registry_source_of(const struct repository *repository,
+                                            int64_t patience_ms, struct error *error) {
     struct registry_source *own = calloc(1, sizeof *own);
     if (!own) {
         error_set(error, ERROR_MEMORY, "out of memory");
         return NULL;
     }
-    if (!copy_hosts_find(hosts, &reference->name, &own->repository, error)) {
-        free(own);
-        return NULL;
-    }
+    own->repository = *repository;
     own->source = (struct copy_source){.kind = &kind, .repository = &own->repository};
-    own->patience_ms = copy_hosts_patience_ms(hosts);
+    own->patience_ms = patience_ms;
     return &own->source;
+}
+
+struct copy_source *copy_registry_source_open(struct copy_hosts *hosts,
+                                              const struct copy_reference *reference,
+                                              struct error *error) {
+    struct repository repository;
+    return copy_hosts_find(hosts, &reference->name, &repository, error)
+               ? copy_registry_source_of(&repository, copy_hosts_patience_ms(hosts), error)
+               : NULL;
 }
