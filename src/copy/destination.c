@@ -34,8 +34,7 @@ struct copy_destination *copy_destination_open(struct copy_hosts *hosts,
     case COPY_REGISTRY:
         return copy_registry_destination_open(hosts, reference, error);
     case COPY_ARCHIVE:
-        break;
+        return copy_archive_destination_open(reference, error);
     }
-    error_set(error, ERROR_UNSUPPORTED, "this destination cannot be written");
     return NULL;
 }

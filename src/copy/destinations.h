@@ -10,5 +10,7 @@ struct copy_destination *copy_registry_destination_open(struct copy_hosts *hosts
                                                         struct error *error);
 struct copy_destination *copy_layout_destination_open(const struct copy_reference *reference,
                                                       struct error *error);
+struct copy_destination *copy_archive_destination_open(const struct copy_reference *reference,
+                                                       struct error *error);
 
 #endif

@@ -207,6 +207,10 @@ static bool make_plan(struct run *run, struct error *error) {
     if (!image->destination->takes_index && image->platform_count > 1)
         return error_set(error, ERROR_UNSUPPORTED,
                          "an archive holds an image of one platform: name one with --platform");
+    if (!image->destination->takes_index && image->referrers)
+        return error_set(
+            error, ERROR_UNSUPPORTED,
+            "an archive holds nothing that refers to its image: leave --referrers out");
     if (only_own) {
         cleanup_copy_manifest struct copy_manifest root = {0};
         if (!copy_source_get_manifest(image->source, image->reference, &root, error))

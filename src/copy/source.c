@@ -74,8 +74,7 @@ struct copy_source *copy_source_open(struct copy_hosts *hosts,
     case COPY_LAYOUT:
         return copy_layout_source_open(reference, error);
     case COPY_ARCHIVE:
-        break;
+        return copy_archive_source_open(reference, error);
     }
-    error_set(error, ERROR_UNSUPPORTED, "docker-archive:%s cannot be read", reference->path);
     return NULL;
 }

@@ -11,6 +11,9 @@ struct copy_source *copy_registry_source_open(struct copy_hosts *hosts,
 struct copy_source *copy_layout_source_open(const struct copy_reference *reference,
                                             struct error *error);
 
+struct copy_source *copy_archive_source_open(const struct copy_reference *reference,
+                                             struct error *error);
+
 /* A source that reads the repository, whose upstream outlives it. NULL: out of memory. */
 struct copy_source *copy_registry_source_of(const struct repository *repository,
                                             int64_t patience_ms, struct error *error);

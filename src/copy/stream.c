@@ -27,6 +27,7 @@ struct copy_stream {
     uint64_t base GUARDED_BY(window_lock); /* bytes before it were handed out */
     uint64_t next GUARDED_BY(window_lock); /* the first byte that no reader has taken on */
     struct extents present GUARDED_BY(window_lock);
+    unsigned active GUARDED_BY(window_lock); /* readers that read a part now */
     bool is_plain GUARDED_BY(window_lock); /* the source takes no ranges: one reader, from byte 0 */
     bool is_awaited GUARDED_BY(window_lock); /* the taker waits for wake_fd */
     bool failed GUARDED_BY(window_lock);
@@ -37,6 +38,7 @@ struct copy_stream {
 struct span {
     struct copy_stream *stream;
     uint64_t at, end; /* the byte that comes next, and the one behind the last */
+    bool is_plain;    /* of the one reader that there is when the source takes no ranges */
 };
 
 /* ---- the readers ---- */
@@ -64,12 +66,17 @@ static bool must_end(const struct copy_stream *stream) REQUIRES(stream->window_l
     return stream->failed || atomic_load(&stream->stop);
 }
 
-/* Waits until byte `at` has a place in the window. Returns how many bytes from there on have one;
- * 0: the readers are to end. */
-static size_t await_room(struct copy_stream *stream, uint64_t at) REQUIRES(stream->window_lock) {
-    while (!must_end(stream) && at >= stream->base + stream->settings.window)
+/* Waits until the span's next byte has a place in the window. Returns how many bytes from there on
+ * have one; 0: the reader is to end. */
+static size_t await_room(struct copy_stream *stream, const struct span *span)
+    REQUIRES(stream->window_lock) {
+    for (;;) {
+        if (must_end(stream) || (stream->is_plain && !span->is_plain))
+            return 0;
+        if (span->at < stream->base + stream->settings.window)
+            return (size_t)(stream->base + stream->settings.window - span->at);
         condition_wait(&stream->room, &stream->window_lock);
-    return must_end(stream) ? 0 : (size_t)(stream->base + stream->settings.window - at);
+    }
 }
 
 /* Copies bytes to their place, which wraps around at the window's end. The place is this reader's
@@ -111,7 +118,7 @@ static bool take_bytes(void *context, const void *given, size_t length, struct e
         lock_acquire(&stream->window_lock);
         size_t done = known_from(stream, span->at), room = 0;
         if (!done)
-            room = await_room(stream, span->at);
+            room = await_room(stream, span);
         lock_release(&stream->window_lock);
         if (!done && !room)
             return error_set(error, ERROR_CLOSED, "stopped");
@@ -151,8 +158,10 @@ static bool take_span(struct copy_stream *stream, struct span *span) {
     uint64_t left = settings->size - stream->next;
     *span = (struct span){.stream = stream, .at = stream->next};
     span->end = settings->readers == 1 || left < length ? settings->size : span->at + length;
-    if (ok)
+    if (ok) {
         stream->next = span->end;
+        stream->active++;
+    }
     lock_release(&stream->window_lock);
     return ok;
 }
@@ -177,20 +186,30 @@ static bool read_span(struct span *span, struct upstream_target *target, struct 
                      (unsigned long long)span->at, (unsigned long long)size);
 }
 
-/* The source takes no ranges. Returns whether the calling reader is the one that reads the whole
- * from now on. */
-static bool become_plain(struct copy_stream *stream) {
+static void leave_span(struct copy_stream *stream) {
     lock_acquire(&stream->window_lock);
-    bool is_first = !stream->is_plain;
-    stream->is_plain = true;
+    stream->active--;
     condition_broadcast(&stream->room);
+    lock_release(&stream->window_lock);
+}
+
+/* A part could not be read. Whether the calling reader is the one that reads the whole from now on,
+ * because the source takes no ranges. *is_over: another reader is, or will be. */
+static bool become_plain(struct copy_stream *stream, const struct error *error, bool *is_over) {
+    lock_acquire(&stream->window_lock);
+    *is_over = stream->is_plain;
+    bool is_first = !stream->is_plain && error->kind == ERROR_UNSUPPORTED;
+    stream->is_plain = stream->is_plain || is_first;
+    condition_broadcast(&stream->room);
+    while (is_first && stream->active > 0) /* they write to the same window */
+        condition_wait(&stream->room, &stream->window_lock);
     lock_release(&stream->window_lock);
     return is_first;
 }
 
 /* Reads from byte 0 on; what was handed out before is dropped. */
 static bool read_plain(struct copy_stream *stream, struct error *error) {
-    struct span span = {.stream = stream, .end = stream->settings.size};
+    struct span span = {.stream = stream, .end = stream->settings.size, .is_plain = true};
     return read_span(&span, NULL, error);
 }
 
@@ -199,11 +218,12 @@ static void run_reader(void *context) {
     struct upstream_target target = {0};
     struct error error = {0};
     struct span span;
-    bool ok = true;
-    while (ok && take_span(stream, &span)) {
+    bool ok = true, is_over = false;
+    while (ok && !is_over && take_span(stream, &span)) {
         ok = read_span(&span, &target, &error);
-        if (!ok && error.kind == ERROR_UNSUPPORTED)
-            ok = !become_plain(stream) || read_plain(stream, &error);
+        leave_span(stream);
+        if (!ok)
+            ok = become_plain(stream, &error, &is_over) ? read_plain(stream, &error) : is_over;
     }
     upstream_target_finish(&target);
     if (!ok)
