@@ -9,9 +9,7 @@ _tarn() {
     fi
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        words='serve warm ls du rm prune verify reload check-config check-bucket convert-config images build whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help --help --version'
-        words='serve warm ls du rm prune verify reload check-config check-bucket convert-config images digest manifest config tags referrers whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help --help --version'
-        words='serve warm ls du rm prune verify reload check-config check-bucket convert-config images copy tag delete digest manifest config tags referrers whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help --help --version'
+        words='serve warm ls du rm prune verify reload check-config check-bucket convert-config images build copy tag delete digest manifest config tags referrers whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help --help --version'
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
         return
     fi
@@ -224,6 +222,7 @@ _tarn() {
         --*) return ;; # a value of which nothing is known
         esac
         words='--to --file --build-arg --target --platform --build-file --substitution --project --region --machine-type --disk-size --timeout --service-account --pool --secret --build-tag --staging-bucket --logs-bucket --keep-symlinks --max-context --cache --async --cancel-on-interrupt --dry-run --filter --follow --ref --json --help'
+        ;;
     copy)
         case $before in
         --config | --config=)
@@ -389,9 +388,7 @@ _tarn() {
         words='--help'
         ;;
     help)
-        words='--help serve warm ls du rm prune verify reload check-config check-bucket convert-config images build whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help'
-        words='--help serve warm ls du rm prune verify reload check-config check-bucket convert-config images digest manifest config tags referrers whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help'
-        words='--help serve warm ls du rm prune verify reload check-config check-bucket convert-config images copy tag delete digest manifest config tags referrers whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help'
+        words='--help serve warm ls du rm prune verify reload check-config check-bucket convert-config images build copy tag delete digest manifest config tags referrers whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help'
         ;;
     *) return ;;
     esac

@@ -211,6 +211,7 @@ complete -c tarn -n '__tarn_runs build' -l filter -x -d 'list: only these builds
 complete -c tarn -n '__tarn_runs build' -l follow -d 'logs: go on until the build has ended'
 complete -c tarn -n '__tarn_runs build' -l ref -x -d 'triggers run: this branch, tag (refs/tags/…) or commit'
 complete -c tarn -n '__tarn_runs build' -l json -d 'print lines of JSON, as without a terminal'
+
 complete -c tarn -n '__tarn_runs copy' -l platform -x -d 'copy the image of this platform alone (linux/arm64); of several, an index of them'
 complete -c tarn -n '__tarn_runs copy' -l all -d 'copy all platforms, which is the default'
 complete -c tarn -n '__tarn_runs copy' -l referrers -d 'also copy what refers to the image: signatures, SBOMs, attestations, and theirs'

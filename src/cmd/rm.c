@@ -85,7 +85,7 @@ const struct command rm_command = {
         "Blobs that another tag or repository uses stay. The next pull of a removed image fetches\n"
         "it again. Where a bucket is configured, the image's tags and links go there, too. Exit 1 "
         "when\n"
-        "a NAME matches nothing.\n",
+        "a NAME matches nothing. `tarn delete` deletes images at their registry.\n",
     COMMAND_OPTIONS(options),
     .run = run,
 };

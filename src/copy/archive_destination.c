@@ -79,8 +79,9 @@ static void write_header(const char *name, uint64_t size, char out[static TAR_BL
     snprintf(out + 136, 12, "%011o", 0U);
     memset(out + 148, ' ', 8);
     out[156] = TAR_FILE;
-    memcpy(out + 257, "ustar\0"
-                      "00",
+    memcpy(out + 257,
+           "ustar\0"
+           "00",
            8);
     for (size_t i = 0; i < TAR_BLOCK; i++)
         sum += (unsigned char)out[i];

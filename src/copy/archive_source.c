@@ -116,7 +116,7 @@ static bool read_members(struct archive_source *own, struct error *error) {
     bool ok = archive != NULL;
     while (ok && copy_untar_next(archive, own->reference.path, &entry, error) && entry) {
         ok = count++ < COPY_UNTAR_ENTRIES ? add_member(own, entry, error)
-                                        : refuse(own, error, "it has too many files");
+                                          : refuse(own, error, "it has too many files");
     }
     ok = ok && !entry;
     archive_read_free(archive);
@@ -409,7 +409,7 @@ static bool find_form(const struct archive_source *own, struct layer *layer, str
     }
     layer->form = copy_untar_is_gzip(beginning.bytes, beginning.length)   ? LAYER_GZIP
                   : copy_untar_is_zstd(beginning.bytes, beginning.length) ? LAYER_ZSTD
-                                                                        : LAYER_PLAIN;
+                                                                          : LAYER_PLAIN;
     return true;
 }
 

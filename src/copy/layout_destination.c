@@ -70,22 +70,19 @@ static bool has_blob(struct copy_destination *destination, const struct digest *
 /* Copies all bytes of the body to the file. */
 static bool write_body(int fd, struct copy_body *body, struct digest *digest, uint64_t *size,
                        struct error *error) {
-    cleanup_free char *bytes = malloc(PIECE);
     size_t length;
-    bool ended = false;
-    if (!bytes)
-        return error_set(error, ERROR_MEMORY, "out of memory");
+    bool ended = false, ok = body->seek(body->context, 0, error);
+    cleanup_free char *bytes = malloc(PIECE);
+    if (ok && !bytes)
+        ok = error_set(error, ERROR_MEMORY, "out of memory");
     *digest = body->digest;
     *size = 0;
-    if (!body->seek(body->context, 0, error))
-        return false;
-    while (!ended) {
-        if (!copy_body_read(body, bytes, PIECE, &length, &ended, error) ||
-            !file_write_all(fd, bytes, length, error))
-            return false;
-        *size += length;
+    while (ok && !ended) {
+        ok = copy_body_read(body, bytes, PIECE, &length, &ended, error) &&
+             file_write_all(fd, bytes, length, error);
+        *size += ok ? length : 0;
     }
-    return !body->finish || body->finish(body->context, digest, size, error);
+    return ok && (!body->finish || body->finish(body->context, digest, size, error));
 }
 
 static bool write_blob(struct copy_destination *destination, struct copy_body *body,

@@ -43,7 +43,7 @@ struct archive *copy_untar_open(const char *path, struct error *error) {
 }
 
 bool copy_untar_next(struct archive *archive, const char *path, struct archive_entry **entry,
-                   struct error *error) {
+                     struct error *error) {
     int status = archive_read_next_header(archive, entry);
     if (status == ARCHIVE_EOF)
         *entry = NULL;
@@ -76,7 +76,7 @@ static bool go_down(char *name, struct text part) {
 }
 
 bool copy_untar_clean_name(const char *from, const char *name,
-                         char out[static COPY_UNTAR_NAME_LIMIT + 1]) {
+                           char out[static COPY_UNTAR_NAME_LIMIT + 1]) {
     struct text rest = text_of(name);
     out[0] = '\0';
     if (name[0] != '/' && from) {
@@ -119,9 +119,9 @@ static bool pass_data(struct archive *archive, const char *path,
 }
 
 bool copy_untar_read(struct archive *archive, const char *path,
-                   bool (*take)(void *context, const void *bytes, size_t length,
-                                struct error *error),
-                   void *context, struct error *error) {
+                     bool (*take)(void *context, const void *bytes, size_t length,
+                                  struct error *error),
+                     void *context, struct error *error) {
     return pass_data(archive, path, take, context, NULL, error);
 }
 
@@ -167,9 +167,9 @@ static bool inflate_opened(struct archive *archive, struct inflating *inflating,
 }
 
 bool copy_untar_inflate(struct copy_body *body,
-                      bool (*take)(void *context, const void *bytes, size_t length,
-                                   struct error *error),
-                      void *context, struct error *error) {
+                        bool (*take)(void *context, const void *bytes, size_t length,
+                                     struct error *error),
+                        void *context, struct error *error) {
     struct inflating inflating = {.body = body, .piece = malloc(PIECE)};
     struct archive *archive = archive_read_new();
     bool ok = (inflating.piece && archive) || error_set(error, ERROR_MEMORY, "out of memory");
