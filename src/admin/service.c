@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "admin/admin.h"
+#include "admin/rm.h"
 #include "admin/schedule.h"
 #include "base/clock.h"
 #include "base/lock.h"
@@ -17,7 +18,9 @@ enum {
     /* An order notices within about a second that tarn stops, and then still says so to its client.
      */
     GRACE_MS = 3000,
-    END_MS = 5000, /* how long service_free() waits for the threads */
+    END_MS = 5000,          /* how long service_free() waits for the threads */
+    MEMBER_WAIT_MS = 60000, /* how long the schedule waits until this tarn is among the replicas */
+    MEMBER_LOOK_MS = 200,
 };
 
 struct service {
@@ -54,6 +57,13 @@ static bool is_temporary(const struct error *error) {
     }
 }
 
+/* Whether the image is for this tarn to warm. */
+static bool is_own(const struct service *service, const char *image) {
+    char key[RANKING_KEY_LIMIT];
+    snprintf(key, sizeof key, "warm %s", image);
+    return replicas_own(service->settings->replicas, key);
+}
+
 /* Warms the images of an entry. True: one of them failed for a temporary reason. */
 static bool warm_images(struct service *service, const struct warm_entry *entry) {
     bool again = false;
@@ -62,6 +72,8 @@ static bool warm_images(struct service *service, const struct warm_entry *entry)
                                              .platforms = entry->platforms};
         struct warm_result result;
         struct error error;
+        if (!is_own(service, entry->images[i]))
+            continue;
         if (!warm_image(&service->warmer, &request, &result, &error))
             again = again || is_temporary(&error);
     }
@@ -97,9 +109,23 @@ static struct warm_turn *await_turn(struct service *service) {
     return turn;
 }
 
+/* Waits until this tarn is one of the replicas, because a guest owns no image, and the first of
+ * several that start at once would own all. */
+static void await_membership(struct service *service) {
+    const struct replicas *replicas = service->settings->replicas;
+    const int64_t until_ms = clock_ms() + MEMBER_WAIT_MS;
+    if (!replicas)
+        return;
+    lock_acquire(&service->ending_lock);
+    while (!service->stopping && !replicas_has_self(replicas) && clock_ms() < until_ms)
+        condition_wait_until(&service->ending, &service->ending_lock, clock_ms() + MEMBER_LOOK_MS);
+    lock_release(&service->ending_lock);
+}
+
 static void run_schedule(void *context) {
     struct service *service = context;
     struct warm_turn *turn;
+    await_membership(service);
     while ((turn = await_turn(service)))
         schedule_note(turn, warm_images(service, &turn->entry));
     end_thread(service);
@@ -116,6 +142,24 @@ void service_change_schedule(struct service *service, struct warm_schedule *prep
 
 void service_change_limit(struct service *service, uint64_t max_size) {
     service->target.limit = max_size;
+}
+
+/* ---- another replica's tarn rm ---- */
+
+static bool throw_away(void *context, const char *bytes, size_t length) {
+    (void)context;
+    (void)bytes;
+    (void)length;
+    return true;
+}
+
+bool service_forget(struct service *service, const char *name, struct error *error) {
+    const struct service_settings *settings = service->settings;
+    const char *const names[] = {name, NULL};
+    const struct line_sink sink = {.write = throw_away};
+    struct order_target target = {
+        .store = settings->store, .cache = settings->cache, .stopping = &service->warmer.stopping};
+    return order_rm(&target, names, &sink, error);
 }
 
 /* ---- the socket ---- */

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include "base/buffer.h"
 #include "cache/cache.h"
+#include "replica/replicas.h"
 #include "store/store.h"
 #include "upstream/current.h"
 
@@ -23,7 +24,8 @@ struct service_settings {
     uint64_t max_size; /* bytes that the cache stays under; 0: not known */
     struct store *store;
     struct cache *cache;
-    struct bucket *bucket; /* NULL: none */
+    struct bucket *bucket;           /* NULL: none */
+    const struct replicas *replicas; /* each warms the images that it owns; NULL: none */
     struct current_upstreams *upstreams;
     const struct warm_entry *warm; /* copied */
     size_t warm_count;
@@ -47,6 +49,10 @@ void service_give_up_schedule(struct warm_schedule *prepared); /* NULL is allowe
 void service_change_schedule(struct service *service, struct warm_schedule *prepared);
 /* The limit of the cache that orders show. Any thread. */
 void service_change_limit(struct service *service, uint64_t max_size);
+
+/* Removes the images that the name means (image_pattern.h) from this tarn alone: neither from the
+ * bucket nor from other replicas. Waits for the disk. From any thread. */
+bool service_forget(struct service *service, const char *name, struct error *error);
 
 /* From any thread. The service takes no more orders, and orders under way end as soon as they can.
  */

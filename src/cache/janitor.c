@@ -10,6 +10,7 @@
 #include "base/thread.h"
 #include "cache/cleaning.h"
 #include "cache/share.h"
+#include "replica/replicas.h"
 
 enum {
     FIRST_LOOK_MS = 10000,
@@ -22,6 +23,7 @@ enum {
 
 struct janitor {
     struct bucket *bucket;
+    const struct replicas *replicas; /* NULL: none */
     atomic_bool stopping;
     bool runs;
     pthread_t thread;
@@ -145,7 +147,8 @@ static void run(void *context) {
         const bool is_time = clock_ms() >= next_ms;
         if (is_left_alone(janitor) || (!is_time && bucket_is_up(janitor->bucket)))
             continue;
-        const bool cleans_now = is_due(janitor, &cancel) && is_time;
+        const bool cleans_now =
+            is_due(janitor, &cancel) && is_time && replicas_own(janitor->replicas, "janitor");
         if (cleans_now)
             clean(janitor, &cancel);
         if (is_time && bucket_is_up(janitor->bucket))
@@ -153,11 +156,12 @@ static void run(void *context) {
     }
 }
 
-struct janitor *janitor_new(struct bucket *bucket) {
+struct janitor *janitor_new(struct bucket *bucket, const struct replicas *replicas) {
     struct janitor *janitor = calloc(1, sizeof *janitor);
     if (!janitor)
         return NULL;
     janitor->bucket = bucket;
+    janitor->replicas = replicas;
     return janitor;
 }
 

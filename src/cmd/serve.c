@@ -25,6 +25,7 @@
 enum {
     TRIM_PAUSE_S = 15,
     FREE_LIMIT = 4 << 20, /* free bytes that the C library may keep for the next requests */
+    LEAVE_LOOK_MS = 20,   /* between two looks whether flights have ended */
     SPARE_MS = 600,       /* that the end may take after `grace` */
 };
 
@@ -44,11 +45,20 @@ static bool wait_for_requests(struct serving *serving, int64_t until_ms) {
     return ended;
 }
 
+/* With replicas the server goes on at first: for the others, which follow flights of this tarn, and
+ * to tell clients and probes to go elsewhere. Until the last flight has ended. */
+static void leave(struct serving *serving, int64_t until_ms) {
+    registry_leave(serving->registry);
+    while (clock_ms() < until_ms && cache_flights(serving->cache, NULL, 0) > 0)
+        clock_sleep_ms(LEAVE_LOOK_MS);
+    const int64_t left_ms = until_ms - clock_ms();
+    http_server_stop_within(serving->server, left_ms > 0 ? (int)left_ms : 0);
+}
+
 /* Makes sure that the process ends in time. After `grace` nothing waits for an upstream any more. A
  * thread that hangs in a system call or in a library (a resolver, a helper, a disk) cannot be
  * ended: the process then ends without it, which costs no more than a crash. */
-static void watch_end(struct serving *serving) {
-    const int64_t grace_ends = clock_ms() + serving->grace_ms;
+static void watch_end(struct serving *serving, int64_t grace_ends) {
     serving->grace_ends_ms = grace_ends; /* announce_end() returns only after this */
     const int64_t until_ms = grace_ends + SPARE_MS;
     if (!wait_for_requests(serving, grace_ends)) {
@@ -110,9 +120,12 @@ static void wait_for_signal(void *context) {
             trim_memory();
     }
     log_at(LOG_INFO, "stopping", LOG_STRING("signal", strsignal(signal_number)));
+    const int64_t grace_ends = clock_ms() + serving->grace_ms;
     service_stop(serving->service);
+    if (serving->replicas)
+        leave(serving, grace_ends);
     http_server_stop(serving->server);
-    watch_end(serving);
+    watch_end(serving, grace_ends);
 }
 
 /* ---- building the parts: each step needs those above it ---- */
@@ -166,8 +179,13 @@ static bool open_cache(struct serving *serving, struct error *error) {
 static bool open_janitor(struct serving *serving, struct error *error) {
     if (!serving->bucket)
         return true;
-    serving->janitor = janitor_new(serving->bucket);
+    serving->janitor = janitor_new(serving->bucket, serving->replicas);
     return serving->janitor || error_set(error, ERROR_MEMORY, "out of memory");
+}
+
+static bool forget(void *context, const char *name, struct error *error) {
+    const struct serving *serving = context;
+    return service_forget(serving->service, name, error);
 }
 
 static bool open_registry(struct serving *serving, struct error *error) {
@@ -181,6 +199,9 @@ static bool open_registry(struct serving *serving, struct error *error) {
         .catalog = serving->catalog,
         .view = serving_view_settings(serving->config, serving->clients, serving->max_size),
         .is_tls = serving->config->tls_certificate != NULL,
+        .replicas = serving->replicas,
+        .forget = forget,
+        .forget_context = serving,
     };
     serving->registry = registry_new(&settings);
     return serving->registry || error_set(error, ERROR_MEMORY, "out of memory");
@@ -214,6 +235,7 @@ static bool open_service(struct serving *serving, struct error *error) {
         .store = serving->store,
         .cache = serving->cache,
         .bucket = serving->bucket,
+        .replicas = serving->replicas,
         .upstreams = serving->upstreams,
         .warm = config->warm,
         .warm_count = config->warm_count,

@@ -165,11 +165,15 @@ static bool keep_arrived(struct connection *connection, const struct arrived *ar
 }
 
 /* What a request needs that the loop cannot answer: a worker, unless it is refused one. */
-static enum connection_need ask_for_worker(const struct connection *connection,
+static enum connection_need ask_for_worker(struct connection *connection,
                                            const struct connection_terms *terms,
                                            struct http_exchange *exchange) {
     if (connection->place == PLACE_OVER_LIMIT)
         return refuse_for_now(exchange, terms, REFUSED_CONNECTIONS);
+    if (exchange->is_exempt) {
+        connection->is_exempt = connection->remote != NULL;
+        return CONNECTION_NEEDS_WORKER;
+    }
     if (connection->place == PLACE_OVER_SHARE ||
         !bulkheads_may_be_busy(terms->bulkheads, connection->remote))
         return refuse_for_now(exchange, terms, REFUSED_CLIENT_CONNECTIONS);

@@ -63,6 +63,7 @@ struct connection {
     char name[LISTENER_NAME_LIMIT]; /* of the client */
     bool plain; /* no TLS: the server has none, or the client came by a Unix socket */
     enum connection_place place;
+    bool is_exempt;           /* http_exempt() was called; the loop still has to note it */
     bool finishing;           /* the last response is made; what is unsent is still to be sent */
     bool unread;              /* the client may still be sending when the last response is sent */
     bool sends_handshake;     /* the handshake waits until it can send */

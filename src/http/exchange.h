@@ -30,6 +30,7 @@ struct http_exchange {
     const atomic_bool *stopping;        /* once set, no connection goes on */
     bool on_loop;                       /* nothing may be waited for */
     bool expects;                       /* the client waits for 100 before it sends the body */
+    bool is_exempt;                     /* from the limits of one client address */
     bool keep_alive;                    /* may the connection go on after the response? */
     bool without_body;                  /* the response to a HEAD, or a status that has no body */
     bool chunked;

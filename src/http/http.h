@@ -132,6 +132,14 @@ enum { HTTP_REQUEST_ID_LIMIT = 128 };
  * brackets, and given once, else a new one. It needs no escapes in a head, in JSON or in HTML. */
 const char *http_exchange_id(struct http_exchange *exchange);
 
+/* Whoever sends the request is held to no limit of one client address: neither this request nor its
+ * connection counts for the address from now on. For `handle` and `handle_now`. */
+void http_exempt(struct http_exchange *exchange);
+
+/* Closes the connection after the response, which has `Connection: close`; called before the
+ * response begins. */
+void http_close_after(struct http_exchange *exchange);
+
 /* What limits by client address count by: an IPv4 address, or the first 64 bits of an IPv6 address
  * with zeros behind them. */
 struct http_address {
@@ -348,6 +356,8 @@ unsigned http_server_port(const struct http_server *server); /* of the first add
  * grace_ms, cuts the rest and returns. False: the server could not begin. */
 bool http_server_run(struct http_server *server, struct error *error);
 void http_server_stop(struct http_server *server); /* async-signal-safe */
+/* The same, with another grace_ms. Not for a signal handler. */
+void http_server_stop_within(struct http_server *server, int grace_ms);
 
 /*
  * Other settings for a server that runs: the addresses, the fields, max_connections, the four

@@ -285,7 +285,26 @@ static void end_connection(struct loop *loop, struct connection *connection) {
         loop_close_connection(loop, connection);
 }
 
+/* From now on the connection counts for no client address. */
+static void exempt(struct loop *loop, struct connection *connection) {
+    struct bulkheads *bulkheads = loop->shared->bulkheads;
+    set_busy(connection, false);
+    loop->places[connection->place]--;
+    if (connection->place == PLACE_WITHIN)
+        bulkheads_give_back_connection(bulkheads, connection->remote);
+    pot_take(&bulkheads->connections);
+    connection->place = PLACE_WITHIN;
+    loop->places[PLACE_WITHIN]++;
+    connection->channel.from = NULL;
+    connection->channel.bulkheads = NULL;
+    remote_leave(connection->remote);
+    connection->remote = NULL;
+    connection->is_exempt = false;
+}
+
 static void give(struct loop *loop, struct connection *connection, enum connection_need need) {
+    if (connection->is_exempt)
+        exempt(loop, connection);
     set_busy(connection, need == CONNECTION_NEEDS_WORKER || need == CONNECTION_NEEDS_SPACE);
     switch (need) {
     case CONNECTION_NEEDS_BYTES:

@@ -27,6 +27,7 @@ void exchange_begin(struct http_exchange *exchange, const struct exchange_parts 
     exchange->more_fields = parts->more_fields;
     exchange->status = 0;
     exchange->reason = NULL;
+    exchange->is_exempt = false;
     exchange->keep_alive = false;
     exchange->without_body = false;
     exchange->chunked = false;
@@ -61,6 +62,14 @@ const char *http_exchange_certificate_user(const struct http_exchange *exchange)
 
 bool http_exchange_is_loopback(const struct http_exchange *exchange) {
     return exchange->channel->loopback;
+}
+
+void http_exempt(struct http_exchange *exchange) {
+    exchange->is_exempt = true;
+}
+
+void http_close_after(struct http_exchange *exchange) {
+    exchange->keep_alive = false;
 }
 
 int http_exchange_status(const struct http_exchange *exchange) {

@@ -311,6 +311,11 @@ void http_server_stop(struct http_server *server) {
     errno = saved;
 }
 
+void http_server_stop_within(struct http_server *server, int grace_ms) {
+    server->settings.grace_ms = grace_ms;
+    http_server_stop(server);
+}
+
 static void refuse_overdue(struct http_server *server) {
     struct pool_task *task;
     int64_t now = clock_ms();

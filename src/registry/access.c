@@ -146,6 +146,10 @@ static void count_proxied(const struct call *call, enum proxied type) {
 }
 
 void access_count(const struct call *call) {
+    if (call->is_of_replica) {
+        call_count_ask(call);
+        return;
+    }
     count_response(call);
     if (!call->asks_cache)
         return;
@@ -229,6 +233,7 @@ static enum log_level access_level(const struct call *call) {
     case ROUTE_READY:
     case ROUTE_METRICS:
     case ROUTE_FLIGHTS:
+    case ROUTE_REPLICAS:
     case ROUTE_PAGE:
     case ROUTE_PAGE_FILE:
         return LOG_DEBUG;
@@ -277,6 +282,8 @@ void access_log(const struct call *call) {
     fields[used++] = LOG_NUMBER("seconds", (double)(call->ended_us - call->began_us) / 1e6);
     if (call->asks_cache || call->has_outcome)
         fields[used++] = LOG_STRING("cache", outcome_name(outcome_of(call)));
+    if (call->ask != REPLICA_ASK_NONE)
+        fields[used++] = LOG_STRING("ask", replica_ask_text(call->ask));
     if (call->trace.parent[0])
         fields[used++] = LOG_SLICE("trace_id", trace_id(call->trace.parent));
     if (call->error[0])

@@ -69,7 +69,8 @@ static enum admission challenge(struct call *call, const char *fault) {
     char scope[SCOPED_NAME_SIZE + 32];
     write_scope(call, scope, sizeof scope);
     if (clients_challenge(clients, text_of(scope), fault,
-                          kind == ROUTE_PAGE || kind == ROUTE_FLIGHTS, &value))
+                          kind == ROUTE_PAGE || kind == ROUTE_FLIGHTS || kind == ROUTE_REPLICAS,
+                          &value))
         http_add_field(call->exchange, "WWW-Authenticate", "%s", value.bytes);
     call_fail(call, 401, "UNAUTHORIZED", "%s", clients_advice(clients));
     return ADMISSION_REFUSED;
@@ -102,6 +103,8 @@ static bool rules_decide(const struct call *call) {
 }
 
 enum admission call_admit(struct call *call) {
+    if (call->ask != REPLICA_ASK_NONE)
+        return call_may_ask(call) ? ADMISSION_GIVEN : ADMISSION_REFUSED;
     /* Probes have no login, and learn no secret. */
     if (!call->view->settings.clients || route_is_for_probes(call->route.kind))
         return ADMISSION_GIVEN;
@@ -174,8 +177,20 @@ bool call_check_rules_of_list(struct call *call) {
     return false;
 }
 
+/* The replica that asks has checked what its client may read. */
+static bool check_rules_of_replica(struct call *call) {
+    const struct repository_name *name = &call->repository.name;
+    if (!call->view->rules || rules_allow_somebody(call->view->rules, name))
+        return true;
+    call_fail(call, 403, "DENIED", "nobody may read %s/%s: no rule of tarn allows it", name->host,
+              name->path);
+    return false;
+}
+
 bool call_check_rules(struct call *call) {
     const struct repository_name *name = &call->repository.name;
+    if (call->ask != REPLICA_ASK_NONE)
+        return check_rules_of_replica(call);
     bool is_let = rules_let_read(call, name), has_user = call->who.user[0];
     if (is_let && is_granted(call))
         return true;

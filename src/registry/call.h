@@ -37,6 +37,7 @@ struct registry {
     } proxied[PROXIED_TYPES];            /* the CNCF registry's names */
     struct metric *seconds[ROUTE_KINDS]; /* histograms of whole requests; NULL: not measured */
     struct metric *first_byte[PROXIED_TYPES][CACHE_OUTCOMES]; /* histograms */
+    atomic_bool is_leaving;                                   /* registry_leave() */
     struct page *page;
     struct image_lists *image_lists;
 };
@@ -48,9 +49,13 @@ struct call {
     struct registry *registry;
     struct http_exchange *exchange;
     const struct http_request *request;
-    bool must_not_wait;    /* the call is on an event loop */
-    struct cancel cancel;  /* of all that waits for the client */
-    int64_t gone_since_ms; /* when the client was first seen to have closed its side; 0: never */
+    bool must_not_wait;     /* the call is on an event loop */
+    struct cancel cancel;   /* of all that waits for the client */
+    int64_t gone_since_ms;  /* when the client was first seen to have closed its side; 0: never */
+    bool is_of_replica;     /* it has a signature, good or not; it is counted apart */
+    enum replica_ask asked; /* what it asks for, whatever its signature is */
+    enum replica_ask ask;   /* the same if the signature is good; else NONE */
+    enum replica_answer answer;       /* what the replica was told */
     struct clients_identity who;      /* who asks; anonymous before call_admit() */
     const struct registry_view *view; /* held until call_end() */
     struct route route;
@@ -141,6 +146,26 @@ bool media_type_is_costly(const struct document *document);
 /* Whether the name in Host can be meant for this tarn. False: 421 was sent. Never waits. */
 bool call_check_host(struct call *call);
 
+/* ---- asked.c ---- */
+
+/* Finds out whether a replica asks. False: its signature is not good, and 401 was sent. Never
+ * waits. */
+bool call_check_signature(struct call *call);
+/* Whether a replica may ask this at all. False: a refusal was sent. */
+bool call_may_ask(struct call *call);
+/* Whether the request is served although tarn leaves. False: 503 was sent. */
+bool call_check_leaving(struct call *call);
+/* Adds what a replica is told (Tarn-Answer), and how old a document is and may become (Age,
+ * Cache-Control). Nothing is added for clients. Before the response. */
+void call_set_answer(struct call *call, enum replica_answer answer);
+void call_set_life(struct call *call, const struct cache_result *result);
+/* Sends the answer to a replica that asks whether something is arriving, which it is not. */
+void call_answer_no(struct call *call);
+/* The order of another replica's `tarn rm`. Returns as the handlers below. */
+bool call_handle_forget(struct call *call);
+/* Counts a request of a replica, after its response. */
+void call_count_ask(const struct call *call);
+
 /* ---- admit.c ---- */
 
 enum admission {
@@ -203,6 +228,7 @@ struct page *page_make(struct registry *registry); /* NULL: out of memory */
 /* These never wait. */
 void call_handle_page_file(struct call *call);
 void call_handle_flights(struct call *call);
+void call_handle_replicas(struct call *call);
 void call_handle_metrics(struct call *call);
 void call_handle_ready(struct call *call);
 

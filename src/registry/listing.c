@@ -149,15 +149,18 @@ static void respond_tags(struct call *call, const struct page *page,
 
 bool call_handle_tags(struct call *call) {
     struct page page;
-    struct cache_result result;
+    struct cache_result result = {0};
     struct error error = {0};
     if (!read_page(call, &page))
         return true;
     enum cache_held held = find_tags(call, &result, &error);
+    if (held != CACHE_NOT_HELD)
+        call_set_life(call, &result);
     if (held == CACHE_HELD_ABSENT)
         call_fail_error(call, &error);
     if (held == CACHE_HELD) {
         call_record_outcome(call, result.outcome);
+        call_set_answer(call, REPLICA_ANSWER_HELD);
         respond_tags(call, &page, &result);
         document_release(result.document);
     }
@@ -184,7 +187,7 @@ static void respond_referrers(struct call *call, const char *artifact_type,
 bool call_handle_referrers(struct call *call) {
     char artifact_type[256];
     bool found;
-    struct cache_result result;
+    struct cache_result result = {0};
     struct error error = {0};
     bool has_type =
         http_query(call->request, "artifactType", artifact_type, sizeof artifact_type, &found);
@@ -193,10 +196,13 @@ bool call_handle_referrers(struct call *call) {
         return true;
     }
     enum cache_held held = find_referrers(call, &result, &error);
+    if (held != CACHE_NOT_HELD)
+        call_set_life(call, &result);
     if (held == CACHE_HELD_ABSENT)
         call_fail_error(call, &error);
     if (held == CACHE_HELD) {
         call_record_outcome(call, result.outcome);
+        call_set_answer(call, REPLICA_ANSWER_HELD);
         respond_referrers(call, has_type ? artifact_type : NULL, &result);
         document_release(result.document);
     }

@@ -25,6 +25,8 @@ void call_handle_metrics(struct call *call) {
               (int64_t)cache_flights(registry->settings.cache, NULL, 0));
     set_gauge("tarn_build_info", "Always 1; the label tells the version.",
               "version=\"" TARN_VERSION "\"", 1);
+    if (registry->settings.replicas)
+        replicas_update_metrics(registry->settings.replicas);
     if (registry->server)
         update_server(registry->server);
     process_update_metrics();

@@ -41,7 +41,7 @@ bool call_name_upstream(struct call *call) {
     struct route *route = &call->route;
     const char *ns = route->host[0] ? route->host : call->ns;
     struct error error = {0};
-    if (!ns[0] && is_domain_scoped(upstreams, route->name))
+    if (!ns[0] && call->ask == REPLICA_ASK_NONE && is_domain_scoped(upstreams, route->name))
         ns = upstream_name(upstreams_default(upstreams));
     if (route->fault == ROUTE_BAD_NAME) {
         call_fail(call, 400, "NAME_INVALID", "the path holds no repository name");

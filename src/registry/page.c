@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "registry/call.h"
 #include "registry/page/files.h"
 
@@ -53,6 +54,42 @@ void call_handle_flights(struct call *call) {
         append_flight(&body, &flights[i]);
     }
     buffer_append_string(&body, "]}\n");
+    http_add_field(call->exchange, "Cache-Control", "no-store");
+    http_respond(call->exchange, 200, "application/json", body.bytes, body.length);
+}
+
+/* ---- the replicas ---- */
+
+static void append_member(struct buffer *body, const struct member_figures *member) {
+    static const char *const states[] = {
+        [MEMBER_SELF] = "self", [MEMBER_LIVE] = "live", [MEMBER_DOWN] = "down"};
+    buffer_printf(body, "{\"address\":\"%s\",\"state\":\"%s\",\"share\":%.2f}", member->member.text,
+                  states[member->state], member->share);
+}
+
+static void append_replicas(struct buffer *body, const struct replicas *replicas) {
+    struct member_figures members[MEMBERS_LIMIT];
+    const size_t count = members_describe(replicas_members(replicas), clock_ms(), members);
+    const char *self = NULL;
+    for (size_t i = 0; i < count && !self; i++)
+        self = members[i].state == MEMBER_SELF ? members[i].member.text : NULL;
+    buffer_printf(body, "{\"self\":%s%s%s,\"source\":\"%s\",\"members\":[", self ? "\"" : "",
+                  self ? self : "null", self ? "\"" : "",
+                  replicas_settings(replicas)->dns ? "dns" : "peers");
+    for (size_t i = 0; i < count; i++) {
+        buffer_append_string(body, i ? "," : "");
+        append_member(body, &members[i]);
+    }
+    buffer_append_string(body, "]}\n");
+}
+
+void call_handle_replicas(struct call *call) {
+    const struct replicas *replicas = call->registry->settings.replicas;
+    cleanup_buffer struct buffer body = {0};
+    if (replicas)
+        append_replicas(&body, replicas);
+    else
+        buffer_append_string(&body, "{\"self\":null,\"source\":null,\"members\":[]}\n");
     http_add_field(call->exchange, "Cache-Control", "no-store");
     http_respond(call->exchange, 200, "application/json", body.bytes, body.length);
 }

@@ -84,7 +84,7 @@ static void respond_document(struct call *call, struct document *document) {
     call->digest = document->digest;
     if (call_not_modified(call, &document->digest))
         return;
-    if (call->request->method == HTTP_GET)
+    if (call->request->method == HTTP_GET && call->ask == REPLICA_ASK_NONE)
         page_note_pull(call->registry->page, &call->repository.name, &document->digest);
     const struct http_composed *head = call->outcome == CACHE_HIT ? head_of(document) : NULL;
     if (head) {
@@ -116,12 +116,13 @@ static enum cache_held find_manifest(struct call *call, struct cache_result *res
 }
 
 bool call_handle_manifest(struct call *call) {
-    struct cache_result result;
+    struct cache_result result = {0};
     struct error error = {0};
     switch (find_manifest(call, &result, &error)) {
     case CACHE_NOT_HELD:
         return false;
     case CACHE_HELD_ABSENT:
+        call_set_life(call, &result);
         call_fail_error(call, &error);
         return true;
     case CACHE_HELD:
@@ -133,6 +134,8 @@ bool call_handle_manifest(struct call *call) {
         return false;
     }
     call_record_outcome(call, result.outcome);
+    call_set_answer(call, REPLICA_ANSWER_HELD);
+    call_set_life(call, &result);
     respond_document(call, result.document);
     document_release(result.document);
     return true;
@@ -143,6 +146,7 @@ bool call_handle_manifest(struct call *call) {
 static void respond_head(struct call *call, uint64_t size, enum cache_outcome outcome) {
     const struct digest *digest = &call->route.reference.digest;
     call_record_outcome(call, outcome);
+    call_set_answer(call, REPLICA_ANSWER_HELD);
     if (call_not_modified(call, digest))
         return;
     call_add_content_fields(call, digest);
@@ -153,6 +157,10 @@ static void head_blob(struct call *call) {
     uint64_t size;
     enum cache_outcome outcome;
     struct error error = {0};
+    if (call->ask == REPLICA_ASK_ARRIVING) { /* nobody asks for a head of what is arriving */
+        call_answer_no(call);
+        return;
+    }
     const struct cache_caller caller = call_caller(call);
     if (cache_blob_stat(call->registry->settings.cache, &caller, &call->route.reference.digest,
                         &size, &outcome, &error))
@@ -340,6 +348,7 @@ static void send_response(struct call *call, struct cache_blob *blob,
     const struct digest *digest = &call->route.reference.digest;
     bool partial = range->kind != HTTP_RANGE_NONE && blob->size_known;
     if (blob->size_known && !http_range_apply(range, blob->size, &first, &length)) {
+        call_set_answer(call, blob->answer);
         http_add_field(call->exchange, "Content-Range", "bytes */%" PRIu64, blob->size);
         call_fail(call, 416, "RANGE_INVALID", "the blob has %" PRIu64 " bytes", blob->size);
         return;
@@ -350,6 +359,7 @@ static void send_response(struct call *call, struct cache_blob *blob,
         call_fail_error(call, &error);
         return;
     }
+    call_set_answer(call, blob->answer);
     call_add_content_fields(call, digest);
     if (partial)
         http_add_field(call->exchange, "Content-Range", "bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64,
@@ -371,7 +381,10 @@ static void get_blob(struct call *call) {
     const struct cache_caller caller = call_caller(call);
     if (!cache_blob_open(call->registry->settings.cache, &caller, &call->route.reference.digest,
                          &first, &blob, &error)) {
-        call_fail_error(call, &error);
+        if (blob.answer == REPLICA_ANSWER_NO)
+            call_answer_no(call);
+        else
+            call_fail_error(call, &error);
         return;
     }
     call_record_outcome(call, blob.outcome);

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "registry/call.h"
 #include "registry/image_lists.h"
+#include "replica/counts.h"
 
 struct registry *registry_new(const struct registry_settings *settings) {
     struct registry *registry = calloc(1, sizeof *registry);
@@ -16,6 +17,8 @@ struct registry *registry_new(const struct registry_settings *settings) {
         return NULL;
     }
     access_prepare(registry);
+    if (settings->replicas)
+        replica_declare_counts();
     registry->page = page_make(registry);
     registry->image_lists = image_lists_new(registry);
     if (registry->page && registry->image_lists)
@@ -49,6 +52,10 @@ bool registry_stop(struct registry *registry) {
 
 void registry_set_server(struct registry *registry, const struct http_server *server) {
     registry->server = server;
+}
+
+void registry_leave(struct registry *registry) {
+    atomic_store(&registry->is_leaving, true);
 }
 
 /* ---- dispatching ---- */
@@ -98,6 +105,7 @@ static void respond_text(struct call *call, int status, const char *text) {
 static bool answer_fixed(struct call *call) {
     switch (call->route.kind) {
     case ROUTE_NONE:
+    case ROUTE_FORGET: /* there are no replicas */
         call_fail(call, 404, "NOT_FOUND", "no such path; the API is under /v2/");
         return true;
     case ROUTE_LIVE:
@@ -114,6 +122,9 @@ static bool answer_fixed(struct call *call) {
         return true;
     case ROUTE_FLIGHTS:
         call_handle_flights(call);
+        return true;
+    case ROUTE_REPLICAS:
+        call_handle_replicas(call);
         return true;
     case ROUTE_API:
         call_add_fields(call);
@@ -133,6 +144,12 @@ bool call_is_writing(const struct call *call) {
 static bool answer_named(struct call *call) {
     if (!call_name_upstream(call) || !call_check_rules(call))
         return true;
+    if (call->must_not_wait && call->ask != REPLICA_ASK_NONE)
+        return false; /* the calls that do not wait tell no age */
+    if (call->ask == REPLICA_ASK_ARRIVING && call->route.kind != ROUTE_BLOB) {
+        call_answer_no(call);
+        return true;
+    }
     call->asks_cache = true;
     switch (call->route.kind) {
     case ROUTE_MANIFEST:
@@ -154,12 +171,17 @@ static bool dispatch(struct call *call) {
         call_fail(call, 404, "NOT_FOUND", "this address serves health and metrics only");
         return true;
     }
+    if (!call_check_signature(call) || !call_check_leaving(call))
+        return true;
     if (call->route.kind != ROUTE_NONE && (!read_ns(call) || !check_ns(call)))
         return true;
     enum admission admission = call_admit(call);
     if (admission != ADMISSION_GIVEN)
         return admission != ADMISSION_MUST_WAIT;
-    if (call_is_writing(call) && call->route.kind != ROUTE_NONE) {
+    if (call->route.kind == ROUTE_FORGET && call->ask == REPLICA_ASK_FORGET)
+        return call_handle_forget(call);
+    if (call_is_writing(call) && call->route.kind != ROUTE_NONE &&
+        call->route.kind != ROUTE_FORGET) {
         http_add_field(call->exchange, "Allow", "GET, HEAD");
         call_fail(call, 405, "UNSUPPORTED", "tarn is a cache for reading; push to the registry");
         return true;
@@ -179,7 +201,7 @@ static bool dispatch(struct call *call) {
 }
 
 struct cache_caller call_caller(const struct call *call) {
-    return (struct cache_caller){&call->repository, &call->cancel};
+    return (struct cache_caller){&call->repository, &call->cancel, call->ask};
 }
 
 void call_end(struct call *call) {

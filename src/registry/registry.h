@@ -12,6 +12,7 @@
 #include "http/http.h"
 #include "login/clients.h"
 #include "registry/rules.h"
+#include "replica/replicas.h"
 #include "store/store.h"
 #include "upstream/current.h"
 
@@ -36,8 +37,13 @@ struct registry_settings {
     struct cache *cache;
     struct store *store;
     struct current_upstreams *upstreams;
-    struct catalog *catalog; /* lists the images of repositories */
-    bool is_tls;             /* clients come with https; for the page */
+    struct catalog *catalog;   /* lists the images of repositories */
+    bool is_tls;               /* clients come with https; for the page */
+    struct replicas *replicas; /* that may ask this tarn, and for the pages; NULL: none */
+    /* Removes the images that the name (HOST/NAME[:TAG], HOST/NAME@DIGEST) means from this tarn
+     * alone, because a replica says so. May wait. NULL without replicas. */
+    bool (*forget)(void *context, const char *name, struct error *error);
+    void *forget_context;
     struct registry_view_settings view;
 };
 
@@ -53,6 +59,8 @@ bool registry_start(struct registry *registry, struct error *error);
 bool registry_stop(struct registry *registry);
 /* As cache_stop(): no request waits for a list of images any more. */
 void registry_end_waits(struct registry *registry);
+/* From now on only replicas are served, and everybody else gets 503. Any thread. */
+void registry_leave(struct registry *registry);
 void registry_set_server(struct registry *registry,
                          const struct http_server *server); /* for metrics */
 

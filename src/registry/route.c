@@ -23,6 +23,8 @@ static const struct {
     {"/v2", ROUTE_API},
     {"/v2/_catalog", ROUTE_CATALOG},
     {"/tarn/v1/flights", ROUTE_FLIGHTS},
+    {"/tarn/v1/replicas", ROUTE_REPLICAS},
+    {"/tarn/v1/forget", ROUTE_FORGET},
     {"/tarn/page.css", ROUTE_PAGE_FILE},
     {"/tarn/page.js", ROUTE_PAGE_FILE},
     {"/tarn/page.svg", ROUTE_PAGE_FILE},
@@ -190,6 +192,10 @@ const char *route_name(enum route_kind kind) {
         return "metrics";
     case ROUTE_FLIGHTS:
         return "flights";
+    case ROUTE_REPLICAS:
+        return "replicas";
+    case ROUTE_FORGET:
+        return "forget";
     case ROUTE_IMAGES:
         return "images";
     case ROUTE_API:

@@ -15,6 +15,8 @@ enum route_kind {
     ROUTE_READY,     /* /readyz */
     ROUTE_METRICS,   /* /metrics */
     ROUTE_FLIGHTS,   /* /tarn/v1/flights */
+    ROUTE_REPLICAS,  /* /tarn/v1/replicas */
+    ROUTE_FORGET,    /* /tarn/v1/forget */
     ROUTE_IMAGES,    /* /tarn/v1/images/HOST/NAME */
     ROUTE_API,       /* /v2/ */
     ROUTE_CATALOG,   /* /v2/_catalog */

@@ -381,3 +381,13 @@ bool replicas_own(const struct replicas *replicas, const char *key) {
     members_owner(replicas->members, key, 0, clock_ms(), &owner);
     return owner.is_self || owner.is_nobody;
 }
+
+bool replicas_has_self(const struct replicas *replicas) {
+    struct member_figures figures[MEMBERS_LIMIT];
+    const size_t count = members_describe(replicas->members, clock_ms(), figures);
+    for (size_t i = 0; i < count; i++) {
+        if (figures[i].state == MEMBER_SELF)
+            return true;
+    }
+    return false;
+}

@@ -31,12 +31,12 @@ struct replicas_settings {
 };
 
 /* Whether the settings are of replicas at all. */
-static inline bool replicas_settings_are_given(const struct replicas_settings *settings) {
-    return settings->secret_file != NULL;
+static inline bool replicas_settings_are_given(const struct replicas_settings *given) {
+    return given->secret_file != NULL;
 }
 /* Whether replicas speak https with each other. */
-static inline bool replicas_settings_have_tls(const struct replicas_settings *settings) {
-    return settings->tls_ca || settings->tls_name;
+static inline bool replicas_settings_have_tls(const struct replicas_settings *given) {
+    return given->tls_ca || given->tls_name;
 }
 
 /* The port that an address to listen on names; 0: none, or any. */
@@ -65,6 +65,9 @@ struct members *replicas_members(const struct replicas *replicas);
 /* Whether work that one replica does for all, named by the key, is for this one: it owns the key,
  * or no member can be asked. Without replicas (NULL) all work is. */
 bool replicas_own(const struct replicas *replicas, const char *key);
+
+/* Whether this tarn is a member, and no guest. */
+bool replicas_has_self(const struct replicas *replicas);
 
 /* signature_make() and signature_is_good(), with the secrets of now. */
 bool replicas_sign(struct replicas *replicas, const struct signed_request *request,
