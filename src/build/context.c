@@ -325,6 +325,48 @@ static bool read_folder(struct reading *reading, struct digest *digest, struct e
     return ok;
 }
 
+/* ---- the names alone ---- */
+
+struct listing {
+    struct context *context;
+    bool (*on_path)(void *receiver, const char *path);
+    void *receiver;
+};
+
+/* Tells of a file and has it left out, so that nothing is read. */
+static enum pack_verdict judge_listed(void *state, const struct pack_candidate *candidate,
+                                      struct error *error) {
+    const struct listing *listing = state;
+    bool is_folder = S_ISDIR(candidate->status->st_mode);
+    if (!is_always_sent(listing->context, candidate->path) &&
+        is_left_out(listing->context, candidate->path, is_folder))
+        return is_folder && may_hold_some(listing->context, candidate->path) ? PACK_ENTER
+                                                                             : PACK_LEAVE_OUT;
+    if (is_folder)
+        return PACK_ENTER;
+    if (listing->on_path(listing->receiver, candidate->path))
+        return PACK_LEAVE_OUT;
+    error_set(error, ERROR_MEMORY, "out of memory");
+    return PACK_REFUSE;
+}
+
+static bool write_nowhere(void *context, const void *bytes, size_t length, struct error *error) {
+    (void)context, (void)bytes, (void)length, (void)error;
+    return true;
+}
+
+bool context_list(struct context *context, bool (*on_path)(void *receiver, const char *path),
+                  void *receiver, struct error *error) {
+    struct listing listing = {context, on_path, receiver};
+    const struct pack_filter filter = {&listing, judge_listed, NULL};
+    const struct pack_settings settings = {
+        .time = CONTEXT_TIME, .is_no_layer = true, .filter = &filter};
+    const struct sink sink = {write_nowhere, NULL};
+    return pack_folder(context->folder, "", &settings, &sink, error);
+}
+
+/* ---- both readings ---- */
+
 bool context_measure(struct context *context, struct context_sum *sum, struct error *error) {
     struct reading reading = {.context = context, .sum = sum};
     context->count = 0;

@@ -51,6 +51,10 @@ void context_close(struct context *context); /* NULL is allowed */
 /* Reads all of it for its sum. False: the error names the file. */
 bool context_measure(struct context *context, struct context_sum *sum, struct error *error);
 
+/* Hands on the path of each file that would be sent, without reading its content. */
+bool context_list(struct context *context, bool (*on_path)(void *receiver, const char *path),
+                  void *receiver, struct error *error);
+
 /* Writes the archive that was measured. False: ERROR_CORRUPT names the file that has changed since;
  * or as context_measure(), or the sink's. */
 bool context_write(struct context *context, const struct sink *sink, struct error *error);

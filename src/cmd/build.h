@@ -20,10 +20,11 @@ struct build_run {
     const struct arguments *arguments;
     bool json; /* lines of JSON on standard output */
     const char **images, **build_args, **substitutions, **secrets,
-        **tags;    /* owned; end with NULL */
-    char *project; /* owned */
-    const char *region;
-    struct cancel cancel; /* Ctrl-C */
+        **tags;                    /* owned; end with NULL */
+    char **to;                     /* the images with their tags; owned; ends with NULL */
+    char *project;                 /* owned */
+    const char *region, *platform; /* the platform may be NULL */
+    struct cancel cancel;          /* Ctrl-C */
     struct client *client;
     struct credential_source *source;
     struct api *api;
@@ -36,6 +37,11 @@ int build_run_begin(struct build_run *run, const struct arguments *arguments);
 /* Finds the project and opens the API, which asks nothing yet. The exit status; 0: go on. */
 int build_run_open(struct build_run *run);
 void build_run_end(struct build_run *run);
+/* The values of an option as a list that ends with NULL, the caller's to free. False: out of
+ * memory. */
+bool build_run_list(const struct build_run *run, const char *name, const char ***out);
+/* Reads --disk-size: "100", "100GB". False: ERROR_INVALID. */
+bool build_run_disk_size(const struct build_run *run, int64_t *gigabytes, struct error *error);
 struct cloudbuild build_run_cloudbuild(const struct build_run *run);
 
 /* "tarn build: " and the sentence, on standard error. Returns 1. */
@@ -49,6 +55,10 @@ void build_show_event(const struct build_run *run, json_t *event);
 void build_show_log(const struct build_run *run, const void *bytes, size_t length);
 void build_show_notice(const struct build_run *run, const char *text);
 
+/* Whether the build is to be cancelled after Ctrl-C: the option says so, or who sits at the
+ * terminal. */
+bool build_wants_cancel(const struct build_run *run);
+
 /* Follows a build that was submitted (taken over), to its end, and shows all of it. `images` may be
  * NULL. The exit status. */
 int build_follow(struct build_run *run, json_t *build, const char *const *images);
@@ -57,6 +67,11 @@ int build_follow(struct build_run *run, json_t *build, const char *const *images
 
 /* Builds at Cloud Build. The exit status. */
 int build_at_cloudbuild(struct build_run *run, const char *folder);
+
+/* ---- build_kaniko.c ---- */
+
+/* Builds with Kaniko in a cluster. The exit status. */
+int build_with_kaniko(struct build_run *run, const char *folder);
 
 /* ---- build_orders.c ---- */
 

@@ -1,28 +1,19 @@
-/* tarn build with Cloud Build: the context goes to a bucket of the project, the build is submitted
- * and followed. */
-#include <inttypes.h>
+/* tarn build with Cloud Build: the build is composed, submitted and followed. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "build/context.h"
 #include "build/schema.h"
-#include "build/staging.h"
 #include "cmd/build.h"
-#include "cmd/build_context.h"
-#include "copy/compress.h"
+#include "cmd/build_stage.h"
 
-enum { BUILD_FILE_LIMIT = 1 << 20, UPLOADS_MOST = 3, OBJECT_SIZE = 200 };
+enum { BUILD_FILE_LIMIT = 1 << 20 };
 
 struct cloud {
     struct build_run *run;
-    struct build_context *context; /* NULL: git's */
-    json_t *file;                  /* the build file; NULL: none */
-    char bucket[STAGING_BUCKET_SIZE], object[OBJECT_SIZE], generation[STAGING_GENERATION_SIZE];
-    char **images; /* with their tags; owned; ends with NULL */
+    struct build_stage stage;
+    json_t *file; /* the build file; NULL: none */
 };
 
 /* ---- the build file and the message ---- */
@@ -41,30 +32,17 @@ static int read_build_file(struct cloud *cloud) {
     return cloud->file ? 0 : build_complain("%s", error.text);
 }
 
-/* "100", "100GB", "100GiB": whole gigabytes. */
-static bool read_disk_size(const char *text, int64_t *gigabytes) {
-    size_t length = strspn(text, "0123456789");
-    uint64_t number;
-    if (!text_to_u64((struct text){text, length}, &number) || number == 0 || number > 1000000)
-        return false;
-    *gigabytes = (int64_t)number;
-    const char *unit = text + length;
-    return !*unit || strcmp(unit, "GB") == 0 || strcmp(unit, "G") == 0 ||
-           strcmp(unit, "GiB") == 0 || strcmp(unit, "Gi") == 0;
-}
-
 static json_t *make_message(struct cloud *cloud, struct error *error) {
     const struct build_run *run = cloud->run;
     const struct arguments *arguments = run->arguments;
-    const char *disk = arguments_string(arguments, "disk-size");
     struct message_wish wish = {
         .file = cloud->file,
-        .images = (const char *const *)cloud->images,
-        .dockerfile =
-            cloud->context ? cloud->context->dockerfile : arguments_string(arguments, "file"),
+        .images = (const char *const *)run->to,
+        .dockerfile = cloud->stage.context ? cloud->stage.context->dockerfile
+                                           : arguments_string(arguments, "file"),
         .build_args = run->build_args,
         .target = arguments_string(arguments, "target"),
-        .platform = arguments_string(arguments, "platform"),
+        .platform = run->platform,
         .substitutions = run->substitutions,
         .secrets = run->secrets,
         .tags = run->tags,
@@ -80,31 +58,12 @@ static json_t *make_message(struct cloud *cloud, struct error *error) {
     if (!wish.dockerfile)
         wish.dockerfile = "Dockerfile";
     if (!wish.logs_bucket)
-        wish.logs_bucket = cloud->bucket;
+        wish.logs_bucket = cloud->stage.bucket;
     if (strncmp(wish.logs_bucket, "gs://", 5) == 0)
         wish.logs_bucket += 5;
-    if (disk && !read_disk_size(disk, &wish.disk_size_gb)) {
-        error_set(error, ERROR_INVALID, "--disk-size %.40s: a number of gigabytes is wanted", disk);
+    if (!build_run_disk_size(run, &wish.disk_size_gb, error))
         return NULL;
-    }
     return message_make(&wish, error);
-}
-
-/* Every --to with its tag. The exit status. */
-static int read_images(struct cloud *cloud) {
-    size_t count = 0;
-    while (cloud->run->images[count])
-        count++;
-    cloud->images = calloc(count + 1, sizeof *cloud->images);
-    for (size_t i = 0; cloud->images && i < count; i++) {
-        char image[1024];
-        struct error error = {0};
-        if (!message_image(cloud->run->images[i], image, sizeof image, &error))
-            return command_refuse(cloud->run->arguments->command, "--to %s", error.text);
-        if (!(cloud->images[i] = strdup(image)))
-            return build_complain("out of memory");
-    }
-    return cloud->images ? 0 : build_complain("out of memory");
 }
 
 /* ---- the source ---- */
@@ -120,73 +79,20 @@ static bool set_git(json_t *message, const char *folder) {
 
 static bool set_source(const struct cloud *cloud, json_t *message, const char *folder) {
     const struct message_source source = {
-        .bucket = cloud->bucket,
-        .object = cloud->object,
-        .generation = cloud->generation[0] ? cloud->generation : NULL,
+        .bucket = cloud->stage.bucket,
+        .object = cloud->stage.object,
+        .generation = cloud->stage.generation[0] ? cloud->stage.generation : NULL,
     };
-    return cloud->context ? message_set_source(message, &source) : set_git(message, folder);
-}
-
-static bool write_upload(void *context, const void *bytes, size_t length, struct error *error) {
-    struct staging_upload *upload = context;
-    return staging_write(upload, bytes, length, error);
-}
-
-static bool write_compress(void *context, const void *bytes, size_t length, struct error *error) {
-    struct compress *compress = context;
-    return compress_write(compress, bytes, length, error);
-}
-
-/* Packs, compresses and uploads the context once. *lost: the service has dropped the session. */
-static bool upload_once(struct cloud *cloud, bool *lost, struct error *error) {
-    struct staging_upload *upload =
-        staging_begin(cloud->run->api, cloud->bucket, cloud->object, error);
-    if (!upload)
-        return false;
-    const struct sink out = {write_upload, upload};
-    struct compress_result result;
-    struct compress *compress = compress_new(COMPRESS_GZIP, 0, &out, error);
-    const struct sink in = {write_compress, compress};
-    bool ok = compress && context_write(cloud->context->context, &in, error) &&
-              compress_finish(compress, &result, error) &&
-              staging_finish(upload, cloud->generation, error);
-    *lost = staging_is_lost(upload);
-    compress_free(compress);
-    staging_free(upload);
-    return ok;
-}
-
-/* A session that the service has dropped is begun anew. */
-static bool upload(struct cloud *cloud, struct error *error) {
-    bool lost = false;
-    for (unsigned tries = 1; !upload_once(cloud, &lost, error); tries++) {
-        if (!lost || tries == UPLOADS_MOST)
-            return false;
-        error_clear(error);
-    }
-    return true;
-}
-
-/* The context is at its object, which is made if it is not there. */
-static bool stage(struct cloud *cloud, struct error *error) {
-    const struct build_run *run = cloud->run;
-    const bool is_given = arguments_string(run->arguments, "staging-bucket") != NULL;
-    bool found = false;
-    if (!staging_check_bucket(run->api, run->project, run->region, cloud->bucket, !is_given,
-                              error) ||
-        !staging_find(run->api, cloud->bucket, cloud->object, &found, cloud->generation, error) ||
-        (!found && !upload(cloud, error)))
-        return false;
-    build_context_show(run, cloud->context, cloud->object, found ? "present" : "uploaded");
-    return true;
+    return cloud->stage.context ? message_set_source(message, &source) : set_git(message, folder);
 }
 
 /* ---- all of it ---- */
 
 static int print_dry_run(const struct cloud *cloud, json_t *message) {
     cleanup_buffer struct buffer text = {0};
-    json_t *event = cloud->context ? build_context_json(cloud->context, cloud->object, "dry_run")
-                                   : json_object();
+    json_t *event = cloud->stage.context
+                        ? build_context_json(cloud->stage.context, cloud->stage.object, "dry_run")
+                        : json_object();
     json_object_set_new(event, "event", json_string("request"));
     json_object_set(event, "build", message);
     bool ok = bounded_json_dump(event, cloud->run->json ? JSON_COMPACT : JSON_INDENT(2), &text);
@@ -205,7 +111,7 @@ static int submit(struct cloud *cloud, json_t *message) {
     if (!build)
         return error.kind == ERROR_CLOSED ? BUILD_INTERRUPTED : build_complain("%s", error.text);
     if (!arguments_flag(run->arguments, "async"))
-        return build_follow(run, build, (const char *const *)cloud->images);
+        return build_follow(run, build, (const char *const *)run->to);
     json_t *event = json_pack(
         "{s:s, s:O, s:O*, s:O*}", "event", "build", "id", json_object_get(build, "id"), "status",
         json_object_get(build, "status"), "log_url", json_object_get(build, "logUrl"));
@@ -216,31 +122,19 @@ static int submit(struct cloud *cloud, json_t *message) {
     return 0;
 }
 
-/* The context is measured, and the object named after it. The exit status. */
-static int measure(struct cloud *cloud, const char *folder) {
-    char digest[DIGEST_STRING_SIZE];
-    if (strncmp(folder, "git+", 4) == 0)
-        return 0;
-    int status = build_context_open(cloud->run, folder, !cloud->file, true, &cloud->context);
-    if (status)
-        return status;
-    digest_format(&cloud->context->sum.digest, digest);
-    snprintf(cloud->object, sizeof cloud->object, "source/sha256-%s.tgz",
-             digest + strlen("sha256:"));
-    return 0;
-}
-
 static int run_cloud(struct cloud *cloud, const char *folder) {
     struct build_run *run = cloud->run;
     struct error error = {0};
-    int status = measure(cloud, folder);
+    int status = strncmp(folder, "git+", 4) == 0
+                     ? 0
+                     : build_stage_measure(&cloud->stage, run, folder, !cloud->file);
     if (status)
         return status;
     cleanup_json json_t *message = make_message(cloud, &error);
     if (!message)
         return build_complain("%s", error.text);
     bool dry_run = arguments_flag(run->arguments, "dry-run");
-    if (!dry_run && cloud->context && !stage(cloud, &error))
+    if (!dry_run && cloud->stage.context && !build_stage_upload(&cloud->stage, run, &error))
         return error.kind == ERROR_CLOSED ? BUILD_INTERRUPTED : build_complain("%s", error.text);
     if (!set_source(cloud, message, folder))
         return build_complain("out of memory");
@@ -249,23 +143,14 @@ static int run_cloud(struct cloud *cloud, const char *folder) {
 
 int build_at_cloudbuild(struct build_run *run, const char *folder) {
     struct cloud cloud = {.run = run};
-    const char *bucket = arguments_string(run->arguments, "staging-bucket");
-    if (bucket && strncmp(bucket, "gs://", 5) == 0)
-        bucket += 5;
-    int status = read_images(&cloud);
+    int status = build_run_open(run);
     if (!status)
-        status = build_run_open(run);
-    if (!status && !(bucket ? text_copy(text_of(bucket), cloud.bucket, sizeof cloud.bucket)
-                            : staging_bucket_name(run->project, run->region, cloud.bucket)))
-        status = build_complain("the name of the staging bucket is too long");
+        status = build_stage_begin(&cloud.stage, run);
     if (!status)
         status = read_build_file(&cloud);
     if (!status)
         status = run_cloud(&cloud, folder);
-    build_context_close(cloud.context);
+    build_stage_end(&cloud.stage);
     json_decref(cloud.file);
-    for (size_t i = 0; cloud.images && cloud.images[i]; i++)
-        free(cloud.images[i]);
-    free(cloud.images);
     return status;
 }

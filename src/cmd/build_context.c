@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include "base/cleanup.h"
+#include "base/json.h"
 
 /* The path of a file relative to a folder that it is in, the caller's to free. NULL: it is not in
  * it. */
@@ -43,6 +44,34 @@ static int choose_dockerfile(struct build_run *run, const char *folder, char **o
                                 "the context alone",
                                 given, folder);
 }
+
+/* ---- its files alone ---- */
+
+static bool add_path(void *list, const char *path) {
+    return json_array_append_new(list, json_string(path)) == 0;
+}
+
+int build_context_print_files(struct build_run *run, const char *folder) {
+    cleanup_free char *dockerfile = NULL;
+    cleanup_buffer struct buffer text = {0};
+    struct error error = {0};
+    int status = choose_dockerfile(run, folder, &dockerfile);
+    if (status)
+        return status;
+    struct context *context = context_open(
+        &(struct context_settings){.folder = folder, .dockerfile = dockerfile}, &error);
+    cleanup_json json_t *list = json_array();
+    bool ok = context && list && context_list(context, add_path, list, &error);
+    context_close(context);
+    if (!ok)
+        return build_complain("%s", error.kind ? error.text : "out of memory");
+    if (!bounded_json_dump(list, JSON_COMPACT, &text))
+        return build_complain("out of memory");
+    printf("%s\n", text.bytes);
+    return 0;
+}
+
+/* ---- all of it ---- */
 
 int build_context_open(struct build_run *run, const char *folder, bool needs_dockerfile,
                        bool reads_gcloudignore, struct build_context **out) {

@@ -16,6 +16,8 @@ struct build_context {
 /* Opens the folder and measures it. The exit status; 0: *out is the caller's to close. */
 int build_context_open(struct build_run *run, const char *folder, bool needs_dockerfile,
                        bool reads_gcloudignore, struct build_context **out);
+/* Prints a JSON array of the files that would be sent: what skaffold watches. The exit status. */
+int build_context_print_files(struct build_run *run, const char *folder);
 void build_context_close(struct build_context *context); /* NULL is allowed */
 
 /* The event that tells what became of the context. NULL: out of memory. */

@@ -6,7 +6,7 @@
 #include "base/cleanup.h"
 #include "base/json.h"
 #include "build/log.h"
-#include "cmd/build.h"
+#include "cmd/build_context.h"
 #include "cmd/table.h"
 
 enum { LIST_MOST = 20, LIST_COLUMNS = 5 };
@@ -174,6 +174,13 @@ static int list_builds(struct build_run *run, const char *nothing) {
     return list(run, "builds");
 }
 
+/* What skaffold calls to know which files to watch. */
+static int print_dependencies(struct build_run *run, const char *nothing) {
+    const char *folder = getenv("BUILD_CONTEXT");
+    (void)nothing;
+    return build_context_print_files(run, folder && *folder ? folder : ".");
+}
+
 static int list_triggers(struct build_run *run, const char *nothing) {
     (void)nothing;
     return list(run, "triggers");
@@ -182,15 +189,17 @@ static int list_triggers(struct build_run *run, const char *nothing) {
 static const struct order {
     const char *words[2];
     bool takes_one; /* an operand */
+    bool is_local;  /* nobody is asked */
     int (*run)(struct build_run *run, const char *operand);
 } orders[] = {
-    {{"list"}, false, list_builds},
-    {{"show"}, true, show},
-    {{"logs"}, true, logs},
-    {{"cancel"}, true, cancel},
-    {{"retry"}, true, retry},
-    {{"triggers", "list"}, false, list_triggers},
-    {{"triggers", "run"}, true, run_trigger},
+    {{"list"}, false, false, list_builds},
+    {{"show"}, true, false, show},
+    {{"logs"}, true, false, logs},
+    {{"cancel"}, true, false, cancel},
+    {{"retry"}, true, false, retry},
+    {{"dependencies"}, false, true, print_dependencies},
+    {{"triggers", "list"}, false, false, list_triggers},
+    {{"triggers", "run"}, true, false, run_trigger},
 };
 
 bool build_is_order(const char *operand) {
@@ -222,7 +231,7 @@ int build_order(struct build_run *run) {
         return command_refuse(arguments->command, "%s%s%s takes %s", order->words[0],
                               order->words[1] ? " " : "", order->words[1] ? order->words[1] : "",
                               order->takes_one ? "one name" : "no name");
-    int status = build_run_open(run);
+    int status = order->is_local ? 0 : build_run_open(run);
     if (status)
         return status;
     status = order->run(run, order->takes_one ? arguments->operands[used] : NULL);

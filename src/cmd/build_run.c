@@ -29,8 +29,8 @@ int build_complain(const char *format, ...) {
     return 1;
 }
 
-/* The values of an option as a list that ends with NULL. False: out of memory. */
-static bool read_list(const struct arguments *arguments, const char *name, const char ***out) {
+bool build_run_list(const struct build_run *run, const char *name, const char ***out) {
+    const struct arguments *arguments = run->arguments;
     size_t count = 0, at = 0;
     const char *value;
     while (arguments_next(arguments, name, &at))
@@ -109,19 +109,65 @@ static int open_api(struct build_run *run) {
     return run->api ? 0 : build_complain("%s", error.text);
 }
 
+/* Every --to with its tag. The exit status. */
+static int read_images(struct build_run *run) {
+    size_t count = 0;
+    const char *own = arguments_flag(run->arguments, "skaffold") ? getenv("IMAGE") : NULL;
+    while (run->images[count])
+        count++;
+    if (own && *own) {
+        const char **more = reallocarray(run->images, count + 2, sizeof own);
+        if (!more)
+            return build_complain("out of memory");
+        run->images = more;
+        run->images[count++] = own;
+        run->images[count] = NULL;
+    }
+    run->to = calloc(count + 1, sizeof *run->to);
+    for (size_t i = 0; run->to && i < count; i++) {
+        char image[1024];
+        struct error error = {0};
+        if (!message_image(run->images[i], image, sizeof image, &error))
+            return command_refuse(run->arguments->command, "--to %s", error.text);
+        if (!(run->to[i] = strdup(image)))
+            return build_complain("out of memory");
+    }
+    return run->to ? 0 : build_complain("out of memory");
+}
+
+bool build_run_disk_size(const struct build_run *run, int64_t *gigabytes, struct error *error) {
+    static const char *const units[] = {"", "GB", "G", "GiB", "Gi", NULL};
+    const char *text = arguments_string(run->arguments, "disk-size");
+    uint64_t number;
+    if (!text)
+        return true;
+    size_t length = strspn(text, "0123456789");
+    bool sound =
+        text_to_u64((struct text){text, length}, &number) && number > 0 && number <= 1000000;
+    for (size_t i = 0; sound && units[i]; i++) {
+        if (strcmp(text + length, units[i]) == 0) {
+            *gigabytes = (int64_t)number;
+            return true;
+        }
+    }
+    return error_set(error, ERROR_INVALID, "--disk-size %.40s: a number of gigabytes is wanted",
+                     text);
+}
+
 int build_run_begin(struct build_run *run, const struct arguments *arguments) {
     *run = (struct build_run){.arguments = arguments};
     run->json = arguments_flag(arguments, "json") || !isatty(STDOUT_FILENO);
+    run->platform = arguments_string(arguments, "platform");
     secret_forbid_core_dumps();
     log_configure(LOG_ERROR, LOG_TEXT); /* what goes wrong is told in one sentence at the end */
-    if (!read_list(arguments, "to", &run->images) ||
-        !read_list(arguments, "build-arg", &run->build_args) ||
-        !read_list(arguments, "substitution", &run->substitutions) ||
-        !read_list(arguments, "secret", &run->secrets) ||
-        !read_list(arguments, "build-tag", &run->tags))
+    if (!build_run_list(run, "to", &run->images) ||
+        !build_run_list(run, "build-arg", &run->build_args) ||
+        !build_run_list(run, "substitution", &run->substitutions) ||
+        !build_run_list(run, "secret", &run->secrets) ||
+        !build_run_list(run, "build-tag", &run->tags))
         return build_complain("out of memory");
     watch_interrupts(run);
-    return 0;
+    return read_images(run);
 }
 
 int build_run_open(struct build_run *run) {
@@ -133,6 +179,9 @@ void build_run_end(struct build_run *run) {
     api_free(run->api);
     credential_source_free(run->source);
     client_free(run->client);
+    for (size_t i = 0; run->to && run->to[i]; i++)
+        free(run->to[i]);
+    free(run->to);
     free(run->images);
     free(run->build_args);
     free(run->substitutions);

@@ -171,8 +171,7 @@ static void show_result(struct following *following, const json_t *build,
 
 /* ---- Ctrl-C ---- */
 
-/* Whether the build is to be cancelled: the option says so, or who sits at the terminal. */
-static bool wants_cancel(const struct build_run *run) {
+bool build_wants_cancel(const struct build_run *run) {
     char answer[8] = "";
     if (arguments_flag(run->arguments, "cancel-on-interrupt"))
         return true;
@@ -184,7 +183,7 @@ static bool wants_cancel(const struct build_run *run) {
 
 static int end_interrupted(struct build_run *run, const char *id) {
     struct error error = {0};
-    if (!wants_cancel(run)) {
+    if (!build_wants_cancel(run)) {
         fprintf(stderr, "tarn build: the build goes on: tarn build logs %s --follow\n", id);
         return BUILD_INTERRUPTED;
     }

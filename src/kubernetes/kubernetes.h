@@ -76,8 +76,6 @@ struct kubernetes_call {
 bool kubernetes_call(struct kubernetes *kubernetes, const struct kubernetes_call *call,
                      json_t **answer, struct error *error);
 
-/* ---- private to kubernetes/ ---- */
-
 /* kubernetes_call() whose body of a status 200 goes to `on_bytes` as it comes, after a first call
  * without bytes when the head is here. `timeout_ms` is then
  * for the whole response. *status: the metav1.Status of a refusal, the caller's to json_decref();

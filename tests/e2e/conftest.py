@@ -19,6 +19,8 @@ import pytest
 from google_emulator import Google, Key
 from kit.artifact_registry import ArtifactRegistry
 from kit.bucket_report import bucket_report
+from kit.builder import Builder
+from kit.cloud_build import CloudBuild
 from kit.scripted_registry import ScriptedRegistry
 from kit.containers import Containerd, Dockerd
 from kit.driver import build_driver
@@ -298,3 +300,20 @@ def api(request, tmp_path):
     api = KubernetesApi(tmp_path / "api", tls=getattr(request.module, "API_TLS", True))
     yield api
     api.stop()
+
+
+@pytest.fixture
+def cloud_build(google):
+    """Cloud Build and what it needs, which know the tokens that `google` gives."""
+    def tokens():
+        with google.lock:
+            return set(google.access)
+    one = CloudBuild(tokens)
+    yield one
+    one.stop()
+
+
+@pytest.fixture
+def builder(program, tmp_path, google, cloud_build):
+    """A folder with a Dockerfile, Google credentials, and tarn build."""
+    return Builder(program, tmp_path, google, cloud_build)

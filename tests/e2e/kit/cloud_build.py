@@ -60,6 +60,7 @@ class CloudBuild:
         self.fail = {}               # kind -> list of Refused or Cut
         self.hooks = {}              # kind -> called with the request before it is answered
         self.keeps = None            # bytes that an upload's request keeps before it is cut
+        self.session_url = None      # of uploads, in place of one of this server
         self.whole_log = False       # a range of the log is ignored
         self.digest = "sha256:" + hashlib.sha256(b"an image").hexdigest()
         handler = type("Handler", (Handler,), {"service": self})
@@ -150,7 +151,7 @@ class CloudBuild:
             raise Refused(412, "At least one of the pre-conditions you specified did not hold.")
         session = f"s{len(self.uploads)}"
         self.uploads[session] = Upload(bucket, name)
-        return {}, {"Location": f"{self.url}/upload/storage/v1/b/{bucket}/o?uploadType=resumable&"
+        return {}, {"Location": self.session_url or f"{self.url}/upload/storage/v1/b/{bucket}/o?uploadType=resumable&"
                                 f"upload_id={session}"}
 
     def go_on(self, request):
@@ -286,7 +287,8 @@ class CloudBuild:
         (build,) = [build for (owner, _, number), build in self.builds.items()
                     if (owner, number) == (project, wanted)]
         bucket = build["logsBucket"].removeprefix("gs://")
-        lines = self.objects.get((bucket, f"log-{wanted}.txt"), (b"",))[0].decode().splitlines()
+        log = self.objects.get((bucket, f"log-{wanted}.txt"), (b"",))[0].decode()
+        lines = log.split("\n")[:-1]        # an entry is a whole line
         entries = [{"insertId": f"i{index}", "timestamp": f"2026-11-26T10:00:{index // 2:02}Z",
                     "textPayload": line} for index, line in enumerate(lines)]
         return {"entries": [entry for entry in entries

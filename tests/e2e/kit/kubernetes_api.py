@@ -27,6 +27,7 @@ GZIP_FROM = 128 << 10    # the real server compresses larger bodies only
 VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 KINDS = {"nodes": ("v1", "Node", False), "pods": ("v1", "Pod", True),
          "configmaps": ("v1", "ConfigMap", True),
+         "jobs": ("batch/v1", "Job", True),
          "leases": ("coordination.k8s.io/v1", "Lease", True),
          "selfsubjectaccessreviews": ("authorization.k8s.io/v1", "SelfSubjectAccessReview", False),
          "selfsubjectreviews": ("authentication.k8s.io/v1", "SelfSubjectReview", False)}
