@@ -3,6 +3,7 @@
 #include "cache/ask.h"
 #include "cache/cache_private.h"
 #include "cache/link.h"
+#include "cache/owner.h"
 #include "cache/question.h"
 #include "cache/waiting.h"
 #include "store/blobs.h"
@@ -24,8 +25,10 @@ static bool keep_answer(struct question *question, uint64_t size, struct error *
     question->document = document_new(digest, "application/octet-stream", size, false);
     if (!question->document)
         return error_set(error, ERROR_MEMORY, "out of memory");
+    char key[KEY_SIZE];
+    ask_key(key, &question->repository, "blob", &question->reference);
     link_confirm(question->cache, &question->repository, LINK_BLOB, digest);
-    slot_put(question->cache, question->key, question->document, link_ttl(&question->repository));
+    slot_put(question->cache, key, question->document, link_ttl(&question->repository));
     return true;
 }
 
@@ -54,6 +57,28 @@ static bool answer_blob_head(struct question *question, struct error *error) {
     else if (!store_blob_has(cache->store, digest, &size))
         size = known;
     return keep_answer(question, size, error);
+}
+
+static bool accept_size(struct question *question, struct owner_answer *answer,
+                        struct error *error) {
+    return answer->head.has_length
+               ? keep_answer(question, answer->head.length, error)
+               : error_set(error, ERROR_UNAVAILABLE, "the head of a blob does not say its size");
+}
+
+/* The same, asked of the replica that owns the blob. */
+static bool answer_blob_head_by_owner(struct question *question, struct error *error) {
+    cleanup_owner_answer struct owner_answer answer = {.body = {.limit = 1}};
+    const struct owner_topic topic = {UPSTREAM_BLOB, &question->repository.name,
+                                      &question->reference};
+    char key[KEY_SIZE];
+    bool ok = owner_ask(question, &topic, true, accept_size, &answer, error);
+    question->fresh_ms = answer.fresh_ms;
+    if (!ok && !question->undecided && error->kind == ERROR_NOT_FOUND) {
+        ask_key(key, &question->repository, "blob", &question->reference);
+        slot_put_absent(question->cache, key, error, false, question_absence_ms(question));
+    }
+    return ok;
 }
 
 /* Links a blob that the repository has, if it is stored, and says whether it is. A link that could
@@ -90,6 +115,12 @@ static bool adopt_link(struct cache *cache, const struct cache_caller *caller,
     return true;
 }
 
+static enum cache_outcome outcome_of(const struct question_result *result) {
+    if (result->from_replica)
+        return result->joined ? CACHE_REPLICA_JOINED : CACHE_REPLICA;
+    return result->joined ? CACHE_JOINED : CACHE_MISS;
+}
+
 /* Asks upstream whether the repository has the blob, unless that is known already. *size is
  * SIZE_UNKNOWN if upstream does not say it. */
 static bool ask_upstream(struct cache *cache, const struct cache_caller *caller,
@@ -111,11 +142,16 @@ static bool ask_upstream(struct cache *cache, const struct cache_caller *caller,
                                         .reference = &reference,
                                         .answer = answer_blob_head,
                                         .cancel = caller->cancel};
+        struct inquiry to_owner = inquiry;
+        to_owner.to_replica = true;
+        to_owner.answer = answer_blob_head_by_owner;
+        const struct owner_topic topic = {UPSTREAM_BLOB, &repository->name, &reference};
         struct question_result result;
-        if (!question_ask(cache, &inquiry, &result, error))
+        if (!question_ask_owner(cache, owner_is_another(cache, caller, &topic) ? &to_owner : NULL,
+                                &inquiry, &result, error))
             return false;
         document = result.document;
-        *outcome = result.joined ? CACHE_JOINED : CACHE_MISS;
+        *outcome = outcome_of(&result);
     }
     bool is_stored = link_stored(cache, repository, digest, size);
     /* Only a blob in the store is a hit. Otherwise the size comes from upstream's response to an
@@ -326,10 +362,10 @@ static bool enter_flight(struct cache *cache, const struct cache_caller *caller,
                          const struct blob_range *range, bool linked, struct cache_blob *blob,
                          struct error *error) {
     const struct repository *repository = caller->repository;
-    bool started, misled;
+    bool started, misled, heard;
     unsigned tries = 0;
     const struct blob_range first = clamp_range(range);
-    const struct flight_wish wish = {repository, &blob->digest, &first};
+    const struct flight_wish wish = {repository, &blob->digest, &first, caller->ask};
     blob->store = cache->store;
     blob->cache = cache;
     blob->upstream = repository->upstream;
@@ -343,13 +379,16 @@ static bool enter_flight(struct cache *cache, const struct cache_caller *caller,
             blob->reader = reader;
             if (started && flight_is_from_bucket(flight))
                 blob->outcome = CACHE_BUCKET;
+            else if (flight_is_from_replica(flight))
+                blob->outcome = started ? CACHE_REPLICA : CACHE_REPLICA_JOINED;
             return true;
         }
+        heard = flight_has_heard(flight);
         /* What another repository sends says nothing about this one, which is asked once more. */
         misled = flight_was_misled(flight, repository);
         flight_reader_close(reader);
     } while (misled && ++tries < 2);
-    if (started && error->kind == ERROR_NOT_FOUND) {
+    if (started && error->kind == ERROR_NOT_FOUND && !heard) {
         char key[KEY_SIZE];
         struct reference reference = ask_reference(&blob->digest);
         ask_key(key, repository, "blob", &reference);
@@ -390,9 +429,9 @@ void cache_blob_close(struct cache_blob *blob) {
     *blob = (struct cache_blob){.fd = -1};
 }
 
-bool cache_blob_open(struct cache *cache, const struct cache_caller *caller,
-                     const struct digest *digest, const struct blob_range *range,
-                     struct cache_blob *blob, struct error *error) {
+static bool open_blob(struct cache *cache, const struct cache_caller *caller,
+                      const struct digest *digest, const struct blob_range *range,
+                      struct cache_blob *blob, struct error *error) {
     const struct repository *repository = caller->repository;
     *blob = (struct cache_blob){
         .fd = -1, .outcome = CACHE_HIT, .digest = *digest, .store = cache->store};
@@ -420,10 +459,36 @@ bool cache_blob_open(struct cache *cache, const struct cache_caller *caller,
     }
     blob->size_known = blob->fd >= 0;
     blob->size = access.size;
-    if (caller->ask != REPLICA_ASK_NONE)
-        blob->answer = blob->size_known ? REPLICA_ANSWER_HELD : REPLICA_ANSWER_ARRIVING;
     return blob->size_known || (!is_known_absent(cache, repository, digest, error) &&
                                 open_flight(cache, caller, range, access.linked, blob, error));
+}
+
+/* A replica asks for a blob that is held. False: it is to be had from the bucket. */
+static bool offer_held(struct cache *cache, const struct cache_caller *caller,
+                       const struct digest *digest, struct error *error) {
+    if (caller->ask == REPLICA_ASK_ARRIVING && tier_is_settled(cache->tier, digest))
+        return error_set(error, ERROR_NOT_FOUND, "the blob is in the bucket");
+    if (caller->ask == REPLICA_ASK_FETCH_ABSENT)
+        tier_note_absent(cache->tier, &caller->repository->name, digest);
+    return true;
+}
+
+bool cache_blob_open(struct cache *cache, const struct cache_caller *caller,
+                     const struct digest *digest, const struct blob_range *range,
+                     struct cache_blob *blob, struct error *error) {
+    const bool is_arriving = caller->ask == REPLICA_ASK_ARRIVING;
+    bool ok = open_blob(cache, caller, digest, range, blob, error);
+    if (caller->ask == REPLICA_ASK_NONE)
+        return ok;
+    if (ok && !blob->reader && !offer_held(cache, caller, digest, error)) {
+        cache_blob_close(blob);
+        ok = false;
+    }
+    if (ok)
+        blob->answer = blob->reader ? REPLICA_ANSWER_ARRIVING : REPLICA_ANSWER_HELD;
+    else if (is_arriving && !error->status && error->kind == ERROR_NOT_FOUND)
+        blob->answer = REPLICA_ANSWER_NO;
+    return ok;
 }
 
 void cache_blob_want(struct cache_blob *blob, uint64_t first, uint64_t end, bool whole) {

@@ -37,6 +37,7 @@ static bool make_flights(struct cache *cache, const struct cache_settings *setti
     if (settings->bucket && !(cache->tier = tier_new(settings->bucket, cache->store)))
         return false;
     flights.tier = cache->tier ? &cache->tier->flights : NULL;
+    flights.replicas = cache->replicas = settings->replicas;
     cache->flights = flights_new(cache->upkeep, &flights);
     if (cache->tier)
         tier_set_flights(cache->tier, cache->flights);
@@ -83,6 +84,7 @@ void cache_declare_metrics(void) {
     metric_declare(METRIC_COUNTER, METRIC_WRONG, METRIC_WRONG_HELP);
     metric_declare(METRIC_COUNTER, METRIC_UPLOADS, METRIC_UPLOADS_HELP);
     metric_declare(METRIC_GAUGE, METRIC_PENDING, METRIC_PENDING_HELP);
+    metric_declare(METRIC_COUNTER, METRIC_TAKEOVERS, METRIC_TAKEOVERS_HELP);
 }
 
 /* What goes to the bucket; NULL: nothing does. */

@@ -36,6 +36,7 @@
 #include "upstream/upstream.h"
 
 struct bucket;
+struct replica_asker;
 struct cache;
 
 struct cache_settings {
@@ -51,6 +52,8 @@ struct cache_settings {
     unsigned flights_per_upstream; /* of max_flights */
     struct bucket *bucket; /* that is looked into before upstream is asked; outlives the cache;
                               NULL: none */
+    struct replica_asker *replicas; /* that are asked before upstream is; outlives the cache; NULL:
+                                       none */
 };
 
 /* Settings with every default. */
@@ -67,8 +70,8 @@ struct cache *cache_new(const struct cache_settings *settings, struct upkeep *up
  * nothing is written to the bucket. After the process has given up rights. */
 void cache_start(struct cache *cache);
 
-/* Takes the settings from now on, but stale_after_ms, patience_ms and the bucket, which stay. What
- * is taken beyond a lower limit is given back when it ends. Any thread. */
+/* Takes the settings from now on, but stale_after_ms, patience_ms, the bucket and the replicas,
+ * which stay. What is taken beyond a lower limit is given back when it ends. Any thread. */
 void cache_change(struct cache *cache, const struct cache_settings *settings);
 
 /* The pot of the workers that clients' requests run on. Called before the first request; without it

@@ -3,6 +3,7 @@
 #define CACHE_CACHE_PRIVATE_H
 
 #include "base/lock.h"
+#include "base/log.h"
 #include "base/metric.h"
 #include "base/siphash.h"
 #include "cache/cache.h"
@@ -18,14 +19,16 @@ struct cache {
     struct store *store;
     struct upkeep *upkeep;
     struct flights *flights;
-    struct tier *tier; /* NULL: there is no bucket */
+    struct tier *tier;              /* NULL: there is no bucket */
+    struct replica_asker *replicas; /* NULL: there are none */
     _Atomic size_t document_memory;
     _Atomic int64_t negative_ttl_ms;
     int64_t stale_after_ms;
     const struct pot *workers; /* NULL: none */
     atomic_uint waiting_per_upstream;
-    atomic_uint waiting;    /* requests that wait for any upstream */
-    struct metric *refused; /* requests, because too many wait for their upstream */
+    atomic_uint waiting;           /* requests that wait for any upstream */
+    struct log_pause refused_asks; /* replicas that refuse what they are asked */
+    struct metric *refused;        /* requests, because too many wait for their upstream */
 
     struct siphash_key slots_secret; /* keys the hashes of `slots` */
     struct lock slots_lock;          /* guards slots, recent, used */

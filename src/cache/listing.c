@@ -8,6 +8,7 @@
 #include "cache/ask.h"
 #include "cache/cache_private.h"
 #include "cache/link.h"
+#include "cache/owner.h"
 #include "oci/manifest.h"
 #include "oci/referrers.h"
 #include "upstream/pages.h"
@@ -267,6 +268,70 @@ bool listing_answer_referrers(struct question *question, struct error *error) {
                   stale ? 0 : fresh_ms, error);
 }
 
+/* ---- another replica's ---- */
+
+static const char *what_of(const struct owner_topic *topic) {
+    return topic->what == UPSTREAM_TAGS ? "tags" : "referrers";
+}
+
+/* Whether the bytes are a list of the kind. */
+static bool is_list(const struct owner_topic *topic, const json_t *json) {
+    return topic->what == UPSTREAM_TAGS ? json_is_array(json_object_get(json, "tags"))
+                                        : referrers_is_index(json);
+}
+
+static bool accept_list(struct question *question, struct owner_answer *answer,
+                        struct error *error) {
+    const bool is_tags = question->answer == listing_answer_tags_by_owner;
+    const struct owner_topic topic = {is_tags ? UPSTREAM_TAGS : UPSTREAM_REFERRERS,
+                                      &question->repository.name,
+                                      is_tags ? NULL : &question->reference};
+    const struct slot_moment moment = slot_moment_now(question->cache);
+    const struct buffer *body = &answer->body;
+    char key[KEY_SIZE];
+    struct digest digest;
+    cleanup_json json_t *json = bounded_json_load_by(0, body->bytes, body->length, error);
+    if (!json || !is_list(&topic, json))
+        return error_set(error, ERROR_UNAVAILABLE, "a replica's list is none");
+    if (!digest_of(DIGEST_SHA256, body->bytes, body->length, &digest) ||
+        !(question->document = document_new(&digest, is_tags ? "application/json" : MEDIA_OCI_INDEX,
+                                            body->length, true)))
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    memcpy(question->document->bytes, body->bytes, body->length);
+    const int64_t ttl_ms = ask_tag_ttl(&question->repository);
+    ask_key(key, &question->repository, what_of(&topic), topic.reference);
+    slot_put_loaded(question->cache, key, question->document,
+                    answer->fresh_ms < ttl_ms ? answer->fresh_ms : ttl_ms, answer->age_ms, &moment);
+    return true;
+}
+
+static bool answer_by_owner(struct question *question, const struct owner_topic *topic,
+                            struct error *error) {
+    const size_t limit = topic->what == UPSTREAM_TAGS ? TAGS_LIMIT : REFERRERS_LIMIT;
+    cleanup_owner_answer struct owner_answer answer = {.body = {.limit = limit}};
+    char key[KEY_SIZE];
+    bool ok = owner_ask(question, topic, false, accept_list, &answer, error);
+    question->fresh_ms = answer.fresh_ms;
+    if (!ok && !question->undecided && error->kind == ERROR_NOT_FOUND) {
+        ask_key(key, &question->repository, what_of(topic), topic->reference);
+        slot_put_absent(question->cache, key, error, false, question_absence_ms(question));
+    }
+    return ok;
+}
+
+bool listing_answer_tags_by_owner(struct question *question, struct error *error) {
+    const struct owner_topic topic = {UPSTREAM_TAGS, &question->repository.name, NULL};
+    return answer_by_owner(question, &topic, error);
+}
+
+bool listing_answer_referrers_by_owner(struct question *question, struct error *error) {
+    const struct owner_topic topic = {UPSTREAM_REFERRERS, &question->repository.name,
+                                      &question->reference};
+    return answer_by_owner(question, &topic, error);
+}
+
+/* ---- responses to clients ---- */
+
 /* Whether upstream's failure may be hidden behind the held list. That nothing refers to an image is
  * only true as long as upstream says so. */
 static bool may_serve_stale(const struct repository *repository, const struct document *held,
@@ -278,10 +343,22 @@ static bool may_serve_stale(const struct repository *repository, const struct do
     return held && (error->kind != ERROR_NOT_FOUND || error->doubtful) && !is_empty_list(held);
 }
 
-/* Finds a list in memory if it is fresh, else at upstream, else a stale one in memory. `inquiry`
- * lacks only its key and `held`. */
-static bool get(struct cache *cache, const struct inquiry *inquiry, const char *what,
-                struct cache_result *result, struct error *error) {
+static enum cache_outcome outcome_of(const struct question_result *answer) {
+    if (answer->is_stale)
+        return CACHE_STALE;
+    if (answer->from_replica)
+        return answer->joined ? CACHE_REPLICA_JOINED : CACHE_REPLICA;
+    return answer->joined ? CACHE_JOINED : CACHE_MISS;
+}
+
+/* Finds a list in memory if it is fresh, else at its owner or at upstream, else a stale one in
+ * memory. `inquiry` lacks only its key and `held`. */
+static bool get(struct cache *cache, const struct cache_caller *caller,
+                const struct inquiry *inquiry, const char *what, struct cache_result *result,
+                struct error *error) {
+    const bool is_tags = !inquiry->reference;
+    const struct owner_topic topic = {is_tags ? UPSTREAM_TAGS : UPSTREAM_REFERRERS,
+                                      &inquiry->repository->name, inquiry->reference};
     char key[KEY_SIZE];
     struct document *held;
     ask_key(key, inquiry->repository, what, inquiry->reference);
@@ -294,11 +371,15 @@ static bool get(struct cache *cache, const struct inquiry *inquiry, const char *
     struct inquiry whole = *inquiry;
     whole.key = key;
     whole.held = held;
+    struct inquiry to_owner = whole;
+    to_owner.to_replica = true;
+    to_owner.answer = is_tags ? listing_answer_tags_by_owner : listing_answer_referrers_by_owner;
     struct question_result answer;
-    if (question_ask(cache, &whole, &answer, error)) {
+    if (question_ask_owner(cache, owner_is_another(cache, caller, &topic) ? &to_owner : NULL,
+                           &whole, &answer, error)) {
         document_release(held);
         result->document = answer.document;
-        result->outcome = answer.joined ? CACHE_JOINED : CACHE_MISS;
+        result->outcome = outcome_of(&answer);
         return true;
     }
     if (may_serve_stale(inquiry->repository, held, error)) {
@@ -316,7 +397,7 @@ static bool get_for(struct cache *cache, const struct cache_caller *caller,
                     const struct inquiry *inquiry, const char *what, struct cache_result *result,
                     struct error *error) {
     char key[KEY_SIZE];
-    bool ok = get(cache, inquiry, what, result, error);
+    bool ok = get(cache, caller, inquiry, what, result, error);
     ask_key(key, inquiry->repository, what, inquiry->reference);
     if (caller->ask != REPLICA_ASK_NONE)
         slot_read_life(cache, key, &result->age_ms, &result->max_age_ms);

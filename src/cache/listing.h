@@ -12,4 +12,8 @@
 bool listing_answer_tags(struct question *question, struct error *error);
 bool listing_answer_referrers(struct question *question, struct error *error);
 
+/* The same, asked of the replica that owns the list. */
+bool listing_answer_tags_by_owner(struct question *question, struct error *error);
+bool listing_answer_referrers_by_owner(struct question *question, struct error *error);
+
 #endif

@@ -8,6 +8,7 @@
 #include "cache/ask.h"
 #include "cache/cache_private.h"
 #include "cache/link.h"
+#include "cache/owner.h"
 #include "cache/question.h"
 #include "oci/schema1.h"
 #include "store/blobs.h"
@@ -68,7 +69,8 @@ static void keep_tag(struct question *question, const struct document *document)
     struct error error;
     int64_t refresh_s = ask_tag_ttl(&question->repository) / 2000;
     record.digest = document->digest;
-    record.checked_s = clock_wall_s();
+    /* What is stale stays past its time. */
+    record.checked_s = question->is_stale ? 1 : clock_wall_s() - question->age_ms / 1000;
     memcpy(record.media_type, document->media_type, sizeof record.media_type);
     /* Each record costs a sync, so a mere revalidation is recorded at most once in half a tag_ttl.
      */
@@ -136,7 +138,7 @@ static void pin_named(struct question *question, const struct manifest *manifest
 static void note_in_tier(const struct question *question, bool was_linked, bool was_tagged) {
     const struct document *document = question->document;
     const bool is_tag = !question->reference.is_digest;
-    if (question->from_bucket || (was_linked && (was_tagged || !is_tag)))
+    if (question->from_bucket || question->from_replica || (was_linked && (was_tagged || !is_tag)))
         return;
     tier_note_manifest(question->cache->tier, &question->repository.name, &document->digest,
                        document->media_type, is_tag ? question->reference.tag : NULL);
@@ -202,7 +204,15 @@ static void keep(struct question *question) {
         named_note(cache, &question->repository, document, atomic_load(&cache->forgets));
     }
     ask_key(key, &question->repository, "manifest", &question->reference);
-    slot_put(cache, key, document, is_tag ? ask_tag_ttl(&question->repository) : INT64_MAX);
+    const int64_t ttl_ms = is_tag ? ask_tag_ttl(&question->repository) : INT64_MAX;
+    if (question->from_replica) {
+        const struct slot_moment moment = slot_moment_now(cache);
+        slot_put_loaded(cache, key, document,
+                        question->fresh_ms < ttl_ms ? question->fresh_ms : ttl_ms, question->age_ms,
+                        &moment);
+    } else {
+        slot_put(cache, key, document, ttl_ms);
+    }
 }
 
 /* `by_head`: upstream said it to a HEAD alone. */
@@ -215,7 +225,7 @@ static void keep_absent(struct question *question, bool by_head, const struct er
         question->store = delete_tag;
     }
     ask_key(key, &question->repository, "manifest", &question->reference);
-    slot_put_absent(cache, key, error, by_head, cache->negative_ttl_ms);
+    slot_put_absent(cache, key, error, by_head, question_absence_ms(question));
 }
 
 static const char *reference_text(const struct reference *reference,
@@ -480,6 +490,55 @@ static bool answer_bucket_tag(struct question *question, struct error *error) {
     return take_bucket_tag(question, &visit, error);
 }
 
+/* ---- another replica's; on the question's thread ---- */
+
+/* The digest is computed here; what a tag names is the replica's word. */
+static bool accept_from_replica(struct question *question, struct owner_answer *answer,
+                                struct error *error) {
+    struct asking asking = {.body = answer->body, .context = question};
+    asking.head.has_digest = answer->head.has_digest;
+    asking.head.digest = answer->head.digest;
+    memcpy(asking.head.content_type, answer->head.content_type, sizeof asking.head.content_type);
+    return accept_manifest(&asking, error);
+}
+
+static bool take_head(struct question *question, const struct upstream_head *head);
+
+static bool accept_head_from_replica(struct question *question, struct owner_answer *answer,
+                                     struct error *error) {
+    struct upstream_head head = {.has_length = answer->head.has_length,
+                                 .length = answer->head.length,
+                                 .has_digest = answer->head.has_digest,
+                                 .digest = answer->head.digest};
+    memcpy(head.content_type, answer->head.content_type, sizeof head.content_type);
+    return take_head(question, &head) ||
+           error_set(error, ERROR_UNAVAILABLE, "the head of a manifest does not say what it is");
+}
+
+static bool answer_by_owner(struct question *question, bool head_only, struct error *error) {
+    cleanup_owner_answer struct owner_answer answer = {.body = {.limit = MANIFEST_SIZE_LIMIT}};
+    const struct owner_topic topic = {UPSTREAM_MANIFEST, &question->repository.name,
+                                      &question->reference};
+    bool ok = owner_ask(question, &topic, head_only,
+                        head_only ? accept_head_from_replica : accept_from_replica, &answer, error);
+    question->age_ms = answer.age_ms;
+    question->fresh_ms = answer.fresh_ms;
+    question->fetched = ok && !head_only;
+    if (ok)
+        keep(question);
+    else if (!question->undecided && error->kind == ERROR_NOT_FOUND)
+        keep_absent(question, head_only, error);
+    return ok;
+}
+
+static bool answer_manifest_by_owner(struct question *question, struct error *error) {
+    return answer_by_owner(question, false, error);
+}
+
+static bool answer_head_by_owner(struct question *question, struct error *error) {
+    return answer_by_owner(question, true, error);
+}
+
 /* ---- both ---- */
 
 static bool answer_from_upstream(struct question *question, struct error *error) {
@@ -618,13 +677,16 @@ static bool serve_held(struct cache *cache, const struct cache_caller *caller,
 /* Takes the answer to a question. */
 static void take_result(struct cache *cache, const struct repository *repository,
                         const struct question_result *answer, struct cache_result *result) {
-    if (!answer->from_bucket) /* upstream has just named it */
+    if (!answer->from_bucket && !answer->is_stale) /* upstream has just named it */
         link_confirm(cache, repository, LINK_MANIFEST, &answer->document->digest);
     result->document = answer->document;
-    result->outcome = answer->from_bucket ? CACHE_BUCKET
-                      : answer->joined    ? CACHE_JOINED
-                      : answer->confirmed ? CACHE_REVALIDATED
-                                          : CACHE_MISS;
+    result->outcome = answer->is_stale                         ? CACHE_STALE
+                      : answer->from_replica && answer->joined ? CACHE_REPLICA_JOINED
+                      : answer->from_replica                   ? CACHE_REPLICA
+                      : answer->from_bucket                    ? CACHE_BUCKET
+                      : answer->joined                         ? CACHE_JOINED
+                      : answer->confirmed                      ? CACHE_REVALIDATED
+                                                               : CACHE_MISS;
 }
 
 /* Upstream failed or is silent, and nothing is held: looks for the tag in the bucket. Only a real
@@ -650,13 +712,26 @@ static bool ask_bucket_tag(struct cache *cache, const struct inquiry *about,
     return true;
 }
 
-/* Asks upstream; and the bucket for a tag that upstream does not tell. */
-static bool ask_all(struct cache *cache, struct inquiry *inquiry, struct question_result *answer,
+/* Asks the replica that owns the manifest, or else upstream. */
+static bool ask_one(struct cache *cache, const struct cache_caller *caller,
+                    const struct inquiry *inquiry, struct question_result *answer,
                     struct error *error) {
+    const struct owner_topic topic = {UPSTREAM_MANIFEST, &inquiry->repository->name,
+                                      inquiry->reference};
+    struct inquiry to_owner = *inquiry;
+    to_owner.to_replica = true;
+    to_owner.answer = inquiry->is_head ? answer_head_by_owner : answer_manifest_by_owner;
+    return question_ask_owner(cache, owner_is_another(cache, caller, &topic) ? &to_owner : NULL,
+                              inquiry, answer, error);
+}
+
+/* Asks as ask_one(); and the bucket for a tag that upstream does not tell. */
+static bool ask_all(struct cache *cache, const struct cache_caller *caller, struct inquiry *inquiry,
+                    struct question_result *answer, struct error *error) {
     const bool asks_bucket = inquiry->is_impatient;
     bool goes_on = true;
     while (goes_on) {
-        if (question_ask(cache, inquiry, answer, error))
+        if (ask_one(cache, caller, inquiry, answer, error))
             return true;
         goes_on = answer->goes_on && asks_bucket && inquiry->is_impatient;
         if (asks_bucket && ask_bucket_tag(cache, inquiry, error, answer))
@@ -693,7 +768,7 @@ static bool find_manifest(struct cache *cache, const struct cache_caller *caller
     inquiry.held = held;
     inquiry.is_impatient = cache->tier && !held && !reference->is_digest;
     struct question_result answer;
-    if (ask_all(cache, &inquiry, &answer, error)) {
+    if (ask_all(cache, caller, &inquiry, &answer, error)) {
         document_release(held);
         take_result(cache, repository, &answer, result);
         return true;

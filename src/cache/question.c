@@ -128,6 +128,7 @@ static struct question *question_new(struct cache *cache, const char *key,
     condition_init(&question->has_turn);
     question->cache = cache;
     question->answer = inquiry->answer;
+    question->from_replica = inquiry->to_replica;
     question->repository = *inquiry->repository;
     upstream_keep(question->repository.upstream);
     question->held = inquiry->held ? document_keep(inquiry->held) : NULL;
@@ -240,9 +241,12 @@ static bool take_answer(struct cache *cache, const struct question *question,
         result->document = document_keep(question->document);
         result->confirmed = question->confirmed;
         result->from_bucket = question->from_bucket;
+        result->from_replica = question->from_replica;
+        result->is_stale = question->is_stale;
         return true;
     }
     result->goes_on = !question->done;
+    result->undecided = question->done && question->undecided;
     if (!question->done && atomic_load(&cache->stopping))
         return error_set(error, ERROR_UNAVAILABLE, "tarn is stopping") ||
                error_because(error, ERROR_REASON_STOPPING);
@@ -259,8 +263,10 @@ bool question_ask(struct cache *cache, const struct inquiry *inquiry,
     const char *host = inquiry->repository->name.host;
     struct upstream *upstream = inquiry->repository->upstream;
     char key[KEY_SIZE];
-    /* A HEAD and a GET of the same document are two questions. */
-    snprintf(key, sizeof key, "%.*s%s", KEY_SIZE - 3, inquiry->key, inquiry->is_head ? " ?" : "");
+    /* A HEAD and a GET of the same document are two questions, and so are one to upstream and one
+     * to a replica: what a replica asks here must not wait for the latter. */
+    snprintf(key, sizeof key, "%.*s%s%s", KEY_SIZE - 5, inquiry->key, inquiry->is_head ? " ?" : "",
+             inquiry->to_replica ? " @" : "");
     *result = (struct question_result){0};
     if (!cancel_check(inquiry->cancel, error))
         return false;
@@ -297,4 +303,17 @@ static bool is_wanted(void *context) {
 struct cancel question_cancel(struct question *question) {
     return (struct cancel){
         .stop = &question->cache->stopping, .is_wanted = is_wanted, .context = question};
+}
+
+bool question_ask_owner(struct cache *cache, const struct inquiry *to_owner,
+                        const struct inquiry *to_upstream, struct question_result *result,
+                        struct error *error) {
+    if (to_owner && (question_ask(cache, to_owner, result, error) || !result->undecided))
+        return result->document != NULL;
+    return question_ask(cache, to_upstream, result, error);
+}
+
+int64_t question_absence_ms(const struct question *question) {
+    const int64_t ttl_ms = question->cache->negative_ttl_ms;
+    return question->from_replica && question->fresh_ms < ttl_ms ? question->fresh_ms : ttl_ms;
 }

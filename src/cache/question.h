@@ -31,6 +31,7 @@ struct inquiry {
     /* Asks upstream, on the question's own thread. True: question->document and `confirmed` are
      * set. */
     bool (*answer)(struct question *question, struct error *error);
+    bool to_replica;       /* another replica is asked, and not upstream (owner.h) */
     bool is_head;          /* an answer without bytes is enough; never joins a question for bytes */
     bool needs_bytes;      /* a document without bytes is no answer */
     bool is_impatient;     /* the wait ends as if there were `held`: another place may know */
@@ -57,6 +58,12 @@ struct question {
     bool
         fetched; /* upstream has sent the document's bytes to a GET, whose client wants its blobs */
 
+    bool from_replica; /* another replica was asked */
+    bool is_stale;     /* its upstream fails: the document is past its time */
+    bool undecided;    /* no replica could tell: upstream is to be asked */
+    int64_t age_ms;    /* from_replica: since upstream was asked, */
+    int64_t fresh_ms;  /* and how long the answer may be believed; INT64_MAX: for ever */
+
     /* Guarded by the cache's questions_lock: */
     unsigned references;
     unsigned waiting;   /* callers */
@@ -76,6 +83,9 @@ struct question_result {
     struct document *document; /* the caller's to release */
     bool confirmed;            /* it is `held`, confirmed by upstream */
     bool from_bucket;          /* upstream was not asked */
+    bool from_replica;         /* another replica was asked */
+    bool is_stale;             /* its upstream fails */
+    bool undecided;            /* no replica could tell */
     bool goes_on;              /* the question was not answered yet */
     bool joined;               /* another caller had asked already */
 };
@@ -88,6 +98,15 @@ struct question_result {
  */
 bool question_ask(struct cache *cache, const struct inquiry *inquiry,
                   struct question_result *result, struct error *error);
+
+/* The same, of another replica first if `to_owner` is not NULL; what no replica can tell is asked
+ * of upstream. */
+bool question_ask_owner(struct cache *cache, const struct inquiry *to_owner,
+                        const struct inquiry *to_upstream, struct question_result *result,
+                        struct error *error);
+
+/* How long the question's 404 may be believed. */
+int64_t question_absence_ms(const struct question *question);
 
 /* When the question's own thread is to end its work: tarn stops, or the question is abandoned.
  * Valid as long as the question. */

@@ -243,6 +243,19 @@ void tier_note_manifest(struct tier *tier, const struct repository_name *name,
     uploads_owe(tier->uploads, digest, items, count, false);
 }
 
+bool tier_is_settled(struct tier *tier, const struct digest *digest) {
+    return tier && tier->uploads && bucket_is_up(tier->bucket) &&
+           !uploads_owes(tier->uploads, digest);
+}
+
+void tier_note_absent(struct tier *tier, const struct repository_name *name,
+                      const struct digest *digest) {
+    const struct pending_item items[] = {{.kind = PENDING_DATA},
+                                         {.kind = PENDING_BLOB, .name = *name}};
+    if (tier && tier->uploads && !uploads_owes(tier->uploads, digest))
+        uploads_owe(tier->uploads, digest, items, 2, false);
+}
+
 void tier_note_use(struct tier *tier, const struct digest *digest) {
     bool known;
     if (tier && tier->uploads && tier->mark_period_s &&

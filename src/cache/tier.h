@@ -78,6 +78,13 @@ void tier_note_link(struct tier *tier, const struct repository_name *name,
 void tier_note_manifest(struct tier *tier, const struct repository_name *name,
                         const struct digest *digest, const char *media_type, const char *tag);
 
+/* Whether the bucket has the blob, as far as is known: nothing is owed to it. NULL: there is no
+ * bucket, which has nothing. */
+bool tier_is_settled(struct tier *tier, const struct digest *digest);
+/* A replica has seen that the bucket has not the blob, which is in the store. NULL is allowed. */
+void tier_note_absent(struct tier *tier, const struct repository_name *name,
+                      const struct digest *digest);
+
 /* The blob was used. Cheap: memory alone, but once in a while. */
 void tier_note_use(struct tier *tier, const struct digest *digest);
 

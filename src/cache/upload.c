@@ -232,6 +232,14 @@ void uploads_owe(struct uploads *uploads, const struct digest *digest,
     lock_release(&uploads->uploads_lock);
 }
 
+bool uploads_owes(struct uploads *uploads, const struct digest *digest) {
+    lock_acquire(&uploads->uploads_lock);
+    const struct task *task = uploads_find_task(uploads, digest);
+    bool owes = uploads->left_on_disk || (task && (task->has_record || task->parts));
+    lock_release(&uploads->uploads_lock);
+    return owes;
+}
+
 void uploads_go_on(struct uploads *uploads, const struct digest *digest) {
     lock_acquire(&uploads->uploads_lock);
     struct task *task = uploads_find_task(uploads, digest);

@@ -73,6 +73,9 @@ void uploads_owe(struct uploads *uploads, const struct digest *digest,
                  const struct pending_item *items, size_t count, bool waits);
 void uploads_go_on(struct uploads *uploads, const struct digest *digest);
 
+/* Whether something is still to be written about the digest, or may be. */
+bool uploads_owes(struct uploads *uploads, const struct digest *digest);
+
 /* Sends the flight's blob while it arrives, if there is room for one more such upload. It is
  * completed after uploads_owe() for the digest, and then only what else is owed is written. */
 void uploads_follow(struct uploads *uploads, struct flight *flight, const struct digest *digest,

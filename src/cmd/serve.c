@@ -141,6 +141,7 @@ static bool open_upstreams(struct serving *serving, struct error *error) {
     google_declare_metrics();
     bucket_declare_metrics();
     cache_declare_metrics();
+    replica_asker_declare_metrics();
     janitor_declare_metrics();
     serving->upstreams =
         current_upstreams_new(serving->client, config->upstreams, config->upstream_count, error);
@@ -155,12 +156,29 @@ static bool open_bucket(struct serving *serving, struct error *error) {
     return serving->bucket || error_set(error, ERROR_MEMORY, "out of memory");
 }
 
+static bool sign(void *context, const struct signed_request *request,
+                 char input[static SIGNATURE_INPUT_SIZE], char signature[static SIGNATURE_SIZE]) {
+    return replicas_sign(context, request, input, signature);
+}
+
 static bool open_replicas(struct serving *serving, struct error *error) {
     const struct replicas_settings *settings = &serving->config->replicas;
     if (!replicas_settings_are_given(settings))
         return true;
     serving->replicas = replicas_new(settings, error);
-    return serving->replicas != NULL;
+    if (!serving->replicas)
+        return false;
+    const struct replica_asker_settings asker = {
+        .client = serving->client,
+        .members = replicas_members(serving->replicas),
+        .sign = sign,
+        .context = serving->replicas,
+        .is_tls = replicas_settings_have_tls(settings),
+        .ca_file = settings->tls_ca,
+        .server_name = settings->tls_name,
+    };
+    serving->asker = replica_asker_new(&asker, error);
+    return serving->asker != NULL;
 }
 
 static bool open_cache(struct serving *serving, struct error *error) {
@@ -171,6 +189,7 @@ static bool open_cache(struct serving *serving, struct error *error) {
     if (!open_bucket(serving, error))
         return false;
     cache_settings.bucket = serving->bucket;
+    cache_settings.replicas = serving->asker;
     serving->upkeep = upkeep_new(&upkeep_settings, serving->store);
     serving->cache = serving->upkeep ? cache_new(&cache_settings, serving->upkeep) : NULL;
     return serving->cache || error_set(error, ERROR_MEMORY, "out of memory");
@@ -269,6 +288,7 @@ static bool close_parts(struct serving *serving) {
     if ((serving->registry && !registry_stop(serving->registry)) || !cache_free(serving->cache))
         return false;
     upkeep_free(serving->upkeep);
+    replica_asker_free(serving->asker);
     if (!replicas_free(serving->replicas))
         return false;
     bucket_free(serving->bucket);

@@ -16,6 +16,7 @@
 #include "config/config.h"
 #include "http/http.h"
 #include "registry/registry.h"
+#include "replica/asker.h"
 #include "replica/replicas.h"
 
 /* Everything that a running tarn is made of. */
@@ -32,8 +33,9 @@ struct serving {
     struct store *store;
     struct current_upstreams *upstreams;
     struct upkeep *upkeep;
-    struct bucket *bucket;     /* NULL: there is none */
-    struct replicas *replicas; /* NULL: there are none */
+    struct bucket *bucket;       /* NULL: there is none */
+    struct replicas *replicas;   /* NULL: there are none */
+    struct replica_asker *asker; /* the same */
     struct cache *cache;
     struct clients *clients; /* of the configuration in use; NULL: nobody can log in */
     struct catalog *catalog;

@@ -21,6 +21,20 @@ static size_t keep_readable(const struct call *call, struct flight_figures *flig
     return kept;
 }
 
+static const char *place_name(enum flight_place place) {
+    switch (place) {
+    case FLIGHT_AT_BUCKET:
+        return "bucket";
+    case FLIGHT_AT_REPLICA:
+        return "replica";
+    case FLIGHT_ASKING:
+        return "asking";
+    case FLIGHT_AT_UPSTREAM:
+        break;
+    }
+    return "upstream";
+}
+
 static void append_flight(struct buffer *body, const struct flight_figures *flight) {
     buffer_printf(body, "{\"digest\":\"%s\",\"upstream\":\"%s\",\"repository\":\"%s\",",
                   flight->digest, flight->upstream, flight->repository);
@@ -30,9 +44,9 @@ static void append_flight(struct buffer *body, const struct flight_figures *flig
         buffer_append_string(body, "\"size\":null,");
     buffer_printf(body,
                   "\"bytes\":%llu,\"rate\":%.0f,\"connections\":%u,\"readers\":%u,"
-                  "\"retries\":%u,\"seconds\":%.3f}",
+                  "\"retries\":%u,\"seconds\":%.3f,\"place\":\"%s\"}",
                   (unsigned long long)flight->present, flight->rate, flight->connections,
-                  flight->readers, flight->retries, flight->seconds);
+                  flight->readers, flight->retries, flight->seconds, place_name(flight->place));
 }
 
 void call_handle_flights(struct call *call) {

@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include "base/text.h"
 
+struct sockaddr;
+
 enum {
     MEMBERS_LIMIT = 64, /* of a list; further ones are left out */
     MEMBER_SIZE = 56,   /* "[IPv6]:65535" with the NUL */

@@ -30,6 +30,7 @@ from kit.kubernetes_api import KubernetesApi
 from kit.object_store import ObjectStore
 from kit.origin import Origin
 from kit.processes import run
+from kit.replicas import Cluster, Replica, ScriptedReplica, addresses, write_secret
 from kit.tarn import Tarn
 
 # How long tarn waits for an upstream: long enough for a busy machine of two cores, short enough for a
@@ -167,6 +168,61 @@ def start_tarn(request, program, tmp_path):
             failures.append(failure)
     if failures:
         raise failures[0]
+
+
+@pytest.fixture
+def make_replica(request, program, tmp_path, upstream):
+    """
+    Starts a replica: make_replica(member, peers, upstream={…}, **top_level_settings). At the end
+    each is stopped as a tarn of start_tarn() is.
+    """
+    started = []
+    timeouts = getattr(request.module, "TIMEOUTS", SHORT)
+    secret = write_secret(tmp_path)
+
+    def make(member, peers, upstreams=None, environment=None, **settings):
+        fake = {"host": "fake.test", "url": upstream.url, "default": True, "tag_ttl": "0"}
+        settings["upstreams"] = [{**timeouts, **fake, **one} for one in upstreams or [{}]]
+        settings["listen"] = [member]
+        settings["replicas"] = {"peers": list(peers), "secret_file": str(secret),
+                                **settings.pop("replicas", {})}
+        started.append(Replica(member, settings.pop("program", program),
+                               tmp_path / f"replica-{len(started)}", settings, environment))
+        return started[-1]
+
+    yield make
+    failures = []
+    for one in started:
+        try:
+            one.finish()
+        except AssertionError as failure:
+            failures.append(failure)
+    if failures:
+        raise failures[0]
+
+
+@pytest.fixture
+def cluster(make_replica):
+    """Three replicas that know each other."""
+    three = Cluster(make_replica, addresses(3))
+    for member in three.members:
+        three.start(member)
+    return three
+
+
+@pytest.fixture
+def make_scripted_replica():
+    """Starts any number of scripted members: make_scripted_replica(member)."""
+    made = []
+
+    def make(member):
+        made.append(ScriptedReplica(member))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
+    assert [one.problems for one in made] == [[]] * len(made)
 
 
 @pytest.fixture

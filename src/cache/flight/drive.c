@@ -249,12 +249,15 @@ static bool check_digest(struct flight *flight, struct error *error) {
         return error_set(error, ERROR_MEMORY, "no memory to hash a blob");
     metric_add(flight->flights->failed_digests, 1);
     lock_acquire(&flight->state_lock);
+    struct member senders[COURSE_DISTRUST];
     const char *label = flight->sources.bucket_sent
                             ? flight->sources.bucket.label
                             : sources_current(&flight->sources)->place.label;
+    const bool by_replica = course_senders(&flight->sources.course, senders) > 0;
     lock_release(&flight->state_lock);
     return error_set(error, ERROR_CORRUPT,
-                     "%s sent wrong bytes: their digest is %s; nothing is kept", label,
+                     "%s%s sent wrong bytes: their digest is %s; nothing is kept",
+                     by_replica ? "replica " : "", by_replica ? senders[0].text : label,
                      digest_format(&digest, is));
 }
 
@@ -306,14 +309,21 @@ static void drop_links(struct flight *flight) {
     }
 }
 
-/* Remembers who sent wrong bytes. Of a blob that came from the bucket in part, the bucket is asked
- * no more first: if upstream is wrong as well, the next flight shows it. */
+/* Remembers who sent wrong bytes: replicas, if any byte is theirs. Of a blob that came from the
+ * bucket in part, the bucket is asked no more first: if upstream is wrong as well, the next flight
+ * shows it. */
 static void distrust(struct flight *flight, const struct error *error) {
     struct flights *flights = flight->flights;
     const struct sources *sources = &flight->sources;
     lock_acquire(&flight->state_lock);
     const bool blames_bucket = sources->in_bucket || sources->bucket_sent;
+    struct member senders[COURSE_DISTRUST];
+    const unsigned count = course_senders(&sources->course, senders);
     lock_release(&flight->state_lock);
+    for (unsigned i = 0; i < count; i++)
+        flights_distrust_replica(flights, &flight->digest, &senders[i], error);
+    if (count > 0)
+        return; /* the next flight shows whether others are wrong as well */
     if (blames_bucket)
         flights_record_wrong(flights, &flight->digest, error);
     else

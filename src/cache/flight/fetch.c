@@ -176,6 +176,7 @@ static bool judge_head(struct flight *flight, struct fetch *fetch, const struct 
         sources_find_in_bucket(&flight->sources);
     else
         fetch->source->state = SOURCE_ANSWERED;
+    fetch->place->replica.has_head |= place_is_replica(fetch->place);
     if (!flight->answered && !head->is_outside) /* the first head ends a silence as bytes do */
         flight->silent_ms = clock_ms();
     return true;
@@ -197,8 +198,8 @@ bool fetch_take_head(void *context, const struct place_head *head, struct error 
     if (ok && !head->is_outside)
         flight_record_answer(flight);
     bool answers = source->state == SOURCE_ANSWERED && !was_answered && !asks_bucket(fetch);
-    bool tells =
-        ok && !head->is_outside && body->size_known && !asks_bucket(fetch) && !flight->told_size;
+    bool tells = ok && !head->is_outside && body->size_known && fetch->place == &source->place &&
+                 !flight->told_size;
     flight->told_size |= tells;
     lock_release(&flight->state_lock);
 
@@ -337,6 +338,7 @@ static void record_piece(struct fetch *fetch, const struct piece *piece) {
     span->at = span->writing_to = piece->end;
     if (!piece->present) { /* bytes that were sent a second time are no progress */
         flight->sources.bucket_sent |= asks_bucket(fetch);
+        fetch->place->replica.has_sent |= place_is_replica(fetch->place);
         flight->progress_ms = now;
         flight->paced += (unsigned)(piece->end - piece->start);
         flight->failures = flight->at_once = 0;

@@ -11,8 +11,9 @@ struct fetch {
     struct flight *flight;
     struct span *span;
     struct flight_source *source; /* the source that is asked, or would be without the bucket */
-    struct place *place;          /* that is asked: the source's, or the bucket */
+    struct place *place;          /* that is asked: the source's, the bucket, or a replica */
     bool is_last_stop;            /* the bucket, after all sources have failed */
+    enum replica_outcome outcome; /* of a replica: what it has given */
     bool plain;                   /* asked without a range */
     char *gathered; /* owned, of FLIGHT_BUFFER bytes: what has arrived but is not written yet; NULL:
                        handed over */

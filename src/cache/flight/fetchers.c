@@ -40,8 +40,10 @@ static int64_t first_deadline(struct flight *flight, const struct fetch *fetch, 
     const struct flight_source *source = fetch->source;
     const struct place *place = fetch->place;
     const int64_t least_ms = clock_ms() + FLIGHT_SILENT_MS;
-    if (flight->answered || place != &source->place) /* the bucket has its own patience */
+    if (flight->answered || place == &flight->sources.bucket) /* which has its own patience */
         return 0;
+    if (place_is_replica(place))
+        return source->since_ms + place->first_byte_ms;
     int64_t due_ms = source->since_ms + place->first_byte_ms * (location + 1) / place->locations;
     return fetch->span->contends && due_ms < least_ms ? least_ms : due_ms;
 }
@@ -54,6 +56,8 @@ static bool request_span(struct fetch *fetch, const struct plan *plan, struct er
     unsigned location = atomic_load(&place->location);
     const struct place_request request = {
         .digest = &flight->digest,
+        .name = &fetch->source->repository.name,
+        .outcome = &fetch->outcome,
         .plain = plan->plain,
         .suffix = plan->suffix,
         .start = plan->start,
@@ -224,6 +228,7 @@ static void leave_bucket(struct flight *flight, const struct fetch *fetch, struc
     if (sources->in_bucket && !is_wrong)
         log_retry(flight, error, 0);
     sources->bucket_wrong |= is_wrong;
+    sources->course.bucket_absent |= error->kind == ERROR_NOT_FOUND;
     /* A request of the first stop may end when the flight has come back. */
     if (is_wrong || fetch->is_last_stop == sources->is_last_stop)
         sources_leave_bucket(sources, may_return);
@@ -232,8 +237,38 @@ static void leave_bucket(struct flight *flight, const struct fetch *fetch, struc
         flight_fail(flight, error);
 }
 
+/* The request went to a replica, which gives nothing more: goes on with what is missing. Upstream's
+ * own word is the flight's end, unless bytes have come; then only upstream can tell how it goes on.
+ * Of wrong bytes no right ones are the continuation. */
+static void leave_replica(struct flight *flight, struct fetch *fetch, struct error *error)
+    REQUIRES(flight->state_lock) {
+    struct sources *sources = &flight->sources;
+    const struct place_replica *replica = &fetch->place->replica;
+    const bool is_wrong = error->kind == ERROR_CORRUPT;
+    if (fetch->place != sources_place(sources))
+        return; /* another fetcher has left it */
+    if (replica->has_head && !is_wrong) {
+        log_retry(flight, error, 0);
+        flight->retries++;
+        metric_add(flight->flights->takeovers, 1);
+    }
+    if (fetch->outcome == REPLICA_FINAL && !flight->answered) {
+        sources->is_final = !sources_take_final(sources, error);
+        if (sources->is_final)
+            flight_fail(flight, error);
+        return;
+    }
+    if (fetch->outcome == REPLICA_REFUSED)
+        flights_log_refusal(flight->flights, replica, error);
+    const bool has_sent = replica->has_sent;
+    sources_leave_replica(sources, fetch->outcome);
+    flight->silent_ms = clock_ms(); /* nobody else was asked until now */
+    if (is_wrong && has_sent)
+        flight_fail(flight, error);
+}
+
 /* A request failed: does what retry.h decides, which may end the flight. */
-static void recover(struct flight *flight, const struct fetch *fetch, const struct plan *plan,
+static void recover(struct flight *flight, struct fetch *fetch, const struct plan *plan,
                     struct error *error) REQUIRES(flight->state_lock) {
     if (flight->state != FLIGHT_MOVING)
         return;
@@ -242,6 +277,10 @@ static void recover(struct flight *flight, const struct fetch *fetch, const stru
         return;
     }
     enum retry_failure failure = judge(flight, fetch, plan, error);
+    if (place_is_replica(fetch->place) && retry_blames_place(failure)) {
+        leave_replica(flight, fetch, error);
+        return;
+    }
     flight->retries += retry_counts(failure);
     if (fetch->place == &flight->sources.bucket && retry_blames_place(failure) &&
         (!fetch->is_last_stop || error->kind == ERROR_CORRUPT)) {
@@ -254,11 +293,14 @@ static void recover(struct flight *flight, const struct fetch *fetch, const stru
 }
 
 /* The request failed. False: the flight counts on its bytes. The caller holds the state_lock. */
-static bool pass_over(const struct span *span, struct flight_source *source,
-                      const struct error *error) {
+static bool pass_over(const struct fetch *fetch, const struct error *error) {
+    const struct span *span = fetch->span;
+    struct flight_source *source = fetch->source;
     const bool was_cut = error->kind == ERROR_CLOSED; /* by us */
     if (!span->contends && !span->beaten)
         return false;
+    if (span->given_up) /* the source was not at fault: another place is asked for it */
+        return true;
     /* Of two sources that contradict each other, the end of the flight shows which is right. */
     if (span->beaten && error->kind != ERROR_CORRUPT)
         sources_give_up(source, was_cut ? NULL : error);
@@ -278,14 +320,19 @@ static bool fetch_span(struct flight *flight, struct span *span, const struct pl
         ok = false;
     lock_acquire(&flight->state_lock);
     bool failed = !end_span(flight, &fetch, ok, &error);
-    bool passed_over = failed && pass_over(span, fetch.source, &error);
+    bool passed_over = failed && pass_over(&fetch, &error);
     if (failed && !passed_over)
         recover(flight, &fetch, plan, &error);
     /* The end of a flight that has failed is recorded by the driver. */
     bool is_news = flight->state == FLIGHT_MOVING && flight->sources.bucket_wrong &&
                    !flight->sources.wrong_known;
     flight->sources.wrong_known |= is_news;
+    const bool is_wrong =
+        failed && !passed_over && place_is_replica(fetch.place) && error.kind == ERROR_CORRUPT;
     lock_release(&flight->state_lock);
+    if (is_wrong)
+        flights_distrust_replica(flight->flights, &flight->digest, &fetch.place->replica.member,
+                                 &error);
     if (is_news)
         flights_record_wrong(flight->flights, &flight->digest, &error);
     fetch_finish(&fetch);
@@ -351,8 +398,8 @@ static bool start_fetcher(struct flight *flight, const struct plan *plan, struct
 static void start_contender(struct flight *flight) REQUIRES(flight->state_lock) {
     struct plan plan;
     struct error ignored;
-    if (!flight->opened || atomic_load(&flight->flights->stopping) || flight->sources.asks_bucket ||
-        !flight_wants_contender(flight, &plan))
+    if (!flight->opened || atomic_load(&flight->flights->stopping) ||
+        !sources_are_asked(&flight->sources) || !flight_wants_contender(flight, &plan))
         return;
     flight->sources.at[plan.source].contended_ms = clock_ms();
     start_fetcher(flight, &plan, &ignored);

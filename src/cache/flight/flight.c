@@ -28,7 +28,11 @@ struct flight *flight_new(struct flights *flights, const struct flight_wish *wis
     condition_init(&flight->driven);
     body_init(&flight->body, &flights->held);
     hashing_init(&flight->hashing);
-    sources_init(&flight->sources, wish->repository, flights->tier);
+    const struct course_start start = {.asker = flights->replicas,
+                                       .has_bucket = flights->tier != NULL,
+                                       .ask = wish->ask,
+                                       .digest = wish->digest};
+    sources_init(&flight->sources, wish->repository, flights->tier, &start);
     flight->spans.allowed = UPSTREAM_CONNECTIONS_LIMIT;
     flight->readers.first = *wish->range;
     return flight;
@@ -228,6 +232,15 @@ bool flight_read_size(struct flight *flight, uint64_t *size) {
     return known;
 }
 
+static enum flight_place place_of(struct flight *flight) REQUIRES(flight->state_lock) {
+    struct sources *sources = &flight->sources;
+    if (sources_ask_bucket(sources))
+        return FLIGHT_AT_BUCKET;
+    if (sources_are_asked(sources))
+        return FLIGHT_AT_UPSTREAM;
+    return sources_place(sources)->replica.has_head ? FLIGHT_AT_REPLICA : FLIGHT_ASKING;
+}
+
 void flight_describe(struct flight *flight, struct flight_figures *out) {
     const struct body *body = &flight->body;
     *out = (struct flight_figures){0};
@@ -242,6 +255,7 @@ void flight_describe(struct flight *flight, struct flight_figures *out) {
     out->connections = flight->spans.fetchers;
     out->readers = flight->readers.count;
     out->retries = flight->retries;
+    out->place = place_of(flight);
     lock_release(&flight->state_lock);
     out->rate = out->seconds > 0 ? (double)out->present / out->seconds : 0;
 }

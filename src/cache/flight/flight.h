@@ -61,15 +61,20 @@
 #include "base/cancel.h"
 #include "base/error.h"
 #include "oci/digest.h"
+#include "replica/ask.h"
 #include "retention/upkeep.h"
 #include "upstream/upstream.h"
 
 struct bucket;
+struct replica_asker;
 struct flights; /* all flights of a cache */
 struct flight;
 
 #define METRIC_WRONG      "tarn_bucket_wrong_total"
 #define METRIC_WRONG_HELP "Objects of the bucket whose bytes were wrong."
+
+#define METRIC_TAKEOVERS      "tarn_replica_takeovers_total"
+#define METRIC_TAKEOVERS_HELP "Transfers that went on elsewhere after another replica failed."
 
 enum {
     FLIGHT_KEY_SIZE = 768,
@@ -104,13 +109,14 @@ struct flights_settings {
     unsigned flights_per_upstream;   /* of max_flights, while more than half of it is taken */
     int64_t patience_ms;             /* how long a flight without progress keeps trying */
     const struct flights_tier *tier; /* outlives the flights; NULL: there is no bucket */
+    struct replica_asker *replicas;  /* the same; NULL: there are none */
 };
 
 /* Flights into the upkeep's store. `upkeep` outlives them. NULL: no memory. */
 struct flights *flights_new(struct upkeep *upkeep, const struct flights_settings *settings);
 
-/* Takes the settings from now on, but patience_ms and `tier`, which stay. Flights under way go on.
- * Any thread. */
+/* Takes the settings from now on, but patience_ms, `tier` and `replicas`, which stay. Flights under
+ * way go on. Any thread. */
 void flights_change(struct flights *flights, const struct flights_settings *settings);
 
 /* Ends all flights soon, as failed, and starts no more. */
@@ -131,6 +137,15 @@ struct flight_wish {
     const struct repository *repository; /* through which a new flight fetches */
     const struct digest *digest;
     const struct blob_range *range; /* what a new flight fetches first */
+    enum replica_ask ask;           /* of a replica that wants it; else REPLICA_ASK_NONE */
+};
+
+/* Where the bytes of a flight come from now. */
+enum flight_place {
+    FLIGHT_AT_UPSTREAM,
+    FLIGHT_AT_BUCKET,
+    FLIGHT_AT_REPLICA,
+    FLIGHT_ASKING, /* replicas are asked, and none has given anything yet */
 };
 
 struct flight_figures {
@@ -141,6 +156,7 @@ struct flight_figures {
     double rate;            /* bytes a second since it started */
     unsigned connections, readers, retries;
     double seconds; /* since it started */
+    enum flight_place place;
 };
 
 /* Describes at most `limit` flights, the oldest first. The result is how many flights there are. */
@@ -192,6 +208,14 @@ bool flight_is_from_bucket(struct flight *flight);
 /* Whether the bucket brings the bytes because no upstream does. */
 bool flight_is_at_last_stop(struct flight *flight);
 
+/* ---- replicas ---- */
+
+/* Whether the bytes come from another replica. */
+bool flight_is_from_replica(struct flight *flight);
+/* Whether the flight has failed with what a replica says of upstream. How long it may be believed
+ * is not known. */
+bool flight_has_heard(struct flight *flight);
+
 /* What is to be done about the bucket, of a flight that is verified. */
 struct flight_findings {
     const struct digest *digest;
@@ -241,7 +265,8 @@ enum flight_fate flight_fate(struct flight *flight);
 struct flight_reader; /* one client's way through a blob */
 
 /* Becomes a reader of the blob's flight, the one under way or (*started) a new one. NULL: too many
- * flights (ERROR_BUSY), or no memory. */
+ * flights (ERROR_BUSY), or no memory; or a replica asks whether the blob is arriving, and it is
+ * not, or comes from a replica itself (ERROR_NOT_FOUND). */
 struct flight_reader *flight_reader_open(struct flights *flights, const struct flight_wish *wish,
                                          bool *started, struct error *error);
 void flight_reader_close(struct flight_reader *reader); /* NULL is allowed */

@@ -2,9 +2,9 @@
  * struct flight and the table of all flights, for the files of cache/flight/.
  *
  * The files, each calling only those before it: extents (base/), passing, body, hashing, spans,
- * place, sources, readers (the state's parts, without a lock of their own); flight (one flight),
- * flights (the table), tier (the bucket); plan, pass (what to do next); hash, fetch, fetchers,
- * drive (the threads); join, reader (the clients).
+ * place, course, sources, readers (the state's parts, without a lock of their own); flight (one
+ * flight), flights (the table), tier (the bucket); plan, pass (what to do next); hash, fetch,
+ * fetchers, drive (the threads); join, reader (the clients).
  */
 #ifndef FLIGHT_FLIGHT_PRIVATE_H
 #define FLIGHT_FLIGHT_PRIVATE_H
@@ -36,6 +36,12 @@ struct distrusted {
     unsigned location;
 };
 
+/* A blob that came with wrong bytes from another replica. */
+struct wrong_replica {
+    struct digest digest;
+    struct member member;
+};
+
 struct flights {
     struct store *store;
     struct space *space;
@@ -44,6 +50,9 @@ struct flights {
     int64_t patience_ms;
     const struct flights_tier *tier; /* NULL: there is no bucket */
     struct metric *wrong_objects;    /* of the bucket */
+    struct replica_asker *replicas;  /* NULL: there are none */
+    struct metric *takeovers;        /* flights that went on after a replica failed them */
+    struct log_pause refused_asks;   /* replicas that refuse what they are asked */
     struct metric *failed_digests;
     struct metric *refused; /* flights, because their upstream has its share */
 
@@ -56,6 +65,8 @@ struct flights {
     unsigned distrusted_next GUARDED_BY(table_lock);
     struct digest wrong[FLIGHTS_WRONG] GUARDED_BY(table_lock); /* blobs that the bucket has wrong */
     unsigned wrong_next GUARDED_BY(table_lock);
+    struct wrong_replica wrong_replicas[FLIGHTS_WRONG] GUARDED_BY(table_lock);
+    unsigned wrong_replicas_next GUARDED_BY(table_lock);
 
     atomic_uint connections; /* fetchers of all flights */
     atomic_uint unanswered;  /* flights under way without any head yet */
@@ -179,6 +190,21 @@ void flights_record_wrong(struct flights *flights, const struct digest *digest,
 /* For a new flight, which no other thread knows yet: whether the bucket is to be asked. */
 void flights_choose_tier(struct flights *flights, struct flight *flight)
     REQUIRES(flights->table_lock);
+
+/* ---- replicas.c: other replicas ---- */
+
+/* The member has sent wrong bytes of the blob: it is not asked for the blob any more. */
+void flights_distrust_replica(struct flights *flights, const struct digest *digest,
+                              const struct member *member, const struct error *why)
+    EXCLUDES(flights->table_lock);
+/* For a new flight, which no other thread knows yet: which replicas are not to be asked. */
+void flights_choose_replicas(struct flights *flights, struct flight *flight)
+    REQUIRES(flights->table_lock);
+/* A replica has refused what it was asked: logged once a minute. */
+void flights_log_refusal(struct flights *flights, const struct place_replica *replica,
+                         const struct error *why);
+/* A replica wants the blob: the flight asks no replica from now on. */
+void flight_serve_replica(struct flight *flight, enum replica_ask ask) REQUIRES(flight->state_lock);
 
 /* ---- plan.c: which span is fetched next ---- */
 

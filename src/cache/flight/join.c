@@ -4,22 +4,29 @@
 
 enum join_result {
     JOINED,
+    JOIN_REFUSED,   /* a replica asks whether the blob is arriving, and it comes from a replica */
     JOIN_LATER,     /* the flight has failed and is about to leave the table */
     JOIN_IMPOSSIBLE /* bytes that the reader needs were dropped or may be */
 };
 
 /* Makes `reader` (may be NULL) a reader of the flight, if it can join. */
-static enum join_result try_to_join(struct flight *flight, const struct blob_range *range,
+static enum join_result try_to_join(struct flight *flight, const struct flight_wish *wish,
                                     struct flight_reader *reader) {
+    const struct blob_range *range = wish->range;
     enum join_result result = JOINED;
     lock_acquire(&flight->state_lock);
-    if (flight->state == FLIGHT_FAILED)
+    if (wish->ask == REPLICA_ASK_ARRIVING &&
+        (flight->state == FLIGHT_FAILED || course_asks_replica(&flight->sources.course)))
+        result = JOIN_REFUSED;
+    else if (flight->state == FLIGHT_FAILED)
         result = JOIN_LATER;
     else if (!passing_accepts(&flight->body.passing, &flight->readers.first, range))
-        result = JOIN_IMPOSSIBLE;
+        result = wish->ask == REPLICA_ASK_ARRIVING ? JOIN_REFUSED : JOIN_IMPOSSIBLE;
     else if (reader) {
         flight_admit(flight, reader);
         atomic_store(&flight->background, false);
+        if (wish->ask != REPLICA_ASK_NONE)
+            flight_serve_replica(flight, wish->ask);
         flight_wake(flight);
     }
     lock_release(&flight->state_lock);
@@ -32,8 +39,10 @@ static struct flight *join(struct flights *flights, const struct flight_wish *wi
     struct flight *flight;
     enum join_result result = JOINED;
     while ((flight = flights_find(flights, wish->digest)) &&
-           (result = try_to_join(flight, wish->range, reader)) == JOIN_LATER)
+           (result = try_to_join(flight, wish, reader)) == JOIN_LATER)
         condition_wait(&flights->ended, &flights->table_lock);
+    if (flight && result == JOIN_REFUSED)
+        return NULL;
     if (flight && result == JOIN_IMPOSSIBLE) {
         /* The old flight lives on for its readers; a new one takes its place in the table. */
         flights_leave(flights, flight);
@@ -62,6 +71,8 @@ static struct flight *start(struct flights *flights, const struct flight_wish *w
     flight->held = upstream_held(wish->repository->upstream);
     flights_apply_distrust(flights, flight);
     flights_choose_tier(flights, flight);
+    flights_choose_replicas(flights, flight);
+    sources_begin(&flight->sources);
     if (reader)
         flight_enter(flight, reader);
     if (!flights_enter(flights, flight)) {
@@ -100,7 +111,9 @@ struct flight *flights_join(struct flights *flights, const struct flight_wish *w
     lock_acquire(&flights->table_lock);
     struct flight *flight = join(flights, wish, reader);
     *started = !flight;
-    if (!flight && atomic_load(&flights->stopping))
+    if (!flight && wish->ask == REPLICA_ASK_ARRIVING)
+        error_set(error, ERROR_NOT_FOUND, "the blob is not arriving here");
+    else if (!flight && atomic_load(&flights->stopping))
         error_set(error, ERROR_BUSY, "tarn is stopping");
     else if (!flight)
         flight = start_in_place(flights, wish, reader, error);

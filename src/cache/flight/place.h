@@ -1,10 +1,10 @@
 /*
  * A place from which the bytes of blobs can be fetched. Private to cache/flight/.
  *
- * A flight fetches from a place and does not know of which kind the place is. Two kinds exist: a
- * repository at an upstream (place_upstream.c), and the bucket (place_bucket.c). A kind says how a
- * range is fetched, and what an error of such a request means. Which place is asked next is said in
- * sources.h.
+ * A flight fetches from a place and does not know of which kind the place is. Three kinds exist: a
+ * repository at an upstream (place_upstream.c), the bucket (place_bucket.c), and another replica
+ * (place_replica.c). A kind says how a range is fetched, and what an error of such a request means.
+ * Which place is asked next is said in sources.h.
  *
  * Threads: several fetchers use one place at the same time.
  */
@@ -15,6 +15,7 @@
 #include "base/lock.h"
 #include "cache/flight/flight.h"
 #include "client/retry.h"
+#include "replica/asker.h"
 #include "upstream/upstream.h"
 
 struct place;
@@ -22,10 +23,12 @@ struct place;
 /* What a fetcher asks of a place. */
 struct place_request {
     const struct digest *digest;
-    bool plain;              /* the whole blob as one stream */
-    bool suffix;             /* the last `end` bytes; otherwise [start, end) */
-    uint64_t start, end;     /* `end` UINT64_MAX: to the end of the blob */
-    unsigned location;       /* which of the place's locations is asked */
+    const struct repository_name *name; /* through which it is asked for */
+    enum replica_outcome *outcome;      /* set by a replica alone */
+    bool plain;                         /* the whole blob as one stream */
+    bool suffix;                        /* the last `end` bytes; otherwise [start, end) */
+    uint64_t start, end;                /* `end` UINT64_MAX: to the end of the blob */
+    unsigned location;                  /* which of the place's locations is asked */
     bool is_first;           /* no place has answered yet: the kind may try several times */
     bool is_last;            /* no other place is left: this one may take longer than usual */
     int64_t deadline_ms;     /* clock_ms() by which a head must be here; 0: the place's own time */
@@ -88,6 +91,17 @@ struct place_bucket {
     _Atomic int64_t found_s; /* the time of the object, by our own clock; 0: not known */
 };
 
+/* Another replica and what it is asked, as place_replica.c knows it. */
+struct place_replica {
+    struct replica_asker *asker;
+    struct member member;
+    enum replica_ask ask;
+    unsigned connections;    /* requests at once */
+    atomic_bool is_left;     /* it is not asked any more: requests under way end soon */
+    bool has_head, has_sent; /* a head of it was accepted; bytes of it are here. Guarded by the
+                                flight's state_lock */
+};
+
 struct place {
     const struct place_kind *kind;
     char label[HOST_LIMIT + 16]; /* for messages: "upstream docker.io" */
@@ -98,12 +112,18 @@ struct place {
                                     held */
     struct place_upstream upstream;
     struct place_bucket bucket;
+    struct place_replica replica;
 };
 
 /* `repository` outlives the place. */
 void place_init_upstream(struct place *place, const struct repository *repository);
 /* `tier` outlives the place. */
 void place_init_bucket(struct place *place, const struct flights_tier *tier);
+/* `asker` outlives the place. `repository`: of the upstream whose settings count. */
+void place_init_replica(struct place *place, struct replica_asker *asker,
+                        const struct member *member, enum replica_ask ask,
+                        const struct repository *repository);
+bool place_is_replica(const struct place *place);
 void place_finish(struct place *place);
 
 /* From now on requests go to this location, and nothing is known about the way there. */

@@ -37,9 +37,22 @@ static bool free_gap(struct flight *flight, uint64_t from, uint64_t limit, bool 
     return false;
 }
 
+/* Whether a reader wants a part of the blob. */
+static bool wants_range(struct flight *flight) REQUIRES(flight->state_lock) {
+    const struct flight_reader *reader;
+    DL_FOREACH (flight->readers.list, reader) {
+        if (!reader->undecided && !reader->whole)
+            return true;
+    }
+    return false;
+}
+
+/* A replica sends a whole blob over one connection, because it comes to the replica in order. */
 unsigned flight_allowed(struct flight *flight) {
     const struct place *place = sources_place(&flight->sources);
     unsigned allowed = place->kind->allowed(place);
+    if (place_is_replica(place) && !wants_range(flight))
+        return 1;
     return allowed < flight->spans.allowed ? allowed : flight->spans.allowed;
 }
 

@@ -16,6 +16,8 @@ struct flight_reader *flight_reader_open(struct flights *flights, const struct f
         return NULL;
     }
     reader->undecided = true;
+    /* Once it is served, it is served to the end. */
+    reader->ask = wish->ask == REPLICA_ASK_ARRIVING ? REPLICA_ASK_FETCH : wish->ask;
     reader->flight = flights_join(flights, wish, reader, started, error);
     if (reader->flight)
         return reader;
@@ -137,7 +139,7 @@ static bool change_flight(struct flight_reader *reader, struct error *error) {
     const uint64_t at = reader->at, end = reader->end;
     const struct repository repository = flight_repository(old);
     const struct blob_range range = {.kind = reader->whole ? BLOB_WHOLE : BLOB_FROM, .first = at};
-    const struct flight_wish wish = {&repository, &old->digest, &range};
+    const struct flight_wish wish = {&repository, &old->digest, &range, reader->ask};
     bool started;
     flight_leave(old, reader);
     reader->undecided = true;

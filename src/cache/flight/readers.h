@@ -14,6 +14,7 @@ struct flight_reader {
                               changes it */
     struct flight *before; /* the flight that it was evicted from, referenced; NULL: none. Its bytes
                               were sent before their digest was checked. */
+    enum replica_ask ask;  /* of a replica that reads */
     uint64_t at, end;      /* still wants [at, end) */
     uint64_t sending_end;  /* [at, sending_end) is being sent now */
     bool whole;            /* the last bytes are held back from it until the digest is checked */

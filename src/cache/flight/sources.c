@@ -15,15 +15,21 @@ static struct flight_source *append(struct sources *sources, const struct reposi
 }
 
 void sources_init(struct sources *sources, const struct repository *repository,
-                  const struct flights_tier *tier) {
+                  const struct flights_tier *tier, const struct course_start *course) {
     *sources = (struct sources){0};
     append(sources, repository, SOURCE_ASKED);
-    sources->has_bucket = sources->asks_bucket = tier != NULL;
+    course_init(&sources->course, course);
+    sources->has_bucket = tier != NULL;
     if (tier)
         place_init_bucket(&sources->bucket, tier);
 }
 
+void sources_begin(struct sources *sources) {
+    course_begin(&sources->course, &sources_current(sources)->repository);
+}
+
 void sources_finish(struct sources *sources) {
+    course_finish(&sources->course);
     if (sources->has_bucket)
         place_finish(&sources->bucket);
     for (unsigned i = 0; i < sources->count; i++)
@@ -37,7 +43,18 @@ struct flight_source *sources_current(struct sources *sources) {
 }
 
 struct place *sources_place(struct sources *sources) {
-    return sources->asks_bucket ? &sources->bucket : &sources_current(sources)->place;
+    if (sources_ask_bucket(sources))
+        return &sources->bucket;
+    return course_asks_replica(&sources->course) ? sources->course.place
+                                                 : &sources_current(sources)->place;
+}
+
+bool sources_are_asked(const struct sources *sources) {
+    return sources->course.stage == COURSE_SOURCES && !sources->is_last_stop;
+}
+
+bool sources_ask_bucket(const struct sources *sources) {
+    return sources->course.stage == COURSE_BUCKET || sources->is_last_stop;
 }
 
 void sources_find_in_bucket(struct sources *sources) {
@@ -47,8 +64,32 @@ void sources_find_in_bucket(struct sources *sources) {
 }
 
 void sources_leave_bucket(struct sources *sources, bool may_return) {
-    sources->asks_bucket = sources->is_last_stop = false;
+    sources->is_last_stop = false;
     sources->may_return = may_return;
+    if (sources->course.stage == COURSE_BUCKET)
+        course_next(&sources->course, REPLICA_REFUSED, &sources_current(sources)->repository);
+}
+
+void sources_leave_replica(struct sources *sources, enum replica_outcome outcome) {
+    course_next(&sources->course, outcome, &sources_current(sources)->repository);
+}
+
+bool sources_change_over(struct sources *sources, enum replica_ask ask) {
+    return course_change_over(&sources->course, ask);
+}
+
+bool sources_take_final(struct sources *sources, const struct error *error) {
+    struct flight_source *source = sources_current(sources);
+    if (source->state == SOURCE_ASKED) {
+        const bool refused = error->kind == ERROR_NOT_FOUND || error->kind == ERROR_DENIED;
+        source->state = refused ? SOURCE_REFUSED : SOURCE_FAILED;
+        source->refusal = *error;
+    }
+    if (sources->current + 1 == sources->count)
+        return false;
+    sources->current++;
+    course_start_over(&sources->course, &sources_current(sources)->repository);
+    return true;
 }
 
 struct flight_source *sources_find(struct sources *sources, const struct repository *repository) {
@@ -108,7 +149,7 @@ void sources_pass_over(struct flight_source *source, bool refused) {
 static bool return_to_bucket(struct sources *sources, const struct error *error) {
     if (!sources->may_return)
         return false;
-    sources->asks_bucket = sources->is_last_stop = true;
+    sources->is_last_stop = true;
     sources->failure = *error;
     return true;
 }

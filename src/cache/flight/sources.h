@@ -1,14 +1,15 @@
 /*
  * The sources of a flight: the repositories through which its blob may be fetched and read, and
- * the place of each; and the bucket, from which the blob may be fetched for all of them. Private to
- * cache/flight/.
+ * the place of each; and the bucket and the other replicas, from which the blob may be fetched for
+ * them. Private to cache/flight/.
  *
- * The course of a flight: if there is a bucket, it is asked first. What it does not have, does not
- * give in time, or gives wrong comes from the sources, one after the other, each from its first
- * location on. When all of them have failed, a flight comes back to a bucket that was only too slow
- * or failing: late bytes are better than none. The bucket is then waited for as a source is. The
- * bucket's answer says nothing about who may read the blob: the repositories that were not asked
- * are SOURCE_LEFT then.
+ * The course of a flight (course.h) says whether replicas, the bucket or the sources are asked now.
+ * What replicas and the bucket do not have, do not give in time, or give wrong comes from the
+ * sources, one after the other, each from its first location on. The bucket's answer says nothing
+ * about who may read the blob: the repositories that were not asked are SOURCE_LEFT then. A
+ * replica's answer is one to the repository through which it was asked, as an upstream's is.
+ * When all sources have failed, a flight comes back to a bucket that was only too slow or failing:
+ * late bytes are better than none. The bucket is then waited for as a source is.
  *
  * Part of struct flight. The owner holds the flight's state_lock. A source never moves or goes
  * before its flight does, so that its place can be used without the lock.
@@ -16,7 +17,7 @@
 #ifndef FLIGHT_SOURCES_H
 #define FLIGHT_SOURCES_H
 
-#include "cache/flight/place.h"
+#include "cache/flight/course.h"
 #include "cache/flight/spans.h"
 
 enum { FLIGHT_SOURCES = FLIGHT_REPOSITORIES };
@@ -45,30 +46,43 @@ struct sources {
     struct flight_source at[FLIGHT_SOURCES];
     unsigned count;
     unsigned current; /* index of the source that is asked now */
+    struct course course;
     struct place bucket;
     bool has_bucket;   /* `bucket` is initialised */
-    bool asks_bucket;  /* the bucket is asked now, in place of the current source */
-    bool is_last_stop; /* with asks_bucket: because all sources have failed, with `failure` */
+    bool is_last_stop; /* the bucket is asked because all sources have failed, with `failure` */
     bool may_return;   /* the bucket was left because it was slow or failed */
     struct error failure;
     bool in_bucket;    /* the bucket has sent a head that was accepted */
     bool bucket_sent;  /* bytes of the bucket are here */
     bool bucket_wrong; /* what the bucket has is wrong */
     bool wrong_known;  /* that was recorded */
+    bool is_final;     /* a replica has told upstream's own word, which the flight failed with */
 };
 
-/* `tier` NULL: there is no bucket. */
+/* `tier` NULL: there is no bucket. sources_begin() follows. */
 void sources_init(struct sources *sources, const struct repository *repository,
-                  const struct flights_tier *tier);
+                  const struct flights_tier *tier, const struct course_start *course);
+/* Chooses the first place. */
+void sources_begin(struct sources *sources);
 void sources_finish(struct sources *sources);
 
 struct flight_source *sources_current(struct sources *sources);
-/* The place that is asked now: the bucket, or the current source's. */
+/* The place that is asked now: the bucket, a replica, or the current source's. */
 struct place *sources_place(struct sources *sources);
+/* Whether it is the current source's. */
+bool sources_are_asked(const struct sources *sources);
+bool sources_ask_bucket(const struct sources *sources);
 /* The bucket has the blob. No source is asked meanwhile. */
 void sources_find_in_bucket(struct sources *sources);
 /* The bucket is not asked any more. `may_return`: unless all sources fail. */
 void sources_leave_bucket(struct sources *sources, bool may_return);
+/* The replica that is asked now is not asked any more; `outcome` says what it gave. */
+void sources_leave_replica(struct sources *sources, enum replica_outcome outcome);
+/* A replica asks for the blob. True: the flight asked a replica and does not any more: its spans
+ * are to be given up. */
+bool sources_change_over(struct sources *sources, enum replica_ask ask);
+/* Upstream's own word came through a replica: the next source is asked. False: there is none. */
+bool sources_take_final(struct sources *sources, const struct error *error);
 /* NULL: the flight does not know the repository. */
 struct flight_source *sources_find(struct sources *sources, const struct repository *repository);
 /* The source that may be asked beside the current one, which has been silent since `silent_ms`

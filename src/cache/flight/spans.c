@@ -85,6 +85,16 @@ void spans_beat_others(struct spans *spans, unsigned source) {
     }
 }
 
+void spans_give_up(struct spans *spans) {
+    for (size_t i = 0; i < FLIGHT_SPANS; i++) {
+        struct span *span = &spans->at[i];
+        if (!span->busy)
+            continue;
+        span->end = span->writing_to;
+        span->beaten = span->given_up = true;
+    }
+}
+
 struct span *spans_holding(struct spans *spans, uint64_t offset) {
     for (size_t i = 0; i < FLIGHT_SPANS; i++) {
         struct span *span = &spans->at[i];

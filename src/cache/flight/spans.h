@@ -23,6 +23,7 @@ struct span {
                                 sends a head that is accepted */
     bool beaten;             /* another source brings the bytes: what becomes of the request does
                                 not matter to the flight */
+    bool given_up;           /* beaten, because its place is not asked any more */
     unsigned source;         /* which source of the flight is asked */
     uint64_t start, at, end; /* end UINT64_MAX: as far as the place sends */
     uint64_t writing_to;     /* a write up to here is under way; otherwise equal to `at` */
@@ -62,6 +63,9 @@ void spans_take_turn(struct spans *spans, unsigned source);
 bool spans_write(const struct spans *spans);
 /* The source brings the bytes from now on: the spans of all others end at what they are writing. */
 void spans_beat_others(struct spans *spans, unsigned source);
+
+/* The place is not asked any more: all spans end at what they are writing. */
+void spans_give_up(struct spans *spans);
 
 /* The span's request has its connection, and asks for [start, end) as they are now. Until then the
  * end may be taken back at no cost; afterwards the place sends the bytes, and those behind an

@@ -53,14 +53,14 @@ void flights_choose_tier(struct flights *flights, struct flight *flight) {
     if (!flights->tier || !find_wrong(flights, &flight->digest))
         return;
     flight->sources.bucket_wrong = flight->sources.wrong_known = true;
-    sources_leave_bucket(&flight->sources, false);
+    flight->sources.course.has_bucket = false;
 }
 
 /* ---- what a flight found out ---- */
 
 bool flight_is_from_bucket(struct flight *flight) {
     lock_acquire(&flight->state_lock);
-    bool is = flight->sources.in_bucket && flight->sources.asks_bucket;
+    bool is = flight->sources.in_bucket && sources_ask_bucket(&flight->sources);
     lock_release(&flight->state_lock);
     return is;
 }
@@ -76,7 +76,8 @@ void flight_find(struct flight *flight, struct flight_findings *out) {
     const struct sources *sources = &flight->sources;
     *out = (struct flight_findings){.digest = &flight->digest};
     lock_acquire(&flight->state_lock);
-    out->is_absent = !sources->in_bucket;
+    /* What came from a replica goes to the bucket from there. */
+    out->is_absent = !sources->in_bucket && sources_are_asked(sources);
     out->was_wrong = sources->bucket_wrong;
     if (sources->in_bucket)
         out->found_s = atomic_load(&sources->bucket.bucket.found_s);

@@ -50,6 +50,7 @@ static void open_scene(struct scene *scene, uint64_t size) {
     *scene = (struct scene){0};
     lock_init(&flight->state_lock);
     flight->sources.count = 1;
+    flight->sources.course.stage = COURSE_SOURCES;
     flight->sources.at[0].place.kind = &kind;
     flight->spans.allowed = UPSTREAM_CONNECTIONS_LIMIT;
     flight->spans.rate = below(3) ? (double)below(40 * MIB) : 0;

@@ -248,13 +248,17 @@ static void test_a_span_that_contends_keeps_no_bytes_from_the_others(void **stat
 
 /* ---- sources ---- */
 
+/* Neither a bucket nor replicas. */
+static const struct digest nothing = {.algorithm = DIGEST_SHA256};
+static const struct course_start alone = {.digest = &nothing};
+
 static void test_a_place_that_fails_is_followed_by_its_fallbacks_and_then_a_source(void **state) {
     (void)state;
     const char *const fallbacks[] = {"https://one.test", "https://two.test", NULL};
     struct upstream upstream = {.host = "fake.test", .settings = {.fallbacks = fallbacks}};
     struct error gone = {.kind = ERROR_UNAVAILABLE};
     struct sources sources;
-    sources_init(&sources, fake_repository(&upstream, "app"), NULL);
+    sources_init(&sources, fake_repository(&upstream, "app"), NULL, &alone);
     sources_add(&sources, fake_repository(&upstream, "other"));
     struct place *place = &sources.at[0].place;
     assert_string_equal(place->label, "upstream fake.test");
@@ -283,21 +287,21 @@ static void test_a_bucket_that_was_late_is_the_last_place(void **state) {
     struct error late = {0}, down = {0}, refused = {0};
     error_set(&late, ERROR_TIMEOUT, "late");
     error_set(&refused, ERROR_NOT_FOUND, "refused");
-    sources_init(&sources, fake_repository(&upstream, "app"), NULL);
+    sources_init(&sources, fake_repository(&upstream, "app"), NULL, &alone);
     for (unsigned may_return = 0; may_return < 2; may_return++) {
         error_set(&down, ERROR_UNAVAILABLE, "down");
         sources_leave_bucket(&sources, may_return);
         assert_false(sources_next_place(&sources, true, &refused));
         assert_int_equal(sources_next_place(&sources, false, &down), may_return);
-        assert_int_equal(sources.asks_bucket, may_return);
+        assert_int_equal(sources_ask_bucket(&sources), may_return);
         assert_int_equal(sources.is_last_stop, may_return);
     }
     /* If it fails again, the failure is that of the sources, and they are asked again. */
     assert_false(sources_next_place(&sources, false, &late));
     assert_string_equal(late.text, "down");
-    assert_false(sources.asks_bucket);
+    assert_false(sources_ask_bucket(&sources));
     assert_true(sources_next_place(&sources, false, &down));
-    assert_true(sources.asks_bucket);
+    assert_true(sources_ask_bucket(&sources));
     sources_finish(&sources);
 }
 
@@ -306,7 +310,7 @@ static void test_a_source_contends_once_in_a_silence(void **state) {
     struct upstream upstream = {.host = "fake.test"};
     struct sources sources;
     struct spans spans = {0};
-    sources_init(&sources, fake_repository(&upstream, "app"), NULL);
+    sources_init(&sources, fake_repository(&upstream, "app"), NULL, &alone);
     assert_null(sources_contender(&sources, &spans, 100));
     sources_add(&sources, fake_repository(&upstream, "other"));
     sources_add(&sources, fake_repository(&upstream, "third"));
@@ -333,7 +337,7 @@ static void test_the_next_location_of_a_source_contends_after_a_failure(void **s
     struct upstream upstream = {.host = "fake.test", .settings = {.fallbacks = fallbacks}};
     struct sources sources;
     struct spans spans = {0};
-    sources_init(&sources, fake_repository(&upstream, "app"), NULL);
+    sources_init(&sources, fake_repository(&upstream, "app"), NULL, &alone);
     sources_add(&sources, fake_repository(&upstream, "other"));
     struct flight_source *other = &sources.at[1];
     other->contended_ms = 150;
@@ -356,7 +360,7 @@ static enum source_state state_after_turn(const char *const *fallbacks, bool is_
     struct upstream upstream = {.host = "fake.test", .settings = {.fallbacks = fallbacks}};
     struct sources sources;
     struct spans spans = {0};
-    sources_init(&sources, fake_repository(&upstream, "app"), NULL);
+    sources_init(&sources, fake_repository(&upstream, "app"), NULL, &alone);
     sources_add(&sources, fake_repository(&upstream, "other"));
     if (is_asked)
         spans_reserve(&spans, &(struct plan){.end = 100});
@@ -381,7 +385,7 @@ static void test_a_place_that_refuses_is_not_asked_at_its_fallbacks(void **state
     struct upstream upstream = {.host = "fake.test", .settings = {.fallbacks = fallbacks}};
     struct error denied = {.kind = ERROR_DENIED, .text = "no"};
     struct sources sources;
-    sources_init(&sources, fake_repository(&upstream, "app"), NULL);
+    sources_init(&sources, fake_repository(&upstream, "app"), NULL, &alone);
     sources_add(&sources, fake_repository(&upstream, "other"));
     assert_true(sources_next_place(&sources, true, &denied));
     assert_ptr_equal(sources_current(&sources), &sources.at[1]);
@@ -401,7 +405,7 @@ test_a_fallback_that_refuses_does_not_outweigh_the_first_locations_failure(void 
     struct error down = {.kind = ERROR_UNAVAILABLE, .text = "503"};
     struct error absent = {.kind = ERROR_NOT_FOUND, .text = "404"};
     struct sources sources;
-    sources_init(&sources, fake_repository(&upstream, "app"), NULL);
+    sources_init(&sources, fake_repository(&upstream, "app"), NULL, &alone);
     assert_true(sources_next_place(&sources, false, &down));
     assert_true(sources_next_place(&sources, true, &absent)); /* the second fallback may have it */
     assert_int_equal(sources.at[0].place.location, 2);

@@ -1,0 +1,502 @@
+/* Requests to other replicas. */
+#include "replica/asker.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/metric.h"
+#include "client/content_range.h"
+#include "client/transfer.h"
+#include "oci/error_body.h"
+#include "replica/watch.h"
+
+#define ASKS       "tarn_replica_asks_total"
+#define ASKS_HELP  "Questions between replicas, by what was asked and answered."
+#define BYTES      "tarn_replica_bytes_total"
+#define BYTES_HELP "Bytes of blobs and documents between replicas."
+
+enum {
+    SILENT_MS = 2000, /* without a head or a byte: /livez is asked */
+    REFUSAL_LIMIT = 16 << 10,
+    AUTHORITIES_LIMIT = 1 << 20,
+    FIELD_SIZE = 160,
+};
+
+struct replica_asker {
+    struct replica_asker_settings settings;
+    struct lanes lanes;
+    char *authorities;     /* owned; NULL: the system's */
+    struct client_tls tls; /* of every request, if there is TLS */
+    struct watch *watch;
+    struct metric *received; /* bytes */
+};
+
+/* ---- life ---- */
+
+/* A name in certificates needs the authorities in memory. */
+static bool read_authorities(struct replica_asker *asker, struct error *error) {
+    const struct replica_asker_settings *settings = &asker->settings;
+    size_t length;
+    asker->tls.server_name = settings->server_name;
+    if (!settings->ca_file)
+        return true;
+    asker->authorities =
+        file_read_small(settings->ca_file, AUTHORITIES_LIMIT, FILE_REGULAR, &length, NULL, error);
+    if (asker->authorities)
+        asker->tls.authorities = (struct text){asker->authorities, length};
+    return asker->authorities != NULL;
+}
+
+static bool is_alive(void *context, const struct member *member, const struct cancel *cancel);
+
+struct replica_asker *replica_asker_new(const struct replica_asker_settings *settings,
+                                        struct error *error) {
+    struct replica_asker *asker = calloc(1, sizeof *asker);
+    if (!asker) {
+        error_set(error, ERROR_MEMORY, "out of memory");
+        return NULL;
+    }
+    asker->settings = *settings;
+    asker->received = metric_get(METRIC_COUNTER, BYTES, BYTES_HELP, "direction=\"in\"");
+    lanes_init(&asker->lanes, settings->client);
+    if (read_authorities(asker, error)) {
+        asker->watch = watch_new(settings->members, is_alive, asker);
+        if (asker->watch)
+            return asker;
+        error_set(error, ERROR_MEMORY, "out of memory");
+    }
+    replica_asker_free(asker);
+    return NULL;
+}
+
+void replica_asker_stop(struct replica_asker *asker) {
+    watch_stop(asker->watch);
+}
+
+void replica_asker_free(struct replica_asker *asker) {
+    if (!asker)
+        return;
+    watch_free(asker->watch);
+    lanes_finish(&asker->lanes);
+    free(asker->authorities);
+    free(asker);
+}
+
+struct members *replica_asker_members(const struct replica_asker *asker) {
+    return asker->settings.members;
+}
+
+/* ---- one request ---- */
+
+/* A request under way. */
+struct asking_replica {
+    struct replica_asker *asker;
+    const struct replica_request *request;
+    const struct replica_sink *sink;
+    struct replica_head head;
+    struct client_response response;
+    char answer[FIELD_SIZE], range[FIELD_SIZE], digest[DIGEST_STRING_SIZE];
+    char age[32], cache_control[FIELD_SIZE], cache_status[FIELD_SIZE];
+    int64_t heard_ms; /* the last byte, or the last sign of life */
+    bool head_given;
+    bool stopped;  /* by the sink */
+    bool is_gone;  /* it is silent and does not answer its /livez */
+    bool is_unfit; /* the head is no answer to the request */
+};
+
+static void make_url(const struct replica_asker *asker, const struct member *member,
+                     const char *path, struct buffer *url) {
+    buffer_printf(url, "%s://%s%s", asker->settings.is_tls ? "https" : "http", member->text, path);
+}
+
+/* Whether the member answers its /livez within a second, over a connection of its own. */
+static bool is_alive(void *context, const struct member *member, const struct cancel *cancel) {
+    struct replica_asker *asker = context;
+    cleanup_buffer struct buffer url = {0};
+    cleanup_client_response struct client_response response = {0};
+    make_url(asker, member, "/livez", &url);
+    struct lane *lane = url.failed ? NULL : lanes_take(&asker->lanes);
+    if (!lane)
+        return false;
+    const struct client_request request = {
+        .method = "GET",
+        .url = url.bytes,
+        .tls = asker->settings.is_tls ? &asker->tls : NULL,
+        .no_proxy = true,
+        .connect_timeout_ms = LIVE_MS,
+        .total_timeout_ms = LIVE_MS,
+        .bounds_body = true,
+        .asks_once = true,
+        .cancel = cancel,
+    };
+    struct error ignored;
+    bool ok = lane_disconnect(lane) && transfer_run(lane, &request, NULL, &response, &ignored);
+    lanes_give(&asker->lanes, lane);
+    return ok;
+}
+
+/* ---- the head ---- */
+
+/* The number behind `name` in a list of directives (RFC 9111 §5.2). */
+static bool read_directive(const char *value, const char *name, int64_t *out) {
+    struct text rest = text_of(value);
+    uint64_t number;
+    while (rest.at) {
+        struct text directive = text_trim(text_cut(rest, ',', &rest)), argument;
+        struct text is = text_cut(directive, '=', &argument);
+        if (text_is_nocase(is, name) && argument.at && text_to_u64(argument, &number) &&
+            number <= INT32_MAX) {
+            *out = (int64_t)number;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool read_range(struct asking_replica *asking) {
+    const struct replica_request *request = asking->request;
+    struct replica_head *head = &asking->head;
+    struct content_range range;
+    if (!request->has_range || !content_range_parse(text_of(asking->range), &range))
+        return false;
+    head->has_total = range.has_total;
+    head->total = range.total;
+    if (head->status == 416)
+        return range.has_total;
+    head->has_range = true;
+    head->first = range.first;
+    head->last = range.last;
+    return range.satisfied && range.has_total &&
+           content_range_fits(&range, request->first, request->last, request->suffix) &&
+           (!head->has_length || head->length == range.last - range.first + 1);
+}
+
+/* False: it is no answer to what was asked. */
+static bool read_head(struct asking_replica *asking, const struct client_response *response) {
+    struct replica_head *head = &asking->head;
+    uint64_t age;
+    *head = (struct replica_head){
+        .status = response->status, .has_length = response->has_length, .length = response->length};
+    memcpy(head->content_type, response->content_type, sizeof head->content_type);
+    replica_answer_parse(text_of(asking->answer), &head->answer);
+    head->has_digest = digest_parse(text_of(asking->digest), &head->digest);
+    head->has_life = text_to_u64(text_of(asking->age), &age) && age <= INT32_MAX &&
+                     read_directive(asking->cache_control, "max-age", &head->max_age_s);
+    head->age_s = head->has_life ? (int64_t)age : 0;
+    head->is_stale = strstr(asking->cache_status, "detail=upstream-failed") ||
+                     (head->has_life && head->max_age_s > 0 && head->age_s > head->max_age_s);
+    if (head->status == 206 || head->status == 416)
+        return read_range(asking);
+    head->has_total = response->has_length;
+    head->total = response->length;
+    return head->status == 200;
+}
+
+/* Whether the answer has content for us. HEAD may have any answer. */
+static bool has_content(const struct asking_replica *asking) {
+    const struct replica_head *head = &asking->head;
+    if (asking->request->head_only)
+        return head->answer != REPLICA_ANSWER_NONE;
+    return head->answer == REPLICA_ANSWER_HELD || head->answer == REPLICA_ANSWER_ARRIVING;
+}
+
+static enum client_verdict on_head(void *context, const struct client_response *response,
+                                   struct error *error) {
+    struct asking_replica *asking = context;
+    const bool fits = read_head(asking, response);
+    const bool is_content =
+        response->status == 200 || response->status == 206 || response->status == 416;
+    members_note_answer(asking->asker->settings.members, asking->request->member, clock_ms());
+    if (!is_content)
+        return CLIENT_COLLECT; /* what it says about itself or upstream */
+    if (!fits || !has_content(asking)) {
+        asking->is_unfit = true;
+        error_set(error, ERROR_UNAVAILABLE, "no answer to what was asked (status %d)",
+                  response->status);
+        return CLIENT_STOP;
+    }
+    asking->head_given = true;
+    if (asking->sink->on_head &&
+        !asking->sink->on_head(asking->sink->context, &asking->head, error)) {
+        asking->stopped = true;
+        return CLIENT_STOP;
+    }
+    asking->heard_ms = clock_ms();
+    return response->status == 416 ? CLIENT_COLLECT : CLIENT_STREAM;
+}
+
+static bool on_bytes(void *context, const void *bytes, size_t length, struct error *error) {
+    struct asking_replica *asking = context;
+    asking->stopped = !asking->sink->on_bytes(asking->sink->context, bytes, length, error);
+    metric_add(asking->asker->received, (int64_t)length);
+    asking->heard_ms = clock_ms(); /* the time in our own callback is not silence */
+    return !asking->stopped;
+}
+
+static bool on_idle(void *context, struct error *error) {
+    struct asking_replica *asking = context;
+    const struct replica_sink *sink = asking->sink;
+    if (sink->on_idle && !sink->on_idle(sink->context, error)) {
+        asking->stopped = true;
+        return false;
+    }
+    if (clock_ms() - asking->heard_ms < SILENT_MS)
+        return true;
+    asking->is_gone = !is_alive(asking->asker, asking->request->member, asking->request->cancel);
+    asking->heard_ms = clock_ms();
+    return !asking->is_gone ||
+           error_set(error, ERROR_TIMEOUT, "silent, and its /livez does not answer either");
+}
+
+/* ---- the outcome ---- */
+
+/* What a status says that upstream itself has given. */
+static enum error_kind kind_of(int status) {
+    return status == 504 ? ERROR_TIMEOUT : client_response_error_kind(status);
+}
+
+static bool is_final(int status) {
+    return status == 404 || status == 403 || status == 429 || status == 502 || status == 504;
+}
+
+/* The error is upstream's, in the words of the replica that asked it. */
+static void pass_on(const struct asking_replica *asking, struct error *error) {
+    const struct client_response *response = &asking->response;
+    const size_t length =
+        response->body.length < REFUSAL_LIMIT ? response->body.length : REFUSAL_LIMIT;
+    char code[sizeof error->code] = "", message[500] = "";
+    if (length)
+        error_body_read(response->body.bytes, length, code, sizeof code, message, sizeof message);
+    char *id = strstr(message, " (request"); /* another replica's, which its own log has */
+    if (id)
+        *id = '\0';
+    error_set(error, kind_of(response->status), "%s",
+              *message ? message : "a replica says that upstream refused or failed");
+    memcpy(error->code, code, sizeof code);
+    error->retry_after_s = response->retry_after_s;
+    if (response->status == 404 || response->status == 403)
+        error->status = response->status;
+}
+
+static enum replica_outcome judge_status(const struct asking_replica *asking, struct error *error) {
+    const int status = asking->response.status;
+    if (asking->head_given && status == 416) {
+        error_set(error, ERROR_RANGE, "the range lies outside of the blob");
+        return REPLICA_OUTSIDE;
+    }
+    if (asking->head_given)
+        return REPLICA_GAVE;
+    if (asking->head.answer == REPLICA_ANSWER_NO && status == 404 &&
+        asking->request->ask == REPLICA_ASK_ARRIVING) {
+        error_set(error, ERROR_NOT_FOUND, "not arriving there");
+        return REPLICA_SAID_NO;
+    }
+    if (asking->head.answer == REPLICA_ANSWER_UPSTREAM && is_final(status)) {
+        pass_on(asking, error);
+        return REPLICA_FINAL;
+    }
+    error_set(error, ERROR_UNAVAILABLE, "status %d", status);
+    return REPLICA_REFUSED;
+}
+
+/* Why no whole answer came. */
+static enum replica_outcome judge_failure(const struct asking_replica *asking,
+                                          const struct error *error) {
+    switch (error->kind) {
+    case ERROR_CLOSED:
+    case ERROR_MEMORY:
+    case ERROR_FILES:
+    case ERROR_INVALID:
+        return REPLICA_STOPPED;
+    default:
+        break;
+    }
+    if (asking->stopped)
+        return REPLICA_STOPPED;
+    if (asking->is_unfit || (asking->response.status && !asking->head_given))
+        return REPLICA_REFUSED;
+    if (asking->head_given && !asking->is_gone)
+        return REPLICA_CUT;
+    /* A member that is alive, but whose upstream has not answered in time, is not down. */
+    if (error->kind == ERROR_TIMEOUT && !asking->is_gone && !asking->response.status &&
+        clock_ms() >= asking->request->deadline_ms)
+        return REPLICA_CUT;
+    return REPLICA_DOWN;
+}
+
+static const char *count_name(const struct asking_replica *asking, enum replica_outcome outcome) {
+    switch (outcome) {
+    case REPLICA_GAVE:
+    case REPLICA_OUTSIDE:
+    case REPLICA_SAID_NO:
+    case REPLICA_FINAL:
+    case REPLICA_CUT:
+    case REPLICA_STOPPED:
+        if (replica_answer_text(asking->head.answer))
+            return replica_answer_text(asking->head.answer);
+        return outcome == REPLICA_STOPPED ? NULL : "fault";
+    case REPLICA_REFUSED:
+        return "refused";
+    case REPLICA_DOWN:
+        break;
+    }
+    return "fault";
+}
+
+static void count(const struct asking_replica *asking, enum replica_outcome outcome) {
+    char labels[96];
+    const char *ask = replica_ask_text(asking->request->ask), *word = count_name(asking, outcome);
+    if (!word)
+        return;
+    if (asking->request->ask == REPLICA_ASK_FETCH_ABSENT)
+        ask = replica_ask_text(REPLICA_ASK_FETCH);
+    snprintf(labels, sizeof labels, "direction=\"out\",ask=\"%s\",answer=\"%s\"", ask, word);
+    metric_add(metric_get(METRIC_COUNTER, ASKS, ASKS_HELP, labels), 1);
+}
+
+static void note_down(struct asking_replica *asking, const struct error *error) {
+    const struct member *member = asking->request->member;
+    if (!members_note_fault(asking->asker->settings.members, member, clock_ms()))
+        return;
+    log_at(LOG_WARN, "a replica is down", LOG_STRING("replica", member->text),
+           LOG_STRING("error", error->text));
+    watch_begin(asking->asker->watch);
+}
+
+/* ---- sending ---- */
+
+static bool add_range(const struct replica_request *request, char *out, size_t size) {
+    if (request->suffix)
+        snprintf(out, size, "Range: bytes=-%" PRIu64, request->suffix);
+    else if (request->last == UINT64_MAX)
+        snprintf(out, size, "Range: bytes=%" PRIu64 "-", request->first);
+    else
+        snprintf(out, size, "Range: bytes=%" PRIu64 "-%" PRIu64, request->first, request->last);
+    return request->has_range;
+}
+
+/* The lines of the head. */
+struct ask_lines {
+    char ask[64], input[SIGNATURE_INPUT_SIZE + 24], signature[SIGNATURE_SIZE + 16], range[80];
+    const char *all[5];
+};
+
+static bool compose(const struct asking_replica *asking, struct ask_lines *lines) {
+    const struct replica_request *request = asking->request;
+    const struct replica_asker_settings *settings = &asking->asker->settings;
+    char input[SIGNATURE_INPUT_SIZE], signature[SIGNATURE_SIZE];
+    const struct signed_request signed_request = {
+        .method = text_of(request->head_only ? "HEAD" : "GET"),
+        .path = text_of(request->path),
+        .ask = text_of(replica_ask_text(request->ask)),
+    };
+    size_t used = 0;
+    if (!settings->sign(settings->context, &signed_request, input, signature))
+        return false;
+    snprintf(lines->ask, sizeof lines->ask, "Tarn-Ask: %s", replica_ask_text(request->ask));
+    snprintf(lines->input, sizeof lines->input, "Signature-Input: %s", input);
+    snprintf(lines->signature, sizeof lines->signature, "Signature: %s", signature);
+    lines->all[used++] = lines->ask;
+    lines->all[used++] = lines->input;
+    lines->all[used++] = lines->signature;
+    if (add_range(request, lines->range, sizeof lines->range))
+        lines->all[used++] = lines->range;
+    lines->all[used] = NULL;
+    return true;
+}
+
+static bool transfer(struct asking_replica *asking, const char *url, const struct ask_lines *lines,
+                     struct error *error) {
+    struct replica_asker *asker = asking->asker;
+    const struct client_field fields[] = {
+        {"Tarn-Answer", asking->answer, sizeof asking->answer, false},
+        {"Content-Range", asking->range, sizeof asking->range, false},
+        {"Docker-Content-Digest", asking->digest, sizeof asking->digest, false},
+        {"Age", asking->age, sizeof asking->age, false},
+        {"Cache-Control", asking->cache_control, sizeof asking->cache_control, true},
+        {"Cache-Status", asking->cache_status, sizeof asking->cache_status, true},
+    };
+    const int64_t left_ms = asking->request->deadline_ms - clock_ms();
+    const struct client_request request = {
+        .method = asking->request->head_only ? "HEAD" : "GET",
+        .url = url,
+        .headers = lines->all,
+        .wanted = {.fields = fields, .count = sizeof fields / sizeof *fields},
+        .tls = asker->settings.is_tls ? &asker->tls : NULL,
+        .no_proxy = true,
+        .connect_timeout_ms = SILENT_MS,
+        .total_timeout_ms = left_ms > 1 ? left_ms : 1,
+        .body_limit = REFUSAL_LIMIT,
+        .asks_once = true, /* a connection that is silent is judged by /livez */
+        .cancel = asking->request->cancel,
+    };
+    const struct client_sink sink = {asking, on_head, on_bytes, on_idle};
+    struct lane *lane = lanes_take(&asker->lanes);
+    if (!lane)
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    bool ok = transfer_run(lane, &request, &sink, &asking->response, error);
+    lanes_give(&asker->lanes, lane);
+    return ok;
+}
+
+enum replica_outcome replica_asker_ask(struct replica_asker *asker,
+                                       const struct replica_request *request,
+                                       const struct replica_sink *sink, struct replica_head *head,
+                                       struct error *error) {
+    struct asking_replica asking = {
+        .asker = asker, .request = request, .sink = sink, .heard_ms = clock_ms()};
+    struct ask_lines lines;
+    cleanup_buffer struct buffer url = {0};
+    enum replica_outcome outcome = REPLICA_STOPPED;
+    make_url(asker, request->member, request->path, &url);
+    if (url.failed || !compose(&asking, &lines))
+        error_set(error, ERROR_MEMORY, "out of memory");
+    else if (transfer(&asking, url.bytes, &lines, error))
+        outcome = judge_status(&asking, error);
+    else
+        outcome = judge_failure(&asking, error);
+    if (outcome == REPLICA_DOWN)
+        note_down(&asking, error);
+    count(&asking, outcome);
+    if (outcome != REPLICA_GAVE && outcome != REPLICA_FINAL && !asking.stopped)
+        error_wrap(error, "replica %s", request->member->text);
+    if (head)
+        *head = asking.head;
+    client_response_wipe(&asking.response);
+    return outcome;
+}
+
+/* ---- content that comes whole ---- */
+
+static bool take_head(void *context, const struct replica_head *head, struct error *error) {
+    const struct buffer *body = context;
+    return !(head->has_length && head->length > body->limit) ||
+           error_set(error, ERROR_UNAVAILABLE, "the answer has %" PRIu64 " bytes, over the limit",
+                     head->length);
+}
+
+static bool take_bytes(void *context, const void *bytes, size_t length, struct error *error) {
+    struct buffer *body = context;
+    return buffer_append(body, bytes, length) ||
+           error_set(error, ERROR_UNAVAILABLE, "the answer is longer than %zu bytes", body->limit);
+}
+
+enum replica_outcome replica_asker_read(struct replica_asker *asker,
+                                        const struct replica_request *request, struct buffer *body,
+                                        struct replica_head *head, struct error *error) {
+    const struct replica_sink sink = {body, request->head_only ? NULL : take_head, take_bytes,
+                                      NULL};
+    buffer_clear(body);
+    enum replica_outcome outcome = replica_asker_ask(asker, request, &sink, head, error);
+    /* The sink ends a request for one reason: what was sent is too long. */
+    return outcome == REPLICA_STOPPED && error->kind == ERROR_UNAVAILABLE ? REPLICA_REFUSED
+                                                                          : outcome;
+}
+
+void replica_asker_declare_metrics(void) {
+    metric_declare(METRIC_COUNTER, ASKS, ASKS_HELP);
+    metric_declare(METRIC_COUNTER, BYTES, BYTES_HELP);
+}

@@ -1,0 +1,97 @@
+/* Asks members that are down whether they are back. */
+#include "replica/watch.h"
+
+#include <stdlib.h>
+#include "base/clock.h"
+#include "base/lock.h"
+#include "base/log.h"
+#include "base/thread.h"
+
+struct watch {
+    struct members *members;
+    bool (*ask)(void *context, const struct member *member, const struct cancel *cancel);
+    void *context;
+    atomic_bool stopping;
+    struct lock running_lock;
+    struct condition ended;
+    bool is_running GUARDED_BY(running_lock);
+    bool is_wanted GUARDED_BY(running_lock); /* a member has gone down since the last look */
+};
+
+struct watch *watch_new(struct members *members,
+                        bool (*ask)(void *context, const struct member *member,
+                                    const struct cancel *cancel),
+                        void *context) {
+    struct watch *watch = calloc(1, sizeof *watch);
+    if (!watch)
+        return NULL;
+    watch->members = members;
+    watch->ask = ask;
+    watch->context = context;
+    lock_init(&watch->running_lock);
+    condition_init(&watch->ended);
+    return watch;
+}
+
+/* Asks those that are down. False: none is. */
+static bool ask_all(struct watch *watch, const struct cancel *cancel) {
+    struct member_figures figures[MEMBERS_LIMIT];
+    const size_t count = members_describe(watch->members, clock_ms(), figures);
+    bool any = false;
+    for (size_t i = 0; i < count && !atomic_load(&watch->stopping); i++) {
+        if (figures[i].state != MEMBER_DOWN)
+            continue;
+        if (!watch->ask(watch->context, &figures[i].member, cancel))
+            any = true;
+        else if (members_note_answer(watch->members, &figures[i].member, clock_ms()))
+            log_at(LOG_INFO, "a replica is back", LOG_STRING("replica", figures[i].member.text));
+    }
+    return any;
+}
+
+/* `any`: some are still down. False: the thread ends. */
+static bool goes_on(struct watch *watch, bool any) {
+    lock_acquire(&watch->running_lock);
+    const bool more = (any || watch->is_wanted) && !atomic_load(&watch->stopping);
+    watch->is_wanted = false;
+    watch->is_running = more;
+    if (!more)
+        condition_broadcast(&watch->ended);
+    lock_release(&watch->running_lock);
+    return more;
+}
+
+static void run(void *argument) {
+    struct watch *watch = argument;
+    const struct cancel cancel = {.stop = &watch->stopping};
+    bool any;
+    do {
+        cancel_sleep(&cancel, clock_ms() + LIVE_MS, NULL);
+        any = ask_all(watch, &cancel);
+    } while (goes_on(watch, any));
+}
+
+void watch_begin(struct watch *watch) {
+    lock_acquire(&watch->running_lock);
+    watch->is_wanted = true;
+    if (!watch->is_running && !atomic_load(&watch->stopping))
+        watch->is_running = thread_start_detached("replica-watch", run, watch, NULL);
+    lock_release(&watch->running_lock);
+}
+
+void watch_stop(struct watch *watch) {
+    atomic_store(&watch->stopping, true);
+}
+
+void watch_free(struct watch *watch) {
+    if (!watch)
+        return;
+    watch_stop(watch);
+    lock_acquire(&watch->running_lock);
+    while (watch->is_running)
+        condition_wait(&watch->ended, &watch->running_lock);
+    lock_release(&watch->running_lock);
+    lock_finish(&watch->running_lock);
+    condition_finish(&watch->ended);
+    free(watch);
+}
