@@ -141,7 +141,6 @@ static bool open_upstreams(struct serving *serving, struct error *error) {
     google_declare_metrics();
     bucket_declare_metrics();
     cache_declare_metrics();
-    replica_asker_declare_metrics();
     janitor_declare_metrics();
     serving->upstreams =
         current_upstreams_new(serving->client, config->upstreams, config->upstream_count, error);

@@ -119,7 +119,7 @@ void call_count_ask(const struct call *call) {
     const int status = http_exchange_status(call->exchange);
     const char *answer = replica_answer_text(call->answer);
     if (!answer)
-        answer = status >= 400 && status < 500 ? REPLICA_REFUSED : REPLICA_FAULT;
+        answer = status >= 400 && status < 500 ? REPLICA_WAS_REFUSED : REPLICA_WAS_FAULT;
     replica_count_ask(REPLICA_IN, call->asked, answer);
     if (status == 200 || status == 206)
         replica_count_bytes(REPLICA_OUT, http_exchange_sent(call->exchange));

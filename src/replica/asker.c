@@ -7,16 +7,11 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "base/metric.h"
 #include "client/content_range.h"
 #include "client/transfer.h"
 #include "oci/error_body.h"
+#include "replica/counts.h"
 #include "replica/watch.h"
-
-#define ASKS       "tarn_replica_asks_total"
-#define ASKS_HELP  "Questions between replicas, by what was asked and answered."
-#define BYTES      "tarn_replica_bytes_total"
-#define BYTES_HELP "Bytes of blobs and documents between replicas."
 
 enum {
     SILENT_MS = 2000, /* without a head or a byte: /livez is asked */
@@ -31,7 +26,6 @@ struct replica_asker {
     char *authorities;     /* owned; NULL: the system's */
     struct client_tls tls; /* of every request, if there is TLS */
     struct watch *watch;
-    struct metric *received; /* bytes */
 };
 
 /* ---- life ---- */
@@ -60,7 +54,6 @@ struct replica_asker *replica_asker_new(const struct replica_asker_settings *set
         return NULL;
     }
     asker->settings = *settings;
-    asker->received = metric_get(METRIC_COUNTER, BYTES, BYTES_HELP, "direction=\"in\"");
     lanes_init(&asker->lanes, settings->client);
     if (read_authorities(asker, error)) {
         asker->watch = watch_new(settings->members, is_alive, asker);
@@ -100,7 +93,8 @@ struct asking_replica {
     struct client_response response;
     char answer[FIELD_SIZE], range[FIELD_SIZE], digest[DIGEST_STRING_SIZE];
     char age[32], cache_control[FIELD_SIZE], cache_status[FIELD_SIZE];
-    int64_t heard_ms; /* the last byte, or the last sign of life */
+    uint64_t received; /* bytes */
+    int64_t heard_ms;  /* the last byte, or the last sign of life */
     bool head_given;
     bool stopped;  /* by the sink */
     bool is_gone;  /* it is silent and does not answer its /livez */
@@ -231,7 +225,7 @@ static enum client_verdict on_head(void *context, const struct client_response *
 static bool on_bytes(void *context, const void *bytes, size_t length, struct error *error) {
     struct asking_replica *asking = context;
     asking->stopped = !asking->sink->on_bytes(asking->sink->context, bytes, length, error);
-    metric_add(asking->asker->received, (int64_t)length);
+    asking->received += length;
     asking->heard_ms = clock_ms(); /* the time in our own callback is not silence */
     return !asking->stopped;
 }
@@ -337,24 +331,21 @@ static const char *count_name(const struct asking_replica *asking, enum replica_
     case REPLICA_STOPPED:
         if (replica_answer_text(asking->head.answer))
             return replica_answer_text(asking->head.answer);
-        return outcome == REPLICA_STOPPED ? NULL : "fault";
+        return outcome == REPLICA_STOPPED ? NULL : REPLICA_WAS_FAULT;
     case REPLICA_REFUSED:
-        return "refused";
+        return REPLICA_WAS_REFUSED;
     case REPLICA_DOWN:
         break;
     }
-    return "fault";
+    return REPLICA_WAS_FAULT;
 }
 
 static void count(const struct asking_replica *asking, enum replica_outcome outcome) {
-    char labels[96];
-    const char *ask = replica_ask_text(asking->request->ask), *word = count_name(asking, outcome);
-    if (!word)
-        return;
-    if (asking->request->ask == REPLICA_ASK_FETCH_ABSENT)
-        ask = replica_ask_text(REPLICA_ASK_FETCH);
-    snprintf(labels, sizeof labels, "direction=\"out\",ask=\"%s\",answer=\"%s\"", ask, word);
-    metric_add(metric_get(METRIC_COUNTER, ASKS, ASKS_HELP, labels), 1);
+    const char *word = count_name(asking, outcome);
+    if (word)
+        replica_count_ask(REPLICA_OUT, asking->request->ask, word);
+    if (asking->received)
+        replica_count_bytes(REPLICA_IN, asking->received);
 }
 
 static void note_down(struct asking_replica *asking, const struct error *error) {
@@ -494,9 +485,4 @@ enum replica_outcome replica_asker_read(struct replica_asker *asker,
     /* The sink ends a request for one reason: what was sent is too long. */
     return outcome == REPLICA_STOPPED && error->kind == ERROR_UNAVAILABLE ? REPLICA_REFUSED
                                                                           : outcome;
-}
-
-void replica_asker_declare_metrics(void) {
-    metric_declare(METRIC_COUNTER, ASKS, ASKS_HELP);
-    metric_declare(METRIC_COUNTER, BYTES, BYTES_HELP);
 }

@@ -112,7 +112,4 @@ enum replica_outcome replica_asker_read(struct replica_asker *asker,
                                         const struct replica_request *request, struct buffer *body,
                                         struct replica_head *head, struct error *error);
 
-/* Names the metrics before there are any. */
-void replica_asker_declare_metrics(void);
-
 #endif

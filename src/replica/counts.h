@@ -12,8 +12,8 @@
 enum replica_direction { REPLICA_IN, REPLICA_OUT };
 
 /* The answers that have no word of their own. */
-#define REPLICA_REFUSED "refused" /* the request itself was not accepted */
-#define REPLICA_FAULT   "fault"   /* there was no answer, or a failure of the one who was asked */
+#define REPLICA_WAS_REFUSED "refused" /* the request itself was not accepted */
+#define REPLICA_WAS_FAULT   "fault" /* there was no answer, or a failure of the one who was asked */
 
 /* Counts a question that came in, or that went out, with its answer: a word of Tarn-Answer, or one
  * of the two above. */

@@ -256,10 +256,14 @@ def test_a_tag_whose_owner_and_upstream_are_gone_is_served_stale(documents, upst
 
 def test_a_404_is_believed_for_what_is_left_of_negative_ttl(documents, upstream):
     owner, tarn = documents
-    owner.answer("/manifests/2$", lambda _: refusal(
+    mine = [tag for tag in map(str, range(2, 100))
+            if ranking([owner.member, tarn.member], f"fake.test/org/app:{tag}")[0] == owner.member]
+    known, bare = mine[:2]
+    owner.answer(f"/manifests/{known}$", lambda _: refusal(
         404, "upstream", "MANIFEST_UNKNOWN", "gone", **{"Age": "0", "Cache-Control": "max-age=60"}))
-    owner.answer("/manifests/3$", lambda _: refusal(404, "upstream", "MANIFEST_UNKNOWN", "gone"))
-    for tag, times in (("2", 1), ("3", 2)):
+    owner.answer(f"/manifests/{bare}$",
+                 lambda _: refusal(404, "upstream", "MANIFEST_UNKNOWN", "gone"))
+    for tag, times in ((known, 1), (bare, 2)):
         for _ in range(2):
             reply = tarn.manifest("org/app", tag)
             assert (reply.status, reply.code) == (404, "MANIFEST_UNKNOWN")

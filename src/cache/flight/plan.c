@@ -15,6 +15,9 @@ enum {
                              blobs */
     LEAST_SPAN = 1 << 20,
     MOST_SPAN = 16 << 20,
+    /* Of a blob that other replicas follow. They have what comes before the first gap, and if this
+     * replica dies, what is behind the gap is fetched again. */
+    FOLLOWED_SPAN = 8 << 20,
     /* A request under way is cut before a byte for which a reader would wait longer. */
     FAR_SECONDS = 8,
     WATCH_SECONDS = 2, /* but not before its rate is known */
@@ -70,6 +73,8 @@ static uint64_t span_limit(struct flight *flight) REQUIRES(flight->state_lock) {
         limit = left / (2 * connections);
     if (limit > MOST_SPAN)
         limit = MOST_SPAN;
+    if (flight->sources.course.for_replica && limit > FOLLOWED_SPAN)
+        limit = FOLLOWED_SPAN;
     return limit < LEAST_SPAN ? LEAST_SPAN : limit;
 }
 
