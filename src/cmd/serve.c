@@ -21,6 +21,7 @@
 #include "cmd/confine.h"
 #include "cmd/serving.h"
 #include "oci/error_body.h"
+#include "replica/counts.h"
 
 enum {
     TRIM_PAUSE_S = 15,
@@ -141,6 +142,8 @@ static bool open_upstreams(struct serving *serving, struct error *error) {
     google_declare_metrics();
     bucket_declare_metrics();
     cache_declare_metrics();
+    replicas_declare_metrics();
+    replica_declare_counts();
     janitor_declare_metrics();
     serving->upstreams =
         current_upstreams_new(serving->client, config->upstreams, config->upstream_count, error);

@@ -5,7 +5,6 @@
 #include "base/clock.h"
 #include "registry/call.h"
 #include "registry/image_lists.h"
-#include "replica/counts.h"
 
 struct registry *registry_new(const struct registry_settings *settings) {
     struct registry *registry = calloc(1, sizeof *registry);
@@ -17,8 +16,6 @@ struct registry *registry_new(const struct registry_settings *settings) {
         return NULL;
     }
     access_prepare(registry);
-    if (settings->replicas)
-        replica_declare_counts();
     registry->page = page_make(registry);
     registry->image_lists = image_lists_new(registry);
     if (registry->page && registry->image_lists)

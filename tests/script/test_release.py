@@ -7,7 +7,8 @@ import subprocess
 import pytest
 
 TREE = pathlib.Path(__file__).resolve().parents[2]
-DEPLOYED = ["helm/tarn/Chart.yaml", "kubernetes/kustomization.yaml"]
+DEPLOYED = ["helm/tarn/Chart.yaml", "kubernetes/kustomization.yaml",
+            "kubernetes/replicas/kustomization.yaml"]
 CHANGELOG = """# Changelog
 
 ## [Unreleased]
@@ -82,10 +83,10 @@ def test_a_release_has_a_version_a_dated_section_and_a_tag(repository):
     assert repository.version == "0.2.0"
     page = (repository.directory / "docs" / "tarn.1").read_text()
     assert '"tarn 0.2.0"' in page and "2026-01-15" not in page
-    chart, kustomization = ((repository.directory / "deploy" / name).read_text()
+    chart, *kustomizations = ((repository.directory / "deploy" / name).read_text()
                             for name in DEPLOYED)
     assert "\nversion: 0.2.0\nappVersion: 0.2.0\n" in chart
-    assert 'newTag: "0.2.0"' in kustomization
+    assert all('newTag: "0.2.0"' in text for text in kustomizations)
     text = repository.changelog.read_text()
     head, _, rest = text.partition("## [Unreleased]\n\n## [0.2.0] - 20")
     assert head == "# Changelog\n\n"

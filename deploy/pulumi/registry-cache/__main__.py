@@ -36,6 +36,7 @@ def text(config, key, otherwise):
 def make(config):
     """Makes all resources of the stack."""
     users = config.get_secret("registryHtpasswd")
+    secrets = config.get_secret("replicationSecret")
     account = workload_identity.make(config.get_object("gcp") or {},
                                      config.get("gcpServiceAccount"))
     settings = objects.Settings(
@@ -45,11 +46,14 @@ def make(config):
         replicas=number(config, "replicas", 1),
         storage_size=text(config, "storageSize", "200Gi"),
         has_users=users is not None,
+        has_replication=secrets is not None,
         annotations={"iam.gke.io/gcp-service-account": account} if account else {},
     )
     encoded = users and users.apply(lambda lines: objects.encode(objects.check_htpasswd(lines)))
+    encoded_secrets = secrets and secrets.apply(
+        lambda lines: objects.encode(objects.check_secrets(lines)))
     made = []
-    for thing in objects.all_objects(settings, encoded):
+    for thing in objects.all_objects(settings, encoded, encoded_secrets):
         # Everything but the namespace is in the namespace.
         options = pulumi.ResourceOptions(depends_on=made[:1])
         members = {key: value for key, value in thing.items() if key not in ("apiVersion", "kind")}

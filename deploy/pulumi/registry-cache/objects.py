@@ -33,6 +33,7 @@ class Settings:
     replicas: int = 1
     storage_size: str = "200Gi"
     has_users: bool = False
+    has_replication: bool = False  # the replicas fetch each blob once
     annotations: dict = field(default_factory=dict)  # of the ServiceAccount
 
     def check(self):
@@ -65,6 +66,17 @@ def check_htpasswd(text):
     return text
 
 
+def check_secrets(text):
+    """Raises Wrong for what tarn would not take as the replicas' secrets. The error does not show
+    the text."""
+    lines = text.rstrip("\n").split("\n")
+    for number, line in enumerate(lines, 1):
+        if len(line.encode()) < 32:
+            raise Wrong(f"replicationSecret: line {number} has fewer than 32 bytes; write one with "
+                        "openssl rand -hex 32")
+    return text
+
+
 def most_of(size):
     """90 % of a size of Kubernetes in the words of tarn; None: it is no size."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(Ki|Mi|Gi|Ti|k|M|G|T|)", size)
@@ -85,6 +97,9 @@ def tarn_yaml(settings):
     lines += ["listen: :5000"]
     if settings.storage_size:
         lines += [f"max_size: {most_of(settings.storage_size)}"]
+    if settings.has_replication:
+        lines += ["replicas:", f"  dns: {NAME}-replicas.{NAMESPACE}.svc", "  port: 5000",
+                  "  secret_file: /etc/tarn/replicas/secrets"]
     lines += ["metrics_listen: :5001", "root: /var/lib/tarn/cache",
               "upstreams:", "- default: true", f"  host: {settings.upstream}"]
     return "\n".join(lines) + "\n"
@@ -109,6 +124,12 @@ def secret(encoded):
     """`encoded` is what encode() gives of the users' lines."""
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata(f"{NAME}-clients"),
             "type": "Opaque", "data": {"htpasswd": encoded}}
+
+
+def replicas_secret(encoded):
+    """`encoded` is what encode() gives of the secrets' lines."""
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata(f"{NAME}-replicas"),
+            "type": "Opaque", "data": {"secrets": encoded}}
 
 
 def config_map(settings):
@@ -137,6 +158,14 @@ def headless_service():
                      "ports": [port("registry", 5000), port("metrics", 5001)]}}
 
 
+def replicas_service():
+    """The pods that are ready: the replicas find each other by it."""
+    return {"apiVersion": "v1", "kind": "Service",
+            "metadata": metadata(f"{NAME}-replicas", {"tarn/service": "replicas"}),
+            "spec": {"type": "ClusterIP", "clusterIP": "None", "ipFamilyPolicy": "SingleStack",
+                     "selector": SELECTOR, "ports": [port("registry", 5000)]}}
+
+
 def disruption_budget():
     return {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": metadata(),
             "spec": {"maxUnavailable": 1, "selector": {"matchLabels": SELECTOR}}}
@@ -153,6 +182,8 @@ def container(settings):
               {"name": "config", "mountPath": "/etc/tarn/config", "readOnly": True}]
     if settings.has_users:
         mounts.append({"name": "clients", "mountPath": "/etc/tarn/clients", "readOnly": True})
+    if settings.has_replication:
+        mounts.append({"name": "replicas", "mountPath": "/etc/tarn/replicas", "readOnly": True})
     return {
         "name": "tarn", "image": settings.image, "imagePullPolicy": "IfNotPresent",
         "args": ["serve"],
@@ -179,6 +210,10 @@ def volumes(settings):
         found.append({"name": "clients", "secret": {
             "secretName": f"{NAME}-clients", "defaultMode": 0o440,
             "items": [{"key": "htpasswd", "path": "htpasswd"}]}})
+    if settings.has_replication:
+        found.append({"name": "replicas", "secret": {
+            "secretName": f"{NAME}-replicas", "defaultMode": 0o440,
+            "items": [{"key": "secrets", "path": "secrets"}]}})
     return found
 
 
@@ -225,12 +260,14 @@ def workload(settings):
                      "resources": {"requests": {"storage": settings.storage_size}}}}]}}
 
 
-def all_objects(settings, encoded=None):
+def all_objects(settings, encoded=None, encoded_replicas=None):
     """In the order in which they are made."""
     settings.check()
     found = [namespace(), service_account(settings), config_map(settings)]
     if settings.has_users:
         found.append(secret(encoded))
+    if settings.has_replication:
+        found += [replicas_secret(encoded_replicas), replicas_service()]
     found += [service(settings), headless_service(), workload(settings)]
     if settings.replicas > 1:
         found.append(disruption_budget())

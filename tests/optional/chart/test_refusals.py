@@ -56,6 +56,14 @@ def test_without_an_image_there_is_no_chart():
     ({"kind": "DaemonSet", "replicas": 2, "storage": {"hostPath": "/srv/tarn"}}, ["replicas"]),
     ({"kind": "DaemonSet", "storage": {"hostPath": "/srv/tarn", "emptyDir": {"enabled": True}}},
      ["storage.hostPath", "storage.emptyDir.enabled"]),
+    # replicas that share the work
+    ({"replication": {"enabled": True}, "kind": "DaemonSet", "storage": {"hostPath": "/srv/tarn"}},
+     ["replication.enabled", "Deployment"]),
+    ({"replication": {"enabled": True}, "config": {"replicas": {"dns": "a"}}},
+     ["config.replicas", "replication.enabled"]),
+    ({"replication": {"enabled": True}, "tls": {"existingSecret": "a"}}, ["config.replicas.tls"]),
+    ({"replication": {"existingSecret": "a"}}, ["replication.existingSecret", "replication.enabled"]),
+    ({"replication": {"secret": "a"}}, ["/replication", "secret"]),
     # the way to the cache
     ({"service": {"nodePort": 30500}}, ["service.nodePort", "NodePort"]),
     ({"service": {"externalTrafficPolicy": "Local"}}, ["service.externalTrafficPolicy"]),

@@ -21,8 +21,8 @@ NODES = {"service": {"type": "NodePort", "nodePort": 30500}, "nodes": {"enabled"
 CLUSTER_WIDE = ("ClusterRole", "ClusterRoleBinding")
 
 
-def test_there_are_twelve_value_files():
-    assert len(VALUE_FILES) == 12
+def test_there_are_thirteen_value_files():
+    assert len(VALUE_FILES) == 13
 
 
 @pytest.mark.parametrize("name", VALUE_FILES)
@@ -65,7 +65,8 @@ def test_the_schemas_would_find_a_wrong_key(tmp_path):
 def mounted(tmp_path_factory):
     """What the chart mounts at /etc/tarn."""
     folder = tmp_path_factory.mktemp("mounted")
-    for name, text in (("clients/htpasswd", f"alice:{HASH}\n"), ("quay/password", "word\n")):
+    for name, text in (("clients/htpasswd", f"alice:{HASH}\n"), ("quay/password", "word\n"),
+                       ("replicas/secrets", "s" * 32)):
         (folder / name).parent.mkdir()
         (folder / name).write_text(text)
     (folder / "tls").mkdir()
@@ -146,6 +147,62 @@ def test_a_configuration_of_somebody_else_is_left_as_it_is(config, variables, tm
         assert yaml.safe_load(configuration(things)) == config["config"]
         (tmp_path / "tarn.yaml").write_text(configuration(things))
         run([TARN, "check-config", tmp_path / "tarn.yaml"])
+
+
+REPLICATION = {"kind": "Deployment", "replicas": 3, "storage": {"emptyDir": {"enabled": True}},
+               "replication": {"enabled": True}}
+
+
+def test_replicas_find_each_other_by_a_service_of_the_ready_pods():
+    things = render({**REPLICATION, "config": {"listen": ":8000"}})
+    service = find(things, "Service", "cache-tarn-replicas")["spec"]
+    assert service["clusterIP"] == "None" and "publishNotReadyAddresses" not in service
+    assert service["ports"] == [{"name": "registry", "port": 8000, "targetPort": "registry",
+                                 "protocol": "TCP"}]
+    section = yaml.safe_load(configuration(things))["replicas"]
+    namespace = cache(things)["metadata"]["namespace"]
+    assert section == {"dns": f"cache-tarn-replicas.{namespace}.svc", "port": 8000,
+                       "secret_file": "/etc/tarn/replicas/secrets"}
+    assert find(things, "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+    spread = cache(things)["spec"]["template"]["spec"]["topologySpreadConstraints"]
+    assert [each["topologyKey"] for each in spread] == ["kubernetes.io/hostname",
+                                                        "topology.kubernetes.io/zone"]
+
+
+def test_the_secret_of_the_replicas_is_random_or_yours():
+    made = [base64.b64decode(find(render(REPLICATION), "Secret",
+                                  "cache-tarn-replicas")["data"]["secrets"]) for _ in range(2)]
+    assert len(made[0]) == 64 and made[0] != made[1]
+    things = render({**REPLICATION, "replication": {"enabled": True, "existingSecret": "mine"}})
+    assert [one for one in things if one["kind"] == "Secret"] == []
+    pod = cache(things)["spec"]["template"]["spec"]
+    assert {"name": "replicas", "secret": {"secretName": "mine", "defaultMode": 0o440, "items": [
+        {"key": "secrets", "path": "secrets"}]}} in pod["volumes"]
+    assert {"name": "replicas", "mountPath": "/etc/tarn/replicas",
+            "readOnly": True} in pod["containers"][0]["volumeMounts"]
+
+
+def test_a_network_policy_lets_replicas_reach_each_other():
+    policy = {"enabled": True, "from": [{"namespaceSelector": {}}],
+              "egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}]}
+    things = render({**REPLICATION, "networkPolicy": policy})
+    own = {"podSelector": {"matchLabels": cache(things)["spec"]["selector"]["matchLabels"]}}
+    spec = find(things, "NetworkPolicy")["spec"]
+    assert spec["ingress"][0]["from"] == [{"namespaceSelector": {}}, own]
+    assert spec["egress"][1]["to"] == [own]
+    alone = render({**REPLICATION, "replication": {"enabled": False}, "networkPolicy": policy})
+    assert own not in find(alone, "NetworkPolicy")["spec"]["ingress"][0]["from"]
+
+
+def test_replicas_with_a_certificate_speak_tls():
+    given = {"certManager": {"enabled": True, "issuerRef": {"name": "a"}, "dnsNames": ["b.example"]}}
+    section = yaml.safe_load(configuration(render({**REPLICATION, "tls": given})))["replicas"]
+    assert section["tls"] == {"ca": "/etc/tarn/tls/ca.crt", "name": "b.example"}
+    pod = cache(render({**REPLICATION, "tls": given, "existingConfigMap": "mine"}))
+    given = {one["name"]: one.get("value")
+             for one in pod["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert given["TARN_FALLBACK_REPLICAS_TLS_NAME"] == "b.example"
+    assert given["TARN_FALLBACK_REPLICAS_SECRET_FILE"] == "/etc/tarn/replicas/secrets"
 
 
 def test_ports_follow_a_configuration_of_the_cncf_registry():

@@ -102,7 +102,7 @@
 {{- if eq (empty $file.secret) (empty $file.configMap) -}}
 {{- fail (printf "files[%d] needs either secret or configMap" $index) -}}
 {{- end -}}
-{{- if or (hasKey $seen $file.at) (has (trimSuffix "/" $file.at) (list "/etc/tarn" "/etc/tarn/config" "/etc/tarn/clients" "/etc/tarn/tls" "/etc/tarn/google" "/var/lib/tarn")) -}}
+{{- if or (hasKey $seen $file.at) (has (trimSuffix "/" $file.at) (list "/etc/tarn" "/etc/tarn/config" "/etc/tarn/clients" "/etc/tarn/replicas" "/etc/tarn/tls" "/etc/tarn/google" "/var/lib/tarn")) -}}
 {{- fail (printf "files[%d].at: %s is taken; name another folder, for example /etc/tarn/%s" $index $file.at ($file.secret | default $file.configMap)) -}}
 {{- end -}}
 {{- $_ := set $seen $file.at true -}}
@@ -149,6 +149,23 @@
 {{- end -}}
 {{- if and (eq $kind "DaemonSet") (ne $replicas 1) -}}
 {{- fail "replicas has no meaning for kind: DaemonSet, which runs one pod on each node" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "tarn.check.replication" -}}
+{{- $given := .Values.config.replicas | default dict -}}
+{{- if .Values.replication.enabled -}}
+{{- if eq .Values.kind "DaemonSet" -}}
+{{- fail "replication.enabled needs kind: Deployment or StatefulSet, because a transfer between all nodes would cost more than it saves" -}}
+{{- end -}}
+{{- if or $given.dns $given.peers $given.secret_file -}}
+{{- fail "config.replicas and replication.enabled are both given: replication.enabled writes dns, port and secret_file" -}}
+{{- end -}}
+{{- if and .Values.tls.existingSecret (not (dig "tls" dict $given)) -}}
+{{- fail "replication.enabled with tls.existingSecret needs config.replicas.tls: the file of the certificate's authority and the name in it, for example {ca: /etc/tarn/tls/ca.crt, name: tarn}" -}}
+{{- end -}}
+{{- else if .Values.replication.existingSecret -}}
+{{- fail "replication.existingSecret has no meaning without replication.enabled" -}}
 {{- end -}}
 {{- end -}}
 
@@ -234,6 +251,7 @@
 {{- include "tarn.check.config" . -}}
 {{- include "tarn.check.clients" . -}}
 {{- include "tarn.check.storage" . -}}
+{{- include "tarn.check.replication" . -}}
 {{- include "tarn.check.service" . -}}
 {{- include "tarn.check.keep" . -}}
 {{- include "tarn.check.nodes" . -}}

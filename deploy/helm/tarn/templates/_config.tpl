@@ -36,6 +36,17 @@ max_size: {{ . }}
 clients:
   htpasswd: /etc/tarn/clients/htpasswd
 {{- end }}
+{{- if .Values.replication.enabled }}
+replicas:
+  dns: {{ include "tarn.fullname" . }}-replicas.{{ .Release.Namespace }}.svc
+  port: {{ include "tarn.port" . }}
+  secret_file: /etc/tarn/replicas/secrets
+  {{- if .Values.tls.certManager.enabled }}
+  tls:
+    ca: /etc/tarn/tls/ca.crt
+    name: {{ first (concat .Values.tls.certManager.dnsNames (list (include "tarn.fullname" .))) }}
+  {{- end }}
+{{- end }}
 {{- if include "tarn.tlsSecret" . }}
 tls:
   certificate: /etc/tarn/tls/tls.crt
@@ -58,8 +69,15 @@ tls:
 {{- range $key, $value := $known }}
 {{- if kindIs "map" $value }}
 {{- range $inner, $text := $value }}
+{{- if kindIs "map" $text }}
+{{- range $last, $word := $text }}
+- name: TARN_FALLBACK_{{ printf "%s_%s_%s" $key $inner $last | upper }}
+  value: {{ $word | quote }}
+{{- end }}
+{{- else }}
 - name: TARN_FALLBACK_{{ printf "%s_%s" $key $inner | upper }}
   value: {{ $text | quote }}
+{{- end }}
 {{- end }}
 {{- else }}
 - name: TARN_FALLBACK_{{ upper $key }}
@@ -102,7 +120,7 @@ tls:
 
 {{/* The configuration of `tarn keep`: which registries there are, who may read, and what is kept. */}}
 {{- define "tarn.keep.config" -}}
-{{- $config := omit .Values.config "listen" "metrics_listen" "root" "max_size" "warm" "tls" "path_prefix" "bucket" -}}
+{{- $config := omit .Values.config "listen" "metrics_listen" "root" "max_size" "warm" "tls" "path_prefix" "bucket" "replicas" -}}
 {{- $known := pick (include "tarn.known" . | fromYaml) "clients" -}}
 {{- $config = merge (deepCopy $config) $known -}}
 {{- if hasKey $config "clients" -}}

@@ -73,6 +73,13 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 {{- end -}}
 
+{{/* The Secret of the replicas, if they share the work. */}}
+{{- define "tarn.replicasSecret" -}}
+{{- if .Values.replication.enabled -}}
+{{- .Values.replication.existingSecret | default (printf "%s-replicas" (include "tarn.fullname" .)) -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "tarn.tlsSecret" -}}
 {{- if .Values.tls.existingSecret -}}
 {{- .Values.tls.existingSecret -}}

@@ -15,6 +15,15 @@
       - key: {{ empty $root.Values.clients.existingSecret | ternary "htpasswd" $root.Values.clients.key }}
         path: htpasswd
 {{- end }}
+{{- with include "tarn.replicasSecret" $root }}
+- name: replicas
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+    items:
+      - key: secrets
+        path: secrets
+{{- end }}
 {{- with include "tarn.tlsSecret" $root }}
 - name: tls
   secret:
@@ -56,6 +65,11 @@
 {{- if include "tarn.clientsSecret" . }}
 - name: clients
   mountPath: /etc/tarn/clients
+  readOnly: true
+{{- end }}
+{{- if include "tarn.replicasSecret" . }}
+- name: replicas
+  mountPath: /etc/tarn/replicas
   readOnly: true
 {{- end }}
 {{- if include "tarn.tlsSecret" . }}
