@@ -34,8 +34,8 @@ struct pattern {
 
 struct ignore {
     enum ignore_rules rules;
-    bool takes_back; /* any of them does */
     size_t count;
+    bool *matched; /* `count` of them, for one look; owned */
     struct pattern *first, **last;
 };
 
@@ -56,6 +56,7 @@ void ignore_free(struct ignore *ignore) {
         free(pattern->text);
         free(pattern);
     }
+    free(ignore->matched);
     free(ignore);
 }
 
@@ -259,14 +260,17 @@ static struct pattern *pattern_new(struct text text, bool takes_back) {
 
 static bool keep_pattern(struct ignore *ignore, struct pattern *pattern, struct error *error) {
     struct parsing parsing = {pattern, text_of(pattern->text), ignore->rules};
-    bool ok = ++ignore->count <= IGNORE_PATTERNS_LIMIT
-                  ? parse_tokens(&parsing, error)
-                  : error_set(error, ERROR_INVALID, "there are more than %d patterns",
-                              IGNORE_PATTERNS_LIMIT);
     *ignore->last = pattern; /* freed with the set */
     ignore->last = &pattern->next;
-    ignore->takes_back = ignore->takes_back || pattern->takes_back;
-    return ok;
+    ignore->count++;
+    if (ignore->count > IGNORE_PATTERNS_LIMIT)
+        return error_set(error, ERROR_INVALID, "there are more than %d patterns",
+                         IGNORE_PATTERNS_LIMIT);
+    bool *matched = reallocarray(ignore->matched, ignore->count, sizeof *matched);
+    if (!matched)
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    ignore->matched = matched;
+    return parse_tokens(&parsing, error);
 }
 
 static bool add_docker(struct ignore *ignore, struct text line, struct error *error) {
@@ -396,22 +400,27 @@ static bool pattern_matches(const struct pattern *pattern, struct text path) {
     return reaches[now].at[path.length];
 }
 
-/* Whether a pattern matches the path or a folder that it is in. */
-static bool matches_with_parents(const struct pattern *pattern, struct text path) {
-    if (pattern_matches(pattern, path))
-        return true;
-    for (size_t i = 1; i < path.length; i++)
-        if (path.at[i] == '/' && pattern_matches(pattern, (struct text){path.at, i}))
-            return true;
-    return false;
+/* The verdict on one path. `matched` says of each pattern whether it has matched the folder around
+ * it, and then whether it matches the path. A pattern that could change nothing is not asked, and
+ * counts as one that does not match: so it is in Docker, too (MatchesUsingParentResults()). */
+static bool decide(const struct ignore *ignore, struct text path, bool *matched) {
+    bool left_out = false;
+    size_t i = 0;
+    for (const struct pattern *pattern = ignore->first; pattern; pattern = pattern->next, i++) {
+        matched[i] =
+            matched[i] || (pattern->takes_back == left_out && pattern_matches(pattern, path));
+        if (matched[i])
+            left_out = !pattern->takes_back;
+    }
+    return left_out;
 }
 
 static bool matches_docker(const struct ignore *ignore, struct text path) {
-    bool matched = false;
-    for (const struct pattern *pattern = ignore->first; pattern; pattern = pattern->next)
-        if (pattern->takes_back == matched && matches_with_parents(pattern, path))
-            matched = !pattern->takes_back;
-    return matched;
+    memset(ignore->matched, 0, ignore->count * sizeof *ignore->matched);
+    for (size_t i = 1; i < path.length; i++)
+        if (path.at[i] == '/')
+            decide(ignore, (struct text){path.at, i}, ignore->matched);
+    return decide(ignore, path, ignore->matched);
 }
 
 /* The verdict on one path itself, not on the folders it is in. */
@@ -434,27 +443,19 @@ bool ignore_matches(const struct ignore *ignore, const char *path, bool is_folde
     return matches_git_itself(ignore, text, is_folder);
 }
 
-/* Whether a pattern that takes back may match something below a folder: the folder is what its
- * first tokens can match, as far as they are literal. */
-static bool may_match_below(const struct pattern *pattern, const char *path) {
-    size_t i = 0;
-    for (; i < pattern->count && path[i]; i++) {
-        if (pattern->tokens[i].kind != TOKEN_LITERAL)
-            return true;
-        if (pattern->tokens[i].literal != (unsigned char)path[i])
-            return false;
-    }
-    if (i == pattern->count)
-        return true; /* it takes back a folder that this one is in */
-    const struct token *next = &pattern->tokens[i];
-    return next->kind != TOKEN_LITERAL || next->literal == '/';
+/* Docker looks into a folder that is left out only if a pattern that takes back names something in
+ * it letter by letter. */
+static bool names_below(const struct pattern *pattern, const char *path) {
+    size_t length = strlen(path);
+    return strncmp(pattern->text, path, length) == 0 &&
+           (pattern->text[length] == '/' || pattern->text[length] == '\0');
 }
 
 bool ignore_is_final(const struct ignore *ignore, const char *path) {
-    if (ignore->rules == IGNORE_AS_GIT || !ignore->takes_back)
+    if (ignore->rules == IGNORE_AS_GIT)
         return true;
     for (const struct pattern *pattern = ignore->first; pattern; pattern = pattern->next)
-        if (pattern->takes_back && may_match_below(pattern, path))
+        if (pattern->takes_back && names_below(pattern, path))
             return false;
     return true;
 }

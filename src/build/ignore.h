@@ -5,13 +5,14 @@
  * Docker's patterns are relative to the folder. `*` and `?` match within one part of a path, `**`
  * matches any number of parts, `[a-z]` one character, `\` takes the next character as it stands,
  * and `!` takes files back. The last pattern that matches a file, or a folder that it is in,
- * decides (github.com/moby/patternmatcher, and frontend/dockerfile/dockerignore of BuildKit).
+ * decides. Nothing is taken back from a folder that is left out, unless a pattern names something
+ * in it letter by letter (github.com/moby/patternmatcher, and TarWithOptions() of Docker 20.10).
  *
  * The patterns of .gcloudignore are those of gitignore(5): a pattern without a slash before its end
  * matches at every depth, one with a slash at its end matches folders only, and what is in a folder
  * that is left out cannot be taken back.
  *
- * Pure; a set that is complete may be used by any thread.
+ * Pure. One thread at a time.
  */
 #ifndef BUILD_IGNORE_H
 #define BUILD_IGNORE_H
@@ -47,7 +48,7 @@ bool ignore_add(struct ignore *ignore, struct text pattern, struct error *error)
  * and none at its ends. */
 bool ignore_matches(const struct ignore *ignore, const char *path, bool is_folder);
 
-/* Whether nothing below a folder that is left out can be taken back. */
+/* Whether nothing below a folder that is left out is taken back. */
 bool ignore_is_final(const struct ignore *ignore, const char *path);
 
 static inline void ignore_free_call(struct ignore **ignore) {

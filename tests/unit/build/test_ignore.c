@@ -124,6 +124,9 @@ static void test_patterns_of_docker(void **state) {
         {"a\n!a/b", "a/c", true},
         {"a\n!a/b\na/b/c", "a/b/c", true},
         {"!a\na", "a", true},
+        {"**/x\n!d", "d/x", true}, /* of d alone, "!d" changes nothing, and so it is not asked */
+        {"d\n!d", "d/x", false},
+        {"*\n!d\n**/x", "d/x", true},
     };
     check(IGNORE_AS_DOCKER, all, sizeof all / sizeof *all);
 }
@@ -169,9 +172,9 @@ static void test_a_folder_is_final_unless_something_below_may_come_back(void **s
         const char *patterns, *path;
         bool final;
     } all[] = {
-        {"*", "a", true},        {"*\n!a/b", "a", false},    {"*\n!a/b", "b", true},
-        {"*\n!ab/c", "a", true}, {"*\n!**/x", "a", false},   {"*\n!a/b/c", "a/b", false},
-        {"*\n!a", "a/b", false}, {"*\n!*/x", "deep", false}, {"*\n![ab]/x", "a", false},
+        {"*", "a", true},        {"*\n!a/b", "a", false},     {"*\n!a/b", "b", true},
+        {"*\n!ab/c", "a", true}, {"*\n!a/b/c", "a/b", false}, {"*\n!a", "a", false},
+        {"*\n!**/x", "a", true}, {"*\n!a/*/c", "a", false},   {"*\n!a/*/c", "a/b", true},
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         cleanup_ignore struct ignore *ignore = ignore_new(IGNORE_AS_DOCKER);
