@@ -9,7 +9,7 @@ _tarn() {
     fi
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        words='serve warm ls du rm prune verify reload check-config check-bucket convert-config images build copy tag delete digest manifest config tags referrers whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help --help --version'
+        words='serve warm ls du rm prune verify reload check-config check-bucket convert-config images build copy append tag delete digest manifest config tags referrers whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help --help --version'
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
         return
     fi
@@ -238,6 +238,25 @@ _tarn() {
         esac
         words='--platform --all --referrers --jobs --dry-run --sync --yes --json --config --via --plain-http --help'
         ;;
+    append)
+        case $before in
+        --workdir | --workdir=)
+            mapfile -t COMPREPLY < <(compgen -d -- "$word")
+            return
+            ;;
+        --compression | --compression=)
+            mapfile -t COMPREPLY < <(compgen -W 'gzip zstd none' -- "$word")
+            return
+            ;;
+        --config | --config=)
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            return
+            ;;
+        --preserve | --json | --plain-http | --help | --) ;;
+        --*) return ;; # a value of which nothing is known
+        esac
+        words='--to --add --remove --env --entrypoint --cmd --label --user --workdir --platform --compression --created --preserve --json --config --via --plain-http --help'
+        ;;
     tag)
         case $before in
         --config | --config=)
@@ -392,7 +411,7 @@ _tarn() {
         words='--help'
         ;;
     help)
-        words='--help serve warm ls du rm prune verify reload check-config check-bucket convert-config images build copy tag delete digest manifest config tags referrers whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help'
+        words='--help serve warm ls du rm prune verify reload check-config check-bucket convert-config images build copy append tag delete digest manifest config tags referrers whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help'
         ;;
     *) return ;;
     esac

@@ -21,6 +21,7 @@ const struct command *const commands[] = {
     &images_command,
     &build_command,
     &copy_command,
+    &append_command,
     &tag_command,
     &delete_command,
     &digest_command,

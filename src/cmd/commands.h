@@ -18,6 +18,7 @@ extern const struct command check_bucket_command;
 extern const struct command convert_config_command;
 extern const struct command images_command;
 extern const struct command build_command;
+extern const struct command append_command;
 extern const struct command copy_command;
 extern const struct command tag_command;
 extern const struct command delete_command;

@@ -264,7 +264,7 @@ static int open_both(struct copying *copying) {
     if (!copying->destination ||
         (!copying->dry_run && !copy_destination_check_rights(copying->destination, &error)))
         return image_command_fail(arguments, arguments->operands[1], &error);
-    if (image_report_open(&copying->report, arguments))
+    if (image_report_open(&copying->report, arguments, copying->dry_run))
         return 0;
     error_set(&error, ERROR_MEMORY, "out of memory");
     return image_command_fail(arguments, NULL, &error);

@@ -9,10 +9,11 @@
 #include "base/units.h"
 #include "cmd/image_command.h"
 
-bool image_report_open(struct image_report *report, const struct arguments *arguments) {
+bool image_report_open(struct image_report *report, const struct arguments *arguments,
+                       bool dry_run) {
     *report = (struct image_report){
         .arguments = arguments,
-        .dry_run = arguments_flag(arguments, "dry-run"),
+        .dry_run = dry_run,
         .is_bars = !arguments_flag(arguments, "json") && isatty(STDOUT_FILENO),
     };
     if (report->is_bars)

@@ -32,7 +32,8 @@ struct image_report {
 };
 
 /* Standard output gets lines with --json, or when it is no terminal. False: out of memory. */
-bool image_report_open(struct image_report *report, const struct arguments *arguments);
+bool image_report_open(struct image_report *report, const struct arguments *arguments,
+                       bool dry_run);
 void image_report_close(struct image_report *report);
 
 /* An image begins. `tag` is the destination's. */

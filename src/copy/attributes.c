@@ -45,11 +45,10 @@ static bool add(struct attributes *attributes, const char *name, const char *val
         return error_set(error, ERROR_MEMORY, "out of memory");
     attributes->list = list;
     struct tar_attribute *own = &list[attributes->count++];
-    char *bytes = malloc(length + 1);
-    *own = (struct tar_attribute){.name = strdup(name), .value = {bytes, length}};
-    if (!own->name || !bytes)
+    *own = (struct tar_attribute){.name = strdup(name), .value = {malloc(length + 1), length}};
+    if (!own->name || !own->value.at)
         return error_set(error, ERROR_MEMORY, "out of memory");
-    memcpy(bytes, value, length);
+    memcpy((char *)own->value.at, value, length);
     return true;
 }
 

@@ -238,9 +238,9 @@ static bool make_slots(struct compress *compress, size_t count) {
 }
 
 static bool start_workers(struct compress *compress, unsigned workers, struct error *error) {
-    /* Two blocks for each small block's worker, so that none waits for the sink; of large blocks
-     * one. Two more are being filled, and kept free. */
-    const unsigned each = compress->coder->block_size < 1 << 20 ? 2 : 1;
+    /* Four small blocks for each worker, so that none waits for a thread that fills or writes them
+     * and is not running; of large blocks one. Two more are being filled, and kept free. */
+    const unsigned each = compress->coder->block_size < 1 << 20 ? 4 : 1;
     compress->threads = calloc(workers, sizeof *compress->threads);
     if (!compress->threads || !make_slots(compress, (size_t)each * workers + 2))
         return out_of_memory(error);

@@ -12,6 +12,7 @@
 #include "base/lock.h"
 #include "copy/describe.h"
 #include "copy/destinations.h"
+#include "copy/held.h"
 #include "copy/layout.h"
 
 enum { PIECE = 128 << 10, NAME_SIZE = 64 };
@@ -178,43 +179,11 @@ static bool add_to_index(struct layout_destination *own, const struct copy_manif
            copy_layout_write_index(layout, index, error);
 }
 
-/* The bytes of a manifest as the body of a blob. */
-struct held {
-    const struct buffer *bytes;
-    size_t at;
-};
-
-static bool held_seek(void *context, uint64_t offset, struct error *error) {
-    struct held *held = context;
-    (void)error;
-    held->at = (size_t)offset;
-    return true;
-}
-
-static bool held_read(void *context, void *bytes, size_t size, size_t *length, bool *ended,
-                      struct error *error) {
-    struct held *held = context;
-    size_t left = held->bytes->length - held->at;
-    (void)error;
-    *length = left < size ? left : size;
-    if (*length)
-        memcpy(bytes, held->bytes->bytes + held->at, *length);
-    held->at += *length;
-    *ended = held->at == held->bytes->length;
-    return true;
-}
-
 static bool put_manifest(struct copy_destination *destination, const struct copy_manifest *manifest,
                          const char *tag, bool *has_referrers, struct error *error) {
     struct layout_destination *own = own_of(destination);
-    struct held held = {.bytes = &manifest->bytes};
-    struct copy_body body = {.context = &held,
-                             .digest = manifest->digest,
-                             .has_size = true,
-                             .size = manifest->bytes.length,
-                             .seek = held_seek,
-                             .read = held_read,
-                             .wake_fd = -1};
+    struct held held;
+    struct copy_body body = held_body(&held, &manifest->bytes, &manifest->digest, NULL);
     struct digest digest;
     uint64_t size;
     bool ok = write_blob(destination, &body, &digest, &size, error);

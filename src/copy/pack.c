@@ -376,6 +376,11 @@ static bool open_folder(const char *folder, int *fd, struct error *error) {
     return error_set_errno(error, errno, "%s: cannot open the folder", folder);
 }
 
+bool pack_find(const char *folder, struct error *error) {
+    cleanup_close int fd = -1;
+    return open_folder(folder, &fd, error);
+}
+
 static void finish(struct walk *walk) {
     while (walk->depth)
         folder_finish(&walk->levels[--walk->depth].folder, NULL);

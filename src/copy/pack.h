@@ -69,6 +69,9 @@ struct pack_settings {
  * (a removal's mark), or a NUL. */
 bool pack_path(struct text text, struct buffer *path, struct error *error);
 
+/* Whether there is such a folder that can be read. False: as pack_folder(). */
+bool pack_find(const char *folder, struct error *error);
+
 /*
  * Writes the archive of what is in the folder `folder`, under the path `inside` (from pack_path()),
  * whose folders become entries of mode 0755. `folder` may be a symlink to one; below it, symlinks
