@@ -1,5 +1,5 @@
 /* tarn copy: copies images between registries, layouts and archives. */
-#include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -300,6 +300,7 @@ static int run(const struct arguments *arguments) {
         return status;
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    mallopt(M_ARENA_MAX, 2); /* the C library would make a heap for each thread */
     status = run_all(copying);
     return atomic_load(&interrupted) ? INTERRUPTED : status;
 }

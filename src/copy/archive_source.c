@@ -19,10 +19,8 @@
 #include "copy/untar.h"
 #include "oci/manifest.h"
 
-#define DOCKER_CONFIG "application/vnd.docker.container.image.v1+json"
-#define DOCKER_LAYER  "application/vnd.docker.image.rootfs.diff.tar.gzip"
-#define OCI_CONFIG    "application/vnd.oci.image.config.v1+json"
-#define OCI_LAYER     "application/vnd.oci.image.layer.v1.tar"
+#define OCI_CONFIG "application/vnd.oci.image.config.v1+json"
+#define OCI_LAYER  "application/vnd.oci.image.layer.v1.tar"
 
 enum {
     MANIFEST_JSON_LIMIT = 4 << 20,
@@ -457,24 +455,17 @@ static json_t *descriptor_of(const char *type, const struct digest *digest, uint
                      digest_format(digest, text));
 }
 
-/* Docker's types, but OCI's where a layer is compressed in a way that Docker's do not know. */
+/* OCI's types: they are the only ones that a layout may have, and every registry takes them. */
 static bool write_manifest(const struct archive_source *own, struct buffer *out) {
-    bool is_oci = false;
-    for (size_t i = 0; i < own->layer_count; i++)
-        is_oci = is_oci || own->layers[i].form == LAYER_ZSTD;
     cleanup_json json_t *layers = json_array();
     for (size_t i = 0; i < own->layer_count; i++) {
         const struct layer *layer = &own->layers[i];
-        const char *type = !is_oci                     ? DOCKER_LAYER
-                           : layer->form == LAYER_ZSTD ? OCI_LAYER "+zstd"
-                                                       : OCI_LAYER "+gzip";
+        const char *type = layer->form == LAYER_ZSTD ? OCI_LAYER "+zstd" : OCI_LAYER "+gzip";
         json_array_append_new(layers, descriptor_of(type, &layer->digest, layer->size));
     }
     cleanup_json json_t *json = json_pack(
-        "{s:i, s:s, s:o, s:O}", "schemaVersion", 2, "mediaType",
-        is_oci ? MEDIA_OCI_MANIFEST : MEDIA_DOCKER_MANIFEST, "config",
-        descriptor_of(is_oci ? OCI_CONFIG : DOCKER_CONFIG, &own->config_digest, own->config.length),
-        "layers", layers);
+        "{s:i, s:s, s:o, s:O}", "schemaVersion", 2, "mediaType", MEDIA_OCI_MANIFEST, "config",
+        descriptor_of(OCI_CONFIG, &own->config_digest, own->config.length), "layers", layers);
     return json_array_size(layers) == own->layer_count && json &&
            bounded_json_dump(json, JSON_COMPACT, out);
 }

@@ -2,8 +2,8 @@
 #include "copy/blob.h"
 
 enum {
-    READERS_LIMIT = 16,       /* of all blobs that are copied at once */
-    WINDOWS_LIMIT = 12 << 20, /* the same */
+    READERS_LIMIT = 16,      /* of all blobs that are copied at once */
+    WINDOWS_LIMIT = 8 << 20, /* the same */
     READERS_OF_FOLDER = 1,
 };
 

@@ -200,7 +200,7 @@ static bool write_blob(struct copy_destination *destination, struct copy_body *b
     if (!ok)
         push_cancel(push);
     push_free(push);
-    return ok || sending.failed || explain(own, error);
+    return ok || (!sending.failed && explain(own, error));
 }
 
 /* ---- manifests ---- */

@@ -53,8 +53,6 @@ static bool ask_manifest(const struct repository *repository, const char *refere
             snprintf(out->media_type, sizeof out->media_type, "%s", head->content_type);
         return true;
     }
-    if (error && error->kind == ERROR_CORRUPT)
-        error->kind = ERROR_UNAVAILABLE; /* another answer may be right */
     return error_wrap(error, "upstream %s: manifest %s%s%s", repository->name.host,
                       repository->name.path, by_digest ? "@" : ":", reference);
 }

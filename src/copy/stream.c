@@ -17,7 +17,8 @@ struct copy_stream {
     struct copy_body body;
     struct digest_hash *hash; /* of bytes [0, hashed) */
     uint64_t hashed;
-    char *window; /* byte `at` of the blob is at window[at % settings.window] */
+    bool is_wrong; /* all bytes were hashed, and the digest is another one */
+    char *window;  /* byte `at` of the blob is at window[at % settings.window] */
     pthread_t threads[COPY_STREAM_READERS];
     unsigned started; /* threads that run or have ended, and are not joined */
     atomic_bool stop; /* the readers end */
@@ -270,6 +271,7 @@ static bool seek(void *context, uint64_t offset, struct error *error) {
         digest_hash_free(stream->hash);
         stream->hash = digest_hash_new(stream->settings.digest.algorithm);
         stream->hashed = 0;
+        stream->is_wrong = false;
     }
     return ok && (stream->hash || offset > 0) ? start_readers(stream, error)
                                               : error_set(error, ERROR_MEMORY, "out of memory");
@@ -296,20 +298,21 @@ static bool hash_bytes(struct copy_stream *stream, uint64_t at, const char *byte
                        struct error *error) {
     const struct copy_stream_settings *settings = &stream->settings;
     struct digest is;
-    char text[2][DIGEST_STRING_SIZE];
+    char text[DIGEST_STRING_SIZE];
     if (at + length > stream->hashed) {
         size_t known = (size_t)(stream->hashed - at);
         digest_hash_update(stream->hash, bytes + known, length - known);
         stream->hashed = at + length;
     }
-    if (stream->hashed < settings->size || !stream->hash)
-        return true;
-    digest_hash_finish(stream->hash, &is);
-    digest_hash_free(stream->hash);
-    stream->hash = NULL;
-    return digest_equal(&is, &settings->digest) ||
-           error_set(error, ERROR_CORRUPT, "blob %s: the bytes have the digest %s",
-                     digest_format(&settings->digest, text[0]), digest_format(&is, text[1]));
+    if (stream->hash && stream->hashed == settings->size) {
+        digest_hash_finish(stream->hash, &is);
+        digest_hash_free(stream->hash);
+        stream->hash = NULL;
+        stream->is_wrong = !digest_equal(&is, &settings->digest);
+    }
+    return !stream->is_wrong || at + length < settings->size ||
+           error_set(error, ERROR_CORRUPT, "blob %s: the bytes that were read have another digest",
+                     digest_format(&settings->digest, text));
 }
 
 /* The bytes leave the window. */
