@@ -20,7 +20,7 @@ _tarn() {
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             return
             ;;
-        --ignore-ns= | --log-requests= | --bucket-read-only= | --range-fill= | --keep-deleted= | --prefetch=)
+        --ignore-ns= | --log-requests= | --streaming-enabled= | --bucket-read-only= | --range-fill= | --keep-deleted= | --prefetch=)
             mapfile -t COMPREPLY < <(compgen -W 'true false' -- "$word")
             return
             ;;
@@ -48,10 +48,10 @@ _tarn() {
             mapfile -t COMPREPLY < <(compgen -W 'auto true false' -- "$word")
             return
             ;;
-        --ignore-ns | --log-requests | --bucket-read-only | --range-fill | --keep-deleted | --prefetch | --help | --) ;;
+        --ignore-ns | --log-requests | --streaming-enabled | --bucket-read-only | --range-fill | --keep-deleted | --prefetch | --help | --) ;;
         --*) return ;; # a value of which nothing is known
         esac
-        words='--config --listen --metrics-listen --path-prefix --headers --server-names --ignore-ns --max-connections --head-timeout --idle-timeout --send-timeout --grace --tls-certificate --tls-key --tls-minimum --clients-htpasswd --clients-realm --clients-ca --clients-token-realm --clients-token-service --clients-token-issuer --clients-token-jwks --log-level --log-format --log-requests --confine --root --max-size --max-age --min-free --pin --scrub --manifest-memory --negative-ttl --images-ttl --max-flights --connections-total --bucket-url --bucket-endpoint --bucket-region --bucket-path-style --bucket-credentials --bucket-ca --bucket-connections --bucket-uploads --bucket-part-size --bucket-patience --bucket-read-only --bucket-retention --bucket-max-size --bucket-storage-class --bucket-encryption --bucket-kms-key --replicas-dns --replicas-peers --replicas-port --replicas-secret-file --replicas-self --replicas-tls-ca --replicas-tls-name --limits-per-upstream-waiting --limits-per-upstream-flights --limits-per-client-connections --limits-per-client-requests --limits-per-client-least-rate --limits-logins-failures --limits-logins-within --limits-logins-waiting --tag-ttl --link-ttl --connect-timeout --stall-timeout --first-byte-timeout --connections --range-fill --keep-deleted --prefetch --ca --default-upstream --upstream --help'
+        words='--config --listen --metrics-listen --path-prefix --headers --server-names --ignore-ns --max-connections --head-timeout --idle-timeout --send-timeout --grace --tls-certificate --tls-key --tls-minimum --clients-htpasswd --clients-realm --clients-ca --clients-token-realm --clients-token-service --clients-token-issuer --clients-token-jwks --log-level --log-format --log-requests --confine --root --max-size --max-age --min-free --pin --scrub --streaming-enabled --streaming-min-layer --streaming-threads --manifest-memory --negative-ttl --images-ttl --max-flights --connections-total --bucket-url --bucket-endpoint --bucket-region --bucket-path-style --bucket-credentials --bucket-ca --bucket-connections --bucket-uploads --bucket-part-size --bucket-patience --bucket-read-only --bucket-retention --bucket-max-size --bucket-storage-class --bucket-encryption --bucket-kms-key --replicas-dns --replicas-peers --replicas-port --replicas-secret-file --replicas-self --replicas-tls-ca --replicas-tls-name --limits-per-upstream-waiting --limits-per-upstream-flights --limits-per-client-connections --limits-per-client-requests --limits-per-client-least-rate --limits-logins-failures --limits-logins-within --limits-logins-waiting --tag-ttl --link-ttl --connect-timeout --stall-timeout --first-byte-timeout --connections --range-fill --keep-deleted --prefetch --ca --default-upstream --upstream --help'
         ;;
     warm)
         case $before in

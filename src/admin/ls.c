@@ -58,6 +58,20 @@ static json_t *names_of(const struct repository_image *row) {
     return take(names);
 }
 
+/* "yes", "pending" or "no"; *why is the word that says why not, or null. */
+static const char *streams_of(const struct listing *listing, const struct digest *digest,
+                              json_t **why) {
+    const struct order_target *target = listing->target;
+    const struct streams_settings settings =
+        target->cache ? streams_settings_now(cache_streams(target->cache)) : target->streaming;
+    const struct stream_verdict verdict = stream_of_image(target->store, &settings, digest);
+    const char *word = layer_refusal_word(verdict.why);
+    *why = *word ? json_string(word) : json_null();
+    return verdict.state == STREAM_READY     ? "yes"
+           : verdict.state == STREAM_PENDING ? "pending"
+                                             : "no";
+}
+
 static bool write_image(struct listing *listing, const struct repository_name *name,
                         const struct repository_image *row, struct error *error) {
     cleanup_image struct image image = {0};
@@ -66,12 +80,15 @@ static bool write_image(struct listing *listing, const struct repository_name *n
     if (image.bytes == 0)
         return true; /* all of its bytes were evicted */
     listing->images++;
+    json_t *why;
+    const char *streams = streams_of(listing, &row->digest, &why);
     return line_write(listing->sink,
-                      json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:b, s:b}", "upstream", name->host,
-                                "repository", name->path, "tags", names_of(row), "digest",
-                                line_digest(&row->digest), "size", line_size(image.bytes),
+                      json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:b, s:b, s:s, s:o}", "upstream",
+                                name->host, "repository", name->path, "tags", names_of(row),
+                                "digest", line_digest(&row->digest), "size", line_size(image.bytes),
                                 "last_used", line_time(image.last_used_s), "complete",
-                                image.complete, "pinned", image.pinned),
+                                image.complete, "pinned", image.pinned, "streams", streams,
+                                "streams_why", why),
                       error);
 }
 

@@ -16,10 +16,11 @@
 #include "store/store.h"
 
 struct order_target {
-    struct store *store;         /* NULL: the order is about the bucket alone */
-    struct cache *cache;         /* the cache that runs on the store; NULL: none does */
-    struct bucket *bucket;       /* that the configuration names; NULL: none */
-    _Atomic uint64_t limit;      /* bytes that the cache stays under; 0: not known */
+    struct store *store;               /* NULL: the order is about the bucket alone */
+    struct cache *cache;               /* the cache that runs on the store; NULL: none does */
+    struct bucket *bucket;             /* that the configuration names; NULL: none */
+    struct streams_settings streaming; /* of a cache that does not run */
+    _Atomic uint64_t limit;            /* bytes that the cache stays under; 0: not known */
     const atomic_bool *stopping; /* set: every order ends soon, with ERROR_CLOSED; may be NULL */
 };
 

@@ -421,6 +421,23 @@ static bool is_known_absent(struct cache *cache, const struct repository *reposi
     return absent;
 }
 
+/* Whether there is a link, and it need not be confirmed. */
+static bool is_linked_now(struct cache *cache, const struct repository *repository,
+                          enum link_kind kind, const struct digest *digest) {
+    int64_t age_ms;
+    return store_link_age(cache->store, &repository->name, kind, digest, &age_ms) &&
+           age_ms <= link_ttl(repository);
+}
+
+bool cache_may_stream(struct cache *cache, const struct repository *repository, bool is_manifest,
+                      const struct digest *digest) {
+    uint64_t size;
+    if (is_manifest)
+        return is_linked_now(cache, repository, LINK_MANIFEST, digest);
+    return is_linked_now(cache, repository, LINK_BLOB, digest) ||
+           named_find(cache, repository, digest, &size);
+}
+
 void cache_blob_close(struct cache_blob *blob) {
     if (blob->reader)
         flight_reader_close(blob->reader);

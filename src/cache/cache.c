@@ -17,9 +17,15 @@ struct cache_settings cache_settings_default(void) {
         .patience_ms = 120000,
         .max_flights = 512,
         .max_connections = 64,
+        .streaming = streams_settings_default(),
         .waiting_per_upstream = 256,
         .flights_per_upstream = 128,
     };
+}
+
+static void on_kept(void *context, const struct digest *digest) {
+    struct cache *cache = context;
+    streams_note_blob(cache->streams, digest);
 }
 
 static struct flights_settings flights_settings_of(const struct cache_settings *settings) {
@@ -36,6 +42,8 @@ static bool make_flights(struct cache *cache, const struct cache_settings *setti
     struct flights_settings flights = flights_settings_of(settings);
     if (settings->bucket && !(cache->tier = tier_new(settings->bucket, cache->store)))
         return false;
+    flights.on_kept = on_kept;
+    flights.context = cache;
     flights.tier = cache->tier ? &cache->tier->flights : NULL;
     flights.replicas = cache->replicas = settings->replicas;
     cache->flights = flights_new(cache->upkeep, &flights);
@@ -50,9 +58,11 @@ struct cache *cache_new(const struct cache_settings *settings, struct upkeep *up
         return NULL;
     cache->upkeep = upkeep;
     cache->store = upkeep->store;
-    if (!make_flights(cache, settings) || !named_init(&cache->named)) {
+    cache->streams = streams_new(&settings->streaming, upkeep);
+    if (!cache->streams || !make_flights(cache, settings) || !named_init(&cache->named)) {
         flights_free(cache->flights);
         tier_free(cache->tier);
+        streams_free(cache->streams);
         free(cache->named.facts);
         free(cache);
         return NULL;
@@ -78,6 +88,7 @@ void cache_change(struct cache *cache, const struct cache_settings *settings) {
     cache->negative_ttl_ms = settings->negative_ttl_ms;
     cache->waiting_per_upstream = settings->waiting_per_upstream;
     flights_change(cache->flights, &flights_settings);
+    streams_change(cache->streams, &settings->streaming);
 }
 
 void cache_declare_metrics(void) {
@@ -85,6 +96,7 @@ void cache_declare_metrics(void) {
     metric_declare(METRIC_COUNTER, METRIC_UPLOADS, METRIC_UPLOADS_HELP);
     metric_declare(METRIC_GAUGE, METRIC_PENDING, METRIC_PENDING_HELP);
     metric_declare(METRIC_COUNTER, METRIC_TAKEOVERS, METRIC_TAKEOVERS_HELP);
+    streams_declare_metrics();
 }
 
 /* What goes to the bucket; NULL: nothing does. */
@@ -99,11 +111,13 @@ void cache_stop(struct cache *cache) {
         condition_broadcast(&question->answered);
     lock_release(&cache->questions_lock);
     flights_stop(cache->flights);
+    streams_stop(cache->streams);
     if (uploads_of(cache))
         uploads_stop(uploads_of(cache));
 }
 
 void cache_start(struct cache *cache) {
+    streams_start(cache->streams);
     if (uploads_of(cache))
         uploads_start(uploads_of(cache));
 }
@@ -130,6 +144,7 @@ bool cache_free(struct cache *cache) {
     if (!idle || !tier_end(cache->tier, deadline_ms) || !flights_free(cache->flights))
         return false;
     cache_record_uses(cache);
+    streams_free(cache->streams);
     tier_free(cache->tier);
     cache->tier = NULL;
     cache_forget(cache);
@@ -165,8 +180,17 @@ void cache_update_metrics(struct cache *cache) {
                           "Requests of clients that wait for an upstream.", ""),
                atomic_load(&cache->waiting));
     space_update_metrics(&cache->upkeep->space);
+    streams_update_metrics(cache->streams);
     if (uploads_of(cache))
         uploads_update_metrics(uploads_of(cache));
+}
+
+struct streams *cache_streams(struct cache *cache) {
+    return cache->streams;
+}
+
+struct store *cache_store(struct cache *cache) {
+    return cache->store;
 }
 
 size_t cache_flights(struct cache *cache, struct flight_figures *out, size_t limit) {

@@ -28,6 +28,7 @@
 #include "base/error.h"
 #include "base/pot.h"
 #include "cache/flight/flight.h"
+#include "cache/streams.h"
 #include "oci/digest.h"
 #include "oci/reference.h"
 #include "replica/ask.h"
@@ -50,6 +51,7 @@ struct cache_settings {
     /* What one upstream may take while others want it, too (base/pot.h). */
     unsigned waiting_per_upstream; /* requests of clients that wait for it */
     unsigned flights_per_upstream; /* of max_flights */
+    struct streams_settings streaming;
     struct bucket *bucket; /* that is looked into before upstream is asked; outlives the cache;
                               NULL: none */
     struct replica_asker *replicas; /* that are asked before upstream is; outlives the cache; NULL:
@@ -301,6 +303,16 @@ bool cache_blob_known(struct cache *cache, const struct repository *repository,
  * used. May wait for the disk. cache_manifest(), cache_blob_open() and cache_free() begin with it,
  * so that it is done before each transfer; whoever looks at times of last use calls it first. */
 void cache_record_uses(struct cache *cache);
+
+/* ---- streaming ---- */
+
+/* What is known of images that can stream; lives as long as the cache. */
+struct streams *cache_streams(struct cache *cache);
+struct store *cache_store(struct cache *cache);
+/* Whether the repository's readers may have what was made of the digest: a manifest of the
+ * repository, or a layer that it links or that such a manifest names. Asks no upstream. */
+bool cache_may_stream(struct cache *cache, const struct repository *repository, bool is_manifest,
+                      const struct digest *digest);
 
 /* ---- flights ---- */
 

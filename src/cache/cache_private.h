@@ -19,6 +19,7 @@ struct cache {
     struct store *store;
     struct upkeep *upkeep;
     struct flights *flights;
+    struct streams *streams;
     struct tier *tier;              /* NULL: there is no bucket */
     struct replica_asker *replicas; /* NULL: there are none */
     _Atomic size_t document_memory;

@@ -110,6 +110,7 @@ static bool keep_stored(struct question *question, const struct document *docume
         return false;
     space_record_kept(&cache->upkeep->space, document->length);
     pins_add(cache->upkeep->pins, &question->repository.name, digest);
+    streams_note_manifest(cache->streams, &question->repository.name, digest);
     return true;
 }
 

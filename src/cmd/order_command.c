@@ -142,8 +142,11 @@ static bool open_target(struct order_target *target, const struct chosen_cache *
                error_wrap(error, "%s/" ADMIN_SOCKET " does not answer, and", chosen->root);
     if (!store_scan(target->store, NULL, error))
         return false;
+    target->streaming = streams_settings_default();
+    target->streaming.enabled = true; /* --root alone: what the store has */
     if (!chosen->config)
         return true;
+    target->streaming = chosen->config->streaming;
     uint64_t limit;
     if (!config_max_size(chosen->config, &limit, error))
         return false;

@@ -44,6 +44,7 @@ struct upkeep_settings serving_upkeep_settings(const struct config *config, uint
 struct cache_settings serving_cache_settings(const struct config *config) {
     struct cache_settings settings = cache_settings_default();
     settings.document_memory = config->manifest_memory;
+    settings.streaming = config->streaming;
     settings.negative_ttl_ms = config->negative_ttl_ms;
     settings.max_flights = (unsigned)config->max_flights;
     settings.max_connections = (unsigned)config->connections_total;

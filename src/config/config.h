@@ -26,6 +26,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "bucket/settings.h"
+#include "cache/streams.h"
 #include "config/flags.h"
 #include "config/option_text.h"
 #include "http/http.h"
@@ -79,6 +80,7 @@ struct config {
     const char *const *pin; /* globs over HOST/REPOSITORY[:TAG] that are never evicted */
     int64_t scrub_ms;       /* every blob is hashed again once in this time; 0: never */
     uint64_t manifest_memory;
+    struct streams_settings streaming;
     int64_t negative_ttl_ms;
     int64_t images_ttl_ms;
 

@@ -23,6 +23,7 @@ void config_set_defaults(struct config_loaded *loaded) {
     config->log_requests = view.log_requests;
     config->confine = CONFIG_CONFINE_AUTO;
     config->manifest_memory = cache.document_memory;
+    config->streaming = cache.streaming;
     config->negative_ttl_ms = cache.negative_ttl_ms;
     config->images_ttl_ms = view.images_ttl_ms;
     config->max_flights = cache.max_flights;

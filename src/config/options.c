@@ -296,6 +296,23 @@ const struct config_option config_options[] = {
      .help = "time in which every cached blob is read and checked once, in the background",
      .details =
          "A blob with wrong bytes is set aside and fetched again when a client asks for it."},
+    {.key = "streaming.enabled",
+     .type = CONFIG_BOOLEAN,
+     CACHE(streaming.enabled),
+     .help = "whether indexes of layers are made, with which single files are read out of images",
+     .details = "Each layer is unpacked and hashed once, in the background, after its image has "
+                "come. See docs/streaming.md."},
+    {.key = "streaming.min_layer",
+     .type = CONFIG_SIZE,
+     CACHE(streaming.min_layer),
+     .help = "size of a layer from which on its image is indexed, with all of its layers; 0: every "
+             "image"},
+    {.key = "streaming.threads",
+     .type = CONFIG_COUNT,
+     CACHE(streaming.threads),
+     .least = 1,
+     .most = STREAMS_THREADS_LIMIT,
+     .help = "layers that are indexed at the same time"},
     {.key = "manifest_memory",
      .type = CONFIG_SIZE,
      CACHE(manifest_memory),

@@ -94,6 +94,11 @@ static bool rules_decide(const struct call *call) {
     case ROUTE_TAGS:
     case ROUTE_REFERRERS:
     case ROUTE_IMAGES:
+    case ROUTE_STREAM_LAYER:
+    case ROUTE_STREAM_IMAGE:
+    case ROUTE_STREAM_COPY:
+    case ROUTE_STREAM_TRACE:
+    case ROUTE_STREAM_CHAIN:
         return true;
     case ROUTE_CATALOG:
         return rules_allow_anonymous(rules);

@@ -216,6 +216,13 @@ bool call_find_images(struct call *call, const struct catalog_question *question
                       struct image_lists_result *result, struct error *error);
 bool call_handle_images(struct call *call);
 
+/* Whether the name begins with a host, as those of indexes must. False: an error was sent. The
+ * host that a parameter names is ignored. */
+bool call_check_streaming_name(struct call *call);
+/* Indexes of a repository's layers and images, copies and traces. */
+bool call_handle_streaming(struct call *call);
+bool call_handle_chain(struct call *call);
+
 /* /?images=HOST/NAME */
 bool call_handle_images_page(struct call *call, const struct page_visitor *visitor);
 

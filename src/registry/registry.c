@@ -134,11 +134,24 @@ static bool answer_fixed(struct call *call) {
 
 bool call_is_writing(const struct call *call) {
     enum http_method method = call->request->method;
+    /* Who may read an image may say what a start of it reads. */
+    if (call->route.kind == ROUTE_STREAM_TRACE && method == HTTP_POST)
+        return false;
     return (method != HTTP_GET && method != HTTP_HEAD) || call->route.kind == ROUTE_UPLOAD;
+}
+
+/* Whether the route is about indexes of a repository's images. Its name has the host, whatever the
+ * rest of the request says. */
+static bool is_streaming(const struct call *call) {
+    enum route_kind kind = call->route.kind;
+    return kind == ROUTE_STREAM_LAYER || kind == ROUTE_STREAM_IMAGE || kind == ROUTE_STREAM_COPY ||
+           kind == ROUTE_STREAM_TRACE;
 }
 
 /* Answers what is in a repository. False: the answer must wait, and the call may not. */
 static bool answer_named(struct call *call) {
+    if (is_streaming(call) && !call_check_streaming_name(call))
+        return true;
     if (!call_name_upstream(call) || !call_check_rules(call))
         return true;
     if (call->must_not_wait && call->ask != REPLICA_ASK_NONE)
@@ -147,6 +160,8 @@ static bool answer_named(struct call *call) {
         call_answer_no(call);
         return true;
     }
+    if (is_streaming(call))
+        return call_handle_streaming(call);
     call->asks_cache = true;
     switch (call->route.kind) {
     case ROUTE_MANIFEST:
@@ -192,6 +207,8 @@ static bool dispatch(struct call *call) {
         return call_handle_catalog(call);
     case ROUTE_IMAGES:
         return call_handle_images(call);
+    case ROUTE_STREAM_CHAIN:
+        return call_handle_chain(call);
     default:
         return answer_named(call);
     }

@@ -150,10 +150,48 @@ static bool read_images(struct text path, struct route *route) {
     return true;
 }
 
+/* HOST/NAME@DIGEST, or a digest, behind /tarn/v1/streaming/WORD/. */
+static bool read_streaming(struct text path, struct route *route) {
+    static const struct {
+        const char *prefix;
+        enum route_kind kind;
+    } words[] = {
+        {"/tarn/v1/streaming/layer/", ROUTE_STREAM_LAYER},
+        {"/tarn/v1/streaming/image/", ROUTE_STREAM_IMAGE},
+        {"/tarn/v1/streaming/frames/", ROUTE_STREAM_COPY},
+        {"/tarn/v1/streaming/trace/", ROUTE_STREAM_TRACE},
+        {"/tarn/v1/streaming/chain/", ROUTE_STREAM_CHAIN},
+    };
+    char decoded[PATH_LIMIT];
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        if (!text_starts(path, words[i].prefix))
+            continue;
+        route->kind = words[i].kind;
+        struct text rest = text_from(path, strlen(words[i].prefix)), digest;
+        if (!text_percent_decode(rest, decoded, sizeof decoded)) {
+            route->fault = ROUTE_BAD_NAME;
+            return true;
+        }
+        rest = text_of(decoded);
+        if (route->kind == ROUTE_STREAM_CHAIN) {
+            read_reference(rest, route);
+            return true;
+        }
+        struct text name = text_cut(rest, '@', &digest);
+        if (name.length == 0 || !text_copy(name, route->name, sizeof route->name))
+            route->fault = ROUTE_BAD_NAME;
+        else
+            read_reference(digest.at ? digest : (struct text){"", 0}, route);
+        return true;
+    }
+    return false;
+}
+
 void route_parse(struct text path, struct route *route) {
     char decoded[PATH_LIMIT * 2];
     *route = (struct route){.kind = ROUTE_NONE};
-    if (path.length == 0 || read_fixed(path, route) || read_images(path, route))
+    if (path.length == 0 || read_fixed(path, route) || read_images(path, route) ||
+        read_streaming(path, route))
         return;
     if (!decode(path, decoded, sizeof decoded)) {
         /* Longer than any name and reference, or a malformed percent escape in the name. */
@@ -198,6 +236,16 @@ const char *route_name(enum route_kind kind) {
         return "forget";
     case ROUTE_IMAGES:
         return "images";
+    case ROUTE_STREAM_LAYER:
+        return "streaming-layer";
+    case ROUTE_STREAM_IMAGE:
+        return "streaming-image";
+    case ROUTE_STREAM_COPY:
+        return "streaming-frames";
+    case ROUTE_STREAM_TRACE:
+        return "streaming-trace";
+    case ROUTE_STREAM_CHAIN:
+        return "streaming-chain";
     case ROUTE_API:
         return "base";
     case ROUTE_CATALOG:

@@ -8,18 +8,23 @@
 #include "oci/reference.h"
 
 enum route_kind {
-    ROUTE_NONE,      /* no such path */
-    ROUTE_PAGE,      /* / */
-    ROUTE_PAGE_FILE, /* /tarn/page.css and its like */
-    ROUTE_LIVE,      /* /livez */
-    ROUTE_READY,     /* /readyz */
-    ROUTE_METRICS,   /* /metrics */
-    ROUTE_FLIGHTS,   /* /tarn/v1/flights */
-    ROUTE_REPLICAS,  /* /tarn/v1/replicas */
-    ROUTE_FORGET,    /* /tarn/v1/forget */
-    ROUTE_IMAGES,    /* /tarn/v1/images/HOST/NAME */
-    ROUTE_API,       /* /v2/ */
-    ROUTE_CATALOG,   /* /v2/_catalog */
+    ROUTE_NONE,         /* no such path */
+    ROUTE_PAGE,         /* / */
+    ROUTE_PAGE_FILE,    /* /tarn/page.css and its like */
+    ROUTE_LIVE,         /* /livez */
+    ROUTE_READY,        /* /readyz */
+    ROUTE_METRICS,      /* /metrics */
+    ROUTE_FLIGHTS,      /* /tarn/v1/flights */
+    ROUTE_REPLICAS,     /* /tarn/v1/replicas */
+    ROUTE_FORGET,       /* /tarn/v1/forget */
+    ROUTE_IMAGES,       /* /tarn/v1/images/HOST/NAME */
+    ROUTE_STREAM_LAYER, /* /tarn/v1/streaming/layer/HOST/NAME@DIGEST */
+    ROUTE_STREAM_IMAGE, /* /tarn/v1/streaming/image/HOST/NAME@DIGEST */
+    ROUTE_STREAM_COPY,  /* /tarn/v1/streaming/frames/HOST/NAME@DIGEST */
+    ROUTE_STREAM_TRACE, /* /tarn/v1/streaming/trace/HOST/NAME@DIGEST */
+    ROUTE_STREAM_CHAIN, /* /tarn/v1/streaming/chain/DIGEST */
+    ROUTE_API,          /* /v2/ */
+    ROUTE_CATALOG,      /* /v2/_catalog */
     ROUTE_MANIFEST,
     ROUTE_BLOB,
     ROUTE_TAGS,
@@ -32,7 +37,7 @@ struct route {
     enum route_kind kind;
     char host[HOST_LIMIT + 1];                  /* of /HOST/v2/… and /v2/HOST/_catalog; else "" */
     char name[HOST_LIMIT + 1 + NAME_LIMIT + 1]; /* as asked, a host in front included; unchecked */
-    struct reference reference; /* MANIFEST, BLOB, REFERRERS (the last two: a digest) */
+    struct reference reference; /* MANIFEST, BLOB, REFERRERS, STREAM_… (a digest, but MANIFEST) */
     enum route_fault { ROUTE_FINE, ROUTE_BAD_NAME, ROUTE_BAD_TAG, ROUTE_BAD_DIGEST } fault;
     char
         malformed[DIGEST_STRING_SIZE]; /* BAD_TAG, BAD_DIGEST: the reference's beginning as given */

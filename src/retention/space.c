@@ -244,8 +244,8 @@ static bool evict_one(struct space *space, int64_t before_s, struct evicting *ev
 static bool is_evictable(struct space *space, struct over over) {
     struct store_usage usage;
     store_usage(space->store, &usage);
-    return over.bytes <=
-               usage.disk_bytes - usage.pinned_disk_bytes + usage.partial_bytes + usage.bad_bytes &&
+    return over.bytes <= usage.disk_bytes - usage.pinned_disk_bytes + usage.partial_bytes +
+                             usage.bad_bytes + usage.aside_bytes &&
            over.files <= usage.blobs + 2 * usage.partials;
 }
 

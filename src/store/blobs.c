@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "store/aside.h"
 #include "store/quarantine.h"
 #include "store/records.h"
 #include "store/root.h"
@@ -192,6 +193,8 @@ bool store_blob_quarantine(struct store *store, const struct digest *digest, int
     /* Another file may have the name by now. */
     bool same = there && opened.st_ino == named.st_ino && opened.st_dev == named.st_dev;
     bool ok = !same || quarantine_blob(store, digest, path, error);
+    if (same && ok)
+        store_aside_forget(store, digest);
     index_settle(&store->index, &hold,
                  there && !(same && ok) ? (uint64_t)named.st_size : INDEX_ABSENT);
     index_release(&store->index, &hold, false);
@@ -215,6 +218,8 @@ bool store_blob_remove(struct store *store, const struct digest *digest, uint64_
     bool there = root_stat(store, path, &state);
     bool gone = unlinkat(store->root, path, 0) == 0;
     atomic_fetch_add(&store->removals, gone);
+    if (gone)
+        store_aside_forget(store, digest);
     if (gone && (there || hold.size != INDEX_ABSENT))
         *freed = there ? (uint64_t)state.st_size : hold.size;
     bool ok = gone || errno == ENOENT || errno == ENOTDIR ||
@@ -240,6 +245,8 @@ bool store_evict(struct store *store, int64_t before_s, struct store_blob *evict
     bool ok = unlinkat(store->root, path, 0) == 0 || errno == ENOENT || errno == ENOTDIR ||
               error_set_errno(error, errno, "evict %s/%s", store->path, path);
     atomic_fetch_add(&store->removals, ok);
+    if (ok)
+        store_aside_forget(store, &evicted->digest);
     index_settle(&store->index, &hold, ok ? INDEX_ABSENT : hold.size);
     index_release(&store->index, &hold, false);
     if (ok)

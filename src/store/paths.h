@@ -21,6 +21,7 @@ enum { TAG_SIZE = TAG_LIMIT + 1 };
 #define RECORDS "repositories" /* the directory of all records */
 #define HISTORY "history"      /* store/history.h */
 #define PENDING "pending"      /* store/pending.h */
+#define ASIDE   "aside"        /* store/aside.h */
 
 /* The directories of a repository's links; what store_path_link() calls a kind. */
 #define LINKED_BLOBS     "_blobs"

@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "store/aside.h"
 #include "store/partials.h"
 #include "store/quarantine.h"
 #include "store/root.h"
@@ -144,6 +145,7 @@ bool store_scan(struct store *store, const struct cancel *cancel, struct error *
     struct scan scan = {.store = store, .cancel = cancel};
     bool ok = scan_blobs(&scan, error) && root_count_records(store, cancel, error);
     quarantine_count(store);
+    store_aside_count(store);
     if (scan.count) /* also after an interrupted scan, so that all that is counted can be evicted */
         qsort(scan.found, scan.count, sizeof *scan.found, compare);
     if (!index_order(&store->index, scan.found, scan.count))

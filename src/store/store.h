@@ -12,6 +12,7 @@
  *                                                (another file name where case is ignored: paths.h)
  *   ROOT/bad/sha256-abcd…                        blobs whose bytes did not match their digest
  *   ROOT/pending/sha256-abcd…                    what a room above still has to do (pending.h)
+ *   ROOT/aside/sha256-abcd….KIND what was made from a blob (aside.h)
  *   ROOT/history                                 what the page at / shows of earlier times
  *   ROOT/tmp/                                    files that have no name yet
  *
@@ -23,6 +24,7 @@
  *   blobs.h     open, keep, verify and delete blobs
  *   partials.h  a blob that is being fetched
  *   records.h   links, tags and the repositories that have them
+ *   aside.h     files beside blobs
  *   pending.h, history.h   what rooms above keep for themselves
  *   usage.h     which blobs there are, how much they take, and which to evict first
  *

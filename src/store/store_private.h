@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include "base/lock.h"
+#include "store/aside.h"
 #include "store/index.h"
 #include "store/store.h"
 
@@ -28,6 +29,9 @@ struct store {
     _Atomic unsigned unread; /* directories and blobs that the last scan could not read */
     /* Of the records and of all directories; of blobs in quarantine. Bytes are those on disk. */
     _Atomic int64_t record_bytes, record_entries, bad_bytes;
+    _Atomic int64_t aside_bytes; /* of files beside blobs, on disk */
+    _Atomic int64_t aside_files[ASIDE_KINDS];
+    _Atomic bool has_asides; /* there may be such files */
     _Atomic unsigned making; /* threads that make directories which are not synced yet */
 };
 

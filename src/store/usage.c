@@ -17,13 +17,15 @@ void store_usage(struct store *store, struct store_usage *out) {
     out->record_bytes = record_bytes > 0 ? (uint64_t)record_bytes : 0;
     out->records = records > 0 ? (uint64_t)records : 0;
     out->bad_bytes = (uint64_t)bad_bytes;
+    int64_t aside_bytes = atomic_load_explicit(&store->aside_bytes, memory_order_relaxed);
+    out->aside_bytes = aside_bytes > 0 ? (uint64_t)aside_bytes : 0;
     store_partials_usage(store, out);
     index_usage(&store->index, out);
 }
 
 uint64_t store_usage_on_disk(const struct store_usage *usage) {
     return usage->disk_bytes + usage->reserved_bytes + usage->partial_bytes + usage->record_bytes +
-           usage->bad_bytes;
+           usage->bad_bytes + usage->aside_bytes;
 }
 
 bool store_free(struct store *store, struct store_free *out, struct error *error) {

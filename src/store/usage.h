@@ -29,6 +29,7 @@ struct store_usage {
     uint64_t disk_bytes, pinned_disk_bytes; /* of the blobs, in whole units */
     uint64_t record_bytes, records;         /* on disk: tags, links and all directories; how many */
     uint64_t bad_bytes;                     /* on disk: blobs in quarantine */
+    uint64_t aside_bytes;                   /* on disk: files beside blobs (aside.h) */
     uint64_t reserved_bytes;                /* of partials that are open: partial_reserve() */
     uint64_t partials;                      /* that nobody has open */
     uint64_t partial_bytes;                 /* on disk, of their bytes and states */

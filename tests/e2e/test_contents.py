@@ -152,7 +152,7 @@ def test_ls_lists_each_image(cache, told):
     for image in images:
         name = f"{image['repository']}:{image['tags'][0]}"
         assert set(image) == {"upstream", "repository", "tags", "digest", "size", "last_used",
-                              "complete", "pinned"}
+                              "complete", "pinned", "streams", "streams_why"}
         assert image["digest"] == cache.digests[name]
         assert image["size"] == cache.size_of(name)
         assert image["complete"] is True

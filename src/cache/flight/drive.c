@@ -451,6 +451,8 @@ void flight_drive(void *argument) {
     lock_release(&flights->table_lock);
     if (flights->tier)
         end_in_tier(flight);
+    if (flights->on_kept && flight->stored_fd >= 0)
+        flights->on_kept(flights->context, &flight->digest);
     flight_release(flight);
     atomic_fetch_sub(&flights->threads, 1);
 }

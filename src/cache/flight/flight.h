@@ -110,6 +110,10 @@ struct flights_settings {
     int64_t patience_ms;             /* how long a flight without progress keeps trying */
     const struct flights_tier *tier; /* outlives the flights; NULL: there is no bucket */
     struct replica_asker *replicas;  /* the same; NULL: there are none */
+    /* A flight's blob has come into the store. Called without any lock, by the driver. May be NULL.
+     */
+    void (*on_kept)(void *context, const struct digest *digest);
+    void *context;
 };
 
 /* Flights into the upkeep's store. `upkeep` outlives them. NULL: no memory. */

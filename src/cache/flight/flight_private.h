@@ -53,6 +53,8 @@ struct flights {
     struct replica_asker *replicas;  /* NULL: there are none */
     struct metric *takeovers;        /* flights that went on after a replica failed them */
     struct log_pause refused_asks;   /* replicas that refuse what they are asked */
+    void (*on_kept)(void *context, const struct digest *digest); /* or NULL */
+    void *context;
     struct metric *failed_digests;
     struct metric *refused; /* flights, because their upstream has its share */
 

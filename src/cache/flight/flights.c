@@ -23,6 +23,8 @@ struct flights *flights_new(struct upkeep *upkeep, const struct flights_settings
     flights->tier = settings->tier;
     flights->replicas = settings->replicas;
     flights->takeovers = metric_get(METRIC_COUNTER, METRIC_TAKEOVERS, METRIC_TAKEOVERS_HELP, "");
+    flights->on_kept = settings->on_kept;
+    flights->context = settings->context;
     if (flights->tier)
         flights->wrong_objects = metric_get(METRIC_COUNTER, METRIC_WRONG, METRIC_WRONG_HELP, "");
     flights_change(flights, settings);
