@@ -1,8 +1,6 @@
 """Replicas of a tarn on 127.0.0.2 and further addresses, and one that a test scripts."""
 
-import base64
 import hashlib
-import hmac
 import re
 import signal
 import socket
@@ -12,19 +10,16 @@ import time
 from kit.client import fetch
 from kit.content import OCTETS
 from kit.processes import bound, free_port, wait_until
+from kit.replica_signature import new_secret, signed, write_secrets
 from kit.scripted_server import ScriptedServer
 from kit.tarn import Tarn
 
-SECRET = "a secret of the replicas under test, long enough"
-COVERED = '("@method" "@path" "@query" "tarn-ask")'
+SECRET = new_secret()
 
 
-def write_secret(folder, *secrets):
-    """A file of secrets that nobody else may read."""
-    file = folder / "replicas.secret"
-    file.write_text("".join(f"{secret}\n" for secret in secrets or (SECRET,)))
-    file.chmod(0o600)
-    return file
+def write_secret(folder):
+    """The file of the secret that all replicas of these tests have."""
+    return write_secrets(folder / "replicas.secret", SECRET)
 
 
 def addresses(count):
@@ -37,19 +32,6 @@ def ranking(members, key):
     """The members by rendezvous hashing, the owner first."""
     return sorted(members, reverse=True,
                   key=lambda member: hashlib.sha256(f"{member}\0{key}".encode()).digest())
-
-
-def signed(method, target, ask, secret=SECRET, created=None, **changed):
-    """The fields of a request between replicas (RFC 9421, hmac-sha256)."""
-    path, _, query = target.partition("?")
-    created = int(time.time()) if created is None else created
-    key_id = hashlib.sha256(secret.encode()).hexdigest()[:8]
-    parameters = f'{COVERED};created={created};keyid="{key_id}";alg="hmac-sha256"'
-    base = (f'"@method": {method}\n"@path": {path}\n"@query": ?{query}\n"tarn-ask": {ask}\n'
-            f'"@signature-params": {parameters}')
-    mac = base64.b64encode(hmac.digest(secret.encode(), base.encode(), "sha256")).decode()
-    return {"Tarn-Ask": ask, "Signature-Input": f"tarn={parameters}",
-            "Signature": f"tarn=:{mac}:", **changed}
 
 
 class Replica(Tarn):
@@ -65,7 +47,7 @@ class Replica(Tarn):
 
     def ask(self, path, ask, method="GET", headers=None, **more):
         """Asks as another replica does."""
-        fields = {**signed(method, path, ask, **more), **(headers or {})}
+        fields = {**signed(SECRET, path, ask, method, **more), **(headers or {})}
         return fetch(self.url + path, fields, method=method)
 
     def freeze(self):
