@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
+#include "base/clock.h"
 #include "copy/compress.h"
 
 enum { UPLOADS_MOST = 3 };
@@ -35,9 +37,35 @@ static bool write_upload(void *context, const void *bytes, size_t length, struct
     return staging_write(upload, bytes, length, error);
 }
 
+/* Packed bytes on their way, with a bar on a terminal. */
+struct packing {
+    struct compress *compress;
+    uint64_t bytes, all; /* of the context's files; headers count among `bytes`, too */
+    bool draws;
+    int64_t draw_again_ms;
+};
+
+static void draw(struct packing *packing) {
+    enum { WIDTH = 40, EVERY_MS = 100 };
+    if (!packing->draws || clock_ms() < packing->draw_again_ms)
+        return;
+    unsigned full =
+        packing->bytes >= packing->all ? WIDTH : (unsigned)(packing->bytes * WIDTH / packing->all);
+    fprintf(stderr, "\rcontext [%.*s%*s]", (int)full,
+            "========================================", (int)(WIDTH - full), "");
+    packing->draw_again_ms = clock_ms() + EVERY_MS;
+}
+
+static void erase(const struct packing *packing) {
+    if (packing->draws && packing->draw_again_ms)
+        fputs("\r\033[K", stderr);
+}
+
 static bool write_compress(void *context, const void *bytes, size_t length, struct error *error) {
-    struct compress *compress = context;
-    return compress_write(compress, bytes, length, error);
+    struct packing *packing = context;
+    packing->bytes += length;
+    draw(packing);
+    return compress_write(packing->compress, bytes, length, error);
 }
 
 /* Packs, compresses and uploads the context once. *lost: the service has dropped the session. */
@@ -49,10 +77,14 @@ static bool upload_once(struct build_stage *stage, struct api *api, bool *lost,
     const struct sink out = {write_upload, upload};
     struct compress_result result;
     struct compress *compress = compress_new(COMPRESS_GZIP, 0, &out, error);
-    const struct sink in = {write_compress, compress};
+    struct packing packing = {.compress = compress,
+                              .all = stage->context->sum.bytes,
+                              .draws = isatty(STDERR_FILENO) && stage->context->sum.bytes > 0};
+    const struct sink in = {write_compress, &packing};
     bool ok = compress && context_write(stage->context->context, &in, error) &&
               compress_finish(compress, &result, error) &&
               staging_finish(upload, stage->generation, error);
+    erase(&packing);
     *lost = staging_is_lost(upload);
     compress_free(compress);
     staging_free(upload);

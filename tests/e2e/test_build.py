@@ -467,3 +467,26 @@ def test_the_files_that_skaffold_watches(builder):
     skaffold(builder)
     assert json.loads(builder.run("dependencies").out) == [".dockerignore", "Dockerfile",
                                                            "src/keep", "top"]
+
+
+# ---- on a terminal
+
+def test_on_a_terminal_text_is_shown_and_the_digest_alone_is_the_output(builder, cloud_build):
+    builder.write("big", noise(3 * MIB, 1))
+    master, slave = os.openpty()
+    process = subprocess.Popen([builder.program, "build", ".", "--to", IMAGE], cwd=builder.folder,
+                               env=builder.environment, stdin=slave, stdout=slave, stderr=slave)
+    os.close(slave)
+    shown = b""
+    try:
+        while part := os.read(master, 65536):
+            shown += part
+    except OSError:      # the last one at the other side has closed it
+        pass
+    os.close(master)
+    assert process.wait(60) == 0
+    lines = shown.decode().replace("\r", "\n").split("\n")
+    assert lines[-3:] == [cloud_build.digest, "", ""]
+    text = shown.decode()
+    assert "context [" in text and "uploaded" in text and "Step #0: half a line" in text
+    assert "{" not in text

@@ -1,0 +1,7 @@
+"""The fixtures of the end-to-end tests, which pytest keeps for the tests in their own folder."""
+
+from kit.e2e_fixtures import FIXTURES
+
+program, make_upstream = FIXTURES.program, FIXTURES.make_upstream
+upstream, key, google = FIXTURES.upstream, FIXTURES.key, FIXTURES.google
+cloud_build, builder = FIXTURES.cloud_build, FIXTURES.builder
