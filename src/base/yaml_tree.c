@@ -132,6 +132,11 @@ static bool refuse(struct builder *builder, struct yaml_place place, const char 
     return false;
 }
 
+static bool refuse_for_memory(struct builder *builder, struct yaml_place place) {
+    builder->problem->is_memory = true;
+    return refuse(builder, place, "out of memory");
+}
+
 /* Adds a scalar or a collection that was just opened to its parent. Owns `node` from now on, even
  * if it fails. */
 static bool place_node(struct builder *builder, struct yaml_node *node) {
@@ -164,11 +169,11 @@ static bool add_scalar(struct builder *builder, const yaml_event_t *event) {
     if (expects_key(builder)) {
         builder->key = text_dup(text);
         builder->key_place = place;
-        return builder->key || refuse(builder, place, "out of memory");
+        return builder->key || refuse_for_memory(builder, place);
     }
     struct yaml_node *node = yaml_node_new_scalar(place, text);
     if (!node)
-        return refuse(builder, place, "out of memory");
+        return refuse_for_memory(builder, place);
     node->plain = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
     return place_node(builder, node);
 }
@@ -182,7 +187,7 @@ static bool open_collection(struct builder *builder, const yaml_event_t *event,
         return refuse(builder, place, "nested too deeply: more than 16 levels");
     struct yaml_node *node = node_new(kind, place);
     if (!node)
-        return refuse(builder, place, "out of memory");
+        return refuse_for_memory(builder, place);
     if (!place_node(builder, node))
         return false;
     builder->open[builder->depth++] = node;
@@ -253,7 +258,7 @@ static bool has_tab(struct text bytes, struct yaml_place place) {
 static void add_syntax_error(struct builder *builder, const yaml_parser_t *parser) {
     struct yaml_place place = place_of(builder, parser->problem_mark);
     if (parser->error == YAML_MEMORY_ERROR) {
-        refuse(builder, (struct yaml_place){builder->source, 1, 1}, "out of memory");
+        refuse_for_memory(builder, (struct yaml_place){builder->source, 1, 1});
         return;
     }
     if (parser->error ==
@@ -275,13 +280,14 @@ static void add_syntax_error(struct builder *builder, const yaml_parser_t *parse
 
 bool yaml_read(struct text bytes, const char *source, struct yaml_problem *problem,
                struct yaml_node **root) {
+    *problem = (struct yaml_problem){0};
     *root = NULL;
     struct builder builder = {.source = source, .bytes = bytes, .problem = problem};
     if (bytes.length > YAML_SIZE_LIMIT)
         return refuse(&builder, (struct yaml_place){source, 1, 1}, "larger than 1 MiB");
     yaml_parser_t parser;
     if (!yaml_parser_initialize(&parser))
-        return refuse(&builder, (struct yaml_place){source, 1, 1}, "out of memory");
+        return refuse_for_memory(&builder, (struct yaml_place){source, 1, 1});
     yaml_parser_set_input_string(&parser, (const unsigned char *)(bytes.at ? bytes.at : ""),
                                  bytes.length);
     bool fine = true;

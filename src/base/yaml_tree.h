@@ -28,6 +28,7 @@ struct yaml_place {
 /* Why a document cannot be read. */
 struct yaml_problem {
     struct yaml_place place;
+    bool is_memory; /* there was none left; the document may be right */
     char text[256];
 };
 

@@ -282,8 +282,8 @@ static json_t *read_scalar(struct reading *reading, const struct field *field,
         refuse(reading, &node->place, "it must be true or false");
     else {
         json_t *json = field->kind == KIND_BOOLEAN ? json_boolean(is_true) : json_string(text);
-        if (!json)
-            refuse(reading, &node->place, "it is not UTF-8");
+        if (!json) /* the text is UTF-8, because YAML is */
+            out_of_memory(reading);
         return json;
     }
     return NULL;
@@ -420,8 +420,8 @@ json_t *schema_read(struct text bytes, const char *name, struct error *error) {
     struct reading reading = {.error = error ? error : &own};
     cleanup_yaml_node struct yaml_node *root = NULL;
     if (!yaml_read(bytes, name, &problem, &root)) {
-        error_set(error, ERROR_INVALID, "%s:%u:%u: %s", name, problem.place.line,
-                  problem.place.column, problem.text);
+        error_set(error, problem.is_memory ? ERROR_MEMORY : ERROR_INVALID, "%s:%u:%u: %s", name,
+                  problem.place.line, problem.place.column, problem.text);
         return NULL;
     }
     json_t *json = root ? read_message(&reading, &build, root) : NULL;

@@ -1,0 +1,13 @@
+/* Memory that runs out: one allocation of the program fails. A test that uses this is linked with
+ * --wrap for malloc, calloc, realloc and strdup. Any thread. */
+#ifndef MEMORY_FAULTS_H
+#define MEMORY_FAULTS_H
+
+#include <stdbool.h>
+
+/* From now on, allocation number `at` fails, counted from 0. Negative: none does. */
+void memory_faults_set(long at);
+/* Whether it has failed. */
+bool memory_faults_failed(void);
+
+#endif
