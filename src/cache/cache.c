@@ -118,8 +118,8 @@ void cache_stop(struct cache *cache) {
 
 void cache_start(struct cache *cache) {
     streams_start(cache->streams);
-    if (uploads_of(cache))
-        uploads_start(uploads_of(cache));
+    if (cache->tier)
+        tier_start(cache->tier);
 }
 
 void cache_drain(struct cache *cache, int64_t until_ms) {

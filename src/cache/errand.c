@@ -39,13 +39,13 @@ static const char *signed_hash(const struct digest *digest, char text[static DIG
                                               : NULL;
 }
 
-static enum errand_result put_whole(struct errand *errand, int fd, uint64_t size, bool overwrite,
-                                    struct error *error) {
+static enum errand_result put_whole(struct errand *errand, const struct client_body *body,
+                                    bool overwrite, struct error *error) {
     char key[SHARE_KEY_SIZE], text[DIGEST_STRING_SIZE];
     struct bucket_answer answer;
     const struct bucket_put request = {
         .key = share_key_blob(key, &errand->digest),
-        .body = {.fd = fd, .length = size},
+        .body = *body,
         .sha256 = signed_hash(&errand->digest, text),
         .create_only = !overwrite,
     };
@@ -98,16 +98,20 @@ static int open_blob(struct errand *errand, uint64_t *size, struct error *error)
     return fd;
 }
 
-/* Sends the blob from the store. ERRAND_DROPPED: it is not there. */
+/* Sends the blob from the store, or from memory. ERRAND_DROPPED: it is not there. */
 static enum errand_result send_data(struct errand *errand, bool overwrite, struct error *error) {
     uint64_t size;
     int fd = open_blob(errand, &size, error);
-    if (fd < 0)
+    const bool is_held = fd < 0 && errand->bytes.length > 0;
+    if (fd < 0 && !is_held)
         return error->kind == ERROR_NOT_FOUND ? ERRAND_DROPPED : ERRAND_FAILED;
-    enum errand_result result = size > UPLOADS_WHOLE
+    const struct client_body body =
+        is_held ? (struct client_body){.bytes = errand->bytes.at, .length = errand->bytes.length}
+                : (struct client_body){.fd = fd, .length = size};
+    enum errand_result result = body.length > UPLOADS_WHOLE
                                     ? send_large(errand, fd, size, overwrite, error)
-                                    : put_whole(errand, fd, size, overwrite, error);
-    if (result != ERRAND_PARTS)
+                                    : put_whole(errand, &body, overwrite, error);
+    if (fd >= 0 && result != ERRAND_PARTS)
         close(fd);
     if (result == ERRAND_DONE) {
         errand->healed = overwrite;
@@ -161,8 +165,9 @@ static bool is_tagged(struct errand *errand, const struct pending_item *item) {
  * errand to write it. */
 static bool is_current(struct errand *errand, const struct pending_item *item) {
     struct tag_record record;
-    return store_tag_get(errand->settings->store, &item->name, item->text, &record) &&
-           digest_equal(&record.digest, &errand->digest);
+    if (!store_tag_get(errand->settings->store, &item->name, item->text, &record))
+        return errand->bytes.length > 0; /* the disk did not take the tag either */
+    return digest_equal(&record.digest, &errand->digest);
 }
 
 static enum errand_result write_item(struct errand *errand, const struct pending_item *item,

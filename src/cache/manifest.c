@@ -136,13 +136,16 @@ static void pin_named(struct question *question, const struct manifest *manifest
 
 /* What upstream has sent or confirmed goes to the bucket, too, unless that was done when it was
  * linked and tagged here. */
-static void note_in_tier(const struct question *question, bool was_linked, bool was_tagged) {
+static void note_in_tier(const struct question *question, bool was_linked, bool was_tagged,
+                         bool is_stored) {
     const struct document *document = question->document;
     const bool is_tag = !question->reference.is_digest;
     if (question->from_bucket || question->from_replica || (was_linked && (was_tagged || !is_tag)))
         return;
     tier_note_manifest(question->cache->tier, &question->repository.name, &document->digest,
-                       document->media_type, is_tag ? question->reference.tag : NULL);
+                       document->media_type, is_tag ? question->reference.tag : NULL,
+                       is_stored ? (struct text){0}
+                                 : (struct text){document->bytes, document->length});
 }
 
 /* Whether the tag is known to name the document. */
@@ -174,11 +177,12 @@ static void store_document(struct question *question) {
         if (!question->reference.is_digest)
             keep_tag(question, document);
         pin_named(question, &manifest);
-        note_in_tier(question, was_linked, was_tagged);
+        note_in_tier(question, was_linked, was_tagged, true);
         if (question->found_s)
             store_blob_set_marked(cache->store, &document->digest, question->found_s);
     } else {
         space_record_unkept(&cache->upkeep->space, space_unkept_reason(&error), 0, &error);
+        note_in_tier(question, was_linked, was_tagged, false);
     }
     manifest_finish(&manifest);
 }

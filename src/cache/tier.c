@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/clock.h"
+#include "cache/fill.h"
 #include "cache/share.h"
 #include "oci/manifest.h"
 #include "store/blobs.h"
@@ -100,25 +101,42 @@ struct tier *tier_new(struct bucket *bucket, struct store *store) {
         .on_verified = on_verified,
         .on_end = on_end,
     };
-    tier->uploads = settings->read_only ? NULL : make_uploads(tier);
-    if (!tier->uploads && !settings->read_only) {
-        free(tier);
-        return NULL;
-    }
-    return tier;
+    if (settings->read_only)
+        return tier;
+    tier->uploads = make_uploads(tier);
+    tier->fill = tier->uploads ? fill_new(tier->uploads, store, bucket) : NULL;
+    if (tier->fill)
+        return tier;
+    uploads_free(tier->uploads);
+    free(tier);
+    return NULL;
 }
 
 void tier_set_flights(struct tier *tier, struct flights *table) {
     tier->table = table;
 }
 
+void tier_start(struct tier *tier) {
+    if (!tier->uploads)
+        return;
+    uploads_start(tier->uploads);
+    fill_start(tier->fill);
+}
+
 bool tier_end(struct tier *tier, int64_t until_ms) {
-    return !tier || !tier->uploads || uploads_end(tier->uploads, until_ms);
+    if (!tier || !tier->uploads)
+        return true;
+    uploads_stop(tier->uploads);
+    fill_free(tier->fill);
+    tier->fill = NULL;
+    return uploads_end(tier->uploads, until_ms);
 }
 
 void tier_free(struct tier *tier) {
-    if (tier)
+    if (tier) {
+        fill_free(tier->fill);
         uploads_free(tier->uploads);
+    }
     free(tier);
 }
 
@@ -226,7 +244,8 @@ void tier_note_link(struct tier *tier, const struct repository_name *name,
 }
 
 void tier_note_manifest(struct tier *tier, const struct repository_name *name,
-                        const struct digest *digest, const char *media_type, const char *tag) {
+                        const struct digest *digest, const char *media_type, const char *tag,
+                        struct text bytes) {
     struct pending_item items[3];
     size_t count = 0;
     if (!tier || !tier->uploads)
@@ -240,7 +259,10 @@ void tier_note_manifest(struct tier *tier, const struct repository_name *name,
         text_copy(text_of(tag), items[count++].text, PENDING_TEXT_SIZE);
     }
     store_blob_set_marked(tier->store, digest, clock_wall_s());
-    uploads_owe(tier->uploads, digest, items, count, false);
+    if (bytes.length)
+        uploads_owe_bytes(tier->uploads, digest, items, count, bytes);
+    else
+        uploads_owe(tier->uploads, digest, items, count, false);
 }
 
 bool tier_is_settled(struct tier *tier, const struct digest *digest) {

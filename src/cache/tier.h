@@ -24,7 +24,8 @@ struct tier {
     struct store *store;
     struct flights *table;
     int64_t mark_period_s;       /* 0: uses are not marked */
-    struct uploads *uploads;     /* NULL: nothing is written */
+    struct uploads *uploads;     /* NULL: nothing is written, */
+    struct fill *fill;           /* and this is NULL, too */
     struct flights_tier flights; /* what the flights know of the tier */
 };
 
@@ -32,6 +33,8 @@ struct tier {
 struct tier *tier_new(struct bucket *bucket, struct store *store);
 /* Before any other call: the flights that were made with tier->flights. */
 void tier_set_flights(struct tier *tier, struct flights *table);
+/* Begins to upload. */
+void tier_start(struct tier *tier);
 /* Ends the uploads, as uploads_end(). Called before the flights are freed; NULL is allowed. */
 bool tier_end(struct tier *tier, int64_t until_ms);
 void tier_free(struct tier *tier); /* after the flights were freed; NULL is allowed */
@@ -74,9 +77,11 @@ bool tier_read_tag(struct tier *tier, const struct repository_name *name, const 
 /* Upstream has said that the repository holds the blob. */
 void tier_note_link(struct tier *tier, const struct repository_name *name,
                     const struct digest *digest);
-/* Upstream has sent the manifest, which is in the store; `tag` (may be NULL) names it now. */
+/* Upstream has sent the manifest; `tag` (may be NULL) names it now. `bytes`: of a manifest that the
+ * store could not take; otherwise none. */
 void tier_note_manifest(struct tier *tier, const struct repository_name *name,
-                        const struct digest *digest, const char *media_type, const char *tag);
+                        const struct digest *digest, const char *media_type, const char *tag,
+                        struct text bytes);
 
 /* Whether the bucket has the blob, as far as is known: nothing is owed to it. NULL: there is no
  * bucket, which has nothing. */

@@ -11,8 +11,11 @@
 #include "store/pending.h"
 
 enum {
-    FOLLOWED_MOST = 32, /* flights at once that uploads follow */
+    FOLLOWED_MOST = 32,   /* flights at once that uploads follow */
+    HELD_MOST = 16 << 20, /* bytes of manifests that the disk did not take */
     DRAIN_LOOK_MS = 100,
+    IDLE_LOOK_MS = 1000,
+    FAILED_MOST = 16, /* tasks that have failed before, with which the uploads are not idle */
 };
 
 /* ---- life ---- */
@@ -40,6 +43,8 @@ struct uploads *uploads_new(const struct uploads_settings *settings) {
 static void free_task(struct uploads *uploads, struct task *task) REQUIRES(uploads->uploads_lock) {
     HASH_DEL(uploads->tasks, task);
     uploads->task_count--;
+    uploads->held_bytes -= task->bytes.length;
+    buffer_finish(&task->bytes);
     buffer_finish(&task->kept);
     free(task);
 }
@@ -131,7 +136,7 @@ bool upload_task_is_free(const struct task *task) {
 
 void upload_task_settle(struct uploads *uploads, struct task *task) {
     const bool is_safe = !task->running && !task->recording && !task->parts && !task->waits &&
-                         !task->has_data && task->kept.length == 0;
+                         !task->has_data && task->kept.length == 0 && task->bytes.length == 0;
     if (is_over(task)) {
         free_task(uploads, task);
     } else if (uploads->task_count > UPLOADS_TASKS && is_safe) {
@@ -209,11 +214,22 @@ static void add_items(struct uploads *uploads, struct task *task, const struct p
     }
 }
 
-void uploads_owe(struct uploads *uploads, const struct digest *digest,
-                 const struct pending_item *items, size_t count, bool waits) {
+/* Keeps the bytes with the task, if there is room. */
+static void hold_bytes(struct uploads *uploads, struct task *task, struct text bytes)
+    REQUIRES(uploads->uploads_lock) {
+    if (task->bytes.length || uploads->held_bytes + bytes.length > HELD_MOST ||
+        !buffer_append(&task->bytes, bytes.at, bytes.length))
+        return;
+    uploads->held_bytes += bytes.length;
+}
+
+static void owe(struct uploads *uploads, const struct digest *digest,
+                const struct pending_item *items, size_t count, struct text bytes, bool waits) {
     lock_acquire(&uploads->uploads_lock);
     struct task *task = take_task(uploads, digest);
     if (task) {
+        if (bytes.length)
+            hold_bytes(uploads, task, bytes);
         begin_recording(uploads, task);
         lock_release(&uploads->uploads_lock);
         add_items(uploads, task, items, count);
@@ -238,6 +254,16 @@ bool uploads_owes(struct uploads *uploads, const struct digest *digest) {
     bool owes = uploads->left_on_disk || (task && (task->has_record || task->parts));
     lock_release(&uploads->uploads_lock);
     return owes;
+}
+
+void uploads_owe(struct uploads *uploads, const struct digest *digest,
+                 const struct pending_item *items, size_t count, bool waits) {
+    owe(uploads, digest, items, count, (struct text){0}, waits);
+}
+
+void uploads_owe_bytes(struct uploads *uploads, const struct digest *digest,
+                       const struct pending_item *items, size_t count, struct text bytes) {
+    owe(uploads, digest, items, count, bytes, false);
 }
 
 void uploads_go_on(struct uploads *uploads, const struct digest *digest) {
@@ -378,4 +404,20 @@ void uploads_drain(struct uploads *uploads, int64_t until_ms) {
             condition_wait_until(&uploads->changed, &uploads->uploads_lock, look_ms);
         lock_release(&uploads->uploads_lock);
     }
+}
+
+/* Whether something may be added that nobody waits for. */
+static bool is_idle(struct uploads *uploads) REQUIRES(uploads->uploads_lock) {
+    unsigned failed = 0;
+    for (const struct task *task = uploads->tasks; task; task = task->hh.next)
+        failed += task->failures > 0;
+    return !is_at_work(uploads) && failed < FAILED_MOST && bucket_is_up(uploads->settings.bucket);
+}
+
+bool uploads_wait_idle(struct uploads *uploads) {
+    lock_acquire(&uploads->uploads_lock);
+    while (!atomic_load(&uploads->stopping) && !is_idle(uploads))
+        condition_wait_until(&uploads->changed, &uploads->uploads_lock, clock_ms() + IDLE_LOOK_MS);
+    lock_release(&uploads->uploads_lock);
+    return !atomic_load(&uploads->stopping);
 }

@@ -57,6 +57,9 @@ struct uploads_settings {
 struct uploads *uploads_new(const struct uploads_settings *settings);
 /* Reads ROOT/pending, and begins. Nothing is written before. */
 void uploads_start(struct uploads *uploads);
+/* Waits until there is nothing to do that can be done at once, the bucket works, and few tries have
+ * failed. False: the uploads end. */
+bool uploads_wait_idle(struct uploads *uploads);
 /* Waits until there is nothing to do that can be done at once, or `until_ms` (clock_ms()). */
 void uploads_drain(struct uploads *uploads, int64_t until_ms);
 /* Begins nothing more, and ends what is under way soon. What is not done stays in ROOT/pending. */
@@ -71,6 +74,10 @@ void uploads_update_metrics(struct uploads *uploads);
 /* Something has to be written about the digest. `waits`: not before uploads_go_on(). */
 void uploads_owe(struct uploads *uploads, const struct digest *digest,
                  const struct pending_item *items, size_t count, bool waits);
+/* The same of a manifest that the disk does not take: its bytes are copied, if there is room for
+ * them, and kept until they are in the bucket or tarn ends. */
+void uploads_owe_bytes(struct uploads *uploads, const struct digest *digest,
+                       const struct pending_item *items, size_t count, struct text bytes);
 void uploads_go_on(struct uploads *uploads, const struct digest *digest);
 
 /* Whether something is still to be written about the digest, or may be. */

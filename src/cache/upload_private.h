@@ -19,6 +19,7 @@ struct errand {
     const struct cancel *cancel;
     struct digest digest;
     struct text record;  /* as pending.h has it */
+    struct text bytes;   /* of the blob, if the store has not got it; borrowed */
     bool has_data;       /* the bytes are in the bucket: they were sent in parts */
     bool was_run;        /* links may be there, too */
     bool is_missing;     /* set: there is no record */
@@ -58,6 +59,7 @@ struct task {
     bool looks;        /* it is to be seen whether the blob is still there */
     bool marks, knows_use;
     struct buffer kept;  /* a record that the disk did not take */
+    struct buffer bytes; /* a manifest that the disk did not take; set once */
     struct parts *parts; /* the bytes are on their way; owned */
 };
 
@@ -68,6 +70,7 @@ struct uploads {
     struct task *tasks;
     struct parts *parts; /* of all tasks that have one */
     unsigned task_count, followed;
+    size_t held_bytes; /* of all tasks' `bytes` */
     unsigned threads, idle, busy;
     bool started;
     bool left_on_disk; /* ROOT/pending has names without a task */

@@ -168,7 +168,8 @@ static void run_look(struct uploads *uploads, const struct job *job)
     struct task *task = job->task;
     task->looks = false;
     lock_release(&uploads->uploads_lock);
-    bool is_there = store_blob_has(uploads->settings.store, &task->digest, NULL);
+    bool is_there =
+        task->bytes.length > 0 || store_blob_has(uploads->settings.store, &task->digest, NULL);
     lock_acquire(&uploads->uploads_lock);
     if (!is_there)
         upload_task_delete_record(uploads, task, job->changes);
@@ -230,6 +231,7 @@ static void run_task(struct uploads *uploads, struct job *job) REQUIRES(uploads-
     job->changes = upload_task_load_record(uploads, task, &record, &errand.is_missing);
     const bool owes = task->has_record;
     errand.record = (struct text){record.bytes, record.length};
+    errand.bytes = (struct text){task->bytes.bytes, task->bytes.length};
     errand.has_data = task->has_data;
     errand.was_run = task->was_run;
     lock_release(&uploads->uploads_lock);

@@ -19,7 +19,8 @@ enum { PATH_SIZE = 704 };
 enum { TAG_SIZE = TAG_LIMIT + 1 };
 
 #define RECORDS "repositories" /* the directory of all records */
-#define HISTORY "history"      /* store/history.h */
+#define HISTORY "history"      /* store/note.h */
+#define FILLED  "filled"       /* store/note.h */
 #define PENDING "pending"      /* store/pending.h */
 #define ASIDE   "aside"        /* store/aside.h */
 

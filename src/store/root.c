@@ -103,7 +103,7 @@ static void account_change(struct store *store, struct allocated before, struct 
 /* Whether the bytes of a file count as those of the records. */
 static bool is_record(const char *path) {
     return text_starts(text_of(path), RECORDS "/") || text_starts(text_of(path), PENDING "/") ||
-           strcmp(path, HISTORY) == 0;
+           strcmp(path, HISTORY) == 0 || strcmp(path, FILLED) == 0;
 }
 
 /* The directory that holds `path`, and what it has on disk: it may grow by a name. Two threads that
@@ -381,7 +381,7 @@ bool root_count_records(struct store *store, const struct cancel *cancel, struct
         if (!count_directory(&counting, i < 2, 0))
             return cancel_check(cancel, error);
     }
-    static const char *const files[] = {".", "lock", HISTORY};
+    static const char *const files[] = {".", "lock", HISTORY, FILLED};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         const struct allocated file = allocated(store, files[i]);
         counting.bytes += (int64_t)file.bytes;

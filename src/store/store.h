@@ -12,8 +12,8 @@
  *                                                (another file name where case is ignored: paths.h)
  *   ROOT/bad/sha256-abcd…                        blobs whose bytes did not match their digest
  *   ROOT/pending/sha256-abcd…                    what a room above still has to do (pending.h)
- *   ROOT/aside/sha256-abcd….KIND what was made from a blob (aside.h)
- *   ROOT/history                                 what the page at / shows of earlier times
+ *   ROOT/aside/sha256-abcd….KIND                  what was made from a blob (aside.h)
+ *   ROOT/history, ROOT/filled                    what rooms above note for themselves (note.h)
  *   ROOT/tmp/                                    files that have no name yet
  *
  * No part of a repository's name begins with `_`, so names and records cannot meet. A file with a
@@ -25,7 +25,7 @@
  *   partials.h  a blob that is being fetched
  *   records.h   links, tags and the repositories that have them
  *   aside.h     files beside blobs
- *   pending.h, history.h   what rooms above keep for themselves
+ *   pending.h, note.h      what rooms above keep for themselves
  *   usage.h     which blobs there are, how much they take, and which to evict first
  *
  * Threads: all calls from any thread. Different partials are independent; one partial belongs to

@@ -325,3 +325,71 @@ def test_without_a_retention_nothing_is_marked(start, upstream, object_store):
     assert tarn.blob("org/app", DIGEST).body == LAYER
     tarn.stop()
     assert object_store.count(key="/used/") == 0
+
+
+# ---- what was here before the bucket
+
+def test_what_was_cached_before_there_was_a_bucket_is_brought_there(start, start_tarn, upstream,
+                                                                    object_store, tmp_path):
+    image = manifest(b"{}", [LAYER, HUGE])
+    other = manifest(b"{}", [])
+    for content in (b"{}", LAYER, HUGE):
+        upstream.repository("org/app").add_blob(content)
+    upstream.repository("org/app").add_manifest(image, tag="1")
+    upstream.repository("lib").add_manifest(other)
+    root = tmp_path / "root"
+    before = start_tarn([{"host": "fake.test", "url": upstream.url, "default": True}],
+                        root=str(root))
+    assert before.manifest("org/app", "1").body == image
+    assert before.manifest("lib", digest_of(other)).body == other
+    for content in (b"{}", LAYER, HUGE):
+        before.blob("org/app", digest_of(content))
+        before.wait_cached("org/app", digest_of(content))
+    before.stop()
+    upstream.stop()
+    tarn = start({"retention": "0"}, root=str(root))
+    wait_stored(object_store, tag_key(REPOSITORY, "1"), seconds=60)
+    wait_stored(object_store, revision_key("fake.test/lib", digest_of(other)),
+                revision_key(REPOSITORY, digest_of(image)),
+                *(layer_key(REPOSITORY, digest_of(content)) for content in (b"{}", LAYER, HUGE)))
+    for content in (b"{}", LAYER, HUGE, image, other):
+        assert digest_of(object_store.get(data_key(digest_of(content)))) == digest_of(content)
+    wait_until(lambda: "was here before the bucket" in tarn.log(), "the line")
+    # Once is enough.
+    tarn.stop()
+    seen = object_store.count()
+    tarn = start({"retention": "0"}, root=str(root))
+    assert tarn.blob("org/app", DIGEST).body == LAYER
+    assert tarn.manifest("org/app", digest_of(image)).body == image
+    tarn.stop()
+    assert object_store.count() == seen
+
+
+def test_what_is_not_brought_there_before_the_end_is_brought_later(start, start_tarn, upstream,
+                                                                   object_store, tmp_path):
+    upstream.repository("org/app").add_blob(LAYER)
+    root = tmp_path / "root"
+    before = start_tarn([{"host": "fake.test", "url": upstream.url, "default": True}],
+                        root=str(root))
+    before.blob("org/app", DIGEST)
+    before.wait_cached("org/app", DIGEST)
+    before.stop()
+    object_store.fault(code="ServiceUnavailable")
+    tarn = start(root=str(root))
+    wait_until(object_store.count, "a request")
+    tarn.stop()
+    object_store.heal()
+    start(root=str(root))
+    wait_stored(object_store, data_key(DIGEST), layer_key(REPOSITORY, DIGEST), seconds=60)
+
+
+def test_a_manifest_that_the_disk_does_not_take_is_uploaded(start, upstream, object_store):
+    image = manifest(b"{}", [noise(100, seed=one) for one in range(20)])
+    upstream.repository("org/app").add_manifest(image, tag="1")
+    tarn = start(max_size="1KiB")
+    assert tarn.manifest("org/app", "1").body == image
+    wait_stored(object_store, tag_key(REPOSITORY, "1"))
+    assert object_store.get(data_key(digest_of(image))) == image
+    assert object_store.get(revision_key(REPOSITORY, digest_of(image))) == \
+        digest_of(image).encode()
+    wait_settled(tarn)

@@ -11,7 +11,7 @@
 #include "registry/page/html.h"
 #include "registry/page/page_private.h"
 #include "registry/page/saved.h"
-#include "store/history.h"
+#include "store/note.h"
 
 enum {
     SAVE_MS = 60 * 1000,      /* between two writes of ROOT/history */
@@ -101,7 +101,8 @@ static void load(struct page *page) {
     cleanup_buffer struct buffer file = {0};
     struct text rest;
     const size_t content = history_length() + pulls_length();
-    bool ok = store_history_read(page->settings.store, saved_length(content), &file, &error);
+    bool ok =
+        store_note_read(page->settings.store, NOTE_HISTORY, saved_length(content), &file, &error);
     if (!ok && error.kind == ERROR_NOT_FOUND)
         return;
     if (ok && !saved_open((struct text){file.bytes, file.length}, content, &rest))
@@ -127,7 +128,8 @@ static void save(struct page *page, bool *failed) {
     lock_release(&page->history_lock);
     pulls_write(&page->pulls, &file);
     bool ok = saved_end(&file) || error_set(&error, ERROR_MEMORY, "out of memory");
-    ok = ok && store_history_write(page->settings.store, file.bytes, file.length, &error);
+    ok =
+        ok && store_note_write(page->settings.store, NOTE_HISTORY, file.bytes, file.length, &error);
     if (!ok && !*failed)
         log_at(LOG_WARN, "the history of the page is not kept", LOG_STRING("error", error.text));
     *failed = !ok;
