@@ -48,6 +48,8 @@ void connection_finish(struct connection *connection) {
     buffer_finish(&connection->received);
     buffer_finish(&connection->fields);
     unsent_finish(&connection->unsent);
+    if (connection->exchange)
+        buffer_finish(&connection->exchange->behind);
     free(connection->exchange);
     connection->exchange = NULL;
     remote_leave(connection->remote);
@@ -398,21 +400,33 @@ static void use_up(struct buffer *received, size_t used) {
         memmove(received->bytes, received->bytes + used, received->length);
 }
 
+/* Puts what was received behind a chunked body in front of what is still to be read. False: no
+ * memory. */
+static bool put_back(struct buffer *received, struct buffer *behind) {
+    if (behind->length == 0)
+        return true;
+    bool ok = buffer_append(behind, received->bytes ? received->bytes : "", received->length);
+    buffer_finish(received);
+    *received = *behind;
+    *behind = (struct buffer){0};
+    return ok;
+}
+
 /* Ends the response that a worker has made. */
 static enum connection_need end_exchange(struct connection *connection,
                                          const struct connection_terms *terms) {
     struct http_exchange *exchange = connection->exchange;
     bool whole = exchange_end(exchange, terms->settings);
     bool goes_on = exchange->keep_alive;
-    bool is_chunked = exchange->request.has_body && exchange->request.content_length == 0;
-    bool unread = is_chunked || exchange->body_left > 0;
+    bool unread = !http_body_has_ended(exchange);
     connection->discard = goes_on ? exchange->body_left : 0;
     use_up(&connection->received, exchange->head_length);
+    bool kept = put_back(&connection->received, &exchange->behind);
     connection->head_deadline_ms = 0;
     connection->exchange = NULL;
     free(exchange);
     buffer_finish(&connection->fields);
-    if (!whole) {
+    if (!whole || !kept) {
         channel_cut(&connection->channel);
         return CONNECTION_NEEDS_CLOSE;
     }

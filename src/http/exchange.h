@@ -10,8 +10,10 @@
 
 #include <stdatomic.h>
 #include "http/channel.h"
+#include "http/chunks.h"
 #include "http/http.h"
 #include "http/more_fields.h"
+#include "http/pace.h"
 #include "http/unsent.h"
 
 struct http_exchange {
@@ -24,6 +26,12 @@ struct http_exchange {
     size_t head_length;                 /* the request's, at the start of `received` */
     uint64_t body_left;                 /* bytes of the request's body that are not read yet */
     int body_wait_ms;                   /* how long the whole of that body may take to arrive */
+    int64_t body_heard_ms;              /* when bytes of it came last; 0: not yet */
+    uint64_t body_taken;                /* bytes of it that the handler has, without the coding */
+    struct pace body_pace;              /* of a client that sends */
+    struct chunks chunks;               /* of a chunked body */
+    bool body_ended, body_failed;       /* all of it was received; it is of no use */
+    struct buffer behind;               /* bytes behind a chunked body: the next request's */
     int status;                         /* 0: no response has begun */
     struct more_fields *more_fields;    /* that each response gets */
     const char *reason;                 /* the reason phrase, borrowed; NULL: the usual one */

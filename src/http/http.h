@@ -31,6 +31,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include "base/buffer.h"
 #include "base/error.h"
 #include "base/pot.h"
@@ -152,17 +153,40 @@ const struct http_address *http_exchange_address(const struct http_exchange *exc
  * has sent none, it names nobody, or it has expired. Valid during the exchange; never waits. */
 const char *http_exchange_certificate_user(const struct http_exchange *exchange);
 
-/* Whether the request came to a TCP address that only clients on this machine can reach. */
 /* Whether the request came by an address of side_listen. */
 bool http_exchange_is_side(const struct http_exchange *exchange);
 
+/* Whether the request came to a TCP address that only clients on this machine can reach. */
 bool http_exchange_is_loopback(const struct http_exchange *exchange);
+
+/* Whether the length of the request's body is known before it comes; *length is then that length,
+ * and 0 of a request without a body. False: it is chunked. */
+bool http_body_length(const struct http_exchange *exchange, uint64_t *length);
+
+/* Whether all of the body was received; true of a request without one. */
+bool http_body_has_ended(const struct http_exchange *exchange);
+
+enum { HTTP_BODY_NOTHING = -1, HTTP_BODY_FAILED = -2 };
+
+/*
+ * Receives more of the request's body, without its coding; called by a worker before the response
+ * begins. The first call asks a client that waits for "100 Continue" to go on. Waits at most
+ * `wait_ms` (0: not at all). Returns the number of bytes; 0: the body has ended;
+ * HTTP_BODY_NOTHING: none has come in that time; HTTP_BODY_FAILED: the client left (ERROR_CLOSED),
+ * sent nothing for send_timeout_ms or less than the least rate (ERROR_TIMEOUT), or the chunked
+ * coding is malformed (ERROR_INVALID). The connection ends with a response to a body that was not
+ * received to its end.
+ */
+ssize_t http_receive(struct http_exchange *exchange, void *out, size_t size, int wait_ms,
+                     struct error *error);
+
+/* The client's socket, for poll(): when it can be read, http_receive() may have more. */
+int http_body_fd(const struct http_exchange *exchange);
 
 /*
  * Appends the request's body, at most `limit` bytes, to `body`; called before the response begins.
  * A request without a body appends nothing. False: the body is longer (ERROR_INVALID), is chunked
- * (ERROR_UNSUPPORTED), did not arrive within head_timeout_ms (ERROR_TIMEOUT), or the client left
- * (ERROR_CLOSED).
+ * (ERROR_UNSUPPORTED), did not arrive within head_timeout_ms (ERROR_TIMEOUT), or as http_receive().
  */
 bool http_read_body(struct http_exchange *exchange, size_t limit, struct buffer *body,
                     struct error *error);

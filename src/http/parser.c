@@ -7,7 +7,10 @@
  */
 #include "http/http.h"
 
-enum { METHOD_LIMIT = 32 };
+enum {
+    METHOD_LIMIT = 32,
+    LENGTH_DIGITS = 18, /* of Content-Length, so that no sum with it overflows */
+};
 
 /* The kinds of text that a byte may be part of. A byte may have several kinds. */
 enum { TOKEN = 1, TARGET = 2, VALUE = 4, HOST = 8 };
@@ -259,7 +262,7 @@ static enum http_parse check_fields(struct parsing *parsing, struct http_request
             keep = keep || lists_token(value, "keep-alive");
         } else if (text_is_nocase(name, "content-length")) {
             lengths++;
-            if (!text_to_u64(value, &out->content_length))
+            if (value.length > LENGTH_DIGITS || !text_to_u64(value, &out->content_length))
                 return refuse(parsing, 400, "the Content-Length field is malformed");
         } else if (text_is_nocase(name, "transfer-encoding")) {
             codings++;

@@ -36,6 +36,11 @@ void exchange_begin(struct http_exchange *exchange, const struct exchange_parts 
     exchange->length = 0;
     exchange->sent = 0;
     exchange->resume = NULL;
+    exchange->body_heard_ms = 0;
+    exchange->body_taken = 0;
+    exchange->body_pace = (struct pace){0};
+    exchange->chunks = (struct chunks){0};
+    exchange->body_ended = exchange->body_failed = false;
     buffer_clear(parts->fields);
 }
 
@@ -45,6 +50,10 @@ const struct http_request *http_exchange_request(const struct http_exchange *exc
 
 const char *http_exchange_client(const struct http_exchange *exchange) {
     return exchange->channel->peer;
+}
+
+int http_body_fd(const struct http_exchange *exchange) {
+    return exchange->channel->fd;
 }
 
 const struct http_address *http_exchange_address(const struct http_exchange *exchange) {
