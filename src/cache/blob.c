@@ -28,7 +28,8 @@ static bool keep_answer(struct question *question, uint64_t size, struct error *
     char key[KEY_SIZE];
     ask_key(key, &question->repository, "blob", &question->reference);
     link_confirm(question->cache, &question->repository, LINK_BLOB, digest);
-    slot_put(question->cache, key, question->document, link_ttl(&question->repository));
+    slot_put_answer(question->cache, key, question->document, link_ttl(&question->repository),
+                    question->writes);
     return true;
 }
 
@@ -49,7 +50,8 @@ static bool answer_blob_head(struct question *question, struct error *error) {
     };
     bool ok = ask_get(question, &asking, error);
     if (!ok && error->kind == ERROR_NOT_FOUND)
-        slot_put_absent(cache, question->key, error, false, cache->negative_ttl_ms);
+        slot_put_absent(cache, question->key, error, false, cache->negative_ttl_ms,
+                        question->writes);
     if (!ok)
         return false;
     if (asking.head.has_length)
@@ -76,7 +78,8 @@ static bool answer_blob_head_by_owner(struct question *question, struct error *e
     question->fresh_ms = answer.fresh_ms;
     if (!ok && !question->undecided && error->kind == ERROR_NOT_FOUND) {
         ask_key(key, &question->repository, "blob", &question->reference);
-        slot_put_absent(question->cache, key, error, false, question_absence_ms(question));
+        slot_put_absent(question->cache, key, error, false, question_absence_ms(question),
+                        question->writes);
     }
     return ok;
 }
@@ -366,6 +369,7 @@ static bool enter_flight(struct cache *cache, const struct cache_caller *caller,
     unsigned tries = 0;
     const struct blob_range first = clamp_range(range);
     const struct flight_wish wish = {repository, &blob->digest, &first, caller->ask};
+    const unsigned writes = slot_writes(cache, repository);
     blob->store = cache->store;
     blob->cache = cache;
     blob->upstream = repository->upstream;
@@ -392,7 +396,7 @@ static bool enter_flight(struct cache *cache, const struct cache_caller *caller,
         char key[KEY_SIZE];
         struct reference reference = ask_reference(&blob->digest);
         ask_key(key, repository, "blob", &reference);
-        slot_put_absent(cache, key, error, false, cache->negative_ttl_ms);
+        slot_put_absent(cache, key, error, false, cache->negative_ttl_ms, writes);
     }
     return false;
 }

@@ -136,10 +136,10 @@ bool cache_free(struct cache *cache) {
     bool in_time = true;
     cache_stop(cache);
     lock_acquire(&cache->questions_lock);
-    while ((cache->questions || cache->storing) && in_time)
+    while ((cache->questions || cache->outdated || cache->storing) && in_time)
         in_time =
             condition_wait_until(&cache->questions_changed, &cache->questions_lock, deadline_ms);
-    bool idle = !cache->questions && !cache->storing;
+    bool idle = !cache->questions && !cache->outdated && !cache->storing;
     lock_release(&cache->questions_lock);
     if (!idle || !tier_end(cache->tier, deadline_ms) || !flights_free(cache->flights))
         return false;

@@ -15,6 +15,8 @@
 struct question;
 struct slot;
 
+enum { SLOT_WRITES = 256 };
+
 struct cache {
     struct store *store;
     struct upkeep *upkeep;
@@ -35,7 +37,8 @@ struct cache {
     struct lock slots_lock;          /* guards slots, recent, used */
     struct slot *slots, *recent;     /* recent: most recently used first */
     size_t used;
-    atomic_uint forgets; /* calls of cache_forget(); changed under slots_lock */
+    atomic_uint writes[SLOT_WRITES]; /* by repository: slot_writes(); changed under slots_lock */
+    atomic_uint forgets;             /* calls of cache_forget(); changed under slots_lock */
 
     atomic_uint uses_round; /* counts the times `uses` was emptied; changed under uses_lock */
     struct lock uses_lock;  /* guards uses, uses_count; held alone */
@@ -47,6 +50,7 @@ struct cache {
     struct lock questions_lock;         /* guards questions, storing and the guarded part of each */
     struct condition questions_changed; /* one was answered or stored */
     struct question *questions;
+    unsigned outdated;        /* questions under way that are not in the table any more */
     struct question *storing; /* answered, but not yet on the disk; in the order of their answers */
     uint64_t stores;          /* answers so far that are stored */
     atomic_bool stopping;

@@ -135,7 +135,7 @@ static bool finish(struct question *question, const char *media_type, json_t *js
         !(question->document = document_new(&digest, media_type, text.length, true)))
         return error_set(error, ERROR_MEMORY, "out of memory");
     memcpy(question->document->bytes, text.bytes, text.length);
-    slot_put(question->cache, question->key, question->document, fresh_ms);
+    slot_put_answer(question->cache, question->key, question->document, fresh_ms, question->writes);
     return true;
 }
 
@@ -174,7 +174,7 @@ bool listing_answer_tags(struct question *question, struct error *error) {
             error->kind = ERROR_UNAVAILABLE; /* a load balancer's 404 does not end a list */
         if (error->kind == ERROR_NOT_FOUND)
             slot_put_absent(question->cache, question->key, error, false,
-                            question->cache->negative_ttl_ms);
+                            question->cache->negative_ttl_ms, question->writes);
         return false;
     }
     json_t *sorted = sorted_tags(tags);
@@ -286,7 +286,9 @@ static bool accept_list(struct question *question, struct owner_answer *answer,
     const struct owner_topic topic = {is_tags ? UPSTREAM_TAGS : UPSTREAM_REFERRERS,
                                       &question->repository.name,
                                       is_tags ? NULL : &question->reference};
-    const struct slot_moment moment = slot_moment_now(question->cache);
+    struct slot_moment moment = slot_moment_now(question->cache);
+    moment.is_answer = true;
+    moment.writes = question->writes;
     const struct buffer *body = &answer->body;
     char key[KEY_SIZE];
     struct digest digest;
@@ -314,7 +316,8 @@ static bool answer_by_owner(struct question *question, const struct owner_topic 
     question->fresh_ms = answer.fresh_ms;
     if (!ok && !question->undecided && error->kind == ERROR_NOT_FOUND) {
         ask_key(key, &question->repository, what_of(topic), topic->reference);
-        slot_put_absent(question->cache, key, error, false, question_absence_ms(question));
+        slot_put_absent(question->cache, key, error, false, question_absence_ms(question),
+                        question->writes);
     }
     return ok;
 }

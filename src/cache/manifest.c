@@ -8,6 +8,7 @@
 #include "cache/ask.h"
 #include "cache/cache_private.h"
 #include "cache/link.h"
+#include "cache/manifest.h"
 #include "cache/owner.h"
 #include "cache/question.h"
 #include "oci/schema1.h"
@@ -205,18 +206,20 @@ static void keep(struct question *question) {
             question->store = delete_tag;
         struct reference by_digest = ask_reference(&document->digest);
         ask_key(key, &question->repository, "manifest", &by_digest);
-        slot_put(cache, key, document, INT64_MAX);
+        slot_put_answer(cache, key, document, INT64_MAX, question->writes);
         named_note(cache, &question->repository, document, atomic_load(&cache->forgets));
     }
     ask_key(key, &question->repository, "manifest", &question->reference);
     const int64_t ttl_ms = is_tag ? ask_tag_ttl(&question->repository) : INT64_MAX;
     if (question->from_replica) {
-        const struct slot_moment moment = slot_moment_now(cache);
+        struct slot_moment moment = slot_moment_now(cache);
+        moment.is_answer = true;
+        moment.writes = question->writes;
         slot_put_loaded(cache, key, document,
                         question->fresh_ms < ttl_ms ? question->fresh_ms : ttl_ms, question->age_ms,
                         &moment);
     } else {
-        slot_put(cache, key, document, ttl_ms);
+        slot_put_answer(cache, key, document, ttl_ms, question->writes);
     }
 }
 
@@ -230,7 +233,7 @@ static void keep_absent(struct question *question, bool by_head, const struct er
         question->store = delete_tag;
     }
     ask_key(key, &question->repository, "manifest", &question->reference);
-    slot_put_absent(cache, key, error, by_head, question_absence_ms(question));
+    slot_put_absent(cache, key, error, by_head, question_absence_ms(question), question->writes);
 }
 
 static const char *reference_text(const struct reference *reference,
@@ -478,7 +481,7 @@ static bool take_bucket_tag(struct question *question, struct tier_visit *visit,
     question->store = store_bucket_tag;
     const struct reference by_digest = ask_reference(&digest);
     ask_key(key, repository, "manifest", &by_digest);
-    slot_put(cache, key, question->document, INT64_MAX);
+    slot_put_answer(cache, key, question->document, INT64_MAX, question->writes);
     named_note(cache, repository, question->document, atomic_load(&cache->forgets));
     return true;
 }
@@ -616,6 +619,26 @@ static bool answer_manifest(struct question *question, struct error *error) {
 
 static bool answer_manifest_head(struct question *question, struct error *error) {
     return answer_by(question, answer_head_from_upstream, error);
+}
+
+/* ---- from a client ---- */
+
+void manifest_keep_pushed(struct cache *cache, const struct repository *repository,
+                          const struct cache_pushed *pushed) {
+    /* As an answer of upstream, which has just confirmed it. */
+    struct question answer = {.cache = cache,
+                              .repository = *repository,
+                              .reference = *pushed->reference,
+                              .writes = slot_writes(cache, repository)};
+    answer.document = document_from(pushed->digest, media_type_of(pushed->media_type),
+                                    pushed->bytes, pushed->length);
+    if (!answer.document) /* upstream is asked instead */
+        return;
+    keep(&answer);
+    link_confirm(cache, repository, LINK_MANIFEST, pushed->digest);
+    if (answer.store)
+        answer.store(&answer);
+    document_release(answer.document);
 }
 
 /* ---- responses to clients ---- */

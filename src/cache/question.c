@@ -44,7 +44,8 @@ static void store_in_turn(struct cache *cache, struct question *question) {
     while (cache->storing != question)
         condition_wait(&question->has_turn, &cache->questions_lock);
     lock_release(&cache->questions_lock);
-    question->store(question);
+    if (question->writes == slot_writes(cache, &question->repository))
+        question->store(question);
     question->store = NULL;
     lock_acquire(&cache->questions_lock);
     DL_DELETE(cache->storing, question);
@@ -110,7 +111,10 @@ static void run_question(void *argument) {
         document_release(question->document);
         question->document = NULL;
     }
-    HASH_DEL(cache->questions, question);
+    if (question->is_outdated)
+        cache->outdated--;
+    else
+        HASH_DEL(cache->questions, question);
     condition_broadcast(&question->answered);
     condition_broadcast(&cache->questions_changed);
     if (question->store)
@@ -133,6 +137,7 @@ static struct question *question_new(struct cache *cache, const char *key,
     upstream_keep(question->repository.upstream);
     question->held = inquiry->held ? document_keep(inquiry->held) : NULL;
     question->started_ms = clock_ms();
+    question->writes = slot_writes(cache, inquiry->repository);
     question->references = 2; /* its thread's and the caller's */
     if (inquiry->reference)
         question->reference = *inquiry->reference;
@@ -147,6 +152,12 @@ static struct question *join(struct cache *cache, const char *key, const struct 
                              bool *joined) {
     struct question *question;
     HASH_FIND_STR(cache->questions, key, question);
+    if (question && question->writes != slot_writes(cache, inquiry->repository)) {
+        HASH_DEL(cache->questions, question);
+        question->is_outdated = true;
+        cache->outdated++;
+        question = NULL;
+    }
     *joined = question != NULL;
     if (question) {
         question->references++;
@@ -176,7 +187,7 @@ static bool answered_meanwhile(struct cache *cache, const char *question_key,
                                struct error *error) {
     struct question *question;
     HASH_FIND_STR(cache->questions, question_key, question);
-    if (question)
+    if (question && question->writes == slot_writes(cache, inquiry->repository))
         return false;
     enum slot_state state = slot_get(cache, inquiry->key, document, error);
     if (state == SLOT_ABSENT || (state == SLOT_ABSENT_HEAD && !inquiry->needs_bytes) ||

@@ -48,6 +48,7 @@ struct question {
     struct reference reference;
     struct document *held; /* what upstream may confirm; owned; may be NULL */
     int64_t started_ms;
+    unsigned writes; /* slot_writes() when it was asked: with more, the answer is out of date */
     atomic_bool abandoned; /* nobody waits; changed under questions_lock */
     /* Set by `answer`: what is to be done on the disk. It is called after the callers have their
      * answer, because syncs take longer than upstream, and for one question after the other. NULL:
@@ -71,7 +72,8 @@ struct question {
     bool is_for_all;    /* a caller has taken what is held instead: the answer is for later ones */
     struct condition answered; /* its own, so that no other question's callers wake up */
     bool done;
-    bool confirmed;            /* upstream confirmed `held` */
+    bool is_outdated; /* it is no longer in the table, because of a write: nobody joins it */
+    bool confirmed;   /* upstream confirmed `held` */
     struct document *document; /* the answer, owned; NULL when it failed */
     struct error error;
     struct question *prev, *next; /* in the cache's `storing` */

@@ -1,6 +1,7 @@
 /* Keeps documents in memory by key, the least recently used ones going first. */
 #include "cache/slot.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <uthash.h>
 #include <utlist.h>
@@ -163,19 +164,72 @@ static struct slot *slot_new(const char *key, size_t length, const struct conten
     return slot;
 }
 
-/* Replaces what is known under `key`, unless there was a cache_forget() since there were `forgets`
- * of them. Takes over the references of `content`. */
-static void put(struct cache *cache, const char *key, struct content content, unsigned forgets) {
+/* ---- writes ---- */
+
+/* The place of the number of writes of the key's repository, which ends at the first blank. */
+static atomic_uint *writes_of(struct cache *cache, const char *key) {
+    return &cache->writes[hash_of(cache, key, strcspn(key, " ")) % SLOT_WRITES];
+}
+
+unsigned slot_writes(struct cache *cache, const struct repository *repository) {
+    char key[KEY_SIZE];
+    snprintf(key, sizeof key, "%s/%s", repository->name.host, repository->name.path);
+    return atomic_load(writes_of(cache, key));
+}
+
+void slot_outdate(struct cache *cache, const char *key) {
+    size_t length = strlen(key);
+    unsigned hash = hash_of(cache, key, length);
+    struct slot *gone = NULL;
+    lock_acquire(&cache->slots_lock);
+    atomic_fetch_add(writes_of(cache, key), 1);
+    struct slot *slot = find(cache, key, length, hash);
+    if (slot)
+        take_out(cache, slot, &gone);
+    lock_release(&cache->slots_lock);
+    free_slots(gone);
+}
+
+void slot_outdate_repository(struct cache *cache, const struct repository *repository) {
+    char start[KEY_SIZE];
+    struct slot *slot, *next, *gone = NULL;
+    snprintf(start, sizeof start, "%s/%s ", repository->name.host, repository->name.path);
+    size_t length = strlen(start);
+    lock_acquire(&cache->slots_lock);
+    atomic_fetch_add(writes_of(cache, start), 1);
+    DL_FOREACH_SAFE (cache->recent, slot, next) {
+        if (strncmp(slot->key, start, length) == 0)
+            take_out(cache, slot, &gone);
+    }
+    lock_release(&cache->slots_lock);
+    free_slots(gone);
+}
+
+/* What must not have changed since the content was asked for. */
+struct since {
+    unsigned forgets;
+    bool is_answer; /* then `writes` counts */
+    unsigned writes;
+};
+
+/* ---- putting ---- */
+
+/* Replaces what is known under `key`, unless there was a cache_forget() since, or a write since the
+ * answer was asked for. Takes over the references of `content`. */
+static void put(struct cache *cache, const char *key, struct content content,
+                const struct since *since) {
     size_t length = strlen(key);
     unsigned hash = hash_of(cache, key, length);
     struct slot *fresh = slot_new(key, length, &content), *gone = NULL;
     const size_t most = cache->document_memory; /* which may change meanwhile */
     lock_acquire(&cache->slots_lock);
-    struct slot *old = find(cache, key, length, hash);
+    bool is_late = since->is_answer && since->writes != atomic_load(writes_of(cache, key));
+    struct slot *old = is_late ? NULL : find(cache, key, length, hash);
     if (old)
         take_out(cache, old, &gone);
     bool known = content.document || content.absence || content.stored;
-    bool fits = fresh && known && fresh->cost <= most && forgets == atomic_load(&cache->forgets);
+    bool fits = fresh && known && !is_late && fresh->cost <= most &&
+                since->forgets == atomic_load(&cache->forgets);
     if (fits) {
         HASH_ADD_KEYPTR_BYHASHVALUE(hh, cache->slots, fresh->key, length, hash, fresh);
         fits = fresh->hh.tbl != NULL; /* else no memory for the table */
@@ -199,14 +253,25 @@ static int64_t from_now(int64_t ms) {
 }
 
 struct slot_moment slot_moment_now(const struct cache *cache) {
-    return (struct slot_moment){atomic_load(&cache->forgets), store_blob_removals(cache->store)};
+    return (struct slot_moment){.forgets = atomic_load(&cache->forgets),
+                                .removals = store_blob_removals(cache->store)};
 }
 
 void slot_put(struct cache *cache, const char *key, struct document *document, int64_t fresh_ms) {
     const struct content content = {.document = document_keep(document),
                                     .since_ms = clock_ms(),
                                     .until_ms = from_now(fresh_ms)};
-    put(cache, key, content, atomic_load(&cache->forgets));
+    put(cache, key, content, &(struct since){.forgets = atomic_load(&cache->forgets)});
+}
+
+void slot_put_answer(struct cache *cache, const char *key, struct document *document,
+                     int64_t fresh_ms, unsigned writes) {
+    const struct content content = {.document = document_keep(document),
+                                    .since_ms = clock_ms(),
+                                    .until_ms = from_now(fresh_ms)};
+    put(cache, key, content,
+        &(struct since){
+            .forgets = atomic_load(&cache->forgets), .is_answer = true, .writes = writes});
 }
 
 void slot_put_loaded(struct cache *cache, const char *key, struct document *document,
@@ -214,11 +279,13 @@ void slot_put_loaded(struct cache *cache, const char *key, struct document *docu
     const struct content content = {.document = document_keep(document),
                                     .since_ms = clock_ms() - age_ms,
                                     .until_ms = from_now(fresh_ms)};
-    put(cache, key, content, moment->forgets);
+    put(cache, key, content,
+        &(struct since){
+            .forgets = moment->forgets, .is_answer = moment->is_answer, .writes = moment->writes});
 }
 
 void slot_put_absent(struct cache *cache, const char *key, const struct error *error, bool by_head,
-                     int64_t ttl_ms) {
+                     int64_t ttl_ms, unsigned writes) {
     struct error *absence = malloc(sizeof *absence);
     if (absence)
         *absence = *error;
@@ -227,7 +294,9 @@ void slot_put_absent(struct cache *cache, const char *key, const struct error *e
                                     .by_head = by_head,
                                     .since_ms = clock_ms(),
                                     .until_ms = from_now(ttl_ms)};
-    put(cache, key, content, atomic_load(&cache->forgets));
+    put(cache, key, content,
+        &(struct since){
+            .forgets = atomic_load(&cache->forgets), .is_answer = true, .writes = writes});
 }
 
 void slot_put_stored(struct cache *cache, const char *key, uint64_t size,
@@ -236,5 +305,7 @@ void slot_put_stored(struct cache *cache, const char *key, uint64_t size,
                                     .stored_size = size,
                                     .removals = moment->removals,
                                     .until_ms = from_now(STORED_MS)};
-    put(cache, key, content, moment->forgets);
+    put(cache, key, content,
+        &(struct since){
+            .forgets = moment->forgets, .is_answer = moment->is_answer, .writes = moment->writes});
 }

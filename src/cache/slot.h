@@ -31,9 +31,24 @@ enum slot_state slot_get(struct cache *cache, const char *key, struct document *
 void slot_read_life(struct cache *cache, const char *key, int64_t *age_ms, int64_t *max_age_ms);
 /* `fresh_ms` from now; INT64_MAX: for ever. Takes a reference of its own. */
 void slot_put(struct cache *cache, const char *key, struct document *document, int64_t fresh_ms);
-/* `by_head`: the 404 answered a HEAD, so it had no code. A GET does not believe it. */
+
+/* ---- writes ---- */
+
+/* How often a repository was written to, as far as the answers of upstream are concerned: other
+ * repositories may share the number. It never goes back. */
+unsigned slot_writes(struct cache *cache, const struct repository *repository);
+/* Forgets what is known under the key, and raises the number of writes: no answer to a question
+ * that was asked before is kept any more. */
+void slot_outdate(struct cache *cache, const char *key);
+/* The same for all keys of a repository. Looks at every slot. */
+void slot_outdate_repository(struct cache *cache, const struct repository *repository);
+/* slot_put() of an answer that was asked for when the repository had seen so many writes. */
+void slot_put_answer(struct cache *cache, const char *key, struct document *document,
+                     int64_t fresh_ms, unsigned writes);
+/* `by_head`: the 404 answered a HEAD, so it had no code. A GET does not believe it. `writes`: as in
+ * slot_put_answer(). */
 void slot_put_absent(struct cache *cache, const char *key, const struct error *error, bool by_head,
-                     int64_t ttl_ms);
+                     int64_t ttl_ms, unsigned writes);
 
 /* ---- what the store said ---- */
 
@@ -42,6 +57,8 @@ void slot_put_absent(struct cache *cache, const char *key, const struct error *e
 struct slot_moment {
     unsigned forgets;  /* calls of cache_forget() */
     uint64_t removals; /* store_blob_removals() */
+    bool is_answer;    /* nor if the repository was written to since: slot_put_answer() */
+    unsigned writes;
 };
 struct slot_moment slot_moment_now(const struct cache *cache);
 

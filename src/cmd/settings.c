@@ -76,6 +76,7 @@ struct registry_view_settings serving_view_settings(const struct config *config,
         .rule_count = config->rule_count,
         .max_size = max_size,
         .images_ttl_ms = config->images_ttl_ms,
+        .max_blob = config->max_blob,
     };
 }
 

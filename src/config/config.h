@@ -83,6 +83,7 @@ struct config {
     struct streams_settings streaming;
     int64_t negative_ttl_ms;
     int64_t images_ttl_ms;
+    uint64_t max_blob; /* bytes that a pushed blob may have; 0: no limit */
 
     uint64_t max_flights;
     uint64_t connections_total; /* of all flights, over all upstreams */

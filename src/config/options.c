@@ -78,6 +78,9 @@ static const char *const confine_modes[] = {[CONFIG_CONFINE_AUTO] = "auto",
 #define PREFETCH                                                                                   \
     .key = "prefetch", .type = CONFIG_BOOLEAN,                                                     \
     .help = "whether the layers of a manifest are fetched as soon as the manifest is pulled"
+#define PUSH_PATIENCE                                                                              \
+    .key = "push_patience", .type = CONFIG_DURATION, UPSTREAM_TIME,                                \
+    .help = "time for which a push that makes no progress upstream is tried again"
 #define CA                                                                                         \
     .key = "ca", .type = CONFIG_STRING, .placeholder = "FILE", .check = config_check_file,         \
     .help = "PEM file with the certificate authorities to trust"
@@ -327,6 +330,11 @@ const struct config_option config_options[] = {
      .type = CONFIG_DURATION,
      CACHE(images_ttl_ms),
      .help = "time for which a list of a repository's images is served without asking again"},
+    {.key = "max_blob",
+     .type = CONFIG_SIZE,
+     CACHE(max_blob),
+     .default_words = "0 (no limit)",
+     .help = "largest blob that a client may push; a larger one gets 413"},
     {.key = "max_flights",
      .type = CONFIG_COUNT,
      CACHE(max_flights),
@@ -560,6 +568,7 @@ const struct config_option config_options[] = {
     {RANGE_FILL, DEFAULTS(range_fill)},
     {KEEP_DELETED, DEFAULTS(keep_deleted)},
     {PREFETCH, DEFAULTS(prefetch)},
+    {PUSH_PATIENCE, DEFAULTS(push_patience_ms)},
     {CA, DEFAULTS(ca_file), .default_words = "the system's"},
     {.key = "default_upstream",
      .type = CONFIG_STRING,
@@ -748,6 +757,16 @@ const struct config_option config_upstream_options[] = {
     {KEEP_DELETED, UPSTREAM(keep_deleted), AS_ABOVE},
     {RANGE_FILL, UPSTREAM(range_fill), AS_ABOVE},
     {PREFETCH, UPSTREAM(prefetch), AS_ABOVE},
+    {.key = "push",
+     .type = CONFIG_BOOLEAN,
+     UPSTREAM(push),
+     .help = "whether clients that may push write to the upstream through tarn",
+     .details = "See [push.md](push.md)."},
+    {.key = "delete",
+     .type = CONFIG_BOOLEAN,
+     UPSTREAM(allows_delete),
+     .help = "whether they may also delete tags, manifests and blobs; needs push: true"},
+    {PUSH_PATIENCE, UPSTREAM(push_patience_ms), AS_ABOVE},
 };
 const size_t config_upstream_option_count =
     sizeof config_upstream_options / sizeof *config_upstream_options;

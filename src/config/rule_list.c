@@ -8,7 +8,7 @@
 #include "config/value.h"
 #include "login/htpasswd.h"
 
-enum { RULE_USERS, RULE_ANONYMOUS, RULE_UPSTREAM, RULE_REPOSITORIES, RULE_KEYS };
+enum { RULE_USERS, RULE_ANONYMOUS, RULE_PUSH, RULE_UPSTREAM, RULE_REPOSITORIES, RULE_KEYS };
 
 static const struct config_option rule_options[RULE_KEYS] = {
     [RULE_USERS] = {.key = "users",
@@ -19,6 +19,7 @@ static const struct config_option rule_options[RULE_KEYS] = {
     [RULE_ANONYMOUS] = {.key = "anonymous",
                         .type = CONFIG_BOOLEAN,
                         .offset = offsetof(struct rule, anonymous)},
+    [RULE_PUSH] = {.key = "push", .type = CONFIG_BOOLEAN, .offset = offsetof(struct rule, push)},
     [RULE_UPSTREAM] = {.key = "upstream",
                        .type = CONFIG_STRING,
                        .offset = offsetof(struct rule, upstream),
@@ -36,7 +37,7 @@ const struct yaml_node *config_find_rules(const struct yaml_node *root) {
     return clients && clients->kind == YAML_MAP ? yaml_node_get(clients, "rules") : NULL;
 }
 
-static bool somebody_can_log_in(const struct config *config) {
+bool config_somebody_can_log_in(const struct config *config) {
     return config->clients_htpasswd || config->clients_ca || config->clients_token.jwks;
 }
 
@@ -45,7 +46,13 @@ static void check_for_whom(struct config_reader *reader, const struct yaml_node 
                            const struct rule *rule, const char *path) {
     const struct yaml_node *users = yaml_node_get(entry, "users");
     const struct yaml_node *anonymous = yaml_node_get(entry, "anonymous");
+    const struct yaml_node *push = yaml_node_get(entry, "push");
     char key_path[KEY_PATH_SIZE];
+    snprintf(key_path, sizeof key_path, "%.100s.push", path);
+    if (push && rule->push && rule->anonymous)
+        config_problem_add(&reader->problems, push->place, key_path,
+                           "push: true is for clients that log in; name them under users, and "
+                           "leave anonymous out");
     snprintf(key_path, sizeof key_path, "%.100s.users", path);
     if (!users && (!anonymous || !rule->anonymous))
         config_problem_add(&reader->problems, entry->place, path,
@@ -55,7 +62,7 @@ static void check_for_whom(struct config_reader *reader, const struct yaml_node 
         config_problem_add(&reader->problems, users->place, key_path,
                            "anonymous: true is for everybody, also for users; leave one of the two "
                            "out");
-    else if (users && !somebody_can_log_in(&reader->loaded->config))
+    else if (users && !config_somebody_can_log_in(&reader->loaded->config))
         config_problem_add(
             &reader->problems, users->place, key_path,
             "nobody can log in; set clients.htpasswd, clients.token or clients.ca, or "

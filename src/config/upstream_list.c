@@ -9,6 +9,7 @@
 #include "config/credentials.h"
 #include "config/hosts.h"
 #include "config/map.h"
+#include "config/rule_list.h"
 #include "config/value.h"
 #include "oci/reference.h"
 
@@ -178,6 +179,23 @@ static void check_default(struct config_reader *reader, const struct entries *en
     }
 }
 
+/* Whether what the entry says of pushes can be. */
+static void check_push(struct config_reader *reader, const struct upstream_settings *settings,
+                       const struct yaml_node *node, const char *path) {
+    const struct yaml_node *push = yaml_node_get(node, "push");
+    const struct yaml_node *allows = yaml_node_get(node, "delete");
+    char key_path[KEY_PATH_SIZE];
+    snprintf(key_path, sizeof key_path, "%.100s.delete", path);
+    if (allows && settings->allows_delete && !settings->push)
+        config_problem_add(&reader->problems, allows->place, key_path,
+                           "delete: true needs push: true beside it");
+    snprintf(key_path, sizeof key_path, "%.100s.push", path);
+    if (push && settings->push && !config_somebody_can_log_in(&reader->loaded->config))
+        config_problem_add(&reader->problems, push->place, key_path,
+                           "nobody can log in, so nobody could push; set clients.htpasswd, "
+                           "clients.token or clients.ca");
+}
+
 static void read_entry(struct config_reader *reader, struct entries *entries,
                        const struct yaml_node *node, size_t index) {
     char path[KEY_PATH_SIZE];
@@ -187,6 +205,7 @@ static void read_entry(struct config_reader *reader, struct entries *entries,
     struct entry *entry = entry_add(reader, entries);
     entry->index = index;
     read_settings(reader, entry, node, path);
+    check_push(reader, &entry->settings, node, path);
     if (set_host(reader, entries, entry, node, path) && entry->settings.is_default)
         check_default(reader, entries, node, path);
 }

@@ -184,15 +184,20 @@ struct clients_answer clients_known(struct clients *clients, const struct client
     return without_check(clients, checker, login, identity);
 }
 
-bool clients_grants(const struct clients *clients, const struct clients_identity *identity,
-                    struct text name) {
+bool clients_grants_action(const struct clients *clients, const struct clients_identity *identity,
+                           struct text name, enum clients_action action) {
     if (!identity->is_by_token)
         return true;
     struct siphash_tag tag = siphash_tag_of(&clients->failures->key, name.at, name.length);
     for (unsigned i = 0; i < identity->grant_count; i++)
-        if (memcmp(&identity->grants[i], &tag, sizeof tag) == 0)
+        if ((identity->granted[i] & action) && memcmp(&identity->grants[i], &tag, sizeof tag) == 0)
             return true;
     return false;
+}
+
+bool clients_grants(const struct clients *clients, const struct clients_identity *identity,
+                    struct text name) {
+    return clients_grants_action(clients, identity, name, CLIENTS_PULL);
 }
 
 /* ---- the challenge ---- */

@@ -103,7 +103,11 @@ struct clients_identity {
     bool may_list;                /* the catalog */
     unsigned grant_count;
     struct siphash_tag grants[CLIENTS_GRANTS_LIMIT]; /* names of repositories: clients_grants() */
+    unsigned char granted[CLIENTS_GRANTS_LIMIT]; /* what may be done there: enum clients_action */
 };
+
+/* What a token lets its client do in a repository; a set of them is their sum. */
+enum clients_action { CLIENTS_PULL = 1, CLIENTS_PUSH = 2, CLIENTS_DELETE = 4 };
 
 enum clients_verdict {
     CLIENTS_LOGGED_IN,  /* the credentials are right */
@@ -137,8 +141,11 @@ struct clients_answer clients_known(struct clients *clients, const struct client
  * clients_identify() begins with it. */
 void clients_look(struct clients *clients);
 
-/* Whether the client may pull from the repository that it calls `name`, as far as its token is
+/* Whether the client may do this in the repository that it calls `name`, as far as its token is
  * concerned. Never waits. */
+bool clients_grants_action(const struct clients *clients, const struct clients_identity *identity,
+                           struct text name, enum clients_action action);
+/* The same for CLIENTS_PULL. */
 bool clients_grants(const struct clients *clients, const struct clients_identity *identity,
                     struct text name);
 

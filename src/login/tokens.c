@@ -189,10 +189,14 @@ static bool add_grant(const struct tokens *tokens, const json_t *access,
         return true;
     if (strcmp(type, "registry") == 0 && strcmp(name, "catalog") == 0)
         identity->may_list |= has_action(access, "*");
-    if (strcmp(type, "repository") != 0 || !has_action(access, "pull"))
+    unsigned actions = (has_action(access, "pull") ? CLIENTS_PULL : 0) |
+                       (has_action(access, "push") ? CLIENTS_PUSH : 0) |
+                       (has_action(access, "delete") ? CLIENTS_DELETE : 0);
+    if (strcmp(type, "repository") != 0 || !actions)
         return true;
     if (identity->grant_count == CLIENTS_GRANTS_LIMIT)
         return false;
+    identity->granted[identity->grant_count] = (unsigned char)actions;
     identity->grants[identity->grant_count++] =
         siphash_tag_of(&tokens->failures->key, name, strlen(name));
     return true;

@@ -35,6 +35,19 @@ static bool name_as_asked(const struct call *call, char out[static SCOPED_NAME_S
     return route->name[0] && route->fault != ROUTE_BAD_NAME;
 }
 
+/* What a token has to let its client do. */
+static enum clients_action action_of(const struct call *call) {
+    if (!call_is_writing(call))
+        return CLIENTS_PULL;
+    return call->request->method == HTTP_DELETE && call->route.kind != ROUTE_UPLOAD ? CLIENTS_DELETE
+                                                                                    : CLIENTS_PUSH;
+}
+
+static const char *actions_of(const struct call *call) {
+    enum clients_action action = action_of(call);
+    return action == CLIENTS_PULL ? "pull" : action == CLIENTS_PUSH ? "pull,push" : "pull,delete";
+}
+
 /* The scope of a challenge: "repository:org/app:pull". Characters that a name cannot have would end
  * the field's quotes, so such a name gets no scope. */
 static void write_scope(const struct call *call, char *out, size_t size) {
@@ -45,18 +58,19 @@ static void write_scope(const struct call *call, char *out, size_t size) {
     if (call->route.kind == ROUTE_CATALOG)
         snprintf(out, size, "registry:catalog:*");
     else if (name_as_asked(call, name) && strspn(name, allowed) == strlen(name))
-        snprintf(out, size, "repository:%s:pull", name);
+        snprintf(out, size, "repository:%s:%s", name, actions_of(call));
 }
 
 /* Whether the client's token, if it has one, grants the repository that the request names. */
-static bool is_granted(const struct call *call) {
+static bool is_granted(const struct call *call, enum clients_action action) {
     const struct clients *clients = call->view->settings.clients;
     char asked[SCOPED_NAME_SIZE], whole[SCOPED_NAME_SIZE];
     if (!call->who.is_by_token)
         return true;
     snprintf(whole, sizeof whole, "%s/%s", call->repository.name.host, call->repository.name.path);
-    return clients_grants(clients, &call->who, text_of(whole)) ||
-           (name_as_asked(call, asked) && clients_grants(clients, &call->who, text_of(asked)));
+    return clients_grants_action(clients, &call->who, text_of(whole), action) ||
+           (name_as_asked(call, asked) &&
+            clients_grants_action(clients, &call->who, text_of(asked), action));
 }
 
 /* ---- refusals ---- */
@@ -170,7 +184,7 @@ bool call_may_list_some(struct call *call) {
 
 bool call_check_rules_of_list(struct call *call) {
     const struct repository_name *name = &call->repository.name;
-    if (rules_let_read(call, name) && is_granted(call))
+    if (rules_let_read(call, name) && is_granted(call, CLIENTS_PULL))
         return true;
     if (call->who.is_by_token)
         challenge(call, "insufficient_scope");
@@ -197,7 +211,7 @@ bool call_check_rules(struct call *call) {
     if (call->ask != REPLICA_ASK_NONE)
         return check_rules_of_replica(call);
     bool is_let = rules_let_read(call, name), has_user = call->who.user[0];
-    if (is_let && is_granted(call))
+    if (is_let && is_granted(call, CLIENTS_PULL))
         return true;
     if (is_let) /* another token would do */
         challenge(call, "insufficient_scope");
@@ -209,6 +223,36 @@ bool call_check_rules(struct call *call) {
                   call->who.user, name->host, name->path);
     else
         call_fail(call, 403, "DENIED", "nobody may read %s/%s: no rule of tarn allows it",
+                  name->host, name->path);
+    return false;
+}
+
+/* ---- writing ---- */
+
+/* Whether the rules let the client write: whoever has logged in where there are none. */
+static bool rules_let_push(const struct call *call) {
+    const struct rules *rules = call->view->rules;
+    return call->who.user[0] &&
+           (!rules || rules_allow_push(rules, call->who.user, &call->repository.name));
+}
+
+bool call_may_push(const struct call *call) {
+    return call->view->settings.clients && upstream_settings(call->repository.upstream)->push &&
+           rules_let_push(call) && is_granted(call, CLIENTS_PUSH);
+}
+
+bool call_check_push(struct call *call) {
+    const struct repository_name *name = &call->repository.name;
+    bool is_let = rules_let_push(call);
+    if (is_let && is_granted(call, action_of(call)))
+        return true;
+    if (is_let) /* another token would do */
+        challenge(call, "insufficient_scope");
+    else if (!call->who.user[0])
+        challenge(call, call->who.is_by_token ? "insufficient_scope" : NULL);
+    else
+        call_fail(call, 403, "DENIED",
+                  "user %.64s may not push to %s/%s: no rule of tarn allows it", call->who.user,
                   name->host, name->path);
     return false;
 }

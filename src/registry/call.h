@@ -40,6 +40,7 @@ struct registry {
     atomic_bool is_leaving;                                   /* registry_leave() */
     struct page *page;
     struct image_lists *image_lists;
+    struct sessions *sessions; /* of uploads */
 };
 
 struct catalog_question;
@@ -192,6 +193,25 @@ bool call_may_list_some(struct call *call);
 /* When the client may read none of them: whether it may read the repository itself, so that the
  * list is empty. False: 401 or 403 was sent. */
 bool call_check_rules_of_list(struct call *call);
+
+/* Whether the client may write to the repository, and the upstream takes pushes. Never waits. */
+bool call_may_push(const struct call *call);
+/* Whether the client may do what it asks for. False: 401 or 403 was sent. */
+bool call_check_push(struct call *call);
+
+/* ---- push.c, push_manifest.c ---- */
+
+/* Answers a request that writes. False: it must wait. */
+bool call_handle_push(struct call *call);
+/* PUT and DELETE of what a repository holds; they wait. */
+void call_put_manifest(struct call *call);
+void call_delete(struct call *call);
+/* Sends the error of a write: upstream's own refusals as they are. */
+void call_fail_write(struct call *call, const struct error *error);
+/* Adds a Location below the repository, named as the client names it: "blobs/DIGEST". `query` may
+ * be
+ * "". */
+void call_add_location(struct call *call, const char *rest, const char *query);
 
 /* ---- name.c ---- */
 

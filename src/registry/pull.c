@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include "base/clock.h"
 #include "registry/call.h"
+#include "upstream/push.h"
 
 enum {
     FIRST_BYTE_MS = 25000, /* a client without a byte of its blob by then gets 504, because
@@ -393,10 +394,29 @@ static void get_blob(struct call *call) {
     cache_blob_close(&blob);
 }
 
+/* HEAD of a client that may push: the answer decides whether it sends the blob, so upstream gives
+ * it. */
+static void head_for_push(struct call *call) {
+    const struct digest *digest = &call->route.reference.digest;
+    const struct push_settings settings = {
+        .patience_ms = FIRST_BYTE_MS / 2,
+        .cancel = &call->cancel,
+    };
+    struct error error = {0};
+    uint64_t size;
+    if (push_has_blob(&call->repository, &settings, digest, &size, &error))
+        respond_head(call, size, CACHE_MISS);
+    else
+        call_fail_error(call, &error);
+}
+
 bool call_handle_blob(struct call *call) {
+    bool is_head = call->request->method == HTTP_HEAD, pushes = is_head && call_may_push(call);
     if (call->must_not_wait)
-        return answer_known_blob(call);
-    if (call->request->method == HTTP_HEAD)
+        return !pushes && answer_known_blob(call);
+    if (pushes)
+        head_for_push(call);
+    else if (is_head)
         head_blob(call);
     else
         get_blob(call);

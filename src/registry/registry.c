@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "registry/call.h"
 #include "registry/image_lists.h"
+#include "registry/sessions.h"
 
 struct registry *registry_new(const struct registry_settings *settings) {
     struct registry *registry = calloc(1, sizeof *registry);
@@ -18,7 +19,8 @@ struct registry *registry_new(const struct registry_settings *settings) {
     access_prepare(registry);
     registry->page = page_make(registry);
     registry->image_lists = image_lists_new(registry);
-    if (registry->page && registry->image_lists)
+    registry->sessions = sessions_new(settings->cache, settings->store);
+    if (registry->page && registry->image_lists && registry->sessions)
         return registry;
     registry_free(registry);
     return NULL;
@@ -29,6 +31,7 @@ void registry_free(struct registry *registry) {
         return;
     page_free(registry->page);
     image_lists_free(registry->image_lists);
+    sessions_free(registry->sessions);
     view_finish(registry);
     free(registry);
 }
@@ -44,7 +47,7 @@ void registry_end_waits(struct registry *registry) {
 bool registry_stop(struct registry *registry) {
     page_stop(registry->page);
     image_lists_stop(registry->image_lists);
-    return image_lists_wait(registry->image_lists);
+    return sessions_stop(registry->sessions) && image_lists_wait(registry->image_lists);
 }
 
 void registry_set_server(struct registry *registry, const struct http_server *server) {
@@ -192,12 +195,8 @@ static bool dispatch(struct call *call) {
         return admission != ADMISSION_MUST_WAIT;
     if (call->route.kind == ROUTE_FORGET && call->ask == REPLICA_ASK_FORGET)
         return call_handle_forget(call);
-    if (call_is_writing(call) && call->route.kind != ROUTE_NONE &&
-        call->route.kind != ROUTE_FORGET) {
-        http_add_field(call->exchange, "Allow", "GET, HEAD");
-        call_fail(call, 405, "UNSUPPORTED", "tarn is a cache for reading; push to the registry");
-        return true;
-    }
+    if (call_is_writing(call) && call->route.kind != ROUTE_NONE && call->route.kind != ROUTE_FORGET)
+        return call_handle_push(call);
     if (answer_fixed(call))
         return true;
     switch (call->route.kind) {

@@ -28,6 +28,7 @@ struct registry_view_settings {
     size_t rule_count;
     uint64_t max_size;     /* bytes of the cache, for the page; 0: no limit */
     int64_t images_ttl_ms; /* how long a list of images is served without asking upstream */
+    uint64_t max_blob;     /* bytes that a client may push as one blob; 0: no limit */
 };
 
 /* Settings with every default. */

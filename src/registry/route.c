@@ -74,7 +74,10 @@ static void read_resource(struct text path, struct route *route) {
         struct text blobs = cut_last(&outer);
         if (blobs.at && text_is(blobs, "blobs") && outer.length) {
             route->kind = ROUTE_UPLOAD;
-            text_copy(outer, route->name, sizeof route->name);
+            if (!text_copy(outer, route->name, sizeof route->name))
+                route->fault = ROUTE_BAD_NAME;
+            if (!text_copy(last, route->upload, sizeof route->upload))
+                text_copy(text_of("?"), route->upload, sizeof route->upload); /* no session's */
             return;
         }
     }

@@ -37,6 +37,7 @@ struct route {
     enum route_kind kind;
     char host[HOST_LIMIT + 1];                  /* of /HOST/v2/… and /v2/HOST/_catalog; else "" */
     char name[HOST_LIMIT + 1 + NAME_LIMIT + 1]; /* as asked, a host in front included; unchecked */
+    char upload[64];            /* UPLOAD: what follows uploads/; "" for a new one */
     struct reference reference; /* MANIFEST, BLOB, REFERRERS, STREAM_… (a digest, but MANIFEST) */
     enum route_fault { ROUTE_FINE, ROUTE_BAD_NAME, ROUTE_BAD_TAG, ROUTE_BAD_DIGEST } fault;
     char

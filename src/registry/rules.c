@@ -33,7 +33,7 @@ static bool copy_list(const char *const *list, const char *const **out) {
 }
 
 static bool copy_rule(const struct rule *rule, struct rule *out) {
-    *out = (struct rule){.anonymous = rule->anonymous};
+    *out = (struct rule){.anonymous = rule->anonymous, .push = rule->push};
     if (rule->upstream && !(out->upstream = strdup(rule->upstream)))
         return false;
     return copy_list(rule->users, &out->users) && copy_list(rule->repositories, &out->repositories);
@@ -89,6 +89,14 @@ bool rules_allow(const struct rules *rules, const char *user,
                  const struct repository_name *repository) {
     for (size_t i = 0; i < rules->count; i++)
         if (is_for(&rules->at[i], user) && covers(&rules->at[i], repository))
+            return true;
+    return false;
+}
+
+bool rules_allow_push(const struct rules *rules, const char *user,
+                      const struct repository_name *repository) {
+    for (size_t i = 0; *user && i < rules->count; i++)
+        if (rules->at[i].push && is_for(&rules->at[i], user) && covers(&rules->at[i], repository))
             return true;
     return false;
 }

@@ -10,6 +10,7 @@
 #include "store/blobs.h"
 #include "store/partials.h"
 #include "store/records.h"
+#include "store/uploads.h"
 #include "store/usage.h"
 
 enum {
@@ -98,6 +99,7 @@ static void sweep(struct upkeep *upkeep, int64_t age_s) {
 
 static void clean(struct upkeep *upkeep) {
     store_partials_clean(upkeep->store, PARTIAL_AGE_S);
+    store_uploads_clean(upkeep->store, UPLOAD_AGE_S);
     sweep(upkeep, SWEEP_AGE_S);
     store_records_count(upkeep->store, &upkeep->cancel, NULL);
 }

@@ -421,6 +421,6 @@ void store_partials_count(struct store *store) {
 void store_partials_usage(struct store *store, struct store_usage *out) {
     lock_acquire(&store->open_partials_lock);
     out->partials = store->left_partials;
-    out->partial_bytes = store->left_bytes;
+    out->partial_bytes = store->left_bytes + atomic_load(&store->upload_bytes);
     lock_release(&store->open_partials_lock);
 }

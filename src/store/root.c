@@ -372,7 +372,8 @@ static bool count_directory(struct counting *counting, bool with_files, int dept
 }
 
 bool root_count_records(struct store *store, const struct cancel *cancel, struct error *error) {
-    static const char *const folders[] = {RECORDS, PENDING, "blobs", "partial", "bad", "tmp"};
+    static const char *const folders[] = {RECORDS, PENDING, "blobs",  "partial",
+                                          "bad",   "tmp",   "uploads"};
     struct counting counting = {.store = store, .cancel = cancel};
     const int64_t old_bytes = atomic_load(&store->record_bytes),
                   old_entries = atomic_load(&store->record_entries);

@@ -11,6 +11,8 @@
  *   ROOT/repositories/HOST/NAME/_tags/TAG        digest, media type, time of the last response
  *                                                (another file name where case is ignored: paths.h)
  *   ROOT/bad/sha256-abcd…                        blobs whose bytes did not match their digest
+ *   ROOT/uploads/ID                              a blob that a client is pushing (uploads.h)
+ *   ROOT/uploads.key                             seals the addresses of upload sessions
  *   ROOT/pending/sha256-abcd…                    what a room above still has to do (pending.h)
  *   ROOT/aside/sha256-abcd….KIND                  what was made from a blob (aside.h)
  *   ROOT/history, ROOT/filled                    what rooms above note for themselves (note.h)
@@ -23,6 +25,7 @@
  *
  *   blobs.h     open, keep, verify and delete blobs
  *   partials.h  a blob that is being fetched
+ *   uploads.h   a blob that is being pushed
  *   records.h   links, tags and the repositories that have them
  *   aside.h     files beside blobs
  *   pending.h, note.h      what rooms above keep for themselves

@@ -23,6 +23,7 @@ struct store {
     struct condition open_partials_changed; /* an entry left open_partials */
     struct open_partial *open_partials;
     uint64_t left_partials, left_bytes; /* of partials that nobody has open; bytes on disk */
+    _Atomic uint64_t upload_bytes;      /* on disk, of uploads that were there at the last count */
     struct index index;                 /* of the blobs; has its own lock */
     _Atomic uint64_t removals;          /* blobs that this process deleted or quarantined */
     _Atomic bool scanned;               /* a scan has ended */

@@ -38,6 +38,7 @@ struct upstream_settings upstream_settings_default(void) {
         .connections = 4,
         .max_connections = 64,
         .range_fill = true,
+        .push_patience_ms = 60000,
     };
 }
 
@@ -60,7 +61,8 @@ bool upstream_settings_equal(const struct upstream_settings *a, const struct ups
            a->first_byte_timeout_ms == b->first_byte_timeout_ms &&
            a->connections == b->connections && a->max_connections == b->max_connections &&
            a->keep_deleted == b->keep_deleted && a->range_fill == b->range_fill &&
-           a->prefetch == b->prefetch;
+           a->prefetch == b->prefetch && a->push == b->push &&
+           a->allows_delete == b->allows_delete && a->push_patience_ms == b->push_patience_ms;
 }
 
 /* ---- a copy ---- */

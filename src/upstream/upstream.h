@@ -58,6 +58,9 @@ struct upstream_settings {
     bool keep_deleted;             /* a real 404 does not end a cached tag */
     bool range_fill;               /* after a range, the rest of the blob is fetched too */
     bool prefetch;                 /* after a manifest, its layers are fetched too */
+    bool push;                     /* clients that may push write to it */
+    bool allows_delete;            /* and delete tags, manifests and blobs; needs `push` */
+    int64_t push_patience_ms;      /* how long a push without progress is tried again; not 0 */
 };
 
 /* Settings with every default, and without a host. */

@@ -75,6 +75,8 @@ static void test_each_mistake_says_what_would_be_right(void **state) {
         {"[{anonymous: false}]", "clients.rules[0]: users is missing"},
         {"[{users: [a], anonymous: true}]",
          "clients.rules[0].users: anonymous: true is for everybody, also for users; leave one"},
+        {"[{anonymous: true, push: true}]",
+         "clients.rules[0].push: push: true is for clients that log in"},
         {"[{users: []}]", "clients.rules[0].users: "},
         {"[{users: ['']}]", "clients.rules[0].users[0]: "},
         {"[{users: [a], upstream: ghcr.io/org}]",

@@ -26,7 +26,12 @@ static void test_each_mistake_is_reported_with_its_place(void **state) {
          "prefix, fallbacks, default, repositories, token_hosts, redirect_hosts, ca, tag_ttl, "
          "link_ttl, connect_timeout, "
          "stall_timeout, first_byte_timeout, connections, max_connections, keep_deleted, "
-         "range_fill, prefetch, credentials\n"},
+         "range_fill, prefetch, push, delete, push_patience, credentials\n"},
+        {"upstreams:\n  - host: a.example\n    push: true\n",
+         "f.yaml:3: upstreams[0].push: nobody can log in, so nobody could push; set "
+         "clients.htpasswd, clients.token or clients.ca\n"},
+        {"upstreams:\n  - host: a.example\n    delete: true\n",
+         "f.yaml:3: upstreams[0].delete: delete: true needs push: true beside it\n"},
         {"default_upstream: a.example\n", NULL},
         {"limits: {per_upstrem: {waiting: 1}}\n",
          "f.yaml:1: limits.per_upstrem: unknown key \"per_upstrem\"; did you mean "
