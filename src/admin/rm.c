@@ -9,6 +9,7 @@
 #include "admin/bucket_orders.h"
 #include "admin/image_pattern.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "cache/image.h"
 #include "cache/repository.h"
@@ -22,8 +23,10 @@ struct removal {
     const struct line_sink *sink;
     struct digest_set unlinked; /* a repository linked them before this order */
     uint64_t images, blobs, bytes;
-    uint64_t in_bucket;          /* images that went from the bucket */
-    struct error bucket_failure; /* kind NONE: the bucket has done what it was asked */
+    uint64_t elsewhere;           /* replicas that had images that a name means */
+    uint64_t in_bucket;           /* images that went from the bucket */
+    struct member_list unreached; /* replicas that have not forgotten a name */
+    struct error bucket_failure;  /* kind NONE: the bucket has done what it was asked */
 };
 
 static bool no_memory(struct error *error) {
@@ -280,10 +283,48 @@ static bool remove_in_bucket(struct removal *removal, const struct image_pattern
     return false;
 }
 
+static bool forget_in(struct removal *removal, const struct member *member, const char *text,
+                      struct error *error) {
+    const struct line_sink *sink = removal->sink;
+    const struct cancel cancel = {removal->target->stopping, sink->is_wanted, sink->context};
+    struct error why = {0};
+    bool had_any;
+    if (replica_asker_forget(removal->target->replicas, member, text, &cancel, &had_any, &why)) {
+        removal->elsewhere += had_any;
+        return true;
+    }
+    if (why.kind == ERROR_CLOSED) {
+        if (error)
+            *error = why;
+        return false;
+    }
+    member_list_add(&removal->unreached, member);
+    log_at(LOG_WARN, "a replica was not reached to remove an image",
+           LOG_STRING("replica", member->text), LOG_STRING("error", why.text));
+    return line_write(sink, json_pack("{s:s, s:s}", "unreached", member->text, "why", why.text),
+                      error);
+}
+
+/* A replica that is not reached is named once, and asked no more. */
+static bool remove_in_replicas(struct removal *removal, const char *text, struct error *error) {
+    struct replica_asker *replicas = removal->target->replicas;
+    struct member_figures members[MEMBERS_LIMIT];
+    const size_t count =
+        replicas ? members_describe(replica_asker_members(replicas), clock_ms(), members) : 0;
+    bool ok = true;
+    for (size_t i = 0; i < count && ok; i++) {
+        if (members[i].state != MEMBER_SELF &&
+            member_list_find(&removal->unreached, &members[i].member) < 0)
+            ok = forget_in(removal, &members[i].member, text, error);
+    }
+    return ok;
+}
+
 static bool remove_all(struct removal *removal, const struct image_pattern *pattern,
                        const char *text, struct error *error) {
     cleanup_repository_names struct repository_names names = {0};
-    uint64_t before = removal->images, before_in_bucket = removal->in_bucket;
+    uint64_t before = removal->images, before_in_bucket = removal->in_bucket,
+             before_elsewhere = removal->elsewhere;
     if (!repository_names_read(removal->target->store, &names, error))
         return false;
     for (size_t i = 0; i < names.count; i++) {
@@ -292,10 +333,10 @@ static bool remove_all(struct removal *removal, const struct image_pattern *patt
             !remove_from(removal, repository, pattern, error))
             return false;
     }
-    if (!remove_in_bucket(removal, pattern, error))
+    if (!remove_in_bucket(removal, pattern, error) || !remove_in_replicas(removal, text, error))
         return false;
     return removal->images > before || removal->in_bucket > before_in_bucket ||
-           removal->bucket_failure.kind != ERROR_NONE ||
+           removal->elsewhere > before_elsewhere || removal->bucket_failure.kind != ERROR_NONE ||
            line_write(removal->sink, json_pack("{s:s}", "unmatched", text), error);
 }
 

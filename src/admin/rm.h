@@ -15,6 +15,10 @@
  *
  * Where a bucket is configured, the links of these images go there, too: a line for each image with
  * "bucket":true. When the bucket fails, the rest is done, and then the order fails.
+ *
+ * Where there are replicas, they remove the same images. One that is not reached gets a line,
+ * {"unreached":"ADDRESS:PORT","why":…}, and the order goes on. A pattern that matches something
+ * there alone is no unmatched one.
  */
 bool order_rm(struct order_target *target, const char *const *patterns,
               const struct line_sink *sink, struct error *error);

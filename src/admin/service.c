@@ -146,19 +146,22 @@ void service_change_limit(struct service *service, uint64_t max_size) {
 
 /* ---- another replica's tarn rm ---- */
 
-static bool throw_away(void *context, const char *bytes, size_t length) {
-    (void)context;
-    (void)bytes;
-    (void)length;
+/* A pattern that matches nothing gets a line that says so. */
+static bool note_unmatched(void *context, const char *bytes, size_t length) {
+    static const char unmatched[] = "{\"unmatched\":";
+    bool *had_any = context;
+    if (text_starts((struct text){bytes, length}, unmatched))
+        *had_any = false;
     return true;
 }
 
-bool service_forget(struct service *service, const char *name, struct error *error) {
+bool service_forget(struct service *service, const char *name, bool *had_any, struct error *error) {
     const struct service_settings *settings = service->settings;
     const char *const names[] = {name, NULL};
-    const struct line_sink sink = {.write = throw_away};
+    const struct line_sink sink = {.write = note_unmatched, .context = had_any};
     struct order_target target = {
         .store = settings->store, .cache = settings->cache, .stopping = &service->warmer.stopping};
+    *had_any = true;
     return order_rm(&target, names, &sink, error);
 }
 
@@ -224,6 +227,7 @@ struct service *service_new(const struct service_settings *settings, struct erro
     service->target = (struct order_target){.store = settings->store,
                                             .cache = settings->cache,
                                             .bucket = settings->bucket,
+                                            .replicas = settings->asker,
                                             .limit = settings->max_size,
                                             .stopping = &service->warmer.stopping};
     service->admin = (struct admin){&service->warmer, &service->target, settings};

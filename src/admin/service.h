@@ -25,6 +25,7 @@ struct service_settings {
     struct store *store;
     struct cache *cache;
     struct bucket *bucket;           /* NULL: none */
+    struct replica_asker *asker;     /* of the same replicas, which tarn rm reaches */
     const struct replicas *replicas; /* each warms the images that it owns; NULL: none */
     struct current_upstreams *upstreams;
     const struct warm_entry *warm; /* copied */
@@ -51,8 +52,9 @@ void service_change_schedule(struct service *service, struct warm_schedule *prep
 void service_change_limit(struct service *service, uint64_t max_size);
 
 /* Removes the images that the name means (image_pattern.h) from this tarn alone: neither from the
- * bucket nor from other replicas. Waits for the disk. From any thread. */
-bool service_forget(struct service *service, const char *name, struct error *error);
+ * bucket nor from other replicas. *had_any: there were some. Waits for the disk. From any thread.
+ */
+bool service_forget(struct service *service, const char *name, bool *had_any, struct error *error);
 
 /* From any thread. The service takes no more orders, and orders under way end as soon as they can.
  */

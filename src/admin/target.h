@@ -13,11 +13,13 @@
 #include "admin/line.h"
 #include "bucket/bucket.h"
 #include "cache/cache.h"
+#include "replica/asker.h"
 #include "store/store.h"
 
 struct order_target {
     struct store *store;               /* NULL: the order is about the bucket alone */
     struct cache *cache;               /* the cache that runs on the store; NULL: none does */
+    struct replica_asker *replicas;    /* that forget what is removed, too; NULL: none */
     struct bucket *bucket;             /* that the configuration names; NULL: none */
     struct streams_settings streaming; /* of a cache that does not run */
     _Atomic uint64_t limit;            /* bytes that the cache stays under; 0: not known */

@@ -10,6 +10,7 @@
 struct rm_output {
     bool json;
     bool unmatched; /* one of the names matched nothing */
+    bool unreached; /* one of the replicas was not reached */
     size_t removed;
     json_t *last; /* the last line, owned; NULL: it has not arrived */
 };
@@ -29,10 +30,19 @@ static void print_unmatched(const json_t *line) {
             order_line_string(line, "unmatched"));
 }
 
+static void print_unreached(const json_t *line) {
+    fflush(stdout);
+    fprintf(stderr, "tarn rm: the replica %s was not reached, and may still have it: %s\n",
+            order_line_string(line, "unreached"), order_line_string(line, "why"));
+}
+
 static void on_line(void *context, json_t *line) {
     struct rm_output *removal = context;
     if (order_line_is_last(line)) {
         removal->last = json_incref(line);
+    } else if (json_object_get(line, "unreached")) {
+        removal->unreached = true;
+        print_unreached(line);
     } else if (json_object_get(line, "unmatched")) {
         removal->unmatched = true;
         print_unmatched(line);
@@ -67,7 +77,7 @@ static int run(const struct arguments *arguments) {
         order_command_run(arguments, json_pack("{s:O}", "names", names), on_line, &removal);
     print_end(&removal);
     json_decref(removal.last);
-    return order_command_end(arguments, removal.unmatched ? 1 : status);
+    return order_command_end(arguments, removal.unmatched || removal.unreached ? 1 : status);
 }
 
 static const struct command_option options[] = {ORDER_COMMAND_OPTIONS};
@@ -83,9 +93,13 @@ const struct command rm_command = {
         "all images of a repository. Each part may contain * (any characters within one part of\n"
         "the path), ** (any characters across parts) and ? (one character): 'ghcr.io/org/**'.\n"
         "Blobs that another tag or repository uses stay. The next pull of a removed image fetches\n"
-        "it again. Where a bucket is configured, the image's tags and links go there, too. Exit 1 "
-        "when\n"
-        "a NAME matches nothing. `tarn delete` deletes images at their registry.\n",
+        "it again. Where a bucket is configured, the image's tags and links go there, too, and a "
+        "running\n"
+        "tarn has all its replicas remove the image. Exit 1 when a NAME matches nothing, or when "
+        "a\n"
+        "replica was not reached, whose ADDRESS:PORT is then named. `tarn delete` deletes images "
+        "at\n"
+        "their registry.\n",
     COMMAND_OPTIONS(options),
     .run = run,
 };

@@ -204,9 +204,9 @@ static bool open_janitor(struct serving *serving, struct error *error) {
     return serving->janitor || error_set(error, ERROR_MEMORY, "out of memory");
 }
 
-static bool forget(void *context, const char *name, struct error *error) {
+static bool forget(void *context, const char *name, bool *had_any, struct error *error) {
     const struct serving *serving = context;
-    return service_forget(serving->service, name, error);
+    return service_forget(serving->service, name, had_any, error);
 }
 
 static bool open_registry(struct serving *serving, struct error *error) {
@@ -256,6 +256,7 @@ static bool open_service(struct serving *serving, struct error *error) {
         .store = serving->store,
         .cache = serving->cache,
         .bucket = serving->bucket,
+        .asker = serving->asker,
         .replicas = serving->replicas,
         .upstreams = serving->upstreams,
         .warm = config->warm,

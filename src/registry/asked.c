@@ -130,7 +130,7 @@ void call_count_ask(const struct call *call) {
 bool call_handle_forget(struct call *call) {
     const struct registry_settings *settings = &call->registry->settings;
     char name[NAME_SIZE];
-    bool found;
+    bool found, had_any;
     struct error error = {0};
     if (call->must_not_wait)
         return false;
@@ -138,11 +138,11 @@ bool call_handle_forget(struct call *call) {
         call_fail(call, 400, "NAME_INVALID", "name is missing, given twice or too long");
         return true;
     }
-    if (!settings->forget(settings->forget_context, name, &error)) {
+    if (!settings->forget(settings->forget_context, name, &had_any, &error)) {
         call_fail_error(call, &error);
         return true;
     }
-    call_set_answer(call, REPLICA_ANSWER_HELD);
+    call_set_answer(call, had_any ? REPLICA_ANSWER_HELD : REPLICA_ANSWER_NO);
     http_respond(call->exchange, 200, "application/json", "{}", 2);
     return true;
 }

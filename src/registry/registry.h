@@ -42,8 +42,9 @@ struct registry_settings {
     bool is_tls;               /* clients come with https; for the page */
     struct replicas *replicas; /* that may ask this tarn, and for the pages; NULL: none */
     /* Removes the images that the name (HOST/NAME[:TAG], HOST/NAME@DIGEST) means from this tarn
-     * alone, because a replica says so. May wait. NULL without replicas. */
-    bool (*forget)(void *context, const char *name, struct error *error);
+     * alone, because a replica says so. *had_any: there were some. May wait. NULL without replicas.
+     */
+    bool (*forget)(void *context, const char *name, bool *had_any, struct error *error);
     void *forget_context;
     struct registry_view_settings view;
 };

@@ -18,6 +18,7 @@ enum {
     REFUSAL_LIMIT = 16 << 10,
     AUTHORITIES_LIMIT = 1 << 20,
     FIELD_SIZE = 160,
+    FORGET_MS = 20000, /* how long a member may take to forget an image */
 };
 
 struct replica_asker {
@@ -375,24 +376,33 @@ struct ask_lines {
     const char *all[5];
 };
 
+/* Writes the question and its signature. Returns how many lines there are; 0: out of memory. */
+static size_t sign(const struct replica_asker *asker, const struct signed_request *request,
+                   struct ask_lines *lines) {
+    const struct replica_asker_settings *settings = &asker->settings;
+    char input[SIGNATURE_INPUT_SIZE], signature[SIGNATURE_SIZE];
+    if (!settings->sign(settings->context, request, input, signature))
+        return 0;
+    snprintf(lines->ask, sizeof lines->ask, "Tarn-Ask: %.*s", TEXT_PRINT(request->ask));
+    snprintf(lines->input, sizeof lines->input, "Signature-Input: %s", input);
+    snprintf(lines->signature, sizeof lines->signature, "Signature: %s", signature);
+    lines->all[0] = lines->ask;
+    lines->all[1] = lines->input;
+    lines->all[2] = lines->signature;
+    lines->all[3] = NULL;
+    return 3;
+}
+
 static bool compose(const struct asking_replica *asking, struct ask_lines *lines) {
     const struct replica_request *request = asking->request;
-    const struct replica_asker_settings *settings = &asking->asker->settings;
-    char input[SIGNATURE_INPUT_SIZE], signature[SIGNATURE_SIZE];
     const struct signed_request signed_request = {
         .method = text_of(request->head_only ? "HEAD" : "GET"),
         .path = text_of(request->path),
         .ask = text_of(replica_ask_text(request->ask)),
     };
-    size_t used = 0;
-    if (!settings->sign(settings->context, &signed_request, input, signature))
+    size_t used = sign(asking->asker, &signed_request, lines);
+    if (used == 0)
         return false;
-    snprintf(lines->ask, sizeof lines->ask, "Tarn-Ask: %s", replica_ask_text(request->ask));
-    snprintf(lines->input, sizeof lines->input, "Signature-Input: %s", input);
-    snprintf(lines->signature, sizeof lines->signature, "Signature: %s", signature);
-    lines->all[used++] = lines->ask;
-    lines->all[used++] = lines->input;
-    lines->all[used++] = lines->signature;
     if (add_range(request, lines->range, sizeof lines->range))
         lines->all[used++] = lines->range;
     lines->all[used] = NULL;
@@ -485,4 +495,80 @@ enum replica_outcome replica_asker_read(struct replica_asker *asker,
     /* The sink ends a request for one reason: what was sent is too long. */
     return outcome == REPLICA_STOPPED && error->kind == ERROR_UNAVAILABLE ? REPLICA_REFUSED
                                                                           : outcome;
+}
+
+/* ---- the order to forget ---- */
+
+/* Appends a value of a query (RFC 3986 §3.4). */
+static void append_escaped(struct buffer *out, const char *value) {
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                "-._~/:@";
+    for (; *value; value++) {
+        if (strchr(plain, *value))
+            buffer_append(out, value, 1);
+        else
+            buffer_printf(out, "%%%02X", (unsigned char)*value);
+    }
+}
+
+/* REPLICA_ANSWER_NONE: the error is set. */
+static enum replica_answer order(struct replica_asker *asker, const char *url,
+                                 const struct ask_lines *lines, const struct cancel *cancel,
+                                 struct error *error) {
+    cleanup_client_response struct client_response response = {0};
+    char word[FIELD_SIZE] = "";
+    enum replica_answer answer = REPLICA_ANSWER_NONE;
+    const struct client_field fields[] = {{"Tarn-Answer", word, sizeof word, false}};
+    const struct client_request request = {
+        .method = "POST",
+        .url = url,
+        .headers = lines->all,
+        .wanted = {.fields = fields, .count = sizeof fields / sizeof *fields},
+        .tls = asker->settings.is_tls ? &asker->tls : NULL,
+        .no_proxy = true,
+        .connect_timeout_ms = SILENT_MS,
+        .total_timeout_ms = FORGET_MS,
+        .body_limit = REFUSAL_LIMIT,
+        .bounds_body = true,
+        .asks_once = true,
+        .cancel = cancel,
+    };
+    struct lane *lane = lanes_take(&asker->lanes);
+    if (!lane) {
+        error_set(error, ERROR_MEMORY, "out of memory");
+        return REPLICA_ANSWER_NONE;
+    }
+    /* A connection that the member has closed meanwhile would be no answer. */
+    const bool ok = lane_disconnect(lane) && transfer_run(lane, &request, NULL, &response, error);
+    lanes_give(&asker->lanes, lane);
+    if (ok && (response.status != 200 || !replica_answer_parse(text_of(word), &answer)))
+        error_set(error, ERROR_UNAVAILABLE, "status %d", response.status);
+    return answer;
+}
+
+bool replica_asker_forget(struct replica_asker *asker, const struct member *member,
+                          const char *name, const struct cancel *cancel, bool *had_any,
+                          struct error *error) {
+    static const char path[] = "/tarn/v1/forget";
+    cleanup_buffer struct buffer query = {0}, url = {0};
+    struct ask_lines lines;
+    enum replica_answer answer = REPLICA_ANSWER_NONE;
+    buffer_append_string(&query, "name=");
+    append_escaped(&query, name);
+    make_url(asker, member, path, &url);
+    buffer_printf(&url, "?%s", query.bytes ? query.bytes : "");
+    const struct signed_request signed_request = {
+        .method = text_of("POST"),
+        .path = text_of(path),
+        .query = {query.bytes, query.length},
+        .ask = text_of(replica_ask_text(REPLICA_ASK_FORGET)),
+    };
+    if (query.failed || url.failed || !sign(asker, &signed_request, &lines))
+        error_set(error, ERROR_MEMORY, "out of memory");
+    else
+        answer = order(asker, url.bytes, &lines, cancel, error);
+    const char *word = replica_answer_text(answer);
+    replica_count_ask(REPLICA_OUT, REPLICA_ASK_FORGET, word ? word : REPLICA_WAS_FAULT);
+    *had_any = answer == REPLICA_ANSWER_HELD;
+    return answer != REPLICA_ANSWER_NONE;
 }

@@ -112,4 +112,10 @@ enum replica_outcome replica_asker_read(struct replica_asker *asker,
                                         const struct replica_request *request, struct buffer *body,
                                         struct replica_head *head, struct error *error);
 
+/* Has a member forget the images that the name means (HOST/NAME[:TAG], HOST/NAME@DIGEST). *had_any:
+ * it had some. False: it has not said that it did. */
+bool replica_asker_forget(struct replica_asker *asker, const struct member *member,
+                          const char *name, const struct cancel *cancel, bool *had_any,
+                          struct error *error);
+
 #endif
