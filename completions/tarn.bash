@@ -9,7 +9,7 @@ _tarn() {
     fi
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        words='serve warm ls du rm prune verify reload check-config check-bucket convert-config images build copy tag delete digest manifest config tags referrers whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help --help --version'
+        words='serve warm ls du rm prune verify reload check-config check-bucket convert-config images files cat extract build copy append tag delete digest manifest config tags referrers whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help --help --version'
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
         return
     fi
@@ -20,7 +20,7 @@ _tarn() {
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             return
             ;;
-        --ignore-ns= | --log-requests= | --bucket-read-only= | --range-fill= | --keep-deleted= | --prefetch=)
+        --ignore-ns= | --log-requests= | --streaming-enabled= | --bucket-read-only= | --range-fill= | --keep-deleted= | --prefetch=)
             mapfile -t COMPREPLY < <(compgen -W 'true false' -- "$word")
             return
             ;;
@@ -48,10 +48,10 @@ _tarn() {
             mapfile -t COMPREPLY < <(compgen -W 'auto true false' -- "$word")
             return
             ;;
-        --ignore-ns | --log-requests | --bucket-read-only | --range-fill | --keep-deleted | --prefetch | --help | --) ;;
+        --ignore-ns | --log-requests | --streaming-enabled | --bucket-read-only | --range-fill | --keep-deleted | --prefetch | --help | --) ;;
         --*) return ;; # a value of which nothing is known
         esac
-        words='--config --listen --metrics-listen --path-prefix --headers --server-names --ignore-ns --max-connections --head-timeout --idle-timeout --send-timeout --grace --tls-certificate --tls-key --tls-minimum --clients-htpasswd --clients-realm --clients-ca --clients-token-realm --clients-token-service --clients-token-issuer --clients-token-jwks --log-level --log-format --log-requests --confine --root --max-size --max-age --min-free --pin --scrub --manifest-memory --negative-ttl --images-ttl --max-blob --max-flights --connections-total --bucket-url --bucket-endpoint --bucket-region --bucket-path-style --bucket-credentials --bucket-ca --bucket-connections --bucket-uploads --bucket-part-size --bucket-patience --bucket-read-only --bucket-retention --bucket-max-size --bucket-storage-class --bucket-encryption --bucket-kms-key --replicas-dns --replicas-peers --replicas-port --replicas-secret-file --replicas-self --replicas-tls-ca --replicas-tls-name --limits-per-upstream-waiting --limits-per-upstream-flights --limits-per-client-connections --limits-per-client-requests --limits-per-client-least-rate --limits-logins-failures --limits-logins-within --limits-logins-waiting --tag-ttl --link-ttl --connect-timeout --stall-timeout --first-byte-timeout --connections --range-fill --keep-deleted --prefetch --push-patience --ca --default-upstream --upstream --help'
+        words='--config --listen --metrics-listen --path-prefix --headers --server-names --ignore-ns --max-connections --head-timeout --idle-timeout --send-timeout --grace --tls-certificate --tls-key --tls-minimum --clients-htpasswd --clients-realm --clients-ca --clients-token-realm --clients-token-service --clients-token-issuer --clients-token-jwks --log-level --log-format --log-requests --confine --root --max-size --max-age --min-free --pin --scrub --streaming-enabled --streaming-min-layer --streaming-threads --manifest-memory --negative-ttl --images-ttl --max-blob --max-flights --connections-total --bucket-url --bucket-endpoint --bucket-region --bucket-path-style --bucket-credentials --bucket-ca --bucket-connections --bucket-uploads --bucket-part-size --bucket-patience --bucket-read-only --bucket-retention --bucket-max-size --bucket-storage-class --bucket-encryption --bucket-kms-key --replicas-dns --replicas-peers --replicas-port --replicas-secret-file --replicas-self --replicas-tls-ca --replicas-tls-name --limits-per-upstream-waiting --limits-per-upstream-flights --limits-per-client-connections --limits-per-client-requests --limits-per-client-least-rate --limits-logins-failures --limits-logins-within --limits-logins-waiting --tag-ttl --link-ttl --connect-timeout --stall-timeout --first-byte-timeout --connections --range-fill --keep-deleted --prefetch --push-patience --ca --default-upstream --upstream --help'
         ;;
     warm)
         case $before in
@@ -212,6 +212,31 @@ _tarn() {
         esac
         words='--config --all --tags --newer-than --sort --limit --source --no-digests --sizes --jobs --json --quiet --help -q'
         ;;
+    files)
+        case $before in
+        --json | --help | --) ;;
+        --*) return ;; # a value of which nothing is known
+        esac
+        words='--json --from --platform --help'
+        ;;
+    cat)
+        case $before in
+        --help | --) ;;
+        --*) return ;; # a value of which nothing is known
+        esac
+        words='--from --platform --help'
+        ;;
+    extract)
+        case $before in
+        --to | --to=)
+            mapfile -t COMPREPLY < <(compgen -d -- "$word")
+            return
+            ;;
+        --help | --) ;;
+        --*) return ;; # a value of which nothing is known
+        esac
+        words='--to --from --platform --help'
+        ;;
     build)
         case $before in
         --with | --with=)
@@ -237,6 +262,25 @@ _tarn() {
         --*) return ;; # a value of which nothing is known
         esac
         words='--platform --all --referrers --jobs --dry-run --sync --yes --json --config --via --plain-http --help'
+        ;;
+    append)
+        case $before in
+        --workdir | --workdir=)
+            mapfile -t COMPREPLY < <(compgen -d -- "$word")
+            return
+            ;;
+        --compression | --compression=)
+            mapfile -t COMPREPLY < <(compgen -W 'gzip zstd none' -- "$word")
+            return
+            ;;
+        --config | --config=)
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            return
+            ;;
+        --preserve | --json | --plain-http | --help | --) ;;
+        --*) return ;; # a value of which nothing is known
+        esac
+        words='--to --add --remove --env --entrypoint --cmd --label --user --workdir --platform --compression --created --preserve --json --config --via --plain-http --help'
         ;;
     tag)
         case $before in
@@ -392,7 +436,7 @@ _tarn() {
         words='--help'
         ;;
     help)
-        words='--help serve warm ls du rm prune verify reload check-config check-bucket convert-config images build copy tag delete digest manifest config tags referrers whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help'
+        words='--help serve warm ls du rm prune verify reload check-config check-bucket convert-config images files cat extract build copy append tag delete digest manifest config tags referrers whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help'
         ;;
     *) return ;;
     esac
