@@ -15,6 +15,7 @@ from hot import hot_blob, hot_manifest, hot_manifest_tls, hot_manifest_without_l
 from images import images
 from keep import keep
 from memory import idle_connections, idle_connections_tls, memory
+from replicas import replicas_first_byte, replicas_loss, replicas_throughput, replicas_transfer
 from rows import Row
 
 
@@ -75,4 +76,5 @@ ALL = {figure.__name__.replace("_", "-"): figure for figure in (
     hot_manifest, hot_manifest_without_log, hot_manifest_tls, hot_blob, one_transfer, head,
     first_byte, added_time, capped, cuts, cold_cpu, memory, idle_connections, idle_connections_tls, start,
     images, keep, bucket_blob, bucket_first_byte, bucket_miss, bucket_visible, bucket_memory,
-    bucket_requests, binary)}
+    bucket_requests, replicas_transfer, replicas_first_byte, replicas_throughput, replicas_loss,
+    binary)}

@@ -8,6 +8,7 @@
 
 enum {
     MEMBERS_MOST = 3, /* that are asked before upstream is */
+    LATE_MS = 500, /* for the owner, whose own time began later, to say that upstream is silent */
     PATH_SIZE = HOST_LIMIT + NAME_LIMIT + DIGEST_STRING_SIZE + TAG_LIMIT + 32,
 };
 
@@ -118,7 +119,8 @@ bool owner_ask(struct question *question, const struct owner_topic *topic, bool 
                struct owner_answer *answer, struct error *error) {
     struct cache *cache = question->cache;
     const struct cancel cancel = question_cancel(question);
-    const int64_t first_byte_ms =
+    const int64_t deadline_ms =
+        question->started_ms + LATE_MS +
         upstream_settings(question->repository.upstream)->first_byte_timeout_ms;
     char key[RANKING_KEY_LIMIT], path[PATH_SIZE];
     struct member asked[MEMBERS_MOST];
@@ -131,7 +133,7 @@ bool owner_ask(struct question *question, const struct owner_topic *topic, bool 
             .ask = REPLICA_ASK_FETCH,
             .head_only = head_only,
             .path = path,
-            .deadline_ms = question->started_ms + first_byte_ms,
+            .deadline_ms = deadline_ms,
             .cancel = &cancel,
         };
         enum replica_outcome outcome =
@@ -142,6 +144,10 @@ bool owner_ask(struct question *question, const struct owner_topic *topic, bool 
             return true;
         if (outcome == REPLICA_FINAL || outcome == REPLICA_STOPPED)
             return false;
+        if (clock_ms() >= deadline_ms)
+            return error_set(error, ERROR_TIMEOUT,
+                             "upstream %s: no answer in time through replica %s", topic->name->host,
+                             asked[count].text);
         if (outcome == REPLICA_GAVE || outcome == REPLICA_REFUSED)
             log_refusal(question, &asked[count], error);
         count++;

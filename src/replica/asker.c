@@ -83,6 +83,10 @@ struct members *replica_asker_members(const struct replica_asker *asker) {
     return asker->settings.members;
 }
 
+bool replica_asker_is_gone(struct replica_asker *asker, const struct member *member) {
+    return watch_is_gone(asker->watch, member);
+}
+
 /* ---- one request ---- */
 
 /* A request under way. */
@@ -351,8 +355,11 @@ static void count(const struct asking_replica *asking, enum replica_outcome outc
 
 static void note_down(struct asking_replica *asking, const struct error *error) {
     const struct member *member = asking->request->member;
-    if (!members_note_fault(asking->asker->settings.members, member, clock_ms()))
+    struct members *members = asking->asker->settings.members;
+    if (!members_note_fault(members, member, clock_ms())) {
+        watch_note_silent(asking->asker->watch, member);
         return;
+    }
     log_at(LOG_WARN, "a replica is down", LOG_STRING("replica", member->text),
            LOG_STRING("error", error->text));
     watch_begin(asking->asker->watch);

@@ -48,6 +48,9 @@ void replica_asker_stop(struct replica_asker *asker);
 
 struct members *replica_asker_members(const struct replica_asker *asker);
 
+/* Whether it has left the list and did not answer any more. */
+bool replica_asker_is_gone(struct replica_asker *asker, const struct member *member);
+
 /* Everything is borrowed for the call. */
 struct replica_request {
     const struct member *member;

@@ -7,6 +7,14 @@
 #include "base/log.h"
 #include "base/thread.h"
 
+enum { GONE_LIMIT = 16 };
+
+/* It has left the list, and gave no answer. */
+struct gone {
+    struct member member;
+    int64_t until_ms; /* by then nobody asks former owners any more */
+};
+
 struct watch {
     struct members *members;
     bool (*ask)(void *context, const struct member *member, const struct cancel *cancel);
@@ -15,6 +23,8 @@ struct watch {
     struct lock running_lock;
     struct condition ended;
     bool is_running GUARDED_BY(running_lock);
+    struct gone gone[GONE_LIMIT] GUARDED_BY(running_lock);
+    unsigned gone_next GUARDED_BY(running_lock);
     bool is_wanted GUARDED_BY(running_lock); /* a member has gone down since the last look */
 };
 
@@ -77,6 +87,36 @@ void watch_begin(struct watch *watch) {
     if (!watch->is_running && !atomic_load(&watch->stopping))
         watch->is_running = thread_start_detached("replica-watch", run, watch, NULL);
     lock_release(&watch->running_lock);
+}
+
+static bool is_member(struct watch *watch, const struct member *member) {
+    struct member_figures figures[MEMBERS_LIMIT];
+    const size_t count = members_describe(watch->members, clock_ms(), figures);
+    for (size_t i = 0; i < count; i++) {
+        if (member_equal(&figures[i].member, member))
+            return true;
+    }
+    return false;
+}
+
+void watch_note_silent(struct watch *watch, const struct member *member) {
+    if (is_member(watch, member))
+        return;
+    lock_acquire(&watch->running_lock);
+    watch->gone[watch->gone_next++ % GONE_LIMIT] =
+        (struct gone){*member, clock_ms() + FORMER_MS}; /* the oldest entry goes */
+    lock_release(&watch->running_lock);
+}
+
+bool watch_is_gone(struct watch *watch, const struct member *member) {
+    const int64_t now_ms = clock_ms();
+    bool is_gone = false;
+    lock_acquire(&watch->running_lock);
+    for (unsigned i = 0; i < GONE_LIMIT; i++)
+        is_gone = is_gone || (now_ms < watch->gone[i].until_ms &&
+                              member_equal(&watch->gone[i].member, member));
+    lock_release(&watch->running_lock);
+    return is_gone && !is_member(watch, member); /* it may have come back */
 }
 
 void watch_stop(struct watch *watch) {

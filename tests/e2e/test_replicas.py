@@ -186,6 +186,71 @@ def test_a_member_that_joins_asks_the_former_owner(make_replica, upstream, repos
     assert upstream.blob_bytes() == len(BLOB)
 
 
+def test_an_owner_that_leaves_serves_its_followers_to_the_end(make_replica, upstream, repository):
+    three = Cluster(make_replica, addresses(3))
+    for member in three.members:
+        three.start(member, grace="60s")
+    owner, second, third = three.by_rank(DIGEST)
+    upstream.fault("/blobs/", bytes_per_second=6 * MIB)
+    pulls = Pulls(second, third)
+    wait_bytes(upstream, len(BLOB) // 3)
+    owner.stop(60)
+    pulls.end()
+    assert upstream.blob_bytes() == len(BLOB)
+
+
+def test_a_rolling_restart_under_load_costs_no_second_transfer(make_replica, upstream):
+    repository = upstream.repository("org/app")
+    blobs = [noise(MIB, seed=seed) for seed in range(20, 44)]
+    paths = [f"/v2/org/app/blobs/{repository.add_blob(content)}" for content in blobs]
+    upstream.fault("/blobs/", bytes_per_second=2 * MIB)
+    three = Cluster(make_replica, addresses(3))
+    for member in three.members:
+        three.start(member, grace="60s")
+
+    def pull_from(place, number):
+        """By a client that goes to another replica when one is stopping."""
+        for attempt in range(200):
+            try:
+                reply = three[(place + attempt) % 3].get(paths[number], timeout=120)
+            except OSError:
+                reply = None
+            if reply and reply.status == 200:
+                return digest_of(reply.body)
+            time.sleep(0.02)
+        return None
+
+    def pull(number):
+        """Two clients at once, each at a replica of its own."""
+        got = at_once(*[lambda place=place: pull_from(place, number)
+                        for place in (number, number + 1)], timeout=150)
+        assert got == [digest_of(blobs[number])] * 2
+
+    with ThreadPoolExecutor(4) as clients:
+        pulls = [clients.submit(pull, number) for number in range(len(blobs))]
+        for place in range(3):
+            three[place].stop(60)
+            three[place].start()
+        for one in pulls:
+            one.result(150)
+    assert upstream.blob_bytes() <= 1.1 * sum(map(len, blobs))
+
+
+def test_a_client_that_leaves_ends_what_is_asked_for_it(make_replica, make_scripted_replica,
+                                                        repository, upstream):
+    members = ranking(addresses(2), DIGEST)
+    owner = make_scripted_replica(members[0])
+    held = owner.fault("/blobs/", hold_head=True)
+    tarn = make_replica(members[1], members)
+    with ThreadPoolExecutor(1) as pool:
+        gone = pool.submit(tarn.get, PATH, timeout=3)
+        wait_until(lambda: owner.asked("/blobs/"), "the owner to be asked")
+        assert gone.exception(20) is not None
+    wait_until(lambda: tarn.flights() == {}, "the flight to end", 20)
+    held.gate.set()
+    assert upstream.asked() == []
+
+
 # ---- lists that disagree
 
 def pairs(make_replica, views):

@@ -76,7 +76,7 @@ static bool find_owner(const struct course *course, struct member *out) {
 static bool find_former(struct course *course, struct member *out) {
     while (course->former_next < course->former_count) {
         *out = course->former[course->former_next++];
-        if (!is_passed_over(course, out))
+        if (!is_passed_over(course, out) && !replica_asker_is_gone(course->asker, out))
             return true;
     }
     return false;
