@@ -12,7 +12,6 @@
 #include <zlib.h>
 #include "base/cleanup.h"
 #include "base/json.h"
-#include "base/lock.h"
 #include "copy/describe.h"
 #include "copy/small.h"
 #include "copy/sources.h"
@@ -58,8 +57,6 @@ struct archive_source {
     struct layer *layers; /* owned */
     size_t layer_count;
     struct copy_names tags;
-    struct lock manifest_lock; /* held while the layers are described: once */
-    bool is_described GUARDED_BY(manifest_lock);
 };
 
 static struct archive_source *own_of(struct copy_source *source) {
@@ -472,14 +469,8 @@ static bool write_manifest(const struct archive_source *own, struct buffer *out)
 
 static bool get_manifest(struct copy_source *source, const char *reference,
                          struct copy_manifest *out, struct error *error) {
-    struct archive_source *own = own_of(source);
+    const struct archive_source *own = own_of(source);
     struct digest wanted;
-    lock_acquire(&own->manifest_lock);
-    bool ok = own->is_described || describe_layers(own, error);
-    own->is_described = ok;
-    lock_release(&own->manifest_lock);
-    if (!ok)
-        return false;
     if (!write_manifest(own, &out->bytes))
         return error_set(error, ERROR_MEMORY, "out of memory");
     if (!copy_describe(out, NULL, NULL, error))
@@ -537,7 +528,6 @@ static void free_source(struct copy_source *source) {
     free(own->layers);
     buffer_finish(&own->config);
     copy_names_finish(&own->tags);
-    lock_finish(&own->manifest_lock);
     free(own);
 }
 
@@ -558,7 +548,7 @@ static bool open_archive(struct archive_source *own, struct error *error) {
     if (!images)
         return error_wrap(error, "docker-archive:%s: manifest.json", own->reference.path);
     const json_t *image = choose(own, images, error);
-    return image && read_image(own, image, error);
+    return image && read_image(own, image, error) && describe_layers(own, error);
 }
 
 struct copy_source *copy_archive_source_open(const struct copy_reference *reference,
@@ -570,7 +560,6 @@ struct copy_source *copy_archive_source_open(const struct copy_reference *refere
     }
     own->source = (struct copy_source){.kind = &kind, .is_sequential = true};
     own->reference = *reference;
-    lock_init(&own->manifest_lock);
     if (open_archive(own, error))
         return &own->source;
     free_source(&own->source);

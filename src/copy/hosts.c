@@ -177,18 +177,27 @@ static struct other *make(struct copy_hosts *hosts, const char *host, struct err
     return other;
 }
 
-static struct upstream *find_other(struct copy_hosts *hosts, const char *host,
-                                   char canonical[static HOST_LIMIT + 1], struct error *error) {
+static struct upstream *find_made(struct copy_hosts *hosts, const char *host,
+                                  char canonical[static HOST_LIMIT + 1]) {
     struct upstream *found = NULL;
     lock_acquire(&hosts->others_lock);
     for (struct other *other = hosts->others; other && !found; other = other->next)
         found = upstreams_find(other->set, text_of(host), canonical);
+    lock_release(&hosts->others_lock);
+    return found;
+}
+
+/* Two threads may make the same one: then the later one is used from then on, and both stay. */
+static struct upstream *find_other(struct copy_hosts *hosts, const char *host,
+                                   char canonical[static HOST_LIMIT + 1], struct error *error) {
+    struct upstream *found = find_made(hosts, host, canonical);
     struct other *made = found ? NULL : make(hosts, host, error);
-    if (made) {
-        made->next = hosts->others;
-        hosts->others = made;
-        found = upstreams_find(made->set, text_of(host), canonical);
-    }
+    if (!made)
+        return found;
+    found = upstreams_find(made->set, text_of(host), canonical);
+    lock_acquire(&hosts->others_lock);
+    made->next = hosts->others;
+    hosts->others = made;
     lock_release(&hosts->others_lock);
     return found;
 }

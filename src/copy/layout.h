@@ -5,13 +5,12 @@
  * A layout may come from anybody. Every name in it is a digest by the grammar, and no symbolic link
  * below the folder is followed, so that nothing outside of it is read or written.
  *
- * Threads: any; copy_layout_lock() and what needs it: one at a time.
+ * Threads: any.
  */
 #ifndef COPY_LAYOUT_H
 #define COPY_LAYOUT_H
 
 #include <jansson.h>
-#include "base/lock.h"
 #include "copy/source.h"
 
 #define COPY_LAYOUT_NAME "org.opencontainers.image.ref.name" /* image-spec, annotations */

@@ -9,7 +9,6 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "base/lock.h"
 #include "copy/describe.h"
 #include "copy/destinations.h"
 #include "copy/held.h"
@@ -22,7 +21,6 @@ struct layout_destination {
     struct copy_layout layout; /* opened for writing by check_rights(), made if need be */
     bool is_new;               /* nothing is there yet, and nothing was made yet */
     atomic_uint written;       /* number of temporary files so far, for their names */
-    struct lock index_lock;    /* held while index.json is changed by this process */
 };
 
 static struct layout_destination *own_of(struct copy_destination *destination) {
@@ -164,7 +162,7 @@ static bool change_index(json_t *index, const struct copy_manifest *manifest, co
     return false;
 }
 
-/* Other processes change index.json under the same lock of the folder. */
+/* Other threads and processes change index.json under the same lock of the folder. */
 static bool add_to_index(struct layout_destination *own, const struct copy_manifest *manifest,
                          const char *tag, struct error *error) {
     const struct copy_layout *layout = &own->layout;
@@ -190,10 +188,7 @@ static bool put_manifest(struct copy_destination *destination, const struct copy
     *has_referrers = true; /* they are found by the subject that they name */
     if (!ok || !tag)
         return ok;
-    lock_acquire(&own->index_lock);
-    ok = add_to_index(own, manifest, tag, error);
-    lock_release(&own->index_lock);
-    return ok;
+    return add_to_index(own, manifest, tag, error);
 }
 
 /* ---- its life ---- */
@@ -201,7 +196,6 @@ static bool put_manifest(struct copy_destination *destination, const struct copy
 static void free_destination(struct copy_destination *destination) {
     struct layout_destination *own = own_of(destination);
     copy_layout_close(&own->layout);
-    lock_finish(&own->index_lock);
     free(own);
 }
 
@@ -223,7 +217,6 @@ struct copy_destination *copy_layout_destination_open(const struct copy_referenc
     }
     struct error why = {0};
     own->destination = (struct copy_destination){.kind = &kind, .takes_index = true};
-    lock_init(&own->index_lock);
     bool is_open = copy_layout_open(&own->layout, reference->path, false, &why);
     /* A folder that is no layout becomes one. */
     own->is_new = !is_open && (why.kind == ERROR_NOT_FOUND || own->layout.folder >= 0);

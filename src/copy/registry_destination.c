@@ -5,7 +5,6 @@
 #include "base/cancel.h"
 #include "base/json.h"
 #include "catalog/artifact_name.h"
-#include "catalog/source.h"
 #include "copy/describe.h"
 #include "copy/destinations.h"
 #include "copy/hosts.h"
@@ -210,7 +209,8 @@ static bool find_manifest(struct copy_destination *destination, const char *refe
     const struct registry_destination *own = own_of(destination);
     struct error why = {0};
     *digest = (struct digest){0};
-    if (docker_digest_by_head(NULL, &own->repository, reference, digest, &why))
+    if (copy_registry_find_digest(&own->repository, own->settings.patience_ms, reference, digest,
+                                  &why))
         return true;
     *digest = (struct digest){0};
     /* A repository that nobody has pushed to is denied by some registries, and unknown to others;

@@ -73,13 +73,12 @@ static bool get_manifest(struct copy_source *source, const char *reference,
     return true;
 }
 
-static bool find_digest(struct copy_source *source, const char *reference, struct digest *out,
-                        struct error *error) {
-    struct registry_source *own = own_of(source);
-    struct copy_patience patience = {.limit_ms = own->patience_ms};
+bool copy_registry_find_digest(const struct repository *repository, int64_t patience_ms,
+                               const char *reference, struct digest *out, struct error *error) {
+    struct copy_patience patience = {.limit_ms = patience_ms};
     struct error why = {0};
     copy_patience_reset(&patience);
-    while (!docker_digest_by_head(NULL, &own->repository, reference, out, &why)) {
+    while (!docker_digest_by_head(NULL, repository, reference, out, &why)) {
         if (copy_patience_wait(&patience, &why))
             continue;
         if (error)
@@ -87,6 +86,12 @@ static bool find_digest(struct copy_source *source, const char *reference, struc
         return false;
     }
     return true;
+}
+
+static bool find_digest(struct copy_source *source, const char *reference, struct digest *out,
+                        struct error *error) {
+    const struct registry_source *own = own_of(source);
+    return copy_registry_find_digest(&own->repository, own->patience_ms, reference, out, error);
 }
 
 /* ---- blobs ---- */

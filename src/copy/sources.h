@@ -18,6 +18,10 @@ struct copy_source *copy_archive_source_open(const struct copy_reference *refere
 struct copy_source *copy_registry_source_of(const struct repository *repository,
                                             int64_t patience_ms, struct error *error);
 
+/* As copy_source_find_digest(), of a registry. */
+bool copy_registry_find_digest(const struct repository *repository, int64_t patience_ms,
+                               const char *reference, struct digest *out, struct error *error);
+
 /* Sorts the names, and drops those that repeat. */
 void copy_names_settle(struct copy_names *names);
 

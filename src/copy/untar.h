@@ -20,8 +20,9 @@ struct archive *copy_untar_open(const char *path, struct error *error);
 bool copy_untar_next(struct archive *archive, const char *path, struct archive_entry **entry,
                      struct error *error);
 
-/* Writes the name that `name` means inside the archive, seen from the folder of `from` (NULL: the
- * top): without ".", ".." and doubled slashes. False: it is too long, or leads outside. */
+/* Writes the name that `name` means inside the archive, seen from the folder of `from` (clean;
+ * NULL: the top): without ".", ".." and doubled slashes. False: it is too long, or leads outside.
+ */
 bool copy_untar_clean_name(const char *from, const char *name,
                            char out[static COPY_UNTAR_NAME_LIMIT + 1]);
 

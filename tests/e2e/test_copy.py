@@ -16,6 +16,7 @@ from kit.processes import wait_until
 from kit.release import release_build
 from kit.tokens import TokenService, basic
 from kit.writable_registry import WritableRegistry
+from kit.yaml_text import yaml_text
 
 BIG = noise(5 * MIB, 1)
 LAYERS = {"amd64": [BIG, noise(70 * KIB, 2)], "arm64": [noise(300 * KIB, 3), noise(70 * KIB, 2)]}
@@ -279,6 +280,20 @@ def test_a_refusal_says_which_credential_was_used(tarn, source, target, image):
     done = tarn.fails("copy", image.reference, place(target))
     assert "docker" in done.err.lower() and f"{target.host}:{target.port}" in done.err
     assert source.asked("/blobs/") == []
+
+
+def test_artifact_registry_s_refusal_names_the_missing_role(tarn, source, target, image, tmp_path):
+    target.readers_only = True
+    file = tmp_path / "tarn.yaml"
+    file.write_text(yaml_text({"upstreams": [{
+        "host": "us-docker.pkg.dev", "url": target.url, "credentials": "anonymous"}]}))
+    place_ = "us-docker.pkg.dev/project/repo/app"
+    done = tarn.fails("copy", image.reference, place_, "--config", file)
+    assert "roles/artifactregistry.writer" in done.err and place_ in done.err
+    assert "anonymous" in done.err or "credentials" in done.err
+    target.repositories["project/repo/app"] = image.repository
+    done = tarn.fails("delete", f"{place_}:v1", "--config", file)
+    assert "roles/artifactregistry.repoAdmin" in done.err
 
 
 def test_tokens_are_asked_for_what_is_done(tarn, source, target, image):
