@@ -10,6 +10,7 @@ import time
 import clients
 from bucket import (bucket_blob, bucket_first_byte, bucket_memory, bucket_miss, bucket_requests,
                     bucket_visible)
+from build import build
 from cold import added_time, capped, cold_cpu, cuts, first_byte, head, one_transfer
 from hot import hot_blob, hot_manifest, hot_manifest_tls, hot_manifest_without_log
 from images import images
@@ -77,4 +78,4 @@ ALL = {figure.__name__.replace("_", "-"): figure for figure in (
     first_byte, added_time, capped, cuts, cold_cpu, memory, idle_connections, idle_connections_tls, start,
     images, keep, bucket_blob, bucket_first_byte, bucket_miss, bucket_visible, bucket_memory,
     bucket_requests, replicas_transfer, replicas_first_byte, replicas_throughput, replicas_loss,
-    binary)}
+    build, binary)}
