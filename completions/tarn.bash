@@ -243,14 +243,14 @@ _tarn() {
             mapfile -t COMPREPLY < <(compgen -W 'cloudbuild kaniko' -- "$word")
             return
             ;;
-        --file | --file= | --build-file | --build-file= | --kubeconfig | --kubeconfig=)
+        --file | --file= | --config | --config= | --build-file | --build-file= | --kubeconfig | --kubeconfig=)
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             return
             ;;
         --keep-symlinks | --cache | --standard-cluster | --skaffold | --async | --cancel-on-interrupt | --dry-run | --follow | --json | --help | --) ;;
         --*) return ;; # a value of which nothing is known
         esac
-        words='--to --with --file --build-arg --target --platform --build-file --substitution --project --region --machine-type --disk-size --timeout --service-account --pool --secret --build-tag --staging-bucket --logs-bucket --keep-symlinks --max-context --cache --kubeconfig --namespace --kaniko-image --cpu --memory --node-selector --toleration --standard-cluster --skaffold --via --async --cancel-on-interrupt --dry-run --filter --follow --ref --json --help'
+        words='--to --with --file --config --build-arg --target --platform --build-file --substitution --project --region --machine-type --disk-size --timeout --service-account --pool --secret --build-tag --staging-bucket --logs-bucket --keep-symlinks --max-context --cache --kubeconfig --namespace --kaniko-image --cpu --memory --node-selector --toleration --standard-cluster --skaffold --via --async --cancel-on-interrupt --dry-run --filter --follow --ref --json --help'
         ;;
     copy)
         case $before in

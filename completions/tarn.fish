@@ -206,6 +206,7 @@ complete -c tarn -n '__tarn_runs extract' -l platform -x -d 'the image of an ind
 complete -c tarn -n '__tarn_runs build' -l to -x -d 'the image to push: HOST/NAME:TAG; may be given several times'
 complete -c tarn -n '__tarn_runs build' -l with -x -a 'cloudbuild kaniko' -d 'who builds: cloudbuild (the default) or kaniko'
 complete -c tarn -n '__tarn_runs build' -l file -r -F -d 'the Dockerfile; default: Dockerfile in the folder'
+complete -c tarn -n '__tarn_runs build' -l config -r -F -d 'use the Google credentials that this configuration file has for the host of the image'
 complete -c tarn -n '__tarn_runs build' -l build-arg -x -d 'a build argument of the Dockerfile'
 complete -c tarn -n '__tarn_runs build' -l target -x -d 'the stage of the Dockerfile to build'
 complete -c tarn -n '__tarn_runs build' -l platform -x -d 'the platform to build for: linux/arm64'

@@ -16,12 +16,15 @@ struct watch {
     bool log_failed;
 };
 
-/* What a change of is told: the build's status and those of its steps. */
+/* What a change of is told: the build's status, those of its steps, and whether it waits for an
+ * approval. */
 static bool is_changed(const json_t *before, const json_t *after) {
     size_t index;
     json_t *step;
     const json_t *old = json_object_get(before, "steps");
     if (!json_equal(json_object_get(before, "status"), json_object_get(after, "status")))
+        return true;
+    if (json_object_get(after, "approval") && !json_object_get(before, "approval"))
         return true;
     json_array_foreach (json_object_get(after, "steps"), index, step) {
         const json_t *status = json_object_get(step, "status");

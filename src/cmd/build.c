@@ -84,6 +84,8 @@ static const struct command_option options[] = {
     {"to", OPTION_LIST, "IMAGE", "the image to push: HOST/NAME:TAG; may be given several times"},
     {"with", OPTION_STRING, "BUILDER", "who builds: cloudbuild (the default) or kaniko", builders},
     {"file", OPTION_STRING, "FILE", "the Dockerfile; default: Dockerfile in the folder"},
+    {"config", OPTION_STRING, "FILE",
+     "use the Google credentials that this configuration file has for the host of the image"},
     {"build-arg", OPTION_LIST, "KEY=VALUE", "a build argument of the Dockerfile"},
     {"target", OPTION_STRING, "STAGE", "the stage of the Dockerfile to build"},
     {"platform", OPTION_STRING, "PLATFORM", "the platform to build for: linux/arm64"},

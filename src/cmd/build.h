@@ -12,6 +12,7 @@
 #include "build/cloudbuild.h"
 #include "build/message.h"
 #include "cmd/arguments.h"
+#include "config/config.h"
 
 enum { BUILD_INTERRUPTED = 130 }; /* exit status after Ctrl-C */
 
@@ -25,6 +26,7 @@ struct build_run {
     char *project;                 /* owned */
     const char *region, *platform; /* the platform may be NULL */
     struct cancel cancel;          /* Ctrl-C */
+    struct config *config;         /* of --config; NULL: none */
     struct client *client;
     struct credential_source *source;
     struct api *api;

@@ -97,11 +97,40 @@ static void watch_interrupts(struct build_run *run) {
     run->cancel = (struct cancel){.stop = &interrupted};
 }
 
+/* The Google credentials of the upstream that the first image belongs to. NULL: there are none. */
+static struct credential_source *configured_source(const struct build_run *run) {
+    struct image_name name;
+    if (!run->config || !run->to[0] || !image_name_parse(text_of(run->to[0]), &name, NULL))
+        return NULL;
+    for (size_t i = 0; i < run->config->upstream_count; i++) {
+        const struct upstream_settings *upstream = &run->config->upstreams[i];
+        if (text_matches_glob(upstream->host, text_of(name.host)) && upstream->credentials &&
+            strcmp(credential_source_name(upstream->credentials), "google") == 0)
+            return credential_source_keep(upstream->credentials);
+    }
+    return NULL;
+}
+
+/* The exit status. */
+static int load_config(struct build_run *run) {
+    const struct config_flags flags = {.file = arguments_string(run->arguments, "config")};
+    cleanup_buffer struct buffer problems = {0};
+    if (!flags.file)
+        return 0;
+    run->config = config_load(&flags, environ, &problems);
+    if (run->config)
+        return 0;
+    fputs(problems.bytes ? problems.bytes : "tarn build: out of memory\n", stderr);
+    return 1;
+}
+
 static int open_api(struct build_run *run) {
     static const struct google_settings search;
     struct error error = {0};
     run->client = client_new();
-    run->source = google_credential_source(&search);
+    run->source = configured_source(run);
+    if (!run->source)
+        run->source = google_credential_source(&search);
     if (!run->client || !run->source)
         return build_complain("out of memory");
     credential_source_set_client(run->source, run->client);
@@ -172,12 +201,15 @@ int build_run_begin(struct build_run *run, const struct arguments *arguments) {
 
 int build_run_open(struct build_run *run) {
     int status = check_place(run);
+    if (!status)
+        status = load_config(run);
     return status ? status : open_api(run);
 }
 
 void build_run_end(struct build_run *run) {
     api_free(run->api);
     credential_source_free(run->source);
+    config_free(run->config); /* NULL is fine */
     client_free(run->client);
     for (size_t i = 0; run->to && run->to[i]; i++)
         free(run->to[i]);

@@ -18,6 +18,16 @@ static const char *text_in(const json_t *event, const char *key) {
     return text ? text : "";
 }
 
+static void print_step(const json_t *event) {
+    const json_t *seconds = json_object_get(event, "seconds");
+    fprintf(stderr, "step %lld %s: %s",
+            (long long)json_integer_value(json_object_get(event, "index")), text_in(event, "name"),
+            text_in(event, "status"));
+    if (seconds)
+        fprintf(stderr, " (%lld s)", (long long)json_integer_value(seconds));
+    fputc('\n', stderr);
+}
+
 static void print_text(const json_t *event) {
     const char *kind = text_in(event, "event");
     if (strcmp(kind, "context") == 0)
@@ -29,9 +39,7 @@ static void print_text(const json_t *event) {
         fprintf(stderr, "build %s: %s  %s\n", text_in(event, "id"), text_in(event, "status"),
                 text_in(event, "log_url"));
     else if (strcmp(kind, "step") == 0)
-        fprintf(stderr, "step %lld %s: %s\n",
-                (long long)json_integer_value(json_object_get(event, "index")),
-                text_in(event, "name"), text_in(event, "status"));
+        print_step(event);
     else if (strcmp(kind, "result") == 0 && text_in(event, "digest")[0])
         printf("%s\n", text_in(event, "digest"));
 }
@@ -101,6 +109,15 @@ static bool on_log(void *context, const void *bytes, size_t length, struct error
     return !following->part.failed || error_set(error, ERROR_MEMORY, "out of memory");
 }
 
+/* How long a step took, in whole seconds. NULL: it is not known. */
+static json_t *seconds_of(const json_t *step) {
+    const json_t *timing = json_object_get(step, "timing");
+    int64_t begin, end;
+    bool known = clock_parse_rfc3339(text_in(timing, "startTime"), &begin) &&
+                 clock_parse_rfc3339(text_in(timing, "endTime"), &end) && end >= begin;
+    return known ? json_integer((json_int_t)(end - begin)) : NULL;
+}
+
 static void show_steps(struct following *following, const json_t *build) {
     size_t index;
     json_t *step;
@@ -113,9 +130,9 @@ static void show_steps(struct following *following, const json_t *build) {
             continue;
         json_object_set(following->shown, key, status);
         build_show_event(following->run,
-                         json_pack("{s:s, s:I, s:s, s:O}", "event", "step", "index",
+                         json_pack("{s:s, s:I, s:s, s:O, s:o*}", "event", "step", "index",
                                    (json_int_t)index, "name", *id ? id : text_in(step, "name"),
-                                   "status", status));
+                                   "status", status, "seconds", seconds_of(step)));
     }
 }
 

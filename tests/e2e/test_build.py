@@ -25,7 +25,8 @@ def test_a_build_is_submitted_followed_and_its_digest_printed_last(builder, clou
     assert done.log == "starting build\nStep #0: hello\nStep #0: half a line\nDONE\n"
     assert [event["status"] for event in done.all("build")] == ["PENDING", "QUEUED", "WORKING",
                                                                 "SUCCESS"]
-    assert [event["status"] for event in done.all("step")] == ["WORKING", "SUCCESS"]
+    assert [(event["status"], event.get("seconds")) for event in done.all("step")] == \
+        [("WORKING", None), ("SUCCESS", 72)]
     assert done.err == ""
     build = cloud_build.the_build()
     assert cloud_build.buckets == {BUCKET: PROJECT}
@@ -241,6 +242,24 @@ def test_an_interrupt_leaves_or_cancels_the_build(builder, cloud_build, cancels)
     assert process.returncode == 130
     assert cloud_build.the_build()["status"] == ("CANCELLED" if cancels else "WORKING")
     assert ("is cancelled" if cancels else "tarn build logs") in err
+
+
+def test_a_build_that_waits_for_an_approval_says_so(builder, cloud_build):
+    plan = cloud_build.success
+    cloud_build.plan = lambda build: [({"status": "PENDING", "approval": {"state": "PENDING"}},
+                                       b"")] * 2 + plan(build)
+    assert builder.build().sentence.endswith("the build waits for an approval in the console")
+
+
+def test_the_credentials_of_a_configuration(builder, google, cloud_build, tmp_path):
+    file = tmp_path / "tarn.yaml"
+    del builder.environment["GOOGLE_APPLICATION_CREDENTIALS"]
+    assert "no Google credentials" in builder.build(status=1).sentence
+    file.write_text(f"upstreams:\n- host: '*.pkg.dev'\n  credentials: {{google: {{file: "
+                    f"{tmp_path / 'key.json'}}}}}\n")
+    assert builder.build("--config", file).events[-1]["digest"] == cloud_build.digest
+    file.write_text("nonsense: 1\n")
+    assert f"{file}:1" in builder.build("--config", file, status=1).err
 
 
 # ---- what is asked for
@@ -488,5 +507,5 @@ def test_on_a_terminal_text_is_shown_and_the_digest_alone_is_the_output(builder,
     lines = shown.decode().replace("\r", "\n").split("\n")
     assert lines[-3:] == [cloud_build.digest, "", ""]
     text = shown.decode()
-    assert "context [" in text and "uploaded" in text and "Step #0: half a line" in text
+    assert "context [" in text and "build: SUCCESS (72 s)" in text and "uploaded" in text and "Step #0: half a line" in text
     assert "{" not in text
