@@ -87,7 +87,7 @@ static ssize_t decode(struct http_exchange *exchange, char *out, size_t length,
         error_set(error, ERROR_INVALID, "the chunked body of the request is malformed: %s", why);
         return HTTP_BODY_FAILED;
     case CHUNKS_DONE:
-        if (!buffer_append(&exchange->behind, out + used, length - used)) {
+        if (used < length && !buffer_append(&exchange->behind, out + used, length - used)) {
             error_set(error, ERROR_MEMORY, "out of memory");
             return HTTP_BODY_FAILED;
         }

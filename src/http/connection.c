@@ -403,8 +403,10 @@ static void use_up(struct buffer *received, size_t used) {
 /* Puts what was received behind a chunked body in front of what is still to be read. False: no
  * memory. */
 static bool put_back(struct buffer *received, struct buffer *behind) {
-    if (behind->length == 0)
+    if (behind->length == 0) {
+        buffer_finish(behind);
         return true;
+    }
     bool ok = buffer_append(behind, received->bytes ? received->bytes : "", received->length);
     buffer_finish(received);
     *received = *behind;

@@ -332,7 +332,7 @@ static bool send_patch(struct push *push, struct push_call *call, const struct p
                                   patch->has_range ? range : NULL, NULL};
     snprintf(range, sizeof range, "Content-Range: %llu-%llu", (unsigned long long)patch->start,
              (unsigned long long)patch->end - 1);
-    push->end_seen = PUSH_END_UNKNOWN;
+    push->end_seen = patch->end; /* a chunked body shows it when it is reached */
     return push_call_send(call, "PATCH", push->url, fields, &body,
                           push_answer_ms(&push->settings, &push->trouble), error);
 }

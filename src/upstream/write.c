@@ -102,6 +102,8 @@ static bool transfer(struct writing *writing, const char *authorization, struct 
         .total_timeout_ms = request->answer_ms,
         .body_limit = REFUSAL_BODY_LIMIT,
         .asks_once = true,
+        /* Whoever sends a stream asks first how much of it has come. */
+        .once = request->body.source != NULL,
         .bounds_body = !request->body.source,
         .cancel = request->cancel,
     };
