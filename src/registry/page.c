@@ -144,6 +144,7 @@ struct page *page_make(struct registry *registry) {
     const struct registry_settings *settings = &registry->settings;
     const struct page_settings page_settings = {.cache = settings->cache,
                                                 .store = settings->store,
+                                                .replicas = settings->replicas,
                                                 .is_tls = settings->is_tls,
                                                 .read_figures = read_figures,
                                                 .context = registry};

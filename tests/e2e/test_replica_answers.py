@@ -351,6 +351,7 @@ def test_without_replicas_nobody_can_ask(start_tarn, upstream):
     assert ask(tarn, secret, TAG_PATH)["Tarn-Answer"] is None
     assert forget(tarn, secret, "fake.test/org/app").status == 404
     assert tarn.get("/tarn/v1/replicas").json() == {"self": None, "source": None, "members": []}
+    assert "replicas-heading" not in tarn.get("/").body.decode()
 
 
 # ---- secrets
@@ -395,6 +396,9 @@ def test_the_members_are_listed(start, secret):
     assert figures['tarn_replicas{state="live"}'] == 2
     assert figures['tarn_replicas{state="down"}'] == 0
     assert figures["tarn_replica_list_changes_total"] == 1
+    page = tarn.get("/").body.decode()
+    assert 'id="replicas-heading"' in page
+    assert all(f'<th scope="row">{member}<td>' in page for member in (own, "127.0.0.9:1", "[fd00::1]:5000"))
     tarn.logged(rf"replicas changed members=3 added={own},127.0.0.9:1,\[fd00::1\]:5000 removed=-")
 
 

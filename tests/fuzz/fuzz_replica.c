@@ -1,6 +1,7 @@
 /* What a replica is sent: a signature by somebody without the secret is never good, and a member's
  * address has one form only. */
 #include "fuzz.h"
+#include "replica/ask.h"
 #include "replica/member.h"
 #include "replica/signature.h"
 
@@ -40,10 +41,21 @@ static void check_secrets(struct text text) {
     secrets_free(secrets);
 }
 
+/* A word is read letter for letter, so that it is written as it was read. */
+static void check_words(struct text text) {
+    enum replica_ask ask;
+    enum replica_answer answer;
+    if (replica_ask_parse(text, &ask))
+        MUST(text_is(text, replica_ask_text(ask)));
+    if (replica_answer_parse(text, &answer))
+        MUST(text_is(text, replica_answer_text(answer)));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     struct text text = {(const char *)bytes, length};
     check_member(text);
     check_signature(text);
     check_secrets(text);
+    check_words(text);
     return 0;
 }

@@ -2,11 +2,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "registry/page/advice.h"
 #include "registry/page/commands.h"
 #include "registry/page/html.h"
 #include "registry/page/page_private.h"
 #include "registry/page/timeline.h"
+#include "replica/replicas.h"
 
 enum { FLIGHTS_READ = 200, FLIGHTS_SHOWN = 20, IMAGES_SHOWN = 8, ERRORS_SHOWN = 12, SHARES = 8 };
 
@@ -192,6 +194,31 @@ static void write_upstreams(const struct view *view, struct buffer *out) {
 enum { BAR = 1000 }; /* the width of the bar in its own units */
 
 /* One part of the bar, from *at on. */
+/* A section of its own, which is there only if there are replicas. */
+static void write_replicas(const struct view *view, struct buffer *out) {
+    static const char *const states[] = {[MEMBER_SELF] = "<span class=\"good\">this one</span>",
+                                         [MEMBER_LIVE] = "<span class=\"good\">asked</span>",
+                                         [MEMBER_DOWN] = "<span class=\"bad\">down</span>"};
+    const struct replicas *replicas = view->page->settings.replicas;
+    struct member_figures members[MEMBERS_LIMIT];
+    if (!replicas)
+        return;
+    const size_t count = members_describe(replicas_members(replicas), clock_ms(), members);
+    buffer_append_string(out, "<section aria-labelledby=\"replicas-heading\">"
+                              "<h2 id=\"replicas-heading\">Replicas</h2>");
+    buffer_append_string(
+        out, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Table of "
+             "replicas\"><table><thead><tr><th scope=\"col\">Address<th scope=\"col\">State"
+             "<th scope=\"col\" class=\"number\">Share of the work</thead><tbody>\n");
+    for (size_t i = 0; i < count; i++) {
+        buffer_append_string(out, "<tr><th scope=\"row\">");
+        html_text(out, members[i].member.text);
+        buffer_printf(out, "<td>%s<td class=\"number\">%.0f %%</tr>\n", states[members[i].state],
+                      100 * members[i].share);
+    }
+    buffer_append_string(out, "</tbody></table></div></section>\n");
+}
+
 static void write_part(struct buffer *out, uint64_t bytes, uint64_t whole, unsigned colour,
                        double *at) {
     const double width = whole ? (double)BAR * ((double)bytes / (double)whole) : 0;
@@ -413,6 +440,8 @@ static void fill(void *context, struct text name, struct buffer *out) {
         write_flights(view, out);
     else if (text_is(name, "upstreams"))
         write_upstreams(view, out);
+    else if (text_is(name, "replicas"))
+        write_replicas(view, out);
     else if (text_is(name, "storage"))
         write_storage(view, out);
     else if (text_is(name, "images"))

@@ -27,7 +27,8 @@ struct page;
 struct page_settings {
     struct cache *cache;
     struct store *store;
-    bool is_tls; /* clients come with https */
+    const struct replicas *replicas; /* NULL: none */
+    bool is_tls;                     /* clients come with https */
     /* Reads what was counted since the start. `errors` is left out. Called under a lock; must
      * neither wait nor take one. */
     void (*read_figures)(void *context, struct history_figures *out);
