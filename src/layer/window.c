@@ -10,7 +10,7 @@
 #include "base/cleanup.h"
 #include "layer/scan_private.h"
 
-enum { PACK_LEVEL = 19 };
+enum { PACK_LEVEL = 9 };
 
 bool window_cutter_init(struct window_cutter *cutter) {
     cutter->packer = ZSTD_createCCtx();
