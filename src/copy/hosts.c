@@ -27,7 +27,6 @@ struct copy_hosts {
     const struct upstreams *set;
     char *via; /* owned; NULL: none */
     bool plain_http;
-    int64_t patience_ms;
     struct credential_source *docker, *google, *via_source;
     struct lock others_lock;
     struct other *others GUARDED_BY(others_lock);
@@ -88,7 +87,6 @@ struct copy_hosts *copy_hosts_new(struct client *client, const struct copy_hosts
     lock_init(&hosts->others_lock);
     hosts->client = client;
     hosts->plain_http = settings->plain_http;
-    hosts->patience_ms = settings->patience_ms ? settings->patience_ms : COPY_PATIENCE_MS;
     const struct google_settings search = {0};
     hosts->docker = credential_source_docker(NULL);
     hosts->google = google_credential_source(&search);
@@ -133,8 +131,8 @@ void copy_hosts_free(struct copy_hosts *hosts) {
     free(hosts);
 }
 
-int64_t copy_hosts_patience_ms(const struct copy_hosts *hosts) {
-    return hosts->patience_ms;
+int64_t copy_hosts_patience_ms(const struct repository *repository) {
+    return upstream_settings(repository->upstream)->push_patience_ms;
 }
 
 /* ---- one host ---- */

@@ -11,7 +11,7 @@
 #include "client/client.h"
 #include "upstream/upstream.h"
 
-enum { COPY_PATIENCE_MS = 60000, COPY_REFUSED_PATIENCE_MS = 5000 };
+enum { COPY_REFUSED_PATIENCE_MS = 5000 };
 
 /* Borrowed while copy_hosts_new() runs. */
 struct copy_hosts_settings {
@@ -20,8 +20,7 @@ struct copy_hosts_settings {
     /* The URL of a tarn through which every registry is asked, as URL/v2/HOST/NAME, with Docker's
      * credentials for the host of the URL. NULL: each registry is asked itself. */
     const char *via;
-    bool plain_http;     /* http, not https, for hosts that are not configured */
-    int64_t patience_ms; /* how long a request is tried again without progress; 0: the default */
+    bool plain_http; /* http, not https, for hosts that are not configured */
 };
 
 struct copy_hosts;
@@ -36,7 +35,8 @@ void copy_hosts_free(struct copy_hosts *hosts); /* NULL is allowed */
 bool copy_hosts_find(struct copy_hosts *hosts, const struct repository_name *name,
                      struct repository *out, struct error *error);
 
-int64_t copy_hosts_patience_ms(const struct copy_hosts *hosts);
+/* How long work on the repository is tried again without progress: its upstream's push_patience. */
+int64_t copy_hosts_patience_ms(const struct repository *repository);
 
 /* Whether both are asked at the same registry, so that one can take blobs over from the other. */
 bool copy_hosts_are_one(const struct repository *a, const struct repository *b);

@@ -318,7 +318,7 @@ struct copy_destination *copy_registry_destination_open(struct copy_hosts *hosts
         return NULL;
     }
     own->settings = (struct push_settings){
-        .patience_ms = copy_hosts_patience_ms(hosts),
+        .patience_ms = copy_hosts_patience_ms(&own->repository),
         .refused_patience_ms = COPY_REFUSED_PATIENCE_MS,
     };
     own->destination = (struct copy_destination){

@@ -311,6 +311,6 @@ struct copy_source *copy_registry_source_open(struct copy_hosts *hosts,
                                               struct error *error) {
     struct repository repository;
     return copy_hosts_find(hosts, &reference->name, &repository, error)
-               ? copy_registry_source_of(&repository, copy_hosts_patience_ms(hosts), error)
+               ? copy_registry_source_of(&repository, copy_hosts_patience_ms(&repository), error)
                : NULL;
 }

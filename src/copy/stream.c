@@ -10,7 +10,7 @@
 #include "base/lock.h"
 #include "base/thread.h"
 
-enum { SPANS_IN_WINDOW = 4, SPAN_LEAST = 128 << 10 };
+enum { SPAN_LEAST = 128 << 10 };
 
 struct copy_stream {
     struct copy_stream_settings settings;
@@ -141,8 +141,9 @@ static bool take_bytes(void *context, const void *given, size_t length, struct e
     return true;
 }
 
+/* As long as all readers at once can have one in the window: each costs a request. */
 static uint64_t span_length(const struct copy_stream *stream) {
-    size_t length = stream->settings.window / SPANS_IN_WINDOW;
+    size_t length = stream->settings.window / stream->settings.readers;
     return length < SPAN_LEAST ? SPAN_LEAST : length;
 }
 

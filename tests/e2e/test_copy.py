@@ -225,6 +225,16 @@ def test_faults_on_both_sides_at_once(tarn, source, target, image):
     assert target.repositories["prod/app"].blobs == image.repository.blobs
 
 
+def test_patience_ends_as_the_configuration_says(tarn, source, target, image, tmp_path):
+    file = tmp_path / "tarn.yaml"
+    file.write_text(yaml_text({"upstreams": [{"host": "from.test", "url": source.url,
+                                              "credentials": "anonymous", "push_patience": "1s"}]}))
+    source.fault(f"/blobs/{digest_of(BIG)}", cut_after=0)
+    done = tarn.fails("copy", "from.test/team/app:v1", place(target), "--config", file)
+    assert "from.test" in done.err and digest_of(BIG) in done.err
+    assert not target.sessions
+
+
 def test_a_wrong_blob_is_never_finished(tarn, source, target, image):
     source.fault(f"/blobs/{digest_of(BIG)}", flip=len(BIG) // 2)
     done = tarn.fails("copy", image.reference, place(target))
