@@ -23,6 +23,7 @@ struct session {
     struct repository repository; /* its upstream is kept */
     struct push *push;        /* the thread's while it runs, else of who has taken the session */
     struct cancel cancel;     /* of the push */
+    uint64_t least_chunk;     /* OCI-Chunk-Min-Length; 0: none */
     struct digest_hash *hash; /* SHA-256 of what was received; NULL: it is `digest` */
     struct digest digest;
 

@@ -337,6 +337,7 @@ bool sessions_begin(struct sessions *sessions, const struct repository *reposito
         return false;
     bool ok = make_id(session->id) || error_set(error, ERROR_MEMORY, "no random bytes");
     ok = ok && push_begin(session->push, mount, &is_mounted, error);
+    session->least_chunk = session->push->least_chunk; /* later the push is its thread's */
     if (ok && !is_mounted) {
         make_file(session);
         ok = enter(sessions, session, error);
@@ -361,7 +362,7 @@ const char *session_uuid(const struct session *session) {
 }
 
 uint64_t session_least_chunk(const struct session *session) {
-    return session->push->least_chunk;
+    return session->least_chunk;
 }
 
 uint64_t session_received(const struct session *session) {
