@@ -5,6 +5,7 @@
 #include "cache/link.h"
 #include "cache/owner.h"
 #include "cache/question.h"
+#include "cache/small.h"
 #include "cache/waiting.h"
 #include "store/blobs.h"
 #include "store/records.h"
@@ -172,19 +173,23 @@ bool cache_blob_known(struct cache *cache, const struct repository *repository,
     char key[KEY_SIZE];
     struct reference reference = ask_reference(digest);
     ask_key(key, repository, "stored", &reference);
-    return slot_get_stored(cache, key, size) && link_is_good(cache, repository, LINK_BLOB, digest);
+    return slot_get_stored(cache, key, digest, size) &&
+           link_is_good(cache, repository, LINK_BLOB, digest);
 }
 
-/* Keeps in memory that the blob is stored and linked, unless that is known already. */
-static void keep_known(struct cache *cache, const struct repository *repository,
+/* Keeps in memory that the blob is stored and linked. The result is whether that was known already.
+ */
+static bool keep_known(struct cache *cache, const struct repository *repository,
                        const struct digest *digest, uint64_t size,
                        const struct slot_moment *moment) {
     char key[KEY_SIZE];
     uint64_t known;
     struct reference reference = ask_reference(digest);
     ask_key(key, repository, "stored", &reference);
-    if (!slot_get_stored(cache, key, &known) || known != size)
-        slot_put_stored(cache, key, size, moment);
+    if (slot_get_stored(cache, key, digest, &known) && known == size)
+        return true;
+    slot_put_stored(cache, key, size, moment);
+    return false;
 }
 
 /* Whether the repository's readers may still have the linked blob. */
@@ -282,7 +287,7 @@ bool cache_blob_stat(struct cache *cache, const struct cache_caller *caller,
                      const struct digest *digest, uint64_t *size, enum cache_outcome *outcome,
                      struct error *error) {
     const struct repository *repository = caller->repository;
-    const struct slot_moment moment = slot_moment_now(cache);
+    const struct slot_moment moment = slot_moment_now(cache, digest);
     *outcome = CACHE_HIT;
     if (!store_blob_has_linked(cache->store, &repository->name, digest, size))
         return stat_elsewhere(cache, caller, digest, size, outcome, error);
@@ -370,8 +375,6 @@ static bool enter_flight(struct cache *cache, const struct cache_caller *caller,
     const struct blob_range first = clamp_range(range);
     const struct flight_wish wish = {repository, &blob->digest, &first, caller->ask};
     const unsigned writes = slot_writes(cache, repository);
-    blob->store = cache->store;
-    blob->cache = cache;
     blob->upstream = repository->upstream;
     do {
         struct flight_reader *reader = flight_reader_open(cache->flights, &wish, &started, error);
@@ -443,6 +446,8 @@ bool cache_may_stream(struct cache *cache, const struct repository *repository, 
 }
 
 void cache_blob_close(struct cache_blob *blob) {
+    if (!blob->reader && blob->is_wanted_again)
+        small_read(blob);
     if (blob->reader)
         flight_reader_close(blob->reader);
     else if (blob->fd >= 0)
@@ -455,10 +460,10 @@ static bool open_blob(struct cache *cache, const struct cache_caller *caller,
                       struct cache_blob *blob, struct error *error) {
     const struct repository *repository = caller->repository;
     *blob = (struct cache_blob){
-        .fd = -1, .outcome = CACHE_HIT, .digest = *digest, .store = cache->store};
+        .fd = -1, .outcome = CACHE_HIT, .digest = *digest, .store = cache->store, .cache = cache};
     struct store_access access;
     cache_record_uses(cache);
-    const struct slot_moment moment = slot_moment_now(cache);
+    const struct slot_moment moment = slot_moment_now(cache, digest);
     blob->fd = store_blob_open_linked(cache->store, &repository->name, digest, &access);
     if (blob->fd >= 0 && !may_read(cache, caller, digest, &blob->outcome, error)) {
         cache_blob_close(blob);
@@ -471,7 +476,7 @@ static bool open_blob(struct cache *cache, const struct cache_caller *caller,
     if (blob->fd >= 0) {
         link_note_use(cache, repository, LINK_BLOB, digest);
         tier_note_use(cache->tier, digest);
-        keep_known(cache, repository, digest, access.size, &moment);
+        blob->is_wanted_again = keep_known(cache, repository, digest, access.size, &moment);
     } else if (access.stored && !access.linked) {
         if (!permit_stored(cache, caller, digest, &access.size, &blob->outcome, error))
             return false;
@@ -565,6 +570,7 @@ void cache_blob_unreadable(struct cache_blob *blob, const struct error *why) {
         flight_give_up(flight_reader_flight(blob->reader), why);
     else if (!store_blob_quarantine(blob->store, &blob->digest, blob->fd, &error))
         log_at(LOG_ERROR, "unreadable blob stays", LOG_STRING("error", error.text));
+    blob->is_wanted_again = false;
 }
 
 bool cache_blob_settle(struct cache_blob *blob, struct error *error) {

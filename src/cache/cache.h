@@ -143,12 +143,13 @@ struct document_derived {
     void (*free)(struct document_derived *derived);
 };
 
-/* Immutable (but for the first three members, which belong to cache/) and shared; released with
+/* Immutable (but for the first members, which belong to cache/) and shared; released with
  * document_release(). */
 struct document {
     _Atomic unsigned references;
     _Atomic unsigned use_round;                  /* cache/uses.h */
     struct document_derived *_Atomic derivation; /* owned; NULL: none */
+    _Atomic size_t *counted_in;                  /* its length is part of this sum; NULL: of none */
     struct digest digest;                        /* of the bytes */
     char media_type[128];
     bool has_bytes;  /* false: only the head is known (from a response to HEAD) */
@@ -220,10 +221,10 @@ struct cache_blob {
     uint64_t size;
     struct store *store;
     struct digest digest;
-    struct flight_reader *reader; /* NULL: the blob is in the store, complete and verified */
-    /* Of a blob with a reader: */
     struct cache *cache;
-    struct upstream *upstream; /* that clients wait for */
+    bool is_wanted_again;         /* it was asked for a moment ago, too */
+    struct flight_reader *reader; /* NULL: the blob is in the store, complete and verified */
+    struct upstream *upstream;    /* of a blob with a reader: that clients wait for */
 };
 
 /*
@@ -235,7 +236,8 @@ struct cache_blob {
 bool cache_blob_open(struct cache *cache, const struct cache_caller *caller,
                      const struct digest *digest, const struct blob_range *range,
                      struct cache_blob *blob, struct error *error);
-void cache_blob_close(struct cache_blob *blob); /* safe after a failed open */
+/* May read a small blob into memory, for cache_blob_held(). Safe after a failed open. */
+void cache_blob_close(struct cache_blob *blob);
 
 /* Says which bytes will be read: [first, end) and whether that is the whole body, whose last bytes
  * are then held back until the digest is checked. Called once, before cache_blob_wait(). */
@@ -293,13 +295,22 @@ enum cache_held cache_referrers_held(struct cache *cache, const struct repositor
 /*
  * Whether the store holds the blob and the repository has a link to it, and the blob's size: for
  * HEAD and for 304. It is known for a minute after cache_blob_stat() or cache_blob_open() found
- * both, but only until the store deletes or quarantines any blob, or cache_forget() is called. So
- * the answer is wrong for at most a minute, and only if somebody else deletes files below the root.
+ * both, but only until the store deletes or quarantines the blob or one of its group
+ * (store_blob_removals_like()), or cache_forget() is called. So the answer is wrong for at most a
+ * minute, and only if somebody else deletes files below the root.
  */
 bool cache_blob_known(struct cache *cache, const struct repository *repository,
                       const struct digest *digest, uint64_t *size);
 
-/* Tells the store of the manifests that were served from memory, so that eviction knows them as
+/*
+ * The bytes of a blob that cache_blob_known() knows and that is small (cache/small.h), as a
+ * document without a media type. They are in memory after the blob was read twice within a minute.
+ * Their digest was checked. A use is noted, as of a manifest. CACHE_NOT_HELD or CACHE_HELD.
+ */
+enum cache_held cache_blob_held(struct cache *cache, const struct repository *repository,
+                                const struct digest *digest, struct cache_result *result);
+
+/* Tells the store of what was served from memory, so that eviction knows it as
  * used. May wait for the disk. cache_manifest(), cache_blob_open() and cache_free() begin with it,
  * so that it is done before each transfer; whoever looks at times of last use calls it first. */
 void cache_record_uses(struct cache *cache);

@@ -39,6 +39,8 @@ struct cache {
     size_t used;
     atomic_uint writes[SLOT_WRITES]; /* by repository: slot_writes(); changed under slots_lock */
     atomic_uint forgets;             /* calls of cache_forget(); changed under slots_lock */
+    _Atomic size_t small_bytes;      /* of small blobs in memory, for which somebody may wait */
+    atomic_bool is_reading_small;    /* a thread reads a small blob into memory */
 
     atomic_uint uses_round; /* counts the times `uses` was emptied; changed under uses_lock */
     struct lock uses_lock;  /* guards uses, uses_count; held alone */

@@ -25,6 +25,8 @@ void document_release(struct document *document) {
     struct document_derived *derived = document_derived(document);
     if (derived)
         derived->free(derived);
+    if (document->counted_in)
+        atomic_fetch_sub(document->counted_in, document->length);
     free(document);
 }
 

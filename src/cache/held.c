@@ -2,6 +2,7 @@
 #include "cache/ask.h"
 #include "cache/cache_private.h"
 #include "cache/link.h"
+#include "cache/small.h"
 
 /* What is held under the key, and may be served now. */
 static enum cache_held held(struct cache *cache, const char *key, bool needs_bytes,
@@ -48,4 +49,18 @@ enum cache_held cache_referrers_held(struct cache *cache, const struct repositor
     struct reference reference = ask_reference(subject);
     ask_key(key, repository, "referrers", &reference);
     return held(cache, key, true, result, error);
+}
+
+enum cache_held cache_blob_held(struct cache *cache, const struct repository *repository,
+                                const struct digest *digest, struct cache_result *result) {
+    uint64_t size;
+    *result = (struct cache_result){.outcome = CACHE_HIT};
+    if (!cache_blob_known(cache, repository, digest, &size) || size > SMALL_MOST ||
+        !(result->document = small_find(cache, digest)))
+        return CACHE_NOT_HELD;
+    if (result->document->length == size && uses_note(cache, result->document))
+        return CACHE_HELD;
+    document_release(result->document);
+    result->document = NULL;
+    return CACHE_NOT_HELD;
 }

@@ -286,7 +286,7 @@ static bool accept_list(struct question *question, struct owner_answer *answer,
     const struct owner_topic topic = {is_tags ? UPSTREAM_TAGS : UPSTREAM_REFERRERS,
                                       &question->repository.name,
                                       is_tags ? NULL : &question->reference};
-    struct slot_moment moment = slot_moment_now(question->cache);
+    struct slot_moment moment = slot_moment_now(question->cache, NULL);
     moment.is_answer = true;
     moment.writes = question->writes;
     const struct buffer *body = &answer->body;

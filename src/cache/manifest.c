@@ -212,7 +212,7 @@ static void keep(struct question *question) {
     ask_key(key, &question->repository, "manifest", &question->reference);
     const int64_t ttl_ms = is_tag ? ask_tag_ttl(&question->repository) : INT64_MAX;
     if (question->from_replica) {
-        struct slot_moment moment = slot_moment_now(cache);
+        struct slot_moment moment = slot_moment_now(cache, NULL);
         moment.is_answer = true;
         moment.writes = question->writes;
         slot_put_loaded(cache, key, document,
@@ -657,7 +657,7 @@ static enum slot_state look(struct cache *cache, const struct inquiry *inquiry,
         return state;
 
     /* Memory has nothing, or the head alone. */
-    const struct slot_moment moment = slot_moment_now(cache);
+    const struct slot_moment moment = slot_moment_now(cache, NULL);
     struct document *known = *held, *stored;
     int64_t age_ms = 0;
     if (reference->is_digest)

@@ -21,7 +21,7 @@ struct content {
     struct error *absence;
     bool by_head; /* the absence is known from a HEAD alone */
     bool stored;
-    uint64_t stored_size, removals; /* removals: store_blob_removals() when the store was asked */
+    uint64_t stored_size, removals; /* removals: those like it when the store was asked */
     int64_t since_ms;               /* when upstream said it */
     int64_t until_ms;               /* fresh, or believed, until then */
 };
@@ -111,9 +111,10 @@ void slot_read_life(struct cache *cache, const char *key, int64_t *age_ms, int64
     lock_release(&cache->slots_lock);
 }
 
-bool slot_get_stored(struct cache *cache, const char *key, uint64_t *size) {
+bool slot_get_stored(struct cache *cache, const char *key, const struct digest *digest,
+                     uint64_t *size) {
     int64_t now = clock_ms();
-    uint64_t removals = store_blob_removals(cache->store);
+    uint64_t removals = store_blob_removals_like(cache->store, digest);
     size_t length = strlen(key);
     unsigned hash = hash_of(cache, key, length);
     lock_acquire(&cache->slots_lock);
@@ -252,9 +253,10 @@ static int64_t from_now(int64_t ms) {
     return ms == INT64_MAX ? INT64_MAX : clock_ms() + ms;
 }
 
-struct slot_moment slot_moment_now(const struct cache *cache) {
-    return (struct slot_moment){.forgets = atomic_load(&cache->forgets),
-                                .removals = store_blob_removals(cache->store)};
+struct slot_moment slot_moment_now(const struct cache *cache, const struct digest *digest) {
+    return (struct slot_moment){
+        .forgets = atomic_load(&cache->forgets),
+        .removals = digest ? store_blob_removals_like(cache->store, digest) : 0};
 }
 
 void slot_put(struct cache *cache, const char *key, struct document *document, int64_t fresh_ms) {

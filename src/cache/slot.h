@@ -56,11 +56,12 @@ void slot_put_absent(struct cache *cache, const char *key, const struct error *e
  * that moment. */
 struct slot_moment {
     unsigned forgets;  /* calls of cache_forget() */
-    uint64_t removals; /* store_blob_removals() */
+    uint64_t removals; /* store_blob_removals_like() */
     bool is_answer;    /* nor if the repository was written to since: slot_put_answer() */
     unsigned writes;
 };
-struct slot_moment slot_moment_now(const struct cache *cache);
+/* `digest`: the blob that the store is asked for; NULL: it is asked for something else. */
+struct slot_moment slot_moment_now(const struct cache *cache, const struct digest *digest);
 
 /* slot_put() of a document that was read from the store and is `age_ms` old. After a
  * cache_forget() since `moment` nothing is kept. */
@@ -68,10 +69,11 @@ void slot_put_loaded(struct cache *cache, const char *key, struct document *docu
                      int64_t fresh_ms, int64_t age_ms, const struct slot_moment *moment);
 
 /* The store holds the blob for the key's repository. That is believed for STORED_MS, but only until
- * the store deletes any blob, or cache_forget() is called. */
+ * the store deletes the blob or one of its group, or cache_forget() is called. */
 enum { STORED_MS = 60 * 1000 };
 void slot_put_stored(struct cache *cache, const char *key, uint64_t size,
                      const struct slot_moment *moment);
-bool slot_get_stored(struct cache *cache, const char *key, uint64_t *size);
+bool slot_get_stored(struct cache *cache, const char *key, const struct digest *digest,
+                     uint64_t *size);
 
 #endif

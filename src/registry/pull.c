@@ -33,8 +33,8 @@ static void free_hit_head(struct document_derived *derived) {
     free(head);
 }
 
-static struct http_composed *compose(const struct document *document) {
-    char digest[DIGEST_STRING_SIZE], etag[DIGEST_STRING_SIZE + 2], type[MEDIA_TYPE_SIZE];
+static struct http_composed *compose(const struct document *document, const char *type) {
+    char digest[DIGEST_STRING_SIZE], etag[DIGEST_STRING_SIZE + 2];
     digest_format(&document->digest, digest);
     snprintf(etag, sizeof etag, "\"%s\"", digest);
     const struct http_field fields[] = {
@@ -44,17 +44,18 @@ static struct http_composed *compose(const struct document *document) {
         {text_of("Accept-Ranges"), text_of("bytes")},
         {text_of("Cache-Status"), text_of(call_cache_status(CACHE_HIT))},
     };
-    return http_compose(200, media_type_of(document, type), document->length, fields,
-                        sizeof fields / sizeof *fields);
+    return http_compose(200, type, document->length, fields, sizeof fields / sizeof *fields);
 }
 
-/* NULL: out of memory. */
-static const struct http_composed *head_of(struct document *document) {
+/* `blob_type`: the media type; NULL: that of a manifest. NULL: out of memory. */
+static const struct http_composed *head_of(struct document *document, const char *blob_type) {
+    char type[MEDIA_TYPE_SIZE];
     struct document_derived *derived = document_derived(document);
     if (derived)
         return ((struct hit_head *)derived)->composed;
     struct hit_head *made = malloc(sizeof *made);
-    struct http_composed *composed = compose(document);
+    struct http_composed *composed =
+        compose(document, blob_type ? blob_type : media_type_of(document, type));
     if (!made || !composed) {
         free(made);
         free(composed);
@@ -87,7 +88,7 @@ static void respond_document(struct call *call, struct document *document) {
         return;
     if (call->request->method == HTTP_GET && call->ask == REPLICA_ASK_NONE)
         page_note_pull(call->registry->page, &call->repository.name, &document->digest);
-    const struct http_composed *head = call->outcome == CACHE_HIT ? head_of(document) : NULL;
+    const struct http_composed *head = call->outcome == CACHE_HIT ? head_of(document, NULL) : NULL;
     if (head) {
         respond_hit(call, document, head);
         return;
@@ -144,6 +145,8 @@ bool call_handle_manifest(struct call *call) {
 
 /* ---- the head of a blob ---- */
 
+static const char blob_type[] = "application/octet-stream";
+
 static void respond_head(struct call *call, uint64_t size, enum cache_outcome outcome) {
     const struct digest *digest = &call->route.reference.digest;
     call_record_outcome(call, outcome);
@@ -151,7 +154,7 @@ static void respond_head(struct call *call, uint64_t size, enum cache_outcome ou
     if (call_not_modified(call, digest))
         return;
     call_add_content_fields(call, digest);
-    http_begin(call->exchange, 200, "application/octet-stream", (int64_t)size, NULL);
+    http_begin(call->exchange, 200, blob_type, (int64_t)size, NULL);
 }
 
 static void head_blob(struct call *call) {
@@ -306,6 +309,16 @@ static struct http_range wanted_range(struct call *call) {
     return http_range_parse(value);
 }
 
+static void refuse_range(struct call *call, uint64_t size) {
+    http_add_field(call->exchange, "Content-Range", "bytes */%" PRIu64, size);
+    call_fail(call, 416, "RANGE_INVALID", "the blob has %" PRIu64 " bytes", size);
+}
+
+static void add_content_range(struct call *call, uint64_t first, uint64_t length, uint64_t size) {
+    http_add_field(call->exchange, "Content-Range", "bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, first,
+                   first + length - 1, size);
+}
+
 static struct blob_range to_blob_range(const struct http_range *range) {
     switch (range->kind) {
     case HTTP_RANGE_NONE:
@@ -350,8 +363,7 @@ static void send_response(struct call *call, struct cache_blob *blob,
     bool partial = range->kind != HTTP_RANGE_NONE && blob->size_known;
     if (blob->size_known && !http_range_apply(range, blob->size, &first, &length)) {
         call_set_answer(call, blob->answer);
-        http_add_field(call->exchange, "Content-Range", "bytes */%" PRIu64, blob->size);
-        call_fail(call, 416, "RANGE_INVALID", "the blob has %" PRIu64 " bytes", blob->size);
+        refuse_range(call, blob->size);
         return;
     }
     bool whole = !blob->size_known || (first == 0 && length == blob->size);
@@ -363,9 +375,8 @@ static void send_response(struct call *call, struct cache_blob *blob,
     call_set_answer(call, blob->answer);
     call_add_content_fields(call, digest);
     if (partial)
-        http_add_field(call->exchange, "Content-Range", "bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64,
-                       first, first + length - 1, blob->size);
-    if (http_begin(call->exchange, partial ? 206 : 200, "application/octet-stream",
+        add_content_range(call, first, length, blob->size);
+    if (http_begin(call->exchange, partial ? 206 : 200, blob_type,
                    blob->size_known ? (int64_t)length : HTTP_UNKNOWN_LENGTH, &error))
         send_blob(call, blob, first, length);
     else if (error.kind == ERROR_UNSUPPORTED) /* with HTTP/1.0 and no length, a client cannot tell a
@@ -410,10 +421,51 @@ static void head_for_push(struct call *call) {
         call_fail_error(call, &error);
 }
 
+/* ---- a blob in memory ---- */
+
+/* Sends what the client wants of the blob. */
+static void respond_held(struct call *call, struct document *document) {
+    const struct digest *digest = &document->digest;
+    struct http_content content = content_of(document);
+    const struct http_range range = wanted_range(call);
+    uint64_t first, length;
+    call_record_outcome(call, CACHE_HIT);
+    if (!http_range_apply(&range, document->length, &first, &length)) {
+        refuse_range(call, document->length);
+        return;
+    }
+    const bool partial = range.kind != HTTP_RANGE_NONE;
+    const struct http_composed *head = partial ? NULL : head_of(document, blob_type);
+    if (head) {
+        respond_hit(call, document, head);
+        return;
+    }
+    content.bytes = document->bytes + first;
+    content.length = (size_t)length;
+    call_add_content_fields(call, digest);
+    if (partial)
+        add_content_range(call, first, length, document->length);
+    http_respond_shared(call->exchange, partial ? 206 : 200, blob_type, &content);
+}
+
+/* Answers from memory alone. False: only a call that may wait can answer. */
+static bool answer_held_blob(struct call *call) {
+    struct cache_result result;
+    if (answer_known_blob(call))
+        return true;
+    if (call->request->method != HTTP_GET ||
+        cache_blob_held(call->registry->settings.cache, &call->repository,
+                        &call->route.reference.digest, &result) != CACHE_HELD)
+        return false;
+    respond_held(call, result.document);
+    document_release(result.document);
+    return true;
+}
+
 bool call_handle_blob(struct call *call) {
     bool is_head = call->request->method == HTTP_HEAD, pushes = is_head && call_may_push(call);
     if (call->must_not_wait)
-        return !pushes && answer_known_blob(call);
+        return !pushes && answer_held_blob(call);
     if (pushes)
         head_for_push(call);
     else if (is_head)

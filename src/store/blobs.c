@@ -205,6 +205,20 @@ uint64_t store_blob_removals(const struct store *store) {
     return atomic_load(&store->removals);
 }
 
+/* Digests are random, so that their first bytes make even groups. */
+static unsigned group_of(const struct digest *digest) {
+    return (digest->bytes[0] | (unsigned)digest->bytes[1] << 8) % REMOVAL_GROUPS;
+}
+
+uint64_t store_blob_removals_like(const struct store *store, const struct digest *digest) {
+    return atomic_load(&store->group_removals[group_of(digest)]);
+}
+
+void store_count_removal(struct store *store, const struct digest *digest) {
+    atomic_fetch_add(&store->removals, 1);
+    atomic_fetch_add(&store->group_removals[group_of(digest)], 1);
+}
+
 bool store_blob_remove(struct store *store, const struct digest *digest, uint64_t *freed,
                        struct error *error) {
     char path[PATH_SIZE];
@@ -217,9 +231,10 @@ bool store_blob_remove(struct store *store, const struct digest *digest, uint64_
         return no_memory(store, path, error);
     bool there = root_stat(store, path, &state);
     bool gone = unlinkat(store->root, path, 0) == 0;
-    atomic_fetch_add(&store->removals, gone);
-    if (gone)
+    if (gone) {
+        store_count_removal(store, digest);
         store_aside_forget(store, digest);
+    }
     if (gone && (there || hold.size != INDEX_ABSENT))
         *freed = there ? (uint64_t)state.st_size : hold.size;
     bool ok = gone || errno == ENOENT || errno == ENOTDIR ||
@@ -244,9 +259,10 @@ bool store_evict(struct store *store, int64_t before_s, struct store_blob *evict
     store_path_blob(path, &evicted->digest);
     bool ok = unlinkat(store->root, path, 0) == 0 || errno == ENOENT || errno == ENOTDIR ||
               error_set_errno(error, errno, "evict %s/%s", store->path, path);
-    atomic_fetch_add(&store->removals, ok);
-    if (ok)
+    if (ok) {
+        store_count_removal(store, &evicted->digest);
         store_aside_forget(store, &evicted->digest);
+    }
     index_settle(&store->index, &hold, ok ? INDEX_ABSENT : hold.size);
     index_release(&store->index, &hold, false);
     if (ok)

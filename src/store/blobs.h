@@ -87,10 +87,13 @@ bool store_blob_quarantine(struct store *store, const struct digest *digest, int
 bool store_blob_remove(struct store *store, const struct digest *digest, uint64_t *freed,
                        struct error *error);
 
-/* How many blobs this process has deleted, evicted and quarantined. As long as the number stays the
- * same, a blob that was there is there (unless another process deletes files below the root). Only
- * reads memory. */
+/* How many blobs this process has deleted, evicted and quarantined. Only reads memory. */
 uint64_t store_blob_removals(const struct store *store);
+
+/* The same of the blobs in the digest's group, which is about one blob in a thousand. As long as
+ * the number stays the same, a blob that was there is there (unless another process deletes files
+ * below the root). Only reads memory. */
+uint64_t store_blob_removals_like(const struct store *store, const struct digest *digest);
 
 /* Hashes a blob again. Reads at most `rate` bytes a second (0: no limit) and drops what it read
  * from the page cache, unless the bytes were cached before. Counts as no use.

@@ -101,7 +101,7 @@ bool quarantine_blob(struct store *store, const struct digest *digest, const cha
                LOG_STRING("error", strerror(errno)));
         return false;
     }
-    atomic_fetch_add(&store->removals, 1);
+    store_count_removal(store, digest);
     log_at(LOG_ERROR, kept ? "bad blob set aside" : "bad blob deleted", LOG_STRING("digest", text),
            LOG_STRING("file", bad));
     enforce_limits(store, false);

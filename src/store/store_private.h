@@ -9,7 +9,7 @@
 #include "store/index.h"
 #include "store/store.h"
 
-enum { BOOT_ID_SIZE = 40 };
+enum { BOOT_ID_SIZE = 40, REMOVAL_GROUPS = 1024 };
 
 struct store {
     int root;      /* the directory; all paths are relative to it; holds a flock */
@@ -26,7 +26,8 @@ struct store {
     _Atomic uint64_t upload_bytes;      /* on disk, of uploads that were there at the last count */
     struct index index;                 /* of the blobs; has its own lock */
     _Atomic uint64_t removals;          /* blobs that this process deleted or quarantined */
-    _Atomic bool scanned;               /* a scan has ended */
+    _Atomic uint64_t group_removals[REMOVAL_GROUPS]; /* the same of each group of digests */
+    _Atomic bool scanned;                            /* a scan has ended */
     _Atomic unsigned unread; /* directories and blobs that the last scan could not read */
     /* Of the records and of all directories; of blobs in quarantine. Bytes are those on disk. */
     _Atomic int64_t record_bytes, record_entries, bad_bytes;
@@ -35,6 +36,9 @@ struct store {
     _Atomic bool has_asides; /* there may be such files */
     _Atomic unsigned making; /* threads that make directories which are not synced yet */
 };
+
+/* A blob was deleted or quarantined. */
+void store_count_removal(struct store *store, const struct digest *digest);
 
 struct store_usage;
 /* Fills in what is known of the partials that nobody has open. */

@@ -16,6 +16,7 @@ CROWD = 2100
 
 LAYER = noise(4 * MIB)
 DIGEST = digest_of(LAYER)
+SMALL = b"{}"  # the image's configuration
 
 
 @pytest.fixture
@@ -37,6 +38,9 @@ def tarn(start_tarn, upstream, silent):
     assert tarn.blob("org/app", DIGEST).body == LAYER
     tarn.wait_cached("org/app", DIGEST)
     assert tarn.blob("org/app", DIGEST, method="HEAD").status == 200
+    for _ in range(3):
+        assert tarn.blob("org/app", digest_of(SMALL)).body == SMALL
+        tarn.wait_cached("org/app", digest_of(SMALL))
     return tarn
 
 
@@ -46,6 +50,7 @@ def check_what_everybody_needs(tarn):
     assert tarn.manifest("org/app", "1").status == 200
     assert tarn.manifest("org/app", "1", method="HEAD").status == 200
     assert tarn.blob("org/app", DIGEST, method="HEAD").status == 200
+    assert tarn.blob("org/app", digest_of(SMALL)).body == SMALL
 
 
 @pytest.mark.slow

@@ -479,6 +479,70 @@ static void test_a_blob_found_before_a_forget_is_not_known_after_it(void **state
     assert_false(knows(world, "app", &size));
 }
 
+/* Whether the blob's bytes are in memory, for a thread that may not wait. */
+static bool has_bytes(struct world *world, const char *repository) {
+    struct cache_result result;
+    const struct repository *through = fake_repository(&world->upstream, repository);
+    forbidden = true;
+    enum cache_held held = cache_blob_held(world->cache, through, &world->digest, &result);
+    forbidden = false;
+    assert_int_equal(result.document != NULL, held == CACHE_HELD);
+    if (held == CACHE_HELD) {
+        assert_int_equal(result.outcome, CACHE_HIT);
+        assert_int_equal(result.document->length, BLOB_SIZE);
+        assert_memory_equal(result.document->bytes, world->blob, BLOB_SIZE);
+    }
+    document_release(result.document);
+    return held == CACHE_HELD;
+}
+
+static void read_whole(struct world *world) {
+    struct client client = world_read_whole(world);
+    assert_whole(&client);
+}
+
+static void test_a_small_blob_is_held_once_it_was_read_twice_and_while_it_is_known(void **state) {
+    struct world *world = *state;
+    store_blob(world);
+    read_whole(world);
+    assert_false(has_bytes(world, "app"));
+    read_whole(world);
+    assert_true(has_bytes(world, "app"));
+    assert_false(has_bytes(world, "other")); /* promise 8 */
+    later_ms = BELIEVED_MS + 1;
+    assert_false(has_bytes(world, "app"));
+    read_whole(world); /* and it is known again */
+    assert_true(has_bytes(world, "app"));
+    cache_forget(world->cache);
+    assert_false(has_bytes(world, "app"));
+}
+
+static void test_a_small_blob_that_the_store_removed_is_not_held(void **state) {
+    struct world *world = *state;
+    struct error error = {0};
+    struct store_blob evicted;
+    store_blob(world);
+    read_whole(world);
+    read_whole(world);
+    assert_true(has_bytes(world, "app"));
+    assert_true(store_evict(world->store, INT64_MAX, &evicted, &error));
+    assert_false(has_bytes(world, "app"));
+}
+
+static void test_the_use_of_a_small_blob_is_told_to_the_store(void **state) {
+    struct world *world = *state;
+    store_blob(world);
+    read_whole(world);
+    read_whole(world);
+    cache_record_uses(world->cache);
+    touches = 0;
+    for (int i = 0; i < 1000; i++)
+        assert_true(has_bytes(world, "app"));
+    assert_int_equal(touches, 0);
+    cache_record_uses(world->cache);
+    assert_int_equal(touches, 1);
+}
+
 /* ---- derived ---- */
 
 struct head {
@@ -601,6 +665,8 @@ static void answer_in_strict_mode(struct world *world, const struct reference *t
               CACHE_HELD;
         document_release(result.document);
         ok &= cache_blob_known(world->cache, repository, &world->digest, &size);
+        ok &= cache_blob_held(world->cache, repository, &world->digest, &result) == CACHE_HELD;
+        document_release(result.document);
         ok &= cache_tags_held(world->cache, repository, &result, &error) == CACHE_HELD_ABSENT;
     }
     syscall(SYS_exit, ok ? 0 : 1);
@@ -615,6 +681,8 @@ static void test_an_answer_from_memory_makes_no_system_call(void **state) {
     store_blob(world);
     assert_int_equal(pull(world, &tag, false), CACHE_MISS);
     assert_true(head_blob(world));
+    struct client client = world_read_whole(world); /* the blob is small, and comes into memory */
+    assert_whole(&client);
     assert_false(cache_tags(world->cache, CALLER(repository), &result, &error));
     fflush(NULL);
     pid_t child = fork();
@@ -651,6 +719,9 @@ int main(void) {
         held_test(test_a_blob_is_known_once_a_waiting_call_has_found_it),
         held_test(test_a_blob_is_not_known_after_the_store_removed_one),
         held_test(test_a_blob_found_before_a_forget_is_not_known_after_it),
+        held_test(test_a_small_blob_is_held_once_it_was_read_twice_and_while_it_is_known),
+        held_test(test_a_small_blob_that_the_store_removed_is_not_held),
+        held_test(test_the_use_of_a_small_blob_is_told_to_the_store),
         held_test(test_what_is_derived_lives_as_long_as_the_document),
         held_test(test_threads_look_while_documents_come_and_go),
 #ifdef HAS_STRICT_CHILD
