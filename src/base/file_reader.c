@@ -1,26 +1,32 @@
 /* Reads files on threads of their own. */
 #include "base/file_reader.h"
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <utlist.h>
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/lock.h"
 #include "base/thread.h"
 
+#define LOOK_ONLY SIZE_MAX
+
 /* One file that is being read, for all who want it now. */
 struct reading {
     struct file_reader *reader; /* referenced */
     char *path;
-    size_t limit;
+    size_t limit; /* LOOK_ONLY: nothing is read */
     int64_t began_ms;
     unsigned
         references; /* its thread's and its callers'; guarded by readings_lock, as is the rest */
     bool done;
-    char *bytes; /* NULL: `error` says why */
+    bool failed; /* `error` says why */
+    char *bytes;
     size_t length;
+    struct stat status;
     struct error error;
     struct reading *prev, *next;
 };
@@ -72,23 +78,38 @@ static void release(struct file_reader *reader, struct reading *reading) {
     lock_release(&reader->readings_lock);
     if (!is_last)
         return;
+    if (reading->bytes)
+        explicit_bzero(reading->bytes, reading->length);
     free(reading->bytes);
     free(reading->path);
     free(reading);
     file_reader_free(reader);
 }
 
+static bool look_at(const char *path, struct stat *status, struct error *error) {
+    if (stat(path, status) == 0 && access(path, R_OK) == 0)
+        return true;
+    enum error_kind kind = errno == ENOENT || errno == ENOTDIR ? ERROR_NOT_FOUND : ERROR_IO;
+    return error_set(error, kind, "%s", strerror(errno));
+}
+
 static void read_file(void *argument) {
     struct reading *reading = argument;
     struct file_reader *reader = reading->reader;
     struct error error = {0};
+    struct stat status = {0};
     size_t length = 0;
-    char *bytes =
-        file_read_small(reading->path, reading->limit, FILE_REGULAR, &length, NULL, &error);
+    bool only_looks = reading->limit == LOOK_ONLY;
+    char *bytes = only_looks ? NULL
+                             : file_read_small(reading->path, reading->limit, FILE_REGULAR, &length,
+                                               &status, &error);
+    bool ok = only_looks ? look_at(reading->path, &status, &error) : bytes != NULL;
     lock_acquire(&reader->readings_lock);
     reading->bytes = bytes;
     reading->length = length;
+    reading->status = status;
     reading->error = error;
+    reading->failed = !ok;
     reading->done = true;
     DL_DELETE(reader->readings, reading);
     condition_broadcast(&reader->ended);
@@ -122,12 +143,8 @@ static struct reading *join(struct file_reader *reader, const char *path, size_t
     return NULL;
 }
 
+/* A copy of the bytes for one caller. */
 static char *copy_bytes(const struct reading *reading, size_t *length, struct error *error) {
-    if (!reading->bytes) {
-        if (error)
-            *error = reading->error;
-        return NULL;
-    }
     char *copy = malloc(reading->length + 1);
     if (copy)
         memcpy(copy, reading->bytes, reading->length + 1);
@@ -137,8 +154,25 @@ static char *copy_bytes(const struct reading *reading, size_t *length, struct er
     return copy;
 }
 
+/* Waits until the file is read, or long enough. False: it is not, and *error says why. */
+static bool await_end(struct file_reader *reader, const struct reading *reading,
+                      int64_t patience_ms, struct error *error) REQUIRES(reader->readings_lock);
+static bool await_end(struct file_reader *reader, const struct reading *reading,
+                      int64_t patience_ms, struct error *error) {
+    int64_t until_ms = reading->began_ms + patience_ms;
+    while (!reading->done && clock_ms() < until_ms)
+        condition_wait_until(&reader->ended, &reader->readings_lock, until_ms);
+    if (!reading->done)
+        return error_set(error, ERROR_TIMEOUT, "its file system has not answered for %lld s",
+                         (long long)(clock_ms() - reading->began_ms) / 1000);
+    if (reading->failed && error)
+        *error = reading->error;
+    return !reading->failed;
+}
+
 char *file_reader_read(struct file_reader *reader, const char *path, size_t limit,
-                       int64_t patience_ms, size_t *length, struct error *error) {
+                       int64_t patience_ms, size_t *length, struct stat *status,
+                       struct error *error) {
     char *bytes = NULL;
     lock_acquire(&reader->readings_lock);
     struct reading *reading = join(reader, path, limit, error);
@@ -146,14 +180,24 @@ char *file_reader_read(struct file_reader *reader, const char *path, size_t limi
         lock_release(&reader->readings_lock);
         return NULL;
     }
-    int64_t until_ms = reading->began_ms + patience_ms;
-    while (!reading->done && clock_ms() < until_ms)
-        condition_wait_until(&reader->ended, &reader->readings_lock, until_ms);
-    if (reading->done)
+    if (await_end(reader, reading, patience_ms, error))
         bytes = copy_bytes(reading, length, error);
-    else
-        error_set(error, ERROR_TIMEOUT, "its file system has not answered for %lld s",
-                  (long long)(clock_ms() - reading->began_ms) / 1000);
+    if (bytes && status)
+        *status = reading->status;
     release(reader, reading);
     return bytes;
+}
+
+bool file_reader_look(struct file_reader *reader, const char *path, int64_t patience_ms,
+                      struct stat *status, struct error *error) {
+    lock_acquire(&reader->readings_lock);
+    struct reading *reading = join(reader, path, LOOK_ONLY, error);
+    if (!reading) {
+        lock_release(&reader->readings_lock);
+        return false;
+    }
+    bool ok = await_end(reader, reading, patience_ms, error);
+    *status = ok ? reading->status : (struct stat){0};
+    release(reader, reading);
+    return ok;
 }

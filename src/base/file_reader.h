@@ -13,6 +13,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include "base/error.h"
 
 struct file_reader;
@@ -22,11 +23,17 @@ struct file_reader *file_reader_new(void); /* NULL: out of memory */
 void file_reader_free(struct file_reader *reader); /* NULL is allowed */
 
 /*
- * As file_read_small() with FILE_REGULAR: the bytes are the caller's to free(). ERROR_TIMEOUT: they
- * are not here after `patience_ms`. The bytes are copied once for each caller, and the copies are
- * not wiped, so this is not for secrets.
+ * As file_read_small() with FILE_REGULAR: the bytes are the caller's to free(), and secrets to be
+ * wiped are the returned ones alone. `status` may be NULL. ERROR_TIMEOUT: they are not here after
+ * `patience_ms`.
  */
 char *file_reader_read(struct file_reader *reader, const char *path, size_t limit,
-                       int64_t patience_ms, size_t *length, struct error *error);
+                       int64_t patience_ms, size_t *length, struct stat *status,
+                       struct error *error);
+
+/* What stat() says of the file, if this process may read it. False: ERROR_NOT_FOUND, ERROR_IO with
+ * the reason alone as text, ERROR_MEMORY, or ERROR_TIMEOUT. */
+bool file_reader_look(struct file_reader *reader, const char *path, int64_t patience_ms,
+                      struct stat *status, struct error *error);
 
 #endif

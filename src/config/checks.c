@@ -9,6 +9,7 @@
 #include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "config/files.h"
 #include "config/hosts.h"
 #include "config/words.h"
 #include "login/clients.h"
@@ -131,8 +132,9 @@ bool config_check_host_and_url(const char *value, char *why, size_t size) {
 bool config_check_file(const char *value, char *why, size_t size) {
     char quoted[QUOTE_SIZE];
     struct stat status;
-    if (stat(value, &status) < 0 || access(value, R_OK) < 0) {
-        snprintf(why, size, "%s cannot be read: %s", config_quote(value, quoted), strerror(errno));
+    struct error error = {0};
+    if (!config_look(value, &status, &error)) {
+        snprintf(why, size, "%s cannot be read: %s", config_quote(value, quoted), error.text);
         return false;
     }
     return !S_ISDIR(status.st_mode) ||

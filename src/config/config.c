@@ -15,6 +15,7 @@
 #include "config/credentials.h"
 #include "config/defaults.h"
 #include "config/distribution.h"
+#include "config/files.h"
 #include "config/inputs.h"
 #include "config/keep_section.h"
 #include "config/map.h"
@@ -23,8 +24,6 @@
 #include "config/upstream_list.h"
 #include "config/value.h"
 #include "config/warm_list.h"
-#include "login/htpasswd.h"
-#include "login/jwks.h"
 
 /* ---- settings that depend on others ---- */
 
@@ -85,7 +84,8 @@ static void check_certificate(struct config_reader *reader) {
     enum http_pair_fault fault;
     struct error error = {0};
     if (!config->tls_certificate || !config->tls_key ||
-        http_check_certificate(config->tls_certificate, config->tls_key, &fault, &error))
+        http_check_certificate(config_files(), config->tls_certificate, config->tls_key, &fault,
+                               &error))
         return;
     const char *key = fault == HTTP_PAIR_KEY ? "tls.key" : "tls.certificate";
     const char *right = fault == HTTP_PAIR_KEY
@@ -111,11 +111,11 @@ static void check_logins(struct config_reader *reader) {
     struct htpasswd htpasswd = {0};
     struct jwks jwks = {0};
     if (config->clients_htpasswd &&
-        !htpasswd_read(config->clients_htpasswd, &htpasswd, NULL, &error))
+        !config_read_htpasswd(config->clients_htpasswd, &htpasswd, &error))
         refuse_file(reader, "clients.htpasswd", &error, "");
-    if (config->clients_token.jwks && !jwks_read(config->clients_token.jwks, &jwks, NULL, &error))
+    if (config->clients_token.jwks && !config_read_jwks(config->clients_token.jwks, &jwks, &error))
         refuse_file(reader, "clients.token.jwks", &error, "");
-    if (config->clients_ca && !http_check_authorities(config->clients_ca, &error))
+    if (config->clients_ca && !http_check_authorities(config_files(), config->clients_ca, &error))
         refuse_file(reader, "clients.ca", &error,
                     "; write a PEM file with the certificates of the authorities");
     htpasswd_finish(&htpasswd);
@@ -235,6 +235,16 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
     return NULL;
 }
 
+/* A pipe, which a shell makes for `--config <(COMMAND)`, may take as long as it likes. */
+static char *read_configuration(const char *file, size_t *length, struct error *error) {
+    struct stat status;
+    if (!config_look(file, &status, error) && error->kind == ERROR_TIMEOUT)
+        return NULL;
+    return S_ISREG(status.st_mode)
+               ? config_read(file, YAML_SIZE_LIMIT, length, error)
+               : file_read_small(file, YAML_SIZE_LIMIT, FILE_ANY, length, NULL, error);
+}
+
 struct config *config_load(const struct config_flags *flags, char *const *environment,
                            struct buffer *problems) {
     const char *file = flags ? flags->file : NULL, *given_by = "";
@@ -247,7 +257,7 @@ struct config *config_load(const struct config_flags *flags, char *const *enviro
     struct text text = {0};
     struct error error = {0};
     cleanup_secret char *bytes = /* it may hold a password: config/distribution.h */
-        file ? file_read_small(file, YAML_SIZE_LIMIT, FILE_ANY, &text.length, NULL, &error) : NULL;
+        file ? read_configuration(file, &text.length, &error) : NULL;
     if (file && !bytes) {
         buffer_printf(problems, "%s%s: %s\n", given_by, file, error.text);
         return NULL;

@@ -3,10 +3,10 @@
 
 #include <stdio.h>
 #include "config/checks.h"
+#include "config/files.h"
 #include "config/map.h"
 #include "config/upstream_list.h"
 #include "config/value.h"
-#include "login/htpasswd.h"
 
 enum { RULE_USERS, RULE_ANONYMOUS, RULE_PUSH, RULE_UPSTREAM, RULE_REPOSITORIES, RULE_KEYS };
 
@@ -76,7 +76,7 @@ static void warn_of_users(struct config_reader *reader) {
     struct htpasswd htpasswd;
     char hash[HTPASSWD_HASH_SIZE];
     if (config->clients_ca || config->clients_token.jwks || !config->clients_htpasswd ||
-        !htpasswd_read(config->clients_htpasswd, &htpasswd, NULL, NULL))
+        !config_read_htpasswd(config->clients_htpasswd, &htpasswd, NULL))
         return;
     for (size_t i = 0; i < config->rule_count; i++) {
         const char *const *user = config->rules[i].users;

@@ -34,6 +34,7 @@
 #include <sys/types.h>
 #include "base/buffer.h"
 #include "base/error.h"
+#include "base/file_reader.h"
 #include "base/pot.h"
 #include "base/text.h"
 
@@ -360,12 +361,13 @@ struct http_server_settings http_server_settings_default(void);
 enum http_pair_fault { HTTP_PAIR_CERTIFICATE, HTTP_PAIR_KEY };
 
 /* Whether a server can use the two PEM files. False: *fault and `error` say which it cannot use,
- * and why; a key that belongs to another certificate is a wrong key. */
-bool http_check_certificate(const char *certificate, const char *key, enum http_pair_fault *fault,
-                            struct error *error);
+ * and why; a key that belongs to another certificate is a wrong key. `files` reads them, and a file
+ * system that hangs is a reason after some seconds; NULL: out of memory. */
+bool http_check_certificate(struct file_reader *files, const char *certificate, const char *key,
+                            enum http_pair_fault *fault, struct error *error);
 
 /* Whether a server can check clients' certificates by this PEM file of authorities. */
-bool http_check_authorities(const char *client_ca, struct error *error);
+bool http_check_authorities(struct file_reader *files, const char *client_ca, struct error *error);
 
 struct http_server;
 

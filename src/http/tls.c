@@ -15,10 +15,14 @@
 #include "base/log.h"
 #include "base/thread.h"
 #include "http/http.h"
+#include "http/pem.h"
 #include "http/tls_clients.h"
 #include "http/tls_tickets.h"
 
-enum { REFRESH_MS = 1000 };
+enum {
+    REFRESH_MS = 1000,
+    LOOK_PATIENCE_MS = 1000, /* for a look at a file; then its file system counts as hung */
+};
 
 /* The state of a file. It differs from an earlier one when the file has changed. A new file may
  * have the inode, the size and the time of a deleted one; then the time of its entry differs. */
@@ -40,6 +44,7 @@ struct pair {
 struct tls_identity {
     atomic_bool refreshing; /* one thread looks at the files: `pair` is that thread's */
     struct pair pair;
+    struct file_reader *files;   /* reads them */
     struct tls_tickets *tickets; /* the keys of all contexts */
     struct lock context_lock;
     SSL_CTX *context GUARDED_BY(context_lock); /* each session holds a reference of its own */
@@ -52,17 +57,13 @@ struct tls_identity {
     bool ends GUARDED_BY(end_lock);
 };
 
-/* The stamp of a file that cannot be looked at, or of no file, is zeroed. */
-static struct stamp stamp_of(const char *path) {
-    struct stat status;
-    if (!path || stat(path, &status) != 0)
-        return (struct stamp){0};
+static struct stamp stamp_of(const struct stat *status) {
     return (struct stamp){
-        .modified = status.st_mtim,
-        .entered = status.st_ctim,
-        .size = status.st_size,
-        .device = status.st_dev,
-        .inode = status.st_ino,
+        .modified = status->st_mtim,
+        .entered = status->st_ctim,
+        .size = status->st_size,
+        .device = status->st_dev,
+        .inode = status->st_ino,
     };
 }
 
@@ -82,7 +83,7 @@ static void pair_finish(struct pair *pair) {
     *pair = (struct pair){0};
 }
 
-/* The files as they are now. Without memory the paths are NULL. */
+/* Without memory the paths are NULL. */
 static void pair_init(struct pair *pair, const char *certificate, const char *key,
                       const char *client_ca, enum http_tls_version minimum) {
     *pair = (struct pair){
@@ -90,23 +91,12 @@ static void pair_init(struct pair *pair, const char *certificate, const char *ke
         .key = strdup(key),
         .client_ca = client_ca ? strdup(client_ca) : NULL,
         .minimum = minimum,
-        .certificate_stamp = stamp_of(certificate),
-        .key_stamp = stamp_of(key),
-        .client_ca_stamp = stamp_of(client_ca),
     };
     if (!pair->certificate || !pair->key || (client_ca && !pair->client_ca))
         pair_finish(pair);
 }
 
 /* ---- the context ---- */
-
-/* Takes OpenSSL's oldest queued reason; the later ones say where in OpenSSL it was. */
-static bool refused_by_openssl(struct error *error, const char *what, const char *path) {
-    const char *reason = ERR_reason_error_string(ERR_peek_error());
-    error_set(error, ERROR_INVALID, "%s %s: %s", what, path, reason ? reason : "unusable");
-    ERR_clear_error();
-    return false;
-}
 
 /* A client that offers protocols by ALPN gets HTTP/1.1 if it is among them. */
 static int choose_protocol(SSL *session, const unsigned char **out, unsigned char *out_length,
@@ -120,15 +110,6 @@ static int choose_protocol(SSL *session, const unsigned char **out, unsigned cha
         return SSL_TLSEXT_ERR_ALERT_FATAL;
     *out = chosen;
     return SSL_TLSEXT_ERR_OK;
-}
-
-/* Refuses a key with a passphrase; OpenSSL would ask for it on the terminal. */
-static int no_passphrase(char *out, int size, int writing, void *context) {
-    (void)out;
-    (void)size;
-    (void)writing;
-    (void)context;
-    return 0;
 }
 
 static void set_rules(SSL_CTX *context, enum http_tls_version minimum) {
@@ -147,29 +128,6 @@ static void set_rules(SSL_CTX *context, enum http_tls_version minimum) {
     /* Sessions are resumed by tickets, which need no memory in this process. */
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_alpn_select_cb(context, choose_protocol, NULL);
-    SSL_CTX_set_default_passwd_cb(context, no_passphrase);
-}
-
-/* OpenSSL would wait for the writer of a pipe. */
-static bool check_regular(const char *what, const char *path, struct error *error) {
-    struct stat status;
-    if (stat(path, &status) != 0)
-        return error_set_errno(error, errno, "%s %s", what, path);
-    return S_ISREG(status.st_mode) ||
-           error_set(error, ERROR_INVALID, "%s %s: it is no regular file", what, path);
-}
-
-static bool load_certificate(SSL_CTX *context, const char *path, struct error *error) {
-    return check_regular("TLS certificate", path, error) &&
-           (SSL_CTX_use_certificate_chain_file(context, path) == 1 ||
-            refused_by_openssl(error, "TLS certificate", path));
-}
-
-static bool load_key(SSL_CTX *context, const char *path, struct error *error) {
-    return check_regular("TLS key", path, error) &&
-           (SSL_CTX_use_PrivateKey_file(context, path, SSL_FILETYPE_PEM) == 1 ||
-            refused_by_openssl(error, "TLS key", path)) &&
-           (SSL_CTX_check_private_key(context) == 1 || refused_by_openssl(error, "TLS key", path));
 }
 
 /* The place for its identity in a context. */
@@ -190,11 +148,27 @@ static bool own_context(struct tls_identity *identity, SSL_CTX *context) {
     return SSL_CTX_set_ex_data(context, identity_index, identity) == 1;
 }
 
+/* Reads the files, and notes their stamps. */
+static bool load_files(SSL_CTX *context, struct pair *pair, struct file_reader *files,
+                       struct error *error) {
+    const struct pem_file certificate = {"TLS certificate", pair->certificate};
+    const struct pem_file key = {"TLS key", pair->key};
+    struct stat status = {0}, key_status = {0}, client_ca_status = {0};
+    bool ok = pem_use_certificate(context, files, &certificate, &status, error) &&
+              pem_use_key(context, files, &key, &key_status, error) &&
+              (!pair->client_ca ||
+               tls_clients_use(context, files, pair->client_ca, &client_ca_status, error));
+    pair->certificate_stamp = stamp_of(&status);
+    pair->key_stamp = stamp_of(&key_status);
+    pair->client_ca_stamp = stamp_of(&client_ca_status);
+    return ok;
+}
+
 /* `identity` NULL: the context is for a check only. */
-static SSL_CTX *load_context(const struct pair *pair, struct tls_identity *identity,
-                             struct error *error) {
+static SSL_CTX *load_context(struct pair *pair, struct file_reader *files,
+                             struct tls_identity *identity, struct error *error) {
     ERR_clear_error();
-    SSL_CTX *context = pair->key ? SSL_CTX_new(TLS_server_method()) : NULL;
+    SSL_CTX *context = pair->key && files ? SSL_CTX_new(TLS_server_method()) : NULL;
     if (!context) {
         error_set(error, ERROR_MEMORY, "no memory for TLS");
         return NULL;
@@ -202,10 +176,7 @@ static SSL_CTX *load_context(const struct pair *pair, struct tls_identity *ident
     set_rules(context, pair->minimum);
     if (identity)
         tls_tickets_use(identity->tickets, context);
-    if ((!identity || own_context(identity, context)) &&
-        load_certificate(context, pair->certificate, error) &&
-        load_key(context, pair->key, error) &&
-        (!pair->client_ca || tls_clients_use(context, pair->client_ca, error)))
+    if ((!identity || own_context(identity, context)) && load_files(context, pair, files, error))
         return context;
     SSL_CTX_free(context);
     return NULL;
@@ -229,9 +200,10 @@ struct tls_identity *tls_identity_new(const char *certificate, const char *key,
     lock_init(&identity->end_lock);
     condition_init(&identity->end);
     pair_init(&identity->pair, certificate, key, client_ca, minimum);
+    identity->files = file_reader_new();
     identity->tickets = tls_tickets_new(error);
     if (identity->tickets)
-        identity->context = load_context(&identity->pair, identity, error);
+        identity->context = load_context(&identity->pair, identity->files, identity, error);
     if (identity->context) {
         set_context(identity, identity->context);
         return identity;
@@ -247,22 +219,25 @@ void tls_identity_free(struct tls_identity *identity) {
     SSL_CTX_free(identity->context);
     tls_tickets_free(identity->tickets);
     pair_finish(&identity->pair);
+    file_reader_free(identity->files);
     lock_finish(&identity->context_lock);
     lock_finish(&identity->end_lock);
     condition_finish(&identity->end);
     free(identity);
 }
 
-bool http_check_certificate(const char *certificate, const char *key, enum http_pair_fault *fault,
-                            struct error *error) {
+bool http_check_certificate(struct file_reader *files, const char *certificate, const char *key,
+                            enum http_pair_fault *fault, struct error *error) {
     struct pair pair;
+    const struct pem_file file = {"TLS certificate", certificate};
+    struct stat status;
     pair_init(&pair, certificate, key, NULL, HTTP_TLS_1_2);
-    SSL_CTX *context = load_context(&pair, NULL, error);
+    SSL_CTX *context = load_context(&pair, files, NULL, error);
     bool is_sound = context != NULL;
     *fault = HTTP_PAIR_KEY;
-    if (!is_sound && (context = SSL_CTX_new(TLS_server_method()))) {
+    if (!is_sound && files && (context = SSL_CTX_new(TLS_server_method()))) {
         set_rules(context, pair.minimum);
-        if (!load_certificate(context, certificate, NULL))
+        if (!pem_use_certificate(context, files, &file, &status, NULL))
             *fault = HTTP_PAIR_CERTIFICATE;
     }
     SSL_CTX_free(context);
@@ -270,10 +245,11 @@ bool http_check_certificate(const char *certificate, const char *key, enum http_
     return is_sound;
 }
 
-bool http_check_authorities(const char *client_ca, struct error *error) {
+bool http_check_authorities(struct file_reader *files, const char *client_ca, struct error *error) {
     ERR_clear_error();
-    SSL_CTX *context = SSL_CTX_new(TLS_server_method());
-    bool are_sound = context ? tls_clients_use(context, client_ca, error)
+    struct stat status;
+    SSL_CTX *context = files ? SSL_CTX_new(TLS_server_method()) : NULL;
+    bool are_sound = context ? tls_clients_use(context, files, client_ca, &status, error)
                              : error_set(error, ERROR_MEMORY, "no memory for TLS");
     SSL_CTX_free(context);
     return are_sound;
@@ -289,23 +265,58 @@ static void take_context(struct tls_identity *identity, SSL_CTX *fresh) {
     SSL_CTX_free(old);
 }
 
-static void refresh(struct tls_identity *identity) {
-    struct pair *pair = &identity->pair;
-    struct stamp certificate = stamp_of(pair->certificate), key = stamp_of(pair->key);
-    struct stamp client_ca = stamp_of(pair->client_ca);
-    tls_tickets_rotate(identity->tickets);
-    if (stamps_equal(&certificate, &pair->certificate_stamp) &&
-        stamps_equal(&key, &pair->key_stamp) && stamps_equal(&client_ca, &pair->client_ca_stamp))
-        return;
-    pair->certificate_stamp = certificate;
-    pair->key_stamp = key;
-    pair->client_ca_stamp = client_ca;
+/* The stamps of the three files. */
+struct stamps {
+    struct stamp certificate, key, client_ca;
+};
+
+/* Stamps the file; one that is not there, or cannot be looked at, has a zeroed stamp. `path` NULL:
+ * there is none. False: its file system hangs. */
+static bool look(struct tls_identity *identity, const char *path, struct stamp *stamp) {
     struct error error = {0};
-    SSL_CTX *fresh = load_context(pair, identity, &error);
-    if (!fresh) {
+    struct stat status = {0};
+    bool answers = !path ||
+                   file_reader_look(identity->files, path, LOOK_PATIENCE_MS, &status, &error) ||
+                   error.kind != ERROR_TIMEOUT;
+    *stamp = stamp_of(&status);
+    return answers;
+}
+
+static bool are_those_of(const struct stamps *stamps, const struct pair *pair) {
+    return stamps_equal(&stamps->certificate, &pair->certificate_stamp) &&
+           stamps_equal(&stamps->key, &pair->key_stamp) &&
+           stamps_equal(&stamps->client_ca, &pair->client_ca_stamp);
+}
+
+/* The files that have these stamps cannot be used. They are read again when they change; and soon,
+ * if their file system hangs. */
+static void refuse_change(struct tls_identity *identity, const struct stamps *stamps,
+                          const struct error *error) {
+    static struct log_pause pause;
+    struct pair *pair = &identity->pair;
+    unsigned more = 0;
+    bool hangs = error->kind == ERROR_TIMEOUT;
+    pair->certificate_stamp = hangs ? (struct stamp){0} : stamps->certificate;
+    pair->key_stamp = stamps->key;
+    pair->client_ca_stamp = stamps->client_ca;
+    if (!hangs || log_is_due(&pause, &more))
         log_at(LOG_WARN,
                "the changed TLS certificate cannot be used, the previous one stays in use",
-               LOG_STRING("error", error.text));
+               LOG_STRING("error", error->text));
+}
+
+static void refresh(struct tls_identity *identity) {
+    struct pair *pair = &identity->pair;
+    struct stamps now;
+    tls_tickets_rotate(identity->tickets);
+    if (!look(identity, pair->certificate, &now.certificate) ||
+        !look(identity, pair->key, &now.key) || !look(identity, pair->client_ca, &now.client_ca) ||
+        are_those_of(&now, pair))
+        return;
+    struct error error = {0};
+    SSL_CTX *fresh = load_context(pair, identity->files, identity, &error);
+    if (!fresh) {
+        refuse_change(identity, &now, &error);
         return;
     }
     take_context(identity, fresh);
@@ -334,7 +345,7 @@ struct tls_change *tls_change_new(struct tls_identity *identity, const char *cer
         return NULL;
     }
     pair_init(&change->pair, certificate, key, client_ca, minimum);
-    change->context = load_context(&change->pair, identity, error);
+    change->context = load_context(&change->pair, identity->files, identity, error);
     if (change->context)
         return change;
     tls_change_free(change);

@@ -2,7 +2,6 @@
 #include "http/tls_clients.h"
 
 #include <openssl/err.h>
-#include <openssl/evp.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <pthread.h>
@@ -10,11 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/file.h"
+#include "http/pem.h"
 
-enum { CA_SIZE_LIMIT = 1 << 20, USER_SIZE = 256 };
+enum { USER_SIZE = 256 };
 
 /* What is noted of a session. */
 struct peer {
@@ -46,46 +44,29 @@ static void make_index(void) {
 
 /* ---- the authorities ---- */
 
-static bool refused_by_openssl(struct error *error, const char *ca) {
-    const char *reason = ERR_reason_error_string(ERR_peek_error());
-    error_set(error, ERROR_INVALID, "authorities of clients %s: %s", ca,
-              reason ? reason : "unusable");
-    ERR_clear_error();
-    return false;
-}
-
 /* Ties sessions to the authorities: one that began under others cannot be resumed. */
-static bool tie_sessions(SSL_CTX *context, const char *ca, struct error *error) {
-    unsigned char hash[EVP_MAX_MD_SIZE];
-    unsigned hash_length;
-    size_t length;
-    cleanup_free char *bytes =
-        file_read_small(ca, CA_SIZE_LIMIT, FILE_REGULAR, &length, NULL, error);
-    if (!bytes)
-        return error_wrap(error, "authorities of clients %s", ca);
-    if (EVP_Digest(bytes, length, hash, &hash_length, EVP_sha256(), NULL) != 1 ||
-        SSL_CTX_set_session_id_context(context, hash, hash_length) != 1)
-        return refused_by_openssl(error, ca);
+static bool tie_sessions(SSL_CTX *context, const unsigned char hash[static 32]) {
     uintptr_t authorities;
     memcpy(&authorities, hash, sizeof authorities);
-    return SSL_CTX_set_ex_data(context, authorities_index, (void *)(authorities | 1)) == 1 ||
-           refused_by_openssl(error, ca);
+    return SSL_CTX_set_session_id_context(context, hash, 32) == 1 &&
+           SSL_CTX_set_ex_data(context, authorities_index, (void *)(authorities | 1)) == 1;
 }
 
 uint64_t tls_clients_authorities(const SSL_CTX *context) {
     return authorities_index < 0 ? 0 : (uintptr_t)SSL_CTX_get_ex_data(context, authorities_index);
 }
 
-bool tls_clients_use(SSL_CTX *context, const char *ca, struct error *error) {
+bool tls_clients_use(SSL_CTX *context, struct file_reader *files, const char *ca,
+                     struct stat *status, struct error *error) {
+    const struct pem_file file = {"authorities of clients", ca};
+    unsigned char hash[32];
     pthread_once(&peer_index_once, make_index);
-    if (!tie_sessions(context, ca, error)) /* it refuses a pipe, which OpenSSL would wait for */
+    if (!pem_use_authorities(context, files, &file, hash, status, error))
         return false;
-    STACK_OF(X509_NAME) *names = SSL_load_client_CA_file(ca);
-    if (!names || SSL_CTX_load_verify_file(context, ca) != 1) {
-        sk_X509_NAME_pop_free(names, X509_NAME_free);
-        return refused_by_openssl(error, ca);
+    if (!tie_sessions(context, hash)) {
+        ERR_clear_error();
+        return error_set(error, ERROR_MEMORY, "no memory for TLS");
     }
-    SSL_CTX_set_client_CA_list(context, names); /* owns the names from now on */
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
     return true;
 }

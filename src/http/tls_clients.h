@@ -13,10 +13,14 @@
 #include <openssl/types.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include "base/error.h"
+#include "base/file_reader.h"
 
-/* Makes the context ask for certificates of the authorities in the PEM file `ca`. */
-bool tls_clients_use(SSL_CTX *context, const char *ca, struct error *error);
+/* Makes the context ask for certificates of the authorities in the PEM file `ca`. `status` is the
+ * file's (http/pem.h). */
+bool tls_clients_use(SSL_CTX *context, struct file_reader *files, const char *ca,
+                     struct stat *status, struct error *error);
 
 /* Stands for the authorities of the context, which are other ones when it differs; 0: clients are
  * not asked for certificates. */

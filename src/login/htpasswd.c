@@ -56,15 +56,12 @@ static bool read_line(struct htpasswd *out, char *line, const char *file, size_t
     return true;
 }
 
-bool htpasswd_read(const char *file, struct htpasswd *out, struct stat *identity,
-                   struct error *error) {
-    *out = (struct htpasswd){0};
-    out->bytes = file_read_small(file, HTPASSWD_SIZE_LIMIT, FILE_REGULAR | FILE_TEXT, &out->length,
-                                 identity, error);
-    if (!out->bytes)
-        return error_wrap(error, "htpasswd file %s", file);
-    bool fine = true;
-    char *line = out->bytes;
+bool htpasswd_parse(char *bytes, size_t length, const char *file, struct htpasswd *out,
+                    struct error *error) {
+    *out = (struct htpasswd){.bytes = bytes, .length = length};
+    bool fine = !memchr(bytes, '\0', length) ||
+                error_set(error, ERROR_INVALID, "htpasswd file %s: holds a NUL byte", file);
+    char *line = bytes;
     for (size_t number = 1; fine && line && *line; number++) {
         char *end = strchr(line, '\n'), *next = end ? end + 1 : line + strlen(line);
         if (end)
@@ -75,6 +72,17 @@ bool htpasswd_read(const char *file, struct htpasswd *out, struct stat *identity
     if (!fine)
         htpasswd_finish(out);
     return fine;
+}
+
+bool htpasswd_read(const char *file, struct htpasswd *out, struct stat *identity,
+                   struct error *error) {
+    size_t length;
+    *out = (struct htpasswd){0};
+    char *bytes =
+        file_read_small(file, HTPASSWD_SIZE_LIMIT, FILE_REGULAR, &length, identity, error);
+    if (!bytes)
+        return error_wrap(error, "htpasswd file %s", file);
+    return htpasswd_parse(bytes, length, file, out, error);
 }
 
 bool htpasswd_find(const struct htpasswd *htpasswd, const char *name, uint64_t stand_in,

@@ -23,6 +23,9 @@ struct htpasswd { /* zeroed is empty */
  * error names file and line. */
 bool htpasswd_read(const char *file, struct htpasswd *out, struct stat *identity,
                    struct error *error);
+/* The same of the bytes of a file, with a NUL behind them, which are taken over. */
+bool htpasswd_parse(char *bytes, size_t length, const char *file, struct htpasswd *out,
+                    struct error *error);
 void htpasswd_finish(struct htpasswd *htpasswd);
 
 /* The user's hash (the first, if the name is there twice). False: the user is unknown, and `hash`

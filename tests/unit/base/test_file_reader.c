@@ -53,7 +53,7 @@ static int tear_down(void **state) {
 
 static void assert_read(struct file_reader *reader, const char *path) {
     size_t length = 0;
-    char *bytes = file_reader_read(reader, path, LIMIT, LONG_MS, &length, NULL);
+    char *bytes = file_reader_read(reader, path, LIMIT, LONG_MS, &length, NULL, NULL);
     assert_non_null(bytes);
     assert_string_equal(bytes, path);
     assert_int_equal(length, strlen(path));
@@ -69,7 +69,7 @@ static void test_a_file_is_read_anew_each_time(void **state) {
 static void test_a_failure_has_its_reason(void **state) {
     struct error error = {0};
     size_t length;
-    assert_null(file_reader_read(*state, "/absent", LIMIT, LONG_MS, &length, &error));
+    assert_null(file_reader_read(*state, "/absent", LIMIT, LONG_MS, &length, NULL, &error));
     assert_int_equal(error.kind, ERROR_NOT_FOUND);
 }
 
@@ -79,17 +79,17 @@ static void test_nobody_waits_longer_than_it_wants_for_a_file_that_hangs(void **
     size_t length;
     atomic_store(&hangs, true);
     int64_t began = clock_ms();
-    assert_null(file_reader_read(reader, "/nfs/hung", LIMIT, 50, &length, &error));
+    assert_null(file_reader_read(reader, "/nfs/hung", LIMIT, 50, &length, NULL, &error));
     assert_int_equal(error.kind, ERROR_TIMEOUT);
     assert_true(clock_ms() - began >= 50);
     /* Whoever comes later fails at once, and has no thread that hangs, too. */
     for (int i = 0; i < 100; i++)
-        assert_null(file_reader_read(reader, "/nfs/hung", LIMIT, 50, &length, &error));
+        assert_null(file_reader_read(reader, "/nfs/hung", LIMIT, 50, &length, NULL, &error));
     assert_int_equal(reads, 1);
     assert_read(reader, "/etc/ca.pem"); /* no other file waits for it */
     atomic_store(&hangs, false);
     char *bytes;
-    while (!(bytes = file_reader_read(reader, "/nfs/hung", LIMIT, 50, &length, &error)))
+    while (!(bytes = file_reader_read(reader, "/nfs/hung", LIMIT, 50, &length, NULL, &error)))
         clock_sleep_ms(1); /* as soon as it answers, it is read again */
     free(bytes);
 }
@@ -103,9 +103,23 @@ struct waiter {
 static void wait_for_file(void *argument) {
     struct waiter *waiter = argument;
     size_t length;
-    char *bytes = file_reader_read(waiter->reader, "/nfs/hung", LIMIT, LONG_MS, &length, NULL);
+    char *bytes =
+        file_reader_read(waiter->reader, "/nfs/hung", LIMIT, LONG_MS, &length, NULL, NULL);
     waiter->read = bytes && strcmp(bytes, "/nfs/hung") == 0;
     free(bytes);
+}
+
+static void test_a_look_says_what_stat_says(void **state) {
+    struct stat status, expected;
+    struct error error = {0};
+    assert_int_equal(stat("/proc/self/exe", &expected), 0);
+    assert_true(file_reader_look(*state, "/proc/self/exe", LONG_MS, &status, &error));
+    assert_int_equal(status.st_ino, expected.st_ino);
+    assert_int_equal(status.st_size, expected.st_size);
+    assert_false(file_reader_look(*state, "/no/such/file", LONG_MS, &status, &error));
+    assert_int_equal(error.kind, ERROR_NOT_FOUND);
+    assert_string_equal(error.text, "No such file or directory");
+    assert_int_equal(reads, 0);
 }
 
 static void test_a_crowd_reads_once(void **state) {
@@ -131,7 +145,7 @@ static void test_a_thread_that_hangs_outlives_the_reader(void **state) {
     size_t length;
     struct file_reader *reader = file_reader_new();
     atomic_store(&hangs, true);
-    assert_null(file_reader_read(reader, "/nfs/hung", LIMIT, 1, &length, NULL));
+    assert_null(file_reader_read(reader, "/nfs/hung", LIMIT, 1, &length, NULL, NULL));
     file_reader_free(reader);
     atomic_store(&hangs, false); /* the sanitizer sees whether the thread frees everything */
 }
@@ -142,6 +156,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_a_failure_has_its_reason, set_up, tear_down),
         cmocka_unit_test_setup_teardown(
             test_nobody_waits_longer_than_it_wants_for_a_file_that_hangs, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_look_says_what_stat_says, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_crowd_reads_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_thread_that_hangs_outlives_the_reader, set_up,
                                         tear_down),
