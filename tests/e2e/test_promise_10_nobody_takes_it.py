@@ -41,6 +41,7 @@ def tarn(start_tarn, upstream, silent):
     for _ in range(3):
         assert tarn.blob("org/app", digest_of(SMALL)).body == SMALL
         tarn.wait_cached("org/app", digest_of(SMALL))
+    tarn.wait_for_workers()  # now it is in memory
     return tarn
 
 

@@ -62,6 +62,7 @@ def bring_into_memory(tarn, content=SMALL, repository="org/app"):
     tarn.wait_cached(repository, digest_of(content))
     for _ in range(3):
         assert tarn.blob(repository, digest_of(content)).body == content
+    tarn.wait_for_workers()
 
 
 def what_counts(reply):

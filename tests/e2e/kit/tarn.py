@@ -166,6 +166,10 @@ class Tarn:
             while order.recv(65536):
                 pass
 
+    def wait_for_workers(self):
+        """Waits until no worker is busy, so that what they do after a response is done, too."""
+        wait_until(lambda: self.metrics()["tarn_workers_busy"] == 0, "no worker busy", 60)
+
     def peak_memory(self):
         """The most resident bytes so far."""
         return self._memory("VmHWM")
