@@ -296,9 +296,11 @@ static void refuse_change(struct tls_identity *identity, const struct stamps *st
     struct pair *pair = &identity->pair;
     unsigned more = 0;
     bool hangs = error->kind == ERROR_TIMEOUT;
-    pair->certificate_stamp = hangs ? (struct stamp){0} : stamps->certificate;
+    pair->certificate_stamp = stamps->certificate;
     pair->key_stamp = stamps->key;
     pair->client_ca_stamp = stamps->client_ca;
+    if (hangs)
+        pair->certificate_stamp.size = -1; /* no file has this stamp */
     if (!hangs || log_is_due(&pause, &more))
         log_at(LOG_WARN,
                "the changed TLS certificate cannot be used, the previous one stays in use",
