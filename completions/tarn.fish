@@ -82,7 +82,7 @@ complete -c tarn -n '__tarn_runs serve' -l scrub -x -d 'time in which every cach
 complete -c tarn -n '__tarn_runs serve' -l streaming-enabled -d 'whether indexes of layers are made, with which single files are read out of images'
 complete -c tarn -n '__tarn_runs serve' -l streaming-min-layer -x -d 'size of a layer from which on its image is indexed, with all of its layers; 0: every image'
 complete -c tarn -n '__tarn_runs serve' -l streaming-threads -x -d 'layers that are indexed at the same time'
-complete -c tarn -n '__tarn_runs serve' -l manifest-memory -x -d 'memory for manifests that are served without reading the disk'
+complete -c tarn -n '__tarn_runs serve' -l manifest-memory -x -d 'memory for manifests and small blobs that are served without reading the disk'
 complete -c tarn -n '__tarn_runs serve' -l negative-ttl -x -d 'time for which an upstream\'s 404 is served without asking again'
 complete -c tarn -n '__tarn_runs serve' -l images-ttl -x -d 'time for which a list of a repository\'s images is served without asking again'
 complete -c tarn -n '__tarn_runs serve' -l max-blob -x -d 'largest blob that a client may push; a larger one gets 413'

@@ -254,9 +254,9 @@ static int64_t from_now(int64_t ms) {
 }
 
 struct slot_moment slot_moment_now(const struct cache *cache, const struct digest *digest) {
-    return (struct slot_moment){
-        .forgets = atomic_load(&cache->forgets),
-        .removals = digest ? store_blob_removals_like(cache->store, digest) : 0};
+    return (struct slot_moment){.forgets = atomic_load(&cache->forgets),
+                                .removals =
+                                    digest ? store_blob_removals_like(cache->store, digest) : 0};
 }
 
 void slot_put(struct cache *cache, const char *key, struct document *document, int64_t fresh_ms) {

@@ -26,14 +26,15 @@ static bool read_bytes(const struct cache_blob *blob, struct document *document)
            file_read_at(blob->fd, document->bytes, blob->size, 0) == (ssize_t)blob->size;
 }
 
-static void keep(struct cache_blob *blob, struct document *document, const struct slot_moment *moment) {
+static void keep(struct cache_blob *blob, struct document *document,
+                 const struct slot_moment *moment) {
     char key[DIGEST_STRING_SIZE];
     struct digest actual;
     if (!digest_of(blob->digest.algorithm, document->bytes, document->length, &actual))
         return; /* out of memory */
     if (digest_equal(&actual, &blob->digest)) {
-        slot_put_loaded(blob->cache, digest_format(&blob->digest, key), document, INT64_MAX,
-                        0, moment);
+        slot_put_loaded(blob->cache, digest_format(&blob->digest, key), document, INT64_MAX, 0,
+                        moment);
         return;
     }
     struct error error;
