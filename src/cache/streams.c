@@ -263,6 +263,13 @@ static bool note_link(void *context, const struct digest *digest) {
     return !streams->stopping;
 }
 
+/* What failed in an earlier process through no fault of the layer is tried again. */
+static bool forget_error(void *context, const struct digest *digest) {
+    struct streams *streams = context;
+    stream_forget_errors(streams->upkeep->store, digest);
+    return !streams->stopping;
+}
+
 static void look_through(struct streams *streams) {
     cleanup_repository_names struct repository_names names = {0};
     struct store *store = streams->upkeep->store;
@@ -270,6 +277,7 @@ static void look_through(struct streams *streams) {
         return;
     for (size_t i = 0; i < names.count && !streams->stopping; i++) {
         struct walk walk = {streams, &names.names[i]};
+        store_links(store, &names.names[i], LINK_BLOB, forget_error, streams, NULL);
         store_links(store, &names.names[i], LINK_MANIFEST, note_link, &walk, NULL);
     }
 }

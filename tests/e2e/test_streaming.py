@@ -239,6 +239,19 @@ def test_damaged_indexes_are_made_again(start, repository):
     assert file.read_bytes() == content
 
 
+def test_failures_of_our_own_are_tried_again_at_the_next_start(start, repository):
+    tarn = start()
+    image = StreamImage(repository, [small_tar()])
+    image.pull(tarn)
+    wait_state(tarn, "image", image.digest, ("ready", None))
+    tarn.stop()
+    name = f"sha256-{image.digests[0].removeprefix('sha256:')}"
+    (tarn.root / f"aside/{name}.index").unlink()
+    (tarn.root / f"aside/{name}.refused").write_text(f"{image.diff_ids[0]} error\n")
+    tarn.start()
+    wait_state(tarn, "image", image.digest, ("ready", None))
+
+
 def test_zstd_layers_get_a_copy_in_frames(start, repository):
     tarn = start()
     tar = archive(entry("f", noise(9 * MIB)))
