@@ -79,10 +79,8 @@ static void write_header(const char *name, uint64_t size, char out[static TAR_BL
     snprintf(out + 136, 12, "%011o", 0U);
     memset(out + 148, ' ', 8);
     out[156] = TAR_FILE;
-    memcpy(out + 257,
-           "ustar\0"
-           "00",
-           8);
+    memcpy(out + 257, "ustar", sizeof "ustar");
+    out[263] = out[264] = '0'; /* the version */
     for (size_t i = 0; i < TAR_BLOCK; i++)
         sum += (unsigned char)out[i];
     snprintf(out + 148, 8, "%06o", sum);

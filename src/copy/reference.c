@@ -135,7 +135,7 @@ static bool parse_tag(struct text given, struct text tag, enum copy_form form,
 
 static bool parse_image(struct text given, enum copy_form form, struct copy_reference *out,
                         struct error *error) {
-    struct text name, tag, digest;
+    struct text name = {0}, tag = {0}, digest = {0};
     if (!cut_image(given, &name, &tag, &digest, error) || !parse_name(given, name, out, error))
         return false;
     if (form == COPY_FORM_REPOSITORY && (tag.at || digest.at))
