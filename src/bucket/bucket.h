@@ -124,7 +124,7 @@ struct bucket_range {
 struct bucket_head {
     int status; /* 200 or 206; 416: the range lies outside, only `total` and the times count */
     bool has_length;
-    uint64_t length; /* of this body */
+    uint64_t length; /* of this body; whether it is that of the range is the caller's to judge */
     bool has_range;  /* a 206 whose Content-Range fits the request */
     uint64_t first, last;
     bool has_total;

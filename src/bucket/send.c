@@ -140,8 +140,7 @@ static bool read_content_range(const struct bucket_ask *ask, struct bucket_head 
     if (head->status == 416)
         return true;
     if (!wanted || !wanted->given || !range.satisfied ||
-        !content_range_fits(&range, wanted->first, wanted->last, 0) ||
-        (head->has_length && head->length != range.last - range.first + 1))
+        !content_range_fits(&range, wanted->first, wanted->last, 0))
         return error_set(error, ERROR_UNAVAILABLE,
                          "the answer's Content-Range is not the range that was asked for");
     head->has_range = true;

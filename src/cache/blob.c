@@ -98,24 +98,28 @@ static bool link_stored(struct cache *cache, const struct repository *repository
 }
 
 /* Whether the bucket's link says that the repository holds the blob. The link says nothing about
- * when that was confirmed, so it is no proof for an upstream whose links are to be confirmed. */
+ * when that was confirmed, so it is no proof for an upstream whose links are to be confirmed,
+ * unless that upstream fails. */
 static bool is_linked_in_bucket(struct cache *cache, const struct cache_caller *caller,
                                 const struct digest *digest, struct tier_visit *visit) {
-    return cache->tier && link_ttl(caller->repository) == INT64_MAX &&
+    return cache->tier &&
            tier_has_link(cache->tier, &caller->repository->name, LINK_BLOB, digest, NULL, visit);
 }
 
 static struct tier_visit visit_of(const struct cache_caller *caller) {
-    return (struct tier_visit){.cancel = caller->cancel ? *caller->cancel : (struct cancel){0}};
+    return (struct tier_visit){.cancel = caller->cancel ? *caller->cancel : (struct cancel){0},
+                               .doubts = link_ttl(caller->repository) != INT64_MAX};
 }
 
-/* The same of a blob that is stored, which is then linked here, too. */
+/* The same of a blob that is stored, which is then linked here, too; but not in doubt, because a
+ * link made here counts as confirmed. */
 static bool adopt_link(struct cache *cache, const struct cache_caller *caller,
                        const struct digest *digest, struct tier_visit *visit) {
     struct error ignored;
     if (!is_linked_in_bucket(cache, caller, digest, visit))
         return false;
-    store_link_blob(cache->store, &caller->repository->name, digest, &ignored);
+    if (!visit->doubts)
+        store_link_blob(cache->store, &caller->repository->name, digest, &ignored);
     return true;
 }
 
@@ -320,7 +324,7 @@ static bool permit(struct cache *cache, struct flight *flight, const struct cach
             ok = linked = is_linked_in_bucket(cache, caller, digest, &visit);
         waiting_go_on(cache, repository->upstream);
     }
-    if (ok)
+    if (ok && !(linked && visit.doubts)) /* else the flight would make a link here */
         flight_add_source(flight, repository);
     if (ok && from_bucket && !linked)
         tier_note_link(cache->tier, &repository->name, digest);

@@ -166,6 +166,12 @@ static json_t *sorted_tags(json_t *tags) {
     return take(sorted);
 }
 
+/* The document of a list of tags. NULL: no memory. `names` is the callee's. */
+static json_t *tags_document(const struct question *question, json_t *names) {
+    return names ? json_pack("{s:s,s:o}", "name", question->repository.name.path, "tags", names)
+                 : NULL;
+}
+
 bool listing_answer_tags(struct question *question, struct error *error) {
     cleanup_json json_t *more = NULL;
     cleanup_json json_t *tags = gather(question, UPSTREAM_TAGS, NULL, &more, error);
@@ -178,14 +184,45 @@ bool listing_answer_tags(struct question *question, struct error *error) {
         return false;
     }
     json_t *sorted = sorted_tags(tags);
-    json_t *list =
-        sorted ? json_pack("{s:s,s:o}", "name", question->repository.name.path, "tags", sorted)
-               : NULL;
+    json_t *list = tags_document(question, sorted);
     if (list && json_object_update(list, more) != 0) {
         json_decref(list);
         list = NULL;
     }
     return finish(question, "application/json", list, ask_tag_ttl(&question->repository), error);
+}
+
+/* ---- tags of the bucket ---- */
+
+/* The tags as far as they have come. */
+struct bucket_tags {
+    json_t *names; /* owned */
+    size_t cost;
+};
+
+static bool take_bucket_tag(void *context, const char *tag, struct error *error) {
+    struct bucket_tags *tags = context;
+    tags->cost += TAG_COST + strlen(tag);
+    if (tags->cost > TAGS_LIMIT)
+        return error_set(error, ERROR_UNAVAILABLE, "the bucket's list of tags is too long");
+    return json_array_append_new(tags->names, json_string(tag)) == 0 ||
+           error_set(error, ERROR_MEMORY, "out of memory");
+}
+
+/* Upstream has failed: the tags that tarns have brought to the bucket. */
+static bool answer_bucket_tags(struct question *question, struct error *error) {
+    struct tier_visit visit = {.cancel = question_cancel(question), .is_last = true};
+    struct bucket_tags tags = {.names = json_array()};
+    bool ok = tags.names || error_set(error, ERROR_MEMORY, "out of memory");
+    ok = ok && tier_list_tags(question->cache->tier, &question->repository.name, take_bucket_tag,
+                              &tags, &visit, error);
+    if (ok && json_array_size(tags.names) == 0)
+        ok = error_set(error, ERROR_UNAVAILABLE, "the bucket has no tag of the repository");
+    ok = ok && finish(question, "application/json",
+                      tags_document(question, sorted_tags(tags.names)), 0, error);
+    json_decref(tags.names);
+    question->from_bucket = ok;
+    return ok;
 }
 
 /* ---- referrers ---- */
@@ -407,11 +444,33 @@ static bool get_for(struct cache *cache, const struct cache_caller *caller,
     return ok;
 }
 
+/* Upstream failed with `why`, and no list is held: takes what the bucket knows of the tags. */
+static bool take_bucket_tags(struct cache *cache, const struct cache_caller *caller,
+                             const struct error *why, struct cache_result *result) {
+    char key[KEY_SIZE];
+    struct question_result answer;
+    struct error ignored;
+    if (!cache->tier || why->kind == ERROR_NOT_FOUND || why->kind == ERROR_DENIED ||
+        why->kind == ERROR_CLOSED)
+        return false;
+    ask_key(key, caller->repository, "bucket-tags", NULL);
+    const struct inquiry inquiry = {.key = key,
+                                    .repository = caller->repository,
+                                    .answer = answer_bucket_tags,
+                                    .cancel = caller->cancel};
+    if (!question_ask(cache, &inquiry, &answer, &ignored))
+        return false;
+    ask_log_stale(caller->repository, "serving the bucket's list of tags", NULL, why);
+    *result = (struct cache_result){.document = answer.document, .outcome = CACHE_BUCKET};
+    return true;
+}
+
 bool cache_tags(struct cache *cache, const struct cache_caller *caller, struct cache_result *result,
                 struct error *error) {
     struct inquiry inquiry = {
         .repository = caller->repository, .answer = listing_answer_tags, .cancel = caller->cancel};
-    return get_for(cache, caller, &inquiry, "tags", result, error);
+    return get_for(cache, caller, &inquiry, "tags", result, error) ||
+           take_bucket_tags(cache, caller, error, result);
 }
 
 bool cache_referrers(struct cache *cache, const struct cache_caller *caller,

@@ -431,8 +431,7 @@ static bool take_from_bucket(struct question *question, const struct digest *dig
     bool is_stored;
     if (!cache->tier || question->held || !read_body(question, digest, &body, &is_stored, visit))
         return false;
-    if (link_ttl(&question->repository) != INT64_MAX ||
-        !tier_has_link(cache->tier, &question->repository.name, LINK_MANIFEST, digest, media_type,
+    if (!tier_has_link(cache->tier, &question->repository.name, LINK_MANIFEST, digest, media_type,
                        visit)) {
         if (!is_stored)
             put_unlinked(cache, digest, &body);
@@ -443,12 +442,23 @@ static bool take_from_bucket(struct question *question, const struct digest *dig
     return question->from_bucket;
 }
 
+/* Of an upstream that is to confirm links, what the bucket says is served, and not kept: a link
+ * made here would count as confirmed. */
+static bool is_kept(const struct question *question) {
+    return link_ttl(&question->repository) == INT64_MAX;
+}
+
+static struct tier_visit visit_of(struct question *question) {
+    return (struct tier_visit){.cancel = question_cancel(question), .doubts = !is_kept(question)};
+}
+
 /* The answer to a question by digest, if the bucket has it. */
 static bool answer_from_bucket(struct question *question, struct tier_visit *visit) {
     if (!question->reference.is_digest ||
         !take_from_bucket(question, &question->reference.digest, visit))
         return false;
-    keep(question);
+    if (is_kept(question))
+        keep(question);
     return true;
 }
 
@@ -478,6 +488,8 @@ static bool take_bucket_tag(struct question *question, struct tier_visit *visit,
     if (!question->document && !take_from_bucket(question, &digest, visit))
         return error_set(error, ERROR_UNAVAILABLE, "the bucket does not have the tag's manifest");
     question->from_bucket = true;
+    if (!is_kept(question))
+        return true;
     question->store = store_bucket_tag;
     const struct reference by_digest = ask_reference(&digest);
     ask_key(key, repository, "manifest", &by_digest);
@@ -488,13 +500,15 @@ static bool take_bucket_tag(struct question *question, struct tier_visit *visit,
 
 /* Upstream has failed: only the bucket can tell. */
 static bool answer_last_bucket_tag(struct question *question, struct error *error) {
-    struct tier_visit visit = {.cancel = question_cancel(question), .is_last = true};
+    struct tier_visit visit = visit_of(question);
+    visit.is_last = true;
     return take_bucket_tag(question, &visit, error);
 }
 
 /* Upstream is silent and may answer yet: a bucket that counts as down is not waited for. */
 static bool answer_bucket_tag(struct question *question, struct error *error) {
-    struct tier_visit visit = {.cancel = question_cancel(question), .within_ms = BUCKET_WITHIN_MS};
+    struct tier_visit visit = visit_of(question);
+    visit.within_ms = BUCKET_WITHIN_MS;
     return take_bucket_tag(question, &visit, error);
 }
 
@@ -608,7 +622,7 @@ static bool answer_head_from_upstream(struct question *question, struct error *e
 static bool answer_by(struct question *question,
                       bool (*ask_upstream)(struct question *question, struct error *error),
                       struct error *error) {
-    struct tier_visit visit = {.cancel = question_cancel(question)};
+    struct tier_visit visit = visit_of(question);
     return answer_from_bucket(question, &visit) || ask_upstream(question, error) ||
            (tier_visit_again(&visit, error) && answer_from_bucket(question, &visit));
 }

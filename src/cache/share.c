@@ -77,12 +77,19 @@ const char *share_key_revision(char out[static SHARE_KEY_SIZE], const struct rep
     return by_repository(out, name, REVISIONS, digest);
 }
 
-const char *share_key_tag(char out[static SHARE_KEY_SIZE], const struct repository_name *name,
-                          const char *tag) {
+const char *share_key_tags(char out[static SHARE_KEY_SIZE], const struct repository_name *name) {
     char host[HOST_LIMIT + 1];
     write_host(host, name->host);
-    snprintf(out, SHARE_KEY_SIZE, SHARE_REPOSITORIES "%s/%s" TAGS "%s" CURRENT_LINK, host,
-             name->path, tag);
+    snprintf(out, SHARE_KEY_SIZE, SHARE_REPOSITORIES "%s/%s" TAGS, host, name->path);
+    return out;
+}
+
+const char *share_key_tag(char out[static SHARE_KEY_SIZE], const struct repository_name *name,
+                          const char *tag) {
+    char tags[SHARE_KEY_SIZE];
+    snprintf(out, SHARE_KEY_SIZE, "%.*s%s" CURRENT_LINK,
+             SHARE_KEY_SIZE - TAG_LIMIT - (int)sizeof CURRENT_LINK, share_key_tags(tags, name),
+             tag);
     return out;
 }
 

@@ -45,6 +45,8 @@ const char *share_key_layer(char out[static SHARE_KEY_SIZE], const struct reposi
                             const struct digest *digest);
 const char *share_key_revision(char out[static SHARE_KEY_SIZE], const struct repository_name *name,
                                const struct digest *digest);
+/* The beginning of the keys of all tags of a repository. */
+const char *share_key_tags(char out[static SHARE_KEY_SIZE], const struct repository_name *name);
 const char *share_key_tag(char out[static SHARE_KEY_SIZE], const struct repository_name *name,
                           const char *tag);
 

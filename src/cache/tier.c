@@ -10,8 +10,9 @@
 #include "store/blobs.h"
 
 enum {
-    LINK_LIMIT = 256, /* bytes of a link */
-    MARK_PARTS = 8,   /* marks of a blob in a retention */
+    LINK_LIMIT = 256,     /* bytes of a link */
+    MARK_PARTS = 8,       /* marks of a blob in a retention */
+    TAG_PAGES_MOST = 500, /* of 1,000 keys */
 };
 
 _Static_assert((int)SHARE_KEY_SIZE == (int)FLIGHT_KEY_SIZE, "a flight has room for every key");
@@ -157,7 +158,7 @@ static void note_outcome(struct tier_visit *visit, enum bucket_outcome outcome) 
 }
 
 bool tier_visit_again(struct tier_visit *visit, const struct error *why) {
-    if (!visit->unanswered || visit->is_last || why->kind == ERROR_NOT_FOUND ||
+    if (!(visit->unanswered || visit->doubts) || visit->is_last || why->kind == ERROR_NOT_FOUND ||
         why->kind == ERROR_DENIED || why->kind == ERROR_CLOSED)
         return false;
     visit->is_last = true;
@@ -184,6 +185,8 @@ bool tier_has_link(struct tier *tier, const struct repository_name *name, enum l
                    const struct digest *digest, char *media_type, struct tier_visit *visit) {
     char key[SHARE_KEY_SIZE];
     struct digest linked;
+    if (visit->doubts && !visit->is_last)
+        return false;
     if (kind == LINK_BLOB)
         share_key_layer(key, name, digest);
     else
@@ -232,6 +235,38 @@ bool tier_read_tag(struct tier *tier, const struct repository_name *name, const 
                    struct digest *digest, struct tier_visit *visit) {
     char key[SHARE_KEY_SIZE];
     return read_link(tier, share_key_tag(key, name, tag), digest, NULL, visit);
+}
+
+struct tag_list {
+    const struct repository_name *name;
+    bool (*each)(void *context, const char *tag, struct error *error);
+    void *context;
+};
+
+static bool take_tag(void *context, const struct bucket_entry *entry, struct error *error) {
+    const struct tag_list *tags = context;
+    struct repository_name name;
+    char tag[TAG_LIMIT + 1];
+    /* A plain registry also keeps what a tag was before. */
+    return !share_parse_tag(text_of(entry->key), &name, tag) ||
+           !repository_name_equal(&name, tags->name) || tags->each(tags->context, tag, error);
+}
+
+bool tier_list_tags(struct tier *tier, const struct repository_name *name,
+                    bool (*each)(void *context, const char *tag, struct error *error),
+                    void *context, struct tier_visit *visit, struct error *error) {
+    char prefix[SHARE_KEY_SIZE];
+    struct tag_list tags = {name, each, context};
+    struct bucket_list list = {.prefix = share_key_tags(prefix, name)};
+    bool ok = true;
+    for (unsigned pages = 0; ok && !list.done; pages++) {
+        const struct bucket_limits limits = limits_of(tier, visit);
+        ok = pages < TAG_PAGES_MOST
+                 ? bucket_list_page(tier->bucket, &list, take_tag, &tags, &limits, NULL, error)
+                 : error_set(error, ERROR_UNAVAILABLE, "the bucket's list of tags is too long");
+    }
+    bucket_list_finish(&list);
+    return ok;
 }
 
 /* ---- writing ---- */

@@ -47,11 +47,13 @@ struct tier_visit {
     int64_t within_ms; /* for each answer, if that is more than the patience */
     bool is_last;      /* upstream gives nothing: an answer may take longer than the patience, and a
                           bucket that counts as down is asked all the same */
+    bool doubts;       /* a link proves something only if `is_last`: upstream is to confirm links */
     bool unanswered;   /* set: the bucket has not answered, so that it may know after all */
 };
 
 /* Upstream has failed with `why`: whether it is of use to ask the bucket again, which *visit then
- * does. Upstream's own word (404, or a refusal) is final. */
+ * does, because it has not answered, or its links were in doubt. Upstream's own word (404, or a
+ * refusal) is final. */
 bool tier_visit_again(struct tier_visit *visit, const struct error *why);
 
 /* Whether the repository has a link to the digest in the bucket. `media_type` (of at least 128
@@ -71,6 +73,12 @@ bool tier_read(struct tier *tier, const struct digest *digest, struct buffer *ou
 /* What the tag named when a tarn last asked upstream. */
 bool tier_read_tag(struct tier *tier, const struct repository_name *name, const char *tag,
                    struct digest *digest, struct tier_visit *visit);
+
+/* Calls `each` for every tag of the repository in the bucket, in the order of their bytes: those
+ * that tarns were asked for. False: the bucket does not tell them all, or the error of `each`. */
+bool tier_list_tags(struct tier *tier, const struct repository_name *name,
+                    bool (*each)(void *context, const char *tag, struct error *error),
+                    void *context, struct tier_visit *visit, struct error *error);
 
 /* ---- writing; a tier that is not written to ignores all of it ---- */
 

@@ -316,6 +316,58 @@ def test_wrong_bytes_that_come_late_are_never_whole(start, upstream, object_stor
     assert tarn.metrics()["tarn_bucket_wrong_total"] == 1
 
 
+# ---- lists of tags, and links that upstream is to confirm
+
+def test_the_buckets_tags_are_listed_when_upstream_is_dead(start, upstream, object_store):
+    image = manifest(b"{}", [LAYER])
+    for tag in ("2", "1", "10"):
+        put_manifest(object_store, image, digest_of(image), REPOSITORY, OCI_MANIFEST, tag)
+    put_manifest(object_store, image, digest_of(image), REPOSITORY + "/more", OCI_MANIFEST, "no")
+    index = tag_key(REPOSITORY, "1").replace("current", f"index/sha256/{digest_of(image)[7:]}")
+    object_store.put(index, digest_of(image).encode())
+    object_store.page_size = 2
+    upstream.fault("", method=None, status=500)
+    answer = start().get("/v2/org/app/tags/list")
+    assert answer.status == 200
+    assert answer.json() == {"name": "org/app", "tags": ["1", "10", "2"]}
+    assert answer.headers["cache-status"] == "tarn; fwd=miss; detail=bucket"
+
+
+@pytest.mark.parametrize("status", [404, 403, 500])
+def test_without_a_tag_in_the_bucket_a_list_is_what_upstream_says(start, upstream, object_store,
+                                                                 status):
+    if status != 500:
+        put_manifest(object_store, b"{}", digest_of(b"{}"), REPOSITORY, OCI_MANIFEST, "1")
+    upstream.fault("/tags/list", method=None, status=status)
+    expected = {404: 404, 403: 403, 500: 502}[status]
+    assert start().get("/v2/org/app/tags/list").status == expected
+
+
+def test_with_link_ttl_a_link_of_the_bucket_counts_only_when_upstream_fails(start, upstream,
+                                                                           object_store):
+    image = manifest(b"{}", [LAYER])
+    put_blob(object_store, LAYER, DIGEST, REPOSITORY)
+    put_manifest(object_store, image, digest_of(image), REPOSITORY, OCI_MANIFEST, "1")
+    upstream.repository("org/app").add_blob(LAYER)
+    upstream.repository("org/app").add_manifest(image, tag="1")
+    upstream.fault("", method=None, status=503)
+    tarn = start(upstream_settings={"link_ttl": "1h"})
+    for _ in range(2):
+        assert tarn.manifest("org/app", "1").body == image
+        assert tarn.manifest("org/app", digest_of(image)).body == image
+        assert tarn.head(f"/v2/org/app/blobs/{DIGEST}").status == 200
+        assert tarn.blob("org/app", DIGEST).body == LAYER
+    # Nothing of that counts as confirmed.
+    upstream.heal()
+    upstream.fault("", method=None, status=403,
+                   body=b'{"errors":[{"code":"DENIED","message":"no"}]}',
+                   headers={"Docker-Distribution-Api-Version": "registry/2.0"})
+    def is_refused():
+        return {tarn.manifest("org/app", digest_of(image)).status,
+                tarn.blob("org/app", DIGEST).status} == {403}
+    wait_until(is_refused, "the refusals", 90)
+
+
 # ---- wrong bytes
 
 def healed(store, content, digest):
@@ -337,6 +389,18 @@ def test_wrong_bytes_are_never_whole_and_are_healed(start, upstream, object_stor
     healed(object_store, LAYER, DIGEST)
     assert tarn.metrics()["tarn_bucket_wrong_total"] == 1
     assert "wrong bytes" in tarn.log()
+
+
+@pytest.mark.parametrize("length", [len(LAYER) + 7, len(LAYER) - 7])
+def test_a_length_that_contradicts_the_range_is_wrong_and_healed(start, upstream, object_store,
+                                                                 length):
+    upstream.repository("org/app").add_blob(LAYER)
+    put_blob(object_store, LAYER, DIGEST, REPOSITORY)
+    object_store.fault("get", data_key(DIGEST), content_length=length, times=1)
+    tarn = start()
+    assert tarn.blob("org/app", DIGEST).body == LAYER
+    healed(object_store, LAYER, DIGEST)
+    assert tarn.metrics()["tarn_bucket_wrong_total"] == 1
 
 
 def test_an_empty_object_is_wrong_and_healed(start, upstream, object_store):

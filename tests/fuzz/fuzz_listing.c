@@ -49,6 +49,17 @@ void upstream_target_finish(struct upstream_target *target) {
     (void)target;
 }
 
+/* There is no bucket. */
+bool __wrap_tier_list_tags(struct tier *tier, const struct repository_name *name,
+                           bool (*each)(void *context, const char *tag, struct error *error),
+                           void *context, struct tier_visit *visit, struct error *error);
+bool __wrap_tier_list_tags(struct tier *tier, const struct repository_name *name,
+                           bool (*each)(void *context, const char *tag, struct error *error),
+                           void *context, struct tier_visit *visit, struct error *error) {
+    (void)tier, (void)name, (void)each, (void)context, (void)visit;
+    return error_set(error, ERROR_UNAVAILABLE, "no bucket");
+}
+
 bool upstream_perform(struct upstream *upstream, const struct upstream_request *request,
                       const struct upstream_sink *sink, struct error *error) {
     struct upstream_head head = {.status = 200};

@@ -69,6 +69,8 @@ static bool on_head(void *context, const struct bucket_head *head, struct error 
     struct bucket_call *call = context;
     if (head->status == 416)
         return take_outside(call, head, error);
+    if (head->has_range && head->has_length && head->length != head->last - head->first + 1)
+        return is_wrong(call->place, error, "a body is not as long as its range");
     const struct place_head told = {
         .has_range = head->has_range,
         .first = head->first,
