@@ -57,7 +57,7 @@ bool hard_links_add(struct hard_links *links, const struct stat *status, const c
         return error_set(error, ERROR_UNSUPPORTED,
                          "more hard links than can be kept in mind for one layer; add the folder's "
                          "parts as layers of their own");
-    struct hard_link *link = malloc(bytes_of(path));
+    struct hard_link *link = calloc(1, bytes_of(path));
     if (!link)
         return error_set(error, ERROR_MEMORY, "out of memory");
     link->key = key_of(status);
