@@ -9,7 +9,10 @@
 #include "base/clock.h"
 #include "base/file.h"
 
-enum { STEP_MS = 20 };
+enum {
+    STEP_MS = 20,
+    HOLE_STEP = 64 << 20, /* bytes of a hole between two looks at the file */
+};
 
 /* ---- changes ---- */
 
@@ -90,10 +93,14 @@ bool content_write(int fd, const struct stat *status, char *bytes, const struct 
     posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
     for (uint64_t at = 0; at < size;) {
         const struct run run = has_holes ? find_run(fd, at, size) : (struct run){false, size};
-        if (!(run.is_hole ? sink_write_zeros(sink, run.end - at, error)
-                          : write_data(fd, at, run.end, bytes, sink, error)))
+        const uint64_t end = run.is_hole && run.end - at > HOLE_STEP ? at + HOLE_STEP : run.end;
+        if (!(run.is_hole ? sink_write_zeros(sink, end - at, error)
+                          : write_data(fd, at, end, bytes, sink, error)))
             return false;
-        at = run.end;
+        /* What became a hole by a truncation meanwhile is not written to its end. */
+        if (run.is_hole && end < size && !check_unchanged(fd, status, error))
+            return false;
+        at = end;
     }
     return check_unchanged(fd, status, error);
 }

@@ -1,13 +1,13 @@
 /* The first name of each file that has several. */
 #include "copy/hard_links.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <uthash.h>
 
 struct key {
-    dev_t device;
-    ino_t inode;
+    uint64_t device, inode; /* without padding, because the hash is over all bytes */
 };
 
 struct hard_link {
@@ -18,11 +18,7 @@ struct hard_link {
 };
 
 static struct key key_of(const struct stat *status) {
-    struct key key;
-    memset(&key, 0, sizeof key); /* the hash is over the padding, too */
-    key.device = status->st_dev;
-    key.inode = status->st_ino;
-    return key;
+    return (struct key){.device = status->st_dev, .inode = status->st_ino};
 }
 
 static size_t bytes_of(const char *path) {

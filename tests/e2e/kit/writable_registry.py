@@ -62,6 +62,8 @@ class WritableRegistry(ScriptedRegistry):
                 session.content += piece
                 with self.lock:
                     self.received += len(piece)
+            if fault.upload_hold_after is not None and len(body) >= fault.upload_hold_after:
+                fault.gate.wait(60)
             if len(body) == fault.upload_reset_after:
                 self._reset(connection)
                 raise Gone
