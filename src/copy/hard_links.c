@@ -7,7 +7,7 @@
 #include <uthash.h>
 
 struct key {
-    uint64_t device, inode; /* without padding, because the hash is over all bytes */
+    unsigned char bytes[2 * sizeof(uint64_t)]; /* device and inode */
 };
 
 struct hard_link {
@@ -18,7 +18,10 @@ struct hard_link {
 };
 
 static struct key key_of(const struct stat *status) {
-    return (struct key){.device = status->st_dev, .inode = status->st_ino};
+    const uint64_t numbers[] = {status->st_dev, status->st_ino};
+    struct key key;
+    memcpy(key.bytes, numbers, sizeof key.bytes);
+    return key;
 }
 
 static size_t bytes_of(const char *path) {
