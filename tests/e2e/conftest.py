@@ -42,10 +42,15 @@ SHORT = {"connect_timeout": "2s", "stall_timeout": "2s", "first_byte_timeout": "
 def pytest_configure(config):
     config.addinivalue_line("markers", "serial: runs while no other test does, after them")
     config.addinivalue_line("markers", "slow: waits long, so it begins before others")
+    config.addinivalue_line("markers", "thorough: long, so it runs only with TARN_THOROUGH=1, as in CI")
     config.addinivalue_line("markers", "xdist_group(name): run by one process, if there are many")
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    long = [item for item in items if item.get_closest_marker("thorough")]
+    if long and os.environ.get("TARN_THOROUGH") != "1":
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if not item.get_closest_marker("thorough")]
     items.sort(key=lambda item: (item.get_closest_marker("serial") is not None,
                                  item.get_closest_marker("slow") is None))
 
