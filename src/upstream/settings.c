@@ -55,6 +55,7 @@ bool upstream_settings_equal(const struct upstream_settings *a, const struct ups
            credential_source_equal(a->credentials, b->credentials) &&
            text_lists_equal(a->repositories, b->repositories) &&
            text_lists_equal(a->token_hosts, b->token_hosts) &&
+           text_lists_equal(a->redirect_hosts, b->redirect_hosts) &&
            strings_equal(a->ca_file, b->ca_file) && a->tag_ttl_ms == b->tag_ttl_ms &&
            a->link_ttl_ms == b->link_ttl_ms && a->connect_timeout_ms == b->connect_timeout_ms &&
            a->stall_timeout_ms == b->stall_timeout_ms &&
@@ -111,6 +112,7 @@ static void copy_all(struct strings *strings, const struct upstream_settings *fr
     out->fallbacks = copy_list(strings, from->fallbacks);
     out->repositories = copy_list(strings, from->repositories);
     out->token_hosts = copy_list(strings, from->token_hosts);
+    out->redirect_hosts = copy_list(strings, from->redirect_hosts);
 }
 
 void *upstream_settings_copy(const struct upstream_settings *from, struct upstream_settings *out) {
