@@ -141,12 +141,13 @@ static void note_in_tier(const struct question *question, bool was_linked, bool 
                          bool is_stored) {
     const struct document *document = question->document;
     const bool is_tag = !question->reference.is_digest;
+    struct text bytes = {document->bytes, document->length};
+    if (is_stored) /* the bucket gets them from the store */
+        bytes = (struct text){0};
     if (question->from_bucket || question->from_replica || (was_linked && (was_tagged || !is_tag)))
         return;
     tier_note_manifest(question->cache->tier, &question->repository.name, &document->digest,
-                       document->media_type, is_tag ? question->reference.tag : NULL,
-                       is_stored ? (struct text){0}
-                                 : (struct text){document->bytes, document->length});
+                       document->media_type, is_tag ? question->reference.tag : NULL, bytes);
 }
 
 /* Whether the tag is known to name the document. */

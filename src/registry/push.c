@@ -72,15 +72,10 @@ void call_add_location(struct call *call, const char *rest, const char *query) {
                    ns);
 }
 
-/* The fields of every answer about a session. False: they cannot be made. */
-static bool add_session_fields(struct call *call, struct session *session) {
+/* The fields of an answer about a session whose address has this query. */
+static void add_fields_of(struct call *call, struct session *session, const char *query) {
     char rest[sizeof "blobs/uploads/" + SEALED_ID_SIZE];
-    cleanup_free char *query = malloc(QUERY_SIZE);
     uint64_t received = session_received(session);
-    bool sealed = query && session_seal(session, query + 7);
-    if (!sealed)
-        return false;
-    memcpy(query, "_state=", 7);
     snprintf(rest, sizeof rest, "blobs/uploads/%s", session_id(session));
     call_add_location(call, rest, query);
     http_add_field(call->exchange, "Range", "0-%" PRIu64, received ? received - 1 : 0);
@@ -88,7 +83,18 @@ static bool add_session_fields(struct call *call, struct session *session) {
     if (session_least_chunk(session))
         http_add_field(call->exchange, "OCI-Chunk-Min-Length", "%" PRIu64,
                        session_least_chunk(session));
-    return true;
+}
+
+/* The fields of every answer about a session. False: they cannot be made. */
+static bool add_session_fields(struct call *call, struct session *session) {
+    static const char name[] = "_state=";
+    cleanup_free char *query = malloc(QUERY_SIZE);
+    bool sealed = query && session_seal(session, query + strlen(name));
+    if (sealed) {
+        memcpy(query, name, strlen(name));
+        add_fields_of(call, session, query);
+    }
+    return sealed;
 }
 
 static void respond_session(struct call *call, struct session *session, int status) {

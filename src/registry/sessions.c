@@ -287,22 +287,32 @@ static struct session *revive(struct sessions *sessions, const struct repository
     return NULL;
 }
 
+/* The session that a sealed text is about. `sealed` has room for what it says. */
+static struct session *take_sealed(struct sessions *sessions, const struct repository *repository,
+                                   const char *id, struct text text, struct sealed_session *sealed,
+                                   struct error *error) {
+    if (!sealed_read(sessions->key, text, sealed) || strcmp(sealed->id, id) != 0 ||
+        !repository_name_equal(&sealed->name, &repository->name)) {
+        error_set(error, ERROR_NOT_FOUND, "this upload is not known; begin it anew");
+        return NULL;
+    }
+    struct session *session = take_known(sessions, id, error);
+    if (!session && error->kind == ERROR_NONE)
+        session = revive(sessions, repository, sealed, error);
+    if (!session && error->kind == ERROR_NOT_FOUND)
+        error_set(error, ERROR_NOT_FOUND, "this upload is not known any more; begin it anew");
+    return session;
+}
+
 bool sessions_take(struct sessions *sessions, const struct repository *repository, const char *id,
                    struct text text, struct session **session, struct error *error) {
     cleanup_free struct sealed_session *sealed = calloc(1, sizeof *sealed);
     *session = NULL;
     error_clear(error);
-    bool ok = sealed ? have_key(sessions, error) : error_set(error, ERROR_MEMORY, "out of memory");
-    if (!ok)
-        return false;
-    if (!sealed_read(sessions->key, text, sealed) || strcmp(sealed->id, id) != 0 ||
-        !repository_name_equal(&sealed->name, &repository->name))
-        return error_set(error, ERROR_NOT_FOUND, "this upload is not known; begin it anew");
-    *session = take_known(sessions, id, error);
-    if (!*session && error->kind == ERROR_NONE)
-        *session = revive(sessions, repository, sealed, error);
-    if (!*session && error->kind == ERROR_NOT_FOUND)
-        error_set(error, ERROR_NOT_FOUND, "this upload is not known any more; begin it anew");
+    if (!sealed)
+        error_set(error, ERROR_MEMORY, "out of memory");
+    else if (have_key(sessions, error))
+        *session = take_sealed(sessions, repository, id, text, sealed, error);
     return *session != NULL;
 }
 
