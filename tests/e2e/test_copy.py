@@ -563,7 +563,8 @@ def test_a_terminal_gets_bars_and_a_last_line(tarn, source, target, image):
     os.close(master)
     lines = re.sub(r"\x1b\[\d*[A-Z]", "", shown.decode()).splitlines()
     assert lines[-1].startswith(f"{place(target)}:v1 {image.digest} "), lines[-1]
-    assert "[=" in shown.decode() and digest_of(BIG)[7:19] in shown.decode()
+    # Which blobs are seen under way depends on the machine's speed.
+    assert re.search(r"\b[0-9a-f]{12} (config|layer) +\[[=> ]+\]", shown.decode())
     assert '"event"' not in shown.decode()
 
 
