@@ -416,6 +416,8 @@ static bool decide(const struct ignore *ignore, struct text path, bool *matched)
 }
 
 static bool matches_docker(const struct ignore *ignore, struct text path) {
+    if (ignore->count == 0)
+        return false;
     memset(ignore->matched, 0, ignore->count * sizeof *ignore->matched);
     for (size_t i = 1; i < path.length; i++)
         if (path.at[i] == '/')
