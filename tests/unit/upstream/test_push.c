@@ -98,8 +98,7 @@ static bool answer_put(struct fake *fake, int fd) {
     return !lost && server_reply(fd, fake->stored ? 201 : 400, "", "");
 }
 
-static bool answer_push(struct server *server, int fd, const char *head) {
-    struct fake *fake = server->context;
+static bool answer_by(struct fake *fake, int fd, const char *head) {
     if (strncmp(head, "POST", 4) == 0) {
         if (is_faulty(fake, "post cut"))
             return false;
@@ -124,6 +123,15 @@ static bool answer_push(struct server *server, int fd, const char *head) {
     if (is_faulty(fake, "get 404") || !fake->open)
         return server_reply(fd, 404, "", "");
     return reply(fake, fd, 204);
+}
+
+/* Each connection has a thread of its own. */
+static bool answer_push(struct server *server, int fd, const char *head) {
+    static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_lock(&turn);
+    bool ok = answer_by(server->context, fd, head);
+    pthread_mutex_unlock(&turn);
+    return ok;
 }
 
 /* ---- a blob in memory ---- */
