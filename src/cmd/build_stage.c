@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/clock.h"
+#include "build/behind.h"
 #include "copy/compress.h"
 
 enum { UPLOADS_MOST = 3 };
@@ -68,13 +69,14 @@ static bool write_compress(void *context, const void *bytes, size_t length, stru
     return compress_write(packing->compress, bytes, length, error);
 }
 
-/* Packs, compresses and uploads the context once. *lost: the service has dropped the session. */
-static bool upload_once(struct build_stage *stage, struct api *api, bool *lost,
-                        struct error *error) {
-    struct staging_upload *upload = staging_begin(api, stage->bucket, stage->object, error);
-    if (!upload)
-        return false;
-    const struct sink out = {write_upload, upload};
+static bool write_behind(void *context, const void *bytes, size_t length, struct error *error) {
+    struct behind *behind = context;
+    return behind_write(behind, bytes, length, error);
+}
+
+/* Packs and compresses the context, whose bytes are sent meanwhile. */
+static bool pack(struct build_stage *stage, struct behind *behind, struct error *error) {
+    const struct sink out = {write_behind, behind};
     struct compress_result result;
     struct compress *compress = compress_new(COMPRESS_GZIP, 0, &out, error);
     struct packing packing = {.compress = compress,
@@ -82,11 +84,24 @@ static bool upload_once(struct build_stage *stage, struct api *api, bool *lost,
                               .draws = isatty(STDERR_FILENO) && stage->context->sum.bytes > 0};
     const struct sink in = {write_compress, &packing};
     bool ok = compress && context_write(stage->context->context, &in, error) &&
-              compress_finish(compress, &result, error) &&
-              staging_finish(upload, stage->generation, error);
+              compress_finish(compress, &result, error) && behind_finish(behind, error);
     erase(&packing);
-    *lost = staging_is_lost(upload);
     compress_free(compress);
+    return ok;
+}
+
+/* Packs and uploads the context once. *lost: the service has dropped the session. */
+static bool upload_once(struct build_stage *stage, struct api *api, bool *lost,
+                        struct error *error) {
+    struct staging_upload *upload = staging_begin(api, stage->bucket, stage->object, error);
+    if (!upload)
+        return false;
+    const struct sink sink = {write_upload, upload};
+    struct behind *behind = behind_new(&sink, error);
+    bool ok = behind && pack(stage, behind, error);
+    behind_free(behind);
+    ok = ok && staging_finish(upload, stage->generation, error);
+    *lost = staging_is_lost(upload);
     staging_free(upload);
     return ok;
 }
