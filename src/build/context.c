@@ -179,8 +179,7 @@ struct reading {
     struct context *context;
     struct context_sum *sum; /* NULL: the second reading */
     struct digest_hash *hash;
-    const struct sink *sink; /* of the second reading */
-    size_t next;             /* the entry that comes */
+    size_t next; /* the entry that comes, in the second reading */
 };
 
 static bool is_always_sent(const struct context *context, const char *path) {
@@ -306,23 +305,16 @@ static bool on_entry(void *state, const struct pack_candidate *candidate, struct
 
 static bool write_hashed(void *state, const void *bytes, size_t length, struct error *error) {
     struct reading *reading = state;
+    (void)error;
     digest_hash_update(reading->hash, bytes, length);
-    return !reading->sink || sink_write(reading->sink, bytes, length, error);
+    return true;
 }
 
-/* Reads the folder. *digest: of the archive. */
-static bool read_folder(struct reading *reading, struct digest *digest, struct error *error) {
+static bool read_folder(struct reading *reading, const struct sink *sink, struct error *error) {
     const struct pack_filter filter = {reading, judge, on_entry};
     const struct pack_settings settings = {
         .time = CONTEXT_TIME, .is_no_layer = true, .filter = &filter};
-    const struct sink sink = {write_hashed, reading};
-    reading->hash = digest_hash_new(DIGEST_SHA256);
-    if (!reading->hash)
-        return error_set(error, ERROR_MEMORY, "out of memory");
-    bool ok = pack_folder(reading->context->folder, "", &settings, &sink, error);
-    digest_hash_finish(reading->hash, digest);
-    digest_hash_free(reading->hash);
-    return ok;
+    return pack_folder(reading->context->folder, "", &settings, sink, error);
 }
 
 /* ---- the names alone ---- */
@@ -369,22 +361,33 @@ bool context_list(struct context *context, bool (*on_path)(void *receiver, const
 
 bool context_measure(struct context *context, struct context_sum *sum, struct error *error) {
     struct reading reading = {.context = context, .sum = sum};
+    const struct sink sink = {write_hashed, &reading};
     context->count = 0;
     *sum = (struct context_sum){0};
-    if (!read_folder(&reading, &sum->digest, error))
-        return false;
+    reading.hash = digest_hash_new(DIGEST_SHA256);
+    if (!reading.hash)
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    bool ok = read_folder(&reading, &sink, error);
+    digest_hash_finish(reading.hash, &sum->digest);
+    digest_hash_free(reading.hash);
     context->digest = sum->digest;
-    return true;
+    return ok;
 }
 
-bool context_write(struct context *context, const struct sink *sink, struct error *error) {
-    struct reading reading = {.context = context, .sink = sink};
-    struct digest digest;
-    if (!read_folder(&reading, &digest, error))
-        return false;
-    return (reading.next == context->count && digest_equal(&digest, &context->digest)) ||
-           error_set(error, ERROR_CORRUPT,
+static bool refuse_other(const struct context *context, struct error *error) {
+    return error_set(error, ERROR_CORRUPT,
                      "%s has changed while the context was sent: build again when nobody writes to "
                      "the folder",
                      context->folder);
+}
+
+bool context_write(struct context *context, const struct sink *sink, struct error *error) {
+    struct reading reading = {.context = context};
+    return read_folder(&reading, sink, error) &&
+           (reading.next == context->count || refuse_other(context, error));
+}
+
+bool context_check(const struct context *context, const struct digest *digest,
+                   struct error *error) {
+    return digest_equal(digest, &context->digest) || refuse_other(context, error);
 }

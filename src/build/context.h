@@ -56,7 +56,10 @@ bool context_list(struct context *context, bool (*on_path)(void *receiver, const
                   void *receiver, struct error *error);
 
 /* Writes the archive that was measured. False: ERROR_CORRUPT names the file that has changed since;
- * or as context_measure(), or the sink's. */
+ * or as context_measure(), or the sink's. Whoever takes the bytes hashes them as well, and asks
+ * context_check(). */
 bool context_write(struct context *context, const struct sink *sink, struct error *error);
+/* Whether what was written has the digest that was measured. False: ERROR_CORRUPT. */
+bool context_check(const struct context *context, const struct digest *digest, struct error *error);
 
 #endif

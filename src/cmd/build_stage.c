@@ -84,7 +84,9 @@ static bool pack(struct build_stage *stage, struct behind *behind, struct error 
                               .draws = isatty(STDERR_FILENO) && stage->context->sum.bytes > 0};
     const struct sink in = {write_compress, &packing};
     bool ok = compress && context_write(stage->context->context, &in, error) &&
-              compress_finish(compress, &result, error) && behind_finish(behind, error);
+              compress_finish(compress, &result, error) &&
+              context_check(stage->context->context, &result.diff_id, error) &&
+              behind_finish(behind, error);
     erase(&packing);
     compress_free(compress);
     return ok;

@@ -38,7 +38,7 @@ class Cut(Exception):
 class Upload:
     def __init__(self, bucket, name):
         self.bucket, self.name = bucket, name
-        self.bytes = b""
+        self.bytes = bytearray()
 
 
 class CloudBuild:
@@ -181,7 +181,7 @@ class CloudBuild:
             upload.bytes += request.body
         if total != "*" and int(total) == len(upload.bytes):
             del self.uploads[session]
-            return {"generation": self.put(upload.bucket, upload.name, upload.bytes)}
+            return {"generation": self.put(upload.bucket, upload.name, bytes(upload.bytes))}
         raise Refused(308, headers={"Range": f"bytes=0-{len(upload.bytes) - 1}"}
                       if upload.bytes else {})
 
