@@ -123,8 +123,8 @@ def test_a_change_without_a_rendering_is_found_without_helm(tmp_path, name, chan
 def test_kustomizations_have_every_manifest():
     for folder in (PLAIN, PLAIN / "keep", PLAIN / "nodes"):
         kustomization, = load(folder / "kustomization.yaml")
-        there = {path.name for path in folder.glob("*.yaml")} - {"kustomization.yaml",
-                                                                "keep.values.yaml"}
+        there = {path.name for path in folder.glob("*.yaml")
+                 if not path.name.endswith(".values.yaml")} - {"kustomization.yaml"}
         assert set(kustomization["resources"]) == there
 
 
@@ -154,6 +154,10 @@ def test_templates_are_functions_of_the_values():
                         r"\.Release\.(IsInstall|IsUpgrade|Revision)\b")
     action = re.compile(r"{{(?!-? */\*)(.*?)}}", re.DOTALL)
     for path in (CHART / "templates").rglob("*.*"):
+        if path.name == "secret.yaml":
+            # The secret of the replicas is random, unless replication.existingSecret names one, and
+            # an upgrade keeps what is there.
+            continue
         for inside in action.findall(path.read_text()):
             bare = re.sub(r'"(\\.|[^"\\])*"|`[^`]*`', '""', inside)
             assert not impure.search(bare), f"{path.name}: {inside}"
