@@ -53,6 +53,8 @@ static const char *find_fault(const json_t *config, size_t layer_count) {
     const json_t *own = json_object_get(config, "config");
     if (!json_is_object(config))
         return "it is no object";
+    if (!json_is_array(diff_ids))
+        return "its rootfs has no list diff_ids";
     if (json_array_size(diff_ids) != layer_count)
         return "its rootfs.diff_ids are not as many as the manifest's layers";
     for (size_t i = 0; i < layer_count; i++)
