@@ -9,3 +9,16 @@ void place_move(struct place *place, unsigned location) {
     atomic_store(&place->location, location);
     place->kind->reset(place);
 }
+
+enum retry_failure place_judge_leniently(const struct error *error) {
+    return error->kind == ERROR_INVALID ? FAILURE_LASTING : retry_classify(error);
+}
+
+void place_lower_never(struct place *place, unsigned others) {
+    (void)place;
+    (void)others;
+}
+
+void place_keeps_nothing(struct place *place) {
+    (void)place;
+}

@@ -126,6 +126,13 @@ void place_init_replica(struct place *place, struct replica_asker *asker,
 bool place_is_replica(const struct place *place);
 void place_finish(struct place *place);
 
+/* For kinds with upstreams behind them: what such a place does not take is no fault of ours,
+ * because another one may do better; it is left when it refuses; and nothing is learned about the
+ * way to it. */
+enum retry_failure place_judge_leniently(const struct error *error);
+void place_lower_never(struct place *place, unsigned others);
+void place_keeps_nothing(struct place *place);
+
 /* From now on requests go to this location, and nothing is known about the way there. */
 void place_move(struct place *place, unsigned location);
 

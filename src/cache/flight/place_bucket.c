@@ -131,28 +131,13 @@ static unsigned allowed(const struct place *place) {
     return tier_of(place)->connections;
 }
 
-/* What the bucket refuses is no fault of ours: another place may do better. */
-static enum retry_failure judge(const struct error *error) {
-    return error->kind == ERROR_INVALID ? FAILURE_LASTING : retry_classify(error);
-}
-
-/* A bucket that refuses is left. */
-static void lower(struct place *place, unsigned others) {
-    (void)place;
-    (void)others;
-}
-
-static void forget_nothing(struct place *place) {
-    (void)place;
-}
-
 static const struct place_kind bucket_kind = {
     .fetch = fetch,
-    .judge = judge,
+    .judge = place_judge_leniently,
     .allowed = allowed,
-    .lower = lower,
-    .reset = forget_nothing,
-    .finish = forget_nothing,
+    .lower = place_lower_never,
+    .reset = place_keeps_nothing,
+    .finish = place_keeps_nothing,
     .first_span = FIRST_SPAN,
     .most_span = SPAN,
 };
