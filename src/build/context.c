@@ -30,22 +30,20 @@ struct context {
 
 /* ---- the ignore files ---- */
 
-/* The bytes of a file of the folder. NULL without an error: there is no such file. */
-static char *read_file(const struct context *context, const char *name, size_t *length,
-                       struct error *error) {
+/* Reads a file of the folder, the caller's to free; *bytes NULL: there is no such file. */
+static bool read_file(const struct context *context, const char *name, char **bytes, size_t *length,
+                      struct error *error) {
     cleanup_buffer struct buffer path = {0};
     struct error why = {0};
     buffer_printf(&path, "%s/%s", context->folder, name);
-    char *bytes = path.failed ? NULL
-                              : file_read_small(path.bytes, IGNORE_FILE_LIMIT, FILE_REGULAR, length,
-                                                NULL, &why);
     if (path.failed)
-        error_set(error, ERROR_MEMORY, "out of memory");
-    else if (!bytes && why.kind != ERROR_NOT_FOUND && error) {
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    *bytes = file_read_small(path.bytes, IGNORE_FILE_LIMIT, FILE_REGULAR, length, NULL, &why);
+    if (*bytes || why.kind == ERROR_NOT_FOUND)
+        return true;
+    if (error)
         *error = why;
-        error_wrap(error, "%s", path.bytes);
-    }
-    return bytes;
+    return error_wrap(error, "%s", path.bytes);
 }
 
 static bool read_gcloudignore(struct context *context, const char *name, unsigned depth,
@@ -76,13 +74,9 @@ static bool add_lines(struct context *context, const char *name, struct text byt
 static bool read_gcloudignore(struct context *context, const char *name, unsigned depth,
                               struct error *error) {
     size_t length;
-    struct error why = {0};
-    cleanup_free char *bytes = read_file(context, name, &length, &why);
-    if (!bytes && why.kind != ERROR_NONE) {
-        if (error)
-            *error = why;
+    cleanup_free char *bytes = NULL;
+    if (!read_file(context, name, &bytes, &length, error))
         return false;
-    }
     if (!bytes)
         return true;
     if (!context->gcloud && !(context->gcloud = ignore_new(IGNORE_AS_GIT)))
@@ -94,14 +88,10 @@ static bool read_gcloudignore(struct context *context, const char *name, unsigne
 static bool read_dockerignore(struct context *context, const char *name, bool *found,
                               struct error *error) {
     size_t length;
-    struct error why = {0};
-    cleanup_free char *bytes = read_file(context, name, &length, &why);
-    *found = bytes != NULL;
-    if (!bytes && why.kind != ERROR_NONE) {
-        if (error)
-            *error = why;
+    cleanup_free char *bytes = NULL;
+    if (!read_file(context, name, &bytes, &length, error))
         return false;
-    }
+    *found = bytes != NULL;
     if (!bytes)
         return true;
     if (!(context->docker = ignore_new(IGNORE_AS_DOCKER)))
@@ -129,9 +119,10 @@ static bool read_ignore_files(struct context *context, struct error *error) {
 static bool check_folder(const struct context *context, struct error *error) {
     struct stat status;
     cleanup_buffer struct buffer path = {0};
-    if (stat(context->folder, &status) != 0 && errno != ENOENT)
+    bool is_there = stat(context->folder, &status) == 0;
+    if (!is_there && errno != ENOENT)
         return error_set_errno(error, errno, "%s: cannot read the folder", context->folder);
-    if (stat(context->folder, &status) != 0 || !S_ISDIR(status.st_mode))
+    if (!is_there || !S_ISDIR(status.st_mode))
         return error_set(error, ERROR_NOT_FOUND, "%s: there is no such folder", context->folder);
     if (!context->dockerfile)
         return true;
