@@ -93,12 +93,6 @@ static bool take_helper(const json_t *name, const char *member, struct docker_co
     return true;
 }
 
-/* The string member, or "" when there is none. */
-static const char *string_of(const json_t *object, const char *name) {
-    const char *value = json_string_value(json_object_get(object, name));
-    return value ? value : "";
-}
-
 static bool set_identity(const char *token, struct credential *out, struct error *error) {
     out->kind = CREDENTIAL_IDENTITY_TOKEN;
     out->secret = strdup(token);
@@ -135,12 +129,14 @@ static bool decode_auth(const char *auth, struct credential *out, struct error *
 static bool take_auth(const json_t *entry, struct credential *out, struct error *error) {
     if (!json_is_object(entry))
         return error_set(error, ERROR_INVALID, "it is no object");
-    const char *identity = string_of(entry, "identitytoken"), *auth = string_of(entry, "auth");
+    const char *identity = json_member_text(entry, "identitytoken"),
+               *auth = json_member_text(entry, "auth");
     if (*identity)
         return set_identity(identity, out, error);
     if (*auth)
         return decode_auth(auth, out, error);
-    const char *user = string_of(entry, "username"), *password = string_of(entry, "password");
+    const char *user = json_member_text(entry, "username"),
+               *password = json_member_text(entry, "password");
     if (*user || *password)
         return set_basic(text_of(user), text_of(password), out, error);
     return true; /* {}: by this Docker marks that a helper holds the credential */
@@ -217,7 +213,8 @@ bool docker_config_has_helpers(const void *bytes, size_t length) {
     if (!json_is_object(root))
         return true;
     const json_t *helpers = json_object_get(root, "credHelpers");
-    return *string_of(root, "credsStore") || (json_is_object(helpers) && json_object_size(helpers));
+    return *json_member_text(root, "credsStore") ||
+           (json_is_object(helpers) && json_object_size(helpers));
 }
 
 bool docker_config_read_helper(const void *bytes, size_t length, struct credential *out,

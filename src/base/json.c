@@ -1,6 +1,7 @@
 /* Bounds JSON before jansson reads it. */
 #include "base/json.h"
 
+#include <stdarg.h>
 #include <stdlib.h>
 
 /* ---- memory ---- */
@@ -98,4 +99,12 @@ json_t *json_load_own(const void *bytes, size_t length) {
 
 bool bounded_json_dump(const json_t *json, size_t flags, struct buffer *out) {
     return json && json_dump_callback(json, append_piece, out, flags) == 0 && !out->failed;
+}
+
+bool json_array_append_printf(json_t *array, const char *format, ...) {
+    va_list list;
+    va_start(list, format);
+    json_t *text = json_vsprintf(format, list);
+    va_end(list);
+    return json_array_append_new(array, text) == 0;
 }

@@ -9,6 +9,7 @@
 #define BASE_JSON_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include "base/buffer.h"
 #include "base/error.h"
@@ -39,6 +40,17 @@ json_t *json_load_own(const void *bytes, size_t length);
  * json_dumps() of jansson 2.14 is not used, because it returns the text without a member's name
  * when memory runs out in that name. */
 bool bounded_json_dump(const json_t *json, size_t flags, struct buffer *out);
+
+/* Appends a text as printf() makes it. False: `array` is NULL, or out of memory. */
+bool json_array_append_printf(json_t *array, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* The member's text, borrowed from the object. "": it is no string, or absent; NULL for `object` is
+ * an empty one. */
+static inline const char *json_member_text(const json_t *object, const char *name) {
+    const char *text = json_string_value(json_object_get(object, name));
+    return text ? text : "";
+}
 
 static inline void cleanup_json_call(json_t **json) {
     json_decref(*json);

@@ -2,12 +2,12 @@
 #include "build/kaniko.h"
 
 #include <ctype.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
+#include "base/json.h"
 #include "oci/reference.h"
 
 enum { KEPT_S = 600 }; /* how long the cluster keeps a job that has ended */
@@ -25,38 +25,32 @@ void kaniko_name(char out[static KANIKO_NAME_SIZE]) {
 
 /* ---- the executor's arguments ---- */
 
-__attribute__((format(printf, 2, 3))) static bool add(json_t *args, const char *format, ...) {
-    va_list list;
-    va_start(list, format);
-    json_t *text = json_vsprintf(format, list);
-    va_end(list);
-    return json_array_append_new(args, text) == 0;
-}
-
 /* Where the executor finds images: through a tarn, if there is one. */
 static bool add_via(const struct kaniko_wish *wish, json_t *args) {
     if (!wish->via)
         return true;
-    bool ok = add(args, "--registry-mirror=%s/docker.io", wish->via);
+    bool ok = json_array_append_printf(args, "--registry-mirror=%s/docker.io", wish->via);
     for (size_t i = 0; wish->hosts && wish->hosts[i]; i++)
-        ok = ok && add(args, "--registry-map=%s=%s/%s", wish->hosts[i], wish->via, wish->hosts[i]);
-    return ok && (!wish->via_is_http || add(args, "--insecure-registry=%s", wish->via));
+        ok = ok && json_array_append_printf(args, "--registry-map=%s=%s/%s", wish->hosts[i],
+                                            wish->via, wish->hosts[i]);
+    return ok && (!wish->via_is_http ||
+                  json_array_append_printf(args, "--insecure-registry=%s", wish->via));
 }
 
 static bool add_args(const struct kaniko_wish *wish, json_t *args) {
-    bool ok = add(args, "--context=%s", wish->context) &&
-              add(args, "--dockerfile=%s", wish->dockerfile) &&
-              add(args, "--digest-file=/dev/termination-log");
+    bool ok = json_array_append_printf(args, "--context=%s", wish->context) &&
+              json_array_append_printf(args, "--dockerfile=%s", wish->dockerfile) &&
+              json_array_append_printf(args, "--digest-file=/dev/termination-log");
     for (size_t i = 0; wish->images[i]; i++)
-        ok = ok && add(args, "--destination=%s", wish->images[i]);
+        ok = ok && json_array_append_printf(args, "--destination=%s", wish->images[i]);
     for (size_t i = 0; wish->build_args && wish->build_args[i]; i++)
-        ok = ok && add(args, "--build-arg=%s", wish->build_args[i]);
+        ok = ok && json_array_append_printf(args, "--build-arg=%s", wish->build_args[i]);
     if (wish->target)
-        ok = ok && add(args, "--target=%s", wish->target);
+        ok = ok && json_array_append_printf(args, "--target=%s", wish->target);
     if (wish->platform)
-        ok = ok && add(args, "--custom-platform=%s", wish->platform);
+        ok = ok && json_array_append_printf(args, "--custom-platform=%s", wish->platform);
     if (wish->cache)
-        ok = ok && add(args, "--cache=true");
+        ok = ok && json_array_append_printf(args, "--cache=true");
     return ok && add_via(wish, args);
 }
 

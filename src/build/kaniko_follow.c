@@ -64,11 +64,6 @@ struct following {
     unsigned same, passed;  /* lines of the last time: told, and seen again */
 };
 
-static const char *text_in(const json_t *json, const char *key) {
-    const char *text = json_string_value(json_object_get(json, key));
-    return text ? text : "";
-}
-
 /* The state of the pod's one container: {"terminated": …} or another. NULL: none yet. */
 static const json_t *container_state(const json_t *pod) {
     const json_t *all = json_object_get(json_object_get(pod, "status"), "containerStatuses");
@@ -198,11 +193,11 @@ static void tell_unschedulable(struct following *following, const json_t *pod) {
     json_array_foreach (json_object_get(json_object_get(pod, "status"), "conditions"), index,
                         condition) {
         char text[300];
-        if (strcmp(text_in(condition, "type"), "PodScheduled") != 0 ||
-            strcmp(text_in(condition, "status"), "False") != 0)
+        if (strcmp(json_member_text(condition, "type"), "PodScheduled") != 0 ||
+            strcmp(json_member_text(condition, "status"), "False") != 0)
             continue;
         snprintf(text, sizeof text, "the pod waits for a node: %.240s",
-                 text_in(condition, "message"));
+                 json_member_text(condition, "message"));
         tell_notice(following, text);
     }
 }
@@ -213,18 +208,18 @@ static bool check_waiting(const json_t *pod, struct error *error) {
                                           "CreateContainerConfigError", "CreateContainerError",
                                           "ErrImageNeverPull"};
     const json_t *waiting = json_object_get(container_state(pod), "waiting");
-    const char *reason = text_in(waiting, "reason");
+    const char *reason = json_member_text(waiting, "reason");
     for (size_t i = 0; i < sizeof lasting / sizeof *lasting; i++)
         if (strcmp(reason, lasting[i]) == 0)
             return error_set(error, ERROR_UNAVAILABLE,
                              "the executor does not start: %s: %.300s (--kaniko-image names "
                              "another image)",
-                             reason, text_in(waiting, "message"));
+                             reason, json_member_text(waiting, "message"));
     return true;
 }
 
 static bool fail_evicted(const json_t *pod, struct error *error) {
-    const char *message = text_in(json_object_get(pod, "status"), "message");
+    const char *message = json_member_text(json_object_get(pod, "status"), "message");
     bool is_storage = strstr(message, "ephemeral") != NULL;
     return error_set(error, ERROR_NO_SPACE, "the pod was evicted: %.250s%s", message,
                      is_storage ? " What works: --with cloudbuild --disk-size, or tarn append for "
@@ -237,24 +232,25 @@ static bool judge_end(const json_t *pod, struct digest *digest, struct error *er
     const json_t *status = json_object_get(pod, "status");
     const json_t *ended = json_object_get(container_state(pod), "terminated");
     json_int_t code = json_integer_value(json_object_get(ended, "exitCode"));
-    const char *reason = text_in(ended, "reason"), *message = text_in(ended, "message");
-    if (strcmp(text_in(status, "reason"), "Evicted") == 0)
+    const char *reason = json_member_text(ended, "reason"),
+               *message = json_member_text(ended, "message");
+    if (strcmp(json_member_text(status, "reason"), "Evicted") == 0)
         return fail_evicted(pod, error);
     if (strcmp(reason, "OOMKilled") == 0)
         return error_set(error, ERROR_UNAVAILABLE,
                          "the executor needed more memory than it has: give it more with --memory, "
                          "or leave --cache out");
-    if (strcmp(text_in(status, "phase"), "Succeeded") != 0 || code != 0)
+    if (strcmp(json_member_text(status, "phase"), "Succeeded") != 0 || code != 0)
         return error_set(error, ERROR_UNAVAILABLE, "the build failed with exit status %lld%s%.300s",
                          (long long)code, *message ? ": " : "",
-                         *message ? message : text_in(status, "message"));
+                         *message ? message : json_member_text(status, "message"));
     return digest_parse(text_trim((struct text){message, strcspn(message, "\n")}), digest) ||
            error_set(error, ERROR_UNAVAILABLE,
                      "the executor has ended without the digest of the image");
 }
 
 static bool has_ended(const json_t *pod) {
-    const char *phase = text_in(json_object_get(pod, "status"), "phase");
+    const char *phase = json_member_text(json_object_get(pod, "status"), "phase");
     return strcmp(phase, "Succeeded") == 0 || strcmp(phase, "Failed") == 0;
 }
 
@@ -277,11 +273,12 @@ static bool check_job(const struct following *following, struct error *error) {
     bool ok = true;
     json_array_foreach (json_object_get(json_object_get(job, "status"), "conditions"), index,
                         condition) {
-        if (strcmp(text_in(condition, "type"), "Failed") == 0 &&
-            strcmp(text_in(condition, "status"), "True") == 0)
+        if (strcmp(json_member_text(condition, "type"), "Failed") == 0 &&
+            strcmp(json_member_text(condition, "status"), "True") == 0)
             ok = error_set(error, ERROR_UNAVAILABLE, "the job has failed: %s: %.200s%s",
-                           text_in(condition, "reason"), text_in(condition, "message"),
-                           strcmp(text_in(condition, "reason"), "DeadlineExceeded") == 0
+                           json_member_text(condition, "reason"),
+                           json_member_text(condition, "message"),
+                           strcmp(json_member_text(condition, "reason"), "DeadlineExceeded") == 0
                                ? " (--timeout)"
                                : "");
     }
@@ -303,10 +300,10 @@ static enum step step_of(const struct error *error) {
 static enum step take_pod(struct following *following, const json_t *pod, struct digest *digest,
                           struct error *error) {
     const json_t *state = container_state(pod);
-    const char *name = text_in(json_object_get(pod, "metadata"), "name");
+    const char *name = json_member_text(json_object_get(pod, "metadata"), "name");
     if (!following->pod && !(following->pod = strdup(name)))
         return error_set(error, ERROR_MEMORY, "out of memory") ? STEP_GO_ON : STEP_FAILED;
-    tell_state(following, text_in(json_object_get(pod, "status"), "phase"));
+    tell_state(following, json_member_text(json_object_get(pod, "status"), "phase"));
     tell_unschedulable(following, pod);
     if (!check_waiting(pod, error))
         return STEP_FAILED;

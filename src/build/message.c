@@ -2,7 +2,6 @@
 #include "build/message.h"
 
 #include <ctype.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,15 +41,6 @@ static bool set_string(json_t *object, const char *key, const char *value) {
 
 static bool add_string(json_t *array, const char *value) {
     return json_array_append_new(array, json_string(value)) == 0;
-}
-
-__attribute__((format(printf, 2, 3))) static bool add_format(json_t *array, const char *format,
-                                                             ...) {
-    va_list list;
-    va_start(list, format);
-    json_t *text = json_vsprintf(format, list);
-    va_end(list);
-    return json_array_append_new(array, text) == 0;
 }
 
 static bool has_string(const json_t *array, const char *value) {
@@ -98,7 +88,8 @@ static bool add_secrets(json_t *step, json_t *args, const char *const *secrets) 
         json_t *names = array_in(step, "secretEnv");
         json_t *name = json_sprintf("%.*s", length, secrets[i]);
         if (json_array_append_new(names, name) != 0 || !add_string(args, "--secret") ||
-            !add_format(args, "id=%.*s,env=%.*s", length, secrets[i], length, secrets[i]))
+            !json_array_append_printf(args, "id=%.*s,env=%.*s", length, secrets[i], length,
+                                      secrets[i]))
             return false;
     }
     return true;

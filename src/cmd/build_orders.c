@@ -21,11 +21,6 @@ static int print_json(const json_t *json, size_t flags) {
     return 0;
 }
 
-static const char *text_in(const json_t *json, const char *key) {
-    const char *text = json_string_value(json_object_get(json, key));
-    return text ? text : "";
-}
-
 static const char *first_image(const json_t *build) {
     const char *image = json_string_value(json_array_get(json_object_get(build, "images"), 0));
     return image ? image : "";
@@ -47,13 +42,13 @@ static void add_row(struct table *table, const json_t *item, bool is_build) {
     const char *row[LIST_COLUMNS];
     const bool disabled = json_is_true(json_object_get(item, "disabled"));
     const char *texts[LIST_COLUMNS] = {
-        text_in(item, "id"),
-        text_in(item, is_build ? "status" : "name"),
-        text_in(item, "createTime"),
+        json_member_text(item, "id"),
+        json_member_text(item, is_build ? "status" : "name"),
+        json_member_text(item, "createTime"),
         is_build   ? first_image(item)
         : disabled ? "disabled"
                    : "",
-        text_in(item, is_build ? "logUrl" : "filename"),
+        json_member_text(item, is_build ? "logUrl" : "filename"),
     };
     for (size_t i = 0; i < LIST_COLUMNS; i++) {
         copy_cell(texts[i], cells[i], CELL_SIZE);
@@ -132,9 +127,10 @@ static int end_with(struct build_run *run, json_t *build, const struct error *er
         return build_complain("%s", error->text);
     if (run->json)
         build_show_event(run, json_pack("{s:s, s:s, s:s}", "event", "build", "id",
-                                        text_in(build, "id"), "status", text_in(build, "status")));
+                                        json_member_text(build, "id"), "status",
+                                        json_member_text(build, "status")));
     else
-        printf("%s %s\n", text_in(build, "id"), text_in(build, "status"));
+        printf("%s %s\n", json_member_text(build, "id"), json_member_text(build, "status"));
     json_decref(build);
     return 0;
 }

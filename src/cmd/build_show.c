@@ -13,35 +13,30 @@ enum { TAIL_LINES = 10, TAIL_SIZE = 4096 };
 
 /* ---- one event ---- */
 
-static const char *text_in(const json_t *event, const char *key) {
-    const char *text = json_string_value(json_object_get(event, key));
-    return text ? text : "";
-}
-
 static void print_step(const json_t *event) {
     const json_t *seconds = json_object_get(event, "seconds");
     fprintf(stderr, "step %lld %s: %s",
-            (long long)json_integer_value(json_object_get(event, "index")), text_in(event, "name"),
-            text_in(event, "status"));
+            (long long)json_integer_value(json_object_get(event, "index")),
+            json_member_text(event, "name"), json_member_text(event, "status"));
     if (seconds)
         fprintf(stderr, " (%lld s)", (long long)json_integer_value(seconds));
     fputc('\n', stderr);
 }
 
 static void print_text(const json_t *event) {
-    const char *kind = text_in(event, "event");
+    const char *kind = json_member_text(event, "event");
     if (strcmp(kind, "context") == 0)
         fprintf(stderr, "context: %lld files, %lld bytes: %s\n",
                 (long long)json_integer_value(json_object_get(event, "files")),
                 (long long)json_integer_value(json_object_get(event, "bytes")),
-                text_in(event, "state"));
+                json_member_text(event, "state"));
     else if (strcmp(kind, "build") == 0)
-        fprintf(stderr, "build %s: %s  %s\n", text_in(event, "id"), text_in(event, "status"),
-                text_in(event, "log_url"));
+        fprintf(stderr, "build %s: %s  %s\n", json_member_text(event, "id"),
+                json_member_text(event, "status"), json_member_text(event, "log_url"));
     else if (strcmp(kind, "step") == 0)
         print_step(event);
-    else if (strcmp(kind, "result") == 0 && text_in(event, "digest")[0])
-        printf("%s\n", text_in(event, "digest"));
+    else if (strcmp(kind, "result") == 0 && json_member_text(event, "digest")[0])
+        printf("%s\n", json_member_text(event, "digest"));
 }
 
 void build_show_event(const struct build_run *run, json_t *event) {
@@ -113,8 +108,8 @@ static bool on_log(void *context, const void *bytes, size_t length, struct error
 static json_t *seconds_of(const json_t *step) {
     const json_t *timing = json_object_get(step, "timing");
     int64_t begin, end;
-    bool known = clock_parse_rfc3339(text_in(timing, "startTime"), &begin) &&
-                 clock_parse_rfc3339(text_in(timing, "endTime"), &end) && end >= begin;
+    bool known = clock_parse_rfc3339(json_member_text(timing, "startTime"), &begin) &&
+                 clock_parse_rfc3339(json_member_text(timing, "endTime"), &end) && end >= begin;
     return known ? json_integer((json_int_t)(end - begin)) : NULL;
 }
 
@@ -125,24 +120,24 @@ static void show_steps(struct following *following, const json_t *build) {
         char key[24];
         snprintf(key, sizeof key, "%zu", index);
         json_t *status = json_object_get(step, "status");
-        const char *id = text_in(step, "id");
+        const char *id = json_member_text(step, "id");
         if (!status || json_equal(json_object_get(following->shown, key), status))
             continue;
         json_object_set(following->shown, key, status);
-        build_show_event(following->run,
-                         json_pack("{s:s, s:I, s:s, s:O, s:o*}", "event", "step", "index",
-                                   (json_int_t)index, "name", *id ? id : text_in(step, "name"),
-                                   "status", status, "seconds", seconds_of(step)));
+        build_show_event(following->run, json_pack("{s:s, s:I, s:s, s:O, s:o*}", "event", "step",
+                                                   "index", (json_int_t)index, "name",
+                                                   *id ? id : json_member_text(step, "name"),
+                                                   "status", status, "seconds", seconds_of(step)));
     }
 }
 
 static void on_state(void *context, const json_t *build) {
     struct following *following = context;
-    const char *status = text_in(build, "status");
+    const char *status = json_member_text(build, "status");
     if (strcmp(following->status, status) != 0)
         build_show_event(following->run, json_pack("{s:s, s:s, s:s, s:s}", "event", "build", "id",
-                                                   text_in(build, "id"), "status", status,
-                                                   "log_url", text_in(build, "logUrl")));
+                                                   json_member_text(build, "id"), "status", status,
+                                                   "log_url", json_member_text(build, "logUrl")));
     snprintf(following->status, sizeof following->status, "%s", status);
     if (json_is_object(json_object_get(build, "approval")) && strcmp(status, "PENDING") == 0)
         build_show_notice(following->run, "the build waits for an approval in the console");
@@ -179,8 +174,8 @@ static void show_result(struct following *following, const json_t *build,
     }
     json_t *event =
         json_pack("{s:s, s:s, s:s*, s:s, s:s, s:s*}", "event", "result", "state",
-                  done ? "done" : "failed", "digest", digest, "id", text_in(build, "id"), "log_url",
-                  text_in(build, "logUrl"), "message", message.bytes);
+                  done ? "done" : "failed", "digest", digest, "id", json_member_text(build, "id"),
+                  "log_url", json_member_text(build, "logUrl"), "message", message.bytes);
     if (json_is_array(list))
         json_object_set(event, "images", list);
     build_show_event(following->run, event);
@@ -218,7 +213,7 @@ int build_follow(struct build_run *run, json_t *build, const char *const *images
     struct following following = {.run = run, .shown = json_object()};
     const struct cloudbuild cloudbuild = build_run_cloudbuild(run);
     const struct watch_sink sink = {&following, on_state, on_log, on_notice};
-    cleanup_free char *id = strdup(text_in(build, "id"));
+    cleanup_free char *id = strdup(json_member_text(build, "id"));
     struct error error = {0};
     int status = 1;
     json_t *ended = watch_build(&cloudbuild, build, &sink, &error);

@@ -14,11 +14,6 @@
 
 enum { BODY_LIMIT = 256 << 20, COLUMNS = 2 + KEEP_STATES };
 
-static const char *string_of(const json_t *object, const char *key) {
-    const char *string = json_string_value(json_object_get(object, key));
-    return string ? string : "";
-}
-
 /* What comes from the network goes to a terminal. */
 static void copy_plain(const char *from, char *out, size_t size) {
     snprintf(out, size, "%s", from);
@@ -30,7 +25,7 @@ static void add_image(struct table *table, const json_t *image) {
     char name[800], size[24] = "", counts[KEEP_STATES][24];
     const char *cells[COLUMNS] = {name, size};
     const json_t *bytes = json_object_get(image, "size");
-    copy_plain(string_of(image, "image"), name, sizeof name);
+    copy_plain(json_member_text(image, "image"), name, sizeof name);
     if (json_is_integer(bytes))
         units_format_size((uint64_t)json_integer_value(bytes), size, sizeof size);
     for (int state = 0; state < KEEP_STATES; state++) {
@@ -47,10 +42,10 @@ static void print_failures(const json_t *image) {
     json_t *cell;
     json_object_foreach (json_object_get(image, "nodes"), node, cell) {
         char text[1600], plain[1600];
-        if (strcmp(string_of(cell, "state"), "failed") != 0)
+        if (strcmp(json_member_text(cell, "state"), "failed") != 0)
             continue;
-        snprintf(text, sizeof text, "%.700s on %.250s: %.600s", string_of(image, "image"), node,
-                 string_of(cell, "reason"));
+        snprintf(text, sizeof text, "%.700s on %.250s: %.600s", json_member_text(image, "image"),
+                 node, json_member_text(cell, "reason"));
         copy_plain(text, plain, sizeof plain);
         printf("failed: %s\n", plain);
     }
@@ -64,11 +59,11 @@ static bool print_keep(const json_t *keep) {
     const json_t *image;
     size_t index;
     char text[600];
-    copy_plain(string_of(keep, "name"), text, sizeof text);
+    copy_plain(json_member_text(keep, "name"), text, sizeof text);
     printf("%s: %lld of %lld nodes complete\n", text,
            (long long)json_integer_value(json_object_get(nodes, "complete")),
            (long long)json_integer_value(json_object_get(nodes, "eligible")));
-    copy_plain(string_of(source, "error"), text, sizeof text);
+    copy_plain(json_member_text(source, "error"), text, sizeof text);
     if (*text)
         printf("%s\n", text);
     table_add(&table, head);

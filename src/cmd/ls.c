@@ -25,8 +25,8 @@ static void write_count(size_t count, struct buffer *out) {
 static void write_name(const json_t *image, struct buffer *name) {
     const json_t *tags = json_object_get(image, "tags");
     size_t count = json_array_size(tags);
-    buffer_printf(name, "%s/%s", order_line_string(image, "upstream"),
-                  order_line_string(image, "repository"));
+    buffer_printf(name, "%s/%s", json_member_text(image, "upstream"),
+                  json_member_text(image, "repository"));
     for (size_t i = 0; i < count && i < TAGS_SHOWN; i++)
         buffer_printf(name, "%s%s", i ? "," : ":", json_string_value(json_array_get(tags, i)));
     if (count > TAGS_SHOWN) {
@@ -34,7 +34,7 @@ static void write_name(const json_t *image, struct buffer *name) {
         write_count(count - TAGS_SHOWN, name);
     }
     if (count == 0)
-        buffer_printf(name, "@%s", order_line_string(image, "digest"));
+        buffer_printf(name, "@%s", json_member_text(image, "digest"));
 }
 
 /* "sha256:4f4fb700ef54…" without its algorithm */
@@ -58,7 +58,7 @@ static void add_image(struct ls_output *listing, const json_t *line) {
     cleanup_buffer struct buffer name = {0};
     char digest[DIGEST_SHOWN + 1], size[ORDER_LINE_SIZE], used[ORDER_LINE_SIZE];
     write_name(line, &name);
-    shorten(order_line_string(line, "digest"), digest, sizeof digest);
+    shorten(json_member_text(line, "digest"), digest, sizeof digest);
     order_line_format_size(line, "size", size);
     order_line_format_age(line, "last_used", used);
     const char *const cells[COLUMNS] = {name.bytes ? name.bytes : "", digest, size, used};
@@ -67,8 +67,8 @@ static void add_image(struct ls_output *listing, const json_t *line) {
 
 /* A line of --bucket. */
 static void print_tag(const json_t *line) {
-    printf("%s/%s:%s\n", order_line_string(line, "upstream"), order_line_string(line, "repository"),
-           order_line_string(line, "tag"));
+    printf("%s/%s:%s\n", json_member_text(line, "upstream"), json_member_text(line, "repository"),
+           json_member_text(line, "tag"));
 }
 
 static void on_line(void *context, json_t *line) {

@@ -71,7 +71,7 @@ static bool pass_line(void *context, json_t *line, struct text text) {
     (void)text;
     bool of_a_blob = json_object_get(line, "bad") || json_object_get(line, "unreadable");
     if (error && !of_a_blob) {
-        print_failure(run, order_line_string(line, "error"));
+        print_failure(run, json_member_text(line, "error"));
         run->failed = true;
         return true;
     }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <time.h>
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/units.h"
 
 bool order_line_is_last(const json_t *line) {
@@ -14,11 +15,6 @@ bool order_line_is_last(const json_t *line) {
 uint64_t order_line_number(const json_t *line, const char *member) {
     json_int_t number = json_integer_value(json_object_get(line, member));
     return number > 0 ? (uint64_t)number : 0;
-}
-
-const char *order_line_string(const json_t *line, const char *member) {
-    const char *string = json_string_value(json_object_get(line, member));
-    return string ? string : "";
 }
 
 void order_line_print_whole(const json_t *line) {
@@ -48,7 +44,7 @@ void order_line_format_age(const json_t *line, const char *member,
     } units[] = {{365 * 86400, "year"}, {30 * 86400, "month"}, {7 * 86400, "week"},
                  {86400, "day"},        {3600, "hour"},        {60, "minute"}};
     struct tm parts = {0};
-    if (!strptime(order_line_string(line, member), "%Y-%m-%dT%H:%M:%SZ", &parts)) {
+    if (!strptime(json_member_text(line, member), "%Y-%m-%dT%H:%M:%SZ", &parts)) {
         snprintf(out, ORDER_LINE_SIZE, "-");
         return;
     }

@@ -13,8 +13,7 @@
 enum { ORDER_LINE_SIZE = 40 }; /* bytes that each order_line_format_*() needs */
 
 bool order_line_is_last(const json_t *line);
-uint64_t order_line_number(const json_t *line, const char *member);    /* 0: there is none */
-const char *order_line_string(const json_t *line, const char *member); /* "": there is none */
+uint64_t order_line_number(const json_t *line, const char *member); /* 0: there is none */
 
 /* Prints the line on standard output as compact JSON, without its member "done" (which is deleted
  * from the line) and without a newline. */

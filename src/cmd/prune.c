@@ -1,5 +1,6 @@
 /* tarn prune: makes the cache smaller, least recently used blobs first. */
 #include <stdio.h>
+#include "base/json.h"
 #include "cmd/commands.h"
 #include "cmd/order_command.h"
 #include "cmd/order_line.h"
@@ -15,7 +16,7 @@ static void print_blob(const struct prune_output *pruning, const json_t *line) {
     order_line_format_size(line, "size", size);
     order_line_format_age(line, "last_used", used);
     printf("%s %s  %10s  last used %s\n", pruning->dry_run ? "would delete" : "deleted",
-           order_line_string(line, "digest"), size, used);
+           json_member_text(line, "digest"), size, used);
 }
 
 static void print_end(const struct prune_output *pruning, const json_t *line) {

@@ -20,7 +20,7 @@ static bool on_line(void *context, json_t *line, struct text text) {
     struct reload_output *output = context;
     (void)text;
     if (json_object_get(line, "problem"))
-        fprintf(stderr, "%s\n", order_line_string(line, "problem"));
+        fprintf(stderr, "%s\n", json_member_text(line, "problem"));
     output->done = order_line_is_last(line);
     output->reloaded = json_is_true(json_object_get(line, "reloaded"));
     return true;

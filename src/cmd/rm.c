@@ -16,24 +16,24 @@ struct rm_output {
 };
 
 static void print_removed(const json_t *line) {
-    const char *tag = order_line_string(line, "tag");
+    const char *tag = json_member_text(line, "tag");
     const char *from = json_is_true(json_object_get(line, "bucket")) ? " from the bucket" : "";
-    const char *digest = order_line_string(line, "digest");
-    printf("removed %s/%s%s%s%s%s%s\n", order_line_string(line, "upstream"),
-           order_line_string(line, "repository"), *tag ? ":" : "", tag, *digest ? "@" : "", digest,
+    const char *digest = json_member_text(line, "digest");
+    printf("removed %s/%s%s%s%s%s%s\n", json_member_text(line, "upstream"),
+           json_member_text(line, "repository"), *tag ? ":" : "", tag, *digest ? "@" : "", digest,
            from);
 }
 
 static void print_unmatched(const json_t *line) {
     fflush(stdout);
     fprintf(stderr, "tarn rm: nothing in the cache is named %s (tarn ls shows what is there)\n",
-            order_line_string(line, "unmatched"));
+            json_member_text(line, "unmatched"));
 }
 
 static void print_unreached(const json_t *line) {
     fflush(stdout);
     fprintf(stderr, "tarn rm: the replica %s was not reached, and may still have it: %s\n",
-            order_line_string(line, "unreached"), order_line_string(line, "why"));
+            json_member_text(line, "unreached"), json_member_text(line, "why"));
 }
 
 static void on_line(void *context, json_t *line) {

@@ -36,18 +36,18 @@ static void record_bad(struct verify_output *verification, const json_t *line) {
     verification->set_aside += json_is_true(json_object_get(line, "set_aside"));
     wipe(verification);
     if (!verification->json) {
-        puts(order_line_string(line, "bad"));
+        puts(json_member_text(line, "bad"));
         fflush(stdout);
     }
-    fprintf(stderr, "tarn verify: %s\n", order_line_string(line, "error"));
+    fprintf(stderr, "tarn verify: %s\n", json_member_text(line, "error"));
 }
 
 /* On standard error, because standard output lists only digests that are known to be wrong. */
 static void record_unreadable(struct verify_output *verification, const json_t *line) {
     json_array_append(verification->unreadable, json_object_get(line, "unreadable"));
     wipe(verification);
-    fprintf(stderr, "tarn verify: %s cannot be read: %s\n", order_line_string(line, "unreadable"),
-            order_line_string(line, "error"));
+    fprintf(stderr, "tarn verify: %s cannot be read: %s\n", json_member_text(line, "unreadable"),
+            json_member_text(line, "error"));
 }
 
 static void print_bad(const struct verify_output *verification) {

@@ -48,9 +48,9 @@ struct result {
 
 /* Prints a failure as a sentence, also where lines of JSON are printed. */
 static void record_end(struct result *result, const json_t *line) {
-    const char *image = order_line_string(line, "image");
-    const char *error = order_line_string(line, "error");
-    if (strcmp(order_line_string(line, "state"), "done") == 0) {
+    const char *image = json_member_text(line, "image");
+    const char *error = json_member_text(line, "error");
+    if (strcmp(json_member_text(line, "state"), "done") == 0) {
         result->images_done++;
         return;
     }

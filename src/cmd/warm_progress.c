@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/units.h"
 #include "cmd/order_line.h"
 
@@ -172,13 +173,13 @@ static struct part *find_part(struct warm_progress *progress, const char *digest
 
 static void record_part(struct warm_progress *progress, const json_t *line) {
     char digest[13] = "";
-    const char *hex = strchr(order_line_string(line, "digest"), ':');
+    const char *hex = strchr(json_member_text(line, "digest"), ':');
     snprintf(digest, sizeof digest, "%.12s", hex ? hex + 1 : "");
     struct part *part = find_part(progress, digest);
     if (!part)
         return;
-    snprintf(part->role, sizeof part->role, "%s", order_line_string(line, "role"));
-    snprintf(part->state, sizeof part->state, "%s", order_line_string(line, "state"));
+    snprintf(part->role, sizeof part->role, "%s", json_member_text(line, "role"));
+    snprintf(part->state, sizeof part->state, "%s", json_member_text(line, "state"));
     part->size = order_line_number(line, "size");
     part->bytes = order_line_number(line, "bytes");
     part->was_cached = json_is_true(json_object_get(line, "was_cached"));
@@ -189,16 +190,16 @@ static void print_end(struct warm_progress *progress, const json_t *line) {
     double seconds = json_number_value(json_object_get(line, "seconds"));
     units_format_size(order_line_number(line, "bytes_fetched"), fetched, sizeof fetched);
     units_format_size(order_line_number(line, "bytes_cached"), cached, sizeof cached);
-    bool failed = strcmp(order_line_string(line, "state"), "done") != 0;
+    bool failed = strcmp(json_member_text(line, "state"), "done") != 0;
     fprintf(progress->terminal, "%s: %s, %s fetched, %s had been cached, %.1f s\n",
-            order_line_string(line, "image"), failed ? "failed" : "done", fetched, cached, seconds);
+            json_member_text(line, "image"), failed ? "failed" : "done", fetched, cached, seconds);
     fflush(progress->terminal);
     reset(progress);
 }
 
 void warm_progress_record(struct warm_progress *progress, const json_t *line) {
     bool is_end = !json_object_get(line, "digest");
-    const char *image = order_line_string(line, "image");
+    const char *image = json_member_text(line, "image");
     if (!progress->image) {
         progress->image = strdup(image);
         progress->began_ms = clock_ms();

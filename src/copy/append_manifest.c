@@ -43,13 +43,8 @@ static bool make_oci(json_t *layers) {
 
 /* ---- the base ---- */
 
-static const char *text_member(const json_t *object, const char *name) {
-    const char *text = json_string_value(json_object_get(object, name));
-    return text ? text : "";
-}
-
 static bool is_foreign(const json_t *layer) {
-    const char *type = text_member(layer, "mediaType");
+    const char *type = json_member_text(layer, "mediaType");
     return json_array_size(json_object_get(layer, "urls")) > 0 &&
            (strstr(type, ".foreign.") || strstr(type, ".nondistributable."));
 }
@@ -57,7 +52,7 @@ static bool is_foreign(const json_t *layer) {
 bool append_base_layer(const json_t *layer, struct digest *digest, uint64_t *size) {
     const json_t *number = json_object_get(layer, "size");
     *size = (uint64_t)json_integer_value(number);
-    return digest_parse(text_of(text_member(layer, "digest")), digest) && !is_foreign(layer);
+    return digest_parse(text_of(json_member_text(layer, "digest")), digest) && !is_foreign(layer);
 }
 
 static bool check_layers(const json_t *layers, struct error *error) {
@@ -69,7 +64,7 @@ static bool check_layers(const json_t *layers, struct error *error) {
         struct digest digest;
         if (!json_is_integer(size) || json_integer_value(size) < 0)
             return error_set(error, ERROR_INVALID, "the base's layer %zu has no size", i + 1);
-        if (!digest_parse(text_of(text_member(layer, "digest")), &digest))
+        if (!digest_parse(text_of(json_member_text(layer, "digest")), &digest))
             return error_set(error, ERROR_UNSUPPORTED,
                              "the base's layer %zu has no digest by sha256 or sha512", i + 1);
     }
@@ -77,7 +72,7 @@ static bool check_layers(const json_t *layers, struct error *error) {
 }
 
 static bool check_manifest(const json_t *json, struct error *error) {
-    const char *config = text_member(json_object_get(json, "config"), "mediaType");
+    const char *config = json_member_text(json_object_get(json, "config"), "mediaType");
     if (!json_is_object(json) || json_object_get(json, "manifests"))
         return error_set(error, ERROR_INVALID, "the base is no image");
     if (json_integer_value(json_object_get(json, "schemaVersion")) != 2)

@@ -1,11 +1,11 @@
 /* A node of the cluster: reading it, and whether a keep wants it. */
 #include "keep/node.h"
-
 #include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/json.h"
 
 /* ---- quantities ---- */
 
@@ -47,11 +47,6 @@ bool keep_node_quantity(const char *text, uint64_t *value) {
 
 /* ---- reading ---- */
 
-static const char *string_of(const json_t *object, const char *key) {
-    const char *string = json_string_value(json_object_get(object, key));
-    return string ? string : "";
-}
-
 /* Where the strings of a node go: first their lengths are added up, then they are copied. */
 struct strings {
     char *next; /* NULL: only count */
@@ -72,11 +67,11 @@ static const char *keep_string(struct strings *strings, const char *string) {
 static void read_strings(struct keep_node *node, const json_t *json, struct strings *strings) {
     const json_t *metadata = json_object_get(json, "metadata");
     const json_t *info = json_object_get(json_object_get(json, "status"), "nodeInfo");
-    node->name = keep_string(strings, string_of(metadata, "name"));
-    node->uid = keep_string(strings, string_of(metadata, "uid"));
-    node->boot_id = keep_string(strings, string_of(info, "bootID"));
-    node->architecture = keep_string(strings, string_of(info, "architecture"));
-    node->os = keep_string(strings, string_of(info, "operatingSystem"));
+    node->name = keep_string(strings, json_member_text(metadata, "name"));
+    node->uid = keep_string(strings, json_member_text(metadata, "uid"));
+    node->boot_id = keep_string(strings, json_member_text(info, "bootID"));
+    node->architecture = keep_string(strings, json_member_text(info, "architecture"));
+    node->os = keep_string(strings, json_member_text(info, "operatingSystem"));
     const char *key;
     json_t *value;
     size_t count = 0;
@@ -97,9 +92,9 @@ static void read_strings(struct keep_node *node, const json_t *json, struct stri
         if (index >= KEEP_NODE_PAIRS)
             break;
         struct keep_taint taint;
-        taint.key = keep_string(strings, string_of(value, "key"));
-        taint.value = keep_string(strings, string_of(value, "value"));
-        taint.effect = keep_string(strings, string_of(value, "effect"));
+        taint.key = keep_string(strings, json_member_text(value, "key"));
+        taint.value = keep_string(strings, json_member_text(value, "value"));
+        taint.effect = keep_string(strings, json_member_text(value, "effect"));
         if (strings->next)
             node->taints[count] = taint;
         count++;
@@ -115,16 +110,18 @@ static void read_status(struct keep_node *node, const json_t *json) {
     size_t index;
     const json_t *condition;
     json_array_foreach (json_object_get(status, "conditions"), index, condition) {
-        bool is_true = strcmp(string_of(condition, "status"), "True") == 0;
-        if (strcmp(string_of(condition, "type"), "Ready") == 0)
+        bool is_true = strcmp(json_member_text(condition, "status"), "True") == 0;
+        if (strcmp(json_member_text(condition, "type"), "Ready") == 0)
             node->ready = is_true;
-        else if (strcmp(string_of(condition, "type"), "DiskPressure") == 0)
+        else if (strcmp(json_member_text(condition, "type"), "DiskPressure") == 0)
             node->disk_pressure = is_true;
     }
-    const char *capacity = string_of(json_object_get(status, "capacity"), "ephemeral-storage");
+    const char *capacity =
+        json_member_text(json_object_get(status, "capacity"), "ephemeral-storage");
     if (!keep_node_quantity(capacity, &node->storage))
-        keep_node_quantity(string_of(json_object_get(status, "allocatable"), "ephemeral-storage"),
-                           &node->storage);
+        keep_node_quantity(
+            json_member_text(json_object_get(status, "allocatable"), "ephemeral-storage"),
+            &node->storage);
 }
 
 static bool is_no_name(const char *name) {
@@ -191,7 +188,7 @@ static bool allocate(struct keep_node *node, size_t strings, size_t images, size
 struct keep_node *keep_node_read(const json_t *json, struct keep_names *names,
                                  struct error *error) {
     const json_t *metadata = json_object_get(json, "metadata");
-    if (!*string_of(metadata, "name") || !*string_of(metadata, "uid")) {
+    if (!*json_member_text(metadata, "name") || !*json_member_text(metadata, "uid")) {
         error_set(error, ERROR_INVALID, "a Node without metadata.name or metadata.uid");
         return NULL;
     }

@@ -119,11 +119,6 @@ bool keep_pod_write(const struct keep_pod_wish *wish, struct buffer *out) {
 
 /* ---- reading ---- */
 
-static const char *string_of(const json_t *object, const char *key) {
-    const char *string = json_string_value(json_object_get(object, key));
-    return string ? string : "";
-}
-
 static bool is_one_of(const char *reason, const char *const *list) {
     for (; *list; list++) {
         if (strcmp(reason, *list) == 0)
@@ -161,20 +156,21 @@ static const char *const refusals[] = {
     "ErrImageNeverPull", "RegistryUnavailable", "SignatureValidationFailed", NULL};
 
 static void judge_waiting(struct keep_pod *out, const json_t *waiting) {
-    const char *reason = string_of(waiting, "reason");
+    const char *reason = json_member_text(waiting, "reason");
     if (is_one_of(reason, after_pull))
-        judge(out, KEEP_PULLED, reason, string_of(waiting, "message"));
+        judge(out, KEEP_PULLED, reason, json_member_text(waiting, "message"));
     else if (is_one_of(reason, refusals))
-        judge(out, KEEP_REFUSED, reason, string_of(waiting, "message"));
+        judge(out, KEEP_REFUSED, reason, json_member_text(waiting, "message"));
 }
 
 /* The pod has ended without success. */
 static void judge_failed(struct keep_pod *out, const json_t *status, const json_t *container) {
     const json_t *terminated = json_object_get(json_object_get(container, "state"), "terminated");
-    const char *ended = string_of(terminated, "reason"), *reason = string_of(status, "reason");
-    const char *message = string_of(status, "message");
-    if (*string_of(container, "imageID") || is_one_of(ended, after_pull))
-        judge(out, KEEP_PULLED, ended, string_of(terminated, "message"));
+    const char *ended = json_member_text(terminated, "reason"),
+               *reason = json_member_text(status, "reason");
+    const char *message = json_member_text(status, "message");
+    if (*json_member_text(container, "imageID") || is_one_of(ended, after_pull))
+        judge(out, KEEP_PULLED, ended, json_member_text(terminated, "message"));
     else if (strcmp(reason, "DeadlineExceeded") == 0)
         judge(out, KEEP_TIMED_OUT, reason, message);
     else
@@ -182,7 +178,7 @@ static void judge_failed(struct keep_pod *out, const json_t *status, const json_
               *reason  ? reason
               : *ended ? ended
                        : "Failed",
-              *message ? message : string_of(terminated, "message"));
+              *message ? message : json_member_text(terminated, "message"));
 }
 
 /* The status of our container. Webhooks may have put others beside it. NULL: there is none yet. */
@@ -190,7 +186,7 @@ static const json_t *container_in(const json_t *status) {
     const json_t *list = json_object_get(status, "containerStatuses"), *container;
     size_t index;
     json_array_foreach (list, index, container) {
-        if (strcmp(string_of(container, "name"), CONTAINER) == 0)
+        if (strcmp(json_member_text(container, "name"), CONTAINER) == 0)
             return container;
     }
     return json_array_size(list) == 1 ? json_array_get(list, 0) : NULL;
@@ -199,16 +195,16 @@ static const json_t *container_in(const json_t *status) {
 static void judge_status(struct keep_pod *out, const json_t *status) {
     const json_t *container = container_in(status);
     const json_t *state = json_object_get(container, "state");
-    const char *phase = string_of(status, "phase");
-    bool has_run = json_object_get(state, "running") ||
-                   (json_object_get(state, "terminated") && *string_of(container, "imageID"));
+    const char *phase = json_member_text(status, "phase");
+    bool has_run = json_object_get(state, "running") || (json_object_get(state, "terminated") &&
+                                                         *json_member_text(container, "imageID"));
     if (strcmp(phase, "Failed") == 0)
         judge_failed(out, status, container);
     else if (strcmp(phase, "Succeeded") == 0 || has_run)
         judge(out, KEEP_PULLED, "", "");
     else
         judge_waiting(out, json_object_get(state, "waiting"));
-    const char *id = string_of(container, "imageID"), *at = strrchr(id, '@');
+    const char *id = json_member_text(container, "imageID"), *at = strrchr(id, '@');
     if (out->verdict == KEEP_PULLED && at && strlen(at + 1) < sizeof out->pulled)
         snprintf(out->pulled, sizeof out->pulled, "%s", at + 1);
 }
@@ -218,16 +214,16 @@ bool keep_pod_read(const json_t *json, struct keep_pod *out) {
     const json_t *labels = json_object_get(metadata, "labels");
     const json_t *annotations = json_object_get(metadata, "annotations");
     *out = (struct keep_pod){0};
-    out->name = string_of(metadata, "name");
-    out->uid = string_of(metadata, "uid");
-    out->node = string_of(json_object_get(json, "spec"), "nodeName");
-    out->keep = string_of(labels, "tarn/keep");
-    out->image = string_of(annotations, "tarn/image");
-    out->digest = string_of(annotations, "tarn/digest");
+    out->name = json_member_text(metadata, "name");
+    out->uid = json_member_text(metadata, "uid");
+    out->node = json_member_text(json_object_get(json, "spec"), "nodeName");
+    out->keep = json_member_text(labels, "tarn/keep");
+    out->image = json_member_text(annotations, "tarn/image");
+    out->digest = json_member_text(annotations, "tarn/digest");
     out->deleting = json_is_string(json_object_get(metadata, "deletionTimestamp"));
     if (!*out->uid || !*out->name || !*out->keep ||
-        strcmp(string_of(labels, "app.kubernetes.io/component"), KEEP_POD_COMPONENT) != 0 ||
-        strcmp(string_of(labels, "app.kubernetes.io/managed-by"), KEEP_POD_MANAGED_BY) != 0)
+        strcmp(json_member_text(labels, "app.kubernetes.io/component"), KEEP_POD_COMPONENT) != 0 ||
+        strcmp(json_member_text(labels, "app.kubernetes.io/managed-by"), KEEP_POD_MANAGED_BY) != 0)
         return false;
     judge_status(out, json_object_get(json, "status"));
     return true;
