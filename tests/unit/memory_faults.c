@@ -1,23 +1,37 @@
-/* One allocation that fails. */
+/* Allocations that fail. */
 #include "memory_faults.h"
 
 #include <stdatomic.h>
 #include <stddef.h>
 
 static atomic_long left = -1; /* allocations until one fails; negative: none does */
+static atomic_bool lasting;   /* all further ones fail as well */
 static atomic_bool failed;
 
-void memory_faults_set(long at) {
+static void begin(long at, bool is_lasting) {
     atomic_store(&failed, false);
+    atomic_store(&lasting, is_lasting);
     atomic_store(&left, at);
+}
+
+void memory_faults_set(long at) {
+    begin(at, false);
+}
+
+void memory_faults_from(long at) {
+    begin(at, true);
 }
 
 bool memory_faults_failed(void) {
     return atomic_load(&failed);
 }
 
+/* Whether it is this allocation's turn. The count stays at 0 where failing is lasting. */
 static bool fails(void) {
-    if (atomic_load(&left) < 0 || atomic_fetch_sub(&left, 1) != 0)
+    long now = atomic_load(&left);
+    while (now > 0 && !atomic_compare_exchange_weak(&left, &now, now - 1))
+        ;
+    if (now != 0 || (!atomic_load(&lasting) && !atomic_compare_exchange_strong(&left, &now, -1)))
         return false;
     atomic_store(&failed, true);
     return true;
@@ -39,6 +53,12 @@ void *__real_realloc(void *memory, size_t size);
 void *__wrap_realloc(void *memory, size_t size);
 void *__wrap_realloc(void *memory, size_t size) {
     return fails() ? NULL : __real_realloc(memory, size);
+}
+
+void *__real_reallocarray(void *memory, size_t count, size_t size);
+void *__wrap_reallocarray(void *memory, size_t count, size_t size);
+void *__wrap_reallocarray(void *memory, size_t count, size_t size) {
+    return fails() ? NULL : __real_reallocarray(memory, count, size);
 }
 
 char *__real_strdup(const char *text);

@@ -6,12 +6,12 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/buffer.h"
 #include "bucket/bench.h"
 #include "bucket/document.h"
+#include "memory_faults.h"
 
 #define COMPLETED "<CompleteMultipartUploadResult><ETag>x</ETag></CompleteMultipartUploadResult>"
 #define BEGUN                                                                                      \
@@ -20,42 +20,6 @@
     "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>t"                    \
     "</NextContinuationToken><Contents><Key>tarn/k</Key><Size>1</Size></Contents>"                 \
     "</ListBucketResult>"
-
-/* ---- allocations that fail ---- */
-
-static atomic_long left = -1; /* allocations until one fails; negative: none does */
-static atomic_bool failed;
-
-static bool fails(void) {
-    if (atomic_load(&left) < 0 || atomic_fetch_sub(&left, 1) != 0)
-        return false;
-    atomic_store(&failed, true);
-    return true;
-}
-
-void *__real_malloc(size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_malloc(size_t size) {
-    return fails() ? NULL : __real_malloc(size);
-}
-
-void *__real_calloc(size_t count, size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_calloc(size_t count, size_t size) {
-    return fails() ? NULL : __real_calloc(count, size);
-}
-
-void *__real_realloc(void *memory, size_t size);
-void *__wrap_realloc(void *memory, size_t size);
-void *__wrap_realloc(void *memory, size_t size) {
-    return fails() ? NULL : __real_realloc(memory, size);
-}
-
-char *__real_strdup(const char *text);
-char *__wrap_strdup(const char *text);
-char *__wrap_strdup(const char *text) {
-    return fails() ? NULL : __real_strdup(text);
-}
 
 /* ---- calls ---- */
 
@@ -111,11 +75,11 @@ static void try_all(struct bench *bench, bool (*call)(struct bench *bench)) {
     for (long at = 0;; at++) {
         assert_true(at < 2000);
         bench->count = bench->next = 0;
-        atomic_store(&failed, false);
-        atomic_store(&left, at);
+        memory_faults_set(at);
         bool ok = call(bench);
-        atomic_store(&left, -1);
-        if (!atomic_load(&failed)) {
+        bool failed = memory_faults_failed();
+        memory_faults_set(-1);
+        if (!failed) {
             assert_true(ok);
             break;
         }
@@ -156,13 +120,13 @@ static void test_a_bucket_is_made_whole_or_not_at_all(void **state) {
     bench->settings.google.scopes = (const char *const[]){"a", "b", NULL};
     for (long at = 0;; at++) {
         assert_true(at < 200);
-        atomic_store(&failed, false);
-        atomic_store(&left, at);
+        memory_faults_set(at);
         struct bucket *bucket = bucket_new(&bench->settings, bench->client);
-        atomic_store(&left, -1);
+        bool failed = memory_faults_failed();
+        memory_faults_set(-1);
         bool whole = bucket != NULL;
         bucket_free(bucket);
-        if (!atomic_load(&failed)) {
+        if (!failed) {
             assert_true(whole);
             break;
         }

@@ -13,53 +13,9 @@
 #include <unistd.h>
 #include "base/json.h"
 #include "copy/image.h"
+#include "memory_faults.h"
 
 #define TYPE "application/vnd.oci.image.manifest.v1+json"
-
-/* ---- allocations that fail ---- */
-
-static atomic_int left = -1; /* allocations until all fail; negative: none fails */
-
-static bool fails(void) {
-    int now = atomic_load(&left);
-    if (now < 0)
-        return false;
-    if (now == 0)
-        return true;
-    atomic_fetch_sub(&left, 1);
-    return false;
-}
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__real_realloc(void *memory, size_t size);
-void *__real_reallocarray(void *memory, size_t count, size_t size);
-char *__real_strdup(const char *text);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_realloc(void *memory, size_t size);
-void *__wrap_reallocarray(void *memory, size_t count, size_t size);
-char *__wrap_strdup(const char *text);
-
-void *__wrap_malloc(size_t size) {
-    return fails() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t count, size_t size) {
-    return fails() ? NULL : __real_calloc(count, size);
-}
-
-void *__wrap_realloc(void *memory, size_t size) {
-    return fails() ? NULL : __real_realloc(memory, size);
-}
-
-void *__wrap_reallocarray(void *memory, size_t count, size_t size) {
-    return fails() ? NULL : __real_reallocarray(memory, count, size);
-}
-
-char *__wrap_strdup(const char *text) {
-    return fails() ? NULL : __real_strdup(text);
-}
 
 /* ---- two folders ---- */
 
@@ -177,9 +133,9 @@ static void test_memory_that_runs_out_at_each_allocation(void **state) {
         struct error error = {0};
         assert_in_range(n, 0, 5000);
         snprintf(bench->to.path, sizeof bench->to.path, "%s/to-%d", bench->folder, n);
-        atomic_store(&left, n);
+        memory_faults_from(n);
         done = copy(bench, &error);
-        atomic_store(&left, -1);
+        memory_faults_set(-1);
         if (!done && error.kind == ERROR_NONE)
             fail_msg("allocation %d: it failed without a word", n);
         if (is_there(bench) != done)
