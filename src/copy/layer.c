@@ -22,7 +22,8 @@ struct layer {
     struct compress_result result; /* the maker's until `has_ended` */
 
     struct lock bytes_lock;
-    struct condition room_changed;
+    struct condition room_changed; /* the maker waits for room */
+    struct condition made_changed; /* finish() waits for bytes that nobody expects, or the end */
     char *bytes GUARDED_BY(bytes_lock); /* a ring of BUFFER_SIZE */
     size_t start GUARDED_BY(bytes_lock), length GUARDED_BY(bytes_lock);
     bool has_ended GUARDED_BY(bytes_lock);  /* all bytes were made, or it failed */
@@ -65,8 +66,10 @@ static bool put(void *context, const void *bytes, size_t length, struct error *e
         const size_t part = put_some(layer, at, length);
         at += part;
         length -= part;
-        if (was_empty)
+        if (was_empty) {
+            condition_signal(&layer->made_changed);
             wake(layer);
+        }
     }
     const bool is_dropped = layer->is_dropped;
     lock_release(&layer->bytes_lock);
@@ -97,6 +100,7 @@ static void make(void *argument) {
     lock_acquire(&layer->bytes_lock);
     layer->has_ended = true;
     layer->failure = error;
+    condition_signal(&layer->made_changed);
     wake(layer);
     lock_release(&layer->bytes_lock);
 }
@@ -157,6 +161,13 @@ static void skip(struct layer *layer) REQUIRES(layer->bytes_lock) {
     }
 }
 
+static bool refuse_changed(const struct layer *layer, const char *how, struct error *error) {
+    const char *folder = layer->settings.content.folder;
+    return error_set(error, ERROR_CORRUPT,
+                     "%s: the folder changed between two tries to send it: the layer is %s now",
+                     folder ? folder : "layer", how);
+}
+
 /* Under the lock: what there is, or the end, or the failure. */
 static bool take(struct layer *layer, char *bytes, size_t size, size_t *length, bool *ended,
                  struct error *error) REQUIRES(layer->bytes_lock) {
@@ -173,10 +184,7 @@ static bool take(struct layer *layer, char *bytes, size_t size, size_t *length, 
         return false;
     }
     if (layer->has_ended && layer->skipping && !layer->failure.kind)
-        return error_set(error, ERROR_CORRUPT,
-                         "%s: the folder changed between two tries to send it: the layer is "
-                         "shorter now",
-                         layer->settings.content.folder ? layer->settings.content.folder : "layer");
+        return refuse_changed(layer, "shorter", error);
     if (!layer->has_ended) {
         const ssize_t drained = read(layer->body.wake_fd, &count, sizeof count);
         (void)drained; /* nothing to drain is fine */
@@ -199,9 +207,26 @@ static bool read_some(void *context, void *bytes, size_t size, size_t *length, b
     return ok;
 }
 
+/* A destination that knows the length from an earlier try takes so many bytes, and does not see the
+ * end. Only at the end is there a result. */
+static bool await_end(struct layer *layer, struct error *error) {
+    lock_acquire(&layer->bytes_lock);
+    while (!layer->has_ended && layer->length == 0)
+        condition_wait(&layer->made_changed, &layer->bytes_lock);
+    const bool is_longer = layer->length > 0;
+    const struct error failure = layer->failure;
+    lock_release(&layer->bytes_lock);
+    if (is_longer)
+        return refuse_changed(layer, "longer", error);
+    if (failure.kind && error)
+        *error = failure;
+    return !failure.kind;
+}
+
 static bool finish(void *context, struct digest *digest, uint64_t *size, struct error *error) {
-    const struct layer *layer = context;
-    (void)error;
+    struct layer *layer = context;
+    if (!await_end(layer, error))
+        return false;
     *digest = layer->result.digest;
     *size = layer->result.size;
     return true;
@@ -236,6 +261,7 @@ struct layer *layer_new(const struct layer_settings *settings, struct error *err
     };
     lock_init(&layer->bytes_lock);
     condition_init(&layer->room_changed);
+    condition_init(&layer->made_changed);
     return layer;
 }
 
@@ -244,6 +270,7 @@ void layer_free(struct layer *layer) {
         return;
     stop_making(layer);
     close(layer->body.wake_fd);
+    condition_finish(&layer->made_changed);
     condition_finish(&layer->room_changed);
     lock_finish(&layer->bytes_lock);
     free(layer->bytes);

@@ -128,6 +128,44 @@ static void test_bytes_that_are_lost_come_again(void **state) {
     layer_free(layer);
 }
 
+/* A destination that knows the length takes so many bytes, and does not ask for the end. The result
+ * is that of what it took, although the maker may still be at work. */
+static void test_a_layer_whose_end_nobody_sees_has_its_result(void **state) {
+    (void)state;
+    cleanup_buffer struct buffer whole = {0};
+    struct layer *layer = make(COMPRESS_GZIP);
+    seek(layer, 0);
+    take(layer, SIZE_MAX, &whole);
+    for (int i = 0; i < 30; i++) {
+        cleanup_buffer struct buffer bytes = {0};
+        seek(layer, 1); /* a new making */
+        seek(layer, 0);
+        take(layer, whole.length, &bytes);
+        assert_whole(layer, &bytes);
+    }
+    layer_free(layer);
+}
+
+static void test_a_layer_that_got_longer_has_no_result(void **state) {
+    (void)state;
+    cleanup_buffer struct buffer whole = {0}, bytes = {0};
+    struct layer *layer = make(COMPRESS_NONE);
+    struct copy_body *body = layer_body(layer);
+    struct error error = {0};
+    struct digest digest;
+    uint64_t size;
+    seek(layer, 0);
+    take(layer, SIZE_MAX, &whole);
+    write_content(2 * CONTENT, 1);
+    seek(layer, 1);
+    seek(layer, 0);
+    take(layer, whole.length, &bytes);
+    assert_false(body->finish(body->context, &digest, &size, &error));
+    assert_int_equal(error.kind, ERROR_CORRUPT);
+    assert_non_null(strstr(error.text, "longer now"));
+    layer_free(layer);
+}
+
 static void test_a_layer_that_is_left_ends(void **state) {
     (void)state;
     cleanup_buffer struct buffer bytes = {0};
@@ -221,6 +259,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_a_layer_is_taken_while_it_is_made),
         TEST(test_bytes_that_are_lost_come_again),
+        TEST(test_a_layer_whose_end_nobody_sees_has_its_result),
+        TEST(test_a_layer_that_got_longer_has_no_result),
         TEST(test_a_layer_that_is_left_ends),
         TEST(test_the_failure_of_a_folder_is_the_body_s),
         TEST(test_a_folder_that_shrank_between_two_tries),
