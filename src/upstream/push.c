@@ -415,7 +415,10 @@ static bool send_rest(struct push *push, struct push_call *call, struct error *e
     struct patch patch;
     if (!plan(push, call, &patch, error))
         return false;
-    if (patch.end != PUSH_END_UNKNOWN && patch.end <= patch.start)
+    if (patch.end != PUSH_END_UNKNOWN && patch.end < patch.start)
+        return error_set(error, ERROR_CORRUPT, "%llu bytes were sent of a blob of %llu",
+                         (unsigned long long)patch.start, (unsigned long long)patch.end);
+    if (patch.end == patch.start)
         return true;
     bool sent = send_patch(push, call, &patch, error);
     if (sent && push_is_success(call->response->http.status)) {

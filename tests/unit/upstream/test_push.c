@@ -195,6 +195,17 @@ static void test_a_blob_is_sent_once(void **state) {
         server_has(server_request(bench->server, "PATCH", 1), "Content-Range: 1000-2999\r"));
 }
 
+/* A source that ends before what it has handed out is its caller's mistake, and no endless work. */
+static void test_a_source_that_becomes_shorter_is_refused(void **state) {
+    struct bench *bench = *state;
+    const uint64_t shorter[] = {BLOB_SIZE, 1000};
+    struct fake fake = {0};
+    fill_blob();
+    bench_open(bench, answer_push, &fake);
+    assert_false(push_pieces(bench, shorter, 2));
+    assert_int_equal(bench->error.kind, ERROR_CORRUPT);
+}
+
 static void test_each_fault_is_mended(void **state) {
     static const struct {
         const char *fault;
@@ -350,6 +361,7 @@ static void test_each_kind_of_token_is_its_own(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         WITH_BENCH(test_a_blob_is_sent_once),
+        WITH_BENCH(test_a_source_that_becomes_shorter_is_refused),
         WITH_BENCH(test_each_fault_is_mended),
         WITH_BENCH(test_one_patch_is_learnt),
         WITH_BENCH(test_a_lasting_fault_ends_with_the_patience),
