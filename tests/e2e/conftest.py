@@ -21,7 +21,6 @@ from kit.artifact_registry import ArtifactRegistry
 from kit.bucket_report import bucket_report
 from kit.builder import Builder
 from kit.cloud_build import CloudBuild
-from kit.scripted_registry import ScriptedRegistry
 from kit.containers import Containerd, Dockerd
 from kit.driver import build_driver
 from kit.htpasswd import write_htpasswd
@@ -31,7 +30,9 @@ from kit.object_store import ObjectStore
 from kit.origin import Origin
 from kit.processes import run
 from kit.replicas import Cluster, Replica, ScriptedReplica, addresses, write_secret
-from kit.tarn import Tarn
+from kit.scripted_registry import ScriptedRegistry
+from kit.scripted_server import several
+from kit.tarn import Tarn, finish_all
 
 # How long tarn waits for an upstream: long enough for a busy machine of two cores, short enough for a
 # test. A file that counts the upstream's bytes sets TIMEOUTS = {} and gets tarn's defaults, because
@@ -121,15 +122,7 @@ def program():
 @pytest.fixture
 def make_upstream():
     """Starts any number of fake upstreams: make_upstream(host=…, tls=…)."""
-    made = []
-
-    def make(**options):
-        made.append(ScriptedRegistry(**options))
-        return made[-1]
-
-    yield make
-    for upstream in made:
-        upstream.stop()
+    yield from several(ScriptedRegistry)
 
 
 @pytest.fixture
@@ -165,14 +158,7 @@ def start_tarn(request, program, tmp_path):
         return started[-1]
 
     yield start
-    failures = []
-    for one in started:
-        try:
-            one.finish()
-        except AssertionError as failure:
-            failures.append(failure)
-    if failures:
-        raise failures[0]
+    finish_all(started)
 
 
 @pytest.fixture
@@ -196,14 +182,7 @@ def make_replica(request, program, tmp_path, upstream):
         return started[-1]
 
     yield make
-    failures = []
-    for one in started:
-        try:
-            one.finish()
-        except AssertionError as failure:
-            failures.append(failure)
-    if failures:
-        raise failures[0]
+    finish_all(started)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from kit.content import MIB, OCI_MANIFEST, descriptor, digest_of, index, manifes
 from kit.image_commands import ImageCommands
 from kit.processes import wait_until
 from kit.release import release_build
+from kit.scripted_server import several
 from kit.writable_registry import WritableRegistry
 
 LAYER = noise(300 << 10, 2)
@@ -21,15 +22,7 @@ CONFIG = json.dumps({"os": "linux", "architecture": "amd64", "config": {},
 
 @pytest.fixture
 def make_registry():
-    made = []
-
-    def make(**options):
-        made.append(WritableRegistry(**options))
-        return made[-1]
-
-    yield make
-    for registry in made:
-        registry.stop()
+    yield from several(WritableRegistry)
 
 
 @pytest.fixture

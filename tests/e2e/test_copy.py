@@ -14,6 +14,7 @@ from kit.content import (DOCKER_LAYER, DOCKER_LIST, DOCKER_MANIFEST, KIB, MIB, O
 from kit.image_commands import ImageCommands
 from kit.processes import wait_until
 from kit.release import release_build
+from kit.scripted_server import several
 from kit.tokens import TokenService, basic
 from kit.writable_registry import WritableRegistry
 from kit.yaml_text import yaml_text
@@ -24,15 +25,7 @@ LAYERS = {"amd64": [BIG, noise(70 * KIB, 2)], "arm64": [noise(300 * KIB, 3), noi
 
 @pytest.fixture
 def make_registry():
-    made = []
-
-    def make(**options):
-        made.append(WritableRegistry(**options))
-        return made[-1]
-
-    yield make
-    for registry in made:
-        registry.stop()
+    yield from several(WritableRegistry)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 from kit.client import fetch
 from kit.content import KIB, OCI_MANIFEST, digest_of, manifest, noise
 from kit.push_registry import PushRegistry
+from kit.scripted_server import several
 from kit.tokens import basic
 
 ALICE = {"Authorization": basic("alice", "secret")}
@@ -18,15 +19,7 @@ PIECES = [BLOB[:100000], BLOB[100000:250000], BLOB[250000:]]
 
 @pytest.fixture
 def make_registry():
-    made = []
-
-    def make(**options):
-        made.append(PushRegistry(**options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.stop()
+    yield from several(PushRegistry)
 
 
 @pytest.fixture

@@ -374,3 +374,16 @@ class ScriptedServer:
             position = end
         if fault.chunked:
             connection.sendall(b"0\r\n\r\n")
+
+
+def several(kind):
+    """For a fixture: yields make(**options), and stops all servers of this kind that it made."""
+    made = []
+
+    def make(**options):
+        made.append(kind(**options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()

@@ -206,6 +206,18 @@ class Tarn:
             return int(re.search(rf"{name}:\s+(\d+) kB", file.read()).group(1)) << 10
 
 
+def finish_all(tarns):
+    """Ends each of them as a test does, and fails with the first that fails."""
+    failures = []
+    for one in tarns:
+        try:
+            one.finish()
+        except AssertionError as failure:
+            failures.append(failure)
+    if failures:
+        raise failures[0]
+
+
 class TlsTarn(Tarn):
     """Speaks TLS, so it counts as ready when it accepts connections: plain HTTP gets no answer."""
 
