@@ -11,7 +11,11 @@
 #include "copy/platform.h"
 #include "oci/manifest.h"
 
-enum { ZEROS = 64 << 10 };
+enum {
+    ZEROS = 64 << 10,
+    PENDING_MS = 120000, /* that an index may still take */
+    SILENCE_MS = 30000,
+};
 
 struct stream_layer_reader {
     bool is_open;
@@ -30,15 +34,23 @@ int stream_image_fail(const struct arguments *arguments, const char *path,
 
 /* ---- opening ---- */
 
+static struct stream_asking asking(const struct stream_image *image) {
+    return (struct stream_asking){.source = &image->source,
+                                  .image = &image->name,
+                                  .silence_ms = SILENCE_MS,
+                                  .pending_ms = PENDING_MS};
+}
+
 static bool find_manifest(struct stream_image *image, const struct copy_platform *platform,
                           struct digest *digest, struct error *error) {
     cleanup_buffer struct buffer bytes = {0};
     char text[DIGEST_STRING_SIZE];
-    const struct reference *reference = &image->source.image.reference;
+    const struct reference *reference = &image->name.reference;
+    const struct stream_asking asks = asking(image);
     struct manifest manifest = {0};
     const char *name =
         reference->is_digest ? digest_format(&reference->digest, text) : reference->tag;
-    if (!stream_source_manifest(&image->source, name, &bytes, digest, error) ||
+    if (!stream_source_manifest(&asks, name, &bytes, digest, error) ||
         !manifest_parse(bytes.bytes, bytes.length, &manifest, error))
         return false;
     const struct descriptor *one =
@@ -52,9 +64,10 @@ static bool find_manifest(struct stream_image *image, const struct copy_platform
 
 static bool open_index(struct stream_image *image, const struct copy_platform *platform,
                        struct error *error) {
+    const struct stream_asking asks = asking(image);
     struct digest digest;
     if (!find_manifest(image, platform, &digest, error) ||
-        !stream_source_index(&image->source, "image", &digest, &image->bytes, error) ||
+        !stream_source_index(&asks, "image", &digest, &image->bytes, error) ||
         !image_index_open(image->bytes.bytes, image->bytes.length, &image->index, error))
         return false;
     if (!digest_equal(&image->index.manifest, &digest))
@@ -70,8 +83,10 @@ int stream_image_open(struct stream_image *image, const struct arguments *argume
     int status = image_command_platform(arguments, &platform);
     if (status != 0)
         return status;
-    if (!stream_source_open(&image->source, arguments_string(arguments, "from"),
-                            arguments->operands[0], &error))
+    image->client = client_new();
+    if (!stream_source_parse_name(arguments->operands[0], &image->name, &error) ||
+        !stream_source_open(&image->source, arguments_string(arguments, "from"), image->client,
+                            &error))
         return error.kind == ERROR_INVALID ? command_refuse(arguments->command, "%s", error.text)
                                            : stream_image_fail(arguments, NULL, &error);
     return open_index(image, &platform, &error) ? 0 : stream_image_fail(arguments, NULL, &error);
@@ -90,6 +105,7 @@ void stream_image_close(struct stream_image *image) {
     image_index_finish(&image->index);
     buffer_finish(&image->bytes);
     stream_source_close(&image->source);
+    client_free(image->client);
     *image = (struct stream_image){0};
 }
 
@@ -154,9 +170,10 @@ struct tree_node *stream_image_find(struct stream_image *image, const char *path
 static bool open_layer(struct stream_image *image, size_t at, struct error *error) {
     struct stream_layer_reader *layer = &image->layers[at];
     const struct image_layer *facts = &image->index.layers[at];
+    const struct stream_asking asks = asking(image);
     if (layer->is_open)
         return true;
-    if (!stream_source_index(&image->source, "layer", &facts->layer, &layer->bytes, error) ||
+    if (!stream_source_index(&asks, "layer", &facts->layer, &layer->bytes, error) ||
         !layer_index_open(layer->bytes.bytes, layer->bytes.length, &layer->index, error))
         return false;
     layer->is_open = digest_equal(&layer->index.facts.layer, &facts->layer) &&
@@ -178,8 +195,10 @@ static bool load(struct stream_image *image, size_t at, uint64_t where, struct e
     layer->unpacked.length = 0;
     if (!buffer_reserve(&layer->unpacked, span->out_length))
         return error_set(error, ERROR_MEMORY, "out of memory");
-    if (!stream_source_range(&image->source, layer->index.facts.has_copy, &layer->index.facts.layer,
-                             span->in, span->in_length, &layer->packed, error) ||
+    const struct stream_asking asks = asking(image);
+    const struct stream_range range = {&layer->index.facts.layer, layer->index.facts.has_copy,
+                                       span->in, span->in_length};
+    if (!stream_source_range(&asks, &range, &layer->packed, error) ||
         !span_unpack(span, layer->packed.bytes, layer->index.windows + span->window_at,
                      layer->unpacked.bytes, error))
         return false;

@@ -6,15 +6,17 @@
 #define CMD_STREAM_IMAGE_H
 
 #include "cmd/arguments.h"
-#include "cmd/stream_source.h"
 #include "layer/index.h"
+#include "node/spans/stream_source.h"
 
 enum { STREAM_LINKS_MOST = 40 }; /* symbolic links on the way to a file */
 
 struct stream_layer_reader;
 
-struct stream_image { /* zeroed is closed */
+struct stream_image {      /* zeroed is closed */
+    struct client *client; /* owned */
     struct stream_source source;
+    struct image_name name;
     struct buffer bytes; /* of the image's index */
     struct image_index index;
     struct tree *tree;

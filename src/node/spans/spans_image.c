@@ -1,0 +1,589 @@
+/* Opens images: by their sources, or from what the root has. */
+#include <errno.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "copy/platform.h"
+#include "node/spans/open.h"
+#include "oci/manifest.h"
+
+enum {
+    CONFIG_LIMIT = 8 << 20,
+    REASON_LIMIT = 32, /* bytes of a word */
+};
+
+/* ---- asking ---- */
+
+static bool is_wanted(void *context) {
+    const struct spans_opening *opening = context;
+    return !opening->stop || !atomic_load(opening->stop);
+}
+
+bool spans_opening_begin(struct spans_opening *opening, struct spans *spans, const char *image,
+                         const char *from, struct error *error) {
+    opening->spans = spans;
+    opening->cancel = (struct cancel){&spans->stopping, is_wanted, opening};
+    opening->began_ms = clock_ms();
+    return stream_source_parse_name(image, &opening->name, error) &&
+           spans_asked_set(spans, from, &opening->asked, error);
+}
+
+void spans_opening_finish(struct spans_opening *opening) {
+    manifest_finish(&opening->manifest);
+    free(opening->layers);
+    buffer_finish(&opening->bytes);
+    image_index_finish(&opening->index);
+}
+
+bool spans_opening_ask(struct spans_opening *opening, spans_question *question, void *context,
+                       struct error *error) {
+    struct error first = {0};
+    for (unsigned i = 0; i < opening->asked.count; i++) {
+        struct spans_source *source = opening->asked.list[i];
+        const struct spans_request request = {opening->spans, source, &opening->name,
+                                              &opening->cancel};
+        if (spans_source_is_upstream(source))
+            continue;
+        const struct stream_asking asking = spans_asking(&request);
+        struct error why = {0};
+        if (question(&asking, context, &why))
+            return true;
+        error_wrap(&why, "%s", spans_source_name(source));
+        /* A tarn that knows says more than one that does not answer. */
+        if (first.kind == ERROR_NONE || first.kind == ERROR_UNAVAILABLE ||
+            first.kind == ERROR_TIMEOUT)
+            first = why;
+        if (why.kind == ERROR_CLOSED)
+            break;
+    }
+    if (first.kind == ERROR_NONE)
+        error_set(&first, ERROR_INVALID, "there is no tarn to ask");
+    *error = first;
+    return false;
+}
+
+static void count_metadata(struct spans_opening *opening, size_t bytes) {
+    metric_add(opening->spans->fetched_metadata, (int64_t)bytes);
+    opening->fetched += bytes;
+}
+
+/* ---- the manifest ---- */
+
+struct manifest_question {
+    const char *reference;
+    struct buffer *out;
+    struct digest *digest;
+};
+
+static bool ask_manifest(const struct stream_asking *asking, void *context, struct error *error) {
+    const struct manifest_question *question = context;
+    return stream_source_manifest(asking, question->reference, question->out, question->digest,
+                                  error);
+}
+
+static bool get_manifest(struct spans_opening *opening, const char *reference,
+                         struct error *error) {
+    cleanup_buffer struct buffer bytes = {0};
+    struct manifest_question question = {reference, &bytes, &opening->digest};
+    manifest_finish(&opening->manifest);
+    if (!spans_opening_ask(opening, ask_manifest, &question, error))
+        return false;
+    count_metadata(opening, bytes.length);
+    return manifest_parse(bytes.bytes, bytes.length, &opening->manifest, error);
+}
+
+static bool find_manifest(struct spans_opening *opening, const char *platform,
+                          struct error *error) {
+    char text[DIGEST_STRING_SIZE];
+    struct copy_platform wanted = copy_platform_own();
+    const struct reference *reference = &opening->name.reference;
+    if (platform && !copy_platform_parse(text_of(platform), &wanted))
+        return error_set(error, ERROR_INVALID, "%s is no platform, like linux/arm64", platform);
+    if (!get_manifest(
+            opening,
+            reference->is_digest ? digest_format(&reference->digest, text) : reference->tag, error))
+        return false;
+    if (!opening->manifest.is_index)
+        return true;
+    const struct descriptor *one = copy_platform_find(&opening->manifest, &wanted, error);
+    if (!one)
+        return false;
+    const struct digest digest = one->digest;
+    if (!get_manifest(opening, digest_format(&digest, text), error))
+        return false;
+    return !opening->manifest.is_index ||
+           error_set(error, ERROR_INVALID, "an index refers to another index");
+}
+
+/* ---- the configuration ---- */
+
+struct blob_question {
+    const struct digest *digest;
+    struct buffer *out;
+};
+
+static bool ask_blob(const struct stream_asking *asking, void *context, struct error *error) {
+    const struct blob_question *question = context;
+    struct digest is;
+    if (!stream_source_blob(asking, question->digest, CONFIG_LIMIT, question->out, error))
+        return false;
+    if (!digest_of(question->digest->algorithm, question->out->bytes ? question->out->bytes : "",
+                   question->out->length, &is))
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    return digest_equal(&is, question->digest) ||
+           error_set(error, ERROR_CORRUPT, "the configuration does not have its digest");
+}
+
+/* Takes the layers of the manifest, with the diff IDs of the configuration. */
+static bool take_layers(struct spans_opening *opening, const struct buffer *config,
+                        struct error *error) {
+    cleanup_json json_t *root = bounded_json_load(config->bytes, config->length, error);
+    const json_t *list = json_object_get(json_object_get(root, "rootfs"), "diff_ids");
+    const struct manifest *manifest = &opening->manifest;
+    if (!root)
+        return error_wrap(error, "the image's configuration");
+    opening->layers = calloc(manifest->count + 1, sizeof *opening->layers);
+    if (!opening->layers)
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    for (size_t i = 0; i < manifest->count; i++) {
+        const struct descriptor *one = &manifest->descriptors[i];
+        if (one->role != DESCRIPTOR_LAYER)
+            continue;
+        struct spans_opened_layer *layer = &opening->layers[opening->layer_count];
+        const char *text = json_string_value(json_array_get(list, opening->layer_count++));
+        layer->digest = one->digest;
+        layer->size = one->size;
+        layer->media_type = one->media_type;
+        if (!text || !digest_parse(text_of(text), &layer->diff_id))
+            return error_set(error, ERROR_INVALID, "the configuration has no diff ID for layer %zu",
+                             opening->layer_count);
+    }
+    return json_array_size(list) == opening->layer_count ||
+           error_set(error, ERROR_INVALID,
+                     "the configuration has %zu layers and the manifest %zu that can be fetched",
+                     json_array_size(list), opening->layer_count);
+}
+
+static bool get_config(struct spans_opening *opening, struct error *error) {
+    cleanup_buffer struct buffer bytes = {0};
+    struct blob_question question = {NULL, &bytes};
+    for (size_t i = 0; i < opening->manifest.count && !question.digest; i++)
+        if (opening->manifest.descriptors[i].role == DESCRIPTOR_CONFIG)
+            question.digest = &opening->manifest.descriptors[i].digest;
+    if (!question.digest)
+        return error_set(error, ERROR_INVALID, "the manifest has no configuration");
+    if (!spans_opening_ask(opening, ask_blob, &question, error))
+        return false;
+    count_metadata(opening, bytes.length);
+    return take_layers(opening, &bytes, error);
+}
+
+/* ---- indexes ---- */
+
+struct index_question {
+    const char *what;
+    const struct digest *digest;
+    struct buffer *out;
+};
+
+static bool ask_index(const struct stream_asking *asking, void *context, struct error *error) {
+    const struct index_question *question = context;
+    return stream_source_index(asking, question->what, question->digest, question->out, error);
+}
+
+/* Whether the index is of the image that the manifest and its configuration describe. */
+static bool matches(const struct spans_opening *opening) {
+    const struct image_index *index = &opening->index;
+    bool ok = digest_equal(&index->manifest, &opening->digest) &&
+              index->layer_count == opening->layer_count;
+    for (size_t i = 0; ok && i < index->layer_count; i++)
+        ok = digest_equal(&index->layers[i].layer, &opening->layers[i].digest) &&
+             digest_equal(&index->layers[i].diff_id, &opening->layers[i].diff_id);
+    return ok;
+}
+
+static bool get_image_index(struct spans_opening *opening, struct error *error) {
+    struct index_question question = {"image", &opening->digest, &opening->bytes};
+    if (!spans_opening_ask(opening, ask_index, &question, error))
+        return false;
+    count_metadata(opening, opening->bytes.length);
+    if (!image_index_open(opening->bytes.bytes, opening->bytes.length, &opening->index, error))
+        return false;
+    struct tree *tree = image_index_tree(&opening->index, error);
+    bool is_sound = tree != NULL; /* the kernel gets nothing that we could not read */
+    tree_free(tree);
+    return is_sound &&
+           (matches(opening) || error_set(error, ERROR_CORRUPT, "the index is of another image"));
+}
+
+/* The layer, whose index is fetched unless the root has it. */
+static struct spans_layer *get_layer(struct spans_opening *opening,
+                                     const struct spans_layer_facts *facts, struct error *error) {
+    cleanup_buffer struct buffer bytes = {0};
+    struct index_question question = {"layer", &facts->digest, &bytes};
+    struct error why = {0};
+    struct spans_layer *layer = spans_layer_take(opening->spans, facts, &why);
+    if (layer || why.kind != ERROR_NOT_FOUND || facts->is_whole || opening->is_offline) {
+        if (!layer)
+            *error = why;
+        return layer;
+    }
+    if (!spans_opening_ask(opening, ask_index, &question, error))
+        return NULL;
+    count_metadata(opening, bytes.length);
+    struct layer_index index;
+    if (!layer_index_open(bytes.bytes, bytes.length, &index, error))
+        return NULL;
+    bool is_right =
+        digest_equal(&index.facts.layer, &facts->digest) &&
+        (facts->diff_id.algorithm == 0 || digest_equal(&index.facts.diff_id, &facts->diff_id));
+    layer_index_finish(&index);
+    if (!is_right) {
+        error_set(error, ERROR_CORRUPT, "the index is of another layer");
+        return NULL;
+    }
+    return spans_layer_put_index(opening->spans, &facts->digest, &bytes, error)
+               ? spans_layer_take(opening->spans, facts, error)
+               : NULL;
+}
+
+/* ---- making an image ---- */
+
+static struct spans_image *new_image(struct spans_opening *opening, size_t layers,
+                                     struct error *error) {
+    struct spans_image *image = calloc(1, sizeof *image);
+    if (image) {
+        image->layers = calloc(layers + 1, sizeof(struct spans_layer *));
+        image->users = calloc(layers + 1, sizeof *image->users);
+    }
+    if (!image || !image->layers || !image->users) {
+        if (image)
+            free(image->layers);
+        free(image);
+        error_set(error, ERROR_MEMORY, "out of memory");
+        return NULL;
+    }
+    image->spans = opening->spans;
+    image->references = 1;
+    image->digest = opening->digest;
+    image->name = opening->name;
+    image->asked = opening->asked;
+    image->tree_fd = -1;
+    image->opened_ms = opening->began_ms;
+    image->first_read_ms = image->complete_ms = -1;
+    return image;
+}
+
+static void free_image(struct spans_image *image) {
+    for (size_t i = 0; i < image->layer_count; i++)
+        spans_layer_release(image->layers[i]);
+    if (image->tree_fd >= 0)
+        close(image->tree_fd);
+    free(image->layers);
+    free(image->users);
+    free(image);
+}
+
+/* Keeps the tree in a file without a name, which is gone when the process is. */
+static bool put_tree(struct spans_image *image, const struct buffer *tree, struct error *error) {
+    int root_fd = image->spans->root_fd;
+    char name[40];
+    static atomic_uint serial;
+    snprintf(name, sizeof name, "tree.%u.new", atomic_fetch_add(&serial, 1));
+    image->tree_fd = openat(root_fd, name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (image->tree_fd < 0)
+        return error_set_errno(error, errno, "create a file for the tree");
+    unlinkat(root_fd, name, 0);
+    image->tree_size = tree->length;
+    return file_write_all(image->tree_fd, tree->bytes, tree->length, error) ||
+           error_wrap(error, "write the tree");
+}
+
+/* Adds layer after layer. */
+static bool add_layer(struct spans_opening *opening, struct spans_image *image,
+                      const struct spans_layer_facts *facts, struct error *error) {
+    struct spans_layer *layer = get_layer(opening, facts, error);
+    if (!layer)
+        return false;
+    image->layers[image->layer_count++] = layer;
+    return true;
+}
+
+/* The image of the index in `opening`. NULL: the error is set. */
+static struct spans_image *make_image(struct spans_opening *opening, struct error *error) {
+    cleanup_buffer struct buffer tree = {0};
+    const struct image_index *index = &opening->index;
+    struct spans_image *image = new_image(opening, index->layer_count, error);
+    if (!image)
+        return NULL;
+    text_copy(text_of(opening->reason), image->whole_reason, sizeof image->whole_reason);
+    bool ok = image_index_metadata(index, &tree, error) && put_tree(image, &tree, error);
+    for (size_t i = 0; ok && i < index->layer_count; i++) {
+        const struct spans_layer_facts facts = {.digest = index->layers[i].layer,
+                                                .diff_id = index->layers[i].diff_id,
+                                                .is_whole = opening->reason[0] != '\0'};
+        ok = add_layer(opening, image, &facts, error);
+    }
+    if (ok)
+        return image;
+    free_image(image);
+    return NULL;
+}
+
+static struct spans_image *find_open(struct spans *spans, const struct digest *digest,
+                                     bool is_layer, const struct spans_asked *asked)
+    REQUIRES(spans->lock) {
+    for (struct spans_image *image = spans->images; image; image = image->next)
+        if (image->is_layer == is_layer && digest_equal(&image->digest, digest) &&
+            image->asked.count == asked->count && image->asked.list[0] == asked->list[0]) {
+            image->references++;
+            return image;
+        }
+    return NULL;
+}
+
+/* Adds the image to the open ones, or returns the same one that another thread has opened. */
+static struct spans_image *publish(struct spans_opening *opening, struct spans_image *image) {
+    struct spans *spans = opening->spans;
+    atomic_store(&image->fetched, opening->fetched);
+    lock_acquire(&spans->lock);
+    struct spans_image *found = find_open(spans, &image->digest, image->is_layer, &image->asked);
+    if (!found) {
+        image->next = spans->images;
+        spans->images = image;
+        for (size_t i = 0; i < image->layer_count; i++) {
+            image->users[i] = (struct spans_user){image, image->layers[i]->users};
+            image->layers[i]->users = &image->users[i];
+        }
+        spans->demand_ms = clock_ms();
+        condition_broadcast(&spans->work);
+        condition_broadcast(&spans->changed);
+    }
+    lock_release(&spans->lock);
+    if (found)
+        free_image(image);
+    malloc_trim(0); /* the index was large */
+    return found ? found : image;
+}
+
+/* Keeps the index, and why the image is whole. */
+static bool keep_image(struct spans_opening *opening, struct error *error) {
+    char key[SPANS_KEY_SIZE];
+    cleanup_close int fd =
+        spans_folder_open(opening->spans->images_fd, spans_key(&opening->digest, key), true, error);
+    return fd >= 0 &&
+           spans_file_put(fd, "reason", opening->reason, strlen(opening->reason), error) &&
+           spans_file_put(fd, "index", opening->bytes.bytes, opening->bytes.length, error);
+}
+
+/* ---- opening ---- */
+
+static struct spans_image *look_open(struct spans_opening *opening, bool is_layer) {
+    lock_acquire(&opening->spans->lock);
+    struct spans_image *found =
+        find_open(opening->spans, &opening->digest, is_layer, &opening->asked);
+    lock_release(&opening->spans->lock);
+    return found;
+}
+
+/* What the root has of the image. */
+static bool read_kept(struct spans_opening *opening, struct error *error) {
+    char key[SPANS_KEY_SIZE];
+    cleanup_close int fd = spans_folder_open(opening->spans->images_fd,
+                                             spans_key(&opening->digest, key), false, error);
+    if (fd < 0)
+        return false;
+    cleanup_close int reason_fd = openat(fd, "reason", O_RDONLY | O_CLOEXEC);
+    cleanup_close int index_fd = openat(fd, "index", O_RDONLY | O_CLOEXEC);
+    size_t length;
+    if (reason_fd < 0 || index_fd < 0)
+        return error_set(error, ERROR_NOT_FOUND, "the image is not kept whole");
+    cleanup_free char *reason =
+        file_read_open(reason_fd, REASON_LIMIT, FILE_REGULAR | FILE_TEXT, NULL, NULL, error);
+    char *bytes =
+        reason ? file_read_open(index_fd, INDEX_FILE_LIMIT, FILE_REGULAR, &length, NULL, error)
+               : NULL;
+    if (!bytes)
+        return false;
+    buffer_finish(&opening->bytes);
+    opening->bytes = (struct buffer){.bytes = bytes, .length = length, .capacity = length + 1};
+    text_copy(text_of(reason), opening->reason, sizeof opening->reason);
+    struct error why = {0};
+    if (image_index_open(bytes, length, &opening->index, &why) &&
+        digest_equal(&opening->index.manifest, &opening->digest))
+        return true;
+    return error_set(error, ERROR_NOT_FOUND, "the kept index is damaged");
+}
+
+static struct spans_image *restore(struct spans_opening *opening, struct error *error) {
+    struct spans_image *image = look_open(opening, false);
+    if (image)
+        return image;
+    if (!read_kept(opening, error))
+        return NULL;
+    image = make_image(opening, error);
+    return image ? publish(opening, image) : NULL;
+}
+
+static struct spans_image *fetch(struct spans_opening *opening, struct error *error) {
+    struct error why = {0};
+    if (!get_config(opening, error))
+        return NULL;
+    if (!get_image_index(opening, &why)) {
+        if (!why.code[0] && !(why.kind == ERROR_NOT_FOUND && why.status == 404)) {
+            *error = why;
+            return NULL;
+        }
+        text_copy(text_of(why.code[0] ? why.code : "unknown"), opening->reason,
+                  sizeof opening->reason);
+        error_set(error, ERROR_UNSUPPORTED, "cannot stream (%s)", opening->reason);
+        return NULL;
+    }
+    struct spans_image *image = make_image(opening, error);
+    if (image && !keep_image(opening, error)) {
+        free_image(image);
+        return NULL;
+    }
+    return image ? publish(opening, image) : NULL;
+}
+
+struct spans_image *spans_image_open(struct spans *spans, const char *image, const char *platform,
+                                     const char *from, const atomic_bool *stop,
+                                     struct error *error) {
+    struct spans_opening opening = {.stop = stop};
+    struct error ignored = {0};
+    struct spans_image *found = NULL;
+    if (spans_opening_begin(&opening, spans, image, from, error) &&
+        find_manifest(&opening, platform, error)) {
+        opening.is_offline = true;
+        found = restore(&opening, &ignored);
+        opening.is_offline = false;
+        if (!found) {
+            image_index_finish(&opening.index);
+            opening.reason[0] = '\0';
+            found = fetch(&opening, error);
+        }
+    }
+    spans_opening_finish(&opening);
+    return found;
+}
+
+/* The tree of one layer, which its index has. */
+static struct spans_image *make_layer_image(struct spans_opening *opening, struct error *error) {
+    cleanup_buffer struct buffer bytes = {0};
+    const struct spans_layer_facts facts = {.digest = opening->digest};
+    struct spans_image *image = new_image(opening, 1, error);
+    if (!image)
+        return NULL;
+    image->is_layer = true;
+    if (add_layer(opening, image, &facts, error)) {
+        const struct layer_index *index = &image->layers[0]->index;
+        struct tree *tree = layer_index_tree(index, error);
+        bool is_sound = tree != NULL;
+        tree_free(tree);
+        if (is_sound && layer_index_metadata(index, &bytes, error) &&
+            put_tree(image, &bytes, error))
+            return publish(opening, image);
+    }
+    free_image(image);
+    return NULL;
+}
+
+struct spans_image *spans_image_open_layer(struct spans *spans, const char *image,
+                                           const struct digest *layer, const char *from,
+                                           const atomic_bool *stop, struct error *error) {
+    struct spans_opening opening = {.stop = stop, .digest = *layer};
+    struct spans_image *found = NULL;
+    if (spans_opening_begin(&opening, spans, image, from, error)) {
+        found = look_open(&opening, true);
+        if (!found)
+            found = make_layer_image(&opening, error);
+    }
+    spans_opening_finish(&opening);
+    return found;
+}
+
+struct spans_image *spans_image_restore(struct spans *spans, const struct digest *digest,
+                                        const char *image, const char *from, struct error *error) {
+    struct spans_opening opening = {.digest = *digest, .is_offline = true};
+    struct spans_image *found = NULL;
+    if (spans_opening_begin(&opening, spans, image, from, error)) {
+        found = restore(&opening, error);
+        if (!found && error->kind == ERROR_NOT_FOUND)
+            found = look_open(&opening, true);
+        if (!found && error->kind == ERROR_NOT_FOUND)
+            found = make_layer_image(&opening, error);
+    }
+    spans_opening_finish(&opening);
+    return found;
+}
+
+/* ---- references ---- */
+
+struct spans_image *spans_image_keep(struct spans_image *image) {
+    lock_acquire(&image->spans->lock);
+    image->references++;
+    lock_release(&image->spans->lock);
+    return image;
+}
+
+static void unlink_image(struct spans *spans, struct spans_image *image) REQUIRES(spans->lock) {
+    struct spans_image **at = &spans->images;
+    while (*at != image)
+        at = &(*at)->next;
+    *at = image->next;
+    for (size_t i = 0; i < image->layer_count; i++) {
+        struct spans_user **user = &image->layers[i]->users;
+        while (*user != &image->users[i])
+            user = &(*user)->next;
+        *user = image->users[i].next;
+    }
+}
+
+void spans_image_release(struct spans_image *image) {
+    if (!image)
+        return;
+    struct spans *spans = image->spans;
+    lock_acquire(&spans->lock);
+    bool is_last = --image->references == 0;
+    if (is_last)
+        unlink_image(spans, image);
+    lock_release(&spans->lock);
+    if (is_last)
+        free_image(image);
+}
+
+/* ---- what it is ---- */
+
+const struct digest *spans_image_digest(const struct spans_image *image) {
+    return &image->digest;
+}
+
+const char *spans_image_whole_reason(const struct spans_image *image) {
+    return image->whole_reason;
+}
+
+size_t spans_image_files(const struct spans_image *image) {
+    return 1 + image->layer_count;
+}
+
+uint64_t spans_image_file_size(const struct spans_image *image, size_t file) {
+    uint64_t size = file == 0 ? image->tree_size : image->layers[file - 1]->tar_size;
+    return (size + SPANS_PAGE - 1) / SPANS_PAGE * SPANS_PAGE;
+}
+
+void spans_image_layer(const struct spans_image *image, size_t layer, struct digest *digest,
+                       struct digest *diff_id) {
+    if (digest)
+        *digest = image->layers[layer]->digest;
+    if (diff_id)
+        *diff_id = image->layers[layer]->diff_id;
+}
