@@ -35,6 +35,12 @@ size_t body_read(char *out, size_t size, size_t count, void *context) {
     reader->read_ms = clock_ms();
     if (reader->closed)
         return CURL_READFUNC_ABORT;
+    /* Right before the bytes are sent, because the process may have been stopped for a while in the
+     * middle of libcurl's work. */
+    if (!cancel_check(reader->cancel, reader->error)) {
+        reader->failed = true;
+        return CURL_READFUNC_ABORT;
+    }
     if (body->source)
         return read_source(reader, out, wanted);
     if (body->bytes) {

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include "base/cancel.h"
 #include "base/error.h"
 
 enum { CLIENT_SOURCE_NOTHING = -1, CLIENT_SOURCE_FAILED = -2 };
@@ -45,12 +46,13 @@ struct client_body {
 /* Private to client/: how far a body has been sent. */
 struct body_reader {
     const struct client_body *body;
+    const struct cancel *cancel; /* of the request: what is cancelled sends no further byte */
     uint64_t sent;
     int64_t read_ms;     /* clock_ms() of the last read; 0: none yet */
     bool waits;          /* the source had nothing; the request goes on when it has */
     bool ended;          /* all of the body was handed over */
     bool closed;         /* nothing more is to be sent, because the response is here */
-    struct error *error; /* set when a read fails */
+    struct error *error; /* set when a read fails, or is cancelled */
     bool failed;
 };
 

@@ -148,6 +148,15 @@ static void set_body(CURL *handle, struct running *running) {
     curl_easy_setopt(handle, CURLOPT_SEEKDATA, &running->body);
 }
 
+/* The connection is there, and the head is sent next: the last moment for a request to be cancelled
+ * before the server knows of it. */
+static int on_ready(void *context, char *to, char *from, int to_port, int from_port) {
+    struct running *running = context;
+    (void)to, (void)from, (void)to_port, (void)from_port;
+    running->stopped = !cancel_check(running->request->cancel, running->error);
+    return running->stopped ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
+}
+
 static bool set_up(CURL *handle, struct running *running, struct curl_slist **headers) {
     const struct client_request *request = running->request;
     bool sends = has_body(request), ok = true;
@@ -163,6 +172,10 @@ static bool set_up(CURL *handle, struct running *running, struct curl_slist **he
         set_body(handle, running);
     if (strcmp(request->method, "HEAD") == 0)
         curl_easy_setopt(handle, CURLOPT_NOBODY, 1L);
+    if (request->cancel) {
+        curl_easy_setopt(handle, CURLOPT_PREREQFUNCTION, on_ready);
+        curl_easy_setopt(handle, CURLOPT_PREREQDATA, running);
+    }
     curl_easy_setopt(handle, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     curl_easy_setopt(handle, CURLOPT_BUFFERSIZE,
                      (long)(request->body.source ? SENDING_READ_SIZE : READ_SIZE));
@@ -349,7 +362,9 @@ static int64_t doubt_from(const struct running *running) {
 /* Prepares for the first or the second run. */
 static void begin(struct running *running, struct lane *lane) {
     struct client_response *response = running->response;
-    running->body = (struct body_reader){.body = &running->request->body, .error = running->error};
+    running->body = (struct body_reader){.body = &running->request->body,
+                                         .cancel = running->request->cancel,
+                                         .error = running->error};
     running->head_bytes = 0;
     running->dead = running->early = false;
     running->handle = lane->handle;
