@@ -61,22 +61,34 @@ def first_difference(left, right):
                 min(len(left), len(right)))
 
 
-def pytest_sessionfinish(session):
+def skips_too_many(session, reporter):
     """A run in which more tests were skipped than TARN_MOST_SKIPPED has failed, because a suite of
     which nothing can run must not look as if all were well."""
     most = os.environ.get("TARN_MOST_SKIPPED")
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if not most or not reporter or hasattr(session.config, "workerinput"):
-        return
     skipped = reporter.stats.get("skipped", [])
-    if len(skipped) > int(most):
-        reasons = {report.longrepr[2] for report in skipped}
-        reporter.write_line("")
-        reporter.write_line(f"{len(skipped)} tests were skipped, more than TARN_MOST_SKIPPED="
-                            f"{most} allows:")
-        for reason in sorted(reasons):
-            reporter.write_line(f"  {reason}")
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if not most or len(skipped) <= int(most):
+        return False
+    reasons = {report.longrepr[2] for report in skipped}
+    reporter.write_line("")
+    reporter.write_line(f"{len(skipped)} tests were skipped, more than TARN_MOST_SKIPPED="
+                        f"{most} allows:")
+    for reason in sorted(reasons):
+        reporter.write_line(f"  {reason}")
+    session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    return True
+
+
+def pytest_sessionfinish(session):
+    """TARN_FAILED_LIST is a file that gets the names of the tests that failed, one a line."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not reporter or hasattr(session.config, "workerinput"):
+        return
+    failed = os.environ.get("TARN_FAILED_LIST")
+    if skips_too_many(session, reporter) or not failed:
+        return
+    reports = reporter.stats.get("failed", []) + reporter.stats.get("error", [])
+    pathlib.Path(failed).write_text("".join(f"{name}\n" for name in
+                                            sorted({report.nodeid for report in reports})))
 
 
 def pytest_assertrepr_compare(op, left, right):
