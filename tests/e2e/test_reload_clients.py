@@ -342,7 +342,7 @@ def test_addresses_change_under_load(running):
             assert not connects("127.0.0.1", ports[(number + 1) % 3])
     assert load.failed == []
     running.reload(listen=f"127.0.0.1:{tarn.port}")
-    assert tarn.figures()["descriptors"] <= before + 5
+    wait_until(lambda: tarn.figures()["descriptors"] <= before + 5, "descriptors to be closed")
 
 
 def test_a_stop_right_after_a_change_of_addresses(running):
