@@ -43,15 +43,25 @@ SHORT = {"connect_timeout": "2s", "stall_timeout": "2s", "first_byte_timeout": "
 def pytest_configure(config):
     config.addinivalue_line("markers", "serial: runs while no other test does, after them")
     config.addinivalue_line("markers", "slow: waits long, so it begins before others")
-    config.addinivalue_line("markers", "thorough: long, so it runs only with TARN_THOROUGH=1, as in CI")
+    config.addinivalue_line("markers", "thorough: long, so a short run (TARN_THOROUGH=0) leaves it out")
     config.addinivalue_line("markers", "xdist_group(name): run by one process, if there are many")
 
 
+def chosen_for_a_short_run(items):
+    """Of each parametrized test the first and the last case, and nothing that is marked `thorough`."""
+    functions = {}
+    for item in items:
+        functions.setdefault((item.path, getattr(item, "originalname", item.name)), []).append(item)
+    return {item for cases in functions.values() for item in (cases[0], cases[-1])
+            if not item.get_closest_marker("thorough")}
+
+
 def pytest_collection_modifyitems(config, items):
-    long = [item for item in items if item.get_closest_marker("thorough")]
-    if long and os.environ.get("TARN_THOROUGH") != "1":
-        config.hook.pytest_deselected(items=long)
-        items[:] = [item for item in items if not item.get_closest_marker("thorough")]
+    # Who names a test or a file wants all of it.
+    if os.environ.get("TARN_THOROUGH") == "0":
+        chosen = chosen_for_a_short_run(items)
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = [item for item in items if item in chosen]
     items.sort(key=lambda item: (item.get_closest_marker("serial") is not None,
                                  item.get_closest_marker("slow") is None))
 
