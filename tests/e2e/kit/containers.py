@@ -38,16 +38,19 @@ def listens(path):
 class Containerd:
     """A containerd of the test's own, used by ctr."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, more='disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'):
+        """`more` is what its configuration has beside the version and the socket."""
         directory.mkdir()
         self.directory, self.socket = directory, directory / "c.sock"
-        config = directory / "config.toml"
-        config.write_text('version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
-                          f'[grpc]\n  address = "{self.socket}"\n')
+        self.config = directory / "config.toml"
+        self.config.write_text(f'version = 2\n{more}\n[grpc]\n  address = "{self.socket}"\n')
+        self.start()
+
+    def start(self):
         self.process = Program(
-            ["containerd", "--config", config, "--root", directory / "root", "--state",
-             directory / "state", "--address", self.socket],
-            directory / "containerd.log", environment(directory))
+            ["containerd", "--config", self.config, "--root", self.directory / "root", "--state",
+             self.directory / "state", "--address", self.socket],
+            self.directory / "containerd.log", environment(self.directory))
         self.process.wait_ready(lambda: listens(self.socket), 30)
 
     def ctr(self, *arguments, check=True):

@@ -69,6 +69,11 @@ class Origin:
         assert reply.status == 200, reply
         return reply
 
+    def blob(self, name, digest):
+        reply = fetch(f"{self.url}/v2/{name}/blobs/{digest}")
+        assert reply.status == 200, reply
+        return reply.body
+
     def stop(self):
         self.process.stop()
 
