@@ -16,6 +16,8 @@ enum {
     ASKED_IN_VAIN_LIMIT = 3, /* then a new session is begun instead */
     PROGRESS = 1 << 20,      /* bytes further than ever that count as progress */
     CANCEL_MS = 3000,
+    /* Of a POST that is cancelled: only its response says which session has to be deleted. */
+    LATE_MS = 5000,
 };
 
 /* ---- life ---- */
@@ -162,15 +164,40 @@ static void delete_session(struct push *push, struct push_call *call) {
     forget_session(push);
 }
 
+/* Deletes the session, again after a failure that may pass. */
+static void insist_on_delete(struct push *push, struct push_call *call) {
+    struct push_trouble trouble = {0};
+    struct error error;
+    for (;;) {
+        bool sent = push_call_send(call, "DELETE", push->url, NULL, NULL,
+                                   push_answer_ms(call->settings, &trouble), &error);
+        if (sent && push_is_success(call->response->http.status))
+            return;
+        if (sent)
+            refuse(call, &error);
+        if (!push_wait(call->settings, &trouble, &error))
+            return;
+    }
+}
+
 void push_cancel(struct push *push) {
-    const struct push_settings settings = {0}; /* also when the push is cancelled */
+    /* Without the push's own cancel, which is why the session has to go. */
+    const struct push_settings settings = {.patience_ms = 2 * CANCEL_MS};
     struct push_call call;
     if (!push->url)
         return;
     if (push_call_begin(&call, &push->repository, &settings, "pull,push", NULL, NULL))
-        delete_session(push, &call);
+        insist_on_delete(push, &call);
     push_call_end(&call);
     forget_session(push);
+}
+
+static bool send_post(const struct push *push, struct push_call *call, struct error *error) {
+    call->late_ms = LATE_MS;
+    bool sent = push_call_send(call, "POST", NULL, NULL, NULL,
+                               push_answer_ms(&push->settings, &push->trouble), error);
+    call->late_ms = 0;
+    return sent;
 }
 
 /* Sends POST until there is a session. */
@@ -179,8 +206,7 @@ static bool post(struct push *push, struct push_call *call, struct error *error)
     if (!push_call_url(call, error, "blobs/uploads/"))
         return false;
     for (;;) {
-        bool ok = push_call_send(call, "POST", NULL, NULL, NULL,
-                                 push_answer_ms(&push->settings, &push->trouble), error);
+        bool ok = send_post(push, call, error);
         if (ok && !push_is_success(call->response->http.status))
             ok = refuse(call, error);
         if (ok && take_location(push, call, error))
@@ -200,8 +226,7 @@ static bool post_mount(struct push *push, struct push_call *call, const struct p
     if (!push_call_url(call, &error, "blobs/uploads/?mount=%s&from=%s%s%s",
                        digest_format(mount->digest, digest), prefix ? prefix : "",
                        prefix ? "/" : "", mount->from) ||
-        !push_call_send(call, "POST", NULL, NULL, NULL,
-                        push_answer_ms(&push->settings, &push->trouble), &error))
+        !send_post(push, call, &error))
         return false;
     int status = call->response->http.status;
     if (push_is_success(status) && status != 201)

@@ -128,7 +128,8 @@ bool push_ask(struct push *push, struct error *error);
 bool push_finish(struct push *push, const struct push_source *source, const struct digest *digest,
                  struct error *error);
 
-/* Ends the session at upstream, as well as that can be done with one request. */
+/* Ends the session at upstream, also when the push is cancelled. What fails is tried again for some
+ * seconds, and then the session is left to upstream. */
 void push_cancel(struct push *push);
 
 /* Whether the repository has the blob, asked with the rights of a push. False with NOT_FOUND: it

@@ -11,7 +11,6 @@
 enum {
     ANSWER_LEAST_MS = 1000,
     ANSWER_MOST_MS = 30000, /* a registry may move a large blob before it answers */
-    LATE_MS = 5000,         /* of a session that is only to be ended */
 };
 
 /* ---- one request ---- */
@@ -83,6 +82,7 @@ bool push_call_send(struct push_call *call, const char *method, const char *url,
         .is_long = body && body->source,
         .answer_ms = answer_ms,
         .cancel = call->settings->cancel,
+        .late_ms = call->late_ms,
     };
     error_clear(error);
     return write_perform(call->peer, &request, call->response, error);

@@ -15,7 +15,8 @@ struct push_call {
     struct write_response *response; /* owned */
     char path[PUSH_PATH_SIZE];       /* the repository's, as the location knows it */
     char scope[PUSH_SCOPE_SIZE];
-    char *url; /* owned */
+    char *url;       /* owned */
+    int64_t late_ms; /* as write_request.late_ms, of the requests from now on */
 };
 
 /* Takes the peer, and makes the scope: `actions` ("pull,push") in the repository, and to pull from

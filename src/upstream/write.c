@@ -71,6 +71,22 @@ bool write_refused(const struct peer *peer, const struct write_response *respons
 
 /* ---- one transfer ---- */
 
+/* A request under way whose response is waited for although the request was cancelled. */
+struct late {
+    const struct write_request *request;
+    int64_t until_ms; /* 0: it was not cancelled yet */
+};
+
+static bool is_late_wanted(void *context) {
+    struct late *late = context;
+    struct error unwanted;
+    if (cancel_check(late->request->cancel, &unwanted))
+        return true;
+    if (!late->until_ms)
+        late->until_ms = clock_ms() + late->request->late_ms;
+    return clock_ms() < late->until_ms;
+}
+
 static bool transfer(struct writing *writing, const char *authorization, struct error *error) {
     const struct write_request *request = writing->request;
     const struct upstream_settings *settings = &writing->peer->upstream->settings;
@@ -79,6 +95,10 @@ static bool transfer(struct writing *writing, const char *authorization, struct 
     const char *lines[LINES + 1] = {NULL}, *url = writing->response->url;
     struct origin origin = {0};
     size_t count = 0;
+    struct late late = {.request = request};
+    const struct cancel late_cancel = {.is_wanted = is_late_wanted, .context = &late};
+    if (!cancel_check(request->cancel, error))
+        return false;
     if (authorization)
         lines[count++] = authorization;
     for (size_t i = 0; request->fields && request->fields[i] && count < LINES; i++)
@@ -105,12 +125,14 @@ static bool transfer(struct writing *writing, const char *authorization, struct 
         /* Whoever sends a stream asks first how much of it has come. */
         .once = request->body.source != NULL,
         .bounds_body = !request->body.source,
-        .cancel = request->cancel,
+        .cancel = request->late_ms ? &late_cancel : request->cancel,
     };
     if (is_own && writing->contact == CONTACT_NONE)
         writing->contact = CONTACT_ASKED;
     int64_t asked_us = clock_us();
     bool ok = transfer_run(writing->lane, &sent, NULL, response, error);
+    if (late.until_ms && !ok) /* the reason is what cancelled the request */
+        cancel_check(request->cancel, error);
     struct counts *counts = &writing->peer->upstream->counts;
     counts_response(counts, response->status, clock_us() - asked_us);
     if (response->status)

@@ -23,6 +23,9 @@ struct write_request {
     bool is_long;                /* the body may take its time, and comes after other requests */
     int64_t answer_ms;           /* for the response, behind the body */
     const struct cancel *cancel; /* may be NULL */
+    /* So long a request that is under way waits for its response although it was cancelled, because
+     * the caller has to undo what it did. 0: not at all. */
+    int64_t late_ms;
 };
 
 /* On the heap, because a Location may be long. write_response_wipe() is owed. */

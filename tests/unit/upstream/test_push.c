@@ -5,6 +5,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <poll.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +26,7 @@ struct fake {
     const char *fault;
     unsigned skip; /* so many requests of the fault's kind go well first */
     bool faulty_once;
+    atomic_bool stop; /* cancels the push */
 };
 
 static char blob[BLOB_SIZE];
@@ -98,6 +101,14 @@ static bool answer_put(struct fake *fake, int fd) {
     return !lost && server_reply(fd, fake->stored ? 201 : 400, "", "");
 }
 
+/* The push is cancelled when the session has been begun, and before the response says so. Whoever
+ * does not wait for that hangs up meanwhile. */
+static bool cancel_begun(struct fake *fake, int fd) {
+    struct pollfd hang_up = {.fd = fd, .events = POLLIN};
+    atomic_store(&fake->stop, true);
+    return poll(&hang_up, 1, 1000) == 0 && reply(fake, fd, 202);
+}
+
 static bool answer_by(struct fake *fake, int fd, const char *head) {
     if (strncmp(head, "POST", 4) == 0) {
         if (is_faulty(fake, "post cut"))
@@ -107,7 +118,7 @@ static bool answer_by(struct fake *fake, int fd, const char *head) {
         fake->length = fake->patches = 0;
         fake->sessions++;
         fake->open = true;
-        return reply(fake, fd, 202);
+        return is_faulty(fake, "post cancelled") ? cancel_begun(fake, fd) : reply(fake, fd, 202);
     }
     if (strncmp(head, "PATCH", 5) == 0)
         return answer_patch(fake, fd, head);
@@ -117,6 +128,10 @@ static bool answer_by(struct fake *fake, int fd, const char *head) {
         return server_printf(fd, "HTTP/1.1 %d Scripted\r\nContent-Length: %d\r\n\r\n",
                              fake->stored ? 200 : 404, fake->stored ? BLOB_SIZE : 0);
     if (strncmp(head, "DELETE", 6) == 0) {
+        if (is_faulty(fake, "delete 503"))
+            return server_reply(fd, 503, "", "");
+        if (is_faulty(fake, "delete cut"))
+            return false;
         fake->open = false;
         return server_reply(fd, 204, "", "");
     }
@@ -292,6 +307,32 @@ static void test_a_refused_mount_is_a_session(void **state) {
     push_free(push);
 }
 
+static void test_a_cancelled_session_is_deleted(void **state) {
+    static const char *const faults[] = {"post cancelled", "delete 503", "delete cut"};
+    struct bench *bench = *state;
+    fill_blob();
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        struct fake fake = {.fault = faults[i], .faulty_once = true};
+        bench_open(bench, answer_push, &fake);
+        struct repository repository = repository_of(bench);
+        const struct cancel cancel = {.stop = &fake.stop};
+        const struct push_settings settings = {.cancel = &cancel};
+        const struct push_source whole = source_to(BLOB_SIZE);
+        struct push *push = push_new(&repository, &settings);
+        bool mounted;
+        if (!push_begin(push, NULL, &mounted, &bench->error))
+            fail_msg("%s: %s", faults[i], bench->error.text);
+        atomic_store(&fake.stop, true);
+        assert_false(push_write(push, &whole, &bench->error));
+        assert_int_equal(bench->error.kind, ERROR_CLOSED);
+        push_cancel(push);
+        if (fake.open || fake.sessions != 1 || fake.taken)
+            fail_msg("%s: a session is left, or a byte was sent", faults[i]);
+        push_free(push);
+        bench_close(bench);
+    }
+}
+
 /* ---- tokens ---- */
 
 struct tokens {
@@ -367,6 +408,7 @@ int main(void) {
         WITH_BENCH(test_a_lasting_fault_ends_with_the_patience),
         WITH_BENCH(test_a_refused_digest_is_final),
         WITH_BENCH(test_a_refused_mount_is_a_session),
+        WITH_BENCH(test_a_cancelled_session_is_deleted),
         WITH_BENCH(test_each_kind_of_token_is_its_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
