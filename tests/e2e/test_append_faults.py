@@ -64,7 +64,7 @@ def check_image(registry, done, name="team/new", tag="v2"):
     for blob in [document["config"], *document["layers"]]:
         assert digest_of(repository.blobs[blob["digest"]]) == blob["digest"]
         assert len(repository.blobs[blob["digest"]]) == blob["size"]
-    assert not registry.sessions
+    registry.await_no_sessions()
     return document
 
 
@@ -110,7 +110,8 @@ def test_a_layer_that_breaks_off_is_sent_again(tarn, target, folder, fault, comp
     """From where the registry stands, or from the beginning, out of the same folder."""
     expected = tarn.run("append", "scratch", "--to", f"oci:{tarn.folder}/out:v2", "--add", folder,
                         "--compression", compression).result["digest"]
-    target.one_patch = one_patch
+    if one_patch:
+        target.take_one_patch()
     target.fault("/blobs/uploads/", method="PATCH", times=2, **fault)
     done = tarn.run("append", "scratch", "--to", f"{place(target)}:v2", "--add", folder,
                     "--compression", compression)
@@ -147,7 +148,7 @@ def test_a_folder_that_changes_between_two_tries_leaves_nothing_wrong(tarn, targ
         assert not target.repository("team/new").tags
     for digest, content in target.repository("team/new").blobs.items():
         assert digest_of(content) == digest
-    assert not target.sessions
+    target.await_no_sessions()
 
 
 # ---- refusals
@@ -167,7 +168,8 @@ def test_an_immutable_tag_is_told_in_words_and_stays(tarn, target, folder):
     before = dict(target.repositories["team/new"].tags)
     done = tarn.fails("append", base, "--to", base, "--add", folder)
     assert "immutable" in done.err
-    assert target.repositories["team/new"].tags == before and not target.sessions
+    target.await_no_sessions()
+    assert target.repositories["team/new"].tags == before
 
 
 def test_a_registry_that_calls_the_layer_wrong(tarn, target, folder):
@@ -195,7 +197,8 @@ def test_a_file_that_changes_ends_the_upload(tarn, target, folder):
     assert running.returncode == 1
     assert f"{folder}/sparse".encode() in err and err.count(b"\n") == 1, err
     assert json.loads(out.splitlines()[-1])["state"] == "failed"
-    assert target.writes == [] and not target.sessions
+    target.await_no_sessions()
+    assert target.writes == []
 
 
 # ---- the base
@@ -249,7 +252,8 @@ def test_ctrl_c_deletes_the_session_and_writes_no_tag(tarn, target, folder):
     running.communicate(timeout=60)
     gate.set()
     assert running.returncode == 130
-    assert target.writes == [] and not target.sessions
+    target.await_no_sessions()
+    assert target.writes == []
 
 
 @pytest.mark.serial

@@ -5,18 +5,32 @@ import shutil
 import socket
 import stat
 import subprocess
+import threading
 import time
 
 import pytest
 
 from kit.append_command import Append, Layout
 from kit.content import noise, MIB
+from kit.processes import wait_until
 from kit.release import release_build
+from kit.scripted_server import several
+from kit.writable_registry import WritableRegistry
 
 
 @pytest.fixture
 def append(program, tmp_path):
     return Append(program, tmp_path / "run")
+
+
+@pytest.fixture
+def make_registry():
+    yield from several(WritableRegistry)
+
+
+@pytest.fixture
+def target(make_registry):
+    return make_registry()
 
 
 @pytest.fixture
@@ -140,6 +154,87 @@ def test_paths_as_long_as_they_may_be(append, folder):
     assert layer.getmember(name[:-1] + "l").linkname == "t" * 300
 
 
+def test_odd_names_come_back_in_each_reader(append, folder, tmp_path):
+    names = [b" ", b"a\\b", b"*?[x]", b"-rf", b"..x", b"...", b"=", b"7 path=x", b"tab\there", b"\x01",
+             "\N{LATIN SMALL LETTER U WITH DIAERESIS}".encode() * 127, b"%s%n", b"a" * 99, b"a" * 100,
+             b"a" * 101, b"b" * 255, b"c" * 154 + b"-", b"quote'\"", b"wh.x", b"x.wh.y"]
+    for name in names:
+        with open(os.fsencode(folder) + b"/" + name, "wb") as file:
+            file.write(name)
+        os.symlink(name, os.fsencode(folder) + b"/l" + name[:200])
+    image = pack(append, folder)
+    layer = image.layer(0)
+    for name in names:
+        assert layer.extractfile(os.fsdecode(name)).read() == name
+        assert os.fsencode(layer.getmember(os.fsdecode(b"l" + name[:200])).linkname) == name
+    place = tmp_path / "unpacked"
+    place.mkdir()
+    done = subprocess.run(["tar", "-xpf", "-"], cwd=place, input=image.archive(0), check=False,
+                          capture_output=True, env={**os.environ, "LC_ALL": "C.UTF-8"})
+    assert done.returncode == 0 and done.stderr == b"", done.stderr
+    assert sorted(os.listdir(os.fsencode(place))) == sorted(os.listdir(os.fsencode(folder)))
+
+
+def test_times_that_a_plain_header_cannot_hold(append, folder):
+    times = {"before": -86400 * 365 * 50 * 10 ** 9, "just-before": -10 ** 9,
+             "before-part": -1_250_000_000, "late": 9_000_000_000 * 10 ** 9,
+             "part": 1_700_000_000_123_456_789}
+    for name, nanoseconds in times.items():
+        (folder / name).write_text("x")
+        os.utime(folder / name, ns=(0, nanoseconds))
+    found = {name: (folder / name).stat().st_mtime_ns for name in times}
+    layer = pack(append, folder, "--preserve").layer(0)
+    for name in times:
+        exact = layer.getmember(name).pax_headers.get("mtime")
+        if exact:
+            whole, _, part = exact.partition(".")
+            nanoseconds = int(part.ljust(9, "0") or 0)
+            assert int(whole) * 10 ** 9 + (-nanoseconds if exact[0] == "-" else nanoseconds) == \
+                found[name], (name, exact)
+        else:
+            assert layer.getmember(name).mtime * 10 ** 9 == found[name]
+    last = pack(append, folder, "--created", "9999-12-31T23:59:59Z", tag="2")
+    assert last.layer(0).getmember("late").mtime == 253402300799
+    assert last.config["created"] == "9999-12-31T23:59:59Z"
+
+
+def test_links_to_links_and_a_folder_that_is_a_link(append, folder, tmp_path):
+    (folder / "file").write_text("x")
+    (folder / "link").symlink_to("file")
+    os.link(folder / "link", folder / "same link", follow_symlinks=False)
+    (folder / "folder link").symlink_to("..")
+    os.mkfifo(folder / "pipe")
+    os.link(folder / "pipe", folder / "same pipe")
+    (tmp_path / "way").symlink_to(folder)
+    layer = pack(append, tmp_path / "way").layer(0)
+    assert sorted(layer.getnames()) == ["file", "folder link", "link", "pipe", "same link",
+                                        "same pipe"]
+    assert layer.getmember("same link").linkname == layer.getmember("link").linkname == "file"
+    assert layer.getmember("folder link").linkname == ".."
+    assert layer.getmember("same pipe").isfifo() or layer.getmember("same pipe").islnk()
+
+
+def test_hard_links_of_other_places_are_files(append, folder, tmp_path):
+    (tmp_path / "elsewhere").write_text("one content")
+    (folder / "d").mkdir()
+    os.link(tmp_path / "elsewhere", folder / "d" / "b")
+    image = pack(append, folder, "--add", f"{folder}/d:/second")
+    assert image.layer(0).extractfile("d/b").read() == b"one content"
+    assert image.layer(1).getnames() == ["second", "second/b"]
+    assert image.layer(1).extractfile("second/b").read() == b"one content"  # each layer stands alone
+
+
+def test_a_large_attribute(append, folder):
+    (folder / "f").write_text("x")
+    value = noise(3000, 5)
+    try:
+        os.setxattr(folder / "f", "user.large", value)
+    except OSError:
+        pytest.skip("the file system takes no attribute of this size")
+    [found] = pack(append, folder).layer(0).getmember("f").pax_headers.values()
+    assert found.encode("utf-8", "surrogateescape") == value
+
+
 def test_a_sparse_file_has_its_zeros(append, folder):
     with open(folder / "sparse", "wb") as file:
         file.truncate(300 * MIB)
@@ -246,21 +341,16 @@ def test_times_are_the_created_one_else_that_of_the_environment(append, folder):
 # ---- files that change
 
 
-def wait_for_bytes(running, layout):
-    """Until the layer is on its way."""
-    deadline = time.monotonic() + 60
-    while not any(path.stat().st_size for path in layout.glob("blobs/sha256/.*")):
-        assert running.poll() is None and time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 @pytest.mark.parametrize("change, said", [
     (lambda path: os.truncate(path, path.stat().st_size + 1), "grew"),
     (lambda path: os.truncate(path, path.stat().st_size - 1), "shrank"),
     (lambda path: os.unlink(path), "vanished"),
     (lambda path: path.open("r+b").write(b"!"), "written"),
-    (lambda path: os.rename(path.with_name("other"), path), "vanished")])
-def test_a_file_that_changes_is_named_and_no_tag_is_written(append, folder, change, said):
+    (lambda path: os.rename(path.with_name("other"), path), "vanished"),
+    (lambda path: os.rename(path, path.with_name("moved")), "attributes"),
+    (lambda path: os.utime(path, (5, 5)), "written"),
+    (lambda path: path.chmod(0o600), "attributes")])
+def test_a_file_that_changes_is_named_and_no_tag_is_written(append, folder, target, change, said):
     folder = folder / "deep"
     folder.mkdir()
     large = folder / "large"
@@ -268,21 +358,57 @@ def test_a_file_that_changes_is_named_and_no_tag_is_written(append, folder, chan
         for part in range(64):
             file.write(noise(MIB, part))
     (folder / "other").write_text("y")
-    layout = append.directory / "out"
-    running = append.start("scratch", "--to", f"oci:{layout}:1", "--add", folder.parent)
-    wait_for_bytes(running, layout)
+    gate = threading.Event()
+    target.fault("/blobs/uploads/", method="PATCH", upload_hold_after=MIB, gate=gate)
+    place = f"{target.host}:{target.port}/team/app"
+    running = append.start("scratch", "--to", f"{place}:1", "--add", folder.parent)
+    # So the file is being read: what is between it and the registry holds much less than it has.
+    wait_until(lambda: target.received >= MIB or running.poll() is not None, "the layer to be sent")
     change(large)
+    gate.set()
     out, err = running.communicate(timeout=120)
-    assert running.returncode == 1
+    assert running.returncode == 1, err
     assert str(large).encode() in err and said.encode() in err, err
     assert len(err.splitlines()) == 1
     assert b'"state":"failed"' in out.splitlines()[-1]
-    index = layout / "index.json"
-    assert not index.exists() or b'"manifests":[]' in index.read_bytes()
-    assert list(layout.glob("blobs/sha256/*")) == []
+    target.await_no_sessions()
+    assert target.writes == []
+
+
+@pytest.mark.parametrize("change", [
+    lambda place: (place / "new").write_text("x"),
+    lambda place: (place / "other").unlink(),
+    lambda place: (place / "other").rename(place / "renamed")])
+def test_a_folder_that_changes_is_named(append, folder, target, change):
+    place = folder / "deep"
+    place.mkdir()
+    (place / "large").write_bytes(noise(64 * MIB, 3))
+    (place / "other").write_text("y")
+    gate = threading.Event()
+    target.fault("/blobs/uploads/", method="PATCH", upload_hold_after=MIB, gate=gate)
+    running = append.start("scratch", "--to", f"{target.host}:{target.port}/team/app:1", "--add",
+                           folder)
+    wait_until(lambda: target.received >= MIB or running.poll() is not None, "the layer to be sent")
+    change(place)
+    gate.set()
+    _, err = running.communicate(timeout=120)
+    assert running.returncode == 1, err
+    assert str(place).encode() in err and len(err.splitlines()) == 1, err
+    target.await_no_sessions()
+    assert target.writes == []
 
 
 # ---- removals and where the content goes
+
+
+def test_removals_of_odd_names(append, folder):
+    (folder / "f").write_text("x")
+    names = ["a b", "new\nline", "x" * 200, "deep/" * 30 + "file", "ümlaut", "*"]
+    image = pack(append, folder, *(word for name in names for word in ("--remove", f"/{name}")))
+    found = set(image.names(1))
+    for name in names:
+        parent, _, last = name.rpartition("/")
+        assert f"{parent}/.wh.{last}".lstrip("/") in found
 
 
 def test_removals_are_the_last_layer(append, folder):

@@ -105,7 +105,7 @@ def test_everything_arrives_byte_for_byte_and_the_tag_last(tarn, source, target,
                    "state": "copied"}
     assert {line["media_type"] for line in done.of("manifest")} == {
         kind for _, kind in image.repository.manifests.values()}
-    assert not target.sessions
+    target.await_no_sessions()
 
 
 def test_each_byte_is_read_and_sent_once(tarn, source, target, image):
@@ -180,7 +180,7 @@ def test_where_a_mount_is_refused_the_blob_is_sent(tarn, source, image):
     done = tarn.run("copy", image.reference, f"{place(source)}:v2")
     assert done.states() == ["copied"] * 5
     assert source.repositories["prod/app"].blobs == image.repository.blobs
-    assert not source.sessions
+    source.await_no_sessions()
 
 
 # ---- faults
@@ -204,7 +204,8 @@ def test_a_source_without_ranges_is_read_in_one_go(tarn, source, target, image):
 @pytest.mark.parametrize("one_patch", [False, True])
 @pytest.mark.parametrize("fault", [{"upload_reset_after": 300_000}, {"status": 502}, {"drop": True}])
 def test_a_fault_of_the_destination_is_mended(tarn, source, target, image, fault, one_patch):
-    target.one_patch = one_patch
+    if one_patch:
+        target.take_one_patch()
     target.fault("/blobs/uploads/", method="PATCH", times=3, **fault)
     tarn.run("copy", image.reference, place(target))
     assert target.repositories["prod/app"].blobs == image.repository.blobs
@@ -225,7 +226,7 @@ def test_patience_ends_as_the_configuration_says(tarn, source, target, image, tm
     source.fault(f"/blobs/{digest_of(BIG)}", cut_after=0)
     done = tarn.fails("copy", "from.test/team/app:v1", place(target), "--config", file)
     assert "from.test" in done.err and digest_of(BIG) in done.err
-    assert not target.sessions
+    target.await_no_sessions()
 
 
 def test_a_wrong_blob_is_never_finished(tarn, source, target, image):
@@ -235,7 +236,7 @@ def test_a_wrong_blob_is_never_finished(tarn, source, target, image):
     assert digest_of(BIG) in done.err
     assert digest_of(BIG) not in copy.blobs if copy else True
     assert not copy or (not copy.manifests and not copy.tags)
-    wait_until(lambda: not target.sessions, "the sessions to be deleted")
+    target.await_no_sessions()
     assert done.result["state"] == "failed" and digest_of(BIG) in done.result["message"]
 
 
@@ -244,7 +245,7 @@ def test_a_blob_that_the_destination_calls_wrong_is_not_called_copied(tarn, sour
         "Content-Type": "application/json"}, body=b'{"errors":[{"code":"DIGEST_INVALID"}]}')
     done = tarn.fails("copy", image.reference, place(target))
     assert "DIGEST_INVALID" in done.err and done.states() == []
-    assert not target.repositories or not target.repositories["prod/app"].manifests
+    assert not target.repository("prod/app").manifests
 
 
 def test_a_blob_that_is_missing_leaves_no_manifest(tarn, source, target, image):
@@ -252,7 +253,7 @@ def test_a_blob_that_is_missing_leaves_no_manifest(tarn, source, target, image):
     done = tarn.fails("copy", image.reference, place(target))
     copy = target.repositories.get("prod/app")
     assert not copy or (not copy.manifests and not copy.tags)
-    assert not target.sessions
+    target.await_no_sessions()
     assert "404" in done.err and "team/app" in done.err
 
 
@@ -571,7 +572,8 @@ def test_ctrl_c_deletes_the_sessions_and_writes_no_tag(tarn, source, target, ima
                    "bytes to arrive")
         process.send_signal(2)
         assert process.wait(30) == 130
-    assert not target.sessions and not target.repositories["prod/app"].tags
+    target.await_no_sessions()
+    assert not target.repository("prod/app").tags
 
 
 # ---- what it costs

@@ -40,12 +40,17 @@ class Fault:
     piece: Optional[int] = None  # so many bytes at a time
     extra: bytes = b""           # sent after the announced end
 
-    # The body of the request, for an object store
+    # The body of the request, for an object store and for a registry that takes pushes
     early: bool = False          # responds without having read the body, and closes
     upload_reset_after: Optional[int] = None  # RST after so many bytes were read
     upload_hold_after: Optional[int] = None   # reads no more after so many bytes, until `gate` is set
     upload_bytes_per_second: Optional[float] = None
     late_code: Optional[str] = None  # 200, and then an error of this code in the body
+
+    # What is written, for a registry that takes pushes
+    lost: bool = False           # all is done, and then there is an RST without a byte
+    takes_half: bool = False     # of the bytes of an upload, and says so
+    no_location: bool = False    # in the answer to an upload
 
     def holds(self):
         """Whether it waits for `gate`."""
