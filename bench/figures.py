@@ -16,6 +16,7 @@ from hot import hot_blob, hot_manifest, hot_manifest_tls, hot_manifest_without_l
 from images import images
 from keep import keep
 from memory import idle_connections, idle_connections_tls, memory
+from push import push_append, push_copy, push_cuts, push_memory, push_time
 from replicas import replicas_first_byte, replicas_loss, replicas_throughput, replicas_transfer
 from rows import Row
 
@@ -78,4 +79,4 @@ ALL = {figure.__name__.replace("_", "-"): figure for figure in (
     first_byte, added_time, capped, cuts, cold_cpu, memory, idle_connections, idle_connections_tls, start,
     images, keep, bucket_blob, bucket_first_byte, bucket_miss, bucket_visible, bucket_memory,
     bucket_requests, replicas_transfer, replicas_first_byte, replicas_throughput, replicas_loss,
-    build, binary)}
+    push_time, push_cuts, push_memory, push_copy, push_append, build, binary)}

@@ -18,14 +18,15 @@ KIT = pathlib.Path(__file__).resolve().parent.parent / "tests" / "e2e"
 HOST = "us-docker.pkg.dev"
 NAME = "project/repo/app"
 
-# Runs a command and prints what it needed. A process of its own, because the memory of the process
+# Runs a command and prints what it needed: exit status, bytes of memory, seconds of CPU, bytes
+# written to a disk. A process of its own, because the memory of the process
 # that starts a program counts as the program's.
 METER = """import json, os, sys
 process = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ,
                           file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)])
 _, status, usage = os.wait4(process, 0)
 print(json.dumps([os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024,
-                  usage.ru_utime + usage.ru_stime]))"""
+                  usage.ru_utime + usage.ru_stime, usage.ru_oublock * 512]))"""
 
 
 def images(bench):
@@ -59,7 +60,7 @@ def _list(bench, folder, upstream, environment, *flags):
     done = subprocess.run(command, capture_output=True, text=True, check=True,
                           env={"PATH": os.environ["PATH"], "HOME": str(folder),
                                "NO_GCE_CHECK": "true", **environment})
-    status, memory, cpu = json.loads(done.stdout)
+    status, memory, cpu, _ = json.loads(done.stdout)
     if status:
         raise RuntimeError(f"tarn images: exit status {status}: {done.stderr}")
     return memory, cpu

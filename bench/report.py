@@ -3,7 +3,8 @@ import os
 import textwrap
 import time
 
-COLUMNS = ["tarn", "nginx", "docker-registry", "curl", "s3transfer", "SHA-256 alone"]
+COLUMNS = ["tarn", "nginx", "docker-registry", "curl", "s3transfer", "SHA-256 alone", "straight",
+           "skopeo", "crane", "tar and pigz"]
 
 
 def number(value):

@@ -112,7 +112,7 @@ def parse_options():
         prog="script/bench", formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Measures tarn beside nginx and docker-registry in one run.",
         epilog=quiet.DESCRIPTION + "\nfigures:\n" + described)
-    parser.add_argument("figure", nargs="*", help="only these (bucket, replicas: all of these); default: all")
+    parser.add_argument("figure", nargs="*", help="only these (bucket, replicas, push: all of these); default: all")
     parser.add_argument("--quick", action="store_true",
                         help="fewer and shorter rounds: about five minutes, less exact")
     parser.add_argument("--without-docker-registry", action="store_true",
@@ -124,7 +124,7 @@ def parse_options():
                         help="the folder to work in (default: the temporary folder)")
     parser.add_argument("--tarn", metavar="PROGRAM", default="build/tarn", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    for group in ("bucket", "replicas"):
+    for group in ("bucket", "replicas", "push"):
         if group in options.figure:
             at = options.figure.index(group)
             options.figure[at:at + 1] = [name for name in figures.ALL

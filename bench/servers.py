@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.parse
 import urllib.request
 
 
@@ -171,8 +172,8 @@ class PacedRegistry(Server):
 
     name = "upstream"
 
-    def __init__(self, folder, content):
-        super().__init__(folder)
+    def __init__(self, folder, content, variant=""):
+        super().__init__(folder, variant)
         self.content = content
 
     def command(self):
@@ -183,8 +184,9 @@ class PacedRegistry(Server):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}") as response:
             return response.read()
 
-    def set(self, rate=0, cuts=0, over=0):
-        self.ask(f"/_/set?rate={rate}&cuts={cuts}&over={over}")
+    def set(self, **settings):
+        """See paced_registry.py; what is not named is 0."""
+        self.ask("/_/set?" + urllib.parse.urlencode(settings))
 
     def counters(self):
         return json.loads(self.ask("/_/counters"))
@@ -213,17 +215,18 @@ class Certificate:
 
 
 class Tarn(Server):
-    """`certificate`: serves TLS; `extra`: more lines of the configuration."""
+    """`certificate`: serves TLS; `extra`: more lines of the configuration; `of_upstream`: more keys of
+    its upstream."""
 
     name = "tarn"
     settle_seconds = 12  # its threads end after ten idle seconds
 
     def __init__(self, folder, upstream, program, connections=4, *, variant="", level="info",
-                 certificate=None, extra=""):
+                 certificate=None, extra="", of_upstream=""):
         super().__init__(folder, variant)
         self.program = program
         self.upstream, self.connections = upstream, connections
-        self.level, self.extra = level, extra
+        self.level, self.extra, self.of_upstream = level, extra, of_upstream
         self.is_logging = level == "info"
         if certificate:
             self.scheme = "https"
@@ -239,6 +242,7 @@ upstreams:
     default: true
     tag_ttl: 1h
     connections: {self.connections}
+    {self.of_upstream}
 log: {{level: {self.level}, format: text}}
 {self.extra}""")
         return [self.program, "serve", "--config", path]
