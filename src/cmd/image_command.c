@@ -34,6 +34,7 @@ int image_command_open(struct image_command *command, const struct arguments *ar
     const struct copy_hosts_settings settings = {
         .configured = command->config->upstreams,
         .count = command->config->upstream_count,
+        .others = command->config->defaults,
         .via = command->config->via,
         .plain_http = arguments_flag(arguments, "plain-http"),
     };

@@ -181,6 +181,7 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
     }
     reader->loaded = loaded;
     config_set_defaults(loaded);
+    loaded->config.defaults = &loaded->defaults;
 
     cleanup_yaml_node struct yaml_node *root = NULL;
     const struct yaml_node *upstreams = NULL, *warm = NULL, *rules = NULL, *keep = NULL,

@@ -102,6 +102,8 @@ struct config {
 
     struct upstream_settings *upstreams; /* with all defaults */
     size_t upstream_count;
+    /* Of a host that is not configured: what the configuration says of all upstreams. */
+    const struct upstream_settings *defaults;
     /* Those of tarn keep: the same, but for default credentials, and behind them patterns that
      * match every other name of a host with a dot. */
     struct upstream_settings *keep_upstreams;

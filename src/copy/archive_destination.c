@@ -191,8 +191,7 @@ static json_t *describe(const struct archive_destination *own, const struct mani
     }
     if (reference->name.path[0]) {
         snprintf(name, sizeof name, "%s%s%s:%s", reference->name.host,
-                 reference->name.host[0] ? "/" : "", reference->name.path,
-                 tag[0] ? tag : reference->tag);
+                 reference->name.host[0] ? "/" : "", reference->name.path, tag[0] ? tag : "latest");
         json_array_append_new(tags, json_string(name));
     }
     return json_pack("[{s:s, s:O, s:O}]", "Config", config, "RepoTags", tags, "Layers", layers);

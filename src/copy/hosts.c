@@ -27,6 +27,7 @@ struct copy_hosts {
     const struct upstreams *set;
     char *via; /* owned; NULL: none */
     bool plain_http;
+    struct upstream_settings others_settings; /* without a host */
     struct credential_source *docker, *google, *via_source;
     struct lock others_lock;
     struct other *others GUARDED_BY(others_lock);
@@ -87,6 +88,7 @@ struct copy_hosts *copy_hosts_new(struct client *client, const struct copy_hosts
     lock_init(&hosts->others_lock);
     hosts->client = client;
     hosts->plain_http = settings->plain_http;
+    hosts->others_settings = settings->others ? *settings->others : upstream_settings_default();
     const struct google_settings search = {0};
     hosts->docker = credential_source_docker(NULL);
     hosts->google = google_credential_source(&search);
@@ -149,7 +151,7 @@ static bool is_local(const char *host) {
 }
 
 static struct other *make(struct copy_hosts *hosts, const char *host, struct error *error) {
-    struct upstream_settings settings = upstream_settings_default();
+    struct upstream_settings settings = hosts->others_settings;
     char url[URL_SIZE];
     settings.host = host;
     if (hosts->via) {

@@ -13,10 +13,11 @@
 
 enum { COPY_REFUSED_PATIENCE_MS = 5000 };
 
-/* Borrowed while copy_hosts_new() runs. */
+/* Borrowed while copy_hosts_new() runs, but for the texts of `others`, which outlive the hosts. */
 struct copy_hosts_settings {
     const struct upstream_settings *configured; /* the configuration's */
     size_t count;
+    const struct upstream_settings *others; /* of hosts that are not configured; NULL: defaults */
     /* The URL of a tarn through which every registry is asked, as URL/v2/HOST/NAME, with Docker's
      * credentials for the host of the URL. NULL: each registry is asked itself. */
     const char *via;

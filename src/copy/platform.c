@@ -66,9 +66,14 @@ static const char *variant_of(const struct copy_platform *platform) {
                                                                                       : variant;
 }
 
+/* Whether both name the same variant, and not only one that fits. */
+static bool is_variant(const struct copy_platform *wanted, const struct copy_platform *is) {
+    return strcmp(variant_of(wanted), variant_of(is)) == 0;
+}
+
 bool copy_platform_matches(const struct copy_platform *wanted, const struct copy_platform *is) {
     return strcmp(wanted->os, is->os) == 0 && strcmp(wanted->architecture, is->architecture) == 0 &&
-           (!wanted->variant[0] || strcmp(variant_of(wanted), variant_of(is)) == 0);
+           (!wanted->variant[0] || is_variant(wanted, is));
 }
 
 struct copy_platform copy_platform_of(const struct descriptor *descriptor) {
@@ -104,14 +109,19 @@ static bool refuse(const struct manifest *index, const struct copy_platform *wan
 const struct descriptor *copy_platform_find(const struct manifest *index,
                                             const struct copy_platform *wanted,
                                             struct error *error) {
+    const struct descriptor *found = NULL;
     for (size_t i = 0; i < index->count; i++) {
         const struct descriptor *entry = &index->descriptors[i];
         struct copy_platform is = copy_platform_of(entry);
-        if (is_named(entry) && copy_platform_matches(wanted, &is))
+        if (!is_named(entry) || !copy_platform_matches(wanted, &is))
+            continue;
+        if (is_variant(wanted, &is)) /* linux/amd64, and not linux/amd64/v3 */
             return entry;
+        found = found ? found : entry;
     }
-    refuse(index, wanted, error);
-    return NULL;
+    if (!found)
+        refuse(index, wanted, error);
+    return found;
 }
 
 bool copy_platform_check_config(const struct buffer *config, const struct copy_platform *wanted,

@@ -35,12 +35,15 @@ static bool parse_layout(struct text given, struct text rest, struct copy_refere
 }
 
 /* NAME:TAG, where NAME may begin with a host. */
-static bool parse_archive_name(struct text given, struct text name, struct copy_reference *out,
-                               struct error *error) {
+static bool parse_archive_name(struct text given, struct text name, enum copy_form form,
+                               struct copy_reference *out, struct error *error) {
     const char *slash = memrchr(name.at, '/', name.length);
     const char *begin = slash ? slash : name.at;
     const char *colon = memchr(begin, ':', name.length - (size_t)(begin - name.at));
-    struct text tag = colon ? text_from(name, (size_t)(colon + 1 - name.at)) : text_of("latest");
+    const bool is_open = !colon && form == COPY_FORM_TARGET;
+    struct text tag = colon     ? text_from(name, (size_t)(colon + 1 - name.at))
+                      : is_open ? text_of("")
+                                : text_of("latest");
     if (colon)
         name.length = (size_t)(colon - name.at);
     struct text path, host = text_cut(name, '/', &path);
@@ -49,7 +52,7 @@ static bool parse_archive_name(struct text given, struct text name, struct copy_
         host = (struct text){0};
     }
     bool ok = (!host.at || reference_is_host(host)) && reference_is_repository(path) &&
-              reference_is_tag(tag) && text_copy(tag, out->tag, sizeof out->tag) &&
+              (is_open || reference_is_tag(tag)) && text_copy(tag, out->tag, sizeof out->tag) &&
               text_copy(host, out->name.host, sizeof out->name.host) &&
               text_copy(path, out->name.path, sizeof out->name.path);
     return ok || refuse(given,
@@ -58,12 +61,12 @@ static bool parse_archive_name(struct text given, struct text name, struct copy_
                         error);
 }
 
-static bool parse_archive(struct text given, struct text rest, struct copy_reference *out,
-                          struct error *error) {
+static bool parse_archive(struct text given, struct text rest, enum copy_form form,
+                          struct copy_reference *out, struct error *error) {
     struct text name, path = text_cut(rest, ':', &name);
     if (!path.length || !text_copy(path, out->path, sizeof out->path))
         return refuse(given, "it names no file; write docker-archive:FILE[:NAME:TAG]", error);
-    return !name.at || parse_archive_name(given, name, out, error);
+    return !name.at || parse_archive_name(given, name, form, out, error);
 }
 
 /* ---- HOST/NAME ---- */
@@ -162,7 +165,7 @@ bool copy_reference_parse(struct text text, enum copy_form form, struct copy_ref
     struct text rest;
     text_cut(text, ':', &rest);
     return out->kind == COPY_LAYOUT ? parse_layout(text, rest, out, error)
-                                    : parse_archive(text, rest, out, error);
+                                    : parse_archive(text, rest, form, out, error);
 }
 
 /* ---- writing ---- */
@@ -186,8 +189,8 @@ const char *copy_reference_format(const struct copy_reference *reference,
     const size_t room = COPY_REFERENCE_SIZE - length;
     const char *tag = reference->pattern[0] ? reference->pattern : reference->tag;
     if (reference->kind == COPY_ARCHIVE && reference->name.path[0])
-        snprintf(end, room, ":%s%s%s:%s", reference->name.host, reference->name.host[0] ? "/" : "",
-                 reference->name.path, tag);
+        snprintf(end, room, ":%s%s%s%s%s", reference->name.host,
+                 reference->name.host[0] ? "/" : "", reference->name.path, tag[0] ? ":" : "", tag);
     else
         snprintf(end, room, "%s%s%s%s", tag[0] ? ":" : "", tag,
                  reference->digest.algorithm ? "@" : "", digest_format(&reference->digest, digest));
