@@ -1,5 +1,6 @@
 /* tarn append: a new image from a base and folders, without a container engine and without disk. */
 #include "copy/append.h"
+#include <malloc.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -32,13 +33,15 @@ struct appending {
     struct image_report report;
 };
 
-/* Set by Ctrl-C. */
+/* Set by Ctrl-C, and by a copy of the base whose part fails. */
 static atomic_bool stop;
+static atomic_bool interrupted;
 
 static void end(int signal_number) {
     (void)signal_number;
-    if (atomic_exchange(&stop, true))
+    if (atomic_exchange(&interrupted, true))
         _exit(INTERRUPTED); /* asked twice: at once */
+    atomic_store(&stop, true);
 }
 
 /* ---- usage: the exit status 0, 1 or 2 ---- */
@@ -297,35 +300,44 @@ static void append_and_report(struct appending *appending, bool *failed) {
     image->on_event = on_event;
     image->on_layer = on_layer;
     image->context = appending;
-    image_report_begin(&appending->report,
-                       appending->is_scratch ? &appending->to : &appending->from, &appending->to,
-                       appending->to.tag);
-    if (appending->is_scratch)
-        strcpy(appending->report.source, "scratch");
     *failed = !append_image(image, &result, &error);
     image_report_end(&appending->report, &result, *failed ? &error : NULL);
+}
+
+static bool begin_report(struct appending *appending) {
+    const struct copy_reference *to = &appending->to;
+    if (!image_report_open(&appending->report, appending->arguments, false))
+        return false;
+    image_report_begin(&appending->report, appending->is_scratch ? to : &appending->from, to,
+                       to->tag);
+    if (appending->is_scratch)
+        strcpy(appending->report.source, "scratch");
+    return true;
 }
 
 /* Opens the base and the destination, and finds out whether it may be written. */
 static int open_both(struct appending *appending) {
     const struct arguments *arguments = appending->arguments;
     struct append_image *image = &appending->image;
+    struct image_report *report = &appending->report;
     struct error error = {0};
     int status = image_command_open(&appending->command, arguments);
     if (status)
         return status;
+    if (!begin_report(appending))
+        return fail_memory(arguments);
     if (!appending->is_scratch) {
         image->base = copy_source_open(appending->command.hosts, &appending->from, &error);
         if (!image->base)
-            return image_command_fail(arguments, arguments->operands[0], &error);
+            return image_report_fail(report, arguments->operands[0], &error);
     }
     for (size_t i = 0; i < appending->folders.count; i++)
         if (!pack_find(appending->folders.at[i], &error))
-            return image_command_fail(arguments, NULL, &error);
+            return image_report_fail(report, NULL, &error);
     image->destination = copy_destination_open(appending->command.hosts, &appending->to, &error);
     if (!image->destination || !copy_destination_check_rights(image->destination, &error))
-        return image_command_fail(arguments, arguments_string(arguments, "to"), &error);
-    return image_report_open(&appending->report, arguments, false) ? 0 : fail_memory(arguments);
+        return image_report_fail(report, arguments_string(arguments, "to"), &error);
+    return 0;
 }
 
 static int run_all(struct appending *appending) {
@@ -363,10 +375,11 @@ static int run(const struct arguments *arguments) {
     if (!status) {
         sigaction(SIGINT, &action, NULL);
         sigaction(SIGTERM, &action, NULL);
+        mallopt(M_ARENA_MAX, 2); /* the C library would make a heap for each thread */
         status = run_all(appending);
     }
     finish(appending);
-    return atomic_load(&stop) ? INTERRUPTED : status;
+    return atomic_load(&interrupted) ? INTERRUPTED : status;
 }
 
 static const char *const compressions[] = {"gzip", "zstd", "none", NULL};

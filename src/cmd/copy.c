@@ -172,6 +172,18 @@ static bool has_name(const struct copy_names *names, const char *name) {
     return false;
 }
 
+/* Whether the tag is that of a list of referrers (distribution-spec, "Referrers Tag Schema"). The
+ * list belongs to an image, which this copy or somebody else has signed, and not to the source. */
+static bool is_list(const char *tag) {
+    char text[DIGEST_STRING_SIZE];
+    struct digest digest;
+    char *dash;
+    if (!text_copy(text_of(tag), text, sizeof text) || !(dash = strchr(text, '-')))
+        return false;
+    *dash = ':';
+    return digest_parse(text_of(text), &digest);
+}
+
 /* The destination's tags that match the pattern and that the source does not have. */
 static bool find_surplus(const struct copying *copying, const struct copy_names *there,
                          struct copy_names *surplus, struct error *error) {
@@ -183,7 +195,8 @@ static bool find_surplus(const struct copying *copying, const struct copy_names 
         return copying->dry_run && error->kind == ERROR_NOT_FOUND;
     keep_matching(copying->from.pattern, &names);
     for (size_t i = 0; i < names.count; i++) {
-        if (!has_name(there, names.at[i]) && !copy_names_add(surplus, text_of(names.at[i])))
+        if (!has_name(there, names.at[i]) && !is_list(names.at[i]) &&
+            !copy_names_add(surplus, text_of(names.at[i])))
             return error_set(error, ERROR_MEMORY, "out of memory");
     }
     return true;
@@ -251,23 +264,34 @@ static int copy_pattern(struct copying *copying) {
 
 /* ---- all of it ---- */
 
+/* Of a pattern it is not known yet which images there are. */
+static int fail_open(struct copying *copying, const char *what, const struct error *error) {
+    return copying->from.pattern[0] ? image_command_fail(copying->arguments, what, error)
+                                    : image_report_fail(&copying->report, what, error);
+}
+
 static int open_both(struct copying *copying) {
     const struct arguments *arguments = copying->arguments;
+    struct image_report *report = &copying->report;
     struct error error = {0};
     int status = image_command_open(&copying->command, arguments);
     if (status)
         return status;
+    if (!image_report_open(report, arguments, copying->dry_run)) {
+        error_set(&error, ERROR_MEMORY, "out of memory");
+        return image_command_fail(arguments, NULL, &error);
+    }
+    image_report_begin(report, &copying->from, &copying->to,
+                       copying->to.tag[0] || copying->to.digest.algorithm ? copying->to.tag
+                                                                          : copying->from.tag);
     copying->source = copy_source_open(copying->command.hosts, &copying->from, &error);
     if (!copying->source)
-        return image_command_fail(arguments, arguments->operands[0], &error);
+        return fail_open(copying, arguments->operands[0], &error);
     copying->destination = copy_destination_open(copying->command.hosts, &copying->to, &error);
     if (!copying->destination ||
         (!copying->dry_run && !copy_destination_check_rights(copying->destination, &error)))
-        return image_command_fail(arguments, arguments->operands[1], &error);
-    if (image_report_open(&copying->report, arguments, copying->dry_run))
-        return 0;
-    error_set(&error, ERROR_MEMORY, "out of memory");
-    return image_command_fail(arguments, NULL, &error);
+        return fail_open(copying, arguments->operands[1], &error);
+    return 0;
 }
 
 static int run_all(struct copying *copying) {
@@ -315,7 +339,7 @@ static const struct command_option options[] = {
     {"dry-run", OPTION_FLAG, NULL, "write nothing, and tell what would be done"},
     {"sync", OPTION_FLAG, NULL,
      "with a pattern: afterwards delete the destination's tags that match it and that the source "
-     "does not have"},
+     "does not have, but no lists of referrers"},
     {"yes", OPTION_FLAG, NULL, "delete without asking"},
     {"json", OPTION_FLAG, NULL, "print one JSON object a line, also on a terminal"},
     IMAGE_COMMAND_OPTIONS,

@@ -132,6 +132,13 @@ static json_t *result_of(const struct image_report *report, const struct copy_im
                      failure ? failure->text : "");
 }
 
+int image_report_fail(struct image_report *report, const char *what, const struct error *failure) {
+    const struct copy_image_result nothing = {0};
+    if (!report->is_bars)
+        print_line(report, result_of(report, &nothing, failure, 0));
+    return image_command_fail(report->arguments, what, failure);
+}
+
 void image_report_end(struct image_report *report, const struct copy_image_result *result,
                       const struct error *failure) {
     double seconds = (double)(clock_ms() - report->began_ms) / 1000;

@@ -47,5 +47,8 @@ void image_report_line(struct image_report *report, json_t *line);
  */
 void image_report_end(struct image_report *report, const struct copy_image_result *result,
                       const struct error *failure);
+/* An image failed before anything was done with it; `what` is what could not be opened, as in
+ * image_command_fail(). Returns 1. */
+int image_report_fail(struct image_report *report, const char *what, const struct error *failure);
 
 #endif
