@@ -14,9 +14,10 @@ static bool take_next(struct jobs *jobs, size_t *number) {
     return is_left;
 }
 
+/* A job that fails may cancel the others, which then say no more than that. */
 static void fail(struct jobs *jobs, const struct error *error) {
     lock_acquire(&jobs->state_lock);
-    if (!jobs->failed)
+    if (!jobs->failed || (jobs->error.kind == ERROR_CLOSED && error->kind != ERROR_CLOSED))
         jobs->error = *error;
     jobs->failed = true;
     lock_release(&jobs->state_lock);

@@ -27,7 +27,8 @@ struct jobs {
     struct lock state_lock;
     size_t next GUARDED_BY(state_lock);
     bool failed GUARDED_BY(state_lock);
-    struct error error GUARDED_BY(state_lock); /* of the first that failed */
+    /* Of the first that failed by itself, else of the first that was cancelled (CLOSED). */
+    struct error error GUARDED_BY(state_lock);
 };
 
 /* False: one of them failed, and those that were not begun by then are not done. */

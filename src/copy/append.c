@@ -8,9 +8,11 @@
 #include "copy/describe.h"
 #include "copy/held.h"
 #include "copy/small.h"
+#include "oci/digest_set.h"
 
 struct work {
     const struct append_image *image;
+    struct copy_events events;
     struct copy_image_result *result;
     struct append_base base;
     json_t *config;
@@ -19,11 +21,6 @@ struct work {
 
 static bool out_of_memory(struct error *error) {
     return error_set(error, ERROR_MEMORY, "out of memory");
-}
-
-static void tell(const struct work *work, const struct copy_event *event) {
-    if (work->image->on_event)
-        work->image->on_event(work->image->context, event);
 }
 
 /* ---- the base ---- */
@@ -52,73 +49,51 @@ static bool begin(struct work *work, struct error *error) {
     return work->config || out_of_memory(error);
 }
 
-/* ---- blobs ---- */
+/* The blobs of the base's layers, each one once. False: out of memory. */
+static bool list_blobs(const struct work *work, struct copy_planned_blob *blobs, size_t *count) {
+    struct digest_set seen = {0};
+    bool ok = true;
+    *count = 0;
+    for (size_t i = 0; ok && i < json_array_size(work->base.layers); i++) {
+        struct copy_planned_blob *blob = &blobs[*count];
+        bool added = false;
+        if (!append_base_layer(json_array_get(work->base.layers, i), &blob->digest, &blob->size))
+            continue; /* its bytes are elsewhere */
+        ok = digest_set_add(&seen, &blob->digest, &added);
+        *count += added;
+    }
+    digest_set_finish(&seen);
+    return ok;
+}
+
+static bool copy_base(struct work *work, struct error *error) {
+    const struct append_image *image = work->image;
+    cleanup_free struct copy_planned_blob *planned =
+        calloc(json_array_size(work->base.layers) + 1, sizeof *planned);
+    struct copy_blobs blobs = {
+        .source = image->base,
+        .destination = image->destination,
+        .blobs = planned,
+        .stop = image->stop,
+        .events = &work->events,
+    };
+    if (!planned || !list_blobs(work, planned, &blobs.count))
+        return out_of_memory(error);
+    return blobs.count == 0 || copy_blobs(&blobs, error);
+}
+
+/* ---- new layers ---- */
 
 struct sending {
-    const struct work *work;
+    struct work *work;
     struct copy_event event;
 };
 
 static void on_progress(void *context, uint64_t bytes) {
     struct sending *sending = context;
     sending->event.bytes = bytes;
-    tell(sending->work, &sending->event);
+    copy_events_tell(&sending->work->events, &sending->event);
 }
-
-static void count(struct work *work, enum copy_state state, uint64_t size) {
-    uint64_t *const counters[] = {
-        [COPY_STATE_COPIED] = &work->result->bytes_sent,
-        [COPY_STATE_MOUNTED] = &work->result->bytes_mounted,
-        [COPY_STATE_PRESENT] = &work->result->bytes_present,
-    };
-    *counters[state] += size;
-}
-
-static void tell_blob(struct work *work, const struct digest *digest, uint64_t size, bool is_config,
-                      enum copy_state state) {
-    const struct copy_event event = {
-        .kind = COPY_EVENT_BLOB,
-        .digest = *digest,
-        .size = size,
-        .bytes = size,
-        .is_config = is_config,
-        .state = state,
-    };
-    count(work, state, size);
-    tell(work, &event);
-}
-
-static bool copy_layer(struct work *work, const json_t *layer, struct error *error) {
-    struct digest digest;
-    uint64_t size;
-    enum copy_state state;
-    if (!append_base_layer(layer, &digest, &size))
-        return true; /* its bytes are elsewhere */
-    struct sending sending = {work, {COPY_EVENT_PROGRESS, .digest = digest, .size = size}};
-    struct copy_blob blob = {
-        .source = work->image->base,
-        .destination = work->image->destination,
-        .digest = digest,
-        .size = size,
-        .stop = work->image->stop,
-        .on_progress = on_progress,
-        .context = &sending,
-    };
-    copy_blob_share(blob.source, 1, &blob.readers, &blob.window);
-    if (!copy_blob(&blob, &state, error))
-        return false;
-    tell_blob(work, &digest, size, false, state);
-    return true;
-}
-
-static bool copy_base(struct work *work, struct error *error) {
-    for (size_t i = 0; i < json_array_size(work->base.layers); i++)
-        if (!copy_layer(work, json_array_get(work->base.layers, i), error))
-            return false;
-    return true;
-}
-
-/* ---- new layers ---- */
 
 static bool write_history(const struct layer_content *content, char **history) {
     struct buffer text = {0};
@@ -154,7 +129,7 @@ static bool send_layer(struct work *work, size_t at, struct error *error) {
     layer_free(layer);
     if (!ok)
         return false;
-    count(work, COPY_STATE_COPIED, made->result.size);
+    copy_events_count(&work->events, COPY_STATE_COPIED, made->result.size);
     if (image->on_layer)
         image->on_layer(image->context, &image->layers[at], &made->result);
     return write_history(&image->layers[at], &made->history) || out_of_memory(error);
@@ -186,7 +161,15 @@ static bool send_config(struct work *work, const struct buffer *bytes, struct di
     struct digest written;
     if (!is_there && !copy_destination_write_blob(destination, &body, &written, &size, error))
         return false;
-    tell_blob(work, digest, bytes->length, true, is_there ? COPY_STATE_PRESENT : COPY_STATE_COPIED);
+    const struct copy_event event = {
+        .kind = COPY_EVENT_BLOB,
+        .digest = *digest,
+        .size = bytes->length,
+        .bytes = bytes->length,
+        .is_config = true,
+        .state = is_there ? COPY_STATE_PRESENT : COPY_STATE_COPIED,
+    };
+    copy_events_tell(&work->events, &event);
     return true;
 }
 
@@ -219,11 +202,11 @@ static bool put_manifest(struct work *work, struct copy_manifest *manifest, stru
         .media_type = manifest->media_type,
         .state = is_there ? COPY_STATE_PRESENT : COPY_STATE_COPIED,
     };
-    tell(work, &event);
+    copy_events_tell(&work->events, &event);
     event.kind = COPY_EVENT_TAG;
     event.tag = image->tag;
     if (image->tag[0])
-        tell(work, &event);
+        copy_events_tell(&work->events, &event);
     work->result->digest = manifest->digest;
     return true;
 }
@@ -250,6 +233,7 @@ static bool finish_image(struct work *work, struct error *error) {
 bool append_image(const struct append_image *image, struct copy_image_result *result,
                   struct error *error) {
     struct work work = {.image = image, .result = result};
+    copy_events_init(&work.events, result, image->on_event, image->context);
     const bool ok = begin(&work, error) && copy_base(&work, error) && send_layers(&work, error) &&
                     finish_image(&work, error);
     for (size_t i = 0; work.layers && i < image->layer_count; i++)
@@ -257,5 +241,6 @@ bool append_image(const struct append_image *image, struct copy_image_result *re
     free(work.layers);
     json_decref(work.config);
     append_base_finish(&work.base);
+    copy_events_finish(&work.events);
     return ok;
 }

@@ -1,6 +1,7 @@
 /*
  * A new image from a base, folders and changes of its config. Nothing is kept on the disk: the
- * base's blobs are mounted or copied one by one, and each folder becomes a layer while it is sent.
+ * base's blobs are mounted or copied, several at once, and each folder becomes a layer while it is
+ * sent.
  *
  * The order: what is at the base, the base's layers, the new layers, the config, and last the
  * manifest under its tag. When something fails before, no manifest is written.
@@ -29,8 +30,10 @@ struct append_image {
     struct pack_settings pack; /* its time is also that of the config */
     enum compress_kind compression;
 
-    const atomic_bool *stop;
-    /* As of copy_image. Progress of a new layer has the digest of nothing, until it is known. */
+    /* Set by a signal to end the work within a second (CLOSED), and by append_image() itself when a
+     * blob of the base fails. Not NULL. */
+    atomic_bool *stop;
+    /* As of copy_events. Progress of a new layer has the digest of nothing, until it is known. */
     void (*on_event)(void *context, const struct copy_event *event);
     void (*on_layer)(void *context, const struct layer_content *content,
                      const struct compress_result *result);

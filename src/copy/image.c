@@ -1,10 +1,9 @@
 /* Copies an image. */
 #include "copy/image.h"
 
+#include "base/cancel.h"
 #include "base/cleanup.h"
 #include "base/json.h"
-#include "base/lock.h"
-#include "catalog/jobs.h"
 #include "copy/describe.h"
 #include "copy/plan.h"
 
@@ -12,89 +11,23 @@
 struct run {
     const struct copy_image *image;
     struct copy_plan plan;
-    unsigned readers;
-    size_t window;
-    struct lock event_lock; /* guards the result and the caller's events */
-    struct copy_image_result *result GUARDED_BY(event_lock);
+    struct copy_events events;
+    struct copy_image_result *result;
 };
 
-/* ---- events ---- */
-
-static void tell(struct run *run, const struct copy_event *event) {
-    lock_acquire(&run->event_lock);
-    if (event->kind == COPY_EVENT_BLOB) {
-        uint64_t *const sums[] = {[COPY_STATE_COPIED] = &run->result->bytes_sent,
-                                  [COPY_STATE_MOUNTED] = &run->result->bytes_mounted,
-                                  [COPY_STATE_PRESENT] = &run->result->bytes_present};
-        *sums[event->state] += event->size;
-    }
-    if (run->image->on_event)
-        run->image->on_event(run->image->context, event);
-    lock_release(&run->event_lock);
-}
-
-/* ---- blobs ---- */
-
-struct blob_progress {
-    struct run *run;
-    const struct copy_planned_blob *planned;
-};
-
-static void tell_progress(void *context, uint64_t bytes) {
-    const struct blob_progress *progress = context;
-    const struct copy_event event = {.kind = COPY_EVENT_PROGRESS,
-                                     .digest = progress->planned->digest,
-                                     .size = progress->planned->size,
-                                     .is_config = progress->planned->is_config,
-                                     .bytes = bytes};
-    tell(progress->run, &event);
-}
-
-static bool copy_one(struct jobs *jobs, size_t number, struct error *error) {
-    struct run *run = jobs->context;
+static bool copy_its_blobs(struct run *run, struct error *error) {
     const struct copy_image *image = run->image;
-    const struct copy_planned_blob *planned = &run->plan.blobs[number];
-    struct blob_progress progress = {run, planned};
-    const struct copy_blob blob = {
+    const struct copy_blobs blobs = {
         .source = image->source,
         .destination = image->destination,
-        .digest = planned->digest,
-        .size = planned->size,
-        .readers = run->readers,
-        .window = run->window,
+        .blobs = run->plan.blobs,
+        .count = run->plan.blob_count,
+        .jobs = image->jobs,
         .dry_run = image->dry_run,
         .stop = image->stop,
-        .on_progress = tell_progress,
-        .context = &progress,
+        .events = &run->events,
     };
-    struct copy_event event = {.kind = COPY_EVENT_BLOB,
-                               .digest = planned->digest,
-                               .size = planned->size,
-                               .bytes = planned->size,
-                               .is_config = planned->is_config};
-    if (!copy_blob(&blob, &event.state, error)) {
-        atomic_store(image->stop, true); /* the others end their uploads */
-        return false;
-    }
-    tell(run, &event);
-    return true;
-}
-
-static bool copy_blobs(struct run *run, struct error *error) {
-    const struct copy_image *image = run->image;
-    const struct cancel cancel = {.stop = image->stop};
-    unsigned at_once = image->jobs ? image->jobs : COPY_JOBS;
-    if (at_once > run->plan.blob_count)
-        at_once = (unsigned)run->plan.blob_count;
-    if (image->destination->is_sequential || at_once < 1)
-        at_once = 1;
-    copy_blob_share(image->source, at_once, &run->readers, &run->window);
-    struct jobs jobs = {.count = run->plan.blob_count,
-                        .at_once = at_once,
-                        .cancel = &cancel,
-                        .work = copy_one,
-                        .context = run};
-    return jobs_run(&jobs, error);
+    return copy_blobs(&blobs, error);
 }
 
 /* ---- manifests ---- */
@@ -141,7 +74,7 @@ static void tell_manifest(struct run *run, const struct copy_manifest *manifest,
                                      .size = manifest->bytes.length,
                                      .media_type = manifest->media_type,
                                      .state = state};
-    tell(run, &event);
+    copy_events_tell(&run->events, &event);
 }
 
 /* All manifests but the image's own. */
@@ -187,7 +120,7 @@ static bool copy_root(struct run *run, struct error *error) {
                                      .tag = image->tag,
                                      .state = is_tagged ? COPY_STATE_PRESENT : COPY_STATE_COPIED};
     if (image->tag[0])
-        tell(run, &event);
+        copy_events_tell(&run->events, &event);
     return true;
 }
 
@@ -233,10 +166,10 @@ bool copy_image(const struct copy_image *image, struct copy_image_result *result
                 struct error *error) {
     struct run run = {.image = image, .result = result};
     *result = (struct copy_image_result){0};
-    lock_init(&run.event_lock);
-    bool ok = make_plan(&run, error) && copy_blobs(&run, error) && copy_manifests(&run, error) &&
-              copy_root(&run, error);
+    copy_events_init(&run.events, result, image->on_event, image->context);
+    bool ok = make_plan(&run, error) && copy_its_blobs(&run, error) &&
+              copy_manifests(&run, error) && copy_root(&run, error);
     copy_plan_finish(&run.plan);
-    lock_finish(&run.event_lock);
+    copy_events_finish(&run.events);
     return ok;
 }

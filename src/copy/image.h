@@ -8,26 +8,8 @@
 #ifndef COPY_IMAGE_H
 #define COPY_IMAGE_H
 
-#include "copy/blob.h"
+#include "copy/blobs.h"
 #include "copy/platform.h"
-
-enum { COPY_JOBS = 8, COPY_JOBS_LIMIT = 64 };
-
-/* What happens during a copy, in its order. */
-struct copy_event {
-    enum copy_event_kind {
-        COPY_EVENT_PROGRESS, /* of a blob: `bytes` of `size` are on their way */
-        COPY_EVENT_BLOB,
-        COPY_EVENT_MANIFEST,
-        COPY_EVENT_TAG,
-    } kind;
-    struct digest digest;
-    uint64_t size, bytes;
-    bool is_config;         /* of a blob */
-    const char *media_type; /* of a manifest */
-    const char *tag;        /* of a tag */
-    enum copy_state state;  /* of all but PROGRESS */
-};
 
 struct copy_image {
     struct copy_source *source;
@@ -45,11 +27,6 @@ struct copy_image {
     /* Called by one thread at a time. May be NULL. */
     void (*on_event)(void *context, const struct copy_event *event);
     void *context;
-};
-
-struct copy_image_result {
-    struct digest digest; /* algorithm 0: not known */
-    uint64_t bytes_sent, bytes_present, bytes_mounted;
 };
 
 /* The rights to push were checked before. False: the first failure; what it says of the work done

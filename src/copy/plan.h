@@ -5,6 +5,7 @@
 #ifndef COPY_PLAN_H
 #define COPY_PLAN_H
 
+#include "copy/blobs.h"
 #include "copy/platform.h"
 #include "copy/source.h"
 #include "oci/digest_set.h"
@@ -18,12 +19,6 @@ enum {
 struct copy_planned_manifest {
     struct copy_manifest manifest;
     bool is_referrer; /* found by its subject: no index names it */
-};
-
-struct copy_planned_blob {
-    struct digest digest;
-    uint64_t size;
-    bool is_config;
 };
 
 /* Zeroed is empty. */
