@@ -108,13 +108,21 @@ static size_t known_from(const struct copy_stream *stream, uint64_t at)
     return end > at ? (size_t)(end - at) : 0;
 }
 
+/* The blob has another size than its manifest says. */
+static bool refuse_size(const struct copy_stream *stream, const char *how, uint64_t bytes,
+                        struct error *error) {
+    char digest[DIGEST_STRING_SIZE];
+    return error_set(error, ERROR_CORRUPT, "blob %s: it has %s%llu bytes instead of %llu",
+                     digest_format(&stream->settings.digest, digest), how,
+                     (unsigned long long)bytes, (unsigned long long)stream->settings.size);
+}
+
 static bool take_bytes(void *context, const void *given, size_t length, struct error *error) {
     struct span *span = context;
     struct copy_stream *stream = span->stream;
     const char *bytes = given;
     if (length > span->end - span->at)
-        return error_set(error, ERROR_CORRUPT, "the blob is longer than %llu bytes",
-                         (unsigned long long)stream->settings.size);
+        return refuse_size(stream, "more, at least ", span->at + length, error);
     while (length > 0) {
         lock_acquire(&stream->window_lock);
         size_t done = known_from(stream, span->at), room = 0;
@@ -183,9 +191,7 @@ static bool read_span(struct span *span, struct upstream_target *target, struct 
     };
     if (!copy_source_read_blob(stream->settings.source, &read, error))
         return false;
-    return span->at == span->end ||
-           error_set(error, ERROR_CORRUPT, "the blob has %llu bytes instead of %llu",
-                     (unsigned long long)span->at, (unsigned long long)size);
+    return span->at == span->end || refuse_size(stream, "", span->at, error);
 }
 
 static void leave_span(struct copy_stream *stream) {

@@ -51,6 +51,7 @@ def place(registry, name="prod/app"):
 
 def config_of(architecture="amd64", variant=None):
     return json.dumps({"os": "linux", "architecture": architecture,
+                       "rootfs": {"type": "layers", "diff_ids": [*map(digest_of, LAYERS)]},
                        **({"variant": variant} if variant else {})}).encode()
 
 
