@@ -249,7 +249,7 @@ complete -c tarn -n '__tarn_runs copy' -l all -d 'copy all platforms, which is t
 complete -c tarn -n '__tarn_runs copy' -l referrers -d 'also copy what refers to the image: signatures, SBOMs, attestations, and theirs'
 complete -c tarn -n '__tarn_runs copy' -l jobs -x -d 'copy so many blobs at once; 8 by default'
 complete -c tarn -n '__tarn_runs copy' -l dry-run -d 'write nothing, and tell what would be done'
-complete -c tarn -n '__tarn_runs copy' -l sync -d 'with a pattern: afterwards delete the destination\'s tags that match it and that the source does not have'
+complete -c tarn -n '__tarn_runs copy' -l sync -d 'with a pattern: afterwards delete the destination\'s tags that match it and that the source does not have, but no lists of referrers'
 complete -c tarn -n '__tarn_runs copy' -l yes -d 'delete without asking'
 complete -c tarn -n '__tarn_runs copy' -l json -d 'print one JSON object a line, also on a terminal'
 complete -c tarn -n '__tarn_runs copy' -l config -r -F -d 'use the settings of the upstreams of this configuration file; default: /etc/tarn/tarn.yaml, if it is there'

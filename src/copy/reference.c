@@ -189,8 +189,8 @@ const char *copy_reference_format(const struct copy_reference *reference,
     const size_t room = COPY_REFERENCE_SIZE - length;
     const char *tag = reference->pattern[0] ? reference->pattern : reference->tag;
     if (reference->kind == COPY_ARCHIVE && reference->name.path[0])
-        snprintf(end, room, ":%s%s%s%s%s", reference->name.host,
-                 reference->name.host[0] ? "/" : "", reference->name.path, tag[0] ? ":" : "", tag);
+        snprintf(end, room, ":%s%s%s%s%s", reference->name.host, reference->name.host[0] ? "/" : "",
+                 reference->name.path, tag[0] ? ":" : "", tag);
     else
         snprintf(end, room, "%s%s%s%s", tag[0] ? ":" : "", tag,
                  reference->digest.algorithm ? "@" : "", digest_format(&reference->digest, digest));
