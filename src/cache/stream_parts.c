@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "layer/index.h"
+#include "layer/media_type.h"
 #include "oci/manifest.h"
 #include "store/aside.h"
 #include "store/blobs.h"
@@ -26,32 +27,6 @@ void stream_parts_finish(struct stream_parts *parts) {
 static bool is_config_type(const char *type) {
     return strcmp(type, "application/vnd.oci.image.config.v1+json") == 0 ||
            strcmp(type, "application/vnd.docker.container.image.v1+json") == 0;
-}
-
-/* Whether it is the type of a layer of files; *is_plain: it says that there is no compression.
- * Docker's type without a suffix says nothing about that. */
-static bool is_layer_type(const char *type, bool *is_plain) {
-    static const struct {
-        const char *stem;
-        bool is_plain;
-    } stems[] = {
-        {"application/vnd.oci.image.layer.v1.tar", true},
-        {"application/vnd.oci.image.layer.nondistributable.v1.tar", true},
-        {"application/vnd.docker.image.rootfs.diff.tar", false},
-        {"application/vnd.docker.image.rootfs.foreign.diff.tar", false},
-    };
-    static const char *const suffixes[] = {"", "+gzip", "+zstd", ".gzip", ".zstd"};
-    for (size_t i = 0; i < sizeof stems / sizeof *stems; i++) {
-        size_t length = strlen(stems[i].stem);
-        if (strncmp(type, stems[i].stem, length) != 0)
-            continue;
-        for (size_t j = 0; j < sizeof suffixes / sizeof *suffixes; j++)
-            if (strcmp(type + length, suffixes[j]) == 0) {
-                *is_plain = stems[i].is_plain && j == 0;
-                return true;
-            }
-    }
-    return false;
 }
 
 /* ---- manifest and configuration ---- */
@@ -80,7 +55,7 @@ static bool take_layers(const struct manifest *manifest, struct stream_parts *pa
             continue;
         layer->digest = part->digest;
         layer->size = part->size;
-        if (!is_layer_type(part->media_type, &layer->is_plain))
+        if (!layer_media_type_parse(part->media_type, &layer->is_plain))
             judge(parts, STREAM_REFUSED, LAYER_MEDIA_TYPE);
         parts->count++;
     }

@@ -61,7 +61,7 @@ bool scan_end_span(struct scan *scan, uint64_t in, struct error *error) {
 bool scan_emit(struct scan *scan, const void *bytes, size_t length, uint64_t in,
                struct error *error) {
     scan->out += length;
-    if (scan->out > BOMB_FREE && scan->out / BOMB_RATIO > in)
+    if (!scan->no_spans && scan->out > BOMB_FREE && scan->out / BOMB_RATIO > in)
         return layer_refuse(error, LAYER_BOMB,
                             "%llu compressed bytes unpack to more than %llu times as many",
                             (unsigned long long)in, (unsigned long long)BOMB_RATIO);
@@ -170,6 +170,11 @@ uint64_t scan_wrote(const struct scan *scan) {
 
 void scan_allow_large_frames(struct scan *scan) {
     scan->any_frames = true;
+}
+
+void scan_without_spans(struct scan *scan) {
+    scan->any_frames = true;
+    scan->no_spans = true;
 }
 
 bool scan_needs_copy(const struct scan *scan) {

@@ -75,8 +75,11 @@ bool scan_finish(struct scan *scan, struct error *error);
 uint64_t scan_read(const struct scan *scan);  /* compressed bytes so far */
 uint64_t scan_wrote(const struct scan *scan); /* uncompressed bytes so far */
 
-/* Spans are not wanted: frames of zstd may be as large as they like. */
+/* The spans are not those of the blob: frames of zstd may be as large as they like. */
 void scan_allow_large_frames(struct scan *scan);
+/* No spans are wanted, and the caller bounds what comes out: nothing is refused as LAYER_SPAN or
+ * LAYER_BOMB. */
+void scan_without_spans(struct scan *scan);
 
 /* Whether the last failure was a frame of zstd above FRAME_LIMIT, so that a copy in small frames is
  * needed (build.h). */

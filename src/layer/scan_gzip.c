@@ -77,7 +77,8 @@ static bool begin_span(struct scan *scan, uint64_t in, enum span_kind kind, stru
 /* Whether the span under way is long enough to end here. */
 static bool is_due(const struct scan *scan, uint64_t in) {
     const uint64_t out = scan->out - scan->current.out;
-    return out >= SPAN_BYTES || (out > 0 && in - scan->current.in >= 2 * SPAN_BYTES);
+    return !scan->no_spans &&
+           (out >= SPAN_BYTES || (out > 0 && in - scan->current.in >= 2 * SPAN_BYTES));
 }
 
 static bool cut(struct scan *scan, uint64_t in, enum span_kind kind, struct error *error) {
@@ -162,5 +163,6 @@ bool scan_gzip_end(struct scan *scan, struct error *error) {
     if (!scan->between)
         return bad(scan, error, "the end in the middle of a member", scan->in);
     /* What pads the end belongs to no span. */
-    return scan->out == scan->current.out || end_span(scan, scan->hashed_in, error);
+    return scan->no_spans || scan->out == scan->current.out ||
+           end_span(scan, scan->hashed_in, error);
 }

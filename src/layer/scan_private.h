@@ -29,6 +29,7 @@ struct scan {
     struct layer_span current; /* the span under way; its lengths are not set yet */
     unsigned char *output;
     bool needs_copy;
+    bool no_spans; /* none are cut, and no bombs looked for */
 
     /* gzip */
     z_stream inflater;

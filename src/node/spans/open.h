@@ -22,11 +22,13 @@ struct spans_opening { /* zeroed is empty */
     struct manifest manifest;
     struct spans_opened_layer *layers; /* the lowest first; owned */
     size_t layer_count;
-    struct buffer bytes; /* of the image's index */
+    struct spans_layer **pulled; /* whole ones, until the image has them; NULL: none; owned */
+    struct buffer bytes;         /* of the image's index */
     struct image_index index;
     char reason[32]; /* why it is pulled whole; "": it streams */
     uint64_t fetched;
-    bool is_offline; /* nothing is to be fetched */
+    bool is_offline;  /* no index is to be fetched */
+    bool has_network; /* but a trace is */
 };
 
 /* spans_opening_finish() is owed either way. */
@@ -38,5 +40,14 @@ typedef bool spans_question(const struct stream_asking *asking, void *context, s
 /* Asks one tarn after the other until one answers. The error is that of the one that knows most. */
 bool spans_opening_ask(struct spans_opening *opening, spans_question *question, void *context,
                        struct error *error);
+/* Counts bytes that came. */
+void spans_opening_count(struct spans_opening *opening, struct metric *metric, size_t bytes);
+
+/*
+ * Pulls the layers that the root does not have whole, unpacks and verifies them, and makes the
+ * image's index here (spans_whole.c). False: also ERROR_CORRUPT, when a layer does not have its
+ * digest or its diff ID, and ERROR_INVALID, when it cannot be unpacked.
+ */
+bool spans_whole_pull(struct spans_opening *opening, struct error *error);
 
 #endif

@@ -25,7 +25,7 @@ enum {
     SPANS_PAGE = 4096,
     SPANS_WHOLE_SPAN = 2 << 20, /* bytes of the parts of a layer that was pulled whole */
     SPANS_PENDING_MS = 120000,  /* that an index may still take */
-    SPANS_KEY_SIZE = 140,       /* of a folder's name: "sha256-HEX" */
+    SPANS_KEY_SIZE = 144,       /* of a folder's name: "sha256-HEX", and perhaps ".whole" */
 };
 
 /* Why a span is fetched, by rising urgency. */
@@ -148,6 +148,7 @@ struct spans_image {
     _Atomic int64_t first_read_ms, complete_ms; /* from the opening; -1: not yet */
     struct spans_start *start;                  /* what it reads at first; NULL: not recorded */
     bool traced;
+    bool is_forgotten; /* the root does not have it any more */
 };
 
 /* A layer on the disk that no open image has. */
@@ -186,6 +187,8 @@ struct spans {
     uint64_t held GUARDED_BY(lock);  /* bytes of spans on the disk, of open layers */
     uint64_t fixed GUARDED_BY(lock); /* bytes of indexes and trees of open ones */
     uint64_t idle_bytes GUARDED_BY(lock);
+    uint64_t pulling GUARDED_BY(lock); /* bytes of a layer that is being pulled whole */
+    bool is_pulling GUARDED_BY(lock);
     int64_t demand_ms GUARDED_BY(lock);     /* clock_ms() of the last demand, or opening */
     int64_t busy_ms GUARDED_BY(lock);       /* when the demands began that have no long pause */
     int64_t background_ms GUARDED_BY(lock); /* when the next background request may begin */
@@ -254,7 +257,9 @@ void spans_layer_release(struct spans_layer *layer); /* both */
 /* Writes the bytes of a span and its sum. */
 bool spans_layer_write(struct spans_layer *layer, size_t at, const void *bytes,
                        struct error *error);
-/* Whether what is on the disk has its sum. The span is pinned. */
+/* Reads all of a span, which is pinned. False: it does not have its sum, or cannot be read. */
+bool spans_layer_read(struct spans_layer *layer, size_t at, void *bytes);
+/* The same, without giving the bytes. */
 bool spans_layer_check(struct spans_layer *layer, size_t at);
 /* Marks the layer as verified, or as not, on the disk. */
 bool spans_layer_mark(struct spans_layer *layer, bool verified, struct error *error);
@@ -265,6 +270,8 @@ int spans_folder_open(int parent_fd, const char *key, bool make, struct error *e
 /* Deletes a folder of a layer or an image with all in it. */
 void spans_folder_delete(int parent_fd, const char *key);
 const char *spans_key(const struct digest *digest, char out[static SPANS_KEY_SIZE]);
+const char *spans_layer_key(const struct digest *digest, bool is_whole,
+                            char out[static SPANS_KEY_SIZE]);
 bool spans_key_parse(const char *key, struct digest *out);
 /* Writes a file of the folder in one step. */
 bool spans_file_put(int folder_fd, const char *name, const void *bytes, size_t length,
@@ -275,6 +282,8 @@ bool spans_file_put(int folder_fd, const char *name, const void *bytes, size_t l
 /* Makes space for a span on the disk, and counts it. False: there is none. May wait for the disk.
  */
 bool spans_budget_reserve(struct spans *spans, struct spans_layer *layer, size_t at);
+/* The same for bytes of a layer that is being pulled whole. */
+bool spans_budget_pull(struct spans *spans, uint64_t bytes);
 /* A span that was counted is not on the disk. */
 void spans_budget_return(struct spans *spans, struct spans_layer *layer, size_t at)
     REQUIRES(spans->lock);
@@ -315,6 +324,38 @@ struct spans_part {
 /* Reads it, from the disk or from the network. */
 bool spans_flight_read(struct spans_image *image, struct spans_layer *layer,
                        const struct spans_part *part, const atomic_bool *stop, struct error *error);
+
+/* The disk does not have the span any more, or not the right bytes. It is not pinned. */
+void spans_flight_lose(struct spans *spans, struct spans_layer *layer, size_t at)
+    REQUIRES(spans->lock);
+
+/* ---- spans_trace.c ---- */
+
+struct spans_start;
+struct spans_errand;
+
+/* NULL: out of memory, and the start is not recorded. */
+struct spans_start *spans_start_new(struct spans_layer *const *layers, size_t count);
+void spans_start_free(struct spans_start *start, size_t layers); /* NULL is allowed */
+/* The image has read a span. */
+void spans_trace_note(struct spans *spans, struct spans_image *image,
+                      const struct spans_layer *layer, size_t at) REQUIRES(spans->lock);
+/* Ends the recording. NULL: there is nothing to post. */
+struct spans_errand *spans_trace_end(struct spans_image *image);
+void spans_errand_free(struct spans_errand *errand); /* with those behind it; NULL is allowed */
+/* Leaves a trace to the keeper. NULL is allowed. */
+void spans_trace_leave(struct spans *spans, struct spans_errand *errand) REQUIRES(spans->lock);
+/* A trace that is to be posted now. NULL: there is none before *wake_ms, which may become less. */
+struct spans_errand *spans_trace_next(struct spans *spans, int64_t *wake_ms) REQUIRES(spans->lock);
+/* Posts and frees it. */
+void spans_trace_post(struct spans *spans, struct spans_errand *errand);
+/* Fetches ahead what a trace says. */
+void spans_trace_use(struct spans_image *image, const struct buffer *json);
+
+/* ---- spans_keeper.c ---- */
+
+bool spans_keeper_start(struct spans *spans, struct error *error);
+void spans_keeper_stop(struct spans *spans);
 
 /* ---- spans_loader.c ---- */
 

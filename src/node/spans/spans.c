@@ -118,7 +118,8 @@ struct spans *spans_open(const struct spans_settings *settings, struct error *er
     bool ok =
         (spans->settings.root && spans->client) || error_set(error, ERROR_MEMORY, "out of memory");
     ok = ok && (open_root(spans, error) || error_wrap(error, "the root %s", settings->root)) &&
-         open_sources(spans, settings, error) && spans_loader_start(spans, error);
+         open_sources(spans, settings, error) && spans_loader_start(spans, error) &&
+         spans_keeper_start(spans, error);
     if (ok)
         return spans;
     spans_close(spans);
@@ -135,6 +136,7 @@ void spans_close(struct spans *spans) {
         return;
     atomic_store(&spans->stopping, true);
     spans_loader_stop(spans);
+    spans_keeper_stop(spans);
     spans_layer_sweep(spans);
     current_upstreams_free(spans->upstreams);
     for (unsigned i = 0; i < spans->source_count; i++)
@@ -144,6 +146,7 @@ void spans_close(struct spans *spans) {
         spans->idle = idle->next;
         free(idle);
     }
+    spans_errand_free(spans->errands);
     client_free(spans->client);
     close_fd(spans->layers_fd);
     close_fd(spans->images_fd);

@@ -30,7 +30,7 @@ static uint64_t limit_of(const struct spans *spans) {
 
 static uint64_t in_use(const struct spans *spans) REQUIRES(spans->lock) {
     uint64_t fixed = spans->fixed > FREE_FIXED ? spans->fixed - FREE_FIXED : 0;
-    return spans->held + spans->idle_bytes + fixed;
+    return spans->held + spans->idle_bytes + spans->pulling + fixed;
 }
 
 void spans_budget_show(struct spans *spans) {
@@ -230,19 +230,34 @@ static bool evict(struct spans *spans, uint64_t bytes) REQUIRES(spans->lock) {
     return count > 0;
 }
 
-bool spans_budget_reserve(struct spans *spans, struct spans_layer *layer, size_t at) {
-    const uint64_t room = spans_layer_room(layer, at), limit = limit_of(spans);
+/* Makes space for so many bytes. */
+static bool make_space(struct spans *spans, uint64_t bytes) REQUIRES(spans->lock) {
+    const uint64_t limit = limit_of(spans);
     const int64_t until_ms = clock_ms() + WAIT_MS;
-    bool fits = true;
-    lock_acquire(&spans->lock);
-    while (fits && in_use(spans) + room > limit) {
-        if (evict(spans, in_use(spans) + room - limit))
+    while (in_use(spans) + bytes > limit) {
+        if (evict(spans, in_use(spans) + bytes - limit))
             continue;
-        fits =
-            clock_ms() < until_ms && condition_wait_until(&spans->changed, &spans->lock, until_ms);
+        if (clock_ms() >= until_ms ||
+            !condition_wait_until(&spans->changed, &spans->lock, until_ms))
+            return false;
     }
+    return true;
+}
+
+bool spans_budget_reserve(struct spans *spans, struct spans_layer *layer, size_t at) {
+    lock_acquire(&spans->lock);
+    bool fits = make_space(spans, spans_layer_room(layer, at));
     if (fits)
         count_in(spans, layer, at);
+    lock_release(&spans->lock);
+    return fits;
+}
+
+bool spans_budget_pull(struct spans *spans, uint64_t bytes) {
+    lock_acquire(&spans->lock);
+    bool fits = make_space(spans, bytes);
+    if (fits)
+        spans->pulling += bytes;
     lock_release(&spans->lock);
     return fits;
 }

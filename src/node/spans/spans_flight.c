@@ -115,8 +115,7 @@ static void note_read(struct spans *spans, struct spans_layer *layer, size_t at)
             spans_flight_want(spans, layer, i, SPANS_AHEAD);
 }
 
-/* The span is on the disk no more as far as readers are concerned. */
-static void lose(struct spans *spans, struct spans_layer *layer, size_t at) REQUIRES(spans->lock) {
+void spans_flight_lose(struct spans *spans, struct spans_layer *layer, size_t at) {
     layer->slots[at].place = SPAN_ABSENT;
     layer->is_verified = false;
     if (at < layer->next_absent)
@@ -138,7 +137,7 @@ static void check_kept(struct spans *spans, struct spans_layer *layer, size_t at
     if (ok)
         slot->place = SPAN_PRESENT;
     else if (slot->pins == 0)
-        lose(spans, layer, at);
+        spans_flight_lose(spans, layer, at);
 }
 
 static bool read_disk(struct spans *spans, struct spans_layer *layer, const struct spans_part *part)
@@ -151,7 +150,7 @@ static bool read_disk(struct spans *spans, struct spans_layer *layer, const stru
     lock_acquire(&spans->lock);
     slot->pins--;
     if (!ok && slot->place == SPAN_PRESENT && slot->pins == 0)
-        lose(spans, layer, part->at);
+        spans_flight_lose(spans, layer, part->at);
     return ok;
 }
 
@@ -286,8 +285,10 @@ bool spans_flight_read(struct spans_image *image, struct spans_layer *layer,
         else
             ok = try_read(spans, &reading, &done, error);
     }
-    if (ok)
+    if (ok) {
         note_read(spans, layer, part->at);
+        spans_trace_note(spans, image, layer, part->at);
+    }
     lock_release(&spans->lock);
     return ok;
 }

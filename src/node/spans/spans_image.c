@@ -37,6 +37,9 @@ bool spans_opening_begin(struct spans_opening *opening, struct spans *spans, con
 }
 
 void spans_opening_finish(struct spans_opening *opening) {
+    for (size_t i = 0; opening->pulled && opening->pulled[i]; i++)
+        spans_layer_release(opening->pulled[i]);
+    free(opening->pulled);
     manifest_finish(&opening->manifest);
     free(opening->layers);
     buffer_finish(&opening->bytes);
@@ -70,9 +73,13 @@ bool spans_opening_ask(struct spans_opening *opening, spans_question *question, 
     return false;
 }
 
-static void count_metadata(struct spans_opening *opening, size_t bytes) {
-    metric_add(opening->spans->fetched_metadata, (int64_t)bytes);
+void spans_opening_count(struct spans_opening *opening, struct metric *metric, size_t bytes) {
+    metric_add(metric, (int64_t)bytes);
     opening->fetched += bytes;
+}
+
+static void count_metadata(struct spans_opening *opening, size_t bytes) {
+    spans_opening_count(opening, opening->spans->fetched_metadata, bytes);
 }
 
 /* ---- the manifest ---- */
@@ -287,6 +294,7 @@ static void free_image(struct spans_image *image) {
         spans_layer_release(image->layers[i]);
     if (image->tree_fd >= 0)
         close(image->tree_fd);
+    spans_start_free(image->start, image->layer_count);
     free(image->layers);
     free(image->users);
     free(image);
@@ -342,8 +350,9 @@ static struct spans_image *find_open(struct spans *spans, const struct digest *d
                                      bool is_layer, const struct spans_asked *asked)
     REQUIRES(spans->lock) {
     for (struct spans_image *image = spans->images; image; image = image->next)
-        if (image->is_layer == is_layer && digest_equal(&image->digest, digest) &&
-            image->asked.count == asked->count && image->asked.list[0] == asked->list[0]) {
+        if (image->is_layer == is_layer && !image->is_forgotten &&
+            digest_equal(&image->digest, digest) && image->asked.count == asked->count &&
+            image->asked.list[0] == asked->list[0]) {
             image->references++;
             return image;
         }
@@ -382,6 +391,40 @@ static bool keep_image(struct spans_opening *opening, struct error *error) {
     return fd >= 0 &&
            spans_file_put(fd, "reason", opening->reason, strlen(opening->reason), error) &&
            spans_file_put(fd, "index", opening->bytes.bytes, opening->bytes.length, error);
+}
+
+/* ---- traces ---- */
+
+struct trace_question {
+    const struct digest *digest;
+    struct buffer *out;
+};
+
+static bool ask_trace(const struct stream_asking *asking, void *context, struct error *error) {
+    const struct trace_question *question = context;
+    return stream_source_trace(asking, question->digest, question->out, error);
+}
+
+/* Gets the trace of an earlier start. Without one, there is nothing in `out`. */
+static void get_trace(struct spans_opening *opening, struct buffer *out) {
+    struct trace_question question = {&opening->digest, out};
+    struct error ignored;
+    if (!spans_opening_ask(opening, ask_trace, &question, &ignored))
+        out->length = 0;
+    count_metadata(opening, out->length);
+}
+
+/* Opens the image to its readers, with what an earlier start has read under way. */
+static struct spans_image *begin_start(struct spans_opening *opening, struct spans_image *image) {
+    cleanup_buffer struct buffer trace = {0};
+    if (opening->spans->settings.trace && !opening->reason[0]) {
+        image->start = spans_start_new(image->layers, image->layer_count);
+        get_trace(opening, &trace);
+    }
+    image = publish(opening, image);
+    if (trace.length)
+        spans_trace_use(image, &trace);
+    return image;
 }
 
 /* ---- opening ---- */
@@ -430,7 +473,9 @@ static struct spans_image *restore(struct spans_opening *opening, struct error *
     if (!read_kept(opening, error))
         return NULL;
     image = make_image(opening, error);
-    return image ? publish(opening, image) : NULL;
+    if (!image)
+        return NULL;
+    return opening->has_network ? begin_start(opening, image) : publish(opening, image);
 }
 
 static struct spans_image *fetch(struct spans_opening *opening, struct error *error) {
@@ -444,15 +489,15 @@ static struct spans_image *fetch(struct spans_opening *opening, struct error *er
         }
         text_copy(text_of(why.code[0] ? why.code : "unknown"), opening->reason,
                   sizeof opening->reason);
-        error_set(error, ERROR_UNSUPPORTED, "cannot stream (%s)", opening->reason);
-        return NULL;
+        if (!spans_whole_pull(opening, error))
+            return NULL;
     }
     struct spans_image *image = make_image(opening, error);
     if (image && !keep_image(opening, error)) {
         free_image(image);
         return NULL;
     }
-    return image ? publish(opening, image) : NULL;
+    return image ? begin_start(opening, image) : NULL;
 }
 
 struct spans_image *spans_image_open(struct spans *spans, const char *image, const char *platform,
@@ -463,7 +508,7 @@ struct spans_image *spans_image_open(struct spans *spans, const char *image, con
     struct spans_image *found = NULL;
     if (spans_opening_begin(&opening, spans, image, from, error) &&
         find_manifest(&opening, platform, error)) {
-        opening.is_offline = true;
+        opening.is_offline = opening.has_network = true;
         found = restore(&opening, &ignored);
         opening.is_offline = false;
         if (!found) {
@@ -554,8 +599,10 @@ void spans_image_release(struct spans_image *image) {
     struct spans *spans = image->spans;
     lock_acquire(&spans->lock);
     bool is_last = --image->references == 0;
-    if (is_last)
+    if (is_last) {
         unlink_image(spans, image);
+        spans_trace_leave(spans, spans_trace_end(image));
+    }
     lock_release(&spans->lock);
     if (is_last)
         free_image(image);

@@ -26,6 +26,8 @@ enum {
 
 #define VERIFIED UINT64_C(0x6465696669726576) /* in front of the sums: all was verified */
 
+#define WHOLE_SUFFIX ".whole"
+
 /* ---- names and files ---- */
 
 const char *spans_key(const struct digest *digest, char out[static SPANS_KEY_SIZE]) {
@@ -38,13 +40,23 @@ const char *spans_key(const struct digest *digest, char out[static SPANS_KEY_SIZ
 }
 
 bool spans_key_parse(const char *key, struct digest *out) {
-    char text[DIGEST_STRING_SIZE];
+    char text[SPANS_KEY_SIZE];
     if (!text_copy(text_of(key), text, sizeof text))
         return false;
-    char *dash = strchr(text, '-');
+    char *dash = strchr(text, '-'), *suffix = strstr(text, WHOLE_SUFFIX);
+    if (suffix && !suffix[strlen(WHOLE_SUFFIX)])
+        *suffix = '\0';
     if (dash)
         *dash = ':';
     return dash && digest_parse(text_of(text), out);
+}
+
+const char *spans_layer_key(const struct digest *digest, bool is_whole,
+                            char out[static SPANS_KEY_SIZE]) {
+    spans_key(digest, out);
+    if (is_whole)
+        strcat(out, WHOLE_SUFFIX);
+    return out;
 }
 
 static bool write_file(int folder_fd, const char *name, const void *bytes, size_t length,
@@ -157,15 +169,20 @@ bool spans_layer_write(struct spans_layer *layer, size_t at, const void *bytes,
            put_sum(layer, at, sum_of(bytes, (size_t)length), error);
 }
 
-bool spans_layer_check(struct spans_layer *layer, size_t at) {
+bool spans_layer_read(struct spans_layer *layer, size_t at, void *bytes) {
     uint64_t offset, length, sum = 0;
     spans_layer_bounds(layer, at, &offset, &length);
-    cleanup_free void *bytes = malloc((size_t)length);
-    return bytes &&
-           file_read_all_at(layer->data_fd, bytes, (size_t)length, spans_layer_where(layer, at),
+    return file_read_all_at(layer->data_fd, bytes, (size_t)length, spans_layer_where(layer, at),
                             NULL) &&
            file_read_all_at(layer->sums_fd, &sum, SUM_SIZE, (at + 1) * SUM_SIZE, NULL) &&
            sum == sum_of(bytes, (size_t)length);
+}
+
+bool spans_layer_check(struct spans_layer *layer, size_t at) {
+    uint64_t offset, length;
+    spans_layer_bounds(layer, at, &offset, &length);
+    cleanup_free void *bytes = malloc((size_t)length);
+    return bytes && spans_layer_read(layer, at, bytes);
 }
 
 bool spans_layer_mark(struct spans_layer *layer, bool verified, struct error *error) {
@@ -330,7 +347,8 @@ struct spans_layer *spans_layer_take(struct spans *spans, const struct spans_lay
     lock_release(&spans->lock);
     if (found)
         return found;
-    struct spans_layer *opened = open_layer(spans, facts, spans_key(&facts->digest, key), error);
+    struct spans_layer *opened =
+        open_layer(spans, facts, spans_layer_key(&facts->digest, facts->is_whole, key), error);
     if (!opened)
         return NULL;
     lock_acquire(&spans->lock);

@@ -142,6 +142,18 @@ static bool send_range(struct world_tarn *tarn, int fd, const struct world_layer
     return ok && mood != WORLD_CUT;
 }
 
+static bool send_whole(struct world_tarn *tarn, int fd, const struct buffer *blob) {
+    char *bytes = malloc(blob->length);
+    memcpy(bytes, blob->bytes, blob->length);
+    if (atomic_load(&tarn->mood) == WORLD_WRONG)
+        bytes[blob->length / 2] ^= 1;
+    const struct buffer sent = {.bytes = bytes, .length = blob->length};
+    atomic_fetch_add(&tarn->sent, blob->length);
+    bool ok = send_bytes(fd, &sent);
+    free(bytes);
+    return ok;
+}
+
 static bool answer_blob(struct world_tarn *tarn, int fd, const char *head,
                         const struct world_layer *layer) {
     uint64_t first, last;
@@ -157,10 +169,8 @@ static bool answer_blob(struct world_tarn *tarn, int fd, const char *head,
         usleep(1000);
     if (mood == WORLD_SILENT)
         return false;
-    if (!range || mood == WORLD_WHOLE) {
-        atomic_fetch_add(&tarn->sent, layer->blob.length);
-        return send_bytes(fd, &layer->blob);
-    }
+    if (!range || mood == WORLD_WHOLE)
+        return send_whole(tarn, fd, &layer->blob);
     assert_int_equal(sscanf(range, "\r\nRange: bytes=%" SCNu64 "-%" SCNu64, &first, &last), 2);
     return send_range(tarn, fd, layer, first, last);
 }
