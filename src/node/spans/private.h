@@ -311,6 +311,8 @@ void spans_flight_release(struct spans *spans, struct spans_flight *flight) REQU
 /* Ends a flight that no queue has: the readers go on. `error` NULL: its bytes are here. */
 void spans_flight_end(struct spans *spans, struct spans_flight *flight, const struct error *error)
     REQUIRES(spans->lock);
+/* Ends all that are queued: nobody loads any more. */
+void spans_flight_end_all(struct spans *spans) REQUIRES(spans->lock);
 /* What a flight knows of its failure. */
 void spans_flight_fail(struct spans_flight *flight, const struct error *error);
 

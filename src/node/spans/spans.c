@@ -137,6 +137,9 @@ void spans_close(struct spans *spans) {
     atomic_store(&spans->stopping, true);
     spans_loader_stop(spans);
     spans_keeper_stop(spans);
+    lock_acquire(&spans->lock);
+    spans_flight_end_all(spans);
+    lock_release(&spans->lock);
     spans_layer_sweep(spans);
     current_upstreams_free(spans->upstreams);
     for (unsigned i = 0; i < spans->source_count; i++)

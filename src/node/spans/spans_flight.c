@@ -97,6 +97,15 @@ void spans_flight_end(struct spans *spans, struct spans_flight *flight, const st
     spans_flight_release(spans, flight);
 }
 
+void spans_flight_end_all(struct spans *spans) {
+    const struct error gone = {.kind = ERROR_CLOSED, .text = "stopped"};
+    for (unsigned why = 0; why < SPANS_WHYS; why++)
+        for (struct spans_flight *flight; (flight = spans->queues[why].first);) {
+            spans_flight_unqueue(spans, flight);
+            spans_flight_end(spans, flight, &gone);
+        }
+}
+
 /* ---- readers ---- */
 
 /* A span that was read: what is read behind it is fetched ahead once that is a habit. */
