@@ -155,6 +155,11 @@ static bool times_differ(const struct timespec *a, const struct timespec *b) {
     return a->tv_sec != b->tv_sec || a->tv_nsec != b->tv_nsec;
 }
 
+bool file_identity_differs(const struct stat *a, const struct stat *b) {
+    return a->st_dev != b->st_dev || a->st_ino != b->st_ino || a->st_size != b->st_size ||
+           times_differ(&a->st_mtim, &b->st_mtim) || times_differ(&a->st_ctim, &b->st_ctim);
+}
+
 bool file_differs(const char *path, const struct stat *identity, bool *is_gone) {
     struct stat now;
     *is_gone = false;
@@ -162,7 +167,5 @@ bool file_differs(const char *path, const struct stat *identity, bool *is_gone) 
         *is_gone = errno == ENOENT || errno == ENOTDIR;
         return true; /* reading it again gives the reason */
     }
-    return now.st_dev != identity->st_dev || now.st_ino != identity->st_ino ||
-           now.st_size != identity->st_size || times_differ(&now.st_mtim, &identity->st_mtim) ||
-           times_differ(&now.st_ctim, &identity->st_ctim);
+    return file_identity_differs(&now, identity);
 }

@@ -53,6 +53,9 @@ bool file_write_all(int fd, const void *bytes, size_t length, struct error *erro
 bool file_write_all_at(int fd, const void *bytes, size_t length, uint64_t offset,
                        struct error *error);
 
+/* Whether stat() said this of two files, or of one that was changed in between. */
+bool file_identity_differs(const struct stat *a, const struct stat *b);
+
 /* Whether the file is another one than when fstat() said `identity` of it. *is_gone: there is none
  * any more; when it cannot be told, reading the file gives the reason. */
 bool file_differs(const char *path, const struct stat *identity, bool *is_gone);

@@ -12,13 +12,14 @@
 #include "base/lock.h"
 #include "base/thread.h"
 
-#define LOOK_ONLY SIZE_MAX
+enum reading_kind { READING, LOOKING, MEASURING };
 
 /* One file that is being read, for all who want it now. */
 struct reading {
     struct file_reader *reader; /* referenced */
+    enum reading_kind kind;
     char *path;
-    size_t limit; /* LOOK_ONLY: nothing is read */
+    size_t limit; /* bytes of the file */
     int64_t began_ms;
     unsigned
         references; /* its thread's and its callers'; guarded by readings_lock, as is the rest */
@@ -27,6 +28,7 @@ struct reading {
     char *bytes;
     size_t length;
     struct stat status;
+    struct statvfs space;
     struct error error;
     struct reading *prev, *next;
 };
@@ -56,7 +58,8 @@ void file_reader_free(struct file_reader *reader) {
     free(reader);
 }
 
-static struct reading *reading_new(struct file_reader *reader, const char *path, size_t limit) {
+static struct reading *reading_new(struct file_reader *reader, enum reading_kind kind,
+                                   const char *path, size_t limit) {
     struct reading *reading = calloc(1, sizeof *reading);
     if (!reading || !(reading->path = strdup(path))) {
         free(reading);
@@ -64,6 +67,7 @@ static struct reading *reading_new(struct file_reader *reader, const char *path,
     }
     atomic_fetch_add(&reader->references, 1);
     reading->reader = reader;
+    reading->kind = kind;
     reading->limit = limit;
     reading->began_ms = clock_ms();
     reading->references = 2;
@@ -93,21 +97,38 @@ static bool look_at(const char *path, struct stat *status, struct error *error) 
     return error_set(error, kind, "%s", strerror(errno));
 }
 
+static bool measure(const char *path, struct statvfs *space, struct error *error) {
+    return statvfs(path, space) == 0 ||
+           error_set(error, errno == ENOENT ? ERROR_NOT_FOUND : ERROR_IO, "%s", strerror(errno));
+}
+
 static void read_file(void *argument) {
     struct reading *reading = argument;
     struct file_reader *reader = reading->reader;
     struct error error = {0};
     struct stat status = {0};
+    struct statvfs space = {0};
+    char *bytes = NULL;
     size_t length = 0;
-    bool only_looks = reading->limit == LOOK_ONLY;
-    char *bytes = only_looks ? NULL
-                             : file_read_small(reading->path, reading->limit, FILE_REGULAR, &length,
-                                               &status, &error);
-    bool ok = only_looks ? look_at(reading->path, &status, &error) : bytes != NULL;
+    bool ok = false;
+    switch (reading->kind) {
+    case READING:
+        bytes =
+            file_read_small(reading->path, reading->limit, FILE_REGULAR, &length, &status, &error);
+        ok = bytes != NULL;
+        break;
+    case LOOKING:
+        ok = look_at(reading->path, &status, &error);
+        break;
+    case MEASURING:
+        ok = measure(reading->path, &space, &error);
+        break;
+    }
     lock_acquire(&reader->readings_lock);
     reading->bytes = bytes;
     reading->length = length;
     reading->status = status;
+    reading->space = space;
     reading->error = error;
     reading->failed = !ok;
     reading->done = true;
@@ -117,18 +138,18 @@ static void read_file(void *argument) {
 }
 
 /* The reading of the file under way, or a new one, referenced. NULL: no memory or thread. */
-static struct reading *join(struct file_reader *reader, const char *path, size_t limit,
-                            struct error *error) REQUIRES(reader->readings_lock);
-static struct reading *join(struct file_reader *reader, const char *path, size_t limit,
-                            struct error *error) {
+static struct reading *join(struct file_reader *reader, enum reading_kind kind, const char *path,
+                            size_t limit, struct error *error) REQUIRES(reader->readings_lock);
+static struct reading *join(struct file_reader *reader, enum reading_kind kind, const char *path,
+                            size_t limit, struct error *error) {
     struct reading *reading;
     DL_FOREACH (reader->readings, reading) {
-        if (strcmp(reading->path, path) == 0 && reading->limit == limit) {
+        if (reading->kind == kind && strcmp(reading->path, path) == 0 && reading->limit == limit) {
             reading->references++;
             return reading;
         }
     }
-    reading = reading_new(reader, path, limit);
+    reading = reading_new(reader, kind, path, limit);
     if (!reading) {
         error_set(error, ERROR_MEMORY, "out of memory");
         return NULL;
@@ -175,7 +196,7 @@ char *file_reader_read(struct file_reader *reader, const char *path, size_t limi
                        struct error *error) {
     char *bytes = NULL;
     lock_acquire(&reader->readings_lock);
-    struct reading *reading = join(reader, path, limit, error);
+    struct reading *reading = join(reader, READING, path, limit, error);
     if (!reading) {
         lock_release(&reader->readings_lock);
         return NULL;
@@ -188,16 +209,30 @@ char *file_reader_read(struct file_reader *reader, const char *path, size_t limi
     return bytes;
 }
 
-bool file_reader_look(struct file_reader *reader, const char *path, int64_t patience_ms,
-                      struct stat *status, struct error *error) {
+/* Has nothing read. `status` or `space` is NULL. */
+static bool ask(struct file_reader *reader, const char *path, int64_t patience_ms,
+                struct stat *status, struct statvfs *space, struct error *error) {
     lock_acquire(&reader->readings_lock);
-    struct reading *reading = join(reader, path, LOOK_ONLY, error);
+    struct reading *reading = join(reader, status ? LOOKING : MEASURING, path, 0, error);
     if (!reading) {
         lock_release(&reader->readings_lock);
         return false;
     }
     bool ok = await_end(reader, reading, patience_ms, error);
-    *status = ok ? reading->status : (struct stat){0};
+    if (status)
+        *status = ok ? reading->status : (struct stat){0};
+    if (space)
+        *space = ok ? reading->space : (struct statvfs){0};
     release(reader, reading);
     return ok;
+}
+
+bool file_reader_look(struct file_reader *reader, const char *path, int64_t patience_ms,
+                      struct stat *status, struct error *error) {
+    return ask(reader, path, patience_ms, status, NULL, error);
+}
+
+bool file_reader_space(struct file_reader *reader, const char *path, int64_t patience_ms,
+                       struct statvfs *space, struct error *error) {
+    return ask(reader, path, patience_ms, NULL, space, error);
 }

@@ -1,5 +1,5 @@
 /*
- * Reads small files whose file system may hang.
+ * Reads small files whose file system may hang, and asks what is known of files and file systems.
  *
  * A call that reads from a network file system whose server has gone ends when the server comes
  * back, and nothing can interrupt it. So a thread of its own reads, and the caller waits for it no
@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include "base/error.h"
 
 struct file_reader;
@@ -35,5 +36,9 @@ char *file_reader_read(struct file_reader *reader, const char *path, size_t limi
  * the reason alone as text, ERROR_MEMORY, or ERROR_TIMEOUT. */
 bool file_reader_look(struct file_reader *reader, const char *path, int64_t patience_ms,
                       struct stat *status, struct error *error);
+
+/* What statvfs() says of the file system of a file or a folder. False: as file_reader_look(). */
+bool file_reader_space(struct file_reader *reader, const char *path, int64_t patience_ms,
+                       struct statvfs *space, struct error *error);
 
 #endif

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -275,19 +274,20 @@ bool config_max_size(const struct config *config, uint64_t *bytes, struct error 
     cleanup_free char *folder = strdup(config->root);
     if (!folder)
         return error_set(error, ERROR_MEMORY, "out of memory");
-    struct statvfs status;
-    while (statvfs(folder, &status) < 0) { /* if the root does not exist yet, ask for its parent */
+    struct statvfs space;
+    struct error why = {0};
+    const char *measured = folder;
+    while (!config_measure(measured, &space, &why)) {
         char *slash = strrchr(folder, '/');
-        if (errno != ENOENT)
-            return error_set_errno(error, errno, "size of the file system of %s", folder);
-        if (!slash) {
-            if (statvfs(".", &status) < 0)
-                return error_set_errno(error, errno, "size of the file system of .");
-            break;
-        }
-        slash[slash == folder] = '\0'; /* the parent of "/x" is "/" */
+        if (why.kind != ERROR_NOT_FOUND || (!slash && measured != folder))
+            return error_set(error, why.kind, "size of the file system of %s: %s", measured,
+                             why.text);
+        if (slash) /* if the root does not exist yet, ask for its parent; that of "/x" is "/" */
+            slash[slash == folder] = '\0';
+        else
+            measured = ".";
     }
-    *bytes = (uint64_t)status.f_blocks / 10 * 8 *
-             status.f_frsize; /* dividing first avoids an overflow */
+    *bytes =
+        (uint64_t)space.f_blocks / 10 * 8 * space.f_frsize; /* dividing first avoids an overflow */
     return true;
 }

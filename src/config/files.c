@@ -23,6 +23,12 @@ bool config_look(const char *path, struct stat *status, struct error *error) {
     return file_reader_look(files, path, CONFIG_FILE_PATIENCE_MS, status, error);
 }
 
+bool config_measure(const char *path, struct statvfs *space, struct error *error) {
+    if (!config_files())
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    return file_reader_space(files, path, CONFIG_FILE_PATIENCE_MS, space, error);
+}
+
 char *config_read(const char *path, size_t limit, size_t *length, struct error *error) {
     if (!config_files()) {
         error_set(error, ERROR_MEMORY, "out of memory");

@@ -24,6 +24,9 @@ struct file_reader *config_files(void); /* NULL: out of memory */
 /* As file_reader_look(). */
 bool config_look(const char *path, struct stat *status, struct error *error);
 
+/* As file_reader_space(). */
+bool config_measure(const char *path, struct statvfs *space, struct error *error);
+
 /* As file_reader_read(). */
 char *config_read(const char *path, size_t limit, size_t *length, struct error *error);
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "config/checks.h"
+#include "config/files.h"
 #include "config/words.h"
 #include "replica/member.h"
 
@@ -95,7 +96,7 @@ static void check_secrets(struct config_reader *reader, const struct yaml_place 
     }
     if (!file) /* its row has said why */
         return;
-    struct secrets *secrets = replicas_read_secrets(file, &is_open, &error);
+    struct secrets *secrets = replicas_read_secrets(config_files(), file, &is_open, &error);
     if (!secrets)
         config_problem_add(&reader->problems, *given, SECTION ".secret_file", "%s: %s", file,
                            error.text);

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/file_reader.h"
 #include "base/lock.h"
 #include "base/log.h"
 #include "base/metric.h"
@@ -17,9 +18,11 @@
 
 enum {
     RESOLVE_AGAIN_MS = 5000,
-    FIRST_ANSWER_MS = 2000, /* that the start waits for dns */
-    LOOK_AGAIN_MS = 1000,   /* at the file of secrets */
-    END_MS = 1000,          /* that the end waits for a resolver */
+    FIRST_ANSWER_MS = 2000,  /* that the start waits for dns */
+    LOOK_AGAIN_MS = 1000,    /* at the file of secrets */
+    PATIENCE_MS = 5000,      /* for that file; then its file system counts as hung */
+    LOOK_PATIENCE_MS = 1000, /* the same, for a look at it */
+    END_MS = 1000,           /* that the end waits for a resolver */
     SECRETS_FILE_LIMIT = SECRETS_LIMIT * (SECRET_MOST + 2),
 };
 
@@ -35,6 +38,7 @@ struct replicas {
     struct shared keyring; /* of struct keyring */
 
     /* Of the thread that looks at the file. */
+    struct file_reader *files;
     struct stat identity;
     bool is_open, has_complained;
     /* Of the thread that resolves. */
@@ -74,10 +78,14 @@ void replicas_update_metrics(const struct replicas *replicas) {
 
 /* ---- secrets ---- */
 
-static struct secrets *read_secrets(const char *file, struct stat *identity, struct error *error) {
+static struct secrets *read_secrets(struct file_reader *files, const char *file,
+                                    struct stat *identity, struct error *error) {
     size_t length = 0;
-    cleanup_secret char *bytes =
-        file_read_small(file, SECRETS_FILE_LIMIT, FILE_REGULAR, &length, identity, error);
+    cleanup_secret char *bytes = files ? file_reader_read(files, file, SECRETS_FILE_LIMIT,
+                                                          PATIENCE_MS, &length, identity, error)
+                                       : NULL;
+    if (!files)
+        error_set(error, ERROR_MEMORY, "out of memory");
     return bytes ? secrets_parse((struct text){bytes, length}, error) : NULL;
 }
 
@@ -85,9 +93,10 @@ static bool others_may_read(const struct stat *identity) {
     return identity->st_mode & S_IROTH;
 }
 
-struct secrets *replicas_read_secrets(const char *file, bool *is_open, struct error *error) {
+struct secrets *replicas_read_secrets(struct file_reader *files, const char *file, bool *is_open,
+                                      struct error *error) {
     struct stat identity = {0};
-    struct secrets *secrets = read_secrets(file, &identity, error);
+    struct secrets *secrets = read_secrets(files, file, &identity, error);
     *is_open = others_may_read(&identity);
     return secrets;
 }
@@ -103,7 +112,8 @@ static struct keyring *read_keyring(const struct replicas *replicas, struct stat
     struct keyring *keyring = calloc(1, sizeof *keyring);
     if (!keyring)
         error_set(error, ERROR_MEMORY, "out of memory");
-    else if ((keyring->secrets = read_secrets(replicas->settings->secret_file, identity, error)))
+    else if ((keyring->secrets =
+                  read_secrets(replicas->files, replicas->settings->secret_file, identity, error)))
         return keyring;
     free(keyring);
     return NULL;
@@ -119,15 +129,16 @@ static void warn_if_open(struct replicas *replicas) {
     replicas->is_open = is_open;
 }
 
-/* A file that is wrong or gone is read again until it is right. */
+/* A file that is wrong, gone or hung is read again until it is right. */
 static void look_at_secrets(struct replicas *replicas) {
     const char *file = replicas->settings->secret_file;
     struct stat identity = {0};
     struct error error = {0};
-    bool is_gone;
-    if (!file_differs(file, &replicas->identity, &is_gone))
+    const bool is_seen =
+        file_reader_look(replicas->files, file, LOOK_PATIENCE_MS, &identity, &error);
+    if (is_seen && !file_identity_differs(&identity, &replicas->identity))
         return;
-    struct keyring *keyring = read_keyring(replicas, &identity, &error);
+    struct keyring *keyring = is_seen ? read_keyring(replicas, &identity, &error) : NULL;
     if (keyring) {
         replicas->identity = identity;
         replicas->has_complained = false;
@@ -316,6 +327,7 @@ struct replicas *replicas_new(const struct replicas_settings *settings, struct e
         return NULL;
     }
     replicas->settings = settings;
+    replicas->files = file_reader_new();
     replicas->members = members_new(clock_ms());
     if (!replicas->members)
         error_set(error, ERROR_MEMORY, "out of memory");
@@ -323,6 +335,7 @@ struct replicas *replicas_new(const struct replicas_settings *settings, struct e
         error_wrap(error, "replicas.secret_file: %s", settings->secret_file);
     if (!keyring) {
         members_free(replicas->members);
+        file_reader_free(replicas->files);
         free(replicas);
         return NULL;
     }
@@ -360,6 +373,7 @@ bool replicas_free(struct replicas *replicas) {
         pthread_join(replicas->watcher, NULL);
     shared_finish(&replicas->keyring, free_keyring);
     members_free(replicas->members);
+    file_reader_free(replicas->files);
     condition_finish(&replicas->changed);
     lock_finish(&replicas->rest_lock);
     free(replicas);

@@ -19,6 +19,8 @@
 #include "replica/members.h"
 #include "replica/signature.h"
 
+struct file_reader;
+
 struct replicas_settings {
     const char *dns;           /* the name of all members; NULL: there are peers */
     const char *const *peers;  /* their addresses, NULL at the end; NULL: there is dns */
@@ -42,9 +44,11 @@ static inline bool replicas_settings_have_tls(const struct replicas_settings *gi
 /* The port that an address to listen on names; 0: none, or any. */
 unsigned replicas_listen_port(const char *address);
 
-/* Reads a file of secrets. *is_open: others than its owner and its group may read it. NULL: the
- * error says why. */
-struct secrets *replicas_read_secrets(const char *file, bool *is_open, struct error *error);
+/* Reads a file of secrets; a file system that does not answer within five seconds counts as hung.
+ * *is_open: others than its owner and its group may read it. NULL: the error says why. `files`
+ * NULL: out of memory. */
+struct secrets *replicas_read_secrets(struct file_reader *files, const char *file, bool *is_open,
+                                      struct error *error);
 #define REPLICAS_OPEN_SECRETS "replicas.secret_file %s can be read by others; chmod 640 it"
 
 struct replicas;

@@ -19,7 +19,8 @@ from kit.content import KIB, MIB, digest_of, noise
 from kit.fuse_disk import fuse_disk_or_skip
 from kit.htpasswd import write_htpasswd
 from kit.issuer import Issuer
-from kit.processes import Program, wait_until
+from kit.processes import Program, free_port, wait_until
+from kit.replica_signature import new_secret, signed, write_secrets
 from kit.reloadable import Reloadable, entry
 from kit.tarn import TlsTarn, bare_environment, self_signed
 from kit.tokens import basic
@@ -348,7 +349,47 @@ def test_a_configuration_that_hangs_is_not_taken(disk, start, image):
     reload_after_mending(tarn)
 
 
+# ---- replicas
+
+def replicas_of(disk, port, secret):
+    write_secrets(disk.folder / "secrets", secret)
+    return {"peers": [f"127.0.0.1:{port}"], "secret_file": str(disk.mount / "secrets")}
+
+
+@pytest.mark.slow
+def test_a_file_of_secrets_that_hangs_stops_neither_requests_nor_reloads_nor_the_end(
+        disk, start, image):
+    port, secret, path = free_port(), new_secret(), "/v2/fake.test/org/app/manifests/1"
+    tarn = start(listen=[f"127.0.0.1:{port}"], replicas=replicas_of(disk, port, secret))
+    disk.hang()
+    for _ in range(3):
+        check_hits(tarn)
+        assert tarn.get(path, signed(secret, path), timeout=10).status == 200
+    reload_by_signal(tarn, hung("replicas.secret_file"))
+    reload_by_signal(tarn, hung("replicas.secret_file"), 5)
+    assert tarn.get(path, signed(secret, path), timeout=10).status == 200
+    tarn.logged("cannot read the replicas' secrets again")
+    disk.mend()
+    reload_after_mending(tarn)
+    disk.hang()
+    terminate(tarn, disk)
+
+
 # ---- the cache
+
+@pytest.mark.slow
+def test_a_cache_that_hangs_holds_up_no_reload(disk, start):
+    """Its size is asked of the file system, unless the configuration says it."""
+    tarn = start(root=str(disk.mount / "root"))
+    reloadable = Reloadable(tarn, None)
+    disk.hang()
+    reload_by_signal(tarn, "size of the file system of [^\n]*its file system has not answered")
+    check_hits(tarn)
+    reloadable.write(max_size="64MiB")
+    reload_by_signal(tarn, RELOADED, 5)
+    check_hits(tarn)
+    disk.mend()
+
 
 @pytest.fixture
 def on_disk(disk, start):

@@ -122,6 +122,20 @@ static void test_a_look_says_what_stat_says(void **state) {
     assert_int_equal(reads, 0);
 }
 
+static void test_the_size_of_a_file_system_is_what_statvfs_says(void **state) {
+    struct statvfs space, expected;
+    struct error error = {0};
+    assert_int_equal(statvfs("/", &expected), 0);
+    assert_true(file_reader_space(*state, "/", LONG_MS, &space, &error));
+    assert_int_equal(space.f_blocks, expected.f_blocks);
+    assert_int_equal(space.f_frsize, expected.f_frsize);
+    assert_false(file_reader_space(*state, "/no/such/folder", LONG_MS, &space, &error));
+    assert_int_equal(error.kind, ERROR_NOT_FOUND);
+    assert_false(file_reader_space(*state, "/proc/self/exe/x", LONG_MS, &space, &error));
+    assert_int_equal(error.kind, ERROR_IO);
+    assert_string_equal(error.text, "Not a directory");
+}
+
 static void test_a_crowd_reads_once(void **state) {
     struct waiter waiters[CROWD];
     atomic_store(&hangs, true);
@@ -157,6 +171,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(
             test_nobody_waits_longer_than_it_wants_for_a_file_that_hangs, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_look_says_what_stat_says, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_the_size_of_a_file_system_is_what_statvfs_says, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_a_crowd_reads_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_thread_that_hangs_outlives_the_reader, set_up,
                                         tear_down),

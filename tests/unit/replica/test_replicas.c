@@ -8,7 +8,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 #include "base/clock.h"
-#include "base/file.h"
+#include "base/file_reader.h"
 #include "base/metric.h"
 #include "replica/replicas.h"
 #include "replica/resolve.h"
@@ -233,6 +233,8 @@ static void test_a_file_that_others_may_read_is_noticed(void **state) {
     (void)state;
     bool is_open;
     struct error error = {0};
+    struct file_reader *files = file_reader_new();
+    assert_non_null(files);
     write_secrets(SECRET_A "\n");
     static const struct {
         mode_t mode;
@@ -240,11 +242,12 @@ static void test_a_file_that_others_may_read_is_noticed(void **state) {
     } cases[] = {{0600, false}, {0640, false}, {0644, true}, {0604, true}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         assert_int_equal(chmod(file, cases[i].mode), 0);
-        struct secrets *secrets = replicas_read_secrets(file, &is_open, &error);
+        struct secrets *secrets = replicas_read_secrets(files, file, &is_open, &error);
         assert_non_null(secrets);
         assert_int_equal(is_open, cases[i].is_open);
         secrets_free(secrets);
     }
+    file_reader_free(files);
 }
 
 static void wait_until(bool (*holds)(struct replicas *, const char *), struct replicas *replicas,
