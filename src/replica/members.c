@@ -74,14 +74,14 @@ static void take_faults(struct members *members, const struct member_list *list)
     memcpy(members->faults, faults, sizeof faults);
 }
 
-static void count_shares(struct members *members) REQUIRES(members->members_lock) {
+/* Takes milliseconds, so the caller holds no lock. */
+static void count_shares(const struct member_list *list, double shares[static MEMBERS_LIMIT]) {
     struct ranking ranking;
     char key[16];
-    memset(members->shares, 0, sizeof members->shares);
     for (int i = 0; i < SHARE_SAMPLES; i++) {
         snprintf(key, sizeof key, "sample %d", i);
-        ranking_of(&members->list, key, &ranking);
-        members->shares[ranking.places[0]] += 1.0 / SHARE_SAMPLES;
+        ranking_of(list, key, &ranking);
+        shares[ranking.places[0]] += 1.0 / SHARE_SAMPLES;
     }
 }
 
@@ -95,17 +95,22 @@ static void remember_list(struct members *members, int64_t now_ms) REQUIRES(memb
 
 void members_set(struct members *members, const struct member_list *list, const struct member *self,
                  int64_t now_ms, struct members_change *change) {
+    double shares[MEMBERS_LIMIT] = {0};
     *change = (struct members_change){0};
     if (list->count == 0)
         return;
     lock_acquire(&members->members_lock);
     compare(&members->list, list, change);
+    lock_release(&members->members_lock);
+    if (change->is_new)
+        count_shares(list, shares);
+    lock_acquire(&members->members_lock);
     if (change->is_new) {
         remember_list(members, now_ms);
         take_faults(members, list);
         members->list = *list;
         members->changed_ms = now_ms;
-        count_shares(members);
+        memcpy(members->shares, shares, sizeof shares);
     }
     members->self = self ? member_list_find(&members->list, self) : -1;
     lock_release(&members->members_lock);

@@ -13,7 +13,8 @@
  * A member is down after a fault, for 5 s at first and twice as long after each further fault, up
  * to a minute. An answer ends it.
  *
- * Threads: any. Times are clock_ms(). Nothing here waits or asks anybody.
+ * Threads: any; the list is set by one thread at a time. Times are clock_ms(). Nothing here waits
+ * or asks anybody.
  */
 #ifndef REPLICA_MEMBERS_H
 #define REPLICA_MEMBERS_H
