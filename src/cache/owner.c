@@ -142,7 +142,8 @@ bool owner_ask(struct question *question, const struct owner_topic *topic, bool 
         question->is_stale = answer->head.is_stale;
         if (outcome == REPLICA_GAVE && accept(question, answer, error))
             return true;
-        if (outcome == REPLICA_FINAL || outcome == REPLICA_STOPPED)
+        const bool is_own_fault = outcome == REPLICA_GAVE && error->kind == ERROR_MEMORY;
+        if (outcome == REPLICA_FINAL || outcome == REPLICA_STOPPED || is_own_fault)
             return false;
         if (clock_ms() >= deadline_ms)
             return error_set(error, ERROR_TIMEOUT,

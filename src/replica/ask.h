@@ -44,6 +44,10 @@ bool replica_answer_parse(struct text value, enum replica_answer *out);
  * REPLICA_ANSWER_UPSTREAM, or REPLICA_ANSWER_NONE if the fault is its own. */
 enum replica_answer replica_answer_of(const struct error *error);
 
+/* In Cache-Status beside "upstream": something in front of upstream may have said it (error.h,
+ * `doubtful`). */
+#define REPLICA_DOUBTFUL "detail=doubtful"
+
 /* An age in whole seconds for the field Age: rounded up, so that a hop lengthens no time; but what
  * is a moment old is 0. */
 int64_t replica_age_s(int64_t age_ms);

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/clock.h"
-#include "base/file.h"
+#include "base/file_reader.h"
 #include "base/log.h"
 #include "client/content_range.h"
 #include "client/transfer.h"
@@ -17,6 +17,7 @@ enum {
     SILENT_MS = 2000, /* without a head or a byte: /livez is asked */
     REFUSAL_LIMIT = 16 << 10,
     AUTHORITIES_LIMIT = 1 << 20,
+    FILE_PATIENCE_MS = 5000, /* then the file system of the authorities counts as hung */
     FIELD_SIZE = 160,
     FORGET_MS = 20000, /* how long a member may take to forget an image */
 };
@@ -38,14 +39,19 @@ static bool read_authorities(struct replica_asker *asker, struct error *error) {
     asker->tls.server_name = settings->server_name;
     if (!settings->ca_file)
         return true;
-    asker->authorities =
-        file_read_small(settings->ca_file, AUTHORITIES_LIMIT, FILE_REGULAR, &length, NULL, error);
-    if (asker->authorities)
-        asker->tls.authorities = (struct text){asker->authorities, length};
-    return asker->authorities != NULL;
+    struct file_reader *files = file_reader_new();
+    if (!files)
+        return error_set(error, ERROR_MEMORY, "out of memory");
+    asker->authorities = file_reader_read(files, settings->ca_file, AUTHORITIES_LIMIT,
+                                          FILE_PATIENCE_MS, &length, NULL, error);
+    file_reader_free(files);
+    if (!asker->authorities)
+        return error_wrap(error, "replicas.tls.ca: %s", settings->ca_file);
+    asker->tls.authorities = (struct text){asker->authorities, length};
+    return true;
 }
 
-static bool is_alive(void *context, const struct member *member, const struct cancel *cancel);
+static bool is_back(void *context, const struct member *member, const struct cancel *cancel);
 
 struct replica_asker *replica_asker_new(const struct replica_asker_settings *settings,
                                         struct error *error) {
@@ -57,7 +63,7 @@ struct replica_asker *replica_asker_new(const struct replica_asker_settings *set
     asker->settings = *settings;
     lanes_init(&asker->lanes, settings->client);
     if (read_authorities(asker, error)) {
-        asker->watch = watch_new(settings->members, is_alive, asker);
+        asker->watch = watch_new(settings->members, is_back, asker);
         if (asker->watch)
             return asker;
         error_set(error, ERROR_MEMORY, "out of memory");
@@ -111,15 +117,21 @@ static void make_url(const struct replica_asker *asker, const struct member *mem
     buffer_printf(url, "%s://%s%s", asker->settings.is_tls ? "https" : "http", member->text, path);
 }
 
+/* Whether an error is about this tarn, and says nothing of the member that was asked. */
+static bool is_own_fault(const struct error *error) {
+    return error->kind == ERROR_CLOSED || error->kind == ERROR_MEMORY ||
+           error->kind == ERROR_FILES || error->kind == ERROR_INVALID;
+}
+
 /* Whether the member answers its /livez within a second, over a connection of its own. */
-static bool is_alive(void *context, const struct member *member, const struct cancel *cancel) {
-    struct replica_asker *asker = context;
+static bool is_alive(struct replica_asker *asker, const struct member *member,
+                     const struct cancel *cancel, struct error *error) {
     cleanup_buffer struct buffer url = {0};
     cleanup_client_response struct client_response response = {0};
     make_url(asker, member, "/livez", &url);
     struct lane *lane = url.failed ? NULL : lanes_take(&asker->lanes);
     if (!lane)
-        return false;
+        return error_set(error, ERROR_MEMORY, "out of memory");
     const struct client_request request = {
         .method = "GET",
         .url = url.bytes,
@@ -131,10 +143,16 @@ static bool is_alive(void *context, const struct member *member, const struct ca
         .asks_once = true,
         .cancel = cancel,
     };
-    struct error ignored;
-    bool ok = lane_disconnect(lane) && transfer_run(lane, &request, NULL, &response, &ignored);
+    bool ok = lane_disconnect(lane) ? transfer_run(lane, &request, NULL, &response, error)
+                                    : error_set(error, ERROR_MEMORY, "out of memory");
     lanes_give(&asker->lanes, lane);
     return ok;
+}
+
+/* For the watch. */
+static bool is_back(void *context, const struct member *member, const struct cancel *cancel) {
+    struct error ignored;
+    return is_alive(context, member, cancel, &ignored);
 }
 
 /* ---- the head ---- */
@@ -244,10 +262,16 @@ static bool on_idle(void *context, struct error *error) {
     }
     if (clock_ms() - asking->heard_ms < SILENT_MS)
         return true;
-    asking->is_gone = !is_alive(asking->asker, asking->request->member, asking->request->cancel);
+    const struct replica_request *request = asking->request;
+    struct error why = {0};
+    const bool is_here = is_alive(asking->asker, request->member, request->cancel, &why);
     asking->heard_ms = clock_ms();
-    return !asking->is_gone ||
-           error_set(error, ERROR_TIMEOUT, "silent, and its /livez does not answer either");
+    if (is_here || (is_own_fault(&why) && why.kind != ERROR_CLOSED)) /* it may be asked later */
+        return true;
+    asking->is_gone = !is_own_fault(&why);
+    return asking->is_gone
+               ? error_set(error, ERROR_TIMEOUT, "silent, and its /livez does not answer either")
+               : error_set(error, why.kind, "%s", why.text);
 }
 
 /* ---- the outcome ---- */
@@ -276,6 +300,7 @@ static void pass_on(const struct asking_replica *asking, struct error *error) {
               *message ? message : "a replica says that upstream refused or failed");
     memcpy(error->code, code, sizeof code);
     error->retry_after_s = response->retry_after_s;
+    error->doubtful = strstr(asking->cache_status, REPLICA_DOUBTFUL) != NULL;
     if (response->status == 404 || response->status == 403)
         error->status = response->status;
 }
@@ -304,23 +329,16 @@ static enum replica_outcome judge_status(const struct asking_replica *asking, st
 /* Why no whole answer came. */
 static enum replica_outcome judge_failure(const struct asking_replica *asking,
                                           const struct error *error) {
-    switch (error->kind) {
-    case ERROR_CLOSED:
-    case ERROR_MEMORY:
-    case ERROR_FILES:
-    case ERROR_INVALID:
+    if (asking->stopped || is_own_fault(error))
         return REPLICA_STOPPED;
-    default:
-        break;
-    }
-    if (asking->stopped)
-        return REPLICA_STOPPED;
+    if (asking->is_gone)
+        return REPLICA_DOWN;
     if (asking->is_unfit || (asking->response.status && !asking->head_given))
         return REPLICA_REFUSED;
-    if (asking->head_given && !asking->is_gone)
+    if (asking->head_given)
         return REPLICA_CUT;
     /* A member that is alive, but whose upstream has not answered in time, is not down. */
-    if (error->kind == ERROR_TIMEOUT && !asking->is_gone && !asking->response.status &&
+    if (error->kind == ERROR_TIMEOUT && !asking->response.status &&
         clock_ms() >= asking->request->deadline_ms)
         return REPLICA_CUT;
     return REPLICA_DOWN;
@@ -488,8 +506,10 @@ static bool take_head(void *context, const struct replica_head *head, struct err
 
 static bool take_bytes(void *context, const void *bytes, size_t length, struct error *error) {
     struct buffer *body = context;
-    return buffer_append(body, bytes, length) ||
-           error_set(error, ERROR_UNAVAILABLE, "the answer is longer than %zu bytes", body->limit);
+    if (length > body->limit - body->length)
+        return error_set(error, ERROR_UNAVAILABLE, "the answer is longer than %zu bytes",
+                         body->limit);
+    return buffer_append(body, bytes, length) || error_set(error, ERROR_MEMORY, "out of memory");
 }
 
 enum replica_outcome replica_asker_read(struct replica_asker *asker,
