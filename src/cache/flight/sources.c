@@ -80,12 +80,13 @@ bool sources_change_over(struct sources *sources, enum replica_ask ask) {
 
 bool sources_take_final(struct sources *sources, const struct error *error) {
     struct flight_source *source = sources_current(sources);
-    if (source->state == SOURCE_ASKED) {
-        const bool refused = error->kind == ERROR_NOT_FOUND || error->kind == ERROR_DENIED;
+    const bool is_last = sources->current + 1 == sources->count;
+    const bool refused = error->kind == ERROR_NOT_FOUND || error->kind == ERROR_DENIED;
+    if (source->state == SOURCE_ASKED && (refused || !is_last)) {
         source->state = refused ? SOURCE_REFUSED : SOURCE_FAILED;
         source->refusal = *error;
     }
-    if (sources->current + 1 == sources->count)
+    if (is_last)
         return false;
     sources->current++;
     course_start_over(&sources->course, &sources_current(sources)->repository);

@@ -38,6 +38,7 @@ struct flight_source {
     struct error refusal;
     struct error failure; /* of the place's first location, while a later one is asked */
     int64_t since_ms;     /* clock_ms() when the flight learned of it */
+    int64_t link_age_ms;  /* SOURCE_ANSWERED by a replica: since upstream itself has said so */
     int64_t contended_ms; /* clock_ms() when it was last asked beside a silent one; 0: never, or
                              another location of it is to be asked now */
 };
@@ -81,7 +82,9 @@ void sources_leave_replica(struct sources *sources, enum replica_outcome outcome
 /* A replica asks for the blob. True: the flight asked a replica and does not any more: its spans
  * are to be given up. */
 bool sources_change_over(struct sources *sources, enum replica_ask ask);
-/* Upstream's own word came through a replica: the next source is asked. False: there is none. */
+/* Upstream's own word came through a replica: the next source is asked. False: there is none, and
+ * the flight ends with the error. A source that has failed is then still SOURCE_ASKED: whoever
+ * comes to it late gets the error of the flight, and does not ask once more. */
 bool sources_take_final(struct sources *sources, const struct error *error);
 /* NULL: the flight does not know the repository. */
 struct flight_source *sources_find(struct sources *sources, const struct repository *repository);

@@ -305,6 +305,34 @@ static void test_a_bucket_that_was_late_is_the_last_place(void **state) {
     sources_finish(&sources);
 }
 
+/* A client of the last source that comes late gets the error of the flight, and asks nobody. */
+static void test_a_final_word_that_ends_the_flight_leaves_no_source_to_be_asked_anew(void **state) {
+    (void)state;
+    struct upstream upstream = {.host = "fake.test"};
+    static const struct {
+        enum error_kind kind;
+        enum source_state first, last;
+    } cases[] = {{ERROR_UNAVAILABLE, SOURCE_FAILED, SOURCE_ASKED},
+                 {ERROR_RATE_LIMITED, SOURCE_FAILED, SOURCE_ASKED},
+                 {ERROR_TIMEOUT, SOURCE_FAILED, SOURCE_ASKED},
+                 {ERROR_NOT_FOUND, SOURCE_REFUSED, SOURCE_REFUSED},
+                 {ERROR_DENIED, SOURCE_REFUSED, SOURCE_REFUSED}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct error word = {0};
+        struct sources sources;
+        error_set(&word, cases[i].kind, "the owner says so");
+        sources_init(&sources, fake_repository(&upstream, "app"), NULL, &alone);
+        sources_add(&sources, fake_repository(&upstream, "other"));
+        sources.at[1].state = SOURCE_ASKED;
+        assert_true(sources_take_final(&sources, &word));
+        assert_int_equal(sources.at[0].state, cases[i].first);
+        assert_string_equal(sources.at[0].refusal.text, "the owner says so");
+        assert_false(sources_take_final(&sources, &word));
+        assert_int_equal(sources.at[1].state, cases[i].last);
+        sources_finish(&sources);
+    }
+}
+
 static void test_a_source_contends_once_in_a_silence(void **state) {
     (void)state;
     struct upstream upstream = {.host = "fake.test"};
@@ -518,6 +546,7 @@ int main(void) {
         cmocka_unit_test(test_a_span_that_contends_keeps_no_bytes_from_the_others),
         cmocka_unit_test(test_a_place_that_fails_is_followed_by_its_fallbacks_and_then_a_source),
         cmocka_unit_test(test_a_bucket_that_was_late_is_the_last_place),
+        cmocka_unit_test(test_a_final_word_that_ends_the_flight_leaves_no_source_to_be_asked_anew),
         cmocka_unit_test(test_a_source_contends_once_in_a_silence),
         cmocka_unit_test(test_the_next_location_of_a_source_contends_after_a_failure),
         cmocka_unit_test(test_who_waits_for_a_source_that_is_not_asked_any_more_asks_it_himself),
