@@ -20,17 +20,21 @@ static bool has_size(const struct upstream_head *head) {
     return head->has_length && head->length > 0;
 }
 
-/* Makes upstream's answer a document without bytes. */
-static bool keep_answer(struct question *question, uint64_t size, struct error *error) {
+/* Makes upstream's answer, which is `age_ms` old, a document without bytes. */
+static bool keep_answer(struct question *question, uint64_t size, int64_t age_ms,
+                        struct error *error) {
     const struct digest *digest = &question->reference.digest;
     question->document = document_new(digest, "application/octet-stream", size, false);
     if (!question->document)
         return error_set(error, ERROR_MEMORY, "out of memory");
     char key[KEY_SIZE];
     ask_key(key, &question->repository, "blob", &question->reference);
-    link_confirm(question->cache, &question->repository, LINK_BLOB, digest);
-    slot_put_answer(question->cache, key, question->document, link_ttl(&question->repository),
-                    question->writes);
+    const int64_t ttl_ms = link_ttl(&question->repository);
+    link_confirm(question->cache, &question->repository, LINK_BLOB, digest, age_ms);
+    question->age_ms = age_ms;
+    if (age_ms < ttl_ms)
+        slot_put_answer(question->cache, key, question->document,
+                        ttl_ms == INT64_MAX ? INT64_MAX : ttl_ms - age_ms, question->writes);
     return true;
 }
 
@@ -59,13 +63,13 @@ static bool answer_blob_head(struct question *question, struct error *error) {
         size = asking.head.length;
     else if (!store_blob_has(cache->store, digest, &size))
         size = known;
-    return keep_answer(question, size, error);
+    return keep_answer(question, size, 0, error);
 }
 
 static bool accept_size(struct question *question, struct owner_answer *answer,
                         struct error *error) {
     return answer->head.has_length
-               ? keep_answer(question, answer->head.length, error)
+               ? keep_answer(question, answer->head.length, answer->age_ms, error)
                : error_set(error, ERROR_UNAVAILABLE, "the head of a blob does not say its size");
 }
 
@@ -138,6 +142,7 @@ static bool ask_upstream(struct cache *cache, const struct cache_caller *caller,
     char key[KEY_SIZE];
     struct reference reference = ask_reference(digest);
     struct document *document;
+    int64_t age_ms = 0;
     ask_key(key, repository, "blob", &reference);
     enum slot_state state = slot_get(cache, key, &document, error);
     if (state == SLOT_ABSENT || state == SLOT_ABSENT_HEAD)
@@ -159,9 +164,11 @@ static bool ask_upstream(struct cache *cache, const struct cache_caller *caller,
                                 &inquiry, &result, error))
             return false;
         document = result.document;
+        age_ms = result.age_ms;
         *outcome = outcome_of(&result);
     }
     bool is_stored = link_stored(cache, repository, digest, size);
+    link_set_age(cache, repository, LINK_BLOB, digest, age_ms);
     /* Only a blob in the store is a hit. Otherwise the size comes from upstream's response to an
      * earlier request. */
     if (*outcome == CACHE_HIT && !is_stored)

@@ -227,6 +227,12 @@ struct cache_blob {
     struct upstream *upstream;    /* of a blob with a reader: that clients wait for */
 };
 
+/* For a replica that asks: how long ago upstream has last confirmed that the repository holds the
+ * digest, and for how long that is believed. False: it is believed for ever, or there is no link.
+ */
+bool cache_link_life(struct cache *cache, const struct repository *repository, bool is_manifest,
+                     const struct digest *digest, int64_t *age_ms, int64_t *max_age_ms);
+
 /*
  * Opens a blob for reading. A cold blob is requested from upstream; the function returns as soon as
  * the first response head tells the size, or tells that the size is known only at the end. A range

@@ -32,14 +32,29 @@ static void believe(struct cache *cache, const char *key, const struct digest *d
 }
 
 void link_confirm(struct cache *cache, const struct repository *repository, enum link_kind kind,
-                  const struct digest *digest) {
+                  const struct digest *digest, int64_t age_ms) {
     char key[KEY_SIZE];
     int64_t ttl_ms = link_ttl(repository);
     if (ttl_ms == INT64_MAX)
         return;
     make_key(key, repository, kind, digest);
-    believe(cache, key, digest, ttl_ms);
-    store_link_confirm(cache->store, &repository->name, kind, digest);
+    if (age_ms < ttl_ms)
+        believe(cache, key, digest, ttl_ms - age_ms);
+    store_link_confirm(cache->store, &repository->name, kind, digest, age_ms / 1000);
+}
+
+void link_set_age(struct cache *cache, const struct repository *repository, enum link_kind kind,
+                  const struct digest *digest, int64_t age_ms) {
+    if (age_ms >= 1000 && link_ttl(repository) != INT64_MAX)
+        store_link_confirm(cache->store, &repository->name, kind, digest, age_ms / 1000);
+}
+
+bool cache_link_life(struct cache *cache, const struct repository *repository, bool is_manifest,
+                     const struct digest *digest, int64_t *age_ms, int64_t *max_age_ms) {
+    *max_age_ms = link_ttl(repository);
+    return *max_age_ms != INT64_MAX &&
+           store_link_age(cache->store, &repository->name, is_manifest ? LINK_MANIFEST : LINK_BLOB,
+                          digest, age_ms);
 }
 
 /* A link has one time. With a link_ttl it says when upstream confirmed the link, which no link in
@@ -92,7 +107,7 @@ static bool answer(struct question *question, enum link_kind kind, struct error 
                 error->kind == ERROR_UNSUPPORTED))
         ok = ask(question, what, false, error);
     if (ok) {
-        link_confirm(question->cache, &question->repository, kind, digest);
+        link_confirm(question->cache, &question->repository, kind, digest, 0);
         question->document = document_keep(question->held);
         question->confirmed = true;
     } else if (link_is_refusal(error)) {

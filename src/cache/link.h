@@ -32,9 +32,13 @@ bool link_is_good(struct cache *cache, const struct repository *repository, enum
 enum link_verdict link_check(struct cache *cache, const struct cache_caller *caller,
                              enum link_kind kind, const struct digest *digest, struct error *error);
 
-/* Upstream has just said that the repository holds the digest. */
+/* Upstream has said `age_ms` ago that the repository holds the digest. */
 void link_confirm(struct cache *cache, const struct repository *repository, enum link_kind kind,
-                  const struct digest *digest);
+                  const struct digest *digest, int64_t age_ms);
+/* The link was made just now by what another replica has sent: it is as old as the replica's own,
+ * which was confirmed `age_ms` ago. */
+void link_set_age(struct cache *cache, const struct repository *repository, enum link_kind kind,
+                  const struct digest *digest, int64_t age_ms);
 
 /* The repository's link was used. */
 void link_note_use(struct cache *cache, const struct repository *repository, enum link_kind kind,

@@ -176,8 +176,7 @@ bool listing_answer_tags(struct question *question, struct error *error) {
     cleanup_json json_t *more = NULL;
     cleanup_json json_t *tags = gather(question, UPSTREAM_TAGS, NULL, &more, error);
     if (!tags) {
-        if (error->kind == ERROR_NOT_FOUND && error->doubtful && question->held)
-            error->kind = ERROR_UNAVAILABLE; /* a load balancer's 404 does not end a list */
+        question_weigh_absence(question, error);
         if (error->kind == ERROR_NOT_FOUND)
             slot_put_absent(question->cache, question->key, error, false,
                             question->cache->negative_ttl_ms, question->writes);
@@ -351,6 +350,8 @@ static bool answer_by_owner(struct question *question, const struct owner_topic 
     char key[KEY_SIZE];
     bool ok = owner_ask(question, topic, false, accept_list, &answer, error);
     question->fresh_ms = answer.fresh_ms;
+    if (!ok && !question->undecided)
+        question_weigh_absence(question, error);
     if (!ok && !question->undecided && error->kind == ERROR_NOT_FOUND) {
         ask_key(key, &question->repository, what_of(topic), topic->reference);
         slot_put_absent(question->cache, key, error, false, question_absence_ms(question),

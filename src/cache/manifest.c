@@ -89,9 +89,13 @@ static bool put_stored(struct question *question, const struct document *documen
                        struct error *error) {
     struct store *store = question->cache->store;
     const struct digest *digest = &document->digest;
-    return store_blob_put(store, digest, document->bytes, document->length, error) &&
-           store_link_manifest(store, &question->repository.name, digest, document->media_type,
-                               error);
+    const struct repository *repository = &question->repository;
+    if (!store_blob_put(store, digest, document->bytes, document->length, error) ||
+        !store_link_manifest(store, &repository->name, digest, document->media_type, error))
+        return false;
+    link_set_age(question->cache, repository, LINK_MANIFEST, digest,
+                 question->is_stale ? link_ttl(repository) : question->age_ms);
+    return true;
 }
 
 /* Puts a manifest and its link into the store. */
@@ -366,8 +370,7 @@ static bool end_get(struct question *question, bool ok, struct error *error) {
         keep(question);
         return true;
     }
-    if (error->kind == ERROR_NOT_FOUND && error->doubtful && question->held)
-        error->kind = ERROR_UNAVAILABLE; /* a load balancer's 404 does not end a tag */
+    question_weigh_absence(question, error);
     if (error->kind == ERROR_NOT_FOUND)
         keep_absent(question, false, error);
     return false;
@@ -538,6 +541,12 @@ static bool accept_head_from_replica(struct question *question, struct owner_ans
            error_set(error, ERROR_UNAVAILABLE, "the head of a manifest does not say what it is");
 }
 
+static void end_absence(struct question *question, bool head_only, struct error *error) {
+    question_weigh_absence(question, error);
+    if (error->kind == ERROR_NOT_FOUND)
+        keep_absent(question, head_only, error);
+}
+
 static bool answer_by_owner(struct question *question, bool head_only, struct error *error) {
     cleanup_owner_answer struct owner_answer answer = {.body = {.limit = MANIFEST_SIZE_LIMIT}};
     const struct owner_topic topic = {UPSTREAM_MANIFEST, &question->repository.name,
@@ -549,8 +558,8 @@ static bool answer_by_owner(struct question *question, bool head_only, struct er
     question->fetched = ok && !head_only;
     if (ok)
         keep(question);
-    else if (!question->undecided && error->kind == ERROR_NOT_FOUND)
-        keep_absent(question, head_only, error);
+    else if (!question->undecided && !(head_only && question->held))
+        end_absence(question, head_only, error);
     return ok;
 }
 
@@ -558,8 +567,14 @@ static bool answer_manifest_by_owner(struct question *question, struct error *er
     return answer_by_owner(question, false, error);
 }
 
+/* A 404 to a HEAD says neither why nor who says so, and may not end what is held. */
 static bool answer_head_by_owner(struct question *question, struct error *error) {
-    return answer_by_owner(question, true, error);
+    bool ok = answer_by_owner(question, true, error);
+    if (!ok && !question->undecided && question->held && error->kind == ERROR_NOT_FOUND) {
+        ok = answer_by_owner(question, false, error);
+        question->fetched = false; /* a HEAD makes tarn fetch no blobs */
+    }
+    return ok;
 }
 
 /* ---- both ---- */
@@ -650,7 +665,7 @@ void manifest_keep_pushed(struct cache *cache, const struct repository *reposito
     if (!answer.document) /* upstream is asked instead */
         return;
     keep(&answer);
-    link_confirm(cache, repository, LINK_MANIFEST, pushed->digest);
+    link_confirm(cache, repository, LINK_MANIFEST, pushed->digest, 0);
     if (answer.store)
         answer.store(&answer);
     document_release(answer.document);
@@ -720,8 +735,8 @@ static bool serve_held(struct cache *cache, const struct cache_caller *caller,
 /* Takes the answer to a question. */
 static void take_result(struct cache *cache, const struct repository *repository,
                         const struct question_result *answer, struct cache_result *result) {
-    if (!answer->from_bucket && !answer->is_stale) /* upstream has just named it */
-        link_confirm(cache, repository, LINK_MANIFEST, &answer->document->digest);
+    if (!answer->from_bucket && !answer->is_stale) /* upstream has named it */
+        link_confirm(cache, repository, LINK_MANIFEST, &answer->document->digest, answer->age_ms);
     result->document = answer->document;
     result->outcome = answer->is_stale                         ? CACHE_STALE
                       : answer->from_replica && answer->joined ? CACHE_REPLICA_JOINED
@@ -832,7 +847,10 @@ bool cache_manifest(struct cache *cache, const struct cache_caller *caller,
     char key[KEY_SIZE];
     bool ok = find_manifest(cache, caller, reference, head_only, result, error);
     ask_key(key, caller->repository, "manifest", reference);
-    if (caller->ask != REPLICA_ASK_NONE)
+    if (caller->ask != REPLICA_ASK_NONE &&
+        !(ok && reference->is_digest &&
+          cache_link_life(cache, caller->repository, true, &reference->digest, &result->age_ms,
+                          &result->max_age_ms)))
         slot_read_life(cache, key, &result->age_ms, &result->max_age_ms);
     return ok;
 }

@@ -253,6 +253,7 @@ static bool take_answer(struct cache *cache, const struct question *question,
         result->confirmed = question->confirmed;
         result->from_bucket = question->from_bucket;
         result->from_replica = question->from_replica;
+        result->age_ms = question->age_ms;
         result->is_stale = question->is_stale;
         return true;
     }
@@ -322,6 +323,11 @@ bool question_ask_owner(struct cache *cache, const struct inquiry *to_owner,
     if (to_owner && (question_ask(cache, to_owner, result, error) || !result->undecided))
         return result->document != NULL;
     return question_ask(cache, to_upstream, result, error);
+}
+
+void question_weigh_absence(const struct question *question, struct error *error) {
+    if (error->kind == ERROR_NOT_FOUND && error->doubtful && question->held)
+        error->kind = ERROR_UNAVAILABLE;
 }
 
 int64_t question_absence_ms(const struct question *question) {

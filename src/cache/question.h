@@ -86,6 +86,7 @@ struct question_result {
     bool confirmed;            /* it is `held`, confirmed by upstream */
     bool from_bucket;          /* upstream was not asked */
     bool from_replica;         /* another replica was asked */
+    int64_t age_ms;            /* from_replica: since upstream was asked; else 0 */
     bool is_stale;             /* its upstream fails */
     bool undecided;            /* no replica could tell */
     bool goes_on;              /* the question was not answered yet */
@@ -106,6 +107,10 @@ bool question_ask(struct cache *cache, const struct inquiry *inquiry,
 bool question_ask_owner(struct cache *cache, const struct inquiry *to_owner,
                         const struct inquiry *to_upstream, struct question_result *result,
                         struct error *error);
+
+/* A 404 that something in front of upstream may have sent, a load balancer for example, does not
+ * end what is held: the error becomes a failure of upstream. */
+void question_weigh_absence(const struct question *question, struct error *error);
 
 /* How long the question's 404 may be believed. */
 int64_t question_absence_ms(const struct question *question);

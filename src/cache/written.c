@@ -33,7 +33,7 @@ void cache_blob_written(struct cache *cache, const struct repository *repository
         store_link_blob_size(cache->store, &repository->name, digest, size, &ignored);
     else
         store_link_blob(cache->store, &repository->name, digest, &ignored);
-    link_confirm(cache, repository, LINK_BLOB, digest);
+    link_confirm(cache, repository, LINK_BLOB, digest, 0);
     if (is_stored)
         tier_note_link(cache->tier, &repository->name, digest);
 }

@@ -100,13 +100,28 @@ void call_set_answer(struct call *call, enum replica_answer answer) {
     http_add_field(call->exchange, "Tarn-Answer", "%s", replica_answer_text(answer));
 }
 
-void call_set_life(struct call *call, const struct cache_result *result) {
-    if (call->ask == REPLICA_ASK_NONE || result->max_age_ms <= 0)
+void call_set_error_answer(struct call *call, const struct error *error) {
+    const enum replica_answer answer = replica_answer_of(error);
+    call_set_answer(call, answer);
+    if (call->ask != REPLICA_ASK_NONE && answer == REPLICA_ANSWER_UPSTREAM && error->doubtful)
+        http_add_field(call->exchange, "Cache-Status", "tarn; fwd=miss; " REPLICA_DOUBTFUL);
+}
+
+void call_set_life(struct call *call, int64_t age_ms, int64_t max_age_ms) {
+    if (call->ask == REPLICA_ASK_NONE || max_age_ms <= 0)
         return;
-    const int64_t most_s = result->max_age_ms / 1000;
-    http_add_field(call->exchange, "Age", "%" PRId64, replica_age_s(result->age_ms));
+    const int64_t most_s = max_age_ms / 1000;
+    http_add_field(call->exchange, "Age", "%" PRId64, replica_age_s(age_ms));
     http_add_field(call->exchange, "Cache-Control", "max-age=%" PRId64,
                    most_s < MAX_AGE_MOST_S ? most_s : (int64_t)MAX_AGE_MOST_S);
+}
+
+void call_set_link_life(struct call *call) {
+    int64_t age_ms, max_age_ms;
+    if (call->ask != REPLICA_ASK_NONE &&
+        cache_link_life(call->registry->settings.cache, &call->repository, false,
+                        &call->route.reference.digest, &age_ms, &max_age_ms))
+        call_set_life(call, age_ms, max_age_ms);
 }
 
 void call_answer_no(struct call *call) {

@@ -159,7 +159,10 @@ bool call_check_leaving(struct call *call);
 /* Adds what a replica is told (Tarn-Answer), and how old a document is and may become (Age,
  * Cache-Control). Nothing is added for clients. Before the response. */
 void call_set_answer(struct call *call, enum replica_answer answer);
-void call_set_life(struct call *call, const struct cache_result *result);
+void call_set_error_answer(struct call *call, const struct error *error);
+void call_set_life(struct call *call, int64_t age_ms, int64_t max_age_ms);
+/* The same of a blob that is held, if upstream is to confirm its link from time to time. */
+void call_set_link_life(struct call *call);
 /* Sends the answer to a replica that asks whether something is arriving, which it is not. */
 void call_answer_no(struct call *call);
 /* The order of another replica's `tarn rm`. Returns as the handlers below. */

@@ -155,7 +155,7 @@ bool call_handle_tags(struct call *call) {
         return true;
     enum cache_held held = find_tags(call, &result, &error);
     if (held != CACHE_NOT_HELD)
-        call_set_life(call, &result);
+        call_set_life(call, result.age_ms, result.max_age_ms);
     if (held == CACHE_HELD_ABSENT)
         call_fail_error(call, &error);
     if (held == CACHE_HELD) {
@@ -197,7 +197,7 @@ bool call_handle_referrers(struct call *call) {
     }
     enum cache_held held = find_referrers(call, &result, &error);
     if (held != CACHE_NOT_HELD)
-        call_set_life(call, &result);
+        call_set_life(call, result.age_ms, result.max_age_ms);
     if (held == CACHE_HELD_ABSENT)
         call_fail_error(call, &error);
     if (held == CACHE_HELD) {

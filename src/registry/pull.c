@@ -124,7 +124,7 @@ bool call_handle_manifest(struct call *call) {
     case CACHE_NOT_HELD:
         return false;
     case CACHE_HELD_ABSENT:
-        call_set_life(call, &result);
+        call_set_life(call, result.age_ms, result.max_age_ms);
         call_fail_error(call, &error);
         return true;
     case CACHE_HELD:
@@ -137,7 +137,7 @@ bool call_handle_manifest(struct call *call) {
     }
     call_record_outcome(call, result.outcome);
     call_set_answer(call, REPLICA_ANSWER_HELD);
-    call_set_life(call, &result);
+    call_set_life(call, result.age_ms, result.max_age_ms);
     respond_document(call, result.document);
     document_release(result.document);
     return true;
@@ -151,6 +151,7 @@ static void respond_head(struct call *call, uint64_t size, enum cache_outcome ou
     const struct digest *digest = &call->route.reference.digest;
     call_record_outcome(call, outcome);
     call_set_answer(call, REPLICA_ANSWER_HELD);
+    call_set_link_life(call);
     if (call_not_modified(call, digest))
         return;
     call_add_content_fields(call, digest);
@@ -373,6 +374,8 @@ static void send_response(struct call *call, struct cache_blob *blob,
         return;
     }
     call_set_answer(call, blob->answer);
+    if (blob->answer == REPLICA_ANSWER_HELD)
+        call_set_link_life(call);
     call_add_content_fields(call, digest);
     if (partial)
         add_content_range(call, first, length, blob->size);

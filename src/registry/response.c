@@ -231,7 +231,7 @@ static bool is_failure(const struct call *call, const struct error *error) {
 void call_fail_error(struct call *call, const struct error *error) {
     call->is_failing = is_failure(call, error);
     if (call->answer == REPLICA_ANSWER_NONE && call->asks_cache)
-        call_set_answer(call, replica_answer_of(error));
+        call_set_error_answer(call, error);
     answer_error(call, error);
     call->is_failing = false;
 }

@@ -52,10 +52,12 @@ static bool link_path(char path[static PATH_SIZE], const struct repository_name 
 }
 
 void store_link_confirm(struct store *store, const struct repository_name *repository,
-                        enum link_kind kind, const struct digest *digest) {
+                        enum link_kind kind, const struct digest *digest, int64_t age_s) {
     char path[PATH_SIZE];
+    const time_t then = (time_t)(clock_wall_s() - age_s);
+    const struct timespec times[2] = {{.tv_sec = then}, {.tv_sec = then}};
     if (link_path(path, repository, kind, digest)) /* if it fails, upstream is asked sooner */
-        utimensat(store->root, path, NULL, AT_SYMLINK_NOFOLLOW);
+        utimensat(store->root, path, age_s ? times : NULL, AT_SYMLINK_NOFOLLOW);
 }
 
 bool store_link_age(struct store *store, const struct repository_name *repository,

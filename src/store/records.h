@@ -18,10 +18,10 @@
 /* ---- all links ---- */
 
 enum link_kind { LINK_BLOB, LINK_MANIFEST };
-/* Records that upstream has just said that the repository holds the digest. The time survives a
- * restart, but perhaps not a power loss. Without a link nothing happens. */
+/* Records that upstream has said `age_s` seconds ago that the repository holds the digest. The time
+ * survives a restart, but perhaps not a power loss. Without a link nothing happens. */
 void store_link_confirm(struct store *store, const struct repository_name *repository,
-                        enum link_kind kind, const struct digest *digest);
+                        enum link_kind kind, const struct digest *digest, int64_t age_s);
 /* The time since the link was made or last confirmed; INT64_MAX if that time lies in the future,
  * because the clock was set back. False: there is no link. */
 bool store_link_age(struct store *store, const struct repository_name *repository,

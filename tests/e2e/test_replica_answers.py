@@ -124,6 +124,20 @@ def test_a_document_tells_how_old_it_is(tarn, secret, path):
     assert later.body == reply.body
 
 
+def test_what_upstream_is_to_confirm_tells_how_long_ago_it_did(start, secret, upstream):
+    tarn = start(upstream={"link_ttl": "1h"})
+    manifest = f"/v2/fake.test/org/app/manifests/{upstream.repository('org/app').tags['1']}"
+    assert tarn.get(manifest).status == 200
+    assert tarn.blob("fake.test/org/app", DIGEST).body == BLOB
+    tarn.wait_cached("fake.test/org/app", DIGEST)
+    time.sleep(2.2)  # the age is a time
+    for method, path in (("GET", manifest), ("GET", BLOB_PATH), ("HEAD", BLOB_PATH)):
+        reply = ask(tarn, secret, path, method=method)
+        assert (reply.status, reply["Cache-Control"]) == (200, "max-age=3600"), path
+        assert 1 <= int(reply["Age"]) <= 20, path
+    assert tarn.blob("fake.test/org/app", DIGEST)["Age"] is None
+
+
 def test_referrers_are_answered(tarn, secret, upstream):
     digest = upstream.repository("org/app").tags["1"]
     reply = ask(tarn, secret, f"/v2/fake.test/org/app/referrers/{digest}")

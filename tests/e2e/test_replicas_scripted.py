@@ -2,6 +2,7 @@
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -117,13 +118,29 @@ def test_wrong_bytes_cut_whoever_was_sent_any_and_the_replica_is_not_asked_again
     last.wait_cached("org/app", DIGEST)
 
 
-@pytest.mark.parametrize("fault", ["cut_after", "reset_after"])
-def test_a_takeover_goes_on_at_the_followers_own_byte(owner, second, last, upstream, fault):
+def test_a_takeover_after_an_early_end_goes_on_at_the_followers_own_byte(owner, second, last,
+                                                                         upstream):
     owner.hold("fake.test/org/app", DIGEST, BLOB)
-    owner.fault(WIRE, **{fault: MIB + 12345})
+    owner.fault(WIRE, cut_after=MIB + 12345)
     reply = last.get(PATH)
     assert (reply.status, digest_of(reply.body)) == (200, DIGEST)
     assert upstream.blob_bytes() <= len(BLOB) - MIB
+    assert last.metrics()["tarn_replica_takeovers_total"] == 1
+
+
+def test_a_takeover_after_a_reset_goes_on_at_the_followers_own_byte(owner, second, last, upstream):
+    owner.hold("fake.test/org/app", DIGEST, BLOB)
+    held = owner.fault(WIRE, hold_after=MIB + 12345)
+    with ThreadPoolExecutor(1) as pool:
+        pull = pool.submit(last.get, PATH)
+        # A reset takes with it what the follower has not read yet.
+        wait_until(lambda: last.flights().get(DIGEST, {}).get("bytes", 0) == MIB + 12345,
+                   "the bytes to be here")
+        owner.refuse()
+        reply = pull.result(60)
+    held.gate.set()
+    assert (reply.status, digest_of(reply.body)) == (200, DIGEST)
+    assert upstream.blob_bytes() == len(BLOB) - MIB - 12345
     assert last.metrics()["tarn_replica_takeovers_total"] == 1
 
 
@@ -318,3 +335,53 @@ def test_referrers_come_from_their_owner(make_replica, make_scripted_replica, up
         assert tarn.get(f"/v2/org/app/referrers/{DIGEST}").json() == index
     assert len(owner.asked_for("/referrers/")) == 1
     assert upstream.asked() == []
+
+
+# ---- link_ttl
+
+LINK_TTL = "1h"
+YOUNG, OLD = ({"Age": age, "Cache-Control": "max-age=3600"} for age in ("5", "7200"))
+
+
+@pytest.fixture
+def confirming(make_replica, members, repository):
+    """The replica that comes last for DIGEST; its upstream is to confirm links."""
+    return make_replica(members[2], members, upstreams=[{"link_ttl": LINK_TTL}])
+
+
+def holding(content, media_type, fields):
+    return lambda request: (200, {"Content-Type": media_type, "Tarn-Answer": "held",
+                                  "Docker-Content-Digest": digest_of(content), **fields}, content)
+
+
+@pytest.mark.parametrize("fields, questions", [(YOUNG, 0), ({}, 0), (OLD, 1)],
+                         ids=["young", "unknown", "old"])
+@pytest.mark.parametrize("by_head", [False, True])
+def test_a_blobs_link_is_as_old_as_the_owners(owner, confirming, upstream, fields, questions,
+                                              by_head):
+    """An old one is confirmed by upstream at the next hit."""
+    owner.answer(WIRE, holding(BLOB, "application/octet-stream", fields))
+    if by_head:
+        assert confirming.head(PATH).status == 200
+    assert digest_of(confirming.get(PATH).body) == DIGEST
+    confirming.wait_cached("org/app", DIGEST)
+    assert digest_of(confirming.get(PATH).body) == DIGEST
+    assert len(upstream.asked("/blobs/", method="HEAD")) == questions
+    assert upstream.blob_bytes() == 0
+
+
+@pytest.mark.parametrize("fields, questions", [(YOUNG, 0), (OLD, 1)], ids=["young", "old"])
+def test_a_manifests_link_is_as_old_as_the_owners(make_replica, make_scripted_replica, upstream,
+                                                  fields, questions):
+    upstream.repository("org/app").add_manifest(IMAGE)
+    members = ranking(addresses(2), IMAGE_DIGEST)
+    owner = make_scripted_replica(members[0])
+    owner.answer("/manifests/", holding(IMAGE, OCI_MANIFEST, fields))
+    tarn = make_replica(members[1], members, upstreams=[{"link_ttl": LINK_TTL}])
+    assert digest_of(tarn.manifest("org/app", IMAGE_DIGEST).body) == IMAGE_DIGEST
+    tarn.settle()
+    assert digest_of(tarn.manifest("org/app", IMAGE_DIGEST).body) == IMAGE_DIGEST
+    assert len(upstream.asked("/manifests/")) == questions
+    tarn.restart()
+    assert digest_of(tarn.manifest("org/app", IMAGE_DIGEST).body) == IMAGE_DIGEST
+    assert len(upstream.asked("/manifests/")) == questions

@@ -364,6 +364,7 @@ static void settle_links(struct flight *flight) {
         const struct repository_name *name = &source->repository.name;
         pins_add(flights->pins, name, &flight->digest);
         store_link_blob_size(flights->store, name, &flight->digest, flight->body.size, NULL);
+        flight_date_link(flight, source);
         store_sync_blob_links(flights->store, name, flight->digest.algorithm, NULL);
     }
 }

@@ -145,6 +145,13 @@ static bool accept_contender(struct flight *flight, struct fetch *fetch,
     return true;
 }
 
+/* The source holds the blob, as upstream has said so long ago. */
+static void take_answer(struct flight_source *source, int64_t age_ms) {
+    if (source->state != SOURCE_ANSWERED || age_ms < source->link_age_ms)
+        source->link_age_ms = age_ms;
+    source->state = SOURCE_ANSWERED;
+}
+
 /* The head of a source that does not bring the bytes: its repository may be read now, too. */
 static bool hear_beaten(struct flight *flight, struct fetch *fetch, const struct place_head *head,
                         struct error *error) REQUIRES(flight->state_lock) {
@@ -152,7 +159,7 @@ static bool hear_beaten(struct flight *flight, struct fetch *fetch, const struct
     if (head->has_total && body->size_known && head->total != body->size)
         return error_set(error, ERROR_CORRUPT, "another source says another size");
     if (!head->is_outside && flight->state != FLIGHT_FAILED)
-        fetch->source->state = SOURCE_ANSWERED;
+        take_answer(fetch->source, head->age_ms);
     flight_wake(flight);
     return error_set(error, ERROR_CLOSED, "another source has answered");
 }
@@ -175,7 +182,7 @@ static bool judge_head(struct flight *flight, struct fetch *fetch, const struct 
     if (asks_bucket(fetch))
         sources_find_in_bucket(&flight->sources);
     else
-        fetch->source->state = SOURCE_ANSWERED;
+        take_answer(fetch->source, head->age_ms);
     fetch->place->replica.has_head |= place_is_replica(fetch->place);
     if (!flight->answered && !head->is_outside) /* the first head ends a silence as bytes do */
         flight->silent_ms = clock_ms();
@@ -207,8 +214,8 @@ bool fetch_take_head(void *context, const struct place_head *head, struct error 
      * HEAD; if the size is lost the blob is fetched from the start. */
     const struct repository_name *name = &source->repository.name;
     struct error ignored;
-    if (answers)
-        store_link_blob(flight->flights->store, name, &flight->digest, &ignored);
+    if (answers && store_link_blob(flight->flights->store, name, &flight->digest, &ignored))
+        flight_date_link(flight, source);
     if (new_size && flight->partial)
         partial_set_size(flight->partial, size, &ignored);
     const struct flights_tier *tier = flight->flights->tier;

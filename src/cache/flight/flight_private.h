@@ -207,6 +207,9 @@ void flights_log_refusal(struct flights *flights, const struct place_replica *re
                          const struct error *why);
 /* A replica wants the blob: the flight asks no replica from now on. */
 void flight_serve_replica(struct flight *flight, enum replica_ask ask) REQUIRES(flight->state_lock);
+/* A link of the source was made: makes it as old as what the replica has said. */
+void flight_date_link(struct flight *flight, const struct flight_source *source)
+    EXCLUDES(flight->state_lock);
 
 /* ---- plan.c: which span is fetched next ---- */
 

@@ -45,6 +45,7 @@ struct place_head {
     bool has_total;
     uint64_t total;   /* bytes of the blob */
     const char *etag; /* "": none; ends with the call */
+    int64_t age_ms;   /* since upstream has confirmed that the repository holds the blob */
 };
 
 /* Receives what a place sends, on the thread that called fetch(). A callback that returns false

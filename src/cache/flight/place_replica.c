@@ -36,6 +36,7 @@ static bool on_head(void *context, const struct replica_head *head, struct error
         .has_total = head->has_total,
         .total = head->total,
         .etag = "",
+        .age_ms = head->age_s * 1000,
     };
     return call->sink->on_head(call->sink->context, &told, error);
 }

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "cache/flight/flight_private.h"
+#include "store/records.h"
 
 /* ---- members that sent wrong bytes ---- */
 
@@ -68,4 +69,13 @@ bool flight_has_heard(struct flight *flight) {
     bool has = flight->sources.is_final;
     lock_release(&flight->state_lock);
     return has;
+}
+
+void flight_date_link(struct flight *flight, const struct flight_source *source) {
+    lock_acquire(&flight->state_lock);
+    const int64_t age_s = source->link_age_ms / 1000;
+    lock_release(&flight->state_lock);
+    if (age_s > 0 && upstream_settings(source->repository.upstream)->link_ttl_ms)
+        store_link_confirm(flight->flights->store, &source->repository.name, LINK_BLOB,
+                           &flight->digest, age_s);
 }
