@@ -1,28 +1,12 @@
 """The list of replicas: names in DNS, their changes, and mistakes in the section."""
 
 import os
-import subprocess
 
 import pytest
 
 from kit.processes import free_port, run, wait_until
 from kit.replica_signature import new_secret, write_secrets
-
-NAME = "tarn-replicas.test"
-IN_NAMESPACE = """#!/bin/sh
-exec unshare {user} --mount --propagation private sh -c '
-    mount --bind {hosts} /etc/hosts && exec "$@"' sh {program} "$@"
-"""
-
-
-def user_option():
-    """What lets a mount namespace be made here: nothing, or a namespace of users."""
-    for option in ("", "-r"):
-        done = subprocess.run(["unshare", *filter(None, [option]), "--mount", "true"],
-                              capture_output=True, check=False)
-        if done.returncode == 0:
-            return option
-    return None
+from kit.replicas import NAME, NoNamespace, own_hosts, point_to
 
 
 @pytest.fixture
@@ -35,24 +19,17 @@ def hosts(tmp_path):
 @pytest.fixture
 def start(start_tarn, upstream, tmp_path, hosts, program):
     """Starts a tarn that has a hosts file of its own."""
-    option = user_option()
-    if option is None:
-        pytest.skip("no mount namespace can be made here")
-    wrapper = tmp_path / "tarn-in-namespace"
-    wrapper.write_text(IN_NAMESPACE.format(user=option, hosts=hosts, program=program))
-    wrapper.chmod(0o755)
+    try:
+        wrapper = own_hosts(program, tmp_path, hosts)
+    except NoNamespace as reason:
+        pytest.skip(str(reason))
 
     def begin(own_port, **replicas):
         secrets = write_secrets(tmp_path / "secrets", new_secret())
         return start_tarn([{"host": "fake.test", "url": upstream.url, "default": True}],
-                          program=str(wrapper), listen=[f"127.0.0.1:{own_port}"], confine="off",
+                          program=wrapper, listen=[f"127.0.0.1:{own_port}"], confine="off",
                           replicas={"dns": NAME, "secret_file": str(secrets), **replicas})
     return begin
-
-
-def point_to(hosts, *addresses):
-    """In place, because the file is bound over /etc/hosts."""
-    hosts.write_text("127.0.0.1 localhost\n" + "".join(f"{each} {NAME}\n" for each in addresses))
 
 
 def members(tarn):

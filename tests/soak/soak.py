@@ -11,6 +11,7 @@ import time
 
 from hostile import run_hostile
 from kit.origin import Origin
+from kit.replica_rounds import run_replica_rounds
 from kit.rounds import FLAT, LIMIT, Wrong, run_rounds
 
 
@@ -26,6 +27,35 @@ class Progress:
             print(chaos.line(plan), flush=True)
 
 
+def run_replicas(program, chosen, seed):
+    """Several replicas. Returns the exit code, after printing the result."""
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="tarn-soak-"))
+    print(f"seed {seed}, {chosen.minutes:g} minutes, {chosen.replicas} replicas", flush=True)
+    try:
+        chaos = run_replica_rounds(program, directory, seed, chosen.replicas, chosen.bucket,
+                                   minutes=chosen.minutes, tell=Progress())
+    except Wrong as wrong:
+        more = " --bucket" if chosen.bucket else ""
+        print(f"{wrong}\nlogs and caches: {directory}\nagain: script/soak --replicas "
+              f"{chosen.replicas}{more} --seed {seed} --minutes {chosen.minutes:g}",
+              file=sys.stderr)
+        return 1
+    shutil.rmtree(directory)
+    print(f"\n{chaos.table}\n\nevery byte was right; no request failed because another replica "
+          "was gone")
+    print_flatness(chaos)
+    return 0
+
+
+def print_flatness(chaos):
+    if chaos.warm:
+        print("flat since the second half had warmed up: at most "
+              f"{FLAT['resident'] >> 20} MiB, {FLAT['descriptors']} descriptors and "
+              f"{FLAT['threads']} threads more")
+    else:
+        print("too short to tell whether memory, descriptors and threads are flat")
+
+
 def main():
     options = argparse.ArgumentParser(prog="script/soak", description=__doc__)
     options.add_argument("--minutes", type=float, default=10, help="how long (default: 10)")
@@ -33,6 +63,9 @@ def main():
     options.add_argument("--hostile", action="store_true",
                          help="all bad neighbours at once beside ordinary clients instead")
     options.add_argument("--only", default="", help="with --hostile: some attacks, A,B,…")
+    options.add_argument("--replicas", type=int, metavar="N", help="so many replicas instead")
+    options.add_argument("--bucket", action="store_true",
+                         help="with --replicas: they share a bucket, which is away at times")
     options.add_argument("--tarn", default=os.environ.get("TARN"), help="the program")
     chosen = options.parse_args()
     program = str(pathlib.Path(chosen.tarn).resolve())
@@ -40,6 +73,8 @@ def main():
         return run_hostile(program, tempfile.mkdtemp(prefix="tarn-soak-"), chosen.minutes,
                            [name for name in chosen.only.split(",") if name])
     seed = random.SystemRandom().randrange(1 << 31) if chosen.seed is None else chosen.seed
+    if chosen.replicas:
+        return run_replicas(program, chosen, seed)
     directory = pathlib.Path(tempfile.mkdtemp(prefix="tarn-soak-"))
     origin = Origin(directory / "origin")
     print(f"seed {seed}, {chosen.minutes:g} minutes", flush=True)
@@ -55,12 +90,7 @@ def main():
     shutil.rmtree(directory)
     print(f"\n{chaos.table}\n\nevery byte was right; within {LIMIT >> 20} MiB; what is cached is "
           "sound")
-    if chaos.warm:
-        print("flat since the second half had warmed up: at most "
-              f"{FLAT['resident'] >> 20} MiB, {FLAT['descriptors']} descriptors and "
-              f"{FLAT['threads']} threads more")
-    else:
-        print("too short to tell whether memory, descriptors and threads are flat")
+    print_flatness(chaos)
     return 0
 
 

@@ -4,6 +4,7 @@ import hashlib
 import re
 import signal
 import socket
+import subprocess
 import threading
 import time
 
@@ -15,6 +16,11 @@ from kit.scripted_server import ScriptedServer
 from kit.tarn import Tarn
 
 SECRET = new_secret()
+NAME = "tarn-replicas.test"
+IN_NAMESPACE = """#!/bin/sh
+exec unshare {user} --mount --propagation private sh -c '
+    mount --bind {hosts} /etc/hosts && exec "$@"' sh {program} "$@"
+"""
 
 
 def write_secret(folder):
@@ -34,6 +40,35 @@ def ranking(members, key):
                   key=lambda member: hashlib.sha256(f"{member}\0{key}".encode()).digest())
 
 
+# ---- members by a name
+
+class NoNamespace(Exception):
+    """No mount namespace can be made here."""
+
+
+def _user_option():
+    """What lets a mount namespace be made here: nothing, or a namespace of users."""
+    for option in ("", "-r"):
+        done = subprocess.run(["unshare", *filter(None, [option]), "--mount", "true"],
+                              capture_output=True, check=False)
+        if done.returncode == 0:
+            return option
+    raise NoNamespace("no mount namespace can be made here")
+
+
+def own_hosts(program, folder, hosts):
+    """The path of a program that runs `program` with a hosts file of its own."""
+    wrapper = folder / "tarn-in-namespace"
+    wrapper.write_text(IN_NAMESPACE.format(user=_user_option(), hosts=hosts, program=program))
+    wrapper.chmod(0o755)
+    return str(wrapper)
+
+
+def point_to(hosts, *members):
+    """Makes NAME mean these addresses; in place, because the file is bound over /etc/hosts."""
+    hosts.write_text("127.0.0.1 localhost\n" + "".join(f"{each} {NAME}\n" for each in members))
+
+
 class Replica(Tarn):
     """A tarn that is a member of a list, on an address of its own."""
 
@@ -44,6 +79,10 @@ class Replica(Tarn):
     @property
     def address(self):
         return self.member
+
+    @property
+    def url(self):
+        return f"{'https' if self.settings.get('tls') else 'http'}://{self.address}"
 
     def ask(self, path, ask, method="GET", headers=None, **more):
         """Asks as another replica does."""
