@@ -17,7 +17,8 @@ from images import images
 from keep import keep
 from memory import idle_connections, idle_connections_tls, memory
 from push import push_append, push_copy, push_cuts, push_memory, push_time
-from replicas import replicas_first_byte, replicas_loss, replicas_throughput, replicas_transfer
+from replicas import (replicas_first_byte, replicas_loss, replicas_scale, replicas_throughput,
+                      replicas_transfer)
 from rows import Row
 
 
@@ -79,4 +80,4 @@ ALL = {figure.__name__.replace("_", "-"): figure for figure in (
     first_byte, added_time, capped, cuts, cold_cpu, memory, idle_connections, idle_connections_tls, start,
     images, keep, bucket_blob, bucket_first_byte, bucket_miss, bucket_visible, bucket_memory,
     bucket_requests, replicas_transfer, replicas_first_byte, replicas_throughput, replicas_loss,
-    push_time, push_cuts, push_memory, push_copy, push_append, build, binary)}
+    replicas_scale, push_time, push_cuts, push_memory, push_copy, push_append, build, binary)}

@@ -1,12 +1,18 @@
 """The figures of replicas: what three tarns cost an upstream, and what a follower loses by following."""
+import concurrent.futures
+import contextlib
 import hashlib
+import json
 import os
+import pathlib
 import secrets
 import signal
 import socket
 import statistics
+import sys
 import threading
 import time
+import urllib.request
 
 import clients
 from content import MIB
@@ -18,15 +24,29 @@ CLIENTS = 20  # of each replica
 RATE = 40 * MIB  # bytes a second of each connection to upstream, where a transfer has to last
 
 
+KIT = pathlib.Path(__file__).resolve().parent.parent / "tests" / "e2e"
+
+
+def write_secret(bench):
+    path = os.path.join(bench.folder, "replicas.secret")
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w",
+              encoding="ascii") as file:
+        file.write(secrets.token_hex(32) + "\n")
+    return path
+
+
+def ranking(members, key):
+    """The members, the owner of the key first."""
+    return sorted(members, reverse=True,
+                  key=lambda member: hashlib.sha256(f"{member}\0{key}".encode()).digest())
+
+
 class Scene:
     """Three replicas, each with a disk of its own."""
 
     def __init__(self, bench):
         self.bench = bench
-        secret = os.path.join(bench.folder, "replicas.secret")
-        with open(os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w",
-                  encoding="ascii") as file:
-            file.write(secrets.token_hex(32) + "\n")
+        secret = write_secret(bench)
         self.replicas = [Tarn(bench.folder, bench.upstream, bench.program, bench.connections,
                               variant=f"-replica-{place}") for place in range(COUNT)]
         for replica in self.replicas:
@@ -41,9 +61,8 @@ class Scene:
 
     def by_rank(self, name):
         """The replicas, the blob's owner first."""
-        def score(replica):
-            return hashlib.sha256(f"{self.member(replica)}\0sha256:{name}".encode()).digest()
-        return sorted(self.replicas, key=score, reverse=True)
+        order = ranking(map(self.member, self.replicas), f"sha256:{name}")
+        return sorted(self.replicas, key=lambda replica: order.index(self.member(replica)))
 
     def fresh(self):
         for replica in self.replicas:
@@ -214,3 +233,141 @@ def replicas_loss(bench):
     sent, pause = _lose_owner(bench, signal.SIGSTOP, 92, True)
     yield Row("owner frozen at 50 %, two follow: longest pause of a client", "s", {"tarn": pause},
               None, ("<=", 6.0))
+
+
+# ---- more replicas, and fewer
+
+GROWN = 5
+COLD = 200            # blobs that are pulled meanwhile
+COLD_RATE = MIB       # bytes a second of each connection to upstream: a blob lasts for a second
+PULLERS = 6
+LISTED_SECONDS = 6    # the name is resolved every five seconds, by each at a time of its own
+
+
+@contextlib.contextmanager
+def _kit():
+    sys.path.insert(0, str(KIT))
+    try:
+        from kit import replicas as kit
+        yield kit
+    finally:
+        sys.path.remove(str(KIT))
+
+
+class Growing:
+    """Replicas that find each other by a name; some start later."""
+
+    def __init__(self, bench, kit):
+        self.bench, self.kit = bench, kit
+        self.hosts = pathlib.Path(bench.folder) / "hosts"
+        program = kit.own_hosts(os.path.abspath(bench.program), pathlib.Path(bench.folder),
+                                self.hosts)
+        secret, port = write_secret(bench), kit.free_port("127.0.1.1")
+        self.port = port
+        self.replicas = [Tarn(bench.folder, bench.upstream, program, bench.connections,
+                              variant=f"-growing-{place}") for place in range(GROWN)]
+        for place, replica in enumerate(self.replicas):
+            replica.address = f"127.0.1.{place + 1}"
+            replica.more_listen = [f"{replica.address}:{port}"]
+            replica.extra = (f"confine: off\nreplicas: {{dns: {kit.NAME}, port: {port}, self: "
+                             f"{replica.address}, secret_file: {secret}}}\n")
+        self.running = []
+        self._list(COUNT)
+        self._grow(COUNT)
+
+    def member(self, replica):
+        return f"{replica.address}:{self.port}"
+
+    def _list(self, count):
+        self.kit.point_to(self.hosts, *[one.address for one in self.replicas[:count]])
+
+    def _grow(self, count):
+        """The name gets an address when its replica is ready."""
+        for replica in self.replicas[len(self.running):count]:
+            replica.fresh()
+            self.running.append(replica)
+        self._list(count)
+
+    def grow(self):
+        self._grow(GROWN)
+
+    def shrink(self):
+        """The last ones get SIGTERM in the moment in which the name loses them."""
+        leaving, self.running = self.running[COUNT:], self.running[:COUNT]
+        self._list(COUNT)
+        for replica in leaving:
+            replica.process.send_signal(signal.SIGTERM)
+        for replica in leaving:
+            replica.process.wait(60)
+            replica.process = None
+
+    def moved(self, keys=5000):
+        """The share of keys that another replica owns when there are more."""
+        few = [self.member(replica) for replica in self.replicas[:COUNT]]
+        many = [self.member(replica) for replica in self.replicas]
+        return sum(ranking(few, f"key {key}")[0] != ranking(many, f"key {key}")[0]
+                   for key in range(keys)) / keys
+
+    def share_of_new(self):
+        """What the first replica says is owned by those that have joined."""
+        url = f"http://127.0.0.1:{self.replicas[0].port}/tarn/v1/replicas"
+        with urllib.request.urlopen(url) as answer:
+            members = json.load(answer)["members"]
+        new = [self.member(replica) for replica in self.replicas[COUNT:]]
+        return sum(one["share"] for one in members if one["address"] in new)
+
+    def end(self):
+        self.bench.upstream.set()
+        for replica in self.replicas:
+            replica.stop()
+            replica.forget()
+
+
+def _pull_somewhere(bench, growing, name, place):
+    """By a client that goes to another replica when one is leaving."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        running = growing.running
+        replica = running[place % len(running)]
+        place += 1
+        with contextlib.suppress(OSError, ConnectionError):
+            result = clients.download(replica.port, clients.blob_path(name))
+            if result.is_whole:
+                return
+        time.sleep(0.05)
+    bench.check(False, growing.replicas[0], name)
+
+
+def replicas_scale(bench):
+    """what it costs an upstream that three replicas become five and three again under load"""
+    if bench.tarn is None:
+        return
+    names = [bench.content.blob(MIB, seed=3000 + index) for index in range(COLD)]
+    with _kit() as kit:
+        growing = Growing(bench, kit)
+        try:
+            bench.upstream.set(rate=COLD_RATE)
+            with concurrent.futures.ThreadPoolExecutor(2 * PULLERS) as pool:
+                pulls = [pool.submit(_pull_somewhere, bench, growing, name, index + more)
+                         for index, name in enumerate(names) for more in range(2)]
+                _wait_done(pulls, COLD // 2)
+                growing.grow()
+                time.sleep(LISTED_SECONDS)
+                share = growing.share_of_new()
+                _wait_done(pulls, COLD)
+                growing.shrink()
+                for pull in pulls:
+                    pull.result()
+            sent = bench.upstream.settled_counters()["blob_bytes"] / (COLD * MIB)
+            yield Row(f"{COUNT} -> {GROWN} replicas: share of the keys that the new ones own", "",
+                      {"tarn": share}, None, ("<=", 0.45),
+                      note=f"{growing.moved():.2f} of the keys move")
+            yield Row(f"{COUNT} -> {GROWN} -> {COUNT} replicas during {COLD} cold blobs: sent by "
+                      "upstream", "x", {"tarn": sent}, None, ("<=", 1.05))
+        finally:
+            growing.end()
+
+
+def _wait_done(pulls, count):
+    while sum(pull.done() for pull in pulls) < count:
+        time.sleep(0.05)

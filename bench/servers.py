@@ -216,7 +216,7 @@ class Certificate:
 
 class Tarn(Server):
     """`certificate`: serves TLS; `extra`: more lines of the configuration; `of_upstream`: more keys of
-    its upstream."""
+    its upstream; `more_listen`: further addresses that it listens on."""
 
     name = "tarn"
     settle_seconds = 12  # its threads end after ten idle seconds
@@ -227,6 +227,7 @@ class Tarn(Server):
         self.program = program
         self.upstream, self.connections = upstream, connections
         self.level, self.extra, self.of_upstream = level, extra, of_upstream
+        self.more_listen = []
         self.is_logging = level == "info"
         if certificate:
             self.scheme = "https"
@@ -234,7 +235,7 @@ class Tarn(Server):
 
     def command(self):
         path = self.write("tarn.yaml", f"""\
-listen: 127.0.0.1:{self.port}
+listen: {json.dumps([f"127.0.0.1:{self.port}", *self.more_listen])}
 root: {self.folder}/root
 upstreams:
   - host: origin.example
