@@ -2,6 +2,7 @@
 #include "cache/document.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 struct document *document_new(const struct digest *digest, const char *media_type, uint64_t length,
                               bool has_bytes) {
@@ -11,6 +12,14 @@ struct document *document_new(const struct digest *digest, const char *media_typ
     *document = (struct document){
         .references = 1, .digest = *digest, .has_bytes = has_bytes, .length = length};
     text_copy(text_of(media_type), document->media_type, sizeof document->media_type);
+    return document;
+}
+
+struct document *document_from(const struct digest *digest, const char *media_type,
+                               const void *bytes, size_t length) {
+    struct document *document = document_new(digest, media_type, length, true);
+    if (document && length)
+        memcpy(document->bytes, bytes, length);
     return document;
 }
 

@@ -9,5 +9,8 @@
  * reference. NULL: no memory. */
 struct document *document_new(const struct digest *digest, const char *media_type, uint64_t length,
                               bool has_bytes);
+/* A document with a copy of the bytes. */
+struct document *document_from(const struct digest *digest, const char *media_type,
+                               const void *bytes, size_t length);
 
 #endif
