@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/jobs.h"
 #include "catalog/docker_manifest.h"
 #include "catalog/docker_page.h"
-#include "catalog/jobs.h"
 #include "catalog/source.h"
 #include "oci/manifest.h"
 #include "oci/schema1.h"
@@ -96,7 +96,8 @@ static bool find_digests(struct docker *docker, struct error *error) {
     docker->digests = calloc(docker->tags.count + 1, sizeof *docker->digests);
     if (!docker->digests)
         return error_set(error, ERROR_MEMORY, "out of memory");
-    struct jobs jobs = {.count = docker->tags.count,
+    struct jobs jobs = {.name = "images",
+                        .count = docker->tags.count,
                         .at_once = jobs_of(question),
                         .cancel = question->cancel,
                         .work = find_digest,
@@ -205,7 +206,8 @@ static bool read_manifest(struct jobs *jobs, size_t number, struct error *error)
 }
 
 static bool read_manifests(struct docker *docker, struct error *error) {
-    struct jobs jobs = {.count = docker->list->count,
+    struct jobs jobs = {.name = "images",
+                        .count = docker->list->count,
                         .at_once = jobs_of(docker->question),
                         .cancel = docker->question->cancel,
                         .work = read_manifest,

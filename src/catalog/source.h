@@ -23,7 +23,7 @@ enum catalog_source { CATALOG_AUTO, CATALOG_ARTIFACT_REGISTRY, CATALOG_DOCKER };
 typedef bool catalog_digest_of(void *context, const struct repository *repository, const char *tag,
                                struct digest *out, struct error *error);
 
-enum { CATALOG_JOBS = 8, CATALOG_JOBS_LIMIT = 64 };
+enum { CATALOG_JOBS = 8 };
 
 struct catalog_question {
     /* `path` is NAME as one pulls it, with library/ added. With `whole`: PROJECT/REPO. */

@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/jobs.h"
 #include "base/secret.h"
 #include "base/units.h"
 #include "catalog/catalog.h"
@@ -116,8 +117,8 @@ static int read_options(struct images *images) {
                               "--quiet prints digests, which --no-digests does not ask for");
     if (arguments_flag(arguments, "sizes") && arguments_flag(arguments, "no-digests"))
         return command_refuse(arguments->command, "--sizes and --no-digests exclude each other");
-    if (arguments_number(arguments, "jobs", 1) > CATALOG_JOBS_LIMIT)
-        return command_refuse(arguments->command, "--jobs: at most %d", CATALOG_JOBS_LIMIT);
+    if (arguments_number(arguments, "jobs", 1) > JOBS_LIMIT)
+        return command_refuse(arguments->command, "--jobs: at most %d", JOBS_LIMIT);
     return 0;
 }
 

@@ -1,7 +1,7 @@
 /* Copies several blobs at once. */
 #include "copy/blobs.h"
 
-#include "catalog/jobs.h"
+#include "base/jobs.h"
 
 /* The work under way. */
 struct run {
@@ -64,7 +64,8 @@ bool copy_blobs(const struct copy_blobs *blobs, struct error *error) {
     if (blobs->destination->is_sequential || at_once < 1)
         at_once = 1;
     copy_blob_share(blobs->source, at_once, &run.readers, &run.window);
-    struct jobs jobs = {.count = blobs->count,
+    struct jobs jobs = {.name = "copy",
+                        .count = blobs->count,
                         .at_once = at_once,
                         .cancel = &cancel,
                         .work = copy_one,

@@ -1,8 +1,7 @@
 /* Makes many small requests at once. */
-#include "catalog/jobs.h"
+#include "base/jobs.h"
 
 #include "base/thread.h"
-#include "catalog/source.h"
 
 /* The next one to be done. False: there is none. */
 static bool take_next(struct jobs *jobs, size_t *number) {
@@ -34,15 +33,14 @@ static void work(void *context) {
 }
 
 bool jobs_run(struct jobs *jobs, struct error *error) {
-    pthread_t threads[CATALOG_JOBS_LIMIT];
-    unsigned started = 0,
-             wanted = jobs->at_once < CATALOG_JOBS_LIMIT ? jobs->at_once : CATALOG_JOBS_LIMIT;
+    pthread_t threads[JOBS_LIMIT];
+    unsigned started = 0, wanted = jobs->at_once < JOBS_LIMIT ? jobs->at_once : JOBS_LIMIT;
     lock_init(&jobs->state_lock);
     jobs->next = 0;
     jobs->failed = false;
     /* Without a thread more, those that there are do the work. */
     while (started + 1 < wanted && started + 1 < jobs->count &&
-           thread_start("images", THREAD_STACK, work, jobs, &threads[started], NULL))
+           thread_start(jobs->name, THREAD_STACK, work, jobs, &threads[started], NULL))
         started++;
     work(jobs);
     for (unsigned i = 0; i < started; i++)

@@ -1,12 +1,12 @@
 /*
- * Many small requests at once, each of which is one of the numbers from 0 to count - 1. For
- * catalog/ and copy/.
+ * Many small jobs that wait for something, several at once. Each is one of the numbers from 0 to
+ * count - 1.
  *
  * Threads: jobs_run() is called by one thread, which does a part of the work itself. It returns
  * when no other thread works any more.
  */
-#ifndef CATALOG_JOBS_H
-#define CATALOG_JOBS_H
+#ifndef BASE_JOBS_H
+#define BASE_JOBS_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -14,9 +14,12 @@
 #include "base/error.h"
 #include "base/lock.h"
 
+enum { JOBS_LIMIT = 64 };
+
 struct jobs {
+    const char *name; /* of the threads */
     size_t count;
-    unsigned at_once; /* not 0 */
+    unsigned at_once; /* threads at most, the caller's included; not 0 */
     const struct cancel
         *cancel; /* looked at before each; may be NULL; any of the threads calls it */
     /* Does one of them. False: no further one is begun. */
