@@ -4,8 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/clock.h"
+#include "base/jobs.h"
 #include "base/metric.h"
-#include "cache/share.h"
+#include "cache/removals.h"
 
 enum {
     BINS = 1 << 16,       /* of the histogram: 512 KiB */
@@ -41,6 +42,7 @@ struct cleaning {
     struct bucket *bucket;
     const struct cleaning_rule *rule;
     struct cleaning_result *result;
+    struct removals *removals; /* owned; NULL: nothing is deleted */
     struct histogram histogram;
     uint64_t sum;    /* bytes that are not too old */
     int64_t now_s;   /* the clock of the first walk; 0: not known yet */
@@ -50,6 +52,7 @@ struct cleaning {
 };
 
 static void cleaning_finish(struct cleaning *cleaning) {
+    removals_free(cleaning->removals);
     free(cleaning->histogram.bins);
 }
 
@@ -129,47 +132,42 @@ static bool has_to_go(struct cleaning *cleaning, const struct inventory_entry *e
     return goes;
 }
 
-/* False: the bucket fails. Without the right to delete, `forbidden` is set, and nothing is tried
- * any more. */
-static bool delete_key(struct cleaning *cleaning, const char *key, struct error *error) {
-    const struct bucket_limits limits = {.cancel = cleaning->rule->cancel};
-    struct bucket_answer answer = {0};
-    if (bucket_delete(cleaning->bucket, key, &limits, &answer, error))
+/* A blob or a mark has gone, or (with `is_gone` false) is left. */
+static bool count(void *context, const struct inventory_entry *entry, bool is_gone,
+                  struct error *error) {
+    struct cleaning *cleaning = context;
+    struct cleaning_result *result = cleaning->result;
+    if (!entry->has_blob)
         return true;
-    cleaning->result->forbidden = answer.outcome == BUCKET_FORBIDDEN;
-    return cleaning->result->forbidden;
-}
-
-/* The blob first: a mark without a blob is deleted later, and a blob without its mark would look
- * older than it is. */
-static bool delete_entry(struct cleaning *cleaning, const struct inventory_entry *entry,
-                         struct error *error) {
-    char key[SHARE_KEY_SIZE];
-    if (cleaning->rule->dry_run)
-        return true;
-    if (entry->has_blob && !delete_key(cleaning, share_key_blob(key, &entry->digest), error))
-        return false;
-    if (entry->has_blob && !cleaning->result->forbidden)
+    result->blobs += !is_gone;
+    result->bytes += is_gone ? 0 : entry->size;
+    result->removed_blobs += is_gone;
+    result->removed_bytes += is_gone ? entry->size : 0;
+    if (is_gone && !cleaning->rule->dry_run)
         metric_add(metric_get(METRIC_COUNTER, removed_name, removed_help, ""), 1);
-    return cleaning->result->forbidden || !entry->has_mark ||
-           delete_key(cleaning, share_key_used(key, &entry->digest), error);
+    return !is_gone || !cleaning->rule->on_blob ||
+           cleaning->rule->on_blob(cleaning->rule->context, entry, error);
 }
 
 static bool clean(void *context, const struct inventory_entry *entry, struct error *error) {
     struct cleaning *cleaning = context;
-    struct cleaning_result *result = cleaning->result;
-    bool goes = has_to_go(cleaning, entry) && !result->forbidden;
-    if (goes && !delete_entry(cleaning, entry, error))
-        return false;
-    goes = goes && !result->forbidden;
-    if (!entry->has_blob)
-        return true;
-    result->blobs += !goes;
-    result->bytes += goes ? 0 : entry->size;
-    result->removed_blobs += goes;
-    result->removed_bytes += goes ? entry->size : 0;
-    return !goes || !cleaning->rule->on_blob ||
-           cleaning->rule->on_blob(cleaning->rule->context, entry, error);
+    const bool goes = has_to_go(cleaning, entry);
+    if (!goes || !cleaning->removals || removals_are_forbidden(cleaning->removals))
+        return count(cleaning, entry, goes && cleaning->rule->dry_run, error);
+    return removals_add(cleaning->removals, entry, error);
+}
+
+static bool delete_all(struct cleaning *cleaning, struct error *error) {
+    const struct cleaning_rule *rule = cleaning->rule;
+    if (!rule->dry_run) {
+        cleaning->removals = removals_new(cleaning->bucket, rule->cancel, count, cleaning);
+        if (!cleaning->removals)
+            return error_set(error, ERROR_MEMORY, "out of memory");
+    }
+    bool ok = inventory_walk(cleaning->bucket, rule->cancel, clean, cleaning, error) &&
+              (!cleaning->removals || removals_finish(cleaning->removals, error));
+    cleaning->result->forbidden = cleaning->removals && removals_are_forbidden(cleaning->removals);
+    return ok;
 }
 
 /* ---- uploads that were never completed ---- */
@@ -204,16 +202,28 @@ static bool take_upload(void *context, const struct bucket_entry *entry, struct 
     return (upload->key && upload->id) || error_set(error, ERROR_MEMORY, "out of memory");
 }
 
-static bool abort_page(struct cleaning *cleaning, const struct uploads_page *page,
-                       struct error *error) {
-    const struct bucket_limits limits = {.cancel = cleaning->rule->cancel};
-    for (size_t i = 0; i < page->count; i++) {
-        if (!bucket_upload_abort(cleaning->bucket, page->at[i].key, page->at[i].id, &limits, NULL,
-                                 error))
-            return false;
-        cleaning->result->aborted++;
-    }
+static bool abort_upload(struct jobs *jobs, size_t number, struct error *error) {
+    const struct uploads_page *page = jobs->context;
+    const struct cleaning *cleaning = page->cleaning;
+    const struct cancel stop = {.stop =
+                                    cleaning->rule->cancel ? cleaning->rule->cancel->stop : NULL};
+    const struct bucket_limits limits = {.cancel = &stop};
+    const struct stale_upload *upload = &page->at[number];
+    if (!bucket_upload_abort(cleaning->bucket, upload->key, upload->id, &limits, NULL, error))
+        return false;
+    lock_acquire(&jobs->state_lock);
+    cleaning->result->aborted++;
+    lock_release(&jobs->state_lock);
     return true;
+}
+
+static bool abort_page(struct uploads_page *page, struct error *error) {
+    struct jobs jobs = {.name = "bucket-delete",
+                        .count = page->count,
+                        .at_once = REMOVALS_AT_ONCE,
+                        .work = abort_upload,
+                        .context = page};
+    return jobs_run(&jobs, error) && cancel_check(page->cleaning->rule->cancel, error);
 }
 
 /* A bucket that does not list its uploads, or does not let us abort them, is left with them. */
@@ -228,7 +238,7 @@ static bool abort_uploads(struct cleaning *cleaning, struct error *error) {
         page->cleaning = cleaning;
         goes_on =
             bucket_list_page(cleaning->bucket, &list, take_upload, page, &limits, NULL, &failure) &&
-            abort_page(cleaning, page, &failure);
+            abort_page(page, &failure);
         page_clear(page);
     }
     bucket_list_finish(&list);
@@ -242,8 +252,7 @@ bool cleaning_run(struct bucket *bucket, const struct cleaning_rule *rule,
                   struct cleaning_result *result, struct error *error) {
     cleanup_cleaning struct cleaning cleaning = {.bucket = bucket, .rule = rule, .result = result};
     *result = (struct cleaning_result){0};
-    bool ok =
-        look(&cleaning, error) && inventory_walk(bucket, rule->cancel, clean, &cleaning, error);
+    bool ok = look(&cleaning, error) && delete_all(&cleaning, error);
     result->now_s = cleaning.now_s;
     return ok && (rule->dry_run || abort_uploads(&cleaning, error));
 }

@@ -95,6 +95,40 @@ void fake_bucket_set(struct bucket *bucket, const char *key, const void *bytes, 
     lock_release(&bucket->lock);
 }
 
+void fake_bucket_set_old(struct bucket *bucket, const char *key, const void *bytes, uint64_t length,
+                         int64_t age_s) {
+    lock_acquire(&bucket->lock);
+    set(bucket, key, bytes, length, NULL);
+    find(bucket, key)->age_s = age_s;
+    lock_release(&bucket->lock);
+}
+
+bool fake_bucket_holds(struct bucket *bucket, const char *key) {
+    lock_acquire(&bucket->lock);
+    bool holds = find(bucket, key) != NULL;
+    lock_release(&bucket->lock);
+    return holds;
+}
+
+/* A free place for an upload, which is taken. The lock is held. */
+static int take_upload(struct bucket *bucket, const char *key, int64_t age_s) {
+    int free_one = 0;
+    while (free_one < FAKE_UPLOADS && bucket->uploads[free_one].used)
+        free_one++;
+    if (free_one == FAKE_UPLOADS)
+        abort(); /* the table is too small for the test */
+    bucket->uploads[free_one].used = true;
+    bucket->uploads[free_one].age_s = age_s;
+    snprintf(bucket->uploads[free_one].key, sizeof bucket->uploads[0].key, "%s", key);
+    return free_one;
+}
+
+void fake_bucket_begin_upload(struct bucket *bucket, const char *key, int64_t age_s) {
+    lock_acquire(&bucket->lock);
+    take_upload(bucket, key, age_s);
+    lock_release(&bucket->lock);
+}
+
 bool fake_bucket_has(struct bucket *bucket, const char *key, const void *bytes, uint64_t length) {
     lock_acquire(&bucket->lock);
     const struct fake_object *object = find(bucket, key);
@@ -141,6 +175,14 @@ const char *bucket_label(const struct bucket *bucket) {
 
 bool bucket_is_up(const struct bucket *bucket) {
     return !bucket->down;
+}
+
+bool bucket_works(const struct bucket *bucket) {
+    return bucket_is_up(bucket);
+}
+
+int64_t bucket_works_from_ms(struct bucket *bucket) {
+    return bucket_asks_from_ms(bucket);
 }
 
 int64_t bucket_asks_from_ms(struct bucket *bucket) {
@@ -268,6 +310,7 @@ bool bucket_head(struct bucket *bucket, const char *key, const struct bucket_lim
         return false;
     lock_acquire(&bucket->lock);
     const struct fake_object *object = find(bucket, key);
+    answer->modified_s = object ? answer->modified_s - object->age_s : 0;
     answer->has_length = object != NULL;
     answer->length = object ? object->length : 0;
     lock_release(&bucket->lock);
@@ -315,18 +358,11 @@ bool bucket_upload_begin(struct bucket *bucket, struct bucket_upload *upload,
                          const struct bucket_limits *limits, struct bucket_answer *answer,
                          struct error *error) {
     struct bucket_answer own;
-    int free_one = 0;
     (void)limits;
     if (!begin(bucket, answer, &own, error))
         return false;
     lock_acquire(&bucket->lock);
-    while (free_one < FAKE_UPLOADS && bucket->uploads[free_one].used)
-        free_one++;
-    if (free_one == FAKE_UPLOADS)
-        abort();
-    bucket->uploads[free_one].used = true;
-    snprintf(bucket->uploads[free_one].key, sizeof bucket->uploads[0].key, "%s", upload->key);
-    snprintf(upload->id, sizeof upload->id, "%d", free_one);
+    snprintf(upload->id, sizeof upload->id, "%d", take_upload(bucket, upload->key, 0));
     lock_release(&bucket->lock);
     return true;
 }
@@ -396,27 +432,116 @@ bool bucket_upload_abort(struct bucket *bucket, const char *key, const char *id,
     return true;
 }
 
-/* All keys are one page, in no order. */
-bool bucket_list_page(struct bucket *bucket, struct bucket_list *list,
-                      bool (*on_entry)(void *context, const struct bucket_entry *entry,
-                                       struct error *error),
+bool bucket_delete(struct bucket *bucket, const char *key, const struct bucket_limits *limits,
+                   struct bucket_answer *answer, struct error *error) {
+    struct bucket_answer own;
+    bucket->deletes++;
+    if (!cancel_check(limits->cancel, error))
+        return end(answer, BUCKET_STOPPED, ERROR_CLOSED, error);
+    if (!begin(bucket, answer, &own, error))
+        return false;
+    if (bucket->undeletable)
+        return end(answer, BUCKET_FORBIDDEN, ERROR_DENIED, error);
+    if (bucket->on_delete && !bucket->on_delete(bucket, false))
+        return end(answer, BUCKET_BUSY, ERROR_RATE_LIMITED, error);
+    lock_acquire(&bucket->lock);
+    struct fake_object *object = find(bucket, key);
+    if (object)
+        clear(object);
+    lock_release(&bucket->lock);
+    if (bucket->on_delete)
+        bucket->on_delete(bucket, true);
+    return true;
+}
+
+/* ---- lists ---- */
+
+/* The first object whose key is behind `after`. The lock is held. */
+static struct fake_object *next_object(struct bucket *bucket, const char *prefix,
+                                       const char *after) {
+    struct fake_object *first = NULL;
+    for (int i = 0; i < FAKE_OBJECTS; i++) {
+        struct fake_object *object = &bucket->objects[i];
+        if (object->key[0] && strncmp(object->key, prefix, strlen(prefix)) == 0 &&
+            strcmp(object->key, after) > 0 && (!first || strcmp(object->key, first->key) < 0))
+            first = object;
+    }
+    return first;
+}
+
+typedef bool entry_taker(void *context, const struct bucket_entry *entry, struct error *error);
+
+static bool list_uploads(struct bucket *bucket, struct bucket_list *list, entry_taker *on_entry,
+                         void *context, struct error *error) {
+    bool ok = true;
+    for (int i = 0; ok && i < FAKE_UPLOADS; i++) {
+        const struct fake_upload *upload = &bucket->uploads[i];
+        char id[16];
+        snprintf(id, sizeof id, "%d", i);
+        const struct bucket_entry entry = {
+            .key = upload->key, .modified_s = list->date_s - upload->age_s, .upload_id = id};
+        ok = !upload->used || on_entry(context, &entry, error);
+    }
+    list->done = true;
+    return ok;
+}
+
+static bool list_objects(struct bucket *bucket, struct bucket_list *list, entry_taker *on_entry,
+                         void *context, struct error *error) {
+    char last[1024] = "";
+    if (list->token)
+        snprintf(last, sizeof last, "%s", list->token);
+    struct fake_object *object = next_object(bucket, list->prefix, last);
+    unsigned count = 0;
+    for (; object && (!bucket->page || count < bucket->page); count++) {
+        const struct bucket_entry entry = {.key = object->key,
+                                           .size = object->length,
+                                           .modified_s =
+                                               list->date_s - bucket->age_s - object->age_s};
+        if (!on_entry(context, &entry, error))
+            return false;
+        snprintf(last, sizeof last, "%s", object->key);
+        object = next_object(bucket, list->prefix, last);
+    }
+    list->done = !object;
+    if (!list->token)
+        list->token = allocate(sizeof last);
+    memcpy(list->token, last, sizeof last);
+    return true;
+}
+
+bool bucket_list_page(struct bucket *bucket, struct bucket_list *list, entry_taker *on_entry,
                       void *context, const struct bucket_limits *limits,
                       struct bucket_answer *answer, struct error *error) {
     struct bucket_answer own;
     bool ok = begin(bucket, answer, &own, error);
     (void)limits;
+    list->date_s = own.date_s;
     lock_acquire(&bucket->lock);
-    for (size_t i = 0; ok && i < FAKE_OBJECTS; i++) {
-        const struct fake_object *object = &bucket->objects[i];
-        const struct bucket_entry entry = {.key = object->key, .size = object->length};
-        if (object->key[0] && strncmp(object->key, list->prefix, strlen(list->prefix)) == 0)
-            ok = on_entry(context, &entry, error);
-    }
+    if (ok && list->uploads)
+        ok = list_uploads(bucket, list, on_entry, context, error);
+    else if (ok)
+        ok = list_objects(bucket, list, on_entry, context, error);
     lock_release(&bucket->lock);
-    list->done = ok;
     return ok;
 }
 
 void bucket_list_finish(struct bucket_list *list) {
-    (void)list;
+    free(list->token);
+    list->token = NULL;
+}
+
+/* ---- who watches it ---- */
+
+void bucket_watch(struct bucket *bucket, int64_t until_ms) {
+    if (bucket->on_watch)
+        bucket->on_watch(until_ms);
+}
+
+void bucket_call_watcher(struct bucket *bucket) {
+    (void)bucket;
+}
+
+void bucket_warn_down(struct bucket *bucket) {
+    (void)bucket;
 }
