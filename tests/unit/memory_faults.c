@@ -7,6 +7,8 @@
 static atomic_long left = -1; /* allocations until one fails; negative: none does */
 static atomic_bool lasting;   /* all further ones fail as well */
 static atomic_bool failed;
+static atomic_bool is_choosy; /* only threads that are watched */
+static _Thread_local bool is_watched;
 
 static void begin(long at, bool is_lasting) {
     atomic_store(&failed, false);
@@ -22,12 +24,19 @@ void memory_faults_from(long at) {
     begin(at, true);
 }
 
+void memory_faults_watch_this_thread(void) {
+    is_watched = true;
+    atomic_store(&is_choosy, true);
+}
+
 bool memory_faults_failed(void) {
     return atomic_load(&failed);
 }
 
 /* Whether it is this allocation's turn. The count stays at 0 where failing is lasting. */
 static bool fails(void) {
+    if (atomic_load(&is_choosy) && !is_watched)
+        return false;
     long now = atomic_load(&left);
     while (now > 0 && !atomic_compare_exchange_weak(&left, &now, now - 1))
         ;

@@ -9,6 +9,8 @@
 void memory_faults_set(long at);
 /* The same, and all allocations after it fail, too. */
 void memory_faults_from(long at);
+/* From now on, only allocations of the calling thread fail. */
+void memory_faults_watch_this_thread(void);
 /* Whether it has failed. */
 bool memory_faults_failed(void);
 
