@@ -31,7 +31,7 @@ static bool fails(unsigned what) {
     if (!atomic_load(&fault.armed) || fault_exempt || !(fault.what & what))
         return false;
     int call = atomic_fetch_add(&fault.calls, 1) + 1;
-    if (call != fault.nth && !(fault.lasting && call > fault.nth))
+    if (call != fault.nth && call != fault.second && !(fault.lasting && call > fault.nth))
         return false;
     errno = what & FAULT_MEMORY ? ENOMEM : what & FAULT_THREAD ? EAGAIN : fault.reason;
     return true;

@@ -25,6 +25,7 @@ struct fault {
     bool lasting;     /* all calls from the nth on, and not the nth alone */
     int reason;       /* errno of a disk */
     int nth;          /* from 1 */
+    int second;       /* this one as well; 0: none */
     atomic_int calls; /* calls that could have failed so far */
     const char *scenario;
 };

@@ -1,8 +1,8 @@
 /*
- * The cache over a bucket, while tarn's own calls fail. The nth call fails alone, n is counted up
- * until the scenario ends before its nth call. Whichever call fails: no crash, no leak, no wrong
- * byte in a body that looks whole, and none in the bucket under a blob's key. Afterwards the same
- * cache serves the same things, and brings them to the bucket.
+ * The cache over a bucket, while tarn's own calls fail. The nth call fails alone, or together with
+ * a later one; n is counted up until the scenario ends before its nth call. Whichever call fails:
+ * no crash, no leak, no wrong byte in a body that looks whole, and none in the bucket under a
+ * blob's key. Afterwards the same cache serves the same things, and brings them to the bucket.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -147,11 +147,20 @@ static void check_afterwards(struct world *world, const struct scenario *scenari
     cache_drain(world->cache, clock_ms() + 5000);
 }
 
+/* Which calls fail. */
+struct faults {
+    unsigned what;
+    int nth, second;
+};
+
 /* True: the scenario has ended before its nth call. */
-static bool run_once(struct world *world, const struct scenario *scenario, unsigned what, int nth) {
+static bool run_once(struct world *world, const struct scenario *scenario,
+                     const struct faults *faults) {
+    const int nth = faults->nth;
     begin(world, scenario);
-    fault.what = what;
+    fault.what = faults->what;
     fault.nth = nth;
+    fault.second = faults->second;
     fault.reason = ENOSPC;
     fault.lasting = false;
     fault.scenario = scenario->name;
@@ -160,6 +169,7 @@ static bool run_once(struct world *world, const struct scenario *scenario, unsig
     read_blob(world);
     cache_drain(world->cache, clock_ms() + 200);
     atomic_store(&fault.armed, false);
+    fault.second = 0;
     const bool is_over = atomic_load(&fault.calls) < nth;
     check_afterwards(world, scenario);
     if (scenario->prepare != prepare_wrong)
@@ -174,10 +184,26 @@ static bool run_once(struct world *world, const struct scenario *scenario, unsig
 
 static void run_all(struct world *world, unsigned what) {
     for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
-        int nth = 1;
-        while (!run_once(world, &scenarios[i], what, nth))
-            nth += getenv("TARN_FAULTS") ? 1 : 1 + nth / 16;
-        assert_in_range(nth, 1, STEPS_MOST);
+        struct faults faults = {.what = what, .nth = 1};
+        while (!run_once(world, &scenarios[i], &faults))
+            faults.nth += getenv("TARN_FAULTS") ? 1 : 1 + faults.nth / 16;
+        assert_in_range(faults.nth, 1, STEPS_MOST);
+    }
+}
+
+/* Pairs: what mends the first fault fails as well. The second call is one of the next ones, because
+ * those belong to the mending. */
+static void run_pairs(struct world *world, unsigned what) {
+    static const int distances[] = {1, 2, 5, 13};
+    for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
+        for (size_t j = 0; j < sizeof distances / sizeof *distances; j++) {
+            struct faults faults = {.what = what, .nth = 1, .second = 1 + distances[j]};
+            while (!run_once(world, &scenarios[i], &faults)) {
+                faults.nth += getenv("TARN_FAULTS") ? 1 : 3 + faults.nth / 4;
+                faults.second = faults.nth + distances[j];
+            }
+            assert_in_range(faults.nth, 1, STEPS_MOST);
+        }
     }
 }
 
@@ -187,6 +213,10 @@ static void test_memory_and_threads_run_out(void **state) {
 
 static void test_the_disk_fails(void **state) {
     run_all(*state, FAULT_DISK_WRITE | FAULT_DISK_READ | FAULT_OPEN);
+}
+
+static void test_two_calls_fail(void **state) {
+    run_pairs(*state, FAULT_ANY | FAULT_OPEN);
 }
 
 /* ---- without faults ---- */
@@ -258,6 +288,7 @@ int main(void) {
         bucket_test(test_what_is_pending_survives_a_restart),
         bucket_test(test_memory_and_threads_run_out),
         bucket_test(test_the_disk_fails),
+        bucket_test(test_two_calls_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
