@@ -43,6 +43,7 @@ bool bucket_ask_init(struct bucket_ask *ask, struct bucket *bucket, enum bucket_
                  : reads       ? READ_TRIES
                                : WRITE_TRIES,
         .insists = limits->insists,
+        .has_time = !limits->deadline_ms,
         .cancel = limits->cancel,
     };
     ask->error = error ? error : &ask->unwanted;
@@ -180,7 +181,7 @@ static bool take_step(struct bucket_ask *ask, enum bucket_step step) {
 /* Waits before the next try. False: there is none. */
 static bool wait_for_next(struct bucket_ask *ask, unsigned failures) {
     /* A probe is one request, and so is every other one while the breaker is open. */
-    if (failures >= ask->tries || ask->head_given || !bucket_is_up(ask->bucket))
+    if (failures >= ask->tries || ask->head_given || !(ask->goes_by || bucket_is_up(ask->bucket)))
         return false;
     int64_t most = FIRST_PAUSE_MS;
     for (unsigned i = 1; i < failures && most < MOST_PAUSE_MS; i++)
@@ -271,10 +272,48 @@ static enum breaker_outcome health_of(enum bucket_outcome outcome) {
     }
 }
 
+/* Whether the call may ask. */
+static bool enter(struct bucket_ask *ask, struct breaker_pass *pass) {
+    struct bucket *bucket = ask->bucket;
+    ask->goes_by = ask->has_time && atomic_load(&bucket->is_slow);
+    return ask->goes_by || breaker_enter(&bucket->breaker, clock_ms(), ask->insists, pass);
+}
+
+/* Whether a probe was answered so late that a client would not have waited for it. */
+static bool is_late(const struct bucket_ask *ask, const struct breaker_pass *pass) {
+    const int64_t answered_ms = ask->answered_ms ? ask->answered_ms : clock_ms();
+    return pass->is_probe &&
+           (ask->operation == OPERATION_GET || ask->operation == OPERATION_HEAD) &&
+           answered_ms - pass->began_ms > ask->bucket->settings.patience_ms;
+}
+
+/* A bucket that is slow was asked, whatever its breaker says. */
+static void leave_slow(struct bucket_ask *ask) {
+    if (health_of(ask->outcome) == BREAKER_FAILED)
+        atomic_store(&ask->bucket->is_slow, false);
+}
+
+/* A probe has shown whether a bucket that is not up is slow. */
+static void note_slowness(struct bucket *bucket, bool is_slow) {
+    if (atomic_exchange(&bucket->is_slow, is_slow) == is_slow || !is_slow)
+        return;
+    log_at(LOG_WARN, BUCKET_SLOW, LOG_STRING("bucket", bucket->label),
+           LOG_NUMBER("patience_ms", (double)bucket->settings.patience_ms));
+}
+
 static void leave(struct bucket_ask *ask, const struct breaker_pass *pass) {
     unsigned more;
     struct bucket *bucket = ask->bucket;
     enum breaker_outcome health = health_of(ask->outcome);
+    if (ask->goes_by) {
+        leave_slow(ask);
+        return;
+    }
+    const bool late = health == BREAKER_RESPONDED && is_late(ask, pass);
+    if (late)
+        health = BREAKER_FAILED;
+    if (pass->is_probe && health != BREAKER_UNKNOWN)
+        note_slowness(bucket, late);
     /* A caller that insists waits longer than others do: that the bucket answers it in the end does
      * not mean that the others need not leave it alone. */
     if (ask->insists && !pass->is_probe && health == BREAKER_RESPONDED)
@@ -288,6 +327,7 @@ static void leave(struct bucket_ask *ask, const struct breaker_pass *pass) {
         bucket_call_watcher(bucket);
         break;
     case BREAKER_CLOSES:
+        atomic_store(&bucket->is_slow, false);
         bucket_show_up(bucket, true);
         log_at(LOG_INFO, "the bucket works again", LOG_STRING("bucket", bucket->label));
         break;
@@ -314,7 +354,7 @@ static void fill_answer(const struct bucket_ask *ask, struct bucket_answer *answ
 bool bucket_ask_run(struct bucket_ask *ask, struct bucket_answer *answer) {
     struct breaker_pass pass = {0};
     unsigned failures = 0;
-    if (!ask->inside && !breaker_enter(&ask->bucket->breaker, clock_ms(), ask->insists, &pass)) {
+    if (!ask->inside && !enter(ask, &pass)) {
         ask->outcome = BUCKET_DOWN;
         error_set(ask->error, ERROR_UNAVAILABLE, "not asked, because it does not work");
         error_because(ask->error, ERROR_REASON_NOT_ASKED);

@@ -127,6 +127,10 @@ bool bucket_is_up(const struct bucket *bucket) {
     return atomic_load(&bucket->is_up);
 }
 
+bool bucket_works(const struct bucket *bucket) {
+    return bucket_is_up(bucket) || atomic_load(&bucket->is_slow);
+}
+
 void bucket_watch(struct bucket *bucket, int64_t until_ms) {
     lock_acquire(&bucket->watch_lock);
     while (!bucket->watcher_called && clock_ms() < until_ms)
@@ -140,6 +144,10 @@ void bucket_call_watcher(struct bucket *bucket) {
     bucket->watcher_called = true;
     condition_broadcast(&bucket->watch_changed);
     lock_release(&bucket->watch_lock);
+}
+
+int64_t bucket_works_from_ms(struct bucket *bucket) {
+    return bucket_works(bucket) ? 0 : bucket_asks_from_ms(bucket);
 }
 
 int64_t bucket_asks_from_ms(struct bucket *bucket) {

@@ -16,9 +16,11 @@
  *
  * A bucket that cannot be reached, forbids everything or does not exist is no reason to fail:
  * bucket_new() asks nothing. Three faults in a row open the breaker: for 5 s, doubling to 60 s,
- * calls end with BUCKET_DOWN at once, but for one probe at a time. The room itself asks nothing by
- * itself: a probe is somebody's call. Who watches the bucket (bucket_watch()) makes one when there
- * is no other.
+ * calls end with BUCKET_DOWN at once, but for one probe at a time. A probe that is answered later
+ * than `patience` leaves the breaker open, because clients would not wait for the bucket; but then
+ * the bucket works, and calls that have time (struct bucket_limits without a deadline) go on. The
+ * room itself asks nothing by itself: a probe is somebody's call. Who watches the bucket
+ * (bucket_watch()) makes one when there is no other.
  *
  * Metrics of this room: tarn_bucket_requests_total, tarn_bucket_request_seconds,
  * tarn_bucket_bytes_total, tarn_bucket_up. Threads: any.
@@ -56,8 +58,12 @@ const char *bucket_label(const struct bucket *bucket); /* "s3://NAME": begins ev
 
 /* Whether the breaker is closed. Never waits. */
 bool bucket_is_up(const struct bucket *bucket);
+/* Whether calls that have time are made: the bucket is up, or only too slow for clients. */
+bool bucket_works(const struct bucket *bucket);
 /* When the next call may ask: clock_ms() of the next probe, or 0: now. Never waits. */
 int64_t bucket_asks_from_ms(struct bucket *bucket);
+/* The same of calls that have time. */
+int64_t bucket_works_from_ms(struct bucket *bucket);
 /* The bucket is down still: warns of it, once a minute at most. */
 void bucket_warn_down(struct bucket *bucket);
 /* For one thread that watches the bucket: rests until `until_ms` (clock_ms()), or until the breaker

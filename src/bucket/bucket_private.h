@@ -58,6 +58,8 @@ struct bucket {
     struct credential_source *google; /* NULL: no token is borne */
     struct breaker breaker;
     atomic_bool is_up;
+    atomic_bool is_slow; /* the bucket works, but later than its patience: the breaker stays open,
+                            and calls that have time go by it */
     struct lock learnt_lock;
     struct bucket_learnt learnt GUARDED_BY(learnt_lock);
     _Atomic int64_t ahead_s; /* of our clock, when the bucket last said its time */
@@ -93,6 +95,8 @@ struct bucket_ask {
     bool conditional; /* only if the key is absent */
     bool inside;      /* another call asks this: the breaker has let that pass */
     bool insists;     /* it asks although the breaker is open */
+    bool has_time;    /* the call has no deadline of its own */
+    bool goes_by;     /* it has time, and the bucket is slow: the breaker is not asked */
 
     bool conditioned; /* the last request had a condition */
     bool in_doubt;    /* a completion was sent whose answer does not say what became of it */
@@ -101,6 +105,7 @@ struct bucket_ask {
     bool renewed, moved, corrected, unconditioned, surveyed; /* each helps once */
     enum bucket_outcome outcome;
     unsigned keys_number; /* of the credentials that signed the last request */
+    int64_t answered_ms;  /* clock_ms() of the head that the sink has; 0: none */
     struct client_response response;
     uint64_t received;
     struct error *error, unwanted;
@@ -189,6 +194,8 @@ void bucket_tell_failure(const struct bucket_ask *ask);
 void bucket_log_refusal(const struct bucket_ask *ask);
 void bucket_log_lists(const struct bucket_ask *ask);
 void bucket_show_up(struct bucket *bucket, bool up);
+#define BUCKET_SLOW                                                                                \
+    "the bucket answers later than bucket.patience: nothing is read from it for a while"
 
 /* Seconds since 1970 of an HTTP date (RFC 9110 §5.6.7); 0: none. */
 int64_t bucket_date_parse(const char *text);

@@ -201,7 +201,10 @@ void bucket_log_lists(const struct bucket_ask *ask) {
 void bucket_warn_down(struct bucket *bucket) {
     unsigned more = 0;
     if (log_is_due(&bucket->down, &more))
-        log_at(LOG_WARN, "the bucket does not work: it is left alone for a while",
+        log_at(LOG_WARN,
+               atomic_load(&bucket->is_slow)
+                   ? BUCKET_SLOW
+                   : "the bucket does not work: it is left alone for a while",
                LOG_STRING("bucket", bucket->label), LOG_NUMBER("not_asked", more));
 }
 

@@ -176,6 +176,7 @@ static enum client_verdict on_head(void *context, const struct client_response *
     if (!read_head(ask, response, &head, error))
         return CLIENT_STOP;
     ask->head_given = true;
+    ask->answered_ms = clock_ms();
     if (ask->sink->on_head && !ask->sink->on_head(ask->sink->context, &head, error)) {
         ask->is_cut = true;
         return CLIENT_STOP;

@@ -151,7 +151,7 @@ static void run(void *context) {
             is_due(janitor, &cancel) && is_time && replicas_own(janitor->replicas, "janitor");
         if (cleans_now)
             clean(janitor, &cancel);
-        if (is_time && bucket_is_up(janitor->bucket))
+        if (is_time && bucket_works(janitor->bucket))
             next_ms = clock_ms() + LOOK_AGAIN_MS;
     }
 }

@@ -26,7 +26,7 @@ static void on_sized(void *context, struct flight *flight, uint64_t size) {
     if (!tier->uploads || (size <= UPLOADS_WHOLE && !flight_is_passing(flight)))
         return;
     flight_find(flight, &findings);
-    if ((findings.is_absent || findings.was_wrong) && bucket_is_up(tier->bucket))
+    if ((findings.is_absent || findings.was_wrong) && bucket_works(tier->bucket))
         uploads_follow(tier->uploads, flight, findings.digest, size, findings.was_wrong);
 }
 

@@ -365,10 +365,10 @@ void uploads_follow(struct uploads *uploads, struct flight *flight, const struct
 /* ---- marks ---- */
 
 void uploads_mark(struct uploads *uploads, const struct digest *digest, bool known) {
-    const bool is_up = bucket_is_up(uploads->settings.bucket);
+    const bool works = bucket_works(uploads->settings.bucket);
     lock_acquire(&uploads->uploads_lock);
     struct task *task =
-        is_up && uploads->task_count < UPLOADS_TASKS ? take_task(uploads, digest) : NULL;
+        works && uploads->task_count < UPLOADS_TASKS ? take_task(uploads, digest) : NULL;
     if (task) {
         task->marks = true;
         task->knows_use = known;
@@ -396,7 +396,7 @@ static bool is_at_work(struct uploads *uploads) REQUIRES(uploads->uploads_lock) 
 
 void uploads_drain(struct uploads *uploads, int64_t until_ms) {
     bool is_busy = true;
-    while (is_busy && bucket_is_up(uploads->settings.bucket)) {
+    while (is_busy && bucket_works(uploads->settings.bucket)) {
         lock_acquire(&uploads->uploads_lock);
         const int64_t look_ms = clock_ms() + DRAIN_LOOK_MS;
         is_busy = is_at_work(uploads) && look_ms < until_ms && !atomic_load(&uploads->stopping);
@@ -411,7 +411,7 @@ static bool is_idle(struct uploads *uploads) REQUIRES(uploads->uploads_lock) {
     unsigned failed = 0;
     for (const struct task *task = uploads->tasks; task; task = task->hh.next)
         failed += task->failures > 0;
-    return !is_at_work(uploads) && failed < FAILED_MOST && bucket_is_up(uploads->settings.bucket);
+    return !is_at_work(uploads) && failed < FAILED_MOST && bucket_works(uploads->settings.bucket);
 }
 
 bool uploads_wait_idle(struct uploads *uploads) {

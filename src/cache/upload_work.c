@@ -35,7 +35,7 @@ static void record_success(struct uploads *uploads) REQUIRES(uploads->uploads_lo
     }
 }
 
-/* `asks_ms`: bucket_asks_from_ms(). */
+/* `asks_ms`: bucket_works_from_ms(). */
 static void postpone(struct task *task, int64_t asks_ms, bool is_down) {
     const int64_t now = clock_ms();
     if (!is_down)
@@ -133,7 +133,7 @@ static void end_parts(struct uploads *uploads, struct task *task, enum parts_end
     if (end == PARTS_STORED && parts->source.overwrite)
         uploads->settings.on_healed(uploads->settings.context, &task->digest);
     parts_free(parts);
-    const int64_t asks_ms = bucket_asks_from_ms(uploads->settings.bucket);
+    const int64_t asks_ms = bucket_works_from_ms(uploads->settings.bucket);
     lock_acquire(&uploads->uploads_lock);
     task->running = false;
     task->has_data = is_there;
@@ -240,7 +240,7 @@ static void run_task(struct uploads *uploads, struct job *job) REQUIRES(uploads-
         uploads->settings.on_healed(uploads->settings.context, &errand.digest);
     if (result == ERRAND_FAILED)
         complain(uploads, &errand.digest, &error);
-    const int64_t asks_ms = bucket_asks_from_ms(uploads->settings.bucket);
+    const int64_t asks_ms = bucket_works_from_ms(uploads->settings.bucket);
     lock_acquire(&uploads->uploads_lock);
     end_task(uploads, job, result, &errand, asks_ms);
 }

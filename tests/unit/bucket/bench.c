@@ -20,6 +20,8 @@ static bool answer(struct server *server, int fd, const char *head) {
     if (bench->next + 1 < bench->count)
         bench->next++;
     pthread_mutex_unlock(&server->requests_lock);
+    if (reply.before)
+        reply.before();
     if (reply.silent) {
         sem_wait(&bench->ended);
         return false;

@@ -15,8 +15,9 @@ struct reply {
     int status;
     const char *headers; /* whole lines; NULL: none */
     const char *body;
-    bool raw;    /* `body` is sent as it is, head and all, and the connection is cut */
-    bool silent; /* no answer comes */
+    bool raw;             /* `body` is sent as it is, head and all, and the connection is cut */
+    bool silent;          /* no answer comes */
+    void (*before)(void); /* called before the answer is sent; may be NULL */
 };
 
 struct bench {

@@ -325,6 +325,94 @@ static void test_a_caller_that_waits_no_longer_tells_of_a_silence(void **state) 
     assert_false(bucket_is_up(bench->bucket));
 }
 
+/* ---- a bucket that is slow, by a clock that the test sets ---- */
+
+static _Atomic int64_t skipped_ms;
+
+int64_t __real_clock_ms(void);
+int64_t __wrap_clock_ms(void);
+int64_t __wrap_clock_ms(void) {
+    return __real_clock_ms() + atomic_load(&skipped_ms);
+}
+
+static void skip_half_a_second(void) {
+    atomic_fetch_add(&skipped_ms, 500);
+}
+
+/* The bucket answers what comes next with the status, and `slow` later than its patience. */
+static void answer_next(struct bench *bench, int status, bool slow) {
+    bench->count = bench->next = 0;
+    bench_line_up(bench, status, NULL, status == 200 ? "" : FAULT("SlowDown"));
+    bench->replies[0].before = slow ? skip_half_a_second : NULL;
+}
+
+static bool get_in_time(struct bench *bench) {
+    const struct bucket_limits limits = {.deadline_ms = clock_ms() + 300};
+    return bench_get(bench, NULL, &limits);
+}
+
+static bool probe(struct bench *bench) {
+    atomic_fetch_add(&skipped_ms, bucket_asks_from_ms(bench->bucket) - clock_ms());
+    const struct bucket_limits limits = {.deadline_ms = clock_ms() + 5000};
+    return bucket_head(bench->bucket, "x", &limits, &bench->answer, &bench->error);
+}
+
+static bool put_once(struct bench *bench) {
+    const struct bucket_put put = {.key = "x", .body = {.bytes = "hello", .length = 5}};
+    const struct bucket_limits once = {.tries = 1};
+    return bucket_put(bench->bucket, &put, &once, &bench->answer, &bench->error);
+}
+
+static void open_slow(struct bench *bench) {
+    bench->settings.patience_ms = 300;
+    bench_open(bench);
+    bench_line_up_silence(bench);
+    for (int i = 0; i < 3; i++)
+        assert_false(get_in_time(bench));
+    assert_false(bucket_is_up(bench->bucket));
+    assert_false(bucket_works(bench->bucket));
+}
+
+static void test_a_bucket_that_is_slower_than_its_patience_is_written_and_not_read(void **state) {
+    struct bench *bench = *state;
+    open_slow(bench);
+    for (int i = 0; i < 3; i++) {
+        answer_next(bench, 200, true);
+        assert_true(probe(bench));
+        assert_false(bucket_is_up(bench->bucket));
+        assert_true(bucket_works(bench->bucket));
+        assert_int_equal(bucket_works_from_ms(bench->bucket), 0);
+        assert_true(bucket_asks_from_ms(bench->bucket) > clock_ms());
+        const unsigned before = bench_requests(bench);
+        assert_false(get_in_time(bench));
+        assert_int_equal(bench->answer.outcome, BUCKET_DOWN);
+        assert_int_equal(bench_requests(bench), before);
+        assert_true(put_once(bench));
+        assert_false(bucket_is_up(bench->bucket));
+    }
+    answer_next(bench, 200, false);
+    assert_true(probe(bench));
+    assert_true(bucket_is_up(bench->bucket));
+    assert_true(get_in_time(bench));
+}
+
+static void test_a_slow_bucket_that_fails_is_left_alone(void **state) {
+    struct bench *bench = *state;
+    open_slow(bench);
+    answer_next(bench, 404, true);
+    assert_false(probe(bench));
+    assert_int_equal(bench->answer.outcome, BUCKET_ABSENT);
+    assert_true(bucket_works(bench->bucket));
+    answer_next(bench, 503, false);
+    assert_false(put_once(bench));
+    assert_int_equal(bench->answer.outcome, BUCKET_BUSY);
+    assert_false(bucket_works(bench->bucket));
+    assert_false(put_once(bench));
+    assert_int_equal(bench->answer.outcome, BUCKET_DOWN);
+}
+
+/* ---- lists ---- */
+
 static bool take_entry(void *context, const struct bucket_entry *entry, struct error *error) {
     (void)error;
     return buffer_printf(context, "%s=%llu ", entry->key, (unsigned long long)entry->size);
@@ -433,6 +521,8 @@ int main(void) {
         WITH_BENCH(test_a_deadline_bounds_the_tries),
         WITH_BENCH(test_a_body_that_breaks_off_is_cut),
         WITH_BENCH(test_a_small_object_is_read_whole),
+        WITH_BENCH(test_a_bucket_that_is_slower_than_its_patience_is_written_and_not_read),
+        WITH_BENCH(test_a_slow_bucket_that_fails_is_left_alone),
         WITH_BENCH(test_three_faults_in_a_row_open_the_breaker),
         WITH_BENCH(test_a_caller_that_waits_no_longer_tells_of_a_silence),
         WITH_BENCH(test_a_list_goes_on_page_by_page),
