@@ -2,6 +2,7 @@
 #include "cache/parts.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 enum {
@@ -71,6 +72,7 @@ static bool is_here(struct parts *parts, int *fd) {
 static void restart(struct parts *parts) {
     parts->begun = parts->forgotten = false;
     parts->next = parts->low = 0;
+    memcpy(parts->forgotten_id, parts->upload.id, sizeof parts->forgotten_id);
     parts->upload.id[0] = '\0';
     for (unsigned i = 0; i < parts->count; i++)
         parts->is_sent[i] = false;
@@ -108,6 +110,18 @@ struct parts_job parts_next(struct parts *parts) {
     return job;
 }
 
+/* Begins an upload. The one before may be there after all, on another node of the service, where
+ * its parts would cost storage. */
+static bool begin(struct parts *parts, const struct bucket_limits *limits,
+                  struct bucket_answer *answer, struct error *error) {
+    const struct bucket_limits once = {.tries = 1, .cancel = limits->cancel};
+    if (parts->forgotten_id[0])
+        bucket_upload_abort(parts->source.bucket, parts->key, parts->forgotten_id, &once, NULL,
+                            NULL);
+    parts->forgotten_id[0] = '\0';
+    return bucket_upload_begin(parts->source.bucket, &parts->upload, limits, answer, error);
+}
+
 bool parts_do(struct parts *parts, const struct parts_job *job, const struct cancel *cancel,
               struct bucket_answer *answer, struct error *error) {
     struct bucket *bucket = parts->source.bucket;
@@ -118,7 +132,7 @@ bool parts_do(struct parts *parts, const struct parts_job *job, const struct can
     case PARTS_WAIT:
         return true;
     case PARTS_BEGIN:
-        return bucket_upload_begin(bucket, &parts->upload, &limits, answer, error);
+        return begin(parts, &limits, answer, error);
     case PARTS_SEND:
         body.length = part_end(parts, job->number) - body.offset;
         return bucket_upload_part(bucket, &parts->upload, job->number + 1, &body,

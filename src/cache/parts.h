@@ -30,8 +30,9 @@ struct parts {
     char key[SHARE_KEY_SIZE];
     uint64_t part_size;
     struct bucket_upload upload;
-    struct bucket_part *sent; /* `count` of them */
-    bool *is_sent;            /* of each: it is in the bucket */
+    char forgotten_id[BUCKET_UPLOAD_ID_SIZE]; /* of the upload before; "": none */
+    struct bucket_part *sent;                 /* `count` of them */
+    bool *is_sent;                            /* of each: it is in the bucket */
     unsigned count, next, active;
     unsigned low; /* the parts below are in the bucket */
     unsigned restarts;

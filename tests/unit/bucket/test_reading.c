@@ -341,9 +341,11 @@ static void skip_half_a_second(void) {
 
 /* The bucket answers what comes next with the status, and `slow` later than its patience. */
 static void answer_next(struct bench *bench, int status, bool slow) {
+    pthread_mutex_lock(&bench->server->requests_lock); /* silent answers may be under way */
     bench->count = bench->next = 0;
     bench_line_up(bench, status, NULL, status == 200 ? "" : FAULT("SlowDown"));
     bench->replies[0].before = slow ? skip_half_a_second : NULL;
+    pthread_mutex_unlock(&bench->server->requests_lock);
 }
 
 static bool get_in_time(struct bench *bench) {
