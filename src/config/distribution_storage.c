@@ -6,6 +6,7 @@
 #include "config/distribution_storage.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include "bucket/settings.h"
@@ -162,10 +163,22 @@ static void translate_s3(const struct driver *driver, const struct yaml_node *se
 
 /* ---- gcs ---- */
 
+/* Google's driver allows any multiple of 256 KiB; a part of a multipart upload has 5 MiB. */
+static bool is_small_chunk(const struct yaml_node *size) {
+    char *end;
+    if (!size || strspn(size->text, "0123456789") != strlen(size->text))
+        return false;
+    const unsigned long long bytes = strtoull(size->text, &end, 10);
+    return bytes > 0 && bytes < BUCKET_PART_SIZE_LEAST;
+}
+
 static void translate_gcs(const struct driver *driver, const struct yaml_node *section) {
     translate_url(driver, section, "gs");
     pass(driver, "keyfile");
-    pass(driver, "chunksize");
+    if (is_small_chunk(find(driver, "chunksize")))
+        ignore(driver, "chunksize", "a part of an upload has 5 MiB at least");
+    else
+        pass(driver, "chunksize");
 }
 
 /* ---- all of it ---- */

@@ -709,6 +709,7 @@ static void test_what_a_bucket_does_not_use_is_named(void **state) {
         "s3: {bucket: kept, new: x}",
         "gcs: {bucket: kept, credentials: {a: b}}",
         "gcs: {bucket: kept, maxconcurrency: 5}",
+        "gcs: {bucket: kept, chunksize: 262144}",
         "redirect: {disable: false}",
     };
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
