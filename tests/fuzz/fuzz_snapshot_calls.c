@@ -22,11 +22,10 @@ static void clear(void) {
 }
 
 static bool find(void *context, const struct snapshots_wanted *wanted, const atomic_bool *stop,
-                 char **image, unsigned *layers, struct error *error) {
+                 struct snapshots_found *found, struct error *error) {
     (void)context, (void)stop, (void)error;
     MUST(wanted->chain && wanted->image && wanted->manifest && wanted->layer);
-    *image = strdup("a/b@c");
-    *layers = 1;
+    *found = (struct snapshots_found){.image = strdup("a/b@c"), .layers = 1};
     return true;
 }
 

@@ -78,10 +78,11 @@ static void end_search(struct snapshots *snapshots, const struct snapshots_searc
  * image does not fit onto it, or memory is out. */
 static struct entry *make_entry(struct snapshots *snapshots,
                                 const struct snapshots_request *request, const char *chain,
-                                const char *image, unsigned layers) {
+                                const struct snapshots_found *found) {
     char name[ENTRIES_NAME_LIMIT];
     struct entry *parent = entries_find(&snapshots->entries, request->parent);
-    if (parent ? !parent->image || parent->layers + 1 != layers : request->parent[0] || layers != 1)
+    if (parent ? !parent->image || parent->layers + 1 != found->layers
+               : request->parent[0] || found->layers != 1)
         return NULL;
     uint64_t id = snapshots_take_id(snapshots);
     snprintf(name, sizeof name, "%s", chain);
@@ -93,22 +94,24 @@ static struct entry *make_entry(struct snapshots *snapshots,
         return NULL;
     entry->id = id;
     entry->created_ns = entry->updated_ns = snapshots_now_ns();
-    entry->image = strdup(image);
-    entry->layers = layers;
+    entry->image = strdup(found->image);
+    entry->layers = found->layers;
     if (!entry->image)
         entry_free(take(entry));
     return entry;
 }
 
-static bool add(struct snapshots *snapshots, const struct snapshots_request *request,
-                const char *chain, const char *image, unsigned layers, struct error *error) {
+/* The number of the new entry; 0: the error is set. */
+static uint64_t add(struct snapshots *snapshots, const struct snapshots_request *request,
+                    const char *chain, const struct snapshots_found *found, struct error *error) {
+    uint64_t id = 0;
     bool done = false;
     snapshots_begin(snapshots);
-    cleanup_entry struct entry *entry = make_entry(snapshots, request, chain, image, layers);
+    cleanup_entry struct entry *entry = make_entry(snapshots, request, chain, found);
     if (!entry)
-        error_set(error, ERROR_NOT_FOUND, "%s is not above these layers", image);
+        error_set(error, ERROR_NOT_FOUND, "%s is not above these layers", found->image);
     else if (folders_make(snapshots->fd, entry->id, false, geteuid(), getegid(), error)) {
-        uint64_t id = entry->id;
+        id = entry->id;
         done = snapshots_put(snapshots, entry, error);
         if (done)
             take(entry);
@@ -116,48 +119,7 @@ static bool add(struct snapshots *snapshots, const struct snapshots_request *req
             folders_delete(snapshots->fd, id, NULL);
     }
     snapshots_end(snapshots);
-    return done;
-}
-
-enum snapshots_outcome snapshots_find_remote(struct snapshots *snapshots,
-                                             const struct snapshots_request *request,
-                                             const char *chain, struct error *error) {
-    struct snapshots_search search = {.chain = chain};
-    const struct snapshots_wanted wanted = {
-        .chain = chain,
-        .image = json_member_text(request->labels, LABEL_IMAGE),
-        .manifest = json_member_text(request->labels, LABEL_MANIFEST),
-        .layer = json_member_text(request->labels, LABEL_LAYER),
-    };
-    cleanup_free char *image = NULL;
-    unsigned layers = 0;
-    struct error why = {0};
-    if (!snapshots->has_images)
-        return SNAPSHOTS_DONE;
-    switch (begin_search(snapshots, request, &search)) {
-    case IS_ORDINARY:
-        return SNAPSHOTS_DONE;
-    case IS_HERE:
-        return snapshots_refuse(SNAPSHOTS_EXISTS, error, ERROR_INVALID,
-                                "the layers up to %s are here already", chain);
-    case IS_UNKNOWN:
-        break;
-    }
-    bool found = snapshots->images.find(snapshots->images.context, &wanted, request->stop, &image,
-                                        &layers, &why) &&
-                 add(snapshots, request, chain, image, layers, &why);
-    end_search(snapshots, &search);
-    if (found) {
-        log_at(LOG_INFO, "layers not fetched", LOG_STRING("image", image),
-               LOG_NUMBER("layers", layers), LOG_STRING("chain", chain));
-        return snapshots_refuse(SNAPSHOTS_EXISTS, error, ERROR_INVALID,
-                                "the layers up to %s stream", chain);
-    }
-    if (request->stop && atomic_load(request->stop))
-        return snapshots_refuse(SNAPSHOTS_FAILED, error, ERROR_CLOSED, "nobody waits any more");
-    log_at(LOG_INFO, "layer is unpacked", LOG_STRING("image", wanted.image),
-           LOG_STRING("layer", wanted.layer), LOG_STRING("why", why.text));
-    return SNAPSHOTS_DONE;
+    return done ? id : 0;
 }
 
 /* ---- mounting ---- */
@@ -225,4 +187,62 @@ bool snapshots_mount_lower(struct snapshots *snapshots, const char *name, const 
     uint64_t id = remote ? remote->id : 0;
     lock_release(&snapshots->state_lock);
     return id == 0 || mount_remote(snapshots, id, stop, error);
+}
+
+/* ---- both ---- */
+
+/* Searches, and enters what was found. *image: its name, the caller's; NULL: nothing was. */
+static bool search(struct snapshots *snapshots, const struct snapshots_request *request,
+                   const char *chain, char **image, struct error *error) {
+    const struct snapshots_wanted wanted = {
+        .chain = chain,
+        .image = json_member_text(request->labels, LABEL_IMAGE),
+        .manifest = json_member_text(request->labels, LABEL_MANIFEST),
+        .layer = json_member_text(request->labels, LABEL_LAYER),
+    };
+    struct snapshots_found found = {0};
+    struct error why = {0};
+    if (!snapshots->images.find(snapshots->images.context, &wanted, request->stop, &found, error))
+        return false;
+    *image = found.image;
+    uint64_t id = add(snapshots, request, chain, &found, error);
+    if (id == 0)
+        return false;
+    /* When it fails now, the first container tries again. */
+    if (found.is_whole && !mount_remote(snapshots, id, request->stop, &why))
+        log_at(LOG_WARN, "image not mounted yet", LOG_STRING("image", found.image),
+               LOG_STRING("error", why.text));
+    return true;
+}
+
+enum snapshots_outcome snapshots_find_remote(struct snapshots *snapshots,
+                                             const struct snapshots_request *request,
+                                             const char *chain, struct error *error) {
+    struct snapshots_search searched = {.chain = chain};
+    cleanup_free char *image = NULL;
+    struct error why = {0};
+    if (!snapshots->has_images)
+        return SNAPSHOTS_DONE;
+    switch (begin_search(snapshots, request, &searched)) {
+    case IS_ORDINARY:
+        return SNAPSHOTS_DONE;
+    case IS_HERE:
+        return snapshots_refuse(SNAPSHOTS_EXISTS, error, ERROR_INVALID,
+                                "the layers up to %s are here already", chain);
+    case IS_UNKNOWN:
+        break;
+    }
+    bool found = search(snapshots, request, chain, &image, &why);
+    end_search(snapshots, &searched);
+    if (found) {
+        log_at(LOG_INFO, "layer streams", LOG_STRING("image", image), LOG_STRING("chain", chain));
+        return snapshots_refuse(SNAPSHOTS_EXISTS, error, ERROR_INVALID,
+                                "the layers up to %s stream", chain);
+    }
+    if (request->stop && atomic_load(request->stop))
+        return snapshots_refuse(SNAPSHOTS_FAILED, error, ERROR_CLOSED, "nobody waits any more");
+    log_at(LOG_INFO, "layer is unpacked",
+           LOG_STRING("image", json_member_text(request->labels, LABEL_IMAGE)),
+           LOG_STRING("chain", chain), LOG_STRING("why", why.text));
+    return SNAPSHOTS_DONE;
 }

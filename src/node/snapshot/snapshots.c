@@ -125,7 +125,19 @@ static bool replay(void *context, struct text record, struct error *error) {
     return entries_replay(&snapshots->entries, record, error);
 }
 
-/* For sweeping: also lets no number be given that a folder has. */
+/* Ends the mount of a remote snapshot that is gone. False: it is mounted still. */
+static bool unmount(struct snapshots *snapshots, uint64_t id) {
+    char directory[FOLDERS_PATH_LIMIT];
+    struct error error;
+    folders_path(snapshots->root, id, "fs", directory);
+    if (!snapshots->has_images ||
+        snapshots->images.unmount(snapshots->images.context, directory, &error))
+        return true;
+    log_at(LOG_WARN, "snapshot not unmounted", LOG_STRING("error", error.text));
+    return false;
+}
+
+/* For sweeping: also lets no number be given that a folder has. What is mounted still is left. */
 static bool is_known(void *context, uint64_t id) {
     struct snapshots *snapshots = context;
     lock_acquire(&snapshots->state_lock);
@@ -133,7 +145,7 @@ static bool is_known(void *context, uint64_t id) {
     if (id >= snapshots->entries.next_id && id < UINT64_MAX / 2)
         snapshots->entries.next_id = id + 1;
     lock_release(&snapshots->state_lock);
-    return found;
+    return found || !unmount(snapshots, id);
 }
 
 static bool open_root(struct snapshots *snapshots, const char *root, struct error *error) {
@@ -498,7 +510,6 @@ static enum snapshots_outcome take_out(struct snapshots *snapshots, const char *
 
 enum snapshots_outcome snapshots_remove(struct snapshots *snapshots, const char *key,
                                         struct error *error) {
-    char directory[FOLDERS_PATH_LIMIT];
     struct error failure;
     uint64_t id = 0;
     bool is_remote = false;
@@ -508,10 +519,8 @@ enum snapshots_outcome snapshots_remove(struct snapshots *snapshots, const char 
     if (outcome != SNAPSHOTS_DONE)
         return outcome;
     /* The snapshot is gone, whatever follows; snapshots_cleanup() and the next start try again. */
-    folders_path(snapshots->root, id, "fs", directory);
-    if (is_remote && snapshots->has_images &&
-        !snapshots->images.unmount(snapshots->images.context, directory, &failure))
-        log_at(LOG_WARN, "snapshot not unmounted", LOG_STRING("error", failure.text));
+    if (is_remote && !unmount(snapshots, id))
+        return SNAPSHOTS_DONE;
     if (!folders_delete(snapshots->fd, id, &failure))
         log_at(LOG_WARN, "snapshot folder left", LOG_STRING("error", failure.text));
     return SNAPSHOTS_DONE;

@@ -47,21 +47,25 @@ struct snapshots_wanted {
     const char *layer;    /* …cri.layer-digest; "" */
 };
 
+struct snapshots_found {
+    char *image;     /* its name "HOST/NAME@DIGEST", the caller's to free() */
+    unsigned layers; /* how many of its layers the chain has */
+    bool is_whole;   /* these are all of them */
+};
+
 /* Where images come from that stream. Any thread may call; the calls may wait for the network. */
 struct snapshots_images {
     void *context;
     /* Whether there is an image whose lowest layers have that chain ID, and that can be mounted
-     * from now on without any network. *image: its name "HOST/NAME@DIGEST", the caller's to free();
-     * *layers: how many of its layers the chain has. False: ERROR_NOT_FOUND (it does not stream),
-     * or another error; either way the layer is unpacked as usual. `*stop`: nobody waits any more.
-     */
+     * from now on without any network. False: ERROR_NOT_FOUND (it does not stream), or another
+     * error; either way the layer is unpacked as usual. `*stop`: nobody waits any more. */
     bool (*find)(void *context, const struct snapshots_wanted *wanted, const atomic_bool *stop,
-                 char **image, unsigned *layers, struct error *error);
+                 struct snapshots_found *found, struct error *error);
     /* Mounts the tree of the lowest `layers` layers at `directory`, read only. It is no error when
      * that is mounted there already. */
     bool (*mount)(void *context, const char *image, unsigned layers, const char *directory,
                   const atomic_bool *stop, struct error *error);
-    /* Ends a mount. It is no error when nothing is mounted there. */
+    /* Ends a mount. It is no error when nothing is mounted there. False: it is mounted still. */
     bool (*unmount)(void *context, const char *directory, struct error *error);
 };
 

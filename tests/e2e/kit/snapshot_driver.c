@@ -27,7 +27,7 @@ enum { STOP_MS = 10000 };
 static const char *images_folder;
 
 static bool find(void *context, const struct snapshots_wanted *wanted, const atomic_bool *stop,
-                 char **image, unsigned *layers, struct error *error) {
+                 struct snapshots_found *found, struct error *error) {
     char path[PATH_MAX];
     const char *colon = strchr(wanted->chain, ':');
     (void)context, (void)stop;
@@ -40,9 +40,8 @@ static bool find(void *context, const struct snapshots_wanted *wanted, const ato
     fflush(stdout);
     if (!number)
         return false;
-    *layers = (unsigned)atoi(number);
-    *image = strdup(colon + 1);
-    return *image != NULL;
+    *found = (struct snapshots_found){.image = strdup(colon + 1), .layers = (unsigned)atoi(number)};
+    return found->image != NULL;
 }
 
 static bool mount_tree(void *context, const char *image, unsigned layers, const char *directory,

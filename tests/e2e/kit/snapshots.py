@@ -11,6 +11,8 @@ from kit.containers import Containerd, environment
 from kit.driver import Driven
 from kit.processes import run
 
+TREE = pathlib.Path(__file__).resolve().parents[3]
+
 
 class Snapshotter:
     """The driver kit/snapshot_driver.c, which can be killed and started again."""
@@ -65,15 +67,9 @@ def containerd_with(snapshotter, directory, url):
     (hosts / "_default").mkdir(parents=True)
     (hosts / "_default" / "hosts.toml").write_text(
         f'[host."{url}"]\n  capabilities = ["pull", "resolve"]\n')
+    shipped = (TREE / "deploy" / "containerd" / "streaming-1.toml").read_text()
     containerd = Containerd(directory, f"""
-[proxy_plugins.tarn]
-  type = "snapshot"
-  address = "{snapshotter.socket}"
-[plugins."io.containerd.grpc.v1.cri"]
-  disable_tcp_service = true
-[plugins."io.containerd.grpc.v1.cri".containerd]
-  snapshotter = "tarn"
-  disable_snapshot_annotations = false
+{shipped.replace("version = 2", "").replace("/run/tarn/snap.sock", str(snapshotter.socket))}
 [plugins."io.containerd.grpc.v1.cri".registry]
   config_path = "{hosts}"
 """)

@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 
 static bool find(void *context, const struct snapshots_wanted *wanted, const atomic_bool *stop,
-                 char **image, unsigned *layers, struct error *error) {
+                 struct snapshots_found *found, struct error *error) {
     struct bench *bench = context;
     unsigned number = 0;
     lock_acquire(&bench->images_lock);
@@ -21,8 +21,9 @@ static bool find(void *context, const struct snapshots_wanted *wanted, const ato
     lock_release(&bench->images_lock);
     if (!streams)
         return error_set(error, ERROR_NOT_FOUND, "it does not stream");
-    *image = strdup("registry.example/app@sha256:1");
-    *layers = number;
+    *found = (struct snapshots_found){.image = strdup("registry.example/app@sha256:1"),
+                                      .layers = number,
+                                      .is_whole = number == bench->whole};
     return true;
 }
 
@@ -48,13 +49,13 @@ static bool mount_image(void *context, const char *image, unsigned layers, const
 
 static bool unmount_image(void *context, const char *directory, struct error *error) {
     struct bench *bench = context;
-    (void)error;
     lock_acquire(&bench->images_lock);
+    bool refuse = bench->refuse_unmounts;
     for (unsigned i = 0; i < BENCH_MOUNTS; i++)
-        if (strcmp(bench->mounted[i], directory) == 0)
+        if (!refuse && strcmp(bench->mounted[i], directory) == 0)
             bench->mounted[i][0] = '\0';
     lock_release(&bench->images_lock);
-    return true;
+    return !refuse || error_set(error, ERROR_BUSY, "it is in use");
 }
 
 void bench_open(struct bench *bench, bool with_images) {

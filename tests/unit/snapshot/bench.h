@@ -27,9 +27,11 @@ struct bench {
     struct lock images_lock; /* guards what follows */
     struct condition found;  /* `finding` has changed */
     unsigned streaming;      /* chains "sha256:1" to this one are found */
+    unsigned whole;          /* how many layers the image has; 0: more than are asked for */
     unsigned finds;          /* calls of find */
     unsigned finding;        /* of these, the ones under way */
     bool hold;               /* find waits until this is false, or its caller has gone */
+    bool refuse_unmounts;    /* unmount fails */
     bool refuse_mounts;      /* mount fails */
     unsigned mount_calls;
     char mounted[BENCH_MOUNTS][BENCH_PATH]; /* directories, "" for none */

@@ -482,6 +482,36 @@ static void test_what_active_snapshots_stand_on_is_mounted_again_at_the_start(vo
     assert_int_equal(count_folders(bench), 0);
 }
 
+static void test_a_whole_image_is_mounted_at_once(void **state) {
+    struct bench *bench = *state;
+    struct error error = {0};
+    bench->streaming = bench->whole = 2;
+    assert_int_equal(bench_prepare(bench, "a", "", CHAIN_1, &error), SNAPSHOTS_EXISTS);
+    assert_int_equal(bench_count_mounts(bench), 0);
+    assert_int_equal(bench_prepare(bench, "b", CHAIN_1, CHAIN_2, &error), SNAPSHOTS_EXISTS);
+    assert_int_equal(bench_count_mounts(bench), 1);
+    assert_int_equal(bench_prepare(bench, "run", CHAIN_2, "", &error), SNAPSHOTS_DONE);
+    assert_int_equal(bench->mount_calls, 1);
+}
+
+static void test_a_folder_that_is_mounted_still_is_deleted_later(void **state) {
+    struct bench *bench = *state;
+    struct error error = {0};
+    bench->streaming = bench->whole = 1;
+    assert_int_equal(bench_prepare(bench, "a", "", CHAIN_1, &error), SNAPSHOTS_EXISTS);
+    bench->refuse_unmounts = true;
+    assert_int_equal(snapshots_remove(bench->snapshots, CHAIN_1, &error), SNAPSHOTS_DONE);
+    assert_int_equal(bench_kind(bench, CHAIN_1), 0);
+    snapshots_cleanup(bench->snapshots);
+    assert_true(bench_exists(bench, "1/fs"));
+    bench_reopen(bench);
+    assert_true(bench_exists(bench, "1/fs"));
+    bench->refuse_unmounts = false;
+    snapshots_cleanup(bench->snapshots);
+    assert_int_equal(count_folders(bench), 0);
+    assert_int_equal(bench_count_mounts(bench), 0);
+}
+
 /* A prepare on a thread of its own. */
 struct preparing {
     struct bench *bench;
@@ -613,6 +643,8 @@ int main(void) {
         BENCH(test_an_image_that_does_not_fit_onto_the_parent_is_not_taken),
         BENCH(test_a_snapshot_is_not_made_above_layers_that_cannot_be_mounted),
         BENCH(test_what_active_snapshots_stand_on_is_mounted_again_at_the_start),
+        BENCH(test_a_whole_image_is_mounted_at_once),
+        BENCH(test_a_folder_that_is_mounted_still_is_deleted_later),
         BENCH(test_a_search_holds_up_nobody_else_and_is_shared),
         BENCH(test_nothing_is_made_for_a_client_that_has_gone),
         BENCH(test_many_threads_may_call_at_the_same_time),

@@ -226,7 +226,7 @@
 
 {{- define "tarn.check.nodes" -}}
 {{- with .Values.nodes -}}
-{{- if and .enabled (not .url) -}}
+{{- if and (or .enabled .streaming.enabled) (not .url) -}}
 {{- if not (or $.Values.service.nodePort $.Values.hostPort) -}}
 {{- fail "nodes.enabled needs an address that the nodes can reach: service.type: NodePort with service.nodePort, or hostPort, or nodes.url" -}}
 {{- end -}}
@@ -239,6 +239,15 @@
 {{- end -}}
 {{- if and .credentialProvider.perPod (not (or .credentialProvider.audience $.Values.google.audience)) -}}
 {{- fail "nodes.credentialProvider.perPod needs nodes.credentialProvider.audience, or google.audience" -}}
+{{- end -}}
+{{- with .streaming -}}
+{{- if and .enabled (not .priorityClassName) -}}
+{{- fail "nodes.streaming.priorityClassName is empty: pods of no priority are evicted first, and then containers of the node read errors" -}}
+{{- end -}}
+{{- if and .enabled (not $.Values.nodes.url) (hasKey .config "from" | not) (not (dig "streaming" "enabled" false $.Values.config)) (not $.Values.existingConfigMap) -}}
+{{- fail "nodes.streaming.enabled needs config.streaming.enabled: the cache must index the images" -}}
+{{- end -}}
+{{- include "tarn.checkNoSecret" (list "nodes.streaming.config" .config) -}}
 {{- end -}}
 {{- if and .ca (not (hasPrefix "https://" .url)) -}}
 {{- fail "nodes.ca needs nodes.url to begin with https://" -}}
