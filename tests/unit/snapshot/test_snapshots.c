@@ -248,7 +248,7 @@ static void test_half_a_record_is_cut_off_and_damage_is_not_passed_over(void **s
     assert_non_null(records);
     const size_t second = (size_t)(strchr(records, '\n') - records) + 1;
     assert_true(second < length);
-    for (size_t cut = second + 1; cut < length; cut++) {
+    for (size_t cut = second + 1; cut < length; cut += 13) {
         snapshots_close(take(bench->snapshots));
         bench_write(bench, "records", records, cut);
         bench_reopen(bench);
