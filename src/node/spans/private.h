@@ -270,6 +270,10 @@ int spans_folder_open(int parent_fd, const char *key, bool make, struct error *e
 /* Deletes a folder of a layer or an image with all in it. */
 void spans_folder_delete(int parent_fd, const char *key);
 const char *spans_key(const struct digest *digest, char out[static SPANS_KEY_SIZE]);
+
+/* The name by which the image was opened, for people: "HOST/NAME:TAG", "HOST/NAME@DIGEST". */
+enum { SPANS_NAME_SIZE = HOST_LIMIT + NAME_LIMIT + TAG_LIMIT + DIGEST_STRING_SIZE };
+const char *spans_image_name(const struct spans_image *image, char out[static SPANS_NAME_SIZE]);
 const char *spans_layer_key(const struct digest *digest, bool is_whole,
                             char out[static SPANS_KEY_SIZE]);
 bool spans_key_parse(const char *key, struct digest *out);

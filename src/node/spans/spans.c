@@ -166,11 +166,10 @@ void spans_close(struct spans *spans) {
 
 static void note_first_read(struct spans_image *image) {
     int64_t none = -1, took_ms = clock_ms() - image->opened_ms;
-    char text[DIGEST_STRING_SIZE], name[HOST_LIMIT + NAME_LIMIT + 2];
+    char text[DIGEST_STRING_SIZE], name[SPANS_NAME_SIZE];
     if (!atomic_compare_exchange_strong(&image->first_read_ms, &none, took_ms))
         return;
-    snprintf(name, sizeof name, "%s/%s", image->name.host, image->name.repository);
-    log_at(LOG_INFO, "stream first read", LOG_STRING("image", name),
+    log_at(LOG_INFO, "stream first read", LOG_STRING("image", spans_image_name(image, name)),
            LOG_STRING("manifest", digest_format(&image->digest, text)),
            LOG_NUMBER("bytes", (double)atomic_load(&image->fetched)),
            LOG_NUMBER("seconds", (double)took_ms / 1e3));
@@ -214,11 +213,13 @@ bool spans_image_read(struct spans_image *image, size_t file, uint64_t offset, v
     else if (within)
         ok = read_layer(image, image->layers[file - 1], offset, (struct spans_space){out, within},
                         stop, error);
-    if (!ok)
+    if (!ok && error->kind != ERROR_CLOSED)
         metric_add(image->spans->read_errors, 1);
-    else if (file > 0)
+    if (!ok)
+        return false;
+    if (file > 0)
         note_first_read(image);
-    return ok;
+    return true;
 }
 
 /* ---- what is shown ---- */

@@ -91,7 +91,8 @@ void spans_image_layer(const struct spans_image *image, size_t layer, struct dig
 
 /*
  * Reads all of `length` bytes, which lie within the file, or fails. Waits for the network at most
- * settings.wait_ms, or until `*stop` (may be NULL) is set. False: ERROR_CORRUPT (wrong at every
+ * settings.wait_ms, or until `*stop` (may be NULL) is set; if that is set already, only what is on
+ * the disk can be read. False: ERROR_CORRUPT (wrong at every
  * source), ERROR_TIMEOUT (no source has answered), ERROR_CLOSED (stopped), ERROR_RANGE, ERROR_IO,
  * ERROR_MEMORY. The next read of the same bytes asks again.
  */

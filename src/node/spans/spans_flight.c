@@ -266,12 +266,16 @@ static bool try_read(struct spans *spans, const struct reading *reading, bool *d
         check_kept(spans, layer, reading->part->at);
         break;
     case SPAN_LEAVING:
+        if (is_stopped(spans, reading->stop))
+            return error_set(error, ERROR_CLOSED, "stopped");
         condition_wait_until(&spans->changed, &spans->lock, clock_ms() + LOOK_MS);
         break;
     default:
         if (layer->is_whole)
             return error_set(error, ERROR_CORRUPT,
                              "the disk has lost a part of a layer that was pulled whole");
+        if (is_stopped(spans, reading->stop))
+            return error_set(error, ERROR_CLOSED, "stopped");
         return read_flight(spans, reading, error);
     }
     *done = false;
@@ -289,8 +293,6 @@ bool spans_flight_read(struct spans_image *image, struct spans_layer *layer,
         done = true;
         if (layer->is_bad)
             error_set(error, ERROR_CORRUPT, "the layer is not what the image says");
-        else if (is_stopped(spans, stop))
-            error_set(error, ERROR_CLOSED, "stopped");
         else
             ok = try_read(spans, &reading, &done, error);
     }

@@ -610,6 +610,15 @@ void spans_image_release(struct spans_image *image) {
 
 /* ---- what it is ---- */
 
+const char *spans_image_name(const struct spans_image *image, char out[static SPANS_NAME_SIZE]) {
+    const struct reference *reference = &image->name.reference;
+    char digest[DIGEST_STRING_SIZE];
+    snprintf(out, SPANS_NAME_SIZE, "%s/%s%s%s", image->name.host, image->name.repository,
+             reference->is_digest ? "@" : ":",
+             reference->is_digest ? digest_format(&reference->digest, digest) : reference->tag);
+    return out;
+}
+
 const struct digest *spans_image_digest(const struct spans_image *image) {
     return &image->digest;
 }

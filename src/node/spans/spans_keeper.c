@@ -125,14 +125,13 @@ static bool is_complete(const struct spans_image *image) {
 }
 
 static void note_complete(struct spans *spans) REQUIRES(spans->lock) {
-    char text[DIGEST_STRING_SIZE], name[HOST_LIMIT + NAME_LIMIT + 2];
+    char text[DIGEST_STRING_SIZE], name[SPANS_NAME_SIZE];
     for (struct spans_image *image = spans->images; image; image = image->next) {
         if (atomic_load(&image->complete_ms) >= 0 || !is_complete(image))
             continue;
         int64_t took_ms = clock_ms() - image->opened_ms;
         atomic_store(&image->complete_ms, took_ms);
-        snprintf(name, sizeof name, "%s/%s", image->name.host, image->name.repository);
-        log_at(LOG_INFO, "stream complete", LOG_STRING("image", name),
+        log_at(LOG_INFO, "stream complete", LOG_STRING("image", spans_image_name(image, name)),
                LOG_STRING("manifest", digest_format(&image->digest, text)),
                LOG_NUMBER("bytes", (double)atomic_load(&image->fetched)),
                LOG_NUMBER("seconds", (double)took_ms / 1e3));

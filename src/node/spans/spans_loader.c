@@ -227,12 +227,11 @@ static bool choose_background(struct spans *spans, struct batch *batch, int64_t 
 
 static void log_wrong(const struct batch *batch, const struct spans_flight *flight,
                       const struct error *error) {
-    char text[DIGEST_STRING_SIZE], image[HOST_LIMIT + NAME_LIMIT + 2];
-    snprintf(image, sizeof image, "%s/%s", batch->image->name.host, batch->image->name.repository);
+    char text[DIGEST_STRING_SIZE], image[SPANS_NAME_SIZE];
     metric_add(batch->spans->bad_spans, 1);
     log_at(LOG_WARN, "bad span", LOG_STRING("source", spans_source_name(batch->source)),
            LOG_STRING("layer", digest_format(&batch->layer->digest, text)),
-           LOG_STRING("image", image), LOG_NUMBER("offset", (double)span_of(flight)->in),
+           LOG_STRING("image", spans_image_name(batch->image, image)), LOG_NUMBER("offset", (double)span_of(flight)->in),
            LOG_STRING("error", error->text));
 }
 
