@@ -9,7 +9,7 @@ _tarn() {
     fi
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        words='serve warm ls du rm prune verify reload check-config check-bucket convert-config images files cat extract build copy append tag delete digest manifest config tags referrers whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help --help --version'
+        words='serve warm ls du rm prune verify reload check-config check-bucket convert-config images files cat extract build copy append tag delete digest manifest config tags referrers whoami print-access-token mirror keep node mount unmount mounts configure-docker kubelet-credential-provider docker-credential version help --help --version'
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
         return
     fi
@@ -407,6 +407,70 @@ _tarn() {
         esac
         words='--config --once --dry-run --timeout --whoami --url --json --listen --namespace --refresh --operators --lease --machines --nublado --prefix --kubeconfig --docker-config --help'
         ;;
+    node)
+        case $before in
+        --config | --config=)
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            return
+            ;;
+        --root | --root= | --run | --run=)
+            mapfile -t COMPREPLY < <(compgen -d -- "$word")
+            return
+            ;;
+        --trace=)
+            mapfile -t COMPREPLY < <(compgen -W 'true false' -- "$word")
+            return
+            ;;
+        --log-level | --log-level=)
+            mapfile -t COMPREPLY < <(compgen -W 'debug info warn error' -- "$word")
+            return
+            ;;
+        --log-format | --log-format=)
+            mapfile -t COMPREPLY < <(compgen -W 'text json' -- "$word")
+            return
+            ;;
+        --confine | --confine=)
+            mapfile -t COMPREPLY < <(compgen -W 'auto off require' -- "$word")
+            return
+            ;;
+        --check | --trace | --help | --) ;;
+        --*) return ;; # a value of which nothing is known
+        esac
+        words='--config --check --from --root --run --listen --cache-size --background --wait --trace --trace-time --log-level --log-format --confine --help'
+        ;;
+    mount)
+        case $before in
+        --run | --run=)
+            mapfile -t COMPREPLY < <(compgen -d -- "$word")
+            return
+            ;;
+        --rw | --help | --) ;;
+        --*) return ;; # a value of which nothing is known
+        esac
+        words='--rw --platform --from --run --help'
+        ;;
+    unmount)
+        case $before in
+        --run | --run=)
+            mapfile -t COMPREPLY < <(compgen -d -- "$word")
+            return
+            ;;
+        --help | --) ;;
+        --*) return ;; # a value of which nothing is known
+        esac
+        words='--run --help'
+        ;;
+    mounts)
+        case $before in
+        --run | --run=)
+            mapfile -t COMPREPLY < <(compgen -d -- "$word")
+            return
+            ;;
+        --json | --help | --) ;;
+        --*) return ;; # a value of which nothing is known
+        esac
+        words='--json --run --help'
+        ;;
     configure-docker)
         case $before in
         --dry-run | --help | --) ;;
@@ -436,7 +500,7 @@ _tarn() {
         words='--help'
         ;;
     help)
-        words='--help serve warm ls du rm prune verify reload check-config check-bucket convert-config images files cat extract build copy append tag delete digest manifest config tags referrers whoami print-access-token mirror keep configure-docker kubelet-credential-provider docker-credential version help'
+        words='--help serve warm ls du rm prune verify reload check-config check-bucket convert-config images files cat extract build copy append tag delete digest manifest config tags referrers whoami print-access-token mirror keep node mount unmount mounts configure-docker kubelet-credential-provider docker-credential version help'
         ;;
     *) return ;;
     esac

@@ -49,7 +49,7 @@ static json_t *describe_setting(const struct config_option *setting) {
         [CONFIG_BUCKET] = "bucket",       [CONFIG_LIMITS] = "limits",
         [CONFIG_UPSTREAMS] = "upstreams", [CONFIG_UPSTREAM] = "upstream",
         [CONFIG_KEEP] = "keep",           [CONFIG_REPLICAS] = "replicas",
-        [CONFIG_COMMANDS] = "commands",
+        [CONFIG_COMMANDS] = "commands",   [CONFIG_NODE] = "node",
     };
     char flag[CONFIG_NAME_SIZE], variable[CONFIG_NAME_SIZE];
     char standard[CONFIG_VALUE_SIZE], limits[CONFIG_VALUE_SIZE];
@@ -77,10 +77,11 @@ int main(void) {
     json_t *list = json_array();
     for (const struct command *const *command = commands; *command; command++)
         json_array_append_new(list, describe_command(*command));
-    json_t *description =
-        json_pack("{s:o, s:o, s:o}", "commands", list, "settings",
-                  describe_settings(config_options, config_option_count), "upstream_settings",
-                  describe_settings(config_upstream_options, config_upstream_option_count));
+    json_t *description = json_pack(
+        "{s:o, s:o, s:o, s:o}", "commands", list, "settings",
+        describe_settings(config_options, config_option_count), "upstream_settings",
+        describe_settings(config_upstream_options, config_upstream_option_count), "node_settings",
+        describe_settings(config_node_document.options, config_node_document.count));
     bool printed = description && json_dumpf(description, stdout, JSON_INDENT(2)) == 0;
     puts("");
     json_decref(description);

@@ -59,10 +59,11 @@ def write(top, description):
     name = "docs/tarn.1"
     page = markers.Document(top / name)
     settings = {setting["key"]: setting for setting in description["settings"]}
+    of_node = {setting["key"]: setting for setting in description["node_settings"]}
     lines = [synopsis(command) + "\n" for command in description["commands"]]
     page.replace("synopsis", ".br\n".join(lines))
     for command in description["commands"]:
         page.replace(f"introduction of {command['name']}", introduction(command))
         if command["options"]:
-            page.replace(f"options of {command['name']}", options(command, settings))
+            page.replace(f"options of {command['name']}", options(command, of_node if command["name"] == "node" else settings))
     return {name: page.finish()}

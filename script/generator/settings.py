@@ -7,7 +7,7 @@ from . import markers, roff
 # The tables by the group of their settings, in the order of the documents.
 RESTART = "A change needs a restart"
 
-GROUPS = ["server", "cache", "bucket", "replicas", "limits", "upstreams", "upstream", "commands", "keep"]
+GROUPS = ["server", "cache", "bucket", "replicas", "limits", "upstreams", "upstream", "commands", "keep", "node"]
 
 
 def is_for_one(settings):
@@ -75,7 +75,7 @@ def entry(setting):
 
 
 def write(top, description):
-    settings = description["settings"] + description["upstream_settings"]
+    settings = description["settings"] + description["upstream_settings"] + description["node_settings"]
     guide, page = markers.Document(top / "docs/configuration.md"), markers.Document(top / "docs/tarn.yaml.5")
     for group in GROUPS:
         members = [setting for setting in settings if setting["group"] == group]

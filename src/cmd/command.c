@@ -25,6 +25,8 @@ static struct command_option option_of(const struct config_option *setting) {
 
 static bool takes(const struct command *command, const struct config_option *setting) {
     const bool is_of_keep = setting->group == CONFIG_KEEP;
+    if (setting->group == CONFIG_NODE)
+        return command->settings == COMMAND_NODE_SETTINGS;
     return setting->group != CONFIG_COMMANDS &&
            command->settings == (is_of_keep ? COMMAND_KEEP_SETTINGS : COMMAND_SERVE_SETTINGS);
 }
@@ -35,9 +37,11 @@ bool command_option(const struct command *command, size_t at, struct command_opt
         return true;
     }
     at -= command->option_count;
-    for (size_t i = 0; i < config_option_count; i++) {
-        if (takes(command, &config_options[i]) && at-- == 0) {
-            *out = option_of(&config_options[i]);
+    const struct config_document *table =
+        command->settings == COMMAND_NODE_SETTINGS ? &config_node_document : &config_tarn_document;
+    for (size_t i = 0; i < table->count; i++) {
+        if (takes(command, &table->options[i]) && at-- == 0) {
+            *out = option_of(&table->options[i]);
             return true;
         }
     }

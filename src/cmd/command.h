@@ -47,6 +47,7 @@ enum command_settings {
     COMMAND_NO_SETTINGS,
     COMMAND_SERVE_SETTINGS, /* all but those of tarn keep and of other commands */
     COMMAND_KEEP_SETTINGS,  /* those of tarn keep alone */
+    COMMAND_NODE_SETTINGS,  /* those of tarn node, which has a file of its own */
 };
 
 struct command {

@@ -34,6 +34,10 @@ extern const struct command whoami_command;
 extern const struct command print_access_token_command;
 extern const struct command mirror_command;
 extern const struct command keep_command;
+extern const struct command node_command;
+extern const struct command mount_command;
+extern const struct command unmount_command;
+extern const struct command mounts_command;
 extern const struct command configure_docker_command;
 extern const struct command kubelet_credential_provider_command;
 extern const struct command docker_credential_command; /* the program docker-credential-tarn too */

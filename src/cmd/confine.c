@@ -94,8 +94,8 @@ static bool allow_below(int rules, const char *path, uint64_t rights, struct err
            error_set_errno(error, errno, "allowing writes below %s", path);
 }
 
-/* `root`: below which files may be written; NULL: nowhere. */
-static bool restrict_files(const char *root, struct error *error) {
+/* `roots`: below which files may be written; NULL-terminated. */
+static bool restrict_files(const char *const *roots, struct error *error) {
     long abi =
         syscall(SYS_landlock_create_ruleset, NULL, (size_t)0, LANDLOCK_CREATE_RULESET_VERSION);
     if (abi < 0)
@@ -114,8 +114,9 @@ static bool restrict_files(const char *root, struct error *error) {
     cleanup_close int rules = (int)syscall(SYS_landlock_create_ruleset, &set, size, 0);
     if (rules < 0)
         return error_set_errno(error, errno, "making the rules");
-    if (root && !allow_below(rules, root, writing_rights & known, error))
-        return false;
+    for (; *roots; roots++)
+        if (!allow_below(rules, *roots, writing_rights & known, error))
+            return false;
     if (access("/dev/null", F_OK) == 0 &&
         !allow_below(rules, "/dev/null", (LANDLOCK_ACCESS_FS_WRITE_FILE | RIGHT_TRUNCATE) & known,
                      error))
@@ -258,7 +259,7 @@ static bool restrict_calls(bool programs, struct error *error) {
 /* ---- all of it ---- */
 
 /* `source`: what may start a program; NULL: nothing. */
-static bool confine_to(const struct config *config, const char *root, const char *source,
+static bool confine_to(const struct config *config, const char *const *roots, const char *source,
                        struct error *error) {
     bool privileged = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0;
     if (config->confine == CONFIG_CONFINE_OFF) {
@@ -269,7 +270,7 @@ static bool confine_to(const struct config *config, const char *root, const char
     if (source)
         error_set(&files, ERROR_UNSUPPORTED, "credentials (%s) may run programs", source);
     else
-        restrict_files(root, &files);
+        restrict_files(roots, &files);
     restrict_calls(source != NULL, &calls);
 
     bool all = !privileged && !files.kind && !calls.kind;
@@ -277,7 +278,7 @@ static bool confine_to(const struct config *config, const char *root, const char
     char files_text[160], calls_text[160];
     snprintf(files_text, sizeof files_text, "%s%.150s", files.kind ? "off: " : "",
              files.kind ? files.text
-             : root     ? "writes only below root"
+             : *roots   ? "writes only below root"
                         : "writes nowhere");
     snprintf(calls_text, sizeof calls_text, "%s%.150s", calls.kind ? "off: " : "",
              calls.kind ? calls.text : "on");
@@ -292,11 +293,19 @@ static bool confine_to(const struct config *config, const char *root, const char
 }
 
 bool confine(const struct config *config, struct error *error) {
-    return confine_to(config, config->root, config_program_source(CONFIG_OF_SERVE, config), error);
+    const char *const roots[] = {config->root, NULL};
+    return confine_to(config, roots, config_program_source(CONFIG_OF_SERVE, config), error);
 }
 
 bool confine_keep(const struct config *config, const char *program, struct error *error) {
+    const char *const none[] = {NULL};
     if (!program)
         program = config_program_source(CONFIG_OF_KEEP, config);
-    return confine_to(config, NULL, program, error);
+    return confine_to(config, none, program, error);
+}
+
+bool confine_node(const struct config *config, const char *run, const char *root,
+                  struct error *error) {
+    const char *const roots[] = {root, run, NULL};
+    return confine_to(config, roots, config_program_source(CONFIG_OF_NODE, config), error);
 }

@@ -1,6 +1,7 @@
 /*
  * Takes away the rights that the serving process no longer needs, so that an intruder who gets in
- * through a parser can do little. It is not a command, but a step of tarn serve and tarn keep.
+ * through a parser can do little. It is not a command, but a step of tarn serve, tarn keep and tarn
+ * node.
  * Afterwards the process may write only below the cache's root, start no program, gain no privilege
  * and use no system call that a cache never needs.
  *
@@ -36,5 +37,10 @@ bool confine(const struct config *config, struct error *error);
 /* The same for tarn keep, which has no root and so writes nowhere. `program` is what may be started
  * to get the cluster's credential; NULL: nothing. */
 bool confine_keep(const struct config *config, const char *program, struct error *error);
+
+/* The same for the worker of tarn node, which writes below two folders. The process that mounts for
+ * it is another one. */
+bool confine_node(const struct config *config, const char *run, const char *root,
+                  struct error *error);
 
 #endif

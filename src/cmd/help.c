@@ -36,6 +36,11 @@ static void print_options(const struct command *command) {
               "keep, and the file has further settings (tarn.yaml(5)). An option overrides its\n"
               "variable, and a variable overrides the file.\n",
               stdout);
+    if (command->settings == COMMAND_NODE_SETTINGS)
+        fputs("\nEach option is also an environment variable and a key of the configuration file,\n"
+              "which also lists upstreams as tarn.yaml(5) does. An option overrides its variable,\n"
+              "and a variable overrides the file.\n",
+              stdout);
     if (command->settings == COMMAND_SERVE_SETTINGS)
         fputs("\nEach option is also an environment variable. Nearly all options are keys of the\n"
               "configuration file as well, and the file has further settings (tarn.yaml(5)). An\n"

@@ -179,6 +179,7 @@ struct config *config_parse(struct text bytes, const char *name, const struct co
         return NULL;
     }
     reader->loaded = loaded;
+    loaded->table = &config_tarn_document;
     config_set_defaults(loaded);
     loaded->config.defaults = &loaded->defaults;
 
@@ -245,25 +246,45 @@ static char *read_configuration(const char *file, size_t *length, struct error *
                : file_read_small(file, YAML_SIZE_LIMIT, FILE_ANY, length, NULL, error);
 }
 
-struct config *config_load(const struct config_flags *flags, char *const *environment,
-                           struct buffer *problems) {
-    const char *file = flags ? flags->file : NULL, *given_by = "";
-    if (!file && (file = config_variable(environment, "TARN_CONFIG")))
-        given_by = "TARN_CONFIG: ";
+/* What differs between the files. */
+struct kind {
+    const struct config_document *table;
+    const char *file; /* the default one */
+    struct config *(*parse)(struct text bytes, const char *name, const struct config_flags *flags,
+                            char *const *environment, struct buffer *problems);
+};
+
+static struct config *load(const struct kind *kind, const struct config_flags *flags,
+                           char *const *environment, struct buffer *problems) {
+    const char *file = flags ? flags->file : NULL;
+    bool is_given_by_variable = !file && (file = config_variable(environment, kind->table->file));
     struct stat status;
-    if (!file && (stat(CONFIG_DEFAULT_FILE, &status) == 0 || errno != ENOENT))
-        file = CONFIG_DEFAULT_FILE;
+    if (!file && (stat(kind->file, &status) == 0 || errno != ENOENT))
+        file = kind->file;
 
     struct text text = {0};
     struct error error = {0};
     cleanup_secret char *bytes = /* it may hold a password: config/distribution.h */
         file ? read_configuration(file, &text.length, &error) : NULL;
     if (file && !bytes) {
-        buffer_printf(problems, "%s%s: %s\n", given_by, file, error.text);
+        buffer_printf(problems, "%s%s%s: %s\n", is_given_by_variable ? kind->table->file : "",
+                      is_given_by_variable ? ": " : "", file, error.text);
         return NULL;
     }
     text.at = bytes;
-    return config_parse(text, file, flags, environment, problems);
+    return kind->parse(text, file, flags, environment, problems);
+}
+
+struct config *config_load(const struct config_flags *flags, char *const *environment,
+                           struct buffer *problems) {
+    const struct kind kind = {&config_tarn_document, CONFIG_DEFAULT_FILE, config_parse};
+    return load(&kind, flags, environment, problems);
+}
+
+struct config *config_node_load(const struct config_flags *flags, char *const *environment,
+                                struct buffer *problems) {
+    const struct kind kind = {&config_node_document, CONFIG_NODE_FILE, config_node_parse};
+    return load(&kind, flags, environment, problems);
 }
 
 bool config_max_size(const struct config *config, uint64_t *bytes, struct error *error) {

@@ -32,11 +32,13 @@
 #include "http/http.h"
 #include "keep/settings.h"
 #include "login/clients.h"
+#include "node/agent/agent.h"
 #include "registry/rules.h"
 #include "replica/replicas.h"
 #include "upstream/upstream.h"
 
 #define CONFIG_DEFAULT_FILE "/etc/tarn/tarn.yaml"
+#define CONFIG_NODE_FILE    "/etc/tarn/node.yaml"
 
 /* Whether the process gives up rights once it serves (cmd/confine.h). */
 enum config_confine {
@@ -97,6 +99,8 @@ struct config {
 
     struct keep_settings keep;
 
+    struct agent_settings node; /* of tarn node, whose file is another one; with its upstreams */
+
     struct bucket_settings bucket; /* its address is zeroed: there is no bucket */
     struct replicas_settings replicas;
 
@@ -125,11 +129,22 @@ struct config *config_load(const struct config_flags *flags, char *const *enviro
 struct config *config_parse(struct text bytes, const char *name, const struct config_flags *flags,
                             char *const *environment, struct buffer *problems);
 
+/*
+ * The same for tarn node: flags->file, else $TARN_NODE_CONFIG, else CONFIG_NODE_FILE if it exists.
+ * Of the config, `node`, `upstreams` (none by default), the log's settings, `confine` and
+ * `warnings` are set.
+ */
+struct config *config_node_load(const struct config_flags *flags, char *const *environment,
+                                struct buffer *problems);
+struct config *config_node_parse(struct text bytes, const char *name,
+                                 const struct config_flags *flags, char *const *environment,
+                                 struct buffer *problems);
+
 void config_free(struct config *config); /* NULL is allowed */
 
 void config_log_warnings(const struct config *config); /* once the log is configured */
 
-enum config_user { CONFIG_OF_SERVE, CONFIG_OF_KEEP };
+enum config_user { CONFIG_OF_SERVE, CONFIG_OF_KEEP, CONFIG_OF_NODE };
 
 /* What of the configuration may start programs in the process: the name of a source of credentials.
  * NULL: nothing. */

@@ -34,5 +34,6 @@ void config_set_defaults(struct config_loaded *loaded) {
     config->logins = clients_limits_default();
     config->keep = keep_settings_default();
     config->bucket = bucket_settings_default();
+    config->node = agent_settings_default();
     loaded->defaults = upstream_settings_default();
 }

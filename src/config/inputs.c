@@ -28,9 +28,10 @@ static void add_name(struct config_reader *reader, const char **names, size_t *c
 static void known_keys(struct config_reader *reader, const char *section,
                        const char *names[static OPTION_LIMIT + 4]) {
     size_t count = 0, length = strlen(section);
-    for (size_t i = 0; i < config_option_count; i++) {
-        const char *key = config_options[i].key;
-        if (config_options[i].not_in_file)
+    const struct config_document *table = reader->loaded->table;
+    for (size_t i = 0; i < table->count; i++) {
+        const char *key = table->options[i].key;
+        if (table->options[i].not_in_file)
             continue;
         if (length && (strncmp(key, section, length) != 0 || key[length] != '.'))
             continue;
@@ -39,11 +40,12 @@ static void known_keys(struct config_reader *reader, const char *section,
     }
     if (!length) {
         add_name(reader, names, &count, "upstreams", strlen("upstreams"));
-        add_name(reader, names, &count, "warm", strlen("warm"));
+        if (table == &config_tarn_document)
+            add_name(reader, names, &count, "warm", strlen("warm"));
     }
-    if (strcmp(section, "clients") == 0)
+    if (table == &config_tarn_document && strcmp(section, "clients") == 0)
         add_name(reader, names, &count, "rules", strlen("rules"));
-    if (strcmp(section, "keep") == 0)
+    if (table == &config_tarn_document && strcmp(section, "keep") == 0)
         add_name(reader, names, &count, "keeps", strlen("keeps"));
     names[count] = NULL;
 }
@@ -82,8 +84,9 @@ static bool check_section(struct config_reader *reader, const struct yaml_node *
 void config_read_file(struct config_reader *reader, const struct yaml_node *root) {
     if (!check_section(reader, root, ""))
         return;
-    for (size_t i = 0; i < config_option_count; i++) {
-        const struct config_option *option = &config_options[i];
+    const struct config_document *table = reader->loaded->table;
+    for (size_t i = 0; i < table->count; i++) {
+        const struct config_option *option = &table->options[i];
         const struct yaml_node *node = option->not_in_file ? NULL : find_key(root, option->key);
         if (!node)
             continue;
@@ -99,7 +102,7 @@ void config_read_file(struct config_reader *reader, const struct yaml_node *root
 /* Reads the values of a flag or a variable. Commas separate the items of a list. */
 static void read_given(struct config_reader *reader, size_t index, const char *source,
                        const char *const *values, size_t count) {
-    const struct config_option *option = &config_options[index];
+    const struct config_option *option = &reader->loaded->table->options[index];
     struct yaml_place place = {source, 0, 0};
     bool is_list = option->type == CONFIG_LIST;
     cleanup_yaml_node struct yaml_node *node =
@@ -142,9 +145,10 @@ static void read_variable(struct config_reader *reader, size_t index, const char
 }
 
 void config_read_environment(struct config_reader *reader, char *const *environment) {
-    for (size_t i = 0; i < config_option_count; i++) {
+    const struct config_document *table = reader->loaded->table;
+    for (size_t i = 0; i < table->count; i++) {
         char name[CONFIG_NAME_SIZE];
-        config_option_variable(&config_options[i], name);
+        config_option_variable(&table->options[i], name);
         read_variable(reader, i, name, environment);
     }
 }
@@ -161,23 +165,24 @@ void config_read_fallbacks(struct config_reader *reader, char *const *environmen
 
 void config_read_flags(struct config_reader *reader, const struct config_flags *flags) {
     const char **values = flags ? config_keep(reader, (flags->count + 1) * sizeof *values) : NULL;
-    for (size_t i = 0; i < config_option_count && values; i++) {
+    const struct config_document *table = reader->loaded->table;
+    for (size_t i = 0; i < table->count && values; i++) {
         size_t count = 0;
         for (size_t j = 0; j < flags->count; j++) {
-            if (flags->given[j].option == &config_options[i])
+            if (flags->given[j].option == &table->options[i])
                 values[count++] = flags->given[j].value;
         }
         char name[CONFIG_NAME_SIZE];
-        config_option_flag(&config_options[i], name);
+        config_option_flag(&table->options[i], name);
         const char *source = count ? config_keep_text(reader, text_of(name)) : NULL;
         if (source)
             read_given(reader, i, source, values, count);
     }
 }
 
-/* Whether Kubernetes sets the variable for a Service named tarn or tarn-keep. */
+/* Whether Kubernetes sets the variable for a Service named tarn, tarn-keep or tarn-node. */
 static bool is_of_service(struct text name) {
-    static const char *const services[] = {"TARN_", "TARN_KEEP_"};
+    static const char *const services[] = {"TARN_", "TARN_KEEP_", "TARN_NODE_"};
     for (size_t i = 0; i < sizeof services / sizeof *services; i++) {
         struct text rest = text_starts(name, services[i]) ? text_from(name, strlen(services[i]))
                                                           : (struct text){0};
@@ -187,20 +192,29 @@ static bool is_of_service(struct text name) {
     return false;
 }
 
-/* An unknown variable is only a warning, because other programs set variables too. The
- * TARN_MIRROR_… variables are options of tarn mirror. */
+/* Whether the variable is another program's, or of another command of tarn: those of TARN_MIRROR_
+ * are options of tarn mirror, and those of TARN_NODE_ are settings of tarn node. */
+static bool is_of_others(const struct config_document *table, struct text name) {
+    if (!text_starts(name, table->variable) || is_of_service(name))
+        return true;
+    return table == &config_tarn_document &&
+           (text_starts(name, "TARN_MIRROR_") || text_starts(name, config_node_document.variable));
+}
+
+/* An unknown variable is only a warning, because other programs set variables too. */
 void config_warn_of_variables(struct config_reader *reader, char *const *environment) {
-    char spelled[OPTION_LIMIT + 1][CONFIG_NAME_SIZE] = {"TARN_CONFIG"};
-    const char *known[OPTION_LIMIT + 2] = {spelled[0]};
+    const struct config_document *table = reader->loaded->table;
+    char spelled[OPTION_LIMIT][CONFIG_NAME_SIZE];
+    const char *known[OPTION_LIMIT + 2] = {table->file};
     size_t known_count = 1;
-    for (size_t i = 0; i < config_option_count; i++, known_count++) {
-        config_option_variable(&config_options[i], spelled[known_count]);
-        known[known_count] = spelled[known_count];
+    for (size_t i = 0; i < table->count; i++, known_count++) {
+        config_option_variable(&table->options[i], spelled[i]);
+        known[known_count] = spelled[i];
     }
     for (size_t i = 0; environment && environment[i]; i++) {
         struct text name = text_of(environment[i]);
         name = text_cut(name, '=', &(struct text){0});
-        bool ours = !text_starts(name, "TARN_");
+        bool ours = is_of_others(table, name);
         char plain[CONFIG_NAME_SIZE];
         if (text_starts(name, FALLBACK)) {
             snprintf(plain, sizeof plain, "TARN_%.*s",
@@ -209,7 +223,7 @@ void config_warn_of_variables(struct config_reader *reader, char *const *environ
         }
         for (size_t j = 0; j < known_count && !ours; j++)
             ours = text_is(name, known[j]);
-        if (ours || is_of_service(name) || text_starts(name, "TARN_MIRROR_"))
+        if (ours)
             continue;
         char word[CONFIG_NAME_SIZE], quoted[QUOTE_SIZE];
         const char *meant =

@@ -27,7 +27,9 @@ void config_option_flag(const struct config_option *option, char out[static CONF
 }
 
 void config_option_variable(const struct config_option *option, char out[static CONFIG_NAME_SIZE]) {
-    spell("TARN_", option->key, '_', toupper, out);
+    const bool is_of_node = option->group == CONFIG_NODE;
+    spell(is_of_node ? config_node_document.variable : config_tarn_document.variable, option->key,
+          '_', toupper, out);
 }
 
 const char *config_option_placeholder(const struct config_option *option) {

@@ -32,9 +32,9 @@
 /* Timeouts of an upstream. No useful timeout is longer than a day. */
 #define UPSTREAM_TIME .least = 1, .most = 86400000
 
-static const char *const log_levels[] = {
+const char *const config_log_levels[] = {
     [LOG_DEBUG] = "debug", [LOG_INFO] = "info", [LOG_WARN] = "warn", [LOG_ERROR] = "error", NULL};
-static const char *const log_formats[] = {[LOG_TEXT] = "text", [LOG_JSON] = "json", NULL};
+const char *const config_log_formats[] = {[LOG_TEXT] = "text", [LOG_JSON] = "json", NULL};
 
 static const char *const tls_versions[] = {[HTTP_TLS_1_2] = "1.2", [HTTP_TLS_1_3] = "1.3", NULL};
 
@@ -43,7 +43,7 @@ static const char *const bucket_styles[] = {[BUCKET_STYLE_AUTO] = "auto",
                                             [BUCKET_STYLE_HOST] = "false",
                                             NULL};
 
-static const char *const confine_modes[] = {[CONFIG_CONFINE_AUTO] = "auto",
+const char *const config_confine_modes[] = {[CONFIG_CONFINE_AUTO] = "auto",
                                             [CONFIG_CONFINE_OFF] = "off",
                                             [CONFIG_CONFINE_REQUIRE] = "require",
                                             NULL};
@@ -238,13 +238,13 @@ const struct config_option config_options[] = {
      .type = CONFIG_CHOICE,
      .placeholder = "LEVEL",
      SERVER(log_level),
-     .choices = log_levels,
+     .choices = config_log_levels,
      .help = "the least important level that is logged"},
     {.key = "log.format",
      .type = CONFIG_CHOICE,
      .placeholder = "FORMAT",
      SERVER(log_format),
-     .choices = log_formats,
+     .choices = config_log_formats,
      .help = "format of the log's lines, for people or for collectors"},
     {.key = "log.requests",
      .type = CONFIG_BOOLEAN,
@@ -255,7 +255,7 @@ const struct config_option config_options[] = {
      .placeholder = "MODE",
      SERVER(confine),
      .needs_restart = true,
-     .choices = confine_modes,
+     .choices = config_confine_modes,
      .help = "whether tarn gives up the rights that it no longer needs once it has started",
      .details =
          "The rights are: to write outside the root, to start programs (unless a credential "
@@ -676,6 +676,9 @@ const struct config_option config_options[] = {
 const size_t config_option_count = sizeof config_options / sizeof *config_options;
 _Static_assert(sizeof config_options / sizeof *config_options <= OPTION_LIMIT,
                "config_loaded.set_at is too small");
+
+const struct config_document config_tarn_document = {
+    config_options, sizeof config_options / sizeof *config_options, "TARN_", "TARN_CONFIG"};
 
 size_t config_option_index(const char *key) {
     size_t i = 0;

@@ -32,6 +32,7 @@ enum config_group {
     CONFIG_UPSTREAM,  /* of one upstream */
     CONFIG_COMMANDS,  /* of the commands that read and write images at registries */
     CONFIG_KEEP,      /* of tarn keep alone, whose flags have no `keep-` in front */
+    CONFIG_NODE,      /* of tarn node, which has a file of its own */
 };
 
 struct config_option {
@@ -57,8 +58,23 @@ struct config_option {
 extern const struct config_option config_options[];
 extern const size_t config_option_count;
 
+/* The settings of a file and of the variables beside it. */
+struct config_document {
+    const struct config_option *options;
+    size_t count;
+    const char *variable; /* what stands in front of each variable: "TARN_" */
+    const char *file;     /* the variable that names the file */
+};
+extern const struct config_document config_tarn_document; /* config_options */
+extern const struct config_document config_node_document; /* of tarn node */
+
 /* The number of the option with this key, which there is. */
 size_t config_option_index(const char *key);
+
+/* Choices that both tables have; NULL-terminated. */
+extern const char *const config_log_levels[];
+extern const char *const config_log_formats[];
+extern const char *const config_confine_modes[];
 
 /* The fields of one entry of `upstreams`. They have neither flag nor variable. */
 extern const struct config_option config_upstream_options[];

@@ -10,12 +10,13 @@ enum { OPTION_LIMIT = 128 };
 /* The config, and members that only loading and freeing need. */
 struct config_loaded {
     struct config config; /* the first member, so that a pointer to it is one to this */
-    struct upstream_settings defaults; /* the settings for all upstreams */
-    const char *default_upstream;      /* --default-upstream */
-    const char *const *more_upstreams; /* --upstream: HOST or HOST=URL */
-    const char *bucket_url;            /* what config.bucket.address is read from */
-    const char *bucket_credentials;    /* a word, by flag or variable */
-    /* Where each option was last set; source NULL: nowhere. */
+    struct upstream_settings defaults;   /* the settings for all upstreams */
+    const char *default_upstream;        /* --default-upstream */
+    const char *const *more_upstreams;   /* --upstream: HOST or HOST=URL */
+    const char *bucket_url;              /* what config.bucket.address is read from */
+    const char *bucket_credentials;      /* a word, by flag or variable */
+    const struct config_document *table; /* the settings that there are */
+    /* Where each option of the table was last set; source NULL: nowhere. */
     struct yaml_place set_at[OPTION_LIMIT];
 
     const struct config_alias *aliases; /* of the keys, for problems; NULL: none */

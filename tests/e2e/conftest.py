@@ -17,6 +17,7 @@ import resource
 import pytest
 
 from google_emulator import Google, Key
+from kit.agent import Agent
 from kit.artifact_registry import ArtifactRegistry
 from kit.bucket_report import bucket_report
 from kit.builder import Builder
@@ -181,6 +182,21 @@ def start_tarn(request, program, tmp_path):
 
     yield start
     finish_all(started)
+
+
+@pytest.fixture
+def start_agent(program, tmp_path):
+    """Starts a tarn node: start_agent(URL…, **settings). At the end each is stopped, and what it has
+    mounted is unmounted."""
+    agents = []
+
+    def start(*sources, **settings):
+        agents.append(Agent(program, tmp_path / f"node-{len(agents)}", sources, **settings))
+        return agents[-1]
+
+    yield start
+    for agent in agents:
+        agent.finish()
 
 
 @pytest.fixture

@@ -231,8 +231,8 @@ static void log_wrong(const struct batch *batch, const struct spans_flight *flig
     metric_add(batch->spans->bad_spans, 1);
     log_at(LOG_WARN, "bad span", LOG_STRING("source", spans_source_name(batch->source)),
            LOG_STRING("layer", digest_format(&batch->layer->digest, text)),
-           LOG_STRING("image", spans_image_name(batch->image, image)), LOG_NUMBER("offset", (double)span_of(flight)->in),
-           LOG_STRING("error", error->text));
+           LOG_STRING("image", spans_image_name(batch->image, image)),
+           LOG_NUMBER("offset", (double)span_of(flight)->in), LOG_STRING("error", error->text));
 }
 
 /* Keeps the bytes on the disk, if it has space for them. */
