@@ -272,8 +272,10 @@ static struct spans_image *new_image(struct spans_opening *opening, size_t layer
         image->users = calloc(layers + 1, sizeof *image->users);
     }
     if (!image || !image->layers || !image->users) {
-        if (image)
+        if (image) {
             free(image->layers);
+            free(image->users);
+        }
         free(image);
         error_set(error, ERROR_MEMORY, "out of memory");
         return NULL;

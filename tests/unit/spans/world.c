@@ -7,10 +7,13 @@
 
 #include <ftw.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "layer/archive.h"
 #include "layer/build.h"
@@ -233,6 +236,7 @@ static const struct world *image_of_all(void) {
 int world_set_up(void **state) {
     struct world *world = malloc(sizeof *world);
     *world = *image_of_all();
+    world->apart = 0;
     for (size_t i = 0; i < 2; i++) {
         struct world_tarn *tarn = &world->tarns[i];
         tarn->world = world;
@@ -257,9 +261,18 @@ static int delete_one(const char *path, const struct stat *status, int flag, str
     return remove(path);
 }
 
+static void end_apart(struct world *world) {
+    if (world->apart == 0)
+        return;
+    kill(world->apart, SIGKILL);
+    waitpid(world->apart, NULL, 0);
+    world->apart = 0;
+}
+
 int world_tear_down(void **state) {
     struct world *world = *state;
     world_close(world);
+    end_apart(world);
     for (size_t i = 0; i < 2; i++) {
         atomic_store(&world->tarns[i].is_out, true);
         server_stop(world->tarns[i].server);
@@ -267,6 +280,27 @@ int world_tear_down(void **state) {
     nftw(world->root, delete_one, 8, FTW_DEPTH | FTW_PHYS);
     free(world);
     return 0;
+}
+
+void world_serve_apart(struct world *world) {
+    int pipes[2];
+    unsigned port = 0;
+    end_apart(world);
+    assert_int_equal(pipe(pipes), 0);
+    world->apart = fork();
+    assert_true(world->apart >= 0);
+    if (world->apart == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        struct server *server = server_start(answer, &world->tarns[0]);
+        if (write(pipes[1], &server->port, sizeof server->port) != sizeof server->port)
+            _exit(1);
+        for (;;)
+            pause();
+    }
+    assert_int_equal(read(pipes[0], &port, sizeof port), sizeof port);
+    close(pipes[0]);
+    close(pipes[1]);
+    snprintf(world->tarns[0].url, sizeof world->tarns[0].url, "http://127.0.0.1:%u", port);
 }
 
 void world_close(struct world *world) {

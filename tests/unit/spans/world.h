@@ -3,6 +3,7 @@
 #define SPANS_WORLD_H
 
 #include <stdatomic.h>
+#include <sys/types.h>
 #include "base/buffer.h"
 #include "layer/index.h"
 #include "node/spans/spans.h"
@@ -51,6 +52,7 @@ struct world {
     struct digest config_digest, digest;
     struct world_tarn tarns[2];
     const char *from[3];
+    pid_t apart; /* 0: there is none */
     char root[64];
     struct spans_settings settings;
     struct spans *spans;
@@ -60,6 +62,10 @@ struct world {
  * settings, and an empty root. The background and traces are off. */
 int world_set_up(void **state);
 int world_tear_down(void **state);
+
+/* Lets another process be the first tarn from now on, a fresh one with each call, so that faults of
+ * this process do not meet it. No other thread runs. */
+void world_serve_apart(struct world *world);
 
 /* Opens the root, or opens it again as another process would. */
 void world_open(struct world *world);
