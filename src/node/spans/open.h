@@ -26,7 +26,7 @@ struct spans_opening { /* zeroed is empty */
     struct buffer bytes;         /* of the image's index */
     struct image_index index;
     char reason[32]; /* why it is pulled whole; "": it streams */
-    uint64_t fetched;
+    _Atomic uint64_t fetched;
     bool is_offline;  /* no index is to be fetched */
     bool has_network; /* but a trace is */
 };

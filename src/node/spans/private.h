@@ -297,6 +297,8 @@ bool spans_budget_fits(const struct spans *spans, const struct spans_layer *laye
     REQUIRES(spans->lock);
 /* Reads which layers the root has. */
 bool spans_budget_scan(struct spans *spans, struct error *error);
+/* Deletes the indexes of images that are not open, oldest first, when there are too many. */
+void spans_budget_prune(struct spans *spans);
 /* A layer is not open any more; it stays on the disk until its space is needed. */
 void spans_budget_rest(struct spans *spans, const struct spans_layer *layer) REQUIRES(spans->lock);
 /* The layer with this key, if it is on the disk, does not rest any more. */

@@ -15,10 +15,11 @@
 #include "node/spans/private.h"
 
 enum {
-    VICTIMS = 64,          /* spans that leave at once */
-    FREE_FIXED = 16 << 20, /* bytes of indexes and trees that are not counted */
-    LEAST_CACHE = 8 << 20, /* bytes: of a smaller cache_size nothing would remain */
-    WAIT_MS = 1000,        /* for spans that are being read */
+    VICTIMS = 64,           /* spans that leave at once */
+    FREE_FIXED = 16 << 20,  /* bytes of indexes and trees that are not counted */
+    IMAGES_BYTES = 8 << 20, /* of indexes of images that are not open, at most */
+    LEAST_CACHE = 8 << 20,  /* bytes: of a smaller cache_size nothing would remain */
+    WAIT_MS = 1000,         /* for spans that are being read */
 };
 
 /* ---- counting ---- */
@@ -129,6 +130,47 @@ bool spans_budget_scan(struct spans *spans, struct error *error) {
     spans_budget_show(spans);
     lock_release(&spans->lock);
     return true;
+}
+
+/* ---- indexes of images ---- */
+
+static bool is_open(struct spans *spans, const struct digest *digest) {
+    bool found = false;
+    lock_acquire(&spans->lock);
+    for (const struct spans_image *image = spans->images; image && !found; image = image->next)
+        found = digest_equal(&image->digest, digest);
+    lock_release(&spans->lock);
+    return found;
+}
+
+/* Counts the images, and finds the oldest one that is not open; *oldest "": there is none. */
+static uint64_t look_at_images(struct spans *spans, char oldest[static SPANS_KEY_SIZE]) {
+    uint64_t bytes = 0;
+    int64_t least_s = INT64_MAX;
+    int copy = openat(spans->images_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    cleanup_directory DIR *folder = copy < 0 ? NULL : fdopendir(copy);
+    *oldest = '\0';
+    for (const struct dirent *entry; folder && (entry = readdir(folder));) {
+        struct digest digest;
+        int64_t used_s;
+        cleanup_close int fd = spans_key_parse(entry->d_name, &digest)
+                                   ? spans_folder_open(spans->images_fd, entry->d_name, false, NULL)
+                                   : -1;
+        if (fd < 0)
+            continue;
+        bytes += measure(fd, &used_s);
+        if (used_s >= least_s || is_open(spans, &digest))
+            continue;
+        least_s = used_s;
+        text_copy(text_of(entry->d_name), oldest, SPANS_KEY_SIZE);
+    }
+    return bytes;
+}
+
+void spans_budget_prune(struct spans *spans) {
+    char oldest[SPANS_KEY_SIZE];
+    while (look_at_images(spans, oldest) > IMAGES_BYTES && *oldest)
+        spans_folder_delete(spans->images_fd, oldest);
 }
 
 /* Takes the layer out that has rested for longest. NULL: there is none. */

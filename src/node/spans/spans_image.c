@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/thread.h"
 #include "copy/platform.h"
 #include "node/spans/open.h"
 #include "oci/manifest.h"
@@ -18,6 +19,7 @@
 enum {
     CONFIG_LIMIT = 8 << 20,
     REASON_LIMIT = 32, /* bytes of a word */
+    INDEX_THREADS = 5, /* that fetch indexes beside the caller */
 };
 
 /* ---- asking ---- */
@@ -75,7 +77,7 @@ bool spans_opening_ask(struct spans_opening *opening, spans_question *question, 
 
 void spans_opening_count(struct spans_opening *opening, struct metric *metric, size_t bytes) {
     metric_add(metric, (int64_t)bytes);
-    opening->fetched += bytes;
+    atomic_fetch_add(&opening->fetched, bytes);
 }
 
 static void count_metadata(struct spans_opening *opening, size_t bytes) {
@@ -317,32 +319,68 @@ static bool put_tree(struct spans_image *image, const struct buffer *tree, struc
            error_wrap(error, "write the tree");
 }
 
-/* Adds layer after layer. */
-static bool add_layer(struct spans_opening *opening, struct spans_image *image,
-                      const struct spans_layer_facts *facts, struct error *error) {
-    struct spans_layer *layer = get_layer(opening, facts, error);
-    if (!layer)
-        return false;
-    image->layers[image->layer_count++] = layer;
-    return true;
+/* Several layers whose indexes come at the same time. */
+struct layer_work {
+    struct spans_opening *opening;
+    struct spans_layer **layers; /* NULL where one failed */
+    atomic_size_t next;
+    struct lock error_lock;
+    struct error error GUARDED_BY(error_lock); /* the first one */
+};
+
+static void get_layers(void *context) {
+    struct layer_work *work = context;
+    const struct image_index *index = &work->opening->index;
+    for (size_t i; (i = atomic_fetch_add(&work->next, 1)) < index->layer_count;) {
+        const struct spans_layer_facts facts = {.digest = index->layers[i].layer,
+                                                .diff_id = index->layers[i].diff_id,
+                                                .is_whole = work->opening->reason[0] != '\0'};
+        struct error error = {0};
+        work->layers[i] = get_layer(work->opening, &facts, &error);
+        if (work->layers[i])
+            continue;
+        lock_acquire(&work->error_lock);
+        if (work->error.kind == ERROR_NONE)
+            work->error = error;
+        lock_release(&work->error_lock);
+        atomic_store(&work->next, index->layer_count); /* the others are not needed */
+    }
+}
+
+/* Takes all layers of the index, a few at the same time. */
+static bool add_layers(struct spans_opening *opening, struct spans_image *image,
+                       struct error *error) {
+    pthread_t threads[INDEX_THREADS];
+    unsigned count = 0;
+    struct layer_work work = {.opening = opening, .layers = image->layers};
+    lock_init(&work.error_lock);
+    while (count < INDEX_THREADS && count + 1 < opening->index.layer_count &&
+           thread_start("spans-open", THREAD_STACK, get_layers, &work, &threads[count], NULL))
+        count++;
+    get_layers(&work);
+    while (count)
+        pthread_join(threads[--count], NULL);
+    lock_finish(&work.error_lock);
+    if (work.error.kind == ERROR_NONE) {
+        image->layer_count = opening->index.layer_count;
+        return true;
+    }
+    for (size_t i = 0; i < opening->index.layer_count; i++)
+        if (image->layers[i])
+            spans_layer_release(image->layers[i]);
+    *error = work.error;
+    return false;
 }
 
 /* The image of the index in `opening`. NULL: the error is set. */
 static struct spans_image *make_image(struct spans_opening *opening, struct error *error) {
     cleanup_buffer struct buffer tree = {0};
-    const struct image_index *index = &opening->index;
-    struct spans_image *image = new_image(opening, index->layer_count, error);
+    struct spans_image *image = new_image(opening, opening->index.layer_count, error);
     if (!image)
         return NULL;
     text_copy(text_of(opening->reason), image->whole_reason, sizeof image->whole_reason);
-    bool ok = image_index_metadata(index, &tree, error) && put_tree(image, &tree, error);
-    for (size_t i = 0; ok && i < index->layer_count; i++) {
-        const struct spans_layer_facts facts = {.digest = index->layers[i].layer,
-                                                .diff_id = index->layers[i].diff_id,
-                                                .is_whole = opening->reason[0] != '\0'};
-        ok = add_layer(opening, image, &facts, error);
-    }
-    if (ok)
+    if (image_index_metadata(&opening->index, &tree, error) && put_tree(image, &tree, error) &&
+        add_layers(opening, image, error))
         return image;
     free_image(image);
     return NULL;
@@ -364,7 +402,7 @@ static struct spans_image *find_open(struct spans *spans, const struct digest *d
 /* Adds the image to the open ones, or returns the same one that another thread has opened. */
 static struct spans_image *publish(struct spans_opening *opening, struct spans_image *image) {
     struct spans *spans = opening->spans;
-    atomic_store(&image->fetched, opening->fetched);
+    atomic_store(&image->fetched, atomic_load(&opening->fetched));
     lock_acquire(&spans->lock);
     struct spans_image *found = find_open(spans, &image->digest, image->is_layer, &image->asked);
     if (!found) {
@@ -388,6 +426,7 @@ static struct spans_image *publish(struct spans_opening *opening, struct spans_i
 /* Keeps the index, and why the image is whole. */
 static bool keep_image(struct spans_opening *opening, struct error *error) {
     char key[SPANS_KEY_SIZE];
+    spans_budget_prune(opening->spans);
     cleanup_close int fd =
         spans_folder_open(opening->spans->images_fd, spans_key(&opening->digest, key), true, error);
     return fd >= 0 &&
@@ -508,8 +547,17 @@ struct spans_image *spans_image_open(struct spans *spans, const char *image, con
     struct spans_opening opening = {.stop = stop};
     struct error ignored = {0};
     struct spans_image *found = NULL;
-    if (spans_opening_begin(&opening, spans, image, from, error) &&
-        find_manifest(&opening, platform, error)) {
+    bool is_known = spans_opening_begin(&opening, spans, image, from, error) &&
+                    find_manifest(&opening, platform, error);
+    if (!is_known && opening.name.reference.is_digest && opening.asked.count &&
+        (error->kind == ERROR_UNAVAILABLE || error->kind == ERROR_TIMEOUT)) {
+        /* Nobody answers, but the root may have just this image. */
+        opening.digest = opening.name.reference.digest;
+        opening.is_offline = true;
+        found = restore(&opening, &ignored);
+        if (found)
+            error_clear(error);
+    } else if (is_known) {
         opening.is_offline = opening.has_network = true;
         found = restore(&opening, &ignored);
         opening.is_offline = false;
@@ -531,7 +579,9 @@ static struct spans_image *make_layer_image(struct spans_opening *opening, struc
     if (!image)
         return NULL;
     image->is_layer = true;
-    if (add_layer(opening, image, &facts, error)) {
+    image->layers[0] = get_layer(opening, &facts, error);
+    if (image->layers[0]) {
+        image->layer_count = 1;
         const struct layer_index *index = &image->layers[0]->index;
         struct tree *tree = layer_index_tree(index, error);
         bool is_sound = tree != NULL;

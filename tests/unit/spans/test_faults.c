@@ -44,7 +44,6 @@ static void test_reads_stay_right_on_a_disk_that_takes_nothing(void **state) {
     atomic_store(&write_errno, 0);
     world_read_all(world, image, 1);
     unsigned before = atomic_load(&world->tarns[0].ranges);
-    usleep(100000); /* the last span is on the disk then */
     world_read_all(world, image, 1);
     assert_true(atomic_load(&world->tarns[0].ranges) <= before + 1);
     spans_image_release(image);
@@ -53,7 +52,10 @@ static void test_reads_stay_right_on_a_disk_that_takes_nothing(void **state) {
 static void test_what_the_disk_does_not_give_back_is_fetched_again(void **state) {
     struct world *world = *state;
     struct spans_image *image = world_image(world);
+    struct spans_image_state look = {0};
+    world_read_all(world, image, 0);
     world_read_all(world, image, 1);
+    world_wait((spans_image_look(image, &look), look.state == SPANS_COMPLETE)); /* on the disk */
     unsigned before = atomic_load(&world->tarns[0].ranges);
     atomic_store(&read_errno, EIO);
     world_read_all(world, image, 1);

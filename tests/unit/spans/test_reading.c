@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -114,6 +115,25 @@ static void test_another_process_reads_without_a_network(void **state) {
     spans_image_release(image);
 }
 
+static void test_an_image_named_by_its_digest_opens_without_a_network(void **state) {
+    struct world *world = *state;
+    struct error error = {0};
+    char name[300], digest[DIGEST_STRING_SIZE];
+    snprintf(name, sizeof name, "fake.test/org/app@%s", digest_format(&world->digest, digest));
+    struct spans_image *image = world_image(world);
+    world_read_all(world, image, 1);
+    spans_image_release(image);
+    world_open(world);
+    atomic_store(&world->tarns[0].is_out, true);
+    image = spans_image_open(world->spans, name, NULL, NULL, NULL, &error);
+    assert_string_equal(error.text, "");
+    assert_non_null(image);
+    world_read_all(world, image, 1);
+    spans_image_release(image);
+    assert_null(spans_image_open(world->spans, WORLD_IMAGE, NULL, NULL, NULL, &error));
+    assert_int_equal(error.kind, ERROR_UNAVAILABLE);
+}
+
 static void test_one_layer_opens_alone(void **state) {
     struct world *world = *state;
     struct error error = {0};
@@ -161,6 +181,7 @@ int main(void) {
         WORLD(test_only_the_spans_that_are_read_are_fetched),
         WORLD(test_many_readers_of_a_span_cost_one_fetch),
         WORLD(test_another_process_reads_without_a_network),
+        WORLD(test_an_image_named_by_its_digest_opens_without_a_network),
         WORLD(test_one_layer_opens_alone),
         WORLD(test_what_the_root_does_not_have_is_not_restored),
         WORLD(test_the_disk_stays_within_its_limit_and_reads_stay_right),

@@ -195,7 +195,9 @@ static bool answer(struct server *server, int fd, const char *head) {
     char path[400], digest[DIGEST_STRING_SIZE];
     if (atomic_load(&tarn->is_out))
         return false;
-    if (server_asks(head, "GET /v2/fake.test/org/app/manifests/1"))
+    snprintf(path, sizeof path, "GET /v2/fake.test/org/app/manifests/%s",
+             digest_format(&world->digest, digest));
+    if (server_asks(head, "GET /v2/fake.test/org/app/manifests/1") || server_asks(head, path))
         return send_bytes(fd, &world->manifest);
     snprintf(path, sizeof path, "GET /v2/fake.test/org/app/blobs/%s",
              digest_format(&world->config_digest, digest));
