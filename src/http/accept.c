@@ -14,8 +14,9 @@ enum {
     NO_PLACE_MOST = 256,  /* connections without a place, of all loops together */
     NO_PLACE_LEAST = 16,
     PASSES_MOST = 8,      /* of a new connection from loop to loop */
-    YOUNG_HEAD_MS = 1000, /* a head that began less long ago is not given up for a new client */
+    YOUNG_MS = 1000,      /* a head that began less long ago is not given up for a new client */
     LOOKED_AT_MOST = 256, /* idle connections, to find one of a certain client */
+    HEARD_MOST = 32,      /* connections that turn out not to be idle, for one new client */
 };
 
 /* Which idle connection is looked for. */
@@ -53,11 +54,28 @@ static struct connection *find_waiting(const struct loop *loop, enum connection_
 }
 
 /* The connection that has been idle for longest, or one whose head has been arriving for long, of
- * those that are wanted. NULL: there is none. */
-static struct connection *find_idle(const struct loop *loop, const struct wanted_idle *wanted) {
-    const int64_t young = loop->now_ms + loop->shared->settings->head_timeout_ms - YOUNG_HEAD_MS;
-    struct connection *idle = find_waiting(loop, WAIT_REQUEST, INT64_MAX, wanted);
-    return idle ? idle : find_waiting(loop, WAIT_HEAD, young, wanted);
+ * those that are wanted. One that has been idle for a moment only comes last, because its client
+ * may be about to send its first request. NULL: there is none. */
+static struct connection *find_waiting_long(const struct loop *loop,
+                                            const struct wanted_idle *wanted) {
+    const struct http_server_settings *settings = loop->shared->settings;
+    const int64_t young_ms = loop->now_ms - YOUNG_MS;
+    struct connection *idle =
+        find_waiting(loop, WAIT_REQUEST, young_ms + settings->idle_timeout_ms, wanted);
+    if (!idle)
+        idle = find_waiting(loop, WAIT_HEAD, young_ms + settings->head_timeout_ms, wanted);
+    return idle ? idle : find_waiting(loop, WAIT_REQUEST, INT64_MAX, wanted);
+}
+
+/* The same, but none whose request has arrived and only has not been looked at yet. */
+static struct connection *find_idle(struct loop *loop, const struct wanted_idle *wanted) {
+    struct connection *idle = NULL;
+    for (int i = 0; i < HEARD_MOST; i++) {
+        idle = find_waiting_long(loop, wanted);
+        if (!idle || !loop_hears(loop, idle))
+            return idle;
+    }
+    return NULL;
 }
 
 /* Closes an idle connection for another. False: there is none. */
@@ -79,21 +97,36 @@ static unsigned no_place_most(const struct loops *shared) {
     return most > shared->count ? most / shared->count : 1;
 }
 
+/* The oldest connection without a place that gives way to one with such a place, and from which
+ * nothing has arrived. NULL: there is none; *is_heard: from some of them, something has. */
+static struct connection *oldest_without_place(struct loop *loop, enum connection_place place,
+                                               bool *is_heard) {
+    *is_heard = false;
+    for (int i = 0; i < HEARD_MOST; i++) {
+        struct connection *oldest = loop->waiting[WAIT_OVER_SHARE];
+        if (!oldest && place == PLACE_OVER_LIMIT)
+            oldest = loop->waiting[WAIT_OVER_LIMIT];
+        if (!oldest || !loop_hears(loop, oldest))
+            return oldest;
+        *is_heard = true;
+    }
+    return NULL;
+}
+
 /* Counts a connection without a place. If there are too many of those, the oldest is closed, first
  * of those over their share: they never push out one of a client that has done nothing. False:
  * there is none to close. */
 static bool take_no_place(struct loop *loop, enum connection_place place) {
-    unsigned most = no_place_most(loop->shared);
-    const unsigned *places = loop->places;
-    bool is_full = places[PLACE_OVER_LIMIT] + places[PLACE_OVER_SHARE] >= most;
-    struct connection *oldest = loop->waiting[WAIT_OVER_SHARE];
-    if (!oldest && place == PLACE_OVER_LIMIT)
-        oldest = loop->waiting[WAIT_OVER_LIMIT];
-    if (is_full && !oldest)
-        return false;
-    if (is_full)
+    const unsigned most = no_place_most(loop->shared);
+    const unsigned count = loop->places[PLACE_OVER_LIMIT] + loop->places[PLACE_OVER_SHARE];
+    bool is_heard;
+    if (count < most)
+        return true;
+    struct connection *oldest = oldest_without_place(loop, place, &is_heard);
+    if (oldest)
         loop_close_connection(loop, oldest);
-    return true;
+    /* Those that are heard are answered in this turn, and leave. */
+    return oldest || (is_heard && count < 2 * most);
 }
 
 /* The loop whose connection has been idle for longest, because only that loop can close it. */

@@ -378,6 +378,14 @@ static void take_turns(struct loop *loop) {
     }
 }
 
+bool loop_hears(struct loop *loop, struct connection *connection) {
+    char byte;
+    if (recv(connection->channel.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0)
+        return false;
+    take_turn_later(loop, connection);
+    return true;
+}
+
 /* The client took nothing in all that time, unless it has acknowledged some bytes. */
 static void expire_waiting_for_space(struct loop *loop, struct connection *connection) {
     if (channel_unacknowledged(&connection->channel) < connection->unacknowledged)
@@ -392,7 +400,7 @@ static void expire(struct loop *loop) {
         while ((first = loop->waiting[wait]) && first->deadline_ms <= loop->now_ms) {
             if (wait == WAIT_SPACE)
                 expire_waiting_for_space(loop, first);
-            else
+            else if (wait == WAIT_END || !loop_hears(loop, first))
                 loop_close_connection(loop, first);
         }
     }

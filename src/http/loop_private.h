@@ -48,6 +48,10 @@ void loop_run(void *loop); /* the whole life of the thread */
 void loop_close_connection(struct loop *loop, struct connection *connection);
 void loop_wait_for_bytes(struct loop *loop, struct connection *connection);
 
+/* Whether a connection that is to be closed for its silence has brought something that the loop has
+ * not come to look at. It then gets its turn, and is silent no more. */
+bool loop_hears(struct loop *loop, struct connection *connection);
+
 /* Tells the other loops since when a connection of this one has been idle; done in each turn. */
 void loop_publish_idle(struct loop *loop);
 

@@ -437,6 +437,93 @@ static void test_many_new_clients_at_once_get_the_places_of_idle_ones(void **sta
     stop();
 }
 
+/* ---- requests that have arrived, and that a busy loop has not looked at yet ---- */
+
+/* A loop looks at 64 connections a turn. */
+enum { MORE_THAN_A_TURN = 100 };
+
+/* Keeps the only loop busy, until `held` is set to false. */
+static int occupy_loop(void) {
+    atomic_store(&held, true);
+    int fd = dial();
+    send_text(fd, GET("/now/hold"));
+    assert_true(becomes(&holding, 1));
+    return fd;
+}
+
+/* Every client that has sent a request gets the answer, and none is cut. */
+static void expect_answers(const int fds[], int count, const char *wanted) {
+    for (int i = 0; i < count; i++) {
+        char head[1024], body[64];
+        receive_response(fds[i], head, sizeof head, body, sizeof body, false);
+        assert_string_equal(body, wanted);
+    }
+}
+
+static void test_a_request_that_has_arrived_outlives_the_time_of_its_connection(void **state) {
+    (void)state;
+    int crowd[MORE_THAN_A_TURN];
+    settings.loops = 1;
+    settings.idle_timeout_ms = settings.head_timeout_ms = 300;
+    start();
+    for (int i = 0; i < MORE_THAN_A_TURN; i++)
+        crowd[i] = dial();
+    connections_become(MORE_THAN_A_TURN);
+    for (int i = 0; i < MORE_THAN_A_TURN; i += 2) /* half of the heads have begun */
+        send_text(crowd[i], "GET /now HTT");
+    int busy = occupy_loop();
+    for (int i = 0; i < MORE_THAN_A_TURN; i++)
+        send_text(crowd[i], i % 2 ? GET("/now") : "P/1.1\r\nHost: a\r\n\r\n");
+    clock_sleep_ms(400);
+    atomic_store(&held, false);
+    expect_answers(crowd, MORE_THAN_A_TURN, "well");
+    close_all(crowd, MORE_THAN_A_TURN);
+    close(busy);
+    stop();
+}
+
+static void test_a_request_that_has_arrived_keeps_its_connection_from_giving_way(void **state) {
+    (void)state;
+    enum { LIMIT = 4, CROWD = 3 * LIMIT };
+    int crowd[CROWD];
+    settings.loops = 1;
+    settings.max_connections = LIMIT;
+    start();
+    int busy = occupy_loop();
+    for (int i = 0; i < CROWD; i++) {
+        crowd[i] = dial();
+        send_text(crowd[i], GET("/now"));
+    }
+    atomic_store(&held, false);
+    expect_answers(crowd, CROWD, "well");
+    close_all(crowd, CROWD);
+    close(busy);
+    stop();
+}
+
+static void test_requests_that_have_arrived_without_a_place_are_answered(void **state) {
+    (void)state;
+    enum { CROWD = 30 }; /* twice as many as there may be without a place */
+    int crowd[CROWD], workers[1];
+    settings.loops = 1;
+    settings.max_connections = 2;
+    settings.max_workers = 1;
+    start();
+    occupy_workers(workers, 1);
+    atomic_store(&holding, 0);
+    int busy = occupy_loop();
+    for (int i = 0; i < CROWD; i++) {
+        crowd[i] = dial();
+        send_text(crowd[i], GET("/now"));
+    }
+    atomic_store(&held, false);
+    expect_answers(crowd, CROWD, "well");
+    close_all(crowd, CROWD);
+    close_all(workers, 1);
+    close(busy);
+    stop();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         SERVING_TEST(test_a_slow_head_is_cut_even_when_it_drips),
@@ -457,6 +544,9 @@ int main(void) {
         SERVING_TEST(test_a_stop_lets_requests_finish),
         SERVING_TEST(test_a_stop_cuts_what_outlasts_the_grace),
         SERVING_TEST(test_many_new_clients_at_once_get_the_places_of_idle_ones),
+        SERVING_TEST(test_a_request_that_has_arrived_outlives_the_time_of_its_connection),
+        SERVING_TEST(test_a_request_that_has_arrived_keeps_its_connection_from_giving_way),
+        SERVING_TEST(test_requests_that_have_arrived_without_a_place_are_answered),
     };
     return cmocka_run_group_tests_name("http_limits", tests, serving_begin, NULL);
 }
