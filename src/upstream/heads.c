@@ -23,17 +23,18 @@ void heads_refused(struct heads *heads, bool is_sure, int64_t now_ms) {
 
 enum head_refusal upstream_judge_head(const struct error *error) {
     bool is_clients = error->status / 100 == 4; /* a status that blames the request */
+    bool is_failing = error->status == 408 || error->status == 503 || error->status == 504;
     switch (error->kind) {
     case ERROR_DENIED:
         return error->status ? (error->reached ? HEAD_NOT_OFFERED : HEAD_DOUBTFUL) : HEAD_FAILED;
     case ERROR_NOT_FOUND:
         return HEAD_DOUBTFUL;
     case ERROR_UNAVAILABLE:
-        if (error->status == 501 || (is_clients && error->status != 408))
+        if (is_failing) /* whatever it is asked */
+            return HEAD_FAILED;
+        if (error->status == 501 || is_clients)
             return HEAD_NOT_OFFERED;
-        if (error->status)
-            return error->status == 500 || error->status == 502 ? HEAD_DOUBTFUL : HEAD_FAILED;
-        return error->reached ? HEAD_DOUBTFUL : HEAD_FAILED;
+        return error->status || error->reached ? HEAD_DOUBTFUL : HEAD_FAILED;
     default:
         return HEAD_FAILED;
     }

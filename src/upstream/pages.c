@@ -90,7 +90,7 @@ bool pages_get(struct pages *pages, struct error *error) {
     }
     if (!got && !is_first) { /* the list exists, but not all of it can be had */
         error->status = 0;
-        if (error->kind == ERROR_NOT_FOUND)
+        if (error->kind == ERROR_NOT_FOUND || error->kind == ERROR_UNSUPPORTED)
             error->kind = ERROR_UNAVAILABLE;
     }
     pages->count++;

@@ -147,6 +147,17 @@ static bool read_next(const struct upstream_response *from, const char *url,
            (out->next[0] || !is_cut);
 }
 
+/* A success that brings nothing that was asked for. Whatever responds so for referrers is no
+ * referrers API. */
+static bool refuse_status(const struct upstream_response *from,
+                          const struct upstream_request *request, struct error *error) {
+    const bool is_no_api = request->what == UPSTREAM_REFERRERS;
+    error_set(error, is_no_api ? ERROR_UNSUPPORTED : ERROR_UNAVAILABLE, "a response with status %d",
+              from->http.status);
+    error->lasting = is_no_api;
+    return false;
+}
+
 bool upstream_response_head(const struct upstream_response *from,
                             const struct upstream_request *request, const char *url,
                             struct upstream_head *out, struct error *error) {
@@ -159,10 +170,10 @@ bool upstream_response_head(const struct upstream_response *from,
         return error_set(error, ERROR_UNAVAILABLE,
                          "the list has a next page that cannot be asked for: Link \"%.100s\"",
                          from->link);
-    if (from->http.status == 206)
+    if (from->http.status == 206 && request->what != UPSTREAM_REFERRERS)
         return read_range(from, request, out, error);
     if (from->http.status != 200)
-        return error_set(error, ERROR_UNAVAILABLE, "a response with status %d", from->http.status);
+        return refuse_status(from, request, error);
     out->has_length = out->has_total = from->http.has_length;
     out->length = out->total = from->http.length;
     return true;

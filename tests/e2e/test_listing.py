@@ -269,7 +269,7 @@ def test_no_referrers_api_and_no_fallback_tag_is_an_empty_index(tarn, upstream, 
                             "manifests": []}
 
 
-NO_API = [400, 401, 403, 404, 405, 406, 410, 415, 422, 501]  # Harbor before 2.9: 400
+NO_API = [202, 204, 206, 400, 401, 403, 404, 405, 406, 410, 415, 422, 501]  # Harbor before 2.9: 400
 NO_INDEX = [b"<html>", b"", b"{}", b'{"errors":[]}', b'{"mediaType":"a/b","manifests":[]}', b"[1]"]
 
 

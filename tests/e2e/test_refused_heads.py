@@ -16,7 +16,7 @@ TIMEOUTS = {}
 LAYER = noise(300 * KIB)
 DIGEST = digest_of(LAYER)
 BIG = noise(8 * MIB, 1)
-STATUSES = [400, 401, 403, 404, 405, 406, 500, 501, 502]
+STATUSES = [400, 401, 403, 404, 405, 406, 500, 501, 502, 508, 520]
 
 SIGNED = {"signed 403": {"status": 403}, "signed 400": {"status": 400}, "signed cut": {"drop": True}}
 REFUSALS = {str(status): {"status": status} for status in STATUSES} | {

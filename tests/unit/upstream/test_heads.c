@@ -54,6 +54,8 @@ static void test_a_failure_is_judged_by_its_kind_and_its_status(void **state) {
         {ERROR_NOT_FOUND, 404, false, HEAD_DOUBTFUL},
         {ERROR_UNAVAILABLE, 500, false, HEAD_DOUBTFUL},
         {ERROR_UNAVAILABLE, 502, false, HEAD_DOUBTFUL},
+        {ERROR_UNAVAILABLE, 508, false, HEAD_DOUBTFUL},
+        {ERROR_UNAVAILABLE, 520, false, HEAD_DOUBTFUL},
         {ERROR_UNAVAILABLE, 0, true, HEAD_DOUBTFUL}, /* cut */
         {ERROR_UNAVAILABLE, 0, false, HEAD_FAILED},  /* no connection */
         {ERROR_UNAVAILABLE, 408, false, HEAD_FAILED},
