@@ -123,7 +123,7 @@ complete -c tarn -n '__tarn_runs serve' -l limits-per-client-least-rate -x -d 'b
 complete -c tarn -n '__tarn_runs serve' -l limits-logins-failures -x -d 'wrong passwords from one client address within limits.logins.within before its logins get 429'
 complete -c tarn -n '__tarn_runs serve' -l limits-logins-within -x -d 'time in which wrong passwords are counted'
 complete -c tarn -n '__tarn_runs serve' -l limits-logins-waiting -x -d 'logins that wait for the check of their password at the same time; a further one gets 429'
-complete -c tarn -n '__tarn_runs serve' -l tag-ttl -x -d 'time for which a tag is served without asking the upstream; 0 asks each time'
+complete -c tarn -n '__tarn_runs serve' -l tag-ttl -x -d 'time for which a tag is served without asking the upstream; 0 asks each time. From 30s on, a tag in use is asked for in the background shortly before its time is over'
 complete -c tarn -n '__tarn_runs serve' -l link-ttl -x -d 'time after which the upstream is asked again whether a repository may have what is cached for it; 0 never asks'
 complete -c tarn -n '__tarn_runs serve' -l connect-timeout -x -d 'time an upstream may take to accept a connection'
 complete -c tarn -n '__tarn_runs serve' -l stall-timeout -x -d 'time without a byte after which the rest of a transfer is requested again'

@@ -78,6 +78,7 @@ struct cache *cache_new(const struct cache_settings *settings, struct upkeep *up
     lock_init(&cache->uses_lock);
     lock_init(&cache->slots_lock);
     lock_init(&cache->questions_lock);
+    refresh_init(&cache->refresh);
     condition_init(&cache->questions_changed);
     return cache;
 }
@@ -110,6 +111,7 @@ void cache_stop(struct cache *cache) {
     for (struct question *question = cache->questions; question; question = question->hh.next)
         condition_broadcast(&question->answered);
     lock_release(&cache->questions_lock);
+    refresh_stop(&cache->refresh);
     flights_stop(cache->flights);
     streams_stop(cache->streams);
     if (uploads_of(cache))
@@ -117,6 +119,7 @@ void cache_stop(struct cache *cache) {
 }
 
 void cache_start(struct cache *cache) {
+    refresh_start(cache);
     streams_start(cache->streams);
     if (cache->tier)
         tier_start(cache->tier);
@@ -152,6 +155,7 @@ bool cache_free(struct cache *cache) {
     lock_finish(&cache->uses_lock);
     lock_finish(&cache->slots_lock);
     lock_finish(&cache->questions_lock);
+    refresh_finish(&cache->refresh);
     condition_finish(&cache->questions_changed);
     free(cache);
     return true;

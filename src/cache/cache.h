@@ -277,9 +277,9 @@ bool cache_blob_stat(struct cache *cache, const struct cache_caller *caller,
 
 /*
  * These are for a thread that must not wait, because it serves many connections. They answer from
- * memory alone: they make no system call, call no function of the store that does, and do not
- * allocate; no lock that they take is held over I/O. Each gives the answer that the waiting call
- * would give now, or none.
+ * memory alone: they make no system call but the wakeup of a thread, once in a tag's time
+ * (refresh.h), call no function of the store that does, and do not allocate; no lock that they take
+ * is held over I/O. Each gives the answer that the waiting call would give now, or none.
  */
 enum cache_held {
     CACHE_NOT_HELD,   /* only the waiting call can answer; *result has no document */

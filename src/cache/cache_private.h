@@ -9,6 +9,7 @@
 #include "cache/cache.h"
 #include "cache/flight/flight.h"
 #include "cache/named.h"
+#include "cache/refresh.h"
 #include "cache/tier.h"
 #include "cache/uses.h"
 
@@ -48,11 +49,13 @@ struct cache {
     size_t uses_count;
 
     struct named named;
+    struct refresh refresh;
 
     struct lock questions_lock;         /* guards questions, storing and the guarded part of each */
     struct condition questions_changed; /* one was answered or stored */
     struct question *questions;
     unsigned outdated;        /* questions under way that are not in the table any more */
+    unsigned refreshing;      /* questions under way that no client asked when they began */
     struct question *storing; /* answered, but not yet on the disk; in the order of their answers */
     uint64_t stores;          /* answers so far that are stored */
     atomic_bool stopping;

@@ -11,6 +11,40 @@
 #include "cache/owner.h"
 #include "store/records.h"
 
+/* ---- before a client waits for it ---- */
+
+/* No client waits, so that its blobs need not be fetched. */
+static bool answer_refresh(struct question *question, struct error *error) {
+    const bool ok = question->held->has_bytes ? manifest_answer(question, error)
+                                              : manifest_answer_head(question, error);
+    question->fetched = false;
+    if (ok && !question->from_bucket)
+        link_confirm(question->cache, &question->repository, LINK_MANIFEST,
+                     &question->document->digest, 0);
+    return ok;
+}
+
+void manifest_refresh(struct cache *cache, const struct repository *repository,
+                      const struct reference *reference, struct document *held) {
+    char key[KEY_SIZE];
+    const struct owner_topic topic = {UPSTREAM_MANIFEST, &repository->name, reference};
+    const struct cache_caller caller = {.repository = repository, .ask = REPLICA_ASK_NONE};
+    const bool to_replica = owner_is_another(cache, &caller, &topic);
+    const bool is_head = !held->has_bytes;
+    ask_key(key, repository, "manifest", reference);
+    const struct inquiry inquiry = {.key = key,
+                                    .repository = repository,
+                                    .reference = reference,
+                                    .answer = !to_replica ? answer_refresh
+                                              : is_head   ? manifest_answer_head_by_owner
+                                                          : manifest_answer_by_owner,
+                                    .to_replica = to_replica,
+                                    .is_head = is_head,
+                                    .needs_bytes = !is_head,
+                                    .held = held};
+    question_begin(cache, &inquiry);
+}
+
 /* ---- from a client ---- */
 
 void manifest_keep_pushed(struct cache *cache, const struct repository *repository,
@@ -40,6 +74,10 @@ static enum slot_state look(struct cache *cache, const struct inquiry *inquiry,
     const struct repository *repository = inquiry->repository;
     const struct reference *reference = inquiry->reference;
     enum slot_state state = slot_get(cache, inquiry->key, held, error);
+    if (state == SLOT_AGING) {
+        refresh_note(cache, repository, reference, *held);
+        state = SLOT_FRESH;
+    }
     if (state == SLOT_ABSENT_HEAD)
         return inquiry->is_head ? SLOT_ABSENT : SLOT_EMPTY;
     if (state == SLOT_ABSENT ||
@@ -66,6 +104,8 @@ static enum slot_state look(struct cache *cache, const struct inquiry *inquiry,
         return SLOT_STALE;
     slot_put_loaded(cache, inquiry->key, stored, reference->is_digest ? INT64_MAX : ttl - age_ms,
                     age_ms, &moment);
+    if (!reference->is_digest && refresh_lead_ms(ttl))
+        slot_set_lead(cache, inquiry->key, refresh_lead_ms(ttl));
     return SLOT_FRESH;
 }
 

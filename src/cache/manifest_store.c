@@ -177,6 +177,13 @@ static void delete_tag(struct question *question) {
                      NULL);
 }
 
+/* From when on a use of the tag lets it be asked for again. */
+static void set_lead(const struct question *question, const char *key) {
+    const int64_t lead_ms = refresh_lead_ms(ask_tag_ttl(&question->repository));
+    if (!question->reference.is_digest && lead_ms)
+        slot_set_lead(question->cache, key, lead_ms);
+}
+
 void manifest_store_keep(struct question *question) {
     struct cache *cache = question->cache;
     struct document *document = question->document;
@@ -204,6 +211,7 @@ void manifest_store_keep(struct question *question) {
     } else {
         slot_put_answer(cache, key, document, ttl_ms, question->writes);
     }
+    set_lead(question, key);
 }
 
 void manifest_store_keep_absent(struct question *question, bool by_head,

@@ -111,6 +111,7 @@ static void run_question(void *argument) {
         document_release(question->document);
         question->document = NULL;
     }
+    cache->refreshing -= question->is_refresh;
     if (question->is_outdated)
         cache->outdated--;
     else
@@ -190,8 +191,9 @@ static bool answered_meanwhile(struct cache *cache, const char *question_key,
     if (question && question->writes == slot_writes(cache, inquiry->repository))
         return false;
     enum slot_state state = slot_get(cache, inquiry->key, document, error);
+    bool is_fresh = state == SLOT_FRESH || state == SLOT_AGING;
     if (state == SLOT_ABSENT || (state == SLOT_ABSENT_HEAD && !inquiry->needs_bytes) ||
-        (state == SLOT_FRESH && (!inquiry->needs_bytes || (*document)->has_bytes)))
+        (is_fresh && (!inquiry->needs_bytes || (*document)->has_bytes)))
         return true;
     document_release(*document);
     *document = NULL;
@@ -270,15 +272,19 @@ static bool take_answer(struct cache *cache, const struct question *question,
     return false;
 }
 
+/* A HEAD and a GET of the same document are two questions, and so are one to upstream and one to a
+ * replica: what a replica asks here must not wait for the latter. */
+static void make_key(char key[static KEY_SIZE], const struct inquiry *inquiry) {
+    snprintf(key, KEY_SIZE, "%.*s%s%s", KEY_SIZE - 5, inquiry->key, inquiry->is_head ? " ?" : "",
+             inquiry->to_replica ? " @" : "");
+}
+
 bool question_ask(struct cache *cache, const struct inquiry *inquiry,
                   struct question_result *result, struct error *error) {
     const char *host = inquiry->repository->name.host;
     struct upstream *upstream = inquiry->repository->upstream;
     char key[KEY_SIZE];
-    /* A HEAD and a GET of the same document are two questions, and so are one to upstream and one
-     * to a replica: what a replica asks here must not wait for the latter. */
-    snprintf(key, sizeof key, "%.*s%s%s", KEY_SIZE - 5, inquiry->key, inquiry->is_head ? " ?" : "",
-             inquiry->to_replica ? " @" : "");
+    make_key(key, inquiry);
     *result = (struct question_result){0};
     if (!cancel_check(inquiry->cancel, error))
         return false;
@@ -305,6 +311,24 @@ bool question_ask(struct cache *cache, const struct inquiry *inquiry,
     question_release(cache, question);
     lock_release(&cache->questions_lock);
     return ok;
+}
+
+void question_begin(struct cache *cache, const struct inquiry *inquiry) {
+    char key[KEY_SIZE];
+    bool joined;
+    make_key(key, inquiry);
+    if (waiting_is_crowded(cache, inquiry->repository->upstream))
+        return;
+    lock_acquire(&cache->questions_lock);
+    bool may_begin = cache->refreshing < REFRESH_AT_ONCE && !atomic_load(&cache->stopping);
+    struct question *question = may_begin ? join(cache, key, inquiry, &joined) : NULL;
+    if (question && !joined) {
+        question->is_for_all = question->is_refresh = true;
+        cache->refreshing++;
+    }
+    if (question)
+        question_release(cache, question);
+    lock_release(&cache->questions_lock);
 }
 
 static bool is_wanted(void *context) {

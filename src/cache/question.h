@@ -72,6 +72,7 @@ struct question {
     bool is_for_all;    /* a caller has taken what is held instead: the answer is for later ones */
     struct condition answered; /* its own, so that no other question's callers wake up */
     bool done;
+    bool is_refresh;  /* no client asked when it began */
     bool is_outdated; /* it is no longer in the table, because of a write: nobody joins it */
     bool confirmed;   /* upstream confirmed `held` */
     struct document *document; /* the answer, owned; NULL when it failed */
@@ -111,6 +112,10 @@ bool question_ask_owner(struct cache *cache, const struct inquiry *to_owner,
 /* A 404 that something in front of upstream may have sent, a load balancer for example, does not
  * end what is held: the error becomes a failure of upstream. */
 void question_weigh_absence(const struct question *question, struct error *error);
+
+/* Begins to ask, and waits for nothing: callers that come later join. Does nothing if the same is
+ * asked already, or if the upstream has its share of waiting requests. */
+void question_begin(struct cache *cache, const struct inquiry *inquiry);
 
 /* How long the question's 404 may be believed. */
 int64_t question_absence_ms(const struct question *question);

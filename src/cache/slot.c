@@ -24,6 +24,7 @@ struct content {
     uint64_t stored_size, removals; /* removals: those like it when the store was asked */
     int64_t since_ms;               /* when upstream said it */
     int64_t until_ms;               /* fresh, or believed, until then */
+    int64_t aging_ms;               /* it is time to ask again from then on; 0: never */
 };
 
 struct slot {
@@ -71,6 +72,16 @@ static void move_to_front(struct cache *cache, struct slot *slot) {
     DL_PREPEND(cache->recent, slot);
 }
 
+/* Whether the document is fresh. Says once that it is aging. */
+static enum slot_state judge(struct content *content, int64_t now_ms) {
+    if (now_ms >= content->until_ms)
+        return SLOT_STALE;
+    if (!content->aging_ms || now_ms < content->aging_ms)
+        return SLOT_FRESH;
+    content->aging_ms = 0;
+    return SLOT_AGING;
+}
+
 enum slot_state slot_get(struct cache *cache, const char *key, struct document **document,
                          struct error *error) {
     int64_t now = clock_ms();
@@ -80,10 +91,10 @@ enum slot_state slot_get(struct cache *cache, const char *key, struct document *
     *document = NULL;
     lock_acquire(&cache->slots_lock);
     struct slot *slot = find(cache, key, length, hash);
-    const struct content *content = slot ? &slot->content : NULL;
+    struct content *content = slot ? &slot->content : NULL;
     if (slot && content->document) {
         *document = document_keep(content->document);
-        state = now < content->until_ms ? SLOT_FRESH : SLOT_STALE;
+        state = judge(content, now);
     } else if (slot && content->absence && now < content->until_ms) {
         if (error)
             *error = *content->absence;
@@ -127,6 +138,17 @@ bool slot_get_stored(struct cache *cache, const char *key, const struct digest *
     }
     lock_release(&cache->slots_lock);
     return stored;
+}
+
+void slot_set_lead(struct cache *cache, const char *key, int64_t lead_ms) {
+    const size_t length = strlen(key);
+    const unsigned hash = hash_of(cache, key, length);
+    lock_acquire(&cache->slots_lock);
+    struct slot *slot = find(cache, key, length, hash);
+    if (slot && slot->content.until_ms != INT64_MAX &&
+        slot->content.until_ms - lead_ms > clock_ms())
+        slot->content.aging_ms = slot->content.until_ms - lead_ms;
+    lock_release(&cache->slots_lock);
 }
 
 /* ---- changing ---- */

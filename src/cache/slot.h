@@ -20,6 +20,7 @@ enum { KEY_SIZE = HOST_LIMIT + NAME_LIMIT + DIGEST_STRING_SIZE + 16 };
 enum slot_state {
     SLOT_EMPTY,      /* nothing known */
     SLOT_FRESH,      /* *document is set */
+    SLOT_AGING,      /* as SLOT_FRESH, and it is time to ask again; told once */
     SLOT_STALE,      /* *document is set */
     SLOT_ABSENT,     /* *error is set: upstream's own 404 */
     SLOT_ABSENT_HEAD /* *error is set: upstream's 404 to a HEAD, whose code is not known */
@@ -29,6 +30,9 @@ enum slot_state slot_get(struct cache *cache, const char *key, struct document *
 /* How old the document or the 404 of the key is, and how old it may be to be believed; INT64_MAX:
  * as old as it likes. Both are 0 if nothing is known. */
 void slot_read_life(struct cache *cache, const char *key, int64_t *age_ms, int64_t *max_age_ms);
+/* Once, slot_get() says SLOT_AGING of the document of the key when its time ends in less than
+ * `lead_ms`; never, if it ends so soon already. */
+void slot_set_lead(struct cache *cache, const char *key, int64_t lead_ms);
 /* `fresh_ms` from now; INT64_MAX: for ever. Takes a reference of its own. */
 void slot_put(struct cache *cache, const char *key, struct document *document, int64_t fresh_ms);
 

@@ -51,7 +51,9 @@ const char *const config_confine_modes[] = {[CONFIG_CONFINE_AUTO] = "auto",
 /* Settings of one upstream that the top level has, too, for all upstreams. */
 #define TAG_TTL                                                                                    \
     .key = "tag_ttl", .type = CONFIG_DURATION,                                                     \
-    .help = "time for which a tag is served without asking the upstream; 0 asks each time"
+    .help =                                                                                        \
+        "time for which a tag is served without asking the upstream; 0 asks each time. From 30s "  \
+        "on, a tag in use is asked for in the background shortly before its time is over"
 #define LINK_TTL                                                                                   \
     .key = "link_ttl", .type = CONFIG_DURATION,                                                    \
     .help = "time after which the upstream is asked again whether a repository may have what is "  \

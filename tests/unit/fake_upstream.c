@@ -258,6 +258,7 @@ static bool is_set(const atomic_bool *flag) {
 /* Waits for a connection, as in the upstream's queue. */
 static bool wait_in_queue(struct upstream *upstream, const struct upstream_request *request,
                           struct error *error) {
+    upstream->queued += upstream->in_queue;
     for (; upstream->in_queue; clock_sleep_ms(2)) {
         if (is_set(request->stop))
             return fail(error, ERROR_CLOSED);

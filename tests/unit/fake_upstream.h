@@ -40,6 +40,7 @@ struct upstream {
     struct digest manifest_digest;
 
     atomic_uint heads, gets, blob_heads, blob_gets;
+    atomic_uint queued;           /* requests that had to wait for a connection */
     atomic_uint dropped;          /* requests that nobody waited for any more */
     atomic_uint refused_heads;    /* that cache/ told it of */
     atomic_uint direct_gets;      /* of blob_gets, those that came with the redirect's target */

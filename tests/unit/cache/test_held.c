@@ -13,6 +13,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include "cache/refresh.h"
 #include "store/blobs.h"
 #include "store/records.h"
 #include "store/usage.h"
@@ -368,6 +369,132 @@ static void test_answers_about_a_tag_are_stored_in_their_order(void **state) {
     assert_false(store_tag_get(world->store, &app(world)->name, "v1", &record));
 }
 
+/* ---- tags in use, shortly before their time is over ---- */
+
+enum { AGING_MS = BELIEVED_MS - 5000 };
+
+static void test_the_last_tenth_of_a_tags_time_is_its_lead(void **state) {
+    (void)state;
+    assert_int_equal(refresh_lead_ms(0), 0);
+    assert_int_equal(refresh_lead_ms(29999), 0);
+    assert_int_equal(refresh_lead_ms(30000), 5000);
+    assert_int_equal(refresh_lead_ms(BELIEVED_MS), 6000);
+    assert_int_equal(refresh_lead_ms(100 * 3600 * 1000), 30000);
+}
+
+static void test_a_tag_in_use_is_asked_for_before_its_time_is_over(void **state) {
+    struct world *world = *state;
+    const struct reference tag = named("v1");
+    cache_start(world->cache);
+    assert_int_equal(pull(world, &tag, false), CACHE_MISS);
+    later_ms = AGING_MS - 2000;
+    assert_int_equal(look(world, &tag, false), CACHE_HELD);
+    later_ms = AGING_MS;
+    assert_int_equal(look(world, &tag, false), CACHE_HELD);
+    wait_until(world->upstream.heads == 1);
+    later_ms = BELIEVED_MS + 1;
+    wait_until(look(world, &tag, false) == CACHE_HELD);
+    later_ms = AGING_MS + BELIEVED_MS - 9000; /* its new time is not over either */
+    assert_int_equal(look(world, &tag, false), CACHE_HELD);
+    assert_int_equal(world->upstream.heads, 1);
+    assert_int_equal(world->upstream.gets, 1);
+}
+
+static void test_a_client_that_may_wait_lets_an_aging_tag_be_asked_for_too(void **state) {
+    struct world *world = *state;
+    const struct reference tag = named("v1");
+    cache_start(world->cache);
+    assert_int_equal(pull(world, &tag, true), CACHE_MISS); /* only its head is known */
+    later_ms = AGING_MS;
+    assert_int_equal(pull(world, &tag, true), CACHE_HIT);
+    wait_until(world->upstream.heads == 2);
+    later_ms = BELIEVED_MS + 1;
+    wait_until(look(world, &tag, true) == CACHE_HELD);
+    assert_int_equal(world->upstream.gets, 0);
+}
+
+static void
+test_an_aging_tag_that_has_moved_names_the_new_manifest_and_fetches_no_blob(void **state) {
+    struct world *world = *state;
+    static const char moved[] = "{\"schemaVersion\":2,\"config\":{},\"layers\":[]}";
+    const struct reference tag = named("v1");
+    world->upstream.settings.prefetch = true;
+    cache_start(world->cache);
+    assert_int_equal(pull(world, &tag, true), CACHE_MISS);
+    assert_int_equal(pull(world, &tag, false), CACHE_MISS);
+    wait_until(!world_has_flight(world));
+    const unsigned blobs = world->upstream.blob_gets;
+    world->upstream.manifest = moved;
+    assert_true(digest_of(DIGEST_SHA256, moved, strlen(moved), &world->upstream.manifest_digest));
+    const struct reference digest = by_digest(&world->upstream.manifest_digest);
+    later_ms = AGING_MS;
+    assert_int_equal(look(world, &tag, false), CACHE_HELD);
+    wait_until(look(world, &digest, false) == CACHE_HELD);
+    later_ms = BELIEVED_MS + 1;
+    wait_until(look(world, &tag, false) == CACHE_HELD);
+    assert_int_equal(world->upstream.blob_gets, blobs);
+}
+
+static void test_a_silent_upstream_delays_no_use_of_an_aging_tag(void **state) {
+    struct world *world = *state;
+    const struct reference tag = named("v1");
+    cache_start(world->cache);
+    assert_int_equal(pull(world, &tag, false), CACHE_MISS);
+    world->upstream.in_queue = true;
+    later_ms = AGING_MS;
+    assert_int_equal(look(world, &tag, false), CACHE_HELD);
+    assert_int_equal(look(world, &tag, false), CACHE_HELD);
+    wait_until(world->upstream.queued == 1);
+    later_ms = BELIEVED_MS + 1; /* its time ends as usual, and nobody waits for the answer again */
+    assert_int_equal(look(world, &tag, false), CACHE_NOT_HELD);
+    assert_int_equal(pull(world, &tag, false), CACHE_STALE);
+    world->upstream.in_queue = false;
+}
+
+static void test_a_failing_upstream_ends_no_time_of_an_aging_tag(void **state) {
+    struct world *world = *state;
+    const struct reference tag = named("v1");
+    cache_start(world->cache);
+    assert_int_equal(pull(world, &tag, false), CACHE_MISS);
+    world->upstream.fail = ERROR_UNAVAILABLE;
+    later_ms = AGING_MS;
+    assert_int_equal(look(world, &tag, false), CACHE_HELD);
+    assert_int_equal(pull(world, &tag, false), CACHE_HIT);
+    later_ms = BELIEVED_MS + 1;
+    assert_int_equal(pull(world, &tag, false), CACHE_STALE);
+}
+
+static void test_many_aging_tags_of_a_silent_upstream_keep_nobody_from_asking(void **state) {
+    struct world *world = *state;
+    enum { TAGS = 3 * (REFRESH_DUE + REFRESH_AT_ONCE) };
+    cache_start(world->cache);
+    for (unsigned i = 0; i < TAGS; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "v%u", i);
+        const struct reference tag = named(name);
+        assert_int_equal(pull(world, &tag, false), CACHE_MISS);
+    }
+    later_ms = AGING_MS;
+    world->upstream.in_queue = true;
+    for (unsigned i = 0; i < TAGS; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "v%u", i);
+        const struct reference tag = named(name);
+        assert_int_equal(look(world, &tag, false), CACHE_HELD);
+    }
+    wait_until(world->upstream.queued >= REFRESH_AT_ONCE);
+    const struct reference other = named("other");
+    struct tag_pull client = {.world = world, .upstream = &world->upstream, .tag = "other"};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, pull_a_tag, &client), 0);
+    wait_until(world->upstream.queued > REFRESH_AT_ONCE); /* the client's own question */
+    world->upstream.in_queue = false;
+    pthread_join(thread, NULL);
+    assert_true(client.answered);
+    assert_int_equal(look(world, &other, false), CACHE_HELD);
+    assert_int_equal(world->upstream.queued, REFRESH_AT_ONCE + 1);
+}
+
 static void test_a_manifest_read_before_a_forget_is_not_kept_after_it(void **state) {
     struct world *world = *state;
     const struct reference digest = by_digest(&world->upstream.manifest_digest);
@@ -713,6 +840,13 @@ int main(void) {
         held_test(test_an_answer_does_not_wait_for_the_disk),
         held_test(test_a_crowd_at_one_upstream_holds_up_no_answer_of_another),
         held_test(test_answers_about_a_tag_are_stored_in_their_order),
+        cmocka_unit_test(test_the_last_tenth_of_a_tags_time_is_its_lead),
+        held_test(test_a_tag_in_use_is_asked_for_before_its_time_is_over),
+        held_test(test_a_client_that_may_wait_lets_an_aging_tag_be_asked_for_too),
+        held_test(test_an_aging_tag_that_has_moved_names_the_new_manifest_and_fetches_no_blob),
+        held_test(test_a_silent_upstream_delays_no_use_of_an_aging_tag),
+        held_test(test_a_failing_upstream_ends_no_time_of_an_aging_tag),
+        held_test(test_many_aging_tags_of_a_silent_upstream_keep_nobody_from_asking),
         held_test(test_a_manifest_read_before_a_forget_is_not_kept_after_it),
         held_test(test_uses_are_told_to_the_store_by_the_next_call_that_may_wait),
         held_test(test_more_uses_than_can_be_noted_are_left_to_a_call_that_may_wait),
