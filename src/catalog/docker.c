@@ -149,9 +149,11 @@ static bool check_manifest(struct asking *asking, struct error *error) {
 
 bool docker_digest_by_head(void *context, const struct repository *repository, const char *tag,
                            struct digest *out, struct error *error) {
-    (void)context;
     cleanup_asking struct asking asking = {
-        .request = {.what = UPSTREAM_MANIFEST, .head_only = true, .reference = tag},
+        .request = {.what = UPSTREAM_MANIFEST,
+                    .head_only = true,
+                    .reference = tag,
+                    .stop = context},
         .limit = MANIFEST_SIZE_LIMIT,
         .accept = check_manifest,
         .context = (void *)repository,

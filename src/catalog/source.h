@@ -64,7 +64,8 @@ enum catalog_outcome docker_list_images(const struct catalog_question *question,
                                         struct catalog_list *list, struct error *error);
 
 /* A catalog_digest_of that asks upstream with a plain HEAD of the manifest, and with a GET where
- * HEAD is refused (catalog/docker.c). `context` is not used. */
+ * HEAD is refused (catalog/docker.c). `context` is a const atomic_bool, or NULL: set, it ends the
+ * question (CLOSED). */
 catalog_digest_of docker_digest_by_head;
 
 #endif

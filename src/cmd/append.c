@@ -321,7 +321,7 @@ static int open_both(struct appending *appending) {
     struct append_image *image = &appending->image;
     struct image_report *report = &appending->report;
     struct error error = {0};
-    int status = image_command_open(&appending->command, arguments);
+    int status = image_command_open(&appending->command, arguments, &interrupted);
     if (status)
         return status;
     if (!begin_report(appending))

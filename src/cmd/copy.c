@@ -274,7 +274,7 @@ static int open_both(struct copying *copying) {
     const struct arguments *arguments = copying->arguments;
     struct image_report *report = &copying->report;
     struct error error = {0};
-    int status = image_command_open(&copying->command, arguments);
+    int status = image_command_open(&copying->command, arguments, &interrupted);
     if (status)
         return status;
     if (!image_report_open(report, arguments, copying->dry_run)) {

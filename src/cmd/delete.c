@@ -21,7 +21,7 @@ static bool delete_one(struct copy_hosts *hosts, const struct copy_reference *im
 
 static int delete_all(const struct arguments *arguments, const struct copy_reference *images) {
     struct image_command command;
-    int status = image_command_open(&command, arguments);
+    int status = image_command_open(&command, arguments, NULL);
     if (status) {
         image_command_close(&command);
         return status;

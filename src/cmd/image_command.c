@@ -22,7 +22,8 @@ static struct config *load(const struct arguments *arguments) {
     return config;
 }
 
-int image_command_open(struct image_command *command, const struct arguments *arguments) {
+int image_command_open(struct image_command *command, const struct arguments *arguments,
+                       const atomic_bool *stop) {
     struct error error = {0};
     *command = (struct image_command){.arguments = arguments};
     secret_forbid_core_dumps();
@@ -37,6 +38,7 @@ int image_command_open(struct image_command *command, const struct arguments *ar
         .others = command->config->defaults,
         .via = command->config->via,
         .plain_http = arguments_flag(arguments, "plain-http"),
+        .stop = stop,
     };
     command->hosts = copy_hosts_new(command->client, &settings, &error);
     return command->hosts ? 0 : image_command_fail(arguments, NULL, &error);
@@ -85,7 +87,7 @@ int image_command_run(const struct arguments *arguments, enum copy_form form,
     int status = image_command_read(arguments, operand, form, &reference);
     if (status)
         return status;
-    status = image_command_open(&command, arguments);
+    status = image_command_open(&command, arguments, NULL);
     if (!status) {
         struct copy_source *source = copy_source_open(command.hosts, &reference, &error);
         if (!source || !work(arguments, source, &reference, &error))

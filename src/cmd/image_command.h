@@ -32,9 +32,11 @@ struct image_command {
     struct copy_hosts *hosts;
 };
 
-/* Reads the configuration. The exit status: 0, or 1 or 2 with the reason on standard error. The
- * caller calls image_command_close() either way. */
-int image_command_open(struct image_command *command, const struct arguments *arguments);
+/* Reads the configuration. `stop` ends whatever asks a registry; NULL: nothing does. The exit
+ * status: 0, or 1 or 2 with the reason on standard error. The caller calls image_command_close()
+ * either way. */
+int image_command_open(struct image_command *command, const struct arguments *arguments,
+                       const atomic_bool *stop);
 void image_command_close(struct image_command *command);
 
 /* Reads an operand. The exit status: 0, or 1 with the reason on standard error. */

@@ -44,7 +44,7 @@ static int run(const struct arguments *arguments) {
     if (image.kind != COPY_REGISTRY)
         return command_refuse(arguments->command, "%s is no image of a registry",
                               arguments->operands[0]);
-    status = image_command_open(&command, arguments);
+    status = image_command_open(&command, arguments, NULL);
     if (!status && !tag_all(arguments, command.hosts, &image, &error))
         status = image_command_fail(arguments, arguments->operands[0], &error);
     image_command_close(&command);

@@ -27,6 +27,7 @@ struct copy_hosts {
     const struct upstreams *set;
     char *via; /* owned; NULL: none */
     bool plain_http;
+    const atomic_bool *stop;
     struct upstream_settings others_settings; /* without a host */
     struct credential_source *docker, *google, *via_source;
     struct lock others_lock;
@@ -88,6 +89,7 @@ struct copy_hosts *copy_hosts_new(struct client *client, const struct copy_hosts
     lock_init(&hosts->others_lock);
     hosts->client = client;
     hosts->plain_http = settings->plain_http;
+    hosts->stop = settings->stop;
     hosts->others_settings = settings->others ? *settings->others : upstream_settings_default();
     const struct google_settings search = {0};
     hosts->docker = credential_source_docker(NULL);
@@ -131,6 +133,10 @@ void copy_hosts_free(struct copy_hosts *hosts) {
     lock_finish(&hosts->others_lock);
     free(hosts->via);
     free(hosts);
+}
+
+const atomic_bool *copy_hosts_stop(const struct copy_hosts *hosts) {
+    return hosts->stop;
 }
 
 int64_t copy_hosts_patience_ms(const struct repository *repository) {

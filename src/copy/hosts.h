@@ -8,6 +8,7 @@
 #ifndef COPY_HOSTS_H
 #define COPY_HOSTS_H
 
+#include <stdatomic.h>
 #include "client/client.h"
 #include "upstream/upstream.h"
 
@@ -22,6 +23,8 @@ struct copy_hosts_settings {
      * credentials for the host of the URL. NULL: each registry is asked itself. */
     const char *via;
     bool plain_http; /* http, not https, for hosts that are not configured */
+    /* Outlives the hosts. Set: whatever asks a registry ends (CLOSED). NULL: never. */
+    const atomic_bool *stop;
 };
 
 struct copy_hosts;
@@ -35,6 +38,9 @@ void copy_hosts_free(struct copy_hosts *hosts); /* NULL is allowed */
  * none), or ERROR_MEMORY. Asks nobody. */
 bool copy_hosts_find(struct copy_hosts *hosts, const struct repository_name *name,
                      struct repository *out, struct error *error);
+
+/* As copy_hosts_settings.stop. */
+const atomic_bool *copy_hosts_stop(const struct copy_hosts *hosts);
 
 /* How long work on the repository is tried again without progress: its upstream's push_patience. */
 int64_t copy_hosts_patience_ms(const struct repository *repository);

@@ -13,7 +13,8 @@
 
 struct registry_destination {
     struct copy_destination destination;
-    struct repository repository;
+    struct copy_registry registry;
+    struct cancel cancel; /* by registry.stop */
     struct push_settings settings;
 };
 
@@ -25,7 +26,7 @@ static struct registry_destination *own_of(struct copy_destination *destination)
 
 /* Adds what to do about a refusal of Artifact Registry: it tells neither role nor remedy. */
 static bool explain(const struct registry_destination *own, struct error *error) {
-    const char *host = own->repository.name.host;
+    const char *host = own->registry.repository.name.host;
     const char *advice = NULL;
     bool is_google = artifact_name_is_host(text_of(host));
     if (is_google && error->kind == ERROR_DENIED)
@@ -50,7 +51,7 @@ static bool check_rights(struct copy_destination *destination, struct error *err
     struct error unwanted = {0};
     bool is_mounted;
     error = error ? error : &unwanted;
-    struct push *push = push_new(&own->repository, &own->settings);
+    struct push *push = push_new(&own->registry.repository, &own->settings);
     if (!push)
         return error_set(error, ERROR_MEMORY, "out of memory");
     bool ok = push_begin(push, NULL, &is_mounted, error);
@@ -65,7 +66,8 @@ static bool has_blob(struct copy_destination *destination, const struct digest *
     const struct registry_destination *own = own_of(destination);
     struct error why = {0};
     uint64_t is = size;
-    *has = push_has_blob(&own->repository, &own->settings, digest, &is, &why) && is == size;
+    *has =
+        push_has_blob(&own->registry.repository, &own->settings, digest, &is, &why) && is == size;
     if (why.kind == ERROR_NONE || why.kind == ERROR_NOT_FOUND)
         return true;
     if (error)
@@ -78,9 +80,9 @@ static bool mount(struct copy_destination *destination, const struct digest *dig
     struct registry_destination *own = own_of(destination);
     const struct push_mount wanted = {.digest = digest, .from = from->name.path};
     *mounted = false;
-    if (!copy_hosts_are_one(from, &own->repository))
+    if (!copy_hosts_are_one(from, &own->registry.repository))
         return true;
-    struct push *push = push_new(&own->repository, &own->settings);
+    struct push *push = push_new(&own->registry.repository, &own->settings);
     if (!push)
         return error_set(error, ERROR_MEMORY, "out of memory");
     bool ok = push_begin(push, &wanted, mounted, error);
@@ -190,7 +192,7 @@ static bool write_blob(struct copy_destination *destination, struct copy_body *b
     struct error unwanted = {0};
     error = error ? error : &unwanted;
     settings.cancel = &cancel;
-    struct push *push = push_new(&own->repository, &settings);
+    struct push *push = push_new(&own->registry.repository, &settings);
     if (!push)
         return error_set(error, ERROR_MEMORY, "out of memory");
     bool ok = check_empty(&sending, error) && send_blob(push, &sending, digest, size, error);
@@ -209,8 +211,7 @@ static bool find_manifest(struct copy_destination *destination, const char *refe
     const struct registry_destination *own = own_of(destination);
     struct error why = {0};
     *digest = (struct digest){0};
-    if (copy_registry_find_digest(&own->repository, own->settings.patience_ms, reference, digest,
-                                  &why))
+    if (copy_registry_find_digest(&own->registry, reference, digest, &why))
         return true;
     *digest = (struct digest){0};
     /* A repository that nobody has pushed to is denied by some registries, and unknown to others;
@@ -235,22 +236,21 @@ static bool put_manifest(struct copy_destination *destination, const struct copy
         .length = manifest->bytes.length,
     };
     error = error ? error : &unwanted;
-    if (!push_manifest(&own->repository, &own->settings, &put, &stored, error))
+    if (!push_manifest(&own->registry.repository, &own->settings, &put, &stored, error))
         return explain(own, error);
     *has_referrers = stored.subject[0] != '\0';
     return !stored.has_digest || digest_equal(&stored.digest, &manifest->digest) ||
            stored.digest.algorithm != manifest->digest.algorithm ||
            error_set(error, ERROR_UNAVAILABLE,
                      "upstream %s: the registry has stored another manifest than was sent",
-                     own->repository.name.host);
+                     own->registry.repository.name.host);
 }
 
 /* Reads the index under the tag, if there is one. NULL: the error is set. */
 static json_t *read_referrers(struct registry_destination *own, const struct digest *subject,
                               struct error *error) {
     cleanup_buffer struct buffer bytes = {0};
-    struct copy_source *source =
-        copy_registry_source_of(&own->repository, own->settings.patience_ms, error);
+    struct copy_source *source = copy_registry_source_of(&own->registry, error);
     bool ok = source && copy_source_get_referrers(source, subject, &bytes, error);
     copy_source_free(source);
     return ok ? bounded_json_load_by(0, bytes.bytes, bytes.length, error) : NULL;
@@ -283,7 +283,8 @@ static bool delete_manifest(struct copy_destination *destination, const char *re
     const struct registry_destination *own = own_of(destination);
     struct error unwanted = {0};
     error = error ? error : &unwanted;
-    return push_delete(&own->repository, &own->settings, UPSTREAM_MANIFEST, reference, error) ||
+    return push_delete(&own->registry.repository, &own->settings, UPSTREAM_MANIFEST, reference,
+                       error) ||
            explain(own, error);
 }
 
@@ -313,15 +314,19 @@ struct copy_destination *copy_registry_destination_open(struct copy_hosts *hosts
         error_set(error, ERROR_MEMORY, "out of memory");
         return NULL;
     }
-    if (!copy_hosts_find(hosts, &reference->name, &own->repository, error)) {
+    if (!copy_hosts_find(hosts, &reference->name, &own->registry.repository, error)) {
         free(own);
         return NULL;
     }
+    own->registry.patience_ms = copy_hosts_patience_ms(&own->registry.repository);
+    own->registry.stop = copy_hosts_stop(hosts);
+    own->cancel = (struct cancel){.stop = own->registry.stop};
     own->settings = (struct push_settings){
-        .patience_ms = copy_hosts_patience_ms(&own->repository),
+        .patience_ms = own->registry.patience_ms,
         .refused_patience_ms = COPY_REFUSED_PATIENCE_MS,
+        .cancel = &own->cancel,
     };
     own->destination = (struct copy_destination){
-        .kind = &kind, .takes_index = true, .repository = &own->repository};
+        .kind = &kind, .takes_index = true, .repository = &own->registry.repository};
     return &own->destination;
 }

@@ -17,8 +17,7 @@
 
 struct registry_source {
     struct copy_source source;
-    struct repository repository;
-    int64_t patience_ms;
+    struct copy_registry registry;
 };
 
 static struct registry_source *own_of(struct copy_source *source) {
@@ -27,11 +26,12 @@ static struct registry_source *own_of(struct copy_source *source) {
 
 /* ---- manifests ---- */
 
-static bool ask_manifest(const struct repository *repository, const char *reference,
+static bool ask_manifest(const struct copy_registry *registry, const char *reference,
                          struct copy_manifest *out, struct error *error) {
+    const struct repository *repository = &registry->repository;
     struct digest wanted = {0};
     cleanup_asking struct asking asking = {
-        .request = {.what = UPSTREAM_MANIFEST, .reference = reference},
+        .request = {.what = UPSTREAM_MANIFEST, .reference = reference, .stop = registry->stop},
         .limit = MANIFEST_SIZE_LIMIT,
     };
     if (!asking_get(repository, &asking, error))
@@ -57,13 +57,18 @@ static bool ask_manifest(const struct repository *repository, const char *refere
                       repository->name.path, by_digest ? "@" : ":", reference);
 }
 
+static struct copy_patience patience_of(const struct copy_registry *registry) {
+    struct copy_patience patience = {.limit_ms = registry->patience_ms, .stop = registry->stop};
+    copy_patience_reset(&patience);
+    return patience;
+}
+
 static bool get_manifest(struct copy_source *source, const char *reference,
                          struct copy_manifest *out, struct error *error) {
-    struct registry_source *own = own_of(source);
-    struct copy_patience patience = {.limit_ms = own->patience_ms};
+    const struct copy_registry *registry = &own_of(source)->registry;
+    struct copy_patience patience = patience_of(registry);
     struct error why = {0};
-    copy_patience_reset(&patience);
-    while (!ask_manifest(&own->repository, reference, out, &why)) {
+    while (!ask_manifest(registry, reference, out, &why)) {
         if (copy_patience_wait(&patience, &why))
             continue;
         if (error)
@@ -73,12 +78,12 @@ static bool get_manifest(struct copy_source *source, const char *reference,
     return true;
 }
 
-bool copy_registry_find_digest(const struct repository *repository, int64_t patience_ms,
-                               const char *reference, struct digest *out, struct error *error) {
-    struct copy_patience patience = {.limit_ms = patience_ms};
+bool copy_registry_find_digest(const struct copy_registry *registry, const char *reference,
+                               struct digest *out, struct error *error) {
+    struct copy_patience patience = patience_of(registry);
     struct error why = {0};
-    copy_patience_reset(&patience);
-    while (!docker_digest_by_head(NULL, repository, reference, out, &why)) {
+    while (!docker_digest_by_head((void *)(uintptr_t)registry->stop, &registry->repository,
+                                  reference, out, &why)) {
         if (copy_patience_wait(&patience, &why))
             continue;
         if (error)
@@ -90,8 +95,7 @@ bool copy_registry_find_digest(const struct repository *repository, int64_t pati
 
 static bool find_digest(struct copy_source *source, const char *reference, struct digest *out,
                         struct error *error) {
-    const struct registry_source *own = own_of(source);
-    return copy_registry_find_digest(&own->repository, own->patience_ms, reference, out, error);
+    return copy_registry_find_digest(&own_of(source)->registry, reference, out, error);
 }
 
 /* ---- blobs ---- */
@@ -138,19 +142,20 @@ static bool ask_blob(const struct registry_source *own, struct reading *reading,
     char digest[DIGEST_STRING_SIZE];
     struct upstream_request request = {
         .what = UPSTREAM_BLOB,
-        .host = own->repository.name.host,
-        .repository = own->repository.name.path,
+        .host = own->registry.repository.name.host,
+        .repository = own->registry.repository.name.path,
         .reference = digest_format(&read->digest, digest),
         .has_range = reading->next > 0 || read->last != UINT64_MAX,
         .range_first = reading->next,
         .range_last = read->last,
         .target = read->target,
-        .stop = read->stop,
+        .stop = read->stop ? read->stop : own->registry.stop,
         .insists = reading->next > read->first,
     };
     const struct upstream_sink sink = {
         .context = reading, .on_head = take_head, .on_bytes = take_bytes};
-    return upstream_perform(own->repository.upstream, &request, &sink, error) || is_done(reading);
+    return upstream_perform(own->registry.repository.upstream, &request, &sink, error) ||
+           is_done(reading);
 }
 
 static bool read_blob(struct copy_source *source, const struct copy_read *read,
@@ -158,8 +163,9 @@ static bool read_blob(struct copy_source *source, const struct copy_read *read,
     const struct registry_source *own = own_of(source);
     struct reading reading = {.read = read, .next = read->first};
     struct error why = {0};
-    reading.patience = (struct copy_patience){.limit_ms = own->patience_ms, .stop = read->stop};
-    copy_patience_reset(&reading.patience);
+    reading.patience = patience_of(&own->registry);
+    if (read->stop)
+        reading.patience.stop = read->stop;
     while (!ask_blob(own, &reading, &why)) {
         if (!reading.failed && copy_patience_wait(&reading.patience, &why))
             continue;
@@ -173,13 +179,15 @@ static bool read_blob(struct copy_source *source, const struct copy_read *read,
 /* ---- lists ---- */
 
 /* Calls `add` with each entry of the list. */
-static bool walk_pages(const struct repository *repository, enum upstream_what what,
+static bool walk_pages(const struct copy_registry *registry, enum upstream_what what,
                        const char *reference, bool (*add)(void *context, json_t *entry),
                        void *context, struct error *error) {
-    struct pages *pages = pages_new(repository, what, reference);
+    struct pages *pages = pages_new(&registry->repository, what, reference);
     bool more = true, ok = pages || error_set(error, ERROR_MEMORY, "out of memory");
     size_t i;
     json_t *entry;
+    if (pages)
+        pages->asking.request.stop = registry->stop;
     while (ok && more) {
         ok = pages_get(pages, error);
         json_array_foreach (ok ? json_object_get(pages->page, pages->member) : NULL, i, entry) {
@@ -195,9 +203,8 @@ static bool walk_pages(const struct repository *repository, enum upstream_what w
 /* Walks the list, and from its beginning again after a fault that may pass. */
 static bool walk(const struct registry_source *own, enum upstream_what what, const char *reference,
                  bool (*add)(void *context, json_t *entry), void *context, struct error *error) {
-    struct copy_patience patience = {.limit_ms = own->patience_ms};
-    copy_patience_reset(&patience);
-    while (!walk_pages(&own->repository, what, reference, add, context, error)) {
+    struct copy_patience patience = patience_of(&own->registry);
+    while (!walk_pages(&own->registry, what, reference, add, context, error)) {
         if (!copy_patience_wait(&patience, error))
             return false;
     }
@@ -293,24 +300,24 @@ static const struct copy_source_kind kind = {
     .free = free_source,
 };
 
-struct copy_source *copy_registry_source_of(const struct repository *repository,
-                                            int64_t patience_ms, struct error *error) {
+struct copy_source *copy_registry_source_of(const struct copy_registry *registry,
+                                            struct error *error) {
     struct registry_source *own = calloc(1, sizeof *own);
     if (!own) {
         error_set(error, ERROR_MEMORY, "out of memory");
         return NULL;
     }
-    own->repository = *repository;
-    own->source = (struct copy_source){.kind = &kind, .repository = &own->repository};
-    own->patience_ms = patience_ms;
+    own->registry = *registry;
+    own->source = (struct copy_source){.kind = &kind, .repository = &own->registry.repository};
     return &own->source;
 }
 
 struct copy_source *copy_registry_source_open(struct copy_hosts *hosts,
                                               const struct copy_reference *reference,
                                               struct error *error) {
-    struct repository repository;
-    return copy_hosts_find(hosts, &reference->name, &repository, error)
-               ? copy_registry_source_of(&repository, copy_hosts_patience_ms(&repository), error)
-               : NULL;
+    struct copy_registry registry = {.stop = copy_hosts_stop(hosts)};
+    if (!copy_hosts_find(hosts, &reference->name, &registry.repository, error))
+        return NULL;
+    registry.patience_ms = copy_hosts_patience_ms(&registry.repository);
+    return copy_registry_source_of(&registry, error);
 }

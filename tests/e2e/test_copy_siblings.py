@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import subprocess
 import tarfile
 import time
 
@@ -9,6 +11,7 @@ import pytest
 
 from kit.content import (KIB, OCI_INDEX, OCI_MANIFEST, descriptor, digest_of, index, manifest, noise)
 from kit.image_commands import ImageCommands
+from kit.processes import wait_until
 from kit.scripted_server import several
 from kit.tokens import TokenService
 from kit.writable_registry import WritableRegistry, refusal
@@ -397,6 +400,36 @@ def test_lists_of_tags_of_every_shape(tarn, source, image):
         source.fault("/empty/app/tags/list", status=200, body=body, times=1,
                      headers={"Content-Type": "application/json"})
         assert tarn.run("tags", place(source, "empty/app")).out == ""
+
+
+# ---- Ctrl-C
+
+
+@pytest.mark.parametrize("command, where, path, method", [
+    *((command, *what) for command in ("copy", "append") for what in (
+        ("source", "/manifests/", "GET"), ("target", "/manifests/", "HEAD"),
+        ("target", "/manifests/", "PUT"), ("target", "/blobs/sha256", "HEAD"),
+        ("target", "/uploads/", "POST"), ("target", "/uploads/", "PATCH"),
+        ("target", "/uploads/", "PUT"), ("source", "/blobs/", "GET"))),
+    ("copy", "source", "/tags/list", "GET")])
+def test_ctrl_c_ends_each_wait_for_a_registry(tarn, source, target, image, folder, command, where,
+                                              path, method):
+    """Each request would be waited for and tried again for a minute."""
+    registry = source if where == "source" else target
+    registry.fault(path, method=method, black_hole=True)
+    arguments = [image.reference, place(target)]
+    if "tags" in path:
+        arguments[0] = f"{place(source, 'team/app')}:v*"
+    elif command == "append":
+        arguments[1:] = ["--to", f"{place(target)}:v1", "--add", str(folder)]
+    with subprocess.Popen([tarn.program, command, *arguments, "--config", tarn.configuration],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.PIPE, env=tarn.environment) as process:
+        wait_until(lambda: registry.asked(path, method), "the request that gets no answer")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+    target.await_no_sessions()
+    assert not target.repository("prod/app").tags
 
 
 # ---- the commands of one image
