@@ -451,7 +451,7 @@ class ReplicaChaos:
         return {name: max(one[name] for one in figures) for name in figures[0]}
 
     def is_flat(self):
-        if not self.warm or is_sanitized(self.program):
+        if not self.warm:
             return
         for name, more in FLAT.items():
             wait_until(lambda name=name, more=more:
@@ -516,7 +516,7 @@ def run_replica_rounds(program, directory, seed, count=3, uses_bucket=True, roun
                 chaos.round(plan)
             except AssertionError as wrong:
                 raise Wrong(f"seed {seed}, {plan}: {wrong}") from wrong
-            if lived == len(KINDS):
+            if lived == len(KINDS) and not is_sanitized(program):
                 chaos.warm = chaos.figures()
             if tell:
                 tell(chaos, plan)
