@@ -226,12 +226,6 @@ bool fetch_take_head(void *context, const struct place_head *head, struct error 
 
 /* ---- the bytes ---- */
 
-static bool write_at(int fd, const char *bytes, uint64_t length, uint64_t offset,
-                     struct error *error) {
-    return file_write_all_at(fd, bytes, length, offset, error) ||
-           error_wrap(error, "a partial blob");
-}
-
 /* Checks that bytes that were sent a second time are equal to the present ones. */
 static bool compare(int fd, const char *bytes, uint64_t length, uint64_t offset,
                     struct error *error) {
@@ -258,6 +252,15 @@ struct piece {
     int fd;       /* to write it to, or to compare it with; -1: present, but it cannot be compared,
                      because it was dropped or may be dropped at any time */
 };
+
+/* Writes a piece. Fetchers take turns. */
+static bool write_piece(struct flight *flight, const char *bytes, const struct piece *piece,
+                        struct error *error) {
+    lock_acquire(&flight->write_lock);
+    bool ok = file_write_all_at(piece->fd, bytes, piece->end - piece->start, piece->start, error);
+    lock_release(&flight->write_lock);
+    return ok || error_wrap(error, "a partial blob");
+}
 
 /* Whether bytes that arrive now are of use. */
 static bool is_of_use(const struct flight *flight) REQUIRES(flight->state_lock) {
@@ -395,7 +398,7 @@ static bool write_elsewhere(struct fetch *fetch, const char *bytes, struct piece
         uint64_t missing = missing_bytes(flight);
         if (space_free_after_full(flight->flights->space, length,
                                   missing > length ? missing : length) &&
-            write_at(piece->fd, bytes, length, piece->start, error))
+            write_piece(flight, bytes, piece, error))
             return true;
     }
     lock_acquire(&flight->state_lock);
@@ -403,7 +406,7 @@ static bool write_elsewhere(struct fetch *fetch, const char *bytes, struct piece
     bool passes = flight->body.passing.on;
     piece->fd = body_write_fd(&flight->body);
     lock_release(&flight->state_lock);
-    return passes && write_at(piece->fd, bytes, length, piece->start, error);
+    return passes && write_piece(flight, bytes, piece, error);
 }
 
 /* Records that the span is written up to `end`, to continue from there after a crash. */
@@ -424,7 +427,7 @@ static bool put_piece(struct fetch *fetch, const char *bytes, struct piece *piec
     uint64_t length = piece->end - piece->start;
     if (piece->present)
         return piece->fd < 0 || compare(piece->fd, bytes, length, piece->start, error);
-    return write_at(piece->fd, bytes, length, piece->start, error) ||
+    return write_piece(fetch->flight, bytes, piece, error) ||
            write_elsewhere(fetch, bytes, piece, error);
 }
 

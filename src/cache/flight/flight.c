@@ -23,6 +23,7 @@ struct flight *flight_new(struct flights *flights, const struct flight_wish *wis
     flight->references = 2; /* the driver's and the caller's */
     flight->started_ms = flight->progress_ms = flight->silent_ms = clock_ms();
     flight->stored_fd = -1;
+    lock_init(&flight->write_lock);
     lock_init(&flight->state_lock);
     condition_init(&flight->changed);
     condition_init(&flight->driven);
@@ -48,6 +49,7 @@ static void flight_free(struct flight *flight) {
     body_finish(&flight->body);
     sources_finish(&flight->sources);
     lock_finish(&flight->state_lock);
+    lock_finish(&flight->write_lock);
     condition_finish(&flight->changed);
     condition_finish(&flight->driven);
     free(flight);

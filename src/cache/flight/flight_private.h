@@ -99,6 +99,8 @@ struct flight {
     bool heals;    /* the driver's: the bucket's object was wrong, and is to be overwritten */
     int stored_fd; /* the driver's: holds the blob in the store once it is there; -1: it is not */
 
+    struct lock write_lock;          /* held while bytes are written to the body's file: the kernel
+                                        lets one thread write, and others would spin there */
     struct lock state_lock;          /* guards all that follows */
     struct condition changed;        /* for fetchers, readers and callers */
     struct condition driven;         /* for the driver: see flight_wake() */
