@@ -9,6 +9,10 @@ bool http_body_length(const struct http_exchange *exchange, uint64_t *length) {
     return !request->has_body || request->content_length > 0;
 }
 
+uint64_t http_exchange_received(const struct http_exchange *exchange) {
+    return exchange->body_taken;
+}
+
 bool http_body_has_ended(const struct http_exchange *exchange) {
     return !exchange->request.has_body || exchange->body_ended;
 }

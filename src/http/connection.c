@@ -17,7 +17,8 @@ enum {
     ANSWERS_AT_ONCE = 64,        /* to one connection; then others have their turn */
     LONG_COUNTS = 8,             /* a long answer counts as so many */
     KEPT_MEMORY = 256 << 10,     /* a loop's buffer that has become longer is freed */
-    END_BYTES = 256 << 10,       /* how many bytes a client may still send after its end */
+    END_BYTES = 32 << 20,        /* how many bytes a client may still send after its end */
+    END_STEP = 256 << 10,        /* of them at once; then others have their turn */
     TLS_HANDSHAKE_RECORD = 0x16, /* the first byte of a TLS hello */
 };
 
@@ -520,11 +521,14 @@ bool connection_end(struct connection *connection) {
 bool connection_throw_away(struct connection *connection) {
     uint64_t *left = &connection->discard;
     char bytes[4096];
+    size_t step = 0;
     ssize_t n;
     do {
         n = recv(connection->channel.fd, bytes, sizeof bytes, MSG_DONTWAIT);
-        if (n > 0)
+        if (n > 0) {
             *left -= (uint64_t)n < *left ? (uint64_t)n : *left;
-    } while (n > 0 && *left > 0);
-    return n < 0 && errno == EAGAIN;
+            step += (size_t)n;
+        }
+    } while (n > 0 && *left > 0 && step < END_STEP);
+    return *left > 0 && (n > 0 || (n < 0 && errno == EAGAIN));
 }

@@ -289,6 +289,8 @@ void http_abort(struct http_exchange *exchange);
 
 int http_exchange_status(const struct http_exchange *exchange);    /* 0: no response has begun */
 uint64_t http_exchange_sent(const struct http_exchange *exchange); /* body bytes sent */
+/* Bytes of the request's body that the handler has taken. */
+uint64_t http_exchange_received(const struct http_exchange *exchange);
 
 /* ---- the server ---- */
 

@@ -237,6 +237,40 @@ static bool is_host(struct text value) {
     return true;
 }
 
+enum coding { CODING_CHUNKED, CODING_UNKNOWN, CODING_BAD };
+
+static bool is_token(struct text text) {
+    for (size_t i = 0; i < text.length; i++)
+        if (!is(text.at[i], TOKEN))
+            return false;
+    return text.length > 0;
+}
+
+/* Whether the name of a coding has "chunked" in it, in any case. */
+static bool hides_chunked(struct text name) {
+    static const char chunked[] = "chunked";
+    for (size_t i = 0; i + strlen(chunked) <= name.length; i++)
+        if (text_is_nocase((struct text){name.at + i, strlen(chunked)}, chunked))
+            return true;
+    return false;
+}
+
+/* What a Transfer-Encoding is. Anything that another program could take for chunked, or for
+ * something else than we do, is bad. */
+static enum coding coding_of(struct text value) {
+    unsigned chunked = 0;
+    if (text_is(value, "chunked"))
+        return CODING_CHUNKED;
+    for (struct text rest = value; rest.at;) {
+        struct text name = text_trim(text_cut(rest, ',', &rest));
+        bool is_chunked = text_is(name, "chunked");
+        chunked += is_chunked;
+        if (!is_token(name) || chunked > 1 || (hides_chunked(name) && !is_chunked))
+            return CODING_BAD;
+    }
+    return CODING_UNKNOWN;
+}
+
 static bool lists_token(struct text value, const char *token) {
     for (struct text rest = value; rest.at;) {
         struct text part = text_cut(rest, ',', &rest);
@@ -250,6 +284,7 @@ static bool lists_token(struct text value, const char *token) {
  * §9.3). */
 static enum http_parse check_fields(struct parsing *parsing, struct http_request *out) {
     unsigned hosts = 0, lengths = 0, codings = 0;
+    enum coding coding = CODING_CHUNKED;
     bool close = false, keep = false;
     for (size_t i = 0; i < out->field_count; i++) {
         struct text name = out->fields[i].name, value = out->fields[i].value;
@@ -266,7 +301,8 @@ static enum http_parse check_fields(struct parsing *parsing, struct http_request
                 return refuse(parsing, 400, "the Content-Length field is malformed");
         } else if (text_is_nocase(name, "transfer-encoding")) {
             codings++;
-            if (!text_is(value, "chunked"))
+            coding = coding_of(value);
+            if (coding == CODING_BAD)
                 return refuse(parsing, 400, "the Transfer-Encoding is not chunked");
         }
     }
@@ -278,6 +314,8 @@ static enum http_parse check_fields(struct parsing *parsing, struct http_request
         return refuse(parsing, 400, "the request has several Content-Length fields");
     if (codings > 1 || (codings && lengths) || (codings && out->minor == 0))
         return refuse(parsing, 400, "the length of the request body is ambiguous");
+    if (coding == CODING_UNKNOWN) /* RFC 9112 §6.1 */
+        return refuse(parsing, 501, "the Transfer-Encoding is unknown; only chunked is supported");
     out->has_body = codings || out->content_length > 0;
     out->keep_alive = !close && (out->minor > 0 || keep);
     return HTTP_PARSE_DONE;

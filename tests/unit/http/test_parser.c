@@ -143,6 +143,19 @@ static void test_a_body_is_announced_in_one_way(void **state) {
     assert_int_equal(request.content_length, 0);
 }
 
+static void test_unknown_codings_are_501(void **state) {
+    static const char *const codings[] = {"gzip",          "identity",         "gzip, chunked",
+                                          "chunked, gzip", "deflate,compress", "br"};
+    char head[128];
+    (void)state;
+    for (size_t i = 0; i < sizeof codings / sizeof *codings; i++) {
+        snprintf(head, sizeof head, "PUT / HTTP/1.1\r\n" HOST "Transfer-Encoding: %s\r\n\r\n",
+                 codings[i]);
+        assert_int_equal(parse(head), HTTP_PARSE_BAD);
+        assert_int_equal(status, 501);
+    }
+}
+
 static void test_smuggling_shapes_are_refused(void **state) {
     (void)state;
 #define CL "Content-Length: "
@@ -161,11 +174,16 @@ static void test_smuggling_shapes_are_refused(void **state) {
         LINE HOST CL "5\r\n" TE "chunked\r\n" END,
         LINE HOST TE "chunked\r\n" CL "0\r\n" END,
         LINE HOST TE "chunked\r\n" TE "chunked\r\n" END,
-        LINE HOST TE "gzip, chunked\r\n" END,
         LINE HOST TE "Chunked\r\n" END,
         LINE HOST TE "xchunked\r\n" END,
         LINE HOST TE "chunked;a=b\r\n" END,
-        LINE HOST TE "identity\r\n" END,
+        LINE HOST TE "chunked, chunked\r\n" END,
+        LINE HOST TE "gzip, Chunked\r\n" END,
+        LINE HOST TE "chunked,\r\n" END,
+        LINE HOST TE "gzip;q=1\r\n" END,
+        LINE HOST TE "gzip\r\n" TE "gzip\r\n" END,
+        LINE HOST TE "gzip\r\n" CL "5\r\n" END,
+        "GET / HTTP/1.0\r\n" TE "gzip\r\n" END,
         LINE HOST TE "\r\n" END,
         LINE HOST TE "\"chunked\"\r\n" END,
         "GET / HTTP/1.0\r\n" TE "chunked\r\n" END,
@@ -325,6 +343,7 @@ int main(void) {
         cmocka_unit_test(test_an_absolute_target_is_reduced_to_its_path),
         cmocka_unit_test(test_keep_alive_follows_version_and_connection),
         cmocka_unit_test(test_a_body_is_announced_in_one_way),
+        cmocka_unit_test(test_unknown_codings_are_501),
         cmocka_unit_test(test_smuggling_shapes_are_refused),
         cmocka_unit_test(test_garbage_is_refused_before_its_end),
         cmocka_unit_test(test_other_versions_and_forms_are_told_apart),
