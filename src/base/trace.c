@@ -1,5 +1,6 @@
 /* Reads and keeps `traceparent` and `tracestate`. */
 #include "base/trace.h"
+#include <stdio.h>
 
 #include <string.h>
 
@@ -140,4 +141,17 @@ void trace_set(const struct trace *trace) {
 
 const struct trace *trace_current(void) {
     return &current;
+}
+
+size_t trace_write_lines(const struct trace *trace, struct trace_lines *out, const char **lines) {
+    size_t count = 0;
+    if (!trace->parent[0])
+        return 0;
+    snprintf(out->parent, sizeof out->parent, "traceparent: %s", trace->parent);
+    lines[count++] = out->parent;
+    if (!trace->state[0])
+        return count;
+    snprintf(out->state, sizeof out->state, "tracestate: %s", trace->state);
+    lines[count++] = out->state;
+    return count;
 }

@@ -11,6 +11,7 @@
 #define BASE_TRACE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include "base/text.h"
 
 enum {
@@ -38,6 +39,15 @@ bool trace_add_state(struct text value, char state[static TRACE_STATE_SIZE]);
 
 /* The part of a parent that trace_parse() has read that names the trace. */
 struct text trace_id(const char parent[static TRACE_PARENT_SIZE]);
+
+/* The lines of a request's head that carry a trace. */
+struct trace_lines {
+    char parent[sizeof "traceparent: " + TRACE_PARENT_LENGTH];
+    char state[sizeof "tracestate: " + TRACE_STATE_LENGTH];
+};
+
+/* Writes them, and where they are to `lines`. Returns how many there are: 0, 1 or 2. */
+size_t trace_write_lines(const struct trace *trace, struct trace_lines *out, const char **lines);
 
 /* From now on the calling thread works for this trace; NULL: for none. It is copied. */
 void trace_set(const struct trace *trace);

@@ -147,9 +147,7 @@ static bool transfer(struct attempt *attempt, const char *url, const char *autho
                      const struct address_rule *addresses, struct error *error) {
     const struct upstream_settings *settings = &attempt->upstream->settings;
     const char *accept = accept_of(attempt->request->what), *headers[6] = {NULL};
-    char parent[sizeof "traceparent: " + TRACE_PARENT_LENGTH];
-    char state[sizeof "tracestate: " + TRACE_STATE_LENGTH];
-    const struct trace *trace = trace_current();
+    struct trace_lines trace;
     size_t count = 0;
     attempt->authorized = authorization != NULL;
     if (authorization)
@@ -158,13 +156,8 @@ static bool transfer(struct attempt *attempt, const char *url, const char *autho
         headers[count++] = accept;
     if (attempt->range[0])
         headers[count++] = attempt->range;
-    if (trace->parent[0] && url == attempt->registry_url) { /* no business of other hosts */
-        snprintf(parent, sizeof parent, "traceparent: %s", trace->parent);
-        headers[count++] = parent;
-        snprintf(state, sizeof state, "tracestate: %s", trace->state);
-        if (trace->state[0])
-            headers[count++] = state;
-    }
+    if (url == attempt->registry_url) /* no business of other hosts */
+        count += trace_write_lines(trace_current(), &trace, &headers[count]);
     int64_t left_ms = attempt->deadline_ms - clock_ms();
     const struct client_request request = {
         .method = attempt->request->head_only ? "HEAD" : "GET",

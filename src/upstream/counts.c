@@ -131,6 +131,12 @@ void counts_init(struct counts *counts, const char *name) {
     counts->token_errors =
         counter("tarn_token_errors_total", "Requests to token services that brought no token.",
                 counts->label);
+    counts->sent = counter("tarn_push_sent_bytes_total",
+                           "Bytes of blobs and manifests sent to upstream, repetitions included.",
+                           counts->label);
+    counts->mended =
+        counter("tarn_push_mended_total",
+                "Uploads that went on, or began anew, after upstream had failed.", counts->label);
     make_errors(counts);
     responses(counts, 200);
     responses(counts, 0);

@@ -23,6 +23,7 @@ struct counts {
     struct metric *blob_bytes[2];     /* the same */
     struct metric *bytes, *retries;   /* bytes of every body, errors and lists included */
     struct metric *token_requests, *token_errors;
+    struct metric *sent, *mended; /* bytes of pushes; pushes that went on after a failure */
     struct metric *errors[COUNTS_KINDS];
     _Atomic(struct metric *) responses[COUNTS_STATUSES];
     _Atomic(struct metric *) seconds, ratelimit_limit, ratelimit_remaining, token_expiry;

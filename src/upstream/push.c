@@ -93,6 +93,7 @@ static bool refuse(const struct push_call *call, struct error *error) {
 }
 
 static bool name_failure(const struct push *push, struct error *error) {
+    counts_failure(&push->repository.upstream->counts, error->kind);
     error_wrap(error, "upstream %s: push to %s", push->repository.name.host,
                push->repository.name.path);
     return false;
@@ -200,8 +201,16 @@ static bool send_post(const struct push *push, struct push_call *call, struct er
     return sent;
 }
 
+/* After a failure of upstream, the upload goes on or begins anew. */
+static void note_mended(struct push *push) {
+    if (push->has_failed)
+        metric_add(push->repository.upstream->counts.mended, 1);
+    push->has_failed = false;
+}
+
 /* Sends POST until there is a session. */
 static bool post(struct push *push, struct push_call *call, struct error *error) {
+    note_mended(push);
     forget_session(push);
     if (!push_call_url(call, error, "blobs/uploads/"))
         return false;
@@ -211,7 +220,7 @@ static bool post(struct push *push, struct push_call *call, struct error *error)
             ok = refuse(call, error);
         if (ok && take_location(push, call, error))
             return true;
-        if (!push_wait(&push->settings, &push->trouble, error))
+        if (!push_wait(call, &push->trouble, error))
             return false;
     }
 }
@@ -265,11 +274,13 @@ static bool ask(struct push *push, struct push_call *call, struct error *error) 
                 read_range(call->response->range, &bytes) && take_location(push, call, error);
             /* "0-0" says one byte, or none. */
             bool is_sure = knows && bytes > 1 && bytes <= push->handed;
+            push->is_silent = !is_sure;
             if (!is_sure && push->handed > 0)
                 return error_set(error, ERROR_NOT_FOUND, "it does not say how much it has");
             push->acknowledged = push->handed = is_sure ? bytes : 0;
             push->doubtful = false;
             push->mended = true;
+            note_mended(push);
             return true;
         }
         if (sent)
@@ -278,7 +289,7 @@ static bool ask(struct push *push, struct push_call *call, struct error *error) 
         if (is_final || ++failures == ASKED_IN_VAIN_LIMIT)
             return error_set(error, ERROR_NOT_FOUND, "the upload is not known any more (%d)",
                              status);
-        if (!push_wait(&push->settings, &push->trouble, error))
+        if (!push_wait(call, &push->trouble, error))
             return false;
     }
 }
@@ -294,6 +305,7 @@ bool push_ask(struct push *push, struct error *error) {
     bool ok = begin_call(&call, push, NULL, error) && ask(push, &call, error);
     if (!ok && error->kind == ERROR_NOT_FOUND)
         forget_session(push);
+    push->mended = false; /* the caller goes on there, whatever was before */
     push_call_end(&call);
     return ok || name_failure(push, error);
 }
@@ -310,6 +322,7 @@ static ssize_t read_source(void *context, uint64_t offset, void *out, size_t siz
         push->end_seen = offset;
     if (got <= 0)
         return got;
+    metric_add(push->repository.upstream->counts.sent, got);
     if (offset + (uint64_t)got > push->handed)
         push->handed = offset + (uint64_t)got;
     if (push->handed > push->best + PROGRESS) {
@@ -451,17 +464,17 @@ static bool send_rest(struct push *push, struct push_call *call, struct error *e
             return true;
         if (push->is_lost)
             delete_session(push, call);
-        return push_wait(&push->settings, &push->trouble, error);
+        return push_wait(call, &push->trouble, error);
     }
     enum refused refused = sent ? judge_refusal(push, call, &patch) : REFUSED_FOR_NOW;
     if (refused == REFUSED_ANEW)
         delete_session(push, call);
     if (refused != REFUSED_FOR_NOW)
         return true;
-    push->doubtful = true;
+    push->doubtful = push->has_failed = true;
     if (sent)
         refuse(call, error);
-    return push_wait(&push->settings, &push->trouble, error);
+    return push_wait(call, &push->trouble, error);
 }
 
 /* Brings the session to where the next PATCH can be sent. False: the push fails. */
@@ -538,13 +551,14 @@ static bool is_there(struct push *push, struct push_call *call, const char *dige
 /* After a PUT that failed with `error`. True: another try may help. */
 static bool go_on(struct push *push, struct push_call *call, struct error *error) {
     int status = error->status;
+    push->has_failed = true;
     bool is_lost = status == 404, is_wrong = push->mended && (status == 400 || status == 416);
     if ((is_lost || is_wrong) && push->restarts++ < RESTARTS_LIMIT) {
         delete_session(push, call);
         return true;
     }
     push->doubtful = true;
-    return push_wait(&push->settings, &push->trouble, error);
+    return push_wait(call, &push->trouble, error);
 }
 
 static bool finish(struct push *push, struct push_call *call, const char *digest,

@@ -72,6 +72,8 @@ struct push {
     /* Why push_write() failed: upstream takes one PATCH a session, so it wants a source that
      * `is_whole`. */
     bool wants_whole;
+    /* Why push_ask() failed: upstream knows the session, and does not say that it has any byte. */
+    bool is_silent;
 
     /* For push.c alone. */
     unsigned patches;  /* that the session has taken */
@@ -81,6 +83,7 @@ struct push {
     const struct push_source *source; /* of the call under way */
     struct push_trouble trouble;
     unsigned restarts; /* after a refusal of the whole blob */
+    bool has_failed;   /* upstream has, and nothing was done about it yet */
     bool mended;       /* a session has been gone on with after a failure */
     bool tried_range;  /* both with and without Content-Range, at this offset */
     bool tried_offset; /* upstream was asked whether it is another one */

@@ -119,8 +119,8 @@ bool push_may_pass(const struct error *error) {
     return retry_decide(retry_classify(error), PHASE_ALONE, 0) == RETRY_LATER;
 }
 
-bool push_wait(const struct push_settings *settings, struct push_trouble *trouble,
-               struct error *error) {
+bool push_wait(const struct push_call *call, struct push_trouble *trouble, struct error *error) {
+    const struct push_settings *settings = call->settings;
     int64_t now = clock_ms();
     if (!push_may_pass(error))
         return false;
@@ -133,6 +133,7 @@ bool push_wait(const struct push_settings *settings, struct push_trouble *troubl
         wait = (int64_t)error->retry_after_s * 1000;
     if (left <= 0)
         return false;
+    metric_add(call->repository->upstream->counts.retries, 1);
     /* The last try is at the end of the patience, also where upstream wants a longer pause. */
     return cancel_sleep(settings->cancel, now + (wait < left ? wait : left), error);
 }
@@ -140,6 +141,7 @@ bool push_wait(const struct push_settings *settings, struct push_trouble *troubl
 /* Puts the upstream and what was to be done in front of an error. */
 static bool name_failure(const struct repository *repository, const char *what,
                          const char *reference, struct error *error) {
+    counts_failure(&repository->upstream->counts, error->kind);
     error_wrap(error, "upstream %s: %s %s%s%s", repository->name.host, what, repository->name.path,
                strchr(reference, ':') ? "@" : ":", reference);
     return false;
@@ -156,11 +158,13 @@ static bool put(struct push_call *call, const struct push_manifest *manifest, st
     for (;;) {
         bool sent = push_call_send(call, "PUT", NULL, fields, &body,
                                    push_answer_ms(call->settings, &trouble), error);
+        if (sent)
+            metric_add(call->repository->upstream->counts.sent, (int64_t)manifest->length);
         if (sent && push_is_success(call->response->http.status))
             return true;
         if (sent)
             write_refused(call->peer, call->response, error);
-        if (!push_wait(call->settings, &trouble, error))
+        if (!push_wait(call, &trouble, error))
             return false;
     }
 }
@@ -200,7 +204,7 @@ static bool delete (struct push_call *call, struct error *error) {
         if (sent)
             write_refused(call->peer, call->response, error);
         lost = lost || !sent || status >= 500;
-        if (!push_wait(call->settings, &trouble, error))
+        if (!push_wait(call, &trouble, error))
             return false;
     }
 }
@@ -238,7 +242,7 @@ bool push_has_blob(const struct repository *repository, const struct push_settin
         ok = sent && push_is_success(call.response->http.status);
         if (sent && !ok)
             write_refused(call.peer, call.response, error);
-        again = !ok && push_wait(settings, &trouble, error);
+        again = !ok && push_wait(&call, &trouble, error);
     }
     if (ok && size)
         *size = call.response->http.length;

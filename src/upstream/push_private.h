@@ -40,8 +40,7 @@ int64_t push_answer_ms(const struct push_settings *settings, const struct push_t
 
 /* Waits before the next try, if the failure may pass and there is patience left. False: the error
  * stands. */
-bool push_wait(const struct push_settings *settings, struct push_trouble *trouble,
-               struct error *error);
+bool push_wait(const struct push_call *call, struct push_trouble *trouble, struct error *error);
 
 /* Whether the same request may succeed a moment later. */
 bool push_may_pass(const struct error *error);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/clock.h"
+#include "base/trace.h"
 #include "client/redirect.h"
 #include "client/transfer.h"
 #include "upstream/credential.h"
@@ -13,7 +14,7 @@
 
 enum {
     CHALLENGES_LIMIT = 4, /* 401s: none, held token, new token, new credential */
-    LINES = 8,
+    LINES = 8,            /* and two of the trace */
 };
 
 /* One request under way. */
@@ -92,8 +93,9 @@ static bool transfer(struct writing *writing, const char *authorization, struct 
     const struct upstream_settings *settings = &writing->peer->upstream->settings;
     struct location *location = &writing->authorizer->location;
     struct client_response *response = &writing->response->http;
-    const char *lines[LINES + 1] = {NULL}, *url = writing->response->url;
+    const char *lines[LINES + 2 + 1] = {NULL}, *url = writing->response->url;
     struct origin origin = {0};
+    struct trace_lines trace;
     size_t count = 0;
     struct late late = {.request = request};
     const struct cancel late_cancel = {.is_wanted = is_late_wanted, .context = &late};
@@ -105,6 +107,8 @@ static bool transfer(struct writing *writing, const char *authorization, struct 
         lines[count++] = request->fields[i];
     origin_parse(url, &origin);
     bool is_own = origin_equal(&origin, &location->origin);
+    if (is_own)
+        count += trace_write_lines(trace_current(), &trace, &lines[count]);
     const struct address_rule addresses =
         is_own ? location_addresses_own(location) : location_addresses_redirect(location, &origin);
     const struct client_request sent = {
