@@ -213,7 +213,9 @@ void slot_outdate(struct cache *cache, const char *key) {
     free_slots(gone);
 }
 
-void slot_outdate_repository(struct cache *cache, const struct repository *repository) {
+/* Takes out what is known of the repository, or only what is missing there. */
+static void outdate_all(struct cache *cache, const struct repository *repository,
+                        bool only_absences) {
     char start[KEY_SIZE];
     struct slot *slot, *next, *gone = NULL;
     snprintf(start, sizeof start, "%s/%s ", repository->name.host, repository->name.path);
@@ -221,11 +223,19 @@ void slot_outdate_repository(struct cache *cache, const struct repository *repos
     lock_acquire(&cache->slots_lock);
     atomic_fetch_add(writes_of(cache, start), 1);
     DL_FOREACH_SAFE (cache->recent, slot, next) {
-        if (strncmp(slot->key, start, length) == 0)
+        if ((slot->content.absence || !only_absences) && strncmp(slot->key, start, length) == 0)
             take_out(cache, slot, &gone);
     }
     lock_release(&cache->slots_lock);
     free_slots(gone);
+}
+
+void slot_outdate_repository(struct cache *cache, const struct repository *repository) {
+    outdate_all(cache, repository, false);
+}
+
+void slot_outdate_absences(struct cache *cache, const struct repository *repository) {
+    outdate_all(cache, repository, true);
 }
 
 /* What must not have changed since the content was asked for. */

@@ -46,6 +46,8 @@ unsigned slot_writes(struct cache *cache, const struct repository *repository);
 void slot_outdate(struct cache *cache, const char *key);
 /* The same for all keys of a repository. Looks at every slot. */
 void slot_outdate_repository(struct cache *cache, const struct repository *repository);
+/* The same for what is known to be missing. */
+void slot_outdate_absences(struct cache *cache, const struct repository *repository);
 /* slot_put() of an answer that was asked for when the repository had seen so many writes. */
 void slot_put_answer(struct cache *cache, const char *key, struct document *document,
                      int64_t fresh_ms, unsigned writes);

@@ -38,6 +38,12 @@ void cache_blob_written(struct cache *cache, const struct repository *repository
         tier_note_link(cache->tier, &repository->name, digest);
 }
 
+void cache_blob_renewed(struct cache *cache, const struct repository *repository,
+                        const struct digest *digest) {
+    const struct reference reference = ask_reference(digest);
+    outdate(cache, repository, "blob", &reference);
+}
+
 void cache_blob_deleted(struct cache *cache, const struct repository *repository,
                         const struct digest *digest) {
     cache_settle(cache);
@@ -76,31 +82,64 @@ static void outdate_referrers(struct cache *cache, const struct repository *repo
     outdate(cache, repository, "manifest", &tag);
 }
 
-/* The lists in which the manifest now stands. */
-static void outdate_lists(struct cache *cache, const struct repository *repository,
-                          const struct cache_pushed *pushed) {
-    struct manifest manifest = {0};
-    struct digest subject;
+/* Outdates what memory has of a manifest that was put, of the lists in which it now stands, and of
+ * what was missing. *subject: the digest whose referrers are another list now; its algorithm is 0:
+ * none. */
+static void outdate_written(struct cache *cache, const struct repository *repository,
+                            const struct reference *reference, struct digest *subject) {
+    if (!reference->is_digest && !subject->algorithm && !subject_of_tag(reference->tag, subject))
+        *subject = (struct digest){0};
     outdate(cache, repository, "tags", NULL);
-    if (!pushed->reference->is_digest && subject_of_tag(pushed->reference->tag, &subject))
-        outdate_referrers(cache, repository, &subject);
-    if (!manifest_parse(pushed->bytes, pushed->length, &manifest, NULL))
+    outdate(cache, repository, "manifest", reference);
+    if (subject->algorithm)
+        outdate_referrers(cache, repository, subject);
+    slot_outdate_absences(cache, repository);
+}
+
+/* What the store has of the tag that lists the referrers may be out of date, too. */
+static void forget_fallback_tag(struct cache *cache, const struct repository *repository,
+                                const struct digest *subject) {
+    if (!subject->algorithm)
         return;
+    const struct reference tag = fallback_tag(subject);
+    store_tag_delete(cache->store, &repository->name, tag.tag, NULL);
+    outdate(cache, repository, "manifest", &tag);
+}
+
+struct digest cache_subject(const void *bytes, size_t length) {
+    struct manifest manifest = {0};
+    struct digest subject = {0};
+    if (!manifest_parse(bytes, length, &manifest, NULL))
+        return subject;
     for (size_t i = 0; i < manifest.count; i++) {
         if (manifest.descriptors[i].role == DESCRIPTOR_SUBJECT)
-            outdate_referrers(cache, repository, &manifest.descriptors[i].digest);
+            subject = manifest.descriptors[i].digest;
     }
     manifest_finish(&manifest);
+    return subject;
 }
 
 void cache_manifest_written(struct cache *cache, const struct repository *repository,
                             const struct cache_pushed *pushed) {
     const struct reference by_digest = ask_reference(pushed->digest);
-    outdate_lists(cache, repository, pushed);
+    struct digest subject = cache_subject(pushed->bytes, pushed->length);
+    outdate_written(cache, repository, pushed->reference, &subject);
     outdate(cache, repository, "manifest", &by_digest);
-    outdate(cache, repository, "manifest", pushed->reference);
     cache_settle(cache); /* what is stored after this is not about an earlier tag */
+    forget_fallback_tag(cache, repository, &subject);
     manifest_keep_pushed(cache, repository, pushed);
+}
+
+void cache_manifest_renewed(struct cache *cache, const struct repository *repository,
+                            const struct reference *reference, const struct digest *subject) {
+    struct digest of = *subject;
+    outdate_written(cache, repository, reference, &of);
+    cache_settle(cache);
+    forget_fallback_tag(cache, repository, &of);
+    if (!reference->is_digest) {
+        store_tag_delete(cache->store, &repository->name, reference->tag, NULL);
+        outdate(cache, repository, "manifest", reference);
+    }
 }
 
 /* Tags that name a digest, of one repository. */

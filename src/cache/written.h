@@ -18,6 +18,10 @@ bool cache_make_space(struct cache *cache, uint64_t bytes, struct error *error);
 void cache_blob_written(struct cache *cache, const struct repository *repository,
                         const struct digest *digest, uint64_t size, bool is_stored);
 
+/* The same, written through another replica: this one has nothing of it yet. */
+void cache_blob_renewed(struct cache *cache, const struct repository *repository,
+                        const struct digest *digest);
+
 /* A manifest that was put. */
 struct cache_pushed {
     const struct reference *reference; /* by which it was put */
@@ -30,6 +34,14 @@ struct cache_pushed {
 /* Keeps the manifest and its tag; it is a hit from now on. */
 void cache_manifest_written(struct cache *cache, const struct repository *repository,
                             const struct cache_pushed *pushed);
+
+/* The same, written through another replica. The reference is the tag, or the digest of the bytes;
+ * `subject` is what cache_subject() says of them. */
+void cache_manifest_renewed(struct cache *cache, const struct repository *repository,
+                            const struct reference *reference, const struct digest *subject);
+
+/* What a manifest refers to; its algorithm is 0: nothing. */
+struct digest cache_subject(const void *bytes, size_t length);
 
 /* A tag, or a manifest with all its tags, is gone. */
 void cache_manifest_deleted(struct cache *cache, const struct repository *repository,
