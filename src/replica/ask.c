@@ -6,7 +6,8 @@
 static const char *const asks[] = {
     [REPLICA_ASK_NONE] = NULL,       [REPLICA_ASK_ARRIVING] = "arriving",
     [REPLICA_ASK_FETCH] = "fetch",   [REPLICA_ASK_FETCH_ABSENT] = "fetch; bucket=absent",
-    [REPLICA_ASK_FORGET] = "forget",
+    [REPLICA_ASK_FORGET] = "forget", [REPLICA_ASK_RENEW] = "renew",
+    [REPLICA_ASK_UPLOAD] = "upload",
 };
 static const char *const answers[] = {
     [REPLICA_ANSWER_NONE] = NULL,

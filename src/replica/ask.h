@@ -2,8 +2,9 @@
  * What one replica asks another, and what it is told: the words of the fields Tarn-Ask and
  * Tarn-Answer, and a request to a member.
  *
- * A request is one of the distribution API in path form (/v2/HOST/NAME/…) with Tarn-Ask and a
- * signature (signature.h). It carries no login, no cookie and no credential of an upstream.
+ * A request is one of the distribution API in path form (/v2/HOST/NAME/…), or an order below
+ * /tarn/v1/, with Tarn-Ask and a signature (signature.h). It carries no login, no cookie and no
+ * credential of an upstream.
  */
 #ifndef REPLICA_ASK_H
 #define REPLICA_ASK_H
@@ -20,8 +21,10 @@ enum replica_ask {
     REPLICA_ASK_FETCH,        /* "fetch": upstream is asked for it */
     REPLICA_ASK_FETCH_ABSENT, /* "fetch; bucket=absent": the same, and the bucket has it not */
     REPLICA_ASK_FORGET,       /* "forget": the order of tarn rm */
+    REPLICA_ASK_RENEW,        /* "renew": a client has written to upstream */
+    REPLICA_ASK_UPLOAD,       /* "upload": a client's request to an upload that is held there */
 };
-enum { REPLICA_ASKS = REPLICA_ASK_FORGET + 1 };
+enum { REPLICA_ASKS = REPLICA_ASK_UPLOAD + 1 };
 
 /* Tarn-Answer. */
 enum replica_answer {

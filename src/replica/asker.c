@@ -10,24 +10,13 @@
 #include "client/content_range.h"
 #include "client/transfer.h"
 #include "oci/error_body.h"
+#include "replica/asker_private.h"
 #include "replica/counts.h"
-#include "replica/watch.h"
 
 enum {
-    SILENT_MS = 2000, /* without a head or a byte: /livez is asked */
-    REFUSAL_LIMIT = 16 << 10,
     AUTHORITIES_LIMIT = 1 << 20,
     FILE_PATIENCE_MS = 5000, /* then the file system of the authorities counts as hung */
     FIELD_SIZE = 160,
-    FORGET_MS = 20000, /* how long a member may take to forget an image */
-};
-
-struct replica_asker {
-    struct replica_asker_settings settings;
-    struct lanes lanes;
-    char *authorities;     /* owned; NULL: the system's */
-    struct client_tls tls; /* of every request, if there is TLS */
-    struct watch *watch;
 };
 
 /* ---- life ---- */
@@ -112,23 +101,21 @@ struct asking_replica {
     bool is_unfit; /* the head is no answer to the request */
 };
 
-static void make_url(const struct replica_asker *asker, const struct member *member,
-                     const char *path, struct buffer *url) {
+void asker_make_url(const struct replica_asker *asker, const struct member *member,
+                    const char *path, struct buffer *url) {
     buffer_printf(url, "%s://%s%s", asker->settings.is_tls ? "https" : "http", member->text, path);
 }
 
-/* Whether an error is about this tarn, and says nothing of the member that was asked. */
-static bool is_own_fault(const struct error *error) {
+bool asker_is_own_fault(const struct error *error) {
     return error->kind == ERROR_CLOSED || error->kind == ERROR_MEMORY ||
            error->kind == ERROR_FILES || error->kind == ERROR_INVALID;
 }
 
-/* Whether the member answers its /livez within a second, over a connection of its own. */
-static bool is_alive(struct replica_asker *asker, const struct member *member,
-                     const struct cancel *cancel, struct error *error) {
+bool asker_is_alive(struct replica_asker *asker, const struct member *member,
+                    const struct cancel *cancel, struct error *error) {
     cleanup_buffer struct buffer url = {0};
     cleanup_client_response struct client_response response = {0};
-    make_url(asker, member, "/livez", &url);
+    asker_make_url(asker, member, "/livez", &url);
     struct lane *lane = url.failed ? NULL : lanes_take(&asker->lanes);
     if (!lane)
         return error_set(error, ERROR_MEMORY, "out of memory");
@@ -152,7 +139,7 @@ static bool is_alive(struct replica_asker *asker, const struct member *member,
 /* For the watch. */
 static bool is_back(void *context, const struct member *member, const struct cancel *cancel) {
     struct error ignored;
-    return is_alive(context, member, cancel, &ignored);
+    return asker_is_alive(context, member, cancel, &ignored);
 }
 
 /* ---- the head ---- */
@@ -260,15 +247,15 @@ static bool on_idle(void *context, struct error *error) {
         asking->stopped = true;
         return false;
     }
-    if (clock_ms() - asking->heard_ms < SILENT_MS)
+    if (clock_ms() - asking->heard_ms < ASKER_SILENT_MS)
         return true;
     const struct replica_request *request = asking->request;
     struct error why = {0};
-    const bool is_here = is_alive(asking->asker, request->member, request->cancel, &why);
+    const bool is_here = asker_is_alive(asking->asker, request->member, request->cancel, &why);
     asking->heard_ms = clock_ms();
-    if (is_here || (is_own_fault(&why) && why.kind != ERROR_CLOSED)) /* it may be asked later */
+    if (is_here || (asker_is_own_fault(&why) && why.kind != ERROR_CLOSED)) /* it may be asked later */
         return true;
-    asking->is_gone = !is_own_fault(&why);
+    asking->is_gone = !asker_is_own_fault(&why);
     return asking->is_gone
                ? error_set(error, ERROR_TIMEOUT, "silent, and its /livez does not answer either")
                : error_set(error, why.kind, "%s", why.text);
@@ -285,24 +272,29 @@ static bool is_final(int status) {
     return status == 404 || status == 403 || status == 429 || status == 502 || status == 504;
 }
 
-/* The error is upstream's, in the words of the replica that asked it. */
-static void pass_on(const struct asking_replica *asking, struct error *error) {
-    const struct client_response *response = &asking->response;
+void asker_read_refusal(const struct client_response *response, struct error *out) {
     const size_t length =
-        response->body.length < REFUSAL_LIMIT ? response->body.length : REFUSAL_LIMIT;
-    char code[sizeof error->code] = "", message[500] = "";
+        response->body.length < ASKER_REFUSAL_LIMIT ? response->body.length : ASKER_REFUSAL_LIMIT;
+    char code[sizeof out->code] = "", message[500] = "";
     if (length)
         error_body_read(response->body.bytes, length, code, sizeof code, message, sizeof message);
     char *id = strstr(message, " (request"); /* another replica's, which its own log has */
     if (id)
         *id = '\0';
-    error_set(error, kind_of(response->status), "%s",
-              *message ? message : "a replica says that upstream refused or failed");
-    memcpy(error->code, code, sizeof code);
-    error->retry_after_s = response->retry_after_s;
+    error_set(out, kind_of(response->status), "%s", message);
+    memcpy(out->code, code, sizeof code);
+    out->retry_after_s = response->retry_after_s;
+}
+
+/* The error is upstream's, in the words of the replica that asked it. */
+static void pass_on(const struct asking_replica *asking, struct error *error) {
+    const int status = asking->response.status;
+    asker_read_refusal(&asking->response, error);
+    if (!error->text[0])
+        snprintf(error->text, sizeof error->text, "a replica says that upstream refused or failed");
     error->doubtful = strstr(asking->cache_status, REPLICA_DOUBTFUL) != NULL;
-    if (response->status == 404 || response->status == 403)
-        error->status = response->status;
+    if (status == 404 || status == 403)
+        error->status = status;
 }
 
 static enum replica_outcome judge_status(const struct asking_replica *asking, struct error *error) {
@@ -329,7 +321,7 @@ static enum replica_outcome judge_status(const struct asking_replica *asking, st
 /* Why no whole answer came. */
 static enum replica_outcome judge_failure(const struct asking_replica *asking,
                                           const struct error *error) {
-    if (asking->stopped || is_own_fault(error))
+    if (asking->stopped || asker_is_own_fault(error))
         return REPLICA_STOPPED;
     if (asking->is_gone)
         return REPLICA_DOWN;
@@ -371,16 +363,15 @@ static void count(const struct asking_replica *asking, enum replica_outcome outc
         replica_count_bytes(REPLICA_IN, asking->received);
 }
 
-static void note_down(struct asking_replica *asking, const struct error *error) {
-    const struct member *member = asking->request->member;
-    struct members *members = asking->asker->settings.members;
-    if (!members_note_fault(members, member, clock_ms())) {
-        watch_note_silent(asking->asker->watch, member);
+void asker_note_down(struct replica_asker *asker, const struct member *member,
+                     const struct error *error) {
+    if (!members_note_fault(asker->settings.members, member, clock_ms())) {
+        watch_note_silent(asker->watch, member);
         return;
     }
     log_at(LOG_WARN, "a replica is down", LOG_STRING("replica", member->text),
            LOG_STRING("error", error->text));
-    watch_begin(asking->asker->watch);
+    watch_begin(asker->watch);
 }
 
 /* ---- sending ---- */
@@ -395,15 +386,8 @@ static bool add_range(const struct replica_request *request, char *out, size_t s
     return request->has_range;
 }
 
-/* The lines of the head. */
-struct ask_lines {
-    char ask[64], input[SIGNATURE_INPUT_SIZE + 24], signature[SIGNATURE_SIZE + 16], range[80];
-    const char *all[5];
-};
-
-/* Writes the question and its signature. Returns how many lines there are; 0: out of memory. */
-static size_t sign(const struct replica_asker *asker, const struct signed_request *request,
-                   struct ask_lines *lines) {
+size_t asker_sign(const struct replica_asker *asker, const struct signed_request *request,
+                  struct ask_lines *lines) {
     const struct replica_asker_settings *settings = &asker->settings;
     char input[SIGNATURE_INPUT_SIZE], signature[SIGNATURE_SIZE];
     if (!settings->sign(settings->context, request, input, signature))
@@ -425,7 +409,7 @@ static bool compose(const struct asking_replica *asking, struct ask_lines *lines
         .path = text_of(request->path),
         .ask = text_of(replica_ask_text(request->ask)),
     };
-    size_t used = sign(asking->asker, &signed_request, lines);
+    size_t used = asker_sign(asking->asker, &signed_request, lines);
     if (used == 0)
         return false;
     if (add_range(request, lines->range, sizeof lines->range))
@@ -453,9 +437,9 @@ static bool transfer(struct asking_replica *asking, const char *url, const struc
         .wanted = {.fields = fields, .count = sizeof fields / sizeof *fields},
         .tls = asker->settings.is_tls ? &asker->tls : NULL,
         .no_proxy = true,
-        .connect_timeout_ms = SILENT_MS,
+        .connect_timeout_ms = ASKER_SILENT_MS,
         .total_timeout_ms = left_ms > 1 ? left_ms : 1,
-        .body_limit = REFUSAL_LIMIT,
+        .body_limit = ASKER_REFUSAL_LIMIT,
         .asks_once = true, /* a connection that is silent is judged by /livez */
         .cancel = asking->request->cancel,
     };
@@ -477,7 +461,7 @@ enum replica_outcome replica_asker_ask(struct replica_asker *asker,
     struct ask_lines lines;
     cleanup_buffer struct buffer url = {0};
     enum replica_outcome outcome = REPLICA_STOPPED;
-    make_url(asker, request->member, request->path, &url);
+    asker_make_url(asker, request->member, request->path, &url);
     if (url.failed || !compose(&asking, &lines))
         error_set(error, ERROR_MEMORY, "out of memory");
     else if (transfer(&asking, url.bytes, &lines, error))
@@ -485,7 +469,7 @@ enum replica_outcome replica_asker_ask(struct replica_asker *asker,
     else
         outcome = judge_failure(&asking, error);
     if (outcome == REPLICA_DOWN)
-        note_down(&asking, error);
+        asker_note_down(asker, request->member, error);
     count(&asking, outcome);
     if (outcome != REPLICA_GAVE && outcome != REPLICA_FINAL && !asking.stopped)
         error_wrap(error, "replica %s", request->member->text);
@@ -522,80 +506,4 @@ enum replica_outcome replica_asker_read(struct replica_asker *asker,
     /* The sink ends a request for one reason: what was sent is too long. */
     return outcome == REPLICA_STOPPED && error->kind == ERROR_UNAVAILABLE ? REPLICA_REFUSED
                                                                           : outcome;
-}
-
-/* ---- the order to forget ---- */
-
-/* Appends a value of a query (RFC 3986 §3.4). */
-static void append_escaped(struct buffer *out, const char *value) {
-    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-                                "-._~/:@";
-    for (; *value; value++) {
-        if (strchr(plain, *value))
-            buffer_append(out, value, 1);
-        else
-            buffer_printf(out, "%%%02X", (unsigned char)*value);
-    }
-}
-
-/* REPLICA_ANSWER_NONE: the error is set. */
-static enum replica_answer order(struct replica_asker *asker, const char *url,
-                                 const struct ask_lines *lines, const struct cancel *cancel,
-                                 struct error *error) {
-    cleanup_client_response struct client_response response = {0};
-    char word[FIELD_SIZE] = "";
-    enum replica_answer answer = REPLICA_ANSWER_NONE;
-    const struct client_field fields[] = {{"Tarn-Answer", word, sizeof word, false}};
-    const struct client_request request = {
-        .method = "POST",
-        .url = url,
-        .headers = lines->all,
-        .wanted = {.fields = fields, .count = sizeof fields / sizeof *fields},
-        .tls = asker->settings.is_tls ? &asker->tls : NULL,
-        .no_proxy = true,
-        .connect_timeout_ms = SILENT_MS,
-        .total_timeout_ms = FORGET_MS,
-        .body_limit = REFUSAL_LIMIT,
-        .bounds_body = true,
-        .asks_once = true,
-        .cancel = cancel,
-    };
-    struct lane *lane = lanes_take(&asker->lanes);
-    if (!lane) {
-        error_set(error, ERROR_MEMORY, "out of memory");
-        return REPLICA_ANSWER_NONE;
-    }
-    /* A connection that the member has closed meanwhile would be no answer. */
-    const bool ok = lane_disconnect(lane) && transfer_run(lane, &request, NULL, &response, error);
-    lanes_give(&asker->lanes, lane);
-    if (ok && (response.status != 200 || !replica_answer_parse(text_of(word), &answer)))
-        error_set(error, ERROR_UNAVAILABLE, "status %d", response.status);
-    return answer;
-}
-
-bool replica_asker_forget(struct replica_asker *asker, const struct member *member,
-                          const char *name, const struct cancel *cancel, bool *had_any,
-                          struct error *error) {
-    static const char path[] = "/tarn/v1/forget";
-    cleanup_buffer struct buffer query = {0}, url = {0};
-    struct ask_lines lines;
-    enum replica_answer answer = REPLICA_ANSWER_NONE;
-    buffer_append_string(&query, "name=");
-    append_escaped(&query, name);
-    make_url(asker, member, path, &url);
-    buffer_printf(&url, "?%s", query.bytes ? query.bytes : "");
-    const struct signed_request signed_request = {
-        .method = text_of("POST"),
-        .path = text_of(path),
-        .query = {query.bytes, query.length},
-        .ask = text_of(replica_ask_text(REPLICA_ASK_FORGET)),
-    };
-    if (query.failed || url.failed || !sign(asker, &signed_request, &lines))
-        error_set(error, ERROR_MEMORY, "out of memory");
-    else
-        answer = order(asker, url.bytes, &lines, cancel, error);
-    const char *word = replica_answer_text(answer);
-    replica_count_ask(REPLICA_OUT, REPLICA_ASK_FORGET, word ? word : REPLICA_WAS_FAULT);
-    *had_any = answer == REPLICA_ANSWER_HELD;
-    return answer != REPLICA_ANSWER_NONE;
 }

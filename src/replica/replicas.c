@@ -1,6 +1,8 @@
 /* Keeps the list of members and the secrets up to date while tarn runs. */
 #include "replica/replicas.h"
 
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -396,12 +398,30 @@ bool replicas_own(const struct replicas *replicas, const char *key) {
     return owner.is_self || owner.is_nobody;
 }
 
-bool replicas_has_self(const struct replicas *replicas) {
+bool replicas_self(const struct replicas *replicas, struct member *self) {
     struct member_figures figures[MEMBERS_LIMIT];
     const size_t count = members_describe(replicas->members, clock_ms(), figures);
     for (size_t i = 0; i < count; i++) {
-        if (figures[i].state == MEMBER_SELF)
+        if (figures[i].state == MEMBER_SELF) {
+            *self = figures[i].member;
             return true;
+        }
     }
     return false;
+}
+
+bool replicas_has_self(const struct replicas *replicas) {
+    struct member self;
+    return replicas_self(replicas, &self);
+}
+
+bool replicas_derive_key(struct replicas *replicas, size_t line, const char *purpose,
+                         unsigned char out[static REPLICAS_KEY_SIZE]) {
+    struct shared_value *value = shared_hold(&replicas->keyring);
+    const struct secret *secret = secrets_at(((struct keyring *)value)->secrets, line);
+    unsigned length = REPLICAS_KEY_SIZE;
+    const bool ok = secret && HMAC(EVP_sha256(), secret->bytes, (int)secret->length,
+                                   (const unsigned char *)purpose, strlen(purpose), out, &length);
+    shared_release(value);
+    return ok;
 }

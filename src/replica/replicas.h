@@ -72,6 +72,15 @@ bool replicas_own(const struct replicas *replicas, const char *key);
 
 /* Whether this tarn is a member, and no guest. */
 bool replicas_has_self(const struct replicas *replicas);
+/* The same; *self is the own member. */
+bool replicas_self(const struct replicas *replicas, struct member *self);
+
+enum { REPLICAS_KEY_SIZE = 32 };
+
+/* Makes a key for another purpose than signing, from the secret in a line of the file: 0 is the one
+ * that signs. All replicas make the same one. False: there is no such line, or no memory. */
+bool replicas_derive_key(struct replicas *replicas, size_t line, const char *purpose,
+                         unsigned char out[static REPLICAS_KEY_SIZE]);
 
 /* signature_make() and signature_is_good(), with the secrets of now. */
 bool replicas_sign(struct replicas *replicas, const struct signed_request *request,

@@ -71,6 +71,10 @@ const struct secret *secrets_first(const struct secrets *secrets) {
     return &secrets->each[0];
 }
 
+const struct secret *secrets_at(const struct secrets *secrets, size_t line) {
+    return line < secrets->count ? &secrets->each[line] : NULL;
+}
+
 const struct secret *secrets_find(const struct secrets *secrets, struct text id) {
     for (size_t i = 0; i < secrets->count; i++) {
         if (text_is(id, secrets->each[i].id))

@@ -35,6 +35,8 @@ void secrets_free(struct secrets *secrets); /* NULL is fine */
 
 /* The one that signs. */
 const struct secret *secrets_first(const struct secrets *secrets);
+/* The one in this line, from 0 on; NULL: there are fewer. */
+const struct secret *secrets_at(const struct secrets *secrets, size_t line);
 /* The one with this id; NULL: there is none. */
 const struct secret *secrets_find(const struct secrets *secrets, struct text id);
 
