@@ -221,6 +221,7 @@ static bool open_registry(struct serving *serving, struct error *error) {
         .view = serving_view_settings(serving->config, serving->clients, serving->max_size),
         .is_tls = serving->config->tls_certificate != NULL,
         .replicas = serving->replicas,
+        .asker = serving->asker,
         .forget = forget,
         .forget_context = serving,
     };

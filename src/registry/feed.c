@@ -52,11 +52,16 @@ static ssize_t read_at_end(struct session *session, struct error *error) {
 
 static ssize_t read_file(const struct session *session, uint64_t offset, void *out, size_t size,
                          struct error *error) {
-    ssize_t got = file_read_at(upload_fd(session->file), out, size, offset);
+    ssize_t got = file_read_at(upload_fd(session->file), out, size, offset - session->base);
     if (got == (ssize_t)size)
         return got;
     error_set(error, ERROR_IO, "the bytes of the upload cannot be read back");
     return CLIENT_SOURCE_FAILED;
+}
+
+static bool fail_without_beginning(struct error *error) {
+    return error_set(error, ERROR_NOT_FOUND,
+                     "upstream has lost the beginning of the upload, which is not here");
 }
 
 static ssize_t read_bytes(void *context, uint64_t offset, void *out, size_t size,
@@ -66,7 +71,9 @@ static ssize_t read_bytes(void *context, uint64_t offset, void *out, size_t size
     bool from_file = false;
     lock_acquire(&session->feed_lock);
     uint64_t tail_end = session->tail_start + session->tail_length;
-    if (offset < session->kept) {
+    if (offset < session->base) {
+        fail_without_beginning(error);
+    } else if (offset < session->kept) {
         uint64_t left = session->kept - offset;
         size = left < size ? (size_t)left : size;
         from_file = true;
@@ -131,7 +138,9 @@ static void run_thread(void *argument) {
     struct session *session = argument;
     struct error error = {0};
     bool ok = send_now(session, &error);
-    if (!ok && session->push->wants_whole) {
+    if (!ok && session->push->wants_whole && session->base > 0) {
+        fail_without_beginning(&error);
+    } else if (!ok && session->push->wants_whole) {
         lock_acquire(&session->feed_lock);
         session->one_stream = true;
         condition_broadcast(&session->feed_changed);
@@ -202,7 +211,8 @@ static bool take_failure(const struct session *session, struct error *error)
     REQUIRES(session->feed_lock);
 static bool take_failure(const struct session *session, struct error *error) {
     *error = session->failure;
-    bool is_refusal = error->kind == ERROR_DENIED || error->status / 100 == 4;
+    bool is_refusal =
+        error->kind == ERROR_DENIED || error->kind == ERROR_NOT_FOUND || error->status / 100 == 4;
     if (session->passes && (!is_refusal || session->is_lost))
         error_set(error, ERROR_NO_SPACE, "tarn's disk is full, and upstream has broken off");
     return false;
@@ -259,6 +269,7 @@ static bool append(struct session *session, const void *bytes, size_t length) {
 bool session_feed(struct session *session, const void *bytes, size_t length, struct error *error) {
     if (session->hash)
         digest_hash_update(session->hash, bytes, length);
+    session->digest = (struct digest){0};
     lock_acquire(&session->feed_lock);
     session->fed_ms = clock_ms();
     lock_release(&session->feed_lock);

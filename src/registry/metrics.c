@@ -1,6 +1,7 @@
 /* The metrics at /metrics: sets the gauges that nobody keeps up to date, then writes all. */
 #include "base/process.h"
 #include "registry/call.h"
+#include "registry/sessions.h"
 
 static void set_gauge(const char *name, const char *help, const char *labels, int64_t value) {
     metric_set(metric_get(METRIC_GAUGE, name, help, labels), value);
@@ -23,6 +24,8 @@ void call_handle_metrics(struct call *call) {
     cache_update_metrics(registry->settings.cache);
     set_gauge("tarn_flights", "Blobs being fetched from upstreams.", "",
               (int64_t)cache_flights(registry->settings.cache, NULL, 0));
+    set_gauge("tarn_push_sessions", "Uploads of clients that are in memory.", "",
+              sessions_count(registry->sessions));
     set_gauge("tarn_build_info", "Always 1; the label tells the version.",
               "version=\"" TARN_VERSION "\"", 1);
     if (registry->settings.replicas)

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/cleanup.h"
-#include "cache/written.h"
 #include "registry/call.h"
+#include "registry/renewal.h"
 #include "registry/sessions.h"
 #include "store/blobs.h"
 #include "upstream/name.h"
@@ -118,16 +118,24 @@ static void respond_created(struct call *call, const struct digest *digest) {
 
 /* ---- the body ---- */
 
-/* Whether the blob may become so long. False: 413 was sent, and the session is gone. */
+/* Whether the blob may become so long. False: 413 was sent, and the session is gone. `session`
+ * NULL: the part alone is looked at. */
 static bool check_length(struct call *call, struct session *session, uint64_t more) {
     uint64_t most = call->view->settings.max_blob;
-    if (most == 0 || (more <= most && session_received(session) <= most - more))
+    uint64_t there = session ? session_received(session) : 0;
+    if (most == 0 || (more <= most && there <= most - more))
         return true;
     if (session)
         session_cancel(session);
     call_fail(call, 413, "SIZE_INVALID", "the blob is longer than max_blob, %" PRIu64 " bytes",
               most);
     return false;
+}
+
+/* The same of a request whose session is not here. */
+static bool check_body_length(struct call *call) {
+    uint64_t length;
+    return !http_body_length(call->exchange, &length) || check_length(call, NULL, length);
 }
 
 /* The outcome of a piece. */
@@ -161,7 +169,8 @@ static enum piece receive_piece(struct call *call, struct session *session, stru
 
 /* A piece that failed: the client's fault, or upstream's. */
 static void fail_piece(struct call *call, struct session *session, const struct error *error) {
-    if (error->kind == ERROR_NO_SPACE) /* bytes are lost: the client begins anew */
+    /* Bytes are lost: the client begins anew. */
+    if (error->kind == ERROR_NO_SPACE || error->kind == ERROR_NOT_FOUND)
         session_cancel(session);
     if (error->kind == ERROR_INVALID)
         call_fail(call, 400, "BLOB_UPLOAD_INVALID", "%s", error->text);
@@ -218,7 +227,8 @@ static bool check_range(struct call *call, struct session *session) {
     struct text value = http_field(call->request, "Content-Range");
     uint64_t first, last, length;
     if (!value.at)
-        return true;
+        return session_stands_as_told(session) ||
+               refuse_range(call, session, "the upload has gone on elsewhere");
     if (!http_field_alone(call->request, "Content-Range").at ||
         !parse_content_range(value, &first, &last))
         return refuse_range(call, session, "Content-Range is malformed: write START-END");
@@ -257,7 +267,8 @@ static void finish(struct call *call, struct session *session, const struct dige
         session_cancel(session);
         call_fail_write(call, &error);
     } else if (!session_finish(session, digest, &error)) {
-        bool is_over = error.kind == ERROR_NO_SPACE || is_refusal(error.status);
+        bool is_over = error.kind == ERROR_NO_SPACE || error.kind == ERROR_NOT_FOUND ||
+                       is_refusal(error.status);
         if (is_over)
             session_cancel(session);
         call_fail_write(call, &error);
@@ -285,20 +296,7 @@ static void delete_upload(struct call *call, struct session *session) {
     http_respond(call->exchange, 204, NULL, NULL, 0);
 }
 
-static void handle_session(struct call *call) {
-    struct session *session;
-    struct error error = {0};
-    bool found;
-    cleanup_free char *sealed = malloc(SEALED_SIZE);
-    if (!sealed || !http_query(call->request, "_state", sealed, SEALED_SIZE, &found)) {
-        call_fail(call, 404, "BLOB_UPLOAD_UNKNOWN", "this upload is not known; begin it anew");
-        return;
-    }
-    if (!sessions_take(call->registry->sessions, &call->repository, call->route.upload,
-                       text_of(sealed), &session, &error)) {
-        call_fail_write(call, &error);
-        return;
-    }
+static void answer_session(struct call *call, struct session *session) {
     switch (call->request->method) {
     case HTTP_PATCH:
         patch_upload(call, session);
@@ -312,7 +310,38 @@ static void handle_session(struct call *call) {
     default:
         respond_session(call, session, 204);
     }
+}
+
+/* Answers a request to a session whose address was opened, here or at the replica that holds it. */
+static void handle_sealed(struct call *call, const struct sealed_session *sealed) {
+    struct sessions *sessions = call->registry->sessions;
+    struct session *session;
+    struct member holder;
+    struct error error = {0};
+    call_set_answer(call, REPLICA_ANSWER_HELD);
+    if (call->ask == REPLICA_ASK_NONE && sessions_is_elsewhere(sessions, sealed, &holder) &&
+        (!check_body_length(call) || call_hand_on_upload(call, &holder)))
+        return;
+    if (!sessions_take(sessions, &call->repository, sealed, &session, &error)) {
+        call_fail_write(call, &error);
+        return;
+    }
+    answer_session(call, session);
     session_give(session);
+}
+
+static void handle_session(struct call *call) {
+    struct error error = {0};
+    bool found;
+    cleanup_free char *text = malloc(SEALED_SIZE);
+    cleanup_free struct sealed_session *sealed = calloc(1, sizeof *sealed);
+    if (!text || !sealed || !http_query(call->request, "_state", text, SEALED_SIZE, &found))
+        call_fail(call, 404, "BLOB_UPLOAD_UNKNOWN", "this upload is not known; begin it anew");
+    else if (!sessions_open(call->registry->sessions, &call->repository, call->route.upload,
+                            text_of(text), sealed, &error))
+        call_fail_write(call, &error);
+    else
+        handle_sealed(call, sealed);
 }
 
 /* ---- POST ---- */
@@ -335,9 +364,12 @@ static bool read_mount(struct call *call, struct digest *digest, struct reposito
 }
 
 static void respond_mounted(struct call *call, const struct digest *digest) {
-    uint64_t size;
-    bool is_stored = store_blob_has(call->registry->settings.store, digest, &size);
-    cache_blob_written(call->registry->settings.cache, &call->repository, digest, size, is_stored);
+    const struct registry_settings *settings = &call->registry->settings;
+    uint64_t size = 0;
+    bool is_stored = store_blob_has(settings->store, digest, &size);
+    renewal_blob_written(settings->asker, settings->cache, &call->repository, digest, size,
+                         is_stored);
+    call->is_mounted = true;
     respond_created(call, digest);
 }
 
@@ -351,12 +383,8 @@ static void begin_upload(struct call *call) {
     http_query(call->request, "digest", ignored, sizeof ignored, &monolithic);
     if (monolithic && !read_digest(call, NULL, &digest))
         return;
-    uint64_t length, most = call->view->settings.max_blob;
-    if (monolithic && most && http_body_length(call->exchange, &length) && length > most) {
-        call_fail(call, 413, "SIZE_INVALID", "the blob is longer than max_blob, %" PRIu64 " bytes",
-                  most);
+    if (monolithic && !check_body_length(call))
         return;
-    }
     bool mounts = !monolithic && read_mount(call, &mounted, &from);
     const struct push_mount mount = {.digest = &mounted, .from = from.name.path};
     if (!sessions_begin(call->registry->sessions, &call->repository, mounts ? &mount : NULL,
@@ -462,6 +490,7 @@ bool call_handle_push(struct call *call) {
         return true;
     if (call->must_not_wait)
         return false;
+    call->is_push = true;
     if (call->route.kind != ROUTE_UPLOAD && call->request->method == HTTP_DELETE)
         call_delete(call);
     else if (call->route.kind == ROUTE_MANIFEST)

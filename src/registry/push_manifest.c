@@ -2,9 +2,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/json.h"
-#include "cache/written.h"
 #include "oci/manifest.h"
 #include "registry/call.h"
+#include "registry/renewal.h"
 #include "upstream/push.h"
 
 enum { RECEIVE_MS = 250, PIECE = 16 << 10 };
@@ -114,6 +114,7 @@ static void respond_stored(struct call *call, const struct digest *digest,
 void call_put_manifest(struct call *call) {
     cleanup_buffer struct buffer body = {0};
     struct cache *cache = call->registry->settings.cache;
+    struct replica_asker *asker = call->registry->settings.asker;
     struct digest digest;
     struct push_stored stored;
     struct error error = {0};
@@ -138,9 +139,9 @@ void call_put_manifest(struct call *call) {
                                         .length = body.length};
     if (!stored.has_digest || stored.digest.algorithm != digest.algorithm ||
         digest_equal(&stored.digest, &digest)) {
-        cache_manifest_written(cache, &call->repository, &pushed);
+        renewal_manifest_written(asker, cache, &call->repository, &pushed);
     } else { /* upstream has changed the document */
-        cache_manifest_deleted(cache, &call->repository, &call->route.reference);
+        renewal_manifest_deleted(asker, cache, &call->repository, &call->route.reference);
         digest = stored.digest;
     }
     respond_stored(call, &digest, &stored);
@@ -159,10 +160,11 @@ void call_delete(struct call *call) {
         return;
     }
     struct cache *cache = call->registry->settings.cache;
+    struct replica_asker *asker = call->registry->settings.asker;
     if (is_blob)
-        cache_blob_deleted(cache, &call->repository, &call->route.reference.digest);
+        renewal_blob_deleted(asker, cache, &call->repository, &call->route.reference.digest);
     else
-        cache_manifest_deleted(cache, &call->repository, &call->route.reference);
+        renewal_manifest_deleted(asker, cache, &call->repository, &call->route.reference);
     call_add_fields(call);
     http_respond(call->exchange, 202, NULL, "", 0);
 }

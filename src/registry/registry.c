@@ -19,7 +19,8 @@ struct registry *registry_new(const struct registry_settings *settings) {
     access_prepare(registry);
     registry->page = page_make(registry);
     registry->image_lists = image_lists_new(registry);
-    registry->sessions = sessions_new(settings->cache, settings->store);
+    registry->sessions =
+        sessions_new(settings->cache, settings->store, settings->replicas, settings->asker);
     if (registry->page && registry->image_lists && registry->sessions)
         return registry;
     registry_free(registry);
@@ -106,6 +107,7 @@ static bool answer_fixed(struct call *call) {
     switch (call->route.kind) {
     case ROUTE_NONE:
     case ROUTE_FORGET: /* there are no replicas */
+    case ROUTE_RENEW:
         call_fail(call, 404, "NOT_FOUND", "no such path; the API is under /v2/");
         return true;
     case ROUTE_LIVE:
@@ -195,7 +197,10 @@ static bool dispatch(struct call *call) {
         return admission != ADMISSION_MUST_WAIT;
     if (call->route.kind == ROUTE_FORGET && call->ask == REPLICA_ASK_FORGET)
         return call_handle_forget(call);
-    if (call_is_writing(call) && call->route.kind != ROUTE_NONE && call->route.kind != ROUTE_FORGET)
+    if (call->route.kind == ROUTE_RENEW && call->ask == REPLICA_ASK_RENEW)
+        return call_handle_renew(call);
+    if (call_is_writing(call) && call->route.kind != ROUTE_NONE &&
+        !route_is_for_replicas(call->route.kind))
         return call_handle_push(call);
     if (answer_fixed(call))
         return true;

@@ -12,6 +12,7 @@
 #include "http/http.h"
 #include "login/clients.h"
 #include "registry/rules.h"
+#include "replica/asker.h"
 #include "replica/replicas.h"
 #include "store/store.h"
 #include "upstream/current.h"
@@ -38,9 +39,10 @@ struct registry_settings {
     struct cache *cache;
     struct store *store;
     struct current_upstreams *upstreams;
-    struct catalog *catalog;   /* lists the images of repositories */
-    bool is_tls;               /* clients come with https; for the page */
-    struct replicas *replicas; /* that may ask this tarn, and for the pages; NULL: none */
+    struct catalog *catalog;     /* lists the images of repositories */
+    bool is_tls;                 /* clients come with https; for the page */
+    struct replicas *replicas;   /* that may ask this tarn, and for the pages; NULL: none */
+    struct replica_asker *asker; /* asks them; NULL: none */
     /* Removes the images that the name (HOST/NAME[:TAG], HOST/NAME@DIGEST) means from this tarn
      * alone, because a replica says so. *had_any: there were some. May wait. NULL without replicas.
      */

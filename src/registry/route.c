@@ -25,6 +25,7 @@ static const struct {
     {"/tarn/v1/flights", ROUTE_FLIGHTS},
     {"/tarn/v1/replicas", ROUTE_REPLICAS},
     {"/tarn/v1/forget", ROUTE_FORGET},
+    {"/tarn/v1/renew", ROUTE_RENEW},
     {"/tarn/page.css", ROUTE_PAGE_FILE},
     {"/tarn/page.js", ROUTE_PAGE_FILE},
     {"/tarn/page.svg", ROUTE_PAGE_FILE},
@@ -217,6 +218,10 @@ bool route_is_for_probes(enum route_kind kind) {
     return kind == ROUTE_LIVE || kind == ROUTE_READY || kind == ROUTE_METRICS;
 }
 
+bool route_is_for_replicas(enum route_kind kind) {
+    return kind == ROUTE_FORGET || kind == ROUTE_RENEW;
+}
+
 const char *route_name(enum route_kind kind) {
     switch (kind) {
     case ROUTE_NONE:
@@ -237,6 +242,8 @@ const char *route_name(enum route_kind kind) {
         return "replicas";
     case ROUTE_FORGET:
         return "forget";
+    case ROUTE_RENEW:
+        return "renew";
     case ROUTE_IMAGES:
         return "images";
     case ROUTE_STREAM_LAYER:

@@ -17,6 +17,7 @@ enum route_kind {
     ROUTE_FLIGHTS,      /* /tarn/v1/flights */
     ROUTE_REPLICAS,     /* /tarn/v1/replicas */
     ROUTE_FORGET,       /* /tarn/v1/forget */
+    ROUTE_RENEW,        /* /tarn/v1/renew */
     ROUTE_IMAGES,       /* /tarn/v1/images/HOST/NAME */
     ROUTE_STREAM_LAYER, /* /tarn/v1/streaming/layer/HOST/NAME@DIGEST */
     ROUTE_STREAM_IMAGE, /* /tarn/v1/streaming/image/HOST/NAME@DIGEST */
@@ -52,5 +53,8 @@ const char *route_name(enum route_kind kind);
 
 /* Whether it is health or metrics: what probes ask for, and what needs no login. */
 bool route_is_for_probes(enum route_kind kind);
+
+/* Whether only other replicas ask for it. */
+bool route_is_for_replicas(enum route_kind kind);
 
 #endif

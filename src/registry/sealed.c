@@ -1,6 +1,7 @@
 /* Seals the addresses of upload sessions. */
 #include "registry/sealed.h"
 
+#include <inttypes.h>
 #include <openssl/evp.h>
 #include <openssl/rand.h>
 #include <stdio.h>
@@ -11,11 +12,11 @@
 enum {
     NONCE = 12,
     TAG = 16,
-    PLAIN_SIZE =
-        8 + SEALED_ID_SIZE + HOST_LIMIT + NAME_LIMIT + SEALED_HOLDER_SIZE + SEALED_URL_SIZE,
+    PLAIN_SIZE = 8 + 2 * 21 + SEALED_ID_SIZE + HOST_LIMIT + NAME_LIMIT + SEALED_HOLDER_SIZE +
+                 SEALED_URL_SIZE,
 };
 
-#define VERSION "1"
+#define VERSION "2"
 
 /* Encrypts `length` bytes in place behind the nonce, and writes the tag behind them. */
 static bool encrypt(const unsigned char *key, unsigned char *nonce, unsigned char *bytes,
@@ -48,9 +49,10 @@ bool sealed_write(const unsigned char key[static SEALED_KEY_SIZE],
     cleanup_free unsigned char *bytes = malloc(NONCE + PLAIN_SIZE + TAG);
     if (!bytes)
         return false;
-    int length =
-        snprintf((char *)bytes + NONCE, PLAIN_SIZE, VERSION "\n%s\n%s\n%s\n%s\n%s", session->id,
-                 session->name.host, session->name.path, session->holder, session->url);
+    int length = snprintf((char *)bytes + NONCE, PLAIN_SIZE,
+                          VERSION "\n%s\n%s\n%s\n%s\n%" PRIu64 "\n%" PRIu64 "\n%s", session->id,
+                          session->name.host, session->name.path, session->holder, session->base,
+                          session->received, session->url);
     if (length < 0 || length >= PLAIN_SIZE || !encrypt(key, bytes, bytes + NONCE, (size_t)length))
         return false;
     cleanup_free char *text = base64_encode_url(bytes, NONCE + (size_t)length + TAG);
@@ -61,10 +63,11 @@ static bool read_plain(struct text plain, struct sealed_session *out) {
     struct text version = text_cut(plain, '\n', &plain);
     struct text id = text_cut(plain, '\n', &plain), host = text_cut(plain, '\n', &plain);
     struct text path = text_cut(plain, '\n', &plain), holder = text_cut(plain, '\n', &plain);
+    struct text base = text_cut(plain, '\n', &plain), received = text_cut(plain, '\n', &plain);
     return plain.at && text_is(version, VERSION) && text_copy(id, out->id, sizeof out->id) &&
            repository_name_parse(host, path, &out->name) &&
-           text_copy(holder, out->holder, sizeof out->holder) &&
-           text_copy(plain, out->url, sizeof out->url);
+           text_copy(holder, out->holder, sizeof out->holder) && text_to_u64(base, &out->base) &&
+           text_to_u64(received, &out->received) && text_copy(plain, out->url, sizeof out->url);
 }
 
 bool sealed_read(const unsigned char key[static SEALED_KEY_SIZE], struct text text,

@@ -8,6 +8,7 @@
 #define REGISTRY_SEALED_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include "base/text.h"
 #include "oci/reference.h"
 
@@ -23,6 +24,8 @@ struct sealed_session {
     char id[SEALED_ID_SIZE];
     struct repository_name name;
     char holder[SEALED_HOLDER_SIZE];
+    uint64_t base;             /* bytes at the beginning that only upstream has */
+    uint64_t received;         /* bytes of the client when it was sealed */
     char url[SEALED_URL_SIZE]; /* of upstream's session; "": none */
 };
 

@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "cache/written.h"
+#include "registry/renewal.h"
 #include "registry/session_private.h"
 #include "store/blobs.h"
 
@@ -21,26 +22,17 @@ enum {
     HASH_PIECE = 128 << 10,
 };
 
-struct sessions {
-    struct cache *cache;
-    struct store *store;
-    atomic_bool stopping;
-    struct lock table_lock;
-    struct condition table_changed; /* a session was given back, or is gone */
-    struct session *table GUARDED_BY(table_lock);
-    unsigned alive GUARDED_BY(table_lock); /* sessions that have not been freed */
-    bool has_key GUARDED_BY(table_lock);
-    unsigned char key[SEALED_KEY_SIZE];
-};
-
 /* ---- life ---- */
 
-struct sessions *sessions_new(struct cache *cache, struct store *store) {
+struct sessions *sessions_new(struct cache *cache, struct store *store, struct replicas *replicas,
+                              struct replica_asker *asker) {
     struct sessions *sessions = calloc(1, sizeof *sessions);
     if (!sessions)
         return NULL;
     sessions->cache = cache;
     sessions->store = store;
+    sessions->replicas = replicas;
+    sessions->asker = asker;
     lock_init(&sessions->table_lock);
     condition_init(&sessions->table_changed);
     return sessions;
@@ -126,25 +118,6 @@ void sessions_free(struct sessions *sessions) {
     free(sessions);
 }
 
-/* The key is read when the first session begins, so that a tarn without pushes writes none. */
-static bool have_key(struct sessions *sessions, struct error *error) {
-    unsigned char key[SEALED_KEY_SIZE];
-    lock_acquire(&sessions->table_lock);
-    bool has = sessions->has_key;
-    lock_release(&sessions->table_lock);
-    if (has)
-        return true;
-    if (!store_upload_key(sessions->store, key, error))
-        return error_wrap(error, "the key of upload sessions");
-    lock_acquire(&sessions->table_lock);
-    if (!sessions->has_key)
-        memcpy(sessions->key, key, sizeof key);
-    sessions->has_key = true;
-    lock_release(&sessions->table_lock);
-    explicit_bzero(key, sizeof key);
-    return true;
-}
-
 static struct push_settings
 settings_of(struct sessions *sessions, const struct repository *repository, struct cancel *cancel) {
     *cancel = (struct cancel){.stop = &sessions->stopping};
@@ -154,9 +127,8 @@ settings_of(struct sessions *sessions, const struct repository *repository, stru
     };
 }
 
-/* NULL: no memory, or no descriptor. The caller has the one reference. */
-static struct session *session_new(struct sessions *sessions, const struct repository *repository,
-                                   const char *url, struct error *error) {
+struct session *session_new(struct sessions *sessions, const struct repository *repository,
+                            const char *url, struct error *error) {
     struct session *session = calloc(1, sizeof *session);
     if (!session) {
         error_set(error, ERROR_MEMORY, "out of memory");
@@ -198,8 +170,7 @@ static struct session *find_idle(struct sessions *sessions) {
     return oldest;
 }
 
-/* Enters a session, and lets another one go if there are too many. False: all are in use. */
-static bool enter(struct sessions *sessions, struct session *session, struct error *error) {
+bool sessions_enter(struct sessions *sessions, struct session *session, struct error *error) {
     struct session *gone = NULL;
     lock_acquire(&sessions->table_lock);
     bool fits = HASH_COUNT(sessions->table) < SESSIONS_LIMIT;
@@ -221,6 +192,13 @@ static bool enter(struct sessions *sessions, struct session *session, struct err
     return false;
 }
 
+unsigned sessions_count(struct sessions *sessions) {
+    lock_acquire(&sessions->table_lock);
+    unsigned count = HASH_COUNT(sessions->table);
+    lock_release(&sessions->table_lock);
+    return count;
+}
+
 void session_give(struct session *session) {
     if (!session)
         return;
@@ -233,11 +211,27 @@ void session_give(struct session *session) {
     session_release(session);
 }
 
-/* Takes a session that is in memory. NULL with ERROR_NONE: there is none. */
-static struct session *take_known(struct sessions *sessions, const char *id, struct error *error) {
+/* Whether a session has ended here lately: upstream may still know its own. */
+static bool has_ended(const struct sessions *sessions, const char *id)
+    REQUIRES(sessions->table_lock);
+static bool has_ended(const struct sessions *sessions, const char *id) {
+    for (size_t i = 0; i < SESSIONS_ENDED; i++) {
+        if (strcmp(sessions->ended[i], id) == 0)
+            return true;
+    }
+    return false;
+}
+
+struct session *sessions_take_known(struct sessions *sessions, const char *id,
+                                    struct error *error) {
     int64_t until_ms = clock_ms() + TAKE_MS;
     struct session *session;
     lock_acquire(&sessions->table_lock);
+    if (has_ended(sessions, id)) {
+        lock_release(&sessions->table_lock);
+        error_set(error, ERROR_NOT_FOUND, "this upload has ended");
+        return NULL;
+    }
     for (;;) {
         HASH_FIND_STR(sessions->table, id, session);
         if (!session || !session->is_taken || clock_ms() >= until_ms)
@@ -256,79 +250,18 @@ static struct session *take_known(struct sessions *sessions, const char *id, str
     return session;
 }
 
-/* Hashes the bytes that an earlier process has received. */
-static bool hash_again(struct session *session, struct error *error) {
-    uint64_t size = upload_size(session->file);
-    cleanup_free unsigned char *piece = malloc(HASH_PIECE);
-    if (!piece)
-        return error_set(error, ERROR_MEMORY, "out of memory");
-    for (uint64_t at = 0; at < size;) {
-        size_t now = size - at < HASH_PIECE ? (size_t)(size - at) : HASH_PIECE;
-        if (!file_read_all_at(upload_fd(session->file), piece, now, at, error))
-            return false;
-        digest_hash_update(session->hash, piece, now);
-        at += now;
-    }
-    session->kept = session->received = session->read = size;
-    return true;
-}
-
-/* Makes the session of an earlier process again from its file. */
-static struct session *revive(struct sessions *sessions, const struct repository *repository,
-                              const struct sealed_session *sealed, struct error *error) {
-    struct session *session = session_new(sessions, repository, sealed->url, error);
-    if (!session)
-        return NULL;
-    memcpy(session->id, sealed->id, sizeof session->id);
-    session->file = store_upload_open(sessions->store, sealed->id, false, error);
-    if (session->file && hash_again(session, error) && enter(sessions, session, error))
-        return session;
-    session_release(session);
-    return NULL;
-}
-
-/* The session that a sealed text is about. `sealed` has room for what it says. */
-static struct session *take_sealed(struct sessions *sessions, const struct repository *repository,
-                                   const char *id, struct text text, struct sealed_session *sealed,
-                                   struct error *error) {
-    if (!sealed_read(sessions->key, text, sealed) || strcmp(sealed->id, id) != 0 ||
-        !repository_name_equal(&sealed->name, &repository->name)) {
-        error_set(error, ERROR_NOT_FOUND, "this upload is not known; begin it anew");
-        return NULL;
-    }
-    struct session *session = take_known(sessions, id, error);
-    if (!session && error->kind == ERROR_NONE)
-        session = revive(sessions, repository, sealed, error);
-    if (!session && error->kind == ERROR_NOT_FOUND)
-        error_set(error, ERROR_NOT_FOUND, "this upload is not known any more; begin it anew");
-    return session;
-}
-
-bool sessions_take(struct sessions *sessions, const struct repository *repository, const char *id,
-                   struct text text, struct session **session, struct error *error) {
-    cleanup_free struct sealed_session *sealed = calloc(1, sizeof *sealed);
-    *session = NULL;
-    error_clear(error);
-    if (!sealed)
-        error_set(error, ERROR_MEMORY, "out of memory");
-    else if (have_key(sessions, error))
-        *session = take_sealed(sessions, repository, id, text, sealed, error);
-    return *session != NULL;
-}
-
 /* ---- the beginning ---- */
 
-static bool make_id(char out[static SEALED_ID_SIZE]) {
+bool session_make_id(struct session *session) {
     unsigned char bytes[16];
     if (RAND_bytes(bytes, sizeof bytes) != 1)
         return false;
     for (size_t i = 0; i < sizeof bytes; i++)
-        snprintf(out + 2 * i, 3, "%02x", bytes[i]);
+        snprintf(session->id + 2 * i, 3, "%02x", bytes[i]);
     return true;
 }
 
-/* Where the disk cannot take the file, the blob passes through. */
-static void make_file(struct session *session) {
+void session_make_file(struct session *session) {
     struct error error = {0};
     session->file = store_upload_open(session->sessions->store, session->id, true, &error);
     if (!session->file)
@@ -340,17 +273,17 @@ bool sessions_begin(struct sessions *sessions, const struct repository *reposito
                     const struct push_mount *mount, struct session **out, struct error *error) {
     bool is_mounted;
     *out = NULL;
-    if (!have_key(sessions, error))
+    if (!sessions_have_key(sessions, error))
         return false;
     struct session *session = session_new(sessions, repository, "", error);
     if (!session)
         return false;
-    bool ok = make_id(session->id) || error_set(error, ERROR_MEMORY, "no random bytes");
+    bool ok = session_make_id(session) || error_set(error, ERROR_MEMORY, "no random bytes");
     ok = ok && push_begin(session->push, mount, &is_mounted, error);
     session->least_chunk = session->push->least_chunk; /* later the push is its thread's */
     if (ok && !is_mounted) {
-        make_file(session);
-        ok = enter(sessions, session, error);
+        session_make_file(session);
+        ok = sessions_enter(sessions, session, error);
         if (ok)
             *out = session;
         else
@@ -379,21 +312,6 @@ uint64_t session_received(const struct session *session) {
     return session->received;
 }
 
-bool session_seal(struct session *session, char out[static SEALED_SIZE]) {
-    cleanup_free struct sealed_session *sealed = calloc(1, sizeof *sealed);
-    if (!sealed)
-        return false;
-    memcpy(sealed->id, session->id, sizeof sealed->id);
-    sealed->name = session->repository.name;
-    lock_acquire(&session->feed_lock);
-    /* While the thread has the push, its address may change at any time. */
-    if (!session->is_sending && session->push->url &&
-        strlen(session->push->url) < sizeof sealed->url)
-        memcpy(sealed->url, session->push->url, strlen(session->push->url) + 1);
-    lock_release(&session->feed_lock);
-    return sealed_write(session->sessions->key, sealed, out);
-}
-
 /* ---- the end ---- */
 
 /* The digest of the file by another algorithm than the one that was hashed. */
@@ -419,19 +337,21 @@ static bool hash_file(const struct session *session, const struct digest *wanted
 bool session_check(struct session *session, const struct digest *digest, struct error *error) {
     struct digest is = {0};
     char text[DIGEST_STRING_SIZE], wanted[DIGEST_STRING_SIZE];
+    if (session->base > 0)
+        return true; /* the beginning was never here: upstream checks */
     if (digest->algorithm == DIGEST_SHA256 && session->hash) {
         digest_hash_finish(session->hash, &is);
         digest_hash_free(session->hash);
         session->hash = NULL;
         session->digest = is;
-    } else if (digest->algorithm == DIGEST_SHA256) {
+    } else if (digest->algorithm == DIGEST_SHA256 && session->digest.algorithm) {
         is = session->digest; /* an earlier PUT failed upstream */
     } else if (session->file && session->kept == session->received) {
         if (!hash_file(session, digest, &is, error))
             return false;
     } else {
         return error_set(error, ERROR_NO_SPACE,
-                         "tarn's disk is full, so a digest that is not sha256 cannot be checked");
+                         "tarn's disk is full, so this digest cannot be checked");
     }
     return digest_equal(&is, digest) ||
            error_set(error, ERROR_CORRUPT, "the bytes have digest %s, not %s",
@@ -453,6 +373,8 @@ static void leave_table(struct session *session) {
     struct sessions *sessions = session->sessions;
     lock_acquire(&sessions->table_lock);
     bool was_listed = unlist(sessions, session);
+    memcpy(sessions->ended[sessions->next_ended++ % SESSIONS_ENDED], session->id,
+           sizeof session->id);
     lock_release(&sessions->table_lock);
     if (was_listed)
         session_release(session);
@@ -465,7 +387,7 @@ static bool keep_file(struct session *session, const struct digest *digest) {
     uint64_t size;
     if (store_blob_has(store, digest, &size) && size == session->received)
         return true;
-    if (!session->file || session->kept != session->received)
+    if (!session->file || session->base > 0 || session->kept != session->received)
         return false;
     if (upload_commit(session->file, digest, &error))
         return true;
@@ -479,8 +401,8 @@ bool session_finish(struct session *session, const struct digest *digest, struct
     if (!push_finish(session->push, &source, digest, error))
         return false;
     bool is_stored = keep_file(session, digest);
-    cache_blob_written(session->sessions->cache, &session->repository, digest, session->received,
-                       is_stored);
+    renewal_blob_written(session->sessions->asker, session->sessions->cache, &session->repository,
+                         digest, session->received, is_stored);
     if (session->file)
         upload_drop(session->file);
     leave_table(session);

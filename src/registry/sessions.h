@@ -11,7 +11,8 @@
  * on over all of the client's requests.
  *
  * A session is kept in memory while it is in use. Its file stays for a day, also over a restart;
- * the sealed address (sealed.h) that its client has says the rest.
+ * the sealed address (sealed.h) that its client has says the rest. With replicas, all can open the
+ * address, and it says which one has the file.
  *
  * Threads: any; a session belongs to the one that has taken it.
  */
@@ -20,6 +21,8 @@
 
 #include "cache/cache.h"
 #include "registry/sealed.h"
+#include "replica/asker.h"
+#include "replica/replicas.h"
 #include "upstream/push.h"
 
 struct sessions;
@@ -27,21 +30,43 @@ struct session;
 
 enum { SESSIONS_LIMIT = 512 /* kept in memory; those used least recently go */ };
 
-/* NULL: out of memory. */
-struct sessions *sessions_new(struct cache *cache, struct store *store);
+/* NULL: out of memory. `replicas` and `asker` are NULL where there are none. */
+struct sessions *sessions_new(struct cache *cache, struct store *store, struct replicas *replicas,
+                              struct replica_asker *asker);
 /* Ends the threads of all sessions. False: one would not end in some seconds. */
 bool sessions_stop(struct sessions *sessions);
 void sessions_free(struct sessions *sessions); /* after sessions_stop(); NULL is fine */
+
+/* How many are in memory. */
+unsigned sessions_count(struct sessions *sessions);
 
 /* A new session, begun upstream, or a mount. *session is NULL when upstream has mounted the blob;
  * else it is taken. */
 bool sessions_begin(struct sessions *sessions, const struct repository *repository,
                     const struct push_mount *mount, struct session **session, struct error *error);
 
-/* Takes the session of a sealed address that was given out for this repository. False: NOT_FOUND
- * (unknown, expired, of another repository), BUSY (another request has it), or the disk's error. */
-bool sessions_take(struct sessions *sessions, const struct repository *repository, const char *id,
-                   struct text sealed, struct session **session, struct error *error);
+/* ---- by a sealed address (revival.c) ---- */
+
+/* Opens a sealed address that was given out for this repository. `sealed` is large: not for the
+ * stack of a worker. False: NOT_FOUND, or the disk's error. */
+bool sessions_open(struct sessions *sessions, const struct repository *repository, const char *id,
+                   struct text text, struct sealed_session *sealed, struct error *error);
+
+/* Whether another replica holds the session, and may be there. */
+bool sessions_is_elsewhere(struct sessions *sessions, const struct sealed_session *sealed,
+                           struct member *holder);
+
+/* Takes the session. What is not in memory is made again from its file; without a file, or when its
+ * holder is gone, it goes on where upstream stands. False: NOT_FOUND (unknown, expired, ended, or
+ * upstream takes no second piece), BUSY (another request has it), or the error of the disk or of
+ * upstream. */
+bool sessions_take(struct sessions *sessions, const struct repository *repository,
+                   const struct sealed_session *sealed, struct session **session,
+                   struct error *error);
+
+/* Whether the session stands where the client was last told that it stands. Otherwise what comes
+ * without an offset might not belong there. */
+bool session_stands_as_told(const struct session *session);
 
 /* Gives it back. NULL is fine. */
 void session_give(struct session *session);

@@ -1,7 +1,9 @@
 """What tarn answers to pushes, status by status, and upload sessions that are cut and continued."""
 
 import http.client
+import os
 import re
+import shutil
 import socket
 
 import pytest
@@ -135,6 +137,60 @@ def test_a_push_goes_on_after_a_restart(tarn, origin):
     done = ask(tarn, "PUT", f"{more['Location']}&digest={digest_of(content)}", content[400000:])
     assert done.status == 201, done
     assert fetch(f"{origin.url}/v2/sessions/app/blobs/{digest_of(content)}").body == content
+
+
+@pytest.mark.parametrize("lost", ["the folder", "the end of the file"])
+def test_a_session_whose_file_is_gone_goes_on_where_upstream_stands(tarn, origin, lost):
+    content = noise(500 * KIB, lost)
+    sent = ask(tarn, "PATCH", begin(tarn), content[:200000])
+    fresh = begin(tarn)
+    tarn.stop()
+    if lost == "the folder":
+        shutil.rmtree(tarn.root / "uploads")
+    else:
+        for file in (tarn.root / "uploads").glob("*"):
+            os.truncate(file, min(file.stat().st_size, 1000))
+    tarn.start()
+    status = ask(tarn, "GET", sent["Location"])
+    assert (status.status, status["Range"]) == (204, "0-199999")
+    more = ask(tarn, "PATCH", status["Location"], content[200000:400000])
+    assert (more.status, more["Range"]) == (202, "0-399999")
+    tarn.restart()  # the new file begins in the middle
+    status = ask(tarn, "GET", more["Location"])
+    assert (status.status, status["Range"]) == (204, "0-399999")
+    done = ask(tarn, "PUT", f"{status['Location']}&digest={digest_of(content)}", content[400000:])
+    assert done.status == 201, done
+    assert fetch(f"{origin.url}/v2/sessions/app/blobs/{digest_of(content)}").body == content
+    got = ask(tarn, "GET", f"/v2/{NAME}/blobs/{digest_of(content)}")
+    assert got.body == content
+    status = ask(tarn, "GET", fresh)
+    assert (status.status, status["Range"]) == (204, "0-0")
+    done = ask(tarn, "PUT", f"{status['Location']}&digest={digest_of(BLOB)}", BLOB)
+    assert done.status == 201, done
+    assert uploads(tarn) == []
+
+
+def test_a_wrong_digest_is_refused_also_when_the_beginning_is_gone(tarn):
+    sent = ask(tarn, "PATCH", begin(tarn), BLOB[:200000])
+    tarn.stop()
+    shutil.rmtree(tarn.root / "uploads")
+    tarn.start()
+    reply = ask(tarn, "PUT", f"{sent['Location']}&digest={digest_of(b'other')}", BLOB[200000:])
+    assert (reply.status, reply.code) == (400, "DIGEST_INVALID")
+    assert uploads(tarn) == []
+    assert ask(tarn, "GET", sent["Location"]).status == 404
+
+
+def test_what_has_ended_is_not_known_any_more(tarn):
+    place = begin(tarn)
+    assert ask(tarn, "DELETE", place).status == 204
+    sent = ask(tarn, "PATCH", begin(tarn), BLOB)
+    done = ask(tarn, "PUT", f"{sent['Location']}&digest={digest_of(BLOB)}")
+    assert done.status == 201
+    for gone in (place, sent["Location"]):
+        for method in ("GET", "PATCH", "PUT", "DELETE"):
+            reply = ask(tarn, method, gone, b"x" if method == "PATCH" else None)
+            assert (reply.status, reply.code) == (404, "BLOB_UPLOAD_UNKNOWN"), method
 
 
 def test_what_a_client_sent_before_its_cut_stays(tarn, origin):
