@@ -5,6 +5,7 @@
 #include "base/cleanup.h"
 #include "registry/call.h"
 #include "registry/sessions.h"
+#include "replica/pass.h"
 
 enum {
     ANSWER_LEAST_MS =

@@ -18,7 +18,6 @@
 #include <stddef.h>
 #include "base/buffer.h"
 #include "base/cancel.h"
-#include "client/body.h"
 #include "client/client.h"
 #include "oci/digest.h"
 #include "replica/ask.h"
@@ -133,37 +132,5 @@ struct replica_write {
 /* Tells all members that are not down, all at once. Returns when each has answered, or does not in
  * some seconds; one that does not is logged. */
 void replica_asker_renew(struct replica_asker *asker, const struct replica_write *write);
-
-/* ---- requests of clients (order.c) ---- */
-
-enum { REPLICA_PASS_FIELDS = 4 };
-
-/* A client's request to an upload session that a member holds. Everything is borrowed. */
-struct replica_pass {
-    const struct member *member;
-    const char *method;        /* "PATCH" */
-    const char *path;          /* "/v2/HOST/NAME/blobs/uploads/ID" */
-    const char *query;         /* escaped */
-    const char *const *fields; /* at most REPLICA_PASS_FIELDS lines, NULL-terminated; may be NULL */
-    struct client_body body;   /* is read once */
-    int64_t answer_ms;         /* how long the answer may take, behind the body */
-    const struct cancel *cancel;
-};
-
-/* What the member has answered. Large: not for the stack of a worker. */
-struct replica_passed {
-    int status;
-    int retry_after_s;
-    char location[8192], range[64], digest[DIGEST_STRING_SIZE], uuid[160], least_chunk[24];
-    struct error refusal; /* its code and text; "" where there are none */
-};
-
-/* Passes a request on. REPLICA_GAVE: *passed is the answer. REPLICA_DOWN: the member is not there.
- * REPLICA_REFUSED: who is there is no replica that knows us. REPLICA_CUT: the answer was not to be
- * had, and the member is there. REPLICA_STOPPED: cancelled, the error of the body's source, or our
- * own fault. The error is set for every outcome but REPLICA_GAVE. */
-enum replica_outcome replica_asker_pass(struct replica_asker *asker,
-                                        const struct replica_pass *pass,
-                                        struct replica_passed *passed, struct error *error);
 
 #endif

@@ -4,3 +4,4 @@ from kit.e2e_fixtures import FIXTURES
 
 program, make_upstream = FIXTURES.program, FIXTURES.make_upstream
 upstream, start_tarn = FIXTURES.upstream, FIXTURES.start_tarn
+origin = FIXTURES.origin

@@ -1,4 +1,4 @@
-"""Helm logs in by a password, by a token and by a certificate, and pulls a chart."""
+"""Helm logs in by a password, by a token and by a certificate, pulls a chart, and pushes one."""
 
 import gzip
 import io
@@ -111,3 +111,22 @@ def test_helm_shows_a_certificate(program, upstream, chart, helm, tmp_path):
         assert (tmp_path / "lake-1.0.0.tgz").read_bytes() == chart
     finally:
         tarn.finish()
+
+
+def test_helm_pushes_a_chart(start_tarn, origin, helm, tmp_path):
+    write_htpasswd(tmp_path / "htpasswd", "alice", "bob")
+    tarn = start_tarn([{"host": "origin.test", "url": origin.url, "push": True}], clients={
+        "htpasswd": str(tmp_path / "htpasswd"),
+        "rules": [{"users": ["alice"], "push": True}, {"users": ["bob"]}]})
+    packed, place = tmp_path / "lake-1.0.0.tgz", f"oci://{tarn.address}/origin.test/charts"
+    packed.write_bytes(packed_chart())
+    helm("registry", "login", "--insecure", "-u", "bob", "-p", "secret", tarn.address)
+    assert helm("push", packed, place, "--plain-http", check=False).returncode != 0
+    helm("registry", "login", "--insecure", "-u", "alice", "-p", "secret", tarn.address)
+    for _ in range(2):
+        helm("push", packed, place, "--plain-http")
+    (tmp_path / "pulled").mkdir()
+    helm("pull", f"{place}/lake", "--version", "1.0.0", "--plain-http", "--destination",
+         tmp_path / "pulled")
+    assert (tmp_path / "pulled" / "lake-1.0.0.tgz").read_bytes() == packed.read_bytes()
+    assert origin.manifest("charts/lake", "1.0.0").status == 200
