@@ -208,13 +208,18 @@ static bool status_has_body(int status) {
     return status >= 200 && status != 204 && status != 304;
 }
 
+/* Whether the request was refused: 500 says that tarn itself has failed. */
+static bool is_refusal(int status) {
+    return status >= 400 && status != 500;
+}
+
 /* Sets what the status and the length of the body mean for the exchange. A request that is refused
  * with its body unread is the last one: nobody is to wonder where the next would begin. */
 static void begin_response(struct http_exchange *exchange, int status, int64_t length) {
     exchange->status = status;
     exchange->keep_alive =
         exchange->keep_alive && !atomic_load(exchange->stopping) &&
-        (status < 400 || http_body_has_ended(exchange)) &&
+        (!is_refusal(status) || http_body_has_ended(exchange)) &&
         !(exchange->channel->tls && tls_session_is_outdated(exchange->channel->tls));
     exchange->without_body = exchange->request.method == HTTP_HEAD || !status_has_body(status);
     exchange->chunked = length == HTTP_UNKNOWN_LENGTH;

@@ -157,6 +157,10 @@ static enum replica_outcome hand_on(struct call *call, const struct member *hold
     write_lines(call, lines);
     snprintf(path, sizeof path, "/v2/%s/%s/blobs/uploads/%s", name->host, name->path,
              call->route.upload);
+    struct client_body body = {.bytes = ""};
+    if (!known || length > 0)
+        body = (struct client_body){.source = &bytes,
+                                    .length = known ? length : CLIENT_LENGTH_UNKNOWN};
     char method[8];
     text_copy(call->request->method_name, method, sizeof method);
     const struct replica_pass pass = {
@@ -165,10 +169,7 @@ static enum replica_outcome hand_on(struct call *call, const struct member *hold
         .path = path,
         .query = query.bytes,
         .fields = lines->all,
-        .body = known && length == 0
-                    ? (struct client_body){.bytes = ""}
-                    : (struct client_body){.source = &bytes,
-                                           .length = known ? length : CLIENT_LENGTH_UNKNOWN},
+        .body = body,
         .answer_ms =
             ANSWER_LEAST_MS + 4 * upstream_settings(call->repository.upstream)->push_patience_ms,
         .cancel = &call->cancel,

@@ -230,7 +230,7 @@ static void test_smuggling_shapes_close_the_connection_unserved(void **state) {
         "PUT /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nContent-Length: 4\r\n\r\nabcd",
         "PUT /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n"
         "\r\n0\r\n\r\n",
-        "PUT /hello HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
+        "PUT /hello HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n",
         "GET /hello HTTP/1.1\nHost: a\n\n",
         "GET /hello HTTP/1.1\r\nHost: a\r\nA: b\r\n c\r\n\r\n",
         "GET /hello HTTP/1.1\r\nHost : a\r\n\r\n",
