@@ -253,7 +253,8 @@ static bool on_idle(void *context, struct error *error) {
     struct error why = {0};
     const bool is_here = asker_is_alive(asking->asker, request->member, request->cancel, &why);
     asking->heard_ms = clock_ms();
-    if (is_here || (asker_is_own_fault(&why) && why.kind != ERROR_CLOSED)) /* it may be asked later */
+    if (is_here ||
+        (asker_is_own_fault(&why) && why.kind != ERROR_CLOSED)) /* it may be asked later */
         return true;
     asking->is_gone = !asker_is_own_fault(&why);
     return asking->is_gone

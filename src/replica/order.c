@@ -127,12 +127,13 @@ struct telling {
 static void tell(void *context) {
     const struct telling *telling = context;
     const struct order order = {REPLICA_ASK_RENEW, "/tarn/v1/renew", telling->query, RENEW_MS};
-    struct error error = {0};
+    struct error error = {0}, why = {0};
     if (give_order(telling->asker, telling->member, &order, NULL, &error) != REPLICA_ANSWER_NONE)
         return;
     log_at(LOG_WARN, "a replica was not told of a write, and may serve what was there before",
            LOG_STRING("replica", telling->member->text), LOG_STRING("error", error.text));
-    if (error.kind != ERROR_MEMORY && !asker_is_alive(telling->asker, telling->member, NULL))
+    if (!asker_is_own_fault(&error) &&
+        !asker_is_alive(telling->asker, telling->member, NULL, &why) && !asker_is_own_fault(&why))
         asker_note_down(telling->asker, telling->member, &error);
 }
 

@@ -33,11 +33,16 @@ static bool on_idle(void *context, struct error *error) {
     struct passing *passing = context;
     if (clock_ms() - passing->heard_ms < ASKER_SILENT_MS)
         return true;
-    passing->is_gone =
-        !asker_is_alive(passing->asker, passing->pass->member, passing->pass->cancel);
+    struct error why = {0};
+    const bool is_here =
+        asker_is_alive(passing->asker, passing->pass->member, passing->pass->cancel, &why);
     passing->heard_ms = clock_ms();
-    return !passing->is_gone ||
-           error_set(error, ERROR_TIMEOUT, "silent, and its /livez does not answer either");
+    if (is_here || (asker_is_own_fault(&why) && why.kind != ERROR_CLOSED)) /* asked later */
+        return true;
+    passing->is_gone = !asker_is_own_fault(&why);
+    return passing->is_gone
+               ? error_set(error, ERROR_TIMEOUT, "silent, and its /livez does not answer either")
+               : error_set(error, why.kind, "%s", why.text);
 }
 
 static bool transfer(struct passing *passing, const char *url, const struct ask_lines *lines,
@@ -101,7 +106,7 @@ static enum replica_outcome judge_failure(const struct passing *passing,
                                           const struct error *error) {
     if (passing->response.status)
         return REPLICA_CUT;
-    if (error->kind == ERROR_UNAVAILABLE || passing->is_gone)
+    if (passing->is_gone || (error->kind == ERROR_UNAVAILABLE && !asker_is_own_fault(error)))
         return REPLICA_DOWN;
     return error->kind == ERROR_TIMEOUT ? REPLICA_CUT : REPLICA_STOPPED;
 }

@@ -176,7 +176,7 @@ static void insist_on_delete(struct push *push, struct push_call *call) {
             return;
         if (sent)
             refuse(call, &error);
-        if (!push_wait(call->settings, &trouble, &error))
+        if (!push_wait(call, &trouble, &error))
             return;
     }
 }
