@@ -8,9 +8,9 @@ import pytest
 from kit.client import fetch
 from kit.content import KIB, MIB, OCI_MANIFEST, digest_of, manifest, noise
 from kit.disk import small_disk_or_skip
-from kit.push_registry import PushRegistry
 from kit.scripted_server import several
 from kit.tokens import basic
+from kit.writable_registry import WritableRegistry, refusal
 
 ALICE = {"Authorization": basic("alice", "secret")}
 CONTENT = noise(6 * MIB)
@@ -27,7 +27,7 @@ def disk(tmp_path):
 
 @pytest.fixture
 def registry():
-    for make in several(PushRegistry):
+    for make in several(WritableRegistry):
         yield make()
 
 
@@ -36,6 +36,10 @@ def tarn(start_tarn, users, registry, disk):
     return start_tarn([{"host": "push.test", "url": registry.url, "push": True, "default": True,
                         "push_patience": "3s"}],
                       clients={"htpasswd": str(users)}, root=str(disk.root))
+
+
+def blobs(registry):
+    return registry.repository("org/app").blobs
 
 
 def ask(tarn, method, path, body=None, headers=None):
@@ -82,7 +86,7 @@ def test_a_blob_passes_through_a_full_disk(tarn, registry, disk, way, full):
                 place = sent["Location"]
         done = ask(tarn, "PUT", f"{place}&digest={DIGEST}")
     assert done.status == 201, done
-    assert registry.blobs[DIGEST] == CONTENT and registry.taken == len(CONTENT)
+    assert blobs(registry)[DIGEST] == CONTENT and registry.received == len(CONTENT)
     assert nothing_is_left(disk) and not is_kept(tarn, disk, DIGEST)
     got = ask(tarn, "GET", f"/v2/org/app/blobs/{DIGEST}")
     assert got.body == CONTENT
@@ -97,28 +101,29 @@ def test_a_wrong_digest_is_refused_all_the_same(tarn, registry, disk, leave):
     place = chunked(tarn, "PATCH", ask(tarn, "POST", UPLOADS)["Location"], pieces())
     reply = ask(tarn, "PUT", f"{place.headers['Location']}&digest={wrong}")
     assert (reply.status, reply.code) == (400, "DIGEST_INVALID")
-    assert registry.blobs == {} and registry.uploads == {}
-    assert not registry.asked("PUT") and nothing_is_left(disk)
+    assert registry.writes == [] and registry.sessions == {}
+    assert not registry.asked(method="PUT") and nothing_is_left(disk)
 
 
 @pytest.mark.parametrize("leave", [0, 2 * MIB])
 def test_upstream_breaks_off(tarn, registry, disk, leave):
     """What upstream wants again is not here any more: the client is told why, and may try again."""
     disk.fill(leave=leave)
-    registry.faults = [("PATCH", "lost"), ("GET", 404)]
+    registry.fail("PATCH", lost=True)
+    registry.fail("GET", **refusal(404))
     reply = chunked(tarn, "PATCH", ask(tarn, "POST", UPLOADS)["Location"], pieces())
     assert reply.status == 503, reply.body
     assert reply.headers["Retry-After"] and b"UNAVAILABLE" in reply.body and b"disk" in reply.body
     assert nothing_is_left(disk)
     disk.make_room()
     done = ask(tarn, "POST", f"{UPLOADS}?digest={DIGEST}", CONTENT)
-    assert done.status == 201 and registry.blobs[DIGEST] == CONTENT
+    assert done.status == 201 and blobs(registry)[DIGEST] == CONTENT
 
 
 def test_upstream_breaks_off_and_says_where_it_stands(tarn, registry, disk):
     """Then the push may go on: what is lost is only what upstream has not acknowledged."""
     disk.fill()
-    registry.faults = [("PATCH", 503)]
+    registry.fail("PATCH", **refusal(503))
     reply = ask(tarn, "POST", f"{UPLOADS}?digest={DIGEST}", CONTENT)
     assert reply.status in (201, 503)
     if reply.status == 503:
@@ -127,9 +132,10 @@ def test_upstream_breaks_off_and_says_where_it_stands(tarn, registry, disk):
 
 def test_manifests_pass_through_a_full_disk(tarn, registry, disk):
     disk.fill()
-    document = manifest(b"{}", [CONTENT])
+    registry.repository("org/app").add_blob(b"{}")
+    document = manifest(b"{}", [])
     put = ask(tarn, "PUT", "/v2/org/app/manifests/1", document, {"Content-Type": OCI_MANIFEST})
-    assert put.status == 201 and registry.manifests["1"] == document
+    assert put.status == 201 and registry.writes == [("manifest", "1")]
     assert ask(tarn, "GET", "/v2/org/app/manifests/1").body == document
 
 
@@ -148,14 +154,14 @@ def test_many_pushes_at_once_pass_through_a_full_disk(tarn, registry, disk):
     for thread in threads:
         thread.join(60)
     assert [one.status for one in results] == [201] * len(contents)
-    assert all(registry.blobs[digest_of(content)] == content for content in contents)
+    assert all(blobs(registry)[digest_of(content)] == content for content in contents)
 
 
 def test_a_blob_larger_than_the_cache_passes_through(start_tarn, users, registry):
     tarn = start_tarn([{"host": "push.test", "url": registry.url, "push": True, "default": True}],
                       clients={"htpasswd": str(users)}, max_size="4MiB")
     done = ask(tarn, "POST", f"{UPLOADS}?digest={DIGEST}", CONTENT)
-    assert done.status == 201 and registry.blobs[DIGEST] == CONTENT
+    assert done.status == 201 and blobs(registry)[DIGEST] == CONTENT
     small = noise(300 * KIB)
     assert ask(tarn, "POST", f"{UPLOADS}?digest={digest_of(small)}", small).status == 201
     got = ask(tarn, "GET", f"/v2/org/app/blobs/{digest_of(small)}")

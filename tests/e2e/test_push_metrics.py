@@ -5,9 +5,9 @@ import pytest
 from kit.client import fetch
 from kit.content import KIB, OCI_MANIFEST, digest_of, manifest, noise
 from kit.processes import wait_until
-from kit.push_registry import PushRegistry
 from kit.scripted_server import several
 from kit.tokens import basic
+from kit.writable_registry import WritableRegistry, refusal
 
 ALICE = {"Authorization": basic("alice", "secret")}
 CONTENT = noise(300 * KIB)
@@ -17,8 +17,10 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 @pytest.fixture
 def registry():
-    for make in several(PushRegistry):
-        yield make()
+    for make in several(WritableRegistry):
+        one = make()
+        one.repository("org/app").add_blob(b"{}")
+        yield one
 
 
 @pytest.fixture
@@ -64,16 +66,16 @@ def test_pushes_are_counted(tarn, registry):
     counted(tarn, "blob", "refused", 1)
     assert put(tarn, "1", b"[]").status == 400
     counted(tarn, "manifest", "refused", 1)
-    registry.faults = [("POST", 503)] * 100
+    registry.fail("POST", times=None, **refusal(503))
     assert ask(tarn, "POST", UPLOADS).status == 502
     counted(tarn, "blob", "failed", 1)
-    registry.faults = []
+    registry.heal()
     ask(tarn, "POST", UPLOADS)
     assert tarn.metrics()["tarn_push_sessions"] == 1
 
 
 def test_what_was_mended_is_counted(tarn, registry):
-    registry.faults = [("PATCH", "cut")]
+    registry.fail("PATCH", upload_reset_after=50000)
     retries = tarn.metrics()['tarn_upstream_retries_total{upstream="push.test"}']
     assert push(tarn).status == 201
     metrics = tarn.metrics()
@@ -92,12 +94,13 @@ def test_upstreams_write_requests_carry_the_trace(tarn, registry):
     document = manifest(b"{}", [CONTENT])
     assert push(tarn, headers=trace).status == 201 and put(tarn, "1", document, trace).status == 201
     ask(tarn, "DELETE", "/v2/org/app/manifests/1", headers=trace)
-    assert {one[0] for one in registry.requests} >= {"POST", "PATCH", "PUT", "DELETE"}
-    for method, path, fields in registry.requests:
-        assert fields.get("traceparent") == TRACE, (method, path)
-        assert fields.get("tracestate") == "a=b", (method, path)
+    asked = registry.asked("/v2/org")
+    assert {request.method for request in asked} >= {"POST", "PATCH", "PUT", "DELETE"}
+    for request in asked:
+        assert request.headers.get("traceparent") == TRACE, request
+        assert request.headers.get("tracestate") == "a=b", request
 
 
 def test_without_a_trace_there_is_none(tarn, registry):
     assert push(tarn, headers={"traceparent": "none"}).status == 201
-    assert not any("traceparent" in fields for _, _, fields in registry.requests)
+    assert not any("traceparent" in request.headers for request in registry.asked())

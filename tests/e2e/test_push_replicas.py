@@ -10,11 +10,11 @@ from kit.client import at_once, fetch
 from kit.content import (KIB, MIB, OCI_INDEX, OCI_MANIFEST, descriptor, digest_of, index, manifest,
                          noise)
 from kit.processes import wait_until
-from kit.push_registry import PushRegistry
 from kit.replicas import SECRET, addresses
 from kit.replica_signature import new_secret, signed, write_secrets
 from kit.scripted_server import several
 from kit.tokens import basic
+from kit.writable_registry import WritableRegistry, refusal
 
 ALICE = {"Authorization": basic("alice", "secret")}
 NAME = "fake.test/org/app"
@@ -26,7 +26,7 @@ DIGEST = digest_of(CONTENT)
 
 @pytest.fixture
 def make_registry():
-    yield from several(PushRegistry)
+    yield from several(WritableRegistry)
 
 
 @pytest.fixture
@@ -48,6 +48,10 @@ def registry(make_registry):
 @pytest.fixture
 def three(start, registry):
     return start(registry, addresses(3))
+
+
+def blobs(registry):
+    return registry.repository("org/app").blobs
 
 
 def ask(tarn, method, path, body=None, headers=None, who=ALICE, **more):
@@ -90,8 +94,8 @@ def test_the_requests_of_one_upload_come_to_any_replica(three, registry):
                  {"Content-Range": "100000-299999"})
     assert holders(three) == [three[0]]
     finish(three[1], place, last=CONTENT[300000:])
-    assert registry.blobs[DIGEST] == CONTENT
-    assert registry.taken == len(CONTENT), "each byte went to upstream once"
+    assert blobs(registry)[DIGEST] == CONTENT
+    assert registry.received == len(CONTENT), "each byte went to upstream once"
     assert holders(three) == []
     got = ask(three[0], "GET", f"/v2/{NAME}/blobs/{DIGEST}")
     assert got.body == CONTENT and "hit" in got.cache_status
@@ -110,7 +114,7 @@ def test_chunks_and_expectations_go_through_another_replica(three, registry):
     connection.request("PUT", f"{sent.headers['Location']}&digest={DIGEST}", headers=ALICE)
     assert connection.getresponse().status == 201
     connection.close()
-    assert registry.blobs[DIGEST] == CONTENT
+    assert blobs(registry)[DIGEST] == CONTENT
     place, other = begin(three[0]), noise(2000, 7)
     host, _, port = three[2].member.partition(":")
     with socket.create_connection((host, int(port)), timeout=20) as client:
@@ -148,7 +152,7 @@ def test_refusals_come_through_another_replica(start, registry):
     assert (reply.status, reply.code) == (413, "SIZE_INVALID")
     reply = ask(other, "PUT", f"{place}&digest={digest_of(b'other')}")
     assert (reply.status, reply.code) == (400, "DIGEST_INVALID")
-    assert registry.uploads == {} and holders([one, other]) == []
+    assert registry.sessions == {} and holders([one, other]) == []
     reply = ask(other, "PUT", f"{begin(one)}&digest=sha256:12")
     assert (reply.status, reply.code) == (400, "DIGEST_INVALID")
     reply = ask(other, "PATCH", begin(one), CONTENT, who={})
@@ -158,14 +162,14 @@ def test_refusals_come_through_another_replica(start, registry):
 def test_upstreams_failures_come_through_another_replica(start, registry):
     one, other = start(registry, addresses(2), upstream={"push_patience": "1s"})
     place = begin(one)
-    registry.faults = [("PATCH", 429)] * 50
+    registry.fail("PATCH", times=None, **refusal(429))
     reply = ask(other, "PATCH", place, CONTENT)
     assert reply.status == 429 and reply["Retry-After"]
-    registry.faults = []
+    registry.heal()
     status = ask(other, "GET", place)
     assert (status.status, status["Range"]) == (204, f"0-{len(CONTENT) - 1}")
     finish(other, status["Location"])
-    assert registry.blobs[DIGEST] == CONTENT
+    assert blobs(registry)[DIGEST] == CONTENT
 
 
 def test_what_was_sent_through_another_replica_before_a_cut_stays(three, registry):
@@ -181,7 +185,7 @@ def test_what_was_sent_through_another_replica_before_a_cut_stays(three, registr
     status = ask(three[2], "GET", place)
     assert status["Range"] == "0-99999"
     finish(three[2], status["Location"], last=CONTENT[100000:])
-    assert registry.blobs[DIGEST] == CONTENT
+    assert blobs(registry)[DIGEST] == CONTENT
 
 
 # ---- the holder is gone
@@ -203,7 +207,7 @@ def test_another_replica_goes_on_where_upstream_stands(three, registry, how):
     finally:
         if how == "frozen":
             three[0].thaw()
-    assert registry.blobs[DIGEST] == CONTENT and registry.taken == len(CONTENT)
+    assert blobs(registry)[DIGEST] == CONTENT and registry.received == len(CONTENT)
     got = ask(three[2], "GET", f"/v2/{NAME}/blobs/{DIGEST}")
     assert got.body == CONTENT
 
@@ -213,7 +217,7 @@ def test_another_replica_takes_the_next_piece_without_being_asked_first(three, r
     three[0].kill()
     place = send(three[1], place, CONTENT[200000:])
     finish(three[1], place)
-    assert registry.blobs[DIGEST] == CONTENT
+    assert blobs(registry)[DIGEST] == CONTENT
 
 
 def test_an_upload_without_a_byte_goes_on_at_another_replica(three, registry):
@@ -222,25 +226,26 @@ def test_an_upload_without_a_byte_goes_on_at_another_replica(three, registry):
     status = ask(three[1], "GET", place)
     assert (status.status, status["Range"]) == (204, "0-0")
     finish(three[2], send(three[1], place, CONTENT))
-    assert registry.blobs[DIGEST] == CONTENT
+    assert blobs(registry)[DIGEST] == CONTENT
 
 
 def test_a_piece_that_does_not_follow_what_upstream_has_is_416(three, registry):
     place = send(three[0], begin(three[0]), CONTENT[:200000])
     three[0].kill()
-    (held, _), = registry.uploads.values()
-    del held[150000:]
+    session, = registry.sessions.values()
+    del session.content[150000:]
     for method, target, body in (("PATCH", place, CONTENT[200000:]),
                                  ("PUT", f"{place}&digest={DIGEST}", None)):
         reply = ask(three[1], method, target, body)
         assert (reply.status, reply.code) == (416, "BLOB_UPLOAD_INVALID"), reply
         assert reply["Range"] == "0-149999"
     finish(three[1], reply["Location"], last=CONTENT[150000:])
-    assert registry.blobs[DIGEST] == CONTENT
+    assert blobs(registry)[DIGEST] == CONTENT
 
 
 def test_without_a_second_piece_the_client_begins_anew(start, make_registry):
-    registry = make_registry(one_patch=True)
+    registry = make_registry()
+    registry.one_patch = 400
     tarns = start(registry, addresses(2))
     finish(tarns[0], send(tarns[0], send(tarns[0], begin(tarns[0]), CONTENT[:1000]),
                           CONTENT[1000:]))  # so it is learnt
@@ -255,7 +260,7 @@ def test_without_a_second_piece_the_client_begins_anew(start, make_registry):
 def test_upstream_has_lost_the_upload_as_well(three, registry):
     place = send(three[0], begin(three[0]), CONTENT[:200000])
     three[0].kill()
-    registry.uploads.clear()
+    registry.sessions.clear()
     reply = ask(three[1], "GET", place)
     assert (reply.status, reply.code) == (404, "BLOB_UPLOAD_UNKNOWN")
 
@@ -264,7 +269,7 @@ def test_upstream_loses_what_only_the_other_replica_had(three, registry):
     place = send(three[0], begin(three[0]), CONTENT[:200000])
     three[0].kill()
     place = ask(three[1], "GET", place)["Location"]
-    registry.uploads.clear()
+    registry.sessions.clear()
     reply = ask(three[1], "PATCH", place, CONTENT[200000:])
     assert (reply.status, reply.code) == (404, "BLOB_UPLOAD_UNKNOWN"), reply
     assert holders(three[1:]) == []
@@ -276,7 +281,7 @@ def test_a_holder_that_comes_back_has_the_upload(three, registry):
     status = ask(three[1], "GET", place)
     assert (status.status, status["Range"]) == (204, "0-199999")
     finish(three[1], status["Location"], last=CONTENT[200000:])
-    assert registry.blobs[DIGEST] == CONTENT
+    assert blobs(registry)[DIGEST] == CONTENT
 
 
 def test_the_holder_leaves_while_it_takes_a_piece(three, registry):
@@ -287,8 +292,7 @@ def test_the_holder_leaves_while_it_takes_a_piece(three, registry):
         client.sendall(f"PATCH {place} HTTP/1.1\r\nHost: x\r\nAuthorization: "
                        f"{ALICE['Authorization']}\r\nContent-Length: 500000\r\n\r\n".encode()
                        + CONTENT[100000:200000])
-        with registry.arrived:
-            registry.arrived.wait_for(lambda: registry.taken > 150000, 20)
+        wait_until(lambda: registry.received > 150000, "the piece to come to upstream")
         three[0].kill()
         answer = client.recv(4000)
     assert answer.startswith(b"HTTP/1.1 503 ") and b"Retry-After" in answer
@@ -297,7 +301,7 @@ def test_the_holder_leaves_while_it_takes_a_piece(three, registry):
     if status.status == 204:
         at = int(status["Range"][2:]) + 1
         finish(three[2], status["Location"], last=CONTENT[at:])
-        assert registry.blobs[DIGEST] == CONTENT
+        assert blobs(registry)[DIGEST] == CONTENT
 
 
 # ---- who may
@@ -329,7 +333,7 @@ def test_the_secret_is_exchanged_while_an_upload_is_under_way(three, registry, t
         at = int(ask(three[1], "GET", place)["Range"][2:]) + 1
         place = send(three[2], place, CONTENT[at:at + 1000])
     finish(three[1], place, last=CONTENT[3000:])
-    assert registry.blobs[DIGEST] == CONTENT
+    assert blobs(registry)[DIGEST] == CONTENT
 
 
 def test_only_a_signed_request_needs_no_login(three):
