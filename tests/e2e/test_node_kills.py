@@ -4,6 +4,7 @@ bytes, and never a reader that is stuck."""
 import hashlib
 import os
 import signal
+import subprocess
 import threading
 import time
 
@@ -197,6 +198,50 @@ def test_sigterm_ends_it_whatever_is_mounted_and_the_next_start_has_it_again(
     for folder in folders:
         assert (folder / "f5").read_bytes() == contents["f5"]
     held.close()
+
+
+def test_sigterm_ends_it_while_the_cache_is_silent(agent, tarn, image, contents, tmp_path):
+    folder = agent.mount(image, tmp_path / "m")
+    os.listdir(folder)
+    tarn.process.send_signal(signal.SIGSTOP)
+    try:
+        readers = Readers(folder, contents)
+        mounting = threading.Thread(
+            target=agent.command, args=("mount", "fake.test/org/app:1", tmp_path / "other"))
+        (tmp_path / "other").mkdir()
+        mounting.start()
+        time.sleep(1)
+        began = time.monotonic()
+        agent.stop()
+        assert time.monotonic() - began < 10
+        readers.finish()
+        mounting.join(60)
+        assert not mounting.is_alive()
+    finally:
+        tarn.process.send_signal(signal.SIGCONT)
+    agent.start()
+    assert (folder / "f5").read_bytes() == contents["f5"]
+    assert [each["dir"] for each in agent.mounts()] == [str(folder)]
+
+
+def test_a_reader_that_waits_can_be_killed_and_others_read_on(agent, tarn, image, contents,
+                                                             tmp_path):
+    folder = agent.mount(image, tmp_path / "m")
+    os.listdir(folder)
+    tarn.kill()
+    readers = [subprocess.Popen(["sha256sum", folder / "f9"], stdout=subprocess.PIPE, text=True)
+               for _ in range(3)]
+    time.sleep(1.5)
+    readers[0].kill()
+    readers[1].send_signal(signal.SIGSTOP)  # a signal that does not end it
+    readers[1].send_signal(signal.SIGCONT)
+    assert readers[0].wait(10) == -signal.SIGKILL
+    time.sleep(0.5)
+    assert readers[1].poll() is None and readers[2].poll() is None
+    tarn.start()
+    for reader in readers[1:]:
+        out, _ = reader.communicate(timeout=60)
+        assert out.split()[0] == hashlib.sha256(contents["f9"]).hexdigest()
 
 
 def test_an_order_that_a_kill_interrupts_is_carried_out(agent, image, contents, tmp_path):

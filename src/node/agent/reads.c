@@ -13,8 +13,10 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
+#include <utlist.h>
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/lock.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -28,6 +30,7 @@ enum {
     NODE_BITS = 16,
     WAKE_SIGNAL = SIGUSR2, /* makes a thread leave read() */
     WAKE_MS = 5,
+    STATUS_LIMIT = 64 << 10, /* of /proc/THREAD/status */
 };
 
 struct channel {
@@ -44,7 +47,8 @@ struct reads {
     atomic_bool stop;
     struct lock waiting_lock;
     struct condition waiting_ended;
-    unsigned waiting GUARDED_BY(waiting_lock); /* threads of reads that wait */
+    struct waiting *list GUARDED_BY(waiting_lock); /* reads that wait */
+    unsigned waiting GUARDED_BY(waiting_lock);     /* how many */
     struct channel channels[FUSE_CHANNELS];
 };
 
@@ -59,7 +63,9 @@ struct waiting {
     struct reads *reads;
     int fd;
     uint64_t unique;
+    uint32_t thread; /* of the reader; 0: one of the kernel */
     struct reads_read read;
+    struct waiting *prev, *next;
 };
 
 /* ---- node IDs ---- */
@@ -156,6 +162,39 @@ static void answer_open(const struct channel *channel, const struct request *req
 
 /* ---- reads ---- */
 
+/* Whether the thread is being killed, or is gone. */
+static bool is_killed(uint32_t thread) {
+    char path[40];
+    snprintf(path, sizeof path, "/proc/%" PRIu32 "/status", thread);
+    cleanup_free char *status = file_read_small(path, STATUS_LIMIT, FILE_ANY, NULL, NULL, NULL);
+    const char *pending = status ? strstr(status, "\nSigPnd:") : NULL;
+    return thread &&
+           (!status ||
+            (pending && (strtoull(pending + strlen("\nSigPnd:"), NULL, 16) >> (SIGKILL - 1) & 1)));
+}
+
+/* The reader got a signal. A read goes on then, because a page that fails would be an error to
+ * others as well, unless the reader is being killed: without an answer it could not end. Its thread
+ * here waits on, and what comes is kept. */
+static void take_interrupt(const struct channel *channel, const struct request *request) {
+    const struct fuse_interrupt_in *asked = request->body;
+    struct reads *reads = channel->reads;
+    uint32_t thread = 0;
+    int fd = -1;
+    if (request->length < sizeof *asked)
+        return;
+    lock_acquire(&reads->waiting_lock);
+    for (const struct waiting *each = reads->list; each; each = each->next) {
+        if (each->unique == asked->unique) {
+            thread = each->thread;
+            fd = each->fd; /* a request is answered on the channel that it came by */
+        }
+    }
+    lock_release(&reads->waiting_lock);
+    if (fd >= 0 && is_killed(thread))
+        answer(fd, asked->unique, EINTR, NULL, 0);
+}
+
 static void wait_for_read(void *context) {
     struct waiting *waiting = context;
     struct reads *reads = waiting->reads;
@@ -167,11 +206,12 @@ static void wait_for_read(void *context) {
         answer(waiting->fd, waiting->unique, 0, bytes, waiting->read.length);
     else if (!atomic_load(&reads->stop))
         answer(waiting->fd, waiting->unique, EIO, NULL, 0);
-    free(waiting);
     lock_acquire(&reads->waiting_lock);
+    DL_DELETE(reads->list, waiting);
     reads->waiting--;
     condition_broadcast(&reads->waiting_ended);
     lock_release(&reads->waiting_lock);
+    free(waiting);
 }
 
 /* Hands the read to a thread of its own. False: there can be no more. */
@@ -183,14 +223,23 @@ static bool hand_on(struct reads *reads, const struct waiting *read) {
     waiting->read.may_wait = true;
     lock_acquire(&reads->waiting_lock);
     bool ok = reads->waiting < READS_WAITING_LIMIT;
-    reads->waiting += ok;
+    if (ok) {
+        reads->waiting++;
+        DL_APPEND(reads->list, waiting);
+    }
     lock_release(&reads->waiting_lock);
+    /* Its interrupt may have come before it was in the list. */
+    if (ok && is_killed(waiting->thread))
+        answer(waiting->fd, waiting->unique, EINTR, NULL, 0);
     if (ok && thread_start_detached("read waits", wait_for_read, waiting, NULL))
         return true;
-    free(waiting);
     lock_acquire(&reads->waiting_lock);
-    reads->waiting -= ok;
+    if (ok) {
+        reads->waiting--;
+        DL_DELETE(reads->list, waiting);
+    }
     lock_release(&reads->waiting_lock);
+    free(waiting);
     return false;
 }
 
@@ -205,7 +254,7 @@ static void answer_read(struct channel *channel, const struct request *request) 
         return;
     }
     uint64_t left = asked->offset < attributes.size ? attributes.size - asked->offset : 0;
-    struct waiting read = {reads, channel->fd, unique, {0}};
+    struct waiting read = {reads, channel->fd, unique, request->head->pid, {0}, NULL, NULL};
     read.read = (struct reads_read){.number = number_of(node),
                                     .file = low_of(node) - FIRST_FILE,
                                     .offset = asked->offset,
@@ -263,9 +312,10 @@ static void answer_request(struct channel *channel, const struct request *reques
     case FUSE_DESTROY:
         answer(channel->fd, unique, 0, NULL, 0);
         return;
+    case FUSE_INTERRUPT:
+        take_interrupt(channel, request);
+        return; /* it has no answer */
     default:
-        /* FUSE_INTERRUPT is among them: a read goes on when its reader gets a signal, because a
-         * page that failed would be an error to others as well. */
         answer(channel->fd, unique, ENOSYS, NULL, 0);
     }
 }
