@@ -13,13 +13,20 @@ import pytest
 from kit.agent import SUPERVISOR, WORKER, lives
 from kit.content import KIB, MIB, noise
 from kit.layers import StreamImage, archive, entry, wait_state
-from kit.processes import wait_until
+from kit.processes import run, wait_until
 
 pytestmark = [pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/fuse"),
                                  reason="only root can mount, and the kernel needs FUSE"),
               pytest.mark.xdist_group("node")]
 
 FILES, SIZE = 24, 2 * MIB
+
+
+@pytest.fixture
+def longest(program):
+    """Seconds that a read may wait for another worker; sanitizers make the program slow."""
+    symbols = run(["readelf", "-W", "--dyn-syms", program]).stdout
+    return 30 if "__asan" in symbols or "__tsan" in symbols else 5
 
 
 @pytest.fixture
@@ -68,13 +75,17 @@ class Readers:
         fd = os.open(self.folder / name, os.O_RDONLY)
         try:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            for offset in range(0, len(content), 64 * KIB):
+            offset = 0
+            while offset < len(content):
                 began = time.monotonic()
                 got = os.pread(fd, 64 * KIB, offset)
                 self.longest = max(self.longest, time.monotonic() - began)
                 self.reads += 1
-                if got != content[offset:offset + 64 * KIB]:
+                # The kernel gives what is before a page that failed, and then the error.
+                if not got or got != content[offset:offset + len(got)]:
                     self.errors.append(f"{name} at {offset}: wrong bytes")
+                    break
+                offset += len(got)
         finally:
             os.close(fd)
 
@@ -96,7 +107,7 @@ class Readers:
         assert not any(thread.is_alive() for thread in self.threads), "a reader is stuck"
 
 
-def test_a_killed_worker_costs_a_pause_and_no_read(agent, image, contents, tmp_path):
+def test_a_killed_worker_costs_a_pause_and_no_read(agent, image, contents, tmp_path, longest):
     folder = agent.mount(image, tmp_path / "m")
     readers = Readers(folder, contents)
     for _ in range(5):
@@ -105,15 +116,15 @@ def test_a_killed_worker_costs_a_pause_and_no_read(agent, image, contents, tmp_p
         worker, = agent.kill(WORKER, wait=False)
         began = time.monotonic()
         agent.wait_worker(worker)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < longest
     readers.finish()
     assert readers.errors == []
-    assert readers.longest < 5
+    assert readers.longest < longest
     assert agent.mount_at(folder)["state"] in ("streaming", "complete")
 
 
 def test_reads_go_on_without_a_supervisor_and_the_next_one_takes_over(agent, image, contents,
-                                                                     tmp_path):
+                                                                     tmp_path, longest):
     folder = agent.mount(image, tmp_path / "m")
     readers = Readers(folder, contents)
     worker = agent.pid(WORKER)
@@ -128,7 +139,7 @@ def test_reads_go_on_without_a_supervisor_and_the_next_one_takes_over(agent, ima
     wait_until(lambda: readers.reads > before + 100, "reads of the new worker", 60)
     readers.finish()
     assert readers.errors == []
-    assert readers.longest < 5
+    assert readers.longest < longest
     agent.unmount(folder)
 
 
