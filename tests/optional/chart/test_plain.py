@@ -11,7 +11,7 @@ from kit.processes import run, wait_until
 
 OVERLAY = {
     "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
-    "resources": ["plain"], "components": ["plain/keep", "plain/nodes"],
+    "resources": ["plain"], "components": ["plain/keep", "plain/nodes", "plain/streaming"],
     "images": [{"name": "registry.example/tarn", "newName": "registry.test/mine/tarn", "newTag": "1.2.3"}]}
 
 
