@@ -74,6 +74,17 @@ struct spans_image *spans_image_open_layer(struct spans *spans, const char *imag
  * ERROR_NOT_FOUND. */
 struct spans_image *spans_image_restore(struct spans *spans, const struct digest *digest,
                                         const char *image, const char *from, struct error *error);
+/*
+ * Whether the image HOST/NAME@DIGEST streams and its lowest layers have this chain ID (image-spec):
+ * how many they are, and whether they are all. Their indexes are in the root afterwards. Waits for
+ * the network. False: ERROR_NOT_FOUND, and others.
+ */
+bool spans_image_find(struct spans *spans, const char *image, const struct digest *chain,
+                      const atomic_bool *stop, size_t *layers, bool *is_whole, struct error *error);
+/* The tree of the lowest layers of such an image, as if it had no others; its digest, for
+ * restoring, is then their chain ID. Waits for the network only for what the root does not have. */
+struct spans_image *spans_image_open_lowest(struct spans *spans, const char *image, size_t layers,
+                                            const atomic_bool *stop, struct error *error);
 struct spans_image *spans_image_keep(struct spans_image *image); /* one reference more */
 void spans_image_release(struct spans_image *image);             /* NULL is allowed */
 

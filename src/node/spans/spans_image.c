@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/thread.h"
 #include "copy/platform.h"
 #include "node/spans/open.h"
@@ -618,6 +619,148 @@ struct spans_image *spans_image_restore(struct spans *spans, const struct digest
             found = look_open(&opening, true);
         if (!found && error->kind == ERROR_NOT_FOUND)
             found = make_layer_image(&opening, error);
+    }
+    spans_opening_finish(&opening);
+    return found;
+}
+
+/* ---- the lowest layers of an image ---- */
+
+/* The index of the image that the name's digest says: from the root, or from its source and then
+ * kept. An image that cannot stream is ERROR_NOT_FOUND. */
+static bool know_index(struct spans_opening *opening, struct error *error) {
+    struct error why = {0};
+    opening->digest = opening->name.reference.digest;
+    if (!opening->name.reference.is_digest)
+        return error_set(error, ERROR_INVALID, "the image is not named by its digest");
+    if (!read_kept(opening, &why)) {
+        image_index_finish(&opening->index);
+        buffer_finish(&opening->bytes);
+        opening->reason[0] = '\0';
+        return find_manifest(opening, NULL, error) && get_config(opening, error) &&
+               get_image_index(opening, error) && keep_image(opening, error);
+    }
+    return !opening->reason[0] ||
+           error_set(error, ERROR_NOT_FOUND, "it cannot stream (%s)", opening->reason);
+}
+
+/* The chain ID of the lowest `count` layers (image-spec, config.md, "Layer ChainID"). */
+static bool find_chain(const struct image_index *index, size_t count, struct digest *out) {
+    char text[2 * DIGEST_STRING_SIZE], chain[DIGEST_STRING_SIZE], diff_id[DIGEST_STRING_SIZE];
+    *out = index->layers[0].diff_id;
+    for (size_t i = 1; i < count; i++) {
+        int length = snprintf(text, sizeof text, "%s %s", digest_format(out, chain),
+                              digest_format(&index->layers[i].diff_id, diff_id));
+        if (!digest_of(DIGEST_SHA256, text, (size_t)length, out))
+            return false;
+    }
+    return true;
+}
+
+static bool find_layers(struct spans_opening *opening, const struct digest *chain, size_t *layers,
+                        struct error *error) {
+    struct digest each;
+    for (size_t count = 1; count <= opening->index.layer_count; count++) {
+        if (!find_chain(&opening->index, count, &each))
+            return error_set(error, ERROR_MEMORY, "out of memory");
+        if (!digest_equal(&each, chain))
+            continue;
+        const struct spans_layer_facts facts = {.digest = opening->index.layers[count - 1].layer,
+                                                .diff_id =
+                                                    opening->index.layers[count - 1].diff_id};
+        struct spans_layer *layer = get_layer(opening, &facts, error);
+        if (layer)
+            spans_layer_release(layer);
+        *layers = count;
+        return layer != NULL;
+    }
+    return error_set(error, ERROR_NOT_FOUND, "the image does not have these layers");
+}
+
+bool spans_image_find(struct spans *spans, const char *image, const struct digest *chain,
+                      const atomic_bool *stop, size_t *layers, bool *is_whole,
+                      struct error *error) {
+    struct spans_opening opening = {.stop = stop};
+    bool found = spans_opening_begin(&opening, spans, image, NULL, error) &&
+                 know_index(&opening, error) && find_layers(&opening, chain, layers, error);
+    *is_whole = found && *layers == opening.index.layer_count;
+    spans_opening_finish(&opening);
+    return found;
+}
+
+/* Merges the trees of the layers. */
+static bool merge_layers(struct spans_opening *opening, size_t count, struct tree *tree,
+                         struct error *error) {
+    bool ok = true;
+    for (size_t i = 0; ok && i < count; i++) {
+        const struct spans_layer_facts facts = {.digest = opening->index.layers[i].layer,
+                                                .diff_id = opening->index.layers[i].diff_id};
+        struct spans_layer *layer = get_layer(opening, &facts, error);
+        struct tree *upper = layer ? layer_index_tree(&layer->index, error) : NULL;
+        ok = upper && tree_merge(tree, upper, (uint32_t)i + 1, error);
+        tree_free(upper);
+        if (layer)
+            spans_layer_release(layer);
+    }
+    return ok;
+}
+
+/* Puts an index of the lowest layers in the place of the image's. Its digest is their chain ID. */
+static bool cut_index(struct spans_opening *opening, size_t count, const struct digest *chain,
+                      struct error *error) {
+    cleanup_buffer struct buffer bytes = {0};
+    struct tree *tree = tree_new(TREE_MEMORY);
+    bool ok = (tree || error_set(error, ERROR_MEMORY, "out of memory")) &&
+              merge_layers(opening, count, tree, error) &&
+              image_index_write(chain, opening->index.layers, count, tree, &bytes, error);
+    tree_free(tree);
+    if (!ok)
+        return false;
+    image_index_finish(&opening->index);
+    buffer_finish(&opening->bytes);
+    opening->bytes = bytes;
+    bytes = (struct buffer){0};
+    opening->digest = *chain;
+    return image_index_open(opening->bytes.bytes, opening->bytes.length, &opening->index, error);
+}
+
+/* The image of some of the layers. What an earlier start has read is not known of it. */
+static struct spans_image *open_part(struct spans_opening *opening, size_t count,
+                                     struct error *error) {
+    struct digest chain;
+    struct error ignored = {0};
+    const struct digest manifest = opening->digest;
+    if (!find_chain(&opening->index, count, &chain)) {
+        error_set(error, ERROR_MEMORY, "out of memory");
+        return NULL;
+    }
+    opening->digest = chain;
+    struct spans_image *image = look_open(opening, false);
+    if (image)
+        return image;
+    opening->digest = manifest;
+    if (!cut_index(opening, count, &chain, error))
+        return NULL;
+    image = make_image(opening, error);
+    if (image && !keep_image(opening, &ignored))
+        log_at(LOG_WARN, "layers not kept", LOG_STRING("error", ignored.text));
+    return image ? publish(opening, image) : NULL;
+}
+
+struct spans_image *spans_image_open_lowest(struct spans *spans, const char *image, size_t layers,
+                                            const atomic_bool *stop, struct error *error) {
+    struct spans_opening opening = {.stop = stop, .has_network = true};
+    struct spans_image *found = NULL;
+    if (spans_opening_begin(&opening, spans, image, NULL, error) && know_index(&opening, error)) {
+        size_t count = opening.index.layer_count;
+        if (layers == 0 || layers > count) {
+            error_set(error, ERROR_NOT_FOUND, "%s has %zu layers", image, count);
+        } else if (layers < count) {
+            found = open_part(&opening, layers, error);
+        } else {
+            image_index_finish(&opening.index);
+            found = restore(&opening, error);
+        }
     }
     spans_opening_finish(&opening);
     return found;

@@ -152,6 +152,95 @@ static void test_one_layer_opens_alone(void **state) {
     spans_image_release(image);
 }
 
+/* The image named by its digest, and the chain IDs of its layers. */
+static void name_layers(const struct world *world, char image[static 256],
+                        struct digest chains[static 2]) {
+    char digest[DIGEST_STRING_SIZE], low[DIGEST_STRING_SIZE], high[DIGEST_STRING_SIZE];
+    char both[2 * DIGEST_STRING_SIZE];
+    snprintf(image, 256, "fake.test/org/app@%s", digest_format(&world->digest, digest));
+    chains[0] = world->layers[0].diff_id;
+    snprintf(both, sizeof both, "%s %s", digest_format(&world->layers[0].diff_id, low),
+             digest_format(&world->layers[1].diff_id, high));
+    assert_true(digest_of(DIGEST_SHA256, both, strlen(both), &chains[1]));
+}
+
+static void test_the_lowest_layers_are_found_by_their_chain_id(void **state) {
+    struct world *world = *state;
+    struct digest chains[2];
+    char image[256];
+    size_t layers = 0;
+    bool is_whole = true;
+    struct error error = {0};
+    name_layers(world, image, chains);
+    world_open(world);
+    assert_true(
+        spans_image_find(world->spans, image, &chains[0], NULL, &layers, &is_whole, &error));
+    assert_int_equal(layers, 1);
+    assert_false(is_whole);
+    /* What was found once is known without a network. */
+    atomic_store(&world->tarns[0].is_out, true);
+    world_open(world);
+    assert_true(
+        spans_image_find(world->spans, image, &chains[0], NULL, &layers, &is_whole, &error));
+    atomic_store(&world->tarns[0].is_out, false);
+    assert_true(
+        spans_image_find(world->spans, image, &chains[1], NULL, &layers, &is_whole, &error));
+    assert_int_equal(layers, 2);
+    assert_true(is_whole);
+    assert_false(
+        spans_image_find(world->spans, image, &world->digest, NULL, &layers, &is_whole, &error));
+    assert_int_equal(error.kind, ERROR_NOT_FOUND);
+    assert_int_equal(atomic_load(&world->tarns[0].ranges), 0);
+}
+
+static void test_nothing_of_an_image_that_cannot_stream_is_found_or_pulled(void **state) {
+    struct world *world = *state;
+    struct digest chains[2];
+    char image[256];
+    size_t layers = 0;
+    bool is_whole;
+    struct error error = {0};
+    name_layers(world, image, chains);
+    strcpy(world->tarns[0].refusal, "small");
+    world_open(world);
+    assert_false(
+        spans_image_find(world->spans, image, &chains[0], NULL, &layers, &is_whole, &error));
+    assert_false(spans_image_find(world->spans, WORLD_IMAGE, &chains[0], NULL, &layers, &is_whole,
+                                  &error)); /* a tag may change */
+    assert_null(spans_image_open_lowest(world->spans, image, 1, NULL, &error));
+    assert_int_equal(atomic_load(&world->tarns[0].ranges), 0);
+}
+
+static void test_the_lowest_layers_open_as_an_image_of_their_own(void **state) {
+    struct world *world = *state;
+    struct digest chains[2];
+    char name[256];
+    struct error error = {0};
+    name_layers(world, name, chains);
+    world_open(world);
+    struct spans_image *image = spans_image_open_lowest(world->spans, name, 1, NULL, &error);
+    assert_string_equal(error.text, "");
+    assert_int_equal(spans_image_files(image), 2);
+    assert_true(digest_equal(spans_image_digest(image), &chains[0]));
+    world_read_all(world, image, 0);
+    struct spans_image *again = spans_image_open_lowest(world->spans, name, 1, NULL, &error);
+    assert_ptr_equal(again, image);
+    spans_image_release(again);
+    spans_image_release(image);
+    assert_null(spans_image_open_lowest(world->spans, name, 3, NULL, &error));
+    assert_int_equal(error.kind, ERROR_NOT_FOUND);
+    image = spans_image_open_lowest(world->spans, name, 2, NULL, &error);
+    assert_true(digest_equal(spans_image_digest(image), &world->digest));
+    assert_int_equal(spans_image_files(image), 3);
+    spans_image_release(image);
+    atomic_store(&world->tarns[0].is_out, true);
+    world_open(world);
+    image = spans_image_restore(world->spans, &chains[0], name, NULL, &error);
+    assert_non_null(image);
+    world_read_all(world, image, 0);
+    spans_image_release(image);
+}
+
 static void test_what_the_root_does_not_have_is_not_restored(void **state) {
     struct world *world = *state;
     struct error error = {0};
@@ -183,6 +272,9 @@ int main(void) {
         WORLD(test_another_process_reads_without_a_network),
         WORLD(test_an_image_named_by_its_digest_opens_without_a_network),
         WORLD(test_one_layer_opens_alone),
+        WORLD(test_the_lowest_layers_are_found_by_their_chain_id),
+        WORLD(test_nothing_of_an_image_that_cannot_stream_is_found_or_pulled),
+        WORLD(test_the_lowest_layers_open_as_an_image_of_their_own),
         WORLD(test_what_the_root_does_not_have_is_not_restored),
         WORLD(test_the_disk_stays_within_its_limit_and_reads_stay_right),
     };
