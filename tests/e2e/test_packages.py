@@ -115,7 +115,8 @@ def test_the_package_says_what_it_needs_and_what_is_the_operators(package):
 
     assert field("Package") == "tarn"
     for library in ("libcurl4", "libssl3", "libjansson4", "libyaml-0-2", "libpsl5", "libseccomp2",
-                    "libexpat1", "zlib1g", "libzstd1", "libarchive13"):
+                    "libexpat1", "zlib1g", "libzstd1", "libarchive13",
+                    "libnghttp2-14", "libprotobuf-c1"):
         assert re.search(rf"\b{library}(t64)?\b", field("Depends")), field("Depends")
     assert "ca-certificates" in field("Depends")
     assert run(["dpkg-deb", "--info", package, "conffiles"]).stdout == "/etc/tarn/tarn.yaml\n"

@@ -42,7 +42,7 @@ def snapshotter(driver, tmp_path_factory):
 
 @pytest.fixture
 def containerd(snapshotter, lake, tmp_path_factory):
-    daemon = containerd_with(snapshotter, tmp_path_factory.mktemp("c") / "d", lake.url)
+    daemon = containerd_with(snapshotter.socket, tmp_path_factory.mktemp("c") / "d", lake.url)
     yield daemon
     daemon.stop()
 

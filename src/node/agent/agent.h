@@ -12,6 +12,7 @@
  *   mount_order.h        what the worker asks to be mounted, and mounting.h that does it
  *   trees.h        which trees there are; mounts.h what is shown where
  *   control.h      orders of the commands, health and metrics
+ *   snapshotter.h  the service of containerd
  */
 #ifndef NODE_AGENT_AGENT_H
 #define NODE_AGENT_AGENT_H
@@ -20,21 +21,10 @@
 #include "node/agent/mounts.h"
 #include "node/spans/spans.h"
 
-/* Something else that the worker serves, as long as it runs, with mounts of single layers. */
-struct agent_guest {
-    /* Begins, when the mounts of earlier are back. Returns what `stop` gets; NULL: the error is
-     * set, and the worker goes on without it. */
-    void *(*start)(void *context, struct mounts *mounts, const struct mount_order_place *place,
-                   struct error *error);
-    void (*stop)(void *started); /* ends within two seconds */
-    void *context;
-};
-
 struct agent_settings {
-    const char *run;                 /* the folder of sockets and mounts */
-    struct spans_settings spans;     /* also the root */
-    const char *const *listen;       /* for health and metrics; NULL-terminated */
-    const struct agent_guest *guest; /* NULL: none */
+    const char *run;             /* the folder of sockets and mounts */
+    struct spans_settings spans; /* also the root */
+    const char *const *listen;   /* for health and metrics; NULL-terminated */
     /* Gives up rights, before the worker starts threads; it still writes below root and run. False:
      * the worker does not begin. NULL: nothing is given up. */
     bool (*confine)(void *context, const struct mount_order_place *place, struct error *error);

@@ -213,8 +213,11 @@ static struct mount_entry *begin(struct mounts *mounts, const struct mounts_want
 static bool open_image(struct mounts *mounts, struct mount_entry *entry,
                        const struct mounts_wanted *wanted, struct buffer *note,
                        struct error *error) {
-    struct spans_image *image = spans_image_open(mounts->spans, wanted->image, wanted->platform,
-                                                 wanted->from, &mounts->stop, error);
+    struct spans_image *image =
+        wanted->layers ? spans_image_open_lowest(mounts->spans, wanted->image, wanted->layers,
+                                                 &mounts->stop, error)
+                       : spans_image_open(mounts->spans, wanted->image, wanted->platform,
+                                          wanted->from, &mounts->stop, error);
     if (!image)
         return false;
     const char *reason = spans_image_whole_reason(image);
@@ -224,7 +227,8 @@ static bool open_image(struct mounts *mounts, struct mount_entry *entry,
         spans_image_release(image);
         return error_set(error, ERROR_CLOSED, "nobody waits for the mount any more");
     }
-    entry->record.number = trees_hold(mounts->trees, image, wanted->image, wanted->from, false);
+    entry->record.number =
+        trees_hold(mounts->trees, image, wanted->image, wanted->from, (uint32_t)wanted->layers);
     return entry->record.number || error_set(error, ERROR_MEMORY, "out of memory");
 }
 
@@ -346,25 +350,10 @@ static size_t restore_all(struct mounts *mounts, bool by_network) {
     return missing;
 }
 
-/* The trees of layers, which no mount of ours shows. */
-static size_t restore_layers(struct mounts *mounts, bool by_network) {
-    struct trees_facts facts;
-    size_t missing = 0;
-    for (size_t at = 0; trees_at(mounts->trees, at, &facts) && !atomic_load(&mounts->stop); at++) {
-        if (!facts.is_layer || !facts.holds || facts.is_open)
-            continue;
-        if (!trees_restore(mounts->trees, facts.number, by_network, &mounts->stop, NULL) ||
-            !send_image(mounts, facts.number, NULL))
-            missing++;
-    }
-    return missing;
-}
-
 static void keep_restoring(void *context) {
     struct mounts *mounts = context;
     while (!atomic_load(&mounts->stop)) {
         size_t missing = restore_all(mounts, true);
-        missing += restore_layers(mounts, true);
         if (!missing)
             break;
         lock_acquire(&mounts->entries_lock);
@@ -394,7 +383,6 @@ static void remove_left_over(struct mounts *mounts) {
 bool mounts_restore(struct mounts *mounts, struct error *error) {
     remove_left_over(mounts);
     size_t missing = restore_all(mounts, false);
-    missing += restore_layers(mounts, false);
     sweep(mounts);
     if (!missing)
         return true;
@@ -566,51 +554,4 @@ void mounts_update_metrics(struct mounts *mounts) {
             metric_get(METRIC_GAUGE, "tarn_node_mounts", "Mounts of images, by state.", labels),
             counts[i]);
     }
-}
-
-/* ---- single layers ---- */
-
-static void write_path(struct mounts *mounts, uint32_t number, char path[static PATH_MAX]) {
-    snprintf(path, PATH_MAX, "%.*s/images/%" PRIu32, PATH_MAX - 32, mounts->worker->place->run,
-             number);
-}
-
-bool mounts_hold_layer_again(struct mounts *mounts, const struct digest *layer,
-                             char path[static PATH_MAX]) {
-    uint32_t number = trees_find_layer(mounts->trees, layer);
-    if (!number || !trees_hold_again(mounts->trees, number))
-        return false;
-    write_path(mounts, number, path);
-    return true;
-}
-
-bool mounts_hold_layer(struct mounts *mounts, const char *image, const struct digest *layer,
-                       char path[static PATH_MAX], struct error *error) {
-    struct spans_image *opened =
-        spans_image_open_layer(mounts->spans, image, layer, NULL, &mounts->stop, error);
-    if (!opened)
-        return false;
-    uint32_t number = trees_hold(mounts->trees, opened, image, NULL, true);
-    if (!number)
-        return error_set(error, ERROR_MEMORY, "out of memory");
-    write_path(mounts, number, path);
-    if (save(mounts, error) && send_image(mounts, number, error))
-        return true;
-    let_go(mounts, number);
-    save(mounts, NULL);
-    return false;
-}
-
-bool mounts_release_layer(struct mounts *mounts, const struct digest *layer, struct error *error) {
-    uint32_t number = trees_find_layer(mounts->trees, layer);
-    const struct mount_order order = {.kind = MOUNT_ORDER_NO_IMAGE, .number = number};
-    if (!number || !trees_begin(mounts->trees, number))
-        return true;
-    bool done = mount_order_send(mounts->worker->supervisor, &order, error);
-    if (done) {
-        trees_release_all(mounts->trees, number);
-        trees_drop(mounts->trees, number);
-    }
-    trees_end(mounts->trees, number);
-    return done && save(mounts, error);
 }

@@ -26,6 +26,9 @@ struct mounts_wanted {
     /* Made up by who asks: the same order again, because its response was lost, succeeds. */
     const char *token;
     bool writable;
+    /* Only so many of its lowest layers, and the image must stream (spans_image_open_lowest());
+     * 0: all of it. */
+    size_t layers;
     bool (*is_wanted)(void *context); /* whether who asks is still there; NULL: always */
     void *context;
 };
@@ -56,19 +59,5 @@ bool mounts_remove(struct mounts *mounts, const char *folder, struct error *erro
 bool mounts_write(struct mounts *mounts, struct buffer *out);
 /* Sets tarn_node_mounts. */
 void mounts_update_metrics(struct mounts *mounts);
-
-/* ---- single layers, for the snapshotter ---- */
-
-/* Mounts the tree of a layer of the image, with whiteouts as overlayfs has them, and writes its
- * path, which stays the same as long as the layer is held, restarts included. Waits for the
- * network. ERROR_NOT_FOUND: it is not indexed. */
-bool mounts_hold_layer(struct mounts *mounts, const char *image, const struct digest *layer,
-                       char path[static PATH_MAX], struct error *error);
-/* The same for a layer that is held already, once more; waits for nothing. */
-bool mounts_hold_layer_again(struct mounts *mounts, const struct digest *layer,
-                             char path[static PATH_MAX]);
-/* Ends the hold of a layer, however often it was taken: the tree is unmounted. False: it is in use.
- */
-bool mounts_release_layer(struct mounts *mounts, const struct digest *layer, struct error *error);
 
 #endif

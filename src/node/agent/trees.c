@@ -17,8 +17,9 @@ struct tree_entry {
     uint32_t number;
     struct spans_image *image; /* NULL: not open yet */
     struct digest digest;
-    char *name, *from;      /* of the image; `from` may be NULL */
-    bool is_layer, is_busy; /* busy: a thread mounts or unmounts it */
+    char *name, *from; /* of the image; `from` may be NULL */
+    uint32_t layers;   /* how many of its lowest layers it has; 0: all */
+    bool is_busy;      /* a thread mounts or unmounts it */
     unsigned holds;
     uint32_t files;
     uint64_t *sizes; /* of the files */
@@ -78,10 +79,10 @@ static struct tree_entry *find(struct trees *trees, uint32_t number) REQUIRES(tr
     return entry;
 }
 
-static struct tree_entry *find_digest(struct trees *trees, const struct digest *digest,
-                                      bool is_layer) REQUIRES(trees->entries_lock) {
+static struct tree_entry *find_digest(struct trees *trees, const struct digest *digest)
+    REQUIRES(trees->entries_lock) {
     for (struct tree_entry *entry = trees->entries; entry; entry = entry->hh.next)
-        if (entry->is_layer == is_layer && digest_equal(&entry->digest, digest))
+        if (digest_equal(&entry->digest, digest))
             return entry;
     return NULL;
 }
@@ -93,13 +94,13 @@ static bool enter(struct trees *trees, struct tree_entry *entry) REQUIRES(trees-
 }
 
 static struct tree_entry *new_entry(struct spans_image *image, const char *name, const char *from,
-                                    bool is_layer) {
+                                    uint32_t layers) {
     struct tree_entry *entry = calloc(1, sizeof *entry);
     if (!entry)
         return NULL;
     entry->files = (uint32_t)spans_image_files(image);
     entry->digest = *spans_image_digest(image);
-    entry->is_layer = is_layer;
+    entry->layers = layers;
     entry->name = strdup(name);
     entry->from = from ? strdup(from) : NULL;
     entry->sizes = calloc(entry->files + 1, sizeof *entry->sizes);
@@ -114,8 +115,8 @@ static struct tree_entry *new_entry(struct spans_image *image, const char *name,
 }
 
 uint32_t trees_hold(struct trees *trees, struct spans_image *image, const char *name,
-                    const char *from, bool is_layer) {
-    struct tree_entry *entry = new_entry(image, name, from, is_layer);
+                    const char *from, uint32_t layers) {
+    struct tree_entry *entry = new_entry(image, name, from, layers);
     if (!entry) {
         spans_image_release(image);
         return 0;
@@ -123,7 +124,7 @@ uint32_t trees_hold(struct trees *trees, struct spans_image *image, const char *
     struct tree_entry *unused = NULL;
     uint32_t number = 0;
     lock_acquire(&trees->entries_lock);
-    struct tree_entry *known = find_digest(trees, &entry->digest, is_layer);
+    struct tree_entry *known = find_digest(trees, &entry->digest);
     if (known) {
         if (!known->image) {
             known->image = entry->image;
@@ -156,28 +157,12 @@ bool trees_hold_again(struct trees *trees, uint32_t number) {
     return entry != NULL;
 }
 
-uint32_t trees_find_layer(struct trees *trees, const struct digest *layer) {
-    lock_acquire(&trees->entries_lock);
-    const struct tree_entry *entry = find_digest(trees, layer, true);
-    uint32_t number = entry ? entry->number : 0;
-    lock_release(&trees->entries_lock);
-    return number;
-}
-
 bool trees_release(struct trees *trees, uint32_t number) {
     lock_acquire(&trees->entries_lock);
     struct tree_entry *entry = find(trees, number);
     bool is_last = entry && entry->holds > 0 && --entry->holds == 0;
     lock_release(&trees->entries_lock);
     return is_last;
-}
-
-void trees_release_all(struct trees *trees, uint32_t number) {
-    lock_acquire(&trees->entries_lock);
-    struct tree_entry *entry = find(trees, number);
-    if (entry)
-        entry->holds = 0;
-    lock_release(&trees->entries_lock);
 }
 
 bool trees_begin(struct trees *trees, uint32_t number) {
@@ -216,7 +201,6 @@ static void fill_facts(const struct tree_entry *entry, struct trees_facts *out) 
     *out = (struct trees_facts){.number = entry->number,
                                 .files = entry->files,
                                 .is_open = entry->image != NULL,
-                                .is_layer = entry->is_layer,
                                 .holds = entry->holds,
                                 .digest = entry->digest};
 }
@@ -266,7 +250,7 @@ static bool name_by_digest(const char *name, const struct digest *digest, struct
 struct wanted {
     struct digest digest;
     char *name, *from;
-    bool is_layer;
+    uint32_t layers;
 };
 
 static bool copy_wanted(struct trees *trees, uint32_t number, struct wanted *out)
@@ -276,7 +260,7 @@ static bool copy_wanted(struct trees *trees, uint32_t number, struct wanted *out
     if (!entry || entry->image)
         return false;
     out->digest = entry->digest;
-    out->is_layer = entry->is_layer;
+    out->layers = entry->layers;
     out->name = strdup(entry->name);
     out->from = entry->from ? strdup(entry->from) : NULL;
     return true;
@@ -289,9 +273,8 @@ static struct spans_image *open_again(struct trees *trees, const struct wanted *
         spans_image_restore(trees->spans, &wanted->digest, wanted->name, wanted->from, error);
     if (image || !by_network)
         return image;
-    if (wanted->is_layer)
-        return spans_image_open_layer(trees->spans, wanted->name, &wanted->digest, wanted->from,
-                                      stop, error);
+    if (wanted->layers)
+        return spans_image_open_lowest(trees->spans, wanted->name, wanted->layers, stop, error);
     cleanup_buffer struct buffer name = {0};
     if (!name_by_digest(wanted->name, &wanted->digest, &name)) {
         error_set(error, ERROR_MEMORY, "out of memory");
@@ -382,10 +365,9 @@ static json_t *write_entry(const struct tree_entry *entry) {
     json_t *sizes = json_array();
     for (uint32_t i = 0; i < entry->files; i++)
         json_array_append_new(sizes, json_integer((json_int_t)entry->sizes[i]));
-    return json_pack("{s:I, s:s, s:s, s:s?, s:b, s:b, s:o}", "number", (json_int_t)entry->number,
+    return json_pack("{s:I, s:s, s:s, s:s?, s:I, s:o}", "number", (json_int_t)entry->number,
                      "digest", digest_format(&entry->digest, digest), "image", entry->name, "from",
-                     entry->from, "layer", entry->is_layer, "held",
-                     entry->is_layer && entry->holds > 0, "sizes", sizes);
+                     entry->from, "layers", (json_int_t)entry->layers, "sizes", sizes);
 }
 
 json_t *trees_write(struct trees *trees) {
@@ -409,9 +391,7 @@ static struct tree_entry *read_entry(const json_t *json) {
     if (!entry)
         return NULL;
     entry->number = (uint32_t)json_integer_value(json_object_get(json, "number"));
-    entry->is_layer = json_is_true(json_object_get(json, "layer"));
-    /* The snapshotter's holds; those of mounts come by themselves. */
-    entry->holds = json_is_true(json_object_get(json, "held"));
+    entry->layers = (uint32_t)json_integer_value(json_object_get(json, "layers"));
     entry->files = (uint32_t)json_array_size(sizes);
     entry->name = strdup(json_member_text(json, "image"));
     entry->from = from ? strdup(from) : NULL;

@@ -1,6 +1,6 @@
 /*
- * The trees that are mounted: images, and single layers, each under a number that no other tree
- * ever gets. The number is the tree's folder in the files that reads.h shows, and its name in
+ * The trees that are mounted: images, or their lowest layers, each under a number that no other
+ * tree ever gets. The number is the tree's folder in the files that reads.h shows, and its name in
  * RUN/images.
  *
  * After a restart a tree is known before its image is open again. Reads of it wait until then.
@@ -19,7 +19,6 @@ struct trees;
 struct trees_facts {
     uint32_t number, files;
     bool is_open; /* its image is */
-    bool is_layer;
     unsigned holds;
     struct digest digest; /* as for spans_image_restore() */
 };
@@ -28,20 +27,16 @@ struct trees_facts {
 struct trees *trees_new(struct spans *spans, int64_t wait_ms);
 void trees_free(struct trees *trees); /* nobody reads any more; NULL is allowed */
 
-/* Holds the tree of the image, which is taken over. An image that has a tree already is released.
- * 0: out of memory. */
+/* Holds the tree of the image, which is taken over; of `layers` layers of it, or of all (0). An
+ * image that has a tree already is released. 0: out of memory. */
 uint32_t trees_hold(struct trees *trees, struct spans_image *image, const char *name,
-                    const char *from, bool is_layer);
+                    const char *from, uint32_t layers);
 /* Holds a tree that is there. False: there is none of that number. */
 bool trees_hold_again(struct trees *trees, uint32_t number);
-/* The number of the tree of a layer; 0: there is none. */
-uint32_t trees_find_layer(struct trees *trees, const struct digest *layer);
 /* Ends a hold. True: it was the last one. The tree stays until trees_drop(). */
 bool trees_release(struct trees *trees, uint32_t number);
 /* Forgets a tree that nobody holds. */
 void trees_drop(struct trees *trees, uint32_t number);
-/* Ends all holds of the tree. */
-void trees_release_all(struct trees *trees, uint32_t number);
 
 /* Between these two calls no other thread is between them for the same tree: one mounts or unmounts
  * it at a time. False: there is no such tree, and no trees_end() is owed. `trees_begin()` waits. */

@@ -10,6 +10,7 @@
 #include "node/agent/agent.h"
 #include "node/agent/control.h"
 #include "node/agent/reads.h"
+#include "node/agent/snapshotter.h"
 #include "node/agent/supervisor.h"
 #include "node/agent/takeover.h"
 
@@ -25,7 +26,7 @@ struct worker {
     struct mounts *mounts;
     struct control *control;
     struct reads *reads;
-    void *guest;
+    struct snapshotter *snapshotter;
 };
 
 struct agent_settings agent_settings_default(void) {
@@ -87,13 +88,12 @@ static bool start_parts(struct worker *worker, struct error *error) {
            mount_order_send(given->supervisor, &ready, error);
 }
 
-static void start_guest(struct worker *worker) {
-    const struct agent_guest *guest = worker->settings->guest;
+/* The agent is of use without it. */
+static void start_snapshotter(struct worker *worker) {
     struct error error = {0};
-    if (!guest)
-        return;
-    worker->guest = guest->start(guest->context, worker->mounts, worker->given->place, &error);
-    if (!worker->guest)
+    worker->snapshotter =
+        snapshotter_start(worker->mounts, worker->spans, worker->given->place, &error);
+    if (!worker->snapshotter)
         log_at(LOG_ERROR, "snapshots are not served", LOG_STRING("error", error.text));
 }
 
@@ -102,8 +102,7 @@ static void start_guest(struct worker *worker) {
 static void close_parts(struct worker *worker) {
     if (worker->mounts)
         mounts_stop(worker->mounts);
-    if (worker->guest)
-        worker->settings->guest->stop(worker->guest);
+    snapshotter_stop(worker->snapshotter);
     control_close(worker->control);
     takeover_close(&worker->takeover);
     reads_free(worker->reads);
@@ -132,7 +131,7 @@ static int work(void *context, const struct supervisor_worker *given) {
     worker.takeover.lock = worker.takeover.socket = -1;
     bool ok = open_parts(&worker, &error) && start_parts(&worker, &error);
     if (ok) {
-        start_guest(&worker);
+        start_snapshotter(&worker);
         announce(&worker);
         sigwait(&signals, &signal_number);
         log_at(LOG_INFO, "stopping", LOG_STRING("signal", strsignal(signal_number)));

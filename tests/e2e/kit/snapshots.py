@@ -60,16 +60,16 @@ class Snapshotter:
             run(["umount", "--lazy", path], check=False)
 
 
-def containerd_with(snapshotter, directory, url):
-    """A containerd that knows the snapshotter as `tarn`, and uses it for the kubelet's images, which
-    it pulls through the cache at `url`."""
+def containerd_with(address, directory, url):
+    """A containerd that knows the snapshotter at this socket as `tarn`, and uses it for the kubelet's
+    images, which it pulls through the cache at `url`."""
     hosts = directory.parent / f"{directory.name}-hosts"
     (hosts / "_default").mkdir(parents=True)
     (hosts / "_default" / "hosts.toml").write_text(
         f'[host."{url}"]\n  capabilities = ["pull", "resolve"]\n')
     shipped = (TREE / "deploy" / "containerd" / "streaming-1.toml").read_text()
     containerd = Containerd(directory, f"""
-{shipped.replace("version = 2", "").replace("/run/tarn/snap.sock", str(snapshotter.socket))}
+{shipped.replace("version = 2", "").replace("/run/tarn/snap.sock", str(address))}
 [plugins."io.containerd.grpc.v1.cri".registry]
   config_path = "{hosts}"
 """)
