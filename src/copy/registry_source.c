@@ -78,6 +78,19 @@ static bool get_manifest(struct copy_source *source, const char *reference,
     return true;
 }
 
+/* Whether what was asked for by its digest has that digest. */
+static bool check_answer(const struct copy_registry *registry, const char *reference,
+                         const struct digest *is, struct error *error) {
+    struct digest wanted;
+    char text[DIGEST_STRING_SIZE];
+    return !digest_parse(text_of(reference), &wanted) || wanted.algorithm != is->algorithm ||
+           digest_equal(&wanted, is) ||
+           error_set(error, ERROR_CORRUPT,
+                     "upstream %s: manifest %s@%s: the registry says that its digest is %s",
+                     registry->repository.name.host, registry->repository.name.path, reference,
+                     digest_format(is, text));
+}
+
 bool copy_registry_find_digest(const struct copy_registry *registry, const char *reference,
                                struct digest *out, struct error *error) {
     struct copy_patience patience = patience_of(registry);
@@ -90,7 +103,7 @@ bool copy_registry_find_digest(const struct copy_registry *registry, const char 
             *error = why;
         return false;
     }
-    return true;
+    return check_answer(registry, reference, out, error);
 }
 
 static bool find_digest(struct copy_source *source, const char *reference, struct digest *out,

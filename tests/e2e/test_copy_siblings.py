@@ -2,6 +2,8 @@
 
 import json
 import os
+import pty
+import re
 import signal
 import subprocess
 import tarfile
@@ -350,6 +352,60 @@ def test_events_have_their_members_and_no_others(tarn, target, image):
             assert set(line) == members[line["event"]] | ({"dry_run"} if dry else set())
 
 
+@pytest.mark.parametrize("what", ["done", "failed"])
+def test_append_on_a_terminal(tarn, target, image, folder, what):
+    target.immutable = what == "failed"
+    target.image("prod/app", [b"older"], "v1")
+    master, slave = pty.openpty()
+    with subprocess.Popen([tarn.program, "append", image.reference, "--to", f"{place(target)}:v1",
+                           "--add", folder, "--config", tarn.configuration],
+                          stdin=subprocess.DEVNULL, stdout=slave, stderr=slave,
+                          env=tarn.environment) as process:
+        os.close(slave)
+        shown = b""
+        try:
+            while more := os.read(master, 65536):
+                shown += more
+        except OSError:
+            pass
+        assert process.wait(60) == (what == "failed")
+    os.close(master)
+    last = re.sub(r"\x1b\[\d*[A-Z]", "", shown.decode()).splitlines()[-1]
+    if what == "done":
+        assert last.startswith(f"{place(target)}:v1 {target.repositories['prod/app'].tags['v1']} ")
+    else:
+        assert last.startswith("tarn append: ") and "immutable" in last
+    assert '"event"' not in shown.decode()
+
+
+# ---- through a tarn
+
+
+def test_a_copy_through_a_tarn_that_takes_pushes(tarn, start_tarn, users, source, target, image):
+    cache = start_tarn([{"host": "from.test", "url": source.url, "push": True},
+                        {"host": "to.test", "url": target.url, "push": True, "delete": True}],
+                       clients={"htpasswd": str(users)})
+    docker = tarn.folder / ".docker"
+    docker.mkdir()
+    (docker / "config.json").write_text(json.dumps({"auths": {
+        f"127.0.0.1:{cache.port}": {"username": "alice", "password": "secret"}}}))
+    via = ["--via", cache.url]
+    done = tarn.run("copy", "from.test/team/app:v1", "to.test/prod/app", *via)
+    assert done.states() == ["copied"] * 3
+    check_copy(image, target)
+    done = tarn.run("copy", "from.test/team/app:v1", "from.test/team/again", *via)
+    assert done.states() == ["mounted"] * 3
+    check_copy(image, source, "team/again")
+    done = tarn.run("copy", "from.test/team/app:v1", "to.test/prod/app", *via)
+    assert done.states() == ["present"] * 3 and done.states("tag") == ["present"]
+    tarn.run("tag", "to.test/prod/app:v1", "v2", *via)
+    assert tarn.run("tags", "to.test/prod/app", *via).out == "v1\nv2\n"
+    tarn.run("delete", "to.test/prod/app:v2", *via)
+    assert tarn.run("tags", "to.test/prod/app", *via).out == "v1\n"
+    done = tarn.fails("delete", "from.test/team/app:v1", *via)
+    assert "405" in done.err
+
+
 # ---- patterns and --sync
 
 
@@ -457,6 +513,14 @@ def test_a_delete_that_is_refused(tarn, source, image, status):
     done = tarn.fails("delete", image.reference)
     assert str(status) in done.err and "team/app:v1" in done.err and done.out == ""
     assert "v1" in image.tags
+
+
+def test_a_digest_that_is_not_the_one_that_was_asked_for(tarn, source, image):
+    digest, other = image.tags["v1"], digest_of(b"another")
+    source.fault("/manifests/", method="HEAD", status=200, headers={
+        "Docker-Content-Digest": other, "Content-Type": OCI_MANIFEST})
+    done = tarn.fails("digest", f"{place(source, 'team/app')}@{digest}")
+    assert done.out == "" and digest in done.err and other in done.err
 
 
 def test_a_tag_by_digest_and_of_an_image_that_is_not_there(tarn, source, image):
