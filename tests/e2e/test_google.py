@@ -980,6 +980,8 @@ def test_a_metadata_server_that_comes_late_is_used(machine, google, serve, reque
         statuses.add(tarn.manifest(REPOSITORY, "1").status)
     assert statuses <= {502, 503, 504}
     google.listen_at(pod.METADATA_ADDRESS, 80)
+    # a request that began before it listened may still end
+    wait_until(lambda: tarn.manifest(REPOSITORY, "1").status == 200, "a pull")
     pulls(tarn)
     assert tarn.manifest("project/repo/other", "1").status == 200
     assert google.count("metadata") >= 2
