@@ -128,7 +128,7 @@ def test_images_stay_when_containerd_or_the_snapshotter_is_killed(containerd, sn
     pull(containerd)
     (snapshotter.root / "99").mkdir()  # as a crash between folder and record would leave it
     restart(snapshotter, containerd)
-    assert "99" not in snapshotter.folders()
+    wait_until(lambda: "99" not in snapshotter.folders(), "the folder to be deleted")
     greet(containerd, "after-snapshotter")
     containerd.process.kill()
     containerd.start()
