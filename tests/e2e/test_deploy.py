@@ -32,6 +32,21 @@ def test_tarn_takes_the_configuration_of_the_manifests(program, tmp_path, name):
     run([program, "check-config", tmp_path / "tarn.yaml"])
 
 
+def test_tarn_node_takes_the_configuration_of_the_manifests(program, tmp_path):
+    config, = (each["data"]["node.yaml"] for each in objects("streaming/streaming.yaml")
+               if each["kind"] == "ConfigMap")
+    (tmp_path / "node.yaml").write_text(config)
+    run([program, "node", "--check", "--config", tmp_path / "node.yaml"],
+        {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)})
+    spec, = (each["spec"]["template"]["spec"] for each in objects("streaming/streaming.yaml")
+             if each["kind"] == "DaemonSet")
+    container, = spec["containers"]
+    paths = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
+    known = yaml.safe_load(config)
+    assert (paths["root"], paths["run"]) == (known["root"], known["run"])
+    assert container["args"] == ["node"]
+
+
 def test_tarn_takes_the_commands_for_nodes(program, tmp_path):
     config, = (each["data"]["tarn.yaml"] for each in objects("nodes/nodes.yaml")
                if each["kind"] == "ConfigMap")

@@ -161,6 +161,7 @@ static bool corrupt(struct error *error, const char *what) {
 static bool check_put(const struct entries *entries, const struct entry *entry,
                       const json_t *record, struct error *error) {
     const struct entry *named = entries_find(entries, entry->name);
+    const struct entry *before = entries_find_id(entries, entry->id);
     if (entry->id == 0 || entry->id >= UINT64_MAX / 2 || !entry->name[0])
         return corrupt(error, "has no number or no name");
     if (named && named->id != entry->id)
@@ -171,6 +172,9 @@ static bool check_put(const struct entries *entries, const struct entry *entry,
         (!entry->parent || entry->parent->kind != ENTRY_COMMITTED ||
          entry->parent->id == entry->id || entry->depth > ENTRIES_DEPTH_LIMIT))
         return corrupt(error, "names a parent that cannot be one");
+    if (before && before->children > 0 &&
+        (entry->kind != ENTRY_COMMITTED || entry->parent != before->parent))
+        return corrupt(error, "changes a snapshot on which others stand");
     return true;
 }
 
