@@ -141,17 +141,21 @@ static struct loop *loop_with_longest_idle(struct loop *self) {
 }
 
 /* Whether another loop takes a new connection. One that has not come to look at the last ones does
- * not, because each holds a descriptor while it waits. */
-static bool takes_more(const struct loop *other) {
-    return atomic_load(&other->passed) < no_place_most(other->shared);
+ * not, because each holds a descriptor while it waits. Of an address that has its share it takes
+ * half as many, so that a flood of them leaves the way open for others. */
+static bool takes_more(const struct loop *other, const struct connection *connection) {
+    const struct loops *shared = other->shared;
+    const unsigned most = no_place_most(shared);
+    const bool is_greedy = bulkheads_has_its_share(shared->bulkheads, connection->remote);
+    return atomic_load(&other->passed) < (is_greedy ? most / 2 : most);
 }
 
-static struct loop *loop_with_fewest(struct loop *self) {
+static struct loop *loop_with_fewest(struct loop *self, const struct connection *connection) {
     struct loops *shared = self->shared;
     struct loop *chosen = self;
     for (unsigned i = 0; i < shared->count; i++)
         if (atomic_load(&shared->each[i].count) < atomic_load(&chosen->count) &&
-            takes_more(&shared->each[i]))
+            takes_more(&shared->each[i], connection))
             chosen = &shared->each[i];
     return chosen;
 }
@@ -173,7 +177,7 @@ static void pass_to(struct loop *other, struct loop *loop, struct connection *co
  * to close any more; then it is passed on again. */
 static bool pass_on(struct loop *loop, struct connection *connection) {
     struct loop *better = loop_with_longest_idle(loop);
-    if (better == loop || connection->passes == PASSES_MOST || !takes_more(better))
+    if (better == loop || connection->passes == PASSES_MOST || !takes_more(better, connection))
         return false;
     pass_to(better, loop, connection);
     return true;
@@ -190,15 +194,29 @@ static bool has_idle_one(struct loop *loop, const struct connection *connection)
 }
 
 /* Gives a connection to the next loop, which may have an idle one of an address that has its share.
- * False: all loops have been asked, or the next one takes no more. */
+ * Each loop is asked twice, because others may take the place that it makes. False: all have been
+ * asked, or the next one takes no more. */
 static bool ask_next_loop(struct loop *loop, struct connection *connection) {
     struct loops *shared = loop->shared;
-    unsigned most = shared->count - 1 < PASSES_MOST ? shared->count - 1 : PASSES_MOST;
+    unsigned most = 2 * shared->count - 1;
+    if (most > PASSES_MOST)
+        most = PASSES_MOST;
     struct loop *next = &shared->each[((size_t)(loop - shared->each) + 1) % shared->count];
-    if (connection->passes >= most || !takes_more(next))
+    if (connection->passes >= most || !takes_more(next, connection))
         return false;
     pass_to(next, loop, connection);
     return true;
+}
+
+/* Finds a place for a connection whose address has its share: that of an idle one of the same
+ * address, and of no other. Another client may be faster to take it. False: another loop has the
+ * connection now. */
+static bool find_own_place(struct loop *loop, struct connection *connection) {
+    while (has_idle_one(loop, connection))
+        if (bulkheads_take_connection(loop->shared->bulkheads, connection->remote))
+            return true;
+    connection->place = PLACE_OVER_SHARE;
+    return !ask_next_loop(loop, connection);
 }
 
 /* Finds a place for a connection. When none is left, an idle connection is closed: first one of an
@@ -207,10 +225,8 @@ static bool ask_next_loop(struct loop *loop, struct connection *connection) {
 static bool find_place(struct loop *loop, struct connection *connection) {
     struct bulkheads *bulkheads = loop->shared->bulkheads;
     connection->place = PLACE_WITHIN;
-    if (!bulkheads_may_connect(bulkheads, connection->remote) && !has_idle_one(loop, connection)) {
-        connection->place = PLACE_OVER_SHARE;
-        return !ask_next_loop(loop, connection);
-    }
+    if (!bulkheads_may_connect(bulkheads, connection->remote))
+        return find_own_place(loop, connection);
     while (!bulkheads_take_connection(bulkheads, connection->remote)) {
         bool is_one_greedy = bulkheads_has_anybody_its_share(bulkheads);
         if (is_one_greedy && close_idle(loop, OF_ONE_WITH_ITS_SHARE))
@@ -258,8 +274,9 @@ static void add_connection(struct loop *loop, size_t listener, int fd,
     connection->channel.loopback = from->is_loopback;
     connection->channel.side = from->is_side;
     connection->is_new = true;
-    assign(connection,
-           pot_is_empty(&loop->shared->bulkheads->connections) ? loop : loop_with_fewest(loop));
+    assign(connection, pot_is_empty(&loop->shared->bulkheads->connections)
+                           ? loop
+                           : loop_with_fewest(loop, connection));
     if (connection->loop == loop)
         loop_admit(loop, connection);
     else

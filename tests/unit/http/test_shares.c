@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -193,6 +194,43 @@ static void test_idle_connections_of_one_address_take_only_what_is_left(void **s
     stop();
 }
 
+enum { DIALS = 400 };
+
+static void *dial_many(void *fds) {
+    for (int i = 0; i < DIALS; i++)
+        ((int *)fds)[i] = dial_from(GREEDY);
+    return NULL;
+}
+
+/* Its connections come to all loops at once, which take the same places. */
+static void test_a_flood_of_one_address_takes_no_place_of_another(void **state) {
+    (void)state;
+    enum { KEPT = 5, THREADS = 2 };
+    static int fds[THREADS][DIALS];
+    int kept[KEPT];
+    pthread_t threads[THREADS];
+    settings.loops = 4;
+    settings.max_connections = 40;
+    settings.per_client.connections = 50;
+    start();
+    for (int i = 0; i < KEPT; i++) { /* they have been idle for longest */
+        kept[i] = idle_from(OTHER);
+        is_served_on(kept[i]);
+    }
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, dial_many, fds[i]), 0);
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    while (status_from(GREEDY, GET("/hello")) != 200) /* until none of the flood is on its way */
+        clock_sleep_ms(1);
+    for (int i = 0; i < KEPT; i++)
+        is_served_on(kept[i]);
+    close_all(kept, KEPT);
+    for (int i = 0; i < THREADS; i++)
+        close_all(fds[i], DIALS);
+    stop();
+}
+
 static void test_idle_connections_cannot_all_become_busy(void **state) {
     (void)state;
     int fds[PLACES];
@@ -360,6 +398,7 @@ int main(void) {
         SERVING_TEST(test_parked_downloads_hold_nothing_of_a_share),
         SERVING_TEST(test_an_address_with_its_share_of_busy_connections_gets_one_answer),
         SERVING_TEST(test_idle_connections_of_one_address_take_only_what_is_left),
+        SERVING_TEST(test_a_flood_of_one_address_takes_no_place_of_another),
         SERVING_TEST(test_idle_connections_cannot_all_become_busy),
         SERVING_TEST(test_idle_connections_of_an_address_with_its_share_give_way_first),
         SERVING_TEST(test_connections_over_a_share_keep_no_others_out),
