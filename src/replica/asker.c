@@ -136,6 +136,23 @@ bool asker_is_alive(struct replica_asker *asker, const struct member *member,
     return ok;
 }
 
+bool asker_check_silence(struct replica_asker *asker, const struct member *member,
+                         const struct cancel *cancel, int64_t *heard_ms, bool *is_gone,
+                         struct error *error) {
+    if (clock_ms() - *heard_ms < ASKER_SILENT_MS)
+        return true;
+    struct error why = {0};
+    const bool is_here = asker_is_alive(asker, member, cancel, &why);
+    *heard_ms = clock_ms();
+    if (is_here ||
+        (asker_is_own_fault(&why) && why.kind != ERROR_CLOSED)) /* it may be asked later */
+        return true;
+    *is_gone = !asker_is_own_fault(&why);
+    return *is_gone
+               ? error_set(error, ERROR_TIMEOUT, "silent, and its /livez does not answer either")
+               : error_set(error, why.kind, "%s", why.text);
+}
+
 /* For the watch. */
 static bool is_back(void *context, const struct member *member, const struct cancel *cancel) {
     struct error ignored;
@@ -247,19 +264,9 @@ static bool on_idle(void *context, struct error *error) {
         asking->stopped = true;
         return false;
     }
-    if (clock_ms() - asking->heard_ms < ASKER_SILENT_MS)
-        return true;
     const struct replica_request *request = asking->request;
-    struct error why = {0};
-    const bool is_here = asker_is_alive(asking->asker, request->member, request->cancel, &why);
-    asking->heard_ms = clock_ms();
-    if (is_here ||
-        (asker_is_own_fault(&why) && why.kind != ERROR_CLOSED)) /* it may be asked later */
-        return true;
-    asking->is_gone = !asker_is_own_fault(&why);
-    return asking->is_gone
-               ? error_set(error, ERROR_TIMEOUT, "silent, and its /livez does not answer either")
-               : error_set(error, why.kind, "%s", why.text);
+    return asker_check_silence(asking->asker, request->member, request->cancel, &asking->heard_ms,
+                               &asking->is_gone, error);
 }
 
 /* ---- the outcome ---- */

@@ -18,6 +18,7 @@ enum {
 
 /* A POST without a body. */
 struct order {
+    const struct member *member;
     enum replica_ask ask;
     const char *path;
     const char *query;
@@ -34,6 +35,29 @@ static void append_escaped(struct buffer *out, const char *value) {
         else
             buffer_printf(out, "%%%02X", (unsigned char)*value);
     }
+}
+
+/* An order under way. */
+struct ordering {
+    struct replica_asker *asker;
+    const struct order *order;
+    const struct cancel *cancel;
+    int64_t heard_ms; /* the last sign of life */
+    bool is_gone;
+};
+
+static enum client_verdict on_head(void *context, const struct client_response *response,
+                                   struct error *error) {
+    struct ordering *ordering = context;
+    (void)response, (void)error;
+    ordering->heard_ms = clock_ms();
+    return CLIENT_COLLECT;
+}
+
+static bool on_idle(void *context, struct error *error) {
+    struct ordering *ordering = context;
+    return asker_check_silence(ordering->asker, ordering->order->member, ordering->cancel,
+                               &ordering->heard_ms, &ordering->is_gone, error);
 }
 
 /* REPLICA_ANSWER_NONE: the error is set. */
@@ -58,26 +82,29 @@ static enum replica_answer send_order(struct replica_asker *asker, const char *u
         .asks_once = true,
         .cancel = cancel,
     };
+    struct ordering ordering = {
+        .asker = asker, .order = order, .cancel = cancel, .heard_ms = clock_ms()};
+    const struct client_sink sink = {&ordering, on_head, NULL, on_idle};
     struct lane *lane = lanes_take(&asker->lanes);
     if (!lane) {
         error_set(error, ERROR_MEMORY, "out of memory");
         return REPLICA_ANSWER_NONE;
     }
     /* A connection that the member has closed meanwhile would be no answer. */
-    const bool ok = lane_disconnect(lane) && transfer_run(lane, &request, NULL, &response, error);
+    const bool ok = lane_disconnect(lane) ? transfer_run(lane, &request, &sink, &response, error)
+                                          : error_set(error, ERROR_MEMORY, "out of memory");
     lanes_give(&asker->lanes, lane);
     if (ok && (response.status != 200 || !replica_answer_parse(text_of(word), &answer)))
         error_set(error, ERROR_UNAVAILABLE, "status %d", response.status);
     return answer;
 }
 
-static enum replica_answer give_order(struct replica_asker *asker, const struct member *member,
-                                      const struct order *order, const struct cancel *cancel,
-                                      struct error *error) {
+static enum replica_answer give_order(struct replica_asker *asker, const struct order *order,
+                                      const struct cancel *cancel, struct error *error) {
     cleanup_buffer struct buffer url = {0};
     struct ask_lines lines;
     enum replica_answer answer = REPLICA_ANSWER_NONE;
-    asker_make_url(asker, member, order->path, &url);
+    asker_make_url(asker, order->member, order->path, &url);
     buffer_printf(&url, "?%s", order->query);
     const struct signed_request signed_request = {
         .method = text_of("POST"),
@@ -103,12 +130,12 @@ bool replica_asker_forget(struct replica_asker *asker, const struct member *memb
     enum replica_answer answer = REPLICA_ANSWER_NONE;
     buffer_append_string(&query, "name=");
     append_escaped(&query, name);
-    const struct order order = {REPLICA_ASK_FORGET, "/tarn/v1/forget",
+    const struct order order = {member, REPLICA_ASK_FORGET, "/tarn/v1/forget",
                                 query.bytes ? query.bytes : "", FORGET_MS};
     if (query.failed)
         error_set(error, ERROR_MEMORY, "out of memory");
     else
-        answer = give_order(asker, member, &order, cancel, error);
+        answer = give_order(asker, &order, cancel, error);
     *had_any = answer == REPLICA_ANSWER_HELD;
     return answer != REPLICA_ANSWER_NONE;
 }
@@ -126,9 +153,10 @@ struct telling {
 
 static void tell(void *context) {
     const struct telling *telling = context;
-    const struct order order = {REPLICA_ASK_RENEW, "/tarn/v1/renew", telling->query, RENEW_MS};
+    const struct order order = {telling->member, REPLICA_ASK_RENEW, "/tarn/v1/renew",
+                                telling->query, RENEW_MS};
     struct error error = {0}, why = {0};
-    if (give_order(telling->asker, telling->member, &order, NULL, &error) != REPLICA_ANSWER_NONE)
+    if (give_order(telling->asker, &order, NULL, &error) != REPLICA_ANSWER_NONE)
         return;
     log_at(LOG_WARN, "a replica was not told of a write, and may serve what was there before",
            LOG_STRING("replica", telling->member->text), LOG_STRING("error", error.text));

@@ -31,18 +31,8 @@ static enum client_verdict on_head(void *context, const struct client_response *
 
 static bool on_idle(void *context, struct error *error) {
     struct passing *passing = context;
-    if (clock_ms() - passing->heard_ms < ASKER_SILENT_MS)
-        return true;
-    struct error why = {0};
-    const bool is_here =
-        asker_is_alive(passing->asker, passing->pass->member, passing->pass->cancel, &why);
-    passing->heard_ms = clock_ms();
-    if (is_here || (asker_is_own_fault(&why) && why.kind != ERROR_CLOSED)) /* asked later */
-        return true;
-    passing->is_gone = !asker_is_own_fault(&why);
-    return passing->is_gone
-               ? error_set(error, ERROR_TIMEOUT, "silent, and its /livez does not answer either")
-               : error_set(error, why.kind, "%s", why.text);
+    return asker_check_silence(passing->asker, passing->pass->member, passing->pass->cancel,
+                               &passing->heard_ms, &passing->is_gone, error);
 }
 
 static bool transfer(struct passing *passing, const char *url, const struct ask_lines *lines,

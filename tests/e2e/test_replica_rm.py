@@ -1,5 +1,7 @@
 """tarn rm reaches every replica, and names those that it does not reach."""
 
+import time
+
 import pytest
 
 from kit.content import digest_of, noise
@@ -70,6 +72,22 @@ def test_each_replica_that_is_not_reached_is_named(program, images, make_replica
     for line, member in zip(lines, sorted(members[2:])):
         assert [each for each in members if each in line] == [member]
     assert not holds(there, program, "fake.test/org/app:1")
+
+
+def test_a_replica_that_is_frozen_is_named_soon(program, images, cluster):
+    """It accepts the connection, and answers neither the order nor its /livez."""
+    assert cluster[0].get(TAG).status == 200
+    cluster[1].freeze()
+    try:
+        began = time.monotonic()
+        done = rm(program, cluster[0], "fake.test/org/app:1", "fake.test/org/app:2")
+        seconds = time.monotonic() - began
+    finally:
+        cluster[1].thaw()
+    assert done.returncode == 1
+    named = [line for line in done.stderr.splitlines() if "was not reached" in line]
+    assert len(named) == 1 and cluster.members[1] in named[0]
+    assert seconds < 15
 
 
 def test_a_replica_with_another_secret_is_named(program, images, make_replica, tmp_path):
