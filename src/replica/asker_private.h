@@ -40,8 +40,8 @@ size_t asker_sign(const struct replica_asker *asker, const struct signed_request
 bool asker_is_alive(struct replica_asker *asker, const struct member *member,
                     const struct cancel *cancel, struct error *error);
 
-/* Nothing has come from a member just now: after ASKER_SILENT_MS since *heard_ms it is asked for its
- * /livez. False: it gives no sign of life (*is_gone), or the request is cancelled. */
+/* Nothing has come from a member just now: after ASKER_SILENT_MS since *heard_ms it is asked for
+ * its /livez. False: it gives no sign of life (*is_gone), or the request is cancelled. */
 bool asker_check_silence(struct replica_asker *asker, const struct member *member,
                          const struct cancel *cancel, int64_t *heard_ms, bool *is_gone,
                          struct error *error);
