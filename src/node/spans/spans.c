@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@
 enum {
     LOCK_MS = 5000, /* that another process may take to let go of the root */
     LOOK_MS = 50,
+    LARGE = 512 << 10, /* bytes of an allocation that gets pages of its own */
 };
 
 /* ---- settings ---- */
@@ -105,6 +107,9 @@ struct spans *spans_open(const struct spans_settings *settings, struct error *er
         return NULL;
     }
     spans->root_fd = spans->layers_fd = spans->images_fd = spans->lock_fd = -1;
+    /* The bytes of spans go back to the system at once. Otherwise malloc() would keep some for each
+     * thread that loads. */
+    mallopt(M_MMAP_THRESHOLD, LARGE);
     lock_init(&spans->lock);
     condition_init(&spans->work);
     condition_init(&spans->changed);
