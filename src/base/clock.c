@@ -65,6 +65,13 @@ static bool read_char(const char **at, const char *any) {
     return **at && strchr(any, **at) && (*at)++;
 }
 
+/* Whether the month has so many days. timegm() takes the 30th of February for the 2nd of March. */
+static bool has_day(const struct tm *tm) {
+    struct tm date = {.tm_year = tm->tm_year, .tm_mon = tm->tm_mon, .tm_mday = tm->tm_mday};
+    timegm(&date);
+    return date.tm_mday == tm->tm_mday;
+}
+
 bool clock_parse_rfc3339(const char *text, int64_t *seconds) {
     struct tm tm = {0};
     int offset_hours = 0, offset_minutes = 0, sign = 1;
@@ -96,6 +103,8 @@ bool clock_parse_rfc3339(const char *text, int64_t *seconds) {
         return false;
     tm.tm_year -= 1900;
     tm.tm_mon -= 1;
+    if (!has_day(&tm))
+        return false;
     *seconds = (int64_t)timegm(&tm) - INT64_C(60) * sign * (offset_hours * 60 + offset_minutes);
     return true;
 }

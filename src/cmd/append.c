@@ -187,7 +187,7 @@ static bool read_seconds(const char *text, int64_t *seconds) {
         *seconds = (int64_t)number;
         return true;
     }
-    return clock_parse_rfc3339(text, seconds) && *seconds <= LAST_SECOND;
+    return clock_parse_rfc3339(text, seconds) && *seconds >= 0 && *seconds <= LAST_SECOND;
 }
 
 static int read_time(struct appending *appending) {
