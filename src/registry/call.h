@@ -213,6 +213,12 @@ bool call_handle_push(struct call *call);
 /* PUT and DELETE of what a repository holds; they wait. */
 void call_put_manifest(struct call *call);
 void call_delete(struct call *call);
+
+/* ---- push_answer.c ---- */
+
+/* Whether the status of a response to a write is upstream's word about what the client wants. The
+ * others are about tarn's own request: its credential, its time, its range. */
+bool call_is_refusal(int status);
 /* Sends the error of a write: upstream's own refusals as they are. */
 void call_fail_write(struct call *call, const struct error *error);
 /* Adds a Location below the repository, named as the client names it: "blobs/DIGEST". `query` may

@@ -17,60 +17,7 @@ enum {
     QUERY_SIZE = SEALED_SIZE + HOST_LIMIT + 32,
 };
 
-/* ---- errors ---- */
-
-/* The code of a refusal that has none of its own. */
-static const char *code_of(const struct call *call, int status) {
-    switch (status) {
-    case 404:
-        return call->route.kind == ROUTE_MANIFEST ? "MANIFEST_UNKNOWN"
-               : call->route.kind == ROUTE_BLOB   ? "BLOB_UNKNOWN"
-                                                  : "NAME_UNKNOWN";
-    case 405:
-        return "UNSUPPORTED";
-    case 409:
-    case 412:
-        return "DENIED";
-    case 413:
-        return "SIZE_INVALID";
-    default:
-        return call->route.kind == ROUTE_MANIFEST ? "MANIFEST_INVALID" : "BLOB_UPLOAD_INVALID";
-    }
-}
-
-static bool is_refusal(int status) {
-    return status == 400 || status == 404 || status == 405 || status == 409 || status == 412 ||
-           status == 413;
-}
-
-void call_fail_write(struct call *call, const struct error *error) {
-    if (error->kind == ERROR_NO_SPACE) {
-        http_add_field(call->exchange, "Retry-After", "%d", 10);
-        call_fail(call, 503, "UNAVAILABLE", "%s", error->text);
-    } else if (is_refusal(error->status)) {
-        call_fail(call, error->status, error->code[0] ? error->code : code_of(call, error->status),
-                  "%s", error->text);
-    } else if (error->kind == ERROR_NOT_FOUND && call->route.kind == ROUTE_UPLOAD) {
-        call_fail(call, 404, "BLOB_UPLOAD_UNKNOWN", "%s", error->text);
-    } else if (error->kind == ERROR_CORRUPT) {
-        call_fail(call, 400, "DIGEST_INVALID", "%s", error->text);
-    } else {
-        call_fail_error(call, error);
-    }
-}
-
-/* ---- addresses ---- */
-
-void call_add_location(struct call *call, const char *rest, const char *query) {
-    const char *host = call->route.host, *ns = call->ns;
-    http_add_field(call->exchange, "Location", "%s%s%s/v2/%s/%s%s%s%s%s", call->prefix,
-                   host[0] ? "/" : "", host, call->route.name, rest, query[0] || ns[0] ? "?" : "",
-                   query,
-                   query[0] && ns[0] ? "&ns="
-                   : ns[0]           ? "ns="
-                                     : "",
-                   ns);
-}
+/* ---- answers about a session ---- */
 
 /* The fields of an answer about a session whose address has this query. */
 static void add_fields_of(struct call *call, struct session *session, const char *query) {
@@ -268,7 +215,7 @@ static void finish(struct call *call, struct session *session, const struct dige
         call_fail_write(call, &error);
     } else if (!session_finish(session, digest, &error)) {
         bool is_over = error.kind == ERROR_NO_SPACE || error.kind == ERROR_NOT_FOUND ||
-                       is_refusal(error.status);
+                       call_is_refusal(error.status);
         if (is_over)
             session_cancel(session);
         call_fail_write(call, &error);
