@@ -58,7 +58,7 @@ static bool mount_tree(void *context, const char *image, unsigned layers, const 
 
 static bool unmount_tree(void *context, const char *directory, struct error *error) {
     (void)context;
-    return umount2(directory, MNT_DETACH) == 0 || errno == EINVAL ||
+    return umount2(directory, MNT_DETACH) == 0 || errno == EINVAL || errno == ENOENT ||
            error_set_errno(error, errno, "unmounting %s", directory);
 }
 
