@@ -240,6 +240,17 @@ def test_the_folder_has_sockets_and_process_ids(agent):
     assert int(parent) == supervisor
 
 
+def test_the_process_that_reads_from_the_network_may_not_mount(agent, tarn, small, tmp_path):
+    status = pathlib.Path(f"/proc/{agent.pid(WORKER)}/status").read_text()
+    assert "NoNewPrivs:\t1" in status and "Seccomp:\t2" in status
+    line = agent.logged("confined")[0]
+    assert line["programs"] == "denied"
+    # All works so, also what needs files below root and run.
+    folder = agent.mount(small, tmp_path / "m", "--rw")
+    (folder / "new").write_text("x")
+    agent.unmount(folder)
+
+
 def test_health_and_metrics_are_at_the_address(agent, tarn, repository, tmp_path):
     image = made(tarn, repository, archive(entry("f", noise(MIB))))
     assert agent.get("/livez").status == agent.get("/readyz").status == 200
