@@ -272,11 +272,21 @@ static enum breaker_outcome health_of(enum bucket_outcome outcome) {
     }
 }
 
+/* Whether the call says nothing about a bucket that is down, because a thread makes the probes:
+ * that a call which has time is answered does not mean that clients are answered in time. */
+static bool leaves_probes_to_others(const struct bucket_ask *ask) {
+    return ask->has_time && atomic_load(&ask->bucket->is_watched) && !bucket_is_up(ask->bucket);
+}
+
 /* Whether the call may ask. */
 static bool enter(struct bucket_ask *ask, struct breaker_pass *pass) {
     struct bucket *bucket = ask->bucket;
     ask->goes_by = ask->has_time && atomic_load(&bucket->is_slow);
-    return ask->goes_by || breaker_enter(&bucket->breaker, clock_ms(), ask->insists, pass);
+    if (ask->goes_by)
+        return true;
+    if (leaves_probes_to_others(ask) && !ask->insists)
+        return false;
+    return breaker_enter(&bucket->breaker, clock_ms(), ask->insists, pass);
 }
 
 /* Whether a probe was answered so late that a client would not have waited for it. */
@@ -316,7 +326,8 @@ static void leave(struct bucket_ask *ask, const struct breaker_pass *pass) {
         note_slowness(bucket, late);
     /* A caller that insists waits longer than others do: that the bucket answers it in the end does
      * not mean that the others need not leave it alone. */
-    if (ask->insists && !pass->is_probe && health == BREAKER_RESPONDED)
+    if ((ask->insists || leaves_probes_to_others(ask)) && !pass->is_probe &&
+        health == BREAKER_RESPONDED)
         health = BREAKER_UNKNOWN;
     switch (breaker_leave(&bucket->breaker, pass, health, clock_ms())) {
     case BREAKER_OPENS:

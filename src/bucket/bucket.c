@@ -8,6 +8,8 @@
 #include "base/secret.h"
 #include "bucket/bucket_private.h"
 
+enum { PROBE_MS = 300 }; /* that a probe may take; when it takes longer, one waits for the next */
+
 static const struct breaker_rule breaker_rule = {
     .failures = 3,
     .span_ms = 0,
@@ -132,6 +134,7 @@ bool bucket_works(const struct bucket *bucket) {
 }
 
 void bucket_watch(struct bucket *bucket, int64_t until_ms) {
+    atomic_store(&bucket->is_watched, true);
     lock_acquire(&bucket->watch_lock);
     while (!bucket->watcher_called && clock_ms() < until_ms)
         condition_wait_until(&bucket->watch_changed, &bucket->watch_lock, until_ms);
@@ -147,7 +150,11 @@ void bucket_call_watcher(struct bucket *bucket) {
 }
 
 int64_t bucket_works_from_ms(struct bucket *bucket) {
-    return bucket_works(bucket) ? 0 : bucket_asks_from_ms(bucket);
+    if (bucket_works(bucket))
+        return 0;
+    const int64_t asks_ms = bucket_asks_from_ms(bucket);
+    const int64_t probe_ms = asks_ms ? asks_ms : clock_ms();
+    return atomic_load(&bucket->is_watched) ? probe_ms + PROBE_MS : asks_ms;
 }
 
 int64_t bucket_asks_from_ms(struct bucket *bucket) {

@@ -66,8 +66,10 @@ int64_t bucket_asks_from_ms(struct bucket *bucket);
 int64_t bucket_works_from_ms(struct bucket *bucket);
 /* The bucket is down still: warns of it, once a minute at most. */
 void bucket_warn_down(struct bucket *bucket);
-/* For one thread that watches the bucket: rests until `until_ms` (clock_ms()), or until the breaker
- * opens, or bucket_call_watcher() is called. What has happened before the call ends it at once. */
+/* For one thread that watches the bucket, and makes the probes as soon as they may be made (a call
+ * with a deadline), because calls that have time make none then: rests until `until_ms`
+ * (clock_ms()), or until the breaker opens, or bucket_call_watcher() is called. What has happened
+ * before the call ends it at once. */
 void bucket_watch(struct bucket *bucket, int64_t until_ms);
 void bucket_call_watcher(struct bucket *bucket);
 

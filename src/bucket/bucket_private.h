@@ -65,6 +65,7 @@ struct bucket {
     _Atomic int64_t ahead_s; /* of our clock, when the bucket last said its time */
     atomic_bool region_told, clock_told, lists_told, conditions_told;
     struct log_pause refused[REFUSALS], down;
+    atomic_bool is_watched; /* bucket_watch() was called: a thread makes the probes */
     struct lock watch_lock;
     struct condition watch_changed;
     bool watcher_called GUARDED_BY(watch_lock);

@@ -498,3 +498,28 @@ def test_the_second_tarn_serves_all_that_the_first_had(start, upstream, object_s
     for content in (b"{}", LAYER, BIG):
         assert second.head(f"/v2/org/app/blobs/{digest_of(content)}").status == 200
         assert digest_of(second.blob("org/app", digest_of(content)).body) == digest_of(content)
+
+
+@pytest.mark.slow
+def test_a_bucket_that_is_slower_than_its_patience_is_written_and_not_read(start, upstream,
+                                                                           object_store):
+    contents = [noise(20 * KIB, seed=40 + number) for number in range(6)]
+    for content in contents:
+        upstream.repository("org/app").add_blob(content)
+    object_store.fault(delay=1.0)
+    tarn = start({"patience": "200ms"})
+    for content in contents[:3]:
+        assert tarn.blob("org/app", digest_of(content)).body == content
+    wait_until(lambda: tarn.metrics()["tarn_bucket_up"] == 0, "the bucket down")
+    wait_until(lambda: "later than bucket.patience" in tarn.log(), "a probe answered late", 60)
+    for content in contents[:3]:
+        wait_stored(object_store, data_key(digest_of(content)),
+                    layer_key(REPOSITORY, digest_of(content)), seconds=60)
+    seen = object_store.count("get", "/data")
+    for content in contents[3:]:
+        assert tarn.blob("org/app", digest_of(content)).body == content
+        wait_stored(object_store, layer_key(REPOSITORY, digest_of(content)), seconds=60)
+    assert object_store.count("get", "/data") == seen
+    assert tarn.metrics()["tarn_bucket_up"] == 0
+    object_store.heal()
+    wait_until(lambda: tarn.metrics()["tarn_bucket_up"] == 1, "the bucket up", 90)
