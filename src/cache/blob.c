@@ -319,10 +319,11 @@ static bool permit(struct cache *cache, struct flight *flight, const struct cach
         return true;
     if (found)
         return false;
-    const bool from_bucket = flight_is_from_bucket(flight);
+    /* The bucket's link is proof, even if the flight has left the bucket after a fault. */
+    const bool in_bucket = flight_is_in_bucket(flight);
     struct tier_visit visit = visit_of(caller);
     visit.is_last = flight_is_at_last_stop(flight);
-    bool linked = from_bucket && is_linked_in_bucket(cache, caller, digest, &visit);
+    bool linked = in_bucket && is_linked_in_bucket(cache, caller, digest, &visit);
     bool ok = linked || is_named(cache, repository, digest);
     if (!ok) {
         waiting_end(cache, repository->upstream); /* a question counts for itself */
@@ -333,7 +334,7 @@ static bool permit(struct cache *cache, struct flight *flight, const struct cach
     }
     if (ok && !(linked && visit.doubts)) /* else the flight would make a link here */
         flight_add_source(flight, repository);
-    if (ok && from_bucket && !linked)
+    if (ok && in_bucket && !linked)
         tier_note_link(cache->tier, &repository->name, digest);
     return ok;
 }

@@ -209,6 +209,8 @@ void flight_give_up(struct flight *flight, const struct error *why);
 
 /* Whether the bytes come from the bucket. */
 bool flight_is_from_bucket(struct flight *flight);
+/* Whether the bucket has the blob, even if the rest of the bytes comes from elsewhere. */
+bool flight_is_in_bucket(struct flight *flight);
 /* Whether the bucket brings the bytes because no upstream does. */
 bool flight_is_at_last_stop(struct flight *flight);
 

@@ -65,6 +65,13 @@ bool flight_is_from_bucket(struct flight *flight) {
     return is;
 }
 
+bool flight_is_in_bucket(struct flight *flight) {
+    lock_acquire(&flight->state_lock);
+    bool is = flight->sources.in_bucket;
+    lock_release(&flight->state_lock);
+    return is;
+}
+
 bool flight_is_at_last_stop(struct flight *flight) {
     lock_acquire(&flight->state_lock);
     bool is = flight->sources.is_last_stop;
