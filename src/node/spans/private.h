@@ -193,6 +193,7 @@ struct spans {
     int64_t busy_ms GUARDED_BY(lock);       /* when the demands began that have no long pause */
     int64_t background_ms GUARDED_BY(lock); /* when the next background request may begin */
     struct spans_errand *errands GUARDED_BY(lock);
+    bool is_posting GUARDED_BY(lock); /* one of them is on its way */
     bool is_ending GUARDED_BY(lock);
     pthread_t loaders[SPANS_LOADERS], keeper;
     unsigned loader_count;

@@ -18,6 +18,7 @@
 enum {
     LOCK_MS = 5000, /* that another process may take to let go of the root */
     LOOK_MS = 50,
+    ERRANDS_MS = 1500, /* that traces may still take when all is closed */
     LARGE = 512 << 10, /* bytes of an allocation that gets pages of its own */
 };
 
@@ -136,9 +137,21 @@ static void close_fd(int fd) {
         close(fd);
 }
 
+/* What starts have read is posted first, if a tarn takes it soon. */
+static void await_errands(struct spans *spans) {
+    int64_t until_ms = clock_ms() + ERRANDS_MS;
+    lock_acquire(&spans->lock);
+    /* A loader may be the last to release an image. */
+    while (spans->has_keeper && (spans->images || spans->errands || spans->is_posting) &&
+           clock_ms() < until_ms)
+        condition_wait_until(&spans->changed, &spans->lock, clock_ms() + LOOK_MS);
+    lock_release(&spans->lock);
+}
+
 void spans_close(struct spans *spans) {
     if (!spans)
         return;
+    await_errands(spans);
     atomic_store(&spans->stopping, true);
     spans_loader_stop(spans);
     spans_keeper_stop(spans);

@@ -164,12 +164,15 @@ static void run_keeper(void *context) {
             condition_wait_until(&spans->changed, &spans->lock, wake_ms);
             continue;
         }
+        spans->is_posting = errand != NULL;
         lock_release(&spans->lock);
         if (layer)
             verify(spans, layer);
         else
             spans_trace_post(spans, errand);
         lock_acquire(&spans->lock);
+        spans->is_posting = false;
+        condition_broadcast(&spans->changed);
     }
     lock_release(&spans->lock);
 }

@@ -16,9 +16,10 @@ enum {
     BATCH_BYTES = 8 << 20,      /* compressed, unless a single span has more */
     BACKGROUND_BYTES = 2 << 20, /* the same for the background: demand waits behind it */
     BACKGROUND_LOADERS = 3,
+    BUSY_LOADERS = 2,  /* of the background, beside demands */
     SPARE_LOADERS = 3, /* that only demand may use */
     QUIET_MS = 2000,   /* without a demand, before the background goes on */
-    BUSY_MS = 15000,   /* of demands without a pause, before the background goes on beside them */
+    BUSY_MS = 8000,    /* of demands without a pause, before the background goes on beside them */
     ROUND_LEAST_MS = 100, /* before all sources are asked again */
     ROUND_MOST_MS = 1000,
     BACKGROUND_PAUSE_MS = 2000, /* after a failure */
@@ -162,7 +163,7 @@ static bool background_may(struct spans *spans, int64_t now_ms, int64_t *wake_ms
     bool is_quiet = now_ms - spans->demand_ms >= QUIET_MS && !spans->queues[SPANS_DEMAND].first &&
                     !spans->loading[SPANS_DEMAND] && !spans->queues[SPANS_TRACE].first;
     bool is_busy = !is_quiet && now_ms - spans->busy_ms >= BUSY_MS;
-    unsigned most = is_quiet ? BACKGROUND_LOADERS : is_busy ? 1 : 0;
+    unsigned most = is_quiet ? BACKGROUND_LOADERS : is_busy ? BUSY_LOADERS : 0;
     if (spans->settings.background == 0 || spans->loading[SPANS_BACKGROUND] >= most ||
         !may_load(spans, SPANS_BACKGROUND)) {
         if (spans->settings.background && *wake_ms > now_ms + QUIET_MS / 4)

@@ -195,6 +195,17 @@ static void test_a_trace_is_posted_when_the_start_is_over(void **state) {
     assert_non_null(strstr(world->tarns[0].trace, "\"offset\":0,"));
 }
 
+static void test_a_trace_is_posted_also_when_all_is_closed_at_once(void **state) {
+    struct world *world = *state;
+    struct error error = {0};
+    world->settings.trace = true;
+    struct spans_image *image = world_image(world);
+    assert_true(world_read(world, image, 0, 0, 100, &error));
+    spans_image_release(image);
+    world_close(world);
+    assert_int_equal(atomic_load(&world->tarns[0].posts), 1);
+}
+
 int main(void) {
 #define WORLD(test) cmocka_unit_test_setup_teardown(test, world_set_up, world_tear_down)
     const struct CMUnitTest tests[] = {
@@ -208,6 +219,7 @@ int main(void) {
         WORLD(test_a_whole_layer_with_wrong_bytes_is_refused),
         WORLD(test_a_start_is_recorded_and_fetched_ahead_by_the_next),
         WORLD(test_a_trace_is_posted_when_the_start_is_over),
+        WORLD(test_a_trace_is_posted_also_when_all_is_closed_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
