@@ -20,7 +20,7 @@ enum {
 };
 
 /* Which idle connection is looked for. */
-enum whose { OF_ANYBODY, OF_REMOTE, OF_ONE_WITH_ITS_SHARE };
+enum whose { OF_ANYBODY, OF_REMOTE, OF_ONE_WITH_MANY, OF_ONE_WITH_ITS_SHARE };
 
 struct wanted_idle {
     enum whose whose;
@@ -32,6 +32,8 @@ static bool is_wanted(const struct loop *loop, const struct connection *connecti
     switch (wanted->whose) {
     case OF_REMOTE:
         return connection->remote == wanted->remote;
+    case OF_ONE_WITH_MANY:
+        return bulkheads_has_many(loop->shared->bulkheads, connection->remote);
     case OF_ONE_WITH_ITS_SHARE:
         return bulkheads_has_its_share(loop->shared->bulkheads, connection->remote);
     case OF_ANYBODY:
@@ -67,11 +69,21 @@ static struct connection *find_waiting_long(const struct loop *loop,
     return idle ? idle : find_waiting(loop, WAIT_REQUEST, INT64_MAX, wanted);
 }
 
+/* The same. Several addresses that hold many connections, but none its share, come before all
+ * others, who may be about to send their first request. */
+static struct connection *find_least_wanted(const struct loop *loop,
+                                            const struct wanted_idle *wanted) {
+    struct connection *idle = NULL;
+    if (wanted->whose == OF_ANYBODY)
+        idle = find_waiting_long(loop, &(struct wanted_idle){.whose = OF_ONE_WITH_MANY});
+    return idle ? idle : find_waiting_long(loop, wanted);
+}
+
 /* The same, but none whose request has arrived and only has not been looked at yet. */
 static struct connection *find_idle(struct loop *loop, const struct wanted_idle *wanted) {
     struct connection *idle = NULL;
     for (int i = 0; i < HEARD_MOST; i++) {
-        idle = find_waiting_long(loop, wanted);
+        idle = find_least_wanted(loop, wanted);
         if (!idle || !loop_hears(loop, idle))
             return idle;
     }

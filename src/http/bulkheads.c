@@ -6,6 +6,7 @@
 enum {
     COPIED_MOST = 32 << 20, /* bytes */
     SHARED_LEAST = 4,       /* a smaller pot has no shares */
+    MANY_PART = 8,          /* this part of a share is many */
 };
 
 static void make_metrics(struct bulkheads *bulkheads) {
@@ -74,6 +75,10 @@ bool bulkheads_may_connect(const struct bulkheads *bulkheads, const struct remot
 
 bool bulkheads_has_its_share(const struct bulkheads *bulkheads, const struct remote *remote) {
     return remote && atomic_load(&remote->connections) >= bulkheads->connections_share;
+}
+
+bool bulkheads_has_many(const struct bulkheads *bulkheads, const struct remote *remote) {
+    return remote && atomic_load(&remote->connections) > bulkheads->connections_share / MANY_PART;
 }
 
 bool bulkheads_has_anybody_its_share(const struct bulkheads *bulkheads) {

@@ -54,6 +54,8 @@ bool bulkheads_may_connect(const struct bulkheads *bulkheads, const struct remot
 /* Whether the address has its share of connections, or more. */
 bool bulkheads_has_its_share(const struct bulkheads *bulkheads, const struct remote *remote);
 /* Whether there is an address that does. */
+/* Whether the address holds more than an eighth of a share. */
+bool bulkheads_has_many(const struct bulkheads *bulkheads, const struct remote *remote);
 bool bulkheads_has_anybody_its_share(const struct bulkheads *bulkheads);
 /* Counts a connection within the limit. False: the limit is reached. */
 bool bulkheads_take_connection(struct bulkheads *bulkheads, struct remote *remote);

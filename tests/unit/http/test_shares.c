@@ -231,6 +231,28 @@ static void test_a_flood_of_one_address_takes_no_place_of_another(void **state) 
     stop();
 }
 
+static void test_several_addresses_with_many_connections_take_no_place_of_another(void **state) {
+    (void)state;
+    enum { ALL = 120, ADDRESSES = 3 }; /* none of these gets its share */
+    int fds[ALL];
+    char address[16];
+    settings.loops = 1;
+    settings.max_connections = 40;
+    settings.per_client.connections = 50;
+    start();
+    int other = dial_from(OTHER); /* it has been idle for longest, and has not asked yet */
+    connections_become(1);
+    for (int i = 0; i < ALL; i++) {
+        snprintf(address, sizeof address, "127.0.1.%d", i % ADDRESSES + 1);
+        fds[i] = dial_from(address);
+    }
+    is_served("127.0.0.9"); /* all who came before have got their places */
+    is_served_on(other);
+    close_all(fds, ALL);
+    close(other);
+    stop();
+}
+
 static void test_idle_connections_cannot_all_become_busy(void **state) {
     (void)state;
     int fds[PLACES];
@@ -399,6 +421,7 @@ int main(void) {
         SERVING_TEST(test_an_address_with_its_share_of_busy_connections_gets_one_answer),
         SERVING_TEST(test_idle_connections_of_one_address_take_only_what_is_left),
         SERVING_TEST(test_a_flood_of_one_address_takes_no_place_of_another),
+        SERVING_TEST(test_several_addresses_with_many_connections_take_no_place_of_another),
         SERVING_TEST(test_idle_connections_cannot_all_become_busy),
         SERVING_TEST(test_idle_connections_of_an_address_with_its_share_give_way_first),
         SERVING_TEST(test_connections_over_a_share_keep_no_others_out),
