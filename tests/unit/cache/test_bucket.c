@@ -169,7 +169,6 @@ static bool run_once(struct world *world, const struct scenario *scenario,
     read_blob(world);
     cache_drain(world->cache, clock_ms() + 200);
     atomic_store(&fault.armed, false);
-    fault.second = 0;
     const bool is_over = atomic_load(&fault.calls) < nth;
     check_afterwards(world, scenario);
     if (scenario->prepare != prepare_wrong)
@@ -177,6 +176,7 @@ static bool run_once(struct world *world, const struct scenario *scenario,
     if (is_over && scenario->writes)
         wait_until(is_shared(world) && pending(world) == 0);
     world_close(world);
+    fault.second = 0; /* now, because flights looked at it until here */
     world_empty(world);
     assert_true(mkdir(world->root, 0700) == 0 || errno == EEXIST);
     return is_over;
