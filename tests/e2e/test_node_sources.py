@@ -92,8 +92,8 @@ def test_a_wrong_span_comes_from_the_next_tarn(start_cache, start_agent, upstrea
     image = made(tarn, repository)
     image.pull(other)
     agent = start_agent(tarn.url, other.url, trace=False)
-    folder = agent.mount(image.name, tmp_path / "m")
     damage(tarn, image)
+    folder = agent.mount(image.name, tmp_path / "m")
     read_all(folder)
     agent.wait_state(folder, "complete")
     assert agent.metric("tarn_node_bad_spans_total") >= 1

@@ -17,6 +17,7 @@ INSTALLED = {
     "bin/tarn",
     "bin/docker-credential-tarn",
     "lib/systemd/system/tarn.service",
+    "lib/systemd/system/tarn-node.service",
     "lib/sysusers.d/tarn.conf",
     "share/bash-completion/completions/tarn",
     "share/fish/vendor_completions.d/tarn.fish",

@@ -284,6 +284,17 @@ int world_tear_down(void **state) {
     return 0;
 }
 
+#ifndef __has_feature
+#define __has_feature(feature) 0 /* gcc does not have it, but has the macro below */
+#endif
+#if defined __SANITIZE_THREAD__ || __has_feature(thread_sanitizer)
+/* The child of world_serve_apart() starts threads. */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void) {
+    return "die_after_fork=0";
+}
+#endif
+
 void world_serve_apart(struct world *world) {
     int pipes[2];
     unsigned port = 0;
