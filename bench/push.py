@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import pathlib
+import select
 import shutil
 import subprocess
 import sys
@@ -79,6 +80,7 @@ class Link:
         with open(path, "rb") as file:
             offset, size = 0, os.fstat(file.fileno()).st_size
             while offset < size:
+                select.select([], [sock], [])  # its timeout makes the socket one that does not block
                 sent = os.sendfile(sock.fileno(), file.fileno(), offset, SLICE)
                 offset += sent
                 self.pace.wait(sent, self.rate)
