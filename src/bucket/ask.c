@@ -121,6 +121,7 @@ static bool find_out(struct bucket_ask *ask) {
     enum bucket_lists lists = before.lists;
     if (forbidden && lists == LISTS_FORBIDDEN && is_about_rights(ask->fault.code)) {
         ask->outcome = BUCKET_ABSENT;
+        bucket_log_lists(ask); /* who found out may have had to ask again for another reason */
         return false;
     }
     bool told = ask->fault.code[0] && (lists == LISTS_ALLOWED || !is_about_rights(ask->fault.code));
