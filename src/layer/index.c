@@ -341,11 +341,6 @@ static void mark_implicit(const struct layer_index *index, struct tree *tree) {
         }
 }
 
-bool layer_index_metadata(const struct layer_index *index, struct buffer *out,
-                          struct error *error) {
-    return unpack(index->metadata, index->metadata_packed, index->metadata_length, out, error);
-}
-
 struct tree *layer_index_tree(const struct layer_index *index, struct error *error) {
     cleanup_buffer struct buffer image = {0};
     if (!unpack(index->metadata, index->metadata_packed, index->metadata_length, &image, error))

@@ -70,8 +70,6 @@ bool layer_index_peek(const void *bytes, size_t length, struct layer_facts *out,
 /* The span that has the uncompressed byte at `offset`; NULL: none has. */
 const struct layer_span *layer_index_span(const struct layer_index *index, uint64_t offset);
 
-/* Appends the EROFS image of the layer alone, uncompressed. */
-bool layer_index_metadata(const struct layer_index *index, struct buffer *out, struct error *error);
 /* The tree of the layer, with its whiteouts and opaque and implicit directories. NULL: the error is
  * set. */
 struct tree *layer_index_tree(const struct layer_index *index, struct error *error);

@@ -18,7 +18,7 @@ struct spans_opening { /* zeroed is empty */
     struct image_name name;
     struct spans_asked asked;
     int64_t began_ms;
-    struct digest digest; /* of the manifest, or of the layer */
+    struct digest digest; /* of the manifest, or the chain ID of its lowest layers */
     struct manifest manifest;
     struct spans_opened_layer *layers; /* the lowest first; owned */
     size_t layer_count;

@@ -130,7 +130,6 @@ struct spans_image {
     struct spans *spans;
     struct spans_image *next;
     unsigned references;
-    bool is_layer; /* the tree of one layer alone */
     struct digest digest;
     struct image_name name;
     char whole_reason[32];

@@ -64,13 +64,8 @@ struct spans_image; /* counted */
 struct spans_image *spans_image_open(struct spans *spans, const char *image, const char *platform,
                                      const char *from, const atomic_bool *stop,
                                      struct error *error);
-/* The tree and the archive of one layer of an image, whiteouts as overlayfs has them.
- * ERROR_NOT_FOUND: the layer has no index. */
-struct spans_image *spans_image_open_layer(struct spans *spans, const char *image,
-                                           const struct digest *layer, const char *from,
-                                           const atomic_bool *stop, struct error *error);
 /* The same for what the root has since an earlier opening, without a network. `digest` is that of
- * the manifest, or of the layer that was opened alone; `image` is the name to ask for. NULL:
+ * the manifest, or of the lowest layers that were opened; `image` is the name to ask for. NULL:
  * ERROR_NOT_FOUND. */
 struct spans_image *spans_image_restore(struct spans *spans, const struct digest *digest,
                                         const char *image, const char *from, struct error *error);
@@ -96,9 +91,6 @@ const char *spans_image_whole_reason(const struct spans_image *image);
 size_t spans_image_files(const struct spans_image *image); /* 1 and the number of layers */
 /* Whole pages: zeros stand behind the tree, and behind an archive. */
 uint64_t spans_image_file_size(const struct spans_image *image, size_t file);
-/* Digests of layer n; each may be NULL. */
-void spans_image_layer(const struct spans_image *image, size_t layer, struct digest *digest,
-                       struct digest *diff_id);
 
 /*
  * Reads all of `length` bytes, which lie within the file, or fails. Waits for the network at most

@@ -388,12 +388,10 @@ static struct spans_image *make_image(struct spans_opening *opening, struct erro
 }
 
 static struct spans_image *find_open(struct spans *spans, const struct digest *digest,
-                                     bool is_layer, const struct spans_asked *asked)
-    REQUIRES(spans->lock) {
+                                     const struct spans_asked *asked) REQUIRES(spans->lock) {
     for (struct spans_image *image = spans->images; image; image = image->next)
-        if (image->is_layer == is_layer && !image->is_forgotten &&
-            digest_equal(&image->digest, digest) && image->asked.count == asked->count &&
-            image->asked.list[0] == asked->list[0]) {
+        if (!image->is_forgotten && digest_equal(&image->digest, digest) &&
+            image->asked.count == asked->count && image->asked.list[0] == asked->list[0]) {
             image->references++;
             return image;
         }
@@ -405,7 +403,7 @@ static struct spans_image *publish(struct spans_opening *opening, struct spans_i
     struct spans *spans = opening->spans;
     atomic_store(&image->fetched, atomic_load(&opening->fetched));
     lock_acquire(&spans->lock);
-    struct spans_image *found = find_open(spans, &image->digest, image->is_layer, &image->asked);
+    struct spans_image *found = find_open(spans, &image->digest, &image->asked);
     if (!found) {
         image->next = spans->images;
         spans->images = image;
@@ -471,10 +469,9 @@ static struct spans_image *begin_start(struct spans_opening *opening, struct spa
 
 /* ---- opening ---- */
 
-static struct spans_image *look_open(struct spans_opening *opening, bool is_layer) {
+static struct spans_image *look_open(struct spans_opening *opening) {
     lock_acquire(&opening->spans->lock);
-    struct spans_image *found =
-        find_open(opening->spans, &opening->digest, is_layer, &opening->asked);
+    struct spans_image *found = find_open(opening->spans, &opening->digest, &opening->asked);
     lock_release(&opening->spans->lock);
     return found;
 }
@@ -509,7 +506,7 @@ static bool read_kept(struct spans_opening *opening, struct error *error) {
 }
 
 static struct spans_image *restore(struct spans_opening *opening, struct error *error) {
-    struct spans_image *image = look_open(opening, false);
+    struct spans_image *image = look_open(opening);
     if (image)
         return image;
     if (!read_kept(opening, error))
@@ -572,54 +569,12 @@ struct spans_image *spans_image_open(struct spans *spans, const char *image, con
     return found;
 }
 
-/* The tree of one layer, which its index has. */
-static struct spans_image *make_layer_image(struct spans_opening *opening, struct error *error) {
-    cleanup_buffer struct buffer bytes = {0};
-    const struct spans_layer_facts facts = {.digest = opening->digest};
-    struct spans_image *image = new_image(opening, 1, error);
-    if (!image)
-        return NULL;
-    image->is_layer = true;
-    image->layers[0] = get_layer(opening, &facts, error);
-    if (image->layers[0]) {
-        image->layer_count = 1;
-        const struct layer_index *index = &image->layers[0]->index;
-        struct tree *tree = layer_index_tree(index, error);
-        bool is_sound = tree != NULL;
-        tree_free(tree);
-        if (is_sound && layer_index_metadata(index, &bytes, error) &&
-            put_tree(image, &bytes, error))
-            return publish(opening, image);
-    }
-    free_image(image);
-    return NULL;
-}
-
-struct spans_image *spans_image_open_layer(struct spans *spans, const char *image,
-                                           const struct digest *layer, const char *from,
-                                           const atomic_bool *stop, struct error *error) {
-    struct spans_opening opening = {.stop = stop, .digest = *layer};
-    struct spans_image *found = NULL;
-    if (spans_opening_begin(&opening, spans, image, from, error)) {
-        found = look_open(&opening, true);
-        if (!found)
-            found = make_layer_image(&opening, error);
-    }
-    spans_opening_finish(&opening);
-    return found;
-}
-
 struct spans_image *spans_image_restore(struct spans *spans, const struct digest *digest,
                                         const char *image, const char *from, struct error *error) {
     struct spans_opening opening = {.digest = *digest, .is_offline = true};
     struct spans_image *found = NULL;
-    if (spans_opening_begin(&opening, spans, image, from, error)) {
+    if (spans_opening_begin(&opening, spans, image, from, error))
         found = restore(&opening, error);
-        if (!found && error->kind == ERROR_NOT_FOUND)
-            found = look_open(&opening, true);
-        if (!found && error->kind == ERROR_NOT_FOUND)
-            found = make_layer_image(&opening, error);
-    }
     spans_opening_finish(&opening);
     return found;
 }
@@ -735,7 +690,7 @@ static struct spans_image *open_part(struct spans_opening *opening, size_t count
         return NULL;
     }
     opening->digest = chain;
-    struct spans_image *image = look_open(opening, false);
+    struct spans_image *image = look_open(opening);
     if (image)
         return image;
     opening->digest = manifest;
@@ -829,12 +784,4 @@ size_t spans_image_files(const struct spans_image *image) {
 uint64_t spans_image_file_size(const struct spans_image *image, size_t file) {
     uint64_t size = file == 0 ? image->tree_size : image->layers[file - 1]->tar_size;
     return (size + SPANS_PAGE - 1) / SPANS_PAGE * SPANS_PAGE;
-}
-
-void spans_image_layer(const struct spans_image *image, size_t layer, struct digest *digest,
-                       struct digest *diff_id) {
-    if (digest)
-        *digest = image->layers[layer]->digest;
-    if (diff_id)
-        *diff_id = image->layers[layer]->diff_id;
 }

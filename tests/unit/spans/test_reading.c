@@ -134,24 +134,6 @@ static void test_an_image_named_by_its_digest_opens_without_a_network(void **sta
     assert_int_equal(error.kind, ERROR_UNAVAILABLE);
 }
 
-static void test_one_layer_opens_alone(void **state) {
-    struct world *world = *state;
-    struct error error = {0};
-    world_open(world);
-    struct spans_image *image = spans_image_open_layer(
-        world->spans, WORLD_IMAGE, &world->layers[0].digest, NULL, NULL, &error);
-    assert_string_equal(error.text, "");
-    assert_int_equal(spans_image_files(image), 2);
-    world_read_all(world, image, 0);
-    spans_image_release(image);
-    atomic_store(&world->tarns[0].is_out, true);
-    world_open(world);
-    image = spans_image_restore(world->spans, &world->layers[0].digest, WORLD_IMAGE, NULL, &error);
-    assert_non_null(image);
-    world_read_all(world, image, 0);
-    spans_image_release(image);
-}
-
 /* The image named by its digest, and the chain IDs of its layers. */
 static void name_layers(const struct world *world, char image[static 256],
                         struct digest chains[static 2]) {
@@ -271,7 +253,6 @@ int main(void) {
         WORLD(test_many_readers_of_a_span_cost_one_fetch),
         WORLD(test_another_process_reads_without_a_network),
         WORLD(test_an_image_named_by_its_digest_opens_without_a_network),
-        WORLD(test_one_layer_opens_alone),
         WORLD(test_the_lowest_layers_are_found_by_their_chain_id),
         WORLD(test_nothing_of_an_image_that_cannot_stream_is_found_or_pulled),
         WORLD(test_the_lowest_layers_open_as_an_image_of_their_own),
