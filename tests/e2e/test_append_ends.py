@@ -8,33 +8,11 @@ import threading
 import pytest
 
 from kit.content import DOCKER_MANIFEST, KIB, OCI_MANIFEST, digest_of, manifest, noise
-from kit.image_commands import ImageCommands
+from kit.image_commands import make_registry, source, target, tarn
 from kit.processes import wait_until
-from kit.scripted_server import several
 from kit.tokens import TokenService, basic
-from kit.writable_registry import WritableRegistry
 
 LAYERS = [noise(60 * KIB, seed) for seed in range(6)]
-
-
-@pytest.fixture
-def make_registry():
-    yield from several(WritableRegistry)
-
-
-@pytest.fixture
-def source(make_registry):
-    return make_registry()
-
-
-@pytest.fixture
-def target(make_registry):
-    return make_registry(host="127.0.0.3")
-
-
-@pytest.fixture
-def tarn(program, tmp_path):
-    return ImageCommands(program, tmp_path / "home")
 
 
 @pytest.fixture

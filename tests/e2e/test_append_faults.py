@@ -9,30 +9,13 @@ import threading
 import pytest
 
 from kit.content import MIB, OCI_MANIFEST, descriptor, digest_of, index, manifest, noise
-from kit.image_commands import ImageCommands
+from kit.image_commands import ImageCommands, make_registry, target, tarn
 from kit.processes import wait_until
 from kit.release import release_build
-from kit.scripted_server import several
-from kit.writable_registry import WritableRegistry
 
 LAYER = noise(300 << 10, 2)
 CONFIG = json.dumps({"os": "linux", "architecture": "amd64", "config": {},
                      "rootfs": {"type": "layers", "diff_ids": [digest_of(LAYER)]}}).encode()
-
-
-@pytest.fixture
-def make_registry():
-    yield from several(WritableRegistry)
-
-
-@pytest.fixture
-def target(make_registry):
-    return make_registry(host="127.0.0.3")
-
-
-@pytest.fixture
-def tarn(program, tmp_path):
-    return ImageCommands(program, tmp_path / "home")
 
 
 @pytest.fixture

@@ -11,36 +11,14 @@ import pytest
 
 from kit.content import (DOCKER_LAYER, DOCKER_LIST, DOCKER_MANIFEST, KIB, MIB, OCI_INDEX,
                          OCI_MANIFEST, descriptor, digest_of, index, manifest, noise)
-from kit.image_commands import ImageCommands
+from kit.image_commands import ImageCommands, make_registry, source, target, tarn
 from kit.processes import wait_until
 from kit.release import release_build
-from kit.scripted_server import several
 from kit.tokens import TokenService, basic
-from kit.writable_registry import WritableRegistry
 from kit.yaml_text import yaml_text
 
 BIG = noise(5 * MIB, 1)
 LAYERS = {"amd64": [BIG, noise(70 * KIB, 2)], "arm64": [noise(300 * KIB, 3), noise(70 * KIB, 2)]}
-
-
-@pytest.fixture
-def make_registry():
-    yield from several(WritableRegistry)
-
-
-@pytest.fixture
-def source(make_registry):
-    return make_registry()
-
-
-@pytest.fixture
-def target(make_registry):
-    return make_registry(host="127.0.0.3")
-
-
-@pytest.fixture
-def tarn(program, tmp_path):
-    return ImageCommands(program, tmp_path / "home")
 
 
 class Image:

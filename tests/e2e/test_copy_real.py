@@ -10,7 +10,7 @@ import pytest
 
 from kit.containers import needs
 from kit.content import OCI_MANIFEST, descriptor, digest_of, index, manifest
-from kit.image_commands import ImageCommands
+from kit.image_commands import tarn
 from kit.origin import Origin, write_layout
 from kit.processes import run
 
@@ -23,11 +23,6 @@ def other(tmp_path_factory):
     registry = Origin(tmp_path_factory.mktemp("other"))
     yield registry
     registry.stop()
-
-
-@pytest.fixture
-def tarn(program, tmp_path):
-    return ImageCommands(program, tmp_path / "home")
 
 
 def raw(reference):

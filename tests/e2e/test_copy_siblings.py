@@ -12,34 +12,18 @@ import time
 import pytest
 
 from kit.content import (KIB, OCI_INDEX, OCI_MANIFEST, descriptor, digest_of, index, manifest, noise)
-from kit.image_commands import ImageCommands
+from kit.image_commands import make_registry, source, tarn
 from kit.processes import wait_until
-from kit.scripted_server import several
 from kit.tokens import TokenService
-from kit.writable_registry import WritableRegistry, refusal
+from kit.writable_registry import refusal
 from kit.yaml_text import yaml_text
 
 LAYERS = [noise(500 * KIB, 1), noise(90 * KIB, 2)]
 
 
 @pytest.fixture
-def make_registry():
-    yield from several(WritableRegistry)
-
-
-@pytest.fixture
-def source(make_registry):
-    return make_registry()
-
-
-@pytest.fixture
 def target(make_registry):
     return make_registry(host="127.0.0.3", elsewhere="127.0.0.4")
-
-
-@pytest.fixture
-def tarn(program, tmp_path):
-    return ImageCommands(program, tmp_path / "home")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from kit.content import (DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, descriptor,
                          digest_of, index, manifest)
-from kit.image_commands import ImageCommands
+from kit.image_commands import tarn
 from kit.processes import free_port
 from kit.tokens import TokenService
 from kit.writable_registry import WritableRegistry
@@ -22,11 +22,6 @@ def registry():
     one = WritableRegistry()
     yield one
     one.stop()
-
-
-@pytest.fixture
-def tarn(program, tmp_path):
-    return ImageCommands(program, tmp_path / "home")
 
 
 @pytest.fixture

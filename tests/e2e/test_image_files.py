@@ -12,23 +12,13 @@ import tarfile
 import pytest
 
 from kit.content import KIB, MIB, digest_of, noise
-from kit.layers import (OCI_GZIP, StreamImage, archive, entry, packed, wait_state, zstd)
+from kit.layers import (OCI_GZIP, StreamImage, archive, entry, packed, repository, tarn,
+                        wait_state, zstd)
 from kit.processes import run
 from kit.tarn import bare_environment
 
 STREAMING = {"enabled": True, "min_layer": 0}
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="owners and devices need root")
-
-
-@pytest.fixture
-def repository(upstream):
-    return upstream.repository("org/app")
-
-
-@pytest.fixture
-def tarn(start_tarn, upstream):
-    return start_tarn([{"host": "fake.test", "url": upstream.url, "default": True}],
-                      streaming=STREAMING)
 
 
 class Files:

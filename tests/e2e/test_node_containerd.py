@@ -7,35 +7,21 @@ import tarfile
 
 import pytest
 
-from kit.agent import SUPERVISOR, WORKER
+from kit.agent import ON_A_NODE, SUPERVISOR, WORKER
 from kit.containers import needs
 from kit.content import MIB, noise
 from kit.images import busybox
-from kit.layers import StreamImage, archive, entry, wait_state
+from kit.layers import StreamImage, archive, entry, repository, tarn, wait_state
 from kit.processes import wait_until
 from kit.snapshots import call_images, containerd_with
 
-pytestmark = [needs("containerd", "ctr", "runc", "curl"),
-              pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/fuse"),
-                                 reason="only root can mount, and the kernel needs FUSE"),
-              pytest.mark.xdist_group("node")]
+pytestmark = [needs("containerd", "ctr", "runc", "curl"), *ON_A_NODE]
 
 NAME = "fake.test/org/app"
 BASE = archive(*[entry(f"{name}/", type=tarfile.DIRTYPE, mode=0o755) for name in ("proc", "sys", "dev", "bin")],
                entry("tmp/", type=tarfile.DIRTYPE, mode=0o1777),
                entry("bin/busybox", pathlib.Path(busybox()).read_bytes(), mode=0o755),
                entry("bin/sh", type=tarfile.SYMTYPE, linkname="busybox"))
-
-
-@pytest.fixture
-def repository(upstream):
-    return upstream.repository("org/app")
-
-
-@pytest.fixture
-def tarn(start_tarn, upstream):
-    return start_tarn([{"host": "fake.test", "url": upstream.url, "default": True}],
-                      streaming={"enabled": True, "min_layer": 0})
 
 
 @pytest.fixture

@@ -10,14 +10,12 @@ import time
 
 import pytest
 
-from kit.agent import SUPERVISOR, WORKER, lives
+from kit.agent import ON_A_NODE, SUPERVISOR, WORKER, lives
 from kit.content import KIB, MIB, noise
-from kit.layers import StreamImage, archive, entry, wait_state
+from kit.layers import StreamImage, archive, entry, repository, tarn, wait_state
 from kit.processes import run, wait_until
 
-pytestmark = [pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/fuse"),
-                                 reason="only root can mount, and the kernel needs FUSE"),
-              pytest.mark.xdist_group("node")]
+pytestmark = ON_A_NODE
 
 FILES, SIZE = 24, 2 * MIB
 
@@ -27,17 +25,6 @@ def longest(program):
     """Seconds that a read may wait for another worker; sanitizers make the program slow."""
     symbols = run(["readelf", "-W", "--dyn-syms", program]).stdout
     return 30 if "__asan" in symbols or "__tsan" in symbols else 5
-
-
-@pytest.fixture
-def repository(upstream):
-    return upstream.repository("org/app")
-
-
-@pytest.fixture
-def tarn(start_tarn, upstream):
-    return start_tarn([{"host": "fake.test", "url": upstream.url, "default": True}],
-                      streaming={"enabled": True, "min_layer": 0})
 
 
 @pytest.fixture

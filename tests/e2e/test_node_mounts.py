@@ -1,7 +1,6 @@
 """tarn node, mount, unmount and mounts: images are there at once, what they hold is right, and the
 commands say what they should."""
 
-import json
 import os
 import pathlib
 import stat
@@ -10,29 +9,16 @@ import time
 
 import pytest
 
-from kit.agent import SUPERVISOR, WORKER
+from kit.agent import ON_A_NODE, SUPERVISOR, WORKER
 from kit.cache_files import blob_file
 from kit.content import KIB, MIB, OCI_INDEX, descriptor, digest_of, index, noise
-from kit.layers import StreamImage, archive, entry, wait_state
+from kit.layers import StreamImage, archive, entry, repository, tarn, wait_state
 from kit.processes import wait_until
 
-pytestmark = [pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/fuse"),
-                                 reason="only root can mount, and the kernel needs FUSE"),
-              pytest.mark.xdist_group("node")]
+pytestmark = ON_A_NODE
 
 FIELDS = {"dir", "image", "manifest", "state", "rw", "bytes", "fetched", "waits", "wait_p50",
           "wait_p99", "first_read", "complete", "trace"}
-
-
-@pytest.fixture
-def repository(upstream):
-    return upstream.repository("org/app")
-
-
-@pytest.fixture
-def tarn(start_tarn, upstream):
-    return start_tarn([{"host": "fake.test", "url": upstream.url, "default": True}],
-                      streaming={"enabled": True, "min_layer": 0})
 
 
 @pytest.fixture

@@ -1,26 +1,19 @@
 """Where the bytes of a mounted image come from when its first tarn has none, or wrong ones: another
 tarn, or the registry itself by the node's own credentials; and what earlier starts have read."""
 
-import os
 
 import pytest
 
+from kit.agent import ON_A_NODE
 from kit.cache_files import blob_file
 from kit.content import KIB, MIB, noise
-from kit.layers import StreamImage, archive, entry, streaming, wait_state, zstd
+from kit.layers import StreamImage, archive, entry, repository, streaming, wait_state, zstd
 from kit.processes import wait_until
 
-pytestmark = [pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/fuse"),
-                                 reason="only root can mount, and the kernel needs FUSE"),
-              pytest.mark.xdist_group("node")]
+pytestmark = ON_A_NODE
 
 CONTENTS = {f"f{number}": noise(3 * MIB, number) for number in range(5)}
 WRONG = 64  # bytes
-
-
-@pytest.fixture
-def repository(upstream):
-    return upstream.repository("org/app")
 
 
 @pytest.fixture

@@ -2,30 +2,17 @@
 content."""
 
 import copy
-import os
 import tarfile
 
 import pytest
 
+from kit.agent import ON_A_NODE
 from kit.containers import needs
-from kit.content import KIB, MIB, noise
-from kit.layers import StreamImage, archive, entry, packed, wait_state, zstd
+from kit.content import MIB, noise
+from kit.layers import StreamImage, archive, entry, packed, repository, tarn, wait_state, zstd
 from kit.trees import differences, groups, look
 
-pytestmark = [pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/fuse"),
-                                 reason="only root can mount, and the kernel needs FUSE"),
-              pytest.mark.xdist_group("node"), needs("containerd", "ctr")]
-
-
-@pytest.fixture
-def repository(upstream):
-    return upstream.repository("org/app")
-
-
-@pytest.fixture
-def tarn(start_tarn, upstream):
-    return start_tarn([{"host": "fake.test", "url": upstream.url, "default": True}],
-                      streaming={"enabled": True, "min_layer": 0})
+pytestmark = [*ON_A_NODE, needs("containerd", "ctr")]
 
 
 def directory(name, **members):

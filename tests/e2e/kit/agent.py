@@ -8,12 +8,19 @@ import signal
 import subprocess
 import tempfile
 
+import pytest
+
 from kit.client import fetch
 from kit.processes import Program, free_port, wait_until
 from kit.tarn import SANITIZER_REPORT, bare_environment
 from kit.yaml_text import yaml_text
 
 WORKER, SUPERVISOR = "node.pid", "supervisor.pid"
+
+# Marks of the tests that mount.
+ON_A_NODE = [pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/fuse"),
+                                reason="only root can mount, and the kernel needs FUSE"),
+             pytest.mark.xdist_group("node")]
 
 
 def lives(pid):

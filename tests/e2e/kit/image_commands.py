@@ -3,7 +3,11 @@
 import json
 import subprocess
 
+import pytest
+
+from kit.scripted_server import several
 from kit.tarn import SANITIZER_REPORT, bare_environment
+from kit.writable_registry import WritableRegistry
 
 
 class Done:
@@ -63,3 +67,23 @@ class ImageCommands:
         done = self.run(name, *arguments, status=1, **options)
         assert done.err.startswith(f"tarn {name}: ") and done.err.count("\n") == 1, done.err
         return done
+
+
+@pytest.fixture
+def make_registry():
+    yield from several(WritableRegistry)
+
+
+@pytest.fixture
+def source(make_registry):
+    return make_registry()
+
+
+@pytest.fixture
+def target(make_registry):
+    return make_registry(host="127.0.0.3")
+
+
+@pytest.fixture
+def tarn(program, tmp_path):
+    return ImageCommands(program, tmp_path / "home")

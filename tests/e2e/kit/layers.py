@@ -7,6 +7,8 @@ import json
 import subprocess
 import tarfile
 
+import pytest
+
 from kit.content import OCI_CONFIG, digest_of, manifest
 from kit.processes import wait_until
 
@@ -38,6 +40,18 @@ def zstd(content, *arguments):
 
 def packed(tar):
     return gzip.compress(tar, 6, mtime=0)
+
+
+@pytest.fixture
+def repository(upstream):
+    return upstream.repository("org/app")
+
+
+@pytest.fixture
+def tarn(start_tarn, upstream):
+    """Indexes every layer."""
+    return start_tarn([{"host": "fake.test", "url": upstream.url, "default": True}],
+                      streaming={"enabled": True, "min_layer": 0})
 
 
 class StreamImage:
